@@ -1,0 +1,199 @@
+"""The sample configs: one frozen dataclass a stage kind, holding all that its bytes depend on and nothing else.
+
+The launcher builds them from the composed Hydra config; stage.json stores them; the worker reads them back with
+`load`. Paths are not here but in a stage's inputs (content identity in stage.json, path in inputs.json).
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from synth.errors import InputError
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    """One class of the dataset. `index` is its official index, whatever range of classes is chosen."""
+
+    index: int
+    name: str
+    superclass: str = ""
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    name: str
+    classes: tuple[ClassEntry, ...]  # the chosen ones, in official order
+    n_classes: int  # length of the official list: keys of slots are made of it
+    kind: str = "object"  # object | texture
+    suffix: str = ""  # joined to a class name in prompts where the name alone is ambiguous: "707-320" + " aircraft"
+
+
+@dataclass(frozen=True)
+class PromptsConfig:
+    """inputs: "examples" (JSON of in-context examples), "backgrounds" (JSON), where the maker needs them."""
+
+    maker: str = "synclr"
+    modes: Mapping[str, float] = field(default_factory=lambda: {"class": 0.44, "class_background": 0.45, "class_relation": 0.11})
+    shots: int = 3
+
+
+@dataclass(frozen=True)
+class CaptionerConfig:
+    """inputs: "weights" (folder in Meta's layout) and "tokenizer" (file)."""
+
+    engine: str = "llama"
+    id: str = "tiny_llama"
+    temperature: float = 0.8
+    top_p: float = 0.9
+    max_seq_len: int = 512  # tokens, prompt and caption together
+    max_gen_len: int = 100  # tokens
+    max_batch_size: int = 32  # rows decoded at once inside a window
+    model_parallel: int = 1  # processes = shards of the checkpoint
+    stop: tuple[str, ...] = ("\n",)
+
+
+@dataclass(frozen=True)
+class CaptionsConfig:
+    """kind "captions": one caption a slot. Unit framing jsonl; batch = window."""
+
+    seed: int
+    dataset: DatasetConfig
+    prompts: PromptsConfig
+    captioner: CaptionerConfig
+    max_attempts: int = 4  # tries of a slot until its caption passes the checks on itself alone
+    must_name_class: bool = True
+    min_words: int = 2
+    max_words: int = 60
+
+
+@dataclass(frozen=True)
+class CaptionsJsonConfig:
+    """kind "captions_json": one unit that holds captions.json, captions.parquet and rejected.jsonl.
+
+    upstream role "captions": one or several captions stages, in the order in which their slots are read.
+    """
+
+    total: int
+    allow_short: bool = False
+    out: str = ""  # "" = the stage's own place below exports/
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """input "model": a local folder (or file) of diffusers weights."""
+
+    id: str
+    pipeline: str = "auto"  # class name expected in model_index.json, or auto
+
+
+@dataclass(frozen=True)
+class ImagesConfig:
+    """kind "images": captions x per_caption; slot = row * per_caption + replica. upstream role "captions": captions_json."""
+
+    seed: int
+    model: ModelConfig
+    per_caption: int = 1
+    guidance_scale: float = 4.0
+    steps: int = 20
+    scheduler: str = "default"  # default = the model's own
+    height: int = 32  # pixels computed
+    width: int = 32
+    save_size: int = 0  # shorter side of the stored image in pixels; 0 = as computed
+    format: str = "png"  # png | jpg | webp (lossless)
+    negative_prompt: str = ""
+    eta: float = 0.0
+
+
+@dataclass(frozen=True)
+class ImageFolderConfig:
+    """kind "image_folder": upstream role "images". A slot is a slot of the images stage."""
+
+    out: str = ""
+
+
+@dataclass(frozen=True)
+class ContactSheetConfig:
+    """kind "contact_sheet": one PNG, a row a class, captions below. upstream role "images"."""
+
+    out: str = ""
+    columns: int = 8  # pictures a class
+    tile: int = 96  # pixels of a picture on the sheet
+    max_classes: int = 40
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """kind "probe": numpy only; makes samples of any size and misbehaves on request, by slot ("17": {...}).
+
+    behaviour keys: sleep (s), allocate (bytes), size (bytes of the sample), raise ("input"|"bug"|"broken"), times (raise or
+    hang only the first N tries, counted in a folder), hang (true), tombstone (reason).
+    """
+
+    seed: int = 0
+    size: int = 64  # bytes a sample
+    sleep: float = 0.0  # seconds a batch
+    behaviour: Mapping[str, Mapping[str, typing.Any]] = field(default_factory=dict)
+    framing: str = "tar"
+
+
+CONFIGS: dict[str, type] = {
+    "captions": CaptionsConfig,
+    "captions_json": CaptionsJsonConfig,
+    "images": ImagesConfig,
+    "image_folder": ImageFolderConfig,
+    "contact_sheet": ContactSheetConfig,
+    "probe": ProbeConfig,
+}
+
+
+def dump(config) -> dict:
+    """A config as plain JSON data (tuples become lists)."""
+    return _plain(dataclasses.asdict(config))
+
+
+def load(kind: str, data: Mapping):
+    """The typed config of a stage kind from stage.json; an unknown or missing key or a wrong type is an InputError."""
+    return _build(CONFIGS[kind], data, kind)
+
+
+def _plain(value):
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _build(tp, value, where: str):
+    origin = typing.get_origin(tp)
+    if dataclasses.is_dataclass(tp):
+        if not isinstance(value, Mapping):
+            msg = f"{where}: expected a mapping, got {type(value).__name__}"
+            raise InputError(msg)
+        hints = typing.get_type_hints(tp)
+        unknown = sorted(set(value) - set(hints))
+        missing = [f.name for f in dataclasses.fields(tp) if f.name not in value and _required(f)]
+        if unknown or missing:
+            msg = f"{where}: unknown keys {unknown}, missing keys {missing}; was it written by another version?"
+            raise InputError(msg)
+        return tp(**{name: _build(hints[name], value[name], f"{where}.{name}") for name in hints if name in value})
+    if origin is tuple:
+        return tuple(_build(typing.get_args(tp)[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin in (dict, Mapping) or (origin is not None and issubclass(origin, Mapping)):
+        args = typing.get_args(tp)
+        return {k: _build(args[1], v, f"{where}.{k}") for k, v in value.items()}
+    if tp is typing.Any or isinstance(tp, types.GenericAlias):
+        return value
+    if tp is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, tp) or (tp is int and isinstance(value, bool)):
+        msg = f"{where}: expected {tp.__name__}, got {value!r}"
+        raise InputError(msg)
+    return value
+
+
+def _required(f: dataclasses.Field) -> bool:
+    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING

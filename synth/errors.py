@@ -1,0 +1,22 @@
+"""Exit codes and the few exception classes whose meaning crosses module borders."""
+
+EXIT_OK = 0
+EXIT_BAD_INPUT = 65  # EX_DATAERR: the data or the config is wrong; trying again changes nothing
+EXIT_BUG = 70  # EX_SOFTWARE: a unit failed by an error again and again
+EXIT_AGAIN = 75  # EX_TEMPFAIL: drained, or the disk was full: run the same command again
+
+
+class InputError(Exception):
+    """Bad input data: the message names the file, the item and the fix. Ends a worker with exit code 65."""
+
+
+class StoreError(Exception):
+    """The file system refused to store (full, read-only, quota): nothing is lost; exit code 75."""
+
+
+class OutOfDeviceMemory(Exception):
+    """A batch did not fit on the device: the message says which key to lower."""
+
+
+class StageBroken(Exception):
+    """The stage's process or device is unusable: the worker opens it anew before it goes on."""

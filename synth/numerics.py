@@ -1,0 +1,52 @@
+"""Everything numeric that changes bytes, resolved at plan time and applied by one function before a model is loaded."""
+
+import os
+from collections.abc import Mapping
+
+EXACT = {
+    "name": "exact",  # bytes are promised for the same machine type, versions and batch
+    "threads": 1,  # never derived from n_jobs or from the allocation
+    "dtype": "float32",
+    "tf32": False,
+    "attention": "math",  # scaled_dot_product_attention's plain kernel
+    "compile": "none",
+    "deterministic": True,
+    "channels_last": False,
+}
+FAST = EXACT | {
+    "name": "fast",  # autotuned; bytes are not promised, and the metadata says so
+    "dtype": "auto",
+    "tf32": True,
+    "attention": "auto",
+    "deterministic": False,
+    "channels_last": True,
+}
+PRESETS = {"exact": EXACT, "fast": FAST}
+
+
+def environment(numerics: Mapping) -> dict[str, str]:
+    """Variables that must stand in the environment before numpy or torch is imported."""
+    threads = str(numerics["threads"])
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+    env = {name: threads for name in names}
+    if numerics.get("deterministic"):
+        env["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS is deterministic only with a fixed workspace
+    return env
+
+
+def apply(numerics: Mapping) -> None:
+    """Set threads, determinism, TF32 and the attention kernels of torch, in this process, before any model is loaded."""
+    os.environ.update(environment(numerics))
+    import torch
+
+    torch.set_num_threads(int(numerics["threads"]))
+    deterministic = bool(numerics.get("deterministic"))
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cuda.matmul.allow_tf32 = bool(numerics.get("tf32"))
+    torch.backends.cudnn.allow_tf32 = bool(numerics.get("tf32"))
+    if numerics.get("attention") == "math" and torch.cuda.is_available():
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)

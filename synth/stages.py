@@ -1,0 +1,106 @@
+"""What a stage kind is to the worker, and the registry of kinds, imported only when used."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from synth.errors import InputError
+
+if TYPE_CHECKING:
+    from synth.store.folder import StageFolder
+
+KINDS = {
+    "probe": "synth.probe:Probe",
+    "captions": "synth.captions.stage:Captions",
+    "captions_json": "synth.export.captions_json:CaptionsJson",
+    "images": "synth.images.stage:Images",
+    "image_folder": "synth.export.image_folder:ImageFolder",
+    "contact_sheet": "synth.report.contact_sheet:ContactSheet",
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One finished sample: `files` maps an extension to its bytes, e.g. {"json": b"..", "png": b".."}.
+
+    A .jsonl unit stores exactly one file a sample, {"json": one line of JSON without newline}.
+    `key` is unique within the stage and is the file stem in tar units.
+    """
+
+    slot: int
+    key: str
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """A slot that will never have a sample, and why. Slots never shift."""
+
+    slot: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A contiguous slice [start, stop) of a stage's slots: the atom of work and of commit."""
+
+    number: int
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+class Stage:
+    """A stage kind. The worker calls, in this order and each from the main thread unless noted:
+
+    check()            once, before anything is loaded: bad input raises InputError
+    open()             once, before the first unit: load models (only when there is a unit to do)
+    begin(unit)        once a unit: what its batches share (rows of the upstream, text embeddings); its result is `state`
+    compute(state, slots)   once a batch, always whole, in slot order: one item a slot, in order. Short last batches are the
+                       stage's to pad. Anything slow that needs no device belongs in encode
+    encode(state, item)     in a thread pool beside the device, one item at a time: Sample or Tombstone
+    finish()           when the stage is whole, by whoever finds it so: writes what lies outside units/; idempotent, atomic
+    close()            at the end, or before the stage is opened anew
+    """
+
+    framing: ClassVar[str] = "tar"  # "tar" (key.ext members) or "jsonl"
+    deterministic: ClassVar[bool] = True  # False: API-backed; differing digests of one unit are then no error
+
+    def __init__(self, folder: "StageFolder"):
+        self.folder = folder
+
+    def check(self) -> None: ...
+
+    def open(self) -> None: ...
+
+    def unit_inputs(self, unit: Unit) -> str:
+        """Digest of the upstream rows that this unit is a function of; "" if it depends on the config alone.
+
+        Units of a stage that differs only in slots or upstream are linked instead of computed where this agrees.
+        """
+        return ""
+
+    def begin(self, unit: Unit) -> object:
+        return None
+
+    def compute(self, state: object, slots: range) -> Sequence[object]:
+        raise NotImplementedError
+
+    def encode(self, state: object, item: object) -> Sample | Tombstone:
+        raise NotImplementedError
+
+    def finish(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def stage_class(kind: str) -> type[Stage]:
+    """The class of a kind, imported now."""
+    if kind not in KINDS:
+        msg = f"unknown stage kind {kind!r}; known: {', '.join(sorted(KINDS))}"
+        raise InputError(msg)
+    module, name = KINDS[kind].split(":")
+    return getattr(importlib.import_module(module), name)

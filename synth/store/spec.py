@@ -1,0 +1,128 @@
+"""What a stage is: stage.json, its fingerprint and the slices of its slots. Pure; imports nothing heavy."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from synth.errors import InputError
+from synth.stages import Unit
+
+SCHEMA = 1  # raise it when the meaning of stored bytes changes
+
+
+def canonical(data) -> bytes:
+    """The one JSON encoding that is hashed or stored: sorted keys, no spaces, UTF-8."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest(data) -> str:
+    return hashlib.sha256(canonical(data)).hexdigest()
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A stage that this one reads. `path` is relative to the stage folder ("../captions-0123456789ab") or absolute."""
+
+    path: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file or folder that the stage reads. `identity` is of its content and is part of the fingerprint; `path` is not."""
+
+    path: str
+    identity: str
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """Everything that stage.json holds. Frozen once the stage is planned."""
+
+    kind: str
+    name: str  # what the folder is called before the hash
+    config: Mapping  # synth.config.dump(...) of the kind's dataclass
+    slots: int
+    unit_size: int
+    batch: int
+    numerics: Mapping
+    upstream: Mapping[str, tuple[Upstream, ...]] = field(default_factory=dict)
+    inputs: Mapping[str, InputFile] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)  # for people; not in the fingerprint
+
+    def __post_init__(self):
+        if self.slots < 0 or self.unit_size < 1 or self.batch < 1:
+            msg = f"stage {self.name}: slots {self.slots}, unit_size {self.unit_size}, batch {self.batch} must be positive"
+            raise InputError(msg)
+
+    @property
+    def base(self) -> str:
+        """Fingerprint without slots and upstream: stages that agree in it may share units whose inputs agree."""
+        return digest(
+            {
+                "schema": SCHEMA,
+                "kind": self.kind,
+                "config": self.config,
+                "numerics": self.numerics,
+                "unit_size": self.unit_size,
+                "batch": self.batch,
+                "inputs": {role: i.identity for role, i in self.inputs.items()},
+            }
+        )[:16]
+
+    @property
+    def fingerprint(self) -> str:
+        upstream = {role: [u.fingerprint for u in ups] for role, ups in self.upstream.items()}
+        return digest({"base": self.base, "slots": self.slots, "upstream": upstream})[:12]
+
+    @property
+    def folder_name(self) -> str:
+        return f"{self.name}-{self.fingerprint}"
+
+    @property
+    def n_units(self) -> int:
+        return -(-self.slots // self.unit_size)
+
+    def unit(self, number: int) -> Unit:
+        start = number * self.unit_size
+        return Unit(number, start, min(self.slots, start + self.unit_size))
+
+    def batches(self, unit: Unit) -> list[range]:
+        """The slot ranges of a unit that are computed together."""
+        return [range(s, min(unit.stop, s + self.batch)) for s in range(unit.start, unit.stop, self.batch)]
+
+    def to_json(self) -> bytes:
+        data = asdict(self)
+        data.pop("inputs")
+        data["inputs"] = {role: i.identity for role, i in self.inputs.items()}
+        data |= {"schema": SCHEMA, "fingerprint": self.fingerprint, "base": self.base}
+        return json.dumps(data, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+    @staticmethod
+    def from_json(data: bytes, input_paths: Mapping[str, str], where: str) -> "StageSpec":
+        """Read stage.json back; `input_paths` comes from inputs.json. A torn or foreign file is an InputError."""
+        try:
+            raw = json.loads(data)
+            if raw["schema"] != SCHEMA:
+                msg = f"{where}: schema {raw['schema']}, this version reads {SCHEMA}: plan the stage again"
+                raise InputError(msg)
+            spec = StageSpec(
+                kind=raw["kind"],
+                name=raw["name"],
+                config=raw["config"],
+                slots=raw["slots"],
+                unit_size=raw["unit_size"],
+                batch=raw["batch"],
+                numerics=raw["numerics"],
+                upstream={r: tuple(Upstream(**u) for u in ups) for r, ups in raw["upstream"].items()},
+                inputs={r: InputFile(input_paths.get(r, ""), ident) for r, ident in raw["inputs"].items()},
+                versions=raw["versions"],
+            )
+        except (ValueError, KeyError, TypeError) as e:
+            msg = f"{where}: not a stage.json ({type(e).__name__}: {e}); plan the stage again"
+            raise InputError(msg) from e
+        if spec.fingerprint != raw["fingerprint"]:
+            msg = f"{where}: edited after it was planned (fingerprint {spec.fingerprint}, it says {raw['fingerprint']})"
+            raise InputError(msg)
+        return spec
