@@ -311,4 +311,4 @@ def count(folder: StageFolder) -> tuple[int, int]:
 
 def _echo(line: dict) -> None:
     rest = " ".join(f"{k}={v}" for k, v in line.items() if k not in ("event", "time"))
-    print(time.strftime("%H:%M:%S"), line["event"], rest, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line['event']} {rest}\n")  # one write: two threads log
