@@ -49,9 +49,8 @@ def _place(part: Path, target: Path, links: bool) -> bool:
     how = _link if links else _claim
     try:
         return how(part, target)
-    except FileNotFoundError:
-        if target.parent.is_dir():
-            raise
+    except FileNotFoundError:  # the shard's folder or the part: the second try tells (another worker may make the folder meanwhile)
+        pass
     target.parent.mkdir(parents=True, exist_ok=True)
     return how(part, target)
 
