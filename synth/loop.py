@@ -63,7 +63,9 @@ class Worker:
         except StoreError as e:
             code, why = EXIT_AGAIN, str(e)
         except BaseException as e:  # noqa: BLE001 (a bug: said with its traceback, exit 70)
-            code, why = EXIT_AGAIN if refused(e) else EXIT_BUG, f"{type(e).__name__}: {e}"
+            code, why = EXIT_BUG, f"{type(e).__name__}: {e}"
+            if refused(e):
+                code, why = EXIT_AGAIN, f"{why}; nothing made so far is lost: mend that, then run the same command again"
             with contextlib.suppress(OSError):
                 traceback.print_exc()
         finally:
