@@ -47,7 +47,7 @@ class Captioner:
     max_seq_len: int = MISSING
     max_gen_len: int = MISSING
     max_batch_size: int = MISSING
-    model_parallel: int = MISSING
+    model_parallel: int | None = None  # null: the number of shards
     stop: list[str] = MISSING
 
 
@@ -156,7 +156,7 @@ class Config:
     runs_dir: str = MISSING
     numerics: str = MISSING
     until: str | None = None
-    only: list[str] | None = None
+    only: Any = None  # a stage name or a list of them
     dry_run: bool = False
     retry_failed: bool = False
     dataset: Dataset = field(default_factory=Dataset)
