@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
         print(usage())
         return 0
     from launch.session import Session
-    from synth.errors import InputError
+    from synth.errors import EXIT_BAD_INPUT, InputError
 
     session = Session()
     try:
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
         return session.execute()
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
-        return session.refused()
+        return EXIT_BAD_INPUT
 
 
 def hydra_main(session) -> None:
@@ -45,7 +45,10 @@ def hydra_main(session) -> None:
         session.plan(config)
 
     with session.scratch():
-        task()
+        try:
+            task()
+        except SystemExit as e:  # Hydra has said why; its own code 1 means nothing to a scheduler
+            session.hydra_gave_up(e.code)
 
 
 if __name__ == "__main__":

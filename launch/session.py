@@ -13,6 +13,8 @@ from launch.codes import worst
 from launch.planned import Failure, Point
 from synth.errors import EXIT_BAD_INPUT, EXIT_BUG, InputError
 
+WIDE = 160  # columns where there is no terminal to ask: paths in logs stay whole
+
 
 class Session:
     """check -> plan (once a point, from hydra.main) -> execute."""
@@ -63,6 +65,11 @@ class Session:
         except Exception:  # noqa: BLE001 (a bug in one point must not end the others; it is shown and exits 70)
             self.failures.append(Failure(label, EXIT_BUG, traceback.format_exc()))
 
+    def hydra_gave_up(self, code: object) -> None:
+        """Hydra printed why and wanted to exit; a code other than 0 counts as bad input."""
+        if code:
+            self.failures.append(Failure("", EXIT_BAD_INPUT, "the config could not be composed; Hydra's reason is above"))
+
     def execute(self) -> int:
         """Run or submit the distinct stages of all points; the worst exit code."""
         from rich.console import Console
@@ -71,7 +78,8 @@ class Session:
         from launch.clusters import runner
         from launch.plan import distinct
 
-        console = Console()
+        wide = None if sys.stdout.isatty() else WIDE
+        console = Console(width=wide)
         outcomes = []
         stages = distinct(self.points)
         if self.points and self.points[0].dry_run:
@@ -86,6 +94,3 @@ class Session:
             outcomes = runner(first.cluster.kind)(stages, first.cluster, console, first.retry_failed)
         summary.show(outcomes, self.failures, self.command, console)
         return worst([o.code for o in outcomes] + [f.code for f in self.failures])
-
-    def refused(self) -> int:
-        return EXIT_BAD_INPUT
