@@ -64,4 +64,4 @@ class Completion:
     text: str  # before the stop text; not stripped
     n_tokens: int  # tokens drawn, the stop token included
     stop_reason: str  # stop, eos, max_gen_len, max_seq_len or error
-    error: str | None = None
+    error: str = ""

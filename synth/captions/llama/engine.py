@@ -19,7 +19,7 @@ from synth import numerics
 from synth.captions.llama.checkpoint import Checkpoint, check_checkpoint
 from synth.captions.llama.config import Completion, EngineConfig
 from synth.captions.llama.tokenizer import Tokenizer
-from synth.errors import InputError, StageBroken
+from synth.errors import InputError, OutOfDeviceMemory, StageBroken
 
 __all__ = ["Completion", "EngineConfig", "EngineError", "LlamaEngine"]
 _GOODBYE = 15.0  # seconds the ranks get to end by themselves
@@ -85,7 +85,7 @@ class LlamaEngine:
     def generate(self, prompts: Sequence[str], seeds: Sequence[int], margins: bool = False) -> list[Completion]:
         """One completion a prompt, in order; `seeds[i]` (0 <= seed < 2**64) is the stream of prompt i.
 
-        Raises InputError (weights that give NaN), EngineError (the ranks died). A prompt too long for max_seq_len is no
+        Raises InputError (weights that give NaN), OutOfDeviceMemory, EngineError (the ranks died). A prompt too long for max_seq_len is no
         exception: its completion has an `error`.
         """
         if len(prompts) != len(seeds):
@@ -178,7 +178,11 @@ class LlamaEngine:
         if "error" in message:
             if message["kind"] == "InputError":
                 raise InputError(message["error"])
-            raise EngineError(f"{message['kind']} in a rank: {message['error']}\n{message['traceback']}\n{self._tail()}")
+            what = f"{message['kind']} in a rank: {message['error']}"
+            died = self._died()  # such a rank ends, and the others with it
+            if message["kind"] == "OutOfMemoryError":
+                raise OutOfDeviceMemory(f"{what}\nlower captioner.max_batch_size or captioner.max_seq_len") from died
+            raise EngineError(f"{what}\n{message['traceback']}\n{died}")
         return message
 
     def _wait(self, source: socket.socket, deadline: float | None) -> None:

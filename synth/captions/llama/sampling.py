@@ -55,21 +55,20 @@ def draw(
 
 
 def _from_largest(logits, norm, u, top_p, k, margins):
-    """Draw within the k largest: tokens [N], margins [N] or None, and whether the nucleus lies within them [N]."""
+    """Draw within the k largest: tokens [N], margins [N] or None, and whether the nucleus ends among them [N]."""
     top = logits.topk(k, dim=-1)  # falling
     probs = (top.values - norm).exp()
-    before = probs.cumsum(-1) - probs
-    kept = before <= top_p  # a prefix
+    sums = probs.cumsum(-1)
+    kept = sums - probs <= top_p  # a prefix
     kept[:, 0] = True  # top_p 0, and rounding
-    whole = before[:, -1] + probs[:, -1] > top_p
+    whole = ~kept[:, -1]
     ids, order = top.indices.sort(dim=-1)
     tokens, margin = _invert((probs * kept).gather(-1, order), ids, u, margins)
     if margins:
         count = kept.sum(-1, keepdim=True)  # [N, 1]
         ends = top.values.gather(-1, (count - 1 + torch.arange(2, device=u.device)).clamp(max=k - 1))  # last in, first out
         gap = torch.where(count[:, 0] < k, ends[:, 0] - ends[:, 1], torch.inf)
-        sums = before[:, 1:] - top_p if k > 1 else before + torch.inf
-        margin = torch.minimum(torch.minimum(margin, gap), sums.abs().amin(-1))
+        margin = torch.minimum(torch.minimum(margin, gap), (sums - top_p).abs().amin(-1))
     return tokens, margin, whole
 
 

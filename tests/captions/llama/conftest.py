@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-import tiny
+from tests.captions.llama import tiny
 
 
 @pytest.fixture(scope="session", autouse=True)
