@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
         print(usage())
         return 0
     from launch.session import Session
-    from synth.errors import EXIT_BAD_INPUT, InputError
+    from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, InputError
 
     session = Session()
     try:
@@ -30,6 +30,9 @@ def main(argv: list[str]) -> int:
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except KeyboardInterrupt:  # while planning: afterwards the clusters catch it themselves
+        print("stopped before anything was begun", file=sys.stderr)
+        return EXIT_AGAIN
 
 
 def hydra_main(session) -> None:

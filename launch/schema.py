@@ -49,6 +49,7 @@ class Captioner:
     max_batch_size: int = MISSING
     model_parallel: int | None = None  # null: the number of shards
     stop: list[str] = MISSING
+    dtype: str = MISSING
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 from launch.classes import choose, names_in, official
@@ -88,10 +89,6 @@ def _llama_inputs(captioner: Captioner) -> dict[str, InputFile]:
             raise InputError(msg)
     below = Path(root).expanduser() if root else Path()
     folder = input_file(captioner.ckpt_dir and str(below / captioner.ckpt_dir), "captioner.ckpt_dir", "a folder in Meta's layout (params.json, consolidated.00.pth)")
-    for name in ("params.json", "consolidated.00.pth"):
-        if not Path(folder.path, name).is_file():
-            msg = f"captioner.ckpt_dir: {folder.path} has no {name}; it must be in Meta's layout"
-            raise InputError(msg)
     tokenizer = input_file(captioner.tokenizer_path and str(below / captioner.tokenizer_path), "captioner.tokenizer_path", "the sentencepiece model")
     return {"weights": folder, "tokenizer": tokenizer}
 
@@ -104,13 +101,6 @@ ENGINE_INPUTS = {"llama": _llama_inputs}  # engines that read files; others have
 
 
 def _captioner(captioner: Captioner, inputs: dict[str, InputFile]) -> CaptionerConfig:
-    degree = captioner.model_parallel
-    if "weights" in inputs:
-        shards = len(list(Path(inputs["weights"].path).glob("consolidated.*.pth")))
-        if degree not in (None, shards):
-            msg = f"{shards} *.pth shards in {inputs['weights'].path}: run with captioner.model_parallel={shards}, or leave it null"
-            raise InputError(msg)
-        degree = shards
     return CaptionerConfig(
         engine=captioner.engine,
         id=captioner.id,
@@ -119,6 +109,20 @@ def _captioner(captioner: Captioner, inputs: dict[str, InputFile]) -> CaptionerC
         max_seq_len=captioner.max_seq_len,
         max_gen_len=captioner.max_gen_len,
         max_batch_size=captioner.max_batch_size,
-        model_parallel=degree or 1,
+        model_parallel=_degree(inputs, captioner.model_parallel) if "weights" in inputs else captioner.model_parallel or 1,
         stop=tuple(captioner.stop),
+        dtype=captioner.dtype,
     )
+
+
+def _degree(inputs: dict[str, InputFile], asked: int | None) -> int:
+    """Shards of the checkpoint, whose headers are checked here: a torn one must not wait in a queue to be found."""
+    return _checked(inputs["weights"].path, inputs["tokenizer"].path, asked)
+
+
+@cache
+def _checked(weights: str, tokenizer: str, asked: int | None) -> int:
+    from synth.captions.llama.checkpoint import check_checkpoint  # reads headers; neither of them imports torch
+    from synth.captions.llama.tokenizer import Tokenizer
+
+    return check_checkpoint(weights, Tokenizer(tokenizer).n_words, asked, tokenizer).degree

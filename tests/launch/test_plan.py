@@ -78,6 +78,7 @@ def test_where_and_how_it_runs_is_in_no_fingerprint(world):
 
 def test_weights_are_known_by_content_not_by_path(world):
     first = stage(world.point(), "captions").spec.fingerprint
+    assert stage(world.point(), "captions").spec.config["captioner"]["model_parallel"] == 1  # counted
     (world.path / "llama").rename(world.path / "moved")
     moved = [f"captioner.ckpt_dir={world.path}/moved", f"captioner.tokenizer_path={world.path}/moved/tokenizer.model"]
     assert stage(world.point(*moved), "captions").spec.fingerprint == first
@@ -161,9 +162,17 @@ def test_bad_input_names_the_item_and_the_fix(world, override, said):
     assert said in str(e.value)
 
 
+def test_a_torn_checkpoint_is_found_before_anything_is_written(world):
+    shard = world.path / "llama" / "consolidated.00.pth"
+    shard.write_bytes(shard.read_bytes()[:-2000])
+    with pytest.raises(InputError, match="consolidated.00.pth"):
+        world.point()
+    assert not world.runs.exists()
+
+
 def test_missing_weights_are_told_by_file_and_llama_folder_by_name(world, monkeypatch):
     (world.path / "llama" / "params.json").unlink()
-    with pytest.raises(InputError, match="has no params.json"):
+    with pytest.raises(InputError, match="params.json"):
         world.point()
     monkeypatch.delenv("LLAMA_FOLDER", raising=False)
     composer = Composer()
