@@ -67,14 +67,14 @@ def pick(source, classes: Mapping[int, str], columns: int) -> dict[int, list[Til
     found: dict[int, list[Tile]] = {label: [] for label in classes}
     wanted = columns * len(classes)
     for stored in source.samples(0, PATIENCE * wanted):
-        if not wanted:
-            break
         record = stored.json()
         row = found.get(record["label"])
         if row is not None and len(row) < columns:
             ext = next(e for e in stored.exts if e != "json")
             row.append(Tile(stored.read(ext), record["caption"]))
             wanted -= 1
+            if not wanted:
+                break
     return found
 
 

@@ -81,9 +81,9 @@ def test_every_scheduler_draws_the_same_picture_in_any_batch(scheduler, table, t
 
 
 def test_metadata_says_everything(once):
-    stored = list(once.samples())[7]
-    assert stored.key == "000000007"
-    record = stored.json()
+    keys, found = zip(*((s.key, s.json()) for s in once.samples()), strict=True)
+    assert keys == tuple(f"{slot:09d}" for slot in range(20))
+    record = found[7]
     row = 3
     caption_seed = derive(0, "captions", row, 0)
     assert record == {
