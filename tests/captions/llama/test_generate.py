@@ -38,7 +38,7 @@ def alone(model, tokenizer, prompt, seed, sampling):
     ids = tokenizer.encode([prompt])[0]
     u, tokens = torch.from_numpy(uniforms([seed], sampling.max_gen_len)[0]), []
     while len(tokens) < sampling.max_gen_len and len(ids) + len(tokens) < model.columns:
-        logits = prefill(model, Ragged.of([ids + tokens], [0], model.columns, model.device))
+        logits = prefill(model, Ragged.of([ids + tokens], [0], model.device))
         tokens.append(int(draw(logits, u[len(tokens)].view(1), sampling.temperature, sampling.top_p)[0]))
         if tokens[-1] in (tokenizer.eos, 13):
             break
