@@ -158,7 +158,8 @@ def test_seeds_follow_the_seed_unless_they_are_set():
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("images.height=33", "images.height=33: must be divisible by 8; take 32 or 40"),
+        ("images.height=33", "images.height=33: sd computes multiples of 8 pixels; use 32 or 40"),
+        ("images.scheduler=eular", "use one of default, ddim"),
         ("images.format=gif", "png, jpg, webp"),
         ("numerics=loose", "exact, fast"),
         ("captions.total=0", "captions.total=0: must be 1 or more"),
