@@ -63,6 +63,7 @@ class Model:
 class Captions:
     seed: int = MISSING
     seeds: list[int] | None = None
+    stages: list[str] | None = None
     total: int = MISSING
     oversample: float = MISSING
     allow_short: bool = MISSING

@@ -8,15 +8,22 @@ from pathlib import Path
 from launch.classes import choose, names_in, official
 from launch.inputs import input_file
 from launch.kinds import Node
+from launch.planned import PlannedStage
 from launch.schema import Captioner, Config, Dataset
 from synth.config import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig, dump
 from synth.errors import InputError
+from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec
 
 
-def plan(node: Node) -> list[StageSpec]:
-    """One spec a seed; `captions.seeds` feeds them all into one captions.json, so each makes its share of the total."""
+def plan(node: Node) -> list[StageSpec | PlannedStage]:
+    """One spec a seed; `captions.seeds` feeds them all into one captions.json, so each makes its share of the total.
+
+    `captions.stages` names stages that were planned before, perhaps with other captioners: then nothing new is planned.
+    """
     config, captions = node.config, node.config.captions
+    if captions.stages is not None:
+        return _given(captions.stages)
     seeds = captions.seeds if captions.seeds is not None else [captions.seed]
     if not seeds or len(set(seeds)) != len(seeds):
         msg = f"captions.seeds={seeds}: needs seeds that differ, one at least"
@@ -46,6 +53,20 @@ def plan(node: Node) -> list[StageSpec]:
         )
         for seed in seeds
     ]
+
+
+def _given(paths: list[str]) -> list[PlannedStage]:
+    stages = []
+    for path in paths:
+        folder = StageFolder.open(Path(path).expanduser())
+        if folder.spec.kind != "captions" or folder.path.name != folder.spec.folder_name:
+            msg = f"captions.stages: {folder.path} must be a captions stage under its own name {folder.spec.folder_name}; it is of kind {folder.spec.kind}"
+            raise InputError(msg)
+        stages.append(PlannedStage(folder.spec, folder.path.parent))
+    if not stages or len({s.folder for s in stages}) != len(stages):
+        msg = f"captions.stages={paths}: needs stages that differ, one at least"
+        raise InputError(msg)
+    return stages
 
 
 def slots_for(total: int, oversample: float, n_seeds: int, n_classes: int) -> int:

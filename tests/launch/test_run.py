@@ -87,7 +87,7 @@ def test_bad_input_in_a_worker_exits_65_with_its_last_words_and_the_log(world):
         (["model=nope"], "there are diffusers, tiny"),
         (["seed=0,1"], "add -m"),
         (["--wrong"], "no such option"),
-        (["images.height=33"], "divisible by 8"),
+        (["images.height=33"], "multiples of 8"),
         (["until=nothing"], "no such stage"),
     ],
 )
