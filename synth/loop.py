@@ -63,7 +63,9 @@ class Worker:
         except StoreError as e:
             code, why = EXIT_AGAIN, str(e)
         except BaseException as e:  # noqa: BLE001 (a bug: said with its traceback, exit 70)
-            code, why = EXIT_AGAIN if refused(e) else EXIT_BUG, f"{type(e).__name__}: {e}"
+            code, why = EXIT_BUG, f"{type(e).__name__}: {e}"
+            if refused(e):
+                code, why = EXIT_AGAIN, f"{why}; nothing made so far is lost: mend that, then run the same command again"
             with contextlib.suppress(OSError):
                 traceback.print_exc()
         finally:
@@ -94,7 +96,7 @@ class Worker:
                         lease.check()
 
     def _report(self, code: int, why: str, seconds: float) -> None:
-        wall = (self._last - self._first) if self._first is not None else 0.0
+        wall = self._last - self._first if self._last is not None else 0.0  # a first batch that raised has no end
         self.events.write(
             "stop", code=code, why=why, units=self._units, samples=self._samples, seconds=round(seconds, 3), busy_s=round(self._busy, 3),
             idle_s=round(max(0.0, wall - self._busy), 3), load_s=round(self._load, 3),
@@ -184,10 +186,12 @@ class Worker:
 
     def _compute(self, job: UnitJob, batches: list[range], finisher: Finisher) -> None:
         begun = time.monotonic()
-        self._first = self._first or begun
+        if self._first is None:
+            self._first = self._last = begun
         if job.part.batches < len(batches):
             job.state = self.stage.begin(job.unit)
-            self._busy += time.monotonic() - begun
+            self._last = time.monotonic()
+            self._busy += self._last - begun
         for slots in batches[job.part.batches :]:
             if self.draining or job.lease.lost or job.error:
                 finisher.leave(job)
@@ -304,7 +308,7 @@ class Worker:
         number = self.folder.spec.n_units  # the lease after the last unit's
         path = self.folder.lease_path(number)
         patience = self.times.dead_after * 1.1 if self.job_idx < LINGERERS else 0.0
-        end = time.monotonic() + patience
+        end, pause = time.monotonic() + patience, 0.02
         while not self.folder.is_done():
             if self.draining:
                 return EXIT_AGAIN, "drained before the stage was finished: run the same command again"
@@ -325,7 +329,8 @@ class Worker:
                 break
             if time.monotonic() >= end:
                 return EXIT_OK, "another worker finishes the stage"
-            time.sleep(min(1.0, self.times.dead_after / 20))
+            time.sleep(pause)
+            pause = min(1.5 * pause, 1.0, self.times.dead_after / 20)
         return EXIT_OK, "done"
 
 

@@ -118,7 +118,9 @@ def linger(claims: Claims, observer: Observer, stop: Callable[[], bool], clock=t
     lease = claims.next()
     patience = observer.times.dead_after * 1.1 + 2 * observer.times.beat if claims.job_idx < LINGERERS else 0.0
     end = clock() + patience
+    pause = 0.05  # seconds; grows, so that a short stage ends soon and a long wait costs few listings
     while lease is None and claims.waiting() and clock() < end and not stop():
-        sleep(min(2.0, observer.times.dead_after / 20))
+        sleep(pause)
+        pause = min(1.5 * pause, 2.0, observer.times.dead_after / 20)
         lease = claims.next()
     return lease
