@@ -66,7 +66,6 @@ class Stage:
     close()            at the end, or before the stage is opened anew
     """
 
-    framing: ClassVar[str] = "tar"  # "tar" (key.ext members) or "jsonl"
     deterministic: ClassVar[bool] = True  # False: API-backed; differing digests of one unit are then no error
 
     def __init__(self, folder: "StageFolder"):
@@ -95,6 +94,14 @@ class Stage:
     def finish(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+FRAMING = {"captions": "jsonl", "image_folder": "jsonl"}  # kind -> framing where it is not tar
+
+
+def framing_of(kind: str, config: Mapping) -> str:
+    """How a kind's units are framed, known without importing the kind; a config may choose (the probe's does)."""
+    return config.get("framing") or FRAMING.get(kind, "tar")
 
 
 def stage_class(kind: str) -> type[Stage]:

@@ -1,0 +1,361 @@
+"""The worker's loop: claim a unit, adopt what is left of it, compute its batches, hand them to the finisher."""
+
+import contextlib
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, OutOfDeviceMemory, StageBroken, StoreError
+from synth.finisher import Finisher, UnitJob, is_fatal
+from synth.stages import stage_class
+from synth.store import faults, leases
+from synth.store.claims import LINGERERS, Claims, linger
+from synth.store.commit import link_from_relative
+from synth.store.events import EventLog
+from synth.store.files import refused
+from synth.store.folder import TRIES, StageFolder
+from synth.store.framing import FRAMINGS
+from synth.store.identity import identity
+from synth.store.leases import Lease, Observer, Owner, Times
+from synth.store.parts import PartWriter, adopt, part_files
+
+DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+
+
+class Worker:
+    """One worker on one stage. `run` returns the exit code and never raises."""
+
+    def __init__(self, folder: StageFolder, job_idx: int, n_jobs: int):
+        self.folder, self.job_idx, self.n_jobs = folder, job_idx, n_jobs
+        self.owner, self.times = Owner.me(), Times.from_env()
+        self.observer = Observer(self.times)
+        self.events = EventLog(folder.path, self.owner.worker, echo=_echo)
+        self.draining = ""  # name of the signal that asked for it
+        self._active: dict[int, Lease] = {}  # leases whose beat this process keeps
+        self._settled: list[tuple[UnitJob, int]] = []  # with the number of times that the unit failed so far
+        self._broken: BaseException | None = None  # an error from beside the device after which the stage is opened anew
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._opened = self._differs = False
+        self._units = self._samples = 0
+        self._busy = self._load = 0.0
+        self._first = self._last = None  # monotonic times of the first begin and the last end of computing
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        started, why, code = time.monotonic(), "", EXIT_BUG
+        handlers = self._catch_signals()
+        beats = threading.Thread(target=self._keep_beating, name="beats", daemon=True)
+        beats.start()
+        try:
+            self.events.write("start", job_idx=self.job_idx, n_jobs=self.n_jobs, host=platform.node(), pid=os.getpid(), slurm=self.owner.slurm_job)
+            self.stage = stage_class(self.folder.spec.kind)(self.folder)
+            self.stage.check()
+            code, why = self._work()
+        except InputError as e:
+            code, why = EXIT_BAD_INPUT, str(e)
+        except StoreError as e:
+            code, why = EXIT_AGAIN, str(e)
+        except BaseException as e:  # noqa: BLE001 (a bug: said with its traceback, exit 70)
+            code, why = EXIT_BUG, f"{type(e).__name__}: {e}"
+            if refused(e):
+                code, why = EXIT_AGAIN, f"{why}; nothing made so far is lost: mend that, then run the same command again"
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
+        finally:
+            self._stopped.set()
+            beats.join()
+            for lease in list(self._active.values()):
+                lease.release()
+            self._close_stage()
+            self._report(code, why, time.monotonic() - started)
+            for sig, handler in handlers.items():
+                signal.signal(sig, handler)
+        return code
+
+    def _catch_signals(self) -> dict:
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {sig: signal.signal(sig, self._ask_to_drain) for sig in DRAIN_SIGNALS}
+
+    def _ask_to_drain(self, sig: int, frame) -> None:
+        self.draining = signal.Signals(sig).name
+
+    def _keep_beating(self) -> None:
+        while not self._stopped.wait(self.times.beat):
+            with self._lock:
+                for lease in self._active.values():
+                    with contextlib.suppress(OSError):
+                        lease.beat()
+                        lease.check()
+
+    def _report(self, code: int, why: str, seconds: float) -> None:
+        wall = self._last - self._first if self._last is not None else 0.0  # a first batch that raised has no end
+        self.events.write(
+            "stop", code=code, why=why, units=self._units, samples=self._samples, seconds=round(seconds, 3), busy_s=round(self._busy, 3),
+            idle_s=round(max(0.0, wall - self._busy), 3), load_s=round(self._load, 3),
+        )  # fmt: skip
+        self.events.close()
+
+    # -- work --------------------------------------------------------------------------------------------------------
+
+    def _work(self) -> tuple[int, str]:
+        self._relatives = [(other, other.committed()) for other in self.folder.relatives()]
+        claims = Claims(self.folder, self.job_idx, self.n_jobs, self.owner, self.observer)
+        finisher = Finisher(self.folder, self.stage, self.events.write, self._settle)
+        try:
+            while not self.draining:
+                lease = claims.next()
+                if lease is None:
+                    finisher.flush()
+                    self._absorb(claims)
+                    lease = linger(claims, self.observer, lambda: bool(self.draining))
+                if lease is None:
+                    break
+                self._hold(lease)
+                self._do(lease, claims, finisher)
+                self._absorb(claims)
+        finally:
+            finisher.close()
+        self._absorb(claims)
+        return self._verdict()
+
+    def _verdict(self) -> tuple[int, str]:
+        """Exit code and reason, judged by what is on disk."""
+        if self._differs:
+            return EXIT_BUG, f"a unit was made twice with different bytes; see {self.folder.path / 'failed'}"
+        if self.folder.is_whole():
+            return self._finish_stage()
+        aside = self.folder.set_aside()
+        if self.draining:
+            missing = self.folder.spec.n_units - len(self.folder.committed())
+            return EXIT_AGAIN, f"drained on {self.draining}; {missing} units to do: run the same command again"
+        if aside:
+            where = self.folder.path / "failed"
+            return EXIT_BUG, f"units {aside[:10]} failed {TRIES} times and are set aside; see {where}; retry_failed=true tries them again"
+        return EXIT_OK, "nothing left for this job; others hold the rest"
+
+    def _hold(self, lease: Lease) -> None:
+        with self._lock:
+            self._active[lease.unit] = lease
+
+    def _do(self, lease: Lease, claims: Claims, finisher: Finisher) -> None:
+        """One unit from lease to the queue of the finisher."""
+        unit = self.folder.unit(lease.unit)
+        part = None
+        try:
+            inputs = self.stage.unit_inputs(unit)
+            relatives = [other for other, committed in self._relatives if unit.number in committed]
+            if other := link_from_relative(self.folder, relatives, unit.number, inputs):
+                self.events.write("linked", unit=unit.number, source=other.path.name)
+                self._release(lease, remove=True)
+                return
+            self._open_stage(finisher)
+            path = self.folder.part_path(unit.number, self.owner.worker, lease.generation)
+            batches = self.folder.spec.batches(unit)
+            part = PartWriter(path, self.folder.framing, len(batches))
+            job = UnitJob(unit, lease, inputs, part)
+            if lease.generation:
+                left = part_files(path.parent, unit.number, FRAMINGS[self.folder.framing].suffix)
+                job.others = adopt(part, left, batches)
+                if part.batches:
+                    self.events.write("adopted", unit=unit.number, batches=part.batches, of=len(batches))
+            self._compute(job, batches, finisher)
+        except BaseException as e:  # noqa: BLE001 (kept with the unit; a library may even call sys.exit)
+            if part is not None:
+                job.computing_failed = True
+                finisher.leave(job, e)
+            elif is_fatal(e) or isinstance(e, _CannotOpen):  # nothing was queued for it
+                self._release(lease, remove=False)
+                raise
+            else:
+                failures = self._failed(unit.number, e)
+                self._release(lease, remove=False)
+                claims.give_back(unit.number, failures)
+            if is_fatal(e):
+                finisher.flush()  # so that it is met before another unit begins
+            if _breaks(e):
+                finisher.flush()  # encoders of earlier batches may still use the stage
+                self._close_stage()
+
+    def _compute(self, job: UnitJob, batches: list[range], finisher: Finisher) -> None:
+        begun = time.monotonic()
+        if self._first is None:
+            self._first = self._last = begun
+        if job.part.batches < len(batches):
+            job.state = self.stage.begin(job.unit)
+            self._last = time.monotonic()
+            self._busy += self._last - begun
+        for slots in batches[job.part.batches :]:
+            if self.draining or job.lease.lost or job.error:
+                finisher.leave(job)
+                return
+            begun = time.monotonic()
+            items = self.stage.compute(job.state, slots)
+            self._last = time.monotonic()
+            self._busy += self._last - begun
+            if len(items) != len(slots):
+                msg = f"{self.folder.spec.kind}: computed {len(items)} items for {len(slots)} slots"
+                raise RuntimeError(msg)
+            finisher.batch(job, items)
+        finisher.end(job)
+
+    def _open_stage(self, finisher: Finisher) -> None:
+        if self._broken is not None:
+            self._broken = None
+            finisher.flush()
+            self._close_stage()
+        if self._opened:
+            return
+        for role, file in self.folder.spec.inputs.items():
+            if identity(self.folder.input_path(role)) != file.identity:
+                msg = f"{file.path}: input {role!r} changed since {self.folder.path.name} was planned; run the command again to plan anew"
+                raise InputError(msg)
+        begun = time.monotonic()
+        try:
+            self.stage.open()
+        except Exception as e:
+            if is_fatal(e):
+                raise
+            # no unit is to blame: setting them aside one by one, three loads each, would hide that
+            msg = f"the stage cannot be opened here: {type(e).__name__}: {e}"
+            raise _CannotOpen(msg) from e
+        self._opened = True
+        self._load += time.monotonic() - begun
+        self.events.write("open", seconds=round(time.monotonic() - begun, 3))
+
+    def _close_stage(self) -> None:
+        if self._opened:
+            self._opened = False
+            with contextlib.suppress(Exception):
+                self.stage.close()
+
+    def _release(self, lease: Lease, remove: bool) -> None:
+        with self._lock:
+            self._active.pop(lease.unit, None)
+        if remove:
+            lease.remove()
+        else:
+            lease.release()
+
+    # -- what became of units ----------------------------------------------------------------------------------------
+
+    def _settle(self, job: UnitJob) -> None:
+        """In the finisher's thread: a unit was committed, left, or failed. Its error is stored before its lease goes."""
+        failures = 0
+        if job.error is not None:
+            try:
+                if not is_fatal(job.error) and (job.differs or not job.committed):
+                    failures = self._failed(job.unit.number, job.error)
+                elif job.committed:  # the unit exists, and what went wrong after that is only untidy
+                    self.events.write("untidy", unit=job.unit.number, error=f"{type(job.error).__name__}: {job.error}")
+            except Exception as e:  # noqa: BLE001 (the report could not be stored)
+                job.error = e
+        job.part.keep()
+        if not job.committed:
+            job.lease.release()
+        job.lease.close()
+        with self._lock:
+            self._active.pop(job.lease.unit, None)
+            self._settled.append((job, failures))
+
+    def _absorb(self, claims: Claims) -> None:
+        """In the main thread: count settled units, take back those to be tried again, raise errors that end the worker."""
+        with self._lock:
+            settled, self._settled = self._settled, []
+        fatal = None
+        for job, failures in settled:
+            if job.committed:
+                self._units += 1
+                self._samples += job.part.n_samples
+                self._differs = self._differs or job.differs
+            elif job.error is None:
+                claims.keep_in_mind(job.unit.number)
+            elif is_fatal(job.error):
+                fatal = fatal or job.error
+            else:
+                claims.give_back(job.unit.number, failures)
+                if _breaks(job.error) and not job.computing_failed:
+                    self._broken = job.error
+        if fatal:
+            raise fatal
+
+    def _failed(self, unit: int, error: BaseException) -> int:
+        """Report an error of a unit; how often it failed so far."""
+        text = "".join(traceback.format_exception(error))
+        report = {
+            "unit": unit,
+            "slots": [self.folder.unit(unit).start, self.folder.unit(unit).stop],
+            "worker": self.owner.worker,
+            "error": f"{type(error).__name__}: {error}",
+            "traceback": text,
+            "retry": "run the same command with retry_failed=true",
+        }
+        n = self.folder.report_failure(unit, report)
+        self.events.write("failed", unit=unit, tries=n, error=report["error"])
+        return n
+
+    def _finish_stage(self) -> tuple[int, str]:
+        """The stage is whole: one worker at a time writes what lies outside units/, then done.json."""
+        if self.folder.is_done():
+            return EXIT_OK, "done"
+        number = self.folder.spec.n_units  # the lease after the last unit's
+        path = self.folder.lease_path(number)
+        patience = self.times.dead_after * 1.1 if self.job_idx < LINGERERS else 0.0
+        end, pause = time.monotonic() + patience, 0.02
+        while not self.folder.is_done():
+            if self.draining:
+                return EXIT_AGAIN, "drained before the stage was finished: run the same command again"
+            newest = leases.newest_generations(path.parent).get(number, -1)
+            free = newest < 0 or self.observer.is_free(number, path, newest)
+            lease = leases.create(path, number, newest + 1, self.owner) if free else None
+            if lease:
+                self._hold(lease)
+                try:
+                    samples, tombstones = count(self.folder)
+                    faults.point("before_finish")
+                    self.stage.finish()
+                    self.folder.mark_done({"units": number, "slots": self.folder.spec.slots, "samples": samples, "tombstones": tombstones})
+                    self.events.write("done", samples=samples, tombstones=tombstones)
+                    self.folder.sweep()
+                finally:
+                    self._release(lease, remove=self.folder.is_done())
+                break
+            if time.monotonic() >= end:
+                return EXIT_OK, "another worker finishes the stage"
+            time.sleep(pause)
+            pause = min(1.5 * pause, 1.0, self.times.dead_after / 20)
+        return EXIT_OK, "done"
+
+
+def count(folder: StageFolder) -> tuple[int, int]:
+    """(samples, tombstones) of a whole stage. Reads each unit's end, so a torn unit is found here, as an InputError."""
+
+    def one(number: int) -> tuple[int, int]:
+        with folder.reader(number) as reader:
+            return len(reader.index.samples), len(reader.index.tombstones)
+
+    with ThreadPoolExecutor(4) as pool:
+        totals = list(pool.map(one, range(folder.spec.n_units)))
+    return sum(s for s, _ in totals), sum(t for _, t in totals)
+
+
+class _CannotOpen(Exception):
+    """The stage's open() failed: a bug or a broken device, and nothing about a unit. Ends the worker with exit code 70."""
+
+
+def _breaks(error: BaseException) -> bool:
+    """Whether the stage's process or device may be unusable after an error."""
+    return isinstance(error, (StageBroken, OutOfDeviceMemory)) or "CUDA" in str(error)
+
+
+def _echo(line: dict) -> None:
+    rest = " ".join(f"{k}={v}" for k, v in line.items() if k not in ("event", "time"))
+    with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to stop working
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line['event']} {rest}\n")  # one write: two threads log

@@ -1,0 +1,47 @@
+"""events/<worker>.jsonl: what one worker did and how long it took. One file a worker, so nothing is appended by two."""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class EventLog:
+    """Appends lines to this worker's own file. Losing events never loses work: a full disk is ignored here."""
+
+    def __init__(self, folder: Path, worker: str, echo=None):
+        self.path, self.worker, self._echo, self._f = Path(folder) / "events" / f"{worker}.jsonl", worker, echo, None
+        self._torn = b""
+        self._lock = threading.Lock()  # the main thread and the finisher write here
+
+    def write(self, event: str, **facts) -> None:
+        line = {"event": event, "time": round(time.time(), 3)} | facts
+        if self._echo:
+            self._echo(line)
+        try:
+            with self._lock:
+                if self._f is None:
+                    self._f = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
+                data = self._torn + json.dumps(line, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n"
+                self._torn = b"" if self._f.write(data) == len(data) else b"\n"  # a full disk may take half a line
+        except OSError as e:
+            if self._echo:
+                self._echo({"event": "event not stored", "why": str(e)})
+
+    def close(self) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            if self._f is not None:
+                f, self._f = self._f, None
+                f.close()
+
+
+def read_events(folder: Path) -> Iterator[dict]:
+    """All events of a stage, worker by worker; torn last lines are left out. Each gets its "worker"."""
+    for path in sorted((Path(folder) / "events").glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                yield {"worker": path.stem} | json.loads(line)
+            except ValueError:
+                continue

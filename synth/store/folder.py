@@ -1,0 +1,282 @@
+"""A stage folder: the one place that knows where its files lie, and what is there.
+
+    runs/<dataset>/<name>-<fingerprint>/
+      stage.json inputs.json units/000/000042.tar leases/ parts/ failed/ events/ submissions/ logs/ done.json
+"""
+
+import contextlib
+import glob
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from synth import config as sample_config
+from synth.errors import InputError, StoreError
+from synth.stages import Unit
+from synth.store.files import hard_links_work, read_small, storing, write_atomic, write_once
+from synth.store.framing import FRAMINGS
+from synth.store.parts import finished_batches
+from synth.store.spec import InputFile, StageSpec, canonical
+from synth.store.units import Stored, UnitReader
+
+SHARD = 1000  # files a folder
+TRIES = 3  # errors of a unit until it is set aside
+
+
+class StageFolder:
+    """Read and write access to one stage. Cheap to make; holds no open file."""
+
+    def __init__(self, path: Path, spec: StageSpec, framing: str, links: bool):
+        self.path, self.spec, self.framing, self.links = Path(path), spec, framing, links
+
+    # -- making and opening ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, dataset_root: Path, spec: StageSpec) -> "StageFolder":
+        """Make runs/<dataset>/<name>-<fingerprint> if it is not there; stage.json comes last and is never replaced."""
+        path = Path(dataset_root) / spec.folder_name
+        if not (path / "stage.json").exists():
+            with storing(path):
+                for sub in ("units", "leases", "parts", "failed", "events", "logs", "submissions"):
+                    (path / sub).mkdir(parents=True, exist_ok=True)
+            links = hard_links_work(path / "parts", path / "units")
+            write_once(path / "inputs.json", _inputs_json(spec, links))
+            write_once(path / "stage.json", spec.to_json())
+        folder = cls.open(path)
+        if any(str(Path(i.path).absolute()) != folder.spec.inputs[r].path for r, i in spec.inputs.items()):
+            write_atomic(path / "inputs.json", _inputs_json(spec, folder.links))  # same contents, in a new place
+            folder = cls.open(path)
+        return folder
+
+    @classmethod
+    def open(cls, path: str | os.PathLike) -> "StageFolder":
+        """Open a planned stage; a missing, torn or edited stage.json is an InputError."""
+        from synth.stages import framing_of
+
+        path = Path(path).absolute()
+        try:
+            with storing(path / "stage.json"):
+                data = read_small(path / "stage.json")
+        except NotADirectoryError:
+            data = None
+        if data is None:
+            msg = f"{path}: no stage.json here; a stage folder is runs/<dataset>/<stage>-<fingerprint>"
+            raise InputError(msg)
+        try:
+            inputs = json.loads(read_small(path / "inputs.json") or b"{}")
+            paths, links = inputs.get("paths", {}), inputs.get("hard_links", True)
+        except (ValueError, AttributeError, OSError) as e:
+            msg = f"{path / 'inputs.json'}: torn ({e}); plan the stage again"
+            raise InputError(msg) from e
+        spec = StageSpec.from_json(data, paths, str(path / "stage.json"))
+        return cls(path, spec, framing_of(spec.kind, spec.config), links)
+
+    @cached_property
+    def config(self):
+        """The typed sample config of this kind."""
+        return sample_config.load(self.spec.kind, self.spec.config)
+
+    def upstream(self, role: str) -> list["StageFolder"]:
+        """The stages that this one reads in a role, in order; a stage that is not what was planned is an InputError."""
+        found = []
+        for up in self.spec.upstream.get(role, ()):
+            folder = StageFolder.open(os.path.normpath(self.path / up.path))
+            if folder.spec.fingerprint != up.fingerprint:
+                msg = f"{folder.path}: is {folder.spec.fingerprint}, but {self.path.name} was planned on {up.fingerprint}"
+                raise InputError(msg)
+            found.append(folder)
+        return found
+
+    def input(self, role: str) -> InputFile:
+        if role not in self.spec.inputs or not self.spec.inputs[role].path:
+            msg = f"{self.path}: has no input {role!r}; it has {sorted(self.spec.inputs)}"
+            raise InputError(msg)
+        return self.spec.inputs[role]
+
+    def input_path(self, role: str) -> Path:
+        return Path(self.input(role).path)
+
+    # -- names -------------------------------------------------------------------------------------------------------
+
+    def _sharded(self, top: str, unit: int, name: str) -> Path:
+        return self.path / top / f"{unit // SHARD:03d}" / name
+
+    def unit_path(self, number: int) -> Path:
+        return self._sharded("units", number, f"{number:06d}{FRAMINGS[self.framing].suffix}")
+
+    def lease_path(self, number: int) -> Path:
+        return self._sharded("leases", number, f"{number:06d}.g0")
+
+    def part_path(self, number: int, worker: str, generation: int) -> Path:
+        return self._sharded("parts", number, f"{number:06d}.{worker}.{generation}{FRAMINGS[self.framing].suffix}")
+
+    def shards(self) -> range:
+        return range(-(-self.spec.n_units // SHARD))
+
+    # -- what is there -----------------------------------------------------------------------------------------------
+
+    def committed(self, shards: Iterable[int] | None = None) -> set[int]:
+        """Numbers of the units that exist, by one listing a thousand (only those of `shards`, if given)."""
+        found, suffix = set(), FRAMINGS[self.framing].suffix
+        for shard in self.shards() if shards is None else shards:
+            with storing(self.path / "units"), contextlib.suppress(FileNotFoundError), os.scandir(self.path / "units" / f"{shard:03d}") as entries:
+                for entry in entries:
+                    stem, dot, rest = entry.name.partition(".")
+                    if dot + rest == suffix and stem.isdigit() and int(stem) < self.spec.n_units:
+                        found.add(int(stem))
+        return found
+
+    def missing(self, patience: float = 0.0) -> list[int]:
+        """Units that are not there. Each absence of the listing is confirmed by open(), again and again for `patience`
+        seconds, because a network file system's cached listing may be older than the file."""
+        absent = sorted(set(range(self.spec.n_units)) - self.committed())
+        end = time.monotonic() + patience
+        while True:
+            absent = [u for u in absent if not _opens(self.unit_path(u))]
+            if not absent or time.monotonic() >= end:
+                return absent
+            time.sleep(min(1.0, max(0.01, end - time.monotonic())))
+
+    def is_whole(self) -> bool:
+        """Whether every unit is there; the first confirmed absence answers it."""
+        committed = self.committed()
+        return all(_opens(self.unit_path(u)) for u in range(self.spec.n_units) if u not in committed)
+
+    def failures(self) -> dict[int, list[Path]]:
+        """unit -> the reports of its errors, oldest first."""
+        found: dict[int, list[Path]] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for p in sorted((self.path / "failed").iterdir()):
+                stem = p.name.partition(".")[0]
+                if stem.isdigit() and p.suffix == ".json":
+                    found.setdefault(int(stem), []).append(p)
+        return found
+
+    def set_aside(self) -> list[int]:
+        """Units that failed by an error three times and are not there."""
+        tried = [u for u, reports in self.failures().items() if len(reports) >= TRIES]
+        return [u for u in sorted(tried) if not self.unit_path(u).exists()]
+
+    def report_failure(self, unit: int, report: Mapping) -> int:
+        """Write failed/<unit>.try<n>.json; the number of tries that failed so far."""
+        data = json.dumps(report, indent=1, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+        for n in range(1, 1000):
+            if write_once(self.path / "failed" / f"{unit:06d}.try{n}.json", data):
+                return n
+        return 1000
+
+    def retry_set_aside(self) -> list[int]:
+        """Give units that were set aside new tries; their reports stay, renamed."""
+        units, failures = self.set_aside(), self.failures()
+        for unit in units:
+            for report in failures[unit]:
+                report.rename(report.with_name(f"{report.stem}.{secrets.token_hex(3)}.old"))
+        return units
+
+    def sweep(self) -> None:
+        """Remove parts and leases of units that exist: what workers left that were killed between their commit and their end."""
+        committed = self.committed()
+        for top in ("parts", "leases"):
+            for shard in self.shards():
+                with contextlib.suppress(OSError), os.scandir(self.path / top / f"{shard:03d}") as entries:
+                    for entry in entries:
+                        stem = entry.name.partition(".")[0]
+                        if stem.isdigit() and int(stem) in committed:
+                            with contextlib.suppress(OSError):
+                                os.unlink(entry.path)
+
+    def is_done(self) -> bool:
+        """Whether somebody found the stage whole and finished it. A cache: units/ is the truth."""
+        return (self.path / "done.json").exists()
+
+    def mark_done(self, facts: Mapping) -> None:
+        write_atomic(self.path / "done.json", canonical(facts) + b"\n")
+
+    def done(self) -> dict:
+        """What done.json says: units, samples, tombstones; {} if it is not there."""
+        try:
+            return json.loads(read_small(self.path / "done.json") or b"{}")
+        except ValueError:
+            return {}
+
+    def progress(self) -> int:
+        """Slots in committed units and in the finished batches of parts. For progress bars: cheap, not exact."""
+        units = self.committed()
+        slots = len(units) * self.spec.unit_size
+        if self.spec.n_units - 1 in units:
+            slots -= self.spec.n_units * self.spec.unit_size - self.spec.slots
+        best: dict[int, int] = {}
+        for shard in self.shards():
+            with contextlib.suppress(FileNotFoundError):
+                for p in (self.path / "parts" / f"{shard:03d}").iterdir():
+                    unit = p.name.partition(".")[0]
+                    if p.name.endswith(".idx") and unit.isdigit() and int(unit) not in units:
+                        done = sum(n for _, n in finished_batches(p.with_name(p.name[: -len(".idx")])))
+                        best[int(unit)] = max(best.get(int(unit), 0), done)
+        return slots + sum(best.values())
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def reader(self, number: int) -> UnitReader:
+        return UnitReader(self.unit_path(number), self.framing)
+
+    def samples(self, start: int = 0, stop: int | None = None) -> Iterator[Stored]:
+        """The samples of slots [start, stop) in slot order; opens only the units that cover them."""
+        stop = self.spec.slots if stop is None else min(stop, self.spec.slots)
+        if start >= stop:
+            return
+        for number in range(start // self.spec.unit_size, -(-stop // self.spec.unit_size)):
+            with self.reader(number) as reader:
+                for entry in reader.index.samples:
+                    if start <= entry.slot < stop:
+                        yield Stored(entry.slot, entry.key, number, entry, reader)
+
+    def relatives(self) -> list["StageFolder"]:
+        """Stages beside this one that differ only in slots or upstream: their units may be linked where inputs agree."""
+        found = []
+        for path in sorted(self.path.parent.glob(f"{glob.escape(self.spec.name)}-*")):
+            if path != self.path and b'"base": "%s"' % self.spec.base.encode() in (read_small(path / "stage.json") or b""):
+                with contextlib.suppress(InputError, StoreError):
+                    found.append(StageFolder.open(path))
+        return found
+
+    # -- exports -----------------------------------------------------------------------------------------------------
+
+    @property
+    def out_dir(self) -> Path:
+        """Where an export writes: what the user asked for, else runs/<dataset>/exports/<name>-<short hash>."""
+        out = getattr(self.config, "out", "")
+        return Path(out) if out else self.path.parent / "exports" / f"{self.spec.name}-{self.spec.fingerprint[:8]}"
+
+    def link_latest(self) -> None:
+        """Point exports/<name>-latest at this export; a place that the user chose gets no link."""
+        if getattr(self.config, "out", ""):
+            return
+        link = self.out_dir.with_name(f"{self.spec.name}-latest")
+        temp = link.with_name(f".{link.name}.{os.getpid()}")
+        with storing(link):
+            with contextlib.suppress(FileNotFoundError):
+                temp.unlink()
+            temp.symlink_to(self.out_dir.name)
+            os.replace(temp, link)
+
+    def unit(self, number: int) -> Unit:
+        return self.spec.unit(number)
+
+
+def _opens(path: Path) -> bool:
+    with storing(path):
+        try:
+            os.close(os.open(path, os.O_RDONLY))
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def _inputs_json(spec: StageSpec, links: bool) -> bytes:
+    inputs = {"paths": {r: str(Path(i.path).absolute()) for r, i in spec.inputs.items()}, "hard_links": links}
+    return json.dumps(inputs, indent=1, sort_keys=True).encode() + b"\n"

@@ -1,0 +1,193 @@
+"""How samples lie in a unit file: tar (any WebDataset reader takes it) or jsonl. Pure functions of bytes; nothing in a
+unit names a time, host, worker, job, path or library version.
+
+    unit := batch bytes ... | index | end record (512 bytes) | tail
+The index is the last member (tar: `__unit__/index`, jsonl: the last line but one). The end record says where the index
+begins, how long it is and its sha256, so counting or verifying reads one block from the end and no picture.
+"""
+
+import hashlib
+import json
+import re
+import tarfile
+from dataclasses import dataclass
+
+from synth.errors import InputError
+from synth.stages import Sample, Tombstone
+from synth.store.spec import canonical
+
+# WebDataset readers take everything up to the first dot of the file name for the key
+_KEY, _EXT = re.compile(r"[^./\x00-\x1f\x7f]+"), re.compile(r"[^/\x00-\x1f\x7f]+")
+BLOCK = 512
+MAGIC = "synthset-unit-1"
+INDEX_NAME = "__unit__/index"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sample in a unit. `files`: extension -> (offset in the unit file, size in bytes). `sha256` of all its bytes."""
+
+    slot: int
+    key: str
+    files: dict[str, tuple[int, int]]
+    sha256: str
+
+    def moved(self, delta: int) -> "Entry":
+        """The same sample `delta` bytes further on."""
+        return Entry(self.slot, self.key, {e: (o + delta, n) for e, (o, n) in self.files.items()}, self.sha256)
+
+    def to_list(self) -> list:
+        return [self.slot, self.key, {e: list(at) for e, at in self.files.items()}, self.sha256]
+
+    @staticmethod
+    def from_list(data: list) -> "Entry":
+        slot, key, files, sha = data
+        return Entry(slot, key, {e: (o, n) for e, (o, n) in files.items()}, sha)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The bytes of one finished batch and what is in them; offsets count from the first byte of `data`."""
+
+    data: bytes
+    entries: tuple[Entry, ...]
+    tombstones: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class UnitIndex:
+    unit: int
+    first: int  # slot
+    count: int  # slots
+    samples: tuple[Entry, ...]
+    tombstones: dict[int, str]
+    inputs: str  # digest of the upstream rows that the unit is a function of
+
+    def to_bytes(self) -> bytes:
+        return canonical(
+            {
+                "unit": self.unit,
+                "first": self.first,
+                "count": self.count,
+                "samples": [e.to_list() for e in self.samples],
+                "tombstones": sorted([slot, reason] for slot, reason in self.tombstones.items()),
+                "inputs": self.inputs,
+            }
+        )
+
+    @staticmethod
+    def from_bytes(data: bytes) -> "UnitIndex":
+        raw = json.loads(data)
+        return UnitIndex(
+            raw["unit"],
+            raw["first"],
+            raw["count"],
+            tuple(Entry.from_list(e) for e in raw["samples"]),
+            {slot: reason for slot, reason in raw["tombstones"]},
+            raw["inputs"],
+        )
+
+
+class Jsonl:
+    """One line of JSON a sample."""
+
+    suffix = ".jsonl"
+    tail = b""
+
+    def sample(self, sample: Sample) -> tuple[bytes, dict[str, tuple[int, int]]]:
+        if set(sample.files) != {"json"} or b"\n" in sample.files["json"]:
+            msg = f"slot {sample.slot}: a .jsonl unit takes one 'json' file of one line a sample, got {sorted(sample.files)}"
+            raise ValueError(msg)
+        data = sample.files["json"]
+        return data + b"\n", {"json": (0, len(data))}
+
+    def index(self, payload: bytes, offset: int) -> tuple[bytes, str]:
+        line = b'{"__unit__":' + payload + b"}\n"
+        sha = hashlib.sha256(line).hexdigest()
+        return line + _end_record(offset, len(line), sha), sha
+
+    def payload(self, member: bytes) -> bytes:
+        return member[len(b'{"__unit__":') : -2]
+
+
+class Tar:
+    """`key.ext` members, ustar, mtime, uid and gid 0."""
+
+    suffix = ".tar"
+    tail = bytes(2 * BLOCK)
+
+    def sample(self, sample: Sample) -> tuple[bytes, dict[str, tuple[int, int]]]:
+        if not _KEY.fullmatch(sample.key) or not sample.files or not all(map(_EXT.fullmatch, sample.files)):
+            msg = f"slot {sample.slot}: key {sample.key!r} with files {sorted(sample.files)}: a key has no dot, a key and an extension no / or control character"
+            raise ValueError(msg)
+        chunks, files, at = [], {}, 0
+        for ext in sorted(sample.files):
+            data = bytes(sample.files[ext])
+            chunks += [_header(f"{sample.key}.{ext}", len(data)), data, bytes(-len(data) % BLOCK)]
+            files[ext] = (at + BLOCK, len(data))
+            at += BLOCK + len(data) + (-len(data) % BLOCK)
+        return b"".join(chunks), files
+
+    def index(self, payload: bytes, offset: int) -> tuple[bytes, str]:
+        text = payload + b" " * ((-len(payload) - 1) % BLOCK) + b"\n"
+        sha = hashlib.sha256(text).hexdigest()
+        return _header(INDEX_NAME, len(text) + BLOCK) + text + _end_record(offset + BLOCK, len(text), sha) + self.tail, sha
+
+    def payload(self, member: bytes) -> bytes:
+        return member
+
+
+FRAMINGS = {"tar": Tar(), "jsonl": Jsonl()}
+
+
+def _header(name: str, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _end_record(offset: int, size: int, sha256: str) -> bytes:
+    record = canonical({"magic": MAGIC, "offset": offset, "size": size, "sha256": sha256})
+    return record + b" " * (BLOCK - 1 - len(record)) + b"\n"
+
+
+def frame(framing: str, results: list[Sample | Tombstone]) -> Batch:
+    """The bytes of a batch, in slot order."""
+    how, chunks, entries, tombstones, at = FRAMINGS[framing], [], [], [], 0
+    for result in results:
+        if isinstance(result, Tombstone):
+            tombstones.append((result.slot, result.reason))
+            continue
+        data, files = how.sample(result)
+        sha = hashlib.sha256()
+        for ext in sorted(result.files):
+            sha.update(result.files[ext])
+        entries.append(Entry(result.slot, result.key, files, sha.hexdigest()).moved(at))
+        chunks.append(data)
+        at += len(data)
+    return Batch(b"".join(chunks), tuple(entries), tuple(tombstones))
+
+
+def seal(framing: str, index: UnitIndex, offset: int) -> tuple[bytes, str]:
+    """What follows the last batch of a unit (index, end record, tail), and the sha256 of the index, which stands for the unit."""
+    return FRAMINGS[framing].index(index.to_bytes(), offset)
+
+
+def read_index(f, framing: str, where: str) -> tuple[UnitIndex, str]:
+    """Index and its sha256 from an open unit file. A torn or foreign file is an InputError that names it."""
+    how = FRAMINGS[framing]
+    try:
+        f.seek(0, 2)
+        size = f.tell()
+        f.seek(size - len(how.tail) - BLOCK)
+        record = json.loads(f.read(BLOCK))
+        f.seek(record["offset"])
+        member = f.read(record["size"])
+        end = record["offset"] + record["size"] + BLOCK + len(how.tail)
+        if record["magic"] == MAGIC and end == size and hashlib.sha256(member).hexdigest() == record["sha256"]:
+            return UnitIndex.from_bytes(how.payload(member)), record["sha256"]
+        reason = "its end record does not fit its bytes"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
+        reason = f"{type(e).__name__}: {e}"
+    msg = f"{where}: not a whole unit ({reason}); move it away and run the same command again"
+    raise InputError(msg)

@@ -1,0 +1,83 @@
+"""The one entry point of all computing: python -m synth.worker STAGE_DIR --job-idx I --n-jobs N
+
+Any number of these, started by anyone at any time with any job_idx and n_jobs, complete a stage together.
+Exit codes: 0 nothing left for me; 75 drained, or the disk refused: run it again; 65 bad input; 70 a unit failed three times.
+"""
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, StoreError
+from synth.numerics import environment
+from synth.store.folder import StageFolder
+
+PR_SET_PDEATHSIG = 1
+ENV_PARENT = "SYNTHSET_PARENT_PID"  # set by whoever starts a worker with --die-with-parent
+
+
+def job_of(job_idx: int | None, n_jobs: int | None, env: Mapping[str, str]) -> tuple[int, int]:
+    """(job_idx, n_jobs) from the command line, else JOB_IDX / N_JOBS, else JOB_OFFSET + SLURM_ARRAY_TASK_ID, else 0 of 1.
+
+    n_jobs only says which units are tried first, so a partial array or a wrong number is slower, never wrong.
+    """
+    try:
+        if job_idx is None and "JOB_IDX" in env:
+            job_idx = int(env["JOB_IDX"])
+        if job_idx is None and "SLURM_ARRAY_TASK_ID" in env:
+            job_idx = int(env.get("JOB_OFFSET", 0)) + int(env["SLURM_ARRAY_TASK_ID"])
+        if n_jobs is None:
+            n_jobs = int(env.get("N_JOBS", env.get("SLURM_ARRAY_TASK_COUNT", 1)))
+    except ValueError as e:
+        msg = f"JOB_IDX, N_JOBS, JOB_OFFSET and SLURM_ARRAY_TASK_ID must be whole numbers: {e}"
+        raise InputError(msg) from e
+    job_idx = job_idx or 0
+    if job_idx < 0 or n_jobs < 1:
+        msg = f"job_idx {job_idx} of {n_jobs} jobs: job_idx counts from 0, n_jobs from 1"
+        raise InputError(msg)
+    return job_idx, max(n_jobs, job_idx + 1)
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m synth.worker", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p.add_argument("stage_dir", type=Path, help="runs/<dataset>/<stage>-<fingerprint>")
+    p.add_argument("--job-idx", type=int, help="which job this is, from 0 (else env JOB_IDX, else SLURM_ARRAY_TASK_ID)")
+    p.add_argument("--n-jobs", type=int, help="how many jobs there are (else env N_JOBS)")
+    p.add_argument("--die-with-parent", action="store_true", help="drain when the process that started this one ends")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Work on a stage until nothing is left for this job; the exit code."""
+    args = parser().parse_args(argv)
+    if args.die_with_parent:
+        parent = int(os.environ.get(ENV_PARENT, os.getppid()))  # the variable also notices a parent that ended before this line
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended before we asked
+            return EXIT_AGAIN
+    try:
+        job_idx, n_jobs = job_of(args.job_idx, args.n_jobs, os.environ)
+        folder = StageFolder.open(args.stage_dir)
+        os.environ.update(environment(folder.spec.numerics))  # before numpy or torch is imported
+        from synth.loop import Worker
+
+        worker = Worker(folder, job_idx, n_jobs)
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except StoreError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_AGAIN
+    except Exception:  # noqa: BLE001 (python's own exit code for it, 1, says nothing)
+        traceback.print_exc()
+        return EXIT_BUG
+    return worker.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
