@@ -6,6 +6,7 @@
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import secrets
@@ -105,8 +106,20 @@ class OutFolder:
         """Everything is written: flush it to disk, put the marker, drop the claim, point `latest` here."""
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.path / PART)
-        os.sync()  # one flush for all files, so that a marker never outlives files lost with the power
+        _flush(self.path)  # once for all files, so that a marker never outlives files lost with the power
         write_atomic(self.path / MARKER, self._tag())
         with contextlib.suppress(FileNotFoundError):
             (self.path / CLAIM).unlink()
         self.folder.link_latest()
+
+
+def _flush(path: Path) -> None:
+    """Write to disk what the file system of `path` still holds in memory; other file systems of a busy node are left alone."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None).syncfs(fd):
+            os.sync()
+    except AttributeError:  # not Linux
+        os.sync()
+    finally:
+        os.close(fd)

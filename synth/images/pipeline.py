@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 
 from synth import numerics
@@ -39,21 +40,18 @@ def load(model: ModelFolder, scheduler: str, settings: Mapping):
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # compute nodes have no network; a missing file must fail at once, not time out
     numerics.apply(settings)
-    import diffusers
     import torch
-    import transformers
 
-    diffusers.utils.logging.set_verbosity_error()  # a warning a truncated caption would fill the log
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    diffusers = _quiet_diffusers()
     on = device()
     index = (model.path / "model_index.json").read_text(encoding="utf-8")
     extras = {"safety_checker": None, "requires_safety_checker": False} if '"safety_checker"' in index else {}
     try:
-        pipe = diffusers.DiffusionPipeline.from_pretrained(
-            str(model.path), local_files_only=True, torch_dtype=dtype_of(settings["dtype"], on), **extras
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch_dtype is called dtype in newer diffusers; both take this name
+            pipe = diffusers.DiffusionPipeline.from_pretrained(
+                str(model.path), local_files_only=True, torch_dtype=dtype_of(settings["dtype"], on), **extras
+            )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as e:
         if isinstance(e, torch.OutOfMemoryError):
             raise
@@ -69,6 +67,19 @@ def load(model: ModelFolder, scheduler: str, settings: Mapping):
             if module is not None:
                 module.to(memory_format=torch.channels_last)
     return pipe
+
+
+def _quiet_diffusers():
+    """The diffusers module, without progress bars and warnings: one a truncated caption would fill the log."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()  # first: importing diffusers makes it warn of what we do not use
+    transformers.utils.logging.disable_progress_bar()
+    import diffusers
+
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    return diffusers
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from synth.config import ImagesConfig
 from synth.errors import InputError
-from synth.export.captions_json import CaptionRow, rows
+from synth.export.captions_table import CaptionRow, rows
 from synth.images.embeddings import encode_unit
 from synth.images.encode import check_format, encode_image, stored_size
 from synth.images.families import Embedded, Generic, family_of

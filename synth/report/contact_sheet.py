@@ -67,14 +67,14 @@ def pick(source, classes: Mapping[int, str], columns: int) -> dict[int, list[Til
     found: dict[int, list[Tile]] = {label: [] for label in classes}
     wanted = columns * len(classes)
     for stored in source.samples(0, PATIENCE * wanted):
-        if not wanted:
-            break
         record = stored.json()
         row = found.get(record["label"])
         if row is not None and len(row) < columns:
             ext = next(e for e in stored.exts if e != "json")
             row.append(Tile(stored.read(ext), record["caption"]))
             wanted -= 1
+            if not wanted:
+                break
     return found
 
 
@@ -113,13 +113,11 @@ def fit(image, side: int, paper: tuple[int, int, int]):
     """A square of `side` pixels: tiny pictures are enlarged by whole pixels, so that one sees what was computed."""
     from PIL import Image
 
-    longest = max(image.size)
-    if longest <= side:
-        factor = side / longest
-        how = Image.Resampling.NEAREST
-    else:
-        factor, how = side / longest, Image.Resampling.LANCZOS
-    image = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))), how)
+    factor = max(1, -(-side // max(image.size)))
+    image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    if max(image.size) > side:
+        scale = side / max(image.size)
+        image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.BOX)
     square = Image.new("RGB", (side, side), paper)
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return square

@@ -20,11 +20,11 @@ WAYS = ["links", "rename", "claim", "plain claim"]
 @pytest.fixture(params=WAYS)
 def folder(tmp_path, request, monkeypatch):
     """A stage of one-slot units on a file system that can do a little less each time."""
+    monkeypatch.setattr(module, "CLAIM_PATIENCE", 0.2)
     if request.param in ("claim", "plain claim"):
         monkeypatch.setattr(module, "rename_once", lambda a, b: None)
     if request.param == "plain claim":
         monkeypatch.setattr(os, "symlink", lambda a, b: (_ for _ in ()).throw(OSError(errno.EPERM, "no symlinks")))
-        monkeypatch.setattr(module, "CLAIM_PATIENCE", 0.2)
     return plan(tmp_path, slots=4, unit=1, links=request.param == "links")
 
 

@@ -141,6 +141,11 @@ def test_an_empty_prompt_is_served(captions):
     assert captions.window([""], [3]).completions[0].error == ""
 
 
+def test_hostile_prompts_are_served(captions):
+    prompts = ["\n", "\0", "a\nb\r\n\tc", "\u202e\U0001f984 =>", "</s><s><unk>", " " * 60, "%s {} \\ ' \""]
+    assert all(c.error == "" for c in captions.window(prompts, range(len(prompts))).completions)
+
+
 def test_temperature_zero_does_not_ask_the_seed(gqa):
     generator = tiny.generator(gqa, temperature=0)
     a, b = generator.window(tiny.prompts(5), range(5)), generator.window(tiny.prompts(5), range(50, 55))
