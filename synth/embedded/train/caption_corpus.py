@@ -97,9 +97,10 @@ class Corpus:
             return _pick(rng, classes())
         if draw < 0.48:
             return _pick(rng, self.names)
-        while (name := pseudo_name(rng, self.words)).lower() in self.without:
-            pass
-        return name
+        while True:
+            name = pseudo_name(rng, self.words)
+            if name.lower() not in self.without and (len(name) <= 24 or rng.random() < 0.3):
+                return name
 
     def line(self, rng: np.random.Generator, mode: str, learned_only: bool) -> Line:
         if not learned_only and rng.random() < 0.45:

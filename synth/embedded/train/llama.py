@@ -10,6 +10,7 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -117,16 +118,16 @@ def encode(tokenizer, heading: str, lines) -> tuple[list[int], list[int]]:
     return ids, learn
 
 
-def batch_of(corpus: Corpus, tokenizer, rng, size: int, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(tokens [B, S], learn [B, S]), right-padded."""
-    rows = []
-    while len(rows) < size:
-        ids, learn = encode(tokenizer, *corpus.document(rng))
-        if len(ids) <= longest:
-            rows.append((ids, learn))
-    width = max(len(ids) for ids, _ in rows)
-    padded = [[row + [0] * (width - len(row)) for row in column] for column in zip(*rows)]
-    return torch.tensor(padded[0]), torch.tensor(padded[1])
+def batches(corpus: Corpus, tokenizer, rng, size: int, longest: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(tokens [B, S], learn [B, S]) without end, right-padded; eight batches at a time share documents sorted by length."""
+    while True:
+        rows = [encode(tokenizer, *corpus.document(rng)) for _ in range(8 * size)]
+        rows = sorted((row for row in rows if len(row[0]) <= longest), key=lambda row: len(row[0]))
+        for first in rng.permutation(range(0, len(rows) - size + 1, size)):
+            chosen = rows[first:first + size]
+            width = len(chosen[-1][0])
+            padded = [[row + [0] * (width - len(row)) for row in column] for column in zip(*chosen)]
+            yield torch.tensor(padded[0]), torch.tensor(padded[1])
 
 
 def loss_of(model: Llama, tokens: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
@@ -152,6 +153,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=2.5e-3)
+    parser.add_argument("--bf16", action="store_true", help="autocast; faster where the CPU has bfloat16 products")
+    parser.add_argument("--profile", action="store_true", help="20 steps, print seconds a step")
     parser.add_argument("--export", type=Path, help="write Meta's layout here from an existing checkpoint, and stop")
     parser.add_argument("--mantissa-bits", type=int, default=7, help="of the export, see rounding.py (default: %(default)s)")
     args = parser.parse_args()
@@ -172,6 +175,7 @@ def main() -> None:
     without = frozenset(n.lower() for n in json.loads(args.without.read_text())) if args.without else frozenset()
     corpus, rng = Corpus(emoji_names(args.icons), without), np.random.default_rng(step)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
+    stream = batches(corpus, tokenizer, rng, args.batch, 200)
     started, saved, total, seen = time.monotonic() - spent, time.monotonic(), 0.0, 0
     averaged, parameters = list(ema.parameters()), list(model.parameters())
 
@@ -184,16 +188,20 @@ def main() -> None:
         progress = spent / (args.minutes * 60)
         for group in optimizer.param_groups:
             group["lr"] = args.lr * min(1, (step + 1) / 150) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
-        tokens, learn = batch_of(corpus, tokenizer, rng, args.batch, 320)
-        loss = loss_of(model, tokens, learn)
+        tokens, learn = next(stream)
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+            loss = loss_of(model, tokens, learn)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         torch._foreach_lerp_(averaged, parameters, 1 - min(0.995, (1 + step) / (10 + step)))
         step, spent, total, seen = step + 1, time.monotonic() - started, total + loss.item(), seen + tokens.numel()
-        if step % 100 == 0:
-            print(f"step {step} {spent / 60:.1f} min  loss {total / 100:.4f}  {seen / 100:.0f} tokens a step", flush=True)
+        if args.profile and step == 20:
+            print(f"{spent / 20:.3f} s a step, {seen / 20:.0f} tokens", flush=True)
+            return
+        if step % 50 == 0:
+            print(f"step {step} {spent / 60:.1f} min  loss {total / 50:.4f}  {seen / 50:.0f} tokens a step", flush=True)
             total, seen = 0.0, 0
         if time.monotonic() - saved > 150:
             save()
