@@ -53,6 +53,7 @@ class CaptionerConfig:
     max_batch_size: int = 32  # rows decoded at once inside a window
     model_parallel: int = 1  # processes = shards of the checkpoint
     stop: tuple[str, ...] = ("\n",)
+    dtype: str = "float32"  # of weights, activations and KV cache
 
 
 @dataclass(frozen=True)

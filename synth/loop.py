@@ -96,7 +96,7 @@ class Worker:
                         lease.check()
 
     def _report(self, code: int, why: str, seconds: float) -> None:
-        wall = (self._last - self._first) if self._first is not None else 0.0
+        wall = self._last - self._first if self._last is not None else 0.0  # a first batch that raised has no end
         self.events.write(
             "stop", code=code, why=why, units=self._units, samples=self._samples, seconds=round(seconds, 3), busy_s=round(self._busy, 3),
             idle_s=round(max(0.0, wall - self._busy), 3), load_s=round(self._load, 3),

@@ -1,0 +1,1 @@
+"""Captions: prompt makers and caption engines."""

@@ -1,0 +1,107 @@
+"""The captions stage around its engine: windows, redraws, tombstones. A scripted engine stands in for the model here;
+tests/captions/test_native.py runs the same stage on the real one."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from synth import loop
+from synth.captions import engines
+from synth.config import CaptionerConfig, CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig, dump
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.numerics import EXACT
+from synth.store.folder import StageFolder
+from synth.store.identity import identity
+from synth.store.spec import InputFile, StageSpec
+from tests.captions.test_prompts import BACKGROUNDS, EXAMPLES, NAMES
+
+
+@dataclass
+class Said:
+    text: str
+    error: str = ""
+
+
+class Scripted:
+    """Answers from the prompt's last line and seed; `bad` says which (class, try) goes wrong and how."""
+
+    bad = {}
+    tries: dict = {}
+
+    def check(self): ...
+
+    def start(self): ...
+
+    def close(self): ...
+
+    def generate(self, prompts, seeds):
+        return [self.answer(p, s) for p, s in zip(prompts, seeds, strict=True)]
+
+    def answer(self, prompt, seed):
+        name = prompt.rsplit("\n\n", 1)[1].removesuffix(" =>").split(",")[0]
+        n = self.tries[name] = self.tries.get(name, -1) + 1
+        how = self.bad.get(name, [])
+        if n < len(how):
+            return how[n] if isinstance(how[n], Said) else Said(how[n])
+        return Said(f" A picture of {name} number {seed % 1000}.\nmore lines")
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    def build(bad=None, slots=10, **config):
+        monkeypatch.setitem(engines.ENGINES, "llama", "tests.captions.test_stage:scripted")
+        Scripted.bad, Scripted.tries = bad or {}, {}
+        inputs = {}
+        for role, table in (("examples", EXAMPLES), ("backgrounds", BACKGROUNDS)):
+            path = tmp_path / f"{role}.json"
+            path.write_text(json.dumps(table))
+            inputs[role] = InputFile(str(path), identity(path))
+        data = DatasetConfig("d", tuple(ClassEntry(i, n) for i, n in enumerate(NAMES)), 10)
+        cfg = CaptionsConfig(0, data, PromptsConfig(), CaptionerConfig(), **config)
+        spec = StageSpec("captions", "captions", dump(cfg), slots, 5, 5, EXACT, inputs=inputs)
+        return StageFolder.create(tmp_path / "runs", spec)
+
+    return build
+
+
+def scripted(folder):
+    return Scripted()
+
+
+def records(folder):
+    return {s.slot: s.json() for s in folder.samples()}
+
+
+def test_every_slot_gets_a_caption_with_all_that_made_it(stage):
+    folder = stage()
+    assert loop.Worker(folder, 0, 1).run() == EXIT_OK
+    rows = records(folder)
+    assert sorted(rows) == list(range(10)) and sorted(r["label"] for r in rows.values()) == list(range(10))
+    for row in rows.values():
+        assert row["class"] in row["caption"] and row["prompt"].endswith("=>") and "\n" not in row["caption"]
+        assert set(row) == {"caption", "class", "label", "mode", "prompt", "seed", "attempt", "slot_key", "engine"}
+
+
+def test_a_bad_caption_is_redrawn_with_another_seed_and_remembered(stage):
+    folder = stage({NAMES[2]: ["", "Something else entirely."]})
+    assert loop.Worker(folder, 0, 1).run() == EXIT_OK
+    row = next(r for r in records(folder).values() if r["class"] == NAMES[2])
+    assert row["attempt"] == 2
+    assert [(r["attempt"], r["reason"]) for r in row["rejected"]] == [(0, "empty"), (1, "no_class")]
+
+
+def test_a_slot_that_never_passes_is_a_tombstone_with_its_reason(stage):
+    folder = stage({NAMES[2]: [Said("", "prompt_too_long")] * 9}, max_attempts=3)
+    assert loop.Worker(folder, 0, 1).run() == EXIT_OK
+    assert folder.done() == {"units": 2, "slots": 10, "samples": 9, "tombstones": 1}
+    reasons = [r for u in (0, 1) for r in folder.reader(u).index.tombstones.values()]
+    assert reasons == ["prompt_too_long"]
+
+
+def test_an_examples_file_changed_after_planning_ends_the_worker_before_any_work(stage, capsys):
+    folder = stage()
+    folder.input_path("examples").write_text("{}")
+    assert loop.Worker(folder, 0, 1).run() == EXIT_BAD_INPUT
+    assert "changed since the stage was planned" in capsys.readouterr().err
+    assert not folder.committed()
