@@ -53,6 +53,7 @@ class CaptionerConfig:
     max_batch_size: int = 32  # rows decoded at once inside a window
     model_parallel: int = 1  # processes = shards of the checkpoint
     stop: tuple[str, ...] = ("\n",)
+    dtype: str = "float32"  # of weights, activations and KV cache
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,9 @@ def dump(config) -> dict:
 
 def load(kind: str, data: Mapping):
     """The typed config of a stage kind from stage.json; an unknown or missing key or a wrong type is an InputError."""
+    if kind not in CONFIGS:
+        msg = f"unknown stage kind {kind!r}; known: {', '.join(sorted(CONFIGS))}"
+        raise InputError(msg)
     return _build(CONFIGS[kind], data, kind)
 
 
@@ -181,9 +185,15 @@ def _build(tp, value, where: str):
             raise InputError(msg)
         return tp(**{name: _build(hints[name], value[name], f"{where}.{name}") for name in hints if name in value})
     if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            msg = f"{where}: expected a list, got {value!r}"
+            raise InputError(msg)
         return tuple(_build(typing.get_args(tp)[0], v, f"{where}[{i}]") for i, v in enumerate(value))
     if origin in (dict, Mapping) or (origin is not None and issubclass(origin, Mapping)):
         args = typing.get_args(tp)
+        if not isinstance(value, Mapping):
+            msg = f"{where}: expected a mapping, got {value!r}"
+            raise InputError(msg)
         return {k: _build(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if tp is typing.Any or isinstance(tp, types.GenericAlias):
         return value

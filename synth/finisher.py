@@ -1,5 +1,6 @@
 """Beside the device: encode, frame, hash, write and commit, in a bounded pool and one writer thread."""
 
+import contextlib
 import os
 import queue
 import threading
@@ -8,9 +9,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from synth.errors import InputError, StoreError
+from synth.errors import InputError
 from synth.stages import Stage, Unit
 from synth.store.commit import Outcome, commit
+from synth.store.files import refused
 from synth.store.folder import StageFolder
 from synth.store.framing import frame
 from synth.store.leases import Lease
@@ -32,7 +34,9 @@ class UnitJob:
     others: list = field(default_factory=list)  # parts of earlier owners, to be removed once the unit exists
     started: float = field(default_factory=time.monotonic)
     error: BaseException | None = None
+    computing_failed: bool = False  # the error came from the main thread, not from beside the device
     committed: bool = False
+    differs: bool = False  # it existed, with other bytes, though the stage promises the same
 
 
 class Finisher:
@@ -57,7 +61,7 @@ class Finisher:
 
     def leave(self, job: UnitJob) -> None:
         """Let the unit go unfinished: its finished batches stay for whoever goes on."""
-        self._queue.put((self._leave, job, ()))
+        self._queue.put((None, job, ()))
 
     def flush(self) -> None:
         """Wait until everything queued so far is on disk."""
@@ -73,7 +77,7 @@ class Finisher:
         while (item := self._queue.get()) is not None:
             step, job, futures = item
             try:
-                if job.error is None or step == self._leave:
+                if job.error is None and step is not None:
                     step(job, futures)
             except BaseException as e:  # noqa: BLE001 (handed to the main thread with the job)
                 job.error = e
@@ -91,12 +95,11 @@ class Finisher:
         job.lease.check()
         outcome = commit(self.folder, job.part.path, job.unit.number, digest)
         job.committed = True
+        job.part.clean()
         for other in job.others:
             for path in (other, f"{other}.idx"):
-                try:
+                with contextlib.suppress(OSError):  # the unit exists: what cannot be removed now is only untidy
                     os.unlink(path)
-                except FileNotFoundError:
-                    continue
         job.lease.remove()
         self._log(
             "unit",
@@ -107,20 +110,15 @@ class Finisher:
             bytes=job.part.size,
             outcome=outcome.value,
         )
-        if outcome is Outcome.DIFFERS and self.stage.deterministic and self.folder.spec.numerics.get("deterministic", True):
+        job.differs = outcome is Outcome.DIFFERS and self.stage.deterministic and self.folder.spec.numerics.get("deterministic", True)
+        if job.differs:
             msg = (
                 f"unit {job.unit.number} was made twice with different bytes; the first one stays. The stage is not "
                 "deterministic here: compare the kinds of device and the versions in events/"
             )
             raise RuntimeError(msg)
 
-    def _leave(self, job: UnitJob, _) -> None:
-        job.part.keep()
-        if not job.lease.lost:
-            job.lease.release()
-        job.lease.close()
-
 
 def is_fatal(error: BaseException) -> bool:
     """Whether an error says something about the whole stage or disk, not about one unit."""
-    return isinstance(error, (InputError, StoreError))
+    return isinstance(error, InputError) or refused(error)

@@ -17,6 +17,7 @@ from synth.store import faults, leases
 from synth.store.claims import LINGERERS, Claims, linger
 from synth.store.commit import link_from_relative
 from synth.store.events import EventLog
+from synth.store.files import refused
 from synth.store.folder import TRIES, StageFolder
 from synth.store.framing import FRAMINGS
 from synth.store.identity import identity
@@ -36,7 +37,8 @@ class Worker:
         self.events = EventLog(folder.path, self.owner.worker, echo=_echo)
         self.draining = ""  # name of the signal that asked for it
         self._active: dict[int, Lease] = {}  # leases whose beat this process keeps
-        self._settled: list[UnitJob] = []
+        self._settled: list[tuple[UnitJob, int]] = []  # with the number of times that the unit failed so far
+        self._broken: BaseException | None = None  # an error from beside the device after which the stage is opened anew
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._opened = self._differs = False
@@ -60,9 +62,10 @@ class Worker:
             code, why = EXIT_BAD_INPUT, str(e)
         except StoreError as e:
             code, why = EXIT_AGAIN, str(e)
-        except Exception as e:  # noqa: BLE001 (a bug: said with its traceback, exit 70)
-            code, why = EXIT_BUG, f"{type(e).__name__}: {e}"
-            traceback.print_exc()
+        except BaseException as e:  # noqa: BLE001 (a bug: said with its traceback, exit 70)
+            code, why = EXIT_AGAIN if refused(e) else EXIT_BUG, f"{type(e).__name__}: {e}"
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
         finally:
             self._stopped.set()
             beats.join()
@@ -101,7 +104,7 @@ class Worker:
     # -- work --------------------------------------------------------------------------------------------------------
 
     def _work(self) -> tuple[int, str]:
-        self._relatives = self.folder.relatives()
+        self._relatives = [(other, other.committed()) for other in self.folder.relatives()]
         claims = Claims(self.folder, self.job_idx, self.n_jobs, self.owner, self.observer)
         finisher = Finisher(self.folder, self.stage, self.events.write, self._settle)
         try:
@@ -114,7 +117,7 @@ class Worker:
                 if lease is None:
                     break
                 self._hold(lease)
-                self._do(lease, finisher)
+                self._do(lease, claims, finisher)
                 self._absorb(claims)
         finally:
             finisher.close()
@@ -123,14 +126,14 @@ class Worker:
 
     def _verdict(self) -> tuple[int, str]:
         """Exit code and reason, judged by what is on disk."""
-        missing = self.folder.missing()
         if self._differs:
             return EXIT_BUG, f"a unit was made twice with different bytes; see {self.folder.path / 'failed'}"
-        if not missing:
+        if self.folder.is_whole():
             return self._finish_stage()
         aside = self.folder.set_aside()
         if self.draining:
-            return EXIT_AGAIN, f"drained on {self.draining}; {len(missing)} units to do: run the same command again"
+            missing = self.folder.spec.n_units - len(self.folder.committed())
+            return EXIT_AGAIN, f"drained on {self.draining}; {missing} units to do: run the same command again"
         if aside:
             where = self.folder.path / "failed"
             return EXIT_BUG, f"units {aside[:10]} failed {TRIES} times and are set aside; see {where}; retry_failed=true tries them again"
@@ -140,21 +143,21 @@ class Worker:
         with self._lock:
             self._active[lease.unit] = lease
 
-    def _do(self, lease: Lease, finisher: Finisher) -> None:
+    def _do(self, lease: Lease, claims: Claims, finisher: Finisher) -> None:
         """One unit from lease to the queue of the finisher."""
         unit = self.folder.unit(lease.unit)
         part = None
         try:
             inputs = self.stage.unit_inputs(unit)
-            if other := link_from_relative(self.folder, self._relatives, unit.number, inputs):
+            relatives = [other for other, committed in self._relatives if unit.number in committed]
+            if other := link_from_relative(self.folder, relatives, unit.number, inputs):
                 self.events.write("linked", unit=unit.number, source=other.path.name)
                 self._release(lease, remove=True)
                 return
-            self._open_stage()
+            self._open_stage(finisher)
             path = self.folder.part_path(unit.number, self.owner.worker, lease.generation)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = PartWriter(path, self.folder.framing)
             batches = self.folder.spec.batches(unit)
+            part = PartWriter(path, self.folder.framing, len(batches))
             job = UnitJob(unit, lease, inputs, part)
             if lease.generation:
                 left = part_files(path.parent, unit.number, FRAMINGS[self.folder.framing].suffix)
@@ -162,22 +165,31 @@ class Worker:
                 if part.batches:
                     self.events.write("adopted", unit=unit.number, batches=part.batches, of=len(batches))
             self._compute(job, batches, finisher)
-        except BaseException as e:
-            if part is None:  # nothing was queued for it
+        except BaseException as e:  # noqa: BLE001 (kept with the unit; a library may even call sys.exit)
+            if part is not None:
+                job.error, job.computing_failed = e, True
+                finisher.leave(job)
+            elif is_fatal(e) or isinstance(e, _CannotOpen):  # nothing was queued for it
                 self._release(lease, remove=False)
-                if not isinstance(e, Exception) or is_fatal(e):
-                    raise
-                self._failed(unit.number, e)
-                return
-            job.error = e
-            finisher.leave(job)
+                raise
+            else:
+                failures = self._failed(unit.number, e)
+                self._release(lease, remove=False)
+                claims.give_back(unit.number, failures)
+            if is_fatal(e):
+                finisher.flush()  # so that it is met before another unit begins
+            if _breaks(e):
+                finisher.flush()  # encoders of earlier batches may still use the stage
+                self._close_stage()
 
     def _compute(self, job: UnitJob, batches: list[range], finisher: Finisher) -> None:
         begun = time.monotonic()
-        self._first = self._first or begun
+        if self._first is None:
+            self._first = self._last = begun
         if job.part.batches < len(batches):
             job.state = self.stage.begin(job.unit)
-            self._busy += time.monotonic() - begun
+            self._last = time.monotonic()
+            self._busy += self._last - begun
         for slots in batches[job.part.batches :]:
             if self.draining or job.lease.lost or job.error:
                 finisher.leave(job)
@@ -192,7 +204,11 @@ class Worker:
             finisher.batch(job, items)
         finisher.end(job)
 
-    def _open_stage(self) -> None:
+    def _open_stage(self, finisher: Finisher) -> None:
+        if self._broken is not None:
+            self._broken = None
+            finisher.flush()
+            self._close_stage()
         if self._opened:
             return
         for role, file in self.folder.spec.inputs.items():
@@ -200,7 +216,14 @@ class Worker:
                 msg = f"{file.path}: input {role!r} changed since {self.folder.path.name} was planned; run the command again to plan anew"
                 raise InputError(msg)
         begun = time.monotonic()
-        self.stage.open()
+        try:
+            self.stage.open()
+        except Exception as e:
+            if is_fatal(e):
+                raise
+            # no unit is to blame: setting them aside one by one, three loads each, would hide that
+            msg = f"the stage cannot be opened here: {type(e).__name__}: {e}"
+            raise _CannotOpen(msg) from e
         self._opened = True
         self._load += time.monotonic() - begun
         self.events.write("open", seconds=round(time.monotonic() - begun, 3))
@@ -222,30 +245,42 @@ class Worker:
     # -- what became of units ----------------------------------------------------------------------------------------
 
     def _settle(self, job: UnitJob) -> None:
-        """In the finisher's thread: a unit was committed, left, or failed."""
+        """In the finisher's thread: a unit was committed, left, or failed. Its error is stored before its lease goes."""
+        failures = 0
+        if job.error is not None:
+            try:
+                if not is_fatal(job.error) and (job.differs or not job.committed):
+                    failures = self._failed(job.unit.number, job.error)
+                elif job.committed:  # the unit exists, and what went wrong after that is only untidy
+                    self.events.write("untidy", unit=job.unit.number, error=f"{type(job.error).__name__}: {job.error}")
+            except Exception as e:  # noqa: BLE001 (the report could not be stored)
+                job.error = e
+        job.part.keep()
+        if not job.committed:
+            job.lease.release()
+        job.lease.close()
         with self._lock:
             self._active.pop(job.lease.unit, None)
-            self._settled.append(job)
+            self._settled.append((job, failures))
 
     def _absorb(self, claims: Claims) -> None:
-        """In the main thread: count settled units; report errors, or raise those that end the worker."""
+        """In the main thread: count settled units, take back those to be tried again, raise errors that end the worker."""
         with self._lock:
             settled, self._settled = self._settled, []
         fatal = None
-        for job in settled:
+        for job, failures in settled:
             if job.committed:
                 self._units += 1
                 self._samples += job.part.n_samples
-            if job.error is None:
-                continue
-            job.part.keep()
-            if not job.committed:
-                job.lease.release()
-            if is_fatal(job.error):
+                self._differs = self._differs or job.differs
+            elif job.error is None:
+                claims.keep_in_mind(job.unit.number)
+            elif is_fatal(job.error):
                 fatal = fatal or job.error
             else:
-                claims.give_back(job.unit.number, self._failed(job.unit.number, job.error))
-                self._differs = self._differs or job.committed
+                claims.give_back(job.unit.number, failures)
+                if _breaks(job.error) and not job.computing_failed:
+                    self._broken = job.error
         if fatal:
             raise fatal
 
@@ -262,8 +297,6 @@ class Worker:
         }
         n = self.folder.report_failure(unit, report)
         self.events.write("failed", unit=unit, tries=n, error=report["error"])
-        if isinstance(error, (StageBroken, OutOfDeviceMemory)) or "CUDA" in str(error):
-            self._close_stage()  # the process or the device may be unusable
         return n
 
     def _finish_stage(self) -> tuple[int, str]:
@@ -273,8 +306,10 @@ class Worker:
         number = self.folder.spec.n_units  # the lease after the last unit's
         path = self.folder.lease_path(number)
         patience = self.times.dead_after * 1.1 if self.job_idx < LINGERERS else 0.0
-        end = time.monotonic() + patience
+        end, pause = time.monotonic() + patience, 0.02
         while not self.folder.is_done():
+            if self.draining:
+                return EXIT_AGAIN, "drained before the stage was finished: run the same command again"
             newest = leases.newest_generations(path.parent).get(number, -1)
             free = newest < 0 or self.observer.is_free(number, path, newest)
             lease = leases.create(path, number, newest + 1, self.owner) if free else None
@@ -286,14 +321,14 @@ class Worker:
                     self.stage.finish()
                     self.folder.mark_done({"units": number, "slots": self.folder.spec.slots, "samples": samples, "tombstones": tombstones})
                     self.events.write("done", samples=samples, tombstones=tombstones)
+                    self.folder.sweep()
                 finally:
                     self._release(lease, remove=self.folder.is_done())
                 break
-            if self.draining:
-                return EXIT_AGAIN, "drained before the stage was finished: run the same command again"
             if time.monotonic() >= end:
                 return EXIT_OK, "another worker finishes the stage"
-            time.sleep(min(1.0, self.times.dead_after / 20))
+            time.sleep(pause)
+            pause = min(1.5 * pause, 1.0, self.times.dead_after / 20)
         return EXIT_OK, "done"
 
 
@@ -309,6 +344,16 @@ def count(folder: StageFolder) -> tuple[int, int]:
     return sum(s for s, _ in totals), sum(t for _, t in totals)
 
 
+class _CannotOpen(Exception):
+    """The stage's open() failed: a bug or a broken device, and nothing about a unit. Ends the worker with exit code 70."""
+
+
+def _breaks(error: BaseException) -> bool:
+    """Whether the stage's process or device may be unusable after an error."""
+    return isinstance(error, (StageBroken, OutOfDeviceMemory)) or "CUDA" in str(error)
+
+
 def _echo(line: dict) -> None:
     rest = " ".join(f"{k}={v}" for k, v in line.items() if k not in ("event", "time"))
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line['event']} {rest}\n")  # one write: two threads log
+    with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to stop working
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line['event']} {rest}\n")  # one write: two threads log

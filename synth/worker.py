@@ -9,14 +9,16 @@ import ctypes
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from synth.errors import EXIT_BAD_INPUT, InputError
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, StoreError
 from synth.numerics import environment
 from synth.store.folder import StageFolder
 
 PR_SET_PDEATHSIG = 1
+ENV_PARENT = "SYNTHSET_PARENT_PID"  # set by whoever starts a worker with --die-with-parent
 
 
 def job_of(job_idx: int | None, n_jobs: int | None, env: Mapping[str, str]) -> tuple[int, int]:
@@ -54,20 +56,27 @@ def main(argv: list[str] | None = None) -> int:
     """Work on a stage until nothing is left for this job; the exit code."""
     args = parser().parse_args(argv)
     if args.die_with_parent:
-        parent = os.getppid()
+        parent = int(os.environ.get(ENV_PARENT, os.getppid()))  # the variable also notices a parent that ended before this line
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it ended before we asked
-            return 75
+            return EXIT_AGAIN
     try:
         job_idx, n_jobs = job_of(args.job_idx, args.n_jobs, os.environ)
         folder = StageFolder.open(args.stage_dir)
+        os.environ.update(environment(folder.spec.numerics))  # before numpy or torch is imported
+        from synth.loop import Worker
+
+        worker = Worker(folder, job_idx, n_jobs)
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    os.environ.update(environment(folder.spec.numerics))  # before numpy or torch is imported
-    from synth.loop import Worker
-
-    return Worker(folder, job_idx, n_jobs).run()
+    except StoreError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_AGAIN
+    except Exception:  # noqa: BLE001 (python's own exit code for it, 1, says nothing)
+        traceback.print_exc()
+        return EXIT_BUG
+    return worker.run()
 
 
 if __name__ == "__main__":

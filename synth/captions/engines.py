@@ -7,12 +7,12 @@ from typing import Protocol
 from synth.errors import InputError
 from synth.store.folder import StageFolder
 
-ENGINES = {"llama": "synth.captions.llama.engine:from_stage"}
+ENGINES = {"llama": "synth.captions.llama.adapter:from_stage"}
 
 
 class Completion(Protocol):
     text: str
-    error: str  # "" or why this request has no text, e.g. "prompt_too_long"
+    error: str | None  # why this request has no text, e.g. "prompt_too_long"
 
 
 class Engine(Protocol):

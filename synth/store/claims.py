@@ -30,14 +30,15 @@ class Claims:
         self._held: set[int] = set()
         self._failures = {u: len(reports) for u, reports in folder.failures().items()}
         self._generations: dict[int, int] = {}
-        self._looked = 0.0
+        self._looked = 0.0  # monotonic time of the last listing; 0 = what we know is no good any more
+        self._pause = STALE
 
     def next(self) -> Lease | None:
         """A lease of a unit that is not there yet, or None if there is none to be had at this moment (see `waiting`)."""
         while self._own:
             if lease := self._try(self._own.popleft()):
                 return lease
-        if self._others:
+        if self._others and not self._looked:
             self._refresh()
         while self._others:
             unit = self._others.popleft()
@@ -45,9 +46,14 @@ class Claims:
                 self._held.add(unit)
             elif lease := self._try(unit):
                 return lease
-            elif time.monotonic() - self._looked > STALE:
+            elif time.monotonic() - self._looked > self._pause:
                 self._refresh()
-        self._refresh()
+        if self._looked and (lease := self._take_over()):
+            return lease
+        self._refresh()  # "none to be had" is only said after a fresh look
+        return self._take_over()
+
+    def _take_over(self) -> Lease | None:
         for unit in sorted(self._held):
             newest = self._generations.get(unit, -1)
             path = self.folder.lease_path(unit)
@@ -65,9 +71,13 @@ class Claims:
     def give_back(self, unit: int, failures: int) -> None:
         """A unit failed here: it comes again at the end, unless it failed too often."""
         self._failures[unit] = failures
-        self._generations.pop(unit, None)
         if failures < TRIES:
-            self._held.add(unit)
+            self.keep_in_mind(unit)
+
+    def keep_in_mind(self, unit: int) -> None:
+        """A unit that we let go unfinished, or that was taken from us: it may have to be taken over later."""
+        self._held.add(unit)
+        self._looked = 0.0
 
     def _try(self, unit: int) -> Lease | None:
         return self._take(unit, 0)
@@ -90,10 +100,11 @@ class Claims:
             return
         shards = {u // 1000 for u in self._held} | {u // 1000 for u in self._others}
         self._generations, self._looked = {}, time.monotonic()
+        committed = self.folder.committed(shards)
         for shard in shards:
             self._generations |= leases.newest_generations(self.folder.path / "leases" / f"{shard:03d}")
-        committed = self.folder.committed()
         self._failures = {u: len(reports) for u, reports in self.folder.failures().items()}
+        self._pause = max(STALE, 20 * (time.monotonic() - self._looked))  # listings take 5 % of the time at most
         gone = {u for u in self._held if u in committed or self._failures.get(u, 0) >= TRIES}
         self._held -= gone
         self._others = deque(u for u in self._others if u not in committed)
@@ -107,7 +118,9 @@ def linger(claims: Claims, observer: Observer, stop: Callable[[], bool], clock=t
     lease = claims.next()
     patience = observer.times.dead_after * 1.1 + 2 * observer.times.beat if claims.job_idx < LINGERERS else 0.0
     end = clock() + patience
+    pause = 0.05  # seconds; grows, so that a short stage ends soon and a long wait costs few listings
     while lease is None and claims.waiting() and clock() < end and not stop():
-        sleep(min(2.0, observer.times.dead_after / 20))
+        sleep(pause)
+        pause = min(1.5 * pause, 2.0, observer.times.dead_after / 20)
         lease = claims.next()
     return lease

@@ -1,5 +1,6 @@
 """events/<worker>.jsonl: what one worker did and how long it took. One file a worker, so nothing is appended by two."""
 
+import contextlib
 import json
 import threading
 import time
@@ -21,15 +22,16 @@ class EventLog:
         try:
             with self._lock:
                 if self._f is None:
-                    self._f = open(self.path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+                    self._f = open(self.path, "a", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
                 self._f.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
         except OSError as e:
             if self._echo:
                 self._echo({"event": "event not stored", "why": str(e)})
 
     def close(self) -> None:
-        if self._f is not None:
-            self._f.close()
+        with self._lock, contextlib.suppress(OSError):
+            if self._f is not None:
+                self._f.close()
 
 
 def read_events(folder: Path) -> Iterator[dict]:

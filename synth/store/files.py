@@ -1,6 +1,7 @@
 """Small files, atomically: whole or not there. Nothing here compares a clock or an mtime between machines."""
 
 import contextlib
+import ctypes
 import errno
 import os
 import secrets
@@ -9,7 +10,18 @@ from pathlib import Path
 
 from synth.errors import StoreError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
+# what a file system says when it cannot take anything now; the last line is what network file systems say in trouble
+REFUSALS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE),
+    *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.EREMOTEIO, errno.ENOLCK),
+}
+NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}  # link() will never work here
+_RENAME_NOREPLACE, _AT_FDCWD = 1, -100
+
+
+def refused(error: BaseException) -> bool:
+    """Whether an error says something about the disk and nothing about what was to be stored."""
+    return isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in REFUSALS)
 
 
 @contextlib.contextmanager
@@ -18,7 +30,7 @@ def storing(what: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        if e.errno in _FULL:
+        if e.errno in REFUSALS:
             msg = f"{what}: {e.strerror}; nothing made so far is lost: mend that, then run the same command again"
             raise StoreError(msg) from e
         raise
@@ -42,7 +54,7 @@ def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
 
 
 def write_once(path: Path, data: bytes) -> bool:
-    """Create `path` with `data` unless it exists; True if it was created by this call. Whole or absent where links work."""
+    """Create `path` with `data` unless it exists; True if it was created by this call. Whole or absent, on any file system."""
     path = Path(path)
     temp = path.with_name(f".{path.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with storing(path):
@@ -55,16 +67,34 @@ def write_once(path: Path, data: bytes) -> bool:
                 os.link(temp, path)
             except FileExistsError:
                 return False
-            except OSError:  # no hard links here: exclusive creation is first-wins too, only not all-or-nothing
-                try:
-                    with open(path, "xb") as f:
-                        f.write(data)
-                except FileExistsError:
-                    return False
+            except OSError as e:
+                if e.errno not in NO_LINKS:
+                    raise
+                renamed = rename_once(temp, path)
+                if renamed is None:  # the kernel cannot: two writers at one moment may both think that they were first
+                    renamed = not path.exists()
+                    if renamed:
+                        os.rename(temp, path)
+                return renamed
             return True
         finally:
             with contextlib.suppress(OSError):
                 temp.unlink(missing_ok=True)
+
+
+def rename_once(source: Path, target: Path) -> bool | None:
+    """Rename unless `target` exists: True renamed, False it exists, None if this kernel or file system cannot do that."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return None
+    if libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code == errno.EEXIST:
+        return False
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return None
+    raise OSError(code, os.strerror(code), str(source))
 
 
 def read_small(path: Path) -> bytes | None:
@@ -88,10 +118,10 @@ def fsync_folder(path: Path) -> None:
         os.close(fd)
 
 
-def hard_links_work(folder: Path) -> bool:
-    """Whether link() works here and is first-wins, tried with two files of our own."""
+def hard_links_work(folder: Path, other: Path) -> bool:
+    """Whether link() works from one folder to another and is first-wins (BeeGFS and AFS link inside one folder only)."""
     temp = Path(folder, f".link-probe-{os.getpid()}-{secrets.token_hex(4)}")
-    twin = temp.with_name(temp.name + ".twin")
+    twin = Path(other, temp.name + ".twin")
     try:
         temp.touch()
         os.link(temp, twin)

@@ -5,15 +5,17 @@
 """
 
 import contextlib
+import glob
 import json
 import os
+import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
 from synth import config as sample_config
-from synth.errors import InputError
+from synth.errors import InputError, StoreError
 from synth.stages import Unit
 from synth.store.files import hard_links_work, read_small, storing, write_atomic, write_once
 from synth.store.framing import FRAMINGS
@@ -41,11 +43,14 @@ class StageFolder:
             with storing(path):
                 for sub in ("units", "leases", "parts", "failed", "events", "logs", "submissions"):
                     (path / sub).mkdir(parents=True, exist_ok=True)
-            links = hard_links_work(path / "parts")
-            inputs = {"paths": {r: str(Path(i.path).absolute()) for r, i in spec.inputs.items()}, "hard_links": links}
-            write_once(path / "inputs.json", json.dumps(inputs, indent=1, sort_keys=True).encode() + b"\n")
+            links = hard_links_work(path / "parts", path / "units")
+            write_once(path / "inputs.json", _inputs_json(spec, links))
             write_once(path / "stage.json", spec.to_json())
-        return cls.open(path)
+        folder = cls.open(path)
+        if any(str(Path(i.path).absolute()) != folder.spec.inputs[r].path for r, i in spec.inputs.items()):
+            write_atomic(path / "inputs.json", _inputs_json(spec, folder.links))  # same contents, in a new place
+            folder = cls.open(path)
+        return folder
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> "StageFolder":
@@ -53,14 +58,18 @@ class StageFolder:
         from synth.stages import framing_of
 
         path = Path(path).absolute()
-        data = read_small(path / "stage.json")
+        try:
+            with storing(path / "stage.json"):
+                data = read_small(path / "stage.json")
+        except NotADirectoryError:
+            data = None
         if data is None:
             msg = f"{path}: no stage.json here; a stage folder is runs/<dataset>/<stage>-<fingerprint>"
             raise InputError(msg)
         try:
             inputs = json.loads(read_small(path / "inputs.json") or b"{}")
             paths, links = inputs.get("paths", {}), inputs.get("hard_links", True)
-        except (ValueError, AttributeError) as e:
+        except (ValueError, AttributeError, OSError) as e:
             msg = f"{path / 'inputs.json'}: torn ({e}); plan the stage again"
             raise InputError(msg) from e
         spec = StageSpec.from_json(data, paths, str(path / "stage.json"))
@@ -110,11 +119,11 @@ class StageFolder:
 
     # -- what is there -----------------------------------------------------------------------------------------------
 
-    def committed(self) -> set[int]:
-        """Numbers of the units that exist, by one listing a thousand."""
+    def committed(self, shards: Iterable[int] | None = None) -> set[int]:
+        """Numbers of the units that exist, by one listing a thousand (only those of `shards`, if given)."""
         found, suffix = set(), FRAMINGS[self.framing].suffix
-        for shard in self.shards():
-            with contextlib.suppress(FileNotFoundError), os.scandir(self.path / "units" / f"{shard:03d}") as entries:
+        for shard in self.shards() if shards is None else shards:
+            with storing(self.path / "units"), contextlib.suppress(FileNotFoundError), os.scandir(self.path / "units" / f"{shard:03d}") as entries:
                 for entry in entries:
                     stem, dot, rest = entry.name.partition(".")
                     if dot + rest == suffix and stem.isdigit() and int(stem) < self.spec.n_units:
@@ -133,7 +142,9 @@ class StageFolder:
             time.sleep(min(1.0, max(0.01, end - time.monotonic())))
 
     def is_whole(self) -> bool:
-        return not self.missing()
+        """Whether every unit is there; the first confirmed absence answers it."""
+        committed = self.committed()
+        return all(_opens(self.unit_path(u)) for u in range(self.spec.n_units) if u not in committed)
 
     def failures(self) -> dict[int, list[Path]]:
         """unit -> the reports of its errors, oldest first."""
@@ -152,7 +163,7 @@ class StageFolder:
 
     def report_failure(self, unit: int, report: Mapping) -> int:
         """Write failed/<unit>.try<n>.json; the number of tries that failed so far."""
-        data = json.dumps(report, indent=1, ensure_ascii=False).encode() + b"\n"
+        data = json.dumps(report, indent=1, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
         for n in range(1, 1000):
             if write_once(self.path / "failed" / f"{unit:06d}.try{n}.json", data):
                 return n
@@ -160,11 +171,23 @@ class StageFolder:
 
     def retry_set_aside(self) -> list[int]:
         """Give units that were set aside new tries; their reports stay, renamed."""
-        units = self.set_aside()
+        units, failures = self.set_aside(), self.failures()
         for unit in units:
-            for report in self.failures()[unit]:
-                report.rename(report.with_suffix(".old"))
+            for report in failures[unit]:
+                report.rename(report.with_name(f"{report.stem}.{secrets.token_hex(3)}.old"))
         return units
+
+    def sweep(self) -> None:
+        """Remove parts and leases of units that exist: what workers left that were killed between their commit and their end."""
+        committed = self.committed()
+        for top in ("parts", "leases"):
+            for shard in self.shards():
+                with contextlib.suppress(OSError), os.scandir(self.path / top / f"{shard:03d}") as entries:
+                    for entry in entries:
+                        stem = entry.name.partition(".")[0]
+                        if stem.isdigit() and int(stem) in committed:
+                            with contextlib.suppress(OSError):
+                                os.unlink(entry.path)
 
     def is_done(self) -> bool:
         """Whether somebody found the stage whole and finished it. A cache: units/ is the truth."""
@@ -215,9 +238,9 @@ class StageFolder:
     def relatives(self) -> list["StageFolder"]:
         """Stages beside this one that differ only in slots or upstream: their units may be linked where inputs agree."""
         found = []
-        for path in sorted(self.path.parent.glob(f"{self.spec.name}-*")):
+        for path in sorted(self.path.parent.glob(f"{glob.escape(self.spec.name)}-*")):
             if path != self.path and b'"base": "%s"' % self.spec.base.encode() in (read_small(path / "stage.json") or b""):
-                with contextlib.suppress(InputError):
+                with contextlib.suppress(InputError, StoreError):
                     found.append(StageFolder.open(path))
         return found
 
@@ -246,8 +269,14 @@ class StageFolder:
 
 
 def _opens(path: Path) -> bool:
-    try:
-        os.close(os.open(path, os.O_RDONLY))
-    except FileNotFoundError:
-        return False
+    with storing(path):
+        try:
+            os.close(os.open(path, os.O_RDONLY))
+        except FileNotFoundError:
+            return False
     return True
+
+
+def _inputs_json(spec: StageSpec, links: bool) -> bytes:
+    inputs = {"paths": {r: str(Path(i.path).absolute()) for r, i in spec.inputs.items()}, "hard_links": links}
+    return json.dumps(inputs, indent=1, sort_keys=True).encode() + b"\n"

@@ -8,6 +8,7 @@ begins, how long it is and its sha256, so counting or verifying reads one block 
 
 import hashlib
 import json
+import re
 import tarfile
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from synth.errors import InputError
 from synth.stages import Sample, Tombstone
 from synth.store.spec import canonical
 
+# WebDataset readers take everything up to the first dot of the file name for the key
+_KEY, _EXT = re.compile(r"[^./\x00-\x1f\x7f]+"), re.compile(r"[^/\x00-\x1f\x7f]+")
 BLOCK = 512
 MAGIC = "synthset-unit-1"
 INDEX_NAME = "__unit__/index"
@@ -114,6 +117,9 @@ class Tar:
     tail = bytes(2 * BLOCK)
 
     def sample(self, sample: Sample) -> tuple[bytes, dict[str, tuple[int, int]]]:
+        if not _KEY.fullmatch(sample.key) or not sample.files or not all(map(_EXT.fullmatch, sample.files)):
+            msg = f"slot {sample.slot}: key {sample.key!r} with files {sorted(sample.files)}: a key has no dot, a key and an extension no / or control character"
+            raise ValueError(msg)
         chunks, files, at = [], {}, 0
         for ext in sorted(sample.files):
             data = bytes(sample.files[ext])
@@ -181,7 +187,7 @@ def read_index(f, framing: str, where: str) -> tuple[UnitIndex, str]:
         if record["magic"] == MAGIC and end == size and hashlib.sha256(member).hexdigest() == record["sha256"]:
             return UnitIndex.from_bytes(how.payload(member)), record["sha256"]
         reason = "its end record does not fit its bytes"
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
         reason = f"{type(e).__name__}: {e}"
     msg = f"{where}: not a whole unit ({reason}); move it away and run the same command again"
     raise InputError(msg)

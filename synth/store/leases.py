@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from synth.errors import InputError
 from synth.store import faults
 from synth.store.files import storing
 
@@ -31,7 +32,15 @@ class Times:
 
     @staticmethod
     def from_env(env: Mapping[str, str] = os.environ) -> "Times":
-        return Times(float(env.get(ENV_BEAT, 20.0)), float(env.get(ENV_DEAD_AFTER, 180.0)))
+        try:
+            times = Times(float(env.get(ENV_BEAT, 20.0)), float(env.get(ENV_DEAD_AFTER, 180.0)))
+        except ValueError as e:
+            msg = f"{ENV_BEAT} and {ENV_DEAD_AFTER} must be seconds: {e}"
+            raise InputError(msg) from e
+        if not 0 < 2 * times.beat <= times.dead_after:
+            msg = f"{ENV_DEAD_AFTER}={times.dead_after:g} must be at least twice {ENV_BEAT}={times.beat:g}, or the living look dead"
+            raise InputError(msg)
+        return times
 
 
 @dataclass(frozen=True)
@@ -60,15 +69,21 @@ class Owner:
 
     def is_gone(self) -> bool:
         """Whether it ran on this host and has ended (or become a zombie)."""
-        return not self.lives_elsewhere() and process_start(self.pid) != self.start
+        return not self.lives_elsewhere() and process_start(self.pid) not in (self.start, "")
 
 
 def process_start(pid: int) -> str | None:
-    """Start time of a living process, None if there is none (a zombie counts as none)."""
+    """Start time of a living process, None if there is none (a zombie counts as none), "" if it lives but /proc hides it."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except OSError:  # another user's, on a host whose /proc shows one's own processes only
+            pass
+        return ""
     return None if fields[0] in "ZX" else fields[19]
 
 
@@ -152,8 +167,10 @@ def create(path: Path, unit: int, generation: int, owner: Owner) -> Lease | None
         lease = Lease(unit, generation, path, owner, _fd=fd)
         try:
             os.pwrite(fd, _record(owner, 0, "held"), 0)
-        except OSError:  # a full disk can still make empty files
-            lease.remove()
+        except OSError:  # a full disk can still make empty files; older generations stay: they say that there are parts
+            lease.close()
+            with contextlib.suppress(OSError):
+                path.unlink()
             raise
     faults.point("after_lease")
     return lease

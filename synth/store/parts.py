@@ -19,23 +19,40 @@ from synth.store.spec import canonical
 class PartWriter:
     """Appends finished batches of one unit, then seals it. Owned by one thread at a time."""
 
-    def __init__(self, path: Path, framing: str):
-        self.path, self.index_path, self.framing = Path(path), Path(f"{path}.idx"), framing
+    def __init__(self, path: Path, framing: str, n_batches: int = 0):
+        """n_batches: how many the unit has, if known: the last one needs no line, because the unit is sealed right after it,
+        so a unit of one batch needs no index file at all."""
+        self.path, self.index_path, self.framing, self._last = Path(path), Path(f"{path}.idx"), framing, n_batches - 1
         self.offset = 0
         self.batches = 0  # finished ones, always the first n of the unit
         self.size = 0  # bytes of the sealed file
         self._entries: list[Entry] = []
         self._tombstones: dict[int, str] = {}
+        self._idx = None  # opened with the first line
         with storing(path):
-            self._f = open(self.path, "xb", buffering=0)  # noqa: SIM115 (closed by close)
-            self._idx = open(self.index_path, "xb", buffering=0)  # noqa: SIM115
+            try:
+                self._f = open(self.path, "xb", buffering=0)  # noqa: SIM115 (closed by close)
+            except FileNotFoundError:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._f = open(self.path, "xb", buffering=0)  # noqa: SIM115
 
     def append(self, batch: Batch) -> None:
         """Write one batch, then the line that makes it adoptable."""
         with storing(self.path):
             faults.point("before_batch_write")
             _write_all(self._f, batch.data)
-            line = {
+            faults.point("before_batch_line")
+            if self.batches != self._last:
+                self._write_line(batch)
+        self._entries += [e.moved(self.offset) for e in batch.entries]
+        self._tombstones |= dict(batch.tombstones)
+        self.offset += len(batch.data)
+        self.batches += 1
+        faults.point("after_batch")
+
+    def _write_line(self, batch: Batch) -> None:
+        line = canonical(
+            {
                 "batch": self.batches,
                 "offset": self.offset,
                 "length": len(batch.data),
@@ -43,13 +60,10 @@ class PartWriter:
                 "samples": [e.to_list() for e in batch.entries],
                 "tombstones": [list(t) for t in batch.tombstones],
             }
-            faults.point("before_batch_line")
-            _write_all(self._idx, canonical(line) + b"\n")
-        self._entries += [e.moved(self.offset) for e in batch.entries]
-        self._tombstones |= dict(batch.tombstones)
-        self.offset += len(batch.data)
-        self.batches += 1
-        faults.point("after_batch")
+        )
+        if self._idx is None:
+            self._idx = open(self.index_path, "xb", buffering=0)  # noqa: SIM115 (closed by close)
+        _write_all(self._idx, line + b" " + _check(line) + b"\n")
 
     def seal(self, unit: int, first: int, count: int, inputs: str) -> str:
         """Write index and end record, make the file durable; the sha256 of its index, which stands for the whole unit."""
@@ -82,21 +96,23 @@ class PartWriter:
 
     def close(self) -> None:
         self._f.close()
-        self._idx.close()
+        if self._idx is not None:
+            self._idx.close()
 
     def keep(self) -> None:
         """Leave the part for whoever goes on with the unit."""
         if not self._f.closed:
             with contextlib.suppress(OSError):
-                os.fsync(self._f.fileno())
-                os.fsync(self._idx.fileno())
+                if self._idx is not None:  # without a line nobody adopts anything
+                    os.fsync(self._f.fileno())
+                    os.fsync(self._idx.fileno())
         self.close()
 
-    def discard(self) -> None:
-        self.close()
-        for p in (self.path, self.index_path):
+    def clean(self) -> None:
+        """The unit exists: take away the index lines, if there are any."""
+        if self._idx is not None:
             with contextlib.suppress(OSError):
-                p.unlink()
+                self.index_path.unlink()
 
 
 def part_files(folder: Path, unit: int, suffix: str) -> list[Path]:
@@ -111,12 +127,15 @@ def finished_batches(part: Path) -> list[tuple[dict, int]]:
     """The index lines of a part (parsed, number of slots filled), up to the first that is torn or out of order."""
     lines, end = [], 0
     try:
-        text = Path(f"{part}.idx").read_bytes()
+        index = Path(f"{part}.idx").read_bytes()
     except OSError:
         return []
-    for raw in text.split(b"\n")[:-1]:  # what follows the last newline is a torn line
+    for raw in index.split(b"\n")[:-1]:  # what follows the last newline is a torn line
+        text, _, check = raw.rpartition(b" ")
+        if check != _check(text):
+            break
         try:
-            line = json.loads(raw)
+            line = json.loads(text)
             if line["batch"] != len(lines) or line["offset"] != end:
                 break
             end += line["length"]
@@ -141,8 +160,11 @@ def adopt(writer: PartWriter, others: list[Path], batch_slots: list[range]) -> l
             continue
         with f:
             for line, _ in finished_batches(part)[writer.batches :]:
-                f.seek(line["offset"])
-                data = f.read(line["length"])
+                try:
+                    f.seek(line["offset"])
+                    data = f.read(line["length"])
+                except OSError:  # a bad block ends the adoption as a changed one does
+                    break
                 entries = tuple(Entry.from_list(e) for e in line["samples"])
                 tombstones = tuple((slot, reason) for slot, reason in line["tombstones"])
                 filled = sorted([e.slot for e in entries] + [slot for slot, _ in tombstones])
@@ -152,6 +174,10 @@ def adopt(writer: PartWriter, others: list[Path], batch_slots: list[range]) -> l
                     break
                 writer.append(Batch(data, entries, tombstones))
     return others
+
+
+def _check(line: bytes) -> bytes:
+    return hashlib.sha256(line).hexdigest()[:16].encode()
 
 
 def _write_all(f, data: bytes) -> None:

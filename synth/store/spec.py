@@ -119,10 +119,11 @@ class StageSpec:
                 inputs={r: InputFile(input_paths.get(r, ""), ident) for r, ident in raw["inputs"].items()},
                 versions=raw["versions"],
             )
-        except (ValueError, KeyError, TypeError) as e:
+            said, found = (raw["fingerprint"], raw["base"]), (spec.fingerprint, spec.base)
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
             msg = f"{where}: not a stage.json ({type(e).__name__}: {e}); plan the stage again"
             raise InputError(msg) from e
-        if spec.fingerprint != raw["fingerprint"]:
-            msg = f"{where}: edited after it was planned (fingerprint {spec.fingerprint}, it says {raw['fingerprint']})"
+        if said != found:
+            msg = f"{where}: edited after it was planned (fingerprint and base {found}, it says {said}); put it back or plan anew"
             raise InputError(msg)
         return spec

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synth.errors import InputError
+from synth.store.files import storing
 from synth.store.framing import Entry, UnitIndex, read_index
 
 
@@ -16,7 +17,8 @@ class UnitReader:
     def __init__(self, path: Path, framing: str):
         self.path = Path(path)
         try:
-            self._f = open(path, "rb")  # noqa: SIM115 (closed by close)
+            with storing(path):
+                self._f = open(path, "rb")  # noqa: SIM115 (closed by close)
         except OSError as e:
             msg = f"{path}: cannot be read ({e.strerror}); run the command that made its stage again"
             raise InputError(msg) from e

@@ -1,0 +1,238 @@
+"""The way in: LlamaEngine starts torchrun as a child group and hands it windows of prompts. Imports no torch."""
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Self
+
+from synth import numerics
+from synth.captions.llama.checkpoint import Checkpoint, check_checkpoint
+from synth.captions.llama.config import Completion, EngineConfig
+from synth.captions.llama.tokenizer import Tokenizer
+from synth.errors import InputError, OutOfDeviceMemory, StageBroken
+
+__all__ = ["Completion", "EngineConfig", "EngineError", "LlamaEngine"]
+_GOODBYE = 15.0  # seconds the ranks get to end by themselves
+_LOG_LINES = 30
+
+
+class EngineError(StageBroken):
+    """The ranks died or broke; the message ends with the last lines of their log. A new engine may be started."""
+
+
+class LlamaEngine:
+    """LLaMA under torchrun, one process a shard. `with LlamaEngine(config) as engine: engine.generate(prompts, seeds)`
+
+    The ranks die with the *thread* that calls start() (that is how Linux ties processes), so call it from one that stays.
+    """
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        self.facts: dict = {}  # after start: pids and device of the ranks, seconds of loading
+        self.last_window: dict = {}  # what the last generate() cost: prefill_tokens, decode_tokens, steps; tokens, margins
+        self.pid: int | None = None
+        self._agent: subprocess.Popen | None = None
+        self._connection: socket.socket | None = None
+        self._received = b""
+        self._log = Path(config.log) if config.log else None
+        self._own_log = config.log is None
+        self._broken = False
+
+    def check(self) -> Checkpoint:
+        """Look at everything that can be wrong before any work: a second at most, no weights read. InputError if bad."""
+        self.config.check()
+        tokenizer = Tokenizer(self.config.tokenizer)
+        for text in self.config.stop:
+            if len(text) == 1 and not tokenizer.ids_containing(text):
+                raise InputError(f"{tokenizer.path} has no piece for the stop text {text!r}: choose another captioner.stop")
+        return check_checkpoint(self.config.ckpt_dir, tokenizer.n_words, self.config.model_parallel, tokenizer.path)
+
+    def start(self) -> None:
+        """Start the ranks and wait until they hold the weights. InputError for bad input, EngineError if they die."""
+        if self._agent is not None:
+            return
+        degree = self.check().degree
+        self._open_log()
+        folder = Path(tempfile.mkdtemp(prefix="synthset-"))  # private: mode 0700
+        if len(str(folder)) > 90:  # a unix socket's path has room for 107 bytes
+            folder.rmdir()
+            folder = Path(tempfile.mkdtemp(prefix="synthset-", dir="/tmp"))
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+                listener.bind(str(folder / "socket"))
+                listener.listen(1)
+                self._spawn(degree, folder / "socket")
+                deadline = time.monotonic() + self.config.start_timeout
+                self._wait(listener, deadline)
+                self._connection, _ = listener.accept()
+            self.facts = self._receive(deadline)
+        except BaseException:
+            self._kill()
+            raise
+        finally:  # the connection stands: nothing stays on disk, however this process ends
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int], margins: bool = False) -> list[Completion]:
+        """One completion a prompt, in order; `seeds[i]` (0 <= seed < 2**64) is the stream of prompt i.
+
+        Raises InputError (weights that give NaN), OutOfDeviceMemory, EngineError (the ranks died). A prompt too long for max_seq_len is no
+        exception: its completion has an `error`.
+        """
+        if len(prompts) != len(seeds):
+            raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
+        if bad := [s for s in seeds if not 0 <= s < 1 << 64]:
+            raise ValueError(f"seed {bad[0]} is not of 64 bits (0 <= seed < 2**64)")
+        if not prompts:
+            return []
+        self.start()
+        request = {"op": "generate", "prompts": list(prompts), "seeds": [int(s) for s in seeds], "margins": margins}
+        if self._broken:
+            raise EngineError("the engine was interrupted or failed before: close it and start a new one")
+        self._broken = True  # until the answer is read: an interrupt in between leaves the stream in disorder
+        try:
+            self._connection.sendall(json.dumps(request).encode() + b"\n")
+            answer = self._receive(None)
+        except (BrokenPipeError, ConnectionError):
+            raise self._died() from None
+        except InputError:
+            self._broken = False  # all ranks answered and wait for the next request
+            raise
+        self._broken = False
+        completions = [Completion(**c) for c in answer.pop("completions")]
+        self.last_window = answer
+        return completions
+
+    def close(self) -> None:
+        """End the ranks: by request, then by SIGKILL. No process is left when it returns."""
+        if self._agent is None:
+            return
+        if self._connection is not None and not self._broken and self._agent.poll() is None:
+            try:
+                self._connection.sendall(b'{"op": "close"}\n')
+                self._agent.wait(_GOODBYE)
+            except (OSError, subprocess.TimeoutExpired):
+                pass
+        failed = self._broken
+        self._kill()
+        if self._own_log and not failed:
+            self._log.unlink(missing_ok=True)
+            self._log = None
+        self._agent = self._connection = None
+        self._received, self._broken = b"", False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open_log(self) -> None:
+        if self._log is None:
+            handle, name = tempfile.mkstemp(prefix="synthset-llama-", suffix=".log")
+            os.close(handle)
+            self._log = Path(name)
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+
+    def _spawn(self, degree: int, path: Path) -> None:
+        config = json.dumps(asdict(self.config))
+        run = ["--standalone", "--nproc_per_node", str(degree), "--max-restarts", "0", "-m", "synth.captions.llama.ranks"]
+        command = [sys.executable, "-m", "synth.captions.llama.agent", str(os.getpid()), *run]
+        command += ["--socket", str(path), "--config", config]
+        root = str(Path(__file__).resolve().parents[3])
+        env = os.environ | numerics.environment(self.config.numerics)
+        # torchrun looks its ranks up by these; a scheduler's own would mislead it
+        env = {k: v for k, v in env.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))
+        with self._log.open("ab") as log:
+            self._log_start = log.tell()
+            # a session of its own: ctrl-C in the terminal drains the worker and must not reach the ranks
+            self._agent = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env, start_new_session=True
+            )
+        self.pid = self._agent.pid
+
+    def _receive(self, deadline: float | None) -> dict:
+        """The next message of rank 0; an error in it is raised here."""
+        while b"\n" not in self._received:
+            self._wait(self._connection, deadline)
+            try:
+                data = self._connection.recv(1 << 20)
+            except ConnectionError:
+                data = b""
+            if not data:
+                raise self._died()
+            self._received += data
+        line, _, self._received = self._received.partition(b"\n")
+        message = json.loads(line)
+        if "error" in message:
+            if message["kind"] == "InputError":
+                raise InputError(message["error"])
+            what = f"{message['kind']} in a rank: {message['error']}"
+            died = self._died()  # such a rank ends, and the others with it
+            if message["kind"] == "OutOfMemoryError":
+                raise OutOfDeviceMemory(f"{what}\nlower captioner.max_batch_size or captioner.max_seq_len") from died
+            raise EngineError(f"{what}\n{message['traceback']}\n{died}")
+        return message
+
+    def _wait(self, source: socket.socket, deadline: float | None) -> None:
+        """Until `source` has something to read; EngineError if the ranks die first or the deadline passes."""
+        while not select.select([source], [], [], 0.5)[0]:
+            if self._agent.poll() is not None and not select.select([source], [], [], 0)[0]:
+                raise self._died()
+            if deadline is not None and time.monotonic() > deadline:
+                msg = f"the ranks were not ready after {self.config.start_timeout:g} s (start_timeout)\n{self._tail()}"
+                raise EngineError(msg)
+
+    def _died(self) -> EngineError:
+        try:
+            self._agent.wait(_GOODBYE)  # torchrun tells in the log which rank died of what
+        except subprocess.TimeoutExpired:
+            pass
+        self._kill()
+        return EngineError(f"the ranks of {self.config.ckpt_dir} died (torchrun: exit {self._agent.returncode})\n{self._tail()}")
+
+    def _kill(self) -> None:
+        """Kill the agent's group; the kernel then kills the ranks (agent.die_with). Wait until all are gone."""
+        self._broken = True
+        if self._connection is not None:
+            self._connection.close()
+        if self._agent is None:
+            return
+        children = [int(pid) for pid in _children(self._agent.pid)] or self.facts.get("pids", [])
+        if self._agent.poll() is None:
+            os.killpg(self._agent.pid, signal.SIGKILL)
+        self._agent.wait()
+        deadline = time.monotonic() + _GOODBYE
+        while any(_alive(pid) for pid in children) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _tail(self) -> str:
+        with self._log.open("rb") as log:
+            log.seek(self._log_start)
+            lines = log.read()[-65536:].decode("utf-8", "replace").splitlines()
+        return "\n".join([f"last lines of {self._log}:", *lines[-_LOG_LINES:]])
+
+
+def _children(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

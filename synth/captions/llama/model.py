@@ -1,0 +1,258 @@
+"""LLaMA-2 for inference: parallel layers of fairscale, grouped-query attention, a static KV cache, ragged prefill.
+
+Shapes: T tokens of several prompts laid end to end, N rows (captions being decoded), S cache columns, H query heads and
+K key heads of this rank, G = H / K, D head size, V vocabulary. Only attention knows rows: every other layer runs on [T, dim], so
+prompts of unequal length cost neither padding nor teacher-forced columns.
+
+Pairs (x0, x1), (x2, x3), .. are rotated (RoFormer, arXiv:2104.09864), as in Meta's weights. Norms and the rotation run
+in float32.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from fairscale.nn.model_parallel import initialize as groups
+from fairscale.nn.model_parallel import layers as parallel
+from torch import nn
+
+from synth.captions.llama.checkpoint import Checkpoint, layout, load_shard
+from synth.captions.llama.params import ModelParams
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Prompts of unequal length laid end to end, and where each token lies."""
+
+    tokens: torch.Tensor  # [T]
+    position: torch.Tensor  # [T] column of the token in its row
+    cache: torch.Tensor  # [T] row * S + column: its place in the flattened KV cache
+    padded: torch.Tensor | None  # [T] its place in [n, longest]; None if all prompts are equally long
+    last: torch.Tensor  # [n] index in T of each prompt's last token
+    n: int
+    longest: int
+
+    @staticmethod
+    def of(prompts: Sequence[Sequence[int]], rows: Sequence[int], max_seq_len: int, device: torch.device) -> "Ragged":
+        """`prompts[i]` goes into cache row `rows[i]`, from column 0."""
+        lengths = np.array([len(p) for p in prompts])
+        longest, ends = int(lengths.max()), lengths.cumsum()
+        position = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+        parts = [
+            np.concatenate([np.asarray(p) for p in prompts]),
+            position,
+            position + np.repeat(np.asarray(rows), lengths) * max_seq_len,
+            position + np.repeat(np.arange(len(prompts)), lengths) * longest,
+        ]
+        table = torch.from_numpy(np.stack(parts).astype(np.int64)).to(device)  # one copy to the device
+        equal = bool((lengths == longest).all())
+        last = torch.from_numpy(ends - 1).to(device)
+        return Ragged(table[0], table[1], table[2], None if equal else table[3], last, len(prompts), longest)
+
+
+class Norm(nn.Module):
+    """RMSNorm (arXiv:1910.07467) in float32."""
+
+    def __init__(self, dim: int, eps: float):
+        super().__init__()
+        self.eps, self.dim = eps, dim
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # [.., dim]
+        wide = x.float()
+        scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return scaled.type_as(x) * self.weight
+
+
+class Attention(nn.Module):
+    def __init__(self, params: ModelParams, rows: int, columns: int):
+        super().__init__()
+        degree = groups.get_model_parallel_world_size()
+        self.heads, self.kv_heads = params.n_heads // degree, params.n_kv_heads // degree
+        self.head_dim = params.head_dim
+        width = (params.n_heads + 2 * params.n_kv_heads) * params.head_dim
+        # a rank's q, k and v rows in one matrix: one product instead of three
+        self.wqkv = parallel.ColumnParallelLinear(params.dim, width, bias=False, gather_output=False)
+        self.wo = parallel.RowParallelLinear(params.n_heads * params.head_dim, params.dim, bias=False, input_is_parallel=True)
+        shape = (rows, columns, self.kv_heads, self.head_dim)
+        # zeros, not empty: a masked column still multiplies what lies there, and 0 * NaN is NaN
+        self.register_buffer("k_cache", torch.zeros(shape), persistent=False)  # [rows, S, K, D]
+        self.register_buffer("v_cache", torch.zeros(shape), persistent=False)
+
+    def _qkv(self, x: torch.Tensor, freqs: torch.Tensor, place: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Rotated q [T, H, D], k and v [T, K, D] of x [T, dim]; k and v are also written to `place` [T] in the cache."""
+        qkv = self.wqkv(x).view(x.shape[0], -1, self.head_dim)
+        qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=1)
+        q, k = rotate(qk, freqs).split((self.heads, self.kv_heads), dim=1)
+        self.k_cache.flatten(0, 1).index_copy_(0, place, k)
+        self.v_cache.flatten(0, 1).index_copy_(0, place, v)
+        return q, k, v
+
+    def prefill(self, x: torch.Tensor, freqs: torch.Tensor, batch: Ragged) -> torch.Tensor:  # [T, dim]
+        q, k, v = (pad(t, batch) for t in self._qkv(x, freqs, batch.cache))  # [n, H or K, longest, D]
+        # right-padded, so the causal mask alone keeps every real token from the padding
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.heads != self.kv_heads)
+        out = out.transpose(1, 2).reshape(batch.n * batch.longest, -1)  # [n * longest, H * D]
+        return self.wo(out if batch.padded is None else out[batch.padded])
+
+    def decode(self, x: torch.Tensor, freqs: torch.Tensor, place: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        n, span = seen.shape[0], seen.shape[-1]
+        q, _, _ = self._qkv(x, freqs, place)
+        # the G query heads of a key head stand as G queries: keys are read once, never repeated
+        q = q.view(n, self.kv_heads, -1, self.head_dim)  # [N, K, G, D]
+        k = self.k_cache[:n, :span].transpose(1, 2)  # [N, K, span, D]
+        v = self.v_cache[:n, :span].transpose(1, 2)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        return self.wo(out.reshape(n, -1))  # [N, dim]
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (arXiv:2002.05202): down(silu(gate x) * up x)."""
+
+    def __init__(self, params: ModelParams):
+        super().__init__()
+        self.w13 = parallel.ColumnParallelLinear(params.dim, 2 * params.ffn_dim, bias=False, gather_output=False)
+        self.w2 = parallel.RowParallelLinear(params.ffn_dim, params.dim, bias=False, input_is_parallel=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # [T, dim]
+        gate, up = self.w13(x).chunk(2, dim=-1)
+        return self.w2(F.silu(gate) * up)
+
+
+class Block(nn.Module):
+    def __init__(self, params: ModelParams, rows: int, columns: int):
+        super().__init__()
+        self.attention = Attention(params, rows, columns)
+        self.feed_forward = FeedForward(params)
+        self.attention_norm = Norm(params.dim, params.norm_eps)
+        self.ffn_norm = Norm(params.dim, params.norm_eps)
+
+
+class Transformer(nn.Module):
+    """One rank's part of the model, with a KV cache of `rows` x `columns`. Needs fairscale's model-parallel group."""
+
+    def __init__(self, params: ModelParams, rows: int, columns: int):
+        super().__init__()
+        self.params, self.rows, self.columns = params, rows, columns
+        self.tok_embeddings = parallel.ParallelEmbedding(params.vocab_size, params.dim)
+        self.layers = nn.ModuleList(Block(params, rows, columns) for _ in range(params.n_layers))
+        self.norm = Norm(params.dim, params.norm_eps)
+        self.output = parallel.ColumnParallelLinear(params.dim, params.vocab_size, bias=False)  # gathers: [.., V] on each rank
+        self.register_buffer("freqs", rotations(params.head_dim, columns, params.rope_theta), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.freqs.device
+
+    def clear(self) -> None:
+        """Forget everything: needed after non-finite values, which zero attention weights would not hide."""
+        for layer in self.layers:
+            layer.attention.k_cache.zero_()
+            layer.attention.v_cache.zero_()
+
+    def move(self, source: int, target: int, columns: int) -> None:
+        """Copy the first `columns` cached tokens of row `source` to row `target`."""
+        for layer in self.layers:
+            for cache in (layer.attention.k_cache, layer.attention.v_cache):
+                cache[target, :columns] = cache[source, :columns]
+
+
+@torch.inference_mode()
+def prefill(model: Transformer, batch: Ragged, every_token: bool = False) -> torch.Tensor:
+    """Run whole prompts and fill their cache rows; logits of each prompt's last token, [n, V] in float32.
+
+    `every_token=True` gives the logits of all tokens, [T, V] (for tests; the output layer is the widest one).
+    """
+    freqs = model.freqs[batch.position].unsqueeze(1)  # [T, 1, D/2]
+    x = model.tok_embeddings(batch.tokens)
+    for layer in model.layers:
+        x = x + layer.attention.prefill(layer.attention_norm(x), freqs, batch)
+        x = x + layer.feed_forward(layer.ffn_norm(x))
+    if not every_token:
+        x = x[batch.last]
+    return model.output(model.norm(x)).float()
+
+
+@torch.inference_mode()
+def decode_one_token(model: Transformer, tokens: torch.Tensor, position: torch.Tensor, span: int) -> torch.Tensor:
+    """Logits [N, V] in float32 after `tokens` [N], which stand at columns `position` [N] of cache rows 0..N-1.
+
+    `span` is any bound on the columns in use: position.max() < span <= S. The caller knows it without asking the device.
+    """
+    row = torch.arange(tokens.shape[0], device=tokens.device)
+    place = row * model.columns + position
+    seen = torch.arange(span, device=tokens.device) <= position.view(-1, 1, 1, 1)  # [N, 1, 1, span]
+    freqs = model.freqs[position].unsqueeze(1)  # [N, 1, D/2]
+    x = model.tok_embeddings(tokens)
+    for layer in model.layers:
+        x = x + layer.attention.decode(layer.attention_norm(x), freqs, place, seen)
+        x = x + layer.feed_forward(layer.ffn_norm(x))
+    return model.output(model.norm(x)).float()
+
+
+def rotations(head_dim: int, columns: int, theta: float) -> torch.Tensor:
+    """exp(i * column / theta^(2j / D)), complex64 [columns, D/2]."""
+    freqs = 1.0 / theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32)[: head_dim // 2] / head_dim)
+    angles = torch.outer(torch.arange(columns, dtype=torch.float32), freqs)
+    return torch.polar(torch.ones_like(angles), angles)
+
+
+def rotate(x: torch.Tensor, freqs: torch.Tensor) -> torch.Tensor:
+    """Turn the pairs of x [T, heads, D] by freqs [T, 1, D/2], in float32."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * freqs).flatten(-2).type_as(x)
+
+
+def pad(x: torch.Tensor, batch: Ragged) -> torch.Tensor:
+    """[T, heads, D] -> [n, heads, longest, D], zeros on the right."""
+    if batch.padded is not None:
+        wide = x.new_zeros(batch.n * batch.longest, *x.shape[1:])
+        x = wide.index_copy_(0, batch.padded, x)
+    return x.view(batch.n, batch.longest, *x.shape[1:]).transpose(1, 2)
+
+
+def load_model(
+    checkpoint: Checkpoint, rank: int, dtype: torch.dtype, device: torch.device, rows: int, columns: int
+) -> Transformer:
+    """This rank's part of the model from its shard, in `dtype` on `device`, ready for inference."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with _without_initialisation(), torch.device(device):
+            model = Transformer(checkpoint.params, rows, columns)
+    finally:
+        torch.set_default_dtype(before)
+    shard = load_shard(checkpoint.shards[rank])
+    weights = fused({name: shard[name] for name in layout(checkpoint.params)}, checkpoint.params.n_layers)
+    # cast on the way: fp16 on disk, whatever is asked for in memory
+    weights = {name: nn.Parameter(w.to(device=device, dtype=dtype), requires_grad=False) for name, w in weights.items()}
+    model.load_state_dict(weights, strict=True, assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def fused(shard: dict[str, torch.Tensor], n_layers: int) -> dict[str, torch.Tensor]:
+    """A shard under this model's names: wq, wk, wv in one matrix, and w1 (gate), w3 (up) in another."""
+    out = {name: w for name, w in shard.items() if not name.startswith("layers.")}
+    for i in range(n_layers):
+        attention, ffn = f"layers.{i}.attention.", f"layers.{i}.feed_forward."
+        out[attention + "wqkv.weight"] = torch.cat([shard[f"{attention}w{x}.weight"] for x in "qkv"])
+        out[attention + "wo.weight"] = shard[attention + "wo.weight"]
+        out[ffn + "w13.weight"] = torch.cat([shard[ffn + "w1.weight"], shard[ffn + "w3.weight"]])
+        out[ffn + "w2.weight"] = shard[ffn + "w2.weight"]
+        for norm in ("attention_norm.weight", "ffn_norm.weight"):
+            out[f"layers.{i}.{norm}"] = shard[f"layers.{i}.{norm}"]
+    return out
+
+
+@contextlib.contextmanager
+def _without_initialisation() -> Iterator[None]:
+    """fairscale draws every layer's full matrix before it is overwritten: minutes and gigabytes for a 70B."""
+    original = parallel._initialize_affine_weight
+    parallel._initialize_affine_weight = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        parallel._initialize_affine_weight = original

@@ -1,0 +1,130 @@
+"""The processes: torchrun as a child of the engine, and what is left when anything dies."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from synth.captions.llama.config import EngineConfig
+from synth.captions.llama.engine import EngineError, LlamaEngine
+from synth.errors import InputError
+from tests.captions.llama import tiny
+from tests.captions.llama.test_generate import same_but_for_edges
+
+
+def config(folder, tmp_path, **change):
+    small = {"max_gen_len": 24, "max_seq_len": 128, "max_batch_size": 4, "device": "cpu", "log": str(tmp_path / "llama.log")}
+    return EngineConfig(str(folder), **small | change)
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone(pids, seconds=10):
+    deadline = time.monotonic() + seconds
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not any(map(alive, pids))
+
+
+def processes_of(engine):
+    return [engine.pid, *engine.facts["pids"]]
+
+
+def test_two_processes_give_the_tokens_of_one_and_close_leaves_none(gqa, gqa2, tmp_path, capfd):
+    prompts, seeds = tiny.prompts(40), range(1000, 1040)
+    one = tiny.generator(gqa, margins=True).window(prompts, seeds)
+    before = set(os.listdir("/tmp"))
+    capfd.readouterr()
+    with LlamaEngine(config(gqa2, tmp_path)) as engine:
+        pids = processes_of(engine)
+        assert len(pids) == 3
+        assert all(map(alive, pids))
+        assert os.getsid(engine.pid) != os.getsid(0)  # ctrl-C in the terminal does not reach it
+        two = engine.generate([*prompts, "long " * 200], [*seeds, 0])
+        edges = same_but_for_edges(one.tokens, engine.last_window["tokens"][:-1], one.margins)
+        assert edges <= 1
+        if edges == 0:
+            assert two[:-1] == one.completions
+        assert "max_seq_len=128" in two[-1].error
+        assert engine.generate(prompts[:3], seeds[:3]) == two[:3]  # another window, the same captions
+        assert engine.generate([], []) == []
+    assert gone(pids, 0.5)
+    printed = capfd.readouterr()
+    assert printed.out == printed.err == ""
+    assert "initializing model parallel with size 2" in (tmp_path / "llama.log").read_text()
+    assert not [n for n in set(os.listdir("/tmp")) - before if n.startswith("synthset-")]
+
+
+def test_a_killed_rank_is_an_error_with_the_log_and_takes_the_others_along(gqa2, tmp_path):
+    engine = LlamaEngine(config(gqa2, tmp_path))
+    engine.start()
+    pids = processes_of(engine)
+    os.kill(engine.facts["pids"][1], signal.SIGKILL)
+    with pytest.raises(EngineError, match=r"(?s)died.*last lines of .*llama\.log.*SIGKILL"):
+        engine.generate(tiny.prompts(30), range(30))
+    assert gone(pids)
+    with pytest.raises(EngineError, match="close it and start a new one"):
+        engine.generate(["plut"], [0])
+    engine.close()
+    engine.close()
+
+
+def test_ranks_die_with_a_parent_that_is_killed(gqa, tmp_path):
+    code = (
+        "import sys; from synth.captions.llama.engine import *\n"
+        f"engine = LlamaEngine(EngineConfig({str(gqa)!r}, device='cpu')); engine.start()\n"
+        "print(engine.pid, *engine.facts['pids'], flush=True); sys.stdin.read()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    assert all(map(alive, pids))
+    parent.kill()
+    parent.communicate()
+    assert gone(pids)
+
+
+def test_weights_that_give_nan_are_bad_input_and_the_engine_lives_on(gqa, tmp_path):
+    folder = shutil.copytree(gqa, tmp_path / "nan")
+    weights = torch.load(folder / "consolidated.00.pth")
+    weights["output.weight"][5] = float("nan")
+    torch.save(weights, folder / "consolidated.00.pth")
+    engine = LlamaEngine(config(folder, tmp_path))
+    try:
+        for _ in range(2):
+            with pytest.raises(InputError, match="logits are not finite"):
+                engine.generate(tiny.prompts(3), range(3))
+        pids = processes_of(engine)
+    finally:
+        engine.close()
+    assert gone(pids, 0.5)
+
+
+def test_bad_input_is_told_before_any_process_starts(gqa2, tmp_path):
+    engine = LlamaEngine(config(gqa2, tmp_path, model_parallel=3))
+    with pytest.raises(InputError, match=r"2 \*\.pth shards in"):
+        engine.start()
+    assert engine.pid is None
+    with pytest.raises(ValueError, match="2 prompts but 1 seeds"):
+        engine.generate(["a", "b"], [1])
+    with pytest.raises(ValueError, match="64 bits"):
+        engine.generate(["a"], [-1])
+    engine.close()
+
+
+def test_ranks_that_cannot_start_are_an_error_with_their_log(gqa, tmp_path):
+    engine = LlamaEngine(config(gqa, tmp_path, max_batch_size=1 << 40))  # a KV cache of no machine
+    with pytest.raises(EngineError, match=r"(?s)in a rank: .*last lines of"):
+        engine.start()
+    assert gone([engine.pid])

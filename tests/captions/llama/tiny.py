@@ -1,0 +1,84 @@
+"""Random tiny checkpoints in Meta's layout, with a sentencepiece model trained in a second."""
+
+import itertools
+import json
+import random
+from pathlib import Path
+
+import sentencepiece
+import torch
+import torch.distributed as dist
+from fairscale.nn.model_parallel import initialize as groups
+
+from synth.captions.llama.checkpoint import check_checkpoint, layout
+from synth.captions.llama.generate import Generator, Sampling
+from synth.captions.llama.model import load_model
+from synth.captions.llama.params import params_from
+from synth.captions.llama.reshard import save_shards, split
+from synth.captions.llama.tokenizer import Tokenizer
+
+GQA = {"dim": 64, "n_layers": 3, "n_heads": 8, "n_kv_heads": 4, "multiple_of": 32, "norm_eps": 1e-5, "vocab_size": -1}
+FFN = {"dim": 64, "n_layers": 2, "n_heads": 4, "multiple_of": 32, "ffn_dim_multiplier": 1.3, "norm_eps": 1e-6, "vocab_size": -1}
+WORDS = [a + b + c for a, b, c in itertools.product(("", "st", "pl", "gr", "m"), ("a", "e", "io", "u"), ("t", "rn", "ck", "sh", "l"))]
+
+
+def train_tokenizer(path: Path, vocab_size: int = 400) -> Path:
+    rng = random.Random(0)
+    lines = [" ".join(rng.choices(WORDS, k=rng.randint(3, 9))) + rng.choice([".", " => x", ",", " 12"]) for _ in range(2000)]
+    with path.open("wb") as out:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines), model_writer=out, vocab_size=vocab_size, model_type="bpe",
+            byte_fallback=True, split_digits=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
+            allow_whitespace_only_pieces=True, unk_id=0, bos_id=1, eos_id=2, pad_id=-1, num_threads=1, minloglevel=2,
+        )  # fmt: skip
+    return path
+
+
+def random_weights(params, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Logits with a standard deviation near 3: a nucleus of a few tokens."""
+    g = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, (shape, _) in layout(params).items():
+        if len(shape) == 1:
+            weights[name] = 1 + 0.1 * torch.randn(shape, generator=g)
+        else:
+            scale = 1.0 if name.startswith("tok") else (3.0 if name.startswith("output") else 1.0) / shape[1] ** 0.5
+            weights[name] = scale * torch.randn(shape, generator=g)
+    weights["rope.freqs"] = torch.ones(params.head_dim // 2)
+    return weights
+
+
+def write_checkpoint(folder: Path, raw: dict, tokenizer: Path, degree: int = 1, newline_boost: float = 3.0) -> Path:
+    """A checkpoint of `degree` shards; `newline_boost` makes captions end somewhere between 1 and max_gen_len tokens."""
+    words = Tokenizer(tokenizer)
+    params = params_from(raw).with_vocab(words.n_words)
+    weights = random_weights(params)
+    newline = words.ids_containing("\n")
+    weights["output.weight"][newline] *= newline_boost
+    save_shards(split(weights, params, degree), folder)
+    (folder / "params.json").write_text(json.dumps(raw))
+    (folder / "tokenizer.model").write_bytes(tokenizer.read_bytes())
+    return folder
+
+
+def one_process() -> None:
+    """A process group of this process alone, for models of one shard."""
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        groups.initialize_model_parallel(1)
+
+
+def load(folder: Path, rows: int = 8, columns: int = 128, rank: int = 0, dtype=torch.float32):
+    tokenizer = Tokenizer(folder / "tokenizer.model")
+    return load_model(check_checkpoint(folder, tokenizer.n_words), rank, dtype, torch.device("cpu"), rows, columns), tokenizer
+
+
+def generator(folder: Path, rows: int = 4, columns: int = 128, margins: bool = False, **sampling) -> Generator:
+    model, tokenizer = load(folder, rows, columns)
+    return Generator(model, tokenizer, Sampling(**{"max_gen_len": 24, **sampling}), margins)
+
+
+def prompts(n: int, seed: int = 1) -> list[str]:
+    """Texts of 1 to 40 words."""
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(WORDS, k=rng.choice([1, 3, 7, 12, 20, 40]))) + " =>" for _ in range(n)]
