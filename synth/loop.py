@@ -75,7 +75,9 @@ class Worker:
         except StoreError as e:
             code, why = EXIT_AGAIN, str(e)
         except BaseException as e:  # noqa: BLE001 (a bug: said with its traceback, exit 70)
-            code, why = EXIT_AGAIN if refused(e) else EXIT_BUG, f"{type(e).__name__}: {e}"
+            code, why = EXIT_BUG, f"{type(e).__name__}: {e}"
+            if refused(e):
+                code, why = EXIT_AGAIN, f"{why}; nothing made so far is lost: mend that, then run the same command again"
             with contextlib.suppress(OSError):
                 traceback.print_exc()
         finally:
@@ -120,7 +122,7 @@ class Worker:
 
     def _use(self) -> dict[str, float]:
         """Seconds that the device was computing, and sat idle between the first begin and the last end of computing."""
-        wall = (self._last - self._first) if self._first is not None else 0.0
+        wall = self._last - self._first if self._last is not None else 0.0  # a first batch that raised has no end
         return {"busy_s": round(self._busy, 3), "idle_s": round(max(0.0, wall - self._busy), 3)}
 
     # -- work --------------------------------------------------------------------------------------------------------
