@@ -87,7 +87,7 @@ def test_the_ends_of_a_long_file_are_whole_lines(tmp_path):
     path = tmp_path / "w.jsonl"
     path.write_text("".join(json.dumps({"n": i}) + "\n" for i in range(20000)) + '{"torn": ')
     head, tail = ends(path)
-    assert head[0] == {"n": 0} and tail[-1] == {"n": 19999} and len(tail) < 2000
+    assert head[0] == {"n": 0} and tail[-1] == {"n": 19999} and len(tail) < 30
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0 s"), (89, "89 s"), (95, "2 min"), (3600, "1 h 00 min"), (7300, "2 h 02 min"), (200000, "2 d 07 h")])
