@@ -19,8 +19,11 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)$")
 
 @cache
 def official(path: str) -> tuple[ClassEntry, ...]:
-    """The official list: a JSON list (or {"classes": [...]}) of names or of {"name", "superclass"}; or text, a name a line."""
-    entries = _items(Path(path))
+    """The official list: a JSON list (or {"classes": [...]}) of names or of {"name", "superclass"}; or text, a name a line.
+
+    {"classes": [names], "superclass": {name: superclass}} says the same.
+    """
+    entries, supers = _items(Path(path))
     classes = []
     for i, entry in enumerate(entries):
         item = {"name": entry} if isinstance(entry, str) else entry
@@ -30,7 +33,7 @@ def official(path: str) -> tuple[ClassEntry, ...]:
         if item.get("index", i) != i:
             msg = f"{path}: class {i} ({item['name']!r}) says index {item['index']}; the order of the file is the official index"
             raise InputError(msg)
-        classes.append(ClassEntry(i, item["name"], item.get("superclass") or ""))
+        classes.append(ClassEntry(i, item["name"], item.get("superclass") or supers.get(item["name"], "")))
     twice = [name for name, n in Counter(c.name for c in classes).items() if n > 1]
     if twice:
         msg = f"{path}: {twice[0]!r} is there twice; give each class a name of its own"
@@ -62,7 +65,7 @@ def choose(classes: tuple[ClassEntry, ...], wanted: object, where: str = "datase
 
 def names_in(path: str) -> list[str]:
     """The names of a *_file twin: JSON list or one a line; ranges and indices as text are fine too."""
-    return [str(item) for item in _items(Path(path))]
+    return [str(item) for item in _items(Path(path))[0]]
 
 
 def _indices(classes: tuple[ClassEntry, ...], item: object, where: str) -> range | list[int]:
@@ -88,14 +91,15 @@ def _indices(classes: tuple[ClassEntry, ...], item: object, where: str) -> range
     raise InputError(msg)
 
 
-def _items(path: Path) -> list:
+def _items(path: Path) -> tuple[list, dict[str, str]]:
+    """(the entries of a list file, superclasses by name)"""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         msg = f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}); check the path of the class list"
         raise InputError(msg) from e
     if path.suffix != ".json":
-        return [line.strip() for line in text.splitlines() if line.strip()]
+        return [line.strip() for line in text.splitlines() if line.strip()], {}
     try:
         data = json.loads(text)
     except ValueError as e:
@@ -105,4 +109,5 @@ def _items(path: Path) -> list:
     if not isinstance(items, list):
         msg = f'{path}: needs a list of names, or {{"classes": [...]}}'
         raise InputError(msg)
-    return items
+    supers = data.get("superclass", {}) if isinstance(data, dict) else {}
+    return items, supers if isinstance(supers, dict) else {}

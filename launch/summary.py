@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from launch.planned import Failure, Outcome
-from launch.state import MARKED
+from launch.state import is_export
 from synth.errors import EXIT_AGAIN
 from synth.store.folder import StageFolder
 
@@ -33,7 +33,7 @@ def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str,
 
 def made(outcomes: Sequence[Outcome]) -> list[str]:
     """A line an export, the pictures last: "image_folder: PATH", ..., "PATH of the PNG"."""
-    exports = [o for o in outcomes if o.done and o.stage.spec.kind in MARKED]
+    exports = [o for o in outcomes if o.done and is_export(o.stage.spec)]
     pictures = [p for o in exports if o.stage.spec.kind == PICTURES for p in sorted(_place(o).glob("*.png"))]
     lines = [f"{o.stage.name}: {_place(o)}" for o in exports if o.stage.spec.kind != PICTURES]
     lines += [str(p) for p in pictures]

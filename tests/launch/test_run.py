@@ -87,7 +87,7 @@ def test_bad_input_in_a_worker_exits_65_with_its_last_words_and_the_log(world):
         (["model=nope"], "there are diffusers, tiny"),
         (["seed=0,1"], "add -m"),
         (["--wrong"], "no such option"),
-        (["images.height=33"], "divisible by 8"),
+        (["images.height=33"], "multiples of 8"),
         (["until=nothing"], "no such stage"),
     ],
 )
@@ -150,3 +150,24 @@ def test_run_py_works_from_another_folder_without_pythonpath(tmp_path):
     result = subprocess.run(command("recipe=probe", "probe.slots=4"), cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "runs" / "probe").is_dir()
+
+
+def test_a_bug_shows_its_traceback_and_exits_70(monkeypatch, capsys):
+    from launch import run, session
+
+    def broken(self, argv):
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(session.Session, "check", broken)
+    assert run.main(["seed=1"]) == 70
+    assert "a bug of ours" in capsys.readouterr().err
+
+
+def test_a_recipe_of_the_users_own_folder_runs(world):
+    (world.path / "mine" / "recipe").mkdir(parents=True)
+    text = "# @package _global_\ndefaults: [{override /cluster: debug}, {override /export: []}]\nprobe: {slots: 4}\nrecipe: {name: r, stages: {probe: {kind: probe}}}\n"
+    (world.path / "mine" / "recipe" / "four.yaml").write_text(text)
+    result = world.run("--config-dir", str(world.path / "mine"), "recipe=four", f"runs_dir={world.runs}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    (done,) = (world.runs / "pictures").glob("probe-*/done.json")
+    assert json.loads(done.read_bytes())["slots"] == 4
