@@ -1,11 +1,20 @@
 """The devcluster itself: jobs, fake GPUs, and the ways in which a node is lost."""
 
 import os
+import shutil
 import signal
+import subprocess
 
 import pytest
 
-from tests.slurm.devcluster import NoCluster, give, start
+from tests.slurm.devcluster import SCRIPT, NoCluster, give, start
+
+
+def test_the_scripts_are_clean():
+    for script in SCRIPT.parent.glob("*.sh"):
+        subprocess.run(["bash", "-n", script], check=True)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", "-x", SCRIPT.name], cwd=SCRIPT.parent, check=True)
 
 
 def test_a_job_runs_on_a_node_of_its_own_name(cluster):
