@@ -3,6 +3,7 @@
 Where its packages cannot be had the tests skip with the reason, except in CI (CI=true), where nothing of it may skip.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -158,8 +159,9 @@ def start(**knobs: object) -> tuple[Cluster, Callable[[], None]]:
     return cluster, stop
 
 
-def give(**knobs: object) -> Iterator[Cluster]:
-    """The body of a fixture: a cluster with these knobs, or the reason why not."""
+@contextlib.contextmanager
+def running(**knobs: object) -> Iterator[Cluster]:
+    """A cluster with these knobs while the block runs; without Slurm the test is skipped with the reason, in CI it fails."""
     try:
         cluster, stop = start(**knobs)
     except NoCluster as e:
@@ -170,6 +172,12 @@ def give(**knobs: object) -> Iterator[Cluster]:
         yield cluster
     finally:
         stop()
+
+
+def give(**knobs: object) -> Iterator[Cluster]:
+    """The body of a fixture. In a test itself use `running`, which takes the cluster down when the test fails, too."""
+    with running(**knobs) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

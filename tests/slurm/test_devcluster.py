@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.slurm.devcluster import SCRIPT, NoCluster, give, start
+from tests.slurm.devcluster import SCRIPT, NoCluster, running, start
 
 
 def test_the_scripts_are_clean():
@@ -55,7 +55,7 @@ def test_a_job_that_preempts_cancels_in_one_partition_and_requeues_in_another(cl
 
 def test_nodes_are_lost_and_come_back_and_the_controller_restarts():
     """A cluster of its own, since lost nodes would disturb other tests."""
-    for cluster in give(NODES=2, DBD=0):
+    with running(NODES=2, DBD=0) as cluster:
         job = cluster.sbatch("-w", "node1", "--time=20", "--output=/dev/null", "--wrap", "exec sleep 600")
         other = cluster.sbatch("-w", "node2", "--time=20", "--output=/dev/null", "--wrap", "exec sleep 601")
         cluster.wait_state(job, "RUNNING")
@@ -77,7 +77,7 @@ def test_nodes_are_lost_and_come_back_and_the_controller_restarts():
 
 
 def test_plain_nodes_without_namespaces(tmp_path):
-    for cluster in give(NODES=1, DBD=0, NS=0):
+    with running(NODES=1, DBD=0, NS=0) as cluster:
         job = cluster.sbatch("--time=20", "--output=/dev/null", "--wrap", "exec sleep 602")
         cluster.wait_state(job, "RUNNING")
         cluster.control("crash", "node1")

@@ -1,13 +1,13 @@
 """A node is lost, and another one loses its slurmd while its worker lives on (split brain): the same bytes, no sample twice."""
 
-from tests.slurm.devcluster import give
+from tests.slurm.devcluster import running
 from tests.slurm.test_stage_sbatch import submit
 from tests.stages import alone, digests, events, probe
 
 
 def test_a_crashed_node_and_a_split_brain_only_delay_a_stage(tmp_path):
     folder = probe(tmp_path, slots=120, unit_size=20, sleep=0.5)
-    for cluster in give(NODES=3, DBD=0):
+    with running(NODES=3, DBD=0) as cluster:
         jobs = [submit(cluster, folder, "-w", f"node{n}", f"--array={n}") for n in (1, 2)]
         cluster.wait_for("two workers at work", lambda: len(events(folder, "open")) == 2 and folder.progress() >= 8)
         cluster.control("crash", "node1")
