@@ -14,7 +14,8 @@ def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Conso
     """Stages, slots, units, batches, jobs and what is there of each; then the folders."""
     gpus = visible_gpus()
     jobs_of = {s.folder: p.cluster.n_jobs for p in points for s in p.chosen()}
-    table = Table(title=f"plan: {len(points)} point{'s' * (len(points) != 1)}, {len(stages)} stages, each once", title_justify="left")
+    title = f"plan: {len(points)} point{'s' * (len(points) != 1)}, {len(stages)} stages, each once"
+    table = Table(title=title, title_justify="left")
     for name in ("stage", "slots", "units", "batches", "jobs", "state"):
         table.add_column(name, justify="left" if name in ("stage", "state") else "right")
     for stage in stages:

@@ -102,7 +102,8 @@ class Probe:
     size: int = MISSING
     sleep: float = MISSING
     framing: str = MISSING
-    behaviour: Any = None  # slot -> how; Any and null, because Hydra reads a slot as a number, and adds no keys to a mapping that is there
+    # slot -> how; Any and null, because Hydra reads a slot as a number and adds no keys to a mapping that is there
+    behaviour: Any = None
 
 
 @dataclass

@@ -7,7 +7,9 @@ import pytest
 from launch.compose import CONF, Composer, typed
 from launch.plan import topological
 
-OPTIONS = [(group.name, option.stem) for group in sorted(CONF.iterdir()) if group.is_dir() for option in sorted(group.glob("*.yaml"))]
+OPTIONS = [
+    (group.name, option.stem) for group in sorted(CONF.iterdir()) if group.is_dir() for option in sorted(group.glob("*.yaml"))
+]
 LISTS = ("export", "filter")
 
 
@@ -25,7 +27,9 @@ def test_every_leaf_has_a_comment_with_its_reason():
         if path.parent.name == "recipe":  # graphs explain themselves at their head
             continue
         for line in path.read_text().splitlines():
-            leaf = re.match(r"\s*[\w_]+:\s*\S", line) and not re.match(r"\s*(defaults|kind|seed|hydra|id|stop|engine|maker):", line)
+            leaf = re.match(r"\s*[\w_]+:\s*\S", line) and not re.match(
+                r"\s*(defaults|kind|seed|hydra|id|stop|engine|maker):", line
+            )
             if leaf and "#" not in line and "override" not in line:
                 bare.append(f"{path.name}: {line}")
     assert not bare

@@ -125,8 +125,12 @@ def test_only_refuses_an_upstream_that_is_not_whole_and_names_the_nearest(world)
 
 
 def test_help_answers_without_hydra_and_torch(world):
-    code = "import sys, runpy; sys.argv = ['run.py', '--help']\ntry: runpy.run_path(%r, run_name='__main__')\nexcept SystemExit: pass\nprint([m for m in ('torch', 'hydra', 'rich') if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code % str(REPO / "launch" / "run.py")], capture_output=True, text=True, env=environment())
+    code = (
+        "import sys, runpy\nsys.argv = ['run.py', '--help']\n"
+        f"try: runpy.run_path({str(REPO / 'launch' / 'run.py')!r}, run_name='__main__')\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'hydra', 'rich') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
     assert result.stdout.rstrip().endswith("[]"), result.stdout + result.stderr
     for word in ("captioner", "images.guidance_scale", "dry_run=true", "Examples:", "tiny_llama*", "class_images*"):
         assert word in result.stdout
@@ -147,7 +151,9 @@ def test_help_names_real_keys_only():
 
 
 def test_run_py_works_from_another_folder_without_pythonpath(tmp_path):
-    result = subprocess.run(command("recipe=probe", "probe.slots=4"), cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    result = subprocess.run(
+        command("recipe=probe", "probe.slots=4"), cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "runs" / "probe").is_dir()
 
@@ -165,7 +171,10 @@ def test_a_bug_shows_its_traceback_and_exits_70(monkeypatch, capsys):
 
 def test_a_recipe_of_the_users_own_folder_runs(world):
     (world.path / "mine" / "recipe").mkdir(parents=True)
-    text = "# @package _global_\ndefaults: [{override /cluster: debug}, {override /export: []}]\nprobe: {slots: 4}\nrecipe: {name: r, stages: {probe: {kind: probe}}}\n"
+    text = (
+        "# @package _global_\ndefaults: [{override /cluster: debug}, {override /export: []}]\n"
+        "probe: {slots: 4}\nrecipe: {name: r, stages: {probe: {kind: probe}}}\n"
+    )
     (world.path / "mine" / "recipe" / "four.yaml").write_text(text)
     result = world.run("--config-dir", str(world.path / "mine"), "recipe=four", f"runs_dir={world.runs}")
     assert result.returncode == 0, result.stdout + result.stderr
