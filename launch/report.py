@@ -141,7 +141,12 @@ def _held(folder: StageFolder, committed: set[int], now: float) -> Iterable[Held
 def _aside(unit: int, path: Path) -> Aside:
     try:
         report = json.loads(path.read_bytes())
-        return Aside(unit, str(report.get("error", "")), tuple(str(report.get("traceback", "")).rstrip().splitlines()[-LINES:]), str(path))
+        return Aside(
+            unit,
+            str(report.get("error", "")),
+            tuple(str(report.get("traceback", "")).rstrip().splitlines()[-LINES:]),
+            str(path),
+        )
     except (OSError, ValueError, AttributeError) as e:
         return Aside(unit, f"its report cannot be read: {e}", (), str(path))
 

@@ -35,13 +35,27 @@ def big_stage(root: Path, units: int, workers: int) -> StageFolder:
     for n in range(workers):
         owner = Owner(f"node{n}-100-{n:06x}", f"node{n}", "elsewhere", 100, "1", f"dev/11_{n}")
         leases.create(folder.lease_path(done + n), done + n, 0, owner).close()
-        lines = [{"event": "start", "time": 1.0, "job_idx": n}, {"event": "open", "time": 2.0, "seconds": 1.0, "device": "NVIDIA H200"}]
+        lines = [
+            {"event": "start", "time": 1.0, "job_idx": n},
+            {"event": "open", "time": 2.0, "seconds": 1.0, "device": "NVIDIA H200"},
+        ]
         per = done // workers
         lines += [
-            {"event": "unit", "time": 3.0 + 30 * i, "unit": n + i * workers, "seconds": 30.1, "samples": 99, "tombstones": 1, "bytes": 1, "outcome": "ours"}
+            {
+                "event": "unit",
+                "time": 3.0 + 30 * i,
+                "unit": n + i * workers,
+                "seconds": 30.1,
+                "samples": 99,
+                "tombstones": 1,
+                "bytes": 1,
+                "outcome": "ours",
+            }
             for i in range(per)
         ]
-        lines.append({"event": "pace", "time": 9e5, "units": per, "samples": 99 * per, "busy_s": 29.0 * per, "idle_s": 1.0 * per})
+        lines.append(
+            {"event": "pace", "time": 9e5, "units": per, "samples": 99 * per, "busy_s": 29.0 * per, "idle_s": 1.0 * per}
+        )
         (folder.path / "events" / f"{owner.worker}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
@@ -70,7 +84,9 @@ def main() -> None:
         report = report_on(folder.path)
         assert report.committed == args.units * 95 // 100 and report.live == args.workers, report
         status = [sys.executable, str(REPO / "launch" / "status.py"), str(folder.path), "--no-slurm", "--json"]
-        print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {args.units:,} units, {args.workers:,} workers")
+        print(
+            f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {args.units:,} units, {args.workers:,} workers"
+        )
         print(f"{'':<44}{'clock':>10}{'processor':>12}")
         print(f"{'making the stage':<44}{made:8.2f} s")
         print(f"{'status.py as a command':<44}{timed(lambda: subprocess.run(status, check=True, stdout=subprocess.DEVNULL))}")
