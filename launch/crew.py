@@ -11,6 +11,7 @@ from pathlib import Path
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK
 from synth.numerics import environment
 from synth.store.folder import StageFolder
+from synth.worker import ENV_PARENT
 
 KNOWN_CODES = (EXIT_OK, EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG)
 SOURCE = Path(__file__).resolve().parent.parent  # the workers import the same synth as the launcher, installed or not
@@ -65,6 +66,7 @@ class Crew:
         env["PYTHONPATH"] = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
         for name in ("JOB_IDX", "N_JOBS", "JOB_OFFSET", "SLURM_ARRAY_TASK_ID"):
             env.pop(name, None)
+        env[ENV_PARENT] = str(os.getpid())
         place = self.places[job_idx % len(self.places)]
         if place is not None:
             env["CUDA_VISIBLE_DEVICES"] = ",".join(place)
