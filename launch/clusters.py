@@ -1,0 +1,20 @@
+"""The registry of clusters: cluster.kind -> what runs or submits the planned stages. Imported when used."""
+
+import importlib
+from collections.abc import Callable
+
+from synth.errors import InputError
+
+CLUSTERS = {
+    "local": "launch.local:run",
+    "debug": "launch.debug:run",
+}
+
+
+def runner(kind: str) -> Callable:
+    """run(stages, cluster, console, retry_failed) -> outcomes of a kind of cluster."""
+    if kind not in CLUSTERS:
+        msg = f"cluster.kind={kind}: no such cluster; there are {', '.join(CLUSTERS)}"
+        raise InputError(msg)
+    module, name = CLUSTERS[kind].split(":")
+    return getattr(importlib.import_module(module), name)

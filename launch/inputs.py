@@ -1,0 +1,40 @@
+"""Input files and folders of a stage: that they are there, and their content identity, hashed once a process."""
+
+import os
+from functools import cache
+from pathlib import Path
+
+from synth.errors import InputError
+from synth.store import identity as store
+from synth.store.spec import InputFile
+
+
+def input_file(path: str | None, key: str, what: str) -> InputFile:
+    """The identity of what `key` points at; a path that is not set or not there is an InputError that names the key."""
+    if not path:
+        msg = f"{key}: not set; it must name {what}: {key}=/path"
+        raise InputError(msg)
+    full = Path(path).expanduser().absolute()
+    if not full.exists():
+        msg = f"{key}: {full} is not there; it must name {what}"
+        raise InputError(msg)
+    return InputFile(str(full), _identity(str(full)))
+
+
+@cache
+def _identity(path: str) -> str:
+    return store.identity(os.path.realpath(path))
+
+
+def text_of(text: str, path: str | None, key: str) -> str:
+    """A text given as it is, or by its *_file twin; both at once is an InputError."""
+    if path is None:
+        return text
+    if text:
+        msg = f"{key} and {key}_file are both set; give one of them"
+        raise InputError(msg)
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as e:
+        msg = f"{key}_file: {path} cannot be read ({getattr(e, 'strerror', None) or e})"
+        raise InputError(msg) from e

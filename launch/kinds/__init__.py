@@ -1,0 +1,65 @@
+"""How each stage kind is planned: composed config + upstream specs -> StageSpec. One small module a kind, imported when used."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from launch.schema import Config, Export, Filter
+from synth.errors import InputError
+from synth.store.spec import InputFile, StageSpec, Upstream
+
+PLANNERS = {
+    "captions": "launch.kinds.captions:plan",
+    "captions_json": "launch.kinds.captions_json:plan",
+    "images": "launch.kinds.images:plan",
+    "image_folder": "launch.kinds.exports:image_folder",
+    "contact_sheet": "launch.kinds.exports:contact_sheet",
+    "probe": "launch.kinds.probe:plan",
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of the recipe's graph, ready to be planned."""
+
+    name: str
+    kind: str
+    config: Config
+    upstream: Mapping[str, tuple[StageSpec, ...]] = field(default_factory=dict)  # role -> stages
+    settings: Export | Filter | None = None  # of an export or a filter
+
+    def one(self, role: str) -> StageSpec:
+        """The only stage of a role."""
+        found = self.upstream.get(role, ())
+        if len(found) != 1:
+            msg = f"recipe stage {self.name}: needs one upstream in role {role!r}, has {len(found)}; mend conf/recipe/*.yaml"
+            raise InputError(msg)
+        return found[0]
+
+    def spec(self, config: Mapping, slots: int, unit_size: int, batch: int, inputs: Mapping[str, InputFile] | None = None) -> StageSpec:
+        """The spec of this node: numerics, versions and references to the upstream stages are the same for all kinds."""
+        from launch.versions import versions
+        from synth.numerics import PRESETS
+
+        ups = {role: tuple(Upstream(f"../{s.folder_name}", s.fingerprint) for s in specs) for role, specs in self.upstream.items()}
+        return StageSpec(
+            kind=self.kind,
+            name=self.name,
+            config=config,
+            slots=slots,
+            unit_size=unit_size,
+            batch=min(batch, unit_size),
+            numerics=dict(PRESETS[self.config.numerics]),
+            upstream=ups,
+            inputs=inputs or {},
+            versions=versions(),
+        )
+
+
+def planner(kind: str) -> Callable[[Node], list[StageSpec]]:
+    """The planning function of a kind, imported now."""
+    if kind not in PLANNERS:
+        msg = f"stage kind {kind!r}: cannot be planned; there are {', '.join(sorted(PLANNERS))}"
+        raise InputError(msg)
+    module, name = PLANNERS[kind].split(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,67 @@
+"""The range of every number in the config: what no type can say."""
+
+from dataclasses import dataclass
+
+from launch.schema import Config
+from synth.errors import InputError
+from synth.numerics import PRESETS
+
+
+@dataclass(frozen=True)
+class Range:
+    low: float
+    high: float = float("inf")
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.low:g} or more" if self.high == float("inf") else f"from {self.low:g} to {self.high:g}"
+
+
+AT_LEAST_0, AT_LEAST_1, SHARE = Range(0), Range(1), Range(0, 1)
+LIMITS = {
+    "captions.total": AT_LEAST_1,
+    "captions.oversample": AT_LEAST_1,
+    "captions.unit_size": AT_LEAST_1,
+    "captions.window": AT_LEAST_1,
+    "captions.max_attempts": AT_LEAST_1,
+    "captions.min_words": AT_LEAST_0,
+    "captions.max_words": AT_LEAST_1,
+    "captioner.temperature": AT_LEAST_0,
+    "captioner.top_p": SHARE,
+    "captioner.max_seq_len": Range(8),
+    "captioner.max_gen_len": AT_LEAST_1,
+    "captioner.max_batch_size": AT_LEAST_1,
+    "prompts.shots": AT_LEAST_0,
+    "images.per_caption": AT_LEAST_1,
+    "images.guidance_scale": AT_LEAST_0,
+    "images.steps": AT_LEAST_1,
+    "images.height": AT_LEAST_1,
+    "images.width": AT_LEAST_1,
+    "images.save_size": AT_LEAST_0,
+    "images.batch_size": AT_LEAST_1,
+    "images.unit_size": AT_LEAST_1,
+    "images.eta": SHARE,
+    "probe.slots": AT_LEAST_0,
+    "probe.unit_size": AT_LEAST_1,
+    "probe.batch_size": AT_LEAST_1,
+    "cluster.n_jobs": AT_LEAST_1,
+}
+
+
+def check_limits(config: Config) -> None:
+    """A number out of its range, an unknown numerics or shares that do not sum to 1: an InputError that names the key."""
+    for key, allowed in LIMITS.items():
+        group, _, name = key.partition(".")
+        value = getattr(getattr(config, group), name)
+        if value is not None and value not in allowed:
+            msg = f"{key}={value}: must be {allowed}"
+            raise InputError(msg)
+    if config.numerics not in PRESETS:
+        msg = f"numerics={config.numerics}: no such numerics; there are {', '.join(PRESETS)}"
+        raise InputError(msg)
+    shares = config.prompts.modes
+    if not shares or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 0.01:
+        msg = f"prompts.modes={dict(shares)}: shares must be 0 or more and sum to 1"
+        raise InputError(msg)

@@ -1,0 +1,78 @@
+"""cluster=local: workers of this machine, one a GPU or core, through the very same worker command as everywhere."""
+
+import signal
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from launch.crew import KILLS, Crew, judged, was_killed
+from launch.devices import cores, n_workers, places, processes_of, visible_gpus
+from launch.planned import Outcome, PlannedStage
+from launch.progress import Bars
+from launch.schema import Cluster
+from launch.sequence import run_in_order
+from launch.stops import Stop, catching
+from synth.errors import EXIT_AGAIN, EXIT_OK
+from synth.store.folder import StageFolder
+
+POLL = 0.05  # seconds between looks at the workers
+LOOK = 0.5  # seconds between looks at the stage folder, for the bar
+
+
+def run(stages: Sequence[PlannedStage], cluster: Cluster, console: Console, retry_failed: bool) -> list[Outcome]:
+    """All stages, in order; waits."""
+    gpus = visible_gpus()
+
+    def shift(folder: StageFolder, missing: int, bars: Bars, stop: Stop) -> list[int]:
+        kind = folder.spec.kind
+        found = places(gpus, cores(), kind, processes_of(kind, folder.spec.config))
+        crew = Crew(folder, found, n_workers(cluster.n_jobs, len(found), missing))
+        return work(crew, bars, stop, console)
+
+    with catching(lambda text: console.print(f"\n{text}")) as stop:
+        return run_in_order(stages, shift, stop, console, retry_failed)
+
+
+def work(crew: Crew, bars: Bars, stop: Stop, console: Console) -> list[int]:
+    """Start the crew and wait for all of it; the exit codes. A killed worker is started again while the stage moves on."""
+    try:
+        for job_idx in range(crew.n_jobs):
+            crew.start(job_idx)
+        return _wait(crew, bars, stop, console)
+    finally:
+        crew.close()
+
+
+def _wait(crew: Crew, bars: Bars, stop: Stop, console: Console) -> list[int]:
+    folder, codes, kills = crew.folder, [], 0
+    reached, looked, drained, killed = folder.progress(), 0.0, False, False
+    while crew.running:
+        if stop.drain and not drained:
+            drained = True
+            crew.signal(signal.SIGTERM)
+        if stop.kill and not killed:
+            killed = True
+            crew.signal(signal.SIGKILL)
+        for job, code in crew.reap():
+            if was_killed(code) and not stop.drain and kills < KILLS:
+                kills += 1
+                console.print(f"{folder.spec.name}: worker {job.job_idx} was killed by {signal.Signals(-code).name}; starting it again. Log: {job.log}")
+                crew.start(job.job_idx)
+                continue
+            codes.append(judged(code))
+            if code != EXIT_OK and not stop.drain:
+                _tell(folder, job, code, console)
+        now = time.monotonic()
+        if now - looked >= LOOK:
+            looked, before, reached = now, reached, folder.progress()
+            kills = 0 if reached > before else kills
+            bars.at(reached)
+        time.sleep(POLL)
+    return codes if not stop.drain else [EXIT_AGAIN]
+
+
+def _tell(folder: StageFolder, job, code: int, console: Console) -> None:
+    how = f"was killed by {signal.Signals(-code).name} again and again (out of memory? lower cluster.n_jobs or the batch size)" if was_killed(code) else f"ended with exit code {code}"
+    console.print(f"{folder.spec.name}: worker {job.job_idx} {how}; the last lines of {job.log}:")
+    console.print(job.tail(), markup=False, highlight=False)

@@ -1,0 +1,108 @@
+"""Composed config -> planned stages in topological order. Reads input files, writes nothing."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from launch.keys import did_you_mean
+from launch.kinds import Node, planner
+from launch.limits import check_limits
+from launch.planned import PlannedStage, Point
+from launch.schema import Config, RecipeStage
+from synth.errors import InputError
+from synth.store.spec import StageSpec
+
+
+def plan_point(config: Config, label: str = "") -> Point:
+    """One composed config as a point: its stages, and which of them may be computed. Bad input is an InputError."""
+    check_limits(config)
+    nodes = _nodes(config)
+    specs: dict[str, list[StageSpec]] = {}
+    for name, (stage, settings) in nodes.items():
+        upstream = {role: tuple(specs[up]) for role, up in stage.upstream.items()}
+        specs[name] = planner(stage.kind)(Node(name, stage.kind, config, upstream, settings))
+    root = _dataset_root(config)
+    stages = tuple(PlannedStage(spec, root) for found in specs.values() for spec in found)
+    wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
+    return Point(label, stages, config.cluster, wanted, config.only is not None, config.dry_run, config.retry_failed)
+
+
+def topological(stages: Mapping[str, RecipeStage]) -> list[str]:
+    """Stage names, each after those it reads; an unknown name or a circle is an InputError."""
+    order: list[str] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            msg = f"recipe: {' -> '.join((*path, name))} is a circle; a stage reads only earlier ones"
+            raise InputError(msg)
+        if name in order:
+            return
+        if name not in stages:
+            msg = f"recipe stage {path[-1]}: reads {name!r}, which is not in the recipe{did_you_mean(name, stages)}"
+            raise InputError(msg)
+        for up in stages[name].upstream.values():
+            visit(up, (*path, name))
+        order.append(name)
+
+    for name in stages:
+        visit(name, ())
+    return order
+
+
+def ancestors(name: str, stages: Mapping[str, RecipeStage]) -> set[str]:
+    """A stage and all that it reads, directly or not."""
+    found = {name}
+    for up in stages[name].upstream.values():
+        found |= ancestors(up, stages)
+    return found
+
+
+def distinct(points: list[Point]) -> list[PlannedStage]:
+    """The chosen stages of all points, each once, upstreams first."""
+    return list({s.folder: s for point in points for s in point.chosen()}.values())
+
+
+def _nodes(config: Config) -> dict[str, tuple[RecipeStage, object]]:
+    """The recipe's graph with the filters and exports at its end, in topological order: name -> (stage, settings)."""
+    stages, settings = dict(config.recipe.stages), {}
+    last = config.recipe.exports_of
+    chain = [("filter", config.filter), ("export", config.export)]
+    for group, chosen in chain:
+        for name, node in chosen.items():
+            if last is None:
+                msg = f"{group}={name}: recipe {config.recipe.name} has nothing to {group}; choose {group}=[]"
+                raise InputError(msg)
+            if name in stages:
+                msg = f"{group}={name}: recipe {config.recipe.name} has a stage of this name; rename one"
+                raise InputError(msg)
+            stages[name], settings[name] = RecipeStage(node.kind, {"images": last}), node
+            if group == "filter":
+                last = name
+    return {name: (stages[name], settings.get(name)) for name in topological(stages)}
+
+
+def _wanted(config: Config, stages: Mapping[str, RecipeStage]) -> frozenset[str] | None:
+    if config.until is not None and config.only is not None:
+        msg = "until and only are both set; until=STAGE computes a stage and all it needs, only=[STAGE] nothing else"
+        raise InputError(msg)
+    asked = [config.until] if config.until is not None else config.only
+    if asked is None:
+        return None
+    asked = [asked] if isinstance(asked, str) else list(asked)
+    for name in asked:
+        if name not in stages:
+            key = "until" if config.until is not None else "only"
+            msg = f"{key}={name}: no such stage in this run; there are {', '.join(stages)}{did_you_mean(str(name), stages)}"
+            raise InputError(msg)
+    if not asked:
+        msg = f"only=[]: names no stage; there are {', '.join(stages)}"
+        raise InputError(msg)
+    return frozenset(ancestors(config.until, stages) if config.until is not None else asked)
+
+
+def _dataset_root(config: Config) -> Path:
+    name = config.dataset.name
+    if not name or name in (".", "..") or os.sep in name or name != name.strip():
+        msg = f"dataset.name={name!r}: becomes a folder; use a plain name without {os.sep}"
+        raise InputError(msg)
+    return Path(config.runs_dir).expanduser().absolute() / name

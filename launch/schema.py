@@ -1,0 +1,193 @@
+"""The types of the composed config: structured configs, one dataclass a group, registered in Hydra's ConfigStore.
+
+`Config` is the root; `conf/config.yaml` starts from it, so every key of every YAML file and of the command line is
+checked against it. Values live in conf/, types live here: a leaf without a value in YAML is MISSING.
+A group whose options differ in their keys (cluster, export, ...) has a base dataclass here and a subclass an option;
+the YAML file of the option names its own with `defaults: [schema_<name>, _self_]`.
+OmegaConf has no typed union of str, list and dict: such leaves are `Any` and launch.classes / launch.plan judge them.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+SCHEMA_PREFIX = "schema_"  # options with this prefix are types, not choices: --help and messages leave them out
+
+
+@dataclass
+class Dataset:
+    name: str = MISSING
+    classes: Any = MISSING  # all | a range "0..49" | a list of names, indices and ranges
+    classes_file: str | None = None  # twin of `classes` for names with commas
+    classes_json: str = MISSING
+    examples: str | None = None
+    backgrounds: str | None = None
+    kind: str = "object"
+    suffix: str = ""
+
+
+@dataclass
+class Prompts:
+    maker: str = MISSING
+    modes: dict[str, float] = MISSING
+    shots: int = MISSING
+
+
+@dataclass
+class Captioner:
+    engine: str = MISSING
+    id: str = MISSING
+    root: str | None = None
+    ckpt_dir: str | None = None
+    tokenizer_path: str | None = None
+    temperature: float = MISSING
+    top_p: float = MISSING
+    max_seq_len: int = MISSING
+    max_gen_len: int = MISSING
+    max_batch_size: int = MISSING
+    model_parallel: int | None = None  # null: the number of shards
+    stop: list[str] = MISSING
+
+
+@dataclass
+class Model:
+    id: str | None = None
+    path: str | None = None
+    pipeline: str = "auto"
+
+
+@dataclass
+class Captions:
+    seed: int = MISSING
+    seeds: list[int] | None = None
+    total: int = MISSING
+    oversample: float = MISSING
+    allow_short: bool = MISSING
+    unit_size: int = MISSING
+    window: int = MISSING
+    max_attempts: int = MISSING
+    must_name_class: bool = MISSING
+    min_words: int = MISSING
+    max_words: int = MISSING
+
+
+@dataclass
+class Images:
+    seed: int = MISSING
+    per_caption: int = MISSING
+    guidance_scale: float = MISSING
+    steps: int = MISSING
+    scheduler: str = MISSING
+    height: int = MISSING
+    width: int = MISSING
+    save_size: int = MISSING
+    format: str = MISSING
+    batch_size: int = MISSING
+    unit_size: int = MISSING
+    negative_prompt: str = MISSING
+    negative_prompt_file: str | None = None
+    eta: float = MISSING
+
+
+@dataclass
+class Probe:
+    seed: int = MISSING
+    slots: int = MISSING
+    unit_size: int = MISSING
+    batch_size: int = MISSING
+    size: int = MISSING
+    sleep: float = MISSING
+    framing: str = MISSING
+    behaviour: dict[str, Any] = MISSING
+
+
+@dataclass
+class Cluster:
+    """What every cluster has. cluster=slurm adds its own keys in a subclass."""
+
+    kind: str = MISSING  # a key of launch.clusters.CLUSTERS
+    n_jobs: int | None = None
+
+
+@dataclass
+class Export:
+    """What every export has; the key in `export` is the name of its stage."""
+
+    kind: str = MISSING
+    out: str | None = None
+
+
+@dataclass
+class ImageFolder(Export): ...
+
+
+@dataclass
+class ContactSheet(Export):
+    columns: int = MISSING
+    tile: int = MISSING
+    max_classes: int = MISSING
+
+
+@dataclass
+class Filter:
+    kind: str = MISSING
+
+
+@dataclass
+class RecipeStage:
+    """One node of the graph: a stage kind and, by role, the names of the stages that it reads."""
+
+    kind: str = MISSING
+    upstream: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Recipe:
+    name: str = MISSING
+    stages: dict[str, RecipeStage] = MISSING
+    exports_of: str | None = None  # the stage that filters and exports read; null: the recipe has none
+
+
+@dataclass
+class Config:
+    seed: int = MISSING
+    runs_dir: str = MISSING
+    numerics: str = MISSING
+    until: str | None = None
+    only: Any = None  # a stage name or a list of them
+    dry_run: bool = False
+    retry_failed: bool = False
+    dataset: Dataset = field(default_factory=Dataset)
+    prompts: Prompts = field(default_factory=Prompts)
+    captioner: Captioner = field(default_factory=Captioner)
+    model: Model = field(default_factory=Model)
+    captions: Captions = field(default_factory=Captions)
+    images: Images = field(default_factory=Images)
+    probe: Probe = field(default_factory=Probe)
+    cluster: Cluster = field(default_factory=Cluster)
+    export: dict[str, Export] = field(default_factory=dict)
+    filter: dict[str, Filter] = field(default_factory=dict)
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+# group -> {name of its dataclass in the store: dataclass}; an option's YAML takes one of them as its first default
+GROUPS: dict[str, dict[str, type]] = {
+    "cluster": {"cluster": Cluster},
+    "captioner": {"captioner": Captioner},
+    "model": {"model": Model},
+    "dataset": {"dataset": Dataset},
+    "prompts": {"prompts": Prompts},
+    "filter": {"filter": Filter},
+    "export": {"image_folder": ImageFolder, "contact_sheet": ContactSheet},
+}
+
+
+def register() -> None:
+    """Make the types known to Hydra; call it before composing. Safe to call twice."""
+    store = ConfigStore.instance()
+    store.store(name=SCHEMA_PREFIX + "config", node=Config)
+    for group, nodes in GROUPS.items():
+        for name, node in nodes.items():
+            store.store(group=group, name=SCHEMA_PREFIX + name, node=node)

@@ -1,0 +1,70 @@
+"""What a person sees at the end: a table of the stages, what the exports made, and the picture to look at as the last line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from launch.planned import Failure, Outcome
+from launch.state import MARKED
+from synth.errors import EXIT_AGAIN
+from synth.store.folder import StageFolder
+
+PICTURES = "contact_sheet"  # the kind whose PNG is the last line
+
+
+def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str, console: Console) -> None:
+    """The summary of a run; the last line is the path of the contact sheet, or of the last export."""
+    if outcomes:
+        console.print(_table(outcomes))
+    for outcome in outcomes:
+        if outcome.message:
+            _say(console, f"{outcome.stage.name}: {outcome.message}" + ("" if outcome.done else f"\n  {outcome.stage.folder}"))
+    for failure in failures:
+        _say(console, f"{failure.label + ': ' if failure.label else ''}{failure.message}")
+    if any(o.code == EXIT_AGAIN for o in outcomes):
+        _say(console, f"What is finished is kept. To go on, run the same command again:\n  {command}")
+    if outcomes and not failures and all(o.before for o in outcomes):
+        _say(console, "Everything was done already.")
+    for line in made(outcomes):
+        _say(console, line)
+
+
+def made(outcomes: Sequence[Outcome]) -> list[str]:
+    """A line an export, the pictures last: "image_folder: PATH", ..., "PATH of the PNG"."""
+    exports = [o for o in outcomes if o.done and o.stage.spec.kind in MARKED]
+    pictures = [p for o in exports if o.stage.spec.kind == PICTURES for p in sorted(_place(o).glob("*.png"))]
+    lines = [f"{o.stage.name}: {_place(o)}" for o in exports if o.stage.spec.kind != PICTURES]
+    lines += [str(p) for p in pictures]
+    if lines and not pictures:
+        lines[-1] = lines[-1].partition(": ")[2]
+    return lines
+
+
+def _table(outcomes: Sequence[Outcome]) -> Table:
+    table = Table()
+    for name in ("stage", "samples", "units", "seconds", "samples/s"):
+        table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
+    table.add_column("path", overflow="fold")
+    for o in outcomes:
+        samples = f"{o.facts['samples']:,}" if "samples" in o.facts else f"{o.made:,} of {o.stage.spec.slots:,}" if not o.done else ""
+        rate = f"{o.made / o.seconds:.1f}" if o.seconds and o.made else ""
+        seconds = "done before" if o.before else f"{o.seconds:.1f}" if o.seconds else ""
+        table.add_row(o.stage.name, samples, f"{o.stage.spec.n_units:,}", seconds, rate, _short(o.stage.folder))
+    return table
+
+
+def _place(outcome: Outcome) -> Path:
+    return StageFolder.open(outcome.stage.folder).out_dir
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

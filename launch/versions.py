@@ -1,0 +1,19 @@
+"""Versions of what computes, for people who read stage.json. Not part of any fingerprint."""
+
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+PACKAGES = ("synthset", "torch", "diffusers", "transformers", "numpy", "pillow")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """name -> version of the installed packages, without importing them."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
