@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from launch.compose import Composer
 from launch.keys import did_you_mean, inner
@@ -31,6 +31,7 @@ class CommandLine:
     """What the user asked of Hydra."""
 
     args: argparse.Namespace
+    argv: tuple[str, ...]  # flags first: Hydra's own parser takes no flag between two settings
     overrides: tuple[Override, ...]
 
     @property
@@ -52,7 +53,8 @@ def check(argv: list[str]) -> CommandLine:
         raise InputError(msg)
     composer = Composer(args.config_dir, args.config_name)
     overrides = composer.parse(words)
-    line = CommandLine(args, tuple(overrides))
+    flags = [a for a in argv if a not in words]
+    line = CommandLine(args, (*flags, *words), tuple(overrides))
     if not (args.info or args.hydra_help or args.shell_completion):
         groups = composer.groups()
         chosen = [o for o in overrides if o.key_or_group in groups]
@@ -140,8 +142,11 @@ def _check_type(override: Override, tree: DictConfig) -> None:
             check_time(key, value)
         copy = OmegaConf.create(tree)
         try:
-            OmegaConf.update(copy, key, value, merge=True, force_add=True)
+            OmegaConf.update(copy, key, value, merge=True, force_add=override.is_add() or override.is_force_add())
         except OmegaConfBaseException as e:
+            if isinstance(e, (ConfigKeyError, ConfigAttributeError)):
+                msg = f"{key}={_shown(value)}: {str(e).splitlines()[0]}; a new entry of a mapping is written +{key}.NAME=VALUE"
+                raise InputError(msg) from e
             msg = f"{key}={_shown(value)}: must be {_expected(tree, key, e)}, got {_shown(value)} ({type(value).__name__})"
             raise InputError(msg) from e
 

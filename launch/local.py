@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from launch.crew import KILLS, Crew, judged, was_killed
+from launch.crew import KILLS, Crew, Job, judged, was_killed
 from launch.devices import cores, n_workers, places, processes_of, visible_gpus
 from launch.planned import Outcome, PlannedStage
 from launch.progress import Bars
@@ -57,7 +57,8 @@ def _wait(crew: Crew, bars: Bars, stop: Stop, console: Console) -> list[int]:
         for job, code in crew.reap():
             if was_killed(code) and not stop.drain and kills < KILLS:
                 kills += 1
-                console.print(f"{folder.spec.name}: worker {job.job_idx} was killed by {signal.Signals(-code).name}; starting it again. Log: {job.log}")
+                text = f"{folder.spec.name}: worker {job.job_idx} was killed by {signal.Signals(-code).name}; starting it again. Log: {job.log}"
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
                 crew.start(job.job_idx)
                 continue
             codes.append(judged(code))
@@ -72,7 +73,10 @@ def _wait(crew: Crew, bars: Bars, stop: Stop, console: Console) -> list[int]:
     return codes if not stop.drain else [EXIT_AGAIN]
 
 
-def _tell(folder: StageFolder, job, code: int, console: Console) -> None:
-    how = f"was killed by {signal.Signals(-code).name} again and again (out of memory? lower cluster.n_jobs or the batch size)" if was_killed(code) else f"ended with exit code {code}"
-    console.print(f"{folder.spec.name}: worker {job.job_idx} {how}; the last lines of {job.log}:")
-    console.print(job.tail(), markup=False, highlight=False)
+def _tell(folder: StageFolder, job: Job, code: int, console: Console) -> None:
+    """Why a worker ended, in its own last words."""
+    how = f"ended with exit code {code}"
+    if was_killed(code):
+        how = f"was killed by {signal.Signals(-code).name} again and again (out of memory? lower cluster.n_jobs or the batch size)"
+    text = f"{folder.spec.name}: worker {job.job_idx} {how}; the last lines of {job.log}:\n{job.tail()}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -40,7 +40,7 @@ class Bars:
         self._said = self._begun
         self._task = self._bars.add_task(name, total=total, completed=done, rate=0.0)
         if not self.console.is_terminal:
-            self.console.print(f"{name}: {total - done} of {total} slots to do, {detail}")
+            self.console.print(f"{name}: {total - done} of {total} slots to do, {detail}", markup=False, highlight=False, soft_wrap=True)
 
     def at(self, done: int) -> None:
         """`done` slots are there, by whoever made them."""
@@ -50,7 +50,7 @@ class Bars:
         if not self.console.is_terminal and now - self._said >= LINE_EVERY:
             self._said = now
             left = f", about {(self._total - done) / rate:.0f} s left" if rate else ""
-            self.console.print(f"{self._name}: {done}/{self._total} slots, {rate:.1f}/s{left}")
+            self.console.print(f"{self._name}: {done}/{self._total} slots, {rate:.1f}/s{left}", highlight=False)
 
     def end(self, done: int) -> None:
         self.at(done)

@@ -100,7 +100,7 @@ class Probe:
     size: int = MISSING
     sleep: float = MISSING
     framing: str = MISSING
-    behaviour: dict[str, Any] = MISSING
+    behaviour: Any = None  # slot -> how; Any and null, because Hydra reads a slot as a number, and adds no keys to a mapping that is there
 
 
 @dataclass

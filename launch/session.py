@@ -30,7 +30,9 @@ class Session:
         from launch.check import check
 
         self.command = shlex.join(["python", sys.argv[0], *argv])
-        self._multirun = check(argv).multirun
+        line = check(argv)
+        sys.argv[1:] = line.argv
+        self._multirun = line.multirun
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[None]:

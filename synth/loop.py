@@ -10,8 +10,11 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 
+from synth import allocation
+from synth.deadline import Deadline
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, OutOfDeviceMemory, StageBroken, StoreError
 from synth.finisher import Finisher, UnitJob, is_fatal
+from synth.slurm import JobRef, SlurmJobs
 from synth.stages import stage_class
 from synth.store import faults, leases
 from synth.store.claims import LINGERERS, Claims, linger
@@ -25,17 +28,19 @@ from synth.store.leases import Lease, Observer, Owner, Times
 from synth.store.parts import PartWriter, adopt, part_files
 
 DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+PACE = 60.0  # seconds between two events about how busy the device is
 
 
 class Worker:
     """One worker on one stage. `run` returns the exit code and never raises."""
 
-    def __init__(self, folder: StageFolder, job_idx: int, n_jobs: int):
-        self.folder, self.job_idx, self.n_jobs = folder, job_idx, n_jobs
+    def __init__(self, folder: StageFolder, job_idx: int, n_jobs: int, lingers: bool = False):
+        self.folder, self.job_idx, self.n_jobs, self.lingers = folder, job_idx, n_jobs, lingers or job_idx < LINGERERS
         self.owner, self.times = Owner.me(), Times.from_env()
-        self.observer = Observer(self.times)
+        self.observer = Observer(self.times, slurm_job_gone=SlurmJobs(JobRef.from_env()).gone)
+        self.deadline = Deadline()
         self.events = EventLog(folder.path, self.owner.worker, echo=_echo)
-        self.draining = ""  # name of the signal that asked for it
+        self.draining = ""  # what asked for it: the name of a signal, or the end of time
         self._active: dict[int, Lease] = {}  # leases whose beat this process keeps
         self._settled: list[tuple[UnitJob, int]] = []  # with the number of times that the unit failed so far
         self._broken: BaseException | None = None  # an error from beside the device after which the stage is opened anew
@@ -43,7 +48,8 @@ class Worker:
         self._stopped = threading.Event()
         self._opened = self._differs = False
         self._units = self._samples = 0
-        self._busy = self._load = 0.0
+        self._busy = self._load = self._longest = 0.0  # seconds; the longest batch so far
+        self._paced = time.monotonic()
         self._first = self._last = None  # monotonic times of the first begin and the last end of computing
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -54,7 +60,13 @@ class Worker:
         beats = threading.Thread(target=self._keep_beating, name="beats", daemon=True)
         beats.start()
         try:
-            self.events.write("start", job_idx=self.job_idx, n_jobs=self.n_jobs, host=platform.node(), pid=os.getpid(), slurm=self.owner.slurm_job)
+            self.events.write(
+                "start", job_idx=self.job_idx, n_jobs=self.n_jobs, host=platform.node(), pid=os.getpid(), slurm=self.owner.slurm_job,
+                cores=allocation.cores(), devices=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            )  # fmt: skip
+            if warning := allocation.advice(allocation.cores(), os.environ):
+                self.events.write("warning", why=warning)
+            self.deadline.watch(self._stopped)
             self.stage = stage_class(self.folder.spec.kind)(self.folder)
             self.stage.check()
             code, why = self._work()
@@ -63,7 +75,9 @@ class Worker:
         except StoreError as e:
             code, why = EXIT_AGAIN, str(e)
         except BaseException as e:  # noqa: BLE001 (a bug: said with its traceback, exit 70)
-            code, why = EXIT_AGAIN if refused(e) else EXIT_BUG, f"{type(e).__name__}: {e}"
+            code, why = EXIT_BUG, f"{type(e).__name__}: {e}"
+            if refused(e):
+                code, why = EXIT_AGAIN, f"{why}; nothing made so far is lost: mend that, then run the same command again"
             with contextlib.suppress(OSError):
                 traceback.print_exc()
         finally:
@@ -85,6 +99,13 @@ class Worker:
     def _ask_to_drain(self, sig: int, frame) -> None:
         self.draining = signal.Signals(sig).name
 
+    def _stops(self) -> bool:
+        """Whether nothing more is to be begun: a signal asked for it, or the job's time ends before one more batch would."""
+        if not self.draining and self.deadline.is_near(self._longest):
+            self.events.write("deadline", left_s=round(self.deadline.left() or 0.0), batch_s=round(self._longest, 3))
+            self.draining = "the end of the job's time"
+        return bool(self.draining)
+
     def _keep_beating(self) -> None:
         while not self._stopped.wait(self.times.beat):
             with self._lock:
@@ -94,26 +115,29 @@ class Worker:
                         lease.check()
 
     def _report(self, code: int, why: str, seconds: float) -> None:
-        wall = (self._last - self._first) if self._first is not None else 0.0
         self.events.write(
-            "stop", code=code, why=why, units=self._units, samples=self._samples, seconds=round(seconds, 3), busy_s=round(self._busy, 3),
-            idle_s=round(max(0.0, wall - self._busy), 3), load_s=round(self._load, 3),
+            "stop", code=code, why=why, units=self._units, samples=self._samples, seconds=round(seconds, 3), load_s=round(self._load, 3), **self._use()
         )  # fmt: skip
         self.events.close()
+
+    def _use(self) -> dict[str, float]:
+        """Seconds that the device was computing, and sat idle between the first begin and the last end of computing."""
+        wall = self._last - self._first if self._last is not None else 0.0  # a first batch that raised has no end
+        return {"busy_s": round(self._busy, 3), "idle_s": round(max(0.0, wall - self._busy), 3)}
 
     # -- work --------------------------------------------------------------------------------------------------------
 
     def _work(self) -> tuple[int, str]:
         self._relatives = [(other, other.committed()) for other in self.folder.relatives()]
-        claims = Claims(self.folder, self.job_idx, self.n_jobs, self.owner, self.observer)
+        claims = Claims(self.folder, self.job_idx, self.n_jobs, self.owner, self.observer, self.lingers)
         finisher = Finisher(self.folder, self.stage, self.events.write, self._settle)
         try:
-            while not self.draining:
+            while not self._stops():
                 lease = claims.next()
                 if lease is None:
                     finisher.flush()
                     self._absorb(claims)
-                    lease = linger(claims, self.observer, lambda: bool(self.draining))
+                    lease = linger(claims, self.observer, self._stops)
                 if lease is None:
                     break
                 self._hold(lease)
@@ -191,13 +215,14 @@ class Worker:
             self._last = time.monotonic()
             self._busy += self._last - begun
         for slots in batches[job.part.batches :]:
-            if self.draining or job.lease.lost or job.error:
+            if self._stops() or job.lease.lost or job.error:
                 finisher.leave(job)
                 return
             begun = time.monotonic()
             items = self.stage.compute(job.state, slots)
             self._last = time.monotonic()
             self._busy += self._last - begun
+            self._longest = max(self._longest, self._last - begun)
             if len(items) != len(slots):
                 msg = f"{self.folder.spec.kind}: computed {len(items)} items for {len(slots)} slots"
                 raise RuntimeError(msg)
@@ -226,7 +251,7 @@ class Worker:
             raise _CannotOpen(msg) from e
         self._opened = True
         self._load += time.monotonic() - begun
-        self.events.write("open", seconds=round(time.monotonic() - begun, 3))
+        self.events.write("open", seconds=round(time.monotonic() - begun, 3), device=allocation.device())
 
     def _close_stage(self) -> None:
         if self._opened:
@@ -283,6 +308,9 @@ class Worker:
                     self._broken = job.error
         if fatal:
             raise fatal
+        if settled and time.monotonic() - self._paced >= PACE:
+            self._paced = time.monotonic()
+            self.events.write("pace", units=self._units, samples=self._samples, **self._use())
 
     def _failed(self, unit: int, error: BaseException) -> int:
         """Report an error of a unit; how often it failed so far."""
@@ -305,7 +333,7 @@ class Worker:
             return EXIT_OK, "done"
         number = self.folder.spec.n_units  # the lease after the last unit's
         path = self.folder.lease_path(number)
-        patience = self.times.dead_after * 1.1 if self.job_idx < LINGERERS else 0.0
+        patience = self.times.dead_after * 1.1 if self.lingers else 0.0
         end, pause = time.monotonic() + patience, 0.02
         while not self.folder.is_done():
             if self.draining:

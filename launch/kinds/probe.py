@@ -7,5 +7,5 @@ from synth.store.spec import StageSpec
 
 def plan(node: Node) -> list[StageSpec]:
     p = node.config.probe
-    config = ProbeConfig(p.seed, p.size, p.sleep, {str(k): dict(v) for k, v in p.behaviour.items()}, p.framing)
+    config = ProbeConfig(p.seed, p.size, p.sleep, {str(k): dict(v) for k, v in (p.behaviour or {}).items()}, p.framing)
     return [node.spec(dump(config), p.slots, p.unit_size, p.batch_size)]

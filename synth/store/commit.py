@@ -46,13 +46,11 @@ def commit(folder: StageFolder, part: Path, unit: int, digest: str) -> Outcome:
 
 def _place(part: Path, target: Path, links: bool) -> bool:
     """Give `part` the name `target` unless that exists; whether it was ours. Where links work `part` keeps its name too."""
-    how = _link if links else _claim
-    try:
-        return how(part, target)
-    except FileNotFoundError:  # the shard's folder or the part: the second try tells (another worker may make the folder meanwhile)
-        pass
+    if links:
+        with contextlib.suppress(FileNotFoundError):  # the shard's folder or the part: the second try tells
+            return _link(part, target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    return how(part, target)
+    return _link(part, target) if links else _claim(part, target)
 
 
 def _link(part: Path, target: Path) -> bool:

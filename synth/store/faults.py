@@ -6,6 +6,7 @@ SYNTHSET_FAULT="before_link:kill", "after_batch:kill@3" (the third time), "befor
 import errno
 import os
 import signal
+import threading
 
 _seen: dict[str, int] = {}
 
@@ -25,7 +26,7 @@ def point(name: str) -> None:
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "stop":
-        os.kill(os.getpid(), signal.SIGSTOP)
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # to this very thread, or it may run on for a moment
     elif action == "term":
         os.kill(os.getpid(), signal.SIGTERM)
     elif action == "enospc":

@@ -57,10 +57,10 @@ class Child:
 
     def __post_init__(self):
         self.log = self.folder.path / "logs" / f"child-{time.monotonic_ns()}.log"
-        fd = os.open("/dev/null", os.O_WRONLY)
-        with contextlib.suppress(OSError):  # a full disk
-            os.close(fd)
+        try:
             fd = os.open(self.log, os.O_CREAT | os.O_WRONLY)
+        except OSError:  # a full disk
+            fd = os.open("/dev/null", os.O_WRONLY)
         self.pid = os.fork()
         if self.pid == 0:
             code = 99
@@ -170,10 +170,11 @@ def check(folder: StageFolder, want: dict[int, str], whole: bool = True) -> None
         assert folder.is_whole() and set(want) == folder.committed()
 
 
-def no_children() -> bool:
-    """Whether every child of this process was reaped, so that none is left over."""
-    try:
-        pid, _ = os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:
-        return True
-    return pid < 0
+def left_over(folder: StageFolder) -> list[int]:
+    """Processes that still have a file of the stage open."""
+    found = []
+    for fd in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(fd).startswith(f"{folder.path}/"):
+                found.append(int(fd.parts[2]))
+    return found

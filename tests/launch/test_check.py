@@ -78,12 +78,19 @@ def test_keys_of_an_export_that_was_not_chosen_say_how_to_choose_it():
 
 
 def test_open_mappings_take_new_entries_and_typed_ones_do_not():
-    check(["recipe=probe", "+probe.behaviour.3.sleep=1"])
-    with pytest.raises(InputError, match=r"\+probe.behaviour.3.sleep="):
-        check(["recipe=probe", "probe.behaviour.3.sleep=1"])
+    check(["+prompts.modes.mine=0.5"])
+    with pytest.raises(InputError, match=r"written \+prompts.modes.mine="):
+        check(["prompts.modes.mine=0.5"])
+    with pytest.raises(InputError, match=r"written \+prompts.modes.NAME="):
+        check(["prompts.modes={mine:0.5}"])
     with pytest.raises(InputError, match="always there"):
         check(["~images.steps"])
     check(["~export.contact_sheet"])
+    check(["recipe=probe", "probe.behaviour={3:{raise:bug}}"])
+
+
+def test_flags_may_stand_between_settings():
+    assert check(["seed=0,1", "-m", "images.steps=5,6"]).argv == ("-m", "seed=0,1", "images.steps=5,6")
 
 
 def test_words_that_are_no_settings_are_told():

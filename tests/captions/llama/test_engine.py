@@ -59,6 +59,10 @@ def test_two_processes_give_the_tokens_of_one_and_close_leaves_none(gqa, gqa2, t
         assert "max_seq_len=128" in two[-1].error
         assert engine.generate(prompts[:3], seeds[:3]) == two[:3]  # another window, the same captions
         assert engine.generate([], []) == []
+        for pid in pids:  # a scheduler signals every process of a job; the worker alone decides when to stop
+            for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+                os.kill(pid, sent)
+        assert engine.generate(prompts[:3], seeds[:3]) == two[:3]
     assert gone(pids, 0.5)
     printed = capfd.readouterr()
     assert printed.out == printed.err == ""

@@ -1,0 +1,117 @@
+"""The captions stage on the native engine, through real worker processes and real torchrun: bytes do not depend on
+n_jobs, a kill -9 only delays, bad checkpoints end the worker before any work."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from synth.config import CaptionerConfig, CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig, dump
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.numerics import EXACT
+from synth.store.folder import StageFolder
+from synth.store.identity import identity
+from synth.store.spec import InputFile, StageSpec
+from tests.captions.test_prompts import BACKGROUNDS, EXAMPLES, NAMES
+
+
+def plan(root: Path, checkpoint: Path, degree: int = 1, slots: int = 24, total_folder: str = "runs", **captioner) -> StageFolder:
+    """Captions of untrained weights: nonsense, so every check is off."""
+    inputs = {}
+    for role, table in (("examples", EXAMPLES), ("backgrounds", BACKGROUNDS)):
+        path = root / f"{role}.json"
+        path.write_text(json.dumps(table))
+        inputs[role] = InputFile(str(path), identity(path))
+    inputs["weights"] = InputFile(str(checkpoint), identity(checkpoint))
+    inputs["tokenizer"] = InputFile(str(checkpoint / "tokenizer.model"), identity(checkpoint / "tokenizer.model"))
+    data = DatasetConfig("d", tuple(ClassEntry(i, n) for i, n in enumerate(NAMES)), 10)
+    engine = {"max_seq_len": 400, "max_gen_len": 8, "max_batch_size": 4, "model_parallel": degree} | captioner
+    config = CaptionsConfig(0, data, PromptsConfig(), CaptionerConfig(**engine), must_name_class=False, min_words=0)
+    spec = StageSpec("captions", "captions", dump(config), slots, 8, 8, EXACT, inputs=inputs)
+    return StageFolder.create(root / total_folder, spec)
+
+
+def start(folder: StageFolder, job_idx: int = 0, n_jobs: int = 1) -> subprocess.Popen:
+    command = [sys.executable, "-m", "synth.worker", str(folder.path), "--job-idx", str(job_idx), "--n-jobs", str(n_jobs)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def units(folder: StageFolder) -> dict[int, bytes]:
+    return {n: folder.unit_path(n).read_bytes() for n in sorted(folder.committed())}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, gqa):
+    folder = plan(tmp_path_factory.mktemp("one"), gqa)
+    worker = start(folder)
+    assert worker.wait(120) == EXIT_OK, worker.stderr.read()
+    return units(folder)
+
+
+def test_captions_are_identical_for_one_and_three_jobs(tmp_path, gqa, undisturbed):
+    folder = plan(tmp_path, gqa)
+    workers = [start(folder, i, 3) for i in range(3)]
+    assert [w.wait(120) for w in workers] == [EXIT_OK] * 3
+    assert units(folder) == undisturbed
+
+
+def test_a_kill_in_the_middle_only_delays_and_leaves_no_process(tmp_path, gqa, undisturbed):
+    folder = plan(tmp_path, gqa)
+    worker = start(folder)
+    while len(folder.committed()) < 1 and worker.poll() is None:
+        time.sleep(0.01)
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    again = start(folder)
+    assert again.wait(120) == EXIT_OK
+    assert units(folder) == undisturbed
+    deadline = time.monotonic() + 20
+    while ranks_of(gqa) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ranks_of(gqa) == []
+
+
+def ranks_of(checkpoint: Path) -> list[int]:
+    """Processes whose command line names the checkpoint."""
+    found = []
+    for p in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(checkpoint).encode() in p.read_bytes():
+                found.append(int(p.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_larger_run_takes_the_whole_units_of_the_smaller_one(tmp_path, gqa):
+    small, large = plan(tmp_path, gqa, slots=12), plan(tmp_path, gqa, slots=24)
+    assert start(small).wait(120) == EXIT_OK and start(large).wait(120) == EXIT_OK
+    assert large.unit_path(0).stat().st_ino == small.unit_path(0).stat().st_ino
+    assert large.unit_path(1).stat().st_ino != small.unit_path(1).stat().st_ino  # the smaller run's last unit was short
+    rows = [s.json() for s in large.samples(0, 12)]
+    assert [r["seed"] for r in rows] == [s.json()["seed"] for s in small.samples()]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda d: (d / "consolidated.00.pth").unlink(), "consolidated"),
+        (lambda d: (d / "consolidated.00.pth").write_bytes((d / "consolidated.00.pth").read_bytes()[:-5000]), "consolidated.00.pth"),
+        (lambda d: (d / "params.json").write_text("{"), "params.json"),
+    ],
+)
+def test_a_bad_checkpoint_ends_the_worker_before_any_work(tmp_path, gqa, damage, said):
+    checkpoint = tmp_path / "model"
+    shutil.copytree(gqa, checkpoint)
+    damage(checkpoint)
+    folder = plan(tmp_path, checkpoint)
+    worker = start(folder)
+    _, err = worker.communicate(timeout=60)
+    assert worker.returncode == EXIT_BAD_INPUT and said in err
+    assert not folder.committed() and not list((folder.path / "parts").rglob("*.jsonl"))

@@ -1,0 +1,152 @@
+"""run.py as a user calls it, with the probe: exit codes, sweeps, dry runs, only/until, no stray folders."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.launch.conftest import REPO, command, environment
+
+
+def stages(world, dataset="probe"):
+    return sorted(p.name for p in (world.runs / dataset).glob("*-*") if (p / "stage.json").exists())
+
+
+def test_a_run_completes_and_a_second_one_finds_everything_done(world):
+    first = world.run(*world.probe, "cluster.n_jobs=2")
+    assert first.returncode == 0, first.stdout + first.stderr
+    (name,) = stages(world)
+    assert json.loads((world.runs / "probe" / name / "done.json").read_bytes())["samples"] == 64
+    second = world.run(*world.probe)
+    assert second.returncode == 0 and "Everything was done already." in second.stdout
+
+
+def test_debug_runs_in_the_calling_process(world):
+    result = world.run(*world.probe, "cluster=debug", "probe.slots=16")
+    assert result.returncode == 0, result.stdout + result.stderr
+    (name,) = stages(world)
+    assert not list((world.runs / "probe" / name / "logs").iterdir())  # no process of its own, so no log of one
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(world):
+    before = world.tree()
+    result = world.run(*world.overrides, "dry_run=true")
+    assert result.returncode == 0, result.stderr
+    assert world.tree() == before
+    for word in ("captions-", "captions_json-", "images-", "contact_sheet-", "new", "nothing was written"):
+        assert word in result.stdout
+    world.run(*world.probe, "probe.slots=8")
+    before = world.tree()
+    assert "done" in world.run(*world.probe, "probe.slots=8", "dry_run=true").stdout
+    assert world.tree() == before
+
+
+def test_a_sweep_plans_each_distinct_stage_once(world):
+    result = world.run("-m", *world.overrides, "seed=0,1", "images.guidance_scale=1.5,4", "dry_run=true", "export=[]")
+    assert result.returncode == 0, result.stderr
+    rows = [line.split()[1] for line in result.stdout.splitlines() if line.startswith("│")]
+    count = {name: sum(r.startswith(name + "-") for r in rows) for name in ("captions", "captions_json", "images")}
+    assert count == {"captions": 2, "captions_json": 2, "images": 4}
+
+
+def test_a_sweep_goes_on_after_a_bad_point_and_exits_with_the_worst_code(world):
+    result = world.run("-m", *world.probe, "probe.slots=8", "probe.unit_size=0,4", "probe.seed=0,1")
+    assert result.returncode == 65
+    assert len(stages(world)) == 2
+    assert "probe.unit_size=0: must be 1 or more" in result.stdout
+    assert "probe.unit_size=0 probe.seed=1" in result.stdout.replace("\n", " ")  # the point is named
+
+
+def test_the_worst_code_of_all_stages_wins(world):
+    bad = "probe.behaviour={3:{raise:bug}}"
+    result = world.run("-m", *world.probe, "probe.slots=8", "probe.unit_size=4,0", bad)
+    assert result.returncode == 70, result.stdout + result.stderr
+    assert "failed three times: RuntimeError: slot 3 raises as asked" in result.stdout
+    assert "retry_failed=true" in result.stdout
+
+
+def test_units_set_aside_are_tried_again_on_request(world):
+    flaky = [*world.probe, "probe.slots=8", "probe.behaviour={3:{raise:bug,times:3}}"]
+    assert world.run(*flaky).returncode == 70
+    assert world.run(*flaky).returncode == 70
+    result = world.run(*flaky, "retry_failed=true")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_bad_input_in_a_worker_exits_65_with_its_last_words_and_the_log(world):
+    result = world.run(*world.probe, "probe.slots=8", "probe.behaviour={3:{raise:input}}")
+    assert result.returncode == 65, result.stdout + result.stderr
+    assert "slot 3 raises as asked" in result.stdout and "/logs/local-" in result.stdout.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["images.stepz=3"], "did you mean images.steps?"),
+        (["model=nope"], "there are diffusers, tiny"),
+        (["seed=0,1"], "add -m"),
+        (["--wrong"], "no such option"),
+        (["images.height=33"], "divisible by 8"),
+        (["until=nothing"], "no such stage"),
+    ],
+)
+def test_a_wrong_command_is_a_short_message_and_65(world, arguments, said):
+    result = world.run(*world.overrides, *arguments)
+    assert result.returncode == 65
+    assert said in result.stdout + result.stderr and "Traceback" not in result.stdout + result.stderr
+    assert not world.runs.exists()
+
+
+def test_no_stray_folders_are_left_by_runs_sweeps_and_shows(world):
+    before = {p.name for p in world.path.iterdir()}
+    world.run(*world.probe, "probe.slots=8")
+    world.run("-m", *world.probe, "probe.slots=8", "probe.seed=0,1")
+    assert world.run("--cfg", "job", *world.probe).returncode == 0
+    assert {p.name for p in world.path.iterdir()} - before == {"runs"}
+
+
+def test_cfg_job_prints_the_composed_config(world):
+    result = world.run("--cfg", "job", "seed=3")
+    assert result.returncode == 0 and "guidance_scale: 4.0" in result.stdout and result.stdout.startswith("seed: 3")
+
+
+def test_only_refuses_an_upstream_that_is_not_whole_and_names_the_nearest(world):
+    """The upstream is planned, never computed; a stage of another seed lies beside it."""
+    from synth.store.folder import StageFolder
+
+    other = next(s for s in world.point("seed=1").stages if s.name == "captions")
+    StageFolder.create(other.dataset_root, other.spec)
+    result = world.run(*world.overrides, "only=[captions_json]")
+    assert result.returncode == 65
+    assert "captions, which is not whole" in result.stdout
+    assert other.spec.folder_name in result.stdout and "captions.seed is 1, asked 0" in result.stdout
+    assert stages(world, "pictures") == [other.spec.folder_name]  # nothing was made
+
+
+def test_help_answers_without_hydra_and_torch(world):
+    code = "import sys, runpy; sys.argv = ['run.py', '--help']\ntry: runpy.run_path(%r, run_name='__main__')\nexcept SystemExit: pass\nprint([m for m in ('torch', 'hydra', 'rich') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code % str(REPO / "launch" / "run.py")], capture_output=True, text=True, env=environment())
+    assert result.stdout.rstrip().endswith("[]"), result.stdout + result.stderr
+    for word in ("captioner", "images.guidance_scale", "dry_run=true", "Examples:", "tiny_llama*", "class_images*"):
+        assert word in result.stdout
+
+
+def test_help_names_real_keys_only():
+    from launch.compose import Composer
+    from launch.keys import inner
+    from launch.usage import EXAMPLES, KEYS
+    from omegaconf import OmegaConf
+
+    known = inner(OmegaConf.to_container(Composer().compose([]))) + ["export.<name>.out"]
+    for entry in KEYS:
+        first, *more = entry.partition("=")[0].split(", ")
+        assert first in known, entry
+        assert all(first.rpartition(".")[0] + m in known for m in more), entry
+    assert len(EXAMPLES) == 5
+
+
+def test_run_py_works_from_another_folder_without_pythonpath(tmp_path):
+    result = subprocess.run(command("recipe=probe", "probe.slots=4"), cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "runs" / "probe").is_dir()
