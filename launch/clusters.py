@@ -8,6 +8,7 @@ from synth.errors import InputError
 CLUSTERS = {
     "local": "launch.local:run",
     "debug": "launch.debug:run",
+    "slurm": "launch.slurm.submit:run",
 }
 
 
