@@ -134,11 +134,11 @@ class SlurmStage:
     drain_before_s: int | None = None
     modules: list[str] | None = None
     setup: list[str] | None = None
-    env: dict[str, Any] | None = None
+    env: dict[str, Any] = field(default_factory=dict)  # added to the cluster's
     python: str | None = None
     container: str | None = None
     container_exec: list[str] | None = None
-    extra: dict[str, Any] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)  # added to the cluster's
     heal: int | None = None
     max_requeues: int | None = None
     on_missing: str | None = None

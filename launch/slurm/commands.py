@@ -81,22 +81,20 @@ def call(*args: str, patience: float = PATIENCE, timeout: float = TIMEOUT) -> st
         pause = min(2 * pause, 5.0)
 
 
-def submit(args: Sequence[str], token: str, name: str) -> str:
-    """sbatch; the job id. An sbatch whose answer got lost may have queued the job: it is looked for before another try."""
-    deadline = time.monotonic() + PATIENCE
+def submit(args: Sequence[str], comment: str) -> str:
+    """sbatch; the job id. An sbatch whose answer got lost may have queued the job: it is looked for, by its comment, before another try."""
+    end, lost = time.monotonic() + PATIENCE, False
     while True:
-        known = set() if deadline is None else None
+        twin = next((j.base for j in listing() if j.comment == comment), None) if lost else None
+        if twin:
+            return twin
         try:
-            out = call("sbatch", "--parsable", *args, patience=0.0)
-            return out.strip().splitlines()[-1].partition(";")[0]
+            return call("sbatch", "--parsable", f"--comment={comment}", *args, patience=0.0).strip().splitlines()[-1].partition(";")[0]
         except SlurmError as e:
-            if not TRANSIENT.search(str(e)) or time.monotonic() > deadline:
+            if not TRANSIENT.search(str(e)) or time.monotonic() > end:
                 raise
-        del known
+            lost = True
         time.sleep(1.0)
-        twins = [j for j in listing() if j.comment == token and j.name == name]
-        if twins and f"{name}:{len({j.base for j in twins})}":
-            return max((j.base for j in twins), key=int)
 
 
 def listing(users: Sequence[str] = ()) -> list[Listed]:
