@@ -8,18 +8,17 @@ Files are plain JSON; scripts lie beside them and can be given to sbatch by hand
 import dataclasses
 import getpass
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from synth.errors import InputError
 from synth.store.files import read_small, write_atomic, write_once
 from synth.store.leases import Owner
 
 FOLDER = "submissions"
-STOP = "stop"  # submissions/stop: whoever cancelled the stage wants neither a requeue nor a gate's healing
 INTENDED, SUBMITTED, ABANDONED = "intended", "submitted", "abandoned"
 PATIENCE = 120.0  # seconds of our own clock that another machine's intent may stay as it is
 POLL = 0.2  # seconds
@@ -40,7 +39,8 @@ class Submission:
 
     number: int
     state: str = INTENDED
-    token: str = ""  # in every job's comment, so that jobs of a torn record are found in the queue
+    token: str = ""  # unique; with it jobs of a record that was never completed are found in the queue
+    job_name: str = ""  # of all its jobs: <stage folder>-<token>
     user: str = ""
     owner: Mapping = field(default_factory=dict)  # the submitting process: synth.store.leases.Owner
     created: float = 0.0  # seconds since the epoch, for people
@@ -55,8 +55,8 @@ class Submission:
     why: str = ""  # of an abandoned one
 
     @property
-    def jobs(self) -> tuple[str, ...]:
-        """Every job id of it."""
+    def job_ids(self) -> tuple[str, ...]:
+        """As sbatch printed them: "1234" stands for all tasks of its array. Incomplete while it is intended."""
         return tuple(a.job for a in self.arrays) + ((self.gate,) if self.gate else ())
 
 
@@ -65,25 +65,20 @@ def path_of(stage: Path, number: int, suffix: str = ".json") -> Path:
 
 
 def read(stage: Path) -> list[Submission]:
-    """All submissions of a stage, oldest first. A file that is not one is an InputError."""
-    found = []
-    for path in sorted((Path(stage) / FOLDER).glob("[0-9]*.json")):
-        data = read_small(path)
-        if data is not None:
-            found.append(parse(data, str(path)))
-    return found
+    """All submissions of a stage, oldest first; torn or foreign files are left out."""
+    files = sorted((Path(stage) / FOLDER).glob("[0-9]*.json"))
+    return [s for s in map(_parse, map(read_small, files)) if s is not None]
 
 
-def parse(data: bytes, where: str) -> Submission:
+def _parse(data: bytes | None) -> Submission | None:
     try:
-        raw = json.loads(data)
+        raw = json.loads(data or b"")
         raw["arrays"] = tuple(Array(**a) for a in raw["arrays"])
         raw["depends"] = tuple(raw["depends"])
         known = {f.name for f in dataclasses.fields(Submission)}
         return Submission(**{k: v for k, v in raw.items() if k in known})
-    except (ValueError, KeyError, TypeError) as e:
-        msg = f"{where}: not a submission ({type(e).__name__}: {e}); move it away: it only remembers job ids"
-        raise InputError(msg) from e
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def record(stage: Path, submission: Submission) -> Submission:
@@ -94,9 +89,20 @@ def record(stage: Path, submission: Submission) -> Submission:
 
 def intend(stage: Path, number: int) -> Submission | None:
     """Become the one who submits under this number; None if somebody else has it."""
-    new = Submission(number, token=secrets.token_hex(6), user=getpass.getuser(), owner=dataclasses.asdict(Owner.me()), created=round(time.time(), 3))
+    token = secrets.token_hex(4)
+    new = Submission(
+        number, token=token, job_name=f"{Path(stage).name}-{token}", user=user(), owner=dataclasses.asdict(Owner.me()), created=round(time.time(), 3)
+    )
     path_of(stage, number).parent.mkdir(parents=True, exist_ok=True)
     return new if write_once(path_of(stage, number), _dump(new)) else None
+
+
+def user() -> str:
+    """The login name, or the number where a container has no passwd entry."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def take_turn(stage: Path, settle: Callable[[Submission], Submission], patience: float = PATIENCE, clock=time.monotonic, sleep=time.sleep) -> Submission:

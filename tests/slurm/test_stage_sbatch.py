@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from tests.slurm.devcluster import REPO
-from tests.slurm.stages import alone, digests, events, probe
+from tests.stages import alone, digests, events, probe
 
 SCRIPT = REPO / "slurm" / "stage.sbatch"
 

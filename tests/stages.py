@@ -1,4 +1,4 @@
-"""Probe stages for tests on a cluster, and what is compared of them."""
+"""Probe stages for tests, and what is compared of them."""
 
 import hashlib
 from pathlib import Path
