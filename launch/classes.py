@@ -19,8 +19,11 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)$")
 
 @cache
 def official(path: str) -> tuple[ClassEntry, ...]:
-    """The official list: a JSON list (or {"classes": [...]}) of names or of {"name", "superclass"}; or text, a name a line."""
-    entries = _items(Path(path))
+    """The official list: a JSON list (or {"classes": [...]}) of names or of {"name", "superclass"}; or text, a name a line.
+
+    {"classes": [names], "superclass": {name: superclass}} says the same.
+    """
+    entries, supers = _items(Path(path))
     classes = []
     for i, entry in enumerate(entries):
         item = {"name": entry} if isinstance(entry, str) else entry
@@ -28,9 +31,10 @@ def official(path: str) -> tuple[ClassEntry, ...]:
             msg = f'{path}: class {i} is {entry!r}; write a name in quotes, or an object with "name" and "superclass"'
             raise InputError(msg)
         if item.get("index", i) != i:
-            msg = f"{path}: class {i} ({item['name']!r}) says index {item['index']}; the order of the file is the official index"
+            said = f"class {i} ({item['name']!r}) says index {item['index']}"
+            msg = f"{path}: {said}; the order of the file is the official index"
             raise InputError(msg)
-        classes.append(ClassEntry(i, item["name"], item.get("superclass") or ""))
+        classes.append(ClassEntry(i, item["name"], item.get("superclass") or supers.get(item["name"], "")))
     twice = [name for name, n in Counter(c.name for c in classes).items() if n > 1]
     if twice:
         msg = f"{path}: {twice[0]!r} is there twice; give each class a name of its own"
@@ -42,7 +46,10 @@ def official(path: str) -> tuple[ClassEntry, ...]:
 
 
 def choose(classes: tuple[ClassEntry, ...], wanted: object, where: str = "dataset.classes") -> tuple[ClassEntry, ...]:
-    """The classes that `wanted` names, in official order: "all", "0..4" (both ends included), an index, a name, or a list of those."""
+    """The classes that `wanted` names, in official order.
+
+    `wanted`: "all", a range "0..4" (both ends included), an index, a name, or a list of those.
+    """
     if wanted == "all":
         return classes
     items = wanted if isinstance(wanted, (list, tuple)) else [wanted]
@@ -62,12 +69,12 @@ def choose(classes: tuple[ClassEntry, ...], wanted: object, where: str = "datase
 
 def names_in(path: str) -> list[str]:
     """The names of a *_file twin: JSON list or one a line; ranges and indices as text are fine too."""
-    return [str(item) for item in _items(Path(path))]
+    return [str(item) for item in _items(Path(path))[0]]
 
 
 def _indices(classes: tuple[ClassEntry, ...], item: object, where: str) -> range | list[int]:
     if isinstance(item, (bool, float)) or item is None:
-        msg = f"{where}: {item!r} is no name: YAML or the shell made it of an unquoted word; quote it: ['no'], or use {where}_file"
+        msg = f"{where}: {item!r} is no name: YAML made it of an unquoted word; quote it: ['no'], or use {where}_file"
         raise InputError(msg)
     by_name = {c.name: c.index for c in classes}
     if str(item) in by_name:  # a class may be called "3" or "0..4"
@@ -76,7 +83,8 @@ def _indices(classes: tuple[ClassEntry, ...], item: object, where: str) -> range
     if match:
         first, last = int(match[1]), int(match[2])
         if first > last or last >= len(classes):
-            msg = f"{where}: {item}: the list has classes 0..{len(classes) - 1}; a range counts from its lower end, both ends included"
+            there = f"the list has classes 0..{len(classes) - 1}"
+            msg = f"{where}: {item}: {there}; a range counts from its lower end, both ends included"
             raise InputError(msg)
         return range(first, last + 1)
     if isinstance(item, int) or str(item).isdigit():
@@ -88,14 +96,15 @@ def _indices(classes: tuple[ClassEntry, ...], item: object, where: str) -> range
     raise InputError(msg)
 
 
-def _items(path: Path) -> list:
+def _items(path: Path) -> tuple[list, dict[str, str]]:
+    """(the entries of a list file, superclasses by name)"""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         msg = f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}); check the path of the class list"
         raise InputError(msg) from e
     if path.suffix != ".json":
-        return [line.strip() for line in text.splitlines() if line.strip()]
+        return [line.strip() for line in text.splitlines() if line.strip()], {}
     try:
         data = json.loads(text)
     except ValueError as e:
@@ -105,4 +114,5 @@ def _items(path: Path) -> list:
     if not isinstance(items, list):
         msg = f'{path}: needs a list of names, or {{"classes": [...]}}'
         raise InputError(msg)
-    return items
+    supers = data.get("superclass", {}) if isinstance(data, dict) else {}
+    return items, supers if isinstance(supers, dict) else {}

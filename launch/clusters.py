@@ -10,6 +10,7 @@ CLUSTERS = {
     "debug": "launch.debug:run",
     "slurm": "launch.slurm.submit:run",
 }
+PREVIEWS = {"slurm": "launch.slurm.preview:show"}
 
 
 def runner(kind: str) -> Callable:
@@ -18,4 +19,12 @@ def runner(kind: str) -> Callable:
         msg = f"cluster.kind={kind}: no such cluster; there are {', '.join(CLUSTERS)}"
         raise InputError(msg)
     module, name = CLUSTERS[kind].split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def preview(kind: str) -> Callable | None:
+    """show(stages, cluster, console): what dry_run=true adds for a kind of cluster, or None."""
+    if kind not in PREVIEWS:
+        return None
+    module, name = PREVIEWS[kind].split(":")
     return getattr(importlib.import_module(module), name)

@@ -10,19 +10,18 @@ from launch.limits import check_limits
 from launch.planned import PlannedStage, Point
 from launch.schema import Config, RecipeStage
 from synth.errors import InputError
-from synth.store.spec import StageSpec
 
 
 def plan_point(config: Config, label: str = "") -> Point:
     """One composed config as a point: its stages, and which of them may be computed. Bad input is an InputError."""
     check_limits(config)
-    nodes = _nodes(config)
-    specs: dict[str, list[StageSpec]] = {}
+    nodes, root = _nodes(config), _dataset_root(config)
+    planned: dict[str, tuple[PlannedStage, ...]] = {}
     for name, (stage, settings) in nodes.items():
-        upstream = {role: tuple(specs[up]) for role, up in stage.upstream.items()}
-        specs[name] = planner(stage.kind)(Node(name, stage.kind, config, upstream, settings))
-    root = _dataset_root(config)
-    stages = tuple(PlannedStage(spec, root) for found in specs.values() for spec in found)
+        upstream = {role: planned[up] for role, up in stage.upstream.items()}
+        found = planner(stage.kind)(Node(name, stage.kind, config, root, upstream, settings))
+        planned[name] = tuple(f if isinstance(f, PlannedStage) else PlannedStage(f, root) for f in found)
+    stages = tuple(stage for found in planned.values() for stage in found)
     wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
     return Point(label, stages, config.cluster, wanted, config.only is not None, config.dry_run, config.retry_failed)
 

@@ -1,5 +1,6 @@
 """What planning yields: plain frozen data, read by dry_run, the runners and the summary."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ class PlannedStage:
     """One stage and the folder that is its own. Two sweep points that plan the same folder plan the same stage."""
 
     spec: StageSpec
-    dataset_root: Path  # runs_dir/<dataset>
+    dataset_root: Path  # runs_dir/<dataset>; another place for stages that were given by path
 
     @property
     def name(self) -> str:
@@ -25,7 +26,7 @@ class PlannedStage:
     @property
     def upstream(self) -> tuple[Path, ...]:
         """Folders of the stages that this one reads."""
-        return tuple(self.dataset_root / Path(u.path).name for ups in self.spec.upstream.values() for u in ups)
+        return tuple(Path(os.path.normpath(self.folder / u.path)) for ups in self.spec.upstream.values() for u in ups)
 
     @property
     def n_batches(self) -> int:

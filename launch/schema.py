@@ -49,6 +49,7 @@ class Captioner:
     max_batch_size: int = MISSING
     model_parallel: int | None = None  # null: the number of shards
     stop: list[str] = MISSING
+    dtype: str = MISSING
 
 
 @dataclass
@@ -62,6 +63,7 @@ class Model:
 class Captions:
     seed: int = MISSING
     seeds: list[int] | None = None
+    stages: list[str] | None = None
     total: int = MISSING
     oversample: float = MISSING
     allow_short: bool = MISSING
@@ -100,7 +102,8 @@ class Probe:
     size: int = MISSING
     sleep: float = MISSING
     framing: str = MISSING
-    behaviour: Any = None  # slot -> how; Any and null, because Hydra reads a slot as a number, and adds no keys to a mapping that is there
+    # slot -> how; Any and null, because Hydra reads a slot as a number and adds no keys to a mapping that is there
+    behaviour: Any = None
 
 
 @dataclass

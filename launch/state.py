@@ -6,9 +6,9 @@ from pathlib import Path
 
 from launch.planned import PlannedStage
 from synth.store.folder import StageFolder
+from synth.store.spec import StageSpec
 
 MARKER = ".synthset.json"  # in the place of an export; names the stage that wrote it
-MARKED = ("image_folder", "contact_sheet")  # kinds whose finish() writes MARKER
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,13 @@ def forget_done(folder: StageFolder) -> None:
     (folder.path / "done.json").unlink(missing_ok=True)
 
 
+def is_export(stage: StageSpec) -> bool:
+    """Whether a stage writes a place for people, and MARKER into it."""
+    return "out" in stage.config
+
+
 def _marker_is_there(folder: StageFolder) -> bool:
-    if folder.spec.kind not in MARKED:
+    if not is_export(folder.spec):
         return True
     try:
         return json.loads(Path(folder.out_dir, MARKER).read_bytes()).get("fingerprint") == folder.spec.fingerprint

@@ -33,7 +33,8 @@ def catching(tell: Callable[[str], None]) -> Iterator[Stop]:
         stop.name = stop.name or signal.Signals(number).name
         stop.count += 1
         if stop.count == 1:
-            tell("stopping: workers finish their running batch and keep it (once more: kill them)")
+            with contextlib.suppress(OSError):  # a terminal that hung up cannot be told
+                tell("stopping: workers finish their running batch and keep it (once more: kill them)")
 
     before = {s: signal.signal(s, note) for s in SIGNALS}
     try:

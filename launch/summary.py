@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from launch.planned import Failure, Outcome
-from launch.state import MARKED
+from launch.state import is_export
 from synth.errors import EXIT_AGAIN
 from synth.store.folder import StageFolder
 
@@ -33,7 +33,7 @@ def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str,
 
 def made(outcomes: Sequence[Outcome]) -> list[str]:
     """A line an export, the pictures last: "image_folder: PATH", ..., "PATH of the PNG"."""
-    exports = [o for o in outcomes if o.done and o.stage.spec.kind in MARKED]
+    exports = [o for o in outcomes if o.done and is_export(o.stage.spec)]
     pictures = [p for o in exports if o.stage.spec.kind == PICTURES for p in sorted(_place(o).glob("*.png"))]
     lines = [f"{o.stage.name}: {_place(o)}" for o in exports if o.stage.spec.kind != PICTURES]
     lines += [str(p) for p in pictures]
@@ -48,7 +48,8 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
         table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
     table.add_column("path", overflow="fold")
     for o in outcomes:
-        samples = f"{o.facts['samples']:,}" if "samples" in o.facts else f"{o.made:,} of {o.stage.spec.slots:,}" if not o.done else ""
+        unfinished = "" if o.done else f"{o.made:,} of {o.stage.spec.slots:,}"
+        samples = f"{o.facts['samples']:,}" if "samples" in o.facts else unfinished
         rate = f"{o.made / o.seconds:.1f}" if o.seconds and o.made else ""
         seconds = "done before" if o.before else f"{o.seconds:.1f}" if o.seconds else ""
         table.add_row(o.stage.name, samples, f"{o.stage.spec.n_units:,}", seconds, rate, _short(o.stage.folder))

@@ -33,7 +33,14 @@ EXAMPLES = {
     "python launch/run.py dataset.classes=0..4 captions.total=40 dry_run=true": "a smaller one, only planned",
     "python launch/run.py -m seed=0,1 images.guidance_scale=1.5,4": "a sweep: 2 captions stages, 4 images stages",
     "python launch/run.py export=[contact_sheet] export.contact_sheet.out=sheet": "choose the exports and their place",
-    "LLAMA_FOLDER=/llama python launch/run.py captioner=llama2_7b model=diffusers model.path=/sd15 images.height=512 images.width=512": "models of your own",
+    "LLAMA_FOLDER=/llama python launch/run.py captioner=llama2_7b model=diffusers model.path=/sd15 "
+    "images.height=512 images.width=512": "models of your own",
+}
+FLAGS = {
+    "-m, --multirun": "sweep over comma-separated values",
+    "--cfg job": "print the composed config and stop",
+    "--config-dir DIR": "YAML files of your own, laid out like conf/",
+    "--hydra-help": "Hydra's own flags",
 }
 
 
@@ -60,7 +67,7 @@ def usage() -> str:
     lines += ["", "Examples:"]
     for command, text in EXAMPLES.items():
         lines += [f"  # {text}", f"  {command}"]
-    lines += ["", "-m, --multirun      sweep over comma-separated values", "--cfg job           print the composed config and stop", "--config-dir DIR    YAML files of your own, laid out like conf/", "--hydra-help        Hydra's own flags"]
+    lines += ["", *(f"{flag:<20}{text}" for flag, text in FLAGS.items())]
     return "\n".join(lines)
 
 

@@ -59,9 +59,9 @@ class Finisher:
         """All batches of the unit are queued: seal and commit it after them."""
         self._queue.put((self._commit, job, ()))
 
-    def leave(self, job: UnitJob) -> None:
-        """Let the unit go unfinished: its finished batches stay for whoever goes on."""
-        self._queue.put((None, job, ()))
+    def leave(self, job: UnitJob, error: BaseException | None = None) -> None:
+        """Let the unit go unfinished, after what is queued of it: its finished batches stay for whoever goes on."""
+        self._queue.put((None, job, error))
 
     def flush(self) -> None:
         """Wait until everything queued so far is on disk."""
@@ -75,10 +75,12 @@ class Finisher:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            step, job, futures = item
+            step, job, what = item
             try:
-                if job.error is None and step is not None:
-                    step(job, futures)
+                if job.error is None and step is None:
+                    job.error = what
+                elif job.error is None:
+                    step(job, what)
             except BaseException as e:  # noqa: BLE001 (handed to the main thread with the job)
                 job.error = e
             finally:
@@ -92,7 +94,6 @@ class Finisher:
 
     def _commit(self, job: UnitJob, _) -> None:
         digest = job.part.seal(job.unit.number, job.unit.start, len(job.unit), job.inputs)
-        job.lease.check()
         outcome = commit(self.folder, job.part.path, job.unit.number, digest)
         job.committed = True
         job.part.clean()

@@ -191,8 +191,8 @@ class Worker:
             self._compute(job, batches, finisher)
         except BaseException as e:  # noqa: BLE001 (kept with the unit; a library may even call sys.exit)
             if part is not None:
-                job.error, job.computing_failed = e, True
-                finisher.leave(job)
+                job.computing_failed = True
+                finisher.leave(job, e)
             elif is_fatal(e) or isinstance(e, _CannotOpen):  # nothing was queued for it
                 self._release(lease, remove=False)
                 raise

@@ -1,9 +1,11 @@
-"""How each stage kind is planned: composed config + upstream specs -> StageSpec. One small module a kind, imported when used."""
+"""How each stage kind is planned: composed config + upstream stages -> StageSpec. A small module a kind, imported when used."""
 
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from launch.planned import PlannedStage
 from launch.schema import Config, Export, Filter
 from synth.errors import InputError
 from synth.store.spec import InputFile, StageSpec, Upstream
@@ -25,7 +27,8 @@ class Node:
     name: str
     kind: str
     config: Config
-    upstream: Mapping[str, tuple[StageSpec, ...]] = field(default_factory=dict)  # role -> stages
+    dataset_root: Path
+    upstream: Mapping[str, tuple[PlannedStage, ...]] = field(default_factory=dict)  # role -> stages
     settings: Export | Filter | None = None  # of an export or a filter
 
     def one(self, role: str) -> StageSpec:
@@ -34,14 +37,16 @@ class Node:
         if len(found) != 1:
             msg = f"recipe stage {self.name}: needs one upstream in role {role!r}, has {len(found)}; mend conf/recipe/*.yaml"
             raise InputError(msg)
-        return found[0]
+        return found[0].spec
 
-    def spec(self, config: Mapping, slots: int, unit_size: int, batch: int, inputs: Mapping[str, InputFile] | None = None) -> StageSpec:
+    def spec(
+        self, config: Mapping, slots: int, unit_size: int, batch: int, inputs: Mapping[str, InputFile] | None = None
+    ) -> StageSpec:
         """The spec of this node: numerics, versions and references to the upstream stages are the same for all kinds."""
         from launch.versions import versions
         from synth.numerics import PRESETS
 
-        ups = {role: tuple(Upstream(f"../{s.folder_name}", s.fingerprint) for s in specs) for role, specs in self.upstream.items()}
+        ups = {role: tuple(self._reference(s) for s in stages) for role, stages in self.upstream.items()}
         return StageSpec(
             kind=self.kind,
             name=self.name,
@@ -55,9 +60,14 @@ class Node:
             versions=versions(),
         )
 
+    def _reference(self, stage: PlannedStage) -> Upstream:
+        """Relative to the stage folder, so that a dataset can be moved as a whole; absolute for a stage that lies elsewhere."""
+        beside = stage.dataset_root == self.dataset_root
+        return Upstream(f"../{stage.spec.folder_name}" if beside else str(stage.folder), stage.spec.fingerprint)
 
-def planner(kind: str) -> Callable[[Node], list[StageSpec]]:
-    """The planning function of a kind, imported now."""
+
+def planner(kind: str) -> Callable[[Node], list[StageSpec | PlannedStage]]:
+    """The planning function of a kind, imported now. A stage that was planned before comes as it is, a PlannedStage."""
     if kind not in PLANNERS:
         msg = f"stage kind {kind!r}: cannot be planned; there are {', '.join(sorted(PLANNERS))}"
         raise InputError(msg)

@@ -2,20 +2,28 @@
 
 import math
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 from launch.classes import choose, names_in, official
 from launch.inputs import input_file
 from launch.kinds import Node
+from launch.planned import PlannedStage
 from launch.schema import Captioner, Config, Dataset
 from synth.config import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig, dump
 from synth.errors import InputError
+from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec
 
 
-def plan(node: Node) -> list[StageSpec]:
-    """One spec a seed; `captions.seeds` feeds them all into one captions.json, so each makes its share of the total."""
+def plan(node: Node) -> list[StageSpec | PlannedStage]:
+    """One spec a seed; `captions.seeds` feeds them all into one captions.json, so each makes its share of the total.
+
+    `captions.stages` names stages that were planned before, perhaps with other captioners: then nothing new is planned.
+    """
     config, captions = node.config, node.config.captions
+    if captions.stages is not None:
+        return _given(captions.stages)
     seeds = captions.seeds if captions.seeds is not None else [captions.seed]
     if not seeds or len(set(seeds)) != len(seeds):
         msg = f"captions.seeds={seeds}: needs seeds that differ, one at least"
@@ -45,6 +53,21 @@ def plan(node: Node) -> list[StageSpec]:
         )
         for seed in seeds
     ]
+
+
+def _given(paths: list[str]) -> list[PlannedStage]:
+    stages = []
+    for path in paths:
+        folder = StageFolder.open(Path(path).expanduser())
+        if folder.spec.kind != "captions" or folder.path.name != folder.spec.folder_name:
+            own = f"its own name {folder.spec.folder_name}; it is of kind {folder.spec.kind}"
+            msg = f"captions.stages: {folder.path} must be a captions stage under {own}"
+            raise InputError(msg)
+        stages.append(PlannedStage(folder.spec, folder.path.parent))
+    if not stages or len({s.folder for s in stages}) != len(stages):
+        msg = f"captions.stages={paths}: needs stages that differ, one at least"
+        raise InputError(msg)
+    return stages
 
 
 def slots_for(total: int, oversample: float, n_seeds: int, n_classes: int) -> int:
@@ -87,13 +110,11 @@ def _llama_inputs(captioner: Captioner) -> dict[str, InputFile]:
             msg = f"captioner.{key}: {path} is not here; set LLAMA_FOLDER to the folder that holds it, or captioner.{key}=/path"
             raise InputError(msg)
     below = Path(root).expanduser() if root else Path()
-    folder = input_file(captioner.ckpt_dir and str(below / captioner.ckpt_dir), "captioner.ckpt_dir", "a folder in Meta's layout (params.json, consolidated.00.pth)")
-    for name in ("params.json", "consolidated.00.pth"):
-        if not Path(folder.path, name).is_file():
-            msg = f"captioner.ckpt_dir: {folder.path} has no {name}; it must be in Meta's layout"
-            raise InputError(msg)
-    tokenizer = input_file(captioner.tokenizer_path and str(below / captioner.tokenizer_path), "captioner.tokenizer_path", "the sentencepiece model")
-    return {"weights": folder, "tokenizer": tokenizer}
+    weights, tokenizer = (path and str(below / path) for path in (captioner.ckpt_dir, captioner.tokenizer_path))
+    return {
+        "weights": input_file(weights, "captioner.ckpt_dir", "a folder in Meta's layout (params.json, consolidated.00.pth)"),
+        "tokenizer": input_file(tokenizer, "captioner.tokenizer_path", "the sentencepiece model"),
+    }
 
 
 def _no_inputs(captioner: Captioner) -> dict[str, InputFile]:
@@ -104,13 +125,6 @@ ENGINE_INPUTS = {"llama": _llama_inputs}  # engines that read files; others have
 
 
 def _captioner(captioner: Captioner, inputs: dict[str, InputFile]) -> CaptionerConfig:
-    degree = captioner.model_parallel
-    if "weights" in inputs:
-        shards = len(list(Path(inputs["weights"].path).glob("consolidated.*.pth")))
-        if degree not in (None, shards):
-            msg = f"{shards} *.pth shards in {inputs['weights'].path}: run with captioner.model_parallel={shards}, or leave it null"
-            raise InputError(msg)
-        degree = shards
     return CaptionerConfig(
         engine=captioner.engine,
         id=captioner.id,
@@ -119,6 +133,20 @@ def _captioner(captioner: Captioner, inputs: dict[str, InputFile]) -> CaptionerC
         max_seq_len=captioner.max_seq_len,
         max_gen_len=captioner.max_gen_len,
         max_batch_size=captioner.max_batch_size,
-        model_parallel=degree or 1,
+        model_parallel=_degree(inputs, captioner.model_parallel) if "weights" in inputs else captioner.model_parallel or 1,
         stop=tuple(captioner.stop),
+        dtype=captioner.dtype,
     )
+
+
+def _degree(inputs: dict[str, InputFile], asked: int | None) -> int:
+    """Shards of the checkpoint, whose headers are checked here: a torn one must not wait in a queue to be found."""
+    return _checked(inputs["weights"].path, inputs["tokenizer"].path, asked)
+
+
+@cache
+def _checked(weights: str, tokenizer: str, asked: int | None) -> int:
+    from synth.captions.llama.checkpoint import check_checkpoint  # reads headers; neither of them imports torch
+    from synth.captions.llama.tokenizer import Tokenizer
+
+    return check_checkpoint(weights, Tokenizer(tokenizer).n_words, asked, tokenizer).degree

@@ -93,6 +93,10 @@ class Claims:
         if self.folder.unit_path(unit).exists():  # made since the listing
             lease.remove()
             return None
+        if generation and len(self.folder.failures().get(unit, ())) >= TRIES:  # its third error came since the listing
+            self._failures[unit] = TRIES
+            lease.release()
+            return None
         return lease
 
     def _refresh(self) -> None:

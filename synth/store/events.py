@@ -13,6 +13,7 @@ class EventLog:
 
     def __init__(self, folder: Path, worker: str, echo=None):
         self.path, self.worker, self._echo, self._f = Path(folder) / "events" / f"{worker}.jsonl", worker, echo, None
+        self._torn = b""
         self._lock = threading.Lock()  # the main thread and the finisher write here
 
     def write(self, event: str, **facts) -> None:
@@ -22,8 +23,9 @@ class EventLog:
         try:
             with self._lock:
                 if self._f is None:
-                    self._f = open(self.path, "a", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
-                self._f.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+                    self._f = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
+                data = self._torn + json.dumps(line, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n"
+                self._torn = b"" if self._f.write(data) == len(data) else b"\n"  # a full disk may take half a line
         except OSError as e:
             if self._echo:
                 self._echo({"event": "event not stored", "why": str(e)})
@@ -31,7 +33,8 @@ class EventLog:
     def close(self) -> None:
         with self._lock, contextlib.suppress(OSError):
             if self._f is not None:
-                self._f.close()
+                f, self._f = self._f, None
+                f.close()
 
 
 def read_events(folder: Path) -> Iterator[dict]:

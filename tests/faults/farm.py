@@ -61,10 +61,12 @@ class Child:
             fd = os.open(self.log, os.O_CREAT | os.O_WRONLY)
         except OSError:  # a full disk
             fd = os.open("/dev/null", os.O_WRONLY)
+        self._pipe, begun = os.pipe2(os.O_NONBLOCK)
         self.pid = os.fork()
         if self.pid == 0:
             code = 99
             try:
+                _tell_of_first_unit(begun)
                 os.dup2(fd, 2)
                 sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
                 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -78,6 +80,17 @@ class Child:
             finally:
                 os._exit(code)
         os.close(fd)
+        os.close(begun)
+
+    def __del__(self):
+        os.close(self._pipe)
+
+    def began(self) -> bool:
+        """Whether it claimed a unit since the last time this said yes."""
+        try:
+            return os.read(self._pipe, 1) != b""
+        except BlockingIOError:
+            return False
 
     def signal(self, sig: int) -> None:
         if self.code is None:
@@ -121,6 +134,17 @@ class Child:
         with contextlib.suppress(OSError):
             return self.log.read_text(errors="replace")[-4000:]
         return ""
+
+
+def _tell_of_first_unit(fd: int) -> None:
+    real = Worker._do
+
+    def do(self, *args):
+        Worker._do = real
+        os.write(fd, b"x")
+        return real(self, *args)
+
+    Worker._do = do
 
 
 def run(folder: StageFolder, job_idx=0, n_jobs=1, **kw) -> int:

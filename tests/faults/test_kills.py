@@ -23,19 +23,29 @@ POINTS = sorted(set(re.findall(r'faults\.point\("(\w+)"\)', "\n".join(SOURCES)))
 
 def campaign(root: Path, kills: int, seed: int, sig: int, workers: int = 3) -> dict:
     """Signal workers at random moments of their work until `kills` of them were hit; then every stage must be as undisturbed."""
-    rng, hit, stages, ended = random.Random(seed), 0, 0, 0
+    rng, hit, in_work, stages, ended = random.Random(seed), 0, 0, 0, 0
     while hit < kills:
         links, patch = rng.choice([(True, None), (True, None), (False, None), (False, claims_only)])
-        probe = {"seed": stages, "sleep": rng.choice([0.0, 0.001, 0.004]), "size": rng.choice([10, 3000, 100_000]), "framing": rng.choice(["tar", "jsonl"])}
+        probe = {
+            "seed": stages,
+            "sleep": rng.choice([0.0, 0.001, 0.004]),
+            "size": rng.choice([10, 3000, 100_000]),
+            "framing": rng.choice(["tar", "jsonl"]),
+        }
         folder = plan(root / f"s{stages}", rng.choice([60, 300]), rng.choice([1, 6, 10]), rng.choice([1, 3, 10]), links, **probe)
         n_jobs = rng.choice([1, workers, 16])
-        living: list[tuple[Child, float]] = []
+        living: list[Child] = []
+        deadline: dict[int, float] = {}
         while hit < kills and not folder.is_done():
             while len(living) < workers:
-                child = Child(folder, rng.randrange(n_jobs), n_jobs, env=FAST, patch=patch)
-                living.append((child, time.monotonic() + rng.uniform(0.002, rng.choice([0.01, 0.03, 0.1]))))
-            for child, when in living:
-                if child.poll() is None and time.monotonic() >= when:
+                living.append(Child(folder, rng.randrange(n_jobs), n_jobs, env=FAST, patch=patch))
+                if rng.random() < 0.1:  # most are hit in the middle of units, some anywhere from their first instant on
+                    deadline[living[-1].pid] = time.monotonic() + rng.uniform(0, 0.05)
+            for child in living:
+                if child.began():
+                    deadline[child.pid] = time.monotonic() + rng.uniform(0, rng.choice([0.002, 0.01, 0.03]))
+                    in_work += 1
+                if child.poll() is None and time.monotonic() >= deadline.get(child.pid, 1e99):
                     child.signal(sig)
                     code = child.wait()
                     hit += code in (-sig, 75)
@@ -43,9 +53,9 @@ def campaign(root: Path, kills: int, seed: int, sig: int, workers: int = 3) -> d
                 elif child.code is not None:
                     ended += 1
                     assert child.code == 0, child.text()
-            living = [(c, w) for c, w in living if c.code is None]
-            time.sleep(0.001)
-        for child, _ in living:
+            living = [c for c in living if c.code is None]
+            time.sleep(0.0005)
+        for child in living:
             child.signal(sig)
             assert child.wait() in (-sig, 75, 0), child.text()
         want = reference(root / f"s{stages}", folder)
@@ -54,7 +64,7 @@ def campaign(root: Path, kills: int, seed: int, sig: int, workers: int = 3) -> d
         check(folder, want)
         assert left_over(folder) == []
         stages += 1
-    return {"hit": hit, "stages": stages, "ended by themselves": ended}
+    return {"hit": hit, "began a unit": in_work, "ended by themselves": ended, "stages": stages}
 
 
 def test_workers_killed_at_random_moments_leave_what_an_undisturbed_run_leaves(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,21 +14,41 @@ RUN = REPO / "launch" / "run.py"
 NAMES = ["cat", "dog", "no", "0123", "sea lion", "707-320"]
 
 
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory):
+    """A LLaMA checkpoint of some kilobytes in Meta's layout."""
+    from tests.captions.llama import tiny
+
+    tokenizer = tiny.train_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer.model")
+    tiny.one_process()
+    return tiny.write_checkpoint(tmp_path_factory.mktemp("llama"), tiny.GQA, tokenizer)
+
+
 @pytest.fixture
-def world(tmp_path):
+def world(tmp_path, llama):
     """Overrides that point every input at small files of the test's own; the folder is world.path."""
-    return World(tmp_path)
+    return World(tmp_path, Path(llama))
 
 
 class World:
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, llama: Path):
         self.path = path
-        (path / "llama").mkdir()
-        (path / "llama" / "params.json").write_text("{}")
-        (path / "llama" / "consolidated.00.pth").write_bytes(b"weights")
-        (path / "llama" / "tokenizer.model").write_bytes(b"pieces")
-        (path / "sd").mkdir()
-        (path / "sd" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+        shutil.copytree(llama, path / "llama")
+        sd = path / "sd"
+        for name, content in {
+            "model_index.json": {
+                "_class_name": "StableDiffusionPipeline",
+                "vae": ["diffusers", "AutoencoderKL"],
+                "scheduler": ["diffusers", "DDIMScheduler"],
+            },
+            "vae/config.json": {"block_out_channels": [8, 8]},
+            "scheduler/scheduler_config.json": {"_class_name": "DDIMScheduler"},
+        }.items():
+            (sd / name).parent.mkdir(parents=True, exist_ok=True)
+            (sd / name).write_text(json.dumps(content))
+        (sd / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(
+            b"\x02" + b"\0" * 7 + b"{}"
+        )  # a header without tensors
         (path / "classes.json").write_text(json.dumps({"dataset": "tiny", "classes": NAMES}))
         (path / "examples.json").write_text("{}")
         (path / "backgrounds.json").write_text("{}")
@@ -59,10 +80,14 @@ class World:
 
     def run(self, *args: str, env: dict | None = None, timeout: float = 120) -> subprocess.CompletedProcess:
         """python launch/run.py ARGS, from the folder of this world."""
-        return subprocess.run(command(*args), cwd=self.path, env=environment() | (env or {}), capture_output=True, text=True, timeout=timeout)
+        return subprocess.run(
+            command(*args), cwd=self.path, env=environment() | (env or {}), capture_output=True, text=True, timeout=timeout
+        )
 
     def start(self, *args: str) -> subprocess.Popen:
-        return subprocess.Popen(command(*args), cwd=self.path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            command(*args), cwd=self.path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def tree(self) -> dict[str, bytes]:
         """Every file of this world, to see that nothing was written."""

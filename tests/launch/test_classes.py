@@ -86,6 +86,9 @@ def test_class_lists_may_be_text_files_and_hold_superclasses(tmp_path):
     rich = tmp_path / "rich.json"
     rich.write_text(json.dumps({"classes": [{"name": "oak", "superclass": "tree"}]}))
     assert official(str(rich))[0].superclass == "tree"
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps({"classes": ["oak", "cat"], "superclass": {"oak": "tree"}}))
+    assert [c.superclass for c in official(str(table))] == ["tree", ""]
 
 
 def test_a_file_twin_chooses_names_with_commas(world):

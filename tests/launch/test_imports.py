@@ -28,9 +28,11 @@ def test_planning_pulls_no_torch_and_no_numpy(world):
         "from launch.compose import Composer, typed\nfrom launch.plan import plan_point\nfrom launch.state import state_of\n"
         f"p = plan_point(typed(Composer().compose({world.overrides!r})))\n[state_of(s) for s in p.stages]"
     )
-    assert loaded(code, (*HEAVY, "numpy")) == "[]"
+    assert loaded(code, ("torch", "diffusers", "transformers", "fairscale", "numpy", "submitit")) == "[]"
 
 
-@pytest.mark.parametrize("module", ["synth.worker", "synth.loop", "synth.stages", "synth.config", "synth.store.folder", "synth.probe"])
+@pytest.mark.parametrize(
+    "module", ["synth.worker", "synth.loop", "synth.stages", "synth.config", "synth.store.folder", "synth.probe"]
+)
 def test_the_worker_side_pulls_no_hydra_and_no_submitit(module):
     assert loaded(f"import {module}", ("hydra", "omegaconf", "submitit", "launch")) == "[]"

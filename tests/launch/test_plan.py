@@ -42,7 +42,9 @@ def test_slots_are_whole_blocks_of_classes_and_exact_about_oversample():
 
 
 def test_slots_units_and_batches_follow_the_config(world):
-    point = world.point("captions.total=10", "captions.oversample=1.5", "images.per_caption=3", "images.unit_size=8", "images.batch_size=5")
+    point = world.point(
+        "captions.total=10", "captions.oversample=1.5", "images.per_caption=3", "images.unit_size=8", "images.batch_size=5"
+    )
     assert stage(point, "captions").spec.slots == 18  # 15 rounded up to blocks of 6 classes
     images = stage(point, "images")
     assert (images.spec.slots, images.spec.n_units, images.n_batches) == (30, 4, 8)
@@ -63,6 +65,24 @@ def test_several_seeds_feed_one_captions_json(world):
         world.point("captions.seeds=[0,0]")
 
 
+def test_captions_stages_made_before_feed_captions_json_from_wherever_they_lie(world):
+    from synth.store.folder import StageFolder
+
+    elsewhere = stage(world.point(f"runs_dir={world.path}/elsewhere", "captioner.temperature=0.5"), "captions")
+    beside = stage(world.point("seed=7"), "captions")
+    for s in (elsewhere, beside):
+        StageFolder.create(s.dataset_root, s.spec)
+    point = world.point(f"captions.stages=[{elsewhere.folder},{beside.folder}]")
+    assert stage(point, "captions_json").upstream == (elsewhere.folder, beside.folder)
+    assert [s.folder for s in point.stages if s.spec.kind == "captions"] == [elsewhere.folder, beside.folder]
+    folder = StageFolder.create(point.stages[2].dataset_root, point.stages[2].spec)
+    assert [f.path for f in folder.upstream("captions")] == [elsewhere.folder, beside.folder]
+    images = stage(world.point("seed=7"), "images")
+    StageFolder.create(images.dataset_root, images.spec)
+    with pytest.raises(InputError, match="must be a captions stage"):
+        world.point(f"captions.stages=[{images.folder}]")
+
+
 def test_a_sweep_over_guidance_shares_captions_and_a_seed_does_not(world):
     points = [world.point(f"seed={s}", f"images.guidance_scale={g}") for s in (0, 1) for g in (1.5, 4)]
     names = [s.name for s in distinct(points)]
@@ -78,6 +98,7 @@ def test_where_and_how_it_runs_is_in_no_fingerprint(world):
 
 def test_weights_are_known_by_content_not_by_path(world):
     first = stage(world.point(), "captions").spec.fingerprint
+    assert stage(world.point(), "captions").spec.config["captioner"]["model_parallel"] == 1  # counted
     (world.path / "llama").rename(world.path / "moved")
     moved = [f"captioner.ckpt_dir={world.path}/moved", f"captioner.tokenizer_path={world.path}/moved/tokenizer.model"]
     assert stage(world.point(*moved), "captions").spec.fingerprint == first
@@ -139,7 +160,8 @@ def test_seeds_follow_the_seed_unless_they_are_set():
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("images.height=33", "images.height=33: must be divisible by 8; take 32 or 40"),
+        ("images.height=33", "images.height=33: sd computes multiples of 8 pixels; use 32 or 40"),
+        ("images.scheduler=eular", "use one of default, ddim"),
         ("images.format=gif", "png, jpg, webp"),
         ("numerics=loose", "exact, fast"),
         ("captions.total=0", "captions.total=0: must be 1 or more"),
@@ -161,9 +183,17 @@ def test_bad_input_names_the_item_and_the_fix(world, override, said):
     assert said in str(e.value)
 
 
+def test_a_torn_checkpoint_is_found_before_anything_is_written(world):
+    shard = world.path / "llama" / "consolidated.00.pth"
+    shard.write_bytes(shard.read_bytes()[:-2000])
+    with pytest.raises(InputError, match="consolidated.00.pth"):
+        world.point()
+    assert not world.runs.exists()
+
+
 def test_missing_weights_are_told_by_file_and_llama_folder_by_name(world, monkeypatch):
     (world.path / "llama" / "params.json").unlink()
-    with pytest.raises(InputError, match="has no params.json"):
+    with pytest.raises(InputError, match="params.json"):
         world.point()
     monkeypatch.delenv("LLAMA_FOLDER", raising=False)
     composer = Composer()

@@ -23,7 +23,7 @@ from synth.errors import InputError, OutOfDeviceMemory, StageBroken
 
 __all__ = ["Completion", "EngineConfig", "EngineError", "LlamaEngine"]
 _GOODBYE = 15.0  # seconds the ranks get to end by themselves
-_LOG_LINES = 30
+_LOG_LINES = 60
 
 
 class EngineError(StageBroken):
@@ -92,6 +92,9 @@ class LlamaEngine:
             raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
         if bad := [s for s in seeds if not 0 <= s < 1 << 64]:
             raise ValueError(f"seed {bad[0]} is not of 64 bits (0 <= seed < 2**64)")
+        for i, prompt in enumerate(prompts):
+            if any("\ud800" <= c <= "\udfff" for c in prompt):
+                raise InputError(f"prompt {i} is not Unicode text (a lone surrogate in {prompt[:80]!r}): mend its source's encoding")
         if not prompts:
             return []
         self.start()
@@ -178,11 +181,8 @@ class LlamaEngine:
         if "error" in message:
             if message["kind"] == "InputError":
                 raise InputError(message["error"])
-            what = f"{message['kind']} in a rank: {message['error']}"
             died = self._died()  # such a rank ends, and the others with it
-            if message["kind"] == "OutOfMemoryError":
-                raise OutOfDeviceMemory(f"{what}\nlower captioner.max_batch_size or captioner.max_seq_len") from died
-            raise EngineError(f"{what}\n{message['traceback']}\n{died}")
+            raise type(died)(f"{message['kind']} in a rank: {message['error']}\n{message['traceback']}\n{died}")
         return message
 
     def _wait(self, source: socket.socket, deadline: float | None) -> None:
@@ -194,13 +194,17 @@ class LlamaEngine:
                 msg = f"the ranks were not ready after {self.config.start_timeout:g} s (start_timeout)\n{self._tail()}"
                 raise EngineError(msg)
 
-    def _died(self) -> EngineError:
+    def _died(self) -> EngineError | OutOfDeviceMemory:
+        """All processes ended; why, as far as the log tells."""
         try:
             self._agent.wait(_GOODBYE)  # torchrun tells in the log which rank died of what
         except subprocess.TimeoutExpired:
             pass
         self._kill()
-        return EngineError(f"the ranks of {self.config.ckpt_dir} died (torchrun: exit {self._agent.returncode})\n{self._tail()}")
+        tail = self._tail()
+        if "OutOfMemoryError" in tail:  # of any rank: the others only see that it left
+            return OutOfDeviceMemory(f"out of device memory: lower captioner.max_batch_size or captioner.max_seq_len\n{tail}")
+        return EngineError(f"the ranks of {self.config.ckpt_dir} died (torchrun: exit {self._agent.returncode})\n{tail}")
 
     def _kill(self) -> None:
         """Kill the agent's group; the kernel then kills the ranks (agent.die_with). Wait until all are gone."""

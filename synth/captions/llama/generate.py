@@ -157,7 +157,7 @@ class _Run:
         for row, i, prompt in zip(rows, requests, prompts, strict=True):
             self.request[row] = i
             self.column[row] = len(prompt)
-        logits = prefill(self.model, Ragged.of(prompts, rows, self.model.columns, self.model.device))
+        logits = prefill(self.model, Ragged.of(prompts, rows, self.model.device))
         where = torch.tensor([rows, requests, [len(p) for p in prompts]], device=self.model.device)
         at = where[0]
         self.slot[at], self.position[at], self.step[at] = where[1], where[2], 0

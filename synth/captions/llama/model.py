@@ -29,14 +29,14 @@ class Ragged:
 
     tokens: torch.Tensor  # [T]
     position: torch.Tensor  # [T] column of the token in its row
-    cache: torch.Tensor  # [T] row * S + column: its place in the flattened KV cache
+    row: torch.Tensor  # [T] its row of the KV cache
     padded: torch.Tensor | None  # [T] its place in [n, longest]; None if all prompts are equally long
     last: torch.Tensor  # [n] index in T of each prompt's last token
     n: int
     longest: int
 
     @staticmethod
-    def of(prompts: Sequence[Sequence[int]], rows: Sequence[int], max_seq_len: int, device: torch.device) -> "Ragged":
+    def of(prompts: Sequence[Sequence[int]], rows: Sequence[int], device: torch.device) -> "Ragged":
         """`prompts[i]` goes into cache row `rows[i]`, from column 0."""
         lengths = np.array([len(p) for p in prompts])
         longest, ends = int(lengths.max()), lengths.cumsum()
@@ -44,7 +44,7 @@ class Ragged:
         parts = [
             np.concatenate([np.asarray(p) for p in prompts]),
             position,
-            position + np.repeat(np.asarray(rows), lengths) * max_seq_len,
+            np.repeat(np.asarray(rows), lengths),
             position + np.repeat(np.arange(len(prompts)), lengths) * longest,
         ]
         table = torch.from_numpy(np.stack(parts).astype(np.int64)).to(device)  # one copy to the device
@@ -77,22 +77,23 @@ class Attention(nn.Module):
         # a rank's q, k and v rows in one matrix: one product instead of three
         self.wqkv = parallel.ColumnParallelLinear(params.dim, width, bias=False, gather_output=False)
         self.wo = parallel.RowParallelLinear(params.n_heads * params.head_dim, params.dim, bias=False, input_is_parallel=True)
-        shape = (rows, columns, self.kv_heads, self.head_dim)
+        # heads before columns: a head's columns are read in one stretch, 1.4 times faster on CPU than the other order
+        shape = (rows, self.kv_heads, columns, self.head_dim)
         # zeros, not empty: a masked column still multiplies what lies there, and 0 * NaN is NaN
-        self.register_buffer("k_cache", torch.zeros(shape), persistent=False)  # [rows, S, K, D]
+        self.register_buffer("k_cache", torch.zeros(shape), persistent=False)  # [rows, K, S, D]
         self.register_buffer("v_cache", torch.zeros(shape), persistent=False)
 
     def _qkv(self, x: torch.Tensor, freqs: torch.Tensor, place: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Rotated q [T, H, D], k and v [T, K, D] of x [T, dim]; k and v are also written to `place` [T] in the cache."""
+        """Rotated q [T, H, D], k and v [T, K, D] of x [T, dim]; k and v go to `place` [T * K] in the cache."""
         qkv = self.wqkv(x).view(x.shape[0], -1, self.head_dim)
         qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=1)
         q, k = rotate(qk, freqs).split((self.heads, self.kv_heads), dim=1)
-        self.k_cache.flatten(0, 1).index_copy_(0, place, k)
-        self.v_cache.flatten(0, 1).index_copy_(0, place, v)
+        self.k_cache.view(-1, self.head_dim).index_copy_(0, place, k.reshape(-1, self.head_dim))
+        self.v_cache.view(-1, self.head_dim).index_copy_(0, place, v.reshape(-1, self.head_dim))
         return q, k, v
 
-    def prefill(self, x: torch.Tensor, freqs: torch.Tensor, batch: Ragged) -> torch.Tensor:  # [T, dim]
-        q, k, v = (pad(t, batch) for t in self._qkv(x, freqs, batch.cache))  # [n, H or K, longest, D]
+    def prefill(self, x: torch.Tensor, freqs: torch.Tensor, place: torch.Tensor, batch: Ragged) -> torch.Tensor:  # [T, dim]
+        q, k, v = (pad(t, batch) for t in self._qkv(x, freqs, place))  # [n, H or K, longest, D]
         # right-padded, so the causal mask alone keeps every real token from the padding
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.heads != self.kv_heads)
         out = out.transpose(1, 2).reshape(batch.n * batch.longest, -1)  # [n * longest, H * D]
@@ -103,8 +104,7 @@ class Attention(nn.Module):
         q, _, _ = self._qkv(x, freqs, place)
         # the G query heads of a key head stand as G queries: keys are read once, never repeated
         q = q.view(n, self.kv_heads, -1, self.head_dim)  # [N, K, G, D]
-        k = self.k_cache[:n, :span].transpose(1, 2)  # [N, K, span, D]
-        v = self.v_cache[:n, :span].transpose(1, 2)
+        k, v = self.k_cache[:n, :, :span], self.v_cache[:n, :, :span]  # [N, K, span, D]
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         return self.wo(out.reshape(n, -1))  # [N, dim]
 
@@ -137,6 +137,7 @@ class Transformer(nn.Module):
     def __init__(self, params: ModelParams, rows: int, columns: int):
         super().__init__()
         self.params, self.rows, self.columns = params, rows, columns
+        self.kv_heads = params.n_kv_heads // groups.get_model_parallel_world_size()
         self.tok_embeddings = parallel.ParallelEmbedding(params.vocab_size, params.dim)
         self.layers = nn.ModuleList(Block(params, rows, columns) for _ in range(params.n_layers))
         self.norm = Norm(params.dim, params.norm_eps)
@@ -146,6 +147,11 @@ class Transformer(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.freqs.device
+
+    def place(self, row: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        """Where the K heads of tokens at row [T] and column `position` [T] lie in a flattened cache, [T * K]."""
+        heads = torch.arange(self.kv_heads, device=row.device) + self.kv_heads * row.unsqueeze(1)  # [T, K]
+        return (heads * self.columns + position.unsqueeze(1)).flatten()
 
     def clear(self) -> None:
         """Forget everything: needed after non-finite values, which zero attention weights would not hide."""
@@ -157,7 +163,7 @@ class Transformer(nn.Module):
         """Copy the first `columns` cached tokens of row `source` to row `target`."""
         for layer in self.layers:
             for cache in (layer.attention.k_cache, layer.attention.v_cache):
-                cache[target, :columns] = cache[source, :columns]
+                cache[target, :, :columns] = cache[source, :, :columns]
 
 
 @torch.inference_mode()
@@ -167,9 +173,10 @@ def prefill(model: Transformer, batch: Ragged, every_token: bool = False) -> tor
     `every_token=True` gives the logits of all tokens, [T, V] (for tests; the output layer is the widest one).
     """
     freqs = model.freqs[batch.position].unsqueeze(1)  # [T, 1, D/2]
+    place = model.place(batch.row, batch.position)
     x = model.tok_embeddings(batch.tokens)
     for layer in model.layers:
-        x = x + layer.attention.prefill(layer.attention_norm(x), freqs, batch)
+        x = x + layer.attention.prefill(layer.attention_norm(x), freqs, place, batch)
         x = x + layer.feed_forward(layer.ffn_norm(x))
     if not every_token:
         x = x[batch.last]
@@ -183,7 +190,7 @@ def decode_one_token(model: Transformer, tokens: torch.Tensor, position: torch.T
     `span` is any bound on the columns in use: position.max() < span <= S. The caller knows it without asking the device.
     """
     row = torch.arange(tokens.shape[0], device=tokens.device)
-    place = row * model.columns + position
+    place = model.place(row, position)
     seen = torch.arange(span, device=tokens.device) <= position.view(-1, 1, 1, 1)  # [N, 1, 1, span]
     freqs = model.freqs[position].unsqueeze(1)  # [N, 1, D/2]
     x = model.tok_embeddings(tokens)

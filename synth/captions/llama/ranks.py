@@ -51,9 +51,11 @@ def lead(path: str, config: EngineConfig) -> None:
             for line in stream:  # the end of the stream: the parent is gone
                 request = served.share(json.loads(line))
                 if request["op"] == "close":
-                    return
+                    break
                 send(stream, served.answer(request))
-            served.share({"op": "close"})
+            else:
+                served.share({"op": "close"})
+            served.close()
         except Exception as err:
             send(stream, failure(err))
             raise
@@ -64,6 +66,7 @@ def follow(config: EngineConfig) -> None:
     served = Ranks(config)
     while (request := served.share(None))["op"] != "close":
         served.answer(request)
+    served.close()
 
 
 class Ranks:
@@ -113,6 +116,15 @@ class Ranks:
         except InputError as err:
             return failure(err)
         return asdict(window)
+
+    def close(self) -> None:
+        """Leave the groups together: gloo aborts in a process whose peers leave first."""
+        import torch.distributed as dist
+        from fairscale.nn.model_parallel import initialize as groups
+
+        dist.barrier(group=self._requests)
+        groups.destroy_model_parallel()
+        dist.destroy_process_group()
 
 
 def pick_device(asked: str, rank: int, size: int):

@@ -66,7 +66,10 @@ def test_two_processes_give_the_tokens_of_one_and_close_leaves_none(gqa, gqa2, t
     assert gone(pids, 0.5)
     printed = capfd.readouterr()
     assert printed.out == printed.err == ""
-    assert "initializing model parallel with size 2" in (tmp_path / "llama.log").read_text()
+    log = (tmp_path / "llama.log").read_text()
+    assert "initializing model parallel with size 2" in log
+    assert "SIGABRT" not in log
+    assert "Traceback" not in log
     assert not [n for n in set(os.listdir("/tmp")) - before if n.startswith("synthset-")]
 
 
@@ -124,11 +127,13 @@ def test_bad_input_is_told_before_any_process_starts(gqa2, tmp_path):
         engine.generate(["a", "b"], [1])
     with pytest.raises(ValueError, match="64 bits"):
         engine.generate(["a"], [-1])
+    with pytest.raises(InputError, match="prompt 1 is not Unicode text"):
+        engine.generate(["a", "b\udcff"], [1, 2])
     engine.close()
 
 
 def test_ranks_that_cannot_start_are_an_error_with_their_log(gqa, tmp_path):
     engine = LlamaEngine(config(gqa, tmp_path, max_batch_size=1 << 40))  # a KV cache of no machine
-    with pytest.raises(EngineError, match=r"(?s)in a rank: .*last lines of"):
+    with pytest.raises(EngineError, match=r"(?s)in a rank: .*died.*last lines of"):
         engine.start()
     assert gone([engine.pid])

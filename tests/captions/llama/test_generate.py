@@ -38,7 +38,7 @@ def alone(model, tokenizer, prompt, seed, sampling):
     ids = tokenizer.encode([prompt])[0]
     u, tokens = torch.from_numpy(uniforms([seed], sampling.max_gen_len)[0]), []
     while len(tokens) < sampling.max_gen_len and len(ids) + len(tokens) < model.columns:
-        logits = prefill(model, Ragged.of([ids + tokens], [0], model.columns, model.device))
+        logits = prefill(model, Ragged.of([ids + tokens], [0], model.device))
         tokens.append(int(draw(logits, u[len(tokens)].view(1), sampling.temperature, sampling.top_p)[0]))
         if tokens[-1] in (tokenizer.eos, 13):
             break
@@ -139,6 +139,11 @@ def test_windows_of_nothing_but_long_prompts_and_of_nothing_at_all(captions):
 
 def test_an_empty_prompt_is_served(captions):
     assert captions.window([""], [3]).completions[0].error == ""
+
+
+def test_hostile_prompts_are_served(captions):
+    prompts = ["\n", "\0", "a\nb\r\n\tc", "\u202e\U0001f984 =>", "</s><s><unk>", " " * 60, "%s {} \\ ' \""]
+    assert all(c.error == "" for c in captions.window(prompts, range(len(prompts))).completions)
 
 
 def test_temperature_zero_does_not_ask_the_seed(gqa):

@@ -44,7 +44,7 @@ def expected(gqa, prompts):
 
 
 def whole(model, prompts, rows=None):
-    batch = Ragged.of(prompts, rows or range(len(prompts)), model.columns, model.device)
+    batch = Ragged.of(prompts, rows or range(len(prompts)), model.device)
     return prefill(model, batch, every_token=True)
 
 
@@ -65,7 +65,9 @@ def test_logits_of_two_processes_equal_transformers_and_each_other(gqa, gqa2, pr
     torch.save(prompts, tmp_path / "prompts")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "tests.captions.llama.two_ranks", gqa2, tmp_path / "prompts", tmp_path / "logits"]
-    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()})
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
     (first, decoded), (second, again) = (torch.load(tmp_path / f"logits.{rank}") for rank in (0, 1))
     close(first, expected)
     assert torch.equal(first, second)
@@ -80,7 +82,7 @@ def test_token_by_token_equals_the_whole_prompt(gqa, prompts, expected):
     model, _ = tiny.load(gqa)
     rows = [3, 0, 4, 1, 2]
     start = [ids[: max(1, len(ids) // 2)] for ids in prompts]
-    prefill(model, Ragged.of(start, rows, model.columns, model.device))
+    prefill(model, Ragged.of(start, rows, model.device))
     ends = torch.tensor([len(ids) for ids in prompts]).cumsum(0)
     position = [len(ids) for ids in start]
     order = sorted(range(len(prompts)), key=lambda i: rows[i])
@@ -118,7 +120,7 @@ def test_span_of_the_cache_does_not_change_logits(gqa, prompts):
 def test_prefill_gives_the_last_token_of_each_prompt(gqa, prompts, expected):
     model, _ = tiny.load(gqa)
     last = torch.tensor(LENGTHS).cumsum(0) - 1
-    close(prefill(model, Ragged.of(prompts, range(5), model.columns, model.device)), expected[last])
+    close(prefill(model, Ragged.of(prompts, range(5), model.device)), expected[last])
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.bfloat16, 0.6), (torch.float16, 0.08)])

@@ -18,6 +18,9 @@ if __name__ == "__main__":
     rank = int(os.environ["RANK"])
     model, _ = tiny.load(Path(sys.argv[1]), rank=rank)
     prompts = torch.load(sys.argv[2])
-    whole = prefill(model, Ragged.of(prompts, range(len(prompts)), model.columns, model.device), every_token=True)
+    whole = prefill(model, Ragged.of(prompts, range(len(prompts)), model.device), every_token=True)
     last = decode_one_token(model, torch.full((len(prompts),), 7), torch.tensor([len(p) for p in prompts]), 60)
     torch.save([whole, last], f"{sys.argv[3]}.{rank}")
+    dist.barrier()  # gloo aborts in a process whose peers leave first
+    groups.destroy_model_parallel()
+    dist.destroy_process_group()

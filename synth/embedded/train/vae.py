@@ -1,0 +1,84 @@
+"""Train the AutoencoderKL that belongs to the fixed latents of picture_data.py.
+
+The decoder learns to invert the linear map (with a little noise on the latents, as the UNet's are not perfect either);
+every fourth step the encoder is regressed to the map, so that the folder is an ordinary autoencoder. Runs for --minutes
+on one thread; with --resume it goes on from the last weights at a tenth of the learning rate.
+"""
+import argparse
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+
+
+def build_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(16, 32, 64), layers_per_block=1, latent_channels=16, norm_num_groups=8, sample_size=32,
+        scaling_factor=1.0, mid_block_add_attention=False)
+
+
+def psnr(mse: float) -> float:
+    """Decibels for pixels in -1..1."""
+    return 10 * math.log10(4 / mse)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="scratch folder of picture_data.py")
+    parser.add_argument("out", type=Path, help="weights file (.pt)")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--resume", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    pictures = np.load(args.data / "pictures.npy", mmap_mode="r")
+    latents = np.load(args.data / "latents.npy", mmap_mode="r")
+    vae, lr = build_vae(), args.lr
+    if args.resume:
+        vae.load_state_dict(torch.load(args.out, weights_only=True))
+        lr /= 2
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    rng, started, step, total = np.random.default_rng(int(args.resume)), time.monotonic(), 0, 0.0
+
+    def batch_of(index):
+        x = torch.from_numpy(pictures[index].astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
+        return x, torch.from_numpy(latents[index].astype(np.float32))
+
+    @torch.no_grad()
+    def validate() -> tuple[float, float]:
+        x, z = batch_of(np.arange(len(pictures) - 400, len(pictures)))
+        return (psnr(F.mse_loss(vae.decode(z).sample, x).item()),
+                psnr(F.mse_loss(vae.decode(vae.encode(x).latent_dist.mode()).sample, x).item()))
+
+    while (progress := (time.monotonic() - started) / (args.minutes * 60)) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        x, z = batch_of(np.sort(rng.integers(0, len(pictures) - 400, 24)))
+        noisy = z + 0.06 * torch.rand(len(z), 1, 1, 1) * torch.randn_like(z)
+        out = vae.decode(noisy).sample
+        mse = F.mse_loss(out, x)
+        loss = F.l1_loss(out, x) + 2 * mse
+        if step % 4 == 0:
+            posterior = vae.encode(x).latent_dist
+            loss = loss + F.mse_loss(posterior.mean, z) + 0.01 * (posterior.logvar + 8).square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        step, total = step + 1, total + mse.item()
+        if step % 500 == 0:
+            print(f"step {step} {(time.monotonic() - started) / 60:.1f} min  {psnr(total / 500):.2f} dB", flush=True)
+            total = 0.0
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(vae.state_dict(), args.out)
+    print("done: decoder %.2f dB, encode and decode %.2f dB on held-out renders" % validate(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Stages that turn committed units into what people and trainers read. Bytes are copied, sources are never touched."""

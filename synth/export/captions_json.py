@@ -1,0 +1,147 @@
+"""Stage kind `captions_json`: the captions of one or several stages, without duplicates, as exactly `total` rows.
+
+One unit of one sample, so it is committed whole: captions.json in SynCLR's form, captions.parquet, rejected.jsonl.
+SynCLR's tools read {"captions_single_labeled": [[caption, [class name]], ...]}: the list holds class names, not indices, and a
+caption's place in the list is the number of its image for ever. The Parquet file has the same rows with all their facts.
+"""
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from synth.config import CaptionsJsonConfig
+from synth.errors import InputError
+from synth.export.captions_table import CaptionRow, to_json, to_parquet
+from synth.export.out_folder import OutFolder
+from synth.stages import Sample, Stage, Unit
+from synth.store.files import write_atomic
+from synth.store.spec import canonical
+
+KEY = "captions"
+_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201b": "'", "\u2032": "'", "\u201c": '"', "\u201d": '"', "\u201e": '"', "\u00ab": '"', "\u00bb": '"'})
+_TRAILING = " .,;:!?'\"\u2026"
+
+
+def normalised(caption: str) -> str:
+    """What two captions that count as the same have in common: NFKC, case, quotes, white space and trailing punctuation removed."""
+    text = unicodedata.normalize("NFKC", caption.translate(_QUOTES)).translate(_QUOTES).casefold()
+    return " ".join(text.split()).rstrip(_TRAILING)
+
+
+@dataclass
+class Gathered:
+    """What one pass over the captions stages found."""
+
+    rows: list[CaptionRow] = field(default_factory=list)
+    rejected: list[bytes] = field(default_factory=list)  # lines of JSON
+    duplicates: int = 0
+    tombstones: int = 0
+    surplus: int = 0
+    slots: int = 0
+
+
+class CaptionsJson(Stage):
+    config: CaptionsJsonConfig
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.config = folder.config
+        self.out = OutFolder(folder)
+
+    def check(self) -> None:
+        if self.config.total < 0:
+            msg = f"captions.total={self.config.total}: must not be negative"
+            raise InputError(msg)
+        if not self.folder.upstream("captions"):
+            msg = f"{self.folder.path}: captions_json needs at least one captions stage upstream"
+            raise InputError(msg)
+        self.out.check()
+
+    def compute(self, state, slots: range) -> list[dict[str, bytes]]:
+        found = gather(self.folder.upstream("captions"), self.config.total)
+        if len(found.rows) < self.config.total and not self.config.allow_short:
+            short = self.config.total - len(found.rows)
+            msg = (
+                f"captions: {len(found.rows)} of {self.config.total} are left after {found.duplicates} duplicates and "
+                f"{found.tombstones} slots without a caption ({found.slots} slots): {short} are missing; raise captions.oversample "
+                f"(by about {1 + short / max(1, len(found.rows)):.2f}x), or set captions.allow_short=true"
+            )
+            raise InputError(msg)
+        return [{"json": to_json(found.rows), "parquet": to_parquet(found.rows), "rejected.jsonl": b"".join(found.rejected)}]
+
+    def encode(self, state, item) -> Sample:
+        return Sample(0, KEY, item)
+
+    def finish(self) -> None:
+        """The three files, plain, in the export folder; the marker last."""
+        self.out.claim()
+        with self.folder.reader(0) as reader:
+            entry = reader.index.samples[0]
+            for ext in sorted(entry.files):
+                name = ext if ext == "rejected.jsonl" else f"{KEY}.{ext}"
+                write_atomic(self.out.path / name, reader.read(entry, ext))
+        self.out.complete()
+
+
+def gather(stages, total: int) -> Gathered:
+    """Read stages in order and their slots in order; the first caption of each normalised form is kept, up to `total`.
+
+    So the first rows do not depend on `total`, and a larger one only adds rows. 16 bytes a caption are kept to tell duplicates.
+    """
+    found, seen = Gathered(), {}
+    for stage in stages:
+        source = stage.spec.fingerprint
+        for slot, record in _records(stage):
+            found.slots += 1
+            where = {"source": source, "slot": slot}
+            if isinstance(record, str):
+                found.tombstones += 1
+                found.rejected.append(_line({"kind": "tombstone", "reason": record} | where))
+                continue
+            for tried in record.get("rejected", ()):
+                found.rejected.append(_line({"kind": "attempt"} | tried | where))
+            caption = _encodable(str(record["caption"]))
+            mark = hashlib.blake2b(normalised(caption).encode(), digest_size=16).digest()
+            if mark in seen:
+                found.duplicates += 1
+                first = seen[mark]
+                reason = f"duplicate of slot {first[1]}" + ("" if first[0] == source else f" of {first[0]}")
+                found.rejected.append(_line({"kind": "duplicate", "reason": reason, "caption": caption, "of_row": first[2]} | where))
+            elif len(found.rows) >= total:
+                found.surplus += 1
+                seen[mark] = (source, slot, None)
+                found.rejected.append(_line({"kind": "surplus", "reason": "more captions than captions.total", "caption": caption} | where))
+            else:
+                seen[mark] = (source, slot, len(found.rows))
+                found.rows.append(_row(len(found.rows), caption, record, slot, source))
+    return found
+
+
+def _records(stage) -> Iterator[tuple[int, dict | str]]:
+    """(slot, record or reason of its tombstone) of a whole captions stage, in slot order."""
+    for number in range(stage.spec.n_units):
+        with stage.reader(number) as reader:
+            entries = {e.slot: e for e in reader.index.samples}
+            unit: Unit = stage.spec.unit(number)
+            for slot in range(unit.start, unit.stop):
+                if slot in entries:
+                    yield slot, json.loads(reader.read(entries[slot], "json"))
+                else:
+                    yield slot, reader.index.tombstones.get(slot, "not in its unit")
+
+
+def _row(row: int, caption: str, record: dict, slot: int, source: str) -> CaptionRow:
+    labels = tuple(record.get("labels", (record["label"],)))
+    names = tuple(_encodable(n) for n in record.get("label_names", (record["class"],)))
+    return CaptionRow(row, caption, _encodable(record["class"]), record["label"], labels, names, record["seed"], slot, source)
+
+
+def _encodable(text: str) -> str:
+    """Text without lone surrogates, which neither UTF-8 nor Parquet can hold."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _line(record: dict) -> bytes:
+    return canonical(record) + b"\n"

@@ -1,0 +1,125 @@
+"""The folder that an export writes into, and whose it is.
+
+    .synthset.claim.json   while it is being written: which export does; first come, first served
+    .synthset.json         the marker, written last: the export is whole
+    .synthset.part/        files on their way to their names
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from synth.errors import InputError
+from synth.store.files import read_small, storing, write_atomic, write_once
+
+MARKER = ".synthset.json"
+CLAIM = ".synthset.claim.json"
+PART = ".synthset.part"
+
+
+class OutFolder:
+    """The export folder of a stage. Two workers of one stage may write into it at once; two different stages may not."""
+
+    def __init__(self, folder):
+        self.folder, self.path = folder, Path(folder.out_dir)
+        self._fingerprint = folder.spec.fingerprint
+
+    def check(self) -> None:
+        """InputError if the folder holds another dataset, or files that no export made."""
+        if self._owner(self.path / MARKER) or self._owner(self.path / CLAIM):
+            return
+        if any(not n.startswith(".") for n in self._names()) and not (self._owner(self.path / CLAIM) or self._owner(self.path / MARKER)):
+            msg = f"{self.path}: is not empty and was not made by an export; choose another folder for export.{self.folder.spec.kind}.out"
+            raise InputError(msg)
+
+    def _names(self) -> list[str]:
+        try:
+            return os.listdir(self.path)
+        except FileNotFoundError:
+            return []
+        except NotADirectoryError as e:
+            msg = f"{self.path}: is a file; choose another folder for export.{self.folder.spec.kind}.out"
+            raise InputError(msg) from e
+
+    def _owner(self, file: Path) -> str:
+        """Fingerprint in a marker or claim, "" if there is none; another stage's is an InputError."""
+        try:
+            data = read_small(file)
+            if data is None:
+                return ""
+            found = json.loads(data)
+            owner, who = found["fingerprint"], found.get("stage", "")
+        except NotADirectoryError:
+            return ""
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            msg = f"{file}: torn or not ours ({type(e).__name__}); remove the folder {self.path} or choose another one"
+            raise InputError(msg) from e
+        if owner != self._fingerprint:
+            msg = (
+                f"{self.path}: holds another dataset ({who or 'stage'} {owner}, {file.name}); choose another folder for "
+                f"export.{self.folder.spec.kind}.out, or remove that one if it is not wanted"
+            )
+            raise InputError(msg)
+        return owner
+
+    def claim(self) -> None:
+        """Make the folder ours, before the first file is written. Cheap when it is already."""
+        self.check()
+        with storing(self.path):
+            (self.path / PART).mkdir(parents=True, exist_ok=True)
+        if not (self._owner(self.path / MARKER) or self._owner(self.path / CLAIM)):
+            write_once(self.path / CLAIM, self._tag())
+            self._owner(self.path / CLAIM)  # somebody else's, if they were first
+
+    def _tag(self) -> bytes:
+        return json.dumps({"fingerprint": self._fingerprint, "stage": self.folder.spec.folder_name}, sort_keys=True).encode() + b"\n"
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write one of many files by temporary name and rename, without waiting for the disk (see `complete`)."""
+        final = self.path / name
+        temp = self.path / PART / f"{os.getpid()}-{secrets.token_hex(6)}"
+        with storing(final):
+            try:
+                temp.write_bytes(data)
+            except FileNotFoundError:  # another worker just completed this export and cleared the folder
+                temp.parent.mkdir(parents=True, exist_ok=True)
+                temp.write_bytes(data)
+            try:
+                os.replace(temp, final)
+            except FileNotFoundError:
+                if not self.has(name, len(data)):
+                    final.parent.mkdir(parents=True, exist_ok=True)
+                    write_atomic(final, data, sync=False)
+
+    def has(self, name: str, size: int) -> bool:
+        """Whether a file of this size is there. Files get their names when they are whole, so the size tells."""
+        try:
+            return os.stat(self.path / name).st_size == size
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def complete(self) -> None:
+        """Everything is written: flush it to disk, put the marker, drop the claim, point `latest` here."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.path / PART)
+        _flush(self.path)  # once for all files, so that a marker never outlives files lost with the power
+        write_atomic(self.path / MARKER, self._tag())
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / CLAIM).unlink()
+        self.folder.link_latest()
+
+
+def _flush(path: Path) -> None:
+    """Write to disk what the file system of `path` still holds in memory; other file systems of a busy node are left alone."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None).syncfs(fd):
+            os.sync()
+    except AttributeError:  # not Linux
+        os.sync()
+    finally:
+        os.close(fd)

@@ -1,0 +1,97 @@
+"""Loading a diffusers pipeline from a local folder: offline, quiet, with the dtype and layout that the numerics say."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+
+from synth import numerics
+from synth.errors import InputError, OutOfDeviceMemory
+from synth.images.model_folder import ModelFolder
+from synth.images.schedulers import make_scheduler
+
+
+def device():
+    """The device that a worker computes on: its first visible GPU, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def dtype_of(name: str, on):
+    """torch dtype of numerics["dtype"]; auto = bfloat16 on a GPU that has it, float16 on an older one, float32 on CPU."""
+    import torch
+
+    if name == "auto":
+        if on.type == "cpu":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if not isinstance(found := getattr(torch, name, None), torch.dtype):
+        msg = f"numerics.dtype={name!r}: use float32, bfloat16, float16 or auto"
+        raise InputError(msg)
+    return found
+
+
+def load(model: ModelFolder, scheduler: str, settings: Mapping):
+    """The pipeline of a checked folder, ready to draw. `settings` = the stage's numerics, applied before anything is loaded.
+
+    Safety checkers are left out (None), so no picture is silently replaced by a black one. Raises InputError for a folder
+    that diffusers refuses, OutOfDeviceMemory when the weights do not fit.
+    """
+    os.environ["HF_HUB_OFFLINE"] = "1"  # compute nodes have no network; a missing file must fail at once, not time out
+    numerics.apply(settings)
+    import torch
+
+    diffusers = _quiet_diffusers()
+    on = device()
+    index = (model.path / "model_index.json").read_text(encoding="utf-8")
+    extras = {"safety_checker": None, "requires_safety_checker": False} if '"safety_checker"' in index else {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch_dtype is called dtype in newer diffusers; both take this name
+            pipe = diffusers.DiffusionPipeline.from_pretrained(
+                str(model.path), local_files_only=True, torch_dtype=dtype_of(settings["dtype"], on), **extras
+            )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as e:
+        if isinstance(e, torch.OutOfMemoryError):
+            raise
+        msg = f"{model.path}: diffusers cannot load it ({type(e).__name__}: {e}); fetch the model again or install what it names"
+        raise InputError(msg) from e
+    pipe.set_progress_bar_config(disable=True)
+    with out_of_memory("the model does not fit on the device: choose a smaller model.id or a GPU with more memory"):
+        pipe = pipe.to(on)
+    if "scheduler" in model.components:
+        pipe.scheduler = make_scheduler(scheduler, pipe.scheduler)
+    if settings.get("channels_last"):
+        for module in (getattr(pipe, name, None) for name in ("unet", "vae")):
+            if module is not None:
+                module.to(memory_format=torch.channels_last)
+    return pipe
+
+
+def _quiet_diffusers():
+    """The diffusers module, without progress bars and warnings: one a truncated caption would fill the log."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()  # first: importing diffusers makes it warn of what we do not use
+    transformers.utils.logging.disable_progress_bar()
+    import diffusers
+
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    return diffusers
+
+
+@contextlib.contextmanager
+def out_of_memory(advice: str) -> Iterator[None]:
+    """Turn torch's out-of-memory errors, of a GPU or of the CPU's allocator, into OutOfDeviceMemory with advice."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as e:
+        text = str(e)
+        if isinstance(e, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in text or "can't allocate memory" in text:
+            first = text.splitlines()[0] if text else type(e).__name__
+            raise OutOfDeviceMemory(f"{advice} ({first})") from e
+        raise

@@ -1,0 +1,56 @@
+"""Schedulers by name. Imports diffusers only when one is made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from synth.errors import InputError
+
+DEFAULT = "default"  # the model's own
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A diffusers scheduler class, settings that the name stands for, and settings used only where the model names none."""
+
+    cls: str
+    fixed: Mapping = field(default_factory=dict)
+    fallback: Mapping = field(default_factory=dict)
+
+
+# DDIM clips its estimate of the clean sample to [-1, 1] unless told otherwise: right for pixels, wrong for latents.
+SCHEDULERS: Mapping[str, Choice] = {
+    "ddim": Choice("DDIMScheduler", fallback={"clip_sample": False, "set_alpha_to_one": False}),
+    "pndm": Choice("PNDMScheduler", {"skip_prk_steps": True}),
+    "plms": Choice("PNDMScheduler", {"skip_prk_steps": True}),
+    "dpm++2m": Choice("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "euler": Choice("EulerDiscreteScheduler"),
+    "unipc": Choice("UniPCMultistepScheduler"),
+    "lcm": Choice("LCMScheduler", fallback={"clip_sample": False}),
+}
+
+
+def check_scheduler(name: str, own: str) -> None:
+    """InputError if `name` is unknown, or cannot drive a model whose own scheduler class is `own`."""
+    if name != DEFAULT and name not in SCHEDULERS:
+        msg = f"images.scheduler={name!r}: use one of {', '.join((DEFAULT, *SCHEDULERS))}"
+        raise InputError(msg)
+    if name != DEFAULT and own.startswith("FlowMatch"):
+        msg = f"images.scheduler={name!r} drives noise-prediction models, but this one was trained by flow matching ({own}): use {DEFAULT}"
+        raise InputError(msg)
+
+
+def class_of(name: str, own: str) -> str:
+    """Class name of the scheduler that is used: what the metadata says."""
+    return own if name == DEFAULT else SCHEDULERS[name].cls
+
+
+def make_scheduler(name: str, own):
+    """The scheduler called `name`, set up for the model whose own scheduler object is `own`."""
+    if name == DEFAULT:
+        return own
+    import diffusers
+
+    choice = SCHEDULERS[name]
+    named = dict(own.config)
+    fallback = {k: v for k, v in choice.fallback.items() if k not in named}
+    return getattr(diffusers, choice.cls).from_config(own.config, **fallback, **choice.fixed)

@@ -1,0 +1,1 @@
+from tests.fixtures_images import table, tiny_sd  # noqa: F401 (fixtures)

@@ -1,0 +1,116 @@
+"""captions_json: duplicates, order, totals, accounting, and reading a few rows out of a unit."""
+
+import io
+import json
+import os
+
+import pyarrow.parquet as pq
+import pytest
+
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.export.captions_json import normalised
+from synth.export.captions_table import rows
+from tests.fixtures_images import CLASSES, captions_json_stage, captions_stage, digests, work
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "runs" / "toys"
+
+
+def out_json(folder):
+    return json.loads((folder.out_dir / "captions.json").read_text())
+
+
+def rejected(folder):
+    return [json.loads(line) for line in (folder.out_dir / "rejected.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("a", "b", "same"), [
+    ("A red fox.", "a  red fox", True), ("A fox!?", "a fox", True), ("It\u2019s a fox", "It's a fox", True), ("\uff21 fox", "a fox", True),
+    ("A fox\u2026", "a fox", True), ("stra\u00dfe", "STRASSE", True), ("caf\u00e9", "cafe\u0301", True), ("a fox, red", "a fox red", False), ("a fox", "a box", False),
+])  # fmt: skip
+def test_normalisation(a, b, same):
+    assert (normalised(a) == normalised(b)) is same
+
+
+def test_duplicates_go_in_slot_order_and_all_that_was_dropped_is_kept_by_reason(root):
+    tried = {"caption": "A crane.", "rejected": [{"caption": "mist", "reason": "no class", "attempt": 0}]}
+    a = captions_stage(root, ["A fox.", None, "a FOX", tried, "owl"])
+    b = captions_stage(root, ["A crane!", "deer", "extra"], seed=1)
+    folder = captions_json_stage(root, [a, b], 4)
+    assert work(folder) == EXIT_OK
+    assert out_json(folder) == {
+        "captions_single_labeled": [["A fox.", ["red panda"]], ["A crane.", ['say "cheese"']], ["owl", ["crane"]], ["deer", ["bullet train"]]]
+    }
+    fa, fb = a.spec.fingerprint, b.spec.fingerprint
+    assert rejected(folder) == [
+        {"kind": "tombstone", "reason": "names another class", "slot": 1, "source": fa},
+        {"kind": "duplicate", "reason": "duplicate of slot 0", "caption": "a FOX", "of_row": 0, "slot": 2, "source": fa},
+        {"kind": "attempt", "reason": "no class", "caption": "mist", "attempt": 0, "slot": 3, "source": fa},
+        {"kind": "duplicate", "reason": f"duplicate of slot 3 of {fa}", "caption": "A crane!", "of_row": 1, "slot": 0, "source": fb},
+        {"kind": "surplus", "reason": "more captions than captions.total", "caption": "extra", "slot": 2, "source": fb},
+    ]
+    found = rows(folder, 0, 100)
+    assert [(r.row, r.caption, r.class_name, r.label, r.labels, r.slot, r.source) for r in found[2:]] == [
+        (2, "owl", "crane", 4, (4,), 4, fa), (3, "deer", "bullet train", 1, (1,), 1, fb)
+    ]  # fmt: skip
+
+
+def test_too_few_captions_are_bad_input_with_the_fix(root, capsys):
+    folder = captions_json_stage(root, [captions_stage(root, ["a", "a", None, "b"])], 3)
+    assert work(folder) == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert "2 of 3" in said and "1 are missing" in said and "captions.oversample" in said and "captions.allow_short=true" in said
+    assert not folder.out_dir.exists() and not folder.committed()
+
+
+def test_allow_short_writes_what_there_is(root):
+    folder = captions_json_stage(root, [captions_stage(root, ["a", "a", None, "b"])], 3, allow_short=True)
+    assert work(folder) == EXIT_OK
+    assert [r[0] for r in out_json(folder)["captions_single_labeled"]] == ["a", "b"]
+
+
+def test_the_first_rows_do_not_depend_on_the_total(root):
+    source = captions_stage(root, [f"caption {k % 7}" for k in range(20)])
+    small, large = (captions_json_stage(root, [source], n) for n in (3, 7))
+    assert work(small) == work(large) == EXIT_OK
+    assert rows(large, 0, 3) == rows(small, 0, 3)
+
+
+def test_bytes_are_the_same_again_and_the_marker_comes_last(root, tmp_path):
+    captions = [f"a {CLASSES[k % 5]} {k} \u96ea" for k in range(3000)]
+    one, two = (captions_json_stage(r, [captions_stage(r, captions, unit_size=1000)], 3000) for r in (root, tmp_path / "other"))
+    assert work(one) == work(two) == EXIT_OK
+    assert digests(one) == digests(two)
+    names = {p.name for p in one.out_dir.iterdir()}
+    assert names == {"captions.json", "captions.parquet", "rejected.jsonl", ".synthset.json"}
+    assert json.loads((one.out_dir / ".synthset.json").read_text())["fingerprint"] == one.spec.fingerprint
+    assert os.readlink(one.out_dir.with_name("captions_json-latest")) == one.out_dir.name
+    file = pq.ParquetFile(one.out_dir / "captions.parquet")
+    assert [file.metadata.row_group(i).num_rows for i in range(3)] == [1024, 1024, 952]
+    assert {f.name: str(f.type) for f in file.schema_arrow} == {
+        "row": "int64", "caption": "string", "class": "string", "label": "int32", "labels": "list<element: int32>", "label_names": "list<element: string>",
+        "seed": "uint64", "slot": "int64", "source": "string",
+    }  # fmt: skip
+
+
+def test_a_worker_reads_only_the_row_groups_that_cover_its_slots(root, monkeypatch):
+    captions = [f"caption {k} {os.urandom(200).hex()}" for k in range(5000)]
+    folder = captions_json_stage(root, [captions_stage(root, captions, unit_size=1000)], 5000)
+    assert work(folder) == EXIT_OK
+    for start, stop in ((0, 1), (1023, 1025), (2048, 3072), (4999, 9000), (5000, 6000), (7, 7)):
+        assert [r.row for r in rows(folder, start, stop)] == list(range(start, min(stop, 5000)))
+    read, pread = [], os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, n, at: (lambda data: read.append(len(data)) or data)(pread(fd, n, at)))
+    assert len(rows(folder, 2100, 2200)) == 100
+    assert sum(read) < folder.reader(0).index.samples[0].files["parquet"][1] / 3
+
+
+def test_hostile_captions_come_back_unchanged(root):
+    captions = ['say "x"', "a\\b", "tab\tnull\x00", "\u2028line", "\U0001f43c", "", "x" * 10_000, "</script>", "a,b\r\nc"]
+    folder = captions_json_stage(root, [captions_stage(root, captions)], len(captions))
+    assert work(folder) == EXIT_OK
+    assert [r[0] for r in out_json(folder)["captions_single_labeled"]] == captions
+    assert [r.caption for r in rows(folder, 0, 99)] == captions
+    assert pq.read_table(io.BytesIO((folder.out_dir / "captions.parquet").read_bytes())).column("caption").to_pylist() == captions

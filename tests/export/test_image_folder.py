@@ -1,0 +1,222 @@
+"""image_folder: what loaders read, bytes as in the units, safe to run twice, by two, and after a kill."""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synth.config import ImageFolderConfig, dump
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.export.out_folder import OutFolder
+from synth.numerics import EXACT
+from synth.stages import Sample, Tombstone
+from synth.store.folder import StageFolder
+from synth.store.spec import InputFile, StageSpec, Upstream, canonical
+from tests.fixtures_images import CLASSES, IMAGES, captions_json_stage, captions_stage, child, commit_units, digests, work
+
+NAMES = (*CLASSES, "../..", "", "caf\u00e9", "cafe\u0301", "x" * 300, "CON", "<b>", "a\nb")
+DEAD = 5  # a slot without a picture
+
+
+def png(slot: int) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.full((4, 6, 3), slot * 5 % 256, np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def images(tmp_path) -> StageFolder:
+    """A whole images stage made without a model: 26 pictures of 13 hostile classes, one of them a tombstone."""
+    root = tmp_path / "runs" / "toys"
+    table = captions_json_stage(root, [captions_stage(root, [f"caption {k}" for k in range(26)], classes=NAMES)], 26)
+    assert work(table) == EXIT_OK
+    spec = StageSpec(
+        "images", "images", dump(IMAGES), 26, 8, 4, EXACT, {"captions": (Upstream(f"../{table.path.name}", table.spec.fingerprint),)},
+        {"model": InputFile("/nowhere", "0")},
+    )  # fmt: skip
+    folder = StageFolder.create(root, spec)
+    results = []
+    for slot in range(26):
+        label = slot % 13
+        record = {"caption": f"caption {slot}", "class": NAMES[label], "label": label, "labels": [label], "seed": (1 << 64) - 1 - slot, "caption_seed": slot}
+        sample = Sample(slot, f"{slot:09d}", {"png": png(slot), "json": canonical(record)})
+        results.append(Tombstone(slot, "not finite") if slot == DEAD else sample)
+    commit_units(folder, results)
+    return folder
+
+
+def export(images, out="", unit_size=6, name="image_folder") -> StageFolder:
+    spec = StageSpec(
+        "image_folder", name, dump(ImageFolderConfig(str(out))), images.spec.slots, unit_size, 4, EXACT,
+        {"images": (Upstream(f"../{images.path.name}", images.spec.fingerprint),)},
+    )  # fmt: skip
+    return StageFolder.create(images.path.parent, spec)
+
+
+def tree(root: Path) -> dict[str, str]:
+    return {p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def metadata(root: Path) -> list[dict]:
+    return [json.loads(line) for line in (root / "metadata.jsonl").read_text().splitlines()]
+
+
+def torchvision_walk(root: Path) -> tuple[list[str], list[tuple[str, int]]]:
+    """torchvision.datasets.folder: find_classes and make_dataset, word for word, with is_valid_file by extension."""
+    classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    class_to_idx = {cls_name: i for i, cls_name in enumerate(classes)}
+    instances = []
+    for target_class in sorted(class_to_idx.keys()):
+        for parent, _, fnames in sorted(os.walk(os.path.join(root, target_class), followlinks=True)):
+            for fname in sorted(fnames):
+                if fname.lower().endswith((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")):
+                    instances.append((os.path.join(parent, fname), class_to_idx[target_class]))
+    return classes, instances
+
+
+def test_pictures_are_the_units_bytes_under_their_class_and_sources_stay(images):
+    before = tree(images.path)
+    folder = export(images)
+    assert work(folder) == EXIT_OK
+    assert tree(images.path) == before
+    out = folder.out_dir
+    lines = metadata(out)
+    assert [int(Path(r["file_name"]).stem) for r in lines] == [s for s in range(26) if s != DEAD]
+    for record in lines:
+        slot = int(Path(record["file_name"]).stem)
+        data = (out / record["file_name"]).read_bytes()
+        assert data == png(slot) and hashlib.sha256(data).hexdigest() == record["sha256"]
+        assert (record["class"], record["label"], record["caption"]) == (NAMES[slot % 13], slot % 13, f"caption {slot}")
+        assert record["seed"] == str((1 << 64) - 1 - slot)
+    with folder.reader(0) as reader:
+        assert reader.index.tombstones == {DEAD: "not finite"}
+    assert json.loads((out / ".synthset.json").read_text())["fingerprint"] == folder.spec.fingerprint
+    assert os.readlink(out.with_name("image_folder-latest")) == out.name
+    assert sorted(p.name for p in out.iterdir() if p.name.startswith(".")) == [".synthset.json"]
+
+
+def test_a_class_folder_loader_finds_each_picture_in_its_own_class(images):
+    folder = export(images)
+    assert work(folder) == EXIT_OK
+    classes, instances = torchvision_walk(folder.out_dir)
+    told = {c["folder"]: c for c in json.loads((folder.out_dir / "classes.json").read_text())["classes"]}
+    assert set(classes) == set(told) and [told[c]["name"] for c in classes] != [] and len(instances) == 25
+    for path, k in instances:
+        index = told[classes[k]]["index"]
+        assert int(Path(path).stem) % 13 == index and told[classes[k]]["name"] == NAMES[index]
+
+
+def test_hugging_face_s_loader_reads_image_label_and_caption(images, tmp_path, monkeypatch):
+    folder = export(images)
+    assert work(folder) == EXIT_OK
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code = """
+import json, sys
+from datasets import load_dataset
+found = load_dataset("imagefolder", data_dir=sys.argv[1], cache_dir=sys.argv[2])
+assert list(found) == ["train"], found
+rows = found["train"]
+print(json.dumps([[r["image"].size, r["image"].getpixel((0, 0))[0], r["label"], r["class"], r["caption"], r["seed"]] for r in rows]))
+"""
+    run = subprocess.run([sys.executable, "-c", code, str(folder.out_dir), str(tmp_path / "cache")], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    expected = [[[6, 4], s * 5 % 256, s % 13, NAMES[s % 13], f"caption {s}", str((1 << 64) - 1 - s)] for s in range(26) if s != DEAD]
+    assert sorted(json.loads(run.stdout.splitlines()[-1]), key=str) == sorted(expected, key=str)
+
+
+def test_running_twice_by_two_and_after_a_kill_gives_the_same(images, tmp_path):
+    first = export(images)
+    assert work(first) == EXIT_OK
+    assert work(first) == EXIT_OK
+    expected = tree(first.out_dir)
+
+    two = export(images, tmp_path / "two")
+    run = [sys.executable, "-m", "synth.worker", str(two.path), "--n-jobs", "3", "--job-idx"]
+    workers = [subprocess.Popen([*run, str(i)], stderr=subprocess.DEVNULL) for i in range(3)]
+    assert [w.wait(60) for w in workers] == [EXIT_OK] * 3
+
+    killed = export(images, tmp_path / "killed")
+    for fault in ("after_batch:kill@2", "before_link:kill", "before_finish:kill"):
+        env = {**os.environ, "SYNTHSET_FAULT": fault}
+        assert subprocess.run([sys.executable, "-m", "synth.worker", str(killed.path)], env=env, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+        assert not (tmp_path / "killed" / ".synthset.json").exists()
+    assert work(killed) == EXIT_OK
+
+    assert digests(two) == digests(killed) == digests(first)
+    marker = ".synthset.json"
+    for folder in (two, killed):
+        assert {k: v for k, v in tree(folder.out_dir).items() if k != marker} == {k: v for k, v in expected.items() if k != marker}
+
+
+def test_missing_and_short_files_are_made_again(images):
+    folder = export(images)
+    assert work(folder) == EXIT_OK
+    expected = tree(folder.out_dir)
+    first = metadata(folder.out_dir)
+    (folder.out_dir / first[0]["file_name"]).unlink()
+    (folder.out_dir / first[3]["file_name"]).write_bytes(b"torn")
+    shutil.rmtree((folder.out_dir / first[7]["file_name"]).parent)
+    (folder.out_dir / ".synthset.json").unlink()
+    (folder.out_dir / "metadata.jsonl").unlink()
+    (folder.path / "done.json").unlink()
+    assert work(folder) == EXIT_BAD_INPUT  # nobody says any more whose folder it is
+    (folder.out_dir / ".synthset.claim.json").write_text(json.dumps({"fingerprint": folder.spec.fingerprint}))
+    assert work(folder) == EXIT_OK
+    assert tree(folder.out_dir) == expected
+
+
+def test_a_whole_folder_that_vanished_comes_back(images):
+    folder = export(images)
+    assert work(folder) == EXIT_OK
+    expected = tree(folder.out_dir)
+    shutil.rmtree(folder.out_dir)
+    (folder.path / "done.json").unlink()
+    assert work(folder) == EXIT_OK
+    assert tree(folder.out_dir) == expected
+
+
+def test_a_folder_that_holds_another_dataset_is_refused_by_name(images, tmp_path, capsys):
+    a, b = export(images, tmp_path / "out"), export(images, tmp_path / "out", unit_size=13)
+    assert work(a) == EXIT_OK
+    before = tree(tmp_path / "out")
+    assert work(b) == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert a.spec.fingerprint in said and str(tmp_path / "out") in said and "export.image_folder.out" in said
+    assert tree(tmp_path / "out") == before
+
+
+def test_a_folder_that_another_export_is_writing_is_refused(images, tmp_path):
+    a, b = export(images, tmp_path / "out"), export(images, tmp_path / "out", unit_size=13)
+    OutFolder(a).claim()
+    OutFolder(a).claim()
+    with pytest.raises(InputError, match=a.spec.fingerprint):
+        OutFolder(b).claim()
+
+
+def test_a_folder_with_somebody_s_files_is_refused_and_not_touched(images, tmp_path, capsys):
+    out = tmp_path / "precious"
+    out.mkdir()
+    (out / "thesis.tex").write_text("x")
+    assert work(export(images, out)) == EXIT_BAD_INPUT
+    assert "not empty" in capsys.readouterr().err and list(tree(out)) == ["thesis.tex"]
+    assert work(export(images, out / "thesis.tex")) == EXIT_BAD_INPUT
+
+
+def test_two_datasets_with_other_classes_cannot_be_one_export(images, tmp_path):
+    from synth.config import CaptionsJsonConfig
+    from synth.export.names import classes_of
+
+    root = images.path.parent
+    ups = [captions_stage(root, ["a"], seed=7), captions_stage(root, ["b"], seed=8, classes=("other",))]
+    table = child(root, "captions_json", CaptionsJsonConfig(2), {"captions": ups})
+    with pytest.raises(InputError, match="class 0 is 'red panda'"):
+        classes_of(table)

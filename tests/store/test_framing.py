@@ -1,0 +1,159 @@
+"""Units as bytes: what any tar or WebDataset reader sees in them, and what a torn one is called."""
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+
+import pytest
+
+from synth.errors import InputError
+from synth.stages import Sample, Tombstone
+from synth.store.framing import BLOCK, FRAMINGS, INDEX_NAME, Entry, UnitIndex, frame, read_index, seal
+from synth.store.units import UnitReader
+
+NAMES = ["a b", "naïve café", "日本", "it's \"quoted\"", "100%", "*?[x]", "-rf", "~", "x" * 90]
+
+
+def samples(framing: str, n=5, first=20) -> list:
+    made = []
+    for k in range(n):
+        text = json.dumps({"slot": first + k, "text": NAMES[k % len(NAMES)]}, ensure_ascii=False).encode()
+        files = {"json": text} if framing == "jsonl" else {"json": text, "png": bytes([k]) * (k * 511), "seg.png": b""}
+        made.append(Sample(first + k, f"{first + k:09d}", files))
+    made.insert(2, Tombstone(first + n, "not this one: ünsafe"))
+    return made
+
+
+def unit(framing: str, made: list, batch=2) -> bytes:
+    """A whole unit of `made`, in batches."""
+    data, entries, tombstones = b"", [], {}
+    for at in range(0, len(made), batch):
+        b = frame(framing, made[at : at + batch])
+        entries += [e.moved(len(data)) for e in b.entries]
+        tombstones |= dict(b.tombstones)
+        data += b.data
+    first = min(s.slot for s in made) if made else 0
+    return data + seal(framing, UnitIndex(3, first, len(made), tuple(entries), tombstones, "in"), len(data))[0]
+
+
+@pytest.mark.parametrize("framing", ["tar", "jsonl"])
+def test_a_unit_comes_back_as_it_was_made(tmp_path, framing):
+    made = samples(framing)
+    path = tmp_path / "u"
+    path.write_bytes(unit(framing, made))
+    with UnitReader(path, framing) as reader:
+        assert (reader.index.unit, reader.index.first, reader.index.count, reader.index.inputs) == (3, 20, 6, "in")
+        assert reader.index.tombstones == {25: "not this one: ünsafe"}
+        wanted = [s for s in made if isinstance(s, Sample)]
+        assert [(e.slot, e.key) for e in reader.index.samples] == [(s.slot, s.key) for s in wanted]
+        for entry, sample in zip(reader.index.samples, wanted, strict=True):
+            assert {ext: reader.read(entry, ext) for ext in entry.files} == dict(sample.files)
+            assert reader.verify(entry)
+
+
+@pytest.mark.parametrize("framing", ["tar", "jsonl"])
+def test_the_same_samples_in_other_batches_give_the_same_bytes(framing):
+    assert unit(framing, samples(framing), 1) == unit(framing, samples(framing), 2) == unit(framing, samples(framing), 100)
+
+
+def test_python_tarfile_reads_a_unit_and_finds_nothing_of_time_or_owner_in_it():
+    made = samples("tar")
+    with tarfile.open(fileobj=io.BytesIO(unit("tar", made))) as tar:
+        members = tar.getmembers()
+        assert all((m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) == (0, 0, 0, "", "", 0o644) for m in members)
+        assert members[-1].name == INDEX_NAME
+        got = {m.name: tar.extractfile(m).read() for m in members[:-1]}
+    assert got == {f"{s.key}.{ext}": data for s in made if isinstance(s, Sample) for ext, data in s.files.items()}
+
+
+def test_a_webdataset_reader_groups_a_unit_into_its_samples():
+    made = [s for s in samples("tar") if isinstance(s, Sample)]
+    groups: dict[str, dict[str, bytes]] = {}
+    with tarfile.open(fileobj=io.BytesIO(unit("tar", samples("tar"))), mode="r|") as tar:
+        for member in tar:  # webdataset.tariterators: up to the first dot of the base name is the key; no dot, no sample
+            match = re.match(r"^((?:.*/|)[^.]+)[.]([^/]*)$", member.name)
+            if match:
+                groups.setdefault(match[1], {})[match[2].lower()] = tar.extractfile(member).read()
+    assert groups == {s.key: dict(s.files) for s in made}
+
+
+def test_a_jsonl_unit_is_lines_of_json_and_its_last_two_are_its_index():
+    made = samples("jsonl")
+    lines = unit("jsonl", made).splitlines()
+    parsed = [json.loads(line) for line in lines]
+    assert [p["slot"] for p in parsed[:-2]] == [s.slot for s in made if isinstance(s, Sample)]
+    assert list(parsed[-2]) == ["__unit__"] and parsed[-1]["magic"]
+
+
+@pytest.mark.parametrize("framing", ["tar", "jsonl"])
+def test_a_unit_of_tombstones_only_is_a_unit(tmp_path, framing):
+    path = tmp_path / "u"
+    path.write_bytes(unit(framing, [Tombstone(0, "a"), Tombstone(1, "b")]))
+    with UnitReader(path, framing) as reader:
+        assert reader.index.samples == () and reader.index.tombstones == {0: "a", 1: "b"}
+
+
+@pytest.mark.parametrize("framing", ["tar", "jsonl"])
+def test_a_unit_torn_at_any_length_is_an_input_error_that_names_it(tmp_path, framing):
+    data = unit(framing, samples(framing))
+    lengths = set(range(0, len(data), 97)) | {n * BLOCK for n in range(len(data) // BLOCK)} | {len(data) - k for k in (1, 2, 511, 512, 513, 1024, 1536)}
+    for length in sorted(n for n in lengths if n < len(data)):
+        with pytest.raises(InputError, match="torn.unit: not a whole unit"):
+            read_index(io.BytesIO(data[:length]), framing, "torn.unit")
+
+
+@pytest.mark.parametrize("framing", ["tar", "jsonl"])
+def test_a_unit_with_something_behind_or_zeros_in_its_index_is_an_input_error(framing):
+    data = unit(framing, samples(framing))
+    index, _ = read_index(io.BytesIO(data), framing, "u")
+    end = len(data) - BLOCK - len(FRAMINGS[framing].tail)
+    for bad in (data + b"x", data + bytes(512), bytes(len(data)), data[: end - 40] + bytes(40) + data[end:], data[:end] + bytes(len(data) - end)):
+        with pytest.raises(InputError, match="not a whole unit"):
+            read_index(io.BytesIO(bad), framing, "u")
+    assert index.count == 6
+
+
+@pytest.mark.parametrize("record", [b"[]", b"{}", b'{"magic":"synthset-unit-1","offset":-5,"size":3,"sha256":""}', b'{"magic":1,"offset":1e99,"size":1,"sha256":"x"}', b"nonsense"])
+def test_a_foreign_end_record_is_an_input_error(record):
+    with pytest.raises(InputError, match="not a whole unit"):
+        read_index(io.BytesIO(bytes(2048) + record.ljust(BLOCK)), "jsonl", "u")
+
+
+def test_a_changed_picture_is_found_by_verifying_and_does_not_hide_the_others(tmp_path):
+    data = bytearray(unit("tar", samples("tar")))
+    index, _ = read_index(io.BytesIO(bytes(data)), "tar", "u")
+    victim = index.samples[3]
+    data[victim.files["png"][0]] ^= 1
+    (tmp_path / "u").write_bytes(data)
+    with UnitReader(tmp_path / "u", "tar") as reader:
+        assert [reader.verify(e) for e in reader.index.samples] == [True, True, True, False, True]
+
+
+@pytest.mark.parametrize("key", NAMES[:-1])
+def test_keys_with_strange_characters_are_whole_in_a_tar(key):
+    data = unit("tar", [Sample(0, key, {"txt": b"hello"})])
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        assert tar.extractfile(tar.getmember(f"{key}.txt")).read() == b"hello"
+
+
+@pytest.mark.parametrize(("key", "ext"), [("a.b", "png"), ("", "png"), ("../x", "png"), ("/x", "png"), ("a/b", "png"), ("a\nb", "png"), ("a\0b", "png"),
+                                          ("..", "png"), ("a", ""), ("a", "x/y"), ("a", "p\n"), ("x" * 300, "png")])  # fmt: skip
+def test_keys_that_a_reader_would_take_apart_are_refused(key, ext):
+    with pytest.raises(ValueError):
+        frame("tar", [Sample(0, key, {ext: b""})])
+
+
+@pytest.mark.parametrize("files", [{}, {"png": b""}, {"json": b"a\nb"}, {"json": b"{}", "txt": b""}])
+def test_a_jsonl_unit_takes_one_line_a_sample_and_nothing_else(files):
+    with pytest.raises(ValueError, match="one line"):
+        frame("jsonl", [Sample(0, "k", files)])
+
+
+def test_an_entry_knows_its_digest_and_place():
+    b = frame("tar", [Sample(4, "k", {"b": b"22", "a": b"1"})])
+    entry = b.entries[0]
+    assert entry.sha256 == hashlib.sha256(b"122").hexdigest()
+    assert {e: b.data[o : o + n] for e, (o, n) in entry.files.items()} == {"a": b"1", "b": b"22"}
+    assert Entry.from_list(json.loads(json.dumps(entry.to_list()))) == entry
