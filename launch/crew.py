@@ -43,26 +43,11 @@ class Crew:
     running: list[Job] = field(default_factory=list)
     ended: list[tuple[Job, int]] = field(default_factory=list)
 
-<<<<<<< HEAD
     def start(self, job_idx: int, *options: str) -> None:
         """Start the worker of a place; options: more flags of synth.worker."""
         log = self.folder.path / "logs" / f"{self.label}-{os.getpid()}-{job_idx}.log"
-        command = [sys.executable, "-m", "synth.worker", str(self.folder.path), "--job-idx", str(job_idx), "--n-jobs", str(self.n_jobs), "--die-with-parent", *options]
-=======
-    def start(self, job_idx: int) -> None:
-        log = self.folder.path / "logs" / f"local-{os.getpid()}-{job_idx}.log"
-        command = [
-            sys.executable,
-            "-m",
-            "synth.worker",
-            str(self.folder.path),
-            "--job-idx",
-            str(job_idx),
-            "--n-jobs",
-            str(self.n_jobs),
-            "--die-with-parent",
-        ]
->>>>>>> launch
+        job = ["--job-idx", str(job_idx), "--n-jobs", str(self.n_jobs)]
+        command = [sys.executable, "-m", "synth.worker", str(self.folder.path), *job, "--die-with-parent", *options]
         with open(log, "ab") as out:
             # a session of its own: ctrl-C in the terminal reaches only the launcher, which drains the workers in good order
             process = subprocess.Popen(

@@ -82,4 +82,5 @@ def log(folder: Path, name: str) -> str:
 
 
 def python_path(env: Mapping[str, str]) -> str:
-    return os.pathsep.join([str(SOURCE), *filter(None, [env.get("PYTHONPATH")])])
+    """This source first, then what is set here."""
+    return os.pathsep.join(dict.fromkeys([str(SOURCE), *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]))
