@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from submitit.slurm.slurm import _make_sbatch_string
 
 # Fits every script: quoted values are meant to stay as they are, and what `setup` brings cannot be followed.
-SHELLCHECK = "# shellcheck disable=SC1090,SC1091,SC2016,SC2034,SC2154"
+SHELLCHECK = "# shellcheck disable=SC1090,SC1091,SC2016,SC2034,SC2043,SC2154"
 
 TAKE_GPUS = r"""
 IFS=, read -ra all <<<"$CUDA_VISIBLE_DEVICES"
