@@ -93,10 +93,14 @@ def cancel(path: Path, drained: bool, patience: float, tell: Callable[[str], Non
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python launch/cancel.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="python launch/cancel.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     p.add_argument("path", type=Path, help="runs folder, dataset folder or stage folder")
     p.add_argument("--drain", action="store_true", help="first let every worker end and keep its running batch (USR2)")
-    p.add_argument("--patience", type=float, default=600.0, metavar="SECONDS", help="how long to wait for the drain (default: 600)")
+    p.add_argument(
+        "--patience", type=float, default=600.0, metavar="SECONDS", help="how long to wait for the drain (default: 600)"
+    )
     return p
 
 

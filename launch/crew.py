@@ -46,8 +46,8 @@ class Crew:
     def start(self, job_idx: int, *options: str) -> None:
         """Start the worker of a place; options: more flags of synth.worker."""
         log = self.folder.path / "logs" / f"{self.label}-{os.getpid()}-{job_idx}.log"
-        job = ["--job-idx", str(job_idx), "--n-jobs", str(self.n_jobs)]
-        command = [sys.executable, "-m", "synth.worker", str(self.folder.path), *job, "--die-with-parent", *options]
+        words = ["--job-idx", str(job_idx), "--n-jobs", str(self.n_jobs), "--die-with-parent", *options]
+        command = [sys.executable, "-m", "synth.worker", str(self.folder.path), *words]
         with open(log, "ab") as out:
             # a session of its own: ctrl-C in the terminal reaches only the launcher, which drains the workers in good order
             process = subprocess.Popen(

@@ -12,7 +12,9 @@ from synth.slurm import JobRef
 
 TIMEOUT = 3.0  # seconds for each call: somebody looks at a screen
 IDS = 20  # the newest submissions of a stage that are asked about
-LIVE = frozenset("PENDING RUNNING COMPLETING SUSPENDED CONFIGURING REQUEUED REQUEUE_HOLD RESIZING SIGNALING STAGE_OUT STOPPED".split())
+LIVE = frozenset(
+    "PENDING RUNNING COMPLETING SUSPENDED CONFIGURING REQUEUED REQUEUE_HOLD RESIZING SIGNALING STAGE_OUT STOPPED".split()
+)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,15 @@ def back_off(deaths: int) -> float:
 class Keeper:
     """Runs the posts of a crew until every worker has left for good; `run` returns their exit codes."""
 
-    def __init__(self, crew: Crew, posts: Sequence[Post], stop: Stop, tell: Callable[[str], None], idle: Idle | None = None, clock=time.monotonic):
+    def __init__(
+        self,
+        crew: Crew,
+        posts: Sequence[Post],
+        stop: Stop,
+        tell: Callable[[str], None],
+        idle: Idle | None = None,
+        clock=time.monotonic,
+    ):
         self.crew, self.stop, self._tell, self._idle, self._clock = crew, stop, tell, idle, clock
         self._posts = {post.job_idx: post for post in posts}
         self._pending = list(posts)
@@ -114,21 +122,27 @@ class Keeper:
             if code == EXIT_OK:  # nothing is left to begin: whoever still waits for a GPU need not
                 self._pending = []
             elif not self.stop.drain:
-                self._tell(f"{name}: worker {job.job_idx} ended with exit code {code}; the last lines of {job.log}:\n{job.tail()}")
+                self._tell(
+                    f"{name}: worker {job.job_idx} ended with exit code {code}; the last lines of {job.log}:\n{job.tail()}"
+                )
             return
         now = self._clock()
         post.deaths = 1 if now - post.started >= LIVED else post.deaths + 1
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         if post.deaths > RESTARTS:
             self._codes.append(judged(code))
-            self._tell(f"{name}: worker {job.job_idx} {how}, {post.deaths} times in a row: given up. The last lines of {job.log}:\n{job.tail()}")
+            self._tell(
+                f"{name}: worker {job.job_idx} {how}, {post.deaths} times in a row: given up. The last lines of {job.log}:\n{job.tail()}"
+            )
             return
         post.due = now + back_off(post.deaths)
         self._pending.append(post)
         self._tell(f"{name}: worker {job.job_idx} {how}; starting it again in {back_off(post.deaths):.0f} s. Log: {job.log}")
 
 
-def wait_for_upstream(folder: StageFolder, stop: Stop, tell: Callable[[str], None], pause: float = 5.0, every: float = 60.0) -> int:
+def wait_for_upstream(
+    folder: StageFolder, stop: Stop, tell: Callable[[str], None], pause: float = 5.0, every: float = 60.0
+) -> int:
     """Wait until all that a stage reads is whole, however long that takes; 0, or the exit code if it cannot become whole."""
     for role in folder.spec.upstream:
         for up in folder.upstream(role):
@@ -136,10 +150,14 @@ def wait_for_upstream(folder: StageFolder, stop: Stop, tell: Callable[[str], Non
             while not stop.drain and not (up.is_done() or up.is_whole()):
                 aside = set(up.set_aside())
                 if aside and aside >= set(up.missing()):
-                    tell(f"{folder.spec.name}: reads {up.path}, whose units {sorted(aside)[:5]} are set aside; see {up.path / 'failed'}")
+                    tell(
+                        f"{folder.spec.name}: reads {up.path}, whose units {sorted(aside)[:5]} are set aside; see {up.path / 'failed'}"
+                    )
                     return EXIT_BUG
                 if time.monotonic() - told >= every:
                     told = time.monotonic()
-                    tell(f"{folder.spec.name}: waits for {up.spec.name}, {len(up.committed())} of {up.spec.n_units} units are there: {up.path}")
+                    tell(
+                        f"{folder.spec.name}: waits for {up.spec.name}, {len(up.committed())} of {up.spec.n_units} units are there: {up.path}"
+                    )
                 time.sleep(pause)
     return EXIT_AGAIN if stop.drain else EXIT_OK

@@ -96,7 +96,10 @@ def read_machine(words: Sequence[str], env: Mapping[str, str]) -> tuple[Machine,
             msg = f"gpus={which}: all or idle"
             raise InputError(msg)
         machine = Machine(
-            int(own.get("NODE_IDX", 0)), int(own.get("TOTAL_NODES", 1)), None if n_gpus == "auto" else int(n_gpus), thresholds if which == "idle" else None
+            int(own.get("NODE_IDX", 0)),
+            int(own.get("TOTAL_NODES", 1)),
+            None if n_gpus == "auto" else int(n_gpus),
+            thresholds if which == "idle" else None,
         )
     except ValueError as e:
         msg = f"{', '.join(f'{k}={v}' for k, v in own.items())}: must be numbers ({e})"
@@ -132,7 +135,9 @@ def unheld(folder: StageFolder) -> int:
     return len(set(folder.missing()) - held)
 
 
-def run(machine: Machine, stages: Sequence[PlannedStage], console, retry_failed: bool = False, read: Read | None = None) -> list:
+def run(
+    machine: Machine, stages: Sequence[PlannedStage], console, retry_failed: bool = False, read: Read | None = None
+) -> list:
     """All stages, in order, with this machine's workers; their outcomes."""
     from launch.crew import Crew
     from launch.keeper import Keeper, Post, wait_for_upstream

@@ -14,6 +14,7 @@ from synth.store.folder import TRIES, StageFolder
 from synth.store.leases import Owner, Times
 
 HEAD, TAIL = 4096, 16384  # bytes of a worker's events that are read: its start, and its last units
+FIRST, LAST = 6, 21  # events that are read of them
 LINES = 8  # of a traceback
 AT_MOST = 2000  # leases that are read
 
@@ -95,7 +96,9 @@ def report_on(path: Path, now: float | None = None) -> StageReport:
     aside = [u for u in sorted(failures) if len(failures[u]) >= TRIES and u not in committed]
     absent = sorted(set(range(n)) - committed - {h.unit for h in held} - set(aside)) if len(committed) < n else []
     work = _work(folder.path, {h.worker for h in held if h.state == "live"})
-    left = folder.spec.slots - sum(len(folder.unit(u)) for u in committed) if len(committed) < n else 0
+    left = folder.spec.slots - len(committed) * folder.spec.unit_size if len(committed) < n else 0
+    if left and n - 1 in committed:
+        left += n * folder.spec.unit_size - folder.spec.slots  # the last unit is shorter
     return StageReport(
         name=folder.spec.name,
         path=str(folder.path),
@@ -138,13 +141,18 @@ def _held(folder: StageFolder, committed: set[int], now: float) -> Iterable[Held
 def _aside(unit: int, path: Path) -> Aside:
     try:
         report = json.loads(path.read_bytes())
-        return Aside(unit, str(report.get("error", "")), tuple(str(report.get("traceback", "")).rstrip().splitlines()[-LINES:]), str(path))
+        return Aside(
+            unit,
+            str(report.get("error", "")),
+            tuple(str(report.get("traceback", "")).rstrip().splitlines()[-LINES:]),
+            str(path),
+        )
     except (OSError, ValueError, AttributeError) as e:
         return Aside(unit, f"its report cannot be read: {e}", (), str(path))
 
 
 def ends(path: Path) -> tuple[list[dict], list[dict]]:
-    """The first and the last events of one worker; whole lines only. A short file has all of them in both."""
+    """A few first and last events of one worker, and the last that tells how busy it was; whole lines only."""
     with open(path, "rb") as f:
         head = f.read(HEAD)
         size = os.fstat(f.fileno()).st_size
@@ -154,12 +162,14 @@ def ends(path: Path) -> tuple[list[dict], list[dict]]:
             f.seek(max(0, size - TAIL))
             tail = f.read()
             tail = tail if size <= TAIL else tail.partition(b"\n")[2]
-    return _parse(head), _parse(tail)
+    lines = tail.splitlines()
+    use = [line for line in lines[:-LAST] if b'"busy_s"' in line][-1:]
+    return _parse(head.split(b"\n", FIRST)[:FIRST]), _parse(use + lines[-LAST:])
 
 
-def _parse(data: bytes) -> list[dict]:
+def _parse(texts: Iterable[bytes]) -> list[dict]:
     lines = []
-    for line in data.splitlines():
+    for line in texts:
         try:
             lines.append(json.loads(line))
         except ValueError:

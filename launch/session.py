@@ -93,7 +93,6 @@ class Session:
                 raise InputError(msg)
             if len(self.points) > 1:
                 console.print(f"{len(self.points)} points, {len(stages)} distinct stages")
-            retry = any(p.retry_failed for p in self.points)
-            outcomes = (run or runner(first.cluster.kind))(stages, first.cluster, console, retry)
+            outcomes = (run or runner(first.cluster.kind))(stages, first.cluster, console, any(p.retry_failed for p in self.points))
         summary.show(outcomes, self.failures, self.command, console)
         return worst([o.code for o in outcomes] + [f.code for f in self.failures])

@@ -114,7 +114,9 @@ def _holders(report: StageReport) -> list[str]:
         lines.append(f"  {report.name}: unit {units} by {worker}{job} for {duration(held[0].seconds)}{note}")
     if len(by_worker) > HOLDERS:
         states = Counter(h.state for h in report.held)
-        lines.append(f"  {report.name}: and {len(by_worker) - HOLDERS} more workers ({', '.join(f'{n} {s}' for s, n in states.items())} in all)")
+        lines.append(
+            f"  {report.name}: and {len(by_worker) - HOLDERS} more workers ({', '.join(f'{n} {s}' for s, n in states.items())} in all)"
+        )
     return lines
 
 
@@ -122,16 +124,29 @@ def _failures(report: StageReport) -> list[str]:
     lines = []
     for aside in report.aside[:3]:
         lines += [f"{report.name}: unit {aside.unit} failed three times and is set aside: {aside.error}"]
-        lines += [f"    {line}" for line in aside.traceback] + [f"    {aside.report}; run the same command with retry_failed=true to try again"]
+        lines += [f"    {line}" for line in aside.traceback] + [
+            f"    {aside.report}; run the same command with retry_failed=true to try again"
+        ]
     if report.n_aside > 3:
         lines.append(f"{report.name}: and {report.n_aside - 3} more units are set aside; see {report.path}/failed")
     return lines
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python launch/status.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("path", nargs="?", type=Path, default=Path("runs"), help="runs folder, dataset folder or stage folder (default: runs)")
-    p.add_argument("--watch", nargs="?", type=float, const=5.0, metavar="SECONDS", help="look again every 5 (or so many) seconds, until ctrl-C")
+    p = argparse.ArgumentParser(
+        prog="python launch/status.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    p.add_argument(
+        "path", nargs="?", type=Path, default=Path("runs"), help="runs folder, dataset folder or stage folder (default: runs)"
+    )
+    p.add_argument(
+        "--watch",
+        nargs="?",
+        type=float,
+        const=5.0,
+        metavar="SECONDS",
+        help="look again every 5 (or so many) seconds, until ctrl-C",
+    )
     p.add_argument("--json", action="store_true", help="the same facts for programs")
     p.add_argument("--no-slurm", action="store_true", help="do not ask Slurm about jobs")
     return p

@@ -116,7 +116,8 @@ class Worker:
 
     def _report(self, code: int, why: str, seconds: float) -> None:
         self.events.write(
-            "stop", code=code, why=why, units=self._units, samples=self._samples, seconds=round(seconds, 3), load_s=round(self._load, 3), **self._use()
+            "stop", code=code, why=why, units=self._units, samples=self._samples, seconds=round(seconds, 3),
+            load_s=round(self._load, 3), **self._use(),
         )  # fmt: skip
         self.events.close()
 

@@ -62,7 +62,14 @@ def command(*args: str, timeout: float = TIMEOUT) -> tuple[int, str, str] | None
     # SQUEUE_FORMAT, SQUEUE_USERS, SLURM_CLUSTERS ... would change the meaning of our own options
     env = {k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SACCT_", "SCANCEL_")) and k != "SLURM_CLUSTERS"}
     try:
-        done = subprocess.run(args, env=env | {"SLURM_TIME_FORMAT": "%s"}, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            args,
+            env=env | {"SLURM_TIME_FORMAT": "%s"},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.returncode, done.stdout, done.stderr
@@ -80,7 +87,9 @@ def parse_states(text: str) -> dict[str, tuple[str, int]]:
 
 def job_states(base: str, timeout: float = TIMEOUT) -> dict[str, tuple[str, int]] | None:
     """State and restarts of every task of a job that Slurm still knows; None if Slurm could not be asked."""
-    done = command("squeue", "-h", "-r", "-a", "-t", "all", "-j", base, "-O", "JobArrayID:60,State:30,RestartCnt:12", timeout=timeout)
+    done = command(
+        "squeue", "-h", "-r", "-a", "-t", "all", "-j", base, "-O", "JobArrayID:60,State:30,RestartCnt:12", timeout=timeout
+    )
     if done is None:
         return None
     code, out, err = done

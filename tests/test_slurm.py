@@ -7,13 +7,21 @@ from synth.slurm import EVERY, JobRef, SlurmJobs, command, is_over, parse_states
 ME = JobRef("7_0", 1, "dev")
 
 
-@pytest.mark.parametrize("ref", [JobRef("11"), JobRef("11_3"), JobRef("11_3", 2), JobRef("11_3", 2, "dev"), JobRef("11", 0, "a-b.c")])
+@pytest.mark.parametrize(
+    "ref", [JobRef("11"), JobRef("11_3"), JobRef("11_3", 2), JobRef("11_3", 2, "dev"), JobRef("11", 0, "a-b.c")]
+)
 def test_a_job_reference_reads_back_what_it_wrote(ref):
     assert JobRef.parse(str(ref)) == ref
 
 
 def test_a_job_reference_comes_from_the_environment():
-    env = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "11", "SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": "1", "SLURM_CLUSTER_NAME": "dev"}
+    env = {
+        "SLURM_JOB_ID": "12",
+        "SLURM_ARRAY_JOB_ID": "11",
+        "SLURM_ARRAY_TASK_ID": "3",
+        "SLURM_RESTART_COUNT": "1",
+        "SLURM_CLUSTER_NAME": "dev",
+    }
     assert str(JobRef.from_env(env)) == "dev/11_3@1"
     assert str(JobRef.from_env({"SLURM_JOB_ID": "12"})) == "12"
     assert JobRef.from_env({}) is None and JobRef.parse("") is None and JobRef.parse("x y") is None
@@ -25,7 +33,10 @@ def test_an_incarnation_is_over_when_its_job_ended_was_requeued_or_is_unknown():
 
 
 def test_lines_of_squeue_are_read_and_foreign_ones_left_out():
-    assert parse_states("11_3   RUNNING   1  \n\nslurm_load_jobs error: x\n11   PENDING  0\n") == {"11_3": ("RUNNING", 1), "11": ("PENDING", 0)}
+    assert parse_states("11_3   RUNNING   1  \n\nslurm_load_jobs error: x\n11   PENDING  0\n") == {
+        "11_3": ("RUNNING", 1),
+        "11": ("PENDING", 0),
+    }
 
 
 class Squeue:

@@ -23,6 +23,7 @@ from synth.store.folder import StageFolder
 from synth.store.identity import file_identity
 from synth.store.parts import finished_batches
 from synth.store.spec import InputFile, StageSpec, Upstream
+from tests.faults.conftest import tmp_path  # noqa: F401 (a fixture)
 from tests.faults.farm import FAST, SLOW, Child, check, digests, finish, left_over, plan, reference, run
 
 ROOT = Path(worker.__file__).parent.parent

@@ -42,7 +42,7 @@ def fill(path, leave: int) -> None:
 @pytest.mark.parametrize("links", [True, False])
 def test_a_disk_that_fills_up_anywhere_drains_the_worker_and_the_run_goes_on_when_there_is_space(tmp_path, small_disk, links):
     rng, full = random.Random(1), 0
-    for n in range(14):
+    for n in range(8):
         folder = plan(small_disk / "runs", slots=60, unit=10, batch=3, size=9000, seed=n, links=links)
         fill(small_disk, leave=rng.choice([0, 4096, rng.randrange(40_000), rng.randrange(700_000)]))
         code = run(folder, env=SLOW)
@@ -54,7 +54,7 @@ def test_a_disk_that_fills_up_anywhere_drains_the_worker_and_the_run_goes_on_whe
         finish(folder)
         check(folder, want)
         shutil.rmtree(small_disk / "runs")
-    assert full >= 10
+    assert full >= 4
 
 
 def test_a_disk_that_fills_up_and_frees_up_under_several_workers(tmp_path, small_disk):

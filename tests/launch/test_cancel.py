@@ -71,7 +71,9 @@ def stage(tmp_path, *ids):
 
 
 def test_all_live_jobs_of_a_run_are_cancelled_and_no_others(tmp_path, play):
-    scheduler = play(Scheduler({"12": {"12_0": "RUNNING", "12_1": "PENDING"}, "13": {"13": "COMPLETED"}, "99": {"99": "RUNNING"}}))
+    scheduler = play(
+        Scheduler({"12": {"12_0": "RUNNING", "12_1": "PENDING"}, "13": {"13": "COMPLETED"}, "99": {"99": "RUNNING"}})
+    )
     stage(tmp_path, "12", "13", "11")
     said = []
     assert cancel.cancel(tmp_path, False, 1, said.append) == 0

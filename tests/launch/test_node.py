@@ -35,7 +35,9 @@ def command(*words) -> list[str]:
 
 def start(folder: StageFolder, node: int = 0, nodes: int = 1, n_gpus: str = "2", **env: str) -> subprocess.Popen:
     settings = {"NODE_IDX": str(node), "TOTAL_NODES": str(nodes), "N_GPUS": n_gpus}
-    return subprocess.Popen(command(folder.path), env=environment() | settings | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command(folder.path), env=environment() | settings | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def until(condition, seconds: float = 20) -> None:
@@ -49,7 +51,7 @@ def named(folder, event) -> list[dict]:
     return [e for e in read_events(folder.path) if e["event"] == event]
 
 
-# -- what is decided -------------------------------------------------------------------------------------------------------------
+# -- what is decided --------------------------------------------------------------------------------------------------------
 
 
 def test_jobs_of_all_machines_are_numbered_without_gap_or_overlap():
@@ -84,7 +86,9 @@ def test_more_gpus_than_there_are_is_an_error_that_says_how_many_there_are():
 
 
 def test_settings_come_from_the_environment_and_the_command_line_wins():
-    machine, left = read_machine(["recipe=probe", "gpus=idle", "N_GPUS=4", "idle_memory=500"], {"NODE_IDX": "1", "TOTAL_NODES": "2", "N_GPUS": "8"})
+    machine, left = read_machine(
+        ["recipe=probe", "gpus=idle", "N_GPUS=4", "idle_memory=500"], {"NODE_IDX": "1", "TOTAL_NODES": "2", "N_GPUS": "8"}
+    )
     assert machine == Machine(1, 2, 4, Thresholds(10, 500)) and left == ["recipe=probe"]
     for bad in (["gpus=some"], ["N_GPUS=many"], ["NODE_IDX=2", "TOTAL_NODES=2"], ["N_GPUS=0"]):
         with pytest.raises(InputError):
@@ -95,7 +99,7 @@ def test_restarts_wait_longer_and_longer_and_not_for_ever():
     assert [back_off(n) for n in range(1, 5)] == [2, 4, 8, 16] and back_off(50) == 120
 
 
-# -- idle GPUs -------------------------------------------------------------------------------------------------------------------
+# -- idle GPUs --------------------------------------------------------------------------------------------------------------
 
 
 def test_nvidia_smi_lines_are_read_and_a_gpu_that_does_not_say_counts_as_busy():
@@ -130,14 +134,16 @@ def test_workers_start_one_by_one_as_gpus_become_idle(tmp_path, monkeypatch):
     assert digests(folder) == alone(tmp_path, folder)
 
 
-# -- whole machines --------------------------------------------------------------------------------------------------------------
+# -- whole machines ---------------------------------------------------------------------------------------------------------
 
 
 def test_two_machines_share_a_stage_and_both_end_when_it_is_whole(tmp_path):
     folder = probe(tmp_path, slots=80, sleep=0.1)
     nodes = [start(folder, n, 2) for n in (0, 1)]
     assert [n.wait(60) for n in nodes] == [0, 0]
-    assert {e["job_idx"] for e in named(folder, "start")} == {0, 1, 2, 3} and {e["n_jobs"] for e in named(folder, "start")} == {4}
+    assert {e["job_idx"] for e in named(folder, "start")} == {0, 1, 2, 3} and {e["n_jobs"] for e in named(folder, "start")} == {
+        4
+    }
     assert folder.is_done() and digests(folder) == alone(tmp_path, folder)
 
 
@@ -181,7 +187,9 @@ def test_the_workers_of_a_killed_machine_end_and_another_machine_goes_on(tmp_pat
     first.communicate()
     second = start(folder, 1, 2)
     assert second.wait(60) == 0
-    until(lambda: not any(Path(f"/proc/{p}").exists() and "Z" not in Path(f"/proc/{p}/stat").read_text().split()[2] for p in pids))
+    until(
+        lambda: not any(Path(f"/proc/{p}").exists() and "Z" not in Path(f"/proc/{p}/stat").read_text().split()[2] for p in pids)
+    )
     assert digests(folder) == alone(tmp_path, folder)
 
 
@@ -195,14 +203,18 @@ def chain(root: Path) -> list[StageFolder]:
 
 def test_stages_run_in_order_whatever_the_order_of_their_names(tmp_path):
     first, second = chain(tmp_path)
-    done = subprocess.run(command(second.path, first.path, "N_GPUS=2"), env=environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command(second.path, first.path, "N_GPUS=2"), env=environment(), capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert min(e["time"] for e in named(second, "start")) >= max(e["time"] for e in named(first, "done"))
 
 
 def test_a_stage_waits_for_an_upstream_that_others_make(tmp_path):
     first, second = chain(tmp_path)
-    waiting = subprocess.Popen(command(second.path, "N_GPUS=1"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    waiting = subprocess.Popen(
+        command(second.path, "N_GPUS=1"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     time.sleep(1.5)
     assert waiting.poll() is None and not second.committed()
     assert subprocess.run(command(first.path, "N_GPUS=2"), env=environment(), capture_output=True).returncode == 0

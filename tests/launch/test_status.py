@@ -34,7 +34,12 @@ def test_a_done_stage_says_so_with_its_samples_and_idle_time(tmp_path):
     assert Worker(folder, 0, 1).run() == 0
     report = report_on(folder.path)
     assert report.done and report.samples == 40 and report.committed == report.units == 10 and report.missing == 0
-    assert report.work.workers == 1 and report.work.restarts == 0 and 0 <= report.work.idle <= 1 and report.work.devices == {"cpu": 1}
+    assert (
+        report.work.workers == 1
+        and report.work.restarts == 0
+        and 0 <= report.work.idle <= 1
+        and report.work.devices == {"cpu": 1}
+    )
     assert "done" in text([(report, StageJobs())])
 
 
@@ -62,7 +67,11 @@ def test_a_unit_that_was_set_aside_is_told_with_the_end_of_its_traceback(tmp_pat
     report = report_on(folder.path)
     assert report.n_aside == 1 and report.missing == 0 and report.aside[0].unit == 1
     shown = text([(report, StageJobs())])
-    assert "RuntimeError: slot 5 raises as asked" in shown and "retry_failed=true" in shown and "Traceback" not in report.aside[0].traceback[-1]
+    assert (
+        "RuntimeError: slot 5 raises as asked" in shown
+        and "retry_failed=true" in shown
+        and "Traceback" not in report.aside[0].traceback[-1]
+    )
 
 
 def test_pace_and_time_left_count_only_those_who_hold_a_live_lease(tmp_path):
@@ -88,17 +97,24 @@ def test_the_ends_of_a_long_file_are_whole_lines(tmp_path):
     path = tmp_path / "w.jsonl"
     path.write_text("".join(json.dumps({"n": i}) + "\n" for i in range(20000)) + '{"torn": ')
     head, tail = ends(path)
-    assert head[0] == {"n": 0} and tail[-1] == {"n": 19999} and len(tail) < 2000
+    assert head[0] == {"n": 0} and tail[-1] == {"n": 19999} and len(tail) < 30
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0, "0 s"), (89, "89 s"), (95, "2 min"), (3600, "1 h 00 min"), (7300, "2 h 02 min"), (200000, "2 d 07 h")])
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (89, "89 s"), (95, "2 min"), (3600, "1 h 00 min"), (7300, "2 h 02 min"), (200000, "2 d 07 h")],
+)
 def test_durations_are_told_in_two_units_at_most(seconds, words):
     assert duration(seconds) == words
 
 
 def test_stages_are_found_from_the_runs_folder_a_dataset_or_a_stage(tmp_path):
     folders = [probe(tmp_path / name).path for name in ("birds", "cars")]
-    assert find_stages(tmp_path) == folders and find_stages(tmp_path / "cars") == folders[1:] and find_stages(folders[0]) == folders[:1]
+    assert (
+        find_stages(tmp_path) == folders
+        and find_stages(tmp_path / "cars") == folders[1:]
+        and find_stages(folders[0]) == folders[:1]
+    )
     with pytest.raises(InputError, match="no stage here"):
         find_stages(tmp_path / "nowhere")
 
@@ -135,7 +151,7 @@ def test_watching_ends_with_ctrl_c(tmp_path, monkeypatch):
     assert main([str(tmp_path), "--watch", "2"]) == 0 and looks == [2.0] * 3
 
 
-# -- submissions -----------------------------------------------------------------------------------------------------------------
+# -- submissions ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_submission_is_written_as_an_intent_and_completed_with_its_job_ids(tmp_path):

@@ -3,6 +3,7 @@
 Where its packages cannot be had the tests skip with the reason, except in CI (CI=true), where nothing of it may skip.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -55,9 +56,13 @@ class Cluster:
             raise NoCluster(msg) if verb in ("install", "up") else RuntimeError(msg)
         return done.stdout
 
-    def run(self, *command: str | Path, check: bool = True, timeout: float = 60, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:
+    def run(
+        self, *command: str | Path, check: bool = True, timeout: float = 60, cwd: Path | None = None, **env: str
+    ) -> subprocess.CompletedProcess:
         """Run a command against this cluster; a failure raises with its output."""
-        done = subprocess.run([str(c) for c in command], env=self.env | env, capture_output=True, text=True, timeout=timeout, cwd=cwd)
+        done = subprocess.run(
+            [str(c) for c in command], env=self.env | env, capture_output=True, text=True, timeout=timeout, cwd=cwd
+        )
         if check and done.returncode:
             msg = f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
             raise RuntimeError(msg)
@@ -68,12 +73,12 @@ class Cluster:
         return self.run("sbatch", "--parsable", *args, cwd=cwd, **env).stdout.strip().partition(";")[0]
 
     def states(self, job: str) -> dict[str, str]:
-        """"11_3" (or "11") -> state, for every task of a job."""
+        """ "11_3" (or "11") -> state, for every task of a job."""
         done = self.run("squeue", "-h", "-r", "-t", "all", "-j", job, "-o", "%i %T", check=False)
         return dict(line.split() for line in done.stdout.splitlines())
 
     def exit_codes(self, job: str) -> dict[str, int]:
-        """"11_3" -> exit code of the batch script, from the controller (no accounting needed)."""
+        """ "11_3" -> exit code of the batch script, from the controller (no accounting needed)."""
         codes = {}
         for record in self.run("scontrol", "-o", "show", "job", job).stdout.splitlines():
             facts = dict(pair.split("=", 1) for pair in record.split() if "=" in pair)
@@ -158,8 +163,9 @@ def start(**knobs: object) -> tuple[Cluster, Callable[[], None]]:
     return cluster, stop
 
 
-def give(**knobs: object) -> Iterator[Cluster]:
-    """The body of a fixture: a cluster with these knobs, or the reason why not."""
+@contextlib.contextmanager
+def running(**knobs: object) -> Iterator[Cluster]:
+    """A cluster with these knobs while the block runs; without Slurm the test is skipped with the reason, in CI it fails."""
     try:
         cluster, stop = start(**knobs)
     except NoCluster as e:
@@ -170,6 +176,12 @@ def give(**knobs: object) -> Iterator[Cluster]:
         yield cluster
     finally:
         stop()
+
+
+def give(**knobs: object) -> Iterator[Cluster]:
+    """The body of a fixture. In a test itself use `running`, which takes the cluster down when the test fails, too."""
+    with running(**knobs) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

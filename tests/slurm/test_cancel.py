@@ -27,7 +27,11 @@ def test_status_names_jobs_and_cancel_drains_them(cluster, tmp_path):
     cluster.wait_for("three workers at work", lambda: len(events(folder, "open")) == 3 and folder.progress() >= 6)
 
     seen = status(cluster, folder)
-    assert seen["live"] == 3 and {h["slurm"] for h in seen["held"]} == {f"dev/{recorded}_0", f"dev/{recorded}_1", f"dev/{by_hand}_5"}
+    assert seen["live"] == 3 and {h["slurm"] for h in seen["held"]} == {
+        f"dev/{recorded}_0",
+        f"dev/{recorded}_1",
+        f"dev/{by_hand}_5",
+    }
     assert seen["slurm"]["states"] == {"RUNNING": 3, "PENDING": 1}  # the ids were never recorded: found by name and by leases
 
     done = command(cluster, "cancel.py", tmp_path, "--drain")

@@ -1,17 +1,28 @@
 """The devcluster itself: jobs, fake GPUs, and the ways in which a node is lost."""
 
 import os
+import shutil
 import signal
+import subprocess
 
 import pytest
 
-from tests.slurm.devcluster import NoCluster, give, start
+from tests.slurm.devcluster import SCRIPT, NoCluster, running, start
+
+
+def test_the_scripts_are_clean():
+    for script in SCRIPT.parent.glob("*.sh"):
+        subprocess.run(["bash", "-n", script], check=True)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", "-x", SCRIPT.name], cwd=SCRIPT.parent, check=True)
 
 
 def test_a_job_runs_on_a_node_of_its_own_name(cluster):
     assert cluster.run("srun", "-N2", "--time=1", "hostname").stdout.split()
     if os.getuid() == 0:
-        names = cluster.run("srun", "-N2", "--time=1", "bash", "-c", 'test "$(hostname)" = "$SLURMD_NODENAME" && hostname').stdout
+        names = cluster.run(
+            "srun", "-N2", "--time=1", "bash", "-c", 'test "$(hostname)" = "$SLURMD_NODENAME" && hostname'
+        ).stdout
         assert len(set(names.split())) == 2
 
 
@@ -35,9 +46,13 @@ def test_the_exit_code_of_a_job_is_kept(cluster):
 
 def test_a_job_that_preempts_cancels_in_one_partition_and_requeues_in_another(cluster):
     for partition, state in (("cancel", "PREEMPTED"), ("preempt", "PENDING")):
-        low = cluster.sbatch("-p", partition, "-w", "node3", "--exclusive", "--time=20", "--output=/dev/null", "--wrap", "exec sleep 600")
+        low = cluster.sbatch(
+            "-p", partition, "-w", "node3", "--exclusive", "--time=20", "--output=/dev/null", "--wrap", "exec sleep 600"
+        )
         cluster.wait_state(low, "RUNNING")
-        high = cluster.sbatch("-p", "main", "-w", "node3", "--exclusive", "--time=20", "--output=/dev/null", "--wrap", "sleep 600")
+        high = cluster.sbatch(
+            "-p", "main", "-w", "node3", "--exclusive", "--time=20", "--output=/dev/null", "--wrap", "sleep 600"
+        )
         cluster.wait_state(high, "RUNNING", 60)
         cluster.wait_state(low, state)
         cluster.run("scancel", high, low)
@@ -46,7 +61,7 @@ def test_a_job_that_preempts_cancels_in_one_partition_and_requeues_in_another(cl
 
 def test_nodes_are_lost_and_come_back_and_the_controller_restarts():
     """A cluster of its own, since lost nodes would disturb other tests."""
-    for cluster in give(NODES=2, DBD=0):
+    with running(NODES=2, DBD=0) as cluster:
         job = cluster.sbatch("-w", "node1", "--time=20", "--output=/dev/null", "--wrap", "exec sleep 600")
         other = cluster.sbatch("-w", "node2", "--time=20", "--output=/dev/null", "--wrap", "exec sleep 601")
         cluster.wait_state(job, "RUNNING")
@@ -68,7 +83,7 @@ def test_nodes_are_lost_and_come_back_and_the_controller_restarts():
 
 
 def test_plain_nodes_without_namespaces(tmp_path):
-    for cluster in give(NODES=1, DBD=0, NS=0):
+    with running(NODES=1, DBD=0, NS=0) as cluster:
         job = cluster.sbatch("--time=20", "--output=/dev/null", "--wrap", "exec sleep 602")
         cluster.wait_state(job, "RUNNING")
         cluster.control("crash", "node1")

@@ -50,6 +50,20 @@ def test_without_an_array_it_is_one_worker(cluster, tmp_path):
     assert digests(folder) == alone(tmp_path, folder)
 
 
+def test_the_repository_is_found_although_slurm_runs_a_copy_of_the_script(cluster, tmp_path):
+    folder = probe(tmp_path, slots=8)
+    job = submit(cluster, folder, PYTHONPATH="/nonexistent")
+    assert cluster.wait_done(job) == {job: "COMPLETED"} and folder.is_done()
+
+
+def test_a_python_that_is_not_there_is_an_error_that_names_the_variable(cluster, tmp_path):
+    folder = probe(tmp_path, slots=8)
+    job = submit(cluster, folder, SYNTHSET_PYTHON="/nonexistent/python")
+    cluster.wait_done(job)
+    assert cluster.exit_codes(job) == {job: 65}
+    assert "SYNTHSET_PYTHON" in (folder.path / "logs" / f"slurm-{job}.out").read_text()
+
+
 def test_the_workers_exit_code_is_the_jobs(cluster, tmp_path):
     broken = probe(tmp_path, slots=4, behaviour={"1": {"raise": "bug"}})
     foreign = probe(tmp_path, slots=4, behaviour={"x": {"raise": "bug"}})
@@ -57,7 +71,11 @@ def test_the_workers_exit_code_is_the_jobs(cluster, tmp_path):
     nothing = cluster.sbatch("--output=/dev/null", SCRIPT, tmp_path, cwd=tmp_path)
     for job in (bug, bad, nothing):
         cluster.wait_done(job)
-    assert cluster.exit_codes(bug) == {bug: 70} and cluster.exit_codes(bad) == {bad: 65} and cluster.exit_codes(nothing) == {nothing: 65}
+    assert (
+        cluster.exit_codes(bug) == {bug: 70}
+        and cluster.exit_codes(bad) == {bad: 65}
+        and cluster.exit_codes(nothing) == {nothing: 65}
+    )
 
 
 @pytest.mark.parametrize("how", [["--signal=USR2"], ["--signal=TERM"], []])
