@@ -13,7 +13,7 @@ from launch.slurm.submit import precheck, site_of
 from launch.submissions import ABANDONED, read
 from synth.errors import InputError
 from synth.store.events import read_events
-from tests.slurm.devcluster import give
+from tests.slurm.devcluster import running
 from tests.slurm.launching import QUICK, RUN, SMALL, jobs, launch, local, settle, stage, stages, units, wait_whole, whole
 
 CHAIN = ("recipe=probe_chain", "probe.slots=24", "probe.unit_size=4")
@@ -163,7 +163,7 @@ def test_each_worker_of_a_whole_node_job_has_its_own_gpus(cluster, tmp_path):
 
 
 def test_arrays_are_split_at_max_array_size_and_fitted_into_a_submit_limit(tmp_path):
-    for small in give(NODES=2, DBD=0, MAX_ARRAY=10):
+    with running(NODES=2, DBD=0, MAX_ARRAY=10) as small:
         runs = tmp_path / "runs"
         said = launch(small, runs, "recipe=probe", "probe.slots=184", "cluster.n_jobs=23", "cluster.max_parallel=9")
         folder = stage(runs, "probe")
