@@ -8,7 +8,7 @@ from synth.config import ContactSheetConfig
 from synth.errors import InputError
 from synth.export.names import classes_of
 from synth.export.out_folder import OutFolder
-from synth.stages import Sample, Stage
+from synth.stages import Sample, Stage, Unit
 from synth.store.files import write_atomic
 
 NAME = "contact_sheet.png"
@@ -42,6 +42,9 @@ class ContactSheet(Stage):
                 msg = f"export.contact_sheet.{key}={getattr(self.config, key)}: must be at least 1"
                 raise InputError(msg)
         self.out.check()
+
+    def unit_inputs(self, unit: Unit) -> str:
+        return self.folder.spec.fingerprint  # made of the whole images stage: no other sheet has the same unit
 
     def compute(self, state, slots: range) -> list[bytes]:
         source = self.folder.upstream("images")[0]

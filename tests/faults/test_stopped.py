@@ -98,7 +98,7 @@ def together(n: int, what, *args) -> list:
         c.start()
     got = dict(answers.get() for _ in range(n))
     for c in children:
-        c.join(30)
+        c.join(120)
         assert c.exitcode == 0
     return [got[i] for i in range(n)]
 
@@ -106,7 +106,7 @@ def together(n: int, what, *args) -> list:
 def _take(i, barrier, folder, generations):
     owner, won = Owner.me(), []
     for g in range(generations):
-        barrier.wait(30)
+        barrier.wait(120)
         if lease := leases.create(folder.lease_path(7), 7, g, owner):
             won.append(g)
             lease.close()
@@ -130,12 +130,12 @@ def _commit(i, barrier, folder, patch, same_bytes):
         for slots in folder.spec.batches(unit):
             writer.append(frame(folder.framing, [probe.encode(None, (s, {} if same_bytes else {"size": 100 + i})) for s in slots]))
         digest = writer.seal(number, unit.start, len(unit), "")
-        barrier.wait(30)
+        barrier.wait(120)
         outcomes.append(commit(folder, writer.path, number, digest).value)
         writer.clean()
-        barrier.wait(30)
+        barrier.wait(120)
         inode = folder.unit_path(number).stat().st_ino
-        barrier.wait(30)
+        barrier.wait(120)
         outcomes[-1] += f" {inode}"
     return outcomes
 

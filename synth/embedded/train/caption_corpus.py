@@ -55,7 +55,8 @@ def _code(rng: np.random.Generator) -> str:
     number, other = (str(int(10 ** (4 * rng.random()))) for _ in range(2))
     letters = "".join(_pick(rng, LETTERS) for _ in range(int(rng.integers(1, 4)))).upper()
     return _pick(rng, (number, f"{number}-{other}", f"{letters}{number}", f"{letters}-{number}", letters,
-                       f"{letters}-{number}{letters[0]}", str(1950 + int(80 * rng.random()))))
+                       f"{letters}-{number}{letters[0]}", str(1950 + int(80 * rng.random())),
+                       str(1950 + int(80 * rng.random()))))
 
 
 def pseudo_name(rng: np.random.Generator, nouns: list[str]) -> str:
@@ -63,7 +64,7 @@ def pseudo_name(rng: np.random.Generator, nouns: list[str]) -> str:
     words = []
     for _ in range(_pick(rng, (1,) * 12 + (2,) * 10 + (3,) * 5 + (4,) * 3 + (5,) * 2 + (6,))):
         draw = rng.random()
-        word = _pick(rng, nouns) if draw < 0.2 else _code(rng) if draw < 0.32 else pseudo_word(rng)
+        word = _pick(rng, nouns) if draw < 0.2 else _code(rng) if draw < 0.38 else pseudo_word(rng)
         style = rng.random()
         if style < 0.18:
             word = word[0].upper() + word[1:]
@@ -79,6 +80,8 @@ def pseudo_name(rng: np.random.Generator, nouns: list[str]) -> str:
         elif style < 0.27:
             word = f"{word}{_pick(rng, ('/', '.', ' & ', ' of '))}{pseudo_word(rng)}"
         words.append(word)
+    if rng.random() < 0.06:  # years and the like repeat digits, which a copying model loses its place in
+        words[-1:] = [words[-1], str(1980 + int(45 * rng.random()))]
     return " ".join(words)
 
 
