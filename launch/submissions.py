@@ -1,7 +1,8 @@
 """submissions/<number>.json: what was asked of a scheduler for one stage, one file a submission.
 
-The file is there before anything is queued ("intended", made exclusively, so that two commands do not submit the same stage twice),
-and gets the job ids one by one. A record that says "intended" belongs to a process that is submitting at this moment, or died at it.
+The file is there before anything is queued ("intended", made exclusively, so that two commands do not submit the same stage
+twice), and gets the job ids one by one. A record that says "intended" belongs to a process that is submitting at this moment,
+or died at it.
 Files are plain JSON; scripts lie beside them and can be given to sbatch by hand.
 """
 
@@ -91,7 +92,12 @@ def intend(stage: Path, number: int) -> Submission | None:
     """Become the one who submits under this number; None if somebody else has it."""
     token = secrets.token_hex(4)
     new = Submission(
-        number, token=token, job_name=f"{Path(stage).name}-{token}", user=user(), owner=dataclasses.asdict(Owner.me()), created=round(time.time(), 3)
+        number,
+        token=token,
+        job_name=f"{Path(stage).name}-{token}",
+        user=user(),
+        owner=dataclasses.asdict(Owner.me()),
+        created=round(time.time(), 3),
     )
     path_of(stage, number).parent.mkdir(parents=True, exist_ok=True)
     return new if write_once(path_of(stage, number), _dump(new)) else None
@@ -105,11 +111,13 @@ def user() -> str:
         return str(os.getuid())
 
 
-def take_turn(stage: Path, settle: Callable[[Submission], Submission], patience: float = PATIENCE, clock=time.monotonic, sleep=time.sleep) -> Submission:
+def take_turn(
+    stage: Path, settle: Callable[[Submission], Submission], patience: float = PATIENCE, clock=time.monotonic, sleep=time.sleep
+) -> Submission:
     """An intent of our own, when nobody else is in the middle of submitting this stage.
 
-    An open intent of a living process is waited for. When its process has ended (on another machine: when its file stayed as it is for
-    `patience` seconds), settle(it) looks in the queue for its jobs and gives back the record as it should be.
+    An open intent of a living process is waited for. When its process has ended (on another machine: when its file stayed as it
+    is for `patience` seconds), settle(it) looks in the queue for its jobs and gives back the record as it should be.
     """
     seen: tuple[Submission | None, float] = (None, clock())
     while True:

@@ -8,9 +8,23 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-# Variables of an enclosing job (or of a distributed run in it) change what sbatch and srun do: a leaked SLURM_CPU_BIND has tripled run times.
+# Variables of an enclosing job (or of a distributed run in it) change what sbatch and srun do: a leaked SLURM_CPU_BIND has
+# tripled run times.
 # submitit.helpers.clean_env also drops SLURM_CONF, without which sites with several clusters cannot submit at all.
-LEAKS = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SALLOC_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SUBMITIT_", "PMI_", "PMIX_")
+LEAKS = (
+    "SLURM_",
+    "SLURMD_",
+    "SRUN_",
+    "SBATCH_",
+    "SALLOC_",
+    "SQUEUE_",
+    "SACCT_",
+    "SCANCEL_",
+    "SINFO_",
+    "SUBMITIT_",
+    "PMI_",
+    "PMIX_",
+)
 LEAK_NAMES = frozenset(
     "MASTER_ADDR MASTER_PORT RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE JOB_IDX N_JOBS JOB_OFFSET "
     "CUDA_VISIBLE_DEVICES GPU_DEVICE_ORDINAL ROCR_VISIBLE_DEVICES ZE_AFFINITY_MASK".split()
@@ -59,7 +73,7 @@ def clean(env: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def call(*args: str, patience: float = PATIENCE, timeout: float = TIMEOUT) -> str:
-    """stdout of a Slurm command. Repeated while the controller is away; any other failure is a SlurmError with Slurm's words."""
+    """stdout of a Slurm command. Repeated while the controller is away; another failure is a SlurmError with Slurm's words."""
     if shutil.which(args[0]) is None:
         msg = f"{args[0]}: not found on this machine"
         raise SlurmError(msg)
@@ -82,14 +96,22 @@ def call(*args: str, patience: float = PATIENCE, timeout: float = TIMEOUT) -> st
 
 
 def submit(args: Sequence[str], comment: str) -> str:
-    """sbatch; the job id. An sbatch whose answer got lost may have queued the job: it is looked for, by its comment, before another try."""
+    """sbatch; the job id.
+
+    An sbatch whose answer got lost may have queued the job: it is looked for, by its comment, before another try.
+    """
     end, lost = time.monotonic() + PATIENCE, False
     while True:
         twin = next((j.base for j in listing() if j.comment == comment), None) if lost else None
         if twin:
             return twin
         try:
-            return call("sbatch", "--parsable", f"--comment={comment}", *args, patience=0.0).strip().splitlines()[-1].partition(";")[0]
+            return (
+                call("sbatch", "--parsable", f"--comment={comment}", *args, patience=0.0)
+                .strip()
+                .splitlines()[-1]
+                .partition(";")[0]
+            )
         except SlurmError as e:
             if not TRANSIENT.search(str(e)) or time.monotonic() > end:
                 raise

@@ -1,4 +1,4 @@
-"""The gate behind the arrays of a stage: python -m launch.slurm.gate STAGE_DIR NUMBER (of the submission), on one core for a moment.
+"""The gate behind the arrays of a stage: python -m launch.slurm.gate STAGE_DIR NUMBER (of the submission).
 
     the stage is                          the gate
     whole                                 finishes it if no worker did; exit 0, and the next stage's jobs start
@@ -6,8 +6,8 @@
     not whole, and gates may go on        submits what is missing and a new gate, moves the waiting jobs behind it; exit 0
     not whole otherwise                   writes missing.json, cancels or holds the waiting jobs; exit 65
 
-Where sbatch or scontrol is not allowed on compute nodes it says so in missing.json; the waiting jobs then start, find that the stage they
-read is not whole, and end at once with exit code 65.
+Where sbatch or scontrol is not allowed on compute nodes it says so in missing.json; the waiting jobs then start, find that the
+stage they read is not whole, and end at once with exit code 65.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from launch.slurm import commands, order
 from launch.slurm.commands import Listed, SlurmError
 from launch.slurm.order import Order
 from launch.submissions import ABANDONED, Submission, read, record, take_turn
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.store.events import read_events
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
@@ -33,7 +33,9 @@ BY_TIME = ("the end of the job's time", "SIGUSR2")  # reasons of a drain for whi
 
 
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m launch.slurm.gate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="python -m launch.slurm.gate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     p.add_argument("stage_dir", type=Path)
     p.add_argument("number", type=int, help="of the submission whose gate this is")
     args = p.parse_args(argv)
@@ -127,7 +129,10 @@ def give_up(folder: StageFolder, mine: Submission, missing: list[int], why: str)
             say(f"{'cancelled' if wanted.on_missing == 'cancel' else 'held'}: {' '.join(waiting)}")
     except SlurmError as e:
         say(f"{e}; the jobs that wait for this stage end by themselves")
-    print(f"error: {folder.path}: {len(missing)} units are missing: {verdict['why']}\nTo go on, run:\n  {wanted.command}", file=sys.stderr)
+    print(
+        f"error: {folder.path}: {len(missing)} units are missing: {verdict['why']}\nTo go on, run:\n  {wanted.command}",
+        file=sys.stderr,
+    )
     return EXIT_BAD_INPUT
 
 

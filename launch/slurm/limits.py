@@ -1,5 +1,5 @@
-"""What the site allows, read from scontrol, sinfo and sacctmgr. Each of them may be missing or forbidden: then nothing is known, and
-the config says what counts. Parsers are pure.
+"""What the site allows, read from scontrol, sinfo and sacctmgr. Each of them may be missing or forbidden: then nothing is
+known, and the config says what counts. Parsers are pure.
 """
 
 import getpass
@@ -33,13 +33,17 @@ class Limits:
     accounts: tuple[str, ...] = ()
 
 
-def read(max_array: int | None = None, max_submit: int | None = None, account: str | None = None, qos: str | None = None) -> Limits:
+def read(
+    max_array: int | None = None, max_submit: int | None = None, account: str | None = None, qos: str | None = None
+) -> Limits:
     """The limits of this site; the first two arguments are the config's overrides."""
     config = parse_config(_ask("scontrol", "show", "config"))
     partitions = parse_partitions(_ask("scontrol", "-o", "show", "partition"), _ask("sinfo", "-h", "-a", "-o", "%R|%G"))
     found, accounts = None, ()
     if config.get("AccountingStorageType", "") not in ("", "accounting_storage/none"):
-        associations = _ask("sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=Account,MaxSubmitJobs,QOS,DefaultQOS")
+        associations = _ask(
+            "sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=Account,MaxSubmitJobs,QOS,DefaultQOS"
+        )
         accounts = tuple(sorted({line.split("|")[0] for line in associations.splitlines() if "|" in line}))
         if max_submit is None:
             qualities = _ask("sacctmgr", "-nP", "show", "qos", "format=Name,MaxSubmitJobsPerUser")
@@ -115,7 +119,7 @@ def split(tasks: int, max_array: int) -> list[tuple[int, int]]:
 def shares(wanted: list[int], room: int) -> list[int]:
     """How many array tasks each stage gets where `room` jobs may be queued: each keeps one for its gate; 0: not now.
 
-    Fewer tasks complete a stage all the same, so what is cut is cut from the largest; stages that do not fit at all are the last ones.
+    Fewer tasks complete a stage all the same, so the largest is cut; stages that do not fit at all are the last.
 
     >>> shares([8, 8, 1], 12), shares([4, 4], 3)
     ([4, 4, 1], [2, 0])

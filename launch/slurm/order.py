@@ -1,7 +1,7 @@
-"""Puts the jobs of one stage into the queue, from the launcher or from a gate: arrays over what is missing, and one gate behind them.
+"""Puts the jobs of one stage into the queue, from the launcher or from a gate: arrays over what is missing, a gate behind them.
 
-All that is needed for it lies in submissions/: the scripts, and the order in each record. So a gate on a compute node, or a person with
-sbatch, does the same as the launcher did.
+All that is needed for it lies in submissions/: the scripts, and the order in each record. So a gate on a compute node, or a
+person with sbatch, does the same as the launcher did.
 """
 
 import contextlib
@@ -17,7 +17,20 @@ from launch.slurm.limits import split
 from launch.submissions import ABANDONED, FOLDER, SUBMITTED, Array, Submission, read, record
 from synth.store.folder import StageFolder
 
-ENDING = frozenset({"COMPLETING", "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"})
+ENDING = frozenset(
+    {
+        "COMPLETING",
+        "COMPLETED",
+        "CANCELLED",
+        "FAILED",
+        "TIMEOUT",
+        "NODE_FAIL",
+        "PREEMPTED",
+        "OUT_OF_MEMORY",
+        "BOOT_FAIL",
+        "DEADLINE",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -74,13 +87,18 @@ def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
 
 
 def place(folder: StageFolder, turn: Submission, order: Order, tasks: int, depends: Sequence[str], **facts: int) -> Submission:
-    """Submit arrays of `tasks` tasks in all, then their gate. A refusal is a SlurmError; nothing of a refused order stays in the queue,
-    except that a site may take fewer arrays than asked, which is enough.
+    """Submit arrays of `tasks` tasks in all, then their gate. A refusal is a SlurmError; nothing of a refused order stays
+    in the queue, except that a site may take fewer arrays than asked, which is enough.
 
     facts: tries and goes_on of the record.
     """
     turn = dataclasses.replace(
-        turn, n_jobs=tasks * order.workers, depends=tuple(depends), order=dataclasses.asdict(order), units=len(folder.committed()), **facts
+        turn,
+        n_jobs=tasks * order.workers,
+        depends=tuple(depends),
+        order=dataclasses.asdict(order),
+        units=len(folder.committed()),
+        **facts,
     )
     record(folder.path, turn)
     with contextlib.suppress(FileNotFoundError):
@@ -111,12 +129,21 @@ def add_gate(stage: Path, turn: Submission, after: Sequence[str]) -> Submission:
     return record(stage, dataclasses.replace(turn, gate=gate, state=SUBMITTED))
 
 
-def _submit_array(stage: Path, turn: Submission, order: Order, offset: int, size: int, tasks: int, depends: Sequence[str]) -> str:
+def _submit_array(
+    stage: Path, turn: Submission, order: Order, offset: int, size: int, tasks: int, depends: Sequence[str]
+) -> str:
     arrays = len(split(tasks, order.max_array))
     at_once = f"%{max(1, order.max_parallel // arrays)}" if order.max_parallel else ""
     after = [f"--dependency=afterany:{':'.join(depends)}"] if depends else []
     script = stage / FOLDER / order.script
-    args = [f"--array=0-{size - 1}{at_once}", *after, f"--job-name={turn.job_name}", str(script), str(offset * order.workers), str(tasks * order.workers)]
+    args = [
+        f"--array=0-{size - 1}{at_once}",
+        *after,
+        f"--job-name={turn.job_name}",
+        str(script),
+        str(offset * order.workers),
+        str(tasks * order.workers),
+    ]
     return commands.submit(args, f"{turn.token}/{offset}")
 
 
@@ -132,17 +159,21 @@ def settle(torn: Submission) -> Submission:
         elif listed.base not in arrays:
             arrays[listed.base] = Array(listed.base, 0, int(part))
     state = SUBMITTED if arrays or gate else ABANDONED
-    return dataclasses.replace(torn, state=state, arrays=tuple(arrays.values()), gate=gate, why="its submitter died before it was complete")
+    return dataclasses.replace(
+        torn, state=state, arrays=tuple(arrays.values()), gate=gate, why="its submitter died before it was complete"
+    )
 
 
 def move(queue: Iterable[Listed], old: Iterable[str], new: Sequence[str]) -> list[str]:
-    """Let every pending job that waits for one of `old` wait for `new` instead; the jobs that were moved. SlurmError if not allowed."""
+    """Let every pending job that waits for one of `old` wait for `new` instead; the jobs that were moved."""
     old, moved = set(old) - set(new), {}
     for listed in queue:
         if listed.state == "PENDING" and old & set(commands.depends_on(listed)):
             moved[listed.base] = {job: kind for job, kind in commands.depends_on(listed).items() if job not in old}
     for job, kept in moved.items():
-        wanted = [f"{kind}:{other}" for other, kind in kept.items()] + [f"afterany:{other}" for other in new if other not in kept]
+        wanted = [f"{kind}:{other}" for other, kind in kept.items()] + [
+            f"afterany:{other}" for other in new if other not in kept
+        ]
         commands.call("scontrol", "update", f"JobId={job}", f"Dependency={','.join(wanted)}")
     return list(moved)
 
@@ -151,7 +182,9 @@ def behind(queue: Sequence[Listed], job: str) -> list[str]:
     """Pending jobs that wait for a job, directly or not."""
     found: dict[str, None] = {job: None}
     while True:
-        new = {j.base for j in queue if j.state == "PENDING" and j.base not in found and set(commands.depends_on(j)) & set(found)}
+        new = {
+            j.base for j in queue if j.state == "PENDING" and j.base not in found and set(commands.depends_on(j)) & set(found)
+        }
         if not new:
             return [j for j in found if j != job]
         found |= dict.fromkeys(sorted(new, key=int))

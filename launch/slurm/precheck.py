@@ -1,7 +1,7 @@
 """What is wrong with the keys of cluster=slurm, said before anything is written or queued.
 
-First what can be judged from the values and from what the site says of itself; then Slurm's own `sbatch --test-only`, whose terse
-words are turned into the key to change. A site that says nothing, or whose nodes are only busy or down, refuses nothing here.
+First what can be judged from the values and from what the site says of itself; then Slurm's own `sbatch --test-only`, whose
+terse words are turned into the key to change. A site that says nothing, or whose nodes are busy or down, refuses nothing here.
 """
 
 import re
@@ -27,7 +27,13 @@ REFUSALS = {
     r"invalid --mem": ("mem",),
     r"requested reservation is invalid": ("extra.reservation",),
     r"unrecognized option|invalid option|ambiguous option|requires an argument|unrecognized arguments": ("extra",),
-    r"node configuration is not available|node count specification invalid": ("gres", "gpus_per_job", "cpus_per_job", "mem", "constraint"),
+    r"node configuration is not available|node count specification invalid": (
+        "gres",
+        "gpus_per_job",
+        "cpus_per_job",
+        "mem",
+        "constraint",
+    ),
     r"requested time limit is invalid|exceeds.*time limit|time limit.*(partition|invalid)": ("time",),
     r"user's group not permitted|access/permission denied|not permitted to use": ("partition", "account"),
     r"policy|limit": ("n_jobs", "max_submit"),
@@ -38,7 +44,8 @@ def check_site(resources: Resources, limits: Limits, stage: str) -> None:
     """Judge one kind of stage by what the site says of itself; the first wrong thing is an InputError."""
     partition = _partition(resources, limits)
     if resources.account and limits.accounts and resources.account not in limits.accounts:
-        msg = f"cluster.account={resources.account} ({stage}): not yours; yours are {', '.join(limits.accounts)}{did_you_mean(resources.account, limits.accounts)}"
+        hint = did_you_mean(resources.account, limits.accounts)
+        msg = f"cluster.account={resources.account} ({stage}): not yours; yours are {', '.join(limits.accounts)}{hint}"
         raise InputError(msg)
     if limits.max_array < 1:
         msg = "this site allows no job arrays (MaxArraySize=0); where that is not so, set cluster.max_array_size"
@@ -46,7 +53,8 @@ def check_site(resources: Resources, limits: Limits, stage: str) -> None:
     if partition is None:
         return
     if resources.time and partition.max_time is not None and seconds(resources.time) > partition.max_time:
-        msg = f'cluster.time={resources.time} ({stage}): longer than partition {partition.name} allows; at most "{_clock(partition.max_time)}"'
+        most = _clock(partition.max_time)
+        msg = f'cluster.time={resources.time} ({stage}): longer than partition {partition.name} allows; at most "{most}"'
         raise InputError(msg)
     if resources.gpus and resources.gres and not any(g.startswith("gpu") for g in partition.gres) and partition.gres != ():
         msg = f"cluster.gres={resources.gres} ({stage}): nodes of partition {partition.name} have {', '.join(partition.gres)}"
@@ -86,7 +94,9 @@ def _there(resources: Resources, limits: Limits, keys: tuple[str, ...]) -> str:
     """What the site has, where that helps."""
     if keys[0] == "partition" and limits.partitions:
         return f"; partitions: {', '.join(limits.partitions)}"
-    partition = limits.partitions.get(resources.partition or "") or next((p for p in limits.partitions.values() if p.default), None)
+    partition = limits.partitions.get(resources.partition or "") or next(
+        (p for p in limits.partitions.values() if p.default), None
+    )
     if "gres" in keys and partition:
         return f"; nodes of partition {partition.name} have gres {', '.join(partition.gres) or 'of no kind'}"
     return ""

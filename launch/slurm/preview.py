@@ -1,4 +1,4 @@
-"""dry_run=true with cluster=slurm: the exact scripts that sbatch would get, judged by sbatch --test-only. Writes and queues nothing."""
+"""dry_run=true with cluster=slurm: the exact scripts that sbatch would get, judged by sbatch --test-only. Queues nothing."""
 
 from collections.abc import Sequence
 
@@ -24,9 +24,22 @@ def show(stages: Sequence[PlannedStage], cluster: object, console: Console) -> N
         tasks = wanted.tasks(max(1, state.n_units - state.units))
         texts = scripts_of(stage, resources, site.gate, tasks, site.limits, site.command)
         arrays = split(tasks, max_array(resources, site.limits))
-        calls = [f"sbatch --array=0-{size - 1} {wanted.script} {offset * wanted.workers} {tasks * wanted.workers}" for offset, size in arrays]
-        _say(console, f"\n# ---- {stage.folder.name}: {tasks} jobs x {wanted.workers} workers, {len(arrays)} arrays", *calls, texts.array)
-        _say(console, f"# ---- {stage.folder.name}: its gate", f"sbatch --dependency=afterany:ARRAYS {wanted.gate_script} NUMBER", texts.gate)
+        calls = [
+            f"sbatch --array=0-{size - 1} {wanted.script} {offset * wanted.workers} {tasks * wanted.workers}"
+            for offset, size in arrays
+        ]
+        _say(
+            console,
+            f"\n# ---- {stage.folder.name}: {tasks} jobs x {wanted.workers} workers, {len(arrays)} arrays",
+            *calls,
+            texts.array,
+        )
+        _say(
+            console,
+            f"# ---- {stage.folder.name}: its gate",
+            f"sbatch --dependency=afterany:ARRAYS {wanted.gate_script} NUMBER",
+            texts.gate,
+        )
 
 
 def _say(console: Console, *lines: str) -> None:

@@ -1,4 +1,4 @@
-"""What the jobs of one kind of stage ask for: the keys of cluster=slurm, with `stages.<kind>` over them, as plain frozen data."""
+"""What the jobs of one kind of stage ask for: the keys of cluster=slurm, with `stages.<kind>` over them, as frozen data."""
 
 import dataclasses
 import math
@@ -12,10 +12,12 @@ from launch.devices import GPU_KINDS, processes_of
 from launch.times import check_time, seconds
 from synth.errors import InputError
 
-SOURCE = Path(__file__).resolve().parent.parent.parent  # the jobs import the same synth and launch as this process, installed or not
+SOURCE = (
+    Path(__file__).resolve().parent.parent.parent
+)  # the jobs import the same synth and launch as this process, installed or not
 OURS = frozenset(  # flags of sbatch that have a key of their own, or that the launcher sets
-    "partition account qos constraint nodelist exclude time time-min gres mem cpus-per-task requeue no-requeue array dependency output "
-    "error open-mode job-name comment ntasks nodes signal parsable wrap chdir".split()
+    "partition account qos constraint nodelist exclude time time-min gres mem cpus-per-task requeue no-requeue array "
+    "dependency output error open-mode job-name comment ntasks nodes signal parsable wrap chdir".split()
 )
 _GRES = re.compile(r"[\w.-]+(?::[\w.-]+)?(?::\d+)?$")
 _MEM = re.compile(r"\d+(?:\.\d+)?[KMGT]?B?$", re.IGNORECASE)
@@ -84,9 +86,13 @@ class Resources:
 
 
 def resources_of(cluster, kind: str, config: Mapping) -> Resources:
-    """The resources of a kind of stage ("gate" for gates). `cluster`: launch.schema.Slurm. Wrong values are InputErrors that name the key."""
+    """The resources of a kind of stage ("gate" for gates). `cluster`: launch.schema.Slurm. A wrong value is an InputError."""
     own = dataclasses.asdict(cluster.stages[kind]) if kind in cluster.stages else {}
-    v = {k: own[k] if own.get(k) is not None else value for k, value in dataclasses.asdict(cluster).items() if k not in ("stages", "kind")}
+    v = {
+        k: own[k] if own.get(k) is not None else value
+        for k, value in dataclasses.asdict(cluster).items()
+        if k not in ("stages", "kind")
+    }
     for name in ("env", "extra"):
         v[name] = dict(getattr(cluster, name)) | dict(own.get(name) or {})
 
@@ -159,7 +165,8 @@ def _workers(asked: object, gpus: int, gpus_worker: int, key: str) -> int:
         msg = f"{key}={asked}: must be auto or a number from 1"
         raise InputError(msg)
     if gpus and asked * gpus_worker > gpus:
-        msg = f"{key}={asked}: {asked} workers of {gpus_worker} GPUs do not fit into a job of {gpus}; take {max(1, gpus // gpus_worker)} or auto"
+        most = max(1, gpus // gpus_worker)
+        msg = f"{key}={asked}: workers of {gpus_worker} GPUs do not fit into a job of {gpus}; take {most} or auto"
         raise InputError(msg)
     return asked
 
@@ -173,7 +180,14 @@ def _check(v: Mapping, key) -> None:
     if v["mem"] and not _MEM.match(v["mem"]):
         msg = f"{key('mem')}={v['mem']!r}: not a size; write 32G, 500M, or 0 for all of a node"
         raise InputError(msg)
-    for name, least in (("n_jobs", 1), ("cpus_per_job", 1), ("max_parallel", 1), ("heal", 0), ("max_requeues", 0), ("drain_before_s", 0)):
+    for name, least in (
+        ("n_jobs", 1),
+        ("cpus_per_job", 1),
+        ("max_parallel", 1),
+        ("heal", 0),
+        ("max_requeues", 0),
+        ("drain_before_s", 0),
+    ):
         if v[name] is not None and v[name] < least:
             msg = f"{key(name)}={v[name]}: must be {least} or more"
             raise InputError(msg)
@@ -187,7 +201,11 @@ def _check(v: Mapping, key) -> None:
     for name, value in v["extra"].items():
         flag = str(name).replace("_", "-")
         if flag in OURS or not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
-            msg = f"{key('extra')}.{name}: is set by the launcher or has a key of its own (see conf/cluster/slurm.yaml)" if flag in OURS else f"{key('extra')}.{name}: not a long option of sbatch"
+            msg = (
+                f"{key('extra')}.{name}: is set by the launcher or has a key of its own (see conf/cluster/slurm.yaml)"
+                if flag in OURS
+                else f"{key('extra')}.{name}: not a long option of sbatch"
+            )
             raise InputError(msg)
         _one_line(value, f"{key('extra')}.{name}")
     for name in ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres"):

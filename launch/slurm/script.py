@@ -1,8 +1,8 @@
 """The text of the two batch scripts of a stage: its array and its gate. Pure: frozen parameters in, text out.
 
-The header is made by submitit's own text builder, which knows sbatch's parameters; the body is ours, because submitit's would load a
-pickle that no other job id can find: ours runs a plain command and can be given to sbatch again by hand, whole or in part.
-Values go through shell quoting everywhere; sbatch reads quotes in its header much like a shell, but takes a backslash in any quotes.
+The header is made by submitit's own text builder, which knows sbatch's parameters; the body is ours, because submitit's would
+load a pickle that no other job id can find: ours runs a plain command and can be given to sbatch again by hand, whole or in
+part. Values go through shell quoting everywhere; sbatch reads quotes in its header as a shell does, except for backslashes.
 """
 
 import shlex
@@ -67,8 +67,8 @@ def array_text(s: ArrayScript) -> str:
     """The script of a stage's array: sbatch [--array=..] SCRIPT [OFFSET [N_JOBS]]."""
     body = [
         f"stage={_quote(s.stage)}",
-        'offset=${1:-0} n_jobs=${2:-' + str(s.n_jobs) + "}",
-        'task=${SLURM_ARRAY_TASK_ID:-0}',
+        "offset=${1:-0} n_jobs=${2:-" + str(s.n_jobs) + "}",
+        "task=${SLURM_ARRAY_TASK_ID:-0}",
         'echo "$(date +%H:%M:%S) job ${SLURM_JOB_ID:-} task $task restart ${SLURM_RESTART_COUNT:-0} on $(hostname): $stage"',
         *_verdict(s),
         'if [ -e "$stage/done.json" ]; then echo "done already"; exit 0; fi',
@@ -78,7 +78,7 @@ def array_text(s: ArrayScript) -> str:
         *_gpus_by_number(s),
         "# A signal to this shell waits for the end of srun, or the worker could not drain.",
         "trap : TERM INT USR1 USR2",
-        "# Since Slurm 22.05 srun does not inherit --cpus-per-task; a worker that ends early must not end the others (--wait, --kill-on-bad-exit).",
+        "# Since Slurm 22.05 srun does not inherit --cpus-per-task. A worker that ends early must not end the others.",
         _srun(s),
         "code=$?",
         'echo "$(date +%H:%M:%S) exit code $code"',
@@ -90,7 +90,7 @@ def array_text(s: ArrayScript) -> str:
 
 def gate_text(s: GateScript) -> str:
     """The script of a stage's gate: sbatch --dependency=afterany:JOBS SCRIPT NUMBER."""
-    body = [*_environment(s.env, s.modules, s.setup), f"exec {_join(s.gate)} {_quote(s.stage)} \"$1\""]
+    body = [*_environment(s.env, s.modules, s.setup), f'exec {_join(s.gate)} {_quote(s.stage)} "$1"']
     return _text(s.header, body)
 
 
@@ -164,11 +164,11 @@ def _requeue(most: int) -> list[str]:
     if not most:
         return []
     return [
-        "# Drained before the end of its time: once more. A job that is being cancelled, preempted or ended by its limit is not RUNNING any",
-        "# more: Slurm itself or the gate goes on with it. So does the gate where scontrol is not allowed here.",
+        "# Drained before the end of its time: once more. A job that is being cancelled, preempted or ended by its limit is",
+        "# not RUNNING any more: Slurm itself or the gate goes on with it. So does the gate where scontrol is not allowed here.",
         f'if [ "$code" = 75 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ] && [ ! -e "$stage/done.json" ]; then',
-        '  job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$task}',
-        '  job=${job:-$SLURM_JOB_ID}',
+        "  job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$task}",
+        "  job=${job:-$SLURM_JOB_ID}",
         '  if [ "$(squeue -h -j "$job" -o %T 2>/dev/null)" = RUNNING ] && scontrol requeue "$job"; then sleep 120; fi',
         "fi",
     ]

@@ -1,6 +1,6 @@
 """cluster=slurm: submits all stages, upstreams first, in about a second each, and returns. Nothing stays on the login node.
 
-Every stage that is not whole gets its jobs once, whoever asks: jobs that are pending or running are left alone and depended upon.
+Every stage that is not whole gets its jobs once, whoever asks: what is pending or running is left alone and depended upon.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -55,7 +55,7 @@ def run(stages: Sequence[PlannedStage], cluster: object, console: Console, retry
     """Submit what is missing of all stages. Outcomes of those that could not be, or of all if all were done before."""
     site = site_of(cluster)
     precheck(stages, site, console)
-    tasks = allotted(stages, site, retry_failed)
+    tasks = allotted(stages, site)
     placed: dict[Path, Placed] = {}
     for stage in stages:
         try:
@@ -104,22 +104,21 @@ def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> No
             check_with_slurm(script, asked, site.limits, name, tell)
 
 
-def allotted(stages: Sequence[PlannedStage], site: Site, retry_failed: bool) -> dict[Path, int]:
+def allotted(stages: Sequence[PlannedStage], site: Site) -> dict[Path, int]:
     """Array tasks of each stage, as many as there is room for in the queue; 0: no room now, or none needed."""
     queue = commands.listing(order.users_of([s.folder for s in stages]))
-    wanted = []
+    useful, wanted = [], []
     for stage in stages:
         state = state_of(stage)
-        busy = not state.done and order.live(read_submissions(stage.folder), queue).arrays
-        resources = site.resources(stage)
-        left = max(1, state.n_units - state.units)
-        wanted.append(0 if state.done or busy else order_of(resources, site.limits, 1, "").tasks(left))
-    bounds = [b for b in (site.limits.max_submit, site.limits.max_jobs) if b is not None]
+        busy = bool(order.live(read_submissions(stage.folder), queue).arrays)
+        useful.append(0 if state.done else _useful(site, stage, state.n_units - state.units))
+        wanted.append(0 if busy else useful[-1])
     given = wanted
+    bounds = [b for b in (site.limits.max_submit, site.limits.max_jobs) if b is not None]
     if bounds:
-        mine = [j for j in queue if j.state not in order.ENDING]
-        given = shares(wanted, max(0, min(bounds) - len(mine)))
-    return {s.folder: n for s, n in zip(stages, given, strict=True)}
+        given = shares(wanted, max(0, min(bounds) - len([j for j in queue if j.state not in order.ENDING])))
+    # what is busy now keeps its number: its jobs may have ended when its turn comes
+    return {s.folder: g if w else u for s, g, w, u in zip(stages, given, wanted, useful, strict=True)}
 
 
 def one(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Placed], retry_failed: bool) -> Placed:
@@ -129,7 +128,9 @@ def one(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Place
         return Placed(Outcome(stage, EXIT_OK, done=True, before=True, facts=StageFolder.open(stage.folder).done()))
     broken = next((p for up in stage.upstream if (p := placed.get(up)) and p.outcome.code != EXIT_OK), None)
     if broken:
-        return Placed(Outcome(stage, broken.outcome.code, message=f"not submitted: {broken.outcome.stage.name}, which it reads, was not"))
+        return Placed(
+            Outcome(stage, broken.outcome.code, message=f"not submitted: {broken.outcome.stage.name}, which it reads, was not")
+        )
     folder = StageFolder.create(stage.dataset_root, stage.spec)
     if state.gone:
         forget_done(folder)
@@ -150,12 +151,14 @@ def one(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Place
     turn = take_turn(folder.path, order.settle)
     found = order.live(read_submissions(folder.path), _queue(folder))
     if found.arrays or folder.is_done():  # somebody else was first
-        record(folder.path, _abandoned(turn))
+        record(folder.path, replace(turn, state=ABANDONED, why="somebody else was first"))
         return left_alone(stage, folder, site, found, depends)
-    return submitted(stage, folder, site, turn, found, min(tasks, _wanted(site, stage, len(missing))), depends)
+    return submitted(stage, folder, site, turn, found, min(tasks, _useful(site, stage, len(missing))), depends)
 
 
-def submitted(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submission, found: Live, tasks: int, depends: list[str]) -> Placed:
+def submitted(
+    stage: PlannedStage, folder: StageFolder, site: Site, turn: Submission, found: Live, tasks: int, depends: list[str]
+) -> Placed:
     """Write the scripts, submit, and let what waited for an old gate wait for the new one."""
     resources = site.resources(stage)
     wanted = order_of(resources, site.limits, turn.number, site.command)
@@ -186,7 +189,7 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, found: Live
     if not gate:
         last = [s for s in read_submissions(folder.path) if s.order][-1]
         turn = take_turn(folder.path, order.settle)
-        turn = Submission(**{**vars(turn), "order": last.order, "n_jobs": last.n_jobs, "units": len(folder.committed())})
+        turn = replace(turn, order=last.order, n_jobs=last.n_jobs, units=len(folder.committed()))
         gate = order.add_gate(folder.path, turn, found.arrays).gate
     if found.held:
         commands.call("scontrol", "release", *found.held)
@@ -203,16 +206,12 @@ def _gates_elsewhere(stage: PlannedStage, placed: Mapping[Path, Placed]) -> list
     return [g for g in found if g]
 
 
-def _wanted(site: Site, stage: PlannedStage, missing: int) -> int:
+def _useful(site: Site, stage: PlannedStage, missing: int) -> int:
     return order_of(site.resources(stage), site.limits, 1, "").tasks(max(1, missing))
 
 
 def _queue(folder: StageFolder) -> list[commands.Listed]:
     return commands.listing(order.users_of([folder.path]))
-
-
-def _abandoned(turn: Submission) -> Submission:
-    return Submission(**{**vars(turn), "state": ABANDONED, "why": "somebody else was first"})
 
 
 @contextlib.contextmanager

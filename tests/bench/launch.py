@@ -81,12 +81,24 @@ def submission(jobs: int) -> list[str]:
     except NoCluster as e:
         return [f"no Slurm here: {e}"]
     root = Path(tempfile.mkdtemp(prefix="synthset-bench-"))
-    overrides = ["-m", "seed=0,1", "recipe=probe_chain", "until=second", f"probe.slots={jobs}", "probe.unit_size=1", "cluster=slurm"]
+    overrides = [
+        "-m",
+        "seed=0,1",
+        "recipe=probe_chain",
+        "until=second",
+        f"probe.slots={jobs}",
+        "probe.unit_size=1",
+        "cluster=slurm",
+    ]
     overrides += [f"cluster.n_jobs={jobs}", "cluster.cpus_per_job=1", "+cluster.extra.begin=now+1hour", f"runs_dir={root}/runs"]
     try:
         dry, wet = ([sys.executable, str(REPO / "launch" / "run.py"), *overrides, *more] for more in (["dry_run=true"], []))
         lines = []
-        for name, command in (("planning 4 stages, with the test of their scripts", dry), (f"submitting 4 stages of {jobs:,} jobs", wet), ("the same again", wet)):
+        for name, command in (
+            ("planning 4 stages, with the test of their scripts", dry),
+            (f"submitting 4 stages of {jobs:,} jobs", wet),
+            ("the same again", wet),
+        ):
             begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=cluster.env, cwd=root)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -159,7 +159,9 @@ def test_a_submission_is_written_as_an_intent_and_completed_with_its_job_ids(tmp
     one = submissions.intend(folder.path, 1)
     assert submissions.read(folder.path) == [one] and one.state == submissions.INTENDED and one.job_ids == ()
     assert submissions.intend(folder.path, 1) is None
-    done = submissions.record(folder.path, replace(one, state=submissions.SUBMITTED, arrays=(submissions.Array("1234", 16),), gate="1235"))
+    done = submissions.record(
+        folder.path, replace(one, state=submissions.SUBMITTED, arrays=(submissions.Array("1234", 16),), gate="1235")
+    )
     two = submissions.intend(folder.path, 2)
     (folder.path / "submissions" / "0003.json").write_text("{")
     assert submissions.read(folder.path) == [done, two] and one.job_name != two.job_name and done.job_ids == ("1234", "1235")
@@ -168,9 +170,14 @@ def test_a_submission_is_written_as_an_intent_and_completed_with_its_job_ids(tmp
 def test_jobs_are_found_by_ids_by_name_and_by_their_leases(tmp_path, monkeypatch):
     monkeypatch.setattr("launch.jobs.cluster_name", lambda: "dev")
     folder = probe(tmp_path)
-    submissions.record(folder.path, replace(submissions.intend(folder.path, 1), state=submissions.SUBMITTED, arrays=(submissions.Array("12", 4),)))
+    submissions.record(
+        folder.path,
+        replace(submissions.intend(folder.path, 1), state=submissions.SUBMITTED, arrays=(submissions.Array("12", 4),)),
+    )
     lost = submissions.intend(folder.path, 2)
-    found = job_ids(folder.path, ["dev/15_2@1", "other/16_0", "12_3"], find=lambda name: ["13"] if name == lost.job_name else [])
+    found = job_ids(
+        folder.path, ["dev/15_2@1", "other/16_0", "12_3"], find=lambda name: ["13"] if name == lost.job_name else []
+    )
     assert set(found) == {"12", "13", "15"}
 
 

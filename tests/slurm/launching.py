@@ -25,7 +25,9 @@ def launch(cluster: Cluster, runs: Path, *args: str, code: int = 0, **env: str) 
 def local(cluster: Cluster, runs: Path, *args: str) -> None:
     """The same on this machine."""
     command = [sys.executable, str(RUN), *args, "cluster=local", "cluster.n_jobs=2", f"runs_dir={runs}"]
-    done = subprocess.run(command, env=cluster.env | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, timeout=300, cwd=runs.parent)
+    done = subprocess.run(
+        command, env=cluster.env | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, timeout=300, cwd=runs.parent
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -10,7 +10,13 @@ from tests.slurm.devcluster import Cluster, running
 from tests.slurm.launching import jobs, launch, local, settle, stage, stages, wait_whole, whole
 
 ARGS = ("recipe=probe_chain", "probe.slots=144", "probe.unit_size=4", "probe.batch_size=2")
-ON_SLURM = ("probe.sleep=2", "cluster.n_jobs=9", "cluster.partition=preempt", "cluster.exclude=node3", "cluster.stages.gate.partition=main")
+ON_SLURM = (
+    "probe.sleep=2",
+    "cluster.n_jobs=9",
+    "cluster.partition=preempt",
+    "cluster.exclude=node3",
+    "cluster.stages.gate.partition=main",
+)
 
 
 def test_lost_nodes_split_brain_three_ways_of_preemption_cancel_requeue_and_a_controller_that_restarts(tmp_path):
@@ -37,7 +43,9 @@ def test_lost_nodes_split_brain_three_ways_of_preemption_cancel_requeue_and_a_co
         launch(cluster, runs, *ARGS, *ON_SLURM)  # in the middle of it all
         for vip in vips:
             cluster.wait_done(vip, 120)
-        cluster.wait_for("the lost nodes to be noticed", lambda: "down" in cluster.run("sinfo", "-h", "-n", "node1", "-o", "%t").stdout, 60)
+        cluster.wait_for(
+            "the lost nodes to be noticed", lambda: "down" in cluster.run("sinfo", "-h", "-n", "node1", "-o", "%t").stdout, 60
+        )
         cluster.control("start-node", "node1")
         cluster.control("start-node", "node2")
         cluster.wait_for("an end, good or bad", lambda: whole(runs) or not cluster.run("squeue", "-h").stdout.strip(), 300)
@@ -73,7 +81,11 @@ def test_a_time_limit_drains_and_requeues_and_never_ends_a_run(cluster, tmp_path
 
 def digests(runs: Path) -> dict[str, str]:
     """stage/unit -> sha256."""
-    return {f"{s.spec.name}/{u}": hashlib.sha256(s.unit_path(u).read_bytes()).hexdigest() for s in stages(runs) for u in range(s.spec.n_units)}
+    return {
+        f"{s.spec.name}/{u}": hashlib.sha256(s.unit_path(u).read_bytes()).hexdigest()
+        for s in stages(runs)
+        for u in range(s.spec.n_units)
+    }
 
 
 def busy(cluster: Cluster) -> set[str]:
@@ -81,5 +93,7 @@ def busy(cluster: Cluster) -> set[str]:
 
 
 def nodes_of(cluster: Cluster, job: str) -> dict[str, str]:
-    """"11_3" -> node, of the running tasks of a job."""
-    return dict(line.split() for line in cluster.run("squeue", "-h", "-r", "-t", "R", "-j", job, "-o", "%i %N").stdout.splitlines())
+    """ "11_3" -> node, of the running tasks of a job."""
+    return dict(
+        line.split() for line in cluster.run("squeue", "-h", "-r", "-t", "R", "-j", job, "-o", "%i %N").stdout.splitlines()
+    )

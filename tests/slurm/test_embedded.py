@@ -6,7 +6,16 @@ from launch.submissions import read
 from synth.store.events import read_events
 from tests.slurm.launching import launch, local, settle, stages, units, wait_whole
 
-ARGS = ("-m", "images.guidance_scale=1.5,4", "captions.total=40", "captions.unit_size=16", "captions.window=16", "images.unit_size=16", "images.steps=2", "export=[image_folder]")
+ARGS = (
+    "-m",
+    "images.guidance_scale=1.5,4",
+    "captions.total=40",
+    "captions.unit_size=16",
+    "captions.window=16",
+    "images.unit_size=16",
+    "images.steps=2",
+    "export=[image_folder]",
+)
 
 
 def test_a_sweep_is_byte_identical_to_one_machine_with_one_worker_a_gpu(cluster, tmp_path):
@@ -26,4 +35,8 @@ def test_a_sweep_is_byte_identical_to_one_machine_with_one_worker_a_gpu(cluster,
 
 
 def exports(runs: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(runs)): p.read_bytes() for p in sorted(runs.glob("*/exports/**/*")) if p.is_file() and not any(q.is_symlink() for q in p.parents)}
+    return {
+        str(p.relative_to(runs)): p.read_bytes()
+        for p in sorted(runs.glob("*/exports/**/*"))
+        if p.is_file() and not any(q.is_symlink() for q in p.parents)
+    }

@@ -17,7 +17,12 @@ from tests.slurm.devcluster import running
 from tests.slurm.launching import QUICK, RUN, SMALL, jobs, launch, local, settle, stage, stages, units, wait_whole, whole
 
 CHAIN = ("recipe=probe_chain", "probe.slots=24", "probe.unit_size=4")
-LONG = ("recipe=probe_chain", "until=second", "probe.slots=160", "probe.unit_size=4")  # with a sleep of 0.5 s a batch: 10 s for two workers
+LONG = (
+    "recipe=probe_chain",
+    "until=second",
+    "probe.slots=160",
+    "probe.unit_size=4",
+)  # with a sleep of 0.5 s a batch: 10 s for two workers
 
 
 def test_a_sweep_of_chains_makes_the_same_bytes_as_on_one_machine_and_runs_once(cluster, tmp_path):
@@ -82,7 +87,9 @@ def test_held_jobs_are_released_by_the_same_command(cluster, tmp_path):
     cluster.wait_for("work", lambda: first.progress() >= 2)
     cluster.run("scancel", jobs(first)[0])
     waiting = jobs(second)[0]
-    cluster.wait_for("held jobs", lambda: "held" in cluster.run("squeue", "-h", "-j", waiting, "-o", "%r", check=False).stdout.lower())
+    cluster.wait_for(
+        "held jobs", lambda: "held" in cluster.run("squeue", "-h", "-j", waiting, "-o", "%r", check=False).stdout.lower()
+    )
     said = launch(cluster, runs, *args)
     assert f"left alone: {waiting}" in said
     wait_whole(cluster, runs)
@@ -92,8 +99,20 @@ def test_held_jobs_are_released_by_the_same_command(cluster, tmp_path):
 
 def test_two_people_at_once_submit_each_stage_once(cluster, tmp_path):
     runs = tmp_path / "runs"
-    command = [sys.executable, str(RUN), *CHAIN, "cluster=slurm", "cluster.n_jobs=2", "probe.sleep=0.2", f"runs_dir={runs}", *SMALL]
-    both = [subprocess.Popen(command, env=cluster.env | QUICK, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    command = [
+        sys.executable,
+        str(RUN),
+        *CHAIN,
+        "cluster=slurm",
+        "cluster.n_jobs=2",
+        "probe.sleep=0.2",
+        f"runs_dir={runs}",
+        *SMALL,
+    ]
+    both = [
+        subprocess.Popen(command, env=cluster.env | QUICK, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
     said = [p.communicate(timeout=120)[0] for p in both]
     assert [p.returncode for p in both] == [0, 0], said
     wait_whole(cluster, runs)
@@ -106,7 +125,9 @@ def test_a_launcher_killed_between_intent_and_job_ids_is_taken_over(cluster, tmp
     runs = tmp_path / "runs"
     shim = tmp_path / "bin"
     shim.mkdir()
-    (shim / "sbatch").write_text("#!/bin/bash\ncase \"$*\" in *--test-only*) exit 0;; esac\n/usr/bin/sbatch \"$@\"\nkill -9 $PPID\n")
+    (shim / "sbatch").write_text(
+        '#!/bin/bash\ncase "$*" in *--test-only*) exit 0;; esac\n/usr/bin/sbatch "$@"\nkill -9 $PPID\n'
+    )
     (shim / "sbatch").chmod(0o755)
     launch(cluster, runs, "recipe=probe", "probe.sleep=0.3", "cluster.n_jobs=2", code=-9, PATH=f"{shim}:{cluster.env['PATH']}")
     folder = stage(runs, "probe")
@@ -134,13 +155,20 @@ def test_a_launcher_killed_between_intent_and_job_ids_is_taken_over(cluster, tmp
 def test_what_the_site_does_not_have_is_an_error_that_names_the_key(cluster, tmp_path, monkeypatch, wrong, says):
     for name in ("SLURM_CONF", "PATH"):
         monkeypatch.setenv(name, cluster.env[name])
-    point = plan_point(typed(Composer().compose(["recipe=probe", "cluster=slurm", "cluster.cpus_per_job=1", f"runs_dir={tmp_path}/runs", wrong])))
+    point = plan_point(
+        typed(
+            Composer().compose(["recipe=probe", "cluster=slurm", "cluster.cpus_per_job=1", f"runs_dir={tmp_path}/runs", wrong])
+        )
+    )
     with pytest.raises(InputError, match=says):
         precheck(point.stages, site_of(point.cluster), Console())
 
 
 def test_a_wrong_key_is_refused_before_anything_is_written_or_queued(cluster, tmp_path):
-    for wrong, says in (("cluster.constraint=nope", "cluster.constraint=nope"), ("cluster.stages.probe.time=3600", "quote the time")):
+    for wrong, says in (
+        ("cluster.constraint=nope", "cluster.constraint=nope"),
+        ("cluster.stages.probe.time=3600", "quote the time"),
+    ):
         said = launch(cluster, tmp_path / "runs", "recipe=probe", wrong, code=65)
         assert says in said and said.startswith("error: "), said
     assert not (tmp_path / "runs").exists() and not cluster.run("squeue", "-h").stdout
@@ -148,14 +176,32 @@ def test_a_wrong_key_is_refused_before_anything_is_written_or_queued(cluster, tm
 
 def test_nothing_of_an_enclosing_job_leaks_into_the_submission(cluster, tmp_path):
     runs = tmp_path / "runs"
-    launch(cluster, runs, "recipe=probe", "cluster.n_jobs=1", SLURM_CPU_BIND="quiet,mask_cpu:0x1", SBATCH_PARTITION="nope", SLURM_JOB_ID="99", SLURM_MEM_PER_CPU="7", SLURM_ARRAY_TASK_ID="5")
+    launch(
+        cluster,
+        runs,
+        "recipe=probe",
+        "cluster.n_jobs=1",
+        SLURM_CPU_BIND="quiet,mask_cpu:0x1",
+        SBATCH_PARTITION="nope",
+        SLURM_JOB_ID="99",
+        SLURM_MEM_PER_CPU="7",
+        SLURM_ARRAY_TASK_ID="5",
+    )
     wait_whole(cluster, runs)
     settle(cluster)
 
 
 def test_each_worker_of_a_whole_node_job_has_its_own_gpus(cluster, tmp_path):
     runs = tmp_path / "runs"
-    launch(cluster, runs, "recipe=probe", "probe.sleep=0.2", "cluster.n_jobs=2", "cluster.stages.probe.gpus_per_job=4", "cluster.cpus_per_job=4")
+    launch(
+        cluster,
+        runs,
+        "recipe=probe",
+        "probe.sleep=0.2",
+        "cluster.n_jobs=2",
+        "cluster.stages.probe.gpus_per_job=4",
+        "cluster.cpus_per_job=4",
+    )
     wait_whole(cluster, runs)
     settle(cluster)
     starts = [e for e in read_events(stage(runs, "probe").path) if e["event"] == "start"]

@@ -13,7 +13,16 @@ from launch.submissions import ABANDONED, INTENDED, SUBMITTED, Array, intend, re
 from synth.loop import Worker
 from tests.stages import probe
 
-ORDER = Order("0001.sbatch", "0001.gate.sbatch", n_jobs=4, max_array=3, heal=1, max_requeues=5, command="cd /x && python launch/run.py", worker=("python3", "-m", "synth.worker"))
+ORDER = Order(
+    "0001.sbatch",
+    "0001.gate.sbatch",
+    n_jobs=4,
+    max_array=3,
+    heal=1,
+    max_requeues=5,
+    command="cd /x && python launch/run.py",
+    worker=("python3", "-m", "synth.worker"),
+)
 
 
 class Queue:
@@ -31,8 +40,14 @@ class Queue:
         if args[0] == "sbatch":
             options = dict(a[2:].split("=", 1) for a in args if a.startswith("--") and "=" in a)
             job = str(100 + len({j.base for j in self.jobs}))
-            depends = ",".join(f"afterany:{j}(unfulfilled)" for j in options.get("dependency", "").removeprefix("afterany:").split(":") if j)
-            self.jobs.append(Listed(job, "PENDING", "Dependency" if depends else "Priority", depends, options["comment"], options["job-name"]))
+            depends = ",".join(
+                f"afterany:{j}(unfulfilled)" for j in options.get("dependency", "").removeprefix("afterany:").split(":") if j
+            )
+            self.jobs.append(
+                Listed(
+                    job, "PENDING", "Dependency" if depends else "Priority", depends, options["comment"], options["job-name"]
+                )
+            )
             return job + "\n"
         return ""
 
@@ -137,7 +152,11 @@ def test_waiting_jobs_are_moved_and_keep_their_other_dependencies(queue):
 
 
 def test_all_that_waits_is_found_through_the_chain():
-    jobs = [Listed("6", "PENDING", "", "afterany:5_*(unfulfilled)", "", ""), Listed("5_[0-3]", "PENDING", "", "afterany:3(unfulfilled)", "", ""), Listed("9", "PENDING", "", "", "", "")]
+    jobs = [
+        Listed("6", "PENDING", "", "afterany:5_*(unfulfilled)", "", ""),
+        Listed("5_[0-3]", "PENDING", "", "afterany:3(unfulfilled)", "", ""),
+        Listed("9", "PENDING", "", "", "", ""),
+    ]
     assert behind(jobs, "3") == ["5", "6"]
 
 
@@ -166,7 +185,11 @@ def test_a_whole_stage_passes(folder, ended):
 def test_a_gate_submits_what_is_missing_and_moves_what_waits_as_often_as_it_may(folder, queue, ended):
     assert gate.judge(folder, ended.number) == 0
     second = read(folder.path)[1]
-    assert second.tries == 1 and second.goes_on == 1 and ("update", "JobId=300", f"Dependency=afterany:{second.gate}") in queue.did("scontrol")
+    assert (
+        second.tries == 1
+        and second.goes_on == 1
+        and ("update", "JobId=300", f"Dependency=afterany:{second.gate}") in queue.did("scontrol")
+    )
     queue.end(*second.job_ids)
     assert gate.judge(folder, second.number) == 65
     assert len(read(folder.path)) == 2

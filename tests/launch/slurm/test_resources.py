@@ -25,7 +25,13 @@ def test_a_gpu_stage_asks_for_what_one_worker_needs_and_others_for_cores():
 
 
 def test_a_kind_of_stage_overrides_the_cluster():
-    found = made("images", "cluster.partition=a", "cluster.stages.images.partition=b", "cluster.time='1:00:00'", "cluster.stages.images.n_jobs=3")
+    found = made(
+        "images",
+        "cluster.partition=a",
+        "cluster.stages.images.partition=b",
+        "cluster.time='1:00:00'",
+        "cluster.stages.images.n_jobs=3",
+    )
     assert (found.partition, found.time, found.n_jobs) == ("b", "1:00:00", 3)
     assert made("captions", "cluster.stages.images.partition=b").partition is None
 

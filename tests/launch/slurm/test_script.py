@@ -12,8 +12,12 @@ import pytest
 from launch.slurm.script import ArrayScript, GateScript, Header, array_text, gate_text
 
 GOLDEN = Path(__file__).parent / "golden"
-HOSTILE = "it's \"a\" $HOME `id` \\ % # ; & \n\ttwo"
-HEADER = Header("images-0123456789ab", "/runs/cars/images-0123456789ab/logs/%A_%a.log", {"array": "0-7%4", "time": "4:00:00", "gres": "gpu:1", "requeue": True, "account": None})
+HOSTILE = 'it\'s "a" $HOME `id` \\ % # ; & \n\ttwo'
+HEADER = Header(
+    "images-0123456789ab",
+    "/runs/cars/images-0123456789ab/logs/%A_%a.log",
+    {"array": "0-7%4", "time": "4:00:00", "gres": "gpu:1", "requeue": True, "account": None},
+)
 PLAIN = ArrayScript(
     header=HEADER,
     stage="/runs/cars/images-0123456789ab",
@@ -27,17 +31,26 @@ PLAIN = ArrayScript(
     env={"PYTHONPATH": "/repo"},
 )
 NODE = replace(PLAIN, workers=4, gpus=2, modules=("cuda/12", "gcc"), setup=("source /site/env.sh",), upstream=())
-CORES = replace(PLAIN, gpus=0, max_requeues=0, worker=("apptainer", "exec", "--nv", "/img.sif", "python3", "-u", "-m", "synth.worker"))
+CORES = replace(
+    PLAIN, gpus=0, max_requeues=0, worker=("apptainer", "exec", "--nv", "/img.sif", "python3", "-u", "-m", "synth.worker")
+)
 NASTY = replace(
     NODE,
-    header=Header(HOSTILE.replace("\n", " "), "/a b/it's 100%%/%A_%a.log", {"comment": HOSTILE.replace("\n", " "), "array": "0-1"}),
+    header=Header(
+        HOSTILE.replace("\n", " "), "/a b/it's 100%%/%A_%a.log", {"comment": HOSTILE.replace("\n", " "), "array": "0-1"}
+    ),
     stage=f"/runs/{HOSTILE}",
     upstream=(f"/runs/{HOSTILE}", "/plain"),
     command=f"python launch/run.py '{HOSTILE}'",
     worker=("/my python's/bin/python", "-m", HOSTILE),
     env={"A": HOSTILE, "B": ""},
 )
-GATE = GateScript(replace(HEADER, flags={"time": "0:30:00"}), "/runs/cars/images-0123456789ab", ("/venv/bin/python", "-m", "launch.slurm.gate"), {"PYTHONPATH": "/repo"})
+GATE = GateScript(
+    replace(HEADER, flags={"time": "0:30:00"}),
+    "/runs/cars/images-0123456789ab",
+    ("/venv/bin/python", "-m", "launch.slurm.gate"),
+    {"PYTHONPATH": "/repo"},
+)
 TEXTS = {
     "array": lambda: array_text(PLAIN),
     "whole_node": lambda: array_text(NODE),
@@ -65,11 +78,18 @@ def test_bash_and_shellcheck_have_nothing_to_say(name, tmp_path):
         assert done.returncode == 0, done.stdout
 
 
-def run(script: ArrayScript, tmp_path: Path, *args: str, srun: str = 'exec "${@:5}"', **env: str) -> subprocess.CompletedProcess:
+def run(
+    script: ArrayScript, tmp_path: Path, *args: str, srun: str = 'exec "${@:5}"', **env: str
+) -> subprocess.CompletedProcess:
     """Run the text with an srun that is a line of shell (its first four words are srun's own options)."""
     shim = tmp_path / "bin"
     shim.mkdir(exist_ok=True)
-    for name, body in {"srun": srun, "squeue": "echo RUNNING", "scontrol": f'echo "$@" >>{tmp_path}/scontrol', "sleep": ":"}.items():
+    for name, body in {
+        "srun": srun,
+        "squeue": "echo RUNNING",
+        "scontrol": f'echo "$@" >>{tmp_path}/scontrol',
+        "sleep": ":",
+    }.items():
         (shim / name).write_text(f"#!/bin/bash\n{body}\n")
         (shim / name).chmod(0o755)
     path = tmp_path / "script.sbatch"
@@ -87,8 +107,14 @@ def stage(tmp_path: Path, name: str, done: bool) -> str:
 
 
 def test_hostile_values_reach_the_worker_as_they_are(tmp_path):
-    own, up = stage(tmp_path, "it's \"x\" $HOME", False), stage(tmp_path, "up `id`", True)
-    script = replace(PLAIN, stage=own, upstream=(up,), env={"A": HOSTILE}, worker=("python3", "-c", "import os, sys; print(repr([os.environ['A'], *sys.argv[1:]]))"))
+    own, up = stage(tmp_path, 'it\'s "x" $HOME', False), stage(tmp_path, "up `id`", True)
+    script = replace(
+        PLAIN,
+        stage=own,
+        upstream=(up,),
+        env={"A": HOSTILE},
+        worker=("python3", "-c", "import os, sys; print(repr([os.environ['A'], *sys.argv[1:]]))"),
+    )
     done = run(script, tmp_path, "16", "24", SLURM_ARRAY_TASK_ID="3")
     assert repr([HOSTILE, own, "--job-idx", "19", "--n-jobs", "24"]) in done.stdout, done.stderr
 
@@ -104,7 +130,9 @@ def test_a_stage_that_is_done_needs_no_worker(tmp_path):
     assert done.returncode == 0 and "done already" in done.stdout
 
 
-@pytest.mark.parametrize(("code", "restarts", "requeued"), [(75, "0", True), (75, "1000", False), (0, "0", False), (70, "0", False)])
+@pytest.mark.parametrize(
+    ("code", "restarts", "requeued"), [(75, "0", True), (75, "1000", False), (0, "0", False), (70, "0", False)]
+)
 def test_a_drained_job_goes_back_into_the_queue_a_bounded_number_of_times(tmp_path, code, restarts, requeued):
     script = replace(PLAIN, stage=stage(tmp_path, "own", False), upstream=())
     env = {"SLURM_ARRAY_JOB_ID": "11", "SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": restarts}
