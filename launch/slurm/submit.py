@@ -55,7 +55,11 @@ def run(stages: Sequence[PlannedStage], cluster: object, console: Console, retry
     """Submit what is missing of all stages. Outcomes of those that could not be, or of all if all were done before."""
     site = site_of(cluster)
     precheck(stages, site, console)
-    tasks = allotted(stages, site)
+    try:
+        tasks = allotted(stages, site)
+    except SlurmError as e:
+        msg = f"cluster=slurm: {e}; run this where sbatch and squeue work, or take cluster=local"
+        raise InputError(msg) from e
     placed: dict[Path, Placed] = {}
     for stage in stages:
         try:
