@@ -165,7 +165,7 @@ def _requeue(most: int) -> list[str]:
         return []
     return [
         "# Drained before the end of its time: once more. A job that is cancelled, preempted or ended by its limit is",
-        "# not RUNNING any more: Slurm itself or the gate goes on with it. Where scontrol is not allowed, the gate too.",
+        "# not RUNNING any more: Slurm itself or the gate goes on with it. Where scontrol is not allowed the gate does.",
         f'if [ "$code" = 75 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ] && [ ! -e "$stage/done.json" ]; then',
         "  job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$task}",
         "  job=${job:-$SLURM_JOB_ID}",
