@@ -22,9 +22,9 @@ def launch(cluster: Cluster, runs: Path, *args: str, code: int = 0, **env: str) 
     return done.stdout + done.stderr
 
 
-def local(cluster: Cluster, runs: Path, *args: str) -> None:
+def local(cluster: Cluster, runs: Path, *args: str, n_jobs: int = 2) -> None:
     """The same on this machine."""
-    command = [sys.executable, str(RUN), *args, "cluster=local", "cluster.n_jobs=2", f"runs_dir={runs}"]
+    command = [sys.executable, str(RUN), *args, "cluster=local", f"cluster.n_jobs={n_jobs}", f"runs_dir={runs}"]
     done = subprocess.run(
         command, env=cluster.env | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, timeout=300, cwd=runs.parent
     )

@@ -54,7 +54,7 @@ def test_lost_nodes_split_brain_three_ways_of_preemption_cancel_requeue_and_a_co
         cluster.run("scancel", *by_hand, check=False)
         settle(cluster)
 
-    local(cluster, tmp_path / "local", *ARGS)
+    local(cluster, tmp_path / "local", *ARGS, "probe.sleep=2", n_jobs=12)  # the sleep is part of what the next stage reads
     assert digests(runs) == digests(tmp_path / "local")
     for folder in stages(runs):
         events = list(read_events(folder.path))
