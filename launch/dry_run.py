@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from launch.clusters import preview
 from launch.devices import cores, n_workers, places, processes_of, visible_gpus
 from launch.planned import PlannedStage, Point
 from launch.state import state_of
@@ -30,4 +31,6 @@ def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Conso
         for stage in point.stages:
             chosen = "" if stage in point.chosen() else "  (not asked for)"
             console.print(f"  {stage.folder}{chosen}", markup=False, highlight=False, soft_wrap=True)
+    if more := preview(points[0].cluster.kind):
+        more(stages, points[0].cluster, console)
     console.print("dry run: nothing was computed, nothing was written")

@@ -35,7 +35,9 @@ def job_ids(stage: Path, held: Iterable[str] = (), find: Callable[[str], list[st
     name) and those that hold leases (`held`: "dev/11_3@1"), which may have been submitted by hand."""
     ids: list[str] = []
     for submission in submissions.read(stage):
-        ids += submission.job_ids or (find or find_by_name)(submission.job_name)
+        ids += submission.job_ids
+        if submission.state == submissions.INTENDED:  # whoever submits it may have died between sbatch and the file
+            ids += (find or find_by_name)(submission.job_name)
     refs = filter(None, map(JobRef.parse, held))
     ids += [ref.base for ref in refs if ref.cluster in ("", cluster_name())]
     return list(dict.fromkeys(ids))

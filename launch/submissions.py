@@ -1,9 +1,9 @@
-"""submissions/<id>.json in a stage folder: one file a submission to a scheduler, written before sbatch as an intent, then with job ids.
+"""submissions/<number>.json: what was asked of a scheduler for one stage, one file a submission.
 
-    {"id", "stage", "n_jobs", "array", "job_offset", "intended": true, "job_ids": [], "job_name", "host", "user", "time"}
-
-A file that stays without job ids is a submission of which nobody knows whether sbatch took it: its jobs are found by `job_name`,
-which is unique. Files are only ever added and completed, so two people who submit at once never overwrite each other.
+The file is there before anything is queued ("intended", made exclusively, so that two commands do not submit the same stage
+twice), and gets the job ids one by one. A record that says "intended" belongs to a process that is submitting at this moment,
+or died at it.
+Files are plain JSON; scripts lie beside them and can be given to sbatch by hand.
 """
 
 import dataclasses
@@ -11,85 +11,135 @@ import getpass
 import json
 import os
 import secrets
-import socket
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from synth.store.files import read_small, write_atomic
+from synth.store.files import read_small, write_atomic, write_once
+from synth.store.leases import Owner
 
 FOLDER = "submissions"
+INTENDED, SUBMITTED, ABANDONED = "intended", "submitted", "abandoned"
+PATIENCE = 120.0  # seconds of our own clock that another machine's intent may stay as it is
+POLL = 0.2  # seconds
+
+
+@dataclass(frozen=True)
+class Array:
+    """One job array: tasks 0..tasks-1 are the stage's Slurm jobs offset..offset+tasks-1."""
+
+    job: str
+    tasks: int
+    offset: int = 0
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One array (or one job) that was asked of the scheduler for one stage."""
+    """One file. `order` is what the scheduler's own module needs to do the same again (see launch.slurm.order)."""
 
-    id: str  # sorts by time
-    stage: str  # name of the stage folder
-    n_jobs: int  # of the whole stage; an array is a part of it where MaxArraySize splits it
-    array: str  # "0-15" as given to sbatch; "" for a single job
-    job_offset: int  # job_idx = job_offset + SLURM_ARRAY_TASK_ID
-    job_name: str  # unique; what squeue -n finds when the job ids never reached the file
-    kind: str = "array"  # array | gate
-    intended: bool = True
-    job_ids: tuple[str, ...] = ()  # as sbatch printed them: "1234" stands for all tasks of its array
-    host: str = ""
+    number: int
+    state: str = INTENDED
+    token: str = ""  # unique; with it jobs of a record that was never completed are found in the queue
+    job_name: str = ""  # of all its jobs: <stage folder>-<token>
     user: str = ""
-    time: float = 0.0  # seconds since the epoch, of the submitting host; for people
+    owner: Mapping = field(default_factory=dict)  # the submitting process: synth.store.leases.Owner
+    created: float = 0.0  # seconds since the epoch, for people
+    arrays: tuple[Array, ...] = ()
+    gate: str = ""  # job id
+    depends: tuple[str, ...] = ()  # job ids that the arrays wait for
+    n_jobs: int = 0  # workers
+    tries: int = 0  # submissions in a row by gates that gained nothing
+    goes_on: int = 0  # submissions in a row by gates
+    units: int = 0  # committed when it was made
+    order: Mapping = field(default_factory=dict)
+    why: str = ""  # of an abandoned one
+
+    @property
+    def job_ids(self) -> tuple[str, ...]:
+        """As sbatch printed them: "1234" stands for all tasks of its array. Incomplete while it is intended."""
+        return tuple(a.job for a in self.arrays) + ((self.gate,) if self.gate else ())
 
 
-def new(stage: Path, n_jobs: int, array: str = "", job_offset: int = 0, kind: str = "array") -> Submission:
-    """A submission that nobody has made yet."""
-    now = time.time()
-    name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}-{secrets.token_hex(3)}"
-    return Submission(
-        id=name,
-        stage=stage.name,
-        n_jobs=n_jobs,
-        array=array,
-        job_offset=job_offset,
-        job_name=f"{stage.name}-{name}" if kind == "array" else f"{kind}-{stage.name}-{name}",
-        kind=kind,
-        host=socket.gethostname(),
-        user=getpass.getuser() if "USER" in os.environ or os.environ.get("LOGNAME") else str(os.getuid()),
-        time=round(now, 3),
-    )
-
-
-def intend(stage: Path, submission: Submission) -> Path:
-    """Write the intent, durably, before sbatch is called; the file."""
-    path = Path(stage) / FOLDER / f"{submission.id}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, _to_json(submission))
-    return path
-
-
-def record(stage: Path, submission: Submission, job_ids: Sequence[str]) -> Submission:
-    """Complete the file with the job ids that sbatch printed."""
-    done = dataclasses.replace(submission, job_ids=tuple(job_ids))
-    write_atomic(Path(stage) / FOLDER / f"{submission.id}.json", _to_json(done))
-    return done
-
-
-def withdraw(stage: Path, submission: Submission) -> None:
-    """sbatch refused: nothing was submitted."""
-    (Path(stage) / FOLDER / f"{submission.id}.json").unlink(missing_ok=True)
+def path_of(stage: Path, number: int, suffix: str = ".json") -> Path:
+    return Path(stage) / FOLDER / f"{number:04d}{suffix}"
 
 
 def read(stage: Path) -> list[Submission]:
     """All submissions of a stage, oldest first; torn or foreign files are left out."""
-    names = {f.name for f in dataclasses.fields(Submission)}
-    found = []
-    for path in sorted((Path(stage) / FOLDER).glob("*.json")):
-        try:
-            raw = json.loads(read_small(path) or b"")
-            found.append(Submission(**{k: v for k, v in raw.items() if k in names} | {"job_ids": tuple(raw["job_ids"])}))
-        except (ValueError, KeyError, TypeError, AttributeError):
+    files = sorted((Path(stage) / FOLDER).glob("[0-9]*.json"))
+    return [s for s in map(_parse, map(read_small, files)) if s is not None]
+
+
+def _parse(data: bytes | None) -> Submission | None:
+    try:
+        raw = json.loads(data or b"")
+        raw["arrays"] = tuple(Array(**a) for a in raw["arrays"])
+        raw["depends"] = tuple(raw["depends"])
+        known = {f.name for f in dataclasses.fields(Submission)}
+        return Submission(**{k: v for k, v in raw.items() if k in known})
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def record(stage: Path, submission: Submission) -> Submission:
+    """Write what became of a submission; it is given back."""
+    write_atomic(path_of(stage, submission.number), _dump(submission))
+    return submission
+
+
+def intend(stage: Path, number: int) -> Submission | None:
+    """Become the one who submits under this number; None if somebody else has it."""
+    token = secrets.token_hex(4)
+    new = Submission(
+        number,
+        token=token,
+        job_name=f"{Path(stage).name}-{token}",
+        user=user(),
+        owner=dataclasses.asdict(Owner.me()),
+        created=round(time.time(), 3),
+    )
+    path_of(stage, number).parent.mkdir(parents=True, exist_ok=True)
+    return new if write_once(path_of(stage, number), _dump(new)) else None
+
+
+def user() -> str:
+    """The login name, or the number where a container has no passwd entry."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def take_turn(
+    stage: Path, settle: Callable[[Submission], Submission], patience: float = PATIENCE, clock=time.monotonic, sleep=time.sleep
+) -> Submission:
+    """An intent of our own, when nobody else is in the middle of submitting this stage.
+
+    An open intent of a living process is waited for. When its process has ended (on another machine: when its file stayed as it
+    is for `patience` seconds), settle(it) looks in the queue for its jobs and gives back the record as it should be.
+    """
+    seen: tuple[Submission | None, float] = (None, clock())
+    while True:
+        last = next(iter(reversed(read(stage))), None)
+        if last is None or last.state != INTENDED:
+            if mine := intend(stage, last.number + 1 if last else 1):
+                return mine
             continue
-    return found
+        if last != seen[0]:
+            seen = (last, clock())
+        if _gone(last) or clock() - seen[1] > patience:
+            record(stage, settle(last))
+        else:
+            sleep(POLL)
 
 
-def _to_json(submission: Submission) -> bytes:
-    return json.dumps(dataclasses.asdict(submission), indent=1, sort_keys=True).encode() + b"\n"
+def _gone(submission: Submission) -> bool:
+    try:
+        return Owner(**submission.owner).is_gone()
+    except TypeError:
+        return True
+
+
+def _dump(submission: Submission) -> bytes:
+    return json.dumps(dataclasses.asdict(submission), indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"

@@ -22,6 +22,8 @@ KEYS = {
     "images.batch_size, .unit_size": "images denoised / committed together",
     "numerics": "exact: same bytes whatever n_jobs | fast: autotuned",
     "cluster.n_jobs": "workers; null: one a GPU, without GPUs one a core",
+    "cluster.partition, .account, .time": "cluster=slurm: what sbatch gets; all keys in conf/cluster/slurm.yaml",
+    "cluster.stages.<kind>.<key>": "cluster=slurm: any of them for one kind of stage",
     "export.<name>.out": "folder of an export; null: below <runs_dir>/<dataset>/exports",
     "until=STAGE": "compute this stage and what it needs, no more",
     "only=[STAGE,..]": "compute these alone; what they read must be whole",

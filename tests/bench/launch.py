@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -71,11 +72,55 @@ def timed(what, repeat: int = 3) -> str:
     return f"{min(wall for wall, _ in best):8.2f} s{min(cpu for _, cpu in best):10.2f} s"
 
 
+def submission(jobs: int) -> list[str]:
+    """Lines about planning and submitting four stages to a real Slurm whose jobs do not start; none where there is no Slurm."""
+    from tests.slurm.devcluster import NoCluster, start
+
+    try:
+        cluster, stop = start(NODES=1, DBD=0, MAX_ARRAY=jobs + 1)
+    except NoCluster as e:
+        return [f"no Slurm here: {e}"]
+    root = Path(tempfile.mkdtemp(prefix="synthset-bench-"))
+    overrides = [
+        "-m",
+        "seed=0,1",
+        "recipe=probe_chain",
+        "until=second",
+        f"probe.slots={jobs}",
+        "probe.unit_size=1",
+        "cluster=slurm",
+    ]
+    overrides += [f"cluster.n_jobs={jobs}", "cluster.cpus_per_job=1", "+cluster.extra.begin=now+1hour", f"runs_dir={root}/runs"]
+    try:
+        dry, wet = ([sys.executable, str(REPO / "launch" / "run.py"), *overrides, *more] for more in (["dry_run=true"], []))
+        lines = []
+        for name, command in (
+            ("planning 4 stages, with the test of their scripts", dry),
+            (f"submitting 4 stages of {jobs:,} jobs", wet),
+            ("the same again", wet),
+        ):
+            begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=cluster.env, cwd=root)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            lines.append(f"{name:<50}{time.perf_counter() - begun:8.2f} s{used:10.2f} s")
+        made = [p for p in root.rglob("*") if p.is_file()]
+        queued = len(cluster.run("squeue", "-h", "-r").stdout.splitlines())
+        lines.append(f"{queued:,} jobs in the queue, {len(made)} files; the launcher took {after.ru_maxrss // 1024} MiB")
+        return lines
+    finally:
+        stop()
+        shutil.rmtree(root)
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--units", type=int, default=100_000)
     p.add_argument("--workers", type=int, default=1000)
+    p.add_argument("--jobs", type=int, default=1000)
     args = p.parse_args()
+    for line in submission(args.jobs):
+        print(line)
     root = Path(tempfile.mkdtemp(prefix="synthset-bench-"))
     try:
         begun = time.perf_counter()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -62,8 +63,9 @@ def play(monkeypatch):
 
 def stage(tmp_path, *ids):
     folder = probe(tmp_path)
-    for job in ids:
-        submissions.record(folder.path, submissions.new(folder.path, 4, "0-3"), [job])
+    for n, job in enumerate(ids, 1):
+        one = submissions.intend(folder.path, n)
+        submissions.record(folder.path, replace(one, state=submissions.SUBMITTED, arrays=(submissions.Array(job, 4),)))
     return folder.path
 
 
@@ -80,7 +82,7 @@ def test_all_live_jobs_of_a_run_are_cancelled_and_no_others(tmp_path, play):
 def test_a_submission_whose_ids_were_lost_is_found_by_its_name(tmp_path, play):
     scheduler = play(Scheduler({"14": {"14_0": "RUNNING"}}))
     folder = probe(tmp_path)
-    submissions.intend(folder.path, submissions.new(folder.path, 4))
+    submissions.intend(folder.path, 1)
     assert cancel.cancel(folder.path, False, 1, print) == 0
     assert ("scancel", "14") in scheduler.calls
 

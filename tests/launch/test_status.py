@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -155,24 +156,25 @@ def test_watching_ends_with_ctrl_c(tmp_path, monkeypatch):
 
 def test_a_submission_is_written_as_an_intent_and_completed_with_its_job_ids(tmp_path):
     folder = probe(tmp_path)
-    one = submissions.new(folder.path, 16, "0-15")
-    submissions.intend(folder.path, one)
-    assert submissions.read(folder.path) == [one] and one.intended and one.job_ids == () and one.stage == folder.path.name
-    done = submissions.record(folder.path, one, ["1234"])
-    two = submissions.new(folder.path, 16, "0-3", job_offset=16)
-    submissions.intend(folder.path, two)
-    (folder.path / "submissions" / "zz.json").write_text("{")
-    assert sorted(submissions.read(folder.path), key=lambda s: s.job_offset) == [done, two] and one.job_name != two.job_name
-    submissions.withdraw(folder.path, two)
-    assert submissions.read(folder.path) == [done]
+    one = submissions.intend(folder.path, 1)
+    assert submissions.read(folder.path) == [one] and one.state == submissions.INTENDED and one.job_ids == ()
+    assert submissions.intend(folder.path, 1) is None
+    done = submissions.record(
+        folder.path, replace(one, state=submissions.SUBMITTED, arrays=(submissions.Array("1234", 16),), gate="1235")
+    )
+    two = submissions.intend(folder.path, 2)
+    (folder.path / "submissions" / "0003.json").write_text("{")
+    assert submissions.read(folder.path) == [done, two] and one.job_name != two.job_name and done.job_ids == ("1234", "1235")
 
 
 def test_jobs_are_found_by_ids_by_name_and_by_their_leases(tmp_path, monkeypatch):
     monkeypatch.setattr("launch.jobs.cluster_name", lambda: "dev")
     folder = probe(tmp_path)
-    submissions.record(folder.path, submissions.new(folder.path, 4), ["12"])
-    lost = submissions.new(folder.path, 4)
-    submissions.intend(folder.path, lost)
+    submissions.record(
+        folder.path,
+        replace(submissions.intend(folder.path, 1), state=submissions.SUBMITTED, arrays=(submissions.Array("12", 4),)),
+    )
+    lost = submissions.intend(folder.path, 2)
     found = job_ids(
         folder.path, ["dev/15_2@1", "other/16_0", "12_3"], find=lambda name: ["13"] if name == lost.job_name else []
     )

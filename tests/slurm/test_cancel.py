@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 from launch import submissions
 from tests.slurm.devcluster import REPO
@@ -19,8 +20,7 @@ def status(cluster, folder):
 
 def test_status_names_jobs_and_cancel_drains_them(cluster, tmp_path):
     folder = probe(tmp_path, slots=400, unit_size=40, sleep=0.5)
-    one = submissions.new(folder.path, 2, "0-1")
-    submissions.intend(folder.path, one)
+    one = submissions.intend(folder.path, 1)
     recorded = submit(cluster, folder, "--array=0-1", f"--job-name={one.job_name}")
     by_hand = submit(cluster, folder, "--array=5")
     waiting = submit(cluster, folder, "--array=6", "--begin=now+1hour", f"--job-name={one.job_name}")
@@ -51,10 +51,10 @@ def test_status_names_jobs_and_cancel_drains_them(cluster, tmp_path):
 
 def test_cancel_leaves_a_stage_that_another_submission_completes(cluster, tmp_path):
     folder = probe(tmp_path, slots=40, unit_size=10, sleep=0.3)
+    array = submissions.Array(submit(cluster, folder, "--array=0-1"), 2)
     first = submissions.record(
-        folder.path, one := submissions.new(folder.path, 2, "0-1"), [submit(cluster, folder, "--array=0-1")]
+        folder.path, replace(submissions.intend(folder.path, 1), state=submissions.SUBMITTED, arrays=(array,))
     )
-    assert first.job_name == one.job_name
     cluster.wait_for("some batches", lambda: folder.progress() >= 4)
     command(cluster, "cancel.py", folder.path)
     cluster.wait_done(first.job_ids[0])
