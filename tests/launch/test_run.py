@@ -142,7 +142,7 @@ def test_help_names_real_keys_only():
     from launch.usage import EXAMPLES, KEYS
     from omegaconf import OmegaConf
 
-    known = inner(OmegaConf.to_container(Composer().compose([]))) + inner(OmegaConf.to_container(Composer().compose(["cluster=slurm"]))) + ["export.<name>.out"]
+    known = inner(OmegaConf.to_container(Composer().compose([]))) + inner(OmegaConf.to_container(Composer().compose(["cluster=slurm"]))) + ["export.<name>.out", "cluster.stages.<kind>.<key>"]
     for entry in KEYS:
         first, *more = entry.partition("=")[0].split(", ")
         assert first in known, entry
