@@ -119,6 +119,18 @@ def correct(net: Net, pictures: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return torch.cat(read).numpy() == labels[:, :len(net.heads)]
 
 
+def trained_judge(cache: Path | None, heads: tuple[int, ...], seed: int) -> Net:
+    """The reference CNN, from `cache` if it is there, else trained on 16,000 renders and put there."""
+    if cache and cache.exists():
+        net = Net(heads)
+        net.load_state_dict(torch.load(cache, weights_only=True))
+        return net.eval()
+    net = train(*rendered_set(16_000, seed)[:2], heads, 5, 0)
+    if cache:
+        torch.save(net.state_dict(), cache)
+    return net
+
+
 def generate(folder: Path, captions: list[str], guidance: float, steps: int, seed: int) -> Generated:
     from diffusers import DiffusionPipeline
 
@@ -168,6 +180,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 4.0])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--seed", type=int, default=2024)
+    parser.add_argument("--judge", type=Path, help="keep the trained judge here and use it next time")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet PNG here")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -186,15 +199,17 @@ def main() -> None:
     fresh = rendered_set(2000, args.seed + 2)[:2]
     if "images" in args.parts:
         heads = (20, len(backgrounds.NAMES), 3, 3)
-        judge = train(*rendered_set(16_000, args.seed + 3)[:2], heads, 5, 0)
+        judge = trained_judge(args.judge, heads, args.seed + 3)
         rows = [["rendered", "", *(f"{v:.3f}" for v in correct(judge, *fresh).mean(0))]]
         worst = {}
         for made in sets:
             right = correct(judge, made.pictures, labels)
-            rows.append([f"guidance {made.guidance:g}", f"{made.seconds / args.count:.3f}", *(f"{v:.3f}" for v in right.mean(0))])
+            rows.append([f"guidance {made.guidance:g}", f"{made.seconds / args.count:.3f}",
+                         *(f"{v:.3f}" for v in right.mean(0))])
             worst[made.guidance] = sorted((round(float(right[labels[:, 0] == i, 0].mean()), 2), c)
                                           for i, c in enumerate(classes()))[:4]
-        show(f"Pictures agree with their captions: {args.count} grammar captions, {args.steps} steps, judge trained on 16000 renders",
+        show(f"Pictures agree with their captions: {args.count} grammar captions, {args.steps} steps, judge trained on "
+             f"16000 renders, 5 epochs; 'rendered' = the judge on 2000 new renders",
              ["pictures", "s/image", *ATTRIBUTES], rows)
         print("worst classes:", worst)
     if "transfer" in args.parts:

@@ -21,7 +21,8 @@ HEADINGS = {
     "texture": "Describe a picture of the given texture.",
 }
 MODES = ("class",) * 8 + ("class_background",) * 5 + ("class_relation",) * 2 + ("texture",)  # shares in 16ths
-ONSETS = "b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kr l m n p ph pl pr qu r s sc sh sk sl sm sn sp st str sw t th tr tw v w wh x y z".split()
+ONSETS = ("b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kr l m n p ph pl pr qu r s sc sh sk sl sm sn sp st str sw t th tr "
+          "tw v w wh x y z").split()
 VOWELS = "a a a e e e i i o o u ai au ea ee ia ie oa oi oo ou ue y".split()
 CODAS = "b ch ck d f g k l ll m n n nd ng nt p r r rd rk s s sh sk ss st t t th x z".split() + [""] * 24
 COLOURS = tuple(backgrounds.PLAIN)

@@ -1,10 +1,10 @@
 """Train the caption model's sentencepiece tokenizer: 1,024 BPE pieces with byte fallback, and some whole phrases.
 
-It is trained on single words and signs, so that no piece holds a space: a space is a token of its own, and a name has the same tokens at
-the start of the query line, inside a caption and before a full stop. Copying a name is then copying tokens; with the
-usual pieces (" rock" but "ro" at the start of a line) a small model got 45 of 400 unseen names right. Phrases of the
-headings and the grammar are appended as user-defined pieces: they halve the length of a document. They stand after the
-bytes, so that the newline keeps the id 13 it has in LLaMA-2.
+It is trained on single words and signs, so that no piece holds a space: a space is a token of its own, and a name has the
+same tokens at the start of the query line, inside a caption and before a full stop. Copying a name is then copying
+tokens; with the usual pieces (" rock" but "ro" at the start of a line) a small model got 45 of 400 unseen names right.
+Phrases of the headings and the grammar are appended as user-defined pieces: they halve the length of a document. They
+stand after the bytes, so that the newline keeps the id 13 it has in LLaMA-2.
 """
 import argparse
 import re
