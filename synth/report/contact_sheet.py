@@ -15,7 +15,7 @@ NAME = "contact_sheet.png"
 MARGIN, GAP = 24, 16  # pixels
 LABEL_WIDTH = 150
 CAPTION_SIZE, LABEL_SIZE, TITLE_SIZE = 11, 17, 22
-CAPTION_LINES, LINE = 4, 14
+CAPTION_LINES, LINE = 5, 14
 PAPER, INK, SOFT, RULE, EMPTY = (250, 249, 246), (28, 28, 30), (92, 92, 98), (226, 224, 218), (240, 238, 233)
 PATIENCE = 50  # slots looked at for each picture wanted, before a row is left short
 

@@ -1,20 +1,16 @@
 """The devcluster itself: jobs, fake GPUs, and the ways in which a node is lost."""
 
 import os
-import shutil
 import signal
-import subprocess
 
 import pytest
 
+from tests.lint import clean_shell
 from tests.slurm.devcluster import SCRIPT, NoCluster, running, start
 
 
 def test_the_scripts_are_clean():
-    for script in SCRIPT.parent.glob("*.sh"):
-        subprocess.run(["bash", "-n", script], check=True)
-    if shutil.which("shellcheck"):
-        subprocess.run(["shellcheck", "-x", SCRIPT.name], cwd=SCRIPT.parent, check=True)
+    clean_shell(SCRIPT)  # it sources the others
 
 
 def test_a_job_runs_on_a_node_of_its_own_name(cluster):

@@ -1,10 +1,9 @@
 """slurm/stage.sbatch by hand on a real Slurm: partial arrays, changed sizes, signals, requeue, exit codes."""
 
-import shutil
-import subprocess
 
 import pytest
 
+from tests.lint import clean_shell
 from tests.slurm.devcluster import REPO
 from tests.stages import alone, digests, events, probe
 
@@ -23,11 +22,7 @@ def short_job(cluster, tmp_path_factory):
 
 
 def test_the_script_is_clean():
-    subprocess.run(["bash", "-n", SCRIPT], check=True)
-    if shutil.which("shellcheck"):
-        subprocess.run(["shellcheck", SCRIPT], check=True)
-    else:
-        pytest.skip("no shellcheck here")
+    clean_shell(SCRIPT)
 
 
 def test_partial_arrays_of_changing_size_make_the_same_bytes(cluster, tmp_path):

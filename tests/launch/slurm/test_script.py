@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from launch.slurm.script import ArrayScript, GateScript, Header, array_text, gate_text
+from tests.lint import clean_shell
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = 'it\'s "a" $HOME `id` \\ % # ; & \n\ttwo'
@@ -72,10 +72,7 @@ def test_the_text_is_the_golden_file(name):
 def test_bash_and_shellcheck_have_nothing_to_say(name, tmp_path):
     script = tmp_path / "script.sbatch"
     script.write_text(TEXTS[name]())
-    subprocess.run(["bash", "-n", script], check=True)
-    if shutil.which("shellcheck"):
-        done = subprocess.run(["shellcheck", script], capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout
+    clean_shell(script)
 
 
 def run(
