@@ -102,7 +102,8 @@ def _check_option(override: Override, groups: dict[str, list[str]], composer: Co
         value = composer.parse([text])[0].value()
         for option in value if isinstance(value, list) else [value]:
             if option is not None and str(option) not in groups[group]:
-                msg = f"{group}={option}: no such {group}; there are {', '.join(groups[group])}{did_you_mean(str(option), groups[group])}"
+                hint = did_you_mean(str(option), groups[group])
+                msg = f"{group}={option}: no such {group}; there are {', '.join(groups[group])}{hint}"
                 raise InputError(msg)
 
 

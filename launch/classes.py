@@ -31,7 +31,8 @@ def official(path: str) -> tuple[ClassEntry, ...]:
             msg = f'{path}: class {i} is {entry!r}; write a name in quotes, or an object with "name" and "superclass"'
             raise InputError(msg)
         if item.get("index", i) != i:
-            msg = f"{path}: class {i} ({item['name']!r}) says index {item['index']}; the order of the file is the official index"
+            said = f"class {i} ({item['name']!r}) says index {item['index']}"
+            msg = f"{path}: {said}; the order of the file is the official index"
             raise InputError(msg)
         classes.append(ClassEntry(i, item["name"], item.get("superclass") or supers.get(item["name"], "")))
     twice = [name for name, n in Counter(c.name for c in classes).items() if n > 1]
@@ -45,7 +46,10 @@ def official(path: str) -> tuple[ClassEntry, ...]:
 
 
 def choose(classes: tuple[ClassEntry, ...], wanted: object, where: str = "dataset.classes") -> tuple[ClassEntry, ...]:
-    """The classes that `wanted` names, in official order: "all", "0..4" (both ends included), an index, a name, or a list of those."""
+    """The classes that `wanted` names, in official order.
+
+    `wanted`: "all", a range "0..4" (both ends included), an index, a name, or a list of those.
+    """
     if wanted == "all":
         return classes
     items = wanted if isinstance(wanted, (list, tuple)) else [wanted]
@@ -70,7 +74,7 @@ def names_in(path: str) -> list[str]:
 
 def _indices(classes: tuple[ClassEntry, ...], item: object, where: str) -> range | list[int]:
     if isinstance(item, (bool, float)) or item is None:
-        msg = f"{where}: {item!r} is no name: YAML or the shell made it of an unquoted word; quote it: ['no'], or use {where}_file"
+        msg = f"{where}: {item!r} is no name: YAML made it of an unquoted word; quote it: ['no'], or use {where}_file"
         raise InputError(msg)
     by_name = {c.name: c.index for c in classes}
     if str(item) in by_name:  # a class may be called "3" or "0..4"
@@ -79,7 +83,8 @@ def _indices(classes: tuple[ClassEntry, ...], item: object, where: str) -> range
     if match:
         first, last = int(match[1]), int(match[2])
         if first > last or last >= len(classes):
-            msg = f"{where}: {item}: the list has classes 0..{len(classes) - 1}; a range counts from its lower end, both ends included"
+            there = f"the list has classes 0..{len(classes) - 1}"
+            msg = f"{where}: {item}: {there}; a range counts from its lower end, both ends included"
             raise InputError(msg)
         return range(first, last + 1)
     if isinstance(item, int) or str(item).isdigit():

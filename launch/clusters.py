@@ -8,7 +8,9 @@ from synth.errors import InputError
 CLUSTERS = {
     "local": "launch.local:run",
     "debug": "launch.debug:run",
+    "slurm": "launch.slurm.submit:run",
 }
+PREVIEWS = {"slurm": "launch.slurm.preview:show"}
 
 
 def runner(kind: str) -> Callable:
@@ -17,4 +19,12 @@ def runner(kind: str) -> Callable:
         msg = f"cluster.kind={kind}: no such cluster; there are {', '.join(CLUSTERS)}"
         raise InputError(msg)
     module, name = CLUSTERS[kind].split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def preview(kind: str) -> Callable | None:
+    """show(stages, cluster, console): what dry_run=true adds for a kind of cluster, or None."""
+    if kind not in PREVIEWS:
+        return None
+    module, name = PREVIEWS[kind].split(":")
     return getattr(importlib.import_module(module), name)

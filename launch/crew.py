@@ -11,6 +11,7 @@ from pathlib import Path
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK
 from synth.numerics import environment
 from synth.store.folder import StageFolder
+from synth.worker import ENV_PARENT
 
 KNOWN_CODES = (EXIT_OK, EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG)
 SOURCE = Path(__file__).resolve().parent.parent  # the workers import the same synth as the launcher, installed or not
@@ -39,16 +40,24 @@ class Crew:
     folder: StageFolder
     places: Sequence[tuple[str, ...] | None]
     n_jobs: int
+    label: str = "local"  # of the log files
     running: list[Job] = field(default_factory=list)
     ended: list[tuple[Job, int]] = field(default_factory=list)
 
-    def start(self, job_idx: int) -> None:
-        log = self.folder.path / "logs" / f"local-{os.getpid()}-{job_idx}.log"
-        command = [sys.executable, "-m", "synth.worker", str(self.folder.path), "--job-idx", str(job_idx), "--n-jobs", str(self.n_jobs), "--die-with-parent"]
+    def start(self, job_idx: int, *options: str) -> None:
+        """Start the worker of a place; options: more flags of synth.worker."""
+        log = self.folder.path / "logs" / f"{self.label}-{os.getpid()}-{job_idx}.log"
+        words = ["--job-idx", str(job_idx), "--n-jobs", str(self.n_jobs), "--die-with-parent", *options]
+        command = [sys.executable, "-m", "synth.worker", str(self.folder.path), *words]
         with open(log, "ab") as out:
             # a session of its own: ctrl-C in the terminal reaches only the launcher, which drains the workers in good order
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self._environment(job_idx), start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=self._environment(job_idx),
+                start_new_session=True,
             )
         self.running.append(Job(job_idx, process, log))
 
@@ -57,6 +66,7 @@ class Crew:
         env["PYTHONPATH"] = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
         for name in ("JOB_IDX", "N_JOBS", "JOB_OFFSET", "SLURM_ARRAY_TASK_ID"):
             env.pop(name, None)
+        env[ENV_PARENT] = str(os.getpid())
         place = self.places[job_idx % len(self.places)]
         if place is not None:
             env["CUDA_VISIBLE_DEVICES"] = ",".join(place)

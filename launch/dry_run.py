@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from launch.clusters import preview
 from launch.devices import cores, n_workers, places, processes_of, visible_gpus
 from launch.planned import PlannedStage, Point
 from launch.state import state_of
@@ -14,7 +15,8 @@ def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Conso
     """Stages, slots, units, batches, jobs and what is there of each; then the folders."""
     gpus = visible_gpus()
     jobs_of = {s.folder: p.cluster.n_jobs for p in points for s in p.chosen()}
-    table = Table(title=f"plan: {len(points)} point{'s' * (len(points) != 1)}, {len(stages)} stages, each once", title_justify="left")
+    title = f"plan: {len(points)} point{'s' * (len(points) != 1)}, {len(stages)} stages, each once"
+    table = Table(title=title, title_justify="left")
     for name in ("stage", "slots", "units", "batches", "jobs", "state"):
         table.add_column(name, justify="left" if name in ("stage", "state") else "right")
     for stage in stages:
@@ -29,4 +31,6 @@ def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Conso
         for stage in point.stages:
             chosen = "" if stage in point.chosen() else "  (not asked for)"
             console.print(f"  {stage.folder}{chosen}", markup=False, highlight=False, soft_wrap=True)
+    if more := preview(points[0].cluster.kind):
+        more(stages, points[0].cluster, console)
     console.print("dry run: nothing was computed, nothing was written")

@@ -41,7 +41,7 @@ def near(key: str, known: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
-    """"; did you mean a, b?" or nothing."""
+    """ "; did you mean a, b?" or nothing."""
     found = near(key, known)
     return f"; did you mean {' or '.join(found)}?" if found else ""
 
@@ -55,7 +55,7 @@ def _alike(a: str, b: str) -> float:
 
 
 def _begins(key: str, other: str) -> float:
-    """"images.guidance" .. "images.guidance_scale": same group, and one is the beginning or end of the other."""
+    """ "images.guidance" .. "images.guidance_scale": same group, and one is the beginning or end of the other."""
     a, b = _last(key), _last(other)
     same = key.rpartition(".")[0] == other.rpartition(".")[0]
     return 0.85 if same and len(a) >= 3 and (b.startswith(a) or a in b.split("_")) else 0.0

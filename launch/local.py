@@ -57,7 +57,8 @@ def _wait(crew: Crew, bars: Bars, stop: Stop, console: Console) -> list[int]:
         for job, code in crew.reap():
             if was_killed(code) and not stop.drain and kills < KILLS:
                 kills += 1
-                text = f"{folder.spec.name}: worker {job.job_idx} was killed by {signal.Signals(-code).name}; starting it again. Log: {job.log}"
+                by = signal.Signals(-code).name
+                text = f"{folder.spec.name}: worker {job.job_idx} was killed by {by}; starting it again. Log: {job.log}"
                 console.print(text, markup=False, highlight=False, soft_wrap=True)
                 crew.start(job.job_idx)
                 continue
@@ -77,6 +78,7 @@ def _tell(folder: StageFolder, job: Job, code: int, console: Console) -> None:
     """Why a worker ended, in its own last words."""
     how = f"ended with exit code {code}"
     if was_killed(code):
-        how = f"was killed by {signal.Signals(-code).name} again and again (out of memory? lower cluster.n_jobs or the batch size)"
+        by = signal.Signals(-code).name
+        how = f"was killed by {by} again and again (out of memory? lower cluster.n_jobs or the batch size)"
     text = f"{folder.spec.name}: worker {job.job_idx} {how}; the last lines of {job.log}:\n{job.tail()}"
     console.print(text, markup=False, highlight=False, soft_wrap=True)

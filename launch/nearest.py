@@ -22,7 +22,8 @@ def check_only(point: Point) -> None:
     for stage in point.stages:
         if stage.folder in needed and not is_whole(stage):
             state = state_of(stage)
-            msg = f"only={sorted(point.wanted)}: it reads {stage.name}, which is not whole ({state}): {stage.folder}\n{nearest(stage)}"
+            asked = ",".join(sorted(point.wanted))
+            msg = f"only=[{asked}]: it reads {stage.name}, which is not whole ({state}): {stage.folder}\n{nearest(stage)}"
             raise InputError(msg)
 
 
@@ -54,7 +55,7 @@ def nearest(stage: PlannedStage) -> str:
 
 
 def differences(there: Mapping[str, object], asked: Mapping[str, object]) -> list[str]:
-    """"captions.seed is 1, asked 0" for each key that differs."""
+    """ "captions.seed is 1, asked 0" for each key that differs."""
     keys = sorted(set(there) | set(asked))
     return [f"{k} is {_short(there.get(k))}, asked {_short(asked.get(k))}" for k in keys if there.get(k) != asked.get(k)]
 

@@ -40,7 +40,8 @@ class Bars:
         self._said = self._begun
         self._task = self._bars.add_task(name, total=total, completed=done, rate=0.0)
         if not self.console.is_terminal:
-            self.console.print(f"{name}: {total - done} of {total} slots to do, {detail}", markup=False, highlight=False, soft_wrap=True)
+            text = f"{name}: {total - done} of {total} slots to do, {detail}"
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def at(self, done: int) -> None:
         """`done` slots are there, by whoever made them."""

@@ -5,6 +5,7 @@ hydra.main always returns None, and an exit inside one point of a sweep would en
 """
 
 import sys
+import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works without installing
@@ -20,7 +21,7 @@ def main(argv: list[str]) -> int:
         print(usage())
         return 0
     from launch.session import Session
-    from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, InputError
+    from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError
 
     session = Session()
     try:
@@ -30,6 +31,9 @@ def main(argv: list[str]) -> int:
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except Exception:  # noqa: BLE001 (a bug: shown whole, with a code that says so)
+        traceback.print_exc()
+        return EXIT_BUG
     except KeyboardInterrupt:  # while planning: afterwards the clusters catch it themselves
         print("stopped before anything was begun", file=sys.stderr)
         return EXIT_AGAIN

@@ -21,7 +21,9 @@ Shift = Callable[[StageFolder, int, Bars, Stop], list[int]]  # (stage, units mis
 WATCH = 2.0  # seconds between two looks at a stage that only others work on
 
 
-def run_in_order(stages: Sequence[PlannedStage], shift: Shift, stop: Stop, console: Console, retry_failed: bool = False) -> list[Outcome]:
+def run_in_order(
+    stages: Sequence[PlannedStage], shift: Shift, stop: Stop, console: Console, retry_failed: bool = False
+) -> list[Outcome]:
     """The outcome of each stage. A stage whose upstream failed is not begun; a drain ends all."""
     outcomes: list[Outcome] = []
     failed: dict = {}
@@ -103,5 +105,7 @@ def _why(folder: StageFolder, code: int, stop: Stop) -> str:
                 error = f": {json.loads(reports[-1].read_bytes())['error']}"
             except (OSError, ValueError, KeyError):
                 error = ""
-        return f"unit {aside[0]}{f' and {len(aside) - 1} more' if aside[1:] else ''} failed three times{error}; see {folder.path / 'failed'}; retry_failed=true tries again"
+        more = f" and {len(aside) - 1} more" if aside[1:] else ""
+        where = folder.path / "failed"
+        return f"unit {aside[0]}{more} failed three times{error}; see {where}; retry_failed=true tries again"
     return {EXIT_AGAIN: "stopped before it was whole", EXIT_BAD_INPUT: "bad input"}.get(code, "a worker ended by an error")

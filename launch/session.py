@@ -5,7 +5,7 @@ import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from omegaconf import DictConfig
 
@@ -72,8 +72,8 @@ class Session:
         if code:
             self.failures.append(Failure("", EXIT_BAD_INPUT, "the config could not be composed; Hydra's reason is above"))
 
-    def execute(self) -> int:
-        """Run or submit the distinct stages of all points; the worst exit code."""
+    def execute(self, run: Callable | None = None) -> int:
+        """Run or submit the distinct stages of all points; the worst exit code. `run` takes the place of the cluster's own runner."""
         from rich.console import Console
 
         from launch import dry_run, summary
@@ -93,6 +93,6 @@ class Session:
                 raise InputError(msg)
             if len(self.points) > 1:
                 console.print(f"{len(self.points)} points, {len(stages)} distinct stages")
-            outcomes = runner(first.cluster.kind)(stages, first.cluster, console, first.retry_failed)
+            outcomes = (run or runner(first.cluster.kind))(stages, first.cluster, console, any(p.retry_failed for p in self.points))
         summary.show(outcomes, self.failures, self.command, console)
         return worst([o.code for o in outcomes] + [f.code for f in self.failures])

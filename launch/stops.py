@@ -1,11 +1,11 @@
-"""Ctrl-C and SIGTERM of the launcher: the first asks for a drain, the second for an end."""
+"""Ctrl-C and SIGTERM of the launcher (in an allocation SIGUSR2 too): the first asks for a drain, the second for an end."""
 
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 
 
 @dataclass

@@ -48,7 +48,8 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
         table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
     table.add_column("path", overflow="fold")
     for o in outcomes:
-        samples = f"{o.facts['samples']:,}" if "samples" in o.facts else f"{o.made:,} of {o.stage.spec.slots:,}" if not o.done else ""
+        unfinished = "" if o.done else f"{o.made:,} of {o.stage.spec.slots:,}"
+        samples = f"{o.facts['samples']:,}" if "samples" in o.facts else unfinished
         rate = f"{o.made / o.seconds:.1f}" if o.seconds and o.made else ""
         seconds = "done before" if o.before else f"{o.seconds:.1f}" if o.seconds else ""
         table.add_row(o.stage.name, samples, f"{o.stage.spec.n_units:,}", seconds, rate, _short(o.stage.folder))

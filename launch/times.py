@@ -14,7 +14,7 @@ def check_time(key: str, value: object) -> None:
         return
     if isinstance(value, (int, float)):
         text = f"{int(value) // 3600}:{int(value) // 60 % 60:02d}:{int(value) % 60:02d}"
-        msg = f"{key}: {value} is a number, because YAML reads an unquoted 1:00:00 as 3600; quote the time: {key}: \"{text}\""
+        msg = f'{key}: {value} is a number, because YAML reads an unquoted 1:00:00 as 3600; quote the time: {key}: "{text}"'
         raise InputError(msg)
     seconds(str(value), key)
 

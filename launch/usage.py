@@ -22,6 +22,8 @@ KEYS = {
     "images.batch_size, .unit_size": "images denoised / committed together",
     "numerics": "exact: same bytes whatever n_jobs | fast: autotuned",
     "cluster.n_jobs": "workers; null: one a GPU, without GPUs one a core",
+    "cluster.partition, .account, .time": "cluster=slurm: what sbatch gets; all keys in conf/cluster/slurm.yaml",
+    "cluster.stages.<kind>.<key>": "cluster=slurm: any of them for one kind of stage",
     "export.<name>.out": "folder of an export; null: below <runs_dir>/<dataset>/exports",
     "until=STAGE": "compute this stage and what it needs, no more",
     "only=[STAGE,..]": "compute these alone; what they read must be whole",
@@ -33,7 +35,14 @@ EXAMPLES = {
     "python launch/run.py dataset.classes=0..4 captions.total=40 dry_run=true": "a smaller one, only planned",
     "python launch/run.py -m seed=0,1 images.guidance_scale=1.5,4": "a sweep: 2 captions stages, 4 images stages",
     "python launch/run.py export=[contact_sheet] export.contact_sheet.out=sheet": "choose the exports and their place",
-    "LLAMA_FOLDER=/llama python launch/run.py captioner=llama2_7b model=diffusers model.path=/sd15 images.height=512 images.width=512": "models of your own",
+    "LLAMA_FOLDER=/llama python launch/run.py captioner=llama2_7b model=diffusers model.path=/sd15 "
+    "images.height=512 images.width=512": "models of your own",
+}
+FLAGS = {
+    "-m, --multirun": "sweep over comma-separated values",
+    "--cfg job": "print the composed config and stop",
+    "--config-dir DIR": "YAML files of your own, laid out like conf/",
+    "--hydra-help": "Hydra's own flags",
 }
 
 
@@ -60,7 +69,7 @@ def usage() -> str:
     lines += ["", "Examples:"]
     for command, text in EXAMPLES.items():
         lines += [f"  # {text}", f"  {command}"]
-    lines += ["", "-m, --multirun      sweep over comma-separated values", "--cfg job           print the composed config and stop", "--config-dir DIR    YAML files of your own, laid out like conf/", "--hydra-help        Hydra's own flags"]
+    lines += ["", *(f"{flag:<20}{text}" for flag, text in FLAGS.items())]
     return "\n".join(lines)
 
 

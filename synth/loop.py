@@ -8,53 +8,61 @@ import sys
 import threading
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
 
+from synth import allocation
+from synth.deadline import Deadline
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, OutOfDeviceMemory, StageBroken, StoreError
 from synth.finisher import Finisher, UnitJob, is_fatal
+from synth.finishing import finish_stage
+from synth.slurm import JobRef, SlurmJobs
 from synth.stages import stage_class
-from synth.store import faults, leases
 from synth.store.claims import LINGERERS, Claims, linger
 from synth.store.commit import link_from_relative
 from synth.store.events import EventLog
 from synth.store.files import refused
 from synth.store.folder import TRIES, StageFolder
 from synth.store.framing import FRAMINGS
+from synth.store.heartbeat import Heartbeat
 from synth.store.identity import identity
 from synth.store.leases import Lease, Observer, Owner, Times
 from synth.store.parts import PartWriter, adopt, part_files
+from synth.usage import Usage
 
 DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+PACE = 60.0  # seconds between two events about how busy the device is
 
 
 class Worker:
     """One worker on one stage. `run` returns the exit code and never raises."""
 
-    def __init__(self, folder: StageFolder, job_idx: int, n_jobs: int):
-        self.folder, self.job_idx, self.n_jobs = folder, job_idx, n_jobs
+    def __init__(self, folder: StageFolder, job_idx: int, n_jobs: int, lingers: bool = False):
+        self.folder, self.job_idx, self.n_jobs, self.lingers = folder, job_idx, n_jobs, lingers or job_idx < LINGERERS
         self.owner, self.times = Owner.me(), Times.from_env()
-        self.observer = Observer(self.times)
+        self.observer = Observer(self.times, slurm_job_gone=SlurmJobs(JobRef.from_env()).gone)
+        self.deadline = Deadline()
         self.events = EventLog(folder.path, self.owner.worker, echo=_echo)
-        self.draining = ""  # name of the signal that asked for it
-        self._active: dict[int, Lease] = {}  # leases whose beat this process keeps
+        self.draining = ""  # what asked for it: the name of a signal, or the end of time
         self._settled: list[tuple[UnitJob, int]] = []  # with the number of times that the unit failed so far
         self._broken: BaseException | None = None  # an error from beside the device after which the stage is opened anew
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
         self._opened = self._differs = False
-        self._units = self._samples = 0
-        self._busy = self._load = 0.0
-        self._first = self._last = None  # monotonic times of the first begin and the last end of computing
+        self._usage = Usage()
+        self._paced = time.monotonic()
 
     # -- life --------------------------------------------------------------------------------------------------------
 
     def run(self) -> int:
         started, why, code = time.monotonic(), "", EXIT_BUG
         handlers = self._catch_signals()
-        beats = threading.Thread(target=self._keep_beating, name="beats", daemon=True)
-        beats.start()
+        self._beats = Heartbeat(self.times)
         try:
-            self.events.write("start", job_idx=self.job_idx, n_jobs=self.n_jobs, host=platform.node(), pid=os.getpid(), slurm=self.owner.slurm_job)
+            self.events.write(
+                "start", job_idx=self.job_idx, n_jobs=self.n_jobs, host=platform.node(), pid=os.getpid(), slurm=self.owner.slurm_job,
+                cores=allocation.cores(), devices=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            )  # fmt: skip
+            if warning := allocation.advice(allocation.cores(), os.environ):
+                self.events.write("warning", why=warning)
+            self.deadline.watch(self._beats.stopped)
             self.stage = stage_class(self.folder.spec.kind)(self.folder)
             self.stage.check()
             code, why = self._work()
@@ -69,10 +77,7 @@ class Worker:
             with contextlib.suppress(OSError):
                 traceback.print_exc()
         finally:
-            self._stopped.set()
-            beats.join()
-            for lease in list(self._active.values()):
-                lease.release()
+            self._beats.close()
             self._close_stage()
             self._report(code, why, time.monotonic() - started)
             for sig, handler in handlers.items():
@@ -87,19 +92,17 @@ class Worker:
     def _ask_to_drain(self, sig: int, frame) -> None:
         self.draining = signal.Signals(sig).name
 
-    def _keep_beating(self) -> None:
-        while not self._stopped.wait(self.times.beat):
-            with self._lock:
-                for lease in self._active.values():
-                    with contextlib.suppress(OSError):
-                        lease.beat()
-                        lease.check()
+    def _stops(self) -> bool:
+        """Whether nothing more is to be begun: a signal asked for it, or the job's time ends before one more batch would."""
+        if not self.draining and self.deadline.is_near(self._usage.longest):
+            self.events.write("deadline", left_s=round(self.deadline.left() or 0.0), batch_s=round(self._usage.longest, 3))
+            self.draining = "the end of the job's time"
+        return bool(self.draining)
 
     def _report(self, code: int, why: str, seconds: float) -> None:
-        wall = self._last - self._first if self._last is not None else 0.0  # a first batch that raised has no end
         self.events.write(
-            "stop", code=code, why=why, units=self._units, samples=self._samples, seconds=round(seconds, 3), busy_s=round(self._busy, 3),
-            idle_s=round(max(0.0, wall - self._busy), 3), load_s=round(self._load, 3),
+            "stop", code=code, why=why, units=self._usage.units, samples=self._usage.samples, seconds=round(seconds, 3),
+            load_s=round(self._usage.load, 3), **self._usage.facts(),
         )  # fmt: skip
         self.events.close()
 
@@ -107,18 +110,18 @@ class Worker:
 
     def _work(self) -> tuple[int, str]:
         self._relatives = [(other, other.committed()) for other in self.folder.relatives()]
-        claims = Claims(self.folder, self.job_idx, self.n_jobs, self.owner, self.observer)
+        claims = Claims(self.folder, self.job_idx, self.n_jobs, self.owner, self.observer, self.lingers)
         finisher = Finisher(self.folder, self.stage, self.events.write, self._settle)
         try:
-            while not self.draining:
+            while not self._stops():
                 lease = claims.next()
                 if lease is None:
                     finisher.flush()
                     self._absorb(claims)
-                    lease = linger(claims, self.observer, lambda: bool(self.draining))
+                    lease = linger(claims, self.observer, self._stops)
                 if lease is None:
                     break
-                self._hold(lease)
+                self._beats.hold(lease)
                 self._do(lease, claims, finisher)
                 self._absorb(claims)
         finally:
@@ -131,7 +134,10 @@ class Worker:
         if self._differs:
             return EXIT_BUG, f"a unit was made twice with different bytes; see {self.folder.path / 'failed'}"
         if self.folder.is_whole():
-            return self._finish_stage()
+            patience = self.times.dead_after * 1.1 if self.lingers else 0.0
+            return finish_stage(
+                self.folder, self.stage, self.owner, self.observer, self._beats, patience=patience, draining=lambda: bool(self.draining), log=self.events.write
+            )  # fmt: skip
         aside = self.folder.set_aside()
         if self.draining:
             missing = self.folder.spec.n_units - len(self.folder.committed())
@@ -140,10 +146,6 @@ class Worker:
             where = self.folder.path / "failed"
             return EXIT_BUG, f"units {aside[:10]} failed {TRIES} times and are set aside; see {where}; retry_failed=true tries them again"
         return EXIT_OK, "nothing left for this job; others hold the rest"
-
-    def _hold(self, lease: Lease) -> None:
-        with self._lock:
-            self._active[lease.unit] = lease
 
     def _do(self, lease: Lease, claims: Claims, finisher: Finisher) -> None:
         """One unit from lease to the queue of the finisher."""
@@ -154,7 +156,7 @@ class Worker:
             relatives = [other for other, committed in self._relatives if unit.number in committed]
             if other := link_from_relative(self.folder, relatives, unit.number, inputs):
                 self.events.write("linked", unit=unit.number, source=other.path.name)
-                self._release(lease, remove=True)
+                self._beats.remove(lease)
                 return
             self._open_stage(finisher)
             path = self.folder.part_path(unit.number, self.owner.worker, lease.generation)
@@ -172,11 +174,11 @@ class Worker:
                 job.computing_failed = True
                 finisher.leave(job, e)
             elif is_fatal(e) or isinstance(e, _CannotOpen):  # nothing was queued for it
-                self._release(lease, remove=False)
+                self._beats.release(lease)
                 raise
             else:
                 failures = self._failed(unit.number, e)
-                self._release(lease, remove=False)
+                self._beats.release(lease)
                 claims.give_back(unit.number, failures)
             if is_fatal(e):
                 finisher.flush()  # so that it is met before another unit begins
@@ -185,21 +187,15 @@ class Worker:
                 self._close_stage()
 
     def _compute(self, job: UnitJob, batches: list[range], finisher: Finisher) -> None:
-        begun = time.monotonic()
-        if self._first is None:
-            self._first = self._last = begun
         if job.part.batches < len(batches):
-            job.state = self.stage.begin(job.unit)
-            self._last = time.monotonic()
-            self._busy += self._last - begun
+            with self._usage.computing(batch=False):
+                job.state = self.stage.begin(job.unit)
         for slots in batches[job.part.batches :]:
-            if self.draining or job.lease.lost or job.error:
+            if self._stops() or job.lease.lost or job.error:
                 finisher.leave(job)
                 return
-            begun = time.monotonic()
-            items = self.stage.compute(job.state, slots)
-            self._last = time.monotonic()
-            self._busy += self._last - begun
+            with self._usage.computing(batch=True):
+                items = self.stage.compute(job.state, slots)
             if len(items) != len(slots):
                 msg = f"{self.folder.spec.kind}: computed {len(items)} items for {len(slots)} slots"
                 raise RuntimeError(msg)
@@ -227,22 +223,14 @@ class Worker:
             msg = f"the stage cannot be opened here: {type(e).__name__}: {e}"
             raise _CannotOpen(msg) from e
         self._opened = True
-        self._load += time.monotonic() - begun
-        self.events.write("open", seconds=round(time.monotonic() - begun, 3))
+        self._usage.load += time.monotonic() - begun
+        self.events.write("open", seconds=round(time.monotonic() - begun, 3), device=allocation.device())
 
     def _close_stage(self) -> None:
         if self._opened:
             self._opened = False
             with contextlib.suppress(Exception):
                 self.stage.close()
-
-    def _release(self, lease: Lease, remove: bool) -> None:
-        with self._lock:
-            self._active.pop(lease.unit, None)
-        if remove:
-            lease.remove()
-        else:
-            lease.release()
 
     # -- what became of units ----------------------------------------------------------------------------------------
 
@@ -261,8 +249,8 @@ class Worker:
         if not job.committed:
             job.lease.release()
         job.lease.close()
+        self._beats.forget(job.lease.unit)
         with self._lock:
-            self._active.pop(job.lease.unit, None)
             self._settled.append((job, failures))
 
     def _absorb(self, claims: Claims) -> None:
@@ -272,8 +260,8 @@ class Worker:
         fatal = None
         for job, failures in settled:
             if job.committed:
-                self._units += 1
-                self._samples += job.part.n_samples
+                self._usage.units += 1
+                self._usage.samples += job.part.n_samples
                 self._differs = self._differs or job.differs
             elif job.error is None:
                 claims.keep_in_mind(job.unit.number)
@@ -285,6 +273,9 @@ class Worker:
                     self._broken = job.error
         if fatal:
             raise fatal
+        if settled and time.monotonic() - self._paced >= PACE:
+            self._paced = time.monotonic()
+            self.events.write("pace", units=self._usage.units, samples=self._usage.samples, **self._usage.facts())
 
     def _failed(self, unit: int, error: BaseException) -> int:
         """Report an error of a unit; how often it failed so far."""
@@ -300,50 +291,6 @@ class Worker:
         n = self.folder.report_failure(unit, report)
         self.events.write("failed", unit=unit, tries=n, error=report["error"])
         return n
-
-    def _finish_stage(self) -> tuple[int, str]:
-        """The stage is whole: one worker at a time writes what lies outside units/, then done.json."""
-        if self.folder.is_done():
-            return EXIT_OK, "done"
-        number = self.folder.spec.n_units  # the lease after the last unit's
-        path = self.folder.lease_path(number)
-        patience = self.times.dead_after * 1.1 if self.job_idx < LINGERERS else 0.0
-        end, pause = time.monotonic() + patience, 0.02
-        while not self.folder.is_done():
-            if self.draining:
-                return EXIT_AGAIN, "drained before the stage was finished: run the same command again"
-            newest = leases.newest_generations(path.parent).get(number, -1)
-            free = newest < 0 or self.observer.is_free(number, path, newest)
-            lease = leases.create(path, number, newest + 1, self.owner) if free else None
-            if lease:
-                self._hold(lease)
-                try:
-                    samples, tombstones = count(self.folder)
-                    faults.point("before_finish")
-                    self.stage.finish()
-                    self.folder.mark_done({"units": number, "slots": self.folder.spec.slots, "samples": samples, "tombstones": tombstones})
-                    self.events.write("done", samples=samples, tombstones=tombstones)
-                    self.folder.sweep()
-                finally:
-                    self._release(lease, remove=self.folder.is_done())
-                break
-            if time.monotonic() >= end:
-                return EXIT_OK, "another worker finishes the stage"
-            time.sleep(pause)
-            pause = min(1.5 * pause, 1.0, self.times.dead_after / 20)
-        return EXIT_OK, "done"
-
-
-def count(folder: StageFolder) -> tuple[int, int]:
-    """(samples, tombstones) of a whole stage. Reads each unit's end, so a torn unit is found here, as an InputError."""
-
-    def one(number: int) -> tuple[int, int]:
-        with folder.reader(number) as reader:
-            return len(reader.index.samples), len(reader.index.tombstones)
-
-    with ThreadPoolExecutor(4) as pool:
-        totals = list(pool.map(one, range(folder.spec.n_units)))
-    return sum(s for s, _ in totals), sum(t for _, t in totals)
 
 
 class _CannotOpen(Exception):

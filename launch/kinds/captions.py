@@ -60,7 +60,8 @@ def _given(paths: list[str]) -> list[PlannedStage]:
     for path in paths:
         folder = StageFolder.open(Path(path).expanduser())
         if folder.spec.kind != "captions" or folder.path.name != folder.spec.folder_name:
-            msg = f"captions.stages: {folder.path} must be a captions stage under its own name {folder.spec.folder_name}; it is of kind {folder.spec.kind}"
+            own = f"its own name {folder.spec.folder_name}; it is of kind {folder.spec.kind}"
+            msg = f"captions.stages: {folder.path} must be a captions stage under {own}"
             raise InputError(msg)
         stages.append(PlannedStage(folder.spec, folder.path.parent))
     if not stages or len({s.folder for s in stages}) != len(stages):
@@ -109,9 +110,11 @@ def _llama_inputs(captioner: Captioner) -> dict[str, InputFile]:
             msg = f"captioner.{key}: {path} is not here; set LLAMA_FOLDER to the folder that holds it, or captioner.{key}=/path"
             raise InputError(msg)
     below = Path(root).expanduser() if root else Path()
-    folder = input_file(captioner.ckpt_dir and str(below / captioner.ckpt_dir), "captioner.ckpt_dir", "a folder in Meta's layout (params.json, consolidated.00.pth)")
-    tokenizer = input_file(captioner.tokenizer_path and str(below / captioner.tokenizer_path), "captioner.tokenizer_path", "the sentencepiece model")
-    return {"weights": folder, "tokenizer": tokenizer}
+    weights, tokenizer = (path and str(below / path) for path in (captioner.ckpt_dir, captioner.tokenizer_path))
+    return {
+        "weights": input_file(weights, "captioner.ckpt_dir", "a folder in Meta's layout (params.json, consolidated.00.pth)"),
+        "tokenizer": input_file(tokenizer, "captioner.tokenizer_path", "the sentencepiece model"),
+    }
 
 
 def _no_inputs(captioner: Captioner) -> dict[str, InputFile]:

@@ -59,6 +59,9 @@ class CaptionsJson(Stage):
             raise InputError(msg)
         self.out.check()
 
+    def unit_inputs(self, unit: Unit) -> str:
+        return self.folder.spec.fingerprint  # the unit is made of all upstream slots: no other stage has the same one
+
     def compute(self, state, slots: range) -> list[dict[str, bytes]]:
         found = gather(self.folder.upstream("captions"), self.config.total)
         if len(found.rows) < self.config.total and not self.config.allow_short:

@@ -4,7 +4,6 @@ A slot is a slot of the images stage. Pictures are copied byte by byte out of th
 are. The stage's own units hold the record of each picture, from which finish() writes metadata.jsonl and mends the folder.
 """
 
-import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -42,7 +41,8 @@ class ImageFolder(Stage):
         self._source = None
         self._classes: dict[int, str] = {}
         self._folders: dict[int, str] = {}
-        self._made: set[str] = set()
+        self._made: set[str] = set()  # class folders that this process made sure of
+        self._mending = None  # (unit, its reader, slot -> entry) of the images stage
 
     def check(self) -> None:
         self.out.check()
@@ -52,6 +52,9 @@ class ImageFolder(Stage):
 
     def open(self) -> None:
         self.out.claim()
+
+    def unit_inputs(self, unit: Unit) -> str:
+        return self.folder.spec.fingerprint  # a unit that was linked from another export would leave this folder without its files
 
     def begin(self, unit: Unit) -> dict[int, str]:
         """slot -> reason, for the slots of the images stage that have no picture."""
@@ -109,6 +112,7 @@ class ImageFolder(Stage):
             with open(temp, "wb") as f:
                 for record in self._records():
                     f.write(canonical(public(record)) + b"\n")
+            self._stop_mending()
             temp.replace(self.out.path / METADATA)
         self.out.complete()
 
@@ -121,9 +125,18 @@ class ImageFolder(Stage):
             yield record
 
     def _mend(self, slot: int, record: dict) -> None:
-        with contextlib.closing(self._source.samples(slot, slot + 1)) as found:
-            for stored in found:
-                self._put(record["file_name"], stored.read(record["file_name"].rpartition(".")[2]))
+        number = slot // self._source.spec.unit_size
+        if self._mending is None or self._mending[0] != number:  # a folder that vanished is mended slot after slot
+            self._stop_mending()
+            reader = self._source.reader(number)
+            self._mending = number, reader, {e.slot: e for e in reader.index.samples}
+        _, reader, entries = self._mending
+        self._put(record["file_name"], reader.read(entries[slot], record["file_name"].rpartition(".")[2]))
+
+    def _stop_mending(self) -> None:
+        if self._mending is not None:
+            self._mending[1].close()
+            self._mending = None
 
     def _classes_json(self) -> bytes:
         classes = [{"index": i, "name": n, "folder": self._folders[i]} for i, n in sorted(self._classes.items())]

@@ -8,15 +8,15 @@ from synth.config import ContactSheetConfig
 from synth.errors import InputError
 from synth.export.names import classes_of
 from synth.export.out_folder import OutFolder
-from synth.stages import Sample, Stage
+from synth.stages import Sample, Stage, Unit
 from synth.store.files import write_atomic
 
 NAME = "contact_sheet.png"
-MARGIN, GAP = 24, 12  # pixels
+MARGIN, GAP = 24, 16  # pixels
 LABEL_WIDTH = 150
 CAPTION_SIZE, LABEL_SIZE, TITLE_SIZE = 11, 17, 22
-CAPTION_LINES, LINE = 4, 14
-PAPER, INK, SOFT, RULE, EMPTY = (250, 249, 246), (28, 28, 30), (110, 110, 116), (226, 224, 218), (240, 238, 233)
+CAPTION_LINES, LINE = 5, 14
+PAPER, INK, SOFT, RULE, EMPTY = (250, 249, 246), (28, 28, 30), (92, 92, 98), (226, 224, 218), (240, 238, 233)
 PATIENCE = 50  # slots looked at for each picture wanted, before a row is left short
 
 
@@ -42,6 +42,9 @@ class ContactSheet(Stage):
                 msg = f"export.contact_sheet.{key}={getattr(self.config, key)}: must be at least 1"
                 raise InputError(msg)
         self.out.check()
+
+    def unit_inputs(self, unit: Unit) -> str:
+        return self.folder.spec.fingerprint  # made of the whole images stage: no other sheet has the same unit
 
     def compute(self, state, slots: range) -> list[bytes]:
         source = self.folder.upstream("images")[0]
@@ -102,7 +105,7 @@ def draw(classes: Mapping[int, str], tiles: Mapping[int, Sequence[Tile]], config
                 pen.rectangle((left, top, left + side - 1, top + side - 1), fill=EMPTY)
                 continue
             sheet.paste(fit(Image.open(io.BytesIO(row[c].data)).convert("RGB"), side, PAPER), (left, top))
-            for k, line in enumerate(wrap(printable(row[c].caption), font, side + GAP - 4, CAPTION_LINES)):
+            for k, line in enumerate(wrap(printable(row[c].caption), font, side + 4, CAPTION_LINES)):
                 pen.text((left, top + side + 4 + k * LINE), line, font=font, fill=SOFT)
     out = io.BytesIO()
     sheet.save(out, format="PNG", compress_level=6)

@@ -19,12 +19,13 @@ STALE = 1.0  # seconds after which a failed try makes us list the folders again
 class Claims:
     """Hands out leases of units that are to be done. The last "unit", number n_units, is the finishing of the stage."""
 
-    def __init__(self, folder: StageFolder, job_idx: int, n_jobs: int, owner: Owner, observer: Observer):
+    def __init__(self, folder: StageFolder, job_idx: int, n_jobs: int, owner: Owner, observer: Observer, lingers: bool = False):
         self.folder, self.job_idx, self.owner, self.observer = folder, job_idx, owner, observer
         committed = folder.committed()
         todo = [u for u in range(folder.spec.n_units) if u not in committed]
         others = [u for u in todo if u % n_jobs != job_idx]
         random.Random(owner.worker).shuffle(others)  # so that helpers do not all try the same unit first
+        self.lingers = lingers or job_idx < LINGERERS
         self._own = deque(u for u in todo if u % n_jobs == job_idx)
         self._others = deque(others)
         self._held: set[int] = set()
@@ -115,12 +116,13 @@ class Claims:
 
 
 def linger(claims: Claims, observer: Observer, stop: Callable[[], bool], clock=time.monotonic, sleep=time.sleep) -> Lease | None:
-    """Wait for a lease to become free: jobs 0 and 1 a little longer than a dead lease takes, the rest not at all.
+    """Wait for a lease to become free: jobs 0 and 1 (and whoever is asked to) a little longer than a dead
+    lease takes, the rest not at all.
 
     The first look already took over what a process of this host or a released lease left.
     """
     lease = claims.next()
-    patience = observer.times.dead_after * 1.1 + 2 * observer.times.beat if claims.job_idx < LINGERERS else 0.0
+    patience = observer.times.dead_after * 1.1 + 2 * observer.times.beat if claims.lingers else 0.0
     end = clock() + patience
     pause = 0.05  # seconds; grows, so that a short stage ends soon and a long wait costs few listings
     while lease is None and claims.waiting() and clock() < end and not stop():

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synth.errors import InputError
+from synth.slurm import JobRef
 from synth.store import faults
 from synth.store.files import storing
 
@@ -52,15 +53,13 @@ class Owner:
     boot: str  # boot id and pid namespace: a pid means something only inside both
     pid: int
     start: str  # start time of the process in clock ticks since boot: a recycled pid differs in it
-    slurm_job: str = ""
+    slurm_job: str = ""  # one incarnation: "dev/11_3@1", see synth.slurm.JobRef
 
     @staticmethod
     def me() -> "Owner":
         host = re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname().split(".")[0])[:40] or "host"
         pid = os.getpid()
-        job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ.get("SLURM_JOB_ID", ""))
-        if job and "SLURM_ARRAY_TASK_ID" in os.environ:
-            job = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+        job = str(JobRef.from_env() or "")
         return Owner(f"{host}-{pid}-{secrets.token_hex(3)}", host, _boot(), pid, process_start(pid) or "", job)
 
     def lives_elsewhere(self) -> bool:

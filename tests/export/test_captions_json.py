@@ -114,3 +114,9 @@ def test_hostile_captions_come_back_unchanged(root):
     assert [r[0] for r in out_json(folder)["captions_single_labeled"]] == captions
     assert [r.caption for r in rows(folder, 0, 99)] == captions
     assert pq.read_table(io.BytesIO((folder.out_dir / "captions.parquet").read_bytes())).column("caption").to_pylist() == captions
+
+
+def test_stages_that_differ_in_their_captions_alone_share_nothing(root):
+    folders = [captions_json_stage(root, [captions_stage(root, [f"{word} {k}" for k in range(4)], seed=n)], 4) for n, word in enumerate(("fox", "owl"))]
+    assert [work(f) for f in folders] == [EXIT_OK, EXIT_OK]
+    assert [rows(f, 0, 1)[0].caption for f in folders] == ["fox 0", "owl 0"]

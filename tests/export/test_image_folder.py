@@ -21,7 +21,7 @@ from synth.numerics import EXACT
 from synth.stages import Sample, Tombstone
 from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec, Upstream, canonical
-from tests.fixtures_images import CLASSES, IMAGES, captions_json_stage, captions_stage, child, commit_units, digests, work
+from tests.fixtures_images import CLASSES, IMAGES, captions_json_stage, captions_stage, child, commit_units, work
 
 NAMES = (*CLASSES, "../..", "", "caf\u00e9", "cafe\u0301", "x" * 300, "CON", "<b>", "a\nb")
 DEAD = 5  # a slot without a picture
@@ -68,6 +68,11 @@ def tree(root: Path) -> dict[str, str]:
 
 def metadata(root: Path) -> list[dict]:
     return [json.loads(line) for line in (root / "metadata.jsonl").read_text().splitlines()]
+
+
+def contents(folder) -> list[tuple[str, str]]:
+    """Keys and digests of all samples; not of units, whose index names the stage that they belong to."""
+    return [(s.key, s.entry.sha256) for s in folder.samples()]
 
 
 def torchvision_walk(root: Path) -> tuple[list[str], list[tuple[str, int]]]:
@@ -151,7 +156,7 @@ def test_running_twice_by_two_and_after_a_kill_gives_the_same(images, tmp_path):
         assert not (tmp_path / "killed" / ".synthset.json").exists()
     assert work(killed) == EXIT_OK
 
-    assert digests(two) == digests(killed) == digests(first)
+    assert contents(two) == contents(killed) == contents(first)
     marker = ".synthset.json"
     for folder in (two, killed):
         assert {k: v for k, v in tree(folder.out_dir).items() if k != marker} == {k: v for k, v in expected.items() if k != marker}
@@ -209,6 +214,18 @@ def test_a_folder_with_somebody_s_files_is_refused_and_not_touched(images, tmp_p
     assert work(export(images, out)) == EXIT_BAD_INPUT
     assert "not empty" in capsys.readouterr().err and list(tree(out)) == ["thesis.tex"]
     assert work(export(images, out / "thesis.tex")) == EXIT_BAD_INPUT
+
+
+def test_exports_of_two_image_stages_share_nothing(images):
+    stored = [(s.slot, s.key, dict(s.json()), s.read("png")) for s in images.samples()]
+    spec = StageSpec("images", "images", images.spec.config | {"seed": 9}, 26, 8, 4, EXACT, images.spec.upstream, images.spec.inputs)
+    other = StageFolder.create(images.path.parent, spec)
+    found = {slot: Sample(slot, key, {"png": png(99), "json": canonical(record)}) for slot, key, record, _ in stored}
+    commit_units(other, [found.get(s) or Tombstone(s, "x") for s in range(26)])
+    a, b = export(images), export(other)
+    assert work(a) == work(b) == EXIT_OK
+    assert {(b.out_dir / r["file_name"]).read_bytes() for r in metadata(b.out_dir)} == {png(99)}
+    assert {r["sha256"] for r in metadata(b.out_dir)} == {hashlib.sha256(png(99)).hexdigest()}
 
 
 def test_two_datasets_with_other_classes_cannot_be_one_export(images, tmp_path):

@@ -103,7 +103,7 @@ class Child:
                 self.code = os.waitstatus_to_exitcode(status)
         return self.code
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = 240) -> int:
         """Its exit code; a child that does not end is killed and is a failure."""
         end = time.monotonic() + seconds
         while self.poll() is None:
@@ -116,7 +116,7 @@ class Child:
             time.sleep(0.001)
         return self.code
 
-    def wait_stopped(self, seconds: float = 60) -> bool:
+    def wait_stopped(self, seconds: float = 240) -> bool:
         """Whether it stopped by SIGSTOP (False: it ended first)."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -42,7 +42,7 @@ def fill(path, leave: int) -> None:
 @pytest.mark.parametrize("links", [True, False])
 def test_a_disk_that_fills_up_anywhere_drains_the_worker_and_the_run_goes_on_when_there_is_space(tmp_path, small_disk, links):
     rng, full = random.Random(1), 0
-    for n in range(14):
+    for n in range(8):
         folder = plan(small_disk / "runs", slots=60, unit=10, batch=3, size=9000, seed=n, links=links)
         fill(small_disk, leave=rng.choice([0, 4096, rng.randrange(40_000), rng.randrange(700_000)]))
         code = run(folder, env=SLOW)
@@ -54,12 +54,12 @@ def test_a_disk_that_fills_up_anywhere_drains_the_worker_and_the_run_goes_on_whe
         finish(folder)
         check(folder, want)
         shutil.rmtree(small_disk / "runs")
-    assert full >= 10
+    assert full >= 4
 
 
 def test_a_disk_that_fills_up_and_frees_up_under_several_workers(tmp_path, small_disk):
     folder = plan(small_disk / "runs", slots=200, unit=10, batch=3, size=4000, sleep=0.002)
-    want, rng, codes, end = reference(tmp_path, folder), random.Random(2), [], time.monotonic() + 40
+    want, rng, codes, end = reference(tmp_path, folder), random.Random(2), [], time.monotonic() + 120
     while not folder.is_done() and time.monotonic() < end:
         children = [Child(folder, i, 3, env=FAST) for i in range(3)]
         time.sleep(rng.uniform(0.0, 0.06))
@@ -120,7 +120,7 @@ def test_a_read_only_folder_is_75_and_nothing_wrong_is_in_units(tmp_path, small_
 
 def test_a_folder_that_becomes_read_only_under_a_worker(tmp_path, small_disk):
     folder = plan(small_disk / "runs", slots=300, unit=3, batch=3, sleep=0.004)
-    child, end = Child(folder, env=SLOW), time.monotonic() + 30
+    child, end = Child(folder, env=SLOW), time.monotonic() + 120
     time.sleep(0.05)
     while True:  # refused while a file is open for writing, and hits a moment between two sooner or later
         done = subprocess.run(["mount", "-o", "remount,ro", small_disk], capture_output=True)

@@ -15,7 +15,7 @@ import pytest
 import synth
 from tests.faults.farm import FAST, SLOW, Child, check, claims_only, finish, left_over, plan, reference
 
-KILLS = int(os.environ.get("SYNTHSET_KILLS", "120"))
+KILLS = int(os.environ.get("SYNTHSET_KILLS", "90"))
 SEED = int(os.environ.get("SYNTHSET_KILLS_SEED", "0"))
 SOURCES = [p.read_text() for p in Path(synth.__file__).parent.rglob("*.py")]
 POINTS = sorted(set(re.findall(r'faults\.point\("(\w+)"\)', "\n".join(SOURCES))))

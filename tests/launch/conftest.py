@@ -36,13 +36,19 @@ class World:
         shutil.copytree(llama, path / "llama")
         sd = path / "sd"
         for name, content in {
-            "model_index.json": {"_class_name": "StableDiffusionPipeline", "vae": ["diffusers", "AutoencoderKL"], "scheduler": ["diffusers", "DDIMScheduler"]},
+            "model_index.json": {
+                "_class_name": "StableDiffusionPipeline",
+                "vae": ["diffusers", "AutoencoderKL"],
+                "scheduler": ["diffusers", "DDIMScheduler"],
+            },
             "vae/config.json": {"block_out_channels": [8, 8]},
             "scheduler/scheduler_config.json": {"_class_name": "DDIMScheduler"},
         }.items():
             (sd / name).parent.mkdir(parents=True, exist_ok=True)
             (sd / name).write_text(json.dumps(content))
-        (sd / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"\x02" + b"\0" * 7 + b"{}")  # a header without tensors
+        (sd / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(
+            b"\x02" + b"\0" * 7 + b"{}"
+        )  # a header without tensors
         (path / "classes.json").write_text(json.dumps({"dataset": "tiny", "classes": NAMES}))
         (path / "examples.json").write_text("{}")
         (path / "backgrounds.json").write_text("{}")
@@ -74,10 +80,14 @@ class World:
 
     def run(self, *args: str, env: dict | None = None, timeout: float = 120) -> subprocess.CompletedProcess:
         """python launch/run.py ARGS, from the folder of this world."""
-        return subprocess.run(command(*args), cwd=self.path, env=environment() | (env or {}), capture_output=True, text=True, timeout=timeout)
+        return subprocess.run(
+            command(*args), cwd=self.path, env=environment() | (env or {}), capture_output=True, text=True, timeout=timeout
+        )
 
     def start(self, *args: str) -> subprocess.Popen:
-        return subprocess.Popen(command(*args), cwd=self.path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            command(*args), cwd=self.path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def tree(self) -> dict[str, bytes]:
         """Every file of this world, to see that nothing was written."""

@@ -110,7 +110,13 @@ def test_a_time_that_yaml_turned_into_a_number_is_refused_with_quote_the_time(tm
     with pytest.raises(InputError, match='quote the time: cluster.time: "1:00:00"'):
         check_time("cluster.time", 3600)
     check_time("cluster.time", "1:00:00")
-    assert (seconds("1:30:00"), seconds("2-12"), seconds("2-12:30"), seconds("90"), seconds("5:30")) == (5400, 216000, 217800, 5400, 330)
+    assert (seconds("1:30:00"), seconds("2-12"), seconds("2-12:30"), seconds("90"), seconds("5:30")) == (
+        5400,
+        216000,
+        217800,
+        5400,
+        330,
+    )
     with pytest.raises(InputError, match="not a time"):
         seconds("soon")
 

@@ -31,6 +31,8 @@ def test_planning_pulls_no_torch_and_no_numpy(world):
     assert loaded(code, ("torch", "diffusers", "transformers", "fairscale", "numpy", "submitit")) == "[]"
 
 
-@pytest.mark.parametrize("module", ["synth.worker", "synth.loop", "synth.stages", "synth.config", "synth.store.folder", "synth.probe"])
+@pytest.mark.parametrize(
+    "module", ["synth.worker", "synth.loop", "synth.stages", "synth.config", "synth.store.folder", "synth.probe"]
+)
 def test_the_worker_side_pulls_no_hydra_and_no_submitit(module):
     assert loaded(f"import {module}", ("hydra", "omegaconf", "submitit", "launch")) == "[]"

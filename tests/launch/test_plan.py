@@ -42,7 +42,9 @@ def test_slots_are_whole_blocks_of_classes_and_exact_about_oversample():
 
 
 def test_slots_units_and_batches_follow_the_config(world):
-    point = world.point("captions.total=10", "captions.oversample=1.5", "images.per_caption=3", "images.unit_size=8", "images.batch_size=5")
+    point = world.point(
+        "captions.total=10", "captions.oversample=1.5", "images.per_caption=3", "images.unit_size=8", "images.batch_size=5"
+    )
     assert stage(point, "captions").spec.slots == 18  # 15 rounded up to blocks of 6 classes
     images = stage(point, "images")
     assert (images.spec.slots, images.spec.n_units, images.n_batches) == (30, 4, 8)

@@ -125,8 +125,12 @@ def test_only_refuses_an_upstream_that_is_not_whole_and_names_the_nearest(world)
 
 
 def test_help_answers_without_hydra_and_torch(world):
-    code = "import sys, runpy; sys.argv = ['run.py', '--help']\ntry: runpy.run_path(%r, run_name='__main__')\nexcept SystemExit: pass\nprint([m for m in ('torch', 'hydra', 'rich') if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code % str(REPO / "launch" / "run.py")], capture_output=True, text=True, env=environment())
+    code = (
+        "import sys, runpy\nsys.argv = ['run.py', '--help']\n"
+        f"try: runpy.run_path({str(REPO / 'launch' / 'run.py')!r}, run_name='__main__')\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'hydra', 'rich') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
     assert result.stdout.rstrip().endswith("[]"), result.stdout + result.stderr
     for word in ("captioner", "images.guidance_scale", "dry_run=true", "Examples:", "tiny_llama*", "class_images*"):
         assert word in result.stdout
@@ -138,7 +142,7 @@ def test_help_names_real_keys_only():
     from launch.usage import EXAMPLES, KEYS
     from omegaconf import OmegaConf
 
-    known = inner(OmegaConf.to_container(Composer().compose([]))) + ["export.<name>.out"]
+    known = inner(OmegaConf.to_container(Composer().compose([]))) + inner(OmegaConf.to_container(Composer().compose(["cluster=slurm"]))) + ["export.<name>.out", "cluster.stages.<kind>.<key>"]
     for entry in KEYS:
         first, *more = entry.partition("=")[0].split(", ")
         assert first in known, entry
@@ -147,6 +151,32 @@ def test_help_names_real_keys_only():
 
 
 def test_run_py_works_from_another_folder_without_pythonpath(tmp_path):
-    result = subprocess.run(command("recipe=probe", "probe.slots=4"), cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    result = subprocess.run(
+        command("recipe=probe", "probe.slots=4"), cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "runs" / "probe").is_dir()
+
+
+def test_a_bug_shows_its_traceback_and_exits_70(monkeypatch, capsys):
+    from launch import run, session
+
+    def broken(self, argv):
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(session.Session, "check", broken)
+    assert run.main(["seed=1"]) == 70
+    assert "a bug of ours" in capsys.readouterr().err
+
+
+def test_a_recipe_of_the_users_own_folder_runs(world):
+    (world.path / "mine" / "recipe").mkdir(parents=True)
+    text = (
+        "# @package _global_\ndefaults: [{override /cluster: debug}, {override /export: []}]\n"
+        "probe: {slots: 4}\nrecipe: {name: r, stages: {probe: {kind: probe}}}\n"
+    )
+    (world.path / "mine" / "recipe" / "four.yaml").write_text(text)
+    result = world.run("--config-dir", str(world.path / "mine"), "recipe=four", f"runs_dir={world.runs}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    (done,) = (world.runs / "pictures").glob("probe-*/done.json")
+    assert json.loads(done.read_bytes())["slots"] == 4

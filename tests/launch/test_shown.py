@@ -87,6 +87,8 @@ def test_the_last_line_is_the_path_of_the_contact_sheet(world):
 def test_all_done_before_is_said_and_a_drain_names_the_command(world):
     stage = planned(world, "captions")
     assert "Everything was done already." in shown([Outcome(stage, 0, done=True, before=True)])
-    assert "Everything was done already." not in shown([Outcome(stage, 0, done=True, before=True)], [Failure("seed=1", 65, "bad")])
+    assert "Everything was done already." not in shown(
+        [Outcome(stage, 0, done=True, before=True)], [Failure("seed=1", 65, "bad")]
+    )
     drained = shown([Outcome(stage, 75, message="drained on SIGINT")])
     assert drained[-1].strip() == "python launch/run.py seed=1"

@@ -35,6 +35,16 @@ def test_a_row_a_class_with_pictures_from_the_units(table, tiny_sd, tmp_path):
     assert (folder.out_dir / ".synthset.json").exists()
 
 
+def test_sheets_of_two_image_stages_share_nothing(table, tiny_sd, tmp_path):
+    root, sheets = tmp_path / "runs" / "toys", []
+    for seed in (0, 1):
+        images = images_stage(root, table, tiny_sd, 4, seed=seed)
+        folder = child(root, "contact_sheet", ContactSheetConfig(), {"images": [images]})
+        assert work(images) == work(folder) == EXIT_OK
+        sheets.append((folder.out_dir / "contact_sheet.png").read_bytes())
+    assert sheets[0] != sheets[1]
+
+
 def test_only_units_that_are_needed_are_opened(table, tiny_sd, tmp_path, monkeypatch):
     from synth.report.contact_sheet import pick
     from synth.store.folder import StageFolder

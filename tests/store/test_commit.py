@@ -63,9 +63,8 @@ def test_a_part_that_vanished_before_the_unit_exists_is_an_error(folder):
     assert commit(folder, b[0], 0, b[1]) is Outcome.OURS
 
 
+@pytest.mark.parametrize("folder", WAYS[1:], indirect=True)  # links need no claim
 def test_a_claim_of_a_dead_worker_is_finished_by_the_next(folder):
-    if folder.links:
-        pytest.skip("links need no claim")
     a, b = sealed(folder, "a"), sealed(folder, "b")
     inode = a[0].stat().st_ino
     module._make_claim(a[0].with_name("000000.tar.claim"), a[0].name)
@@ -75,10 +74,9 @@ def test_a_claim_of_a_dead_worker_is_finished_by_the_next(folder):
     assert folder.committed() == {0}
 
 
+@pytest.mark.parametrize("folder", WAYS[1:], indirect=True)
 @pytest.mark.parametrize("content", ["", "000000.gone.0.tar"])
 def test_a_claim_that_names_nothing_blocks_nobody_for_long(folder, content):
-    if folder.links:
-        pytest.skip("links need no claim")
     a = sealed(folder, "a")
     a[0].with_name("000000.tar.claim").write_text(content)
     assert commit(folder, a[0], 0, a[1]) is Outcome.OURS

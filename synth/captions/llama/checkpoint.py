@@ -88,7 +88,8 @@ def check_checkpoint(
     if model_parallel is not None and model_parallel != degree:
         msg = (
             f"{degree} *.pth shards in {ckpt_dir}: run with captioner.model_parallel={degree} (or leave it unset), not "
-            f"{model_parallel}; or split it anew: python -m synth.captions.llama.reshard {ckpt_dir} OUT --shards {model_parallel}"
+            f"{model_parallel}; or split it anew: python -m synth.captions.llama.reshard {ckpt_dir} OUT "
+            f"--shards {model_parallel}"
         )
         raise InputError(msg)
     params = read_params(ckpt_dir).with_vocab(tokenizer_vocab, tokenizer_path)
@@ -107,7 +108,7 @@ def _check_shard(path: Path, header: dict[str, tuple[int, ...]], params: ModelPa
     first = "layers.0.attention.wq.weight"
     rows, full = header[first][0], table[first][0][0]
     if rows * degree != full and full % rows == 0:
-        msg = f"{path} is one of {full // rows} shards, but {degree} *.pth shards are in {path.parent}: copy the whole checkpoint"
+        msg = f"{path} is one of {full // rows} shards, but {degree} *.pth shards are in {path.parent}: copy them all"
         raise InputError(msg)
     for name, (shape, split) in table.items():
         expected = shard_shape(shape, split, degree)

@@ -85,8 +85,8 @@ class LlamaEngine:
     def generate(self, prompts: Sequence[str], seeds: Sequence[int], margins: bool = False) -> list[Completion]:
         """One completion a prompt, in order; `seeds[i]` (0 <= seed < 2**64) is the stream of prompt i.
 
-        Raises InputError (weights that give NaN), OutOfDeviceMemory, EngineError (the ranks died). A prompt too long for max_seq_len is no
-        exception: its completion has an `error`.
+        Raises InputError (weights that give NaN), OutOfDeviceMemory, EngineError (the ranks died).
+        A prompt too long for max_seq_len is no exception: its completion has an `error`.
         """
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
@@ -94,7 +94,8 @@ class LlamaEngine:
             raise ValueError(f"seed {bad[0]} is not of 64 bits (0 <= seed < 2**64)")
         for i, prompt in enumerate(prompts):
             if any("\ud800" <= c <= "\udfff" for c in prompt):
-                raise InputError(f"prompt {i} is not Unicode text (a lone surrogate in {prompt[:80]!r}): mend its source's encoding")
+                msg = f"prompt {i} is not Unicode text (a lone surrogate in {prompt[:80]!r}): mend its source's encoding"
+                raise InputError(msg)
         if not prompts:
             return []
         self.start()

@@ -1,8 +1,8 @@
 """LLaMA-2 for inference: parallel layers of fairscale, grouped-query attention, a static KV cache, ragged prefill.
 
 Shapes: T tokens of several prompts laid end to end, N rows (captions being decoded), S cache columns, H query heads and
-K key heads of this rank, G = H / K, D head size, V vocabulary. Only attention knows rows: every other layer runs on [T, dim], so
-prompts of unequal length cost neither padding nor teacher-forced columns.
+K key heads of this rank, G = H / K, D head size, V vocabulary. Only attention knows rows: every other layer runs on
+[T, dim], so prompts of unequal length cost neither padding nor teacher-forced columns.
 
 Pairs (x0, x1), (x2, x3), .. are rotated (RoFormer, arXiv:2104.09864), as in Meta's weights. Norms and the rotation run
 in float32.

@@ -19,7 +19,8 @@ from synth.captions.llama.tokenizer import Tokenizer
 
 GQA = {"dim": 64, "n_layers": 3, "n_heads": 8, "n_kv_heads": 4, "multiple_of": 32, "norm_eps": 1e-5, "vocab_size": -1}
 FFN = {"dim": 64, "n_layers": 2, "n_heads": 4, "multiple_of": 32, "ffn_dim_multiplier": 1.3, "norm_eps": 1e-6, "vocab_size": -1}
-WORDS = [a + b + c for a, b, c in itertools.product(("", "st", "pl", "gr", "m"), ("a", "e", "io", "u"), ("t", "rn", "ck", "sh", "l"))]
+_SYLLABLES = (("", "st", "pl", "gr", "m"), ("a", "e", "io", "u"), ("t", "rn", "ck", "sh", "l"))
+WORDS = ["".join(parts) for parts in itertools.product(*_SYLLABLES)]
 
 
 def train_tokenizer(path: Path, vocab_size: int = 400) -> Path:

@@ -1,0 +1,117 @@
+"""Cancel the Slurm jobs of a run: python launch/cancel.py RUNS_DIR|STAGE_DIR [--drain]
+
+Cancels what was submitted for these stages (submissions/*.json) and the jobs that hold leases there, such as those of
+slurm/stage.sbatch. Nothing that is finished is lost either way: with --drain the running batches are kept, too, and units are let go
+at once. Running the same launch command again goes on from there.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works without installing
+if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
+    del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
+
+from launch import jobs  # noqa: E402
+from launch.report import find_stages, report_on  # noqa: E402
+from synth import slurm  # noqa: E402
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError  # noqa: E402
+
+POLL = 1.0  # seconds between looks at the queue while jobs drain
+CHUNK = 200  # job ids a call of scancel
+
+
+def scancel(*args: str) -> None:
+    """Run scancel; what it cannot do, other than to jobs that have ended, is an InputError."""
+    done = slurm.command("scancel", *args)
+    if done is None:
+        msg = "scancel: not here, or no answer; run this where the cluster's commands work"
+        raise InputError(msg)
+    code, _, err = done
+    if code and not all("Invalid job id" in line or "already completing" in line for line in err.splitlines() if line.strip()):
+        msg = f"scancel {' '.join(args)}: {err.strip()}"
+        raise InputError(msg)
+
+
+def live_jobs(stages: Sequence[Path]) -> list[str]:
+    """Ids of the jobs of these stages that are pending or running."""
+    found: list[str] = []
+    for stage in stages:
+        ids = jobs.job_ids(stage, [h.slurm for h in report_on(stage).held if h.slurm])
+        for job in ids:
+            states = slurm.job_states(job)
+            if states is None:
+                msg = "squeue: not here, or no answer; run this where the cluster's commands work"
+                raise InputError(msg)
+            if any(state in jobs.LIVE for state, _ in states.values()):
+                found.append(job)
+    return list(dict.fromkeys(found))
+
+
+def drain(ids: Sequence[str], patience: float, tell: Callable[[str], None]) -> bool:
+    """Ask all running workers to end their batch, and wait; whether all had left in time.
+
+    Pending tasks are cancelled first, and again at every look: a preempted or requeued one would start in the meantime.
+    """
+    scancel("--state=PENDING", *ids)
+    scancel("--state=RUNNING", "--signal=USR2", *ids)  # to the steps, not to the batch scripts
+    end, told = time.monotonic() + patience, -1
+    while True:
+        states = [slurm.job_states(job) for job in ids]
+        running = [task for s in states for task, (state, _) in (s or {}).items() if state in jobs.LIVE and state != "PENDING"]
+        pending = [task for s in states for task, (state, _) in (s or {}).items() if state == "PENDING"]
+        if not running and not pending and None not in states:
+            return True
+        if len(running) != told:
+            told = len(running)
+            tell(f"{told} tasks end their running batch")
+        if time.monotonic() >= end:
+            return False
+        if pending:
+            scancel("--state=PENDING", *ids)
+        time.sleep(POLL)
+
+
+def cancel(path: Path, drained: bool, patience: float, tell: Callable[[str], None]) -> int:
+    """Cancel the jobs of all stages below a path; the exit code."""
+    ids = live_jobs(find_stages(path))
+    if not ids:
+        tell("no job of this run is pending or running")
+        return EXIT_OK
+    in_time = True
+    for i in range(0, len(ids), CHUNK):
+        if drained:
+            in_time = drain(ids[i : i + CHUNK], patience, tell) and in_time
+        scancel(*ids[i : i + CHUNK])
+    tell(f"cancelled: {' '.join(ids)}")
+    if not in_time:
+        tell(f"some had not drained after {patience:.0f} s: their running batches are lost, nothing else")
+    return EXIT_OK if in_time else EXIT_AGAIN
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python launch/cancel.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    p.add_argument("path", type=Path, help="runs folder, dataset folder or stage folder")
+    p.add_argument("--drain", action="store_true", help="first let every worker end and keep its running batch (USR2)")
+    p.add_argument(
+        "--patience", type=float, default=600.0, metavar="SECONDS", help="how long to wait for the drain (default: 600)"
+    )
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        return cancel(args.path, args.drain, args.patience, lambda text: print(text, flush=True))
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

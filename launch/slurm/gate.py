@@ -1,0 +1,168 @@
+"""The gate behind the arrays of a stage: python -m launch.slurm.gate STAGE_DIR NUMBER (of the submission).
+
+    the stage is                          the gate
+    whole                                 finishes it if no worker did; exit 0, and the next stage's jobs start
+    not whole, jobs of it are live        puts a new gate behind them, moves the waiting jobs behind it; exit 0
+    not whole, and gates may go on        submits what is missing and a new gate, moves the waiting jobs behind it; exit 0
+    not whole otherwise                   writes missing.json, cancels or holds the waiting jobs; exit 65
+
+Where sbatch or scontrol is not allowed on compute nodes it says so in missing.json; the waiting jobs then start, find that the
+stage they read is not whole, and end at once with exit code 65.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from launch.slurm import commands, order
+from launch.slurm.commands import Listed, SlurmError
+from launch.slurm.order import Order
+from launch.submissions import ABANDONED, Submission, read, record, take_turn
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.store.events import read_events
+from synth.store.files import write_atomic
+from synth.store.folder import StageFolder
+
+PATIENCE = 5.0  # seconds that a network file system may take to show units that other machines made
+BY_TIME = ("the end of the job's time", "SIGUSR2")  # reasons of a drain for which nobody is to blame
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(
+        prog="python -m launch.slurm.gate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    p.add_argument("stage_dir", type=Path)
+    p.add_argument("number", type=int, help="of the submission whose gate this is")
+    args = p.parse_args(argv)
+    try:
+        return judge(StageFolder.open(args.stage_dir), args.number)
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+def judge(folder: StageFolder, number: int) -> int:
+    """Decide; the exit code. Looks again after every wait for somebody else's submission."""
+    mine = next((s for s in read(folder.path) if s.number == number), None)
+    if mine is None:
+        msg = f"{folder.path}: has no submission {number}; run the command that made it again"
+        raise InputError(msg)
+    missing = folder.missing(PATIENCE)
+    if not missing:
+        return finish(folder, Order.of(mine))
+    say(f"{len(missing)} of {folder.spec.n_units} units are missing")
+    why = ""
+    try:
+        if hand_over(folder, mine) or go_on(folder, mine, missing):
+            return EXIT_OK
+    except SlurmError as e:
+        why = f"gates cannot submit here ({e})"
+    return give_up(folder, mine, missing, why)
+
+
+def finish(folder: StageFolder, wanted: Order) -> int:
+    """The stage is whole: the last worker wrote done.json, or a worker is run now that does."""
+    if folder.is_done():
+        say("whole")
+        return EXIT_OK
+    say("whole, but not finished: a worker does it now")
+    return subprocess.run([*wanted.worker, str(folder.path), "--job-idx", "0", "--n-jobs", "1"]).returncode
+
+
+def hand_over(folder: StageFolder, mine: Submission) -> bool:
+    """If jobs of the stage are live, or somebody submitted it anew: let the waiting jobs wait for them. Whether it was so."""
+    queue, records = listing(folder), read(folder.path)
+    arrays = order.live(records, queue).arrays  # ours too: a task may have been requeued after all
+    gate = order.live([s for s in records if s.number > mine.number], queue).gate  # never an older one: it may hand over to us
+    if not (arrays or gate):
+        return False
+    if not gate:
+        gate = order.add_gate(folder.path, copy_of(mine, take_turn(folder.path, order.settle)), arrays).gate
+    moved = order.move(queue, [me(mine)], [gate])
+    say(f"jobs of this stage are live: left to gate {gate}; moved behind it: {' '.join(moved) or 'nothing'}")
+    return True
+
+
+def go_on(folder: StageFolder, mine: Submission, missing: list[int]) -> bool:
+    """Submit what is missing, if gates may and if it can help; whether it was done."""
+    wanted = Order.of(mine)
+    gained = len(folder.committed()) > mine.units or drained_by_time(folder, mine)
+    tries = 0 if gained else mine.tries + 1
+    aside = set(folder.set_aside())
+    if not wanted.heal or tries > wanted.heal or mine.goes_on >= wanted.max_requeues or aside >= set(missing):
+        return False
+    depends = []
+    for up in upstream(folder):
+        if not up.is_done():
+            gate = order.live(read(up.path), listing(up)).gate
+            if not gate:
+                say(f"{up.path} is not whole, and nothing is on its way")
+                return False
+            depends.append(gate)
+    turn = take_turn(folder.path, order.settle)
+    if order.live([s for s in read(folder.path) if s.number > mine.number], listing(folder)).gate:
+        record(folder.path, replace(turn, state=ABANDONED, why="somebody ran the command again meanwhile"))
+        return hand_over(folder, mine)
+    turn = order.place(folder, turn, wanted, wanted.tasks(len(missing)), depends, tries=tries, goes_on=mine.goes_on + 1)
+    moved = order.move(listing(folder), [me(mine)], [turn.gate])
+    say(f"submitted again: {' '.join(turn.job_ids)}; moved behind the new gate: {' '.join(moved) or 'nothing'}")
+    return True
+
+
+def give_up(folder: StageFolder, mine: Submission, missing: list[int], why: str) -> int:
+    """The verdict on disk, and the end of what waits for it."""
+    wanted = Order.of(mine)
+    aside = folder.set_aside()
+    if aside:
+        why = f"units {aside[:10]} failed three times (see failed/); mend that and add retry_failed=true. {why}".strip()
+    verdict = {"missing": missing, "set_aside": aside, "why": why or "no tries left (cluster.heal)", "command": wanted.command}
+    write_atomic(folder.path / "missing.json", json.dumps(verdict, indent=1).encode() + b"\n")
+    try:
+        waiting = order.behind(listing(folder), me(mine))
+        if waiting:
+            commands.call(*(("scancel",) if wanted.on_missing == "cancel" else ("scontrol", "hold")), *waiting)
+            say(f"{'cancelled' if wanted.on_missing == 'cancel' else 'held'}: {' '.join(waiting)}")
+    except SlurmError as e:
+        say(f"{e}; the jobs that wait for this stage end by themselves")
+    print(
+        f"error: {folder.path}: {len(missing)} units are missing: {verdict['why']}\nTo go on, run:\n  {wanted.command}",
+        file=sys.stderr,
+    )
+    return EXIT_BAD_INPUT
+
+
+def drained_by_time(folder: StageFolder, mine: Submission) -> bool:
+    """Whether a worker since that submission stopped because its time was up."""
+    stops = (e for e in read_events(folder.path) if e["event"] == "stop" and e.get("time", 0) >= mine.created)
+    return any(reason in str(e.get("why")) for e in stops for reason in BY_TIME)
+
+
+def upstream(folder: StageFolder) -> list[StageFolder]:
+    return [up for role in folder.spec.upstream for up in folder.upstream(role)]
+
+
+def listing(folder: StageFolder) -> list[Listed]:
+    return commands.listing(order.users_of([folder.path]))
+
+
+def copy_of(mine: Submission, turn: Submission) -> Submission:
+    """A record that goes on counting where ours was."""
+    return replace(turn, order=mine.order, n_jobs=mine.n_jobs, tries=mine.tries, goes_on=mine.goes_on, units=mine.units)
+
+
+def me(mine: Submission) -> str:
+    """Our own job id: the record may not have it yet."""
+    return os.environ.get("SLURM_JOB_ID", "") or mine.gate
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

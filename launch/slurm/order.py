@@ -1,0 +1,195 @@
+"""Puts the jobs of one stage into the queue, from the launcher or from a gate: arrays over what is missing, a gate behind them.
+
+All that is needed for it lies in submissions/: the scripts, and the order in each record. So a gate on a compute node, or a
+person with sbatch, does the same as the launcher did.
+"""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch.slurm import commands
+from launch.slurm.commands import Listed, SlurmError
+from launch.slurm.limits import split
+from launch.submissions import ABANDONED, FOLDER, SUBMITTED, Array, Submission, read, record
+from synth.store.folder import StageFolder
+
+ENDING = frozenset(
+    {
+        "COMPLETING",
+        "COMPLETED",
+        "CANCELLED",
+        "FAILED",
+        "TIMEOUT",
+        "NODE_FAIL",
+        "PREEMPTED",
+        "OUT_OF_MEMORY",
+        "BOOT_FAIL",
+        "DEADLINE",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to submit for a stage; stored in its submission."""
+
+    script: str  # file names beside the record
+    gate_script: str
+    n_jobs: int  # array tasks at most
+    workers: int = 1  # in each
+    max_parallel: int | None = None
+    max_array: int = 1001
+    heal: int = 0
+    max_requeues: int = 0
+    on_missing: str = "cancel"
+    command: str = ""  # what a person runs to repair
+    worker: tuple[str, ...] = ()  # the worker's command, for a gate that finds the stage whole but not finished
+
+    @staticmethod
+    def of(submission: Submission) -> "Order":
+        names = {f.name for f in dataclasses.fields(Order)}
+        given = {k: v for k, v in submission.order.items() if k in names}
+        return Order(**given | {"worker": tuple(given.get("worker", ()))})
+
+    def tasks(self, units: int) -> int:
+        """Array tasks for so many missing units: no worker without a unit, one at least."""
+        return max(1, min(self.n_jobs, math.ceil(units / self.workers)))
+
+
+@dataclass(frozen=True)
+class Live:
+    """Jobs of a stage's submissions that are pending or running."""
+
+    arrays: tuple[str, ...] = ()  # ids of arrays with a live task
+    gate: str = ""  # the newest live gate
+    waits_for: frozenset[str] = frozenset()  # job ids that pending array tasks wait for
+    held: tuple[str, ...] = ()
+
+
+def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
+    """What of a stage is in the queue. Job numbers may be used again, so the name must agree, too."""
+    wanted = {(job, s.job_name): job == s.gate for s in records for job in s.job_ids}
+    arrays, gates, waits, held = {}, {}, set(), {}
+    for listed in queue:
+        is_gate = wanted.get((listed.base, listed.name))
+        if is_gate is None or listed.state in ENDING:
+            continue
+        (gates if is_gate else arrays)[listed.base] = True
+        if listed.held:
+            held[listed.base] = True
+        if not is_gate:
+            waits |= set(commands.depends_on(listed))
+    return Live(tuple(arrays), max(gates, key=int, default=""), frozenset(waits), tuple(held))
+
+
+def place(folder: StageFolder, turn: Submission, order: Order, tasks: int, depends: Sequence[str], **facts: int) -> Submission:
+    """Submit arrays of `tasks` tasks in all, then their gate. A refusal is a SlurmError; nothing of a refused order stays
+    in the queue, except that a site may take fewer arrays than asked, which is enough.
+
+    facts: tries and goes_on of the record.
+    """
+    turn = dataclasses.replace(
+        turn,
+        n_jobs=tasks * order.workers,
+        depends=tuple(depends),
+        order=dataclasses.asdict(order),
+        units=len(folder.committed()),
+        **facts,
+    )
+    record(folder.path, turn)
+    with contextlib.suppress(FileNotFoundError):
+        (folder.path / "missing.json").unlink()
+    try:
+        for offset, size in split(tasks, order.max_array):
+            try:
+                job = _submit_array(folder.path, turn, order, offset, size, tasks, depends)
+            except SlurmError:
+                if not turn.arrays:
+                    raise
+                break  # the first arrays are in, and any number of jobs completes the stage
+            turn = record(folder.path, dataclasses.replace(turn, arrays=(*turn.arrays, Array(job, size, offset))))
+        return add_gate(folder.path, turn, [a.job for a in turn.arrays])
+    except SlurmError as e:
+        with contextlib.suppress(SlurmError):
+            if turn.arrays:
+                commands.call("scancel", *(a.job for a in turn.arrays))
+        record(folder.path, dataclasses.replace(turn, state=ABANDONED, why=str(e)))
+        raise
+
+
+def add_gate(stage: Path, turn: Submission, after: Sequence[str]) -> Submission:
+    """Submit a gate behind jobs, and close the record."""
+    script = stage / FOLDER / Order.of(turn).gate_script
+    args = [f"--dependency=afterany:{':'.join(after)}", f"--job-name={turn.job_name}", str(script), str(turn.number)]
+    gate = commands.submit(args, f"{turn.token}/gate")
+    return record(stage, dataclasses.replace(turn, gate=gate, state=SUBMITTED))
+
+
+def _submit_array(
+    stage: Path, turn: Submission, order: Order, offset: int, size: int, tasks: int, depends: Sequence[str]
+) -> str:
+    arrays = len(split(tasks, order.max_array))
+    at_once = f"%{max(1, order.max_parallel // arrays)}" if order.max_parallel else ""
+    after = [f"--dependency=afterany:{':'.join(depends)}"] if depends else []
+    script = stage / FOLDER / order.script
+    args = [
+        f"--array=0-{size - 1}{at_once}",
+        *after,
+        f"--job-name={turn.job_name}",
+        str(script),
+        str(offset * order.workers),
+        str(tasks * order.workers),
+    ]
+    return commands.submit(args, f"{turn.token}/{offset}")
+
+
+def settle(torn: Submission) -> Submission:
+    """The record of a submitter that died in the middle: with the jobs that Slurm took, else given up."""
+    arrays, gate = {a.job: a for a in torn.arrays}, torn.gate
+    for listed in commands.listing([torn.user] if torn.user else ()):
+        token, _, part = listed.comment.partition("/")
+        if token != torn.token or listed.name != torn.job_name:
+            continue
+        if part == "gate":
+            gate = listed.base
+        elif listed.base not in arrays:
+            arrays[listed.base] = Array(listed.base, 0, int(part))
+    state = SUBMITTED if arrays or gate else ABANDONED
+    return dataclasses.replace(
+        torn, state=state, arrays=tuple(arrays.values()), gate=gate, why="its submitter died before it was complete"
+    )
+
+
+def move(queue: Iterable[Listed], old: Iterable[str], new: Sequence[str]) -> list[str]:
+    """Let every pending job that waits for one of `old` wait for `new` instead; the jobs that were moved."""
+    old, moved = set(old) - set(new), {}
+    for listed in queue:
+        if listed.state == "PENDING" and old & set(commands.depends_on(listed)):
+            moved[listed.base] = {job: kind for job, kind in commands.depends_on(listed).items() if job not in old}
+    for job, kept in moved.items():
+        wanted = [f"{kind}:{other}" for other, kind in kept.items()] + [
+            f"afterany:{other}" for other in new if other not in kept
+        ]
+        commands.call("scontrol", "update", f"JobId={job}", f"Dependency={','.join(wanted)}")
+    return list(moved)
+
+
+def behind(queue: Sequence[Listed], job: str) -> list[str]:
+    """Pending jobs that wait for a job, directly or not."""
+    found: dict[str, None] = {job: None}
+    while True:
+        new = {
+            j.base for j in queue if j.state == "PENDING" and j.base not in found and set(commands.depends_on(j)) & set(found)
+        }
+        if not new:
+            return [j for j in found if j != job]
+        found |= dict.fromkeys(sorted(new, key=int))
+
+
+def users_of(stages: Iterable[Path]) -> list[str]:
+    """Everyone who submitted these stages."""
+    return sorted({s.user for stage in stages for s in read(stage) if s.user})

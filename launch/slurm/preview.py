@@ -1,0 +1,47 @@
+"""dry_run=true with cluster=slurm: the exact scripts that sbatch would get, judged by sbatch --test-only. Queues nothing."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from launch.planned import PlannedStage
+from launch.slurm.limits import split
+from launch.slurm.scripts import max_array, order_of, scripts_of
+from launch.slurm.submit import precheck, site_of
+from launch.state import state_of
+
+
+def show(stages: Sequence[PlannedStage], cluster: object, console: Console) -> None:
+    """Every stage that is not done: how sbatch is called, and both scripts."""
+    site = site_of(cluster)
+    precheck(stages, site, console)
+    for stage in stages:
+        state = state_of(stage)
+        if state.done:
+            continue
+        resources = site.resources(stage)
+        wanted = order_of(resources, site.limits, 1, site.command)
+        tasks = wanted.tasks(max(1, state.n_units - state.units))
+        texts = scripts_of(stage, resources, site.gate, tasks, site.limits, site.command)
+        arrays = split(tasks, max_array(resources, site.limits))
+        calls = [
+            f"sbatch --array=0-{size - 1} {wanted.script} {offset * wanted.workers} {tasks * wanted.workers}"
+            for offset, size in arrays
+        ]
+        _say(
+            console,
+            f"\n# ---- {stage.folder.name}: {tasks} jobs x {wanted.workers} workers, {len(arrays)} arrays",
+            *calls,
+            texts.array,
+        )
+        _say(
+            console,
+            f"# ---- {stage.folder.name}: its gate",
+            f"sbatch --dependency=afterany:ARRAYS {wanted.gate_script} NUMBER",
+            texts.gate,
+        )
+
+
+def _say(console: Console, *lines: str) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

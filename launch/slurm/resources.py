@@ -1,0 +1,226 @@
+"""What the jobs of one kind of stage ask for: the keys of cluster=slurm, with `stages.<kind>` over them, as frozen data."""
+
+import dataclasses
+import math
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launch.devices import GPU_KINDS, processes_of
+from launch.times import check_time, seconds
+from synth.errors import InputError
+
+SOURCE = (
+    Path(__file__).resolve().parent.parent.parent
+)  # the jobs import the same synth and launch as this process, installed or not
+OURS = frozenset(  # flags of sbatch that have a key of their own, or that the launcher sets
+    "partition account qos constraint nodelist exclude time time-min gres mem cpus-per-task requeue no-requeue array "
+    "dependency output error open-mode job-name comment ntasks nodes signal parsable wrap chdir".split()
+)
+_GRES = re.compile(r"[\w.-]+(?::[\w.-]+)?(?::\d+)?$")
+_MEM = re.compile(r"\d+(?:\.\d+)?[KMGT]?B?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Of one Slurm job (array task): `workers` workers share it. Field names are the keys of the config where there is one."""
+
+    n_jobs: int
+    max_parallel: int | None
+    workers: int
+    gpus: int  # of the job
+    gpus_worker: int
+    gres: str
+    cpus_per_job: int
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    nodelist: str | None
+    exclude: str | None
+    time: str | None
+    time_min: str | None
+    mem: str | None
+    requeue: bool
+    drain_before_s: int
+    modules: tuple[str, ...]
+    setup: tuple[str, ...]
+    env: Mapping[str, str]
+    worker: tuple[str, ...]  # the command of a worker without its arguments
+    python: str  # on the host of the job, for the gate
+    heal: int
+    max_requeues: int
+    on_missing: str
+    max_array_size: int | None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def cpus_worker(self) -> int:
+        return max(1, self.cpus_per_job // self.workers)
+
+    def flags(self) -> dict[str, object]:
+        """sbatch's long options; None: not given."""
+        return {
+            "partition": self.partition or None,
+            "account": self.account or None,
+            "qos": self.qos or None,
+            "constraint": self.constraint or None,
+            "nodelist": self.nodelist or None,
+            "exclude": self.exclude or None,
+            "time": self.time or None,
+            "time-min": self.time_min or None,
+            "gres": self.gres or None,
+            "mem": self.mem or None,
+            "ntasks": self.workers,
+            "cpus-per-task": self.cpus_worker,
+            "signal": f"USR2@{self.signal_s()}",
+            ("requeue" if self.requeue else "no-requeue"): True,
+        } | dict(self.extra)
+
+    def signal_s(self) -> int:
+        """Seconds before the limit at which workers are told to drain: never in the first three quarters of the time."""
+        limit = seconds(self.time) if self.time else None
+        return max(10, min(self.drain_before_s, limit // 4) if limit else self.drain_before_s)
+
+
+def resources_of(cluster, kind: str, config: Mapping) -> Resources:
+    """The resources of a kind of stage ("gate" for gates). `cluster`: launch.schema.Slurm. A wrong value is an InputError."""
+    own = dataclasses.asdict(cluster.stages[kind]) if kind in cluster.stages else {}
+    v = {
+        k: own[k] if own.get(k) is not None else value
+        for k, value in dataclasses.asdict(cluster).items()
+        if k not in ("stages", "kind")
+    }
+    for name in ("env", "extra"):
+        v[name] = dict(getattr(cluster, name)) | dict(own.get(name) or {})
+
+    def key(name: str) -> str:
+        return f"cluster.stages.{kind}.{name}" if own.get(name) not in (None, {}) else f"cluster.{name}"
+
+    gpus_worker = processes_of(kind, config) if kind in GPU_KINDS else 0
+    asked = v["gpus_per_job"] if kind in GPU_KINDS else own.get("gpus_per_job")
+    gres = v["gres"] if kind in GPU_KINDS else own.get("gres")
+    gpus = _gpus(asked, gres, gpus_worker, key)
+    gpus_worker = min(gpus, gpus_worker or 1)
+    _check(v, key)
+    workers = _workers(v["workers_per_job"], gpus, gpus_worker, key("workers_per_job"))
+    return Resources(
+        n_jobs=v["n_jobs"] or 1,
+        max_parallel=v["max_parallel"],
+        workers=1 if kind == "gate" else workers,
+        gpus=gpus,
+        gpus_worker=gpus_worker,
+        gres=gres if gres is not None else f"gpu:{gpus}" if gpus else "",
+        cpus_per_job=v["cpus_per_job"],
+        requeue=True if kind == "gate" else v["requeue"],
+        time=None if v["time"] is None else str(v["time"]),
+        time_min=None if v["time_min"] is None or kind == "gate" else str(v["time_min"]),
+        modules=tuple(v["modules"]),
+        setup=tuple(v["setup"]),
+        env={k: str(x) for k, x in v["env"].items()},
+        worker=_worker(v),
+        python=v["python"] or sys.executable,
+        **{k: v[k] for k in ("partition", "account", "qos", "constraint", "nodelist", "exclude", "mem", "drain_before_s")},
+        **{k: v[k] for k in ("heal", "max_requeues", "on_missing", "max_array_size", "extra")},
+    )
+
+
+def _worker(v: Mapping) -> tuple[str, ...]:
+    """The command that starts a worker, inside the container if there is one."""
+    module = ("-u", "-m", "synth.worker")
+    if not v["container"]:
+        return (v["python"] or sys.executable, *module)
+    return (*v["container_exec"], v["container"], v["python"] or "python3", *module)
+
+
+def _gpus(asked: int | None, gres: str | None, needed: int, key) -> int:
+    """GPUs of a job, from gpus_per_job, gres, or what one worker needs."""
+    if gres and not all(_GRES.match(part) for part in gres.split(",")):
+        msg = f"{key('gres')}={gres!r}: not a gres; write gpu:4 or gpu:a100:4"
+        raise InputError(msg)
+    said = None
+    for part in (gres or "").split(","):
+        words = part.split(":")
+        if words[0] == "gpu":
+            said = int(words[-1]) if words[-1].isdigit() else 1
+    if asked is not None and asked < 0:
+        msg = f"{key('gpus_per_job')}={asked}: must be 0 or more"
+        raise InputError(msg)
+    if asked is not None and said is not None and asked != said:
+        msg = f"{key('gpus_per_job')}={asked} and {key('gres')}={gres} disagree; give one of them"
+        raise InputError(msg)
+    gpus = next((n for n in (asked, said) if n is not None), needed)
+    if 0 < gpus < needed:
+        msg = f"{key('gpus_per_job')}={gpus}: one worker of this stage needs {needed} GPUs"
+        raise InputError(msg)
+    return gpus
+
+
+def _workers(asked: object, gpus: int, gpus_worker: int, key: str) -> int:
+    if asked == "auto":
+        return max(1, gpus // gpus_worker) if gpus else 1
+    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
+        msg = f"{key}={asked}: must be auto or a number from 1"
+        raise InputError(msg)
+    if gpus and asked * gpus_worker > gpus:
+        most = max(1, gpus // gpus_worker)
+        msg = f"{key}={asked}: workers of {gpus_worker} GPUs do not fit into a job of {gpus}; take {most} or auto"
+        raise InputError(msg)
+    return asked
+
+
+def _check(v: Mapping, key) -> None:
+    for name in ("time", "time_min"):
+        check_time(key(name), v[name])
+    if v["time"] and v["time_min"] and seconds(str(v["time_min"])) > seconds(str(v["time"])):
+        msg = f"{key('time_min')}={v['time_min']}: is longer than {key('time')}={v['time']}"
+        raise InputError(msg)
+    if v["mem"] and not _MEM.match(v["mem"]):
+        msg = f"{key('mem')}={v['mem']!r}: not a size; write 32G, 500M, or 0 for all of a node"
+        raise InputError(msg)
+    for name, least in (
+        ("n_jobs", 1),
+        ("cpus_per_job", 1),
+        ("max_parallel", 1),
+        ("heal", 0),
+        ("max_requeues", 0),
+        ("drain_before_s", 0),
+    ):
+        if v[name] is not None and v[name] < least:
+            msg = f"{key(name)}={v[name]}: must be {least} or more"
+            raise InputError(msg)
+    if v["on_missing"] not in ("cancel", "hold"):
+        msg = f"{key('on_missing')}={v['on_missing']}: must be cancel or hold"
+        raise InputError(msg)
+    for name in v["env"]:
+        if not re.fullmatch(r"[A-Za-z_]\w*", name):
+            msg = f"{key('env')}.{name}: not a name of a variable"
+            raise InputError(msg)
+    for name, value in v["extra"].items():
+        flag = str(name).replace("_", "-")
+        if flag in OURS or not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
+            msg = (
+                f"{key('extra')}.{name}: is set by the launcher or has a key of its own (see conf/cluster/slurm.yaml)"
+                if flag in OURS
+                else f"{key('extra')}.{name}: not a long option of sbatch"
+            )
+            raise InputError(msg)
+        _one_line(value, f"{key('extra')}.{name}")
+    for name in ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres"):
+        _one_line(v[name], key(name))
+
+
+def _one_line(value: object, key: str) -> None:
+    if "\n" in str(value):
+        msg = f"{key}={value!r}: has a line break, which an option of sbatch cannot have"
+        raise InputError(msg)
+
+
+def tasks_for(resources: Resources, units: int) -> int:
+    """Array tasks: as asked, but no worker without a unit; one at least.
+
+    8 jobs of 4 workers and 10 missing units are 3 tasks.
+    """
+    return max(1, min(resources.n_jobs, math.ceil(units / resources.workers)))

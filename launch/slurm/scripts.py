@@ -1,0 +1,86 @@
+"""From a planned stage and its resources to the texts of its two scripts and to the order that is stored with them. Pure."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch.planned import PlannedStage
+from launch.slurm.limits import Limits, split
+from launch.slurm.order import Order
+from launch.slurm.resources import SOURCE, Resources
+from launch.slurm.script import ArrayScript, GateScript, Header, array_text, gate_text
+from synth.errors import InputError
+
+NAMES = "{number:04d}.sbatch", "{number:04d}.gate.sbatch"
+
+
+@dataclass(frozen=True)
+class Scripts:
+    array: str
+    gate: str
+
+
+def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks: int, limits: Limits, command: str) -> Scripts:
+    """The exact texts that sbatch gets. `tasks`: array tasks in all; the header's --array is that of the first array."""
+    size = split(tasks, max_array(resources, limits))[0][1]
+    at_once = f"%{resources.max_parallel}" if resources.max_parallel else ""
+    path = python_path(os.environ)
+    array = ArrayScript(
+        header=Header(stage.folder.name, log(stage.folder, "%A_%a"), {"array": f"0-{size - 1}{at_once}"} | resources.flags()),
+        stage=str(stage.folder),
+        upstream=tuple(map(str, stage.upstream)),
+        command=command,
+        worker=resources.worker,
+        n_jobs=tasks * resources.workers,
+        workers=resources.workers,
+        gpus=resources.gpus_worker,
+        cpus=resources.cpus_worker,
+        max_requeues=resources.max_requeues if resources.requeue else 0,
+        env={"PYTHONPATH": path} | dict(resources.env),
+        modules=resources.modules,
+        setup=resources.setup,
+    )
+    behind = GateScript(
+        header=Header(f"{stage.folder.name}-gate", log(stage.folder, "gate-%j"), gate.flags()),
+        stage=str(stage.folder),
+        gate=(gate.python, "-m", "launch.slurm.gate"),
+        env={"PYTHONPATH": path} | dict(gate.env),
+        modules=gate.modules,
+        setup=gate.setup,
+    )
+    return Scripts(array_text(array), gate_text(behind))
+
+
+def order_of(resources: Resources, limits: Limits, number: int, command: str) -> Order:
+    script, gate_script = (name.format(number=number) for name in NAMES)
+    return Order(
+        script=script,
+        gate_script=gate_script,
+        n_jobs=resources.n_jobs,
+        workers=resources.workers,
+        max_parallel=resources.max_parallel,
+        max_array=max_array(resources, limits),
+        heal=resources.heal,
+        max_requeues=resources.max_requeues,
+        on_missing=resources.on_missing,
+        command=command,
+        worker=resources.worker,
+    )
+
+
+def max_array(resources: Resources, limits: Limits) -> int:
+    return resources.max_array_size or limits.max_array
+
+
+def log(folder: Path, name: str) -> str:
+    """The pattern of the log files; Slurm reads % in it as a field."""
+    if "\n" in str(folder):
+        msg = f"runs_dir: {str(folder)!r} has a line break, which sbatch cannot have in a file name; choose another runs_dir"
+        raise InputError(msg)
+    return str(folder / "logs").replace("%", "%%") + f"/{name}.log"
+
+
+def python_path(env: Mapping[str, str]) -> str:
+    """This source first, then what is set here."""
+    return os.pathsep.join(dict.fromkeys([str(SOURCE), *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]))

@@ -1,0 +1,224 @@
+"""cluster=slurm: submits all stages, upstreams first, in about a second each, and returns. Nothing stays on the login node.
+
+Every stage that is not whole gets its jobs once, whoever asks: what is pending or running is left alone and depended upon.
+"""
+
+import contextlib
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from launch.planned import Outcome, PlannedStage
+from launch.slurm import commands, order
+from launch.slurm.commands import SlurmError
+from launch.slurm.limits import Limits, read, shares
+from launch.slurm.order import Live
+from launch.slurm.precheck import check_site, check_with_slurm
+from launch.slurm.resources import Resources, resources_of
+from launch.slurm.scripts import order_of, scripts_of
+from launch.state import forget_done, state_of
+from launch.submissions import ABANDONED, FOLDER, Submission, record, take_turn
+from launch.submissions import read as read_submissions
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError
+from synth.store.files import write_atomic
+from synth.store.folder import StageFolder
+
+
+@dataclass(frozen=True)
+class Site:
+    """All that does not change from stage to stage."""
+
+    cluster: object  # launch.schema.Slurm
+    limits: Limits
+    gate: Resources
+    command: str
+
+    def resources(self, stage: PlannedStage) -> Resources:
+        return resources_of(self.cluster, stage.spec.kind, stage.spec.config)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a stage stands after its turn: the jobs that the next stages wait for, and what to say."""
+
+    outcome: Outcome
+    gate: str = ""
+
+
+def run(stages: Sequence[PlannedStage], cluster: object, console: Console, retry_failed: bool) -> list[Outcome]:
+    """Submit what is missing of all stages. Outcomes of those that could not be, or of all if all were done before."""
+    site = site_of(cluster)
+    precheck(stages, site, console)
+    try:
+        tasks = allotted(stages, site)
+    except SlurmError as e:
+        msg = f"cluster=slurm: {e}; run this where sbatch and squeue work, or take cluster=local"
+        raise InputError(msg) from e
+    placed: dict[Path, Placed] = {}
+    for stage in stages:
+        try:
+            placed[stage.folder] = one(stage, site, tasks[stage.folder], placed, retry_failed)
+        except InputError as e:
+            placed[stage.folder] = Placed(Outcome(stage, EXIT_BAD_INPUT, message=str(e)))
+        except SlurmError as e:
+            advice = "; jobs that you may have in the queue: cluster.max_submit=N" if "limit" in str(e).lower() else ""
+            placed[stage.folder] = Placed(Outcome(stage, EXIT_BAD_INPUT, message=f"Slurm did not take it: {e}{advice}"))
+        except (StoreError, OSError) as e:
+            placed[stage.folder] = Placed(Outcome(stage, EXIT_AGAIN, message=str(e)))
+        outcome = placed[stage.folder].outcome
+        if outcome.code == EXIT_OK and not outcome.before:
+            console.print(f"{stage.folder.name}: {outcome.message}", markup=False, highlight=False, soft_wrap=True)
+    outcomes = [p.outcome for p in placed.values()]
+    if all(o.before for o in outcomes):
+        return outcomes
+    return [o for o in outcomes if o.code != EXIT_OK]
+
+
+def site_of(cluster: object) -> Site:
+    """Reads the site's limits; wrong values of the gate's keys are InputErrors."""
+    gate = resources_of(cluster, "gate", {})
+    limits = read(cluster.max_array_size, cluster.max_submit, cluster.account, cluster.qos)
+    return Site(cluster, limits, gate, f"cd {shlex.quote(os.getcwd())} && {shlex.join(['python', *sys.argv])}")
+
+
+def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> None:
+    """Judge every distinct set of resources; a wrong one is an InputError before anything is written or queued."""
+    todo = [s for s in stages if not state_of(s).done]
+    if not todo:
+        return
+    distinct = {str(sorted(r.flags().items())): (s, r) for s in todo for r in [site.resources(s)]}
+    checks = [(scripts_of(s, r, site.gate, 1, site.limits, site.command).array, s.name, r) for s, r in distinct.values()]
+    stage, resources = next(iter(distinct.values()))
+    checks.append((scripts_of(stage, resources, site.gate, 1, site.limits, site.command).gate, "gate", site.gate))
+
+    def tell(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    for _, name, asked in checks:
+        check_site(asked, site.limits, name)
+    with _scratch() as script:
+        for text, name, asked in checks:
+            script.write_text(text, encoding="utf-8")
+            check_with_slurm(script, asked, site.limits, name, tell)
+
+
+def allotted(stages: Sequence[PlannedStage], site: Site) -> dict[Path, int]:
+    """Array tasks of each stage, as many as there is room for in the queue; 0: no room now, or none needed."""
+    queue = commands.listing(order.users_of([s.folder for s in stages]))
+    useful, wanted = [], []
+    for stage in stages:
+        state = state_of(stage)
+        busy = bool(order.live(read_submissions(stage.folder), queue).arrays)
+        useful.append(0 if state.done else _useful(site, stage, state.n_units - state.units))
+        wanted.append(0 if busy else useful[-1])
+    given = wanted
+    bounds = [b for b in (site.limits.max_submit, site.limits.max_jobs) if b is not None]
+    if bounds:
+        given = shares(wanted, max(0, min(bounds) - len([j for j in queue if j.state not in order.ENDING])))
+    # what is busy now keeps its number: its jobs may have ended when its turn comes
+    return {s.folder: g if w else u for s, g, w, u in zip(stages, given, wanted, useful, strict=True)}
+
+
+def one(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Placed], retry_failed: bool) -> Placed:
+    """Submit one stage, or find that it needs nothing."""
+    state = state_of(stage)
+    if state.done:
+        return Placed(Outcome(stage, EXIT_OK, done=True, before=True, facts=StageFolder.open(stage.folder).done()))
+    broken = next((p for up in stage.upstream if (p := placed.get(up)) and p.outcome.code != EXIT_OK), None)
+    if broken:
+        return Placed(
+            Outcome(stage, broken.outcome.code, message=f"not submitted: {broken.outcome.stage.name}, which it reads, was not")
+        )
+    folder = StageFolder.create(stage.dataset_root, stage.spec)
+    if state.gone:
+        forget_done(folder)
+    if retry_failed:
+        folder.retry_set_aside()
+    missing, aside = folder.missing(), folder.set_aside()
+    if missing and set(missing) <= set(aside):
+        msg = f"units {aside[:10]} failed three times; see {folder.path / 'failed'}; retry_failed=true tries again"
+        return Placed(Outcome(stage, EXIT_BUG, message=msg))
+    depends = [p.gate for up in stage.upstream if (p := placed.get(up)) and p.gate]
+    depends += _gates_elsewhere(stage, placed)
+    found = order.live(read_submissions(folder.path), _queue(folder))
+    if found.arrays:
+        return left_alone(stage, folder, site, found, depends)
+    if not tasks:
+        msg = "no room in the queue (cluster.max_submit); run the same command again later"
+        return Placed(Outcome(stage, EXIT_AGAIN, message=msg))
+    turn = take_turn(folder.path, order.settle)
+    found = order.live(read_submissions(folder.path), _queue(folder))
+    if found.arrays or folder.is_done():  # somebody else was first
+        record(folder.path, replace(turn, state=ABANDONED, why="somebody else was first"))
+        return left_alone(stage, folder, site, found, depends)
+    return submitted(stage, folder, site, turn, found, min(tasks, _useful(site, stage, len(missing))), depends)
+
+
+def submitted(
+    stage: PlannedStage, folder: StageFolder, site: Site, turn: Submission, found: Live, tasks: int, depends: list[str]
+) -> Placed:
+    """Write the scripts, submit, and let what waited for an old gate wait for the new one."""
+    resources = site.resources(stage)
+    wanted = order_of(resources, site.limits, turn.number, site.command)
+    texts = scripts_of(stage, resources, site.gate, tasks, site.limits, site.command)
+    write_atomic(folder.path / FOLDER / wanted.script, texts.array.encode())
+    write_atomic(folder.path / FOLDER / wanted.gate_script, texts.gate.encode())
+    turn = order.place(folder, turn, wanted, tasks, depends)
+    if found.gate:
+        with contextlib.suppress(SlurmError):  # that gate does it itself when it runs
+            order.move(_queue(folder), [found.gate], [turn.gate])
+    n = sum(a.tasks for a in turn.arrays)
+    less = f" (of {tasks}: the site takes no more)" if n < tasks else ""
+    arrays = ", ".join(f"{a.job} ({a.tasks} jobs)" for a in turn.arrays)
+    workers = f", {n * resources.workers} workers" if resources.workers > 1 else ""
+    after = f", after {' '.join(depends)}" if depends else ""
+    text = f"array {arrays}{less}, gate {turn.gate}{after}; n_jobs {n}{workers}; logs {folder.path / 'logs'}"
+    return Placed(Outcome(stage, EXIT_OK, message=text), turn.gate)
+
+
+def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, found: Live, depends: list[str]) -> Placed:
+    """Jobs of the stage are pending or running: see that they wait for the right gates and that a gate is behind them."""
+    if folder.is_done():
+        return Placed(Outcome(stage, EXIT_OK, done=True, before=True, facts=folder.done()))
+    stale = found.waits_for - set(depends)
+    if depends and stale:
+        order.move(_queue(folder), stale, depends)
+    gate = found.gate
+    if not gate:
+        last = [s for s in read_submissions(folder.path) if s.order][-1]
+        turn = take_turn(folder.path, order.settle)
+        turn = replace(turn, order=last.order, n_jobs=last.n_jobs, units=len(folder.committed()))
+        gate = order.add_gate(folder.path, turn, found.arrays).gate
+    if found.held:
+        commands.call("scontrol", "release", *found.held)
+    text = f"left alone: {' '.join(found.arrays)} pending or running, gate {gate}; logs {folder.path / 'logs'}"
+    return Placed(Outcome(stage, EXIT_OK, message=text), gate)
+
+
+def _gates_elsewhere(stage: PlannedStage, placed: Mapping[Path, Placed]) -> list[str]:
+    """Gates of upstreams that are not part of this command (only=[..]) but are on their way."""
+    found = []
+    for up in stage.upstream:
+        if up not in placed and (up / "stage.json").exists() and not StageFolder.open(up).is_done():
+            found.append(order.live(read_submissions(up), commands.listing(order.users_of([up]))).gate)
+    return [g for g in found if g]
+
+
+def _useful(site: Site, stage: PlannedStage, missing: int) -> int:
+    return order_of(site.resources(stage), site.limits, 1, "").tasks(max(1, missing))
+
+
+def _queue(folder: StageFolder) -> list[commands.Listed]:
+    return commands.listing(order.users_of([folder.path]))
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="synthset-") as folder:
+        yield Path(folder, "test-only.sbatch")

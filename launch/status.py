@@ -1,0 +1,178 @@
+"""What is done, who works on it, what failed: python launch/status.py [RUNS_DIR or STAGE_DIR] [--watch] [--json]
+
+It reads folders only, so it may be run anywhere, by anyone, at any time; Slurm is asked for the states of jobs where there is one.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works without installing
+if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
+    del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
+
+from rich.console import Console, Group  # noqa: E402
+from rich.live import Live  # noqa: E402
+from rich.table import Table  # noqa: E402
+from rich.text import Text  # noqa: E402
+
+from launch import jobs  # noqa: E402
+from launch.jobs import StageJobs  # noqa: E402
+from launch.report import StageReport, find_stages, report_on  # noqa: E402
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError  # noqa: E402
+
+ALWAYS = ("stage", "units", "%")  # columns that are always shown
+HOLDERS = 12  # lines of who holds what, a stage; the longest-held first
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: duration(45) == "45 s", duration(7300) == "2 h 02 min", duration(200000) == "2 d 07 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 24 else f"{hours // 24} d {hours % 24:02d} h"
+
+
+def look(path: Path, slurm: bool = True) -> list[tuple[StageReport, StageJobs]]:
+    """All stages below a path. A folder that cannot be read is left out, unless it is the only one."""
+    found, folders = [], find_stages(path)
+    for folder in folders:
+        try:
+            report = report_on(folder)
+        except InputError as e:
+            if len(folders) == 1:
+                raise
+            print(f"warning: {e}", file=sys.stderr)
+            continue
+        ids = jobs.job_ids(folder, [h.slurm for h in report.held if h.slurm]) if slurm and not report.done else []
+        found.append((report, jobs.ask(ids) if ids else StageJobs()))
+    return found
+
+
+def as_json(found: Sequence[tuple[StageReport, StageJobs]]) -> str:
+    """The same facts for programs: a list of stages."""
+    return json.dumps([dataclasses.asdict(r) | {"live": r.live, "slurm": dataclasses.asdict(j)} for r, j in found], indent=1)
+
+
+def render(found: Sequence[tuple[StageReport, StageJobs]], wide: bool = False) -> Group:
+    """The table, then who holds what, then why units failed."""
+    parts = [_table(found)]
+    for report, _ in found:
+        parts += [Text(line) for line in _holders(report)] + [Text(line) for line in _failures(report)]
+    return Group(*parts)
+
+
+def _table(found: Sequence[tuple[StageReport, StageJobs]]) -> Table:
+    """One row a stage; a column in which no stage has anything to say is left out."""
+    rows = [_cells(r, j) for r, j in found]
+    table = Table()
+    shown = [name for name in rows[0] if name in ALWAYS or any(row[name] for row in rows)]
+    for name in shown:
+        table.add_column(name, justify="left" if name in ("stage", "device", "Slurm") else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(row[name] for name in shown))
+    return table
+
+
+def _cells(r: StageReport, j: StageJobs) -> dict[str, str]:
+    stale = len(r.held) - r.live
+    return {
+        "stage": Path(r.path).name,
+        "units": f"{r.committed:,}/{r.units:,}",
+        "%": "done" if r.done else f"{100 * r.committed / max(1, r.units):.0f}",
+        "leased": f"{r.live}" + (f" +{stale} dead" if stale else "") if r.held else "",
+        "missing": f"{r.missing:,}" if r.missing else "",
+        "set aside": f"{r.n_aside}" if r.n_aside else "",
+        "samples/s": f"{r.work.samples_per_s:.1f}" if r.work.samples_per_s else "",
+        "time left": duration(r.eta_s) if r.eta_s is not None else "",
+        "idle": f"{100 * r.work.idle:.0f} %" if r.work.idle is not None else "",
+        "workers": str(r.work.workers or ""),
+        "restarts": str(r.work.restarts or ""),
+        "device": ", ".join(f"{n} x {name}" for name, n in sorted(r.work.devices.items())),
+        "Slurm": ", ".join(f"{n} {state.lower()}" for state, n in sorted(j.states.items())),
+    }
+
+
+def _holders(report: StageReport) -> list[str]:
+    """One line a worker (and state) that holds units, the longest-held first."""
+    by_worker: dict[tuple[str, str], list] = {}
+    for held in sorted(report.held, key=lambda h: -h.seconds):
+        by_worker.setdefault((held.worker, held.state), []).append(held)
+    lines = []
+    for (worker, state), held in list(by_worker.items())[:HOLDERS]:
+        units = ", ".join(str(h.unit) for h in held[:5]) + (" ..." if held[5:] else "")
+        job = f" (job {held[0].slurm})" if held[0].slurm else ""
+        note = "" if state == "live" else f", {state}: the next worker takes it over"
+        lines.append(f"  {report.name}: unit {units} by {worker}{job} for {duration(held[0].seconds)}{note}")
+    if len(by_worker) > HOLDERS:
+        states = Counter(h.state for h in report.held)
+        lines.append(
+            f"  {report.name}: and {len(by_worker) - HOLDERS} more workers ({', '.join(f'{n} {s}' for s, n in states.items())} in all)"
+        )
+    return lines
+
+
+def _failures(report: StageReport) -> list[str]:
+    lines = []
+    for aside in report.aside[:3]:
+        lines += [f"{report.name}: unit {aside.unit} failed three times and is set aside: {aside.error}"]
+        lines += [f"    {line}" for line in aside.traceback] + [
+            f"    {aside.report}; run the same command with retry_failed=true to try again"
+        ]
+    if report.n_aside > 3:
+        lines.append(f"{report.name}: and {report.n_aside - 3} more units are set aside; see {report.path}/failed")
+    return lines
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python launch/status.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    p.add_argument(
+        "path", nargs="?", type=Path, default=Path("runs"), help="runs folder, dataset folder or stage folder (default: runs)"
+    )
+    p.add_argument(
+        "--watch",
+        nargs="?",
+        type=float,
+        const=5.0,
+        metavar="SECONDS",
+        help="look again every 5 (or so many) seconds, until ctrl-C",
+    )
+    p.add_argument("--json", action="store_true", help="the same facts for programs")
+    p.add_argument("--no-slurm", action="store_true", help="do not ask Slurm about jobs")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        found = look(args.path, not args.no_slurm)
+        if args.json:
+            print(as_json(found))
+            return EXIT_OK
+        console = Console(width=None if sys.stdout.isatty() else 200)
+        if args.watch is None:
+            console.print(render(found))
+            return EXIT_OK
+        with Live(render(found), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(args.watch)
+                live.update(render(look(args.path, not args.no_slurm)), refresh=True)
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

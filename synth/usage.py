@@ -1,0 +1,32 @@
+"""How a worker spent its time: what the device computed, and how long it sat idle."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+
+class Usage:
+    """Sums up the computing of one worker. All times are of the monotonic clock, in seconds."""
+
+    def __init__(self):
+        self.units = self.samples = 0  # committed
+        self.busy = self.load = 0.0
+        self.longest = 0.0  # the longest batch so far
+        self._first = self._last = None  # the first begin and the last end of computing
+
+    @contextlib.contextmanager
+    def computing(self, batch: bool) -> Iterator[None]:
+        """Around what runs on the device; not counted if it raises. batch: a batch, not what a unit's batches share."""
+        begun = time.monotonic()
+        if self._first is None:
+            self._first = self._last = begun
+        yield
+        self._last = time.monotonic()
+        self.busy += self._last - begun
+        if batch:
+            self.longest = max(self.longest, self._last - begun)
+
+    def facts(self) -> dict[str, float]:
+        """Seconds that the device was computing, and sat idle between the first begin and the last end of computing."""
+        wall = self._last - self._first if self._first is not None else 0.0
+        return {"busy_s": round(self.busy, 3), "idle_s": round(max(0.0, wall - self.busy), 3)}

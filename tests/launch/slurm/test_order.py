@@ -1,0 +1,254 @@
+"""Turns, what is live, and gates, with a queue that is played by a few lines; tests/slurm does it on a real one."""
+
+import dataclasses
+import json
+import threading
+
+import pytest
+
+from launch.slurm import commands, gate, order
+from launch.slurm.commands import Listed, SlurmError
+from launch.slurm.order import Order, behind, live, move, place, settle
+from launch.submissions import ABANDONED, INTENDED, SUBMITTED, Array, intend, read, record, take_turn
+from synth.loop import Worker
+from tests.stages import probe
+
+ORDER = Order(
+    "0001.sbatch",
+    "0001.gate.sbatch",
+    n_jobs=4,
+    max_array=3,
+    heal=1,
+    max_requeues=5,
+    command="cd /x && python launch/run.py",
+    worker=("python3", "-m", "synth.worker"),
+)
+
+
+class Queue:
+    """Slurm, played: sbatch makes pending jobs, update and scancel are noted."""
+
+    def __init__(self):
+        self.jobs: list[Listed] = []
+        self.calls: list[tuple[str, ...]] = []
+        self.refuse: dict[str, str] = {}  # command -> what it says
+
+    def call(self, *args: str, **kwargs) -> str:
+        self.calls.append(args)
+        if args[0] in self.refuse:
+            raise SlurmError(f"{args[0]}: {self.refuse[args[0]]}")
+        if args[0] == "sbatch":
+            options = dict(a[2:].split("=", 1) for a in args if a.startswith("--") and "=" in a)
+            job = str(100 + len({j.base for j in self.jobs}))
+            depends = ",".join(
+                f"afterany:{j}(unfulfilled)" for j in options.get("dependency", "").removeprefix("afterany:").split(":") if j
+            )
+            self.jobs.append(
+                Listed(
+                    job, "PENDING", "Dependency" if depends else "Priority", depends, options["comment"], options["job-name"]
+                )
+            )
+            return job + "\n"
+        return ""
+
+    def did(self, name: str) -> list[tuple[str, ...]]:
+        return [c[1:] for c in self.calls if c[0] == name]
+
+    def end(self, *jobs: str) -> None:
+        self.jobs = [j for j in self.jobs if j.base not in jobs]
+
+
+@pytest.fixture
+def queue(monkeypatch):
+    played = Queue()
+    monkeypatch.setattr(commands, "call", played.call)
+    monkeypatch.setattr(commands, "listing", lambda users=(): list(played.jobs))
+    monkeypatch.setattr(gate, "PATIENCE", 0.0)
+    return played
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return probe(tmp_path, slots=40, unit_size=4)
+
+
+def submitted(folder, queue, depends=(), wanted=ORDER):
+    return place(folder, take_turn(folder.path, settle), wanted, 4, depends)
+
+
+# -- turns -----------------------------------------------------------------------------------------------------------
+
+
+def test_many_at_once_take_turns_and_each_number_once(folder):
+    numbers = []
+
+    def one():
+        turn = take_turn(folder.path, settle)
+        numbers.append(turn.number)
+        record(folder.path, dataclasses.replace(turn, state=ABANDONED))
+
+    threads = [threading.Thread(target=one) for _ in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert sorted(numbers) == [1, 2, 3, 4]
+
+
+def test_the_turn_of_a_dead_process_is_given_up_or_completed_by_what_the_queue_has(folder, queue):
+    torn = intend(folder.path, 1)
+    record(folder.path, dataclasses.replace(torn, owner={**torn.owner, "start": "1"}))
+    assert take_turn(folder.path, settle).number == 2 and read(folder.path)[0].state == ABANDONED
+
+    torn = intend(folder.path, 3)
+    record(folder.path, dataclasses.replace(read(folder.path)[1], state=ABANDONED))
+    record(folder.path, dataclasses.replace(torn, owner={**torn.owner, "start": "1"}))
+    queue.jobs.append(Listed("77_0", "RUNNING", "None", "", f"{torn.token}/0", torn.job_name))
+    take_turn(folder.path, settle)
+    assert read(folder.path)[2].state == SUBMITTED and read(folder.path)[2].arrays == (Array("77", 0, 0),)
+
+
+def test_the_turn_of_another_machine_is_waited_for_and_then_given_up(folder, queue):
+    foreign = intend(folder.path, 1)
+    record(folder.path, dataclasses.replace(foreign, owner={**foreign.owner, "boot": "elsewhere"}))
+    now = iter(range(0, 1000, 50))
+    slept = []
+    assert take_turn(folder.path, settle, patience=120, clock=lambda: next(now), sleep=slept.append).number == 2
+    assert slept
+
+
+# -- placing -----------------------------------------------------------------------------------------------------------
+
+
+def test_arrays_are_placed_with_a_gate_behind_all_of_them(folder, queue):
+    (folder.path / "missing.json").write_text("{}")
+    turn = submitted(folder, queue, depends=("9",))
+    first, second, behind_both = queue.did("sbatch")
+    assert "--array=0-2" in first and "--array=0-0" in second and first[-2:] == ("0", "4") and second[-2:] == ("3", "4")
+    assert "--dependency=afterany:9" in first and "--dependency=afterany:100:101" in behind_both
+    (stored,) = read(folder.path)
+    assert stored.job_ids == turn.job_ids == ("100", "101", "102") and stored.state == SUBMITTED and Order.of(stored) == ORDER
+    assert not (folder.path / "missing.json").exists()
+
+
+def test_a_refused_order_leaves_nothing_in_the_queue(folder, queue):
+    queue.refuse["sbatch"] = "Invalid account"
+    with pytest.raises(SlurmError, match="Invalid account"):
+        submitted(folder, queue)
+    assert read(folder.path)[0].state == ABANDONED and not queue.jobs
+
+
+def test_what_is_live_is_known_by_number_and_name(folder, queue):
+    turn = submitted(folder, queue)
+    assert live([turn], queue.jobs).arrays == ("100", "101") and live([turn], queue.jobs).gate == "102"
+    again = [dataclasses.replace(j, name="somebody-else") for j in queue.jobs]
+    assert live([turn], again) == order.Live()
+    ending = [dataclasses.replace(j, state="COMPLETING") for j in queue.jobs]
+    assert live([turn], ending) == order.Live()
+
+
+def test_waiting_jobs_are_moved_and_keep_their_other_dependencies(queue):
+    queue.jobs = [Listed("5", "PENDING", "Dependency", "afterany:3(unfulfilled),afterany:4(unfulfilled)", "", "")]
+    assert move(queue.jobs, ["3"], ["8"]) == ["5"]
+    assert queue.did("scontrol") == [("update", "JobId=5", "Dependency=afterany:4,afterany:8")]
+
+
+def test_all_that_waits_is_found_through_the_chain():
+    jobs = [
+        Listed("6", "PENDING", "", "afterany:5_*(unfulfilled)", "", ""),
+        Listed("5_[0-3]", "PENDING", "", "afterany:3(unfulfilled)", "", ""),
+        Listed("9", "PENDING", "", "", "", ""),
+    ]
+    assert behind(jobs, "3") == ["5", "6"]
+
+
+# -- gates -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ended(folder, queue, monkeypatch):
+    """A submission whose arrays are over, judged by its gate, with a job that waits for it."""
+    turn = submitted(folder, queue)
+    monkeypatch.setenv("SLURM_JOB_ID", turn.gate)
+    queue.end(*turn.job_ids)
+    queue.jobs += [
+        Listed(turn.gate, "RUNNING", "None", "", f"{turn.token}/gate", turn.job_name),
+        Listed("300_[0-3]", "PENDING", "Dependency", f"afterany:{turn.gate}(unfulfilled)", "x/0", "next"),
+        Listed("301", "PENDING", "Dependency", "afterany:300_*(unfulfilled)", "x/gate", "next"),
+    ]
+    return turn
+
+
+def test_a_whole_stage_passes(folder, ended):
+    assert Worker(folder, 0, 1).run() == 0
+    assert gate.judge(folder, ended.number) == 0
+
+
+def test_a_gate_submits_what_is_missing_and_moves_what_waits_as_often_as_it_may(folder, queue, ended):
+    assert gate.judge(folder, ended.number) == 0
+    second = read(folder.path)[1]
+    assert (
+        second.tries == 1
+        and second.goes_on == 1
+        and ("update", "JobId=300", f"Dependency=afterany:{second.gate}") in queue.did("scontrol")
+    )
+    queue.end(*second.job_ids)
+    assert gate.judge(folder, second.number) == 65
+    assert len(read(folder.path)) == 2
+
+
+def test_units_that_were_made_since_do_not_count_as_a_failed_try(folder, queue, ended):
+    gate.judge(folder, ended.number)
+    second = read(folder.path)[1]
+    queue.end(*second.job_ids)
+    worker = Worker(folder, 0, 1)
+    worker._settle, settle_one = lambda *a: (settle_one(*a), worker._ask_to_drain(15, None)), worker._settle
+    worker.run()
+    assert 0 < len(folder.committed()) < 10
+    assert gate.judge(folder, second.number) == 0 and read(folder.path)[2].tries == 0
+
+
+def test_without_tries_the_verdict_is_written_and_what_waits_is_cancelled(folder, queue, ended):
+    record(folder.path, dataclasses.replace(ended, order={**ended.order, "heal": 0}))
+    assert gate.judge(folder, ended.number) == 65
+    verdict = json.loads((folder.path / "missing.json").read_text())
+    assert len(verdict["missing"]) == 10 and verdict["command"] == ORDER.command
+    assert queue.did("scancel") == [("300", "301")]
+
+
+def test_what_waits_may_be_held_instead(folder, queue, ended):
+    record(folder.path, dataclasses.replace(ended, order={**ended.order, "heal": 0, "on_missing": "hold"}))
+    gate.judge(folder, ended.number)
+    assert queue.did("scontrol") == [("hold", "300", "301")]
+
+
+def test_units_that_were_set_aside_are_not_tried_again(folder, queue, ended, capsys):
+    for unit in range(10):
+        for _ in range(3):
+            folder.report_failure(unit, {"error": "x"})
+    assert gate.judge(folder, ended.number) == 65 and len(read(folder.path)) == 1
+    assert "retry_failed=true" in capsys.readouterr().err
+
+
+def test_live_jobs_of_the_stage_get_a_new_gate(folder, queue, ended):
+    queue.jobs.append(Listed(f"{ended.arrays[0].job}_1", "RUNNING", "None", "", f"{ended.token}/0", ended.job_name))
+    assert gate.judge(folder, ended.number) == 0
+    second = read(folder.path)[1]
+    assert second.arrays == () and second.gate and f"--dependency=afterany:{ended.arrays[0].job}" in queue.did("sbatch")[-1]
+    assert ("update", "JobId=300", f"Dependency=afterany:{second.gate}") in queue.did("scontrol")
+
+
+def test_a_newer_submission_takes_over_and_an_older_gate_never_does(folder, queue, ended):
+    newer = submitted(folder, queue)
+    sbatches = len(queue.did("sbatch"))
+    assert gate.judge(folder, ended.number) == 0 and len(queue.did("sbatch")) == sbatches
+    assert ("update", "JobId=300", f"Dependency=afterany:{newer.gate}") in queue.did("scontrol")
+
+
+def test_without_rights_on_the_node_the_verdict_says_so(folder, queue, ended):
+    queue.refuse = dict.fromkeys(("sbatch", "scontrol", "scancel"), "Access denied")
+    assert gate.judge(folder, ended.number) == 65
+    assert "Access denied" in json.loads((folder.path / "missing.json").read_text())["why"]
+
+
+def test_an_intent_that_is_open_is_no_submission(folder):
+    intend(folder.path, 1)
+    assert read(folder.path)[0].state == INTENDED and live(read(folder.path), []) == order.Live()

@@ -1,0 +1,86 @@
+"""From the keys of cluster=slurm to what one Slurm job asks for."""
+
+import pytest
+
+from launch.compose import Composer, typed
+from launch.slurm.resources import resources_of
+from synth.errors import InputError
+
+ONE = {"captioner": {"model_parallel": 1}}
+TWO = {"captioner": {"model_parallel": 2}}
+
+
+def cluster(*overrides):
+    return typed(Composer().compose(["recipe=probe", "cluster=slurm", *overrides])).cluster
+
+
+def made(kind, *overrides, config=ONE):
+    return resources_of(cluster(*overrides), kind, config)
+
+
+def test_a_gpu_stage_asks_for_what_one_worker_needs_and_others_for_cores():
+    assert made("images").gres == "gpu:1" and made("captions", config=TWO).gres == "gpu:2"
+    assert made("image_folder").gres == "" and made("gate").gpus == 0
+    assert made("images", "cluster.gpus_per_job=0").gres == ""
+
+
+def test_a_kind_of_stage_overrides_the_cluster():
+    found = made(
+        "images",
+        "cluster.partition=a",
+        "cluster.stages.images.partition=b",
+        "cluster.time='1:00:00'",
+        "cluster.stages.images.n_jobs=3",
+    )
+    assert (found.partition, found.time, found.n_jobs) == ("b", "1:00:00", 3)
+    assert made("captions", "cluster.stages.images.partition=b").partition is None
+
+
+def test_mappings_of_a_stage_are_added_to_those_of_the_cluster():
+    found = made("images", "+cluster.env.A=1", "+cluster.stages.images.env.B=2", "+cluster.extra.exclusive=true")
+    assert found.env == {"A": "1", "B": "2"} and found.flags()["exclusive"] is True
+
+
+def test_whole_nodes_are_filled_with_workers():
+    assert made("images", "cluster.gpus_per_job=8", "cluster.cpus_per_job=16").workers == 8
+    found = made("captions", "cluster.gpus_per_job=8", "cluster.cpus_per_job=16", config=TWO)
+    assert (found.workers, found.gpus_worker, found.cpus_worker) == (4, 2, 4)
+    assert made("images", "cluster.gpus_per_job=8", "cluster.workers_per_job=2").workers == 2
+    assert made("images", "cluster.gres=gpu:a100:4").workers == 4
+
+
+def test_a_drain_is_asked_for_in_the_last_quarter_of_the_time_at_most():
+    assert made("images").signal_s() == 120 and made("images", "cluster.time='4:00'").signal_s() == 60
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["cluster.gpus_per_job=1"], "needs 2 GPUs"),
+        (["cluster.gpus_per_job=4", "cluster.gres=gpu:8"], "disagree"),
+        (["cluster.gres='gpu 8'"], "not a gres"),
+        (["cluster.gpus_per_job=4", "cluster.workers_per_job=3"], "take 2"),
+        (["cluster.workers_per_job=many"], "auto or a number"),
+        (["cluster.mem=8 GB"], "not a size"),
+        (["cluster.time='1:00:00'", "cluster.time_min='2:00:00'"], "longer than"),
+        (["cluster.on_missing=wait"], "cancel or hold"),
+        (["cluster.cpus_per_job=0"], "1 or more"),
+        (["+cluster.extra.output=x"], "set by the launcher"),
+        (["+cluster.extra.nice='a\nb'"], "line break"),
+        (["cluster.partition='a\nb'"], "line break"),
+        (["+cluster.env.A-B=1"], "name of a variable"),
+        (["cluster.stages.captions.mem=much"], "cluster.stages.captions.mem"),
+    ],
+)
+def test_a_wrong_value_is_an_error_that_names_its_key(overrides, says):
+    with pytest.raises(InputError, match=says):
+        made("captions", *overrides, config=TWO)
+
+
+def test_a_time_that_yaml_made_a_number_of_is_refused(tmp_path):
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster" / "mine.yaml").write_text("defaults: [slurm, _self_]\nstages: {images: {time: 1:00:00}}\n")
+    from launch.check import check
+
+    with pytest.raises(InputError, match="quote the time"):
+        check(["--config-dir", str(tmp_path), "cluster=mine", "recipe=probe"])

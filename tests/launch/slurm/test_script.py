@@ -1,0 +1,155 @@
+"""The batch scripts, against golden files: python -m tests.launch.slurm.test_script writes them anew."""
+
+import difflib
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launch.slurm.script import ArrayScript, GateScript, Header, array_text, gate_text
+from tests.lint import clean_shell
+
+GOLDEN = Path(__file__).parent / "golden"
+HOSTILE = 'it\'s "a" $HOME `id` \\ % # ; & \n\ttwo'
+HEADER = Header(
+    "images-0123456789ab",
+    "/runs/cars/images-0123456789ab/logs/%A_%a.log",
+    {"array": "0-7%4", "time": "4:00:00", "gres": "gpu:1", "requeue": True, "account": None},
+)
+PLAIN = ArrayScript(
+    header=HEADER,
+    stage="/runs/cars/images-0123456789ab",
+    upstream=("/runs/cars/captions-00",),
+    command="cd /work && python launch/run.py cluster=slurm",
+    worker=("/venv/bin/python", "-u", "-m", "synth.worker"),
+    n_jobs=8,
+    gpus=1,
+    cpus=4,
+    max_requeues=1000,
+    env={"PYTHONPATH": "/repo"},
+)
+NODE = replace(PLAIN, workers=4, gpus=2, modules=("cuda/12", "gcc"), setup=("source /site/env.sh",), upstream=())
+CORES = replace(
+    PLAIN, gpus=0, max_requeues=0, worker=("apptainer", "exec", "--nv", "/img.sif", "python3", "-u", "-m", "synth.worker")
+)
+NASTY = replace(
+    NODE,
+    header=Header(
+        HOSTILE.replace("\n", " "), "/a b/it's 100%%/%A_%a.log", {"comment": HOSTILE.replace("\n", " "), "array": "0-1"}
+    ),
+    stage=f"/runs/{HOSTILE}",
+    upstream=(f"/runs/{HOSTILE}", "/plain"),
+    command=f"python launch/run.py '{HOSTILE}'",
+    worker=("/my python's/bin/python", "-m", HOSTILE),
+    env={"A": HOSTILE, "B": ""},
+)
+GATE = GateScript(
+    replace(HEADER, flags={"time": "0:30:00"}),
+    "/runs/cars/images-0123456789ab",
+    ("/venv/bin/python", "-m", "launch.slurm.gate"),
+    {"PYTHONPATH": "/repo"},
+)
+TEXTS = {
+    "array": lambda: array_text(PLAIN),
+    "whole_node": lambda: array_text(NODE),
+    "container": lambda: array_text(CORES),
+    "hostile": lambda: array_text(NASTY),
+    "gate": lambda: gate_text(GATE),
+    "hostile_gate": lambda: gate_text(replace(GATE, stage=HOSTILE, env={"A": HOSTILE}, setup=("true",))),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_text_is_the_golden_file(name):
+    golden, text = GOLDEN.joinpath(f"{name}.sbatch").read_text(), TEXTS[name]()
+    diff = "".join(difflib.unified_diff(golden.splitlines(True), text.splitlines(True), "golden", "now"))
+    assert not diff, f"\n{diff}\nif this is wanted: python -m tests.launch.slurm.test_script"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_bash_and_shellcheck_have_nothing_to_say(name, tmp_path):
+    script = tmp_path / "script.sbatch"
+    script.write_text(TEXTS[name]())
+    clean_shell(script)
+
+
+def run(
+    script: ArrayScript, tmp_path: Path, *args: str, srun: str = 'exec "${@:5}"', **env: str
+) -> subprocess.CompletedProcess:
+    """Run the text with an srun that is a line of shell (its first four words are srun's own options)."""
+    shim = tmp_path / "bin"
+    shim.mkdir(exist_ok=True)
+    for name, body in {
+        "srun": srun,
+        "squeue": "echo RUNNING",
+        "scontrol": f'echo "$@" >>{tmp_path}/scontrol',
+        "sleep": ":",
+    }.items():
+        (shim / name).write_text(f"#!/bin/bash\n{body}\n")
+        (shim / name).chmod(0o755)
+    path = tmp_path / "script.sbatch"
+    path.write_text(array_text(script))
+    clean = {"PATH": f"{shim}:{os.environ['PATH']}", "HOME": "/nowhere"}
+    return subprocess.run(["bash", path, *args], env=clean | env, capture_output=True, text=True)
+
+
+def stage(tmp_path: Path, name: str, done: bool) -> str:
+    folder = tmp_path / name
+    folder.mkdir()
+    if done:
+        (folder / "done.json").write_text("{}")
+    return str(folder)
+
+
+def test_hostile_values_reach_the_worker_as_they_are(tmp_path):
+    own, up = stage(tmp_path, 'it\'s "x" $HOME', False), stage(tmp_path, "up `id`", True)
+    script = replace(
+        PLAIN,
+        stage=own,
+        upstream=(up,),
+        env={"A": HOSTILE},
+        worker=("python3", "-c", "import os, sys; print(repr([os.environ['A'], *sys.argv[1:]]))"),
+    )
+    done = run(script, tmp_path, "16", "24", SLURM_ARRAY_TASK_ID="3")
+    assert repr([HOSTILE, own, "--job-idx", "19", "--n-jobs", "24"]) in done.stdout, done.stderr
+
+
+def test_nothing_begins_on_an_upstream_that_is_not_whole_and_the_command_is_named(tmp_path):
+    own, up = stage(tmp_path, "own", False), stage(tmp_path, "up", False)
+    done = run(replace(PLAIN, stage=own, upstream=(up,), command=HOSTILE, setup=("touch began",)), tmp_path)
+    assert done.returncode == 65 and up in done.stderr and HOSTILE in done.stderr and "began" not in os.listdir()
+
+
+def test_a_stage_that_is_done_needs_no_worker(tmp_path):
+    done = run(replace(PLAIN, stage=stage(tmp_path, "own", True), upstream=()), tmp_path, srun="exit 9")
+    assert done.returncode == 0 and "done already" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "restarts", "requeued"), [(75, "0", True), (75, "1000", False), (0, "0", False), (70, "0", False)]
+)
+def test_a_drained_job_goes_back_into_the_queue_a_bounded_number_of_times(tmp_path, code, restarts, requeued):
+    script = replace(PLAIN, stage=stage(tmp_path, "own", False), upstream=())
+    env = {"SLURM_ARRAY_JOB_ID": "11", "SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": restarts}
+    done = run(script, tmp_path, srun=f"exit {code}", **env)
+    assert done.returncode == code
+    log = tmp_path / "scontrol"
+    assert (log.read_text() == "requeue 11_3\n") if requeued else not log.exists()
+
+
+def test_workers_of_one_job_share_its_gpus(tmp_path):
+    worker = ("bash", "-c", 'echo "$CUDA_VISIBLE_DEVICES $*"', "w")
+    script = replace(NODE, stage=stage(tmp_path, "own", False), worker=worker, setup=(), modules=())
+    each = 'for SLURM_PROCID in 0 1 2 3; do export SLURM_PROCID; "${@:5}"; done'
+    done = run(script, tmp_path, "0", "16", srun=each, SLURM_ARRAY_TASK_ID="1", CUDA_VISIBLE_DEVICES="0,1,2,3,4,5,6,7")
+    lines = [line for line in done.stdout.splitlines() if "--job-idx" in line]
+    assert [line.split()[0] for line in lines] == ["0,1", "2,3", "4,5", "6,7"], done.stdout + done.stderr
+    assert [line.split("--job-idx ")[1] for line in lines] == [f"{i} --n-jobs 16" for i in (4, 5, 6, 7)]
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for key, make in TEXTS.items():
+        (GOLDEN / f"{key}.sbatch").write_text(make())

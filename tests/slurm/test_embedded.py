@@ -1,0 +1,42 @@
+"""The models that ship with synthset, swept on a real Slurm: one worker a (fake) GPU, same bytes as on one machine."""
+
+from pathlib import Path
+
+from launch.submissions import read
+from synth.store.events import read_events
+from tests.slurm.launching import launch, local, settle, stages, units, wait_whole
+
+ARGS = (
+    "-m",
+    "images.guidance_scale=1.5,4",
+    "captions.total=20",
+    "captions.unit_size=16",
+    "captions.window=16",
+    "images.unit_size=16",
+    "images.steps=2",
+    "export=[image_folder]",
+)
+
+
+def test_a_sweep_is_byte_identical_to_one_machine_with_one_worker_a_gpu(cluster, tmp_path):
+    runs = tmp_path / "slurm"
+    said = launch(cluster, runs, *ARGS, "cluster.n_jobs=2")
+    assert said.count("gate") == 6  # captions and captions.json are shared by both points
+    wait_whole(cluster, runs, 400)
+    settle(cluster)
+    for folder in stages(runs):
+        assert len(read(folder.path)) == 1
+        devices = [e["devices"] for e in read_events(folder.path) if e["event"] == "start"]
+        assert all(d.isdigit() for d in devices) if folder.spec.kind in ("captions", "images") else set(devices) == {""}
+    local(cluster, tmp_path / "local", *ARGS)
+    assert units(runs) == units(tmp_path / "local")
+    pictures = exports(runs)
+    assert len(pictures) >= 40 and pictures == exports(tmp_path / "local")
+
+
+def exports(runs: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(runs)): p.read_bytes()
+        for p in sorted(runs.glob("*/exports/**/*"))
+        if p.is_file() and not any(q.is_symlink() for q in p.parents)
+    }

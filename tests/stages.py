@@ -1,0 +1,33 @@
+"""Probe stages for tests, and what is compared of them."""
+
+import hashlib
+from pathlib import Path
+
+from synth.config import ProbeConfig, dump
+from synth.loop import Worker
+from synth.numerics import EXACT
+from synth.store.events import read_events
+from synth.store.folder import StageFolder
+from synth.store.spec import StageSpec
+
+
+def probe(root: Path, slots=40, unit_size=4, batch=2, **config) -> StageFolder:
+    """A planned probe stage below `root`; config: the keys of ProbeConfig."""
+    return StageFolder.create(root, StageSpec("probe", "probe", dump(ProbeConfig(**config)), slots, unit_size, batch, EXACT))
+
+
+def digests(folder: StageFolder) -> list[str]:
+    """sha256 of every unit, which must all be there."""
+    return [hashlib.sha256(folder.unit_path(u).read_bytes()).hexdigest() for u in range(folder.spec.n_units)]
+
+
+def alone(tmp_path: Path, folder: StageFolder) -> list[str]:
+    """The digests of the same slots made by one worker in one go. `sleep` is not repeated: it changes no byte of a unit."""
+    config = {k: v for k, v in folder.spec.config.items() if k != "sleep"}
+    twin = probe(tmp_path / "alone", folder.spec.slots, folder.spec.unit_size, folder.spec.batch, **config)
+    assert Worker(twin, 0, 1).run() == 0
+    return digests(twin)
+
+
+def events(folder: StageFolder, name: str) -> list[dict]:
+    return [e for e in read_events(folder.path) if e["event"] == name]
