@@ -17,7 +17,6 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 EMBEDDED = Path("synth", "embedded", "models", "tiny_sd")

@@ -1,0 +1,45 @@
+"""A captions stage of two model-parallel processes as a Slurm job: one task, as many GPUs as shards, drained in the middle of
+a decode and gone on with, to the bytes of an undisturbed run on this machine."""
+
+import hashlib
+
+import pytest
+
+from synth.errors import EXIT_AGAIN
+from synth.loop import Worker
+from tests.captions.llama import tiny
+from tests.captions.llama.test_stage import plan, ranks_of
+from tests.slurm.test_stage_sbatch import SCRIPT
+from tests.stages import digests, events
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    tiny.one_process()
+    tokenizer = tiny.train_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer.model")
+    return tiny.write_checkpoint(tmp_path_factory.mktemp("gqa2"), tiny.GQA, tokenizer, degree=2)
+
+
+def submit(cluster, folder) -> str:
+    options = ("--gpus-per-node=2", "--mem=1000", "--time=20", "--ntasks=1")
+    return cluster.sbatch(*options, SCRIPT, folder.path, cwd=folder.path / "logs", CUDA_VISIBLE_DEVICES="")
+
+
+def test_two_shards_drain_in_the_middle_of_a_decode_and_go_on_to_the_same_bytes(cluster, tmp_path, checkpoint):
+    folder = plan(tmp_path, checkpoint, degree=2, slots=48, max_gen_len=120)
+    first = submit(cluster, folder)
+    cluster.wait_for("a unit", lambda: len(folder.committed()) >= 1, 120)  # the next window is being decoded now
+    cluster.run("scancel", "--signal=USR2", first)
+    cluster.wait_done(first, 120)
+    assert cluster.exit_codes(first) == {first: EXIT_AGAIN}
+    (stop,) = events(folder, "stop")
+    assert "drained" in stop["why"] and 1 <= len(folder.committed()) < folder.spec.n_units
+    assert not ranks_of(checkpoint)
+
+    second = submit(cluster, folder)
+    assert set(cluster.wait_done(second, 180).values()) == {"COMPLETED"}
+    assert not ranks_of(checkpoint)
+    assert len({hashlib.sha256(s.read("json")).digest() for s in folder.samples()}) == 48
+    undisturbed = plan(tmp_path, checkpoint, degree=2, slots=48, total_folder="undisturbed", max_gen_len=120)
+    assert Worker(undisturbed, 0, 1).run() == 0
+    assert digests(folder) == digests(undisturbed)
