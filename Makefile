@@ -9,7 +9,7 @@ run: $(VENV)/.installed
 	@$(BIN)/python launch/run.py $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 bench: $(VENV)/.installed
 	for b in tests/bench/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
