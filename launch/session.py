@@ -78,12 +78,14 @@ class Session:
 
         from launch import dry_run, summary
         from launch.clusters import runner
+        from launch.outputs import check_outputs
         from launch.plan import distinct
 
         wide = None if sys.stdout.isatty() else WIDE
         console = Console(width=wide)
         outcomes = []
         stages = distinct(self.points)
+        check_outputs(stages)
         if self.points and self.points[0].dry_run:
             dry_run.show(self.points, stages, console)
         elif self.points:
