@@ -15,6 +15,7 @@ from launch.progress import Bars
 from launch.state import forget_done, state_of
 from launch.stops import Stop
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError
+from synth.store.events import read_events
 from synth.store.folder import StageFolder
 
 Shift = Callable[[StageFolder, int, Bars, Stop], list[int]]  # (stage, units missing, bars, stop) -> exit codes
@@ -108,4 +109,7 @@ def _why(folder: StageFolder, code: int, stop: Stop) -> str:
         more = f" and {len(aside) - 1} more" if aside[1:] else ""
         where = folder.path / "failed"
         return f"unit {aside[0]}{more} failed three times{error}; see {where}; retry_failed=true tries again"
+    said = [e for e in read_events(folder.path) if e["event"] == "stop" and e.get("code") == code and e.get("why")]
+    if said:
+        return max(said, key=lambda e: e.get("time", 0))["why"]
     return {EXIT_AGAIN: "stopped before it was whole", EXIT_BAD_INPUT: "bad input"}.get(code, "a worker ended by an error")

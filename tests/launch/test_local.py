@@ -141,3 +141,10 @@ def test_gpus_are_those_that_cuda_would_show():
 
 def test_the_worst_code_is_a_bug_then_bad_input_then_again():
     assert worst([0, 75]) == 75 and worst([75, 65]) == 65 and worst([65, 70, 75]) == 70 and worst([]) == 0 and worst([1]) == 70
+
+
+def test_what_a_worker_said_of_bad_input_stands_in_the_summary(world):
+    done = world.run(*world.probe, "probe.behaviour={3:{raise:input}}")
+    assert done.returncode == 65, done.stdout + done.stderr
+    summary = done.stdout[done.stdout.index("samples/s") :]
+    assert "slot 3 raises as asked" in summary
