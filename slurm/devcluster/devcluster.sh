@@ -54,7 +54,7 @@ die() {
 # shellcheck source=daemons.sh
 . "$HERE/daemons.sh"
 
-cmd_install() {
+install_missing() {
   local need=() c
   for c in slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge; do
     command -v "${c%%:*}" >/dev/null || need+=("${c##*:}")
@@ -76,6 +76,10 @@ cmd_install() {
     { tail -n 20 "$log" >&2 && die "apt-get failed; see $log"; }
   [ $mine = 0 ] || rm -f $policy
   rm -f "$log"
+}
+
+cmd_install() { # one at a time: test runs side by side would meet dpkg's lock
+  (flock 8 && install_missing) 8>"${TMPDIR:-/tmp}/synthset-devcluster-install-$(id -u).lock"
 }
 
 cmd_up() {
