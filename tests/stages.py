@@ -1,6 +1,8 @@
 """Probe stages for tests, and what is compared of them."""
 
 import hashlib
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from synth.config import ProbeConfig, dump
@@ -31,3 +33,11 @@ def alone(tmp_path: Path, folder: StageFolder) -> list[str]:
 
 def events(folder: StageFolder, name: str) -> list[dict]:
     return [e for e in read_events(folder.path) if e["event"] == name]
+
+
+def wait_for(what: Callable[[], object], seconds: float = 120) -> None:
+    """Until `what` is true."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)

@@ -2,35 +2,20 @@
 
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
-from synth import worker
 from synth.config import ProbeConfig, dump
 from synth.numerics import EXACT
 from synth.probe import Probe
 from synth.store import leases
-from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from synth.store.identity import file_identity
 from synth.store.parts import finished_batches
 from synth.store.spec import InputFile, StageSpec, Upstream
 from tests.faults.conftest import tmp_path  # noqa: F401 (a fixture)
 from tests.faults.farm import SLOW, Child, check, finish, plan, reference, run
-
-ROOT = Path(worker.__file__).parent.parent
-
-
-def events(folder, name) -> list[dict]:
-    return [e for e in read_events(folder.path) if e["event"] == name]
-
-
-def wait_for(what, seconds=120):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
+from tests.stages import events, wait_for
 
 
 # -- drains --------------------------------------------------------------------------------------------------------------

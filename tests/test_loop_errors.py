@@ -4,30 +4,15 @@ import json
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
-from synth import worker
 from synth.errors import InputError
 from synth.probe import Probe
 from synth.store import leases
-from synth.store.events import read_events
 from tests.faults.conftest import tmp_path  # noqa: F401 (a fixture)
 from tests.faults.farm import FAST, SLOW, Child, check, digests, finish, plan, reference, run
-
-ROOT = Path(worker.__file__).parent.parent
-
-
-def events(folder, name) -> list[dict]:
-    return [e for e in read_events(folder.path) if e["event"] == name]
-
-
-def wait_for(what, seconds=120):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
+from tests.stages import events, wait_for
 
 
 # -- errors of units -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,24 +14,13 @@ from synth.config import ProbeConfig, dump
 from synth.errors import InputError
 from synth.loop import Worker
 from synth.numerics import EXACT
-from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
 from tests.faults.conftest import tmp_path  # noqa: F401 (a fixture)
 from tests.faults.farm import check, finish, left_over, plan, reference
+from tests.stages import events, wait_for
 
 ROOT = Path(worker.__file__).parent.parent
-
-
-def events(folder, name) -> list[dict]:
-    return [e for e in read_events(folder.path) if e["event"] == name]
-
-
-def wait_for(what, seconds=120):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
 
 
 def call(*args, **env) -> subprocess.CompletedProcess:
