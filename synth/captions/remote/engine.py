@@ -41,7 +41,9 @@ class RemoteEngine:
         if self._pool is not None:
             return
         self.check()
-        self._caller = Caller(self.captioner, self.endpoint, self.model, self._connect, self._on_timeout)
+        if self._caller is None:
+            self._caller = Caller(self.captioner, self.endpoint, self.model, self._connect, self._on_timeout)
+        self._caller.pause.stopped.clear()
         self._pool = ThreadPoolExecutor(self.endpoint.concurrency, thread_name_prefix="ask")
         with self._explained():
             self._connect()
