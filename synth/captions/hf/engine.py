@@ -30,9 +30,11 @@ class HfEngine:
         numerics.apply(self.numerics)
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
         from synth.captions.hf.generate import Decoder
 
+        disable_progress_bar()  # a worker's output is a log
         c = self.captioner
         local = {"local_files_only": True, "trust_remote_code": False}
         many = c.model_parallel > 1 and torch.cuda.is_available()
