@@ -1,13 +1,23 @@
-"""Caption engines by name: prompts and seeds in, texts out, a random stream a caption."""
+"""Caption engines by name: requests in, texts out, a random stream a request."""
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from synth.errors import InputError
 from synth.store.folder import StageFolder
 
 ENGINES = {"llama": "synth.captions.llama.adapter:from_stage"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an engine is asked: a chat engine sends `messages`, or one user message that holds `text`; the others continue `text`."""
+
+    text: str  # the whole request as one plain prompt to be continued
+    messages: tuple[tuple[str, str], ...] = ()  # (role, content) of a chat: system | user | assistant
+    seed: int = 0  # 64 bits; all draws of the completion come from it
 
 
 class Completion(Protocol):
@@ -20,7 +30,7 @@ class Engine(Protocol):
 
     def start(self) -> None: ...
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> Sequence[Completion]: ...
+    def generate(self, requests: Sequence[Request]) -> Sequence[Completion]: ...  # one a request, in order
 
     def close(self) -> None: ...
 

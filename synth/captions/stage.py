@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from synth.captions import engines, prompts
 from synth.captions.checks import reject_reason
+from synth.captions.engines import Request
 from synth.captions.prompts import Prompt
 from synth.config import CaptionsConfig
 from synth.errors import InputError
@@ -59,7 +60,7 @@ class Captions(Stage):
         for attempt in range(self.config.max_attempts):
             todo = [slot for slot in slots if slot not in done]
             asked = [self.maker.prompt(self.config.seed, slot, attempt) for slot in todo]
-            completions = self.engine.generate([p.text for p in asked], [p.seed for p in asked]) if asked else []
+            completions = self.engine.generate([Request(p.text, seed=p.seed) for p in asked]) if asked else []
             for slot, prompt, completion in zip(todo, asked, completions, strict=True):
                 caption = " ".join(completion.text.split("\n")[0].split())
                 reason = completion.error or reject_reason(caption, prompt.class_name, self.config)
