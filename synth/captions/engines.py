@@ -8,12 +8,16 @@ from typing import Protocol
 from synth.errors import InputError
 from synth.store.folder import StageFolder
 
-ENGINES = {"llama": "synth.captions.llama.adapter:from_stage"}
+ENGINES = {
+    "llama": "synth.captions.llama.adapter:from_stage",
+    "none": "synth.captions.echo:from_stage",
+}
+NOT_DETERMINISTIC = ()  # a unit made twice may differ, and that is no error
 
 
 @dataclass(frozen=True)
 class Request:
-    """What an engine is asked: a chat engine sends `messages`, or one user message that holds `text`; the others continue `text`."""
+    """What an engine is asked: a chat engine sends `messages`, or one user message of `text`; the others continue `text`."""
 
     text: str  # the whole request as one plain prompt to be continued
     messages: tuple[tuple[str, str], ...] = ()  # (role, content) of a chat: system | user | assistant
@@ -23,6 +27,14 @@ class Request:
 class Completion(Protocol):
     text: str
     error: str | None  # why this request has no text, e.g. "prompt_too_long"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A completion and nothing else."""
+
+    text: str
+    error: str = ""
 
 
 class Engine(Protocol):
