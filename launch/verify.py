@@ -81,11 +81,11 @@ def lines(found: Findings, repaired: Sequence[str], everything: bool) -> list[st
     >>> lines(Findings("runs/birds/images-1", "images", False, units=2, samples=8, devices={"cpu": 2}), [], False)
     ['whole    images-1: 2 units, 8 samples; made on cpu (2)']
     """
-    tombstones = f", {found.tombstones.total()} tombstones" if found.tombstones else ""
+    tombstones = f", {found.n_tombstones} tombstones" if found.tombstones else ""
     made = "; made on " + ", ".join(f"{d} ({n})" for d, n in sorted(found.devices.items())) if found.devices else ""
     state = "whole   " if not found.problems else "PROBLEMS"
     said = [f"{state} {Path(found.path).name}: {found.units} units, {found.samples} samples{tombstones}{made}"]
-    said += [f"    {n} x {reason}" for reason, n in found.tombstones.most_common(5)]
+    said += [f"    {n} x {reason}" for reason, n in sorted(found.tombstones.items(), key=lambda kv: -kv[1])[:5]]
     said += [f"    note: {note}" for note in found.notes]
     shown = found.problems if everything else found.problems[:SHOWN]
     said += [f"    {p}" for p in shown]

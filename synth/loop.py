@@ -304,6 +304,6 @@ def _breaks(error: BaseException) -> bool:
 
 
 def _echo(line: dict) -> None:
-    rest = " ".join(f"{k}={v}" for k, v in line.items() if k not in ("event", "time"))
+    rest = " ".join(f"{k}={v}" for k, v in line.items() if k not in ("event", "time", "versions"))
     with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to stop working
         sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line['event']} {rest}\n")  # one write: two threads log

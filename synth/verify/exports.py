@@ -18,6 +18,7 @@ from synth.verify.findings import Findings
 CHECKS = {
     "image_folder": "synth.verify.exports:image_folder",
     "captions_json": "synth.verify.exports:captions_json",
+    "contact_sheet": "synth.verify.exports:contact_sheet",
 }
 AGAIN = "set it aside with --repair, or remove it; then run the same command again"
 
@@ -76,6 +77,15 @@ def captions_json(folder: StageFolder, deep: bool, found: Findings, progress: Pr
             for ext in sorted(entry.files):
                 name = ext if ext == "rejected.jsonl" else f"{entry.key}.{ext}"
                 same(folder.out_dir, name, reader.read(entry, ext), found)
+
+
+def contact_sheet(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
+    """The one picture is that of the unit."""
+    from synth.report.contact_sheet import NAME
+
+    with folder.reader(0) as reader:
+        for entry in reader.index.samples:
+            same(folder.out_dir, NAME, reader.read(entry, "png"), found)
 
 
 def image_folder(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:

@@ -1,6 +1,5 @@
 """What a verification found, as plain data."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -27,7 +26,7 @@ class Findings:
     deep: bool
     units: int = 0
     samples: int = 0
-    tombstones: Counter = field(default_factory=Counter)  # reason -> slots
+    tombstones: dict[str, int] = field(default_factory=dict)  # reason -> slots
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # worth knowing, not wrong: devices, versions
     devices: Mapping[str, int] = field(default_factory=dict)  # name -> units
@@ -35,6 +34,10 @@ class Findings:
 
     def add(self, where: object, what: str, unit: int | None = None, file: str = "") -> None:
         self.problems.append(Problem(str(where), what, unit, file))
+
+    @property
+    def n_tombstones(self) -> int:
+        return sum(self.tombstones.values())
 
     def bad_units(self) -> list[int]:
         return sorted({p.unit for p in self.problems if p.unit is not None})

@@ -41,7 +41,8 @@ def verify_stage(folder: StageFolder, deep: bool, progress: Progress = lambda sl
             marks[check.number] = check.keys
             found.units += 1
             found.samples += len(check.index.samples)
-            found.tombstones.update(check.index.tombstones.values())
+            for reason in check.index.tombstones.values():
+                found.tombstones[reason] = found.tombstones.get(reason, 0) + 1
         for text in check.wrong:
             found.add(folder.unit_path(check.number), text, check.number)
         progress(len(folder.unit(check.number)))
@@ -130,7 +131,7 @@ def _done(folder: StageFolder, found: Findings) -> None:
     done = folder.done()
     if not done or found.problems:
         return
-    counted = {"samples": found.samples, "tombstones": found.tombstones.total()}
+    counted = {"samples": found.samples, "tombstones": found.n_tombstones}
     said = {k: done.get(k) for k in counted}
     if said != counted:
         found.add(folder.path / "done.json", f"says {said}, there are {counted}")
