@@ -1,4 +1,4 @@
-"""Versions of what computes, for people who read stage.json. Not part of any fingerprint."""
+"""Versions of what computes, for people who read stage.json and events. Not part of any fingerprint."""
 
 import platform
 from functools import cache
