@@ -1,7 +1,6 @@
 """Verification: each kind of damage is found and named, and a repair lets the next run make what was bad again."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,9 +13,8 @@ from synth.export.out_folder import MARKER
 from synth.stages import Sample
 from synth.store.events import EventLog
 from synth.store.framing import UnitIndex, frame, seal
-from synth.store.spec import canonical
 from synth.verify.findings import ranges
-from tests.fixtures_images import captions_json_stage, captions_stage, commit_units, work
+from tests.fixtures_images import captions_json_stage, captions_stage, work
 from tests.launch.conftest import REPO, environment
 from tests.stages import probe
 from tests.verify.conftest import N, picture
