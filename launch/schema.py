@@ -21,7 +21,8 @@ class Dataset:
     name: str = MISSING
     classes: Any = MISSING  # all | a range "0..49" | a list of names, indices and ranges
     classes_file: str | None = None  # twin of `classes` for names with commas
-    classes_json: str = MISSING
+    classes_json: str | None = None
+    source: str | None = None  # a class list of the user's own: text, CSV, JSON or an ImageFolder
     examples: str | None = None
     backgrounds: str | None = None
     kind: str = "object"

@@ -18,8 +18,14 @@ class ClassEntry:
     """One class of the dataset. `index` is its official index, whatever range of classes is chosen."""
 
     index: int
-    name: str
+    name: str  # official; the label and the key of tables
     superclass: str = ""
+    spoken: str = ""  # as captions say it, where that is not the name: "kite (bird of prey)" -> "kite bird"
+
+    @property
+    def said(self) -> str:
+        """The words that prompts use and that a caption must hold, on one line."""
+        return " ".join((self.spoken or self.name.replace("_", " ")).split())
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,10 @@ class DatasetConfig:
     n_classes: int  # length of the official list: keys of slots are made of it
     kind: str = "object"  # object | texture
     suffix: str = ""  # joined to a class name in prompts where the name alone is ambiguous: "707-320" + " aircraft"
+
+    def phrase(self, entry: ClassEntry) -> str:
+        """How prompts name a class, on one line: a newline in a name would end a query."""
+        return " ".join((entry.said + self.suffix).split())
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
-from launch.classes import choose, names_in, official
+from launch.classes import choose, list_path, names_in, official
 from launch.inputs import input_file
 from launch.kinds import Node
 from launch.planned import PlannedStage
@@ -82,7 +82,7 @@ def slots_for(total: int, oversample: float, n_seeds: int, n_classes: int) -> in
 
 def dataset_of(dataset: Dataset) -> DatasetConfig:
     """The chosen classes of a dataset, with their official indices."""
-    classes = official(dataset.classes_json)
+    classes = official(list_path(dataset))
     wanted = dataset.classes
     if dataset.classes_file is not None:
         if wanted != "all":

@@ -25,6 +25,7 @@ class Captions(Stage):
         self.config = folder.config
         self.engine = None
         self.maker = None
+        self.said = {c.index: c.said for c in self.config.dataset.classes}
 
     def check(self) -> None:
         self.maker = prompts.make(self.config.dataset, self.config.prompts, self._table)
@@ -63,7 +64,7 @@ class Captions(Stage):
             completions = self.engine.generate([Request(p.text, seed=p.seed) for p in asked]) if asked else []
             for slot, prompt, completion in zip(todo, asked, completions, strict=True):
                 caption = " ".join(completion.text.split("\n")[0].split())
-                reason = completion.error or reject_reason(caption, prompt.class_name, self.config)
+                reason = completion.error or reject_reason(caption, self.said[prompt.label], self.config)
                 if reason:
                     rejected[slot].append({"caption": caption, "reason": reason, "attempt": attempt})
                 else:
