@@ -12,9 +12,10 @@ from synth.errors import InputError
 from synth.export.captions_table import CaptionRow, rows
 from synth.images.embeddings import encode_unit
 from synth.images.encode import check_format, encode_image, stored_size
-from synth.images.families import Embedded, Family, family_class
-from synth.images.model_folder import ModelFolder, inspect
-from synth.images.schedulers import check_scheduler, class_of
+from synth.images.families import Embedded, Family
+from synth.images.model_folder import ModelFolder
+from synth.images.models import judge, model_inputs
+from synth.images.schedulers import class_of
 from synth.seeds import derive, torch_generator
 from synth.stages import Sample, Stage, Tombstone, Unit
 from synth.store.spec import canonical, digest
@@ -59,7 +60,6 @@ class Images(Stage):
         self.config = folder.config
         self.batch = folder.spec.batch
         self.model: ModelFolder | None = None
-        self.pipe = None
         self.family: Family | None = None
         self._captions = None
         self._last: tuple[int, list[CaptionRow]] | None = None
@@ -72,20 +72,17 @@ class Images(Stage):
             if value < low:
                 msg = f"images.{key}={value}: must be at least {low}"
                 raise InputError(msg)
-        self.model = inspect(self.folder.input_path("model"), config.model.pipeline)
-        family_class(self.model.pipeline).check(self.model, config)
-        check_scheduler(config.scheduler, self.model.scheduler)
+        self.model = judge(model_inputs(self.folder), config)
 
     def open(self) -> None:
-        from synth.images.pipeline import load
+        from synth.images.pipeline import open_family
 
         if self.model is None:
             self.check()
-        self.pipe = load(self.model, self.config.scheduler, self.folder.spec.numerics)
-        self.family = family_class(self.model.pipeline)(self.pipe, self.config, self.batch)
+        self.family = open_family(self.model, self.config, self.folder.spec.numerics, self.batch)
 
     def close(self) -> None:
-        self.pipe = self.family = None
+        self.family = None
 
     # -- what a unit is a function of --------------------------------------------------------------------------------
 
