@@ -43,8 +43,8 @@ class Node:
         self, config: Mapping, slots: int, unit_size: int, batch: int, inputs: Mapping[str, InputFile] | None = None
     ) -> StageSpec:
         """The spec of this node: numerics, versions and references to the upstream stages are the same for all kinds."""
-        from synth.versions import versions
         from synth.numerics import PRESETS
+        from synth.versions import versions
 
         ups = {role: tuple(self._reference(s) for s in stages) for role, stages in self.upstream.items()}
         return StageSpec(
