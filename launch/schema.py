@@ -38,17 +38,16 @@ class Prompts:
 
 @dataclass
 class Captioner:
-    engine: str = MISSING
-    id: str = MISSING
-    root: str | None = None
-    ckpt_dir: str | None = None
-    tokenizer_path: str | None = None
+    """What every engine has; an engine's own keys are in a subclass. Alone it is engine `none`."""
+
+    engine: str = MISSING  # a key of synth.captions.engines.ENGINES
+    id: str | None = None
     temperature: float = MISSING
     top_p: float = MISSING
     max_seq_len: int = MISSING
     max_gen_len: int = MISSING
     max_batch_size: int = MISSING
-    model_parallel: int | None = None  # null: the number of shards
+    model_parallel: int | None = None
     stop: list[str] = MISSING
     dtype: str = MISSING
 
@@ -64,6 +63,47 @@ class ModelPart:
     guidance_scale: float = 0.0  # 0: as images.guidance_scale
     noise_level: int = 0
     start: float = 0.0
+
+
+@dataclass
+class Llama(Captioner):
+    root: str | None = None
+    ckpt_dir: str | None = None
+    tokenizer_path: str | None = None
+
+
+@dataclass
+class Hf(Captioner):
+    path: str | None = None
+
+
+@dataclass
+class OpenAI(Captioner):
+    model: str | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    api: str = MISSING
+    body: dict[str, Any] = field(default_factory=dict)
+    timeout: float = MISSING
+    retries: int = MISSING
+    longest_wait: float = MISSING
+    price_in: float = MISSING
+    price_out: float = MISSING
+
+
+@dataclass
+class Served(Captioner):
+    path: str | None = None
+    model: str | None = None
+    command: list[str] = MISSING
+    flags: list[str] = field(default_factory=list)
+    health: str = MISSING
+    start_timeout: float = MISSING
+    restarts: int = MISSING
+    api: str = MISSING
+    body: dict[str, Any] = field(default_factory=dict)
+    timeout: float = MISSING
+    retries: int = MISSING
 
 
 @dataclass
@@ -285,7 +325,7 @@ class Config:
 # group -> {name of its dataclass in the store: dataclass}; an option's YAML takes one of them as its first default
 GROUPS: dict[str, dict[str, type]] = {
     "cluster": {"cluster": Cluster, "slurm": Slurm},
-    "captioner": {"captioner": Captioner},
+    "captioner": {"captioner": Captioner, "llama": Llama, "hf": Hf, "openai": OpenAI, "served": Served},
     "model": {"model": Model},
     "dataset": {"dataset": Dataset},
     "prompts": {"prompts": Prompts},

@@ -52,7 +52,8 @@ class PromptsConfig:
 
 @dataclass(frozen=True)
 class CaptionerConfig:
-    """inputs: "weights" (folder in Meta's layout) and "tokenizer" (file)."""
+    """inputs of engine llama: "weights" (folder in Meta's layout) and "tokenizer" (file); of hf, and of served where it is
+    given a folder: "model" (folder in transformers' layout). What an engine does not read stands here as its default."""
 
     engine: str = "llama"
     id: str = "tiny_llama"
@@ -64,6 +65,10 @@ class CaptionerConfig:
     model_parallel: int = 1  # processes = shards of the checkpoint
     stop: tuple[str, ...] = ("\n",)
     dtype: str = "float32"  # of weights, activations and KV cache
+    model: str = ""  # name that a server knows the model by
+    api: str = ""  # what a server is asked: chat | completions
+    body: Mapping[str, typing.Any] = field(default_factory=dict)  # more fields of each request to a server; null: without it
+    command: tuple[str, ...] = ()  # engine served: what starts the server
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,12 @@ class Worker:
     def _report(self, code: int, why: str, seconds: float) -> None:
         self.events.write(
             "stop", code=code, why=why, units=self._usage.units, samples=self._usage.samples, seconds=round(seconds, 3),
-            load_s=round(self._usage.load, 3), **self._usage.facts(),
+            load_s=round(self._usage.load, 3), **self._usage.facts(), **self._spent(),
         )  # fmt: skip
         self.events.close()
+
+    def _spent(self) -> dict[str, float]:
+        return dict(self.stage.usage()) if hasattr(self, "stage") else {}
 
     # -- work --------------------------------------------------------------------------------------------------------
 
@@ -276,7 +279,7 @@ class Worker:
             raise fatal
         if settled and time.monotonic() - self._paced >= PACE:
             self._paced = time.monotonic()
-            self.events.write("pace", units=self._usage.units, samples=self._usage.samples, **self._usage.facts())
+            self.events.write("pace", units=self._usage.units, samples=self._usage.samples, **self._usage.facts(), **self._spent())
 
     def _failed(self, unit: int, error: BaseException) -> int:
         """Report an error of a unit; how often it failed so far."""
