@@ -1,16 +1,16 @@
 """What a prompt maker is planned with: its sample config, its input files, and how many captions it can make of a class."""
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from launch.classes import official
+from launch.classes import list_path, official
 from launch.inputs import input_file, text_of
 from launch.kinds.senses import definitions, hypernyms
 from launch.schema import Config
-from synth.captions.prompts import MAKERS, WITHOUT_MODEL
-from synth.config import DatasetConfig, PromptsConfig
+from synth.captions.prompts import MAKERS, WITHOUT_MODEL, Sources, make
+from synth.config import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
 from synth.errors import InputError
 from synth.store.spec import InputFile
 
@@ -19,12 +19,14 @@ PLACES = Path(__file__).resolve().parents[2] / "synth" / "captions" / "tables" /
 
 @dataclass(frozen=True)
 class Maker:
-    """`capacity`: different captions of a class; None: as many as are asked for. `slots`: of a maker that has its own number."""
+    """`capacity`: different captions of a class; None: as many as are asked for. `slots`, `total`: of a maker whose captions are
+    there already: slots that hold them all, and different ones that pass the checks."""
 
     config: PromptsConfig
     inputs: Mapping[str, InputFile] = field(default_factory=dict)
     capacity: int | None = None
     slots: int | None = None
+    total: int | None = None
 
     @property
     def asks(self) -> bool:
@@ -39,10 +41,6 @@ def maker_of(config: Config, dataset: DatasetConfig) -> Maker:
         msg = f"prompts.maker={name}: no such maker; there are {', '.join(sorted(MAKERS))}"
         raise InputError(msg)
     return _PLANS[name](config, dataset)
-
-
-def _common(config: Config) -> PromptsConfig:
-    return PromptsConfig(config.prompts.maker, config.prompts.class_balance, modes={}, shots=0)
 
 
 def table_input(config: Config, role: str) -> dict[str, InputFile]:
@@ -129,27 +127,46 @@ def _fake_definition(config: Config, dataset: DatasetConfig) -> Maker:
 
 
 def _from_file(config: Config, dataset: DatasetConfig) -> Maker:
-    from synth.captions.prompts.own import read_own
-
-    p = config.prompts
+    p, c = config.prompts, config.captions
     file = input_file(p.file, "prompts.file", "a file of captions (.txt, .csv, .tsv, .jsonl, .json)")
     if p.class_balance not in ("file", "exact"):
         msg = f"prompts.class_balance={p.class_balance}: must be file or exact for prompts=from_file"
         raise InputError(msg)
-    names = tuple(c.name for c in official(config.dataset.classes_json)) if len(dataset.classes) < dataset.n_classes else ()
-    read = cache(read_own)(file.path, dataset, names)
-    made = PromptsConfig(
-        p.maker, p.class_balance, modes={}, shots=0, content=read.content, official=names, check=p.check
+    some = len(dataset.classes) < dataset.n_classes
+    names = tuple(entry.name for entry in official(list_path(config.dataset))) if some else ()
+    made = PromptsConfig(p.maker, p.class_balance, modes={}, shots=0, official=names, check=p.check)
+    limits = CaptionsConfig(
+        0, DatasetConfig("", (), 0), made, CaptionerConfig(), must_name_class=c.must_name_class, min_words=c.min_words, max_words=c.max_words
     )
-    return Maker(made, {"captions": file}, slots=_try(made, dataset, {"captions": file.path}).n_slots)
+    content, slots, total = _read(file.path, file.identity, dataset, limits)
+    if not total:
+        msg = f"prompts.file={p.file}: none of its captions passes the checks; prompts.check=false takes them as they are"
+        raise InputError(msg)
+    return Maker(replace(made, content=content), {"captions": file}, slots=slots, total=total)
+
+
+_files: dict[tuple, tuple[str, int, int]] = {}  # a plan asks for a file several times
+
+
+def _read(path: str, identity: str, dataset: DatasetConfig, limits: CaptionsConfig) -> tuple[str, int, int]:
+    """Of a file: its sha256, the slots that hold all its captions, and how many different ones pass the checks."""
+    from synth.captions.checks import reject_reason, unusable
+    from synth.captions.normalise import normalised
+
+    key = (path, identity, repr(dataset), repr(limits))
+    if key not in _files:
+        made = _try(limits.prompts, dataset, {"captions": path})
+        found = set()
+        for row in made.rows:
+            text = " ".join(made.text(row).split())
+            if not (reject_reason(text, row.classes[0].said, limits) if limits.prompts.check else unusable(text)):
+                found.add(normalised(text))
+        _files[key] = (made.content, made.n_slots, len(found))
+    return _files[key]
 
 
 def _try(made: PromptsConfig, dataset: DatasetConfig, paths: Mapping[str, str]):
     """The maker itself, made here: what is wrong with its lists is told before anything is submitted."""
-    import json
-
-    from synth.captions.prompts import Sources, make
-
     def table(role: str):
         try:
             return json.loads(Path(paths[role]).read_text(encoding="utf-8"))

@@ -21,7 +21,7 @@ class FromFile:
         if prompts.content and found.content != prompts.content:
             msg = f"{sources.path('captions')}: changed since the stage was planned; run the command again to plan anew"
             raise InputError(msg)
-        self.rows = found.rows
+        self.rows, self.content = found.rows, found.content
         self.balance = None if prompts.class_balance == "file" else balance(dataset, prompts)
         self.of_class: dict[int, list[Own]] = {}
         for row in self.rows:
@@ -34,6 +34,9 @@ class FromFile:
             return len(self.rows)
         return max(len(rows) for rows in self.of_class.values()) * len(self.dataset.classes)
 
+    def text(self, own: Own) -> str:
+        return own.caption.replace(CONCEPT, self.dataset.phrase(own.classes[0]))
+
     def prompt(self, seed: int, slot: int, attempt: int) -> Prompt:
         if self.balance is None:
             return self._prompt(seed, self.rows[slot] if slot < len(self.rows) else None, self.dataset.classes[0], attempt)
@@ -45,7 +48,7 @@ class FromFile:
         if own is None:
             return Prompt(-1, "", entry.name, entry.index, "own", 0, attempt, error="no_caption")
         entry = own.classes[0]
-        text = own.caption.replace(CONCEPT, self.dataset.phrase(entry))
+        text = self.text(own)
         sample_seed = seeds.derive(seed, "captions", own.row, attempt)
         several = own.classes if len(own.classes) > 1 else ()
         labels, names = tuple(c.index for c in several), tuple(c.name for c in several)
