@@ -21,7 +21,8 @@ class Dataset:
     name: str = MISSING
     classes: Any = MISSING  # all | a range "0..49" | a list of names, indices and ranges
     classes_file: str | None = None  # twin of `classes` for names with commas
-    classes_json: str = MISSING
+    classes_json: str | None = None
+    source: str | None = None  # a class list of the user's own: text, CSV, JSON or an ImageFolder
     examples: str | None = None
     backgrounds: str | None = None
     kind: str = "object"
@@ -30,9 +31,65 @@ class Dataset:
 
 @dataclass
 class Prompts:
-    maker: str = MISSING
+    """What every prompt maker has; a maker's own keys are in a subclass."""
+
+    maker: str = MISSING  # a key of synth.captions.prompts.MAKERS
+    class_balance: str = MISSING
+    examples_file: str | None = None
+    backgrounds_file: str | None = None
+
+
+@dataclass
+class Synclr(Prompts):
     modes: dict[str, float] = MISSING
     shots: int = MISSING
+    examples_per: str = MISSING
+    group_size: int = MISSING
+
+
+@dataclass
+class SynclrChat(Synclr):
+    num_backgrounds: int = MISSING
+
+
+@dataclass
+class Synthclip(Prompts):
+    shots: int = MISSING
+    max_words: int = MISSING
+
+
+@dataclass
+class Hirpg(Prompts):
+    form: str = MISSING
+    num_metaprompts: int = MISSING
+    num_prompts_per_metaprompt: int = MISSING
+    max_prompts: int = MISSING
+    max_words: int = MISSING
+    metaprompts_file: str | None = None
+
+
+@dataclass
+class ClassName(Prompts):
+    templates: list[str] = MISSING
+    templates_file: str | None = None
+
+
+@dataclass
+class FakeIt(Prompts):
+    source: str = MISSING
+    hypernyms_file: str | None = None
+    places_file: str | None = None
+
+
+@dataclass
+class FakeDefinition(Prompts):
+    definitions_file: str | None = None
+
+
+@dataclass
+class FromFile(Prompts):
+    file: str | None = None
+    check: bool = MISSING
 
 
 @dataclass
@@ -49,6 +106,19 @@ class Captioner:
     model_parallel: int | None = None
     stop: list[str] = MISSING
     dtype: str = MISSING
+
+
+@dataclass
+class ModelPart:
+    """A further model of a chain: a refiner, an upscaler."""
+
+    path: str | None = None  # null: the chain goes without it
+    repo: str | None = None
+    revision: str | None = None
+    steps: int = 0  # 0: as images.steps
+    guidance_scale: float = 0.0  # 0: as images.guidance_scale
+    noise_level: int = 0
+    start: float = 0.0
 
 
 @dataclass
@@ -94,9 +164,27 @@ class Served(Captioner):
 
 @dataclass
 class Model:
-    id: str | None = None
+    """A model and its own native values: what images.* that are null become."""
+
+    id: str | None = None  # null: the name of the folder or file
     path: str | None = None
     pipeline: str = "auto"
+    config: str | None = None  # of a single-file checkpoint: a folder in diffusers' layout, weights not needed
+    variant: str | None = None  # of the weight files, e.g. fp16; null: the plain ones, or the only ones that are there
+    dtype: str = "auto"  # of the weights under numerics=fast
+    vae: str | None = None  # folder of another VAE
+    lora: Any = None  # a file, a list of files, or a list of {path: FILE, weight: 0.8}
+    safety_checker: str = "off"
+    parts: dict[str, ModelPart] = field(default_factory=dict)
+    native_height: int | None = None  # pixels; null: what the folder says
+    native_width: int | None = None
+    native_steps: int = MISSING
+    native_scheduler: str = MISSING
+    native_guidance_scale: float = MISSING
+    repo: str | None = None
+    revision: str | None = None
+    licence: str | None = None
+    memory_gb: float | None = None  # of the weights on the device, in `dtype`
 
 
 @dataclass
@@ -104,7 +192,8 @@ class Captions:
     seed: int = MISSING
     seeds: list[int] | None = None
     stages: list[str] | None = None
-    total: int = MISSING
+    total: int | None = None
+    per_class: int | None = None
     oversample: float = MISSING
     allow_short: bool = MISSING
     unit_size: int = MISSING
@@ -119,11 +208,11 @@ class Captions:
 class Images:
     seed: int = MISSING
     per_caption: int = MISSING
-    guidance_scale: float = MISSING
-    steps: int = MISSING
-    scheduler: str = MISSING
-    height: int = MISSING
-    width: int = MISSING
+    guidance_scale: float | None = None
+    steps: int | None = None
+    scheduler: str | None = None
+    height: int | None = None
+    width: int | None = None
     save_size: int = MISSING
     format: str = MISSING
     batch_size: int = MISSING
@@ -296,7 +385,16 @@ GROUPS: dict[str, dict[str, type]] = {
     "captioner": {"captioner": Captioner, "llama": Llama, "hf": Hf, "openai": OpenAI, "served": Served},
     "model": {"model": Model},
     "dataset": {"dataset": Dataset},
-    "prompts": {"prompts": Prompts},
+    "prompts": {
+        "synclr": Synclr,
+        "synclr_chat": SynclrChat,
+        "synthclip": Synthclip,
+        "hirpg": Hirpg,
+        "class_name": ClassName,
+        "fake_it": FakeIt,
+        "fake_definition": FakeDefinition,
+        "from_file": FromFile,
+    },
     "filter": {"filter": Filter},
     "export": {"image_folder": ImageFolder, "contact_sheet": ContactSheet},
 }

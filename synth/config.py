@@ -18,8 +18,14 @@ class ClassEntry:
     """One class of the dataset. `index` is its official index, whatever range of classes is chosen."""
 
     index: int
-    name: str
+    name: str  # official; the label and the key of tables
     superclass: str = ""
+    spoken: str = ""  # as captions say it, where that is not the name: "kite (bird of prey)" -> "kite bird"
+
+    @property
+    def said(self) -> str:
+        """The words that prompts use and that a caption must hold, on one line."""
+        return " ".join((self.spoken or self.name.replace("_", " ")).split())
 
 
 @dataclass(frozen=True)
@@ -30,14 +36,35 @@ class DatasetConfig:
     kind: str = "object"  # object | texture
     suffix: str = ""  # joined to a class name in prompts where the name alone is ambiguous: "707-320" + " aircraft"
 
+    def phrase(self, entry: ClassEntry) -> str:
+        """How prompts name a class, on one line: a newline in a name would end a query."""
+        return " ".join((entry.said + self.suffix).split())
+
 
 @dataclass(frozen=True)
 class PromptsConfig:
-    """inputs: "examples" (JSON of in-context examples), "backgrounds" (JSON), where the maker needs them."""
+    """What a prompt maker is told. A key that a maker does not read keeps its default, so that it changes no fingerprint.
+
+    inputs, where the maker needs them: "examples" (in-context examples by mode), "backgrounds" (places by class), "places"
+    (a list of places), "metaprompts" (a list of texts), "captions" (the user's own).
+    """
 
     maker: str = "synclr"
+    class_balance: str = "exact"  # exact: blocks of one slot a class | random: a draw a slot | file: rows of a file in their order
     modes: Mapping[str, float] = field(default_factory=lambda: {"class": 0.44, "class_background": 0.45, "class_relation": 0.11})
     shots: int = 3
+    group: int = 1  # captions that share their drawn examples
+    num_backgrounds: int = 0  # synclr_chat: places asked for each class
+    form: str = "static"  # hirpg: static: texts that hold [concept], made once | dynamic: made for each class
+    num_metaprompts: int = 0  # hirpg: all, with the given ones
+    num_prompts_per_metaprompt: int = 0
+    max_prompts: int = 0  # hirpg: texts that are kept; captions a class
+    max_words: int = 15  # synthclip, hirpg: asked for in the request
+    templates: tuple[str, ...] = ()  # class_name: texts with {} for the class
+    senses: Mapping[str, str] = field(default_factory=dict)  # fake_it, fake_definition: class index -> hypernym or definition
+    content: str = ""  # from_file: sha256 of the file
+    official: tuple[str, ...] = ()  # from_file: all class names, in order, where only some classes are chosen
+    check: bool = True  # from_file: whether the checks of captions.* apply
 
 
 @dataclass(frozen=True)
@@ -76,6 +103,21 @@ class CaptionsConfig:
 
 
 @dataclass(frozen=True)
+class AskConfig:
+    """kinds "metaprompts", "prompt_trees", "backgrounds": what a maker asks a model before it can make captions. Framing jsonl.
+
+    upstream role "metaprompts": of prompt_trees. A prompt_trees stage is the upstream "prompts" of captions, a backgrounds stage
+    their upstream "backgrounds".
+    """
+
+    seed: int
+    dataset: DatasetConfig
+    prompts: PromptsConfig
+    captioner: CaptionerConfig
+    max_attempts: int = 4  # tries of an answer until it can be used
+
+
+@dataclass(frozen=True)
 class CaptionsJsonConfig:
     """kind "captions_json": one unit that holds captions.json, captions.parquet and rejected.jsonl.
 
@@ -84,15 +126,33 @@ class CaptionsJsonConfig:
 
     total: int
     allow_short: bool = False
+    per_class: int = 0  # rows of each class; 0: whatever classes the first `total` are of
     out: str = ""  # "" = the stage's own place below exports/
 
 
 @dataclass(frozen=True)
+class PartConfig:
+    """A further model of a chain (refiner, upscaler): what it is called with. 0 = as the stage's own config says."""
+
+    steps: int = 0
+    guidance_scale: float = 0.0
+    noise_level: int = 0  # noise on the picture that an upscaler starts from, in its own timesteps
+    start: float = 0.0  # share of the steps at which it takes over (refiner)
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """input "model": a local folder (or file) of diffusers weights."""
+    """inputs "model" (folder in diffusers' layout, or a single-file checkpoint), and where given "model_config" (folder, of a
+    checkpoint), "model_vae" (folder), "model_lora_0".. (files) and "model_part_<name>" (folders).
+    """
 
     id: str
     pipeline: str = "auto"  # class name expected in model_index.json, or auto
+    variant: str = ""  # of the weight files, e.g. fp16; "" = the plain ones, or the only ones that are there
+    dtype: str = "auto"  # of the weights where the numerics leave it open: float16 | bfloat16 | float32 | auto
+    safety_checker: str = "off"  # off | blank | drop
+    loras: tuple[float, ...] = ()  # weights of the LoRA files, in order
+    parts: Mapping[str, PartConfig] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,6 +207,9 @@ class ProbeConfig:
 
 CONFIGS: dict[str, type] = {
     "captions": CaptionsConfig,
+    "metaprompts": AskConfig,
+    "prompt_trees": AskConfig,
+    "backgrounds": AskConfig,
     "captions_json": CaptionsJsonConfig,
     "images": ImagesConfig,
     "image_folder": ImageFolderConfig,

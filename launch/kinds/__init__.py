@@ -12,6 +12,9 @@ from synth.store.spec import InputFile, StageSpec, Upstream
 
 PLANNERS = {
     "captions": "launch.kinds.captions:plan",
+    "metaprompts": "launch.kinds.asking:metaprompts",
+    "prompt_trees": "launch.kinds.asking:prompt_trees",
+    "backgrounds": "launch.kinds.asking:backgrounds",
     "captions_json": "launch.kinds.captions_json:plan",
     "images": "launch.kinds.images:plan",
     "image_folder": "launch.kinds.exports:image_folder",
@@ -49,8 +52,8 @@ class Node:
         settings: Mapping | None = None,
     ) -> StageSpec:
         """The spec of this node: numerics, versions and references to the upstream stages are the same for all kinds."""
-        from launch.versions import versions
         from synth.numerics import PRESETS
+        from synth.versions import versions
 
         ups = {role: tuple(self._reference(s) for s in stages) for role, stages in self.upstream.items()}
         return StageSpec(
