@@ -4,7 +4,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 
-GPU_KINDS = ("captions", "images")  # kinds whose workers use a GPU where there is one; the others run on cores
+GPU_KINDS = ("captions", "images", "img2img")  # kinds whose workers use a GPU where there is one; the others run on cores
 
 
 def cores() -> int:

@@ -1,20 +1,22 @@
 """Stage kind `images`: a picture for each caption and replica, by a diffusers pipeline.
 
-slot = caption row * per_caption + replica. A picture is a function of its caption, its seed and the config: its noise comes
+Which caption and replica a slot is: see synth.images.slots. A picture is a function of its caption, its seed and the config: its noise comes
 from a CPU generator of its own, and its batch always has the same shape, whoever its neighbours are.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
+from typing import ClassVar
 
 from synth.config import ImagesConfig
 from synth.errors import InputError
-from synth.export.captions_table import CaptionRow, rows
+from synth.export.captions_table import CaptionRow, labels_and_seeds, rows_at
 from synth.images.embeddings import encode_unit
 from synth.images.encode import check_format, encode_image, stored_size
 from synth.images.families import Embedded, Family, family_class
 from synth.images.model_folder import ModelFolder, inspect
 from synth.images.schedulers import check_scheduler, class_of
+from synth.images.slots import PerCaption, PerClass, per_class
 from synth.seeds import derive, torch_generator
 from synth.stages import Sample, Stage, Tombstone, Unit
 from synth.store.spec import canonical, digest
@@ -36,9 +38,10 @@ class Task:
 
 @dataclass(frozen=True)
 class UnitState:
-    """What the batches of a unit share: its pictures by slot (none where captions ran out) and its captions' embeddings."""
+    """What the batches of a unit share: its pictures by slot, why other slots have none, and its captions' embeddings."""
 
     tasks: Mapping[int, Task]
+    reasons: Mapping[int, str]
     texts: Mapping[str, Embedded]
 
 
@@ -53,6 +56,7 @@ class Drawn:
 
 class Images(Stage):
     config: ImagesConfig
+    at_least: ClassVar[Mapping[str, float]] = {"per_caption": 1}
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -61,20 +65,24 @@ class Images(Stage):
         self.model: ModelFolder | None = None
         self.pipe = None
         self.family: Family | None = None
-        self._captions = None
-        self._last: tuple[int, list[CaptionRow]] | None = None
+        self._table: PerCaption | PerClass | None = None
+        self._last: tuple[int, tuple[dict[int, Task], dict[int, str]]] | None = None
 
     def check(self) -> None:
         """Everything that can be known without loading the model."""
         config = self.config
         check_format(config.format)
-        for key, value, low in (("steps", config.steps, 1), ("per_caption", config.per_caption, 1), ("save_size", config.save_size, 0)):
-            if value < low:
-                msg = f"images.{key}={value}: must be at least {low}"
+        for key, low in (("steps", 1), ("save_size", 0), *self.at_least.items()):
+            if (value := getattr(config, key)) < low:
+                msg = f"{self.folder.spec.kind}.{key}={value}: must be at least {low}"
                 raise InputError(msg)
         self.model = inspect(self.folder.input_path("model"), config.model.pipeline)
-        family_class(self.model.pipeline).check(self.model, config)
+        self.check_model()
         check_scheduler(config.scheduler, self.model.scheduler)
+
+    def check_model(self) -> None:
+        """InputError if the model cannot draw what the config asks for."""
+        family_class(self.model.pipeline).check(self.model, self.config)
 
     def open(self) -> None:
         from synth.images.pipeline import load
@@ -90,39 +98,44 @@ class Images(Stage):
     # -- what a unit is a function of --------------------------------------------------------------------------------
 
     def unit_inputs(self, unit: Unit) -> str:
-        found = self._rows(unit)
-        return digest([[r.row, r.caption, r.class_name, r.label, list(r.labels), list(r.label_names), r.seed] for r in found])
+        tasks, reasons = self.gathered(unit)
+        pictures = [[t.slot, t.replica, *astuple(replace(t.row, slot=0, source=""))] for t in tasks.values()]  # wherever a caption came from
+        return digest([pictures, sorted(reasons.items())])
 
-    def _rows(self, unit: Unit) -> list[CaptionRow]:
-        """The caption rows that cover a unit; asked for twice a unit (inputs, begin), read once."""
+    def gathered(self, unit: Unit) -> tuple[dict[int, Task], dict[int, str]]:
+        """`gather`, asked for twice a unit (inputs, begin) and done once."""
         if self._last is None or self._last[0] != unit.number:
-            if self._captions is None:
-                self._captions = self.folder.upstream("captions")[0]
-            n = self.config.per_caption
-            self._last = unit.number, rows(self._captions, unit.start // n, -(-unit.stop // n))
+            self._last = unit.number, self.gather(unit)
         return self._last[1]
 
-    def tasks(self, unit: Unit) -> dict[int, Task]:
-        """slot -> picture, for the slots of a unit that have a caption."""
-        n, by_row, found = self.config.per_caption, {r.row: r for r in self._rows(unit)}, {}
-        for slot in range(unit.start, unit.stop):
-            if row := by_row.get(slot // n):
-                found[slot] = Task(slot, row, slot % n, derive(self.config.seed, "images", row.seed, slot % n))
-        return found
+    def gather(self, unit: Unit) -> tuple[dict[int, Task], dict[int, str]]:
+        """(slot -> picture, slot -> why there is none) of a unit, from the rows of the upstream."""
+        captions = self.folder.upstream("captions")[0]
+        if self._table is None:
+            self._table = per_class(self.config, *labels_and_seeds(captions)) if self.config.counts else PerCaption(self.config)
+        places = {slot: self._table.place(slot) for slot in range(unit.start, unit.stop)}
+        rows = rows_at(captions, (p.row for p in places.values()))
+        tasks, reasons = {}, {}
+        for slot, place in places.items():
+            if row := rows.get(place.row):
+                tasks[slot] = Task(slot, row, place.replica, derive(self.config.seed, "images", row.seed, place.replica))
+            else:
+                reasons[slot] = place.reason or NO_CAPTION
+        return tasks, reasons
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
     def begin(self, unit: Unit) -> UnitState:
         from synth.images.pipeline import out_of_memory
 
-        tasks = self.tasks(unit)
+        tasks, reasons = self.gathered(unit)
         with out_of_memory(MEMORY_ADVICE):
-            return UnitState(tasks, encode_unit(self.family, [t.row.caption for t in tasks.values()]))
+            return UnitState(tasks, reasons, encode_unit(self.family, [t.row.caption for t in tasks.values()]))
 
     def compute(self, state: UnitState, slots: range) -> list[Drawn]:
         tasks = [state.tasks[s] for s in slots if s in state.tasks]
         pixels = dict(zip((t.slot for t in tasks), self._draw(state, tasks) if tasks else (), strict=True))
-        return [pixels[s] if s in pixels else Drawn(s, reason=NO_CAPTION) for s in slots]
+        return [pixels[s] if s in pixels else Drawn(s, reason=state.reasons[s]) for s in slots]
 
     def _draw(self, state: UnitState, tasks: Sequence[Task]) -> list[Drawn]:
         """Draw a batch; a short one is padded with repeats of its last picture, so that every call has the same shape."""
