@@ -5,6 +5,7 @@ from pathlib import Path
 
 from launch.classes import official
 from launch.keys import did_you_mean
+from launch.kinds.captions import dataset_of
 from launch.schema import Config
 from synth.config import ClassCount, ClassEntry
 from synth.errors import InputError
@@ -12,7 +13,7 @@ from synth.errors import InputError
 MA = "ma"  # manually annotated: the size of the real training set
 
 
-def counts_of(config: Config, classes: tuple[ClassEntry, ...]) -> tuple[ClassCount, ...]:
+def counts_of(config: Config) -> tuple[ClassCount, ...]:
     """The count of every chosen class; () where pictures are made per caption. A class without one is an InputError.
 
     `images.count_file` comes before `images.count`. The ratio is for numbers of real pictures, so not for a plain number.
@@ -26,6 +27,7 @@ def counts_of(config: Config, classes: tuple[ClassEntry, ...]) -> tuple[ClassCou
     if images.per_caption != 1:
         msg = f"images.per_caption={images.per_caption} and images.count or count_file are both set; leave images.per_caption at 1"
         raise InputError(msg)
+    classes = dataset_of(config.dataset).classes
     given = _file(images.count_file, official(config.dataset.classes_json)) if images.count_file is not None else {}
     found = {index: scaled(n, images.increase_ratio) for index, n in given.items()}
     rest = [c for c in classes if c.index not in found]

@@ -53,10 +53,41 @@ class Captioner:
 
 
 @dataclass
+class ModelPart:
+    """A further model of a chain: a refiner, an upscaler."""
+
+    path: str | None = None  # null: the chain goes without it
+    repo: str | None = None
+    revision: str | None = None
+    steps: int = 0  # 0: as images.steps
+    guidance_scale: float = 0.0  # 0: as images.guidance_scale
+    noise_level: int = 0
+    start: float = 0.0
+
+
+@dataclass
 class Model:
-    id: str | None = None
+    """A model and its own native values: what images.* that are null become."""
+
+    id: str | None = None  # null: the name of the folder or file
     path: str | None = None
     pipeline: str = "auto"
+    config: str | None = None  # of a single-file checkpoint: a folder in diffusers' layout, weights not needed
+    variant: str | None = None  # of the weight files, e.g. fp16; null: the plain ones, or the only ones that are there
+    dtype: str = "auto"  # of the weights under numerics=fast
+    vae: str | None = None  # folder of another VAE
+    lora: Any = None  # a file, a list of files, or a list of {path: FILE, weight: 0.8}
+    safety_checker: str = "off"
+    parts: dict[str, ModelPart] = field(default_factory=dict)
+    native_height: int | None = None  # pixels; null: what the folder says
+    native_width: int | None = None
+    native_steps: int = MISSING
+    native_scheduler: str = MISSING
+    native_guidance_scale: float = MISSING
+    repo: str | None = None
+    revision: str | None = None
+    licence: str | None = None
+    memory_gb: float | None = None  # of the weights on the device, in `dtype`
 
 
 @dataclass
@@ -84,11 +115,11 @@ class Images:
     increase_ratio: float = MISSING
     subset: Any = None  # null | a range "0..99" | a list of rows and ranges
     subset_file: str | None = None
-    guidance_scale: float = MISSING
-    steps: int = MISSING
-    scheduler: str = MISSING
-    height: int = MISSING
-    width: int = MISSING
+    guidance_scale: float | None = None
+    steps: int | None = None
+    scheduler: str | None = None
+    height: int | None = None
+    width: int | None = None
     save_size: int = MISSING
     format: str = MISSING
     batch_size: int = MISSING
@@ -113,11 +144,11 @@ class Img2Img:
     prompt_template: str = MISSING
     resize: str = MISSING
     seed: int = MISSING
-    guidance_scale: float = MISSING
-    steps: int = MISSING
-    scheduler: str = MISSING
-    height: int = MISSING
-    width: int = MISSING
+    guidance_scale: float | None = None
+    steps: int | None = None
+    scheduler: str | None = None
+    height: int | None = None
+    width: int | None = None
     save_size: int = MISSING
     format: str = MISSING
     batch_size: int = MISSING

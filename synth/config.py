@@ -83,11 +83,28 @@ class CaptionsJsonConfig:
 
 
 @dataclass(frozen=True)
+class PartConfig:
+    """A further model of a chain (refiner, upscaler): what it is called with. 0 = as the stage's own config says."""
+
+    steps: int = 0
+    guidance_scale: float = 0.0
+    noise_level: int = 0  # noise on the picture that an upscaler starts from, in its own timesteps
+    start: float = 0.0  # share of the steps at which it takes over (refiner)
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """input "model": a local folder (or file) of diffusers weights."""
+    """inputs "model" (folder in diffusers' layout, or a single-file checkpoint), and where given "model_config" (folder, of a
+    checkpoint), "model_vae" (folder), "model_lora_0".. (files) and "model_part_<name>" (folders).
+    """
 
     id: str
     pipeline: str = "auto"  # class name expected in model_index.json, or auto
+    variant: str = ""  # of the weight files, e.g. fp16; "" = the plain ones, or the only ones that are there
+    dtype: str = "auto"  # of the weights where the numerics leave it open: float16 | bfloat16 | float32 | auto
+    safety_checker: str = "off"  # off | blank | drop
+    loras: tuple[float, ...] = ()  # weights of the LoRA files, in order
+    parts: Mapping[str, PartConfig] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,7 +149,7 @@ class Img2ImgConfig(DrawingConfig):
     or upstream role "images": a stage of pictures.
     """
 
-    dataset: DatasetConfig = field(kw_only=True)
+    dataset: DatasetConfig = DatasetConfig("", (), 0)  # classes of a listed source; a stage upstream has its own
     source_classes: tuple[int, ...] = ()  # official index of each class number in the listing; () with a stage upstream
     subset: str = ""  # slots of the upstream stage; "" = all
     per_image: int = 1

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from synth import numerics
 from synth.errors import InputError, OutOfDeviceMemory
+from synth.images.families import Family, SampleConfig, family_class
 from synth.images.model_folder import ModelFolder
-from synth.images.schedulers import make_scheduler
+from synth.images.schedulers import DEFAULT, make_scheduler
 
 
 def device():
@@ -32,7 +33,14 @@ def dtype_of(name: str, on):
     return found
 
 
-def load(model: ModelFolder, scheduler: str, settings: Mapping):
+def open_family(model: ModelFolder, config: SampleConfig, settings: Mapping, batch: int) -> Family:
+    """A judged model, loaded and ready to draw `config`'s pictures in batches of `batch`. `settings` = the stage's numerics."""
+    family = family_class(model.pipeline)
+    parts = {name: load(part, DEFAULT, settings, config.model.dtype) for name, part in model.parts.items()}
+    return family(load(model, config.scheduler, settings, config.model.dtype), config, batch, parts)
+
+
+def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "auto"):
     """The pipeline of a checked folder, ready to draw. `settings` = the stage's numerics, applied before anything is loaded.
 
     Safety checkers are left out (None), so no picture is silently replaced by a black one. Raises InputError for a folder

@@ -13,9 +13,10 @@ from synth.errors import InputError
 from synth.export.captions_table import CaptionRow, labels_and_seeds, rows_at
 from synth.images.embeddings import encode_unit
 from synth.images.encode import check_format, encode_image, stored_size
-from synth.images.families import Embedded, Family, family_class
-from synth.images.model_folder import ModelFolder, inspect
-from synth.images.schedulers import check_scheduler, class_of
+from synth.images.families import Embedded, Family
+from synth.images.model_folder import ModelFolder
+from synth.images.models import judge, model_inputs
+from synth.images.schedulers import class_of
 from synth.images.slots import PerCaption, PerClass, per_class
 from synth.seeds import derive, torch_generator
 from synth.stages import Sample, Stage, Tombstone, Unit
@@ -57,13 +58,13 @@ class Drawn:
 class Images(Stage):
     config: ImagesConfig
     at_least: ClassVar[Mapping[str, float]] = {"per_caption": 1}
+    starts_from_pictures: ClassVar[bool] = False
 
     def __init__(self, folder):
         super().__init__(folder)
         self.config = folder.config
         self.batch = folder.spec.batch
         self.model: ModelFolder | None = None
-        self.pipe = None
         self.family: Family | None = None
         self._table: PerCaption | PerClass | None = None
         self._last: tuple[int, tuple[dict[int, Task], dict[int, str]]] | None = None
@@ -76,24 +77,17 @@ class Images(Stage):
             if (value := getattr(config, key)) < low:
                 msg = f"{self.folder.spec.kind}.{key}={value}: must be at least {low}"
                 raise InputError(msg)
-        self.model = inspect(self.folder.input_path("model"), config.model.pipeline)
-        self.check_model()
-        check_scheduler(config.scheduler, self.model.scheduler)
-
-    def check_model(self) -> None:
-        """InputError if the model cannot draw what the config asks for."""
-        family_class(self.model.pipeline).check(self.model, self.config)
+        self.model = judge(model_inputs(self.folder), config, self.starts_from_pictures)
 
     def open(self) -> None:
-        from synth.images.pipeline import load
+        from synth.images.pipeline import open_family
 
         if self.model is None:
             self.check()
-        self.pipe = load(self.model, self.config.scheduler, self.folder.spec.numerics)
-        self.family = family_class(self.model.pipeline)(self.pipe, self.config, self.batch)
+        self.family = open_family(self.model, self.config, self.folder.spec.numerics, self.batch)
 
     def close(self) -> None:
-        self.pipe = self.family = None
+        self.family = None
 
     # -- what a unit is a function of --------------------------------------------------------------------------------
 
@@ -133,9 +127,13 @@ class Images(Stage):
             return UnitState(tasks, reasons, encode_unit(self.family, [t.row.caption for t in tasks.values()]))
 
     def compute(self, state: UnitState, slots: range) -> list[Drawn]:
-        tasks = [state.tasks[s] for s in slots if s in state.tasks]
+        tasks = [state.tasks[s] for s in slots if s not in state.reasons]
         pixels = dict(zip((t.slot for t in tasks), self._draw(state, tasks) if tasks else (), strict=True))
         return [pixels[s] if s in pixels else Drawn(s, reason=state.reasons[s]) for s in slots]
+
+    def start(self, state: UnitState, tasks: Sequence[Task]) -> Mapping[str, object]:
+        """What a batch begins from: further arguments of the family's draw."""
+        return {}
 
     def _draw(self, state: UnitState, tasks: Sequence[Task]) -> list[Drawn]:
         """Draw a batch; a short one is padded with repeats of its last picture, so that every call has the same shape."""
@@ -147,7 +145,7 @@ class Images(Stage):
         with torch.inference_mode(), out_of_memory(MEMORY_ADVICE):
             # a generator for each row, repeats too: two rows that share one would draw each other's noise
             texts = [state.texts[t.row.caption] for t in padded]
-            values = self.family.draw(texts, [torch_generator(t.seed) for t in padded])  # [B, 3, H, W] in [0, 1]
+            values = self.family.draw(texts, [torch_generator(t.seed) for t in padded], **self.start(state, padded))  # [B, 3, H, W] in [0, 1]
             finite = values.flatten(1).isfinite().all(1).tolist()
             pixels = values.float().mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
         return [Drawn(t.slot, pixels[i]) if finite[i] else Drawn(t.slot, reason=NOT_FINITE) for i, t in enumerate(tasks)]
@@ -159,10 +157,10 @@ class Images(Stage):
             return Tombstone(item.slot, item.reason)
         task, config = state.tasks[item.slot], self.config
         image = encode_image(item.pixels, config.format, config.save_size)
-        record = canonical(self.record(task, state.texts[task.row.caption].truncated))
+        record = canonical(self.record(state, task))
         return Sample(item.slot, f"{item.slot:09d}", {config.format: image, "json": record})
 
-    def record(self, task: Task, truncated: bool) -> dict:
+    def record(self, state: UnitState, task: Task) -> dict:
         """The metadata beside a picture."""
         config, row = self.config, task.row
         width, height = stored_size(config.width, config.height, config.save_size)
@@ -174,7 +172,7 @@ class Images(Stage):
             "label_names": list(row.label_names),
             "caption_row": row.row,
             "caption_seed": row.seed,
-            "truncated": truncated,  # the caption has more tokens than the model takes
+            "truncated": state.texts[row.caption].truncated,  # the caption has more tokens than the model takes
             "replica": task.replica,
             "seed": task.seed,
             "model": config.model.id,

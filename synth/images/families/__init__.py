@@ -12,9 +12,9 @@ Importing a family imports neither torch nor diffusers: its checks run at plan t
 import importlib
 from collections.abc import Mapping
 
-from synth.images.families.base import Embedded, Family
+from synth.images.families.base import Embedded, Family, SampleConfig
 
-__all__ = ["FAMILIES", "Embedded", "Family", "family_class"]
+__all__ = ["FAMILIES", "Embedded", "Family", "SampleConfig", "family_class"]
 
 FAMILIES: Mapping[str, str] = {  # class name in model_index.json -> family; any other pipeline is Generic
     "StableDiffusionPipeline": "synth.images.families.sd:StableDiffusion",

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from synth.config import ModelConfig
 from synth.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 class SampleConfig(Protocol):
     """The part of a stage's config that a family reads: text to image and image to image both have it."""
 
+    model: ModelConfig
+    scheduler: str
     guidance_scale: float
     steps: int
     height: int
@@ -38,8 +41,9 @@ class Family:
     output: ClassVar[str] = "pt"  # output_type: "pt" gives [B, 3, H, W] on the device, "np" [B, H, W, 3]
     fixed: ClassVar[Mapping[str, object]] = {}  # further arguments of every call, where the pipeline takes them
 
-    def __init__(self, pipe, config: SampleConfig, batch: int):
-        self.pipe, self.config, self.batch = pipe, config, batch
+    def __init__(self, pipe, config: SampleConfig, batch: int, parts: Mapping[str, object] | None = None):
+        """batch: rows of every call of the text encoders and of draw. parts: further pipelines of a chain, by name."""
+        self.pipe, self.config, self.batch, self.parts = pipe, config, batch, dict(parts or {})
         self._negative: Mapping[str, object] | None = None  # encoded once a worker
         self._img2img = None
 

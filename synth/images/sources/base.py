@@ -72,3 +72,8 @@ def too_large(size: int) -> str:
     if size == 0:
         return "empty file"
     return f"too large: {size} bytes, {MAX_BYTES} at most" if size > MAX_BYTES else ""
+
+
+def encodable(text: str) -> str:
+    """Text without lone surrogates: JSON can hold them, UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()

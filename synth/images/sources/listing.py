@@ -13,10 +13,10 @@ from pathlib import Path
 
 from synth.errors import InputError
 from synth.images.sources.base import Input
+from synth.store.identity import LISTED
 
 NAME = "inputs.jsonl.gz"  # in the stage's folder
 BLOCK = 1024  # inputs
-LISTED = "listing:"  # how the identity of a listed source begins
 
 
 class ListingWriter:
