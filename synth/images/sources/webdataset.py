@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 from synth.images.sources.base import EXTENSIONS, Input, Reader, SourceClass, plain, too_large
 from synth.images.sources.image_folder import caption_in
