@@ -14,6 +14,7 @@ PLANNERS = {
     "captions": "launch.kinds.captions:plan",
     "captions_json": "launch.kinds.captions_json:plan",
     "images": "launch.kinds.images:plan",
+    "img2img": "launch.kinds.img2img:plan",
     "image_folder": "launch.kinds.exports:image_folder",
     "contact_sheet": "launch.kinds.exports:contact_sheet",
     "probe": "launch.kinds.probe:plan",
