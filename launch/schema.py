@@ -139,7 +139,7 @@ class OpenAI(Captioner):
     base_url: str | None = None
     api_key_env: str | None = None
     api: str = MISSING
-    body: dict[str, Any] = field(default_factory=dict)
+    body: Any = None  # a mapping; Any and null, because Hydra adds no keys to a mapping that is there
     timeout: float = MISSING
     retries: int = MISSING
     longest_wait: float = MISSING
@@ -157,7 +157,7 @@ class Served(Captioner):
     start_timeout: float = MISSING
     restarts: int = MISSING
     api: str = MISSING
-    body: dict[str, Any] = field(default_factory=dict)
+    body: Any = None  # a mapping; Any and null, because Hydra adds no keys to a mapping that is there
     timeout: float = MISSING
     retries: int = MISSING
 
@@ -208,6 +208,40 @@ class Captions:
 class Images:
     seed: int = MISSING
     per_caption: int = MISSING
+    count: Any = None  # null | ma | a number
+    count_file: str | None = None
+    increase_ratio: float = MISSING
+    subset: Any = None  # null | a range "0..99" | a list of rows and ranges
+    subset_file: str | None = None
+    guidance_scale: float | None = None
+    steps: int | None = None
+    scheduler: str | None = None
+    height: int | None = None
+    width: int | None = None
+    save_size: int = MISSING
+    format: str = MISSING
+    batch_size: int = MISSING
+    unit_size: int = MISSING
+    negative_prompt: str = MISSING
+    negative_prompt_file: str | None = None
+    eta: float = MISSING
+
+
+@dataclass
+class Img2Img:
+    source: str | None = None
+    layout: str = MISSING
+    classes: str = MISSING
+    class_names_file: str | None = None
+    subset: Any = None  # of a stage of pictures: as images.subset
+    subset_file: str | None = None  # of a folder: names; of a stage: numbers
+    random_count: int | None = None
+    per_image: int = MISSING
+    noise_strength: float = MISSING
+    prompt: str = MISSING
+    prompt_template: str = MISSING
+    resize: str = MISSING
+    seed: int = MISSING
     guidance_scale: float | None = None
     steps: int | None = None
     scheduler: str | None = None
@@ -372,6 +406,7 @@ class Config:
     model: Model = field(default_factory=Model)
     captions: Captions = field(default_factory=Captions)
     images: Images = field(default_factory=Images)
+    img2img: Img2Img = field(default_factory=Img2Img)
     probe: Probe = field(default_factory=Probe)
     cluster: Cluster = field(default_factory=Cluster)
     export: dict[str, Export] = field(default_factory=dict)

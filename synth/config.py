@@ -156,12 +156,11 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class ImagesConfig:
-    """kind "images": captions x per_caption; slot = row * per_caption + replica. upstream role "captions": captions_json."""
+class DrawingConfig:
+    """What text to image and image to image have in common: the model and how it draws and stores."""
 
     seed: int
     model: ModelConfig
-    per_caption: int = 1
     guidance_scale: float = 4.0
     steps: int = 20
     scheduler: str = "default"  # default = the model's own
@@ -171,6 +170,41 @@ class ImagesConfig:
     format: str = "png"  # png | jpg | webp (lossless)
     negative_prompt: str = ""
     eta: float = 0.0
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """How many pictures a class gets."""
+
+    index: int  # official
+    count: int
+
+
+@dataclass(frozen=True)
+class ImagesConfig(DrawingConfig):
+    """kind "images": captions x per_caption, or `counts`; see synth.images.slots. upstream role "captions": captions_json."""
+
+    per_caption: int = 1
+    subset: str = ""  # rows of the captions table, "0..99,150"; "" = all
+    counts: tuple[ClassCount, ...] = ()  # pictures of each class; () = per_caption
+
+
+@dataclass(frozen=True)
+class Img2ImgConfig(DrawingConfig):
+    """kind "img2img": a picture from each picture of a source x per_image; slot = input * per_image + replica.
+
+    The source is input "source" (a folder; what is in it stands in the stage's listing, whose digest is the input's identity),
+    or upstream role "images": a stage of pictures.
+    """
+
+    dataset: DatasetConfig = DatasetConfig("", (), 0)  # classes of a listed source; a stage upstream has its own
+    source_classes: tuple[int, ...] = ()  # official index of each class number in the listing; () with a stage upstream
+    subset: str = ""  # slots of the upstream stage; "" = all
+    per_image: int = 1
+    noise_strength: float = 0.5  # share of the steps that are run
+    prompt: str = "template"  # template | caption (the source's own)
+    prompt_template: str = "a photo of {class}"
+    resize: str = "stretch"  # stretch | crop
 
 
 @dataclass(frozen=True)
@@ -212,6 +246,7 @@ CONFIGS: dict[str, type] = {
     "backgrounds": AskConfig,
     "captions_json": CaptionsJsonConfig,
     "images": ImagesConfig,
+    "img2img": Img2ImgConfig,
     "image_folder": ImageFolderConfig,
     "contact_sheet": ContactSheetConfig,
     "probe": ProbeConfig,

@@ -18,6 +18,7 @@ KINDS = {
     "backgrounds": "synth.captions.backgrounds:Backgrounds",
     "captions_json": "synth.export.captions_json:CaptionsJson",
     "images": "synth.images.stage:Images",
+    "img2img": "synth.images.img2img:Img2Img",
     "image_folder": "synth.export.image_folder:ImageFolder",
     "contact_sheet": "synth.report.contact_sheet:ContactSheet",
 }

@@ -17,6 +17,7 @@ PLANNERS = {
     "backgrounds": "launch.kinds.asking:backgrounds",
     "captions_json": "launch.kinds.captions_json:plan",
     "images": "launch.kinds.images:plan",
+    "img2img": "launch.kinds.img2img:plan",
     "image_folder": "launch.kinds.exports:image_folder",
     "contact_sheet": "launch.kinds.exports:contact_sheet",
     "probe": "launch.kinds.probe:plan",
