@@ -31,9 +31,65 @@ class Dataset:
 
 @dataclass
 class Prompts:
-    maker: str = MISSING
+    """What every prompt maker has; a maker's own keys are in a subclass."""
+
+    maker: str = MISSING  # a key of synth.captions.prompts.MAKERS
+    class_balance: str = MISSING
+    examples_file: str | None = None
+    backgrounds_file: str | None = None
+
+
+@dataclass
+class Synclr(Prompts):
     modes: dict[str, float] = MISSING
     shots: int = MISSING
+    examples_per: str = MISSING
+    group_size: int = MISSING
+
+
+@dataclass
+class SynclrChat(Synclr):
+    num_backgrounds: int = MISSING
+
+
+@dataclass
+class Synthclip(Prompts):
+    shots: int = MISSING
+    max_words: int = MISSING
+
+
+@dataclass
+class Hirpg(Prompts):
+    form: str = MISSING
+    num_metaprompts: int = MISSING
+    num_prompts_per_metaprompt: int = MISSING
+    max_prompts: int = MISSING
+    max_words: int = MISSING
+    metaprompts_file: str | None = None
+
+
+@dataclass
+class ClassName(Prompts):
+    templates: list[str] = MISSING
+    templates_file: str | None = None
+
+
+@dataclass
+class FakeIt(Prompts):
+    source: str = MISSING
+    hypernyms_file: str | None = None
+    places_file: str | None = None
+
+
+@dataclass
+class FakeDefinition(Prompts):
+    definitions_file: str | None = None
+
+
+@dataclass
+class FromFile(Prompts):
+    file: str | None = None
+    check: bool = MISSING
 
 
 @dataclass
@@ -136,7 +192,8 @@ class Captions:
     seed: int = MISSING
     seeds: list[int] | None = None
     stages: list[str] | None = None
-    total: int = MISSING
+    total: int | None = None
+    per_class: int | None = None
     oversample: float = MISSING
     allow_short: bool = MISSING
     unit_size: int = MISSING
@@ -363,7 +420,16 @@ GROUPS: dict[str, dict[str, type]] = {
     "captioner": {"captioner": Captioner, "llama": Llama, "hf": Hf, "openai": OpenAI, "served": Served},
     "model": {"model": Model},
     "dataset": {"dataset": Dataset},
-    "prompts": {"prompts": Prompts},
+    "prompts": {
+        "synclr": Synclr,
+        "synclr_chat": SynclrChat,
+        "synthclip": Synthclip,
+        "hirpg": Hirpg,
+        "class_name": ClassName,
+        "fake_it": FakeIt,
+        "fake_definition": FakeDefinition,
+        "from_file": FromFile,
+    },
     "filter": {"filter": Filter},
     "export": {"image_folder": ImageFolder, "contact_sheet": ContactSheet},
 }

@@ -43,11 +43,28 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class PromptsConfig:
-    """inputs: "examples" (JSON of in-context examples), "backgrounds" (JSON), where the maker needs them."""
+    """What a prompt maker is told. A key that a maker does not read keeps its default, so that it changes no fingerprint.
+
+    inputs, where the maker needs them: "examples" (in-context examples by mode), "backgrounds" (places by class), "places"
+    (a list of places), "metaprompts" (a list of texts), "captions" (the user's own).
+    """
 
     maker: str = "synclr"
+    class_balance: str = "exact"  # exact: blocks of one slot a class | random: a draw a slot | file: rows of a file in their order
     modes: Mapping[str, float] = field(default_factory=lambda: {"class": 0.44, "class_background": 0.45, "class_relation": 0.11})
     shots: int = 3
+    group: int = 1  # captions that share their drawn examples
+    num_backgrounds: int = 0  # synclr_chat: places asked for each class
+    form: str = "static"  # hirpg: static: texts that hold [concept], made once | dynamic: made for each class
+    num_metaprompts: int = 0  # hirpg: all, with the given ones
+    num_prompts_per_metaprompt: int = 0
+    max_prompts: int = 0  # hirpg: texts that are kept; captions a class
+    max_words: int = 15  # synthclip, hirpg: asked for in the request
+    templates: tuple[str, ...] = ()  # class_name: texts with {} for the class
+    senses: Mapping[str, str] = field(default_factory=dict)  # fake_it, fake_definition: class index -> hypernym or definition
+    content: str = ""  # from_file: sha256 of the file
+    official: tuple[str, ...] = ()  # from_file: all class names, in order, where only some classes are chosen
+    check: bool = True  # from_file: whether the checks of captions.* apply
 
 
 @dataclass(frozen=True)
@@ -86,6 +103,21 @@ class CaptionsConfig:
 
 
 @dataclass(frozen=True)
+class AskConfig:
+    """kinds "metaprompts", "prompt_trees", "backgrounds": what a maker asks a model before it can make captions. Framing jsonl.
+
+    upstream role "metaprompts": of prompt_trees. A prompt_trees stage is the upstream "prompts" of captions, a backgrounds stage
+    their upstream "backgrounds".
+    """
+
+    seed: int
+    dataset: DatasetConfig
+    prompts: PromptsConfig
+    captioner: CaptionerConfig
+    max_attempts: int = 4  # tries of an answer until it can be used
+
+
+@dataclass(frozen=True)
 class CaptionsJsonConfig:
     """kind "captions_json": one unit that holds captions.json, captions.parquet and rejected.jsonl.
 
@@ -94,6 +126,7 @@ class CaptionsJsonConfig:
 
     total: int
     allow_short: bool = False
+    per_class: int = 0  # rows of each class; 0: whatever classes the first `total` are of
     out: str = ""  # "" = the stage's own place below exports/
 
 
@@ -208,6 +241,9 @@ class ProbeConfig:
 
 CONFIGS: dict[str, type] = {
     "captions": CaptionsConfig,
+    "metaprompts": AskConfig,
+    "prompt_trees": AskConfig,
+    "backgrounds": AskConfig,
     "captions_json": CaptionsJsonConfig,
     "images": ImagesConfig,
     "img2img": Img2ImgConfig,

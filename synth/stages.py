@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 KINDS = {
     "probe": "synth.probe:Probe",
     "captions": "synth.captions.stage:Captions",
+    "metaprompts": "synth.captions.metaprompts:Metaprompts",
+    "prompt_trees": "synth.captions.prompt_trees:PromptTrees",
+    "backgrounds": "synth.captions.backgrounds:Backgrounds",
     "captions_json": "synth.export.captions_json:CaptionsJson",
     "images": "synth.images.stage:Images",
     "img2img": "synth.images.img2img:Img2Img",
@@ -102,7 +105,9 @@ class Stage:
     def close(self) -> None: ...
 
 
-FRAMING = {"captions": "jsonl", "image_folder": "jsonl"}  # kind -> framing where it is not tar
+FRAMING = dict.fromkeys(  # kind -> framing where it is not tar
+    ("captions", "metaprompts", "prompt_trees", "backgrounds", "image_folder"), "jsonl"
+)
 
 
 def framing_of(kind: str, config: Mapping) -> str:

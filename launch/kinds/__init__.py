@@ -12,6 +12,9 @@ from synth.store.spec import InputFile, StageSpec, Upstream
 
 PLANNERS = {
     "captions": "launch.kinds.captions:plan",
+    "metaprompts": "launch.kinds.asking:metaprompts",
+    "prompt_trees": "launch.kinds.asking:prompt_trees",
+    "backgrounds": "launch.kinds.asking:backgrounds",
     "captions_json": "launch.kinds.captions_json:plan",
     "images": "launch.kinds.images:plan",
     "img2img": "launch.kinds.img2img:plan",
