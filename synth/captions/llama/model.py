@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from fairscale.nn.model_parallel import initialize as groups
 from fairscale.nn.model_parallel import layers as parallel
@@ -36,6 +37,23 @@ class Norm(nn.Module):
         return scaled.type_as(x) * self.weight
 
 
+class Column(parallel.ColumnParallelLinear):
+    """This rank's rows of the matrix. fairscale's own pass is for training: its autograd functions cost 4% of a CPU step."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # [T, dim] -> [T, its part of the width]
+        return F.linear(x, self.weight)
+
+
+class Row(parallel.RowParallelLinear):
+    """This rank's columns of the matrix, the products added up over the ranks."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # [T, its part of the width] -> [T, dim]
+        out = F.linear(x, self.weight)
+        if groups.get_model_parallel_world_size() > 1:
+            dist.all_reduce(out, group=groups.get_model_parallel_group())
+        return out
+
+
 class Attention(nn.Module):
     def __init__(self, params: ModelParams, rows: int, columns: int):
         super().__init__()
@@ -44,8 +62,8 @@ class Attention(nn.Module):
         self.head_dim, self.grouped = params.head_dim, self.heads != self.kv_heads
         width = (params.n_heads + 2 * params.n_kv_heads) * params.head_dim
         # a rank's q, k and v rows in one matrix: one product instead of three
-        self.wqkv = parallel.ColumnParallelLinear(params.dim, width, bias=False, gather_output=False)
-        self.wo = parallel.RowParallelLinear(params.n_heads * params.head_dim, params.dim, bias=False, input_is_parallel=True)
+        self.wqkv = Column(params.dim, width, bias=False, gather_output=False)
+        self.wo = Row(params.n_heads * params.head_dim, params.dim, bias=False, input_is_parallel=True)
         # heads before columns: a head's columns are read in one stretch, 1.4 times faster on CPU than the other order
         shape = (rows, self.kv_heads, columns, self.head_dim)
         # zeros, not empty: a masked column still multiplies what lies there, and 0 * NaN is NaN
@@ -96,8 +114,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, params: ModelParams):
         super().__init__()
-        self.w13 = parallel.ColumnParallelLinear(params.dim, 2 * params.ffn_dim, bias=False, gather_output=False)
-        self.w2 = parallel.RowParallelLinear(params.ffn_dim, params.dim, bias=False, input_is_parallel=True)
+        self.w13 = Column(params.dim, 2 * params.ffn_dim, bias=False, gather_output=False)
+        self.w2 = Row(params.ffn_dim, params.dim, bias=False, input_is_parallel=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # [T, dim]
         gate, up = self.w13(x).chunk(2, dim=-1)
