@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from synth.captions import engines, prompts
 from synth.captions.checks import reject_reason
+from synth.captions.engines import Request
 from synth.captions.prompts import Prompt
 from synth.config import CaptionsConfig
 from synth.errors import InputError
@@ -22,8 +23,10 @@ class Captions(Stage):
     def __init__(self, folder):
         super().__init__(folder)
         self.config = folder.config
+        self.deterministic = self.config.captioner.engine not in engines.NOT_DETERMINISTIC
         self.engine = None
         self.maker = None
+        self.said = {c.index: c.said for c in self.config.dataset.classes}
 
     def check(self) -> None:
         self.maker = prompts.make(self.config.dataset, self.config.prompts, self._table)
@@ -59,10 +62,10 @@ class Captions(Stage):
         for attempt in range(self.config.max_attempts):
             todo = [slot for slot in slots if slot not in done]
             asked = [self.maker.prompt(self.config.seed, slot, attempt) for slot in todo]
-            completions = self.engine.generate([p.text for p in asked], [p.seed for p in asked]) if asked else []
+            completions = self.engine.generate([Request(p.text, seed=p.seed) for p in asked]) if asked else []
             for slot, prompt, completion in zip(todo, asked, completions, strict=True):
                 caption = " ".join(completion.text.split("\n")[0].split())
-                reason = completion.error or reject_reason(caption, prompt.class_name, self.config)
+                reason = completion.error or reject_reason(caption, self.said[prompt.label], self.config)
                 if reason:
                     rejected[slot].append({"caption": caption, "reason": reason, "attempt": attempt})
                 else:
@@ -88,6 +91,10 @@ class Captions(Stage):
         if isinstance(result, str):
             return Tombstone(slot, result)
         return Sample(slot, f"{slot:09d}", {"json": canonical(result)})
+
+    def usage(self) -> Mapping[str, float]:
+        usage = getattr(self.engine, "usage", None)
+        return usage() if usage else {}
 
     def close(self) -> None:
         if self.engine is not None:

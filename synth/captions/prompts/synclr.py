@@ -78,7 +78,7 @@ class Synclr:
         return Prompt(slot_key, "\n\n".join(lines), entry.name, entry.index, mode, sample_seed, attempt)
 
     def _query(self, entry: ClassEntry, mode: str, rng: np.random.Generator) -> str:
-        name = " ".join((entry.name + self.dataset.suffix).split())  # a newline in a name would end the query
+        name = self.dataset.phrase(entry)
         if mode == "class_background":
             places = self._places(entry)
             return f"{name}, {places[rng.integers(len(places))]}"
