@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from synth.captions.engines import WITHOUT_DEVICE
 
-GPU_KINDS = ("captions", "images")  # kinds whose workers use a GPU where there is one; the others run on cores
+GPU_KINDS = ("captions", "images", "clip_features")  # kinds whose workers use a GPU where there is one; the others run on cores
 
 
 def cores() -> int:

@@ -282,7 +282,59 @@ class ContactSheet(Export):
 
 @dataclass
 class Filter:
+    """What every filter has; the key in `filter` is the name of its stage."""
+
     kind: str = MISSING
+
+
+@dataclass
+class ClipScore(Filter):
+    score: str = MISSING
+    min_score: float = MISSING
+    top_share: float = MISSING
+    count: Any = None  # null | ma | a number
+    count_file: str | None = None
+    ratio: float = MISSING
+
+
+@dataclass
+class LabelAgreement(Filter):
+    margin: float = MISSING
+
+
+@dataclass
+class NearDuplicates(Filter):
+    method: str = MISSING
+    distance: int = MISSING
+    similarity: float = MISSING
+    within: str = MISSING
+    against: str | None = None
+
+
+@dataclass
+class Balance(Filter):
+    count: Any = None  # ma | a number
+    count_file: str | None = None
+    ratio: float = MISSING
+    allow_short: bool = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class Ensemble(Balance):
+    stages: list[str] = MISSING
+    mode: str = MISSING
+    temperature: float = MISSING
+
+
+@dataclass
+class Scores:
+    """The scoring stages that filters read."""
+
+    clip: str | None = None
+    templates: list[str] = MISSING
+    batch_size: int = MISSING
+    unit_size: int = MISSING
 
 
 @dataclass
@@ -315,6 +367,7 @@ class Config:
     model: Model = field(default_factory=Model)
     captions: Captions = field(default_factory=Captions)
     images: Images = field(default_factory=Images)
+    scores: Scores = field(default_factory=Scores)
     probe: Probe = field(default_factory=Probe)
     cluster: Cluster = field(default_factory=Cluster)
     export: dict[str, Export] = field(default_factory=dict)
@@ -329,7 +382,14 @@ GROUPS: dict[str, dict[str, type]] = {
     "model": {"model": Model},
     "dataset": {"dataset": Dataset},
     "prompts": {"prompts": Prompts},
-    "filter": {"filter": Filter},
+    "filter": {
+        "filter": Filter,
+        "clip_score": ClipScore,
+        "label_agreement": LabelAgreement,
+        "near_duplicates": NearDuplicates,
+        "balance": Balance,
+        "ensemble": Ensemble,
+    },
     "export": {"image_folder": ImageFolder, "contact_sheet": ContactSheet},
 }
 

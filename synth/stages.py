@@ -17,6 +17,13 @@ KINDS = {
     "images": "synth.images.stage:Images",
     "image_folder": "synth.export.image_folder:ImageFolder",
     "contact_sheet": "synth.report.contact_sheet:ContactSheet",
+    "clip_features": "synth.filters.scoring:ClipFeatures",
+    "perceptual_hash": "synth.filters.scoring:PerceptualHash",
+    "clip_score": "synth.filters.selection:ClipScore",
+    "label_agreement": "synth.filters.selection:LabelAgreement",
+    "near_duplicates": "synth.filters.selection:NearDuplicates",
+    "balance": "synth.filters.selection:Balance",
+    "ensemble": "synth.filters.selection:Ensemble",
 }
 
 
@@ -101,7 +108,11 @@ class Stage:
     def close(self) -> None: ...
 
 
-FRAMING = {"captions": "jsonl", "image_folder": "jsonl"}  # kind -> framing where it is not tar
+JSONL = (
+    *("captions", "image_folder"),
+    *("perceptual_hash", "clip_score", "label_agreement", "near_duplicates", "balance", "ensemble"),
+)
+FRAMING = dict.fromkeys(JSONL, "jsonl")  # kind -> framing where it is not tar
 
 
 def framing_of(kind: str, config: Mapping) -> str:
