@@ -38,26 +38,97 @@ class Prompts:
 
 @dataclass
 class Captioner:
-    engine: str = MISSING
-    id: str = MISSING
-    root: str | None = None
-    ckpt_dir: str | None = None
-    tokenizer_path: str | None = None
+    """What every engine has; an engine's own keys are in a subclass. Alone it is engine `none`."""
+
+    engine: str = MISSING  # a key of synth.captions.engines.ENGINES
+    id: str | None = None
     temperature: float = MISSING
     top_p: float = MISSING
     max_seq_len: int = MISSING
     max_gen_len: int = MISSING
     max_batch_size: int = MISSING
-    model_parallel: int | None = None  # null: the number of shards
+    model_parallel: int | None = None
     stop: list[str] = MISSING
     dtype: str = MISSING
 
 
 @dataclass
+class ModelPart:
+    """A further model of a chain: a refiner, an upscaler."""
+
+    path: str | None = None  # null: the chain goes without it
+    repo: str | None = None
+    revision: str | None = None
+    steps: int = 0  # 0: as images.steps
+    guidance_scale: float = 0.0  # 0: as images.guidance_scale
+    noise_level: int = 0
+    start: float = 0.0
+
+
+@dataclass
+class Llama(Captioner):
+    root: str | None = None
+    ckpt_dir: str | None = None
+    tokenizer_path: str | None = None
+
+
+@dataclass
+class Hf(Captioner):
+    path: str | None = None
+
+
+@dataclass
+class OpenAI(Captioner):
+    model: str | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    api: str = MISSING
+    body: dict[str, Any] = field(default_factory=dict)
+    timeout: float = MISSING
+    retries: int = MISSING
+    longest_wait: float = MISSING
+    price_in: float = MISSING
+    price_out: float = MISSING
+
+
+@dataclass
+class Served(Captioner):
+    path: str | None = None
+    model: str | None = None
+    command: list[str] = MISSING
+    flags: list[str] = field(default_factory=list)
+    health: str = MISSING
+    start_timeout: float = MISSING
+    restarts: int = MISSING
+    api: str = MISSING
+    body: dict[str, Any] = field(default_factory=dict)
+    timeout: float = MISSING
+    retries: int = MISSING
+
+
+@dataclass
 class Model:
-    id: str | None = None
+    """A model and its own native values: what images.* that are null become."""
+
+    id: str | None = None  # null: the name of the folder or file
     path: str | None = None
     pipeline: str = "auto"
+    config: str | None = None  # of a single-file checkpoint: a folder in diffusers' layout, weights not needed
+    variant: str | None = None  # of the weight files, e.g. fp16; null: the plain ones, or the only ones that are there
+    dtype: str = "auto"  # of the weights under numerics=fast
+    vae: str | None = None  # folder of another VAE
+    lora: Any = None  # a file, a list of files, or a list of {path: FILE, weight: 0.8}
+    safety_checker: str = "off"
+    parts: dict[str, ModelPart] = field(default_factory=dict)
+    native_height: int | None = None  # pixels; null: what the folder says
+    native_width: int | None = None
+    native_steps: int = MISSING
+    native_scheduler: str = MISSING
+    native_guidance_scale: float = MISSING
+    repo: str | None = None
+    revision: str | None = None
+    licence: str | None = None
+    memory_gb: float | None = None  # of the weights on the device, in `dtype`
 
 
 @dataclass
@@ -80,11 +151,11 @@ class Captions:
 class Images:
     seed: int = MISSING
     per_caption: int = MISSING
-    guidance_scale: float = MISSING
-    steps: int = MISSING
-    scheduler: str = MISSING
-    height: int = MISSING
-    width: int = MISSING
+    guidance_scale: float | None = None
+    steps: int | None = None
+    scheduler: str | None = None
+    height: int | None = None
+    width: int | None = None
     save_size: int = MISSING
     format: str = MISSING
     batch_size: int = MISSING
@@ -254,7 +325,7 @@ class Config:
 # group -> {name of its dataclass in the store: dataclass}; an option's YAML takes one of them as its first default
 GROUPS: dict[str, dict[str, type]] = {
     "cluster": {"cluster": Cluster, "slurm": Slurm},
-    "captioner": {"captioner": Captioner},
+    "captioner": {"captioner": Captioner, "llama": Llama, "hf": Hf, "openai": OpenAI, "served": Served},
     "model": {"model": Model},
     "dataset": {"dataset": Dataset},
     "prompts": {"prompts": Prompts},

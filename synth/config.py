@@ -52,7 +52,8 @@ class PromptsConfig:
 
 @dataclass(frozen=True)
 class CaptionerConfig:
-    """inputs: "weights" (folder in Meta's layout) and "tokenizer" (file)."""
+    """inputs of engine llama: "weights" (folder in Meta's layout) and "tokenizer" (file); of hf, and of served where it is
+    given a folder: "model" (folder in transformers' layout). What an engine does not read stands here as its default."""
 
     engine: str = "llama"
     id: str = "tiny_llama"
@@ -64,6 +65,10 @@ class CaptionerConfig:
     model_parallel: int = 1  # processes = shards of the checkpoint
     stop: tuple[str, ...] = ("\n",)
     dtype: str = "float32"  # of weights, activations and KV cache
+    model: str = ""  # name that a server knows the model by
+    api: str = ""  # what a server is asked: chat | completions
+    body: Mapping[str, typing.Any] = field(default_factory=dict)  # more fields of each request to a server; null: without it
+    command: tuple[str, ...] = ()  # engine served: what starts the server
 
 
 @dataclass(frozen=True)
@@ -93,11 +98,28 @@ class CaptionsJsonConfig:
 
 
 @dataclass(frozen=True)
+class PartConfig:
+    """A further model of a chain (refiner, upscaler): what it is called with. 0 = as the stage's own config says."""
+
+    steps: int = 0
+    guidance_scale: float = 0.0
+    noise_level: int = 0  # noise on the picture that an upscaler starts from, in its own timesteps
+    start: float = 0.0  # share of the steps at which it takes over (refiner)
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """input "model": a local folder (or file) of diffusers weights."""
+    """inputs "model" (folder in diffusers' layout, or a single-file checkpoint), and where given "model_config" (folder, of a
+    checkpoint), "model_vae" (folder), "model_lora_0".. (files) and "model_part_<name>" (folders).
+    """
 
     id: str
     pipeline: str = "auto"  # class name expected in model_index.json, or auto
+    variant: str = ""  # of the weight files, e.g. fp16; "" = the plain ones, or the only ones that are there
+    dtype: str = "auto"  # of the weights where the numerics leave it open: float16 | bfloat16 | float32 | auto
+    safety_checker: str = "off"  # off | blank | drop
+    loras: tuple[float, ...] = ()  # weights of the LoRA files, in order
+    parts: Mapping[str, PartConfig] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,10 @@ class Stage:
 
     def finish(self) -> None: ...
 
+    def usage(self) -> Mapping[str, float]:
+        """What this process spent outside so far (requests, tokens, price), for the worker's events."""
+        return {}
+
     def close(self) -> None: ...
 
 

@@ -40,11 +40,17 @@ class Node:
         return found[0].spec
 
     def spec(
-        self, config: Mapping, slots: int, unit_size: int, batch: int, inputs: Mapping[str, InputFile] | None = None
+        self,
+        config: Mapping,
+        slots: int,
+        unit_size: int,
+        batch: int,
+        inputs: Mapping[str, InputFile] | None = None,
+        settings: Mapping | None = None,
     ) -> StageSpec:
         """The spec of this node: numerics, versions and references to the upstream stages are the same for all kinds."""
-        from launch.versions import versions
         from synth.numerics import PRESETS
+        from synth.versions import versions
 
         ups = {role: tuple(self._reference(s) for s in stages) for role, stages in self.upstream.items()}
         return StageSpec(
@@ -58,6 +64,7 @@ class Node:
             upstream=ups,
             inputs=inputs or {},
             versions=versions(),
+            settings=settings or {},
         )
 
     def _reference(self, stage: PlannedStage) -> Upstream:

@@ -2,15 +2,15 @@
 
 import math
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 
 from launch.classes import choose, list_path, names_in, official
 from launch.inputs import input_file
 from launch.kinds import Node
+from launch.kinds.engines import plan_engine
 from launch.planned import PlannedStage
-from launch.schema import Captioner, Config, Dataset
-from synth.config import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig, dump
+from launch.schema import Config, Dataset
+from synth.config import CaptionsConfig, DatasetConfig, PromptsConfig, dump
 from synth.errors import InputError
 from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec
@@ -30,16 +30,15 @@ def plan(node: Node) -> list[StageSpec | PlannedStage]:
         raise InputError(msg)
     dataset = dataset_of(config.dataset)
     slots = slots_for(captions.total, captions.oversample, len(seeds), len(dataset.classes))
-    inputs = _inputs(config)
-    captioner = _captioner(config.captioner, inputs)
-    return [
+    engine = plan_engine(config.captioner)
+    specs = [
         node.spec(
             dump(
                 CaptionsConfig(
                     seed=seed,
                     dataset=dataset,
                     prompts=PromptsConfig(config.prompts.maker, dict(config.prompts.modes), config.prompts.shots),
-                    captioner=captioner,
+                    captioner=engine.config,
                     max_attempts=captions.max_attempts,
                     must_name_class=captions.must_name_class,
                     min_words=captions.min_words,
@@ -49,10 +48,14 @@ def plan(node: Node) -> list[StageSpec | PlannedStage]:
             slots=slots,
             unit_size=captions.unit_size,
             batch=captions.window,
-            inputs=inputs,
+            inputs=_inputs(config) | engine.inputs,
+            settings=engine.settings,
         )
         for seed in seeds
     ]
+    if not all((node.dataset_root / spec.folder_name / "done.json").exists() for spec in specs):
+        engine.check()
+    return specs
 
 
 def _given(paths: list[str]) -> list[PlannedStage]:
@@ -99,54 +102,4 @@ def _inputs(config: Config) -> dict[str, InputFile]:
         path = getattr(config.dataset, role)
         if path is not None:
             inputs[role] = input_file(path, f"dataset.{role}", f"the JSON file of {role}")
-    return inputs | ENGINE_INPUTS.get(config.captioner.engine, _no_inputs)(config.captioner)
-
-
-def _llama_inputs(captioner: Captioner) -> dict[str, InputFile]:
-    root = captioner.root
-    for key in ("ckpt_dir", "tokenizer_path"):
-        path = getattr(captioner, key)
-        if path and not root and not Path(path).expanduser().is_absolute() and not Path(path).exists():
-            msg = f"captioner.{key}: {path} is not here; set LLAMA_FOLDER to the folder that holds it, or captioner.{key}=/path"
-            raise InputError(msg)
-    below = Path(root).expanduser() if root else Path()
-    weights, tokenizer = (path and str(below / path) for path in (captioner.ckpt_dir, captioner.tokenizer_path))
-    return {
-        "weights": input_file(weights, "captioner.ckpt_dir", "a folder in Meta's layout (params.json, consolidated.00.pth)"),
-        "tokenizer": input_file(tokenizer, "captioner.tokenizer_path", "the sentencepiece model"),
-    }
-
-
-def _no_inputs(captioner: Captioner) -> dict[str, InputFile]:
-    return {}
-
-
-ENGINE_INPUTS = {"llama": _llama_inputs}  # engines that read files; others have none
-
-
-def _captioner(captioner: Captioner, inputs: dict[str, InputFile]) -> CaptionerConfig:
-    return CaptionerConfig(
-        engine=captioner.engine,
-        id=captioner.id,
-        temperature=captioner.temperature,
-        top_p=captioner.top_p,
-        max_seq_len=captioner.max_seq_len,
-        max_gen_len=captioner.max_gen_len,
-        max_batch_size=captioner.max_batch_size,
-        model_parallel=_degree(inputs, captioner.model_parallel) if "weights" in inputs else captioner.model_parallel or 1,
-        stop=tuple(captioner.stop),
-        dtype=captioner.dtype,
-    )
-
-
-def _degree(inputs: dict[str, InputFile], asked: int | None) -> int:
-    """Shards of the checkpoint, whose headers are checked here: a torn one must not wait in a queue to be found."""
-    return _checked(inputs["weights"].path, inputs["tokenizer"].path, asked)
-
-
-@cache
-def _checked(weights: str, tokenizer: str, asked: int | None) -> int:
-    from synth.captions.llama.checkpoint import check_checkpoint  # reads headers; neither of them imports torch
-    from synth.captions.llama.tokenizer import Tokenizer
-
-    return check_checkpoint(weights, Tokenizer(tokenizer).n_words, asked, tokenizer).degree
+    return inputs

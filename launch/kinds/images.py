@@ -1,12 +1,11 @@
 """Plans the images stage: captions x images.per_caption."""
 
-from pathlib import Path
-
-from launch.inputs import input_file, text_of
+from launch.inputs import text_of
 from launch.kinds import Node
-from synth.config import ImagesConfig, ModelConfig, dump
+from launch.models import plan_model
+from synth.config import ImagesConfig, dump
 from synth.errors import InputError
-from synth.store.spec import InputFile, StageSpec
+from synth.store.spec import StageSpec
 
 FORMATS = ("png", "jpg", "webp")
 
@@ -17,33 +16,17 @@ def plan(node: Node) -> list[StageSpec]:
     if images.format not in FORMATS:
         msg = f"images.format={images.format}: no such format; there are {', '.join(FORMATS)}"
         raise InputError(msg)
-    model, folder = _model(node)
+    model = plan_model(node.config.model)
     config = ImagesConfig(
         seed=images.seed,
-        model=model,
+        model=model.config,
         per_caption=images.per_caption,
-        guidance_scale=images.guidance_scale,
-        steps=images.steps,
-        scheduler=images.scheduler,
-        height=images.height,
-        width=images.width,
+        **model.settings(images),
         save_size=images.save_size,
         format=images.format,
         negative_prompt=text_of(images.negative_prompt, images.negative_prompt_file, "images.negative_prompt"),
         eta=images.eta,
     )
+    model.judge(config)
     total = node.one("captions").config["total"]
-    return [node.spec(dump(config), total * images.per_caption, images.unit_size, images.batch_size, {"model": folder})]
-
-
-def _model(node: Node) -> tuple[ModelConfig, InputFile]:
-    """The model, judged by its files: a torn or incomplete one must not wait in a queue to be found."""
-    from synth.images.model_folder import inspect  # neither of them imports torch or diffusers
-    from synth.images.schedulers import check_scheduler
-
-    model, images = node.config.model, node.config.images
-    folder = input_file(model.path, "model.path", "a folder in diffusers' layout (model_index.json)")
-    found = inspect(Path(folder.path), model.pipeline)
-    found.check_size(images.height, images.width)
-    check_scheduler(images.scheduler, found.scheduler)
-    return ModelConfig(model.id or Path(folder.path).name, model.pipeline), folder
+    return [node.spec(dump(config), total * images.per_caption, images.unit_size, images.batch_size, model.inputs)]

@@ -23,6 +23,7 @@ class Captions(Stage):
     def __init__(self, folder):
         super().__init__(folder)
         self.config = folder.config
+        self.deterministic = self.config.captioner.engine not in engines.NOT_DETERMINISTIC
         self.engine = None
         self.maker = None
         self.said = {c.index: c.said for c in self.config.dataset.classes}
@@ -90,6 +91,10 @@ class Captions(Stage):
         if isinstance(result, str):
             return Tombstone(slot, result)
         return Sample(slot, f"{slot:09d}", {"json": canonical(result)})
+
+    def usage(self) -> Mapping[str, float]:
+        usage = getattr(self.engine, "usage", None)
+        return usage() if usage else {}
 
     def close(self) -> None:
         if self.engine is not None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from synth.images.families import Embedded, Generic
+from synth.images.families import Embedded, Family
 
 
-def encode_unit(family: Generic, captions: Sequence[str]) -> Mapping[str, Embedded]:
+def encode_unit(family: Family, captions: Sequence[str]) -> Mapping[str, Embedded]:
     """caption -> its embedding. Distinct captions are encoded in their order of appearance, so replicas cost nothing."""
     import torch
 

@@ -3,17 +3,18 @@
 A worker that finds a torn or incomplete folder says so in milliseconds, not after minutes of loading.
 """
 
-import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from synth.errors import InputError
+from synth.images.weights import check_checkpoint, check_weights, read_json
 
 INDEX = "model_index.json"
-WEIGHTS = (".safetensors", ".bin")
-UNUSED = ("safety_checker", "feature_extractor", "image_encoder")  # loaded as None, or not by text-to-image
+SAFETY = ("safety_checker", "feature_extractor")
+UNUSED = (*SAFETY, "image_encoder", "watermarker")  # loaded as None, or not by text-to-image
+FIX = "fetch the model again"
 _CONFIGS = {  # part of a class name -> the files of which one must be there
     "Tokenizer": ("tokenizer_config.json", "tokenizer.json", "vocab.json"),
     "Scheduler": ("scheduler_config.json",),
@@ -24,121 +25,170 @@ _CONFIGS = {  # part of a class name -> the files of which one must be there
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """What a whole folder says about itself."""
+    """What a whole folder says about itself, with all else that is loaded beside it."""
 
     path: Path
     pipeline: str  # class name in model_index.json
     components: tuple[str, ...]  # those that are not null
     scheduler: str  # class name of the model's own, "" if it has none
     vae_factor: int  # pixels a latent; 1 for models of pixels
+    sample_size: tuple[int, int] | None = None  # (height, width) in latents that the denoiser was trained on
+    variant: str = ""  # of the weight files to load
+    checkpoint: Path | None = None  # a single file that holds the weights; the folder then gives configs and tokenizers
+    vae: Path | None = None  # folder of a VAE to use instead of the model's own
+    loras: tuple[Path, ...] = ()
+    parts: Mapping[str, "ModelFolder"] = field(default_factory=dict)  # further models of a chain
 
-    def check_size(self, height: int, width: int) -> None:
-        """InputError unless height and width are multiples of what the model can compute."""
+    @property
+    def name(self) -> str:
+        return (self.checkpoint or self.path).name
+
+    @property
+    def native_size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels that the model was trained on, where its configs say so."""
+        return self.sample_size and tuple(n * self.vae_factor for n in self.sample_size)
+
+    def component_config(self, name: str) -> dict:
+        """config.json of a component; empty if it has none."""
+        file = self.path / name / "config.json"
+        return read_json(file, FIX) if file.is_file() else {}
+
+    def scheduler_config(self) -> dict:
+        return read_json(self.path / "scheduler" / "scheduler_config.json", FIX) if "scheduler" in self.components else {}
+
+    def check_size(self, height: int, width: int, step: int = 0) -> None:
+        """InputError unless height and width are multiples of `step`, or (0) of what the model can compute."""
         # StableDiffusionPipeline and its kin insist on 8 even where the VAE shrinks by less
-        step = math.lcm(8, self.vae_factor) if "vae" in self.components else self.vae_factor
+        step = step or (math.lcm(8, self.vae_factor) if "vae" in self.components else self.vae_factor)
         for name, value in (("height", height), ("width", width)):
             if value < 1 or value % step:
                 below, above = value // step * step, -(-max(value, 1) // step) * step
                 near = f"{below} or {above}" if below else f"{above}"
-                msg = f"images.{name}={value}: {self.path.name} computes multiples of {step} pixels; use {near}"
+                msg = f"images.{name}={value}: {self.name} computes multiples of {step} pixels; use {near}"
                 raise InputError(msg)
 
 
-def inspect(path: Path, expected: str = "auto") -> ModelFolder:
-    """Read and check a folder: index, every component with its config and whole weights. `expected`: pipeline class or auto."""
+def inspect(
+    path: Path, expected: str = "auto", variant: str = "", config: Path | None = None, safety: bool = False, without: tuple[str, ...] = ()
+) -> ModelFolder:
+    """Read and check a folder: index, every component with its config and whole weights.
+
+    path: a folder in diffusers' layout; or a single-file checkpoint, of which `config` is such a folder (weights not needed).
+    expected: pipeline class, or auto. variant: of the weight files. safety: its safety checker must be there too.
+    without: components that are not loaded, so that they need not be there.
+    """
     path = Path(path)
+    if path.is_file():
+        return _inspect_checkpoint(path, expected, config)
     if not path.is_dir():
-        msg = f"{path}: no such model folder; model.path must be a local folder in diffusers' layout"
+        msg = f"{path}: no such model folder; model.path must be a local folder in diffusers' layout, or a checkpoint file"
         raise InputError(msg)
-    index = _json(path / INDEX, "a diffusers model folder has one; fetch the model again")
+    found = _read(path, expected, weights=True, wanted_variant=variant, without=without)
+    if safety and not all(found_in_index(path, name) for name in SAFETY):
+        msg = f"{path}: has no safety checker; use model.safety_checker=off"
+        raise InputError(msg)
+    if safety:
+        for name in SAFETY:
+            _check_component(path / name, _index(path)[name][1], weights=True)
+    return found
+
+
+def found_in_index(path: Path, name: str) -> bool:
+    """Whether model_index.json names a class for a component."""
+    entry = _index(path).get(name)
+    return isinstance(entry, list) and len(entry) == 2 and entry[1] is not None
+
+
+def _inspect_checkpoint(path: Path, expected: str, config: Path | None) -> ModelFolder:
+    check_checkpoint(path)
+    if config is None:
+        msg = f"{path}: a single-file checkpoint; model.config must name a folder in diffusers' layout of such a model (weights not needed)"
+        raise InputError(msg)
+    if not Path(config).is_dir():
+        msg = f"model.config: {config} is no folder; it must hold model_index.json, configs and tokenizers of such a model"
+        raise InputError(msg)
+    found = _read(Path(config), expected, weights=False, wanted_variant="")
+    return ModelFolder(**{**vars(found), "checkpoint": path})
+
+
+def _index(path: Path) -> dict:
+    return read_json(path / INDEX, "a diffusers model folder has one; fetch the model again")
+
+
+def _read(path: Path, expected: str, weights: bool, wanted_variant: str, without: tuple[str, ...] = ()) -> ModelFolder:
+    index = _index(path)
     pipeline = index.get("_class_name")
     if not isinstance(pipeline, str):
-        msg = f"{path / INDEX}: has no _class_name; fetch the model again"
+        msg = f"{path / INDEX}: has no _class_name; {FIX}"
         raise InputError(msg)
     if expected not in ("auto", pipeline):
         msg = f"{path / INDEX}: is a {pipeline}, but model.pipeline={expected}; use model.pipeline={pipeline} or another model.path"
         raise InputError(msg)
-    wanted = {n: v[1] for n, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1] is not None and n not in UNUSED}
+    unused = {*UNUSED, *without}
+    wanted = {n: str(v[1]) for n, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1] is not None and n not in unused}
     if not wanted:
-        msg = f"{path / INDEX}: names no component; fetch the model again"
+        msg = f"{path / INDEX}: names no component; {FIX}"
         raise InputError(msg)
-    for name, cls in wanted.items():
-        _check_component(path / name, str(cls))
-    scheduler = _json(path / "scheduler" / "scheduler_config.json", "fetch the model again") if "scheduler" in wanted else {}
-    return ModelFolder(path, pipeline, tuple(wanted), scheduler.get("_class_name", str(wanted.get("scheduler", ""))), _vae_factor(path, wanted))
+    kinds = {name: _check_component(path / name, cls, weights) for name, cls in wanted.items()}
+    variant = _variant(path, {n: k for n, k in kinds.items() if k is not None}, wanted_variant)
+    scheduler = read_json(path / "scheduler" / "scheduler_config.json", FIX) if "scheduler" in wanted else {}
+    factor = _vae_factor(path, wanted)
+    own = scheduler.get("_class_name", wanted.get("scheduler", ""))
+    return ModelFolder(path, pipeline, tuple(wanted), own, factor, _sample_size(path, wanted), variant)
 
 
-def _vae_factor(path: Path, components: dict) -> int:
+def _variant(path: Path, kinds: Mapping[str, tuple[bool, frozenset[str]]], wanted: str) -> str:
+    """The variant to load: the wanted one, or the only one of a component that has no plain files."""
+    if wanted:
+        for name, (plain, variants) in kinds.items():
+            if wanted not in variants and not plain:
+                msg = f"{path / name}: has no weights of model.variant={wanted}; it has {', '.join(sorted(variants))}"
+                raise InputError(msg)
+        if kinds and not any(wanted in variants for _, variants in kinds.values()):
+            msg = f"{path}: has no weights of model.variant={wanted}; use model.variant=null for its plain ones"
+            raise InputError(msg)
+        return wanted
+    needed = [variants for plain, variants in kinds.values() if not plain]
+    if not needed:
+        return ""
+    common = sorted(frozenset.intersection(*needed))
+    if len(common) != 1:
+        every = ", ".join(sorted(frozenset.union(*needed)))
+        msg = f"{path}: has no plain weights, but the variants {every}; choose one with model.variant"
+        raise InputError(msg)
+    return common[0]
+
+
+def _vae_factor(path: Path, components: Mapping[str, str]) -> int:
     if "vae" not in components:
         return 1
-    blocks = _json(path / "vae" / "config.json", "fetch the model again").get("block_out_channels")
+    blocks = read_json(path / "vae" / "config.json", FIX).get("block_out_channels")
     return 2 ** (len(blocks) - 1) if isinstance(blocks, list) and blocks else 8
 
 
-def _check_component(folder: Path, cls: str) -> None:
+def _sample_size(path: Path, components: Mapping[str, str]) -> tuple[int, int] | None:
+    for name in ("unet", "transformer"):
+        if name in components:
+            size = read_json(path / name / "config.json", FIX).get("sample_size")
+            if isinstance(size, int):
+                return size, size
+            if isinstance(size, list) and len(size) == 2:
+                return tuple(size)
+    return None
+
+
+def _check_component(folder: Path, cls: str, weights: bool) -> tuple[bool, frozenset[str]] | None:
+    """What check_weights says of a component; None for one without weights."""
     if not folder.is_dir():
-        msg = f"{folder}: missing, but {INDEX} names it ({cls}); fetch the model again"
+        msg = f"{folder}: missing, but {INDEX} names it ({cls}); {FIX}"
         raise InputError(msg)
     for part, names in _CONFIGS.items():
         if part in cls:
             found = [folder / n for n in names if (folder / n).is_file()]
             if not found:
-                msg = f"{folder}: has none of {', '.join(names)}; fetch the model again"
+                msg = f"{folder}: has none of {', '.join(names)}; {FIX}"
                 raise InputError(msg)
-            _json(found[0], "fetch the model again")
-            return
-    _json(folder / "config.json", "fetch the model again")
-    if not (weights := list(_weight_files(folder))):
-        msg = f"{folder}: holds no weights (*.safetensors or *.bin); fetch the model again"
-        raise InputError(msg)
-    for file in weights:
-        if file.suffix == ".safetensors":
-            check_safetensors(file)
-        elif file.stat().st_size == 0:
-            msg = f"{file}: empty; fetch the model again"
-            raise InputError(msg)
-
-
-def _weight_files(folder: Path) -> Iterator[Path]:
-    """The weight files of a component; those that a shard index names must all be there."""
-    for index in sorted(folder.glob("*.index.json")):
-        for name in sorted(set(_json(index, "fetch the model again").get("weight_map", {}).values())):
-            if not (folder / name).is_file():
-                msg = f"{folder / name}: missing, but {index.name} names it; fetch the model again"
-                raise InputError(msg)
-    yield from sorted(p for p in folder.iterdir() if p.suffix in WEIGHTS and p.is_file())
-
-
-def check_safetensors(file: Path) -> None:
-    """InputError if a .safetensors file is shorter or longer than its header says. Reads the header only."""
-    size = file.stat().st_size
-    try:
-        with open(file, "rb") as f:
-            head = f.read(8)
-            n = int.from_bytes(head, "little")
-            if len(head) < 8 or n > size - 8:
-                msg = f"{file}: torn inside its header ({size} bytes); fetch the model again"
-                raise InputError(msg)
-            header = json.loads(f.read(n))
-        wanted = 8 + n + max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        msg = f"{file}: not a safetensors file ({type(e).__name__}: {e}); fetch the model again"
-        raise InputError(msg) from e
-    if size != wanted:
-        msg = f"{file}: {size} bytes, its header says {wanted}; it is torn: fetch the model again"
-        raise InputError(msg)
-
-
-def _json(file: Path, fix: str) -> dict:
-    try:
-        data = json.loads(file.read_bytes())
-    except FileNotFoundError as e:
-        msg = f"{file}: missing; {fix}"
-        raise InputError(msg) from e
-    except (OSError, ValueError) as e:
-        msg = f"{file}: cannot be read as JSON ({e}); {fix}"
-        raise InputError(msg) from e
-    if not isinstance(data, dict):
-        msg = f"{file}: expected a JSON object, found {type(data).__name__}; {fix}"
-        raise InputError(msg)
-    return data
+            read_json(found[0], FIX)
+            return None
+    read_json(folder / "config.json", FIX)
+    return check_weights(folder) if weights else None

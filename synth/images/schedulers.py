@@ -29,13 +29,26 @@ SCHEDULERS: Mapping[str, Choice] = {
 }
 
 
-def check_scheduler(name: str, own: str) -> None:
-    """InputError if `name` is unknown, or cannot drive a model whose own scheduler class is `own`."""
+# diffusers' schedulers that cannot put noise on a given picture (they have neither add_noise nor scale_noise)
+NO_START = frozenset({"IPNDMScheduler", "VQDiffusionScheduler", "SCMScheduler", "DDIMInverseScheduler"})
+LCM_STEPS = 50  # what LCM was distilled on; more cannot be asked of it
+
+
+def check_scheduler(name: str, own: str, steps: int = 1, img2img: bool = False) -> None:
+    """InputError if `name` is unknown, or cannot drive a model whose own scheduler class is `own` in so many steps."""
     if name != DEFAULT and name not in SCHEDULERS:
         msg = f"images.scheduler={name!r}: use one of {', '.join((DEFAULT, *SCHEDULERS))}"
         raise InputError(msg)
     if name != DEFAULT and own.startswith("FlowMatch"):
         msg = f"images.scheduler={name!r} drives noise-prediction models, but this one was trained by flow matching ({own}): use {DEFAULT}"
+        raise InputError(msg)
+    cls = class_of(name, own)
+    if cls == "LCMScheduler" and steps > LCM_STEPS:
+        msg = f"images.steps={steps}: scheduler lcm takes at most {LCM_STEPS} steps; it is made for 4 to 8"
+        raise InputError(msg)
+    if img2img and cls in NO_START:
+        others = "images.scheduler=ddim" if not own.startswith("FlowMatch") else "another model"
+        msg = f"images.scheduler={name!r} ({cls}) cannot start from a picture; use {others}"
         raise InputError(msg)
 
 

@@ -12,15 +12,17 @@ from synth.errors import InputError
 from synth.export.captions_table import CaptionRow, rows
 from synth.images.embeddings import encode_unit
 from synth.images.encode import check_format, encode_image, stored_size
-from synth.images.families import Embedded, Generic, family_of
-from synth.images.model_folder import ModelFolder, inspect
-from synth.images.schedulers import check_scheduler, class_of
+from synth.images.families import Embedded, Family
+from synth.images.model_folder import ModelFolder
+from synth.images.models import judge, model_inputs
+from synth.images.schedulers import class_of
 from synth.seeds import derive, torch_generator
 from synth.stages import Sample, Stage, Tombstone, Unit
 from synth.store.spec import canonical, digest
 
 MEMORY_ADVICE = "a batch does not fit on the device: lower images.batch_size"
 NO_CAPTION = "no caption: the captions stage came out short"
+REFUSED = "refused by the safety checker"
 NOT_FINITE = "the model gave values that are not finite numbers (dtype overflow?)"
 
 
@@ -49,6 +51,7 @@ class Drawn:
     slot: int
     pixels: object = None
     reason: str = ""
+    blanked: bool = False  # by the safety checker: the pixels are black
 
 
 class Images(Stage):
@@ -59,8 +62,7 @@ class Images(Stage):
         self.config = folder.config
         self.batch = folder.spec.batch
         self.model: ModelFolder | None = None
-        self.pipe = None
-        self.family: Generic | None = None
+        self.family: Family | None = None
         self._captions = None
         self._last: tuple[int, list[CaptionRow]] | None = None
 
@@ -72,20 +74,17 @@ class Images(Stage):
             if value < low:
                 msg = f"images.{key}={value}: must be at least {low}"
                 raise InputError(msg)
-        self.model = inspect(self.folder.input_path("model"), config.model.pipeline)
-        self.model.check_size(config.height, config.width)
-        check_scheduler(config.scheduler, self.model.scheduler)
+        self.model = judge(model_inputs(self.folder), config)
 
     def open(self) -> None:
-        from synth.images.pipeline import load
+        from synth.images.pipeline import open_family
 
         if self.model is None:
             self.check()
-        self.pipe = load(self.model, self.config.scheduler, self.folder.spec.numerics)
-        self.family = family_of(self.pipe, self.config, self.batch)
+        self.family = open_family(self.model, self.config, self.folder.spec.numerics, self.batch)
 
     def close(self) -> None:
-        self.pipe = self.family = None
+        self.family = None
 
     # -- what a unit is a function of --------------------------------------------------------------------------------
 
@@ -133,15 +132,19 @@ class Images(Stage):
         padded = [*tasks, *[tasks[-1]] * (self.batch - len(tasks))]
         with torch.inference_mode(), out_of_memory(MEMORY_ADVICE):
             # a generator for each row, repeats too: two rows that share one would draw each other's noise
-            made = self.pipe(
-                **self.family.arguments([state.texts[t.row.caption] for t in padded]),
-                generator=[torch_generator(t.seed) for t in padded],
-                output_type=self.family.output,
-            ).images
-            values = made if torch.is_tensor(made) else torch.from_numpy(made).permute(0, 3, 1, 2)  # [B, 3, H, W] in [0, 1]
+            texts = [state.texts[t.row.caption] for t in padded]
+            values = self.family.draw(texts, [torch_generator(t.seed) for t in padded])  # [B, 3, H, W] in [0, 1]
             finite = values.flatten(1).isfinite().all(1).tolist()
+            refused = self.family.flagged(values)
             pixels = values.float().mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        return [Drawn(t.slot, pixels[i]) if finite[i] else Drawn(t.slot, reason=NOT_FINITE) for i, t in enumerate(tasks)]
+        return [self._drawn(t.slot, pixels[i], finite[i], refused[i]) for i, t in enumerate(tasks)]
+
+    def _drawn(self, slot: int, pixels, finite: bool, refused: bool) -> Drawn:
+        if not finite:
+            return Drawn(slot, reason=NOT_FINITE)
+        if not refused:
+            return Drawn(slot, pixels)
+        return Drawn(slot, reason=REFUSED) if self.config.model.safety_checker == "drop" else Drawn(slot, pixels * 0, blanked=True)
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
@@ -150,10 +153,10 @@ class Images(Stage):
             return Tombstone(item.slot, item.reason)
         task, config = state.tasks[item.slot], self.config
         image = encode_image(item.pixels, config.format, config.save_size)
-        record = canonical(self.record(task, state.texts[task.row.caption].truncated))
+        record = canonical(self.record(task, state.texts[task.row.caption].truncated, item.blanked))
         return Sample(item.slot, f"{item.slot:09d}", {config.format: image, "json": record})
 
-    def record(self, task: Task, truncated: bool) -> dict:
+    def record(self, task: Task, truncated: bool, blanked: bool) -> dict:
         """The metadata beside a picture."""
         config, row = self.config, task.row
         width, height = stored_size(config.width, config.height, config.save_size)
@@ -175,6 +178,8 @@ class Images(Stage):
             "guidance_scale": config.guidance_scale,
             "negative_prompt": config.negative_prompt,
             "eta": config.eta,
+            "safety_checker": config.model.safety_checker,  # off | blank | drop
+            "blanked": blanked,  # the safety checker refused the picture: it is black
             "width": width,
             "height": height,
             "computed_width": config.width,

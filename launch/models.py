@@ -1,0 +1,95 @@
+"""The model of an images stage at plan time: its inputs, its ModelConfig, and what images.* that are null become."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from launch.inputs import input_file
+from launch.schema import Images, Model
+from synth.config import ModelConfig, PartConfig
+from synth.errors import InputError
+from synth.images.model_folder import ModelFolder
+from synth.images.models import CONFIG, LORA, MODEL, PART, VAE, inspect_model, judged
+from synth.store.spec import InputFile
+
+NATIVE = ("height", "width", "steps", "scheduler", "guidance_scale")
+DTYPES = ("auto", "float16", "bfloat16", "float32")
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """What a stage is planned with. `inputs`: role -> file or folder; `folder`: what they hold."""
+
+    config: ModelConfig
+    inputs: Mapping[str, InputFile]
+    folder: ModelFolder
+    native: Mapping[str, object]
+
+    def settings(self, images: Images) -> dict:
+        """height, width, steps, scheduler and guidance_scale: as `images` says, or where that is null the model's own."""
+        chosen = {k: getattr(images, k) if getattr(images, k) is not None else self.native[k] for k in NATIVE}
+        for key in ("height", "width"):
+            if chosen[key] is None:
+                msg = f"images.{key}: not set, and the folder of {self.folder.name} does not say its own; images.{key}=512, say"
+                raise InputError(msg)
+        return chosen
+
+    def judge(self, config, img2img: bool = False) -> None:
+        """InputError if the model cannot do what the stage's sample config asks: it must not wait in a queue to be found."""
+        judged(self.folder, config, img2img)
+
+
+def plan_model(model: Model) -> PlannedModel:
+    """Inspects everything that the group `model` names. Raises InputError; imports no torch."""
+    inputs = {MODEL: input_file(model.path, "model.path", "a folder in diffusers' layout (model_index.json) or a checkpoint file")}
+    if model.config is not None:
+        inputs[CONFIG] = input_file(model.config, "model.config", "a folder in diffusers' layout")
+    if model.vae is not None:
+        inputs[VAE] = input_file(model.vae, "model.vae", "a folder of one VAE")
+    loras = list(_loras(model.lora))
+    for i, (path, _) in enumerate(loras):
+        inputs[f"{LORA}{i}"] = input_file(path, "model.lora", "a .safetensors file")
+    parts = {name: part for name, part in model.parts.items() if part.path is not None}
+    for name, part in parts.items():
+        inputs[PART + name] = input_file(part.path, f"model.parts.{name}.path", "a folder in diffusers' layout (model_index.json)")
+    if model.dtype not in DTYPES:
+        msg = f"model.dtype={model.dtype}: use one of {', '.join(DTYPES)}"
+        raise InputError(msg)
+    config = ModelConfig(
+        id=model.id or Path(inputs[MODEL].path).name,
+        pipeline=model.pipeline,
+        variant=model.variant or "",
+        dtype=model.dtype,
+        safety_checker=model.safety_checker,
+        loras=tuple(weight for _, weight in loras),
+        parts={n: PartConfig(p.steps, p.guidance_scale, p.noise_level, p.start) for n, p in parts.items()},
+    )
+    folder = inspect_model({role: Path(f.path) for role, f in inputs.items()}, config)
+    native = {k: getattr(model, f"native_{k}") for k in NATIVE}
+    own = folder.native_size or (None, None)
+    native |= {k: v for k, v in zip(("height", "width"), own, strict=True) if native[k] is None}
+    return PlannedModel(config, inputs, folder, native)
+
+
+def _loras(value) -> list[tuple[str, float]]:
+    """[(path, weight)] of model.lora: a path, a list of paths, or a list of {path: ..., weight: ...}."""
+    value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    if value is None:
+        return []
+    found = []
+    for item in value if isinstance(value, list) else [value]:
+        entry = {"path": item} if isinstance(item, str) else item
+        weight = entry.get("weight", 1.0) if isinstance(entry, dict) else None
+        if not isinstance(entry, dict) or not isinstance(entry.get("path"), str) or not set(entry) <= {"path", "weight"}:
+            msg = f"model.lora: {item!r} is no LoRA; write a file, or {{path: FILE, weight: 0.8}}"
+            raise InputError(msg)
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+            msg = f"model.lora: weight {weight!r} of {entry['path']} is not a number"
+            raise InputError(msg)
+        if not entry["path"].endswith(".safetensors"):
+            msg = f"model.lora: {entry['path']} is not a .safetensors file; pickled LoRAs are not read, convert it"
+            raise InputError(msg)
+        found.append((entry["path"], float(weight)))
+    return found

@@ -1,0 +1,70 @@
+"""All that a stage loads to draw, found by the roles of its inputs and judged before anything is loaded. No torch."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from synth.config import ModelConfig
+from synth.errors import InputError
+from synth.images.families import SampleConfig, family_class
+from synth.images.model_folder import ModelFolder, inspect
+from synth.images.schedulers import check_scheduler
+from synth.images.weights import check_file, check_weights, read_json
+
+MODEL, CONFIG, VAE, LORA, PART = "model", "model_config", "model_vae", "model_lora_", "model_part_"  # roles, or their beginnings
+
+
+def model_inputs(folder) -> dict[str, Path]:
+    """role -> path of the inputs of a planned stage (a StageFolder) that belong to its model."""
+    return {role: folder.input_path(role) for role in folder.spec.inputs if role == MODEL or role.startswith(MODEL + "_")}
+
+
+def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder:
+    """Everything at `paths` (role -> path), checked for being whole. Raises InputError."""
+    if config.safety_checker not in ("off", "blank", "drop"):
+        msg = f"model.safety_checker={config.safety_checker!r}: use off, blank (a black picture, said in its metadata) or drop (a tombstone)"
+        raise InputError(msg)
+    found = inspect(paths[MODEL], config.pipeline, config.variant, paths.get(CONFIG), config.safety_checker != "off")
+    chain = family_class(found.pipeline).chain
+    for name in config.parts:
+        if name not in chain:
+            fit = f"it has {', '.join(chain)}" if chain else "it has none"
+            msg = f"model.parts.{name}: {found.pipeline} ({found.name}) has no such part; {fit}"
+            raise InputError(msg)
+    parts = {n: inspect(paths[PART + n], chain[n].pipeline, without=chain[n].without) for n in chain if n in config.parts}
+    vae = paths.get(VAE)
+    if vae is not None:
+        _check_vae(found, vae)
+    loras = tuple(paths[f"{LORA}{i}"] for i in range(len(config.loras)))
+    for file in loras:
+        check_file(file)
+    return replace(found, parts=parts, vae=vae, loras=loras)
+
+
+def judge(paths: Mapping[str, Path], config: SampleConfig, img2img: bool = False) -> ModelFolder:
+    """The model of a stage whose sample config is `config`, or an InputError: what is torn, what does not fit, what to do."""
+    return judged(inspect_model(paths, config.model), config, img2img)
+
+
+def judged(model: ModelFolder, config: SampleConfig, img2img: bool = False) -> ModelFolder:
+    """The same of a model that was inspected before."""
+    family = family_class(model.pipeline)
+    check_scheduler(config.scheduler, model.scheduler, steps=config.steps, img2img=img2img)
+    (family.check_img2img if img2img else family.check)(model, config)
+    return model
+
+
+def _check_vae(model: ModelFolder, folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        msg = f"model.vae: {folder} has no config.json; it must be the folder of one VAE (config.json and its weights)"
+        raise InputError(msg)
+    check_weights(folder)
+    other, own = read_json(folder / "config.json", "fetch the VAE again"), model.component_config("vae")
+    for key in ("latent_channels", "block_out_channels"):
+        a, b = other.get(key), own.get(key)
+        if key == "block_out_channels":
+            a, b = (2 ** (len(v) - 1) if isinstance(v, list) else v for v in (a, b))
+        if None not in (a, b) and a != b:
+            what = "latent channels" if key == "latent_channels" else "pixels a latent"
+            msg = f"model.vae: {folder} has {a} {what}, the model {model.name} has {b}; use a VAE of the same kind of model"
+            raise InputError(msg)
