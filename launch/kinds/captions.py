@@ -30,7 +30,7 @@ def plan(node: Node) -> list[StageSpec | PlannedStage]:
     dataset = dataset_of(config.dataset)
     maker = maker_of(config, dataset)
     if len(seeds) > 1 and not maker.asks:
-        msg = f"captions.seeds={seeds}: prompts.maker={config.prompts.maker} asks no model, so every seed makes the same captions"
+        msg = f"captions.seeds={seeds}: prompts.maker={config.prompts.maker} asks no model: every seed makes the same captions"
         raise InputError(msg)
     role = UPSTREAM.get(maker.config.maker)
     if role and not node.upstream.get(role):
@@ -78,7 +78,8 @@ def engine_of(config: Config) -> Engine:
     engine = plan_engine(config.captioner)
     if engine.config.engine == "none":
         known = ", ".join(sorted(WITHOUT_MODEL - set(UPSTREAM)))
-        msg = f"captioner=none: prompts.maker={config.prompts.maker} asks a model; choose a captioner, or a maker without one: {known}"
+        fix = f"choose a captioner, or a maker without one: {known}"
+        msg = f"captioner=none: prompts.maker={config.prompts.maker} asks a model; {fix}"
         raise InputError(msg)
     return engine
 
@@ -99,7 +100,8 @@ def _slots(config: Config, dataset: DatasetConfig, maker: Maker, n_seeds: int) -
         return slots_for(total.captions, captions.oversample, n_seeds, n_classes)
     each = -(-total.captions // n_classes)
     if each > maker.capacity:
-        asked = f"captions.per_class={captions.per_class}" if captions.per_class else f"captions.total={captions.total}, {each} a class"
+        all_ = f"captions.total={captions.total}, {each} a class"
+        asked = f"captions.per_class={captions.per_class}" if captions.per_class else all_
         fix = f"captions.per_class={maker.capacity} and more pictures of each: images.per_caption"
         msg = f"{asked}: prompts.maker={maker.config.maker} makes {maker.capacity} different captions of a class here; {fix}"
         raise InputError(msg)
