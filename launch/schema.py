@@ -139,7 +139,7 @@ class OpenAI(Captioner):
     base_url: str | None = None
     api_key_env: str | None = None
     api: str = MISSING
-    body: dict[str, Any] = field(default_factory=dict)
+    body: Any = None  # a mapping; Any and null, because Hydra adds no keys to a mapping that is there
     timeout: float = MISSING
     retries: int = MISSING
     longest_wait: float = MISSING
@@ -157,7 +157,7 @@ class Served(Captioner):
     start_timeout: float = MISSING
     restarts: int = MISSING
     api: str = MISSING
-    body: dict[str, Any] = field(default_factory=dict)
+    body: Any = None  # a mapping; Any and null, because Hydra adds no keys to a mapping that is there
     timeout: float = MISSING
     retries: int = MISSING
 
