@@ -32,7 +32,6 @@ LIMITS = {
     "captioner.top_p": SHARE,
     "captioner.max_seq_len": Range(8),
     "captioner.max_gen_len": AT_LEAST_1,
-    "captioner.max_batch_size": AT_LEAST_1,
     "prompts.shots": AT_LEAST_0,
     "images.per_caption": AT_LEAST_1,
     "images.guidance_scale": AT_LEAST_0,

@@ -8,6 +8,7 @@ from launch.classes import choose, list_path, names_in, official
 from launch.inputs import input_file
 from launch.kinds import Node
 from launch.kinds.engines import plan_engine
+from launch.kinds.llama_batch import settled
 from launch.planned import PlannedStage
 from launch.schema import Config, Dataset
 from synth.config import CaptionsConfig, DatasetConfig, PromptsConfig, dump
@@ -30,7 +31,7 @@ def plan(node: Node) -> list[StageSpec | PlannedStage]:
         raise InputError(msg)
     dataset = dataset_of(config.dataset)
     slots = slots_for(captions.total, captions.oversample, len(seeds), len(dataset.classes))
-    engine = plan_engine(config.captioner)
+    engine = plan_engine(settled(config))
     specs = [
         node.spec(
             dump(
