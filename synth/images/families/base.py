@@ -69,6 +69,11 @@ class Family:
     # -- at plan time, without torch ---------------------------------------------------------------------------------
 
     @classmethod
+    def native_size(cls, model: "ModelFolder") -> tuple[int, int] | None:
+        """(height, width) in pixels that the model was trained on, where its folders say so."""
+        return model.native_size
+
+    @classmethod
     def check(cls, model: "ModelFolder", config: SampleConfig) -> None:
         """InputError if the model cannot draw what the config asks for."""
         model.check_size(config.height, config.width, cls.size_step)
