@@ -38,9 +38,9 @@ def source_layout(config: Config) -> tuple[Path, str]:
     if not keys.source:
         msg = "img2img.source: not set; it must name a folder of pictures: img2img.source=/path"
         raise InputError(msg)
-    root = Path(keys.source).expanduser().absolute()
+    root = Path(keys.source).expanduser().resolve()  # a link such as image_folder-latest will point elsewhere when this run is through
     if not root.exists():
-        msg = f"img2img.source: {root} is not there; it must name a folder of pictures, a .tar, or a stage folder of pictures"
+        msg = f"img2img.source: {keys.source} is not there; it must name a folder of pictures, a .tar, or a stage folder of pictures"
         raise InputError(msg)
     layout = layout_of(root) if keys.layout == "auto" else keys.layout
     if layout not in (*LAYOUTS, "stage"):

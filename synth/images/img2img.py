@@ -26,8 +26,10 @@ from synth.images.sources.read import ListedSource, Picture, StageSource, read_b
 from synth.images.stage import Drawn, Images, Task, UnitState
 from synth.seeds import derive
 from synth.stages import Unit
-from synth.store.spec import digest
+from synth.store.files import write_atomic
+from synth.store.spec import canonical, digest
 
+LEFT_OUT = "left_out.jsonl"
 NO_CAPTION = "has no caption"
 BATCHES_AHEAD = 2  # batches whose inputs are read and decoded while the device draws
 MAX_THREADS = 8
@@ -200,6 +202,14 @@ class Img2Img(Images):
         return [Drawn(t.slot, state.decoded[t.slot].pixels) for t in tasks]
 
     # -- storing -----------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """left_out.jsonl in the stage's folder: every input that gave no picture, and why."""
+        lines = []
+        for number in range(self.folder.spec.n_units):
+            with self.folder.reader(number) as reader:
+                lines += [canonical({"slot": slot, "reason": why}) + b"\n" for slot, why in sorted(reader.index.tombstones.items())]
+        write_atomic(self.folder.path / LEFT_OUT, b"".join(lines))
 
     def record(self, state: PictureState, task: PictureTask) -> dict:
         config, facts = self.config, state.facts[task.slot]
