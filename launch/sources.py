@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from launch.classes import official
+from launch.classes import list_path, official
 from launch.keys import did_you_mean
 from launch.schema import Config, Dataset
 from synth.config import ClassEntry, DatasetConfig
@@ -177,7 +177,7 @@ def _of_source(classes: list[SourceClass], config: Config) -> tuple[tuple[ClassE
 
 def _with_dataset(classes: list[SourceClass], dataset: Dataset) -> tuple[tuple[ClassEntry, ...], tuple[int, ...]]:
     """Classes found by name, or by index as text, among those of dataset=: with their official indices."""
-    known = official(dataset.classes_json)
+    known = official(list_path(dataset))
     by_name: dict[str, list[int]] = {}
     for c in known:
         by_name.setdefault(_spoken(c.name), []).append(c.index)

@@ -7,10 +7,10 @@ caption's place in the list is the number of its image for ever. The Parquet fil
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from synth.captions.normalise import normalised
 from synth.config import CaptionsJsonConfig
 from synth.errors import InputError
 from synth.export.captions_table import CaptionRow, to_json, to_parquet
@@ -20,14 +20,6 @@ from synth.store.files import write_atomic
 from synth.store.spec import canonical
 
 KEY = "captions"
-_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201b": "'", "\u2032": "'", "\u201c": '"', "\u201d": '"', "\u201e": '"', "\u00ab": '"', "\u00bb": '"'})
-_TRAILING = " .,;:!?'\"\u2026"
-
-
-def normalised(caption: str) -> str:
-    """What two captions that count as the same have in common: NFKC, case, quotes, white space and trailing punctuation removed."""
-    text = unicodedata.normalize("NFKC", caption.translate(_QUOTES)).translate(_QUOTES).casefold()
-    return " ".join(text.split()).rstrip(_TRAILING)
 
 
 @dataclass

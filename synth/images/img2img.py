@@ -211,9 +211,9 @@ class Img2Img(Images):
                 lines += [canonical({"slot": slot, "reason": why}) + b"\n" for slot, why in sorted(reader.index.tombstones.items())]
         write_atomic(self.folder.path / LEFT_OUT, b"".join(lines))
 
-    def record(self, state: PictureState, task: PictureTask) -> dict:
+    def record(self, state: PictureState, task: PictureTask, blanked: bool = False) -> dict:
         config, facts = self.config, state.facts[task.slot]
-        found = super().record(state, task)
+        found = super().record(state, task, blanked)
         del found["caption_row"], found["caption_seed"]
         return found | {
             "source": task.picture.key,

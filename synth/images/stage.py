@@ -24,6 +24,7 @@ from synth.store.spec import canonical, digest
 
 MEMORY_ADVICE = "a batch does not fit on the device: lower images.batch_size"
 NO_CAPTION = "no caption: the captions stage came out short"
+REFUSED = "refused by the safety checker"
 NOT_FINITE = "the model gave values that are not finite numbers (dtype overflow?)"
 
 
@@ -53,6 +54,7 @@ class Drawn:
     slot: int
     pixels: object = None
     reason: str = ""
+    blanked: bool = False  # by the safety checker: the pixels are black
 
 
 class Images(Stage):
@@ -147,8 +149,16 @@ class Images(Stage):
             texts = [state.texts[t.row.caption] for t in padded]
             values = self.family.draw(texts, [torch_generator(t.seed) for t in padded], **self.start(state, padded))  # [B, 3, H, W] in [0, 1]
             finite = values.flatten(1).isfinite().all(1).tolist()
+            refused = self.family.flagged(values)
             pixels = values.float().mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        return [Drawn(t.slot, pixels[i]) if finite[i] else Drawn(t.slot, reason=NOT_FINITE) for i, t in enumerate(tasks)]
+        return [self._drawn(t.slot, pixels[i], finite[i], refused[i]) for i, t in enumerate(tasks)]
+
+    def _drawn(self, slot: int, pixels, finite: bool, refused: bool) -> Drawn:
+        if not finite:
+            return Drawn(slot, reason=NOT_FINITE)
+        if not refused:
+            return Drawn(slot, pixels)
+        return Drawn(slot, reason=REFUSED) if self.config.model.safety_checker == "drop" else Drawn(slot, pixels * 0, blanked=True)
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
@@ -157,10 +167,10 @@ class Images(Stage):
             return Tombstone(item.slot, item.reason)
         task, config = state.tasks[item.slot], self.config
         image = encode_image(item.pixels, config.format, config.save_size)
-        record = canonical(self.record(state, task))
+        record = canonical(self.record(state, task, item.blanked))
         return Sample(item.slot, f"{item.slot:09d}", {config.format: image, "json": record})
 
-    def record(self, state: UnitState, task: Task) -> dict:
+    def record(self, state: UnitState, task: Task, blanked: bool = False) -> dict:
         """The metadata beside a picture."""
         config, row = self.config, task.row
         width, height = stored_size(config.width, config.height, config.save_size)
@@ -182,6 +192,8 @@ class Images(Stage):
             "guidance_scale": config.guidance_scale,
             "negative_prompt": config.negative_prompt,
             "eta": config.eta,
+            "safety_checker": config.model.safety_checker,  # off | blank | drop
+            "blanked": blanked,  # the safety checker refused the picture: it is black
             "width": width,
             "height": height,
             "computed_width": config.width,
