@@ -18,7 +18,7 @@ from synth.config import Img2ImgConfig
 from synth.errors import InputError
 from synth.export.captions_table import CaptionRow
 from synth.images.decode import RESIZES, Decoded, decode
-from synth.images.families import Embedded
+from synth.images.families import Embedded, family_class
 from synth.images.prompts import PROMPTS, prompt_of
 from synth.images.slots import Ranges
 from synth.images.sources.listing import NAME, Listing
@@ -44,11 +44,12 @@ def steps_run(steps: int, strength: float) -> int:
     return math.floor(steps * Fraction(str(strength)))
 
 
-def exact_strength(steps: int, run: int) -> float:
-    """A strength of which every pipeline makes `run` steps: some round steps * strength down, others what is left of it."""
-    first = run / steps
-    near = (first, math.nextafter(first, 2.0), math.nextafter(first, 0.0))
-    return next((s for s in near if steps * s == run), first)
+def strength_for(steps: int, run: int, floors: bool) -> float:
+    """A strength of which a pipeline makes `run` steps, half a step away from where its floats could round to another number.
+
+    floors: it runs int(steps * strength); else steps - int(steps - steps * strength).
+    """
+    return min(1.0, (run + (0.5 if floors else -0.5)) / steps)
 
 
 @dataclass(frozen=True)
@@ -193,8 +194,9 @@ class Img2Img(Images):
         import numpy as np
         import torch
 
+        floors = family_class(self.model.pipeline).floors_steps
         pixels = torch.from_numpy(np.stack([state.decoded[t.slot].pixels for t in tasks]))  # [B, H, W, 3]
-        return {"start": pixels.permute(0, 3, 1, 2).float() / 255, "strength": exact_strength(self.config.steps, self.run)}
+        return {"start": pixels.permute(0, 3, 1, 2).float() / 255, "strength": strength_for(self.config.steps, self.run, floors)}
 
     def _draw(self, state: PictureState, tasks: Sequence[PictureTask]) -> list[Drawn]:
         if self.run:
