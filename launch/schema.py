@@ -102,7 +102,7 @@ class Captioner:
     top_p: float = MISSING
     max_seq_len: int = MISSING
     max_gen_len: int = MISSING
-    max_batch_size: int = MISSING
+    max_batch_size: Any = MISSING  # a number; of engine llama also auto: from the checkpoint and cluster.gpu_mem_gb
     model_parallel: int | None = None
     stop: list[str] = MISSING
     dtype: str = MISSING
@@ -275,6 +275,7 @@ class Cluster:
 
     kind: str = MISSING  # a key of launch.clusters.CLUSTERS
     n_jobs: int | None = None
+    gpu_mem_gb: float | None = None
 
 
 @dataclass
@@ -282,6 +283,7 @@ class SlurmStage:
     """Keys of cluster=slurm that a kind of stage may have for itself; null: as in the cluster."""
 
     n_jobs: int | None = None
+    gpu_mem_gb: float | None = None
     max_parallel: int | None = None
     workers_per_job: Any = None  # auto or a number
     partition: str | None = None
@@ -373,7 +375,59 @@ class ContactSheet(Export):
 
 @dataclass
 class Filter:
+    """What every filter has; the key in `filter` is the name of its stage."""
+
     kind: str = MISSING
+
+
+@dataclass
+class ClipScore(Filter):
+    score: str = MISSING
+    min_score: float = MISSING
+    top_share: float = MISSING
+    count: Any = None  # null | ma | a number
+    count_file: str | None = None
+    ratio: float = MISSING
+
+
+@dataclass
+class LabelAgreement(Filter):
+    margin: float = MISSING
+
+
+@dataclass
+class NearDuplicates(Filter):
+    method: str = MISSING
+    distance: int = MISSING
+    similarity: float = MISSING
+    within: str = MISSING
+    against: str | None = None
+
+
+@dataclass
+class Balance(Filter):
+    count: Any = None  # ma | a number
+    count_file: str | None = None
+    ratio: float = MISSING
+    allow_short: bool = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class Ensemble(Balance):
+    stages: list[str] = MISSING
+    mode: str = MISSING
+    temperature: float = MISSING
+
+
+@dataclass
+class Scores:
+    """The scoring stages that filters read."""
+
+    clip: str | None = None
+    templates: list[str] = MISSING
+    batch_size: int = MISSING
+    unit_size: int = MISSING
 
 
 @dataclass
@@ -407,6 +461,7 @@ class Config:
     captions: Captions = field(default_factory=Captions)
     images: Images = field(default_factory=Images)
     img2img: Img2Img = field(default_factory=Img2Img)
+    scores: Scores = field(default_factory=Scores)
     probe: Probe = field(default_factory=Probe)
     cluster: Cluster = field(default_factory=Cluster)
     export: dict[str, Export] = field(default_factory=dict)
@@ -430,7 +485,14 @@ GROUPS: dict[str, dict[str, type]] = {
         "fake_definition": FakeDefinition,
         "from_file": FromFile,
     },
-    "filter": {"filter": Filter},
+    "filter": {
+        "filter": Filter,
+        "clip_score": ClipScore,
+        "label_agreement": LabelAgreement,
+        "near_duplicates": NearDuplicates,
+        "balance": Balance,
+        "ensemble": Ensemble,
+    },
     "export": {"image_folder": ImageFolder, "contact_sheet": ContactSheet},
 }
 

@@ -21,6 +21,14 @@ PLANNERS = {
     "image_folder": "launch.kinds.exports:image_folder",
     "contact_sheet": "launch.kinds.exports:contact_sheet",
     "probe": "launch.kinds.probe:plan",
+    "pool": "launch.kinds.scores:pool",
+    "clip_features": "launch.kinds.scores:clip_features",
+    "perceptual_hash": "launch.kinds.scores:perceptual_hash",
+    "clip_score": "launch.kinds.filters:clip_score",
+    "label_agreement": "launch.kinds.filters:label_agreement",
+    "near_duplicates": "launch.kinds.filters:near_duplicates",
+    "balance": "launch.kinds.filters:balance",
+    "ensemble": "launch.kinds.filters:ensemble",
 }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from launch.inputs import input_file
 from launch.schema import Captioner, Hf, Llama, OpenAI, Served
 from synth.captions.engines import ENGINES
+from synth.captions.llama.checkpoint import Checkpoint, check_checkpoint  # reads headers, imports no torch
 from synth.config import CaptionerConfig
 from synth.errors import InputError
 from synth.store.spec import InputFile
@@ -52,6 +53,16 @@ def _check(config: CaptionerConfig) -> None:
 
 
 def _llama(captioner: Llama) -> Engine:
+    return Engine(_config(captioner, captioner.id, model_parallel=checkpoint_of(captioner).degree), _llama_inputs(captioner))
+
+
+def checkpoint_of(captioner: Llama) -> Checkpoint:
+    """The checkpoint, its headers checked: a torn one must not wait in a queue to be found."""
+    inputs = _llama_inputs(captioner)
+    return _checked(inputs["weights"].path, inputs["tokenizer"].path, captioner.model_parallel)
+
+
+def _llama_inputs(captioner: Llama) -> dict[str, InputFile]:
     root = captioner.root
     for key in ("ckpt_dir", "tokenizer_path"):
         path = getattr(captioner, key)
@@ -60,21 +71,17 @@ def _llama(captioner: Llama) -> Engine:
             raise InputError(msg)
     below = Path(root).expanduser() if root else Path()
     weights, tokenizer = (path and str(below / path) for path in (captioner.ckpt_dir, captioner.tokenizer_path))
-    inputs = {
+    return {
         "weights": input_file(weights, "captioner.ckpt_dir", "a folder in Meta's layout (params.json, consolidated.00.pth)"),
         "tokenizer": input_file(tokenizer, "captioner.tokenizer_path", "the sentencepiece model"),
     }
-    degree = _checked(inputs["weights"].path, inputs["tokenizer"].path, captioner.model_parallel)
-    return Engine(_config(captioner, captioner.id, model_parallel=degree), inputs)
 
 
 @cache
-def _checked(weights: str, tokenizer: str, asked: int | None) -> int:
-    """Shards of the checkpoint, whose headers are checked here: a torn one must not wait in a queue to be found."""
-    from synth.captions.llama.checkpoint import check_checkpoint  # reads headers; neither of them imports torch
-    from synth.captions.llama.tokenizer import Tokenizer
+def _checked(weights: str, tokenizer: str, asked: int | None) -> Checkpoint:
+    from synth.captions.llama.tokenizer import Tokenizer  # imports no torch
 
-    return check_checkpoint(weights, Tokenizer(tokenizer).n_words, asked, tokenizer).degree
+    return check_checkpoint(weights, Tokenizer(tokenizer).n_words, asked, tokenizer)
 
 
 def _hf(captioner: Hf) -> Engine:
