@@ -367,6 +367,14 @@ class ImageFolder(Export): ...
 
 
 @dataclass
+class Hdf5(Export):
+    layout: str = MISSING
+    content: str = MISSING
+    gzip: int = MISSING
+    partition: int = MISSING
+
+
+@dataclass
 class ContactSheet(Export):
     columns: int = MISSING
     tile: int = MISSING
@@ -493,7 +501,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "balance": Balance,
         "ensemble": Ensemble,
     },
-    "export": {"image_folder": ImageFolder, "contact_sheet": ContactSheet},
+    "export": {"image_folder": ImageFolder, "hdf5": Hdf5, "contact_sheet": ContactSheet},
 }
 
 

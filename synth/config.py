@@ -215,6 +215,22 @@ class ImageFolderConfig:
 
 
 @dataclass(frozen=True)
+class Hdf5PartsConfig:
+    """kind "hdf5_parts": a partition file a unit. upstream role "images". A slot is a slot of the images; batch = unit."""
+
+    layout: str = "keyed"  # keyed | packed
+    content: str = "bytes"  # bytes | pixels (packed only)
+    gzip: int = 0  # level of the pixels' chunks; 0 = none
+
+
+@dataclass(frozen=True)
+class Hdf5Config:
+    """kind "hdf5": one unit of one slot, the merged file. upstream roles "parts": hdf5_parts, "images": what they were made of."""
+
+    out: str = ""
+
+
+@dataclass(frozen=True)
 class ContactSheetConfig:
     """kind "contact_sheet": one PNG, a row a class, captions below. upstream role "images"."""
 
@@ -310,6 +326,8 @@ CONFIGS: dict[str, type] = {
     "images": ImagesConfig,
     "img2img": Img2ImgConfig,
     "image_folder": ImageFolderConfig,
+    "hdf5_parts": Hdf5PartsConfig,
+    "hdf5": Hdf5Config,
     "contact_sheet": ContactSheetConfig,
     "clip_features": ClipFeaturesConfig,
     "perceptual_hash": PerceptualHashConfig,
