@@ -16,6 +16,9 @@ from synth.store.files import storing
 from synth.store.spec import canonical
 
 
+FACTS = ("member", "file_name", "file_bytes", "sha256", "bytes")  # what an export adds to the record of a picture
+
+
 @dataclass(frozen=True)
 class Packed:
     """One picture in its file. `slot` is its position in the export."""

@@ -1,18 +1,20 @@
 """Stage kind `webdataset`: `shard-000000.tar` ..., shuffled; key.<ext> and key.json a picture, keys unique over the whole set.
 
-A picture's members are copied as they lie in its unit, headers and all, so that re-sharding costs what copying costs.
+Pictures are copied byte by byte. Their seeds are text here: they have 64 bits, and many readers of JSON take 63.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from synth.config import WebDatasetConfig
+from synth.export.image_folder import public
 from synth.export.pictures import Picture
-from synth.export.sharded import Sharded, digest_of
+from synth.export.sharded import FACTS, Sharded, digest_of
 from synth.stages import Sample
 from synth.store.files import write_atomic
 from synth.store.framing import BLOCK, FRAMINGS
+from synth.store.spec import canonical
 
 SHARDS = "shards.json"
 TAIL = bytes(2 * BLOCK)  # the end of a tar
@@ -28,7 +30,7 @@ class WebDataset(Sharded):
         with open(path, "wb") as f:
             for position, picture in pictures:
                 record = dict(picture.record())
-                raw, data = members(picture)
+                raw, data = members(picture, record)
                 f.write(raw)
                 facts = {"member": f"{picture.key}.{picture.ext}", "bytes": len(data), "sha256": digest_of(data)}
                 yield position, picture.key, record | facts
@@ -50,16 +52,12 @@ class WebDataset(Sharded):
 - `shards.json`: name, samples and bytes of each shard."""
 
 
-def members(picture: Picture) -> tuple[bytes, bytes]:
+def members(picture: Picture, record: Mapping) -> tuple[bytes, bytes]:
     """(tar members of a picture as they are to stand in a shard, bytes of its picture file)."""
-    stored = picture.stored
-    spans = sorted(stored.entry.files.values())
-    start = spans[0][0] - BLOCK
-    stop = spans[-1][0] + -(-spans[-1][1] // BLOCK) * BLOCK
-    raw = stored.reader.raw(start, stop - start)
-    offset, size = stored.entry.files[picture.ext]
-    data = raw[offset - start : offset - start + size]
-    if picture.key == stored.key:
-        return raw, data
-    files = {ext: raw[o - start : o - start + n] for ext, (o, n) in stored.entry.files.items()}
-    return FRAMINGS["tar"].sample(Sample(picture.slot, picture.key, files))[0], data
+    data = picture.read()
+    return FRAMINGS["tar"].sample(Sample(picture.slot, picture.key, {"json": beside(record), picture.ext: data}))[0], data
+
+
+def beside(record: Mapping) -> bytes:
+    """The JSON of a picture, from its record in its unit or in this stage."""
+    return canonical(public({k: v for k, v in record.items() if k not in FACTS}))
