@@ -363,7 +363,26 @@ class Export:
 
 
 @dataclass
-class ImageFolder(Export): ...
+class ImageFolder(Export):
+    names: str = MISSING
+    val_share: float = MISSING
+    split_seed: int = MISSING
+    link_from: str | None = None
+
+
+@dataclass
+class WebDataset(Export):
+    shard: int = MISSING
+    shuffle: bool = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class Parquet(WebDataset): ...
+
+
+@dataclass
+class CaptionsTxt(Export): ...
 
 
 @dataclass
@@ -501,7 +520,12 @@ GROUPS: dict[str, dict[str, type]] = {
         "balance": Balance,
         "ensemble": Ensemble,
     },
-    "export": {"image_folder": ImageFolder, "hdf5": Hdf5, "contact_sheet": ContactSheet},
+    "export": {
+        "image_folder": ImageFolder,
+        "webdataset": WebDataset,
+        "parquet": Parquet,
+        "captions_txt": CaptionsTxt,
+        "hdf5": Hdf5, "contact_sheet": ContactSheet},
 }
 
 

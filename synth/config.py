@@ -212,6 +212,32 @@ class ImageFolderConfig:
     """kind "image_folder": upstream role "images". A slot is a slot of the images stage."""
 
     out: str = ""
+    names: str = "key"  # key | number | nested; see synth.export.image_folder.file_name
+    val_share: float = 0.0  # share of the pictures in val/, the rest in train/; 0 = neither
+    split_seed: int = 0
+
+
+@dataclass(frozen=True)
+class WebDatasetConfig:
+    """kind "webdataset": upstream role "images". A slot is a position in the shuffled order, a unit a shard."""
+
+    out: str = ""
+    shuffle_seed: int = 0  # -1 = in the order of the slots
+
+
+@dataclass(frozen=True)
+class ParquetConfig:
+    """kind "parquet": upstream role "images". A unit is a file."""
+
+    out: str = ""
+    shuffle_seed: int = -1
+
+
+@dataclass(frozen=True)
+class CaptionsTxtConfig:
+    """kind "captions_txt": one unit that holds captions.txt. upstream role "captions": captions_json."""
+
+    out: str = ""
 
 
 @dataclass(frozen=True)
@@ -326,6 +352,9 @@ CONFIGS: dict[str, type] = {
     "images": ImagesConfig,
     "img2img": Img2ImgConfig,
     "image_folder": ImageFolderConfig,
+    "webdataset": WebDatasetConfig,
+    "parquet": ParquetConfig,
+    "captions_txt": CaptionsTxtConfig,
     "hdf5_parts": Hdf5PartsConfig,
     "hdf5": Hdf5Config,
     "contact_sheet": ContactSheetConfig,
