@@ -40,6 +40,10 @@ def maker_of(config: Config, dataset: DatasetConfig) -> Maker:
     if name not in MAKERS:
         msg = f"prompts.maker={name}: no such maker; there are {', '.join(sorted(MAKERS))}"
         raise InputError(msg)
+    balances = {"hirpg": ("exact",), "from_file": ("file", "exact")}.get(name, ("exact", "random"))
+    if config.prompts.class_balance not in balances:
+        msg = f"prompts.class_balance={config.prompts.class_balance}: must be {' or '.join(balances)} for prompts={name}"
+        raise InputError(msg)
     return _PLANS[name](config, dataset)
 
 
@@ -90,9 +94,6 @@ def _hirpg(config: Config, dataset: DatasetConfig) -> Maker:
     if p.form not in ("static", "dynamic"):
         msg = f"prompts.form={p.form}: must be static or dynamic"
         raise InputError(msg)
-    if p.class_balance != "exact":
-        msg = f"prompts.class_balance={p.class_balance}: prompts=hirpg has as many captions for each class; set exact"
-        raise InputError(msg)
     most = p.num_metaprompts * (1 + p.num_prompts_per_metaprompt)
     if not p.num_metaprompts <= p.max_prompts <= most:
         all_ = f"num_metaprompts * (1 + num_prompts_per_metaprompt) = {most}"
@@ -129,9 +130,6 @@ def _fake_definition(config: Config, dataset: DatasetConfig) -> Maker:
 def _from_file(config: Config, dataset: DatasetConfig) -> Maker:
     p, c = config.prompts, config.captions
     file = input_file(p.file, "prompts.file", "a file of captions (.txt, .csv, .tsv, .jsonl, .json)")
-    if p.class_balance not in ("file", "exact"):
-        msg = f"prompts.class_balance={p.class_balance}: must be file or exact for prompts=from_file"
-        raise InputError(msg)
     some = len(dataset.classes) < dataset.n_classes
     names = tuple(entry.name for entry in official(list_path(config.dataset))) if some else ()
     made = PromptsConfig(p.maker, p.class_balance, modes={}, shots=0, official=names, check=p.check)

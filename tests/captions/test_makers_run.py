@@ -14,6 +14,7 @@ from synth.captions.llama.engine import LlamaEngine
 from synth.captions.prompt_trees import PromptTrees
 from synth.errors import EXIT_AGAIN, EXIT_OK
 from synth.store.folder import StageFolder
+from tests.captions.chat import Chat
 from tests.captions.matrix import ASKING, CLASSES, MAKERS, SILENT, prompts_overrides
 from tests.stages import digests, events
 
@@ -35,6 +36,10 @@ def run(stages, n_jobs=1):
 
 def rows(folders):
     return json.loads((folders["captions_json"].out_dir / "captions.json").read_text())["captions_single_labeled"]
+
+
+def tombstones(folder):
+    return [reason for unit in range(folder.spec.n_units) for reason in folder.reader(unit).index.tombstones.values()]
 
 
 @pytest.fixture
@@ -138,6 +143,24 @@ def test_a_unit_drained_between_two_trees_is_gone_on_with_to_the_same_bytes(tmp_
         assert first.run() == EXIT_AGAIN and not trees.committed()
     assert loop.Worker(trees, 0, 1).run() == EXIT_OK
     assert events(trees, "adopted")[0]["batches"] == 1 and digests(trees) == whole
+
+
+@pytest.mark.parametrize("maker", ASKING)
+def test_a_request_that_the_engine_cannot_take_is_told_by_its_reason(tmp_path, chat, monkeypatch, maker):
+    answer = Chat.generate
+
+    def generate(self, requests):
+        replies = answer(self, requests)
+        return [engines.Reply("", "prompt_too_long") if "banana" in q.text.rsplit("\n\n", 1)[1] else r for q, r in zip(requests, replies, strict=True)]
+
+    monkeypatch.setattr(Chat, "generate", generate)
+    folders = run(plan(tmp_path, maker, *(["prompts.form=dynamic", "prompts.num_prompts_per_metaprompt=1"] if maker == "hirpg" else [])))
+    if maker == "hirpg":  # the three given metaprompts are there without asking
+        assert sorted(tombstones(folders["prompt_trees"])) == ["no_metaprompt"] * 2 + ["prompt_too_long"] * 3
+    else:
+        assert tombstones(folders["captions"]) == ["prompt_too_long"] * 2
+    if maker == "synclr_chat":
+        assert {s.json()["source"] for s in folders["backgrounds"].samples()} == {"model", "table"}
 
 
 @pytest.mark.parametrize("maker", MAKERS)
