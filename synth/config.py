@@ -156,12 +156,11 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class ImagesConfig:
-    """kind "images": captions x per_caption; slot = row * per_caption + replica. upstream role "captions": captions_json."""
+class DrawingConfig:
+    """What text to image and image to image have in common: the model and how it draws and stores."""
 
     seed: int
     model: ModelConfig
-    per_caption: int = 1
     guidance_scale: float = 4.0
     steps: int = 20
     scheduler: str = "default"  # default = the model's own
@@ -171,6 +170,41 @@ class ImagesConfig:
     format: str = "png"  # png | jpg | webp (lossless)
     negative_prompt: str = ""
     eta: float = 0.0
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """How many pictures a class gets."""
+
+    index: int  # official
+    count: int
+
+
+@dataclass(frozen=True)
+class ImagesConfig(DrawingConfig):
+    """kind "images": captions x per_caption, or `counts`; see synth.images.slots. upstream role "captions": captions_json."""
+
+    per_caption: int = 1
+    subset: str = ""  # rows of the captions table, "0..99,150"; "" = all
+    counts: tuple[ClassCount, ...] = ()  # pictures of each class; () = per_caption
+
+
+@dataclass(frozen=True)
+class Img2ImgConfig(DrawingConfig):
+    """kind "img2img": a picture from each picture of a source x per_image; slot = input * per_image + replica.
+
+    The source is input "source" (a folder; what is in it stands in the stage's listing, whose digest is the input's identity),
+    or upstream role "images": a stage of pictures.
+    """
+
+    dataset: DatasetConfig = DatasetConfig("", (), 0)  # classes of a listed source; a stage upstream has its own
+    source_classes: tuple[int, ...] = ()  # official index of each class number in the listing; () with a stage upstream
+    subset: str = ""  # slots of the upstream stage; "" = all
+    per_image: int = 1
+    noise_strength: float = 0.5  # share of the steps that are run
+    prompt: str = "template"  # template | caption (the source's own)
+    prompt_template: str = "a photo of {class}"
+    resize: str = "stretch"  # stretch | crop
 
 
 @dataclass(frozen=True)
@@ -188,6 +222,68 @@ class ContactSheetConfig:
     columns: int = 8  # pictures a class
     tile: int = 96  # pixels of a picture on the sheet
     max_classes: int = 40
+
+
+@dataclass(frozen=True)
+class ClipFeaturesConfig:
+    """kind "clip_features": a sample a picture of role "images", or of the folder in input "folder". input "clip": a CLIP model."""
+
+    id: str
+    templates: tuple[str, ...] = ("a photo of a {}",)  # class texts; their features are averaged
+
+
+@dataclass(frozen=True)
+class PerceptualHashConfig:
+    """kind "perceptual_hash": the same with a hash of 64 bits."""
+
+    method: str = "phash"  # phash | dhash | ahash | whash, of the imagehash library
+
+
+@dataclass(frozen=True)
+class ClipScoreConfig:
+    """kind "clip_score": upstream roles "images" and "scores" (clip_features). All filters have the slots of their images."""
+
+    score: str = "class"  # class | caption
+    min_score: float = -1.0  # cosine similarity
+    top_share: float = 1.0  # of each class
+    counts: Mapping[str, int] = field(default_factory=dict)  # official index -> at most so many; {} = no limit
+
+
+@dataclass(frozen=True)
+class LabelAgreementConfig:
+    """kind "label_agreement": upstream roles "images" and "scores" (clip_features)."""
+
+    margin: float = 0.0  # cosine similarity by which the own class may miss the best
+
+
+@dataclass(frozen=True)
+class NearDuplicatesConfig:
+    """kind "near_duplicates": upstream roles "images", "scores" and, of a given test set, "against"."""
+
+    method: str = "phash"  # or embedding
+    distance: int = 4  # bits of 64
+    similarity: float = 0.97  # cosine, for embedding
+    within: str = "class"  # class | all, for embedding
+
+
+@dataclass(frozen=True)
+class BalanceConfig:
+    """kind "balance": upstream role "images"."""
+
+    seed: int
+    counts: Mapping[str, int]  # official index -> pictures
+    allow_short: bool = False
+
+
+@dataclass(frozen=True)
+class EnsembleConfig:
+    """kind "ensemble": upstream roles "images" (several stages) and "scores" (clip_features of each, in the same order)."""
+
+    seed: int
+    counts: Mapping[str, int]
+    allow_short: bool = False
+    mode: str = "conan"  # conan | top | bottom | inverse | equal
+    temperature: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -212,8 +308,16 @@ CONFIGS: dict[str, type] = {
     "backgrounds": AskConfig,
     "captions_json": CaptionsJsonConfig,
     "images": ImagesConfig,
+    "img2img": Img2ImgConfig,
     "image_folder": ImageFolderConfig,
     "contact_sheet": ContactSheetConfig,
+    "clip_features": ClipFeaturesConfig,
+    "perceptual_hash": PerceptualHashConfig,
+    "clip_score": ClipScoreConfig,
+    "label_agreement": LabelAgreementConfig,
+    "near_duplicates": NearDuplicatesConfig,
+    "balance": BalanceConfig,
+    "ensemble": EnsembleConfig,
     "probe": ProbeConfig,
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from launch.kinds import Node
 from launch.kinds.datasets import dataset_of
 from launch.kinds.engines import Engine, plan_engine
+from launch.kinds.llama_batch import settled
 from launch.kinds.makers import Maker, maker_of
 from launch.kinds.totals import wanted
 from launch.planned import PlannedStage
@@ -75,7 +76,7 @@ def seeds_of(config: Config) -> list[int]:
 
 def engine_of(config: Config) -> Engine:
     """The engine of a stage that asks a model."""
-    engine = plan_engine(config.captioner)
+    engine = plan_engine(settled(config))
     if engine.config.engine == "none":
         known = ", ".join(sorted(WITHOUT_MODEL - set(UPSTREAM)))
         fix = f"choose a captioner, or a maker without one: {known}"

@@ -11,7 +11,7 @@ from synth.errors import InputError
 @pytest.mark.parametrize(
     ("argument", "meant"),
     [
-        ("images.guidance_scal=4", "images.guidance_scal: no such key; did you mean images.guidance_scale?"),
+        ("images.guidance_scal=4", "did you mean images.guidance_scale"),
         ("guidance_scale=4", "did you mean images.guidance_scale?"),
         ("image.steps=4", "did you mean images.steps?"),
         ("images.guidance=4", "did you mean images.guidance_scale?"),
