@@ -129,7 +129,7 @@ def test_per_class_takes_as_many_of_each_class_and_tells_which_is_short(root, ca
     source = captions_stage(root, texts)
     folder = captions_json_stage(root, [source], 10, per_class=2, allow_short=True)
     assert work(folder) == EXIT_OK
-    counts = Counter(row[1][0] for row in out_json(folder)["captions_single_labeled"])
+    counts = Counter(row.label for row in rows(folder, 0, 100))
     assert sorted(counts.values()) == [1, 2, 2, 2, 2]
     assert {r["reason"] for r in rejected(folder) if r["kind"] == "surplus"} == {"more captions than captions.per_class"}
     assert work(captions_json_stage(root, [source], 10, per_class=2)) == EXIT_BAD_INPUT
