@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterable, Mapping
 
 from synth.captions.checks import names_class
+from synth.captions.prompts.modes import SECOND
 from synth.config import DatasetConfig
 from synth.errors import InputError
-
-SECOND = {"class_background": "background", "class_relation": "relation"}  # mode -> an example's second key
 
 
 def check_examples(path: str, key: str, modes: Iterable[str], shots: int) -> None:
