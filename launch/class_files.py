@@ -31,10 +31,11 @@ class Entry:
     id: str | None = None
 
 
-def entries(path: Path, choice: bool = False) -> list[Entry]:
-    """The entries of a class list in official order. `choice`: a list of chosen classes, where numbers are indices."""
+def entries(path: Path, choice: bool = False, counting: bool = False) -> list[Entry]:
+    """The entries of a class list in official order. `choice`: a list of chosen classes, where numbers are indices.
+    `counting`: count the pictures of a folder's classes too, which takes a minute for a million of them."""
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, counting)
     try:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte order mark before CSV
     except (OSError, UnicodeDecodeError) as e:
@@ -121,21 +122,21 @@ def _seen(value: object) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
-def _folder(path: Path) -> list[Entry]:
+def _folder(path: Path, counting: bool) -> list[Entry]:
     try:
         folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
         if folders and all(p.name.casefold() in SPLITS for p in folders):
             msg = f"{path}: its folders are splits ({', '.join(p.name for p in folders)}); name one: dataset.source={folders[0]}"
             raise InputError(msg)
         if (path / "classes.json").is_file():  # an ImageFolder that synthset made: names in full, official order
-            return _exported(path)
-        return [Entry(p.name, count=_pictures(p)) for p in folders]
+            return _exported(path, counting)
+        return [Entry(p.name, count=_pictures(p) if counting else None) for p in folders]
     except OSError as e:
         msg = f"{e.filename or path}: cannot be read ({e.strerror}); dataset.source needs a folder that can be listed"
         raise InputError(msg) from e
 
 
-def _exported(path: Path) -> list[Entry]:
+def _exported(path: Path, counting: bool) -> list[Entry]:
     file = path / "classes.json"
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
@@ -145,7 +146,7 @@ def _exported(path: Path) -> list[Entry]:
         raise InputError(msg) from e
     found = []
     for i, (index, name, folder) in enumerate(listed):
-        there = isinstance(folder, str) and Path(folder).name == folder and (path / folder).is_dir()
+        there = counting and isinstance(folder, str) and Path(folder).name == folder and (path / folder).is_dir()
         item = {"name": name, "id": str(index)} | ({"count": _pictures(path / folder)} if there else {})
         found.append(_entry(file, i, item))
     return found

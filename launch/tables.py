@@ -4,9 +4,22 @@ import json
 from collections.abc import Iterable, Mapping
 
 from synth.captions.checks import names_class
-from synth.captions.prompts.modes import SECOND
 from synth.config import DatasetConfig
 from synth.errors import InputError
+
+# mode -> an example's second key; the same as in synth.captions.prompts.modes, which needs numpy
+SECOND = {"class_background": "background", "class_relation": "relation"}
+MODES = ("class", *SECOND, "texture")
+
+
+def modes_of(dataset: DatasetConfig, shares: Mapping[str, float]) -> tuple[str, ...]:
+    """The modes that prompts will have; shares that cannot be are an InputError."""
+    if dataset.kind == "texture":
+        return ("texture",)
+    if not set(shares) <= set(MODES) or not sum(shares.values()) > 0 or min(shares.values()) < 0:
+        msg = f"prompts.modes={dict(shares)}: shares of {', '.join(MODES)}, none negative, not all zero"
+        raise InputError(msg)
+    return tuple(mode for mode, share in shares.items() if share > 0)
 
 
 def check_examples(path: str, key: str, modes: Iterable[str], shots: int) -> None:
@@ -16,7 +29,7 @@ def check_examples(path: str, key: str, modes: Iterable[str], shots: int) -> Non
         found = table.get(mode)
         if not isinstance(found, list) or len(found) < max(shots, 1):
             n = len(found) if isinstance(found, list) else 0
-            msg = f"{key}: {path}: mode {mode!r} has {n} examples; a prompt shows {shots} different ones: write {max(shots, 1)} at least"
+            msg = f"{key}: {path}: mode {mode!r} has {n} examples; prompts show {shots} different ones: write as many at least"
             raise InputError(msg)
         for i, example in enumerate(found):
             _check_example(f"{key}: {path}: {mode}[{i}]", example, mode)

@@ -9,9 +9,8 @@ from launch.classes import list_path, official
 from launch.inputs import input_file, text_of
 from launch.kinds.senses import definitions, hypernyms
 from launch.schema import Config
-from launch.tables import check_backgrounds, check_examples
+from launch.tables import check_backgrounds, check_examples, modes_of
 from synth.captions.prompts import MAKERS, WITHOUT_MODEL, Sources, make
-from synth.captions.prompts.modes import Modes
 from synth.config import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
 from synth.errors import InputError
 from synth.store.spec import InputFile
@@ -82,7 +81,7 @@ def _synclr(config: Config, dataset: DatasetConfig) -> Maker:
         raise InputError(msg)
     group = p.group_size if p.examples_per == "group" else 1
     made = PromptsConfig(p.maker, p.class_balance, dict(p.modes), p.shots, group)
-    modes = Modes(dataset, p.modes).shares
+    modes = modes_of(dataset, p.modes)
     places = ("backgrounds",) if "class_background" in modes else ()
     return Maker(made, _tables(config, dataset, modes, *places))
 
@@ -95,7 +94,7 @@ def _synclr_chat(config: Config, dataset: DatasetConfig) -> Maker:
 def _synthclip(config: Config, dataset: DatasetConfig) -> Maker:
     p = config.prompts
     made = PromptsConfig(p.maker, p.class_balance, modes={}, shots=p.shots, max_words=p.max_words)
-    return Maker(made, _tables(config, dataset, Modes(dataset, {"class": 1.0}).shares))
+    return Maker(made, _tables(config, dataset, modes_of(dataset, {"class": 1.0})))
 
 
 def _hirpg(config: Config, dataset: DatasetConfig) -> Maker:

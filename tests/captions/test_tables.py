@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import launch.tables
 import synth.captions
 from synth.captions.checks import names_class
-from synth.captions.prompts.modes import RELATIONS, SECOND
+from synth.captions.prompts.modes import HEADINGS, RELATIONS, SECOND
 
 HERE = Path(synth.captions.__file__).parent
 EXAMPLES, PLACES, BACKGROUNDS, HYPERNYMS = (
@@ -28,6 +29,10 @@ VAGUE = frozenset(  # colours and numbers
     "red orange yellow green blue purple pink brown black white grey silver gold golden teal navy ochre cream mustard yellowish "
     "one two three four five six seven eight nine ten twelve hundred thousand first second".split()
 )
+
+
+def test_the_launcher_knows_the_modes_of_the_worker():
+    assert launch.tables.SECOND == SECOND and set(launch.tables.MODES) == set(HEADINGS)
 
 
 def words(text: str) -> list[str]:
