@@ -59,7 +59,8 @@ def _check_example(where: str, example: object, mode: str) -> None:
     for name in wanted:
         _check_text(f"{where}.{name}", example[name])
     if not names_class(example["caption"], example["class"]):
-        msg = f"{where}: the caption {_seen(example['caption'])} does not name {_seen(example['class'])}; models copy what examples do"
+        caption, name = _seen(example["caption"]), _seen(example["class"])
+        msg = f"{where}: the caption {caption} does not name {name}; models copy what examples do"
         raise InputError(msg)
 
 

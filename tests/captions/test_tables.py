@@ -20,14 +20,14 @@ OBJECTS = {name: data for name, data in DATASETS.items() if data["kind"] == "obj
 EVERY = [(mode, example) for mode, examples in EXAMPLES.items() for example in examples]
 # words of grammar: what stands between them are the nouns, verbs and adjectives of an example
 GRAMMAR = frozenset(
-    "a an the this that these those my your his her its our their some any every each no of in on at to from with without by for "
-    "over under above below behind beside next before after between among against along across through into onto around as and or "
-    "but while when where who which is are was were be been has have had do does not just only so too it he she they we you i all "
-    "both half up down out off".split()
+    "a an the this that these those my your his her its our their some any every each no of in on at to from with "
+    "without by for over under above below behind beside next before after between among against along across "
+    "through into onto around as and or but while when where who which is are was were be been has have had do does "
+    "not just only so too it he she they we you i all both half up down out off".split()
 )
 VAGUE = frozenset(  # colours and numbers
-    "red orange yellow green blue purple pink brown black white grey silver gold golden teal navy ochre cream mustard yellowish "
-    "one two three four five six seven eight nine ten twelve hundred thousand first second".split()
+    "red orange yellow green blue purple pink brown black white grey silver gold golden teal navy ochre cream "
+    "mustard yellowish one two three four five six seven eight nine ten twelve hundred thousand first second".split()
 )
 
 
@@ -61,7 +61,11 @@ def collapsed(marks) -> tuple[str, ...]:
     return tuple(kept)
 
 
-@pytest.mark.parametrize("rule", [lambda m, e: tuple(words(e["caption"])[:4]), masked, skeleton], ids=["start", "masked", "skeleton"])
+def start(mode: str, example: dict) -> tuple[str, ...]:
+    return tuple(words(example["caption"])[:4])
+
+
+@pytest.mark.parametrize("rule", [start, masked, skeleton])
 def test_no_two_examples_share_their_first_four_words_or_their_frame(rule):
     seen: dict[tuple, dict] = {}
     for mode, example in EVERY:
@@ -106,7 +110,8 @@ def test_every_super_class_has_sixty_places_and_every_place_is_a_phrase():
     for key, places in BACKGROUNDS.items():
         assert len(places) == len(set(places)) >= 15, key
         for place in places:
-            assert place == " ".join(place.split()) and "=>" not in place and "," not in place and len(place.split()) <= 6, place
+            assert place == " ".join(place.split()) and len(place.split()) <= 6, place
+            assert not set(place) & set(",>=\n"), place
 
 
 def test_there_are_three_hundred_general_places():
