@@ -19,10 +19,10 @@ def counts_of(config: Config) -> tuple[ClassCount, ...]:
     `images.count_file` comes before `images.count`. The ratio is for numbers of real pictures, so not for a plain number.
     """
     images = config.images
+    if images.increase_ratio != 1 and images.count != MA and images.count_file is None:
+        msg = f"images.increase_ratio={images.increase_ratio}: is for images.count=ma and images.count_file; write a number as it is wanted"
+        raise InputError(msg)
     if images.count is None and images.count_file is None:
-        if images.increase_ratio != 1:
-            msg = f"images.increase_ratio={images.increase_ratio}: needs images.count=ma or images.count_file"
-            raise InputError(msg)
         return ()
     if images.per_caption != 1:
         msg = f"images.per_caption={images.per_caption} and images.count or count_file are both set; leave images.per_caption at 1"

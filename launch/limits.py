@@ -33,7 +33,7 @@ LIMITS = {
     "captioner.top_p": SHARE,
     "captioner.max_seq_len": Range(8),
     "captioner.max_gen_len": AT_LEAST_1,
-    "captioner.max_batch_size": AT_LEAST_1,
+    "captioner.model_parallel": AT_LEAST_1,
     "prompts.shots": AT_LEAST_0,
     "prompts.group_size": AT_LEAST_1,
     "prompts.num_backgrounds": AT_LEAST_1,

@@ -102,7 +102,7 @@ class Captioner:
     top_p: float = MISSING
     max_seq_len: int = MISSING
     max_gen_len: int = MISSING
-    max_batch_size: int = MISSING
+    max_batch_size: Any = MISSING  # a number; of engine llama also auto: from the checkpoint and cluster.gpu_mem_gb
     model_parallel: int | None = None
     stop: list[str] = MISSING
     dtype: str = MISSING
@@ -139,7 +139,7 @@ class OpenAI(Captioner):
     base_url: str | None = None
     api_key_env: str | None = None
     api: str = MISSING
-    body: dict[str, Any] = field(default_factory=dict)
+    body: Any = None  # a mapping; Any and null, because Hydra adds no keys to a mapping that is there
     timeout: float = MISSING
     retries: int = MISSING
     longest_wait: float = MISSING
@@ -157,7 +157,7 @@ class Served(Captioner):
     start_timeout: float = MISSING
     restarts: int = MISSING
     api: str = MISSING
-    body: dict[str, Any] = field(default_factory=dict)
+    body: Any = None  # a mapping; Any and null, because Hydra adds no keys to a mapping that is there
     timeout: float = MISSING
     retries: int = MISSING
 
@@ -275,6 +275,7 @@ class Cluster:
 
     kind: str = MISSING  # a key of launch.clusters.CLUSTERS
     n_jobs: int | None = None
+    gpu_mem_gb: float | None = None
 
 
 @dataclass
@@ -282,6 +283,7 @@ class SlurmStage:
     """Keys of cluster=slurm that a kind of stage may have for itself; null: as in the cluster."""
 
     n_jobs: int | None = None
+    gpu_mem_gb: float | None = None
     max_parallel: int | None = None
     workers_per_job: Any = None  # auto or a number
     partition: str | None = None

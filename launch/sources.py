@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from launch.classes import official
+from launch.classes import list_path, official
 from launch.keys import did_you_mean
 from launch.schema import Config, Dataset
 from synth.config import ClassEntry, DatasetConfig
@@ -38,9 +38,9 @@ def source_layout(config: Config) -> tuple[Path, str]:
     if not keys.source:
         msg = "img2img.source: not set; it must name a folder of pictures: img2img.source=/path"
         raise InputError(msg)
-    root = Path(keys.source).expanduser().absolute()
+    root = Path(keys.source).expanduser().resolve()  # a link such as image_folder-latest will point elsewhere when this run is through
     if not root.exists():
-        msg = f"img2img.source: {root} is not there; it must name a folder of pictures, a .tar, or a stage folder of pictures"
+        msg = f"img2img.source: {keys.source} is not there; it must name a folder of pictures, a .tar, or a stage folder of pictures"
         raise InputError(msg)
     layout = layout_of(root) if keys.layout == "auto" else keys.layout
     if layout not in (*LAYOUTS, "stage"):
@@ -177,7 +177,7 @@ def _of_source(classes: list[SourceClass], config: Config) -> tuple[tuple[ClassE
 
 def _with_dataset(classes: list[SourceClass], dataset: Dataset) -> tuple[tuple[ClassEntry, ...], tuple[int, ...]]:
     """Classes found by name, or by index as text, among those of dataset=: with their official indices."""
-    known = official(dataset.classes_json)
+    known = official(list_path(dataset))
     by_name: dict[str, list[int]] = {}
     for c in known:
         by_name.setdefault(_spoken(c.name), []).append(c.index)

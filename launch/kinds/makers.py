@@ -15,7 +15,7 @@ from synth.config import CaptionerConfig, CaptionsConfig, DatasetConfig, Prompts
 from synth.errors import InputError
 from synth.store.spec import InputFile
 
-PLACES = Path(__file__).resolve().parents[2] / "synth" / "captions" / "tables" / "places.json"
+PLACES = Path(__file__).resolve().parents[2] / "synth/captions/tables/places.json"
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _from_file(config: Config, dataset: DatasetConfig) -> Maker:
     names = tuple(entry.name for entry in official(list_path(config.dataset))) if some else ()
     made = PromptsConfig(p.maker, p.class_balance, modes={}, shots=0, official=names, check=p.check)
     limits = CaptionsConfig(
-        0, DatasetConfig("", (), 0), made, CaptionerConfig(), must_name_class=c.must_name_class, min_words=c.min_words, max_words=c.max_words
+        0, DatasetConfig("", (), 0), made, CaptionerConfig(), 1, c.must_name_class, c.min_words, c.max_words
     )
     content, slots, total = _read(file.path, file.identity, dataset, limits)
     if not total:

@@ -15,7 +15,8 @@ def lookup(what: str) -> Callable[[str], str]:
     try:
         wordnet.ensure_loaded()
     except (LookupError, OSError) as e:
-        msg = "WordNet: its data is not there; python -m nltk.downloader wordnet (or set NLTK_DATA), or give the texts in a file"
+        fix = "python -m nltk.downloader wordnet (or set NLTK_DATA), or give the texts in a file"
+        msg = f"WordNet: its data is not there; {fix}"
         raise InputError(msg) from e
     return {"hypernym": _hypernym, "definition": _definition}[what]
 

@@ -18,7 +18,7 @@ from synth.config import Img2ImgConfig
 from synth.errors import InputError
 from synth.export.captions_table import CaptionRow
 from synth.images.decode import RESIZES, Decoded, decode
-from synth.images.families import Embedded
+from synth.images.families import Embedded, family_class
 from synth.images.prompts import PROMPTS, prompt_of
 from synth.images.slots import Ranges
 from synth.images.sources.listing import NAME, Listing
@@ -26,8 +26,10 @@ from synth.images.sources.read import ListedSource, Picture, StageSource, read_b
 from synth.images.stage import Drawn, Images, Task, UnitState
 from synth.seeds import derive
 from synth.stages import Unit
-from synth.store.spec import digest
+from synth.store.files import write_atomic
+from synth.store.spec import canonical, digest
 
+LEFT_OUT = "left_out.jsonl"
 NO_CAPTION = "has no caption"
 BATCHES_AHEAD = 2  # batches whose inputs are read and decoded while the device draws
 MAX_THREADS = 8
@@ -42,11 +44,12 @@ def steps_run(steps: int, strength: float) -> int:
     return math.floor(steps * Fraction(str(strength)))
 
 
-def exact_strength(steps: int, run: int) -> float:
-    """A strength of which every pipeline makes `run` steps: some round steps * strength down, others what is left of it."""
-    first = run / steps
-    near = (first, math.nextafter(first, 2.0), math.nextafter(first, 0.0))
-    return next((s for s in near if steps * s == run), first)
+def strength_for(steps: int, run: int, floors: bool) -> float:
+    """A strength of which a pipeline makes `run` steps, half a step away from where its floats could round to another number.
+
+    floors: it runs int(steps * strength); else steps - int(steps - steps * strength).
+    """
+    return min(1.0, (run + (0.5 if floors else -0.5)) / steps)
 
 
 @dataclass(frozen=True)
@@ -191,8 +194,9 @@ class Img2Img(Images):
         import numpy as np
         import torch
 
+        floors = family_class(self.model.pipeline).floors_steps
         pixels = torch.from_numpy(np.stack([state.decoded[t.slot].pixels for t in tasks]))  # [B, H, W, 3]
-        return {"start": pixels.permute(0, 3, 1, 2).float() / 255, "strength": exact_strength(self.config.steps, self.run)}
+        return {"start": pixels.permute(0, 3, 1, 2).float() / 255, "strength": strength_for(self.config.steps, self.run, floors)}
 
     def _draw(self, state: PictureState, tasks: Sequence[PictureTask]) -> list[Drawn]:
         if self.run:
@@ -200,6 +204,14 @@ class Img2Img(Images):
         return [Drawn(t.slot, state.decoded[t.slot].pixels) for t in tasks]
 
     # -- storing -----------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """left_out.jsonl in the stage's folder: every input that gave no picture, and why."""
+        lines = []
+        for number in range(self.folder.spec.n_units):
+            with self.folder.reader(number) as reader:
+                lines += [canonical({"slot": slot, "reason": why}) + b"\n" for slot, why in sorted(reader.index.tombstones.items())]
+        write_atomic(self.folder.path / LEFT_OUT, b"".join(lines))
 
     def record(self, state: PictureState, task: PictureTask, blanked: bool = False) -> dict:
         config, facts = self.config, state.facts[task.slot]

@@ -17,14 +17,13 @@ from fairscale.nn.model_parallel import initialize as groups
 
 from synth.captions.llama.config import Completion
 from synth.captions.llama.cuda import DecodeGraphs, Notes
+from synth.captions.llama.memory import PREFILL_TOKENS
 from synth.captions.llama.model import Transformer, decode_one_token, prefill
 from synth.captions.llama.ragged import Ragged, Resident, share_order, shared
 from synth.captions.llama.sampling import NOT_FINITE, WIDER, draw, uniforms
 from synth.captions.llama.tokenizer import Tokenizer
 from synth.errors import InputError
 
-# at most this many tokens in one prefill (one prompt is never split): on a CPU they stay in its cache
-PREFILL_TOKENS = {"cpu": 1024, "cuda": 16384}
 _NONE = -2  # in the table of drawn tokens: none yet
 _LIVE, _DONE, _BROKEN, _WIDER = 0, 1, 2, 4  # bits in the notes
 

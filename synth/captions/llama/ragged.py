@@ -90,6 +90,8 @@ class Resident:
 
     def longest(self, prompt: np.ndarray) -> tuple[int, int]:
         """The row that begins with most of `prompt`, and how many tokens that is."""
+        if not len(prompt):
+            return 0, 0
         differs = self._table[:, : len(prompt)] != prompt
         counts = np.where(differs.any(1), differs.argmax(1), len(prompt))
         row = int(counts.argmax())
