@@ -1,7 +1,7 @@
 """What a prompt maker is planned with: its sample config, its input files, and how many captions it can make of a class."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from launch.classes import list_path, official
 from launch.inputs import input_file, text_of
 from launch.kinds.senses import definitions, hypernyms
 from launch.schema import Config
+from launch.tables import check_backgrounds, check_examples, modes_of
 from synth.captions.prompts import MAKERS, WITHOUT_MODEL, Sources, make
 from synth.config import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
 from synth.errors import InputError
@@ -67,6 +68,16 @@ def _needed(config: Config, *roles: str) -> dict[str, InputFile]:
     return found
 
 
+def _tables(config: Config, dataset: DatasetConfig, modes: Iterable[str], *more: str) -> dict[str, InputFile]:
+    """The examples, and the places where asked for; what is wrong in the files is told here."""
+    found = _needed(config, "examples", *more)
+    names = {r: f"prompts.{r}_file" if getattr(config.prompts, f"{r}_file") is not None else f"dataset.{r}" for r in found}
+    check_examples(found["examples"].path, names["examples"], modes, config.prompts.shots)
+    if "backgrounds" in found:
+        check_backgrounds(found["backgrounds"].path, names["backgrounds"], dataset)
+    return found
+
+
 def _synclr(config: Config, dataset: DatasetConfig) -> Maker:
     p = config.prompts
     if p.examples_per not in ("caption", "group"):
@@ -74,8 +85,9 @@ def _synclr(config: Config, dataset: DatasetConfig) -> Maker:
         raise InputError(msg)
     group = p.group_size if p.examples_per == "group" else 1
     made = PromptsConfig(p.maker, p.class_balance, dict(p.modes), p.shots, group)
-    places = ("backgrounds",) if dataset.kind != "texture" and p.modes.get("class_background") else ()
-    return Maker(made, _needed(config, "examples", *places))
+    modes = modes_of(dataset, p.modes)
+    places = ("backgrounds",) if "class_background" in modes else ()
+    return Maker(made, _tables(config, dataset, modes, *places))
 
 
 def _synclr_chat(config: Config, dataset: DatasetConfig) -> Maker:
@@ -86,7 +98,7 @@ def _synclr_chat(config: Config, dataset: DatasetConfig) -> Maker:
 def _synthclip(config: Config, dataset: DatasetConfig) -> Maker:
     p = config.prompts
     made = PromptsConfig(p.maker, p.class_balance, modes={}, shots=p.shots, max_words=p.max_words)
-    return Maker(made, _needed(config, "examples"))
+    return Maker(made, _tables(config, dataset, modes_of(dataset, {"class": 1.0})))
 
 
 def _hirpg(config: Config, dataset: DatasetConfig) -> Maker:
