@@ -77,7 +77,7 @@ def test_aliases_are_the_same_maker(world):
 
 
 def test_a_users_tables_come_before_the_datasets(world):
-    (world.path / "mine.json").write_text('{"class": []}')
+    (world.path / "mine.json").write_text((world.path / "examples.json").read_text())
     inputs = stage(world.point(f"prompts.examples_file={world.path}/mine.json"), "captions").spec.inputs
     assert inputs["examples"].path.endswith("mine.json") and inputs["backgrounds"].path.endswith("backgrounds.json")
 

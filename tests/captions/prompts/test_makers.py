@@ -157,6 +157,22 @@ def test_templates_and_places_come_in_turn_before_any_comes_twice(sources):
         assert maker.capacity == n == len(set(of_class)) and all(NAMES[4] in t for t in of_class)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "text"),
+    [
+        ("elephant", "object", "a photo of an elephant"),
+        ("unicycle", "object", "a photo of a unicycle"),
+        ("umbrella", "object", "a photo of an umbrella"),
+        ("Ida's owl", "object", "a photo of an Ida's owl"),
+        ("{} [concept]", "object", "a photo of a {} [concept]"),
+        ("dotted", "texture", "a photo of a dotted texture"),
+    ],
+)
+def test_templates_fit_the_name(sources, name, kind, text):
+    data = DatasetConfig("d", (ClassEntry(0, name),), 1, kind)
+    assert make("class_name", sources, data, templates=("a photo of a {}",)).prompt(0, 0, 0).text == text
+
+
 def test_what_fake_makers_say(sources):
     said = make("fake_it", sources).prompt(0, 0, 0)
     assert said.text.startswith(f"{said.class_name}, kind {said.label} inside hall ")
