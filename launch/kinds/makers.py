@@ -20,8 +20,8 @@ PLACES = Path(__file__).resolve().parents[2] / "synth/captions/tables/places.jso
 
 @dataclass(frozen=True)
 class Maker:
-    """`capacity`: different captions of a class; None: as many as are asked for. `slots`, `total`: of a maker whose captions are
-    there already: slots that hold them all, and different ones that pass the checks."""
+    """`capacity`: different captions of a class; None: as many as are asked for. `slots`, `total`: of captions that are there
+    already: slots that hold them all, and different ones that pass the checks."""
 
     config: PromptsConfig
     inputs: Mapping[str, InputFile] = field(default_factory=dict)
@@ -177,6 +177,7 @@ def _read(path: str, identity: str, dataset: DatasetConfig, limits: CaptionsConf
 
 def _try(made: PromptsConfig, dataset: DatasetConfig, paths: Mapping[str, str]):
     """The maker itself, made here: what is wrong with its lists is told before anything is submitted."""
+
     def table(role: str):
         try:
             return json.loads(Path(paths[role]).read_text(encoding="utf-8"))

@@ -1,8 +1,9 @@
-"""What it costs in variety that a group of captions shares its drawn examples: python -m tests.bench.shared_examples [--captions 300]
+"""What it costs in variety that captions share their drawn examples: python -m tests.bench.shared_examples [--captions 300]
 
-Captions of the embedded model for the embedded classes, with prompts.group = 1 (a draw a caption, as SynCLR does) and larger ones:
-different captions, distinct-2 (different pairs of neighbouring words among all), captions of the most common first three words, the
-words two captions of one class share (Jaccard, mean over pairs), prefill tokens if each prefix were computed once a window.
+Captions of the embedded model for the embedded classes, with prompts.group = 1 (a draw a caption, as SynCLR does) and more:
+different captions; distinct-2 (different pairs of neighbouring words among all); share of the commonest first three words;
+words that two captions of a class share (Jaccard, mean over pairs); prompt tokens a caption, if each heading with its
+examples is computed once a window.
 """
 
 import argparse
@@ -37,7 +38,9 @@ def main() -> None:
     tables = {role: json.load(open(config.dataset[role], encoding="utf-8")) for role in ("examples", "backgrounds")}
     tokenizer = Tokenizer(config.captioner.tokenizer_path)
     rows = []
-    with LlamaEngine(EngineConfig(config.captioner.ckpt_dir, tokenizer_path=config.captioner.tokenizer_path, max_gen_len=64)) as engine:
+    with LlamaEngine(
+        EngineConfig(config.captioner.ckpt_dir, tokenizer_path=config.captioner.tokenizer_path, max_gen_len=64)
+    ) as engine:
         for group, seed in itertools.product(GROUPS, range(args.seeds)):
             maker = prompts.make(dataset, PromptsConfig(group=group), tables.__getitem__)
             asked = [maker.prompt(seed, slot, 0) for slot in range(args.captions)]

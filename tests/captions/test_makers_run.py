@@ -169,10 +169,15 @@ def test_a_request_that_the_engine_cannot_take_is_told_by_its_reason(tmp_path, c
 
     def generate(self, requests):
         replies = answer(self, requests)
-        return [engines.Reply("", "prompt_too_long") if "banana" in q.text.rsplit("\n\n", 1)[1] else r for q, r in zip(requests, replies, strict=True)]
+        return [
+            engines.Reply("", "prompt_too_long") if "banana" in q.text.rsplit("\n\n", 1)[1] else r
+            for q, r in zip(requests, replies, strict=True)
+        ]
 
     monkeypatch.setattr(Chat, "generate", generate)
-    folders = run(plan(tmp_path, maker, *(["prompts.form=dynamic", "prompts.num_prompts_per_metaprompt=1"] if maker == "hirpg" else [])))
+    folders = run(
+        plan(tmp_path, maker, *(["prompts.form=dynamic", "prompts.num_prompts_per_metaprompt=1"] if maker == "hirpg" else []))
+    )
     if maker == "hirpg":  # the three given metaprompts are there without asking
         assert sorted(tombstones(folders["prompt_trees"])) == ["no_metaprompt"] * 2 + ["prompt_too_long"] * 3
     else:

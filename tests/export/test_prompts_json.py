@@ -20,7 +20,9 @@ def stage(root, kind, form, records):
     data = DatasetConfig("d", tuple(ClassEntry(i, n) for i, n in enumerate(CLASSES)), 2)
     config = dump(AskConfig(0, data, PromptsConfig("hirpg", form=form), CaptionerConfig()))
     folder = StageFolder.create(root, StageSpec(kind, kind, config, len(records), 3, 3, EXACT))
-    items = [Tombstone(k, r) if isinstance(r, str) else Sample(k, f"{k:09d}", {"json": canonical(r)}) for k, r in enumerate(records)]
+    items = [
+        Tombstone(k, r) if isinstance(r, str) else Sample(k, f"{k:09d}", {"json": canonical(r)}) for k, r in enumerate(records)
+    ]
     commit_units(folder, items)
     return folder
 
@@ -36,7 +38,10 @@ def written(folder, out):
 
 def test_metaprompts_are_a_list(tmp_path):
     records = [record(-1, 0, "A [concept].", "metaprompt"), "no_concept", record(-1, 2, "One [concept].", "metaprompt")]
-    assert written(stage(tmp_path, "metaprompts", "static", records), tmp_path / "out" / "m.json") == ["A [concept].", "One [concept]."]
+    assert written(stage(tmp_path, "metaprompts", "static", records), tmp_path / "out" / "m.json") == [
+        "A [concept].",
+        "One [concept].",
+    ]
 
 
 def test_trees_are_the_static_or_the_dynamic_form(tmp_path):

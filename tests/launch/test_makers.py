@@ -44,7 +44,9 @@ def test_hirpg_has_two_stages_first_and_other_numbers_of_captions_ask_nothing_ag
     assert trees.upstream == (meta.folder,) and captions.upstream == (trees.folder,)
     assert (meta.spec.slots, trees.spec.slots, trees.spec.unit_size) == (5, 5 * 8, 32)
     assert not captions.spec.inputs and captions.spec.config["captioner"]["engine"] == "none"
-    more = world.point("prompts=hirpg", "prompts.num_metaprompts=5", "prompts.max_prompts=30", "captions.per_class=20", "dataset.classes=0..1")
+    more = world.point(
+        "prompts=hirpg", "prompts.num_metaprompts=5", "prompts.max_prompts=30", "captions.per_class=20", "dataset.classes=0..1"
+    )
     assert stage(more, "metaprompts").folder == meta.folder and stage(more, "prompt_trees").folder == trees.folder
     one = world.point("prompts=hirpg", "captions.unit_size=1")
     assert stage(one, "prompt_trees").spec.unit_size == 8  # a tree a unit
@@ -64,13 +66,18 @@ def test_synclr_chat_asks_for_places_first(world):
 
 
 def test_makers_that_ask_no_model_have_the_same_stage_whatever_the_captioner(world):
-    one, other = world.point("prompts=class_name"), world.point("prompts=class_name", "captioner.temperature=0.1", "captioner.id=other")
+    one, other = (
+        world.point("prompts=class_name"),
+        world.point("prompts=class_name", "captioner.temperature=0.1", "captioner.id=other"),
+    )
     assert stage(one, "captions").folder == stage(other, "captions").folder
     assert total(one) == (6, 0) and stage(one, "captions").spec.slots == 6
 
 
 def test_aliases_are_the_same_maker(world):
-    (world.path / "d.json").write_text(json.dumps(dict.fromkeys(("cat", "dog", "no", "0123", "sea lion", "707-320"), "some thing")))
+    (world.path / "d.json").write_text(
+        json.dumps(dict.fromkeys(("cat", "dog", "no", "0123", "sea lion", "707-320"), "some thing"))
+    )
     for name, alias, more in (("fake_it", "fake_f", "hypernyms_file"), ("fake_definition", "fake_d", "definitions_file")):
         both = [world.point(f"prompts={n}", f"prompts.{more}={world.path}/d.json") for n in (name, alias)]
         assert len({stage(p, "captions").folder for p in both}) == 1

@@ -1,14 +1,14 @@
 """Hypernyms and definitions: files, a small WordNet of our own in WordNet's format, our table, super-classes."""
 
-import json
-
 import pytest
 
 from launch.kinds.senses import definitions, hypernyms
 from synth.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
 
-DATA = DatasetConfig("d", (ClassEntry(0, "cat"), ClassEntry(1, "fire_engine"), ClassEntry(2, "glorb", "gadget"), ClassEntry(3, "old tom cat")), 4)
+DATA = DatasetConfig(
+    "d", (ClassEntry(0, "cat"), ClassEntry(1, "fire_engine"), ClassEntry(2, "glorb", "gadget"), ClassEntry(3, "old tom cat")), 4
+)
 NOUNS = [  # words, hypernym (index), gloss
     (["entity"], None, "that which is"),
     (["feline", "felid"], 0, "an animal that lands on its feet"),
@@ -77,7 +77,10 @@ def test_without_wordnet_our_table_or_the_super_class_answers(no_wordnet):
     [
         (lambda f: hypernyms(DATA, None, "wordnet"), "its data is not there"),
         (lambda f: definitions(DATA, None), "its data is not there"),
-        (lambda f: hypernyms(DatasetConfig("d", (ClassEntry(0, "glorb"),), 1), None, "auto"), "no hypernym is known for 'glorb'"),
+        (
+            lambda f: hypernyms(DatasetConfig("d", (ClassEntry(0, "glorb"),), 1), None, "auto"),
+            "no hypernym is known for 'glorb'",
+        ),
         (lambda f: definitions(DATA, f('{"cat": "x"}')), "no definition is known for 'fire_engine', 'glorb'"),
         (lambda f: hypernyms(DATA, f('{"glorbs": "x"}'), "table"), "did you mean glorb"),
         (lambda f: hypernyms(DATA, f('["x"]'), "table"), "must be a JSON object"),

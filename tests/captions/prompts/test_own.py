@@ -72,7 +72,10 @@ def test_classes_that_are_not_chosen_are_left_out(tmp_path):
 
 
 def test_lines_without_a_class_are_of_the_only_class(tmp_path):
-    assert read(tmp_path, "a.txt", "One.\nTwo\u2028lines.\n", dataset([1])) == [(0, "One.", ("sea lion",)), (1, "Two\u2028lines.", ("sea lion",))]
+    assert read(tmp_path, "a.txt", "One.\nTwo\u2028lines.\n", dataset([1])) == [
+        (0, "One.", ("sea lion",)),
+        (1, "Two\u2028lines.", ("sea lion",)),
+    ]
     with pytest.raises(InputError, match="caption 0 says no class"):
         read(tmp_path, "a.txt", "One.\n")
 
@@ -89,7 +92,9 @@ def test_blocks_of_classes_leave_slots_empty_where_a_class_has_fewer(tmp_path):
 def test_a_file_changed_after_planning_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("One => cat\n")
     with pytest.raises(InputError, match="changed since the stage was planned"):
-        prompts.make(dataset(), PromptsConfig("from_file", "file", content="0" * 64), Sources(dict, lambda role: str(tmp_path / "a.txt")))
+        prompts.make(
+            dataset(), PromptsConfig("from_file", "file", content="0" * 64), Sources(dict, lambda role: str(tmp_path / "a.txt"))
+        )
 
 
 @pytest.mark.parametrize(
