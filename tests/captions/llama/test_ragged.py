@@ -115,8 +115,7 @@ def requests(kind):
 @pytest.mark.parametrize("kind", ["nothing in common", "all equal", "the beginning of another", "groups", "a trie"])
 def test_captions_are_those_of_one_at_a_time_decoding(gqa, kind, monkeypatch):
     texts = requests(kind)
-    single = tiny.generator(gqa, rows=1, columns=192, margins=True)
-    single.share = False
+    single = tiny.generator(gqa, rows=1, columns=192, margins=True, share=False)
     one = single.window(texts, range(len(texts)))
     monkeypatch.setattr(ragged, "_WORTH", -1)  # shared however little it saves
     edges, drawn = 0, 0
