@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from synth.captions.engines import WITHOUT_DEVICE
 
-GPU_KINDS = ("captions", "images")  # kinds whose workers use a GPU where there is one; the others run on cores
+ASKING = ("captions", "metaprompts", "prompt_trees", "backgrounds")  # kinds that ask a caption engine
+GPU_KINDS = (*ASKING, "images", "img2img", "clip_features")  # kinds whose workers use a GPU where there is one; the others run on cores
 
 
 def cores() -> int:
@@ -35,7 +36,7 @@ def uses_gpu(kind: str, config: Mapping) -> bool:
     >>> uses_gpu("captions", {"captioner": {"engine": "openai"}})
     False
     """
-    return kind in GPU_KINDS and not (kind == "captions" and config["captioner"].get("engine") in WITHOUT_DEVICE)
+    return kind in GPU_KINDS and not (kind in ASKING and config["captioner"].get("engine") in WITHOUT_DEVICE)
 
 
 def places(gpus: tuple[str, ...], n_cores: int, kind: str, processes: int) -> list[tuple[str, ...] | None]:
@@ -53,11 +54,11 @@ def places(gpus: tuple[str, ...], n_cores: int, kind: str, processes: int) -> li
 
 def places_of(gpus: tuple[str, ...], n_cores: int, kind: str, config: Mapping) -> list[tuple[str, ...] | None]:
     """The places of a stage's workers on this machine. One for captions of somebody else's server: one worker sends many requests."""
-    if kind == "captions" and config["captioner"].get("engine") == "openai":
+    if kind in ASKING and config["captioner"].get("engine") == "openai":
         return [None]
     return places(gpus if uses_gpu(kind, config) else (), n_cores, kind, processes_of(kind, config))
 
 
 def processes_of(kind: str, config: Mapping) -> int:
     """Processes, or GPUs, that one worker of a stage has: a torchrun captioner has one a shard."""
-    return int(config["captioner"].get("model_parallel", 1)) if kind == "captions" else 1
+    return int(config["captioner"].get("model_parallel", 1)) if kind in ASKING else 1

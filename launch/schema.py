@@ -31,9 +31,65 @@ class Dataset:
 
 @dataclass
 class Prompts:
-    maker: str = MISSING
+    """What every prompt maker has; a maker's own keys are in a subclass."""
+
+    maker: str = MISSING  # a key of synth.captions.prompts.MAKERS
+    class_balance: str = MISSING
+    examples_file: str | None = None
+    backgrounds_file: str | None = None
+
+
+@dataclass
+class Synclr(Prompts):
     modes: dict[str, float] = MISSING
     shots: int = MISSING
+    examples_per: str = MISSING
+    group_size: int = MISSING
+
+
+@dataclass
+class SynclrChat(Synclr):
+    num_backgrounds: int = MISSING
+
+
+@dataclass
+class Synthclip(Prompts):
+    shots: int = MISSING
+    max_words: int = MISSING
+
+
+@dataclass
+class Hirpg(Prompts):
+    form: str = MISSING
+    num_metaprompts: int = MISSING
+    num_prompts_per_metaprompt: int = MISSING
+    max_prompts: int = MISSING
+    max_words: int = MISSING
+    metaprompts_file: str | None = None
+
+
+@dataclass
+class ClassName(Prompts):
+    templates: list[str] = MISSING
+    templates_file: str | None = None
+
+
+@dataclass
+class FakeIt(Prompts):
+    source: str = MISSING
+    hypernyms_file: str | None = None
+    places_file: str | None = None
+
+
+@dataclass
+class FakeDefinition(Prompts):
+    definitions_file: str | None = None
+
+
+@dataclass
+class FromFile(Prompts):
+    file: str | None = None
+    check: bool = MISSING
 
 
 @dataclass
@@ -83,7 +139,7 @@ class OpenAI(Captioner):
     base_url: str | None = None
     api_key_env: str | None = None
     api: str = MISSING
-    body: dict[str, Any] = field(default_factory=dict)
+    body: Any = None  # a mapping; Any and null, because Hydra adds no keys to a mapping that is there
     timeout: float = MISSING
     retries: int = MISSING
     longest_wait: float = MISSING
@@ -101,7 +157,7 @@ class Served(Captioner):
     start_timeout: float = MISSING
     restarts: int = MISSING
     api: str = MISSING
-    body: dict[str, Any] = field(default_factory=dict)
+    body: Any = None  # a mapping; Any and null, because Hydra adds no keys to a mapping that is there
     timeout: float = MISSING
     retries: int = MISSING
 
@@ -136,7 +192,8 @@ class Captions:
     seed: int = MISSING
     seeds: list[int] | None = None
     stages: list[str] | None = None
-    total: int = MISSING
+    total: int | None = None
+    per_class: int | None = None
     oversample: float = MISSING
     allow_short: bool = MISSING
     unit_size: int = MISSING
@@ -151,6 +208,40 @@ class Captions:
 class Images:
     seed: int = MISSING
     per_caption: int = MISSING
+    count: Any = None  # null | ma | a number
+    count_file: str | None = None
+    increase_ratio: float = MISSING
+    subset: Any = None  # null | a range "0..99" | a list of rows and ranges
+    subset_file: str | None = None
+    guidance_scale: float | None = None
+    steps: int | None = None
+    scheduler: str | None = None
+    height: int | None = None
+    width: int | None = None
+    save_size: int = MISSING
+    format: str = MISSING
+    batch_size: int = MISSING
+    unit_size: int = MISSING
+    negative_prompt: str = MISSING
+    negative_prompt_file: str | None = None
+    eta: float = MISSING
+
+
+@dataclass
+class Img2Img:
+    source: str | None = None
+    layout: str = MISSING
+    classes: str = MISSING
+    class_names_file: str | None = None
+    subset: Any = None  # of a stage of pictures: as images.subset
+    subset_file: str | None = None  # of a folder: names; of a stage: numbers
+    random_count: int | None = None
+    per_image: int = MISSING
+    noise_strength: float = MISSING
+    prompt: str = MISSING
+    prompt_template: str = MISSING
+    resize: str = MISSING
+    seed: int = MISSING
     guidance_scale: float | None = None
     steps: int | None = None
     scheduler: str | None = None
@@ -284,7 +375,59 @@ class ContactSheet(Export):
 
 @dataclass
 class Filter:
+    """What every filter has; the key in `filter` is the name of its stage."""
+
     kind: str = MISSING
+
+
+@dataclass
+class ClipScore(Filter):
+    score: str = MISSING
+    min_score: float = MISSING
+    top_share: float = MISSING
+    count: Any = None  # null | ma | a number
+    count_file: str | None = None
+    ratio: float = MISSING
+
+
+@dataclass
+class LabelAgreement(Filter):
+    margin: float = MISSING
+
+
+@dataclass
+class NearDuplicates(Filter):
+    method: str = MISSING
+    distance: int = MISSING
+    similarity: float = MISSING
+    within: str = MISSING
+    against: str | None = None
+
+
+@dataclass
+class Balance(Filter):
+    count: Any = None  # ma | a number
+    count_file: str | None = None
+    ratio: float = MISSING
+    allow_short: bool = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class Ensemble(Balance):
+    stages: list[str] = MISSING
+    mode: str = MISSING
+    temperature: float = MISSING
+
+
+@dataclass
+class Scores:
+    """The scoring stages that filters read."""
+
+    clip: str | None = None
+    templates: list[str] = MISSING
+    batch_size: int = MISSING
+    unit_size: int = MISSING
 
 
 @dataclass
@@ -317,6 +460,8 @@ class Config:
     model: Model = field(default_factory=Model)
     captions: Captions = field(default_factory=Captions)
     images: Images = field(default_factory=Images)
+    img2img: Img2Img = field(default_factory=Img2Img)
+    scores: Scores = field(default_factory=Scores)
     probe: Probe = field(default_factory=Probe)
     cluster: Cluster = field(default_factory=Cluster)
     export: dict[str, Export] = field(default_factory=dict)
@@ -330,8 +475,24 @@ GROUPS: dict[str, dict[str, type]] = {
     "captioner": {"captioner": Captioner, "llama": Llama, "hf": Hf, "openai": OpenAI, "served": Served},
     "model": {"model": Model},
     "dataset": {"dataset": Dataset},
-    "prompts": {"prompts": Prompts},
-    "filter": {"filter": Filter},
+    "prompts": {
+        "synclr": Synclr,
+        "synclr_chat": SynclrChat,
+        "synthclip": Synthclip,
+        "hirpg": Hirpg,
+        "class_name": ClassName,
+        "fake_it": FakeIt,
+        "fake_definition": FakeDefinition,
+        "from_file": FromFile,
+    },
+    "filter": {
+        "filter": Filter,
+        "clip_score": ClipScore,
+        "label_agreement": LabelAgreement,
+        "near_duplicates": NearDuplicates,
+        "balance": Balance,
+        "ensemble": Ensemble,
+    },
     "export": {"image_folder": ImageFolder, "contact_sheet": ContactSheet},
 }
 

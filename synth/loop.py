@@ -23,7 +23,7 @@ from synth.store.files import refused
 from synth.store.folder import TRIES, StageFolder
 from synth.store.framing import FRAMINGS
 from synth.store.heartbeat import Heartbeat
-from synth.store.identity import identity
+from synth.store.identity import LISTED, identity
 from synth.store.leases import Lease, Observer, Owner, Times
 from synth.store.parts import PartWriter, adopt, part_files
 from synth.usage import Usage
@@ -214,7 +214,7 @@ class Worker:
         if self._opened:
             return
         for role, file in self.folder.spec.inputs.items():
-            if identity(self.folder.input_path(role)) != file.identity:
+            if not file.identity.startswith(LISTED) and identity(self.folder.input_path(role)) != file.identity:
                 msg = f"{file.path}: input {role!r} changed since {self.folder.path.name} was planned; run the command again to plan anew"
                 raise InputError(msg)
         begun = time.monotonic()

@@ -4,17 +4,19 @@ import math
 from fractions import Fraction
 from pathlib import Path
 
-from launch.classes import choose, list_path, names_in, official
-from launch.inputs import input_file
 from launch.kinds import Node
-from launch.kinds.engines import plan_engine
+from launch.kinds.datasets import dataset_of
+from launch.kinds.engines import Engine, plan_engine
 from launch.kinds.llama_batch import settled
+from launch.kinds.makers import Maker, maker_of
+from launch.kinds.totals import wanted
 from launch.planned import PlannedStage
-from launch.schema import Config, Dataset
-from synth.config import CaptionsConfig, DatasetConfig, PromptsConfig, dump
+from launch.schema import Config
+from synth.captions.prompts import UPSTREAM, WITHOUT_MODEL
+from synth.config import CaptionerConfig, CaptionsConfig, DatasetConfig, dump
 from synth.errors import InputError
 from synth.store.folder import StageFolder
-from synth.store.spec import InputFile, StageSpec
+from synth.store.spec import StageSpec
 
 
 def plan(node: Node) -> list[StageSpec | PlannedStage]:
@@ -25,20 +27,24 @@ def plan(node: Node) -> list[StageSpec | PlannedStage]:
     config, captions = node.config, node.config.captions
     if captions.stages is not None:
         return _given(captions.stages)
-    seeds = captions.seeds if captions.seeds is not None else [captions.seed]
-    if not seeds or len(set(seeds)) != len(seeds):
-        msg = f"captions.seeds={seeds}: needs seeds that differ, one at least"
-        raise InputError(msg)
+    seeds = seeds_of(config)
     dataset = dataset_of(config.dataset)
-    slots = slots_for(captions.total, captions.oversample, len(seeds), len(dataset.classes))
-    engine = plan_engine(settled(config))
+    maker = maker_of(config, dataset)
+    if len(seeds) > 1 and not maker.asks:
+        msg = f"captions.seeds={seeds}: prompts.maker={config.prompts.maker} asks no model: every seed makes the same captions"
+        raise InputError(msg)
+    role = UPSTREAM.get(maker.config.maker)
+    if role and not node.upstream.get(role):
+        msg = f"recipe stage {node.name}: prompts.maker={maker.config.maker} reads stages in role {role!r}; see conf/prompts/"
+        raise InputError(msg)
+    engine = engine_of(config) if maker.asks else Engine(CaptionerConfig(engine="none", id="none"))
     specs = [
         node.spec(
             dump(
                 CaptionsConfig(
                     seed=seed,
                     dataset=dataset,
-                    prompts=PromptsConfig(config.prompts.maker, dict(config.prompts.modes), config.prompts.shots),
+                    prompts=maker.config,
                     captioner=engine.config,
                     max_attempts=captions.max_attempts,
                     must_name_class=captions.must_name_class,
@@ -46,17 +52,61 @@ def plan(node: Node) -> list[StageSpec | PlannedStage]:
                     max_words=captions.max_words,
                 )
             ),
-            slots=slots,
+            slots=_slots(config, dataset, maker, len(seeds)),
             unit_size=captions.unit_size,
             batch=captions.window,
-            inputs=_inputs(config) | engine.inputs,
+            inputs=dict(maker.inputs) | engine.inputs,
             settings=engine.settings,
         )
         for seed in seeds
     ]
+    check_undone(node, specs, engine)
+    return specs
+
+
+def seeds_of(config: Config) -> list[int]:
+    """The seeds of the captions stages."""
+    captions = config.captions
+    seeds = captions.seeds if captions.seeds is not None else [captions.seed]
+    if not seeds or len(set(seeds)) != len(seeds):
+        msg = f"captions.seeds={seeds}: needs seeds that differ, one at least"
+        raise InputError(msg)
+    return seeds
+
+
+def engine_of(config: Config) -> Engine:
+    """The engine of a stage that asks a model."""
+    engine = plan_engine(settled(config))
+    if engine.config.engine == "none":
+        known = ", ".join(sorted(WITHOUT_MODEL - set(UPSTREAM)))
+        fix = f"choose a captioner, or a maker without one: {known}"
+        msg = f"captioner=none: prompts.maker={config.prompts.maker} asks a model; {fix}"
+        raise InputError(msg)
+    return engine
+
+
+def check_undone(node: Node, specs: list[StageSpec], engine: Engine) -> None:
+    """What only a stage that is still to be done needs: keys, packages."""
     if not all((node.dataset_root / spec.folder_name / "done.json").exists() for spec in specs):
         engine.check()
-    return specs
+
+
+def _slots(config: Config, dataset: DatasetConfig, maker: Maker, n_seeds: int) -> int:
+    """Slots of one captions stage; whole blocks of the classes, but for captions in the order of a file."""
+    captions, total = config.captions, wanted(config)
+    n_classes = len(dataset.classes)
+    if maker.slots is not None:
+        return maker.slots
+    if maker.capacity is None:
+        return slots_for(total.captions, captions.oversample, n_seeds, n_classes)
+    each = -(-total.captions // n_classes)
+    if each > maker.capacity:
+        all_ = f"captions.total={captions.total}, {each} a class"
+        asked = f"captions.per_class={captions.per_class}" if captions.per_class else all_
+        fix = f"captions.per_class={maker.capacity} and more pictures of each: images.per_caption"
+        msg = f"{asked}: prompts.maker={maker.config.maker} makes {maker.capacity} different captions of a class here; {fix}"
+        raise InputError(msg)
+    return each * n_classes
 
 
 def _given(paths: list[str]) -> list[PlannedStage]:
@@ -82,25 +132,3 @@ def slots_for(total: int, oversample: float, n_seeds: int, n_classes: int) -> in
     """
     wanted = math.ceil(total * Fraction(str(oversample)) / n_seeds)  # a float's 1.1 * 100 is more than 110
     return -(-wanted // n_classes) * n_classes
-
-
-def dataset_of(dataset: Dataset) -> DatasetConfig:
-    """The chosen classes of a dataset, with their official indices."""
-    classes = official(list_path(dataset))
-    wanted = dataset.classes
-    if dataset.classes_file is not None:
-        if wanted != "all":
-            msg = "dataset.classes and dataset.classes_file are both set; give one of them"
-            raise InputError(msg)
-        wanted = names_in(dataset.classes_file)
-    chosen = choose(classes, wanted)
-    return DatasetConfig(dataset.name, chosen, len(classes), dataset.kind, dataset.suffix)
-
-
-def _inputs(config: Config) -> dict[str, InputFile]:
-    inputs = {}
-    for role in ("examples", "backgrounds"):
-        path = getattr(config.dataset, role)
-        if path is not None:
-            inputs[role] = input_file(path, f"dataset.{role}", f"the JSON file of {role}")
-    return inputs

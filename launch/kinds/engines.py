@@ -9,11 +9,12 @@ from pathlib import Path
 from launch.inputs import input_file
 from launch.schema import Captioner, Hf, Llama, OpenAI, Served
 from synth.captions.engines import ENGINES
-from synth.captions.keys import check_keys
 from synth.captions.llama.checkpoint import Checkpoint, check_checkpoint  # reads headers, imports no torch
 from synth.config import CaptionerConfig
 from synth.errors import InputError
 from synth.store.spec import InputFile
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,18 @@ def plan_engine(captioner: Captioner) -> Engine:
         msg = f"captioner.engine={captioner.engine}: its YAML file must begin with `defaults: [{schema}, _self_]`, as conf/captioner/ does"
         raise InputError(msg)
     engine = planner(captioner)
-    check_keys(engine.config)
+    _check(engine.config)
     return engine
+
+
+def _check(config: CaptionerConfig) -> None:
+    """What all engines share and launch/limits.py does not know."""
+    if config.dtype not in DTYPES:
+        msg = f"captioner.dtype={config.dtype}: one of {', '.join(DTYPES)}"
+        raise InputError(msg)
+    if not all(config.stop):
+        msg = f"captioner.stop={list(config.stop)}: texts, none of them empty"
+        raise InputError(msg)
 
 
 def _llama(captioner: Llama) -> Engine:
@@ -169,7 +180,14 @@ def _endpoint(captioner: OpenAI | Served, base_url: str, api_key_env: str):
 def _remote(captioner: OpenAI | Served, name: str, model: str) -> CaptionerConfig:
     """What a server's captions depend on. Concurrency and the like are settings: they change no caption and buy none again."""
     config = _config(captioner, name)
-    return replace(config, max_batch_size=1, model_parallel=1, dtype="float32", model=model, api=captioner.api, body=dict(captioner.body))
+    return replace(config, max_batch_size=1, model_parallel=1, dtype="float32", model=model, api=captioner.api, body=_body(captioner.body))
+
+
+def _body(body: object) -> dict:
+    if body is not None and not isinstance(body, dict):
+        msg = f"captioner.body={body!r}: a mapping of fields, such as {{top_k: 50}}"
+        raise InputError(msg)
+    return {str(k): v for k, v in (body or {}).items()}
 
 
 def _config(captioner: Captioner, name: str, model_parallel: int | None = None) -> CaptionerConfig:

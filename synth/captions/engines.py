@@ -29,15 +29,6 @@ class Request:
     seed: int = 0  # 64 bits; all draws of the completion come from it
 
 
-@dataclass(frozen=True)
-class Request:
-    """What an engine is asked: a chat engine sends `messages`, or one user message that holds `text`; the others continue `text`."""
-
-    text: str  # the whole request as one plain prompt to be continued
-    messages: tuple[tuple[str, str], ...] = ()  # (role, content) of a chat: system | user | assistant
-    seed: int = 0  # 64 bits; all draws of the completion come from it
-
-
 class Completion(Protocol):
     text: str
     error: str | None  # why this request has no text, e.g. "prompt_too_long"

@@ -54,18 +54,6 @@ def uniform(seed: int, *path) -> float:
     return (seeds.derive(seed, *path) >> 11) * 2.0**-53
 
 
-def scaled_counts(counts: Mapping[int, int], ratio: float) -> dict[int, int]:
-    """int(count * ratio) of each class, as GenCL's subsample.py counts.
-
-    >>> scaled_counts({0: 7, 1: 10}, 1.1)
-    {0: 7, 1: 11}
-    """
-    from fractions import Fraction
-
-    exact = Fraction(str(ratio))  # a float's 10 * 1.1 may fall below 11
-    return {label: int(count * exact) for label, count in counts.items()}
-
-
 def missing_counts(labels: np.ndarray, counts: Mapping[int, int]) -> dict[int, int]:
     """class -> how many pictures are wanting of counts[class]."""
     there = {int(label): int(n) for label, n in zip(*np.unique(labels, return_counts=True), strict=True)}

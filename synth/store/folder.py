@@ -45,6 +45,8 @@ class StageFolder:
                     (path / sub).mkdir(parents=True, exist_ok=True)
             links = hard_links_work(path / "parts", path / "units")
             write_once(path / "inputs.json", _inputs_json(spec, links))
+            for name, data in spec.files.items():
+                write_once(path / name, data)
             write_once(path / "stage.json", spec.to_json())
         folder = cls.open(path)
         moved = any(str(Path(i.path).absolute()) != folder.spec.inputs[r].path for r, i in spec.inputs.items())

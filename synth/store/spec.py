@@ -52,6 +52,7 @@ class StageSpec:
     versions: Mapping[str, str] = field(default_factory=dict)  # for people; not in the fingerprint
     # how, not what: addresses, time limits, prices. Lives in inputs.json, is renewed at every planning, is in no fingerprint
     settings: Mapping = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)  # made with the folder; an input's identity stands for them
 
     def __post_init__(self):
         if self.slots < 0 or self.unit_size < 1 or self.batch < 1:
@@ -96,7 +97,7 @@ class StageSpec:
 
     def to_json(self) -> bytes:
         data = asdict(self)
-        del data["inputs"], data["settings"]
+        del data["inputs"], data["settings"], data["files"]
         data["inputs"] = {role: i.identity for role, i in self.inputs.items()}
         data |= {"schema": SCHEMA, "fingerprint": self.fingerprint, "base": self.base}
         return json.dumps(data, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -16,8 +16,7 @@ def test_the_top_share_of_each_class_is_kept_and_ties_fall_by_key():
     assert rules.top_of_class(scores, labels, keys).all()
 
 
-def test_counts_are_floored_exactly_as_gencl_does():
-    assert rules.scaled_counts({0: 10, 1: 333, 2: 0}, 1.1) == {0: 11, 1: 366, 2: 0}
+def test_classes_with_too_few_pictures_are_told():
     assert rules.missing_counts(np.array([0, 0, 1]), {0: 2, 1: 3, 2: 1}) == {1: 2, 2: 1}
 
 
