@@ -59,10 +59,11 @@ def test_logits_and_cache_are_those_of_each_prompt_alone(model, kind, order):
     torch.testing.assert_close(prefill(model, batch), expected, rtol=0, atol=2e-5)
     if order == "sorted":
         assert batch.tokens.shape[0] == unique_tokens(prompts)
-    ours = {i: model.layers[-1].attention.k_cache[row, :, : len(p)].clone() for i, (row, p) in enumerate(zip(rows, prompts, strict=True))}
-    for i, p in enumerate(prompts):
+    cache = model.layers[-1].attention.k_cache
+    ours = cache.clone()
+    for row, p in zip(rows, prompts, strict=True):
         prefill(model, Ragged.of([p], [0], CPU))
-        torch.testing.assert_close(ours[i], model.layers[-1].attention.k_cache[0, :, : len(p)], rtol=0, atol=2e-5)
+        torch.testing.assert_close(ours[row, :, : len(p)], cache[0, :, : len(p)], rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("seed", range(6))
