@@ -4,7 +4,9 @@ A decode step of a 7B launches about a thousand small kernels; a graph launches 
 ended from a note that it reads while the next step runs, so the device never waits for it.
 """
 
+import contextlib
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -37,6 +39,21 @@ class Notes:
         if self._cuda:
             self._events[at].synchronize()
         return self._buffers[at].numpy()
+
+
+@contextlib.contextmanager
+def plain_writes(device: torch.device) -> Iterator[None]:
+    """On CUDA, writes at indices as they are. torch's deterministic mode sorts all indices first, 64 times a decode step of a
+    7B, lest two writes meet; here each cache place and each live row's entry is written once, so the bits are the same."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 class DecodeGraphs:

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from fairscale.nn.model_parallel import initialize as groups
 
 from synth.captions.llama.config import Completion
-from synth.captions.llama.cuda import DecodeGraphs, Notes
+from synth.captions.llama.cuda import DecodeGraphs, Notes, plain_writes
 from synth.captions.llama.memory import PREFILL_TOKENS
 from synth.captions.llama.model import Transformer, decode_one_token, prefill
 from synth.captions.llama.ragged import Ragged, Resident, share_order, shared, to_device
@@ -83,7 +83,8 @@ class Generator:
         ids = self.tokenizer.encode(list(prompts))
         run = _Run(self, ids, seeds)
         try:
-            run.all()
+            with plain_writes(self.model.device):
+                run.all()
         except BaseException:
             self.model.clear()
             raise

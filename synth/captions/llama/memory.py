@@ -71,8 +71,8 @@ def auto_rows(
     if rows == 0:
         msg = (
             f"cluster.gpu_mem_gb={gpu_mem_gb:g}: {where} in {dtype} on {degree} GPU(s) with "
-            f"captioner.max_seq_len={columns} needs about {cost.gb(1):.0f} GB each; take larger GPUs, captioner.dtype=bfloat16, a shorter max_seq_len, or split it "
-            "over more: python -m synth.captions.llama.reshard"
+            f"captioner.max_seq_len={columns} needs about {cost.gb(1):.0f} GB each; take larger GPUs, "
+            "captioner.dtype=bfloat16, a shorter max_seq_len, or split it over more: python -m synth.captions.llama.reshard"
         )
         raise InputError(msg)
     return rows // 8 * 8 if rows >= 8 else rows

@@ -73,7 +73,7 @@ class Ragged:
 
 @dataclass(frozen=True)
 class _Part:
-    """One prompt: columns [0, held) are copied from `from_row`, a neighbour computes those up to `start`, the rest are its own."""
+    """One prompt: columns [0, held) are copied from `from_row`, a neighbour computes those up to `start`, the rest is own."""
 
     prompt: np.ndarray
     from_row: int

@@ -160,3 +160,17 @@ def test_a_prefill_is_bounded_by_the_tokens_that_it_computes(gqa, monkeypatch):
     assert len(counts) > 2
     assert max(counts[1:]) <= 60
     assert sum(counts[1:]) == counts[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_shares_too_and_gives_the_same_bits_again(gqa, dtype):
+    texts = tiny.grouped(20)
+    generator = tiny.generator(gqa, rows=4, dtype=dtype)
+    window = generator.window(texts, range(20))
+    assert window.prefill_tokens < 0.6 * sum(map(len, generator.tokenizer.encode(texts)))
+    assert {c.stop_reason for c in window.completions} <= {"stop", "eos", "max_gen_len"}
+    generator.window(tiny.prompts(5), range(5))
+    assert generator.window(texts, range(20)) == window
+    full = tiny.generator(gqa, rows=4).window(texts, range(20))
+    same_first = sum(a[0] == b[0] for a, b in zip(window.tokens, full.tokens, strict=True))
+    assert same_first >= 15  # rounding moves some draws, not most

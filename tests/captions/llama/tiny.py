@@ -75,9 +75,9 @@ def load(folder: Path, rows: int = 8, columns: int = 128, rank: int = 0, dtype=t
 
 
 def generator(
-    folder: Path, rows: int = 4, columns: int = 128, margins: bool = False, share: bool = True, **sampling
+    folder: Path, rows: int = 4, columns: int = 128, margins: bool = False, share: bool = True, dtype=torch.float32, **sampling
 ) -> Generator:
-    model, tokenizer = load(folder, rows, columns)
+    model, tokenizer = load(folder, rows, columns, dtype=dtype)
     return Generator(model, tokenizer, Sampling(**{"max_gen_len": 24, **sampling}), margins, share)
 
 
