@@ -123,9 +123,21 @@ def _named(model: ModelFolder) -> Iterator[None]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, pickle.UnpicklingError) as e:
         if isinstance(e, torch.OutOfMemoryError):
             raise
+        if _holds_code(e):
+            msg = f"{model.checkpoint or model.path}: holds Python objects beside its weights, which are never run; use its .safetensors form"
+            raise InputError(msg) from e
         first = (str(e).splitlines() or [""])[0]
         msg = f"{model.checkpoint or model.path}: diffusers cannot load it ({type(e).__name__}: {first}); fetch the model again or install what it names"
         raise InputError(msg) from e
+
+
+def _holds_code(error: BaseException | None) -> bool:
+    """Whether torch.load(weights_only=True) refused a pickle somewhere on the way to an error."""
+    while error is not None:
+        if isinstance(error, pickle.UnpicklingError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _quiet_diffusers():
