@@ -12,11 +12,23 @@ from synth.store.spec import InputFile, StageSpec, Upstream
 
 PLANNERS = {
     "captions": "launch.kinds.captions:plan",
+    "metaprompts": "launch.kinds.asking:metaprompts",
+    "prompt_trees": "launch.kinds.asking:prompt_trees",
+    "backgrounds": "launch.kinds.asking:backgrounds",
     "captions_json": "launch.kinds.captions_json:plan",
     "images": "launch.kinds.images:plan",
+    "img2img": "launch.kinds.img2img:plan",
     "image_folder": "launch.kinds.exports:image_folder",
     "contact_sheet": "launch.kinds.exports:contact_sheet",
     "probe": "launch.kinds.probe:plan",
+    "pool": "launch.kinds.scores:pool",
+    "clip_features": "launch.kinds.scores:clip_features",
+    "perceptual_hash": "launch.kinds.scores:perceptual_hash",
+    "clip_score": "launch.kinds.filters:clip_score",
+    "label_agreement": "launch.kinds.filters:label_agreement",
+    "near_duplicates": "launch.kinds.filters:near_duplicates",
+    "balance": "launch.kinds.filters:balance",
+    "ensemble": "launch.kinds.filters:ensemble",
 }
 
 
@@ -40,11 +52,17 @@ class Node:
         return found[0].spec
 
     def spec(
-        self, config: Mapping, slots: int, unit_size: int, batch: int, inputs: Mapping[str, InputFile] | None = None
+        self,
+        config: Mapping,
+        slots: int,
+        unit_size: int,
+        batch: int,
+        inputs: Mapping[str, InputFile] | None = None,
+        settings: Mapping | None = None,
     ) -> StageSpec:
         """The spec of this node: numerics, versions and references to the upstream stages are the same for all kinds."""
-        from launch.versions import versions
         from synth.numerics import PRESETS
+        from synth.versions import versions
 
         ups = {role: tuple(self._reference(s) for s in stages) for role, stages in self.upstream.items()}
         return StageSpec(
@@ -58,6 +76,7 @@ class Node:
             upstream=ups,
             inputs=inputs or {},
             versions=versions(),
+            settings=settings or {},
         )
 
     def _reference(self, stage: PlannedStage) -> Upstream:

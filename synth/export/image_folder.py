@@ -106,7 +106,7 @@ class ImageFolder(Stage):
         with storing(self.out.path):
             for name in self._folders.values():  # a class without pictures has a folder too: loaders count folders
                 (self.out.path / name).mkdir(parents=True, exist_ok=True)
-        write_atomic(self.out.path / CLASSES, self._classes_json())
+        write_atomic(self.out.path / CLASSES, self.classes_json())
         temp = self.out.path / PART / METADATA
         with storing(temp):
             with open(temp, "wb") as f:
@@ -138,7 +138,7 @@ class ImageFolder(Stage):
             self._mending[1].close()
             self._mending = None
 
-    def _classes_json(self) -> bytes:
+    def classes_json(self) -> bytes:
         classes = [{"index": i, "name": n, "folder": self._folders[i]} for i, n in sorted(self._classes.items())]
         return json.dumps({"classes": classes}, indent=1, ensure_ascii=False).encode() + b"\n"
 

@@ -90,7 +90,9 @@ def table(tmp_path_factory):
 
 def config_of(row: Row, **changes) -> ImagesConfig:
     model = ModelConfig("tiny", parts={n: settings for n, (_, settings) in row.parts.items()})
-    config = ImagesConfig(3, model, 1, row.guidance, row.steps, row.scheduler, row.size, row.size, eta=row.eta)
+    config = ImagesConfig(
+        seed=3, model=model, guidance_scale=row.guidance, steps=row.steps, scheduler=row.scheduler, height=row.size, width=row.size, eta=row.eta
+    )
     return replace(config, **changes)
 
 

@@ -1,6 +1,7 @@
-"""Versions of what computes, for people who read stage.json. Not part of any fingerprint."""
+"""Versions of what computes, for people who read stage.json and events. Not part of any fingerprint."""
 
 import platform
+import zlib
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
@@ -10,7 +11,7 @@ PACKAGES = ("synthset", "torch", "diffusers", "transformers", "numpy", "pillow")
 @cache
 def versions() -> dict[str, str]:
     """name -> version of the installed packages, without importing them."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "zlib": zlib.ZLIB_RUNTIME_VERSION}  # zlib: it packs the PNGs
     for name in PACKAGES:
         try:
             found[name] = version(name)
