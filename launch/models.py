@@ -16,6 +16,7 @@ from synth.images.models import CONFIG, LORA, MODEL, PART, VAE, inspect_model, j
 from synth.store.spec import InputFile
 
 NATIVE = ("height", "width", "steps", "scheduler", "guidance_scale")
+FOLDER = "a folder in diffusers' layout (model_index.json)"
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 
 
@@ -44,9 +45,9 @@ class PlannedModel:
 
 def plan_model(model: Model) -> PlannedModel:
     """Inspects everything that the group `model` names. Raises InputError; imports no torch."""
-    inputs = {MODEL: input_file(model.path, "model.path", "a folder in diffusers' layout (model_index.json) or a checkpoint file")}
+    inputs = {MODEL: input_file(model.path, "model.path", f"{FOLDER}, or a checkpoint file")}
     if model.config is not None:
-        inputs[CONFIG] = input_file(model.config, "model.config", "a folder in diffusers' layout")
+        inputs[CONFIG] = input_file(model.config, "model.config", FOLDER)
     if model.vae is not None:
         inputs[VAE] = input_file(model.vae, "model.vae", "a folder of one VAE")
     loras = list(_loras(model.lora))
@@ -54,7 +55,7 @@ def plan_model(model: Model) -> PlannedModel:
         inputs[f"{LORA}{i}"] = input_file(path, "model.lora", "a .safetensors file")
     parts = {name: part for name, part in model.parts.items() if part.path is not None}
     for name, part in parts.items():
-        inputs[PART + name] = input_file(part.path, f"model.parts.{name}.path", "a folder in diffusers' layout (model_index.json)")
+        inputs[PART + name] = input_file(part.path, f"model.parts.{name}.path", FOLDER)
     if model.dtype not in DTYPES:
         msg = f"model.dtype={model.dtype}: use one of {', '.join(DTYPES)}"
         raise InputError(msg)

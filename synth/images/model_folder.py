@@ -69,7 +69,12 @@ class ModelFolder:
 
 
 def inspect(
-    path: Path, expected: str = "auto", variant: str = "", config: Path | None = None, safety: bool = False, without: tuple[str, ...] = ()
+    path: Path,
+    expected: str = "auto",
+    variant: str = "",
+    config: Path | None = None,
+    safety: bool = False,
+    without: tuple[str, ...] = (),
 ) -> ModelFolder:
     """Read and check a folder: index, every component with its config and whole weights.
 
@@ -102,7 +107,7 @@ def found_in_index(path: Path, name: str) -> bool:
 def _inspect_checkpoint(path: Path, expected: str, config: Path | None) -> ModelFolder:
     check_checkpoint(path)
     if config is None:
-        msg = f"{path}: a single-file checkpoint; model.config must name a folder in diffusers' layout of such a model (weights not needed)"
+        msg = f"{path}: a checkpoint file; model.config must name a folder of such a model (weights not needed)"
         raise InputError(msg)
     if not Path(config).is_dir():
         msg = f"model.config: {config} is no folder; it must hold model_index.json, configs and tokenizers of such a model"
@@ -122,10 +127,10 @@ def _read(path: Path, expected: str, weights: bool, wanted_variant: str, without
         msg = f"{path / INDEX}: has no _class_name; {FIX}"
         raise InputError(msg)
     if expected not in ("auto", pipeline):
-        msg = f"{path / INDEX}: is a {pipeline}, but model.pipeline={expected}; use model.pipeline={pipeline} or another model.path"
+        msg = f"{path / INDEX}: is a {pipeline}, but model.pipeline={expected}; use {pipeline} or another model.path"
         raise InputError(msg)
-    unused = {*UNUSED, *without}
-    wanted = {n: str(v[1]) for n, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1] is not None and n not in unused}
+    named = {n: str(v[1]) for n, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1] is not None}
+    wanted = {n: cls for n, cls in named.items() if n not in UNUSED and n not in without}
     if not wanted:
         msg = f"{path / INDEX}: names no component; {FIX}"
         raise InputError(msg)

@@ -11,7 +11,8 @@ from synth.images.model_folder import ModelFolder, inspect
 from synth.images.schedulers import check_scheduler
 from synth.images.weights import check_file, check_weights, read_json
 
-MODEL, CONFIG, VAE, LORA, PART = "model", "model_config", "model_vae", "model_lora_", "model_part_"  # roles, or their beginnings
+# roles of a stage's inputs, or their beginnings
+MODEL, CONFIG, VAE, LORA, PART = "model", "model_config", "model_vae", "model_lora_", "model_part_"
 
 
 def model_inputs(folder) -> dict[str, Path]:
@@ -22,7 +23,7 @@ def model_inputs(folder) -> dict[str, Path]:
 def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder:
     """Everything at `paths` (role -> path), checked for being whole. Raises InputError."""
     if config.safety_checker not in ("off", "blank", "drop"):
-        msg = f"model.safety_checker={config.safety_checker!r}: use off, blank (a black picture, said in its metadata) or drop (a tombstone)"
+        msg = f"model.safety_checker={config.safety_checker!r}: use off, blank (black, and said so) or drop (a tombstone)"
         raise InputError(msg)
     found = inspect(paths[MODEL], config.pipeline, config.variant, paths.get(CONFIG), config.safety_checker != "off")
     chain = family_class(found.pipeline).chain

@@ -81,7 +81,8 @@ def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "au
         cls = getattr(diffusers, model.pipeline)
         arguments = _left_out(model, cls) | given
         if model.checkpoint is not None:
-            pipe = cls.from_single_file(str(model.checkpoint), config=str(model.path), local_files_only=True, torch_dtype=kind, **arguments)
+            arguments |= {"config": str(model.path), "local_files_only": True, "torch_dtype": kind}
+            pipe = cls.from_single_file(str(model.checkpoint), **arguments)
         else:
             variant = {"variant": model.variant} if model.variant else {}
             pipe = cls.from_pretrained(str(model.path), local_files_only=True, torch_dtype=kind, **variant, **arguments)
@@ -107,8 +108,13 @@ def _left_out(model: ModelFolder, cls) -> dict[str, object]:
 
 def _alike(a: ModelFolder, b: ModelFolder, component: str) -> bool:
     """Whether two folders describe one component in the same words, apart from where it came from and who saved it."""
-    first, second = ({k: v for k, v in m.component_config(component).items() if k[:1] != "_" and "dtype" not in k and "version" not in k} for m in (a, b))
-    return bool(first) and first == second
+
+
+    def words(model: ModelFolder) -> dict:
+        config = model.component_config(component)
+        return {k: v for k, v in config.items() if k[:1] != "_" and "dtype" not in k and "version" not in k}
+
+    return bool(words(a)) and words(a) == words(b)
 
 
 @contextlib.contextmanager
@@ -118,16 +124,17 @@ def _named(model: ModelFolder) -> Iterator[None]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch_dtype is called dtype in newer diffusers; both take this name
+            warnings.simplefilter("ignore", FutureWarning)  # torch_dtype is called dtype in newer diffusers
             yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, pickle.UnpicklingError) as e:
         if isinstance(e, torch.OutOfMemoryError):
             raise
+        what = model.checkpoint or model.path
         if _holds_code(e):
-            msg = f"{model.checkpoint or model.path}: holds Python objects beside its weights, which are never run; use its .safetensors form"
+            msg = f"{what}: holds Python objects beside its weights, which are never run; use its .safetensors form"
             raise InputError(msg) from e
-        first = (str(e).splitlines() or [""])[0]
-        msg = f"{model.checkpoint or model.path}: diffusers cannot load it ({type(e).__name__}: {first}); fetch the model again or install what it names"
+        said = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"
+        msg = f"{what}: diffusers cannot load it ({said}); fetch the model again or install what it names"
         raise InputError(msg) from e
 
 

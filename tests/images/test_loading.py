@@ -20,7 +20,7 @@ from tests.images import tiny
 from tests.images.checkpoints import single_file
 from tests.images.test_models import CAPTIONS, seeded
 
-PLAIN = ImagesConfig(3, ModelConfig("tiny"), 1, 2.0, 2, "default", 16, 16)
+PLAIN = ImagesConfig(3, ModelConfig("tiny"), guidance_scale=2.0, steps=2, height=16, width=16)
 
 
 @pytest.fixture(scope="module")

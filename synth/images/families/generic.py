@@ -14,6 +14,7 @@ class Generic(Family):
 
     def text(self, items: Sequence[Embedded]) -> dict:
         text = {"prompt": [i.caption for i in items]}
-        if self.guided and self.config.negative_prompt and "negative_prompt" in inspect.signature(self.pipe.__call__).parameters:
+        takes = inspect.signature(self.pipe.__call__).parameters
+        if self.guided and self.config.negative_prompt and "negative_prompt" in takes:
             text["negative_prompt"] = [self.config.negative_prompt] * len(items)
         return text
