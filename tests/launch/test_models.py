@@ -99,13 +99,22 @@ def test_loras_are_files_with_weights(value, weights, folder):
         ("model.safety_checker=black", "use off, blank"),
         ("model.safety_checker=drop", "use model.safety_checker=off"),
         ("model.pipeline=FluxPipeline", "but model.pipeline=FluxPipeline; use StableDiffusionPipeline"),
-        ("model=sdxl model.pipeline=auto model.parts.refiner.path=/tmp", "model.parts.refiner: StableDiffusionPipeline (sd) has no"),
+        ("model=sdxl; model.pipeline=auto; model.parts.refiner.path=FLUX", "model.parts.refiner: StableDiffusionPipeline (sd) has no"),
     ],
 )
 def test_what_cannot_be_is_said_with_its_key(change, said, folder):
     with pytest.raises(InputError) as e:
-        planned("model=sd15", f"model.path='{folder('sd')}'", *change.split())
+        planned("model=sd15", f"model.path='{folder('sd')}'", *change.replace("FLUX", f"'{folder('flux')}'").split("; "))
     assert said in str(e.value)
+
+
+def test_a_wrong_path_is_told_before_all_below_it_is_read(folder, tmp_path, monkeypatch):
+    from launch import models
+
+    monkeypatch.setattr(models, "identity_of", lambda path: pytest.fail(f"hashed {path}"))
+    (tmp_path / "holiday.jpg").write_bytes(b"x")
+    with pytest.raises(InputError, match="model_index.json: missing"):
+        planned("model=sd15", f"model.path='{tmp_path}'")
 
 
 def test_identity_of_every_input_is_part_of_the_stage(folder, tmp_path):
@@ -116,5 +125,5 @@ def test_identity_of_every_input_is_part_of_the_stage(folder, tmp_path):
     config.write_text(json.dumps(json.loads(config.read_text()) | {"beta_end": 0.02}))
     from launch import inputs
 
-    inputs._identity.cache_clear()  # hashed once a process; another process sees the change
+    inputs.identity_of.cache_clear()  # hashed once a process; another process sees the change
     assert planned(*words).inputs["model_part_refiner"].identity != before
