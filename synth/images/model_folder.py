@@ -75,12 +75,13 @@ def inspect(
     config: Path | None = None,
     safety: bool = False,
     without: tuple[str, ...] = (),
+    uses: tuple[str, ...] = (),
 ) -> ModelFolder:
     """Read and check a folder: index, every component with its config and whole weights.
 
     path: a folder in diffusers' layout; or a single-file checkpoint, of which `config` is such a folder (weights not needed).
     expected: pipeline class, or auto. variant: of the weight files. safety: its safety checker must be there too.
-    without: components that are not loaded, so that they need not be there.
+    without: components that are not loaded, so that they need not be there. uses: those of UNUSED that are loaded.
     """
     path = Path(path)
     if path.is_file():
@@ -88,7 +89,8 @@ def inspect(
     if not path.is_dir():
         msg = f"{path}: no such model folder; model.path must be a local folder in diffusers' layout, or a checkpoint file"
         raise InputError(msg)
-    found = _read(path, expected, weights=True, wanted_variant=variant, without=without)
+    left_out = frozenset({*UNUSED, *without}) - frozenset(uses)
+    found = _read(path, expected, weights=True, wanted_variant=variant, left_out=left_out)
     if safety and not all(found_in_index(path, name) for name in SAFETY):
         msg = f"{path}: has no safety checker; use model.safety_checker=off"
         raise InputError(msg)
@@ -96,6 +98,14 @@ def inspect(
         for name in SAFETY:
             _check_component(path / name, _index(path)[name][1], weights=True)
     return found
+
+
+def pipeline_of(path: Path) -> str:
+    """Class name that a folder's index gives, "" if it cannot be read: `inspect` says why."""
+    try:
+        return str(_index(Path(path)).get("_class_name"))
+    except InputError:
+        return ""
 
 
 def found_in_index(path: Path, name: str) -> bool:
@@ -120,7 +130,7 @@ def _index(path: Path) -> dict:
     return read_json(path / INDEX, "a diffusers model folder has one; fetch the model again")
 
 
-def _read(path: Path, expected: str, weights: bool, wanted_variant: str, without: tuple[str, ...] = ()) -> ModelFolder:
+def _read(path: Path, expected: str, weights: bool, wanted_variant: str, left_out: frozenset[str] = frozenset(UNUSED)) -> ModelFolder:
     index = _index(path)
     pipeline = index.get("_class_name")
     if not isinstance(pipeline, str):
@@ -130,7 +140,7 @@ def _read(path: Path, expected: str, weights: bool, wanted_variant: str, without
         msg = f"{path / INDEX}: is a {pipeline}, but model.pipeline={expected}; use {pipeline} or another model.path"
         raise InputError(msg)
     named = {n: str(v[1]) for n, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1] is not None}
-    wanted = {n: cls for n, cls in named.items() if n not in UNUSED and n not in without}
+    wanted = {n: cls for n, cls in named.items() if n not in left_out}
     if not wanted:
         msg = f"{path / INDEX}: names no component; {FIX}"
         raise InputError(msg)

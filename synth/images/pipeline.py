@@ -101,7 +101,9 @@ def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "au
 def _left_out(model: ModelFolder, cls) -> dict[str, object]:
     """Arguments that keep safety checkers, watermarks and what text-to-image does not use out of a pipeline."""
     takes = inspect.signature(cls.__init__).parameters
-    out = {name: None for name in UNUSED if name in takes and (model.checkpoint is None or name in SAFETY)}
+    optional = getattr(cls, "_optional_components", ())
+    names = [n for n in UNUSED if n in takes and n in optional and n not in model.components]
+    out = {name: None for name in names if model.checkpoint is None or name in SAFETY}
     # a watermark is put on where its package is installed: pictures would depend on the environment
     return out | {k: False for k in ("requires_safety_checker", "add_watermarker") if k in takes}
 

@@ -44,6 +44,7 @@ class Part:
     pipeline: str
     without: tuple[str, ...] = ()  # passed as None; the folder need not have them
     shared: tuple[str, ...] = ()  # taken from the first pipeline where both folders describe the same
+    uses: tuple[str, ...] = ()  # as of a Family
 
 
 class Family:
@@ -52,6 +53,7 @@ class Family:
     img2img_class: ClassVar[str] = ""  # diffusers class that starts from a picture with the same components; "": there is none
     floors_steps: ClassVar[bool] = True  # it runs int(steps * strength) steps; False: steps - int(steps - steps * strength)
     chain: ClassVar[Mapping[str, Part]] = {}  # names that model.parts may have
+    uses: ClassVar[tuple[str, ...]] = ()  # of what most pipelines can do without (model_folder.UNUSED), what this one needs
     schedulers: ClassVar[frozenset[str] | None] = None  # names that fit beside "default"; None: all that fit the model's own
     size_step: ClassVar[int] = 0  # pixels that height and width are multiples of; 0: what the VAE asks for
     negative_prompts: ClassVar[bool] = True  # whether there is an unconditional half that a negative prompt could stand in
