@@ -122,6 +122,11 @@ class Images:
     negative_prompt: str = MISSING
     negative_prompt_file: str | None = None
     eta: float = MISSING
+    preset: str | None = None
+    guidance_interval: list[float] = MISSING
+    vae_batch: int = MISSING
+    on_oom: str = MISSING
+    preview_every: float = MISSING
 
 
 @dataclass

@@ -40,7 +40,13 @@ class Node:
         return found[0].spec
 
     def spec(
-        self, config: Mapping, slots: int, unit_size: int, batch: int, inputs: Mapping[str, InputFile] | None = None
+        self,
+        config: Mapping,
+        slots: int,
+        unit_size: int,
+        batch: int,
+        inputs: Mapping[str, InputFile] | None = None,
+        run: Mapping[str, object] | None = None,
     ) -> StageSpec:
         """The spec of this node: numerics, versions and references to the upstream stages are the same for all kinds."""
         from synth.numerics import PRESETS
@@ -58,6 +64,7 @@ class Node:
             upstream=ups,
             inputs=inputs or {},
             versions=versions(),
+            run=run or {},
         )
 
     def _reference(self, stage: PlannedStage) -> Upstream:

@@ -4,23 +4,24 @@ slot = caption row * per_caption + replica. A picture is a function of its capti
 from a CPU generator of its own, and its batch always has the same shape, whoever its neighbours are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from synth.config import ImagesConfig
 from synth.errors import InputError
 from synth.export.captions_table import CaptionRow, rows
+from synth.images.drawing import MEMORY_ADVICE, Drawing, Picture
 from synth.images.embeddings import encode_unit
 from synth.images.encode import check_format, encode_image, stored_size
-from synth.images.families import Embedded, Family
+from synth.images.families import Embedded
 from synth.images.model_folder import ModelFolder
 from synth.images.models import judge, model_inputs
 from synth.images.schedulers import class_of
-from synth.seeds import derive, torch_generator
+from synth.images.settings import RUN, check_run
+from synth.seeds import derive
 from synth.stages import Sample, Stage, Tombstone, Unit
 from synth.store.spec import canonical, digest
 
-MEMORY_ADVICE = "a batch does not fit on the device: lower images.batch_size"
 NO_CAPTION = "no caption: the captions stage came out short"
 NOT_FINITE = "the model gave values that are not finite numbers (dtype overflow?)"
 
@@ -45,10 +46,10 @@ class UnitState:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One slot on its way to the encoder: pixels [H, W, 3] uint8, or the reason why there are none."""
+    """One slot on its way to the encoder: a picture, or the reason why there is none."""
 
     slot: int
-    pixels: object = None
+    picture: Picture | None = None
     reason: str = ""
 
 
@@ -60,7 +61,8 @@ class Images(Stage):
         self.config = folder.config
         self.batch = folder.spec.batch
         self.model: ModelFolder | None = None
-        self.family: Family | None = None
+        self.drawing: Drawing | None = None
+        self.prepared = None
         self._captions = None
         self._last: tuple[int, list[CaptionRow]] | None = None
 
@@ -68,6 +70,7 @@ class Images(Stage):
         """Everything that can be known without loading the model."""
         config = self.config
         check_format(config.format)
+        check_run(self.folder.spec.run)
         for key, value, low in (("steps", config.steps, 1), ("per_caption", config.per_caption, 1), ("save_size", config.save_size, 0)):
             if value < low:
                 msg = f"images.{key}={value}: must be at least {low}"
@@ -75,14 +78,28 @@ class Images(Stage):
         self.model = judge(model_inputs(self.folder), config)
 
     def open(self) -> None:
-        from synth.images.pipeline import open_family
+        from synth.images.pipeline import open_family, out_of_memory
+        from synth.images.speed import prepare
+        from synth.versions import versions
 
         if self.model is None:
             self.check()
-        self.family = open_family(self.model, self.config, self.folder.spec.numerics, self.batch)
+        spec, run = self.folder.spec, RUN | self.folder.spec.run
+        family = open_family(self.model, self.config, spec.numerics, self.batch)
+        with out_of_memory(MEMORY_ADVICE):
+            self.prepared = prepare(
+                family, spec.numerics, slots=spec.slots, versions=versions(), text_offload=run["text_offload"],
+                model_digest=digest({role: i.identity for role, i in spec.inputs.items()}),
+            )  # fmt: skip
+        self.drawing = Drawing(family, self.batch, run["on_oom"], self.prepared.intervals)
 
     def close(self) -> None:
-        self.family = None
+        self.drawing = self.prepared = None
+
+    @property
+    def deterministic(self) -> bool:
+        """Where batches may be split, a unit's bytes depend on the memory that was free."""
+        return self.folder.spec.run.get("on_oom") != "split"
 
     # -- what a unit is a function of --------------------------------------------------------------------------------
 
@@ -113,37 +130,26 @@ class Images(Stage):
         from synth.images.pipeline import out_of_memory
 
         tasks = self.tasks(unit)
-        with out_of_memory(MEMORY_ADVICE):
-            return UnitState(tasks, encode_unit(self.family, [t.row.caption for t in tasks.values()]))
+        self.drawing.begin_unit()
+        with out_of_memory(MEMORY_ADVICE), self.prepared.text_encoders.on_device():
+            return UnitState(tasks, encode_unit(self.drawing.family, [t.row.caption for t in tasks.values()]))
 
     def compute(self, state: UnitState, slots: range) -> list[Drawn]:
         tasks = [state.tasks[s] for s in slots if s in state.tasks]
-        pixels = dict(zip((t.slot for t in tasks), self._draw(state, tasks) if tasks else (), strict=True))
-        return [pixels[s] if s in pixels else Drawn(s, reason=NO_CAPTION) for s in slots]
-
-    def _draw(self, state: UnitState, tasks: Sequence[Task]) -> list[Drawn]:
-        """Draw a batch; a short one is padded with repeats of its last picture, so that every call has the same shape."""
-        import torch
-
-        from synth.images.pipeline import out_of_memory
-
-        padded = [*tasks, *[tasks[-1]] * (self.batch - len(tasks))]
-        with torch.inference_mode(), out_of_memory(MEMORY_ADVICE):
-            # a generator for each row, repeats too: two rows that share one would draw each other's noise
-            texts = [state.texts[t.row.caption] for t in padded]
-            values = self.family.draw(texts, [torch_generator(t.seed) for t in padded])  # [B, 3, H, W] in [0, 1]
-            finite = values.flatten(1).isfinite().all(1).tolist()
-            pixels = values.float().mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        return [Drawn(t.slot, pixels[i]) if finite[i] else Drawn(t.slot, reason=NOT_FINITE) for i, t in enumerate(tasks)]
+        pictures = self.drawing.draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks])
+        drawn = {t.slot: Drawn(t.slot, picture) for t, picture in zip(tasks, pictures, strict=True)}
+        return [drawn[s] if s in drawn else Drawn(s, reason=NO_CAPTION) for s in slots]
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
     def encode(self, state: UnitState, item: Drawn) -> Sample | Tombstone:
         if item.reason:
             return Tombstone(item.slot, item.reason)
+        if (pixels := item.picture.pixels()) is None:
+            return Tombstone(item.slot, NOT_FINITE)
         task, config = state.tasks[item.slot], self.config
-        image = encode_image(item.pixels, config.format, config.save_size)
-        record = canonical(self.record(task, state.texts[task.row.caption].truncated))
+        image = encode_image(pixels, config.format, config.save_size)
+        record = canonical(self.record(task, state.texts[task.row.caption].truncated) | {"computed_batch": item.picture.rows})
         return Sample(item.slot, f"{item.slot:09d}", {config.format: image, "json": record})
 
     def record(self, task: Task, truncated: bool) -> dict:
@@ -166,6 +172,7 @@ class Images(Stage):
             "scheduler": class_of(config.scheduler, self.model.scheduler),
             "steps": config.steps,
             "guidance_scale": config.guidance_scale,
+            "guidance_interval": list(config.guidance_interval),
             "negative_prompt": config.negative_prompt,
             "eta": config.eta,
             "width": width,

@@ -47,8 +47,9 @@ class StageFolder:
             write_once(path / "inputs.json", _inputs_json(spec, links))
             write_once(path / "stage.json", spec.to_json())
         folder = cls.open(path)
-        if any(str(Path(i.path).absolute()) != folder.spec.inputs[r].path for r, i in spec.inputs.items()):
-            write_atomic(path / "inputs.json", _inputs_json(spec, folder.links))  # same contents, in a new place
+        moved = any(str(Path(i.path).absolute()) != folder.spec.inputs[r].path for r, i in spec.inputs.items())
+        if moved or spec.run != folder.spec.run:
+            write_atomic(path / "inputs.json", _inputs_json(spec, folder.links))  # same contents, in a new place or worked on otherwise
             folder = cls.open(path)
         return folder
 
@@ -68,11 +69,11 @@ class StageFolder:
             raise InputError(msg)
         try:
             inputs = json.loads(read_small(path / "inputs.json") or b"{}")
-            paths, links = inputs.get("paths", {}), inputs.get("hard_links", True)
+            paths, links, run = inputs.get("paths", {}), inputs.get("hard_links", True), inputs.get("run", {})
         except (ValueError, AttributeError, OSError) as e:
             msg = f"{path / 'inputs.json'}: torn ({e}); plan the stage again"
             raise InputError(msg) from e
-        spec = StageSpec.from_json(data, paths, str(path / "stage.json"))
+        spec = StageSpec.from_json(data, paths, str(path / "stage.json"), run)
         return cls(path, spec, framing_of(spec.kind, spec.config), links)
 
     @cached_property
@@ -278,5 +279,5 @@ def _opens(path: Path) -> bool:
 
 
 def _inputs_json(spec: StageSpec, links: bool) -> bytes:
-    inputs = {"paths": {r: str(Path(i.path).absolute()) for r, i in spec.inputs.items()}, "hard_links": links}
+    inputs = {"paths": {r: str(Path(i.path).absolute()) for r, i in spec.inputs.items()}, "hard_links": links, "run": dict(spec.run)}
     return json.dumps(inputs, indent=1, sort_keys=True).encode() + b"\n"
