@@ -43,6 +43,8 @@ LIMITS = {
     "images.batch_size": AT_LEAST_1,
     "images.unit_size": AT_LEAST_1,
     "images.eta": SHARE,
+    "images.vae_batch": AT_LEAST_0,
+    "images.preview_every": AT_LEAST_0,
     "model.native_height": AT_LEAST_1,
     "model.native_width": AT_LEAST_1,
     "model.native_steps": AT_LEAST_1,

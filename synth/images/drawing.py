@@ -14,10 +14,10 @@ MEMORY_ADVICE = "a batch does not fit on the device: lower images.batch_size, se
 
 
 class Picture:
-    """One row of a drawn call on its way to the host. `rows`: how many pictures were computed together."""
+    """One row of a drawn call on its way to the host. rows: how many were computed together; refused: by the safety checker."""
 
-    def __init__(self, copy: "Copy", row: int, rows: int):
-        self._copy, self._row, self.rows = copy, row, rows
+    def __init__(self, copy: "Copy", row: int, rows: int, refused: bool):
+        self._copy, self._row, self.rows, self.refused = copy, row, rows, refused
 
     def pixels(self) -> np.ndarray | None:
         """[H, W, 3] uint8; None if the model gave values that are not finite. Waits for the copy: call it beside the device."""
@@ -69,8 +69,8 @@ class Drawing:
                 for interval in self.intervals:
                     interval.begin(rows)
                 values = self.family.draw([*items, *[items[-1]] * more], generators, start, strength)  # [B, 3, H, W] in [0, 1]
-                copy = self._fetch(values)
-            return [Picture(copy, i, rows) for i in range(len(items))]
+                refused, copy = self.family.flagged(values), self._fetch(values)
+            return [Picture(copy, i, rows, refused[i]) for i in range(len(items))]
         except OutOfDeviceMemory:
             if self.on_oom != "split" or rows == 1:
                 raise

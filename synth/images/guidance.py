@@ -26,6 +26,9 @@ class Interval:
         self._rows, self._guided, self._step = rows, [], 0
 
     def forward(self, *args, **kwargs):
+        sample = args[0] if args else kwargs.get("hidden_states", kwargs.get("sample"))
+        if len(sample) != 2 * self._rows:  # a stage of a chain with a guidance scale of 1 or less
+            return self._forward(*args, **kwargs)
         timestep = kwargs["timestep"] if "timestep" in kwargs else args[1]
         if not self._guided:
             self._guided = self._plan(timestep)

@@ -68,11 +68,14 @@ class ModelFolder:
                 raise InputError(msg)
 
 
-def inspect(path: Path, expected: str = "auto", variant: str = "", config: Path | None = None, safety: bool = False) -> ModelFolder:
+def inspect(
+    path: Path, expected: str = "auto", variant: str = "", config: Path | None = None, safety: bool = False, without: tuple[str, ...] = ()
+) -> ModelFolder:
     """Read and check a folder: index, every component with its config and whole weights.
 
     path: a folder in diffusers' layout; or a single-file checkpoint, of which `config` is such a folder (weights not needed).
     expected: pipeline class, or auto. variant: of the weight files. safety: its safety checker must be there too.
+    without: components that are not loaded, so that they need not be there.
     """
     path = Path(path)
     if path.is_file():
@@ -80,7 +83,7 @@ def inspect(path: Path, expected: str = "auto", variant: str = "", config: Path 
     if not path.is_dir():
         msg = f"{path}: no such model folder; model.path must be a local folder in diffusers' layout, or a checkpoint file"
         raise InputError(msg)
-    found = _read(path, expected, weights=True, wanted_variant=variant)
+    found = _read(path, expected, weights=True, wanted_variant=variant, without=without)
     if safety and not all(found_in_index(path, name) for name in SAFETY):
         msg = f"{path}: has no safety checker; use model.safety_checker=off"
         raise InputError(msg)
@@ -112,7 +115,7 @@ def _index(path: Path) -> dict:
     return read_json(path / INDEX, "a diffusers model folder has one; fetch the model again")
 
 
-def _read(path: Path, expected: str, weights: bool, wanted_variant: str) -> ModelFolder:
+def _read(path: Path, expected: str, weights: bool, wanted_variant: str, without: tuple[str, ...] = ()) -> ModelFolder:
     index = _index(path)
     pipeline = index.get("_class_name")
     if not isinstance(pipeline, str):
@@ -121,7 +124,8 @@ def _read(path: Path, expected: str, weights: bool, wanted_variant: str) -> Mode
     if expected not in ("auto", pipeline):
         msg = f"{path / INDEX}: is a {pipeline}, but model.pipeline={expected}; use model.pipeline={pipeline} or another model.path"
         raise InputError(msg)
-    wanted = {n: str(v[1]) for n, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1] is not None and n not in UNUSED}
+    unused = {*UNUSED, *without}
+    wanted = {n: str(v[1]) for n, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1] is not None and n not in unused}
     if not wanted:
         msg = f"{path / INDEX}: names no component; {FIX}"
         raise InputError(msg)

@@ -25,7 +25,13 @@ def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder
         msg = f"model.safety_checker={config.safety_checker!r}: use off, blank (a black picture, said in its metadata) or drop (a tombstone)"
         raise InputError(msg)
     found = inspect(paths[MODEL], config.pipeline, config.variant, paths.get(CONFIG), config.safety_checker != "off")
-    parts = {name: inspect(paths[PART + name]) for name in sorted(config.parts)}
+    chain = family_class(found.pipeline).chain
+    for name in config.parts:
+        if name not in chain:
+            fit = f"it has {', '.join(chain)}" if chain else "it has none"
+            msg = f"model.parts.{name}: {found.pipeline} ({found.name}) has no such part; {fit}"
+            raise InputError(msg)
+    parts = {n: inspect(paths[PART + n], chain[n].pipeline, without=chain[n].without) for n in chain if n in config.parts}
     vae = paths.get(VAE)
     if vae is not None:
         _check_vae(found, vae)

@@ -1,14 +1,18 @@
 """Loading a diffusers pipeline from a local folder: offline, quiet, with the dtype and layout that the numerics say."""
 
 import contextlib
+import inspect
 import os
+import pickle
 import warnings
 from collections.abc import Iterator, Mapping
 
 from synth import numerics
 from synth.errors import InputError, OutOfDeviceMemory
 from synth.images.families import Family, SampleConfig, family_class
-from synth.images.model_folder import ModelFolder
+from synth.images.loras import fuse_loras
+from synth.images.model_folder import SAFETY, UNUSED, ModelFolder
+from synth.images.safety import SafetyChecker
 from synth.images.schedulers import DEFAULT, make_scheduler
 
 
@@ -19,13 +23,18 @@ def device():
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def dtype_of(name: str, on):
-    """torch dtype of numerics["dtype"]; auto = bfloat16 where the device multiplies it natively, else float16 on a GPU, float32 on a CPU."""
+def dtype_of(name: str, on, own: str = "auto"):
+    """torch dtype of numerics["dtype"]; auto = the model's own on a GPU, on a CPU bfloat16 if it multiplies that natively, else float32.
+
+    own: dtype of the model's config; auto = bfloat16 on a GPU that has it, float16 on an older one.
+    """
     import torch
 
     if name == "auto":
         if on.type == "cpu":
-            return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
+            return torch.bfloat16 if own != "float32" and _cpu_has_bfloat16() else torch.float32
+        name = own
+    if name == "auto":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if not isinstance(found := getattr(torch, name, None), torch.dtype):
         msg = f"numerics.dtype={name!r}: use float32, bfloat16, float16 or auto"
@@ -35,9 +44,21 @@ def dtype_of(name: str, on):
 
 def open_family(model: ModelFolder, config: SampleConfig, settings: Mapping, batch: int) -> Family:
     """A judged model, loaded and ready to draw `config`'s pictures in batches of `batch`. `settings` = the stage's numerics."""
-    family = family_class(model.pipeline)
-    parts = {name: load(part, DEFAULT, settings, config.model.dtype) for name, part in model.parts.items()}
-    return family(load(model, config.scheduler, settings, config.model.dtype), config, batch, parts)
+    family, dtype = family_class(model.pipeline), config.model.dtype
+    pipe = load(model, config.scheduler, settings, dtype)
+    parts = {}
+    for name, folder in model.parts.items():
+        part = family.chain[name]
+        given = dict.fromkeys(part.without) | {n: getattr(pipe, n) for n in part.shared if _alike(model, folder, n)}
+        parts[name] = load(folder, DEFAULT, settings, dtype, given)
+    if config.model.loras:
+        fuse_loras(pipe, model.loras, config.model.loras)
+    safety = None
+    if config.model.safety_checker != "off":
+        on = device()
+        with _named(model):
+            safety = SafetyChecker(model.path, dtype_of(settings["dtype"], on, dtype), on)
+    return family(pipe, config, batch, parts, safety)
 
 
 def _cpu_has_bfloat16() -> bool:
@@ -49,11 +70,11 @@ def _cpu_has_bfloat16() -> bool:
         return False
 
 
-def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "auto"):
+def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "auto", given: Mapping[str, object] | None = None):
     """The pipeline of a checked folder, ready to draw. `settings` = the stage's numerics, applied before anything is loaded.
 
-    Safety checkers are left out (None), so no picture is silently replaced by a black one. Raises InputError for a folder
-    that diffusers refuses, OutOfDeviceMemory when the weights do not fit.
+    given: components to take instead of the folder's own. Safety checkers and watermarks are left out, so no picture is
+    changed in silence. Raises InputError for a folder that diffusers refuses, OutOfDeviceMemory when the weights do not fit.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # compute nodes have no network; a missing file must fail at once, not time out
     numerics.apply(settings)
@@ -61,25 +82,55 @@ def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "au
 
     diffusers = _quiet_diffusers()
     on = device()
-    index = (model.path / "model_index.json").read_text(encoding="utf-8")
-    extras = {"safety_checker": None, "requires_safety_checker": False} if '"safety_checker"' in index else {}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch_dtype is called dtype in newer diffusers; both take this name
-            pipe = diffusers.DiffusionPipeline.from_pretrained(
-                str(model.path), local_files_only=True, torch_dtype=dtype_of(settings["dtype"], on), **extras
-            )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as e:
-        if isinstance(e, torch.OutOfMemoryError):
-            raise
-        msg = f"{model.path}: diffusers cannot load it ({type(e).__name__}: {e}); fetch the model again or install what it names"
-        raise InputError(msg) from e
+    kind = dtype_of(settings["dtype"], on, dtype)
+    with _named(model):
+        given = dict(given or {})
+        if model.vae is not None:
+            given["vae"] = diffusers.AutoencoderKL.from_pretrained(str(model.vae), local_files_only=True, torch_dtype=kind)
+        cls = getattr(diffusers, model.pipeline)
+        arguments = _left_out(model, cls) | given
+        if model.checkpoint is not None:
+            pipe = cls.from_single_file(str(model.checkpoint), config=str(model.path), local_files_only=True, torch_dtype=kind, **arguments)
+        else:
+            variant = {"variant": model.variant} if model.variant else {}
+            pipe = cls.from_pretrained(str(model.path), local_files_only=True, torch_dtype=kind, **variant, **arguments)
     pipe.set_progress_bar_config(disable=True)
-    with out_of_memory("the model does not fit on the device: choose a smaller model.id or a GPU with more memory"):
+    with out_of_memory("the model does not fit on the device: choose a smaller model or a GPU with more memory"):
         pipe = pipe.to(on)
     if "scheduler" in model.components:
         pipe.scheduler = make_scheduler(scheduler, pipe.scheduler)
     return pipe
+
+
+def _left_out(model: ModelFolder, cls) -> dict[str, object]:
+    """Arguments that keep safety checkers, watermarks and what text-to-image does not use out of a pipeline."""
+    takes = inspect.signature(cls.__init__).parameters
+    out = {name: None for name in UNUSED if name in takes and (model.checkpoint is None or name in SAFETY)}
+    # a watermark is put on where its package is installed: pictures would depend on the environment
+    return out | {k: False for k in ("requires_safety_checker", "add_watermarker") if k in takes}
+
+
+def _alike(a: ModelFolder, b: ModelFolder, component: str) -> bool:
+    """Whether two folders describe one component in the same words, apart from where it came from and who saved it."""
+    first, second = ({k: v for k, v in m.component_config(component).items() if k[:1] != "_" and "dtype" not in k and "version" not in k} for m in (a, b))
+    return bool(first) and first == second
+
+
+@contextlib.contextmanager
+def _named(model: ModelFolder) -> Iterator[None]:
+    """Turn whatever diffusers says of a folder that it refuses into an InputError that names it."""
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch_dtype is called dtype in newer diffusers; both take this name
+            yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, pickle.UnpicklingError) as e:
+        if isinstance(e, torch.OutOfMemoryError):
+            raise
+        first = (str(e).splitlines() or [""])[0]
+        msg = f"{model.checkpoint or model.path}: diffusers cannot load it ({type(e).__name__}: {first}); fetch the model again or install what it names"
+        raise InputError(msg) from e
 
 
 def _quiet_diffusers():

@@ -7,6 +7,8 @@ from a CPU generator of its own, and its batch always has the same shape, whoeve
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from synth.config import ImagesConfig
 from synth.errors import InputError
 from synth.export.captions_table import CaptionRow, rows
@@ -23,6 +25,7 @@ from synth.stages import Sample, Stage, Tombstone, Unit
 from synth.store.spec import canonical, digest
 
 NO_CAPTION = "no caption: the captions stage came out short"
+REFUSED = "refused by the safety checker"
 NOT_FINITE = "the model gave values that are not finite numbers (dtype overflow?)"
 
 
@@ -132,7 +135,7 @@ class Images(Stage):
         tasks = self.tasks(unit)
         self.drawing.begin_unit()
         with out_of_memory(MEMORY_ADVICE), self.prepared.text_encoders.on_device():
-            return UnitState(tasks, encode_unit(self.drawing.family, [t.row.caption for t in tasks.values()]))
+            return UnitState(tasks, encode_unit(self.drawing.family, [t.row.caption for t in tasks.values()], self.prepared.text_encoders.rest))
 
     def compute(self, state: UnitState, slots: range) -> list[Drawn]:
         tasks = [state.tasks[s] for s in slots if s in state.tasks]
@@ -147,12 +150,16 @@ class Images(Stage):
             return Tombstone(item.slot, item.reason)
         if (pixels := item.picture.pixels()) is None:
             return Tombstone(item.slot, NOT_FINITE)
-        task, config = state.tasks[item.slot], self.config
+        task, config, picture = state.tasks[item.slot], self.config, item.picture
+        if picture.refused:
+            if config.model.safety_checker == "drop":
+                return Tombstone(item.slot, REFUSED)
+            pixels = np.zeros_like(pixels)
         image = encode_image(pixels, config.format, config.save_size)
-        record = canonical(self.record(task, state.texts[task.row.caption].truncated) | {"computed_batch": item.picture.rows})
+        record = canonical(self.record(task, state.texts[task.row.caption].truncated, picture))
         return Sample(item.slot, f"{item.slot:09d}", {config.format: image, "json": record})
 
-    def record(self, task: Task, truncated: bool) -> dict:
+    def record(self, task: Task, truncated: bool, picture: Picture) -> dict:
         """The metadata beside a picture."""
         config, row = self.config, task.row
         width, height = stored_size(config.width, config.height, config.save_size)
@@ -175,8 +182,11 @@ class Images(Stage):
             "guidance_interval": list(config.guidance_interval),
             "negative_prompt": config.negative_prompt,
             "eta": config.eta,
+            "safety_checker": config.model.safety_checker,  # off | blank | drop
+            "blanked": picture.refused,  # the safety checker refused the picture: it is black
             "width": width,
             "height": height,
+            "computed_batch": picture.rows,  # pictures that were computed together: fewer than the batch after a split
             "computed_width": config.width,
             "computed_height": config.height,
             "format": config.format,

@@ -12,12 +12,17 @@ Importing a family imports neither torch nor diffusers: its checks run at plan t
 import importlib
 from collections.abc import Mapping
 
-from synth.images.families.base import Embedded, Family, SampleConfig
+from synth.images.families.base import Embedded, Family, Part, SampleConfig
 
-__all__ = ["FAMILIES", "Embedded", "Family", "SampleConfig", "family_class"]
+__all__ = ["FAMILIES", "Embedded", "Family", "Part", "SampleConfig", "family_class"]
 
 FAMILIES: Mapping[str, str] = {  # class name in model_index.json -> family; any other pipeline is Generic
     "StableDiffusionPipeline": "synth.images.families.sd:StableDiffusion",
+    "StableDiffusionXLPipeline": "synth.images.families.sdxl:StableDiffusionXL",
+    "StableDiffusion3Pipeline": "synth.images.families.sd3:StableDiffusion3",
+    "FluxPipeline": "synth.images.families.flux:Flux",
+    "AuraFlowPipeline": "synth.images.families.auraflow:AuraFlow",
+    "IFPipeline": "synth.images.families.deepfloyd:DeepFloyd",
 }
 GENERIC = "synth.images.families.generic:Generic"
 

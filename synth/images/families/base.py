@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from synth.config import ModelConfig
 from synth.errors import InputError
+from synth.images.noise import own_noise
+from synth.images.settings import check_interval
 
 if TYPE_CHECKING:
     from synth.images.model_folder import ModelFolder
+
+IMG2IMG = "a Stable Diffusion 1, 2, XL or 3 or a FLUX.1 model"
 
 
 class SampleConfig(Protocol):
@@ -23,6 +27,8 @@ class SampleConfig(Protocol):
     width: int
     negative_prompt: str
     eta: float
+    guidance_interval: Sequence[float]
+    vae_batch: int
 
 
 @dataclass(frozen=True)
@@ -34,16 +40,34 @@ class Embedded:
     truncated: bool = False
 
 
+@dataclass(frozen=True)
+class Part:
+    """A further pipeline of a chain: the class that its folder must hold, and the components that are not loaded from there."""
+
+    pipeline: str
+    without: tuple[str, ...] = ()  # passed as None; the folder need not have them
+    shared: tuple[str, ...] = ()  # taken from the first pipeline where both folders describe the same
+
+
 class Family:
     """One kind of pipeline. Subclasses say how text is encoded (`encode`), and what else the pipeline must be called with."""
 
     img2img_class: ClassVar[str] = ""  # diffusers class that starts from a picture with the same components; "": there is none
+    chain: ClassVar[Mapping[str, Part]] = {}  # names that model.parts may have
+    schedulers: ClassVar[frozenset[str] | None] = None  # names that fit beside "default"; None: all that fit the model's own
+    size_step: ClassVar[int] = 0  # pixels that height and width are multiples of; 0: what the VAE asks for
+    negative_prompts: ClassVar[bool] = True  # whether there is an unconditional half that a negative prompt could stand in
+    halves_in_one_call: ClassVar[bool] = True  # the denoiser gets [unconditional, conditional] rows, so one half can be left out
+    embeds: ClassVar[bool] = True  # texts are encoded by `embed`, never by the pipeline while it draws
+    safety_class: ClassVar[str] = ""  # of the safety checker that `flagged` can ask; "": none
     output: ClassVar[str] = "pt"  # output_type: "pt" gives [B, 3, H, W] on the device, "np" [B, H, W, 3]
-    fixed: ClassVar[Mapping[str, object]] = {}  # further arguments of every call, where the pipeline takes them
 
-    def __init__(self, pipe, config: SampleConfig, batch: int, parts: Mapping[str, object] | None = None):
-        """batch: rows of every call of the text encoders and of draw. parts: further pipelines of a chain, by name."""
-        self.pipe, self.config, self.batch, self.parts = pipe, config, batch, dict(parts or {})
+    def __init__(self, pipe, config: SampleConfig, batch: int, parts: Mapping[str, object] | None = None, safety=None):
+        """batch: rows of every call of the text encoders and of draw. parts: further pipelines of a chain, by name.
+
+        safety: a SafetyChecker, or None.
+        """
+        self.pipe, self.config, self.batch, self.parts, self.safety = pipe, config, batch, dict(parts or {}), safety
         self._negative: Mapping[str, object] | None = None  # encoded once a worker
         self._img2img = None
 
@@ -52,13 +76,27 @@ class Family:
     @classmethod
     def check(cls, model: "ModelFolder", config: SampleConfig) -> None:
         """InputError if the model cannot draw what the config asks for."""
-        model.check_size(config.height, config.width)
+        model.check_size(config.height, config.width, cls.size_step)
+        if cls.schedulers is not None and config.scheduler not in ("default", *cls.schedulers):
+            fit = ", ".join(("default", *sorted(cls.schedulers)))
+            msg = f"images.scheduler={config.scheduler!r} does not fit {model.pipeline} ({model.name}); use one of {fit}"
+            raise InputError(msg)
+        if config.negative_prompt and not cls.negative_prompts:
+            msg = f"images.negative_prompt: {model.pipeline} ({model.name}) has no unconditional half to put it in; leave it empty"
+            raise InputError(msg)
+        if config.model.safety_checker != "off" and not cls.safety_class:
+            msg = f"model.safety_checker={config.model.safety_checker}: {model.pipeline} has none; use off"
+            raise InputError(msg)
+        check_interval(config.guidance_interval, config.guidance_scale, cls.halves_in_one_call)
+        if config.vae_batch and "vae" not in model.components:
+            msg = f"images.vae_batch={config.vae_batch}: {model.pipeline} ({model.name}) has no VAE; use 0"
+            raise InputError(msg)
 
     @classmethod
     def check_img2img(cls, model: "ModelFolder", config: SampleConfig) -> None:
         """InputError if the model cannot start from a picture."""
         if not cls.img2img_class:
-            msg = f"{model.path}: {model.pipeline} has no image-to-image form; use a Stable Diffusion 1, 2, XL or 3 or a FLUX.1 model"
+            msg = f"{model.path}: {model.pipeline} has no image-to-image form here; use {IMG2IMG}"
             raise InputError(msg)
         cls.check(model, config)
 
@@ -82,17 +120,21 @@ class Family:
         """Pipeline argument -> tensor [B, ...] for B = self.batch texts, on the device; the batch of a call never varies."""
         raise NotImplementedError
 
-    def truncated(self, captions: Sequence[str]) -> list[bool]:
-        """Which captions have more tokens than the model's (first) text encoder takes."""
+    def encode_negative(self, texts: list[str]) -> Mapping[str, object]:
+        """The same of the negative prompt, under the same names."""
+        return self.encode(texts)
+
+    def reader(self) -> tuple[object, int | None]:
+        """The tokenizer whose encoder reads the most of a caption, and how many tokens that is, its marks included."""
         tokenizer = getattr(self.pipe, "tokenizer", None)
-        limit = self.token_limit()
+        return tokenizer, getattr(tokenizer, "model_max_length", None)
+
+    def truncated(self, captions: Sequence[str]) -> list[bool]:
+        """Which captions have more tokens than the model reads."""
+        tokenizer, limit = self.reader()
         if tokenizer is None or limit is None or not captions:
             return [False] * len(captions)
         return [len(ids) > limit for ids in tokenizer(list(captions), truncation=False, padding=False).input_ids]
-
-    def token_limit(self) -> int | None:
-        """Tokens of a caption that the model reads, begin and end marks included."""
-        return getattr(getattr(self.pipe, "tokenizer", None), "model_max_length", None)
 
     def text(self, items: Sequence[Embedded]) -> dict:
         """The text arguments of a batch: embeddings, and those of the negative prompt where there is guidance."""
@@ -106,7 +148,7 @@ class Family:
     def negative(self) -> Mapping[str, object]:
         """Pipeline argument (without "negative_") -> tensor of the negative prompt, without the batch dimension."""
         if self._negative is None:
-            rows = self.encode([self.config.negative_prompt] * self.batch)
+            rows = self.encode_negative([self.config.negative_prompt] * self.batch)
             self._negative = {n: v[0] for n, v in rows.items()}
         return self._negative
 
@@ -119,26 +161,29 @@ class Family:
         """
         if start is None:
             return self.pixels(self.call(self.pipe, self.text(items), generators))
-        pipe = self.img2img()
-        return self.pixels(self.call(pipe, self.text(items), generators, image=start, strength=strength))
+        return self.pixels(self.call(self.img2img(), self.text(items), generators, image=start, strength=strength))
+
+    def flagged(self, images) -> list[bool]:
+        """Which of [B, 3, H, W] in [0, 1] the safety checker refuses; none without one."""
+        return self.safety.flagged(images) if self.safety else [False] * len(images)
 
     def call(self, pipe, text: Mapping, generators: list, **more):
-        """What `pipe` makes of one batch; settings that its class does not know are left out."""
+        """What `pipe` makes of one batch. `more` wins over the config's settings; those that its class does not know are left out."""
         config = self.config
-        known = {
+        settings = {
             "num_inference_steps": config.steps,
             "guidance_scale": config.guidance_scale,
             "height": config.height,
             "width": config.width,
             "eta": config.eta,
-            **self.fixed,
         }
         accepts = inspect.signature(pipe.__call__).parameters
-        settings = {k: v for k, v in known.items() if k in accepts}
-        return pipe(**({"output_type": self.output} | settings | text | more), generator=generators).images
+        settings = {k: v for k, v in settings.items() if k in accepts}
+        with own_noise(pipe, generators):
+            return pipe(**({"output_type": self.output} | settings | text | more), generator=generators).images
 
     def pixels(self, made):
-        """Whatever the pipeline gave, as [B, 3, H, W]."""
+        """Whatever the pipeline gave, as [B, 3, H, W] in [0, 1]."""
         import torch
 
         return made if torch.is_tensor(made) else torch.from_numpy(made).permute(0, 3, 1, 2)
@@ -148,10 +193,10 @@ class Family:
         if self._img2img is None:
             import diffusers
 
-            self._img2img = getattr(diffusers, self.img2img_class)(**self.pipe.components, **self.more_components())
+            cls = getattr(diffusers, self.img2img_class)
+            takes = inspect.signature(cls.__init__).parameters
+            arguments = dict(self.pipe.components) | {"requires_safety_checker": False, "add_watermarker": False}
+            self._img2img = cls(**{k: v for k, v in arguments.items() if k in takes})
             self._img2img.set_progress_bar_config(disable=True)
+        self._img2img.scheduler = self.pipe.scheduler  # whoever changed it since
         return self._img2img
-
-    def more_components(self) -> Mapping[str, object]:
-        """Arguments of the image-to-image pipeline's constructor that are no components."""
-        return {}

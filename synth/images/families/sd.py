@@ -7,6 +7,7 @@ from synth.images.families.base import Family
 
 class StableDiffusion(Family):
     img2img_class = "StableDiffusionImg2ImgPipeline"
+    safety_class = "StableDiffusionSafetyChecker"
 
     @property
     def guided(self) -> bool:
@@ -15,6 +16,3 @@ class StableDiffusion(Family):
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         return {"prompt_embeds": self.pipe.encode_prompt(texts, self.pipe.device, 1, do_classifier_free_guidance=False)[0]}  # [B, T, D]
-
-    def more_components(self) -> Mapping[str, object]:
-        return {"requires_safety_checker": False}

@@ -1,0 +1,238 @@
+"""Every kind of model, one row each: tiny random pipelines of the true classes, loaded offline by the real worker.
+
+A row says which folders a model is made of (builders of tests/images/tiny.py) and what it is asked for. All rows are held to
+the same promises. To add a model: a builder in tiny.py, a row in MODELS.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synth.config import ImagesConfig, ModelConfig, PartConfig
+from synth.errors import EXIT_OK, InputError
+from synth.images.families import family_class
+from synth.images.models import MODEL, PART, judge
+from synth.numerics import EXACT
+from synth.seeds import torch_generator
+from synth.store.identity import identity
+from synth.store.spec import InputFile
+from tests.fixtures_images import captions_json_stage, captions_stage, child, digests, work
+from tests.images import tiny
+
+CAPTIONS = [f"a picture of thing number {k}" for k in range(5)]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model: its folders by builder, and how it is asked."""
+
+    main: str
+    parts: Mapping[str, tuple[str, PartConfig]] = field(default_factory=dict)  # name -> (builder, settings)
+    size: int = 16
+    guidance: float = 3.0
+    steps: int = 3
+    eta: float = 0.0
+    scheduler: str = "default"
+    halves: int = 2  # rows of a denoiser's call a picture, with guidance
+    img2img: bool = True  # False: a named refusal
+
+
+MODELS = {
+    "sd15": Row("sd"),
+    "sd15 ddim with fresh noise": Row("sd", scheduler="ddim", eta=1.0),
+    "sd15 lcm": Row("sd", scheduler="lcm"),
+    "sd21": Row("sd_v"),
+    "sdxl": Row("sdxl"),
+    "sdxl with refiner": Row("sdxl", {"refiner": ("sdxl_refiner", PartConfig(start=0.6))}, steps=5, img2img=False),
+    "sdxl_turbo": Row("sdxl_turbo", steps=2),
+    "sd3": Row("sd3"),
+    "sd3 with fresh noise": Row("sd3_stochastic"),
+    "flux_schnell": Row("flux", halves=1),
+    "flux_dev": Row("flux_dev", halves=1),
+    "auraflow": Row("auraflow", img2img=False),
+    "floyd stage I": Row("floyd", size=8, img2img=False),
+    "floyd": Row(
+        "floyd",
+        {"stage_2": ("floyd_2", PartConfig(2, 2.0, 250)), "stage_3": ("floyd_3", PartConfig(2, 2.5, 100))},
+        size=8 * 16,
+        steps=2,
+        img2img=False,
+    ),
+}
+rows = pytest.mark.parametrize("row", MODELS.values(), ids=MODELS.keys())
+DENOISERS = ("unet", "transformer")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Builder -> folder, each built once."""
+    root, built = tmp_path_factory.mktemp("tiny"), {}
+
+    def folder(name: str):
+        if name not in built:
+            built[name] = tiny.build(name, root / name)
+        return built[name]
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    root = tmp_path_factory.mktemp("captions") / "runs" / "toys"
+    made = captions_json_stage(root, [captions_stage(root, CAPTIONS)], len(CAPTIONS))
+    assert work(made) == EXIT_OK
+    return made
+
+
+def config_of(row: Row, **changes) -> ImagesConfig:
+    model = ModelConfig("tiny", parts={n: settings for n, (_, settings) in row.parts.items()})
+    config = ImagesConfig(3, model, 1, row.guidance, row.steps, row.scheduler, row.size, row.size, eta=row.eta)
+    return replace(config, **changes)
+
+
+def paths_of(row: Row, folders) -> dict:
+    return {MODEL: folders(row.main)} | {PART + n: folders(builder) for n, (builder, _) in row.parts.items()}
+
+
+def stage_of(row: Row, folders, table, batch=2, unit_size=2, **changes):
+    """The images stage of a row: five captions in units of two."""
+    inputs = {role: InputFile(str(p), identity(p)) for role, p in paths_of(row, folders).items()}
+    return child(table.path.parent, "images", config_of(row, **changes), {"captions": [table]}, len(CAPTIONS), unit_size, batch, inputs)
+
+
+def family_of(row: Row, folders, batch=2, **changes):
+    from synth.images.pipeline import open_family
+
+    config = config_of(row, **changes)
+    return open_family(judge(paths_of(row, folders), config), config, EXACT, batch)
+
+
+def pixels(folder) -> dict[int, np.ndarray]:
+    return {s.slot: np.asarray(Image.open(io.BytesIO(s.read("png")))).astype(int) for s in folder.samples()}
+
+
+def seeded(*seeds: int) -> list:
+    return [torch_generator(s) for s in seeds]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Rows of every call of every denoiser, in order."""
+    from diffusers import AuraFlowTransformer2DModel, FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
+
+    seen = []
+    for cls in (UNet2DConditionModel, SD3Transformer2DModel, FluxTransformer2DModel, AuraFlowTransformer2DModel):
+
+        def spy(self, *args, _forward=cls.forward, **kwargs):
+            seen.append((args[0] if args else kwargs["hidden_states"]).shape[0])
+            return _forward(self, *args, **kwargs)
+
+        monkeypatch.setattr(cls, "forward", spy)
+    return seen
+
+
+@rows
+def test_units_have_the_same_bytes_for_one_and_for_three_jobs(row, folders, table, tmp_path):
+    once = stage_of(row, folders, table)
+    assert work(once) == EXIT_OK
+    inputs = {role: InputFile(str(p), identity(p)) for role, p in paths_of(row, folders).items()}
+    root = tmp_path / "runs" / "toys"
+    other_table = captions_json_stage(root, [captions_stage(root, CAPTIONS)], len(CAPTIONS))
+    assert work(other_table) == EXIT_OK
+    shared = child(root, "images", config_of(row), {"captions": [other_table]}, len(CAPTIONS), 2, 2, inputs)
+    for job in (2, 0, 1):
+        assert work(shared, job, 3) == EXIT_OK
+    assert digests(shared) == digests(once)
+    made = pixels(once)
+    assert len(made) == len(CAPTIONS) and all(p.shape == (row.size, row.size, 3) for p in made.values())
+    assert all(p.std() > 3 for p in made.values()), "a flat picture shows nothing"
+    assert all((made[0] != made[k]).any() for k in range(1, 5))
+
+
+@rows
+def test_a_picture_is_the_same_alone_and_among_four(row, folders):
+    """Alone, among others, and in another place among others: within one grey level in fp32."""
+    alone, four = (family_of(row, folders, batch) for batch in (1, 4))
+    texts = four.embed(CAPTIONS[:4])
+    among = four.draw(texts, seeded(10, 11, 12, 13))
+    moved = four.draw([texts[2], texts[0], texts[3], texts[1]], seeded(12, 20, 21, 22))[0]
+    single = alone.draw(alone.embed([CAPTIONS[2]]), seeded(12))[0]
+    assert abs(among[2] - single).max() < 1 / 255
+    assert abs(moved - single).max() < 1 / 255
+    assert abs(among[2] - four.draw(texts, seeded(10, 11, 99, 13))[2]).max() > 2 / 255, "the seed must show"
+
+
+@rows
+def test_every_noise_draw_comes_from_the_samples_own_generator(row, folders, monkeypatch):
+    import torch
+
+    family, used = family_of(row, folders), []
+    for name in ("randn", "rand", "randint", "normal", "randperm"):
+        real = getattr(torch, name)
+        monkeypatch.setattr(torch, name, lambda *a, _real=real, **k: (used.append(k.get("generator")), _real(*a, **k))[1])
+    for name in ("randn_like", "rand_like"):
+        monkeypatch.setattr(torch, name, lambda *a, **k: used.append(None))
+    generators = seeded(1, 2)
+    before = torch.get_rng_state()
+    family.draw(family.embed(CAPTIONS[:2]), generators)
+    assert torch.equal(before, torch.get_rng_state())
+    assert {id(g) for g in used} == {id(g) for g in generators}
+    assert used.count(generators[0]) == used.count(generators[1])
+
+
+@rows
+@pytest.mark.parametrize("scale", [1.0, 0.0])
+def test_guidance_of_one_or_less_skips_the_unconditional_half(row, scale, folders, calls):
+    parts = {n: (b, replace(p, guidance_scale=0.0)) for n, (b, p) in row.parts.items()}
+    for guidance, halves in ((row.guidance, row.halves), (scale, 1)):
+        family = family_of(replace(row, parts=parts), folders, guidance_scale=guidance)
+        calls.clear()
+        family.draw(family.embed(CAPTIONS[:2]), seeded(1, 2))
+        assert set(calls) == {2 * halves} and len(calls) == row.steps + sum(p.steps for _, p in row.parts.values())
+
+
+@rows
+def test_a_picture_can_be_the_start_or_the_refusal_names_the_pipeline(row, folders, calls, monkeypatch):
+    import torch
+
+    config, paths = config_of(row), paths_of(row, folders)
+    if not row.img2img:
+        with pytest.raises(InputError, match="image-to-image|model.parts.refiner"):
+            judge(paths, config, img2img=True)
+        return
+    judge(paths, config, img2img=True)
+    family = family_of(row, folders, steps=4)
+    start = torch.rand(2, 3, row.size, row.size, generator=torch.Generator().manual_seed(0))
+    texts = family.embed(CAPTIONS[:2])
+    calls.clear()
+    before = torch.get_rng_state()
+    made = family.draw(texts, seeded(1, 2), start=start, strength=0.5)
+    assert len(calls) == 2  # half of four steps
+    assert torch.equal(before, torch.get_rng_state())
+    assert made.shape == start.shape and made.min() >= 0 and made.max() <= 1
+    weights = [p for c in family.pipe.components.values() if isinstance(c, torch.nn.Module) for p in c.parameters()]
+    again = [p for c in family.img2img().components.values() if isinstance(c, torch.nn.Module) for p in c.parameters()]
+    assert {id(p) for p in again} == {id(p) for p in weights}, "the weights are there once"
+    single = family_of(row, folders, 1, steps=4)
+    one = single.draw(single.embed([CAPTIONS[1]]), seeded(2), start=start[1:], strength=0.5)
+    assert abs(one[0] - made[1]).max() < 1 / 255
+    other = family.draw(texts, seeded(1, 2), start=start.flip(0), strength=0.5)
+    assert abs(other - made).max() > 2 / 255, "the start must show"
+
+
+@rows
+def test_negative_prompt_shows_or_is_refused(row, folders):
+    config = config_of(row, negative_prompt="blurry and grey")
+    if not family_class(judge(paths_of(row, folders), config_of(row)).pipeline).negative_prompts:
+        with pytest.raises(InputError, match="images.negative_prompt"):
+            judge(paths_of(row, folders), config)
+        return
+    made = []
+    for negative in ("", "blurry and grey"):
+        family = family_of(row, folders, negative_prompt=negative)
+        made.append(family.draw(family.embed(CAPTIONS[:2]), seeded(1, 2)))
+    assert abs(made[0] - made[1]).max() > 1 / 255
