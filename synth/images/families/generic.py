@@ -8,6 +8,8 @@ from synth.images.families.base import Embedded, Family
 
 class Generic(Family):
     output = "np"
+    halves_in_one_call = False
+    embeds = False
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         return {}
