@@ -76,8 +76,13 @@ class Node:
             upstream=ups,
             inputs=inputs or {},
             versions=versions(),
-            settings=settings or {},
+            settings=dict(settings or {}) | self._licence(config),
         )
+
+    def _licence(self, config: Mapping) -> dict[str, str]:
+        """The licence of the model of an images stage, for the cards of its exports."""
+        licence = self.config.model.licence
+        return {"licence": licence} if licence and isinstance(config.get("model"), Mapping) else {}
 
     def _reference(self, stage: PlannedStage) -> Upstream:
         """Relative to the stage folder, so that a dataset can be moved as a whole; absolute for a stage that lies elsewhere."""

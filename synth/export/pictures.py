@@ -71,6 +71,11 @@ class Pictures:
         source = bisect.bisect_right(self._first, slot) - 1
         return source, slot - self._first[source]
 
+    def unit_of(self, slot: int) -> int:
+        """The unit of its images stage that holds a slot."""
+        source, own = self.at(slot)
+        return own // self.sources[source].spec.unit_size
+
     def samples(self, start: int = 0, stop: int | None = None) -> Iterator[Picture]:
         """The pictures of slots [start, stop) that no filter took out, in slot order."""
         stop = self.slots if stop is None else min(stop, self.slots)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.export.image_folder import CLASSES, METADATA, public
+from synth.export.base import CLASSES
+from synth.export.image_folder import METADATA, public
 from synth.export.out_folder import CLAIM, MARKER
 from synth.store.folder import StageFolder
 from synth.store.spec import canonical
