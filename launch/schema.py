@@ -181,6 +181,8 @@ class Model:
     native_steps: int = MISSING
     native_scheduler: str = MISSING
     native_guidance_scale: float = MISSING
+    paper: dict[str, Any] | None = None  # images.preset=paper: steps, scheduler, guidance_scale, height, width of its original use
+    text_offload: bool = False  # text encoders rest in host memory while pictures are drawn
     repo: str | None = None
     revision: str | None = None
     licence: str | None = None
@@ -225,6 +227,11 @@ class Images:
     negative_prompt: str = MISSING
     negative_prompt_file: str | None = None
     eta: float = MISSING
+    preset: str | None = None
+    guidance_interval: list[float] = MISSING
+    vae_batch: int = MISSING
+    on_oom: str = MISSING
+    preview_every: float = MISSING
 
 
 @dataclass
@@ -254,6 +261,9 @@ class Img2Img:
     negative_prompt: str = MISSING
     negative_prompt_file: str | None = None
     eta: float = MISSING
+    preset: str | None = None
+    guidance_interval: list[float] = MISSING
+    vae_batch: int = MISSING
 
 
 @dataclass

@@ -170,6 +170,8 @@ class DrawingConfig:
     format: str = "png"  # png | jpg | webp (lossless)
     negative_prompt: str = ""
     eta: float = 0.0
+    guidance_interval: tuple[float, ...] = (0.0, 1.0)  # share of the schedule in which there is guidance
+    vae_batch: int = 0  # pictures decoded together; 0 = as many as are denoised together
 
 
 @dataclass(frozen=True)
