@@ -1,7 +1,7 @@
 """The model of an images stage at plan time: its inputs, its ModelConfig, and what images.* that are null become."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -27,7 +27,7 @@ class PlannedModel:
     inputs: Mapping[str, InputFile]
     folder: ModelFolder
     native: Mapping[str, object]
-    paper: Mapping[str, object] | None = None  # settings of the work that the model is known from
+    paper: Mapping[str, object] = field(default_factory=dict)  # settings of the work that the model is known from
 
     def settings(self, images: Images) -> dict:
         """height, width, steps, scheduler and guidance_scale: as `images` says; where that is null as its preset, then the model says."""
@@ -42,7 +42,7 @@ class PlannedModel:
         """The settings that a preset names. paper is the model's own; an unknown one, or a model without, is an InputError."""
         if name is None:
             return {}
-        if name == "paper" and self.paper is None:
+        if name == "paper" and not self.paper:
             msg = f"images.preset=paper: {self.config.id} has no paper's settings (model.paper); use null for its native ones"
             raise InputError(msg)
         found = {"paper": self.paper, "fast": FAST}.get(name)
@@ -88,7 +88,7 @@ def plan_model(model: Model) -> PlannedModel:
     native = {k: getattr(model, f"native_{k}") for k in NATIVE}
     own = folder.native_size or (None, None)
     native |= {k: v for k, v in zip(("height", "width"), own, strict=True) if native[k] is None}
-    return PlannedModel(config, inputs, folder, native, None if model.paper is None else dict(model.paper))
+    return PlannedModel(config, inputs, folder, native, dict(model.paper))
 
 
 def _loras(value) -> list[tuple[str, float]]:

@@ -67,6 +67,7 @@ def render(found: Sequence[tuple[StageReport, StageJobs]], wide: bool = False) -
     parts = [_table(found)]
     for report, _ in found:
         parts += [Text(line) for line in _holders(report)] + [Text(line) for line in _failures(report)]
+        parts += [Text(f"  {report.name}: newest pictures in {report.preview}")] if report.preview else []
     return Group(*parts)
 
 
