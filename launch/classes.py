@@ -1,48 +1,81 @@
-"""Class lists: read from JSON or text, checked, and cut down to the chosen ones.
+"""Class lists: read, checked, and cut down to the chosen ones.
 
-Class lists live in JSON or text files, not in YAML: YAML turns `no`, `on`, `1:20` and `0123` into other things.
-A class keeps its official index whatever is chosen: labels and seeds are made of it.
+Class lists live in JSON, CSV or text files or in the folders of an ImageFolder, not in YAML: YAML turns `no`, `on`, `1:20`
+and `0123` into other things. A class keeps its official index whatever is chosen: labels and seeds are made of it.
 """
 
-import json
 import re
-from collections import Counter
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
+from launch.class_files import Entry, entries
 from launch.keys import did_you_mean
+from launch.schema import Dataset
 from synth.config import ClassEntry
 from synth.errors import InputError
 
 _RANGE = re.compile(r"(\d+)\.\.(\d+)$")
+MAX_NAME = 200  # characters; a caption has to repeat the name, and a prompt has to hold it several times
 
 
 @cache
 def official(path: str) -> tuple[ClassEntry, ...]:
-    """The official list: a JSON list (or {"classes": [...]}) of names or of {"name", "superclass"}; or text, a name a line.
+    """The official list of a file or folder (launch.class_files), checked; its order is the official index."""
+    return tuple(ClassEntry(i, e.name, e.superclass, e.spoken) for i, e in enumerate(_checked(path)))
 
-    {"classes": [names], "superclass": {name: superclass}} says the same.
-    """
-    entries, supers = _items(Path(path))
-    classes = []
-    for i, entry in enumerate(entries):
-        item = {"name": entry} if isinstance(entry, str) else entry
-        if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not item["name"].strip():
-            msg = f'{path}: class {i} is {entry!r}; write a name in quotes, or an object with "name" and "superclass"'
-            raise InputError(msg)
-        if item.get("index", i) != i:
-            said = f"class {i} ({item['name']!r}) says index {item['index']}"
-            msg = f"{path}: {said}; the order of the file is the official index"
-            raise InputError(msg)
-        classes.append(ClassEntry(i, item["name"], item.get("superclass") or supers.get(item["name"], "")))
-    twice = [name for name, n in Counter(c.name for c in classes).items() if n > 1]
-    if twice:
-        msg = f"{path}: {twice[0]!r} is there twice; give each class a name of its own"
+
+def list_path(dataset: Dataset) -> str:
+    """The file or folder that holds the class list of a dataset."""
+    path = dataset.source or dataset.classes_json
+    if not path:
+        what = "a text, CSV or JSON file of class names, or a folder with a subfolder of pictures for each class"
+        msg = f"dataset.source: not set; it must name {what}: dataset.source=/path"
         raise InputError(msg)
-    if not classes:
+    return str(Path(path).expanduser())
+
+
+def counts(dataset: Dataset) -> dict[int, int]:
+    """official index -> pictures in the real training set, for the classes whose file says so; {} where none does."""
+    return {i: e.count for i, e in enumerate(_checked(list_path(dataset))) if e.count is not None}
+
+
+@cache
+def _checked(path: str) -> tuple[Entry, ...]:
+    found = entries(Path(path))
+    if not found:
         msg = f"{path}: holds no class; it needs one name at least"
         raise InputError(msg)
-    return tuple(classes)
+    ids = defaultdict(list)
+    for i, entry in enumerate(found):
+        if wrong := _wrong(entry.name) or (entry.spoken and _wrong(entry.spoken)):
+            msg = f"{path}: class {i} ({_short(entry.name)}) {wrong}"
+            raise InputError(msg)
+        ids[entry.name].append(entry.id)
+    for name, same in ids.items():  # two classes of one name are two classes where the list tells them apart
+        if len(same) > 1 and (None in same or len(set(same)) < len(same)):
+            msg = f"{path}: {_short(name)} is there twice; give each class a name of its own, or both an \"id\" that differs"
+            raise InputError(msg)
+    return tuple(found)
+
+
+def _wrong(name: str) -> str:
+    """What keeps a name from being asked for, with the fix; "" if nothing does."""
+    if len(name) > MAX_NAME:
+        return f"has {len(name):,} characters; at most {MAX_NAME} fit into a prompt: shorten it"
+    if any(0xD800 <= ord(c) <= 0xDFFF for c in name):
+        return "holds half of a character (a lone surrogate), which is no text: write the whole character"
+    if bad := next((c for c in name if not c.isprintable()), None):
+        return f"holds the character {bad!r}; a name is one line of printable text"
+    if "=>" in name:
+        return "holds =>, which prompts and caption files put between a class and its caption: write it in another way"
+    if not any(c.isalnum() for c in name):
+        return "has no letter and no digit, so that no caption can name it"
+    return ""
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 60 else name[:57] + "...")
 
 
 def choose(classes: tuple[ClassEntry, ...], wanted: object, where: str = "dataset.classes") -> tuple[ClassEntry, ...]:
@@ -69,16 +102,19 @@ def choose(classes: tuple[ClassEntry, ...], wanted: object, where: str = "datase
 
 def names_in(path: str) -> list[str]:
     """The names of a *_file twin: JSON list or one a line; ranges and indices as text are fine too."""
-    return [str(item) for item in _items(Path(path))[0]]
+    return [e.name for e in entries(Path(path), choice=True)]
 
 
 def _indices(classes: tuple[ClassEntry, ...], item: object, where: str) -> range | list[int]:
     if isinstance(item, (bool, float)) or item is None:
         msg = f"{where}: {item!r} is no name: YAML made it of an unquoted word; quote it: ['no'], or use {where}_file"
         raise InputError(msg)
-    by_name = {c.name: c.index for c in classes}
-    if str(item) in by_name:  # a class may be called "3" or "0..4"
-        return [by_name[str(item)]]
+    by_name = [c.index for c in classes if c.name == str(item)]
+    if len(by_name) > 1:
+        msg = f"{where}: {item!r} is the name of classes {', '.join(map(str, by_name))}; choose by index"
+        raise InputError(msg)
+    if by_name:  # a class may be called "3" or "0..4"
+        return by_name
     match = _RANGE.match(str(item))
     if match:
         first, last = int(match[1]), int(match[2])
@@ -87,32 +123,11 @@ def _indices(classes: tuple[ClassEntry, ...], item: object, where: str) -> range
             msg = f"{where}: {item}: {there}; a range counts from its lower end, both ends included"
             raise InputError(msg)
         return range(first, last + 1)
-    if isinstance(item, int) or str(item).isdigit():
+    if isinstance(item, int) or str(item).isdecimal():
         if not 0 <= int(item) < len(classes):
             msg = f"{where}: index {item}: the list has classes 0..{len(classes) - 1}"
             raise InputError(msg)
         return [int(item)]
-    msg = f"{where}: no class {str(item)!r} among {len(classes)}{did_you_mean(str(item), by_name)}"
+    names = {c.name: c.index for c in classes}
+    msg = f"{where}: no class {str(item)!r} among {len(classes)}{did_you_mean(str(item), names)}"
     raise InputError(msg)
-
-
-def _items(path: Path) -> tuple[list, dict[str, str]]:
-    """(the entries of a list file, superclasses by name)"""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        msg = f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}); check the path of the class list"
-        raise InputError(msg) from e
-    if path.suffix != ".json":
-        return [line.strip() for line in text.splitlines() if line.strip()], {}
-    try:
-        data = json.loads(text)
-    except ValueError as e:
-        msg = f"{path}: not JSON ({e}); write a list of names"
-        raise InputError(msg) from e
-    items = data.get("classes") if isinstance(data, dict) else data
-    if not isinstance(items, list):
-        msg = f'{path}: needs a list of names, or {{"classes": [...]}}'
-        raise InputError(msg)
-    supers = data.get("superclass", {}) if isinstance(data, dict) else {}
-    return items, supers if isinstance(supers, dict) else {}

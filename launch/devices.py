@@ -4,7 +4,10 @@ import os
 import subprocess
 from collections.abc import Mapping
 
-GPU_KINDS = ("captions", "images")  # kinds whose workers use a GPU where there is one; the others run on cores
+from synth.captions.engines import WITHOUT_DEVICE
+
+ASKING = ("captions", "metaprompts", "prompt_trees", "backgrounds")  # kinds that ask a caption engine
+GPU_KINDS = (*ASKING, "images", "img2img", "clip_features")  # kinds whose workers use a GPU where there is one; the others run on cores
 
 
 def cores() -> int:
@@ -27,6 +30,15 @@ def n_workers(asked: int | None, places: int, units: int) -> int:
     return max(1, min(asked or max(1, places), units))
 
 
+def uses_gpu(kind: str, config: Mapping) -> bool:
+    """Whether a stage's workers use a GPU where there is one: captions that somebody else's server writes do not.
+
+    >>> uses_gpu("captions", {"captioner": {"engine": "openai"}})
+    False
+    """
+    return kind in GPU_KINDS and not (kind in ASKING and config["captioner"].get("engine") in WITHOUT_DEVICE)
+
+
 def places(gpus: tuple[str, ...], n_cores: int, kind: str, processes: int) -> list[tuple[str, ...] | None]:
     """The places of a stage's workers: GPUs of each, or None for a place on cores. A worker of several processes takes several.
 
@@ -40,6 +52,13 @@ def places(gpus: tuple[str, ...], n_cores: int, kind: str, processes: int) -> li
     return [None] * max(1, n_cores // processes)
 
 
+def places_of(gpus: tuple[str, ...], n_cores: int, kind: str, config: Mapping) -> list[tuple[str, ...] | None]:
+    """The places of a stage's workers on this machine. One for captions of somebody else's server: one worker sends many requests."""
+    if kind in ASKING and config["captioner"].get("engine") == "openai":
+        return [None]
+    return places(gpus if uses_gpu(kind, config) else (), n_cores, kind, processes_of(kind, config))
+
+
 def processes_of(kind: str, config: Mapping) -> int:
-    """Processes that one worker of a stage has: a torchrun captioner has one a shard."""
-    return int(config["captioner"].get("model_parallel", 1)) if kind == "captions" else 1
+    """Processes, or GPUs, that one worker of a stage has: a torchrun captioner has one a shard."""
+    return int(config["captioner"].get("model_parallel", 1)) if kind in ASKING else 1

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from launch.clusters import preview
-from launch.devices import cores, n_workers, places, processes_of, visible_gpus
+from launch.devices import cores, n_workers, places_of, visible_gpus
 from launch.planned import PlannedStage, Point
 from launch.state import state_of
 
@@ -21,7 +21,7 @@ def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Conso
         table.add_column(name, justify="left" if name in ("stage", "state") else "right")
     for stage in stages:
         state, spec = state_of(stage), stage.spec
-        found = places(gpus, cores(), spec.kind, processes_of(spec.kind, spec.config))
+        found = places_of(gpus, cores(), spec.kind, spec.config)
         left = spec.n_units - state.units
         jobs = 0 if state.done else n_workers(jobs_of[stage.folder], len(found), left)
         table.add_row(spec.folder_name, *(f"{n:,}" for n in (spec.slots, spec.n_units, stage.n_batches, jobs)), str(state))

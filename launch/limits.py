@@ -22,6 +22,7 @@ class Range:
 AT_LEAST_0, AT_LEAST_1, SHARE = Range(0), Range(1), Range(0, 1)
 LIMITS = {
     "captions.total": AT_LEAST_1,
+    "captions.per_class": AT_LEAST_1,
     "captions.oversample": AT_LEAST_1,
     "captions.unit_size": AT_LEAST_1,
     "captions.window": AT_LEAST_1,
@@ -32,9 +33,16 @@ LIMITS = {
     "captioner.top_p": SHARE,
     "captioner.max_seq_len": Range(8),
     "captioner.max_gen_len": AT_LEAST_1,
-    "captioner.max_batch_size": AT_LEAST_1,
+    "captioner.model_parallel": AT_LEAST_1,
     "prompts.shots": AT_LEAST_0,
+    "prompts.group_size": AT_LEAST_1,
+    "prompts.num_backgrounds": AT_LEAST_1,
+    "prompts.num_metaprompts": AT_LEAST_1,
+    "prompts.num_prompts_per_metaprompt": AT_LEAST_0,
+    "prompts.max_prompts": AT_LEAST_1,
+    "prompts.max_words": AT_LEAST_1,
     "images.per_caption": AT_LEAST_1,
+    "images.increase_ratio": AT_LEAST_0,
     "images.guidance_scale": AT_LEAST_0,
     "images.steps": AT_LEAST_1,
     "images.height": AT_LEAST_1,
@@ -43,6 +51,18 @@ LIMITS = {
     "images.batch_size": AT_LEAST_1,
     "images.unit_size": AT_LEAST_1,
     "images.eta": SHARE,
+    "img2img.per_image": AT_LEAST_1,
+    "img2img.random_count": AT_LEAST_1,
+    "img2img.noise_strength": SHARE,
+    "img2img.guidance_scale": AT_LEAST_0,
+    "img2img.steps": AT_LEAST_1,
+    "img2img.height": AT_LEAST_1,
+    "img2img.width": AT_LEAST_1,
+    "img2img.save_size": AT_LEAST_0,
+    "img2img.batch_size": AT_LEAST_1,
+    "img2img.unit_size": AT_LEAST_1,
+    "img2img.eta": SHARE,
+    "img2img.vae_batch": AT_LEAST_0,
     "images.vae_batch": AT_LEAST_0,
     "images.preview_every": AT_LEAST_0,
     "model.native_height": AT_LEAST_1,
@@ -60,14 +80,14 @@ def check_limits(config: Config) -> None:
     """A number out of its range, an unknown numerics or shares that do not sum to 1: an InputError that names the key."""
     for key, allowed in LIMITS.items():
         group, _, name = key.partition(".")
-        value = getattr(getattr(config, group), name)
+        value = getattr(getattr(config, group), name, None)  # a key that this option does not have
         if value is not None and value not in allowed:
             msg = f"{key}={value}: must be {allowed}"
             raise InputError(msg)
     if config.numerics not in PRESETS:
         msg = f"numerics={config.numerics}: no such numerics; there are {', '.join(PRESETS)}"
         raise InputError(msg)
-    shares = config.prompts.modes
+    shares = getattr(config.prompts, "modes", {"all": 1.0})
     if not shares or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 0.01:
         msg = f"prompts.modes={dict(shares)}: shares must be 0 or more and sum to 1"
         raise InputError(msg)

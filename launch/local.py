@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from launch.crew import KILLS, Crew, Job, judged, was_killed
-from launch.devices import cores, n_workers, places, processes_of, visible_gpus
+from launch.devices import cores, n_workers, places_of, visible_gpus
 from launch.planned import Outcome, PlannedStage
 from launch.progress import Bars
 from launch.schema import Cluster
@@ -26,7 +26,7 @@ def run(stages: Sequence[PlannedStage], cluster: Cluster, console: Console, retr
 
     def shift(folder: StageFolder, missing: int, bars: Bars, stop: Stop) -> list[int]:
         kind = folder.spec.kind
-        found = places(gpus, cores(), kind, processes_of(kind, folder.spec.config))
+        found = places_of(gpus, cores(), kind, folder.spec.config)
         crew = Crew(folder, found, n_workers(cluster.n_jobs, len(found), missing))
         return work(crew, bars, stop, console)
 

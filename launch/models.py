@@ -10,6 +10,7 @@ from launch.inputs import input_file
 from launch.schema import Images, Model
 from synth.config import ModelConfig, PartConfig
 from synth.errors import InputError
+from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder
 from synth.images.models import CONFIG, LORA, MODEL, PART, VAE, inspect_model, judged
 from synth.store.spec import InputFile
@@ -86,7 +87,7 @@ def plan_model(model: Model) -> PlannedModel:
     )
     folder = inspect_model({role: Path(f.path) for role, f in inputs.items()}, config)
     native = {k: getattr(model, f"native_{k}") for k in NATIVE}
-    own = folder.native_size or (None, None)
+    own = family_class(folder.pipeline).native_size(folder) or (None, None)
     native |= {k: v for k, v in zip(("height", "width"), own, strict=True) if native[k] is None}
     return PlannedModel(config, inputs, folder, native, dict(model.paper))
 

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works
 if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
     del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
 
-from launch.devices import GPU_KINDS, cores, places, processes_of, visible_gpus  # noqa: E402
+from launch.devices import cores, places, processes_of, uses_gpu, visible_gpus  # noqa: E402
 from launch.idle import Idle, Read, Thresholds, reader  # noqa: E402
 from launch.planned import PlannedStage  # noqa: E402
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError  # noqa: E402
@@ -66,7 +66,7 @@ class Machine:
     def places(self, kind: str, config: Mapping, gpus: Sequence[str], n_cores: int) -> list[tuple[str, ...] | None]:
         """Where the workers of a stage go here: GPUs of each, or None for a plain one. More than there is is an InputError."""
         processes = processes_of(kind, config)
-        if kind in GPU_KINDS and gpus:
+        if uses_gpu(kind, config) and gpus:
             if (self.n_gpus or 0) > len(gpus):
                 msg = f"N_GPUS={self.n_gpus}: CUDA shows {len(gpus)} GPUs here ({', '.join(gpus)}); use N_GPUS=auto or a smaller number"
                 raise InputError(msg)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from launch.keys import did_you_mean
 from launch.kinds import Node, planner
+from launch.kinds.scores import needs
 from launch.limits import check_limits
 from launch.planned import PlannedStage, Point
-from launch.schema import Config, RecipeStage
+from launch.schema import Config, Filter, RecipeStage
 from synth.errors import InputError
 
 
@@ -74,10 +75,28 @@ def _nodes(config: Config) -> dict[str, tuple[RecipeStage, object]]:
             if name in stages:
                 msg = f"{group}={name}: recipe {config.recipe.name} has a stage of this name; rename one"
                 raise InputError(msg)
-            stages[name], settings[name] = RecipeStage(node.kind, {"images": last}), node
+            upstream = {"images": last}
             if group == "filter":
+                upstream |= _scores(name, node, last, config.recipe.exports_of, stages, settings)
                 last = name
+            stages[name], settings[name] = RecipeStage(node.kind, upstream), node
     return {name: (stages[name], settings.get(name)) for name in topological(stages)}
+
+
+def _scores(name: str, node: Filter, last: str, images: str, stages: dict, settings: dict) -> dict[str, str]:
+    """role -> stage that a filter reads beside its images; adds the scoring stages that are not there yet.
+
+    Scores are of all pictures, so that filters share them and a change of one filter leaves them as they are.
+    """
+    found: dict[str, str] = {}
+    if node.kind == "ensemble":
+        found["images"] = images = f"{name}_pool"
+        stages[images], settings[images] = RecipeStage("pool", {"images": last}), node
+    for role, (stage, kind, alone) in needs(name, node).items():
+        found[role] = stage
+        if stage not in stages:
+            stages[stage], settings[stage] = RecipeStage(kind, {} if alone else {"images": images}), node
+    return found
 
 
 def _wanted(config: Config, stages: Mapping[str, RecipeStage]) -> frozenset[str] | None:

@@ -51,6 +51,7 @@ class Work:
     slots_per_s: float = 0.0
     idle: float | None = None  # share of the time between begin and end of computing in which the device waited
     devices: Mapping[str, int] = field(default_factory=dict)  # name -> workers
+    refused: Mapping[str, int] = field(default_factory=dict)  # reason -> answers that were not taken, slots left empty
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,7 @@ def rate(tail: list[dict]) -> tuple[float, float]:
 
 def _work(path: Path, live: set[str]) -> Work:
     jobs, devices, busy, idle, samples, slots, workers = set(), Counter(), 0.0, 0.0, 0.0, 0.0, 0
+    refused: Counter[str] = Counter()
     for file in (path / "events").glob("*.jsonl"):
         try:
             head, tail = ends(file)
@@ -207,9 +209,11 @@ def _work(path: Path, live: set[str]) -> Work:
         jobs.update(e.get("job_idx") for e in head[:1])
         devices.update(e["device"] for e in head if e.get("event") == "open" and e.get("device"))
         use = next((e for e in reversed(tail) if "busy_s" in e), {})
+        if isinstance(counts := use.get("refused"), dict):
+            refused.update({str(reason): n for reason, n in counts.items() if isinstance(n, int)})
         busy, idle = busy + use.get("busy_s", 0.0), idle + use.get("idle_s", 0.0)
         if file.stem in live:
             mine = rate(tail)
             samples, slots = samples + mine[0], slots + mine[1]
     share = idle / (busy + idle) if busy + idle > 0 else None
-    return Work(workers, max(0, workers - len(jobs)), samples, slots, share, dict(devices))
+    return Work(workers, max(0, workers - len(jobs)), samples, slots, share, dict(devices), dict(refused))

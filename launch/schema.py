@@ -21,7 +21,8 @@ class Dataset:
     name: str = MISSING
     classes: Any = MISSING  # all | a range "0..49" | a list of names, indices and ranges
     classes_file: str | None = None  # twin of `classes` for names with commas
-    classes_json: str = MISSING
+    classes_json: str | None = None
+    source: str | None = None  # a class list of the user's own: text, CSV, JSON or an ImageFolder
     examples: str | None = None
     backgrounds: str | None = None
     kind: str = "object"
@@ -30,24 +31,79 @@ class Dataset:
 
 @dataclass
 class Prompts:
-    maker: str = MISSING
+    """What every prompt maker has; a maker's own keys are in a subclass."""
+
+    maker: str = MISSING  # a key of synth.captions.prompts.MAKERS
+    class_balance: str = MISSING
+    examples_file: str | None = None
+    backgrounds_file: str | None = None
+
+
+@dataclass
+class Synclr(Prompts):
     modes: dict[str, float] = MISSING
     shots: int = MISSING
+    examples_per: str = MISSING
+    group_size: int = MISSING
+
+
+@dataclass
+class SynclrChat(Synclr):
+    num_backgrounds: int = MISSING
+
+
+@dataclass
+class Synthclip(Prompts):
+    shots: int = MISSING
+    max_words: int = MISSING
+
+
+@dataclass
+class Hirpg(Prompts):
+    form: str = MISSING
+    num_metaprompts: int = MISSING
+    num_prompts_per_metaprompt: int = MISSING
+    max_prompts: int = MISSING
+    max_words: int = MISSING
+    metaprompts_file: str | None = None
+
+
+@dataclass
+class ClassName(Prompts):
+    templates: list[str] = MISSING
+    templates_file: str | None = None
+
+
+@dataclass
+class FakeIt(Prompts):
+    source: str = MISSING
+    hypernyms_file: str | None = None
+    places_file: str | None = None
+
+
+@dataclass
+class FakeDefinition(Prompts):
+    definitions_file: str | None = None
+
+
+@dataclass
+class FromFile(Prompts):
+    file: str | None = None
+    check: bool = MISSING
 
 
 @dataclass
 class Captioner:
-    engine: str = MISSING
-    id: str = MISSING
-    root: str | None = None
-    ckpt_dir: str | None = None
-    tokenizer_path: str | None = None
+    """What every engine has; an engine's own keys are in a subclass. Alone it is engine `none`."""
+
+    engine: str = MISSING  # a key of synth.captions.engines.ENGINES
+    id: str | None = None
     temperature: float = MISSING
     top_p: float = MISSING
     max_seq_len: int = MISSING
     max_gen_len: int = MISSING
-    max_batch_size: int = MISSING
-    model_parallel: int | None = None  # null: the number of shards
+    max_batch_size: Any = MISSING  # a number; of engine llama also auto: from the checkpoint and cluster.gpu_mem_gb
+    model_parallel: int | None = None
     stop: list[str] = MISSING
     dtype: str = MISSING
 
@@ -63,6 +119,47 @@ class ModelPart:
     guidance_scale: float = 0.0  # 0: as images.guidance_scale
     noise_level: int = 0
     start: float = 0.0
+
+
+@dataclass
+class Llama(Captioner):
+    root: str | None = None
+    ckpt_dir: str | None = None
+    tokenizer_path: str | None = None
+
+
+@dataclass
+class Hf(Captioner):
+    path: str | None = None
+
+
+@dataclass
+class OpenAI(Captioner):
+    model: str | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    api: str = MISSING
+    body: Any = None  # a mapping; Any and null, because Hydra adds no keys to a mapping that is there
+    timeout: float = MISSING
+    retries: int = MISSING
+    longest_wait: float = MISSING
+    price_in: float = MISSING
+    price_out: float = MISSING
+
+
+@dataclass
+class Served(Captioner):
+    path: str | None = None
+    model: str | None = None
+    command: list[str] = MISSING
+    flags: list[str] = field(default_factory=list)
+    health: str = MISSING
+    start_timeout: float = MISSING
+    restarts: int = MISSING
+    api: str = MISSING
+    body: Any = None  # a mapping; Any and null, because Hydra adds no keys to a mapping that is there
+    timeout: float = MISSING
+    retries: int = MISSING
 
 
 @dataclass
@@ -97,7 +194,8 @@ class Captions:
     seed: int = MISSING
     seeds: list[int] | None = None
     stages: list[str] | None = None
-    total: int = MISSING
+    total: int | None = None
+    per_class: int | None = None
     oversample: float = MISSING
     allow_short: bool = MISSING
     unit_size: int = MISSING
@@ -112,6 +210,11 @@ class Captions:
 class Images:
     seed: int = MISSING
     per_caption: int = MISSING
+    count: Any = None  # null | ma | a number
+    count_file: str | None = None
+    increase_ratio: float = MISSING
+    subset: Any = None  # null | a range "0..99" | a list of rows and ranges
+    subset_file: str | None = None
     guidance_scale: float | None = None
     steps: int | None = None
     scheduler: str | None = None
@@ -129,6 +232,38 @@ class Images:
     vae_batch: int = MISSING
     on_oom: str = MISSING
     preview_every: float = MISSING
+
+
+@dataclass
+class Img2Img:
+    source: str | None = None
+    layout: str = MISSING
+    classes: str = MISSING
+    class_names_file: str | None = None
+    subset: Any = None  # of a stage of pictures: as images.subset
+    subset_file: str | None = None  # of a folder: names; of a stage: numbers
+    random_count: int | None = None
+    per_image: int = MISSING
+    noise_strength: float = MISSING
+    prompt: str = MISSING
+    prompt_template: str = MISSING
+    resize: str = MISSING
+    seed: int = MISSING
+    guidance_scale: float | None = None
+    steps: int | None = None
+    scheduler: str | None = None
+    height: int | None = None
+    width: int | None = None
+    save_size: int = MISSING
+    format: str = MISSING
+    batch_size: int = MISSING
+    unit_size: int = MISSING
+    negative_prompt: str = MISSING
+    negative_prompt_file: str | None = None
+    eta: float = MISSING
+    preset: str | None = None
+    guidance_interval: list[float] = MISSING
+    vae_batch: int = MISSING
 
 
 @dataclass
@@ -150,6 +285,7 @@ class Cluster:
 
     kind: str = MISSING  # a key of launch.clusters.CLUSTERS
     n_jobs: int | None = None
+    gpu_mem_gb: float | None = None
 
 
 @dataclass
@@ -157,6 +293,7 @@ class SlurmStage:
     """Keys of cluster=slurm that a kind of stage may have for itself; null: as in the cluster."""
 
     n_jobs: int | None = None
+    gpu_mem_gb: float | None = None
     max_parallel: int | None = None
     workers_per_job: Any = None  # auto or a number
     partition: str | None = None
@@ -248,7 +385,59 @@ class ContactSheet(Export):
 
 @dataclass
 class Filter:
+    """What every filter has; the key in `filter` is the name of its stage."""
+
     kind: str = MISSING
+
+
+@dataclass
+class ClipScore(Filter):
+    score: str = MISSING
+    min_score: float = MISSING
+    top_share: float = MISSING
+    count: Any = None  # null | ma | a number
+    count_file: str | None = None
+    ratio: float = MISSING
+
+
+@dataclass
+class LabelAgreement(Filter):
+    margin: float = MISSING
+
+
+@dataclass
+class NearDuplicates(Filter):
+    method: str = MISSING
+    distance: int = MISSING
+    similarity: float = MISSING
+    within: str = MISSING
+    against: str | None = None
+
+
+@dataclass
+class Balance(Filter):
+    count: Any = None  # ma | a number
+    count_file: str | None = None
+    ratio: float = MISSING
+    allow_short: bool = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class Ensemble(Balance):
+    stages: list[str] = MISSING
+    mode: str = MISSING
+    temperature: float = MISSING
+
+
+@dataclass
+class Scores:
+    """The scoring stages that filters read."""
+
+    clip: str | None = None
+    templates: list[str] = MISSING
+    batch_size: int = MISSING
+    unit_size: int = MISSING
 
 
 @dataclass
@@ -281,6 +470,8 @@ class Config:
     model: Model = field(default_factory=Model)
     captions: Captions = field(default_factory=Captions)
     images: Images = field(default_factory=Images)
+    img2img: Img2Img = field(default_factory=Img2Img)
+    scores: Scores = field(default_factory=Scores)
     probe: Probe = field(default_factory=Probe)
     cluster: Cluster = field(default_factory=Cluster)
     export: dict[str, Export] = field(default_factory=dict)
@@ -291,11 +482,27 @@ class Config:
 # group -> {name of its dataclass in the store: dataclass}; an option's YAML takes one of them as its first default
 GROUPS: dict[str, dict[str, type]] = {
     "cluster": {"cluster": Cluster, "slurm": Slurm},
-    "captioner": {"captioner": Captioner},
+    "captioner": {"captioner": Captioner, "llama": Llama, "hf": Hf, "openai": OpenAI, "served": Served},
     "model": {"model": Model},
     "dataset": {"dataset": Dataset},
-    "prompts": {"prompts": Prompts},
-    "filter": {"filter": Filter},
+    "prompts": {
+        "synclr": Synclr,
+        "synclr_chat": SynclrChat,
+        "synthclip": Synthclip,
+        "hirpg": Hirpg,
+        "class_name": ClassName,
+        "fake_it": FakeIt,
+        "fake_definition": FakeDefinition,
+        "from_file": FromFile,
+    },
+    "filter": {
+        "filter": Filter,
+        "clip_score": ClipScore,
+        "label_agreement": LabelAgreement,
+        "near_duplicates": NearDuplicates,
+        "balance": Balance,
+        "ensemble": Ensemble,
+    },
     "export": {"image_folder": ImageFolder, "contact_sheet": ContactSheet},
 }
 

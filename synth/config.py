@@ -18,8 +18,14 @@ class ClassEntry:
     """One class of the dataset. `index` is its official index, whatever range of classes is chosen."""
 
     index: int
-    name: str
+    name: str  # official; the label and the key of tables
     superclass: str = ""
+    spoken: str = ""  # as captions say it, where that is not the name: "kite (bird of prey)" -> "kite bird"
+
+    @property
+    def said(self) -> str:
+        """The words that prompts use and that a caption must hold, on one line."""
+        return " ".join((self.spoken or self.name.replace("_", " ")).split())
 
 
 @dataclass(frozen=True)
@@ -30,19 +36,41 @@ class DatasetConfig:
     kind: str = "object"  # object | texture
     suffix: str = ""  # joined to a class name in prompts where the name alone is ambiguous: "707-320" + " aircraft"
 
+    def phrase(self, entry: ClassEntry) -> str:
+        """How prompts name a class, on one line: a newline in a name would end a query."""
+        return " ".join((entry.said + self.suffix).split())
+
 
 @dataclass(frozen=True)
 class PromptsConfig:
-    """inputs: "examples" (JSON of in-context examples), "backgrounds" (JSON), where the maker needs them."""
+    """What a prompt maker is told. A key that a maker does not read keeps its default, so that it changes no fingerprint.
+
+    inputs, where the maker needs them: "examples" (in-context examples by mode), "backgrounds" (places by class), "places"
+    (a list of places), "metaprompts" (a list of texts), "captions" (the user's own).
+    """
 
     maker: str = "synclr"
+    class_balance: str = "exact"  # exact: blocks of one slot a class | random: a draw a slot | file: rows of a file in their order
     modes: Mapping[str, float] = field(default_factory=lambda: {"class": 0.44, "class_background": 0.45, "class_relation": 0.11})
     shots: int = 3
+    group: int = 1  # captions that share their drawn examples
+    num_backgrounds: int = 0  # synclr_chat: places asked for each class
+    form: str = "static"  # hirpg: static: texts that hold [concept], made once | dynamic: made for each class
+    num_metaprompts: int = 0  # hirpg: all, with the given ones
+    num_prompts_per_metaprompt: int = 0
+    max_prompts: int = 0  # hirpg: texts that are kept; captions a class
+    max_words: int = 15  # synthclip, hirpg: asked for in the request
+    templates: tuple[str, ...] = ()  # class_name: texts with {} for the class
+    senses: Mapping[str, str] = field(default_factory=dict)  # fake_it, fake_definition: class index -> hypernym or definition
+    content: str = ""  # from_file: sha256 of the file
+    official: tuple[str, ...] = ()  # from_file: all class names, in order, where only some classes are chosen
+    check: bool = True  # from_file: whether the checks of captions.* apply
 
 
 @dataclass(frozen=True)
 class CaptionerConfig:
-    """inputs: "weights" (folder in Meta's layout) and "tokenizer" (file)."""
+    """inputs of engine llama: "weights" (folder in Meta's layout) and "tokenizer" (file); of hf, and of served where it is
+    given a folder: "model" (folder in transformers' layout). What an engine does not read stands here as its default."""
 
     engine: str = "llama"
     id: str = "tiny_llama"
@@ -54,6 +82,10 @@ class CaptionerConfig:
     model_parallel: int = 1  # processes = shards of the checkpoint
     stop: tuple[str, ...] = ("\n",)
     dtype: str = "float32"  # of weights, activations and KV cache
+    model: str = ""  # name that a server knows the model by
+    api: str = ""  # what a server is asked: chat | completions
+    body: Mapping[str, typing.Any] = field(default_factory=dict)  # more fields of each request to a server; null: without it
+    command: tuple[str, ...] = ()  # engine served: what starts the server
 
 
 @dataclass(frozen=True)
@@ -71,6 +103,21 @@ class CaptionsConfig:
 
 
 @dataclass(frozen=True)
+class AskConfig:
+    """kinds "metaprompts", "prompt_trees", "backgrounds": what a maker asks a model before it can make captions. Framing jsonl.
+
+    upstream role "metaprompts": of prompt_trees. A prompt_trees stage is the upstream "prompts" of captions, a backgrounds stage
+    their upstream "backgrounds".
+    """
+
+    seed: int
+    dataset: DatasetConfig
+    prompts: PromptsConfig
+    captioner: CaptionerConfig
+    max_attempts: int = 4  # tries of an answer until it can be used
+
+
+@dataclass(frozen=True)
 class CaptionsJsonConfig:
     """kind "captions_json": one unit that holds captions.json, captions.parquet and rejected.jsonl.
 
@@ -79,6 +126,7 @@ class CaptionsJsonConfig:
 
     total: int
     allow_short: bool = False
+    per_class: int = 0  # rows of each class; 0: whatever classes the first `total` are of
     out: str = ""  # "" = the stage's own place below exports/
 
 
@@ -108,12 +156,11 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class ImagesConfig:
-    """kind "images": captions x per_caption; slot = row * per_caption + replica. upstream role "captions": captions_json."""
+class DrawingConfig:
+    """What text to image and image to image have in common: the model and how it draws and stores."""
 
     seed: int
     model: ModelConfig
-    per_caption: int = 1
     guidance_scale: float = 4.0
     steps: int = 20
     scheduler: str = "default"  # default = the model's own
@@ -125,6 +172,41 @@ class ImagesConfig:
     eta: float = 0.0
     guidance_interval: tuple[float, ...] = (0.0, 1.0)  # share of the schedule in which there is guidance
     vae_batch: int = 0  # pictures decoded together; 0 = as many as are denoised together
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """How many pictures a class gets."""
+
+    index: int  # official
+    count: int
+
+
+@dataclass(frozen=True)
+class ImagesConfig(DrawingConfig):
+    """kind "images": captions x per_caption, or `counts`; see synth.images.slots. upstream role "captions": captions_json."""
+
+    per_caption: int = 1
+    subset: str = ""  # rows of the captions table, "0..99,150"; "" = all
+    counts: tuple[ClassCount, ...] = ()  # pictures of each class; () = per_caption
+
+
+@dataclass(frozen=True)
+class Img2ImgConfig(DrawingConfig):
+    """kind "img2img": a picture from each picture of a source x per_image; slot = input * per_image + replica.
+
+    The source is input "source" (a folder; what is in it stands in the stage's listing, whose digest is the input's identity),
+    or upstream role "images": a stage of pictures.
+    """
+
+    dataset: DatasetConfig = DatasetConfig("", (), 0)  # classes of a listed source; a stage upstream has its own
+    source_classes: tuple[int, ...] = ()  # official index of each class number in the listing; () with a stage upstream
+    subset: str = ""  # slots of the upstream stage; "" = all
+    per_image: int = 1
+    noise_strength: float = 0.5  # share of the steps that are run
+    prompt: str = "template"  # template | caption (the source's own)
+    prompt_template: str = "a photo of {class}"
+    resize: str = "stretch"  # stretch | crop
 
 
 @dataclass(frozen=True)
@@ -145,6 +227,68 @@ class ContactSheetConfig:
 
 
 @dataclass(frozen=True)
+class ClipFeaturesConfig:
+    """kind "clip_features": a sample a picture of role "images", or of the folder in input "folder". input "clip": a CLIP model."""
+
+    id: str
+    templates: tuple[str, ...] = ("a photo of a {}",)  # class texts; their features are averaged
+
+
+@dataclass(frozen=True)
+class PerceptualHashConfig:
+    """kind "perceptual_hash": the same with a hash of 64 bits."""
+
+    method: str = "phash"  # phash | dhash | ahash | whash, of the imagehash library
+
+
+@dataclass(frozen=True)
+class ClipScoreConfig:
+    """kind "clip_score": upstream roles "images" and "scores" (clip_features). All filters have the slots of their images."""
+
+    score: str = "class"  # class | caption
+    min_score: float = -1.0  # cosine similarity
+    top_share: float = 1.0  # of each class
+    counts: Mapping[str, int] = field(default_factory=dict)  # official index -> at most so many; {} = no limit
+
+
+@dataclass(frozen=True)
+class LabelAgreementConfig:
+    """kind "label_agreement": upstream roles "images" and "scores" (clip_features)."""
+
+    margin: float = 0.0  # cosine similarity by which the own class may miss the best
+
+
+@dataclass(frozen=True)
+class NearDuplicatesConfig:
+    """kind "near_duplicates": upstream roles "images", "scores" and, of a given test set, "against"."""
+
+    method: str = "phash"  # or embedding
+    distance: int = 4  # bits of 64
+    similarity: float = 0.97  # cosine, for embedding
+    within: str = "class"  # class | all, for embedding
+
+
+@dataclass(frozen=True)
+class BalanceConfig:
+    """kind "balance": upstream role "images"."""
+
+    seed: int
+    counts: Mapping[str, int]  # official index -> pictures
+    allow_short: bool = False
+
+
+@dataclass(frozen=True)
+class EnsembleConfig:
+    """kind "ensemble": upstream roles "images" (several stages) and "scores" (clip_features of each, in the same order)."""
+
+    seed: int
+    counts: Mapping[str, int]
+    allow_short: bool = False
+    mode: str = "conan"  # conan | top | bottom | inverse | equal
+    temperature: float = 0.5
+
+
+@dataclass(frozen=True)
 class ProbeConfig:
     """kind "probe": numpy only; makes samples of any size and misbehaves on request, by slot ("17": {...}).
 
@@ -161,10 +305,21 @@ class ProbeConfig:
 
 CONFIGS: dict[str, type] = {
     "captions": CaptionsConfig,
+    "metaprompts": AskConfig,
+    "prompt_trees": AskConfig,
+    "backgrounds": AskConfig,
     "captions_json": CaptionsJsonConfig,
     "images": ImagesConfig,
+    "img2img": Img2ImgConfig,
     "image_folder": ImageFolderConfig,
     "contact_sheet": ContactSheetConfig,
+    "clip_features": ClipFeaturesConfig,
+    "perceptual_hash": PerceptualHashConfig,
+    "clip_score": ClipScoreConfig,
+    "label_agreement": LabelAgreementConfig,
+    "near_duplicates": NearDuplicatesConfig,
+    "balance": BalanceConfig,
+    "ensemble": EnsembleConfig,
     "probe": ProbeConfig,
 }
 

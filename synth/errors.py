@@ -14,6 +14,10 @@ class StoreError(Exception):
     """The file system refused to store (full, read-only, quota): nothing is lost; exit code 75."""
 
 
+class ServiceGone(StoreError):
+    """A service outside does not answer, or lets nobody in for now: nothing is lost; exit code 75."""
+
+
 class OutOfDeviceMemory(Exception):
     """A batch did not fit on the device: the message says which key to lower."""
 

@@ -23,7 +23,7 @@ from synth.store.files import refused
 from synth.store.folder import TRIES, StageFolder
 from synth.store.framing import FRAMINGS
 from synth.store.heartbeat import Heartbeat
-from synth.store.identity import identity
+from synth.store.identity import LISTED, identity
 from synth.store.leases import Lease, Observer, Owner, Times
 from synth.store.parts import PartWriter, adopt, part_files
 from synth.usage import Usage
@@ -103,9 +103,12 @@ class Worker:
     def _report(self, code: int, why: str, seconds: float) -> None:
         self.events.write(
             "stop", code=code, why=why, units=self._usage.units, samples=self._usage.samples, seconds=round(seconds, 3),
-            load_s=round(self._usage.load, 3), **self._usage.facts(),
+            load_s=round(self._usage.load, 3), **self._usage.facts(), **self._spent(),
         )  # fmt: skip
         self.events.close()
+
+    def _spent(self) -> dict[str, float]:
+        return dict(self.stage.usage()) if hasattr(self, "stage") else {}
 
     # -- work --------------------------------------------------------------------------------------------------------
 
@@ -211,7 +214,7 @@ class Worker:
         if self._opened:
             return
         for role, file in self.folder.spec.inputs.items():
-            if identity(self.folder.input_path(role)) != file.identity:
+            if not file.identity.startswith(LISTED) and identity(self.folder.input_path(role)) != file.identity:
                 msg = f"{file.path}: input {role!r} changed since {self.folder.path.name} was planned; run the command again to plan anew"
                 raise InputError(msg)
         begun = time.monotonic()
@@ -276,7 +279,7 @@ class Worker:
             raise fatal
         if settled and time.monotonic() - self._paced >= PACE:
             self._paced = time.monotonic()
-            self.events.write("pace", units=self._usage.units, samples=self._usage.samples, **self._usage.facts())
+            self.events.write("pace", units=self._usage.units, samples=self._usage.samples, **self._usage.facts(), **self._spent())
 
     def _failed(self, unit: int, error: BaseException) -> int:
         """Report an error of a unit; how often it failed so far."""
@@ -304,6 +307,6 @@ def _breaks(error: BaseException) -> bool:
 
 
 def _echo(line: dict) -> None:
-    rest = " ".join(f"{k}={v}" for k, v in line.items() if k not in ("event", "time"))
+    rest = " ".join(f"{k}={v}" for k, v in line.items() if k not in ("event", "time", "versions"))
     with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to stop working
         sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line['event']} {rest}\n")  # one write: two threads log

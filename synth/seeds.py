@@ -6,8 +6,10 @@ range of classes gives the same draws as the whole list; for images the caption'
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 _MASK = (1 << 64) - 1
 
@@ -24,8 +26,10 @@ def derive(seed: int, *path: int | str) -> int:
     return int.from_bytes(h.digest(), "little")
 
 
-def generator(seed64: int) -> np.random.Generator:
+def generator(seed64: int) -> "np.random.Generator":
     """A numpy generator of its own for one sample; Philox, so streams of different keys never overlap."""
+    import numpy as np  # here: planning derives seeds too, and imports no numpy
+
     return np.random.Generator(np.random.Philox(key=seed64 & _MASK))
 
 

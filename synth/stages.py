@@ -13,10 +13,21 @@ if TYPE_CHECKING:
 KINDS = {
     "probe": "synth.probe:Probe",
     "captions": "synth.captions.stage:Captions",
+    "metaprompts": "synth.captions.metaprompts:Metaprompts",
+    "prompt_trees": "synth.captions.prompt_trees:PromptTrees",
+    "backgrounds": "synth.captions.backgrounds:Backgrounds",
     "captions_json": "synth.export.captions_json:CaptionsJson",
     "images": "synth.images.stage:Images",
+    "img2img": "synth.images.img2img:Img2Img",
     "image_folder": "synth.export.image_folder:ImageFolder",
     "contact_sheet": "synth.report.contact_sheet:ContactSheet",
+    "clip_features": "synth.filters.scoring:ClipFeatures",
+    "perceptual_hash": "synth.filters.scoring:PerceptualHash",
+    "clip_score": "synth.filters.selection:ClipScore",
+    "label_agreement": "synth.filters.selection:LabelAgreement",
+    "near_duplicates": "synth.filters.selection:NearDuplicates",
+    "balance": "synth.filters.selection:Balance",
+    "ensemble": "synth.filters.selection:Ensemble",
 }
 
 
@@ -94,10 +105,18 @@ class Stage:
 
     def finish(self) -> None: ...
 
+    def usage(self) -> Mapping[str, float]:
+        """What this process spent outside so far (requests, tokens, price), for the worker's events."""
+        return {}
+
     def close(self) -> None: ...
 
 
-FRAMING = {"captions": "jsonl", "image_folder": "jsonl"}  # kind -> framing where it is not tar
+JSONL = (
+    *("captions", "metaprompts", "prompt_trees", "backgrounds", "image_folder"),
+    *("perceptual_hash", "clip_score", "label_agreement", "near_duplicates", "balance", "ensemble"),
+)
+FRAMING = dict.fromkeys(JSONL, "jsonl")  # kind -> framing where it is not tar
 
 
 def framing_of(kind: str, config: Mapping) -> str:

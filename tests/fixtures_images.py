@@ -20,7 +20,7 @@ from synth.config import (
 )
 from synth.numerics import EXACT, environment
 from synth.seeds import derive
-from synth.stages import Sample, Tombstone
+from synth.stages import Sample, Tombstone, stage_class
 from synth.store.folder import StageFolder
 from synth.store.framing import UnitIndex, frame, seal
 from synth.store.identity import identity
@@ -65,11 +65,12 @@ def build_tiny_sd(path: Path, size: int = 32) -> Path:
 
 
 def commit_units(folder: StageFolder, results: list[Sample | Tombstone]) -> None:
-    """Put finished results into a stage's units without a worker."""
+    """Put finished results into a stage's units without a worker; their inputs are those that a worker would note."""
+    stage = stage_class(folder.spec.kind)(folder)
     for number in range(folder.spec.n_units):
         unit = folder.unit(number)
         batch = frame(folder.framing, results[unit.start : unit.stop])
-        end, _ = seal(folder.framing, UnitIndex(number, unit.start, len(unit), batch.entries, dict(batch.tombstones), ""), len(batch.data))
+        end, _ = seal(folder.framing, UnitIndex(number, unit.start, len(unit), batch.entries, dict(batch.tombstones), stage.unit_inputs(unit)), len(batch.data))
         folder.unit_path(number).parent.mkdir(parents=True, exist_ok=True)
         folder.unit_path(number).write_bytes(batch.data + end)
 

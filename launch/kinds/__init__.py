@@ -12,11 +12,23 @@ from synth.store.spec import InputFile, StageSpec, Upstream
 
 PLANNERS = {
     "captions": "launch.kinds.captions:plan",
+    "metaprompts": "launch.kinds.asking:metaprompts",
+    "prompt_trees": "launch.kinds.asking:prompt_trees",
+    "backgrounds": "launch.kinds.asking:backgrounds",
     "captions_json": "launch.kinds.captions_json:plan",
     "images": "launch.kinds.images:plan",
+    "img2img": "launch.kinds.img2img:plan",
     "image_folder": "launch.kinds.exports:image_folder",
     "contact_sheet": "launch.kinds.exports:contact_sheet",
     "probe": "launch.kinds.probe:plan",
+    "pool": "launch.kinds.scores:pool",
+    "clip_features": "launch.kinds.scores:clip_features",
+    "perceptual_hash": "launch.kinds.scores:perceptual_hash",
+    "clip_score": "launch.kinds.filters:clip_score",
+    "label_agreement": "launch.kinds.filters:label_agreement",
+    "near_duplicates": "launch.kinds.filters:near_duplicates",
+    "balance": "launch.kinds.filters:balance",
+    "ensemble": "launch.kinds.filters:ensemble",
 }
 
 
@@ -46,7 +58,7 @@ class Node:
         unit_size: int,
         batch: int,
         inputs: Mapping[str, InputFile] | None = None,
-        run: Mapping[str, object] | None = None,
+        settings: Mapping | None = None,
     ) -> StageSpec:
         """The spec of this node: numerics, versions and references to the upstream stages are the same for all kinds."""
         from synth.numerics import PRESETS
@@ -64,8 +76,13 @@ class Node:
             upstream=ups,
             inputs=inputs or {},
             versions=versions(),
-            run=run or {},
+            settings=dict(settings or {}) | self._licence(config),
         )
+
+    def _licence(self, config: Mapping) -> dict[str, str]:
+        """The licence of the model of an images stage, for the cards of its exports."""
+        licence = self.config.model.licence
+        return {"licence": licence} if licence and isinstance(config.get("model"), Mapping) else {}
 
     def _reference(self, stage: PlannedStage) -> Upstream:
         """Relative to the stage folder, so that a dataset can be moved as a whole; absolute for a stage that lies elsewhere."""

@@ -2,18 +2,21 @@
 
 import math
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 
-from launch.classes import choose, names_in, official
-from launch.inputs import input_file
 from launch.kinds import Node
+from launch.kinds.datasets import dataset_of
+from launch.kinds.engines import Engine, plan_engine
+from launch.kinds.llama_batch import settled
+from launch.kinds.makers import Maker, maker_of
+from launch.kinds.totals import wanted
 from launch.planned import PlannedStage
-from launch.schema import Captioner, Config, Dataset
-from synth.config import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig, dump
+from launch.schema import Config
+from synth.captions.prompts import UPSTREAM, WITHOUT_MODEL
+from synth.config import CaptionerConfig, CaptionsConfig, DatasetConfig, dump
 from synth.errors import InputError
 from synth.store.folder import StageFolder
-from synth.store.spec import InputFile, StageSpec
+from synth.store.spec import StageSpec
 
 
 def plan(node: Node) -> list[StageSpec | PlannedStage]:
@@ -24,35 +27,86 @@ def plan(node: Node) -> list[StageSpec | PlannedStage]:
     config, captions = node.config, node.config.captions
     if captions.stages is not None:
         return _given(captions.stages)
-    seeds = captions.seeds if captions.seeds is not None else [captions.seed]
-    if not seeds or len(set(seeds)) != len(seeds):
-        msg = f"captions.seeds={seeds}: needs seeds that differ, one at least"
-        raise InputError(msg)
+    seeds = seeds_of(config)
     dataset = dataset_of(config.dataset)
-    slots = slots_for(captions.total, captions.oversample, len(seeds), len(dataset.classes))
-    inputs = _inputs(config)
-    captioner = _captioner(config.captioner, inputs)
-    return [
+    maker = maker_of(config, dataset)
+    if len(seeds) > 1 and not maker.asks:
+        msg = f"captions.seeds={seeds}: prompts.maker={config.prompts.maker} asks no model: every seed makes the same captions"
+        raise InputError(msg)
+    role = UPSTREAM.get(maker.config.maker)
+    if role and not node.upstream.get(role):
+        msg = f"recipe stage {node.name}: prompts.maker={maker.config.maker} reads stages in role {role!r}; see conf/prompts/"
+        raise InputError(msg)
+    engine = engine_of(config) if maker.asks else Engine(CaptionerConfig(engine="none", id="none"))
+    specs = [
         node.spec(
             dump(
                 CaptionsConfig(
                     seed=seed,
                     dataset=dataset,
-                    prompts=PromptsConfig(config.prompts.maker, dict(config.prompts.modes), config.prompts.shots),
-                    captioner=captioner,
+                    prompts=maker.config,
+                    captioner=engine.config,
                     max_attempts=captions.max_attempts,
                     must_name_class=captions.must_name_class,
                     min_words=captions.min_words,
                     max_words=captions.max_words,
                 )
             ),
-            slots=slots,
+            slots=_slots(config, dataset, maker, len(seeds)),
             unit_size=captions.unit_size,
             batch=captions.window,
-            inputs=inputs,
+            inputs=dict(maker.inputs) | engine.inputs,
+            settings=engine.settings,
         )
         for seed in seeds
     ]
+    check_undone(node, specs, engine)
+    return specs
+
+
+def seeds_of(config: Config) -> list[int]:
+    """The seeds of the captions stages."""
+    captions = config.captions
+    seeds = captions.seeds if captions.seeds is not None else [captions.seed]
+    if not seeds or len(set(seeds)) != len(seeds):
+        msg = f"captions.seeds={seeds}: needs seeds that differ, one at least"
+        raise InputError(msg)
+    return seeds
+
+
+def engine_of(config: Config) -> Engine:
+    """The engine of a stage that asks a model."""
+    engine = plan_engine(settled(config))
+    if engine.config.engine == "none":
+        known = ", ".join(sorted(WITHOUT_MODEL - set(UPSTREAM)))
+        fix = f"choose a captioner, or a maker without one: {known}"
+        msg = f"captioner=none: prompts.maker={config.prompts.maker} asks a model; {fix}"
+        raise InputError(msg)
+    return engine
+
+
+def check_undone(node: Node, specs: list[StageSpec], engine: Engine) -> None:
+    """What only a stage that is still to be done needs: keys, packages."""
+    if not all((node.dataset_root / spec.folder_name / "done.json").exists() for spec in specs):
+        engine.check()
+
+
+def _slots(config: Config, dataset: DatasetConfig, maker: Maker, n_seeds: int) -> int:
+    """Slots of one captions stage; whole blocks of the classes, but for captions in the order of a file."""
+    captions, total = config.captions, wanted(config)
+    n_classes = len(dataset.classes)
+    if maker.slots is not None:
+        return maker.slots
+    if maker.capacity is None:
+        return slots_for(total.captions, captions.oversample, n_seeds, n_classes)
+    each = -(-total.captions // n_classes)
+    if each > maker.capacity:
+        all_ = f"captions.total={captions.total}, {each} a class"
+        asked = f"captions.per_class={captions.per_class}" if captions.per_class else all_
+        fix = f"captions.per_class={maker.capacity} and more pictures of each: images.per_caption"
+        msg = f"{asked}: prompts.maker={maker.config.maker} makes {maker.capacity} different captions of a class here; {fix}"
+        raise InputError(msg)
+    return each * n_classes
 
 
 def _given(paths: list[str]) -> list[PlannedStage]:
@@ -78,75 +132,3 @@ def slots_for(total: int, oversample: float, n_seeds: int, n_classes: int) -> in
     """
     wanted = math.ceil(total * Fraction(str(oversample)) / n_seeds)  # a float's 1.1 * 100 is more than 110
     return -(-wanted // n_classes) * n_classes
-
-
-def dataset_of(dataset: Dataset) -> DatasetConfig:
-    """The chosen classes of a dataset, with their official indices."""
-    classes = official(dataset.classes_json)
-    wanted = dataset.classes
-    if dataset.classes_file is not None:
-        if wanted != "all":
-            msg = "dataset.classes and dataset.classes_file are both set; give one of them"
-            raise InputError(msg)
-        wanted = names_in(dataset.classes_file)
-    chosen = choose(classes, wanted)
-    return DatasetConfig(dataset.name, chosen, len(classes), dataset.kind, dataset.suffix)
-
-
-def _inputs(config: Config) -> dict[str, InputFile]:
-    inputs = {}
-    for role in ("examples", "backgrounds"):
-        path = getattr(config.dataset, role)
-        if path is not None:
-            inputs[role] = input_file(path, f"dataset.{role}", f"the JSON file of {role}")
-    return inputs | ENGINE_INPUTS.get(config.captioner.engine, _no_inputs)(config.captioner)
-
-
-def _llama_inputs(captioner: Captioner) -> dict[str, InputFile]:
-    root = captioner.root
-    for key in ("ckpt_dir", "tokenizer_path"):
-        path = getattr(captioner, key)
-        if path and not root and not Path(path).expanduser().is_absolute() and not Path(path).exists():
-            msg = f"captioner.{key}: {path} is not here; set LLAMA_FOLDER to the folder that holds it, or captioner.{key}=/path"
-            raise InputError(msg)
-    below = Path(root).expanduser() if root else Path()
-    weights, tokenizer = (path and str(below / path) for path in (captioner.ckpt_dir, captioner.tokenizer_path))
-    return {
-        "weights": input_file(weights, "captioner.ckpt_dir", "a folder in Meta's layout (params.json, consolidated.00.pth)"),
-        "tokenizer": input_file(tokenizer, "captioner.tokenizer_path", "the sentencepiece model"),
-    }
-
-
-def _no_inputs(captioner: Captioner) -> dict[str, InputFile]:
-    return {}
-
-
-ENGINE_INPUTS = {"llama": _llama_inputs}  # engines that read files; others have none
-
-
-def _captioner(captioner: Captioner, inputs: dict[str, InputFile]) -> CaptionerConfig:
-    return CaptionerConfig(
-        engine=captioner.engine,
-        id=captioner.id,
-        temperature=captioner.temperature,
-        top_p=captioner.top_p,
-        max_seq_len=captioner.max_seq_len,
-        max_gen_len=captioner.max_gen_len,
-        max_batch_size=captioner.max_batch_size,
-        model_parallel=_degree(inputs, captioner.model_parallel) if "weights" in inputs else captioner.model_parallel or 1,
-        stop=tuple(captioner.stop),
-        dtype=captioner.dtype,
-    )
-
-
-def _degree(inputs: dict[str, InputFile], asked: int | None) -> int:
-    """Shards of the checkpoint, whose headers are checked here: a torn one must not wait in a queue to be found."""
-    return _checked(inputs["weights"].path, inputs["tokenizer"].path, asked)
-
-
-@cache
-def _checked(weights: str, tokenizer: str, asked: int | None) -> int:
-    from synth.captions.llama.checkpoint import check_checkpoint  # reads headers; neither of them imports torch
-    from synth.captions.llama.tokenizer import Tokenizer
-
-    return check_checkpoint(weights, Tokenizer(tokenizer).n_words, asked, tokenizer).degree

@@ -1,12 +1,13 @@
 """Plans the aggregation: one unit that holds captions.json, from one or several captions stages."""
 
 from launch.kinds import Node
+from launch.kinds.totals import wanted
 from synth.config import CaptionsJsonConfig, dump
 from synth.store.spec import StageSpec
 
 
 def plan(node: Node) -> list[StageSpec]:
-    captions = node.config.captions
+    total = wanted(node.config, node.upstream.get("captions", ()))
     # no `out`: a place in the config of this stage would give other images for another place of the list
-    config = CaptionsJsonConfig(total=captions.total, allow_short=captions.allow_short)
+    config = CaptionsJsonConfig(total.captions, node.config.captions.allow_short, total.per_class)
     return [node.spec(dump(config), slots=1, unit_size=1, batch=1)]

@@ -1,9 +1,11 @@
-"""Plans the images stage: captions x images.per_caption."""
+"""Plans the images stage: captions x images.per_caption, or a number of pictures a class."""
 
+from launch.counts import counts_of
 from launch.inputs import text_of
 from launch.kinds import Node
-from launch.models import plan_model
-from launch.schema import Config
+from launch.models import PlannedModel, plan_model
+from launch.schema import Config, Images, Img2Img
+from launch.subsets import subset_of
 from synth.config import ImagesConfig, dump
 from synth.errors import InputError
 from synth.images.families import family_class
@@ -17,26 +19,33 @@ FORMATS = ("png", "jpg", "webp")
 def plan(node: Node) -> list[StageSpec]:
     """The spec of the images of a captions_json stage; its `total` is the number of captions."""
     images = node.config.images
-    if images.format not in FORMATS:
-        msg = f"images.format={images.format}: no such format; there are {', '.join(FORMATS)}"
-        raise InputError(msg)
-    model = plan_model(node.config.model)
-    config = ImagesConfig(
-        seed=images.seed,
-        model=model.config,
-        per_caption=images.per_caption,
-        **model.settings(images),
-        save_size=images.save_size,
-        format=images.format,
-        negative_prompt=text_of(images.negative_prompt, images.negative_prompt_file, "images.negative_prompt"),
-        eta=images.eta,
-        guidance_interval=tuple(images.guidance_interval),
-        vae_batch=images.vae_batch,
-    )
-    model.judge(config)
-    run = run_settings(node.config, model.folder)
     total = node.one("captions").config["total"]
-    return [node.spec(dump(config), total * images.per_caption, images.unit_size, images.batch_size, model.inputs, run)]
+    subset = subset_of(images.subset, images.subset_file, "images.subset", total, "row")
+    counts = counts_of(node.config)
+    slots = sum(c.count for c in counts) if counts else (total if subset is None else len(subset)) * images.per_caption
+    model = plan_model(node.config.model)
+    chosen = "" if subset is None else str(subset)
+    config = ImagesConfig(**drawing(model, images, "images"), per_caption=images.per_caption, subset=chosen, counts=counts)
+    model.judge(config)
+    return [node.spec(dump(config), slots, images.unit_size, images.batch_size, model.inputs, run_settings(node.config, model.folder))]
+
+
+def drawing(model: PlannedModel, keys: Images | Img2Img, group: str) -> dict:
+    """The DrawingConfig part of a stage's config; `group` is the group of its keys."""
+    if keys.format not in FORMATS:
+        msg = f"{group}.format={keys.format}: no such format; there are {', '.join(FORMATS)}"
+        raise InputError(msg)
+    return {
+        "seed": keys.seed,
+        "model": model.config,
+        **model.settings(keys),
+        "save_size": keys.save_size,
+        "format": keys.format,
+        "negative_prompt": text_of(keys.negative_prompt, keys.negative_prompt_file, f"{group}.negative_prompt"),
+        "eta": keys.eta,
+        "guidance_interval": tuple(keys.guidance_interval),
+        "vae_batch": keys.vae_batch,
+    }
 
 
 def run_settings(config: Config, model: ModelFolder) -> dict[str, object]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launch.devices import GPU_KINDS, processes_of
+from launch.devices import processes_of, uses_gpu
 from launch.times import check_time, seconds
 from synth.errors import InputError
 
@@ -99,9 +99,10 @@ def resources_of(cluster, kind: str, config: Mapping) -> Resources:
     def key(name: str) -> str:
         return f"cluster.stages.{kind}.{name}" if own.get(name) not in (None, {}) else f"cluster.{name}"
 
-    gpus_worker = processes_of(kind, config) if kind in GPU_KINDS else 0
-    asked = v["gpus_per_job"] if kind in GPU_KINDS else own.get("gpus_per_job")
-    gres = v["gres"] if kind in GPU_KINDS else own.get("gres")
+    on_gpu = uses_gpu(kind, config)
+    gpus_worker = processes_of(kind, config) if on_gpu else 0
+    asked = v["gpus_per_job"] if on_gpu else own.get("gpus_per_job")
+    gres = v["gres"] if on_gpu else own.get("gres")
     gpus = _gpus(asked, gres, gpus_worker, key)
     gpus_worker = min(gpus, gpus_worker or 1)
     _check(v, key)

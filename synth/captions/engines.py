@@ -1,13 +1,32 @@
-"""Caption engines by name: prompts and seeds in, texts out, a random stream a caption."""
+"""Caption engines by name: requests in, texts out, a random stream a request."""
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from synth.errors import InputError
 from synth.store.folder import StageFolder
 
-ENGINES = {"llama": "synth.captions.llama.adapter:from_stage"}
+ENGINES = {
+    "llama": "synth.captions.llama.adapter:from_stage",
+    "hf": "synth.captions.hf.engine:from_stage",
+    "openai": "synth.captions.remote.engine:from_stage",
+    "served": "synth.captions.remote.served:from_stage",
+    "none": "synth.captions.echo:from_stage",
+}
+NOT_DETERMINISTIC = ("openai", "served")  # a unit made twice may differ, and that is no error
+WITHOUT_DEVICE = ("openai", "none")  # their workers compute nothing: they take no GPU
+TOO_LONG = "prompt_too_long"  # the reason of a request that leaves no room in captioner.max_seq_len
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an engine is asked: a chat engine sends `messages`, or one user message that holds `text`; the others continue `text`."""
+
+    text: str  # the whole request as one plain prompt to be continued
+    messages: tuple[tuple[str, str], ...] = ()  # (role, content) of a chat: system | user | assistant
+    seed: int = 0  # 64 bits; all draws of the completion come from it
 
 
 class Completion(Protocol):
@@ -15,12 +34,22 @@ class Completion(Protocol):
     error: str | None  # why this request has no text, e.g. "prompt_too_long"
 
 
+@dataclass(frozen=True)
+class Reply:
+    """A completion and nothing else."""
+
+    text: str
+    error: str = ""
+
+
 class Engine(Protocol):
+    """May also have usage() -> dict: what this process spent so far (requests, tokens, price), for events/."""
+
     def check(self) -> None: ...
 
     def start(self) -> None: ...
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> Sequence[Completion]: ...
+    def generate(self, requests: Sequence[Request]) -> Sequence[Completion]: ...  # one a request, in order
 
     def close(self) -> None: ...
 
@@ -33,3 +62,21 @@ def make(folder: StageFolder) -> Engine:
         raise InputError(msg)
     module, function = ENGINES[name].split(":")
     return getattr(importlib.import_module(module), function)(folder)
+
+
+def cut(text: str, stop: Sequence[str]) -> str:
+    """The text before the first of the stop texts.
+
+    >>> cut("one => two\\nthree", ["\\n", " => "])
+    'one'
+    """
+    return text[: min((at for s in stop if (at := text.find(s)) >= 0), default=len(text))]
+
+
+def check_texts(requests: Sequence[Request]) -> None:
+    """InputError where a request is not Unicode text: no tokenizer and no server takes a lone surrogate."""
+    for i, request in enumerate(requests):
+        for text in (request.text, *(content for _, content in request.messages)):
+            if any("\ud800" <= c <= "\udfff" for c in text):
+                msg = f"prompt {i} is not Unicode text (a lone surrogate in {text[:80]!r}): mend its source's encoding"
+                raise InputError(msg)

@@ -1,19 +1,14 @@
-"""Stage kind `captions`: one caption a slot, asked of a caption engine, redrawn while it fails the checks on itself."""
+"""Stage kind `captions`: one caption a slot, asked of a caption engine, redrawn while it fails the checks on itself alone."""
 
-import json
-from collections.abc import Mapping
-
-from synth.captions import engines, prompts
-from synth.captions.checks import reject_reason
+from synth.captions import prompts
+from synth.captions.asking import Asking, Dialogue
+from synth.captions.checks import answer_line, first_line, reject_reason, unusable
+from synth.captions.engines import Request
 from synth.captions.prompts import Prompt
 from synth.config import CaptionsConfig
-from synth.errors import InputError
-from synth.stages import Sample, Stage, Tombstone
-from synth.store.identity import file_identity
-from synth.store.spec import canonical
 
 
-class Captions(Stage):
+class Captions(Asking):
     """A batch is a window of slots: all first attempts go to the engine together, then all second ones of those that
     failed, and so on. So a window's bytes depend on the window alone."""
 
@@ -21,53 +16,40 @@ class Captions(Stage):
 
     def __init__(self, folder):
         super().__init__(folder)
-        self.config = folder.config
-        self.engine = None
         self.maker = None
 
     def check(self) -> None:
-        self.maker = prompts.make(self.config.dataset, self.config.prompts, self._table)
-        self.engine = engines.make(self.folder)
-        self.engine.check()
-
-    def _table(self, role: str) -> Mapping:
-        """A JSON input, verified to be the one that was planned."""
-        file = self.folder.input(role)
-        if file_identity(file.path) != file.identity:
-            msg = f"{file.path}: changed since the stage was planned; run the command again to plan anew"
-            raise InputError(msg)
-        try:
-            with open(file.path, encoding="utf-8") as f:
-                data = json.load(f)
-        except ValueError as e:
-            msg = f"{file.path}: not JSON ({e})"
-            raise InputError(msg) from e
-        if not isinstance(data, dict):
-            msg = f"{file.path}: expected an object of lists, found {type(data).__name__}"
-            raise InputError(msg)
-        return data
-
-    def open(self) -> None:
-        if self.maker is None or self.engine is None:
-            self.check()
-        self.engine.start()
+        self.maker = prompts.make(self.config.dataset, self.config.prompts, self.sources)
+        super().check()
 
     def compute(self, state, slots: range) -> list[tuple[int, dict | str]]:
         """One (slot, record or reason for a tombstone) a slot."""
-        rejected: dict[int, list[dict]] = {slot: [] for slot in slots}
-        done: dict[int, dict | str] = {}
+        return self.ask([self._caption(slot) for slot in slots])
+
+    def _caption(self, slot: int) -> Dialogue[tuple[int, dict | str]]:
+        rejected: list[dict] = []
         for attempt in range(self.config.max_attempts):
-            todo = [slot for slot in slots if slot not in done]
-            asked = [self.maker.prompt(self.config.seed, slot, attempt) for slot in todo]
-            completions = self.engine.generate([p.text for p in asked], [p.seed for p in asked]) if asked else []
-            for slot, prompt, completion in zip(todo, asked, completions, strict=True):
-                caption = " ".join(completion.text.split("\n")[0].split())
-                reason = completion.error or reject_reason(caption, prompt.class_name, self.config)
-                if reason:
-                    rejected[slot].append({"caption": caption, "reason": reason, "attempt": attempt})
-                else:
-                    done[slot] = self._record(caption, prompt, rejected[slot])
-        return [(slot, done.get(slot) or rejected[slot][-1]["reason"]) for slot in slots]
+            prompt = self.maker.prompt(self.config.seed, slot, attempt)
+            if prompt.error:
+                self.refused[prompt.error] += 1
+                rejected.append({"caption": "", "reason": prompt.error, "attempt": attempt})
+                break
+            completion = yield Request(prompt.text, prompt.messages, prompt.seed)
+            caption = (answer_line if prompt.messages else first_line)(completion.text)
+            reason = completion.error or self._reason(caption, prompt)
+            if not reason:
+                return slot, self._record(caption, prompt, rejected)
+            self.refused[reason] += 1
+            rejected.append({"caption": caption, "reason": reason, "attempt": attempt})
+            if self.config.prompts.maker in prompts.WITHOUT_MODEL:
+                break  # the next attempt would say the same
+        self.refused["left empty"] += 1
+        return slot, rejected[-1]["reason"]
+
+    def _reason(self, caption: str, prompt: Prompt) -> str:
+        if not self.config.prompts.check:
+            return unusable(caption)
+        return reject_reason(caption, prompt.said or prompt.class_name, self.config)
 
     def _record(self, caption: str, prompt: Prompt, rejected: list[dict]) -> dict:
         record = {
@@ -81,14 +63,8 @@ class Captions(Stage):
             "slot_key": prompt.slot_key,
             "engine": self.config.captioner.id,
         }
+        if prompt.messages:
+            record["messages"] = [list(message) for message in prompt.messages]
+        if prompt.labels:
+            record |= {"labels": list(prompt.labels), "label_names": list(prompt.label_names)}
         return record | ({"rejected": rejected} if rejected else {})
-
-    def encode(self, state, item) -> Sample | Tombstone:
-        slot, result = item
-        if isinstance(result, str):
-            return Tombstone(slot, result)
-        return Sample(slot, f"{slot:09d}", {"json": canonical(result)})
-
-    def close(self) -> None:
-        if self.engine is not None:
-            self.engine.close()

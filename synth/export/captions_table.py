@@ -1,9 +1,12 @@
 """The rows of captions.json and captions.parquet: how they are written, and how a worker reads only those it needs."""
 
+import contextlib
 import io
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 ROW_GROUP = 1024  # rows; what a worker reads at least
 
@@ -105,21 +108,39 @@ class _Slice(io.RawIOBase):
         super().close()
 
 
-def rows(stage, start: int, stop: int) -> list[CaptionRow]:
-    """Rows [start, stop) of a whole captions_json stage, as far as there are any; reads only the row groups that cover them."""
+@contextlib.contextmanager
+def _opened(stage):
+    """captions.parquet inside the unit of a whole captions_json stage."""
     import pyarrow.parquet as pq
 
     with stage.reader(0) as reader:
         offset, size = reader.index.samples[0].files["parquet"]
         path = reader.path
     with _Slice(path, offset, size) as raw, pq.ParquetFile(raw) as file:
-        stop = min(stop, file.metadata.num_rows)
-        if start >= stop:
-            return []
-        first, last = start // ROW_GROUP, (stop - 1) // ROW_GROUP
-        table = file.read_row_groups(list(range(first, last + 1)), use_threads=False)
-        part = table.slice(start - first * ROW_GROUP, stop - start).to_pylist()
-    return [
-        CaptionRow(r["row"], r["caption"], r["class"], r["label"], tuple(r["labels"]), tuple(r["label_names"]), r["seed"], r["slot"], r["source"])
-        for r in part
-    ]
+        yield file
+
+
+def rows(stage, start: int, stop: int) -> list[CaptionRow]:
+    """Rows [start, stop) of a whole captions_json stage, as far as there are any."""
+    return list(rows_at(stage, range(start, stop)).values())
+
+
+def rows_at(stage, numbers: Iterable[int]) -> dict[int, CaptionRow]:
+    """number -> row of a whole captions_json stage, as far as there are any; reads only the row groups that hold them."""
+    found = {}
+    with _opened(stage) as file:
+        wanted = sorted({n for n in numbers if 0 <= n < file.metadata.num_rows})
+        for group, part in groupby(wanted, key=lambda n: n // ROW_GROUP):
+            table = file.read_row_group(group, use_threads=False)
+            for r in table.take([n - group * ROW_GROUP for n in part]).to_pylist():
+                found[r["row"]] = CaptionRow(
+                    r["row"], r["caption"], r["class"], r["label"], tuple(r["labels"]), tuple(r["label_names"]), r["seed"], r["slot"], r["source"]
+                )
+    return found
+
+
+def labels_and_seeds(stage) -> tuple[list[int], list[int]]:
+    """Two columns of a whole captions_json stage, of all rows."""
+    with _opened(stage) as file:
+        table = file.read(columns=["label", "seed"], use_threads=False)
+    return table.column("label").to_pylist(), table.column("seed").to_pylist()

@@ -76,7 +76,8 @@ class OutFolder:
             self._owner(self.path / CLAIM)  # somebody else's, if they were first
 
     def _tag(self) -> bytes:
-        return json.dumps({"fingerprint": self._fingerprint, "stage": self.folder.spec.folder_name}, sort_keys=True).encode() + b"\n"
+        facts = {"fingerprint": self._fingerprint, "stage": self.folder.spec.folder_name, "path": str(self.folder.path)}
+        return json.dumps(facts, sort_keys=True).encode() + b"\n"
 
     def put(self, name: str, data: bytes) -> None:
         """Write one of many files by temporary name and rename, without waiting for the disk (see `complete`)."""

@@ -1,17 +1,18 @@
 """Stage kind `images`: a picture for each caption and replica, by a diffusers pipeline.
 
-slot = caption row * per_caption + replica. A picture is a function of its caption, its seed and the config: its noise comes
+Which caption and replica a slot is: see synth.images.slots. A picture is a function of its caption, its seed and the config: its noise comes
 from a CPU generator of its own, and its batch always has the same shape, whoever its neighbours are.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from synth.config import ImagesConfig
 from synth.errors import InputError
-from synth.export.captions_table import CaptionRow, rows
+from synth.export.captions_table import CaptionRow, labels_and_seeds, rows_at
 from synth.images.drawing import MEMORY_ADVICE, Drawing, Picture
 from synth.images.embeddings import encode_unit
 from synth.images.encode import check_format, encode_image, stored_size
@@ -21,6 +22,7 @@ from synth.images.models import judge, model_inputs
 from synth.images.preview import Preview
 from synth.images.schedulers import class_of
 from synth.images.settings import RUN, check_run
+from synth.images.slots import PerCaption, PerClass, per_class
 from synth.seeds import derive
 from synth.stages import Sample, Stage, Tombstone, Unit
 from synth.store.spec import canonical, digest
@@ -42,9 +44,10 @@ class Task:
 
 @dataclass(frozen=True)
 class UnitState:
-    """What the batches of a unit share: its pictures by slot (none where captions ran out) and its captions' embeddings."""
+    """What the batches of a unit share: its pictures by slot, why other slots have none, and its captions' embeddings."""
 
     tasks: Mapping[int, Task]
+    reasons: Mapping[int, str]
     texts: Mapping[str, Embedded]
 
 
@@ -59,6 +62,8 @@ class Drawn:
 
 class Images(Stage):
     config: ImagesConfig
+    at_least: ClassVar[Mapping[str, float]] = {"per_caption": 1}
+    starts_from_pictures: ClassVar[bool] = False
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -68,19 +73,19 @@ class Images(Stage):
         self.drawing: Drawing | None = None
         self.prepared = None
         self.preview: Preview | None = None
-        self._captions = None
-        self._last: tuple[int, list[CaptionRow]] | None = None
+        self._table: PerCaption | PerClass | None = None
+        self._last: tuple[int, tuple[dict[int, Task], dict[int, str]]] | None = None
 
     def check(self) -> None:
         """Everything that can be known without loading the model."""
         config = self.config
         check_format(config.format)
-        check_run(self.folder.spec.run)
-        for key, value, low in (("steps", config.steps, 1), ("per_caption", config.per_caption, 1), ("save_size", config.save_size, 0)):
-            if value < low:
-                msg = f"images.{key}={value}: must be at least {low}"
+        check_run(self.folder.spec.settings)
+        for key, low in (("steps", 1), ("save_size", 0), *self.at_least.items()):
+            if (value := getattr(config, key)) < low:
+                msg = f"{self.folder.spec.kind}.{key}={value}: must be at least {low}"
                 raise InputError(msg)
-        self.model = judge(model_inputs(self.folder), config)
+        self.model = judge(model_inputs(self.folder), config, self.starts_from_pictures)
 
     def open(self) -> None:
         from synth.images.pipeline import open_family, out_of_memory
@@ -89,7 +94,7 @@ class Images(Stage):
 
         if self.model is None:
             self.check()
-        spec, run = self.folder.spec, RUN | self.folder.spec.run
+        spec, run = self.folder.spec, RUN | self.folder.spec.settings
         family = open_family(self.model, self.config, spec.numerics, self.batch)
         with out_of_memory(MEMORY_ADVICE):
             self.prepared = prepare(
@@ -107,46 +112,55 @@ class Images(Stage):
     @property
     def deterministic(self) -> bool:
         """Where batches may be split, a unit's bytes depend on the memory that was free."""
-        return self.folder.spec.run.get("on_oom") != "split"
+        return self.folder.spec.settings.get("on_oom") != "split"
 
     # -- what a unit is a function of --------------------------------------------------------------------------------
 
     def unit_inputs(self, unit: Unit) -> str:
-        found = self._rows(unit)
-        return digest([[r.row, r.caption, r.class_name, r.label, list(r.labels), list(r.label_names), r.seed] for r in found])
+        tasks, reasons = self.gathered(unit)
+        pictures = [[t.slot, t.replica, *astuple(replace(t.row, slot=0, source=""))] for t in tasks.values()]  # wherever a caption came from
+        return digest([pictures, sorted(reasons.items())])
 
-    def _rows(self, unit: Unit) -> list[CaptionRow]:
-        """The caption rows that cover a unit; asked for twice a unit (inputs, begin), read once."""
+    def gathered(self, unit: Unit) -> tuple[dict[int, Task], dict[int, str]]:
+        """`gather`, asked for twice a unit (inputs, begin) and done once."""
         if self._last is None or self._last[0] != unit.number:
-            if self._captions is None:
-                self._captions = self.folder.upstream("captions")[0]
-            n = self.config.per_caption
-            self._last = unit.number, rows(self._captions, unit.start // n, -(-unit.stop // n))
+            self._last = unit.number, self.gather(unit)
         return self._last[1]
 
-    def tasks(self, unit: Unit) -> dict[int, Task]:
-        """slot -> picture, for the slots of a unit that have a caption."""
-        n, by_row, found = self.config.per_caption, {r.row: r for r in self._rows(unit)}, {}
-        for slot in range(unit.start, unit.stop):
-            if row := by_row.get(slot // n):
-                found[slot] = Task(slot, row, slot % n, derive(self.config.seed, "images", row.seed, slot % n))
-        return found
+    def gather(self, unit: Unit) -> tuple[dict[int, Task], dict[int, str]]:
+        """(slot -> picture, slot -> why there is none) of a unit, from the rows of the upstream."""
+        captions = self.folder.upstream("captions")[0]
+        if self._table is None:
+            self._table = per_class(self.config, *labels_and_seeds(captions)) if self.config.counts else PerCaption(self.config)
+        places = {slot: self._table.place(slot) for slot in range(unit.start, unit.stop)}
+        rows = rows_at(captions, (p.row for p in places.values()))
+        tasks, reasons = {}, {}
+        for slot, place in places.items():
+            if row := rows.get(place.row):
+                tasks[slot] = Task(slot, row, place.replica, derive(self.config.seed, "images", row.seed, place.replica))
+            else:
+                reasons[slot] = place.reason or NO_CAPTION
+        return tasks, reasons
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
     def begin(self, unit: Unit) -> UnitState:
         from synth.images.pipeline import out_of_memory
 
-        tasks = self.tasks(unit)
+        tasks, reasons = self.gathered(unit)
         self.drawing.begin_unit()
         with out_of_memory(MEMORY_ADVICE), self.prepared.text_encoders.on_device():
-            return UnitState(tasks, encode_unit(self.drawing.family, [t.row.caption for t in tasks.values()], self.prepared.text_encoders.rest))
+            texts = encode_unit(self.drawing.family, [t.row.caption for t in tasks.values()], self.prepared.text_encoders.rest)
+        return UnitState(tasks, reasons, texts)
 
     def compute(self, state: UnitState, slots: range) -> list[Drawn]:
-        tasks = [state.tasks[s] for s in slots if s in state.tasks]
-        pictures = self.drawing.draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks])
-        drawn = {t.slot: Drawn(t.slot, picture) for t, picture in zip(tasks, pictures, strict=True)}
-        return [drawn[s] if s in drawn else Drawn(s, reason=NO_CAPTION) for s in slots]
+        tasks = [state.tasks[s] for s in slots if s not in state.reasons]
+        drawn = {t.slot: Drawn(t.slot, p) for t, p in zip(tasks, self.draw(state, tasks) if tasks else (), strict=True)}
+        return [drawn.get(s) or Drawn(s, reason=state.reasons[s]) for s in slots]
+
+    def draw(self, state: UnitState, tasks: Sequence[Task]) -> Sequence[Picture]:
+        """A picture of each task of a batch, on its way to the host."""
+        return self.drawing.draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks])
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
@@ -162,10 +176,10 @@ class Images(Stage):
             pixels = np.zeros_like(pixels)
         self.preview.add(pixels)
         image = encode_image(pixels, config.format, config.save_size)
-        record = canonical(self.record(task, state.texts[task.row.caption].truncated, picture))
+        record = canonical(self.record(state, task, picture))
         return Sample(item.slot, f"{item.slot:09d}", {config.format: image, "json": record})
 
-    def record(self, task: Task, truncated: bool, picture: Picture) -> dict:
+    def record(self, state: UnitState, task: Task, picture: Picture) -> dict:
         """The metadata beside a picture."""
         config, row = self.config, task.row
         width, height = stored_size(config.width, config.height, config.save_size)
@@ -177,7 +191,7 @@ class Images(Stage):
             "label_names": list(row.label_names),
             "caption_row": row.row,
             "caption_seed": row.seed,
-            "truncated": truncated,  # the caption has more tokens than the model takes
+            "truncated": state.texts[row.caption].truncated,  # the caption has more tokens than the model takes
             "replica": task.replica,
             "seed": task.seed,
             "model": config.model.id,

@@ -45,11 +45,13 @@ class StageFolder:
                     (path / sub).mkdir(parents=True, exist_ok=True)
             links = hard_links_work(path / "parts", path / "units")
             write_once(path / "inputs.json", _inputs_json(spec, links))
+            for name, data in spec.files.items():
+                write_once(path / name, data)
             write_once(path / "stage.json", spec.to_json())
         folder = cls.open(path)
         moved = any(str(Path(i.path).absolute()) != folder.spec.inputs[r].path for r, i in spec.inputs.items())
-        if moved or spec.run != folder.spec.run:
-            write_atomic(path / "inputs.json", _inputs_json(spec, folder.links))  # same contents, in a new place or worked on otherwise
+        if moved or spec.settings != folder.spec.settings:  # same contents in a new place, or other settings
+            write_atomic(path / "inputs.json", _inputs_json(spec, folder.links))
             folder = cls.open(path)
         return folder
 
@@ -69,11 +71,11 @@ class StageFolder:
             raise InputError(msg)
         try:
             inputs = json.loads(read_small(path / "inputs.json") or b"{}")
-            paths, links, run = inputs.get("paths", {}), inputs.get("hard_links", True), inputs.get("run", {})
+            paths, links, settings = inputs.get("paths", {}), inputs.get("hard_links", True), inputs.get("settings", {})
         except (ValueError, AttributeError, OSError) as e:
             msg = f"{path / 'inputs.json'}: torn ({e}); plan the stage again"
             raise InputError(msg) from e
-        spec = StageSpec.from_json(data, paths, str(path / "stage.json"), run)
+        spec = StageSpec.from_json(data, paths, str(path / "stage.json"), settings)
         return cls(path, spec, framing_of(spec.kind, spec.config), links)
 
     @cached_property
@@ -284,5 +286,6 @@ def _opens(path: Path) -> bool:
 
 
 def _inputs_json(spec: StageSpec, links: bool) -> bytes:
-    inputs = {"paths": {r: str(Path(i.path).absolute()) for r, i in spec.inputs.items()}, "hard_links": links, "run": dict(spec.run)}
+    inputs = {"paths": {r: str(Path(i.path).absolute()) for r, i in spec.inputs.items()}, "hard_links": links}
+    inputs |= {"settings": dict(spec.settings)} if spec.settings else {}
     return json.dumps(inputs, indent=1, sort_keys=True).encode() + b"\n"

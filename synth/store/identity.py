@@ -8,6 +8,7 @@ from synth.errors import InputError
 from synth.store.spec import digest
 
 SMALL = 8 << 20  # bytes; larger files are named by size and the digests of their ends
+LISTED = "listing:"  # identity of a folder whose names and sizes stand in the stage's listing; its stage judges what it reads of it
 _HEAD, _TAIL = 1 << 20, 1 << 16
 
 

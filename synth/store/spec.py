@@ -50,7 +50,9 @@ class StageSpec:
     upstream: Mapping[str, tuple[Upstream, ...]] = field(default_factory=dict)
     inputs: Mapping[str, InputFile] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)  # for people; not in the fingerprint
-    run: Mapping[str, object] = field(default_factory=dict)  # how it is worked on, whatever comes out; in inputs.json, may be changed
+    # how, not what: addresses, time limits, prices. Lives in inputs.json, is renewed at every planning, is in no fingerprint
+    settings: Mapping = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)  # made with the folder; an input's identity stands for them
 
     def __post_init__(self):
         if self.slots < 0 or self.unit_size < 1 or self.batch < 1:
@@ -95,14 +97,14 @@ class StageSpec:
 
     def to_json(self) -> bytes:
         data = asdict(self)
-        del data["inputs"], data["run"]
+        del data["inputs"], data["settings"], data["files"]
         data["inputs"] = {role: i.identity for role, i in self.inputs.items()}
         data |= {"schema": SCHEMA, "fingerprint": self.fingerprint, "base": self.base}
         return json.dumps(data, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
     @staticmethod
-    def from_json(data: bytes, input_paths: Mapping[str, str], where: str, run: Mapping[str, object] | None = None) -> "StageSpec":
-        """Read stage.json back; `input_paths` and `run` come from inputs.json. A torn or foreign file is an InputError."""
+    def from_json(data: bytes, input_paths: Mapping[str, str], where: str, settings: Mapping | None = None) -> "StageSpec":
+        """Read stage.json back; `input_paths` and `settings` come from inputs.json. A torn or foreign file is an InputError."""
         try:
             raw = json.loads(data)
             if raw["schema"] != SCHEMA:
@@ -119,7 +121,7 @@ class StageSpec:
                 upstream={r: tuple(Upstream(**u) for u in ups) for r, ups in raw["upstream"].items()},
                 inputs={r: InputFile(input_paths.get(r, ""), ident) for r, ident in raw["inputs"].items()},
                 versions=raw["versions"],
-                run=dict(run or {}),
+                settings=dict(settings or {}),
             )
             said, found = (raw["fingerprint"], raw["base"]), (spec.fingerprint, spec.base)
         except (ValueError, KeyError, TypeError, AttributeError) as e:

@@ -35,6 +35,11 @@ class UnitReader:
         self._f.seek(offset)
         return self._f.read(size)
 
+    def raw(self, offset: int, size: int) -> bytes:
+        """Bytes of the unit file as they lie there, frames and all."""
+        self._f.seek(offset)
+        return self._f.read(size)
+
     def verify(self, entry: Entry) -> bool:
         """Whether the sample's bytes are those that were committed."""
         sha = hashlib.sha256()

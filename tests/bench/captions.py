@@ -118,7 +118,7 @@ def main() -> None:
         model, tokenizer = tiny.load(folder, rows=args.batch, columns=512)
         hf = reference(folder, model.params)
     generator = Generator(model, tokenizer, Sampling(TEMPERATURE, TOP_P, MAX_GEN, stop))
-    ends = generator._ends.nonzero()[:, 0].tolist()
+    ends = generator.ends.nonzero()[:, 0].tolist()
     texts = few_shot(args.captions)
     prompts = tokenizer.encode(texts)
 

@@ -56,6 +56,7 @@ def prompt_of(name: str, mode: str, rng: np.random.Generator, examples: dict) ->
 
 def captions_table(folder: Path, count: int, seed: int) -> list[list[str]]:
     """Captions of 20 known and 100 unseen names in each mode, at temperature 0.8 and top-p 0.9."""
+    from synth.captions.engines import Request
     from synth.captions.llama.config import EngineConfig
     from synth.captions.llama.engine import LlamaEngine
 
@@ -67,7 +68,7 @@ def captions_table(folder: Path, count: int, seed: int) -> list[list[str]]:
             for mode in ("class", "class_background", "class_relation"):
                 asked = [names[i % len(names)] for i in range(count)]
                 prompts = [prompt_of(name, mode, rng, examples) for name in asked]
-                done = engine.generate(prompts, [int(s) for s in rng.integers(2**63, size=count)])
+                done = engine.generate([Request(p, seed=int(s)) for p, s in zip(prompts, rng.integers(2**63, size=count))])
                 texts = [c.text.strip() for c in done]
                 queries = [p.rsplit("\n\n", 1)[1].removesuffix(" =>") for p in prompts]
                 second = [q[len(name) + 2:] for q, name in zip(queries, asked)]

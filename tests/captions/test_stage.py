@@ -35,8 +35,8 @@ class Scripted:
 
     def close(self): ...
 
-    def generate(self, prompts, seeds):
-        return [self.answer(p, s) for p, s in zip(prompts, seeds, strict=True)]
+    def generate(self, requests):
+        return [self.answer(r.text, r.seed) for r in requests]
 
     def answer(self, prompt, seed):
         name = prompt.rsplit("\n\n", 1)[1].removesuffix(" =>").split(",")[0]

@@ -1,16 +1,37 @@
 """The native engine as a captions stage asks for it: stage folder in, engine out."""
 
 import os
+from collections.abc import Sequence
 
+from synth.captions.engines import TOO_LONG, Reply, Request
 from synth.captions.llama.config import EngineConfig
 from synth.captions.llama.engine import LlamaEngine
 from synth.store.folder import StageFolder
 
 
-def from_stage(folder: StageFolder) -> LlamaEngine:
+class Native:
+    """LlamaEngine with the reasons of a captions stage: a prompt without room is one sample's matter, told in one word."""
+
+    def __init__(self, config: EngineConfig):
+        self.llama = LlamaEngine(config)
+
+    def check(self) -> None:
+        self.llama.check()
+
+    def start(self) -> None:
+        self.llama.start()
+
+    def generate(self, requests: Sequence[Request]) -> list[Reply]:
+        return [Reply(c.text, TOO_LONG if c.error else "") for c in self.llama.generate(requests)]
+
+    def close(self) -> None:
+        self.llama.close()
+
+
+def from_stage(folder: StageFolder) -> Native:
     """The engine of a captions stage (inputs "weights" and "tokenizer"), not started; its log goes to the stage's logs/."""
     captioner = folder.config.captioner
-    return LlamaEngine(
+    return Native(
         EngineConfig(
             ckpt_dir=str(folder.input_path("weights")),
             tokenizer_path=str(folder.input_path("tokenizer")),

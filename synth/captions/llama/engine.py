@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from synth import numerics
+from synth.captions.engines import Request
 from synth.captions.llama.checkpoint import Checkpoint, check_checkpoint
 from synth.captions.llama.config import Completion, EngineConfig
 from synth.captions.llama.tokenizer import Tokenizer
@@ -31,7 +32,7 @@ class EngineError(StageBroken):
 
 
 class LlamaEngine:
-    """LLaMA under torchrun, one process a shard. `with LlamaEngine(config) as engine: engine.generate(prompts, seeds)`
+    """LLaMA under torchrun, one process a shard. `with LlamaEngine(config) as engine: engine.generate(requests)`
 
     The ranks die with the *thread* that calls start() (that is how Linux ties processes), so call it from one that stays.
     """
@@ -82,29 +83,28 @@ class LlamaEngine:
         finally:  # the connection stands: nothing stays on disk, however this process ends
             shutil.rmtree(folder, ignore_errors=True)
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int], margins: bool = False) -> list[Completion]:
-        """One completion a prompt, in order; `seeds[i]` (0 <= seed < 2**64) is the stream of prompt i.
+    def generate(self, requests: Sequence[Request], margins: bool = False) -> list[Completion]:
+        """One completion a request, in order; this model continues texts, so a request's `messages` are not read.
 
         Raises InputError (weights that give NaN), OutOfDeviceMemory, EngineError (the ranks died).
         A prompt too long for max_seq_len is no exception: its completion has an `error`.
         """
-        if len(prompts) != len(seeds):
-            raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
-        if bad := [s for s in seeds if not 0 <= s < 1 << 64]:
-            raise ValueError(f"seed {bad[0]} is not of 64 bits (0 <= seed < 2**64)")
-        for i, prompt in enumerate(prompts):
-            if any("\ud800" <= c <= "\udfff" for c in prompt):
-                msg = f"prompt {i} is not Unicode text (a lone surrogate in {prompt[:80]!r}): mend its source's encoding"
+        for i, request in enumerate(requests):
+            if not 0 <= request.seed < 1 << 64:
+                raise ValueError(f"seed {request.seed} is not of 64 bits (0 <= seed < 2**64)")
+            if any("\ud800" <= c <= "\udfff" for c in request.text):
+                msg = f"prompt {i} is not Unicode text (a lone surrogate in {request.text[:80]!r}): mend its source's encoding"
                 raise InputError(msg)
-        if not prompts:
+        if not requests:
             return []
         self.start()
-        request = {"op": "generate", "prompts": list(prompts), "seeds": [int(s) for s in seeds], "margins": margins}
+        prompts, seeds = [r.text for r in requests], [int(r.seed) for r in requests]
+        message = {"op": "generate", "prompts": prompts, "seeds": seeds, "margins": margins}
         if self._broken:
             raise EngineError("the engine was interrupted or failed before: close it and start a new one")
         self._broken = True  # until the answer is read: an interrupt in between leaves the stream in disorder
         try:
-            self._connection.sendall(json.dumps(request).encode() + b"\n")
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
             answer = self._receive(None)
         except (BrokenPipeError, ConnectionError):
             raise self._died() from None

@@ -5,8 +5,10 @@ Under model parallelism every rank runs this same loop, rank 0 draws and the oth
 between ranks in the last bit could otherwise send them apart, and then into a deadlock.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,13 +16,16 @@ import torch.distributed as dist
 from fairscale.nn.model_parallel import initialize as groups
 
 from synth.captions.llama.config import Completion
-from synth.captions.llama.model import Ragged, Transformer, decode_one_token, prefill
-from synth.captions.llama.sampling import draw, uniforms
+from synth.captions.llama.cuda import DecodeGraphs, Notes
+from synth.captions.llama.memory import PREFILL_TOKENS
+from synth.captions.llama.model import Transformer, decode_one_token, prefill
+from synth.captions.llama.ragged import Ragged, Resident, share_order, shared
+from synth.captions.llama.sampling import NOT_FINITE, WIDER, draw, uniforms
 from synth.captions.llama.tokenizer import Tokenizer
 from synth.errors import InputError
 
-PREFILL_TOKENS = 16384  # at most this many tokens in one prefill (one prompt is never split)
-_NONE, _NOT_FINITE = -2, -1  # in the table of drawn tokens
+_NONE = -2  # in the table of drawn tokens: none yet
+_LIVE, _DONE, _BROKEN, _WIDER = 0, 1, 2, 4  # bits in the notes
 
 
 @dataclass(frozen=True)
@@ -40,24 +45,34 @@ class Window:
     completions: list[Completion]
     tokens: list[list[int]]  # as drawn, stop token included
     margins: list[list[float]] | None  # see sampling.draw
-    prefill_tokens: int
+    prefill_tokens: int  # computed; tokens shared by prompts count once
     decode_tokens: int  # rows through decode steps, idle ones included
     steps: int  # sequential passes through the model
 
 
 class Generator:
-    """Serves windows with one model. Holds no state between windows."""
+    """Serves windows with one model. Holds no state between windows.
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, sampling: Sampling, margins: bool = False):
-        self.model, self.tokenizer, self.sampling, self.margins = model, tokenizer, sampling, margins
+    share: compute common beginnings of a window's prompts once. refill: give a finished row to the next request at once;
+    without, all rows end before any is filled again. Both are on but for comparisons: they change captions only by rounding.
+    """
+
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, sampling: Sampling, margins: bool = False,
+        share: bool = True, refill: bool = True,
+    ):  # fmt: skip
+        self.model, self.tokenizer, self.sampling, self.margins, self.share = model, tokenizer, sampling, margins, share
         ends = {tokenizer.eos}.union(*(tokenizer.ids_containing(s) for s in sampling.stop))
-        self._ends = torch.zeros(model.params.vocab_size, dtype=torch.bool)
-        self._ends[sorted(ends)] = True
-        self._ends = self._ends.to(model.device)
+        self.ends = torch.zeros(model.params.vocab_size, dtype=torch.bool)
+        self.ends[sorted(ends)] = True
+        self.ends = self.ends.to(model.device)
+        cuda = model.device.type == "cuda"
         # rows wait for company: a prefill of one prompt costs a GPU nearly as much as one of many
-        self._refill_at = max(1, model.rows // 8)
-        # on CUDA the host looks at the finished rows every few steps, not at each: looking drains the queue of kernels
-        self._look_every = 4 if model.device.type == "cuda" else 1
+        self.refill_at = max(1, model.rows // 8) if refill else model.rows
+        # on CUDA the host reads what became of a step while the next one runs: looking at once would drain the queue
+        self.lag = 1 if cuda else 0
+        self.prefill_tokens = PREFILL_TOKENS["cuda" if cuda else "cpu"]
+        self.decode = DecodeGraphs(model) if cuda else partial(decode_one_token, model)
 
     @torch.inference_mode()
     def window(self, prompts: Sequence[str], seeds: Sequence[int]) -> Window:
@@ -105,19 +120,19 @@ class _Run:
     """The moving parts of one window: which request sits in which row, and each row's state on the device.
 
     Rows 0..n-1 are decoded. A finished row stays among them, idle, until it is refilled; when nothing waits any more the
-    last live row moves into its place and n shrinks.
+    last live row moves into its place and n shrinks. The host learns from notes, by request, what has become of the rows.
     """
 
     def __init__(self, owner: Generator, ids: list[list[int]], seeds: Sequence[int]):
         self.owner, self.model, self.ids = owner, owner.model, ids
         device, rows = self.model.device, self.model.rows
         longest = owner.sampling.max_gen_len
-        fits = [i for i, prompt in enumerate(ids) if len(prompt) < self.model.columns]
-        # long prompts first, equal lengths together: less padding in attention, and a short tail at the end
-        self.waiting = sorted(fits, key=lambda i: (len(ids[i]), -i))  # taken from the back
+        self.resident: Resident | None = None
+        self.waiting, self.fresh = self.order()
         self.request: list[int | None] = [None] * rows  # request in each row
         self.column = np.zeros(rows, dtype=np.int64)  # host's bound on each row's next column
         self.n = 0
+        self.wide = False  # some row's nucleus was larger than the candidates: it repeats its step until this is set
         # one row of the tables more than requests: idle rows write there
         self.u = torch.from_numpy(np.concatenate([uniforms(seeds, longest), np.zeros((1, longest))])).to(device)
         self.drawn = torch.full((len(ids) + 1, longest), _NONE, dtype=torch.int64, device=device)
@@ -125,29 +140,44 @@ class _Run:
         limit = [min(longest, max(1, self.model.columns - len(p))) for p in ids] + [longest]
         self.limit = torch.tensor(limit, device=device)  # tokens each request may draw
         self.idle = len(ids)  # the extra row
+        self.notes = Notes(torch.full((len(ids) + 1,), _LIVE, dtype=torch.int8, device=device), owner.lag)
         self.slot = torch.full((rows,), self.idle, device=device)  # [rows] row of the tables
         self.step = torch.zeros(rows, dtype=torch.int64, device=device)  # tokens drawn so far
         self.token = torch.zeros(rows, dtype=torch.int64, device=device)  # drawn last, not yet in the cache
         self.position = torch.zeros(rows, dtype=torch.int64, device=device)  # its column
         self.prefill_tokens = self.decode_tokens = self.steps = 0
 
+    def order(self) -> tuple[list[int], list[int]]:
+        """The requests as they are taken, from the back, and how many tokens of each its forerunner does not have."""
+        fits = [i for i, prompt in enumerate(self.ids) if len(prompt) < self.model.columns]
+        fresh = [len(prompt) for prompt in self.ids]
+        order = share_order([self.ids[i] for i in fits]) if self.owner.share else None
+        if order is None:
+            # long prompts first, equal lengths together: less padding in attention, and a short tail at the end
+            return sorted(fits, key=lambda i: (len(self.ids[i]), -i)), fresh
+        self.resident = Resident(self.model.rows, self.model.columns)
+        taken = [fits[i] for i in order]
+        for before, i in itertools.pairwise(taken):
+            fresh[i] = max(1, fresh[i] - shared(np.asarray(self.ids[before]), np.asarray(self.ids[i])))
+        return taken[::-1], fresh
+
     def all(self) -> None:
         while self.waiting or self.n:
             self.refill()
-            for _ in range(self.owner._look_every):
-                self.decode()
-            self.retire()
+            self.decode()
+            if (status := self.notes.exchange()) is not None:
+                self.retire(status)
 
     def refill(self) -> None:
         free = [row for row, request in enumerate(self.request) if request is None]
-        if not self.waiting or len(free) < min(self.owner._refill_at, len(self.waiting)):
+        if not self.waiting or len(free) < min(self.owner.refill_at, len(self.waiting)):
             return
         while free and self.waiting:
             rows, requests, total = [], [], 0
-            while free and self.waiting and (not rows or total + len(self.ids[self.waiting[-1]]) <= PREFILL_TOKENS):
+            while free and self.waiting and (not rows or total + self.fresh[self.waiting[-1]] <= self.owner.prefill_tokens):
                 rows.append(free.pop(0))
                 requests.append(self.waiting.pop())
-                total += len(self.ids[requests[-1]])
+                total += self.fresh[requests[-1]]
             self.admit(rows, requests)
         self.n = 1 + max(row for row, request in enumerate(self.request) if request is not None)
 
@@ -157,12 +187,13 @@ class _Run:
         for row, i, prompt in zip(rows, requests, prompts, strict=True):
             self.request[row] = i
             self.column[row] = len(prompt)
-        logits = prefill(self.model, Ragged.of(prompts, rows, self.model.device))
+        batch = Ragged.of(prompts, rows, self.model.device, self.resident)
+        logits = prefill(self.model, batch)
         where = torch.tensor([rows, requests, [len(p) for p in prompts]], device=self.model.device)
         at = where[0]
         self.slot[at], self.position[at], self.step[at] = where[1], where[2], 0
-        self.take(logits, at)
-        self.prefill_tokens += sum(map(len, prompts))
+        self.take(logits, at, wide=True)
+        self.prefill_tokens += batch.tokens.shape[0]
         self.steps += 1
 
     def decode(self) -> None:
@@ -171,19 +202,24 @@ class _Run:
             return
         rows = slice(0, self.n)
         span = int(self.column[rows].max()) + 1
-        logits = decode_one_token(self.model, self.token[rows], self.position[rows], span)
-        self.position[rows] += 1
+        logits = self.owner.decode(self.token[rows], self.position[rows], span)
         np.minimum(self.column[rows] + 1, self.model.columns - 1, out=self.column[rows])
-        self.take(logits, rows)
+        moved = self.take(logits, rows, self.wide or not self.owner.lag)
+        # an idle row stays in the last column at most
+        self.position[rows] = (self.position[rows] + moved).clamp(max=self.model.columns - 1)
         self.decode_tokens += self.n
         self.steps += 1
 
-    def take(self, logits: torch.Tensor, rows: torch.Tensor | slice) -> None:
-        """Draw a token for each of `rows`, note it, and turn rows that are finished idle. All on the device."""
+    def take(self, logits: torch.Tensor, rows: torch.Tensor | slice, wide: bool) -> torch.Tensor:
+        """Draw a token for each of `rows`, note it, and turn rows that are finished idle. All on the device.
+
+        False where a row's nucleus exceeds the candidates and `wide` is not set: such a row stays as it was.
+        """
         sampling = self.owner.sampling
         slot, step = self.slot[rows], self.step[rows]
         if groups.get_model_parallel_rank() == 0:
-            tokens, margin = draw(logits, self.u[slot, step], sampling.temperature, sampling.top_p, self.owner.margins)
+            u = self.u[slot, step]
+            tokens, margin = draw(logits, u, sampling.temperature, sampling.top_p, self.owner.margins, wide)
             if margin is not None:
                 self.margins[slot, step] = margin
         else:
@@ -192,20 +228,26 @@ class _Run:
             source = groups.get_model_parallel_src_rank()
             dist.broadcast(tokens, src=source, group=groups.get_model_parallel_group())
         self.drawn[slot, step] = tokens
-        step = step + 1
-        live = ~(self.owner._ends[tokens] | (tokens == _NOT_FINITE) | (step >= self.limit[slot]))
-        self.slot[rows] = torch.where(live, slot, self.idle)
-        self.step[rows] = step * live  # an idle row draws its step 0 again and again
-        self.token[rows] = tokens.clamp(min=0)
-        # an idle row stays in the last column at most
-        self.position[rows] = self.position[rows].clamp(max=self.model.columns - 1)
+        moved, broken = tokens != WIDER, tokens == NOT_FINITE
+        step = step + moved
+        word = tokens.clamp(min=0)
+        ended = moved & (self.owner.ends[word] | broken | (step >= self.limit[slot]))
+        self.notes.tensor[slot] = (ended * _DONE + broken * _BROKEN + ~moved * _WIDER).to(torch.int8)
+        self.slot[rows] = torch.where(ended, self.idle, slot)
+        self.step[rows] = step * ~ended  # an idle row draws its step 0 again and again
+        self.token[rows] = torch.where(moved, word, self.token[rows])
+        return moved
 
-    def retire(self) -> None:
-        """Free the rows that finished; with nothing waiting, close the gaps they leave."""
-        slots = self.slot[: self.n].tolist()  # the one place where the host waits for the device
-        for row, slot in enumerate(slots):
-            if slot == self.idle and self.request[row] is not None:
-                self.check_finite(self.request[row])
+    def retire(self, status: np.ndarray) -> None:
+        """Free the rows whose requests ended by the time of the note; with nothing waiting, close the gaps they leave."""
+        self.wide = False
+        for row, request in enumerate(self.request[: self.n]):
+            if request is None:
+                continue
+            if status[request] & _BROKEN:
+                raise self.not_finite(request)
+            self.wide |= bool(status[request] & _WIDER)
+            if status[request] & _DONE:
                 self.request[row] = None
         if self.waiting:
             return
@@ -220,11 +262,10 @@ class _Run:
             self.slot[source] = self.idle
         self.n = len(live)
 
-    def check_finite(self, request: int) -> None:
-        if bool((self.drawn[request] == _NOT_FINITE).any()):
-            step = int((self.drawn[request] != _NONE).sum()) - 1
-            msg = (
-                f"the model's logits are not finite (NaN or infinity) at token {step} of request {request} of this window: "
-                "the weights are damaged, or captioner.dtype=float16 overflows (try bfloat16 or float32)"
-            )
-            raise InputError(msg)
+    def not_finite(self, request: int) -> InputError:
+        step = int((self.drawn[request] == NOT_FINITE).nonzero()[0])
+        msg = (
+            f"the model's logits are not finite (NaN or infinity) at token {step} of request {request} of this window: the "
+            f"weights in {self.model.name} are damaged, or captioner.dtype=float16 overflows (try bfloat16 or float32)"
+        )
+        return InputError(msg)

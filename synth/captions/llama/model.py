@@ -9,11 +9,10 @@ in float32.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from fairscale.nn.model_parallel import initialize as groups
 from fairscale.nn.model_parallel import layers as parallel
@@ -21,36 +20,7 @@ from torch import nn
 
 from synth.captions.llama.checkpoint import Checkpoint, layout, load_shard
 from synth.captions.llama.params import ModelParams
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Prompts of unequal length laid end to end, and where each token lies."""
-
-    tokens: torch.Tensor  # [T]
-    position: torch.Tensor  # [T] column of the token in its row
-    row: torch.Tensor  # [T] its row of the KV cache
-    padded: torch.Tensor | None  # [T] its place in [n, longest]; None if all prompts are equally long
-    last: torch.Tensor  # [n] index in T of each prompt's last token
-    n: int
-    longest: int
-
-    @staticmethod
-    def of(prompts: Sequence[Sequence[int]], rows: Sequence[int], device: torch.device) -> "Ragged":
-        """`prompts[i]` goes into cache row `rows[i]`, from column 0."""
-        lengths = np.array([len(p) for p in prompts])
-        longest, ends = int(lengths.max()), lengths.cumsum()
-        position = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
-        parts = [
-            np.concatenate([np.asarray(p) for p in prompts]),
-            position,
-            np.repeat(np.asarray(rows), lengths),
-            position + np.repeat(np.arange(len(prompts)), lengths) * longest,
-        ]
-        table = torch.from_numpy(np.stack(parts).astype(np.int64)).to(device)  # one copy to the device
-        equal = bool((lengths == longest).all())
-        last = torch.from_numpy(ends - 1).to(device)
-        return Ragged(table[0], table[1], table[2], None if equal else table[3], last, len(prompts), longest)
+from synth.captions.llama.ragged import Ragged
 
 
 class Norm(nn.Module):
@@ -67,41 +37,71 @@ class Norm(nn.Module):
         return scaled.type_as(x) * self.weight
 
 
+class Column(parallel.ColumnParallelLinear):
+    """This rank's rows of the matrix. fairscale's own pass is for training: its autograd functions cost 4% of a CPU step."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # [T, dim] -> [T, its part of the width]
+        return F.linear(x, self.weight)
+
+
+class Row(parallel.RowParallelLinear):
+    """This rank's columns of the matrix, the products added up over the ranks."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # [T, its part of the width] -> [T, dim]
+        out = F.linear(x, self.weight)
+        if groups.get_model_parallel_world_size() > 1:
+            dist.all_reduce(out, group=groups.get_model_parallel_group())
+        return out
+
+
 class Attention(nn.Module):
     def __init__(self, params: ModelParams, rows: int, columns: int):
         super().__init__()
         degree = groups.get_model_parallel_world_size()
         self.heads, self.kv_heads = params.n_heads // degree, params.n_kv_heads // degree
-        self.head_dim = params.head_dim
+        self.head_dim, self.grouped = params.head_dim, self.heads != self.kv_heads
         width = (params.n_heads + 2 * params.n_kv_heads) * params.head_dim
         # a rank's q, k and v rows in one matrix: one product instead of three
-        self.wqkv = parallel.ColumnParallelLinear(params.dim, width, bias=False, gather_output=False)
-        self.wo = parallel.RowParallelLinear(params.n_heads * params.head_dim, params.dim, bias=False, input_is_parallel=True)
+        self.wqkv = Column(params.dim, width, bias=False, gather_output=False)
+        self.wo = Row(params.n_heads * params.head_dim, params.dim, bias=False, input_is_parallel=True)
         # heads before columns: a head's columns are read in one stretch, 1.4 times faster on CPU than the other order
         shape = (rows, self.kv_heads, columns, self.head_dim)
         # zeros, not empty: a masked column still multiplies what lies there, and 0 * NaN is NaN
         self.register_buffer("k_cache", torch.zeros(shape), persistent=False)  # [rows, K, S, D]
         self.register_buffer("v_cache", torch.zeros(shape), persistent=False)
 
-    def _qkv(self, x: torch.Tensor, freqs: torch.Tensor, place: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Rotated q [T, H, D], k and v [T, K, D] of x [T, dim]; k and v go to `place` [T * K] in the cache."""
+    def _qkv(self, x: torch.Tensor, freqs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Rotated q [T, H, D] and k [T, K, D], and v [T, K, D], of x [T, dim]."""
         qkv = self.wqkv(x).view(x.shape[0], -1, self.head_dim)
         qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=1)
         q, k = rotate(qk, freqs).split((self.heads, self.kv_heads), dim=1)
-        self.k_cache.view(-1, self.head_dim).index_copy_(0, place, k.reshape(-1, self.head_dim))
-        self.v_cache.view(-1, self.head_dim).index_copy_(0, place, v.reshape(-1, self.head_dim))
         return q, k, v
 
+    def _store(self, place: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
+        """k and v [W, K, D] to `place` [W * K] in the cache."""
+        self.k_cache.view(-1, self.head_dim).index_copy_(0, place, k.reshape(-1, self.head_dim))
+        self.v_cache.view(-1, self.head_dim).index_copy_(0, place, v.reshape(-1, self.head_dim))
+
     def prefill(self, x: torch.Tensor, freqs: torch.Tensor, place: torch.Tensor, batch: Ragged) -> torch.Tensor:  # [T, dim]
-        q, k, v = (pad(t, batch) for t in self._qkv(x, freqs, place))  # [n, H or K, longest, D]
-        # right-padded, so the causal mask alone keeps every real token from the padding
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.heads != self.kv_heads)
+        q, k, v = self._qkv(x, freqs)
+        if batch.copies is not None:
+            to, fro, count = batch.copies
+            for cache in (self.k_cache, self.v_cache):
+                cache[to, :, :count] = cache[fro, :, :count]
+        self._store(place, *((k, v) if batch.source is None else (k[batch.source], v[batch.source])))
+        q = pad(q, batch)  # [n, H, longest, D]
+        if batch.seen is None:  # right-padded, so the causal mask alone keeps every real token from the padding
+            out = F.scaled_dot_product_attention(q, pad(k, batch), pad(v, batch), is_causal=True, enable_gqa=self.grouped)
+        else:
+            k, v = self.k_cache[batch.rows, :, : batch.span], self.v_cache[batch.rows, :, : batch.span]  # [n, K, span, D]
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=batch.seen, enable_gqa=self.grouped)
         out = out.transpose(1, 2).reshape(batch.n * batch.longest, -1)  # [n * longest, H * D]
         return self.wo(out if batch.padded is None else out[batch.padded])
 
     def decode(self, x: torch.Tensor, freqs: torch.Tensor, place: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         n, span = seen.shape[0], seen.shape[-1]
-        q, _, _ = self._qkv(x, freqs, place)
+        q, k, v = self._qkv(x, freqs)
+        self._store(place, k, v)
         # the G query heads of a key head stand as G queries: keys are read once, never repeated
         q = q.view(n, self.kv_heads, -1, self.head_dim)  # [N, K, G, D]
         k, v = self.k_cache[:n, :, :span], self.v_cache[:n, :, :span]  # [N, K, span, D]
@@ -114,8 +114,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, params: ModelParams):
         super().__init__()
-        self.w13 = parallel.ColumnParallelLinear(params.dim, 2 * params.ffn_dim, bias=False, gather_output=False)
-        self.w2 = parallel.RowParallelLinear(params.ffn_dim, params.dim, bias=False, input_is_parallel=True)
+        self.w13 = Column(params.dim, 2 * params.ffn_dim, bias=False, gather_output=False)
+        self.w2 = Row(params.ffn_dim, params.dim, bias=False, input_is_parallel=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # [T, dim]
         gate, up = self.w13(x).chunk(2, dim=-1)
@@ -137,6 +137,7 @@ class Transformer(nn.Module):
     def __init__(self, params: ModelParams, rows: int, columns: int):
         super().__init__()
         self.params, self.rows, self.columns = params, rows, columns
+        self.name = "the checkpoint"  # for messages
         self.kv_heads = params.n_kv_heads // groups.get_model_parallel_world_size()
         self.tok_embeddings = parallel.ParallelEmbedding(params.vocab_size, params.dim)
         self.layers = nn.ModuleList(Block(params, rows, columns) for _ in range(params.n_layers))
@@ -173,7 +174,7 @@ def prefill(model: Transformer, batch: Ragged, every_token: bool = False) -> tor
     `every_token=True` gives the logits of all tokens, [T, V] (for tests; the output layer is the widest one).
     """
     freqs = model.freqs[batch.position].unsqueeze(1)  # [T, 1, D/2]
-    place = model.place(batch.row, batch.position)
+    place = model.place(batch.row, batch.column)
     x = model.tok_embeddings(batch.tokens)
     for layer in model.layers:
         x = x + layer.attention.prefill(layer.attention_norm(x), freqs, place, batch)
@@ -237,6 +238,7 @@ def load_model(
     # cast on the way: fp16 on disk, whatever is asked for in memory
     weights = {name: nn.Parameter(w.to(device=device, dtype=dtype), requires_grad=False) for name, w in weights.items()}
     model.load_state_dict(weights, strict=True, assign=True)
+    model.name = str(checkpoint.shards[0].parent)
     return model.requires_grad_(False).eval()
 
 

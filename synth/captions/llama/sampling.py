@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-CANDIDATES = 256  # tokens taken before the full sort is tried; a nucleus of a trained model seldom holds more
+CANDIDATES = (64, 512)  # tokens taken before the full sort is tried; a nucleus of a trained model seldom holds more
+NOT_FINITE, WIDER = -1, -3  # in place of a token
 
 
 def uniforms(seeds: Sequence[int], n: int) -> np.ndarray:
@@ -23,35 +24,44 @@ def uniforms(seeds: Sequence[int], n: int) -> np.ndarray:
 
 
 def draw(
-    logits: torch.Tensor, u: torch.Tensor, temperature: float, top_p: float, margins: bool = False
+    logits: torch.Tensor, u: torch.Tensor, temperature: float, top_p: float, margins: bool = False, wide: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Tokens [N] from logits [N, V] (float32) and uniforms u [N]; -1 where a row's logits are not finite.
+    """Tokens [N] from logits [N, V] (float32) and uniforms u [N]; NOT_FINITE where a row's logits are not.
 
     The nucleus is Meta's: tokens by falling probability, each kept if those before it sum to at most `top_p`, so the one
     that crosses the threshold stays and one is always left. Temperature 0 takes the likeliest token.
+
+    A nucleus larger than the candidates is looked for among more of them, which the host must decide; with wide=False such
+    rows get WIDER instead, and the host need not wait for the device.
 
     With `margins`, also how near each draw came to falling otherwise, [N]: the least of its distance to the next edge of the
     distribution function, of the threshold's distance to the sums next to it, and of the logits' gap at the nucleus's end.
     """
     if temperature == 0:
         top = logits.topk(2, dim=-1)
-        tokens = torch.where(torch.isfinite(logits.sum(-1)), top.indices[:, 0], -1)
+        tokens = torch.where(torch.isfinite(logits.sum(-1)), top.indices[:, 0], NOT_FINITE)
         return tokens, (top.values[:, 0] - top.values[:, 1] if margins else None)
     logits = logits / temperature
     norm = logits.logsumexp(-1, keepdim=True)  # [N, 1]; not finite if any logit is NaN or +inf
     finite = torch.isfinite(norm[:, 0])
-    k = min(CANDIDATES, logits.shape[-1])
     if top_p >= 1:
         tokens, margin = _invert((logits - norm).exp(), None, u, margins)
-    else:
-        tokens, margin, whole = _from_largest(logits, norm, u, top_p, k, margins)
-        # each row by itself decides, so that a row's path does not depend on its neighbours
-        if k < logits.shape[-1] and (rest := (~whole & finite)).any():
-            rows = rest.nonzero()[:, 0]
-            tokens[rows], again, _ = _from_largest(logits[rows], norm[rows], u[rows], top_p, logits.shape[-1], margins)
-            if margins:
-                margin[rows] = again
-    return torch.where(finite, tokens, -1), margin
+        return torch.where(finite, tokens, NOT_FINITE), margin
+    sizes = [k for k in CANDIDATES if k < logits.shape[-1]]
+    if not wide:
+        tokens, margin, whole = _from_largest(logits, norm, u, top_p, (sizes or [logits.shape[-1]])[-1], margins)
+        tokens = torch.where(whole, tokens, WIDER) if sizes else tokens
+        return torch.where(finite, tokens, NOT_FINITE), margin
+    first, *more = [*sizes, logits.shape[-1]]
+    tokens, margin, whole = _from_largest(logits, norm, u, top_p, first, margins)
+    for k in more:  # each row by itself decides, so that a row's path does not depend on its neighbours
+        if not (rest := ~whole & finite).any():
+            break
+        rows = rest.nonzero()[:, 0]
+        tokens[rows], again, whole[rows] = _from_largest(logits[rows], norm[rows], u[rows], top_p, k, margins)
+        if margins:
+            margin[rows] = again
+    return torch.where(finite, tokens, NOT_FINITE), margin
 
 
 def _from_largest(logits, norm, u, top_p, k, margins):

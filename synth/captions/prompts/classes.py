@@ -1,9 +1,26 @@
 """Which class a slot asks for."""
 
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 from synth import seeds
-from synth.config import ClassEntry, DatasetConfig
+from synth.config import ClassEntry, DatasetConfig, PromptsConfig
+from synth.errors import InputError
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a slot asks for. All of it is the same in a range of classes as among all of them (exact balance)."""
+
+    entry: ClassEntry
+    key: int  # slot key: the stable name of the slot
+    place: int  # where the slot lies in the order of all classes: neighbours may share what they draw
+    nth: int  # which one of its class it is, from 0; a random number where classes are drawn
+
+
+class Balance(Protocol):
+    def turn(self, seed: int, slot: int) -> Turn: ...
 
 
 class ExactBalance:
@@ -18,12 +35,40 @@ class ExactBalance:
         self._n_official = dataset.n_classes
         self._order = lru_cache(maxsize=64)(self._draw_order)
 
-    def _draw_order(self, seed: int, block: int) -> tuple[int, ...]:
+    def _draw_order(self, seed: int, block: int) -> tuple[tuple[int, int], ...]:
         rng = seeds.generator(seeds.derive(seed, "captions", "order", block))
-        return tuple(int(i) for i in rng.permutation(self._n_official) if int(i) in self._chosen)
+        order = enumerate(int(i) for i in rng.permutation(self._n_official))
+        return tuple((place, index) for place, index in order if index in self._chosen)
 
-    def at(self, seed: int, slot: int) -> tuple[ClassEntry, int]:
-        """(class, slot key) of a slot; slot key = block * n_official + class index."""
+    def turn(self, seed: int, slot: int) -> Turn:
         block, position = divmod(slot, len(self._chosen))
-        index = self._order(seed, block)[position]
-        return self._chosen[index], block * self._n_official + index
+        place, index = self._order(seed, block)[position]
+        first = block * self._n_official
+        return Turn(self._chosen[index], first + index, first + place, block)
+
+
+class RandomBalance:
+    """A class drawn for every slot, with replacement, as SynCLR does. Another range of classes gives other draws."""
+
+    def __init__(self, dataset: DatasetConfig):
+        self._classes = dataset.classes
+
+    def turn(self, seed: int, slot: int) -> Turn:
+        rng = seeds.generator(seeds.derive(seed, "captions", "class", slot))
+        entry = self._classes[rng.integers(len(self._classes))]
+        return Turn(entry, slot, slot, int(rng.integers(1 << 32)))
+
+
+BALANCES = {"exact": ExactBalance, "random": RandomBalance}
+
+
+def balance(dataset: DatasetConfig, prompts: PromptsConfig) -> Balance:
+    """How slots are dealt to classes: prompts.class_balance."""
+    if not dataset.classes:
+        msg = f"dataset {dataset.name}: no class is chosen; choose one at least: dataset.classes=all"
+        raise InputError(msg)
+    if prompts.class_balance not in BALANCES:
+        allowed = f"must be {' or '.join(BALANCES)} for prompts.maker={prompts.maker}"
+        msg = f"prompts.class_balance={prompts.class_balance!r}: {allowed}"
+        raise InputError(msg)
+    return BALANCES[prompts.class_balance](dataset)

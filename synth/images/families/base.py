@@ -53,6 +53,7 @@ class Family:
     """One kind of pipeline. Subclasses say how text is encoded (`encode`), and what else the pipeline must be called with."""
 
     img2img_class: ClassVar[str] = ""  # diffusers class that starts from a picture with the same components; "": there is none
+    floors_steps: ClassVar[bool] = True  # that class runs int(steps * strength) steps; False: steps - int(steps - steps * strength)
     chain: ClassVar[Mapping[str, Part]] = {}  # names that model.parts may have
     schedulers: ClassVar[frozenset[str] | None] = None  # names that fit beside "default"; None: all that fit the model's own
     size_step: ClassVar[int] = 0  # pixels that height and width are multiples of; 0: what the VAE asks for
@@ -72,6 +73,11 @@ class Family:
         self._img2img = None
 
     # -- at plan time, without torch ---------------------------------------------------------------------------------
+
+    @classmethod
+    def native_size(cls, model: "ModelFolder") -> tuple[int, int] | None:
+        """(height, width) in pixels that the model was trained on, where its folders say so."""
+        return model.native_size
 
     @classmethod
     def check(cls, model: "ModelFolder", config: SampleConfig) -> None:

@@ -22,6 +22,10 @@ class DeepFloyd(Family):
     schedulers = frozenset({"dpm++2m"})  # its U-Nets predict the variance too: other schedulers do not know what to do with it
 
     @classmethod
+    def native_size(cls, model) -> tuple[int, int] | None:
+        return model.native_size and tuple(n * FACTOR ** len(model.parts) for n in model.native_size)
+
+    @classmethod
     def check(cls, model, config) -> None:
         super().check(model, config)
         parts = config.model.parts

@@ -9,6 +9,7 @@ from synth.images.families.base import Family
 
 class Flux(Family):
     img2img_class = "FluxImg2ImgPipeline"
+    floors_steps = False
     negative_prompts = False
     halves_in_one_call = False
 

@@ -9,6 +9,7 @@ T5_TOKENS = 256  # of the pipeline's own default
 
 class StableDiffusion3(Family):
     img2img_class = "StableDiffusion3Img2ImgPipeline"
+    floors_steps = False
 
     @classmethod
     def check(cls, model, config) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from synth.captions.engines import Request
 from synth.captions.llama.config import EngineConfig
 from synth.captions.llama.engine import EngineError, LlamaEngine
 from synth.errors import InputError
@@ -22,6 +23,10 @@ from tests.captions.llama.test_generate import same_but_for_edges
 def config(folder, tmp_path, **change):
     small = {"max_gen_len": 24, "max_seq_len": 128, "max_batch_size": 4, "device": "cpu", "log": str(tmp_path / "llama.log")}
     return EngineConfig(str(folder), **small | change)
+
+
+def requests(texts, seeds):
+    return [Request(text, seed=seed) for text, seed in zip(texts, seeds, strict=True)]
 
 
 def alive(pid):
@@ -55,18 +60,18 @@ def test_two_processes_give_the_tokens_of_one_and_close_leaves_none(
         assert len(pids) == 3
         assert all(map(alive, pids))
         assert os.getsid(engine.pid) != os.getsid(0)  # ctrl-C in the terminal does not reach it
-        two = engine.generate([*prompts, "long " * 200], [*seeds, 0])
+        two = engine.generate(requests([*prompts, "long " * 200], [*seeds, 0]))
         edges = same_but_for_edges(one.tokens, engine.last_window["tokens"][:-1], one.margins)
         assert edges <= 1
         if edges == 0:
             assert two[:-1] == one.completions
         assert "max_seq_len=128" in two[-1].error
-        assert engine.generate(prompts[:3], seeds[:3]) == two[:3]  # another window, the same captions
-        assert engine.generate([], []) == []
+        assert engine.generate(requests(prompts[:3], seeds[:3])) == two[:3]  # another window, the same captions
+        assert engine.generate([]) == []
         for pid in pids:  # a scheduler signals every process of a job; the worker alone decides when to stop
             for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
                 os.kill(pid, sent)
-        assert engine.generate(prompts[:3], seeds[:3]) == two[:3]
+        assert engine.generate(requests(prompts[:3], seeds[:3])) == two[:3]
     assert gone(pids, 0.5)
     printed = capfd.readouterr()
     assert printed.out == printed.err == ""
@@ -83,10 +88,10 @@ def test_a_killed_rank_is_an_error_with_the_log_and_takes_the_others_along(gqa2,
     pids = processes_of(engine)
     os.kill(engine.facts["pids"][1], signal.SIGKILL)
     with pytest.raises(EngineError, match=r"(?s)died.*last lines of .*llama\.log.*SIGKILL"):
-        engine.generate(tiny.prompts(30), range(30))
+        engine.generate(requests(tiny.prompts(30), range(30)))
     assert gone(pids)
     with pytest.raises(EngineError, match="close it and start a new one"):
-        engine.generate(["plut"], [0])
+        engine.generate([Request("plut")])
     engine.close()
     engine.close()
 
@@ -115,7 +120,7 @@ def test_weights_that_give_nan_are_bad_input_and_the_engine_lives_on(gqa, tmp_pa
     try:
         for _ in range(2):
             with pytest.raises(InputError, match="logits are not finite"):
-                engine.generate(tiny.prompts(3), range(3))
+                engine.generate(requests(tiny.prompts(3), range(3)))
         pids = processes_of(engine)
     finally:
         engine.close()
@@ -127,12 +132,10 @@ def test_bad_input_is_told_before_any_process_starts(gqa2, tmp_path):
     with pytest.raises(InputError, match=r"2 \*\.pth shards in"):
         engine.start()
     assert engine.pid is None
-    with pytest.raises(ValueError, match="2 prompts but 1 seeds"):
-        engine.generate(["a", "b"], [1])
     with pytest.raises(ValueError, match="64 bits"):
-        engine.generate(["a"], [-1])
+        engine.generate([Request("a", seed=-1)])
     with pytest.raises(InputError, match="prompt 1 is not Unicode text"):
-        engine.generate(["a", "b\udcff"], [1, 2])
+        engine.generate(requests(["a", "b\udcff"], [1, 2]))
     engine.close()
 
 

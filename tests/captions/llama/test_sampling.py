@@ -40,7 +40,7 @@ def test_full_sort_takes_over_where_the_candidates_do_not_reach_top_p(monkeypatc
     torch.manual_seed(1)
     logits, u = torch.cat([torch.randn(3, 500), 20 * torch.randn(3, 500)]), torch.rand(6).double()
     whole = draw(logits, u, 1.0, 0.95, margins=True)
-    for k in (1, 2, 16):
+    for k in ((1,), (2, 16), (16,), (1, 499), (500,), ()):
         monkeypatch.setattr(sampling, "CANDIDATES", k)
         tokens, margins = draw(logits, u, 1.0, 0.95, margins=True)
         assert torch.equal(tokens, whole[0])

@@ -83,3 +83,10 @@ def prompts(n: int, seed: int = 1) -> list[str]:
     """Texts of 1 to 40 words."""
     rng = random.Random(seed)
     return [" ".join(rng.choices(WORDS, k=rng.choice([1, 3, 7, 12, 20, 40]))) + " =>" for _ in range(n)]
+
+
+def grouped(n: int, size: int = 5, seed: int = 2) -> list[str]:
+    """Texts of which `size` at a time begin alike."""
+    rng = random.Random(seed)
+    heads = [" ".join(rng.choices(WORDS, k=10)) for _ in range(-(-n // size))]
+    return [f"{heads[i // size]}\n{rng.choice(WORDS)} =>" for i in range(n)]

@@ -1,0 +1,155 @@
+"""The forms in which a class list may come: text, CSV, JSON, or the folders of an ImageFolder.
+
+    text   a name a line
+    CSV    a column `name` (or `class`), and at will `superclass`, `spoken`, `count`, `id`; or names alone, without a heading
+    JSON   a list, or {"classes": [...]}, of names or of objects with those keys;
+           {"classes": [names], "superclass": {name: superclass}} says the same
+    folder a subfolder a class, in the order of their names, or as its classes.json says; count = its pictures
+"""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from synth.errors import InputError
+
+PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"))
+SPLITS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
+KEYS = ("superclass", "spoken", "count", "id")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One class as its list states it. `id` tells apart classes of one name (WordNet ids of ImageNet)."""
+
+    name: str
+    superclass: str = ""
+    spoken: str = ""
+    count: int | None = None
+    id: str | None = None
+
+
+def entries(path: Path, choice: bool = False) -> list[Entry]:
+    """The entries of a class list in official order. `choice`: a list of chosen classes, where numbers are indices."""
+    if path.is_dir():
+        return _folder(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte order mark before CSV
+    except (OSError, UnicodeDecodeError) as e:
+        why = f"is not UTF-8 text: {e}" if isinstance(e, UnicodeDecodeError) else f"cannot be read ({e.strerror or e})"
+        msg = f"{path}: {why}; check the path of the class list"
+        raise InputError(msg) from e
+    form = {".json": _json, ".csv": _csv}.get(path.suffix.lower(), _text)
+    return form(path, text, choice)
+
+
+def _text(path: Path, text: str, choice: bool) -> list[Entry]:
+    return [Entry(line.strip()) for line in text.split("\n") if line.strip()]
+
+
+def _csv(path: Path, text: str, choice: bool) -> list[Entry]:
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text), strict=True) if any(cell.strip() for cell in row)]
+    except csv.Error as e:
+        msg = f"{path}: not CSV ({e})"
+        raise InputError(msg) from e
+    head = [cell.strip().casefold() for cell in rows[0]] if rows else []
+    name = next((head.index(key) for key in ("name", "class") if key in head), None)
+    if name is None:
+        if any(len(row) > 1 for row in rows):
+            wide = next(row for row in rows if len(row) > 1)
+            msg = f"{path}: {wide!r} has {len(wide)} columns; begin the file with their names, one of them `name`"
+            raise InputError(msg)
+        return [Entry(row[0].strip()) for row in rows]
+    found = []
+    for i, row in enumerate(rows[1:]):
+        if len(row) != len(head):
+            msg = f"{path}: class {i} ({row!r}) has {len(row)} columns, the heading has {len(head)}"
+            raise InputError(msg)
+        item = {key: cell.strip() for key, cell in zip(head, row, strict=True) if key in KEYS and cell.strip()}
+        if item.get("count", "").isdecimal():
+            item["count"] = int(item["count"])
+        found.append(_entry(path, i, item | {"name": row[name].strip()}))
+    return found
+
+
+def _json(path: Path, text: str, choice: bool) -> list[Entry]:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        msg = f"{path}: not JSON ({e}); write a list of names"
+        raise InputError(msg) from e
+    items = data.get("classes") if isinstance(data, dict) else data
+    if not isinstance(items, list):
+        msg = f'{path}: needs a list of names, or {{"classes": [...]}}'
+        raise InputError(msg)
+    if choice:  # an unquoted 3 is the index 3
+        items = [str(i) if isinstance(i, int) and not isinstance(i, bool) else i for i in items]
+    supers = data.get("superclass", {}) if isinstance(data, dict) else {}
+    found = []
+    for i, item in enumerate(items):
+        found.append(_entry(path, i, {"name": item} if isinstance(item, str) else item, supers if isinstance(supers, dict) else {}))
+    return found
+
+
+def _entry(path: Path, i: int, item: object, supers: dict = {}) -> Entry:  # noqa: B006 (never written to)
+    if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not item["name"].strip():
+        msg = f'{path}: class {i} is {_seen(item)}; write a name in quotes, or an object with "name" and "superclass"'
+        raise InputError(msg)
+    name, said = item["name"], {}
+    if item.get("index", i) != i:
+        msg = f"{path}: class {i} ({name!r}) says index {item['index']}; the order of the file is the official index"
+        raise InputError(msg)
+    for key in KEYS:
+        value = item.get(key)
+        if key == "superclass" and value is None:
+            value = supers.get(name)
+        if value is None:
+            continue
+        right = isinstance(value, int) and not isinstance(value, bool) and value >= 0 if key == "count" else isinstance(value, str)
+        if not right:
+            msg = f"{path}: class {i} ({name!r}): {key} is {_seen(value)}; it must be {'a count' if key == 'count' else 'a text'}"
+            raise InputError(msg)
+        said[key] = value
+    return Entry(name, **said)
+
+
+def _seen(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _folder(path: Path) -> list[Entry]:
+    try:
+        folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+        if folders and all(p.name.casefold() in SPLITS for p in folders):
+            msg = f"{path}: its folders are splits ({', '.join(p.name for p in folders)}); name one: dataset.source={folders[0]}"
+            raise InputError(msg)
+        if (path / "classes.json").is_file():  # an ImageFolder that synthset made: names in full, official order
+            return _exported(path)
+        return [Entry(p.name, count=_pictures(p)) for p in folders]
+    except OSError as e:
+        msg = f"{e.filename or path}: cannot be read ({e.strerror}); dataset.source needs a folder that can be listed"
+        raise InputError(msg) from e
+
+
+def _exported(path: Path) -> list[Entry]:
+    file = path / "classes.json"
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        listed = [(c["index"], c["name"], c["folder"]) for c in data["classes"]]
+    except (ValueError, KeyError, TypeError) as e:
+        msg = f"{file}: not the classes.json of an ImageFolder ({type(e).__name__}: {e}); remove it, or mend it"
+        raise InputError(msg) from e
+    found = []
+    for i, (index, name, folder) in enumerate(listed):
+        there = isinstance(folder, str) and Path(folder).name == folder and (path / folder).is_dir()
+        item = {"name": name, "id": str(index)} | ({"count": _pictures(path / folder)} if there else {})
+        found.append(_entry(file, i, item))
+    return found
+
+
+def _pictures(folder: Path) -> int:
+    return sum(p.suffix.lower() in PICTURES for p in folder.rglob("*"))

@@ -1,0 +1,153 @@
+"""Prove that what was made is whole: python launch/verify.py RUNS_DIR|STAGE_DIR|EXPORT_DIR [--deep] [--repair]
+
+Looks at every unit (there, readable, of the right number of samples, keys unique, in step with what it was made of) and at the exports
+(every picture of the units is there, and nothing else). It reads the ends of the units only: a million samples take less than a minute.
+--deep reads every byte: digests as recorded, JSON parses, labels within the classes, pictures decode, exports equal to their units.
+--repair moves what is wrong aside (nothing is deleted), so that the same launch command makes it again.
+
+Exit code 0: all is whole. 65: it is not; each problem is a line that names the file and the way to mend it.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works without installing
+if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
+    del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
+
+from rich.console import Console  # noqa: E402
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: E402
+
+from launch.report import find_stages  # noqa: E402
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError  # noqa: E402
+from synth.export.out_folder import MARKER  # noqa: E402
+from synth.store.folder import StageFolder  # noqa: E402
+from synth.verify.exports import is_export, stage_of, verify_export  # noqa: E402
+from synth.verify.findings import Findings  # noqa: E402
+from synth.verify.repair import repair  # noqa: E402
+from synth.verify.stage import verify_stage  # noqa: E402
+
+SHOWN = 50  # problems a stage that are printed without --all
+
+
+def stages_at(path: Path) -> list[tuple[Path, StageFolder | InputError]]:
+    """The stages to look at: those below a path, or the one that wrote an export. A torn stage.json is told, not fatal."""
+    if (Path(path) / MARKER).exists():
+        folder = stage_of(path)
+        return [(folder.path, folder)]
+    found = []
+    for place in find_stages(path):
+        try:
+            found.append((place, StageFolder.open(place)))
+        except InputError as e:
+            found.append((place, e))
+    return found
+
+
+def verify(path: Path, deep: bool, mend: bool, progress: Callable[[str, int, int], None]) -> list[tuple[Findings, list[str]]]:
+    """(findings, what was repaired) of every stage at a path; progress(stage, slots done, slots)."""
+    results = []
+    for place, folder in stages_at(path):
+        if isinstance(folder, InputError):
+            found = Findings(str(place), "?", deep)
+            found.add(place, str(folder).removeprefix(f"{place}/"))
+            results.append((found, []))
+            continue
+        slots = folder.spec.slots * (2 if is_export(folder) else 1)
+        done = _Count(lambda n, name=place.name, slots=slots: progress(name, n, slots))
+        found = verify_stage(folder, deep, done)
+        if is_export(folder) and not found.problems:
+            verify_export(folder, deep, found, done)
+        results.append((found, repair(folder, found) if mend else []))
+    return results
+
+
+class _Count:
+    def __init__(self, tell: Callable[[int], None]):
+        self.n, self._tell = 0, tell
+
+    def __call__(self, more: int) -> None:
+        self.n += more
+        self._tell(self.n)
+
+
+def lines(found: Findings, repaired: Sequence[str], everything: bool) -> list[str]:
+    """What is said of one stage.
+
+    >>> lines(Findings("runs/birds/images-1", "images", False, units=2, samples=8, devices={"cpu": 2}), [], False)
+    ['whole    images-1: 2 units, 8 samples; made on cpu (2)']
+    """
+    tombstones = f", {found.n_tombstones} tombstones" if found.tombstones else ""
+    made = "; made on " + ", ".join(f"{d} ({n})" for d, n in sorted(found.devices.items())) if found.devices else ""
+    state = "whole   " if not found.problems else "PROBLEMS"
+    said = [f"{state} {Path(found.path).name}: {found.units} units, {found.samples} samples{tombstones}{made}"]
+    said += [f"    {n} x {reason}" for reason, n in sorted(found.tombstones.items(), key=lambda kv: -kv[1])[:5]]
+    said += [f"    note: {note}" for note in found.notes]
+    shown = found.problems if everything else found.problems[:SHOWN]
+    said += [f"    {p}" for p in shown]
+    if len(shown) < len(found.problems):
+        said.append(f"    and {len(found.problems) - len(shown)} more; --all shows them")
+    return said + [f"    {line}" for line in repaired]
+
+
+def as_json(results: Sequence[tuple[Findings, list[str]]]) -> str:
+    return json.dumps([dataclasses.asdict(f) | {"repaired": done} for f, done in results], indent=1)
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python launch/verify.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p.add_argument("path", type=Path, help="runs folder, dataset folder, stage folder or the folder of an export")
+    p.add_argument("--deep", action="store_true", help="read every byte: digests, JSON, labels, pictures")
+    p.add_argument("--repair", action="store_true", help="move what is wrong aside; then run the same launch command again")
+    p.add_argument("--all", action="store_true", help=f"show all problems, not {SHOWN} a stage")
+    p.add_argument("--json", action="store_true", help="the findings for programs")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    console = Console(stderr=True)
+    bars = Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=32), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, disable=not console.is_terminal, transient=True,
+    )  # fmt: skip
+    tasks: dict[str, int] = {}
+
+    def progress(name: str, done: int, slots: int) -> None:
+        if name not in tasks:
+            tasks[name] = bars.add_task(name, total=slots)
+        bars.update(tasks[name], completed=done)
+
+    try:
+        with bars:
+            results = verify(args.path, args.deep, args.repair, progress)
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except StoreError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_AGAIN
+    if args.json:
+        print(as_json(results))
+    else:
+        for found, repaired in results:
+            print("\n".join(lines(found, repaired, args.all)))
+        print(verdict(results, args.deep, args.repair))
+    return EXIT_BAD_INPUT if any(f.problems for f, _ in results) else EXIT_OK
+
+
+def verdict(results: Sequence[tuple[Findings, list[str]]], deep: bool, repaired: bool) -> str:
+    bad = [f for f, _ in results if f.problems]
+    if not bad:
+        how = "every byte was read" if deep else "indices, numbers and names agree; --deep reads every byte"
+        return f"{len(results)} stages are whole: {how}."
+    end = "run the same launch command again to make it anew" if repaired else "--repair sets it aside, then the same launch command makes it again"
+    return f"{sum(len(f.problems) for f in bad)} problems in {len(bad)} of {len(results)} stages: {end}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Captions by any causal language model that transformers reads from a folder."""

@@ -1,0 +1,73 @@
+"""A causal language model in transformers' layout, judged from its files alone: nothing here imports torch or transformers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from synth.errors import InputError
+from synth.images.weights import check_safetensors, read_json
+
+FETCH = "fetch the model again"
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """What a whole folder says about itself."""
+
+    path: Path
+    architecture: str  # "LlamaForCausalLM"
+    positions: int  # tokens that it takes, 0 where its config does not say
+    chat: bool  # whether a chat template lies in the folder
+
+
+def inspect(path: Path) -> LanguageModel:
+    """Read and check a folder: config, tokenizer, whole weights. Milliseconds; InputError names the file and the fix."""
+    path = Path(path)
+    if not path.is_dir():
+        msg = f"{path}: no such folder; captioner.path must be a local folder in transformers' layout (config.json, *.safetensors)"
+        raise InputError(msg)
+    config = read_json(path / "config.json", FETCH)
+    architectures = config.get("architectures") or []
+    causal = [a for a in architectures if isinstance(a, str) and ("CausalLM" in a or "LMHead" in a or "ConditionalGeneration" in a)]
+    if not causal:
+        msg = f"{path / 'config.json'}: architectures={architectures}: not a causal language model; captioner.path needs one"
+        raise InputError(msg)
+    if not any((path / name).is_file() for name in _TOKENIZERS):
+        msg = f"{path}: has no tokenizer (none of {', '.join(_TOKENIZERS)}); {FETCH}, with its tokenizer"
+        raise InputError(msg)
+    for file in _weights(path):
+        check_safetensors(file)
+    text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+    positions = text.get("max_position_embeddings") or text.get("n_positions") or 0
+    tokenizer = read_json(path / "tokenizer_config.json", FETCH) if (path / "tokenizer_config.json").is_file() else {}
+    chat = bool(tokenizer.get("chat_template")) or (path / "chat_template.jinja").is_file()
+    return LanguageModel(path, causal[0], positions if isinstance(positions, int) else 0, chat)
+
+
+def check_length(model: LanguageModel, max_seq_len: int) -> None:
+    """InputError if captions are asked of more tokens than the model takes."""
+    if model.positions and max_seq_len > model.positions:
+        msg = f"captioner.max_seq_len={max_seq_len}: {model.path.name} takes {model.positions} tokens; use that or less"
+        raise InputError(msg)
+
+
+def _weights(path: Path) -> list[Path]:
+    """The weight files; those that an index names must all be there."""
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        table = read_json(index, FETCH).get("weight_map")
+        if not isinstance(table, dict) or not table:
+            msg = f"{index}: names no weights; {FETCH}"
+            raise InputError(msg)
+        names = sorted({str(name) for name in table.values()})
+        if missing := [n for n in names if "/" in n or not (path / n).is_file()]:
+            msg = f"{path / missing[0]}: missing, but {index.name} names it; {FETCH}"
+            raise InputError(msg)
+        return [path / n for n in names]
+    found = sorted(path.glob("*.safetensors"))
+    if not found:
+        others = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pth", ".gguf"))
+        fix = "save it with save_pretrained(safe_serialization=True)" if others else FETCH
+        msg = f"{path}: holds no *.safetensors{f' (but {others[0]})' if others else ''}; {fix}"
+        raise InputError(msg)
+    return found

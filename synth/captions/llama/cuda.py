@@ -1,0 +1,90 @@
+"""What keeps a GPU busy while captions are decoded: decode steps as CUDA graphs, and notes to the host that come late.
+
+A decode step of a 7B launches about a thousand small kernels; a graph launches them as one. The host learns which captions
+ended from a note that it reads while the next step runs, so the device never waits for it.
+"""
+
+import sys
+
+import numpy as np
+import torch
+
+from synth.captions.llama.model import Transformer, decode_one_token
+
+SPAN_STEP = 64  # a graph's number of cache columns is fixed: spans are rounded up to a multiple of this
+
+
+class Notes:
+    """Copies of `tensor` for the host, each read `lag` calls after it was made."""
+
+    def __init__(self, tensor: torch.Tensor, lag: int):
+        self.tensor, self._lag = tensor, lag
+        self._cuda = tensor.device.type == "cuda"
+        self._buffers = [torch.empty_like(tensor, device="cpu", pin_memory=self._cuda) for _ in range(lag + 1)]
+        self._events = [torch.cuda.Event() if self._cuda else None for _ in self._buffers]
+        self._made = 0
+
+    def exchange(self) -> np.ndarray | None:
+        """Make a note of `tensor` as it is once the work so far is done; the note of `lag` calls ago, None if there is none."""
+        at = self._made % len(self._buffers)
+        self._buffers[at].copy_(self.tensor, non_blocking=True)
+        if self._cuda:
+            self._events[at].record()
+        self._made += 1
+        if self._made <= self._lag:
+            return None
+        at = self._made % len(self._buffers)  # the oldest
+        if self._cuda:
+            self._events[at].synchronize()
+        return self._buffers[at].numpy()
+
+
+class DecodeGraphs:
+    """model.decode_one_token as CUDA graphs, one for each number of rows (a power of two, or all) and rounded-up span.
+
+    Rows beyond those asked for run along and write to the cache's last column, where no prompt reaches. A graph that cannot be captured is said in the log, and its steps run without.
+    """
+
+    def __init__(self, model: Transformer):
+        self._model = model
+        self._graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, torch.Tensor] | None] = {}
+        self._tokens = torch.zeros(model.rows, dtype=torch.int64, device=model.device)
+        self._position = torch.full((model.rows,), model.columns - 1, dtype=torch.int64, device=model.device)
+        self._pool = None
+
+    def __call__(self, tokens: torch.Tensor, position: torch.Tensor, span: int) -> torch.Tensor:
+        n = tokens.shape[0]
+        rows, columns = padded(n, span, self._model.rows, self._model.columns)
+        self._tokens[:n] = tokens
+        self._position[:n] = position
+        self._position[n:rows] = self._model.columns - 1
+        if (rows, columns) not in self._graphs:
+            self._graphs[rows, columns] = self._capture(rows, columns)
+        if (captured := self._graphs[rows, columns]) is None:
+            return decode_one_token(self._model, self._tokens[:rows], self._position[:rows], columns)[:n]
+        graph, logits = captured
+        graph.replay()
+        return logits[:n]
+
+    def _capture(self, rows: int, columns: int) -> tuple[torch.cuda.CUDAGraph, torch.Tensor] | None:
+        step = (self._model, self._tokens[:rows], self._position[:rows], columns)
+        decode_one_token(*step)  # what libraries allocate at their first call must not be captured
+        torch.cuda.synchronize(self._model.device)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool):
+                logits = decode_one_token(*step)
+        except RuntimeError as err:
+            print(f"no CUDA graph of {rows} rows, {columns} columns ({err}): these steps run without", file=sys.stderr)
+            return None
+        self._pool = self._pool or graph.pool()
+        return graph, logits
+
+
+def padded(n: int, span: int, rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of the graph for n rows and a span.
+
+    >>> padded(5, 70, 48, 512), padded(40, 500, 48, 510)
+    ((8, 128), (48, 510))
+    """
+    return min(rows, 1 << (n - 1).bit_length()), min(columns, -(-span // SPAN_STEP) * SPAN_STEP)

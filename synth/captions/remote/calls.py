@@ -1,0 +1,145 @@
+"""One request to an OpenAI-compatible server, by the official client, tried again until it is answered or given up."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from synth.captions.engines import Request
+from synth.captions.remote.journal import Answer
+from synth.captions.remote.settings import Endpoint
+from synth.captions.remote.verdict import AGAIN, GONE, SAMPLE, judge
+from synth.config import CaptionerConfig
+from synth.errors import InputError
+
+FIRST_WAIT, WAIT = 1.0, 60.0  # seconds before the second try, and at most before a later one
+SEED_BITS = 31  # what every server takes as a seed
+
+
+class Rejected(Exception):
+    """This request has no answer, for a reason of its own."""
+
+
+class Unanswered(Exception):
+    """The server does not answer; every try is used up, or it asks to be left alone for long."""
+
+
+@dataclass
+class Spent:
+    """What this process asked and got. Counted by several threads."""
+
+    requests: int = 0  # answered
+    reused: int = 0  # answers found in the journal
+    retries: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, **more: int) -> None:
+        with self._lock:
+            for name, n in more.items():
+                setattr(self, name, getattr(self, name) + n)
+
+
+class Pause:
+    """A server that asks for a pause asks it of all threads at once."""
+
+    def __init__(self):
+        self._until, self._lock, self.stopped = 0.0, threading.Lock(), threading.Event()
+
+    def extend(self, seconds: float) -> None:
+        with self._lock:
+            self._until = max(self._until, time.monotonic() + seconds)
+
+    def wait(self, seconds: float = 0.0) -> None:
+        """Sleep, and on until the pause is over; ends at once where all is given up."""
+        end = time.monotonic() + seconds
+        while (left := max(end, self._until) - time.monotonic()) > 0 and not self.stopped.wait(left):
+            pass
+
+
+class Caller:
+    """Asks for one request at a time; ask() may be called by many threads."""
+
+    def __init__(self, captioner: CaptionerConfig, endpoint: Endpoint, model: str, connect: Callable, on_timeout: Callable[[], None]):
+        self.captioner, self.endpoint, self.model = captioner, endpoint, model
+        self._connect, self._on_timeout = connect, on_timeout  # connect() -> openai.OpenAI, called before each try
+        self._secret = endpoint.key()
+        self.spent, self.pause = Spent(), Pause()
+
+    def ask(self, request: Request) -> Answer:
+        """The answer. Rejected, InputError or Unanswered if there is none."""
+        why = ""
+        for attempt in range(self.endpoint.retries + 1):
+            if attempt:
+                self.spent.add(retries=1)
+                # half of it by the seed, so that requests refused together do not come back together
+                self.pause.wait(min(WAIT, FIRST_WAIT * 2 ** (attempt - 1)) * (0.5 + (request.seed >> attempt) % 1024 / 2048))
+            else:
+                self.pause.wait()
+            if self.pause.stopped.is_set():
+                raise Unanswered("given up after an error of another request")
+            outcome = self._once(request)
+            if isinstance(outcome, Answer):
+                self.spent.add(requests=1, tokens_in=outcome.tokens_in, tokens_out=outcome.tokens_out)
+                return outcome
+            why, after = outcome
+            if after is not None:
+                if after > self.endpoint.longest_wait:
+                    raise Unanswered(f"{why} (it asks to wait {after:.0f} s; captioner.longest_wait={self.endpoint.longest_wait:g})")
+                self.pause.extend(after)
+        raise Unanswered(f"{why} (tried {self.endpoint.retries + 1} times)")
+
+    def _once(self, request: Request) -> Answer | tuple[str, float | None]:
+        """An answer, or why to try again and after how many seconds."""
+        import openai
+
+        client = self._connect()
+        try:
+            text = self._send(client, request)
+        except openai.APITimeoutError:
+            self._on_timeout()
+            return f"no answer within {self.endpoint.timeout:g} s (captioner.timeout)", None
+        except openai.APIConnectionError as e:
+            return f"no connection: {self.clean(e.__cause__ or e)}", None
+        except openai.APIStatusError as e:
+            verdict = judge(e.status_code, e.response.headers, e.response.text, time.time())
+            why = self.clean(verdict.why)
+            if verdict.what == AGAIN:
+                return why, verdict.after
+            raise {SAMPLE: Rejected, GONE: Unanswered}.get(verdict.what, InputError)(why) from None
+        try:
+            return _answer(json.loads(text))
+        except (ValueError, LookupError, TypeError, AttributeError) as e:
+            return f"its answer cannot be read ({type(e).__name__}): {self.clean(text[:200])!r}", None
+
+    def _send(self, client, request: Request) -> str:
+        """The body of a good answer."""
+        c = self.captioner
+        fields = {
+            "temperature": c.temperature,
+            "top_p": c.top_p,
+            "max_tokens": c.max_gen_len,
+            "seed": request.seed & ((1 << SEED_BITS) - 1),
+            "stop": list(c.stop) or None,
+        }
+        extra = {k: v for k, v in (fields | dict(c.body)).items() if v is not None}
+        if c.api == "chat":
+            messages = [{"role": role, "content": text} for role, text in request.messages or (("user", request.text),)]
+            return client.chat.completions.with_raw_response.create(model=self.model, messages=messages, extra_body=extra).text
+        return client.completions.with_raw_response.create(model=self.model, prompt=request.text, extra_body=extra).text
+
+    def clean(self, text: object) -> str:
+        """Without the key, whatever a server or a library put into its message."""
+        return str(text).replace(self._secret, "***") if self._secret else str(text)
+
+
+def _answer(data: dict) -> Answer:
+    """The first choice of a completion or chat completion."""
+    choice, usage = data["choices"][0], data.get("usage") or {}
+    text = choice["message"].get("content") if "message" in choice else choice["text"]
+    if text is not None and not isinstance(text, str):
+        raise TypeError("content is no text")
+    counts = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+    return Answer(text or "", str(choice.get("finish_reason") or ""), *counts)

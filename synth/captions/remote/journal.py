@@ -1,0 +1,135 @@
+"""answers/<worker>.jsonl in the stage folder: every answer as it came, so that none is paid for twice after a crash.
+
+Each process appends to a file of its own and reads those of all. A line is "<sha256/16> <JSON>": what a kill or a full disk
+tore is no answer, and the request is made again.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from synth.captions.engines import Request
+from synth.store.files import storing
+from synth.store.spec import canonical
+
+FOLDER = "answers"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said, and what it says it cost."""
+
+    text: str
+    finish: str = ""  # stop | length | content_filter | ...
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+def key_of(request: Request) -> str:
+    """What a request is known by. Model and sampling are not in it: they are those of the stage whose folder this is."""
+    return hashlib.sha256(canonical([request.text, request.messages, request.seed])).hexdigest()[:32]
+
+
+class Journal:
+    """Answers of this process and of all others in one stage. For several threads of one process."""
+
+    def __init__(self, stage: Path, worker: str):
+        self.folder, self._own = Path(stage) / FOLDER, f"{worker}.jsonl"
+        self._where: dict[str, tuple[str, int, int]] = {}  # key -> file, offset and length of its line
+        self._read: dict[str, int] = {}  # file -> bytes looked at
+        self._f, self._torn, self._lock = None, False, threading.Lock()
+
+    def refresh(self) -> None:
+        """Look for answers that other processes have stored since the last look."""
+        with self._lock:
+            for name in _names(self.folder):
+                for key, _, offset, length in _lines(self.folder / name, self._read.get(name, 0)):
+                    self._read[name] = offset + length
+                    if key:
+                        self._where.setdefault(key, (name, offset, length))
+
+    def get(self, key: str) -> Answer | None:
+        with self._lock:
+            found = self._where.get(key)
+        if found is None:
+            return None
+        name, offset, length = found
+        try:
+            with storing(self.folder / name), open(self.folder / name, "rb") as f:
+                f.seek(offset)
+                return _parse(f.read(length))[1]
+        except FileNotFoundError:  # somebody tidied up: the request is made again
+            return None
+
+    def add(self, key: str, answer: Answer) -> None:
+        """Store an answer before anything else is done with it. StoreError where the disk refuses."""
+        body = canonical({"key": key} | asdict(answer))
+        line = hashlib.sha256(body).hexdigest()[:16].encode() + b" " + body + b"\n"
+        with self._lock, storing(self.folder / self._own):
+            if self._f is None:
+                self.folder.mkdir(exist_ok=True)
+                self._f = open(self.folder / self._own, "ab", buffering=0)  # noqa: SIM115 (closed by close)
+            before = b"\n" if self._torn else b""  # a full disk may have taken half a line
+            self._torn = True
+            offset = self._f.seek(0, os.SEEK_END) + len(before)
+            data = before + line
+            while data:
+                data = data[self._f.write(data) :]
+            self._torn = False
+            self._where[key] = (self._own, offset, len(line))
+
+    def sync(self) -> None:
+        """Make what was added durable, should the machine lose power."""
+        with self._lock:
+            if self._f is not None:
+                with storing(self.folder / self._own):
+                    os.fsync(self._f.fileno())
+
+    def close(self) -> None:
+        with self._lock:
+            if self._f is not None:
+                with contextlib.suppress(OSError):
+                    self._f.close()
+                self._f = None
+
+
+def totals(stage: Path) -> dict[str, int]:
+    """What all answers of a stage cost together: answers, tokens_in, tokens_out."""
+    found = [a for name in _names(Path(stage) / FOLDER) for _, a, _, _ in _lines(Path(stage) / FOLDER / name, 0) if a]
+    return {"answers": len(found), "tokens_in": sum(a.tokens_in for a in found), "tokens_out": sum(a.tokens_out for a in found)}
+
+
+def _names(folder: Path) -> list[str]:
+    with storing(folder):
+        try:
+            return sorted(n for n in os.listdir(folder) if n.endswith(".jsonl") and not n.startswith("."))
+        except FileNotFoundError:
+            return []
+
+
+def _lines(path: Path, start: int) -> Iterator[tuple[str, Answer | None, int, int]]:
+    """(key or "", answer, offset, length) of each whole line from `start` on; a line without its newline may still grow."""
+    with contextlib.suppress(FileNotFoundError), storing(path), open(path, "rb") as f:
+        f.seek(start)
+        for line in f:
+            if not line.endswith(b"\n"):
+                return
+            key, answer = _parse(line)
+            yield key, answer, start, len(line)
+            start += len(line)
+
+
+def _parse(line: bytes) -> tuple[str, Answer | None]:
+    sha, _, body = line.rstrip(b"\n").partition(b" ")
+    if hashlib.sha256(body).hexdigest()[:16].encode() != sha:
+        return "", None
+    try:
+        record = json.loads(body)
+        return record.pop("key"), Answer(**record)
+    except (ValueError, KeyError, TypeError, AttributeError):  # of another version
+        return "", None

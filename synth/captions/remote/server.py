@@ -1,0 +1,175 @@
+"""A server of our own: started on this worker's device, awaited on loopback, started again when it dies, never left behind."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from synth.captions.remote.guardian import descendants
+from synth.errors import InputError, OutOfDeviceMemory, StageBroken
+
+HOST = "127.0.0.1"
+GOODBYE = 15.0  # seconds the guardian gets to end all
+LOG_LINES = 40
+OWN_TRIES = 3  # starts for which a port may turn out to be taken
+
+
+class Server:
+    """`url` is where it answers. ensure() may be called by several threads; the guardian dies with this process."""
+
+    def __init__(
+        self, command: Callable[[int], Sequence[str]], log: Path, health: str, start_timeout: float, restarts: int
+    ):
+        """command(port): the words to run. health: the path that answers 200 when it is ready. restarts: starts after the first."""
+        self._command, self.log, self._health, self._start_timeout = command, Path(log), health, start_timeout
+        self._left = restarts
+        self._guardian: subprocess.Popen | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        self.port = self.starts = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def check(self) -> None:
+        """InputError where the command is not on this machine."""
+        word = self._command(0)[0]
+        if shutil.which(word) is None:
+            msg = f"captioner.command: {word} is not found here; install it, activate its environment (cluster.setup), or give its full path"
+            raise InputError(msg)
+
+    def ensure(self) -> None:
+        """Return once the server lives and is ready: start it, or start it again. StageBroken when it may not be started any more."""
+        with self._lock:
+            if self._closed:
+                raise StageBroken("the server was closed")
+            if self._guardian is not None and self._guardian.poll() is None:
+                return
+            if self._guardian is not None:
+                if self._left <= 0:
+                    raise self._dead("the server died, and captioner.restarts is used up")
+                self._left -= 1
+            self._start()
+
+    def kill_if_deaf(self) -> None:
+        """Kill a server that does not answer its health check either; the next ensure() starts it anew."""
+        with self._lock:
+            if self._guardian is not None and self._guardian.poll() is None and self._healthy(10.0) is None:
+                self._end()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._end()
+
+    def tail(self) -> str:
+        """The last lines of its log, for messages."""
+        with contextlib.suppress(OSError), self.log.open("rb") as f:
+            f.seek(max(0, os.fstat(f.fileno()).st_size - 65536))
+            lines = f.read().decode("utf-8", "replace").splitlines()
+            return "\n".join([f"last lines of {self.log}:", *lines[-LOG_LINES:]])
+        return ""
+
+    def _start(self) -> None:
+        for tries in range(OWN_TRIES):
+            self.port = _free_port()
+            self._spawn()
+            if self._await():
+                return
+            self._end()
+            if tries == OWN_TRIES - 1:
+                raise self._dead("other programs took its port again and again")
+
+    def _spawn(self) -> None:
+        root = str(Path(__file__).resolve().parents[3])
+        env = dict(os.environ)
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))
+        words = [str(w) for w in self._command(self.port)]
+        guardian = [sys.executable, "-m", "synth.captions.remote.guardian", str(os.getpid()), *words]
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            log.write(f"--- {' '.join(words)}\n".encode(errors="replace"))
+            # a session of its own: ctrl-C in the terminal drains the worker and must not reach the server
+            self._guardian = subprocess.Popen(guardian, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=env, start_new_session=True)
+        self.starts += 1
+
+    def _await(self) -> bool:
+        """Until it is ready: True; False if somebody else answers at its port."""
+        deadline, pause = time.monotonic() + self._start_timeout, 0.05
+        while time.monotonic() < deadline:
+            if self._guardian.poll() is not None:
+                if _listening(self.port):  # it ended because the port was taken meanwhile
+                    return False
+                raise self._dead(f"the server ended before it was ready (exit {self._guardian.returncode})")
+            if self._healthy(5.0) == 200:
+                return self._is_ours()
+            time.sleep(pause)
+            pause = min(1.0, pause * 1.3)
+        self._end()
+        raise self._dead(f"the server was not ready after {self._start_timeout:g} s (captioner.start_timeout)")
+
+    def _healthy(self, timeout: float) -> int | None:
+        """The status of its health check; None if it does not answer."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a cluster's proxy has no way to loopback
+        try:
+            with opener.open(self.url + self._health, timeout=timeout) as answer:
+                return answer.status
+        except urllib.error.HTTPError as e:
+            return e.code
+        except (OSError, ValueError):  # refused, reset, no HTTP
+            return None
+
+    def _is_ours(self) -> bool:
+        """Whether a process of ours listens at the port. Where /proc does not tell, it is believed."""
+        inodes = _listening(self.port)
+        ours = set()
+        for pid in descendants(self._guardian.pid):
+            with contextlib.suppress(OSError):
+                for fd in Path(f"/proc/{pid}/fd").iterdir():
+                    with contextlib.suppress(OSError):
+                        ours.add(os.readlink(fd))
+        return not inodes or any(f"socket:[{inode}]" in ours for inode in inodes)
+
+    def _end(self) -> None:
+        """Let the guardian kill all; its own death by SIGKILL takes the server along."""
+        if self._guardian is None or self._guardian.poll() is not None:
+            return
+        self._guardian.stdin.close()
+        try:
+            self._guardian.wait(GOODBYE)
+        except subprocess.TimeoutExpired:
+            self._guardian.kill()
+            self._guardian.wait()
+
+    def _dead(self, why: str) -> Exception:
+        tail = self.tail()
+        if "OutOfMemoryError" in tail or "CUDA out of memory" in tail:
+            return OutOfDeviceMemory(f"out of device memory: lower captioner.max_batch_size or captioner.max_seq_len\n{tail}")
+        return StageBroken(f"{why}\n{tail}")
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind((HOST, 0))
+        return s.getsockname()[1]
+
+
+def _listening(port: int) -> set[str]:
+    """Inodes of the sockets of this machine that listen at a port."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                    found.add(fields[9])
+    return found

@@ -1,0 +1,82 @@
+"""How a server is reached, and how patiently. Nothing here is in a fingerprint: a new address buys no caption twice."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from urllib.parse import urlsplit
+
+from synth.errors import InputError
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """The settings of engines `openai` and `served`."""
+
+    base_url: str = ""  # ends in /v1 for most servers; "" where the worker starts the server itself
+    api_key_env: str = ""  # name of the variable that holds the key; "" for servers that want none
+    concurrency: int = 8  # requests in flight at once
+    timeout: float = 120.0  # seconds for one answer
+    retries: int = 8  # tries of one request after its first
+    longest_wait: float = 600.0  # seconds: a server that asks for a longer pause is given up for now
+    price_in: float = 0.0  # money for a million tokens of requests
+    price_out: float = 0.0  # and of answers
+    health: str = "/health"  # served: path that answers 200 once requests may come
+    start_timeout: float = 1800.0  # served: seconds until then
+    restarts: int = 3  # served: starts after the first, for a server that dies
+    flags: tuple[str, ...] = ()  # served: more words of the command, such as change only its speed
+
+    def settings(self) -> dict:
+        """As plain data, for inputs.json."""
+        return asdict(self) | {"flags": list(self.flags)}
+
+    @classmethod
+    def of(cls, settings: Mapping, where: str) -> "Endpoint":
+        """Back from inputs.json; InputError if it was written by another version or by hand."""
+        try:
+            return cls(**(dict(settings) | {"flags": tuple(settings["flags"])}))
+        except (TypeError, KeyError) as e:
+            msg = f"{where}: its settings are not those of a captioner ({e}); run the command again to plan anew"
+            raise InputError(msg) from e
+
+    def check(self) -> None:
+        """InputError for a value out of range, naming its key."""
+        if self.base_url:
+            check_url(self.base_url)
+        for key, least in (("max_batch_size", 1), ("retries", 0), ("price_in", 0), ("price_out", 0), ("restarts", 0)):
+            value = getattr(self, "concurrency" if key == "max_batch_size" else key)
+            if value < least:
+                msg = f"captioner.{key}={value}: must be {least} or more"
+                raise InputError(msg)
+        for key in ("timeout", "longest_wait", "start_timeout"):
+            if not getattr(self, key) > 0:
+                msg = f"captioner.{key}={getattr(self, key)}: seconds, more than 0"
+                raise InputError(msg)
+        if not self.health.startswith("/"):
+            msg = f"captioner.health={self.health!r}: a path of the server such as /health or /v1/models"
+            raise InputError(msg)
+
+    def key(self) -> str:
+        """The API key, from the environment alone. A variable that is not set is an InputError that names it."""
+        if not self.api_key_env:
+            return ""
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not key:
+            msg = f"{self.api_key_env}: not set; captioner.api_key_env names the variable that holds the key of {self.base_url}"
+            raise InputError(msg + "; captioner.api_key_env=null for a server that wants none")
+        return key
+
+
+def check_url(url: str) -> None:
+    """InputError unless it is an http address without name and password: those would stand in inputs.json for all to read."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as e:
+        msg = f"captioner.base_url: cannot be read ({e}); it looks like https://host/v1"
+        raise InputError(msg) from e
+    if parts.username or parts.password:
+        msg = "captioner.base_url: holds a name or password; give the key in the variable that captioner.api_key_env names"
+        raise InputError(msg)
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.query or parts.fragment:
+        msg = f"captioner.base_url={url!r}: it looks like https://host/v1, without a query"
+        raise InputError(msg)

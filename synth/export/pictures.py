@@ -1,0 +1,112 @@
+"""The pictures that an export or a filter reads: those of an images stage, or what a filter left of one or of several.
+
+A filter has the slots of its images, one stage behind the other; a slot that it took out is a tombstone with the reason. So whatever
+reads a filter reads pictures by slot, as from an images stage, and never copies them in between.
+"""
+
+import bisect
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from synth.errors import InputError
+from synth.store.folder import StageFolder
+from synth.store.units import Stored
+
+ROLE = "images"
+CHUNK = 4096  # slots whose filter is read at once
+GONE = "no picture in the images stage"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture, read on demand inside the loop that yielded it. `slot` counts over all stages that are read."""
+
+    slot: int
+    key: str
+    stored: Stored
+    source: int  # which of the images stages
+
+    @property
+    def ext(self) -> str:
+        return next(e for e in self.stored.exts if e != "json")
+
+    def read(self) -> bytes:
+        """The bytes of the picture file."""
+        return self.stored.read(self.ext)
+
+    def record(self) -> Mapping:
+        return self.stored.json()
+
+
+class Pictures:
+    """What lies behind an upstream in role "images". Cheap to make; opens units as they are read."""
+
+    def __init__(self, stage: StageFolder):
+        self.stage = stage
+        self.filters: list[StageFolder] = []  # from the last to the first
+        below = [stage]
+        while len(below) == 1 and ROLE in below[0].spec.upstream:
+            self.filters.append(below[0])
+            below = below[0].upstream(ROLE)
+        self.sources = tuple(below)
+        if any(ROLE in s.spec.upstream for s in self.sources):
+            msg = f"{self.filters[-1].path}: reads several stages of which one is a filter; give it the images stages themselves"
+            raise InputError(msg)
+        self._first = [0, *itertools.accumulate(s.spec.slots for s in self.sources)]
+
+    @property
+    def slots(self) -> int:
+        return self._first[-1]
+
+    def key(self, source: int, key: str) -> str:
+        """A picture's key, unique over all sources: with several of them it tells which."""
+        return key if len(self.sources) == 1 else f"{source}-{key}"
+
+    def at(self, slot: int) -> tuple[int, int]:
+        """(source, slot in it).
+
+        With stages of 10 and 5 slots: slot 12 is (1, 2).
+        """
+        source = bisect.bisect_right(self._first, slot) - 1
+        return source, slot - self._first[source]
+
+    def unit_of(self, slot: int) -> int:
+        """The unit of its images stage that holds a slot."""
+        source, own = self.at(slot)
+        return own // self.sources[source].spec.unit_size
+
+    def samples(self, start: int = 0, stop: int | None = None) -> Iterator[Picture]:
+        """The pictures of slots [start, stop) that no filter took out, in slot order."""
+        stop = self.slots if stop is None else min(stop, self.slots)
+        for begin in range(start, stop, CHUNK):
+            yield from self._chunk(begin, min(stop, begin + CHUNK))
+
+    def _chunk(self, start: int, stop: int) -> Iterator[Picture]:
+        kept = {s.slot for s in self.filters[0].samples(start, stop)} if self.filters else None
+        for source, folder in enumerate(self.sources):
+            first = self._first[source]
+            for stored in folder.samples(max(0, start - first), min(folder.spec.slots, stop - first)):
+                if kept is None or first + stored.slot in kept:
+                    yield Picture(first + stored.slot, self.key(source, stored.key), stored, source)
+
+    def reasons(self, start: int, stop: int) -> dict[int, str]:
+        """slot -> why it has no picture, for slots [start, stop): a filter's tombstone, or that of the images stage."""
+        found: dict[int, str] = {}
+        for source, folder in enumerate(self.sources):
+            first = self._first[source]
+            found |= {first + s: r for s, r in tombstones(folder, max(0, start - first), min(folder.spec.slots, stop - first)).items()}
+        for folder in reversed(self.filters):
+            found = tombstones(folder, start, stop) | found
+        return found
+
+
+def tombstones(folder: StageFolder, start: int, stop: int) -> dict[int, str]:
+    """slot -> reason of the tombstones in slots [start, stop)."""
+    found: dict[int, str] = {}
+    if start < stop:
+        size = folder.spec.unit_size
+        for number in range(start // size, -(-stop // size)):
+            with folder.reader(number) as reader:
+                found |= {s: r for s, r in reader.index.tombstones.items() if start <= s < stop}
+    return found

@@ -1,0 +1,122 @@
+"""CLIP (Radford et al. 2021) of a local folder: features of pictures and of texts, offline. Preparing pictures needs PIL and numpy only."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from synth.errors import InputError
+
+MEAN, STD, SIDE = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), 224
+FIX = "give a folder of a CLIP model of transformers (config.json, weights, tokenizer), such as openai/clip-vit-base-patch32"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a picture becomes the model's input: shorter side to `side`, the middle square of it, then (x - mean) / std."""
+
+    side: int = SIDE
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
+
+    def __call__(self, image) -> np.ndarray:
+        """PIL image -> [3, side, side] float32."""
+        from PIL import Image
+
+        image = image.convert("RGB")
+        scale = self.side / min(image.size)
+        size = tuple(max(self.side, round(edge * scale)) for edge in image.size)
+        if size != image.size:
+            image = image.resize(size, Image.Resampling.BICUBIC)
+        left, top = (size[0] - self.side) // 2, (size[1] - self.side) // 2
+        pixels = np.asarray(image.crop((left, top, left + self.side, top + self.side)), np.float32) / 255
+        return ((pixels - np.float32(self.mean)) / np.float32(self.std)).transpose(2, 0, 1)
+
+
+def check_folder(path: Path) -> Preparation:
+    """InputError unless a folder looks like a whole CLIP model; how its pictures are prepared. Imports neither torch nor transformers."""
+    from synth.images.weights import check_weights
+
+    config = _json(path / "config.json")
+    if config.get("model_type") != "clip":
+        msg = f"{path / 'config.json'}: is a model of type {config.get('model_type')!r}; {FIX}"
+        raise InputError(msg)
+    check_weights(path)
+    if not any((path / n).is_file() for n in ("tokenizer.json", "vocab.json")):
+        msg = f"{path}: holds no tokenizer (tokenizer.json, or vocab.json and merges.txt); {FIX}"
+        raise InputError(msg)
+    said = _json(path / "preprocessor_config.json") if (path / "preprocessor_config.json").is_file() else {}
+    side = said.get("crop_size", config.get("vision_config", {}).get("image_size", SIDE))
+    side = side.get("height", SIDE) if isinstance(side, dict) else side
+    return Preparation(int(side), tuple(said.get("image_mean", MEAN)), tuple(said.get("image_std", STD)))
+
+
+class Clip:
+    """A loaded model. Every call has the same number of rows, so a feature does not depend on its neighbours."""
+
+    def __init__(self, path: Path, batch: int, dtype: str):
+        import torch
+        import transformers
+
+        from synth.images.pipeline import device, dtype_of
+
+        self.preparation, self.batch = check_folder(path), batch
+        on = device()
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        try:
+            self._model = transformers.CLIPModel.from_pretrained(path, local_files_only=True, dtype=dtype_of(dtype, on)).eval().to(on)
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
+        except (OSError, ValueError, KeyError, RuntimeError) as e:
+            if isinstance(e, torch.OutOfMemoryError):
+                raise
+            msg = f"{path}: transformers cannot load it ({type(e).__name__}: {e}); {FIX}"
+            raise InputError(msg) from e
+        self._length = min(self._model.config.text_config.max_position_embeddings, 77)
+
+    def pictures(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """[N, D] float32 features of unit length of prepared pictures ([3, S, S] each)."""
+        import torch
+
+        def features(rows):
+            x = torch.from_numpy(np.stack(rows)).to(self._model.device, self._model.dtype)
+            return self._model.get_image_features(pixel_values=x)
+
+        return self._all(prepared, features)
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """[N, D] float32 features of unit length; texts are cut to what the model takes."""
+
+        def features(rows):
+            given = self._tokenizer(rows, padding="max_length", truncation=True, max_length=self._length, return_tensors="pt")
+            return self._model.get_text_features(input_ids=given.input_ids.to(self._model.device), attention_mask=given.attention_mask.to(self._model.device))
+
+        return self._all([t or " " for t in texts], features)
+
+    def _all(self, items: Sequence, features) -> np.ndarray:
+        import torch
+
+        from synth.images.pipeline import out_of_memory
+
+        found = [np.empty((0, self._model.config.projection_dim), np.float32)]
+        with torch.inference_mode(), out_of_memory("a batch of CLIP does not fit on the device: lower filter.<name>.batch_size"):
+            for start in range(0, len(items), self.batch):
+                rows = list(items[start : start + self.batch])
+                made = features(rows + rows[-1:] * (self.batch - len(rows)))
+                made = getattr(made, "pooler_output", made)[: len(rows)].float()  # a tensor until transformers 4
+                found.append((made / made.norm(dim=-1, keepdim=True)).cpu().numpy())
+        return np.concatenate(found)
+
+
+def _json(path: Path) -> dict:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError) as e:
+        msg = f"{path}: cannot be read ({e}); {FIX}"
+        raise InputError(msg) from e
+    if not isinstance(data, dict):
+        msg = f"{path}: not a JSON object; {FIX}"
+        raise InputError(msg)
+    return data

@@ -1,0 +1,102 @@
+"""Near duplicates: pure functions of perceptual hashes or of embeddings. The first of its like is kept, in the order given."""
+
+import numpy as np
+
+BITS = 64
+BLOCK = 1024  # rows that are compared at once
+
+
+def by_hash(hashes: np.ndarray, distance: int, against: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures within `distance` bits of an earlier one that is kept, or of one of `against`. hashes [N] uint64, in order.
+
+    Returns (of [N] int64: index of the kept picture that it repeats, -1 if it is kept or is like one of `against`,
+    known [N] bool: like one of `against`). Exact: two hashes within d bits agree in at least one of d + 1 bands.
+    """
+    if not 0 <= distance < BITS // 2:
+        msg = f"distance {distance}: must be 0..{BITS // 2 - 1} of {BITS} bits"
+        raise ValueError(msg)
+    n = len(hashes)
+    known = np.zeros(n, bool)
+    if against is not None and len(against):
+        known = _near_any(hashes, np.unique(against), distance)
+    of = np.full(n, -1, np.int64)
+    unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    tables = Bands(distance)
+    for u in np.argsort(first, kind="stable"):  # distinct hashes in order of their first appearance
+        at = int(first[u])
+        if known[at]:
+            continue
+        near = tables.nearest(int(unique[u]))
+        if near is None:
+            tables.add(int(unique[u]), at)
+        else:
+            of[at] = near
+    for i in range(n):
+        f = int(first[inverse[i]])
+        if i != f and not known[i]:
+            of[i] = of[f] if of[f] >= 0 else f
+    return of, known
+
+
+class Bands:
+    """Hashes, found again by any of distance + 1 bands of their bits (Manber's pigeonhole)."""
+
+    def __init__(self, distance: int):
+        self.distance = distance
+        edges = [round(i * BITS / (distance + 1)) for i in range(distance + 2)]
+        self._bands = [(low, (1 << (high - low)) - 1) for low, high in zip(edges, edges[1:], strict=False)]
+        self._tables: list[dict[int, list[tuple[int, int]]]] = [{} for _ in self._bands]
+
+    def add(self, value: int, at: int) -> None:
+        for (low, mask), table in zip(self._bands, self._tables, strict=True):
+            table.setdefault(value >> low & mask, []).append((value, at))
+
+    def nearest(self, value: int) -> int | None:
+        """Index of the earliest hash within the distance, or None."""
+        best = None
+        for (low, mask), table in zip(self._bands, self._tables, strict=True):
+            for other, at in table.get(value >> low & mask, ()):
+                if (best is None or at < best) and (value ^ other).bit_count() <= self.distance:
+                    best = at
+        return best
+
+
+def _near_any(hashes: np.ndarray, others: np.ndarray, distance: int) -> np.ndarray:
+    tables = Bands(distance)
+    for i, value in enumerate(others):
+        tables.add(int(value), i)
+    unique, inverse = np.unique(hashes, return_inverse=True)
+    return np.array([tables.nearest(int(v)) is not None for v in unique], bool)[inverse] if len(unique) else np.zeros(0, bool)
+
+
+def by_embedding(features: np.ndarray, similarity: float, groups: np.ndarray | None = None, against: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The same by cosine similarity >= `similarity`. features [N, D] and against [M, D] of unit length; groups [N]: only within a group.
+
+    Compares in blocks; a group of n pictures costs n^2 D multiplications.
+    """
+    n = len(features)
+    of, known = np.full(n, -1, np.int64), np.zeros(n, bool)
+    if against is not None and len(against):
+        for start in range(0, n, BLOCK):
+            block = features[start : start + BLOCK]
+            for a in range(0, len(against), BLOCK):
+                known[start : start + BLOCK] |= (block @ against[a : a + BLOCK].T >= similarity).any(1)
+    groups = np.zeros(n, np.int64) if groups is None else groups
+    for group in np.unique(groups):
+        kept: list[int] = []
+        mine = np.flatnonzero((groups == group) & ~known)
+        for start in range(0, len(mine), BLOCK):
+            rows = mine[start : start + BLOCK]
+            block = features[rows]
+            like = block @ features[kept].T >= similarity if kept else np.zeros((len(rows), 0), bool)
+            within = block @ block.T >= similarity
+            fresh: list[int] = []  # positions in the block
+            for i, row in enumerate(rows):
+                if like.shape[1] and like[i].any():
+                    of[row] = kept[int(like[i].argmax())]
+                elif (earlier := [j for j in fresh if within[i, j]]):
+                    of[row] = rows[earlier[0]]
+                else:
+                    fresh.append(i)
+            kept += [int(rows[i]) for i in fresh]
+    return of, known

@@ -1,0 +1,92 @@
+"""GenCL's ensemble (Seo et al. 2024, arXiv 2403.10853): how well several generators' pictures fit their class, and which to take.
+
+Pure functions of features. Relative Mahalanobis distance (Ren et al. 2021, arXiv 2106.09022): a picture far from the mean of its class
+but near to the mean of all fits badly. CONAN samples by a softmax over these scores.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from synth.filters.rules import top_of_class, uniform
+
+LOW, HIGH = 5, 95  # percentiles to which scores are clipped
+TEMPERATURE = 0.5
+MODES = ("conan", "top", "bottom", "inverse", "equal")
+RIDGE = 1e-6  # of the mean variance, where fewer pictures than dimensions leave a covariance singular
+
+
+def rmd_scores(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Relative Mahalanobis score [N] of each picture: M_class - M_all, M = -(x - mu)' S^-1 (x - mu). features [N, D], labels [N].
+
+    The covariance of the classes is shared: that of each picture around the mean of its own class. Higher = fits its class better.
+    """
+    x = features.astype(np.float64)
+    classes, index = np.unique(labels, return_inverse=True)
+    means = np.stack([x[index == c].mean(0) for c in range(len(classes))])
+    return _mahalanobis(x - means[index]) - _mahalanobis(x - x.mean(0))
+
+
+def _mahalanobis(centred: np.ndarray) -> np.ndarray:
+    """-(x' S^-1 x) of rows [N, D], S their covariance."""
+    covariance = centred.T @ centred / len(centred)
+    covariance += np.eye(len(covariance)) * max(RIDGE * float(np.trace(covariance)) / len(covariance), 1e-12)
+    return -np.einsum("nd,dn->n", centred, np.linalg.solve(covariance, centred.T))
+
+
+def probabilities(scores: np.ndarray, mode: str = "conan", temperature: float = TEMPERATURE) -> np.ndarray:
+    """Weights [N], sum 1, of the pictures of one class: scores clipped to their 5th..95th percentile, z-scores, softmax(z / T).
+
+    inverse: the reciprocals of these weights, which is softmax(-z / T).
+    """
+    clipped = np.clip(scores, *np.percentile(scores, (LOW, HIGH)))
+    spread = clipped.std()
+    z = (clipped - clipped.mean()) / spread if spread > 0 else np.zeros(len(scores))
+    logits = (z if mode == "conan" else -z) / temperature
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The pictures of all generators, a row a picture: all arrays [N]."""
+
+    scores: np.ndarray
+    labels: np.ndarray
+    sources: np.ndarray  # which generator
+    keys: np.ndarray  # int or str, unique; ties and luck hang on them
+
+
+def choose(pool: Pool, counts: Mapping[int, int], mode: str, seed: int, temperature: float = TEMPERATURE) -> np.ndarray:
+    """Mask of counts[class] pictures of each class (all where there are fewer), over the pictures of all generators.
+
+    conan and inverse draw without replacement by Gumbel's trick, with a number of each picture's own: the k largest of log p + g.
+    equal draws a generator, all with the same chance, then one of its pictures that is left.
+    """
+    if mode not in MODES:
+        msg = f"ensemble mode {mode!r}: use one of {', '.join(MODES)}"
+        raise ValueError(msg)
+    if mode in ("top", "bottom"):
+        return top_of_class(pool.scores if mode == "top" else -pool.scores, pool.labels, pool.keys, counts=counts)
+    luck = np.array([uniform(seed, "ensemble", k if isinstance(k, str) else int(k)) for k in pool.keys])
+    if mode == "equal":
+        return _equal(pool, counts, luck, seed)
+    tickets = np.empty(len(pool.scores))
+    for label in np.unique(pool.labels):
+        mine = pool.labels == label
+        gumbel = -np.log(-np.log(np.clip(luck[mine], 1e-300, 1 - 2.0**-53)))
+        tickets[mine] = np.log(probabilities(pool.scores[mine], mode, temperature)) + gumbel
+    return top_of_class(tickets, pool.labels, pool.keys, counts=counts)
+
+
+def _equal(pool: Pool, counts: Mapping[int, int], luck: np.ndarray, seed: int) -> np.ndarray:
+    kept = np.zeros(len(pool.scores), bool)
+    for label, wanted in sorted(counts.items()):
+        mine = np.flatnonzero(pool.labels == label)
+        left = {int(s): list(mine[pool.sources[mine] == s][np.argsort(luck[mine[pool.sources[mine] == s]])]) for s in np.unique(pool.sources[mine])}
+        for n in range(min(wanted, len(mine))):
+            names = sorted(s for s, pictures in left.items() if pictures)
+            drawn = names[int(uniform(seed, "ensemble", "model", int(label), n) * len(names))]
+            kept[left[drawn].pop()] = True
+    return kept

@@ -1,0 +1,214 @@
+"""Scoring stages: a sample for each picture, computed once, as sharded units. Filters read them; thresholds are not here.
+
+`clip_features`: json {caption_score, class_score, best_label, best_score, label, class}; npy [D] float16, of unit length.
+`perceptual_hash`: json {hash (16 hex digits), label, class}.
+A picture comes from an images stage (role "images") or from a folder of files (input "folder": a given test set).
+"""
+
+import io
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from synth.config import ClipFeaturesConfig, PerceptualHashConfig
+from synth.errors import InputError
+from synth.export.names import classes_of
+from synth.export.pictures import ROLE, Pictures
+from synth.filters.clip import Clip, check_folder
+from synth.stages import Sample, Stage, Tombstone
+from synth.store.spec import canonical
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+UNREADABLE = "not a picture that can be read"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture file on its way to the scorer, or the reason why there is none."""
+
+    slot: int
+    key: str
+    data: bytes = b""
+    record: Mapping = None
+    reason: str = ""
+
+
+def files_in(folder: Path) -> list[str]:
+    """Names, below a folder, of its picture files, in order; hidden files and folders are left out. InputError if there is none."""
+    found = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        found += [os.path.relpath(os.path.join(root, n), folder) for n in names if n.lower().endswith(SUFFIXES) and not n.startswith(".")]
+    if not found:
+        msg = f"{folder}: holds no picture ({', '.join(SUFFIXES)}); check the path"
+        raise InputError(msg)
+    return sorted(found)
+
+
+class Scoring(Stage):
+    """What both scorers share: where pictures come from."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.config = folder.config
+        self._pictures: Pictures | None = None
+        self._files: list[str] = []
+
+    def check(self) -> None:
+        if ROLE in self.folder.spec.upstream:
+            self._pictures = Pictures(self.folder.upstream(ROLE)[0])
+            return
+        self._files = files_in(self.folder.input_path("folder"))
+        if len(self._files) != self.folder.spec.slots:
+            msg = f"{self.folder.input_path('folder')}: holds {len(self._files)} pictures, {self.folder.spec.slots} when planned; run the command again"
+            raise InputError(msg)
+
+    def found(self, slots: range) -> list[Found]:
+        """The pictures of a batch, in slot order."""
+        if self._pictures is None:
+            return [self._file(slot) for slot in slots]
+        there = {p.slot: Found(p.slot, p.key, p.read(), p.record()) for p in self._pictures.samples(slots.start, slots.stop)}
+        reasons = self._pictures.reasons(slots.start, slots.stop) if len(there) < len(slots) else {}
+        return [there.get(s) or Found(s, "", reason=reasons.get(s, "no picture in the images stage")) for s in slots]
+
+    def _file(self, slot: int) -> Found:
+        path = self.folder.input_path("folder") / self._files[slot]
+        try:
+            return Found(slot, f"{slot:09d}", path.read_bytes(), {"file": self._files[slot]})
+        except OSError as e:
+            return Found(slot, "", reason=f"{UNREADABLE}: {e.strerror}")
+
+
+def decoded(item: Found):
+    """PIL image of a picture file, or the reason why it cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(item.data)) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+        return f"{UNREADABLE}: {e}"
+
+
+class ClipFeatures(Scoring):
+    config: ClipFeaturesConfig
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.batch = folder.spec.batch
+        self.clip: Clip | None = None
+        self._labels: list[int] = []
+        self._classes: np.ndarray | None = None  # [C, D]
+
+    def check(self) -> None:
+        super().check()
+        for template in self.config.templates:
+            if "{}" not in template:
+                msg = f"filter templates: {template!r} has no {{}} for the class name"
+                raise InputError(msg)
+        check_folder(self.folder.input_path("clip"))
+
+    def open(self) -> None:
+        if self._pictures is None and not self._files:
+            self.check()
+        self.clip = Clip(self.folder.input_path("clip"), self.batch, self.folder.spec.numerics["dtype"])
+        classes = classes_of(self._pictures.stage) if self._pictures else {}
+        self._labels = sorted(classes)
+        if classes:
+            texts = [t.replace("{}", classes[i]) for i in self._labels for t in self.config.templates]
+            mean = self.clip.texts(texts).reshape(len(classes), len(self.config.templates), -1).mean(1)
+            self._classes = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+
+    def compute(self, state, slots: range) -> list[tuple]:
+        items = self.found(slots)
+        images = {i.slot: decoded(i) for i in items if not i.reason}
+        good = [i for i in items if not i.reason and not isinstance(images[i.slot], str)]
+        features = self.clip.pictures([self.clip.preparation(images[i.slot]) for i in good])
+        captions = self.clip.texts([str(i.record.get("caption", "")) for i in good]) if self._pictures else None
+        rows = {i.slot: n for n, i in enumerate(good)}
+        made = []
+        for item in items:
+            if item.slot not in rows:
+                made.append((item, item.reason or images[item.slot], None))
+                continue
+            n = rows[item.slot]
+            made.append((item, self._facts(item, features[n], captions[n] if captions is not None else None), features[n]))
+        return made
+
+    def _facts(self, item: Found, feature: np.ndarray, caption: np.ndarray | None) -> dict:
+        facts = {k: item.record[k] for k in ("label", "class", "file") if k in item.record}
+        if not np.isfinite(feature).all():
+            return facts | {"finite": False}
+        if caption is not None and item.record.get("caption"):
+            facts["caption_score"] = _rounded(feature @ caption)
+        if self._classes is not None and len(self._labels):
+            scores = self._classes @ feature
+            best = int(scores.argmax())
+            facts |= {"best_label": self._labels[best], "best_score": _rounded(scores[best])}
+            if facts.get("label") in self._labels:
+                facts["class_score"] = _rounded(scores[self._labels.index(facts["label"])])
+        return facts
+
+    def encode(self, state, item) -> Sample | Tombstone:
+        found, facts, feature = item
+        if isinstance(facts, str):
+            return Tombstone(found.slot, facts)
+        if facts.get("finite") is False:
+            return Tombstone(found.slot, "its feature is no finite number")
+        out = io.BytesIO()
+        np.save(out, feature.astype(np.float16), allow_pickle=False)
+        return Sample(found.slot, found.key, {"json": canonical(facts), "npy": out.getvalue()})
+
+    def close(self) -> None:
+        self.clip = None
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 6)
+
+
+class PerceptualHash(Scoring):
+    config: PerceptualHashConfig
+
+    def check(self) -> None:
+        super().check()
+        hasher(self.config.method)
+
+    def compute(self, state, slots: range) -> list[Found]:
+        return self.found(slots)
+
+    def encode(self, state, item: Found) -> Sample | Tombstone:
+        image = decoded(item) if not item.reason else item.reason
+        if isinstance(image, str):
+            return Tombstone(item.slot, image)
+        facts = {k: item.record[k] for k in ("label", "class", "file") if k in item.record}
+        return Sample(item.slot, item.key, {"json": canonical(facts | {"hash": str(hasher(self.config.method)(image))})})
+
+
+def hasher(method: str):
+    """A 64-bit hash function of the imagehash library by name."""
+    try:
+        import imagehash
+    except ImportError as e:
+        msg = "filter=[near_duplicates] needs the imagehash library: pip install 'synthset[filters]'"
+        raise InputError(msg) from e
+    known = {"phash": imagehash.phash, "dhash": imagehash.dhash, "ahash": imagehash.average_hash, "whash": imagehash.whash}
+    if method not in known:
+        msg = f"filter.near_duplicates.method={method!r}: use one of {', '.join(known)}, embedding"
+        raise InputError(msg)
+    return known[method]
+
+
+def scores_of(stage) -> Iterator[tuple[int, Mapping, object]]:
+    """(slot, facts, stored sample) of a whole scoring stage, in slot order."""
+    for stored in stage.samples():
+        yield stored.slot, stored.json(), stored
+
+
+def feature_of(stored) -> np.ndarray:
+    """[D] float32 of a sample of clip_features."""
+    return np.load(io.BytesIO(stored.read("npy")), allow_pickle=False).astype(np.float32)
+

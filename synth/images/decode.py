@@ -1,0 +1,88 @@
+"""File bytes of any picture -> pixels of the size that is drawn. Whatever cannot be decoded is a reason, never an exception.
+
+Transparent pictures are laid on white, 16-bit ones scaled to 8, the rotation that EXIF asks for is done, of animations the
+first picture is taken.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")  # none of these starts another program
+MAX_PIXELS = 100_000_000  # of the input; a file of a few kilobytes can claim any size
+RESIZES = ("stretch", "crop")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """pixels [H, W, 3] uint8 and the input's own size, or the reason why there are none."""
+
+    pixels: np.ndarray | None = None
+    width: int = 0
+    height: int = 0
+    reason: str = ""
+
+
+def decode(data: bytes, width: int, height: int, resize: str) -> Decoded:
+    """`resize`: stretch = bicubic to width x height; crop = so that both fit, then the middle."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return Decoded(reason=f"too large: {image.width} x {image.height} pixels, {MAX_PIXELS} at most")
+            found = fitted(_rgb(_upright(image)), width, height, resize)
+            return Decoded(np.asarray(found), image.width, image.height)
+    except UnidentifiedImageError:
+        return Decoded(reason="not a picture")
+    except Image.DecompressionBombError:
+        return Decoded(reason=f"too large: more than {MAX_PIXELS} pixels")
+    except MemoryError:
+        raise
+    except Exception as e:  # noqa: BLE001 (Pillow raises whatever a broken file provokes)
+        return Decoded(reason=f"cannot be decoded ({type(e).__name__}: {_said(e)})")
+
+
+def fitted(image, width: int, height: int, resize: str):
+    """`image` as width x height pixels, bicubic with antialiasing."""
+    from PIL import Image
+
+    box = None
+    if resize == "crop":
+        scale = min(image.width / width, image.height / height)
+        w, h = width * scale, height * scale
+        left, top = (image.width - w) / 2, (image.height - h) / 2
+        box = (left, top, left + w, top + h)
+    if box is None and image.size == (width, height):
+        return image
+    return image.resize((width, height), Image.Resampling.BICUBIC, box=box)
+
+
+def _upright(image):
+    from PIL import ImageOps
+
+    image.load()  # a torn file must not pass for one with broken EXIF
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 (EXIF is advice: a picture whose EXIF is torn is taken as it lies)
+        return image
+
+
+def _rgb(image):
+    from PIL import Image
+
+    if image.mode.startswith(("I", "F")):  # 16 or 32 bits of grey: Pillow would cut off, not scale
+        grey = np.asarray(image).astype(np.float64)
+        top = 65535.0 if grey.max(initial=0) > 255 else 255.0
+        image = Image.fromarray(np.clip(grey / top * 255, 0, 255).round().astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _said(error: Exception) -> str:
+    """What an error says, in so far as it is the same in every process: no addresses, one short line."""
+    text = " ".join(str(error).split())
+    return text[:100] if "0x" not in text and text.isprintable() else "no more is said"

@@ -1,0 +1,240 @@
+"""Stage kind `img2img` (noise-denoise): a picture from each picture of a source, by adding noise and taking it away.
+
+slot = input * per_image + replica. A picture is a function of its input, its prompt, its seed and the config; the seed hangs on the
+input's name in its source, so a subset gives the same pictures. int(steps * noise_strength) steps are run: where that is
+0 the output is the resized input, no model is loaded, and the metadata says so.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import ClassVar
+
+import numpy as np
+
+from synth.config import Img2ImgConfig
+from synth.errors import InputError
+from synth.export.captions_table import CaptionRow
+from synth.images.decode import RESIZES, Decoded, decode
+from synth.images.drawing import Picture as DrawnPicture
+from synth.images.families import Embedded, family_class
+from synth.images.prompts import PROMPTS, prompt_of
+from synth.images.slots import Ranges
+from synth.images.sources.listing import NAME, Listing
+from synth.images.sources.read import ListedSource, Picture, StageSource, read_bytes
+from synth.images.stage import Drawn, Images, Task, UnitState
+from synth.seeds import derive
+from synth.stages import Unit
+from synth.store.files import write_atomic
+from synth.store.spec import canonical, digest
+
+LEFT_OUT = "left_out.jsonl"
+NO_CAPTION = "has no caption"
+BATCHES_AHEAD = 2  # batches whose inputs are read and decoded while the device draws
+MAX_THREADS = 8
+
+
+def steps_run(steps: int, strength: float) -> int:
+    """Steps that are run of a schedule. Exact: in floats 50 * 0.58 is less than 29.
+
+    >>> steps_run(50, 0.1), steps_run(50, 0.58), steps_run(20, 0.01)
+    (5, 29, 0)
+    """
+    return math.floor(steps * Fraction(str(strength)))
+
+
+def strength_for(steps: int, run: int, floors: bool) -> float:
+    """A strength of which a pipeline makes `run` steps, half a step away from where its floats could round to another number.
+
+    floors: it runs int(steps * strength); else steps - int(steps - steps * strength).
+    """
+    return min(1.0, (run + (0.5 if floors else -0.5)) / steps)
+
+
+@dataclass(frozen=True)
+class PictureTask(Task):
+    """One picture to draw, and the input that it begins from."""
+
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was seen of an input."""
+
+    sha256: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class PictureState(UnitState):
+    """inputs: number -> its decoding, begun some batches ahead; facts: slot -> what the metadata says of the input."""
+
+    inputs: dict[int, Future] = field(default_factory=dict)
+    decoded: dict[int, Decoded] = field(default_factory=dict)  # slot -> of the batch that is being drawn
+    facts: dict[int, Facts] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Untouched:
+    """An input that is stored as it is, in the place of a drawn picture."""
+
+    array: np.ndarray
+    rows: int = 0  # nothing was computed
+    refused: bool = False
+
+    def pixels(self) -> np.ndarray:
+        return self.array
+
+
+class Img2Img(Images):
+    config: Img2ImgConfig
+    at_least: ClassVar[Mapping[str, float]] = {"per_image": 1, "noise_strength": 0}
+    starts_from_pictures = True
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self._source: ListedSource | StageSource | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self.run = steps_run(self.config.steps, self.config.noise_strength)
+
+    def check(self) -> None:
+        config = self.config
+        for key, allowed in (("resize", RESIZES), ("prompt", PROMPTS)):
+            if getattr(config, key) not in allowed:
+                msg = f"img2img.{key}={getattr(config, key)}: use one of {', '.join(allowed)}"
+                raise InputError(msg)
+        if config.noise_strength > 1:
+            msg = f"img2img.noise_strength={config.noise_strength}: must be from 0 to 1"
+            raise InputError(msg)
+        super().check()
+        self.source.check()
+
+    def open(self) -> None:
+        if self.run:
+            super().open()
+        elif self.model is None:
+            self.check()
+        self._pool = ThreadPoolExecutor(min(MAX_THREADS, len(os.sched_getaffinity(0))), thread_name_prefix="decode")
+
+    def close(self) -> None:
+        super().close()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    # -- what a unit is a function of --------------------------------------------------------------------------------
+
+    @property
+    def source(self) -> ListedSource | StageSource:
+        if self._source is None:
+            config, upstream = self.config, self.folder.upstream("images")
+            if upstream:
+                self._source = StageSource(upstream[0], Ranges.parse(config.subset, "img2img.subset") if config.subset else None)
+            else:
+                file = self.folder.input("source")
+                names = {c.index: c.name for c in config.dataset.classes}
+                listing = Listing(self.folder.path / NAME, file.identity)
+                self._source = ListedSource(self.folder.input_path("source"), listing, config.source_classes, names)
+        return self._source
+
+    def unit_inputs(self, unit: Unit) -> str:
+        tasks, reasons = self.gathered(unit)
+        found = [[t.slot, t.picture.key, t.picture.size, t.picture.mark, t.row.caption, list(t.row.labels)] for t in tasks.values()]
+        return digest([found, sorted(reasons.items())])
+
+    def gather(self, unit: Unit) -> tuple[dict[int, Task], dict[int, str]]:
+        n, seed, tasks, reasons = self.config.per_image, self.config.seed, {}, {}
+        first = unit.start // n
+        pictures = self.source.rows(first, -(-unit.stop // n))
+        for slot in range(unit.start, unit.stop):
+            picture, replica = pictures[slot // n - first], slot % n
+            if picture.reason:
+                reasons[slot] = f"{picture.key}: {picture.reason}"
+                continue
+            prompt = prompt_of(self.config.prompt, self.config.prompt_template, picture.names[0], picture.caption)
+            if not prompt and self.config.prompt == "caption":
+                reasons[slot] = f"{picture.key}: {NO_CAPTION}"
+                continue
+            row = CaptionRow(picture.number, prompt, picture.names[0], picture.labels[0], picture.labels, picture.names, 0, picture.number, picture.key)
+            tasks[slot] = PictureTask(slot, row, replica, derive(seed, "img2img", picture.key, replica), picture)
+        return tasks, reasons
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def begin(self, unit: Unit) -> PictureState:
+        if self.run:
+            base = super().begin(unit)
+            return PictureState(base.tasks, dict(base.reasons), base.texts)
+        tasks, reasons = self.gathered(unit)
+        return PictureState(tasks, dict(reasons), {t.row.caption: Embedded(t.row.caption, {}) for t in tasks.values()})
+
+    def compute(self, state: PictureState, slots: range) -> list[Drawn]:
+        self._decode_ahead(state, slots)
+        state.decoded.clear()
+        for slot in slots:
+            if slot in state.reasons:
+                continue
+            picture = state.tasks[slot].picture
+            sha256, decoded = state.inputs[picture.number].result()
+            if decoded.reason:
+                state.reasons[slot] = f"{picture.key}: {decoded.reason}"
+            else:
+                state.decoded[slot] = decoded
+                state.facts[slot] = Facts(sha256, decoded.width, decoded.height)
+        return super().compute(state, slots)
+
+    def _decode_ahead(self, state: PictureState, slots: range) -> None:
+        """Begin to read and decode the inputs of this batch and of the next ones; forget those of earlier batches."""
+        ahead = [state.tasks[s].picture for s in range(slots.start, slots.stop + BATCHES_AHEAD * self.batch) if s in state.tasks]
+        for number in [n for n in state.inputs if n < slots.start // self.config.per_image]:
+            del state.inputs[number]
+        for picture in ahead:
+            if picture.number not in state.inputs:
+                state.inputs[picture.number] = self._pool.submit(self._decode, picture)
+
+    def _decode(self, picture: Picture) -> tuple[str, Decoded]:
+        """(sha256 of the file's bytes, its pixels or why there are none)"""
+        data, config = read_bytes(picture, self.source.root), self.config
+        if isinstance(data, str):
+            return "", Decoded(reason=data)
+        return hashlib.sha256(data).hexdigest(), decode(data, config.width, config.height, config.resize)
+
+    def draw(self, state: PictureState, tasks: Sequence[PictureTask]) -> Sequence[DrawnPicture]:
+        import torch
+
+        inputs = [state.decoded[t.slot].pixels for t in tasks]
+        if not self.run:
+            return [Untouched(pixels) for pixels in inputs]
+        start = torch.from_numpy(np.stack(inputs)).permute(0, 3, 1, 2).float() / 255  # [n, 3, H, W]
+        strength = strength_for(self.config.steps, self.run, family_class(self.model.pipeline).floors_steps)
+        return self.drawing.draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks], start, strength)
+
+    # -- storing -----------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """left_out.jsonl in the stage's folder: every input that gave no picture, and why."""
+        lines = []
+        for number in range(self.folder.spec.n_units):
+            with self.folder.reader(number) as reader:
+                lines += [canonical({"slot": slot, "reason": why}) + b"\n" for slot, why in sorted(reader.index.tombstones.items())]
+        write_atomic(self.folder.path / LEFT_OUT, b"".join(lines))
+
+    def record(self, state: PictureState, task: PictureTask, picture: DrawnPicture) -> dict:
+        config, facts = self.config, state.facts[task.slot]
+        found = super().record(state, task, picture)
+        del found["caption_row"], found["caption_seed"]
+        return found | {
+            "source": task.picture.key,
+            "source_sha256": facts.sha256,
+            "source_width": facts.width,
+            "source_height": facts.height,
+            "resize": config.resize,
+            "noise_strength": config.noise_strength,
+            "steps_run": self.run,  # 0: the resized input itself
+        }

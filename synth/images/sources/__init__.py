@@ -1,0 +1,44 @@
+"""Sources of pictures: what lies in a folder, listed without decoding a pixel, and how a worker reads it. No torch, no numpy.
+
+A reader lists a layout: `list_inputs(root, captions)` yields one `Input` a picture in an order that names alone decide, and knows
+its classes when it is through. What cannot be used is listed too, with its reason, so that nothing goes missing silently.
+"""
+
+import importlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from synth.errors import InputError
+from synth.images.sources.base import Input, Reader, SourceClass
+
+__all__ = ["LAYOUTS", "Input", "Reader", "SourceClass", "layout_of", "reader"]
+
+LAYOUTS: Mapping[str, str] = {
+    "image_folder": "synth.images.sources.image_folder:ImageFolderReader",
+    "img2dataset": "synth.images.sources.image_folder:Img2DatasetReader",
+    "webdataset": "synth.images.sources.webdataset:WebDatasetReader",
+}
+_STATS = re.compile(r"\d+_stats\.json")  # what img2dataset leaves beside each shard
+
+
+def layout_of(root: Path) -> str:
+    """The layout of a folder, by the names at its top: "stage", or one of LAYOUTS."""
+    if root.is_file():
+        return "webdataset"
+    names = [e.name for e in os.scandir(root)]
+    if "stage.json" in names:
+        return "stage"
+    if any(n.endswith(".tar") for n in names):
+        return "webdataset"
+    return "img2dataset" if any(_STATS.fullmatch(n) for n in names) else "image_folder"
+
+
+def reader(layout: str, root: Path, captions: bool) -> Reader:
+    """The reader of a layout. captions: whether the source's own captions are wanted."""
+    if layout not in LAYOUTS:
+        msg = f"img2img.layout={layout}: no such layout; there are auto, stage, {', '.join(LAYOUTS)}"
+        raise InputError(msg)
+    module, name = LAYOUTS[layout].split(":")
+    return getattr(importlib.import_module(module), name)(root, captions)

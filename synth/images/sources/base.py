@@ -1,0 +1,79 @@
+"""What one input is, and what every reader shares."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+EXTENSIONS = frozenset(("png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "jp2"))  # case does not matter
+MAX_BYTES = 1 << 28  # of a picture's file; larger ones are refused unread
+
+
+@dataclass(frozen=True)
+class Input:
+    """One picture of a source, or what should have been one."""
+
+    key: str  # its name in the source, whatever the folder is called: random numbers and metadata hang on it
+    path: str  # of its file, below the root of the source; bytes that are no UTF-8 as lone surrogates
+    size: int = 0  # bytes
+    offset: int = -1  # of its first byte, in a tar; -1: the whole file
+    labels: tuple[int, ...] = ()  # class numbers of the reader, the main one first
+    caption: str = ""
+    reason: str = ""  # why it cannot be used, where that was seen without reading it
+
+    def to_list(self) -> list:
+        """Its line of a listing: without what can be told from the rest."""
+        return [self.key, "" if self.path == self.key else self.path, self.size, self.offset, list(self.labels), self.caption, self.reason]
+
+    @staticmethod
+    def from_list(data: list) -> "Input":
+        key, path, size, offset, labels, caption, reason = data
+        return Input(key, path or key, size, offset, tuple(labels), caption, reason)
+
+
+@dataclass(frozen=True)
+class SourceClass:
+    """A class as the source has it. `index`: its label there; None where the source names classes and does not number them."""
+
+    index: int | None
+    name: str
+
+
+class Reader:
+    """A listing of one source. `classes` is complete when the iteration is through; class numbers count its entries."""
+
+    def __init__(self, root: Path, captions: bool):
+        self.root, self.captions = Path(root), captions
+        self.classes: list[SourceClass] = []
+        self._numbers: dict[SourceClass, int] = {}
+
+    def __iter__(self) -> Iterator[Input]:
+        raise NotImplementedError
+
+    def number(self, found: SourceClass) -> int:
+        """The number of a class, which it gets when it is first seen."""
+        if found not in self._numbers:
+            self._numbers[found] = len(self.classes)
+            self.classes.append(found)
+        return self._numbers[found]
+
+
+def is_picture(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in EXTENSIONS and "." in name
+
+
+def plain(name: str) -> str:
+    r"""A name that any encoding takes: bytes that are no UTF-8 are written \xff."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace") if not name.isascii() else name
+
+
+def too_large(size: int) -> str:
+    """The reason for a file that is refused unread; "" if its size is fine."""
+    if size == 0:
+        return "empty file"
+    return f"too large: {size} bytes, {MAX_BYTES} at most" if size > MAX_BYTES else ""
+
+
+def encodable(text: str) -> str:
+    """Text without lone surrogates: JSON can hold them, UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()

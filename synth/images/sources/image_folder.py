@@ -1,0 +1,168 @@
+"""Pictures as files: <class>/<name>.<ext> (torchvision's and Hugging Face's ImageFolder, our own export), and img2dataset's "files".
+
+The first folder below the root is the class, whatever lies between it and the picture; links are followed, hidden names left out.
+Our own export says in classes.json which class a folder is, and in metadata.jsonl all labels of a picture. Captions come from
+metadata.jsonl (`caption` or `text`), else from a .txt beside the picture, else from a .json.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from synth.errors import InputError
+from synth.images.sources.base import Input, Reader, SourceClass, is_picture, plain, too_large
+
+METADATA, CLASSES = "metadata.jsonl", "classes.json"
+THREADS, AHEAD = 16, 4096  # captions beside pictures are many small reads: on a network file system they wait, they do not work
+SIDECAR_BYTES = 1 << 20
+CAPTION_KEYS = ("caption", "text")
+NO_CLASS = "lies beside the class folders, so it has no class"
+
+
+class ImageFolderReader(Reader):
+    """Class folders; pictures without any class folder are one class without a name."""
+
+    def __iter__(self) -> Iterator[Input]:
+        metadata = _metadata(self.root / METADATA, self.captions) if (self.root / METADATA).is_file() else {}
+        entries = _entries(self.root)
+        folders = [e.name for e in entries if _is_folder(e)]
+        loose = (_input(self.root, e) for e in entries if not _is_folder(e) and is_picture(e.name))
+        numbers, sorted_in = self._number_all(folders), False
+        for folder in folders:
+            for item in self._with_facts(_walk(self.root, folder), (numbers[folder],), metadata):
+                sorted_in = True
+                yield item
+        if sorted_in:
+            yield from (replace(item, reason=item.reason or NO_CLASS) for item in loose)
+        else:
+            self.classes.clear()
+            yield from self._with_facts(loose, (), metadata)
+
+    def _number_all(self, folders: list[str]) -> dict[str, int]:
+        """folder -> class number. A class is a class without pictures too; golden_retriever is spoken as golden retriever."""
+        known, found = _known_classes(self.root / CLASSES), {}
+        for folder in folders:
+            if known and folder not in known:
+                msg = f"{self.root / CLASSES}: does not name folder {plain(folder)!r}; remove the folder, or that file"
+                raise InputError(msg)
+            spoken = folder.replace("_", " ")
+            name = folder if spoken in folders else spoken
+            found[folder] = self.number(known.get(folder) or SourceClass(None, plain(name)))
+        return found
+
+    def _with_facts(self, inputs: Iterator[Input], labels: tuple[int, ...], metadata: dict) -> Iterator[Input]:
+        """Labels and captions: of metadata.jsonl, else of the class folder and of the files beside the picture."""
+        if not self.captions or metadata:
+            for item in inputs:
+                caption, more = metadata.get(item.path, ("", ()))
+                numbers = tuple(self.number(c) for c in more)
+                yield replace(item, labels=numbers or labels, caption=caption)
+            return
+        with ThreadPoolExecutor(THREADS) as pool:
+            while part := list(islice(inputs, AHEAD)):
+                captions = pool.map(lambda item: _caption_beside(self.root / item.path), part)
+                yield from (replace(i, labels=labels, caption=c) for i, c in zip(part, captions, strict=True))
+
+
+class Img2DatasetReader(ImageFolderReader):
+    """img2dataset's output_format=files: folders are shards, not classes; a .txt and a .json stand beside each picture."""
+
+    def __iter__(self) -> Iterator[Input]:
+        yield from self._with_facts(_walk(self.root, ""), (), {})
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as found:
+            return sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name)
+    except OSError as e:
+        msg = f"img2img.source: {folder} cannot be listed ({e.strerror}); check the path and its permissions"
+        raise InputError(msg) from e
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _walk(root: Path, below: str, above: tuple = ()) -> Iterator[Input]:
+    """The pictures of a folder and of those in it, by name. A link back to a folder above is not followed again."""
+    folder = root / below
+    mark = (folder.stat().st_dev, folder.stat().st_ino)
+    if mark in above:
+        return
+    for entry in _entries(folder):
+        path = f"{below}/{entry.name}" if below else entry.name
+        if _is_folder(entry):
+            yield from _walk(root, path, (*above, mark))
+        elif is_picture(entry.name):
+            yield _input(root, entry, below)
+
+
+def _input(root: Path, entry: os.DirEntry, below: str = "") -> Input:
+    path = f"{below}/{entry.name}" if below else entry.name
+    try:
+        if not entry.is_file():
+            return Input(plain(path), path, reason="a broken link" if entry.is_symlink() else "not a regular file")
+        size = entry.stat().st_size
+    except OSError as e:
+        return Input(plain(path), path, reason=f"cannot be read: {e.strerror}")
+    return Input(plain(path), path, size, reason=too_large(size))
+
+
+def _known_classes(file: Path) -> dict[str, SourceClass]:
+    """folder -> class of our own export's classes.json; {} if there is none, or another's file of that name."""
+    try:
+        data = json.loads(file.read_bytes())
+        return {c["folder"]: SourceClass(c["index"], c["name"]) for c in data["classes"]}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        msg = f"{file}: not the classes.json of an export ({type(e).__name__}: {e}); remove it, and the folders name the classes"
+        raise InputError(msg) from e
+
+
+def _metadata(file: Path, captions: bool) -> dict[str, tuple[str, tuple[SourceClass, ...]]]:
+    """path -> (caption, classes) of metadata.jsonl; without captions only of pictures that have several classes."""
+    found = {}
+    with open(file, "rb") as f:
+        for n, line in enumerate(f, 1):
+            try:
+                record = json.loads(line)
+                name = record["file_name"]
+                labels, names = record.get("labels", ()), record.get("label_names", ())
+                classes = tuple(SourceClass(int(i), str(c)) for i, c in zip(labels, names, strict=True)) if len(labels) > 1 else ()
+                caption = next((str(record[k]) for k in CAPTION_KEYS if record.get(k)), "") if captions else ""
+            except (ValueError, KeyError, TypeError, AttributeError) as e:
+                msg = f'{file}: line {n} is torn or has no "file_name" ({type(e).__name__}: {e}); mend or remove the line'
+                raise InputError(msg) from e
+            if caption or classes:
+                found[name] = caption, classes
+    return found
+
+
+def _caption_beside(picture: Path) -> str:
+    """The caption in the .txt or .json beside a picture; "" if there is none that can be read."""
+    for suffix in (".txt", ".json"):
+        try:
+            with open(picture.with_suffix(suffix), "rb") as f:
+                text = f.read(SIDECAR_BYTES).decode("utf-8")
+            if suffix == ".txt":
+                return text.strip()
+            return caption_in(json.loads(text))
+        except (OSError, ValueError):  # no such file, or torn: an input without a caption is a tombstone with that reason
+            continue
+    return ""
+
+
+def caption_in(record: object) -> str:
+    """The caption of a sample's JSON; "" if it has none."""
+    if not isinstance(record, dict):
+        return ""
+    return next((str(record[k]) for k in CAPTION_KEYS if record.get(k)), "")

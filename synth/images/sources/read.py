@@ -1,0 +1,135 @@
+"""How a worker reads a source: inputs of a unit with their labels and captions, and their bytes from any thread."""
+
+import json
+import os
+import stat
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from errno import EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
+from pathlib import Path
+
+from synth.errors import InputError, StoreError
+from synth.export.names import classes_of
+from synth.images.slots import Ranges
+from synth.images.sources.listing import Listing
+from synth.store.files import storing
+
+GONE = {
+    ENOENT: "is not there any more",
+    ENOTDIR: "is not there any more",
+    EISDIR: "is a folder now",
+    ELOOP: "is a link to itself",
+    EACCES: "may not be read (permission)",
+    EPERM: "may not be read (permission)",
+    ENAMETOOLONG: "has a name that is too long here",
+}
+NO_CLASS = "has no class"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One input of a unit, ready to be read, or the reason why it cannot be."""
+
+    number: int  # in its source
+    key: str
+    path: Path
+    offset: int = -1
+    size: int = 0
+    labels: tuple[int, ...] = ()  # official indices, the main one first
+    names: tuple[str, ...] = ()
+    caption: str = ""
+    mark: str = ""  # digest of the bytes, where it is known without reading them
+    reason: str = ""
+
+
+class ListedSource:
+    """A folder whose content stands in the stage's listing. classes: official index of each class number of the listing."""
+
+    def __init__(self, root: Path, listing: Listing, classes: Sequence[int], names: Mapping[int, str]):
+        self.root, self._listing, self._classes, self._names = Path(root), listing, classes, names
+
+    def rows(self, start: int, stop: int) -> list[Picture]:
+        """Inputs [start, stop)."""
+        found = []
+        for number, item in enumerate(self._listing.rows(start, stop), start):
+            path = self.root if self.root.is_file() else self.root / item.path
+            labels = tuple(self._classes[n] for n in item.labels) if item.labels else tuple(self._names) if not self._classes else ()
+            reason = item.reason or ("" if labels else NO_CLASS)
+            found.append(Picture(number, item.key, path, item.offset, item.size, labels, tuple(self._names[i] for i in labels), item.caption, reason=reason))
+        return found
+
+    def check(self) -> None:
+        """StoreError if the source is not there at all: a folder that is not mounted is no reason to give up its pictures."""
+        if not self.root.exists():
+            msg = f"img2img.source: {self.root} is not there; mount it, or plan the stage with its new place, and run the command again"
+            raise StoreError(msg)
+
+
+class StageSource:
+    """The pictures of a stage, all of its slots or those of a subset."""
+
+    def __init__(self, folder, subset: Ranges | None):
+        self.root, self._folder, self._subset = folder.path, folder, subset
+        self._classes = classes_of(folder)
+
+    def rows(self, start: int, stop: int) -> list[Picture]:
+        slots = [n if self._subset is None else self._subset[n] for n in range(start, stop)]
+        found: list[Picture] = []
+        size = self._folder.spec.unit_size
+        while len(found) < len(slots):
+            unit = slots[len(found)] // size
+            end = bisect_left(slots, (unit + 1) * size)
+            with self._folder.reader(unit) as reader:
+                entries = {e.slot: e for e in reader.index.samples}
+                for slot in slots[len(found) : end]:
+                    found.append(self._picture(start + len(found), slot, reader, entries.get(slot)))
+        return found
+
+    def _picture(self, number: int, slot: int, reader, entry) -> Picture:
+        if entry is None:
+            return Picture(number, f"{slot:09d}", reader.path, reason=f"has no picture: {reader.index.tombstones.get(slot, 'not in its unit')}")
+        record = json.loads(reader.read(entry, "json"))
+        ext = next(e for e in sorted(entry.files) if e != "json")
+        offset, size = entry.files[ext]
+        labels = tuple(record.get("labels") or (record["label"],))
+        names = tuple(record.get("label_names") or (self._classes.get(i, str(i)) for i in labels))
+        return Picture(number, entry.key, reader.path, offset, size, labels, names, record.get("caption", ""), entry.sha256)
+
+    def check(self) -> None:
+        if not self._folder.is_whole():
+            msg = f"{self._folder.path}: is not whole; complete it first, by the command that planned it"
+            raise InputError(msg)
+
+
+def read_bytes(picture: Picture, root: Path) -> bytes | str:
+    """The file bytes of a picture, or why there are none. A file system in trouble is a StoreError, which drains."""
+    try:
+        fd = os.open(picture.path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of this name must not hold up the worker
+    except OSError as e:
+        if e.errno not in GONE:
+            with storing(picture.path):
+                raise
+        if not root.exists():
+            msg = f"img2img.source: {root} is not there any more; mount it and run the command again"
+            raise StoreError(msg) from e
+        return GONE[e.errno]
+    try:
+        with storing(picture.path):
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                return "is not a regular file"
+            if picture.offset < 0 and found.st_size != picture.size:
+                return "changed since the stage was planned (its size did)"
+            data = _pread(fd, picture.size, max(0, picture.offset))
+    finally:
+        os.close(fd)
+    return data if len(data) == picture.size else "is torn"
+
+
+def _pread(fd: int, size: int, offset: int) -> bytes:
+    parts = []
+    while size and (part := os.pread(fd, size, offset)):
+        parts.append(part)
+        size, offset = size - len(part), offset + len(part)
+    return b"".join(parts)

@@ -1,0 +1,145 @@
+"""WebDataset tars, ours and img2dataset's among them: members key.png, key.json, key.txt, key.cls, listed by their headers.
+
+Classes come from key.json ("label" and "class", also several as "labels" and "label_names"; "target" and "classname") or key.cls.
+A tar that is torn gives what stands before the tear; the tear itself is an input with its reason.
+"""
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+from synth.images.sources.base import EXTENSIONS, Input, Reader, SourceClass, plain, too_large
+from synth.images.sources.image_folder import caption_in
+
+THREADS = 8  # tars that are listed at once: each waits for one small read after the other
+SMALL = 1 << 20  # bytes of a json, txt or cls member
+NO_PICTURE = "no picture among its files"
+
+
+@dataclass
+class Found:
+    """One sample of a tar, before its classes have numbers."""
+
+    key: str
+    size: int = 0
+    offset: int = -1
+    classes: tuple[SourceClass, ...] = ()
+    caption: str = ""
+    reason: str = ""
+    texts: dict[str, bytes] = field(default_factory=dict)  # json, txt and cls members
+
+
+class WebDatasetReader(Reader):
+    def __iter__(self) -> Iterator[Input]:
+        tars = iter(self._tars())
+        with ThreadPoolExecutor(THREADS) as pool:
+            while part := list(islice(tars, 4 * THREADS)):
+                for name, samples in zip(part, pool.map(self._scan, part), strict=True):
+                    for s in samples:
+                        key = plain(f"{name}/{s.key}" if s.key else name)
+                        yield Input(key, name, s.size, s.offset, tuple(self.number(c) for c in s.classes), s.caption, s.reason)
+
+    def _tars(self) -> list[str]:
+        if self.root.is_file():
+            return [self.root.name]
+        found = []
+        for folder, dirs, files in os.walk(self.root):
+            dirs[:] = sorted(d for d in dirs if not d.startswith("."))
+            below = os.path.relpath(folder, self.root)
+            found += [n if below == "." else f"{below}/{n}" for n in files if n.endswith(".tar") and not n.startswith(".")]
+        return sorted(found)
+
+    def _scan(self, name: str) -> list[Found]:
+        """The samples of one tar. Members of one sample stand together and share what comes before the first dot of their names."""
+        path = self.root.parent / name if self.root.is_file() else self.root / name
+        samples: list[Found] = []
+        try:
+            total = path.stat().st_size
+            with open(path, "rb") as raw:
+                torn = self._members(raw, total, samples)
+        except OSError as e:
+            return [Found("", reason=f"cannot be read: {e.strerror}")]
+        for sample in samples:
+            self._facts(sample)
+        return samples + ([Found("", reason=torn)] if torn else [])
+
+    def _members(self, raw, total: int, samples: list[Found]) -> str:
+        """Fill `samples`; the reason if the tar ends before its end."""
+        current, seen = None, 0
+        if total == 0:
+            return "empty file"
+        try:
+            tar = tarfile.open(fileobj=raw, mode="r:")  # noqa: SIM115 (shares the caller's file)
+        except tarfile.TarError:
+            return "not a tar, or a compressed one: samples are read out of the middle, so it must be plain"
+        try:
+            while (member := tar.next()) is not None:
+                tar.members = []  # tarfile keeps them all
+                if member.size < 0:  # such a tar leads in a circle
+                    raise ValueError("negative size")
+                seen = member.offset_data + -(-member.size // 512) * 512
+                folder, _, base = member.name.removeprefix("./").rpartition("/")
+                stem, _, ext = base.partition(".")
+                if not member.isreg() or folder.startswith("__") or not stem or not ext:
+                    continue
+                key = f"{folder}/{stem}" if folder else stem
+                if current is None or current.key != key:
+                    current = Found(key, reason=NO_PICTURE)
+                    samples.append(current)
+                self._member(raw, member, ext.lower(), current, total)
+        except (tarfile.TarError, EOFError, ValueError) as e:
+            if current is not None and not samples[-1].reason and seen > total:
+                samples[-1].reason = "torn: the tar ends inside it"
+            return f"torn after {len(samples)} samples ({type(e).__name__})"
+        if total < seen + 512 or os.pread(raw.fileno(), 512, seen).strip(b"\0"):
+            return f"torn after {len(samples)} samples (no end mark)"
+        return ""
+
+    def _member(self, raw, member: tarfile.TarInfo, ext: str, sample: Found, total: int) -> None:
+        if ext in EXTENSIONS and sample.offset < 0:
+            sample.size, sample.offset, sample.reason = member.size, member.offset_data, too_large(member.size)
+            if member.offset_data + member.size > total:
+                sample.reason = "torn: the tar ends inside it"
+        elif ext in ("json", "txt", "cls") and member.size <= SMALL:
+            sample.texts[ext] = os.pread(raw.fileno(), member.size, member.offset_data)
+
+    def _facts(self, sample: Found) -> None:
+        """Caption and classes of a sample, from its small members."""
+        record: object = None
+        try:
+            record = json.loads(sample.texts["json"]) if "json" in sample.texts else None
+        except ValueError:
+            sample.reason = sample.reason or "its json is torn"
+        if self.captions:
+            sample.caption = sample.texts["txt"].decode("utf-8", "replace").strip() if "txt" in sample.texts else caption_in(record)
+        try:
+            sample.classes = _classes(record if isinstance(record, dict) else {}, sample.texts.get("cls"))
+        except (ValueError, TypeError) as e:
+            sample.reason = sample.reason or f"its class cannot be read ({type(e).__name__})"
+        sample.texts = {}
+
+
+def _classes(record: dict, cls: bytes | None) -> tuple[SourceClass, ...]:
+    labels, names = record.get("labels"), record.get("label_names")
+    if isinstance(labels, list) and isinstance(names, list) and labels:
+        return tuple(SourceClass(_index(i), str(n)) for i, n in zip(labels, names, strict=True))
+    index = next((record[k] for k in ("label", "target") if record.get(k) is not None), None)
+    name = next((str(record[k]) for k in ("class", "classname") if record.get(k) is not None), None)
+    if index is None and cls is not None:
+        text = cls.decode("utf-8").strip()
+        index, name = (int(text), name) if text.isdecimal() else (None, name or text)
+    if index is None and name is None:
+        return ()
+    return (SourceClass(None if index is None else _index(index), name if name is not None else str(index)),)
+
+
+def _index(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        msg = f"label {value!r}"
+        raise ValueError(msg)
+    return value
+

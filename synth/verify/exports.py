@@ -1,0 +1,176 @@
+"""An export against the units that it was made of. A kind of export that has files of its own is one function and one line."""
+
+import hashlib
+import importlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from synth.errors import InputError
+from synth.export.base import CLASSES
+from synth.export.image_folder import METADATA, public
+from synth.export.out_folder import CLAIM, MARKER
+from synth.store.folder import StageFolder
+from synth.store.spec import canonical
+from synth.verify.findings import Findings
+
+CHECKS = {
+    "image_folder": "synth.verify.exports:image_folder",
+    "captions_json": "synth.verify.exports:captions_json",
+    "contact_sheet": "synth.verify.exports:contact_sheet",
+}
+AGAIN = "set it aside with --repair, or remove it; then run the same command again"
+
+Progress = Callable[[int], None]
+
+
+def is_export(folder: StageFolder) -> bool:
+    """Whether a stage writes a place for people beside its units."""
+    return "out" in folder.spec.config
+
+
+def verify_export(folder: StageFolder, deep: bool, found: Findings, progress: Progress = lambda slots: None) -> None:
+    """Add what is wrong with the place of an export, whose units are whole. Deep compares bytes, else names and sizes."""
+    out, marker = folder.out_dir, folder.out_dir / MARKER
+    if not out.is_dir():
+        found.add(out, "the export is gone: run the same command again to write it anew")
+        return
+    if not marker.exists():
+        what = "is not finished" if (out / CLAIM).exists() else f"has no {MARKER}: it is not finished, or another program's"
+        found.add(out, f"{what}; run the same command again")
+        return
+    try:
+        owner = json.loads(marker.read_bytes())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        found.add(marker, f"torn ({type(e).__name__}); run the same command again", file=MARKER)
+        return
+    if owner != folder.spec.fingerprint:
+        found.add(out, f"holds the export of another stage ({owner}); this one is {folder.spec.fingerprint}")
+        return
+    if folder.spec.kind in CHECKS:
+        module, name = CHECKS[folder.spec.kind].split(":")
+        getattr(importlib.import_module(module), name)(folder, deep, found, progress)
+
+
+def stage_of(out: Path) -> StageFolder:
+    """The stage that wrote an export folder, by its marker; InputError if it cannot be found."""
+    marker = Path(out) / MARKER
+    try:
+        said = json.loads(marker.read_bytes())
+        name, path = said["stage"], said.get("path")
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        msg = f"{marker}: not the marker of a finished export ({type(e).__name__}); give the folder of its stage"
+        raise InputError(msg) from e
+    near = Path(os.path.realpath(out)).parent.parent / name
+    for place in ([Path(path)] if path else []) + [near]:
+        if (place / "stage.json").exists():
+            return StageFolder.open(place)
+    msg = f"{out}: was made by stage {name}, which is neither in {path} nor in {near.parent}; give the path of the stage"
+    raise InputError(msg)
+
+
+def captions_json(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
+    """The three files are those of the unit, byte by byte: they are small."""
+    with folder.reader(0) as reader:
+        for entry in reader.index.samples:
+            for ext in sorted(entry.files):
+                name = ext if ext == "rejected.jsonl" else f"{entry.key}.{ext}"
+                same(folder.out_dir, name, reader.read(entry, ext), found)
+
+
+def contact_sheet(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
+    """The one picture is that of the unit."""
+    from synth.report.contact_sheet import NAME
+
+    with folder.reader(0) as reader:
+        for entry in reader.index.samples:
+            same(folder.out_dir, NAME, reader.read(entry, "png"), found)
+
+
+def image_folder(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
+    """Every picture of the units is there, in its class, whole (deep: byte by byte), and no other; the lists agree with them."""
+    out, expected = folder.out_dir, Counter()
+    lines = _lines(out / METADATA)
+    in_step = True
+    sources = _source_digests(folder) if deep else None
+    for stored in folder.samples():
+        record = stored.json()
+        name = record["file_name"]
+        expected[name.rpartition("/")[0]] += 1
+        picture(out, name, record["bytes"], record["sha256"] if deep else "", found)
+        if sources is not None and next(sources, "") != record["sha256"]:
+            found.add(folder.unit_path(stored.unit), f"{name} was made of other bytes than its unit holds", stored.unit, name)
+        if in_step and next(lines, b"") != canonical(public(record)):
+            in_step = False
+            found.add(out / METADATA, f"edited or torn at the line of {name}; {AGAIN}", file=METADATA)
+        progress(1)
+    if in_step and next(lines, None) is not None:
+        found.add(out / METADATA, f"has more lines than there are pictures; {AGAIN}", file=METADATA)
+    strangers(folder, expected, found)
+    from synth.stages import stage_class
+
+    stage = stage_class(folder.spec.kind)(folder)
+    stage.check()
+    same(out, CLASSES, stage.classes_json(), found)
+
+
+def _source_digests(folder: StageFolder) -> Iterator[str]:
+    """sha256 of the pictures of the stage that an export reads, in slot order."""
+    for source in folder.upstream("images"):
+        for stored in source.samples():
+            yield hashlib.sha256(stored.read(next(e for e in stored.exts if e != "json"))).hexdigest()
+
+
+def strangers(folder: StageFolder, expected: Counter, found: Findings) -> None:
+    """Files in class folders that no unit has. Names are compared only where their number differs."""
+    out = folder.out_dir
+    for name, number in sorted(expected.items()):
+        try:
+            there = [e.name for e in os.scandir(out / name) if not e.name.startswith(".")]
+        except FileNotFoundError:
+            continue  # told picture by picture
+        if len(there) <= number:
+            continue
+        mine = {Path(s.json()["file_name"]).name for s in folder.samples() if s.json()["file_name"].startswith(f"{name}/")}
+        for stranger in sorted(set(there) - mine):
+            found.add(out / name / stranger, f"no unit has this picture; {AGAIN}", file=f"{name}/{stranger}")
+
+
+def picture(out: Path, name: str, size: int, sha256: str, found: Findings) -> None:
+    """One file of an export: there, of this size and, if given, of this digest."""
+    path = out / name
+    try:
+        there = path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        found.add(path, "missing; --repair lets the next run of the same command write it again", file=name)
+        return
+    if there != size or (sha256 and file_digest(path) != sha256):
+        found.add(path, f"is not the picture of its unit; {AGAIN}", file=name)
+
+
+def same(out: Path, name: str, data: bytes, found: Findings) -> None:
+    """A small file of an export holds exactly `data`."""
+    try:
+        there = (out / name).read_bytes()
+    except FileNotFoundError:
+        found.add(out / name, "missing; --repair lets the next run of the same command write it again", file=name)
+        return
+    if there != data:
+        found.add(out / name, f"was edited or torn since it was written; {AGAIN}", file=name)
+
+
+def file_digest(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Lines without their ends; none if the file is missing."""
+    try:
+        with open(path, "rb") as f:
+            for line in f:
+                yield line.rstrip(b"\n")
+    except FileNotFoundError:
+        return
