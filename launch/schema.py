@@ -181,7 +181,7 @@ class Model:
     native_steps: int = MISSING
     native_scheduler: str = MISSING
     native_guidance_scale: float = MISSING
-    paper: dict[str, Any] | None = None  # images.preset=paper: steps, scheduler, guidance_scale, height, width of its original use
+    paper: dict[str, Any] = field(default_factory=dict)  # images.preset=paper: steps, scheduler, guidance_scale, height, width of its original use
     text_offload: bool = False  # text encoders rest in host memory while pictures are drawn
     repo: str | None = None
     revision: str | None = None

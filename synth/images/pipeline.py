@@ -78,7 +78,6 @@ def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "au
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # compute nodes have no network; a missing file must fail at once, not time out
     numerics.apply(settings)
-
     diffusers = _quiet_diffusers()
     on = device()
     kind = dtype_of(settings["dtype"], on, dtype)

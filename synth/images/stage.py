@@ -19,6 +19,7 @@ from synth.images.encode import check_format, encode_image, stored_size
 from synth.images.families import Embedded
 from synth.images.model_folder import ModelFolder
 from synth.images.models import judge, model_inputs
+from synth.images.preview import Preview
 from synth.images.schedulers import class_of
 from synth.images.settings import RUN, check_run
 from synth.images.slots import PerCaption, PerClass, per_class
@@ -71,6 +72,7 @@ class Images(Stage):
         self.model: ModelFolder | None = None
         self.drawing: Drawing | None = None
         self.prepared = None
+        self.preview: Preview | None = None
         self._table: PerCaption | PerClass | None = None
         self._last: tuple[int, tuple[dict[int, Task], dict[int, str]]] | None = None
 
@@ -100,9 +102,12 @@ class Images(Stage):
                 model_digest=digest({role: i.identity for role, i in spec.inputs.items()}),
             )  # fmt: skip
         self.drawing = Drawing(family, self.batch, run["on_oom"], self.prepared.intervals)
+        self.preview = Preview(self.folder.preview_path, run["preview_every"])
 
     def close(self) -> None:
-        self.drawing = self.prepared = None
+        if self.preview is not None:
+            self.preview.write()
+        self.drawing = self.prepared = self.preview = None
 
     @property
     def deterministic(self) -> bool:
@@ -169,6 +174,7 @@ class Images(Stage):
             if config.model.safety_checker == "drop":
                 return Tombstone(item.slot, REFUSED)
             pixels = np.zeros_like(pixels)
+        self.preview.add(pixels)
         image = encode_image(pixels, config.format, config.save_size)
         record = canonical(self.record(state, task, picture))
         return Sample(item.slot, f"{item.slot:09d}", {config.format: image, "json": record})
