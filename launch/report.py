@@ -73,6 +73,7 @@ class StageReport:
     work: Work
     eta_s: float | None
     samples: int | None  # once the stage is done
+    preview: str | None = None  # a picture of the newest samples
 
     @property
     def live(self) -> int:
@@ -118,6 +119,7 @@ def report_on(path: Path, now: float | None = None) -> StageReport:
         work=work,
         eta_s=left / work.slots_per_s if left and work.slots_per_s else None,
         samples=folder.done().get("samples") if done else None,
+        preview=str(folder.preview_path) if folder.preview_path.exists() else None,
     )
 
 

@@ -69,6 +69,7 @@ def render(found: Sequence[tuple[StageReport, StageJobs]], wide: bool = False) -
     for report, _ in found:
         parts += [Text(line) for line in _spent(report) + _refused(report)]
         parts += [Text(line) for line in _holders(report)] + [Text(line) for line in _failures(report)]
+        parts += [Text(f"  {report.name}: newest pictures in {report.preview}")] if report.preview else []
     return Group(*parts)
 
 
