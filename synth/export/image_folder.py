@@ -4,24 +4,26 @@ A slot is a slot of the images stage. Pictures are copied byte by byte out of th
 are. The stage's own units hold the record of each picture, from which finish() writes metadata.jsonl and mends the folder.
 """
 
+import contextlib
 import hashlib
-import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from synth.config import ImageFolderConfig
-from synth.errors import InputError
-from synth.export.names import classes_of, folder_names
-from synth.export.out_folder import PART, OutFolder
-from synth.stages import Sample, Stage, Tombstone, Unit
-from synth.store.files import storing, write_atomic
+from synth.export.base import Export
+from synth.export.pictures import GONE
+from synth.seeds import uniform
+from synth.stages import Sample, Tombstone, Unit
+from synth.store.files import storing
 from synth.store.spec import canonical
 
 METADATA = "metadata.jsonl"
-CLASSES = "classes.json"
+NEAR = 1000  # slots that are skipped rather than sought
 
 
 @dataclass(frozen=True)
-class Picture:
+class Copied:
     """One stored picture, read from its unit."""
 
     slot: int
@@ -31,118 +33,100 @@ class Picture:
     record: dict
 
 
-class ImageFolder(Stage):
+class ImageFolder(Export):
     config: ImageFolderConfig
+    has_folders = True
 
     def __init__(self, folder):
         super().__init__(folder)
-        self.config = folder.config
-        self.out = OutFolder(folder)
-        self._source = None
-        self._classes: dict[int, str] = {}
-        self._folders: dict[int, str] = {}
+        source = folder.spec.settings.get("link_from")
+        self._linkable = tuple(Path(source, split) for split in ("", "train", "val")) if source else ()
         self._made: set[str] = set()  # class folders that this process made sure of
-        self._mending = None  # (unit, its reader, slot -> entry) of the images stage
-
-    def check(self) -> None:
-        self.out.check()
-        self._source = self.folder.upstream("images")[0]
-        self._classes = classes_of(self._source)
-        self._folders = folder_names(self._classes)
-
-    def open(self) -> None:
-        self.out.claim()
-
-    def unit_inputs(self, unit: Unit) -> str:
-        return self.folder.spec.fingerprint  # a unit that was linked from another export would leave this folder without its files
+        self._mending: tuple[Iterator | None, int] = None, 0  # pictures from a slot on
 
     def begin(self, unit: Unit) -> dict[int, str]:
-        """slot -> reason, for the slots of the images stage that have no picture."""
-        size = self._source.spec.unit_size
-        reasons: dict[int, str] = {}
-        for number in range(unit.start // size, -(-unit.stop // size)):
-            with self._source.reader(number) as reader:
-                reasons |= reader.index.tombstones
-        return reasons
+        """slot -> reason, for the slots that have no picture."""
+        return self.pictures.reasons(unit.start, unit.stop)
 
-    def compute(self, state: dict[int, str], slots: range) -> list[Picture | Tombstone]:
-        found = {}
-        for stored in self._source.samples(slots.start, slots.stop):
-            ext = next(e for e in stored.exts if e != "json")
-            found[stored.slot] = Picture(stored.slot, stored.key, ext, stored.read(ext), dict(stored.json()))
-        return [found.get(s) or Tombstone(s, state.get(s, "no picture in the images stage")) for s in slots]
+    def compute(self, state: dict[int, str], slots: range) -> list[Copied | Tombstone]:
+        found = {p.slot: Copied(p.slot, p.key, p.ext, p.read(), dict(p.record())) for p in self.pictures.samples(slots.start, slots.stop)}
+        return [found.get(s) or Tombstone(s, state.get(s, GONE)) for s in slots]
 
-    def encode(self, state, item: Picture | Tombstone) -> Sample | Tombstone:
+    def encode(self, state, item: Copied | Tombstone) -> Sample | Tombstone:
         if isinstance(item, Tombstone):
             return item
-        name = self._file_name(item)
+        name = self.file_name(item)
         if not self.out.has(name, len(item.data)):
-            self._put(name, item.data)
+            self._put(name, item.data, f"{self.folders[item.record['label']]}/{item.key}.{item.ext}")
         facts = {"file_name": name, "bytes": len(item.data), "sha256": hashlib.sha256(item.data).hexdigest()}
         return Sample(item.slot, item.key, {"json": canonical(item.record | facts)})
 
-    def _file_name(self, item: Picture) -> str:
-        label = item.record["label"]
-        if label not in self._folders:
-            msg = f"{self._source.path}: picture {item.key} has label {label}, which is not a class of the dataset"
-            raise InputError(msg)
-        return f"{self._folders[label]}/{item.key}.{item.ext}"
+    def file_name(self, item: Copied) -> str:
+        """Where a picture goes: <class>/<key>.<ext>; by number <class>/<slot, 8 digits>.<ext>; nested, as SynCLR's txt2img writes it,
+        <millions>/<thousands>/<rest>.<ext>. Below train/ or val/ if it is split: all pictures of a caption on one side."""
+        folder, slot = self.folders[self.label_of(item.key, item.record)], item.slot
+        plain = {
+            "key": f"{folder}/{item.key}",
+            "number": f"{folder}/{slot:08d}",
+            "nested": f"{slot // 10**6:06d}/{slot % 10**6 // 1000:06d}/{slot % 1000:05d}",
+        }
+        return f"{self.split_of(item.record, slot)}{plain[self.config.names]}.{item.ext}"
 
-    def _put(self, name: str, data: bytes) -> None:
-        folder = name.partition("/")[0]
+    def split_of(self, record: Mapping, slot: int) -> str:
+        """"train/", "val/" or ""."""
+        if not self.config.val_share:
+            return ""
+        luck = uniform(self.config.split_seed, "split", record.get("caption_seed", slot))
+        return "val/" if luck < self.config.val_share else "train/"
+
+    def _put(self, name: str, data: bytes, plain: str) -> None:
+        folder = name.rpartition("/")[0]
         if folder not in self._made:
             with storing(self.out.path):
                 (self.out.path / folder).mkdir(parents=True, exist_ok=True)
             self._made.add(folder)
+        for below in self._linkable:  # another ImageFolder of these pictures: a second name costs no space
+            if self.out.link(name, data, below / plain):
+                return
         self.out.put(name, data)
 
     # -- when the stage is whole -------------------------------------------------------------------------------------
 
-    def finish(self) -> None:
-        """Mend what is missing, write classes.json and metadata.jsonl, then the marker."""
-        if self._source is None:
-            self.check()
-        self.out.claim()
+    def written(self, records: Iterable[dict]) -> Iterator[dict]:
+        """Mend what is missing, and write metadata.jsonl, where there are train/ and val/ one in each."""
+        splits = ("train/", "val/") if self.config.val_share else ("",)
         with storing(self.out.path):
-            for name in self._folders.values():  # a class without pictures has a folder too: loaders count folders
-                (self.out.path / name).mkdir(parents=True, exist_ok=True)
-        write_atomic(self.out.path / CLASSES, self.classes_json())
-        temp = self.out.path / PART / METADATA
-        with storing(temp):
-            with open(temp, "wb") as f:
-                for record in self._records():
-                    f.write(canonical(public(record)) + b"\n")
-            self._stop_mending()
-            temp.replace(self.out.path / METADATA)
-        self.out.complete()
+            for split in splits:
+                for name in self.folders.values() if self.config.names != "nested" else ("",):
+                    (self.out.path / split / name).mkdir(parents=True, exist_ok=True)  # a class without pictures too: loaders count folders
+        temps = {split: self.out.part(METADATA) for split in splits}
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(storing(self.out.path))
+            files = {split: stack.enter_context(open(temp, "wb")) for split, temp in temps.items()}
+            for record in records:
+                name = record["file_name"]
+                if not self.out.has(name, record["bytes"]):
+                    self._mend(record)
+                split = name[: name.index("/") + 1] if self.config.val_share else ""
+                files[split].write(canonical(public({**record, "file_name": name.removeprefix(split)})) + b"\n")
+                yield record
+        with storing(self.out.path):
+            for split, temp in temps.items():
+                temp.replace(self.out.path / split / METADATA)
 
-    def _records(self):
-        """The records of all pictures in slot order; each one's file is there when it is yielded."""
-        for stored in self.folder.samples():
-            record = stored.json()
-            if not self.out.has(record["file_name"], record["bytes"]):
-                self._mend(stored.slot, record)
-            yield record
+    def _mend(self, record: dict) -> None:
+        slot, (ahead, at) = record["slot"], self._mending
+        if ahead is None or not at <= slot < at + NEAR:  # a folder that vanished is mended slot after slot: its units stay open
+            ahead = self.pictures.samples(slot)
+        picture = next(p for p in ahead if p.slot >= slot)
+        self._mending = ahead, slot + 1
+        self._put(record["file_name"], picture.read(), f"{self.folders[record['label']]}/{picture.key}.{picture.ext}")
 
-    def _mend(self, slot: int, record: dict) -> None:
-        number = slot // self._source.spec.unit_size
-        if self._mending is None or self._mending[0] != number:  # a folder that vanished is mended slot after slot
-            self._stop_mending()
-            reader = self._source.reader(number)
-            self._mending = number, reader, {e.slot: e for e in reader.index.samples}
-        _, reader, entries = self._mending
-        self._put(record["file_name"], reader.read(entries[slot], record["file_name"].rpartition(".")[2]))
-
-    def _stop_mending(self) -> None:
-        if self._mending is not None:
-            self._mending[1].close()
-            self._mending = None
-
-    def classes_json(self) -> bytes:
-        classes = [{"index": i, "name": n, "folder": self._folders[i]} for i, n in sorted(self._classes.items())]
-        return json.dumps({"classes": classes}, indent=1, ensure_ascii=False).encode() + b"\n"
+    def how_to_read(self) -> str:
+        return """- `<class>/<key>.<ext>`: the pictures, as torchvision's ImageFolder and Hugging Face's `load_dataset("imagefolder", data_dir=...)` read them.
+- `metadata.jsonl`: a line a picture: its caption, its class, its seeds and all settings it was made with."""
 
 
-def public(record: dict) -> dict:
+def public(record: Mapping) -> dict:
     """The line of metadata.jsonl. Seeds are text: they have 64 bits, and JSON readers of data sets take 63."""
-    return {k: str(v) if k in ("seed", "caption_seed") else v for k, v in record.items() if k != "bytes"}
+    return {k: str(v) if k in ("seed", "caption_seed") else v for k, v in record.items() if k not in ("bytes", "slot", "key")}

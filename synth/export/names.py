@@ -16,7 +16,9 @@ MAX_BYTES = 200  # most file systems stop at 255; what is longer keeps a readabl
 EMPTY = "~"
 _STAY = frozenset("-.,+")
 # names that Windows keeps for devices, and the files that stand beside the class folders
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)(\..*)?|metadata\.jsonl|classes\.json", re.IGNORECASE)
+_RESERVED = re.compile(
+    r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)(\..*)?|metadata\.jsonl|classes\.json|manifest\.parquet|readme\.md", re.IGNORECASE
+)
 # Hugging Face's loaders take a folder called "train", "test-tube" or "bullet train" for a split and drop all others
 _SPLIT = re.compile(
     r"(?<![^-._ 0-9])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)(?![^-._ 0-9])", re.IGNORECASE

@@ -1,0 +1,94 @@
+"""What every export of pictures has in common: whose pictures, the place, and the files beside them.
+
+    classes.json      official index, name, and where the export keeps the class
+    manifest.parquet  a row a picture (synth.export.manifest)
+    README.md         the dataset card (synth.export.card)
+They are written once, by `finish`, when all units are there; whatever computed the units may have been many jobs. The marker of the
+place is written last, so a finish that was killed is done anew, to the same bytes.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+
+from synth.errors import InputError
+from synth.export.card import CARD, card
+from synth.export.manifest import MANIFEST, ManifestWriter, row_of
+from synth.export.names import classes_of, folder_names
+from synth.export.out_folder import PART, OutFolder
+from synth.export.pictures import Pictures
+from synth.stages import Stage, Unit
+from synth.store.files import storing, write_atomic
+
+CLASSES = "classes.json"
+
+
+class Export(Stage):
+    """Base of the kinds that write pictures into a place. They say how: `compute`, `encode`, `written`; and `how_to_read`."""
+
+    has_folders = False  # whether classes.json names a folder for each class
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.config = folder.config
+        self.out = OutFolder(folder)
+        self.pictures: Pictures | None = None
+        self.classes: dict[int, str] = {}  # official index -> name
+        self.folders: dict[int, str] = {}  # official index -> folder name that every file system takes
+
+    def check(self) -> None:
+        self.out.check()
+        self.pictures = Pictures(self.folder.upstream("images")[0])
+        self.classes = classes_of(self.pictures.stage)
+        self.folders = folder_names(self.classes)
+
+    def open(self) -> None:
+        self.out.claim()
+
+    def unit_inputs(self, unit: Unit) -> str:
+        return self.folder.spec.fingerprint  # a unit that was linked from another export would leave this place without its files
+
+    def label_of(self, key: str, record: Mapping) -> int:
+        """The label of a picture; one that is no class of the dataset is an InputError."""
+        if record["label"] not in self.classes:
+            msg = f"{self.pictures.stage.path}: picture {key} has label {record['label']}, which is not a class of the dataset"
+            raise InputError(msg)
+        return record["label"]
+
+    # -- when the stage is whole -------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Everything is in place, or made again where it is not; then what lies beside the pictures, and the marker."""
+        if self.pictures is None:
+            self.check()
+        self.out.claim()
+        write_atomic(self.out.path / CLASSES, self.classes_json())
+        manifest = ManifestWriter(self.out.path / PART / MANIFEST)
+        for record in self.written(self.records()):
+            manifest.add(row_of(record, self.pictures.unit_of(record["slot"])))
+        manifest.close()
+        with storing(self.out.path):
+            manifest.path.replace(self.out.path / MANIFEST)
+        counts = {index: manifest.per_label[index] for index in sorted(self.classes)}
+        write_atomic(self.out.path / CARD, card(self.folder, self.classes, counts, manifest.size, self.how_to_read(), self.front_matter()))
+        self.out.complete()
+
+    def records(self) -> Iterator[dict]:
+        """The stage's records in slot order, each with its `slot` and `key`. Needs `file_name`, `bytes` and `sha256` in them."""
+        for stored in self.folder.samples():
+            yield {**stored.json(), "slot": stored.slot, "key": stored.key}
+
+    def written(self, records: Iterable[dict]) -> Iterator[dict]:
+        """The records one by one, each when its picture is in its place: mend here what is missing, and write what needs them all."""
+        yield from records
+
+    def how_to_read(self) -> str:
+        """A few lines of Markdown for the card: what the files are, and code that opens them."""
+        raise NotImplementedError
+
+    def front_matter(self) -> Mapping:
+        """More keys of the card's YAML, for Hugging Face's loaders."""
+        return {}
+
+    def classes_json(self) -> bytes:
+        classes = [{"index": i, "name": n} | ({"folder": self.folders[i]} if self.has_folders else {}) for i, n in sorted(self.classes.items())]
+        return json.dumps({"classes": classes}, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
