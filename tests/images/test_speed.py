@@ -100,7 +100,7 @@ def test_a_single_picture_that_does_not_fit_fails_after_all(drawn, monkeypatch):
 def test_how_a_stage_is_worked_on_is_no_part_of_its_fingerprint_and_may_be_changed(drawn, monkeypatch):
     before = drawn(run={"on_oom": "fail"})
     after = drawn(run={"on_oom": "split", "preview_every": 5})
-    assert (after.path, dict(after.spec.run)) == (before.path, {"on_oom": "split", "preview_every": 5})
+    assert (after.path, dict(after.spec.settings)) == (before.path, {"on_oom": "split", "preview_every": 5})
 
 
 def test_the_decoder_may_have_batches_of_its_own(drawn, monkeypatch):
