@@ -1,7 +1,7 @@
 """Stage kind `images`: a picture for each caption and replica, by a diffusers pipeline.
 
-Which caption and replica a slot is: see synth.images.slots. A picture is a function of its caption, its seed and the config: its noise comes
-from a CPU generator of its own, and its batch always has the same shape, whoever its neighbours are.
+Which caption and replica a slot is: see synth.images.slots. A picture is a function of its caption, its seed and the
+config: its noise comes from a CPU generator of its own, and its batch always has the same shape, whoever its neighbours are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -118,7 +118,8 @@ class Images(Stage):
 
     def unit_inputs(self, unit: Unit) -> str:
         tasks, reasons = self.gathered(unit)
-        pictures = [[t.slot, t.replica, *astuple(replace(t.row, slot=0, source=""))] for t in tasks.values()]  # wherever a caption came from
+        # wherever a caption came from
+        pictures = [[t.slot, t.replica, *astuple(replace(t.row, slot=0, source=""))] for t in tasks.values()]
         return digest([pictures, sorted(reasons.items())])
 
     def gathered(self, unit: Unit) -> tuple[dict[int, Task], dict[int, str]]:
