@@ -373,7 +373,34 @@ class Export:
 
 
 @dataclass
-class ImageFolder(Export): ...
+class ImageFolder(Export):
+    names: str = MISSING
+    val_share: float = MISSING
+    split_seed: int = MISSING
+    link_from: str | None = None
+
+
+@dataclass
+class WebDataset(Export):
+    shard: int = MISSING
+    shuffle: bool = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class Parquet(WebDataset): ...
+
+
+@dataclass
+class CaptionsTxt(Export): ...
+
+
+@dataclass
+class Hdf5(Export):
+    layout: str = MISSING
+    content: str = MISSING
+    gzip: int = MISSING
+    partition: int = MISSING
 
 
 @dataclass
@@ -503,7 +530,12 @@ GROUPS: dict[str, dict[str, type]] = {
         "balance": Balance,
         "ensemble": Ensemble,
     },
-    "export": {"image_folder": ImageFolder, "contact_sheet": ContactSheet},
+    "export": {
+        "image_folder": ImageFolder,
+        "webdataset": WebDataset,
+        "parquet": Parquet,
+        "captions_txt": CaptionsTxt,
+        "hdf5": Hdf5, "contact_sheet": ContactSheet},
 }
 
 

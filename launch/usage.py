@@ -9,7 +9,7 @@ KEYS = {
     "seed": "all randomness of the run; captions.seed and images.seed follow it",
     "runs_dir": "where stages go: <runs_dir>/<dataset>/<stage>-<fingerprint>",
     "dataset.classes": "all, a range such as 0..4 (both included), or [cat,dog]",
-    "captions.total": "captions in captions.json",
+    "captions.total, .per_class": "captions in captions.json, or of each class; neither: 8 a class",
     "captions.oversample": "made / wanted: pays for duplicates and failed checks",
     "captions.seeds": "[0,1,2]: several captions stages feed one captions.json",
     "captions.unit_size, .window": "slots that are committed / decoded together",
