@@ -116,11 +116,12 @@ class Img2Img(Images):
         self.source.check()
 
     def open(self) -> None:
-        if self.run:
-            super().open()
-        elif self.model is None:
-            self.check()
+        super().open()
         self._pool = ThreadPoolExecutor(min(MAX_THREADS, len(os.sched_getaffinity(0))), thread_name_prefix="decode")
+
+    def load(self, run: Mapping[str, object]) -> None:
+        if self.run:
+            super().load(run)
 
     def close(self) -> None:
         super().close()

@@ -88,13 +88,19 @@ class Images(Stage):
         self.model = judge(model_inputs(self.folder), config, self.starts_from_pictures)
 
     def open(self) -> None:
+        if self.model is None:
+            self.check()
+        run = RUN | self.folder.spec.settings
+        self.load(run)
+        self.preview = Preview(self.folder.preview_path, run["preview_every"])
+
+    def load(self, run: Mapping[str, object]) -> None:
+        """The model, ready to draw."""
         from synth.images.pipeline import open_family, out_of_memory
         from synth.images.speed import prepare
         from synth.versions import versions
 
-        if self.model is None:
-            self.check()
-        spec, run = self.folder.spec, RUN | self.folder.spec.settings
+        spec = self.folder.spec
         family = open_family(self.model, self.config, spec.numerics, self.batch)
         with out_of_memory(MEMORY_ADVICE):
             self.prepared = prepare(
@@ -102,7 +108,6 @@ class Images(Stage):
                 model_digest=digest({role: i.identity for role, i in spec.inputs.items()}),
             )  # fmt: skip
         self.drawing = Drawing(family, self.batch, run["on_oom"], self.prepared.intervals)
-        self.preview = Preview(self.folder.preview_path, run["preview_every"])
 
     def close(self) -> None:
         if self.preview is not None:
