@@ -17,6 +17,7 @@ from synth.errors import InputError
 from synth.store import faults
 from synth.store.files import fsync_folder, storing
 
+TEMP = ".tmp"
 LIBVER = ("v110", "v110")  # fixed, or a newer library would write other bytes; read by everything since 2016
 
 
@@ -97,10 +98,14 @@ class NewFile:
 
 
 @contextlib.contextmanager
-def new_file(final: Path) -> Iterator[NewFile]:
-    """A file that gets the name `final` when it is whole, and is gone after an error. A refusal of the disk is a StoreError."""
-    temp = final.with_name(f".{final.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+def new_file(final: Path, beside: Path | None = None) -> Iterator[NewFile]:
+    """A file that gets the name `final` when it is whole, and is gone after an error. A refusal of the disk is a StoreError.
+
+    beside: folder on the same file system where it lies until then.
+    """
+    temp = (beside or final.parent) / f".{final.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}{TEMP}"
     with storing(final):
+        temp.parent.mkdir(parents=True, exist_ok=True)
         final.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
@@ -112,7 +117,11 @@ def new_file(final: Path) -> Iterator[NewFile]:
             made.check()
             os.fsync(fd)
             faults.point("before_h5")
-            os.replace(temp, final)
+            try:
+                os.replace(temp, final)
+            except FileNotFoundError:  # somebody was first, and tidied up
+                if not final.exists():
+                    raise
             fsync_folder(final.parent)
         finally:
             os.close(fd)
