@@ -195,8 +195,12 @@ def _column(f: h5py.File, model: h5py.Dataset, rows: int, own_piece: bool) -> h5
     if own_piece or (model.chunks is None and not model.dtype.hasobject):
         made = plain()
     else:
-        made = model.id.get_create_plist().copy()
+        made = h5p.create(h5p.DATASET_CREATE)  # not the model's own properties: a newer library's have a version that ours refuses
         made.set_obj_track_times(False)
+        if model.chunks is not None:
+            made.set_chunk(model.chunks)
+            for code, flags, values in _filters(model):
+                made.set_filter(code, flags, values)
     space = h5s.create_simple((rows, *model.shape[1:]))
     return h5py.Dataset(h5d.create(f.id, model.name.strip("/").encode(), model.id.get_type(), space, made))
 

@@ -123,12 +123,12 @@ def copy(paths: list[Path], out: Path) -> None:
 def hdf5(root: Path, n: int, items: int, runs: int) -> None:
     print(f"HDF5 merge of {n} partitions of {items} items; median of {runs} runs, fsync included; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"{'layout':28} {'MB':>6} {'merge s':>8} {'MB/s':>6} {'cp s':>6} {'of cp':>6} {'loop s':>8} {'x loop':>7}")
+    out = root / "out"
     kinds = {"keyed, encoded": keyed, "packed, encoded": encoded, "packed, pixels": arrays(0), "packed, pixels, gzip 4": arrays(4)}
     for name, write in kinds.items():
         folder = root / name.replace(", ", "-").replace(" ", "")
         paths = partitions(folder, n, items, write)
         size = sum(p.stat().st_size for p in paths)
-        out = root / "out"
         cp, _ = timed(out, runs, lambda paths=paths: copy(paths, out))
         ours, _ = timed(out, runs, lambda paths=paths: merge(paths, out))
         plain_way, done = timed(out, 1, lambda paths=paths: loop(paths, out))

@@ -16,7 +16,7 @@ JPEG = b"\xff\xd8 a picture that ends in zeros \x00\x00"
 
 def partition(folder, k, of=2, names=("a",), scalar=True):
     path = folder / f"pairs_total_p_{of}_split_{k}.h5"
-    with h5py.File(path, "w") as f:
+    with h5py.File(path, "w", libver="latest" if k else None) as f:
         for name in names:
             data = JPEG + name.encode("utf-8", "replace")[:1] + b"\0"
             f[f"{name}_{k}.jpg"] = np.asarray(data) if scalar else np.frombuffer(data, np.uint8)
@@ -86,12 +86,13 @@ def test_names_that_are_there_twice_are_told_with_both_files(tmp_path, capsys):
     assert not (tmp_path / "out.h5").exists()
 
 
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
 @pytest.mark.parametrize("chunk", [1, 4, None])
-def test_foreign_arrays_are_concatenated_whatever_their_chunks(tmp_path, chunk):
+def test_foreign_arrays_are_concatenated_whatever_their_chunks(tmp_path, chunk, libver):
     rng, parts = np.random.default_rng(0), []
     for k, n in enumerate((8, 6, 3)):
         parts.append(rng.integers(0, 255, (n, 4, 4, 3), dtype=np.uint8))
-        with h5py.File(tmp_path / f"part_{k}_of_3.h5", "w") as f:
+        with h5py.File(tmp_path / f"part_{k}_of_3.h5", "w", libver=libver) as f:
             more = {"chunks": (min(chunk, n), 4, 4, 3), "compression": "gzip", "fletcher32": True} if chunk else {}
             f.create_dataset("images", data=parts[-1], **more)
             f.create_dataset("labels", data=np.arange(n))
