@@ -162,26 +162,29 @@ def _packed(paths: Sequence[Path], new: NewFile, lengths: dict[str, list[int]], 
     with open_read(paths[0]) as model:
         f.attrs.update(model.attrs)
     f.attrs.update(attrs)
+    columns: dict[str, h5py.Dataset] = {}
     for name, rows in sorted(lengths.items()):
         with open_read(paths[next((k for k, n in enumerate(rows) if n), 0)]) as model:
             total = sum(rows) - (len(rows) - 1 if ragged and name == "offsets" else 0)
-            column = _column(f, model[name], total, own_piece=ragged and name == "images")
-        to, shift = 0, 0
-        for path, n in zip(paths, rows, strict=True):
-            if not n:
-                continue
-            with open_read(path) as source:
+            columns[name] = _column(f, model[name], total, own_piece=ragged and name == "images")
+    at, shift = dict.fromkeys(columns, 0), 0
+    for k, path in enumerate(paths):
+        with open_read(path) as source:
+            for name, column in columns.items():
+                n, to = lengths[name][k], at[name]
+                at[name] += n
                 if ragged and name == "offsets":
-                    values = source[name][...] + np.uint64(shift)
-                    column[to : to + n] = values
-                    to, shift = to + n - 1, int(values[-1])
+                    column[to : to + n] = source[name][...] + np.uint64(shift)
+                    at[name] -= 1  # the next file's first offset is this one's last
+                elif not n:
                     continue
-                if piece := _piece(source[name], column, to):
+                elif piece := _piece(source[name], column, to):
                     pieces.append((path, *piece))
                 elif not _chunks(source[name], column, to, new.check):
                     _slabs(source[name], column, to, new.check)
-            to += n
+            shift += lengths["images"][k] if ragged else 0
         new.check()
+    columns.clear()
     column = None  # an open dataset keeps the file open
     new.close_h5()
     for path, at, to, size in pieces:
