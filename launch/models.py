@@ -1,13 +1,12 @@
 """The model of an images stage at plan time: its inputs, its ModelConfig, and what images.* that are null become."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from launch.inputs import input_file
-from launch.schema import Images, Model
+from launch.inputs import existing, identity_of
+from launch.schema import Images, Model, ModelPart
 from synth.config import ModelConfig, PartConfig
 from synth.errors import InputError
 from synth.images.families import family_class
@@ -16,6 +15,7 @@ from synth.images.models import CONFIG, LORA, MODEL, PART, VAE, inspect_model, j
 from synth.store.spec import InputFile
 
 NATIVE = ("height", "width", "steps", "scheduler", "guidance_scale")
+FOLDER = "a folder in diffusers' layout (model_index.json)"
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 
 
@@ -44,22 +44,13 @@ class PlannedModel:
 
 def plan_model(model: Model) -> PlannedModel:
     """Inspects everything that the group `model` names. Raises InputError; imports no torch."""
-    inputs = {MODEL: input_file(model.path, "model.path", "a folder in diffusers' layout (model_index.json) or a checkpoint file")}
-    if model.config is not None:
-        inputs[CONFIG] = input_file(model.config, "model.config", "a folder in diffusers' layout")
-    if model.vae is not None:
-        inputs[VAE] = input_file(model.vae, "model.vae", "a folder of one VAE")
-    loras = list(_loras(model.lora))
-    for i, (path, _) in enumerate(loras):
-        inputs[f"{LORA}{i}"] = input_file(path, "model.lora", "a .safetensors file")
-    parts = {name: part for name, part in model.parts.items() if part.path is not None}
-    for name, part in parts.items():
-        inputs[PART + name] = input_file(part.path, f"model.parts.{name}.path", "a folder in diffusers' layout (model_index.json)")
+    loras, parts = _loras(model.lora), {name: part for name, part in model.parts.items() if part.path is not None}
+    paths = {role: existing(*rest) for role, *rest in _places(model, [path for path, _ in loras], parts)}
     if model.dtype not in DTYPES:
         msg = f"model.dtype={model.dtype}: use one of {', '.join(DTYPES)}"
         raise InputError(msg)
     config = ModelConfig(
-        id=model.id or Path(inputs[MODEL].path).name,
+        id=model.id or paths[MODEL].name,
         pipeline=model.pipeline,
         variant=model.variant or "",
         dtype=model.dtype,
@@ -67,11 +58,25 @@ def plan_model(model: Model) -> PlannedModel:
         loras=tuple(weight for _, weight in loras),
         parts={n: PartConfig(p.steps, p.guidance_scale, p.noise_level, p.start) for n, p in parts.items()},
     )
-    folder = inspect_model({role: Path(f.path) for role, f in inputs.items()}, config)
+    folder = inspect_model(paths, config)  # first: whatever else a wrong path leads to must not be read whole
+    inputs = {role: InputFile(str(path), identity_of(path)) for role, path in paths.items()}
     native = {k: getattr(model, f"native_{k}") for k in NATIVE}
     own = family_class(folder.pipeline).native_size(folder) or (None, None)
     native |= {k: v for k, v in zip(("height", "width"), own, strict=True) if native[k] is None}
     return PlannedModel(config, inputs, folder, native)
+
+
+def _places(model: Model, loras: list[str], parts: Mapping[str, ModelPart]) -> Iterator[tuple[str, str | None, str, str]]:
+    """(role of the input, path, key, what must be there)"""
+    yield MODEL, model.path, "model.path", f"{FOLDER}, or a checkpoint file"
+    if model.config is not None:
+        yield CONFIG, model.config, "model.config", FOLDER
+    if model.vae is not None:
+        yield VAE, model.vae, "model.vae", "a folder of one VAE"
+    for i, path in enumerate(loras):
+        yield f"{LORA}{i}", path, "model.lora", "a .safetensors file"
+    for name, part in parts.items():
+        yield PART + name, part.path, f"model.parts.{name}.path", FOLDER
 
 
 def _loras(value) -> list[tuple[str, float]]:

@@ -81,7 +81,8 @@ def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "au
         cls = getattr(diffusers, model.pipeline)
         arguments = _left_out(model, cls) | given
         if model.checkpoint is not None:
-            pipe = cls.from_single_file(str(model.checkpoint), config=str(model.path), local_files_only=True, torch_dtype=kind, **arguments)
+            arguments |= {"config": str(model.path), "local_files_only": True, "torch_dtype": kind}
+            pipe = cls.from_single_file(str(model.checkpoint), **arguments)
         else:
             variant = {"variant": model.variant} if model.variant else {}
             pipe = cls.from_pretrained(str(model.path), local_files_only=True, torch_dtype=kind, **variant, **arguments)
@@ -100,15 +101,22 @@ def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "au
 def _left_out(model: ModelFolder, cls) -> dict[str, object]:
     """Arguments that keep safety checkers, watermarks and what text-to-image does not use out of a pipeline."""
     takes = inspect.signature(cls.__init__).parameters
-    out = {name: None for name in UNUSED if name in takes and (model.checkpoint is None or name in SAFETY)}
+    optional = getattr(cls, "_optional_components", ())
+    names = [n for n in UNUSED if n in takes and n in optional and n not in model.components]
+    out = {name: None for name in names if model.checkpoint is None or name in SAFETY}
     # a watermark is put on where its package is installed: pictures would depend on the environment
     return out | {k: False for k in ("requires_safety_checker", "add_watermarker") if k in takes}
 
 
 def _alike(a: ModelFolder, b: ModelFolder, component: str) -> bool:
     """Whether two folders describe one component in the same words, apart from where it came from and who saved it."""
-    first, second = ({k: v for k, v in m.component_config(component).items() if k[:1] != "_" and "dtype" not in k and "version" not in k} for m in (a, b))
-    return bool(first) and first == second
+
+
+    def words(model: ModelFolder) -> dict:
+        config = model.component_config(component)
+        return {k: v for k, v in config.items() if k[:1] != "_" and "dtype" not in k and "version" not in k}
+
+    return bool(words(a)) and words(a) == words(b)
 
 
 @contextlib.contextmanager
@@ -118,14 +126,27 @@ def _named(model: ModelFolder) -> Iterator[None]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch_dtype is called dtype in newer diffusers; both take this name
+            warnings.simplefilter("ignore", FutureWarning)  # torch_dtype is called dtype in newer diffusers
             yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, pickle.UnpicklingError) as e:
         if isinstance(e, torch.OutOfMemoryError):
             raise
-        first = (str(e).splitlines() or [""])[0]
-        msg = f"{model.checkpoint or model.path}: diffusers cannot load it ({type(e).__name__}: {first}); fetch the model again or install what it names"
+        what = model.checkpoint or model.path
+        if _holds_code(e):
+            msg = f"{what}: holds Python objects beside its weights, which are never run; use its .safetensors form"
+            raise InputError(msg) from e
+        said = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"
+        msg = f"{what}: diffusers cannot load it ({said}); fetch the model again or install what it names"
         raise InputError(msg) from e
+
+
+def _holds_code(error: BaseException | None) -> bool:
+    """Whether torch.load(weights_only=True) refused a pickle somewhere on the way to an error."""
+    while error is not None:
+        if isinstance(error, pickle.UnpicklingError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _quiet_diffusers():

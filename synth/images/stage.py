@@ -187,6 +187,7 @@ class Images(Stage):
             "seed": task.seed,
             "model": config.model.id,
             "model_digest": self.folder.spec.inputs["model"].identity,
+            "model_parts": {r: f.identity for r, f in self.folder.spec.inputs.items() if r.startswith("model_")},
             "scheduler": class_of(config.scheduler, self.model.scheduler),
             "steps": config.steps,
             "guidance_scale": config.guidance_scale,

@@ -54,6 +54,7 @@ MODELS = {
     "flux_schnell": Row("flux", halves=1),
     "flux_dev": Row("flux_dev", halves=1),
     "auraflow": Row("auraflow", img2img=False),
+    "another pipeline": Row("lcm", halves=1, img2img=False),
     "floyd stage I": Row("floyd", size=8, img2img=False),
     "floyd": Row(
         "floyd",
@@ -243,6 +244,10 @@ def test_negative_prompt_shows_or_is_refused(row, folders, family_of):
     if not family_class(judge(paths_of(row, folders), config_of(row)).pipeline).negative_prompts:
         with pytest.raises(InputError, match="images.negative_prompt"):
             judge(paths_of(row, folders), config)
+        return
+    if row.main == "lcm":
+        with pytest.raises(InputError, match="LatentConsistencyModelPipeline takes no negative_prompt"):
+            family_of(row, negative_prompt="blurry")
         return
     made = []
     for negative in ("", "blurry and grey"):

@@ -85,6 +85,16 @@ def sd_v(folder: Path):
     return sd(folder, "v_prediction")
 
 
+def lcm(folder: Path):
+    """A pipeline that has no family of its own: guidance is an input of its U-Net."""
+    from diffusers import LatentConsistencyModelPipeline, LCMScheduler
+
+    words = clip_tokenizer(folder)
+    scheduler = LCMScheduler(**LATENT, clip_sample=False, set_alpha_to_one=True)
+    parts = vae(), clip(words), words, unet(time_cond_proj_dim=8), scheduler
+    return LatentConsistencyModelPipeline(*parts, None, None, requires_safety_checker=False)
+
+
 def sdxl(folder: Path, turbo: bool = False):
     from diffusers import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, StableDiffusionXLPipeline
 

@@ -44,14 +44,16 @@ class Part:
     pipeline: str
     without: tuple[str, ...] = ()  # passed as None; the folder need not have them
     shared: tuple[str, ...] = ()  # taken from the first pipeline where both folders describe the same
+    uses: tuple[str, ...] = ()  # as of a Family
 
 
 class Family:
     """One kind of pipeline. Subclasses say how text is encoded (`encode`), and what else the pipeline must be called with."""
 
     img2img_class: ClassVar[str] = ""  # diffusers class that starts from a picture with the same components; "": there is none
-    floors_steps: ClassVar[bool] = True  # that class runs int(steps * strength) steps; False: steps - int(steps - steps * strength)
+    floors_steps: ClassVar[bool] = True  # it runs int(steps * strength) steps; False: steps - int(steps - steps * strength)
     chain: ClassVar[Mapping[str, Part]] = {}  # names that model.parts may have
+    uses: ClassVar[tuple[str, ...]] = ()  # of what most pipelines can do without (model_folder.UNUSED), what this one needs
     schedulers: ClassVar[frozenset[str] | None] = None  # names that fit beside "default"; None: all that fit the model's own
     size_step: ClassVar[int] = 0  # pixels that height and width are multiples of; 0: what the VAE asks for
     negative_prompts: ClassVar[bool] = True  # whether there is an unconditional half that a negative prompt could stand in
@@ -70,6 +72,11 @@ class Family:
     # -- at plan time, without torch ---------------------------------------------------------------------------------
 
     @classmethod
+    def latent_step(cls, model: "ModelFolder") -> int:
+        """Pixels of a patch of latents, as a transformer takes them."""
+        return model.vae_factor * int(model.component_config("transformer").get("patch_size", 2))
+
+    @classmethod
     def native_size(cls, model: "ModelFolder") -> tuple[int, int] | None:
         """(height, width) in pixels that the model was trained on, where its folders say so."""
         return model.native_size
@@ -83,7 +90,7 @@ class Family:
             msg = f"images.scheduler={config.scheduler!r} does not fit {model.pipeline} ({model.name}); use one of {fit}"
             raise InputError(msg)
         if config.negative_prompt and not cls.negative_prompts:
-            msg = f"images.negative_prompt: {model.pipeline} ({model.name}) has no unconditional half to put it in; leave it empty"
+            msg = f"images.negative_prompt: {model.pipeline} ({model.name}) has no unconditional half for it; leave it empty"
             raise InputError(msg)
         if config.model.safety_checker != "off" and not cls.safety_class:
             msg = f"model.safety_checker={config.model.safety_checker}: {model.pipeline} has none; use off"
@@ -165,7 +172,7 @@ class Family:
         return self.safety.flagged(images) if self.safety else [False] * len(images)
 
     def call(self, pipe, text: Mapping, generators: list, **more):
-        """What `pipe` makes of one batch. `more` wins over the config's settings; those that its class does not know are left out."""
+        """What `pipe` makes of one batch, by the config's settings (those that its class takes) and `more`, which wins."""
         config = self.config
         settings = {
             "num_inference_steps": config.steps,
