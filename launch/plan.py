@@ -9,18 +9,27 @@ from launch.kinds import Node, planner
 from launch.kinds.scores import needs
 from launch.limits import check_limits
 from launch.planned import PlannedStage, Point
-from launch.schema import Config, Filter, RecipeStage
+from launch.schema import Config, Filter, Recipe, RecipeStage
 from synth.errors import InputError
 
+READS = {"captions_txt": ("captions", "captions_json")}  # exports of something else than pictures: role and kind of what they read
+PARTS = {"hdf5": "hdf5_parts"}  # exports in two stages: kind of the second -> kind of the first, which it alone reads
 
-def plan_point(config: Config, label: str = "") -> Point:
-    """One composed config as a point: its stages, and which of them may be computed. Bad input is an InputError."""
+
+def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage] | None = None, command: str = "") -> Point:
+    """One composed config as a point: its stages, and which of them may be computed. Bad input is an InputError.
+
+    given: stages of the recipe that are there already, by name. command: what the user wrote, for the cards of exports.
+    """
     check_limits(config)
     nodes, root = _nodes(config), _dataset_root(config)
     planned: dict[str, tuple[PlannedStage, ...]] = {}
     for name, (stage, settings) in nodes.items():
+        if given and name in given:
+            planned[name] = (given[name],)
+            continue
         upstream = {role: planned[up] for role, up in stage.upstream.items()}
-        found = planner(stage.kind)(Node(name, stage.kind, config, root, upstream, settings))
+        found = planner(stage.kind)(Node(name, stage.kind, config, root, upstream, settings, command))
         planned[name] = tuple(f if isinstance(f, PlannedStage) else PlannedStage(f, root) for f in found)
     stages = tuple(stage for found in planned.values() for stage in found)
     wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
@@ -75,12 +84,25 @@ def _nodes(config: Config) -> dict[str, tuple[RecipeStage, object]]:
             if name in stages:
                 msg = f"{group}={name}: recipe {config.recipe.name} has a stage of this name; rename one"
                 raise InputError(msg)
-            upstream = {"images": last}
+            upstream = {"images": last} if node.kind not in READS else _reads(name, node.kind, config.recipe)
             if group == "filter":
                 upstream |= _scores(name, node, last, config.recipe.exports_of, stages, settings)
                 last = name
+            if node.kind in PARTS:
+                parts = upstream["parts"] = f"{name}_parts"
+                stages[parts], settings[parts] = RecipeStage(PARTS[node.kind], {"images": last}), node
             stages[name], settings[name] = RecipeStage(node.kind, upstream), node
     return {name: (stages[name], settings.get(name)) for name in topological(stages)}
+
+
+def _reads(name: str, kind: str, recipe: Recipe) -> dict[str, str]:
+    """role -> stage of the recipe that an export reads instead of pictures."""
+    role, wanted = READS[kind]
+    found = [n for n, stage in recipe.stages.items() if stage.kind == wanted]
+    if not found:
+        msg = f"export={name}: recipe {recipe.name} has no stage of kind {wanted}; leave {name} out"
+        raise InputError(msg)
+    return {role: found[0]}
 
 
 def _scores(name: str, node: Filter, last: str, images: str, stages: dict, settings: dict) -> dict[str, str]:
@@ -115,6 +137,7 @@ def _wanted(config: Config, stages: Mapping[str, RecipeStage]) -> frozenset[str]
     if not asked:
         msg = f"only=[]: names no stage; there are {', '.join(stages)}"
         raise InputError(msg)
+    asked += [stages[name].upstream["parts"] for name in asked if stages[name].kind in PARTS]
     return frozenset(ancestors(config.until, stages) if config.until is not None else asked)
 
 

@@ -181,6 +181,8 @@ class Model:
     native_steps: int = MISSING
     native_scheduler: str = MISSING
     native_guidance_scale: float = MISSING
+    paper: dict[str, Any] = field(default_factory=dict)  # images.preset=paper: steps, scheduler, guidance_scale, height, width of its original use
+    text_offload: bool = False  # text encoders rest in host memory while pictures are drawn
     repo: str | None = None
     revision: str | None = None
     licence: str | None = None
@@ -225,6 +227,11 @@ class Images:
     negative_prompt: str = MISSING
     negative_prompt_file: str | None = None
     eta: float = MISSING
+    preset: str | None = None
+    guidance_interval: list[float] = MISSING
+    vae_batch: int = MISSING
+    on_oom: str = MISSING
+    preview_every: float = MISSING
 
 
 @dataclass
@@ -254,6 +261,9 @@ class Img2Img:
     negative_prompt: str = MISSING
     negative_prompt_file: str | None = None
     eta: float = MISSING
+    preset: str | None = None
+    guidance_interval: list[float] = MISSING
+    vae_batch: int = MISSING
 
 
 @dataclass
@@ -363,7 +373,34 @@ class Export:
 
 
 @dataclass
-class ImageFolder(Export): ...
+class ImageFolder(Export):
+    names: str = MISSING
+    val_share: float = MISSING
+    split_seed: int = MISSING
+    link_from: str | None = None
+
+
+@dataclass
+class WebDataset(Export):
+    shard: int = MISSING
+    shuffle: bool = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class Parquet(WebDataset): ...
+
+
+@dataclass
+class CaptionsTxt(Export): ...
+
+
+@dataclass
+class Hdf5(Export):
+    layout: str = MISSING
+    content: str = MISSING
+    gzip: int = MISSING
+    partition: int = MISSING
 
 
 @dataclass
@@ -493,7 +530,12 @@ GROUPS: dict[str, dict[str, type]] = {
         "balance": Balance,
         "ensemble": Ensemble,
     },
-    "export": {"image_folder": ImageFolder, "contact_sheet": ContactSheet},
+    "export": {
+        "image_folder": ImageFolder,
+        "webdataset": WebDataset,
+        "parquet": Parquet,
+        "captions_txt": CaptionsTxt,
+        "hdf5": Hdf5, "contact_sheet": ContactSheet},
 }
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from launch.codes import worst
 from launch.planned import Failure, Point
+from launch.schema import Config
 from synth.errors import EXIT_BAD_INPUT, EXIT_BUG, InputError
 
 WIDE = 160  # columns where there is no terminal to ask: paths in logs stay whole
@@ -53,12 +54,11 @@ class Session:
 
         from launch.compose import typed
         from launch.nearest import check_only
-        from launch.plan import plan_point
 
         own = HydraConfig.get().overrides.task
         label = " ".join(own) if self._multirun else ""
         try:
-            point = plan_point(typed(config), label)
+            point = self.planned(typed(config), label)
             if point.only:
                 check_only(point)
             self.points.append(point)
@@ -66,6 +66,12 @@ class Session:
             self.failures.append(Failure(label, EXIT_BAD_INPUT, str(e)))
         except Exception:  # noqa: BLE001 (a bug in one point must not end the others; it is shown and exits 70)
             self.failures.append(Failure(label, EXIT_BUG, traceback.format_exc()))
+
+    def planned(self, config: Config, label: str) -> Point:
+        """One composed config as a point."""
+        from launch.plan import plan_point
+
+        return plan_point(config, label, command=self.command)
 
     def hydra_gave_up(self, code: object) -> None:
         """Hydra printed why and wanted to exit; a code other than 0 counts as bad input."""

@@ -67,8 +67,9 @@ def render(found: Sequence[tuple[StageReport, StageJobs]], wide: bool = False) -
     """The table, then who holds what, then why units failed."""
     parts = [_table(found)]
     for report, _ in found:
-        parts += [Text(line) for line in _refused(report)]
+        parts += [Text(line) for line in _spent(report) + _refused(report)]
         parts += [Text(line) for line in _holders(report)] + [Text(line) for line in _failures(report)]
+        parts += [Text(f"  {report.name}: newest pictures in {report.preview}")] if report.preview else []
     return Group(*parts)
 
 
@@ -120,6 +121,16 @@ def _holders(report: StageReport) -> list[str]:
             f"  {report.name}: and {len(by_worker) - HOLDERS} more workers ({', '.join(f'{n} {s}' for s, n in states.items())} in all)"
         )
     return lines
+
+
+def _spent(report: StageReport) -> list[str]:
+    """What was asked of a server, and what that cost. A killed worker's last minute is not in it; answers/ has every answer."""
+    s = report.work.spent
+    if not s.get("requests"):
+        return []
+    again = f", {s['retries']:,} tries more" if s.get("retries") else ""
+    price = f", price {s['price']:,.4f}" if s.get("price") else ""
+    return [f"  {report.name}: {s['requests']:,} answers{again}; {s.get('tokens_in', 0):,} tokens in, {s.get('tokens_out', 0):,} out{price}"]
 
 
 def _refused(report: StageReport) -> list[str]:

@@ -7,7 +7,19 @@ from synth.captions.checks import names_class
 from synth.config import DatasetConfig
 from synth.errors import InputError
 
-SECOND = {"class_background": "background", "class_relation": "relation"}  # mode -> an example's second key
+# mode -> an example's second key; the same as in synth.captions.prompts.modes, which needs numpy
+SECOND = {"class_background": "background", "class_relation": "relation"}
+MODES = ("class", *SECOND, "texture")
+
+
+def modes_of(dataset: DatasetConfig, shares: Mapping[str, float]) -> tuple[str, ...]:
+    """The modes that prompts will have; shares that cannot be are an InputError."""
+    if dataset.kind == "texture":
+        return ("texture",)
+    if not set(shares) <= set(MODES) or not sum(shares.values()) > 0 or min(shares.values()) < 0:
+        msg = f"prompts.modes={dict(shares)}: shares of {', '.join(MODES)}, none negative, not all zero"
+        raise InputError(msg)
+    return tuple(mode for mode, share in shares.items() if share > 0)
 
 
 def check_examples(path: str, key: str, modes: Iterable[str], shots: int) -> None:
@@ -17,7 +29,7 @@ def check_examples(path: str, key: str, modes: Iterable[str], shots: int) -> Non
         found = table.get(mode)
         if not isinstance(found, list) or len(found) < max(shots, 1):
             n = len(found) if isinstance(found, list) else 0
-            msg = f"{key}: {path}: mode {mode!r} has {n} examples; a prompt shows {shots} different ones: write {max(shots, 1)} at least"
+            msg = f"{key}: {path}: mode {mode!r} has {n} examples; prompts show {shots} different ones: write as many at least"
             raise InputError(msg)
         for i, example in enumerate(found):
             _check_example(f"{key}: {path}: {mode}[{i}]", example, mode)
@@ -47,7 +59,8 @@ def _check_example(where: str, example: object, mode: str) -> None:
     for name in wanted:
         _check_text(f"{where}.{name}", example[name])
     if not names_class(example["caption"], example["class"]):
-        msg = f"{where}: the caption {_seen(example['caption'])} does not name {_seen(example['class'])}; models copy what examples do"
+        caption, name = _seen(example["caption"]), _seen(example["class"])
+        msg = f"{where}: the caption {caption} does not name {name}; models copy what examples do"
         raise InputError(msg)
 
 

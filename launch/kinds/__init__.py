@@ -19,6 +19,11 @@ PLANNERS = {
     "images": "launch.kinds.images:plan",
     "img2img": "launch.kinds.img2img:plan",
     "image_folder": "launch.kinds.exports:image_folder",
+    "hdf5_parts": "launch.kinds.exports:hdf5_parts",
+    "hdf5": "launch.kinds.exports:hdf5",
+    "webdataset": "launch.kinds.exports:webdataset",
+    "parquet": "launch.kinds.exports:parquet",
+    "captions_txt": "launch.kinds.exports:captions_txt",
     "contact_sheet": "launch.kinds.exports:contact_sheet",
     "probe": "launch.kinds.probe:plan",
     "pool": "launch.kinds.scores:pool",
@@ -42,6 +47,7 @@ class Node:
     dataset_root: Path
     upstream: Mapping[str, tuple[PlannedStage, ...]] = field(default_factory=dict)  # role -> stages
     settings: Export | Filter | None = None  # of an export or a filter
+    command: str = ""  # that plans this
 
     def one(self, role: str) -> StageSpec:
         """The only stage of a role."""

@@ -3,19 +3,85 @@
 A place that the user chose is in the config (what and where), so that two places are two exports.
 """
 
-import shlex
-import sys
 from pathlib import Path
 
 from launch.kinds import Node
-from synth.config import ContactSheetConfig, ImageFolderConfig, dump
+from synth.config import (
+    CaptionsTxtConfig,
+    ContactSheetConfig,
+    Hdf5Config,
+    Hdf5PartsConfig,
+    ImageFolderConfig,
+    ParquetConfig,
+    WebDatasetConfig,
+    dump,
+)
+from synth.errors import InputError
+from synth.export.hdf5_settings import check_settings
 from synth.store.spec import StageSpec
+
+NAMES = ("key", "number", "nested")  # of synth.export.image_folder
 
 
 def image_folder(node: Node) -> list[StageSpec]:
     """A slot is a slot of the images, a unit covers one of theirs: a killed export goes on where it was."""
-    images = node.one("images")
-    return [node.spec(dump(ImageFolderConfig(out=_out(node))), images.slots, images.unit_size, images.unit_size, settings=told())]
+    images, s = node.one("images"), node.settings
+    if s.names not in NAMES:
+        msg = f"export.{node.name}.names={s.names}: use one of {', '.join(NAMES)}"
+        raise InputError(msg)
+    if not 0 <= s.val_share < 1:
+        msg = f"export.{node.name}.val_share={s.val_share}: must be 0 or more, and less than 1"
+        raise InputError(msg)
+    settings = _told(node)
+    if s.link_from is not None:
+        source = Path(s.link_from).expanduser().absolute()
+        if not source.is_dir():
+            msg = f"export.{node.name}.link_from: {source} is not there; give the folder of an ImageFolder made of the same pictures"
+            raise InputError(msg)
+        settings = settings | {"link_from": str(source)}
+    config = ImageFolderConfig(_out(node), s.names, s.val_share, s.split_seed)
+    return [node.spec(dump(config), images.slots, images.unit_size, images.unit_size, settings=settings)]
+
+
+def webdataset(node: Node) -> list[StageSpec]:
+    return _sharded(node, WebDatasetConfig)
+
+
+def parquet(node: Node) -> list[StageSpec]:
+    return _sharded(node, ParquetConfig)
+
+
+def _sharded(node: Node, kind: type) -> list[StageSpec]:
+    """A unit is a file of `shard` pictures."""
+    images, s = node.one("images"), node.settings
+    if s.shard < 1:
+        msg = f"export.{node.name}.shard={s.shard}: pictures a file, at least 1"
+        raise InputError(msg)
+    size = max(1, min(s.shard, images.slots))
+    return [node.spec(dump(kind(_out(node), s.seed if s.shuffle else -1)), images.slots, size, size, settings=_told(node))]
+
+
+def captions_txt(node: Node) -> list[StageSpec]:
+    node.one("captions")
+    return [node.spec(dump(CaptionsTxtConfig(_out(node))), 1, 1, 1)]
+
+
+def hdf5_parts(node: Node) -> list[StageSpec]:
+    """A unit is a partition file, written in one go."""
+    images, s = node.one("images"), node.settings
+    config = Hdf5PartsConfig(s.layout, s.content, s.gzip)
+    check_settings(config)
+    if s.partition < 1:
+        msg = f"export.hdf5.partition={s.partition}: pictures a file, at least 1"
+        raise InputError(msg)
+    size = max(1, min(s.partition, images.slots))
+    return [node.spec(dump(config), images.slots, size, size)]
+
+
+def hdf5(node: Node) -> list[StageSpec]:
+    """The merge, which waits for all partitions."""
+    node.one("parts")
+    return [node.spec(dump(Hdf5Config(out=_out(node))), 1, 1, 1, settings=_told(node))]
 
 
 def contact_sheet(node: Node) -> list[StageSpec]:
@@ -24,11 +90,9 @@ def contact_sheet(node: Node) -> list[StageSpec]:
     return [node.spec(dump(ContactSheetConfig(_out(node), s.columns, s.tile, s.max_classes)), 1, 1, 1)]
 
 
-def told() -> dict[str, str]:
-    """For the dataset card, not for the bytes of units: the command that plans this, if it is one of ours."""
-    called = Path(sys.argv[0])
-    ours = called.absolute().parent == Path(__file__).resolve().parent.parent
-    return {"command": shlex.join(["python", f"launch/{called.name}", *sys.argv[1:]])} if ours else {}
+def _told(node: Node) -> dict[str, str]:
+    """For the dataset card, not for the bytes of units."""
+    return {"command": node.command} if node.command else {}
 
 
 def _out(node: Node) -> str:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from launch.kinds import Node
-from launch.kinds.images import drawing
+from launch.kinds.images import drawing, run_settings
 from launch.models import plan_model
 from launch.planned import PlannedStage
 from launch.sources import UNLABELLED, listed, source_layout
@@ -56,7 +56,8 @@ def _spec(node: Node, n: int, inputs: dict[str, InputFile], **more) -> StageSpec
         **more,
     )
     model.judge(config, img2img=True)
-    return node.spec(dump(config), n * keys.per_image, keys.unit_size, keys.batch_size, {**model.inputs, **inputs})
+    run = run_settings(node.config, model.folder)
+    return node.spec(dump(config), n * keys.per_image, keys.unit_size, keys.batch_size, {**model.inputs, **inputs}, run)
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -1,8 +1,8 @@
 """Prompt files as GenCL's tools read them, from a stage: python -m synth.export.prompts_json STAGE_DIR OUT.json
 
-    metaprompts stage    the list of metaprompts (static form), or {class: [..]}
-    prompt_trees stage   the static form, {"metaprompts": [..]}, or the dynamic one, {class: {"metaprompts": [..]}}
-    captions stage       the dynamic form of any prompt maker's captions, under one metaprompt called "dummy"
+metaprompts stage    the list of metaprompts (static form), or {class: [..]}
+prompt_trees stage   the static form, {"metaprompts": [..]}, or the dynamic one, {class: {"metaprompts": [..]}}
+captions stage       the dynamic form of any prompt maker's captions, under one metaprompt called "dummy"
 """
 
 import argparse
@@ -26,7 +26,9 @@ def prompts_json(folder: StageFolder) -> list | dict:
         msg = f"{folder.path}: is of kind {folder.spec.kind}; prompts are read from {', '.join(_FORMS)}"
         raise InputError(msg)
     if missing := folder.missing():
-        msg = f"{folder.path}: {len(missing)} of its {folder.spec.n_units} units are missing; run the command that makes it again"
+        msg = (
+            f"{folder.path}: {len(missing)} of its {folder.spec.n_units} units are missing; run the command that makes it again"
+        )
         raise InputError(msg)
     return _FORMS[folder.spec.kind](folder, [r for _, r in records_of(folder) if not isinstance(r, str)])
 
@@ -39,7 +41,10 @@ def _metaprompts(folder: StageFolder, records: list) -> list | dict:
 
 
 def _trees(folder: StageFolder, records: list) -> list | dict:
-    return _by_subject(folder, {key: gencl.tree((text, [text, *below]) for text, below in trees.values()) for key, trees in trees_of(records).items()})
+    return _by_subject(
+        folder,
+        {key: gencl.tree((text, [text, *below]) for text, below in trees.values()) for key, trees in trees_of(records).items()},
+    )
 
 
 def _captions(folder: StageFolder, records: list) -> dict:

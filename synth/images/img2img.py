@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import ClassVar
 
+import numpy as np
+
 from synth.config import Img2ImgConfig
 from synth.errors import InputError
 from synth.export.captions_table import CaptionRow
 from synth.images.decode import RESIZES, Decoded, decode
+from synth.images.drawing import Picture as DrawnPicture
 from synth.images.families import Embedded, family_class
 from synth.images.prompts import PROMPTS, prompt_of
 from synth.images.slots import Ranges
@@ -75,6 +78,18 @@ class PictureState(UnitState):
     inputs: dict[int, Future] = field(default_factory=dict)
     decoded: dict[int, Decoded] = field(default_factory=dict)  # slot -> of the batch that is being drawn
     facts: dict[int, Facts] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Untouched:
+    """An input that is stored as it is, in the place of a drawn picture."""
+
+    array: np.ndarray
+    rows: int = 0  # nothing was computed
+    refused: bool = False
+
+    def pixels(self) -> np.ndarray:
+        return self.array
 
 
 class Img2Img(Images):
@@ -190,18 +205,15 @@ class Img2Img(Images):
             return "", Decoded(reason=data)
         return hashlib.sha256(data).hexdigest(), decode(data, config.width, config.height, config.resize)
 
-    def start(self, state: PictureState, tasks: Sequence[PictureTask]) -> Mapping[str, object]:
-        import numpy as np
+    def draw(self, state: PictureState, tasks: Sequence[PictureTask]) -> Sequence[DrawnPicture]:
         import torch
 
-        floors = family_class(self.model.pipeline).floors_steps
-        pixels = torch.from_numpy(np.stack([state.decoded[t.slot].pixels for t in tasks]))  # [B, H, W, 3]
-        return {"start": pixels.permute(0, 3, 1, 2).float() / 255, "strength": strength_for(self.config.steps, self.run, floors)}
-
-    def _draw(self, state: PictureState, tasks: Sequence[PictureTask]) -> list[Drawn]:
-        if self.run:
-            return super()._draw(state, tasks)
-        return [Drawn(t.slot, state.decoded[t.slot].pixels) for t in tasks]
+        inputs = [state.decoded[t.slot].pixels for t in tasks]
+        if not self.run:
+            return [Untouched(pixels) for pixels in inputs]
+        start = torch.from_numpy(np.stack(inputs)).permute(0, 3, 1, 2).float() / 255  # [n, 3, H, W]
+        strength = strength_for(self.config.steps, self.run, family_class(self.model.pipeline).floors_steps)
+        return self.drawing.draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks], start, strength)
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
@@ -213,9 +225,9 @@ class Img2Img(Images):
                 lines += [canonical({"slot": slot, "reason": why}) + b"\n" for slot, why in sorted(reader.index.tombstones.items())]
         write_atomic(self.folder.path / LEFT_OUT, b"".join(lines))
 
-    def record(self, state: PictureState, task: PictureTask, blanked: bool = False) -> dict:
+    def record(self, state: PictureState, task: PictureTask, picture: DrawnPicture) -> dict:
         config, facts = self.config, state.facts[task.slot]
-        found = super().record(state, task, blanked)
+        found = super().record(state, task, picture)
         del found["caption_row"], found["caption_seed"]
         return found | {
             "source": task.picture.key,

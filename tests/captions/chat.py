@@ -5,7 +5,16 @@ import re
 from synth.captions.engines import Reply
 from synth.seeds import generator
 
-SCENES = ("at dawn", "under a bridge", "beside a red barn", "on a wet road", "in soft fog", "near tall reeds", "by candle light", "in a narrow yard")
+SCENES = (
+    "at dawn",
+    "under a bridge",
+    "beside a red barn",
+    "on a wet road",
+    "in soft fog",
+    "near tall reeds",
+    "by candle light",
+    "in a narrow yard",
+)
 PLACES = ("quiet lake", "old barn", "market hall", "stone quay", "pine wood", "roof garden", "salt marsh", "train platform")
 
 
@@ -31,12 +40,16 @@ class Chat:
         roll = rng.random()
         scene, number = SCENES[rng.integers(len(SCENES))], rng.integers(1000)
         if "brackets" in question:
-            return "I'm sorry, I can't help." if self.wild and roll < 0.3 else f'Of course! {sorted(PLACES[rng.integers(8):])}'
+            return "I'm sorry, I can't help." if self.wild and roll < 0.3 else f"Of course! {sorted(PLACES[rng.integers(8) :])}"
         if self.wild and roll < 0.1:
             return "I'm sorry, but as an AI language model I cannot do that."
         if self.wild and roll < 0.2:
             return "Sure! Here is one:\n\nA lone lamp."
-        name = re.findall(r'"([^"]+)"', question)[-1] if request.messages else question.rsplit("\n\n", 1)[1].removesuffix(" =>").split(",")[0]
+        name = (
+            re.findall(r'"([^"]+)"', question)[-1]
+            if request.messages
+            else question.rsplit("\n\n", 1)[1].removesuffix(" =>").split(",")[0]
+        )
         sentence = f"One {name} {scene}, number {number}."
         if "prompt: <" in question:
             return f"prompt: {sentence}"

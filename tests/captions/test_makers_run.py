@@ -12,8 +12,9 @@ from synth.captions.checks import names_class
 from synth.captions.llama.config import EngineConfig
 from synth.captions.llama.engine import LlamaEngine
 from synth.captions.prompt_trees import PromptTrees
-from synth.errors import EXIT_AGAIN, EXIT_OK
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK
 from synth.store.folder import StageFolder
+from tests.captions.chat import Chat
 from tests.captions.matrix import ASKING, CLASSES, MAKERS, SILENT, prompts_overrides
 from tests.stages import digests, events
 
@@ -35,6 +36,10 @@ def run(stages, n_jobs=1):
 
 def rows(folders):
     return json.loads((folders["captions_json"].out_dir / "captions.json").read_text())["captions_single_labeled"]
+
+
+def tombstones(folder):
+    return [reason for unit in range(folder.spec.n_units) for reason in folder.reader(unit).index.tombstones.values()]
 
 
 @pytest.fixture
@@ -138,6 +143,47 @@ def test_a_unit_drained_between_two_trees_is_gone_on_with_to_the_same_bytes(tmp_
         assert first.run() == EXIT_AGAIN and not trees.committed()
     assert loop.Worker(trees, 0, 1).run() == EXIT_OK
     assert events(trees, "adopted")[0]["batches"] == 1 and digests(trees) == whole
+
+
+def test_a_file_of_metaprompts_begins_the_list_and_what_was_written_can_be_read_again(tmp_path, chat):
+    from synth.export.prompts_json import prompts_json
+
+    (tmp_path / "meta.json").write_text('["A [concept] cut from felt.", "Many [concept]s in a row."]')
+    own = f"prompts.metaprompts_file={tmp_path}/meta.json"
+    folders = run(plan(tmp_path, "hirpg", own))
+    texts = prompts_json(folders["metaprompts"])
+    assert texts[:2] == ["A [concept] cut from felt.", "Many [concept]s in a row."] and len(texts) == 4
+    assert any(text == "A apple cut from felt." for text, _ in rows(folders))
+    (tmp_path / "all.json").write_text(json.dumps(texts))
+    again = plan(tmp_path, "hirpg", f"prompts.metaprompts_file={tmp_path}/all.json")[0]
+    folder = run([again])["metaprompts"]
+    assert prompts_json(folder) == texts and "refused" not in events(folder, "stop")[0]
+    (tmp_path / "bad.json").write_text('["no concept here"]')
+    bad = plan(tmp_path, "hirpg", f"prompts.metaprompts_file={tmp_path}/bad.json")[0]
+    assert loop.Worker(StageFolder.create(bad.dataset_root, bad.spec), 0, 1).run() == EXIT_BAD_INPUT
+
+
+@pytest.mark.parametrize("maker", ASKING)
+def test_a_request_that_the_engine_cannot_take_is_told_by_its_reason(tmp_path, chat, monkeypatch, maker):
+    answer = Chat.generate
+
+    def generate(self, requests):
+        replies = answer(self, requests)
+        return [
+            engines.Reply("", "prompt_too_long") if "banana" in q.text.rsplit("\n\n", 1)[1] else r
+            for q, r in zip(requests, replies, strict=True)
+        ]
+
+    monkeypatch.setattr(Chat, "generate", generate)
+    folders = run(
+        plan(tmp_path, maker, *(["prompts.form=dynamic", "prompts.num_prompts_per_metaprompt=1"] if maker == "hirpg" else []))
+    )
+    if maker == "hirpg":  # the three given metaprompts are there without asking
+        assert sorted(tombstones(folders["prompt_trees"])) == ["no_metaprompt"] * 2 + ["prompt_too_long"] * 3
+    else:
+        assert tombstones(folders["captions"]) == ["prompt_too_long"] * 2
+    if maker == "synclr_chat":
+        assert {s.json()["source"] for s in folders["backgrounds"].samples()} == {"model", "table"}
 
 
 @pytest.mark.parametrize("maker", MAKERS)

@@ -5,6 +5,8 @@ the same promises. To add a model: a builder in tiny.py, a row in MODELS.
 """
 
 import io
+import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -101,8 +103,8 @@ def paths_of(row: Row, folders) -> dict:
     return {MODEL: folders(row.main)} | {PART + n: folders(builder) for n, (builder, _) in row.parts.items()}
 
 
-def stage_of(row: Row, folders, table, batch=2, unit_size=2, **changes):
-    """The images stage of a row: five captions in units of two."""
+def stage_of(row: Row, folders, table, batch=2, unit_size=3, **changes):
+    """The images stage of a row: five captions in units of three."""
     inputs = {role: InputFile(str(p), identity(p)) for role, p in paths_of(row, folders).items()}
     return child(table.path.parent, "images", config_of(row, **changes), {"captions": [table]}, len(CAPTIONS), unit_size, batch, inputs)
 
@@ -150,15 +152,29 @@ def calls(monkeypatch):
     return seen
 
 
+def killed(folder) -> None:
+    """A worker of `folder` that is killed after its second batch: a fork of this process, which has the libraries loaded."""
+    pid = os.fork()
+    if pid == 0:
+        os.environ["SYNTHSET_FAULT"] = "after_batch:kill@2"
+        try:
+            work(folder, 1, 3)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
 @rows
-def test_units_have_the_same_bytes_for_one_and_for_three_jobs(row, folders, table, tmp_path):
+def test_units_have_the_same_bytes_for_one_job_and_for_three_after_a_kill(row, folders, table, tmp_path):
     once = stage_of(row, folders, table)
     assert work(once) == EXIT_OK
     inputs = {role: InputFile(str(p), identity(p)) for role, p in paths_of(row, folders).items()}
     root = tmp_path / "runs" / "toys"
     other_table = captions_json_stage(root, [captions_stage(root, CAPTIONS)], len(CAPTIONS))
     assert work(other_table) == EXIT_OK
-    shared = child(root, "images", config_of(row), {"captions": [other_table]}, len(CAPTIONS), 2, 2, inputs)
+    shared = child(root, "images", config_of(row), {"captions": [other_table]}, len(CAPTIONS), 3, 2, inputs)
+    killed(shared)
+    assert not shared.is_whole()
     for job in (2, 0, 1):
         assert work(shared, job, 3) == EXIT_OK
     assert digests(shared) == digests(once)

@@ -62,9 +62,9 @@ def test_an_endpoints_address_key_speed_and_price_are_settings_and_change_no_fin
 def test_a_worker_of_somebody_elses_server_takes_no_gpu_and_there_is_one_of_it(plan):
     spec = plan("captioner=openai captioner.model=m")
     assert not uses_gpu("captions", spec.config) and places_of(("0", "1"), 8, "captions", spec.config) == [None]
-    none = plan("captioner=none")
+    none = plan("captioner=none prompts=class_name")
     assert places_of(("0", "1"), 4, "captions", none.config) == [None] * 4
-    assert none.fingerprint == plan("captioner=none captioner.temperature=0.5").fingerprint  # it reads none of the keys
+    assert none.fingerprint == plan("captioner=none prompts=class_name captioner.temperature=0.5").fingerprint  # it reads none of the keys
 
 
 def test_a_server_of_our_own_takes_its_gpus_and_reads_its_model(plan, hf_model, monkeypatch):
@@ -86,7 +86,7 @@ def test_a_server_of_our_own_takes_its_gpus_and_reads_its_model(plan, hf_model, 
         ("captioner=hf captioner.path={hf} captioner.max_seq_len=9999", "takes 512 tokens"),
         ("captioner=hf captioner.path={hf} captioner.temperature=-1", "captioner.temperature=-1.0: must be 0 or more"),
         ("captioner=hf captioner.path={hf} captioner.top_p=2", "captioner.top_p=2.0: must be from 0 to 1"),
-        ("captioner=hf captioner.path={hf} captioner.max_batch_size=0", "captioner.max_batch_size=0: must be 1 or more"),
+        ("captioner=hf captioner.path={hf} captioner.max_batch_size=0", "captioner.max_batch_size=0: a number"),
         ("captioner=hf captioner.path={hf} captioner.dtype=int8", "captioner.dtype=int8: one of float32"),
         ("captioner=hf captioner.path={hf} captioner.stop=['']", "none of them empty"),
         ("captioner=openai", "captioner.model: not set"),
@@ -100,7 +100,7 @@ def test_a_server_of_our_own_takes_its_gpus_and_reads_its_model(plan, hf_model, 
         (f"captioner=openai captioner.model={KEY}", "the key in OPENAI_API_KEY stands in the config"),
         ("captioner=openai captioner.model=m captioner.retries=-1", "captioner.retries=-1: must be 0 or more"),
         ("captioner=openai captioner.model=m captioner.timeout=0", "captioner.timeout=0.0: seconds, more than 0"),
-        ("captioner=openai captioner.model=m captioner.max_batch_size=0", "captioner.max_batch_size=0: must be 1 or more"),
+        ("captioner=openai captioner.model=m captioner.max_batch_size=auto", "captioner.max_batch_size=auto: a number"),
         ("captioner=served", "give one of them"),
         ("captioner=served captioner.model=m captioner.path={hf}", "give one of them"),
         ("captioner=served captioner.model=m captioner.command=[x]", "must hold {port}"),

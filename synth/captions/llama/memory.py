@@ -52,7 +52,13 @@ def need(params: ModelParams, dtype: str, degree: int, columns: int) -> Need:
 
 
 def auto_rows(
-    params: ModelParams, dtype: str, degree: int, columns: int, gpu_mem_gb: float | None, window: int, where: object = "the model"
+    params: ModelParams,
+    dtype: str,
+    degree: int,
+    columns: int,
+    gpu_mem_gb: float | None,
+    window: int,
+    where: object = "the model",
 ) -> int:
     """Rows decoded together on GPUs of `gpu_mem_gb` (10^9 bytes; None: no GPU, or unknown), never more than a window has.
 
@@ -64,9 +70,9 @@ def auto_rows(
     rows = next((r for r in range(min(MAX_ROWS, max(1, window)), 0, -1) if cost.gb(r) <= gpu_mem_gb), 0)
     if rows == 0:
         msg = (
-            f"cluster.gpu_mem_gb={gpu_mem_gb:g}: {where} in {dtype} on {degree} GPU(s) with captioner.max_seq_len={columns} needs "
-            f"about {cost.gb(1):.0f} GB each; take larger GPUs, captioner.dtype=bfloat16, a shorter max_seq_len, or split it "
-            "over more: python -m synth.captions.llama.reshard"
+            f"cluster.gpu_mem_gb={gpu_mem_gb:g}: {where} in {dtype} on {degree} GPU(s) with "
+            f"captioner.max_seq_len={columns} needs about {cost.gb(1):.0f} GB each; take larger GPUs, "
+            "captioner.dtype=bfloat16, a shorter max_seq_len, or split it over more: python -m synth.captions.llama.reshard"
         )
         raise InputError(msg)
     return rows // 8 * 8 if rows >= 8 else rows

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from synth.config import ModelConfig
 from synth.errors import InputError
 from synth.images.noise import own_noise
+from synth.images.settings import check_interval
 
 if TYPE_CHECKING:
     from synth.images.model_folder import ModelFolder
@@ -26,6 +27,8 @@ class SampleConfig(Protocol):
     width: int
     negative_prompt: str
     eta: float
+    guidance_interval: Sequence[float]
+    vae_batch: int
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Family:
     schedulers: ClassVar[frozenset[str] | None] = None  # names that fit beside "default"; None: all that fit the model's own
     size_step: ClassVar[int] = 0  # pixels that height and width are multiples of; 0: what the VAE asks for
     negative_prompts: ClassVar[bool] = True  # whether there is an unconditional half that a negative prompt could stand in
+    halves_in_one_call: ClassVar[bool] = True  # the denoiser gets [unconditional, conditional] rows, so one half can be left out
+    embeds: ClassVar[bool] = True  # texts are encoded by `embed`, never by the pipeline while it draws
     safety_class: ClassVar[str] = ""  # of the safety checker that `flagged` can ask; "": none
     output: ClassVar[str] = "pt"  # output_type: "pt" gives [B, 3, H, W] on the device, "np" [B, H, W, 3]
 
@@ -94,6 +99,10 @@ class Family:
             raise InputError(msg)
         if config.model.safety_checker != "off" and not cls.safety_class:
             msg = f"model.safety_checker={config.model.safety_checker}: {model.pipeline} has none; use off"
+            raise InputError(msg)
+        check_interval(config.guidance_interval, config.guidance_scale, cls.halves_in_one_call)
+        if config.vae_batch and "vae" not in model.components:
+            msg = f"images.vae_batch={config.vae_batch}: {model.pipeline} ({model.name}) has no VAE; use 0"
             raise InputError(msg)
 
     @classmethod

@@ -9,6 +9,8 @@ from synth.images.families.base import Embedded, Family
 
 class Generic(Family):
     output = "np"
+    halves_in_one_call = False
+    embeds = False
 
     def __init__(self, pipe, config, *args, **kwargs):
         super().__init__(pipe, config, *args, **kwargs)

@@ -74,9 +74,11 @@ def load(folder: Path, rows: int = 8, columns: int = 128, rank: int = 0, dtype=t
     return load_model(check_checkpoint(folder, tokenizer.n_words), rank, dtype, torch.device("cpu"), rows, columns), tokenizer
 
 
-def generator(folder: Path, rows: int = 4, columns: int = 128, margins: bool = False, **sampling) -> Generator:
-    model, tokenizer = load(folder, rows, columns)
-    return Generator(model, tokenizer, Sampling(**{"max_gen_len": 24, **sampling}), margins)
+def generator(
+    folder: Path, rows: int = 4, columns: int = 128, margins: bool = False, share: bool = True, dtype=torch.float32, **sampling
+) -> Generator:
+    model, tokenizer = load(folder, rows, columns, dtype=dtype)
+    return Generator(model, tokenizer, Sampling(**{"max_gen_len": 24, **sampling}), margins, share)
 
 
 def prompts(n: int, seed: int = 1) -> list[str]:

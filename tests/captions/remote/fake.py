@@ -115,6 +115,7 @@ def main(argv):
     p.add_argument("--die-after", type=int, help="answers until it dies")
     p.add_argument("--die-once", help="a file that is made at the first start; with it there, it behaves")
     p.add_argument("--deaf-after", type=int, help="answers after which it answers nothing any more, the health check neither")
+    p.add_argument("--slow", type=float, default=0.0, help="seconds an answer takes")
     p.add_argument("--child", action="store_true", help="start a child of its own, in another session, that ignores signals")
     p.add_argument("--exit", type=int, help="end at once with this code")
     a = p.parse_args(argv)
@@ -125,7 +126,7 @@ def main(argv):
     if a.child:
         code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
         subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-    server = Fake(port=a.port)
+    server = Fake(port=a.port, default=stall(a.slow))
     first = not (a.die_once and os.path.exists(a.die_once))
     if a.die_once:
         open(a.die_once, "w").close()

@@ -170,3 +170,26 @@ def test_loopback_is_reached_without_the_clusters_proxy(engine, monkeypatch):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with Fake() as server:
         assert engine(server).generate(requests(1))[0].text == expected(1)[0]
+
+
+def test_the_worker_says_what_was_spent_and_status_adds_it_up_without_the_key(tmp_path, capsys):
+    """The whole way: planned, run by a worker, killed and run again, shown; the key is in no file and in no line."""
+    from launch import status as shown
+    from launch.compose import Composer, typed
+    from launch.plan import plan_point
+    from synth import loop
+    from synth.store.folder import StageFolder
+
+    with Fake([status(429), status(500, {}, f"why {KEY}")], default=says(" An apple, a banana and a strawberry.", usage={"prompt_tokens": 50})) as server:
+        overrides = ["captioner=openai", "captioner.model=m", f"captioner.base_url={server.url}", "captioner.api_key_env=TEST_KEY", "captioner.price_in=1000"]
+        overrides += ["dataset.classes=0..2", "captions.total=6", "captions.oversample=1", f"runs_dir={tmp_path}/runs", "captioner.max_batch_size=1"]
+        stage = next(s for s in plan_point(typed(Composer().compose(overrides))).stages if s.spec.kind == "captions")
+        folder = StageFolder.create(stage.dataset_root, stage.spec)
+        assert loop.Worker(folder, 0, 1).run() == 0
+    rows = [s.json() for s in folder.samples()]
+    assert len(rows) == 6 and {r["engine"] for r in rows} == {"m"}
+    assert shown.main([str(folder.path)]) == 0
+    out = "".join(capsys.readouterr())
+    assert "6 answers, 2 tries more; 300 tokens in, 42 out, price 0.3000" in " ".join(out.split())
+    everything = out.encode() + b"".join(p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file())
+    assert KEY.encode() not in everything and b"TEST_KEY" in everything

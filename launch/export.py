@@ -1,0 +1,103 @@
+"""Exports of pictures that are there already, from their stage folder alone:
+
+    python launch/export.py runs/pictures/images-0123456789ab 'export=[hdf5]' export.hdf5.out=/data/pictures
+    python launch/export.py STAGE_DIR 'export=[image_folder,hdf5]' cluster=slurm cluster.partition=cpu
+
+STAGE_DIR is an images stage, or a filter of one, that is whole. No recipe, model or captioner is needed. Settings are those of
+launch/run.py that speak of exports and of where to run: export, cluster, dry_run, retry_failed. Exports that are done stay as they
+are; one that was stopped goes on by the same command. A sweep is written -m, as for run.py.
+
+Exit codes: 0; 75 run it again; 65 bad input; 70 a bug.
+"""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works without installing
+if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
+    del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
+
+from launch.planned import PlannedStage  # noqa: E402
+from launch.session import Session  # noqa: E402
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError  # noqa: E402
+from synth.store.folder import StageFolder  # noqa: E402
+
+TAKES = ("export", "cluster", "dry_run", "retry_failed", "hydra")
+
+
+class ExportSession(Session):
+    """A session whose recipe is one stage that is there."""
+
+    def __init__(self, folder: StageFolder):
+        super().__init__()
+        self.folder = folder
+
+    def check(self, argv: Sequence[str]) -> None:
+        for word in argv:
+            key = word.lstrip("+~").partition("=")[0]
+            if "=" in word and not word.startswith("-") and key.replace("/", ".").partition(".")[0] not in TAKES:
+                msg = f"{word}: launch/export.py takes {', '.join(TAKES[:-1])}; {self.folder.path} is made already, as its stage.json says"
+                raise InputError(msg)
+        super().check(list(argv))
+        self.command = shlex.join(["python", sys.argv[0], str(self.folder.path), *argv])
+
+    def planned(self, config, label: str):
+        """The exports of the stage; all of them may be computed, and the stage must be whole."""
+        from launch.plan import plan_point
+        from launch.schema import RecipeStage
+
+        if not config.export:
+            msg = "export=[]: nothing to export; choose export=[hdf5], for example"
+            raise InputError(msg)
+        name, root = self.folder.spec.name, self.folder.path.parent
+        config.recipe.name, config.recipe.stages = self.folder.path.name, {name: RecipeStage(self.folder.spec.kind)}
+        config.recipe.exports_of = name
+        config.filter = {}
+        config.runs_dir, config.dataset.name = str(root.parent), root.name
+        config.until, config.only = None, list(config.export)
+        return plan_point(config, label, {name: PlannedStage(self.folder.spec, root)}, self.command)
+
+
+def stage_at(path: str) -> StageFolder:
+    """The stage of pictures in a folder; anything else is an InputError."""
+    from synth.export.pictures import Pictures
+
+    folder = StageFolder.open(Path(path).expanduser())
+    spec = folder.spec
+    if folder.path.name != spec.folder_name:
+        msg = f"{folder.path}: was renamed after it was planned; its name is {spec.folder_name}"
+        raise InputError(msg)
+    if "out" in spec.config or any("format" not in source.spec.config for source in Pictures(folder).sources):
+        msg = f"{folder.path}: is of kind {spec.kind}, which holds no pictures; give the folder of an images stage or of a filter"
+        raise InputError(msg)
+    return folder
+
+
+def main(argv: list[str]) -> int:
+    """The exit code."""
+    if {"-h", "--help"} & set(argv) or not argv:
+        print(__doc__)
+        return EXIT_OK if argv else EXIT_BAD_INPUT
+    from launch.run import hydra_main
+
+    try:
+        folders = [w for w in argv if "=" not in w and not w.startswith(("-", "~"))]
+        if len(folders) != 1:
+            msg = f"{' '.join(folders) or 'no folder'}: give one stage folder, and settings as key=value"
+            raise InputError(msg)
+        session = ExportSession(stage_at(folders[0]))
+        session.check([w for w in argv if w != folders[0]])
+        hydra_main(session)
+        return session.execute()
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:  # while planning: afterwards the clusters catch it themselves
+        print("stopped before anything was begun", file=sys.stderr)
+        return EXIT_AGAIN
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

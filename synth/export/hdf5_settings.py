@@ -1,0 +1,23 @@
+"""What export.hdf5.* may be; read at plan time too, so nothing heavy is imported."""
+
+from synth.config import Hdf5PartsConfig
+from synth.errors import InputError
+
+KEYED, PACKED = "keyed", "packed"
+BYTES, PIXELS = "bytes", "pixels"
+
+
+def check_settings(config: Hdf5PartsConfig) -> None:
+    """InputError naming the key, unless the settings make sense together."""
+    if config.layout not in (KEYED, PACKED):
+        msg = f"export.hdf5.layout={config.layout}: use {KEYED} or {PACKED}"
+        raise InputError(msg)
+    if config.content not in (BYTES, PIXELS):
+        msg = f"export.hdf5.content={config.content}: use {BYTES} or {PIXELS}"
+        raise InputError(msg)
+    if config.content == PIXELS and config.layout == KEYED:
+        msg = f"export.hdf5.content={PIXELS}: needs export.hdf5.layout={PACKED}; a keyed file holds encoded pictures"
+        raise InputError(msg)
+    if not 0 <= config.gzip <= 9 or (config.gzip and config.content != PIXELS):
+        msg = f"export.hdf5.gzip={config.gzip}: 0 to 9, and only with export.hdf5.content={PIXELS}; encoded pictures are compressed already"
+        raise InputError(msg)

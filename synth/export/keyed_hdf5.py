@@ -1,0 +1,72 @@
+"""A keyed HDF5 file made of a plain folder of pictures: a dataset a file, holding its bytes, as mmcv's hdf5 backend opens them.
+
+    python -m synth.export.keyed_hdf5 FOLDER OUT.h5 [--names path]
+
+Datasets are called like the files (`000000391895.jpg`), or with --names path like their path below FOLDER. Files are copied as they
+are and stay where they are. OUT.h5 appears when it is whole. Exit codes: 0; 65 bad input; 75 the disk refuses, run it again.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python -m synth.export.keyed_hdf5", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("folder", type=Path)
+    p.add_argument("output", type=Path)
+    p.add_argument("--names", choices=["file", "path"], default="file")
+    args = p.parse_args(argv)
+    try:
+        print(convert(args.folder, args.output, args.names == "path"))
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except (StoreError, OSError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_AGAIN
+    return EXIT_OK
+
+
+def convert(folder: Path, out: Path, by_path: bool = False) -> str:
+    """Write `out`; what to say. Two files of one name are an InputError. A file that is there already is left alone."""
+    from synth.export.h5_layouts import Item, write_keyed
+
+    if not folder.is_dir():
+        msg = f"{folder}: no such folder"
+        raise InputError(msg)
+    if out.exists():
+        msg = f"{out}: is there already; remove it or choose another one"
+        raise InputError(msg)
+    names: dict[str, str] = {}
+    for path in pictures(folder):
+        name = os.path.relpath(path, folder) if by_path else os.path.basename(path)
+        if name in names:
+            msg = f"{path} and {names[name]} have one name; --names path tells them apart"
+            raise InputError(msg)
+        names[name] = path
+    if not names:
+        msg = f"{folder}: holds no pictures ({', '.join(SUFFIXES)})"
+        raise InputError(msg)
+    items = [Item(name, name, 0, Path(path).read_bytes) for name, path in sorted(names.items())]
+    count = sum(1 for _ in write_keyed(out, lambda: items))
+    return f"{out}: {count:,} pictures, {out.stat().st_size:,} bytes"
+
+
+def pictures(folder: Path) -> Iterator[str]:
+    """All pictures below a folder, by suffix, less what is hidden, in a fixed order."""
+    for at, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in sorted(files):
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield os.path.join(at, name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
