@@ -10,8 +10,10 @@
 import csv
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from synth.errors import InputError
 
@@ -31,10 +33,11 @@ class Entry:
     id: str | None = None
 
 
-def entries(path: Path, choice: bool = False) -> list[Entry]:
-    """The entries of a class list in official order. `choice`: a list of chosen classes, where numbers are indices."""
+def entries(path: Path, choice: bool = False, counting: bool = False) -> list[Entry]:
+    """The entries of a class list in official order. `choice`: a list of chosen classes, where numbers are indices.
+    `counting`: count the pictures of a folder's classes too, which takes a minute for a million of them."""
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, counting)
     try:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte order mark before CSV
     except (OSError, UnicodeDecodeError) as e:
@@ -87,14 +90,13 @@ def _json(path: Path, text: str, choice: bool) -> list[Entry]:
         raise InputError(msg)
     if choice:  # an unquoted 3 is the index 3
         items = [str(i) if isinstance(i, int) and not isinstance(i, bool) else i for i in items]
-    supers = data.get("superclass", {}) if isinstance(data, dict) else {}
-    found = []
-    for i, item in enumerate(items):
-        found.append(_entry(path, i, {"name": item} if isinstance(item, str) else item, supers if isinstance(supers, dict) else {}))
-    return found
+    supers = data.get("superclass") if isinstance(data, dict) else None
+    if not isinstance(supers, dict):
+        supers = {}
+    return [_entry(path, i, {"name": item} if isinstance(item, str) else item, supers) for i, item in enumerate(items)]
 
 
-def _entry(path: Path, i: int, item: object, supers: dict = {}) -> Entry:  # noqa: B006 (never written to)
+def _entry(path: Path, i: int, item: object, supers: Mapping[str, str] = MappingProxyType({})) -> Entry:
     if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not item["name"].strip():
         msg = f'{path}: class {i} is {_seen(item)}; write a name in quotes, or an object with "name" and "superclass"'
         raise InputError(msg)
@@ -108,9 +110,9 @@ def _entry(path: Path, i: int, item: object, supers: dict = {}) -> Entry:  # noq
             value = supers.get(name)
         if value is None:
             continue
-        right = isinstance(value, int) and not isinstance(value, bool) and value >= 0 if key == "count" else isinstance(value, str)
-        if not right:
-            msg = f"{path}: class {i} ({name!r}): {key} is {_seen(value)}; it must be {'a count' if key == 'count' else 'a text'}"
+        if not (type(value) is int and value >= 0 if key == "count" else isinstance(value, str)):
+            wanted = "a whole number, 0 or more" if key == "count" else "a text"
+            msg = f"{path}: class {i} ({name!r}): {key} is {_seen(value)}; it must be {wanted}"
             raise InputError(msg)
         said[key] = value
     return Entry(name, **said)
@@ -121,21 +123,22 @@ def _seen(value: object) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
-def _folder(path: Path) -> list[Entry]:
+def _folder(path: Path, counting: bool) -> list[Entry]:
     try:
         folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
         if folders and all(p.name.casefold() in SPLITS for p in folders):
-            msg = f"{path}: its folders are splits ({', '.join(p.name for p in folders)}); name one: dataset.source={folders[0]}"
+            splits = ", ".join(p.name for p in folders)
+            msg = f"{path}: its folders are splits ({splits}); name one: dataset.source={folders[0]}"
             raise InputError(msg)
         if (path / "classes.json").is_file():  # an ImageFolder that synthset made: names in full, official order
-            return _exported(path)
-        return [Entry(p.name, count=_pictures(p)) for p in folders]
+            return _exported(path, counting)
+        return [Entry(p.name, count=_pictures(p) if counting else None) for p in folders]
     except OSError as e:
         msg = f"{e.filename or path}: cannot be read ({e.strerror}); dataset.source needs a folder that can be listed"
         raise InputError(msg) from e
 
 
-def _exported(path: Path) -> list[Entry]:
+def _exported(path: Path, counting: bool) -> list[Entry]:
     file = path / "classes.json"
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
@@ -145,7 +148,7 @@ def _exported(path: Path) -> list[Entry]:
         raise InputError(msg) from e
     found = []
     for i, (index, name, folder) in enumerate(listed):
-        there = isinstance(folder, str) and Path(folder).name == folder and (path / folder).is_dir()
+        there = counting and isinstance(folder, str) and Path(folder).name == folder and (path / folder).is_dir()
         item = {"name": name, "id": str(index)} | ({"count": _pictures(path / folder)} if there else {})
         found.append(_entry(file, i, item))
     return found

@@ -37,12 +37,12 @@ def list_path(dataset: Dataset) -> str:
 
 def counts(dataset: Dataset) -> dict[int, int]:
     """official index -> pictures in the real training set, for the classes whose file says so; {} where none does."""
-    return {i: e.count for i, e in enumerate(_checked(list_path(dataset))) if e.count is not None}
+    return {i: e.count for i, e in enumerate(_checked(list_path(dataset), counting=True)) if e.count is not None}
 
 
 @cache
-def _checked(path: str) -> tuple[Entry, ...]:
-    found = entries(Path(path))
+def _checked(path: str, counting: bool = False) -> tuple[Entry, ...]:
+    found = entries(Path(path), counting=counting)
     if not found:
         msg = f"{path}: holds no class; it needs one name at least"
         raise InputError(msg)

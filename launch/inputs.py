@@ -9,8 +9,8 @@ from synth.store import identity as store
 from synth.store.spec import InputFile
 
 
-def input_file(path: str | None, key: str, what: str) -> InputFile:
-    """The identity of what `key` points at; a path that is not set or not there is an InputError that names the key."""
+def existing(path: str | None, key: str, what: str) -> Path:
+    """What `key` points at, absolute; a path that is not set or not there is an InputError that names the key."""
     if not path:
         msg = f"{key}: not set; it must name {what}: {key}=/path"
         raise InputError(msg)
@@ -18,11 +18,18 @@ def input_file(path: str | None, key: str, what: str) -> InputFile:
     if not full.exists():
         msg = f"{key}: {full} is not there; it must name {what}"
         raise InputError(msg)
-    return InputFile(str(full), _identity(str(full)))
+    return full
+
+
+def input_file(path: str | None, key: str, what: str) -> InputFile:
+    """The identity of what `key` points at; InputErrors as `existing`. Reads every file below a folder."""
+    full = existing(path, key, what)
+    return InputFile(str(full), identity_of(full))
 
 
 @cache
-def _identity(path: str) -> str:
+def identity_of(path: Path) -> str:
+    """The content identity of a file or folder, hashed once a process."""
     return store.identity(os.path.realpath(path))
 
 

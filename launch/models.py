@@ -1,20 +1,22 @@
 """The model of an images stage at plan time: its inputs, its ModelConfig, and what images.* that are null become."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from omegaconf import OmegaConf
 
-from launch.inputs import input_file
-from launch.schema import Images, Model
+from launch.inputs import existing, identity_of
+from launch.schema import Images, Model, ModelPart
 from synth.config import ModelConfig, PartConfig
 from synth.errors import InputError
+from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder
 from synth.images.models import CONFIG, LORA, MODEL, PART, VAE, inspect_model, judged
 from synth.store.spec import InputFile
 
 NATIVE = ("height", "width", "steps", "scheduler", "guidance_scale")
+FAST = {"scheduler": "dpm++2m", "steps": 20}  # images.preset=fast: 20 calls of the model instead of DDIM's 50
+FOLDER = "a folder in diffusers' layout (model_index.json)"
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 
 
@@ -26,15 +28,32 @@ class PlannedModel:
     inputs: Mapping[str, InputFile]
     folder: ModelFolder
     native: Mapping[str, object]
+    paper: Mapping[str, object] = field(default_factory=dict)  # settings of the work that the model is known from
 
     def settings(self, images: Images) -> dict:
-        """height, width, steps, scheduler and guidance_scale: as `images` says, or where that is null the model's own."""
-        chosen = {k: getattr(images, k) if getattr(images, k) is not None else self.native[k] for k in NATIVE}
+        """height, width, steps, scheduler and guidance_scale: as `images` says; where that is null as its preset, then the model says."""
+        chosen = self.native | self.preset(images.preset) | {k: v for k in NATIVE if (v := getattr(images, k)) is not None}
         for key in ("height", "width"):
             if chosen[key] is None:
                 msg = f"images.{key}: not set, and the folder of {self.folder.name} does not say its own; images.{key}=512, say"
                 raise InputError(msg)
         return chosen
+
+    def preset(self, name: str | None) -> Mapping[str, object]:
+        """The settings that a preset names. paper is the model's own; an unknown one, or a model without, is an InputError."""
+        if name is None:
+            return {}
+        if name == "paper" and not self.paper:
+            msg = f"images.preset=paper: {self.config.id} has no paper's settings (model.paper); use null for its native ones"
+            raise InputError(msg)
+        found = {"paper": self.paper, "fast": FAST}.get(name)
+        if found is None:
+            msg = f"images.preset={name}: no such preset; there are paper, fast and null"
+            raise InputError(msg)
+        if unknown := sorted(set(found) - set(NATIVE)):
+            msg = f"model.paper: unknown keys {', '.join(unknown)}; there are {', '.join(NATIVE)}"
+            raise InputError(msg)
+        return found
 
     def judge(self, config, img2img: bool = False) -> None:
         """InputError if the model cannot do what the stage's sample config asks: it must not wait in a queue to be found."""
@@ -43,22 +62,13 @@ class PlannedModel:
 
 def plan_model(model: Model) -> PlannedModel:
     """Inspects everything that the group `model` names. Raises InputError; imports no torch."""
-    inputs = {MODEL: input_file(model.path, "model.path", "a folder in diffusers' layout (model_index.json) or a checkpoint file")}
-    if model.config is not None:
-        inputs[CONFIG] = input_file(model.config, "model.config", "a folder in diffusers' layout")
-    if model.vae is not None:
-        inputs[VAE] = input_file(model.vae, "model.vae", "a folder of one VAE")
-    loras = list(_loras(model.lora))
-    for i, (path, _) in enumerate(loras):
-        inputs[f"{LORA}{i}"] = input_file(path, "model.lora", "a .safetensors file")
-    parts = {name: part for name, part in model.parts.items() if part.path is not None}
-    for name, part in parts.items():
-        inputs[PART + name] = input_file(part.path, f"model.parts.{name}.path", "a folder in diffusers' layout (model_index.json)")
+    loras, parts = _loras(model.lora), {name: part for name, part in model.parts.items() if part.path is not None}
+    paths = {role: existing(*rest) for role, *rest in _places(model, [path for path, _ in loras], parts)}
     if model.dtype not in DTYPES:
         msg = f"model.dtype={model.dtype}: use one of {', '.join(DTYPES)}"
         raise InputError(msg)
     config = ModelConfig(
-        id=model.id or Path(inputs[MODEL].path).name,
+        id=model.id or paths[MODEL].name,
         pipeline=model.pipeline,
         variant=model.variant or "",
         dtype=model.dtype,
@@ -66,11 +76,25 @@ def plan_model(model: Model) -> PlannedModel:
         loras=tuple(weight for _, weight in loras),
         parts={n: PartConfig(p.steps, p.guidance_scale, p.noise_level, p.start) for n, p in parts.items()},
     )
-    folder = inspect_model({role: Path(f.path) for role, f in inputs.items()}, config)
+    folder = inspect_model(paths, config)  # first: whatever else a wrong path leads to must not be read whole
+    inputs = {role: InputFile(str(path), identity_of(path)) for role, path in paths.items()}
     native = {k: getattr(model, f"native_{k}") for k in NATIVE}
-    own = folder.native_size or (None, None)
+    own = family_class(folder.pipeline).native_size(folder) or (None, None)
     native |= {k: v for k, v in zip(("height", "width"), own, strict=True) if native[k] is None}
-    return PlannedModel(config, inputs, folder, native)
+    return PlannedModel(config, inputs, folder, native, dict(model.paper))
+
+
+def _places(model: Model, loras: list[str], parts: Mapping[str, ModelPart]) -> Iterator[tuple[str, str | None, str, str]]:
+    """(role of the input, path, key, what must be there)"""
+    yield MODEL, model.path, "model.path", f"{FOLDER}, or a checkpoint file"
+    if model.config is not None:
+        yield CONFIG, model.config, "model.config", FOLDER
+    if model.vae is not None:
+        yield VAE, model.vae, "model.vae", "a folder of one VAE"
+    for i, path in enumerate(loras):
+        yield f"{LORA}{i}", path, "model.lora", "a .safetensors file"
+    for name, part in parts.items():
+        yield PART + name, part.path, f"model.parts.{name}.path", FOLDER
 
 
 def _loras(value) -> list[tuple[str, float]]:

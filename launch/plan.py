@@ -9,9 +9,10 @@ from launch.kinds import Node, planner
 from launch.kinds.scores import needs
 from launch.limits import check_limits
 from launch.planned import PlannedStage, Point
-from launch.schema import Config, Filter, RecipeStage
+from launch.schema import Config, Filter, Recipe, RecipeStage
 from synth.errors import InputError
 
+READS = {"captions_txt": ("captions", "captions_json")}  # exports of something else than pictures: role and kind of what they read
 PARTS = {"hdf5": "hdf5_parts"}  # exports in two stages: kind of the second -> kind of the first, which it alone reads
 
 
@@ -83,7 +84,7 @@ def _nodes(config: Config) -> dict[str, tuple[RecipeStage, object]]:
             if name in stages:
                 msg = f"{group}={name}: recipe {config.recipe.name} has a stage of this name; rename one"
                 raise InputError(msg)
-            upstream = {"images": last}
+            upstream = {"images": last} if node.kind not in READS else _reads(name, node.kind, config.recipe)
             if group == "filter":
                 upstream |= _scores(name, node, last, config.recipe.exports_of, stages, settings)
                 last = name
@@ -92,6 +93,16 @@ def _nodes(config: Config) -> dict[str, tuple[RecipeStage, object]]:
                 stages[parts], settings[parts] = RecipeStage(PARTS[node.kind], {"images": last}), node
             stages[name], settings[name] = RecipeStage(node.kind, upstream), node
     return {name: (stages[name], settings.get(name)) for name in topological(stages)}
+
+
+def _reads(name: str, kind: str, recipe: Recipe) -> dict[str, str]:
+    """role -> stage of the recipe that an export reads instead of pictures."""
+    role, wanted = READS[kind]
+    found = [n for n, stage in recipe.stages.items() if stage.kind == wanted]
+    if not found:
+        msg = f"export={name}: recipe {recipe.name} has no stage of kind {wanted}; leave {name} out"
+        raise InputError(msg)
+    return {role: found[0]}
 
 
 def _scores(name: str, node: Filter, last: str, images: str, stages: dict, settings: dict) -> dict[str, str]:

@@ -17,6 +17,7 @@ HEAD, TAIL = 4096, 16384  # bytes of a worker's events that are read: its start,
 FIRST, LAST = 6, 21  # events that are read of them
 LINES = 8  # of a traceback
 AT_MOST = 2000  # leases that are read
+SPENT = ("requests", "retries", "tokens_in", "tokens_out", "price")  # what engines that ask a server count
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Work:
     slots_per_s: float = 0.0
     idle: float | None = None  # share of the time between begin and end of computing in which the device waited
     devices: Mapping[str, int] = field(default_factory=dict)  # name -> workers
+    refused: Mapping[str, int] = field(default_factory=dict)  # reason -> answers that were not taken, slots left empty
+    spent: Mapping[str, float] = field(default_factory=dict)  # requests, retries, tokens_in, tokens_out, price, asked of a server
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class StageReport:
     work: Work
     eta_s: float | None
     samples: int | None  # once the stage is done
+    preview: str | None = None  # a picture of the newest samples
 
     @property
     def live(self) -> int:
@@ -115,6 +119,7 @@ def report_on(path: Path, now: float | None = None) -> StageReport:
         work=work,
         eta_s=left / work.slots_per_s if left and work.slots_per_s else None,
         samples=folder.done().get("samples") if done else None,
+        preview=str(folder.preview_path) if folder.preview_path.exists() else None,
     )
 
 
@@ -196,6 +201,8 @@ def rate(tail: list[dict]) -> tuple[float, float]:
 
 def _work(path: Path, live: set[str]) -> Work:
     jobs, devices, busy, idle, samples, slots, workers = set(), Counter(), 0.0, 0.0, 0.0, 0.0, 0
+    refused: Counter[str] = Counter()
+    spent: Counter[str] = Counter()
     for file in (path / "events").glob("*.jsonl"):
         try:
             head, tail = ends(file)
@@ -205,9 +212,12 @@ def _work(path: Path, live: set[str]) -> Work:
         jobs.update(e.get("job_idx") for e in head[:1])
         devices.update(e["device"] for e in head if e.get("event") == "open" and e.get("device"))
         use = next((e for e in reversed(tail) if "busy_s" in e), {})
+        if isinstance(counts := use.get("refused"), dict):
+            refused.update({str(reason): n for reason, n in counts.items() if isinstance(n, int)})
+        spent.update({name: use[name] for name in SPENT if isinstance(use.get(name), (int, float))})
         busy, idle = busy + use.get("busy_s", 0.0), idle + use.get("idle_s", 0.0)
         if file.stem in live:
             mine = rate(tail)
             samples, slots = samples + mine[0], slots + mine[1]
     share = idle / (busy + idle) if busy + idle > 0 else None
-    return Work(workers, max(0, workers - len(jobs)), samples, slots, share, dict(devices))
+    return Work(workers, max(0, workers - len(jobs)), samples, slots, share, dict(devices), dict(refused), dict(spent))

@@ -102,7 +102,7 @@ class Captioner:
     top_p: float = MISSING
     max_seq_len: int = MISSING
     max_gen_len: int = MISSING
-    max_batch_size: int = MISSING
+    max_batch_size: Any = MISSING  # a number; of engine llama also auto: from the checkpoint and cluster.gpu_mem_gb
     model_parallel: int | None = None
     stop: list[str] = MISSING
     dtype: str = MISSING
@@ -139,7 +139,7 @@ class OpenAI(Captioner):
     base_url: str | None = None
     api_key_env: str | None = None
     api: str = MISSING
-    body: dict[str, Any] = field(default_factory=dict)
+    body: Any = None  # a mapping; Any and null, because Hydra adds no keys to a mapping that is there
     timeout: float = MISSING
     retries: int = MISSING
     longest_wait: float = MISSING
@@ -157,7 +157,7 @@ class Served(Captioner):
     start_timeout: float = MISSING
     restarts: int = MISSING
     api: str = MISSING
-    body: dict[str, Any] = field(default_factory=dict)
+    body: Any = None  # a mapping; Any and null, because Hydra adds no keys to a mapping that is there
     timeout: float = MISSING
     retries: int = MISSING
 
@@ -181,6 +181,8 @@ class Model:
     native_steps: int = MISSING
     native_scheduler: str = MISSING
     native_guidance_scale: float = MISSING
+    paper: dict[str, Any] = field(default_factory=dict)  # images.preset=paper: steps, scheduler, guidance_scale, height, width of its original use
+    text_offload: bool = False  # text encoders rest in host memory while pictures are drawn
     repo: str | None = None
     revision: str | None = None
     licence: str | None = None
@@ -225,6 +227,11 @@ class Images:
     negative_prompt: str = MISSING
     negative_prompt_file: str | None = None
     eta: float = MISSING
+    preset: str | None = None
+    guidance_interval: list[float] = MISSING
+    vae_batch: int = MISSING
+    on_oom: str = MISSING
+    preview_every: float = MISSING
 
 
 @dataclass
@@ -254,6 +261,9 @@ class Img2Img:
     negative_prompt: str = MISSING
     negative_prompt_file: str | None = None
     eta: float = MISSING
+    preset: str | None = None
+    guidance_interval: list[float] = MISSING
+    vae_batch: int = MISSING
 
 
 @dataclass
@@ -275,6 +285,7 @@ class Cluster:
 
     kind: str = MISSING  # a key of launch.clusters.CLUSTERS
     n_jobs: int | None = None
+    gpu_mem_gb: float | None = None
 
 
 @dataclass
@@ -282,6 +293,7 @@ class SlurmStage:
     """Keys of cluster=slurm that a kind of stage may have for itself; null: as in the cluster."""
 
     n_jobs: int | None = None
+    gpu_mem_gb: float | None = None
     max_parallel: int | None = None
     workers_per_job: Any = None  # auto or a number
     partition: str | None = None
@@ -361,7 +373,26 @@ class Export:
 
 
 @dataclass
-class ImageFolder(Export): ...
+class ImageFolder(Export):
+    names: str = MISSING
+    val_share: float = MISSING
+    split_seed: int = MISSING
+    link_from: str | None = None
+
+
+@dataclass
+class WebDataset(Export):
+    shard: int = MISSING
+    shuffle: bool = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class Parquet(WebDataset): ...
+
+
+@dataclass
+class CaptionsTxt(Export): ...
 
 
 @dataclass
@@ -499,13 +530,20 @@ GROUPS: dict[str, dict[str, type]] = {
         "balance": Balance,
         "ensemble": Ensemble,
     },
-    "export": {"image_folder": ImageFolder, "hdf5": Hdf5, "contact_sheet": ContactSheet},
+    "export": {
+        "image_folder": ImageFolder,
+        "webdataset": WebDataset,
+        "parquet": Parquet,
+        "captions_txt": CaptionsTxt,
+        "hdf5": Hdf5, "contact_sheet": ContactSheet},
 }
 
 
 def register() -> None:
     """Make the types known to Hydra; call it before composing. Safe to call twice."""
     store = ConfigStore.instance()
+    if f"{SCHEMA_PREFIX}config.yaml" in store.repo:
+        return  # building the types takes a third of a second
     store.store(name=SCHEMA_PREFIX + "config", node=Config)
     for group, nodes in GROUPS.items():
         for name, node in nodes.items():

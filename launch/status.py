@@ -27,6 +27,7 @@ from launch.report import StageReport, find_stages, report_on  # noqa: E402
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError  # noqa: E402
 
 ALWAYS = ("stage", "units", "%")  # columns that are always shown
+LEFT_EMPTY = "left empty"  # what synth.captions.asking counts slots without a caption under
 HOLDERS = 12  # lines of who holds what, a stage; the longest-held first
 
 
@@ -66,7 +67,9 @@ def render(found: Sequence[tuple[StageReport, StageJobs]], wide: bool = False) -
     """The table, then who holds what, then why units failed."""
     parts = [_table(found)]
     for report, _ in found:
+        parts += [Text(line) for line in _spent(report) + _refused(report)]
         parts += [Text(line) for line in _holders(report)] + [Text(line) for line in _failures(report)]
+        parts += [Text(f"  {report.name}: newest pictures in {report.preview}")] if report.preview else []
     return Group(*parts)
 
 
@@ -118,6 +121,25 @@ def _holders(report: StageReport) -> list[str]:
             f"  {report.name}: and {len(by_worker) - HOLDERS} more workers ({', '.join(f'{n} {s}' for s, n in states.items())} in all)"
         )
     return lines
+
+
+def _spent(report: StageReport) -> list[str]:
+    """What was asked of a server, and what that cost. A killed worker's last minute is not in it; answers/ has every answer."""
+    s = report.work.spent
+    if not s.get("requests"):
+        return []
+    again = f", {s['retries']:,} tries more" if s.get("retries") else ""
+    price = f", price {s['price']:,.4f}" if s.get("price") else ""
+    return [f"  {report.name}: {s['requests']:,} answers{again}; {s.get('tokens_in', 0):,} tokens in, {s.get('tokens_out', 0):,} out{price}"]
+
+
+def _refused(report: StageReport) -> list[str]:
+    """What the workers of captions say of answers that were not taken, by reason."""
+    counts = sorted(report.work.refused.items(), key=lambda item: (-item[1], item[0]))
+    said = ", ".join(f"{reason} {n:,}" for reason, n in counts if reason != LEFT_EMPTY)
+    empty = report.work.refused.get(LEFT_EMPTY, 0)
+    left = f"; {empty:,} slots left empty" if empty else ""
+    return [f"  {report.name}: refused: {said}{left}"] if counts else []
 
 
 def _failures(report: StageReport) -> list[str]:

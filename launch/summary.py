@@ -11,6 +11,7 @@ from launch.state import is_export
 from synth.errors import EXIT_AGAIN
 from synth.store.folder import StageFolder
 
+NAMED = 3  # reasons of tombstones that are told
 PICTURES = "contact_sheet"  # the kind whose PNG is the last line
 
 
@@ -21,6 +22,8 @@ def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str,
     for outcome in outcomes:
         if outcome.message:
             _say(console, f"{outcome.stage.name}: {outcome.message}" + ("" if outcome.done else f"\n  {outcome.stage.folder}"))
+        if outcome.done and not outcome.before and outcome.facts.get("tombstones"):
+            _say(console, f"{outcome.stage.name}: {_left_out(outcome)}")
     for failure in failures:
         _say(console, f"{failure.label + ': ' if failure.label else ''}{failure.message}")
     if any(o.code == EXIT_AGAIN for o in outcomes):
@@ -54,6 +57,18 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
         seconds = "done before" if o.before else f"{o.seconds:.1f}" if o.seconds else ""
         table.add_row(o.stage.name, samples, f"{o.stage.spec.n_units:,}", seconds, rate, _short(o.stage.folder))
     return table
+
+
+def _left_out(outcome: Outcome) -> str:
+    """How many slots have no sample, with the first reasons."""
+    n, folder, reasons = outcome.facts["tombstones"], StageFolder.open(outcome.stage.folder), []
+    for number in range(folder.spec.n_units):
+        with folder.reader(number) as reader:
+            reasons += reader.index.tombstones.values()
+        if len(set(reasons)) >= NAMED:
+            break
+    named = list(dict.fromkeys(reasons))[:NAMED]
+    return f"{n:,} of {folder.spec.slots:,} slots have no sample: " + "; ".join(named) + ("; .." if n > len(named) else "")
 
 
 def _place(outcome: Outcome) -> Path:

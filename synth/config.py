@@ -170,6 +170,8 @@ class DrawingConfig:
     format: str = "png"  # png | jpg | webp (lossless)
     negative_prompt: str = ""
     eta: float = 0.0
+    guidance_interval: tuple[float, ...] = (0.0, 1.0)  # share of the schedule in which there is guidance
+    vae_batch: int = 0  # pictures decoded together; 0 = as many as are denoised together
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,32 @@ class Img2ImgConfig(DrawingConfig):
 @dataclass(frozen=True)
 class ImageFolderConfig:
     """kind "image_folder": upstream role "images". A slot is a slot of the images stage."""
+
+    out: str = ""
+    names: str = "key"  # key | number | nested; see synth.export.image_folder.file_name
+    val_share: float = 0.0  # share of the pictures in val/, the rest in train/; 0 = neither
+    split_seed: int = 0
+
+
+@dataclass(frozen=True)
+class WebDatasetConfig:
+    """kind "webdataset": upstream role "images". A slot is a position in the shuffled order, a unit a shard."""
+
+    out: str = ""
+    shuffle_seed: int = 0  # -1 = in the order of the slots
+
+
+@dataclass(frozen=True)
+class ParquetConfig:
+    """kind "parquet": upstream role "images". A unit is a file."""
+
+    out: str = ""
+    shuffle_seed: int = -1
+
+
+@dataclass(frozen=True)
+class CaptionsTxtConfig:
+    """kind "captions_txt": one unit that holds captions.txt. upstream role "captions": captions_json."""
 
     out: str = ""
 
@@ -326,6 +354,9 @@ CONFIGS: dict[str, type] = {
     "images": ImagesConfig,
     "img2img": Img2ImgConfig,
     "image_folder": ImageFolderConfig,
+    "webdataset": WebDatasetConfig,
+    "parquet": ParquetConfig,
+    "captions_txt": CaptionsTxtConfig,
     "hdf5_parts": Hdf5PartsConfig,
     "hdf5": Hdf5Config,
     "contact_sheet": ContactSheetConfig,

@@ -9,7 +9,7 @@ EXACT = {
     "dtype": "float32",
     "tf32": False,
     "attention": "math",  # scaled_dot_product_attention's plain kernel
-    "compile": "none",
+    "compile": "none",  # a key of synth.images.compiling.MODES, or auto
     "deterministic": True,
     "channels_last": False,
 }
@@ -18,8 +18,10 @@ FAST = EXACT | {
     "dtype": "auto",
     "tf32": True,
     "attention": "auto",
+    "compile": "auto",
     "deterministic": False,
     "channels_last": True,
+    "fuse_qkv": True,
 }
 PRESETS = {"exact": EXACT, "fast": FAST}
 
@@ -42,6 +44,7 @@ def apply(numerics: Mapping) -> None:
     torch.set_num_threads(int(numerics["threads"]))
     deterministic = bool(numerics.get("deterministic"))
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that writes every new tensor once more
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cuda.matmul.allow_tf32 = bool(numerics.get("tf32"))

@@ -38,3 +38,8 @@ def torch_generator(seed64: int):
     import torch
 
     return torch.Generator("cpu").manual_seed(seed64 & _MASK if seed64 < (1 << 63) else seed64 - (1 << 64))
+
+
+def uniform(seed: int, *path: int | str) -> float:
+    """One number in [0, 1) that belongs to (seed, path): the top 53 bits of its 64."""
+    return (derive(seed, *path) >> 11) * 2.0**-53

@@ -20,6 +20,9 @@ KINDS = {
     "images": "synth.images.stage:Images",
     "img2img": "synth.images.img2img:Img2Img",
     "image_folder": "synth.export.image_folder:ImageFolder",
+    "webdataset": "synth.export.webdataset:WebDataset",
+    "parquet": "synth.export.parquet:Parquet",
+    "captions_txt": "synth.export.captions_txt:CaptionsTxt",
     "hdf5_parts": "synth.export.hdf5_parts:Hdf5Parts",
     "hdf5": "synth.export.hdf5:Hdf5",
     "contact_sheet": "synth.report.contact_sheet:ContactSheet",
@@ -115,7 +118,7 @@ class Stage:
 
 
 JSONL = (
-    *("captions", "metaprompts", "prompt_trees", "backgrounds", "image_folder", "hdf5_parts"),
+    *("captions", "metaprompts", "prompt_trees", "backgrounds", "image_folder", "webdataset", "parquet", "hdf5_parts"),
     *("perceptual_hash", "clip_score", "label_agreement", "near_duplicates", "balance", "ensemble"),
 )
 FRAMING = dict.fromkeys(JSONL, "jsonl")  # kind -> framing where it is not tar

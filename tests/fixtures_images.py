@@ -94,10 +94,10 @@ def captions_stage(root: Path, captions: list, seed: int = 0, classes=CLASSES, u
     return folder
 
 
-def child(root: Path, kind: str, config, upstream: dict, slots: int = 1, unit_size: int = 1, batch: int = 1, inputs=None, numerics=EXACT) -> StageFolder:
-    """A planned stage beside its upstreams."""
+def child(root: Path, kind: str, config, upstream: dict, slots: int = 1, unit_size: int = 1, batch: int = 1, inputs=None, numerics=EXACT, run=None) -> StageFolder:
+    """A planned stage beside its upstreams. run: settings that change no byte."""
     ups = {role: tuple(Upstream(f"../{f.path.name}", f.spec.fingerprint) for f in folders) for role, folders in upstream.items()}
-    return StageFolder.create(root, StageSpec(kind, kind, dump(config), slots, unit_size, batch, numerics, ups, inputs or {}))
+    return StageFolder.create(root, StageSpec(kind, kind, dump(config), slots, unit_size, batch, numerics, ups, inputs or {}, settings=run or {}))
 
 
 def captions_json_stage(root: Path, captions: list[StageFolder], total: int, **config) -> StageFolder:
@@ -107,9 +107,9 @@ def captions_json_stage(root: Path, captions: list[StageFolder], total: int, **c
 IMAGES = ImagesConfig(seed=3, model=ModelConfig("tiny"), steps=2, guidance_scale=2.0, height=16, width=16)
 
 
-def images_stage(root: Path, table: StageFolder, model: Path, slots: int, unit_size: int = 4, batch: int = 4, numerics=EXACT, **config) -> StageFolder:
+def images_stage(root: Path, table: StageFolder, model: Path, slots: int, unit_size: int = 4, batch: int = 4, numerics=EXACT, run=None, **config) -> StageFolder:
     inputs = {"model": InputFile(str(model), identity(model))}
-    return child(root, "images", replace(IMAGES, **config), {"captions": [table]}, slots, unit_size, batch, inputs, numerics)
+    return child(root, "images", replace(IMAGES, **config), {"captions": [table]}, slots, unit_size, batch, inputs, numerics, run)
 
 
 def work(folder: StageFolder, job_idx: int = 0, n_jobs: int = 1) -> int:

@@ -1,7 +1,7 @@
 """Plans what some makers ask a model before there can be captions: hirpg's metaprompts and trees, synclr_chat's places.
 
-One stage each, whatever captions.seeds says: captions of all seeds share them. Only keys that a stage reads are in its config, so
-that another number of captions asks nothing again.
+One stage each, whatever captions.seeds says: captions of all seeds share them. Only keys that a stage reads are in its config,
+so that another number of captions asks nothing again.
 """
 
 from dataclasses import replace
@@ -83,7 +83,13 @@ def _dataset(config: Config) -> DatasetConfig:
 
 
 def _spec(
-    node: Node, made: PromptsConfig, dataset: DatasetConfig, slots: int, unit: int, batch: int, inputs: dict[str, InputFile] | None = None
+    node: Node,
+    made: PromptsConfig,
+    dataset: DatasetConfig,
+    slots: int,
+    unit: int,
+    batch: int,
+    inputs: dict[str, InputFile] | None = None,
 ) -> list[StageSpec]:
     seed = seeds_of(node.config)[0]
     engine: Engine = engine_of(node.config)

@@ -7,6 +7,7 @@ from pathlib import Path
 from launch.kinds import Node
 from launch.kinds.datasets import dataset_of
 from launch.kinds.engines import Engine, plan_engine
+from launch.kinds.llama_batch import settled
 from launch.kinds.makers import Maker, maker_of
 from launch.kinds.totals import wanted
 from launch.planned import PlannedStage
@@ -30,7 +31,7 @@ def plan(node: Node) -> list[StageSpec | PlannedStage]:
     dataset = dataset_of(config.dataset)
     maker = maker_of(config, dataset)
     if len(seeds) > 1 and not maker.asks:
-        msg = f"captions.seeds={seeds}: prompts.maker={config.prompts.maker} asks no model, so every seed makes the same captions"
+        msg = f"captions.seeds={seeds}: prompts.maker={config.prompts.maker} asks no model: every seed makes the same captions"
         raise InputError(msg)
     role = UPSTREAM.get(maker.config.maker)
     if role and not node.upstream.get(role):
@@ -75,10 +76,11 @@ def seeds_of(config: Config) -> list[int]:
 
 def engine_of(config: Config) -> Engine:
     """The engine of a stage that asks a model."""
-    engine = plan_engine(config.captioner)
+    engine = plan_engine(settled(config))
     if engine.config.engine == "none":
         known = ", ".join(sorted(WITHOUT_MODEL - set(UPSTREAM)))
-        msg = f"captioner=none: prompts.maker={config.prompts.maker} asks a model; choose a captioner, or a maker without one: {known}"
+        fix = f"choose a captioner, or a maker without one: {known}"
+        msg = f"captioner=none: prompts.maker={config.prompts.maker} asks a model; {fix}"
         raise InputError(msg)
     return engine
 
@@ -99,7 +101,8 @@ def _slots(config: Config, dataset: DatasetConfig, maker: Maker, n_seeds: int) -
         return slots_for(total.captions, captions.oversample, n_seeds, n_classes)
     each = -(-total.captions // n_classes)
     if each > maker.capacity:
-        asked = f"captions.per_class={captions.per_class}" if captions.per_class else f"captions.total={captions.total}, {each} a class"
+        all_ = f"captions.total={captions.total}, {each} a class"
+        asked = f"captions.per_class={captions.per_class}" if captions.per_class else all_
         fix = f"captions.per_class={maker.capacity} and more pictures of each: images.per_caption"
         msg = f"{asked}: prompts.maker={maker.config.maker} makes {maker.capacity} different captions of a class here; {fix}"
         raise InputError(msg)

@@ -8,6 +8,12 @@ from synth.errors import InputError
 
 def dataset_of(dataset: Dataset) -> DatasetConfig:
     """The chosen classes of a dataset, with their official indices."""
+    if dataset.kind not in ("object", "texture"):
+        msg = f"dataset.kind={dataset.kind}: must be object or texture"
+        raise InputError(msg)
+    if not dataset.suffix.isprintable() or "=>" in dataset.suffix:
+        msg = f"dataset.suffix={dataset.suffix!r}: must be one line without =>"
+        raise InputError(msg)
     classes = official(list_path(dataset))
     wanted = dataset.classes
     if dataset.classes_file is not None:

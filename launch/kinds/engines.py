@@ -9,10 +9,12 @@ from pathlib import Path
 from launch.inputs import input_file
 from launch.schema import Captioner, Hf, Llama, OpenAI, Served
 from synth.captions.engines import ENGINES
-from synth.captions.keys import check_keys
+from synth.captions.llama.checkpoint import Checkpoint, check_checkpoint  # reads headers, imports no torch
 from synth.config import CaptionerConfig
 from synth.errors import InputError
 from synth.store.spec import InputFile
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,31 @@ def plan_engine(captioner: Captioner) -> Engine:
         msg = f"captioner.engine={captioner.engine}: its YAML file must begin with `defaults: [{schema}, _self_]`, as conf/captioner/ does"
         raise InputError(msg)
     engine = planner(captioner)
-    check_keys(engine.config)
+    _check(engine.config)
     return engine
 
 
+def _check(config: CaptionerConfig) -> None:
+    """What all engines share and launch/limits.py does not know."""
+    if config.dtype not in DTYPES:
+        msg = f"captioner.dtype={config.dtype}: one of {', '.join(DTYPES)}"
+        raise InputError(msg)
+    if not all(config.stop):
+        msg = f"captioner.stop={list(config.stop)}: texts, none of them empty"
+        raise InputError(msg)
+
+
 def _llama(captioner: Llama) -> Engine:
+    return Engine(_config(captioner, captioner.id, model_parallel=checkpoint_of(captioner).degree), _llama_inputs(captioner))
+
+
+def checkpoint_of(captioner: Llama) -> Checkpoint:
+    """The checkpoint, its headers checked: a torn one must not wait in a queue to be found."""
+    inputs = _llama_inputs(captioner)
+    return _checked(inputs["weights"].path, inputs["tokenizer"].path, captioner.model_parallel)
+
+
+def _llama_inputs(captioner: Llama) -> dict[str, InputFile]:
     root = captioner.root
     for key in ("ckpt_dir", "tokenizer_path"):
         path = getattr(captioner, key)
@@ -49,21 +71,17 @@ def _llama(captioner: Llama) -> Engine:
             raise InputError(msg)
     below = Path(root).expanduser() if root else Path()
     weights, tokenizer = (path and str(below / path) for path in (captioner.ckpt_dir, captioner.tokenizer_path))
-    inputs = {
+    return {
         "weights": input_file(weights, "captioner.ckpt_dir", "a folder in Meta's layout (params.json, consolidated.00.pth)"),
         "tokenizer": input_file(tokenizer, "captioner.tokenizer_path", "the sentencepiece model"),
     }
-    degree = _checked(inputs["weights"].path, inputs["tokenizer"].path, captioner.model_parallel)
-    return Engine(_config(captioner, captioner.id, model_parallel=degree), inputs)
 
 
 @cache
-def _checked(weights: str, tokenizer: str, asked: int | None) -> int:
-    """Shards of the checkpoint, whose headers are checked here: a torn one must not wait in a queue to be found."""
-    from synth.captions.llama.checkpoint import check_checkpoint  # reads headers; neither of them imports torch
-    from synth.captions.llama.tokenizer import Tokenizer
+def _checked(weights: str, tokenizer: str, asked: int | None) -> Checkpoint:
+    from synth.captions.llama.tokenizer import Tokenizer  # imports no torch
 
-    return check_checkpoint(weights, Tokenizer(tokenizer).n_words, asked, tokenizer).degree
+    return check_checkpoint(weights, Tokenizer(tokenizer).n_words, asked, tokenizer)
 
 
 def _hf(captioner: Hf) -> Engine:
@@ -162,7 +180,14 @@ def _endpoint(captioner: OpenAI | Served, base_url: str, api_key_env: str):
 def _remote(captioner: OpenAI | Served, name: str, model: str) -> CaptionerConfig:
     """What a server's captions depend on. Concurrency and the like are settings: they change no caption and buy none again."""
     config = _config(captioner, name)
-    return replace(config, max_batch_size=1, model_parallel=1, dtype="float32", model=model, api=captioner.api, body=dict(captioner.body))
+    return replace(config, max_batch_size=1, model_parallel=1, dtype="float32", model=model, api=captioner.api, body=_body(captioner.body))
+
+
+def _body(body: object) -> dict:
+    if body is not None and not isinstance(body, dict):
+        msg = f"captioner.body={body!r}: a mapping of fields, such as {{top_k: 50}}"
+        raise InputError(msg)
+    return {str(k): v for k, v in (body or {}).items()}
 
 
 def _config(captioner: Captioner, name: str, model_parallel: int | None = None) -> CaptionerConfig:

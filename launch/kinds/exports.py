@@ -6,16 +6,64 @@ A place that the user chose is in the config (what and where), so that two place
 from pathlib import Path
 
 from launch.kinds import Node
-from synth.config import ContactSheetConfig, Hdf5Config, Hdf5PartsConfig, ImageFolderConfig, dump
+from synth.config import (
+    CaptionsTxtConfig,
+    ContactSheetConfig,
+    Hdf5Config,
+    Hdf5PartsConfig,
+    ImageFolderConfig,
+    ParquetConfig,
+    WebDatasetConfig,
+    dump,
+)
 from synth.errors import InputError
 from synth.export.hdf5_settings import check_settings
 from synth.store.spec import StageSpec
 
+NAMES = ("key", "number", "nested")  # of synth.export.image_folder
+
 
 def image_folder(node: Node) -> list[StageSpec]:
     """A slot is a slot of the images, a unit covers one of theirs: a killed export goes on where it was."""
-    images = node.one("images")
-    return [node.spec(dump(ImageFolderConfig(out=_out(node))), images.slots, images.unit_size, images.unit_size, settings=_told(node))]
+    images, s = node.one("images"), node.settings
+    if s.names not in NAMES:
+        msg = f"export.{node.name}.names={s.names}: use one of {', '.join(NAMES)}"
+        raise InputError(msg)
+    if not 0 <= s.val_share < 1:
+        msg = f"export.{node.name}.val_share={s.val_share}: must be 0 or more, and less than 1"
+        raise InputError(msg)
+    settings = _told(node)
+    if s.link_from is not None:
+        source = Path(s.link_from).expanduser().absolute()
+        if not source.is_dir():
+            msg = f"export.{node.name}.link_from: {source} is not there; give the folder of an ImageFolder made of the same pictures"
+            raise InputError(msg)
+        settings = settings | {"link_from": str(source)}
+    config = ImageFolderConfig(_out(node), s.names, s.val_share, s.split_seed)
+    return [node.spec(dump(config), images.slots, images.unit_size, images.unit_size, settings=settings)]
+
+
+def webdataset(node: Node) -> list[StageSpec]:
+    return _sharded(node, WebDatasetConfig)
+
+
+def parquet(node: Node) -> list[StageSpec]:
+    return _sharded(node, ParquetConfig)
+
+
+def _sharded(node: Node, kind: type) -> list[StageSpec]:
+    """A unit is a file of `shard` pictures."""
+    images, s = node.one("images"), node.settings
+    if s.shard < 1:
+        msg = f"export.{node.name}.shard={s.shard}: pictures a file, at least 1"
+        raise InputError(msg)
+    size = max(1, min(s.shard, images.slots))
+    return [node.spec(dump(kind(_out(node), s.seed if s.shuffle else -1)), images.slots, size, size, settings=_told(node))]
+
+
+def captions_txt(node: Node) -> list[StageSpec]:
+    node.one("captions")
+    return [node.spec(dump(CaptionsTxtConfig(_out(node))), 1, 1, 1)]
 
 
 def hdf5_parts(node: Node) -> list[StageSpec]:

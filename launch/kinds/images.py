@@ -4,10 +4,13 @@ from launch.counts import counts_of
 from launch.inputs import text_of
 from launch.kinds import Node
 from launch.models import PlannedModel, plan_model
-from launch.schema import Images, Img2Img
+from launch.schema import Config, Images, Img2Img
 from launch.subsets import subset_of
 from synth.config import ImagesConfig, dump
 from synth.errors import InputError
+from synth.images.families import family_class
+from synth.images.model_folder import ModelFolder
+from synth.images.settings import check_run
 from synth.store.spec import StageSpec
 
 FORMATS = ("png", "jpg", "webp")
@@ -24,7 +27,8 @@ def plan(node: Node) -> list[StageSpec]:
     chosen = "" if subset is None else str(subset)
     config = ImagesConfig(**drawing(model, images, "images"), per_caption=images.per_caption, subset=chosen, counts=counts)
     model.judge(config)
-    return [node.spec(dump(config), slots, images.unit_size, images.batch_size, model.inputs)]
+    run = run_settings(node.config, model.folder)
+    return [node.spec(dump(config), slots, images.unit_size, images.batch_size, model.inputs, run)]
 
 
 def drawing(model: PlannedModel, keys: Images | Img2Img, group: str) -> dict:
@@ -40,4 +44,16 @@ def drawing(model: PlannedModel, keys: Images | Img2Img, group: str) -> dict:
         "format": keys.format,
         "negative_prompt": text_of(keys.negative_prompt, keys.negative_prompt_file, f"{group}.negative_prompt"),
         "eta": keys.eta,
+        "guidance_interval": tuple(keys.guidance_interval),
+        "vae_batch": keys.vae_batch,
     }
+
+
+def run_settings(config: Config, model: ModelFolder) -> dict[str, object]:
+    """How an images stage is worked on, whatever it is: nothing that its bytes depend on. InputError for what cannot be."""
+    run = {"on_oom": config.images.on_oom, "preview_every": config.images.preview_every, "text_offload": config.model.text_offload}
+    check_run(run)
+    if config.model.text_offload and not family_class(model.pipeline).embeds:
+        msg = f"model.text_offload=true: {model.pipeline} ({model.name}) encodes its texts while it draws; use false"
+        raise InputError(msg)
+    return run

@@ -1,7 +1,7 @@
 """What a prompt maker is planned with: its sample config, its input files, and how many captions it can make of a class."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,18 +9,19 @@ from launch.classes import list_path, official
 from launch.inputs import input_file, text_of
 from launch.kinds.senses import definitions, hypernyms
 from launch.schema import Config
+from launch.tables import check_backgrounds, check_examples, modes_of
 from synth.captions.prompts import MAKERS, WITHOUT_MODEL, Sources, make
 from synth.config import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
 from synth.errors import InputError
 from synth.store.spec import InputFile
 
-PLACES = Path(__file__).resolve().parents[2] / "synth" / "captions" / "tables" / "places.json"
+PLACES = Path(__file__).resolve().parents[2] / "synth/captions/tables/places.json"
 
 
 @dataclass(frozen=True)
 class Maker:
-    """`capacity`: different captions of a class; None: as many as are asked for. `slots`, `total`: of a maker whose captions are
-    there already: slots that hold them all, and different ones that pass the checks."""
+    """`capacity`: different captions of a class; None: as many as are asked for. `slots`, `total`: of captions that are there
+    already: slots that hold them all, and different ones that pass the checks."""
 
     config: PromptsConfig
     inputs: Mapping[str, InputFile] = field(default_factory=dict)
@@ -39,6 +40,10 @@ def maker_of(config: Config, dataset: DatasetConfig) -> Maker:
     name = config.prompts.maker
     if name not in MAKERS:
         msg = f"prompts.maker={name}: no such maker; there are {', '.join(sorted(MAKERS))}"
+        raise InputError(msg)
+    balances = {"hirpg": ("exact",), "from_file": ("file", "exact")}.get(name, ("exact", "random"))
+    if config.prompts.class_balance not in balances:
+        msg = f"prompts.class_balance={config.prompts.class_balance}: must be {' or '.join(balances)} for prompts={name}"
         raise InputError(msg)
     return _PLANS[name](config, dataset)
 
@@ -63,6 +68,16 @@ def _needed(config: Config, *roles: str) -> dict[str, InputFile]:
     return found
 
 
+def _tables(config: Config, dataset: DatasetConfig, modes: Iterable[str], *more: str) -> dict[str, InputFile]:
+    """The examples, and the places where asked for; what is wrong in the files is told here."""
+    found = _needed(config, "examples", *more)
+    names = {r: f"prompts.{r}_file" if getattr(config.prompts, f"{r}_file") is not None else f"dataset.{r}" for r in found}
+    check_examples(found["examples"].path, names["examples"], modes, config.prompts.shots)
+    if "backgrounds" in found:
+        check_backgrounds(found["backgrounds"].path, names["backgrounds"], dataset)
+    return found
+
+
 def _synclr(config: Config, dataset: DatasetConfig) -> Maker:
     p = config.prompts
     if p.examples_per not in ("caption", "group"):
@@ -70,8 +85,9 @@ def _synclr(config: Config, dataset: DatasetConfig) -> Maker:
         raise InputError(msg)
     group = p.group_size if p.examples_per == "group" else 1
     made = PromptsConfig(p.maker, p.class_balance, dict(p.modes), p.shots, group)
-    places = ("backgrounds",) if dataset.kind != "texture" and p.modes.get("class_background") else ()
-    return Maker(made, _needed(config, "examples", *places))
+    modes = modes_of(dataset, p.modes)
+    places = ("backgrounds",) if "class_background" in modes else ()
+    return Maker(made, _tables(config, dataset, modes, *places))
 
 
 def _synclr_chat(config: Config, dataset: DatasetConfig) -> Maker:
@@ -82,16 +98,13 @@ def _synclr_chat(config: Config, dataset: DatasetConfig) -> Maker:
 def _synthclip(config: Config, dataset: DatasetConfig) -> Maker:
     p = config.prompts
     made = PromptsConfig(p.maker, p.class_balance, modes={}, shots=p.shots, max_words=p.max_words)
-    return Maker(made, _needed(config, "examples"))
+    return Maker(made, _tables(config, dataset, modes_of(dataset, {"class": 1.0})))
 
 
 def _hirpg(config: Config, dataset: DatasetConfig) -> Maker:
     p = config.prompts
     if p.form not in ("static", "dynamic"):
         msg = f"prompts.form={p.form}: must be static or dynamic"
-        raise InputError(msg)
-    if p.class_balance != "exact":
-        msg = f"prompts.class_balance={p.class_balance}: prompts=hirpg has as many captions for each class; set exact"
         raise InputError(msg)
     most = p.num_metaprompts * (1 + p.num_prompts_per_metaprompt)
     if not p.num_metaprompts <= p.max_prompts <= most:
@@ -129,14 +142,11 @@ def _fake_definition(config: Config, dataset: DatasetConfig) -> Maker:
 def _from_file(config: Config, dataset: DatasetConfig) -> Maker:
     p, c = config.prompts, config.captions
     file = input_file(p.file, "prompts.file", "a file of captions (.txt, .csv, .tsv, .jsonl, .json)")
-    if p.class_balance not in ("file", "exact"):
-        msg = f"prompts.class_balance={p.class_balance}: must be file or exact for prompts=from_file"
-        raise InputError(msg)
     some = len(dataset.classes) < dataset.n_classes
     names = tuple(entry.name for entry in official(list_path(config.dataset))) if some else ()
     made = PromptsConfig(p.maker, p.class_balance, modes={}, shots=0, official=names, check=p.check)
     limits = CaptionsConfig(
-        0, DatasetConfig("", (), 0), made, CaptionerConfig(), must_name_class=c.must_name_class, min_words=c.min_words, max_words=c.max_words
+        0, DatasetConfig("", (), 0), made, CaptionerConfig(), 1, c.must_name_class, c.min_words, c.max_words
     )
     content, slots, total = _read(file.path, file.identity, dataset, limits)
     if not total:
@@ -167,6 +177,7 @@ def _read(path: str, identity: str, dataset: DatasetConfig, limits: CaptionsConf
 
 def _try(made: PromptsConfig, dataset: DatasetConfig, paths: Mapping[str, str]):
     """The maker itself, made here: what is wrong with its lists is told before anything is submitted."""
+
     def table(role: str):
         try:
             return json.loads(Path(paths[role]).read_text(encoding="utf-8"))

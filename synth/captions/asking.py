@@ -9,6 +9,7 @@ from typing import TypeVar
 from synth.captions import engines
 from synth.captions.engines import Completion, Request
 from synth.captions.prompts import Sources
+from synth.captions.records import records_of
 from synth.errors import InputError
 from synth.stages import Sample, Stage, Tombstone
 from synth.store.identity import file_identity
@@ -106,16 +107,3 @@ class Asking(Stage):
         """(slot, record or reason of its tombstone) of the whole upstream stages of a role, in order."""
         for stage in self.folder.upstream(role):
             yield from records_of(stage)
-
-
-def records_of(stage) -> Iterator[tuple[int, Mapping | str]]:
-    """(slot, record or reason of its tombstone) of a whole stage of records, in slot order."""
-    for number in range(stage.spec.n_units):
-        with stage.reader(number) as reader:
-            entries = {e.slot: e for e in reader.index.samples}
-            unit = stage.spec.unit(number)
-            for slot in range(unit.start, unit.stop):
-                if slot in entries:
-                    yield slot, json.loads(reader.read(entries[slot], "json"))
-                else:
-                    yield slot, reader.index.tombstones.get(slot, "not in its unit")

@@ -13,7 +13,7 @@ _REFUSAL = re.compile(
 )
 _META = re.compile(
     r"^(sure|certainly|absolutely|of course|okay|ok|great|as requested)\b[,!:.]|^here('s| is| are)\b.*:|^sure thing\b"
-    r"|^(an?|the|your) (image |picture |photo )?(caption|prompt|description)\b"
+    r"|^((an?|the|your) )?(image |picture |photo )?(caption|prompt|description)s?\s*:"
     r"|\b(this|the following|your) (caption|prompt|request)\b|\blet me know\b|\bhope this helps\b|\bword count\b"
     r"|\[insert\b|<\|",
     re.IGNORECASE,

@@ -72,7 +72,8 @@ def _text(completion: Completion, subject: Subject) -> str:
         head, mark, rest = line.partition("prompt:")
         if mark and len(head) < 10 and rest.strip():
             return answer_line(rest)
-    return answer_line(first_line(completion.text) or completion.text)
+    line = answer_line(first_line(completion.text) or completion.text)
+    return hirpg.with_concept(line) if subject.word == CONCEPT else line
 
 
 def refusal(text: str, subject: Subject, earlier: list[str]) -> str:

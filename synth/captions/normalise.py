@@ -8,6 +8,6 @@ _TRAILING = " .,;:!?'\"\u2026"
 
 
 def normalised(caption: str) -> str:
-    """What two captions that count as the same have in common: NFKC, case, quotes, white space, trailing punctuation removed."""
+    """What two captions that count as the same have in common: NFKC, without case, kinds of quotes, blanks and final marks."""
     text = unicodedata.normalize("NFKC", caption.translate(_QUOTES)).translate(_QUOTES).casefold()
     return " ".join(text.split()).rstrip(_TRAILING)

@@ -36,6 +36,7 @@ class PromptTrees(Asking):
     def _tree(self, subject: Subject, number: int) -> Dialogue[list[dict | str]]:
         known = self.metaprompts.get(subject.key, {})
         if number not in known:
+            self.refused.update({"no_metaprompt": self.size, "left empty": self.size})
             return ["no_metaprompt"] * self.size
         root = {"subject": subject.key, "word": subject.word, "tree": number, "text": known[number], "kind": "metaprompt"}
         numbers = sorted(known)

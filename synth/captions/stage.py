@@ -31,6 +31,7 @@ class Captions(Asking):
         for attempt in range(self.config.max_attempts):
             prompt = self.maker.prompt(self.config.seed, slot, attempt)
             if prompt.error:
+                self.refused[prompt.error] += 1
                 rejected.append({"caption": "", "reason": prompt.error, "attempt": attempt})
                 break
             completion = yield Request(prompt.text, prompt.messages, prompt.seed)

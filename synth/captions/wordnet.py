@@ -1,42 +1,54 @@
 """WordNet through nltk, where both are there: pip install synthset[wordnet], then python -m nltk.downloader wordnet."""
 
+import warnings
 from collections.abc import Callable
+from functools import partial
 
 from synth.errors import InputError
+
+PLACES = ("corpora/wordnet", "corpora/wordnet.zip/wordnet/")  # below NLTK_DATA and nltk's usual folders
 
 
 def lookup(what: str) -> Callable[[str], str]:
     """A function from a name to its "hypernym" or "definition", "" if WordNet does not know it. InputError without WordNet."""
+    return partial({"hypernym": _hypernym, "definition": _definition}[what], _reader())
+
+
+def _reader():
+    """English WordNet alone: nltk's own `wordnet` wants the data of other languages too."""
     try:
-        from nltk.corpus import wordnet
+        import nltk.data
+        from nltk.corpus.reader.wordnet import WordNetCorpusReader
     except ImportError as e:
         msg = "WordNet: nltk is not installed; pip install 'synthset[wordnet]', or give the texts in a file"
         raise InputError(msg) from e
-    try:
-        wordnet.ensure_loaded()
-    except (LookupError, OSError) as e:
-        msg = "WordNet: its data is not there; python -m nltk.downloader wordnet (or set NLTK_DATA), or give the texts in a file"
-        raise InputError(msg) from e
-    return {"hypernym": _hypernym, "definition": _definition}[what]
+    for place in PLACES:
+        try:
+            root = nltk.data.find(place)
+        except LookupError:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that other languages are not there
+            return WordNetCorpusReader(root, None)
+    msg = "WordNet: its data is not there; python -m nltk.downloader wordnet (or set NLTK_DATA), or give the texts in a file"
+    raise InputError(msg)
 
 
-def _first(name: str):
+def _first(reader, name: str):
     """The first noun of a name, which WordNet lists by frequency."""
-    from nltk.corpus import wordnet
-
-    found = wordnet.synsets("_".join(name.split()), pos=wordnet.NOUN)
+    found = reader.synsets("_".join(name.split()), pos="n")
     return found[0] if found else None
 
 
-def _hypernym(name: str) -> str:
-    synset = _first(name)
+def _hypernym(reader, name: str) -> str:
+    synset = _first(reader, name)
     if synset is None:  # of a name that is not in WordNet the last word tells what it is: "vintage fire engine"
         last = name.split()[-1:]
-        return last[0] if len(name.split()) > 1 and _first(last[0]) is not None else ""
+        return last[0] if len(name.split()) > 1 and _first(reader, last[0]) is not None else ""
     above = synset.hypernyms() or synset.instance_hypernyms()
     return above[0].lemma_names()[0].replace("_", " ") if above else ""
 
 
-def _definition(name: str) -> str:
-    synset = _first(name)
+def _definition(reader, name: str) -> str:
+    synset = _first(reader, name)
     return synset.definition() if synset is not None else ""

@@ -6,11 +6,11 @@ caption's place in the list is the number of its image for ever. The Parquet fil
 """
 
 import hashlib
-import json
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, field
 
 from synth.captions.normalise import normalised
+from synth.captions.records import records_of
 from synth.config import CaptionsJsonConfig
 from synth.errors import InputError
 from synth.export.captions_table import CaptionRow, to_json, to_parquet
@@ -32,6 +32,15 @@ class Gathered:
     tombstones: int = 0
     surplus: int = 0
     slots: int = 0
+    reasons: Counter = field(default_factory=Counter)  # of tombstones
+    of_class: Counter = field(default_factory=Counter)  # (label, class name) -> rows
+
+    def fewest(self) -> str:
+        """The class with the fewest rows, in words."""
+        if not self.of_class:
+            return "there are none"
+        entry = min(self.of_class, key=lambda e: (self.of_class[e], e))
+        return f"{entry[1]!r} has {self.of_class[entry]}"
 
 
 class CaptionsJson(Stage):
@@ -55,13 +64,15 @@ class CaptionsJson(Stage):
         return self.folder.spec.fingerprint  # the unit is made of all upstream slots: no other stage has the same one
 
     def compute(self, state, slots: range) -> list[dict[str, bytes]]:
-        found = gather(self.folder.upstream("captions"), self.config.total)
+        found = gather(self.folder.upstream("captions"), self.config.total, self.config.per_class)
         if len(found.rows) < self.config.total and not self.config.allow_short:
             short = self.config.total - len(found.rows)
+            each = f" ({self.config.per_class} of each class are wanted; {found.fewest()})" if self.config.per_class else ""
+            why = f" ({', '.join(f'{reason} {n}' for reason, n in sorted(found.reasons.items()))})" if found.reasons else ""
             msg = (
-                f"captions: {len(found.rows)} of {self.config.total} are left after {found.duplicates} duplicates and "
-                f"{found.tombstones} slots without a caption ({found.slots} slots): {short} are missing; raise captions.oversample "
-                f"(by about {1 + short / max(1, len(found.rows)):.2f}x), or set captions.allow_short=true"
+                f"captions: {len(found.rows)} of {self.config.total} are left{each} after {found.duplicates} duplicates and "
+                f"{found.tombstones} slots without a caption{why} of {found.slots} slots: {short} are missing; raise "
+                f"captions.oversample (by about {1 + short / max(1, len(found.rows)):.2f}x), or set captions.allow_short=true"
             )
             raise InputError(msg)
         return [{"json": to_json(found.rows), "parquet": to_parquet(found.rows), "rejected.jsonl": b"".join(found.rejected)}]
@@ -80,51 +91,43 @@ class CaptionsJson(Stage):
         self.out.complete()
 
 
-def gather(stages, total: int) -> Gathered:
-    """Read stages in order and their slots in order; the first caption of each normalised form is kept, up to `total`.
+def gather(stages, total: int, per_class: int = 0) -> Gathered:
+    """Read stages in order and their slots in order; the first caption of each normalised form is kept, up to `total`, or up to
+    `per_class` of each class.
 
     So the first rows do not depend on `total`, and a larger one only adds rows. 16 bytes a caption are kept to tell duplicates.
     """
     found, seen = Gathered(), {}
     for stage in stages:
         source = stage.spec.fingerprint
-        for slot, record in _records(stage):
+        for slot, record in records_of(stage):
             found.slots += 1
             where = {"source": source, "slot": slot}
             if isinstance(record, str):
                 found.tombstones += 1
+                found.reasons[record] += 1
                 found.rejected.append(_line({"kind": "tombstone", "reason": record} | where))
                 continue
             for tried in record.get("rejected", ()):
                 found.rejected.append(_line({"kind": "attempt"} | tried | where))
             caption = _encodable(str(record["caption"]))
+            entry = (record["label"], str(record["class"]))
             mark = hashlib.blake2b(normalised(caption).encode(), digest_size=16).digest()
             if mark in seen:
                 found.duplicates += 1
                 first = seen[mark]
                 reason = f"duplicate of slot {first[1]}" + ("" if first[0] == source else f" of {first[0]}")
                 found.rejected.append(_line({"kind": "duplicate", "reason": reason, "caption": caption, "of_row": first[2]} | where))
-            elif len(found.rows) >= total:
+            elif len(found.rows) >= total or 0 < per_class <= found.of_class[entry]:
                 found.surplus += 1
                 seen[mark] = (source, slot, None)
-                found.rejected.append(_line({"kind": "surplus", "reason": "more captions than captions.total", "caption": caption} | where))
+                reason = f"more captions than captions.{'per_class' if per_class else 'total'}"
+                found.rejected.append(_line({"kind": "surplus", "reason": reason, "caption": caption} | where))
             else:
                 seen[mark] = (source, slot, len(found.rows))
+                found.of_class[entry] += 1
                 found.rows.append(_row(len(found.rows), caption, record, slot, source))
     return found
-
-
-def _records(stage) -> Iterator[tuple[int, dict | str]]:
-    """(slot, record or reason of its tombstone) of a whole captions stage, in slot order."""
-    for number in range(stage.spec.n_units):
-        with stage.reader(number) as reader:
-            entries = {e.slot: e for e in reader.index.samples}
-            unit: Unit = stage.spec.unit(number)
-            for slot in range(unit.start, unit.stop):
-                if slot in entries:
-                    yield slot, json.loads(reader.read(entries[slot], "json"))
-                else:
-                    yield slot, reader.index.tombstones.get(slot, "not in its unit")
 
 
 def _row(row: int, caption: str, record: dict, slot: int, source: str) -> CaptionRow:

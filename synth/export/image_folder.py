@@ -4,14 +4,16 @@ A slot is a slot of the images stage. Pictures are copied byte by byte out of th
 are. The stage's own units hold the record of each picture, from which finish() writes metadata.jsonl and mends the folder.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from synth.config import ImageFolderConfig
 from synth.export.base import Export
-from synth.export.out_folder import PART
 from synth.export.pictures import GONE
+from synth.seeds import uniform
 from synth.stages import Sample, Tombstone, Unit
 from synth.store.files import storing
 from synth.store.spec import canonical
@@ -37,6 +39,8 @@ class ImageFolder(Export):
 
     def __init__(self, folder):
         super().__init__(folder)
+        source = folder.spec.settings.get("link_from")
+        self._linkable = tuple(Path(source, split) for split in ("", "train", "val")) if source else ()
         self._made: set[str] = set()  # class folders that this process made sure of
         self._mending: tuple[Iterator | None, int] = None, 0  # pictures from a slot on
 
@@ -51,36 +55,64 @@ class ImageFolder(Export):
     def encode(self, state, item: Copied | Tombstone) -> Sample | Tombstone:
         if isinstance(item, Tombstone):
             return item
-        name = f"{self.folders[self.label_of(item.key, item.record)]}/{item.key}.{item.ext}"
+        name = self.file_name(item)
         if not self.out.has(name, len(item.data)):
-            self._put(name, item.data)
+            self._put(name, item.data, f"{self.folders[item.record['label']]}/{item.key}.{item.ext}")
         facts = {"file_name": name, "bytes": len(item.data), "sha256": hashlib.sha256(item.data).hexdigest()}
         return Sample(item.slot, item.key, {"json": canonical(item.record | facts)})
 
-    def _put(self, name: str, data: bytes) -> None:
-        folder = name.partition("/")[0]
+    def file_name(self, item: Copied) -> str:
+        """Where a picture goes: <class>/<key>.<ext>; by number <class>/<slot, 8 digits>.<ext>; nested, as SynCLR's txt2img writes it,
+        <millions>/<thousands>/<rest>.<ext>. Below train/ or val/ if it is split: all pictures of a caption on one side."""
+        folder, slot = self.folders[self.label_of(item.key, item.record)], item.slot
+        plain = {
+            "key": f"{folder}/{item.key}",
+            "number": f"{folder}/{slot:08d}",
+            "nested": f"{slot // 10**6:06d}/{slot % 10**6 // 1000:06d}/{slot % 1000:05d}",
+        }
+        return f"{self.split_of(item.record, slot)}{plain[self.config.names]}.{item.ext}"
+
+    def split_of(self, record: Mapping, slot: int) -> str:
+        """"train/", "val/" or ""."""
+        if not self.config.val_share:
+            return ""
+        luck = uniform(self.config.split_seed, "split", record.get("caption_seed", slot))
+        return "val/" if luck < self.config.val_share else "train/"
+
+    def _put(self, name: str, data: bytes, plain: str) -> None:
+        folder = name.rpartition("/")[0]
         if folder not in self._made:
             with storing(self.out.path):
                 (self.out.path / folder).mkdir(parents=True, exist_ok=True)
             self._made.add(folder)
+        for below in self._linkable:  # another ImageFolder of these pictures: a second name costs no space
+            if self.out.link(name, data, below / plain):
+                return
         self.out.put(name, data)
 
     # -- when the stage is whole -------------------------------------------------------------------------------------
 
     def written(self, records: Iterable[dict]) -> Iterator[dict]:
-        """Mend what is missing, and write metadata.jsonl."""
+        """Mend what is missing, and write metadata.jsonl, where there are train/ and val/ one in each."""
+        splits = ("train/", "val/") if self.config.val_share else ("",)
         with storing(self.out.path):
-            for name in self.folders.values():  # a class without pictures has a folder too: loaders count folders
-                (self.out.path / name).mkdir(parents=True, exist_ok=True)
-        temp = self.out.path / PART / METADATA
-        with storing(temp), open(temp, "wb") as f:
+            for split in splits:
+                for name in self.folders.values() if self.config.names != "nested" else ("",):
+                    (self.out.path / split / name).mkdir(parents=True, exist_ok=True)  # a class without pictures too: loaders count folders
+        temps = {split: self.out.part(METADATA) for split in splits}
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(storing(self.out.path))
+            files = {split: stack.enter_context(open(temp, "wb")) for split, temp in temps.items()}
             for record in records:
-                if not self.out.has(record["file_name"], record["bytes"]):
+                name = record["file_name"]
+                if not self.out.has(name, record["bytes"]):
                     self._mend(record)
-                f.write(canonical(public(record)) + b"\n")
+                split = name[: name.index("/") + 1] if self.config.val_share else ""
+                files[split].write(canonical(public({**record, "file_name": name.removeprefix(split)})) + b"\n")
                 yield record
-        with storing(temp):
-            temp.replace(self.out.path / METADATA)
+        with storing(self.out.path):
+            for split, temp in temps.items():
+                temp.replace(self.out.path / split / METADATA)
 
     def _mend(self, record: dict) -> None:
         slot, (ahead, at) = record["slot"], self._mending
@@ -88,7 +120,7 @@ class ImageFolder(Export):
             ahead = self.pictures.samples(slot)
         picture = next(p for p in ahead if p.slot >= slot)
         self._mending = ahead, slot + 1
-        self._put(record["file_name"], picture.read())
+        self._put(record["file_name"], picture.read(), f"{self.folders[record['label']]}/{picture.key}.{picture.ext}")
 
     def how_to_read(self) -> str:
         return """- `<class>/<key>.<ext>`: the pictures, as torchvision's ImageFolder and Hugging Face's `load_dataset("imagefolder", data_dir=...)` read them.

@@ -7,6 +7,7 @@
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import secrets
@@ -14,7 +15,7 @@ import shutil
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.store.files import read_small, storing, write_atomic, write_once
+from synth.store.files import NO_LINKS, read_small, storing, write_atomic, write_once
 
 MARKER = ".synthset.json"
 CLAIM = ".synthset.claim.json"
@@ -78,6 +79,28 @@ class OutFolder:
     def _tag(self) -> bytes:
         facts = {"fingerprint": self._fingerprint, "stage": self.folder.spec.folder_name, "path": str(self.folder.path)}
         return json.dumps(facts, sort_keys=True).encode() + b"\n"
+
+    def part(self, name: str) -> Path:
+        """A name of its own for a file on its way to `name`."""
+        temp = self.path / PART / f"{os.getpid()}-{secrets.token_hex(6)}{Path(name).suffix}"
+        with storing(temp):
+            temp.parent.mkdir(parents=True, exist_ok=True)
+        return temp
+
+    def link(self, name: str, data: bytes, source: Path) -> bool:
+        """Give an existing file of the same bytes a second name here; False where that cannot be, and `put` has to write it."""
+        temp = self.part(name)
+        with storing(self.path / name):
+            try:
+                if source.stat().st_size != len(data) or source.read_bytes() != data:
+                    return False
+                os.link(source, temp)
+                os.replace(temp, self.path / name)
+            except OSError as e:
+                if e.errno not in NO_LINKS | {errno.ENOENT, errno.ENOTDIR}:
+                    raise
+                return False
+        return True
 
     def put(self, name: str, data: bytes) -> None:
         """Write one of many files by temporary name and rename, without waiting for the disk (see `complete`)."""

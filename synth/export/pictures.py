@@ -6,15 +6,19 @@ reads a filter reads pictures by slot, as from an images stage, and never copies
 
 import bisect
 import itertools
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from synth.errors import InputError
 from synth.store.folder import StageFolder
-from synth.store.units import Stored
+from synth.store.framing import Entry
+from synth.store.units import Stored, UnitReader
 
 ROLE = "images"
+FILTERS = ("clip_score", "label_agreement", "near_duplicates", "balance", "ensemble")  # kinds that make no pictures, but choose
 CHUNK = 4096  # slots whose filter is read at once
+OPEN = 64  # units that `picked` holds open
 GONE = "no picture in the images stage"
 
 
@@ -46,11 +50,11 @@ class Pictures:
         self.stage = stage
         self.filters: list[StageFolder] = []  # from the last to the first
         below = [stage]
-        while len(below) == 1 and ROLE in below[0].spec.upstream:
+        while len(below) == 1 and below[0].spec.kind in FILTERS:
             self.filters.append(below[0])
             below = below[0].upstream(ROLE)
         self.sources = tuple(below)
-        if any(ROLE in s.spec.upstream for s in self.sources):
+        if any(s.spec.kind in FILTERS for s in self.sources):
             msg = f"{self.filters[-1].path}: reads several stages of which one is a filter; give it the images stages themselves"
             raise InputError(msg)
         self._first = [0, *itertools.accumulate(s.spec.slots for s in self.sources)]
@@ -90,6 +94,20 @@ class Pictures:
                 if kept is None or first + stored.slot in kept:
                     yield Picture(first + stored.slot, self.key(source, stored.key), stored, source)
 
+    def picked(self, slots: Sequence[int]) -> Iterator[Picture]:
+        """The pictures of any slots, in the order given; those that are not there are left out. Units stay open in between."""
+        kept = _Open(OPEN)
+        try:
+            for slot in slots:
+                source, own = self.at(slot)
+                if self.filters and kept.entry(self.filters[0], slot) is None:
+                    continue
+                if (found := kept.entry(self.sources[source], own)) is not None:
+                    reader, entry, number = found
+                    yield Picture(slot, self.key(source, entry.key), Stored(own, entry.key, number, entry, reader), source)
+        finally:
+            kept.close()
+
     def reasons(self, start: int, stop: int) -> dict[int, str]:
         """slot -> why it has no picture, for slots [start, stop): a filter's tombstone, or that of the images stage."""
         found: dict[int, str] = {}
@@ -99,6 +117,32 @@ class Pictures:
         for folder in reversed(self.filters):
             found = tombstones(folder, start, stop) | found
         return found
+
+
+class _Open:
+    """The units last read, open, with their entries by slot."""
+
+    def __init__(self, most: int):
+        self._most = most
+        self._units: OrderedDict[tuple[str, int], tuple[UnitReader, dict[int, Entry]]] = OrderedDict()
+
+    def entry(self, folder: StageFolder, slot: int) -> tuple[UnitReader, Entry, int] | None:
+        """(reader, entry, unit) of a slot, None where it has no sample."""
+        number = slot // folder.spec.unit_size
+        key = (folder.spec.fingerprint, number)
+        if key not in self._units:
+            reader = folder.reader(number)
+            self._units[key] = reader, {e.slot: e for e in reader.index.samples}
+            if len(self._units) > self._most:
+                self._units.popitem(last=False)[1][0].close()
+        self._units.move_to_end(key)
+        reader, entries = self._units[key]
+        return (reader, entries[slot], number) if slot in entries else None
+
+    def close(self) -> None:
+        for reader, _ in self._units.values():
+            reader.close()
+        self._units.clear()
 
 
 def tombstones(folder: StageFolder, start: int, stop: int) -> dict[int, str]:

@@ -37,19 +37,13 @@ class Preparation:
 
 def check_folder(path: Path) -> Preparation:
     """InputError unless a folder looks like a whole CLIP model; how its pictures are prepared. Imports neither torch nor transformers."""
-    from synth.images.model_folder import check_safetensors
+    from synth.images.weights import check_weights
 
     config = _json(path / "config.json")
     if config.get("model_type") != "clip":
         msg = f"{path / 'config.json'}: is a model of type {config.get('model_type')!r}; {FIX}"
         raise InputError(msg)
-    weights = sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".bin"))
-    if not weights:
-        msg = f"{path}: holds no weights (*.safetensors or *.bin); {FIX}"
-        raise InputError(msg)
-    for file in weights:
-        if file.suffix == ".safetensors":
-            check_safetensors(file)
+    check_weights(path)
     if not any((path / n).is_file() for n in ("tokenizer.json", "vocab.json")):
         msg = f"{path}: holds no tokenizer (tokenizer.json, or vocab.json and merges.txt); {FIX}"
         raise InputError(msg)
@@ -71,6 +65,7 @@ class Clip:
         self.preparation, self.batch = check_folder(path), batch
         on = device()
         transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
         try:
             self._model = transformers.CLIPModel.from_pretrained(path, local_files_only=True, dtype=dtype_of(dtype, on)).eval().to(on)
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
@@ -109,8 +104,8 @@ class Clip:
         with torch.inference_mode(), out_of_memory("a batch of CLIP does not fit on the device: lower filter.<name>.batch_size"):
             for start in range(0, len(items), self.batch):
                 rows = list(items[start : start + self.batch])
-                made = features(rows + rows[-1:] * (self.batch - len(rows)))[: len(rows)]
-                made = getattr(made, "pooler_output", made).float()
+                made = features(rows + rows[-1:] * (self.batch - len(rows)))
+                made = getattr(made, "pooler_output", made)[: len(rows)].float()  # a tensor until transformers 4
                 found.append((made / made.norm(dim=-1, keepdim=True)).cpu().numpy())
         return np.concatenate(found)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synth.filters.rules import top_of_class, uniform
+from synth.filters.rules import top_of_class
+from synth.seeds import uniform
 
 LOW, HIGH = 5, 95  # percentiles to which scores are clipped
 TEMPERATURE = 0.5

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from synth import seeds
+from synth.seeds import uniform
 
 
 def order_by_score(scores: np.ndarray, keys: np.ndarray) -> np.ndarray:
@@ -47,11 +47,6 @@ def random_of_class(labels: np.ndarray, keys: np.ndarray, counts: Mapping[int, i
     """
     tickets = np.array([uniform(seed, "balance", int(k)) for k in keys])
     return top_of_class(tickets, labels, keys, counts=counts)
-
-
-def uniform(seed: int, *path) -> float:
-    """One number in [0, 1) that belongs to (seed, path): the top 53 bits of its 64."""
-    return (seeds.derive(seed, *path) >> 11) * 2.0**-53
 
 
 def missing_counts(labels: np.ndarray, counts: Mapping[int, int]) -> dict[int, int]:

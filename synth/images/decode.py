@@ -5,12 +5,11 @@ first picture is taken.
 """
 
 import io
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")  # none of these starts another program
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")  # none of these starts another program
 MAX_PIXELS = 100_000_000  # of the input; a file of a few kilobytes can claim any size
 RESIZES = ("stretch", "crop")
 
@@ -30,15 +29,15 @@ def decode(data: bytes, width: int, height: int, resize: str) -> Decoded:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    return Decoded(reason=f"too large: {image.width} x {image.height} pixels, {MAX_PIXELS} at most")
-                found = fitted(_rgb(_upright(image)), width, height, resize)
-                return Decoded(np.asarray(found), image.width, image.height)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return Decoded(reason=f"too large: {image.width} x {image.height} pixels, {MAX_PIXELS} at most")
+            found = fitted(_rgb(_upright(image)), width, height, resize)
+            return Decoded(np.asarray(found), image.width, image.height)
     except UnidentifiedImageError:
         return Decoded(reason="not a picture")
+    except Image.DecompressionBombError:
+        return Decoded(reason=f"too large: more than {MAX_PIXELS} pixels")
     except MemoryError:
         raise
     except Exception as e:  # noqa: BLE001 (Pillow raises whatever a broken file provokes)

@@ -1,8 +1,8 @@
 """Stage kind `img2img` (noise-denoise): a picture from each picture of a source, by adding noise and taking it away.
 
-slot = input * per_image + replica. A picture is a function of its input, its prompt, its seed and the config; the seed hangs on the
-input's name in its source, so a subset gives the same pictures. int(steps * noise_strength) steps are run: where that is
-0 the output is the resized input, no model is loaded, and the metadata says so.
+slot = input * per_image + replica. A picture is a function of its input, its prompt, its seed and the config; the seed hangs
+on the input's name in its source, so a subset gives the same pictures. int(steps * noise_strength) steps are run: where
+that is 0 the output is the resized input, no model is loaded, and the metadata says so.
 """
 
 import hashlib
@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import ClassVar
 
+import numpy as np
+
 from synth.config import Img2ImgConfig
 from synth.errors import InputError
 from synth.export.captions_table import CaptionRow
 from synth.images.decode import RESIZES, Decoded, decode
-from synth.images.families import Embedded
+from synth.images.drawing import Picture as DrawnPicture
+from synth.images.families import Embedded, family_class
 from synth.images.prompts import PROMPTS, prompt_of
 from synth.images.slots import Ranges
 from synth.images.sources.listing import NAME, Listing
@@ -26,8 +29,10 @@ from synth.images.sources.read import ListedSource, Picture, StageSource, read_b
 from synth.images.stage import Drawn, Images, Task, UnitState
 from synth.seeds import derive
 from synth.stages import Unit
-from synth.store.spec import digest
+from synth.store.files import write_atomic
+from synth.store.spec import canonical, digest
 
+LEFT_OUT = "left_out.jsonl"
 NO_CAPTION = "has no caption"
 BATCHES_AHEAD = 2  # batches whose inputs are read and decoded while the device draws
 MAX_THREADS = 8
@@ -42,11 +47,12 @@ def steps_run(steps: int, strength: float) -> int:
     return math.floor(steps * Fraction(str(strength)))
 
 
-def exact_strength(steps: int, run: int) -> float:
-    """A strength of which every pipeline makes `run` steps: some round steps * strength down, others what is left of it."""
-    first = run / steps
-    near = (first, math.nextafter(first, 2.0), math.nextafter(first, 0.0))
-    return next((s for s in near if steps * s == run), first)
+def strength_for(steps: int, run: int, floors: bool) -> float:
+    """A strength of which a pipeline makes `run` steps, half a step away from where its floats could round to another number.
+
+    floors: it runs int(steps * strength); else steps - int(steps - steps * strength).
+    """
+    return min(1.0, (run + (0.5 if floors else -0.5)) / steps)
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,18 @@ class PictureState(UnitState):
     facts: dict[int, Facts] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Untouched:
+    """An input that is stored as it is, in the place of a drawn picture."""
+
+    array: np.ndarray
+    rows: int = 0  # nothing was computed
+    refused: bool = False
+
+    def pixels(self) -> np.ndarray:
+        return self.array
+
+
 class Img2Img(Images):
     config: Img2ImgConfig
     at_least: ClassVar[Mapping[str, float]] = {"per_image": 1, "noise_strength": 0}
@@ -98,11 +116,12 @@ class Img2Img(Images):
         self.source.check()
 
     def open(self) -> None:
-        if self.run:
-            super().open()
-        elif self.model is None:
-            self.check()
+        super().open()
         self._pool = ThreadPoolExecutor(min(MAX_THREADS, len(os.sched_getaffinity(0))), thread_name_prefix="decode")
+
+    def load(self, run: Mapping[str, object]) -> None:
+        if self.run:
+            super().load(run)
 
     def close(self) -> None:
         super().close()
@@ -117,7 +136,8 @@ class Img2Img(Images):
         if self._source is None:
             config, upstream = self.config, self.folder.upstream("images")
             if upstream:
-                self._source = StageSource(upstream[0], Ranges.parse(config.subset, "img2img.subset") if config.subset else None)
+                subset = Ranges.parse(config.subset, "img2img.subset") if config.subset else None
+                self._source = StageSource(upstream[0], subset)
             else:
                 file = self.folder.input("source")
                 names = {c.index: c.name for c in config.dataset.classes}
@@ -127,7 +147,8 @@ class Img2Img(Images):
 
     def unit_inputs(self, unit: Unit) -> str:
         tasks, reasons = self.gathered(unit)
-        found = [[t.slot, t.picture.key, t.picture.size, t.picture.mark, t.row.caption, list(t.row.labels)] for t in tasks.values()]
+        known = ((t.slot, t.picture, t.row) for t in tasks.values())
+        found = [[slot, p.key, p.size, p.mark, row.caption, list(row.labels)] for slot, p, row in known]
         return digest([found, sorted(reasons.items())])
 
     def gather(self, unit: Unit) -> tuple[dict[int, Task], dict[int, str]]:
@@ -143,7 +164,8 @@ class Img2Img(Images):
             if not prompt and self.config.prompt == "caption":
                 reasons[slot] = f"{picture.key}: {NO_CAPTION}"
                 continue
-            row = CaptionRow(picture.number, prompt, picture.names[0], picture.labels[0], picture.labels, picture.names, 0, picture.number, picture.key)
+            n_th, labels, names = picture.number, picture.labels, picture.names
+            row = CaptionRow(n_th, prompt, names[0], labels[0], labels, names, seed=0, slot=n_th, source=picture.key)
             tasks[slot] = PictureTask(slot, row, replica, derive(seed, "img2img", picture.key, replica), picture)
         return tasks, reasons
 
@@ -173,7 +195,8 @@ class Img2Img(Images):
 
     def _decode_ahead(self, state: PictureState, slots: range) -> None:
         """Begin to read and decode the inputs of this batch and of the next ones; forget those of earlier batches."""
-        ahead = [state.tasks[s].picture for s in range(slots.start, slots.stop + BATCHES_AHEAD * self.batch) if s in state.tasks]
+        until = slots.stop + BATCHES_AHEAD * self.batch
+        ahead = [state.tasks[s].picture for s in range(slots.start, until) if s in state.tasks]
         for number in [n for n in state.inputs if n < slots.start // self.config.per_image]:
             del state.inputs[number]
         for picture in ahead:
@@ -187,23 +210,30 @@ class Img2Img(Images):
             return "", Decoded(reason=data)
         return hashlib.sha256(data).hexdigest(), decode(data, config.width, config.height, config.resize)
 
-    def start(self, state: PictureState, tasks: Sequence[PictureTask]) -> Mapping[str, object]:
-        import numpy as np
+    def draw(self, state: PictureState, tasks: Sequence[PictureTask]) -> Sequence[DrawnPicture]:
         import torch
 
-        pixels = torch.from_numpy(np.stack([state.decoded[t.slot].pixels for t in tasks]))  # [B, H, W, 3]
-        return {"start": pixels.permute(0, 3, 1, 2).float() / 255, "strength": exact_strength(self.config.steps, self.run)}
-
-    def _draw(self, state: PictureState, tasks: Sequence[PictureTask]) -> list[Drawn]:
-        if self.run:
-            return super()._draw(state, tasks)
-        return [Drawn(t.slot, state.decoded[t.slot].pixels) for t in tasks]
+        inputs = [state.decoded[t.slot].pixels for t in tasks]
+        if not self.run:
+            return [Untouched(pixels) for pixels in inputs]
+        start = torch.from_numpy(np.stack(inputs)).permute(0, 3, 1, 2).float() / 255  # [n, 3, H, W]
+        strength = strength_for(self.config.steps, self.run, family_class(self.model.pipeline).floors_steps)
+        return self.drawing.draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks], start, strength)
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
-    def record(self, state: PictureState, task: PictureTask, blanked: bool = False) -> dict:
+    def finish(self) -> None:
+        """left_out.jsonl in the stage's folder: every input that gave no picture, and why."""
+        lines = []
+        for number in range(self.folder.spec.n_units):
+            with self.folder.reader(number) as reader:
+                left_out = sorted(reader.index.tombstones.items())
+            lines += [canonical({"slot": slot, "reason": why}) + b"\n" for slot, why in left_out]
+        write_atomic(self.folder.path / LEFT_OUT, b"".join(lines))
+
+    def record(self, state: PictureState, task: PictureTask, picture: DrawnPicture) -> dict:
         config, facts = self.config, state.facts[task.slot]
-        found = super().record(state, task, blanked)
+        found = super().record(state, task, picture)
         del found["caption_row"], found["caption_seed"]
         return found | {
             "source": task.picture.key,

@@ -69,13 +69,19 @@ class ModelFolder:
 
 
 def inspect(
-    path: Path, expected: str = "auto", variant: str = "", config: Path | None = None, safety: bool = False, without: tuple[str, ...] = ()
+    path: Path,
+    expected: str = "auto",
+    variant: str = "",
+    config: Path | None = None,
+    safety: bool = False,
+    without: tuple[str, ...] = (),
+    uses: tuple[str, ...] = (),
 ) -> ModelFolder:
     """Read and check a folder: index, every component with its config and whole weights.
 
     path: a folder in diffusers' layout; or a single-file checkpoint, of which `config` is such a folder (weights not needed).
     expected: pipeline class, or auto. variant: of the weight files. safety: its safety checker must be there too.
-    without: components that are not loaded, so that they need not be there.
+    without: components that are not loaded, so that they need not be there. uses: those of UNUSED that are loaded.
     """
     path = Path(path)
     if path.is_file():
@@ -83,7 +89,8 @@ def inspect(
     if not path.is_dir():
         msg = f"{path}: no such model folder; model.path must be a local folder in diffusers' layout, or a checkpoint file"
         raise InputError(msg)
-    found = _read(path, expected, weights=True, wanted_variant=variant, without=without)
+    left_out = frozenset({*UNUSED, *without}) - frozenset(uses)
+    found = _read(path, expected, weights=True, wanted_variant=variant, left_out=left_out)
     if safety and not all(found_in_index(path, name) for name in SAFETY):
         msg = f"{path}: has no safety checker; use model.safety_checker=off"
         raise InputError(msg)
@@ -91,6 +98,14 @@ def inspect(
         for name in SAFETY:
             _check_component(path / name, _index(path)[name][1], weights=True)
     return found
+
+
+def pipeline_of(path: Path) -> str:
+    """Class name that a folder's index gives, "" if it cannot be read: `inspect` says why."""
+    try:
+        return str(_index(Path(path)).get("_class_name"))
+    except InputError:
+        return ""
 
 
 def found_in_index(path: Path, name: str) -> bool:
@@ -102,7 +117,7 @@ def found_in_index(path: Path, name: str) -> bool:
 def _inspect_checkpoint(path: Path, expected: str, config: Path | None) -> ModelFolder:
     check_checkpoint(path)
     if config is None:
-        msg = f"{path}: a single-file checkpoint; model.config must name a folder in diffusers' layout of such a model (weights not needed)"
+        msg = f"{path}: a checkpoint file; model.config must name a folder of such a model (weights not needed)"
         raise InputError(msg)
     if not Path(config).is_dir():
         msg = f"model.config: {config} is no folder; it must hold model_index.json, configs and tokenizers of such a model"
@@ -115,17 +130,17 @@ def _index(path: Path) -> dict:
     return read_json(path / INDEX, "a diffusers model folder has one; fetch the model again")
 
 
-def _read(path: Path, expected: str, weights: bool, wanted_variant: str, without: tuple[str, ...] = ()) -> ModelFolder:
+def _read(path: Path, expected: str, weights: bool, wanted_variant: str, left_out: frozenset[str] = frozenset(UNUSED)) -> ModelFolder:
     index = _index(path)
     pipeline = index.get("_class_name")
     if not isinstance(pipeline, str):
         msg = f"{path / INDEX}: has no _class_name; {FIX}"
         raise InputError(msg)
     if expected not in ("auto", pipeline):
-        msg = f"{path / INDEX}: is a {pipeline}, but model.pipeline={expected}; use model.pipeline={pipeline} or another model.path"
+        msg = f"{path / INDEX}: is a {pipeline}, but model.pipeline={expected}; use {pipeline} or another model.path"
         raise InputError(msg)
-    unused = {*UNUSED, *without}
-    wanted = {n: str(v[1]) for n, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1] is not None and n not in unused}
+    named = {n: str(v[1]) for n, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1] is not None}
+    wanted = {n: cls for n, cls in named.items() if n not in left_out}
     if not wanted:
         msg = f"{path / INDEX}: names no component; {FIX}"
         raise InputError(msg)

@@ -7,11 +7,12 @@ from pathlib import Path
 from synth.config import ModelConfig
 from synth.errors import InputError
 from synth.images.families import SampleConfig, family_class
-from synth.images.model_folder import ModelFolder, inspect
+from synth.images.model_folder import ModelFolder, inspect, pipeline_of
 from synth.images.schedulers import check_scheduler
 from synth.images.weights import check_file, check_weights, read_json
 
-MODEL, CONFIG, VAE, LORA, PART = "model", "model_config", "model_vae", "model_lora_", "model_part_"  # roles, or their beginnings
+# roles of a stage's inputs, or their beginnings
+MODEL, CONFIG, VAE, LORA, PART = "model", "model_config", "model_vae", "model_lora_", "model_part_"
 
 
 def model_inputs(folder) -> dict[str, Path]:
@@ -22,16 +23,21 @@ def model_inputs(folder) -> dict[str, Path]:
 def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder:
     """Everything at `paths` (role -> path), checked for being whole. Raises InputError."""
     if config.safety_checker not in ("off", "blank", "drop"):
-        msg = f"model.safety_checker={config.safety_checker!r}: use off, blank (a black picture, said in its metadata) or drop (a tombstone)"
+        msg = f"model.safety_checker={config.safety_checker!r}: use off, blank (black, and said so) or drop (a tombstone)"
         raise InputError(msg)
-    found = inspect(paths[MODEL], config.pipeline, config.variant, paths.get(CONFIG), config.safety_checker != "off")
+    family, safety = family_class(pipeline_of(paths[MODEL])), config.safety_checker != "off"
+    found = inspect(paths[MODEL], config.pipeline, config.variant, paths.get(CONFIG), safety, uses=family.uses)
     chain = family_class(found.pipeline).chain
     for name in config.parts:
         if name not in chain:
             fit = f"it has {', '.join(chain)}" if chain else "it has none"
             msg = f"model.parts.{name}: {found.pipeline} ({found.name}) has no such part; {fit}"
             raise InputError(msg)
-    parts = {n: inspect(paths[PART + n], chain[n].pipeline, without=chain[n].without) for n in chain if n in config.parts}
+    parts = {
+        name: inspect(paths[PART + name], part.pipeline, without=part.without, uses=part.uses)
+        for name, part in chain.items()
+        if name in config.parts
+    }
     vae = paths.get(VAE)
     if vae is not None:
         _check_vae(found, vae)

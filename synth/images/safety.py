@@ -10,9 +10,10 @@ class SafetyChecker:
         from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
         from transformers import CLIPImageProcessor
 
-        checker = StableDiffusionSafetyChecker.from_pretrained(str(folder / "safety_checker"), local_files_only=True, torch_dtype=dtype)
+        local = {"local_files_only": True}
+        checker = StableDiffusionSafetyChecker.from_pretrained(str(folder / "safety_checker"), torch_dtype=dtype, **local)
         self.checker = checker.to(device).eval()
-        self.extractor = CLIPImageProcessor.from_pretrained(str(folder / "feature_extractor"), local_files_only=True)
+        self.extractor = CLIPImageProcessor.from_pretrained(str(folder / "feature_extractor"), **local)
         self.dtype, self.device = dtype, device
 
     def flagged(self, images) -> list[bool]:

@@ -40,7 +40,7 @@ def check_scheduler(name: str, own: str, steps: int = 1, img2img: bool = False) 
         msg = f"images.scheduler={name!r}: use one of {', '.join((DEFAULT, *SCHEDULERS))}"
         raise InputError(msg)
     if name != DEFAULT and own.startswith("FlowMatch"):
-        msg = f"images.scheduler={name!r} drives noise-prediction models, but this one was trained by flow matching ({own}): use {DEFAULT}"
+        msg = f"images.scheduler={name!r} predicts noise, but this model was trained by flow matching ({own}): use {DEFAULT}"
         raise InputError(msg)
     cls = class_of(name, own)
     if cls == "LCMScheduler" and steps > LCM_STEPS:

@@ -1,28 +1,32 @@
 """Stage kind `images`: a picture for each caption and replica, by a diffusers pipeline.
 
-Which caption and replica a slot is: see synth.images.slots. A picture is a function of its caption, its seed and the config: its noise comes
-from a CPU generator of its own, and its batch always has the same shape, whoever its neighbours are.
+Which caption and replica a slot is: see synth.images.slots. A picture is a function of its caption, its seed and the
+config: its noise comes from a CPU generator of its own, and its batch always has the same shape, whoever its neighbours are.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
 from synth.config import ImagesConfig
 from synth.errors import InputError
 from synth.export.captions_table import CaptionRow, labels_and_seeds, rows_at
+from synth.images.drawing import MEMORY_ADVICE, Drawing, Picture
 from synth.images.embeddings import encode_unit
 from synth.images.encode import check_format, encode_image, stored_size
-from synth.images.families import Embedded, Family
+from synth.images.families import Embedded
 from synth.images.model_folder import ModelFolder
 from synth.images.models import judge, model_inputs
+from synth.images.preview import Preview
 from synth.images.schedulers import class_of
+from synth.images.settings import RUN, check_run
 from synth.images.slots import PerCaption, PerClass, per_class
-from synth.seeds import derive, torch_generator
+from synth.seeds import derive
 from synth.stages import Sample, Stage, Tombstone, Unit
 from synth.store.spec import canonical, digest
 
-MEMORY_ADVICE = "a batch does not fit on the device: lower images.batch_size"
 NO_CAPTION = "no caption: the captions stage came out short"
 REFUSED = "refused by the safety checker"
 NOT_FINITE = "the model gave values that are not finite numbers (dtype overflow?)"
@@ -49,12 +53,11 @@ class UnitState:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One slot on its way to the encoder: pixels [H, W, 3] uint8, or the reason why there are none."""
+    """One slot on its way to the encoder: a picture, or the reason why there is none."""
 
     slot: int
-    pixels: object = None
+    picture: Picture | None = None
     reason: str = ""
-    blanked: bool = False  # by the safety checker: the pixels are black
 
 
 class Images(Stage):
@@ -67,7 +70,9 @@ class Images(Stage):
         self.config = folder.config
         self.batch = folder.spec.batch
         self.model: ModelFolder | None = None
-        self.family: Family | None = None
+        self.drawing: Drawing | None = None
+        self.prepared = None
+        self.preview: Preview | None = None
         self._table: PerCaption | PerClass | None = None
         self._last: tuple[int, tuple[dict[int, Task], dict[int, str]]] | None = None
 
@@ -75,6 +80,7 @@ class Images(Stage):
         """Everything that can be known without loading the model."""
         config = self.config
         check_format(config.format)
+        check_run(self.folder.spec.settings)
         for key, low in (("steps", 1), ("save_size", 0), *self.at_least.items()):
             if (value := getattr(config, key)) < low:
                 msg = f"{self.folder.spec.kind}.{key}={value}: must be at least {low}"
@@ -82,20 +88,43 @@ class Images(Stage):
         self.model = judge(model_inputs(self.folder), config, self.starts_from_pictures)
 
     def open(self) -> None:
-        from synth.images.pipeline import open_family
-
         if self.model is None:
             self.check()
-        self.family = open_family(self.model, self.config, self.folder.spec.numerics, self.batch)
+        run = RUN | self.folder.spec.settings
+        self.load(run)
+        self.preview = Preview(self.folder.preview_path, run["preview_every"])
+
+    def load(self, run: Mapping[str, object]) -> None:
+        """The model, ready to draw."""
+        from synth.images.pipeline import open_family, out_of_memory
+        from synth.images.speed import prepare
+        from synth.versions import versions
+
+        spec = self.folder.spec
+        family = open_family(self.model, self.config, spec.numerics, self.batch)
+        with out_of_memory(MEMORY_ADVICE):
+            self.prepared = prepare(
+                family, spec.numerics, slots=spec.slots, versions=versions(), text_offload=run["text_offload"],
+                model_digest=digest({role: i.identity for role, i in spec.inputs.items()}),
+            )  # fmt: skip
+        self.drawing = Drawing(family, self.batch, run["on_oom"], self.prepared.intervals)
 
     def close(self) -> None:
-        self.family = None
+        if self.preview is not None:
+            self.preview.write()
+        self.drawing = self.prepared = self.preview = None
+
+    @property
+    def deterministic(self) -> bool:
+        """Where batches may be split, a unit's bytes depend on the memory that was free."""
+        return self.folder.spec.settings.get("on_oom") != "split"
 
     # -- what a unit is a function of --------------------------------------------------------------------------------
 
     def unit_inputs(self, unit: Unit) -> str:
         tasks, reasons = self.gathered(unit)
-        pictures = [[t.slot, t.replica, *astuple(replace(t.row, slot=0, source=""))] for t in tasks.values()]  # wherever a caption came from
+        # wherever a caption came from
+        pictures = [[t.slot, t.replica, *astuple(replace(t.row, slot=0, source=""))] for t in tasks.values()]
         return digest([pictures, sorted(reasons.items())])
 
     def gathered(self, unit: Unit) -> tuple[dict[int, Task], dict[int, str]]:
@@ -125,52 +154,38 @@ class Images(Stage):
         from synth.images.pipeline import out_of_memory
 
         tasks, reasons = self.gathered(unit)
-        with out_of_memory(MEMORY_ADVICE):
-            return UnitState(tasks, reasons, encode_unit(self.family, [t.row.caption for t in tasks.values()]))
+        self.drawing.begin_unit()
+        with out_of_memory(MEMORY_ADVICE), self.prepared.text_encoders.on_device():
+            texts = encode_unit(self.drawing.family, [t.row.caption for t in tasks.values()], self.prepared.text_encoders.rest)
+        return UnitState(tasks, reasons, texts)
 
     def compute(self, state: UnitState, slots: range) -> list[Drawn]:
         tasks = [state.tasks[s] for s in slots if s not in state.reasons]
-        pixels = dict(zip((t.slot for t in tasks), self._draw(state, tasks) if tasks else (), strict=True))
-        return [pixels[s] if s in pixels else Drawn(s, reason=state.reasons[s]) for s in slots]
+        drawn = {t.slot: Drawn(t.slot, p) for t, p in zip(tasks, self.draw(state, tasks) if tasks else (), strict=True)}
+        return [drawn.get(s) or Drawn(s, reason=state.reasons[s]) for s in slots]
 
-    def start(self, state: UnitState, tasks: Sequence[Task]) -> Mapping[str, object]:
-        """What a batch begins from: further arguments of the family's draw."""
-        return {}
-
-    def _draw(self, state: UnitState, tasks: Sequence[Task]) -> list[Drawn]:
-        """Draw a batch; a short one is padded with repeats of its last picture, so that every call has the same shape."""
-        import torch
-
-        from synth.images.pipeline import out_of_memory
-
-        padded = [*tasks, *[tasks[-1]] * (self.batch - len(tasks))]
-        with torch.inference_mode(), out_of_memory(MEMORY_ADVICE):
-            # a generator for each row, repeats too: two rows that share one would draw each other's noise
-            texts = [state.texts[t.row.caption] for t in padded]
-            values = self.family.draw(texts, [torch_generator(t.seed) for t in padded], **self.start(state, padded))  # [B, 3, H, W] in [0, 1]
-            finite = values.flatten(1).isfinite().all(1).tolist()
-            refused = self.family.flagged(values)
-            pixels = values.float().mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        return [self._drawn(t.slot, pixels[i], finite[i], refused[i]) for i, t in enumerate(tasks)]
-
-    def _drawn(self, slot: int, pixels, finite: bool, refused: bool) -> Drawn:
-        if not finite:
-            return Drawn(slot, reason=NOT_FINITE)
-        if not refused:
-            return Drawn(slot, pixels)
-        return Drawn(slot, reason=REFUSED) if self.config.model.safety_checker == "drop" else Drawn(slot, pixels * 0, blanked=True)
+    def draw(self, state: UnitState, tasks: Sequence[Task]) -> Sequence[Picture]:
+        """A picture of each task of a batch, on its way to the host."""
+        return self.drawing.draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks])
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
     def encode(self, state: UnitState, item: Drawn) -> Sample | Tombstone:
         if item.reason:
             return Tombstone(item.slot, item.reason)
-        task, config = state.tasks[item.slot], self.config
-        image = encode_image(item.pixels, config.format, config.save_size)
-        record = canonical(self.record(state, task, item.blanked))
+        if (pixels := item.picture.pixels()) is None:
+            return Tombstone(item.slot, NOT_FINITE)
+        task, config, picture = state.tasks[item.slot], self.config, item.picture
+        if picture.refused:
+            if config.model.safety_checker == "drop":
+                return Tombstone(item.slot, REFUSED)
+            pixels = np.zeros_like(pixels)
+        self.preview.add(pixels)
+        image = encode_image(pixels, config.format, config.save_size)
+        record = canonical(self.record(state, task, picture))
         return Sample(item.slot, f"{item.slot:09d}", {config.format: image, "json": record})
 
-    def record(self, state: UnitState, task: Task, blanked: bool = False) -> dict:
+    def record(self, state: UnitState, task: Task, picture: Picture) -> dict:
         """The metadata beside a picture."""
         config, row = self.config, task.row
         width, height = stored_size(config.width, config.height, config.save_size)
@@ -187,15 +202,18 @@ class Images(Stage):
             "seed": task.seed,
             "model": config.model.id,
             "model_digest": self.folder.spec.inputs["model"].identity,
+            "model_parts": {r: f.identity for r, f in self.folder.spec.inputs.items() if r.startswith("model_")},
             "scheduler": class_of(config.scheduler, self.model.scheduler),
             "steps": config.steps,
             "guidance_scale": config.guidance_scale,
+            "guidance_interval": list(config.guidance_interval),
             "negative_prompt": config.negative_prompt,
             "eta": config.eta,
             "safety_checker": config.model.safety_checker,  # off | blank | drop
-            "blanked": blanked,  # the safety checker refused the picture: it is black
+            "blanked": picture.refused,  # the safety checker refused the picture: it is black
             "width": width,
             "height": height,
+            "computed_batch": picture.rows,  # pictures that were computed together: fewer than the batch after a split
             "computed_width": config.width,
             "computed_height": config.height,
             "format": config.format,

@@ -8,6 +8,7 @@ from synth.config import ContactSheetConfig
 from synth.errors import InputError
 from synth.export.names import classes_of
 from synth.export.out_folder import OutFolder
+from synth.export.pictures import Pictures
 from synth.stages import Sample, Stage, Unit
 from synth.store.files import write_atomic
 
@@ -47,12 +48,14 @@ class ContactSheet(Stage):
         return self.folder.spec.fingerprint  # made of the whole images stage: no other sheet has the same unit
 
     def compute(self, state, slots: range) -> list[bytes]:
-        source = self.folder.upstream("images")[0]
-        classes = dict(sorted(classes_of(source).items()))
+        pictures = Pictures(self.folder.upstream("images")[0])
+        classes = dict(sorted(classes_of(pictures.stage).items()))
         shown = dict(list(classes.items())[: self.config.max_classes])
-        tiles = pick(source, shown, self.config.columns)
+        tiles = pick(pictures, shown, self.config.columns)
         left_out = len(classes) - len(shown)
-        title = f"{getattr(source.config.model, 'id', source.spec.name)}  \u00b7  {len(classes)} classes  \u00b7  {source.spec.slots} images"
+        models = dict.fromkeys(getattr(getattr(s.config, "model", None), "id", s.spec.name) for s in pictures.sources)
+        images = f"{pictures.slots} images" + (f", filtered by {', '.join(f.spec.name for f in reversed(pictures.filters))}" if pictures.filters else "")
+        title = f"{', '.join(models)}  \u00b7  {len(classes)} classes  \u00b7  {images}"
         return [draw(shown, tiles, self.config, title + (f"  \u00b7  {left_out} classes not shown" if left_out else ""))]
 
     def encode(self, state, item: bytes) -> Sample:
@@ -65,16 +68,15 @@ class ContactSheet(Stage):
         self.out.complete()
 
 
-def pick(source, classes: Mapping[int, str], columns: int) -> dict[int, list[Tile]]:
+def pick(pictures: Pictures, classes: Mapping[int, str], columns: int) -> dict[int, list[Tile]]:
     """The first `columns` pictures of each class in slot order; units behind the last one needed are not opened."""
     found: dict[int, list[Tile]] = {label: [] for label in classes}
     wanted = columns * len(classes)
-    for stored in source.samples(0, PATIENCE * wanted):
-        record = stored.json()
+    for picture in pictures.samples(0, PATIENCE * wanted):
+        record = picture.record()
         row = found.get(record["label"])
         if row is not None and len(row) < columns:
-            ext = next(e for e in stored.exts if e != "json")
-            row.append(Tile(stored.read(ext), record["caption"]))
+            row.append(Tile(picture.read(), record["caption"]))
             wanted -= 1
             if not wanted:
                 break

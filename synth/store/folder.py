@@ -108,6 +108,11 @@ class StageFolder:
     def _sharded(self, top: str, unit: int, name: str) -> Path:
         return self.path / top / f"{unit // SHARD:03d}" / name
 
+    @property
+    def preview_path(self) -> Path:
+        """A look at the newest pictures, where the stage makes one."""
+        return self.path / "preview.png"
+
     def unit_path(self, number: int) -> Path:
         return self._sharded("units", number, f"{number:06d}{FRAMINGS[self.framing].suffix}")
 

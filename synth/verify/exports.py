@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import itertools
 import json
 import os
 from collections import Counter
@@ -10,8 +11,11 @@ from pathlib import Path
 
 from synth.errors import InputError
 from synth.export.base import CLASSES
+from synth.export.card import CARD
 from synth.export.image_folder import METADATA, public
+from synth.export.manifest import MANIFEST
 from synth.export.out_folder import CLAIM, MARKER
+from synth.export.pictures import Pictures
 from synth.store.folder import StageFolder
 from synth.store.spec import canonical
 from synth.verify.findings import Findings
@@ -20,6 +24,10 @@ CHECKS = {
     "image_folder": "synth.verify.exports:image_folder",
     "captions_json": "synth.verify.exports:captions_json",
     "contact_sheet": "synth.verify.exports:contact_sheet",
+    "webdataset": "synth.verify.packed:webdataset",
+    "parquet": "synth.verify.packed:parquet",
+    "hdf5": "synth.verify.packed:hdf5",
+    "captions_txt": "synth.verify.packed:captions_txt",
 }
 AGAIN = "set it aside with --repair, or remove it; then run the same command again"
 
@@ -92,35 +100,62 @@ def contact_sheet(folder: StageFolder, deep: bool, found: Findings, progress: Pr
 def image_folder(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
     """Every picture of the units is there, in its class, whole (deep: byte by byte), and no other; the lists agree with them."""
     out, expected = folder.out_dir, Counter()
-    lines = _lines(out / METADATA)
-    in_step = True
+    splits = ("train/", "val/") if folder.config.val_share else ("",)
+    lines = {split: _lines(out / split / METADATA) for split in splits}
+    in_step = set(splits)
     sources = _source_digests(folder) if deep else None
     for stored in folder.samples():
         record = stored.json()
         name = record["file_name"]
+        split = name[: name.index("/") + 1] if folder.config.val_share else ""
         expected[name.rpartition("/")[0]] += 1
         picture(out, name, record["bytes"], record["sha256"] if deep else "", found)
         if sources is not None and next(sources, "") != record["sha256"]:
             found.add(folder.unit_path(stored.unit), f"{name} was made of other bytes than its unit holds", stored.unit, name)
-        if in_step and next(lines, b"") != canonical(public(record)):
-            in_step = False
-            found.add(out / METADATA, f"edited or torn at the line of {name}; {AGAIN}", file=METADATA)
+        if split in in_step and next(lines[split], b"") != canonical(public({**record, "file_name": name.removeprefix(split)})):
+            in_step.discard(split)
+            found.add(out / split / METADATA, f"edited or torn at the line of {name}; {AGAIN}", file=split + METADATA)
         progress(1)
-    if in_step and next(lines, None) is not None:
-        found.add(out / METADATA, f"has more lines than there are pictures; {AGAIN}", file=METADATA)
+    for split in sorted(in_step):
+        if next(lines[split], None) is not None:
+            found.add(out / split / METADATA, f"has more lines than there are pictures; {AGAIN}", file=split + METADATA)
     strangers(folder, expected, found)
+    beside(folder, ((s.key, s.json()) for s in folder.samples()), deep, found)
+
+
+def beside(folder: StageFolder, records: Iterator[tuple[str, dict]], deep: bool, found: Findings) -> None:
+    """What lies beside the pictures of an export: classes.json and the card, and the manifest with a row a picture."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     from synth.stages import stage_class
 
-    stage = stage_class(folder.spec.kind)(folder)
+    out, stage = folder.out_dir, stage_class(folder.spec.kind)(folder)
     stage.check()
     same(out, CLASSES, stage.classes_json(), found)
+    if not (out / CARD).exists():
+        found.add(out / CARD, "missing; --repair lets the next run of the same command write it again", file=CARD)
+    try:
+        with pq.ParquetFile(out / MANIFEST) as manifest:
+            if not deep:
+                rows, there = manifest.metadata.num_rows, sum(1 for _ in records)
+                wrong = f"has {rows} rows for {there} pictures" if rows != there else ""
+            else:
+                said = ((r["key"], r["sha256"]) for batch in manifest.iter_batches(8192, columns=["key", "sha256"]) for r in batch.to_pylist())
+                pairs = itertools.zip_longest(said, ((key, record["sha256"]) for key, record in records))
+                wrong = next((f"does not agree with the units at {b or a}" for a, b in pairs if a != b), "")
+    except FileNotFoundError:
+        wrong = "is missing"
+    except (OSError, pa.ArrowException) as e:
+        wrong = f"cannot be read ({type(e).__name__})"
+    if wrong:
+        found.add(out / MANIFEST, f"{wrong}; {AGAIN}", file=MANIFEST)
 
 
 def _source_digests(folder: StageFolder) -> Iterator[str]:
     """sha256 of the pictures of the stage that an export reads, in slot order."""
-    for source in folder.upstream("images"):
-        for stored in source.samples():
-            yield hashlib.sha256(stored.read(next(e for e in stored.exts if e != "json"))).hexdigest()
+    for picture in Pictures(folder.upstream("images")[0]).samples():
+        yield hashlib.sha256(picture.read()).hexdigest()
 
 
 def strangers(folder: StageFolder, expected: Counter, found: Findings) -> None:

@@ -61,6 +61,13 @@ def drawing(size: int) -> np.ndarray:
     return np.array([[240, 240, 230], [200, 40, 30], [30, 90, 200], [20, 20, 20]], np.uint8)[k]
 
 
+def times(encode: Callable[[np.ndarray], bytes], pixels: np.ndarray, threads: int, least: float) -> tuple[float, float]:
+    """Seconds of a picture in one thread, and of `threads` pictures in as many."""
+    with ThreadPoolExecutor(threads) as pool:
+        together = seconds(lambda: list(pool.map(encode, [pixels] * 4 * threads)), least) / 4
+    return seconds(lambda: encode(pixels), least), together
+
+
 def seconds(encode: Callable[[], object], least: float) -> float:
     """The fastest of as many calls as fit into `least` seconds."""
     times: list[float] = []
@@ -82,11 +89,8 @@ def main() -> None:
     for kind in (photo, drawing):
         pixels = kind(args.size)
         for name, encode in cases().items():
-            alone = seconds(lambda e=encode: e(pixels), args.seconds)
-            with ThreadPoolExecutor(cores) as pool:
-                many = 4 * cores
-                together = seconds(lambda e=encode, p=pool: list(p.map(e, [pixels] * many)), args.seconds)
-            print(f"| {kind.__name__} | {name} | {alone * 1e3:.2f} | {many / together:.0f} | {len(encode(pixels)) / 1000:.1f} |")
+            alone, together = times(encode, pixels, cores, args.seconds)
+            print(f"| {kind.__name__} | {name} | {alone * 1e3:.2f} | {cores / together:.0f} | {len(encode(pixels)) / 1000:.1f} |")
 
 
 if __name__ == "__main__":

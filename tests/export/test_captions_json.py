@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import Counter
 import os
 
 import pyarrow.parquet as pq
@@ -120,3 +121,17 @@ def test_stages_that_differ_in_their_captions_alone_share_nothing(root):
     folders = [captions_json_stage(root, [captions_stage(root, [f"{word} {k}" for k in range(4)], seed=n)], 4) for n, word in enumerate(("fox", "owl"))]
     assert [work(f) for f in folders] == [EXIT_OK, EXIT_OK]
     assert [rows(f, 0, 1)[0].caption for f in folders] == ["fox 0", "owl 0"]
+
+
+def test_per_class_takes_as_many_of_each_class_and_tells_which_is_short(root, capsys):
+    texts = [f"caption {k}" for k in range(15)]
+    texts[1], texts[6] = None, "caption 11"  # of the second of five classes one of three is left, and one comes twice
+    source = captions_stage(root, texts)
+    folder = captions_json_stage(root, [source], 10, per_class=2, allow_short=True)
+    assert work(folder) == EXIT_OK
+    counts = Counter(row.label for row in rows(folder, 0, 100))
+    assert sorted(counts.values()) == [1, 2, 2, 2, 2]
+    assert {r["reason"] for r in rejected(folder) if r["kind"] == "surplus"} == {"more captions than captions.per_class"}
+    assert work(captions_json_stage(root, [source], 10, per_class=2)) == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert "9 of 10" in said and "'bullet train' has 1" in said and "names another class 1" in said

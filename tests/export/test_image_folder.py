@@ -237,3 +237,46 @@ def test_two_datasets_with_other_classes_cannot_be_one_export(images, tmp_path):
     table = child(root, "captions_json", CaptionsJsonConfig(2), {"captions": ups})
     with pytest.raises(InputError, match="class 0 is 'red panda'"):
         classes_of(table)
+
+
+# -- names, splits, links ---------------------------------------------------------------------------------------------------
+
+
+def shaped(images, tmp_path, name, settings=None, **config) -> StageFolder:
+    spec = StageSpec(
+        "image_folder", name, dump(ImageFolderConfig(str(tmp_path / name), **config)), images.spec.slots, 6, 4, EXACT,
+        {"images": (Upstream(f"../{images.path.name}", images.spec.fingerprint),)}, settings=settings or {},
+    )  # fmt: skip
+    folder = StageFolder.create(images.path.parent, spec)
+    assert work(folder) == EXIT_OK
+    return folder
+
+
+def test_pictures_can_have_the_names_of_the_originals(images, tmp_path):
+    by_number = shaped(images, tmp_path, "by_number", names="number")
+    assert (by_number.out_dir / "red_panda" / "00000000.png").read_bytes() == png(0)
+    nested = shaped(images, tmp_path, "nested", names="nested")
+    assert (nested.out_dir / "000000" / "000000" / "00025.png").read_bytes() == png(25) and not (nested.out_dir / "red_panda").exists()
+
+
+def test_a_split_is_by_caption_and_loaders_find_both_sides(images, tmp_path):
+    import datasets
+
+    folder = shaped(images, tmp_path, "split", val_share=0.3)
+    names = {r["file_name"] for r in (s.json() for s in folder.samples())}
+    sides = {side: sum(n.startswith(side) for n in names) for side in ("train/", "val/")}
+    assert sides["val/"] + sides["train/"] == len(names) and 0 < sides["val/"] < sides["train/"]
+    data = datasets.load_dataset("imagefolder", data_dir=str(folder.out_dir), cache_dir=str(tmp_path / "cache"))
+    assert len(data["train"]) == sides["train/"] and len(data["validation"]) == sides["val/"] and "caption" in data["train"].features
+    assert shaped(images, tmp_path, "other", val_share=0.3, split_seed=1).config != folder.config
+
+
+def test_a_second_image_folder_can_be_links_to_the_first(images, tmp_path):
+    first = shaped(images, tmp_path, "first")
+    second = shaped(images, tmp_path, "second", {"link_from": str(first.out_dir)}, val_share=0.5)
+    links = [p for p in second.out_dir.rglob("*.png") if p.stat().st_nlink == 2]
+    assert len(links) == 25
+    spoiled = next(first.out_dir.rglob("*.png"))
+    spoiled.write_bytes(b"edited")  # what is not the same bytes is not linked
+    third = shaped(images, tmp_path, "third", {"link_from": str(first.out_dir)}, names="number")
+    assert sum(p.stat().st_nlink == 1 for p in third.out_dir.rglob("*.png")) == 1

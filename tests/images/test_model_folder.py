@@ -1,6 +1,7 @@
 """A model folder is judged before anything is loaded, and the message names the file and the fix."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,8 @@ DAMAGE = {
     "weights empty": (lambda m: cut(m / WEIGHTS, 0), WEIGHTS),
     "weights too long": (lambda m: (m / WEIGHTS).write_bytes((m / WEIGHTS).read_bytes() + b"x"), WEIGHTS),
     "weights of zeros": (lambda m: (m / WEIGHTS).write_bytes(bytes(1000)), WEIGHTS),
+    "a header of 200 MB": (lambda m: ((m / WEIGHTS).write_bytes((200 << 20).to_bytes(8, "little")), os.truncate(m / WEIGHTS, 300 << 20)), "a header of"),
+    "a shard index of another kind": (lambda m: (m / "unet" / "x.safetensors.index.json").write_text('{"weight_map": [1]}'), "weight_map"),
     "a Git LFS pointer": (lambda m: (m / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0"), WEIGHTS),
 }
 
@@ -64,7 +67,7 @@ def test_a_shard_that_an_index_names_must_be_there(model):
 def test_a_whole_folder_says_what_it_is(tiny_sd):
     found = inspect(tiny_sd)
     assert (found.pipeline, found.scheduler, found.vae_factor) == ("StableDiffusionPipeline", "DDIMScheduler", 2)
-    with pytest.raises(InputError, match="model.pipeline=StableDiffusionPipeline"):
+    with pytest.raises(InputError, match="use StableDiffusionPipeline or another"):
         inspect(tiny_sd, "FluxPipeline")
     with pytest.raises(InputError, match="no such model folder"):
         inspect(tiny_sd / "nowhere")

@@ -5,6 +5,8 @@ the same promises. To add a model: a builder in tiny.py, a row in MODELS.
 """
 
 import io
+import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -37,7 +39,8 @@ class Row:
     steps: int = 3
     eta: float = 0.0
     scheduler: str = "default"
-    halves: int = 2  # rows of a denoiser's call a picture, with guidance
+    halves: int = 2  # rows of a denoiser's calls a picture and step, with guidance
+    loops: int = 1  # denoisers that each take `steps`
     img2img: bool = True  # False: a named refusal
 
 
@@ -54,17 +57,23 @@ MODELS = {
     "flux_schnell": Row("flux", halves=1),
     "flux_dev": Row("flux_dev", halves=1),
     "auraflow": Row("auraflow", img2img=False),
+    "another pipeline": Row("lcm", halves=1, img2img=False),
     "floyd stage I": Row("floyd", size=8, img2img=False),
     "floyd": Row(
         "floyd",
         {"stage_2": ("floyd_2", PartConfig(2, 2.0, 250)), "stage_3": ("floyd_3", PartConfig(2, 2.5, 100))},
-        size=8 * 16,
+        size=64,
         steps=2,
         img2img=False,
     ),
+    "pixart_sigma": Row("pixart_sigma", img2img=False),
+    "kolors": Row("kolors"),
+    "kandinsky22": Row("kandinsky22", {"prior": ("kandinsky22_prior", PartConfig(2, 2.0))}, img2img=False),
+    "karlo": Row("karlo", loops=2, img2img=False),
+    "cogview4": Row("cogview4", img2img=False),
 }
 rows = pytest.mark.parametrize("row", MODELS.values(), ids=MODELS.keys())
-DENOISERS = ("unet", "transformer")
+DENOISERS = ("UNet2DConditionModel", "PriorTransformer", *(f"{m}Transformer2DModel" for m in ("SD3", "Flux", "AuraFlow", "PixArt", "CogView4")))
 
 
 @pytest.fixture(scope="module")
@@ -100,17 +109,29 @@ def paths_of(row: Row, folders) -> dict:
     return {MODEL: folders(row.main)} | {PART + n: folders(builder) for n, (builder, _) in row.parts.items()}
 
 
-def stage_of(row: Row, folders, table, batch=2, unit_size=2, **changes):
-    """The images stage of a row: five captions in units of two."""
+def stage_of(row: Row, folders, table, batch=2, unit_size=3, **changes):
+    """The images stage of a row: five captions in units of three."""
     inputs = {role: InputFile(str(p), identity(p)) for role, p in paths_of(row, folders).items()}
     return child(table.path.parent, "images", config_of(row, **changes), {"captions": [table]}, len(CAPTIONS), unit_size, batch, inputs)
 
 
-def family_of(row: Row, folders, batch=2, **changes):
+@pytest.fixture(scope="module")
+def family_of(folders):
+    """The family of a row, its pipelines loaded once for all tests: (row, batch, config changes) -> Family."""
     from synth.images.pipeline import open_family
 
-    config = config_of(row, **changes)
-    return open_family(judge(paths_of(row, folders), config), config, EXACT, batch)
+    loaded = {}
+
+    def family(row: Row, batch=2, **changes):
+        config = config_of(row, **changes)
+        model = judge(paths_of(row, folders), config)
+        key = (row.main, tuple(row.parts), config.scheduler)
+        if key not in loaded:
+            loaded[key] = open_family(model, config, EXACT, batch)
+        first = loaded[key]
+        return type(first)(first.pipe, config, batch, first.parts)
+
+    return family
 
 
 def pixels(folder) -> dict[int, np.ndarray]:
@@ -124,28 +145,42 @@ def seeded(*seeds: int) -> list:
 @pytest.fixture
 def calls(monkeypatch):
     """Rows of every call of every denoiser, in order."""
-    from diffusers import AuraFlowTransformer2DModel, FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
+    import diffusers
 
     seen = []
-    for cls in (UNet2DConditionModel, SD3Transformer2DModel, FluxTransformer2DModel, AuraFlowTransformer2DModel):
+    for cls in (getattr(diffusers, name) for name in DENOISERS):
 
         def spy(self, *args, _forward=cls.forward, **kwargs):
-            seen.append((args[0] if args else kwargs["hidden_states"]).shape[0])
+            seen.append((args[0] if args else kwargs.get("hidden_states", kwargs.get("sample"))).shape[0])
             return _forward(self, *args, **kwargs)
 
         monkeypatch.setattr(cls, "forward", spy)
     return seen
 
 
+def killed(folder) -> None:
+    """A worker of `folder` that is killed after its second batch: a fork of this process, which has the libraries loaded."""
+    pid = os.fork()
+    if pid == 0:
+        os.environ["SYNTHSET_FAULT"] = "after_batch:kill@2"
+        try:
+            work(folder, 1, 3)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
 @rows
-def test_units_have_the_same_bytes_for_one_and_for_three_jobs(row, folders, table, tmp_path):
+def test_units_have_the_same_bytes_for_one_job_and_for_three_after_a_kill(row, folders, table, tmp_path):
     once = stage_of(row, folders, table)
     assert work(once) == EXIT_OK
     inputs = {role: InputFile(str(p), identity(p)) for role, p in paths_of(row, folders).items()}
     root = tmp_path / "runs" / "toys"
     other_table = captions_json_stage(root, [captions_stage(root, CAPTIONS)], len(CAPTIONS))
     assert work(other_table) == EXIT_OK
-    shared = child(root, "images", config_of(row), {"captions": [other_table]}, len(CAPTIONS), 2, 2, inputs)
+    shared = child(root, "images", config_of(row), {"captions": [other_table]}, len(CAPTIONS), 3, 2, inputs)
+    killed(shared)
+    assert not shared.is_whole()
     for job in (2, 0, 1):
         assert work(shared, job, 3) == EXIT_OK
     assert digests(shared) == digests(once)
@@ -156,9 +191,9 @@ def test_units_have_the_same_bytes_for_one_and_for_three_jobs(row, folders, tabl
 
 
 @rows
-def test_a_picture_is_the_same_alone_and_among_four(row, folders):
+def test_a_picture_is_the_same_alone_and_among_four(row, family_of):
     """Alone, among others, and in another place among others: within one grey level in fp32."""
-    alone, four = (family_of(row, folders, batch) for batch in (1, 4))
+    alone, four = (family_of(row, batch) for batch in (1, 4))
     texts = four.embed(CAPTIONS[:4])
     among = four.draw(texts, seeded(10, 11, 12, 13))
     moved = four.draw([texts[2], texts[0], texts[3], texts[1]], seeded(12, 20, 21, 22))[0]
@@ -169,10 +204,10 @@ def test_a_picture_is_the_same_alone_and_among_four(row, folders):
 
 
 @rows
-def test_every_noise_draw_comes_from_the_samples_own_generator(row, folders, monkeypatch):
+def test_every_noise_draw_comes_from_the_samples_own_generator(row, family_of, monkeypatch):
     import torch
 
-    family, used = family_of(row, folders), []
+    family, used = family_of(row), []
     for name in ("randn", "rand", "randint", "normal", "randperm"):
         real = getattr(torch, name)
         monkeypatch.setattr(torch, name, lambda *a, _real=real, **k: (used.append(k.get("generator")), _real(*a, **k))[1])
@@ -187,18 +222,43 @@ def test_every_noise_draw_comes_from_the_samples_own_generator(row, folders, mon
 
 
 @rows
-@pytest.mark.parametrize("scale", [1.0, 0.0])
-def test_guidance_of_one_or_less_skips_the_unconditional_half(row, scale, folders, calls):
+def test_guidance_of_one_or_less_skips_the_unconditional_half(row, family_of, calls):
     parts = {n: (b, replace(p, guidance_scale=0.0)) for n, (b, p) in row.parts.items()}
-    for guidance, halves in ((row.guidance, row.halves), (scale, 1)):
-        family = family_of(replace(row, parts=parts), folders, guidance_scale=guidance)
+    for guidance, halves in ((row.guidance, row.halves), (1.0, 1), (0.0, 1)):
+        family = family_of(replace(row, parts=parts), guidance_scale=guidance)
         calls.clear()
         family.draw(family.embed(CAPTIONS[:2]), seeded(1, 2))
-        assert set(calls) == {2 * halves} and len(calls) == row.steps + sum(p.steps for _, p in row.parts.values())
+        steps = row.loops * row.steps + sum(p.steps for _, p in row.parts.values())
+        assert sum(calls) == 2 * halves * steps and max(calls) - min(calls) == 0
 
 
 @rows
-def test_a_picture_can_be_the_start_or_the_refusal_names_the_pipeline(row, folders, calls, monkeypatch):
+def test_outside_the_guidance_interval_only_the_conditional_half_is_drawn_or_the_key_is_refused(row, family_of, calls):
+    from synth.images.speed import prepare
+
+    never = {"guidance_interval": (0.4001, 0.4002)}  # no step of these schedules lies in it
+    if row.halves == 1:
+        with pytest.raises(InputError, match="images.guidance_interval"):
+            family_of(row, **never)
+        return
+    family = family_of(row, **never)
+    prepared = prepare(family, EXACT, slots=2, model_digest="", versions={})
+    try:
+        for interval in prepared.intervals:
+            interval.begin(2)
+        calls.clear()
+        made = family.draw(family.embed(CAPTIONS[:2]), seeded(1, 2))
+    finally:
+        for interval in prepared.intervals:
+            interval.undo()
+    assert set(calls) == {2} and len(calls) == row.steps + sum(p.steps for _, p in row.parts.values())
+    unguided = family_of(replace(row, parts={n: (b, replace(p, guidance_scale=0.0)) for n, (b, p) in row.parts.items()}), guidance_scale=1.0)
+    other = unguided.draw(unguided.embed(CAPTIONS[:2]), seeded(1, 2))
+    assert (made - other).abs().max() < 1 / 255
+
+
+@rows
+def test_a_picture_can_be_the_start_or_the_refusal_names_the_pipeline(row, folders, family_of, calls):
     import torch
 
     config, paths = config_of(row), paths_of(row, folders)
@@ -207,7 +267,7 @@ def test_a_picture_can_be_the_start_or_the_refusal_names_the_pipeline(row, folde
             judge(paths, config, img2img=True)
         return
     judge(paths, config, img2img=True)
-    family = family_of(row, folders, steps=4)
+    family = family_of(row, steps=4)
     start = torch.rand(2, 3, row.size, row.size, generator=torch.Generator().manual_seed(0))
     texts = family.embed(CAPTIONS[:2])
     calls.clear()
@@ -219,7 +279,7 @@ def test_a_picture_can_be_the_start_or_the_refusal_names_the_pipeline(row, folde
     weights = [p for c in family.pipe.components.values() if isinstance(c, torch.nn.Module) for p in c.parameters()]
     again = [p for c in family.img2img().components.values() if isinstance(c, torch.nn.Module) for p in c.parameters()]
     assert {id(p) for p in again} == {id(p) for p in weights}, "the weights are there once"
-    single = family_of(row, folders, 1, steps=4)
+    single = family_of(row, 1, steps=4)
     one = single.draw(single.embed([CAPTIONS[1]]), seeded(2), start=start[1:], strength=0.5)
     assert abs(one[0] - made[1]).max() < 1 / 255
     other = family.draw(texts, seeded(1, 2), start=start.flip(0), strength=0.5)
@@ -227,14 +287,68 @@ def test_a_picture_can_be_the_start_or_the_refusal_names_the_pipeline(row, folde
 
 
 @rows
-def test_negative_prompt_shows_or_is_refused(row, folders):
+def test_negative_prompt_shows_or_is_refused(row, folders, family_of):
     config = config_of(row, negative_prompt="blurry and grey")
     if not family_class(judge(paths_of(row, folders), config_of(row)).pipeline).negative_prompts:
         with pytest.raises(InputError, match="images.negative_prompt"):
             judge(paths_of(row, folders), config)
         return
+    if row.main == "lcm":
+        with pytest.raises(InputError, match="LatentConsistencyModelPipeline takes no negative_prompt"):
+            family_of(row, negative_prompt="blurry")
+        return
     made = []
     for negative in ("", "blurry and grey"):
-        family = family_of(row, folders, negative_prompt=negative)
+        family = family_of(row, negative_prompt=negative)
         made.append(family.draw(family.embed(CAPTIONS[:2]), seeded(1, 2)))
     assert abs(made[0] - made[1]).max() > 1 / 255
+
+
+def test_the_refiner_goes_on_with_the_latents_where_the_model_stopped(folders, family_of, monkeypatch):
+    from diffusers import UNet2DConditionModel
+
+    row, seen, forward = MODELS["sdxl with refiner"], [], UNet2DConditionModel.forward
+    family = family_of(row)
+    names = {id(family.pipe.unet): "model", id(family.parts["refiner"].unet): "refiner"}
+    spy = lambda self, x, t, *a, **k: (seen.append((names[id(self)], float(t))), forward(self, x, t, *a, **k))[1]  # noqa: E731
+    monkeypatch.setattr(UNet2DConditionModel, "forward", spy)
+    made = family.draw(family.embed(CAPTIONS[:2]), seeded(1, 2))
+    assert [n for n, _ in seen] == ["model"] * 3 + ["refiner"] * 2
+    times = [t for _, t in seen]
+    seen.clear()
+    alone = family_of(replace(row, parts={}))
+    names[id(alone.pipe.unet)] = "alone"
+    other = alone.draw(alone.embed(CAPTIONS[:2]), seeded(1, 2))
+    assert times == [t for _, t in seen], "together they take the steps that the model would take alone"
+    assert abs(made - other).max() > 2 / 255
+    refiner = family.parts["refiner"]
+    assert refiner.vae is family.pipe.vae and refiner.text_encoder_2 is family.pipe.text_encoder_2, "on the device once"
+
+
+def test_a_part_that_does_not_belong_to_the_model_is_refused(folders):
+    paths = {MODEL: folders("sdxl"), PART + "refiner": folders("sd")}
+    config = config_of(Row("sdxl", {"refiner": ("sd", PartConfig(start=0.6))}, steps=5))
+    with pytest.raises(InputError, match="is a StableDiffusionPipeline, but"):
+        judge(paths, config)
+    with pytest.raises(InputError, match="model.parts.refiner: StableDiffusionPipeline .sd. has no such part"):
+        judge({MODEL: folders("sd"), PART + "refiner": folders("sdxl_refiner")}, config)
+    with pytest.raises(InputError, match="too few to share"):
+        judge({MODEL: folders("sdxl"), PART + "refiner": folders("sdxl_refiner")}, replace(config, steps=1))
+
+
+@pytest.mark.parametrize(("row", "changes", "said"), [
+    ("sd15", {"height": 20}, "images.height=20: sd computes multiples of 8 pixels; use 16 or 24"),
+    ("flux_dev", {"width": 20}, "images.width=20: flux_dev computes multiples of 8"),
+    ("floyd", {"height": 100}, "images.height=100: floyd computes multiples of 32 pixels; use 96 or 128"),
+    ("floyd", {"scheduler": "ddim"}, "'ddim' does not fit IFPipeline .floyd.; use one of default, dpm..2m"),
+    ("sd3", {"scheduler": "dpm++2m"}, "flow matching"),
+    ("sd15", {"scheduler": "lcm", "steps": 51}, "images.steps=51: scheduler lcm takes at most 50"),
+    ("sd15", {"scheduler": "heun"}, "use one of default, ddim"),
+    ("auraflow", {"model": ModelConfig("a", safety_checker="drop")}, "auraflow: has no safety checker; use model.safety_checker=off"),
+    ("sd15", {"model": ModelConfig("a", safety_checker="black")}, "use off, blank .* or drop"),
+    ("sd15", {"model": ModelConfig("a", safety_checker="blank")}, "has no safety checker; use model.safety_checker=off"),
+    ("sd15", {"model": ModelConfig("a", "FluxPipeline")}, "is a StableDiffusionPipeline, but model.pipeline=FluxPipeline"),
+])  # fmt: skip
+def test_what_does_not_fit_is_said_before_anything_is_loaded(row, changes, said, folders):
+    with pytest.raises(InputError, match=said):
+        judge(paths_of(MODELS[row], folders), config_of(MODELS[row], **changes))

@@ -1,5 +1,6 @@
 """Tiny random pipelines of diffusers' own classes, saved as folders: one builder a class."""
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,16 @@ def sd(folder: Path, prediction: str = "epsilon"):
 def sd_v(folder: Path):
     """As Stable Diffusion 2.1: predicts velocity."""
     return sd(folder, "v_prediction")
+
+
+def lcm(folder: Path):
+    """A pipeline that has no family of its own: guidance is an input of its U-Net."""
+    from diffusers import LatentConsistencyModelPipeline, LCMScheduler
+
+    words = clip_tokenizer(folder)
+    scheduler = LCMScheduler(**LATENT, clip_sample=False, set_alpha_to_one=True)
+    parts = vae(), clip(words), words, unet(time_cond_proj_dim=8), scheduler
+    return LatentConsistencyModelPipeline(*parts, None, None, requires_safety_checker=False)
 
 
 def sdxl(folder: Path, turbo: bool = False):
@@ -212,15 +223,15 @@ def floyd_3(folder: Path):
 
 
 def build(name: str, folder: Path) -> Path:
-    """Save the pipeline of a builder of this module at `folder`, with weights that depend on its name alone."""
+    """Save the pipeline of a builder of this module or of tiny_more at `folder`, with weights that depend on its name alone."""
     import torch
 
-    maker: Callable = globals()[name]
+    maker: Callable = globals().get(name) or getattr(importlib.import_module("tests.images.tiny_more"), name)
     torch.manual_seed(sum(name.encode()))
     pipe = maker(folder)
     spread(pipe)
     pipe.save_pretrained(folder)
-    for file in ("vocab.json", "merges.txt"):
+    for file in ("vocab.json", "merges.txt", "tokenizer.model"):
         (folder / file).unlink(missing_ok=True)
     return folder
 

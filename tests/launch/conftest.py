@@ -12,6 +12,10 @@ import pytest
 REPO = Path(__file__).resolve().parents[2]
 RUN = REPO / "launch" / "run.py"
 NAMES = ["cat", "dog", "no", "0123", "sea lion", "707-320"]
+EXAMPLES = {
+    mode: [{"class": n, "background": "lawn", "relation": "on", "caption": f"A {n} on a lawn."} for n in ("cat", "dog", "owl")]
+    for mode in ("class", "class_background", "class_relation", "texture")
+}
 
 
 @pytest.fixture(scope="session")
@@ -50,8 +54,8 @@ class World:
             b"\x02" + b"\0" * 7 + b"{}"
         )  # a header without tensors
         (path / "classes.json").write_text(json.dumps({"dataset": "tiny", "classes": NAMES}))
-        (path / "examples.json").write_text("{}")
-        (path / "backgrounds.json").write_text("{}")
+        (path / "examples.json").write_text(json.dumps(EXAMPLES))
+        (path / "backgrounds.json").write_text('{"*": ["street"]}')
         self.runs = path / "runs"
 
     @property

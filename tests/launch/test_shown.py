@@ -41,7 +41,7 @@ def test_a_new_stage_a_begun_one_and_a_done_one_are_told_apart(world):
     stage = planned(world, "captions")
     assert str(state_of(stage)) == "new"
     StageFolder.create(stage.dataset_root, stage.spec)
-    assert str(state_of(stage)) == "0/6 units"
+    assert str(state_of(stage)) == "0/2 units"
     finished(stage)
     assert state_of(stage).done
 

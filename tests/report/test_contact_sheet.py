@@ -46,6 +46,7 @@ def test_sheets_of_two_image_stages_share_nothing(table, tiny_sd, tmp_path):
 
 
 def test_only_units_that_are_needed_are_opened(table, tiny_sd, tmp_path, monkeypatch):
+    from synth.export.pictures import Pictures
     from synth.report.contact_sheet import pick
     from synth.store.folder import StageFolder
 
@@ -53,7 +54,7 @@ def test_only_units_that_are_needed_are_opened(table, tiny_sd, tmp_path, monkeyp
     assert work(images) == EXIT_OK
     opened, reader = [], StageFolder.reader
     monkeypatch.setattr(StageFolder, "reader", lambda self, n: (opened.append(n), reader(self, n))[1])
-    found = pick(images, {0: "red panda", 1: "bullet train"}, 1)
+    found = pick(Pictures(images), {0: "red panda", 1: "bullet train"}, 1)
     assert opened == [0] and [len(v) for v in found.values()] == [1, 1]
 
 

@@ -1,11 +1,10 @@
 """A causal language model in transformers' layout, judged from its files alone: nothing here imports torch or transformers."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.images.model_folder import check_safetensors
+from synth.images.weights import check_safetensors, read_json
 
 FETCH = "fetch the model again"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
@@ -27,7 +26,7 @@ def inspect(path: Path) -> LanguageModel:
     if not path.is_dir():
         msg = f"{path}: no such folder; captioner.path must be a local folder in transformers' layout (config.json, *.safetensors)"
         raise InputError(msg)
-    config = _json(path / "config.json")
+    config = read_json(path / "config.json", FETCH)
     architectures = config.get("architectures") or []
     causal = [a for a in architectures if isinstance(a, str) and ("CausalLM" in a or "LMHead" in a or "ConditionalGeneration" in a)]
     if not causal:
@@ -40,7 +39,7 @@ def inspect(path: Path) -> LanguageModel:
         check_safetensors(file)
     text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
     positions = text.get("max_position_embeddings") or text.get("n_positions") or 0
-    tokenizer = _json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
+    tokenizer = read_json(path / "tokenizer_config.json", FETCH) if (path / "tokenizer_config.json").is_file() else {}
     chat = bool(tokenizer.get("chat_template")) or (path / "chat_template.jinja").is_file()
     return LanguageModel(path, causal[0], positions if isinstance(positions, int) else 0, chat)
 
@@ -56,7 +55,7 @@ def _weights(path: Path) -> list[Path]:
     """The weight files; those that an index names must all be there."""
     index = path / "model.safetensors.index.json"
     if index.is_file():
-        table = _json(index).get("weight_map")
+        table = read_json(index, FETCH).get("weight_map")
         if not isinstance(table, dict) or not table:
             msg = f"{index}: names no weights; {FETCH}"
             raise InputError(msg)
@@ -72,18 +71,3 @@ def _weights(path: Path) -> list[Path]:
         msg = f"{path}: holds no *.safetensors{f' (but {others[0]})' if others else ''}; {fix}"
         raise InputError(msg)
     return found
-
-
-def _json(file: Path) -> dict:
-    try:
-        data = json.loads(file.read_bytes())
-    except FileNotFoundError as e:
-        msg = f"{file}: missing; {FETCH}"
-        raise InputError(msg) from e
-    except (OSError, ValueError) as e:
-        msg = f"{file}: cannot be read as JSON ({e}); {FETCH}"
-        raise InputError(msg) from e
-    if not isinstance(data, dict):
-        msg = f"{file}: expected a JSON object, found {type(data).__name__}; {FETCH}"
-        raise InputError(msg)
-    return data

@@ -51,7 +51,7 @@ class Decoder:
         feed, cache = ids, None
         for step in range(u.shape[1]):
             logits, cache = self._forward(feed, mask, cache)
-            tokens, _ = draw(logits.float(), u[live, step].to(device), self.temperature, self.top_p)
+            tokens, _ = draw(logits.to(device).float(), u[live, step].to(device), self.temperature, self.top_p)
             for row, token in zip(live, tokens.tolist(), strict=True):
                 if done[row]:
                     continue

@@ -4,7 +4,9 @@ A decode step of a 7B launches about a thousand small kernels; a graph launches 
 ended from a note that it reads while the next step runs, so the device never waits for it.
 """
 
+import contextlib
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -39,17 +41,35 @@ class Notes:
         return self._buffers[at].numpy()
 
 
+@contextlib.contextmanager
+def plain_writes(device: torch.device) -> Iterator[None]:
+    """On CUDA, writes at indices as they are. torch's deterministic mode sorts all indices first, 64 times a decode step of a
+    7B, lest two writes meet; here each cache place and each live row's entry is written once, so the bits are the same."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
 class DecodeGraphs:
     """model.decode_one_token as CUDA graphs, one for each number of rows (a power of two, or all) and rounded-up span.
 
-    Rows beyond those asked for run along and write to the cache's last column, where no prompt reaches. A graph that cannot be captured is said in the log, and its steps run without.
+    Rows beyond those asked for run along and write to the cache's last column, where no prompt reaches. A graph
+    that cannot be captured is said in the log, and its steps run without.
     """
 
     def __init__(self, model: Transformer):
         self._model = model
-        self._graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, torch.Tensor] | None] = {}
+        self._graphs: dict[tuple[int, int], torch.cuda.CUDAGraph | None] = {}
         self._tokens = torch.zeros(model.rows, dtype=torch.int64, device=model.device)
         self._position = torch.full((model.rows,), model.columns - 1, dtype=torch.int64, device=model.device)
+        # one for all graphs: each would keep its own
+        self._logits = torch.empty(model.rows, model.params.vocab_size, dtype=torch.float32, device=model.device)
         self._pool = None
 
     def __call__(self, tokens: torch.Tensor, position: torch.Tensor, span: int) -> torch.Tensor:
@@ -60,25 +80,24 @@ class DecodeGraphs:
         self._position[n:rows] = self._model.columns - 1
         if (rows, columns) not in self._graphs:
             self._graphs[rows, columns] = self._capture(rows, columns)
-        if (captured := self._graphs[rows, columns]) is None:
+        if (graph := self._graphs[rows, columns]) is None:
             return decode_one_token(self._model, self._tokens[:rows], self._position[:rows], columns)[:n]
-        graph, logits = captured
         graph.replay()
-        return logits[:n]
+        return self._logits[:n]
 
-    def _capture(self, rows: int, columns: int) -> tuple[torch.cuda.CUDAGraph, torch.Tensor] | None:
+    def _capture(self, rows: int, columns: int) -> torch.cuda.CUDAGraph | None:
         step = (self._model, self._tokens[:rows], self._position[:rows], columns)
         decode_one_token(*step)  # what libraries allocate at their first call must not be captured
         torch.cuda.synchronize(self._model.device)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=self._pool):
-                logits = decode_one_token(*step)
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):  # NCCL has a thread that asks
+                self._logits[:rows].copy_(decode_one_token(*step))
         except RuntimeError as err:
             print(f"no CUDA graph of {rows} rows, {columns} columns ({err}): these steps run without", file=sys.stderr)
             return None
         self._pool = self._pool or graph.pool()
-        return graph, logits
+        return graph
 
 
 def padded(n: int, span: int, rows: int, columns: int) -> tuple[int, int]:

@@ -16,15 +16,14 @@ import torch.distributed as dist
 from fairscale.nn.model_parallel import initialize as groups
 
 from synth.captions.llama.config import Completion
-from synth.captions.llama.cuda import DecodeGraphs, Notes
+from synth.captions.llama.cuda import DecodeGraphs, Notes, plain_writes
+from synth.captions.llama.memory import PREFILL_TOKENS
 from synth.captions.llama.model import Transformer, decode_one_token, prefill
-from synth.captions.llama.ragged import Ragged, Resident, share_order, shared
+from synth.captions.llama.ragged import Ragged, Resident, share_order, shared, to_device
 from synth.captions.llama.sampling import NOT_FINITE, WIDER, draw, uniforms
 from synth.captions.llama.tokenizer import Tokenizer
 from synth.errors import InputError
 
-# at most this many tokens in one prefill (one prompt is never split): on a CPU they stay in its cache
-PREFILL_TOKENS = {"cpu": 1024, "cuda": 16384}
 _NONE = -2  # in the table of drawn tokens: none yet
 _LIVE, _DONE, _BROKEN, _WIDER = 0, 1, 2, 4  # bits in the notes
 
@@ -84,7 +83,8 @@ class Generator:
         ids = self.tokenizer.encode(list(prompts))
         run = _Run(self, ids, seeds)
         try:
-            run.all()
+            with plain_writes(self.model.device):
+                run.all()
         except BaseException:
             self.model.clear()
             raise
@@ -190,7 +190,7 @@ class _Run:
             self.column[row] = len(prompt)
         batch = Ragged.of(prompts, rows, self.model.device, self.resident)
         logits = prefill(self.model, batch)
-        where = torch.tensor([rows, requests, [len(p) for p in prompts]], device=self.model.device)
+        where = to_device(np.array([rows, requests, [len(p) for p in prompts]]), self.model.device)
         at = where[0]
         self.slot[at], self.position[at], self.step[at] = where[1], where[2], 0
         self.take(logits, at, wide=True)

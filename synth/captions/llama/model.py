@@ -229,7 +229,7 @@ def load_model(
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with _without_initialisation(), torch.device(device):
+        with without_initialisation(), torch.device(device):
             model = Transformer(checkpoint.params, rows, columns)
     finally:
         torch.set_default_dtype(before)
@@ -257,7 +257,7 @@ def fused(shard: dict[str, torch.Tensor], n_layers: int) -> dict[str, torch.Tens
 
 
 @contextlib.contextmanager
-def _without_initialisation() -> Iterator[None]:
+def without_initialisation() -> Iterator[None]:
     """fairscale draws every layer's full matrix before it is overwritten: minutes and gigabytes for a 70B."""
     original = parallel._initialize_affine_weight
     parallel._initialize_affine_weight = lambda *_, **__: None

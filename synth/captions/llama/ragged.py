@@ -60,8 +60,8 @@ class Ragged:
         seen = None
         if starts.any():
             seen = np.arange(span) <= (starts[:, None] + np.arange(longest))[:, None, :, None]  # [n, 1, longest, span]
-            seen = torch.from_numpy(seen).to(device)
-        flat = torch.from_numpy(np.concatenate([np.asarray(t, dtype=np.int64) for t in table])).to(device)  # one copy
+            seen = to_device(seen, device)
+        flat = to_device(np.concatenate([np.asarray(t, dtype=np.int64) for t in table]), device)  # one copy
         tokens, position, padded, source, row, column, last, rows_, to, fro = flat.split([len(t) for t in table])
         plain = len(source) == len(tokens)  # each token computed goes to one place
         copies = (to, fro, max(c[2] for c in copied)) if copied else None
@@ -73,7 +73,7 @@ class Ragged:
 
 @dataclass(frozen=True)
 class _Part:
-    """One prompt: columns [0, held) are copied from `from_row`, [start, end) are computed, those between a neighbour computes."""
+    """One prompt: columns [0, held) are copied from `from_row`, a neighbour computes those up to `start`, the rest is own."""
 
     prompt: np.ndarray
     from_row: int
@@ -90,6 +90,8 @@ class Resident:
 
     def longest(self, prompt: np.ndarray) -> tuple[int, int]:
         """The row that begins with most of `prompt`, and how many tokens that is."""
+        if not len(prompt):
+            return 0, 0
         differs = self._table[:, : len(prompt)] != prompt
         counts = np.where(differs.any(1), differs.argmax(1), len(prompt))
         row = int(counts.argmax())
@@ -130,6 +132,12 @@ def shared(a: np.ndarray, b: np.ndarray) -> int:
     n = min(len(a), len(b))
     differs = a[:n] != b[:n]
     return int(differs.argmax()) if differs.any() else n
+
+
+def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A copy on the device that the host does not wait for."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def share_order(prompts: Sequence[Sequence[int]]) -> list[int] | None:

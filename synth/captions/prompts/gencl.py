@@ -1,8 +1,8 @@
 """The prompt files of GenCL (name-only continual learning, arXiv 2403.10853), read and written.
 
-    metaprompts  ["A photo of [concept].", ...]
-    static       {"metaprompts": [{"index": 0, "metaprompt": "...", "prompts": [{"index": 0, "content": "... [concept] ..."}]}]}
-    dynamic      {class: {"metaprompts": [as above, the class's own words in place of [concept]]}, ...}
+metaprompts  ["A photo of [concept].", ...]
+static       {"metaprompts": [{"index": 0, "metaprompt": "...", "prompts": [{"index": 0, "content": "... [concept] ..."}]}]}
+dynamic      {class: {"metaprompts": [as above, the class's own words in place of [concept]]}, ...}
 """
 
 from collections.abc import Iterable, Mapping

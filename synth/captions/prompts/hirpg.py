@@ -10,6 +10,7 @@ once for all classes; in the dynamic form they are written for each class. Three
 The given metaprompts are our own.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,17 +26,19 @@ from synth.config import ClassEntry, DatasetConfig, PromptsConfig
 
 GIVEN = (
     f"A photo of one {CONCEPT} in daylight.",
-    f"A flat drawing of a {CONCEPT} with clean outlines.",
-    f"A {CONCEPT} sketched in charcoal, dark against white.",
+    f"A flat drawing of one {CONCEPT} with clean outlines.",
+    f"One {CONCEPT} sketched in charcoal, dark against white.",
 )
 SYSTEM = "You write prompts for a model that makes pictures of text."
+STAND_IN = "zorbel"  # small models do not write brackets; no language has this noun, so nothing is taken for it
+_STAND_IN = re.compile(rf"\b{STAND_IN}(?=s?\b)", re.IGNORECASE)
 META_WORDS = 10  # asked of a metaprompt
 CONTEXT = 2  # other metaprompts shown with the one that a tree grows from
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What texts are written about: every class at once (static) or one of them. `key` is stable whatever classes are chosen."""
+    """What texts are written about: all classes at once (static), or one of them."""
 
     key: int  # official index; -1 = all of them
     word: str  # as texts say it, which each of them must hold
@@ -58,14 +61,21 @@ def messages(subject: Subject, earlier: Sequence[str], words: int) -> tuple[tupl
         f"Write one prompt for a realistic picture of {subject.word}.",
         "Choose another scene, viewpoint, light, style or palette than the prompts below; do not repeat any of them.",
         *(f"prompt: {text}" for text in earlier),
-        f'Use one sentence of fewer than {words} words that holds "{subject.word}". Answer with one line: prompt: <the sentence>',
+        f'Use one sentence of fewer than {words} words that holds "{subject.word}".',
+        "Answer with one line: prompt: <the sentence>",
     ]
     return (("system", SYSTEM), ("user", "\n".join(lines)))
 
 
 def plain_text(subject: Subject, earlier: Sequence[str]) -> str:
-    """The same for a model that continues texts: what was written before are its examples."""
-    return few_shot(HEADINGS["class"], ((subject.word, text) for text in earlier), subject.word)
+    """The same for a model that continues texts, with what was written before as examples; a made-up noun for [concept]."""
+    text = few_shot(HEADINGS["class"], ((subject.word, text) for text in earlier), subject.word)
+    return text.replace(CONCEPT, STAND_IN)
+
+
+def with_concept(text: str) -> str:
+    """An answer with [concept] in place of the made-up noun."""
+    return _STAND_IN.sub(CONCEPT, text)
 
 
 def subject_trees(dataset: DatasetConfig, prompts: PromptsConfig) -> list[tuple[Subject, int]]:

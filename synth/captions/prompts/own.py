@@ -1,10 +1,10 @@
 """A file of the user's own captions, read: the format is told by its ending and by what is in it.
 
-    .txt                `caption => class` lines, split at the last " => "; a line without one is of the dataset's only class
-    .csv .tsv           columns caption, and class (a name) or label (an index)
-    .jsonl              objects with the same keys
-    .json               SynCLR's {"captions_single_labeled": [[caption, [class]], ...]} (or captions_multiple_labeled),
-                        GenCL's static and dynamic prompt files, or a list of such objects
+.txt                `caption => class` lines, split at the last " => "; a line without one is of the dataset's only class
+.csv .tsv           columns caption, and class (a name) or label (an index)
+.jsonl              objects with the same keys
+.json               SynCLR's {"captions_single_labeled": [[caption, [class]], ...]} (or captions_multiple_labeled),
+                    GenCL's static and dynamic prompt files, or a list of such objects
 """
 
 import csv
@@ -160,7 +160,7 @@ def _json(where: str, text: str) -> object:
 
 
 class _Finder:
-    """Classes by what a file calls them: official name, the same without the dataset's suffix or with blanks for _, or index."""
+    """Classes by what a file calls them: official name (also with the dataset's suffix, or _ for blanks), or index."""
 
     def __init__(self, dataset: DatasetConfig, official: tuple[str, ...], path: str):
         self.dataset, self.path = dataset, path

@@ -15,7 +15,7 @@ _EXAMPLES = (
     ("teapot", "kitchen counter, garden table, tea house, windowsill, picnic blanket, antique shop, breakfast tray, stove"),
     ("owl", "old barn, pine forest, church tower, moonlit field, hollow oak, snowy fence post, rocky ledge, ruined wall"),
 )
-_QUOTED = re.compile(r"\"([^\"\n]+)\"|'([^'\n]+)'(?=\s*[,\]])")
+_QUOTED = re.compile(r"\"((?:[^\"\\\n]|\\.)+)\"|'((?:[^'\\\n]|\\.)+)'")
 _MARK = re.compile(r"^(\d{1,3}[.):]\s*|[-*\u2022]\s*)")
 
 
@@ -43,7 +43,7 @@ def places_in(text: str) -> list[str]:
     """
     start, stop = text.find("["), text.rfind("]")
     inner = text[start + 1 : stop] if 0 <= start < stop else text
-    quoted = [a or b for a, b in _QUOTED.findall(inner)]
+    quoted = [re.sub(r"\\(.)", r"\1", a or b) for a, b in _QUOTED.findall(inner)]
     lines = [line for line in inner.split("\n") if line.strip()]
     items = quoted or (lines if len(lines) > 1 and "," not in lines[0] else inner.replace("\n", ",").split(","))
     found: dict[str, str] = {}

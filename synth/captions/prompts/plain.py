@@ -4,6 +4,7 @@ The n-th caption of a class takes the n-th item of the class's own order of temp
 all were used. `capacity` is how many different captions of a class there are.
 """
 
+import re
 from functools import lru_cache
 
 from synth import seeds
@@ -12,6 +13,7 @@ from synth.captions.prompts.classes import balance
 from synth.config import ClassEntry, DatasetConfig, PromptsConfig
 from synth.errors import InputError
 
+_VOWEL = re.compile(r"(?!eu|one\b|once\b|u[bcfghjkmnqrst][aeiou]|uni)[aeiou]", re.IGNORECASE)  # an apple, a unicycle
 SLOTS_FOR_CLASS = ("{}", "[concept]")  # what a template may hold for the class name
 
 
@@ -66,9 +68,13 @@ class ClassName(_Plain):
         return templates
 
     def _text(self, entry: ClassEntry, item: str) -> str:
-        for mark in SLOTS_FOR_CLASS:
-            item = item.replace(mark, self.dataset.phrase(entry))
-        return item
+        phrase = self.dataset.phrase(entry)
+        if self.dataset.kind == "texture":
+            phrase += " texture"  # "a photo of a dotted" says nothing
+        head, _, tail = item.partition(next(mark for mark in SLOTS_FOR_CLASS if mark in item))
+        if _VOWEL.match(phrase) and re.search(r"\b[aA] $", head):
+            head = f"{head[:-1]}n "
+        return head + phrase + tail
 
 
 class _Sensible(_Plain):

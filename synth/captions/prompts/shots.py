@@ -1,12 +1,12 @@
 """In-context prompts: a heading, examples, and a query left open, for models that continue a text.
 
-    Describe a picture of the given object in the given place.
+Describe a picture of the given object in the given place.
 
-    cat, meadow => A small cat sits on the left of a green meadow.
+cat, meadow => A small cat sits on the left of a green meadow.
 
-    ...
+...
 
-    rocket, desert =>
+rocket, desert =>
 """
 
 from collections.abc import Iterable, Mapping

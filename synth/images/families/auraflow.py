@@ -11,7 +11,7 @@ class AuraFlow(Family):
     @classmethod
     def check(cls, model, config) -> None:
         super().check(model, config)
-        model.check_size(config.height, config.width, model.vae_factor * int(model.component_config("transformer").get("patch_size", 2)))
+        model.check_size(config.height, config.width, cls.latent_step(model))
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         embeds, mask, _, _ = self.pipe.encode_prompt(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from synth.config import ModelConfig
 from synth.errors import InputError
 from synth.images.noise import own_noise
+from synth.images.settings import check_interval
 
 if TYPE_CHECKING:
     from synth.images.model_folder import ModelFolder
@@ -26,6 +27,8 @@ class SampleConfig(Protocol):
     width: int
     negative_prompt: str
     eta: float
+    guidance_interval: Sequence[float]
+    vae_batch: int
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,21 @@ class Part:
     pipeline: str
     without: tuple[str, ...] = ()  # passed as None; the folder need not have them
     shared: tuple[str, ...] = ()  # taken from the first pipeline where both folders describe the same
+    uses: tuple[str, ...] = ()  # as of a Family
 
 
 class Family:
     """One kind of pipeline. Subclasses say how text is encoded (`encode`), and what else the pipeline must be called with."""
 
     img2img_class: ClassVar[str] = ""  # diffusers class that starts from a picture with the same components; "": there is none
+    floors_steps: ClassVar[bool] = True  # it runs int(steps * strength) steps; False: steps - int(steps - steps * strength)
     chain: ClassVar[Mapping[str, Part]] = {}  # names that model.parts may have
+    uses: ClassVar[tuple[str, ...]] = ()  # of what most pipelines can do without (model_folder.UNUSED), what this one needs
     schedulers: ClassVar[frozenset[str] | None] = None  # names that fit beside "default"; None: all that fit the model's own
     size_step: ClassVar[int] = 0  # pixels that height and width are multiples of; 0: what the VAE asks for
-    negative_prompts: ClassVar[bool] = True  # whether there is an unconditional half that a negative prompt could stand in
+    negative_prompts: ClassVar[bool] = True  # whether it takes one
+    halves_in_one_call: ClassVar[bool] = True  # the denoiser gets [unconditional, conditional] rows, so one half can be left out
+    embeds: ClassVar[bool] = True  # texts are encoded by `embed`, never by the pipeline while it draws
     safety_class: ClassVar[str] = ""  # of the safety checker that `flagged` can ask; "": none
     output: ClassVar[str] = "pt"  # output_type: "pt" gives [B, 3, H, W] on the device, "np" [B, H, W, 3]
 
@@ -69,6 +77,16 @@ class Family:
     # -- at plan time, without torch ---------------------------------------------------------------------------------
 
     @classmethod
+    def latent_step(cls, model: "ModelFolder") -> int:
+        """Pixels of a patch of latents, as a transformer takes them."""
+        return model.vae_factor * int(model.component_config("transformer").get("patch_size", 2))
+
+    @classmethod
+    def native_size(cls, model: "ModelFolder") -> tuple[int, int] | None:
+        """(height, width) in pixels that the model was trained on, where its folders say so."""
+        return model.native_size
+
+    @classmethod
     def check(cls, model: "ModelFolder", config: SampleConfig) -> None:
         """InputError if the model cannot draw what the config asks for."""
         model.check_size(config.height, config.width, cls.size_step)
@@ -77,10 +95,15 @@ class Family:
             msg = f"images.scheduler={config.scheduler!r} does not fit {model.pipeline} ({model.name}); use one of {fit}"
             raise InputError(msg)
         if config.negative_prompt and not cls.negative_prompts:
-            msg = f"images.negative_prompt: {model.pipeline} ({model.name}) has no unconditional half to put it in; leave it empty"
+            msg = f"images.negative_prompt: {model.pipeline} ({model.name}) takes no negative prompt; leave it empty"
             raise InputError(msg)
         if config.model.safety_checker != "off" and not cls.safety_class:
             msg = f"model.safety_checker={config.model.safety_checker}: {model.pipeline} has none; use off"
+            raise InputError(msg)
+        distilled = model.component_config("unet").get("time_cond_proj_dim") is not None  # the guidance scale is an input of its U-Net
+        check_interval(config.guidance_interval, config.guidance_scale, cls.halves_in_one_call and not distilled)
+        if config.vae_batch and "vae" not in model.components:
+            msg = f"images.vae_batch={config.vae_batch}: {model.pipeline} ({model.name}) has no VAE; use 0"
             raise InputError(msg)
 
     @classmethod
@@ -159,7 +182,7 @@ class Family:
         return self.safety.flagged(images) if self.safety else [False] * len(images)
 
     def call(self, pipe, text: Mapping, generators: list, **more):
-        """What `pipe` makes of one batch. `more` wins over the config's settings; those that its class does not know are left out."""
+        """What `pipe` makes of one batch, by the config's settings (those that its class takes) and `more`, which wins."""
         config = self.config
         settings = {
             "num_inference_steps": config.steps,

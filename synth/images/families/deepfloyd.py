@@ -22,6 +22,10 @@ class DeepFloyd(Family):
     schedulers = frozenset({"dpm++2m"})  # its U-Nets predict the variance too: other schedulers do not know what to do with it
 
     @classmethod
+    def native_size(cls, model) -> tuple[int, int] | None:
+        return model.native_size and tuple(n * FACTOR ** len(model.parts) for n in model.native_size)
+
+    @classmethod
     def check(cls, model, config) -> None:
         super().check(model, config)
         parts = config.model.parts
@@ -39,7 +43,8 @@ class DeepFloyd(Family):
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         rows = {"prompt_embeds": self.pipe.encode_prompt(texts, do_classifier_free_guidance=False, device=self.pipe.device)[0]}
         if upscaler := self.parts.get(STAGE_3):
-            rows["stage_3_prompt_embeds"] = upscaler.encode_prompt(texts, upscaler.device, 1, do_classifier_free_guidance=False)[0]
+            found = upscaler.encode_prompt(texts, upscaler.device, 1, do_classifier_free_guidance=False)
+            rows["stage_3_prompt_embeds"] = found[0]
         return rows
 
     def reader(self):
@@ -63,7 +68,8 @@ class DeepFloyd(Family):
     def draw(self, items: Sequence[Embedded], generators: list, start=None, strength: float = 1.0):
         config, shrink = self.config, FACTOR ** len(self.parts)
         size = config.height // shrink, config.width // shrink
-        made = self.call(self.pipe, self.text_of(items, ""), generators, height=size[0], width=size[1])  # [B, 3, h, w] in [-1, 1]
+        # [B, 3, h, w] in [-1, 1]: with output_type "pt" the pipelines of pixels give what they have
+        made = self.call(self.pipe, self.text_of(items, ""), generators, height=size[0], width=size[1])
         for stage in (STAGE_2, STAGE_3):
             if stage not in self.parts:
                 break

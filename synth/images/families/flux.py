@@ -9,7 +9,9 @@ from synth.images.families.base import Family
 
 class Flux(Family):
     img2img_class = "FluxImg2ImgPipeline"
+    floors_steps = False
     negative_prompts = False
+    halves_in_one_call = False
 
     @classmethod
     def check(cls, model, config) -> None:

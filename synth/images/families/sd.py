@@ -15,4 +15,5 @@ class StableDiffusion(Family):
         return super().guided and self.pipe.unet.config.time_cond_proj_dim is None
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
-        return {"prompt_embeds": self.pipe.encode_prompt(texts, self.pipe.device, 1, do_classifier_free_guidance=False)[0]}  # [B, T, D]
+        embeds, _ = self.pipe.encode_prompt(texts, self.pipe.device, 1, do_classifier_free_guidance=False)
+        return {"prompt_embeds": embeds}  # [B, T, D]

@@ -9,11 +9,12 @@ T5_TOKENS = 256  # of the pipeline's own default
 
 class StableDiffusion3(Family):
     img2img_class = "StableDiffusion3Img2ImgPipeline"
+    floors_steps = False
 
     @classmethod
     def check(cls, model, config) -> None:
         super().check(model, config)
-        model.check_size(config.height, config.width, model.vae_factor * int(model.component_config("transformer").get("patch_size", 2)))
+        model.check_size(config.height, config.width, cls.latent_step(model))
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         embeds, _, pooled, _ = self.pipe.encode_prompt(

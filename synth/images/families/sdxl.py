@@ -19,7 +19,7 @@ class StableDiffusionXL(Family):
         if refiner is None:
             return
         if not 0 < refiner.start < 1:
-            msg = f"model.parts.refiner.start={refiner.start}: the share of the steps at which the refiner takes over, between 0 and 1"
+            msg = f"model.parts.refiner.start={refiner.start}: the share of the steps after which it takes over, 0 to 1"
             raise InputError(msg)
         if not 0 < int(config.steps * refiner.start) < config.steps:
             msg = f"images.steps={config.steps}: too few to share between model and refiner at {refiner.start}; use more steps"
@@ -66,5 +66,5 @@ class StableDiffusionXL(Family):
 
 
 def _encode(pipe, texts: list[str]) -> dict:
-    embeds, _, pooled, _ = pipe.encode_prompt(texts, device=pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False)
+    embeds, _, pooled, _ = pipe.encode_prompt(texts, device=pipe.device, do_classifier_free_guidance=False)
     return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}

@@ -50,8 +50,9 @@ def processes_of(engine):
 def test_two_processes_give_the_tokens_of_one_and_close_leaves_none(
     gqa, gqa2, tmp_path, tmp_path_factory, monkeypatch, capfd
 ):
-    prompts, seeds = tiny.prompts(40), range(1000, 1040)
-    one = tiny.generator(gqa, margins=True).window(prompts, seeds)
+    prompts = [*tiny.prompts(12), *tiny.grouped(20), *[""] * 3, *["plut meck"] * 4, "plut"]  # one token, equal ones, a beginning
+    seeds = range(1000, 1040)
+    one = tiny.generator(gqa, rows=1, margins=True, share=False).window(prompts, seeds)  # one at a time, nothing shared
     scratch = tmp_path_factory.mktemp("t")
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     capfd.readouterr()
@@ -62,6 +63,7 @@ def test_two_processes_give_the_tokens_of_one_and_close_leaves_none(
         assert os.getsid(engine.pid) != os.getsid(0)  # ctrl-C in the terminal does not reach it
         two = engine.generate(requests([*prompts, "long " * 200], [*seeds, 0]))
         edges = same_but_for_edges(one.tokens, engine.last_window["tokens"][:-1], one.margins)
+        assert engine.last_window["prefill_tokens"] < 0.8 * one.prefill_tokens
         assert edges <= 1
         if edges == 0:
             assert two[:-1] == one.completions

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+from synth.captions.llama import sampling
 from synth.captions.llama.model import Ragged, prefill
 from synth.captions.llama.sampling import draw, uniforms
 from synth.errors import InputError
@@ -170,3 +171,25 @@ def test_a_window_after_a_failed_one_is_as_ever(gqa, window):
         generator.window(tiny.prompts(12), range(12))
     weight[0, 0] = kept
     assert generator.window(tiny.prompts(12), range(12)).tokens == window.tokens
+
+
+@pytest.mark.parametrize("margins", [False, True])
+def test_a_nucleus_too_large_for_the_candidates_waits_for_the_host(gqa, window, monkeypatch, margins):
+    """As on a GPU, where the host must not look at each step: such a row repeats its step until the host knows."""
+    monkeypatch.setattr(sampling, "CANDIDATES", (2,))
+    generator = tiny.generator(gqa, margins=margins)
+    plain = generator.window(tiny.prompts(12), range(12))
+    generator.lag = 1
+    late = generator.window(tiny.prompts(12), range(12))
+    assert same_but_for_edges(window.tokens, plain.tokens, window.margins) == 0
+    assert same_but_for_edges(window.tokens, late.tokens, window.margins) == 0
+    assert late.steps > plain.steps
+    assert late.completions == plain.completions
+
+
+def test_weights_that_give_nan_in_the_middle_are_noticed_one_step_late_too(gqa):
+    generator = tiny.generator(gqa)
+    generator.lag = 1
+    generator.model.tok_embeddings.weight[20:] = float("nan")  # some words only: most prompts, and many drawn tokens
+    with pytest.raises(InputError, match=r"not finite .* the weights in .*gqa1"):
+        generator.window(tiny.prompts(6), range(6))

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from synth.captions.llama.ragged import share_order
+from synth.captions.llama.tokenizer import Tokenizer
 from synth.config import CaptionerConfig, CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig, dump
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.numerics import EXACT
@@ -52,6 +54,13 @@ def undisturbed(tmp_path_factory, gqa):
     worker = start(folder)
     assert worker.wait(120) == EXIT_OK, worker.stderr.read()
     return units(folder)
+
+
+def test_the_windows_of_these_tests_share_beginnings(tmp_path, gqa, undisturbed):
+    texts = [json.loads(line)["prompt"] for unit in undisturbed.values() for line in unit.splitlines() if b'"prompt":' in line]
+    ids = Tokenizer(gqa / "tokenizer.model").encode(texts)
+    assert len(ids) == 24
+    assert all(share_order(ids[start : start + 8]) for start in (0, 8, 16))
 
 
 def test_captions_are_identical_for_one_and_three_jobs(tmp_path, gqa, undisturbed):

@@ -74,12 +74,21 @@ def load(folder: Path, rows: int = 8, columns: int = 128, rank: int = 0, dtype=t
     return load_model(check_checkpoint(folder, tokenizer.n_words), rank, dtype, torch.device("cpu"), rows, columns), tokenizer
 
 
-def generator(folder: Path, rows: int = 4, columns: int = 128, margins: bool = False, **sampling) -> Generator:
-    model, tokenizer = load(folder, rows, columns)
-    return Generator(model, tokenizer, Sampling(**{"max_gen_len": 24, **sampling}), margins)
+def generator(
+    folder: Path, rows: int = 4, columns: int = 128, margins: bool = False, share: bool = True, dtype=torch.float32, **sampling
+) -> Generator:
+    model, tokenizer = load(folder, rows, columns, dtype=dtype)
+    return Generator(model, tokenizer, Sampling(**{"max_gen_len": 24, **sampling}), margins, share)
 
 
 def prompts(n: int, seed: int = 1) -> list[str]:
     """Texts of 1 to 40 words."""
     rng = random.Random(seed)
     return [" ".join(rng.choices(WORDS, k=rng.choice([1, 3, 7, 12, 20, 40]))) + " =>" for _ in range(n)]
+
+
+def grouped(n: int, size: int = 5, seed: int = 2) -> list[str]:
+    """Texts of which `size` at a time begin alike."""
+    rng = random.Random(seed)
+    heads = [" ".join(rng.choices(WORDS, k=10)) for _ in range(-(-n // size))]
+    return [f"{heads[i // size]}\n{rng.choice(WORDS)} =>" for i in range(n)]

@@ -1,0 +1,91 @@
+"""Tables of prompts (in-context examples, places): read and judged at plan time, before a job waits for a GPU in vain."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+from synth.captions.checks import names_class
+from synth.config import DatasetConfig
+from synth.errors import InputError
+
+# mode -> an example's second key; the same as in synth.captions.prompts.modes, which needs numpy
+SECOND = {"class_background": "background", "class_relation": "relation"}
+MODES = ("class", *SECOND, "texture")
+
+
+def modes_of(dataset: DatasetConfig, shares: Mapping[str, float]) -> tuple[str, ...]:
+    """The modes that prompts will have; shares that cannot be are an InputError."""
+    if dataset.kind == "texture":
+        return ("texture",)
+    if not set(shares) <= set(MODES) or not sum(shares.values()) > 0 or min(shares.values()) < 0:
+        msg = f"prompts.modes={dict(shares)}: shares of {', '.join(MODES)}, none negative, not all zero"
+        raise InputError(msg)
+    return tuple(mode for mode, share in shares.items() if share > 0)
+
+
+def check_examples(path: str, key: str, modes: Iterable[str], shots: int) -> None:
+    """{mode: [{"class", "caption", and "background" or "relation" in these modes}]}, `shots` of each mode at least."""
+    table = _read(path, key, '{"class": [{"class": "cat", "caption": "A cat sleeps."}]}')
+    for mode in modes:
+        found = table.get(mode)
+        if not isinstance(found, list) or len(found) < max(shots, 1):
+            n = len(found) if isinstance(found, list) else 0
+            msg = f"{key}: {path}: mode {mode!r} has {n} examples; prompts show {shots} different ones: write as many at least"
+            raise InputError(msg)
+        for i, example in enumerate(found):
+            _check_example(f"{key}: {path}: {mode}[{i}]", example, mode)
+
+
+def check_backgrounds(path: str, key: str, dataset: DatasetConfig) -> None:
+    """{class, super-class or "*": [place]}; each class of the dataset finds a list."""
+    table = _read(path, key, '{"cat": ["sofa", "garden wall"], "*": ["street"]}')
+    for name, places in table.items():
+        if not isinstance(places, list) or not places:
+            msg = f"{key}: {path}: {_seen(name)} has {_seen(places)}; write a list of places, one at least"
+            raise InputError(msg)
+        for i, place in enumerate(places):
+            _check_text(f"{key}: {path}: place {i} of {_seen(name)}", place)
+    for entry in dataset.classes:
+        if not any(where in table for where in (entry.name, entry.superclass, "*")):
+            kind = f", its super-class {entry.superclass!r}" if entry.superclass else ""
+            msg = f'{key}: {path}: no places for class {entry.name!r}{kind} or for "*"; add one of them'
+            raise InputError(msg)
+
+
+def _check_example(where: str, example: object, mode: str) -> None:
+    wanted = ["class", "caption", *([SECOND[mode]] if mode in SECOND else [])]
+    if not isinstance(example, Mapping) or not set(wanted) <= set(example):
+        msg = f"{where} is {_seen(example)}; it needs the texts {', '.join(wanted)}"
+        raise InputError(msg)
+    for name in wanted:
+        _check_text(f"{where}.{name}", example[name])
+    if not names_class(example["caption"], example["class"]):
+        caption, name = _seen(example["caption"]), _seen(example["class"])
+        msg = f"{where}: the caption {caption} does not name {name}; models copy what examples do"
+        raise InputError(msg)
+
+
+def _check_text(where: str, text: object) -> None:
+    if not isinstance(text, str) or not text.strip() or not text.isprintable() or "=>" in text:
+        msg = f"{where} is {_seen(text)}; it must be a text of one line, not empty, without =>"
+        raise InputError(msg)
+
+
+def _read(path: str, key: str, form: str) -> Mapping:
+    try:
+        with open(path, encoding="utf-8") as f:
+            data = json.load(f)
+    except OSError as e:
+        msg = f"{key}: {path} cannot be read ({e.strerror})"
+        raise InputError(msg) from e
+    except (ValueError, RecursionError) as e:
+        msg = f"{key}: {path} is not JSON in UTF-8 ({e}); it looks like {form}"
+        raise InputError(msg) from e
+    if not isinstance(data, dict):
+        msg = f"{key}: {path} holds {_seen(data)}; it must be an object such as {form}"
+        raise InputError(msg)
+    return data
+
+
+def _seen(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."

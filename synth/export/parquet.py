@@ -1,0 +1,79 @@
+"""Stage kind `parquet`: `data/train-00000-of-00016.parquet` ..., as Hugging Face datasets stores images; `load_dataset(folder)` opens it."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from synth.config import ParquetConfig
+from synth.export.pictures import Picture
+from synth.export.sharded import Sharded, digest_of
+
+ROWS = 100  # of a row group: what a reader of one picture has to read
+
+
+class Parquet(Sharded):
+    config: ParquetConfig
+
+    def file_name(self, number: int) -> str:
+        return f"data/train-{number:05d}-of-{self.folder.spec.n_units:05d}.parquet"
+
+    def write(self, path: Path, pictures: Iterable[tuple[int, Picture]]) -> Iterator[tuple[int, str, dict]]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        schema = self.schema()
+        names = {index: place for place, index in enumerate(sorted(self.classes))}
+        rows: list[dict] = []
+        # pictures are compressed already; the other columns are small
+        with pq.ParquetWriter(path, schema, version="2.6", compression={**dict.fromkeys(("label", "caption", "key", "seed"), "zstd"), "image": "none"},
+                              use_dictionary=False, write_statistics=False, store_schema=True) as writer:  # fmt: skip
+            for position, picture in pictures:
+                record, data = dict(picture.record()), picture.read()
+                member = f"{picture.key}.{picture.ext}"
+                rows.append(
+                    {
+                        "image": {"bytes": data, "path": member},
+                        "label": names[self.label_of(picture.key, record)],
+                        "caption": _encodable(record.get("caption")),
+                        "key": picture.key,
+                        "seed": str(record["seed"]) if "seed" in record else None,
+                    }
+                )
+                if len(rows) == ROWS:
+                    writer.write_table(pa.Table.from_pylist(rows, schema))
+                    rows = []
+                yield position, picture.key, record | {"member": member, "bytes": len(data), "sha256": digest_of(data)}
+            if rows:
+                writer.write_table(pa.Table.from_pylist(rows, schema))
+
+    def schema(self):
+        """Columns, and the note from which Hugging Face datasets knows that `image` is a picture and `label` a class."""
+        import pyarrow as pa
+
+        columns = [
+            ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            ("label", pa.int64()),  # place of the class in the features' names; classes.json has the official index
+            ("caption", pa.string()),
+            ("key", pa.string()),
+            ("seed", pa.string()),  # 64 bits do not fit into the numbers of many readers
+        ]
+        text = {"dtype": "string", "_type": "Value"}
+        features = {"image": {"_type": "Image"}, "label": {"names": self.label_names(), "_type": "ClassLabel"}}
+        features |= {"caption": text, "key": text, "seed": text}
+        return pa.schema(columns, {"huggingface": json.dumps({"info": {"features": features}}, sort_keys=True)})
+
+    def label_names(self) -> list[str]:
+        """Names of the classes in official order, made different where two classes have one name: the loader wants that."""
+        names = [self.classes[i] for i in sorted(self.classes)]
+        return [_encodable(n) if names.count(n) == 1 else f"{_encodable(n)} ({i})" for i, n in zip(sorted(self.classes), names, strict=True)]
+
+    def front_matter(self) -> Mapping:
+        return {"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}]}
+
+    def how_to_read(self) -> str:
+        return """- `data/train-*.parquet`: columns image, label, caption, key, seed; `datasets.load_dataset(FOLDER)` opens them."""
+
+
+def _encodable(text: str | None) -> str | None:
+    """Text without lone surrogates, which Parquet cannot hold."""
+    return None if text is None else text.encode("utf-8", "replace").decode()

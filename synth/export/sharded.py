@@ -1,0 +1,110 @@
+"""Base of exports that pack pictures into files of a wanted number: a unit of the stage is a file, written in one go.
+
+The stage's own units hold a record for each picture; the file lies in the place of the export, under its name from the moment it is whole.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from synth.export.base import Export
+from synth.export.pictures import GONE, Picture
+from synth.export.shuffle import Order
+from synth.stages import Sample, Tombstone, Unit
+from synth.store.files import storing
+from synth.store.spec import canonical
+
+
+FACTS = ("member", "file_name", "file_bytes", "sha256", "bytes")  # what an export adds to the record of a picture
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One picture in its file. `slot` is its position in the export."""
+
+    slot: int
+    key: str
+    record: dict
+
+
+class Sharded(Export):
+    """A kind says how a file is called and written: `file_name`, `write`."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self._order: Order | None = None
+
+    def check(self) -> None:
+        super().check()
+        seed = getattr(self.config, "shuffle_seed", -1)
+        self._order = Order(self.pictures.slots, self.pictures.sources[0].spec.unit_size, None if seed < 0 else seed)
+
+    def file_name(self, number: int) -> str:
+        raise NotImplementedError
+
+    def write(self, path: Path, pictures: Iterable[tuple[int, Picture]]) -> Iterator[tuple[int, str, dict]]:
+        """Write (position, picture) into a new file at `path`; yields (position, key, record with bytes, sha256 and `member`) of each.
+
+        The file is whole when the iterator ends.
+        """
+        raise NotImplementedError
+
+    def begin(self, unit: Unit) -> Unit:
+        return unit
+
+    def compute(self, state: Unit, slots: range) -> list[Packed | Tombstone]:
+        return self._make(state)
+
+    def encode(self, state, item: Packed | Tombstone) -> Sample | Tombstone:
+        return item if isinstance(item, Tombstone) else Sample(item.slot, item.key, {"json": canonical(item.record)})
+
+    def _make(self, unit: Unit) -> list[Packed | Tombstone]:
+        """Write the file of a unit; what is in it, by position. A file without a picture is not written."""
+        wanted = self._order.at(unit.start, unit.stop)
+        position = {slot: unit.start + n for n, slot in enumerate(wanted)}
+        name = self.file_name(unit.number)
+        temp = self.out.part(name)
+        packed: dict[int, Packed] = {}
+        with storing(self.out.path / name):
+            try:
+                for at, key, record in self.write(temp, ((position[p.slot], p) for p in self.pictures.picked(wanted))):
+                    packed[at] = Packed(at, key, record | {"file_name": f"{name}/{record['member']}"})
+                if packed:
+                    size = temp.stat().st_size
+                    (self.out.path / name).parent.mkdir(parents=True, exist_ok=True)
+                    temp.replace(self.out.path / name)
+            finally:
+                temp.unlink(missing_ok=True)
+        for item in packed.values():
+            item.record["file_bytes"] = size
+        gone = self._reasons(wanted, position) if len(packed) < len(wanted) else {}
+        return [packed.get(at) or Tombstone(at, gone.get(at, GONE)) for at in range(unit.start, unit.stop)]
+
+    def _reasons(self, wanted: list[int], position: dict[int, int]) -> dict[int, str]:
+        block = self.pictures.sources[0].spec.unit_size
+        found: dict[int, str] = {}
+        for b in sorted({s // block for s in wanted}):
+            reasons = self.pictures.reasons(b * block, min(self.pictures.slots, (b + 1) * block))
+            found |= {position[s]: r for s, r in reasons.items() if s in position}
+        return found
+
+    # -- when the stage is whole -------------------------------------------------------------------------------------
+
+    def records(self) -> Iterator[dict]:
+        """The records in the order of the export; each file that is not there is written again first."""
+        looked = -1
+        for stored in self.folder.samples():
+            record = stored.json()
+            if stored.unit != looked:
+                looked = stored.unit
+                if not self.out.has(self.file_name(looked), record["file_bytes"]):
+                    self._make(self.folder.unit(looked))
+            slot = self._order.at(stored.slot, stored.slot + 1)[0]
+            yield {**record, "slot": slot, "key": stored.key}
+
+
+def digest_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+

@@ -1,0 +1,63 @@
+"""Stage kind `webdataset`: `shard-000000.tar` ..., shuffled; key.<ext> and key.json a picture, keys unique over the whole set.
+
+Pictures are copied byte by byte. Their seeds are text here: they have 64 bits, and many readers of JSON take 63.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from synth.config import WebDatasetConfig
+from synth.export.image_folder import public
+from synth.export.pictures import Picture
+from synth.export.sharded import FACTS, Sharded, digest_of
+from synth.stages import Sample
+from synth.store.files import write_atomic
+from synth.store.framing import BLOCK, FRAMINGS
+from synth.store.spec import canonical
+
+SHARDS = "shards.json"
+TAIL = bytes(2 * BLOCK)  # the end of a tar
+
+
+class WebDataset(Sharded):
+    config: WebDatasetConfig
+
+    def file_name(self, number: int) -> str:
+        return f"shard-{number:06d}.tar"
+
+    def write(self, path: Path, pictures: Iterable[tuple[int, Picture]]) -> Iterator[tuple[int, str, dict]]:
+        with open(path, "wb") as f:
+            for position, picture in pictures:
+                record = dict(picture.record())
+                raw, data = members(picture, record)
+                f.write(raw)
+                facts = {"member": f"{picture.key}.{picture.ext}", "bytes": len(data), "sha256": digest_of(data)}
+                yield position, picture.key, record | facts
+            f.write(TAIL)
+
+    def written(self, records: Iterable[dict]) -> Iterator[dict]:
+        """Beside the shards: their names, samples and bytes."""
+        shards: dict[str, dict] = {}
+        for record in records:
+            name = record["file_name"].partition("/")[0]
+            shards.setdefault(name, {"url": name, "nsamples": 0, "bytes": record["file_bytes"]})["nsamples"] += 1
+            yield record
+        index = {"name": self.folder.spec.name, "shardlist": [shards[n] for n in sorted(shards)]}
+        write_atomic(self.out.path / SHARDS, json.dumps(index, indent=1).encode() + b"\n")
+
+    def how_to_read(self) -> str:
+        return """- `shard-*.tar`: the pictures, shuffled; `webdataset.WebDataset("shard-{000000..NNNNNN}.tar")`, or `load_dataset("webdataset", data_files="*.tar")`.
+  A picture is `<key>.<ext>`, all that is known of it `<key>.json` (caption, class, label, seeds, settings). Keys are unique over all shards.
+- `shards.json`: name, samples and bytes of each shard."""
+
+
+def members(picture: Picture, record: Mapping) -> tuple[bytes, bytes]:
+    """(tar members of a picture as they are to stand in a shard, bytes of its picture file)."""
+    data = picture.read()
+    return FRAMINGS["tar"].sample(Sample(picture.slot, picture.key, {"json": beside(record), picture.ext: data}))[0], data
+
+
+def beside(record: Mapping) -> bytes:
+    """The JSON of a picture, from its record in its unit or in this stage."""
+    return canonical(public({k: v for k, v in record.items() if k not in FACTS}))

@@ -1,0 +1,116 @@
+"""Batches drawn by a family and brought to the host: one shape for every call, memory rules, copies beside the next batch."""
+
+import gc
+from collections.abc import Sequence
+
+import numpy as np
+
+from synth.errors import OutOfDeviceMemory
+from synth.images.families import Embedded, Family
+from synth.images.guidance import Interval
+from synth.seeds import torch_generator
+
+MEMORY_ADVICE = "a batch does not fit on the device: lower images.batch_size, set images.vae_batch or use images.on_oom=split"
+
+
+class Picture:
+    """One row of a drawn call on its way to the host. rows: how many were computed together; refused: by the safety checker."""
+
+    def __init__(self, copy: "Copy", row: int, rows: int, refused: bool):
+        self._copy, self._row, self.rows, self.refused = copy, row, rows, refused
+
+    def pixels(self) -> np.ndarray | None:
+        """[H, W, 3] uint8; None if the model gave values that are not finite. Waits for the copy: call it beside the device."""
+        return self._copy.row(self._row)
+
+
+class Drawing:
+    """Draws batches of a stage. `on_oom`: split halves the calls of a batch that does not fit; fail raises OutOfDeviceMemory."""
+
+    def __init__(self, family: Family, batch: int, on_oom: str = "fail", intervals: Sequence[Interval] = ()):
+        self.family, self.batch, self.on_oom, self.intervals = family, batch, on_oom, intervals
+        self._fits = batch  # rows a call; smaller after a split
+        self._stream = self._before = None
+
+    def begin_unit(self) -> None:
+        """Try whole batches again: what filled the device may have gone."""
+        self._fits = self.batch
+
+    def draw(self, items: Sequence[Embedded], seeds: Sequence[int], start=None, strength: float = 1.0) -> list[Picture]:
+        """A picture for each item, row i with all noise of its own from seeds[i].
+
+        Calls always have the same number of rows: a short batch is filled up with repeats of its last picture.
+        start: [n, 3, H, W] floats in [0, 1] to begin from. On a GPU this returns while the last batch is still being drawn,
+        and waits for the one before it: the device has always something to do, and no more than two batches take its memory.
+        """
+        made: list[Picture] = []
+        while len(made) < len(items):
+            part = slice(len(made), len(made) + self._fits)
+            found = self._call(items[part], seeds[part], None if start is None else start[part], strength)
+            if found is None:
+                self._fits = -(-self._fits // 2)
+            else:
+                made += found
+        return made
+
+    def _call(self, items: Sequence[Embedded], seeds: Sequence[int], start, strength: float) -> list[Picture] | None:
+        """One call of the family in the current number of rows; None if it did not fit and fewer rows are to be tried."""
+        import torch
+
+        from synth.images.pipeline import out_of_memory
+
+        rows, more = self._fits, self._fits - len(items)
+        try:
+            with torch.inference_mode(), out_of_memory(MEMORY_ADVICE):
+                if start is not None:
+                    start = torch.cat([start, start[-1:].expand(more, *start.shape[1:])])
+                # a generator for each row, repeats too: two rows that share one would draw each other's noise
+                generators = [torch_generator(s) for s in [*seeds, *[seeds[-1]] * more]]
+                for interval in self.intervals:
+                    interval.begin(rows)
+                values = self.family.draw([*items, *[items[-1]] * more], generators, start, strength)  # [B, 3, H, W] in [0, 1]
+                refused, copy = self.family.flagged(values), self._fetch(values)
+            return [Picture(copy, i, rows, refused[i]) for i in range(len(items))]
+        except OutOfDeviceMemory:
+            if self.on_oom != "split" or rows == 1:
+                raise
+        # out here the error is gone, and with it the frames that hold the failed call's tensors
+        values = start = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return None
+
+    def _fetch(self, values) -> "Copy":
+        """Begin to bring a call's pictures to the host, as 8-bit numbers: a quarter of the bytes."""
+        import torch
+
+        finite = values.flatten(1).isfinite().all(1)
+        pixels = values.float().mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        if pixels.device.type != "cuda":
+            return Copy(pixels, finite)
+        if self._stream is None:
+            self._stream = torch.cuda.Stream()
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            hosts = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True).copy_(t, non_blocking=True) for t in (pixels, finite)]
+            for tensor in (pixels, finite):
+                tensor.record_stream(self._stream)  # its memory must not be used again before the copy is done
+            done = torch.cuda.Event(blocking=True)  # whoever waits sleeps, and leaves the core to the encoders
+            done.record()
+        if self._before is not None:
+            self._before.synchronize()
+        self._before = done
+        return Copy(*hosts, done)
+
+
+class Copy:
+    """Pictures of one call in host memory, or on their way there until `done`."""
+
+    def __init__(self, pixels, finite, done=None):
+        self._pixels, self._finite, self._done = pixels.numpy(), finite.numpy(), done  # the numpy arrays share the memory
+
+    def row(self, i: int) -> np.ndarray | None:
+        if self._done is not None:
+            self._done.synchronize()
+        return self._pixels[i] if self._finite[i] else None

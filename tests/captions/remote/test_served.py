@@ -1,0 +1,99 @@
+"""The served engine: transformers' own server on a tiny model, and servers that die in the middle."""
+
+import shutil
+import sys
+
+import pytest
+
+from synth.captions.engines import TOO_LONG, Request
+from synth.captions.remote import calls
+from synth.captions.remote.guardian import descendants
+from synth.captions.remote.served import ServedEngine, check_command
+from synth.captions.remote.settings import Endpoint
+from synth.config import CaptionerConfig
+from synth.errors import InputError, StageBroken
+from tests.captions.llama import tiny
+
+FAKE = (sys.executable, "-m", "tests.captions.remote.fake", "--port", "{port}")
+SERVE = (sys.executable, "-m", "transformers.cli.transformers", "serve", "{model}", "--host", "{host}", "--port", "{port}", "--device", "cpu")
+
+
+def engine(tmp_path, command, model="m", **change):
+    config = CaptionerConfig("served", "m", api="completions", max_seq_len=128, max_gen_len=12, command=command)
+    settings = {"concurrency": 4, "timeout": 30.0, "retries": 3, "start_timeout": 120.0, "restarts": 2} | change
+    return ServedEngine(config, Endpoint(**settings), tmp_path, str(model))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(calls, "FIRST_WAIT", 0.01)
+
+
+def requests(n):
+    return [Request(f"heading\n\nclass {i} =>", seed=i) for i in range(n)]
+
+
+def test_transformers_serve_writes_captions_and_ends_with_the_engine(tmp_path, hf_chat):
+    served = engine(tmp_path, SERVE, hf_chat)
+    served.check()
+    try:
+        asked = [Request(t, seed=i) for i, t in enumerate(tiny.prompts(6))]
+        replies = served.generate([*asked, Request("long " * 200)])
+        assert replies[-1].error == TOO_LONG  # this server has no limit of its own: its count of tokens tells
+        assert len({r.text for r in replies[:-1]}) > 1 and not any("\n" in r.text or r.error for r in replies[:-1])
+        spent = served.usage()
+        assert spent["requests"] == 7 and spent["tokens_in"] > 200 and 7 <= spent["tokens_out"] <= 7 * 12
+        assert served.generate(asked) == replies[:-1] and served.usage()["reused"] == 6
+        pids = descendants(served.server._guardian.pid)
+        log = served.server.log
+    finally:
+        served.close()
+    from tests.captions.remote.test_server import gone
+
+    assert pids and gone(pids, 0.5) and log.parent.name == "logs" and log.stat().st_size
+
+
+def test_a_server_that_dies_in_the_middle_is_started_again_and_no_answer_is_lost(tmp_path, quick):
+    served = engine(tmp_path, (*FAKE, "--die-after", "5", "--die-once", str(tmp_path / "died")))
+    try:
+        assert [r.text for r in served.generate(requests(12))] == [f" A picture of class {i}." for i in range(12)]
+        assert served.server.starts == 2 and served.usage()["requests"] == 12
+    finally:
+        served.close()
+
+
+def test_a_server_that_falls_silent_is_killed_and_started_again(tmp_path, quick, monkeypatch):
+    served = engine(tmp_path, (*FAKE, "--deaf-after", "2", "--die-once", str(tmp_path / "deaf")), timeout=1.5, concurrency=2, restarts=6)
+    real = served.server._healthy
+    monkeypatch.setattr(served.server, "_healthy", lambda timeout: real(min(timeout, 1.0)))
+    try:
+        assert [r.text for r in served.generate(requests(6))] == [f" A picture of class {i}." for i in range(6)]
+        assert served.server.starts >= 2
+    finally:
+        served.close()
+
+
+def test_a_server_that_dies_again_and_again_breaks_the_stage_which_may_be_opened_anew(tmp_path, quick):
+    served = engine(tmp_path, (*FAKE, "--die-after", "1"), restarts=1, concurrency=1)
+    try:
+        with pytest.raises(StageBroken, match="restarts is used up"):
+            served.generate(requests(6))
+        served.close()
+        assert [r.text for r in served.generate(requests(3))] == [f" A picture of class {i}." for i in range(3)]  # two kept, one new
+    finally:
+        served.close()
+
+
+def test_a_command_needs_a_port_and_known_braces(tmp_path):
+    check_command(("x", "--port={port}", "{{json}}"))
+    for words, said in [
+        (("x",), r"must hold \{port\}"),
+        (("x", "{prot}"), r"\{prot\} is not known; there are \{model\}"),
+        (("x", "{port"), "braces that are meant as such"),
+        ((), "must hold"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            check_command(words)
+    with pytest.raises(InputError, match="nothing-here is not found"):
+        engine(tmp_path, ("nothing-here", "{port}")).check()
+    assert shutil.which(SERVE[0])

@@ -1,0 +1,139 @@
+"""webdataset and parquet: what their readers see, shuffled by seed, same files whoever wrote them, mended, safe to run twice."""
+
+import hashlib
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synth.config import ParquetConfig, WebDatasetConfig
+from synth.errors import EXIT_OK
+from synth.export.shuffle import MIX, Order
+from synth.store.folder import StageFolder
+from tests.export.test_image_folder import DEAD, NAMES, images, png, tree  # noqa: F401 (images is a fixture)
+from tests.fixtures_images import child, work
+from tests.verify.test_verify import problems
+
+N = 26
+
+
+def export(images, kind="webdataset", config=None, shard=7, out="") -> StageFolder:  # noqa: F811
+    config = config or {"webdataset": WebDatasetConfig, "parquet": ParquetConfig}[kind](out=str(out))
+    return child(images.path.parent, kind, config, {"images": [images]}, N, shard, shard)
+
+
+def files(folder) -> dict[str, str]:
+    """Digests of all files of an export but its marker, which names its place, and its card, which names the stages."""
+    return {n: d for n, d in tree(folder.out_dir).items() if n not in (".synthset.json", "README.md")}
+
+
+def in_tars(out: Path) -> list[tuple[str, bytes]]:
+    found = []
+    for path in sorted(out.glob("shard-*.tar")):
+        with tarfile.open(path) as tar:
+            found += [(m.name, tar.extractfile(m).read()) for m in tar]
+    return found
+
+
+def test_shards_hold_every_picture_once_with_its_record_in_a_shuffled_order(images):  # noqa: F811
+    folder = export(images)
+    assert work(folder) == EXIT_OK
+    members = in_tars(folder.out_dir)
+    pictures = [n for n, _ in members if n.endswith(".png")]
+    assert sorted(pictures) == [f"{s:09d}.png" for s in range(N) if s != DEAD] != pictures
+    for (name, data), (beside, record) in zip(members[1::2], members[::2], strict=True):
+        name, data, beside, record = (name, data, beside, record) if name.endswith("png") else (beside, record, name, data)
+        assert name[:9] == beside[:9] and data == png(int(name[:9])) and json.loads(record)["caption"] == f"caption {int(name[:9])}"
+    shards = json.loads((folder.out_dir / "shards.json").read_text())["shardlist"]
+    assert [s["url"] for s in shards] == [f"shard-{k:06d}.tar" for k in range(4)] and sum(s["nsamples"] for s in shards) == N - 1
+
+
+def test_hugging_face_reads_the_shards(images, tmp_path):  # noqa: F811
+    import datasets
+
+    folder = export(images)
+    assert work(folder) == EXIT_OK
+    data = datasets.load_dataset("webdataset", data_files=str(folder.out_dir / "shard-*.tar"), cache_dir=str(tmp_path / "cache"))["train"]
+    assert len(data) == N - 1 and {"png", "json", "__key__"} <= set(data.features)
+
+
+def test_hugging_face_reads_the_parquet_files_with_class_names(images, tmp_path):  # noqa: F811
+    import datasets
+
+    folder = export(images, "parquet", shard=10)
+    assert work(folder) == EXIT_OK
+    data = datasets.load_dataset(str(folder.out_dir), cache_dir=str(tmp_path / "cache"))["train"]
+    assert len(data) == N - 1 and data[0]["image"].size == (6, 4) and data[0]["caption"] == "caption 0"
+    assert np.asarray(data[3]["image"])[0, 0, 0] == 3 * 5
+    names = data.features["label"].names
+    assert len(set(names)) == len(NAMES) and names[data[6]["label"]] == NAMES[7] and data[0]["seed"] == str((1 << 64) - 1)
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "parquet"])
+def test_the_same_files_whoever_wrote_them_and_again_after_a_kill(images, kind, tmp_path):  # noqa: F811
+    folder = export(images, kind)
+    assert work(folder) == EXIT_OK
+    one = files(folder)
+    shutil.rmtree(folder.path)
+    shutil.rmtree(folder.out_dir)
+    folder = export(images, kind)
+    code = "import sys; from pathlib import Path; from synth.store.folder import StageFolder; from synth.loop import Worker; Worker(StageFolder.open(Path(sys.argv[1])), 1, 3).run()"
+    killed = subprocess.run([sys.executable, "-c", code, folder.path], env={"SYNTHSET_FAULT": "after_commit:kill", "PATH": "/usr/bin:/bin"}, cwd=Path.cwd())
+    assert killed.returncode == -signal.SIGKILL
+    for job in (2, 0, 1):
+        work(folder, job, 3)
+    assert files(folder) == one
+    before = {p: p.stat().st_mtime_ns for p in folder.out_dir.rglob("*")}
+    assert work(folder) == EXIT_OK and {p: p.stat().st_mtime_ns for p in folder.out_dir.rglob("*")} == before
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "parquet"])
+def test_a_file_that_vanished_or_was_torn_is_found_and_written_again(images, kind):  # noqa: F811
+    folder = export(images, kind)
+    assert work(folder) == EXIT_OK and not problems(folder.path, deep=True)
+    one = files(folder)
+    name = sorted(n for n in one if n.endswith((".tar", ".parquet")) and "manifest" not in n)[2]
+    path = folder.out_dir / name
+    data = bytearray(path.read_bytes())
+    data[600] ^= 255
+    path.write_bytes(data)
+    assert len(problems(folder.path)) == 0
+    assert any(name in p for p in problems(folder.path, deep=True, mend=True)) and not path.exists()
+    assert work(folder) == EXIT_OK and files(folder) == one and not problems(folder.path, deep=True)
+
+
+def test_a_shard_without_any_picture_is_not_written(images):  # noqa: F811
+    folder = export(images, config=WebDatasetConfig(shuffle_seed=-1), shard=1)
+    assert work(folder) == EXIT_OK
+    assert not (folder.out_dir / f"shard-{DEAD:06d}.tar").exists() and len(in_tars(folder.out_dir)) == 2 * (N - 1)
+    with folder.reader(DEAD) as reader:
+        assert reader.index.tombstones == {DEAD: "not finite"}
+
+
+def test_an_order_is_a_permutation_that_mixes_many_blocks_and_can_be_cut_anywhere():
+    for slots, block in ((1000, 10), (997, 10), (5, 10), (0, 4), (3000, 7)):
+        order = Order(slots, block, seed=3)
+        whole = order.at(0, slots)
+        assert sorted(whole) == list(range(slots))
+        assert [s for a in range(0, slots, 13) for s in order.at(a, a + 13)] == whole
+    whole = Order(3200, 10, 3).at(0, 3200)
+    assert len({s // 10 for s in whole[:64]}) > MIX / 2 and whole != Order(3200, 10, 4).at(0, 3200)
+    assert Order(10, 3, None).at(4, 99) == [4, 5, 6, 7, 8, 9]
+
+
+def test_shards_of_a_dataset_that_is_larger_than_the_open_units_are_read_right(images, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("synth.export.pictures.OPEN", 1)
+    folder = export(images)
+    assert work(folder) == EXIT_OK
+    for name, data in in_tars(folder.out_dir):
+        if name.endswith("png"):
+            assert hashlib.sha256(data).digest() == hashlib.sha256(png(int(name[:9]))).digest()
+            assert Image.open(io.BytesIO(data)).size == (6, 4)

@@ -1,0 +1,289 @@
+"""What is loaded beside a plain folder: variants, another VAE, LoRA, single-file checkpoints, the safety checker."""
+
+import io
+import json
+import pickle
+import shutil
+import zipfile
+from dataclasses import replace
+
+import pytest
+
+from synth.config import ImagesConfig, ModelConfig
+from synth.errors import EXIT_OK, InputError
+from synth.images.models import CONFIG, LORA, MODEL, VAE, judge
+from synth.numerics import EXACT
+from synth.store.identity import identity
+from synth.store.spec import InputFile
+from tests.fixtures_images import captions_json_stage, captions_stage, child, work
+from tests.images import tiny
+from tests.images.checkpoints import single_file
+from tests.images.test_models import CAPTIONS, seeded
+
+PLAIN = ImagesConfig(3, ModelConfig("tiny"), guidance_scale=2.0, steps=2, height=16, width=16)
+
+
+@pytest.fixture(scope="module")
+def sd(tmp_path_factory):
+    return tiny.build("sd", tmp_path_factory.mktemp("sd") / "sd")
+
+
+@pytest.fixture
+def copy(sd, tmp_path):
+    return shutil.copytree(sd, tmp_path / "copy")
+
+
+def opened(paths, batch=2, **model):
+    from synth.images.pipeline import open_family
+
+    config = replace(PLAIN, model=replace(PLAIN.model, **model))
+    return open_family(judge(paths, config), config, EXACT, batch)
+
+
+def drawn(family):
+    return family.draw(family.embed(CAPTIONS[:2]), seeded(1, 2))
+
+
+def rename_to_variant(folder, *components, variant="fp16"):
+    for file in [f for c in components for f in (folder / c).glob("*.safetensors")]:
+        file.rename(file.with_name(file.name.replace(".safetensors", f".{variant}.safetensors")))
+
+
+def test_a_folder_of_one_variant_alone_is_loaded_as_it_is(sd, copy):
+    rename_to_variant(copy, "unet", "vae", "text_encoder")
+    assert judge({MODEL: copy}, PLAIN).variant == "fp16"
+    assert (drawn(opened({MODEL: copy})) == drawn(opened({MODEL: sd}))).all()
+
+
+def test_a_variant_beside_the_plain_weights_is_a_choice(sd, copy):
+    for c in ("unet", "vae", "text_encoder"):
+        other = shutil.copytree(copy / c, copy / f"{c}_2")
+        rename_to_variant(copy, f"{c}_2")
+        for file in other.glob("*.safetensors"):
+            shutil.move(file, copy / c)
+        shutil.rmtree(other)
+    assert judge({MODEL: copy}, PLAIN).variant == ""
+    assert judge({MODEL: copy}, replace(PLAIN, model=ModelConfig("t", variant="fp16"))).variant == "fp16"
+    opened({MODEL: copy}, variant="fp16")
+    with pytest.raises(InputError, match="model.variant=bf16"):
+        judge({MODEL: copy}, replace(PLAIN, model=ModelConfig("t", variant="bf16")))
+
+
+def test_variants_that_do_not_go_together_are_told(copy):
+    rename_to_variant(copy, "unet")
+    rename_to_variant(copy, "vae", variant="bf16")
+    with pytest.raises(InputError, match="the variants bf16, fp16; choose one with model.variant"):
+        judge({MODEL: copy}, PLAIN)
+
+
+def test_another_vae_decodes(sd, tmp_path):
+    import torch
+
+    torch.manual_seed(5)
+    tiny.vae().save_pretrained(tmp_path / "vae")
+    own, other = opened({MODEL: sd}), opened({MODEL: sd, VAE: tmp_path / "vae"})
+    assert abs(drawn(own) - drawn(other)).max() > 2 / 255
+    torch.manual_seed(5)
+    tiny.vae(channels=8).save_pretrained(tmp_path / "wide")
+    with pytest.raises(InputError, match="has 8 latent channels, the model sd has 4"):
+        judge({MODEL: sd, VAE: tmp_path / "wide"}, PLAIN)
+    with pytest.raises(InputError, match="model.vae: .* has no config.json"):
+        judge({MODEL: sd, VAE: sd}, PLAIN)
+
+
+def make_lora(folder, name, seed):
+    """A LoRA of rank 2 on the queries and keys of the tiny U-Net, as diffusers' training scripts save it; (file, B @ A by module)."""
+    import torch
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+    unet.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_k"]))
+    g = torch.Generator().manual_seed(seed)
+    delta = {}
+    for key, module in unet.named_modules():
+        if hasattr(module, "lora_A") and "default" in module.lora_A:
+            for side in (module.lora_A, module.lora_B):
+                side["default"].weight.data = torch.randn(side["default"].weight.shape, generator=g) * 0.3
+            delta[key] = module.lora_B["default"].weight @ module.lora_A["default"].weight
+    StableDiffusionPipeline.save_lora_weights(str(folder.parent), unet_lora_layers=get_peft_model_state_dict(unet), weight_name=name)
+    return folder.parent / name, delta
+
+
+def test_loras_are_added_to_the_weights_each_times_its_own_weight(copy):
+    first, a = make_lora(copy, "first.safetensors", 1)
+    second, b = make_lora(copy, "second.safetensors", 2)
+    plain = opened({MODEL: copy})
+    both = opened({MODEL: copy, f"{LORA}0": first, f"{LORA}1": second}, loras=(0.5, -2.0))
+    weights = dict(both.pipe.unet.named_parameters())
+    assert not [k for k in weights if "lora" in k]
+    for name, module in plain.pipe.unet.named_modules():
+        if name in a:
+            wanted = module.weight + 0.5 * a[name] - 2.0 * b[name]
+            assert (weights[f"{name}.weight"] - wanted).abs().max() < 1e-5
+    assert a and abs(drawn(plain) - drawn(both)).max() > 2 / 255
+
+
+def test_a_lora_that_does_not_fit_is_named(copy, sd, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"unet.nothing.lora_A.weight": torch.zeros(2, 2), "unet.nothing.lora_B.weight": torch.zeros(2, 2)}, tmp_path / "odd.safetensors")
+    with pytest.raises(InputError, match="model.lora: .*odd.safetensors"):
+        opened({MODEL: copy, f"{LORA}0": tmp_path / "odd.safetensors"}, loras=(1.0,))
+    (tmp_path / "torn.safetensors").write_bytes((tmp_path / "odd.safetensors").read_bytes()[:-4])
+    with pytest.raises(InputError, match="torn"):
+        judge({MODEL: sd, f"{LORA}0": tmp_path / "torn.safetensors"}, replace(PLAIN, model=ModelConfig("t", loras=(1.0,))))
+
+
+@pytest.fixture
+def configs(copy):
+    """The folder without its weights."""
+    for file in copy.rglob("*.safetensors"):
+        file.unlink()
+    return copy
+
+
+@pytest.mark.parametrize("form", ["ckpt", "old ckpt", "safetensors"])
+def test_a_single_file_checkpoint_draws_the_same_pictures_offline(form, sd, configs, tmp_path, monkeypatch):
+    import socket
+
+    import torch
+    from safetensors.torch import save_file
+
+    plain = opened({MODEL: sd})
+    file = tmp_path / f"v1-5.{form.split()[-1]}"
+    state = single_file(plain.pipe)
+    if form == "safetensors":
+        save_file(state, file)
+    else:
+        torch.save({"state_dict": state, "global_step": 7}, file, _use_new_zipfile_serialization=form == "ckpt")
+    monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("asked the network"))
+    with pytest.raises(InputError, match="model.config must name a folder"):
+        judge({MODEL: file}, PLAIN)
+    paths = {MODEL: file, CONFIG: configs}
+    assert judge(paths, PLAIN).checkpoint == file
+    assert (drawn(opened(paths)) == drawn(plain)).all()
+
+
+class Trap:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_a_checkpoint_that_holds_code_is_refused_and_the_code_not_run(sd, configs, tmp_path):
+    import torch
+
+    file, victim = tmp_path / "evil.ckpt", tmp_path / "ran"
+    torch.save({"state_dict": single_file(opened({MODEL: sd}).pipe), "callbacks": Trap(victim)}, file)
+    with pytest.raises(InputError, match="evil.ckpt: holds Python objects .* use its .safetensors"):
+        opened({MODEL: file, CONFIG: configs})
+    file.write_bytes(pickle.dumps(Trap(victim), protocol=2))
+    with pytest.raises(InputError, match="evil.ckpt: not a whole checkpoint"):
+        judge({MODEL: file, CONFIG: configs}, PLAIN)
+    assert not victim.exists()
+
+
+def test_a_torn_checkpoint_is_told_without_loading_it(configs, tmp_path):
+    file = tmp_path / "v1-5.ckpt"
+    with zipfile.ZipFile(file, "w") as z:
+        z.writestr("archive/data.pkl", b"x" * 5000)
+    file.write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(InputError, match="v1-5.ckpt: not a whole checkpoint"):
+        judge({MODEL: file, CONFIG: configs}, PLAIN)
+    with pytest.raises(InputError, match="model.config: .* is no folder"):
+        zip_ok = tmp_path / "ok.ckpt"
+        with zipfile.ZipFile(zip_ok, "w") as z:
+            z.writestr("a", b"x")
+        judge({MODEL: zip_ok, CONFIG: tmp_path / "nowhere"}, PLAIN)
+
+
+@pytest.fixture
+def checked(copy):
+    """The tiny model with a tiny random safety checker that refuses every picture, or (threshold 2) none."""
+    import torch
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor
+
+    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 8}
+    torch.manual_seed(0)
+    checker = StableDiffusionSafetyChecker(CLIPConfig(vision_config=tower | {"image_size": 16, "patch_size": 8}, text_config=tower, projection_dim=8))
+    for name in ("concept_embeds", "special_care_embeds"):
+        getattr(checker, name).data = torch.randn(getattr(checker, name).shape)
+    checker.save_pretrained(copy / "safety_checker")
+    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(copy / "feature_extractor")
+    index = json.loads((copy / "model_index.json").read_text())
+    index |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "feature_extractor": ["transformers", "CLIPImageProcessor"]}
+    (copy / "model_index.json").write_text(json.dumps(index))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    root = tmp_path_factory.mktemp("captions") / "runs" / "toys"
+    made = captions_json_stage(root, [captions_stage(root, CAPTIONS)], len(CAPTIONS))
+    assert work(made) == EXIT_OK
+    return made
+
+
+@pytest.mark.parametrize("mode", ["off", "blank", "drop"])
+def test_what_the_safety_checker_refuses_is_said_never_silent(mode, checked, table, monkeypatch):
+    import numpy as np
+    from PIL import Image
+
+    from synth.images import safety
+
+    asked = []
+    real = safety.SafetyChecker.flagged
+    # random weights refuse at random: the second picture of each batch is refused here, after the true checker was asked
+    monkeypatch.setattr(safety.SafetyChecker, "flagged", lambda self, x: (asked.append(len(real(self, x))), [i % 2 == 1 for i in range(len(x))])[1])
+    inputs = {MODEL: InputFile(str(checked), identity(checked))}
+    config = replace(PLAIN, model=ModelConfig("tiny", safety_checker=mode))
+    folder = child(table.path.parent, "images", config, {"captions": [table]}, 4, 4, 2, inputs)
+    assert work(folder) == EXIT_OK
+    found = {s.slot: (s.json(), np.asarray(Image.open(io.BytesIO(s.read("png"))))) for s in folder.samples()}
+    with folder.reader(0) as reader:
+        tombstones = dict(reader.index.tombstones)
+    assert asked == ([] if mode == "off" else [2, 2])
+    assert tombstones == (dict.fromkeys((1, 3), "refused by the safety checker") if mode == "drop" else {})
+    assert {k: r["blanked"] for k, (r, _) in found.items()} == {k: mode == "blank" and k % 2 == 1 for k in found}
+    assert all((pixels.max() == 0) == record["blanked"] and record["safety_checker"] == mode for record, pixels in found.values())
+
+
+def test_the_safety_checker_itself_sees_the_pictures(checked):
+    import torch
+
+    family = opened({MODEL: checked}, safety_checker="drop")
+    weights = family.safety.checker.concept_embeds_weights.data
+    pictures = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    weights.fill_(-2.0)  # any similarity is above it
+    assert family.flagged(pictures) == [True] * 3
+    weights.fill_(2.0)  # none is
+    family.safety.checker.special_care_embeds_weights.data.fill_(2.0)
+    before = pictures.clone()
+    assert family.flagged(pictures) == [False] * 3 and (pictures == before).all()
+
+
+def test_a_safety_checker_whose_weights_are_torn_is_told(checked):
+    file = next((checked / "safety_checker").glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-10])
+    config = replace(PLAIN, model=ModelConfig("tiny", safety_checker="drop"))
+    with pytest.raises(InputError, match="safety_checker"):
+        judge({MODEL: checked}, config)
+    judge({MODEL: checked}, PLAIN)
+
+
+def test_a_pipeline_that_draws_from_the_global_generator_is_an_error(sd, monkeypatch):
+    import torch
+
+    family = opened({MODEL: sd})
+    decode = family.pipe.vae.decode
+    monkeypatch.setattr(family.pipe.vae, "decode", lambda *a, **k: (torch.randn(1), decode(*a, **k))[1])
+    with pytest.raises(RuntimeError, match="StableDiffusionPipeline draws noise from the global generator"):
+        drawn(family)

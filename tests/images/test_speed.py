@@ -1,0 +1,253 @@
+"""What makes drawing fast or lets it fit changes no picture, or only as it says."""
+
+import io
+import os
+import shutil
+import stat
+import tempfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synth.errors import EXIT_BUG, EXIT_OK, InputError
+from synth.images.compiling import keep_results, resolve
+from synth.images.settings import check_interval, check_run
+from synth.images.text_encoders import TextEncoders
+from synth.numerics import EXACT
+from tests.fixtures_images import digests, images_stage, work
+
+
+def pixels(folder) -> dict[int, np.ndarray]:
+    return {s.slot: np.asarray(Image.open(io.BytesIO(s.read("png")))).astype(int) for s in folder.samples()}
+
+
+def furthest(a, b) -> int:
+    """The largest difference of any pixel, in grey levels, between two stages with the same slots."""
+    a, b = pixels(a), pixels(b)
+    assert a.keys() == b.keys() and a
+    return max(abs(a[k] - b[k]).max() for k in a)
+
+
+@pytest.fixture
+def drawn(table, tiny_sd, tmp_path, monkeypatch):
+    """Draws six pictures in units of four; keywords as images_stage's. No unit is taken from another stage."""
+    monkeypatch.setattr("synth.store.folder.StageFolder.relatives", lambda self: [])
+
+    def draw(code=EXIT_OK, slots=6, **more):
+        folder = images_stage(tmp_path / "runs" / "toys", table, tiny_sd, slots, **more)
+        assert work(folder) == code
+        return folder
+
+    return draw
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """Rows of every call of the U-Net."""
+    from diffusers import UNet2DConditionModel
+
+    seen, forward = [], UNet2DConditionModel.forward
+    monkeypatch.setattr(UNet2DConditionModel, "forward", lambda self, x, *a, **k: (seen.append(x.shape[0]), forward(self, x, *a, **k))[1])
+    return seen
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------
+
+
+def only(rows: int, monkeypatch) -> list[int]:
+    """Let the device hold `rows` pictures and no more; the sizes of all calls that were tried."""
+    import torch
+
+    from synth.images.families.sd import StableDiffusion
+
+    tried, draw = [], StableDiffusion.draw
+
+    def limited(self, items, *args, **kwargs):
+        tried.append(len(items))
+        if len(items) > rows:
+            msg = "CUDA out of memory. Tried to allocate 2 GiB"
+            raise torch.OutOfMemoryError(msg)
+        return draw(self, items, *args, **kwargs)
+
+    monkeypatch.setattr(StableDiffusion, "draw", limited)
+    return tried
+
+
+def test_a_batch_that_does_not_fit_is_split_and_its_pictures_say_so(drawn, monkeypatch):
+    whole = drawn()
+    tried = only(2, monkeypatch)
+    split = drawn(seed=3, unit_size=5, batch=4, slots=6, run={"on_oom": "split"})
+    assert tried == [4, 2, 2, 2, 4, 2]  # four, then the fifth alone, padded; a new unit tries a whole batch again
+    assert {s.json()["computed_batch"] for s in split.samples()} == {2}
+    assert {s.json()["computed_batch"] for s in whole.samples()} == {4}
+    assert furthest(whole, split) <= 1
+
+
+def test_without_split_the_unit_fails_and_says_what_to_do(drawn, monkeypatch):
+    only(2, monkeypatch)
+    folder = drawn(code=EXIT_BUG)
+    report = next((folder.path / "failed").glob("*.json")).read_text()
+    assert "OutOfDeviceMemory" in report and "images.on_oom=split" in report and "lower images.batch_size" in report
+
+
+def test_a_single_picture_that_does_not_fit_fails_after_all(drawn, monkeypatch):
+    tried = only(0, monkeypatch)
+    drawn(code=EXIT_BUG, slots=2, run={"on_oom": "split"})
+    assert tried == [4, 2, 1] * 3
+
+
+def test_how_a_stage_is_worked_on_is_no_part_of_its_fingerprint_and_may_be_changed(drawn, monkeypatch):
+    before = drawn(run={"on_oom": "fail"})
+    after = drawn(run={"on_oom": "split", "preview_every": 5})
+    assert (after.path, dict(after.spec.settings)) == (before.path, {"on_oom": "split", "preview_every": 5})
+
+
+def test_the_decoder_may_have_batches_of_its_own(drawn, monkeypatch):
+    from diffusers import AutoencoderKL
+
+    seen, decode = [], AutoencoderKL.decode
+    monkeypatch.setattr(AutoencoderKL, "decode", lambda self, z, *a, **k: (seen.append(len(z)), decode(self, z, *a, **k))[1])
+    small, whole = drawn(vae_batch=3), drawn()
+    assert seen == [3] * 4 + [4] * 2  # a short batch is filled up: one shape
+    assert furthest(small, whole) <= 1
+
+
+def test_text_encoders_at_rest_give_the_same_bytes(drawn):
+    usual = drawn(negative_prompt="blurry")
+    before = digests(usual)
+    shutil.rmtree(usual.path)
+    assert digests(drawn(negative_prompt="blurry", run={"text_offload": True})) == before
+
+
+def test_text_encoders_are_on_the_device_only_while_they_are_needed():
+    import torch
+
+    class Pipe:
+        components = {"text_encoder_2": torch.nn.Linear(2, 2), "unet": torch.nn.Linear(2, 2), "tokenizer": object()}
+
+    encoder, unet = Pipe.components["text_encoder_2"], Pipe.components["unet"]
+    before = encoder.weight.detach().clone()
+    resting = TextEncoders([Pipe, Pipe], torch.device("meta"), offload=True)
+    with pytest.raises(RuntimeError), resting.on_device():
+        assert encoder.weight.device.type == encoder.bias.device.type == "meta" and unet.weight.device.type == "cpu"
+        raise RuntimeError
+    assert torch.equal(encoder.weight, before) and resting.rest
+    usual = TextEncoders([Pipe], torch.device("meta"), offload=False)
+    with usual.on_device():
+        assert encoder.weight.device.type == "cpu" and not usual.rest
+
+
+# -- less work -------------------------------------------------------------------------------------------------------
+
+
+def test_outside_the_guidance_interval_half_of_the_rows_are_not_computed(drawn, rows):
+    drawn(slots=4, steps=10, guidance_interval=(0.25, 0.75))  # DDIM's timesteps 901, 801, .. 1 of 1000
+    assert rows == [4] * 2 + [8] * 5 + [4] * 3
+
+
+def test_an_interval_without_steps_is_no_guidance_and_a_whole_one_is_guidance(drawn, rows):
+    never, unguided = drawn(steps=4, guidance_interval=(0.5, 0.501)), drawn(steps=4, guidance_scale=1.0)
+    always, guided = drawn(steps=4, guidance_interval=(0.0, 0.999999)), drawn(steps=4)
+    assert rows == [4] * 16 + [8] * 16
+    assert furthest(never, unguided) <= 1 and furthest(always, guided) == 0 and furthest(guided, unguided) > 1
+    assert {tuple(s.json()["guidance_interval"]) for s in never.samples()} == {(0.5, 0.501)}
+
+
+def test_image_to_image_begins_inside_the_schedule(tiny_sd, rows):
+    import torch
+
+    from synth.config import ImagesConfig, ModelConfig
+    from synth.images.drawing import Drawing
+    from synth.images.models import judge
+    from synth.images.pipeline import open_family
+    from synth.images.speed import prepare
+
+    config = ImagesConfig(0, ModelConfig("tiny"), steps=10, height=16, width=16, guidance_interval=(0.25, 0.75))
+    family = open_family(judge({"model": tiny_sd}, config), config, EXACT, 2)
+    prepared = prepare(family, EXACT, slots=2, model_digest="", versions={})
+    with torch.inference_mode():
+        texts = family.embed(["a", "b"])
+    Drawing(family, 2, "fail", prepared.intervals).draw(texts, [1, 2], torch.full((2, 3, 16, 16), 0.5), strength=0.5)
+    assert rows == [4] * 2 + [2] * 3  # timesteps 401, 301 are inside, 201, 101 and 1 are not
+
+
+@pytest.mark.parametrize(
+    ("interval", "scale", "halves", "said"),
+    [
+        ([0.2], 4.0, True, "use [lo, hi]"),
+        ([0.8, 0.2], 4.0, True, "use [lo, hi]"),
+        ([0, 1.5], 4.0, True, "use [lo, hi]"),
+        ([float("nan"), 1], 4.0, True, "use [lo, hi]"),
+        ([0.2, 0.8], 1.0, True, "images.guidance_scale=1"),
+        ([0.2, 0.8], 4.0, False, "no unconditional half"),
+    ],
+)
+def test_intervals_that_cannot_be_are_refused(interval, scale, halves, said):
+    with pytest.raises(InputError) as e:
+        check_interval(interval, scale, halves)
+    assert "images.guidance_interval" in str(e.value) and said in str(e.value)
+
+
+@pytest.mark.parametrize("run", [{"on_oom": "ignore"}, {"preview_every": -1}, {"preview_every": float("nan")}, {"text_offload": "yes"}])
+def test_settings_of_work_that_cannot_be_are_refused(run):
+    with pytest.raises(InputError, match=next(iter(run))):
+        check_run(run)
+
+
+# -- compilation -----------------------------------------------------------------------------------------------------
+
+
+def test_shapes_never_change_so_that_nothing_is_compiled_twice(drawn, tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where compiled code goes
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.setenv("TRITON_CACHE_DIR", "")
+
+    def graphs(**more):
+        """A stage, and how many graphs were compiled for it."""
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        return drawn(steps=2, **more), torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+    eager = EXACT | {"compile": "eager"}
+    usual, none = graphs(slots=7)
+    _, once = graphs(slots=1, numerics=eager)
+    compiled, many = graphs(slots=7, numerics=eager)  # two units, the last one short
+    assert none == 0 < once == many
+    assert furthest(compiled, usual) == 0
+
+
+def test_compilation_is_for_gpus_and_stages_large_enough_to_win_it_back():
+    assert [resolve("auto", *on) for on in (("cpu", 10**6), ("cuda", 100), ("cuda", 10**6))] == ["none", "none", "max-autotune"]
+    assert resolve("none", "cuda", 10**6) == "none" and resolve("aot_eager", "cpu", 1) == "aot_eager"
+    with pytest.raises(InputError, match="max-autotune"):
+        resolve("fastest", "cuda", 1)
+
+
+def test_compiled_code_is_kept_by_model_device_and_versions_in_a_folder_of_one_s_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        monkeypatch.setenv(name, "")
+    first = keep_results("model", "H200", {"torch": "2"})
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(first) and stat.S_IMODE(first.parent.stat().st_mode) == 0o700
+    assert keep_results("model", "H200", {"torch": "2"}) == first
+    others = {keep_results(*key) for key in (("other", "H200", {"torch": "2"}), ("model", "A100", {"torch": "2"}), ("model", "H200", {"torch": "3"}))}
+    assert len(others | {first}) == 4
+    first.parent.chmod(0o777)  # anyone may have put code there
+    elsewhere = keep_results("model", "H200", {"torch": "2"})
+    assert elsewhere.parent != first.parent and stat.S_IMODE(elsewhere.parent.stat().st_mode) == 0o700
+
+
+def test_weights_go_straight_to_a_gpu_where_the_pipeline_can(tiny_sd):
+    import diffusers
+    import torch
+
+    from synth.images.pipeline import _straight_to
+
+    sd = diffusers.StableDiffusionPipeline
+    assert _straight_to(torch.device("cuda"), sd) == {"device_map": "cuda"} and _straight_to(torch.device("cpu"), sd) == {}
+    assert _straight_to(torch.device("cuda"), diffusers.KandinskyV22CombinedPipeline) == {}
+    pipe = sd.from_pretrained(tiny_sd, safety_checker=None, requires_safety_checker=False, device_map="cpu")  # the same way, on the only device here
+    assert pipe.to("cpu").device.type == "cpu" and not any(hasattr(m, "_hf_hook") for m in pipe.unet.modules())
