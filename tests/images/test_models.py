@@ -233,6 +233,31 @@ def test_guidance_of_one_or_less_skips_the_unconditional_half(row, family_of, ca
 
 
 @rows
+def test_outside_the_guidance_interval_only_the_conditional_half_is_drawn_or_the_key_is_refused(row, family_of, calls):
+    from synth.images.speed import prepare
+
+    never = {"guidance_interval": (0.4001, 0.4002)}  # no step of these schedules lies in it
+    if row.halves == 1:
+        with pytest.raises(InputError, match="images.guidance_interval"):
+            family_of(row, **never)
+        return
+    family = family_of(row, **never)
+    prepared = prepare(family, EXACT, slots=2, model_digest="", versions={})
+    try:
+        for interval in prepared.intervals:
+            interval.begin(2)
+        calls.clear()
+        made = family.draw(family.embed(CAPTIONS[:2]), seeded(1, 2))
+    finally:
+        for interval in prepared.intervals:
+            interval.undo()
+    assert set(calls) == {2} and len(calls) == row.steps + sum(p.steps for _, p in row.parts.values())
+    unguided = family_of(replace(row, parts={n: (b, replace(p, guidance_scale=0.0)) for n, (b, p) in row.parts.items()}), guidance_scale=1.0)
+    other = unguided.draw(unguided.embed(CAPTIONS[:2]), seeded(1, 2))
+    assert (made - other).abs().max() < 1 / 255
+
+
+@rows
 def test_a_picture_can_be_the_start_or_the_refusal_names_the_pipeline(row, folders, family_of, calls):
     import torch
 

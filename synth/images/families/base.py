@@ -104,7 +104,8 @@ class Family:
         if config.model.safety_checker != "off" and not cls.safety_class:
             msg = f"model.safety_checker={config.model.safety_checker}: {model.pipeline} has none; use off"
             raise InputError(msg)
-        check_interval(config.guidance_interval, config.guidance_scale, cls.halves_in_one_call)
+        distilled = model.component_config("unet").get("time_cond_proj_dim") is not None  # the guidance scale is an input of its U-Net
+        check_interval(config.guidance_interval, config.guidance_scale, cls.halves_in_one_call and not distilled)
         if config.vae_batch and "vae" not in model.components:
             msg = f"images.vae_batch={config.vae_batch}: {model.pipeline} ({model.name}) has no VAE; use 0"
             raise InputError(msg)
