@@ -1,7 +1,7 @@
-"""Exports that write files against the plain way, in one run: python -m tests.bench.exports_files [--images 20000] [--runs 3] [--root DIR]
+"""Exports that write files against the plain way, in one run: python -m tests.bench.exports_files [--images 20000] [--bytes 20000] [--runs 3] [--root DIR]
 
 ImageFolder against `tar -x` of the units, WebDataset against `cat` of them, Parquet for information; each ends with a sync of the file
-system, the page cache holds the units. The pictures are simulated: random bytes of 20 KB with a record beside each. Ratios of medians.
+system, the page cache holds the units. The pictures are simulated: random bytes with a record beside each. Ratios of medians.
 """
 
 import argparse
@@ -27,20 +27,20 @@ from synth.store.framing import UnitIndex, frame, seal
 from synth.store.spec import InputFile, StageSpec, Upstream, canonical
 from tests.fixtures_images import IMAGES, captions_json_stage, captions_stage, child, dump, work
 
-SIZE, UNIT, SHARD, CLASSES = 20_000, 500, 1000, 100
+UNIT, SHARD, CLASSES = 500, 1000, 100
 
 
-def simulated(root: Path, n: int) -> StageFolder:
-    """A whole images stage of n pictures of about 20 KB."""
+def simulated(root: Path, n: int, size: int) -> StageFolder:
+    """A whole images stage of n pictures of about `size` bytes."""
     table = captions_json_stage(root, [captions_stage(root, ["a", "b"], classes=tuple(f"class {i}" for i in range(CLASSES)))], 2)
     ups = {"captions": (Upstream(f"../{table.path.name}", table.spec.fingerprint),)}
     folder = StageFolder.create(root, StageSpec("images", "images", dump(IMAGES), n, UNIT, 50, EXACT, ups, {"model": InputFile("/nowhere", "0")}))
-    noise = np.random.default_rng(0).bytes(SIZE + (1 << 20))
+    noise = np.random.default_rng(0).bytes(size + (1 << 20))
     for number in range(folder.spec.n_units):
         unit, made = folder.unit(number), []
         for s in range(unit.start, unit.stop):
             record = {"caption": f"a picture of class {s % CLASSES}, number {s}", "class": f"class {s % CLASSES}", "label": s % CLASSES, "seed": s}
-            made.append(Sample(s, f"{s:09d}", {"png": noise[s * 17 % (1 << 20) :][: SIZE + s % 999], "json": canonical(record)}))
+            made.append(Sample(s, f"{s:09d}", {"png": noise[s * 17 % (1 << 20) :][: size + s % 999], "json": canonical(record)}))
         batch = frame("tar", made)
         end, _ = seal("tar", UnitIndex(number, unit.start, len(unit), batch.entries, {}, ""), len(batch.data))
         folder.unit_path(number).parent.mkdir(parents=True, exist_ok=True)
@@ -83,14 +83,15 @@ def export(images: StageFolder, kind: str, config, shard: int) -> None:
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("--images", type=int, default=20_000)
+    p.add_argument("--bytes", type=int, default=20_000, help="of a picture")
     p.add_argument("--runs", type=int, default=3)
     p.add_argument("--root", help="folder on the disk to be measured")
     args = p.parse_args()
     with tempfile.TemporaryDirectory(prefix="synthset-bench-", dir=args.root) as name:
         root = Path(name)
-        images = simulated(root / "runs", args.images)
+        images = simulated(root / "runs", args.images, args.bytes)
         total = sum(images.unit_path(u).stat().st_size for u in range(images.spec.n_units)) / 2**20
-        print(f"{args.images:,} pictures of 20 KB, {total:,.0f} MiB, {images.spec.n_units} units; 1 worker; load {os.getloadavg()[0]:.1f}", flush=True)
+        print(f"{args.images:,} pictures of {args.bytes:,} bytes, {total:,.0f} MiB, {images.spec.n_units} units; 1 worker; load {os.getloadavg()[0]:.1f}", flush=True)
         kinds = {
             "image_folder": (ImageFolderConfig(), UNIT, "tar -x", untar),
             "webdataset": (WebDatasetConfig(), SHARD, "cat", cat),
