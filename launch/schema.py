@@ -190,6 +190,17 @@ class Model:
 
 
 @dataclass
+class External(Model):
+    """A command in the place of a pipeline."""
+
+    command: list[str] | None = None
+    deterministic: bool = MISSING
+    timeout: float = MISSING
+    start_timeout: float = MISSING
+    restarts: int = MISSING
+
+
+@dataclass
 class Captions:
     seed: int = MISSING
     seeds: list[int] | None = None
@@ -510,7 +521,7 @@ class Config:
 GROUPS: dict[str, dict[str, type]] = {
     "cluster": {"cluster": Cluster, "slurm": Slurm},
     "captioner": {"captioner": Captioner, "llama": Llama, "hf": Hf, "openai": OpenAI, "served": Served},
-    "model": {"model": Model},
+    "model": {"model": Model, "external": External},
     "dataset": {"dataset": Dataset},
     "prompts": {
         "synclr": Synclr,
