@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from omegaconf import OmegaConf
 
 from launch.external import plan_command
+from launch.fetching import fetched
 from launch.inputs import existing, identity_of
 from launch.schema import Images, Model, ModelPart
 from synth.config import ModelConfig, PartConfig
@@ -91,7 +92,7 @@ def plan_model(model: Model) -> PlannedModel:
 
 def _places(model: Model, loras: list[str], parts: Mapping[str, ModelPart]) -> Iterator[tuple[str, str | None, str, str]]:
     """(role of the input, path, key, what must be there)"""
-    yield MODEL, model.path, "model.path", f"{FOLDER}, or a checkpoint file"
+    yield MODEL, model.path or fetched("model", model.id, model.repo), "model.path", f"{FOLDER}, or a checkpoint file"
     if model.config is not None:
         yield CONFIG, model.config, "model.config", FOLDER
     if model.vae is not None:

@@ -131,6 +131,8 @@ class Llama(Captioner):
 @dataclass
 class Hf(Captioner):
     path: str | None = None
+    repo: str | None = None
+    revision: str | None = None
 
 
 @dataclass
