@@ -40,7 +40,7 @@ def plan_command(model: Model) -> tuple[ModelConfig, dict[str, InputFile], Model
 
 
 def _word(word: str, number: int, paths: dict[str, Path]) -> str:
-    """A word of the command, or the role that stands for the file it names. The first word is how it is started, not what it is."""
+    """A word of the command, or the role that stands for the file it names. The first is how it is started, not what."""
     try:
         path = Path(word).expanduser().absolute()
         if not number or not path.is_file():

@@ -97,7 +97,8 @@ def wanted(files: Iterable[str], variant: str = "") -> list[str]:
         takes = variant if variant in there else "" if "" in there else None  # None: it has nothing but variants
         chosen |= {f for f in names if takes is None or (weights[f]["variant"] or "") == takes}
     depth = 1 if pipeline else 0
-    small = [f for f in files if f not in weights and f.count("/") <= depth and (f.endswith((".json", ".txt", ".model", ".jinja")) or f in _TEXTS)]
+    others = [f for f in files if f not in weights and f.count("/") <= depth]
+    small = [f for f in others if f.endswith((".json", ".txt", ".model", ".jinja")) or f in _TEXTS]
     return sorted(chosen | set(small))
 
 
@@ -112,7 +113,7 @@ class Hub:
             msg = "fetching needs the package huggingface_hub: pip install huggingface_hub"
             raise InputError(msg) from e
         if constants.HF_HUB_OFFLINE:
-            msg = "HF_HUB_OFFLINE is set in this shell, so nothing can be fetched: unset HF_HUB_OFFLINE (workers set it themselves)"
+            msg = "HF_HUB_OFFLINE is set in this shell, so nothing can be fetched: unset HF_HUB_OFFLINE"
             raise InputError(msg)
         self._hub, self._errors = huggingface_hub, errors
         self.endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
@@ -127,7 +128,7 @@ class Hub:
         if same and before.complete and folder.is_dir():
             return before
         if folder.exists() and before is None:
-            msg = f"{folder}: is there, but was not fetched by this command; move it away, use --to, or keep it with {what.key}={folder}"
+            msg = f"{folder}: was not fetched by this command; move it away, use --to, or use it with {what.key}={folder}"
             raise InputError(msg)
         try:
             info = self._ask(what, before.commit if same else what.revision)
@@ -143,7 +144,8 @@ class Hub:
         except Exception as e:
             if not type(e).__module__.startswith("httpx"):  # the client that the package uses, under whatever name
                 raise
-            raise ServiceGone(f"{what.repo}: no answer from {self.endpoint} ({type(e).__name__}); run the same command again on a machine with a network") from e
+            why = f"no answer from {self.endpoint} ({type(e).__name__})"
+            raise ServiceGone(f"{what.repo}: {why}; run the same command again on a machine with a network") from e
         return Record.read(folder)
 
     def _ask(self, what: Fetch, revision: str):
@@ -162,7 +164,7 @@ class Hub:
         have = sum(f.stat().st_size for f in part.rglob("*") if f.is_file()) if part.is_dir() else 0
         need, free = sum(sizes[n] for n in names) - have, shutil.disk_usage(folder.parent).free
         if need > free:
-            msg = f"{folder.parent}: {free / 1e9:.1f} GB free, {what.repo} needs {need / 1e9:.1f} GB more; make room or use --to"
+            msg = f"{folder.parent}: {free / 1e9:.1f} GB free, {what.repo} needs {need / 1e9:.1f} GB; make room or use --to"
             raise InputError(msg)
         record.write(folder)
         patterns = [escape(n) for n in names]
@@ -201,7 +203,8 @@ def fetches(model, captioner, named: Mapping[str, bool], parts: bool = True) -> 
     """The repositories that a composed `model` and `captioner` name, of the groups that the user named."""
     found = []
     if named.get("model") and model.repo:
-        found.append(Fetch("model.path", model.id or model.repo.rpartition("/")[2], model.repo, model.revision or "main", model.variant or ""))
+        name = model.id or model.repo.rpartition("/")[2]
+        found.append(Fetch("model.path", name, model.repo, model.revision or "main", model.variant or ""))
         for name, part in model.parts.items() if parts else ():
             if part.repo:
                 key = f"model.parts.{name}.path"

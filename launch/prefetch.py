@@ -1,4 +1,4 @@
-"""Fetch a model on a machine that has a network: python launch/prefetch.py model=sdxl [captioner=hf captioner.repo=ORG/NAME] [--to DIR]
+"""Fetch a model where there is a network: python launch/prefetch.py model=sdxl [--to DIR]
 
 Compute nodes have no network and never try it. Run this once on a login node:
 
@@ -6,9 +6,11 @@ Compute nodes have no network and never try it. Run this once on a login node:
     python launch/prefetch.py model=sdxl
     python launch/run.py model=sdxl                # finds it there
 
-The model comes from the repository and the commit that conf/model/NAME.yaml names, into $SYNTHSET_MODELS/NAME; further models of a chain
-(refiner, prior) into NAME-PART beside it. What a branch stood at is recorded in NAME.json, and stays so until --update. A broken
-fetch goes on, by whole files: run the same command again. Any repository: model=diffusers model.id=mine model.repo=ORG/NAME.
+The model comes from the repository and the commit that conf/model/NAME.yaml names, into $SYNTHSET_MODELS/NAME. Further models of a
+chain (refiner, prior) go to NAME-PART beside it, and are named in the run: the last line printed shows how. What a branch stood at
+is recorded in NAME.json, and stays so until --update. A broken fetch goes on, by whole files: run the same command again.
+
+Any repository: model=diffusers model.id=mine model.repo=ORG/NAME, or captioner=hf captioner.repo=ORG/NAME.
 
 Some makers want you to accept a licence first: do so on the model's page, then export HF_TOKEN=... with a token of yours.
 
@@ -44,7 +46,7 @@ def planned(overrides: Sequence[str], parts: bool) -> list[Fetch]:
     config = typed(Composer().compose(list(overrides)))
     found = fetches(config.model, config.captioner, named, parts)
     if not found:
-        msg = f"{' '.join(overrides)}: names no repository; give model.repo=ORG/NAME or captioner.repo=ORG/NAME, or use it as it is"
+        msg = f"{' '.join(overrides)}: names no repository; give model.repo=ORG/NAME or captioner.repo=ORG/NAME"
         raise InputError(msg)
     return found
 
@@ -71,7 +73,8 @@ def main(argv: list[str]) -> int:
         for what, folder in folders.items():
             record = hub.fetch(what, folder, args.update)
             if (folder / INDEX).is_file():
-                inspect(folder, variant=what.variant, uses=family_class(pipeline_of(folder)).uses)  # whole, as the planner will ask it to be
+                uses = family_class(pipeline_of(folder)).uses
+                inspect(folder, variant=what.variant, uses=uses)  # whole, as the planner will ask it to be
             print(f"{folder}: whole, commit {record.commit}", flush=True)
         print("use it with: " + " ".join([*args.overrides, *(f"{w.key}={f}" for w, f in folders.items())]))
         return EXIT_OK

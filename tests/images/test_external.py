@@ -1,6 +1,5 @@
 """External models: a real child process behind the images stage, one that behaves and many that do not."""
 
-import os
 import re
 import signal
 import subprocess
@@ -48,7 +47,9 @@ FAULTS = {
 def script(folder: Path, fault: str = "") -> Path:
     """The documented example, with a fault."""
     text = f"import os, subprocess, time\nMARK, n = {str(folder / 'mark')!r}, 0\n" + EXAMPLE
-    text = text.replace("    request = json.loads(line)\n", f"    request = json.loads(line)\n    n += 1\n    {fault or 'pass'}\n")
+    text = text.replace(
+        "    request = json.loads(line)\n", f"    request = json.loads(line)\n    n += 1\n    {fault or 'pass'}\n"
+    )
     file = folder / "draw.py"
     file.write_text(text)
     return file
@@ -129,10 +130,18 @@ def test_what_can_be_mended_leaves_no_trace_in_the_pictures(fault, made, tmp_pat
     assert ("loading 50%" in log) == (fault == "prints")
 
 
-@pytest.mark.parametrize(("fault", "why"), [("dies at a prompt, always", "ended by itself (exit 7)"), ("hangs at a prompt, always", "no answer within 1 s")])
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [("dies at a prompt, always", "ended by itself (exit 7)"), ("hangs at a prompt, always", "no answer within 1 s")],
+)
 def test_a_prompt_that_is_the_end_of_it_twice_becomes_a_tombstone(fault, why, made):
     code, folder = made(fault, timeout=1.0)
-    assert code == EXIT_OK and list(reasons(folder)) == [0] and why in reasons(folder)[0] and "failed on it 2 times" in reasons(folder)[0]
+    assert (
+        code == EXIT_OK
+        and list(reasons(folder)) == [0]
+        and why in reasons(folder)[0]
+        and "failed on it 2 times" in reasons(folder)[0]
+    )
     assert len(pixels(folder)) == len(CAPTIONS) - 1
     assert not sleepers(), "what it started is killed with it"
 
@@ -175,7 +184,9 @@ def test_what_cannot_be_mended_sets_the_unit_aside_and_says_why(fault, said, mad
     assert said in failures(folder)
 
 
-@pytest.mark.parametrize(("hello", "said"), [('{"hello": "synthset-external", "version": 2}', '"version": 2'), ('{"id": 1}', "its hello was")])
+@pytest.mark.parametrize(
+    ("hello", "said"), [('{"hello": "synthset-external", "version": 2}', '"version": 2'), ('{"id": 1}', "its hello was")]
+)
 def test_another_version_of_the_protocol_is_refused(hello, said, tmp_path, capfd):
     file = tmp_path / "draw.py"
     file.write_text(f"print('{hello}', flush=True)\ninput()")

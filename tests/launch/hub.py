@@ -55,7 +55,11 @@ class Hub:
             names = [{"rfilename": n, "size": len(b), "blobId": oid(b)} for n, b in found["files"].items()]
             return self.say(request, 200, data={"id": repo, "modelId": repo, "sha": found["sha"], "siblings": names})
         if api and verb == "tree":
-            return self.say(request, 200, data=[{"type": "file", "path": n, "size": len(b), "oid": oid(b)} for n, b in found["files"].items()])
+            return self.say(
+                request,
+                200,
+                data=[{"type": "file", "path": n, "size": len(b), "oid": oid(b)} for n, b in found["files"].items()],
+            )
         if verb == "resolve" and rest in found["files"]:
             return self.file(request, rest, found["files"][rest], found["sha"])
         return self.say(request, 404, code="EntryNotFound", text="Entry not found")
@@ -63,7 +67,12 @@ class Hub:
     def say(self, request, status, data=None, code="", text=""):
         body = json.dumps(data if data is not None else {"error": text}).encode()
         request.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": len(body), "X-Error-Code": code, "X-Error-Message": text}.items():
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": len(body),
+            "X-Error-Code": code,
+            "X-Error-Message": text,
+        }.items():
             if value:
                 request.send_header(name, str(value))
         request.end_headers()

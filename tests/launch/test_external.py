@@ -59,7 +59,10 @@ def test_what_cannot_be_is_said_with_its_key(overrides, said):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["recipe=noise_denoise", "img2img.source=PICTURES", "img2img.prompt_template=toys"], "a command draws from a prompt alone"),
+        (
+            ["recipe=noise_denoise", "img2img.source=PICTURES", "img2img.prompt_template=toys"],
+            "a command draws from a prompt alone",
+        ),
         (["images.scheduler=ddim"], "'ddim' does not fit external"),
         (["images.guidance_interval=[0.2,0.8]"], "images.guidance_interval"),
         (["model.safety_checker=drop"], "model.safety_checker=drop: external has none; use off"),

@@ -27,7 +27,13 @@ def files(tmp_path_factory):
     folder = tiny.build("sd", tmp_path_factory.mktemp("repo") / "sd")
     found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     weights = found["unet/diffusion_pytorch_model.safetensors"]
-    more = ("v1-5.ckpt", "v1-5.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors", "unet/diffusion_pytorch_model.bin", "vae/model.onnx")
+    more = (
+        "v1-5.ckpt",
+        "v1-5.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.bin",
+        "vae/model.onnx",
+    )
     return found | dict.fromkeys(more, weights) | {"README.md": b"# sd", ".gitattributes": b"x", "assets/a.png": b"p"}
 
 
@@ -47,7 +53,12 @@ def prefetch(hub, tmp_path, monkeypatch, capfd):
     for name in [n for n in os.environ if n.startswith("HF_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "SYNTHSET_MODELS": str(tmp_path / "models"), "HF_HUB_DISABLE_XET": "1"}
+    own = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "home"),
+        "SYNTHSET_MODELS": str(tmp_path / "models"),
+        "HF_HUB_DISABLE_XET": "1",
+    }
     for name, value in own.items():
         monkeypatch.setenv(name, value)
 
@@ -61,7 +72,9 @@ def prefetch(hub, tmp_path, monkeypatch, capfd):
         return code, "".join(capfd.readouterr())
 
     def start(*args):
-        return subprocess.Popen([sys.executable, str(REPO / "launch" / "prefetch.py"), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            [sys.executable, str(REPO / "launch" / "prefetch.py"), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
 
     run.start = start
     return run
@@ -107,7 +120,9 @@ def test_a_killed_fetch_goes_on_with_what_is_missing_at_the_same_commit(prefetch
     code, said = prefetch(*SD)
     assert code == EXIT_OK, said
     assert {path.split("/", 4)[-1] for method, path, *_ in hub.log[asked:] if method == "GET" and "/resolve/" in path} == {name}
-    assert {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()} == {n: files[n] for n in wanted(files)}
+    assert {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()} == {
+        n: files[n] for n in wanted(files)
+    }
     assert any(path.endswith("revision/" + "a" * 40) for _, path, *_ in hub.log[asked:]), "not where the branch stands by now"
 
 
@@ -121,9 +136,21 @@ def test_a_repository_that_is_torn_itself_is_found_out(prefetch, hub, files):
 @pytest.mark.parametrize(
     ("overrides", "code", "said"),
     [
-        (("model=sd15", "model.repo=org/none"), EXIT_BAD_INPUT, "org/none: no such repository, or it is private (HTTP 401); check model.repo"),
-        (("model=sd15", "model.repo=org/sd", "model.revision=v9"), EXIT_BAD_INPUT, "org/sd: has no revision v9; check model.revision"),
-        (("model=sd15", "model.repo=org/empty", "model.revision=main"), EXIT_BAD_INPUT, "org/empty: holds nothing that a model is loaded from"),
+        (
+            ("model=sd15", "model.repo=org/none"),
+            EXIT_BAD_INPUT,
+            "org/none: no such repository, or it is private (HTTP 401); check model.repo",
+        ),
+        (
+            ("model=sd15", "model.repo=org/sd", "model.revision=v9"),
+            EXIT_BAD_INPUT,
+            "org/sd: has no revision v9; check model.revision",
+        ),
+        (
+            ("model=sd15", "model.repo=org/empty", "model.revision=main"),
+            EXIT_BAD_INPUT,
+            "org/empty: holds nothing that a model is loaded from",
+        ),
         (("model=tiny",), EXIT_BAD_INPUT, "model=tiny: names no repository"),
         ((), EXIT_BAD_INPUT, "nothing to fetch: name a model, for example model=sd15"),
         (("model=sd16",), EXIT_BAD_INPUT, "sd15"),
@@ -159,11 +186,21 @@ def test_no_network_and_no_place_are_told(prefetch, hub):
 
 
 def test_a_captioner_is_fetched_and_what_is_not_ours_is_left_alone(prefetch, hub, tmp_path):
-    files = {"config.json": b"{}", "model.safetensors": b"w", "pytorch_model.bin": b"w", "original/consolidated.00.pth": b"w", "tokenizer.json": b"{}"}
+    files = {
+        "config.json": b"{}",
+        "model.safetensors": b"w",
+        "pytorch_model.bin": b"w",
+        "original/consolidated.00.pth": b"w",
+        "tokenizer.json": b"{}",
+    }
     hub.add("org/Chat-1B", files)
     code, said = prefetch("captioner=hf", "captioner.repo=org/Chat-1B")
     assert code == EXIT_OK and f"captioner.path={tmp_path}/models/Chat-1B" in said
-    assert sorted(p.name for p in (tmp_path / "models" / "Chat-1B").iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(p.name for p in (tmp_path / "models" / "Chat-1B").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
     (tmp_path / "models" / "sd15").mkdir()
     code, said = prefetch(*SD)
     assert code == EXIT_BAD_INPUT and "was not fetched by this command; move it away" in said
@@ -180,7 +217,9 @@ def test_parts_of_a_chain_have_folders_of_their_own():
 
 def test_a_preset_without_a_path_says_how_to_fetch_it(monkeypatch):
     monkeypatch.delenv("SYNTHSET_MODELS", raising=False)
-    with pytest.raises(InputError, match="model.path: not set, and SYNTHSET_MODELS names no folder.*fetch org/sd with launch/prefetch.py"):
+    with pytest.raises(
+        InputError, match="model.path: not set, and SYNTHSET_MODELS names no folder.*fetch org/sd with launch/prefetch.py"
+    ):
         fetched("model", "sd15", "org/sd")
     assert fetched("model", None, None) is None
 

@@ -1,1 +1,1 @@
-"""Models that need another environment: a command that reads prompts as JSON lines and writes pictures. See docs/external.md."""
+"""Models that need another environment: a command that reads prompts and writes pictures. See docs/external.md."""

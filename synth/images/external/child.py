@@ -49,7 +49,7 @@ class Child:
         while not self._lines:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise self.gone(f"{what}: nothing in time; it was killed")
+                raise self.gone(f"{what}; it was killed")
             self._watch_input()
             for key, _ in self._wait.select(left):
                 (self._read if key.fd == self._from else self._write)()

@@ -25,7 +25,7 @@ FATAL = 2  # times that one request may be the end of the command
 
 
 class Picture:
-    """An answer: pixels [H, W, 3] uint8, or the reason why there are none. What the command computes together is its own affair."""
+    """An answer: pixels [H, W, 3] uint8, or the reason why there are none. How they are computed is the command's affair."""
 
     rows, refused = 1, False
 
@@ -50,7 +50,7 @@ class CommandDrawing:
     def begin_unit(self) -> None: ...
 
     def draw(self, keys: Sequence[str], prompts: Sequence[str], seeds: Sequence[int]) -> list[Picture]:
-        """A picture of each prompt. Raises StageBroken when the command cannot be kept alive, or draws what was not asked for."""
+        """A picture of each prompt. StageBroken if the command does not stay alive, or draws what was not asked for."""
         todo = {i: self._request(i, *r) for i, r in enumerate(zip(keys, prompts, seeds, strict=True))}
         made: dict[int, Picture] = {}
         fatal = dict.fromkeys(todo, 0)
@@ -100,7 +100,8 @@ class CommandDrawing:
         for number, request in todo.items():
             child.send(json.dumps(request | {"out": str(self._folder / f"{number}.png")}).encode())
         while todo:
-            answer = self._answer(child, time.monotonic() + self.patience.timeout, f"no answer within {self.patience.timeout:g} s (model.timeout)")
+            limit = self.patience.timeout
+            answer = self._answer(child, time.monotonic() + limit, f"no answer within {limit:g} s (model.timeout)")
             number = answer.get("id")
             if isinstance(number, bool) or not isinstance(number, int) or number not in todo:
                 raise child.gone(f"an answer to no request: {json.dumps(answer)[:200]}")
@@ -118,8 +119,9 @@ class CommandDrawing:
             hello = self._answer(child, time.monotonic() + limit, f"no hello within {limit:g} s (model.start_timeout)")
             if hello.get("hello") != HELLO or hello.get("version") != VERSION:
                 child.close()
-                msg = f"model.command: its hello was {json.dumps(hello)[:200]}, expected {json.dumps({'hello': HELLO, 'version': VERSION})}"
-                raise InputError(f"{msg}; see docs/external.md")
+                expected = json.dumps({"hello": HELLO, "version": VERSION})
+                msg = f"model.command: its hello was {json.dumps(hello)[:200]}, expected {expected}; see docs/external.md"
+                raise InputError(msg)
             self._child = child
         return self._child
 

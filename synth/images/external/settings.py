@@ -15,7 +15,7 @@ PIPELINE = "external"  # what stands for the class of a pipeline
 class Patience:
     """Not in any fingerprint."""
 
-    timeout: float = 600.0  # seconds for one picture
+    timeout: float = 600.0  # seconds between two answers
     start_timeout: float = 1800.0  # seconds until the command says hello
     restarts: int = 3  # times in a row that it may die, hang or talk nonsense without drawing a picture in between
 
