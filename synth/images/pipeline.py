@@ -87,6 +87,7 @@ def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "au
         given = dict(given or {})
         if model.vae is not None:
             given["vae"] = diffusers.AutoencoderKL.from_pretrained(str(model.vae), local_files_only=True, torch_dtype=kind)
+        family_class(model.pipeline).before_loading()
         cls = getattr(diffusers, model.pipeline)
         arguments = _left_out(model, cls) | given
         if model.checkpoint is not None:

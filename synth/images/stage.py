@@ -72,7 +72,7 @@ class Images(Stage):
         self.model: ModelFolder | None = None
         self.drawing: Drawing | None = None
         self.prepared = None
-        self.preview: Preview | None = None
+        self.preview = Preview(folder.preview_path, (RUN | folder.spec.settings)["preview_every"])
         self._table: PerCaption | PerClass | None = None
         self._last: tuple[int, tuple[dict[int, Task], dict[int, str]]] | None = None
 
@@ -110,9 +110,8 @@ class Images(Stage):
         self.drawing = Drawing(family, self.batch, run["on_oom"], self.prepared.intervals)
 
     def close(self) -> None:
-        if self.preview is not None:
-            self.preview.write()
-        self.drawing = self.prepared = self.preview = None
+        self.preview.write()
+        self.drawing = self.prepared = None
 
     @property
     def deterministic(self) -> bool:

@@ -325,6 +325,34 @@ def test_the_refiner_goes_on_with_the_latents_where_the_model_stopped(folders, f
     assert refiner.vae is family.pipe.vae and refiner.text_encoder_2 is family.pipe.text_encoder_2, "on the device once"
 
 
+def test_captions_of_any_length_keep_their_pictures_among_others(family_of):
+    """CogView4 reads captions without a mask and to no fixed length: it must not see what its neighbours are padded to."""
+    row, texts = MODELS["cogview4"], ["a", "a picture of quite a few things, all in a row", "", "b" * 2000, "c"]
+    family = family_of(row, 5)
+    embedded = family.embed(texts)
+    assert [e.truncated for e in embedded] == [False, False, False, True, False]
+    assert [len(e.tensors["prompt_embeds"]) for e in embedded] == [16, 48, 16, 1024, 16]
+    among = family.draw(embedded, seeded(1, 2, 3, 4, 5))
+    alone = family_of(row, 1)
+    for k, text in enumerate(texts):
+        assert abs(alone.draw(alone.embed([text]), seeded(k + 1))[0] - among[k]).max() < 1 / 255
+    pipe = alone.pipe(texts[1], height=16, width=16, num_inference_steps=3, guidance_scale=3.0, generator=seeded(2)[0], output_type="pt")
+    assert abs(pipe.images[0] - among[1]).max() < 1 / 255, "as diffusers draws it from its prompt alone"
+
+
+@pytest.mark.parametrize("name", ["pixart_sigma", "kolors", "karlo"])
+def test_a_family_draws_what_the_bare_pipeline_draws(name, family_of):
+    row, family = MODELS[name], family_of(MODELS[name])
+    mine = family.draw(family.embed(CAPTIONS[:2]), seeded(1, 2))
+    how = {"num_inference_steps": 3, "guidance_scale": 3.0, "height": 16, "width": 16}
+    if name == "karlo":
+        how = {"prior_num_inference_steps": 3, "decoder_num_inference_steps": 3, "decoder_guidance_scale": 3.0}
+    if name == "pixart_sigma":
+        how |= {"use_resolution_binning": False, "clean_caption": False}
+    bare = family.pipe(CAPTIONS[:2], generator=seeded(1, 2), output_type="np", **how).images
+    assert abs(mine.permute(0, 2, 3, 1).numpy() - bare).max() < 1 / 255 and row.guidance == 3.0
+
+
 def test_a_part_that_does_not_belong_to_the_model_is_refused(folders):
     paths = {MODEL: folders("sdxl"), PART + "refiner": folders("sd")}
     config = config_of(Row("sdxl", {"refiner": ("sd", PartConfig(start=0.6))}, steps=5))
@@ -344,6 +372,13 @@ def test_a_part_that_does_not_belong_to_the_model_is_refused(folders):
     ("sd3", {"scheduler": "dpm++2m"}, "flow matching"),
     ("sd15", {"scheduler": "lcm", "steps": 51}, "images.steps=51: scheduler lcm takes at most 50"),
     ("sd15", {"scheduler": "heun"}, "use one of default, ddim"),
+    ("kandinsky22", {"model": ModelConfig("k")}, "model.parts.prior.path: not set; KandinskyV22Pipeline"),
+    ("kandinsky22", {"height": 18}, "images.height=18: kandinsky22 computes multiples of 4 pixels"),
+    ("kandinsky22", {"scheduler": "ddim"}, "'ddim' does not fit KandinskyV22Pipeline .kandinsky22.; use one of default$"),
+    ("kandinsky22", {"model": ModelConfig("k", parts={"prior": PartConfig(1)})}, "model.parts.prior.steps=1: .* at least 2"),
+    ("karlo", {"width": 32}, "images.width=32: karlo draws 16x16 pixels and no other size; images.save_size"),
+    ("karlo", {"steps": 1}, "images.steps=1: the schedulers of karlo need at least 2"),
+    ("cogview4", {"height": 24}, "images.height=24: cogview4 computes multiples of 16"),
     ("auraflow", {"model": ModelConfig("a", safety_checker="drop")}, "auraflow: has no safety checker; use model.safety_checker=off"),
     ("sd15", {"model": ModelConfig("a", safety_checker="black")}, "use off, blank .* or drop"),
     ("sd15", {"model": ModelConfig("a", safety_checker="blank")}, "has no safety checker; use model.safety_checker=off"),

@@ -233,6 +233,9 @@ def build(name: str, folder: Path) -> Path:
     pipe.save_pretrained(folder)
     for file in ("vocab.json", "merges.txt", "tokenizer.model"):
         (folder / file).unlink(missing_ok=True)
+    if name == "karlo":  # published folders were saved by a diffusers that called its module so
+        index = json.loads((folder / "model_index.json").read_text())
+        (folder / "model_index.json").write_text(json.dumps(index | {"text_proj": ["unclip", "UnCLIPTextProjModel"]}))
     return folder
 
 

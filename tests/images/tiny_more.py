@@ -38,6 +38,7 @@ def chatglm_tokenizer(folder: Path):
 
 
 def kolors(folder: Path):
+    import torch
     from diffusers import EulerDiscreteScheduler, KolorsPipeline
     from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
 
@@ -46,12 +47,16 @@ def kolors(folder: Path):
         num_layers=2, padded_vocab_size=256, hidden_size=32, ffn_hidden_size=37, kv_channels=8, num_attention_heads=4, seq_length=256,
         multi_query_attention=True, multi_query_group_num=2, add_qkv_bias=True, original_rope=True,
     )  # fmt: skip
+    reader = ChatGLMModel(config, empty_init=False).eval()
+    for name, weight in reader.named_parameters():
+        if weight.ndim == 1:  # its norms are not initialised
+            torch.nn.init.constant_(weight, 1.0 if "norm" in name else 0.0)
     denoiser = unet(
         32, encoder_hid_dim=32, encoder_hid_dim_type="text_proj", addition_embed_type="text_time", addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=32 + 6 * 8, use_linear_projection=True,
     )  # fmt: skip
     scheduler = EulerDiscreteScheduler(**LATENT, timestep_spacing="leading", steps_offset=1)
-    return KolorsPipeline(vae(), ChatGLMModel(config, empty_init=False).eval(), words, denoiser, scheduler)
+    return KolorsPipeline(vae(), reader, words, denoiser, scheduler)
 
 
 def kandinsky22(folder: Path):

@@ -74,6 +74,10 @@ class Family:
         self._negative: Mapping[str, object] | None = None  # encoded once a worker
         self._img2img = None
 
+    @classmethod
+    def before_loading(cls) -> None:
+        """What diffusers must be told before it reads a folder of this kind."""
+
     # -- at plan time, without torch ---------------------------------------------------------------------------------
 
     @classmethod

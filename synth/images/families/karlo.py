@@ -21,6 +21,14 @@ class Karlo(Family):
     output = "np"
 
     @classmethod
+    def before_loading(cls) -> None:
+        """Repositories give "unclip" as the module of a component; diffusers has moved it since, and would not find it."""
+        from diffusers import pipelines
+        from diffusers.pipelines.deprecated import unclip
+
+        pipelines.unclip = unclip
+
+    @classmethod
     def native_size(cls, model) -> tuple[int, int] | None:
         size = model.component_config("super_res_first").get("sample_size")
         return (size, size) if isinstance(size, int) else None

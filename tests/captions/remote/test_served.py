@@ -7,11 +7,11 @@ import pytest
 
 from synth.captions.engines import TOO_LONG, Request
 from synth.captions.remote import calls
-from synth.captions.remote.guardian import descendants
 from synth.captions.remote.served import ServedEngine, check_command
 from synth.captions.remote.settings import Endpoint
 from synth.config import CaptionerConfig
 from synth.errors import InputError, StageBroken
+from synth.guardian import descendants
 from tests.captions.llama import tiny
 
 FAKE = (sys.executable, "-m", "tests.captions.remote.fake", "--port", "{port}")
