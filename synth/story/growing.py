@@ -31,7 +31,7 @@ class Growing:
 
     def __init__(self, stage: Path, book: Book, tags: Sequence[str], most: int, clock=time.monotonic):
         self.stage, self.book, self.tags, self.most, self._clock = Path(stage), book, tags, most, clock
-        self._written, self._lock = float("-inf"), threading.Lock()
+        self._due, self._lock = float("-inf"), threading.Lock()
         with contextlib.suppress(OSError):  # a full or read-only disk: the units will say so
             (self.stage / FOLDER).mkdir(exist_ok=True)
 
@@ -39,7 +39,7 @@ class Growing:
         """One more picture; chapter and prompt are counted from 1."""
         with contextlib.suppress(OSError):
             _replace(self.stage / FOLDER / f"{chapter:02d}-{prompt:03d}-{lane}.{ext}", data)
-        if self._clock() - self._written >= EVERY and self._lock.acquire(blocking=False):
+        if self._clock() >= self._due and self._lock.acquire(blocking=False):
             try:
                 self.write()
             finally:
@@ -50,15 +50,19 @@ class Growing:
             self.write()
 
     def write(self) -> None:
-        """Page and preview of what is there now."""
-        self._written = self._clock()
-        with contextlib.suppress(OSError):
-            found = {tuple(map(int, m.groups()[:3])): m[0] for name in os.listdir(self.stage / FOLDER) if (m := _NAME.fullmatch(name))}
-            if not found:
-                return
-            _replace(self.stage / PAGE, self.html(found).encode())
-            newest = sorted(found.values(), key=lambda n: (self.stage / FOLDER / n).stat().st_mtime_ns)[-self.most :]
-            _replace(self.stage / "preview.png", png(grid([_tile(self.stage / FOLDER / n) for n in newest])))
+        """Page and preview of what is there now; the next time after EVERY seconds, or ten times as long as this took."""
+        begun = self._clock()
+        with contextlib.suppress(OSError):  # as above
+            self._write()
+        self._due = self._clock() + max(EVERY, 10 * (self._clock() - begun))
+
+    def _write(self) -> None:
+        found = {tuple(map(int, m.groups()[:3])): m[0] for name in os.listdir(self.stage / FOLDER) if (m := _NAME.fullmatch(name))}
+        if not found:
+            return
+        _replace(self.stage / PAGE, self.html(found).encode())
+        newest = sorted(found.values(), key=lambda n: (self.stage / FOLDER / n).stat().st_mtime_ns)[-self.most :]
+        _replace(self.stage / "preview.png", png(grid([_tile(self.stage / FOLDER / n) for n in newest])))
 
     def html(self, found: dict[tuple[int, int, int], str]) -> str:
         rows = []
