@@ -99,6 +99,10 @@ def styles_of(story: Story) -> list[StoryStyle]:
         if not 0 <= style.weight <= 1:
             msg = f"{key}[{i}].weight={style.weight}: must be from 0 to 1, the share of the steps that is run from a last picture"
             raise InputError(msg)
+        for name, text in (("style", style.style), ("file_tag", style.file_tag)):
+            if any("\ud800" <= c <= "\udfff" for c in text):
+                msg = f"{key}[{i}].{name}={text!r}: is not Unicode text (half a character); mend it"
+                raise InputError(msg)
         if not style.file_tag.strip():
             msg = f"{key}[{i}].file_tag={style.file_tag!r}: is empty; it names the folder of the style's pictures"
             raise InputError(msg)

@@ -5,9 +5,10 @@
     <tag>/animation-<chapter>.webp    one after the other
     story.json                        prompt, style, seed, strength and parent of each
     index.html                        all of it, to scroll through
-A slot is a chapter. The stage's own units hold what story.json says of it, and the names and sizes of its files.
+A slot is a chapter. The stage's own units hold what story.json says of it, and names, sizes and digests of its files.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -62,7 +63,7 @@ class StoryPages(Stage):
     # -- a chapter ---------------------------------------------------------------------------------------------------
 
     def write_chapter(self, chapter: int) -> dict:
-        """Put the files of a chapter (index) into their places; its part of story.json, and `files`: name -> size."""
+        """Put the files of a chapter (index) into their places; its part of story.json, and `files`: name -> (size, sha256)."""
         slots, lanes = self.book.slots(chapter, len(self.folders)), len(self.folders)
         number, files, pictures = self.book.chapters[chapter].number, {}, []
         for stored in self.story.samples(slots.start, slots.stop):
@@ -91,8 +92,8 @@ class StoryPages(Stage):
             if stored.slot % len(self.folders) == lane:
                 yield stored.read(self.story.config.format)
 
-    def _put(self, files: dict[str, int], name: str, data: bytes) -> None:
-        files[name] = len(data)
+    def _put(self, files: dict[str, tuple[int, str]], name: str, data: bytes) -> None:
+        files[name] = len(data), hashlib.sha256(data).hexdigest()
         if not self.out.has(name, len(data)):
             (self.out.path / name).parent.mkdir(parents=True, exist_ok=True)
             self.out.put(name, data)
@@ -124,22 +125,30 @@ class StoryPages(Stage):
     # -- when the stage is whole -------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """story.json and index.html, after whatever files are missing were written again."""
+        """Whatever files are missing are written again, then what is of all chapters."""
         if self.book is None:
             self.check()
         self.out.claim()
-        chapters, rows = [], []
         for stored in self.folder.samples():
             found = stored.json()
-            if not all(self.out.has(name, size) for name, size in found["files"].items()):
+            if not all(self.out.has(name, size) for name, (size, _) in found["files"].items()):
                 self.write_chapter(stored.slot)
-            chapter = self.book.chapters[stored.slot]
+        for name, data in self.whole().items():
+            write_atomic(self.out.path / name, data)
+        self.out.complete()
+
+    def whole(self) -> dict[str, bytes]:
+        """story.json and index.html, from the stage's units."""
+        chapters, rows = [], []
+        for stored in self.folder.samples():
+            found, chapter = stored.json(), self.book.chapters[stored.slot]
             chapters.append({"number": chapter.number, "title": chapter.title, "prompts": list(chapter.prompts), "pictures": found["pictures"]})
             rows += self._rows(stored.slot, found)
         large = min(self.story.config.height, self.story.config.width) >= SMALL
-        write_atomic(self.out.path / STORY, json.dumps(self._story(chapters), indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
-        write_atomic(self.out.path / INDEX, page(self.config.title, rows, large=large).encode("utf-8"))
-        self.out.complete()
+        return {
+            STORY: json.dumps(self._story(chapters), indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n",
+            INDEX: page(self.config.title, rows, large=large).encode("utf-8"),
+        }
 
     def _story(self, chapters: list[dict]) -> dict:
         config = self.story.config
