@@ -9,6 +9,7 @@ from pathlib import Path
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
@@ -53,7 +54,9 @@ class Composer:
         return {name: self.options(name) for name in names}
 
     def options(self, group: str) -> list[str]:
-        return [o for o in self._loader.get_group_options(group) if not o.startswith(schema.SCHEMA_PREFIX)]
+        # of the repository itself: the loader would copy all types of the store anew for each group
+        found = self._loader.repository.get_group_options(group, ObjectType.CONFIG)
+        return [o for o in found if not o.startswith(schema.SCHEMA_PREFIX)]
 
     def parse(self, overrides: list[str]) -> list[Override]:
         """Overrides in Hydra's grammar; one that is not in it is an InputError that shows it."""

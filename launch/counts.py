@@ -20,12 +20,12 @@ def counts_of(config: Config) -> tuple[ClassCount, ...]:
     """
     images = config.images
     if images.increase_ratio != 1 and images.count != MA and images.count_file is None:
-        msg = f"images.increase_ratio={images.increase_ratio}: is for images.count=ma and images.count_file; write a number as it is wanted"
+        msg = f"images.increase_ratio={images.increase_ratio}: is for images.count=ma and images.count_file; leave it at 1"
         raise InputError(msg)
     if images.count is None and images.count_file is None:
         return ()
     if images.per_caption != 1:
-        msg = f"images.per_caption={images.per_caption} and images.count or count_file are both set; leave images.per_caption at 1"
+        msg = f"images.per_caption={images.per_caption} and images.count or count_file are both set; leave it at 1"
         raise InputError(msg)
     classes = dataset_of(config.dataset).classes
     known, rest = class_counts(config.dataset, classes, images.count, images.count_file, "images")
@@ -54,7 +54,8 @@ def class_counts(
     unknown = [c for c in classes if c.index not in known and c.index not in plain]
     if unknown:
         more = f" and {len(unknown) - 1} more" if unknown[1:] else ""
-        why = f"dataset {dataset.name} does not say how many real pictures" if count == MA else f"{group}.count_file does not say how many"
+        who = f"dataset {dataset.name} does not say how many real pictures"
+        why = who if count == MA else f"{group}.count_file does not say how many"
         what = f"class {unknown[0].index} ({unknown[0].name!r}){more} has"
         msg = f"{group}: {why} {what}; add it to {group}.count_file, or set {group}.count to a number"
         raise InputError(msg)

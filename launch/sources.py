@@ -38,13 +38,15 @@ def source_layout(config: Config) -> tuple[Path, str]:
     if not keys.source:
         msg = "img2img.source: not set; it must name a folder of pictures: img2img.source=/path"
         raise InputError(msg)
-    root = Path(keys.source).expanduser().resolve()  # a link such as image_folder-latest will point elsewhere when this run is through
+    # the real place: a link such as image_folder-latest points elsewhere when this run is through
+    root = Path(keys.source).expanduser().resolve()
     if not root.exists():
-        msg = f"img2img.source: {keys.source} is not there; it must name a folder of pictures, a .tar, or a stage folder of pictures"
+        msg = f"img2img.source: {keys.source} is not there; it must name a folder of pictures, a .tar or a stage folder"
         raise InputError(msg)
     layout = layout_of(root) if keys.layout == "auto" else keys.layout
     if layout not in (*LAYOUTS, "stage"):
-        msg = f"img2img.layout={layout}: no such layout; there are auto, stage, {', '.join(LAYOUTS)}{did_you_mean(layout, LAYOUTS)}"
+        there = ", ".join(("auto", "stage", *LAYOUTS))
+        msg = f"img2img.layout={layout}: no such layout; there are {there}{did_you_mean(layout, LAYOUTS)}"
         raise InputError(msg)
     return root, layout
 
@@ -86,7 +88,8 @@ def _listed(root: Path, layout: str, captions: bool, wanted: frozenset[str] | No
         msg = f"img2img.source: {root} holds no picture ({what}) in the layout {layout}; check the path and img2img.layout"
         raise InputError(msg)
     if not usable:
-        msg = f"img2img.source: none of the {writer.n} inputs of {root} can be used: {_first_reason(reader(layout, root, captions))}"
+        first = _first_reason(reader(layout, root, captions))
+        msg = f"img2img.source: none of the {writer.n} inputs of {root} can be used: {first}"
         raise InputError(msg)
     if captions and not captioned:
         msg = f"img2img.prompt=caption: no input of {root} has a caption; use img2img.prompt=template"
@@ -158,7 +161,7 @@ def _of_source(classes: list[SourceClass], config: Config) -> tuple[tuple[ClassE
         msg = f"img2img.classes={config.img2img.classes}: use source or dataset"
         raise InputError(msg)
     if config.dataset.classes != "all" or config.dataset.classes_file is not None:
-        msg = "dataset.classes: chooses of the classes of dataset=; for a source set img2img.classes=dataset, or use img2img.subset_file"
+        msg = "dataset.classes: chooses of the classes of dataset=; set img2img.classes=dataset, or use img2img.subset_file"
         raise InputError(msg)
     if not classes:
         return (ClassEntry(0, UNLABELLED),), ()
@@ -185,8 +188,9 @@ def _with_dataset(classes: list[SourceClass], dataset: Dataset) -> tuple[tuple[C
     for c in classes:
         found = by_name.get(_spoken(c.name)) or ([int(c.name)] if c.name.isdecimal() and int(c.name) < len(known) else [])
         if len(found) != 1:
-            why = f"is the name of classes {found}" if found else f"is none of {dataset.name}'s {len(known)}{did_you_mean(c.name, by_name)}"
-            msg = f"img2img.classes=dataset: class {c.name!r} of the source {why}; say which it is with img2img.class_names_file"
+            none = f"is none of {dataset.name}'s {len(known)}{did_you_mean(c.name, by_name)}"
+            why = f"is the name of classes {found}" if found else none
+            msg = f"img2img.classes=dataset: class {c.name!r} of the source {why}; say which it is in img2img.class_names_file"
             raise InputError(msg)
         indices += found
     if not classes:

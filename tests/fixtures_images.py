@@ -97,7 +97,7 @@ def captions_stage(root: Path, captions: list, seed: int = 0, classes=CLASSES, u
 def child(root: Path, kind: str, config, upstream: dict, slots: int = 1, unit_size: int = 1, batch: int = 1, inputs=None, numerics=EXACT, run=None) -> StageFolder:
     """A planned stage beside its upstreams. run: settings that change no byte."""
     ups = {role: tuple(Upstream(f"../{f.path.name}", f.spec.fingerprint) for f in folders) for role, folders in upstream.items()}
-    return StageFolder.create(root, StageSpec(kind, kind, dump(config), slots, unit_size, batch, numerics, ups, inputs or {}, run=run or {}))
+    return StageFolder.create(root, StageSpec(kind, kind, dump(config), slots, unit_size, batch, numerics, ups, inputs or {}, settings=run or {}))
 
 
 def captions_json_stage(root: Path, captions: list[StageFolder], total: int, **config) -> StageFolder:

@@ -27,7 +27,8 @@ def plan(node: Node) -> list[StageSpec]:
     chosen = "" if subset is None else str(subset)
     config = ImagesConfig(**drawing(model, images, "images"), per_caption=images.per_caption, subset=chosen, counts=counts)
     model.judge(config)
-    return [node.spec(dump(config), slots, images.unit_size, images.batch_size, model.inputs, run_settings(node.config, model.folder))]
+    run = run_settings(node.config, model.folder)
+    return [node.spec(dump(config), slots, images.unit_size, images.batch_size, model.inputs, run)]
 
 
 def drawing(model: PlannedModel, keys: Images | Img2Img, group: str) -> dict:

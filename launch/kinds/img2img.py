@@ -28,7 +28,7 @@ def plan(node: Node) -> list[StageSpec]:
     keys = node.config.img2img
     if ROLE in node.upstream:
         if keys.source is not None:
-            msg = f"img2img.source={keys.source}: recipe {node.config.recipe.name} gives this stage its pictures; leave img2img.source out"
+            msg = f"img2img.source={keys.source}: recipe {node.config.recipe.name} gives this stage its pictures; leave it out"
             raise InputError(msg)
         return [_of_stage(node)]
     root, layout = source_layout(node.config)
@@ -36,14 +36,16 @@ def plan(node: Node) -> list[StageSpec]:
         return [_of_stage(replace(node, upstream={**node.upstream, ROLE: (_given(root),)}))]
     source = listed(node.config, root, layout)
     inputs = {"source": InputFile(str(root), source.identity)}
-    return [replace(_spec(node, source.n, inputs, dataset=source.dataset, source_classes=source.classes), files={NAME: source.listing})]
+    spec = _spec(node, source.n, inputs, dataset=source.dataset, source_classes=source.classes)
+    return [replace(spec, files={NAME: source.listing})]
 
 
 def _spec(node: Node, n: int, inputs: dict[str, InputFile], **more) -> StageSpec:
     keys = node.config.img2img
     unlabelled = "dataset" in more and [c.name for c in more["dataset"].classes] == [UNLABELLED]
     if keys.prompt == "template" and CLASS in keys.prompt_template and unlabelled:
-        msg = f"img2img.prompt_template={keys.prompt_template!r}: the source has no classes; use img2img.prompt=caption, or a template without {CLASS}"
+        fix = f"use img2img.prompt=caption, or a template without {CLASS}"
+        msg = f"img2img.prompt_template={keys.prompt_template!r}: the source has no classes; {fix}"
         raise InputError(msg)
     model = plan_model(node.config.model)
     config = Img2ImgConfig(
@@ -71,7 +73,8 @@ def _given(path: Path) -> PlannedStage:
     """A stage of pictures that was made before."""
     folder = StageFolder.open(path)
     if folder.path.name != folder.spec.folder_name or folder.spec.kind not in IMAGE_KINDS:
-        what = f"is of kind {folder.spec.kind}; a source is one of {', '.join(IMAGE_KINDS)}, under its own name {folder.spec.folder_name}"
+        known = ", ".join(IMAGE_KINDS)
+        what = f"is of kind {folder.spec.kind}; a source is one of {known}, under its own name {folder.spec.folder_name}"
         msg = f"img2img.source: {folder.path} {what}"
         raise InputError(msg)
     if not folder.is_whole():
@@ -87,7 +90,7 @@ def _of_stage(node: Node) -> StageSpec:
     numbers = chosen if chosen is not None else range(upstream.slots)
     if keys.random_count is not None:
         if keys.random_count > len(numbers):
-            msg = f"img2img.random_count={keys.random_count}: there are {len(numbers)} inputs; ask for fewer, or leave it null for all"
+            msg = f"img2img.random_count={keys.random_count}: there are {len(numbers)} inputs; ask for fewer, or leave it null"
             raise InputError(msg)
         lots = sorted(numbers, key=lambda slot: (derive(keys.seed, "img2img", "subset", f"{slot:09d}"), slot))
         chosen = Ranges.of(lots[: keys.random_count])

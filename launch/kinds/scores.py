@@ -71,6 +71,9 @@ def _each(node: Node, config: dict, unit_size: int, batch: int, inputs: dict) ->
 def pool(node: Node) -> list[PlannedStage]:
     """The images stages of an ensemble: this run's, then those that were made before. Plans nothing of its own."""
     found = list(node.upstream[IMAGES])
+    if not node.settings.stages:
+        msg = "filter.ensemble.stages=[]: names no other run; give the folders of their images stages"
+        raise InputError(msg)
     for path in node.settings.stages:
         folder = StageFolder.open(Path(path).expanduser())
         if folder.spec.kind not in PICTURES:

@@ -9,7 +9,6 @@ Packed files also have `labels` int64 [N] (official indices), `captions` and `ke
 
 import hashlib
 import io
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ import numpy as np
 from h5py import h5d, h5p, h5s
 
 from synth.errors import InputError
-from synth.export.h5_file import UINT8, create, new_file, plain
-from synth.export.hdf5_settings import BYTES, PACKED, PIXELS
+from synth.export.h5_file import UINT8, NewFile, new_file, plain, pwrite
+from synth.export.hdf5_settings import PACKED, PIXELS
 
 
 TEXT = h5py.string_dtype("utf-8")
@@ -44,11 +43,12 @@ Items = Callable[[], Iterable[Item]]  # the same items in the same order at each
 
 def write_keyed(path: Path, items: Items) -> Iterator[str]:
     """Write a keyed file; yields the sha256 of each picture's file when it is written. Whole when exhausted."""
-    with new_file(path) as temp, create(temp) as f:
+    with new_file(path) as new:
         made = plain()
         for item in items():
             data = item.read()
-            put(f, item.name, data, made)
+            put(new.h5, item.name, data, made)
+            new.check()
             yield hashlib.sha256(data).hexdigest()
 
 
@@ -65,25 +65,24 @@ def put(f: h5py.File, name: str, data: bytes, made: h5p.PropDCID) -> None:
 def write_packed(path: Path, items: Items, classes: Mapping[int, str], content: str, gzip: int) -> Iterator[str]:
     """The same for a packed file."""
     listed = [(i.key, i.size, i.label, i.caption) for i in items()]
-    with new_file(path) as temp:
-        with create(temp) as f:
-            describe(f, classes, content)
-            column(f, "labels", np.array([row[2] for row in listed], np.int64))
-            for name, at in (("captions", 3), ("keys", 0)):
-                column(f, name, np.array([_encodable(row[at]) for row in listed], object), TEXT)
-            if content == PIXELS:
-                yield from _pixels(f, items(), len(listed), gzip)
-            else:
-                offsets = np.concatenate([[0], np.cumsum([row[1] for row in listed], dtype=np.uint64)]).astype(np.uint64)
-                column(f, "offsets", offsets)
-                at = contiguous(f, "images", int(offsets[-1]))
-        if content == BYTES:
-            with open(temp, "rb+", buffering=0) as raw:
-                for item in items():
-                    data = item.read()
-                    os.pwrite(raw.fileno(), data, at) if data else None
-                    at += len(data)
-                    yield hashlib.sha256(data).hexdigest()
+    with new_file(path) as new:
+        f = new.h5
+        describe(f, classes, content)
+        column(f, "labels", np.array([row[2] for row in listed], np.int64))
+        for name, at in (("captions", 3), ("keys", 0)):
+            column(f, name, np.array([_encodable(row[at]) for row in listed], object), TEXT)
+        if content == PIXELS:
+            yield from _pixels(new, items(), len(listed), gzip)
+            return
+        offsets = np.concatenate([[0], np.cumsum([row[1] for row in listed], dtype=np.uint64)]).astype(np.uint64)
+        column(f, "offsets", offsets)
+        at = contiguous(f, "images", int(offsets[-1]))
+        new.close_h5()
+        for item in items():
+            data = item.read()
+            pwrite(new.fd, data, at)
+            at += len(data)
+            yield hashlib.sha256(data).hexdigest()
 
 
 def describe(f: h5py.File, classes: Mapping[int, str], content: str) -> None:
@@ -113,8 +112,8 @@ def pixel_properties(shape: tuple[int, int, int], gzip: int) -> h5p.PropDCID:
     return made
 
 
-def _pixels(f: h5py.File, items: Iterable[Item], n: int, gzip: int) -> Iterator[str]:
-    dataset, shape = None, (0, 0, 3)
+def _pixels(new: NewFile, items: Iterable[Item], n: int, gzip: int) -> Iterator[str]:
+    f, dataset, shape = new.h5, None, (0, 0, 3)
     for row, item in enumerate(items):
         data = item.read()
         pixels = _decoded(data, item.key)
@@ -129,6 +128,7 @@ def _pixels(f: h5py.File, items: Iterable[Item], n: int, gzip: int) -> Iterator[
             raise InputError(msg)
         chunk = zlib.compress(pixels.tobytes(), gzip) if gzip else pixels.tobytes()
         dataset.write_direct_chunk((row, 0, 0, 0), chunk)
+        new.check()
         yield hashlib.sha256(data).hexdigest()
     if dataset is None:
         f.create_dataset("images", shape=(0, *shape), dtype=np.uint8, track_times=False)

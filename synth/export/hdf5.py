@@ -8,6 +8,7 @@ from synth.export.base import Export
 from synth.export.hdf5_parts import Hdf5Parts, partition
 from synth.export.hdf5_settings import KEYED, PIXELS
 from synth.export.merge_h5 import merge
+from synth.export.out_folder import PART
 from synth.stages import Sample
 from synth.store.folder import StageFolder
 from synth.store.spec import canonical
@@ -45,7 +46,7 @@ class Hdf5(Export):
             msg = f"{parts.path}: has no partitions: there are no pictures to export"
             raise InputError(msg)
         self.out.claim()
-        facts = merge(paths, path, parts.config.layout)
+        facts = merge(paths, path, parts.config.layout, beside=self.out.path / PART)
         return {**facts, "file_name": NAME, "bytes": path.stat().st_size}
 
     def _mend(self, parts: StageFolder) -> None:

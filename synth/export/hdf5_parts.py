@@ -9,6 +9,7 @@ from pathlib import Path
 
 from synth.config import Hdf5PartsConfig
 from synth.errors import InputError
+from synth.export.h5_file import TEMP
 from synth.export.h5_layouts import Item, write_keyed, write_packed
 from synth.export.hdf5_settings import KEYED, check_settings
 from synth.export.names import classes_of
@@ -49,6 +50,11 @@ class Hdf5Parts(Stage):
 
     def encode(self, state, item: Sample | Tombstone) -> Sample | Tombstone:
         return item
+
+    def finish(self) -> None:
+        """Remove what workers left that were killed while they wrote."""
+        for left in (self.folder.path / FOLDER).glob(f".*{TEMP}"):
+            left.unlink(missing_ok=True)
 
     def write(self, slots: range):
         """Write the partition of these slots; yields the sha256 of each picture's file."""

@@ -6,8 +6,7 @@ copied by the kernel. Datasets of keyed files are copied object by object inside
 
 import itertools
 import math
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import h5py
@@ -15,14 +14,14 @@ import numpy as np
 from h5py import h5d, h5g, h5o, h5p, h5s, h5t
 
 from synth.errors import InputError
-from synth.export.h5_file import UINT8, copy_bytes, create, new_file, open_read, place, plain
+from synth.export.h5_file import UINT8, NewFile, copy_bytes, new_file, open_read, place, plain
 from synth.export.hdf5_settings import KEYED, PACKED
 
 SLAB = 64 << 20  # bytes read at once where chunks cannot be moved as they are
 NAMES = 5  # told in a message
 
 
-def merge(paths: Sequence[Path], out: Path, layout: str = "", attrs: dict | None = None) -> dict:
+def merge(paths: Sequence[Path], out: Path, layout: str = "", attrs: dict | None = None, beside: Path | None = None) -> dict:
     """Write `out` from files in order; {"layout", "datasets" or "rows"}. layout: keyed, packed, or "" to look.
 
     InputError names torn files, duplicates and files that do not fit together, all before anything is written. `out` appears whole.
@@ -31,8 +30,8 @@ def merge(paths: Sequence[Path], out: Path, layout: str = "", attrs: dict | None
     layout = layout or layout_of(paths)
     merged = _packed if layout == PACKED else _keyed
     plan = _fitting(paths) if layout == PACKED else _unique(paths)
-    with new_file(Path(out)) as temp:
-        found = merged(paths, temp, plan, attrs or {})
+    with new_file(Path(out), beside) as new:
+        found = merged(paths, new, plan, attrs or {})
     return {"layout": layout, **found}
 
 
@@ -94,19 +93,19 @@ def _unique(paths: Sequence[Path]) -> None:
         raise InputError(msg)
 
 
-def _keyed(paths: Sequence[Path], temp: Path, plan: None, attrs: dict) -> dict:
-    count = 0
-    with create(temp) as f:
-        f.attrs.update(attrs)
-        links = h5p.create(h5p.LINK_CREATE)
-        links.set_create_intermediate_group(True)
-        made = plain()
-        for path in paths:
-            with open_read(path) as source:
-                for name in names_in(h5g.open(source.id, b"/")):
-                    if not _as_bytes(source.id, name, f.id, made, links):
-                        h5o.copy(source.id, name, f.id, name, lcpl=links)
-                    count += 1
+def _keyed(paths: Sequence[Path], new: NewFile, plan: None, attrs: dict) -> dict:
+    count, f = 0, new.h5
+    f.attrs.update(attrs)
+    links = h5p.create(h5p.LINK_CREATE)
+    links.set_create_intermediate_group(True)
+    made = plain()
+    for path in paths:
+        with open_read(path) as source:
+            for name in names_in(h5g.open(source.id, b"/")):
+                if not _as_bytes(source.id, name, f.id, made, links):
+                    h5o.copy(source.id, name, f.id, name, lcpl=links)
+                new.check()
+                count += 1
     return {"datasets": count}
 
 
@@ -157,42 +156,40 @@ def _fitting(paths: Sequence[Path]) -> dict[str, list[int]]:
     return lengths
 
 
-def _packed(paths: Sequence[Path], temp: Path, lengths: dict[str, list[int]], attrs: dict) -> dict:
-    pieces: list[tuple[int, int, int, int]] = []  # file, offset in it, offset in ours, bytes
-    ragged = "offsets" in lengths
-    with ExitStack() as stack:
-        with create(temp) as f:
-            with open_read(paths[0]) as model:
-                f.attrs.update(model.attrs)
-            f.attrs.update(attrs)
-            for name, rows in sorted(lengths.items()):
-                with open_read(paths[next((k for k, n in enumerate(rows) if n), 0)]) as model:
-                    total = sum(rows) - (len(rows) - 1 if ragged and name == "offsets" else 0)
-                    new = _column(f, model[name], total, own_piece=ragged and name == "images")
-                to, shift = 0, 0
-                for k, path in enumerate(paths):
-                    if not rows[k]:
-                        continue
-                    with open_read(path) as source:
-                        if ragged and name == "offsets":
-                            values = source[name][...] + np.uint64(shift)
-                            new[to : to + rows[k]] = values
-                            to, shift = to + rows[k] - 1, int(values[-1])
-                            continue
-                        piece = _piece(source[name], new, to)
-                        if piece:
-                            pieces.append((k, *piece))
-                        elif not _chunks(source[name], new, to):
-                            _slabs(source[name], new, to)
-                    to += rows[k]
-        files = {k: stack.enter_context(open(paths[k], "rb", buffering=0)) for k in sorted({p[0] for p in pieces})[:1]}
-        with open(temp, "rb+", buffering=0) as raw:
-            for k, at, to, size in pieces:
-                if k not in files:
-                    for old in files.values():
-                        old.close()
-                    files = {k: stack.enter_context(open(paths[k], "rb", buffering=0))}
-                copy_bytes(files[k].fileno(), at, raw.fileno(), to, size)
+def _packed(paths: Sequence[Path], new: NewFile, lengths: dict[str, list[int]], attrs: dict) -> dict:
+    pieces: list[tuple[Path, int, int, int]] = []  # file, offset in it, offset in ours, bytes
+    ragged, f = "offsets" in lengths, new.h5
+    with open_read(paths[0]) as model:
+        f.attrs.update(model.attrs)
+    f.attrs.update(attrs)
+    columns: dict[str, h5py.Dataset] = {}
+    for name, rows in sorted(lengths.items()):
+        with open_read(paths[next((k for k, n in enumerate(rows) if n), 0)]) as model:
+            total = sum(rows) - (len(rows) - 1 if ragged and name == "offsets" else 0)
+            columns[name] = _column(f, model[name], total, own_piece=ragged and name == "images")
+    at, shift = dict.fromkeys(columns, 0), 0
+    for k, path in enumerate(paths):
+        with open_read(path) as source:
+            for name, column in columns.items():
+                n, to = lengths[name][k], at[name]
+                at[name] += n
+                if ragged and name == "offsets":
+                    column[to : to + n] = source[name][...] + np.uint64(shift)
+                    at[name] -= 1  # the next file's first offset is this one's last
+                elif not n:
+                    continue
+                elif piece := _piece(source[name], column, to):
+                    pieces.append((path, *piece))
+                elif not _chunks(source[name], column, to, new.check):
+                    _slabs(source[name], column, to, new.check)
+            shift += lengths["images"][k] if ragged else 0
+        new.check()
+    columns.clear()
+    column = None  # an open dataset keeps the file open
+    new.close_h5()
+    for path, at, to, size in pieces:
+        with open(path, "rb", buffering=0) as source:
+            copy_bytes(source.fileno(), at, new.fd, to, size)
     return {"rows": (sum(lengths["labels"]) if "labels" in lengths else max(map(sum, lengths.values()), default=0))}
 
 
@@ -201,8 +198,12 @@ def _column(f: h5py.File, model: h5py.Dataset, rows: int, own_piece: bool) -> h5
     if own_piece or (model.chunks is None and not model.dtype.hasobject):
         made = plain()
     else:
-        made = model.id.get_create_plist().copy()
+        made = h5p.create(h5p.DATASET_CREATE)  # not the model's own properties: a newer library's have a version that ours refuses
         made.set_obj_track_times(False)
+        if model.chunks is not None:
+            made.set_chunk(model.chunks)
+            for code, flags, values in _filters(model):
+                made.set_filter(code, flags, values)
     space = h5s.create_simple((rows, *model.shape[1:]))
     return h5py.Dataset(h5d.create(f.id, model.name.strip("/").encode(), model.id.get_type(), space, made))
 
@@ -218,7 +219,7 @@ def _piece(source: h5py.Dataset, new: h5py.Dataset, first: int) -> tuple[int, in
     return at, to + first * row, row * source.shape[0]
 
 
-def _chunks(source: h5py.Dataset, new: h5py.Dataset, first: int) -> bool:
+def _chunks(source: h5py.Dataset, new: h5py.Dataset, first: int, check: Callable[[], None]) -> bool:
     """Move chunks as they are stored, filters and checksums included; False where they do not fall on chunks of the new dataset."""
     size = source.chunks
     same = size is not None and size == new.chunks and source.id.get_type() == new.id.get_type() and not source.dtype.hasobject
@@ -230,6 +231,7 @@ def _chunks(source: h5py.Dataset, new: h5py.Dataset, first: int) -> bool:
     for corner in itertools.product(*(range(0, n, c) for n, c in zip(source.shape, size, strict=True))):
         mask, data = source.id.read_direct_chunk(corner)
         new.id.write_direct_chunk((first + corner[0], *corner[1:]), data, mask)
+        check()
     return True
 
 
@@ -238,9 +240,10 @@ def _filters(dataset: h5py.Dataset) -> list[tuple]:
     return [made.get_filter(i)[:3] for i in range(made.get_nfilters())]
 
 
-def _slabs(source: h5py.Dataset, new: h5py.Dataset, first: int) -> None:
+def _slabs(source: h5py.Dataset, new: h5py.Dataset, first: int, check: Callable[[], None]) -> None:
     row = max(1, source.dtype.itemsize * int(np.prod(source.shape[1:], dtype=np.int64)))
     step = max(1, min(SLAB // row, 65536))
     for at in range(0, len(source), step):
         values = source[at : at + step]
         new[first + at : first + at + len(values)] = values
+        check()

@@ -8,15 +8,14 @@ mix is c, exactly, whatever the pipeline and its scheduler.
 
 from collections.abc import Mapping
 
-NEAR = 1.5  # a pipeline whose scheduler counts timesteps to 1000 may hand its denoiser values from 0 to 1
-
 
 class Interval:
     """Wraps the forward of a pipeline's denoiser. lo, hi: shares of the noise schedule, 0 = pure noise, 1 = no noise."""
 
     def __init__(self, pipe, denoiser, lo: float, hi: float):
         self.pipe, self.lo, self.hi = pipe, lo, hi
-        self._forward, self._rows = denoiser.forward, 0
+        self._denoiser, self._forward, self._rows = denoiser, denoiser.forward, 0
+        self._own = "forward" in vars(denoiser)  # a compiled one
         self._guided: list[bool] = []  # by step, from the first one that is really run
         self._step = 0
         denoiser.forward = self.forward
@@ -24,6 +23,12 @@ class Interval:
     def begin(self, rows: int) -> None:
         """A call of the pipeline for `rows` pictures follows."""
         self._rows, self._guided, self._step = rows, [], 0
+
+    def undo(self) -> None:
+        """Give the denoiser back the forward that it had: its class's, unless it had one of its own."""
+        del self._denoiser.forward
+        if self._own:
+            self._denoiser.forward = self._forward
 
     def forward(self, *args, **kwargs):
         sample = args[0] if args else kwargs.get("hidden_states", kwargs.get("sample"))
@@ -40,13 +45,14 @@ class Interval:
         return self._twice(self._forward(*args, **kwargs))
 
     def _plan(self, first) -> list[bool]:
-        """Which of the steps still to come are guided. Reads the device once a call of the pipeline, not once a step."""
+        """Which of the steps still to come are guided. Reads the device once a call of the pipeline, not once a step.
+
+        first: the timestep as the denoiser gets it, which some pipelines (AuraFlow) count from 0 to 1 instead of 0 to 1000.
+        """
         steps = [float(t) for t in self.pipe.scheduler.timesteps.tolist()]
         first = float(first.flatten()[0]) if hasattr(first, "flatten") else float(first)
-        if max(steps) > NEAR >= first and min(steps) > NEAR:
-            first *= self.pipe.scheduler.config.num_train_timesteps
-        begin = min(range(len(steps)), key=lambda k: abs(steps[k] - first))  # image to image begins further on
         total = self.pipe.scheduler.config.num_train_timesteps
+        begin = min(range(len(steps)), key=lambda k: min(abs(steps[k] - first), abs(steps[k] - first * total)))  # image to image begins further on
         return [self.lo <= 1 - t / total < self.hi or self.hi == 1 <= 1 - t / total for t in steps[begin:]]
 
     def _second_half(self, value):

@@ -1,8 +1,8 @@
 """Stage kind `img2img` (noise-denoise): a picture from each picture of a source, by adding noise and taking it away.
 
-slot = input * per_image + replica. A picture is a function of its input, its prompt, its seed and the config; the seed hangs on the
-input's name in its source, so a subset gives the same pictures. int(steps * noise_strength) steps are run: where that is
-0 the output is the resized input, no model is loaded, and the metadata says so.
+slot = input * per_image + replica. A picture is a function of its input, its prompt, its seed and the config; the seed hangs
+on the input's name in its source, so a subset gives the same pictures. int(steps * noise_strength) steps are run: where
+that is 0 the output is the resized input, no model is loaded, and the metadata says so.
 """
 
 import hashlib
@@ -98,11 +98,12 @@ class Img2Img(Images):
         self.source.check()
 
     def open(self) -> None:
-        if self.run:
-            super().open()
-        elif self.model is None:
-            self.check()
+        super().open()
         self._pool = ThreadPoolExecutor(min(MAX_THREADS, len(os.sched_getaffinity(0))), thread_name_prefix="decode")
+
+    def load(self, run: Mapping[str, object]) -> None:
+        if self.run:
+            super().load(run)
 
     def close(self) -> None:
         super().close()
@@ -117,7 +118,8 @@ class Img2Img(Images):
         if self._source is None:
             config, upstream = self.config, self.folder.upstream("images")
             if upstream:
-                self._source = StageSource(upstream[0], Ranges.parse(config.subset, "img2img.subset") if config.subset else None)
+                subset = Ranges.parse(config.subset, "img2img.subset") if config.subset else None
+                self._source = StageSource(upstream[0], subset)
             else:
                 file = self.folder.input("source")
                 names = {c.index: c.name for c in config.dataset.classes}
@@ -127,7 +129,8 @@ class Img2Img(Images):
 
     def unit_inputs(self, unit: Unit) -> str:
         tasks, reasons = self.gathered(unit)
-        found = [[t.slot, t.picture.key, t.picture.size, t.picture.mark, t.row.caption, list(t.row.labels)] for t in tasks.values()]
+        known = ((t.slot, t.picture, t.row) for t in tasks.values())
+        found = [[slot, p.key, p.size, p.mark, row.caption, list(row.labels)] for slot, p, row in known]
         return digest([found, sorted(reasons.items())])
 
     def gather(self, unit: Unit) -> tuple[dict[int, Task], dict[int, str]]:
@@ -143,7 +146,8 @@ class Img2Img(Images):
             if not prompt and self.config.prompt == "caption":
                 reasons[slot] = f"{picture.key}: {NO_CAPTION}"
                 continue
-            row = CaptionRow(picture.number, prompt, picture.names[0], picture.labels[0], picture.labels, picture.names, 0, picture.number, picture.key)
+            n_th, labels, names = picture.number, picture.labels, picture.names
+            row = CaptionRow(n_th, prompt, names[0], labels[0], labels, names, seed=0, slot=n_th, source=picture.key)
             tasks[slot] = PictureTask(slot, row, replica, derive(seed, "img2img", picture.key, replica), picture)
         return tasks, reasons
 
@@ -173,7 +177,8 @@ class Img2Img(Images):
 
     def _decode_ahead(self, state: PictureState, slots: range) -> None:
         """Begin to read and decode the inputs of this batch and of the next ones; forget those of earlier batches."""
-        ahead = [state.tasks[s].picture for s in range(slots.start, slots.stop + BATCHES_AHEAD * self.batch) if s in state.tasks]
+        until = slots.stop + BATCHES_AHEAD * self.batch
+        ahead = [state.tasks[s].picture for s in range(slots.start, until) if s in state.tasks]
         for number in [n for n in state.inputs if n < slots.start // self.config.per_image]:
             del state.inputs[number]
         for picture in ahead:
@@ -204,7 +209,8 @@ class Img2Img(Images):
         lines = []
         for number in range(self.folder.spec.n_units):
             with self.folder.reader(number) as reader:
-                lines += [canonical({"slot": slot, "reason": why}) + b"\n" for slot, why in sorted(reader.index.tombstones.items())]
+                left_out = sorted(reader.index.tombstones.items())
+            lines += [canonical({"slot": slot, "reason": why}) + b"\n" for slot, why in left_out]
         write_atomic(self.folder.path / LEFT_OUT, b"".join(lines))
 
     def record(self, state: PictureState, task: PictureTask, picture: DrawnPicture) -> dict:

@@ -15,6 +15,8 @@ from synth.images.model_folder import SAFETY, UNUSED, ModelFolder
 from synth.images.safety import SafetyChecker
 from synth.images.schedulers import DEFAULT, make_scheduler
 
+TOO_LARGE = "the model does not fit on the device: choose a smaller model or a GPU with more memory"
+
 
 def device():
     """The device that a worker computes on: its first visible GPU, else the CPU."""
@@ -85,6 +87,7 @@ def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "au
         given = dict(given or {})
         if model.vae is not None:
             given["vae"] = diffusers.AutoencoderKL.from_pretrained(str(model.vae), local_files_only=True, torch_dtype=kind)
+        family_class(model.pipeline).before_loading()
         cls = getattr(diffusers, model.pipeline)
         arguments = _left_out(model, cls) | given
         if model.checkpoint is not None:
@@ -92,13 +95,22 @@ def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "au
             pipe = cls.from_single_file(str(model.checkpoint), **arguments)
         else:
             variant = {"variant": model.variant} if model.variant else {}
-            pipe = cls.from_pretrained(str(model.path), local_files_only=True, torch_dtype=kind, **variant, **arguments)
+            with out_of_memory(TOO_LARGE):
+                pipe = cls.from_pretrained(str(model.path), local_files_only=True, torch_dtype=kind, **_straight_to(on, cls), **variant, **arguments)
     pipe.set_progress_bar_config(disable=True)
-    with out_of_memory("the model does not fit on the device: choose a smaller model or a GPU with more memory"):
+    with out_of_memory(TOO_LARGE):
         pipe = pipe.to(on)
     if "scheduler" in model.components:
         pipe.scheduler = make_scheduler(scheduler, pipe.scheduler)
     return pipe
+
+
+def _straight_to(on, cls) -> dict[str, str]:
+    """Arguments of from_pretrained that read weights from their mapped files straight into a GPU's memory.
+
+    Pipelines that load a second one beside themselves cannot.
+    """
+    return {} if on.type == "cpu" or cls._load_connected_pipes else {"device_map": on.type}
 
 
 def _left_out(model: ModelFolder, cls) -> dict[str, object]:

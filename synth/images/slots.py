@@ -1,4 +1,4 @@
-"""Which caption, and which repeat of it, each slot of an images stage is. Pure functions of the config and the captions' labels.
+"""Which caption, and which repeat of it, each slot of an images stage is: pure functions of the config and the captions.
 
 Two rules. Per caption: slot = caption * per_caption + replica. Per class (GenCL's): every class has a number of
 pictures that is fixed when the stage is planned; its captions are repeated whole, and what remains is drawn by seed.
@@ -121,7 +121,8 @@ class PerClass:
         if k < whole:
             return Place(rows[k % len(rows)][0], k // len(rows))
         if index not in self._drawn:
-            self._drawn[index] = [row for _, row in sorted((derive(self._seed, "images", "remainder", seed), row) for row, seed in rows)]
+            lots = sorted((derive(self._seed, "images", "remainder", seed), row) for row, seed in rows)
+            self._drawn[index] = [row for _, row in lots]
         return Place(self._drawn[index][k - whole], k // len(rows))
 
 

@@ -1,7 +1,7 @@
 """Stage kind `images`: a picture for each caption and replica, by a diffusers pipeline.
 
-Which caption and replica a slot is: see synth.images.slots. A picture is a function of its caption, its seed and the config: its noise comes
-from a CPU generator of its own, and its batch always has the same shape, whoever its neighbours are.
+Which caption and replica a slot is: see synth.images.slots. A picture is a function of its caption, its seed and the
+config: its noise comes from a CPU generator of its own, and its batch always has the same shape, whoever its neighbours are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ class Images(Stage):
         self.model: ModelFolder | None = None
         self.drawing: Drawing | None = None
         self.prepared = None
-        self.preview: Preview | None = None
+        self.preview = Preview(folder.preview_path, (RUN | folder.spec.settings)["preview_every"])
         self._table: PerCaption | PerClass | None = None
         self._last: tuple[int, tuple[dict[int, Task], dict[int, str]]] | None = None
 
@@ -88,13 +88,19 @@ class Images(Stage):
         self.model = judge(model_inputs(self.folder), config, self.starts_from_pictures)
 
     def open(self) -> None:
+        if self.model is None:
+            self.check()
+        run = RUN | self.folder.spec.settings
+        self.load(run)
+        self.preview = Preview(self.folder.preview_path, run["preview_every"])
+
+    def load(self, run: Mapping[str, object]) -> None:
+        """The model, ready to draw."""
         from synth.images.pipeline import open_family, out_of_memory
         from synth.images.speed import prepare
         from synth.versions import versions
 
-        if self.model is None:
-            self.check()
-        spec, run = self.folder.spec, RUN | self.folder.spec.settings
+        spec = self.folder.spec
         family = open_family(self.model, self.config, spec.numerics, self.batch)
         with out_of_memory(MEMORY_ADVICE):
             self.prepared = prepare(
@@ -102,12 +108,10 @@ class Images(Stage):
                 model_digest=digest({role: i.identity for role, i in spec.inputs.items()}),
             )  # fmt: skip
         self.drawing = Drawing(family, self.batch, run["on_oom"], self.prepared.intervals)
-        self.preview = Preview(self.folder.preview_path, run["preview_every"])
 
     def close(self) -> None:
-        if self.preview is not None:
-            self.preview.write()
-        self.drawing = self.prepared = self.preview = None
+        self.preview.write()
+        self.drawing = self.prepared = None
 
     @property
     def deterministic(self) -> bool:
@@ -118,7 +122,8 @@ class Images(Stage):
 
     def unit_inputs(self, unit: Unit) -> str:
         tasks, reasons = self.gathered(unit)
-        pictures = [[t.slot, t.replica, *astuple(replace(t.row, slot=0, source=""))] for t in tasks.values()]  # wherever a caption came from
+        # wherever a caption came from
+        pictures = [[t.slot, t.replica, *astuple(replace(t.row, slot=0, source=""))] for t in tasks.values()]
         return digest([pictures, sorted(reasons.items())])
 
     def gathered(self, unit: Unit) -> tuple[dict[int, Task], dict[int, str]]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from synth.errors import InputError
 
 SUFFIXES = (".safetensors", ".bin")
+_OLD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"  # how a checkpoint of torch before 1.6 begins
+_MAX_HEADER = 100 << 20  # bytes; the format's own limit
 _PLAIN = re.compile(r"^(diffusion_pytorch_model|pytorch_model|model)(-\d{5}-of-\d{5})?\.(safetensors|bin)$")
 _VARIANT = re.compile(r"^(diffusion_pytorch_model|pytorch_model|model)\.(\w+)(-\d{5}-of-\d{5})?\.(safetensors|bin)$")
 
@@ -50,13 +52,17 @@ def check_checkpoint(file: Path) -> None:
 def _is_old_pickle(file: Path) -> bool:
     """Checkpoints written before torch 1.6 are bare pickles: protocol 2, and torch's magic number as the first object."""
     with open(file, "rb") as f:
-        return f.read(14) == b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"
+        return f.read(len(_OLD)) == _OLD
 
 
 def _weight_files(folder: Path) -> Iterator[Path]:
     """The weight files of a component; those that a shard index names must all be there."""
     for index in sorted(folder.glob("*.index*.json")):
-        for name in sorted(set(read_json(index, "fetch the model again").get("weight_map", {}).values())):
+        shards = read_json(index, "fetch the model again").get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+            msg = f"{index}: has no weight_map of file names; fetch the model again"
+            raise InputError(msg)
+        for name in sorted(set(shards.values())):
             if not (folder / name).is_file():
                 msg = f"{folder / name}: missing, but {index.name} names it; fetch the model again"
                 raise InputError(msg)
@@ -72,6 +78,9 @@ def check_safetensors(file: Path) -> None:
             n = int.from_bytes(head, "little")
             if len(head) < 8 or n > size - 8:
                 msg = f"{file}: torn inside its header ({size} bytes); fetch the model again"
+                raise InputError(msg)
+            if n > _MAX_HEADER:
+                msg = f"{file}: not a safetensors file (a header of {n} bytes); fetch the model again"
                 raise InputError(msg)
             header = json.loads(f.read(n))
         wanted = 8 + n + max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)

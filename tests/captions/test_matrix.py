@@ -98,7 +98,7 @@ def point(tmp_path, model, chat_model, server, shared):
     (tmp_path / "captions.txt").write_text("A red apple => apple\nOne yellow banana => banana\n")
     (tmp_path / "definitions.json").write_text('{"apple": "a round fruit", "banana": "a long fruit", "strawberry": "a red berry"}')
 
-    def planned(maker, engine):
+    def planned(maker, engine, *more):
         api = "completions" if maker == "synclr" else "chat"
         command = "[" + ",".join(f"'{w}'" for w in SERVE) + "]"
         captioner = {
@@ -113,7 +113,7 @@ def point(tmp_path, model, chat_model, server, shared):
             captioner.append(f"captioner.base_url={server.url}/v1")
         few = [o for o in FEW if not (maker == "from_file" and o.startswith("captions.total"))]
         own = [o.format(path=tmp_path) if "{path}" in o else o for o in MAKER.get(maker, [])]
-        overrides = [f"prompts={maker}", *captioner, *few, *own, f"runs_dir={tmp_path / 'runs'}"]
+        overrides = [f"prompts={maker}", *captioner, *few, *own, f"runs_dir={tmp_path / 'runs'}", *more]
         return plan_point(typed(Composer().compose(overrides)))
 
     return planned
@@ -167,3 +167,10 @@ def test_nothing_that_was_answered_is_asked_again_by_the_stage_next_time(point):
     (folder.path / "done.json").unlink()
     again, twice, _ = run(first)
     assert twice == rows and totals(again.path)["answers"] == asked
+
+
+@pytest.mark.parametrize("engine", ["llama", "hf", "openai"])
+def test_a_prompt_without_room_is_rejected_by_the_same_word_everywhere(point, engine):
+    _, rows, empty = run(point("synclr", engine, "captioner.max_seq_len=70", "captions.total=9", "captions.max_attempts=1"))
+    assert rows and "prompt_too_long" in empty.values()
+    assert {*empty.values()} <= {"prompt_too_long", "no_class", "empty"}

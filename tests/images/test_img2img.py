@@ -327,3 +327,22 @@ def test_exports_read_it_like_any_stage_of_pictures(source, tiny_sd, tmp_path):
     assert Image.open(sheet / "contact_sheet.png").width > 100
     again = planned(tmp_path, tiny_sd, f"img2img.source={out}", "img2img.prompt=caption", "export=[]")
     assert again.spec.slots == 10 and [c.name for c in again.config.dataset.classes] == ["cat", "dog", "golden retriever"]
+
+
+def test_a_batch_that_does_not_fit_is_split_with_the_inputs_that_belong_to_it(source, tiny_sd, tmp_path, monkeypatch):
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    whole = pixels(done(tmp_path / "a", tiny_sd, f"img2img.source={source}"))
+    forward = UNet2DConditionModel.forward
+
+    def small(self, x, *args, **kwargs):
+        if len(x) > 4:  # two pictures with guidance
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, x, *args, **kwargs)
+
+    monkeypatch.setattr(UNet2DConditionModel, "forward", small)
+    folder = done(tmp_path / "b", tiny_sd, f"img2img.source={source}", "images.on_oom=split", "images.preview_every=1")
+    assert {s.json()["computed_batch"] for s in folder.samples()} == {2}
+    assert max(abs(p - whole[slot]).max() for slot, p in pixels(folder).items()) <= 1
+    assert Image.open(folder.preview_path).width > 16

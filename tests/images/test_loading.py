@@ -145,17 +145,20 @@ def configs(copy):
     return copy
 
 
-@pytest.mark.parametrize("suffix", ["ckpt", "safetensors"])
-def test_a_single_file_checkpoint_draws_the_same_pictures_offline(suffix, sd, configs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("form", ["ckpt", "old ckpt", "safetensors"])
+def test_a_single_file_checkpoint_draws_the_same_pictures_offline(form, sd, configs, tmp_path, monkeypatch):
     import socket
 
     import torch
     from safetensors.torch import save_file
 
     plain = opened({MODEL: sd})
-    file = tmp_path / f"v1-5.{suffix}"
+    file = tmp_path / f"v1-5.{form.split()[-1]}"
     state = single_file(plain.pipe)
-    torch.save({"state_dict": state, "global_step": 7}, file) if suffix == "ckpt" else save_file(state, file)
+    if form == "safetensors":
+        save_file(state, file)
+    else:
+        torch.save({"state_dict": state, "global_step": 7}, file, _use_new_zipfile_serialization=form == "ckpt")
     monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("asked the network"))
     with pytest.raises(InputError, match="model.config must name a folder"):
         judge({MODEL: file}, PLAIN)

@@ -1,6 +1,7 @@
 """A model folder is judged before anything is loaded, and the message names the file and the fix."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,8 @@ DAMAGE = {
     "weights empty": (lambda m: cut(m / WEIGHTS, 0), WEIGHTS),
     "weights too long": (lambda m: (m / WEIGHTS).write_bytes((m / WEIGHTS).read_bytes() + b"x"), WEIGHTS),
     "weights of zeros": (lambda m: (m / WEIGHTS).write_bytes(bytes(1000)), WEIGHTS),
+    "a header of 200 MB": (lambda m: ((m / WEIGHTS).write_bytes((200 << 20).to_bytes(8, "little")), os.truncate(m / WEIGHTS, 300 << 20)), "a header of"),
+    "a shard index of another kind": (lambda m: (m / "unet" / "x.safetensors.index.json").write_text('{"weight_map": [1]}'), "weight_map"),
     "a Git LFS pointer": (lambda m: (m / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0"), WEIGHTS),
 }
 

@@ -39,7 +39,8 @@ class Row:
     steps: int = 3
     eta: float = 0.0
     scheduler: str = "default"
-    halves: int = 2  # rows of a denoiser's call a picture, with guidance
+    halves: int = 2  # rows of a denoiser's calls a picture and step, with guidance
+    loops: int = 1  # denoisers that each take `steps`
     img2img: bool = True  # False: a named refusal
 
 
@@ -65,9 +66,14 @@ MODELS = {
         steps=2,
         img2img=False,
     ),
+    "pixart_sigma": Row("pixart_sigma", img2img=False),
+    "kolors": Row("kolors"),
+    "kandinsky22": Row("kandinsky22", {"prior": ("kandinsky22_prior", PartConfig(2, 2.0))}, img2img=False),
+    "karlo": Row("karlo", loops=2, img2img=False),
+    "cogview4": Row("cogview4", img2img=False),
 }
 rows = pytest.mark.parametrize("row", MODELS.values(), ids=MODELS.keys())
-DENOISERS = ("unet", "transformer")
+DENOISERS = ("UNet2DConditionModel", "PriorTransformer", *(f"{m}Transformer2DModel" for m in ("SD3", "Flux", "AuraFlow", "PixArt", "CogView4")))
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +145,13 @@ def seeded(*seeds: int) -> list:
 @pytest.fixture
 def calls(monkeypatch):
     """Rows of every call of every denoiser, in order."""
-    from diffusers import AuraFlowTransformer2DModel, FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
+    import diffusers
 
     seen = []
-    for cls in (UNet2DConditionModel, SD3Transformer2DModel, FluxTransformer2DModel, AuraFlowTransformer2DModel):
+    for cls in (getattr(diffusers, name) for name in DENOISERS):
 
         def spy(self, *args, _forward=cls.forward, **kwargs):
-            seen.append((args[0] if args else kwargs["hidden_states"]).shape[0])
+            seen.append((args[0] if args else kwargs.get("hidden_states", kwargs.get("sample"))).shape[0])
             return _forward(self, *args, **kwargs)
 
         monkeypatch.setattr(cls, "forward", spy)
@@ -222,7 +228,33 @@ def test_guidance_of_one_or_less_skips_the_unconditional_half(row, family_of, ca
         family = family_of(replace(row, parts=parts), guidance_scale=guidance)
         calls.clear()
         family.draw(family.embed(CAPTIONS[:2]), seeded(1, 2))
-        assert set(calls) == {2 * halves} and len(calls) == row.steps + sum(p.steps for _, p in row.parts.values())
+        steps = row.loops * row.steps + sum(p.steps for _, p in row.parts.values())
+        assert sum(calls) == 2 * halves * steps and max(calls) - min(calls) == 0
+
+
+@rows
+def test_outside_the_guidance_interval_only_the_conditional_half_is_drawn_or_the_key_is_refused(row, family_of, calls):
+    from synth.images.speed import prepare
+
+    never = {"guidance_interval": (0.4001, 0.4002)}  # no step of these schedules lies in it
+    if row.halves == 1:
+        with pytest.raises(InputError, match="images.guidance_interval"):
+            family_of(row, **never)
+        return
+    family = family_of(row, **never)
+    prepared = prepare(family, EXACT, slots=2, model_digest="", versions={})
+    try:
+        for interval in prepared.intervals:
+            interval.begin(2)
+        calls.clear()
+        made = family.draw(family.embed(CAPTIONS[:2]), seeded(1, 2))
+    finally:
+        for interval in prepared.intervals:
+            interval.undo()
+    assert set(calls) == {2} and len(calls) == row.steps + sum(p.steps for _, p in row.parts.values())
+    unguided = family_of(replace(row, parts={n: (b, replace(p, guidance_scale=0.0)) for n, (b, p) in row.parts.items()}), guidance_scale=1.0)
+    other = unguided.draw(unguided.embed(CAPTIONS[:2]), seeded(1, 2))
+    assert (made - other).abs().max() < 1 / 255
 
 
 @rows
@@ -293,6 +325,34 @@ def test_the_refiner_goes_on_with_the_latents_where_the_model_stopped(folders, f
     assert refiner.vae is family.pipe.vae and refiner.text_encoder_2 is family.pipe.text_encoder_2, "on the device once"
 
 
+def test_captions_of_any_length_keep_their_pictures_among_others(family_of):
+    """CogView4 reads captions without a mask and to no fixed length: it must not see what its neighbours are padded to."""
+    row, texts = MODELS["cogview4"], ["a", "a picture of quite a few things, all in a row", "", "b" * 2000, "c"]
+    family = family_of(row, 5)
+    embedded = family.embed(texts)
+    assert [e.truncated for e in embedded] == [False, False, False, True, False]
+    assert [len(e.tensors["prompt_embeds"]) for e in embedded] == [16, 48, 16, 1024, 16]
+    among = family.draw(embedded, seeded(1, 2, 3, 4, 5))
+    alone = family_of(row, 1)
+    for k, text in enumerate(texts):
+        assert abs(alone.draw(alone.embed([text]), seeded(k + 1))[0] - among[k]).max() < 1 / 255
+    pipe = alone.pipe(texts[1], height=16, width=16, num_inference_steps=3, guidance_scale=3.0, generator=seeded(2)[0], output_type="pt")
+    assert abs(pipe.images[0] - among[1]).max() < 1 / 255, "as diffusers draws it from its prompt alone"
+
+
+@pytest.mark.parametrize("name", ["pixart_sigma", "kolors", "karlo"])
+def test_a_family_draws_what_the_bare_pipeline_draws(name, family_of):
+    row, family = MODELS[name], family_of(MODELS[name])
+    mine = family.draw(family.embed(CAPTIONS[:2]), seeded(1, 2))
+    how = {"num_inference_steps": 3, "guidance_scale": 3.0, "height": 16, "width": 16}
+    if name == "karlo":
+        how = {"prior_num_inference_steps": 3, "decoder_num_inference_steps": 3, "decoder_guidance_scale": 3.0}
+    if name == "pixart_sigma":
+        how |= {"use_resolution_binning": False, "clean_caption": False}
+    bare = family.pipe(CAPTIONS[:2], generator=seeded(1, 2), output_type="np", **how).images
+    assert abs(mine.permute(0, 2, 3, 1).numpy() - bare).max() < 1 / 255 and row.guidance == 3.0
+
+
 def test_a_part_that_does_not_belong_to_the_model_is_refused(folders):
     paths = {MODEL: folders("sdxl"), PART + "refiner": folders("sd")}
     config = config_of(Row("sdxl", {"refiner": ("sd", PartConfig(start=0.6))}, steps=5))
@@ -312,6 +372,13 @@ def test_a_part_that_does_not_belong_to_the_model_is_refused(folders):
     ("sd3", {"scheduler": "dpm++2m"}, "flow matching"),
     ("sd15", {"scheduler": "lcm", "steps": 51}, "images.steps=51: scheduler lcm takes at most 50"),
     ("sd15", {"scheduler": "heun"}, "use one of default, ddim"),
+    ("kandinsky22", {"model": ModelConfig("k")}, "model.parts.prior.path: not set; KandinskyV22Pipeline"),
+    ("kandinsky22", {"height": 18}, "images.height=18: kandinsky22 computes multiples of 4 pixels"),
+    ("kandinsky22", {"scheduler": "ddim"}, "'ddim' does not fit KandinskyV22Pipeline .kandinsky22.; use one of default$"),
+    ("kandinsky22", {"model": ModelConfig("k", parts={"prior": PartConfig(1)})}, "model.parts.prior.steps=1: .* at least 2"),
+    ("karlo", {"width": 32}, "images.width=32: karlo draws 16x16 pixels and no other size; images.save_size"),
+    ("karlo", {"steps": 1}, "images.steps=1: the schedulers of karlo need at least 2"),
+    ("cogview4", {"height": 24}, "images.height=24: cogview4 computes multiples of 16"),
     ("auraflow", {"model": ModelConfig("a", safety_checker="drop")}, "auraflow: has no safety checker; use model.safety_checker=off"),
     ("sd15", {"model": ModelConfig("a", safety_checker="black")}, "use off, blank .* or drop"),
     ("sd15", {"model": ModelConfig("a", safety_checker="blank")}, "has no safety checker; use model.safety_checker=off"),

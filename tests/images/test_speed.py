@@ -100,7 +100,7 @@ def test_a_single_picture_that_does_not_fit_fails_after_all(drawn, monkeypatch):
 def test_how_a_stage_is_worked_on_is_no_part_of_its_fingerprint_and_may_be_changed(drawn, monkeypatch):
     before = drawn(run={"on_oom": "fail"})
     after = drawn(run={"on_oom": "split", "preview_every": 5})
-    assert (after.path, dict(after.spec.run)) == (before.path, {"on_oom": "split", "preview_every": 5})
+    assert (after.path, dict(after.spec.settings)) == (before.path, {"on_oom": "split", "preview_every": 5})
 
 
 def test_the_decoder_may_have_batches_of_its_own(drawn, monkeypatch):
@@ -209,12 +209,12 @@ def test_shapes_never_change_so_that_nothing_is_compiled_twice(drawn, tmp_path, 
         """A stage, and how many graphs were compiled for it."""
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
-        return drawn(steps=3, **more), torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        return drawn(steps=2, **more), torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
     eager = EXACT | {"compile": "eager"}
-    usual, none = graphs(slots=10, unit_size=6)
+    usual, none = graphs(slots=7)
     _, once = graphs(slots=1, numerics=eager)
-    compiled, many = graphs(slots=10, unit_size=6, numerics=eager)  # batches of 4, 2 and 4 pictures
+    compiled, many = graphs(slots=7, numerics=eager)  # two units, the last one short
     assert none == 0 < once == many
     assert furthest(compiled, usual) == 0
 
@@ -238,3 +238,16 @@ def test_compiled_code_is_kept_by_model_device_and_versions_in_a_folder_of_one_s
     first.parent.chmod(0o777)  # anyone may have put code there
     elsewhere = keep_results("model", "H200", {"torch": "2"})
     assert elsewhere.parent != first.parent and stat.S_IMODE(elsewhere.parent.stat().st_mode) == 0o700
+
+
+def test_weights_go_straight_to_a_gpu_where_the_pipeline_can(tiny_sd):
+    import diffusers
+    import torch
+
+    from synth.images.pipeline import _straight_to
+
+    sd = diffusers.StableDiffusionPipeline
+    assert _straight_to(torch.device("cuda"), sd) == {"device_map": "cuda"} and _straight_to(torch.device("cpu"), sd) == {}
+    assert _straight_to(torch.device("cuda"), diffusers.KandinskyV22CombinedPipeline) == {}
+    pipe = sd.from_pretrained(tiny_sd, safety_checker=None, requires_safety_checker=False, device_map="cpu")  # the same way, on the only device here
+    assert pipe.to("cpu").device.type == "cpu" and not any(hasattr(m, "_hf_hook") for m in pipe.unet.modules())

@@ -12,13 +12,13 @@ from synth.errors import InputError
     ("argument", "meant"),
     [
         ("images.guidance_scal=4", "did you mean images.guidance_scale"),
-        ("guidance_scale=4", "did you mean images.guidance_scale?"),
-        ("image.steps=4", "did you mean images.steps?"),
+        ("guidance_scale=4", "did you mean images.guidance_scale"),
+        ("image.steps=4", "did you mean images.steps"),
         ("images.guidance=4", "images.guidance_scale"),
         ("datset=pictures", "did you mean dataset?"),
         ("export.contact_sheet.colums=4", "export.contact_sheet.columns"),
         ("cluster.jobs=4", "did you mean cluster.n_jobs?"),
-        ("+images.stepz=4", "did you mean images.steps?"),
+        ("+images.stepz=4", "did you mean images.steps"),
         ("++caption.total=4", "did you mean captions.total?"),
     ],
 )
@@ -49,9 +49,9 @@ def test_a_wrong_type_names_key_value_and_what_is_expected(argument, said):
 
 
 def test_an_unknown_group_option_lists_the_options_and_never_the_types_of_the_schema():
-    with pytest.raises(InputError, match="model=tini: no such model; there are diffusers, tiny; did you mean tiny"):
+    with pytest.raises(InputError, match=r"model=tini: no such model; there are auraflow, diffusers, .*; did you mean tiny\?"):
         check(["model=tini"])
-    with pytest.raises(InputError, match="export=folder: no such export; there are contact_sheet, image_folder"):
+    with pytest.raises(InputError, match="export=folder: no such export; there are captions_txt, contact_sheet, hdf5, image_folder"):
         check(["export=[contact_sheet,folder]"])
 
 

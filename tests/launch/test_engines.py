@@ -5,6 +5,7 @@ import json
 import pytest
 
 from launch.devices import places_of, processes_of, uses_gpu
+from synth.captions.remote.served import from_stage
 from synth.errors import InputError
 from synth.store.folder import StageFolder
 from tests.captions import tiny_hf
@@ -67,12 +68,17 @@ def test_a_worker_of_somebody_elses_server_takes_no_gpu_and_there_is_one_of_it(p
     assert none.fingerprint == plan("captioner=none prompts=class_name captioner.temperature=0.5").fingerprint  # it reads none of the keys
 
 
-def test_a_server_of_our_own_takes_its_gpus_and_reads_its_model(plan, hf_model, monkeypatch):
+def test_a_server_of_our_own_takes_its_gpus_and_reads_its_model(plan, world, hf_model, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     spec = plan(f"captioner=vllm captioner.path={hf_model} captioner.model_parallel=2")
     assert places_of(("0", "1", "2", "3"), 8, "captions", spec.config) == [("0", "1"), ("2", "3")]
     assert spec.fingerprint == plan(f"captioner=vllm captioner.path={hf_model} captioner.model_parallel=2 captioner.flags=[-x]").fingerprint
     assert spec.fingerprint != plan(f"captioner=vllm captioner.path={hf_model} captioner.model_parallel=2 captioner.command=[x,'{{port}}']").fingerprint
+    folder = StageFolder.create(world.path, spec)
+    words = from_stage(folder)._command(4321)
+    assert words[:7] == ["vllm", "serve", str(hf_model), "--host", "127.0.0.1", "--port", "4321"]
+    assert words[7:13] == ["--max-model-len", "512", "--dtype", "bfloat16", "--tensor-parallel-size", "2"]
+    assert words[13:] == ["--max-num-seqs", "256", "--enable-prefix-caching"]
     named = plan("captioner=served captioner.model=some/name")
     assert named.config["captioner"]["model"] == named.config["captioner"]["id"] == "some/name" and "model" not in named.inputs
 

@@ -70,8 +70,8 @@ def test_an_ensemble_reads_this_run_and_given_ones(world, clip):
         (["filter=[near_duplicates]", "filter.near_duplicates.against=HERE/nothing"], "is not there"),
         (["filter=[near_duplicates]", "filter.near_duplicates.against=HERE/llama"], "holds no picture"),
         (["filter=[ensemble]", "scores.clip=CLIP", "filter.ensemble.count=1", "filter.ensemble.stages=[HERE]"], "no stage.json"),
-        (["filter=[ensemble]", "scores.clip=CLIP", "filter.ensemble.count=1"], "filter.ensemble.stages"),
-        (["filter=[near_duplicates,ensemble]", "scores.clip=CLIP", "filter.ensemble.count=1", "filter.ensemble.stages=[]"], "first filter"),
+        (["filter=[ensemble]", "scores.clip=CLIP", "filter.ensemble.count=1"], "filter.ensemble.stages=[]: names no other run"),
+        (["filter=[near_duplicates,ensemble]", "scores.clip=CLIP", "filter.ensemble.count=1", "filter.ensemble.stages=[HERE]"], "no stage.json"),
     ],
 )
 def test_what_cannot_work_is_refused_when_it_is_planned(world, clip, overrides, said):

@@ -74,6 +74,14 @@ def test_makers_that_ask_no_model_have_the_same_stage_whatever_the_captioner(wor
     assert total(one) == (6, 0) and stage(one, "captions").spec.slots == 6
 
 
+def test_stages_that_ask_take_a_gpu_and_captions_made_of_what_is_there_take_none(world):
+    from launch.devices import places_of
+
+    stages = world.point("prompts=hirpg").stages[:3]
+    places = {s.name: places_of(("0", "1"), 2, s.spec.kind, s.spec.config) for s in stages}
+    assert places == {"metaprompts": [("0",), ("1",)], "prompt_trees": [("0",), ("1",)], "captions": [None, None]}
+
+
 def test_aliases_are_the_same_maker(world):
     (world.path / "d.json").write_text(
         json.dumps(dict.fromkeys(("cat", "dog", "no", "0123", "sea lion", "707-320"), "some thing"))

@@ -63,6 +63,7 @@ def test_every_preset_fits_its_own_class(folder):
     builders = {
         "sd14": "sd", "sd15": "sd", "sd21": "sd_v", "sdxl": "sdxl", "sdxl_turbo": "sdxl_turbo", "sd3": "sd3", "sd35": "sd3",
         "flux_schnell": "flux", "flux_dev": "flux_dev", "auraflow": "auraflow", "floyd": "floyd",
+        "pixart_sigma": "pixart_sigma", "kolors": "kolors", "kandinsky22": "kandinsky22", "karlo": "karlo", "cogview4": "cogview4",
     }  # fmt: skip
     presets = {p.stem for p in (CONF / "model").glob("*.yaml")} - {"tiny", "diffusers"}
     assert builders.keys() <= presets

@@ -10,6 +10,7 @@ import pytest
 
 from synth.errors import InputError
 from synth.stages import Sample, Tombstone
+from synth.store import framing
 from synth.store.framing import BLOCK, FRAMINGS, INDEX_NAME, Entry, UnitIndex, frame, read_index, seal
 from synth.store.units import UnitReader
 
@@ -157,3 +158,11 @@ def test_an_entry_knows_its_digest_and_place():
     assert entry.sha256 == hashlib.sha256(b"122").hexdigest()
     assert {e: b.data[o : o + n] for e, (o, n) in entry.files.items()} == {"a": b"1", "b": b"22"}
     assert Entry.from_list(json.loads(json.dumps(entry.to_list()))) == entry
+
+
+@pytest.mark.parametrize("name", ["000000001.png", "x" * 99, "x" * 100, "d" * 90 + "/" + "x" * 50, "caf\u00e9.json", ""])
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 123_456_789, 8**11 - 1])
+def test_headers_are_those_of_tarfile(name, size):
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    assert framing._header(name, size) == info.tobuf(tarfile.USTAR_FORMAT)

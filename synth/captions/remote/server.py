@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -13,12 +12,10 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from synth.captions.remote.guardian import descendants
 from synth.errors import InputError, OutOfDeviceMemory, StageBroken
+from synth.guardian import descendants, end, guarded, tail
 
 HOST = "127.0.0.1"
-GOODBYE = 15.0  # seconds the guardian gets to end all
-LOG_LINES = 40
 OWN_TRIES = 3  # starts for which a port may turn out to be taken
 
 
@@ -73,11 +70,7 @@ class Server:
 
     def tail(self) -> str:
         """The last lines of its log, for messages."""
-        with contextlib.suppress(OSError), self.log.open("rb") as f:
-            f.seek(max(0, os.fstat(f.fileno()).st_size - 65536))
-            lines = f.read().decode("utf-8", "replace").splitlines()
-            return "\n".join([f"last lines of {self.log}:", *lines[-LOG_LINES:]])
-        return ""
+        return tail(self.log)
 
     def _start(self) -> None:
         for tries in range(OWN_TRIES):
@@ -90,16 +83,7 @@ class Server:
                 raise self._dead("other programs took its port again and again")
 
     def _spawn(self) -> None:
-        root = str(Path(__file__).resolve().parents[3])
-        env = dict(os.environ)
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))
-        words = [str(w) for w in self._command(self.port)]
-        guardian = [sys.executable, "-m", "synth.captions.remote.guardian", str(os.getpid()), *words]
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            log.write(f"--- {' '.join(words)}\n".encode(errors="replace"))
-            # a session of its own: ctrl-C in the terminal drains the worker and must not reach the server
-            self._guardian = subprocess.Popen(guardian, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=env, start_new_session=True)
+        self._guardian = guarded([str(w) for w in self._command(self.port)], self.log)
         self.starts += 1
 
     def _await(self) -> bool:
@@ -141,14 +125,7 @@ class Server:
 
     def _end(self) -> None:
         """Let the guardian kill all; its own death by SIGKILL takes the server along."""
-        if self._guardian is None or self._guardian.poll() is not None:
-            return
-        self._guardian.stdin.close()
-        try:
-            self._guardian.wait(GOODBYE)
-        except subprocess.TimeoutExpired:
-            self._guardian.kill()
-            self._guardian.wait()
+        end(self._guardian)
 
     def _dead(self, why: str) -> Exception:
         tail = self.tail()

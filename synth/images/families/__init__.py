@@ -25,6 +25,11 @@ FAMILIES: Mapping[str, str] = {  # class name in model_index.json -> family; any
     "FluxPipeline": "synth.images.families.flux:Flux",
     "AuraFlowPipeline": "synth.images.families.auraflow:AuraFlow",
     "IFPipeline": "synth.images.families.deepfloyd:DeepFloyd",
+    "PixArtSigmaPipeline": "synth.images.families.pixart:PixArtSigma",
+    "KolorsPipeline": "synth.images.families.kolors:Kolors",
+    "KandinskyV22Pipeline": "synth.images.families.kandinsky22:Kandinsky22",
+    "UnCLIPPipeline": "synth.images.families.karlo:Karlo",
+    "CogView4Pipeline": "synth.images.families.cogview4:CogView4",
 }
 GENERIC = "synth.images.families.generic:Generic"
 

@@ -59,7 +59,7 @@ class Family:
     uses: ClassVar[tuple[str, ...]] = ()  # of what most pipelines can do without (model_folder.UNUSED), what this one needs
     schedulers: ClassVar[frozenset[str] | None] = None  # names that fit beside "default"; None: all that fit the model's own
     size_step: ClassVar[int] = 0  # pixels that height and width are multiples of; 0: what the VAE asks for
-    negative_prompts: ClassVar[bool] = True  # whether there is an unconditional half that a negative prompt could stand in
+    negative_prompts: ClassVar[bool] = True  # whether it takes one
     halves_in_one_call: ClassVar[bool] = True  # the denoiser gets [unconditional, conditional] rows, so one half can be left out
     embeds: ClassVar[bool] = True  # texts are encoded by `embed`, never by the pipeline while it draws
     safety_class: ClassVar[str] = ""  # of the safety checker that `flagged` can ask; "": none
@@ -73,6 +73,10 @@ class Family:
         self.pipe, self.config, self.batch, self.parts, self.safety = pipe, config, batch, dict(parts or {}), safety
         self._negative: Mapping[str, object] | None = None  # encoded once a worker
         self._img2img = None
+
+    @classmethod
+    def before_loading(cls) -> None:
+        """What diffusers must be told before it reads a folder of this kind."""
 
     # -- at plan time, without torch ---------------------------------------------------------------------------------
 
@@ -95,12 +99,13 @@ class Family:
             msg = f"images.scheduler={config.scheduler!r} does not fit {model.pipeline} ({model.name}); use one of {fit}"
             raise InputError(msg)
         if config.negative_prompt and not cls.negative_prompts:
-            msg = f"images.negative_prompt: {model.pipeline} ({model.name}) has no unconditional half for it; leave it empty"
+            msg = f"images.negative_prompt: {model.pipeline} ({model.name}) takes no negative prompt; leave it empty"
             raise InputError(msg)
         if config.model.safety_checker != "off" and not cls.safety_class:
             msg = f"model.safety_checker={config.model.safety_checker}: {model.pipeline} has none; use off"
             raise InputError(msg)
-        check_interval(config.guidance_interval, config.guidance_scale, cls.halves_in_one_call)
+        distilled = model.component_config("unet").get("time_cond_proj_dim") is not None  # the guidance scale is an input of its U-Net
+        check_interval(config.guidance_interval, config.guidance_scale, cls.halves_in_one_call and not distilled)
         if config.vae_batch and "vae" not in model.components:
             msg = f"images.vae_batch={config.vae_batch}: {model.pipeline} ({model.name}) has no VAE; use 0"
             raise InputError(msg)

@@ -1,7 +1,7 @@
 """Sources of pictures: what lies in a folder, listed without decoding a pixel, and how a worker reads it. No torch, no numpy.
 
-A reader lists a layout: `list_inputs(root, captions)` yields one `Input` a picture in an order that names alone decide, and knows
-its classes when it is through. What cannot be used is listed too, with its reason, so that nothing goes missing silently.
+A reader lists a layout: iterating over it yields one `Input` a picture, in an order that names alone decide, and it knows its
+classes when that is through. What cannot be used is listed too, with its reason, so that nothing goes missing silently.
 """
 
 import importlib

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-EXTENSIONS = frozenset(("png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "jp2"))  # case does not matter
+# of pictures; case does not matter
+EXTENSIONS = frozenset(("png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "jp2"))
 MAX_BYTES = 1 << 28  # of a picture's file; larger ones are refused unread
 
 
@@ -23,7 +24,8 @@ class Input:
 
     def to_list(self) -> list:
         """Its line of a listing: without what can be told from the rest."""
-        return [self.key, "" if self.path == self.key else self.path, self.size, self.offset, list(self.labels), self.caption, self.reason]
+        path = "" if self.path == self.key else self.path
+        return [self.key, path, self.size, self.offset, list(self.labels), self.caption, self.reason]
 
     @staticmethod
     def from_list(data: list) -> "Input":

@@ -1,8 +1,8 @@
-"""Pictures as files: <class>/<name>.<ext> (torchvision's and Hugging Face's ImageFolder, our own export), and img2dataset's "files".
+"""Pictures as files: <class>/<name>.<ext> (ImageFolder as torchvision, Hugging Face and our export have it), and img2dataset's.
 
-The first folder below the root is the class, whatever lies between it and the picture; links are followed, hidden names left out.
-Our own export says in classes.json which class a folder is, and in metadata.jsonl all labels of a picture. Captions come from
-metadata.jsonl (`caption` or `text`), else from a .txt beside the picture, else from a .json.
+The first folder below the root is the class, whatever lies between it and the picture; links are followed, hidden names left
+out. Our own export says in classes.json which class a folder is, and in metadata.jsonl all labels of a picture. Captions come
+from metadata.jsonl (`caption` or `text`), else from a .txt beside the picture, else from a .json.
 """
 
 import json
@@ -124,7 +124,8 @@ def _known_classes(file: Path) -> dict[str, SourceClass]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as e:
-        msg = f"{file}: not the classes.json of an export ({type(e).__name__}: {e}); remove it, and the folders name the classes"
+        why = f"{type(e).__name__}: {e}"
+        msg = f"{file}: not the classes.json of an export ({why}); remove it, and the folders name the classes"
         raise InputError(msg) from e
 
 
@@ -137,7 +138,8 @@ def _metadata(file: Path, captions: bool) -> dict[str, tuple[str, tuple[SourceCl
                 record = json.loads(line)
                 name = record["file_name"]
                 labels, names = record.get("labels", ()), record.get("label_names", ())
-                classes = tuple(SourceClass(int(i), str(c)) for i, c in zip(labels, names, strict=True)) if len(labels) > 1 else ()
+                several = tuple(SourceClass(int(i), str(c)) for i, c in zip(labels, names, strict=True))
+                classes = several if len(several) > 1 else ()
                 caption = next((str(record[k]) for k in CAPTION_KEYS if record.get(k)), "") if captions else ""
             except (ValueError, KeyError, TypeError, AttributeError) as e:
                 msg = f'{file}: line {n} is torn or has no "file_name" ({type(e).__name__}: {e}); mend or remove the line'

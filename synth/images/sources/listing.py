@@ -1,7 +1,7 @@
 """The listing of a source: one line of JSON an input, in gzip members of 1,024 lines, so that any slice is read alone.
 
-It is made when a stage is planned and stored in the stage's folder: what is added to a source later changes no stage. Its digest
-is of the lines, not of the compressed bytes, which another zlib packs in another way. `zcat` shows it.
+It is made when a stage is planned and stored in the stage's folder: what is added to a source later changes no stage. Its
+digest is of the lines, not of the compressed bytes, which another zlib packs in another way. `zcat` shows it.
 """
 
 import gzip

@@ -54,15 +54,17 @@ class ListedSource:
         found = []
         for number, item in enumerate(self._listing.rows(start, stop), start):
             path = self.root if self.root.is_file() else self.root / item.path
-            labels = tuple(self._classes[n] for n in item.labels) if item.labels else tuple(self._names) if not self._classes else ()
+            # a source without classes is one class
+            labels = tuple(self._classes[n] for n in item.labels) if self._classes else tuple(self._names)
+            names = tuple(self._names[i] for i in labels)
             reason = item.reason or ("" if labels else NO_CLASS)
-            found.append(Picture(number, item.key, path, item.offset, item.size, labels, tuple(self._names[i] for i in labels), item.caption, reason=reason))
+            found.append(Picture(number, item.key, path, item.offset, item.size, labels, names, item.caption, reason=reason))
         return found
 
     def check(self) -> None:
         """StoreError if the source is not there at all: a folder that is not mounted is no reason to give up its pictures."""
         if not self.root.exists():
-            msg = f"img2img.source: {self.root} is not there; mount it, or plan the stage with its new place, and run the command again"
+            msg = f"img2img.source: {self.root} is not there; mount it, or give its new place, and run the command again"
             raise StoreError(msg)
 
 
@@ -88,7 +90,8 @@ class StageSource:
 
     def _picture(self, number: int, slot: int, reader, entry) -> Picture:
         if entry is None:
-            return Picture(number, f"{slot:09d}", reader.path, reason=f"has no picture: {reader.index.tombstones.get(slot, 'not in its unit')}")
+            why = reader.index.tombstones.get(slot, "not in its unit")
+            return Picture(number, f"{slot:09d}", reader.path, reason=f"has no picture: {why}")
         record = json.loads(reader.read(entry, "json"))
         ext = next(e for e in sorted(entry.files) if e != "json")
         offset, size = entry.files[ext]

@@ -1,6 +1,6 @@
 """WebDataset tars, ours and img2dataset's among them: members key.png, key.json, key.txt, key.cls, listed by their headers.
 
-Classes come from key.json ("label" and "class", also several as "labels" and "label_names"; "target" and "classname") or key.cls.
+Classes come from key.json ("label" and "class"; several as "labels" and "label_names"; "target" and "classname") or key.cls.
 A tar that is torn gives what stands before the tear; the tear itself is an input with its reason.
 """
 
@@ -54,7 +54,7 @@ class WebDatasetReader(Reader):
         return sorted(found)
 
     def _scan(self, name: str) -> list[Found]:
-        """The samples of one tar. Members of one sample stand together and share what comes before the first dot of their names."""
+        """The samples of one tar. Members of a sample stand together; their names agree up to the first dot."""
         path = self.root.parent / name if self.root.is_file() else self.root / name
         samples: list[Found] = []
         try:
@@ -115,7 +115,8 @@ class WebDatasetReader(Reader):
         except ValueError:
             sample.reason = sample.reason or "its json is torn"
         if self.captions:
-            sample.caption = sample.texts["txt"].decode("utf-8", "replace").strip() if "txt" in sample.texts else caption_in(record)
+            text = sample.texts.get("txt", b"").decode("utf-8", "replace").strip()
+            sample.caption = text or caption_in(record)
         try:
             sample.classes = _classes(record if isinstance(record, dict) else {}, sample.texts.get("cls"))
         except (ValueError, TypeError) as e:
