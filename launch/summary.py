@@ -37,7 +37,7 @@ def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str,
 def made(outcomes: Sequence[Outcome]) -> list[str]:
     """A line an export, what is to be looked at last: "image_folder: PATH", ..., "PATH of the PNG or page"."""
     exports = [o for o in outcomes if o.done and is_export(o.stage.spec)]
-    pictures = [p for o in exports for if o.stage.spec.kind in PICTURES for p in sorted(_place(o).glob(PICTURES[o.stage.spec.kind]))]
+    pictures = [p for o in exports if o.stage.spec.kind in PICTURES for p in sorted(_place(o).glob(PICTURES[o.stage.spec.kind]))]
     lines = [f"{o.stage.name}: {_place(o)}" for o in exports if o.stage.spec.kind not in PICTURES]
     lines += [str(p) for p in pictures]
     if lines and not pictures:
