@@ -1,6 +1,7 @@
 """Plans the images stage: captions x images.per_caption, or a number of pictures a class."""
 
 from launch.counts import counts_of
+from launch.external import patience_of
 from launch.inputs import text_of
 from launch.kinds import Node
 from launch.models import PlannedModel, plan_model
@@ -58,4 +59,4 @@ def run_settings(config: Config, model: ModelFolder) -> dict[str, object]:
     if config.model.text_offload and not family_class(model.pipeline).embeds:
         msg = f"model.text_offload=true: {model.pipeline} ({model.name}) encodes its texts while it draws; use false"
         raise InputError(msg)
-    return run
+    return run | patience_of(config.model)

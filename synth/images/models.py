@@ -6,6 +6,7 @@ from pathlib import Path
 
 from synth.config import ModelConfig
 from synth.errors import InputError
+from synth.images.external.settings import PIPELINE, WORD, check_words
 from synth.images.families import SampleConfig, family_class
 from synth.images.model_folder import ModelFolder, inspect, pipeline_of
 from synth.images.schedulers import check_scheduler
@@ -26,6 +27,9 @@ def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder
     if config.safety_checker not in ("off", "blank", "drop"):
         msg = f"model.safety_checker={config.safety_checker!r}: use off, blank (black, and said so) or drop (a tombstone)"
         raise InputError(msg)
+    if config.pipeline == PIPELINE:
+        check_words(config.command, [role for role in paths if role == MODEL or role.startswith(WORD)])
+        return ModelFolder(Path(config.command[0]), PIPELINE, (), "", 1)
     family, safety = family_class(pipeline_of(paths[MODEL])), config.safety_checker != "off"
     found = inspect(paths[MODEL], config.pipeline, config.variant, paths.get(CONFIG), safety, uses=family.uses)
     chain = family_class(found.pipeline).chain
