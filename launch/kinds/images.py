@@ -11,7 +11,7 @@ from synth.config import ImagesConfig, dump
 from synth.errors import InputError
 from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder
-from synth.images.settings import check_run
+from synth.images.settings import check_run, keys_of
 from synth.store.spec import StageSpec
 
 FORMATS = ("png", "jpg", "webp")
@@ -34,13 +34,15 @@ def plan(node: Node) -> list[StageSpec]:
 
 def drawing(model: PlannedModel, keys: Images | Img2Img, group: str) -> dict:
     """The DrawingConfig part of a stage's config; `group` is the group of its keys."""
+    with keys_of(group):
+        chosen = model.settings(keys)
     if keys.format not in FORMATS:
         msg = f"{group}.format={keys.format}: no such format; there are {', '.join(FORMATS)}"
         raise InputError(msg)
     return {
         "seed": keys.seed,
         "model": model.config,
-        **model.settings(keys),
+        **chosen,
         "save_size": keys.save_size,
         "format": keys.format,
         "negative_prompt": text_of(keys.negative_prompt, keys.negative_prompt_file, f"{group}.negative_prompt"),

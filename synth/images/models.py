@@ -10,6 +10,7 @@ from synth.images.external.settings import PIPELINE, WORD, check_words
 from synth.images.families import SampleConfig, family_class
 from synth.images.model_folder import ModelFolder, inspect, pipeline_of
 from synth.images.schedulers import check_scheduler
+from synth.images.settings import keys_of
 from synth.images.weights import check_file, check_weights, read_json
 
 # roles of a stage's inputs, or their beginnings
@@ -58,9 +59,10 @@ def judge(paths: Mapping[str, Path], config: SampleConfig, img2img: bool = False
 
 def judged(model: ModelFolder, config: SampleConfig, img2img: bool = False) -> ModelFolder:
     """The same of a model that was inspected before."""
-    family = family_class(model.pipeline)
-    check_scheduler(config.scheduler, model.scheduler, steps=config.steps, img2img=img2img)
-    (family.check_img2img if img2img else family.check)(model, config)
+    family, trained = family_class(model.pipeline), model.scheduler_config().get("num_train_timesteps")
+    with keys_of("img2img" if img2img else "images"):
+        check_scheduler(config.scheduler, model.scheduler, config.steps, img2img, config.eta, trained if isinstance(trained, int) else 0)
+        (family.check_img2img if img2img else family.check)(model, config)
     return model
 
 

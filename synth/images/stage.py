@@ -22,7 +22,7 @@ from synth.images.model_folder import ModelFolder
 from synth.images.models import judge, model_inputs
 from synth.images.preview import Preview
 from synth.images.schedulers import class_of
-from synth.images.settings import RUN, check_run
+from synth.images.settings import RUN, check_run, keys_of
 from synth.images.slots import PerCaption, PerClass, per_class
 from synth.seeds import derive
 from synth.stages import Sample, Stage, Tombstone, Unit
@@ -84,7 +84,8 @@ class Images(Stage):
     def check(self) -> None:
         """Everything that can be known without loading the model."""
         config = self.config
-        check_format(config.format)
+        with keys_of(self.folder.spec.kind):
+            check_format(config.format)
         check_run(self.folder.spec.settings)
         for key, low in (("steps", 1), ("save_size", 0), *self.at_least.items()):
             if (value := getattr(config, key)) < low:
