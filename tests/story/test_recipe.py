@@ -104,3 +104,9 @@ def test_progress_and_reports_count_units_of_different_sizes(tiny_sd, tmp_path):
     folder.unit_path(1).parent.mkdir(parents=True)
     folder.unit_path(1).write_bytes(b"")
     assert folder.progress() == 8 and report_on(folder.path).committed == 1
+
+
+def test_a_book_is_one_chain_only_where_something_passes_from_chapter_to_chapter(tiny_sd, tmp_path):
+    alone = "story.generation_config.progressive=false"
+    for overrides, units in (([], 1), ([alone], 3), ([alone, "story.generation_config.cycle_styles=true"], 1)):
+        assert point(tmp_path, tiny_sd, "story.carry=book", *overrides).stages[0].spec.n_units == units
