@@ -131,6 +131,8 @@ class Llama(Captioner):
 @dataclass
 class Hf(Captioner):
     path: str | None = None
+    repo: str | None = None
+    revision: str | None = None
 
 
 @dataclass
@@ -187,6 +189,17 @@ class Model:
     revision: str | None = None
     licence: str | None = None
     memory_gb: float | None = None  # of the weights on the device, in `dtype`
+
+
+@dataclass
+class External(Model):
+    """A command in the place of a pipeline."""
+
+    command: list[str] | None = None
+    deterministic: bool = MISSING
+    timeout: float = MISSING
+    start_timeout: float = MISSING
+    restarts: int = MISSING
 
 
 @dataclass
@@ -563,7 +576,7 @@ class Config:
 GROUPS: dict[str, dict[str, type]] = {
     "cluster": {"cluster": Cluster, "slurm": Slurm},
     "captioner": {"captioner": Captioner, "llama": Llama, "hf": Hf, "openai": OpenAI, "served": Served},
-    "model": {"model": Model},
+    "model": {"model": Model, "external": External},
     "dataset": {"dataset": Dataset},
     "prompts": {
         "synclr": Synclr,

@@ -143,7 +143,8 @@ class PartConfig:
 @dataclass(frozen=True)
 class ModelConfig:
     """inputs "model" (folder in diffusers' layout, or a single-file checkpoint), and where given "model_config" (folder, of a
-    checkpoint), "model_vae" (folder), "model_lora_0".. (files) and "model_part_<name>" (folders).
+    checkpoint), "model_vae" (folder), "model_lora_0".. (files) and "model_part_<name>" (folders). With a command: "model" where it
+    wants one, and "model_command_1".. (files that its words name).
     """
 
     id: str
@@ -153,6 +154,8 @@ class ModelConfig:
     safety_checker: str = "off"  # off | blank | drop
     loras: tuple[float, ...] = ()  # weights of the LoRA files, in order
     parts: Mapping[str, PartConfig] = field(default_factory=dict)
+    command: tuple[str, ...] = ()  # of pipeline "external": its words, {role} for the paths of inputs
+    deterministic: bool = False  # whether the command promises the same bytes for the same request
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from synth.errors import InputError
 from synth.export.card import CARD, card
 from synth.export.manifest import MANIFEST, ManifestWriter, row_of
 from synth.export.names import classes_of, folder_names
-from synth.export.out_folder import PART, OutFolder
+from synth.export.out_folder import OutFolder
 from synth.export.pictures import Pictures
 from synth.stages import Stage, Unit
 from synth.store.files import storing, write_atomic
@@ -62,7 +62,7 @@ class Export(Stage):
             self.check()
         self.out.claim()
         write_atomic(self.out.path / CLASSES, self.classes_json())
-        manifest = ManifestWriter(self.out.path / PART / MANIFEST)
+        manifest = ManifestWriter(self.out.part(MANIFEST))
         for record in self.written(self.records()):
             manifest.add(row_of(record, self.pictures.unit_of(record["slot"])))
         manifest.close()
@@ -72,8 +72,11 @@ class Export(Stage):
         write_atomic(self.out.path / CARD, card(self.folder, self.classes, counts, manifest.size, self.how_to_read(), self.front_matter()))
         self.out.complete()
 
-    def records(self) -> Iterator[dict]:
-        """The stage's records in slot order, each with its `slot` and `key`. Needs `file_name`, `bytes` and `sha256` in them."""
+    def records(self, mend: bool = True) -> Iterator[dict]:
+        """The stage's records in the order of the export, each with its `slot` and `key`, and `file_name`, `bytes` and `sha256` of its file.
+
+        mend: make a file that is not there again, before its records are told.
+        """
         for stored in self.folder.samples():
             yield {**stored.json(), "slot": stored.slot, "key": stored.key}
 

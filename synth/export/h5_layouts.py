@@ -70,7 +70,7 @@ def write_packed(path: Path, items: Items, classes: Mapping[int, str], content: 
         describe(f, classes, content)
         column(f, "labels", np.array([row[2] for row in listed], np.int64))
         for name, at in (("captions", 3), ("keys", 0)):
-            column(f, name, np.array([_encodable(row[at]) for row in listed], object), TEXT)
+            column(f, name, np.array([encodable(row[at]) for row in listed], object), TEXT)
         if content == PIXELS:
             yield from _pixels(new, items(), len(listed), gzip)
             return
@@ -88,7 +88,7 @@ def write_packed(path: Path, items: Items, classes: Mapping[int, str], content: 
 def describe(f: h5py.File, classes: Mapping[int, str], content: str) -> None:
     f.attrs["layout"], f.attrs["content"] = PACKED, content
     f.attrs.create("class_indices", np.array(sorted(classes), np.int64))
-    f.attrs.create("class_names", np.array([_encodable(classes[i]) for i in sorted(classes)], object), dtype=TEXT)
+    f.attrs.create("class_names", np.array([encodable(classes[i]) for i in sorted(classes)], object), dtype=TEXT)
 
 
 def column(f: h5py.File, name: str, values: np.ndarray, dtype=None) -> None:
@@ -144,6 +144,6 @@ def _decoded(data: bytes, key: str) -> np.ndarray:
         raise InputError(msg) from e
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Text without what HDF5's UTF-8 strings cannot hold: lone surrogates, and NUL, which ends them."""
     return text.encode("utf-8", "replace").decode().replace("\0", " ")

@@ -60,8 +60,8 @@ class Hdf5(Export):
                 for _ in stage.write(range(unit.start, unit.stop)):
                     pass
 
-    def records(self) -> Iterator[dict]:
-        for merged in self.folder.samples():
+    def records(self, mend: bool = True) -> Iterator[dict]:
+        for merged in self.folder.samples() if mend else ():
             if not self.out.has(NAME, merged.json()["bytes"]):
                 self._merge()
         row, keyed = 0, self.parts.config.layout == KEYED

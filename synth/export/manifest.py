@@ -80,8 +80,7 @@ class ManifestWriter:
 
         columns = []
         for field in self._schema:  # a column at a time: four times faster than a row at a time
-            values = [row[field.name] for row in self._pending]
-            columns.append(pa.array([_encodable(v) for v in values] if field.name in TEXTS else values, field.type))
+            columns.append(pa.array([stored(field.name, row[field.name]) for row in self._pending], field.type))
         with storing(self.path):
             self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
         self._pending = []
@@ -93,6 +92,10 @@ class ManifestWriter:
             self._writer.close()
 
 
-def _encodable(text: str | None) -> str | None:
-    """Text without lone surrogates, which Parquet cannot hold."""
-    return None if text is None else str(text).encode("utf-8", "replace").decode()
+def stored(name: str, value: object) -> object:
+    """A value as the column of that name holds it: Parquet holds no lone surrogates."""
+    return str(value).encode("utf-8", "replace").decode() if name in TEXTS and value is not None else value
+
+
+def stored_row(row: Mapping) -> dict:
+    return {name: stored(name, value) for name, value in row.items()}

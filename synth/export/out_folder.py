@@ -76,6 +76,18 @@ class OutFolder:
             write_once(self.path / CLAIM, self._tag())
             self._owner(self.path / CLAIM)  # somebody else's, if they were first
 
+    def reopen(self) -> None:
+        """The place is to be completed anew: our marker becomes a claim; a place without either becomes ours, another stage's stays."""
+        try:
+            finished, claimed = self._owner(self.path / MARKER), self._owner(self.path / CLAIM)
+        except InputError:
+            return
+        with storing(self.path):
+            if finished:
+                os.replace(self.path / MARKER, self.path / CLAIM)
+            elif not claimed and self.path.is_dir():
+                write_once(self.path / CLAIM, self._tag())
+
     def _tag(self) -> bytes:
         facts = {"fingerprint": self._fingerprint, "stage": self.folder.spec.folder_name, "path": str(self.folder.path)}
         return json.dumps(facts, sort_keys=True).encode() + b"\n"

@@ -1,5 +1,6 @@
 """Stage kind `parquet`: `data/train-00000-of-00016.parquet` ..., as Hugging Face datasets stores images; `load_dataset(folder)` opens it."""
 
+import bisect
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,7 +23,6 @@ class Parquet(Sharded):
         import pyarrow.parquet as pq
 
         schema = self.schema()
-        names = {index: place for place, index in enumerate(sorted(self.classes))}
         rows: list[dict] = []
         # pictures are compressed already; the other columns are small
         with pq.ParquetWriter(path, schema, version="2.6", compression={**dict.fromkeys(("label", "caption", "key", "seed"), "zstd"), "image": "none"},
@@ -30,21 +30,26 @@ class Parquet(Sharded):
             for position, picture in pictures:
                 record, data = dict(picture.record()), picture.read()
                 member = f"{picture.key}.{picture.ext}"
-                rows.append(
-                    {
-                        "image": {"bytes": data, "path": member},
-                        "label": names[self.label_of(picture.key, record)],
-                        "caption": _encodable(record.get("caption")),
-                        "key": picture.key,
-                        "seed": str(record["seed"]) if "seed" in record else None,
-                    }
-                )
+                rows.append({"image": {"bytes": data, "path": member}, **self.small(picture.key, record)})
                 if len(rows) == ROWS:
                     writer.write_table(pa.Table.from_pylist(rows, schema))
                     rows = []
                 yield position, picture.key, record | {"member": member, "bytes": len(data), "sha256": digest_of(data)}
             if rows:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
+
+    def small(self, key: str, record: Mapping) -> dict:
+        """The columns beside the picture."""
+        return {
+            "label": bisect.bisect_left(self._indices, self.label_of(key, record)),
+            "caption": _encodable(record.get("caption")),
+            "key": key,
+            "seed": str(record["seed"]) if "seed" in record else None,
+        }
+
+    def check(self) -> None:
+        super().check()
+        self._indices = sorted(self.classes)
 
     def schema(self):
         """Columns, and the note from which Hugging Face datasets knows that `image` is a picture and `label` a class."""

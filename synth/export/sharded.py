@@ -91,14 +91,13 @@ class Sharded(Export):
 
     # -- when the stage is whole -------------------------------------------------------------------------------------
 
-    def records(self) -> Iterator[dict]:
-        """The records in the order of the export; each file that is not there is written again first."""
+    def records(self, mend: bool = True) -> Iterator[dict]:
         looked = -1
         for stored in self.folder.samples():
             record = stored.json()
             if stored.unit != looked:
                 looked = stored.unit
-                if not self.out.has(self.file_name(looked), record["file_bytes"]):
+                if mend and not self.out.has(self.file_name(looked), record["file_bytes"]):
                     self._make(self.folder.unit(looked))
             slot = self._order.at(stored.slot, stored.slot + 1)[0]
             yield {**record, "slot": slot, "key": stored.key}

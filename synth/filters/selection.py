@@ -1,23 +1,39 @@
 """Filters: which pictures of a stage stay. A slot that stays is a sample with its score; one that goes is a tombstone with the reason.
 
 All of the stage is judged at once (a share of a class needs the whole class), by each worker anew from the stored scores: that takes
-seconds, and gives all of them the same answer. Features of a million pictures take 2 GB while they are compared.
+seconds, and gives all of them the same answer. What is held is a few numbers a picture, never its record; embeddings of a million
+pictures take 2 to 3 GB while they are compared. A reason names its kind first and what is this picture's own in brackets at the end.
 """
 
 import json
-from collections.abc import Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from synth.errors import InputError
-from synth.export.pictures import ROLE, Pictures
+from synth.export.pictures import GONE, ROLE, Pictures
 from synth.filters import duplicates, ensemble, rules
 from synth.filters.scoring import feature_of, scores_of
 from synth.stages import Sample, Stage, Tombstone
 from synth.store.folder import StageFolder
 from synth.store.spec import canonical
 
-Verdict = tuple[bool, dict, str]  # kept, facts of the sample, reason of the tombstone
+@dataclass(frozen=True)
+class There:
+    """The pictures that are still there, in slot order: all that filters look at beside scores. 16 bytes a picture."""
+
+    slots: np.ndarray  # [N] int64
+    labels: np.ndarray  # [N] int64, -1 where a picture has none
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What becomes of the pictures that are there. `say`: place in them -> (facts of the sample, reason of the tombstone), on demand."""
+
+    kept: np.ndarray  # [N] bool
+    say: Callable[[int], tuple[dict, str]]
 
 
 class Selection(Stage):
@@ -27,7 +43,8 @@ class Selection(Stage):
         super().__init__(folder)
         self.config = folder.config
         self.pictures: Pictures | None = None
-        self._verdicts: dict[int, Verdict] = {}
+        self._there: There | None = None
+        self._verdicts: Verdicts | None = None
 
     def check(self) -> None:
         roles = self.folder.upstream(ROLE)
@@ -39,104 +56,130 @@ class Selection(Stage):
 
     def open(self) -> None:
         self.check()
-        self._verdicts = self.judge(self.there())
+        slots, labels = array("q"), array("q")
+        for slot, label in self.there():
+            slots.append(slot)
+            labels.append(label)
+        self._there = There(np.frombuffer(slots, np.int64), np.frombuffer(labels, np.int64))
+        self._verdicts = self.judge(self._there)
 
-    def there(self) -> list[tuple[int, str, Mapping]]:
-        """(slot, key, record) of the pictures that are still there."""
-        return [(p.slot, p.key, p.record()) for p in self.pictures.samples()]
+    def there(self) -> Iterator[tuple[int, int]]:
+        """(slot, label) of the pictures that are still there."""
+        return ((p.slot, p.record().get("label", -1)) for p in self.pictures.samples())
 
-    def judge(self, there: list[tuple[int, str, Mapping]]) -> dict[int, Verdict]:
+    def judge(self, there: There) -> Verdicts:
         raise NotImplementedError
 
     def begin(self, unit) -> dict[int, str]:
         return self.pictures.reasons(unit.start, unit.stop)
 
-    def compute(self, state: dict[int, str], slots: range) -> list[tuple[int, Verdict]]:
-        gone = "no picture in the images stage"
-        return [(s, self._verdicts.get(s) or (False, {}, state.get(s, gone))) for s in slots]
+    def compute(self, state: dict[int, str], slots: range) -> list[tuple[int, bool, dict, str]]:
+        made = []
+        for slot in slots:
+            at = int(np.searchsorted(self._there.slots, slot))
+            if at < len(self._there.slots) and self._there.slots[at] == slot:
+                made.append((slot, bool(self._verdicts.kept[at]), *self._verdicts.say(at)))
+            else:
+                made.append((slot, False, {}, state.get(slot, GONE)))
+        return made
 
     def encode(self, state, item) -> Sample | Tombstone:
-        slot, (kept, facts, reason) = item
+        slot, kept, facts, reason = item
         return Sample(slot, f"{slot:09d}", {"json": canonical(facts)}) if kept else Tombstone(slot, reason)
 
-    def facts(self, role: str) -> tuple[dict[int, Mapping], StageFolder]:
-        """slot -> facts of the scoring stage in a role."""
-        stage = self.folder.upstream(role)[0]
-        return {slot: facts for slot, facts, _ in scores_of(stage)}, stage
+    def numbers(self, slots: np.ndarray, *names: str) -> tuple[np.ndarray, ...]:
+        """[N] of each number of the scores of these slots; not a number where it is missing."""
+        found = tuple(np.full(len(slots), np.nan) for _ in names)
+        for at, facts, _ in self.scored("scores", slots):
+            for column, name in zip(found, names, strict=True):
+                column[at] = facts.get(name, np.nan)
+        return found
 
-
-def column(facts: Mapping[int, Mapping], slots: list[int], name: str) -> np.ndarray:
-    """[N] of one number of the facts; not a number where it is missing."""
-    return np.array([facts.get(s, {}).get(name, np.nan) for s in slots], np.float64)
-
-
-def labels_of(there: list[tuple[int, str, Mapping]]) -> np.ndarray:
-    return np.array([r.get("label", -1) for _, _, r in there], np.int64)
+    def scored(self, role: str, slots: np.ndarray) -> Iterator[tuple[int, Mapping, object]]:
+        """(place among the slots, facts, stored sample) of those that a scoring stage has a sample of."""
+        for slot, facts, stored in scores_of(self.folder.upstream(role)[0]):
+            at = int(np.searchsorted(slots, slot))
+            if at < len(slots) and slots[at] == slot:
+                yield at, facts, stored
 
 
 class ClipScore(Selection):
     """The best by similarity to their caption or class: at least `min_score`, the top share and the top count of each class."""
 
     def judge(self, there):
-        config, slots = self.config, [s for s, _, _ in there]
-        scores = column(self.facts("scores")[0], slots, f"{config.score}_score")
+        config, name = self.config, f"{self.config.score}_score"
+        (scores,) = self.numbers(there.slots, name)
         counts = {int(k): v for k, v in config.counts.items()} or None
         enough = rules.at_least(scores, config.min_score)
         kept = enough.copy()
-        kept[enough] = rules.top_of_class(scores[enough], labels_of(there)[enough], np.array(slots)[enough], config.top_share, counts)
-        found = {}
-        for s, score, passed, k in zip(slots, scores, enough, kept, strict=True):
-            facts = {} if np.isnan(score) else {f"{config.score}_score": float(score)}
-            why = "is not among the best of its class" if passed else "has no score" if np.isnan(score) else f"is below {config.min_score:g}"
-            found[s] = (bool(k), facts, f"clip_score: its {config.score} score {'' if np.isnan(score) else f'{score:.4f} '}{why}")
-        return found
+        kept[enough] = rules.top_of_class(scores[enough], there.labels[enough], there.slots[enough], config.top_share, counts)
+
+        def say(at: int) -> tuple[dict, str]:
+            if np.isnan(scores[at]):
+                return {}, f"clip_score: has no {config.score} score"
+            why = f"is not among the best of its class by {config.score} score" if enough[at] else f"its {config.score} score is below {config.min_score:g}"
+            return {name: float(scores[at])}, f"clip_score: {why} ({scores[at]:.4f})"
+
+        return Verdicts(kept, say)
 
 
 class LabelAgreement(Selection):
     """What zero-shot CLIP takes for the class that it was made for, or misses by less than `margin`."""
 
     def judge(self, there):
-        facts, found = self.facts("scores")[0], {}
-        for slot, _, record in there:
-            f = facts.get(slot, {})
-            agrees = f.get("best_label") == record.get("label") or f.get("best_score", np.inf) - f.get("class_score", -np.inf) < self.config.margin
-            keep = {k: f[k] for k in ("best_label", "best_score", "class_score") if k in f}
-            found[slot] = (agrees, keep, f"label_agreement: looks like class {f.get('best_label', 'none')}, was made for {record.get('label')}")
-        return found
+        names = ("best_label", "best_score", "class_score")
+        best, best_score, class_score = columns = self.numbers(there.slots, *names)
+        with np.errstate(invalid="ignore"):
+            kept = (best == there.labels) | (best_score - class_score < self.config.margin)
+
+        def say(at: int) -> tuple[dict, str]:
+            facts = {n: float(c[at]) for n, c in zip(names, columns, strict=True) if not np.isnan(c[at])}
+            if "best_label" not in facts:
+                return {}, "label_agreement: has no score"
+            facts["best_label"] = int(facts["best_label"])
+            return facts, f"label_agreement: looks like another class (like {facts['best_label']}, was made for {there.labels[at]})"
+
+        return Verdicts(kept, say)
 
 
 class NearDuplicates(Selection):
     """The first of each set of pictures that are alike, and none that is like one of a given test set."""
 
     def judge(self, there):
-        config, slots = self.config, [s for s, _, _ in there]
-        if config.method == "embedding":
-            of, known, rows = self._by_embedding(slots, labels_of(there))
-        else:
-            of, known, rows = self._by_hash(slots)
-        found = {s: (False, {}, f"near_duplicates: has no {'feature' if config.method == 'embedding' else 'hash'}") for s in slots}
-        for i, slot in enumerate(rows):
-            why = "is like a picture of the given set" if known[i] else f"is like the picture of slot {rows[of[i]]}"
-            found[slot] = (bool(of[i] < 0 and not known[i]), {}, f"near_duplicates: {why}")
-        return found
+        embedding = self.config.method == "embedding"
+        of, known, rows = (self._by_embedding if embedding else self._by_hash)(there)
+        kept, place = np.zeros(len(there.slots), bool), np.full(len(there.slots), -1, np.int64)
+        kept[rows] = (of < 0) & ~known
+        place[rows] = np.arange(len(rows))
 
-    def _by_hash(self, slots):
-        facts, _ = self.facts("scores")
-        rows = [s for s in slots if "hash" in facts.get(s, {})]
-        hashes = np.array([int(facts[s]["hash"], 16) for s in rows], np.uint64)
+        def say(at: int) -> tuple[dict, str]:
+            row = place[at]
+            if row < 0:
+                return {}, f"near_duplicates: has no {'feature' if embedding else 'hash'}"
+            if known[row]:
+                return {}, "near_duplicates: is like a picture of the given set"
+            return {}, f"near_duplicates: is like an earlier picture (slot {there.slots[rows[of[row]]]})"
+
+        return Verdicts(kept, say)
+
+    def _by_hash(self, there: There):
+        hashes, has = np.zeros(len(there.slots), np.uint64), np.zeros(len(there.slots), bool)
+        for at, facts, _ in self.scored("scores", there.slots):
+            if "hash" in facts:
+                hashes[at], has[at] = int(facts["hash"], 16), True
+        rows = np.flatnonzero(has)
         against = self._against(lambda f, stored: int(f["hash"], 16))
-        return *duplicates.by_hash(hashes, self.config.distance, np.array(against, np.uint64)), rows
+        return *duplicates.by_hash(hashes[rows], self.config.distance, np.array(against, np.uint64)), rows
 
-    def _by_embedding(self, slots, labels):
-        wanted, by_slot = set(slots), dict(zip(slots, labels, strict=True))
-        rows, features = [], []
-        for slot, _, stored in scores_of(self.folder.upstream("scores")[0]):
-            if slot in wanted:
-                rows.append(slot)
-                features.append(feature_of(stored).astype(np.float16))
+    def _by_embedding(self, there: There):
+        rows, features = array("q"), []
+        for at, _, stored in self.scored("scores", there.slots):
+            rows.append(at)
+            features.append(feature_of(stored).astype(np.float16))
+        rows = np.frombuffer(rows, np.int64)
         against = self._against(lambda f, stored: feature_of(stored))
         x = _unit(np.array(features, np.float32).reshape(len(rows), -1))
-        groups = np.array([by_slot[s] for s in rows]) if self.config.within == "class" else None
+        groups = there.labels[rows] if self.config.within == "class" else None
         return *duplicates.by_embedding(x, self.config.similarity, groups, _unit(np.array(against, np.float32)) if against else None), rows
 
     def _against(self, read) -> list:
@@ -154,12 +197,11 @@ class Balance(Selection):
     """So many pictures of each class, drawn by the pictures' own seeds; too few of a class is an error unless allowed."""
 
     def judge(self, there):
-        config, slots = self.config, [s for s, _, _ in there]
-        labels = labels_of(there)
+        config = self.config
         counts = {int(k): v for k, v in config.counts.items()}
-        refuse_shortage(self.folder, labels, counts, config.allow_short)
-        kept = rules.random_of_class(labels, np.array(slots), counts, config.seed)
-        return {s: (bool(k), {}, "balance: its class has as many as were asked for") for s, k in zip(slots, kept, strict=True)}
+        refuse_shortage(self.folder, there.labels, counts, config.allow_short)
+        kept = rules.random_of_class(there.labels, there.slots, counts, config.seed)
+        return Verdicts(kept, lambda at: ({}, "balance: its class has as many as were asked for"))
 
 
 class Ensemble(Selection):
@@ -172,35 +214,43 @@ class Ensemble(Selection):
             raise InputError(msg)
 
     def there(self):
-        first, found = 0, []
-        for n, source in enumerate(self.folder.upstream(ROLE)):
+        first = 0
+        for source in self.folder.upstream(ROLE):
             below = Pictures(source)
             for p in below.samples():
-                found.append((first + p.slot, self.pictures.key(n, p.key), p.record()))
+                yield first + p.slot, p.record().get("label", -1)
             first += below.slots
-        return found
 
     def begin(self, unit):
         return {}
 
     def judge(self, there):
-        config, slots = self.config, [s for s, _, _ in there]
-        features, first = {}, 0
+        config, slots = self.config, there.slots
+        found, features, first = array("q"), [], 0
         for stage in self.folder.upstream("scores"):
-            features |= {first + slot: feature_of(stored) for slot, _, stored in scores_of(stage)}
+            for slot, _, stored in scores_of(stage):
+                at = int(np.searchsorted(slots, first + slot))
+                if at < len(slots) and slots[at] == first + slot:
+                    found.append(at)
+                    features.append(feature_of(stored).astype(np.float16))
             first += stage.spec.slots
-        rows = [i for i, s in enumerate(slots) if s in features]
-        labels = labels_of(there)[rows]
+        rows = np.frombuffer(found, np.int64)
+        labels = there.labels[rows]
         counts = {int(k): v for k, v in config.counts.items()}
         refuse_shortage(self.folder, labels, counts, config.allow_short)
-        scores = ensemble.rmd_scores(_unit(np.array([features[slots[i]] for i in rows], np.float32)), labels) if rows else np.empty(0)
-        sources = np.array([self.pictures.at(slots[i])[0] for i in rows], np.int64)
-        pool = ensemble.Pool(scores, labels, sources, np.array([slots[i] for i in rows]))
-        kept = ensemble.choose(pool, counts, config.mode, config.seed, config.temperature)
-        found = {s: (False, {}, "ensemble: has no feature") for s in slots}
-        for i, score, k in zip(rows, scores, kept, strict=True):
-            found[slots[i]] = (bool(k), {"rmd_score": round(float(score), 6), "source": int(self.pictures.at(slots[i])[0])}, f"ensemble: not drawn (RMD score {score:.4f})")
-        return found
+        sources = np.array([self.pictures.at(int(s))[0] for s in slots], np.int64)
+        scores = np.full(len(slots), np.nan)
+        if len(rows):
+            scores[rows] = ensemble.rmd_scores(_unit(np.array(features, np.float32)), labels)
+        kept = np.zeros(len(slots), bool)
+        kept[rows] = ensemble.choose(ensemble.Pool(scores[rows], labels, sources[rows], slots[rows]), counts, config.mode, config.seed, config.temperature)
+
+        def say(at: int) -> tuple[dict, str]:
+            if np.isnan(scores[at]):
+                return {}, "ensemble: has no feature"
+            return {"rmd_score": round(float(scores[at]), 6), "source": int(sources[at])}, f"ensemble: not drawn (RMD score {scores[at]:.4f})"
+
+        return Verdicts(kept, say)
 
 
 def refuse_shortage(folder: StageFolder, labels: np.ndarray, counts: Mapping[int, int], allowed: bool) -> None:

@@ -13,7 +13,7 @@ from synth.errors import InputError
 from synth.export.base import CLASSES
 from synth.export.card import CARD
 from synth.export.image_folder import METADATA, public
-from synth.export.manifest import MANIFEST
+from synth.export.manifest import MANIFEST, row_of, stored_row
 from synth.export.out_folder import CLAIM, MARKER
 from synth.export.pictures import Pictures
 from synth.store.folder import StageFolder
@@ -47,8 +47,10 @@ def verify_export(folder: StageFolder, deep: bool, found: Findings, progress: Pr
         found.add(out, "the export is gone: run the same command again to write it anew")
         return
     if not marker.exists():
-        what = "is not finished" if (out / CLAIM).exists() else f"has no {MARKER}: it is not finished, or another program's"
-        found.add(out, f"{what}; run the same command again")
+        if (out / CLAIM).exists():
+            found.add(out, "is not finished; run the same command again")
+        else:
+            found.add(out, f"has no {MARKER}, so nothing tells that it is this export; --repair lets the next run of the same command complete it")
         return
     try:
         owner = json.loads(marker.read_bytes())["fingerprint"]
@@ -121,11 +123,14 @@ def image_folder(folder: StageFolder, deep: bool, found: Findings, progress: Pro
         if next(lines[split], None) is not None:
             found.add(out / split / METADATA, f"has more lines than there are pictures; {AGAIN}", file=split + METADATA)
     strangers(folder, expected, found)
-    beside(folder, ((s.key, s.json()) for s in folder.samples()), deep, found)
+    beside(folder, folder, deep, found)
 
 
-def beside(folder: StageFolder, records: Iterator[tuple[str, dict]], deep: bool, found: Findings) -> None:
-    """What lies beside the pictures of an export: classes.json and the card, and the manifest with a row a picture."""
+def beside(folder: StageFolder, pictures: StageFolder, deep: bool, found: Findings) -> None:
+    """What lies beside the pictures of an export: classes.json and the card, and the manifest with a row a picture (deep: every value).
+
+    pictures: the stage with a sample for each picture.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -139,15 +144,15 @@ def beside(folder: StageFolder, records: Iterator[tuple[str, dict]], deep: bool,
     try:
         with pq.ParquetFile(out / MANIFEST) as manifest:
             if not deep:
-                rows, there = manifest.metadata.num_rows, sum(1 for _ in records)
+                rows, there = manifest.metadata.num_rows, sum(1 for _ in pictures.samples())
                 wrong = f"has {rows} rows for {there} pictures" if rows != there else ""
             else:
-                said = ((r["key"], r["sha256"]) for batch in manifest.iter_batches(8192, columns=["key", "sha256"]) for r in batch.to_pylist())
-                pairs = itertools.zip_longest(said, ((key, record["sha256"]) for key, record in records))
-                wrong = next((f"does not agree with the units at {b or a}" for a, b in pairs if a != b), "")
+                said = (row for batch in manifest.iter_batches(8192) for row in batch.to_pylist())
+                expected = (stored_row(row_of(r, stage.pictures.unit_of(r["slot"]))) for r in stage.records(mend=False))
+                wrong = next((f"does not agree with the units at picture {(b or a)['key']}" for a, b in itertools.zip_longest(said, expected) if a != b), "")
     except FileNotFoundError:
         wrong = "is missing"
-    except (OSError, pa.ArrowException) as e:
+    except (OSError, KeyError, pa.ArrowException) as e:
         wrong = f"cannot be read ({type(e).__name__})"
     if wrong:
         found.add(out / MANIFEST, f"{wrong}; {AGAIN}", file=MANIFEST)

@@ -1,30 +1,41 @@
 """Exports that pack pictures into files, against the records of their units: shallow by names and sizes, deep by every picture's digest."""
 
-import hashlib
 import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
+from synth.export.sharded import digest_of
 from synth.store.folder import StageFolder
+from synth.store.spec import canonical
 from synth.verify.exports import AGAIN, Progress, beside, same
 from synth.verify.findings import Findings
 
-Members = Callable[[Path], Iterator[tuple[str, bytes]]]
+Members = Callable[[Path], Iterator[tuple[str, str]]]  # (what, digest) of all that a file holds, in order
+NUMBERS = 1024  # rows of an HDF5 file that are compared at once
 
 
 def webdataset(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
-    """Every shard is there, of its size; deep: its members are the pictures of the units, in order, with keys of their own."""
+    """Every shard is there, of its size; deep: its members are the pictures of the units and their records, in order."""
     _files(folder, deep, found, progress, _tar_members, _in_tar)
-    beside(folder, ((s.key, s.json()) for s in folder.samples()), deep, found)
+    beside(folder, folder, deep, found)
 
 
 def parquet(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
-    """Every file is there, of its size; deep: its pictures are those of the units, in order."""
-    _files(folder, deep, found, progress, _parquet_members, _in_parquet)
-    beside(folder, ((s.key, s.json()) for s in folder.samples()), deep, found)
+    """Every file is there, of its size; deep: its rows are the pictures of the units, their labels and captions, in order."""
+    from synth.export.parquet import Parquet
+
+    stage = Parquet(folder)
+    stage.check()
+
+    def expected(record: dict) -> list[tuple[str, str]]:
+        key = record["member"].rpartition(".")[0]
+        return [(record["member"], record["sha256"]), (f"row of {key}", digest_of(canonical(stage.small(key, record))))]
+
+    _files(folder, deep, found, progress, lambda path: _parquet_members(path, stage.schema()), expected)
+    beside(folder, folder, deep, found)
 
 
 def _files(folder: StageFolder, deep: bool, found: Findings, progress: Progress, members: Members, expected: Callable[[dict], list]) -> None:
@@ -48,8 +59,8 @@ def _differs(records: list[dict], members: Members, expected: Callable[[dict], l
     import pyarrow as pa
 
     try:
-        there = [(name, hashlib.sha256(data).hexdigest()) for name, data in members(path)]
-    except (OSError, tarfile.TarError, pa.ArrowException, ValueError) as e:
+        there = list(members(path))
+    except (OSError, tarfile.TarError, pa.ArrowException, ValueError, TypeError, AttributeError) as e:  # what damaged files make readers raise
         return f"cannot be read ({type(e).__name__}: {e})"
     said = [pair for r in records for pair in expected(r)]
     if there == said:
@@ -58,39 +69,40 @@ def _differs(records: list[dict], members: Members, expected: Callable[[dict], l
     return f"{bad[0]} is not as in its unit"
 
 
-def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
+def _tar_members(path: Path) -> Iterator[tuple[str, str]]:
     with tarfile.open(path) as tar:
         for info in tar:
-            yield info.name, tar.extractfile(info).read()
+            yield info.name, digest_of(tar.extractfile(info).read())
 
 
 def _in_tar(record: dict) -> list[tuple[str, str]]:
     """(name, digest) of the members of one picture."""
     from synth.export.webdataset import beside as json_of
 
-    return [(f"{record['member'].rpartition('.')[0]}.json", hashlib.sha256(json_of(record)).hexdigest()), *_in_parquet(record)]
+    name = f"{record['member'].rpartition('.')[0]}.json"
+    return [(name, digest_of(json_of(record))), (record["member"], record["sha256"])]
 
 
-def _in_parquet(record: dict) -> list[tuple[str, str]]:
-    return [(record["member"], record["sha256"])]
-
-
-def _parquet_members(path: Path) -> Iterator[tuple[str, bytes]]:
+def _parquet_members(path: Path, schema) -> Iterator[tuple[str, str]]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as f:
-        for batch in f.iter_batches(64, columns=["image"]):
-            for image in batch.column("image").to_pylist():
-                yield image["path"], image["bytes"]
+        if not f.schema_arrow.equals(schema) or (f.schema_arrow.metadata or {}).get(b"huggingface") != schema.metadata[b"huggingface"]:
+            msg = "its columns or its classes are not those of the export"
+            raise ValueError(msg)
+        for batch in f.iter_batches(64):
+            for row in batch.to_pylist():
+                image = row.pop("image")
+                yield image["path"], digest_of(image["bytes"])
+                yield f"row of {row['key']}", digest_of(canonical(row))
 
 
 def hdf5(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
-    """The merged file is there, of its size, with a row or dataset a picture; deep: of the same bytes (or pixels)."""
+    """The merged file is there, of its size, with a row or dataset a picture; deep: of the same bytes (or pixels), labels and captions."""
     import h5py
-    import numpy as np
 
     from synth.export.hdf5 import NAME
-    from synth.export.hdf5_settings import KEYED, PIXELS
+    from synth.export.hdf5_settings import KEYED
 
     path, parts = folder.out_dir / NAME, folder.upstream("parts")[0]
     with folder.reader(0) as reader:
@@ -99,45 +111,87 @@ def hdf5(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -
         what = "missing" if not path.exists() else "not of the size that it was written with"
         found.add(path, f"{what}; --repair lets the next run of the same command write it again", file=NAME)
         return
-    keyed, pixels = parts.config.layout == KEYED, parts.config.content == PIXELS
-    names = []
+    keyed, count = parts.config.layout == KEYED, 0
     try:
         with h5py.File(path, "r", locking=False) as f:
             rows = len(f) if keyed else len(f["labels"])
-            for row, stored in enumerate(parts.samples()):
-                record = stored.json()
-                names.append((stored.key, record))
-                progress(1)
-                if not deep:
-                    continue
-                if keyed:
-                    data = np.asarray(f[record["name"]]).tobytes()
-                elif not pixels:
-                    data = f["images"][f["offsets"][row] : f["offsets"][row + 1]].tobytes()
-                else:
-                    continue
-                if hashlib.sha256(data).hexdigest() != record["sha256"]:
-                    found.add(path, f"{record['name']} is not the picture of its unit; {AGAIN}", file=NAME)
-            if rows != len(names):
-                found.add(path, f"holds {rows} pictures, its units {len(names)}; {AGAIN}", file=NAME)
-            if deep and pixels and not keyed:
-                _pixels(folder, f, found, path)
-    except (OSError, KeyError, ValueError) as e:
+            if deep and not keyed:
+                wrong = _heads(folder, f)
+                if wrong:
+                    found.add(path, f"{wrong}; {AGAIN}", file=NAME)
+            pixels = _decoded(folder) if deep and not keyed and "offsets" not in f else None
+            for chunk in batched(((s.key, s.json() if deep else {}) for s in parts.samples()), NUMBERS):
+                if deep:
+                    for wrong in _keyed(f, chunk) if keyed else _rows(f, count, chunk, pixels):
+                        found.add(path, f"{wrong}; {AGAIN}", file=NAME)
+                count += len(chunk)
+                progress(len(chunk))
+            if rows != count:
+                found.add(path, f"holds {rows} pictures, its units {count}; {AGAIN}", file=NAME)
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:  # h5py raises any of these where a file is damaged
         found.add(path, f"cannot be read ({type(e).__name__}: {e}); {AGAIN}", file=NAME)
-    beside(folder, iter(names), deep, found)
+    beside(folder, parts, deep, found)
 
 
-def _pixels(folder: StageFolder, f, found: Findings, path: Path) -> None:
+def batched(items: Iterator, n: int) -> Iterator[list]:
+    while chunk := list(islice(items, n)):
+        yield chunk
+
+
+def _keyed(f, records: list[tuple[str, dict]]) -> Iterator[str]:
+    """What is wrong with these pictures in a keyed file."""
+    import numpy as np
+
+    for _, record in records:
+        if record["name"] not in f:
+            yield f"{record['name']} is missing"
+        elif digest_of(np.asarray(f[record["name"]]).tobytes()) != record["sha256"]:
+            yield f"{record['name']} is not the picture of its unit"
+
+
+def _heads(folder: StageFolder, f) -> str:
+    """What is wrong with the classes in the attributes of a packed file."""
+    from synth.export.h5_layouts import encodable
+    from synth.export.names import classes_of
+
+    classes = sorted(classes_of(folder).items())
+    there = list(zip((int(i) for i in f.attrs["class_indices"]), f.attrs["class_names"], strict=True))
+    return "" if there == [(i, encodable(n)) for i, n in classes] else "its class names are not those of the dataset"
+
+
+def _rows(f, first: int, records: list[tuple[str, dict]], pixels: Iterator | None) -> Iterator[str]:
+    """What is wrong with these pictures, which begin at row `first` of a packed file. pixels: the pictures from there on, decoded."""
+    import numpy as np
+
+    from synth.export.h5_layouts import encodable
+
+    stop = first + len(records)
+    labels = f["labels"][first:stop].tolist()
+    captions, keys = (f[name].asstr()[first:stop].tolist() for name in ("captions", "keys"))
+    offsets = f["offsets"][first : stop + 1] if pixels is None else None
+    for n, (row, (key, record)) in enumerate(zip(range(first, stop), records, strict=True)):
+        if n >= min(len(labels), len(captions), len(keys)):
+            yield f"row {row} ({key}) is missing"
+            return
+        if (labels[n], captions[n], keys[n]) != (record["label"], encodable(record["caption"]), encodable(key)):
+            yield f"label, caption or key of row {row} is not that of picture {key}"
+        if pixels is not None:
+            same_picture = np.array_equal(f["images"][row], next(pixels))
+        else:
+            same_picture = digest_of(f["images"][offsets[n] : offsets[n + 1]].tobytes()) == record["sha256"]
+        if not same_picture:
+            yield f"row {row} is not the picture {key} of its unit"
+
+
+def _decoded(folder: StageFolder) -> Iterator:
     import numpy as np
     from PIL import Image
 
-    from synth.export.hdf5 import NAME
     from synth.export.pictures import Pictures
 
-    for row, picture in enumerate(Pictures(folder.upstream("images")[0]).samples()):
+    for picture in Pictures(folder.upstream("images")[0]).samples():
         with Image.open(io.BytesIO(picture.read())) as image:
-            if not np.array_equal(f["images"][row], np.asarray(image.convert("RGB"))):
-                found.add(path, f"row {row} is not the picture {picture.key}; {AGAIN}", file=NAME)
+            yield np.asarray(image.convert("RGB"))
 
 
 def captions_txt(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:

@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.export.out_folder import MARKER
+from synth.export.out_folder import OutFolder
 from synth.store.files import storing
 from synth.store.folder import StageFolder
 from synth.verify.findings import Findings
@@ -33,8 +33,7 @@ def repair(folder: StageFolder, found: Findings) -> list[str]:
         (folder.path / "done.json").unlink()
         done.append(f"{folder.path.name}: will be looked at again by the next run")
     if "out" in folder.spec.config:
-        with storing(folder.out_dir), contextlib.suppress(FileNotFoundError):
-            os.replace(folder.out_dir / MARKER, folder.out_dir / ".synthset.claim.json")
+        OutFolder(folder).reopen()
     return [line for line in done if line]
 
 

@@ -17,10 +17,12 @@ from PIL import Image
 from synth.config import ParquetConfig, WebDatasetConfig
 from synth.errors import EXIT_OK
 from synth.export.shuffle import MIX, Order
+from synth.stages import Sample, Tombstone
 from synth.store.folder import StageFolder
+from synth.store.spec import canonical
 from tests.export.test_image_folder import DEAD, NAMES, images, png, tree  # noqa: F401 (images is a fixture)
 from tests.fixtures_images import child, work
-from tests.verify.test_verify import problems
+from tests.verify.test_verify import problems, rewrite
 
 N = 26
 
@@ -78,7 +80,9 @@ def test_hugging_face_reads_the_parquet_files_with_class_names(images, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["webdataset", "parquet"])
-def test_the_same_files_whoever_wrote_them_and_again_after_a_kill(images, kind, tmp_path):  # noqa: F811
+def test_the_same_files_whoever_wrote_them_and_again_after_a_kill(images, kind, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("SYNTHSET_BEAT_S", "1")
+    monkeypatch.setenv("SYNTHSET_DEAD_AFTER_S", "2")  # a lease that was being written at the kill names nobody, so it is waited out
     folder = export(images, kind)
     assert work(folder) == EXIT_OK
     one = files(folder)
@@ -108,6 +112,24 @@ def test_a_file_that_vanished_or_was_torn_is_found_and_written_again(images, kin
     assert len(problems(folder.path)) == 0
     assert any(name in p for p in problems(folder.path, deep=True, mend=True)) and not path.exists()
     assert work(folder) == EXIT_OK and files(folder) == one and not problems(folder.path, deep=True)
+
+
+@pytest.mark.parametrize("name, value", [("label", 0), ("caption", "another"), ("seed", "1")])
+def test_an_edited_column_of_a_parquet_file_is_found_deep(images, name, value):  # noqa: F811
+    import pyarrow.parquet as pq
+
+    folder = export(images, "parquet", shard=10)
+    assert work(folder) == EXIT_OK
+    path = folder.out_dir / "data" / "train-00001-of-00003.parquet"
+    with pq.ParquetFile(path) as f:
+        rows, schema = f.read().to_pylist(), f.schema_arrow
+    rows[4][name] = value if rows[4][name] != value else 1
+    pq.write_table(pq.read_table(path).from_pylist(rows, schema), path)
+    size, unit = path.stat().st_size, folder.unit(1)
+    said = {x.slot: Sample(x.slot, x.key, {"json": canonical({**x.json(), "file_bytes": size})}) for x in folder.samples(unit.start, unit.stop)}
+    rewrite(folder, 1, [said.get(s) or Tombstone(s, "not finite") for s in range(unit.start, unit.stop)])
+    found = problems(folder.path, deep=True)
+    assert len(found) == 1 and f"{path}: row of {rows[4]['key']} is not as in its unit" in found[0]
 
 
 def test_a_shard_without_any_picture_is_not_written(images):  # noqa: F811

@@ -142,7 +142,7 @@ def test_near_duplicates_keep_the_first_and_nothing_of_a_given_set(run, tiny_cli
         assert "not a picture" in reader.index.tombstones[1]
     folder = select("near_duplicates", config, images, scores=scores, against=against)
     assert kept(folder) == [s for s in range(N) if s not in (*like, 20)]
-    assert reasons(folder)[9].endswith("slot 1") and reasons(folder)[20].endswith("given set")
+    assert reasons(folder)[9].endswith("earlier picture (slot 1)") and reasons(folder)[20].endswith("given set")
 
 
 def test_balance_draws_the_same_pictures_whoever_works(images):

@@ -34,6 +34,31 @@ def test_a_picture_that_was_exchanged_inside_an_hdf5_file_is_found_deep(run, lay
     assert not problems(folder.path)
     assert any("000000003" in p or "row 3" in p for p in problems(folder.path, deep=True, mend=True)) and not path.exists()
     assert work(folder) == EXIT_OK and not problems(folder.path, deep=True)
+    if layout["layout"] == "keyed":
+        return
+    before = path.read_bytes()
+    for name, row, value in (("labels", 4, 1), ("captions", 5, "another"), ("keys", 6, "000000099")):
+        with h5py.File(path, "r+") as f:
+            f[name][row] = value
+        assert any(f"of row {row}" in p for p in problems(folder.path, deep=True)), name
+        path.write_bytes(before)
+    with h5py.File(path, "r+") as f:
+        f.attrs["class_names"] = f.attrs["class_names"][::-1]
+    path.write_bytes(path.read_bytes()[: len(before)].ljust(len(before), b"\0"))
+    assert any("class names" in p or "cannot be read" in p for p in problems(folder.path, deep=True))
+
+
+@pytest.mark.parametrize("layout", ["keyed", "packed"])
+def test_damage_anywhere_in_the_structure_of_a_file_is_told_and_never_raised(run, layout):
+    folder = exported(run, layout=layout)
+    path = folder.out_dir / "images.h5"
+    whole = path.read_bytes()
+    for at in range(8, min(len(whole), 4000), 400):
+        path.write_bytes(whole[:at] + bytes(b ^ 255 for b in whole[at : at + 40]) + whole[at + 40 :])
+        problems(folder.path)
+        problems(folder.path, deep=True)
+    path.write_bytes(whole[:100] + b"\xff" * (len(whole) - 100))
+    assert problems(folder.path, deep=True)
 
 
 def test_a_cut_file_and_a_missing_manifest_are_found_without_reading(run):

@@ -181,6 +181,38 @@ def test_repair_touches_nothing_that_is_whole(run):
     assert before == {p: p.stat().st_mtime_ns for p in run.root.rglob("*") if p.is_file()}
 
 
+@pytest.mark.parametrize("name, value", [("label", 1), ("caption", "another"), ("class", "heron"), ("file", "x/y.png"), ("seed", 1), ("unit", 2)])
+def test_an_edited_value_of_the_manifest_is_found_deep(run, name, value):
+    import pyarrow.parquet as pq
+
+    path = run.out / "manifest.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    rows[3][name] = value
+    pq.write_table(table.from_pylist(rows, table.schema), path)
+    (found,) = problems(run.out, deep=True)
+    assert str(path) in found and f"at picture {rows[3]['key']}" in found
+
+
+@pytest.mark.parametrize("marker", ["torn", "gone"])
+def test_a_torn_or_lost_marker_is_mended_by_repair_and_the_next_run(run, marker):
+    before = {p: p.read_bytes() for p in run.out.rglob("*") if p.is_file()}
+    if marker == "gone":
+        (run.out / MARKER).unlink()
+    else:
+        (run.out / MARKER).write_bytes(b"{")
+    assert "--repair" in problems(run.folder.path, mend=True)[0] or marker == "torn"
+    assert work(run.folder) == EXIT_OK and not problems(run.root, deep=True)
+    assert before == {p: p.read_bytes() for p in run.out.rglob("*") if p.is_file()}
+
+
+def test_repair_leaves_the_place_alone_that_another_export_took(run):
+    other = '{"fingerprint": "another", "stage": "another"}'
+    (run.out / MARKER).write_text(other)
+    assert "holds the export of another stage" in problems(run.folder.path, mend=True)[0]
+    assert (run.out / MARKER).read_text() == other
+
+
 def test_an_export_that_was_moved_finds_its_stage_and_one_without_a_stage_says_so(run, tmp_path):
     moved = tmp_path / "moved"
     shutil.move(run.out, moved)
