@@ -20,6 +20,7 @@ class Range:
 
 
 AT_LEAST_0, AT_LEAST_1, SHARE = Range(0), Range(1), Range(0, 1)
+STORED = Range(0, 16383)  # pixels; WebP holds no more a side
 LIMITS = {
     "captions.total": AT_LEAST_1,
     "captions.per_class": AT_LEAST_1,
@@ -47,7 +48,7 @@ LIMITS = {
     "images.steps": AT_LEAST_1,
     "images.height": AT_LEAST_1,
     "images.width": AT_LEAST_1,
-    "images.save_size": AT_LEAST_0,
+    "images.save_size": STORED,
     "images.batch_size": AT_LEAST_1,
     "images.unit_size": AT_LEAST_1,
     "images.eta": SHARE,
@@ -60,7 +61,7 @@ LIMITS = {
     "img2img.steps": AT_LEAST_1,
     "img2img.height": AT_LEAST_1,
     "img2img.width": AT_LEAST_1,
-    "img2img.save_size": AT_LEAST_0,
+    "img2img.save_size": STORED,
     "img2img.batch_size": AT_LEAST_1,
     "img2img.unit_size": AT_LEAST_1,
     "img2img.eta": SHARE,

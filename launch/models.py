@@ -40,7 +40,15 @@ class PlannedModel:
             if chosen[key] is None:
                 msg = f"images.{key}: not set, and the folder of {self.folder.name} does not say its own; images.{key}=512, say"
                 raise InputError(msg)
+        if images.preset == "fast" and images.scheduler is None and not self.fits(FAST["scheduler"]):
+            msg = f"images.preset=fast: {FAST['scheduler']} does not fit {self.folder.pipeline} ({self.folder.name}); use images.preset=null and fewer images.steps"
+            raise InputError(msg)
         return chosen
+
+    def fits(self, scheduler: str) -> bool:
+        """Whether a scheduler of the registry can drive the model."""
+        names = family_class(self.folder.pipeline).schedulers
+        return not self.folder.scheduler.startswith("FlowMatch") and (names is None or scheduler in names)
 
     def preset(self, name: str | None) -> Mapping[str, object]:
         """The settings that a preset names. paper is the model's own; an unknown one, or a model without, is an InputError."""

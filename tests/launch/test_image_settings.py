@@ -34,6 +34,8 @@ def test_a_preset_is_the_settings_that_it_names_and_nothing_else(world):
         (["images.guidance_interval=[0.2]"], "images.guidance_interval=[0.2]: use [lo, hi]"),
         (["images.guidance_interval=[0.2,0.8]", "images.guidance_scale=1"], "images.guidance_scale=1 never computes"),
         (["images.on_oom=ignore"], "images.on_oom='ignore': use fail"),
+        (["images.save_size=100000"], "images.save_size=100000: must be from 0 to 16383"),
+        (["images.eta=0.5", "images.scheduler=unipc"], "images.eta=0.5: images.scheduler=unipc (UniPCMultistepScheduler) does not read it"),
         (["images.vae_batch=-1"], "images.vae_batch=-1"),
         (["images.preview_every=-1"], "images.preview_every=-1"),
     ],

@@ -47,6 +47,14 @@ def test_what_images_leave_out_is_the_models_own(folder):
     assert turbo.settings(chosen) == {"height": 64, "width": 32, "steps": 3, "scheduler": "ddim", "guidance_scale": 0.0}
 
 
+def test_the_fast_preset_is_refused_where_its_scheduler_does_not_fit(folder):
+    fast = Images(height=None, width=None, steps=None, scheduler=None, guidance_scale=None, preset="fast")
+    assert planned("model=floyd", f"model.path='{folder('floyd')}'").settings(fast)["scheduler"] == "dpm++2m"
+    for preset, builder in (("sd3", "sd3"), ("karlo", "karlo")):
+        with pytest.raises(InputError, match=r"images.preset=fast: dpm\+\+2m does not fit"):
+            planned(f"model={preset}", f"model.path='{folder(builder)}'").settings(fast)
+
+
 def test_a_size_that_no_preset_says_is_read_from_the_folders(folder):
     sd = planned("model=diffusers", f"model.path='{folder('sd')}'").settings(EMPTY)
     assert (sd["height"], sd["width"]) == (32, 32)  # 16 latents of 2 pixels
