@@ -65,7 +65,8 @@ def plan(node: Node) -> list[StageSpec]:
         "price": price(config, rules),
         "notes": _notes(story, source, skipped),
     }
-    chains = [book.n_prompts * n] if story.carry == "book" else [p * n for p in config.prompts]
+    chained = story.carry == "book" and (progressive or generation.cycle_styles)  # else nothing passes from chapter to chapter
+    chains = [book.n_prompts * n] if chained else [p * n for p in config.prompts]
     ends = () if len(chains) == 1 else book.ends(n)
     batch = n if progressive else n * max(1, images.batch_size // n)
     inputs = {**model.inputs, ROLE: InputFile(str(source), identity)}
@@ -136,10 +137,9 @@ def pages(node: Node) -> list[StageSpec]:
     if s.frame_ms < 20:
         msg = f"{key}.frame_ms={s.frame_ms}: milliseconds a picture, 20 or more"
         raise InputError(msg)
-    story = node.config.story
     out = str(Path(s.out).expanduser().absolute()) if s.out else ""
     config = StoryPagesConfig(
-        out, story.prompt_config.key, story.generation_config.save_individual, s.grid, s.animation, s.frame_ms
+        out, node.dataset_root.name, node.config.story.generation_config.save_individual, s.grid, s.animation, s.frame_ms
     )  # fmt: skip
     return [node.spec(dump(config), len(images.config["prompts"]), 1, 1)]
 

@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +12,7 @@ from synth.errors import EXIT_OK, InputError
 from synth.seeds import derive
 from synth.store.folder import StageFolder
 from synth.story.stage import StoryStage
+from tests.faults.farm import Child  # forked: the libraries are loaded already
 from tests.fixtures_images import digests, work
 from tests.story.stories import STYLES, done, planned, point, source
 
@@ -28,11 +26,6 @@ def pixels(folder) -> dict[int, np.ndarray]:
 
 def records(folder) -> dict[int, dict]:
     return {s.slot: s.json() for s in folder.samples()}
-
-
-def worker(folder, job_idx=0, n_jobs=1, fault=""):
-    command = [sys.executable, "-m", "synth.worker", str(folder.path), "--n-jobs", str(n_jobs), "--job-idx", str(job_idx)]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "SYNTHSET_FAULT": fault})
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +45,16 @@ def book(tiny_sd, tmp_path_factory) -> StageFolder:
 def test_three_jobs_of_which_one_is_killed_in_mid_chain_give_the_bytes_of_one(once, tiny_sd, tmp_path):
     folder = planned(tmp_path, tiny_sd)[0]
     assert folder.path.name == once.path.name and folder.spec.n_units == 3
-    killed, others = worker(folder, 2, 3, "after_batch:kill@2"), [worker(folder, i, 3) for i in (0, 1)]
-    assert killed.wait(120) == -signal.SIGKILL
-    assert [w.wait(120) for w in others] == [EXIT_OK] * 2
+    killed, others = Child(folder, 2, 3, fault="after_batch:kill@2"), [Child(folder, i, 3) for i in (0, 1)]
+    assert killed.wait() == -signal.SIGKILL
+    assert [w.wait() for w in others] == [EXIT_OK] * 2
     assert work(folder) == EXIT_OK and folder.is_done() and digests(folder) == digests(once)
 
 
 def test_a_book_that_is_killed_goes_on_from_its_last_finished_prompt(book, tiny_sd, tmp_path):
     folder = planned(tmp_path, tiny_sd, "story.carry=book", "story.generation_config.cycle_styles=true")[0]
     assert folder.spec.n_units == 1 and len(folder.spec.batches(folder.unit(0))) == 9
-    assert worker(folder, fault="after_batch:kill@4").wait(120) == -signal.SIGKILL
+    assert Child(folder, fault="after_batch:kill@4").wait() == -signal.SIGKILL
     drawn = []
     real, StoryStage.compute = StoryStage.compute, lambda self, state, slots: drawn.append(slots.start) or real(self, state, slots)
     try:
