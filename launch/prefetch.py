@@ -6,9 +6,9 @@ Compute nodes have no network and never try it. Run this once on a login node:
     python launch/prefetch.py model=sdxl
     python launch/run.py model=sdxl                # finds it there
 
-The model comes from the repository and the commit that conf/model/NAME.yaml names, into $SYNTHSET_MODELS/NAME. Further models of a
-chain (refiner, prior) go to NAME-PART beside it, and are named in the run: the last line printed shows how. What a branch stood at
-is recorded in NAME.json, and stays so until --update. A broken fetch goes on, by whole files: run the same command again.
+The model comes from the repository and the commit that conf/model/NAME.yaml names, into $SYNTHSET_MODELS/NAME. Further models
+of a chain (refiner, prior) go to NAME-PART beside it, and are named in the run: the last line printed shows how. What a branch
+stood at is recorded in NAME.json, and stays so until --update. A broken fetch goes on, by whole files: run the command again.
 
 Any repository: model=diffusers model.id=mine model.repo=ORG/NAME, or captioner=hf captioner.repo=ORG/NAME.
 

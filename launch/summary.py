@@ -1,5 +1,6 @@
 """What a person sees at the end: a table of the stages, what the exports made, and the picture to look at as the last line."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from launch.planned import Failure, Outcome
 from launch.state import is_export
 from synth.errors import EXIT_AGAIN
 from synth.store.folder import StageFolder
+from synth.store.framing import shared
 
 NAMED = 3  # reasons of tombstones that are told
 PICTURES = {"contact_sheet": "*.png", "story_pages": "index.html"}  # the kinds of which one file is the last line
@@ -61,14 +63,13 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
 
 def _left_out(outcome: Outcome) -> str:
     """How many slots have no sample, with the first reasons."""
-    n, folder, reasons = outcome.facts["tombstones"], StageFolder.open(outcome.stage.folder), []
+    n, folder = outcome.facts["tombstones"], StageFolder.open(outcome.stage.folder)
+    reasons: Counter = Counter()
     for number in range(folder.spec.n_units):
         with folder.reader(number) as reader:
-            reasons += reader.index.tombstones.values()
-        if len(set(reasons)) >= NAMED:
-            break
-    named = list(dict.fromkeys(reasons))[:NAMED]
-    return f"{n:,} of {folder.spec.slots:,} slots have no sample: " + "; ".join(named) + ("; .." if n > len(named) else "")
+            reasons.update(map(shared, reader.index.tombstones.values()))
+    named = "; ".join(f"{reason} ({count:,})" if count > 1 else reason for reason, count in reasons.most_common(NAMED))
+    return f"{n:,} of {folder.spec.slots:,} slots have no sample: " + named + ("; .." if len(reasons) > NAMED else "")
 
 
 def _place(outcome: Outcome) -> Path:

@@ -28,6 +28,7 @@ from synth.export.out_folder import MARKER  # noqa: E402
 from synth.store.folder import StageFolder  # noqa: E402
 from synth.verify.exports import is_export, stage_of, verify_export  # noqa: E402
 from synth.verify.findings import Findings  # noqa: E402
+from synth.verify.packed import hdf5_parts  # noqa: E402
 from synth.verify.repair import repair  # noqa: E402
 from synth.verify.stage import verify_stage  # noqa: E402
 
@@ -62,6 +63,8 @@ def verify(path: Path, deep: bool, mend: bool, progress: Callable[[str, int, int
         found = verify_stage(folder, deep, done)
         if is_export(folder) and not found.problems:
             verify_export(folder, deep, found, done)
+        if folder.spec.kind == "hdf5_parts" and not found.problems:
+            hdf5_parts(folder, deep, found)
         results.append((found, repair(folder, found) if mend else []))
     return results
 

@@ -69,6 +69,7 @@ class Untouched:
     array: np.ndarray
     rows: int = 0  # nothing was computed
     refused: bool = False
+    reason: str = ""  # there is a picture
 
     def pixels(self) -> np.ndarray:
         return self.array

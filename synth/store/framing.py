@@ -54,6 +54,15 @@ class Batch:
     tombstones: tuple[tuple[int, str], ...]
 
 
+def shared(reason: str) -> str:
+    """A tombstone's reason without what is its sample's own, which stands in brackets at the end: what can be counted.
+
+    >>> shared("clip_score: its class score is below 0.2 (0.1834)")
+    'clip_score: its class score is below 0.2'
+    """
+    return reason.rpartition(" (")[0] if reason.endswith(")") and " (" in reason else reason
+
+
 @dataclass(frozen=True)
 class UnitIndex:
     unit: int

@@ -6,6 +6,7 @@ its own monotonic clock calls it dead. No two machines' clocks are compared and 
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -165,7 +166,8 @@ def create(path: Path, unit: int, generation: int, owner: Owner) -> Lease | None
             return create(path, unit, generation, owner)
         lease = Lease(unit, generation, path, owner, _fd=fd)
         try:
-            os.pwrite(fd, _record(owner, 0, "held"), 0)
+            if os.pwrite(fd, _record(owner, 0, "held"), 0) < RECORD:  # half a record names nobody: others would wait it out
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:  # a full disk can still make empty files; older generations stay: they say that there are parts
             lease.close()
             with contextlib.suppress(OSError):

@@ -99,10 +99,7 @@ def _parquet_members(path: Path, schema) -> Iterator[tuple[str, str]]:
 
 def hdf5(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
     """The merged file is there, of its size, with a row or dataset a picture; deep: of the same bytes (or pixels), labels and captions."""
-    import h5py
-
     from synth.export.hdf5 import NAME
-    from synth.export.hdf5_settings import KEYED
 
     path, parts = folder.out_dir / NAME, folder.upstream("parts")[0]
     with folder.reader(0) as reader:
@@ -111,26 +108,44 @@ def hdf5(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -
         what = "missing" if not path.exists() else "not of the size that it was written with"
         found.add(path, f"{what}; --repair lets the next run of the same command write it again", file=NAME)
         return
+    for wrong in h5_problems(path, parts, 0, parts.spec.slots, deep, progress):
+        found.add(path, f"{wrong}; {AGAIN}", file=NAME)
+    beside(folder, parts, deep, found)
+
+
+def hdf5_parts(folder: StageFolder, deep: bool, found: Findings) -> None:
+    """The partitions that are there (they may be removed when they are merged) hold the pictures of their units."""
+    from synth.export.hdf5_parts import partition
+
+    for number in range(folder.spec.n_units):
+        path, unit = partition(folder, number), folder.unit(number)
+        if path.exists():
+            for wrong in h5_problems(path, folder, unit.start, unit.stop, deep, lambda slots: None):
+                found.add(path, f"{wrong}; --repair lets the next run of the same command write it again", unit=number)
+
+
+def h5_problems(path: Path, parts: StageFolder, start: int, stop: int, deep: bool, progress: Progress) -> Iterator[str]:
+    """What is wrong with an HDF5 file of the pictures of slots [start, stop) of a stage of partitions."""
+    import h5py
+
+    from synth.export.hdf5_settings import KEYED
+
     keyed, count = parts.config.layout == KEYED, 0
     try:
         with h5py.File(path, "r", locking=False) as f:
             rows = len(f) if keyed else len(f["labels"])
-            if deep and not keyed:
-                wrong = _heads(folder, f)
-                if wrong:
-                    found.add(path, f"{wrong}; {AGAIN}", file=NAME)
-            pixels = _decoded(folder) if deep and not keyed and "offsets" not in f else None
-            for chunk in batched(((s.key, s.json() if deep else {}) for s in parts.samples()), NUMBERS):
+            if deep and not keyed and (wrong := _heads(parts, f)):
+                yield wrong
+            pixels = _decoded(parts, start, stop) if deep and not keyed and "offsets" not in f else None
+            for chunk in batched(((s.key, s.json() if deep else {}) for s in parts.samples(start, stop)), NUMBERS):
                 if deep:
-                    for wrong in _keyed(f, chunk) if keyed else _rows(f, count, chunk, pixels):
-                        found.add(path, f"{wrong}; {AGAIN}", file=NAME)
+                    yield from _keyed(f, chunk) if keyed else _rows(f, count, chunk, pixels)
                 count += len(chunk)
                 progress(len(chunk))
             if rows != count:
-                found.add(path, f"holds {rows} pictures, its units {count}; {AGAIN}", file=NAME)
+                yield f"holds {rows} pictures, its units {count}"
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:  # h5py raises any of these where a file is damaged
-        found.add(path, f"cannot be read ({type(e).__name__}: {e}); {AGAIN}", file=NAME)
-    beside(folder, parts, deep, found)
+        yield f"cannot be read ({type(e).__name__}: {e})"
 
 
 def batched(items: Iterator, n: int) -> Iterator[list]:
@@ -183,13 +198,13 @@ def _rows(f, first: int, records: list[tuple[str, dict]], pixels: Iterator | Non
             yield f"row {row} is not the picture {key} of its unit"
 
 
-def _decoded(folder: StageFolder) -> Iterator:
+def _decoded(folder: StageFolder, start: int, stop: int) -> Iterator:
     import numpy as np
     from PIL import Image
 
     from synth.export.pictures import Pictures
 
-    for picture in Pictures(folder.upstream("images")[0]).samples():
+    for picture in Pictures(folder.upstream("images")[0]).samples(start, stop):
         with Image.open(io.BytesIO(picture.read())) as image:
             yield np.asarray(image.convert("RGB"))
 

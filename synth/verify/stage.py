@@ -12,6 +12,7 @@ from synth.export.names import classes_of
 from synth.stages import Stage, stage_class
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
+from synth.store.framing import shared
 from synth.verify.findings import Findings, ranges
 from synth.verify.units import UnitCheck, check_unit
 
@@ -41,7 +42,7 @@ def verify_stage(folder: StageFolder, deep: bool, progress: Progress = lambda sl
             marks[check.number] = check.keys
             found.units += 1
             found.samples += len(check.index.samples)
-            for reason in check.index.tombstones.values():
+            for reason in map(shared, check.index.tombstones.values()):
                 found.tombstones[reason] = found.tombstones.get(reason, 0) + 1
         for text in check.wrong:
             found.add(folder.unit_path(check.number), text, check.number)

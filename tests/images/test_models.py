@@ -24,6 +24,8 @@ from synth.store.identity import identity
 from synth.store.spec import InputFile
 from tests.fixtures_images import captions_json_stage, captions_stage, child, digests, work
 from tests.images import tiny
+from tests.images.pictures import image_folder
+from tests.images.test_img2img import planned
 
 CAPTIONS = [f"a picture of thing number {k}" for k in range(5)]
 
@@ -95,6 +97,11 @@ def table(tmp_path_factory):
     made = captions_json_stage(root, [captions_stage(root, CAPTIONS)], len(CAPTIONS))
     assert work(made) == EXIT_OK
     return made
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return image_folder(tmp_path_factory.mktemp("source") / "pictures", {"cat": 3, "dog": 2})
 
 
 def config_of(row: Row, **changes) -> ImagesConfig:
@@ -188,6 +195,25 @@ def test_units_have_the_same_bytes_for_one_job_and_for_three_after_a_kill(row, f
     assert len(made) == len(CAPTIONS) and all(p.shape == (row.size, row.size, 3) for p in made.values())
     assert all(p.std() > 3 for p in made.values()), "a flat picture shows nothing"
     assert all((made[0] != made[k]).any() for k in range(1, 5))
+
+
+@pytest.mark.parametrize("row", [r for r in MODELS.values() if r.img2img], ids=[n for n, r in MODELS.items() if r.img2img])
+def test_units_that_begin_from_pictures_have_the_same_bytes_after_a_kill(row, folders, source, tmp_path):
+    keys = {
+        "batch_size": 2, "unit_size": 3, "height": row.size, "width": row.size, "steps": 4, "scheduler": row.scheduler, "eta": row.eta,
+        "guidance_scale": row.guidance,
+    }  # fmt: skip
+    overrides = [f"img2img.source={source}", "model.pipeline=auto", *(f"img2img.{k}={v}" for k, v in keys.items())]
+    once, shared = (planned(tmp_path / name, folders(row.main), *overrides) for name in ("a", "b"))
+    assert work(once) == EXIT_OK
+    killed(shared)
+    assert not shared.is_whole()
+    for job in (2, 0, 1):
+        assert work(shared, job, 3) == EXIT_OK
+    assert digests(shared) == digests(once)
+    made, records = pixels(once), [s.json() for s in once.samples()]
+    assert len(made) == 5 and all((made[0] != made[k]).any() for k in range(1, 5))
+    assert all(r["steps_run"] == 2 and r["source"] for r in records)
 
 
 @rows

@@ -6,6 +6,7 @@ import pytest
 
 from synth.config import Hdf5Config, Hdf5PartsConfig
 from synth.errors import EXIT_OK
+from synth.export.hdf5_parts import partition
 from tests.fixtures_images import child, work
 from tests.verify.conftest import N
 from tests.verify.test_verify import problems
@@ -69,3 +70,20 @@ def test_a_cut_file_and_a_missing_manifest_are_found_without_reading(run):
     other = exported(run, layout="packed")
     (other.out_dir / "manifest.parquet").unlink()
     assert "is missing" in problems(other.path)[0]
+
+
+@pytest.mark.parametrize("layout", ["keyed", "packed"])
+def test_a_damaged_partition_is_found_and_written_again(run, layout):
+    folder = exported(run, layout=layout)
+    parts = folder.upstream("parts")[0]
+    path = partition(parts, 1)
+    whole = path.read_bytes()
+    at = whole.index(b"IDAT")
+    path.write_bytes(whole[:at] + b"IDAX" + whole[at + 4 :])
+    assert not problems(parts.path)
+    assert str(path) in problems(parts.path, deep=True, mend=True)[0]
+    assert work(parts) == EXIT_OK and path.read_bytes() == whole and not problems(run.root, deep=True)
+    path.write_bytes(whole[:200])
+    assert "cannot be read" in problems(parts.path)[0]
+    path.unlink()  # they may be removed once they are merged
+    assert not problems(run.root, deep=True)
