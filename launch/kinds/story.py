@@ -43,8 +43,15 @@ def plan(node: Node) -> list[StageSpec]:
         raise InputError(msg)
     source, book, skipped = read_book(story.prompt_config)
     model, n = plan_model(node.config.model), len(styles)
+    if model.config.command:
+        msg = "model.command: a command starts from no picture and keeps no chain; choose a model of diffusers for a story"
+        raise InputError(msg)
     keys = replace(
-        images, seed=story.seed, guidance_scale=generation.guidance_scale, steps=generation.num_inference_steps, eta=generation.eta
+        images,
+        seed=story.seed,
+        guidance_scale=generation.guidance_scale,
+        steps=generation.num_inference_steps,
+        eta=generation.eta,
     )  # fmt: skip
     tags = tuple(ClassEntry(i, s.file_tag) for i, s in enumerate(styles))
     config = StoryConfig(

@@ -1,8 +1,8 @@
 """Stage kind `story`: a picture of each prompt in each style; it may start from another style's or prompt's last one.
 
 A unit is a chain: serial in prompts, parallel in styles. Lanes that run equally many steps are one call of the
-model, always of the same rows. A picture starts from the *stored* pixels of its parent, so that a chain that goes on from the finished batches of a
-worker that died gives the same bytes as one that was never interrupted.
+model, always of the same rows. A picture starts from the *stored* pixels of its parent, so that a chain that goes on from
+the finished batches of a worker that died gives the same bytes as one that was never interrupted.
 """
 
 import io
@@ -19,7 +19,7 @@ from synth.images.drawing import MEMORY_ADVICE, Drawing, Picture
 from synth.images.embeddings import encode_unit
 from synth.images.families import Embedded, family_class
 from synth.images.img2img import Untouched
-from synth.images.stage import Drawn, Images, Task, UnitState
+from synth.images.stage import Drawn, Images, Task, UnitState, sample_key
 from synth.images.strength import strength_for
 from synth.seeds import derive
 from synth.stages import Sample, Tombstone, Unit
@@ -51,7 +51,7 @@ class Made:
 
 @dataclass(frozen=True)
 class StoryState(UnitState):
-    """What the batches of a chain share. texts: embeddings of the prompts that are near, of earlier ones whether they were cut."""
+    """What the batches of a chain share. texts: embeddings of prompts that are near; of earlier ones whether they were cut."""
 
     unit: Unit
     last: Last
@@ -232,6 +232,6 @@ class StoryStage(Images):
             "prompt_text": task.prompt_text,
             "style": config.styles[task.style].text,
             "weight": config.styles[task.row.label].weight,
-            "parent": None if parent is None else f"{parent:09d}",  # key of the picture that it starts from
+            "parent": None if parent is None else sample_key(parent),  # key of the picture that it starts from
             "steps_run": run,  # 0: the parent itself, without a call of the model
         }
