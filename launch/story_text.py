@@ -17,7 +17,7 @@ LIMIT = 10.0  # seconds that both regexes may take; a book of 10,000 prompts tak
 
 
 def read_source(path: str | None) -> tuple[Path, str]:
-    """(absolute path, its text with \\n line ends). What is not there, not a file, or not UTF-8 is an InputError that shows where."""
+    """(absolute path, its text with \\n line ends). Not there, not a file, not UTF-8: an InputError that shows where."""
     source = existing(path, f"{GROUP}.source", "the text file that is to be illustrated")
     try:
         data = source.read_bytes()
@@ -40,7 +40,7 @@ def read_source(path: str | None) -> tuple[Path, str]:
 
 
 def read_book(keys: StoryPrompts) -> tuple[Path, Book, int]:
-    """(source, its chapters of prompts, how many prompts were skipped because they were empty). Anything wrong is an InputError."""
+    """(source, its chapters of prompts, how many empty prompts were skipped). Anything wrong is an InputError."""
     for key in ("chapter_split_regex", "prompt_split_regex"):
         check_regex(key, getattr(keys, key))
     for key in ("max_chapters", "max_entries_per_chapter"):
@@ -62,7 +62,11 @@ def read_book(keys: StoryPrompts) -> tuple[Path, Book, int]:
         msg = f"{GROUP}: {source}: {found['error']}; mend the regex or the text"
         raise InputError(msg)
     same = splitting.one_line(keys.prompt_override or "")
-    return source, Book.of((c["number"], c["title"], [same or p for p in c["prompts"]]) for c in found["chapters"]), found["skipped"]
+    return (
+        source,
+        Book.of((c["number"], c["title"], [same or p for p in c["prompts"]]) for c in found["chapters"]),
+        found["skipped"],
+    )
 
 
 def check_regex(key: str, pattern: str | None) -> None:

@@ -1,4 +1,4 @@
-"""A window with the newest pictures of a story, on a terminal with a display. We start it, and end what we started and nothing else."""
+"""A window with the newest pictures of a story, on a terminal with a display. We end what we started, and nothing else."""
 
 import contextlib
 import importlib.util
@@ -15,7 +15,7 @@ PATIENCE = 3.0  # seconds that a viewer has to close by itself
 
 
 def viewer(path: str, env: Mapping[str, str] = os.environ) -> list[str] | None:
-    """The command of a viewer that shows a file, and shows it again when it changes, until it is ended; None if there is none."""
+    """The command of a viewer that shows a file, again when it changes, until it is ended; None if there is none."""
     if not (env.get("DISPLAY") or env.get("WAYLAND_DISPLAY")):
         return None
     if importlib.util.find_spec("_tkinter"):

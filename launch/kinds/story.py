@@ -25,7 +25,7 @@ LIMITS = {"guidance_scale": AT_LEAST_0, "num_inference_steps": AT_LEAST_1, "eta"
 
 
 def plan(node: Node) -> list[StageSpec]:
-    """A unit is a chapter, or all of the book where last pictures pass from chapter to chapter; a batch is a prompt in all styles."""
+    """A unit is a chapter, or all of the book where something passes from chapter to chapter; a batch is a prompt."""
     story, images = node.config.story, node.config.images
     generation = story.generation_config
     for key, allowed in LIMITS.items():
@@ -35,15 +35,23 @@ def plan(node: Node) -> list[StageSpec]:
     _one_of("story.carry", story.carry, CARRIES)
     styles, progressive = styles_of(story), _progressive(generation)
     if progressive and images.format not in LOSSLESS:
-        msg = f"images.format={images.format}: a picture starts from the stored one before it, which must not have lost anything; use {' or '.join(LOSSLESS)}"
+        why = "a picture starts from the stored one before it, which must not have lost anything"
+        msg = f"images.format={images.format}: {why}; use {' or '.join(LOSSLESS)}"
         raise InputError(msg)
     if images.save_size:
-        msg = f"images.save_size={images.save_size}: a story stores its pictures as they were computed; use 0, and images.height and .width"
+        msg = f"images.save_size={images.save_size}: a story stores pictures as they were computed; use 0, and images.height, .width"
         raise InputError(msg)
     source, book, skipped = read_book(story.prompt_config)
     model, n = plan_model(node.config.model), len(styles)
+    if model.config.command:
+        msg = "model.command: a command starts from no picture and keeps no chain; choose a model of diffusers for a story"
+        raise InputError(msg)
     keys = replace(
-        images, seed=story.seed, guidance_scale=generation.guidance_scale, steps=generation.num_inference_steps, eta=generation.eta
+        images,
+        seed=story.seed,
+        guidance_scale=generation.guidance_scale,
+        steps=generation.num_inference_steps,
+        eta=generation.eta,
     )  # fmt: skip
     tags = tuple(ClassEntry(i, s.file_tag) for i, s in enumerate(styles))
     config = StoryConfig(
@@ -83,8 +91,9 @@ def price(config: StoryConfig, rules: Rules) -> str:
     steps = first * rules.lanes * config.steps + later * sum(runs)
     kept = f", {later * runs.count(0):,} kept as they are" if later and 0 in runs else ""
     return (
-        f"{sum(chains) * rules.lanes:,} images ({len(config.prompts):,} chapters, {sum(chains):,} prompts, {rules.lanes} styles; "
-        f"{first * rules.lanes:,} from noise, {later * (rules.lanes - runs.count(0)):,} from another image{kept}), {steps:,} denoising steps"
+        f"{sum(chains) * rules.lanes:,} images ({len(config.prompts):,} chapters, {sum(chains):,} prompts, "
+        f"{rules.lanes} styles; {first * rules.lanes:,} from noise, "
+        f"{later * (rules.lanes - runs.count(0)):,} from another image{kept}), {steps:,} denoising steps"
     )
 
 
@@ -98,7 +107,9 @@ def styles_of(story: Story) -> list[StoryStyle]:
         raise InputError(msg)
     for i, style in enumerate(styles):
         if not 0 <= style.weight <= 1:
-            msg = f"{key}[{i}].weight={style.weight}: must be from 0 to 1, the share of the steps that is run from a last picture"
+            msg = (
+                f"{key}[{i}].weight={style.weight}: must be from 0 to 1, the share of the steps that is run from a last picture"
+            )
             raise InputError(msg)
         for name, text in (("style", style.style), ("file_tag", style.file_tag)):
             if any("\ud800" <= c <= "\udfff" for c in text):
@@ -119,8 +130,13 @@ def _styles_in(path: str) -> list[StoryStyle]:
         raise InputError(msg) from e
     for i, row in enumerate(rows if isinstance(rows, list) else [rows]):
         fits = isinstance(row, dict) and set(types) <= set(row) <= {*types, "last_image", "images"}
-        if not isinstance(rows, list) or not fits or not all(isinstance(row[k], t) and not isinstance(row[k], bool) for k, t in types.items()):
-            msg = f"story.style_configs_file: {path}: entry {i} is no style; write a list of {{\"style\": TEXT, \"file_tag\": TEXT, \"weight\": 0..1}}"
+        if (
+            not isinstance(rows, list)
+            or not fits
+            or not all(isinstance(row[k], t) and not isinstance(row[k], bool) for k, t in types.items())
+        ):
+            fix = 'write a list of {"style": TEXT, "file_tag": TEXT, "weight": 0..1}'
+            msg = f"story.style_configs_file: {path}: entry {i} is no style; {fix}"
             raise InputError(msg)
     return [StoryStyle(**{**row, "weight": float(row["weight"])}) for row in rows]
 
@@ -129,7 +145,7 @@ def pages(node: Node) -> list[StageSpec]:
     """A slot is a chapter; each is a unit, so that jobs share them."""
     images, s = node.one("images"), node.settings
     if images.kind != "story":
-        msg = f"export={node.name}: makes pages of a story, and this is of kind {images.kind}; use it with recipe=story, without filters"
+        msg = f"export={node.name}: makes pages of a story, and this is of kind {images.kind}; use recipe=story without filters"
         raise InputError(msg)
     key = f"export.{node.name}"
     _one_of(f"{key}.grid", s.grid, GRIDS)
@@ -148,7 +164,8 @@ def _progressive(generation: StoryGeneration) -> bool:
     """The key, or the original's spelling of it."""
     given = {generation.progressive, generation.progresive} - {None}
     if len(given) > 1:
-        msg = f"story.generation_config: progressive={generation.progressive} and progresive={generation.progresive} disagree; give one of them"
+        both = f"progressive={generation.progressive} and progresive={generation.progresive}"
+        msg = f"story.generation_config: {both} disagree; give one of them"
         raise InputError(msg)
     return given.pop() if given else True
 

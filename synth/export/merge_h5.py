@@ -1,17 +1,18 @@
 """Several HDF5 files of pictures become one, without decoding, inflating or encoding anything.
 
 Rows of packed files follow each other in the order of the files: chunks are moved as they are stored, and what lies in one piece is
-copied by the kernel. Datasets of keyed files are copied object by object inside the library.
+copied by the kernel. So are the datasets of keyed files, once all of them are made.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
-from h5py import h5d, h5g, h5o, h5p, h5s, h5t
+from h5py import h5a, h5d, h5g, h5o, h5p, h5s, h5t
 
 from synth.errors import InputError
 from synth.export.h5_file import UINT8, NewFile, copy_bytes, new_file, open_read, place, plain
@@ -94,32 +95,68 @@ def _unique(paths: Sequence[Path]) -> None:
 
 
 def _keyed(paths: Sequence[Path], new: NewFile, plan: None, attrs: dict) -> dict:
+    """Make all datasets, then let the kernel copy what is in them: pictures that follow each other in both files go as one piece."""
     count, f = 0, new.h5
     f.attrs.update(attrs)
     links = h5p.create(h5p.LINK_CREATE)
     links.set_create_intermediate_group(True)
-    made = plain()
-    for path in paths:
+    made, pieces = plain(), [Pieces() for _ in paths]
+    for path, found in zip(paths, pieces, strict=True):
         with open_read(path) as source:
             for name in names_in(h5g.open(source.id, b"/")):
-                if not _as_bytes(source.id, name, f.id, made, links):
+                if not _as_bytes(source.id, name, f.id, made, links, found):
                     h5o.copy(source.id, name, f.id, name, lcpl=links)
                 new.check()
                 count += 1
+    new.close_h5()
+    for path, found in zip(paths, pieces, strict=True):
+        with open(path, "rb", buffering=0) as source:
+            for at, to, size in found:
+                copy_bytes(source.fileno(), at, new.fd, to, size)
     return {"datasets": count}
 
 
-def _as_bytes(source, name: bytes, target, made: h5p.PropDCID, links: h5p.PropLCID) -> bool:
-    """Copy a scalar of fixed-length text (bytes of a picture in NumPy's clothes, which lose trailing zeros when read) as uint8 [bytes]."""
-    if h5o.get_info(source, name).type != h5o.TYPE_DATASET:
+class Pieces:
+    """(offset in a source, offset in ours, bytes) of many datasets; 24 bytes each at most, and one where they follow each other in both."""
+
+    def __init__(self):
+        self._at, self._to, self._size = array("Q"), array("Q"), array("Q")
+
+    def add(self, at: int, to: int, size: int) -> None:
+        if self._at and (self._at[-1] + self._size[-1], self._to[-1] + self._size[-1]) == (at, to):
+            self._size[-1] += size
+        else:
+            self._at.append(at)
+            self._to.append(to)
+            self._size.append(size)
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        return zip(self._at, self._to, self._size, strict=True)
+
+
+def _as_bytes(source, name: bytes, target, made: h5p.PropDCID, links: h5p.PropLCID, pieces: Pieces) -> bool:
+    """Make a dataset uint8 [bytes] for one of these, or for a scalar of fixed-length text (bytes of a picture in NumPy's clothes, which
+    lose trailing zeros when read). Its bytes are noted to be copied, or copied where they do not lie in one piece. False for others."""
+    try:
+        dataset = h5d.open(source, name)
+    except (KeyError, TypeError, RuntimeError, OSError):
+        return False  # not a dataset
+    tp, rank = dataset.get_type(), dataset.rank
+    text = isinstance(tp, h5t.TypeStringID) and not tp.is_variable_str() and rank == 0
+    if not text and (rank != 1 or tp != UINT8 or h5a.get_num_attrs(dataset)):
         return False
-    dataset = h5d.open(source, name)
-    tp = dataset.get_type()
-    if not isinstance(tp, h5t.TypeStringID) or tp.is_variable_str() or dataset.get_space().get_simple_extent_ndims():
+    size = tp.get_size() if text else dataset.shape[0]
+    at = dataset.get_offset()
+    if not text and at is None:
         return False
-    data = np.empty((), f"V{tp.get_size()}")
+    new = h5d.create(target, name, UINT8, h5s.create_simple((size,)), made, links)
+    if not size:
+        return True
+    if at is not None and (to := new.get_offset()) is not None:
+        pieces.add(at, to, size)
+        return True
+    data = np.empty((), f"V{size}")
     dataset.read(h5s.ALL, h5s.ALL, data, tp)
-    new = h5d.create(target, name, UINT8, h5s.create_simple((tp.get_size(),)), made, links)
     new.write(h5s.ALL, h5s.ALL, np.frombuffer(data.tobytes(), np.uint8))
     return True
 

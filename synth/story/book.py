@@ -1,6 +1,7 @@
 """A text as a story stage has it: chapters of prompts, as they were split when the stage was planned, and which slot is what.
 
-slot = (prompts before it in the whole book) * styles + style. It lies in the stage's folder as prompts.jsonl.gz, a line a chapter.
+slot = (prompts before it in the whole book) * styles + style. It lies in the stage's folder:
+prompts.jsonl.gz, a line a chapter.
 """
 
 import bisect

@@ -1,7 +1,7 @@
 """The rules of a chain: which style text a picture is drawn with, and which picture it starts from. Pure.
 
-A chain is serial in prompts. Its lanes are the styles: lane i keeps its tag and its weight. After every prompt the last pictures
-move one lane to the left (interleave), and so do the style texts (cycle_styles), each for itself.
+A chain is serial in prompts. Its lanes are the styles: lane i keeps its tag and its weight. After every prompt the last
+pictures move one lane to the left (interleave), and so do the style texts (cycle_styles), each for itself.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """A look at a story while it is made: growing.html and preview.png in the stage's folder. No part of any unit.
 
-All workers of a stage put their pictures into growing/ and whoever is first after EVERY seconds writes page and preview anew from
-what lies there; so a page is never older than the last picture by more than that, whoever was killed.
+All workers of a stage put their pictures into growing/ and whoever is first after EVERY seconds writes page and preview
+anew from what lies there; so a page is never older than the last picture by more than that, whoever was killed.
 """
 
 import contextlib
@@ -57,7 +57,9 @@ class Growing:
         self._due = self._clock() + max(EVERY, 10 * (self._clock() - begun))
 
     def _write(self) -> None:
-        found = {tuple(map(int, m.groups()[:3])): m[0] for name in os.listdir(self.stage / FOLDER) if (m := _NAME.fullmatch(name))}
+        found = {
+            tuple(map(int, m.groups()[:3])): m[0] for name in os.listdir(self.stage / FOLDER) if (m := _NAME.fullmatch(name))
+        }
         if not found:
             return
         _replace(self.stage / PAGE, self.html(found).encode())
@@ -68,7 +70,11 @@ class Growing:
         rows = []
         for chapter in self.book.chapters:
             for n, text in enumerate(chapter.prompts, start=1):
-                cells = [Cell(f"{FOLDER}/{found[at]}", tag) for lane, tag in enumerate(self.tags) if (at := (chapter.number, n, lane)) in found]
+                cells = [
+                    Cell(f"{FOLDER}/{found[at]}", tag)
+                    for lane, tag in enumerate(self.tags)
+                    if (at := (chapter.number, n, lane)) in found
+                ]
                 if cells:
                     rows.append(Row(chapter.number, chapter.title, n, text, tuple(cells)))
         done, total = len(found), self.book.n_prompts * len(self.tags)

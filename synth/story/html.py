@@ -40,10 +40,11 @@ class Row:
 
 
 def page(title: str, rows: Sequence[Row], refresh: int = 0, large: bool = False) -> str:
-    """The page. refresh: seconds after which a browser reads it again, 0 = never. large: pictures are photographs, not 32 pixels wide."""
+    """The page. refresh: seconds after which a browser reads it again, 0 = never. large: photographs, not 32 pixels wide."""
     again = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
     parts = [
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">{again}'
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">{again}'
         f'<meta name="viewport" content="width=device-width"><title>{_text(title)}</title><style>{CSS}</style></head>\n'
         f"<body{' class=large' if large else ''}><h1>{_text(title)}</h1>\n"
     ]
@@ -53,7 +54,11 @@ def page(title: str, rows: Sequence[Row], refresh: int = 0, large: bool = False)
             chapter = row.chapter
             parts.append(f'<h2 id="chapter-{chapter}">{_text(row.title or f"Chapter {chapter}")}</h2>\n')
         figures = "".join(_figure(cell) for cell in row.cells)
-        said = f"<p><small>{row.prompt}</small> {_text(row.text)}</p>" if row.prompt else f"<p><small>{_text(row.text)}</small></p>"
+        said = (
+            f"<p><small>{row.prompt}</small> {_text(row.text)}</p>"
+            if row.prompt
+            else f"<p><small>{_text(row.text)}</small></p>"
+        )
         name = f' id="p{chapter}-{row.prompt}"' if row.prompt else ""
         parts.append(f'<section{name}>{said}<div class="row">{figures}</div></section>\n')
     return "".join([*parts, "</body></html>\n"])
@@ -61,8 +66,8 @@ def page(title: str, rows: Sequence[Row], refresh: int = 0, large: bool = False)
 
 def _figure(cell: Cell) -> str:
     title = f' title="{_text(cell.title)}"' if cell.title else ""
-    src = quote(cell.src, errors="surrogatepass")
-    return f'<figure><img loading="lazy" src="{src}" alt="{_text(cell.caption)}"{title}><figcaption>{_text(cell.caption)}</figcaption></figure>'
+    src, said = quote(cell.src, errors="surrogatepass"), _text(cell.caption)
+    return f'<figure><img loading="lazy" src="{src}" alt="{said}"{title}><figcaption>{said}</figcaption></figure>'
 
 
 def _text(text: str) -> str:

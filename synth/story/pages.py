@@ -142,7 +142,14 @@ class StoryPages(Stage):
         chapters, rows = [], []
         for stored in self.folder.samples():
             found, chapter = stored.json(), self.book.chapters[stored.slot]
-            chapters.append({"number": chapter.number, "title": chapter.title, "prompts": list(chapter.prompts), "pictures": found["pictures"]})
+            chapters.append(
+                {
+                    "number": chapter.number,
+                    "title": chapter.title,
+                    "prompts": list(chapter.prompts),
+                    "pictures": found["pictures"],
+                }
+            )
             rows += self._rows(stored.slot, found)
         large = min(self.story.config.height, self.story.config.width) >= SMALL
         return {

@@ -10,7 +10,8 @@ SHOWN = 256  # pixels that they get, about
 
 
 def grid(pictures: Iterable[bytes], n: int) -> bytes:
-    """A PNG of n pictures: ceil(sqrt(n)) rows and columns, row by row, black where there is none; cells have the first one's size."""
+    """A PNG of n pictures: ceil(sqrt(n)) rows and columns, row by row, black where there is none;
+    cells have the first one's size."""
     from PIL import Image
 
     columns = math.isqrt(n - 1) + 1
@@ -32,7 +33,10 @@ def animation(pictures: Iterable[bytes], format: str, frame_ms: int) -> bytes:
     frames = _enlarged(opened(pictures))
     first = next(frames)
     exact = max(first.size) <= 2 * SHOWN
-    more = {"webp": {"lossless": exact, "quality": 80, "method": 2, "minimize_size": False}, "gif": {"optimize": False, "disposal": 1}}[format]
+    more = {
+        "webp": {"lossless": exact, "quality": 80, "method": 2, "minimize_size": False},
+        "gif": {"optimize": False, "disposal": 1},
+    }[format]
     out = io.BytesIO()
     first.save(out, format=format.upper(), save_all=True, append_images=frames, duration=frame_ms, loop=0, **more)
     return out.getvalue()
@@ -50,4 +54,8 @@ def _enlarged(pictures: Iterator) -> Iterator:
 
     for picture in pictures:
         factor = SHOWN // max(picture.size) if max(picture.size) < SMALL else 1
-        yield picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST) if factor > 1 else picture
+        yield (
+            picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+            if factor > 1
+            else picture
+        )

@@ -39,15 +39,24 @@ def shown(text: str) -> str:
     return repr(text[:SHOWN] + ("\u2026" if len(text) > SHOWN else ""))
 
 
-def split(text: str, chapter_regex: str | None, prompt_regex: str, max_chapters: int | None, max_entries: int | None, tell=lambda what: None) -> dict:
+def split(
+    text: str,
+    chapter_regex: str | None,
+    prompt_regex: str,
+    max_chapters: int | None,
+    max_entries: int | None,
+    tell=lambda what: None,
+) -> dict:
     """{"chapters": [{"number", "title", "prompts"}], "skipped": prompts that were empty}. Raises Unsplit.
 
-    chapter_regex None: all of the text is one chapter, and nothing of it is dropped. max_entries counts prompts that are not empty.
+    chapter_regex None: all of the text is one chapter, and nothing of it is dropped.
+    max_entries counts prompts that are not empty.
     """
     tell("chapter_split_regex")
     parts = [("", text, 0)] if chapter_regex is None else pieces(chapter_regex, text)
     if not parts:
-        msg = f"chapter_split_regex={chapter_regex!r}: matches nothing in its {text.count(chr(10)) + 1} lines, which begin with {shown(text)}"
+        lines = f"its {text.count(chr(10)) + 1} lines, which begin with {shown(text)}"
+        msg = f"chapter_split_regex={chapter_regex!r}: matches nothing in {lines}"
         raise Unsplit(msg)
     chapters, skipped, line, at = [], 0, 1, 0
     for number, (mark, body, start) in enumerate(parts[:max_chapters], start=1):
@@ -61,7 +70,8 @@ def split(text: str, chapter_regex: str | None, prompt_regex: str, max_chapters:
             raise Unsplit(msg)
         kept = [e for e in entries if e]
         if not kept:
-            msg = f"{where}: no prompt in it (only {len(entries)} empty ones) behind a match of prompt_split_regex={prompt_regex!r}; it holds {shown(body)}"
+            behind = f"behind a match of prompt_split_regex={prompt_regex!r}; it holds {shown(body)}"
+            msg = f"{where}: no prompt in it (only {len(entries)} empty ones) {behind}"
             raise Unsplit(msg)
         if max_entries is not None and len(kept) > max_entries:
             last = [i for i, e in enumerate(entries) if e][max_entries - 1]

@@ -1,8 +1,8 @@
-"""Stage kind `story`: a picture of each prompt in each style, where a picture may start from another style's or prompt's last one.
+"""Stage kind `story`: a picture of each prompt in each style; it may start from another style's or prompt's last one.
 
-A unit is a chain: serial in prompts, parallel in styles. Lanes that run equally many steps are one call of the model, always of the same
-rows. A picture starts from the *stored* pixels of its parent, so that a chain that goes on from the finished batches of a
-worker that died gives the same bytes as one that was never interrupted.
+A unit is a chain: serial in prompts, parallel in styles. Lanes that run equally many steps are one call of the
+model, always of the same rows. A picture starts from the *stored* pixels of its parent, so that a chain that goes on from
+the finished batches of a worker that died gives the same bytes as one that was never interrupted.
 """
 
 import io
@@ -19,7 +19,7 @@ from synth.images.drawing import MEMORY_ADVICE, Drawing, Picture
 from synth.images.embeddings import encode_unit
 from synth.images.families import Embedded, family_class
 from synth.images.img2img import Untouched
-from synth.images.stage import Drawn, Images, Task, UnitState
+from synth.images.stage import Drawn, Images, Task, UnitState, sample_key
 from synth.images.strength import strength_for
 from synth.seeds import derive
 from synth.stages import Sample, Tombstone, Unit
@@ -51,12 +51,14 @@ class Made:
 
 @dataclass(frozen=True)
 class StoryState(UnitState):
-    """What the batches of a chain share. texts: embeddings of the prompts that are near; of earlier ones only whether they were cut."""
+    """What the batches of a chain share. texts: embeddings of prompts that are near; of earlier ones whether they were cut."""
 
     unit: Unit
     last: Last
     drawn: dict[int, Picture] = field(default_factory=dict)  # slot -> of the prompt before
-    starts: dict[int, tuple[int | None, int]] = field(default_factory=dict)  # slot -> (slot of its parent, steps run), for the metadata
+    starts: dict[int, tuple[int | None, int]] = field(
+        default_factory=dict
+    )  # slot -> (slot of its parent, steps run), for the metadata
     near: dict[int, set[str]] = field(default_factory=dict)  # first slot of the prompts that are near -> their captions
 
 
@@ -67,7 +69,9 @@ class StoryStage(Images):
     def __init__(self, folder):
         super().__init__(folder)
         config = self.config
-        self.rules = Rules(config.progressive, config.interleave, config.cycle_styles, config.steps, tuple(s.weight for s in config.styles))
+        self.rules = Rules(
+            config.progressive, config.interleave, config.cycle_styles, config.steps, tuple(s.weight for s in config.styles)
+        )
         self.batch = min(config.rows, folder.spec.batch)
         self.starts_from_pictures = config.progressive and any(self.rules.run(lane) for lane in range(self.rules.lanes))
         self._drawings: dict[int, Drawing] = {}  # rows a call -> what draws so many
@@ -81,7 +85,9 @@ class StoryStage(Images):
             msg = f"{self.folder.path}: needs a class for each style, and weights from 0 to 1; plan it again"
             raise InputError(msg)
         if config.save_size or (config.progressive and config.format == "jpg"):
-            msg = f"{self.folder.path}: a chain goes on from stored pictures; it needs save_size=0 and png or webp; plan it again"
+            msg = (
+                f"{self.folder.path}: a chain goes on from stored pictures; it needs save_size=0 and png or webp; plan it again"
+            )
             raise InputError(msg)
         super().check()
         if tuple(len(c.prompts) for c in self.book.chapters) != config.prompts:
@@ -145,10 +151,14 @@ class StoryStage(Images):
         starts = self.rules.starts(state.last.of)
         for run, lanes in self.rules.groups(starts).items():
             some = [tasks[lane] for lane in lanes]
-            state.drawn.update(zip((t.slot for t in some), self._draw_from(state, some, [starts[lane] for lane in lanes], run), strict=True))
+            state.drawn.update(
+                zip((t.slot for t in some), self._draw_from(state, some, [starts[lane] for lane in lanes], run), strict=True)
+            )
         return [Drawn(s, state.drawn[s]) for s in slots]
 
-    def _draw_from(self, state: StoryState, tasks: Sequence[StoryTask], parents: Sequence[Made | None], run: int | None) -> Sequence[Picture]:
+    def _draw_from(
+        self, state: StoryState, tasks: Sequence[StoryTask], parents: Sequence[Made | None], run: int | None
+    ) -> Sequence[Picture]:
         """One call: pictures from noise (run None), or of `run` steps from their parents."""
         import torch
 
@@ -186,7 +196,7 @@ class StoryStage(Images):
             return np.array(image.convert("RGB"))
 
     def _embed(self, state: StoryState, slots: range) -> None:
-        """The embeddings of a batch: those of PROMPTS_AHEAD prompts at once, counted from the chain's first, so that their batches are fixed."""
+        """The embeddings of PROMPTS_AHEAD prompts at once, counted from the chain's first, so that their batches are fixed."""
         from synth.images.pipeline import out_of_memory
 
         size = max(PROMPTS_AHEAD * self.rules.lanes // self.folder.spec.batch, 1) * self.folder.spec.batch
@@ -222,6 +232,6 @@ class StoryStage(Images):
             "prompt_text": task.prompt_text,
             "style": config.styles[task.style].text,
             "weight": config.styles[task.row.label].weight,
-            "parent": None if parent is None else f"{parent:09d}",  # key of the picture that it starts from
+            "parent": None if parent is None else sample_key(parent),  # key of the picture that it starts from
             "steps_run": run,  # 0: the parent itself, without a call of the model
         }

@@ -7,11 +7,13 @@ the same promises. To add a model: a builder in tiny.py, a row in MODELS.
 import io
 import os
 import signal
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+import tqdm.auto
 from PIL import Image
 
 from synth.config import ImagesConfig, ModelConfig, PartConfig
@@ -169,6 +171,8 @@ def killed(folder) -> None:
     """A worker of `folder` that is killed after its second batch: a fork of this process, which has the libraries loaded."""
     pid = os.fork()
     if pid == 0:
+        for bar in (tqdm.std.tqdm, tqdm.auto.tqdm):
+            bar.set_lock(threading.RLock())  # its own is shared with this fork, whose death would leave it locked for all
         os.environ["SYNTHSET_FAULT"] = "after_batch:kill@2"
         try:
             work(folder, 1, 3)

@@ -11,7 +11,11 @@ from launch import window
 from synth.store.folder import StageFolder
 from tests.stages import probe
 
-HANGS = [sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"]
+HANGS = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)",
+]
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 

@@ -36,7 +36,12 @@ def made(tiny_sd, tmp_path_factory):
     """(story, pages) of a hostile text in hostile styles."""
     root = tmp_path_factory.mktemp("pages")
     given = source(root / "in", TEXT, STYLES)
-    more = ["export=[story_pages]", "images.steps=2", 'story.prompt_config.chapter_split_regex="Part .*"', "story.generation_config.preview=true"]
+    more = [
+        "export=[story_pages]",
+        "images.steps=2",
+        'story.prompt_config.chapter_split_regex="Part .*"',
+        "story.generation_config.preview=true",
+    ]
     return done(root / "runs", tiny_sd, *given, *more)
 
 
@@ -57,13 +62,17 @@ def test_every_picture_lies_in_the_folder_of_its_style_whatever_the_tag_is(made)
     story, pages = made
     files = tree(pages.out_dir)
     folders = style_folders(dict(enumerate(TAGS)))
-    assert len({f.casefold() for f in folders}) == len(TAGS) and not any("/" in f or f in (".", "..", "index.html") for f in folders)
+    assert len({f.casefold() for f in folders}) == len(TAGS) and not any(
+        "/" in f or f in (".", "..", "index.html") for f in folders
+    )
     n = len(TAGS)
     for stored in story.samples():
         prompt, lane = divmod(stored.slot, n)
         name = f"01-{prompt + 1:03d}" if prompt < 3 else "02-001"
         assert files.pop(f"{folders[lane]}/{name}.png") == stored.read("png")
-    rest = {"story.json", "index.html", ".synthset.json"} | {f"{f}/{w}-{c}" for f in folders for w, e in (("grid", "png"), ("animation", "webp")) for c in (f"01.{e}", f"02.{e}")}
+    rest = {"story.json", "index.html", ".synthset.json"} | {
+        f"{f}/{w}-{c}" for f in folders for w, e in (("grid", "png"), ("animation", "webp")) for c in (f"01.{e}", f"02.{e}")
+    }
     assert set(files) == rest
 
 
@@ -75,9 +84,18 @@ def test_story_json_tells_of_each_picture_what_it_was_made_of(made):
     pictures = {p["key"]: p for c in told["chapters"] for p in c["pictures"]}
     for stored in story.samples():
         r, p = stored.json(), pictures[stored.key]
-        assert (p["seed"], p["caption"], p["parent"], p["tag"], p["prompt"]) == (str(r["seed"]), r["caption"], r["parent"], r["class"], r["prompt"])
+        assert (p["seed"], p["caption"], p["parent"], p["tag"], p["prompt"]) == (
+            str(r["seed"]),
+            r["caption"],
+            r["parent"],
+            r["class"],
+            r["prompt"],
+        )
         assert p["strength"] == (None if r["parent"] is None else 0.5)
-        assert hashlib.sha256((pages.out_dir / p["file"]).read_bytes()).hexdigest() == hashlib.sha256(stored.read("png")).hexdigest()
+        assert (
+            hashlib.sha256((pages.out_dir / p["file"]).read_bytes()).hexdigest()
+            == hashlib.sha256(stored.read("png")).hexdigest()
+        )
         assert p["parent_file"] == (None if r["parent"] is None else pictures[r["parent"]]["file"])
 
 
@@ -86,7 +104,12 @@ def test_grids_and_animations_hold_the_pictures_in_order(made):
     folder = style_folders(dict(enumerate(TAGS)))[4]
     own = [np.asarray(Image.open(io.BytesIO(s.read("png")))) for s in story.samples() if s.slot % len(TAGS) == 4]
     sheet = np.asarray(Image.open(pages.out_dir / folder / "grid-01.png"))
-    assert sheet.shape == (32, 32, 3) and (sheet[:16, 16:] == own[1]).all() and (sheet[16:, :16] == own[2]).all() and not sheet[16:, 16:].any()
+    assert (
+        sheet.shape == (32, 32, 3)
+        and (sheet[:16, 16:] == own[1]).all()
+        and (sheet[16:, :16] == own[2]).all()
+        and not sheet[16:, 16:].any()
+    )
     with Image.open(pages.out_dir / folder / "animation-01.webp") as moving:
         assert moving.n_frames == 3 and moving.size == (256, 256)
         moving.seek(2)
@@ -113,9 +136,19 @@ def test_animations_play_for_ever_at_the_given_pace(format):
 
 def test_cumulative_grids_hold_all_chapters_so_far_and_files_can_be_left_out(made, tiny_sd, tmp_path):
     story, _ = made
-    given = [*source(story.path.parents[1] / "in2", TEXT, STYLES), "images.steps=2", 'story.prompt_config.chapter_split_regex="Part .*"']
-    more = ["export.story_pages.grid=cumulative", "export.story_pages.animation=none", "story.generation_config.save_individual=false"]
-    stages = planned(story.path.parents[1], tiny_sd, *given, "export=[story_pages]", f"export.story_pages.out={tmp_path}/out", *more)
+    given = [
+        *source(story.path.parents[1] / "in2", TEXT, STYLES),
+        "images.steps=2",
+        'story.prompt_config.chapter_split_regex="Part .*"',
+    ]
+    more = [
+        "export.story_pages.grid=cumulative",
+        "export.story_pages.animation=none",
+        "story.generation_config.save_individual=false",
+    ]
+    stages = planned(
+        story.path.parents[1], tiny_sd, *given, "export=[story_pages]", f"export.story_pages.out={tmp_path}/out", *more
+    )
     assert stages[0].is_done() and work(stages[1]) == 0
     found = {p.name for p in (tmp_path / "out").rglob("*") if p.is_file()}
     assert found == {"grid-01.png", "grid-02.png", "index.html", "story.json", ".synthset.json"}
@@ -150,7 +183,13 @@ def test_pages_need_a_story(tiny_sd, tmp_path):
 def test_texts_are_escaped_and_nothing_comes_from_outside(made):
     story, pages = made
     for html in ((pages.out_dir / "index.html").read_text(), (story.path / "growing.html").read_text()):
-        assert "<script" not in html and "onerror=alert(1)&gt;" in html and "<img src=x" not in html and "http:" not in html and "https:" not in html
+        assert (
+            "<script" not in html
+            and "onerror=alert(1)&gt;" in html
+            and "<img src=x" not in html
+            and "http:" not in html
+            and "https:" not in html
+        )
         assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e\u2028]", html)
 
 
@@ -168,14 +207,28 @@ def chromium() -> str:
 
 
 def browse(url, tmp_path, *flags) -> str:
-    command = [chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=10000"]
+    command = [
+        chromium(),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        f"--user-data-dir={tmp_path}/profile",
+        "--virtual-time-budget=10000",
+    ]
     return subprocess.run([*command, *flags, url], capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 def test_a_browser_shows_the_page_with_all_its_pictures_and_runs_nothing_of_the_text(made, tmp_path):
     _, pages = made
     shutil.copytree(pages.out_dir, tmp_path / "site")
-    dom = browse((tmp_path / "site" / "index.html").as_uri(), tmp_path, "--dump-dom", "--window-size=800,600", f"--screenshot={tmp_path}/seen.png")
+    dom = browse(
+        (tmp_path / "site" / "index.html").as_uri(),
+        tmp_path,
+        "--dump-dom",
+        "--window-size=800,600",
+        f"--screenshot={tmp_path}/seen.png",
+    )
     assert "<title>tale</title>" in dom and dom.count("<h2") == 2 and "<script" not in dom and "onerror=alert(1)&gt;" in dom
     # the same page without its policy, and with a script of ours that counts the pictures that could be loaded
     html = (tmp_path / "site" / "index.html").read_text()

@@ -38,7 +38,9 @@ def test_groups_in_a_pattern_add_no_pieces():
 
 def test_a_text_becomes_chapters_of_prompts_and_empty_ones_are_skipped_and_counted(source):
     path, book, skipped = read_book(keys(source))
-    assert path == source and skipped == 3  # the empty line, the blank one, and what is left between Gen.1's last line and Gen.2
+    assert (
+        path == source and skipped == 3
+    )  # the empty line, the blank one, and what is left between Gen.1's last line and Gen.2
     assert [(c.number, c.title, c.prompts) for c in book.chapters] == [
         (1, "Gen.1", ("[1] a dog", "[2] a cat")),
         (2, "Gen.2", ("[1] a fish", "[2] a bird here", "[3] the end")),
@@ -49,7 +51,10 @@ def test_limits_count_chapters_and_prompts_that_are_not_empty(source):
     _, book, skipped = read_book(keys(source, max_chapters=1))
     assert [c.prompts for c in book.chapters] == [("[1] a dog", "[2] a cat")] and skipped == 2
     _, book, skipped = read_book(keys(source, max_entries_per_chapter=2))
-    assert [c.prompts for c in book.chapters] == [("[1] a dog", "[2] a cat"), ("[1] a fish", "[2] a bird here")] and skipped == 3
+    assert [c.prompts for c in book.chapters] == [
+        ("[1] a dog", "[2] a cat"),
+        ("[1] a fish", "[2] a bird here"),
+    ] and skipped == 3
 
 
 def test_an_override_takes_every_prompts_place_and_the_file_still_sets_the_count(source):
@@ -70,10 +75,16 @@ def test_line_ends_and_a_byte_order_mark_change_nothing(source, tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"chapter_split_regex": "Season"}, r"a text\.txt: chapter_split_regex='Season': matches nothing in its 10 lines, which begin with 'front matter Gen"),
+        (
+            {"chapter_split_regex": "Season"},
+            r"a text\.txt: chapter_split_regex='Season': matches nothing in its 10 lines, which begin with 'front matter Gen",
+        ),
         ({"prompt_split_regex": "@"}, r"matches nothing in chapter 1 \('Gen\.1'\), line 2, which holds '\[1\] a dog"),
         ({"prompt_split_regex": r"(?s)\n.*"}, r"chapter 1 \('Gen\.1'\), line 2: no prompt in it \(only 1 empty ones\)"),
-        ({"chapter_split_regex": "Gen(?:"}, r"story\.prompt_config\.chapter_split_regex='Gen\(\?:': is no regular expression .*missing \), unterminated subpattern"),
+        (
+            {"chapter_split_regex": "Gen(?:"},
+            r"story\.prompt_config\.chapter_split_regex='Gen\(\?:': is no regular expression .*missing \), unterminated subpattern",
+        ),
         ({"chapter_split_regex": ""}, "chapter_split_regex='': is empty"),
         ({"prompt_split_regex": "*"}, "prompt_split_regex='\\*': is no regular expression of Python \\(nothing to repeat"),
         ({"max_chapters": 0}, "max_chapters=0: must be 1 or more"),
@@ -111,11 +122,21 @@ def test_an_empty_text_is_an_error(tmp_path):
     ("chapter", "prompt", "said"),
     [
         (r"(a+)+b", r"\n", r"chapter_split_regex='\(a\+\)\+b': chapter_split_regex of .* took longer than 0\.5 s"),
-        (r"Gen", r"(a+)+b", r"prompt_split_regex='\(a\+\)\+b': prompt_split_regex in chapter 1 \('Gen'\), line 1 of .* took longer"),
+        (
+            r"Gen",
+            r"(a+)+b",
+            r"prompt_split_regex='\(a\+\)\+b': prompt_split_regex in chapter 1 \('Gen'\), line 1 of .* took longer",
+        ),
     ],
 )
 def test_a_pattern_that_does_not_end_is_stopped_and_named(source, chapter, prompt, said):
-    request = {"text": "Gen" + "a" * 60, "chapter_regex": chapter, "prompt_regex": prompt, "max_chapters": None, "max_entries": None}
+    request = {
+        "text": "Gen" + "a" * 60,
+        "chapter_regex": chapter,
+        "prompt_regex": prompt,
+        "max_chapters": None,
+        "max_entries": None,
+    }
     begun = time.monotonic()
     with pytest.raises(InputError, match=said):
         split_in_child(request, source, limit=0.5)
@@ -126,7 +147,9 @@ def test_a_pattern_that_does_not_end_is_stopped_and_named(source, chapter, promp
 def test_ten_thousand_prompts_are_split_to_the_last():
     text = "".join(f"Chapter {c}\n" + "".join(f"prompt {c} {p}\n" for p in range(100)) for c in range(100))
     found = split(text, r"Chapter \d+", r"\n", None, None)
-    assert sum(len(c["prompts"]) for c in found["chapters"]) == 10_000 and found["chapters"][-1]["prompts"][-1] == "prompt 99 99"
+    assert (
+        sum(len(c["prompts"]) for c in found["chapters"]) == 10_000 and found["chapters"][-1]["prompts"][-1] == "prompt 99 99"
+    )
 
 
 def test_a_book_is_read_back_and_knows_what_each_slot_is(tmp_path):
@@ -136,7 +159,9 @@ def test_a_book_is_read_back_and_knows_what_each_slot_is(tmp_path):
     assert Book.read(tmp_path / "b.gz", identity) == book
     assert book.ends(2) == (4, 10) and [book.slots(i, 2) for i in (0, 1)] == [range(4), range(4, 10)]
     found = [book.place(slot, 2) for slot in range(10)]
-    assert [(p.chapter, p.prompt, p.style) for p in found] == [(c, p, s) for c, n in ((0, 2), (1, 3)) for p in range(n) for s in (0, 1)]
+    assert [(p.chapter, p.prompt, p.style) for p in found] == [
+        (c, p, s) for c, n in ((0, 2), (1, 3)) for p in range(n) for s in (0, 1)
+    ]
     (tmp_path / "b.gz").write_bytes(data[:-9])
     with pytest.raises(InputError, match=r"b\.gz: cannot be read"):
         Book.read(tmp_path / "b.gz", identity)

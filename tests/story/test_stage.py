@@ -56,7 +56,10 @@ def test_a_book_that_is_killed_goes_on_from_its_last_finished_prompt(book, tiny_
     assert folder.spec.n_units == 1 and len(folder.spec.batches(folder.unit(0))) == 9
     assert Child(folder, fault="after_batch:kill@4").wait() == -signal.SIGKILL
     drawn = []
-    real, StoryStage.compute = StoryStage.compute, lambda self, state, slots: drawn.append(slots.start) or real(self, state, slots)
+    real, StoryStage.compute = (
+        StoryStage.compute,
+        lambda self, state, slots: drawn.append(slots.start) or real(self, state, slots),
+    )
     try:
         assert work(folder) == EXIT_OK
     finally:
@@ -82,7 +85,11 @@ def test_slots_are_prompts_in_all_styles_and_texts_seeds_and_parents_follow_the_
         n, lane = divmod(slot, LANES)
         chapter, first = next((c, f) for c, f in ((3, 5), (2, 3), (1, 0)) if n >= f)
         assert (r["prompt_text"], r["chapter"], r["prompt"]) == (PROMPTS[n], chapter, n - first + 1)
-        assert r["caption"] == f"{PROMPTS[n]} {STYLES[lane]['style']}" and r["class"] == STYLES[lane]["file_tag"] and r["label"] == lane
+        assert (
+            r["caption"] == f"{PROMPTS[n]} {STYLES[lane]['style']}"
+            and r["class"] == STYLES[lane]["file_tag"]
+            and r["label"] == lane
+        )
         assert r["seed"] == derive(0, "story", chapter, n - first + 1, lane)
         parent = None if n == first else f"{(n - 1) * LANES + (lane + 1) % LANES:09d}"  # moved one style to the left
         assert (r["parent"], r["steps_run"]) == (parent, 4 if n == first else (3, 3, 2, 0)[lane])
@@ -150,9 +157,15 @@ def bad(path, styles):
         (["story.generation_config.num_inference_steps=0"], "num_inference_steps=0: must be 1 or more"),
         (["story.generation_config.progressive=true", "story.generation_config.progresive=false"], "disagree"),
         (["story.style_configs_file=null", "story.style_configs=[]"], "story.style_configs: is empty"),
-        (["story.style_configs_file=null", "story.style_configs=[{style:a,file_tag:a,weight:1.5}]"], r"story.style_configs\[0\].weight=1.5: must be from 0 to 1"),
+        (
+            ["story.style_configs_file=null", "story.style_configs=[{style:a,file_tag:a,weight:1.5}]"],
+            r"story.style_configs\[0\].weight=1.5: must be from 0 to 1",
+        ),
         (["story.style_configs_file=null", "story.style_configs=[{style:a,file_tag:a,weight:nan}]"], "weight=nan"),
-        (["story.style_configs_file=null", "story.style_configs=[{style:a,file_tag:' ',weight:1}]"], r"\[0\].file_tag=' ': is empty"),
+        (
+            ["story.style_configs_file=null", "story.style_configs=[{style:a,file_tag:' ',weight:1}]"],
+            r"\[0\].file_tag=' ': is empty",
+        ),
         (["story.style_configs_file=null", "story.style_configs=[{style:a,file_tag:a}]"], "weight"),
         (["story.style_configs_file=/nowhere.json"], "style_configs_file: /nowhere.json cannot be read as JSON"),
         (["export=[story_pages]", "export.story_pages.grid=x"], "export.story_pages.grid=x: use one of"),
@@ -164,7 +177,17 @@ def test_what_is_wrong_is_found_when_it_is_planned(overrides, said, tiny_sd, tmp
         point(tmp_path, tiny_sd, *overrides)
 
 
-@pytest.mark.parametrize("content", ["[", "{}", "[1]", '[{"style": "a"}]', '[{"style": 1, "file_tag": "a", "weight": 1}]', '[{"style": "a", "file_tag": "a", "weight": true}]'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[",
+        "{}",
+        "[1]",
+        '[{"style": "a"}]',
+        '[{"style": 1, "file_tag": "a", "weight": 1}]',
+        '[{"style": "a", "file_tag": "a", "weight": true}]',
+    ],
+)
 def test_a_file_of_styles_that_is_none_is_named(content, tiny_sd, tmp_path):
     (tmp_path / "s.json").write_text(content)
     with pytest.raises(InputError, match="s.json"):
@@ -174,23 +197,45 @@ def test_a_file_of_styles_that_is_none_is_named(content, tiny_sd, tmp_path):
 def test_keys_of_the_original_are_taken_and_the_useless_ones_named_once(tiny_sd, tmp_path):
     styles = [{**s, "last_image": "x.png", "images": []} for s in STYLES]
     given = source(tmp_path, styles=styles)
-    spec = point(tmp_path, tiny_sd, *given, "story.generation_config.progresive=false", "story.generation_config.preview_stop='pkill display'").stages[0].spec
+    spec = (
+        point(
+            tmp_path,
+            tiny_sd,
+            *given,
+            "story.generation_config.progresive=false",
+            "story.generation_config.preview_stop='pkill display'",
+        )
+        .stages[0]
+        .spec
+    )
     assert spec.config["progressive"] is False
     assert spec.settings["notes"] == [
         "story: ignored, because nothing here needs them: last_image, images, preview_stop",
         f"story: 4 empty prompts of {tmp_path}/tale.txt are skipped",
     ]
-    assert spec.fingerprint == point(tmp_path, tiny_sd, *source(tmp_path), "story.generation_config.progressive=false").stages[0].spec.fingerprint
+    assert (
+        spec.fingerprint
+        == point(tmp_path, tiny_sd, *source(tmp_path), "story.generation_config.progressive=false").stages[0].spec.fingerprint
+    )
 
 
 def test_the_price_is_what_will_be_drawn(once):
     run = [r for r in records(once).values()]
-    steps, noise, kept = sum(r["steps_run"] for r in run), sum(r["parent"] is None for r in run), sum(r["steps_run"] == 0 for r in run)
+    steps, noise, kept = (
+        sum(r["steps_run"] for r in run),
+        sum(r["parent"] is None for r in run),
+        sum(r["steps_run"] == 0 for r in run),
+    )
     said = once.spec.settings["price"]
-    assert said == f"36 images (3 chapters, 9 prompts, 4 styles; {noise} from noise, {36 - noise - kept} from another image, {kept} kept as they are), {steps} denoising steps"
+    assert (
+        said
+        == f"36 images (3 chapters, 9 prompts, 4 styles; {noise} from noise, {36 - noise - kept} from another image, {kept} kept as they are), {steps} denoising steps"
+    )
 
 
 def test_a_damaged_text_in_the_stage_folder_is_no_story(tiny_sd, tmp_path):
     folder = planned(tmp_path, tiny_sd)[0]
     (folder.path / "prompts.jsonl.gz").write_bytes(b"\x1f\x8b torn")
-    assert work(folder) == 65 and "prompts.jsonl.gz" in json.dumps([json.loads(x) for f in (folder.path / "events").iterdir() for x in f.read_text().splitlines()])
+    assert work(folder) == 65 and "prompts.jsonl.gz" in json.dumps(
+        [json.loads(x) for f in (folder.path / "events").iterdir() for x in f.read_text().splitlines()]
+    )
