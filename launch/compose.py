@@ -97,6 +97,11 @@ def readable(error: Exception) -> str:
 def typed(tree: DictConfig) -> schema.Config:
     """The composed tree as dataclasses, interpolations resolved. A value that is nowhere given is an InputError."""
     missing = sorted(OmegaConf.missing_keys(tree))
+    unknown = [m.split(".")[2] for m in missing if m.startswith("recipe.stages.") and m.endswith(".kind")]
+    if unknown:  # a group adds to a stage of the recipe by its name, as prompts=hirpg does
+        groups = f"prompts={tree.prompts.maker}"
+        msg = f"recipe={tree.recipe.name}: has no stage {unknown[0]!r}, to which {groups} or another setting adds; choose recipe=class_images"
+        raise InputError(msg)
     if missing:
         msg = f"{', '.join(missing)}: no value; set it on the command line or in the YAML of its group"
         raise InputError(msg)

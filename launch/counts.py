@@ -56,7 +56,7 @@ def class_counts(
         more = f" and {len(unknown) - 1} more" if unknown[1:] else ""
         who = f"dataset {dataset.name} does not say how many real pictures"
         why = who if count == MA else f"{group}.count_file does not say how many"
-        what = f"class {unknown[0].index} ({unknown[0].name!r}){more} has"
+        what = f"class {unknown[0].index} ({unknown[0].name!r}){more} {'have' if more else 'has'}"
         msg = f"{group}: {why} {what}; add it to {group}.count_file, or set {group}.count to a number"
         raise InputError(msg)
     return known, plain

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from synth.captions.engines import WITHOUT_DEVICE
 
 ASKING = ("captions", "metaprompts", "prompt_trees", "backgrounds")  # kinds that ask a caption engine
-GPU_KINDS = (*ASKING, "images", "img2img", "clip_features")  # kinds whose workers use a GPU where there is one; the others run on cores
+GPU_KINDS = (*ASKING, "images", "img2img", "story", "clip_features")  # kinds whose workers use a GPU where there is one; the others run on cores
 
 
 def cores() -> int:

@@ -26,6 +26,9 @@ def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Conso
         jobs = 0 if state.done else n_workers(jobs_of[stage.folder], len(found), left)
         table.add_row(spec.folder_name, *(f"{n:,}" for n in (spec.slots, spec.n_units, stage.n_batches, jobs)), str(state))
     console.print(table)
+    for stage in stages:
+        if price := stage.spec.settings.get("price"):
+            console.print(f"{stage.spec.folder_name}: {price}", markup=False, highlight=False, soft_wrap=True)
     for point in points:
         console.print(f"{point.label or 'run'}:", markup=False, highlight=False)
         for stage in point.stages:

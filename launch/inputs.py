@@ -1,5 +1,6 @@
 """Input files and folders of a stage: that they are there, and their content identity, hashed once a process."""
 
+import json
 import os
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,18 @@ def input_file(path: str | None, key: str, what: str) -> InputFile:
 def identity_of(path: Path) -> str:
     """The content identity of a file or folder, hashed once a process."""
     return store.identity(os.path.realpath(path))
+
+
+def read_json(path: str, key: str, form: str):
+    """The parsed file that `key` names; one that is not JSON in UTF-8 is an InputError. `form`: what it must hold."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as e:
+        msg = f"{key}: {path} cannot be read ({e.strerror})"
+        raise InputError(msg) from e
+    except (ValueError, RecursionError) as e:
+        msg = f"{key}: {path} is not JSON in UTF-8 ({e}); it must be {form}"
+        raise InputError(msg) from e
 
 
 def text_of(text: str, path: str | None, key: str) -> str:

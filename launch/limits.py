@@ -84,6 +84,10 @@ def check_limits(config: Config) -> None:
         if value is not None and value not in allowed:
             msg = f"{key}={value}: must be {allowed}"
             raise InputError(msg)
+    captions = config.captions
+    if captions.min_words > captions.max_words:
+        msg = f"captions.min_words={captions.min_words}: more than captions.max_words={captions.max_words}; no caption could pass"
+        raise InputError(msg)
     if config.numerics not in PRESETS:
         msg = f"numerics={config.numerics}: no such numerics; there are {', '.join(PRESETS)}"
         raise InputError(msg)

@@ -13,6 +13,7 @@ from launch.progress import Bars
 from launch.schema import Cluster
 from launch.sequence import run_in_order
 from launch.stops import Stop, catching
+from launch.window import shown
 from synth.errors import EXIT_AGAIN, EXIT_OK
 from synth.store.folder import StageFolder
 
@@ -28,7 +29,8 @@ def run(stages: Sequence[PlannedStage], cluster: Cluster, console: Console, retr
         kind = folder.spec.kind
         found = places_of(gpus, cores(), kind, folder.spec.config)
         crew = Crew(folder, found, n_workers(cluster.n_jobs, len(found), missing))
-        return work(crew, bars, stop, console)
+        with shown(folder, lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)):
+            return work(crew, bars, stop, console)
 
     with catching(lambda text: console.print(f"\n{text}")) as stop:
         return run_in_order(stages, shift, stop, console, retry_failed)

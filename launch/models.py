@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 
 from omegaconf import OmegaConf
 
+from launch.external import plan_command
+from launch.fetching import fetched
 from launch.inputs import existing, identity_of
 from launch.schema import Images, Model, ModelPart
 from synth.config import ModelConfig, PartConfig
 from synth.errors import InputError
+from synth.images.external.settings import PIPELINE
 from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder
 from synth.images.models import CONFIG, LORA, MODEL, PART, VAE, inspect_model, judged
@@ -62,6 +65,9 @@ class PlannedModel:
 
 def plan_model(model: Model) -> PlannedModel:
     """Inspects everything that the group `model` names. Raises InputError; imports no torch."""
+    if model.pipeline == PIPELINE:
+        config, inputs, folder = plan_command(model)
+        return PlannedModel(config, inputs, folder, {k: getattr(model, f"native_{k}") for k in NATIVE}, dict(model.paper))
     loras, parts = _loras(model.lora), {name: part for name, part in model.parts.items() if part.path is not None}
     paths = {role: existing(*rest) for role, *rest in _places(model, [path for path, _ in loras], parts)}
     if model.dtype not in DTYPES:
@@ -86,7 +92,7 @@ def plan_model(model: Model) -> PlannedModel:
 
 def _places(model: Model, loras: list[str], parts: Mapping[str, ModelPart]) -> Iterator[tuple[str, str | None, str, str]]:
     """(role of the input, path, key, what must be there)"""
-    yield MODEL, model.path, "model.path", f"{FOLDER}, or a checkpoint file"
+    yield MODEL, model.path or fetched("model", model.id, model.repo), "model.path", f"{FOLDER}, or a checkpoint file"
     if model.config is not None:
         yield CONFIG, model.config, "model.config", FOLDER
     if model.vae is not None:

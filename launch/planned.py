@@ -33,6 +33,8 @@ class PlannedStage:
         spec = self.spec
         if not spec.n_units:
             return 0
+        if spec.ends:
+            return sum(len(spec.batches(spec.unit(n))) for n in range(spec.n_units))
         full, last = spec.batches(spec.unit(0)), spec.batches(spec.unit(spec.n_units - 1))
         return (spec.n_units - 1) * len(full) + len(last)
 

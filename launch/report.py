@@ -100,9 +100,7 @@ def report_on(path: Path, now: float | None = None) -> StageReport:
     aside = [u for u in sorted(failures) if len(failures[u]) >= TRIES and u not in committed]
     absent = sorted(set(range(n)) - committed - {h.unit for h in held} - set(aside)) if len(committed) < n else []
     work = _work(folder.path, {h.worker for h in held if h.state == "live"})
-    left = folder.spec.slots - len(committed) * folder.spec.unit_size if len(committed) < n else 0
-    if left and n - 1 in committed:
-        left += n * folder.spec.unit_size - folder.spec.slots  # the last unit is shorter
+    left = folder.spec.slots - folder.spec.slots_in(committed)
     return StageReport(
         name=folder.spec.name,
         path=str(folder.path),

@@ -131,6 +131,8 @@ class Llama(Captioner):
 @dataclass
 class Hf(Captioner):
     path: str | None = None
+    repo: str | None = None
+    revision: str | None = None
 
 
 @dataclass
@@ -187,6 +189,17 @@ class Model:
     revision: str | None = None
     licence: str | None = None
     memory_gb: float | None = None  # of the weights on the device, in `dtype`
+
+
+@dataclass
+class External(Model):
+    """A command in the place of a pipeline."""
+
+    command: list[str] | None = None
+    deterministic: bool = MISSING
+    timeout: float = MISSING
+    start_timeout: float = MISSING
+    restarts: int = MISSING
 
 
 @dataclass
@@ -277,6 +290,51 @@ class Probe:
     framing: str = MISSING
     # slot -> how; Any and null, because Hydra reads a slot as a number and adds no keys to a mapping that is there
     behaviour: Any = None
+
+
+@dataclass
+class StoryPrompts:
+    source: str | None = None
+    key: str = MISSING
+    prompt_override: str | None = None
+    chapter_split_regex: str | None = None
+    prompt_split_regex: str = MISSING
+    max_chapters: int | None = None
+    max_entries_per_chapter: int | None = None
+
+
+@dataclass
+class StoryGeneration:
+    preview: bool = MISSING
+    preview_max_windows: int = MISSING
+    save_individual: bool = MISSING
+    progressive: bool | None = None  # null: as progresive says, else true
+    interleave: bool = MISSING
+    cycle_styles: bool = MISSING
+    guidance_scale: float | None = None
+    eta: float = MISSING
+    num_inference_steps: int | None = None
+    progresive: bool | None = None  # spelling of the original script
+    preview_stop: Any = None  # of the original script: ignored
+
+
+@dataclass
+class StoryStyle:
+    style: str = MISSING
+    file_tag: str = MISSING
+    weight: float = MISSING
+    last_image: Any = None  # of the original script: ignored, as images is
+    images: Any = None
+
+
+@dataclass
+class Story:
+    seed: int = MISSING
+    carry: str = MISSING
+    prompt_config: StoryPrompts = field(default_factory=StoryPrompts)
+    generation_config: StoryGeneration = field(default_factory=StoryGeneration)
+    style_configs: list[StoryStyle] = MISSING
+    style_configs_file: str | None = None  # twin of style_configs for texts with commas, and for sweeps
 
 
 @dataclass
@@ -411,6 +469,13 @@ class ContactSheet(Export):
 
 
 @dataclass
+class StoryPages(Export):
+    grid: str = MISSING
+    animation: str = MISSING
+    frame_ms: int = MISSING
+
+
+@dataclass
 class Filter:
     """What every filter has; the key in `filter` is the name of its stage."""
 
@@ -499,6 +564,7 @@ class Config:
     images: Images = field(default_factory=Images)
     img2img: Img2Img = field(default_factory=Img2Img)
     scores: Scores = field(default_factory=Scores)
+    story: Story = field(default_factory=Story)
     probe: Probe = field(default_factory=Probe)
     cluster: Cluster = field(default_factory=Cluster)
     export: dict[str, Export] = field(default_factory=dict)
@@ -510,7 +576,7 @@ class Config:
 GROUPS: dict[str, dict[str, type]] = {
     "cluster": {"cluster": Cluster, "slurm": Slurm},
     "captioner": {"captioner": Captioner, "llama": Llama, "hf": Hf, "openai": OpenAI, "served": Served},
-    "model": {"model": Model},
+    "model": {"model": Model, "external": External},
     "dataset": {"dataset": Dataset},
     "prompts": {
         "synclr": Synclr,
@@ -535,7 +601,10 @@ GROUPS: dict[str, dict[str, type]] = {
         "webdataset": WebDataset,
         "parquet": Parquet,
         "captions_txt": CaptionsTxt,
-        "hdf5": Hdf5, "contact_sheet": ContactSheet},
+        "hdf5": Hdf5,
+        "contact_sheet": ContactSheet,
+        "story_pages": StoryPages,
+    },
 }
 
 

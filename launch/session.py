@@ -92,6 +92,8 @@ class Session:
         outcomes = []
         stages = distinct(self.points)
         check_outputs(stages)
+        for note in dict.fromkeys(n for s in stages for n in s.spec.settings.get("notes", ())):
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
         if self.points and self.points[0].dry_run:
             dry_run.show(self.points, stages, console)
         elif self.points:

@@ -14,11 +14,11 @@ from synth.store.folder import StageFolder
 from synth.store.framing import shared
 
 NAMED = 3  # reasons of tombstones that are told
-PICTURES = "contact_sheet"  # the kind whose PNG is the last line
+PICTURES = {"contact_sheet": "*.png", "story_pages": "index.html"}  # the kinds of which one file is the last line
 
 
 def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str, console: Console) -> None:
-    """The summary of a run; the last line is the path of the contact sheet, or of the last export."""
+    """The summary of a run; the last line is the path of the contact sheet or page, or of the last export."""
     if outcomes:
         console.print(_table(outcomes))
     for outcome in outcomes:
@@ -37,10 +37,10 @@ def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str,
 
 
 def made(outcomes: Sequence[Outcome]) -> list[str]:
-    """A line an export, the pictures last: "image_folder: PATH", ..., "PATH of the PNG"."""
+    """A line an export, what is to be looked at last: "image_folder: PATH", ..., "PATH of the PNG or page"."""
     exports = [o for o in outcomes if o.done and is_export(o.stage.spec)]
-    pictures = [p for o in exports if o.stage.spec.kind == PICTURES for p in sorted(_place(o).glob("*.png"))]
-    lines = [f"{o.stage.name}: {_place(o)}" for o in exports if o.stage.spec.kind != PICTURES]
+    pictures = [p for o in exports if o.stage.spec.kind in PICTURES for p in sorted(_place(o).glob(PICTURES[o.stage.spec.kind]))]
+    lines = [f"{o.stage.name}: {_place(o)}" for o in exports if o.stage.spec.kind not in PICTURES]
     lines += [str(p) for p in pictures]
     if lines and not pictures:
         lines[-1] = lines[-1].partition(": ")[2]

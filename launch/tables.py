@@ -1,8 +1,8 @@
 """Tables of prompts (in-context examples, places): read and judged at plan time, before a job waits for a GPU in vain."""
 
-import json
 from collections.abc import Iterable, Mapping
 
+from launch.inputs import read_json
 from synth.captions.checks import names_class
 from synth.config import DatasetConfig
 from synth.errors import InputError
@@ -51,6 +51,16 @@ def check_backgrounds(path: str, key: str, dataset: DatasetConfig) -> None:
             raise InputError(msg)
 
 
+def check_places(path: str, key: str) -> None:
+    """[place], one at least."""
+    places = read_json(path, key, 'a list of texts such as ["castle courtyard", "barn"]')
+    if not isinstance(places, list) or not places:
+        msg = f'{key}: {path} holds {_seen(places)}; it must be a list of texts such as ["castle courtyard", "barn"], one at least'
+        raise InputError(msg)
+    for i, place in enumerate(places):
+        _check_text(f"{key}: {path}: place {i}", place)
+
+
 def _check_example(where: str, example: object, mode: str) -> None:
     wanted = ["class", "caption", *([SECOND[mode]] if mode in SECOND else [])]
     if not isinstance(example, Mapping) or not set(wanted) <= set(example):
@@ -71,15 +81,7 @@ def _check_text(where: str, text: object) -> None:
 
 
 def _read(path: str, key: str, form: str) -> Mapping:
-    try:
-        with open(path, encoding="utf-8") as f:
-            data = json.load(f)
-    except OSError as e:
-        msg = f"{key}: {path} cannot be read ({e.strerror})"
-        raise InputError(msg) from e
-    except (ValueError, RecursionError) as e:
-        msg = f"{key}: {path} is not JSON in UTF-8 ({e}); it looks like {form}"
-        raise InputError(msg) from e
+    data = read_json(path, key, f"an object such as {form}")
     if not isinstance(data, dict):
         msg = f"{key}: {path} holds {_seen(data)}; it must be an object such as {form}"
         raise InputError(msg)

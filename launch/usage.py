@@ -18,6 +18,7 @@ KEYS = {
     "images.count": "images a class instead: a number, or ma: as many as the real training set has",
     "images.subset": "rows of captions.json to draw: 0..99 or [3,10..19]",
     "img2img.source, .noise_strength": "recipe=noise_denoise: the folder of pictures; 0..1, share of the steps that are run",
+    "story.prompt_config, .style_configs": "recipe=story: the text and how it is split; styles (docs/story.md)",
     "images.guidance_scale": "weight of the caption; null: the model's own",
     "images.steps, .scheduler": "denoising steps and scheduler; null: the model's own",
     "images.height, .width": "pixels, multiples of 8; null: what the model was trained on",

@@ -143,7 +143,8 @@ class PartConfig:
 @dataclass(frozen=True)
 class ModelConfig:
     """inputs "model" (folder in diffusers' layout, or a single-file checkpoint), and where given "model_config" (folder, of a
-    checkpoint), "model_vae" (folder), "model_lora_0".. (files) and "model_part_<name>" (folders).
+    checkpoint), "model_vae" (folder), "model_lora_0".. (files) and "model_part_<name>" (folders). With a command: "model" where it
+    wants one, and "model_command_1".. (files that its words name).
     """
 
     id: str
@@ -153,6 +154,8 @@ class ModelConfig:
     safety_checker: str = "off"  # off | blank | drop
     loras: tuple[float, ...] = ()  # weights of the LoRA files, in order
     parts: Mapping[str, PartConfig] = field(default_factory=dict)
+    command: tuple[str, ...] = ()  # of pipeline "external": its words, {role} for the paths of inputs
+    deterministic: bool = False  # whether the command promises the same bytes for the same request
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,44 @@ class Img2ImgConfig(DrawingConfig):
     prompt: str = "template"  # template | caption (the source's own)
     prompt_template: str = "a photo of {class}"
     resize: str = "stretch"  # stretch | crop
+
+
+@dataclass(frozen=True)
+class StoryStyle:
+    """A lane of a story's chains. Its tag is the name of its class in the stage's dataset."""
+
+    text: str
+    weight: float  # 0..1, share of the steps that is run from the lane's last picture
+
+
+@dataclass(frozen=True)
+class StoryConfig(DrawingConfig):
+    """kind "story": a picture for each prompt and style. input "source": the text, whose prompts lie in the stage's folder.
+
+    A unit is a chapter (all of the book, where anything passes from chapter to chapter), a batch one prompt in all styles. Stored without loss: chains go
+    on from what is stored.
+    """
+
+    dataset: DatasetConfig = DatasetConfig("", (), 0)  # a class a style
+    styles: tuple[StoryStyle, ...] = ()
+    prompts: tuple[int, ...] = ()  # of each chapter
+    progressive: bool = True
+    interleave: bool = True
+    cycle_styles: bool = False
+    carry: str = "chapter"  # chapter | book: how far last pictures and turned styles go
+    rows: int = 16  # pictures a call of the model, at most
+
+
+@dataclass(frozen=True)
+class StoryPagesConfig:
+    """kind "story_pages": upstream role "images": a story stage. A slot and a unit is a chapter."""
+
+    out: str = ""
+    title: str = ""
+    individual: bool = True  # a file a picture
+    grid: str = "chapter"  # chapter | cumulative | none
+    animation: str = "webp"  # webp | gif | none
+    frame_ms: int = 700
 
 
 @dataclass(frozen=True)
@@ -353,6 +394,7 @@ CONFIGS: dict[str, type] = {
     "captions_json": CaptionsJsonConfig,
     "images": ImagesConfig,
     "img2img": Img2ImgConfig,
+    "story": StoryConfig,
     "image_folder": ImageFolderConfig,
     "webdataset": WebDatasetConfig,
     "parquet": ParquetConfig,
@@ -360,6 +402,7 @@ CONFIGS: dict[str, type] = {
     "hdf5_parts": Hdf5PartsConfig,
     "hdf5": Hdf5Config,
     "contact_sheet": ContactSheetConfig,
+    "story_pages": StoryPagesConfig,
     "clip_features": ClipFeaturesConfig,
     "perceptual_hash": PerceptualHashConfig,
     "clip_score": ClipScoreConfig,

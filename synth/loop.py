@@ -194,6 +194,8 @@ class Worker:
         if job.part.batches < len(batches):
             with self._usage.computing(batch=False):
                 job.state = self.stage.begin(job.unit)
+                if job.part.batches:
+                    self.stage.resume(job.state, batches[job.part.batches - 1].stop, job.part.stored(job.unit.number))
         for slots in batches[job.part.batches :]:
             if self._stops() or job.lease.lost or job.error:
                 finisher.leave(job)

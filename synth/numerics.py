@@ -43,7 +43,9 @@ def apply(numerics: Mapping) -> None:
 
     torch.set_num_threads(int(numerics["threads"]))
     deterministic = bool(numerics.get("deterministic"))
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.set_deterministic_debug_mode("warn" if deterministic else "default")
+    if numerics.get("compile", "none") != "none":  # tells inductor too, by importing it: a second of every start
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that writes every new tensor once more
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic

@@ -9,6 +9,7 @@ from synth.errors import InputError
 
 if TYPE_CHECKING:
     from synth.store.folder import StageFolder
+    from synth.store.units import Stored
 
 KINDS = {
     "probe": "synth.probe:Probe",
@@ -19,6 +20,7 @@ KINDS = {
     "captions_json": "synth.export.captions_json:CaptionsJson",
     "images": "synth.images.stage:Images",
     "img2img": "synth.images.img2img:Img2Img",
+    "story": "synth.story.stage:StoryStage",
     "image_folder": "synth.export.image_folder:ImageFolder",
     "webdataset": "synth.export.webdataset:WebDataset",
     "parquet": "synth.export.parquet:Parquet",
@@ -26,6 +28,7 @@ KINDS = {
     "hdf5_parts": "synth.export.hdf5_parts:Hdf5Parts",
     "hdf5": "synth.export.hdf5:Hdf5",
     "contact_sheet": "synth.report.contact_sheet:ContactSheet",
+    "story_pages": "synth.story.pages:StoryPages",
     "clip_features": "synth.filters.scoring:ClipFeatures",
     "perceptual_hash": "synth.filters.scoring:PerceptualHash",
     "clip_score": "synth.filters.selection:ClipScore",
@@ -75,6 +78,7 @@ class Stage:
     check()            once, before anything is loaded: bad input raises InputError
     open()             once, before the first unit: load models (only when there is a unit to do)
     begin(unit)        once a unit: what its batches share (rows of the upstream, text embeddings); its result is `state`
+    resume(state, stop, made)   once, behind begin, if the slots of the unit up to `stop` are done already: their samples, in slot order
     compute(state, slots)   once a batch, always whole, in slot order: one item a slot, in order. Short last batches are the
                        stage's to pad. Anything slow that needs no device belongs in encode
     encode(state, item)     in a thread pool beside the device, one item at a time: Sample or Tombstone
@@ -102,6 +106,10 @@ class Stage:
     def begin(self, unit: Unit) -> object:
         return None
 
+    def resume(self, state: object, stop: int, made: Sequence["Stored"]) -> None:
+        """Bring `state` to where compute left it when it had made these; only a stage whose batches build on earlier ones needs it."""
+        return
+
     def compute(self, state: object, slots: range) -> Sequence[object]:
         raise NotImplementedError
 
@@ -118,7 +126,7 @@ class Stage:
 
 
 JSONL = (
-    *("captions", "metaprompts", "prompt_trees", "backgrounds", "image_folder", "webdataset", "parquet", "hdf5_parts"),
+    *("captions", "metaprompts", "prompt_trees", "backgrounds", "image_folder", "webdataset", "parquet", "hdf5_parts", "story_pages"),
     *("perceptual_hash", "clip_score", "label_agreement", "near_duplicates", "balance", "ensemble"),
 )
 FRAMING = dict.fromkeys(JSONL, "jsonl")  # kind -> framing where it is not tar

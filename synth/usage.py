@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 
 class Usage:
-    """Sums up the computing of one worker. All times are of the monotonic clock, in seconds."""
+    """Sums up the computing of one worker. All times are of the host's monotonic clock, in seconds.
+
+    A stage that returns while a GPU still draws its last batch is counted idle a little longer than the GPU was; gaps inside
+    a batch are not seen. tests/bench/images.py measures with the GPU's own events.
+    """
 
     def __init__(self):
         self.units = self.samples = 0  # committed

@@ -76,14 +76,16 @@ def commit_units(folder: StageFolder, results: list[Sample | Tombstone]) -> None
 
 
 def captions_stage(root: Path, captions: list, seed: int = 0, classes=CLASSES, unit_size: int = 8) -> StageFolder:
-    """A whole captions stage. An item: a caption, a dict of further fields, or None for a tombstone."""
+    """A whole captions stage. An item: a caption, a dict of further fields, or None or {"left_empty": reason} for a tombstone."""
     data = DatasetConfig("toys", tuple(ClassEntry(i, n) for i, n in enumerate(classes)), len(classes))
     config = dump(CaptionsConfig(seed, data, PromptsConfig(), CaptionerConfig()))
     folder = StageFolder.create(root, StageSpec("captions", "captions", config, len(captions), unit_size, 4, EXACT))
     results = []
     for slot, item in enumerate(captions):
         if item is None:
-            results.append(Tombstone(slot, "names another class"))
+            item = {"left_empty": "names another class"}
+        if isinstance(item, dict) and "left_empty" in item:
+            results.append(Tombstone(slot, item["left_empty"]))
             continue
         more = item if isinstance(item, dict) else {"caption": item}
         label = slot % len(classes)

@@ -6,13 +6,14 @@ so that another number of captions asks nothing again.
 
 from dataclasses import replace
 
-from launch.inputs import input_file
+from launch.inputs import input_file, read_json
 from launch.kinds import Node
 from launch.kinds.captions import check_undone, engine_of, seeds_of
 from launch.kinds.datasets import dataset_of
 from launch.kinds.engines import Engine
 from launch.kinds.makers import maker_of, table_input
 from launch.schema import Config
+from synth.captions.prompts.gencl import metaprompt_texts
 from synth.captions.prompts.hirpg import subject_trees, subjects
 from synth.config import AskConfig, DatasetConfig, PromptsConfig, dump
 from synth.errors import InputError
@@ -28,7 +29,8 @@ def metaprompts(node: Node) -> list[StageSpec]:
     n, inputs = len(subjects(dataset, made)), {}
     if p.metaprompts_file is not None:
         what = "a JSON list of texts with [concept]"
-        inputs["metaprompts"] = input_file(p.metaprompts_file, "prompts.metaprompts_file", what)
+        file = inputs["metaprompts"] = input_file(p.metaprompts_file, "prompts.metaprompts_file", what)
+        metaprompt_texts(read_json(file.path, "prompts.metaprompts_file", what), f"prompts.metaprompts_file: {file.path}")
     side_by_side = p.num_metaprompts * min(n, node.config.captions.window)
     return _spec(node, made, dataset, n * p.num_metaprompts, side_by_side, side_by_side, inputs)
 

@@ -9,6 +9,7 @@ from launch.kinds.datasets import dataset_of
 from launch.kinds.engines import Engine, plan_engine
 from launch.kinds.llama_batch import settled
 from launch.kinds.makers import Maker, maker_of
+from launch.kinds.prompt_length import check_length
 from launch.kinds.totals import wanted
 from launch.planned import PlannedStage
 from launch.schema import Config
@@ -38,6 +39,7 @@ def plan(node: Node) -> list[StageSpec | PlannedStage]:
         msg = f"recipe stage {node.name}: prompts.maker={maker.config.maker} reads stages in role {role!r}; see conf/prompts/"
         raise InputError(msg)
     engine = engine_of(config) if maker.asks else Engine(CaptionerConfig(engine="none", id="none"))
+    check_length(dataset, maker, engine, seeds[0])
     specs = [
         node.spec(
             dump(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
+from launch.fetching import fetched
 from launch.inputs import input_file
 from launch.schema import Captioner, Hf, Llama, OpenAI, Served
 from synth.captions.engines import ENGINES
@@ -85,7 +86,7 @@ def _checked(weights: str, tokenizer: str, asked: int | None) -> Checkpoint:
 
 
 def _hf(captioner: Hf) -> Engine:
-    folder = _folder(captioner.path, captioner.max_seq_len)
+    folder = _folder(captioner.path or fetched("captioner", captioner.id, captioner.repo), captioner.max_seq_len)
     return Engine(_config(captioner, captioner.id or Path(folder.path).name), {"model": folder})
 
 

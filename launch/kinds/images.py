@@ -1,6 +1,7 @@
 """Plans the images stage: captions x images.per_caption, or a number of pictures a class."""
 
 from launch.counts import counts_of
+from launch.external import patience_of
 from launch.inputs import text_of
 from launch.kinds import Node
 from launch.models import PlannedModel, plan_model
@@ -10,7 +11,7 @@ from synth.config import ImagesConfig, dump
 from synth.errors import InputError
 from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder
-from synth.images.settings import check_run
+from synth.images.settings import check_run, keys_of
 from synth.store.spec import StageSpec
 
 FORMATS = ("png", "jpg", "webp")
@@ -33,13 +34,15 @@ def plan(node: Node) -> list[StageSpec]:
 
 def drawing(model: PlannedModel, keys: Images | Img2Img, group: str) -> dict:
     """The DrawingConfig part of a stage's config; `group` is the group of its keys."""
+    with keys_of(group):
+        chosen = model.settings(keys)
     if keys.format not in FORMATS:
         msg = f"{group}.format={keys.format}: no such format; there are {', '.join(FORMATS)}"
         raise InputError(msg)
     return {
         "seed": keys.seed,
         "model": model.config,
-        **model.settings(keys),
+        **chosen,
         "save_size": keys.save_size,
         "format": keys.format,
         "negative_prompt": text_of(keys.negative_prompt, keys.negative_prompt_file, f"{group}.negative_prompt"),
@@ -56,4 +59,4 @@ def run_settings(config: Config, model: ModelFolder) -> dict[str, object]:
     if config.model.text_offload and not family_class(model.pipeline).embeds:
         msg = f"model.text_offload=true: {model.pipeline} ({model.name}) encodes its texts while it draws; use false"
         raise InputError(msg)
-    return run
+    return run | patience_of(config.model)

@@ -20,7 +20,7 @@ from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec
 
 ROLE = "images"
-IMAGE_KINDS = ("images", "img2img")  # stages that img2img.source may name
+IMAGE_KINDS = ("images", "img2img", "story")  # stages that img2img.source may name
 
 
 def plan(node: Node) -> list[StageSpec]:

@@ -11,7 +11,8 @@ def settled(config: Config) -> Captioner:
     captioner = config.captioner
     rows, native = captioner.max_batch_size, isinstance(captioner, Llama)
     if native and rows == "auto":
-        return replace(captioner, max_batch_size=_auto(captioner, gpu_mem_gb(config.cluster), config.captions.window))
+        together = min(config.captions.window, config.captions.unit_size)  # a window ends with its unit
+        return replace(captioner, max_batch_size=_auto(captioner, gpu_mem_gb(config.cluster), together))
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
         msg = f"captioner.max_batch_size={rows}: {'auto, or ' if native else ''}a number of captions, 1 at least"
         raise InputError(msg)

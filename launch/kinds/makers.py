@@ -9,7 +9,7 @@ from launch.classes import list_path, official
 from launch.inputs import input_file, text_of
 from launch.kinds.senses import definitions, hypernyms
 from launch.schema import Config
-from launch.tables import check_backgrounds, check_examples, modes_of
+from launch.tables import check_backgrounds, check_examples, check_places, modes_of
 from synth.captions.prompts import MAKERS, WITHOUT_MODEL, Sources, make
 from synth.config import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
 from synth.errors import InputError
@@ -130,6 +130,8 @@ def _fake_it(config: Config, dataset: DatasetConfig) -> Maker:
     p = config.prompts
     made = PromptsConfig(p.maker, p.class_balance, modes={}, shots=0, senses=hypernyms(dataset, p.hypernyms_file, p.source))
     places = input_file(p.places_file or str(PLACES), "prompts.places_file", "a JSON list of places")
+    if p.places_file is not None:
+        check_places(places.path, "prompts.places_file")
     return Maker(made, {"places": places}, capacity=_try(made, dataset, {"places": places.path}).capacity)
 
 

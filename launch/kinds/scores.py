@@ -13,7 +13,7 @@ from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
 
 IMAGES = "images"
-PICTURES = ("images", "img2img")  # kinds that make pictures
+PICTURES = ("images", "img2img", "story")  # kinds that make pictures
 
 
 def needs(name: str, settings: Filter) -> dict[str, tuple[str, str, bool]]:

@@ -20,6 +20,11 @@ from synth.store.files import write_atomic
 from synth.store.spec import canonical
 
 KEY = "captions"
+ADVICE = {  # what helps against the commonest reason of a slot without a caption, where more slots alone do not
+    "prompt_too_long": "raise captioner.max_seq_len, or lower prompts.shots, or ",
+    "no_class": "take another captioner, or captions.must_name_class=false, or ",
+    "too_few_prompts": "raise prompts.num_prompts_per_metaprompt, or ",
+}
 
 
 @dataclass
@@ -69,9 +74,10 @@ class CaptionsJson(Stage):
             short = self.config.total - len(found.rows)
             each = f" ({self.config.per_class} of each class are wanted; {found.fewest()})" if self.config.per_class else ""
             why = f" ({', '.join(f'{reason} {n}' for reason, n in sorted(found.reasons.items()))})" if found.reasons else ""
+            usual = ADVICE.get(max(found.reasons, key=found.reasons.get, default=""), "")
             msg = (
                 f"captions: {len(found.rows)} of {self.config.total} are left{each} after {found.duplicates} duplicates and "
-                f"{found.tombstones} slots without a caption{why} of {found.slots} slots: {short} are missing; raise "
+                f"{found.tombstones} slots without a caption{why} of {found.slots} slots: {short} are missing; {usual}raise "
                 f"captions.oversample (by about {1 + short / max(1, len(found.rows)):.2f}x), or set captions.allow_short=true"
             )
             raise InputError(msg)

@@ -78,7 +78,7 @@ class Pictures:
     def unit_of(self, slot: int) -> int:
         """The unit of its images stage that holds a slot."""
         source, own = self.at(slot)
-        return own // self.sources[source].spec.unit_size
+        return self.sources[source].spec.unit_of(own)
 
     def samples(self, start: int = 0, stop: int | None = None) -> Iterator[Picture]:
         """The pictures of slots [start, stop) that no filter took out, in slot order."""
@@ -128,7 +128,7 @@ class _Open:
 
     def entry(self, folder: StageFolder, slot: int) -> tuple[UnitReader, Entry, int] | None:
         """(reader, entry, unit) of a slot, None where it has no sample."""
-        number = slot // folder.spec.unit_size
+        number = folder.spec.unit_of(slot)
         key = (folder.spec.fingerprint, number)
         if key not in self._units:
             reader = folder.reader(number)
@@ -148,9 +148,7 @@ class _Open:
 def tombstones(folder: StageFolder, start: int, stop: int) -> dict[int, str]:
     """slot -> reason of the tombstones in slots [start, stop)."""
     found: dict[int, str] = {}
-    if start < stop:
-        size = folder.spec.unit_size
-        for number in range(start // size, -(-stop // size)):
-            with folder.reader(number) as reader:
-                found |= {s: r for s, r in reader.index.tombstones.items() if start <= s < stop}
+    for number in folder.spec.units_of(start, stop):
+        with folder.reader(number) as reader:
+            found |= {s: r for s, r in reader.index.tombstones.items() if start <= s < stop}
     return found

@@ -16,6 +16,8 @@ MEMORY_ADVICE = "a batch does not fit on the device: lower images.batch_size, se
 class Picture:
     """One row of a drawn call on its way to the host. rows: how many were computed together; refused: by the safety checker."""
 
+    reason = ""  # why there is none, where that is known
+
     def __init__(self, copy: "Copy", row: int, rows: int, refused: bool):
         self._copy, self._row, self.rows, self.refused = copy, row, rows, refused
 

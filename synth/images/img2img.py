@@ -6,12 +6,10 @@ that is 0 the output is the resized input, no model is loaded, and the metadata 
 """
 
 import hashlib
-import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
@@ -27,6 +25,7 @@ from synth.images.slots import Ranges
 from synth.images.sources.listing import NAME, Listing
 from synth.images.sources.read import ListedSource, Picture, StageSource, read_bytes
 from synth.images.stage import Drawn, Images, Task, UnitState
+from synth.images.strength import steps_run, strength_for
 from synth.seeds import derive
 from synth.stages import Unit
 from synth.store.files import write_atomic
@@ -36,23 +35,6 @@ LEFT_OUT = "left_out.jsonl"
 NO_CAPTION = "has no caption"
 BATCHES_AHEAD = 2  # batches whose inputs are read and decoded while the device draws
 MAX_THREADS = 8
-
-
-def steps_run(steps: int, strength: float) -> int:
-    """Steps that are run of a schedule. Exact: in floats 50 * 0.58 is less than 29.
-
-    >>> steps_run(50, 0.1), steps_run(50, 0.58), steps_run(20, 0.01)
-    (5, 29, 0)
-    """
-    return math.floor(steps * Fraction(str(strength)))
-
-
-def strength_for(steps: int, run: int, floors: bool) -> float:
-    """A strength of which a pipeline makes `run` steps, half a step away from where its floats could round to another number.
-
-    floors: it runs int(steps * strength); else steps - int(steps - steps * strength).
-    """
-    return min(1.0, (run + (0.5 if floors else -0.5)) / steps)
 
 
 @dataclass(frozen=True)
@@ -87,6 +69,7 @@ class Untouched:
     array: np.ndarray
     rows: int = 0  # nothing was computed
     refused: bool = False
+    reason: str = ""  # there is a picture
 
     def pixels(self) -> np.ndarray:
         return self.array

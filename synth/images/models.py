@@ -6,9 +6,11 @@ from pathlib import Path
 
 from synth.config import ModelConfig
 from synth.errors import InputError
+from synth.images.external.settings import PIPELINE, WORD, check_words
 from synth.images.families import SampleConfig, family_class
 from synth.images.model_folder import ModelFolder, inspect, pipeline_of
 from synth.images.schedulers import check_scheduler
+from synth.images.settings import keys_of
 from synth.images.weights import check_file, check_weights, read_json
 
 # roles of a stage's inputs, or their beginnings
@@ -25,6 +27,9 @@ def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder
     if config.safety_checker not in ("off", "blank", "drop"):
         msg = f"model.safety_checker={config.safety_checker!r}: use off, blank (black, and said so) or drop (a tombstone)"
         raise InputError(msg)
+    if config.pipeline == PIPELINE:
+        check_words(config.command, [role for role in paths if role == MODEL or role.startswith(WORD)])
+        return ModelFolder(Path(config.command[0]), PIPELINE, (), "", 1)
     family, safety = family_class(pipeline_of(paths[MODEL])), config.safety_checker != "off"
     found = inspect(paths[MODEL], config.pipeline, config.variant, paths.get(CONFIG), safety, uses=family.uses)
     chain = family_class(found.pipeline).chain
@@ -54,9 +59,10 @@ def judge(paths: Mapping[str, Path], config: SampleConfig, img2img: bool = False
 
 def judged(model: ModelFolder, config: SampleConfig, img2img: bool = False) -> ModelFolder:
     """The same of a model that was inspected before."""
-    family = family_class(model.pipeline)
-    check_scheduler(config.scheduler, model.scheduler, steps=config.steps, img2img=img2img)
-    (family.check_img2img if img2img else family.check)(model, config)
+    family, trained = family_class(model.pipeline), model.scheduler_config().get("num_train_timesteps")
+    with keys_of("img2img" if img2img else "images"):
+        check_scheduler(config.scheduler, model.scheduler, config.steps, img2img, config.eta, trained if isinstance(trained, int) else 0)
+        (family.check_img2img if img2img else family.check)(model, config)
     return model
 
 

@@ -43,13 +43,14 @@ class Preview:
             self.write()
 
     def write(self) -> None:
-        """The grid of what was collected, if there is anything."""
+        """The grid of what was collected, if there is anything. One that is not full replaces none."""
         with self._lock:
             tiles, self._tiles, self._written = self._tiles, [], self._clock()
         temp = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
+            # another worker's may be fresh; a wrong clock makes a grid early or late, and harms nothing
             fresh = self.path.exists() and time.time() - self.path.stat().st_mtime < 0.9 * self.every
-            if tiles and not fresh:  # another worker's may be; a wrong clock makes a grid early or late, and harms nothing
+            if tiles and not fresh and (len(tiles) == COLUMNS * ROWS or not self.path.exists()):
                 temp.write_bytes(png(grid(tiles)))
                 temp.replace(self.path)
         except OSError:  # a full or read-only disk: the units will say so

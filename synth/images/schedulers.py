@@ -32,10 +32,14 @@ SCHEDULERS: Mapping[str, Choice] = {
 # diffusers' schedulers that cannot put noise on a given picture (they have neither add_noise nor scale_noise)
 NO_START = frozenset({"IPNDMScheduler", "VQDiffusionScheduler", "SCMScheduler", "DDIMInverseScheduler"})
 LCM_STEPS = 50  # what LCM was distilled on; more cannot be asked of it
+READ_ETA = frozenset({"DDIMScheduler", "DDIMParallelScheduler", "TCDScheduler"})  # pipelines hand eta to those that take it
 
 
-def check_scheduler(name: str, own: str, steps: int = 1, img2img: bool = False) -> None:
-    """InputError if `name` is unknown, or cannot drive a model whose own scheduler class is `own` in so many steps."""
+def check_scheduler(name: str, own: str, steps: int = 1, img2img: bool = False, eta: float = 0.0, trained: int = 0) -> None:
+    """InputError if `name` is unknown, or cannot drive a model whose own scheduler class is `own` in so many steps.
+
+    trained: noise levels that the model was trained on, of which a schedule is a choice; 0: not known.
+    """
     if name != DEFAULT and name not in SCHEDULERS:
         msg = f"images.scheduler={name!r}: use one of {', '.join((DEFAULT, *SCHEDULERS))}"
         raise InputError(msg)
@@ -49,6 +53,12 @@ def check_scheduler(name: str, own: str, steps: int = 1, img2img: bool = False) 
     if img2img and cls in NO_START:
         others = "images.scheduler=ddim" if not own.startswith("FlowMatch") else "another model"
         msg = f"images.scheduler={name!r} ({cls}) cannot start from a picture; use {others}"
+        raise InputError(msg)
+    if eta and cls not in READ_ETA:
+        msg = f"images.eta={eta:g}: images.scheduler={name} ({cls or 'none'}) does not read it; use images.scheduler=ddim, or images.eta=0"
+        raise InputError(msg)
+    if 0 < trained < steps:
+        msg = f"images.steps={steps}: the model was trained on {trained} noise levels; use {trained} steps at most"
         raise InputError(msg)
 
 

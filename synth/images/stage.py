@@ -16,12 +16,13 @@ from synth.export.captions_table import CaptionRow, labels_and_seeds, rows_at
 from synth.images.drawing import MEMORY_ADVICE, Drawing, Picture
 from synth.images.embeddings import encode_unit
 from synth.images.encode import check_format, encode_image, stored_size
+from synth.images.external.open import check_command, open_command
 from synth.images.families import Embedded
 from synth.images.model_folder import ModelFolder
 from synth.images.models import judge, model_inputs
 from synth.images.preview import Preview
 from synth.images.schedulers import class_of
-from synth.images.settings import RUN, check_run
+from synth.images.settings import RUN, check_run, keys_of
 from synth.images.slots import PerCaption, PerClass, per_class
 from synth.seeds import derive
 from synth.stages import Sample, Stage, Tombstone, Unit
@@ -60,6 +61,10 @@ class Drawn:
     reason: str = ""
 
 
+def sample_key(slot: int) -> str:
+    return f"{slot:09d}"
+
+
 class Images(Stage):
     config: ImagesConfig
     at_least: ClassVar[Mapping[str, float]] = {"per_caption": 1}
@@ -79,19 +84,25 @@ class Images(Stage):
     def check(self) -> None:
         """Everything that can be known without loading the model."""
         config = self.config
-        check_format(config.format)
+        with keys_of(self.folder.spec.kind):
+            check_format(config.format)
         check_run(self.folder.spec.settings)
         for key, low in (("steps", 1), ("save_size", 0), *self.at_least.items()):
             if (value := getattr(config, key)) < low:
                 msg = f"{self.folder.spec.kind}.{key}={value}: must be at least {low}"
                 raise InputError(msg)
         self.model = judge(model_inputs(self.folder), config, self.starts_from_pictures)
+        if config.model.command:
+            check_command(self.folder)
 
     def open(self) -> None:
         if self.model is None:
             self.check()
         run = RUN | self.folder.spec.settings
-        self.load(run)
+        if self.config.model.command:
+            self.drawing = open_command(self.folder)
+        else:
+            self.load(run)
         self.preview = Preview(self.folder.preview_path, run["preview_every"])
 
     def load(self, run: Mapping[str, object]) -> None:
@@ -111,11 +122,15 @@ class Images(Stage):
 
     def close(self) -> None:
         self.preview.write()
+        if self.config.model.command and self.drawing is not None:
+            self.drawing.close()
         self.drawing = self.prepared = None
 
     @property
     def deterministic(self) -> bool:
-        """Where batches may be split, a unit's bytes depend on the memory that was free."""
+        """Where batches may be split, a unit's bytes depend on the memory that was free; a command's bytes on what it promises."""
+        if self.config.model.command and not self.config.model.deterministic:
+            return False
         return self.folder.spec.settings.get("on_oom") != "split"
 
     # -- what a unit is a function of --------------------------------------------------------------------------------
@@ -154,6 +169,8 @@ class Images(Stage):
 
         tasks, reasons = self.gathered(unit)
         self.drawing.begin_unit()
+        if self.config.model.command:  # it reads the captions itself
+            return UnitState(tasks, reasons, {t.row.caption: Embedded(t.row.caption, {}) for t in tasks.values()})
         with out_of_memory(MEMORY_ADVICE), self.prepared.text_encoders.on_device():
             texts = encode_unit(self.drawing.family, [t.row.caption for t in tasks.values()], self.prepared.text_encoders.rest)
         return UnitState(tasks, reasons, texts)
@@ -165,13 +182,15 @@ class Images(Stage):
 
     def draw(self, state: UnitState, tasks: Sequence[Task]) -> Sequence[Picture]:
         """A picture of each task of a batch, on its way to the host."""
+        if self.config.model.command:
+            return self.drawing.draw([sample_key(t.slot) for t in tasks], [t.row.caption for t in tasks], [t.seed for t in tasks])
         return self.drawing.draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks])
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
     def encode(self, state: UnitState, item: Drawn) -> Sample | Tombstone:
-        if item.reason:
-            return Tombstone(item.slot, item.reason)
+        if reason := item.reason or item.picture.reason:
+            return Tombstone(item.slot, reason)
         if (pixels := item.picture.pixels()) is None:
             return Tombstone(item.slot, NOT_FINITE)
         task, config, picture = state.tasks[item.slot], self.config, item.picture
@@ -182,11 +201,11 @@ class Images(Stage):
         self.preview.add(pixels)
         image = encode_image(pixels, config.format, config.save_size)
         record = canonical(self.record(state, task, picture))
-        return Sample(item.slot, f"{item.slot:09d}", {config.format: image, "json": record})
+        return Sample(item.slot, sample_key(item.slot), {config.format: image, "json": record})
 
     def record(self, state: UnitState, task: Task, picture: Picture) -> dict:
         """The metadata beside a picture."""
-        config, row = self.config, task.row
+        config, row, inputs = self.config, task.row, self.folder.spec.inputs
         width, height = stored_size(config.width, config.height, config.save_size)
         return {
             "caption": row.caption,
@@ -200,8 +219,8 @@ class Images(Stage):
             "replica": task.replica,
             "seed": task.seed,
             "model": config.model.id,
-            "model_digest": self.folder.spec.inputs["model"].identity,
-            "model_parts": {r: f.identity for r, f in self.folder.spec.inputs.items() if r.startswith("model_")},
+            "model_digest": inputs["model"].identity if "model" in inputs else "",
+            "model_parts": {r: f.identity for r, f in inputs.items() if r.startswith("model_")},
             "scheduler": class_of(config.scheduler, self.model.scheduler),
             "steps": config.steps,
             "guidance_scale": config.guidance_scale,

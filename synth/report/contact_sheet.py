@@ -11,6 +11,7 @@ from synth.export.out_folder import OutFolder
 from synth.export.pictures import Pictures
 from synth.stages import Sample, Stage, Unit
 from synth.store.files import write_atomic
+from synth.store.folder import StageFolder
 
 NAME = "contact_sheet.png"
 MARGIN, GAP = 24, 16  # pixels
@@ -54,7 +55,7 @@ class ContactSheet(Stage):
         tiles = pick(pictures, shown, self.config.columns)
         left_out = len(classes) - len(shown)
         models = dict.fromkeys(getattr(getattr(s.config, "model", None), "id", s.spec.name) for s in pictures.sources)
-        images = f"{pictures.slots} images" + (f", filtered by {', '.join(f.spec.name for f in reversed(pictures.filters))}" if pictures.filters else "")
+        images = f"{count(pictures.stage)} images" + (f", filtered by {', '.join(f.spec.name for f in reversed(pictures.filters))}" if pictures.filters else "")
         title = f"{', '.join(models)}  \u00b7  {len(classes)} classes  \u00b7  {images}"
         return [draw(shown, tiles, self.config, title + (f"  \u00b7  {left_out} classes not shown" if left_out else ""))]
 
@@ -66,6 +67,15 @@ class ContactSheet(Stage):
         with self.folder.reader(0) as reader:
             write_atomic(self.out.path / NAME, reader.read(reader.index.samples[0], "png"))
         self.out.complete()
+
+
+def count(stage: StageFolder) -> int:
+    """Samples of a whole stage: its slots without the tombstones. Reads the end of each unit."""
+    found = 0
+    for number in range(stage.spec.n_units):
+        with stage.reader(number) as reader:
+            found += len(reader.index.samples)
+    return found
 
 
 def pick(pictures: Pictures, classes: Mapping[int, str], columns: int) -> dict[int, list[Tile]]:

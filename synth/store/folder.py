@@ -214,9 +214,7 @@ class StageFolder:
     def progress(self) -> int:
         """Slots in committed units and in the finished batches of parts. For progress bars: cheap, not exact."""
         units = self.committed()
-        slots = len(units) * self.spec.unit_size
-        if self.spec.n_units - 1 in units:
-            slots -= self.spec.n_units * self.spec.unit_size - self.spec.slots
+        slots = self.spec.slots_in(units)
         best: dict[int, int] = {}
         for shard in self.shards():
             with contextlib.suppress(FileNotFoundError):
@@ -237,7 +235,7 @@ class StageFolder:
         stop = self.spec.slots if stop is None else min(stop, self.spec.slots)
         if start >= stop:
             return
-        for number in range(start // self.spec.unit_size, -(-stop // self.spec.unit_size)):
+        for number in self.spec.units_of(start, stop):
             with self.reader(number) as reader:
                 for entry in reader.index.samples:
                     if start <= entry.slot < stop:

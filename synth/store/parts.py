@@ -14,6 +14,7 @@ from synth.store import faults
 from synth.store.files import storing
 from synth.store.framing import Batch, Entry, UnitIndex, seal
 from synth.store.spec import canonical
+from synth.store.units import Stored
 
 
 class PartWriter:
@@ -85,6 +86,17 @@ class PartWriter:
         self.size = self.offset + len(end)
         self.close()
         return sha256
+
+    def stored(self, unit: int) -> list[Stored]:
+        """The samples of the batches that are written so far, whoever made them."""
+        return [Stored(e.slot, e.key, unit, e, self) for e in self._entries]
+
+    def read(self, entry: Entry, ext: str) -> bytes:
+        """Bytes of one file of one sample."""
+        offset, size = entry.files[ext]
+        with storing(self.path), open(self.path, "rb") as f:
+            f.seek(offset)
+            return f.read(size)
 
     @property
     def n_samples(self) -> int:

@@ -1,8 +1,9 @@
 """What a stage is: stage.json, its fingerprint and the slices of its slots. Pure; imports nothing heavy."""
 
+import bisect
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 
 from synth.errors import InputError
@@ -52,11 +53,16 @@ class StageSpec:
     versions: Mapping[str, str] = field(default_factory=dict)  # for people; not in the fingerprint
     # how, not what: addresses, time limits, prices. Lives in inputs.json, is renewed at every planning, is in no fingerprint
     settings: Mapping = field(default_factory=dict)
+    ends: tuple[int, ...] = ()  # the slot behind each unit, where units differ in size; (): unit_size slots each. unit_size is then the largest
     files: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)  # made with the folder; an input's identity stands for them
 
     def __post_init__(self):
         if self.slots < 0 or self.unit_size < 1 or self.batch < 1:
             msg = f"stage {self.name}: slots {self.slots}, unit_size {self.unit_size}, batch {self.batch} must be positive"
+            raise InputError(msg)
+        sizes = [b - a for a, b in zip((0, *self.ends), self.ends, strict=False)]
+        if self.ends and (min(sizes) < 1 or max(sizes) != self.unit_size or self.ends[-1] != self.slots):
+            msg = f"stage {self.name}: units end at {self.ends[:3]}..{self.ends[-1]}, which is not {self.slots} slots in units of at most {self.unit_size}"
             raise InputError(msg)
 
     @property
@@ -72,6 +78,7 @@ class StageSpec:
                 "batch": self.batch,
                 "inputs": {role: i.identity for role, i in self.inputs.items()},
             }
+            | ({"ends": self.ends} if self.ends else {})
         )[:16]
 
     @property
@@ -85,11 +92,28 @@ class StageSpec:
 
     @property
     def n_units(self) -> int:
-        return -(-self.slots // self.unit_size)
+        return len(self.ends) or -(-self.slots // self.unit_size)
+
+    def unit_of(self, slot: int) -> int:
+        """The number of the unit that holds a slot."""
+        return bisect.bisect_right(self.ends, slot) if self.ends else slot // self.unit_size
+
+    def units_of(self, start: int, stop: int) -> range:
+        """The numbers of the units that hold slots [start, stop)."""
+        return range(self.unit_of(start), self.unit_of(stop - 1) + 1) if start < stop else range(0)
 
     def unit(self, number: int) -> Unit:
+        if self.ends:
+            return Unit(number, self.ends[number - 1] if number else 0, self.ends[number])
         start = number * self.unit_size
         return Unit(number, start, min(self.slots, start + self.unit_size))
+
+    def slots_in(self, units: Collection[int]) -> int:
+        """Slots of some units."""
+        if self.ends:
+            return sum(len(self.unit(n)) for n in units)
+        short = self.n_units * self.unit_size - self.slots if self.n_units - 1 in units else 0  # the last unit may be
+        return len(units) * self.unit_size - short
 
     def batches(self, unit: Unit) -> list[range]:
         """The slot ranges of a unit that are computed together."""
@@ -98,6 +122,8 @@ class StageSpec:
     def to_json(self) -> bytes:
         data = asdict(self)
         del data["inputs"], data["settings"], data["files"]
+        if not self.ends:
+            del data["ends"]
         data["inputs"] = {role: i.identity for role, i in self.inputs.items()}
         data |= {"schema": SCHEMA, "fingerprint": self.fingerprint, "base": self.base}
         return json.dumps(data, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
@@ -122,6 +148,7 @@ class StageSpec:
                 inputs={r: InputFile(input_paths.get(r, ""), ident) for r, ident in raw["inputs"].items()},
                 versions=raw["versions"],
                 settings=dict(settings or {}),
+                ends=tuple(raw.get("ends", ())),
             )
             said, found = (raw["fingerprint"], raw["base"]), (spec.fingerprint, spec.base)
         except (ValueError, KeyError, TypeError, AttributeError) as e:

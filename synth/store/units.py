@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from synth.errors import InputError
 from synth.store.files import storing
@@ -57,15 +58,21 @@ class UnitReader:
         self.close()
 
 
+class Reads(Protocol):
+    """What samples are read from: a committed unit, or one in the making."""
+
+    def read(self, entry: Entry, ext: str) -> bytes: ...
+
+
 @dataclass(frozen=True)
 class Stored:
-    """A committed sample, read on demand while its unit is open (that is, inside the loop that yielded it)."""
+    """A stored sample, read on demand while its unit is open (that is, inside the loop that yielded it)."""
 
     slot: int
     key: str
     unit: int
     entry: Entry
-    reader: UnitReader
+    reader: "Reads"
 
     @property
     def exts(self) -> tuple[str, ...]:

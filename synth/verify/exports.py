@@ -27,6 +27,7 @@ CHECKS = {
     "webdataset": "synth.verify.packed:webdataset",
     "parquet": "synth.verify.packed:parquet",
     "hdf5": "synth.verify.packed:hdf5",
+    "story_pages": "synth.verify.story:story_pages",
     "captions_txt": "synth.verify.packed:captions_txt",
 }
 AGAIN = "set it aside with --repair, or remove it; then run the same command again"

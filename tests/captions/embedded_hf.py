@@ -35,7 +35,7 @@ def fast_tokenizer(path: Path):
     return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
-def save(folder: Path, template: str | None = None) -> Path:
+def save(folder: Path) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     words = Tokenizer(MODEL / "tokenizer.model")
@@ -50,6 +50,11 @@ def save(folder: Path, template: str | None = None) -> Path:
     model.load_state_dict(to_transformers(weights, p), strict=True)
     model.generation_config.do_sample = True
     model.save_pretrained(folder)
+    return set_template(folder, None)
+
+
+def set_template(folder: Path, template: str | None) -> Path:
+    """Write the tokenizer of `folder` with this chat template."""
     tokenizer = fast_tokenizer(MODEL / "tokenizer.model")
     tokenizer.chat_template = template
     tokenizer.save_pretrained(folder)

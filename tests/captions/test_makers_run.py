@@ -9,10 +9,8 @@ from launch.plan import plan_point
 from synth import loop
 from synth.captions import engines
 from synth.captions.checks import names_class
-from synth.captions.llama.config import EngineConfig
-from synth.captions.llama.engine import LlamaEngine
 from synth.captions.prompt_trees import PromptTrees
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK
+from synth.errors import EXIT_AGAIN, EXIT_OK, InputError
 from synth.store.folder import StageFolder
 from tests.captions.chat import Chat
 from tests.captions.matrix import ASKING, CLASSES, MAKERS, SILENT, prompts_overrides
@@ -47,35 +45,6 @@ def chat(monkeypatch):
     monkeypatch.setitem(engines.ENGINES, "llama", "tests.captions.chat:from_stage")
 
 
-@pytest.fixture(scope="module")
-def embedded():
-    """One LLaMA for all tests of this module: starting it takes longer than asking it."""
-    c = Composer().compose([]).captioner
-    config = EngineConfig(ckpt_dir=c.ckpt_dir, tokenizer_path=c.tokenizer_path, max_gen_len=c.max_gen_len, max_batch_size=8)
-    with LlamaEngine(config) as engine:
-        yield engine
-
-
-SHARED = {}
-
-
-class Shared:
-    """The engine of the module, which outlives its stages."""
-
-    def check(self): ...
-
-    def start(self): ...
-
-    def close(self): ...
-
-    def generate(self, requests):
-        return [engines.Reply(c.text, c.error or "") for c in SHARED["engine"].generate(requests)]
-
-
-def shared(folder):
-    return Shared()
-
-
 @pytest.mark.parametrize("maker", ASKING)
 def test_a_chat_model_answers_every_maker_that_asks(tmp_path, chat, maker):
     folders = run(plan(tmp_path, maker))
@@ -86,10 +55,8 @@ def test_a_chat_model_answers_every_maker_that_asks(tmp_path, chat, maker):
 
 
 @pytest.mark.parametrize("maker", ASKING)
-def test_a_model_that_continues_texts_serves_every_maker_that_asks(tmp_path, monkeypatch, embedded, maker):
-    monkeypatch.setitem(engines.ENGINES, "llama", "tests.captions.test_makers_run:shared")
-    monkeypatch.setitem(SHARED, "engine", embedded)
-    captions = rows(run(plan(tmp_path, maker)))
+def test_a_model_that_continues_texts_serves_every_maker_that_asks(tmp_path, lasting_llama, maker):
+    captions = rows(run(plan(tmp_path, maker, "captioner.max_gen_len=24")))
     assert len(captions) >= 5 and all(names_class(text, names[0]) and "zorbel" not in text for text, names in captions)
 
 
@@ -159,8 +126,8 @@ def test_a_file_of_metaprompts_begins_the_list_and_what_was_written_can_be_read_
     folder = run([again])["metaprompts"]
     assert prompts_json(folder) == texts and "refused" not in events(folder, "stop")[0]
     (tmp_path / "bad.json").write_text('["no concept here"]')
-    bad = plan(tmp_path, "hirpg", f"prompts.metaprompts_file={tmp_path}/bad.json")[0]
-    assert loop.Worker(StageFolder.create(bad.dataset_root, bad.spec), 0, 1).run() == EXIT_BAD_INPUT
+    with pytest.raises(InputError, match="prompts.metaprompts_file: .*bad.json: text 0 is 'no concept here'"):
+        plan(tmp_path, "hirpg", f"prompts.metaprompts_file={tmp_path}/bad.json")
 
 
 @pytest.mark.parametrize("maker", ASKING)

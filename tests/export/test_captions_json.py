@@ -63,7 +63,18 @@ def test_too_few_captions_are_bad_input_with_the_fix(root, capsys):
     assert work(folder) == EXIT_BAD_INPUT
     said = capsys.readouterr().err
     assert "2 of 3" in said and "1 are missing" in said and "captions.oversample" in said and "captions.allow_short=true" in said
-    assert not folder.out_dir.exists() and not folder.committed()
+    assert "max_seq_len" not in said and not folder.out_dir.exists() and not folder.committed()
+
+
+@pytest.mark.parametrize(
+    ("reason", "fix"),
+    [("prompt_too_long", "captioner.max_seq_len"), ("no_class", "must_name_class=false"), ("too_few_prompts", "num_prompts_per_metaprompt")],
+)
+def test_where_more_slots_would_not_help_the_key_that_does_is_told_first(root, capsys, reason, fix):
+    folder = captions_json_stage(root, [captions_stage(root, [{"left_empty": reason}, {"left_empty": reason}, None, "b"])], 3)
+    assert work(folder) == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert f"{reason} 2" in said and said.index(fix) < said.index("captions.oversample")
 
 
 def test_allow_short_writes_what_there_is(root):

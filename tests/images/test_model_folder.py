@@ -5,14 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import synth
+from synth.config import ImagesConfig, ModelConfig
 from synth.errors import EXIT_BAD_INPUT, InputError
 from synth.images.encode import stored_size
 from synth.images.model_folder import inspect
+from synth.images.models import judge
 from synth.images.schedulers import check_scheduler
 from tests.fixtures_images import images_stage, work
+
+EMBEDDED = Path(synth.__file__).parent / "embedded" / "models" / "tiny_sd"
 
 
 @pytest.fixture
@@ -99,6 +106,23 @@ def test_noise_prediction_schedulers_are_refused_for_flow_matching_models():
     check_scheduler("default", "FlowMatchEulerDiscreteScheduler")
     with pytest.raises(InputError, match="flow matching"):
         check_scheduler("ddim", "FlowMatchEulerDiscreteScheduler")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"eta": 0.5}, "img2img.eta=0.5: img2img.scheduler=default (DPMSolverMultistepScheduler) does not read it; use img2img.scheduler=ddim"),
+        ({"steps": 1001}, "img2img.steps=1001: the model was trained on 1000 noise levels"),
+        ({"height": 33}, "img2img.height=33: tiny_sd computes multiples of 8 pixels; use 32 or 40"),
+    ],
+)
+def test_settings_that_the_model_cannot_follow_are_told_by_the_keys_of_the_stage(asked, said):
+    config = replace(ImagesConfig(0, ModelConfig("tiny"), height=32, width=32), **asked)
+    for img2img, expected in ((True, said), (False, said.replace("img2img.", "images."))):
+        with pytest.raises(InputError) as e:
+            judge({"model": EMBEDDED}, config, img2img)
+        assert expected in str(e.value)
+    judge({"model": EMBEDDED}, replace(config, eta=0.5, scheduler="ddim", steps=1000, height=32))
 
 
 def test_stored_size_keeps_proportions():

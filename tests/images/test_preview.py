@@ -1,5 +1,7 @@
 """The preview: now and then, beside the device, and never in the way."""
 
+import os
+
 import numpy as np
 from PIL import Image
 
@@ -34,6 +36,18 @@ def test_what_was_collected_is_written_at_the_end(tmp_path):
     preview.add(tile(7))
     preview.write()
     assert Image.open(preview.path).size == (8 + 2 * GAP, 8 + 2 * GAP)
+
+
+def test_the_few_pictures_of_the_end_do_not_replace_a_full_grid(tmp_path):
+    now = [0.0]
+    preview = Preview(tmp_path / "preview.png", 60, clock=lambda: now[0])
+    for _ in range(FULL):
+        preview.add(tile(1))
+    os.utime(preview.path, (0, 0))  # long ago
+    before, now[0] = preview.path.read_bytes(), 100.0
+    preview.add(tile(2))
+    preview.write()
+    assert preview.path.read_bytes() == before
 
 
 def test_zero_means_none(tmp_path):

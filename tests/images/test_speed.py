@@ -12,6 +12,7 @@ from PIL import Image
 
 from synth.errors import EXIT_BUG, EXIT_OK, InputError
 from synth.images.compiling import keep_results, resolve
+from synth.images.drawing import Drawing
 from synth.images.settings import check_interval, check_run
 from synth.images.text_encoders import TextEncoders
 from synth.numerics import EXACT
@@ -205,17 +206,20 @@ def test_shapes_never_change_so_that_nothing_is_compiled_twice(drawn, tmp_path, 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
     monkeypatch.setenv("TRITON_CACHE_DIR", "")
 
-    def graphs(**more):
-        """A stage, and how many graphs were compiled for it."""
-        torch._dynamo.reset()
-        torch._dynamo.utils.counters.clear()
-        return drawn(steps=2, **more), torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    call, counted = Drawing._call, []
 
-    eager = EXACT | {"compile": "eager"}
-    usual, none = graphs(slots=7)
-    _, once = graphs(slots=1, numerics=eager)
-    compiled, many = graphs(slots=7, numerics=eager)  # two units, the last one short
-    assert none == 0 < once == many
+    def counting(self, *args):
+        made = call(self, *args)
+        counted.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+        return made
+
+    monkeypatch.setattr(Drawing, "_call", counting)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    usual = drawn(slots=7)  # two units, the last one short
+    assert counted == [0] * 2
+    compiled = drawn(slots=7, numerics=EXACT | {"compile": "eager"})
+    assert 0 < counted[2] == counted[3]
     assert furthest(compiled, usual) == 0
 
 

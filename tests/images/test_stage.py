@@ -1,11 +1,7 @@
 """The images stage through the real worker, on diffusers' own classes with random weights."""
 
 import io
-import os
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -15,7 +11,8 @@ from synth.errors import EXIT_OK
 from synth.numerics import FAST
 from synth.seeds import derive
 from synth.store.folder import StageFolder
-from tests.fixtures_images import captions_json_stage, captions_stage, digests, images_stage, work
+from tests.faults.farm import Child
+from tests.fixtures_images import CLASSES, captions_json_stage, captions_stage, digests, images_stage, work
 
 
 def pixels(folder, ext="png") -> dict[int, np.ndarray]:
@@ -34,34 +31,43 @@ def copy_of(table, root):
     return folder
 
 
-@pytest.fixture
-def once(table, tiny_sd, tmp_path):
-    folder = images_stage(tmp_path / "runs" / "toys", table, tiny_sd, 20, unit_size=6, batch=4, per_caption=2)
+@pytest.fixture(scope="module")
+def once_table(tmp_path_factory):
+    """As the fixture `table`, for the whole module."""
+    root = tmp_path_factory.mktemp("once") / "runs" / "toys"
+    folder = captions_json_stage(root, [captions_stage(root, [f"a picture of {CLASSES[k % 5]} number {k}" for k in range(10)])], 10)
     assert work(folder) == EXIT_OK
     return folder
 
 
-def test_units_have_the_same_bytes_for_any_number_of_jobs(once, table, tiny_sd, tmp_path):
-    other = images_stage(tmp_path / "b", copy_of(table, tmp_path / "b"), tiny_sd, 20, unit_size=6, batch=4, per_caption=2)
-    run = [sys.executable, "-m", "synth.worker", str(other.path), "--n-jobs", "3", "--job-idx"]
-    workers = [subprocess.Popen([*run, str(i)], stderr=subprocess.DEVNULL) for i in (2, 0, 1)]
+def twenty(table, tiny_sd, batch=4) -> StageFolder:
+    return images_stage(table.path.parent, table, tiny_sd, 20, unit_size=6, batch=batch, per_caption=2)
+
+
+@pytest.fixture(scope="module")
+def once(once_table, tiny_sd):
+    folder = twenty(once_table, tiny_sd)
+    assert work(folder) == EXIT_OK
+    return folder
+
+
+def test_units_have_the_same_bytes_for_any_number_of_jobs_at_once(once, once_table, tiny_sd, tmp_path):
+    other = twenty(copy_of(once_table, tmp_path / "b"), tiny_sd)
+    workers = [Child(other, i, 3, env={}) for i in (2, 0, 1)]
     assert [w.wait(120) for w in workers] == [EXIT_OK] * 3
     assert other.is_done() and digests(other) == digests(once)
 
 
-def test_a_killed_worker_is_continued_to_the_same_bytes(once, table, tiny_sd, tmp_path):
-    other = images_stage(tmp_path / "b", copy_of(table, tmp_path / "b"), tiny_sd, 20, unit_size=6, batch=4, per_caption=2)
-    fault = {**os.environ, "SYNTHSET_FAULT": "after_batch:kill@3"}
-    assert subprocess.run([sys.executable, "-m", "synth.worker", str(other.path)], env=fault, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+def test_a_killed_worker_is_continued_to_the_same_bytes(once, once_table, tiny_sd, tmp_path):
+    other = twenty(copy_of(once_table, tmp_path / "b"), tiny_sd)
+    assert Child(other, env={}, fault="after_batch:kill@3").wait(120) == -signal.SIGKILL
     assert not other.is_whole()
-    end = time.monotonic() + 60
-    while not StageFolder.open(other.path).is_done() and time.monotonic() < end:
-        assert work(other) == EXIT_OK
+    assert work(other) == EXIT_OK and other.is_done()
     assert digests(other) == digests(once)
 
 
-def test_batch_size_changes_no_pixel_by_more_than_one_grey_level(once, table, tiny_sd, tmp_path):
-    single = images_stage(tmp_path / "runs" / "toys", table, tiny_sd, 20, unit_size=6, batch=1, per_caption=2)
+def test_batch_size_changes_no_pixel_by_more_than_one_grey_level(once, once_table, tiny_sd):
+    single = twenty(once_table, tiny_sd, batch=1)
     assert work(single) == EXIT_OK
     a, b = pixels(once), pixels(single)
     assert a.keys() == b.keys() == set(range(20))

@@ -13,13 +13,19 @@ def rows(world, *overrides):
 def test_auto_is_a_number_in_the_stage(world):
     assert rows(world) == 32
     assert rows(world, "captions.window=8") == 8
-    assert rows(world, "cluster.gpu_mem_gb=80", "captions.window=1024") == 256
-    assert 8 <= rows(world, "cluster.gpu_mem_gb=6.5", "captions.window=1024", "captioner.max_seq_len=4096") < 256
+    many = ("captions.window=1024", "captions.unit_size=1024")
+    assert rows(world, "cluster.gpu_mem_gb=80", *many) == 256
+    assert 8 <= rows(world, "cluster.gpu_mem_gb=6.5", *many, "captioner.max_seq_len=4096") < 256
+
+
+def test_no_more_rows_than_a_unit_has_captions(world):
+    """A window never goes beyond its unit: rows for more would cost memory and stand empty."""
+    assert rows(world, "cluster.gpu_mem_gb=80", "captions.window=1024", "captions.unit_size=64") == 64
 
 
 def test_the_gpus_of_the_captions_stage_count_where_they_are_given(world):
     own = "cluster.stages.captions.gpu_mem_gb=80"
-    assert rows(world, "cluster=slurm", "cluster.gpu_mem_gb=0.1", own, "captions.window=1024") == 256
+    assert rows(world, "cluster=slurm", "cluster.gpu_mem_gb=0.1", own, "captions.window=64", "captions.unit_size=64") == 64
 
 
 @pytest.mark.parametrize("asked", ["16", "auto"])

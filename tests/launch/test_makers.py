@@ -151,9 +151,35 @@ def test_a_maker_that_asks_needs_a_captioner():
         (["prompts=fake_it", "prompts.places_file=nowhere.json", "dataset.classes=[cat]"], "prompts.places_file"),
         (["prompts=fake_it"], "no hypernym is known for 'no', '0123'"),
         (["dataset.examples=null"], "prompts.examples_file: not set"),
+        (["recipe=probe", "prompts=hirpg"], "recipe=probe: has no stage 'captions', .*prompts=hirpg.* recipe=class_images"),
+        (["recipe=noise_denoise", "prompts=synclr_chat"], "recipe=noise_denoise: has no stage 'captions'"),
+        (["captions.min_words=9", "captions.max_words=8"], "captions.min_words=9: more than captions.max_words=8"),
+        (["captioner.max_seq_len=40"], r"max_seq_len=40: prompts of this run have \d+ to \d+ tokens.*prompts.shots=3"),
+        (["prompts=hirpg", "prompts.metaprompts_file={torn}"], "prompts.metaprompts_file: .*torn.json is not JSON"),
+        (["prompts=hirpg", "prompts.metaprompts_file={list}"], "prompts.metaprompts_file: .*text 0 is 'a => b'; .*[concept]"),
+        (["prompts=fake_it", "prompts.source=table", "prompts.places_file={torn}"], "prompts.places_file: .*torn.json is not"),
+        (["prompts=fake_it", "prompts.places_file={list}"], "prompts.places_file: .*place 0 is 'a => b'"),
+        (["prompts=fake_it", "prompts.places_file={object}"], "prompts.places_file: .*must be a list of texts"),
     ],
 )
 def test_bad_settings_are_told_when_the_run_is_planned(world, overrides, said, monkeypatch):
     monkeypatch.setenv("NLTK_DATA", str(world.path / "none"))
+    files = {"torn": "{", "list": '["a => b"]', "object": "{}"}
+    if "places_file" in overrides[-1]:
+        overrides = [*overrides, f"prompts.hypernyms_file={world.path}/hypernyms.json"]
+        (world.path / "hypernyms.json").write_text(json.dumps(dict.fromkeys(("cat", "dog", "no", "0123", "sea lion", "707-320"), "x")))
+    for name, text in files.items():
+        (world.path / f"{name}.json").write_text(text)
+    paths = {name: world.path / f"{name}.json" for name in files}
     with pytest.raises(InputError, match=said):
-        world.point(*overrides)
+        world.point(*(o.format(**paths) if o.endswith("}") else o for o in overrides))
+
+
+def test_prompts_that_fit_after_all_are_planned(world):
+    """Single prompts that are too long are rejections of theirs; a run of which one fits is planned."""
+    with pytest.raises(InputError, match="max_seq_len") as e:
+        world.point("captioner.max_seq_len=10")
+    shortest = int(str(e.value).partition("have ")[2].split()[0])
+    assert world.point(f"captioner.max_seq_len={shortest + 1}").stages
+    with pytest.raises(InputError, match=f"max_seq_len={shortest}:"):
+        world.point(f"captioner.max_seq_len={shortest}")

@@ -84,7 +84,7 @@ def test_bad_input_in_a_worker_exits_65_with_its_last_words_and_the_log(world):
     ("arguments", "said"),
     [
         (["images.stepz=3"], "did you mean images.steps?"),
-        (["model=nope"], "there are diffusers, tiny"),
+        (["model=nope"], "there are auraflow, "),
         (["seed=0,1"], "add -m"),
         (["--wrong"], "no such option"),
         (["images.height=33"], "multiples of 8"),

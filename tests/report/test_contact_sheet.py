@@ -45,6 +45,15 @@ def test_sheets_of_two_image_stages_share_nothing(table, tiny_sd, tmp_path):
     assert sheets[0] != sheets[1]
 
 
+def test_the_title_counts_pictures_not_slots(table, tiny_sd, tmp_path, monkeypatch):
+    root, titles = tmp_path / "runs" / "toys", []
+    images = images_stage(root, table, tiny_sd, 12, unit_size=5)  # two slots more than there are captions
+    folder = child(root, "contact_sheet", ContactSheetConfig(), {"images": [images]})
+    monkeypatch.setattr("synth.report.contact_sheet.draw", lambda *a: (titles.append(a[-1]), draw(*a))[1])
+    assert work(images) == work(folder) == EXIT_OK
+    assert titles == ["tiny  \u00b7  5 classes  \u00b7  10 images"]
+
+
 def test_only_units_that_are_needed_are_opened(table, tiny_sd, tmp_path, monkeypatch):
     from synth.export.pictures import Pictures
     from synth.report.contact_sheet import pick

@@ -8,6 +8,7 @@
 """
 
 import csv
+import difflib
 import hashlib
 import io
 import json
@@ -198,7 +199,11 @@ class _Finder:
             if found:
                 return found[0]
             number = int(said) if said.isdecimal() else -1
-        return number if 0 <= number < self.dataset.n_classes else f"which is not in dataset {self.dataset.name}"
+        if 0 <= number < self.dataset.n_classes:
+            return number
+        alike = difflib.get_close_matches(_fold(str(said)), self.by_name, n=1)
+        fix = f"did you mean {alike[0]}?" if alike else "write its official name or index, or leave the row out"
+        return f"which is not in dataset {self.dataset.name}; {fix}"
 
 
 def _fold(name: str) -> str:

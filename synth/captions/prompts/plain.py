@@ -14,6 +14,7 @@ from synth.config import ClassEntry, DatasetConfig, PromptsConfig
 from synth.errors import InputError
 
 _VOWEL = re.compile(r"(?!eu|one\b|once\b|u[bcfghjkmnqrst][aeiou]|uni)[aeiou]", re.IGNORECASE)  # an apple, a unicycle
+_SPELT = re.compile(r"[FHLMNRSX][A-Z]*(?=[/\d-])")  # said letter by letter: an F-16, an MD-90
 SLOTS_FOR_CLASS = ("{}", "[concept]")  # what a template may hold for the class name
 
 
@@ -72,7 +73,7 @@ class ClassName(_Plain):
         if self.dataset.kind == "texture":
             phrase += " texture"  # "a photo of a dotted" says nothing
         head, _, tail = item.partition(next(mark for mark in SLOTS_FOR_CLASS if mark in item))
-        if _VOWEL.match(phrase) and re.search(r"\b[aA] $", head):
+        if (_VOWEL.match(phrase) or _SPELT.match(phrase)) and re.search(r"\b[aA] $", head):
             head = f"{head[:-1]}n "
         return head + phrase + tail
 

@@ -14,9 +14,9 @@ from synth.config import DatasetConfig, PromptsConfig
 
 SYSTEM = "You write captions of pictures. Answer with the caption alone, one sentence on one line."
 _ASKED = {
-    "class": "Describe a picture that shows {phrase}.",
-    "class_background": "Describe a picture that shows {phrase} in this place: {second}.",
-    "class_relation": 'Describe a picture of {phrase} with something else, and say with "{second}" how the two are placed.',
+    "class": "Describe a picture with this main subject: {phrase}.",
+    "class_background": "Describe a picture with this main subject: {phrase}. It is in this place: {second}.",
+    "class_relation": 'Describe a picture with this main subject: {phrase}. There is something else too; say with "{second}" how the two are placed.',
     "texture": "Describe a close-up picture of a surface whose texture is {phrase}.",
 }
 

@@ -8,7 +8,7 @@ from synth.config import DatasetConfig, PromptsConfig
 
 SYSTEM = "You invent scenes for pictures and describe what can be seen in them."
 _ASKED = (
-    "Write the caption of a picture whose main subject is {what}. Say what the scene looks like around it. "
+    "Write the caption of a picture with this main subject: {what}. Say what the scene looks like around it. "
     'One sentence of at most {words} words that holds "{phrase}", and nothing else.'
 )
 

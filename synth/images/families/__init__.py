@@ -29,6 +29,7 @@ FAMILIES: Mapping[str, str] = {  # class name in model_index.json -> family; any
     "KolorsPipeline": "synth.images.families.kolors:Kolors",
     "KandinskyV22Pipeline": "synth.images.families.kandinsky22:Kandinsky22",
     "UnCLIPPipeline": "synth.images.families.karlo:Karlo",
+    "external": "synth.images.families.external:External",  # no pipeline: a command, see synth/images/external
     "CogView4Pipeline": "synth.images.families.cogview4:CogView4",
 }
 GENERIC = "synth.images.families.generic:Generic"

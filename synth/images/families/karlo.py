@@ -1,4 +1,5 @@
-"""Karlo (unCLIP): a prior draws a CLIP embedding of the caption, a decoder 64x64 pixels of it, a super-resolution model 256x256.
+"""Karlo (unCLIP): a prior draws a CLIP embedding of the caption, a decoder 64x64 pixels of it, and two more models enlarge
+them to 256x256.
 
 All in one folder. Guidance scale and steps are the decoder's; the prior takes as many steps, at its makers' own scale.
 """
@@ -38,8 +39,9 @@ class Karlo(Family):
         super().check(model, config)
         native = cls.native_size(model)
         if native and (config.height, config.width) != native:
-            msg = f"images.height={config.height}, images.width={config.width}: {model.name} draws {native[0]}x{native[1]} pixels and no other size"
-            raise InputError(f"{msg}; images.save_size stores another")
+            asked, only = f"images.height={config.height}, images.width={config.width}", f"{native[0]}x{native[1]} pixels"
+            msg = f"{asked}: {model.name} draws {only} and no other size; images.save_size stores another"
+            raise InputError(msg)
         if config.steps < 2:
             msg = f"images.steps={config.steps}: the schedulers of {model.name} need at least 2"
             raise InputError(msg)

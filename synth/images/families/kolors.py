@@ -24,7 +24,7 @@ class Kolors(Family):
         return self.pipe.tokenizer, TOKENS
 
     def call(self, pipe, text: Mapping, generators: list, **more):
-        if pipe is not self.pipe:  # image to image hands only some of its embeddings to encode_prompt, which then wants a prompt
+        if pipe is not self.pipe:  # image to image hands encode_prompt only some of the embeddings, so it wants a prompt
             names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
             pipe.encode_prompt = lambda **_: tuple(text.get(name) for name in names)
         return super().call(pipe, text, generators, **more)

@@ -23,5 +23,6 @@ class PixArtSigma(Family):
         return self.pipe.tokenizer, TOKENS
 
     def call(self, pipe, text: Mapping, generators: list, **more):
-        # its negative prompt is "" by default, beside which it takes no embeddings; with binning it would draw a size of its own list and stretch that to the one asked for
+        # its negative prompt is "" by default, beside which it takes no embeddings; with binning it would draw a size of its
+        # own list and stretch that to the one asked for
         return super().call(pipe, text, generators, negative_prompt=None, use_resolution_binning=False, **more)

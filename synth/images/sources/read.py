@@ -78,10 +78,10 @@ class StageSource:
     def rows(self, start: int, stop: int) -> list[Picture]:
         slots = [n if self._subset is None else self._subset[n] for n in range(start, stop)]
         found: list[Picture] = []
-        size = self._folder.spec.unit_size
+        spec = self._folder.spec
         while len(found) < len(slots):
-            unit = slots[len(found)] // size
-            end = bisect_left(slots, (unit + 1) * size)
+            unit = spec.unit_of(slots[len(found)])
+            end = bisect_left(slots, spec.unit(unit).stop)
             with self._folder.reader(unit) as reader:
                 entries = {e.slot: e for e in reader.index.samples}
                 for slot in slots[len(found) : end]:

@@ -1,16 +1,10 @@
 """The captions stage on the hf engine: bytes do not depend on who computed them; a long prompt is one sample's matter."""
 
-import pytest
+import shutil
 
 from synth import loop
 from synth.store.folder import StageFolder
-from tests.captions import embedded_hf
 from tests.stages import digests
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return embedded_hf.save(tmp_path_factory.mktemp("models") / "tiny_llama")
 
 
 def planned(path, model, *more):
@@ -23,8 +17,8 @@ def planned(path, model, *more):
     return StageFolder.create(stage.dataset_root, stage.spec)
 
 
-def test_units_are_the_same_for_any_number_and_order_of_workers(tmp_path, model):
-    one, three = planned(tmp_path / "one", model), planned(tmp_path / "three", model)
+def test_units_are_the_same_for_any_number_and_order_of_workers(tmp_path, embedded_model):
+    one, three = planned(tmp_path / "one", embedded_model), planned(tmp_path / "three", embedded_model)
     assert loop.Worker(one, 0, 1).run() == 0
     for job in (2, 0, 1):
         assert loop.Worker(three, job, 3).run() == 0
@@ -32,17 +26,17 @@ def test_units_are_the_same_for_any_number_and_order_of_workers(tmp_path, model)
     assert one.done()["samples"] >= 10
 
 
-def test_prompts_without_room_are_tombstones_with_their_reason(tmp_path, model):
-    folder = planned(tmp_path, model, "captioner.max_seq_len=65", "captions.max_attempts=1")
+def test_prompts_without_room_are_tombstones_with_their_reason(tmp_path, embedded_model):
+    folder = planned(tmp_path, embedded_model, "captioner.max_seq_len=65", "captions.max_attempts=1")
     assert loop.Worker(folder, 0, 1).run() == 0
     why = {slot: text for u in range(4) for slot, text in folder.reader(u).index.tombstones.items()}
     assert "prompt_too_long" in why.values() and folder.is_done() and not folder.failures()
 
 
-def test_weights_that_give_nan_end_the_worker_as_bad_input(tmp_path, capsys):
+def test_weights_that_give_nan_end_the_worker_as_bad_input(tmp_path, embedded_model, capsys):
     from safetensors.torch import load_file, save_file
 
-    broken = embedded_hf.save(tmp_path / "broken")
+    broken = shutil.copytree(embedded_model, tmp_path / "broken")
     weights = load_file(broken / "model.safetensors")
     weights["lm_head.weight"][5, 5] = float("nan")
     save_file(weights, broken / "model.safetensors", {"format": "pt"})

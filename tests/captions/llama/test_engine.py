@@ -113,7 +113,8 @@ def test_ranks_die_with_a_parent_that_is_killed(gqa, tmp_path):
     assert gone(pids)
 
 
-def test_weights_that_give_nan_are_bad_input_and_the_engine_lives_on(gqa, tmp_path):
+def test_weights_that_give_nan_are_bad_input_and_the_engine_lives_on(gqa, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # into the log
     folder = shutil.copytree(gqa, tmp_path / "nan")
     weights = torch.load(folder / "consolidated.00.pth")
     weights["output.weight"][5] = float("nan")
@@ -127,6 +128,8 @@ def test_weights_that_give_nan_are_bad_input_and_the_engine_lives_on(gqa, tmp_pa
     finally:
         engine.close()
     assert gone(pids, 0.5)
+    imported = (tmp_path / "llama.log").read_text()
+    assert "fairscale" in imported and "torch._inductor" not in imported  # it takes as long as torch itself; nobody calls it
 
 
 def test_bad_input_is_told_before_any_process_starts(gqa2, tmp_path):

@@ -1,0 +1,90 @@
+"""Fetch a model where there is a network: python launch/prefetch.py model=sdxl [--to DIR]
+
+Compute nodes have no network and never try it. Run this once on a login node:
+
+    export SYNTHSET_MODELS=/scratch/me/models      # a folder that compute nodes see; keep the line in your ~/.bashrc
+    python launch/prefetch.py model=sdxl
+    python launch/run.py model=sdxl                # finds it there
+
+The model comes from the repository and the commit that conf/model/NAME.yaml names, into $SYNTHSET_MODELS/NAME. Further models
+of a chain (refiner, prior) go to NAME-PART beside it, and are named in the run: the last line printed shows how. What a branch
+stood at is recorded in NAME.json, and stays so until --update. A broken fetch goes on, by whole files: run the command again.
+
+Any repository: model=diffusers model.id=mine model.repo=ORG/NAME, or captioner=hf captioner.repo=ORG/NAME.
+
+Some makers want you to accept a licence first: do so on the model's page, then export HF_TOKEN=... with a token of yours.
+
+Exit code 0: all is there. 65: something to mend, it is said what. 75: run the same command again.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works without installing
+if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
+    del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
+
+from launch.check import check  # noqa: E402
+from launch.compose import Composer, typed  # noqa: E402
+from launch.fetching import ROOT, Fetch, Hub, fetches, place  # noqa: E402
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError  # noqa: E402
+from synth.images.families import family_class  # noqa: E402
+from synth.images.model_folder import INDEX, inspect, pipeline_of  # noqa: E402
+
+GROUPS = ("model", "captioner")
+
+
+def planned(overrides: Sequence[str], parts: bool) -> list[Fetch]:
+    """What the overrides name. InputError if that is nothing."""
+    named = {group: any(o.startswith((f"{group}=", f"{group}.")) for o in overrides) for group in GROUPS}
+    if not any(named.values()):
+        msg = "nothing to fetch: name a model, for example model=sd15 (see conf/model), or captioner=hf captioner.repo=ORG/NAME"
+        raise InputError(msg)
+    check(list(overrides))
+    config = typed(Composer().compose(list(overrides)))
+    found = fetches(config.model, config.captioner, named, parts)
+    if not found:
+        msg = f"{' '.join(overrides)}: names no repository; give model.repo=ORG/NAME or captioner.repo=ORG/NAME"
+        raise InputError(msg)
+    return found
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of launch/run.py: model=NAME, captioner=hf ...")
+    parser.add_argument("--to", metavar="DIR", help=f"folder of models; default: ${ROOT}")
+    parser.add_argument("--no-parts", action="store_true", help="leave further models of a chain out (sdxl's refiner)")
+    parser.add_argument("--update", action="store_true", help="ask again what a branch stands at")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be fetched, and where to")
+    args = parser.parse_args(argv)
+    try:
+        todo = planned(args.overrides, not args.no_parts)
+        folders = {f: place(f.name, args.to) for f in todo}
+        if None in folders.values():
+            msg = f"where to? export {ROOT}=DIR, a folder that compute nodes see, or use --to DIR"
+            raise InputError(msg)
+        for what, folder in folders.items():
+            print(f"{what.repo} at {what.revision} -> {folder}", flush=True)
+        if args.dry_run:
+            return EXIT_OK
+        hub = Hub()
+        for what, folder in folders.items():
+            record = hub.fetch(what, folder, args.update)
+            if (folder / INDEX).is_file():
+                uses = family_class(pipeline_of(folder)).uses
+                inspect(folder, variant=what.variant, uses=uses)  # whole, as the planner will ask it to be
+            print(f"{folder}: whole, commit {record.commit}", flush=True)
+        print("use it with: " + " ".join([*args.overrides, *(f"{w.key}={f}" for w, f in folders.items())]))
+        return EXIT_OK
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except (StoreError, KeyboardInterrupt) as e:
+        print(f"error: {e or 'stopped; run the same command again to go on'}", file=sys.stderr)
+        return EXIT_AGAIN
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Models that need another environment: a command that reads prompts and writes pictures. See docs/external.md."""

@@ -1,0 +1,55 @@
+"""The command of an external model: its words, and how patiently it is treated. No torch."""
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from synth.errors import InputError
+
+MODEL, WORD = "model", "model_command_"  # roles of inputs: {model} in the command; its further words that name files
+PIPELINE = "external"  # what stands for the class of a pipeline
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Not in any fingerprint."""
+
+    timeout: float = 600.0  # seconds between two answers
+    start_timeout: float = 1800.0  # seconds until the command says hello
+    restarts: int = 3  # times in a row that it may die, hang or talk nonsense without drawing a picture in between
+
+    @classmethod
+    def of(cls, settings: Mapping) -> "Patience":
+        """Back from a stage's settings; InputError for what is out of range."""
+        found = cls(**{k: settings[k] for k in asdict(cls()) if k in settings})
+        for key in ("timeout", "start_timeout"):
+            if not 0 < getattr(found, key) < float("inf"):
+                msg = f"model.{key}={getattr(found, key)}: seconds, more than 0"
+                raise InputError(msg)
+        if found.restarts < 0:
+            msg = f"model.restarts={found.restarts}: must be 0 or more"
+            raise InputError(msg)
+        return found
+
+
+def check_words(words: Sequence[str], fields: Sequence[str]) -> None:
+    """InputError unless there is a command, and every {name} in it is one of `fields`."""
+    if not words or not words[0].strip():
+        msg = "model.command: not set; it must be a list of words: 'model.command=[/envs/glide/bin/python,draw.py]'"
+        raise InputError(msg)
+    for word in words:
+        try:
+            names = {name for _, name, _, _ in string.Formatter().parse(word) if name is not None}
+        except ValueError as e:
+            msg = f"model.command: {word!r}: {e}; braces that are meant as such are doubled: {{{{ }}}}"
+            raise InputError(msg) from e
+        if unknown := sorted(names - set(fields)):
+            known = f"there is {{{MODEL}}}" if MODEL in fields else "{model} needs model.path"
+            msg = f"model.command: {{{unknown[0]}}} is not known; {known}"
+            raise InputError(msg)
+
+
+def filled(words: Sequence[str], paths: Mapping[str, Path]) -> list[str]:
+    """The words to run: input paths in the place of their {roles}."""
+    return [w.format_map({role: str(path) for role, path in paths.items()}) for w in words]

@@ -1,0 +1,1 @@
+"""A text turned into sequences of pictures in several styles."""

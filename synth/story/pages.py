@@ -1,0 +1,200 @@
+"""Stage kind `story_pages`: a story as people look at it.
+
+    <tag>/<chapter>-<prompt>.png      each picture, copied byte by byte (individual)
+    <tag>/grid-<chapter>.png          all of a style and chapter; or of all chapters so far, as the original script had it
+    <tag>/animation-<chapter>.webp    one after the other
+    story.json                        prompt, style, seed, strength and parent of each
+    index.html                        all of it, to scroll through
+A slot is a chapter. The stage's own units hold what story.json says of it, and names, sizes and digests of its files.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from synth.config import StoryPagesConfig
+from synth.errors import InputError
+from synth.export.names import folder_names
+from synth.export.out_folder import OutFolder
+from synth.stages import Sample, Stage, Unit
+from synth.store.files import write_atomic
+from synth.store.spec import canonical
+from synth.store.units import Stored
+from synth.story.book import Book, book_of
+from synth.story.html import Cell, Row, page
+from synth.story.sheets import SMALL, animation, grid
+
+STORY, INDEX = "story.json", "index.html"
+
+
+class StoryPages(Stage):
+    config: StoryPagesConfig
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.config = folder.config
+        self.out = OutFolder(folder)
+        self.story = None  # the StageFolder of kind story
+        self.book: Book | None = None
+        self.folders: tuple[str, ...] = ()  # of the styles
+
+    def check(self) -> None:
+        self.out.check()
+        self.story = self.folder.upstream("images")[0]
+        if self.story.spec.kind != "story":
+            msg = f"{self.story.path}: is of kind {self.story.spec.kind}; pages are made of a story"
+            raise InputError(msg)
+        self.book = book_of(self.story)
+        self.folders = style_folders({c.index: c.name for c in self.story.config.dataset.classes})
+
+    def open(self) -> None:
+        self.out.claim()
+
+    def unit_inputs(self, unit: Unit) -> str:
+        return self.folder.spec.fingerprint  # a unit that was linked from another place would leave this one without its files
+
+    def compute(self, state, slots: range) -> list[int]:
+        return list(slots)
+
+    def encode(self, state, item: int) -> Sample:
+        return Sample(item, f"{item:06d}", {"json": canonical(self.write_chapter(item))})
+
+    # -- a chapter ---------------------------------------------------------------------------------------------------
+
+    def write_chapter(self, chapter: int) -> dict:
+        """Put the files of a chapter (index) into their places; its part of story.json, and `files`: name -> (size, sha256)."""
+        slots, lanes = self.book.slots(chapter, len(self.folders)), len(self.folders)
+        number, files, pictures = self.book.chapters[chapter].number, {}, []
+        for stored in self.story.samples(slots.start, slots.stop):
+            record = dict(stored.json())
+            name = self.name_of(stored.slot)
+            if self.config.individual:
+                self._put(files, name, stored.read(record["format"]))
+            pictures.append(self._said(stored, record, name))
+        for lane, folder in enumerate(self.folders):
+            here = sum(p["slot"] % lanes == lane for p in pictures)
+            if self.config.grid != "none":
+                first = slots.start if self.config.grid == "chapter" else 0
+                if n := here if first == slots.start else self._count(lane, slots.stop):
+                    self._put(files, f"{folder}/grid-{number:02d}.png", grid(self._data(first, slots.stop, lane), n))
+            if self.config.animation != "none" and here:
+                made = animation(self._data(slots.start, slots.stop, lane), self.config.animation, self.config.frame_ms)
+                self._put(files, f"{folder}/animation-{number:02d}.{self.config.animation}", made)
+        return {"files": files, "pictures": pictures}
+
+    def _count(self, lane: int, stop: int) -> int:
+        return sum(s.slot % len(self.folders) == lane for s in self.story.samples(0, stop))
+
+    def _data(self, start: int, stop: int, lane: int) -> Iterator[bytes]:
+        """The files of a style's pictures, in order."""
+        for stored in self.story.samples(start, stop):
+            if stored.slot % len(self.folders) == lane:
+                yield stored.read(self.story.config.format)
+
+    def _put(self, files: dict[str, tuple[int, str]], name: str, data: bytes) -> None:
+        files[name] = len(data), hashlib.sha256(data).hexdigest()
+        if not self.out.has(name, len(data)):
+            (self.out.path / name).parent.mkdir(parents=True, exist_ok=True)
+            self.out.put(name, data)
+
+    def name_of(self, slot: int) -> str:
+        """The file of a picture: <tag>/<chapter>-<prompt>.<ext>, counted from 1."""
+        place = self.book.place(slot, len(self.folders))
+        number = self.book.chapters[place.chapter].number
+        return f"{self.folders[place.style]}/{number:02d}-{place.prompt + 1:03d}.{self.story.config.format}"
+
+    def _said(self, stored: Stored, record: dict, name: str) -> dict:
+        parent = record["parent"]
+        return {
+            "slot": stored.slot,
+            "key": stored.key,
+            "file": name if self.config.individual else None,
+            "prompt": record["prompt"],
+            "tag": record["class"],
+            "style": record["style"],
+            "caption": record["caption"],
+            "seed": str(record["seed"]),  # 64 bits; some readers of JSON take 53
+            "strength": None if parent is None else record["weight"],  # None: from noise
+            "steps_run": record["steps_run"],
+            "parent": parent,  # key of the picture that it started from
+            "parent_file": self.name_of(int(parent)) if parent is not None and self.config.individual else None,
+            "sha256": stored.entry.sha256,
+        }
+
+    # -- when the stage is whole -------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Whatever files are missing are written again, then what is of all chapters."""
+        if self.book is None:
+            self.check()
+        self.out.claim()
+        for stored in self.folder.samples():
+            found = stored.json()
+            if not all(self.out.has(name, size) for name, (size, _) in found["files"].items()):
+                self.write_chapter(stored.slot)
+        for name, data in self.whole().items():
+            write_atomic(self.out.path / name, data)
+        self.out.complete()
+
+    def whole(self) -> dict[str, bytes]:
+        """story.json and index.html, from the stage's units."""
+        chapters, rows = [], []
+        for stored in self.folder.samples():
+            found, chapter = stored.json(), self.book.chapters[stored.slot]
+            chapters.append(
+                {
+                    "number": chapter.number,
+                    "title": chapter.title,
+                    "prompts": list(chapter.prompts),
+                    "pictures": found["pictures"],
+                }
+            )
+            rows += self._rows(stored.slot, found)
+        large = min(self.story.config.height, self.story.config.width) >= SMALL
+        return {
+            STORY: json.dumps(self._story(chapters), indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n",
+            INDEX: page(self.config.title, rows, large=large).encode("utf-8"),
+        }
+
+    def _story(self, chapters: list[dict]) -> dict:
+        config = self.story.config
+        lanes = zip(config.styles, config.dataset.classes, self.folders, strict=True)
+        return {
+            "title": self.config.title,
+            "model": config.model.id,
+            "steps": config.steps,
+            "guidance_scale": config.guidance_scale,
+            "progressive": config.progressive,
+            "interleave": config.interleave,
+            "cycle_styles": config.cycle_styles,
+            "carry": config.carry,
+            "styles": [{"style": s.text, "tag": c.name, "weight": s.weight, "folder": f} for s, c, f in lanes],
+            "chapters": chapters,
+        }
+
+    def _rows(self, chapter: int, found: dict) -> Iterator[Row]:
+        """A row a prompt, then the animations and grids of the chapter."""
+        about = self.book.chapters[chapter]
+        if self.config.individual:
+            of: dict[int, list[Cell]] = {}
+            for p in found["pictures"]:
+                of.setdefault(p["prompt"], []).append(Cell(p["file"], p["tag"], _facts(p)))
+            for n, text in enumerate(about.prompts, start=1):
+                yield Row(about.number, about.title, n, text, tuple(of.get(n, ())))
+        tags = {f: c.name for f, c in zip(self.folders, self.story.config.dataset.classes, strict=True)}
+        for what in ("animation", "grid"):
+            names = [n for n in found["files"] if PurePosixPath(n).name.startswith(f"{what}-")]
+            if names:
+                yield Row(about.number, about.title, 0, f"{what}s", tuple(Cell(n, tags[n.partition("/")[0]]) for n in names))
+
+
+def style_folders(tags: dict[int, str]) -> tuple[str, ...]:
+    """A folder name for each style: safe, unlike each other, and unlike the files beside them."""
+    found = folder_names(tags)
+    return tuple(f"{n}~{i}" if n.casefold() in (STORY, INDEX) else n for i, n in sorted(found.items()))
+
+
+def _facts(picture: dict) -> str:
+    start = f"from {picture['parent_file']}, strength {picture['strength']:g}" if picture["parent"] else "from noise"
+    return f"{picture['caption']} \u00b7 {start} \u00b7 {picture['steps_run']} steps \u00b7 seed {picture['seed']}"
