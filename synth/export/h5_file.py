@@ -18,7 +18,6 @@ from synth.store import faults
 from synth.store.files import fsync_folder, storing
 
 TEMP = ".tmp"
-META = 1 << 20  # bytes of the file's own structure that stand together: so pictures follow each other for long, and are copied as one
 LIBVER = ("v110", "v110")  # fixed, or a newer library would write other bytes; read by everything since 2016
 
 
@@ -91,7 +90,7 @@ class NewFile:
     def __init__(self, fd: int):
         self.fd, self._sink = fd, Sink(fd)
         self.check = self._sink.check
-        self.h5 = h5py.File(self._sink, "w", libver=LIBVER, track_order=False, meta_block_size=META)
+        self.h5 = h5py.File(self._sink, "w", libver=LIBVER, track_order=False)
 
     def close_h5(self) -> None:
         self.h5.close()

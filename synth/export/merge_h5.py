@@ -95,7 +95,7 @@ def _unique(paths: Sequence[Path]) -> None:
 
 
 def _keyed(paths: Sequence[Path], new: NewFile, plan: None, attrs: dict) -> dict:
-    """Make all datasets, then let the kernel copy what is in them: pictures that follow each other in both files go as one piece."""
+    """Make all datasets, then let the kernel copy what is in them."""
     count, f = 0, new.h5
     f.attrs.update(attrs)
     links = h5p.create(h5p.LINK_CREATE)
@@ -103,8 +103,8 @@ def _keyed(paths: Sequence[Path], new: NewFile, plan: None, attrs: dict) -> dict
     made, pieces = plain(), [Pieces() for _ in paths]
     for path, found in zip(paths, pieces, strict=True):
         with open_read(path) as source:
-            for name in names_in(h5g.open(source.id, b"/")):
-                if not _as_bytes(source.id, name, f.id, made, links, found):
+            for name, dataset in opened(h5g.open(source.id, b"/")):
+                if not _as_bytes(dataset, name, f.id, made, links, found):
                     h5o.copy(source.id, name, f.id, name, lcpl=links)
                 new.check()
                 count += 1
@@ -117,30 +117,35 @@ def _keyed(paths: Sequence[Path], new: NewFile, plan: None, attrs: dict) -> dict
 
 
 class Pieces:
-    """(offset in a source, offset in ours, bytes) of many datasets; 24 bytes each at most, and one where they follow each other in both."""
+    """(offset in a source, offset in ours, bytes) of many datasets; 24 bytes each."""
 
     def __init__(self):
         self._at, self._to, self._size = array("Q"), array("Q"), array("Q")
 
     def add(self, at: int, to: int, size: int) -> None:
-        if self._at and (self._at[-1] + self._size[-1], self._to[-1] + self._size[-1]) == (at, to):
-            self._size[-1] += size
-        else:
-            self._at.append(at)
-            self._to.append(to)
-            self._size.append(size)
+        self._at.append(at)
+        self._to.append(to)
+        self._size.append(size)
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         return zip(self._at, self._to, self._size, strict=True)
 
 
-def _as_bytes(source, name: bytes, target, made: h5p.PropDCID, links: h5p.PropLCID, pieces: Pieces) -> bool:
+def opened(group: h5g.GroupID, prefix: bytes = b"") -> Iterator[tuple[bytes, h5d.DatasetID | None]]:
+    """(name, dataset) of all that `names_in` names, in an order that depends on the names alone; None of what is no dataset."""
+    for name in sorted(group):
+        found = h5o.open(group, name)
+        if isinstance(found, h5g.GroupID):
+            yield from opened(found, prefix + name + b"/")
+        else:
+            yield prefix + name, found if isinstance(found, h5d.DatasetID) else None
+
+
+def _as_bytes(dataset: h5d.DatasetID | None, name: bytes, target, made: h5p.PropDCID, links: h5p.PropLCID, pieces: Pieces) -> bool:
     """Make a dataset uint8 [bytes] for one of these, or for a scalar of fixed-length text (bytes of a picture in NumPy's clothes, which
     lose trailing zeros when read). Its bytes are noted to be copied, or copied where they do not lie in one piece. False for others."""
-    try:
-        dataset = h5d.open(source, name)
-    except (KeyError, TypeError, RuntimeError, OSError):
-        return False  # not a dataset
+    if dataset is None:
+        return False
     tp, rank = dataset.get_type(), dataset.rank
     text = isinstance(tp, h5t.TypeStringID) and not tp.is_variable_str() and rank == 0
     if not text and (rank != 1 or tp != UINT8 or h5a.get_num_attrs(dataset)):
