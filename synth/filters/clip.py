@@ -1,6 +1,5 @@
 """CLIP (Radford et al. 2021) of a local folder: features of pictures and of texts, offline. Preparing pictures needs PIL and numpy only."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +36,9 @@ class Preparation:
 
 def check_folder(path: Path) -> Preparation:
     """InputError unless a folder looks like a whole CLIP model; how its pictures are prepared. Imports neither torch nor transformers."""
-    from synth.images.weights import check_weights
+    from synth.images.weights import check_weights, read_json
 
-    config = _json(path / "config.json")
+    config = read_json(path / "config.json", FIX)
     if config.get("model_type") != "clip":
         msg = f"{path / 'config.json'}: is a model of type {config.get('model_type')!r}; {FIX}"
         raise InputError(msg)
@@ -47,7 +46,7 @@ def check_folder(path: Path) -> Preparation:
     if not any((path / n).is_file() for n in ("tokenizer.json", "vocab.json")):
         msg = f"{path}: holds no tokenizer (tokenizer.json, or vocab.json and merges.txt); {FIX}"
         raise InputError(msg)
-    said = _json(path / "preprocessor_config.json") if (path / "preprocessor_config.json").is_file() else {}
+    said = read_json(path / "preprocessor_config.json", FIX) if (path / "preprocessor_config.json").is_file() else {}
     side = said.get("crop_size", config.get("vision_config", {}).get("image_size", SIDE))
     side = side.get("height", SIDE) if isinstance(side, dict) else side
     return Preparation(int(side), tuple(said.get("image_mean", MEAN)), tuple(said.get("image_std", STD)))
@@ -108,15 +107,3 @@ class Clip:
                 made = getattr(made, "pooler_output", made)[: len(rows)].float()  # a tensor until transformers 4
                 found.append((made / made.norm(dim=-1, keepdim=True)).cpu().numpy())
         return np.concatenate(found)
-
-
-def _json(path: Path) -> dict:
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError) as e:
-        msg = f"{path}: cannot be read ({e}); {FIX}"
-        raise InputError(msg) from e
-    if not isinstance(data, dict):
-        msg = f"{path}: not a JSON object; {FIX}"
-        raise InputError(msg)
-    return data

@@ -205,7 +205,7 @@ def test_pictures_are_prepared_as_clip_wants_them():
     assert np.allclose(x[0], (128 / 255 - 0.48145466) / 0.26862954, atol=1e-3)
 
 
-@pytest.mark.parametrize(("spoil", "said"), [("config.json", "cannot be read"), ("model.safetensors", "no weights"), ("tokenizer.json", "no tokenizer")])
+@pytest.mark.parametrize(("spoil", "said"), [("config.json", "missing"), ("model.safetensors", "no weights"), ("tokenizer.json", "no tokenizer")])
 def test_an_incomplete_clip_folder_is_named(tiny_clip, tmp_path, spoil, said):
     folder = tmp_path / "clip"
     shutil.copytree(tiny_clip, folder)

@@ -60,7 +60,7 @@ def test_an_ensemble_reads_this_run_and_given_ones(world, clip):
         (["filter=[clip_score]", "scores.clip=CLIP", "filter.clip_score.score=words"], "use one of class, caption"),
         (["filter=[clip_score]", "scores.clip=CLIP", "filter.clip_score.top_share=2"], "must be 0..1"),
         (["filter=[clip_score]", "scores.clip=CLIP", "scores.templates=[a photo]"], "has no {}"),
-        (["filter=[clip_score]", "scores.clip=HERE"], "config.json: cannot be read"),
+        (["filter=[clip_score]", "scores.clip=HERE"], "config.json: missing"),
         (["filter=[balance]"], "filter.balance.count: not set"),
         (["filter=[balance]", "filter.balance.count=ma"], "does not say how many real pictures class 0"),
         (["filter=[balance]", "filter.balance.count=-1"], "must be a whole number"),
