@@ -6,7 +6,7 @@ from PIL import Image
 from launch.external import patience_of, plan_command
 from synth.errors import InputError
 from synth.store.identity import identity
-from tests.launch.test_models import EMPTY, model_of, planned
+from tests.launch.test_model_plans import EMPTY, model_of, planned
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from synth.errors import InputError, OutOfDeviceMemory, StageBroken
 from synth.guardian import descendants, end, guarded, tail
 
 HOST = "127.0.0.1"
+FOLLOWS = 5.0  # seconds that a guardian may live on after its server
 OWN_TRIES = 3  # starts for which a port may turn out to be taken
 
 
@@ -50,12 +51,30 @@ class Server:
             if self._closed:
                 raise StageBroken("the server was closed")
             if self._guardian is not None and self._guardian.poll() is None:
-                return
+                if not self._refuses():
+                    return
+                self._follow()
             if self._guardian is not None:
                 if self._left <= 0:
                     raise self._dead("the server died, and captioner.restarts is used up")
                 self._left -= 1
             self._start()
+
+    def _refuses(self) -> bool:
+        """Whether nobody listens at the port of a server that was ready once: it has died, and its guardian is about to notice."""
+        try:
+            socket.create_connection((HOST, self.port), timeout=1.0).close()
+        except ConnectionRefusedError:
+            return True
+        except OSError:  # too busy to take us: a matter of timeouts
+            return False
+        return False
+
+    def _follow(self) -> None:
+        """Wait until the guardian of a dead server has ended too; one that does not is ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._guardian.wait(FOLLOWS)
+        self._end()
 
     def kill_if_deaf(self) -> None:
         """Kill a server that does not answer its health check either; the next ensure() starts it anew."""
