@@ -1,6 +1,7 @@
 """Stage kind `contact_sheet`: one PNG, a row a class, the caption under each picture."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -101,7 +102,8 @@ def draw(classes: Mapping[int, str], tiles: Mapping[int, Sequence[Tile]], config
     side, columns = config.tile, max([len(t) for t in tiles.values()] + [1])
     row_height = side + 6 + CAPTION_LINES * LINE + GAP
     head = MARGIN + TITLE_SIZE + GAP
-    width = MARGIN * 2 + LABEL_WIDTH + columns * side + (columns - 1) * GAP
+    pictures = LABEL_WIDTH + columns * side + (columns - 1) * GAP
+    width = MARGIN * 2 + max(pictures, math.ceil(title_font.getlength(printable(title))))  # a few columns shall not cut the title
     sheet = Image.new("RGB", (width, head + len(classes) * row_height + MARGIN), PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN - 4), printable(title), font=title_font, fill=INK)

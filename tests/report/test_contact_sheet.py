@@ -86,3 +86,9 @@ def test_a_sheet_without_columns_is_refused(table, tiny_sd, tmp_path):
     root = tmp_path / "runs" / "toys"
     images = images_stage(root, table, tiny_sd, 4)
     assert work(child(root, "contact_sheet", ContactSheetConfig(columns=0), {"images": [images]})) == EXIT_BAD_INPUT
+
+
+def test_the_title_of_a_narrow_sheet_is_not_cut():
+    short, long = (Image.open(io.BytesIO(draw({0: "a"}, {0: [tile((9, 9, 9))]}, ContactSheetConfig(), "t" * n))) for n in (10, 80))
+    head = np.asarray(long.convert("L"))[20:40]
+    assert short.width < long.width and (head[:, -20:] > 200).all() and (head[:, -80:-24] < 100).any()
