@@ -21,6 +21,7 @@ KINDS = {
     "images": "synth.images.stage:Images",
     "img2img": "synth.images.img2img:Img2Img",
     "story": "synth.story.stage:StoryStage",
+    "pairs": "synth.tracking.stage:Pairs",
     "image_folder": "synth.export.image_folder:ImageFolder",
     "webdataset": "synth.export.webdataset:WebDataset",
     "parquet": "synth.export.parquet:Parquet",
@@ -29,6 +30,8 @@ KINDS = {
     "hdf5": "synth.export.hdf5:Hdf5",
     "contact_sheet": "synth.report.contact_sheet:ContactSheet",
     "story_pages": "synth.story.pages:StoryPages",
+    "annotations": "synth.tracking.annotations:Annotations",
+    "pairs_page": "synth.tracking.page:PairsPage",
     "clip_features": "synth.filters.scoring:ClipFeatures",
     "perceptual_hash": "synth.filters.scoring:PerceptualHash",
     "clip_score": "synth.filters.selection:ClipScore",
@@ -126,7 +129,7 @@ class Stage:
 
 
 JSONL = (
-    *("captions", "metaprompts", "prompt_trees", "backgrounds", "image_folder", "webdataset", "parquet", "hdf5_parts", "story_pages"),
+    *("captions", "metaprompts", "prompt_trees", "backgrounds", "image_folder", "webdataset", "parquet", "hdf5_parts", "story_pages", "annotations", "pairs_page"),
     *("perceptual_hash", "clip_score", "label_agreement", "near_duplicates", "balance", "ensemble"),
 )
 FRAMING = dict.fromkeys(JSONL, "jsonl")  # kind -> framing where it is not tar

@@ -38,6 +38,7 @@ class Model:
     native_steps: int = MISSING
     native_scheduler: str = MISSING
     native_guidance_scale: float = MISSING
+    native_pair_size: list[int] | None = None  # pixels, long and short side of tracking pairs; null: 1.5 and 1 times the native size
     paper: dict[str, Any] = field(default_factory=dict)  # images.preset=paper: steps, scheduler, guidance_scale, height, width of its original use
     text_offload: bool = False  # text encoders rest in host memory while pictures are drawn
     repo: str | None = None

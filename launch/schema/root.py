@@ -43,6 +43,7 @@ from launch.schema.outputs import (
     StoryPages,
     WebDataset,
 )
+from launch.schema.tracking import Annotated, Annotations, PairsPage, Tracking
 
 SCHEMA_PREFIX = "schema_"  # options with this prefix are types, not choices: --help and messages leave them out
 
@@ -93,6 +94,7 @@ class Config:
     img2img: Img2Img = field(default_factory=Img2Img)
     scores: Scores = field(default_factory=Scores)
     story: Story = field(default_factory=Story)
+    tracking: Tracking = field(default_factory=Tracking)
     probe: Probe = field(default_factory=Probe)
     cluster: Cluster = field(default_factory=Cluster)
     export: dict[str, Export] = field(default_factory=dict)
@@ -105,7 +107,7 @@ GROUPS: dict[str, dict[str, type]] = {
     "cluster": {"cluster": Cluster, "slurm": Slurm},
     "captioner": {"captioner": Captioner, "llama": Llama, "hf": Hf, "openai": OpenAI, "served": Served},
     "model": {"model": Model, "external": External},
-    "dataset": {"dataset": Dataset},
+    "dataset": {"dataset": Dataset, "annotated": Annotated},
     "prompts": {
         "synclr": Synclr,
         "synclr_chat": SynclrChat,
@@ -132,6 +134,8 @@ GROUPS: dict[str, dict[str, type]] = {
         "hdf5": Hdf5,
         "contact_sheet": ContactSheet,
         "story_pages": StoryPages,
+        "annotations": Annotations,
+        "pairs_page": PairsPage,
     },
 }
 

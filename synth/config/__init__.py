@@ -50,8 +50,15 @@ from synth.config.plain import (
     dump,
     load,
 )
+from synth.config.tracking import (
+    AnnotationsConfig,
+    PairsConfig,
+    PairsPageConfig,
+    WarpConfig,
+)
 
 __all__ = [
+    "AnnotationsConfig",
     "AskConfig",
     "BalanceConfig",
     "CONFIGS",
@@ -75,6 +82,8 @@ __all__ = [
     "LabelAgreementConfig",
     "ModelConfig",
     "NearDuplicatesConfig",
+    "PairsConfig",
+    "PairsPageConfig",
     "ParquetConfig",
     "PartConfig",
     "PerceptualHashConfig",
@@ -83,6 +92,7 @@ __all__ = [
     "StoryConfig",
     "StoryPagesConfig",
     "StoryStyle",
+    "WarpConfig",
     "WebDatasetConfig",
     "dump",
     "load",

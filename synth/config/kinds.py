@@ -25,6 +25,7 @@ from synth.config.filters import (
     PerceptualHashConfig,
 )
 from synth.config.images import ImagesConfig, Img2ImgConfig, StoryConfig
+from synth.config.tracking import AnnotationsConfig, PairsConfig, PairsPageConfig
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ CONFIGS: dict[str, type] = {
     "images": ImagesConfig,
     "img2img": Img2ImgConfig,
     "story": StoryConfig,
+    "pairs": PairsConfig,
     "image_folder": ImageFolderConfig,
     "webdataset": WebDatasetConfig,
     "parquet": ParquetConfig,
@@ -58,6 +60,8 @@ CONFIGS: dict[str, type] = {
     "hdf5": Hdf5Config,
     "contact_sheet": ContactSheetConfig,
     "story_pages": StoryPagesConfig,
+    "annotations": AnnotationsConfig,
+    "pairs_page": PairsPageConfig,
     "clip_features": ClipFeaturesConfig,
     "perceptual_hash": PerceptualHashConfig,
     "clip_score": ClipScoreConfig,
