@@ -21,9 +21,10 @@ from synth.tracking.warp import draw
 
 @dataclass(frozen=True)
 class Variant:
-    """pixels [H, W, 3] uint8; original: the warped one; boxes [x, y, w, h], areas and masks of the objects; kept: what was put back."""
+    """pixels [H, W, 3] uint8; canvas: as drawn, padding cut off; original: the warped one; boxes [x, y, w, h], areas and masks of the objects; kept: what was put back."""
 
     pixels: np.ndarray
+    canvas: np.ndarray
     original: np.ndarray
     boxes: list
     areas: list
@@ -67,10 +68,10 @@ def variant(pipe, image: np.ndarray, name: str, number: int, objects: Sequence[M
     canvas = np.pad(canvas, ((0, below), (0, right), (0, 0)), mode="edge")
     keep = np.pad(cv2.resize(kept * 255, (w, h), interpolation=cv2.INTER_AREA) > 0, ((0, below), (0, right)))
     seed = derive(config.seed, "pairs", name, number, "noise")
-    made = painted(pipe, canvas, keep, caption, seed, config)[:h, :w]
+    found = made = painted(pipe, canvas, keep, caption, seed, config)[:h, :w]
     if (w, h) != (width, height):
         made = np.asarray(Image.fromarray(made).resize((width, height), Image.Resampling.BICUBIC))
-    return Variant(made, filled, boxes, areas, masks, kept)
+    return Variant(made, found, filled, boxes, areas, masks, kept)
 
 
 @torch.no_grad()
