@@ -3,19 +3,21 @@
 One unit of one sample: the size and digest of the file, and what was counted. The file itself lies in the export's folder.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from synth.config import AnnotationsConfig
 from synth.errors import InputError
+from synth.export.card import CARD
 from synth.export.out_folder import OutFolder
 from synth.export.pictures import Picture, Pictures
 from synth.stages import Sample, Stage, Unit
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
 from synth.store.spec import canonical
-from synth.tracking.cards import CARD, annotations_card
+from synth.tracking.cards import annotations_card
 from synth.tracking.listing import ROLE, AnnotatedListing
 from synth.tracking.videos import Rules, Variant, VideosWriter, Warped
 
@@ -82,7 +84,7 @@ class Annotations(Stage):
         said = facts(self.folder)
         if not self.out.has(NAME, said["bytes"]):
             self._write()
-        write_atomic(self.out.path / CARD, annotations_card(self.folder, self.pairs, said))
+        write_atomic(self.out.path / CARD, annotations_card(self.folder, said))
         self.out.complete()
 
     def _write(self) -> dict:
@@ -98,7 +100,8 @@ class Annotations(Stage):
 
 def facts(folder: StageFolder) -> dict:
     """What the unit of an annotations stage says: file_name, bytes, sha256, counts."""
-    return next(iter(folder.samples())).json()
+    with folder.reader(0) as reader:
+        return json.loads(reader.read(reader.index.samples[0], "json"))
 
 
 def _listing(pairs: StageFolder) -> AnnotatedListing:

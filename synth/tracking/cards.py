@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 
-from synth.export.card import CARD, SIZES, dataset_name, front_of, lineage, plain_text, provenance
+from synth.export.card import SIZES, dataset_name, front_of, lineage, plain_text, provenance
 from synth.store.folder import StageFolder
-
-__all__ = ["CARD", "annotations_card", "pictures_card"]
 
 COUNTED = {  # key of the counts of synth.tracking.videos -> what it is
     "images": "original images, each a video of one frame and the first frame of a video of its variants",
@@ -29,7 +27,7 @@ READ = """- `annotations.json`: COCO's form with `videos`: every image has a `vi
 - The images are those of the HDF5 export of the same pairs: the key of an image is its `file_name` without folders."""
 
 
-def annotations_card(folder: StageFolder, pairs: StageFolder, facts: Mapping) -> bytes:
+def annotations_card(folder: StageFolder, facts: Mapping) -> bytes:
     """facts: of the stage's unit."""
     counts = facts["counts"]
     rows = "\n".join(f"| {text} | {counts.get(key, 0):,} |" for key, text in COUNTED.items())
