@@ -62,10 +62,11 @@ class PairItems:
     def _original(self, row: Row, sha256: str) -> bytes:
         """The bytes of an original; InputError if they are gone or not those that its variants were made of."""
         data = self._source.read(row.path, row.size)
-        if hashlib.sha256(data).hexdigest() != sha256:
+        why = data if isinstance(data, str) else "has changed" if hashlib.sha256(data).hexdigest() != sha256 else ""
+        if why:
             msg = (
-                f"{self._stage.input_path('images')}: {row.path} has changed since its variants were made; put it back as it was, "
-                "or remove the runs folder's stages of these pairs and run the command again"
+                f"{self._stage.input_path('images')}: {row.path}, of which variants were made, {why}; put the file back as it was and run the "
+                "command again, or plan the pairs anew"
             )
             raise InputError(msg)
         return data

@@ -55,7 +55,7 @@ def listed(found: AnnotatedSet, config: PairsConfig) -> tuple[list[Planned], dic
         writer.add(json.dumps(line).encode(), order)
         images.append(Planned(row, path, image, annotations, kept))
     head = head_file(
-        data["categories"], max(i["id"] for i in data["images"]), max(a["id"] for a in data["annotations"]),
+        data["categories"], max(i["id"] for i in data["images"]), max((a["id"] for a in data["annotations"]), default=0),
         sum(not a["iscrowd"] for a in data["annotations"]),
     )  # fmt: skip
     return images, *writer.finish(head)
