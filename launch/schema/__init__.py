@@ -67,8 +67,13 @@ from launch.schema.root import (
     SCHEMA_PREFIX,
     register,
 )
+from launch.schema.tracking import (
+    Annotated,
+    Tracking,
+)
 
 __all__ = [
+    "Annotated",
     "Balance",
     "Captioner",
     "Captions",
@@ -117,6 +122,7 @@ __all__ = [
     "Synclr",
     "SynclrChat",
     "Synthclip",
+    "Tracking",
     "WebDataset",
     "register",
 ]

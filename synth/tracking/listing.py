@@ -1,7 +1,8 @@
 """The annotated images of a pairs stage in the order of its slots: a line of JSON an image, as the annotation file has it.
 
-Two files in the stage's folder: `annotated.jsonl.gz`, gzip members of BLOCK lines, so that any slice is read alone, and
-`annotated.index.json`, where each member begins and the digest of its lines. The input's identity is the digest of those
+Three files in the stage's folder: `annotated.jsonl.gz`, gzip members of BLOCK lines, so that any slice is read alone;
+`annotated.index.json`, where each member begins, the digest of its lines, and the place of each image in the annotation file; and
+`annotated.head.json`, what the file says beside images and annotations. The input's identity is the digest of all those
 digests. `zcat annotated.jsonl.gz` shows the lines:
 
     {"path": .., "size": .., "bucket": [w, h] or null, "captions": [..], "image": {..}, "annotations": [{..}, ..]}
@@ -14,17 +15,19 @@ at; null where no object is kept.
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.store.spec import canonical
 from synth.store.identity import LISTED
+from synth.store.spec import canonical
 
-NAME, INDEX = "annotated.jsonl.gz", "annotated.index.json"
+NAME, INDEX, HEAD = "annotated.jsonl.gz", "annotated.index.json", "annotated.head.json"
 ROLE = "annotations"  # of the input
 BLOCK = 256  # images
+OPEN = 40  # blocks that are held while images are read in the order of the file: more than there are buckets
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,22 @@ class Annotated:
     annotations: tuple[Mapping, ...]
 
 
+@dataclass(frozen=True)
+class Head:
+    """What an annotation file says of all its images. Numbers are of what is listed: an image or annotation that was left out does not count."""
+
+    categories: tuple[Mapping, ...]  # as the file has them, in its order (of base classes: numbered anew)
+    max_image_id: int
+    max_annotation_id: int
+    tracks: int  # annotations that are no crowds
+
+
+def head_file(categories: Sequence[Mapping], max_image_id: int, max_annotation_id: int, tracks: int) -> bytes:
+    """The bytes of annotated.head.json, for ListingWriter.finish. Categories keep all their fields and their order."""
+    said = {"categories": list(categories), "max_image_id": max_image_id, "max_annotation_id": max_annotation_id, "tracks": tracks}
+    return json.dumps(said, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass") + b"\n"
+
+
 class ListingWriter:
     """Takes lines (bytes of JSON without newline) one by one; keeps only compressed bytes."""
 
@@ -47,10 +66,13 @@ class ListingWriter:
         self._lines: list[bytes] = []
         self._members: list[bytes] = []
         self._blocks: list[dict] = []
+        self._order: list[int] = []
         self.n = 0
 
-    def add(self, line: bytes) -> None:
+    def add(self, line: bytes, order: int | None = None) -> None:
+        """order: the image's place in the annotation file, from 0; None: images come in the file's order."""
         self._lines.append(line)
+        self._order.append(self.n if order is None else order)
         self.n += 1
         if len(self._lines) == BLOCK:
             self._flush()
@@ -64,14 +86,19 @@ class ListingWriter:
             self._members.append(member)
             self._lines = []
 
-    def finish(self) -> tuple[dict[str, bytes], str]:
-        """(files of the stage's folder, identity of the input)"""
+    def finish(self, head: bytes = b"{}") -> tuple[dict[str, bytes], str]:
+        """(files of the stage's folder, identity of the input). head: of `head_file`."""
         self._flush()
-        return {NAME: b"".join(self._members), INDEX: canonical({"images": self.n, "blocks": self._blocks})}, identity(self._blocks, self.n)
+        if sorted(self._order) != list(range(self.n)):
+            msg = f"{self.n} images whose places in the file are not 0..{self.n - 1}"
+            raise ValueError(msg)
+        index = {"images": self.n, "blocks": self._blocks, "order": self._order}
+        return {NAME: b"".join(self._members), INDEX: canonical(index), HEAD: head}, identity(index, head)
 
 
-def identity(blocks: list[dict], n: int) -> str:
-    return LISTED + hashlib.sha256(canonical([n, [b["sha256"] for b in blocks]])).hexdigest()
+def identity(index: Mapping, head: bytes) -> str:
+    said = [index["images"], [b["sha256"] for b in index["blocks"]], index["order"], hashlib.sha256(head).hexdigest()]
+    return LISTED + hashlib.sha256(canonical(said)).hexdigest()
 
 
 class AnnotatedListing:
@@ -80,13 +107,38 @@ class AnnotatedListing:
     def __init__(self, folder: Path, expected: str):
         self.path, index = Path(folder) / NAME, Path(folder) / INDEX
         try:
-            said = json.loads(index.read_bytes())
-            self.n, self._blocks = said["images"], said["blocks"]
-            found = identity(self._blocks, self.n)
+            said, self._head = json.loads(index.read_bytes()), Path(folder, HEAD).read_bytes()
+            self.n, self._blocks, self._order = said["images"], said["blocks"], said["order"]
+            found = identity(said, self._head)
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise InputError(_torn(index, str(e))) from e
         if found != expected:
             raise InputError(_torn(index, "another listing was planned"))
+
+    def head(self) -> Head:
+        try:
+            said = json.loads(self._head)
+            return Head(tuple(said["categories"]), said["max_image_id"], said["max_annotation_id"], said["tracks"])
+        except (ValueError, KeyError, TypeError) as e:
+            raise InputError(_torn(self.path.with_name(HEAD), f"{type(e).__name__}: {e}")) from e
+
+    def lines_in_file_order(self) -> Iterator[tuple[int, bytes]]:
+        """(number in the listing, line) of every image, in the order of the annotation file.
+
+        A bucket's images are listed in the file's order, so there are as many places to read at as there are buckets: their blocks are held.
+        """
+        by_place = [0] * self.n
+        for number, place in enumerate(self._order):
+            by_place[place] = number
+        held: OrderedDict[int, list[bytes]] = OrderedDict()
+        for number in by_place:
+            block = number // BLOCK
+            if block not in held:
+                held[block] = self._block(block)
+                if len(held) > OPEN:
+                    held.popitem(last=False)
+            held.move_to_end(block)
+            yield number, held[block][number % BLOCK]
 
     def rows(self, start: int, stop: int) -> list[Annotated]:
         """Images [start, stop)."""
@@ -108,7 +160,7 @@ class AnnotatedListing:
             raise InputError(_torn(self.path, str(e))) from e
         if hashlib.sha256(block).hexdigest() != said["sha256"]:
             raise InputError(_torn(self.path, f"block {number} is not what was planned"))
-        return block.splitlines()
+        return block.split(b"\n")[:-1]
 
 
 def _annotated(number: int, row: dict) -> Annotated:

@@ -107,27 +107,32 @@ class StageSource:
 
 def read_bytes(picture: Picture, root: Path) -> bytes | str:
     """The file bytes of a picture, or why there are none. A file system in trouble is a StoreError, which drains."""
+    return read_file(picture.path, picture.size, root, picture.offset)
+
+
+def read_file(path: Path, size: int, root: Path, offset: int = -1, key: str = "img2img.source") -> bytes | str:
+    """`size` bytes of a file from `offset` on (-1: all of it, which must be as long), or why there are none. key: that names `root`."""
     try:
-        fd = os.open(picture.path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of this name must not hold up the worker
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of this name must not hold up the worker
     except OSError as e:
         if e.errno not in GONE:
-            with storing(picture.path):
+            with storing(path):
                 raise
         if not root.exists():
-            msg = f"img2img.source: {root} is not there any more; mount it and run the command again"
+            msg = f"{key}: {root} is not there any more; mount it and run the command again"
             raise StoreError(msg) from e
         return GONE[e.errno]
     try:
-        with storing(picture.path):
+        with storing(path):
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 return "is not a regular file"
-            if picture.offset < 0 and found.st_size != picture.size:
+            if offset < 0 and found.st_size != size:
                 return "changed since the stage was planned (its size did)"
-            data = _pread(fd, picture.size, max(0, picture.offset))
+            data = _pread(fd, size, max(0, offset))
     finally:
         os.close(fd)
-    return data if len(data) == picture.size else "is torn"
+    return data if len(data) == size else "is torn"
 
 
 def _pread(fd: int, size: int, offset: int) -> bytes:

@@ -1,0 +1,187 @@
+"""Whether an annotation file can be worked with: ids, names, sizes, segmentations. All is found before anything is drawn.
+
+What breaks the file as a whole (ids or names that are there twice, images that cannot be named) is an InputError. Single bad
+annotations go to a `LeftOut`, which is an error too unless they are to be left out.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from synth.errors import InputError
+from synth.store.spec import canonical
+from synth.tracking.coco import UNREADABLE, Annotation, Category, CocoFile, Image, Raw, decoded, decoder, named, why
+from synth.tracking.objects import base_name, stem, usable, variant_name
+from synth.tracking.segmentation import wrong
+
+_VARIANT = re.compile(r"(?P<stem>.+)_v(?P<variant>0|[1-9]\d*)\.jpg", re.DOTALL)
+
+
+class LeftOut:
+    """Bad annotations and images. `drop`: they are left out and listed; else the first one is told, with the number of all."""
+
+    def __init__(self, drop: bool):
+        self.drop, self._lines, self._first, self.n = drop, [], "", 0
+
+    def add(self, text: str, fix: str, **item: object) -> None:
+        """text: where, which and why; item: what its line says beside the reason."""
+        self.n += 1
+        if self.drop:
+            self._lines.append(canonical({**item, "reason": text.encode("utf-8", "replace").decode()}) + b"\n")
+        elif self.n == 1:
+            self._first = f"{text}; {fix}"
+
+    def judge(self, what: str) -> None:
+        """InputError if there was anything and it may not be left out. what: in the plural."""
+        if self.n and not self.drop:
+            more = f" ({self.n - 1:,} more of the {what} cannot be used)" if self.n > 1 else ""
+            msg = f"{self._first}{more}; or leave out what is bad: tracking.on_bad=drop"
+            raise InputError(msg)
+
+    @property
+    def lines(self) -> bytes:
+        """A line of JSON each."""
+        return b"".join(self._lines)
+
+
+@dataclass
+class ImageRow:
+    """An image of the file with its annotations in the file's order."""
+
+    image: Image
+    raw: Raw
+    place: int  # in the file
+    annotations: list[Raw] = field(default_factory=list)
+    usable: int = 0  # of them, how many are kept as objects
+    tracks: int = 0  # how many are no crowds
+    last_id: int = 0  # their largest id
+
+
+def checked_categories(file: CocoFile) -> list[Category]:
+    """The categories in the file's order; none, ids that are there twice or numbers below 0 are InputErrors."""
+    found = list(decoded(file.path, "categories", file.categories, Category))
+    if not found:
+        msg = f"{file.path}: categories is empty; every annotation needs one"
+        raise InputError(msg)
+    _once(file.path, ((c.id, repr(c.name)) for c in found), "category id {key} is there twice: {first} and {second}")
+    for i, c in enumerate(found):
+        if c.id < 0 or not c.name.strip():
+            msg = f"{file.path}: categories[{i}] (id {c.id}, name {c.name!r}): an id is 0 or more, and a name is not empty; mend it"
+            raise InputError(msg)
+    return found
+
+
+def checked_images(file: CocoFile, variants: int) -> dict[int, ImageRow]:
+    """Image id -> row, in the file's order. Names become keys of one HDF5 file, so originals and variants must all differ."""
+    found = list(decoded(file.path, "images", file.images, Image))
+    if not found:
+        msg = f"{file.path}: images is empty; there is nothing to make pairs of"
+        raise InputError(msg)
+    _once(file.path, ((i.id, repr(i.name)) for i in found), "image id {key} is there twice: {first} and {second}")
+    for number, image in enumerate(found):
+        if wrong_here := _wrong_image(image):
+            msg = f"{file.path}: images[{number}] (id {image.id}, {image.name!r}): {wrong_here}"
+            raise InputError(msg)
+    same = "{first} and {second} have one name without folders, {key!r}, by which HDF5 files and readers find images"
+    _once(file.path, ((base_name(i.name), _words(i)) for i in found), same)
+    _check_variants(file.path, found, variants)
+    return {image.id: ImageRow(image, raw, place) for place, (image, raw) in enumerate(zip(found, file.images, strict=True))}
+
+
+def group_annotations(
+    file: CocoFile, rows: Mapping[int, ImageRow], categories: Mapping[int, int | None], areas: tuple[float, float], bad: LeftOut
+) -> None:
+    """Give every image its annotations. Bad ones go to `bad`; an id that is there twice is an InputError.
+
+    categories: ids -> the number they become, None for those that are left out with all that is of them. areas: between which objects are kept.
+    """
+    decode, seen, twice = decoder(Annotation), set(), []
+    for number, raw in enumerate(file.annotations):
+        try:
+            a = decode(raw)
+        except UNREADABLE as e:
+            _bad(bad, file, number, raw, why(e, f"$.annotations[{number}]"), None)
+            continue
+        if a.id in seen:
+            twice.append(a.id)
+        seen.add(a.id)
+        row = rows.get(a.image_id)
+        if reason := _wrong_annotation(a, row, categories, areas):
+            _bad(bad, file, number, raw, reason, row)
+        elif categories[a.category_id] is not None:
+            row.annotations.append(raw)
+            row.usable += usable(a.area, a.iscrowd, *areas)
+            row.tracks += not a.iscrowd
+            row.last_id = max(row.last_id, a.id)
+    if twice:
+        more = f" (so are {len(set(twice)) - 1:,} more)" if len(set(twice)) > 1 else ""
+        msg = f"{file.path}: annotation id {twice[0]} is there twice{more}; number the annotations anew"
+        raise InputError(msg)
+
+
+def _wrong_annotation(a: Annotation, row: ImageRow | None, categories: Mapping, areas: tuple[float, float]) -> str:
+    if row is None:
+        return f"image_id {a.image_id} is no image of the file"
+    if a.category_id not in categories:
+        return f"category_id {a.category_id} is no category of the file"
+    if a.area < 0:
+        return f"its area is {a.area:g}"
+    if a.bbox[2] < 0 or a.bbox[3] < 0:
+        return f"its bbox is {a.bbox[2]:g} wide and {a.bbox[3]:g} high"
+    if a.segmentation is None:
+        return "it has no segmentation, and is large enough to be kept as an object" if usable(a.area, a.iscrowd, *areas) else ""
+    return wrong(a.segmentation, row.image.width, row.image.height)
+
+
+def _bad(bad: LeftOut, file: CocoFile, number: int, raw: Raw, reason: str, row: ImageRow | None) -> None:
+    of = f", {row.image.name!r}" if row else ""
+    bad.add(f"{file.path}: {named('annotations', number, raw)}{of}: {reason}", "mend it", annotation=number, image=row.image.name if row else None)
+
+
+def _wrong_image(image: Image) -> str:
+    """What is wrong with an image's size or name, with the fix; "" if nothing is."""
+    name = image.name
+    if image.width < 1 or image.height < 1:
+        return f"is {image.width} x {image.height} pixels; mend width and height"
+    if not name:
+        return "has neither file_name nor coco_url; give it one of them"
+    if "\0" in name:
+        return "its file_name holds a NUL, which no file name can; mend it"
+    parts = name.split("/")
+    if name.startswith("/") or ".." in parts:
+        return "its file_name leads out of the folder of the images; write it relative to that folder"
+    if parts[-1] in ("", "."):
+        return "its file_name names a folder; mend it"
+    return ""
+
+
+def _check_variants(path: Path, images: Sequence[Image], variants: int) -> None:
+    """a.jpg and a.png would both become a_v0.jpg; so would a.jpg and an image that is called a_v0.jpg already."""
+    _once(path, ((stem(i.name), _words(i)) for i in images), "{first} and {second} would have variants of one name, that of {key!r}")
+    stems = {stem(i.name): i for i in images}
+    for image in images:
+        hit = _VARIANT.fullmatch(base_name(image.name))
+        if hit and int(hit["variant"]) < variants and hit["stem"] in stems:
+            other = stems[hit["stem"]]
+            msg = f"{path}: {image.name!r} (image {image.id}) is what a variant of {other.name!r} (image {other.id}) will be called; rename one"
+            raise InputError(msg)
+
+
+def _words(image: Image) -> str:
+    return f"{image.name!r} (image {image.id})"
+
+
+def _once(path: Path, items: Iterable[tuple[object, str]], say: str) -> None:
+    """InputError unless the keys of all (key, words) differ. say: with {key}, {first} and {second}."""
+    seen: dict[object, str] = {}
+    twice = []
+    for key, words in items:
+        if key in seen:
+            twice.append((key, seen[key], words))
+        seen.setdefault(key, words)
+    if twice:
+        key, first, second = twice[0]
+        more = f" ({len(twice) - 1:,} more such)" if len(twice) > 1 else ""
+        msg = f"{path}: {say.format(key=key, first=first, second=second)}{more}; mend the file"
+        raise InputError(msg)

@@ -1,0 +1,194 @@
+"""COCO's and LVIS's annotation files, read typed and fast: their images and annotations stay bytes until one is looked at.
+
+`read` gives the lists of a file as msgspec.Raw, views of its bytes; `decoded` makes small records of them one at a time, so that a
+million polygons never exist as Python floats at once. Whatever is not as it should be is an InputError that names the place.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+from synth.errors import InputError
+
+try:
+    import msgspec
+    from msgspec import Meta, Raw, Struct
+except ImportError as e:
+    msg = f"recipe=tracking needs msgspec ({e}): pip install synthset[tracking]"
+    raise InputError(msg) from e
+
+FAR = 1e5  # pixels; a coordinate beyond it is none, and filling such a polygon would take all memory
+Coordinate = Annotated[float, Meta(ge=-FAR, le=FAR)]
+T = TypeVar("T")
+
+
+class Image(Struct, gc=False):
+    id: int
+    width: int
+    height: int
+    file_name: str | None = None
+    coco_url: str | None = None  # LVIS has this in the place of file_name
+
+    @property
+    def name(self) -> str:
+        """file_name, or the last part of LVIS's coco_url; "" if there is neither."""
+        return self.file_name if self.file_name is not None else (self.coco_url or "").rpartition("/")[2]
+
+
+class Rle(Struct, gc=False):
+    size: tuple[int, int]  # height, width
+    counts: str | list[int]
+
+
+class Annotation(Struct, gc=False):
+    id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[Coordinate, Coordinate, Coordinate, Coordinate]  # x, y, width, height
+    area: float
+    iscrowd: int = 0
+    segmentation: list[list[Coordinate]] | Rle | None = None
+
+
+class Category(Struct, gc=False):
+    id: int
+    name: str
+    frequency: str = ""  # of LVIS: f, c or r
+    synset: str = ""
+
+
+class Caption(Struct, gc=False):
+    image_id: int
+    caption: str
+
+
+class _Of(Struct, gc=False):
+    """Whose an annotation is, where the rest of it cannot be read."""
+
+    id: int | None = None
+    image_id: int | None = None
+
+
+class _File(Struct):
+    images: list[Raw]
+    annotations: list[Raw]
+    categories: list[Raw]
+
+
+class _Captions(Struct):
+    annotations: list[Raw]
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """The lists of an annotation file."""
+
+    path: Path
+    images: list[Raw]
+    annotations: list[Raw]
+    categories: list[Raw]
+
+
+def read(path: Path, key: str = "dataset.annotations") -> CocoFile:
+    """The file that `key` names. InputError for one that cannot be read, is torn, or lacks one of the lists."""
+    found = _parsed(path, key, _File, "a COCO or LVIS file with the lists images, annotations and categories")
+    return CocoFile(path, found.images, found.annotations, found.categories)
+
+
+def captions_of(path: Path, key: str = "dataset.captions") -> Iterator[tuple[int, str]]:
+    """(image id, caption) in the order of a COCO captions file, without the white space around; empty ones too."""
+    file = _parsed(path, key, _Captions, "a COCO captions file with the list annotations of {image_id, caption}")
+    for found in decoded(path, "annotations", file.annotations, Caption):
+        yield found.image_id, found.caption.strip()
+
+
+def decoded(path: Path, name: str, rows: Sequence[Raw], kind: type[T]) -> Iterator[T]:
+    """The rows of a list as records; the first that cannot be read is an InputError naming its place and its id."""
+    decode = msgspec.json.Decoder(kind).decode
+    for i, row in enumerate(rows):
+        try:
+            found = decode(row)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+            msg = f"{path}: {named(name, i, row)}: {why(e, f'$.{name}[{i}]')}; mend it"
+            raise InputError(msg) from e
+        yield found
+
+
+def decoder(kind: type[T]) -> Callable[[Raw], T]:
+    """One decoder for many calls; it raises what `UNREADABLE` holds."""
+    return msgspec.json.Decoder(kind).decode
+
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def named(name: str, number: int, row: Raw) -> str:
+    """An entry of a list in words: "annotations[12] (id 77 of image 5)"."""
+    try:
+        found = msgspec.json.decode(row, type=_Of)
+    except UNREADABLE:
+        return f"{name}[{number}]"
+    of = f" of image {found.image_id}" if found.image_id is not None else ""
+    return f"{name}[{number}] (id {found.id}{of})" if found.id is not None else f"{name}[{number}]"
+
+
+def why(error: Exception, place: str) -> str:
+    """What msgspec says, with the whole path inside the file in the place of its own."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"holds bytes that are no UTF-8 (at {place})"
+    if isinstance(error, RecursionError):
+        return f"is nested too deeply (at {place})"
+    text = str(error)
+    if "at `$" in text:
+        return text.replace("at `$", f"at `{place}")
+    if not isinstance(error, msgspec.ValidationError):
+        text = f"holds text that is not Unicode, or is torn ({text})"
+    return f"{text} - at `{place}`"
+
+
+def with_values(row: Raw | bytes, **values) -> bytes:
+    """The JSON object `row` with some values set; all others stay as they are, byte by byte."""
+    found = msgspec.json.decode(row, type=dict[str, Raw])
+    return msgspec.json.encode({**found, **values})
+
+
+def on_one_line(row: Raw | bytes) -> bytes:
+    """JSON without line breaks: outside of strings they mean nothing, inside there are none."""
+    data = bytes(row)
+    return data.translate(None, b"\r\n") if b"\n" in data or b"\r" in data else data
+
+
+def _parsed(path: Path, key: str, kind: type[T], what: str) -> T:
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        msg = f"{key}: {path} cannot be read ({e.strerror})"
+        raise InputError(msg) from e
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as e:
+        msg = f"{key}: {path} is not {what}: {e}"
+        raise InputError(msg) from e
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        _malformed(path, key, data, e, what)
+
+
+def _malformed(path: Path, key: str, data: bytes, error: Exception, what: str) -> NoReturn:
+    """Say where a file is torn, with what stands there: `NaN` and a half download look alike in msgspec's words."""
+    at = re.search(r"byte (\d+)", str(error))
+    if not data.strip():
+        said = "is empty"
+    elif isinstance(error, RecursionError):
+        said = "is nested too deeply"
+    elif at is None:
+        said = f"ends in the middle ({len(data):,} bytes): copy or fetch it again"
+    else:
+        place = int(at[1])
+        near = data[max(0, place - 40) : place + 20].decode("utf-8", "replace")
+        said = f"is not JSON in UTF-8 at byte {place:,}: {' '.join(near.split())!r}"
+        if re.search(r"NaN|Infinity", near):
+            said += " (NaN and Infinity are no JSON: whoever wrote the file must leave such annotations out)"
+    msg = f"{key}: {path} {said}; it must be {what}"
+    raise InputError(msg) from error

@@ -1,0 +1,254 @@
+"""Where annotated images lie: a folder, or an HDF5 file keyed by file name. Found when planned, read by workers in any thread."""
+
+import contextlib
+import os
+import stat
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from synth.errors import InputError, StoreError
+from synth.images.sources.base import plain, too_large
+from synth.images.sources.read import read_file
+from synth.store.files import storing
+from synth.tracking.objects import base_name
+
+KEY = "dataset.images"
+THREADS, CHUNK = 16, 512  # looks at files: on a network file system each waits, none works
+H5 = b"\x89HDF\r\n\x1a\n"
+_NO_FORM = "is no image's bytes there: they are a row of uint8, or one text of fixed length"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where one image lies: its path below the folder, or its dataset; or why it cannot be had."""
+
+    path: str = ""
+    size: int = 0  # bytes
+    reason: str = ""
+
+
+class FolderSource:
+    def __init__(self, root: Path):
+        self.root = root
+
+    def find(self, names: Iterable[str]) -> dict[str, Found]:
+        """Each by its path below the folder, else by its name alone wherever below the folder that is, if it is there once."""
+        names, paths, by_folder = list(names), {}, {}
+        for name in names:
+            by_folder.setdefault(name.rpartition("/")[0], []).append(name)
+        for folder, inside in by_folder.items():
+            there = {name for name, is_folder in _listed(self.root / folder, missing=True) if not is_folder}
+            paths |= {n: n for n in inside if base_name(n) in there}
+        missing = [n for n in names if n not in paths]
+        reasons: dict[str, Found] = {}
+        if missing:
+            below = _by_base_name(_walk(self.root), {base_name(n) for n in missing})
+            for name in missing:
+                chosen = _only(below.get(base_name(name), []), self.root)
+                if isinstance(chosen, Found):
+                    reasons[name] = chosen
+                else:
+                    paths[name] = chosen
+        return reasons | self._sized(paths)
+
+    def _sized(self, paths: Mapping[str, str]) -> dict[str, Found]:
+        items = list(paths.items())
+        chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
+        with ThreadPoolExecutor(THREADS) as pool:
+            return {name: found for part in pool.map(self._look, chunks) for name, found in part}
+
+    def _look(self, items: list[tuple[str, str]]) -> list[tuple[str, Found]]:
+        return [(name, self._stat(path)) for name, path in items]
+
+    def _stat(self, path: str) -> Found:
+        try:
+            seen = os.stat(os.path.join(self.root, path))
+        except OSError as e:
+            return Found(reason=f"cannot be read ({e.strerror})")
+        if not stat.S_ISREG(seen.st_mode):
+            return Found(reason="is not a regular file")
+        return Found(path, seen.st_size, too_large(seen.st_size))
+
+    def read(self, path: str, size: int) -> bytes | str:
+        """The bytes of an image that was found at `path`, or why there are none. A file system in trouble is a StoreError."""
+        return read_file(self.root / path, size, self.root, key=KEY)
+
+    def close(self) -> None: ...
+
+
+class Hdf5Source:
+    """HDF5 opens one thing at a time, so a lock does too."""
+
+    def __init__(self, root: Path):
+        self.root, self._file, self._lock = root, None, threading.Lock()
+
+    def find(self, names: Iterable[str]) -> dict[str, Found]:
+        """Each by its whole name, else by its name without folders, else in a group wherever it is there once."""
+        names, found = list(names), {}
+        with self._lock, self._opened() as file:
+            for name in names:
+                path = next((p for p in (name, base_name(name)) if _is_dataset(file, p)), None)
+                if path is not None:
+                    found[name] = _dataset(file, path)
+            missing = [n for n in names if n not in found]
+            below = _by_base_name(_datasets(file), {base_name(n) for n in missing}) if missing else {}
+            for name in missing:
+                chosen = _only(below.get(base_name(name), []), self.root)
+                found[name] = chosen if isinstance(chosen, Found) else _dataset(file, chosen)
+        return found
+
+    def read(self, path: str, size: int) -> bytes | str:
+        """As FolderSource.read. The zeros at the end of a text of fixed length are bytes of the image."""
+        import numpy as np
+
+        with self._lock, self._opened() as file:
+            try:
+                found = _dataset(file, path)
+                if found.reason:
+                    return found.reason
+                if found.size != size:
+                    return "changed since the stage was planned (its size did)"
+                return np.array(file[path]).tobytes()
+            except KeyError:
+                return "is not there any more"
+            except OSError as e:
+                return f"cannot be read ({_first_line(e)})"
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[object]:
+        """The open file, which stays open. One that is not there, or torn as a whole, is a StoreError or an InputError."""
+        if self._file is None:
+            import h5py
+
+            if not self.root.exists():
+                msg = f"{KEY}: {self.root} is not there any more; mount it and run the command again"
+                raise StoreError(msg)
+            with storing(self.root):
+                try:
+                    self._file = h5py.File(self.root, "r", locking=False)  # network file systems refuse locks
+                except OSError as e:
+                    if e.errno is not None:
+                        raise
+                    msg = f"{KEY}: {self.root} is a torn HDF5 file ({_first_line(e)}); copy or make it again"
+                    raise InputError(msg) from e
+        yield self._file
+
+    def close(self) -> None:
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+
+def open_source(path: Path) -> FolderSource | Hdf5Source:
+    """The source at a folder or an HDF5 file; anything else is an InputError, one that is not there a StoreError."""
+    path = Path(path)
+    if path.is_dir():
+        return FolderSource(path)
+    if not path.exists():
+        msg = f"{KEY}: {path} is not there; mount it, or give its new place, and run the command again"
+        raise StoreError(msg)
+    with storing(path):
+        if path.is_file():
+            with open(path, "rb") as f:
+                if f.read(len(H5)) == H5:
+                    return Hdf5Source(path)
+    msg = f"{KEY}: {path} is neither a folder nor an HDF5 file; give the folder of the images, or one HDF5 file keyed by their names"
+    raise InputError(msg)
+
+
+# -- folders -----------------------------------------------------------------------------------------------------------
+
+
+def _listed(folder: Path, missing: bool = False) -> list[tuple[str, bool]]:
+    """(name, is it a folder) of what a folder holds; one that is not there holds nothing if it may be `missing`."""
+    try:
+        with os.scandir(folder) as entries:
+            return [(e.name, _is_folder(e)) for e in entries]
+    except OSError as e:
+        if missing and isinstance(e, (FileNotFoundError, NotADirectoryError)) or e.strerror == "File name too long":
+            return []
+        msg = f"{KEY}: {folder} cannot be listed ({e.strerror}); check the path and its permissions"
+        raise InputError(msg) from e
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _walk(root: Path, below: str = "", above: tuple = ()) -> Iterator[str]:
+    """The paths of all files below a folder, less what is hidden. A link back to a folder above is not followed again."""
+    seen = (root / below).stat()
+    mark = (seen.st_dev, seen.st_ino)
+    if mark in above:
+        return
+    for name, is_folder in _listed(root / below):
+        if name.startswith("."):
+            continue
+        path = f"{below}/{name}" if below else name
+        if is_folder:
+            yield from _walk(root, path, (*above, mark))
+        else:
+            yield path
+
+
+def _by_base_name(paths: Iterable[str], wanted: set[str]) -> dict[str, list[str]]:
+    """Name without folders -> paths that end so, of the wanted names."""
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        if (name := base_name(path)) in wanted:
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def _only(paths: list[str], root: Path) -> str | Found:
+    """The only one, or why there is none."""
+    if len(paths) == 1:
+        return paths[0] if plain(paths[0]) == paths[0] else Found(reason="lies in a folder whose name is no UTF-8")
+    if not paths:
+        return Found(reason=f"is not in {root}")
+    first, second = sorted(paths)[:2]
+    return Found(reason=f"is {len(paths)} times in {root} ({first!r}, {second!r}): write the folder into its file_name")
+
+
+# -- HDF5 --------------------------------------------------------------------------------------------------------------
+
+
+def _is_dataset(file, path: str) -> bool:
+    import h5py
+
+    try:
+        return path in file and file.get(path, getclass=True) is h5py.Dataset
+    except (KeyError, ValueError, OSError):  # a link that leads nowhere
+        return False
+
+
+def _dataset(file, path: str) -> Found:
+    """A dataset of the file, with the number of bytes of its image."""
+    found = file[path]
+    if found.shape == () and found.dtype.kind == "S":
+        size = found.dtype.itemsize
+    elif found.ndim == 1 and found.dtype == "uint8":
+        size = found.shape[0]
+    else:
+        return Found(reason=_NO_FORM)
+    return Found(path, size, too_large(size))
+
+
+def _datasets(file) -> Iterator[str]:
+    """The paths of all datasets in groups. Each object is visited once, so no link leads in a circle."""
+    import h5py
+
+    found: list[str] = []
+    file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    yield from found
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
