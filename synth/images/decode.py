@@ -5,6 +5,7 @@ first picture is taken.
 """
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,13 +27,35 @@ class Decoded:
 
 def decode(data: bytes, width: int, height: int, resize: str) -> Decoded:
     """`resize`: stretch = bicubic to width x height; crop = so that both fit, then the middle."""
+    return _decoded(data, lambda image: fitted(_rgb(_upright(image)), width, height, resize))
+
+
+def decode_as_declared(data: bytes, width: int, height: int) -> Decoded:
+    """The pixels of a picture whose size is known: as it is stored, or turned as EXIF asks where only that gives the size."""
+
+    def take(image):
+        image.load()
+        stored = image.size
+        if stored != (width, height):
+            image = _upright(image)
+        if image.size == (width, height):
+            return _rgb(image)
+        return f"is {stored[0]} x {stored[1]} pixels, but {width} x {height} by the annotation file"
+
+    return _decoded(data, take)
+
+
+def _decoded(data: bytes, take: Callable) -> Decoded:
+    """What `take` makes of an opened image: an image, or the reason why there is none."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 return Decoded(reason=f"too large: {image.width} x {image.height} pixels, {MAX_PIXELS} at most")
-            found = fitted(_rgb(_upright(image)), width, height, resize)
+            found = take(image)
+            if isinstance(found, str):
+                return Decoded(reason=found)
             return Decoded(np.asarray(found), image.width, image.height)
     except UnidentifiedImageError:
         return Decoded(reason="not a picture")

@@ -57,10 +57,10 @@ def judge(paths: Mapping[str, Path], config: SampleConfig, img2img: bool = False
     return judged(inspect_model(paths, config.model), config, img2img)
 
 
-def judged(model: ModelFolder, config: SampleConfig, img2img: bool = False) -> ModelFolder:
-    """The same of a model that was inspected before."""
+def judged(model: ModelFolder, config: SampleConfig, img2img: bool = False, group: str = "") -> ModelFolder:
+    """The same of a model that was inspected before. group: of the keys that an error names; "": the stage kind's own."""
     family, trained = family_class(model.pipeline), model.scheduler_config().get("num_train_timesteps")
-    with keys_of("img2img" if img2img else "images"):
+    with keys_of(group or ("img2img" if img2img else "images")):
         check_scheduler(config.scheduler, model.scheduler, config.steps, img2img, config.eta, trained if isinstance(trained, int) else 0)
         (family.check_img2img if img2img else family.check)(model, config)
     return model

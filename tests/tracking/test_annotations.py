@@ -17,7 +17,7 @@ from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, work
 from tests.tracking import by_hand
 from tests.tracking.by_hand import MIN_AREA, pairs_stage, quiet
-from tests.tracking.reference import reference
+from tests.tracking.rules import reference
 from tests.tracking.scenes import make
 from tests.verify.test_verify import problems
 

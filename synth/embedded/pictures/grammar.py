@@ -33,7 +33,7 @@ _IN_PLACE = {  # every phrase holds the background's own name
     "desert": ("in a desert", "in a hot desert", "in a dry desert"),
     "forest": ("in a forest", "in a dark forest", "in a green forest"),
 }
-_AS_OBJECT = {  # after a relation word
+AS_OBJECT = {  # after a relation word
     "beach": "a sandy beach", "meadow": "a green meadow", "snow": "the snow", "night sky": "a night sky",
     "sunset": "a sunset", "wooden table": "a wooden table", "lake": "a blue lake", "city street": "a city street",
     "desert": "a desert", "forest": "a forest",
@@ -70,7 +70,7 @@ def background_phrase(background: str, rng: np.random.Generator) -> str:
 
 def relation_phrase(relation: str, background: str) -> str:
     """'next to a green meadow'."""
-    return f"{relation} {_AS_OBJECT.get(background) or article(background)}"
+    return f"{relation} {AS_OBJECT.get(background) or article(background)}"
 
 
 def sentence(cls: str, where: str, size: str, position: str, rng: np.random.Generator) -> str:

@@ -1,0 +1,92 @@
+"""COCO's segmentations and pixel masks, both ways. Masks are uint8 0/1, [H, W] or [N, H, W].
+
+Compressed RLE is unpacked here, not by pycocotools: it writes what a string claims, however long, into the memory of the mask.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from synth.errors import InputError
+from synth.tracking.opencv import coco_masks, cv2
+
+FIX = "mend it in the annotation file, or leave it out (tracking.on_bad=drop)"
+
+
+def mask_of(segmentation: object, height: int, width: int) -> np.ndarray:
+    """[height, width] of polygons, or of RLE in either form. Raises InputError."""
+    if isinstance(segmentation, Mapping):
+        return _from_rle(segmentation, height, width)
+    if not isinstance(segmentation, list) or not segmentation:
+        msg = f"a segmentation is a list of polygons or a run-length code, not {type(segmentation).__name__}; {FIX}"
+        raise InputError(msg)
+    for polygon in segmentation:
+        _check_polygon(polygon)
+    found = coco_masks().frPyObjects([[float(v) for v in p] for p in segmentation], height, width)
+    return coco_masks().decode(coco_masks().merge(found))
+
+
+def objects_of_masks(masks: np.ndarray) -> list[dict]:
+    """Tight box, area and compressed RLE of each mask of [N, H, W], as an annotation has them; an empty one has all zeros."""
+    if not len(masks):
+        return []
+    codes = coco_masks().encode(np.asfortranarray(masks.transpose(1, 2, 0)))
+    boxes, areas = coco_masks().toBbox(codes), coco_masks().area(codes)
+    return [
+        {
+            "bbox": [int(v) for v in box],
+            "area": int(area),
+            "segmentation": {"size": [int(n) for n in code["size"]], "counts": code["counts"].decode("ascii")},
+        }
+        for code, box, area in zip(codes, boxes, areas, strict=True)
+    ]
+
+
+def union(masks: np.ndarray, dilate: int) -> np.ndarray:
+    """[H, W]: any of [N, H, W], and all that is at most `dilate` pixels to the side of it, above or below."""
+    found = masks.any(0).astype(np.uint8)
+    if dilate:
+        found = cv2().dilate(found, np.ones((2 * dilate + 1, 2 * dilate + 1), np.uint8))
+    return found
+
+
+def _check_polygon(polygon: object) -> None:
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:  # pycocotools takes one of four numbers for a box
+        size = len(polygon) if isinstance(polygon, Sequence) else type(polygon).__name__
+        msg = f"a polygon is a list of at least three points x, y, not of {size} numbers; {FIX}"
+        raise InputError(msg)
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e6 for v in polygon):  # NaN too
+        msg = f"a polygon holds something that is no coordinate; {FIX}"
+        raise InputError(msg)
+
+
+def _from_rle(code: Mapping, height: int, width: int) -> np.ndarray:
+    counts, size = code.get("counts"), code.get("size")
+    if not isinstance(size, list) or size != [height, width]:
+        msg = f"a run-length code has the size {size}, its image is {height} high and {width} wide; {FIX}"
+        raise InputError(msg)
+    if isinstance(counts, str):
+        counts = list(_unpacked(counts))
+    if not isinstance(counts, list) or not all(isinstance(n, int) and n >= 0 for n in counts) or sum(counts) != height * width:
+        msg = f"the runs of a run-length code must add up to the {height * width} pixels of the image; {FIX}"
+        raise InputError(msg)
+    runs = np.repeat(np.arange(len(counts), dtype=np.int64) % 2, counts).astype(np.uint8)
+    return runs.reshape(width, height).T
+
+
+def _unpacked(text: str) -> Iterator[int]:
+    """The runs of COCO's string: 5 bits a character from "0" on, bit 6 = more follow, from the third on less the run two before."""
+    runs, at = [], 0
+    while at < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            digit = ord(text[at]) - 48 if at < len(text) else -1
+            if not 0 <= digit < 64 or shift > 60:
+                msg = f"a compressed run-length code is torn; {FIX}"
+                raise InputError(msg)
+            value |= (digit & 31) << shift
+            more, shift, at = bool(digit & 32), shift + 5, at + 1
+            if not more and digit & 16:
+                value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        yield runs[-1]

@@ -1,0 +1,89 @@
+"""What a variant begins from: the original decoded, warped with its masks, and laid on its canvas. Runs in threads, beside the device."""
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from synth.config import PairsConfig
+from synth.errors import InputError
+from synth.images.decode import Decoded, decode_as_declared
+from synth.images.encode import PILLOW
+from synth.seeds import generator
+from synth.tracking import canvas
+from synth.tracking.listing import Annotated
+from synth.tracking.masks import mask_of, objects_of_masks, union
+from synth.tracking.warp import Warp, draw, warped
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the metadata says of the original and of the objects."""
+
+    source_sha256: str
+    drawn: tuple[int, int] | None = None  # what the image was scaled to inside its bucket
+    warp: Mapping | None = None
+    objects: tuple[Mapping, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """canvas: [h, w, 4] uint8, the last channel 1 where the picture is kept; of an image that does not change its own pixels [H, W, 3].
+
+    Or the reason why there is none.
+    """
+
+    facts: Facts
+    canvas: np.ndarray | None = None
+    reason: str = ""
+
+
+def chosen(captions: Sequence[str], seed: int) -> str:
+    """One of an image's captions, by 64 bits; "" of none."""
+    return captions[seed % len(captions)] if captions else ""
+
+
+def decoded(source, image: Annotated) -> tuple[str, Decoded]:
+    """(sha256 of the file's bytes, its pixels or why there are none)"""
+    data = source.read(image.path, image.size)
+    if isinstance(data, str):
+        return "", Decoded(reason=data)
+    return hashlib.sha256(data).hexdigest(), decode_as_declared(data, image.image["width"], image.image["height"])
+
+
+def prepared(
+    pixels: np.ndarray, sha256: str, bucket: tuple[int, int], objects: Sequence[Mapping], config: PairsConfig, seed: int
+) -> Prepared:
+    """The canvas of one variant. pixels: [H, W, 3] uint8; objects: the annotations that are kept; seed: of the warp."""
+    height, width = pixels.shape[:2]
+    masks = []
+    for annotation in objects:
+        try:
+            masks.append(mask_of(annotation["segmentation"], height, width))
+        except InputError as e:
+            return Prepared(Facts(sha256), reason=f"annotation {annotation['id']}: {e}")
+    warp = draw(config.warp, generator(seed))
+    image, moved = warped(pixels, np.stack(masks), warp)
+    size = canvas.fitted(width, height, config.long_side, config.short_side)
+    laid = canvas.onto(image, size, bucket), canvas.mask_onto(union(moved, config.dilate), size, bucket)[..., None]
+    found = [
+        {"id": a["id"], "category_id": a["category_id"], **o} for a, o in zip(objects, objects_of_masks(moved), strict=True)
+    ]
+    return Prepared(Facts(sha256, size, said(warp, width, height), tuple(found)), np.concatenate(laid, axis=2))
+
+
+def said(warp: Warp, width: int, height: int) -> dict:
+    """A warp as the metadata has it."""
+    matrix = [float(v) for v in warp.homography(width, height).ravel()]
+    return {"homography": matrix, "flip": warp.flip, "brightness": warp.brightness, "contrast": warp.contrast}
+
+
+def jpeg(pixels: np.ndarray, quality: int) -> bytes:
+    """File bytes of [H, W, 3] uint8, with colours at full resolution: half of it blurs the edges of saturated objects."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, **PILLOW["jpg"] | {"quality": quality})
+    return out.getvalue()
