@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 from synth.embedded.pictures import backgrounds
 from synth.embedded.pictures.render import classes, tight_box
 from synth.embedded.train import scenes
-from synth.embedded.train.polygons import parts, polygons
+from synth.tracking.outlines import outlines, polygons, svg_path
 from synth.embedded.train.scene_captions import plural
 
 FOLDER = scenes.FOLDER

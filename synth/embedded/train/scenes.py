@@ -23,8 +23,8 @@ from PIL import Image
 
 from synth.embedded.pictures import backgrounds
 from synth.embedded.pictures.render import Item, Rendered, Scene, classes, drawings, render, tight_box
-from synth.embedded.train.polygons import polygons
 from synth.embedded.train.scene_captions import captions
+from synth.tracking.outlines import polygons
 
 FOLDER = Path(__file__).resolve().parent.parent / "scenes"
 IMAGES, SEED = 200, 5
