@@ -1,7 +1,6 @@
 """What the page and the contact sheet of tracking pairs show, as plain data: rows of an original and its variants, objects in both."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -71,7 +70,7 @@ class Totals:
     as_they_were: int = 0  # images without an object that is kept
     objects: int = 0  # in the variants
     gone: int = 0
-    tombstones: Counter = field(default_factory=Counter)  # reason -> variants
+    tombstones: dict[str, int] = field(default_factory=dict)  # reason -> variants
 
     def count(self, record: Mapping) -> None:
         self.pairs += not record["unchanged"]

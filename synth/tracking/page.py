@@ -1,7 +1,7 @@
 """Stage kind `pairs_page`: tracking pairs as people look at them.
 
     index.html                 a row an original: its kept objects, then each variant with them warped; one colour a track
-    sheet.png                  the first of them on one picture, boxes burned in
+    sheet.png                  some of them on one picture, boxes burned in
     pictures/000012.jpg        an original as it is, by its number in the listing
     pictures/000012_v0.jpg     a variant, copied byte by byte
 One slot. Its sample holds what the page says, and names, sizes and digests of the pictures.
@@ -10,7 +10,6 @@ One slot. Its sample holds what the page says, and names, sizes and digests of t
 import hashlib
 import io
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
@@ -71,39 +70,29 @@ class PairsPage(Stage):
         return Sample(0, "pairs_page", {"json": canonical(item)})
 
     def finish(self) -> None:
-        """Pictures that are missing are written again, then the page and the sheet, which are made of what the unit says."""
+        """Pictures that are missing are written again, then the page, which is made of what the unit says."""
         if self.pairs is None:
             self.check()
         self.out.claim()
         said = self.said()
         if not all(self.out.has(name, size) for name, (size, _) in said["files"].items()):
             self.gather()
-        for name, data in self.whole(said).items():
-            write_atomic(self.out.path / name, data)
+        write_atomic(self.out.path / INDEX, self.page(said))
         self.out.complete()
 
-    # -- the page and the sheet, of what the unit says ---------------------------------------------------------------
-
     def said(self) -> dict:
+        """What the unit says of the page."""
         with self.folder.reader(0) as reader:
             return json.loads(reader.read(reader.index.samples[0], "json"))
 
-    def whole(self, said: Mapping) -> dict[str, bytes]:
-        """index.html and sheet.png. The pictures must be in their places."""
-        rows, totals = rows_of(said), Totals(**said["totals"] | {"tombstones": Counter(said["totals"]["tombstones"])})
-        name = self.pairs.config.dataset.name
-        with_objects = [r for r in rows if not r.empty and r.frames[0].file]
-        chosen = [with_objects[k] for k in spread(len(with_objects), self.config.sheet)]
-        title = f"{name}: {totals_line(totals)}"
-        return {
-            INDEX: page(f"Tracking pairs: {name}", rows, totals).encode("utf-8"),
-            SHEET: sheet(title, chosen, lambda file: (self.out.path / file).read_bytes()),
-        }
+    def page(self, said: Mapping) -> bytes:
+        """index.html."""
+        return page(f"Tracking pairs: {self.pairs.config.dataset.name}", rows_of(said), Totals(**said["totals"])).encode("utf-8")
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 
     def gather(self) -> dict:
-        """Put the pictures into their places; what the page says of them, and `files`: name -> (size, sha256)."""
+        """Put the pictures and the sheet into their places; what the page says of them, and `files`: name -> (size, sha256)."""
         config, files = self.pairs.config, {}
         listing = AnnotatedListing(self.pairs.path, self.pairs.input(ROLE).identity)
         shown = spread(listing.n, self.config.max_images)
@@ -127,7 +116,15 @@ class PairsPage(Stage):
                     warp = warp_words(record["warp"], width, height)
                     row.append(Frame(f"v{variant}", about, record["why"], record["caption"], warp, objects))
                 rows.append(Row(image.image["file_name"], image.image["id"], width, height, tuple(row)))
+        self._put(files, SHEET, self._sheet(rows, totals))
         return {"rows": [asdict(r) for r in rows], "totals": asdict(totals), "files": files}
+
+    def _sheet(self, rows: list[Row], totals: Totals) -> bytes:
+        """Of rows with objects, spread evenly over those of the page."""
+        full = [r for r in rows if not r.empty and r.frames[0].file]
+        chosen = [full[k] for k in spread(len(full), self.config.sheet)]
+        title = f"{self.pairs.config.dataset.name}: {totals_line(totals)}"
+        return sheet(title, chosen, lambda file: (self.out.path / file).read_bytes())
 
     def _variants(self, shown: set[int], files: dict) -> tuple[dict[int, list], Totals]:
         """One pass over all pairs. (number of an image that is shown -> (record, file) of its variants, or (None, why); totals)"""
@@ -136,7 +133,7 @@ class PairsPage(Stage):
         for unit in range(self.pairs.spec.n_units):
             with self.pairs.reader(unit) as reader:
                 for slot, reason in reader.index.tombstones.items():
-                    totals.tombstones[shared(reason)] += 1
+                    totals.tombstones[shared(reason)] = totals.tombstones.get(shared(reason), 0) + 1
                     if slot // variants in shown:
                         found[slot // variants][slot % variants] = None, reason
                 for entry in reader.index.samples:
@@ -165,6 +162,7 @@ class PairsPage(Stage):
         return name, ""
 
     def _put(self, files: dict[str, tuple[int, str]], name: str, data: bytes) -> None:
+        """Write a file unless it is there."""
         files[name] = len(data), hashlib.sha256(data).hexdigest()
         if not self.out.has(name, len(data)):
             (self.out.path / PICTURES).mkdir(parents=True, exist_ok=True)

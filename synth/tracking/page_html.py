@@ -19,9 +19,10 @@ h1 {{ font-size: 1.4rem; margin: 1rem 0 .3rem; }} h2 {{ font-size: .95rem; margi
 h2 small, .note {{ font-weight: normal; opacity: .7; }}
 header {{ position: sticky; top: 0; z-index: 9; background: Canvas; padding: .4rem 0; border-bottom: 1px solid #8886; }}
 header label {{ margin-right: 1.2rem; cursor: pointer; }}
-section {{ content-visibility: auto; contain-intrinsic-size: auto 18rem; margin: 1.3rem 0; }}
+main {{ display: flex; flex-wrap: wrap; align-items: flex-start; gap: 1.4rem 2.6rem; margin: 1rem 0; }}
+section {{ max-width: 100%; }}
 .row {{ display: flex; flex-wrap: wrap; gap: .9rem; }}
-figure {{ margin: 0; max-width: 100%; width: min-content; }}
+figure {{ margin: 0; max-width: 100%; width: min-content; min-width: 11rem; }}
 figcaption {{ font-size: .8rem; opacity: .8; overflow-wrap: anywhere; }}
 .pic {{ position: relative; height: var(--height); max-width: 92vw; background: #8882; }}
 .pic img {{ width: 100%; height: 100%; display: block; }} .small img {{ image-rendering: pixelated; }}
@@ -60,7 +61,7 @@ def totals_line(t: Totals) -> str:
     said = f"{_n(t.images, 'image')}{shown}: {_n(t.pairs, 'pair')}, {_n(t.objects, 'object')} in them, {t.gone:,} of which left the frame"
     if t.as_they_were:
         said += f"; {_n(t.as_they_were, 'image')} without an object to keep, stored as {'it was' if t.as_they_were == 1 else 'they were'}"
-    lost = t.tombstones.total()
+    lost = sum(t.tombstones.values())
     return f"{said}; {_n(lost, 'variant')} could not be made" if lost else said
 
 

@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
-from pycocotools import mask as coco_mask
 
 from synth.embedded.pictures import backgrounds
 from synth.embedded.pictures.render import classes, tight_box
 from synth.embedded.train import scenes
-from synth.tracking.outlines import outlines, polygons, svg_path
 from synth.embedded.train.scene_captions import plural
 
 FOLDER = scenes.FOLDER
@@ -108,20 +106,3 @@ def test_captions_tell_what_is_there_and_nothing_else(again):
 
 def test_the_whole_set_is_smaller_than_a_megabyte():
     assert sum(p.stat().st_size for p in FOLDER.iterdir()) < 1_000_000
-
-
-def test_polygons_of_any_mask_without_holes_come_back_and_parts_that_touch_by_corners_are_two():
-    rng = np.random.default_rng(0)
-    for _ in range(60):
-        height, width = rng.integers(1, 30, 2)
-        mask = rng.random((height, width)) < rng.uniform(0.05, 0.9)
-        found = polygons(mask)
-        whole = [polygons(p) for p in parts(mask)]
-        assert (found is None) == any(w is None for w in whole)
-        if found:
-            again = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(found, int(height), int(width))))
-            assert (again.astype(bool) == mask).all()
-    assert len(polygons(np.eye(2, dtype=bool))) == 2 and polygons(np.zeros((3, 3), bool)) == []
-    ring = np.ones((3, 3), bool)
-    ring[1, 1] = False
-    assert polygons(ring) is None
