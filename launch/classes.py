@@ -11,7 +11,7 @@ from pathlib import Path
 
 from launch.class_files import Entry, entries
 from launch.keys import did_you_mean
-from launch.schema import Dataset
+from launch.schema import Annotated, Dataset
 from synth.config import ClassEntry
 from synth.errors import InputError
 
@@ -27,6 +27,9 @@ def official(path: str) -> tuple[ClassEntry, ...]:
 
 def list_path(dataset: Dataset) -> str:
     """The file or folder that holds the class list of a dataset."""
+    if isinstance(dataset, Annotated):
+        msg = f"dataset={dataset.name}: has annotated images and no list of classes to ask for; it is for recipe=tracking"
+        raise InputError(msg)
     path = dataset.source or dataset.classes_json
     if not path:
         what = "a text, CSV or JSON file of class names, or a folder with a subfolder of pictures for each class"

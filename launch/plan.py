@@ -13,6 +13,7 @@ from launch.schema import Config, Filter, Recipe, RecipeStage
 from synth.errors import InputError
 
 READS = {"captions_txt": ("captions", "captions_json")}  # exports of something else than pictures: role and kind of what they read
+PAIRS = ("hdf5", "annotations", "pairs_page")  # exports of tracking pairs; the others, and all filters, are for pictures of one class
 PARTS = {"hdf5": "hdf5_parts"}  # exports in two stages: kind of the second -> kind of the first, which it alone reads
 
 
@@ -75,6 +76,8 @@ def _nodes(config: Config) -> dict[str, tuple[RecipeStage, object]]:
     """The recipe's graph with the filters and exports at its end, in topological order: name -> (stage, settings)."""
     stages, settings = dict(config.recipe.stages), {}
     last = config.recipe.exports_of
+    if last in stages and stages[last].kind == "pairs":
+        _check_pairs(config)
     chain = [("filter", config.filter), ("export", config.export)]
     for group, chosen in chain:
         for name, node in chosen.items():
@@ -93,6 +96,20 @@ def _nodes(config: Config) -> dict[str, tuple[RecipeStage, object]]:
                 stages[parts], settings[parts] = RecipeStage(PARTS[node.kind], {"images": last}), node
             stages[name], settings[name] = RecipeStage(node.kind, upstream), node
     return {name: (stages[name], settings.get(name)) for name in topological(stages)}
+
+
+def _check_pairs(config: Config) -> None:
+    """InputError for a filter or an export that cannot be made of tracking pairs."""
+    for name in config.filter:
+        msg = f"filter={name}: chooses pictures of classes, and recipe {config.recipe.name} makes pairs with many objects; use filter=[]"
+        raise InputError(msg)
+    for name, node in config.export.items():
+        if node.kind not in PAIRS:
+            msg = f"export={name}: is of pictures of classes, and recipe {config.recipe.name} makes pairs; its exports are {', '.join(PAIRS)}"
+            raise InputError(msg)
+        if node.kind == "hdf5" and node.layout != "keyed":
+            msg = f"export.{name}.layout={node.layout}: pairs are found by their file names; use keyed"
+            raise InputError(msg)
 
 
 def _reads(name: str, kind: str, recipe: Recipe) -> dict[str, str]:

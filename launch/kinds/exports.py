@@ -17,7 +17,7 @@ from synth.config import (
     dump,
 )
 from synth.errors import InputError
-from synth.export.hdf5_settings import check_settings
+from synth.export.hdf5_settings import PAIRS, check_settings, partition_of_pairs
 from synth.store.spec import StageSpec
 
 NAMES = ("key", "number", "nested")  # of synth.export.image_folder
@@ -69,12 +69,12 @@ def captions_txt(node: Node) -> list[StageSpec]:
 def hdf5_parts(node: Node) -> list[StageSpec]:
     """A unit is a partition file, written in one go."""
     images, s = node.one("images"), node.settings
-    config = Hdf5PartsConfig(s.layout, s.content, s.gzip)
-    check_settings(config)
+    config, pairs = Hdf5PartsConfig(s.layout, s.content, s.gzip), images.kind == PAIRS
+    check_settings(config, pairs)
     if s.partition < 1:
         msg = f"export.hdf5.partition={s.partition}: pictures a file, at least 1"
         raise InputError(msg)
-    size = max(1, min(s.partition, images.slots))
+    size = partition_of_pairs(s.partition, images.config["variants"], images.slots) if pairs else max(1, min(s.partition, images.slots))
     return [node.spec(dump(config), images.slots, size, size)]
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from launch.annotated import Joined, Wanted, joined
@@ -13,7 +13,7 @@ from launch.models import PlannedModel, plan_model
 from launch.schema import Annotated, Tracking
 from synth.config import AnnotationsConfig, PairsConfig, PairsPageConfig, WarpConfig, dump
 from synth.errors import InputError
-from synth.images.schedulers import DEFAULT, class_of
+from synth.images.schedulers import DEFAULT, SCHEDULERS, class_of
 from synth.images.strength import steps_run
 from synth.store.identity import LISTED
 from synth.store.spec import InputFile, StageSpec
@@ -27,9 +27,9 @@ LIMITS = {
     "variants": AT_LEAST_1,
     "noise_strength": SHARE,
     "harmonize": AT_LEAST_0,
-    "min_area": AT_LEAST_0,
-    "max_area": AT_LEAST_1,
-    "dilate": AT_LEAST_0,
+    "min_area": Range(0, 1e12),
+    "max_area": Range(1, 1e12),
+    "dilate": Range(0, 1000),
     "bucket": AT_LEAST_1,
     "quality": Range(1, 100),
     "guidance_scale": AT_LEAST_0,
@@ -202,7 +202,8 @@ def _drawing(node: Node, model: PlannedModel, keys: Tracking, size: tuple[int, i
     with _own_keys():
         _check_bucket(model, bucket)
         found = drawing(model, replace(node.config.images, **own, width=width, height=height, save_size=0, format="jpg"), "tracking")
-    if class_of(found["scheduler"], model.folder.scheduler) == NO_START:
+    name = found["scheduler"]
+    if name in (DEFAULT, *SCHEDULERS) and class_of(name, model.folder.scheduler) == NO_START:
         if keys.scheduler not in (None, DEFAULT):
             why = f"({NO_START}) counts its own steps from the beginning of a schedule, and pairs begin in the middle"
             msg = f"tracking.scheduler={keys.scheduler} {why}; use {SAFE}, or null"

@@ -68,9 +68,13 @@ class Export(Stage):
         manifest.close()
         with storing(self.out.path):
             manifest.path.replace(self.out.path / MANIFEST)
-        counts = {index: manifest.per_label[index] for index in sorted(self.classes)}
-        write_atomic(self.out.path / CARD, card(self.folder, self.classes, counts, manifest.size, self.how_to_read(), self.front_matter()))
+        write_atomic(self.out.path / CARD, self.card(manifest))
         self.out.complete()
+
+    def card(self, manifest: ManifestWriter) -> bytes:
+        """README.md. manifest: closed, with what it counted."""
+        counts = {index: manifest.per_label[index] for index in sorted(self.classes)}
+        return card(self.folder, self.classes, counts, manifest.size, self.how_to_read(), self.front_matter())
 
     def records(self, mend: bool = True) -> Iterator[dict]:
         """The stage's records in the order of the export, each with its `slot` and `key`, and `file_name`, `bytes` and `sha256` of its file.

@@ -29,12 +29,8 @@ def card(
         "tags": ["synthetic", "synthset"],
         **front_matter,
     }
-    command = folder.spec.settings.get("command")
-    made = f"```\n{_fenced(command)}\n```" if command else "Not recorded: the stages below say everything that the pictures depend on."
-    return f"""---
-{chr(10).join(f"{key}: {_yaml(value)}" for key, value in front.items())}
----
-# {_text(name)}
+    return f"""{front_of(front)}
+# {plain_text(name)}
 
 {total:,} synthetic pictures ({size:,} bytes) of {len(classes):,} classes, with a caption each, made by synthset.
 
@@ -46,18 +42,31 @@ def card(
 ## Pictures per class
 | index | class | pictures |
 | --- | --- | --- |
-{chr(10).join(f"| {i} | {_text(classes[i])} | {n:,} |" for i, n in counts.items())}
+{chr(10).join(f"| {i} | {plain_text(classes[i])} | {n:,} |" for i, n in counts.items())}
 
-## Models and their licences
+{provenance(folder, stages)}
+## Known limits
+{LIMITS}
+""".encode("utf-8", "replace")
+
+
+def front_of(keys: Mapping) -> str:
+    """The YAML that a card begins with."""
+    lines = "\n".join(f"{key}: {_yaml(value)}" for key, value in keys.items())
+    return f"---\n{lines}\n---"
+
+
+def provenance(folder: StageFolder, stages: list[StageFolder]) -> str:
+    """The sections of a card that tell the models with their licences, the command, and every stage of a lineage."""
+    command = folder.spec.settings.get("command")
+    made = f"```\n{_fenced(command)}\n```" if command else "Not recorded: the stages below say everything that the pictures depend on."
+    return f"""## Models and their licences
 {chr(10).join(_models(stages)) or "None: the pictures come from elsewhere."}
 
 ## How they were made
 {made}
 
-{chr(10).join(_stage(s) for s in stages)}
-## Known limits
-{LIMITS}
-""".encode("utf-8", "replace")
+{chr(10).join(_stage(s) for s in stages)}"""
 
 
 def lineage(folder: StageFolder) -> Iterator[StageFolder]:
@@ -94,7 +103,7 @@ def _models(stages: list[StageFolder]) -> Iterator[str]:
                 continue
             licence = stage.spec.settings.get("licence") or "not recorded; see the page of the model"
             contents = ", ".join(f"{role} {i.identity[:12]}" for role, i in sorted(stage.spec.inputs.items()))
-            lines[f"- {_text(str(model['id']))} ({made}). Licence: {_text(licence)}." + (f" Contents: {_text(contents)}." if contents else "")] = None
+            lines[f"- {plain_text(str(model['id']))} ({made}). Licence: {plain_text(licence)}." + (f" Contents: {plain_text(contents)}." if contents else "")] = None
     yield from lines
 
 
@@ -113,7 +122,7 @@ def _stage(stage: StageFolder) -> str:
         "versions": dict(spec.versions),
     }
     text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False)
-    return f"<details><summary>{_text(spec.name)}</summary>\n\n```json\n{_fenced(text)}\n```\n</details>\n"
+    return f"<details><summary>{plain_text(spec.name)}</summary>\n\n```json\n{_fenced(text)}\n```\n</details>\n"
 
 
 def _fenced(text: str) -> str:
@@ -121,7 +130,7 @@ def _fenced(text: str) -> str:
     return text.replace("```", "`\u200b``")
 
 
-def _text(text: str) -> str:
+def plain_text(text: str) -> str:
     """A name in running Markdown or in a table: on one line, and neither markup nor HTML."""
     plain = " ".join("".join(c if c.isprintable() else " " for c in text).split()) or "(no name)"
     plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from synth.config import Hdf5Config
 from synth.errors import InputError
 from synth.export.base import Export
-from synth.export.hdf5_parts import Hdf5Parts, partition
-from synth.export.hdf5_settings import KEYED, PIXELS
+from synth.export.hdf5_parts import Hdf5Parts, n_datasets, partition
+from synth.export.hdf5_settings import KEYED, PAIRS, PIXELS
+from synth.export.manifest import ManifestWriter
 from synth.export.merge_h5 import merge
 from synth.export.out_folder import PART
 from synth.stages import Sample
@@ -18,6 +19,8 @@ KEY = "merged"
 
 KEYED_CARD = """- `images.h5`: a dataset a picture, called like its file and holding the file's bytes (uint8), as mmcv's hdf5 backend reads them:
   `io.BytesIO(numpy.array(h5py.File("images.h5")["{name}"]))`. Captions and labels are in `manifest.parquet`."""
+PAIRS_CARD = """- `images.h5`: a dataset an image, called like it and holding the bytes of its file (uint8), as mmcv's hdf5 backend reads them: originals under
+  their names without folders, as they were, and variants as `<name>_v<number>.jpg`: `io.BytesIO(numpy.array(h5py.File("images.h5")[name]))`."""
 BYTES_CARD = """- `images.h5`: `images` (uint8, the encoded files back to back; picture i is `images[offsets[i]:offsets[i+1]]`), `offsets`, `labels`,
   `captions`, `keys`; class names and their official indices are the attributes `class_names` and `class_indices`."""
 PIXELS_CARD = """- `images.h5`: `images` (uint8 N, H, W, 3; a chunk a picture), `labels`, `captions`, `keys`; class names and their official indices are
@@ -67,13 +70,27 @@ class Hdf5(Export):
         row, keyed = 0, self.parts.config.layout == KEYED
         for stored in self.parts.samples():
             record = stored.json()
+            if original := record.get("original"):
+                size = {k: record[k] for k in ("width", "height")}
+                yield {**original, **size, "slot": stored.slot, "key": original["name"], "file_name": f"{NAME}/{original['name']}"}
             yield {**record, "slot": stored.slot, "key": stored.key, "file_name": f"{NAME}/{record['name']}" if keyed else f"{NAME}/images/{row}"}
             row += 1
 
     def how_to_read(self) -> str:
         config = self.parts.config
+        if self.pictures.stage.spec.kind == PAIRS:
+            return PAIRS_CARD
         if config.layout == KEYED:
             for stored in self.parts.samples():
                 return KEYED_CARD.format(name=stored.json()["name"])
             return KEYED_CARD.format(name="KEY.png")
         return PIXELS_CARD if config.content == PIXELS else BYTES_CARD
+
+    def card(self, manifest: ManifestWriter) -> bytes:
+        parts = self.parts
+        if self.pictures.stage.spec.kind != PAIRS:
+            return super().card(manifest)
+        from synth.tracking.cards import pictures_card
+
+        variants = sum(1 for _ in parts.samples())
+        return pictures_card(self.folder, n_datasets(parts, 0, parts.spec.slots) - variants, variants, manifest.size, self.how_to_read())

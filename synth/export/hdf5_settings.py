@@ -5,10 +5,11 @@ from synth.errors import InputError
 
 KEYED, PACKED = "keyed", "packed"
 BYTES, PIXELS = "bytes", "pixels"
+PAIRS = "pairs"  # the kind of tracking pairs
 
 
-def check_settings(config: Hdf5PartsConfig) -> None:
-    """InputError naming the key, unless the settings make sense together."""
+def check_settings(config: Hdf5PartsConfig, pairs: bool = False) -> None:
+    """InputError naming the key, unless the settings make sense together. pairs: for images of a stage of tracking pairs."""
     if config.layout not in (KEYED, PACKED):
         msg = f"export.hdf5.layout={config.layout}: use {KEYED} or {PACKED}"
         raise InputError(msg)
@@ -21,3 +22,15 @@ def check_settings(config: Hdf5PartsConfig) -> None:
     if not 0 <= config.gzip <= 9 or (config.gzip and config.content != PIXELS):
         msg = f"export.hdf5.gzip={config.gzip}: 0 to 9, and only with export.hdf5.content={PIXELS}; encoded pictures are compressed already"
         raise InputError(msg)
+    if pairs and config.layout != KEYED:
+        msg = f"export.hdf5.layout={config.layout}: tracking pairs have names that annotations tell, and no label; use export.hdf5.layout={KEYED}"
+        raise InputError(msg)
+
+
+def partition_of_pairs(partition: int, variants: int, slots: int) -> int:
+    """Pictures a partition, such that all variants of an image lie in one: `partition` rounded down, one image at least.
+
+    >>> partition_of_pairs(10, 4, 100), partition_of_pairs(3, 4, 100), partition_of_pairs(1000, 4, 100)
+    (8, 4, 100)
+    """
+    return max(variants, min(partition, slots) // variants * variants)

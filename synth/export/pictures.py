@@ -7,7 +7,7 @@ reads a filter reads pictures by slot, as from an images stage, and never copies
 import bisect
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from synth.errors import InputError
@@ -94,7 +94,7 @@ class Pictures:
                 if kept is None or first + stored.slot in kept:
                     yield Picture(first + stored.slot, self.key(source, stored.key), stored, source)
 
-    def picked(self, slots: Sequence[int]) -> Iterator[Picture]:
+    def picked(self, slots: Iterable[int]) -> Iterator[Picture]:
         """The pictures of any slots, in the order given; those that are not there are left out. Units stay open in between."""
         kept = _Open(OPEN)
         try:

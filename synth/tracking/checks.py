@@ -12,7 +12,7 @@ from pathlib import Path
 from synth.errors import InputError
 from synth.store.spec import canonical
 from synth.tracking.coco import UNREADABLE, Annotation, Category, CocoFile, Image, Raw, decoded, decoder, named, why
-from synth.tracking.objects import base_name, stem, usable, variant_name
+from synth.tracking.objects import base_name, stem, usable
 from synth.tracking.segmentation import wrong
 
 _VARIANT = re.compile(r"(?P<stem>.+)_v(?P<variant>0|[1-9]\d*)\.jpg", re.DOTALL)

@@ -6,7 +6,7 @@ million polygons never exist as Python floats at once. Whatever is not as it sho
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
@@ -89,17 +89,22 @@ class CocoFile:
     images: list[Raw]
     annotations: list[Raw]
     categories: list[Raw]
+    data: bytes = field(repr=False)
+
+    def rest(self) -> dict[str, Raw]:
+        """What the file holds beside the three lists."""
+        return {k: v for k, v in msgspec.json.decode(self.data, type=dict[str, Raw]).items() if k not in _File.__struct_fields__}
 
 
 def read(path: Path, key: str = "dataset.annotations") -> CocoFile:
     """The file that `key` names. InputError for one that cannot be read, is torn, or lacks one of the lists."""
-    found = _parsed(path, key, _File, "a COCO or LVIS file with the lists images, annotations and categories")
-    return CocoFile(path, found.images, found.annotations, found.categories)
+    found, data = _parsed(path, key, _File, "a COCO or LVIS file with the lists images, annotations and categories")
+    return CocoFile(path, found.images, found.annotations, found.categories, data)
 
 
 def captions_of(path: Path, key: str = "dataset.captions") -> Iterator[tuple[int, str]]:
     """(image id, caption) in the order of a COCO captions file, without the white space around; empty ones too."""
-    file = _parsed(path, key, _Captions, "a COCO captions file with the list annotations of {image_id, caption}")
+    file, _ = _parsed(path, key, _Captions, "a COCO captions file with the list annotations of {image_id, caption}")
     for found in decoded(path, "annotations", file.annotations, Caption):
         yield found.image_id, found.caption.strip()
 
@@ -160,14 +165,14 @@ def on_one_line(row: Raw | bytes) -> bytes:
     return data.translate(None, b"\r\n") if b"\n" in data or b"\r" in data else data
 
 
-def _parsed(path: Path, key: str, kind: type[T], what: str) -> T:
+def _parsed(path: Path, key: str, kind: type[T], what: str) -> tuple[T, bytes]:
     try:
         data = path.read_bytes()
     except OSError as e:
         msg = f"{key}: {path} cannot be read ({e.strerror})"
         raise InputError(msg) from e
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(data, type=kind), data
     except msgspec.ValidationError as e:
         msg = f"{key}: {path} is not {what}: {e}"
         raise InputError(msg) from e

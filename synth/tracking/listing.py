@@ -16,7 +16,7 @@ import gzip
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,23 +122,25 @@ class AnnotatedListing:
         except (ValueError, KeyError, TypeError) as e:
             raise InputError(_torn(self.path.with_name(HEAD), f"{type(e).__name__}: {e}")) from e
 
-    def lines_in_file_order(self) -> Iterator[tuple[int, bytes]]:
-        """(number in the listing, line) of every image, in the order of the annotation file.
-
-        A bucket's images are listed in the file's order, so there are as many places to read at as there are buckets: their blocks are held.
-        """
-        by_place = [0] * self.n
+    def file_order(self) -> list[int]:
+        """Numbers in the listing, in the order of the annotation file."""
+        numbers = [0] * self.n
         for number, place in enumerate(self._order):
-            by_place[place] = number
+            numbers[place] = number
+        return numbers
+
+    def lines(self, numbers: Iterable[int]) -> Iterator[bytes]:
+        """Lines of any images. Blocks are held in between: a bucket's images are listed in the file's order, so whoever reads in that
+        order reads at as many places as there are buckets."""
         held: OrderedDict[int, list[bytes]] = OrderedDict()
-        for number in by_place:
+        for number in numbers:
             block = number // BLOCK
             if block not in held:
                 held[block] = self._block(block)
                 if len(held) > OPEN:
                     held.popitem(last=False)
             held.move_to_end(block)
-            yield number, held[block][number % BLOCK]
+            yield held[block][number % BLOCK]
 
     def rows(self, start: int, stop: int) -> list[Annotated]:
         """Images [start, stop)."""

@@ -1,13 +1,27 @@
-"""LVIS's classes without the rare ones: which remain, their new numbers, and what that means for images and annotations. Pure."""
+"""LVIS's files made ready for tracking pairs:
 
-from collections.abc import Sequence
+    python -m synth.tracking.lvis base IN.json OUT.json                without the rare classes; the others numbered from 1
+    python -m synth.tracking.lvis merge LVIS.json COCO.json OUT.json   LVIS's annotations and those of COCO that it lacks
+
+base: images lose no class silently: neg_category_ids and not_exhaustive_category_ids are numbered anew too. merge: an object of COCO is
+added unless LVIS has one of its class whose box overlaps by 0.7 (IoU), or says that its class is not there; images without any
+annotation of LVIS get COCO's. Both give images a file_name. For the base classes of a merge, run merge first, then base.
+
+OUT.json appears when it is whole; one that is there is never replaced. Exit codes: 0; 65 bad input; 75 the disk refuses, run it again.
+"""
+
+import argparse
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from synth.errors import InputError
-from synth.tracking.coco import Category, Raw, with_values
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
+from synth.store.files import storing
+from synth.tracking.coco import Category, CocoFile, Image, Raw, Struct, decoded, msgspec, read, with_values
 
 RARE = "r"  # frequency of the classes that open-vocabulary work holds back
 LISTS = ("neg_category_ids", "not_exhaustive_category_ids")  # of an image
@@ -33,8 +47,7 @@ class Numbers:
             if key in found:
                 try:
                     old = msgspec.json.decode(found[key], type=list[int])
-                    found[key] = msgspec.json.encode([n for i in old if (n := self.new[i]) is not None])
-                    found[key] = Raw(found[key])
+                    found[key] = Raw(msgspec.json.encode([n for i in old if (n := self.new[i]) is not None]))
                 except (msgspec.DecodeError, KeyError) as e:
                     what = f"names category {e}, which is none" if isinstance(e, KeyError) else f"is no list of category ids ({e})"
                     msg = f"{where}: {key} {what}; mend it"
@@ -65,3 +78,140 @@ def base_numbers(categories: Sequence[Category], path: Path) -> Numbers:
         msg = f"{path}: all of its {len(categories)} classes are rare; use dataset.base_classes=false"
         raise InputError(msg)
     return Numbers({c.id: None for c in categories} | {old: new for new, old in enumerate(kept, 1)})
+
+
+def with_name(row: Raw | bytes, image: Image) -> bytes:
+    """An image's JSON with a file_name: LVIS writes coco_url instead."""
+    return bytes(row) if image.file_name is not None else with_values(row, file_name=image.name)
+
+
+# -- the tool ----------------------------------------------------------------------------------------------------------
+
+
+class _Class(Struct, gc=False):
+    category_id: int
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python -m synth.tracking.lvis", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    tools = p.add_subparsers(dest="tool", required=True)
+    one = tools.add_parser("base", help="without the rare classes")
+    one.add_argument("lvis", type=Path, metavar="IN.json")
+    two = tools.add_parser("merge", help="with COCO's annotations")
+    two.add_argument("lvis", type=Path, metavar="LVIS.json")
+    two.add_argument("coco", type=Path, metavar="COCO.json")
+    for tool in (one, two):
+        tool.add_argument("out", type=Path, metavar="OUT.json")
+    args = p.parse_args(argv)
+    try:
+        print(merge(args.lvis, args.coco, args.out) if args.tool == "merge" else base(args.lvis, args.out))
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except (StoreError, OSError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_AGAIN
+    return EXIT_OK
+
+
+def base(path: Path, out: Path) -> str:
+    """Write the base classes of `path` to `out`; what to say."""
+    _free(out, path)
+    file = read(path, "IN.json")
+    numbers = base_numbers(list(decoded(path, "categories", file.categories, Category)), path)
+    images = (numbers.image(with_name(raw, i), f"{path}: image {i.id}") for i, raw in zip(decoded(path, "images", file.images, Image), file.images, strict=True))
+    categories = numbers.categories(file.categories)
+    kept = _Count(_base_annotations(file, numbers))
+    said = _write(out, file, images, kept, categories)
+    return f"{said}: {len(categories):,} of {len(file.categories):,} classes, {kept.n:,} of {len(file.annotations):,} annotations"
+
+
+def _base_annotations(file: CocoFile, numbers: Numbers) -> Iterator[bytes]:
+    for i, (a, raw) in enumerate(zip(decoded(file.path, "annotations", file.annotations, _Class), file.annotations, strict=True)):
+        if a.category_id not in numbers.new:
+            msg = f"{file.path}: annotations[{i}]: category_id {a.category_id} is no category of the file; mend it"
+            raise InputError(msg)
+        if numbers.new[a.category_id] is not None:
+            yield with_values(raw, category_id=numbers.new[a.category_id])
+
+
+def merge(lvis: Path, coco: Path, out: Path) -> str:
+    """Write the annotations of both to `out`; what to say."""
+    from synth.tracking.lvis_merge import Merge
+
+    _free(out, lvis, coco)
+    file = read(lvis, "LVIS.json")
+    both = Merge(file, read(coco, "COCO.json"))
+    said = _write(out, file, both.images(), both.annotations(), file.categories)
+    n = both.counted
+    return (
+        f"{said}: {n.lvis:,} annotations of LVIS and {n.coco:,} of COCO ({n.same:,} others are LVIS's own objects, {n.negative:,} of classes that "
+        f"LVIS says are not there); {n.only_coco:,} images have annotations of COCO alone"
+    )
+
+
+class _Count:
+    """Passes items on and counts them."""
+
+    def __init__(self, items: Iterable[bytes]):
+        self._items, self.n = items, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for item in self._items:
+            self.n += 1
+            yield item
+
+
+def _free(out: Path, *inputs: Path) -> None:
+    for path in inputs:
+        if os.path.realpath(path) == os.path.realpath(out):
+            msg = f"{out}: is an input too; write to another file"
+            raise InputError(msg)
+    if not out.absolute().parent.is_dir():
+        msg = f"{out.absolute().parent}: no such folder; make it first"
+        raise InputError(msg)
+
+
+def _write(out: Path, file: CocoFile, images: Iterable[bytes], annotations: Iterable[bytes], categories: Iterable[bytes]) -> str:
+    """A file with the other parts of `file` and these lists, item by item; its path. One that is there must hold the very same."""
+    temp = out.with_name(f".{out.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    sha = hashlib.sha256()
+    lists = {"images": images, "annotations": annotations, "categories": categories}
+    try:
+        with storing(out), open(temp, "wb", buffering=1 << 20) as f:
+            for data in _json(file, lists):
+                sha.update(data)
+                f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        with storing(out):
+            if out.exists():
+                if _sha(out) != sha.digest():
+                    msg = f"{out}: is there already and holds something else; remove it or choose another one"
+                    raise InputError(msg)
+            else:
+                os.replace(temp, out)
+    finally:
+        temp.unlink(missing_ok=True)
+    return str(out)
+
+
+def _json(file: CocoFile, lists: dict[str, Iterable[bytes]]) -> Iterator[bytes]:
+    yield b"{"
+    for key, value in file.rest().items():
+        yield msgspec.json.encode(key) + b":" + bytes(value) + b","
+    for at, (key, items) in enumerate(lists.items()):
+        yield (b"," if at else b"") + msgspec.json.encode(key) + b":["
+        for number, item in enumerate(items):
+            yield (b",\n" if number else b"\n") + bytes(item)
+        yield b"]"
+    yield b"}\n"
+
+
+def _sha(path: Path) -> bytes:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").digest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

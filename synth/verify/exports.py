@@ -30,6 +30,7 @@ CHECKS = {
     "story_pages": "synth.verify.story:story_pages",
     "pairs_page": "synth.verify.pairs_page:pairs_page",
     "captions_txt": "synth.verify.packed:captions_txt",
+    "annotations": "synth.verify.tracking:annotations",
 }
 AGAIN = "set it aside with --repair, or remove it; then run the same command again"
 
@@ -124,14 +125,15 @@ def image_folder(folder: StageFolder, deep: bool, found: Findings, progress: Pro
         if next(lines[split], None) is not None:
             found.add(out / split / METADATA, f"has more lines than there are pictures; {AGAIN}", file=split + METADATA)
     strangers(folder, expected, found)
-    beside(folder, folder, deep, found)
+    beside(folder, samples_in(folder), deep, found)
 
 
-def beside(folder: StageFolder, pictures: StageFolder, deep: bool, found: Findings) -> None:
-    """What lies beside the pictures of an export: classes.json and the card, and the manifest with a row a picture (deep: every value).
+def samples_in(folder: StageFolder) -> int:
+    return sum(1 for _ in folder.samples())
 
-    pictures: the stage with a sample for each picture.
-    """
+
+def beside(folder: StageFolder, pictures: int, deep: bool, found: Findings) -> None:
+    """What lies beside the pictures of an export, so many: classes.json and the card, and the manifest with a row a picture (deep: every value)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -145,8 +147,8 @@ def beside(folder: StageFolder, pictures: StageFolder, deep: bool, found: Findin
     try:
         with pq.ParquetFile(out / MANIFEST) as manifest:
             if not deep:
-                rows, there = manifest.metadata.num_rows, sum(1 for _ in pictures.samples())
-                wrong = f"has {rows} rows for {there} pictures" if rows != there else ""
+                rows = manifest.metadata.num_rows
+                wrong = f"has {rows} rows for {pictures} pictures" if rows != pictures else ""
             else:
                 said = (row for batch in manifest.iter_batches(8192) for row in batch.to_pylist())
                 expected = (stored_row(row_of(r, stage.pictures.unit_of(r["slot"]))) for r in stage.records(mend=False))

@@ -10,7 +10,7 @@ from pathlib import Path
 from synth.export.sharded import digest_of
 from synth.store.folder import StageFolder
 from synth.store.spec import canonical
-from synth.verify.exports import AGAIN, Progress, beside, same
+from synth.verify.exports import AGAIN, Progress, beside, same, samples_in
 from synth.verify.findings import Findings
 
 Members = Callable[[Path], Iterator[tuple[str, str]]]  # (what, digest) of all that a file holds, in order
@@ -20,7 +20,7 @@ NUMBERS = 1024  # rows of an HDF5 file that are compared at once
 def webdataset(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
     """Every shard is there, of its size; deep: its members are the pictures of the units and their records, in order."""
     _files(folder, deep, found, progress, _tar_members, _in_tar)
-    beside(folder, folder, deep, found)
+    beside(folder, samples_in(folder), deep, found)
 
 
 def parquet(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
@@ -35,7 +35,7 @@ def parquet(folder: StageFolder, deep: bool, found: Findings, progress: Progress
         return [(record["member"], record["sha256"]), (f"row of {key}", digest_of(canonical(stage.small(key, record))))]
 
     _files(folder, deep, found, progress, lambda path: _parquet_members(path, stage.schema()), expected)
-    beside(folder, folder, deep, found)
+    beside(folder, samples_in(folder), deep, found)
 
 
 def _files(folder: StageFolder, deep: bool, found: Findings, progress: Progress, members: Members, expected: Callable[[dict], list]) -> None:
@@ -100,6 +100,7 @@ def _parquet_members(path: Path, schema) -> Iterator[tuple[str, str]]:
 def hdf5(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
     """The merged file is there, of its size, with a row or dataset a picture; deep: of the same bytes (or pixels), labels and captions."""
     from synth.export.hdf5 import NAME
+    from synth.export.hdf5_parts import n_datasets
 
     path, parts = folder.out_dir / NAME, folder.upstream("parts")[0]
     with folder.reader(0) as reader:
@@ -110,7 +111,7 @@ def hdf5(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -
         return
     for wrong in h5_problems(path, parts, 0, parts.spec.slots, deep, progress):
         found.add(path, f"{wrong}; {AGAIN}", file=NAME)
-    beside(folder, parts, deep, found)
+    beside(folder, n_datasets(parts, 0, parts.spec.slots), deep, found)
 
 
 def hdf5_parts(folder: StageFolder, deep: bool, found: Findings) -> None:
@@ -128,9 +129,10 @@ def h5_problems(path: Path, parts: StageFolder, start: int, stop: int, deep: boo
     """What is wrong with an HDF5 file of the pictures of slots [start, stop) of a stage of partitions."""
     import h5py
 
+    from synth.export.hdf5_parts import n_datasets
     from synth.export.hdf5_settings import KEYED
 
-    keyed, count = parts.config.layout == KEYED, 0
+    keyed, count, expected = parts.config.layout == KEYED, 0, n_datasets(parts, start, stop)
     try:
         with h5py.File(path, "r", locking=False) as f:
             rows = len(f) if keyed else len(f["labels"])
@@ -142,8 +144,8 @@ def h5_problems(path: Path, parts: StageFolder, start: int, stop: int, deep: boo
                     yield from _keyed(f, chunk) if keyed else _rows(f, count, chunk, pixels)
                 count += len(chunk)
                 progress(len(chunk))
-            if rows != count:
-                yield f"holds {rows} pictures, its units {count}"
+            if rows != expected:
+                yield f"holds {rows} pictures, its units {expected}"
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:  # h5py raises any of these where a file is damaged
         yield f"cannot be read ({type(e).__name__}: {e})"
 
@@ -157,11 +159,11 @@ def _keyed(f, records: list[tuple[str, dict]]) -> Iterator[str]:
     """What is wrong with these pictures in a keyed file."""
     import numpy as np
 
-    for _, record in records:
-        if record["name"] not in f:
-            yield f"{record['name']} is missing"
-        elif digest_of(np.asarray(f[record["name"]]).tobytes()) != record["sha256"]:
-            yield f"{record['name']} is not the picture of its unit"
+    for said in (s for _, record in records for s in (record, record.get("original")) if s):
+        if said["name"] not in f:
+            yield f"{said['name']} is missing"
+        elif digest_of(np.asarray(f[said["name"]]).tobytes()) != said["sha256"]:
+            yield f"{said['name']} is not the picture of its unit"
 
 
 def _heads(folder: StageFolder, f) -> str:

@@ -1,0 +1,145 @@
+"""Stage kind `annotations`: annotations.json of a `pairs` stage, in OVTrack's form (synth.tracking.videos), and a card.
+
+One unit of one sample: the size and digest of the file, and what was counted. The file itself lies in the export's folder.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from synth.config import AnnotationsConfig
+from synth.errors import InputError
+from synth.export.card import CARD
+from synth.export.out_folder import OutFolder
+from synth.export.pictures import Picture, Pictures
+from synth.stages import Sample, Stage, Unit
+from synth.store.files import write_atomic
+from synth.store.folder import StageFolder
+from synth.store.spec import canonical
+from synth.tracking.cards import annotations_card
+from synth.tracking.listing import ROLE, AnnotatedListing
+from synth.tracking.videos import Rules, Variant, VideosWriter, Warped
+
+NAME, KEY = "annotations.json", "annotations"
+
+
+class Line(msgspec.Struct):
+    """Of the listing: values stay as the annotation file has them."""
+
+    image: dict[str, msgspec.Raw]
+    annotations: list[dict[str, msgspec.Raw]]
+
+
+class Object(msgspec.Struct):
+    id: int
+    bbox: list[int]
+    area: int
+    segmentation: dict[str, msgspec.Raw] = {}
+
+
+class Record(msgspec.Struct):
+    """Of a sample of the pairs stage, as far as it is needed here."""
+
+    file_name: str
+    unchanged: bool = False
+    objects: list[Object] = []
+
+
+_line, _record = msgspec.json.Decoder(Line).decode, msgspec.json.Decoder(Record).decode
+
+
+class Annotations(Stage):
+    config: AnnotationsConfig
+
+    def __init__(self, folder: StageFolder):
+        super().__init__(folder)
+        self.config = folder.config
+        self.out = OutFolder(folder)
+
+    @property
+    def pairs(self) -> StageFolder:
+        return self.folder.upstream("images")[0]
+
+    def check(self) -> None:
+        self.out.check()
+        pairs = self.pairs
+        if pairs.spec.kind != "pairs":
+            msg = f"{self.folder.path}: annotations are made of a stage of tracking pairs; {pairs.path} is of kind {pairs.spec.kind}"
+            raise InputError(msg)
+        _listing(pairs).head()
+
+    def unit_inputs(self, unit: Unit) -> str:
+        return self.folder.spec.fingerprint  # a unit that was linked from another export would leave this place without its file
+
+    def compute(self, state, slots: range) -> list[dict]:
+        return [self._write()]
+
+    def encode(self, state, item: dict) -> Sample:
+        return Sample(0, KEY, {"json": canonical(item)})
+
+    def finish(self) -> None:
+        """The file is in its place, or made again; the card; the marker last."""
+        self.out.claim()
+        said = facts(self.folder)
+        if not self.out.has(NAME, said["bytes"]):
+            self._write()
+        write_atomic(self.out.path / CARD, annotations_card(self.folder, said))
+        self.out.complete()
+
+    def _write(self) -> dict:
+        pairs, config = self.pairs, self.config
+        self.out.claim()
+        rules = Rules(config.min_area, config.min_variant_area, config.min_side, config.segmentations)
+        listing = _listing(pairs)
+        with VideosWriter(self.out.part, listing.head(), listing.n, rules) as writer:
+            for line, variants in _images(pairs, listing):
+                writer.add(line.image, line.annotations, variants)
+            return {"file_name": NAME, **writer.finish(self.out.path / NAME), "counts": dict(sorted(writer.counts.items()))}
+
+
+def facts(folder: StageFolder) -> dict:
+    """What the unit of an annotations stage says: file_name, bytes, sha256, counts."""
+    with folder.reader(0) as reader:
+        return json.loads(reader.read(reader.index.samples[0], "json"))
+
+
+def _listing(pairs: StageFolder) -> AnnotatedListing:
+    return AnnotatedListing(pairs.path, pairs.input(ROLE).identity)
+
+
+def _images(pairs: StageFolder, listing: AnnotatedListing) -> Iterator[tuple[Line, list[Variant | None]]]:
+    """Every image in the order of the annotation file, with its variants; None for a variant that is a tombstone."""
+    order, n = listing.file_order(), pairs.config.variants
+    samples = Pictures(pairs).picked(slot for number in order for slot in range(number * n, number * n + n))
+    for (number, line), variants in zip(zip(order, listing.lines(order), strict=True), _grouped(order, n, samples), strict=True):
+        try:
+            yield _line(line), variants
+        except msgspec.DecodeError as e:
+            msg = f"{listing.path}: image {number} cannot be read ({e}); remove the stage's folder and run the command again"
+            raise InputError(msg) from e
+
+
+def _grouped(order: Iterable[int], n: int, samples: Iterator[Picture]) -> Iterator[list[Variant | None]]:
+    """The variants of each image. A sample is read before the next one is asked for: its unit may be closed then."""
+    ahead = _next(samples)
+    for number in order:
+        found: list[Variant | None] = [None] * n
+        while ahead is not None and ahead[0] // n == number:
+            found[ahead[0] % n] = ahead[1]
+            ahead = _next(samples)
+        yield found
+
+
+def _next(samples: Iterator[Picture]) -> tuple[int, Variant] | None:
+    """(slot, variant)"""
+    picture = next(samples, None)
+    if picture is None:
+        return None
+    try:
+        said = _record(picture.stored.read("json"))
+    except msgspec.DecodeError as e:
+        msg = f"sample {picture.key} of unit {picture.stored.unit}: its record cannot be read ({e}); see python launch/verify.py --deep"
+        raise InputError(msg) from e
+    objects = None if said.unchanged else {o.id: Warped(o.bbox, o.area, o.segmentation or None) for o in said.objects}
+    return picture.slot, Variant(said.file_name, objects)
