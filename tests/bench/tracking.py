@@ -69,10 +69,12 @@ def plan(overrides: list[str]) -> None:
     from launch.compose import Composer, typed
     from launch.plan import plan_point
 
-    point = plan_point(typed(Composer().compose(["recipe=tracking", "dataset=lvis", "model=tiny", *overrides])))
-    seconds, peak = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    point = plan_point(typed(Composer().compose(["recipe=tracking", "dataset=lvis", "tracking.size=[768,512]", "tracking.bucket=64", *overrides])))
+    seconds, used = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF)
+    peak, cpu = used.ru_maxrss / 2**20, used.ru_utime + used.ru_stime
     spec = point.stages[0].spec
-    print(f"  {seconds:6.1f} s  peak {peak:.2f} GiB  {spec.slots:,} slots in {spec.n_units:,} units, listing {sum(map(len, spec.files.values())) / 2**20:,.0f} MiB")
+    listing = sum(map(len, spec.files.values())) / 2**20
+    print(f"  {seconds:6.1f} s ({cpu:.1f} s of CPU)  peak {peak:.2f} GiB  {spec.slots:,} slots in {spec.n_units:,} units, listing {listing:,.0f} MiB")
     print(f"  {spec.settings['price']}")
 
 
