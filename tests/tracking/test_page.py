@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synth.config import ClassEntry, DatasetConfig, PairsPageConfig
+from synth.config import PairsPageConfig
 from synth.errors import EXIT_BAD_INPUT
 from synth.stages import Sample, Tombstone
 from synth.store.spec import canonical
@@ -48,9 +48,10 @@ def pairs(tmp_path_factory):
         (made.images / name).parent.mkdir(exist_ok=True)
         shutil.move(made.images / image["file_name"], made.images / name)
         image["file_name"] = name
+    for category in data["categories"]:
+        category["name"] += " <b>'\"&"
     made.annotations.write_text(json.dumps(data))
-    classes = DatasetConfig(f"set {EVIL}", tuple(ClassEntry(c["id"], f"{c['name']} <b>'\"&") for c in data["categories"]), 21)
-    stage = pairs_stage(root / "runs" / "set", made, variants=2, dataset=classes)
+    stage = pairs_stage(root / "runs", made, variants=2)
     commit_units(stage, variants(stage, made))
     return stage
 
@@ -136,7 +137,7 @@ def test_colours_ids_and_boxes_are_those_of_the_annotations_and_records(pairs, d
 def test_a_browser_shows_every_picture_with_boxes_where_they_belong_and_toggles_them(pairs, done, tmp_path):
     shutil.copytree(done.out_dir, tmp_path / "site")
     dom = browse((tmp_path / "site" / "index.html").as_uri(), tmp_path, "--dump-dom", "--window-size=900,700")
-    assert "<title>Tracking pairs: set &lt;script&gt;" in dom and "<script" not in dom and "<i>&amp;" not in dom and 'src="x"' not in dom
+    assert "<title>Tracking pairs: lvis</title>" in dom and "<script" not in dom and "<i>&amp;" not in dom and 'src="x"' not in dom
     html = (tmp_path / "site" / "index.html").read_text()
     html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html).replace('loading="lazy" ', "")
     probe = """onload = () => {
@@ -154,7 +155,7 @@ def test_a_browser_shows_every_picture_with_boxes_where_they_belong_and_toggles_
     (tmp_path / "site" / "probed.html").write_text(html + f"<script>{probe}</script>")
     dom = browse((tmp_path / "site" / "probed.html").as_uri(), tmp_path, "--dump-dom", "--window-size=900,700")
     found = json.loads(base64.b64decode(re.search(r'data-found="([^"]*)"', dom)[1]))
-    assert found["pictures"] == [17, 17] and found["title"] == f"Tracking pairs: set {EVIL}"
+    assert found["pictures"] == [17, 17] and found["title"] == "Tracking pairs: lvis"
     rows = rows_of(said(done))
     boxes = [o for r in rows for f in r.frames for o in f.objects if not o.gone]
     drawn = sum(any(o.outline for o in f.objects) for r in rows for f in r.frames)
@@ -247,8 +248,8 @@ def test_an_original_that_changed_or_is_gone_is_told_in_its_place(pairs, tmp_pat
     assert stage._original(Source(data + b"x"), images[0], own, {}) == ("", "changed since its variants were made")
     assert stage._original(Source("is not there any more"), images[0], own, {}) == ("", "is not there any more")
     assert stage._original(Source(b"no picture"), images[0], set(), {})[1] == "not a picture"
-    html = page("t", [Row("a.jpg", 1, 8, 8, (Frame("original", why="is not there any more"), Frame("v0", why="lost")))], Totals(1, 1))
-    assert html.count('class="none"') == 2 and "is not there any more" in html and "<img" not in html
+    html = page(EVIL, [Row("a.jpg", 1, 8, 8, (Frame("original", why="is not there any more"), Frame("v0", why="lost")))], Totals(1, 1))
+    assert html.count('class="none"') == 2 and "is not there any more" in html and "<img" not in html and "<script" not in html
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
