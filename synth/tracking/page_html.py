@@ -26,7 +26,7 @@ figure {{ margin: 0; max-width: 100%; width: min-content; min-width: 11rem; }}
 figcaption {{ font-size: .8rem; opacity: .8; overflow-wrap: anywhere; }}
 .pic {{ position: relative; height: var(--height); max-width: 92vw; background: #8882; }}
 .pic img {{ width: 100%; height: 100%; display: block; }} .small img {{ image-rendering: pixelated; }}
-.none {{ height: var(--height); width: 16rem; background: #8882; display: grid; place-items: center; padding: .5rem; box-sizing: border-box; overflow: auto; }}
+.none {{ height: var(--height); width: 16rem; background: #8882; display: grid; place-items: center; padding: .5rem; box-sizing: border-box; overflow: auto; overflow-wrap: anywhere; }}
 .box {{ position: absolute; box-sizing: border-box; border: 2px solid var(--c); box-shadow: 0 0 0 1px #000a, inset 0 0 0 1px #000a; }}
 .again {{ border-style: dashed; }}
 .box b {{ position: absolute; left: -2px; bottom: 100%; padding: 0 .25em; font: 600 .68rem/1.35 system-ui, sans-serif; white-space: nowrap; background: var(--c); color: var(--t); }}

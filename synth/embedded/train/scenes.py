@@ -33,6 +33,7 @@ SIZES = (((96, 64), 0.5), ((64, 96), 0.15), ((80, 64), 0.2), ((64, 64), 0.15))  
 COUNTS = ((1, 0.25), (2, 0.4), (3, 0.25), (4, 0.1))  # objects, share
 COMMON = ("dog", "cat", "car", "apple", "sailboat", "sunflower")  # drawn three times as often
 RARE = ("pineapple", "honeybee", "umbrella")  # and these a quarter as often
+SELDOM = {"forest": 0.25, "night sky": 0.35}  # places that the small model fills with specks where there is no object
 FREQUENT, SOME = 30, 10  # pictures with a category, more than: f, c; else r
 # every so many pictures, by their number: special cases that real files have
 SPECIAL = {20: "small", 40: "empty", 55: "crowd", 90: "small", 110: "crowd", 130: "unlabelled", 150: "crowd", 160: "empty", 175: "unlabelled", 190: "only crowd"}
@@ -57,7 +58,7 @@ def made(number: int) -> Made:
     special = SPECIAL.get(number, "")
     (width, height) = _one(rng, SIZES)
     while True:
-        background = str(rng.choice(backgrounds.NAMES if rng.random() < 0.25 else tuple(backgrounds.SCENES)))
+        background = _background(rng)
         items = _items(rng, special, width, height)
         scene = Scene(background, items, int(rng.integers(2**31)))
         rendered = render(scene, height, width)
@@ -103,6 +104,14 @@ def _group(rng, cls: str, beside: Item | None) -> tuple[Item, ...]:
     spread = 0.1 if beside else 0.13
     small = [Item(cls, drawing, place=(round(left + spread * k, 3), round(0.55 + 0.12 * (k % 2), 3), 0.24)) for k in range(n)]
     return (*small, Item(beside.cls, beside.drawing, place=(0.83, 0.4, 0.45))) if beside else tuple(small)
+
+
+def _background(rng) -> str:
+    """A painted place, or a plain colour an eighth of the time."""
+    if rng.random() < 0.125:
+        return f"{rng.choice(tuple(backgrounds.PLAIN))} background"
+    weights = np.array([SELDOM.get(name, 1.0) for name in backgrounds.SCENES])
+    return str(rng.choice(tuple(backgrounds.SCENES), p=weights / weights.sum()))
 
 
 def _class(rng) -> str:
