@@ -24,7 +24,7 @@ CATEGORIES = 1203
 def simulate(root: Path, images: int) -> list[str]:
     """Annotations, captions and image files of a byte below `root`; the overrides that name them."""
     rng = np.random.default_rng(0)
-    outlines = [_outline(rng, n) for n in rng.gamma(1.5, 38, POLYGONS).astype(int) + 3]
+    outlines = [_outline(rng, n) for n in rng.gamma(1.5, 31, POLYGONS).astype(int) + 3]
     counts, number = rng.poisson(PER_IMAGE, images), 0
     sizes = [(640, 480), (480, 640), (640, 427), (427, 640), (500, 375), (640, 640), (612, 612), (640, 360)]
     with open(root / "annotations.json", "w") as f:
