@@ -15,7 +15,7 @@ from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.tracking import plain_pickle
 from synth.tracking.old_results import main
 from synth.tracking.plain_pickle import Refused, loads
-from tests.tracking.reference import reference
+from tests.tracking.rules import reference
 
 RULES = {"min_area": 64.0**2, "min_variant_area": 32.0**2, "min_side": 1.0}
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
