@@ -7,11 +7,13 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from launch.summary import made
 from synth.config import PairsPageConfig
 from synth.errors import EXIT_BAD_INPUT
 from synth.stages import Sample, Tombstone
@@ -42,24 +44,24 @@ WARP = '"><img src=x onerror=alert(1)> & a caption'
 def pairs(tmp_path_factory):
     """Six images with hostile names, two mirrored variants each: v1 of the first one is a tombstone, one object left the frame in v1 of the next."""
     root = tmp_path_factory.mktemp("page")
-    made = scenes.make(root / "set", 6)
-    data = json.loads(made.annotations.read_text())
+    given = scenes.make(root / "set", 6)
+    data = json.loads(given.annotations.read_text())
     for image, name in zip(data["images"], NAMES, strict=True):
-        (made.images / name).parent.mkdir(exist_ok=True)
-        shutil.move(made.images / image["file_name"], made.images / name)
+        (given.images / name).parent.mkdir(exist_ok=True)
+        shutil.move(given.images / image["file_name"], given.images / name)
         image["file_name"] = name
     for category in data["categories"]:
         category["name"] += " <b>'\"&"
-    made.annotations.write_text(json.dumps(data))
-    stage = pairs_stage(root / "runs", made, variants=2)
-    commit_units(stage, variants(stage, made))
+    given.annotations.write_text(json.dumps(data))
+    stage = pairs_stage(root / "runs", given, variants=2)
+    commit_units(stage, variants(stage, given))
     return stage
 
 
-def variants(stage, made) -> list:
+def variants(stage, given) -> list:
     listing, found = AnnotatedListing(stage.path, stage.input(ROLE).identity), []
     for image in listing.rows(0, listing.n):
-        data = (made.images / image.path).read_bytes()
+        data = (given.images / image.path).read_bytes()
         width, height = image.image["width"], image.image["height"]
         kept = objects_of(image.annotations, stage.config.min_area, stage.config.max_area)
         masks = np.stack([mask_of(a["segmentation"], height, width)[:, ::-1] for a in kept]) if kept else np.zeros((0, height, width))
@@ -217,6 +219,11 @@ def test_verification_finds_what_is_missing_edited_or_torn(pairs, tmp_path):
     assert set(problems(False)) == {"sheet.png", "index.html"}
 
 
+def test_the_last_line_of_a_run_names_the_page(done):
+    stage = SimpleNamespace(spec=done.spec, folder=done.path, name="pairs_page")
+    assert made([SimpleNamespace(done=True, stage=stage)])[-1] == str(done.out_dir / "index.html")
+
+
 def test_a_folder_with_other_files_and_a_stage_that_has_no_pairs_are_refused(pairs, done, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("x")
@@ -304,9 +311,9 @@ def test_the_sheet_shows_boxes_in_the_colours_of_their_tracks_and_takes_any_text
         Frame("v1", why="lost"),
     )
     row = Row("name\n" * 99, 1, 96, 64, frames)
-    made = sheet("t", [row] * 3, {"a": grey, "b": grey}.__getitem__)
-    assert made == sheet("t", [row] * 3, {"a": grey, "b": grey}.__getitem__)
-    pixels = np.asarray(Image.open(io.BytesIO(made)))
+    data = sheet("t", [row] * 3, {"a": grey, "b": grey}.__getitem__)
+    assert data == sheet("t", [row] * 3, {"a": grey, "b": grey}.__getitem__)
+    pixels = np.asarray(Image.open(io.BytesIO(data)))
     colour = tuple(int(look.PALETTE[0][0][i : i + 2], 16) for i in (1, 3, 5))
     assert (pixels == colour).all(-1).sum() > 3 * 2 * (250 + 600)
     assert Image.open(io.BytesIO(sheet("nothing", [], {}.__getitem__))).width > 600
