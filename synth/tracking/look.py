@@ -1,4 +1,4 @@
-"""What the page and the contact sheet of tracking pairs show, as plain data: rows of an original and its variants, objects in both."""
+"""What the page and the contact sheet of tracking pairs show, as plain data: rows of an original and its variants."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,11 @@ from synth.errors import InputError
 from synth.tracking.masks import mask_of
 from synth.tracking.outlines import svg_path
 
-# Okabe and Ito's colours, which people with any colour blindness tell apart; then five that most do. (background, is its text black)
+# Okabe and Ito's colours, which people with any colour blindness tell apart; then five that most do.
+# (colour, whether text on it is black)
 PALETTE = (
-    ("#e69f00", True), ("#56b4e9", True), ("#009e73", False), ("#f0e442", True), ("#0072b2", False), ("#d55e00", False), ("#cc79a7", True),
-    ("#ffffff", True), ("#882255", False), ("#44aa99", True), ("#999933", True), ("#332288", False),
+    ("#e69f00", True), ("#56b4e9", True), ("#009e73", False), ("#f0e442", True), ("#0072b2", False), ("#d55e00", False),
+    ("#cc79a7", True), ("#ffffff", True), ("#882255", False), ("#44aa99", True), ("#999933", True), ("#332288", False),
 )  # fmt: skip
 OUTLINE = 320  # pixels: masks of larger pictures are traced coarser, or a page of photographs would hold megabytes of outlines
 
@@ -88,7 +89,9 @@ def spread(n: int, most: int) -> list[int]:
     return [k * n // most for k in range(most)] if most < n else list(range(n))
 
 
-def objects_shown(annotations: Sequence[Mapping], names: Mapping[int, str], colours: Mapping[int, int], width: int, height: int) -> tuple[Object, ...]:
+def objects_shown(
+    annotations: Sequence[Mapping], names: Mapping[int, str], colours: Mapping[int, int], width: int, height: int
+) -> tuple[Object, ...]:
     """Annotations, or objects of a record, with their outlines. colours: id -> colour of the track."""
     found = []
     for a in annotations:

@@ -20,7 +20,7 @@ def outlines(mask: np.ndarray) -> list[Loop]:
 
 
 def polygons(mask: np.ndarray) -> list[list[int]] | None:
-    """COCO's polygons [x0, y0, x1, y1, ..], which give the mask back to the pixel; None where it has a hole, which COCO's cannot have."""
+    """COCO's polygons [x0, y0, x1, y1, ..], which give the mask back to the pixel; None where it has a hole."""
     found = outlines(mask)
     return None if any(_turns_left(loop) for loop in found) else [[v for point in loop for v in point] for loop in found]
 
@@ -58,7 +58,8 @@ def _walk(edges: dict[tuple[int, int], list[int]], start: tuple[int, int]) -> Lo
     point, direction, loop = start, -1, []
     while True:
         there = edges[point]
-        turn = there[0] if len(there) == 1 else (direction + 1) % 4 if (direction + 1) % 4 in there else there[0]  # stay with the pixel
+        right = (direction + 1) % 4  # where pixels touch by this corner: around the same one, not on to the next
+        turn = right if right in there else there[0]
         there.remove(turn)
         if not there:
             del edges[point]

@@ -61,7 +61,7 @@ class PairsPage(Stage):
         self.out.claim()
 
     def unit_inputs(self, unit: Unit) -> str:
-        return self.folder.spec.fingerprint  # a unit that was linked from another place would leave this one without its pictures
+        return self.folder.spec.fingerprint  # a unit linked from another place would leave this one without pictures
 
     def compute(self, state, slots: range) -> list[dict]:
         return [self.gather()]
@@ -87,7 +87,9 @@ class PairsPage(Stage):
 
     def page(self, said: Mapping) -> bytes:
         """index.html."""
-        return page(f"Tracking pairs: {self.pairs.config.dataset.name}", rows_of(said), Totals(**said["totals"])).encode("utf-8")
+        return page(f"Tracking pairs: {self.pairs.config.dataset.name}", rows_of(said), Totals(**said["totals"])).encode(
+            "utf-8"
+        )
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 
@@ -127,7 +129,7 @@ class PairsPage(Stage):
         return sheet(title, chosen, lambda file: (self.out.path / file).read_bytes())
 
     def _variants(self, shown: set[int], files: dict) -> tuple[dict[int, list], Totals]:
-        """One pass over all pairs. (number of an image that is shown -> (record, file) of its variants, or (None, why); totals)"""
+        """One pass over all pairs: (number of a shown image -> (record, file) of its variants, or (None, why); totals)."""
         variants, totals = self.pairs.config.variants, Totals()
         found: dict[int, list] = {number: [(None, "")] * variants for number in shown}
         for unit in range(self.pairs.spec.n_units):

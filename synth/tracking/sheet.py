@@ -52,7 +52,8 @@ def _said(row: Row, frame: Frame, k: int) -> str:
     if k == 0 or not frame.file:
         return f"{row.file_name}" + (f": {frame.why}" if frame.why else "")
     gone = ", ".join(f"{o.name} {o.id}" for o in frame.objects if o.gone)
-    return "  \u00b7  ".join(x for x in (frame.caption or frame.label, frame.warp, f"left the frame: {gone}" if gone else "") if x)
+    parts = (frame.caption or frame.label, frame.warp, f"left the frame: {gone}" if gone else "")
+    return "  \u00b7  ".join(p for p in parts if p)
 
 
 def _burn(pen, o: Object, left: int, top: int, scale: float, font, size: tuple[int, int]) -> None:
