@@ -197,6 +197,8 @@ def _drawing(node: Node, model: PlannedModel, keys: Tracking, size: tuple[int, i
         raise InputError(msg)
     own = {f: getattr(keys, f) for f in ("seed", "guidance_scale", "steps", "scheduler", "negative_prompt", "negative_prompt_file", "eta")}
     own |= {f: getattr(keys, f) for f in ("preset", "guidance_interval", "vae_batch")}
+    if own["guidance_scale"] is None:
+        own["guidance_scale"] = node.config.model.native_pair_guidance_scale
     width, height = (-(-side // bucket) * bucket for side in size)
     with _own_keys():
         _check_bucket(model, bucket)
