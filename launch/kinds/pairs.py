@@ -69,7 +69,7 @@ def plan(node: Node) -> list[StageSpec]:
         **_drawing(node, model, keys, size, bucket),
         variants=keys.variants,
         noise_strength=keys.noise_strength,
-        harmonize=node.config.model.native_harmonize if keys.harmonize is None else keys.harmonize,
+        harmonize=node.config.model.native_pair_harmonize if keys.harmonize is None else keys.harmonize,
         min_area=float(min_area),
         max_area=float(keys.max_area),
         dilate=dataset.native_dilate if keys.dilate is None else keys.dilate,
@@ -197,6 +197,8 @@ def _drawing(node: Node, model: PlannedModel, keys: Tracking, size: tuple[int, i
         raise InputError(msg)
     own = {f: getattr(keys, f) for f in ("seed", "guidance_scale", "steps", "scheduler", "negative_prompt", "negative_prompt_file", "eta")}
     own |= {f: getattr(keys, f) for f in ("preset", "guidance_interval", "vae_batch")}
+    if own["guidance_scale"] is None:
+        own["guidance_scale"] = node.config.model.native_pair_guidance_scale
     width, height = (-(-side // bucket) * bucket for side in size)
     with _own_keys():
         _check_bucket(model, bucket)
@@ -233,13 +235,18 @@ def _own_keys() -> Iterator[None]:
 def annotations(node: Node) -> list[StageSpec]:
     """One JSON of all pairs."""
     pairs, s = _pairs(node), node.settings
-    min_variant_area = annotated(node).native_min_variant_area if s.min_variant_area is None else s.min_variant_area
+    min_variant_area, dataset = s.min_variant_area, node.config.dataset
+    if min_variant_area is None:
+        if not isinstance(dataset, Annotated):  # exported later, from the stage alone
+            msg = f"export.{node.name}.min_variant_area: not set, and the stage does not say what fits its images; 1024 (32 x 32 pixels), say"
+            raise InputError(msg)
+        min_variant_area = dataset.native_min_variant_area
     for key, value in (("min_variant_area", min_variant_area), ("min_side", s.min_side)):
         if value not in AT_LEAST_0:
             msg = f"export.{node.name}.{key}={value:g}: must be {AT_LEAST_0}"
             raise InputError(msg)
     config = AnnotationsConfig(_out(node), pairs.config["min_area"], float(min_variant_area), float(s.min_side), s.segmentations)
-    return [node.spec(dump(config), 1, 1, 1)]
+    return [node.spec(dump(config), 1, 1, 1, settings={"command": node.command} if node.command else {})]
 
 
 def page(node: Node) -> list[StageSpec]:
