@@ -235,13 +235,18 @@ def _own_keys() -> Iterator[None]:
 def annotations(node: Node) -> list[StageSpec]:
     """One JSON of all pairs."""
     pairs, s = _pairs(node), node.settings
-    min_variant_area = annotated(node).native_min_variant_area if s.min_variant_area is None else s.min_variant_area
+    min_variant_area, dataset = s.min_variant_area, node.config.dataset
+    if min_variant_area is None:
+        if not isinstance(dataset, Annotated):  # exported later, from the stage alone
+            msg = f"export.{node.name}.min_variant_area: not set, and the stage does not say what fits its images; 1024 (32 x 32 pixels), say"
+            raise InputError(msg)
+        min_variant_area = dataset.native_min_variant_area
     for key, value in (("min_variant_area", min_variant_area), ("min_side", s.min_side)):
         if value not in AT_LEAST_0:
             msg = f"export.{node.name}.{key}={value:g}: must be {AT_LEAST_0}"
             raise InputError(msg)
     config = AnnotationsConfig(_out(node), pairs.config["min_area"], float(min_variant_area), float(s.min_side), s.segmentations)
-    return [node.spec(dump(config), 1, 1, 1)]
+    return [node.spec(dump(config), 1, 1, 1, settings={"command": node.command} if node.command else {})]
 
 
 def page(node: Node) -> list[StageSpec]:

@@ -88,11 +88,11 @@ def _literal(annotated, images: int, root: Path) -> tuple[float, float]:
 
     from synth.tracking.objects import objects_of
     from synth.tracking.preparing import jpeg
-    from tests.tracking import literal
+    from tests.tracking import reference
 
     folder = _folder(annotated, root, 1)
     stage = _opened(folder)
-    pipe, config, spent, painted = stage.drawing.family.family.pipe, stage.config, [], literal.painted
+    pipe, config, spent, painted = stage.drawing.family.family.pipe, stage.config, [], reference.painted
 
     def timed(*args):
         begun = time.perf_counter()
@@ -102,18 +102,18 @@ def _literal(annotated, images: int, root: Path) -> tuple[float, float]:
 
     tasks = [t for u in range(folder.spec.n_units) for t in stage.gather(folder.unit(u))[0].values() if t.image.bucket]
     tasks = tasks[:: max(len(tasks) // images, 1)][:images]
-    literal.painted = timed
+    reference.painted = timed
     try:
         begun = time.perf_counter()
         for task in tasks:
             with Image.open(annotated.images / task.image.path) as f:
                 image = np.asarray(f.convert("RGB"))
             objects = objects_of(task.image.annotations, config.min_area, config.max_area)
-            found = literal.variant(pipe, image, task.image.image["file_name"], 0, objects, task.row.caption, config)
+            found = reference.variant(pipe, image, task.image.image["file_name"], 0, objects, task.row.caption, config)
             jpeg(found.pixels, config.quality)
         return (time.perf_counter() - begun) / len(tasks), sum(spent) / len(tasks)
     finally:
-        literal.painted = painted
+        reference.painted = painted
         stage.close()
 
 

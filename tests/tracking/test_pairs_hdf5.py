@@ -11,15 +11,21 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from launch.compose import Composer, typed
+from launch.export import main as export_main
 from launch.kinds.exports import partition_of_pairs
+from launch.plan import plan_point
 from synth.config import AnnotationsConfig, Hdf5Config, Hdf5PartsConfig
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.export.hdf5_parts import partition
+from synth.store.folder import StageFolder
 from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, digests, work
-from tests.tracking.by_hand import MIN_AREA, pairs_stage
+from tests.launch.conftest import REPO
+from tests.tracking.by_hand import MIN_AREA, pairs_stage, quiet
 from tests.tracking.reader import PairsReader
 from tests.tracking.scenes import make
+from tests.tracking.staged import SETTINGS
 from tests.verify.test_verify import problems
 
 DEAD = ((1001, 0), (1022, 1), (1029, 0), (1029, 1))  # the first of two, the second of two, both
@@ -204,3 +210,52 @@ def test_a_reader_of_pairs_opens_all_frames_and_finds_the_same_objects_in_two_of
                 assert abs(key.boxes[a][0] - (width - ref.boxes[b][2])) <= 1.5 and abs(key.boxes[a][2] - (width - ref.boxes[b][0])) <= 1.5
             linked += len(same)
     assert linked > 5 and alone > 5
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The stages of a run of the recipe with the embedded model, by kind; drawn, not made by hand."""
+    keys = [f"tracking.{k}={v}" for k, v in (SETTINGS | {"variants": 2, "steps": 3}).items()]
+    exports = ["export=[hdf5,annotations]", "export.hdf5.partition=5", "export.annotations.min_variant_area=64", "export.annotations.segmentations=true"]
+    overrides = [*make(tmp_path_factory.mktemp("drawn") / "set", 4).overrides, *keys, *exports, f"runs_dir={tmp_path_factory.mktemp('runs')}"]
+    found = {}
+    for stage in plan_point(typed(Composer().compose(overrides))).stages:
+        found[stage.spec.kind] = StageFolder.create(stage.dataset_root, stage.spec)
+        assert work(found[stage.spec.kind]) == EXIT_OK
+    return found
+
+
+def test_drawn_pairs_become_a_file_and_annotations_that_fit_each_other(whole):
+    pairs, merged, annotations = whole["pairs"], whole["hdf5"], whole["annotations"]
+    assert whole["hdf5_parts"].spec.unit_size == 4
+    for folder in whole.values():
+        assert not problems(folder.path, deep=True)
+    coco = quiet(annotations.out_dir / "annotations.json")
+    with h5py.File(merged.out_dir / "images.h5") as f:
+        assert set(f) == {i["file_name"] for i in coco.dataset["images"]} and len(f) == 4 * 3
+    reader = PairsReader(annotations.out_dir / "annotations.json", merged.out_dir / "images.h5")
+    linked = sum(len(same) for key, ref, same in map(reader.pair, range(len(reader))) if key.name != ref.name)
+    records = {s.json()["file_name"]: s.json() for s in pairs.samples()}
+    checked = 0
+    for annotation in coco.dataset["annotations"]:
+        record = records.get(coco.imgs[annotation["image_id"]]["file_name"])
+        if record is not None and not record["unchanged"]:
+            mine = next(o for o in record["objects"] if o["id"] == annotation["ori_ann_id"])
+            assert (mine["bbox"], mine["area"]) == (annotation["bbox"], annotation["area"]) and coco.annToMask(annotation).sum() == mine["area"]
+            checked += 1
+    assert linked > 2 and checked > 2
+
+
+def test_what_cannot_be_is_refused_when_it_is_planned(tmp_path):
+    overrides = [*make(tmp_path / "set", 2).overrides, "export=[hdf5]", "export.hdf5.layout=packed", f"runs_dir={tmp_path}"]
+    with pytest.raises(InputError, match="export.hdf5.layout=packed: .*use "):
+        plan_point(typed(Composer().compose(overrides)))
+
+
+def test_exports_are_made_later_from_the_stage_alone(whole, tmp_path, capsys):
+    path = str(whole["pairs"].path)
+    assert export_main([path, "export=[annotations]", "dry_run=true"]) == EXIT_BAD_INPUT
+    assert "export.annotations.min_variant_area: not set" in capsys.readouterr().out
+    words = ["export=[annotations]", "export.annotations.min_variant_area=64", f"export.annotations.out={tmp_path / 'later'}", "export.annotations.segmentations=true"]
+    assert subprocess.run([sys.executable, "launch/export.py", path, *words], cwd=REPO, capture_output=True).returncode == EXIT_OK
+    assert (tmp_path / "later" / "annotations.json").read_bytes() == (whole["annotations"].out_dir / "annotations.json").read_bytes()

@@ -18,7 +18,7 @@ from synth.tracking.objects import objects_of
 from synth.tracking.repaint import Repaint, check_repaint
 from synth.tracking.stage import Pairs
 from tests.images import tiny
-from tests.tracking import literal, scenes
+from tests.tracking import reference, scenes
 from tests.tracking.staged import pairs_stage
 
 EMBEDDED = Path(__file__).parents[2] / "synth" / "embedded" / "models" / "tiny_sd"
@@ -67,13 +67,13 @@ def test_batches_equal_a_literal_loop(scheduler, guidance, harmonize, opened, an
         task, facts = tasks[slot]
         image = np.asarray(Image.open(annotated.images / task.image.path))
         objects = objects_of(task.image.annotations, config.min_area, config.max_area)
-        expected = literal.variant(pipe, image, task.image.image["file_name"], task.replica, objects, task.row.caption, config)
+        expected = reference.variant(pipe, image, task.image.image["file_name"], task.replica, objects, task.row.caption, config)
         assert abs(pixels.astype(int) - expected.canvas).max() <= 1
         assert abs(back(pixels, facts.drawn, 80, 48).astype(int) - expected.pixels).max() <= 2  # one grey level, enlarged
         assert [o["bbox"] for o in facts.objects] == expected.boxes
         assert [o["area"] for o in facts.objects] == expected.areas
         for found, mask in zip(facts.objects, expected.masks, strict=True):
-            assert (literal.mask_of(found["segmentation"], 48, 80) == mask).all()
+            assert (reference.mask_of(found["segmentation"], 48, 80) == mask).all()
 
 
 # -- every kind of model -------------------------------------------------------------------------------------------------
