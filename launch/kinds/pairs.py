@@ -169,10 +169,11 @@ def price(config: PairsConfig, found: Joined, run: int) -> str:
     n, same = sum(drawn.values()), found.images_of.get(None, 0)
     sizes = ", ".join(f"{w}x{h} ({count:,})" for (w, h), count in list(drawn.items())[:4])
     more = f" and {len(drawn) - 4} more" if len(drawn) > 4 else ""
-    parts = [f"{n:,} images x {config.variants} variants = {n * config.variants:,} pairs to draw, {n * config.variants * run:,} denoising steps"]
-    parts += [f"drawn at {len(drawn)} sizes: {sizes}{more}"] if drawn else []
-    parts += [f"{same:,} images without an object to keep are stored as they are"] if same else []
-    parts += [f"{found.captioned:,} images have captions" if found.captioned else "no captions: no text, no guidance"]
+    pairs = n * config.variants
+    parts = [f"{_many(n, 'image')} x {_many(config.variants, 'variant')} = {_many(pairs, 'pair')} to draw, {_many(pairs * run, 'denoising step')}"]
+    parts += [f"drawn at {_many(len(drawn), 'size')}: {sizes}{more}"] if drawn else []
+    parts += [f"{_many(same, 'image')} without an object to keep {'is stored as it is' if same == 1 else 'are stored as they are'}"] if same else []
+    parts += [f"captions for {_many(found.captioned, 'image')}" if found.captioned else "no captions: no text, no guidance"]
     return "; ".join(parts)
 
 
@@ -263,6 +264,10 @@ def _pairs(node: Node) -> StageSpec:
 
 def _out(node: Node) -> str:
     return str(Path(node.settings.out).expanduser().absolute()) if node.settings.out else ""
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
 
 
 def _plain(value: object) -> float | tuple[float, ...]:
