@@ -10,7 +10,7 @@ from launch.kinds import Node
 from launch.kinds.images import drawing, run_settings
 from launch.limits import AT_LEAST_0, AT_LEAST_1, SHARE, Range
 from launch.models import PlannedModel, plan_model
-from launch.schema import Annotated, Tracking
+from launch.schema import Annotated, Tracking, Warp
 from synth.config import AnnotationsConfig, PairsConfig, PairsPageConfig, WarpConfig, dump
 from synth.errors import InputError
 from synth.images.schedulers import DEFAULT, SCHEDULERS, class_of
@@ -23,22 +23,6 @@ IMAGES = "images"  # role of the place where the images lie
 LATENTS = 8  # latents a side that U-Nets halve three times
 NO_START = "PNDMScheduler"  # counts its own steps from the beginning of a schedule, so it cannot begin in the middle
 SAFE = "ddim"
-LIMITS = {
-    "variants": AT_LEAST_1,
-    "noise_strength": SHARE,
-    "harmonize": AT_LEAST_0,
-    "min_area": Range(0, 1e12),
-    "max_area": Range(1, 1e12),
-    "dilate": Range(0, 1000),
-    "bucket": AT_LEAST_1,
-    "quality": Range(1, 100),
-    "guidance_scale": AT_LEAST_0,
-    "steps": AT_LEAST_1,
-    "batch_size": AT_LEAST_1,
-    "unit_size": AT_LEAST_1,
-    "eta": SHARE,
-    "vae_batch": AT_LEAST_0,
-}
 WARP = {  # what a range may hold; a probability is one number
     "affine": SHARE,
     "scale": Range(0.05, 20),
@@ -57,7 +41,7 @@ WARP = {  # what a range may hold; a probability is one number
 def plan(node: Node) -> list[StageSpec]:
     """slot = image * variants + variant; images lie in the order of their buckets, and no unit holds two of them."""
     keys, dataset = node.config.tracking, annotated(node)
-    check_keys(keys)
+    check_warp(keys.warp)
     model = plan_model(node.config.model)
     size, bucket = size_of(keys, model, node.config.model.native_pair_size), bucket_of_model(keys, model)
     min_area = dataset.native_min_area if keys.min_area is None else keys.min_area
@@ -112,20 +96,15 @@ def annotated(node: Node) -> Annotated:
     return dataset
 
 
-def check_keys(keys: Tracking) -> None:
-    """InputError that names the key of any number that is out of its range."""
-    for key, allowed in LIMITS.items():
-        if (value := getattr(keys, key)) is not None and value not in allowed:
-            msg = f"tracking.{key}={value}: must be {allowed}"
-            raise InputError(msg)
+def check_warp(warp: Warp) -> None:
+    """InputError that names the key of a probability or a range that is none."""
     for key, allowed in WARP.items():
-        value = _plain(getattr(keys.warp, key))
+        value = _plain(getattr(warp, key))
         if not isinstance(value, tuple):
             if value not in allowed:
                 msg = f"tracking.warp.{key}={value:g}: a probability, must be {allowed}"
                 raise InputError(msg)
-            continue
-        if len(value) != 2 or value[0] > value[1] or any(v not in allowed for v in value):
+        elif len(value) != 2 or value[0] > value[1] or any(v not in allowed for v in value):
             msg = f"tracking.warp.{key}=[{', '.join(f'{v:g}' for v in value)}]: must be [low, high], both {allowed}"
             raise InputError(msg)
 
