@@ -18,11 +18,10 @@ from synth.images.strength import steps_run
 from synth.store.identity import LISTED
 from synth.store.spec import InputFile, StageSpec
 from synth.tracking.listing import ROLE
+from synth.tracking.repaint import FROM_THE_FRONT, INSTEAD
 
 IMAGES = "images"  # role of the place where the images lie
 LATENTS = 8  # latents a side that U-Nets halve three times
-NO_START = "PNDMScheduler"  # counts its own steps from the beginning of a schedule, so it cannot begin in the middle
-SAFE = "ddim"
 WARP = {  # what a range may hold; a probability is one number
     "affine": SHARE,
     "scale": Range(0.05, 20),
@@ -70,7 +69,7 @@ def plan(node: Node) -> list[StageSpec]:
         msg = f"tracking.harmonize={config.harmonize}: {says}, and the objects are kept in all but the last {config.harmonize}; raise the steps or the strength"
         raise InputError(msg)
     with _own_keys():
-        model.judge(config, img2img=True)
+        model.judge(replace(config, height=bucket, width=bucket), img2img=True)  # all canvases are multiples of it
     found = joined(dataset, wanted)
     if not found.captioned:  # as OVTrack does: there is no text to be guided by
         config = replace(config, guidance_scale=0.0, guidance_interval=(0.0, 1.0))
@@ -178,27 +177,19 @@ def _drawing(node: Node, model: PlannedModel, keys: Tracking, size: tuple[int, i
         raise InputError(msg)
     own = {f: getattr(keys, f) for f in ("seed", "guidance_scale", "steps", "scheduler", "negative_prompt", "negative_prompt_file", "eta")}
     own |= {f: getattr(keys, f) for f in ("preset", "guidance_interval", "vae_batch")}
+    if own["guidance_scale"] is None:
+        own["guidance_scale"] = node.config.model.native_pair_guidance_scale
     width, height = (-(-side // bucket) * bucket for side in size)
     with _own_keys():
-        _check_bucket(model, bucket)
         found = drawing(model, replace(node.config.images, **own, width=width, height=height, save_size=0, format="jpg"), "tracking")
     name = found["scheduler"]
-    if name in (DEFAULT, *SCHEDULERS) and class_of(name, model.folder.scheduler) == NO_START:
+    if name in (DEFAULT, *SCHEDULERS) and class_of(name, model.folder.scheduler) in FROM_THE_FRONT:
         if keys.scheduler not in (None, DEFAULT):
-            why = f"({NO_START}) counts its own steps from the beginning of a schedule, and pairs begin in the middle"
-            msg = f"tracking.scheduler={keys.scheduler} {why}; use {SAFE}, or null"
+            why = f"({class_of(name, model.folder.scheduler)}) counts its own steps from the beginning of a schedule, and pairs begin in the middle"
+            msg = f"tracking.scheduler={keys.scheduler} {why}; use {INSTEAD}, or null"
             raise InputError(msg)
-        found["scheduler"] = SAFE
+        found["scheduler"] = INSTEAD
     return found
-
-
-def _check_bucket(model: PlannedModel, bucket: int) -> None:
-    """InputError unless a canvas of multiples of `bucket` is one that the model computes."""
-    try:
-        model.folder.check_size(bucket, bucket)
-    except InputError as e:
-        msg = str(e).replace("images.height=", "tracking.bucket=")
-        raise InputError(msg) from e
 
 
 @contextlib.contextmanager
@@ -207,20 +198,25 @@ def _own_keys() -> Iterator[None]:
     try:
         yield
     except InputError as e:
-        said = str(e).replace("img2img.", "tracking.")
+        said = str(e).replace("img2img.", "tracking.").replace("tracking.height=", "tracking.bucket=")
         raise (e if said == str(e) else InputError(said)) from e.__cause__
 
 
 def annotations(node: Node) -> list[StageSpec]:
     """One JSON of all pairs."""
     pairs, s = _pairs(node), node.settings
-    min_variant_area = annotated(node).native_min_variant_area if s.min_variant_area is None else s.min_variant_area
+    min_variant_area, dataset = s.min_variant_area, node.config.dataset
+    if min_variant_area is None:
+        if not isinstance(dataset, Annotated):  # exported later, from the stage alone
+            msg = f"export.{node.name}.min_variant_area: not set, and the stage does not say what fits its images; 1024 (32 x 32 pixels), say"
+            raise InputError(msg)
+        min_variant_area = dataset.native_min_variant_area
     for key, value in (("min_variant_area", min_variant_area), ("min_side", s.min_side)):
         if value not in AT_LEAST_0:
             msg = f"export.{node.name}.{key}={value:g}: must be {AT_LEAST_0}"
             raise InputError(msg)
     config = AnnotationsConfig(_out(node), pairs.config["min_area"], float(min_variant_area), float(s.min_side), s.segmentations)
-    return [node.spec(dump(config), 1, 1, 1)]
+    return [node.spec(dump(config), 1, 1, 1, settings={"command": node.command} if node.command else {})]
 
 
 def page(node: Node) -> list[StageSpec]:

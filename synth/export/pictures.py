@@ -124,12 +124,12 @@ class _Open:
 
     def __init__(self, most: int):
         self._most = most
-        self._units: OrderedDict[tuple[str, int], tuple[UnitReader, dict[int, Entry]]] = OrderedDict()
+        self._units: OrderedDict[tuple[StageFolder, int], tuple[UnitReader, dict[int, Entry]]] = OrderedDict()
 
     def entry(self, folder: StageFolder, slot: int) -> tuple[UnitReader, Entry, int] | None:
         """(reader, entry, unit) of a slot, None where it has no sample."""
         number = folder.spec.unit_of(slot)
-        key = (folder.spec.fingerprint, number)
+        key = (folder, number)
         if key not in self._units:
             reader = folder.reader(number)
             self._units[key] = reader, {e.slot: e for e in reader.index.samples}

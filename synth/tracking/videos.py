@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class VideosWriter:
     part: gives a new path for a file on its way to a name, all on one file system.
     """
 
-    def __init__(self, part, head: Head, n_images: int, rules: Rules):
+    def __init__(self, part: Callable[[str], Path], head: Head, n_images: int, rules: Rules):
         self._part, self._head, self._rules, self._n = part, head, rules, n_images
         self.counts: Counter = Counter()
         self._single, self._pairs = _Lists(part), _Lists(part)
@@ -193,21 +193,34 @@ class VideosWriter:
 class _Lists:
     """The lists of one part, each in a file."""
 
-    def __init__(self, part):
+    def __init__(self, part: Callable[[str], Path]):
         self._paths = {name: part(f"{name}.json") for name in LISTS}
         self._files = {}
         for name, path in self._paths.items():
             with storing(path):
-                self._files[name] = open(path, "wb", buffering=COPY)  # noqa: SIM115 (closed by read or drop)
+                self._files[name] = open(path, "wb", buffering=0)  # noqa: SIM115 (closed by read or drop)
+        self._waiting = {name: bytearray() for name in LISTS}
         self._begun: set[str] = set()
 
     def add(self, name: str, item: Fields) -> None:
-        data = _encode(item)
-        with storing(self._paths[name]):
-            self._files[name].write(b",\n" + data if name in self._begun else data)
-        self._begun.add(name)
+        waiting = self._waiting[name]
+        if name in self._begun:
+            waiting += b",\n"
+        else:
+            self._begun.add(name)
+        waiting += _encode(item)
+        if len(waiting) > COPY:
+            self._flush(name)
 
-    def read(self, name: str):
+    def _flush(self, name: str) -> None:
+        with storing(self._paths[name]):
+            left = memoryview(bytes(self._waiting[name]))
+            while left:
+                left = left[self._files[name].write(left) :]
+        self._waiting[name].clear()
+
+    def read(self, name: str) -> Iterator[bytes]:
+        self._flush(name)
         with storing(self._paths[name]):
             self._files[name].close()
             with open(self._paths[name], "rb") as f:

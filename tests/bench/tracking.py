@@ -1,5 +1,9 @@
-"""How long tracking pairs take: python -m tests.bench.tracking --plan [--images 100170] [--hdf5]
+"""How long tracking pairs take, and how well objects are kept.
 
+    python -m tests.bench.tracking [--images 64] [--rounds 3]
+    python -m tests.bench.tracking --plan [--images 100170] [--hdf5]
+
+Without --plan: the pairs stage against a literal loop of batch 1, see tests/bench/tracking_drawing.py.
 --plan: an annotation file of LVIS train's size (12.7 annotations an image, 1.1 GB) is simulated with its captions and (empty) images,
 and planned in a child process: seconds and peak memory.
 """
@@ -102,13 +106,16 @@ def _outline(rng: np.random.Generator, n: int) -> tuple[float, str]:
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("--plan", action="store_true", help="the plan of a file of LVIS train's size")
-    p.add_argument("--images", type=int, default=100_170)
+    p.add_argument("--images", type=int, default=None)
+    p.add_argument("--rounds", type=int, default=3, help="of drawing")
     p.add_argument("--hdf5", action="store_true", help="plan with the images in an HDF5 file too")
     args = p.parse_args()
     if args.plan:
-        bench_plan(args.images, args.hdf5)
+        bench_plan(args.images or 100_170, args.hdf5)
     else:
-        p.error("nothing to do; see --plan")
+        from tests.bench.tracking_drawing import bench_drawing
+
+        bench_drawing(args.images or 64, args.rounds)
 
 
 if __name__ == "__main__":

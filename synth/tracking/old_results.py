@@ -1,0 +1,216 @@
+"""Annotations of pairs that OVTrack's own scripts made: their .pkl parts and the annotation file they began with become annotations.json.
+
+    python -m synth.tracking.old_results PART.pkl [PART.pkl ...] --annotations BASE.json --output OUT.json [--variants 1] [--hdf5 MERGED.h5]
+
+Rules and ids are those of the `annotations` export: one writer makes both files. The pickles are read by a machine that calls nothing
+(synth.tracking.plain_pickle). A variant of which no part tells an object is an unchanged copy, as OVTrack's scripts store it.
+With --hdf5 every image of the file has to be in it. OUT.json appears when it is whole. Exit codes: 0; 65 bad input; 75 the disk refuses.
+"""
+
+import argparse
+import math
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
+from synth.tracking import coco
+from synth.tracking.listing import Head
+from synth.tracking.objects import base_name
+from synth.tracking.plain_pickle import load
+from synth.tracking.videos import Rules, Variant, VideosWriter, Warped
+
+RULES = Rules(min_area=64.0**2, min_variant_area=32.0**2, min_side=1.0, segmentations=False)
+SHOWN = 5  # names told in a message
+
+
+class Image(msgspec.Struct, gc=False):
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class Annotation(msgspec.Struct, gc=False):
+    id: int
+    image_id: int
+    area: float
+    iscrowd: int = 0
+
+
+@dataclass
+class Base:
+    """The annotation file that the pairs were made of."""
+
+    images: list[tuple[Image, msgspec.Raw]]
+    annotations: dict[int, list[msgspec.Raw]]  # image id -> its annotations, in the order of the file
+    owner: dict[int, int]  # annotation id -> image id
+    head: Head
+
+
+@dataclass
+class Results:
+    """Objects by the name of their variant."""
+
+    objects: dict[str, dict[int, Warped]] = field(default_factory=dict)
+    entries: int = 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python -m synth.tracking.old_results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("parts", type=Path, nargs="+", metavar="PART.pkl")
+    p.add_argument("--annotations", type=Path, required=True, help="the COCO or LVIS file that was given to the generation")
+    p.add_argument("--output", type=Path, required=True)
+    p.add_argument("--variants", type=int, default=1, help="its --repeat_run")
+    p.add_argument("--hdf5", type=Path, help="the merged HDF5 file")
+    args = p.parse_args(argv)
+    try:
+        print(convert(args.parts, args.annotations, args.output, args.variants, args.hdf5))
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except (StoreError, OSError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_AGAIN
+    return EXIT_OK
+
+
+def convert(parts: Sequence[Path], annotations: Path, output: Path, variants: int = 1, hdf5: Path | None = None) -> str:
+    """Write `output`; what to say. A file that is there already is left alone."""
+    if output.exists():
+        msg = f"{output}: is there already; remove it or choose another one"
+        raise InputError(msg)
+    if variants < 1:
+        msg = f"--variants {variants}: as many as --repeat_run was, at least 1"
+        raise InputError(msg)
+    base = read_base(annotations)
+    names = {name: image.id for image, _ in base.images for name in variant_names(image.file_name, variants)}
+    results = Results()
+    for part in parts:
+        _add_part(part, base, names, results)
+    if hdf5 is not None:
+        _check_images(hdf5, [image.file_name for image, _ in base.images] + list(names))
+    output.parent.mkdir(parents=True, exist_ok=True)
+
+    def beside(name: str) -> Path:
+        return output.with_name(f".{output.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+    with VideosWriter(beside, base.head, len(base.images), RULES) as writer:
+        for image, raw in base.images:
+            fields = [_fields(a) for a in base.annotations.get(image.id, ())]
+            writer.add(_fields(raw), fields, [Variant(n, results.objects.get(n)) for n in variant_names(image.file_name, variants)])
+        made = writer.finish(output)
+    told = ", ".join(f"{k.replace('_', ' ')} {n:,}" for k, n in sorted(writer.counts.items()))
+    return f"{output}: {made['bytes']:,} bytes of {results.entries:,} entries; {told}"
+
+
+def variant_names(file_name: str, variants: int) -> Iterator[str]:
+    """As OVTrack's scripts name them: the folder stays, the last four characters go."""
+    return (f"{file_name[:-4]}_v{v}.jpg" for v in range(variants))
+
+
+def read_base(path: Path) -> Base:
+    """InputError if the file is no annotation file, or two of its images or annotations have one id."""
+    file = coco.read(path, "--annotations")
+    images = list(zip(coco.decoded(path, "images", file.images, Image), file.images, strict=True))
+    if not images:
+        msg = f"{path}: has no images"
+        raise InputError(msg)
+    ids = {image.id for image, _ in images}
+    if len(ids) != len(images) or len({image.file_name for image, _ in images}) != len(images):
+        msg = f"{path}: two of its images have one id, or one file_name; no result tells which is meant"
+        raise InputError(msg)
+    of_image: dict[int, list[msgspec.Raw]] = {}
+    owner: dict[int, int] = {}
+    tracks = 0
+    for found, raw in zip(coco.decoded(path, "annotations", file.annotations, Annotation), file.annotations, strict=True):
+        if found.image_id not in ids or found.id in owner:
+            why = "is there twice" if found.id in owner else f"is of image {found.image_id}, which is not in the file"
+            msg = f"{path}: annotation {found.id} {why}"
+            raise InputError(msg)
+        of_image.setdefault(found.image_id, []).append(raw)
+        owner[found.id] = found.image_id
+        tracks += not found.iscrowd
+    categories = tuple(msgspec.json.decode(c) for c in file.categories)
+    return Base(images, of_image, owner, Head(categories, max(ids), max(owner, default=0), tracks))
+
+
+def _fields(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
+    return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+
+
+def _add_part(path: Path, base: Base, names: Mapping[str, int], results: Results) -> None:
+    """The entries of one .pkl; the first that is not as it should be is an InputError that names it."""
+    found = load(path)
+    if type(found) is not list:
+        msg = f"{path}: holds a {type(found).__name__}, not the list of annotations that OVTrack's generation writes"
+        raise InputError(msg)
+    for number, entry in enumerate(found):
+        try:
+            name, id_, warped = _entry(entry, base, names)
+            objects = results.objects.setdefault(name, {})
+            if id_ in objects:
+                msg = f"annotation {id_} of {name!r} was told before; give each part once"
+                raise ValueError(msg)
+        except ValueError as e:
+            msg = f"{path}: entry {number}: {e}"
+            raise InputError(msg) from e
+        objects[id_] = warped
+    results.entries += len(found)
+
+
+def _entry(entry: object, base: Base, names: Mapping[str, int]) -> tuple[str, int, Warped]:
+    """(name of the variant, id of the original annotation, its object). ValueError that says what is wrong."""
+    if type(entry) is not dict:
+        msg = f"is a {type(entry).__name__}, not a dict"
+        raise ValueError(msg)
+    if missing := [k for k in ("id", "image_id", "image_name", "bbox", "area") if k not in entry]:
+        msg = f"has no {', '.join(missing)}"
+        raise ValueError(msg)
+    id_, name = _integer(entry["id"], "id"), entry["image_name"]
+    if type(name) is not str or name not in names:
+        msg = f"image_name {_short(name)} is no variant of an image of --annotations; were there more variants (--variants)?"
+        raise ValueError(msg)
+    if base.owner.get(id_) != names[name] or entry["image_id"] != names[name]:
+        whose = f"of image {base.owner[id_]}" if id_ in base.owner else "not in --annotations"
+        msg = f"annotation {id_} is {whose}, and the entry is of {name!r} (image {names[name]}); is this the file that was given to the generation?"
+        raise ValueError(msg)
+    box = entry["bbox"]
+    if type(box) not in (list, tuple) or len(box) != 4:
+        msg = f"bbox {_short(box)} is not x, y, width, height"
+        raise ValueError(msg)
+    return name, id_, Warped([_integer(v, "bbox") for v in box], _integer(entry["area"], "area"))
+
+
+def _integer(value: object, what: str) -> int:
+    """A number as OVTrack's script takes it: cut to whole pixels."""
+    if type(value) not in (int, float) or not math.isfinite(value) or not 0 <= value < 1 << 53:
+        msg = f"{what} {_short(value)} is not a number of pixels or an id"
+        raise ValueError(msg)
+    return int(value)
+
+
+def _short(value: object) -> str:
+    return repr(value)[:60] if type(value) in (str, int, float, bool) or value is None else f"of type {type(value).__name__}"
+
+
+def _check_images(path: Path, names: Sequence[str]) -> None:
+    """InputError unless every image is in the HDF5 file, by its name or by that without folders."""
+    from synth.export.h5_file import open_read
+
+    with open_read(path) as f:
+        there = set(f)
+        missing = [n for n in names if base_name(n) not in there and n not in f]
+    if missing:
+        more = f" and {len(missing) - SHOWN:,} more" if missing[SHOWN:] else ""
+        msg = f"{path}: lacks {', '.join(map(repr, missing[:SHOWN]))}{more}; merge all partitions, and give --variants as --repeat_run was"
+        raise InputError(msg)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
