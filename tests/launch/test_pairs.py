@@ -62,7 +62,7 @@ def test_the_recipe_is_pairs_and_three_exports(planned):
     spec, config = point.stages[0].spec, point.stages[0].spec.config
     assert (spec.slots, spec.ends, spec.unit_size, spec.batch) == (3, (1, 2, 3), 1, 1), "two buckets, and an image without objects"
     assert (config["long_side"], config["short_side"], config["bucket"], config["height"], config["width"]) == (96, 64, 32, 64, 96)
-    assert (config["min_area"], config["dilate"], config["format"], config["save_size"], config["guidance_scale"]) == (144.0, 14, "jpg", 0, 4.0)
+    assert (config["min_area"], config["dilate"], config["format"], config["save_size"], config["guidance_scale"]) == (144.0, 14, "jpg", 0, 2.0)
     assert [c["name"] for c in config["dataset"]["classes"]] == ["cat", "yeti", "dog"] and config["dataset"]["n_classes"] == 10
     assert set(spec.inputs) == {"model", "annotations", "images"} and spec.inputs["images"].identity == LISTED
     assert set(spec.files) == {"annotated.jsonl.gz", "annotated.index.json", "annotated.head.json"}
