@@ -70,7 +70,7 @@ class FolderSource:
             return Found(reason=f"cannot be read ({e.strerror})")
         if not stat.S_ISREG(seen.st_mode):
             return Found(reason="is not a regular file")
-        return Found(path, seen.st_size, too_large(seen.st_size))
+        return Found(path, seen.st_size, _wrong_size(seen.st_size))
 
     def read(self, path: str, size: int) -> bytes | str:
         """The bytes of an image that was found at `path`, or why there are none. A file system in trouble is a StoreError."""
@@ -160,6 +160,10 @@ def open_source(path: Path) -> FolderSource | Hdf5Source:
     raise InputError(msg)
 
 
+def _wrong_size(size: int) -> str:
+    return f"is {'an ' if not size else ''}{why}" if (why := too_large(size)) else ""
+
+
 # -- folders -----------------------------------------------------------------------------------------------------------
 
 
@@ -235,7 +239,7 @@ def _dataset(file, path: str) -> Found | None:
         size = shape[0]
     else:
         return Found(path, 0, _NO_FORM)
-    return Found(path, size, too_large(size))
+    return Found(path, size, _wrong_size(size))
 
 
 def _datasets(file) -> Iterator[str]:
