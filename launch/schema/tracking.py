@@ -44,7 +44,7 @@ class Tracking:
     seed: int = MISSING
     variants: int = MISSING
     noise_strength: float = MISSING
-    harmonize: int = MISSING
+    harmonize: int | None = None
     min_area: float | None = None
     max_area: float = MISSING
     dilate: int | None = None
