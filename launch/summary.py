@@ -14,7 +14,7 @@ from synth.store.folder import StageFolder
 from synth.store.framing import shared
 
 NAMED = 3  # reasons of tombstones that are told
-PICTURES = {"contact_sheet": "*.png", "story_pages": "index.html"}  # the kinds of which one file is the last line
+PICTURES = {"contact_sheet": "*.png", "story_pages": "index.html", "pairs_page": "index.html"}  # the kinds of which one file is the last line
 
 
 def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str, console: Console) -> None:

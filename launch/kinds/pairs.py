@@ -18,11 +18,10 @@ from synth.images.strength import steps_run
 from synth.store.identity import LISTED
 from synth.store.spec import InputFile, StageSpec
 from synth.tracking.listing import ROLE
+from synth.tracking.repaint import FROM_THE_FRONT, INSTEAD
 
 IMAGES = "images"  # role of the place where the images lie
 LATENTS = 8  # latents a side that U-Nets halve three times
-NO_START = "PNDMScheduler"  # counts its own steps from the beginning of a schedule, so it cannot begin in the middle
-SAFE = "ddim"
 LIMITS = {
     "variants": AT_LEAST_1,
     "noise_strength": SHARE,
@@ -198,17 +197,19 @@ def _drawing(node: Node, model: PlannedModel, keys: Tracking, size: tuple[int, i
         raise InputError(msg)
     own = {f: getattr(keys, f) for f in ("seed", "guidance_scale", "steps", "scheduler", "negative_prompt", "negative_prompt_file", "eta")}
     own |= {f: getattr(keys, f) for f in ("preset", "guidance_interval", "vae_batch")}
+    if own["guidance_scale"] is None:
+        own["guidance_scale"] = node.config.model.native_pair_guidance_scale
     width, height = (-(-side // bucket) * bucket for side in size)
     with _own_keys():
         _check_bucket(model, bucket)
         found = drawing(model, replace(node.config.images, **own, width=width, height=height, save_size=0, format="jpg"), "tracking")
     name = found["scheduler"]
-    if name in (DEFAULT, *SCHEDULERS) and class_of(name, model.folder.scheduler) == NO_START:
+    if name in (DEFAULT, *SCHEDULERS) and class_of(name, model.folder.scheduler) in FROM_THE_FRONT:
         if keys.scheduler not in (None, DEFAULT):
-            why = f"({NO_START}) counts its own steps from the beginning of a schedule, and pairs begin in the middle"
-            msg = f"tracking.scheduler={keys.scheduler} {why}; use {SAFE}, or null"
+            why = f"({class_of(name, model.folder.scheduler)}) counts its own steps from the beginning of a schedule, and pairs begin in the middle"
+            msg = f"tracking.scheduler={keys.scheduler} {why}; use {INSTEAD}, or null"
             raise InputError(msg)
-        found["scheduler"] = SAFE
+        found["scheduler"] = INSTEAD
     return found
 
 

@@ -39,6 +39,7 @@ class Model:
     native_scheduler: str = MISSING
     native_guidance_scale: float = MISSING
     native_pair_size: list[int] | None = None  # pixels, long and short side of tracking pairs; null: 1.5 and 1 times the native size
+    native_pair_guidance_scale: float | None = None  # of tracking pairs; null: native_guidance_scale
     paper: dict[str, Any] = field(default_factory=dict)  # images.preset=paper: steps, scheduler, guidance_scale, height, width of its original use
     text_offload: bool = False  # text encoders rest in host memory while pictures are drawn
     repo: str | None = None

@@ -45,19 +45,19 @@ def page(title: str, rows: Sequence[Row], refresh: int = 0, large: bool = False)
     parts = [
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">{again}'
-        f'<meta name="viewport" content="width=device-width"><title>{_text(title)}</title><style>{CSS}</style></head>\n'
-        f"<body{' class=large' if large else ''}><h1>{_text(title)}</h1>\n"
+        f'<meta name="viewport" content="width=device-width"><title>{escaped(title)}</title><style>{CSS}</style></head>\n'
+        f"<body{' class=large' if large else ''}><h1>{escaped(title)}</h1>\n"
     ]
     chapter = None
     for row in rows:
         if row.chapter != chapter:
             chapter = row.chapter
-            parts.append(f'<h2 id="chapter-{chapter}">{_text(row.title or f"Chapter {chapter}")}</h2>\n')
+            parts.append(f'<h2 id="chapter-{chapter}">{escaped(row.title or f"Chapter {chapter}")}</h2>\n')
         figures = "".join(_figure(cell) for cell in row.cells)
         said = (
-            f"<p><small>{row.prompt}</small> {_text(row.text)}</p>"
+            f"<p><small>{row.prompt}</small> {escaped(row.text)}</p>"
             if row.prompt
-            else f"<p><small>{_text(row.text)}</small></p>"
+            else f"<p><small>{escaped(row.text)}</small></p>"
         )
         name = f' id="p{chapter}-{row.prompt}"' if row.prompt else ""
         parts.append(f'<section{name}>{said}<div class="row">{figures}</div></section>\n')
@@ -65,11 +65,11 @@ def page(title: str, rows: Sequence[Row], refresh: int = 0, large: bool = False)
 
 
 def _figure(cell: Cell) -> str:
-    title = f' title="{_text(cell.title)}"' if cell.title else ""
-    src, said = quote(cell.src, errors="surrogatepass"), _text(cell.caption)
+    title = f' title="{escaped(cell.title)}"' if cell.title else ""
+    src, said = quote(cell.src, errors="surrogatepass"), escaped(cell.caption)
     return f'<figure><img loading="lazy" src="{src}" alt="{said}"{title}><figcaption>{said}</figcaption></figure>'
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     """Escaped, and without control characters and lone surrogates, which no HTML may have."""
     return escape("".join(c if c.isprintable() or c == " " else "\ufffd" for c in text))

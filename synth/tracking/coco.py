@@ -195,5 +195,7 @@ def _malformed(path: Path, key: str, data: bytes, error: Exception, what: str) -
         said = f"is not JSON in UTF-8 at byte {place:,}: {' '.join(near.split())!r}"
         if re.search(r"NaN|Infinity", near):
             said += " (NaN and Infinity are no JSON: whoever wrote the file must leave such annotations out)"
+        elif re.search(r"\\u[dD][89a-fA-F]", near):
+            said += " (half of a character, a lone surrogate, is no text)"
     msg = f"{key}: {path} {said}; it must be {what}"
     raise InputError(msg) from error

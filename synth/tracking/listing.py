@@ -17,6 +17,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from synth.store.spec import canonical
 NAME, INDEX, HEAD = "annotated.jsonl.gz", "annotated.index.json", "annotated.head.json"
 ROLE = "annotations"  # of the input
 BLOCK = 256  # images
+PACKERS, AHEAD = 2, 4  # threads; blocks that wait for them
 OPEN = 40  # blocks that are held while images are read in the order of the file: more than there are buckets
 
 
@@ -64,8 +66,8 @@ class ListingWriter:
 
     def __init__(self):
         self._lines: list[bytes] = []
-        self._members: list[bytes] = []
-        self._blocks: list[dict] = []
+        self._packed: list[Future[tuple[bytes, str]]] = []
+        self._pool = ThreadPoolExecutor(PACKERS, thread_name_prefix="pack")  # packing is half of the work, and needs no interpreter
         self._order: list[int] = []
         self.n = 0
 
@@ -79,21 +81,32 @@ class ListingWriter:
 
     def _flush(self) -> None:
         if self._lines:
-            block = b"\n".join(self._lines) + b"\n"
-            member = gzip.compress(block, compresslevel=1, mtime=0)
-            offset = self._blocks[-1]["offset"] + self._blocks[-1]["size"] if self._blocks else 0
-            self._blocks.append({"offset": offset, "size": len(member), "sha256": hashlib.sha256(block).hexdigest()})
-            self._members.append(member)
+            self._packed.append(self._pool.submit(_pack, b"\n".join(self._lines) + b"\n"))
             self._lines = []
+            if len(self._packed) > AHEAD:
+                self._packed[-AHEAD - 1].result()
 
     def finish(self, head: bytes = b"{}") -> tuple[dict[str, bytes], str]:
         """(files of the stage's folder, identity of the input). head: of `head_file`."""
         self._flush()
+        members, blocks, offset = [], [], 0
+        for packed in self._packed:
+            member, sha256 = packed.result()
+            members.append(member)
+            blocks.append({"offset": offset, "size": len(member), "sha256": sha256})
+            offset += len(member)
+        self._packed = []
+        self._pool.shutdown()
         if sorted(self._order) != list(range(self.n)):
             msg = f"{self.n} images whose places in the file are not 0..{self.n - 1}"
             raise ValueError(msg)
-        index = {"images": self.n, "blocks": self._blocks, "order": self._order}
-        return {NAME: b"".join(self._members), INDEX: canonical(index), HEAD: head}, identity(index, head)
+        index = {"images": self.n, "blocks": blocks, "order": self._order}
+        return {NAME: b"".join(members), INDEX: canonical(index), HEAD: head}, identity(index, head)
+
+
+def _pack(block: bytes) -> tuple[bytes, str]:
+    """(gzip member, digest) of the lines of a block."""
+    return gzip.compress(block, compresslevel=1, mtime=0), hashlib.sha256(block).hexdigest()
 
 
 def identity(index: Mapping, head: bytes) -> str:

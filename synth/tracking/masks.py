@@ -1,14 +1,15 @@
 """COCO's segmentations and pixel masks, both ways. Masks are uint8 0/1, [H, W] or [N, H, W].
 
-Compressed RLE is unpacked here, not by pycocotools: it writes what a string claims, however long, into the memory of the mask.
+Compressed RLE is not unpacked by pycocotools, which writes what a string claims, however long, into the memory of the mask.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from synth.errors import InputError
 from synth.tracking.opencv import coco_masks, cv2
+from synth.tracking.segmentation import unpacked
 
 FIX = "mend it in the annotation file, or leave it out (tracking.on_bad=drop)"
 
@@ -66,27 +67,9 @@ def _from_rle(code: Mapping, height: int, width: int) -> np.ndarray:
         msg = f"a run-length code has the size {size}, its image is {height} high and {width} wide; {FIX}"
         raise InputError(msg)
     if isinstance(counts, str):
-        counts = list(_unpacked(counts))
+        counts = unpacked(counts)
     if not isinstance(counts, list) or not all(isinstance(n, int) and n >= 0 for n in counts) or sum(counts) != height * width:
         msg = f"the runs of a run-length code must add up to the {height * width} pixels of the image; {FIX}"
         raise InputError(msg)
     runs = np.repeat(np.arange(len(counts), dtype=np.int64) % 2, counts).astype(np.uint8)
     return runs.reshape(width, height).T
-
-
-def _unpacked(text: str) -> Iterator[int]:
-    """The runs of COCO's string: 5 bits a character from "0" on, bit 6 = more follow, from the third on less the run two before."""
-    runs, at = [], 0
-    while at < len(text):
-        value, shift, more = 0, 0, True
-        while more:
-            digit = ord(text[at]) - 48 if at < len(text) else -1
-            if not 0 <= digit < 64 or shift > 60:
-                msg = f"a compressed run-length code is torn; {FIX}"
-                raise InputError(msg)
-            value |= (digit & 31) << shift
-            more, shift, at = bool(digit & 32), shift + 5, at + 1
-            if not more and digit & 16:
-                value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        yield runs[-1]

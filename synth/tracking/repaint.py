@@ -14,7 +14,7 @@ from synth.config import PairsConfig
 from synth.errors import InputError
 from synth.images.families import Embedded, Family
 from synth.images.models import judged
-from synth.images.schedulers import DEFAULT, class_of
+from synth.images.schedulers import class_of
 from synth.images.strength import steps_run
 
 if TYPE_CHECKING:
@@ -22,15 +22,10 @@ if TYPE_CHECKING:
 
 # they count their steps from the beginning of the schedule, and take wrong ones when a pipeline begins in the middle of it
 FROM_THE_FRONT = frozenset({"PNDMScheduler", "LMSDiscreteScheduler"})
-INSTEAD = "ddim"
+INSTEAD = "ddim"  # where such a one is the model's own
 
 
 # -- at plan time, without torch -----------------------------------------------------------------------------------------
-
-
-def scheduler_for(name: str, own: str) -> str:
-    """The scheduler name that a model whose own scheduler class is `own` draws pairs with: where that cannot begin in the middle, ddim."""
-    return INSTEAD if name == DEFAULT and own in FROM_THE_FRONT else name
 
 
 def check_repaint(model: "ModelFolder", config: PairsConfig) -> None:

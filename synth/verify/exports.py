@@ -28,6 +28,7 @@ CHECKS = {
     "parquet": "synth.verify.packed:parquet",
     "hdf5": "synth.verify.packed:hdf5",
     "story_pages": "synth.verify.story:story_pages",
+    "pairs_page": "synth.verify.pairs_page:pairs_page",
     "captions_txt": "synth.verify.packed:captions_txt",
     "annotations": "synth.verify.tracking:annotations",
 }

@@ -1,5 +1,9 @@
-"""How long tracking pairs take: python -m tests.bench.tracking --plan [--images 100170] [--hdf5]
+"""How long tracking pairs take, and how well objects are kept.
 
+    python -m tests.bench.tracking [--images 64] [--rounds 3]
+    python -m tests.bench.tracking --plan [--images 100170] [--hdf5]
+
+Without --plan: the pairs stage against a literal loop of batch 1, see tests/bench/tracking_drawing.py.
 --plan: an annotation file of LVIS train's size (12.7 annotations an image, 1.1 GB) is simulated with its captions and (empty) images,
 and planned in a child process: seconds and peak memory.
 """
@@ -24,7 +28,7 @@ CATEGORIES = 1203
 def simulate(root: Path, images: int) -> list[str]:
     """Annotations, captions and image files of a byte below `root`; the overrides that name them."""
     rng = np.random.default_rng(0)
-    outlines = [_outline(rng, n) for n in rng.gamma(1.5, 38, POLYGONS).astype(int) + 3]
+    outlines = [_outline(rng, n) for n in rng.gamma(1.5, 31, POLYGONS).astype(int) + 3]
     counts, number = rng.poisson(PER_IMAGE, images), 0
     sizes = [(640, 480), (480, 640), (640, 427), (427, 640), (500, 375), (640, 640), (612, 612), (640, 360)]
     with open(root / "annotations.json", "w") as f:
@@ -69,10 +73,12 @@ def plan(overrides: list[str]) -> None:
     from launch.compose import Composer, typed
     from launch.plan import plan_point
 
-    point = plan_point(typed(Composer().compose(["recipe=tracking", "dataset=lvis", "model=tiny", *overrides])))
-    seconds, peak = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    point = plan_point(typed(Composer().compose(["recipe=tracking", "dataset=lvis", "tracking.size=[768,512]", "tracking.bucket=64", *overrides])))
+    seconds, used = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF)
+    peak, cpu = used.ru_maxrss / 2**20, used.ru_utime + used.ru_stime
     spec = point.stages[0].spec
-    print(f"  {seconds:6.1f} s  peak {peak:.2f} GiB  {spec.slots:,} slots in {spec.n_units:,} units, listing {sum(map(len, spec.files.values())) / 2**20:,.0f} MiB")
+    listing = sum(map(len, spec.files.values())) / 2**20
+    print(f"  {seconds:6.1f} s ({cpu:.1f} s of CPU)  peak {peak:.2f} GiB  {spec.slots:,} slots in {spec.n_units:,} units, listing {listing:,.0f} MiB")
     print(f"  {spec.settings['price']}")
 
 
@@ -100,13 +106,16 @@ def _outline(rng: np.random.Generator, n: int) -> tuple[float, str]:
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("--plan", action="store_true", help="the plan of a file of LVIS train's size")
-    p.add_argument("--images", type=int, default=100_170)
+    p.add_argument("--images", type=int, default=None)
+    p.add_argument("--rounds", type=int, default=3, help="of drawing")
     p.add_argument("--hdf5", action="store_true", help="plan with the images in an HDF5 file too")
     args = p.parse_args()
     if args.plan:
-        bench_plan(args.images, args.hdf5)
+        bench_plan(args.images or 100_170, args.hdf5)
     else:
-        p.error("nothing to do; see --plan")
+        from tests.bench.tracking_drawing import bench_drawing
+
+        bench_drawing(args.images or 64, args.rounds)
 
 
 if __name__ == "__main__":

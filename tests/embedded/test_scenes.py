@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
-from pycocotools import mask as coco_mask
 
 from synth.embedded.pictures import backgrounds
 from synth.embedded.pictures.render import classes, tight_box
 from synth.embedded.train import scenes
-from synth.embedded.train.polygons import parts, polygons
 from synth.embedded.train.scene_captions import plural
 
 FOLDER = scenes.FOLDER
@@ -43,7 +41,9 @@ def test_the_script_makes_the_same_annotations_and_captions(again):
     assert scenes.lines(scenes.annotations(again)) == (FOLDER / "annotations.json").read_bytes()
     assert scenes.lines(scenes.captions_file(again)) == (FOLDER / "captions.json").read_bytes()
     with h5py.File(FOLDER / "images.h5") as f:
-        assert set(f) == {scenes.file_name(s.number) for s in again} and all(d.dtype == np.uint8 and d.ndim == 1 for d in f.values())
+        assert set(f) == {scenes.file_name(s.number) for s in again} and all(
+            d.dtype == np.uint8 and d.ndim == 1 for d in f.values()
+        )
 
 
 @pytest.mark.parametrize("number", [1, 7, 12, 40, 55, 200])
@@ -69,9 +69,13 @@ def test_pycocotools_gives_every_mask_back_to_the_pixel(again, coco):
 
 def test_the_set_has_what_real_files_have(coco):
     rows = list(coco.anns.values())
-    kinds = Counter("polygons" if isinstance(r["segmentation"], list) else type(r["segmentation"]["counts"]).__name__ for r in rows)
+    kinds = Counter(
+        "polygons" if isinstance(r["segmentation"], list) else type(r["segmentation"]["counts"]).__name__ for r in rows
+    )
     assert kinds["polygons"] > 300 and kinds["str"] > 20 and kinds["list"] >= 3
-    assert sum(len(r["segmentation"]) > 1 for r in rows if isinstance(r["segmentation"], list)) >= 10  # objects in several parts
+    assert (
+        sum(len(r["segmentation"]) > 1 for r in rows if isinstance(r["segmentation"], list)) >= 10
+    )  # objects in several parts
     assert sum(r["iscrowd"] for r in rows) == 4 and sum(r["area"] <= 144 for r in rows) >= 20
     sizes = Counter((i["width"], i["height"]) for i in coco.imgs.values())
     assert set(sizes) == {(96, 64), (64, 96), (80, 64), (64, 64)} and min(sizes.values()) >= 15
@@ -108,20 +112,3 @@ def test_captions_tell_what_is_there_and_nothing_else(again):
 
 def test_the_whole_set_is_smaller_than_a_megabyte():
     assert sum(p.stat().st_size for p in FOLDER.iterdir()) < 1_000_000
-
-
-def test_polygons_of_any_mask_without_holes_come_back_and_parts_that_touch_by_corners_are_two():
-    rng = np.random.default_rng(0)
-    for _ in range(60):
-        height, width = rng.integers(1, 30, 2)
-        mask = rng.random((height, width)) < rng.uniform(0.05, 0.9)
-        found = polygons(mask)
-        whole = [polygons(p) for p in parts(mask)]
-        assert (found is None) == any(w is None for w in whole)
-        if found:
-            again = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(found, int(height), int(width))))
-            assert (again.astype(bool) == mask).all()
-    assert len(polygons(np.eye(2, dtype=bool))) == 2 and polygons(np.zeros((3, 3), bool)) == []
-    ring = np.ones((3, 3), bool)
-    ring[1, 1] = False
-    assert polygons(ring) is None

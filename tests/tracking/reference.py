@@ -95,10 +95,11 @@ def painted(pipe, canvas: np.ndarray, keep: np.ndarray, caption: str, seed: int,
     latents = _noised(scheduler, original, noise, times[0])
     for i, t in enumerate(times):
         given = scheduler.scale_model_input(latents, t)
-        guess = pipe.unet(given, t, encoder_hidden_states=embedded).sample
         if config.guidance_scale > 1:
-            free = pipe.unet(given, t, encoder_hidden_states=nothing).sample
-            guess = free + config.guidance_scale * (guess - free)
+            both = pipe.unet(torch.cat([given, given]), t, encoder_hidden_states=torch.cat([nothing, embedded])).sample
+            guess = both[:1] + config.guidance_scale * (both[1:] - both[:1])
+        else:
+            guess = pipe.unet(given, t, encoder_hidden_states=embedded).sample
         latents = scheduler.step(guess, t, latents).prev_sample
         if i < run - config.harmonize:
             known = _noised(scheduler, original, noise, times[i + 1]) if i + 1 < run else original

@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from synth.errors import InputError

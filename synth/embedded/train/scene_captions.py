@@ -25,7 +25,7 @@ def plural(cls: str) -> str:
 
 
 def captions(scene: Scene, rng: np.random.Generator) -> list[str]:
-    """Five captions, all of them true: two name the things and the place, three the place alone, which is what a model is to paint anew.
+    """Five captions, all of them true: two name the things and the place, three the place alone.
 
     A small model that reads the names of things paints more of them wherever there is room.
     """

@@ -1,4 +1,4 @@
-"""Make the 200 annotated scenes of ../scenes: pictures of one to four objects, their annotations in LVIS's form, captions in COCO's.
+"""Make the 200 annotated scenes of ../scenes: pictures of one to four objects, annotations in LVIS's form, captions in COCO's.
 
     python -m synth.embedded.train.scenes [FOLDER]
 
@@ -6,8 +6,8 @@
     annotations.json  images, annotations, categories
     captions.json     five captions a picture
 
-Everything follows from SEED and the number of the picture. Masks are polygons along the borders of pixels, so that pycocotools gives them
-back exactly; those with holes, and some others, are run lengths, as numbers or as COCO's text. Needs pycocotools.
+Everything follows from SEED and the number of the picture. Masks are polygons along the borders of pixels, so that pycocotools
+gives them back exactly; those with holes, and some others, are run lengths, as numbers or as COCO's text. Needs pycocotools.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from PIL import Image
 
 from synth.embedded.pictures import backgrounds
 from synth.embedded.pictures.render import Item, Rendered, Scene, classes, drawings, render, tight_box
-from synth.embedded.train.polygons import polygons
 from synth.embedded.train.scene_captions import captions
+from synth.tracking.outlines import polygons
 
 FOLDER = Path(__file__).resolve().parent.parent / "scenes"
 IMAGES, SEED = 200, 5
@@ -33,9 +33,13 @@ SIZES = (((96, 64), 0.5), ((64, 96), 0.15), ((80, 64), 0.2), ((64, 64), 0.15))  
 COUNTS = ((1, 0.25), (2, 0.4), (3, 0.25), (4, 0.1))  # objects, share
 COMMON = ("dog", "cat", "car", "apple", "sailboat", "sunflower")  # drawn three times as often
 RARE = ("pineapple", "honeybee", "umbrella")  # and these a quarter as often
+SELDOM = {"forest": 0.25, "night sky": 0.35}  # places that the small model fills with specks where there is no object
 FREQUENT, SOME = 30, 10  # pictures with a category, more than: f, c; else r
 # every so many pictures, by their number: special cases that real files have
-SPECIAL = {20: "small", 40: "empty", 55: "crowd", 90: "small", 110: "crowd", 130: "unlabelled", 150: "crowd", 160: "empty", 175: "unlabelled", 190: "only crowd"}
+SPECIAL = {
+    20: "small", 40: "empty", 55: "crowd", 90: "small", 110: "crowd", 130: "unlabelled", 150: "crowd", 160: "empty",
+    175: "unlabelled", 190: "only crowd",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def made(number: int) -> Made:
     special = SPECIAL.get(number, "")
     (width, height) = _one(rng, SIZES)
     while True:
-        background = str(rng.choice(backgrounds.NAMES if rng.random() < 0.25 else tuple(backgrounds.SCENES)))
+        background = _background(rng)
         items = _items(rng, special, width, height)
         scene = Scene(background, items, int(rng.integers(2**31)))
         rendered = render(scene, height, width)
@@ -72,7 +76,8 @@ def _items(rng: np.random.Generator, special: str, width: int, height: int) -> t
     if special == "empty":
         return ()
     if special in ("crowd", "only crowd"):
-        return _group(rng, str(rng.choice(("penguin", "frog", "fish", "mushroom"))), _item(rng, _class(rng)) if special == "crowd" else None)
+        cls = str(rng.choice(("penguin", "frog", "fish", "mushroom")))
+        return _group(rng, cls, _item(rng, _class(rng)) if special == "crowd" else None)
     if special == "unlabelled":
         cls = _class(rng)
         return (_item(rng, cls, 0.3), _item(rng, cls, 0.7, (0.25, 0.3)))
@@ -103,6 +108,14 @@ def _group(rng, cls: str, beside: Item | None) -> tuple[Item, ...]:
     spread = 0.1 if beside else 0.13
     small = [Item(cls, drawing, place=(round(left + spread * k, 3), round(0.55 + 0.12 * (k % 2), 3), 0.24)) for k in range(n)]
     return (*small, Item(beside.cls, beside.drawing, place=(0.83, 0.4, 0.45))) if beside else tuple(small)
+
+
+def _background(rng) -> str:
+    """A painted place, or a plain colour an eighth of the time."""
+    if rng.random() < 0.125:
+        return f"{rng.choice(tuple(backgrounds.PLAIN))} background"
+    weights = np.array([SELDOM.get(name, 1.0) for name in backgrounds.SCENES])
+    return str(rng.choice(tuple(backgrounds.SCENES), p=weights / weights.sum()))
 
 
 def _class(rng) -> str:
@@ -136,20 +149,17 @@ def annotations(scenes: list[Made]) -> dict:
         for cls, mask, crowd in _objects(scene):
             rows.append(_annotation(len(rows) + 1, scene.number, order.index(cls) + 1, mask, crowd))
     images = [_image(scene, order) for scene in scenes]
-    counts = {k: (len({r["image_id"] for r in rows if r["category_id"] == k}), sum(r["category_id"] == k for r in rows)) for k in range(1, len(order) + 1)}
-    categories = [
-        {
-            "id": k,
-            "name": name,
-            "synset": f"{name}.n.01",
-            "frequency": "f" if counts[k][0] > FREQUENT else "c" if counts[k][0] > SOME else "r",
-            "image_count": counts[k][0],
-            "instance_count": counts[k][1],
-        }
-        for k, name in enumerate(order, start=1)
-    ]
+    categories = [_category(k, name, [r for r in rows if r["category_id"] == k]) for k, name in enumerate(order, start=1)]
     about = {"description": "drawn by synth.embedded.train.scenes", "version": "1"}
     return {"info": about, "images": images, "annotations": rows, "categories": categories}
+
+
+def _category(number: int, name: str, rows: list[dict]) -> dict:
+    """rows: its annotations."""
+    n = len({r["image_id"] for r in rows})
+    frequency = "f" if n > FREQUENT else "c" if n > SOME else "r"
+    said = {"id": number, "name": name, "synset": f"{name}.n.01", "frequency": frequency}
+    return said | {"image_count": n, "instance_count": len(rows)}
 
 
 def _objects(made: Made) -> Iterator[tuple[str, np.ndarray, int]]:
@@ -174,7 +184,7 @@ def _annotation(number: int, image: int, category: int, mask: np.ndarray, crowd:
 
 
 def _segmentation(number: int, mask: np.ndarray, crowd: int) -> list | dict:
-    """Polygons; run lengths for crowds, as COCO has it, for masks with holes, and for some others: number 12, 24, .. as text."""
+    """Polygons; run lengths for crowds, as COCO has it, for masks with holes, and for number 12, 24, .. (as text)."""
     from pycocotools import mask as coco
 
     found = polygons(mask) if not crowd and number % 12 else None
@@ -196,6 +206,7 @@ def _image(made: Made, order: list[str]) -> dict:
     """Two absent classes are checked as such; one of which not every object is annotated says so."""
     shown = {i.cls for i in made.scene.items}
     absent = [k for k, c in enumerate(order, start=1) if c not in shown]
+    partly = (*made.left_out, *made.crowd[:1])
     rng = np.random.default_rng([SEED, made.number, 1])
     return {
         "id": made.number,
@@ -203,7 +214,7 @@ def _image(made: Made, order: list[str]) -> dict:
         "width": made.width,
         "height": made.height,
         "neg_category_ids": sorted(int(k) for k in rng.choice(absent, 2, replace=False)),
-        "not_exhaustive_category_ids": sorted({order.index(made.scene.items[k].cls) + 1 for k in (*made.left_out, *made.crowd[:1])}),
+        "not_exhaustive_category_ids": sorted({order.index(made.scene.items[k].cls) + 1 for k in partly}),
     }
 
 
@@ -211,7 +222,8 @@ def captions_file(scenes: list[Made]) -> dict:
     """COCO's captions file."""
     images = [{"id": s.number, "file_name": file_name(s.number), "width": s.width, "height": s.height} for s in scenes]
     rows = [(s.number, text) for s in scenes for text in captions(s.scene, np.random.default_rng([SEED, s.number, 2]))]
-    return {"images": images, "annotations": [{"id": k, "image_id": i, "caption": text} for k, (i, text) in enumerate(rows, start=1)]}
+    texts = [{"id": k, "image_id": image, "caption": text} for k, (image, text) in enumerate(rows, start=1)]
+    return {"images": images, "annotations": texts}
 
 
 def lines(data: dict) -> bytes:
@@ -241,7 +253,9 @@ def write(folder: Path, say: Callable[[str], None] = print) -> None:
 
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m synth.embedded.train.scenes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m synth.embedded.train.scenes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
     write(parser.parse_args(argv).folder)
     return 0

@@ -1,0 +1,189 @@
+"""Stage kind `pairs_page`: tracking pairs as people look at them.
+
+    index.html                 a row an original: its kept objects, then each variant with them warped; one colour a track
+    sheet.png                  some of them on one picture, boxes burned in
+    pictures/000012.jpg        an original as it is, by its number in the listing
+    pictures/000012_v0.jpg     a variant, copied byte by byte
+One slot. Its sample holds what the page says, and names, sizes and digests of the pictures.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict
+
+from synth.config import PairsPageConfig
+from synth.errors import InputError
+from synth.export.out_folder import OutFolder
+from synth.images.decode import FORMATS, decode_as_declared
+from synth.stages import Sample, Stage, Unit
+from synth.store.files import write_atomic
+from synth.store.folder import StageFolder
+from synth.store.framing import shared
+from synth.store.spec import canonical
+from synth.tracking.listing import ROLE, Annotated, AnnotatedListing
+from synth.tracking.look import Frame, Object, Row, Totals, objects_shown, spread, warp_words
+from synth.tracking.objects import objects_of
+from synth.tracking.page_html import page, totals_line
+from synth.tracking.preparing import jpeg
+from synth.tracking.sheet import sheet
+from synth.tracking.sources import open_source
+
+INDEX, SHEET, PICTURES = "index.html", "sheet.png", "pictures"
+SHOWN = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif"}  # what browsers show as it is
+QUALITY = 95  # of originals that they do not
+ORIENTATION = 0x0112  # of EXIF
+
+
+class PairsPage(Stage):
+    config: PairsPageConfig
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.config = folder.config
+        self.out = OutFolder(folder)
+        self.pairs: StageFolder | None = None
+
+    def check(self) -> None:
+        for key in ("max_images", "sheet"):
+            if getattr(self.config, key) < 1:
+                msg = f"export.pairs_page.{key}={getattr(self.config, key)}: must be at least 1"
+                raise InputError(msg)
+        self.out.check()
+        self.pairs = self.folder.upstream("images")[0]
+        if self.pairs.spec.kind != "pairs":
+            msg = f"{self.pairs.path}: is of kind {self.pairs.spec.kind}; this page shows tracking pairs"
+            raise InputError(msg)
+
+    def open(self) -> None:
+        self.out.claim()
+
+    def unit_inputs(self, unit: Unit) -> str:
+        return self.folder.spec.fingerprint  # a unit linked from another place would leave this one without pictures
+
+    def compute(self, state, slots: range) -> list[dict]:
+        return [self.gather()]
+
+    def encode(self, state, item: dict) -> Sample:
+        return Sample(0, "pairs_page", {"json": canonical(item)})
+
+    def finish(self) -> None:
+        """Pictures that are missing are written again, then the page, which is made of what the unit says."""
+        if self.pairs is None:
+            self.check()
+        self.out.claim()
+        said = self.said()
+        if not all(self.out.has(name, size) for name, (size, _) in said["files"].items()):
+            self.gather()
+        write_atomic(self.out.path / INDEX, self.page(said))
+        self.out.complete()
+
+    def said(self) -> dict:
+        """What the unit says of the page."""
+        with self.folder.reader(0) as reader:
+            return json.loads(reader.read(reader.index.samples[0], "json"))
+
+    def page(self, said: Mapping) -> bytes:
+        """index.html."""
+        return page(f"Tracking pairs: {self.pairs.config.dataset.name}", rows_of(said), Totals(**said["totals"])).encode(
+            "utf-8"
+        )
+
+    # -- what is shown -----------------------------------------------------------------------------------------------
+
+    def gather(self) -> dict:
+        """Put the pictures and the sheet into their places; what the page says of them, and `files`: name -> (size, sha256)."""
+        config, files = self.pairs.config, {}
+        listing = AnnotatedListing(self.pairs.path, self.pairs.input(ROLE).identity)
+        shown = spread(listing.n, self.config.max_images)
+        frames, totals = self._variants(set(shown), files)
+        totals.images, totals.shown = listing.n, len(shown)
+        names, rows = {c.index: c.name for c in config.dataset.classes}, []
+        with closing(open_source(self.pairs.input_path("images"))) as source:
+            for number in shown:
+                image = listing.rows(number, number + 1)[0]
+                kept = objects_of(image.annotations, config.min_area, config.max_area)
+                colours = {a["id"]: k for k, a in enumerate(kept)}
+                width, height = image.image["width"], image.image["height"]
+                digests = {record["source_sha256"] for record, _ in frames[number] if record is not None}
+                file, why = self._original(source, image, digests, files)
+                row = [Frame("original", file, why, objects=objects_shown(kept, names, colours, width, height))]
+                for variant, (record, about) in enumerate(frames[number]):
+                    if record is None:
+                        row.append(Frame(f"v{variant}", why=about))
+                        continue
+                    objects = objects_shown(record["objects"], names, colours, width, height)
+                    warp = warp_words(record["warp"], width, height)
+                    row.append(Frame(f"v{variant}", about, record["why"], record["caption"], warp, objects))
+                rows.append(Row(image.image["file_name"], image.image["id"], width, height, tuple(row)))
+        self._put(files, SHEET, self._sheet(rows, totals))
+        return {"rows": [asdict(r) for r in rows], "totals": asdict(totals), "files": files}
+
+    def _sheet(self, rows: list[Row], totals: Totals) -> bytes:
+        """Of rows with objects, spread evenly over those of the page."""
+        full = [r for r in rows if not r.empty and r.frames[0].file]
+        chosen = [full[k] for k in spread(len(full), self.config.sheet)]
+        title = f"{self.pairs.config.dataset.name}: {totals_line(totals)}"
+        return sheet(title, chosen, lambda file: (self.out.path / file).read_bytes())
+
+    def _variants(self, shown: set[int], files: dict) -> tuple[dict[int, list], Totals]:
+        """One pass over all pairs: (number of a shown image -> (record, file) of its variants, or (None, why); totals)."""
+        variants, totals = self.pairs.config.variants, Totals()
+        found: dict[int, list] = {number: [(None, "")] * variants for number in shown}
+        for unit in range(self.pairs.spec.n_units):
+            with self.pairs.reader(unit) as reader:
+                for slot, reason in reader.index.tombstones.items():
+                    totals.tombstones[shared(reason)] = totals.tombstones.get(shared(reason), 0) + 1
+                    if slot // variants in shown:
+                        found[slot // variants][slot % variants] = None, reason
+                for entry in reader.index.samples:
+                    record = json.loads(reader.read(entry, "json"))
+                    totals.count(record)
+                    number, variant = divmod(entry.slot, variants)
+                    if number in shown:
+                        name = f"{PICTURES}/{number:06d}_v{variant}.jpg"
+                        self._put(files, name, reader.read(entry, "jpg"))
+                        found[number][variant] = record, name
+        return found, totals
+
+    def _original(self, source, image: Annotated, digests: set[str], files: dict) -> tuple[str, str]:
+        """(file, "") of an original, or ("", why there is none)."""
+        data = source.read(image.path, image.size)
+        if isinstance(data, str):
+            return "", data
+        if digests and hashlib.sha256(data).hexdigest() not in digests:
+            return "", "changed since its variants were made"
+        decoded = decode_as_declared(data, image.image["width"], image.image["height"])
+        if decoded.reason:
+            return "", decoded.reason
+        ext = shown_as_it_is(data)
+        name = f"{PICTURES}/{image.number:06d}.{ext or 'jpg'}"
+        self._put(files, name, data if ext else jpeg(decoded.pixels, QUALITY))
+        return name, ""
+
+    def _put(self, files: dict[str, tuple[int, str]], name: str, data: bytes) -> None:
+        """Write a file unless it is there."""
+        files[name] = len(data), hashlib.sha256(data).hexdigest()
+        if not self.out.has(name, len(data)):
+            (self.out.path / PICTURES).mkdir(parents=True, exist_ok=True)
+            self.out.put(name, data)
+
+
+def shown_as_it_is(data: bytes) -> str:
+    """The extension of a picture that browsers show as it is stored; "" of one that they turn, or do not know."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return SHOWN.get(image.format, "") if image.getexif().get(ORIENTATION, 1) == 1 else ""
+
+
+def rows_of(said: Mapping) -> list[Row]:
+    """The rows of a unit's sample, typed."""
+    return [Row(**r | {"frames": tuple(_frames(r["frames"]))}) for r in said["rows"]]
+
+
+def _frames(frames: list[dict]) -> Iterator[Frame]:
+    for f in frames:
+        yield Frame(**f | {"objects": tuple(Object(**o | {"box": tuple(o["box"])}) for o in f["objects"])})

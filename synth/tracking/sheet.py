@@ -1,0 +1,74 @@
+"""The contact sheet of tracking pairs: originals left, variants right, boxes burned in. The same pairs give the same bytes."""
+
+import io
+from collections.abc import Callable, Sequence
+
+from synth.report.contact_sheet import EMPTY, GAP, INK, MARGIN, PAPER, SOFT, TITLE_SIZE, printable, wrap
+from synth.tracking.look import PALETTE, Frame, Object, Row
+
+WIDTH, HEIGHT = 300, 208  # pixels of a tile, into which pictures are fitted
+LINE, TEXT, LABEL = 15, 12, 12
+LINES = 3  # of text below a picture
+COLUMNS = 4  # tiles beside each other: rows of one variant lie in two blocks
+MOST = 6  # variants of a row
+
+
+def sheet(title: str, rows: Sequence[Row], read: Callable[[str], bytes]) -> bytes:
+    """PNG. read: the picture of a frame, by its file."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    fonts = [ImageFont.load_default(size=s) for s in (TEXT, LABEL, TITLE_SIZE)]
+    tiles = min(1 + MOST, max([len(r.frames) for r in rows] + [2]))
+    blocks = max(1, min(COLUMNS // tiles, len(rows)))
+    down = -(-len(rows) // blocks)
+    block_width, row_height = tiles * (WIDTH + GAP) + GAP, HEIGHT + LINES * LINE + GAP
+    head = MARGIN + TITLE_SIZE + GAP
+    width = 2 * MARGIN + max(blocks * block_width, round(fonts[2].getlength(printable(title))))
+    image = Image.new("RGB", (width, head + max(1, down) * row_height + MARGIN), PAPER)
+    pen = ImageDraw.Draw(image)
+    pen.text((MARGIN, MARGIN - 6), printable(title), font=fonts[2], fill=INK)
+    for n, row in enumerate(rows):
+        left, top = MARGIN + n // down * block_width, head + n % down * row_height
+        for k, frame in enumerate(row.frames[:tiles]):
+            x = left + k * (WIDTH + GAP)
+            if frame.file:
+                picture = Image.open(io.BytesIO(read(frame.file))).convert("RGB")
+                scale = min(WIDTH / picture.width, HEIGHT / picture.height)
+                size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+                how = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
+                image.paste(picture.resize(size, how), (x, top))
+                for o in frame.objects:
+                    _burn(pen, o, x, top, scale, fonts[1], size)
+            else:
+                pen.rectangle((x, top, x + WIDTH - 1, top + HEIGHT - 1), fill=EMPTY)
+            for i, line in enumerate(wrap(printable(_said(row, frame, k)), fonts[0], WIDTH, LINES)):
+                pen.text((x, top + HEIGHT + 3 + i * LINE), line, font=fonts[0], fill=INK if k == 0 else SOFT)
+    out = io.BytesIO()
+    image.save(out, format="PNG", compress_level=6)
+    return out.getvalue()
+
+
+def _said(row: Row, frame: Frame, k: int) -> str:
+    if k == 0 or not frame.file:
+        return f"{row.file_name}" + (f": {frame.why}" if frame.why else "")
+    gone = ", ".join(f"{o.name} {o.id}" for o in frame.objects if o.gone)
+    parts = (frame.caption or frame.label, frame.warp, f"left the frame: {gone}" if gone else "")
+    return "  \u00b7  ".join(p for p in parts if p)
+
+
+def _burn(pen, o: Object, left: int, top: int, scale: float, font, size: tuple[int, int]) -> None:
+    """A box with its label, drawn at the size that is shown; the label lies above the box, or inside where there is no room."""
+    if o.gone:
+        return
+    colour, dark = PALETTE[o.colour % len(PALETTE)]
+    x, y, w, h = (v * scale for v in o.box)
+    x0, y0, x1, y1 = round(left + x), round(top + y), round(left + x + w) - 1, round(top + y + h) - 1
+    x1, y1 = max(x0, x1), max(y0, y1)
+    pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline="#000000")
+    pen.rectangle((x0, y0, x1, y1), outline=colour, width=2)
+    said = printable(f"{o.name} {o.id}")
+    width, height = round(font.getlength(said)) + 6, LABEL + 4
+    at_x = max(left, min(x0, left + size[0] - width))
+    at_y = y0 - height if y0 - height >= top else y0
+    pen.rectangle((at_x, at_y, at_x + width, at_y + height), fill=colour)
+    pen.text((at_x + 3, at_y + 1), said, font=font, fill="#000000" if dark else "#ffffff")
