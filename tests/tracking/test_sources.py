@@ -58,9 +58,11 @@ def test_what_is_no_file_with_bytes_is_told_when_planned(folder):
     (folder / "dead.jpg").symlink_to("nowhere")
     (folder / "circle").symlink_to(folder)
     (folder / "link.jpg").symlink_to(folder / "plain.jpg")
-    found = open_source(folder).find(["empty.jpg", "pipe.jpg", "dead.jpg", "link.jpg", "sub", "nix.jpg"])
+    (folder / "again").symlink_to(folder / "sub")
+    found = open_source(folder).find(["empty.jpg", "pipe.jpg", "dead.jpg", "link.jpg", "sub", "nix.jpg", "own.jpg"])
     assert [found[n].reason for n in ("empty.jpg", "pipe.jpg")] == ["is an empty file", "is not a regular file"]
     assert "cannot be read" in found["dead.jpg"].reason and "is not in" in found["sub"].reason and "is not in" in found["nix.jpg"].reason
+    assert found["own.jpg"].path == "again/deep/own.jpg", "a folder with two names is one folder"
     assert found["link.jpg"] == Found("link.jpg", len("plain.jpg"))
 
 
