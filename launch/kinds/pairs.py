@@ -53,7 +53,7 @@ def plan(node: Node) -> list[StageSpec]:
         **_drawing(node, model, keys, size, bucket),
         variants=keys.variants,
         noise_strength=keys.noise_strength,
-        harmonize=node.config.model.native_harmonize if keys.harmonize is None else keys.harmonize,
+        harmonize=node.config.model.native_pair_harmonize if keys.harmonize is None else keys.harmonize,
         min_area=float(min_area),
         max_area=float(keys.max_area),
         dilate=dataset.native_dilate if keys.dilate is None else keys.dilate,

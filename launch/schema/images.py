@@ -39,8 +39,8 @@ class Model:
     native_scheduler: str = MISSING
     native_guidance_scale: float = MISSING
     native_pair_size: list[int] | None = None  # pixels, long and short side of tracking pairs; null: 1.5 and 1 times the native size
+    native_pair_harmonize: int = 2  # last steps of tracking pairs in which objects are drawn along with the background; OVTrack's
     native_pair_guidance_scale: float | None = None  # of tracking pairs; null: native_guidance_scale
-    native_harmonize: int = 2  # last steps of tracking pairs in which objects are drawn along with the background; OVTrack's
     paper: dict[str, Any] = field(default_factory=dict)  # images.preset=paper: steps, scheduler, guidance_scale, height, width of its original use
     text_offload: bool = False  # text encoders rest in host memory while pictures are drawn
     repo: str | None = None
