@@ -140,7 +140,7 @@ class _Lines:
         image, found = row.image, self.found[row.image.name]
         said = {"path": found.path, "size": found.size, "bucket": bucket, "captions": self.texts.get(image.id, [])}
         line = b"%s,\"image\":%s,\"annotations\":[%s]}" % (
-            json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()[:-1],
+            coco.msgspec.json.encode(said)[:-1],
             self._image(row),
             b",".join([self.numbers.annotation(a) for a in row.annotations] if self._anew else row.annotations),
         )

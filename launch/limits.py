@@ -20,6 +20,7 @@ class Range:
 
 
 AT_LEAST_0, AT_LEAST_1, SHARE = Range(0), Range(1), Range(0, 1)
+AREA = Range(0, 1e12)  # pixels
 STORED = Range(0, 16383)  # pixels; WebP holds no more a side
 LIMITS = {
     "captions.total": AT_LEAST_1,
@@ -66,6 +67,20 @@ LIMITS = {
     "img2img.unit_size": AT_LEAST_1,
     "img2img.eta": SHARE,
     "img2img.vae_batch": AT_LEAST_0,
+    "tracking.variants": AT_LEAST_1,
+    "tracking.noise_strength": SHARE,
+    "tracking.harmonize": AT_LEAST_0,
+    "tracking.min_area": AREA,
+    "tracking.max_area": AREA,
+    "tracking.dilate": Range(0, 1000),
+    "tracking.bucket": AT_LEAST_1,
+    "tracking.quality": Range(1, 100),
+    "tracking.guidance_scale": AT_LEAST_0,
+    "tracking.steps": AT_LEAST_1,
+    "tracking.batch_size": AT_LEAST_1,
+    "tracking.unit_size": AT_LEAST_1,
+    "tracking.eta": SHARE,
+    "tracking.vae_batch": AT_LEAST_0,
     "model.native_height": AT_LEAST_1,
     "model.native_width": AT_LEAST_1,
     "model.native_steps": AT_LEAST_1,

@@ -10,7 +10,7 @@ from launch.kinds import Node
 from launch.kinds.images import drawing, run_settings
 from launch.limits import AT_LEAST_0, AT_LEAST_1, SHARE, Range
 from launch.models import PlannedModel, plan_model
-from launch.schema import Annotated, Tracking
+from launch.schema import Annotated, Tracking, Warp
 from synth.config import AnnotationsConfig, PairsConfig, PairsPageConfig, WarpConfig, dump
 from synth.errors import InputError
 from synth.images.schedulers import DEFAULT, SCHEDULERS, class_of
@@ -22,22 +22,6 @@ from synth.tracking.repaint import FROM_THE_FRONT, INSTEAD
 
 IMAGES = "images"  # role of the place where the images lie
 LATENTS = 8  # latents a side that U-Nets halve three times
-LIMITS = {
-    "variants": AT_LEAST_1,
-    "noise_strength": SHARE,
-    "harmonize": AT_LEAST_0,
-    "min_area": Range(0, 1e12),
-    "max_area": Range(1, 1e12),
-    "dilate": Range(0, 1000),
-    "bucket": AT_LEAST_1,
-    "quality": Range(1, 100),
-    "guidance_scale": AT_LEAST_0,
-    "steps": AT_LEAST_1,
-    "batch_size": AT_LEAST_1,
-    "unit_size": AT_LEAST_1,
-    "eta": SHARE,
-    "vae_batch": AT_LEAST_0,
-}
 WARP = {  # what a range may hold; a probability is one number
     "affine": SHARE,
     "scale": Range(0.05, 20),
@@ -56,7 +40,7 @@ WARP = {  # what a range may hold; a probability is one number
 def plan(node: Node) -> list[StageSpec]:
     """slot = image * variants + variant; images lie in the order of their buckets, and no unit holds two of them."""
     keys, dataset = node.config.tracking, annotated(node)
-    check_keys(keys)
+    check_warp(keys.warp)
     model = plan_model(node.config.model)
     size, bucket = size_of(keys, model, node.config.model.native_pair_size), bucket_of_model(keys, model)
     min_area = dataset.native_min_area if keys.min_area is None else keys.min_area
@@ -85,7 +69,7 @@ def plan(node: Node) -> list[StageSpec]:
         msg = f"tracking.harmonize={config.harmonize}: {says}, and the objects are kept in all but the last {config.harmonize}; raise the steps or the strength"
         raise InputError(msg)
     with _own_keys():
-        model.judge(config, img2img=True)
+        model.judge(replace(config, height=bucket, width=bucket), img2img=True)  # all canvases are multiples of it
     found = joined(dataset, wanted)
     if not found.captioned:  # as OVTrack does: there is no text to be guided by
         config = replace(config, guidance_scale=0.0, guidance_interval=(0.0, 1.0))
@@ -111,20 +95,15 @@ def annotated(node: Node) -> Annotated:
     return dataset
 
 
-def check_keys(keys: Tracking) -> None:
-    """InputError that names the key of any number that is out of its range."""
-    for key, allowed in LIMITS.items():
-        if (value := getattr(keys, key)) is not None and value not in allowed:
-            msg = f"tracking.{key}={value}: must be {allowed}"
-            raise InputError(msg)
+def check_warp(warp: Warp) -> None:
+    """InputError that names the key of a probability or a range that is none."""
     for key, allowed in WARP.items():
-        value = _plain(getattr(keys.warp, key))
+        value = _plain(getattr(warp, key))
         if not isinstance(value, tuple):
             if value not in allowed:
                 msg = f"tracking.warp.{key}={value:g}: a probability, must be {allowed}"
                 raise InputError(msg)
-            continue
-        if len(value) != 2 or value[0] > value[1] or any(v not in allowed for v in value):
+        elif len(value) != 2 or value[0] > value[1] or any(v not in allowed for v in value):
             msg = f"tracking.warp.{key}=[{', '.join(f'{v:g}' for v in value)}]: must be [low, high], both {allowed}"
             raise InputError(msg)
 
@@ -168,10 +147,11 @@ def price(config: PairsConfig, found: Joined, run: int) -> str:
     n, same = sum(drawn.values()), found.images_of.get(None, 0)
     sizes = ", ".join(f"{w}x{h} ({count:,})" for (w, h), count in list(drawn.items())[:4])
     more = f" and {len(drawn) - 4} more" if len(drawn) > 4 else ""
-    parts = [f"{n:,} images x {config.variants} variants = {n * config.variants:,} pairs to draw, {n * config.variants * run:,} denoising steps"]
-    parts += [f"drawn at {len(drawn)} sizes: {sizes}{more}"] if drawn else []
-    parts += [f"{same:,} images without an object to keep are stored as they are"] if same else []
-    parts += [f"{found.captioned:,} images have captions" if found.captioned else "no captions: no text, no guidance"]
+    pairs = n * config.variants
+    parts = [f"{_many(n, 'image')} x {_many(config.variants, 'variant')} = {_many(pairs, 'pair')} to draw, {_many(pairs * run, 'denoising step')}"]
+    parts += [f"drawn at {_many(len(drawn), 'size')}: {sizes}{more}"] if drawn else []
+    parts += [f"{_many(same, 'image')} without an object to keep {'is stored as it is' if same == 1 else 'are stored as they are'}"] if same else []
+    parts += [f"captions for {_many(found.captioned, 'image')}" if found.captioned else "no captions: no text, no guidance"]
     return "; ".join(parts)
 
 
@@ -201,7 +181,6 @@ def _drawing(node: Node, model: PlannedModel, keys: Tracking, size: tuple[int, i
         own["guidance_scale"] = node.config.model.native_pair_guidance_scale
     width, height = (-(-side // bucket) * bucket for side in size)
     with _own_keys():
-        _check_bucket(model, bucket)
         found = drawing(model, replace(node.config.images, **own, width=width, height=height, save_size=0, format="jpg"), "tracking")
     name = found["scheduler"]
     if name in (DEFAULT, *SCHEDULERS) and class_of(name, model.folder.scheduler) in FROM_THE_FRONT:
@@ -213,22 +192,13 @@ def _drawing(node: Node, model: PlannedModel, keys: Tracking, size: tuple[int, i
     return found
 
 
-def _check_bucket(model: PlannedModel, bucket: int) -> None:
-    """InputError unless a canvas of multiples of `bucket` is one that the model computes."""
-    try:
-        model.folder.check_size(bucket, bucket)
-    except InputError as e:
-        msg = str(e).replace("images.height=", "tracking.bucket=")
-        raise InputError(msg) from e
-
-
 @contextlib.contextmanager
 def _own_keys() -> Iterator[None]:
     """Inside, errors of what all image stages share name keys of tracking."""
     try:
         yield
     except InputError as e:
-        said = str(e).replace("img2img.", "tracking.")
+        said = str(e).replace("img2img.", "tracking.").replace("tracking.height=", "tracking.bucket=")
         raise (e if said == str(e) else InputError(said)) from e.__cause__
 
 
@@ -269,6 +239,10 @@ def _pairs(node: Node) -> StageSpec:
 
 def _out(node: Node) -> str:
     return str(Path(node.settings.out).expanduser().absolute()) if node.settings.out else ""
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
 
 
 def _plain(value: object) -> float | tuple[float, ...]:

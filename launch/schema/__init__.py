@@ -70,6 +70,7 @@ from launch.schema.root import (
 from launch.schema.tracking import (
     Annotated,
     Tracking,
+    Warp,
 )
 
 __all__ = [
@@ -123,6 +124,7 @@ __all__ = [
     "SynclrChat",
     "Synthclip",
     "Tracking",
+    "Warp",
     "WebDataset",
     "register",
 ]

@@ -1,5 +1,6 @@
 """Stage kind `hdf5`: one HDF5 file merged from the partitions of an `hdf5_parts` stage, with card, classes and manifest beside it."""
 
+import contextlib
 from collections.abc import Iterator
 
 from synth.config import Hdf5Config
@@ -58,10 +59,11 @@ class Hdf5(Export):
         if missing:
             stage = Hdf5Parts(parts)
             stage.check()
-            for number in missing:
-                unit = parts.unit(number)
-                for _ in stage.write(range(unit.start, unit.stop)):
-                    pass
+            with contextlib.closing(stage):
+                for number in missing:
+                    unit = parts.unit(number)
+                    for _ in stage.write(range(unit.start, unit.stop)):
+                        pass
 
     def records(self, mend: bool = True) -> Iterator[dict]:
         for merged in self.folder.samples() if mend else ():

@@ -67,6 +67,10 @@ class Hdf5Parts(Stage):
         for left in (self.folder.path / FOLDER).glob(f".*{TEMP}"):
             left.unlink(missing_ok=True)
 
+    def close(self) -> None:
+        if self._contents is not None:
+            self._contents.close()
+
     def write(self, slots: range):
         """Write the partition of these slots; yields the sha256 of each picture's file."""
         path = partition(self.folder, slots.start // self.folder.spec.unit_size)
@@ -102,6 +106,8 @@ class PictureItems:
 
     def record(self, picture: Picture) -> Mapping:
         return picture.record()
+
+    def close(self) -> None: ...
 
 
 def size_of(picture: Picture) -> int:

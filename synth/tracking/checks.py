@@ -136,7 +136,7 @@ def _wrong_annotation(a: Annotation, row: ImageRow | None, categories: Mapping, 
 
 def _bad(bad: LeftOut, file: CocoFile, number: int, raw: Raw, reason: str, row: ImageRow | None) -> None:
     of = f", {row.image.name!r}" if row else ""
-    bad.add(f"{file.path}: {named('annotations', number, raw)}{of}: {reason}", "mend it", annotation=number, image=row.image.name if row else None)
+    bad.add(f"{file.path}: {named('annotations', number, raw)}{of}: {reason}", "mend it", place=number, image=row.image.name if row else None)
 
 
 def _wrong_image(image: Image) -> str:

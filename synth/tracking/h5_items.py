@@ -59,6 +59,10 @@ class PairItems:
     def record(self, picture: Picture) -> Mapping:
         return {k: v for k, v in picture.record().items() if k not in LEFT}
 
+    def close(self) -> None:
+        if "_source" in self.__dict__:  # opened
+            self.__dict__.pop("_source").close()
+
     def _original(self, row: Row, sha256: str) -> bytes:
         """The bytes of an original; InputError if they are gone or not those that its variants were made of."""
         data = self._source.read(row.path, row.size)

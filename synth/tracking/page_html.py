@@ -38,7 +38,7 @@ figcaption {{ font-size: .8rem; opacity: .8; overflow-wrap: anywhere; }}
   box-shadow: 0 0 0 1px #000a, inset 0 0 0 1px #000a; }}
 .again {{ border-style: dashed; }}
 .box b {{ position: absolute; left: -2px; bottom: 100%; padding: 0 .25em; font: 600 .68rem/1.35 system-ui, sans-serif;
-  white-space: nowrap; background: var(--c); color: var(--t); }}
+  white-space: nowrap; z-index: 2; background: var(--c); color: var(--t); }}
 .box.low b {{ bottom: auto; top: 0; }} .box.right b {{ left: auto; right: -2px; }}
 svg {{ position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }}
 path {{ fill: var(--c); fill-opacity: .45; fill-rule: evenodd; stroke: var(--c); stroke-width: 2;

@@ -37,8 +37,7 @@ def sheet(title: str, rows: Sequence[Row], read: Callable[[str], bytes]) -> byte
                 size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
                 how = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
                 image.paste(picture.resize(size, how), (x, top))
-                for o in frame.objects:
-                    _burn(pen, o, x, top, scale, fonts[1], size)
+                _burn(pen, [o for o in frame.objects if not o.gone], (x, top, x + size[0], top + size[1]), scale, fonts[1])
             else:
                 pen.rectangle((x, top, x + WIDTH - 1, top + HEIGHT - 1), fill=EMPTY)
             for i, line in enumerate(wrap(printable(_said(row, frame, k)), fonts[0], WIDTH, LINES)):
@@ -56,19 +55,29 @@ def _said(row: Row, frame: Frame, k: int) -> str:
     return "  \u00b7  ".join(p for p in parts if p)
 
 
-def _burn(pen, o: Object, left: int, top: int, scale: float, font, size: tuple[int, int]) -> None:
-    """A box with its label, drawn at the size that is shown; the label lies above the box, or inside where there is no room."""
-    if o.gone:
-        return
-    colour, dark = PALETTE[o.colour % len(PALETTE)]
-    x, y, w, h = (v * scale for v in o.box)
-    x0, y0, x1, y1 = round(left + x), round(top + y), round(left + x + w) - 1, round(top + y + h) - 1
-    x1, y1 = max(x0, x1), max(y0, y1)
-    pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline="#000000")
-    pen.rectangle((x0, y0, x1, y1), outline=colour, width=2)
-    said = printable(f"{o.name} {o.id}")
-    width, height = round(font.getlength(said)) + 6, LABEL + 4
-    at_x = max(left, min(x0, left + size[0] - width))
-    at_y = y0 - height if y0 - height >= top else y0
-    pen.rectangle((at_x, at_y, at_x + width, at_y + height), fill=colour)
-    pen.text((at_x + 3, at_y + 1), said, font=font, fill="#000000" if dark else "#ffffff")
+def _burn(pen, objects: Sequence[Object], tile: tuple[int, int, int, int], scale: float, font) -> None:
+    """Boxes, then their labels, drawn at the size that is shown: above the box, below or inside, wherever no other label lies."""
+    boxes = []
+    for o in objects:
+        x, y, w, h = (round(v * scale) for v in o.box)
+        x0, y0 = tile[0] + x, tile[1] + y
+        boxes.append((x0, y0, x0 + max(w, 1) - 1, y0 + max(h, 1) - 1))
+        pen.rectangle((x0 - 1, y0 - 1, x0 + max(w, 1), y0 + max(h, 1)), outline="#000000")
+        pen.rectangle(boxes[-1], outline=PALETTE[o.colour % len(PALETTE)][0], width=2)
+    taken: list[tuple[int, int, int, int]] = []
+    for o, box in zip(objects, boxes, strict=True):
+        colour, dark = PALETTE[o.colour % len(PALETTE)]
+        said = printable(f"{o.name} {o.id}")
+        at = _place(box, tile, round(font.getlength(said)) + 6, LABEL + 4, taken)
+        taken.append(at)
+        pen.rectangle(at, fill=colour)
+        pen.text((at[0] + 3, at[1] + 1), said, font=font, fill="#000000" if dark else "#ffffff")
+
+
+def _place(box, tile, width: int, height: int, taken) -> tuple[int, int, int, int]:
+    """Where a label lies: the first place inside the tile that is free, else the first one."""
+    x = max(tile[0], min(box[0], tile[2] - width))
+    tops = (box[1] - height, box[3] + 1, box[1], box[3] - height)
+    places = [(x, y, x + width, y + height) for y in tops if tile[1] <= y <= tile[3] - height]
+    free = [a for a in places if not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in taken)]
+    return (free or places or [(x, box[1], x + width, box[1] + height)])[0]

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from errno import ENAMETOOLONG, ENOENT, ENOTDIR
 from pathlib import Path
 
 from synth.errors import InputError, StoreError
@@ -70,7 +71,7 @@ class FolderSource:
             return Found(reason=f"cannot be read ({e.strerror})")
         if not stat.S_ISREG(seen.st_mode):
             return Found(reason="is not a regular file")
-        return Found(path, seen.st_size, too_large(seen.st_size))
+        return Found(path, seen.st_size, _wrong_size(seen.st_size))
 
     def read(self, path: str, size: int) -> bytes | str:
         """The bytes of an image that was found at `path`, or why there are none. A file system in trouble is a StoreError."""
@@ -160,6 +161,10 @@ def open_source(path: Path) -> FolderSource | Hdf5Source:
     raise InputError(msg)
 
 
+def _wrong_size(size: int) -> str:
+    return f"is {'an ' if not size else ''}{why}" if (why := too_large(size)) else ""
+
+
 # -- folders -----------------------------------------------------------------------------------------------------------
 
 
@@ -169,7 +174,7 @@ def _listed(folder: Path, missing: bool = False) -> list[tuple[str, bool]]:
         with os.scandir(folder) as entries:
             return [(e.name, _is_folder(e)) for e in entries]
     except OSError as e:
-        if missing and isinstance(e, (FileNotFoundError, NotADirectoryError)) or e.strerror == "File name too long":
+        if missing and e.errno in (ENOENT, ENOTDIR, ENAMETOOLONG):
             return []
         msg = f"{KEY}: {folder} cannot be listed ({e.strerror}); check the path and its permissions"
         raise InputError(msg) from e
@@ -182,19 +187,17 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def _walk(root: Path, below: str = "", above: tuple = ()) -> Iterator[str]:
-    """The paths of all files below a folder, less what is hidden. A link back to a folder above is not followed again."""
-    seen = (root / below).stat()
-    mark = (seen.st_dev, seen.st_ino)
-    if mark in above:
+def _walk(root: Path, below: str = "", met: set | None = None) -> Iterator[str]:
+    """The paths of all files below a folder by name, less what is hidden. A folder that links lead to again is not entered again."""
+    seen, met = (root / below).stat(), set() if met is None else met
+    if (seen.st_dev, seen.st_ino) in met:
         return
-    for name, is_folder in _listed(root / below):
-        if name.startswith("."):
-            continue
+    met.add((seen.st_dev, seen.st_ino))
+    for name, is_folder in sorted(_listed(root / below)):
         path = f"{below}/{name}" if below else name
-        if is_folder:
-            yield from _walk(root, path, (*above, mark))
-        else:
+        if is_folder and not name.startswith("."):
+            yield from _walk(root, path, met)
+        elif not is_folder and not name.startswith("."):
             yield path
 
 
@@ -235,7 +238,7 @@ def _dataset(file, path: str) -> Found | None:
         size = shape[0]
     else:
         return Found(path, 0, _NO_FORM)
-    return Found(path, size, too_large(size))
+    return Found(path, size, _wrong_size(size))
 
 
 def _datasets(file) -> Iterator[str]:

@@ -3,10 +3,8 @@
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
-import subprocess
 import time
 
 import numpy as np
@@ -22,6 +20,7 @@ from synth.story.pages import style_folders
 from synth.story.sheets import animation, grid
 from synth.verify.findings import Findings
 from synth.verify.exports import verify_export
+from tests.browser import browse
 from tests.fixtures_images import work
 from tests.story.stories import done, planned, point, source
 
@@ -196,27 +195,6 @@ def test_texts_are_escaped_and_nothing_comes_from_outside(made):
 def test_a_page_without_pictures_is_still_a_page():
     assert "<h2" not in page("x", []) and page("x", [], refresh=5).count('http-equiv="refresh"') == 1
     assert 'src="a%20b%22/%3F%23.png"' in page("x", [Row(1, "", 1, "t", (Cell('a b"/?#.png', "c"),))])
-
-
-def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None and os.environ.get("CI", "").lower() not in ("true", "1"):
-        pytest.skip("no chromium here")
-    assert found is not None, "chromium is not installed; .ci/run installs it"
-    return found
-
-
-def browse(url, tmp_path, *flags) -> str:
-    command = [
-        chromium(),
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        f"--user-data-dir={tmp_path}/profile",
-        "--virtual-time-budget=10000",
-    ]
-    return subprocess.run([*command, *flags, url], capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 def test_a_browser_shows_the_page_with_all_its_pictures_and_runs_nothing_of_the_text(made, tmp_path):

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from synth.config import AnnotationsConfig
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK
 from synth.tracking.listing import HEAD, INDEX, NAME, head_file
 from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, work
+from tests.stages import probe
 from tests.tracking import by_hand
 from tests.tracking.by_hand import MIN_AREA, pairs_stage, quiet
 from tests.tracking.rules import reference
@@ -175,3 +176,27 @@ def test_a_set_without_annotations_has_videos_all_the_same(tmp_path):
     assert work(folder) == EXIT_OK
     found = json.loads((folder.out_dir / "annotations.json").read_text())
     assert found["annotations"] == [] and len(found["images"]) == 3 and len(found["videos"]) == 2
+
+
+def test_a_disk_that_takes_no_more_ends_in_try_again_and_nothing_under_the_name(pairs, tmp_path):
+    expected = plan(pairs, tmp_path / "one")
+    assert work(expected) == EXIT_OK
+    folder, size = plan(pairs, tmp_path / "out"), (expected.out_dir / "annotations.json").stat().st_size
+    for limit in (100, size - 1):  # while the lists grow, and when they are joined
+        code = f"""
+import resource, sys
+from synth.loop import Worker
+from synth.store.folder import StageFolder
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
+sys.exit(Worker(StageFolder.open(sys.argv[1]), 0, 1).run())
+"""
+        run = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True)
+        assert run.returncode == EXIT_AGAIN and "File too large" in run.stderr, run.stderr
+        assert [p.name for p in folder.out_dir.rglob("*") if p.is_file() and p.name != ".synthset.claim.json"] == []
+    assert work(folder) == EXIT_OK
+    assert (folder.out_dir / "annotations.json").read_bytes() == (expected.out_dir / "annotations.json").read_bytes()
+
+
+def test_pictures_of_classes_are_refused_by_the_kind_of_their_stage(tmp_path, capsys):
+    assert work(plan(probe(tmp_path / "runs"))) == EXIT_BAD_INPUT
+    assert "is of kind probe" in capsys.readouterr().err

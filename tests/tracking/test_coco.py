@@ -100,7 +100,7 @@ def test_a_bad_annotation_is_named_with_its_place_or_left_out(tmp_path, bad, say
         grouped(tmp_path, data)
     rows, left_out = grouped(tmp_path, data, drop=True)
     assert [len(r.annotations) for r in rows.values()] == [1, 0, 0]
-    assert [json.loads(line)["annotation"] for line in left_out.lines.splitlines()] == [1, 2]
+    assert [json.loads(line)["place"] for line in left_out.lines.splitlines()] == [1, 2]
 
 
 def test_what_is_no_object_to_keep_needs_no_segmentation(tmp_path):

@@ -29,8 +29,8 @@ from synth.tracking.preparing import jpeg
 from synth.tracking.sheet import sheet
 from synth.verify.exports import verify_export
 from synth.verify.findings import Findings
+from tests.browser import browse
 from tests.fixtures_images import child, commit_units, work
-from tests.story.test_pages import browse
 from tests.tracking import scenes
 from tests.tracking.staged import pairs_stage
 

@@ -58,9 +58,11 @@ def test_what_is_no_file_with_bytes_is_told_when_planned(folder):
     (folder / "dead.jpg").symlink_to("nowhere")
     (folder / "circle").symlink_to(folder)
     (folder / "link.jpg").symlink_to(folder / "plain.jpg")
-    found = open_source(folder).find(["empty.jpg", "pipe.jpg", "dead.jpg", "link.jpg", "sub", "nix.jpg"])
-    assert [found[n].reason for n in ("empty.jpg", "pipe.jpg")] == ["empty file", "is not a regular file"]
+    (folder / "again").symlink_to(folder / "sub")
+    found = open_source(folder).find(["empty.jpg", "pipe.jpg", "dead.jpg", "link.jpg", "sub", "nix.jpg", "own.jpg"])
+    assert [found[n].reason for n in ("empty.jpg", "pipe.jpg")] == ["is an empty file", "is not a regular file"]
     assert "cannot be read" in found["dead.jpg"].reason and "is not in" in found["sub"].reason and "is not in" in found["nix.jpg"].reason
+    assert found["own.jpg"].path == "again/deep/own.jpg", "a folder with two names is one folder"
     assert found["link.jpg"] == Found("link.jpg", len("plain.jpg"))
 
 
@@ -95,7 +97,7 @@ def test_what_holds_no_image_in_an_hdf5_file_is_told(h5):
     source = open_source(h5)
     names = ["floats.jpg", "words.jpg", "pixels.jpg", "nothing.jpg", "empty.jpg", "dead.jpg", "far.jpg", "sub", "twice.jpg", "nix.jpg"]
     found = source.find(names)
-    assert all("holds no image" in found[n].reason for n in names[:4]) and found["empty.jpg"].reason == "empty file"
+    assert all("holds no image" in found[n].reason for n in names[:4]) and found["empty.jpg"].reason == "is an empty file"
     assert all("is not in" in found[n].reason for n in ("dead.jpg", "far.jpg", "sub", "nix.jpg")) and "2 times" in found["twice.jpg"].reason
     assert source.read("nix.jpg", 3) == "is not there any more" and "changed since" in source.read("plain.jpg", 3)
     assert "holds no image" in source.read("floats.jpg", 3)
