@@ -1,7 +1,11 @@
+import gc
+
 import pytest
 
 from tests.fixtures_images import table, tiny_sd  # noqa: F401 (fixtures)
 from tests.order import longest_first
+
+gc.set_threshold(20_000, 20, 20)  # a composed config is tens of thousands of objects: by default a fifth of the time goes to looking at them
 
 
 def pytest_configure(config):
@@ -11,3 +15,8 @@ def pytest_configure(config):
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     longest_first(items)
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()  # what was imported stays: it need not be looked at again
