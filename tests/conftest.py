@@ -5,7 +5,8 @@ import pytest
 from tests.fixtures_images import table, tiny_sd  # noqa: F401 (fixtures)
 from tests.order import longest_first
 
-gc.set_threshold(20_000, 20, 20)  # a composed config is tens of thousands of objects: by default a fifth of the time goes to looking at them
+# A composed config is tens of thousands of objects; by default a fifth of the time of such tests goes to looking at them.
+gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_configure(config):

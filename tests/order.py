@@ -1,8 +1,7 @@
-"""Which files of tests begin first: with pytest -n the suite ends when its longest file does, and files that wait for the clocks
-of Slurm leave the cores to those that compute.
+"""Which files of tests begin first, so that with pytest -n none of them is left to the end, where cores would wait for it.
 
-pytest-xdist hands files out in this order if it is told not to begin with the file of the most tests, which would leave two
-tests that wait for minutes to the very end.
+Files that wait for the clocks of Slurm leave the cores to those that compute. pytest-xdist hands files out in this order if it
+is told not to begin with the file of the most tests: that would leave two tests that wait for minutes to the very end.
 """
 
 from pathlib import Path
