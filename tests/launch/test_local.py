@@ -12,7 +12,7 @@ from launch.codes import worst
 from launch.devices import n_workers, places, visible_gpus
 from synth.store.folder import StageFolder
 
-SLOW = ["probe.slots=48", "probe.unit_size=4", "probe.batch_size=1", "probe.sleep=0.08", "cluster.n_jobs=2"]
+SLOW = ["probe.slots=48", "probe.unit_size=4", "probe.batch_size=1", "probe.sleep=0.2", "cluster.n_jobs=2"]  # 5 s
 
 
 def workers_of(parent: int) -> list[int]:
