@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 run: $(VENV)/.installed
 	@$(BIN)/python launch/run.py $(ARGS)
 
+# four processes on two cores: half of the tests wait, for the clocks of Slurm and of leases
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 bench: $(VENV)/.installed
 	for b in captions encoders exports exports_files images launch main_job store story verify; do echo "== $$b"; $(BIN)/python -m tests.bench.$$b || exit 1; done
