@@ -65,7 +65,8 @@ class Drawing:
         try:
             with torch.inference_mode(), out_of_memory(MEMORY_ADVICE):
                 if start is not None:
-                    start = torch.cat([start, start[-1:].expand(more, *start.shape[1:])])
+                    # one layout too: kernels differ by it, and so would pictures of short and of whole batches
+                    start = torch.cat([start, start[-1:].expand(more, *start.shape[1:])]).contiguous()
                 # a generator for each row, repeats too: two rows that share one would draw each other's noise
                 generators = [torch_generator(s) for s in [*seeds, *[seeds[-1]] * more]]
                 for interval in self.intervals:

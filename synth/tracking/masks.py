@@ -27,20 +27,14 @@ def mask_of(segmentation: object, height: int, width: int) -> np.ndarray:
     return coco_masks().decode(coco_masks().merge(found))
 
 
-def objects_of_masks(masks: np.ndarray) -> list[dict]:
-    """Tight box, area and compressed RLE of each mask of [N, H, W], as an annotation has them; an empty one has all zeros."""
-    if not len(masks):
-        return []
-    codes = coco_masks().encode(np.asfortranarray(masks.transpose(1, 2, 0)))
-    boxes, areas = coco_masks().toBbox(codes), coco_masks().area(codes)
-    return [
-        {
-            "bbox": [int(v) for v in box],
-            "area": int(area),
-            "segmentation": {"size": [int(n) for n in code["size"]], "counts": code["counts"].decode("ascii")},
-        }
-        for code, box, area in zip(codes, boxes, areas, strict=True)
-    ]
+def object_of_mask(mask: np.ndarray) -> dict:
+    """Tight box, area and compressed RLE of [H, W], as an annotation has them; an empty one has all zeros."""
+    code = coco_masks().encode(np.asfortranarray(mask))
+    return {
+        "bbox": [int(v) for v in coco_masks().toBbox(code)],
+        "area": int(coco_masks().area(code)),
+        "segmentation": {"size": [int(n) for n in code["size"]], "counts": code["counts"].decode("ascii")},
+    }
 
 
 def union(masks: np.ndarray, dilate: int) -> np.ndarray:

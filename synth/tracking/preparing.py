@@ -14,7 +14,7 @@ from synth.images.encode import PILLOW
 from synth.seeds import generator
 from synth.tracking import canvas
 from synth.tracking.listing import Annotated
-from synth.tracking.masks import mask_of, objects_of_masks, union
+from synth.tracking.masks import mask_of, object_of_mask, union
 from synth.tracking.warp import Warp, draw, warped
 
 
@@ -58,18 +58,18 @@ def prepared(
 ) -> Prepared:
     """The canvas of one variant. pixels: [H, W, 3] uint8; objects: the annotations that are kept; seed: of the warp."""
     height, width = pixels.shape[:2]
-    masks = []
-    for annotation in objects:
+    masks = np.zeros((-(-len(objects) // 8), height, width), np.uint8)  # a bit each: forty of a photograph are no gigabyte then
+    for k, annotation in enumerate(objects):
         try:
-            masks.append(mask_of(annotation.get("segmentation"), height, width))
+            masks[k // 8] |= mask_of(annotation.get("segmentation"), height, width) << k % 8
         except InputError as e:
             return Prepared(Facts(sha256), reason=f"annotation {annotation['id']}: {e}")
     warp = draw(config.warp, generator(seed))
-    image, moved = warped(pixels, np.stack(masks), warp)
+    image, moved = warped(pixels, masks, warp)
     size = canvas.fitted(width, height, config.long_side, config.short_side)
     laid = canvas.onto(image, size, bucket), canvas.mask_onto(union(moved, config.dilate), size, bucket)[..., None]
     found = [
-        {"id": a["id"], "category_id": a["category_id"], **o} for a, o in zip(objects, objects_of_masks(moved), strict=True)
+        {"id": a["id"], "category_id": a["category_id"], **object_of_mask(moved[k // 8] >> k % 8 & 1)} for k, a in enumerate(objects)
     ]
     return Prepared(Facts(sha256, size, said(warp, width, height), tuple(found)), np.concatenate(laid, axis=2))
 

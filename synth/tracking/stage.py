@@ -147,10 +147,12 @@ class Pairs(Images):
         self.drawing.begin_unit()
         captions = [t.row.caption for t in tasks.values() if t.image.bucket]
         texts = {"": Embedded("", {})}  # of images that are stored as they are
+        state = PairState(tasks, dict(reasons), texts)
+        self._prepare_ahead(state, range(unit.start, unit.start))  # while texts are encoded
         if captions:
             with out_of_memory(MEMORY_ADVICE), self.prepared.text_encoders.on_device():
                 texts |= encode_unit(self.drawing.family.family, captions, self.prepared.text_encoders.rest)
-        return PairState(tasks, dict(reasons), texts)
+        return state
 
     def compute(self, state: PairState, slots: range) -> list[Drawn]:
         """The batch's pictures: those that change are drawn together, the others are already what they will be."""
@@ -179,12 +181,14 @@ class Pairs(Images):
         return self.drawing.draw([state.texts[t.row.caption] for t, _ in changing], [t.seed for t, _ in changing], start, strength)
 
     def _prepare_ahead(self, state: PairState, slots: range) -> None:
-        """Begin to decode and warp what this batch and the next ones begin from; forget the originals of earlier batches.
+        """Begin to decode and warp what this batch and the next ones begin from; forget what belongs to earlier batches.
 
         A slot waits only for what was handed to the pool before it, so that one thread is enough.
         """
         for number in [n for n in state.decoded if n < slots.start // self.config.variants]:
             del state.decoded[number]
+        for slot in [s for s in state.ready if s < slots.start]:  # a unit that is taken up in its middle begins further on
+            state.ready.pop(slot).cancel()
         for slot in range(slots.start, slots.stop + BATCHES_AHEAD * self.batch):
             if slot not in state.tasks or slot in state.facts or slot in state.ready:
                 continue

@@ -87,18 +87,18 @@ def draw(config: WarpConfig, rng: np.random.Generator) -> Warp:
 
 
 def warped(image: np.ndarray, masks: np.ndarray, warp: Warp) -> tuple[np.ndarray, np.ndarray]:
-    """[H, W, 3] uint8 and [N, H, W] uint8 0/1, both warped. What comes from outside the original is the original's own pixel there."""
+    """[H, W, 3] uint8 and [N, H, W] uint8, both warped. What comes from outside the original is the original's own pixel there.
+
+    Bytes of masks are moved, never mixed (nearest neighbour), so each of their bits may be a mask; outside they are 0.
+    """
     height, width = image.shape[:2]
     matrix = warp.homography(width, height)
     if np.array_equal(matrix, np.eye(3)):
         return coloured(image, warp), masks
     how = {"M": matrix, "dsize": (width, height)}
-    # all masks and the frame itself in one go, a bit each: nearest-neighbour sampling moves bytes, never mixes them
-    planes = np.packbits(np.concatenate([np.ones((1, height, width), np.uint8), masks]), axis=0)  # [ceil((N + 1) / 8), H, W]
-    moved = np.stack([cv2().warpPerspective(p, flags=cv2().INTER_NEAREST, **how) for p in planes])
-    bits = np.unpackbits(moved, axis=0, count=len(masks) + 1)
-    pixels = cv2().warpPerspective(image, flags=cv2().INTER_LINEAR, borderMode=cv2().BORDER_REPLICATE, **how)
-    return np.where(bits[0, :, :, None] > 0, coloured(pixels, warp), image), bits[1:]
+    frame, *moved = (cv2().warpPerspective(m, flags=cv2().INTER_NEAREST, **how) for m in (np.ones((height, width), np.uint8), *masks))
+    pixels = coloured(cv2().warpPerspective(image, flags=cv2().INTER_LINEAR, borderMode=cv2().BORDER_REPLICATE, **how), warp)
+    return np.where(frame[:, :, None] > 0, pixels, image), np.stack(moved)
 
 
 def coloured(image: np.ndarray, warp: Warp) -> np.ndarray:

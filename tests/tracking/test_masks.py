@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from synth.config import ModelConfig, PairsConfig, WarpConfig
 from synth.errors import InputError
 from synth.tracking import opencv
-from synth.tracking.masks import mask_of, objects_of_masks, union
+from synth.tracking.masks import mask_of, object_of_mask, union
+from synth.tracking.preparing import prepared
 from tests.tracking import scenes
 
 
@@ -33,7 +35,7 @@ def some(n: int = 60):
 
 def test_masks_go_to_run_lengths_and_back_with_tight_boxes_in_whole_numbers():
     for mask in some():
-        (found,) = objects_of_masks(mask[None])
+        found = object_of_mask(mask)
         ys, xs = np.nonzero(mask)
         box = [xs.min(), ys.min(), xs.max() - xs.min() + 1, ys.max() - ys.min() + 1] if len(xs) else [0, 0, 0, 0]
         assert found["bbox"] == box and found["area"] == mask.sum()
@@ -41,7 +43,6 @@ def test_masks_go_to_run_lengths_and_back_with_tight_boxes_in_whole_numbers():
         assert found["segmentation"] == scenes.compressed(mask)
         for form in (scenes.compressed, scenes.uncompressed):
             assert (mask_of(form(mask), *mask.shape) == mask).all()
-    assert objects_of_masks(np.zeros((0, 4, 4), np.uint8)) == []
 
 
 def test_polygons_are_filled_as_pycocotools_does():
@@ -75,6 +76,27 @@ def test_the_union_grows_by_so_many_pixels_to_every_side():
         for y, x in ((10, 10), (38, 48)):
             expected[y - dilate : y + dilate + 1, x - dilate : x + dilate + 1] = 1
         assert (union(masks, dilate) == expected).all()
+
+
+def test_more_objects_than_bits_of_a_byte_are_each_warped_by_themselves():
+    import cv2
+
+    config = PairsConfig(seed=0, model=ModelConfig("tiny"), long_side=60, short_side=40, bucket=8, dilate=0, warp=WarpConfig(affine=1, perspective=1))
+    rng, masks = np.random.default_rng(0), np.zeros((11, 40, 60), np.uint8)
+    for mask in masks:
+        x, y = int(rng.integers(0, 40)), int(rng.integers(0, 25))
+        mask[y : y + 15, x : x + 20] = 1  # they overlap
+    notes = [{"id": k, "category_id": k % 3, "segmentation": scenes.compressed(m)} for k, m in enumerate(masks)]
+    found = prepared(np.zeros((40, 60, 3), np.uint8), "", (64, 40), notes, config, 5)
+    matrix = np.array(found.facts.warp["homography"]).reshape(3, 3)
+    moved = [cv2.warpPerspective(m, matrix, (60, 40), flags=cv2.INTER_NEAREST) for m in masks]
+    assert [dict(o) for o in found.facts.objects] == [{"id": k, "category_id": k % 3, **object_of_mask(m)} for k, m in enumerate(moved)]
+    assert (found.canvas[:40, :60, 3] == np.any(moved, axis=0)).all()
+
+
+def test_opencv_keeps_to_the_thread_that_asks_it():
+    opencv.cv2.cache_clear()
+    assert opencv.cv2().getNumThreads() == 1
 
 
 @pytest.mark.parametrize("name", ["cv2", "pycocotools"])

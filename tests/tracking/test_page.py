@@ -21,7 +21,7 @@ from synth.store.spec import canonical
 from synth.tracking import look
 from synth.tracking.listing import ROLE, AnnotatedListing
 from synth.tracking.look import Frame, Object, Row, Totals, outline_of, spread, warp_words
-from synth.tracking.masks import mask_of, objects_of_masks
+from synth.tracking.masks import mask_of, object_of_mask
 from synth.tracking.objects import objects_of, variant_name
 from synth.tracking.page import rows_of, shown_as_it_is
 from synth.tracking.page_html import page, totals_line
@@ -84,7 +84,7 @@ def variants(stage, given) -> list:
             moved = masks * (slot != 3)
             objects = [
                 {"id": a["id"], "category_id": a["category_id"], **o}
-                for a, o in zip(kept, objects_of_masks(moved), strict=True)
+                for a, o in zip(kept, map(object_of_mask, moved), strict=True)
             ]
             record = {
                 "file_name": variant_name(image.image["file_name"], variant), "variant": variant, "caption": WARP if kept else "",

@@ -114,6 +114,7 @@ def test_images_without_objects_are_stored_as_they_are(once, annotated):
     assert abs(picture.astype(int) - np.asarray(image)).mean() < 1.5
     jpeg = Image.open(io.BytesIO([s.read("jpg") for s in once.samples()][-1]))
     assert jpeg.format == "JPEG" and {layer[1:3] for layer in jpeg.layer} == {(1, 1)}  # colours at full resolution
+    assert jpeg.quantization == image.quantization  # both of quality 95
 
 
 def test_kept_objects_stay_as_the_vae_gives_them_and_the_background_changes(annotated, tmp_path):
@@ -206,16 +207,33 @@ def test_a_unit_depends_on_its_own_images_annotations_and_captions(annotated, tm
     assert all(a != b for a, b in zip(first[:-1], silent, strict=False))
 
 
-def test_only_a_few_batches_of_inputs_are_held(annotated, tmp_path):
-    folder = pairs_stage(tmp_path, annotated, variants=5, unit_size=10, batch_size=1, steps=1, noise_strength=1, harmonize=0)
+def test_a_variant_has_the_same_bytes_whatever_became_of_its_neighbours(annotated, tmp_path):
+    """A short batch is drawn as a whole one is: a neighbour that cannot be read takes its own place and no other's."""
+    source = scenes.make(tmp_path / "set", 5, size=((64, 48),), seed=4)
+    whole, torn = (pairs_stage(tmp_path / n, source, steps=2, harmonize=0) for n in "ab")
+    assert work(whole) == EXIT_OK
+    gone = sorted(source.images.iterdir())[1]
+    gone.unlink()
+    assert work(torn) == EXIT_OK
+    assert list(tombstones(torn)) == [1]
+    expected = {s.key: s.read("jpg") for s in whole.samples() if s.json()["source"] != gone.name}
+    assert len(expected) == 4 and {s.key: s.read("jpg") for s in torn.samples()} == expected
+
+
+def test_only_a_few_batches_of_inputs_are_held(tmp_path):
+    source = scenes.make(tmp_path / "set", 6, size=((64, 48),), seed=4)
+    folder = pairs_stage(tmp_path, source, variants=2, unit_size=10, batch_size=1, steps=1, noise_strength=1, harmonize=0)
     stage = Pairs(folder)
     stage.check()
     stage.open()
     unit = max((folder.unit(n) for n in range(folder.spec.n_units)), key=len)
-    state = stage.begin(unit)
-    for slot in range(unit.start, unit.stop):
-        stage.compute(state, range(slot, slot + 1))
-        assert len(state.ready) <= BATCHES_AHEAD and len(state.decoded) <= 2
+    assert len(unit) == 10
+    for first in (0, 5):  # the whole unit, and one of which half was there
+        state = stage.begin(unit)
+        for slot in range(unit.start + first, unit.stop):
+            stage.compute(state, range(slot, slot + 1))
+            assert len(state.ready) <= BATCHES_AHEAD and len(state.decoded) <= 2
+            assert all(s > slot for s in state.ready)
     stage.close()
 
 

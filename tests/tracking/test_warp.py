@@ -7,7 +7,7 @@ import pytest
 
 from synth.config import WarpConfig
 from synth.seeds import generator
-from synth.tracking.masks import objects_of_masks
+from synth.tracking.masks import object_of_mask
 from synth.tracking.warp import Warp, coloured, draw, warped
 
 NEVER = WarpConfig(affine=0, perspective=0, flip=0, colour=0)
@@ -90,17 +90,16 @@ def test_black_in_the_original_is_not_taken_for_outside():
     """Two fills of one warp: what is black inside stays black, whatever lies there in the original."""
     image = picture()
     image[20:40, 30:60] = 0
-    warp = Warp(rotate=20, scale=(0.8, 0.8))
+    warp = Warp(rotate=20, scale=(0.8, 0.8), translate=(-0.3, 0.0))  # to where the original is not black
     moved, inside = warped(image, np.ones((1, H, W), np.uint8), warp)
     outside = inside[0] == 0
     assert 0.05 < outside.mean() < 0.6 and (moved[outside] == image[outside]).all()
     x, y = (round(v) for v in landed(warp.homography(W, H), 45, 30))
-    assert (moved[y, x] == 0).all()
-    red = np.zeros((H, W, 3), np.uint8)
-    red[..., 0] = 200  # green and blue are black everywhere
-    image[..., 1:] = 255
-    mixed, _ = warped(red, np.ones((1, H, W), np.uint8), warp)
-    assert (mixed == red).all()
+    assert (moved[y, x] == 0).all() and image[y, x].all()
+    two = np.zeros((H, W, 3), np.uint8)
+    two[:, : W // 2, 0], two[:, W // 2 :, 1:] = 200, 200  # each half is black in the channels of the other
+    mirrored, _ = warped(two, np.ones((1, H, W), np.uint8), Warp(flip=True))
+    assert (mirrored == two[:, ::-1]).all()
 
 
 def test_no_fringe_comes_from_beyond_the_frame():
@@ -112,7 +111,7 @@ def test_no_fringe_comes_from_beyond_the_frame():
 
 def test_objects_that_leave_the_frame_have_boxes_of_zeros():
     _, masks = warped(picture(), np.concatenate([dot(2, 2), dot(80, 50)]), Warp(translate=(-0.5, -0.5)))
-    gone, there = objects_of_masks(masks)
+    gone, there = map(object_of_mask, masks)
     assert gone["bbox"] == [0, 0, 0, 0] and gone["area"] == 0
     assert there["bbox"] == [34, 19, 3, 3] and there["area"] == 9
 
