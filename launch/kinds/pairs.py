@@ -18,7 +18,7 @@ from synth.images.strength import steps_run
 from synth.store.identity import LISTED
 from synth.store.spec import InputFile, StageSpec
 from synth.tracking.listing import ROLE
-from synth.tracking.repaint import FROM_THE_FRONT, INSTEAD
+from synth.tracking.repaint import FROM_THE_FRONT, INSTEAD, check_repaint
 
 IMAGES = "images"  # role of the place where the images lie
 LATENTS = 8  # latents a side that U-Nets halve three times
@@ -68,8 +68,7 @@ def plan(node: Node) -> list[StageSpec]:
         says = f"tracking.steps={config.steps} and tracking.noise_strength={config.noise_strength:g} are {run} steps"
         msg = f"tracking.harmonize={config.harmonize}: {says}, and the objects are kept in all but the last {config.harmonize}; raise the steps or the strength"
         raise InputError(msg)
-    with _own_keys():
-        model.judge(replace(config, height=bucket, width=bucket), img2img=True)  # all canvases are multiples of it
+    check_repaint(model.folder, config)
     found = joined(dataset, wanted)
     if not found.captioned:  # as OVTrack does: there is no text to be guided by
         config = replace(config, guidance_scale=0.0, guidance_interval=(0.0, 1.0))

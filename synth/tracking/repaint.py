@@ -30,6 +30,9 @@ INSTEAD = "ddim"  # where such a one is the model's own
 
 def check_repaint(model: "ModelFolder", config: PairsConfig) -> None:
     """InputError that names the key if the model cannot draw what the config asks for."""
+    if config.model.safety_checker == "blank":
+        msg = "model.safety_checker=blank: a black picture would keep the boxes of objects that are not in it; use drop, or off"
+        raise InputError(msg)
     with _keys():
         # every drawn size is a multiple of the bucket
         judged(model, replace(config, height=config.bucket, width=config.bucket), img2img=True, group="tracking")

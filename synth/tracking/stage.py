@@ -216,9 +216,7 @@ class Pairs(Images):
             return Tombstone(item.slot, NOT_FINITE)
         task, facts, picture = state.tasks[item.slot], state.facts[item.slot], item.picture
         if picture.refused:
-            if self.config.model.safety_checker == "drop":
-                return Tombstone(item.slot, REFUSED)
-            pixels = np.zeros_like(pixels)
+            return Tombstone(item.slot, REFUSED)
         if facts.drawn is not None:
             pixels = back(pixels, facts.drawn, task.image.image["width"], task.image.image["height"])
         self.preview.add(pixels)

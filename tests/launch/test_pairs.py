@@ -124,14 +124,22 @@ def test_a_model_whose_scheduler_is_pndm_begins_in_the_middle_with_ddim(pairs, w
             pairs(more | {"tracking.scheduler": name})
 
 
+def test_steps_are_the_models_own_unless_a_preset_or_the_user_says_others(pairs):
+    names = ("scheduler", "steps")
+    assert [pairs().config[n] for n in names] == ["default", 20]
+    assert [pairs({"model.native_steps": 50}).config[n] for n in names] == ["default", 50]
+    assert [pairs({"tracking.preset": "fast", "model.native_steps": 50}).config[n] for n in names] == ["dpm++2m", 20]
+    assert [pairs({"tracking.preset": "fast", "tracking.steps": 30}).config[n] for n in names] == ["dpm++2m", 30]
+
+
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
         ("tracking.variants", 0, "tracking.variants=0: must be 1 or more"),
         ("tracking.noise_strength", 1.5, "tracking.noise_strength=1.5: must be from 0 to 1"),
         ("tracking.noise_strength", float("nan"), "tracking.noise_strength=nan: must be from 0 to 1"),
-        ("tracking.harmonize", 37, "tracking.harmonize=37: tracking.steps=50 and tracking.noise_strength=0.75 are 37 steps"),
-        ("tracking.noise_strength", 0.0, "tracking.harmonize=2: .* are 0 steps"),
+        ("tracking.harmonize", 37, "tracking.harmonize=37: tracking.steps=20 and tracking.noise_strength=0.75 are 15 steps"),
+        ("tracking.noise_strength", 0.0, "tracking.harmonize=0: .* are 0 steps"),
         ("tracking.max_area", float("inf"), "tracking.max_area=inf: must be from 0 to"),
         ("tracking.min_area", 1e9, "tracking.min_area=1e.09: not below tracking.max_area"),
         ("tracking.dilate", -1, "tracking.dilate=-1: must be"),

@@ -235,6 +235,8 @@ def test_what_cannot_be_repainted_is_refused_by_name_with_a_fix(tmp_path):
     for own in ("PNDMScheduler", "LMSDiscreteScheduler"):
         with pytest.raises(InputError, match=f"tracking.scheduler=default .{own}. cannot begin"):
             check_repaint(replace(sd, scheduler=own), PAIRS)
+    with pytest.raises(InputError, match="safety_checker=blank: a black picture would keep the boxes .*; use drop, or off"):
+        check_repaint(sd, replace(PAIRS, model=ModelConfig("tiny", safety_checker="blank")))
     with pytest.raises(InputError, match=r"tracking.bucket=20: tiny_sd computes multiples of 8 pixels; use 16 or 24"):
         check_repaint(sd, replace(PAIRS, bucket=20))
     with pytest.raises(InputError, match=r"tracking.eta=0.5: tracking.scheduler=default"):
