@@ -10,7 +10,7 @@ run: $(VENV)/.installed
 
 # four processes on two cores: half of the tests wait, for the clocks of Slurm and of leases
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 bench: $(VENV)/.installed
 	for b in captions encoders exports exports_files images launch main_job store story verify; do echo "== $$b"; $(BIN)/python -m tests.bench.$$b || exit 1; done
