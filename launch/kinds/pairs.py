@@ -74,6 +74,7 @@ def plan(node: Node) -> list[StageSpec]:
         config = replace(config, guidance_scale=0.0, guidance_interval=(0.0, 1.0))
     config = replace(config, dataset=found.dataset)
     settings = run_settings(node.config, model.folder) | {"price": price(config, found, run), "notes": notes(dataset, keys, found)}
+    settings["shapes"] = max(1, sum(b is not None for b, _ in found.buckets))
     inputs = {**model.inputs, ROLE: InputFile(str(found.annotations), found.identity), IMAGES: InputFile(str(found.images), LISTED)}
     ends, unit_size = units(found, keys.variants, keys.unit_size)
     slots = sum(n for _, n in found.buckets) * keys.variants

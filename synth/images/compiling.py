@@ -18,13 +18,13 @@ MODES: Mapping[str, Mapping] = {
     "max-autotune": {"mode": "max-autotune-no-cudagraphs"},
 }
 NONE, AUTO = "none", "auto"
-PAYS_FROM = 2000  # pictures a stage: compiling takes minutes a worker, which a small stage does not win back
+PAYS_FROM = 2000  # pictures of a size in a stage: compiling takes minutes a worker and a size, which few pictures do not win back
 DENOISERS = ("unet", "transformer")
 SAFE = stat.S_IRWXU  # nobody else may put compiled code where we load it from
 
 
 def resolve(name: str, device_type: str, slots: int) -> str:
-    """A key of MODES, or none. auto: max-autotune on a GPU for stages of PAYS_FROM pictures or more."""
+    """A key of MODES, or none. auto: max-autotune on a GPU for stages of PAYS_FROM pictures of a size or more."""
     if name == AUTO:
         return "max-autotune" if device_type == "cuda" and slots >= PAYS_FROM else NONE
     if name != NONE and name not in MODES:

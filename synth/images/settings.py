@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from synth.errors import InputError
 
 ON_OOM = ("fail", "split")
-# how a stage is worked on; not in its fingerprint
-RUN: Mapping[str, object] = {"on_oom": "fail", "preview_every": 0.0, "text_offload": False}
+# how a stage is worked on; not in its fingerprint. shapes: sizes of pictures in it, each of which would be compiled for
+RUN: Mapping[str, object] = {"on_oom": "fail", "preview_every": 0.0, "text_offload": False, "shapes": 1}
 
 _SHARED = re.compile(r"\bimages\.(?!(?:on_oom|preview_every)\b)")  # those two have one key for both stages
 

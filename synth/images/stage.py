@@ -115,7 +115,7 @@ class Images(Stage):
         family = open_family(self.model, self.config, spec.numerics, self.batch)
         with out_of_memory(MEMORY_ADVICE):
             self.prepared = prepare(
-                family, spec.numerics, slots=spec.slots, versions=versions(), text_offload=run["text_offload"],
+                family, spec.numerics, slots=spec.slots // run["shapes"], versions=versions(), text_offload=run["text_offload"],
                 model_digest=digest({role: i.identity for role, i in spec.inputs.items()}),
             )  # fmt: skip
         self.drawing = Drawing(family, self.batch, run["on_oom"], self.prepared.intervals)

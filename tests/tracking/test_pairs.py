@@ -237,6 +237,19 @@ def test_only_a_few_batches_of_inputs_are_held(tmp_path):
     stage.close()
 
 
+def test_compiling_must_pay_for_each_size_that_is_drawn(annotated, tmp_path, monkeypatch):
+    import synth.images.speed as speed
+
+    asked = []
+    monkeypatch.setattr(speed, "prepare", lambda *a, real=speed.prepare, **k: (asked.append(k["slots"]), real(*a, **k))[1])
+    folder = pairs_stage(tmp_path, annotated, variants=2)
+    assert folder.spec.settings["shapes"] == 2
+    stage = Pairs(folder)
+    stage.open()
+    stage.close()
+    assert asked == [6]  # of 12 pictures
+
+
 # -- odd inputs ----------------------------------------------------------------------------------------------------------
 
 
