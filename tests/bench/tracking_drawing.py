@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 SIZES = ((96, 64), (64, 96), (80, 64), (64, 80))
-KEYS = {"steps": 20, "guidance_scale": 4, "harmonize": "null", "size": "null", "bucket": "null"}  # of recipe=tracking, but not 50 steps
+KEYS = {"steps": 20, "guidance_scale": 4, "harmonize": "null", "size": "null", "bucket": "null"}  # the tiny model's own steps and guidance scale
 DRAWN = (("null", "null"), ("[64,48]", "16"))  # the model's own size for pairs, and a smaller one
 BATCHES = (1, 4, 16)
 

@@ -192,6 +192,26 @@ def test_a_variant_is_the_same_alone_and_in_company(once, annotated, tmp_path):
         assert abs(picture.astype(int) - company).max() <= 4 and abs(picture.astype(int) - company).mean() < 0.05
 
 
+def test_a_batch_that_does_not_fit_is_split_with_the_masks_that_belong_to_it(tmp_path, monkeypatch):
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    source = scenes.make(tmp_path / "set", 5, size=((64, 48),), seed=4)
+    whole = made(done(tmp_path / "a", source, steps=2, harmonize=0))
+    forward = UNet2DConditionModel.forward
+
+    def small(self, x, *args, **kwargs):
+        if len(x) > 4:  # two pictures with guidance
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, x, *args, **kwargs)
+
+    monkeypatch.setattr(UNet2DConditionModel, "forward", small)
+    split = made(done(tmp_path / "b", source, "images.on_oom=split", steps=2, harmonize=0))
+    assert {r["computed_batch"] for r, _ in split.values() if not r["unchanged"]} == {2} and sorted(split) == sorted(whole)
+    assert all(r["objects"] == whole[name][0]["objects"] for name, (r, _) in split.items())
+    assert all(abs(p.astype(int) - whole[name][1]).max() <= 4 and abs(p.astype(int) - whole[name][1]).mean() < 0.05 for name, (_, p) in split.items())
+
+
 def test_a_unit_depends_on_its_own_images_annotations_and_captions(annotated, tmp_path):
     def inputs(folder):
         stage = Pairs(folder)
