@@ -142,3 +142,18 @@ def table(tmp_path) -> StageFolder:
     folder = captions_json_stage(root, [captions_stage(root, [f"a picture of {CLASSES[k % 5]} number {k}" for k in range(10)])], 10)
     assert work(folder) == 0
     return folder
+
+
+def small_device(monkeypatch, rows: int) -> None:
+    """From here on a device on which no more rows of a U-Net fit."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    forward = UNet2DConditionModel.forward
+
+    def small(self, x, *args, **kwargs):
+        if len(x) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, x, *args, **kwargs)
+
+    monkeypatch.setattr(UNet2DConditionModel, "forward", small)

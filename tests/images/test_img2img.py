@@ -18,7 +18,7 @@ from synth.images.img2img import steps_run, strength_for
 from synth.seeds import derive
 from synth.store.folder import StageFolder
 from tests.faults.farm import Child
-from tests.fixtures_images import digests, images_stage, work
+from tests.fixtures_images import digests, images_stage, small_device, work
 from tests.images.pictures import image_folder, picture, sample, write_tar
 from tests.images.test_decode import UNREADABLE
 
@@ -326,18 +326,8 @@ def test_exports_read_it_like_any_stage_of_pictures(source, tiny_sd, tmp_path):
 
 
 def test_a_batch_that_does_not_fit_is_split_with_the_inputs_that_belong_to_it(source, tiny_sd, tmp_path, monkeypatch):
-    import torch
-    from diffusers import UNet2DConditionModel
-
     whole = pixels(done(tmp_path / "a", tiny_sd, f"img2img.source={source}"))
-    forward = UNet2DConditionModel.forward
-
-    def small(self, x, *args, **kwargs):
-        if len(x) > 4:  # two pictures with guidance
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, x, *args, **kwargs)
-
-    monkeypatch.setattr(UNet2DConditionModel, "forward", small)
+    small_device(monkeypatch, 4)  # two pictures with guidance
     folder = done(tmp_path / "b", tiny_sd, f"img2img.source={source}", "images.on_oom=split", "images.preview_every=1")
     assert {s.json()["computed_batch"] for s in folder.samples()} == {2}
     assert max(abs(p - whole[slot]).max() for slot, p in pixels(folder).items()) <= 1

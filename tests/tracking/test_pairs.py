@@ -21,7 +21,7 @@ from synth.tracking.settings import check_settings
 from synth.tracking.stage import BATCHES_AHEAD, Pairs
 from synth.tracking.warp import draw, warped
 from tests.faults.farm import Child
-from tests.fixtures_images import digests, work
+from tests.fixtures_images import digests, small_device, work
 from tests.tracking import scenes
 from tests.tracking.scenes import AnnotatedSet
 from tests.tracking.staged import done, made, pairs_stage, pixels, tombstones
@@ -193,19 +193,9 @@ def test_a_variant_is_the_same_alone_and_in_company(once, annotated, tmp_path):
 
 
 def test_a_batch_that_does_not_fit_is_split_with_the_masks_that_belong_to_it(tmp_path, monkeypatch):
-    import torch
-    from diffusers import UNet2DConditionModel
-
     source = scenes.make(tmp_path / "set", 5, size=((64, 48),), seed=4)
     whole = made(done(tmp_path / "a", source, steps=2, harmonize=0))
-    forward = UNet2DConditionModel.forward
-
-    def small(self, x, *args, **kwargs):
-        if len(x) > 4:  # two pictures with guidance
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, x, *args, **kwargs)
-
-    monkeypatch.setattr(UNet2DConditionModel, "forward", small)
+    small_device(monkeypatch, 4)  # two pictures with guidance
     split = made(done(tmp_path / "b", source, "images.on_oom=split", steps=2, harmonize=0))
     assert {r["computed_batch"] for r, _ in split.values() if not r["unchanged"]} == {2} and sorted(split) == sorted(whole)
     assert all(r["objects"] == whole[name][0]["objects"] for name, (r, _) in split.items())
