@@ -129,8 +129,10 @@ def _wrong_annotation(a: Annotation, row: ImageRow | None, categories: Mapping, 
         return f"its area is {a.area:g}"
     if a.bbox[2] < 0 or a.bbox[3] < 0:
         return f"its bbox is {a.bbox[2]:g} wide and {a.bbox[3]:g} high"
+    if not a.segmentation and not usable(a.area, a.iscrowd, *areas):
+        return ""  # a box is all that is asked of it
     if a.segmentation is None:
-        return "it has no segmentation, and is large enough to be kept as an object" if usable(a.area, a.iscrowd, *areas) else ""
+        return "it has no segmentation, and is large enough to be kept as an object"
     return wrong(a.segmentation, row.image.width, row.image.height)
 
 

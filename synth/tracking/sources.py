@@ -20,6 +20,7 @@ KEY = "dataset.images"
 THREADS, CHUNK = 16, 512  # looks at files: on a network file system each waits, none works
 H5 = b"\x89HDF\r\n\x1a\n"
 _NO_FORM = "holds no image there: an image is a row of uint8, or one text of fixed length"
+_ELSEWHERE = "lies in another file, to which this one links: copy it into this one"
 
 
 @dataclass(frozen=True)
@@ -224,14 +225,22 @@ def _only(paths: list[str], root: Path) -> str | Found:
 
 
 def _dataset(file, path: str) -> Found | None:
-    """A dataset of the file, with the number of bytes of its image; None if there is none of this name."""
-    from h5py import h5d  # h5py's own objects take five times as long to open
+    """A dataset of the file, with the number of bytes of its image; None if there is none of this name.
+
+    Whoever made the file must not choose what else is read here: links to other files, and datasets whose bytes lie in others, are refused.
+    """
+    from h5py import h5d, h5l, h5o  # h5py's own objects take five times as long to open
 
     try:
+        if file.id.links.get_info(path.encode()).type == h5l.TYPE_EXTERNAL:  # unopened: it may lead to a pipe
+            return Found(path, 0, _ELSEWHERE)
         found = h5d.open(file.id, path.encode())
-        shape, dtype = found.shape, found.dtype
-    except (KeyError, ValueError, OSError, TypeError):  # no such name, a group, a link that leads nowhere, no type of numpy's
+        shape, dtype, made = found.shape, found.dtype, found.get_create_plist()
+        elsewhere = made.get_layout() == h5d.VIRTUAL or made.get_external_count() or h5o.get_info(found).fileno != h5o.get_info(file.id).fileno
+    except (KeyError, ValueError, OSError, TypeError, RuntimeError):  # no such name, a group, a link that leads nowhere, no type of numpy's
         return None
+    if elsewhere:
+        return Found(path, 0, _ELSEWHERE)
     if shape == () and dtype.kind == "S":
         size = dtype.itemsize
     elif shape is not None and len(shape) == 1 and dtype == "uint8":
