@@ -149,3 +149,5 @@ def register() -> None:
     for group, nodes in GROUPS.items():
         for name, node in nodes.items():
             store.store(group=group, name=SCHEMA_PREFIX + name, node=node)
+    # Hydra copies its repository, and with it this store, for every composition, and again each node that it takes out of it.
+    store.__deepcopy__ = lambda memo: store

@@ -61,7 +61,7 @@ def prepared(
     masks = []
     for annotation in objects:
         try:
-            masks.append(mask_of(annotation["segmentation"], height, width))
+            masks.append(mask_of(annotation.get("segmentation"), height, width))
         except InputError as e:
             return Prepared(Facts(sha256), reason=f"annotation {annotation['id']}: {e}")
     warp = draw(config.warp, generator(seed))

@@ -99,6 +99,8 @@ class Pairs(Images):
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
+        if self._source is not None:
+            self._source.close()
 
     @property
     def listing(self) -> AnnotatedListing:

@@ -33,7 +33,7 @@ def free(path) -> int:
 
 def fill(path, leave: int) -> None:
     """Leave so many bytes free."""
-    with open(path / "ballast", "ab") as f, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), open(path / "ballast", "ab") as f:  # it may be full already
         while (n := min(MiB, free(path) - leave)) > 0:
             f.write(bytes(n))
             f.flush()
@@ -62,10 +62,14 @@ def test_a_disk_that_fills_up_and_frees_up_under_several_workers(tmp_path, small
     want, rng, codes, end = reference(tmp_path, folder), random.Random(2), [], time.monotonic() + 120
     while not folder.is_done() and time.monotonic() < end:
         children = [Child(folder, i, 3, env=FAST) for i in range(3)]
-        time.sleep(rng.uniform(0.0, 0.06))
+        time.sleep(rng.uniform(0.0, 0.06) if codes else 0.0)
         fill(small_disk, leave=0)
-        time.sleep(rng.uniform(0.0, 0.03))
-        (small_disk / "ballast").unlink()
+        if codes:
+            time.sleep(rng.uniform(0.0, 0.03))
+        else:  # the first time it is full until somebody has met it, however slow the machine is
+            while not any(c.poll() == 75 for c in children) and time.monotonic() < end:
+                time.sleep(0.001)
+        (small_disk / "ballast").unlink(missing_ok=True)
         codes += [c.wait() for c in children]
         check(folder, want, whole=False)
     assert set(codes) <= {0, 75} and 75 in codes

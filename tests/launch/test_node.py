@@ -138,7 +138,7 @@ def test_workers_start_one_by_one_as_gpus_become_idle(tmp_path, monkeypatch):
 
 
 def test_two_machines_share_a_stage_and_both_end_when_it_is_whole(tmp_path):
-    folder = probe(tmp_path, slots=80, sleep=0.1)
+    folder = probe(tmp_path, slots=80, sleep=0.3)
     nodes = [start(folder, n, 2) for n in (0, 1)]
     assert [n.wait(60) for n in nodes] == [0, 0]
     assert {e["job_idx"] for e in named(folder, "start")} == {0, 1, 2, 3} and {e["n_jobs"] for e in named(folder, "start")} == {

@@ -20,9 +20,9 @@ CHAIN = ("recipe=probe_chain", "probe.slots=24", "probe.unit_size=4")
 LONG = (
     "recipe=probe_chain",
     "until=second",
-    "probe.slots=160",
+    "probe.slots=96",
     "probe.unit_size=4",
-)  # with a sleep of 0.5 s a batch: 10 s for two workers
+)  # with a sleep of 0.5 s a batch: 6 s for two workers
 
 
 def test_a_sweep_of_chains_makes_the_same_bytes_as_on_one_machine_and_runs_once(cluster, tmp_path):

@@ -319,6 +319,17 @@ def test_bad_settings_are_named(changes, why):
         check_settings(replace(CONFIG, **changes))
 
 
+def test_the_model_says_in_how_many_last_steps_objects_are_drawn_along(annotated, tmp_path):
+    def planned(*overrides, **keys):
+        return pairs_stage(tmp_path, annotated, *overrides, steps=10, **keys).spec.config["harmonize"]
+
+    assert planned(harmonize="null") == 0  # the tiny one's
+    assert planned("model.native_pair_harmonize=2", harmonize="null") == 2
+    assert planned(harmonize=3) == 3
+    with pytest.raises(InputError, match="tracking.harmonize=7"):
+        planned(harmonize=7)
+
+
 def test_a_worker_whose_images_are_gone_as_a_whole_says_so(annotated, tmp_path):
     moved = edited(annotated, tmp_path / "set", lambda data, images: None)
     folder = pairs_stage(tmp_path / "runs", moved)

@@ -1,0 +1,40 @@
+"""Which files of tests begin first, so that with pytest -n none of them is left to the end, where cores would wait for it.
+
+Files that wait for the clocks of Slurm leave the cores to those that compute. pytest-xdist hands files out in this order if it
+is told not to begin with the file of the most tests: that would leave two tests that wait for minutes to the very end.
+"""
+
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+LONG = (  # of fifteen seconds or more on a free core, longest first
+    "slurm/test_launch.py",
+    "slurm/test_campaign.py",
+    "slurm/test_embedded.py",
+    "faults/test_kills.py",
+    "captions/llama/test_stage.py",
+    "images/test_models.py",
+    "slurm/test_stage_sbatch.py",
+    "slurm/test_torchrun.py",
+    "captions/llama/test_engine.py",
+    "launch/test_run.py",
+    "launch/test_node.py",
+    "test_main_job.py",
+    "launch/test_local.py",
+    "slurm/test_site.py",
+    "slurm/test_lost_nodes.py",
+    "slurm/test_devcluster.py",
+    "images/test_img2img.py",
+    "images/test_external.py",
+    "captions/test_matrix.py",
+    "faults/test_stopped.py",
+)
+
+
+def longest_first(items: list) -> None:
+    """Sort collected tests in place: those of LONG, then all others as they came."""
+    if gone := [name for name in LONG if not (TESTS / name).exists()]:
+        msg = f"tests/order.py: no such file: {', '.join(gone)}; take it off the list LONG"
+        raise FileNotFoundError(msg)
+    place = {TESTS / name: n for n, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
