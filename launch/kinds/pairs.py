@@ -64,6 +64,9 @@ def plan(node: Node) -> list[StageSpec]:
         quality=keys.quality,
     )
     run = steps_run(config.steps, config.noise_strength)
+    if not run:
+        msg = f"tracking.noise_strength={config.noise_strength:g}: none of tracking.steps={config.steps} steps is run, so nothing would be drawn; raise it"
+        raise InputError(msg)
     if run <= config.harmonize:
         says = f"tracking.steps={config.steps} and tracking.noise_strength={config.noise_strength:g} are {run} steps"
         msg = f"tracking.harmonize={config.harmonize}: {says}, and the objects are kept in all but the last {config.harmonize}; raise the steps or the strength"

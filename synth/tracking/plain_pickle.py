@@ -187,7 +187,7 @@ class Machine:
     def name(self, module: str, name: str) -> None:
         what = CALLS.get((module, name))
         if what is None:
-            msg = f"names {module!r} {name!r}, which plain data does not need; nothing was run"
+            msg = f"names {module[:60]!r} {name[:60]!r}, which plain data does not need; nothing was run"
             raise Refused(msg)
         self.stack.append(Call(what))
 

@@ -132,7 +132,7 @@ def test_a_model_whose_scheduler_is_pndm_begins_in_the_middle_with_ddim(pairs, w
         ("tracking.noise_strength", 1.5, "tracking.noise_strength=1.5: must be from 0 to 1"),
         ("tracking.noise_strength", float("nan"), "tracking.noise_strength=nan: must be from 0 to 1"),
         ("tracking.harmonize", 37, "tracking.harmonize=37: tracking.steps=50 and tracking.noise_strength=0.75 are 37 steps"),
-        ("tracking.noise_strength", 0.0, "tracking.harmonize=2: .* are 0 steps"),
+        ("tracking.noise_strength", 0.0, "tracking.noise_strength=0: none of tracking.steps=50 steps is run"),
         ("tracking.max_area", float("inf"), "tracking.max_area=inf: must be from 0 to"),
         ("tracking.min_area", 1e9, "tracking.min_area=1e.09: not below tracking.max_area"),
         ("tracking.dilate", -1, "tracking.dilate=-1: must be"),
