@@ -85,21 +85,21 @@ class Hdf5Source:
     """HDF5 opens one thing at a time, so a lock does too."""
 
     def __init__(self, root: Path):
-        self.root, self._file, self._lock = root, None, threading.Lock()
+        self.root, self._file, self._number, self._lock = root, None, -1, threading.Lock()
 
     def find(self, names: Iterable[str]) -> dict[str, Found]:
         """Each by its whole name, else by its name without folders, else in a group wherever it is there once."""
         names, found = list(names), {}
         with self._lock, self._opened() as file:
             for name in names:
-                there = _dataset(file, name) or _dataset(file, base_name(name))
+                there = _dataset(file, name, self._number) or _dataset(file, base_name(name), self._number)
                 if there is not None:
                     found[name] = there
             missing = [n for n in names if n not in found]
             below = _by_base_name(_datasets(file), {base_name(n) for n in missing}) if missing else {}
             for name in missing:
                 chosen = _only(below.get(base_name(name), []), self.root)
-                found[name] = chosen if isinstance(chosen, Found) else _dataset(file, chosen) or Found(reason=_NO_FORM)
+                found[name] = chosen if isinstance(chosen, Found) else _dataset(file, chosen, self._number) or Found(reason=_NO_FORM)
         return found
 
     def read(self, path: str, size: int) -> bytes | str:
@@ -108,7 +108,7 @@ class Hdf5Source:
 
         with self._lock, self._opened() as file:
             try:
-                found = _dataset(file, path)
+                found = _dataset(file, path, self._number)
                 if found is None:
                     return "is not there any more"
                 if found.reason:
@@ -124,6 +124,7 @@ class Hdf5Source:
         """The open file, which stays open. One that is not there, or torn as a whole, is a StoreError or an InputError."""
         if self._file is None:
             import h5py
+            from h5py import h5o
 
             if not self.root.exists():
                 msg = f"{KEY}: {self.root} is not there any more; mount it and run the command again"
@@ -131,6 +132,7 @@ class Hdf5Source:
             with storing(self.root):
                 try:
                     self._file = h5py.File(self.root, "r", locking=False)  # network file systems refuse locks
+                    self._number = h5o.get_info(self._file.id).fileno
                 except OSError as e:
                     if e.errno is not None:
                         raise
@@ -224,8 +226,8 @@ def _only(paths: list[str], root: Path) -> str | Found:
 # -- HDF5 --------------------------------------------------------------------------------------------------------------
 
 
-def _dataset(file, path: str) -> Found | None:
-    """A dataset of the file, with the number of bytes of its image; None if there is none of this name.
+def _dataset(file, path: str, number: int) -> Found | None:
+    """A dataset of the file, with the number of bytes of its image; None if there is none of this name. number: HDF5's of the file.
 
     Whoever made the file must not choose what else is read here: links to other files, and datasets whose bytes lie in others, are refused.
     """
@@ -236,7 +238,7 @@ def _dataset(file, path: str) -> Found | None:
             return Found(path, 0, _ELSEWHERE)
         found = h5d.open(file.id, path.encode())
         shape, dtype, made = found.shape, found.dtype, found.get_create_plist()
-        elsewhere = made.get_layout() == h5d.VIRTUAL or made.get_external_count() or h5o.get_info(found).fileno != h5o.get_info(file.id).fileno
+        elsewhere = made.get_layout() == h5d.VIRTUAL or made.get_external_count() or h5o.get_info(found).fileno != number
     except (KeyError, ValueError, OSError, TypeError, RuntimeError):  # no such name, a group, a link that leads nowhere, no type of numpy's
         return None
     if elsewhere:

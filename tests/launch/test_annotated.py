@@ -150,6 +150,25 @@ def test_no_annotations_at_all_leave_images_without_objects(tmp_path):
     assert (head.max_image_id, head.max_annotation_id, head.tracks) == (3, 0, 0)
 
 
+def test_the_head_counts_what_is_listed_whatever_the_order(tmp_path):
+    crowd = square(9, 2, iscrowd=1)
+    data = plain() | {"images": [image(3), image(1), image(2, 64, 96)], "annotations": [square(7, 1), square(5, 1), crowd, square(2, 2), square(4, 1)]}
+    found = join(write(tmp_path, data))
+    head = listed(tmp_path, found).head()
+    assert (head.max_image_id, head.max_annotation_id, head.tracks) == (3, 9, 4)
+    assert [listed(tmp_path, found).rows(n, n + 1)[0].image["id"] for n in listed(tmp_path, found).file_order()] == [3, 1, 2]
+
+
+def test_a_file_that_changed_within_the_process_is_read_again(tmp_path):
+    annotated._joined.cache_clear()
+    dataset = Annotated(annotations=str(write(tmp_path, plain()) / "annotations.json"), images=str(tmp_path / "images"))
+    wanted = Wanted("toy", False, False, 1, 144, 1e9, (96, 64), 32)
+    first = joined(dataset, wanted)
+    assert joined(dataset, wanted) is first, "the points of a sweep share it"
+    write(tmp_path, plain() | {"annotations": []})
+    assert joined(dataset, wanted).identity != first.identity
+
+
 def test_base_classes_leave_out_the_rare_ones_everywhere_and_number_the_others_from_1(tmp_path):
     lists = {"neg_category_ids": [9, 5], "not_exhaustive_category_ids": [5]}
     write(tmp_path, plain() | {"images": [image(1, **lists), image(2, 64, 96)]})

@@ -224,6 +224,8 @@ def test_hostile_pickles_run_nothing_and_are_refused(base, tmp_path, capsys):
     programs = hostile(canary)
     for name, data in programs.items():
         (tmp_path / "out").mkdir(exist_ok=True)
+        with pytest.raises(Refused):
+            loads(data)
         code, out = run(base, tmp_path, [data])
         err = capsys.readouterr().err
         assert code == EXIT_BAD_INPUT and "part_0.pkl: " in err and not out.exists(), name
