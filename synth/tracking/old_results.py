@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
+from synth.errors import InputError, tool
 from synth.tracking import coco
 from synth.tracking.listing import Head
 from synth.tracking.objects import base_name
@@ -69,15 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--variants", type=int, default=1, metavar="N", help="new images of each image: --repeat_run of the generation (1)")
     p.add_argument("--hdf5", type=Path, metavar="MERGED.h5", help="the merged images, to check that none is missing")
     args = p.parse_args(argv)
-    try:
-        print(convert(args.parts, args.annotations, args.output, args.variants, args.hdf5))
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except (StoreError, OSError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_AGAIN
-    return EXIT_OK
+    return tool(lambda: convert(args.parts, args.annotations, args.output, args.variants, args.hdf5))
 
 
 def convert(parts: Sequence[Path], annotations: Path, output: Path, variants: int = 1, hdf5: Path | None = None) -> str:
