@@ -162,7 +162,8 @@ def notes(dataset: Annotated, keys: Tracking, found: Joined) -> list[str]:
     """Lines for whoever started the run."""
     said = []
     if found.left_out:
-        said.append(f"tracking: {found.left_out:,} annotations and images cannot be used and are left out; left_out.jsonl in the stage's folder lists them")
+        listed = f"left_out.jsonl in the stage's folder lists them; the first: {found.first_left_out}"
+        said.append(f"tracking: {found.left_out:,} annotations and images cannot be used and are left out; {listed}")
     if found.strangers:
         said.append(f"tracking: {found.strangers:,} captions of {dataset.captions} are of images that {found.annotations} does not have")
     if not any(b for b, _ in found.buckets):

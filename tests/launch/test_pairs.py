@@ -187,6 +187,7 @@ def test_what_is_left_out_and_what_is_strange_is_told(pairs, tmp_path):
     write(tmp_path / "set", plain() | {"annotations": [square(1, 1, area=-1)]}, texts)
     settings = pairs({"tracking.on_bad": "drop"}).settings
     assert [n.split(": ", 1)[1].split(" ")[:2] for n in settings["notes"]] == [["1", "annotations"], ["1", "captions"], ["no", "image"]]
+    assert settings["notes"][0].endswith("annotations[0] (id 1 of image 1), '001.jpg': its area is -1")
     assert "3 images without an object to keep are stored as they are" in settings["price"]
 
 
