@@ -49,8 +49,8 @@ class Joined:
     buckets: tuple[tuple[tuple[int, int] | None, int], ...]  # (size or None, images) in the order of the listing
     captioned: int  # images that have a caption
     left_out: int  # annotations and images
-    first_left_out: str  # which and why
     strangers: int  # captions of images that are not in the file
+    first_left_out: str = ""  # which and why
 
     @property
     def images_of(self) -> dict[tuple[int, int] | None, int]:
@@ -98,7 +98,7 @@ def _joined(annotations: Path, images: Path, captions: Path | None, wanted: Want
     classes = DatasetConfig(wanted.name, tuple(ClassEntry(n, name) for n, name in kept), max(n for n, _ in kept) + 1)
     sizes = tuple((bucket, len(members)) for bucket, members in groups)
     captioned = sum(row.image.id in texts for row in there)
-    return Joined(annotations, images, files, identity, classes, sizes, captioned, bad.n + gone.n, bad.first or gone.first, strangers)
+    return Joined(annotations, images, files, identity, classes, sizes, captioned, bad.n + gone.n, strangers, bad.first or gone.first)
 
 
 def _captions(path: Path | None, rows: dict[int, ImageRow]) -> tuple[dict[int, list[str]], int]:
