@@ -151,7 +151,7 @@ def test_no_annotations_at_all_leave_images_without_objects(tmp_path):
 
 
 def test_the_head_counts_what_is_listed_whatever_the_order(tmp_path):
-    crowd = square(9, 2, iscrowd=1)
+    crowd = square(9, 1, iscrowd=1)
     data = plain() | {"images": [image(3), image(1), image(2, 64, 96)], "annotations": [square(7, 1), square(5, 1), crowd, square(2, 2), square(4, 1)]}
     found = join(write(tmp_path, data))
     head = listed(tmp_path, found).head()
