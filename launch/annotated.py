@@ -10,6 +10,7 @@ from launch.inputs import existing
 from launch.schema import Annotated
 from synth.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
+from synth.images.sources.base import MAX_PIXELS
 from synth.tracking import coco
 from synth.tracking.canvas import bucket_of
 from synth.tracking.checks import ImageRow, LeftOut, checked_categories, checked_images, group_annotations
@@ -49,6 +50,7 @@ class Joined:
     captioned: int  # images that have a caption
     left_out: int  # annotations and images
     strangers: int  # captions of images that are not in the file
+    first_left_out: str = ""  # which and why
 
     @property
     def images_of(self) -> dict[tuple[int, int] | None, int]:
@@ -96,11 +98,11 @@ def _joined(annotations: Path, images: Path, captions: Path | None, wanted: Want
     classes = DatasetConfig(wanted.name, tuple(ClassEntry(n, name) for n, name in kept), max(n for n, _ in kept) + 1)
     sizes = tuple((bucket, len(members)) for bucket, members in groups)
     captioned = sum(row.image.id in texts for row in there)
-    return Joined(annotations, images, files, identity, classes, sizes, captioned, bad.n + gone.n, strangers)
+    return Joined(annotations, images, files, identity, classes, sizes, captioned, bad.n + gone.n, strangers, bad.first or gone.first)
 
 
 def _captions(path: Path | None, rows: dict[int, ImageRow]) -> tuple[dict[int, list[str]], int]:
-    """Image id -> its captions, without empty ones; and how many are of no image of the file."""
+    """Image id -> its captions, without empty ones; and how many are of no image of the file. InputError where no image has any."""
     texts: dict[int, list[str]] = {}
     strangers = 0
     for image_id, text in coco.captions_of(path) if path is not None else ():
@@ -108,15 +110,21 @@ def _captions(path: Path | None, rows: dict[int, ImageRow]) -> tuple[dict[int, l
             strangers += 1
         elif text:
             texts.setdefault(image_id, []).append(text)
+    if path is not None and not texts:
+        whose = f"its {strangers:,} captions are of other images" if strangers else "it holds no text"
+        msg = f"dataset.captions: {path}: none of its captions is of an image of the annotations ({whose}); are both of one split? null: no text"
+        raise InputError(msg)
     return texts, strangers
 
 
 def _is_there(row: ImageRow, found: Found, annotations: Path, gone: LeftOut) -> bool:
-    if not found.reason:
-        return True
     image = row.image
-    gone.add(f"{annotations}: image {image.id}: {image.name!r} {found.reason}", "check dataset.images", image=image.name, image_id=image.id)
-    return False
+    reason, fix = found.reason, "check dataset.images"
+    if not reason and image.width * image.height > MAX_PIXELS:
+        reason, fix = f"is {image.width} x {image.height} pixels, and {MAX_PIXELS:,} at most are read", "mend its width and height, or make it smaller"
+    if reason:
+        gone.add(f"{annotations}: image {image.id}: {image.name!r} {reason}", fix, image=image.name, image_id=image.id)
+    return not reason
 
 
 def _by_bucket(rows: list[ImageRow], wanted: Wanted) -> list[tuple[tuple[int, int] | None, list[ImageRow]]]:
@@ -145,20 +153,20 @@ class _Lines:
             b",".join([self.numbers.annotation(a) for a in row.annotations] if self._anew else row.annotations),
         )
         line = coco.on_one_line(line)
-        self._check_text(line, row)
+        self._check_values(line, row)
         self._writer.add(line, self.places[image.id])
 
     def _image(self, row: ImageRow) -> bytes:
         raw = with_name(row.raw, row.image)
         return self.numbers.image(raw, f"{self.path}: image {row.image.id} ({row.image.name!r})") if self._anew else raw
 
-    def _check_text(self, line: bytes, row: ImageRow) -> None:
-        """Fields that nothing here reads are read later: they too must be text in UTF-8."""
+    def _check_values(self, line: bytes, row: ImageRow) -> None:
+        """Fields that nothing here reads are read later: they too must be text in UTF-8, and numbers that Python can hold."""
         try:
-            if not line.isascii():
-                line.decode()
-        except UnicodeDecodeError as e:
-            msg = f"{self.path}: image {row.image.id} ({row.image.name!r}) or one of its annotations holds bytes that are no UTF-8 ({e}); mend it"
+            coco.msgspec.json.decode(line)
+        except coco.UNREADABLE as e:
+            what = f"bytes that are no UTF-8 ({e})" if isinstance(e, UnicodeDecodeError) else f"what no reader takes ({str(e).partition(' - at')[0]})"
+            msg = f"{self.path}: image {row.image.id} ({row.image.name!r}) or one of its annotations holds {what}; mend it"
             raise InputError(msg) from e
 
     def finish(self, categories: list[bytes], rows: list[ImageRow]) -> tuple[dict[str, bytes], str]:

@@ -3,9 +3,9 @@
     python launch/export.py runs/pictures/images-0123456789ab 'export=[hdf5]' export.hdf5.out=/data/pictures
     python launch/export.py STAGE_DIR 'export=[image_folder,hdf5]' cluster=slurm cluster.partition=cpu
 
-STAGE_DIR is an images stage, or a filter of one, that is whole. No recipe, model or captioner is needed. Settings are those of
-launch/run.py that speak of exports and of where to run: export, cluster, dry_run, retry_failed. Exports that are done stay as they
-are; one that was stopped goes on by the same command. A sweep is written -m, as for run.py.
+STAGE_DIR is an images stage, a filter of one, or a stage of tracking pairs, that is whole. No recipe, model or captioner is needed.
+Settings are those of launch/run.py that speak of exports and of where to run: export, cluster, dry_run, retry_failed. Exports that are
+done stay as they are; one that was stopped goes on by the same command. A sweep is written -m, as for run.py.
 
 Exit codes: 0; 75 run it again; 65 bad input; 70 a bug.
 """

@@ -101,11 +101,11 @@ def _nodes(config: Config) -> dict[str, tuple[RecipeStage, object]]:
 def _check_pairs(config: Config) -> None:
     """InputError for a filter or an export that cannot be made of tracking pairs."""
     for name in config.filter:
-        msg = f"filter={name}: chooses pictures of classes, and recipe {config.recipe.name} makes pairs with many objects; use filter=[]"
+        msg = f"filter={name}: chooses pictures of classes, and {config.recipe.name} is of tracking pairs, with many objects; use filter=[]"
         raise InputError(msg)
     for name, node in config.export.items():
         if node.kind not in PAIRS:
-            msg = f"export={name}: is of pictures of classes, and recipe {config.recipe.name} makes pairs; its exports are {', '.join(PAIRS)}"
+            msg = f"export={name}: is of pictures of classes, and {config.recipe.name} is of tracking pairs; its exports are {', '.join(PAIRS)}"
             raise InputError(msg)
         if node.kind == "hdf5" and node.layout != "keyed":
             msg = f"export.{name}.layout={node.layout}: pairs are found by their file names; use keyed"

@@ -1,5 +1,8 @@
 """Exit codes and the few exception classes whose meaning crosses module borders."""
 
+import sys
+from collections.abc import Callable
+
 EXIT_OK = 0
 EXIT_BAD_INPUT = 65  # EX_DATAERR: the data or the config is wrong; trying again changes nothing
 EXIT_BUG = 70  # EX_SOFTWARE: a unit failed by an error again and again
@@ -24,3 +27,16 @@ class OutOfDeviceMemory(Exception):
 
 class StageBroken(Exception):
     """The stage's process or device is unusable: the worker opens it anew before it goes on."""
+
+
+def tool(work: Callable[[], str]) -> int:
+    """What the main() of a command-line tool ends with: do the work, print what it says or why it failed; the exit code."""
+    try:
+        print(work())
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except (StoreError, OSError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_AGAIN
+    return EXIT_OK

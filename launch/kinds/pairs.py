@@ -64,6 +64,9 @@ def plan(node: Node) -> list[StageSpec]:
         quality=keys.quality,
     )
     run = steps_run(config.steps, config.noise_strength)
+    if not run:
+        msg = f"tracking.noise_strength={config.noise_strength:g}: none of tracking.steps={config.steps} steps is run, so nothing would be drawn; raise it"
+        raise InputError(msg)
     if run <= config.harmonize:
         says = f"tracking.steps={config.steps} and tracking.noise_strength={config.noise_strength:g} are {run} steps"
         msg = f"tracking.harmonize={config.harmonize}: {says}, and the objects are kept in all but the last {config.harmonize}; raise the steps or the strength"
@@ -159,7 +162,8 @@ def notes(dataset: Annotated, keys: Tracking, found: Joined) -> list[str]:
     """Lines for whoever started the run."""
     said = []
     if found.left_out:
-        said.append(f"tracking: {found.left_out:,} annotations and images cannot be used and are left out; left_out.jsonl in the stage's folder lists them")
+        listed = f"left_out.jsonl in the stage's folder lists them; the first: {found.first_left_out}"
+        said.append(f"tracking: {found.left_out:,} annotations and images cannot be used and are left out; {listed}")
     if found.strangers:
         said.append(f"tracking: {found.strangers:,} captions of {dataset.captions} are of images that {found.annotations} does not have")
     if not any(b for b, _ in found.buckets):

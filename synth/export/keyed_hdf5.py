@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
+from synth.errors import InputError, tool
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -23,15 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("output", type=Path)
     p.add_argument("--names", choices=["file", "path"], default="file")
     args = p.parse_args(argv)
-    try:
-        print(convert(args.folder, args.output, args.names == "path"))
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except (StoreError, OSError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_AGAIN
-    return EXIT_OK
+    return tool(lambda: convert(args.folder, args.output, args.names == "path"))
 
 
 def convert(folder: Path, out: Path, by_path: bool = False) -> str:

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
+from synth.errors import InputError, tool
 
 # how partitions are called: of = number of them, k = which
 PATTERNS = (re.compile(r"_total_p_(?P<of>\d+)_split_(?P<k>\d+)\.\w+$"), re.compile(r"part_(?P<k>\d+)_of_(?P<of>\d+)\.\w+$"), re.compile(r"_split_(?P<k>\d+)\.\w+$"))
@@ -33,17 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--total_p", "--total-p", type=int, help="how many partitions there must be")
     p.add_argument("--layout", choices=["auto", "keyed", "packed"], default="auto")
     args = p.parse_args(argv)
-    try:
-        paths = found(args.inputs, args.output)
-        paths = complete(paths, args.total_p)
-        print(run(paths, args.output, "" if args.layout == "auto" else args.layout))
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except (StoreError, OSError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_AGAIN
-    return EXIT_OK
+    layout = "" if args.layout == "auto" else args.layout
+    return tool(lambda: run(complete(found(args.inputs, args.output), args.total_p), args.output, layout))
 
 
 def run(paths: Sequence[Path], out: Path, layout: str) -> str:

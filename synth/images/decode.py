@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synth.images.sources.base import MAX_PIXELS
+
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")  # none of these starts another program
-MAX_PIXELS = 100_000_000  # of the input; a file of a few kilobytes can claim any size
 RESIZES = ("stretch", "crop")
 
 

@@ -19,24 +19,28 @@ _VARIANT = re.compile(r"(?P<stem>.+)_v(?P<variant>0|[1-9]\d*)\.jpg", re.DOTALL)
 
 
 class LeftOut:
-    """Bad annotations and images. `drop`: they are left out and listed; else the first one is told, with the number of all."""
+    """Bad annotations and images. `drop`: they are left out and listed; else the first one is told, with the number of all.
+
+    first: what is said of the first one, "" of none.
+    """
 
     def __init__(self, drop: bool):
-        self.drop, self._lines, self._first, self.n = drop, [], "", 0
+        self.drop, self._lines, self.first, self._fix, self.n = drop, [], "", "", 0
 
     def add(self, text: str, fix: str, **item: object) -> None:
         """text: where, which and why; item: what its line says beside the reason."""
         self.n += 1
+        text = text.encode("utf-8", "replace").decode()
+        if self.n == 1:
+            self.first, self._fix = text, fix
         if self.drop:
-            self._lines.append(canonical({**item, "reason": text.encode("utf-8", "replace").decode()}) + b"\n")
-        elif self.n == 1:
-            self._first = f"{text}; {fix}"
+            self._lines.append(canonical({**item, "reason": text}) + b"\n")
 
     def judge(self, what: str) -> None:
         """InputError if there was anything and it may not be left out. what: in the plural."""
         if self.n and not self.drop:
             more = f" ({self.n - 1:,} more of the {what} cannot be used)" if self.n > 1 else ""
-            msg = f"{self._first}{more}; or leave out what is bad: tracking.on_bad=drop"
+            msg = f"{self.first}; {self._fix}{more}; or leave out what is bad: tracking.on_bad=drop"
             raise InputError(msg)
 
     @property
@@ -129,8 +133,10 @@ def _wrong_annotation(a: Annotation, row: ImageRow | None, categories: Mapping, 
         return f"its area is {a.area:g}"
     if a.bbox[2] < 0 or a.bbox[3] < 0:
         return f"its bbox is {a.bbox[2]:g} wide and {a.bbox[3]:g} high"
+    if not a.segmentation and not usable(a.area, a.iscrowd, *areas):
+        return ""  # a box is all that is asked of it
     if a.segmentation is None:
-        return "it has no segmentation, and is large enough to be kept as an object" if usable(a.area, a.iscrowd, *areas) else ""
+        return "it has no segmentation, and is large enough to be kept as an object"
     return wrong(a.segmentation, row.image.width, row.image.height)
 
 

@@ -21,11 +21,24 @@ except ImportError as e:
 
 FAR = 1e5  # pixels; a coordinate beyond it is none, and filling such a polygon would take all memory
 Coordinate = Annotated[float, Meta(ge=-FAR, le=FAR)]
+MAX_ID = (1 << 53) - 1  # larger numbers are others in the hands of readers that know floats alone; new ids count on behind the largest
+Id = Annotated[int, Meta(ge=-MAX_ID, le=MAX_ID)]
 T = TypeVar("T")
+
+HALF = r"\\u[dD][89a-fA-F]"  # a character that is written as two may be torn in half
+BOM = b"\xef\xbb\xbf"
+BEGINNINGS = (  # of what is taken for JSON -> what it is, and what to do
+    (b"\x1f\x8b", "is compressed by gzip: unpack it (gunzip)"),
+    (b"PK\x03\x04", "is a zip archive: unpack it (unzip)"),
+    (b"\x89HDF", "is an HDF5 file"),
+    ((b"\xff\xfe", b"\xfe\xff"), "is text in UTF-16: save it in UTF-8"),
+    (b"version https://git-lfs", "is a pointer of Git LFS, not the file: run git lfs pull"),
+    (b"<", "is a web page or XML, no JSON: fetch the file itself"),
+)
 
 
 class Image(Struct, gc=False):
-    id: int
+    id: Id
     width: int
     height: int
     file_name: str | None = None
@@ -43,24 +56,24 @@ class Rle(Struct, gc=False):
 
 
 class Annotation(Struct, gc=False):
-    id: int
-    image_id: int
-    category_id: int
+    id: Id
+    image_id: Id
+    category_id: Id
     bbox: tuple[Coordinate, Coordinate, Coordinate, Coordinate]  # x, y, width, height
     area: float
-    iscrowd: int = 0
+    iscrowd: int | bool | None = 0  # tools write all three
     segmentation: list[list[Coordinate]] | Rle | None = None
 
 
 class Category(Struct, gc=False):
-    id: int
+    id: Id
     name: str
     frequency: str = ""  # of LVIS: f, c or r
     synset: str = ""
 
 
 class Caption(Struct, gc=False):
-    image_id: int
+    image_id: Id
     caption: str
 
 
@@ -105,18 +118,18 @@ def read(path: Path, key: str = "dataset.annotations") -> CocoFile:
 def captions_of(path: Path, key: str = "dataset.captions") -> Iterator[tuple[int, str]]:
     """(image id, caption) in the order of a COCO captions file, without the white space around; empty ones too."""
     file, _ = _parsed(path, key, _Captions, "a COCO captions file with the list annotations of {image_id, caption}")
-    for found in decoded(path, "annotations", file.annotations, Caption):
+    for found in decoded(path, "annotations", file.annotations, Caption, f"mend it; {key} must be a COCO captions file"):
         yield found.image_id, found.caption.strip()
 
 
-def decoded(path: Path, name: str, rows: Sequence[Raw], kind: type[T]) -> Iterator[T]:
-    """The rows of a list as records; the first that cannot be read is an InputError naming its place and its id."""
+def decoded(path: Path, name: str, rows: Sequence[Raw], kind: type[T], fix: str = "mend it") -> Iterator[T]:
+    """The rows of a list as records; the first that cannot be read is an InputError naming its place, its id and the fix."""
     decode = msgspec.json.Decoder(kind).decode
     for i, row in enumerate(rows):
         try:
             found = decode(row)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-            msg = f"{path}: {named(name, i, row)}: {why(e, f'$.{name}[{i}]')}; mend it"
+            msg = f"{path}: {named(name, i, row)}: {why(e, f'$.{name}[{i}]')}; {fix}"
             raise InputError(msg) from e
         yield found
 
@@ -167,7 +180,7 @@ def on_one_line(row: Raw | bytes) -> bytes:
 
 def _parsed(path: Path, key: str, kind: type[T], what: str) -> tuple[T, bytes]:
     try:
-        data = path.read_bytes()
+        data = path.read_bytes().removeprefix(BOM)
     except OSError as e:
         msg = f"{key}: {path} cannot be read ({e.strerror})"
         raise InputError(msg) from e
@@ -183,10 +196,15 @@ def _parsed(path: Path, key: str, kind: type[T], what: str) -> tuple[T, bytes]:
 def _malformed(path: Path, key: str, data: bytes, error: Exception, what: str) -> NoReturn:
     """Say where a file is torn, with what stands there: `NaN` and a half download look alike in msgspec's words."""
     at = re.search(r"byte (\d+)", str(error))
-    if not data.strip():
+    start = data[:100].lstrip()
+    if not start and not data.strip():
         said = "is empty"
+    elif known := next((what for begins, what in BEGINNINGS if start.startswith(begins)), ""):
+        said = known
     elif isinstance(error, RecursionError):
         said = "is nested too deeply"
+    elif at is None and re.search(HALF, data[-20:].decode("latin-1")):
+        said = f"holds half of a character in {data[-20:].decode('utf-8', 'replace')!r}, at its end: a lone surrogate is no text"
     elif at is None:
         said = f"ends in the middle ({len(data):,} bytes): copy or fetch it again"
     else:
@@ -195,7 +213,7 @@ def _malformed(path: Path, key: str, data: bytes, error: Exception, what: str) -
         said = f"is not JSON in UTF-8 at byte {place:,}: {' '.join(near.split())!r}"
         if re.search(r"NaN|Infinity", near):
             said += " (NaN and Infinity are no JSON: whoever wrote the file must leave such annotations out)"
-        elif re.search(r"\\u[dD][89a-fA-F]", near):
+        elif re.search(HALF, near):
             said += " (half of a character, a lone surrogate, is no text)"
     msg = f"{key}: {path} {said}; it must be {what}"
     raise InputError(msg) from error

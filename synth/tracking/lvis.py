@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
+from synth.errors import InputError, tool
 from synth.store.files import storing
 from synth.tracking.coco import Category, CocoFile, Image, Raw, Struct, decoded, msgspec, read, with_values
 
@@ -100,18 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     two = tools.add_parser("merge", help="with COCO's annotations")
     two.add_argument("lvis", type=Path, metavar="LVIS.json")
     two.add_argument("coco", type=Path, metavar="COCO.json")
-    for tool in (one, two):
-        tool.add_argument("out", type=Path, metavar="OUT.json")
+    for either in (one, two):
+        either.add_argument("out", type=Path, metavar="OUT.json")
     args = p.parse_args(argv)
-    try:
-        print(merge(args.lvis, args.coco, args.out) if args.tool == "merge" else base(args.lvis, args.out))
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except (StoreError, OSError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_AGAIN
-    return EXIT_OK
+    return tool(lambda: merge(args.lvis, args.coco, args.out) if args.tool == "merge" else base(args.lvis, args.out))
 
 
 def base(path: Path, out: Path) -> str:

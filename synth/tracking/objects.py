@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 
-def usable(area: float, iscrowd: int, min_area: float, max_area: float) -> bool:
+def usable(area: float, iscrowd: int | bool | None, min_area: float, max_area: float) -> bool:
     """OVTrack's rule: no crowd, and larger than what latents can hold."""
     return not iscrowd and min_area < area < max_area
 

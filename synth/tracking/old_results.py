@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
+from synth.errors import InputError, tool
 from synth.tracking import coco
 from synth.tracking.listing import Head
 from synth.tracking.objects import base_name
@@ -30,17 +30,17 @@ SHOWN = 5  # names told in a message
 
 
 class Image(msgspec.Struct, gc=False):
-    id: int
+    id: coco.Id
     file_name: str
     width: int
     height: int
 
 
 class Annotation(msgspec.Struct, gc=False):
-    id: int
-    image_id: int
+    id: coco.Id
+    image_id: coco.Id
     area: float
-    iscrowd: int = 0
+    iscrowd: int | bool | None = 0
 
 
 @dataclass
@@ -63,21 +63,13 @@ class Results:
 
 def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m synth.tracking.old_results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("parts", type=Path, nargs="+", metavar="PART.pkl")
-    p.add_argument("--annotations", type=Path, required=True, help="the COCO or LVIS file that was given to the generation")
-    p.add_argument("--output", type=Path, required=True)
-    p.add_argument("--variants", type=int, default=1, help="its --repeat_run")
-    p.add_argument("--hdf5", type=Path, help="the merged HDF5 file")
+    p.add_argument("parts", type=Path, nargs="+", metavar="PART.pkl", help="all parts of one generation: NAME_total_p_8_split_0.pkl and so on, or their merge")
+    p.add_argument("--annotations", type=Path, required=True, metavar="BASE.json", help="the COCO or LVIS file that was given to the generation")
+    p.add_argument("--output", type=Path, required=True, metavar="OUT.json", help="the file to write; one that is there is never replaced")
+    p.add_argument("--variants", type=int, default=1, metavar="N", help="new images of each image: --repeat_run of the generation (1)")
+    p.add_argument("--hdf5", type=Path, metavar="MERGED.h5", help="the merged images, to check that none is missing")
     args = p.parse_args(argv)
-    try:
-        print(convert(args.parts, args.annotations, args.output, args.variants, args.hdf5))
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except (StoreError, OSError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_AGAIN
-    return EXIT_OK
+    return tool(lambda: convert(args.parts, args.annotations, args.output, args.variants, args.hdf5))
 
 
 def convert(parts: Sequence[Path], annotations: Path, output: Path, variants: int = 1, hdf5: Path | None = None) -> str:

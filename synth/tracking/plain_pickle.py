@@ -2,50 +2,24 @@
 
 A pickle is a program for a stack machine that may call anything (that is why data in it is a danger). This is another, smaller machine for
 the same programs: it knows the instructions that build plain data, and calls nothing. Where numpy writes a scalar as a call of its own
-functions, the call is recognised by its name and its arguments and worked out here. Every other instruction or name is refused.
+functions, the call is recognised by its name and its arguments and worked out (synth.tracking.pickle_values). Every other instruction or
+name is refused.
 
 What a file can make this use is bounded: by its size, by the number of containers, and every length by the bytes that are there.
 Opcodes: the table of CPython's Lib/pickletools.py. Protocols 0 to 5, as Python 3 writes them.
 """
 
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from synth.errors import InputError
+from synth.tracking.pickle_values import CALLS, ORDERS, WORKED_OUT, Call, Dtype, Refused, paired, plain, tupled
 
 MAX_BYTES = 4 << 30  # of a file
 MAX_CONTAINERS = 50_000_000  # lists, tuples, dicts and open marks in a file
 MAX_INT_BYTES = 16
 MAX_LINE = 1 << 20  # bytes of a line of text
-DTYPES = {  # numpy's name -> struct's letter
-    **{"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q", "f2": "e", "f4": "f", "f8": "d"},
-}
-SCALAR, DTYPE, ENCODE = "scalar", "dtype", "encode"
-CALLS = {  # what a pickle may name -> what is worked out in its place
-    ("numpy.core.multiarray", "scalar"): SCALAR,
-    ("numpy._core.multiarray", "scalar"): SCALAR,  # numpy 2
-    ("numpy", "dtype"): DTYPE,
-    ("_codecs", "encode"): ENCODE,  # how protocols 0 to 2 write bytes
-}
-
-
-class Refused(Exception):
-    """A pickle that is torn, or is not plain data."""
-
-
-@dataclass(frozen=True)
-class Call:
-    what: str
-
-
-@dataclass
-class Dtype:
-    """A numpy dtype of one number, while its parts arrive."""
-
-    letter: str
-    order: str = ""  # of bytes, as struct writes it; "": not told yet
 
 
 def load(path: Path) -> object:
@@ -171,7 +145,7 @@ class Machine:
         if type(target) is not dict or len(items) % 2:
             msg = "pairs are put into what is no dict, or one is half"
             raise Refused(msg)
-        target.update(_pairs(items))
+        target.update(paired(items))
 
     def memorise(self, number: int) -> None:
         self.memo[number] = self.stack[-1]
@@ -187,7 +161,7 @@ class Machine:
     def name(self, module: str, name: str) -> None:
         what = CALLS.get((module, name))
         if what is None:
-            msg = f"names {module!r} {name!r}, which plain data does not need; nothing was run"
+            msg = f"names {module[:60]!r} {name[:60]!r}, which plain data does not need; nothing was run"
             raise Refused(msg)
         self.stack.append(Call(what))
 
@@ -215,64 +189,6 @@ class Machine:
             msg = "a numpy dtype has a state that no plain number has"
             raise Refused(msg)
         target.order = ORDERS[state[1]]
-
-
-ORDERS = {"<": "<", ">": ">", "|": "<"}  # numpy's byte orders, | of one byte
-
-
-def _dtype(args: tuple) -> Dtype:
-    if not 1 <= len(args) <= 3 or type(args[0]) is not str or args[0] not in DTYPES or any(type(a) not in (bool, int) for a in args[1:]):
-        msg = f"a numpy dtype {_told(args)} is not one of plain numbers ({', '.join(DTYPES)})"
-        raise Refused(msg)
-    return Dtype(DTYPES[args[0]])
-
-
-def _scalar(args: tuple) -> int | float | bool:
-    if not _of_scalar(args):
-        msg = "a numpy scalar is not made of a dtype and bytes"
-        raise Refused(msg)
-    return struct.unpack((args[0].order or "<") + args[0].letter, args[1])[0]
-
-
-def _encode(args: tuple) -> bytes:
-    if len(args) != 2 or type(args[0]) is not str or args[1] != "latin1":
-        msg = "bytes are not written as Python writes them"
-        raise Refused(msg)
-    return args[0].encode("latin-1")
-
-
-WORKED_OUT: dict[str, Callable[[tuple], object]] = {SCALAR: _scalar, DTYPE: _dtype, ENCODE: _encode}
-
-
-def plain(value: object) -> object:
-    """The value itself, unless it is a part that only numpy's scalars have."""
-    if type(value) in (Call, Dtype, bytes) or _of_scalar(value):
-        msg = f"holds a {type(value).__name__.lower()} of numpy's as a value; plain data has numbers and text"
-        raise Refused(msg)
-    return value
-
-
-def tupled(items: Sequence) -> tuple:
-    found = tuple(items)
-    return found if _of_scalar(found) else tuple(map(plain, found))
-
-
-def _of_scalar(value: object) -> bool:
-    """Whether these are the arguments of a numpy scalar, the one place where dtypes and bytes belong."""
-    return type(value) is tuple and len(value) == 2 and type(value[0]) is Dtype and type(value[1]) is bytes
-
-
-def _pairs(items: list) -> dict:
-    keys = items[::2]
-    for key in keys:
-        if type(key) is not str:  # hashing anything else may recurse without end
-            msg = f"the key of a dict is a {type(key).__name__}, not text"
-            raise Refused(msg)
-    return dict(zip(keys, map(plain, items[1::2]), strict=True))
-
-
-def _told(args: tuple) -> str:
-    return repr(args[0])[:40] if args and type(args[0]) is str else ""
 
 
 # -- instructions ------------------------------------------------------------------------------------------------------
@@ -369,7 +285,7 @@ ACTIONS: dict[bytes, Callable[[Machine], None]] = {
     b"\x86": _tuple(2),
     b"\x87": _tuple(3),
     b"}": lambda m: m.container({}),
-    b"d": lambda m: m.container(_pairs(m.to_mark())),
+    b"d": lambda m: m.container(paired(m.to_mark())),
     b"s": _set_item,
     b"u": lambda m: m.set_items(m.to_mark()),
     b"p": lambda m: m.memorise(_decimal(m.line())),

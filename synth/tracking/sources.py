@@ -20,6 +20,7 @@ KEY = "dataset.images"
 THREADS, CHUNK = 16, 512  # looks at files: on a network file system each waits, none works
 H5 = b"\x89HDF\r\n\x1a\n"
 _NO_FORM = "holds no image there: an image is a row of uint8, or one text of fixed length"
+_ELSEWHERE = "lies in another file, to which this one links: copy it into this one"
 
 
 @dataclass(frozen=True)
@@ -84,21 +85,21 @@ class Hdf5Source:
     """HDF5 opens one thing at a time, so a lock does too."""
 
     def __init__(self, root: Path):
-        self.root, self._file, self._lock = root, None, threading.Lock()
+        self.root, self._file, self._number, self._lock = root, None, -1, threading.Lock()
 
     def find(self, names: Iterable[str]) -> dict[str, Found]:
         """Each by its whole name, else by its name without folders, else in a group wherever it is there once."""
         names, found = list(names), {}
         with self._lock, self._opened() as file:
             for name in names:
-                there = _dataset(file, name) or _dataset(file, base_name(name))
+                there = _dataset(file, name, self._number) or _dataset(file, base_name(name), self._number)
                 if there is not None:
                     found[name] = there
             missing = [n for n in names if n not in found]
             below = _by_base_name(_datasets(file), {base_name(n) for n in missing}) if missing else {}
             for name in missing:
                 chosen = _only(below.get(base_name(name), []), self.root)
-                found[name] = chosen if isinstance(chosen, Found) else _dataset(file, chosen) or Found(reason=_NO_FORM)
+                found[name] = chosen if isinstance(chosen, Found) else _dataset(file, chosen, self._number) or Found(reason=_NO_FORM)
         return found
 
     def read(self, path: str, size: int) -> bytes | str:
@@ -107,7 +108,7 @@ class Hdf5Source:
 
         with self._lock, self._opened() as file:
             try:
-                found = _dataset(file, path)
+                found = _dataset(file, path, self._number)
                 if found is None:
                     return "is not there any more"
                 if found.reason:
@@ -123,6 +124,7 @@ class Hdf5Source:
         """The open file, which stays open. One that is not there, or torn as a whole, is a StoreError or an InputError."""
         if self._file is None:
             import h5py
+            from h5py import h5o
 
             if not self.root.exists():
                 msg = f"{KEY}: {self.root} is not there any more; mount it and run the command again"
@@ -130,6 +132,7 @@ class Hdf5Source:
             with storing(self.root):
                 try:
                     self._file = h5py.File(self.root, "r", locking=False)  # network file systems refuse locks
+                    self._number = h5o.get_info(self._file.id).fileno
                 except OSError as e:
                     if e.errno is not None:
                         raise
@@ -223,15 +226,23 @@ def _only(paths: list[str], root: Path) -> str | Found:
 # -- HDF5 --------------------------------------------------------------------------------------------------------------
 
 
-def _dataset(file, path: str) -> Found | None:
-    """A dataset of the file, with the number of bytes of its image; None if there is none of this name."""
-    from h5py import h5d  # h5py's own objects take five times as long to open
+def _dataset(file, path: str, number: int) -> Found | None:
+    """A dataset of the file, with the number of bytes of its image; None if there is none of this name. number: HDF5's of the file.
+
+    Whoever made the file must not choose what else is read here: links to other files, and datasets whose bytes lie in others, are refused.
+    """
+    from h5py import h5d, h5l, h5o  # h5py's own objects take five times as long to open
 
     try:
+        if file.id.links.get_info(path.encode()).type == h5l.TYPE_EXTERNAL:  # unopened: it may lead to a pipe
+            return Found(path, 0, _ELSEWHERE)
         found = h5d.open(file.id, path.encode())
-        shape, dtype = found.shape, found.dtype
-    except (KeyError, ValueError, OSError, TypeError):  # no such name, a group, a link that leads nowhere, no type of numpy's
+        shape, dtype, made = found.shape, found.dtype, found.get_create_plist()
+        elsewhere = made.get_layout() == h5d.VIRTUAL or made.get_external_count() or h5o.get_info(found).fileno != number
+    except (KeyError, ValueError, OSError, TypeError, RuntimeError):  # no such name, a group, a link that leads nowhere, no type of numpy's
         return None
+    if elsewhere:
+        return Found(path, 0, _ELSEWHERE)
     if shape == () and dtype.kind == "S":
         size = dtype.itemsize
     elif shape is not None and len(shape) == 1 and dtype == "uint8":

@@ -27,6 +27,7 @@ from synth.tracking.listing import Head
 
 Fields = Mapping[str, object]  # of an image or annotation: values as decoded, or msgspec.Raw as the file has them
 LISTS = ("images", "annotations", "videos")
+URLS = ("coco_url", "flickr_url")  # of an original: LVIS's readers take the file's name from one, and would take the original for its variant
 COPY = 1 << 20  # bytes joined at once
 
 _encode = msgspec.json.Encoder().encode
@@ -125,7 +126,7 @@ class VideosWriter:
                 continue
             frame += 1
             named = {"id": self._image_id, "file_name": variant.file_name, "video_id": video, "frame_id": frame}
-            self._pairs.add("images", {**image, **named})
+            self._pairs.add("images", {k: v for k, v in image.items() if k not in URLS} | named)
             self._add_frame(tracked, variant, first)
 
     def _add_frame(self, tracked: Sequence[Fields], variant: Variant, first: int) -> None:

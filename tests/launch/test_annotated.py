@@ -120,6 +120,20 @@ def test_missing_images_are_named_with_their_number_or_left_out(tmp_path):
         join(tmp_path, drop=True)
 
 
+def test_an_image_larger_than_what_is_read_is_told_before_it_is_drawn(tmp_path):
+    write(tmp_path, plain() | {"images": [image(1), image(2, 10**12, 10**12), image(3)]})
+    with pytest.raises(InputError, match=r"image 2: '002.jpg' is 1000000000000 x 1000000000000 pixels, and 100,000,000 at most"):
+        join(tmp_path)
+    found = join(tmp_path, drop=True)
+    assert found.left_out == 1 and b'"image_id":2' in found.files[LEFT_OUT]
+
+
+def test_captions_of_other_images_alone_are_no_captions(tmp_path):
+    write(tmp_path, plain(), {"annotations": [{"image_id": 77, "caption": "a cat"}]})
+    with pytest.raises(InputError, match=r"dataset\.captions: .*captions\.json: none of its captions is of an image.*1 captions are of other images"):
+        join(tmp_path, captions=True)
+
+
 def test_bad_annotations_may_be_left_out_and_are_listed(tmp_path):
     write(tmp_path, plain() | {"annotations": [square(1, 1), square(2, 1, segmentation=[[1, 2]])]})
     with pytest.raises(InputError, match="on_bad=drop"):
@@ -134,6 +148,25 @@ def test_no_annotations_at_all_leave_images_without_objects(tmp_path):
     assert found.buckets == ((None, 3),)
     head = listed(tmp_path, found).head()
     assert (head.max_image_id, head.max_annotation_id, head.tracks) == (3, 0, 0)
+
+
+def test_the_head_counts_what_is_listed_whatever_the_order(tmp_path):
+    crowd = square(9, 1, iscrowd=1)
+    data = plain() | {"images": [image(3), image(1), image(2, 64, 96)], "annotations": [square(7, 1), square(5, 1), crowd, square(2, 2), square(4, 1)]}
+    found = join(write(tmp_path, data))
+    head = listed(tmp_path, found).head()
+    assert (head.max_image_id, head.max_annotation_id, head.tracks) == (3, 9, 4)
+    assert [listed(tmp_path, found).rows(n, n + 1)[0].image["id"] for n in listed(tmp_path, found).file_order()] == [3, 1, 2]
+
+
+def test_a_file_that_changed_within_the_process_is_read_again(tmp_path):
+    annotated._joined.cache_clear()
+    dataset = Annotated(annotations=str(write(tmp_path, plain()) / "annotations.json"), images=str(tmp_path / "images"))
+    wanted = Wanted("toy", False, False, 1, 144, 1e9, (96, 64), 32)
+    first = joined(dataset, wanted)
+    assert joined(dataset, wanted) is first, "the points of a sweep share it"
+    write(tmp_path, plain() | {"annotations": []})
+    assert joined(dataset, wanted).identity != first.identity
 
 
 def test_base_classes_leave_out_the_rare_ones_everywhere_and_number_the_others_from_1(tmp_path):
@@ -159,6 +192,16 @@ def test_bytes_that_are_no_text_are_told_wherever_they_stand(tmp_path):
     data = json.dumps(plain()).encode().replace(b'"iscrowd": 0', b'"iscrowd": 0, "note": "\xff"', 1)
     (tmp_path / "annotations.json").write_bytes(data)
     with pytest.raises(InputError, match=r"image 1 \('001.jpg'\) or one of its annotations holds bytes that are no UTF-8"):
+        join(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["1e999", "1" * 5000, "1" * 400 + ".5"])
+@pytest.mark.parametrize("before", [b'"width": 96', b'"iscrowd": 0'])
+def test_numbers_that_nothing_holds_are_told_wherever_they_stand(tmp_path, number, before):
+    write(tmp_path, plain())
+    data = json.dumps(plain()).encode().replace(before, before + b', "note": ' + number.encode(), 1)
+    (tmp_path / "annotations.json").write_bytes(data)
+    with pytest.raises(InputError, match=r"image 1 \('001.jpg'\) or one of its annotations holds what no reader takes \(.* out of range\)"):
         join(tmp_path)
 
 

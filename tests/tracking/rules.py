@@ -51,7 +51,8 @@ def reference(base: dict, made: dict[str, list[dict]], variants: int, rules: dic
             objects = made.get(name, "unchanged")
             if objects is not None:
                 frame += 1
-                out["images"].append({**copy.deepcopy(image), "id": image_id, "file_name": name, "video_id": video, "frame_id": frame})
+                own = {k: copy.deepcopy(v) for k, v in image.items() if k not in ("coco_url", "flickr_url")}  # those are of the original
+                out["images"].append({**own, "id": image_id, "file_name": name, "video_id": video, "frame_id": frame})
             for a in first:
                 annotation_id += 1
                 new = {**copy.deepcopy(a), "id": annotation_id, "image_id": image_id}

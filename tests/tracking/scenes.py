@@ -47,7 +47,8 @@ def make(folder: Path, n: int = 6, size=SIZES, seed: int = 0, captions: bool = T
         image_id = 1001 + 7 * i
         name = f"{image_id:012d}.jpg"
         Image.fromarray(scene.image).save(folder / "images" / name, quality=95, subsampling=0)
-        images.append({"id": image_id, "file_name": name, "width": width, "height": height, "neg_category_ids": [], "not_exhaustive_category_ids": []})
+        lvis = {"neg_category_ids": [], "not_exhaustive_category_ids": [], "coco_url": f"http://images.test/train/{name}"}
+        images.append({"id": image_id, "file_name": name, "width": width, "height": height} | lvis)
         for cls, mask in zip(chosen, scene.masks, strict=True):
             if mask.sum() >= 12:
                 annotations.append(annotation(len(annotations) + 1, image_id, names.index(cls) + 1, mask, len(annotations) % 3))

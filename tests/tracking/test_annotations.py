@@ -1,5 +1,6 @@
 """annotations: the rules and ids of OVTrack's files, whatever is made of an image; the same bytes again, and after a kill."""
 
+import gzip
 import json
 import os
 import shutil
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 
 from synth.config import AnnotationsConfig
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK
-from synth.tracking.listing import HEAD, INDEX, NAME, head_file
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.tracking.listing import HEAD, INDEX, NAME, AnnotatedListing, Head, ListingWriter, head_file
+from synth.tracking.videos import Rules, Variant, VideosWriter, Warped
 from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, work
 from tests.stages import probe
@@ -91,6 +93,21 @@ def test_counts_say_what_was_left_out_and_why(pairs, scenes, tmp_path):
     assert f"that could not be made; their frames are left out, and their ids stay unused | {counts['variants_missing']} |" in card
 
 
+def test_thresholds_are_themselves_on_the_side_that_the_rules_say(tmp_path):
+    def of(number, area):
+        return {"id": number, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "area": area, "iscrowd": 0}
+
+    areas = {1: 100, 2: 101, 3: 102, 4: 103, 5: 104}  # of the originals; above 100 they are in frame 0
+    warped = {2: Warped([0, 0, 4, 9], 50), 3: Warped([0, 0, 4, 9], 49), 4: Warped([0, 0, 3, 99], 60), 5: Warped([0, 0, 99, 3], 60)}
+    image = {"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}
+    with VideosWriter(lambda name: tmp_path / f".{name}", Head(({"id": 1, "name": "x"},), 1, 5, 5), 1, Rules(100, 50, 4, False)) as writer:
+        writer.add(image, [of(k, area) for k, area in areas.items()], [Variant("a_v0.jpg", warped)])
+        writer.finish(tmp_path / "out.json")
+    found = json.loads((tmp_path / "out.json").read_text())["annotations"]
+    assert [a["ori_ann_id"] for a in found if a["image_id"] == 2] == [2, 3, 4, 5] and [a["ori_ann_id"] for a in found if a["image_id"] == 3] == [2]
+    assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
+
+
 def test_objects_that_left_the_frame_or_were_too_large_to_be_kept_are_told_apart(scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(by_hand, "SHIFT", 60)
     areas: dict[int, list[float]] = {}
@@ -140,6 +157,8 @@ def test_a_file_that_vanished_or_was_edited_is_found_and_made_again(pairs, tmp_p
     assert not problems(folder.path) and "was edited or torn" in str(problems(folder.path, deep=True)[0])
     problems(folder.path, deep=True, mend=True)
     assert work(folder) == EXIT_OK and tree(folder.out_dir) == expected
+    (folder.out_dir / "README.md").unlink()
+    assert "README.md: missing; --repair" in str(problems(folder.path)[0])
     shutil.rmtree(folder.out_dir)
     (folder.path / "done.json").unlink()
     assert work(folder) == EXIT_OK and tree(folder.out_dir) == expected
@@ -160,6 +179,19 @@ def test_a_torn_listing_is_named(scenes, tmp_path, capsys, file, edit, said):
     assert work(plan(pairs)) == EXIT_BAD_INPUT
     err = capsys.readouterr().err
     assert said in err and "remove the stage's folder" in err
+
+
+def test_a_block_of_the_listing_that_holds_other_lines_is_named(tmp_path):
+    writer = ListingWriter()
+    writer.add(b'{"image": 1}')
+    files, identity = writer.finish()
+    index = json.loads(files[INDEX])
+    other = gzip.compress(b'{"image": 2}\n')
+    index["blocks"][0]["size"] = len(other)
+    for name, data in (files | {NAME: other, INDEX: json.dumps(index).encode()}).items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match="block 0 is not what was planned"):
+        list(AnnotatedListing(tmp_path, identity).lines([0]))
 
 
 def test_a_head_that_counts_other_objects_than_there_are_is_named_before_ids_are_wrong(scenes, tmp_path, capsys, monkeypatch):

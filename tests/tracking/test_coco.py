@@ -38,8 +38,16 @@ def changed(**values):
         (b'{"images": [], "annotations": [{"area": NaN}], "categories": []}', r"byte 40.*NaN and Infinity are no JSON"),
         (b"[" * 100_000 + b"]" * 100_000, "nested too deeply|is not a COCO"),
         (b"[]", "is not a COCO or LVIS file.*Expected `object`"),
-        (b"\xff\xfe{", "is not JSON in UTF-8 at byte 0"),
-        (b"\x89HDF\r\n", "is not JSON in UTF-8"),
+        ('{"images": []}'.encode("utf-16"), "is text in UTF-16: save it in UTF-8"),
+        (b"\x89HDF\r\n", "is an HDF5 file; it must be a COCO or LVIS file"),
+        (b"\x1f\x8b\x08\0", r"annotations\.json is compressed by gzip: unpack it"),
+        (b"PK\x03\x04", "is a zip archive: unpack it"),
+        (b"\n <!DOCTYPE html><html>", "is a web page or XML, no JSON: fetch the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS.*git lfs pull"),
+        (b"\xff{", "is not JSON in UTF-8 at byte 0"),
+        (b'{"images": [{"id": 1, "file_name": "\\ud83d"}]}', r"holds half of a character in .*ud83d.*a lone surrogate is no text"),
+        (changed(images=[image(1 << 53, file_name="a.jpg")]), r"images\[0\] .*Expected `int` <= 9007199254740991 - at `\$\.images\[0\]\.id`"),
+        (changed(categories=[{"id": 10**30, "name": "cat"}]), r"Expected `int` <= 9007199254740991 - at `\$\.categories\[0\]\.id`"),
         ({"images": [], "annotations": []}, "missing required field `categories`"),
         (changed(images={"1": image(1)}), r"Expected `array`, got `object` - at `\$\.images`"),
         (changed(images=[]), "images is empty"),
@@ -69,6 +77,8 @@ def test_a_broken_file_is_an_error_even_when_bad_annotations_may_be_dropped(tmp_
 
 
 BAD = [
+    (square(7, 1, id=str(7)), r"Expected `int`, got `str` - at `\$\.annotations\[1\]\.id`"),
+    (square(7, 1, id=1 << 53), r"Expected `int` <= 9007199254740991 - at `\$\.annotations\[1\]\.id`"),
     (square(7, 99), "image_id 99 is no image of the file"),
     (square(7, 1, 4), "category_id 4 is no category of the file"),
     (square(7, 1, area=-1), "its area is -1"),
@@ -96,7 +106,7 @@ BAD = [
 @pytest.mark.parametrize(("bad", "says"), BAD)
 def test_a_bad_annotation_is_named_with_its_place_or_left_out(tmp_path, bad, says):
     data = changed(annotations=[square(1, 1), bad, square(8, 1, 3, 1, area=-5)])
-    with pytest.raises(InputError, match=rf"annotations\[1\] \(id 7.*{says}.*1 more of the annotations.*tracking.on_bad=drop"):
+    with pytest.raises(InputError, match=rf"annotations\[1\].*{says}.*1 more of the annotations.*tracking.on_bad=drop"):
         grouped(tmp_path, data)
     rows, left_out = grouped(tmp_path, data, drop=True)
     assert [len(r.annotations) for r in rows.values()] == [1, 0, 0]
@@ -106,8 +116,26 @@ def test_a_bad_annotation_is_named_with_its_place_or_left_out(tmp_path, bad, say
 def test_what_is_no_object_to_keep_needs_no_segmentation(tmp_path):
     small = {k: v for k, v in square(2, 1, side=12).items() if k != "segmentation"}
     crowd = square(3, 1, iscrowd=1) | {"segmentation": None}
-    rows, _ = grouped(tmp_path, changed(annotations=[square(1, 1), small, crowd]))
-    assert (len(rows[1].annotations), rows[1].usable, rows[1].tracks, rows[1].last_id) == (3, 1, 2, 3)
+    empty = [square(4, 1, side=12, segmentation=[]), square(5, 1, iscrowd=True, segmentation=[])]
+    rows, _ = grouped(tmp_path, changed(annotations=[square(1, 1), small, crowd, *empty]))
+    assert (len(rows[1].annotations), rows[1].usable, rows[1].tracks, rows[1].last_id) == (5, 1, 3, 5)
+
+
+def test_iscrowd_may_be_a_number_true_false_or_null(tmp_path):
+    rows, _ = grouped(tmp_path, changed(annotations=[square(n, 1, iscrowd=said) for n, said in enumerate((0, False, None, 1, True))]))
+    assert (rows[1].usable, rows[1].tracks) == (3, 3)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
+    write(tmp_path, b"\xef\xbb\xbf" + json.dumps(plain()).encode())
+    file = read(tmp_path / "annotations.json")
+    assert len(file.images) == 3 and set(file.rest()) == {"info"}
+
+
+def test_a_hundred_thousand_bad_annotations_are_one_short_message(tmp_path):
+    with pytest.raises(InputError, match="99,999 more of the annotations") as e:
+        grouped(tmp_path, changed(annotations=[square(n, 99) for n in range(100_000)]))
+    assert len(str(e.value)) < 400
 
 
 def test_all_three_forms_of_a_segmentation_pass(tmp_path):
@@ -142,6 +170,9 @@ def test_captions_come_in_the_files_order_and_bad_ones_are_named(tmp_path):
     assert list(captions_of(tmp_path / "captions.json")) == [(1, "a\ncat"), (7, "")]
     write(tmp_path, plain(), {"annotations": [{"image_id": 1, "id": 5, "caption": None}]})
     with pytest.raises(InputError, match=r"captions\.json: annotations\[0\] \(id 5 of image 1\): Expected `str`"):
+        list(captions_of(tmp_path / "captions.json"))
+    write(tmp_path, plain(), plain())
+    with pytest.raises(InputError, match=r"annotations\[0\] .*missing required field `caption`.*dataset\.captions must be a COCO captions file"):
         list(captions_of(tmp_path / "captions.json"))
     write(tmp_path, plain(), b"{}")
     with pytest.raises(InputError, match=r"dataset\.captions: .* is not a COCO captions file"):

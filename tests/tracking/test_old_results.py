@@ -111,6 +111,12 @@ def test_other_things_than_a_list_of_annotations_are_named(base, tmp_path, capsy
     assert run(base, tmp_path, [part])[0] == EXIT_BAD_INPUT and said in capsys.readouterr().err
 
 
+def test_a_refused_name_of_any_length_is_told_in_a_line(base):
+    with pytest.raises(Refused, match="names 'aaa") as e:
+        loads(b"c" + b"a" * 500_000 + b"\n" + b"b" * 500_000 + b"\n.")
+    assert len(str(e.value)) < 300
+
+
 def test_a_pickle_torn_at_any_byte_is_named_and_nothing_is_written(base, tmp_path, capsys):
     for protocol in PROTOCOLS:
         whole = pickle.dumps(entries(base)[:1], protocol=protocol)
@@ -218,6 +224,8 @@ def test_hostile_pickles_run_nothing_and_are_refused(base, tmp_path, capsys):
     programs = hostile(canary)
     for name, data in programs.items():
         (tmp_path / "out").mkdir(exist_ok=True)
+        with pytest.raises(Refused):
+            loads(data)
         code, out = run(base, tmp_path, [data])
         err = capsys.readouterr().err
         assert code == EXIT_BAD_INPUT and "part_0.pkl: " in err and not out.exists(), name

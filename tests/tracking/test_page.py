@@ -18,6 +18,7 @@ from synth.config import PairsPageConfig
 from synth.errors import EXIT_BAD_INPUT
 from synth.stages import Sample, Tombstone
 from synth.store.spec import canonical
+from synth.story.html import POLICY
 from synth.tracking import look
 from synth.tracking.listing import ROLE, AnnotatedListing
 from synth.tracking.look import Frame, Object, Row, Totals, outline_of, spread, warp_words
@@ -161,6 +162,7 @@ def test_a_browser_shows_every_picture_with_boxes_where_they_belong_and_toggles_
         "<title>Tracking pairs: lvis</title>" in dom and "<script" not in dom and "<i>&amp;" not in dom and 'src="x"' not in dom
     )
     html = (tmp_path / "site" / "index.html").read_text()
+    assert f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">' in html and "default-src 'none'" in POLICY
     html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html).replace('loading="lazy" ', "")
     probe = """onload = () => {
       const all = q => [...document.querySelectorAll(q)], seen = q => all(q).filter(e => e.checkVisibility()).length;

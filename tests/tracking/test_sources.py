@@ -98,9 +98,31 @@ def test_what_holds_no_image_in_an_hdf5_file_is_told(h5):
     names = ["floats.jpg", "words.jpg", "pixels.jpg", "nothing.jpg", "empty.jpg", "dead.jpg", "far.jpg", "sub", "twice.jpg", "nix.jpg"]
     found = source.find(names)
     assert all("holds no image" in found[n].reason for n in names[:4]) and found["empty.jpg"].reason == "is an empty file"
-    assert all("is not in" in found[n].reason for n in ("dead.jpg", "far.jpg", "sub", "nix.jpg")) and "2 times" in found["twice.jpg"].reason
+    assert all("is not in" in found[n].reason for n in ("dead.jpg", "sub", "nix.jpg")) and "another file" in found["far.jpg"].reason and "2 times" in found["twice.jpg"].reason
     assert source.read("nix.jpg", 3) == "is not there any more" and "changed since" in source.read("plain.jpg", 3)
     assert "holds no image" in source.read("floats.jpg", 3)
+
+
+def test_an_hdf5_file_lends_nothing_of_other_files(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    os.mkfifo(tmp_path / "pipe")
+    with h5py.File(tmp_path / "other.h5", "w") as f:
+        f["x.jpg"] = np.zeros(6, np.uint8)
+    with h5py.File(tmp_path / "images.h5", "w") as f:
+        f["own.jpg"], f["soft.jpg"] = np.ones(6, np.uint8), h5py.SoftLink("/own.jpg")
+        f["linked.jpg"], f["group"] = h5py.ExternalLink("other.h5", "/x.jpg"), h5py.ExternalLink("other.h5", "/")
+        f["through.jpg"], f["pipe.jpg"] = h5py.SoftLink("/linked.jpg"), h5py.ExternalLink("pipe", "/x.jpg")
+        f.create_dataset("raw.jpg", (6,), np.uint8, external=[(str(secret), 0, 6)])
+        virtual = h5py.VirtualLayout((6,), np.uint8)
+        virtual[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x.jpg", (6,))
+        f.create_virtual_dataset("virtual.jpg", virtual)
+    source = open_source(tmp_path / "images.h5")
+    names = ["linked.jpg", "through.jpg", "pipe.jpg", "raw.jpg", "virtual.jpg", "group/x.jpg"]
+    assert {n: f.reason for n, f in source.find(names).items() if "lies in another file" not in f.reason} == {}
+    assert all("lies in another file" in source.read(n, 6) for n in names)
+    assert source.read("soft.jpg", 6) == source.read("own.jpg", 6) == b"\1" * 6
+    source.close()
 
 
 def test_threads_read_one_hdf5_file_together(h5):

@@ -8,6 +8,7 @@ from pathlib import Path
 # of pictures; case does not matter
 EXTENSIONS = frozenset(("png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "jp2"))
 MAX_BYTES = 1 << 28  # of a picture's file; larger ones are refused unread
+MAX_PIXELS = 100_000_000  # of a picture; a file of a few kilobytes can claim any size
 
 
 @dataclass(frozen=True)
