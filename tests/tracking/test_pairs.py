@@ -2,9 +2,13 @@
 
 import io
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,11 +24,12 @@ from synth.tracking.objects import objects_of
 from synth.tracking.settings import check_settings
 from synth.tracking.stage import BATCHES_AHEAD, Pairs
 from synth.tracking.warp import draw, warped
-from tests.faults.farm import Child
 from tests.fixtures_images import digests, small_device, work
 from tests.tracking import scenes
 from tests.tracking.scenes import AnnotatedSet
 from tests.tracking.staged import done, made, pairs_stage, pixels, tombstones
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -157,12 +162,18 @@ def test_kept_objects_stay_as_the_vae_gives_them_and_the_background_changes(anno
 # -- determinism ---------------------------------------------------------------------------------------------------------
 
 
+def worker(folder, job_idx: int, n_jobs: int, fault: str = "") -> subprocess.Popen:
+    """A process of its own: a fork of this one would have the locks of its threads, and nobody to let them go."""
+    command = [sys.executable, "-m", "synth.worker", folder.path, "--job-idx", str(job_idx), "--n-jobs", str(n_jobs)]
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"SYNTHSET_FAULT": fault}, stderr=subprocess.DEVNULL)
+
+
 def test_units_have_the_same_bytes_for_three_jobs_after_a_kill(once, annotated, tmp_path):
     other = pairs_stage(tmp_path, annotated, variants=2)
     assert other.spec.fingerprint == once.spec.fingerprint and other.spec.n_units == 4
-    assert Child(other, 1, 3, env={}, fault="after_batch:kill@1").wait(120) == -signal.SIGKILL
-    workers = [Child(other, i, 3, env={}) for i in (2, 0)]
-    assert [w.wait(120) for w in workers] == [EXIT_OK] * 2
+    assert worker(other, 1, 3, "after_batch:kill@1").wait(240) == -signal.SIGKILL
+    workers = [worker(other, i, 3) for i in (2, 0)]
+    assert [w.wait(240) for w in workers] == [EXIT_OK] * 2
     assert other.is_done() and digests(other) == digests(once)
 
 
@@ -170,8 +181,8 @@ def test_a_unit_that_is_taken_up_in_its_middle_has_the_same_bytes(annotated, tmp
     keys = {"variants": 3, "unit_size": 9, "batch_size": 2, "steps": 2, "harmonize": 0}
     whole, torn = (pairs_stage(tmp_path / n, annotated, **keys) for n in "ab")
     assert work(whole) == EXIT_OK
-    assert Child(torn, 0, 1, env={}, fault="after_batch:kill@2").wait(120) == -signal.SIGKILL
-    assert not torn.is_whole() and Child(torn, 0, 1, env={}).wait(120) == EXIT_OK
+    assert worker(torn, 0, 1, "after_batch:kill@2").wait(240) == -signal.SIGKILL
+    assert not torn.is_whole() and worker(torn, 0, 1).wait(240) == EXIT_OK
     assert digests(torn) == digests(whole)
 
 
