@@ -19,22 +19,11 @@ from synth.store.identity import LISTED
 from synth.store.spec import InputFile, StageSpec
 from synth.tracking.listing import ROLE
 from synth.tracking.repaint import FROM_THE_FRONT, INSTEAD, check_repaint
+from synth.tracking.settings import RANGES, SHARES
 
 IMAGES = "images"  # role of the place where the images lie
 LATENTS = 8  # latents a side that U-Nets halve three times
-WARP = {  # what a range may hold; a probability is one number
-    "affine": SHARE,
-    "scale": Range(0.05, 20),
-    "rotate": Range(-180, 180),
-    "translate": Range(-1, 1),
-    "shear": Range(-80, 80),
-    "perspective": SHARE,
-    "distortion": Range(0, 1),
-    "flip": SHARE,
-    "colour": SHARE,
-    "brightness": Range(-1, 1),
-    "contrast": Range(-1, 1),
-}
+WARP = dict.fromkeys(SHARES, SHARE) | {key: Range(*ends) for key, ends in RANGES.items()}  # what a number or both ends of a range may be
 
 
 def plan(node: Node) -> list[StageSpec]:

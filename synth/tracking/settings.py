@@ -8,15 +8,15 @@ from synth.errors import InputError
 from synth.images.strength import steps_run
 
 LARGEST = 8192  # pixels of a canvas' side
-SHARES = ("affine", "perspective", "flip", "colour")
+SHARES = ("affine", "perspective", "flip", "colour")  # tracking.warp.* that are probabilities
 RANGES = {  # tracking.warp.* -> the bounds of both ends
     "scale": (0.05, 20.0),
-    "rotate": (-360.0, 360.0),
+    "rotate": (-180.0, 180.0),
     "translate": (-1.0, 1.0),
     "shear": (-80.0, 80.0),
     "distortion": (0.0, 1.0),
     "brightness": (-1.0, 1.0),
-    "contrast": (-1.0, 10.0),
+    "contrast": (-1.0, 1.0),
 }
 
 
