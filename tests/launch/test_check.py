@@ -51,7 +51,7 @@ def test_a_wrong_type_names_key_value_and_what_is_expected(argument, said):
 def test_an_unknown_group_option_lists_the_options_and_never_the_types_of_the_schema():
     with pytest.raises(InputError, match=r"model=tini: no such model; there are auraflow, .*diffusers, .*; did you mean .*tiny"):
         check(["model=tini"])
-    with pytest.raises(InputError, match="export=folder: no such export; there are captions_txt, contact_sheet, hdf5, image_folder"):
+    with pytest.raises(InputError, match="export=folder: no such export; there are annotations, captions_txt, contact_sheet, hdf5, image_folder"):
         check(["export=[contact_sheet,folder]"])
 
 

@@ -20,6 +20,7 @@ from synth.captions.prompts import Sources, make
 from synth.errors import InputError
 from synth.export.names import folder_names
 
+ANNOTATED = ("lvis", "scenes")  # tests/launch/test_pairs.py
 SIZES = {
     "aircraft": 100, "cars": 196, "flowers": 102, "dtd": 47, "imagenet": 1000, "food101": 101, "pacs": 7, "cifar10": 10,
     "domainnet": 345, "pictures": 20,
@@ -54,7 +55,7 @@ def prompts_of(config, n: int):
 
 
 def test_every_dataset_of_conf_is_tested_here():
-    assert {path.stem for path in (CONF / "dataset").glob("*.yaml")} == {*SIZES, "custom"}
+    assert {path.stem for path in (CONF / "dataset").glob("*.yaml")} == {*SIZES, "custom", *ANNOTATED}
 
 
 @pytest.mark.parametrize("name", SIZES)
