@@ -20,6 +20,7 @@ SIZES = ((96, 64), (64, 96), (80, 64), (64, 80))
 KEYS = {"steps": 20, "guidance_scale": 4, "harmonize": "null", "size": "null", "bucket": "null"}  # the tiny model's own steps and guidance scale
 DRAWN = (("null", "null"), ("[64,48]", "16"))  # the model's own size for pairs, and a smaller one
 BATCHES = (1, 4, 16)
+FAST = "16, numerics=fast"
 
 
 def bench_drawing(images: int, rounds: int) -> None:
@@ -46,25 +47,26 @@ def bench_drawing(images: int, rounds: int) -> None:
 def _compare(annotated, root: Path, rounds: int, **keys) -> None:
     """The stage with batches of several sizes, and the literal loop over a few of its images."""
     stages = {b: _opened(_folder(annotated, root / "runs", b, **keys)) for b in BATCHES}
+    stages[FAST] = _opened(_folder(annotated, root / "runs", 16, "numerics=fast", **keys))
     config, few = stages[1].config, max(stages[1].folder.spec.slots // 8, 1)
     print(f"fitted into {config.long_side} x {config.short_side}, bucket {config.bucket}; the literal loop makes {few} images:")
     for stage in stages.values():
         _batches(stage, 1)
-    found = [{"loop": _literal(stages[1], annotated, few)} | {b: _batches(stages[b]) for b in BATCHES} for _ in range(rounds)]
+    found = [{"loop": _literal(stages[1], annotated, few)} | {b: _batches(stage) for b, stage in stages.items()} for _ in range(rounds)]
     wall, cpu, drawing = (statistics.median(r["loop"][k] for r in found) for k in range(3))
     print(f"  literal loop           {1000 * wall:7.1f} ms an image, {1000 * cpu:.1f} of CPU, {1000 * drawing:.1f} of that denoiser, scheduler and VAE")
-    for batch in BATCHES:
+    for batch in stages:
         wall, cpu = (statistics.median(r[batch][k] for r in found) for k in range(2))
         ratios = [statistics.median(r["loop"][i] / r[batch][j] for r in found) for i, j in ((0, 0), (1, 1), (2, 1))]
-        print(f"  stage, batches of {batch:2}   {1000 * wall:7.1f} ms an image, {1000 * cpu:.1f} of CPU: {ratios[0]:.2f} times faster, "
+        print(f"  stage, batches of {batch:<17} {1000 * wall:7.1f} ms an image, {1000 * cpu:.1f} of CPU: {ratios[0]:.2f} times faster, "
               f"{ratios[1]:.2f} by CPU, {ratios[2]:.2f} than the loop's drawing alone; {_filling(stages[batch])}")  # fmt: skip
         stages[batch].close()
 
 
-def _folder(annotated, root: Path, batch: int, **keys):
+def _folder(annotated, root: Path, batch: int, *overrides: str, **keys):
     from tests.tracking.staged import pairs_stage
 
-    return pairs_stage(root, annotated, **(KEYS | {"batch_size": batch, "unit_size": 32} | keys))
+    return pairs_stage(root, annotated, *overrides, **(KEYS | {"batch_size": batch, "unit_size": 32} | keys))
 
 
 def _units(stage) -> list:
