@@ -3,6 +3,8 @@
 import os
 from collections.abc import Mapping
 
+from synth.heap import keep_freed_memory
+
 EXACT = {
     "name": "exact",  # bytes are promised for the same machine type, versions and batch
     "threads": 1,  # never derived from n_jobs or from the allocation
@@ -51,7 +53,9 @@ def apply(numerics: Mapping) -> None:
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cuda.matmul.allow_tf32 = bool(numerics.get("tf32"))
     torch.backends.cudnn.allow_tf32 = bool(numerics.get("tf32"))
-    if numerics.get("attention") == "math" and torch.cuda.is_available():
+    if not torch.cuda.is_available():
+        keep_freed_memory()
+    elif numerics.get("attention") == "math":
         torch.backends.cuda.enable_flash_sdp(False)
         torch.backends.cuda.enable_mem_efficient_sdp(False)
         torch.backends.cuda.enable_cudnn_sdp(False)

@@ -1,6 +1,6 @@
 """How long tracking pairs take, and how well objects are kept.
 
-    python -m tests.bench.tracking [--images 32] [--rounds 3]
+    python -m tests.bench.tracking [--images 33] [--rounds 3]
     python -m tests.bench.tracking --plan [--images 100170] [--hdf5]
 
 Without --plan: the pairs stage against a literal loop of batch 1, see tests/bench/tracking_drawing.py.
@@ -115,7 +115,7 @@ def main() -> None:
     else:
         from tests.bench.tracking_drawing import bench_drawing
 
-        bench_drawing(args.images or 32, args.rounds)
+        bench_drawing(args.images or 33, args.rounds)
 
 
 if __name__ == "__main__":

@@ -52,15 +52,26 @@ def _compare(annotated, root: Path, rounds: int, **keys) -> None:
     print(f"fitted into {config.long_side} x {config.short_side}, bucket {config.bucket}; the literal loop makes {few} images:")
     for stage in stages.values():
         _batches(stage, 1)
-    found = [{"loop": _literal(stages[1], annotated, few)} | {b: _batches(stage) for b, stage in stages.items()} for _ in range(rounds)]
-    wall, cpu, drawing = (statistics.median(r["loop"][k] for r in found) for k in range(3))
+    found = [_round(stages, annotated, few) for _ in range(rounds)]
+    loops = [loop for row in found for loop, _ in row.values()]
+    wall, cpu, drawing = (statistics.median(loop[k] for loop in loops) for k in range(3))
     print(f"  literal loop           {1000 * wall:7.1f} ms an image, {1000 * cpu:.1f} of CPU, {1000 * drawing:.1f} of that denoiser, scheduler and VAE")
     for batch in stages:
-        wall, cpu = (statistics.median(r[batch][k] for r in found) for k in range(2))
-        ratios = [statistics.median(r["loop"][i] / r[batch][j] for r in found) for i, j in ((0, 0), (1, 1), (2, 1))]
+        wall, cpu = (statistics.median(row[batch][1][k] for row in found) for k in range(2))
+        ratios = [statistics.median(row[batch][0][i] / row[batch][1][j] for row in found) for i, j in ((0, 0), (1, 1), (2, 1))]
         print(f"  stage, batches of {batch:<17} {1000 * wall:7.1f} ms an image, {1000 * cpu:.1f} of CPU: {ratios[0]:.2f} times faster, "
               f"{ratios[1]:.2f} by CPU, {ratios[2]:.2f} than the loop's drawing alone; {_filling(stages[batch])}")  # fmt: skip
         stages[batch].close()
+
+
+def _round(stages: dict, annotated, few: int) -> dict:
+    """(loop, stage) seconds by batch size. The loop is the mean of one right before and one right after: the machine's speed drifts."""
+    loops, found = [_literal(stages[1], annotated, few)], {}
+    for batch, stage in stages.items():
+        seconds = _batches(stage)
+        loops.append(_literal(stages[1], annotated, few))
+        found[batch] = tuple(map(statistics.mean, zip(*loops[-2:], strict=True))), seconds
+    return found
 
 
 def _folder(annotated, root: Path, batch: int, *overrides: str, **keys):
