@@ -18,7 +18,7 @@ from synth.images.strength import steps_run
 from synth.store.identity import LISTED
 from synth.store.spec import InputFile, StageSpec
 from synth.tracking.listing import ROLE
-from synth.tracking.repaint import FROM_THE_FRONT, INSTEAD, check_repaint
+from synth.tracking.repaint import INSTEAD, UNSUITED, check_repaint
 from synth.tracking.settings import RANGES, SHARES
 
 IMAGES = "images"  # role of the place where the images lie
@@ -151,7 +151,7 @@ def notes(dataset: Annotated, keys: Tracking, found: Joined) -> list[str]:
     """Lines for whoever started the run."""
     said = []
     if found.left_out:
-        listed = f"left_out.jsonl in the stage's folder lists them; the first: {found.first_left_out}"
+        listed = f"a run lists them in left_out.jsonl of the stage's folder; the first: {found.first_left_out}"
         said.append(f"tracking: {found.left_out:,} annotations and images cannot be used and are left out; {listed}")
     if found.strangers:
         said.append(f"tracking: {found.strangers:,} captions of {dataset.captions} are of images that {found.annotations} does not have")
@@ -176,10 +176,10 @@ def _drawing(node: Node, model: PlannedModel, keys: Tracking, size: tuple[int, i
     with _own_keys():
         found = drawing(model, replace(node.config.images, **own, width=width, height=height, save_size=0, format="jpg"), "tracking")
     name = found["scheduler"]
-    if name in (DEFAULT, *SCHEDULERS) and class_of(name, model.folder.scheduler) in FROM_THE_FRONT:
+    cls = class_of(name, model.folder.scheduler) if name in (DEFAULT, *SCHEDULERS) else ""
+    if why := UNSUITED.get(cls):
         if keys.scheduler not in (None, DEFAULT):
-            why = f"({class_of(name, model.folder.scheduler)}) counts its own steps from the beginning of a schedule, and pairs begin in the middle"
-            msg = f"tracking.scheduler={keys.scheduler} {why}; use {INSTEAD}, or null"
+            msg = f"tracking.scheduler={keys.scheduler}: {cls} {why}; use {INSTEAD}, or null"
             raise InputError(msg)
         found["scheduler"] = INSTEAD
     return found

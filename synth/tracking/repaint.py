@@ -20,8 +20,9 @@ from synth.images.strength import steps_run
 if TYPE_CHECKING:
     from synth.images.model_folder import ModelFolder
 
-# they count their steps from the beginning of the schedule, and take wrong ones when a pipeline begins in the middle of it
-FROM_THE_FRONT = frozenset({"PNDMScheduler", "LMSDiscreteScheduler"})
+FROM_THE_FRONT = "counts its own steps from the beginning of a schedule, and pairs begin in the middle"
+CORRECTS = "corrects each sample from the one before, in which the objects had not been put back"  # UniPC's corrector can be switched off
+UNSUITED = {"PNDMScheduler": FROM_THE_FRONT, "LMSDiscreteScheduler": FROM_THE_FRONT, "SASolverScheduler": CORRECTS}  # class -> why
 INSTEAD = "ddim"  # where such a one is the model's own
 
 
@@ -36,8 +37,8 @@ def check_repaint(model: "ModelFolder", config: PairsConfig) -> None:
     with _keys():
         # every drawn size is a multiple of the bucket
         judged(model, replace(config, height=config.bucket, width=config.bucket), img2img=True, group="tracking")
-    if (cls := class_of(config.scheduler, model.scheduler)) in FROM_THE_FRONT:
-        msg = f"tracking.scheduler={config.scheduler} ({cls}) cannot begin in the middle of its schedule; use tracking.scheduler={INSTEAD}"
+    if why := UNSUITED.get(cls := class_of(config.scheduler, model.scheduler)):
+        msg = f"tracking.scheduler={config.scheduler}: {cls} {why}; use tracking.scheduler={INSTEAD}"
         raise InputError(msg)
 
 

@@ -113,6 +113,12 @@ def test_without_captions_there_is_no_guidance(pairs, tmp_path):
         pairs()
 
 
+@pytest.mark.parametrize("own", ["LMSDiscreteScheduler", "SASolverScheduler"])
+def test_a_model_whose_scheduler_would_draw_wrong_pairs_is_drawn_with_ddim(own, pairs, world):
+    (world.path / "sd" / "scheduler" / "scheduler_config.json").write_text(json.dumps({"_class_name": own}))
+    assert pairs({"model.path": f"{world.path}/sd", "tracking.size": [64, 64]}).config["scheduler"] == "ddim"
+
+
 def test_a_model_whose_scheduler_is_pndm_begins_in_the_middle_with_ddim(pairs, world):
     file = world.path / "sd" / "scheduler" / "scheduler_config.json"
     file.write_text(json.dumps({"_class_name": "PNDMScheduler", "skip_prk_steps": True}))
@@ -121,7 +127,7 @@ def test_a_model_whose_scheduler_is_pndm_begins_in_the_middle_with_ddim(pairs, w
     assert config["scheduler"] == "ddim"
     assert (config["long_side"], config["short_side"], config["bucket"]) == (192, 128, 16), "1.5 and 1 times the native size; 8 latents of 2 pixels"
     for name in ("pndm", "plms"):
-        with pytest.raises(InputError, match=f"tracking.scheduler={name} .*begin in the middle; use ddim, or null"):
+        with pytest.raises(InputError, match=f"tracking.scheduler={name}: PNDMScheduler .*begin in the middle; use ddim, or null"):
             pairs(more | {"tracking.scheduler": name})
 
 

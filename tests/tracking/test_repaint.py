@@ -230,10 +230,10 @@ def model_of(folder, name: str):
 def test_what_cannot_be_repainted_is_refused_by_name_with_a_fix(tmp_path):
     sd = inspect_model({MODEL: EMBEDDED}, ModelConfig("tiny"))
     check_repaint(sd, PAIRS)
-    with pytest.raises(InputError, match=r"tracking.scheduler=plms \(PNDMScheduler\) cannot begin in the middle.*use tracking.scheduler=ddim"):
+    with pytest.raises(InputError, match="tracking.scheduler=plms: PNDMScheduler .* begin in the middle; use tracking.scheduler=ddim"):
         check_repaint(sd, replace(PAIRS, scheduler="plms"))
-    for own in ("PNDMScheduler", "LMSDiscreteScheduler"):
-        with pytest.raises(InputError, match=f"tracking.scheduler=default .{own}. cannot begin"):
+    for own, why in (("PNDMScheduler", "begin in the middle"), ("LMSDiscreteScheduler", "begin in the middle"), ("SASolverScheduler", "had not been put back")):
+        with pytest.raises(InputError, match=f"tracking.scheduler=default: {own} .*{why}"):
             check_repaint(replace(sd, scheduler=own), PAIRS)
     with pytest.raises(InputError, match="safety_checker=blank: a black picture would keep the boxes .*; use drop, or off"):
         check_repaint(sd, replace(PAIRS, model=ModelConfig("tiny", safety_checker="blank")))
