@@ -11,7 +11,7 @@ def keep_freed_memory() -> bool:
     """Let this process reuse what it frees, at the cost of a heap that stays as large as it once was. False: not glibc.
 
     Layers on a CPU allocate and free megabytes every few milliseconds. glibc hands many of those blocks back to the kernel, which
-    zeroes each page when it is touched again: 5 to 20 % of a denoising step of the tiny model (`python -m tests.bench.heap`).
+    zeroes each page when it is touched again: up to a sixth of a denoising step of the tiny model (`python -m tests.bench.heap`).
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # macOS and musl have none
     return set_option is not None and all(map(set_option, (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD), (LARGEST, NEVER)))
