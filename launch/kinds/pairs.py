@@ -176,11 +176,8 @@ def _drawing(node: Node, model: PlannedModel, keys: Tracking, size: tuple[int, i
     with _own_keys():
         found = drawing(model, replace(node.config.images, **own, width=width, height=height, save_size=0, format="jpg"), "tracking")
     name = found["scheduler"]
-    cls = class_of(name, model.folder.scheduler) if name in (DEFAULT, *SCHEDULERS) else ""
-    if why := UNSUITED.get(cls):
-        if keys.scheduler not in (None, DEFAULT):
-            msg = f"tracking.scheduler={keys.scheduler}: {cls} {why}; use {INSTEAD}, or null"
-            raise InputError(msg)
+    nobody_chose = keys.scheduler in (None, DEFAULT)  # one that somebody chose is refused by check_repaint
+    if nobody_chose and name in (DEFAULT, *SCHEDULERS) and class_of(name, model.folder.scheduler) in UNSUITED:
         found["scheduler"] = INSTEAD
     return found
 
