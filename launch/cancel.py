@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works
 if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
     del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
 
-from launch import jobs  # noqa: E402
-from launch.report import find_stages, report_on  # noqa: E402
-from synth import slurm  # noqa: E402
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError  # noqa: E402
+from launch.show.stages import find_stages, report_on
+from launch.slurm import jobs
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.host import slurm
 
 POLL = 1.0  # seconds between looks at the queue while jobs drain
 CHUNK = 200  # job ids a call of scancel
@@ -28,12 +28,10 @@ def scancel(*args: str) -> None:
     """Run scancel; what it cannot do, other than to jobs that have ended, is an InputError."""
     done = slurm.command("scancel", *args)
     if done is None:
-        msg = "scancel: not here, or no answer; run this where the cluster's commands work"
-        raise InputError(msg)
+        raise InputError("scancel: not here, or no answer; run this where the cluster's commands work")
     code, _, err = done
     if code and not all("Invalid job id" in line or "already completing" in line for line in err.splitlines() if line.strip()):
-        msg = f"scancel {' '.join(args)}: {err.strip()}"
-        raise InputError(msg)
+        raise InputError(f"scancel {' '.join(args)}: {err.strip()}")
 
 
 def live_jobs(stages: Sequence[Path]) -> list[str]:
@@ -44,8 +42,7 @@ def live_jobs(stages: Sequence[Path]) -> list[str]:
         for job in ids:
             states = slurm.job_states(job)
             if states is None:
-                msg = "squeue: not here, or no answer; run this where the cluster's commands work"
-                raise InputError(msg)
+                raise InputError("squeue: not here, or no answer; run this where the cluster's commands work")
             if any(state in jobs.LIVE for state, _ in states.values()):
                 found.append(job)
     return list(dict.fromkeys(found))
@@ -93,14 +90,10 @@ def cancel(path: Path, drained: bool, patience: float, tell: Callable[[str], Non
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python launch/cancel.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    p = argparse.ArgumentParser(prog="python launch/cancel.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("path", type=Path, help="runs folder, dataset folder or stage folder")
     p.add_argument("--drain", action="store_true", help="first let every worker end and keep its running batch (USR2)")
-    p.add_argument(
-        "--patience", type=float, default=600.0, metavar="SECONDS", help="how long to wait for the drain (default: 600)"
-    )
+    p.add_argument("--patience", type=float, default=600.0, metavar="SECONDS", help="how long to wait for the drain (default: 600)")
     return p
 
 

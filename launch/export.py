@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works
 if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
     del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
 
-from launch.planned import PlannedStage  # noqa: E402
-from launch.session import Session  # noqa: E402
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError  # noqa: E402
-from synth.store.folder import StageFolder  # noqa: E402
+from launch.plan.planned import PlannedStage
+from launch.run import Session
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.store.folder import StageFolder
 
 TAKES = ("export", "cluster", "dry_run", "retry_failed", "hydra")
 
@@ -38,19 +38,19 @@ class ExportSession(Session):
         for word in argv:
             key = word.lstrip("+~").partition("=")[0]
             if "=" in word and not word.startswith("-") and key.replace("/", ".").partition(".")[0] not in TAKES:
-                msg = f"{word}: launch/export.py takes {', '.join(TAKES[:-1])}; {self.folder.path} is made already, as its stage.json says"
-                raise InputError(msg)
+                raise InputError(
+                    f"{word}: launch/export.py takes {', '.join(TAKES[:-1])}; {self.folder.path} is made already, as its stage.json says"
+                )
         super().check(list(argv))
         self.command = shlex.join(["python", sys.argv[0], str(self.folder.path), *argv])
 
     def planned(self, config, label: str):
         """The exports of the stage; all of them may be computed, and the stage must be whole."""
-        from launch.plan import plan_point
-        from launch.schema import RecipeStage
+        from launch.config.schema import RecipeStage
+        from launch.plan.graph import plan_point
 
         if not config.export:
-            msg = "export=[]: nothing to export; choose export=[hdf5], for example"
-            raise InputError(msg)
+            raise InputError("export=[]: nothing to export; choose export=[hdf5], for example")
         name, root = self.folder.spec.name, self.folder.path.parent
         config.recipe.name, config.recipe.stages = self.folder.path.name, {name: RecipeStage(self.folder.spec.kind)}
         config.recipe.exports_of = name
@@ -62,16 +62,16 @@ class ExportSession(Session):
 
 def stage_at(path: str) -> StageFolder:
     """The stage of pictures in a folder; anything else is an InputError."""
-    from synth.export.pictures import Pictures
+    from synth.images.pictures import Pictures
 
     folder = StageFolder.open(Path(path).expanduser())
     spec = folder.spec
     if folder.path.name != spec.folder_name:
-        msg = f"{folder.path}: was renamed after it was planned; its name is {spec.folder_name}"
-        raise InputError(msg)
+        raise InputError(f"{folder.path}: was renamed after it was planned; its name is {spec.folder_name}")
     if "out" in spec.config or any("format" not in source.spec.config for source in Pictures(folder).sources):
-        msg = f"{folder.path}: is of kind {spec.kind}, which holds no pictures; give the folder of an images stage or of a filter"
-        raise InputError(msg)
+        raise InputError(
+            f"{folder.path}: is of kind {spec.kind}, which holds no pictures; give the folder of an images stage or of a filter"
+        )
     return folder
 
 
@@ -85,8 +85,7 @@ def main(argv: list[str]) -> int:
     try:
         folders = [w for w in argv if "=" not in w and not w.startswith(("-", "~"))]
         if len(folders) != 1:
-            msg = f"{' '.join(folders) or 'no folder'}: give one stage folder, and settings as key=value"
-            raise InputError(msg)
+            raise InputError(f"{' '.join(folders) or 'no folder'}: give one stage folder, and settings as key=value")
         session = ExportSession(stage_at(folders[0]))
         session.check([w for w in argv if w != folders[0]])
         hydra_main(session)

@@ -32,12 +32,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works
 if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
     del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
 
-from launch.devices import cores, places, processes_of, uses_gpu, visible_gpus  # noqa: E402
-from launch.idle import Idle, Read, Thresholds, reader  # noqa: E402
-from launch.planned import PlannedStage  # noqa: E402
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError  # noqa: E402
-from synth.store import leases  # noqa: E402
-from synth.store.folder import StageFolder  # noqa: E402
+from launch.local.idle import Idle, Read, Thresholds, reader
+from launch.plan.devices import cores, places, processes_of, uses_gpu, visible_gpus
+from launch.plan.planned import PlannedStage
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.store import leases
+from synth.store.folder import StageFolder
 
 OWN = ("NODE_IDX", "TOTAL_NODES", "N_GPUS", "gpus", "idle_utilisation", "idle_memory")
 
@@ -53,8 +53,9 @@ class Machine:
 
     def __post_init__(self):
         if not 0 <= self.node_idx < self.total_nodes or (self.n_gpus is not None and self.n_gpus < 1):
-            msg = f"NODE_IDX={self.node_idx} TOTAL_NODES={self.total_nodes} N_GPUS={self.n_gpus}: NODE_IDX counts from 0 to TOTAL_NODES-1, N_GPUS from 1"
-            raise InputError(msg)
+            raise InputError(
+                f"NODE_IDX={self.node_idx} TOTAL_NODES={self.total_nodes} N_GPUS={self.n_gpus}: NODE_IDX counts from 0 to TOTAL_NODES-1, N_GPUS from 1"
+            )
 
     def jobs(self, n_places: int) -> tuple[range, int]:
         """(job_idx of each place here, n_jobs): job_idx = i + NODE_IDX * places, n_jobs = TOTAL_NODES * places.
@@ -68,12 +69,14 @@ class Machine:
         processes = processes_of(kind, config)
         if uses_gpu(kind, config) and gpus:
             if (self.n_gpus or 0) > len(gpus):
-                msg = f"N_GPUS={self.n_gpus}: CUDA shows {len(gpus)} GPUs here ({', '.join(gpus)}); use N_GPUS=auto or a smaller number"
-                raise InputError(msg)
+                raise InputError(
+                    f"N_GPUS={self.n_gpus}: CUDA shows {len(gpus)} GPUs here ({', '.join(gpus)}); use N_GPUS=auto or a smaller number"
+                )
             chosen = tuple(gpus[: self.n_gpus])
             if len(chosen) < processes:
-                msg = f"a worker of this {kind} stage takes {processes} GPUs, one a shard, and N_GPUS gives {len(chosen)}; use more, or merge the shards"
-                raise InputError(msg)
+                raise InputError(
+                    f"a worker of this {kind} stage takes {processes} GPUs, one a shard, and N_GPUS gives {len(chosen)}; use more, or merge the shards"
+                )
             return places(chosen, n_cores, kind, processes)
         return places((), self.n_gpus or n_cores, kind, processes)
 
@@ -93,8 +96,7 @@ def read_machine(words: Sequence[str], env: Mapping[str, str]) -> tuple[Machine,
         thresholds = Thresholds(float(own.get("idle_utilisation", 10)), float(own.get("idle_memory", 1000)))
         which = own.get("gpus", "all")
         if which not in ("all", "idle"):
-            msg = f"gpus={which}: all or idle"
-            raise InputError(msg)
+            raise InputError(f"gpus={which}: all or idle")
         machine = Machine(
             int(own.get("NODE_IDX", 0)),
             int(own.get("TOTAL_NODES", 1)),
@@ -102,8 +104,7 @@ def read_machine(words: Sequence[str], env: Mapping[str, str]) -> tuple[Machine,
             thresholds if which == "idle" else None,
         )
     except ValueError as e:
-        msg = f"{', '.join(f'{k}={v}' for k, v in own.items())}: must be numbers ({e})"
-        raise InputError(msg) from e
+        raise InputError(f"{', '.join(f'{k}={v}' for k, v in own.items())}: must be numbers ({e})") from e
     return machine, left
 
 
@@ -112,8 +113,7 @@ def in_order(folders: Sequence[StageFolder]) -> list[PlannedStage]:
     stages = {f.path: PlannedStage(f.spec, f.path.parent) for f in folders}
     for path, stage in stages.items():
         if stage.folder != path:
-            msg = f"{path}: was renamed after it was planned; its name is {stage.folder.name}"
-            raise InputError(msg)
+            raise InputError(f"{path}: was renamed after it was planned; its name is {stage.folder.name}")
     order: list[PlannedStage] = []
 
     def visit(path: Path) -> None:
@@ -135,14 +135,12 @@ def unheld(folder: StageFolder) -> int:
     return len(set(folder.missing()) - held)
 
 
-def run(
-    machine: Machine, stages: Sequence[PlannedStage], console, retry_failed: bool = False, read: Read | None = None
-) -> list:
+def run(machine: Machine, stages: Sequence[PlannedStage], console, retry_failed: bool = False, read: Read | None = None) -> list:
     """All stages, in order, with this machine's workers; their outcomes."""
-    from launch.crew import Crew
-    from launch.keeper import Keeper, Post, wait_for_upstream
-    from launch.sequence import run_in_order
-    from launch.stops import catching
+    from launch.local.pool import Crew
+    from launch.local.sequence import run_in_order
+    from launch.local.stops import catching
+    from launch.local.supervisor import Keeper, Post, wait_for_upstream
 
     def tell(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -176,10 +174,9 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK if argv else EXIT_BAD_INPUT
     from rich.console import Console
 
-    from launch import summary
-    from launch.codes import worst
-    from launch.run import hydra_main
-    from launch.session import WIDE, Session
+    from launch.run import WIDE, Session, hydra_main
+    from launch.show import summary
+    from synth.errors import worst
 
     try:
         machine, words = read_machine(argv, os.environ)
@@ -190,8 +187,9 @@ def main(argv: Sequence[str]) -> int:
             hydra_main(session)
             return session.execute(lambda stages, cluster, console, retry: run(machine, stages, console, retry))
         if len(folders) < len(words):
-            msg = f"{' '.join(w for w in words if w not in folders)}: settings and stage folders do not go together; the folders are planned already"
-            raise InputError(msg)
+            raise InputError(
+                f"{' '.join(w for w in words if w not in folders)}: settings and stage folders do not go together; the folders are planned already"
+            )
         stages = in_order([StageFolder.open(f) for f in folders])
         console = Console(width=None if sys.stdout.isatty() else WIDE)
         outcomes = run(machine, stages, console)

@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works
 if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
     del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
 
-from launch.check import check  # noqa: E402
-from launch.compose import Composer, typed  # noqa: E402
-from launch.fetching import ROOT, Fetch, Hub, fetches, place  # noqa: E402
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError  # noqa: E402
-from synth.images.families import family_class  # noqa: E402
-from synth.images.model_folder import INDEX, inspect, pipeline_of  # noqa: E402
+from launch.config.check import check
+from launch.config.compose import Composer, typed
+from launch.plan.fetching import ROOT, Fetch, Hub, fetches, place
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
+from synth.images.families import family_class
+from synth.images.model_folder import INDEX, inspect, pipeline_of
 
 GROUPS = ("model", "captioner")
 
@@ -40,14 +40,12 @@ def planned(overrides: Sequence[str], parts: bool) -> list[Fetch]:
     """What the overrides name. InputError if that is nothing."""
     named = {group: any(o.startswith((f"{group}=", f"{group}.")) for o in overrides) for group in GROUPS}
     if not any(named.values()):
-        msg = "nothing to fetch: name a model, for example model=sd15 (see conf/model), or captioner=hf captioner.repo=ORG/NAME"
-        raise InputError(msg)
+        raise InputError("nothing to fetch: name a model, for example model=sd15 (see conf/model), or captioner=hf captioner.repo=ORG/NAME")
     check(list(overrides))
     config = typed(Composer().compose(list(overrides)))
     found = fetches(config.model, config.captioner, named, parts)
     if not found:
-        msg = f"{' '.join(overrides)}: names no repository; give model.repo=ORG/NAME or captioner.repo=ORG/NAME"
-        raise InputError(msg)
+        raise InputError(f"{' '.join(overrides)}: names no repository; give model.repo=ORG/NAME or captioner.repo=ORG/NAME")
     return found
 
 
@@ -63,8 +61,7 @@ def main(argv: list[str]) -> int:
         todo = planned(args.overrides, not args.no_parts)
         folders = {f: place(f.name, args.to) for f in todo}
         if None in folders.values():
-            msg = f"where to? export {ROOT}=DIR, a folder that compute nodes see, or use --to DIR"
-            raise InputError(msg)
+            raise InputError(f"where to? export {ROOT}=DIR, a folder that compute nodes see, or use --to DIR")
         for what, folder in folders.items():
             print(f"{what.repo} at {what.revision} -> {folder}", flush=True)
         if args.dry_run:

@@ -16,15 +16,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works
 if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
     del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
 
-from rich.console import Console, Group  # noqa: E402
-from rich.live import Live  # noqa: E402
-from rich.table import Table  # noqa: E402
-from rich.text import Text  # noqa: E402
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
-from launch import jobs  # noqa: E402
-from launch.jobs import StageJobs  # noqa: E402
-from launch.report import StageReport, find_stages, report_on  # noqa: E402
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError  # noqa: E402
+from launch.show.stages import StageReport, find_stages, report_on
+from launch.slurm import jobs
+from launch.slurm.jobs import StageJobs
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 
 ALWAYS = ("stage", "units", "%")  # columns that are always shown
 LEFT_EMPTY = "left empty"  # what synth.captions.asking counts slots without a caption under
@@ -130,7 +130,9 @@ def _spent(report: StageReport) -> list[str]:
         return []
     again = f", {s['retries']:,} tries more" if s.get("retries") else ""
     price = f", price {s['price']:,.4f}" if s.get("price") else ""
-    return [f"  {report.name}: {s['requests']:,} answers{again}; {s.get('tokens_in', 0):,} tokens in, {s.get('tokens_out', 0):,} out{price}"]
+    return [
+        f"  {report.name}: {s['requests']:,} answers{again}; {s.get('tokens_in', 0):,} tokens in, {s.get('tokens_out', 0):,} out{price}"
+    ]
 
 
 def _refused(report: StageReport) -> list[str]:
@@ -155,12 +157,8 @@ def _failures(report: StageReport) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python launch/status.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    p.add_argument(
-        "path", nargs="?", type=Path, default=Path("runs"), help="runs folder, dataset folder or stage folder (default: runs)"
-    )
+    p = argparse.ArgumentParser(prog="python launch/status.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p.add_argument("path", nargs="?", type=Path, default=Path("runs"), help="runs folder, dataset folder or stage folder (default: runs)")
     p.add_argument(
         "--watch",
         nargs="?",

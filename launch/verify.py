@@ -19,18 +19,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works
 if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
     del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
 
-from rich.console import Console  # noqa: E402
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: E402
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from launch.report import find_stages  # noqa: E402
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError  # noqa: E402
-from synth.export.out_folder import MARKER  # noqa: E402
-from synth.store.folder import StageFolder  # noqa: E402
-from synth.verify.exports import is_export, stage_of, verify_export  # noqa: E402
-from synth.verify.findings import Findings  # noqa: E402
-from synth.verify.packed import hdf5_parts  # noqa: E402
-from synth.verify.repair import repair  # noqa: E402
-from synth.verify.stage import verify_stage  # noqa: E402
+from launch.show.stages import find_stages
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
+from synth.store.folder import StageFolder
+from synth.store.out_folder import MARKER
+from synth.verify.exports import is_export, stage_of, verify_export
+from synth.verify.findings import Findings
+from synth.verify.packed import hdf5_parts
+from synth.verify.repair import repair
+from synth.verify.stage import verify_stage
 
 SHOWN = 50  # problems a stage that are printed without --all
 
@@ -148,7 +148,11 @@ def verdict(results: Sequence[tuple[Findings, list[str]]], deep: bool, repaired:
     if not bad:
         how = "every byte was read" if deep else "indices, numbers and names agree; --deep reads every byte"
         return f"{len(results)} stages are whole: {how}."
-    end = "run the same launch command again to make it anew" if repaired else "--repair sets it aside, then the same launch command makes it again"
+    end = (
+        "run the same launch command again to make it anew"
+        if repaired
+        else "--repair sets it aside, then the same launch command makes it again"
+    )
     return f"{sum(len(f.problems) for f in bad)} problems in {len(bad)} of {len(results)} stages: {end}."
 
 

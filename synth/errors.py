@@ -1,12 +1,14 @@
 """Exit codes and the few exception classes whose meaning crosses module borders."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 EXIT_OK = 0
 EXIT_BAD_INPUT = 65  # EX_DATAERR: the data or the config is wrong; trying again changes nothing
 EXIT_BUG = 70  # EX_SOFTWARE: a unit failed by an error again and again
 EXIT_AGAIN = 75  # EX_TEMPFAIL: drained, or the disk was full: run the same command again
+
+FROM_GOOD_TO_BAD = (EXIT_OK, EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG)  # "run it again" is the mildest
 
 
 class InputError(Exception):
@@ -40,3 +42,12 @@ def tool(work: Callable[[], str]) -> int:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_AGAIN
     return EXIT_OK
+
+
+def worst(codes: Iterable[int]) -> int:
+    """The worst of exit codes; one that is not ours counts as a bug.
+
+    >>> worst([0, 75, 65]), worst([])
+    (65, 0)
+    """
+    return max((c if c in FROM_GOOD_TO_BAD else EXIT_BUG for c in codes), key=FROM_GOOD_TO_BAD.index, default=EXIT_OK)

@@ -1,9 +1,8 @@
 """Everything numeric that changes bytes, resolved at plan time and applied by one function before a model is loaded."""
 
+import ctypes
 import os
 from collections.abc import Mapping
-
-from synth.heap import keep_freed_memory
 
 EXACT = {
     "name": "exact",  # bytes are promised for the same machine type, versions and batch
@@ -25,6 +24,10 @@ FAST = EXACT | {
     "channels_last": True,
     "fuse_qkv": True,
 }
+# what the C library does with freed memory: it decides how fast tensors come and go, and changes no byte of any result
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+LARGEST = 32 * 2**20  # bytes; glibc refuses a higher threshold
+NEVER = -1
 PRESETS = {"exact": EXACT, "fast": FAST}
 
 
@@ -32,7 +35,7 @@ def environment(numerics: Mapping) -> dict[str, str]:
     """Variables that must stand in the environment before numpy or torch is imported."""
     threads = str(numerics["threads"])
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-    env = {name: threads for name in names}
+    env = dict.fromkeys(names, threads)
     if numerics.get("deterministic"):
         env["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS is deterministic only with a fixed workspace
     return env
@@ -62,3 +65,13 @@ def apply(numerics: Mapping) -> None:
         torch.backends.cuda.enable_flash_sdp(False)
         torch.backends.cuda.enable_mem_efficient_sdp(False)
         torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def keep_freed_memory() -> bool:
+    """Let this process reuse what it frees, at the cost of a heap that stays as large as it once was. False: not glibc.
+
+    Layers on a CPU allocate and free megabytes every few milliseconds. glibc hands many of those blocks back to the kernel, which
+    zeroes each page when it is touched again: up to a sixth of a denoising step of the tiny model (`python -m tests.bench.heap`).
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # macOS and musl have none
+    return set_option is not None and all(map(set_option, (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD), (LARGEST, NEVER)))

@@ -34,12 +34,10 @@ def job_of(job_idx: int | None, n_jobs: int | None, env: Mapping[str, str]) -> t
         if n_jobs is None:
             n_jobs = int(env.get("N_JOBS", env.get("SLURM_ARRAY_TASK_COUNT", 1)))
     except ValueError as e:
-        msg = f"JOB_IDX, N_JOBS, JOB_OFFSET and SLURM_ARRAY_TASK_ID must be whole numbers: {e}"
-        raise InputError(msg) from e
+        raise InputError(f"JOB_IDX, N_JOBS, JOB_OFFSET and SLURM_ARRAY_TASK_ID must be whole numbers: {e}") from e
     job_idx = job_idx or 0
     if job_idx < 0 or n_jobs < 1:
-        msg = f"job_idx {job_idx} of {n_jobs} jobs: job_idx counts from 0, n_jobs from 1"
-        raise InputError(msg)
+        raise InputError(f"job_idx {job_idx} of {n_jobs} jobs: job_idx counts from 0, n_jobs from 1")
     return job_idx, max(n_jobs, job_idx + 1)
 
 
@@ -65,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         job_idx, n_jobs = job_of(args.job_idx, args.n_jobs, os.environ)
         folder = StageFolder.open(args.stage_dir)
         os.environ.update(environment(folder.spec.numerics))  # before numpy or torch is imported
-        from synth.loop import Worker
+        from synth.run.loop import Worker
 
         worker = Worker(folder, job_idx, n_jobs, args.linger)
     except InputError as e:

@@ -18,7 +18,11 @@ def build_tiny_clip(path: Path, side: int = 16) -> Path:
     torch.manual_seed(1)
     layers = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     text = layers | {"vocab_size": len(tokenizer), "max_position_embeddings": 32}
-    text |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    text |= {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     config = CLIPConfig(text_config=text, vision_config=layers | {"image_size": side, "patch_size": 4}, projection_dim=24)
     CLIPModel(config).save_pretrained(path)
     tokenizer.save_pretrained(path)

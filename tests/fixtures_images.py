@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from synth.config import (
+from synth.captions.config import (
     CaptionerConfig,
     CaptionsConfig,
     CaptionsJsonConfig,
     ClassEntry,
     DatasetConfig,
-    ImagesConfig,
-    ModelConfig,
     PromptsConfig,
-    dump,
 )
+from synth.images.config import ImagesConfig, ModelConfig
+from synth.keys import dump
+from synth.kinds import stage_class
 from synth.numerics import EXACT, environment
 from synth.seeds import derive
-from synth.stages import Sample, Tombstone, stage_class
 from synth.store.folder import StageFolder
 from synth.store.framing import UnitIndex, frame, seal
 from synth.store.identity import identity
+from synth.store.samples import Sample, Tombstone
 from synth.store.spec import InputFile, StageSpec, Upstream, canonical
 
 os.environ.update(environment(EXACT))  # one thread, as in a worker: bytes are compared with workers' bytes
@@ -56,7 +56,14 @@ def build_tiny_sd(path: Path, size: int = 32) -> Path:
         block_out_channels=(16, 16), norm_num_groups=8, latent_channels=4, sample_size=size,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
     )  # fmt: skip
-    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
     pipe = StableDiffusionPipeline(vae, CLIPTextModel(text), tokenizer, unet, scheduler, None, None, requires_safety_checker=False)
     pipe.save_pretrained(path)
     for name in ("vocab.json", "merges.txt"):
@@ -70,7 +77,11 @@ def commit_units(folder: StageFolder, results: list[Sample | Tombstone]) -> None
     for number in range(folder.spec.n_units):
         unit = folder.unit(number)
         batch = frame(folder.framing, results[unit.start : unit.stop])
-        end, _ = seal(folder.framing, UnitIndex(number, unit.start, len(unit), batch.entries, dict(batch.tombstones), stage.unit_inputs(unit)), len(batch.data))
+        end, _ = seal(
+            folder.framing,
+            UnitIndex(number, unit.start, len(unit), batch.entries, dict(batch.tombstones), stage.unit_inputs(unit)),
+            len(batch.data),
+        )
         folder.unit_path(number).parent.mkdir(parents=True, exist_ok=True)
         folder.unit_path(number).write_bytes(batch.data + end)
 
@@ -89,17 +100,36 @@ def captions_stage(root: Path, captions: list, seed: int = 0, classes=CLASSES, u
             continue
         more = item if isinstance(item, dict) else {"caption": item}
         label = slot % len(classes)
-        record = {"class": classes[label], "label": label, "mode": "class", "prompt": "p", "seed": derive(seed, "captions", slot, 0)}
+        record = {
+            "class": classes[label],
+            "label": label,
+            "mode": "class",
+            "prompt": "p",
+            "seed": derive(seed, "captions", slot, 0),
+        }
         record |= {"attempt": 0, "engine": "none", "slot_key": slot} | more
         results.append(Sample(slot, f"{slot:09d}", {"json": canonical(record)}))
     commit_units(folder, results)
     return folder
 
 
-def child(root: Path, kind: str, config, upstream: dict, slots: int = 1, unit_size: int = 1, batch: int = 1, inputs=None, numerics=EXACT, run=None) -> StageFolder:
+def child(
+    root: Path,
+    kind: str,
+    config,
+    upstream: dict,
+    slots: int = 1,
+    unit_size: int = 1,
+    batch: int = 1,
+    inputs=None,
+    numerics=EXACT,
+    run=None,
+) -> StageFolder:
     """A planned stage beside its upstreams. run: settings that change no byte."""
     ups = {role: tuple(Upstream(f"../{f.path.name}", f.spec.fingerprint) for f in folders) for role, folders in upstream.items()}
-    return StageFolder.create(root, StageSpec(kind, kind, dump(config), slots, unit_size, batch, numerics, ups, inputs or {}, settings=run or {}))
+    return StageFolder.create(
+        root, StageSpec(kind, kind, dump(config), slots, unit_size, batch, numerics, ups, inputs or {}, settings=run or {})
+    )
 
 
 def captions_json_stage(root: Path, captions: list[StageFolder], total: int, **config) -> StageFolder:
@@ -109,14 +139,24 @@ def captions_json_stage(root: Path, captions: list[StageFolder], total: int, **c
 IMAGES = ImagesConfig(seed=3, model=ModelConfig("tiny"), steps=2, guidance_scale=2.0, height=16, width=16)
 
 
-def images_stage(root: Path, table: StageFolder, model: Path, slots: int, unit_size: int = 4, batch: int = 4, numerics=EXACT, run=None, **config) -> StageFolder:
+def images_stage(
+    root: Path,
+    table: StageFolder,
+    model: Path,
+    slots: int,
+    unit_size: int = 4,
+    batch: int = 4,
+    numerics=EXACT,
+    run=None,
+    **config,
+) -> StageFolder:
     inputs = {"model": InputFile(str(model), identity(model))}
     return child(root, "images", replace(IMAGES, **config), {"captions": [table]}, slots, unit_size, batch, inputs, numerics, run)
 
 
 def work(folder: StageFolder, job_idx: int = 0, n_jobs: int = 1) -> int:
     """The real worker, in this process; its exit code."""
-    from synth.loop import Worker
+    from synth.run.loop import Worker
 
     return Worker(folder, job_idx, n_jobs).run()
 

@@ -21,7 +21,7 @@ LONG = (  # of fifteen seconds or more on a free core, longest first
     "launch/test_run.py",
     "launch/test_node.py",
     "test_main_job.py",
-    "launch/test_local.py",
+    "launch/local/test_local.py",
     "tracking/test_repaint.py",
     "slurm/test_site.py",
     "slurm/test_lost_nodes.py",
@@ -36,7 +36,6 @@ LONG = (  # of fifteen seconds or more on a free core, longest first
 def longest_first(items: list) -> None:
     """Sort collected tests in place: those of LONG, then all others as they came."""
     if gone := [name for name in LONG if not (TESTS / name).exists()]:
-        msg = f"tests/order.py: no such file: {', '.join(gone)}; take it off the list LONG"
-        raise FileNotFoundError(msg)
+        raise FileNotFoundError(f"tests/order.py: no such file: {', '.join(gone)}; take it off the list LONG")
     place = {TESTS / name: n for n, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path, len(place)))

@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from synth.config import ProbeConfig, dump
-from synth.loop import Worker
+from synth.keys import dump
 from synth.numerics import EXACT
+from synth.run.config import ProbeConfig
+from synth.run.loop import Worker
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec

@@ -11,7 +11,12 @@ def test_a_tool_says_what_it_did(capsys):
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(InputError("a.json: torn"), EXIT_BAD_INPUT), (StoreError("full"), EXIT_AGAIN), (OSError(28, "No space left"), EXIT_AGAIN)]
+    ("error", "code"),
+    [
+        (InputError("a.json: torn"), EXIT_BAD_INPUT),
+        (StoreError("full"), EXIT_AGAIN),
+        (OSError(28, "No space left"), EXIT_AGAIN),
+    ],
 )
 def test_a_tool_that_fails_says_why_in_a_line_and_by_its_exit_code(capsys, error, code):
     def fail():

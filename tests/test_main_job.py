@@ -16,7 +16,9 @@ SMALL = ("captions.total=20", "captions.oversample=1", "captions.allow_short=tru
 
 def run(cwd: Path, *args: str) -> subprocess.CompletedProcess:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SYNTHSET_"))}
-    return subprocess.run([sys.executable, ROOT / "launch" / "run.py", *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=400)
+    return subprocess.run(
+        [sys.executable, ROOT / "launch" / "run.py", *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=400
+    )
 
 
 @pytest.fixture(scope="module")

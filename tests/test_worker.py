@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from synth import worker
-from synth.config import ProbeConfig, dump
 from synth.errors import InputError
-from synth.loop import Worker
+from synth.keys import dump
 from synth.numerics import EXACT
+from synth.run.config import ProbeConfig
+from synth.run.loop import Worker
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
 from tests.faults.conftest import tmp_path  # noqa: F401 (a fixture)
@@ -26,7 +27,12 @@ ROOT = Path(worker.__file__).parent.parent
 def call(*args, **env) -> subprocess.CompletedProcess:
     """The worker's command line, as a scheduler runs it."""
     return subprocess.run(
-        [sys.executable, "-m", "synth.worker", *map(str, args)], cwd=ROOT, env=os.environ | env, capture_output=True, text=True, timeout=240
+        [sys.executable, "-m", "synth.worker", *map(str, args)],
+        cwd=ROOT,
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
 
 
@@ -42,7 +48,11 @@ def call(*args, **env) -> subprocess.CompletedProcess:
         ((None, None), {"JOB_IDX": "1", "SLURM_ARRAY_TASK_ID": "5", "N_JOBS": "9"}, (1, 9)),
         ((None, None), {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "8"}, (5, 8)),
         ((None, None), {"SLURM_ARRAY_TASK_ID": "5", "JOB_OFFSET": "1000", "N_JOBS": "2000"}, (1005, 2000)),
-        ((None, None), {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "2"}, (7, 8)),  # --array=3,7: a wrong total is no error
+        (
+            (None, None),
+            {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "2"},
+            (7, 8),
+        ),  # --array=3,7: a wrong total is no error
         ((0, None), {"JOB_IDX": "5"}, (0, 1)),
         ((None, 4), {"JOB_IDX": "2"}, (2, 4)),
     ],
@@ -51,7 +61,16 @@ def test_which_job_this_is(args, env, want):
     assert worker.job_of(*args, env) == want
 
 
-@pytest.mark.parametrize(("args", "env"), [((-1, 4), {}), ((0, 0), {}), ((None, None), {"JOB_IDX": ""}), ((None, None), {"N_JOBS": "x"}), ((None, None), {"SLURM_ARRAY_TASK_ID": "1-3"})])
+@pytest.mark.parametrize(
+    ("args", "env"),
+    [
+        ((-1, 4), {}),
+        ((0, 0), {}),
+        ((None, None), {"JOB_IDX": ""}),
+        ((None, None), {"N_JOBS": "x"}),
+        ((None, None), {"SLURM_ARRAY_TASK_ID": "1-3"}),
+    ],
+)
 def test_a_job_number_that_is_none_is_named(args, env):
     with pytest.raises(InputError, match="job_idx|JOB_IDX"):
         worker.job_of(*args, env)
@@ -103,7 +122,11 @@ def test_a_closed_stderr_is_no_reason_to_stop_working(tmp_path):
 def test_a_worker_dies_with_its_parent(tmp_path):
     folder = plan(tmp_path, slots=1000, unit=10, sleep=0.05)
     code = "import subprocess, sys; subprocess.Popen(sys.argv[1:]).wait()"
-    parent = subprocess.Popen([sys.executable, "-c", code, sys.executable, "-m", "synth.worker", folder.path, "--die-with-parent"], cwd=ROOT, stderr=subprocess.DEVNULL)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, sys.executable, "-m", "synth.worker", folder.path, "--die-with-parent"],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
     wait_for(lambda: events(folder, "open"))
     parent.kill()
     parent.wait()

@@ -26,8 +26,21 @@ LEAKS = (
     "PMIX_",
 )
 LEAK_NAMES = frozenset(
-    "MASTER_ADDR MASTER_PORT RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE JOB_IDX N_JOBS JOB_OFFSET "
-    "CUDA_VISIBLE_DEVICES GPU_DEVICE_ORDINAL ROCR_VISIBLE_DEVICES ZE_AFFINITY_MASK".split()
+    [
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        "JOB_IDX",
+        "N_JOBS",
+        "JOB_OFFSET",
+        "CUDA_VISIBLE_DEVICES",
+        "GPU_DEVICE_ORDINAL",
+        "ROCR_VISIBLE_DEVICES",
+        "ZE_AFFINITY_MASK",
+    ]
 )
 KEPT = frozenset({"SLURM_CONF"})
 TIMEOUT = 60.0  # seconds a call
@@ -75,8 +88,7 @@ def clean(env: Mapping[str, str] = os.environ) -> dict[str, str]:
 def call(*args: str, patience: float = PATIENCE, timeout: float = TIMEOUT) -> str:
     """stdout of a Slurm command. Repeated while the controller is away; another failure is a SlurmError with Slurm's words."""
     if shutil.which(args[0]) is None:
-        msg = f"{args[0]}: not found on this machine"
-        raise SlurmError(msg)
+        raise SlurmError(f"{args[0]}: not found on this machine")
     end, pause = time.monotonic() + patience, 0.5
     while True:
         try:
@@ -89,8 +101,7 @@ def call(*args: str, patience: float = PATIENCE, timeout: float = TIMEOUT) -> st
         if code == 0:
             return out
         if not TRANSIENT.search(err) or time.monotonic() > end:
-            msg = f"{args[0]}: {err or f'exit code {code}'}"
-            raise SlurmError(msg)
+            raise SlurmError(f"{args[0]}: {err or f'exit code {code}'}")
         time.sleep(pause)
         pause = min(2 * pause, 5.0)
 
@@ -106,12 +117,7 @@ def submit(args: Sequence[str], comment: str) -> str:
         if twin:
             return twin
         try:
-            return (
-                call("sbatch", "--parsable", f"--comment={comment}", *args, patience=0.0)
-                .strip()
-                .splitlines()[-1]
-                .partition(";")[0]
-            )
+            return call("sbatch", "--parsable", f"--comment={comment}", *args, patience=0.0).strip().splitlines()[-1].partition(";")[0]
         except SlurmError as e:
             if not TRANSIENT.search(str(e)) or time.monotonic() > end:
                 raise

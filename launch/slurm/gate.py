@@ -22,7 +22,7 @@ from pathlib import Path
 from launch.slurm import commands, order
 from launch.slurm.commands import Listed, SlurmError
 from launch.slurm.order import Order
-from launch.submissions import ABANDONED, Submission, read, record, take_turn
+from launch.slurm.submissions import ABANDONED, Submission, read, record, take_turn
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.store.events import read_events
 from synth.store.files import write_atomic
@@ -33,9 +33,7 @@ BY_TIME = ("the end of the job's time", "SIGUSR2")  # reasons of a drain for whi
 
 
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        prog="python -m launch.slurm.gate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    p = argparse.ArgumentParser(prog="python -m launch.slurm.gate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("stage_dir", type=Path)
     p.add_argument("number", type=int, help="of the submission whose gate this is")
     args = p.parse_args(argv)
@@ -50,8 +48,7 @@ def judge(folder: StageFolder, number: int) -> int:
     """Decide; the exit code. Looks again after every wait for somebody else's submission."""
     mine = next((s for s in read(folder.path) if s.number == number), None)
     if mine is None:
-        msg = f"{folder.path}: has no submission {number}; run the command that made it again"
-        raise InputError(msg)
+        raise InputError(f"{folder.path}: has no submission {number}; run the command that made it again")
     missing = folder.missing(PATIENCE)
     if not missing:
         return finish(folder, Order.of(mine))

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from launch.config.times import seconds
 from launch.slurm.commands import SlurmError, call
-from launch.times import seconds
 
 DEFAULT_ARRAY = 1001  # Slurm's own MaxArraySize: indices 0..1000
 QUICK = 10.0  # seconds: a site whose accounting is down must not hold up a launch
@@ -33,17 +33,13 @@ class Limits:
     accounts: tuple[str, ...] = ()
 
 
-def read(
-    max_array: int | None = None, max_submit: int | None = None, account: str | None = None, qos: str | None = None
-) -> Limits:
+def read(max_array: int | None = None, max_submit: int | None = None, account: str | None = None, qos: str | None = None) -> Limits:
     """The limits of this site; the first two arguments are the config's overrides."""
     config = parse_config(_ask("scontrol", "show", "config"))
     partitions = parse_partitions(_ask("scontrol", "-o", "show", "partition"), _ask("sinfo", "-h", "-a", "-o", "%R|%G"))
     found, accounts = None, ()
     if config.get("AccountingStorageType", "") not in ("", "accounting_storage/none"):
-        associations = _ask(
-            "sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=Account,MaxSubmitJobs,QOS,DefaultQOS"
-        )
+        associations = _ask("sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=Account,MaxSubmitJobs,QOS,DefaultQOS")
         accounts = tuple(sorted({line.split("|")[0] for line in associations.splitlines() if "|" in line}))
         if max_submit is None:
             qualities = _ask("sacctmgr", "-nP", "show", "qos", "format=Name,MaxSubmitJobsPerUser")

@@ -14,7 +14,7 @@ from pathlib import Path
 from launch.slurm import commands
 from launch.slurm.commands import Listed, SlurmError
 from launch.slurm.limits import split
-from launch.submissions import ABANDONED, FOLDER, SUBMITTED, Array, Submission, read, record
+from launch.slurm.submissions import ABANDONED, FOLDER, SUBMITTED, Array, Submission, read, record
 from synth.store.folder import StageFolder
 
 ENDING = frozenset(
@@ -129,9 +129,7 @@ def add_gate(stage: Path, turn: Submission, after: Sequence[str]) -> Submission:
     return record(stage, dataclasses.replace(turn, gate=gate, state=SUBMITTED))
 
 
-def _submit_array(
-    stage: Path, turn: Submission, order: Order, offset: int, size: int, tasks: int, depends: Sequence[str]
-) -> str:
+def _submit_array(stage: Path, turn: Submission, order: Order, offset: int, size: int, tasks: int, depends: Sequence[str]) -> str:
     arrays = len(split(tasks, order.max_array))
     at_once = f"%{max(1, order.max_parallel // arrays)}" if order.max_parallel else ""
     after = [f"--dependency=afterany:{':'.join(depends)}"] if depends else []
@@ -159,9 +157,7 @@ def settle(torn: Submission) -> Submission:
         elif listed.base not in arrays:
             arrays[listed.base] = Array(listed.base, 0, int(part))
     state = SUBMITTED if arrays or gate else ABANDONED
-    return dataclasses.replace(
-        torn, state=state, arrays=tuple(arrays.values()), gate=gate, why="its submitter died before it was complete"
-    )
+    return dataclasses.replace(torn, state=state, arrays=tuple(arrays.values()), gate=gate, why="its submitter died before it was complete")
 
 
 def move(queue: Iterable[Listed], old: Iterable[str], new: Sequence[str]) -> list[str]:
@@ -171,9 +167,7 @@ def move(queue: Iterable[Listed], old: Iterable[str], new: Sequence[str]) -> lis
         if listed.state == "PENDING" and old & set(commands.depends_on(listed)):
             moved[listed.base] = {job: kind for job, kind in commands.depends_on(listed).items() if job not in old}
     for job, kept in moved.items():
-        wanted = [f"{kind}:{other}" for other, kind in kept.items()] + [
-            f"afterany:{other}" for other in new if other not in kept
-        ]
+        wanted = [f"{kind}:{other}" for other, kind in kept.items()] + [f"afterany:{other}" for other in new if other not in kept]
         commands.call("scontrol", "update", f"JobId={job}", f"Dependency={','.join(wanted)}")
     return list(moved)
 
@@ -182,9 +176,7 @@ def behind(queue: Sequence[Listed], job: str) -> list[str]:
     """Pending jobs that wait for a job, directly or not."""
     found: dict[str, None] = {job: None}
     while True:
-        new = {
-            j.base for j in queue if j.state == "PENDING" and j.base not in found and set(commands.depends_on(j)) & set(found)
-        }
+        new = {j.base for j in queue if j.state == "PENDING" and j.base not in found and set(commands.depends_on(j)) & set(found)}
         if not new:
             return [j for j in found if j != job]
         found |= dict.fromkeys(sorted(new, key=int))

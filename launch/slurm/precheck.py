@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from launch.keys import did_you_mean
+from launch.config.near import did_you_mean
+from launch.config.times import seconds
 from launch.slurm.commands import SlurmError, call
 from launch.slurm.limits import Limits, Partition
 from launch.slurm.resources import Resources
-from launch.times import seconds
 from synth.errors import InputError
 
 # Slurm's words -> the keys that cause them. What is not here (nodes down, no permission to test) is not an error of the config.
@@ -45,20 +45,16 @@ def check_site(resources: Resources, limits: Limits, stage: str) -> None:
     partition = _partition(resources, limits)
     if resources.account and limits.accounts and resources.account not in limits.accounts:
         hint = did_you_mean(resources.account, limits.accounts)
-        msg = f"cluster.account={resources.account} ({stage}): not yours; yours are {', '.join(limits.accounts)}{hint}"
-        raise InputError(msg)
+        raise InputError(f"cluster.account={resources.account} ({stage}): not yours; yours are {', '.join(limits.accounts)}{hint}")
     if limits.max_array < 1:
-        msg = "this site allows no job arrays (MaxArraySize=0); where that is not so, set cluster.max_array_size"
-        raise InputError(msg)
+        raise InputError("this site allows no job arrays (MaxArraySize=0); where that is not so, set cluster.max_array_size")
     if partition is None:
         return
     if resources.time and partition.max_time is not None and seconds(resources.time) > partition.max_time:
         most = _clock(partition.max_time)
-        msg = f'cluster.time={resources.time} ({stage}): longer than partition {partition.name} allows; at most "{most}"'
-        raise InputError(msg)
+        raise InputError(f'cluster.time={resources.time} ({stage}): longer than partition {partition.name} allows; at most "{most}"')
     if resources.gpus and resources.gres and not any(g.startswith("gpu") for g in partition.gres) and partition.gres != ():
-        msg = f"cluster.gres={resources.gres} ({stage}): nodes of partition {partition.name} have {', '.join(partition.gres)}"
-        raise InputError(msg)
+        raise InputError(f"cluster.gres={resources.gres} ({stage}): nodes of partition {partition.name} have {', '.join(partition.gres)}")
 
 
 def check_with_slurm(script: Path, resources: Resources, limits: Limits, stage: str, tell: Callable[[str], None]) -> None:
@@ -72,8 +68,9 @@ def check_with_slurm(script: Path, resources: Resources, limits: Limits, stage: 
             tell(f"{stage}: {_short(words)}")
             return
         given = ", ".join(f"cluster.{k}={v}" for k in keys if (v := _value(resources, k)) not in (None, "", (), {}))
-        msg = f"{given or 'cluster.' + keys[0]} ({stage}): Slurm refuses it: {_short(words)}{_there(resources, limits, keys)}"
-        raise InputError(msg) from e
+        raise InputError(
+            f"{given or 'cluster.' + keys[0]} ({stage}): Slurm refuses it: {_short(words)}{_there(resources, limits, keys)}"
+        ) from e
 
 
 def _partition(resources: Resources, limits: Limits) -> Partition | None:
@@ -85,8 +82,7 @@ def _partition(resources: Resources, limits: Limits) -> Partition | None:
     names = resources.partition.split(",")
     for name in names:
         if name not in known:
-            msg = f"cluster.partition={name}: no such partition; there are {', '.join(known)}{did_you_mean(name, known)}"
-            raise InputError(msg)
+            raise InputError(f"cluster.partition={name}: no such partition; there are {', '.join(known)}{did_you_mean(name, known)}")
     return known[names[0]] if len(names) == 1 else None
 
 
@@ -94,9 +90,7 @@ def _there(resources: Resources, limits: Limits, keys: tuple[str, ...]) -> str:
     """What the site has, where that helps."""
     if keys[0] == "partition" and limits.partitions:
         return f"; partitions: {', '.join(limits.partitions)}"
-    partition = limits.partitions.get(resources.partition or "") or next(
-        (p for p in limits.partitions.values() if p.default), None
-    )
+    partition = limits.partitions.get(resources.partition or "") or next((p for p in limits.partitions.values() if p.default), None)
     if "gres" in keys and partition:
         return f"; nodes of partition {partition.name} have gres {', '.join(partition.gres) or 'of no kind'}"
     return ""

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from launch.planned import PlannedStage
+from launch.plan.planned import PlannedStage
+from launch.plan.state import state_of
 from launch.slurm.limits import split
 from launch.slurm.scripts import max_array, order_of, scripts_of
 from launch.slurm.submit import precheck, site_of
-from launch.state import state_of
 
 
 def show(stages: Sequence[PlannedStage], cluster: object, console: Console) -> None:
@@ -25,8 +25,7 @@ def show(stages: Sequence[PlannedStage], cluster: object, console: Console) -> N
         texts = scripts_of(stage, resources, site.gate, tasks, site.limits, site.command)
         arrays = split(tasks, max_array(resources, site.limits))
         calls = [
-            f"sbatch --array=0-{size - 1} {wanted.script} {offset * wanted.workers} {tasks * wanted.workers}"
-            for offset, size in arrays
+            f"sbatch --array=0-{size - 1} {wanted.script} {offset * wanted.workers} {tasks * wanted.workers}" for offset, size in arrays
         ]
         _say(
             console,

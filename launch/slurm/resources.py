@@ -8,16 +8,40 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launch.devices import processes_of, uses_gpu
-from launch.times import check_time, seconds
+from launch.config.times import check_time, seconds
+from launch.plan.devices import processes_of, uses_gpu
 from synth.errors import InputError
 
-SOURCE = (
-    Path(__file__).resolve().parent.parent.parent
-)  # the jobs import the same synth and launch as this process, installed or not
+SOURCE = Path(__file__).resolve().parent.parent.parent  # the jobs import the same synth and launch as this process, installed or not
 OURS = frozenset(  # flags of sbatch that have a key of their own, or that the launcher sets
-    "partition account qos constraint nodelist exclude time time-min gres mem cpus-per-task requeue no-requeue array "
-    "dependency output error open-mode job-name comment ntasks nodes signal parsable wrap chdir".split()
+    [
+        "partition",
+        "account",
+        "qos",
+        "constraint",
+        "nodelist",
+        "exclude",
+        "time",
+        "time-min",
+        "gres",
+        "mem",
+        "cpus-per-task",
+        "requeue",
+        "no-requeue",
+        "array",
+        "dependency",
+        "output",
+        "error",
+        "open-mode",
+        "job-name",
+        "comment",
+        "ntasks",
+        "nodes",
+        "signal",
+        "parsable",
+        "wrap",
+        "chdir",
+    ]
 )
 _GRES = re.compile(r"[\w.-]+(?::[\w.-]+)?(?::\d+)?$")
 _MEM = re.compile(r"\d+(?:\.\d+)?[KMGT]?B?$", re.IGNORECASE)
@@ -86,13 +110,9 @@ class Resources:
 
 
 def resources_of(cluster, kind: str, config: Mapping) -> Resources:
-    """The resources of a kind of stage ("gate" for gates). `cluster`: launch.schema.Slurm. A wrong value is an InputError."""
+    """The resources of a kind of stage ("gate" for gates). `cluster`: launch.config.schema.Slurm. A wrong value is an InputError."""
     own = dataclasses.asdict(cluster.stages[kind]) if kind in cluster.stages else {}
-    v = {
-        k: own[k] if own.get(k) is not None else value
-        for k, value in dataclasses.asdict(cluster).items()
-        if k not in ("stages", "kind")
-    }
+    v = {k: own[k] if own.get(k) is not None else value for k, value in dataclasses.asdict(cluster).items() if k not in ("stages", "kind")}
     for name in ("env", "extra"):
         v[name] = dict(getattr(cluster, name)) | dict(own.get(name) or {})
 
@@ -139,23 +159,19 @@ def _worker(v: Mapping) -> tuple[str, ...]:
 def _gpus(asked: int | None, gres: str | None, needed: int, key) -> int:
     """GPUs of a job, from gpus_per_job, gres, or what one worker needs."""
     if gres and not all(_GRES.match(part) for part in gres.split(",")):
-        msg = f"{key('gres')}={gres!r}: not a gres; write gpu:4 or gpu:a100:4"
-        raise InputError(msg)
+        raise InputError(f"{key('gres')}={gres!r}: not a gres; write gpu:4 or gpu:a100:4")
     said = None
     for part in (gres or "").split(","):
         words = part.split(":")
         if words[0] == "gpu":
             said = int(words[-1]) if words[-1].isdigit() else 1
     if asked is not None and asked < 0:
-        msg = f"{key('gpus_per_job')}={asked}: must be 0 or more"
-        raise InputError(msg)
+        raise InputError(f"{key('gpus_per_job')}={asked}: must be 0 or more")
     if asked is not None and said is not None and asked != said:
-        msg = f"{key('gpus_per_job')}={asked} and {key('gres')}={gres} disagree; give one of them"
-        raise InputError(msg)
+        raise InputError(f"{key('gpus_per_job')}={asked} and {key('gres')}={gres} disagree; give one of them")
     gpus = next((n for n in (asked, said) if n is not None), needed)
     if 0 < gpus < needed:
-        msg = f"{key('gpus_per_job')}={gpus}: one worker of this stage needs {needed} GPUs"
-        raise InputError(msg)
+        raise InputError(f"{key('gpus_per_job')}={gpus}: one worker of this stage needs {needed} GPUs")
     return gpus
 
 
@@ -163,12 +179,10 @@ def _workers(asked: object, gpus: int, gpus_worker: int, key: str) -> int:
     if asked == "auto":
         return max(1, gpus // gpus_worker) if gpus else 1
     if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
-        msg = f"{key}={asked}: must be auto or a number from 1"
-        raise InputError(msg)
+        raise InputError(f"{key}={asked}: must be auto or a number from 1")
     if gpus and asked * gpus_worker > gpus:
         most = max(1, gpus // gpus_worker)
-        msg = f"{key}={asked}: workers of {gpus_worker} GPUs do not fit into a job of {gpus}; take {most} or auto"
-        raise InputError(msg)
+        raise InputError(f"{key}={asked}: workers of {gpus_worker} GPUs do not fit into a job of {gpus}; take {most} or auto")
     return asked
 
 
@@ -176,11 +190,9 @@ def _check(v: Mapping, key) -> None:
     for name in ("time", "time_min"):
         check_time(key(name), v[name])
     if v["time"] and v["time_min"] and seconds(str(v["time_min"])) > seconds(str(v["time"])):
-        msg = f"{key('time_min')}={v['time_min']}: is longer than {key('time')}={v['time']}"
-        raise InputError(msg)
+        raise InputError(f"{key('time_min')}={v['time_min']}: is longer than {key('time')}={v['time']}")
     if v["mem"] and not _MEM.match(v["mem"]):
-        msg = f"{key('mem')}={v['mem']!r}: not a size; write 32G, 500M, or 0 for all of a node"
-        raise InputError(msg)
+        raise InputError(f"{key('mem')}={v['mem']!r}: not a size; write 32G, 500M, or 0 for all of a node")
     for name, least in (
         ("n_jobs", 1),
         ("cpus_per_job", 1),
@@ -190,24 +202,20 @@ def _check(v: Mapping, key) -> None:
         ("drain_before_s", 0),
     ):
         if v[name] is not None and v[name] < least:
-            msg = f"{key(name)}={v[name]}: must be {least} or more"
-            raise InputError(msg)
+            raise InputError(f"{key(name)}={v[name]}: must be {least} or more")
     if v["on_missing"] not in ("cancel", "hold"):
-        msg = f"{key('on_missing')}={v['on_missing']}: must be cancel or hold"
-        raise InputError(msg)
+        raise InputError(f"{key('on_missing')}={v['on_missing']}: must be cancel or hold")
     for name in v["env"]:
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
-            msg = f"{key('env')}.{name}: not a name of a variable"
-            raise InputError(msg)
+            raise InputError(f"{key('env')}.{name}: not a name of a variable")
     for name, value in v["extra"].items():
         flag = str(name).replace("_", "-")
         if flag in OURS or not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
-            msg = (
+            raise InputError(
                 f"{key('extra')}.{name}: is set by the launcher or has a key of its own (see conf/cluster/slurm.yaml)"
                 if flag in OURS
                 else f"{key('extra')}.{name}: not a long option of sbatch"
             )
-            raise InputError(msg)
         _one_line(value, f"{key('extra')}.{name}")
     for name in ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres"):
         _one_line(v[name], key(name))
@@ -215,8 +223,7 @@ def _check(v: Mapping, key) -> None:
 
 def _one_line(value: object, key: str) -> None:
     if "\n" in str(value):
-        msg = f"{key}={value!r}: has a line break, which an option of sbatch cannot have"
-        raise InputError(msg)
+        raise InputError(f"{key}={value!r}: has a line break, which an option of sbatch cannot have")
 
 
 def tasks_for(resources: Resources, units: int) -> int:

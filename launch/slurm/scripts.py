@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.planned import PlannedStage
+from launch.plan.planned import PlannedStage
 from launch.slurm.limits import Limits, split
 from launch.slurm.order import Order
 from launch.slurm.resources import SOURCE, Resources
@@ -76,8 +76,7 @@ def max_array(resources: Resources, limits: Limits) -> int:
 def log(folder: Path, name: str) -> str:
     """The pattern of the log files; Slurm reads % in it as a field."""
     if "\n" in str(folder):
-        msg = f"runs_dir: {str(folder)!r} has a line break, which sbatch cannot have in a file name; choose another runs_dir"
-        raise InputError(msg)
+        raise InputError(f"runs_dir: {str(folder)!r} has a line break, which sbatch cannot have in a file name; choose another runs_dir")
     return str(folder / "logs").replace("%", "%%") + f"/{name}.log"
 
 

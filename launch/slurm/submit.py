@@ -14,7 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from launch.planned import Outcome, PlannedStage
+from launch.plan.planned import Outcome, PlannedStage
+from launch.plan.state import forget_done, state_of
 from launch.slurm import commands, order
 from launch.slurm.commands import SlurmError
 from launch.slurm.limits import Limits, read, shares
@@ -22,9 +23,8 @@ from launch.slurm.order import Live
 from launch.slurm.precheck import check_site, check_with_slurm
 from launch.slurm.resources import Resources, resources_of
 from launch.slurm.scripts import order_of, scripts_of
-from launch.state import forget_done, state_of
-from launch.submissions import ABANDONED, FOLDER, Submission, record, take_turn
-from launch.submissions import read as read_submissions
+from launch.slurm.submissions import ABANDONED, FOLDER, Submission, record, take_turn
+from launch.slurm.submissions import read as read_submissions
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
@@ -34,7 +34,7 @@ from synth.store.folder import StageFolder
 class Site:
     """All that does not change from stage to stage."""
 
-    cluster: object  # launch.schema.Slurm
+    cluster: object  # launch.config.schema.Slurm
     limits: Limits
     gate: Resources
     command: str
@@ -58,8 +58,7 @@ def run(stages: Sequence[PlannedStage], cluster: object, console: Console, retry
     try:
         tasks = allotted(stages, site)
     except SlurmError as e:
-        msg = f"cluster=slurm: {e}; run this where sbatch and squeue work, or take cluster=local"
-        raise InputError(msg) from e
+        raise InputError(f"cluster=slurm: {e}; run this where sbatch and squeue work, or take cluster=local") from e
     placed: dict[Path, Placed] = {}
     for stage in stages:
         try:
@@ -132,9 +131,7 @@ def one(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Place
         return Placed(Outcome(stage, EXIT_OK, done=True, before=True, facts=StageFolder.open(stage.folder).done()))
     broken = next((p for up in stage.upstream if (p := placed.get(up)) and p.outcome.code != EXIT_OK), None)
     if broken:
-        return Placed(
-            Outcome(stage, broken.outcome.code, message=f"not submitted: {broken.outcome.stage.name}, which it reads, was not")
-        )
+        return Placed(Outcome(stage, broken.outcome.code, message=f"not submitted: {broken.outcome.stage.name}, which it reads, was not"))
     folder = StageFolder.create(stage.dataset_root, stage.spec)
     if state.gone:
         forget_done(folder)

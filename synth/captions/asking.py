@@ -11,8 +11,9 @@ from synth.captions.engines import Completion, Request
 from synth.captions.prompts import Sources
 from synth.captions.records import records_of
 from synth.errors import InputError
-from synth.stages import Sample, Stage, Tombstone
+from synth.run.stage import Stage
 from synth.store.identity import file_identity
+from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
 
 # What fills a slot, or several: it yields requests, is sent their completions, and returns what it made of them.
@@ -90,17 +91,14 @@ class Asking(Stage):
         """A JSON input, verified to be the one that was planned."""
         file = self.folder.input(role)
         if file_identity(file.path) != file.identity:
-            msg = f"{file.path}: changed since the stage was planned; run the command again to plan anew"
-            raise InputError(msg)
+            raise InputError(f"{file.path}: changed since the stage was planned; run the command again to plan anew")
         try:
             with open(file.path, encoding="utf-8") as f:
                 data = json.load(f)
         except (ValueError, RecursionError) as e:
-            msg = f"{file.path}: not JSON ({e})"
-            raise InputError(msg) from e
+            raise InputError(f"{file.path}: not JSON ({e})") from e
         if role in ("examples", "backgrounds") and not isinstance(data, dict):
-            msg = f"{file.path}: expected an object of lists, found {type(data).__name__}"
-            raise InputError(msg)
+            raise InputError(f"{file.path}: expected an object of lists, found {type(data).__name__}")
         return data
 
     def records(self, role: str) -> Iterator[tuple[int, Mapping | str]]:

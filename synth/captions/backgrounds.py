@@ -6,10 +6,10 @@ where there is one; else what was found; and is a tombstone if that is nothing.
 
 from synth import seeds
 from synth.captions.asking import Asking, Dialogue
+from synth.captions.config import AskConfig, ClassEntry
 from synth.captions.engines import Request
 from synth.captions.normalise import normalised
 from synth.captions.prompts import places
-from synth.config import AskConfig, ClassEntry
 from synth.errors import InputError
 
 
@@ -49,6 +49,5 @@ class Backgrounds(Asking):
 
 def _checked(places: object) -> list[str]:
     if not isinstance(places, list) or not all(isinstance(p, str) and p.strip() for p in places):
-        msg = f"backgrounds: a class's places must be a list of texts, it is {str(places)[:80]!r}"
-        raise InputError(msg)
+        raise InputError(f"backgrounds: a class's places must be a list of texts, it is {str(places)[:80]!r}")
     return places

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from synth.config import CaptionsConfig
+from synth.captions.config import CaptionsConfig
 
 _REFUSAL = re.compile(
     r"\b(as an? (ai|language model|assistant)|(large )?language model"

@@ -58,8 +58,7 @@ def make(folder: StageFolder) -> Engine:
     """The engine that a captions stage asks for, not started."""
     name = folder.config.captioner.engine
     if name not in ENGINES:
-        msg = f"captioner.engine={name!r}: unknown; known: {', '.join(sorted(ENGINES))}"
-        raise InputError(msg)
+        raise InputError(f"captioner.engine={name!r}: unknown; known: {', '.join(sorted(ENGINES))}")
     module, function = ENGINES[name].split(":")
     return getattr(importlib.import_module(module), function)(folder)
 
@@ -78,5 +77,4 @@ def check_texts(requests: Sequence[Request]) -> None:
     for i, request in enumerate(requests):
         for text in (request.text, *(content for _, content in request.messages)):
             if any("\ud800" <= c <= "\udfff" for c in text):
-                msg = f"prompt {i} is not Unicode text (a lone surrogate in {text[:80]!r}): mend its source's encoding"
-                raise InputError(msg)
+                raise InputError(f"prompt {i} is not Unicode text (a lone surrogate in {text[:80]!r}): mend its source's encoding")

@@ -6,11 +6,11 @@ The given metaprompts fill the first slots; the others are asked for one after t
 from synth import seeds
 from synth.captions.asking import Asking, Dialogue
 from synth.captions.checks import answer_line, first_line, names_class, unfit
+from synth.captions.config import AskConfig
 from synth.captions.engines import Completion, Request
 from synth.captions.prompts import gencl, hirpg
 from synth.captions.prompts.gencl import CONCEPT
 from synth.captions.prompts.hirpg import Subject
-from synth.config import AskConfig
 from synth.errors import InputError
 
 
@@ -28,8 +28,7 @@ class Metaprompts(Asking):
     def compute(self, state, slots: range) -> list[tuple[int, dict | str]]:
         n = self.config.prompts.num_metaprompts
         if slots.start % n or slots.stop % n:
-            msg = f"{self.folder.path}: unit_size and batch must be multiples of prompts.num_metaprompts={n}"
-            raise InputError(msg)
+            raise InputError(f"{self.folder.path}: unit_size and batch must be multiples of prompts.num_metaprompts={n}")
         found = self.ask([self._of(self.subjects[first // n]) for first in range(slots.start, slots.stop, n)])
         return list(zip(slots, (result for results in found for result in results), strict=True))
 

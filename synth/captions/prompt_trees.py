@@ -5,10 +5,10 @@ say alike is left to the captions, which see all trees.
 """
 
 from synth.captions.asking import Asking, Dialogue
+from synth.captions.config import AskConfig
 from synth.captions.metaprompts import written
 from synth.captions.prompts import hirpg
 from synth.captions.prompts.hirpg import Subject
-from synth.config import AskConfig
 from synth.errors import InputError
 
 
@@ -27,8 +27,7 @@ class PromptTrees(Asking):
     def compute(self, state, slots: range) -> list[tuple[int, dict | str]]:
         if slots.start % self.size or slots.stop % self.size:
             what = f"1 + prompts.num_prompts_per_metaprompt = {self.size}"
-            msg = f"{self.folder.path}: unit_size and batch must be multiples of {what}"
-            raise InputError(msg)
+            raise InputError(f"{self.folder.path}: unit_size and batch must be multiples of {what}")
         trees = [self.trees[first // self.size] for first in range(slots.start, slots.stop, self.size)]
         found = self.ask([self._tree(subject, number) for subject, number in trees])
         return list(zip(slots, (result for results in found for result in results), strict=True))

@@ -3,9 +3,9 @@
 from synth.captions import prompts
 from synth.captions.asking import Asking, Dialogue
 from synth.captions.checks import answer_line, first_line, reject_reason, unusable
+from synth.captions.config import CaptionsConfig
 from synth.captions.engines import Request
 from synth.captions.prompts import Prompt
-from synth.config import CaptionsConfig
 
 
 class Captions(Asking):

@@ -20,8 +20,7 @@ def _reader():
         import nltk.data
         from nltk.corpus.reader.wordnet import WordNetCorpusReader
     except ImportError as e:
-        msg = "WordNet: nltk is not installed; pip install 'synthset[wordnet]', or give the texts in a file"
-        raise InputError(msg) from e
+        raise InputError("WordNet: nltk is not installed; pip install 'synthset[wordnet]', or give the texts in a file") from e
     for place in PLACES:
         try:
             root = nltk.data.find(place)
@@ -30,8 +29,7 @@ def _reader():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that other languages are not there
             return WordNetCorpusReader(root, None)
-    msg = "WordNet: its data is not there; python -m nltk.downloader wordnet (or set NLTK_DATA), or give the texts in a file"
-    raise InputError(msg)
+    raise InputError("WordNet: its data is not there; python -m nltk.downloader wordnet (or set NLTK_DATA), or give the texts in a file")
 
 
 def _first(reader, name: str):

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from synth.errors import InputError
 from synth.export.card import CARD, card
 from synth.export.manifest import MANIFEST, ManifestWriter, row_of
-from synth.export.names import classes_of, folder_names
-from synth.export.out_folder import OutFolder
-from synth.export.pictures import Pictures
-from synth.stages import Stage, Unit
+from synth.images.pictures import Pictures
+from synth.run.stage import Stage
 from synth.store.files import storing, write_atomic
+from synth.store.names import classes_of, folder_names
+from synth.store.out_folder import OutFolder
+from synth.store.samples import Unit
 
 CLASSES = "classes.json"
 
@@ -50,8 +51,7 @@ class Export(Stage):
     def label_of(self, key: str, record: Mapping) -> int:
         """The label of a picture; one that is no class of the dataset is an InputError."""
         if record["label"] not in self.classes:
-            msg = f"{self.pictures.stage.path}: picture {key} has label {record['label']}, which is not a class of the dataset"
-            raise InputError(msg)
+            raise InputError(f"{self.pictures.stage.path}: picture {key} has label {record['label']}, which is not a class of the dataset")
         return record["label"]
 
     # -- when the stage is whole -------------------------------------------------------------------------------------
@@ -97,5 +97,7 @@ class Export(Stage):
         return {}
 
     def classes_json(self) -> bytes:
-        classes = [{"index": i, "name": n} | ({"folder": self.folders[i]} if self.has_folders else {}) for i, n in sorted(self.classes.items())]
+        classes = [
+            {"index": i, "name": n} | ({"folder": self.folders[i]} if self.has_folders else {}) for i, n in sorted(self.classes.items())
+        ]
         return json.dumps({"classes": classes}, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"

@@ -1,11 +1,12 @@
 """Stage kind `captions_txt`: `captions.txt`, a line `caption => class` a row of captions.json, as the original scripts write it."""
 
-from synth.config import CaptionsTxtConfig
+from synth.captions.table import rows
 from synth.errors import InputError
-from synth.export.captions_table import rows
-from synth.export.out_folder import OutFolder
-from synth.stages import Sample, Stage, Unit
+from synth.export.config import CaptionsTxtConfig
+from synth.run.stage import Stage
 from synth.store.files import write_atomic
+from synth.store.out_folder import OutFolder
+from synth.store.samples import Sample, Unit
 
 NAME, ARROW, ROWS = "captions.txt", " => ", 8192
 
@@ -48,6 +49,7 @@ def line(caption: str, class_name: str) -> str:
     """
     name = " ".join(class_name.split())
     if ARROW in name:
-        msg = f"export=[captions_txt]: class {class_name!r} holds {ARROW!r}, at which its lines are split; leave captions_txt out"
-        raise InputError(msg)
+        raise InputError(
+            f"export=[captions_txt]: class {class_name!r} holds {ARROW!r}, at which its lines are split; leave captions_txt out"
+        )
     return f"{' '.join(caption.split())}{ARROW}{name}\n"

@@ -17,7 +17,12 @@ LIMITS = """- Pictures and captions are made by models. A picture may not show i
 
 
 def card(
-    folder: StageFolder, classes: Mapping[int, str], counts: Mapping[int, int], size: int, how_to_read: str, front_matter: Mapping
+    folder: StageFolder,
+    classes: Mapping[int, str],
+    counts: Mapping[int, int],
+    size: int,
+    how_to_read: str,
+    front_matter: Mapping,
 ) -> bytes:
     """The card of an export stage. counts: official index -> pictures; size: bytes of all pictures."""
     stages = list(lineage(folder))
@@ -103,7 +108,10 @@ def _models(stages: list[StageFolder]) -> Iterator[str]:
                 continue
             licence = stage.spec.settings.get("licence") or "not recorded; see the page of the model"
             contents = ", ".join(f"{role} {i.identity[:12]}" for role, i in sorted(stage.spec.inputs.items()))
-            lines[f"- {plain_text(str(model['id']))} ({made}). Licence: {plain_text(licence)}." + (f" Contents: {plain_text(contents)}." if contents else "")] = None
+            lines[
+                f"- {plain_text(str(model['id']))} ({made}). Licence: {plain_text(licence)}."
+                + (f" Contents: {plain_text(contents)}." if contents else "")
+            ] = None
     yield from lines
 
 
@@ -140,4 +148,3 @@ def plain_text(text: str) -> str:
 def _yaml(value: object) -> str:
     """JSON is YAML, and has no surprises with names."""
     return json.dumps(value)
-

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from synth.config import ImageFolderConfig
 from synth.export.base import Export
-from synth.export.pictures import GONE
+from synth.export.config import ImageFolderConfig
+from synth.images.pictures import GONE
 from synth.seeds import uniform
-from synth.stages import Sample, Tombstone, Unit
 from synth.store.files import storing
+from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
 
 METADATA = "metadata.jsonl"
@@ -73,7 +73,7 @@ class ImageFolder(Export):
         return f"{self.split_of(item.record, slot)}{plain[self.config.names]}.{item.ext}"
 
     def split_of(self, record: Mapping, slot: int) -> str:
-        """"train/", "val/" or ""."""
+        """ "train/", "val/" or ""."""
         if not self.config.val_share:
             return ""
         luck = uniform(self.config.split_seed, "split", record.get("caption_seed", slot))

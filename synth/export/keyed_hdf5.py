@@ -18,7 +18,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m synth.export.keyed_hdf5", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="python -m synth.export.keyed_hdf5", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("folder", type=Path)
     p.add_argument("output", type=Path)
     p.add_argument("--names", choices=["file", "path"], default="file")
@@ -28,24 +30,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def convert(folder: Path, out: Path, by_path: bool = False) -> str:
     """Write `out`; what to say. Two files of one name are an InputError. A file that is there already is left alone."""
-    from synth.export.h5_layouts import Item, write_keyed
+    from synth.export.hdf5.layouts import Item, write_keyed
 
     if not folder.is_dir():
-        msg = f"{folder}: no such folder"
-        raise InputError(msg)
+        raise InputError(f"{folder}: no such folder")
     if out.exists():
-        msg = f"{out}: is there already; remove it or choose another one"
-        raise InputError(msg)
+        raise InputError(f"{out}: is there already; remove it or choose another one")
     names: dict[str, str] = {}
     for path in pictures(folder):
         name = os.path.relpath(path, folder) if by_path else os.path.basename(path)
         if name in names:
-            msg = f"{path} and {names[name]} have one name; --names path tells them apart"
-            raise InputError(msg)
+            raise InputError(f"{path} and {names[name]} have one name; --names path tells them apart")
         names[name] = path
     if not names:
-        msg = f"{folder}: holds no pictures ({', '.join(SUFFIXES)})"
-        raise InputError(msg)
+        raise InputError(f"{folder}: holds no pictures ({', '.join(SUFFIXES)})")
     items = [Item(name, name, 0, Path(path).read_bytes) for name, path in sorted(names.items())]
     count = sum(1 for _ in write_keyed(out, lambda: items))
     return f"{out}: {count:,} pictures, {out.stat().st_size:,} bytes"

@@ -22,12 +22,18 @@ from pathlib import Path
 from synth.errors import InputError, tool
 
 # how partitions are called: of = number of them, k = which
-PATTERNS = (re.compile(r"_total_p_(?P<of>\d+)_split_(?P<k>\d+)\.\w+$"), re.compile(r"part_(?P<k>\d+)_of_(?P<of>\d+)\.\w+$"), re.compile(r"_split_(?P<k>\d+)\.\w+$"))
+PATTERNS = (
+    re.compile(r"_total_p_(?P<of>\d+)_split_(?P<k>\d+)\.\w+$"),
+    re.compile(r"part_(?P<k>\d+)_of_(?P<of>\d+)\.\w+$"),
+    re.compile(r"_split_(?P<k>\d+)\.\w+$"),
+)
 MARK = "merged_from"  # attribute of a merged file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m synth.export.merge_hdf5", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="python -m synth.export.merge_hdf5", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--inputs", required=True, nargs="+", help="files, or patterns in quotes")
     p.add_argument("--output", required=True, type=Path)
     p.add_argument("--total_p", "--total-p", type=int, help="how many partitions there must be")
@@ -39,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(paths: Sequence[Path], out: Path, layout: str) -> str:
     """Merge unless `out` was made of these very files; what to say. Another file there is never replaced."""
-    from synth.export.h5_file import open_read
-    from synth.export.merge_h5 import merge
+    from synth.export.hdf5.file import open_read
+    from synth.export.hdf5.merge import merge
 
     # names and sizes: partitions get their names when they are whole, so one of this name and size is this one
     mark = hashlib.sha256("\n".join(f"{p.name} {p.stat().st_size}" for p in paths).encode("utf-8", "surrogateescape")).hexdigest()
@@ -48,8 +54,7 @@ def run(paths: Sequence[Path], out: Path, layout: str) -> str:
         with open_read(out) as f:
             if f.attrs.get(MARK) == mark:
                 return f"{out}: is already the merge of these {len(paths)} files"
-        msg = f"{out}: is there already, and was not merged from these files; remove it or choose another --output"
-        raise InputError(msg)
+        raise InputError(f"{out}: is there already, and was not merged from these files; remove it or choose another --output")
     facts = merge(paths, out, layout, {MARK: mark})
     number = f"{facts['rows']:,} rows" if "rows" in facts else f"{facts['datasets']:,} datasets"
     return f"{out}: {number} of {len(paths)} {facts['layout']} files, {out.stat().st_size:,} bytes"
@@ -61,12 +66,10 @@ def found(patterns: Sequence[str], out: Path) -> list[Path]:
     for pattern in patterns:
         hits = [pattern] if os.path.lexists(pattern) else sorted(glob.glob(os.path.expanduser(pattern)))
         if not hits:
-            msg = f"--inputs {pattern}: no such file"
-            raise InputError(msg)
+            raise InputError(f"--inputs {pattern}: no such file")
         for hit in hits:
             if os.path.isdir(hit):
-                msg = f"--inputs {hit}: is a folder; write '{hit}/*.h5'"
-                raise InputError(msg)
+                raise InputError(f"--inputs {hit}: is a folder; write '{hit}/*.h5'")
             paths.setdefault(os.path.realpath(hit), Path(hit))
     paths.pop(os.path.realpath(out), None)
     return list(paths.values())
@@ -79,32 +82,29 @@ def complete(paths: Sequence[Path], total: int | None) -> list[Path]:
     numbers = {told[p][1] for p in paths if told[p][1] is not None} | ({total} if total is not None else set())
     if len(numbers) > 1:
         say = ", ".join(f"{p.name}" for p in paths[:4])
-        msg = f"partitions of different totals ({', '.join(map(str, sorted(numbers)))}) do not belong together: {say}; see --inputs and --total_p"
-        raise InputError(msg)
+        raise InputError(
+            f"partitions of different totals ({', '.join(map(str, sorted(numbers)))}) do not belong together: {say}; see --inputs and --total_p"
+        )
     ordered = sorted(paths, key=lambda p: (told[p][0] is None, told[p][0] or 0, p.name))
     if not numbers:
         return ordered
     of = numbers.pop()
     if len(series) > 1 and len(paths) > of:
-        msg = f"{len(paths)} files for {of} partitions: {', '.join(sorted(p.name for p in paths)[:6])}; narrow --inputs"
-        raise InputError(msg)
+        raise InputError(f"{len(paths)} files for {of} partitions: {', '.join(sorted(p.name for p in paths)[:6])}; narrow --inputs")
     there = [told[p][0] for p in paths if told[p][0] is not None]
     twice = sorted({k for k in there if there.count(k) > 1})
     if twice:
         names = ", ".join(p.name for p in ordered if told[p][0] in twice)
-        msg = f"partition {', '.join(map(str, twice))} is there twice: {names}"
-        raise InputError(msg)
+        raise InputError(f"partition {', '.join(map(str, twice))} is there twice: {names}")
     if len(there) == len(paths):
         first = 1 if there and min(there) == 1 and max(there) == of else 0  # some count from one
         missing = sorted(set(range(first, first + of)) - set(there))
         strange = sorted(set(there) - set(range(first, first + of)))
         if missing or strange:
             what = f"missing: {', '.join(map(str, missing[:20]))}" if missing else f"beyond the last: {', '.join(map(str, strange[:20]))}"
-            msg = f"{len(paths)} of {of} partitions are there; {what} (they are counted from {first}); make them first"
-            raise InputError(msg)
+            raise InputError(f"{len(paths)} of {of} partitions are there; {what} (they are counted from {first}); make them first")
     elif len(paths) != of:
-        msg = f"{len(paths)} files, --total_p={of}"
-        raise InputError(msg)
+        raise InputError(f"{len(paths)} files, --total_p={of}")
     return ordered
 
 

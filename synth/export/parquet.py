@@ -5,9 +5,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from synth.config import ParquetConfig
-from synth.export.pictures import Picture
+from synth.export.config import ParquetConfig
 from synth.export.sharded import Sharded, digest_of
+from synth.images.pictures import Picture
 
 ROWS = 100  # of a row group: what a reader of one picture has to read
 
@@ -70,7 +70,9 @@ class Parquet(Sharded):
     def label_names(self) -> list[str]:
         """Names of the classes in official order, made different where two classes have one name: the loader wants that."""
         names = [self.classes[i] for i in sorted(self.classes)]
-        return [_encodable(n) if names.count(n) == 1 else f"{_encodable(n)} ({i})" for i, n in zip(sorted(self.classes), names, strict=True)]
+        return [
+            _encodable(n) if names.count(n) == 1 else f"{_encodable(n)} ({i})" for i, n in zip(sorted(self.classes), names, strict=True)
+        ]
 
     def front_matter(self) -> Mapping:
         return {"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}]}

@@ -23,13 +23,11 @@ from synth.store.folder import StageFolder
 def prompts_json(folder: StageFolder) -> list | dict:
     """What the file of a stage holds. The stage must be whole."""
     if folder.spec.kind not in _FORMS:
-        msg = f"{folder.path}: is of kind {folder.spec.kind}; prompts are read from {', '.join(_FORMS)}"
-        raise InputError(msg)
+        raise InputError(f"{folder.path}: is of kind {folder.spec.kind}; prompts are read from {', '.join(_FORMS)}")
     if missing := folder.missing():
-        msg = (
+        raise InputError(
             f"{folder.path}: {len(missing)} of its {folder.spec.n_units} units are missing; run the command that makes it again"
         )
-        raise InputError(msg)
     return _FORMS[folder.spec.kind](folder, [r for _, r in records_of(folder) if not isinstance(r, str)])
 
 

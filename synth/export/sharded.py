@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synth.export.base import Export
-from synth.export.pictures import GONE, Picture
 from synth.export.shuffle import Order
-from synth.stages import Sample, Tombstone, Unit
+from synth.images.pictures import GONE, Picture
 from synth.store.files import storing
+from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
-
 
 FACTS = ("member", "file_name", "file_bytes", "sha256", "bytes")  # what an export adds to the record of a picture
 
@@ -105,5 +104,3 @@ class Sharded(Export):
 
 def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-

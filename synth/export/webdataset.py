@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from synth.config import WebDatasetConfig
+from synth.export.config import WebDatasetConfig
 from synth.export.image_folder import public
-from synth.export.pictures import Picture
 from synth.export.sharded import FACTS, Sharded, digest_of
-from synth.stages import Sample
+from synth.images.pictures import Picture
 from synth.store.files import write_atomic
 from synth.store.framing import BLOCK, FRAMINGS
+from synth.store.samples import Sample
 from synth.store.spec import canonical
 
 SHARDS = "shards.json"

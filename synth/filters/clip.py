@@ -36,16 +36,14 @@ class Preparation:
 
 def check_folder(path: Path) -> Preparation:
     """InputError unless a folder looks like a whole CLIP model; how its pictures are prepared. Imports neither torch nor transformers."""
-    from synth.images.weights import check_weights, read_json
+    from synth.weights import check_weights, read_json
 
     config = read_json(path / "config.json", FIX)
     if config.get("model_type") != "clip":
-        msg = f"{path / 'config.json'}: is a model of type {config.get('model_type')!r}; {FIX}"
-        raise InputError(msg)
+        raise InputError(f"{path / 'config.json'}: is a model of type {config.get('model_type')!r}; {FIX}")
     check_weights(path)
     if not any((path / n).is_file() for n in ("tokenizer.json", "vocab.json")):
-        msg = f"{path}: holds no tokenizer (tokenizer.json, or vocab.json and merges.txt); {FIX}"
-        raise InputError(msg)
+        raise InputError(f"{path}: holds no tokenizer (tokenizer.json, or vocab.json and merges.txt); {FIX}")
     said = read_json(path / "preprocessor_config.json", FIX) if (path / "preprocessor_config.json").is_file() else {}
     side = said.get("crop_size", config.get("vision_config", {}).get("image_size", SIDE))
     side = side.get("height", SIDE) if isinstance(side, dict) else side
@@ -71,8 +69,7 @@ class Clip:
         except (OSError, ValueError, KeyError, RuntimeError) as e:
             if isinstance(e, torch.OutOfMemoryError):
                 raise
-            msg = f"{path}: transformers cannot load it ({type(e).__name__}: {e}); {FIX}"
-            raise InputError(msg) from e
+            raise InputError(f"{path}: transformers cannot load it ({type(e).__name__}: {e}); {FIX}") from e
         self._length = min(self._model.config.text_config.max_position_embeddings, 77)
 
     def pictures(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
@@ -90,7 +87,9 @@ class Clip:
 
         def features(rows):
             given = self._tokenizer(rows, padding="max_length", truncation=True, max_length=self._length, return_tensors="pt")
-            return self._model.get_text_features(input_ids=given.input_ids.to(self._model.device), attention_mask=given.attention_mask.to(self._model.device))
+            return self._model.get_text_features(
+                input_ids=given.input_ids.to(self._model.device), attention_mask=given.attention_mask.to(self._model.device)
+            )
 
         return self._all([t or " " for t in texts], features)
 
@@ -100,7 +99,10 @@ class Clip:
         from synth.images.pipeline import out_of_memory
 
         found = [np.empty((0, self._model.config.projection_dim), np.float32)]
-        with torch.inference_mode(), out_of_memory("a batch of CLIP does not fit on the device: lower filter.<name>.batch_size"):
+        with (
+            torch.inference_mode(),
+            out_of_memory("a batch of CLIP does not fit on the device: lower filter.<name>.batch_size"),
+        ):
             for start in range(0, len(items), self.batch):
                 rows = list(items[start : start + self.batch])
                 made = features(rows + rows[-1:] * (self.batch - len(rows)))

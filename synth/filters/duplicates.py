@@ -13,8 +13,7 @@ def by_hash(hashes: np.ndarray, distance: int, against: np.ndarray | None = None
     known [N] bool: like one of `against`). Exact: two hashes within d bits agree in at least one of d + 1 bands.
     """
     if not 0 <= distance < BITS // 2:
-        msg = f"distance {distance}: must be 0..{BITS // 2 - 1} of {BITS} bits"
-        raise ValueError(msg)
+        raise ValueError(f"distance {distance}: must be 0..{BITS // 2 - 1} of {BITS} bits")
     n = len(hashes)
     known = np.zeros(n, bool)
     if against is not None and len(against):
@@ -69,7 +68,9 @@ def _near_any(hashes: np.ndarray, others: np.ndarray, distance: int) -> np.ndarr
     return np.array([tables.nearest(int(v)) is not None for v in unique], bool)[inverse] if len(unique) else np.zeros(0, bool)
 
 
-def by_embedding(features: np.ndarray, similarity: float, groups: np.ndarray | None = None, against: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def by_embedding(
+    features: np.ndarray, similarity: float, groups: np.ndarray | None = None, against: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The same by cosine similarity >= `similarity`. features [N, D] and against [M, D] of unit length; groups [N]: only within a group.
 
     Compares in blocks; a group of n pictures costs n^2 D multiplications.
@@ -94,7 +95,7 @@ def by_embedding(features: np.ndarray, similarity: float, groups: np.ndarray | N
             for i, row in enumerate(rows):
                 if like.shape[1] and like[i].any():
                     of[row] = kept[int(like[i].argmax())]
-                elif (earlier := [j for j in fresh if within[i, j]]):
+                elif earlier := [j for j in fresh if within[i, j]]:
                     of[row] = rows[earlier[0]]
                 else:
                     fresh.append(i)

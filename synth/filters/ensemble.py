@@ -66,8 +66,7 @@ def choose(pool: Pool, counts: Mapping[int, int], mode: str, seed: int, temperat
     equal draws a generator, all with the same chance, then one of its pictures that is left.
     """
     if mode not in MODES:
-        msg = f"ensemble mode {mode!r}: use one of {', '.join(MODES)}"
-        raise ValueError(msg)
+        raise ValueError(f"ensemble mode {mode!r}: use one of {', '.join(MODES)}")
     if mode in ("top", "bottom"):
         return top_of_class(pool.scores if mode == "top" else -pool.scores, pool.labels, pool.keys, counts=counts)
     luck = np.array([uniform(seed, "ensemble", k if isinstance(k, str) else int(k)) for k in pool.keys])
@@ -85,7 +84,10 @@ def _equal(pool: Pool, counts: Mapping[int, int], luck: np.ndarray, seed: int) -
     kept = np.zeros(len(pool.scores), bool)
     for label, wanted in sorted(counts.items()):
         mine = np.flatnonzero(pool.labels == label)
-        left = {int(s): list(mine[pool.sources[mine] == s][np.argsort(luck[mine[pool.sources[mine] == s]])]) for s in np.unique(pool.sources[mine])}
+        left = {
+            int(s): list(mine[pool.sources[mine] == s][np.argsort(luck[mine[pool.sources[mine] == s]])])
+            for s in np.unique(pool.sources[mine])
+        }
         for n in range(min(wanted, len(mine))):
             names = sorted(s for s, pictures in left.items() if pictures)
             drawn = names[int(uniform(seed, "ensemble", "model", int(label), n) * len(names))]

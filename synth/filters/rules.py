@@ -23,7 +23,9 @@ def at_least(scores: np.ndarray, threshold: float) -> np.ndarray:
         return scores >= threshold
 
 
-def top_of_class(scores: np.ndarray, labels: np.ndarray, keys: np.ndarray, share: float = 1.0, counts: Mapping[int, int] | None = None) -> np.ndarray:
+def top_of_class(
+    scores: np.ndarray, labels: np.ndarray, keys: np.ndarray, share: float = 1.0, counts: Mapping[int, int] | None = None
+) -> np.ndarray:
     """The best of each class: floor(share x its pictures), and at most counts[class] of them. share in 0..1; scores, labels, keys [N].
 
     >>> top_of_class(np.array([.1, .9, .5, .2]), np.array([0, 0, 0, 1]), np.arange(4), share=0.67).tolist()

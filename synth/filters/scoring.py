@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from synth.config import ClipFeaturesConfig, PerceptualHashConfig
 from synth.errors import InputError
-from synth.export.names import classes_of
-from synth.export.pictures import ROLE, Pictures
 from synth.filters.clip import Clip, check_folder
-from synth.stages import Sample, Stage, Tombstone
+from synth.filters.config import ClipFeaturesConfig, PerceptualHashConfig
+from synth.images.pictures import ROLE, Pictures
+from synth.run.stage import Stage
+from synth.store.names import classes_of
+from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -43,8 +44,7 @@ def files_in(folder: Path) -> list[str]:
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         found += [os.path.relpath(os.path.join(root, n), folder) for n in names if n.lower().endswith(SUFFIXES) and not n.startswith(".")]
     if not found:
-        msg = f"{folder}: holds no picture ({', '.join(SUFFIXES)}); check the path"
-        raise InputError(msg)
+        raise InputError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}); check the path")
     return sorted(found)
 
 
@@ -63,8 +63,9 @@ class Scoring(Stage):
             return
         self._files = files_in(self.folder.input_path("folder"))
         if len(self._files) != self.folder.spec.slots:
-            msg = f"{self.folder.input_path('folder')}: holds {len(self._files)} pictures, {self.folder.spec.slots} when planned; run the command again"
-            raise InputError(msg)
+            raise InputError(
+                f"{self.folder.input_path('folder')}: holds {len(self._files)} pictures, {self.folder.spec.slots} when planned; run the command again"
+            )
 
     def found(self, slots: range) -> list[Found]:
         """The pictures of a batch, in slot order."""
@@ -107,8 +108,7 @@ class ClipFeatures(Scoring):
         super().check()
         for template in self.config.templates:
             if "{}" not in template:
-                msg = f"filter templates: {template!r} has no {{}} for the class name"
-                raise InputError(msg)
+                raise InputError(f"filter templates: {template!r} has no {{}} for the class name")
         check_folder(self.folder.input_path("clip"))
 
     def open(self) -> None:
@@ -193,12 +193,10 @@ def hasher(method: str):
     try:
         import imagehash
     except ImportError as e:
-        msg = "filter=[near_duplicates] needs the imagehash library: pip install 'synthset[filters]'"
-        raise InputError(msg) from e
+        raise InputError("filter=[near_duplicates] needs the imagehash library: pip install 'synthset[filters]'") from e
     known = {"phash": imagehash.phash, "dhash": imagehash.dhash, "ahash": imagehash.average_hash, "whash": imagehash.whash}
     if method not in known:
-        msg = f"filter.near_duplicates.method={method!r}: use one of {', '.join(known)}, embedding"
-        raise InputError(msg)
+        raise InputError(f"filter.near_duplicates.method={method!r}: use one of {', '.join(known)}, embedding")
     return known[method]
 
 
@@ -211,4 +209,3 @@ def scores_of(stage) -> Iterator[tuple[int, Mapping, object]]:
 def feature_of(stored) -> np.ndarray:
     """[D] float32 of a sample of clip_features."""
     return np.load(io.BytesIO(stored.read("npy")), allow_pickle=False).astype(np.float32)
-

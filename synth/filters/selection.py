@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from synth.errors import InputError
-from synth.export.pictures import GONE, ROLE, Pictures
 from synth.filters import duplicates, ensemble, rules
 from synth.filters.scoring import feature_of, scores_of
-from synth.stages import Sample, Stage, Tombstone
+from synth.images.pictures import GONE, ROLE, Pictures
+from synth.run.stage import Stage
 from synth.store.folder import StageFolder
+from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
+
 
 @dataclass(frozen=True)
 class There:
@@ -51,8 +53,9 @@ class Selection(Stage):
         if len(roles) == 1:
             self.pictures = Pictures(roles[0])
         if self.folder.spec.slots != sum(r.spec.slots for r in roles):
-            msg = f"{self.folder.path}: has {self.folder.spec.slots} slots, its images {sum(r.spec.slots for r in roles)}; plan it again"
-            raise InputError(msg)
+            raise InputError(
+                f"{self.folder.path}: has {self.folder.spec.slots} slots, its images {sum(r.spec.slots for r in roles)}; plan it again"
+            )
 
     def open(self) -> None:
         self.check()
@@ -117,7 +120,11 @@ class ClipScore(Selection):
         def say(at: int) -> tuple[dict, str]:
             if np.isnan(scores[at]):
                 return {}, f"clip_score: has no {config.score} score"
-            why = f"is not among the best of its class by {config.score} score" if enough[at] else f"its {config.score} score is below {config.min_score:g}"
+            why = (
+                f"is not among the best of its class by {config.score} score"
+                if enough[at]
+                else f"its {config.score} score is below {config.min_score:g}"
+            )
             return {name: float(scores[at])}, f"clip_score: {why} ({scores[at]:.4f})"
 
         return Verdicts(kept, say)
@@ -137,7 +144,10 @@ class LabelAgreement(Selection):
             if "best_label" not in facts:
                 return {}, "label_agreement: has no score"
             facts["best_label"] = int(facts["best_label"])
-            return facts, f"label_agreement: looks like another class (like {facts['best_label']}, was made for {there.labels[at]})"
+            return (
+                facts,
+                f"label_agreement: looks like another class (like {facts['best_label']}, was made for {there.labels[at]})",
+            )
 
         return Verdicts(kept, say)
 
@@ -210,8 +220,7 @@ class Ensemble(Selection):
     def check(self) -> None:
         self.pictures = Pictures(self.folder)
         if self.config.mode not in ensemble.MODES:
-            msg = f"filter.ensemble.mode={self.config.mode!r}: use one of {', '.join(ensemble.MODES)}"
-            raise InputError(msg)
+            raise InputError(f"filter.ensemble.mode={self.config.mode!r}: use one of {', '.join(ensemble.MODES)}")
 
     def there(self):
         first = 0
@@ -243,12 +252,21 @@ class Ensemble(Selection):
         if len(rows):
             scores[rows] = ensemble.rmd_scores(_unit(np.array(features, np.float32)), labels)
         kept = np.zeros(len(slots), bool)
-        kept[rows] = ensemble.choose(ensemble.Pool(scores[rows], labels, sources[rows], slots[rows]), counts, config.mode, config.seed, config.temperature)
+        kept[rows] = ensemble.choose(
+            ensemble.Pool(scores[rows], labels, sources[rows], slots[rows]),
+            counts,
+            config.mode,
+            config.seed,
+            config.temperature,
+        )
 
         def say(at: int) -> tuple[dict, str]:
             if np.isnan(scores[at]):
                 return {}, "ensemble: has no feature"
-            return {"rmd_score": round(float(scores[at]), 6), "source": int(sources[at])}, f"ensemble: not drawn (RMD score {scores[at]:.4f})"
+            return {
+                "rmd_score": round(float(scores[at]), 6),
+                "source": int(sources[at]),
+            }, f"ensemble: not drawn (RMD score {scores[at]:.4f})"
 
         return Verdicts(kept, say)
 
@@ -258,8 +276,7 @@ def refuse_shortage(folder: StageFolder, labels: np.ndarray, counts: Mapping[int
     short = rules.missing_counts(labels, counts)
     if short and not allowed:
         names = json.dumps({str(k): v for k, v in sorted(short.items())[:10]})
-        msg = (
+        raise InputError(
             f"{folder.spec.name}: {sum(short.values())} pictures are wanting in {len(short)} classes (label: how many: {names}"
             f"{' ...' if len(short) > 10 else ''}); make more images, lower the counts, or set filter.{folder.spec.name}.allow_short=true"
         )
-        raise InputError(msg)

@@ -28,8 +28,7 @@ def resolve(name: str, device_type: str, slots: int) -> str:
     if name == AUTO:
         return "max-autotune" if device_type == "cuda" and slots >= PAYS_FROM else NONE
     if name != NONE and name not in MODES:
-        msg = f"numerics.compile={name!r}: use one of {', '.join((NONE, AUTO, *MODES))}"
-        raise InputError(msg)
+        raise InputError(f"numerics.compile={name!r}: use one of {', '.join((NONE, AUTO, *MODES))}")
     return name
 
 

@@ -25,8 +25,7 @@ AVERAGE = 3  # the PNG filter that predicts a byte by the mean of its left and u
 def check_format(name: str) -> None:
     """InputError that lists the formats if `name` is none of them."""
     if name not in FORMATS:
-        msg = f"images.format={name!r}: use one of {', '.join(FORMATS)}"
-        raise InputError(msg)
+        raise InputError(f"images.format={name!r}: use one of {', '.join(FORMATS)}")
 
 
 def stored_size(width: int, height: int, save_size: int) -> tuple[int, int]:

@@ -52,7 +52,9 @@ class Interval:
         steps = [float(t) for t in self.pipe.scheduler.timesteps.tolist()]
         first = float(first.flatten()[0]) if hasattr(first, "flatten") else float(first)
         total = self.pipe.scheduler.config.num_train_timesteps
-        begin = min(range(len(steps)), key=lambda k: min(abs(steps[k] - first), abs(steps[k] - first * total)))  # image to image begins further on
+        begin = min(
+            range(len(steps)), key=lambda k: min(abs(steps[k] - first), abs(steps[k] - first * total))
+        )  # image to image begins further on
         return [self.lo <= 1 - t / total < self.hi or self.hi == 1 <= 1 - t / total for t in steps[begin:]]
 
     def _second_half(self, value):

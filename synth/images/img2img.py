@@ -14,12 +14,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from synth.config import Img2ImgConfig
+from synth.captions.table import CaptionRow
 from synth.errors import InputError
-from synth.export.captions_table import CaptionRow
+from synth.images.config import Img2ImgConfig
 from synth.images.decode import RESIZES, Decoded, decode
-from synth.images.drawing import Picture as DrawnPicture
 from synth.images.families import Embedded, family_class
+from synth.images.painter import Picture as DrawnPicture
 from synth.images.prompts import PROMPTS, prompt_of
 from synth.images.slots import Ranges
 from synth.images.sources.listing import NAME, Listing
@@ -27,8 +27,8 @@ from synth.images.sources.read import ListedSource, Picture, StageSource, read_b
 from synth.images.stage import Drawn, Images, Task, UnitState
 from synth.images.strength import steps_run, strength_for
 from synth.seeds import derive
-from synth.stages import Unit
 from synth.store.files import write_atomic
+from synth.store.samples import Unit
 from synth.store.spec import canonical, digest
 
 LEFT_OUT = "left_out.jsonl"
@@ -90,11 +90,9 @@ class Img2Img(Images):
         config = self.config
         for key, allowed in (("resize", RESIZES), ("prompt", PROMPTS)):
             if getattr(config, key) not in allowed:
-                msg = f"img2img.{key}={getattr(config, key)}: use one of {', '.join(allowed)}"
-                raise InputError(msg)
+                raise InputError(f"img2img.{key}={getattr(config, key)}: use one of {', '.join(allowed)}")
         if config.noise_strength > 1:
-            msg = f"img2img.noise_strength={config.noise_strength}: must be from 0 to 1"
-            raise InputError(msg)
+            raise InputError(f"img2img.noise_strength={config.noise_strength}: must be from 0 to 1")
         super().check()
         self.source.check()
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.images.weights import check_checkpoint, check_weights, read_json
+from synth.weights import check_checkpoint, check_weights, read_json
 
 INDEX = "model_index.json"
 SAFETY = ("safety_checker", "feature_extractor")
@@ -64,8 +64,7 @@ class ModelFolder:
             if value < 1 or value % step:
                 below, above = value // step * step, -(-max(value, 1) // step) * step
                 near = f"{below} or {above}" if below else f"{above}"
-                msg = f"images.{name}={value}: {self.name} computes multiples of {step} pixels; use {near}"
-                raise InputError(msg)
+                raise InputError(f"images.{name}={value}: {self.name} computes multiples of {step} pixels; use {near}")
 
 
 def inspect(
@@ -87,13 +86,11 @@ def inspect(
     if path.is_file():
         return _inspect_checkpoint(path, expected, config)
     if not path.is_dir():
-        msg = f"{path}: no such model folder; model.path must be a local folder in diffusers' layout, or a checkpoint file"
-        raise InputError(msg)
+        raise InputError(f"{path}: no such model folder; model.path must be a local folder in diffusers' layout, or a checkpoint file")
     left_out = frozenset({*UNUSED, *without}) - frozenset(uses)
     found = _read(path, expected, weights=True, wanted_variant=variant, left_out=left_out)
     if safety and not all(found_in_index(path, name) for name in SAFETY):
-        msg = f"{path}: has no safety checker; use model.safety_checker=off"
-        raise InputError(msg)
+        raise InputError(f"{path}: has no safety checker; use model.safety_checker=off")
     if safety:
         for name in SAFETY:
             _check_component(path / name, _index(path)[name][1], weights=True)
@@ -117,11 +114,9 @@ def found_in_index(path: Path, name: str) -> bool:
 def _inspect_checkpoint(path: Path, expected: str, config: Path | None) -> ModelFolder:
     check_checkpoint(path)
     if config is None:
-        msg = f"{path}: a checkpoint file; model.config must name a folder of such a model (weights not needed)"
-        raise InputError(msg)
+        raise InputError(f"{path}: a checkpoint file; model.config must name a folder of such a model (weights not needed)")
     if not Path(config).is_dir():
-        msg = f"model.config: {config} is no folder; it must hold model_index.json, configs and tokenizers of such a model"
-        raise InputError(msg)
+        raise InputError(f"model.config: {config} is no folder; it must hold model_index.json, configs and tokenizers of such a model")
     found = _read(Path(config), expected, weights=False, wanted_variant="")
     return ModelFolder(**{**vars(found), "checkpoint": path})
 
@@ -134,16 +129,13 @@ def _read(path: Path, expected: str, weights: bool, wanted_variant: str, left_ou
     index = _index(path)
     pipeline = index.get("_class_name")
     if not isinstance(pipeline, str):
-        msg = f"{path / INDEX}: has no _class_name; {FIX}"
-        raise InputError(msg)
+        raise InputError(f"{path / INDEX}: has no _class_name; {FIX}")
     if expected not in ("auto", pipeline):
-        msg = f"{path / INDEX}: is a {pipeline}, but model.pipeline={expected}; use {pipeline} or another model.path"
-        raise InputError(msg)
+        raise InputError(f"{path / INDEX}: is a {pipeline}, but model.pipeline={expected}; use {pipeline} or another model.path")
     named = {n: str(v[1]) for n, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1] is not None}
     wanted = {n: cls for n, cls in named.items() if n not in left_out}
     if not wanted:
-        msg = f"{path / INDEX}: names no component; {FIX}"
-        raise InputError(msg)
+        raise InputError(f"{path / INDEX}: names no component; {FIX}")
     kinds = {name: _check_component(path / name, cls, weights) for name, cls in wanted.items()}
     variant = _variant(path, {n: k for n, k in kinds.items() if k is not None}, wanted_variant)
     scheduler = read_json(path / "scheduler" / "scheduler_config.json", FIX) if "scheduler" in wanted else {}
@@ -157,11 +149,9 @@ def _variant(path: Path, kinds: Mapping[str, tuple[bool, frozenset[str]]], wante
     if wanted:
         for name, (plain, variants) in kinds.items():
             if wanted not in variants and not plain:
-                msg = f"{path / name}: has no weights of model.variant={wanted}; it has {', '.join(sorted(variants))}"
-                raise InputError(msg)
+                raise InputError(f"{path / name}: has no weights of model.variant={wanted}; it has {', '.join(sorted(variants))}")
         if kinds and not any(wanted in variants for _, variants in kinds.values()):
-            msg = f"{path}: has no weights of model.variant={wanted}; use model.variant=null for its plain ones"
-            raise InputError(msg)
+            raise InputError(f"{path}: has no weights of model.variant={wanted}; use model.variant=null for its plain ones")
         return wanted
     needed = [variants for plain, variants in kinds.values() if not plain]
     if not needed:
@@ -169,8 +159,7 @@ def _variant(path: Path, kinds: Mapping[str, tuple[bool, frozenset[str]]], wante
     common = sorted(frozenset.intersection(*needed))
     if len(common) != 1:
         every = ", ".join(sorted(frozenset.union(*needed)))
-        msg = f"{path}: has no plain weights, but the variants {every}; choose one with model.variant"
-        raise InputError(msg)
+        raise InputError(f"{path}: has no plain weights, but the variants {every}; choose one with model.variant")
     return common[0]
 
 
@@ -195,14 +184,12 @@ def _sample_size(path: Path, components: Mapping[str, str]) -> tuple[int, int] |
 def _check_component(folder: Path, cls: str, weights: bool) -> tuple[bool, frozenset[str]] | None:
     """What check_weights says of a component; None for one without weights."""
     if not folder.is_dir():
-        msg = f"{folder}: missing, but {INDEX} names it ({cls}); {FIX}"
-        raise InputError(msg)
+        raise InputError(f"{folder}: missing, but {INDEX} names it ({cls}); {FIX}")
     for part, names in _CONFIGS.items():
         if part in cls:
             found = [folder / n for n in names if (folder / n).is_file()]
             if not found:
-                msg = f"{folder}: has none of {', '.join(names)}; {FIX}"
-                raise InputError(msg)
+                raise InputError(f"{folder}: has none of {', '.join(names)}; {FIX}")
             read_json(found[0], FIX)
             return None
     read_json(folder / "config.json", FIX)

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from synth.config import ModelConfig
 from synth.errors import InputError
+from synth.images.config import ModelConfig
 from synth.images.external.settings import PIPELINE, WORD, check_words
 from synth.images.families import SampleConfig, family_class
 from synth.images.model_folder import ModelFolder, inspect, pipeline_of
 from synth.images.schedulers import check_scheduler
 from synth.images.settings import keys_of
-from synth.images.weights import check_file, check_weights, read_json
+from synth.weights import check_file, check_weights, read_json
 
 # roles of a stage's inputs, or their beginnings
 MODEL, CONFIG, VAE, LORA, PART = "model", "model_config", "model_vae", "model_lora_", "model_part_"
@@ -25,8 +25,7 @@ def model_inputs(folder) -> dict[str, Path]:
 def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder:
     """Everything at `paths` (role -> path), checked for being whole. Raises InputError."""
     if config.safety_checker not in ("off", "blank", "drop"):
-        msg = f"model.safety_checker={config.safety_checker!r}: use off, blank (black, and said so) or drop (a tombstone)"
-        raise InputError(msg)
+        raise InputError(f"model.safety_checker={config.safety_checker!r}: use off, blank (black, and said so) or drop (a tombstone)")
     if config.pipeline == PIPELINE:
         check_words(config.command, [role for role in paths if role == MODEL or role.startswith(WORD)])
         return ModelFolder(Path(config.command[0]), PIPELINE, (), "", 1)
@@ -36,8 +35,7 @@ def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder
     for name in config.parts:
         if name not in chain:
             fit = f"it has {', '.join(chain)}" if chain else "it has none"
-            msg = f"model.parts.{name}: {found.pipeline} ({found.name}) has no such part; {fit}"
-            raise InputError(msg)
+            raise InputError(f"model.parts.{name}: {found.pipeline} ({found.name}) has no such part; {fit}")
     parts = {
         name: inspect(paths[PART + name], part.pipeline, without=part.without, uses=part.uses)
         for name, part in chain.items()
@@ -68,8 +66,7 @@ def judged(model: ModelFolder, config: SampleConfig, img2img: bool = False, grou
 
 def _check_vae(model: ModelFolder, folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        msg = f"model.vae: {folder} has no config.json; it must be the folder of one VAE (config.json and its weights)"
-        raise InputError(msg)
+        raise InputError(f"model.vae: {folder} has no config.json; it must be the folder of one VAE (config.json and its weights)")
     check_weights(folder)
     other, own = read_json(folder / "config.json", "fetch the VAE again"), model.component_config("vae")
     for key in ("latent_channels", "block_out_channels"):
@@ -78,5 +75,4 @@ def _check_vae(model: ModelFolder, folder: Path) -> None:
             a, b = (2 ** (len(v) - 1) if isinstance(v, list) else v for v in (a, b))
         if None not in (a, b) and a != b:
             what = "latent channels" if key == "latent_channels" else "pixels a latent"
-            msg = f"model.vae: {folder} has {a} {what}, the model {model.name} has {b}; use a VAE of the same kind of model"
-            raise InputError(msg)
+            raise InputError(f"model.vae: {folder} has {a} {what}, the model {model.name} has {b}; use a VAE of the same kind of model")

@@ -28,8 +28,7 @@ def own_noise(pipe, generators: Sequence) -> Iterator[None]:
         if takes:
             del scheduler.step  # the instance's; the class's own shows again
     if not torch.equal(before, torch.get_rng_state()):
-        msg = f"{type(pipe).__name__} {GLOBAL_NOISE}"
-        raise RuntimeError(msg)
+        raise RuntimeError(f"{type(pipe).__name__} {GLOBAL_NOISE}")
 
 
 def _with_generators(step, generators: list):

@@ -39,8 +39,7 @@ def dtype_of(name: str, on, own: str = "auto"):
     if name == "auto":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if not isinstance(found := getattr(torch, name, None), torch.dtype):
-        msg = f"numerics.dtype={name!r}: use float32, bfloat16, float16 or auto"
-        raise InputError(msg)
+        raise InputError(f"numerics.dtype={name!r}: use float32, bfloat16, float16 or auto")
     return found
 
 
@@ -96,7 +95,9 @@ def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "au
         else:
             variant = {"variant": model.variant} if model.variant else {}
             with out_of_memory(TOO_LARGE):
-                pipe = cls.from_pretrained(str(model.path), local_files_only=True, torch_dtype=kind, **_straight_to(on, cls), **variant, **arguments)
+                pipe = cls.from_pretrained(
+                    str(model.path), local_files_only=True, torch_dtype=kind, **_straight_to(on, cls), **variant, **arguments
+                )
     pipe.set_progress_bar_config(disable=True)
     with out_of_memory(TOO_LARGE):
         pipe = pipe.to(on)
@@ -126,7 +127,6 @@ def _left_out(model: ModelFolder, cls) -> dict[str, object]:
 def _alike(a: ModelFolder, b: ModelFolder, component: str) -> bool:
     """Whether two folders describe one component in the same words, apart from where it came from and who saved it."""
 
-
     def words(model: ModelFolder) -> dict:
         config = model.component_config(component)
         return {k: v for k, v in config.items() if k[:1] != "_" and "dtype" not in k and "version" not in k}
@@ -148,11 +148,9 @@ def _named(model: ModelFolder) -> Iterator[None]:
             raise
         what = model.checkpoint or model.path
         if _holds_code(e):
-            msg = f"{what}: holds Python objects beside its weights, which are never run; use its .safetensors form"
-            raise InputError(msg) from e
+            raise InputError(f"{what}: holds Python objects beside its weights, which are never run; use its .safetensors form") from e
         said = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"
-        msg = f"{what}: diffusers cannot load it ({said}); fetch the model again or install what it names"
-        raise InputError(msg) from e
+        raise InputError(f"{what}: diffusers cannot load it ({said}); fetch the model again or install what it names") from e
 
 
 def _holds_code(error: BaseException | None) -> bool:
@@ -186,7 +184,11 @@ def out_of_memory(advice: str) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as e:
         text = str(e)
-        signs = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")  # of CUDA, the CPU's allocator, cuBLAS and cuDNN
+        signs = (
+            "out of memory",
+            "can't allocate memory",
+            "STATUS_ALLOC_FAILED",
+        )  # of CUDA, the CPU's allocator, cuBLAS and cuDNN
         if isinstance(e, (torch.OutOfMemoryError, MemoryError)) or any(sign in text for sign in signs):
             first = text.splitlines()[0] if text else type(e).__name__
             raise OutOfDeviceMemory(f"{advice} ({first})") from e

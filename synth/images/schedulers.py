@@ -41,25 +41,21 @@ def check_scheduler(name: str, own: str, steps: int = 1, img2img: bool = False, 
     trained: noise levels that the model was trained on, of which a schedule is a choice; 0: not known.
     """
     if name != DEFAULT and name not in SCHEDULERS:
-        msg = f"images.scheduler={name!r}: use one of {', '.join((DEFAULT, *SCHEDULERS))}"
-        raise InputError(msg)
+        raise InputError(f"images.scheduler={name!r}: use one of {', '.join((DEFAULT, *SCHEDULERS))}")
     if name != DEFAULT and own.startswith("FlowMatch"):
-        msg = f"images.scheduler={name!r} predicts noise, but this model was trained by flow matching ({own}): use {DEFAULT}"
-        raise InputError(msg)
+        raise InputError(f"images.scheduler={name!r} predicts noise, but this model was trained by flow matching ({own}): use {DEFAULT}")
     cls = class_of(name, own)
     if cls == "LCMScheduler" and steps > LCM_STEPS:
-        msg = f"images.steps={steps}: scheduler lcm takes at most {LCM_STEPS} steps; it is made for 4 to 8"
-        raise InputError(msg)
+        raise InputError(f"images.steps={steps}: scheduler lcm takes at most {LCM_STEPS} steps; it is made for 4 to 8")
     if img2img and cls in NO_START:
         others = "images.scheduler=ddim" if not own.startswith("FlowMatch") else "another model"
-        msg = f"images.scheduler={name!r} ({cls}) cannot start from a picture; use {others}"
-        raise InputError(msg)
+        raise InputError(f"images.scheduler={name!r} ({cls}) cannot start from a picture; use {others}")
     if eta and cls not in READ_ETA:
-        msg = f"images.eta={eta:g}: images.scheduler={name} ({cls or 'none'}) does not read it; use images.scheduler=ddim, or images.eta=0"
-        raise InputError(msg)
+        raise InputError(
+            f"images.eta={eta:g}: images.scheduler={name} ({cls or 'none'}) does not read it; use images.scheduler=ddim, or images.eta=0"
+        )
     if 0 < trained < steps:
-        msg = f"images.steps={steps}: the model was trained on {trained} noise levels; use {trained} steps at most"
-        raise InputError(msg)
+        raise InputError(f"images.steps={steps}: the model was trained on {trained} noise levels; use {trained} steps at most")
 
 
 def class_of(name: str, own: str) -> str:

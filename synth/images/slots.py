@@ -9,8 +9,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from synth.config import ClassCount, ImagesConfig
 from synth.errors import InputError
+from synth.images.config import ClassCount, ImagesConfig
 from synth.seeds import derive
 
 _SPAN = re.compile(r"(\d+)(?:\.\.(\d+))?")
@@ -38,8 +38,7 @@ class Ranges:
             match = _SPAN.fullmatch(item)
             first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
             if first > last:
-                msg = f"{where}: {item!r} is no number and no range; write 17, or 0..99 with both ends included"
-                raise InputError(msg)
+                raise InputError(f"{where}: {item!r} is no number and no range; write 17, or 0..99 with both ends included")
             spans.append((first, last))
         return cls(spans)
 

@@ -21,7 +21,9 @@ class Prepared:
     compiled: str  # a key of compiling.MODES, or none
 
 
-def prepare(family: Family, numerics: Mapping, *, slots: int, model_digest: str, versions: Mapping[str, str], text_offload: bool = False) -> Prepared:
+def prepare(
+    family: Family, numerics: Mapping, *, slots: int, model_digest: str, versions: Mapping[str, str], text_offload: bool = False
+) -> Prepared:
     """Make `family` draw faster by the stage's numerics and sample config, in place. slots: pictures of the stage, for each size that it draws."""
     pipes, device = [family.pipe, *family.parts.values()], family.pipe.device
     mode = compiling.resolve(numerics.get("compile", compiling.NONE), device.type, slots)
@@ -36,7 +38,11 @@ def prepare(family: Family, numerics: Mapping, *, slots: int, model_digest: str,
         for vae in {id(v): v for v in (components(p).get("vae") for p in pipes) if v is not None}.values():
             decode_in(vae, family.config.vae_batch)
     interval = tuple(family.config.guidance_interval)
-    wrapped = [Interval(p, components(p)[n], *interval) for p in pipes for n in compiling.DENOISERS if n in components(p)] if interval != WHOLE else []
+    wrapped = (
+        [Interval(p, components(p)[n], *interval) for p in pipes for n in compiling.DENOISERS if n in components(p)]
+        if interval != WHOLE
+        else []
+    )
     return Prepared(TextEncoders(pipes, device, text_offload), wrapped, mode)
 
 

@@ -10,22 +10,23 @@ from typing import ClassVar
 
 import numpy as np
 
-from synth.config import ImagesConfig
+from synth.captions.table import CaptionRow, labels_and_seeds, rows_at
 from synth.errors import InputError
-from synth.export.captions_table import CaptionRow, labels_and_seeds, rows_at
-from synth.images.drawing import MEMORY_ADVICE, Drawing, Picture
+from synth.images.config import ImagesConfig
 from synth.images.embeddings import encode_unit
 from synth.images.encode import check_format, encode_image, stored_size
 from synth.images.external.open import check_command, open_command
 from synth.images.families import Embedded
 from synth.images.model_folder import ModelFolder
 from synth.images.models import judge, model_inputs
+from synth.images.painter import MEMORY_ADVICE, Drawing, Picture
 from synth.images.preview import Preview
 from synth.images.schedulers import class_of
 from synth.images.settings import RUN, check_run, keys_of
 from synth.images.slots import PerCaption, PerClass, per_class
+from synth.run.stage import Stage
 from synth.seeds import derive
-from synth.stages import Sample, Stage, Tombstone, Unit
+from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical, digest
 
 NO_CAPTION = "no caption: the captions stage came out short"
@@ -89,8 +90,7 @@ class Images(Stage):
         check_run(self.folder.spec.settings)
         for key, low in (("steps", 1), ("save_size", 0), *self.at_least.items()):
             if (value := getattr(config, key)) < low:
-                msg = f"{self.folder.spec.kind}.{key}={value}: must be at least {low}"
-                raise InputError(msg)
+                raise InputError(f"{self.folder.spec.kind}.{key}={value}: must be at least {low}")
         self.model = judge(model_inputs(self.folder), config, self.starts_from_pictures)
         if config.model.command:
             check_command(self.folder)

@@ -32,5 +32,4 @@ def point(name: str) -> None:
     elif action == "enospc":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
     else:
-        msg = f"SYNTHSET_FAULT={wanted!r}: unknown action; use kill, stop, term or enospc"
-        raise ValueError(msg)
+        raise ValueError(f"SYNTHSET_FAULT={wanted!r}: unknown action; use kill, stop, term or enospc")

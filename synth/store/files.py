@@ -31,8 +31,7 @@ def storing(what: str | os.PathLike) -> Iterator[None]:
         yield
     except OSError as e:
         if e.errno in REFUSALS:
-            msg = f"{what}: {e.strerror}; nothing made so far is lost: mend that, then run the same command again"
-            raise StoreError(msg) from e
+            raise StoreError(f"{what}: {e.strerror}; nothing made so far is lost: mend that, then run the same command again") from e
         raise
 
 

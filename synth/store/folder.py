@@ -1,7 +1,7 @@
 """A stage folder: the one place that knows where its files lie, and what is there.
 
-    runs/<dataset>/<name>-<fingerprint>/
-      stage.json inputs.json units/000/000042.tar leases/ parts/ failed/ events/ submissions/ logs/ done.json
+runs/<dataset>/<name>-<fingerprint>/
+  stage.json inputs.json units/000/000042.tar leases/ parts/ failed/ events/ submissions/ logs/ done.json
 """
 
 import contextlib
@@ -14,12 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from synth import config as sample_config
 from synth.errors import InputError, StoreError
-from synth.stages import Unit
 from synth.store.files import hard_links_work, read_small, storing, write_atomic, write_once
 from synth.store.framing import FRAMINGS
 from synth.store.parts import finished_batches
+from synth.store.samples import Unit
 from synth.store.spec import InputFile, StageSpec, canonical
 from synth.store.units import Stored, UnitReader
 
@@ -58,7 +57,7 @@ class StageFolder:
     @classmethod
     def open(cls, path: str | os.PathLike) -> "StageFolder":
         """Open a planned stage; a missing, torn or edited stage.json is an InputError."""
-        from synth.stages import framing_of
+        from synth.kinds import framing_of
 
         path = Path(path).absolute()
         try:
@@ -67,21 +66,21 @@ class StageFolder:
         except NotADirectoryError:
             data = None
         if data is None:
-            msg = f"{path}: no stage.json here; a stage folder is runs/<dataset>/<stage>-<fingerprint>"
-            raise InputError(msg)
+            raise InputError(f"{path}: no stage.json here; a stage folder is runs/<dataset>/<stage>-<fingerprint>")
         try:
             inputs = json.loads(read_small(path / "inputs.json") or b"{}")
             paths, links, settings = inputs.get("paths", {}), inputs.get("hard_links", True), inputs.get("settings", {})
         except (ValueError, AttributeError, OSError) as e:
-            msg = f"{path / 'inputs.json'}: torn ({e}); plan the stage again"
-            raise InputError(msg) from e
+            raise InputError(f"{path / 'inputs.json'}: torn ({e}); plan the stage again") from e
         spec = StageSpec.from_json(data, paths, str(path / "stage.json"), settings)
         return cls(path, spec, framing_of(spec.kind, spec.config), links)
 
     @cached_property
     def config(self):
         """The typed sample config of this kind."""
-        return sample_config.load(self.spec.kind, self.spec.config)
+        from synth.kinds import load
+
+        return load(self.spec.kind, self.spec.config)
 
     def upstream(self, role: str) -> list["StageFolder"]:
         """The stages that this one reads in a role, in order; a stage that is not what was planned is an InputError."""
@@ -89,15 +88,13 @@ class StageFolder:
         for up in self.spec.upstream.get(role, ()):
             folder = StageFolder.open(os.path.normpath(self.path / up.path))
             if folder.spec.fingerprint != up.fingerprint:
-                msg = f"{folder.path}: is {folder.spec.fingerprint}, but {self.path.name} was planned on {up.fingerprint}"
-                raise InputError(msg)
+                raise InputError(f"{folder.path}: is {folder.spec.fingerprint}, but {self.path.name} was planned on {up.fingerprint}")
             found.append(folder)
         return found
 
     def input(self, role: str) -> InputFile:
         if role not in self.spec.inputs or not self.spec.inputs[role].path:
-            msg = f"{self.path}: has no input {role!r}; it has {sorted(self.spec.inputs)}"
-            raise InputError(msg)
+            raise InputError(f"{self.path}: has no input {role!r}; it has {sorted(self.spec.inputs)}")
         return self.spec.inputs[role]
 
     def input_path(self, role: str) -> Path:
@@ -131,7 +128,11 @@ class StageFolder:
         """Numbers of the units that exist, by one listing a thousand (only those of `shards`, if given)."""
         found, suffix = set(), FRAMINGS[self.framing].suffix
         for shard in self.shards() if shards is None else shards:
-            with storing(self.path / "units"), contextlib.suppress(FileNotFoundError), os.scandir(self.path / "units" / f"{shard:03d}") as entries:
+            with (
+                storing(self.path / "units"),
+                contextlib.suppress(FileNotFoundError),
+                os.scandir(self.path / "units" / f"{shard:03d}") as entries,
+            ):
                 for entry in entries:
                     stem, dot, rest = entry.name.partition(".")
                     if dot + rest == suffix and stem.isdigit() and int(stem) < self.spec.n_units:

@@ -13,7 +13,7 @@ import tarfile
 from dataclasses import dataclass
 
 from synth.errors import InputError
-from synth.stages import Sample, Tombstone
+from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
 
 # WebDataset readers take everything up to the first dot of the file name for the key
@@ -105,8 +105,7 @@ class Jsonl:
 
     def sample(self, sample: Sample) -> tuple[bytes, dict[str, tuple[int, int]]]:
         if set(sample.files) != {"json"} or b"\n" in sample.files["json"]:
-            msg = f"slot {sample.slot}: a .jsonl unit takes one 'json' file of one line a sample, got {sorted(sample.files)}"
-            raise ValueError(msg)
+            raise ValueError(f"slot {sample.slot}: a .jsonl unit takes one 'json' file of one line a sample, got {sorted(sample.files)}")
         data = sample.files["json"]
         return data + b"\n", {"json": (0, len(data))}
 
@@ -127,8 +126,9 @@ class Tar:
 
     def sample(self, sample: Sample) -> tuple[bytes, dict[str, tuple[int, int]]]:
         if not _KEY.fullmatch(sample.key) or not sample.files or not all(map(_EXT.fullmatch, sample.files)):
-            msg = f"slot {sample.slot}: key {sample.key!r} with files {sorted(sample.files)}: a key has no dot, a key and an extension no / or control character"
-            raise ValueError(msg)
+            raise ValueError(
+                f"slot {sample.slot}: key {sample.key!r} with files {sorted(sample.files)}: a key has no dot, a key and an extension no / or control character"
+            )
         chunks, files, at = [], {}, 0
         for ext in sorted(sample.files):
             data = bytes(sample.files[ext])
@@ -206,5 +206,4 @@ def read_index(f, framing: str, where: str) -> tuple[UnitIndex, str]:
         reason = "its end record does not fit its bytes"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
         reason = f"{type(e).__name__}: {e}"
-    msg = f"{where}: not a whole unit ({reason}); move it away and run the same command again"
-    raise InputError(msg)
+    raise InputError(f"{where}: not a whole unit ({reason}); move it away and run the same command again")

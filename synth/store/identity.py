@@ -25,16 +25,14 @@ def file_identity(path: str | os.PathLike) -> str:
             h.update(f.read())
             return h.hexdigest()
     except OSError as e:
-        msg = f"{path}: cannot be read ({e.strerror}); check the path"
-        raise InputError(msg) from e
+        raise InputError(f"{path}: cannot be read ({e.strerror}); check the path") from e
 
 
 def folder_identity(path: str | os.PathLike, suffixes: tuple[str, ...] = ()) -> str:
     """Digest of the names and identities of a folder's files (only those with `suffixes`, if given); hidden ones are left out."""
     root = Path(path)
     if not root.is_dir():
-        msg = f"{root}: no such folder; check the path"
-        raise InputError(msg)
+        raise InputError(f"{root}: no such folder; check the path")
     entries = []
     for folder, dirs, files in os.walk(root):
         dirs[:] = sorted(d for d in dirs if not d.startswith("."))
@@ -43,8 +41,7 @@ def folder_identity(path: str | os.PathLike, suffixes: tuple[str, ...] = ()) -> 
                 file = Path(folder, name)
                 entries.append([file.relative_to(root).as_posix(), file_identity(file)])
     if not entries:
-        msg = f"{root}: holds no file{' ending in ' + ', '.join(suffixes) if suffixes else ''}"
-        raise InputError(msg)
+        raise InputError(f"{root}: holds no file{' ending in ' + ', '.join(suffixes) if suffixes else ''}")
     return digest(entries)
 
 

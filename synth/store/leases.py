@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.slurm import JobRef
+from synth.host.slurm import JobRef
 from synth.store import faults
 from synth.store.files import storing
 
@@ -37,11 +37,11 @@ class Times:
         try:
             times = Times(float(env.get(ENV_BEAT, 20.0)), float(env.get(ENV_DEAD_AFTER, 180.0)))
         except ValueError as e:
-            msg = f"{ENV_BEAT} and {ENV_DEAD_AFTER} must be seconds: {e}"
-            raise InputError(msg) from e
+            raise InputError(f"{ENV_BEAT} and {ENV_DEAD_AFTER} must be seconds: {e}") from e
         if not 0 < 2 * times.beat <= times.dead_after:
-            msg = f"{ENV_DEAD_AFTER}={times.dead_after:g} must be at least twice {ENV_BEAT}={times.beat:g}, or the living look dead"
-            raise InputError(msg)
+            raise InputError(
+                f"{ENV_DEAD_AFTER}={times.dead_after:g} must be at least twice {ENV_BEAT}={times.beat:g}, or the living look dead"
+            )
         return times
 
 
@@ -54,7 +54,7 @@ class Owner:
     boot: str  # boot id and pid namespace: a pid means something only inside both
     pid: int
     start: str  # start time of the process in clock ticks since boot: a recycled pid differs in it
-    slurm_job: str = ""  # one incarnation: "dev/11_3@1", see synth.slurm.JobRef
+    slurm_job: str = ""  # one incarnation: "dev/11_3@1", see synth.host.slurm.JobRef
 
     @staticmethod
     def me() -> "Owner":

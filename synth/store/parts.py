@@ -71,12 +71,12 @@ class PartWriter:
         index = UnitIndex(unit, first, count, tuple(self._entries), self._tombstones, inputs)
         filled = sorted([e.slot for e in index.samples] + list(index.tombstones))
         if filled != list(range(first, first + count)):
-            msg = f"unit {unit}: its batches fill slots {filled[:3]}..{filled[-3:]}, not {first}..{first + count - 1}, once each"
-            raise ValueError(msg)
+            raise ValueError(
+                f"unit {unit}: its batches fill slots {filled[:3]}..{filled[-3:]}, not {first}..{first + count - 1}, once each"
+            )
         keys = [e.key for e in index.samples]
         if len(set(keys)) != len(keys):
-            msg = f"unit {unit}: two samples share a key"
-            raise ValueError(msg)
+            raise ValueError(f"unit {unit}: two samples share a key")
         with storing(self.path):
             faults.point("before_index")
             end, sha256 = seal(self.framing, index, self.offset)

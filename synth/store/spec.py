@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 
 from synth.errors import InputError
-from synth.stages import Unit
+from synth.store.samples import Unit
 
 SCHEMA = 1  # raise it when the meaning of stored bytes changes
 
@@ -53,17 +53,21 @@ class StageSpec:
     versions: Mapping[str, str] = field(default_factory=dict)  # for people; not in the fingerprint
     # how, not what: addresses, time limits, prices. Lives in inputs.json, is renewed at every planning, is in no fingerprint
     settings: Mapping = field(default_factory=dict)
-    ends: tuple[int, ...] = ()  # the slot behind each unit, where units differ in size; (): unit_size slots each. unit_size is then the largest
-    files: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)  # made with the folder; an input's identity stands for them
+    ends: tuple[
+        int, ...
+    ] = ()  # the slot behind each unit, where units differ in size; (): unit_size slots each. unit_size is then the largest
+    files: Mapping[str, bytes] = field(
+        default_factory=dict, compare=False, repr=False
+    )  # made with the folder; an input's identity stands for them
 
     def __post_init__(self):
         if self.slots < 0 or self.unit_size < 1 or self.batch < 1:
-            msg = f"stage {self.name}: slots {self.slots}, unit_size {self.unit_size}, batch {self.batch} must be positive"
-            raise InputError(msg)
+            raise InputError(f"stage {self.name}: slots {self.slots}, unit_size {self.unit_size}, batch {self.batch} must be positive")
         sizes = [b - a for a, b in zip((0, *self.ends), self.ends, strict=False)]
         if self.ends and (min(sizes) < 1 or max(sizes) != self.unit_size or self.ends[-1] != self.slots):
-            msg = f"stage {self.name}: units end at {self.ends[:3]}..{self.ends[-1]}, which is not {self.slots} slots in units of at most {self.unit_size}"
-            raise InputError(msg)
+            raise InputError(
+                f"stage {self.name}: units end at {self.ends[:3]}..{self.ends[-1]}, which is not {self.slots} slots in units of at most {self.unit_size}"
+            )
 
     @property
     def base(self) -> str:
@@ -134,8 +138,7 @@ class StageSpec:
         try:
             raw = json.loads(data)
             if raw["schema"] != SCHEMA:
-                msg = f"{where}: schema {raw['schema']}, this version reads {SCHEMA}: plan the stage again"
-                raise InputError(msg)
+                raise InputError(f"{where}: schema {raw['schema']}, this version reads {SCHEMA}: plan the stage again")
             spec = StageSpec(
                 kind=raw["kind"],
                 name=raw["name"],
@@ -152,9 +155,9 @@ class StageSpec:
             )
             said, found = (raw["fingerprint"], raw["base"]), (spec.fingerprint, spec.base)
         except (ValueError, KeyError, TypeError, AttributeError) as e:
-            msg = f"{where}: not a stage.json ({type(e).__name__}: {e}); plan the stage again"
-            raise InputError(msg) from e
+            raise InputError(f"{where}: not a stage.json ({type(e).__name__}: {e}); plan the stage again") from e
         if said != found:
-            msg = f"{where}: edited after it was planned (fingerprint and base {found}, it says {said}); put it back or plan anew"
-            raise InputError(msg)
+            raise InputError(
+                f"{where}: edited after it was planned (fingerprint and base {found}, it says {said}); put it back or plan anew"
+            )
         return spec

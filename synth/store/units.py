@@ -21,8 +21,7 @@ class UnitReader:
             with storing(path):
                 self._f = open(path, "rb")  # noqa: SIM115 (closed by close)
         except OSError as e:
-            msg = f"{path}: cannot be read ({e.strerror}); run the command that made its stage again"
-            raise InputError(msg) from e
+            raise InputError(f"{path}: cannot be read ({e.strerror}); run the command that made its stage again") from e
         try:
             self.index: UnitIndex
             self.index, self.digest = read_index(self._f, framing, str(path))

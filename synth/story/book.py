@@ -78,11 +78,9 @@ class Book:
         try:
             lines = gzip.decompress(Path(path).read_bytes())
         except (OSError, EOFError, zlib.error) as e:
-            msg = f"{path}: cannot be read ({e}); remove the stage's folder and run the command again"
-            raise InputError(msg) from e
+            raise InputError(f"{path}: cannot be read ({e}); remove the stage's folder and run the command again") from e
         if LISTED + hashlib.sha256(lines).hexdigest() != identity:
-            msg = f"{path}: is not the text that was planned; remove the stage's folder and run the command again"
-            raise InputError(msg)
+            raise InputError(f"{path}: is not the text that was planned; remove the stage's folder and run the command again")
         return Book.of(json.loads(line) for line in lines.splitlines())
 
     @staticmethod

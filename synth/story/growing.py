@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from synth.export.html import Cell, Row, page
 from synth.images.encode import png
 from synth.images.preview import grid, shrink
 from synth.story.book import Book
-from synth.story.html import Cell, Row, page
 
 PAGE, FOLDER = "growing.html", "growing"
 EVERY = 2.0  # seconds
@@ -57,9 +57,7 @@ class Growing:
         self._due = self._clock() + max(EVERY, 10 * (self._clock() - begun))
 
     def _write(self) -> None:
-        found = {
-            tuple(map(int, m.groups()[:3])): m[0] for name in os.listdir(self.stage / FOLDER) if (m := _NAME.fullmatch(name))
-        }
+        found = {tuple(map(int, m.groups()[:3])): m[0] for name in os.listdir(self.stage / FOLDER) if (m := _NAME.fullmatch(name))}
         if not found:
             return
         _replace(self.stage / PAGE, self.html(found).encode())
@@ -71,9 +69,7 @@ class Growing:
         for chapter in self.book.chapters:
             for n, text in enumerate(chapter.prompts, start=1):
                 cells = [
-                    Cell(f"{FOLDER}/{found[at]}", tag)
-                    for lane, tag in enumerate(self.tags)
-                    if (at := (chapter.number, n, lane)) in found
+                    Cell(f"{FOLDER}/{found[at]}", tag) for lane, tag in enumerate(self.tags) if (at := (chapter.number, n, lane)) in found
                 ]
                 if cells:
                     rows.append(Row(chapter.number, chapter.title, n, text, tuple(cells)))

@@ -13,16 +13,17 @@ import json
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from synth.config import StoryPagesConfig
 from synth.errors import InputError
-from synth.export.names import folder_names
-from synth.export.out_folder import OutFolder
-from synth.stages import Sample, Stage, Unit
+from synth.export.html import Cell, Row, page
+from synth.run.stage import Stage
 from synth.store.files import write_atomic
+from synth.store.names import folder_names
+from synth.store.out_folder import OutFolder
+from synth.store.samples import Sample, Unit
 from synth.store.spec import canonical
 from synth.store.units import Stored
 from synth.story.book import Book, book_of
-from synth.story.html import Cell, Row, page
+from synth.story.config import StoryPagesConfig
 from synth.story.sheets import SMALL, animation, grid
 
 STORY, INDEX = "story.json", "index.html"
@@ -43,8 +44,7 @@ class StoryPages(Stage):
         self.out.check()
         self.story = self.folder.upstream("images")[0]
         if self.story.spec.kind != "story":
-            msg = f"{self.story.path}: is of kind {self.story.spec.kind}; pages are made of a story"
-            raise InputError(msg)
+            raise InputError(f"{self.story.path}: is of kind {self.story.spec.kind}; pages are made of a story")
         self.book = book_of(self.story)
         self.folders = style_folders({c.index: c.name for c in self.story.config.dataset.classes})
 

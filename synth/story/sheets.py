@@ -54,8 +54,4 @@ def _enlarged(pictures: Iterator) -> Iterator:
 
     for picture in pictures:
         factor = SHOWN // max(picture.size) if max(picture.size) < SMALL else 1
-        yield (
-            picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-            if factor > 1
-            else picture
-        )
+        yield (picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST) if factor > 1 else picture)

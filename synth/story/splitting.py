@@ -56,8 +56,7 @@ def split(
     parts = [("", text, 0)] if chapter_regex is None else pieces(chapter_regex, text)
     if not parts:
         lines = f"its {text.count(chr(10)) + 1} lines, which begin with {shown(text)}"
-        msg = f"chapter_split_regex={chapter_regex!r}: matches nothing in {lines}"
-        raise Unsplit(msg)
+        raise Unsplit(f"chapter_split_regex={chapter_regex!r}: matches nothing in {lines}")
     chapters, skipped, line, at = [], 0, 1, 0
     for number, (mark, body, start) in enumerate(parts[:max_chapters], start=1):
         line, at = line + text.count("\n", at, start), start
@@ -66,13 +65,11 @@ def split(
         tell(f"prompt_split_regex in {where}")
         entries = [one_line(entry) for _, entry, _ in pieces(prompt_regex, body)]
         if not entries:
-            msg = f"prompt_split_regex={prompt_regex!r}: matches nothing in {where}, which holds {shown(body)}"
-            raise Unsplit(msg)
+            raise Unsplit(f"prompt_split_regex={prompt_regex!r}: matches nothing in {where}, which holds {shown(body)}")
         kept = [e for e in entries if e]
         if not kept:
             behind = f"behind a match of prompt_split_regex={prompt_regex!r}; it holds {shown(body)}"
-            msg = f"{where}: no prompt in it (only {len(entries)} empty ones) {behind}"
-            raise Unsplit(msg)
+            raise Unsplit(f"{where}: no prompt in it (only {len(entries)} empty ones) {behind}")
         if max_entries is not None and len(kept) > max_entries:
             last = [i for i, e in enumerate(entries) if e][max_entries - 1]
             entries, kept = entries[: last + 1], kept[:max_entries]

@@ -12,20 +12,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from synth.config import StoryConfig
+from synth.captions.table import CaptionRow
 from synth.errors import InputError
-from synth.export.captions_table import CaptionRow
-from synth.images.drawing import MEMORY_ADVICE, Drawing, Picture
 from synth.images.embeddings import encode_unit
 from synth.images.families import Embedded, family_class
 from synth.images.img2img import Untouched
+from synth.images.painter import MEMORY_ADVICE, Drawing, Picture
 from synth.images.stage import Drawn, Images, Task, UnitState, sample_key
 from synth.images.strength import strength_for
 from synth.seeds import derive
-from synth.stages import Sample, Tombstone, Unit
+from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.units import Stored
 from synth.story.book import Book, book_of
 from synth.story.chain import Last, Rules, last_after
+from synth.story.config import StoryConfig
 from synth.story.growing import Growing
 
 PROMPTS_AHEAD = 16  # prompts whose texts are encoded together: a book's embeddings would fill the memory
@@ -56,9 +56,7 @@ class StoryState(UnitState):
     unit: Unit
     last: Last
     drawn: dict[int, Picture] = field(default_factory=dict)  # slot -> of the prompt before
-    starts: dict[int, tuple[int | None, int]] = field(
-        default_factory=dict
-    )  # slot -> (slot of its parent, steps run), for the metadata
+    starts: dict[int, tuple[int | None, int]] = field(default_factory=dict)  # slot -> (slot of its parent, steps run), for the metadata
     near: dict[int, set[str]] = field(default_factory=dict)  # first slot of the prompts that are near -> their captions
 
 
@@ -69,9 +67,7 @@ class StoryStage(Images):
     def __init__(self, folder):
         super().__init__(folder)
         config = self.config
-        self.rules = Rules(
-            config.progressive, config.interleave, config.cycle_styles, config.steps, tuple(s.weight for s in config.styles)
-        )
+        self.rules = Rules(config.progressive, config.interleave, config.cycle_styles, config.steps, tuple(s.weight for s in config.styles))
         self.batch = min(config.rows, folder.spec.batch)
         self.starts_from_pictures = config.progressive and any(self.rules.run(lane) for lane in range(self.rules.lanes))
         self._drawings: dict[int, Drawing] = {}  # rows a call -> what draws so many
@@ -82,17 +78,14 @@ class StoryStage(Images):
         config = self.config
         wrong = [s.weight for s in config.styles if not 0 <= s.weight <= 1]
         if wrong or not config.styles or len(config.styles) != len(config.dataset.classes):
-            msg = f"{self.folder.path}: needs a class for each style, and weights from 0 to 1; plan it again"
-            raise InputError(msg)
+            raise InputError(f"{self.folder.path}: needs a class for each style, and weights from 0 to 1; plan it again")
         if config.save_size or (config.progressive and config.format == "jpg"):
-            msg = (
+            raise InputError(
                 f"{self.folder.path}: a chain goes on from stored pictures; it needs save_size=0 and png or webp; plan it again"
             )
-            raise InputError(msg)
         super().check()
         if tuple(len(c.prompts) for c in self.book.chapters) != config.prompts:
-            msg = f"{self.folder.path}: its prompts are not those of its config; plan it again"
-            raise InputError(msg)
+            raise InputError(f"{self.folder.path}: its prompts are not those of its config; plan it again")
 
     def open(self) -> None:
         super().open()
@@ -145,7 +138,7 @@ class StoryStage(Images):
         self._embed(state, slots)
         tasks = [state.tasks[s] for s in slots]
         if not self.config.progressive:
-            state.starts.update({s: (None, self.config.steps) for s in slots})
+            state.starts.update(dict.fromkeys(slots, (None, self.config.steps)))
             return [Drawn(t.slot, p) for t, p in zip(tasks, self.draw(state, tasks), strict=True)]
         self._settle(state, slots.start - self.rules.lanes)
         starts = self.rules.starts(state.last.of)

@@ -8,16 +8,17 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from synth.config import AnnotationsConfig
 from synth.errors import InputError
 from synth.export.card import CARD
-from synth.export.out_folder import OutFolder
-from synth.export.pictures import Picture, Pictures
-from synth.stages import Sample, Stage, Unit
+from synth.images.pictures import Picture, Pictures
+from synth.run.stage import Stage
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
+from synth.store.out_folder import OutFolder
+from synth.store.samples import Sample, Unit
 from synth.store.spec import canonical
 from synth.tracking.cards import annotations_card
+from synth.tracking.config import AnnotationsConfig
 from synth.tracking.listing import ROLE, AnnotatedListing
 from synth.tracking.videos import Rules, Variant, VideosWriter, Warped
 
@@ -65,8 +66,9 @@ class Annotations(Stage):
         self.out.check()
         pairs = self.pairs
         if pairs.spec.kind != "pairs":
-            msg = f"{self.folder.path}: annotations are made of a stage of tracking pairs; {pairs.path} is of kind {pairs.spec.kind}"
-            raise InputError(msg)
+            raise InputError(
+                f"{self.folder.path}: annotations are made of a stage of tracking pairs; {pairs.path} is of kind {pairs.spec.kind}"
+            )
         _listing(pairs).head()
 
     def unit_inputs(self, unit: Unit) -> str:
@@ -116,8 +118,9 @@ def _images(pairs: StageFolder, listing: AnnotatedListing) -> Iterator[tuple[Lin
         try:
             yield _line(line), variants
         except msgspec.DecodeError as e:
-            msg = f"{listing.path}: image {number} cannot be read ({e}); remove the stage's folder and run the command again"
-            raise InputError(msg) from e
+            raise InputError(
+                f"{listing.path}: image {number} cannot be read ({e}); remove the stage's folder and run the command again"
+            ) from e
 
 
 def _grouped(order: Iterable[int], n: int, samples: Iterator[Picture]) -> Iterator[list[Variant | None]]:
@@ -139,7 +142,8 @@ def _next(samples: Iterator[Picture]) -> tuple[int, Variant] | None:
     try:
         said = _record(picture.stored.read("json"))
     except msgspec.DecodeError as e:
-        msg = f"sample {picture.key} of unit {picture.stored.unit}: its record cannot be read ({e}); see python launch/verify.py --deep"
-        raise InputError(msg) from e
+        raise InputError(
+            f"sample {picture.key} of unit {picture.stored.unit}: its record cannot be read ({e}); see python launch/verify.py --deep"
+        ) from e
     objects = None if said.unchanged else {o.id: Warped(o.bbox, o.area, o.segmentation or None) for o in said.objects}
     return picture.slot, Variant(said.file_name, objects)

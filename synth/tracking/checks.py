@@ -40,8 +40,7 @@ class LeftOut:
         """InputError if there was anything and it may not be left out. what: in the plural."""
         if self.n and not self.drop:
             more = f" ({self.n - 1:,} more of the {what} cannot be used)" if self.n > 1 else ""
-            msg = f"{self.first}; {self._fix}{more}; or leave out what is bad: tracking.on_bad=drop"
-            raise InputError(msg)
+            raise InputError(f"{self.first}; {self._fix}{more}; or leave out what is bad: tracking.on_bad=drop")
 
     @property
     def lines(self) -> bytes:
@@ -66,13 +65,13 @@ def checked_categories(file: CocoFile) -> list[Category]:
     """The categories in the file's order; none, ids that are there twice or numbers below 0 are InputErrors."""
     found = list(decoded(file.path, "categories", file.categories, Category))
     if not found:
-        msg = f"{file.path}: categories is empty; every annotation needs one"
-        raise InputError(msg)
+        raise InputError(f"{file.path}: categories is empty; every annotation needs one")
     _once(file.path, ((c.id, repr(c.name)) for c in found), "category id {key} is there twice: {first} and {second}")
     for i, c in enumerate(found):
         if c.id < 0 or not c.name.strip():
-            msg = f"{file.path}: categories[{i}] (id {c.id}, name {c.name!r}): an id is 0 or more, and a name is not empty; mend it"
-            raise InputError(msg)
+            raise InputError(
+                f"{file.path}: categories[{i}] (id {c.id}, name {c.name!r}): an id is 0 or more, and a name is not empty; mend it"
+            )
     return found
 
 
@@ -80,13 +79,11 @@ def checked_images(file: CocoFile, variants: int) -> dict[int, ImageRow]:
     """Image id -> row, in the file's order. Names become keys of one HDF5 file, so originals and variants must all differ."""
     found = list(decoded(file.path, "images", file.images, Image))
     if not found:
-        msg = f"{file.path}: images is empty; there is nothing to make pairs of"
-        raise InputError(msg)
+        raise InputError(f"{file.path}: images is empty; there is nothing to make pairs of")
     _once(file.path, ((i.id, repr(i.name)) for i in found), "image id {key} is there twice: {first} and {second}")
     for number, image in enumerate(found):
         if wrong_here := _wrong_image(image):
-            msg = f"{file.path}: images[{number}] (id {image.id}, {image.name!r}): {wrong_here}"
-            raise InputError(msg)
+            raise InputError(f"{file.path}: images[{number}] (id {image.id}, {image.name!r}): {wrong_here}")
     same = "{first} and {second} have one name without folders, {key!r}, by which HDF5 files and readers find images"
     _once(file.path, ((base_name(i.name), _words(i)) for i in found), same)
     _check_variants(file.path, found, variants)
@@ -120,8 +117,7 @@ def group_annotations(
             row.last_id = max(row.last_id, a.id)
     if twice:
         more = f" (so are {len(set(twice)) - 1:,} more)" if len(set(twice)) > 1 else ""
-        msg = f"{file.path}: annotation id {twice[0]} is there twice{more}; number the annotations anew"
-        raise InputError(msg)
+        raise InputError(f"{file.path}: annotation id {twice[0]} is there twice{more}; number the annotations anew")
 
 
 def _wrong_annotation(a: Annotation, row: ImageRow | None, categories: Mapping, areas: tuple[float, float]) -> str:
@@ -142,7 +138,12 @@ def _wrong_annotation(a: Annotation, row: ImageRow | None, categories: Mapping, 
 
 def _bad(bad: LeftOut, file: CocoFile, number: int, raw: Raw, reason: str, row: ImageRow | None) -> None:
     of = f", {row.image.name!r}" if row else ""
-    bad.add(f"{file.path}: {named('annotations', number, raw)}{of}: {reason}", "mend it", place=number, image=row.image.name if row else None)
+    bad.add(
+        f"{file.path}: {named('annotations', number, raw)}{of}: {reason}",
+        "mend it",
+        place=number,
+        image=row.image.name if row else None,
+    )
 
 
 def _wrong_image(image: Image) -> str:
@@ -164,14 +165,19 @@ def _wrong_image(image: Image) -> str:
 
 def _check_variants(path: Path, images: Sequence[Image], variants: int) -> None:
     """a.jpg and a.png would both become a_v0.jpg; so would a.jpg and an image that is called a_v0.jpg already."""
-    _once(path, ((stem(i.name), _words(i)) for i in images), "{first} and {second} would have variants of one name, that of {key!r}")
+    _once(
+        path,
+        ((stem(i.name), _words(i)) for i in images),
+        "{first} and {second} would have variants of one name, that of {key!r}",
+    )
     stems = {stem(i.name): i for i in images}
     for image in images:
         hit = _VARIANT.fullmatch(base_name(image.name))
         if hit and int(hit["variant"]) < variants and hit["stem"] in stems:
             other = stems[hit["stem"]]
-            msg = f"{path}: {image.name!r} (image {image.id}) is what a variant of {other.name!r} (image {other.id}) will be called; rename one"
-            raise InputError(msg)
+            raise InputError(
+                f"{path}: {image.name!r} (image {image.id}) is what a variant of {other.name!r} (image {other.id}) will be called; rename one"
+            )
 
 
 def _words(image: Image) -> str:
@@ -189,5 +195,4 @@ def _once(path: Path, items: Iterable[tuple[object, str]], say: str) -> None:
     if twice:
         key, first, second = twice[0]
         more = f" ({len(twice) - 1:,} more such)" if len(twice) > 1 else ""
-        msg = f"{path}: {say.format(key=key, first=first, second=second)}{more}; mend the file"
-        raise InputError(msg)
+        raise InputError(f"{path}: {say.format(key=key, first=first, second=second)}{more}; mend the file")

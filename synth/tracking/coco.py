@@ -16,8 +16,7 @@ try:
     import msgspec
     from msgspec import Meta, Raw, Struct
 except ImportError as e:
-    msg = f"recipe=tracking needs msgspec ({e}): pip install synthset[tracking]"
-    raise InputError(msg) from e
+    raise InputError(f"recipe=tracking needs msgspec ({e}): pip install synthset[tracking]") from e
 
 FAR = 1e5  # pixels; a coordinate beyond it is none, and filling such a polygon would take all memory
 Coordinate = Annotated[float, Meta(ge=-FAR, le=FAR)]
@@ -129,8 +128,7 @@ def decoded(path: Path, name: str, rows: Sequence[Raw], kind: type[T], fix: str 
         try:
             found = decode(row)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-            msg = f"{path}: {named(name, i, row)}: {why(e, f'$.{name}[{i}]')}; {fix}"
-            raise InputError(msg) from e
+            raise InputError(f"{path}: {named(name, i, row)}: {why(e, f'$.{name}[{i}]')}; {fix}") from e
         yield found
 
 
@@ -182,13 +180,11 @@ def _parsed(path: Path, key: str, kind: type[T], what: str) -> tuple[T, bytes]:
     try:
         data = path.read_bytes().removeprefix(BOM)
     except OSError as e:
-        msg = f"{key}: {path} cannot be read ({e.strerror})"
-        raise InputError(msg) from e
+        raise InputError(f"{key}: {path} cannot be read ({e.strerror})") from e
     try:
         return msgspec.json.decode(data, type=kind), data
     except msgspec.ValidationError as e:
-        msg = f"{key}: {path} is not {what}: {e}"
-        raise InputError(msg) from e
+        raise InputError(f"{key}: {path} is not {what}: {e}") from e
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         _malformed(path, key, data, e, what)
 
@@ -215,5 +211,4 @@ def _malformed(path: Path, key: str, data: bytes, error: Exception, what: str) -
             said += " (NaN and Infinity are no JSON: whoever wrote the file must leave such annotations out)"
         elif re.search(HALF, near):
             said += " (half of a character, a lone surrogate, is no text)"
-    msg = f"{key}: {path} {said}; it must be {what}"
-    raise InputError(msg) from error
+    raise InputError(f"{key}: {path} {said}; it must be {what}") from error

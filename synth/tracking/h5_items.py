@@ -11,8 +11,8 @@ from functools import cached_property, partial
 import msgspec
 
 from synth.errors import InputError
-from synth.export.h5_layouts import Item
-from synth.export.pictures import Picture
+from synth.export.hdf5.layouts import Item
+from synth.images.pictures import Picture
 from synth.store.folder import StageFolder
 from synth.tracking.listing import ROLE, AnnotatedListing
 from synth.tracking.objects import base_name
@@ -28,7 +28,7 @@ class Row(msgspec.Struct):
 
 
 class PairItems:
-    """The strategy of synth.export.hdf5_parts for a stage of pairs. Cheap to make; opens the source when the first original is read."""
+    """The strategy of synth.export.hdf5.parts for a stage of pairs. Cheap to make; opens the source when the first original is read."""
 
     def __init__(self, stage: StageFolder):
         self._stage, self._variants = stage, stage.config.variants
@@ -44,8 +44,9 @@ class PairItems:
     def of(self, pictures: Iterable[Picture], slots: range) -> Iterator[tuple[Picture, list[Item]]]:
         """Each picture with what the file holds of it: its original if it is the first one of that, and itself."""
         if slots.start % self._variants:
-            msg = f"{self._stage.path}: {self._variants} variants an image: slots {slots.start}.. begin within one; plan the export again"
-            raise InputError(msg)
+            raise InputError(
+                f"{self._stage.path}: {self._variants} variants an image: slots {slots.start}.. begin within one; plan the export again"
+            )
         rows, last = range(slots.start // self._variants, -(-slots.stop // self._variants)), -1
         listed = dict(zip(rows, map(self._row, self._images.lines(rows)), strict=True))
         for picture in pictures:
@@ -54,7 +55,10 @@ class PairItems:
                 row, last = listed[number], number
                 name = base_name(record["source"])
                 items.append(Item(name, name, row.size, partial(self._original, row, record["source_sha256"])))
-            yield picture, [*items, Item(record["file_name"], picture.key, picture.stored.entry.files[picture.ext][1], picture.read)]
+            yield (
+                picture,
+                [*items, Item(record["file_name"], picture.key, picture.stored.entry.files[picture.ext][1], picture.read)],
+            )
 
     def record(self, picture: Picture) -> Mapping:
         return {k: v for k, v in picture.record().items() if k not in LEFT}
@@ -68,9 +72,8 @@ class PairItems:
         data = self._source.read(row.path, row.size)
         why = data if isinstance(data, str) else "has changed" if hashlib.sha256(data).hexdigest() != sha256 else ""
         if why:
-            msg = (
+            raise InputError(
                 f"{self._stage.input_path('images')}: {row.path}, of which variants were made, {why}; put the file back as it was and run the "
                 "command again, or plan the pairs anew"
             )
-            raise InputError(msg)
         return data

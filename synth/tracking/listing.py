@@ -57,7 +57,12 @@ class Head:
 
 def head_file(categories: Sequence[Mapping], max_image_id: int, max_annotation_id: int, tracks: int) -> bytes:
     """The bytes of annotated.head.json, for ListingWriter.finish. Categories keep all their fields and their order."""
-    said = {"categories": list(categories), "max_image_id": max_image_id, "max_annotation_id": max_annotation_id, "tracks": tracks}
+    said = {
+        "categories": list(categories),
+        "max_image_id": max_image_id,
+        "max_annotation_id": max_annotation_id,
+        "tracks": tracks,
+    }
     return json.dumps(said, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass") + b"\n"
 
 
@@ -98,8 +103,7 @@ class ListingWriter:
         self._packed = []
         self._pool.shutdown()
         if sorted(self._order) != list(range(self.n)):
-            msg = f"{self.n} images whose places in the file are not 0..{self.n - 1}"
-            raise ValueError(msg)
+            raise ValueError(f"{self.n} images whose places in the file are not 0..{self.n - 1}")
         index = {"images": self.n, "blocks": blocks, "order": self._order}
         return {NAME: b"".join(members), INDEX: canonical(index), HEAD: head}, identity(index, head)
 

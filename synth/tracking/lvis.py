@@ -50,8 +50,7 @@ class Numbers:
                     found[key] = Raw(msgspec.json.encode([n for i in old if (n := self.new[i]) is not None]))
                 except (msgspec.DecodeError, KeyError) as e:
                     what = f"names category {e}, which is none" if isinstance(e, KeyError) else f"is no list of category ids ({e})"
-                    msg = f"{where}: {key} {what}; mend it"
-                    raise InputError(msg) from e
+                    raise InputError(f"{where}: {key} {what}; mend it") from e
         return msgspec.json.encode(found)
 
     def annotation(self, row: Raw | bytes) -> bytes:
@@ -71,12 +70,12 @@ def base_numbers(categories: Sequence[Category], path: Path) -> Numbers:
     """The classes that are not rare, from 1 on in the file's order. InputError if a class does not say how frequent it is."""
     for c in categories:
         if c.frequency not in ("f", "c", RARE):
-            msg = f"{path}: category {c.id} ({c.name!r}) has the frequency {c.frequency!r}, not f, c or r; base classes are LVIS's"
-            raise InputError(msg)
+            raise InputError(
+                f"{path}: category {c.id} ({c.name!r}) has the frequency {c.frequency!r}, not f, c or r; base classes are LVIS's"
+            )
     kept = [c.id for c in categories if c.frequency != RARE]
     if not kept:
-        msg = f"{path}: all of its {len(categories)} classes are rare; use dataset.base_classes=false"
-        raise InputError(msg)
+        raise InputError(f"{path}: all of its {len(categories)} classes are rare; use dataset.base_classes=false")
     return Numbers({c.id: None for c in categories} | {old: new for new, old in enumerate(kept, 1)})
 
 
@@ -93,7 +92,9 @@ class _Class(Struct, gc=False):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m synth.tracking.lvis", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="python -m synth.tracking.lvis", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     tools = p.add_subparsers(dest="tool", required=True)
     one = tools.add_parser("base", help="without the rare classes")
     one.add_argument("lvis", type=Path, metavar="IN.json")
@@ -111,7 +112,10 @@ def base(path: Path, out: Path) -> str:
     _free(out, path)
     file = read(path, "IN.json")
     numbers = base_numbers(list(decoded(path, "categories", file.categories, Category)), path)
-    images = (numbers.image(with_name(raw, i), f"{path}: image {i.id}") for i, raw in zip(decoded(path, "images", file.images, Image), file.images, strict=True))
+    images = (
+        numbers.image(with_name(raw, i), f"{path}: image {i.id}")
+        for i, raw in zip(decoded(path, "images", file.images, Image), file.images, strict=True)
+    )
     categories = numbers.categories(file.categories)
     kept = _Count(_base_annotations(file, numbers))
     said = _write(out, file, images, kept, categories)
@@ -121,8 +125,7 @@ def base(path: Path, out: Path) -> str:
 def _base_annotations(file: CocoFile, numbers: Numbers) -> Iterator[bytes]:
     for i, (a, raw) in enumerate(zip(decoded(file.path, "annotations", file.annotations, _Class), file.annotations, strict=True)):
         if a.category_id not in numbers.new:
-            msg = f"{file.path}: annotations[{i}]: category_id {a.category_id} is no category of the file; mend it"
-            raise InputError(msg)
+            raise InputError(f"{file.path}: annotations[{i}]: category_id {a.category_id} is no category of the file; mend it")
         if numbers.new[a.category_id] is not None:
             yield with_values(raw, category_id=numbers.new[a.category_id])
 
@@ -157,11 +160,9 @@ class _Count:
 def _free(out: Path, *inputs: Path) -> None:
     for path in inputs:
         if os.path.realpath(path) == os.path.realpath(out):
-            msg = f"{out}: is an input too; write to another file"
-            raise InputError(msg)
+            raise InputError(f"{out}: is an input too; write to another file")
     if not out.absolute().parent.is_dir():
-        msg = f"{out.absolute().parent}: no such folder; make it first"
-        raise InputError(msg)
+        raise InputError(f"{out.absolute().parent}: no such folder; make it first")
 
 
 def _write(out: Path, file: CocoFile, images: Iterable[bytes], annotations: Iterable[bytes], categories: Iterable[bytes]) -> str:
@@ -179,8 +180,7 @@ def _write(out: Path, file: CocoFile, images: Iterable[bytes], annotations: Iter
         with storing(out):
             if out.exists():
                 if _sha(out) != sha.digest():
-                    msg = f"{out}: is there already and holds something else; remove it or choose another one"
-                    raise InputError(msg)
+                    raise InputError(f"{out}: is there already and holds something else; remove it or choose another one")
             else:
                 os.replace(temp, out)
     finally:

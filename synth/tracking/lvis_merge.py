@@ -43,8 +43,7 @@ class Merge:
         self._of_lvis = _by_image(lvis, known, strict=True)
         self._of_coco = _by_image(coco, known, strict=False)
         if not self._of_coco:
-            msg = f"{coco.path}: none of its annotations is of an image of {lvis.path}; are they of one split?"
-            raise InputError(msg)
+            raise InputError(f"{coco.path}: none of its annotations is of an image of {lvis.path}; are they of one split?")
 
     def images(self) -> Iterator[bytes]:
         for image, raw in zip(self._images, self.lvis.images, strict=True):
@@ -65,7 +64,9 @@ class Merge:
 
     def _added(self, image: NegativeImage, own: Sequence[Box]) -> Iterator[tuple[Raw, dict]]:
         """COCO's annotations of an image that are objects which LVIS does not have."""
-        found = [(self._classes[box.category_id], box, raw) for box, raw in self._of_coco.get(image.id, []) if box.category_id in self._classes]
+        found = [
+            (self._classes[box.category_id], box, raw) for box, raw in self._of_coco.get(image.id, []) if box.category_id in self._classes
+        ]
         kept = [f for f in found if f[0] not in image.neg_category_ids]
         self.counted.negative += len(found) - len(kept)
         there = _there(own, [(cls, box) for cls, box, _ in kept])
@@ -95,12 +96,12 @@ def _classes(lvis: CocoFile, coco: CocoFile) -> dict[int, int]:
     by_synset = {c.synset: c.id for c in decoded(lvis.path, "categories", lvis.categories, Category)}
     there = {c.id for c in decoded(coco.path, "categories", coco.categories, Category)}
     if strange := sorted(there - set(COCO)):
-        msg = f"{coco.path}: category {strange[0]} is none of COCO's 80; the second file must be instances_train2017.json or the like"
-        raise InputError(msg)
+        raise InputError(
+            f"{coco.path}: category {strange[0]} is none of COCO's 80; the second file must be instances_train2017.json or the like"
+        )
     found = {number: by_synset[synset] for number, synset in COCO.items() if synset in by_synset and number in there}
     if not found:
-        msg = f"{lvis.path}: no category has the synset of one of COCO's; the first file must be LVIS's (lvis_v1_train.json)"
-        raise InputError(msg)
+        raise InputError(f"{lvis.path}: no category has the synset of one of COCO's; the first file must be LVIS's (lvis_v1_train.json)")
     return found
 
 
@@ -111,6 +112,5 @@ def _by_image(file: CocoFile, known: set[int], strict: bool) -> dict[int, list[t
         if box.image_id in known:
             found.setdefault(box.image_id, []).append((box, raw))
         elif strict:
-            msg = f"{file.path}: annotations[{number}]: image_id {box.image_id} is no image of the file; mend it"
-            raise InputError(msg)
+            raise InputError(f"{file.path}: annotations[{number}]: image_id {box.image_id} is no image of the file; mend it")
     return found

@@ -19,8 +19,7 @@ def mask_of(segmentation: object, height: int, width: int) -> np.ndarray:
     if isinstance(segmentation, Mapping):
         return _from_rle(segmentation, height, width)
     if not isinstance(segmentation, list) or not segmentation:
-        msg = f"a segmentation is a list of polygons or a run-length code, not {type(segmentation).__name__}; {FIX}"
-        raise InputError(msg)
+        raise InputError(f"a segmentation is a list of polygons or a run-length code, not {type(segmentation).__name__}; {FIX}")
     for polygon in segmentation:
         _check_polygon(polygon)
     found = coco_masks().frPyObjects([[float(v) for v in p] for p in segmentation], height, width)
@@ -48,22 +47,18 @@ def union(masks: np.ndarray, dilate: int) -> np.ndarray:
 def _check_polygon(polygon: object) -> None:
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:  # pycocotools takes one of four numbers for a box
         size = len(polygon) if isinstance(polygon, Sequence) else type(polygon).__name__
-        msg = f"a polygon is a list of at least three points x, y, not of {size} numbers; {FIX}"
-        raise InputError(msg)
+        raise InputError(f"a polygon is a list of at least three points x, y, not of {size} numbers; {FIX}")
     if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e6 for v in polygon):  # NaN too
-        msg = f"a polygon holds something that is no coordinate; {FIX}"
-        raise InputError(msg)
+        raise InputError(f"a polygon holds something that is no coordinate; {FIX}")
 
 
 def _from_rle(code: Mapping, height: int, width: int) -> np.ndarray:
     counts, size = code.get("counts"), code.get("size")
     if not isinstance(size, list) or size != [height, width]:
-        msg = f"a run-length code has the size {size}, its image is {height} high and {width} wide; {FIX}"
-        raise InputError(msg)
+        raise InputError(f"a run-length code has the size {size}, its image is {height} high and {width} wide; {FIX}")
     if isinstance(counts, str):
         counts = unpacked(counts)
     if not isinstance(counts, list) or not all(isinstance(n, int) and n >= 0 for n in counts) or sum(counts) != height * width:
-        msg = f"the runs of a run-length code must add up to the {height * width} pixels of the image; {FIX}"
-        raise InputError(msg)
+        raise InputError(f"the runs of a run-length code must add up to the {height * width} pixels of the image; {FIX}")
     runs = np.repeat(np.arange(len(counts), dtype=np.int64) % 2, counts).astype(np.uint8)
     return runs.reshape(width, height).T

@@ -62,9 +62,23 @@ class Results:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m synth.tracking.old_results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("parts", type=Path, nargs="+", metavar="PART.pkl", help="all parts of one generation: NAME_total_p_8_split_0.pkl and so on, or their merge")
-    p.add_argument("--annotations", type=Path, required=True, metavar="BASE.json", help="the COCO or LVIS file that was given to the generation")
+    p = argparse.ArgumentParser(
+        prog="python -m synth.tracking.old_results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument(
+        "parts",
+        type=Path,
+        nargs="+",
+        metavar="PART.pkl",
+        help="all parts of one generation: NAME_total_p_8_split_0.pkl and so on, or their merge",
+    )
+    p.add_argument(
+        "--annotations",
+        type=Path,
+        required=True,
+        metavar="BASE.json",
+        help="the COCO or LVIS file that was given to the generation",
+    )
     p.add_argument("--output", type=Path, required=True, metavar="OUT.json", help="the file to write; one that is there is never replaced")
     p.add_argument("--variants", type=int, default=1, metavar="N", help="new images of each image: --repeat_run of the generation (1)")
     p.add_argument("--hdf5", type=Path, metavar="MERGED.h5", help="the merged images, to check that none is missing")
@@ -75,11 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def convert(parts: Sequence[Path], annotations: Path, output: Path, variants: int = 1, hdf5: Path | None = None) -> str:
     """Write `output`; what to say. A file that is there already is left alone."""
     if output.exists():
-        msg = f"{output}: is there already; remove it or choose another one"
-        raise InputError(msg)
+        raise InputError(f"{output}: is there already; remove it or choose another one")
     if variants < 1:
-        msg = f"--variants {variants}: as many as --repeat_run was, at least 1"
-        raise InputError(msg)
+        raise InputError(f"--variants {variants}: as many as --repeat_run was, at least 1")
     base = read_base(annotations)
     names = {name: image.id for image, _ in base.images for name in variant_names(image.file_name, variants)}
     results = Results()
@@ -111,20 +123,17 @@ def read_base(path: Path) -> Base:
     file = coco.read(path, "--annotations")
     images = list(zip(coco.decoded(path, "images", file.images, Image), file.images, strict=True))
     if not images:
-        msg = f"{path}: has no images"
-        raise InputError(msg)
+        raise InputError(f"{path}: has no images")
     ids = {image.id for image, _ in images}
     if len(ids) != len(images) or len({image.file_name for image, _ in images}) != len(images):
-        msg = f"{path}: two of its images have one id, or one file_name; no result tells which is meant"
-        raise InputError(msg)
+        raise InputError(f"{path}: two of its images have one id, or one file_name; no result tells which is meant")
     of_image: dict[int, list[msgspec.Raw]] = {}
     owner: dict[int, int] = {}
     tracks = 0
     for found, raw in zip(coco.decoded(path, "annotations", file.annotations, Annotation), file.annotations, strict=True):
         if found.image_id not in ids or found.id in owner:
             why = "is there twice" if found.id in owner else f"is of image {found.image_id}, which is not in the file"
-            msg = f"{path}: annotation {found.id} {why}"
-            raise InputError(msg)
+            raise InputError(f"{path}: annotation {found.id} {why}")
         of_image.setdefault(found.image_id, []).append(raw)
         owner[found.id] = found.image_id
         tracks += not found.iscrowd
@@ -140,18 +149,15 @@ def _add_part(path: Path, base: Base, names: Mapping[str, int], results: Results
     """The entries of one .pkl; the first that is not as it should be is an InputError that names it."""
     found = load(path)
     if type(found) is not list:
-        msg = f"{path}: holds a {type(found).__name__}, not the list of annotations that OVTrack's generation writes"
-        raise InputError(msg)
+        raise InputError(f"{path}: holds a {type(found).__name__}, not the list of annotations that OVTrack's generation writes")
     for number, entry in enumerate(found):
         try:
             name, id_, warped = _entry(entry, base, names)
             objects = results.objects.setdefault(name, {})
             if id_ in objects:
-                msg = f"annotation {id_} of {name!r} was told before; give each part once"
-                raise ValueError(msg)
+                raise ValueError(f"annotation {id_} of {name!r} was told before; give each part once")
         except ValueError as e:
-            msg = f"{path}: entry {number}: {e}"
-            raise InputError(msg) from e
+            raise InputError(f"{path}: entry {number}: {e}") from e
         objects[id_] = warped
     results.entries += len(found)
 
@@ -159,31 +165,27 @@ def _add_part(path: Path, base: Base, names: Mapping[str, int], results: Results
 def _entry(entry: object, base: Base, names: Mapping[str, int]) -> tuple[str, int, Warped]:
     """(name of the variant, id of the original annotation, its object). ValueError that says what is wrong."""
     if type(entry) is not dict:
-        msg = f"is a {type(entry).__name__}, not a dict"
-        raise ValueError(msg)
+        raise ValueError(f"is a {type(entry).__name__}, not a dict")
     if missing := [k for k in ("id", "image_id", "image_name", "bbox", "area") if k not in entry]:
-        msg = f"has no {', '.join(missing)}"
-        raise ValueError(msg)
+        raise ValueError(f"has no {', '.join(missing)}")
     id_, name = _integer(entry["id"], "id"), entry["image_name"]
     if type(name) is not str or name not in names:
-        msg = f"image_name {_short(name)} is no variant of an image of --annotations; were there more variants (--variants)?"
-        raise ValueError(msg)
+        raise ValueError(f"image_name {_short(name)} is no variant of an image of --annotations; were there more variants (--variants)?")
     if base.owner.get(id_) != names[name] or entry["image_id"] != names[name]:
         whose = f"of image {base.owner[id_]}" if id_ in base.owner else "not in --annotations"
-        msg = f"annotation {id_} is {whose}, and the entry is of {name!r} (image {names[name]}); is this the file that was given to the generation?"
-        raise ValueError(msg)
+        raise ValueError(
+            f"annotation {id_} is {whose}, and the entry is of {name!r} (image {names[name]}); is this the file that was given to the generation?"
+        )
     box = entry["bbox"]
     if type(box) not in (list, tuple) or len(box) != 4:
-        msg = f"bbox {_short(box)} is not x, y, width, height"
-        raise ValueError(msg)
+        raise ValueError(f"bbox {_short(box)} is not x, y, width, height")
     return name, id_, Warped([_integer(v, "bbox") for v in box], _integer(entry["area"], "area"))
 
 
 def _integer(value: object, what: str) -> int:
     """A number as OVTrack's script takes it: cut to whole pixels."""
     if type(value) not in (int, float) or not math.isfinite(value) or not 0 <= value < 1 << 53:
-        msg = f"{what} {_short(value)} is not a number of pixels or an id"
-        raise ValueError(msg)
+        raise ValueError(f"{what} {_short(value)} is not a number of pixels or an id")
     return int(value)
 
 
@@ -193,15 +195,16 @@ def _short(value: object) -> str:
 
 def _check_images(path: Path, names: Sequence[str]) -> None:
     """InputError unless every image is in the HDF5 file, by its name or by that without folders."""
-    from synth.export.h5_file import open_read
+    from synth.export.hdf5.file import open_read
 
     with open_read(path) as f:
         there = set(f)
         missing = [n for n in names if base_name(n) not in there and n not in f]
     if missing:
         more = f" and {len(missing) - SHOWN:,} more" if missing[SHOWN:] else ""
-        msg = f"{path}: lacks {', '.join(map(repr, missing[:SHOWN]))}{more}; merge all partitions, and give --variants as --repeat_run was"
-        raise InputError(msg)
+        raise InputError(
+            f"{path}: lacks {', '.join(map(repr, missing[:SHOWN]))}{more}; merge all partitions, and give --variants as --repeat_run was"
+        )
 
 
 if __name__ == "__main__":

@@ -25,5 +25,4 @@ def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as e:
-        msg = f"recipe=tracking needs {name.partition('.')[0]} ({e}): pip install synthset[tracking]"
-        raise InputError(msg) from e
+        raise InputError(f"recipe=tracking needs {name.partition('.')[0]} ({e}): pip install synthset[tracking]") from e

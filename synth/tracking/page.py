@@ -14,15 +14,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 
-from synth.config import PairsPageConfig
 from synth.errors import InputError
-from synth.export.out_folder import OutFolder
 from synth.images.decode import FORMATS, decode_as_declared
-from synth.stages import Sample, Stage, Unit
+from synth.run.stage import Stage
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
 from synth.store.framing import shared
+from synth.store.out_folder import OutFolder
+from synth.store.samples import Sample, Unit
 from synth.store.spec import canonical
+from synth.tracking.config import PairsPageConfig
 from synth.tracking.listing import ROLE, Annotated, AnnotatedListing
 from synth.tracking.look import Frame, Object, Row, Totals, objects_shown, spread, warp_words
 from synth.tracking.objects import objects_of
@@ -49,13 +50,11 @@ class PairsPage(Stage):
     def check(self) -> None:
         for key in ("max_images", "sheet"):
             if getattr(self.config, key) < 1:
-                msg = f"export.pairs_page.{key}={getattr(self.config, key)}: must be at least 1"
-                raise InputError(msg)
+                raise InputError(f"export.pairs_page.{key}={getattr(self.config, key)}: must be at least 1")
         self.out.check()
         self.pairs = self.folder.upstream("images")[0]
         if self.pairs.spec.kind != "pairs":
-            msg = f"{self.pairs.path}: is of kind {self.pairs.spec.kind}; this page shows tracking pairs"
-            raise InputError(msg)
+            raise InputError(f"{self.pairs.path}: is of kind {self.pairs.spec.kind}; this page shows tracking pairs")
 
     def open(self) -> None:
         self.out.claim()
@@ -87,9 +86,7 @@ class PairsPage(Stage):
 
     def page(self, said: Mapping) -> bytes:
         """index.html."""
-        return page(f"Tracking pairs: {self.pairs.config.dataset.name}", rows_of(said), Totals(**said["totals"])).encode(
-            "utf-8"
-        )
+        return page(f"Tracking pairs: {self.pairs.config.dataset.name}", rows_of(said), Totals(**said["totals"])).encode("utf-8")
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ Pure; no script, nothing from outside, every text escaped.
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
-from synth.story.html import POLICY
-from synth.story.html import escaped as text
+from synth.export.html import POLICY
+from synth.export.html import escaped as text
 from synth.tracking.look import PALETTE, Frame, Object, Row, Totals
 
 TOGGLES = (("boxes", "boxes", True), ("masks", "masks", False), ("empty", "images without an object to keep", True))
@@ -50,9 +50,7 @@ body:has(#empty:not(:checked)) .empty {{ display: none; }}
 
 def page(title: str, rows: Sequence[Row], totals: Totals) -> str:
     """The page. Pictures lie beside it."""
-    toggles = "".join(
-        f'<label><input type="checkbox" id="{name}"{" checked" if on else ""}> {said}</label>' for name, said, on in TOGGLES
-    )
+    toggles = "".join(f'<label><input type="checkbox" id="{name}"{" checked" if on else ""}> {said}</label>' for name, said, on in TOGGLES)
     parts = [
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'

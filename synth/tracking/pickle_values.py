@@ -5,7 +5,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 DTYPES = {  # numpy's name -> struct's letter
-    **{"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q", "f2": "e", "f4": "f", "f8": "d"},
+    "b1": "?",
+    "i1": "b",
+    "i2": "h",
+    "i4": "i",
+    "i8": "q",
+    "u1": "B",
+    "u2": "H",
+    "u4": "I",
+    "u8": "Q",
+    "f2": "e",
+    "f4": "f",
+    "f8": "d",
 }
 SCALAR, DTYPE, ENCODE = "scalar", "dtype", "encode"
 CALLS = {  # what a pickle may name -> what is worked out in its place
@@ -36,22 +47,19 @@ class Dtype:
 
 def _dtype(args: tuple) -> Dtype:
     if not 1 <= len(args) <= 3 or type(args[0]) is not str or args[0] not in DTYPES or any(type(a) not in (bool, int) for a in args[1:]):
-        msg = f"a numpy dtype {_told(args)} is not one of plain numbers ({', '.join(DTYPES)})"
-        raise Refused(msg)
+        raise Refused(f"a numpy dtype {_told(args)} is not one of plain numbers ({', '.join(DTYPES)})")
     return Dtype(DTYPES[args[0]])
 
 
 def _scalar(args: tuple) -> int | float | bool:
     if not _of_scalar(args):
-        msg = "a numpy scalar is not made of a dtype and bytes"
-        raise Refused(msg)
+        raise Refused("a numpy scalar is not made of a dtype and bytes")
     return struct.unpack((args[0].order or "<") + args[0].letter, args[1])[0]
 
 
 def _encode(args: tuple) -> bytes:
     if len(args) != 2 or type(args[0]) is not str or args[1] != "latin1":
-        msg = "bytes are not written as Python writes them"
-        raise Refused(msg)
+        raise Refused("bytes are not written as Python writes them")
     return args[0].encode("latin-1")
 
 
@@ -61,8 +69,7 @@ WORKED_OUT: dict[str, Callable[[tuple], object]] = {SCALAR: _scalar, DTYPE: _dty
 def plain(value: object) -> object:
     """The value itself, unless it is a part that only numpy's scalars have."""
     if type(value) in (Call, Dtype, bytes) or _of_scalar(value):
-        msg = f"holds a {type(value).__name__.lower()} of numpy's as a value; plain data has numbers and text"
-        raise Refused(msg)
+        raise Refused(f"holds a {type(value).__name__.lower()} of numpy's as a value; plain data has numbers and text")
     return value
 
 
@@ -82,8 +89,7 @@ def paired(items: list) -> dict:
     keys = items[::2]
     for key in keys:
         if type(key) is not str:  # hashing anything else may recurse without end
-            msg = f"the key of a dict is a {type(key).__name__}, not text"
-            raise Refused(msg)
+            raise Refused(f"the key of a dict is a {type(key).__name__}, not text")
     return dict(zip(keys, map(plain, items[1::2]), strict=True))
 
 

@@ -27,17 +27,14 @@ def load(path: Path) -> object:
     path = Path(path)
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
-            msg = f"{path}: has {size:,} bytes, more than the {MAX_BYTES:,} that are read; give the parts one by one"
-            raise InputError(msg)
+            raise InputError(f"{path}: has {size:,} bytes, more than the {MAX_BYTES:,} that are read; give the parts one by one")
         data = path.read_bytes()
     except OSError as e:
-        msg = f"{path}: cannot be read ({e.strerror})"
-        raise InputError(msg) from e
+        raise InputError(f"{path}: cannot be read ({e.strerror})") from e
     try:
         return loads(data)
     except Refused as e:
-        msg = f"{path}: {e}"
-        raise InputError(msg) from e
+        raise InputError(f"{path}: {e}") from e
 
 
 def loads(data: bytes) -> object:
@@ -45,11 +42,17 @@ def loads(data: bytes) -> object:
     try:
         return machine.run()
     except Refused as e:
-        msg = f"{e} (at byte {machine.at})"
-        raise Refused(msg) from e
-    except (IndexError, KeyError, ValueError, struct.error, UnicodeDecodeError, AttributeError, TypeError) as e:  # what bad programs lead to
-        msg = f"torn, or not a pickle ({type(e).__name__}: {str(e)[:100]}; at byte {machine.at})"
-        raise Refused(msg) from e
+        raise Refused(f"{e} (at byte {machine.at})") from e
+    except (
+        IndexError,
+        KeyError,
+        ValueError,
+        struct.error,
+        UnicodeDecodeError,
+        AttributeError,
+        TypeError,
+    ) as e:  # what bad programs lead to
+        raise Refused(f"torn, or not a pickle ({type(e).__name__}: {str(e)[:100]}; at byte {machine.at})") from e
 
 
 class Machine:
@@ -66,23 +69,19 @@ class Machine:
         data, dispatch = self.data, DISPATCH
         while True:
             if self.at >= len(data):
-                msg = "torn: it ends before its STOP"
-                raise Refused(msg)
+                raise Refused("torn: it ends before its STOP")
             code = data[self.at]
             self.at += 1
             if code == STOP:
                 break
             action = dispatch.get(code)
             if action is None:
-                msg = f"instruction {bytes([code])!r}{NAMES.get(code, '')} is not one that plain data needs; nothing was run"
-                raise Refused(msg)
+                raise Refused(f"instruction {bytes([code])!r}{NAMES.get(code, '')} is not one that plain data needs; nothing was run")
             action(self)
         if self.at != len(data):
-            msg = f"{len(data) - self.at:,} bytes follow its end"
-            raise Refused(msg)
+            raise Refused(f"{len(data) - self.at:,} bytes follow its end")
         if len(self.stack) != 1 or self.below:
-            msg = "torn: it ends with more, or less, than one value"
-            raise Refused(msg)
+            raise Refused("torn: it ends with more, or less, than one value")
         return plain(self.stack[0])
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -90,8 +89,7 @@ class Machine:
     def take(self, n: int) -> bytes:
         end = self.at + n
         if n < 0 or end > len(self.data):
-            msg = f"torn, or false: {n:,} bytes are told, {len(self.data) - self.at:,} are left"
-            raise Refused(msg)
+            raise Refused(f"torn, or false: {n:,} bytes are told, {len(self.data) - self.at:,} are left")
         found = self.data[self.at : end]
         self.at = end
         return found
@@ -102,8 +100,7 @@ class Machine:
     def line(self) -> bytes:
         end = self.data.find(b"\n", self.at, self.at + MAX_LINE)
         if end < 0:
-            msg = "torn: a line does not end"
-            raise Refused(msg)
+            raise Refused("torn: a line does not end")
         return self.take(end - self.at + 1)[:-1]
 
     # -- the stack ---------------------------------------------------------------------------------------------------
@@ -114,8 +111,7 @@ class Machine:
     def count(self) -> None:
         self.containers += 1
         if self.containers > MAX_CONTAINERS:
-            msg = f"more than {MAX_CONTAINERS:,} lists, tuples and dicts"
-            raise Refused(msg)
+            raise Refused(f"more than {MAX_CONTAINERS:,} lists, tuples and dicts")
 
     def container(self, value: object) -> None:
         self.count()
@@ -128,23 +124,20 @@ class Machine:
 
     def to_mark(self) -> list:
         if not self.below:
-            msg = "torn: nothing was marked"
-            raise Refused(msg)
+            raise Refused("torn: nothing was marked")
         items, self.stack = self.stack, self.below.pop()
         return items
 
     def appended(self, items: list) -> None:
         target = self.stack[-1]
         if type(target) is not list:
-            msg = f"items are put into a {type(target).__name__}, not a list"
-            raise Refused(msg)
+            raise Refused(f"items are put into a {type(target).__name__}, not a list")
         target.extend(map(plain, items))
 
     def set_items(self, items: list) -> None:
         target = self.stack[-1]
         if type(target) is not dict or len(items) % 2:
-            msg = "pairs are put into what is no dict, or one is half"
-            raise Refused(msg)
+            raise Refused("pairs are put into what is no dict, or one is half")
         target.update(paired(items))
 
     def memorise(self, number: int) -> None:
@@ -152,8 +145,7 @@ class Machine:
 
     def recall(self, number: int) -> None:
         if number not in self.memo:
-            msg = f"torn: value {number} was never memorised"
-            raise Refused(msg)
+            raise Refused(f"torn: value {number} was never memorised")
         self.stack.append(self.memo[number])
 
     # -- names and calls ---------------------------------------------------------------------------------------------
@@ -161,33 +153,34 @@ class Machine:
     def name(self, module: str, name: str) -> None:
         what = CALLS.get((module, name))
         if what is None:
-            msg = f"names {module[:60]!r} {name[:60]!r}, which plain data does not need; nothing was run"
-            raise Refused(msg)
+            raise Refused(f"names {module[:60]!r} {name[:60]!r}, which plain data does not need; nothing was run")
         self.stack.append(Call(what))
 
     def stack_name(self) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         if not (type(name) is str and type(module) is str):
-            msg = "a name is not text"
-            raise Refused(msg)
+            raise Refused("a name is not text")
         self.name(module, name)
 
     def call(self) -> None:
         args, target = self.stack.pop(), self.stack.pop()
         if type(target) is not Call or type(args) is not tuple:
-            msg = f"calls a {type(target).__name__}; nothing was run"
-            raise Refused(msg)
+            raise Refused(f"calls a {type(target).__name__}; nothing was run")
         self.stack.append(WORKED_OUT[target.what](args))
 
     def build(self) -> None:
         """The state of a dtype: its byte order, and that it has no fields."""
         state, target = self.stack.pop(), self.stack[-1]
         if type(target) is not Dtype:
-            msg = f"sets the state of a {type(target).__name__}; nothing was run"
-            raise Refused(msg)
-        if type(state) is not tuple or len(state) != 8 or state[0] != 3 or state[1] not in ORDERS or state[2:] != (None, None, None, -1, -1, 0):
-            msg = "a numpy dtype has a state that no plain number has"
-            raise Refused(msg)
+            raise Refused(f"sets the state of a {type(target).__name__}; nothing was run")
+        if (
+            type(state) is not tuple
+            or len(state) != 8
+            or state[0] != 3
+            or state[1] not in ORDERS
+            or state[2:] != (None, None, None, -1, -1, 0)
+        ):
+            raise Refused("a numpy dtype has a state that no plain number has")
         target.order = ORDERS[state[1]]
 
 
@@ -202,15 +195,13 @@ def _int_line(m: Machine) -> None:
 def _decimal(text: bytes) -> int:
     text = text.removesuffix(b"L")
     if len(text) > 40:
-        msg = "a number of more than 40 digits"
-        raise Refused(msg)
+        raise Refused("a number of more than 40 digits")
     return int(text)
 
 
 def _long(m: Machine, size: int) -> None:
     if size > MAX_INT_BYTES:
-        msg = f"a number of {size} bytes"
-        raise Refused(msg)
+        raise Refused(f"a number of {size} bytes")
     m.push(int.from_bytes(m.take(size), "little", signed=True))
 
 
@@ -218,8 +209,7 @@ def _tuple(n: int) -> Callable[[Machine], None]:
     def action(m: Machine) -> None:
         items = tupled(m.stack[-n:])
         if len(items) != n:
-            msg = "torn: a tuple of values that are not there"
-            raise Refused(msg)
+            raise Refused("torn: a tuple of values that are not there")
         del m.stack[-n:]
         m.container(items)
 
@@ -228,14 +218,12 @@ def _tuple(n: int) -> Callable[[Machine], None]:
 
 def _proto(m: Machine) -> None:
     if (version := m.number("<B")) > 5:
-        msg = f"is of protocol {version}; 0 to 5 are read"
-        raise Refused(msg)
+        raise Refused(f"is of protocol {version}; 0 to 5 are read")
 
 
 def _frame(m: Machine) -> None:
     if (size := m.number("<Q")) > len(m.data) - m.at:
-        msg = f"torn, or false: a frame of {size:,} bytes, {len(m.data) - m.at:,} are left"
-        raise Refused(msg)
+        raise Refused(f"torn, or false: a frame of {size:,} bytes, {len(m.data) - m.at:,} are left")
 
 
 def _text(form: str) -> Callable[[Machine], None]:
@@ -304,9 +292,30 @@ DISPATCH = {code[0]: action for code, action in ACTIONS.items()}
 NAMES = {  # of instructions that are refused, as pickletools calls them
     code[0]: f" ({name})"
     for code, name in (
-        *((b"i", "INST"), (b"o", "OBJ"), (b"\x81", "NEWOBJ"), (b"\x92", "NEWOBJ_EX"), (b"\x82", "EXT1"), (b"\x83", "EXT2"), (b"\x84", "EXT4")),
-        *((b"P", "PERSID"), (b"Q", "BINPERSID"), (b"\x96", "BYTEARRAY8"), (b"\x97", "NEXT_BUFFER"), (b"\x98", "READONLY_BUFFER")),
-        *((b"\x8f", "EMPTY_SET"), (b"\x90", "ADDITEMS"), (b"\x91", "FROZENSET"), (b"S", "STRING"), (b"T", "BINSTRING"), (b"U", "SHORT_BINSTRING")),
+        *(
+            (b"i", "INST"),
+            (b"o", "OBJ"),
+            (b"\x81", "NEWOBJ"),
+            (b"\x92", "NEWOBJ_EX"),
+            (b"\x82", "EXT1"),
+            (b"\x83", "EXT2"),
+            (b"\x84", "EXT4"),
+        ),
+        *(
+            (b"P", "PERSID"),
+            (b"Q", "BINPERSID"),
+            (b"\x96", "BYTEARRAY8"),
+            (b"\x97", "NEXT_BUFFER"),
+            (b"\x98", "READONLY_BUFFER"),
+        ),
+        *(
+            (b"\x8f", "EMPTY_SET"),
+            (b"\x90", "ADDITEMS"),
+            (b"\x91", "FROZENSET"),
+            (b"S", "STRING"),
+            (b"T", "BINSTRING"),
+            (b"U", "SHORT_BINSTRING"),
+        ),
         *((b"0", "POP"), (b"1", "POP_MARK"), (b"2", "DUP")),
     )
 }

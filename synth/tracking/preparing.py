@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synth.config import PairsConfig
 from synth.errors import InputError
 from synth.images.decode import Decoded, decode_as_declared
 from synth.images.encode import PILLOW
 from synth.seeds import generator
 from synth.tracking import canvas
+from synth.tracking.config import PairsConfig
 from synth.tracking.listing import Annotated
 from synth.tracking.masks import mask_of, object_of_mask, union
 from synth.tracking.warp import Warp, draw, warped
@@ -68,9 +68,7 @@ def prepared(
     image, moved = warped(pixels, masks, warp)
     size = canvas.fitted(width, height, config.long_side, config.short_side)
     laid = canvas.onto(image, size, bucket), canvas.mask_onto(union(moved, config.dilate), size, bucket)[..., None]
-    found = [
-        {"id": a["id"], "category_id": a["category_id"], **object_of_mask(moved[k // 8] >> k % 8 & 1)} for k, a in enumerate(objects)
-    ]
+    found = [{"id": a["id"], "category_id": a["category_id"], **object_of_mask(moved[k // 8] >> k % 8 & 1)} for k, a in enumerate(objects)]
     return Prepared(Facts(sha256, size, said(warp, width, height), tuple(found)), np.concatenate(laid, axis=2))
 
 

@@ -10,19 +10,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from synth.config import PairsConfig
 from synth.errors import InputError
 from synth.images.families import Embedded, Family
 from synth.images.models import judged
 from synth.images.schedulers import class_of
 from synth.images.strength import steps_run
+from synth.tracking.config import PairsConfig
 
 if TYPE_CHECKING:
     from synth.images.model_folder import ModelFolder
 
 FROM_THE_FRONT = "counts its own steps from the beginning of a schedule, and pairs begin in the middle"
 CORRECTS = "corrects each sample from the one before, in which the objects had not been put back"  # UniPC's corrector can be switched off
-UNSUITED = {"PNDMScheduler": FROM_THE_FRONT, "LMSDiscreteScheduler": FROM_THE_FRONT, "SASolverScheduler": CORRECTS}  # class -> why
+UNSUITED = {
+    "PNDMScheduler": FROM_THE_FRONT,
+    "LMSDiscreteScheduler": FROM_THE_FRONT,
+    "SASolverScheduler": CORRECTS,
+}  # class -> why
 INSTEAD = "ddim"  # where such a one is the model's own
 
 
@@ -32,14 +36,12 @@ INSTEAD = "ddim"  # where such a one is the model's own
 def check_repaint(model: "ModelFolder", config: PairsConfig) -> None:
     """InputError that names the key if the model cannot draw what the config asks for."""
     if config.model.safety_checker == "blank":
-        msg = "model.safety_checker=blank: a black picture would keep the boxes of objects that are not in it; use drop, or off"
-        raise InputError(msg)
+        raise InputError("model.safety_checker=blank: a black picture would keep the boxes of objects that are not in it; use drop, or off")
     with _keys():
         # every drawn size is a multiple of the bucket
         judged(model, replace(config, height=config.bucket, width=config.bucket), img2img=True, group="tracking")
     if why := UNSUITED.get(cls := class_of(config.scheduler, model.scheduler)):
-        msg = f"tracking.scheduler={config.scheduler}: {cls} {why}; use tracking.scheduler={INSTEAD}"
-        raise InputError(msg)
+        raise InputError(f"tracking.scheduler={config.scheduler}: {cls} {why}; use tracking.scheduler={INSTEAD}")
 
 
 @contextlib.contextmanager

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from synth.config import PairsConfig
 from synth.errors import InputError
 from synth.images.strength import steps_run
+from synth.tracking.config import PairsConfig
 
 LARGEST = 8192  # pixels of a canvas' side
 SHARES = ("affine", "perspective", "flip", "colour")  # tracking.warp.* that are probabilities
@@ -22,7 +22,14 @@ RANGES = {  # tracking.warp.* -> the bounds of both ends
 
 def check_settings(config: PairsConfig) -> None:
     """InputError that names the key, its value and what it may be."""
-    whole = {"variants": (1, 10_000), "steps": (1, 10_000), "dilate": (0, 1000), "bucket": (1, LARGEST), "quality": (1, 100), "harmonize": (0, 10_000)}
+    whole = {
+        "variants": (1, 10_000),
+        "steps": (1, 10_000),
+        "dilate": (0, 1000),
+        "bucket": (1, LARGEST),
+        "quality": (1, 100),
+        "harmonize": (0, 10_000),
+    }
     whole |= {"long_side": (1, LARGEST), "short_side": (1, LARGEST)}
     for key, (lo, hi) in whole.items():
         if not lo <= getattr(config, key) <= hi:
@@ -48,7 +55,11 @@ def _check_steps(config: PairsConfig) -> None:
         why = f"no step of tracking.steps={config.steps} would be run; use {math.ceil(100 / config.steps) / 100:g} or more, or more steps"
         _refuse("noise_strength", config.noise_strength, why)
     if config.harmonize >= run:
-        _refuse("harmonize", config.harmonize, f"only {run} steps are run, and objects that are never put back are not kept; use less than {run}")
+        _refuse(
+            "harmonize",
+            config.harmonize,
+            f"only {run} steps are run, and objects that are never put back are not kept; use less than {run}",
+        )
 
 
 def _check_range(key: str, value: Sequence[float], lo: float, hi: float) -> None:
@@ -57,5 +68,4 @@ def _check_range(key: str, value: Sequence[float], lo: float, hi: float) -> None
 
 
 def _refuse(key: str, value: object, why: str) -> None:
-    msg = f"tracking.{key}={value}: {why}"
-    raise InputError(msg)
+    raise InputError(f"tracking.{key}={value}: {why}")

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Sequence
 
-from synth.report.contact_sheet import EMPTY, GAP, INK, MARGIN, PAPER, SOFT, TITLE_SIZE, printable, wrap
+from synth.export.contact_sheet import EMPTY, GAP, INK, MARGIN, PAPER, SOFT, TITLE_SIZE, printable, wrap
 from synth.tracking.look import PALETTE, Frame, Object, Row
 
 WIDTH, HEIGHT = 300, 208  # pixels of a tile, into which pictures are fitted

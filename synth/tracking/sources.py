@@ -127,8 +127,7 @@ class Hdf5Source:
             from h5py import h5o
 
             if not self.root.exists():
-                msg = f"{KEY}: {self.root} is not there any more; mount it and run the command again"
-                raise StoreError(msg)
+                raise StoreError(f"{KEY}: {self.root} is not there any more; mount it and run the command again")
             with storing(self.root):
                 try:
                     self._file = h5py.File(self.root, "r", locking=False)  # network file systems refuse locks
@@ -136,8 +135,7 @@ class Hdf5Source:
                 except OSError as e:
                     if e.errno is not None:
                         raise
-                    msg = f"{KEY}: {self.root} is a torn HDF5 file ({_first_line(e)}); copy or make it again"
-                    raise InputError(msg) from e
+                    raise InputError(f"{KEY}: {self.root} is a torn HDF5 file ({_first_line(e)}); copy or make it again") from e
         yield self._file
 
     def close(self) -> None:
@@ -153,15 +151,15 @@ def open_source(path: Path) -> FolderSource | Hdf5Source:
     if path.is_dir():
         return FolderSource(path)
     if not path.exists():
-        msg = f"{KEY}: {path} is not there; mount it, or give its new place, and run the command again"
-        raise StoreError(msg)
+        raise StoreError(f"{KEY}: {path} is not there; mount it, or give its new place, and run the command again")
     with storing(path):
         if path.is_file():
             with open(path, "rb") as f:
                 if f.read(len(H5)) == H5:
                     return Hdf5Source(path)
-    msg = f"{KEY}: {path} is neither a folder nor an HDF5 file; give the folder of the images, or one HDF5 file keyed by their names"
-    raise InputError(msg)
+    raise InputError(
+        f"{KEY}: {path} is neither a folder nor an HDF5 file; give the folder of the images, or one HDF5 file keyed by their names"
+    )
 
 
 def _wrong_size(size: int) -> str:
@@ -179,8 +177,7 @@ def _listed(folder: Path, missing: bool = False) -> list[tuple[str, bool]]:
     except OSError as e:
         if missing and e.errno in (ENOENT, ENOTDIR, ENAMETOOLONG):
             return []
-        msg = f"{KEY}: {folder} cannot be listed ({e.strerror}); check the path and its permissions"
-        raise InputError(msg) from e
+        raise InputError(f"{KEY}: {folder} cannot be listed ({e.strerror}); check the path and its permissions") from e
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -239,7 +236,13 @@ def _dataset(file, path: str, number: int) -> Found | None:
         found = h5d.open(file.id, path.encode())
         shape, dtype, made = found.shape, found.dtype, found.get_create_plist()
         elsewhere = made.get_layout() == h5d.VIRTUAL or made.get_external_count() or h5o.get_info(found).fileno != number
-    except (KeyError, ValueError, OSError, TypeError, RuntimeError):  # no such name, a group, a link that leads nowhere, no type of numpy's
+    except (
+        KeyError,
+        ValueError,
+        OSError,
+        TypeError,
+        RuntimeError,
+    ):  # no such name, a group, a link that leads nowhere, no type of numpy's
         return None
     if elsewhere:
         return Found(path, 0, _ELSEWHERE)

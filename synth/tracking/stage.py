@@ -12,22 +12,22 @@ from typing import ClassVar
 
 import numpy as np
 
-from synth.config import PairsConfig
+from synth.captions.table import CaptionRow
 from synth.errors import InputError
-from synth.export.captions_table import CaptionRow
 from synth.images.compiling import NONE
-from synth.images.drawing import MEMORY_ADVICE, Drawing
-from synth.images.drawing import Picture as DrawnPicture
 from synth.images.embeddings import encode_unit
 from synth.images.families import Embedded, family_class
 from synth.images.img2img import BATCHES_AHEAD, MAX_THREADS, Untouched
 from synth.images.models import inspect_model, model_inputs
+from synth.images.painter import MEMORY_ADVICE, Drawing
+from synth.images.painter import Picture as DrawnPicture
 from synth.images.stage import NOT_FINITE, REFUSED, Drawn, Images, Task, UnitState, sample_key
 from synth.images.strength import steps_run, strength_for
 from synth.seeds import derive
-from synth.stages import Sample, Tombstone, Unit
+from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical, digest
 from synth.tracking.canvas import back
+from synth.tracking.config import PairsConfig
 from synth.tracking.listing import ROLE, Annotated, AnnotatedListing
 from synth.tracking.objects import objects_of, variant_name
 from synth.tracking.opencv import coco_masks, cv2
@@ -77,8 +77,9 @@ class Pairs(Images):
         self.model = inspect_model(model_inputs(self.folder), config.model)
         check_repaint(self.model, config)
         if self.listing.n * config.variants != self.folder.spec.slots:
-            msg = f"{self.folder.path}: {self.listing.n} images in {config.variants} variants are not its {self.folder.spec.slots} slots; plan it again"
-            raise InputError(msg)
+            raise InputError(
+                f"{self.folder.path}: {self.listing.n} images in {config.variants} variants are not its {self.folder.spec.slots} slots; plan it again"
+            )
         self.source  # noqa: B018 (opened: a place that is gone says so now)
 
     def open(self) -> None:
@@ -128,8 +129,7 @@ class Pairs(Images):
         first = unit.start // n
         images = self.listing.rows(first, -(-unit.stop // n))
         if len({i.bucket for i in images if i.bucket}) > 1:
-            msg = f"{self.folder.path}: unit {unit.number} holds images of several buckets; plan it again"
-            raise InputError(msg)
+            raise InputError(f"{self.folder.path}: unit {unit.number} holds images of several buckets; plan it again")
         for slot in range(unit.start, unit.stop):
             image, variant = images[slot // n - first], slot % n
             name = image.image["file_name"]
@@ -226,7 +226,17 @@ class Pairs(Images):
     def record(self, state: PairState, task: PairTask, picture: DrawnPicture) -> dict:
         config, facts, image = self.config, state.facts[task.slot], task.image.image
         found = super().record(state, task, picture)
-        for key in ("class", "label", "labels", "label_names", "caption_row", "caption_seed", "replica", "computed_width", "computed_height"):
+        for key in (
+            "class",
+            "label",
+            "labels",
+            "label_names",
+            "caption_row",
+            "caption_seed",
+            "replica",
+            "computed_width",
+            "computed_height",
+        ):
             del found[key]
         changed = facts.drawn is not None
         return found | {

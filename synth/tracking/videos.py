@@ -27,7 +27,10 @@ from synth.tracking.listing import Head
 
 Fields = Mapping[str, object]  # of an image or annotation: values as decoded, or msgspec.Raw as the file has them
 LISTS = ("images", "annotations", "videos")
-URLS = ("coco_url", "flickr_url")  # of an original: LVIS's readers take the file's name from one, and would take the original for its variant
+URLS = (
+    "coco_url",
+    "flickr_url",
+)  # of an original: LVIS's readers take the file's name from one, and would take the original for its variant
 COPY = 1 << 20  # bytes joined at once
 
 _encode = msgspec.json.Encoder().encode
@@ -158,11 +161,10 @@ class VideosWriter:
     def finish(self, final: Path) -> dict:
         """Join the lists at `final`; {"bytes", "sha256"}."""
         if (self._seen, self._track_single) != (self._n, self._head.tracks):
-            msg = (
+            raise InputError(
                 f"{self._seen} images with {self._track_single} objects were listed, the head of the listing says {self._n} with "
                 f"{self._head.tracks}; remove the stage's folder and run the command again"
             )
-            raise InputError(msg)
         temp, sha, size = self._part(final.name), hashlib.sha256(), 0
         with storing(final), contextlib.ExitStack() as stack:
             stack.callback(temp.unlink, missing_ok=True)

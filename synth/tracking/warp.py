@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synth.config import WarpConfig
+from synth.tracking.config import WarpConfig
 from synth.tracking.opencv import cv2
 
 FARTHEST = 0.45  # share of the side that a corner moves inwards at most: from 0.5 on the four may cross
@@ -50,10 +50,7 @@ class Warp:
         """The quadrilateral of the inset corners becomes the whole frame. Solved the other way round, where no denominator is 0."""
         frame = [(-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5)]
         inwards = [(1, 1), (-1, 1), (-1, -1), (1, -1)]
-        quad = [
-            (x + a * u * width, y + b * v * height)
-            for (x, y), (a, b), (u, v) in zip(frame, inwards, self.corners, strict=True)
-        ]
+        quad = [(x + a * u * width, y + b * v * height) for (x, y), (a, b), (u, v) in zip(frame, inwards, self.corners, strict=True)]
         rows, values = [], []
         for (x, y), (u, v) in zip(frame, quad, strict=True):
             rows += [[x, y, 1, 0, 0, 0, -x * u, -y * u], [0, 0, 0, x, y, 1, -x * v, -y * v]]

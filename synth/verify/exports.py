@@ -14,9 +14,9 @@ from synth.export.base import CLASSES
 from synth.export.card import CARD
 from synth.export.image_folder import METADATA, public
 from synth.export.manifest import MANIFEST, row_of, stored_row
-from synth.export.out_folder import CLAIM, MARKER
-from synth.export.pictures import Pictures
+from synth.images.pictures import Pictures
 from synth.store.folder import StageFolder
+from synth.store.out_folder import CLAIM, MARKER
 from synth.store.spec import canonical
 from synth.verify.findings import Findings
 
@@ -52,7 +52,10 @@ def verify_export(folder: StageFolder, deep: bool, found: Findings, progress: Pr
         if (out / CLAIM).exists():
             found.add(out, "is not finished; run the same command again")
         else:
-            found.add(out, f"has no {MARKER}, so nothing tells that it is this export; --repair lets the next run of the same command complete it")
+            found.add(
+                out,
+                f"has no {MARKER}, so nothing tells that it is this export; --repair lets the next run of the same command complete it",
+            )
         return
     try:
         owner = json.loads(marker.read_bytes())["fingerprint"]
@@ -74,14 +77,12 @@ def stage_of(out: Path) -> StageFolder:
         said = json.loads(marker.read_bytes())
         name, path = said["stage"], said.get("path")
     except (OSError, ValueError, KeyError, TypeError) as e:
-        msg = f"{marker}: not the marker of a finished export ({type(e).__name__}); give the folder of its stage"
-        raise InputError(msg) from e
+        raise InputError(f"{marker}: not the marker of a finished export ({type(e).__name__}); give the folder of its stage") from e
     near = Path(os.path.realpath(out)).parent.parent / name
     for place in ([Path(path)] if path else []) + [near]:
         if (place / "stage.json").exists():
             return StageFolder.open(place)
-    msg = f"{out}: was made by stage {name}, which is neither in {path} nor in {near.parent}; give the path of the stage"
-    raise InputError(msg)
+    raise InputError(f"{out}: was made by stage {name}, which is neither in {path} nor in {near.parent}; give the path of the stage")
 
 
 def captions_json(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
@@ -95,7 +96,7 @@ def captions_json(folder: StageFolder, deep: bool, found: Findings, progress: Pr
 
 def contact_sheet(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
     """The one picture is that of the unit."""
-    from synth.report.contact_sheet import NAME
+    from synth.export.contact_sheet import NAME
 
     with folder.reader(0) as reader:
         for entry in reader.index.samples:
@@ -137,7 +138,7 @@ def beside(folder: StageFolder, pictures: int, deep: bool, found: Findings) -> N
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from synth.stages import stage_class
+    from synth.kinds import stage_class
 
     out, stage = folder.out_dir, stage_class(folder.spec.kind)(folder)
     stage.check()
@@ -152,7 +153,14 @@ def beside(folder: StageFolder, pictures: int, deep: bool, found: Findings) -> N
             else:
                 said = (row for batch in manifest.iter_batches(8192) for row in batch.to_pylist())
                 expected = (stored_row(row_of(r, stage.pictures.unit_of(r["slot"]))) for r in stage.records(mend=False))
-                wrong = next((f"does not agree with the units at picture {(b or a)['key']}" for a, b in itertools.zip_longest(said, expected) if a != b), "")
+                wrong = next(
+                    (
+                        f"does not agree with the units at picture {(b or a)['key']}"
+                        for a, b in itertools.zip_longest(said, expected)
+                        if a != b
+                    ),
+                    "",
+                )
     except FileNotFoundError:
         wrong = "is missing"
     except (OSError, KeyError, pa.ArrowException) as e:

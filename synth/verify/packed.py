@@ -38,7 +38,9 @@ def parquet(folder: StageFolder, deep: bool, found: Findings, progress: Progress
     beside(folder, samples_in(folder), deep, found)
 
 
-def _files(folder: StageFolder, deep: bool, found: Findings, progress: Progress, members: Members, expected: Callable[[dict], list]) -> None:
+def _files(
+    folder: StageFolder, deep: bool, found: Findings, progress: Progress, members: Members, expected: Callable[[dict], list]
+) -> None:
     records = (stored.json() for stored in folder.samples())
     for name, group in groupby(records, lambda r: r["file_name"].removesuffix(f"/{r['member']}")):
         mine, path = list(group), folder.out_dir / name
@@ -60,7 +62,14 @@ def _differs(records: list[dict], members: Members, expected: Callable[[dict], l
 
     try:
         there = list(members(path))
-    except (OSError, tarfile.TarError, pa.ArrowException, ValueError, TypeError, AttributeError) as e:  # what damaged files make readers raise
+    except (
+        OSError,
+        tarfile.TarError,
+        pa.ArrowException,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as e:  # what damaged files make readers raise
         return f"cannot be read ({type(e).__name__}: {e})"
     said = [pair for r in records for pair in expected(r)]
     if there == said:
@@ -88,8 +97,7 @@ def _parquet_members(path: Path, schema) -> Iterator[tuple[str, str]]:
 
     with pq.ParquetFile(path) as f:
         if not f.schema_arrow.equals(schema) or (f.schema_arrow.metadata or {}).get(b"huggingface") != schema.metadata[b"huggingface"]:
-            msg = "its columns or its classes are not those of the export"
-            raise ValueError(msg)
+            raise ValueError("its columns or its classes are not those of the export")
         for batch in f.iter_batches(64):
             for row in batch.to_pylist():
                 image = row.pop("image")
@@ -99,8 +107,8 @@ def _parquet_members(path: Path, schema) -> Iterator[tuple[str, str]]:
 
 def hdf5(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
     """The merged file is there, of its size, with a row or dataset a picture; deep: of the same bytes (or pixels), labels and captions."""
-    from synth.export.hdf5 import NAME
-    from synth.export.hdf5_parts import n_datasets
+    from synth.export.hdf5.parts import n_datasets
+    from synth.export.hdf5.whole import NAME
 
     path, parts = folder.out_dir / NAME, folder.upstream("parts")[0]
     with folder.reader(0) as reader:
@@ -116,7 +124,7 @@ def hdf5(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -
 
 def hdf5_parts(folder: StageFolder, deep: bool, found: Findings) -> None:
     """The partitions that are there (they may be removed when they are merged) hold the pictures of their units."""
-    from synth.export.hdf5_parts import partition
+    from synth.export.hdf5.parts import partition
 
     for number in range(folder.spec.n_units):
         path, unit = partition(folder, number), folder.unit(number)
@@ -129,8 +137,8 @@ def h5_problems(path: Path, parts: StageFolder, start: int, stop: int, deep: boo
     """What is wrong with an HDF5 file of the pictures of slots [start, stop) of a stage of partitions."""
     import h5py
 
-    from synth.export.hdf5_parts import n_datasets
-    from synth.export.hdf5_settings import KEYED
+    from synth.export.hdf5.parts import n_datasets
+    from synth.export.hdf5.settings import KEYED
 
     keyed, count, expected = parts.config.layout == KEYED, 0, n_datasets(parts, start, stop)
     try:
@@ -168,8 +176,8 @@ def _keyed(f, records: list[tuple[str, dict]]) -> Iterator[str]:
 
 def _heads(folder: StageFolder, f) -> str:
     """What is wrong with the classes in the attributes of a packed file."""
-    from synth.export.h5_layouts import encodable
-    from synth.export.names import classes_of
+    from synth.export.hdf5.layouts import encodable
+    from synth.store.names import classes_of
 
     classes = sorted(classes_of(folder).items())
     there = list(zip((int(i) for i in f.attrs["class_indices"]), f.attrs["class_names"], strict=True))
@@ -180,7 +188,7 @@ def _rows(f, first: int, records: list[tuple[str, dict]], pixels: Iterator | Non
     """What is wrong with these pictures, which begin at row `first` of a packed file. pixels: the pictures from there on, decoded."""
     import numpy as np
 
-    from synth.export.h5_layouts import encodable
+    from synth.export.hdf5.layouts import encodable
 
     stop = first + len(records)
     labels = f["labels"][first:stop].tolist()
@@ -204,7 +212,7 @@ def _decoded(folder: StageFolder, start: int, stop: int) -> Iterator:
     import numpy as np
     from PIL import Image
 
-    from synth.export.pictures import Pictures
+    from synth.images.pictures import Pictures
 
     for picture in Pictures(folder.upstream("images")[0]).samples(start, stop):
         with Image.open(io.BytesIO(picture.read())) as image:
@@ -218,4 +226,3 @@ def captions_txt(folder: StageFolder, deep: bool, found: Findings, progress: Pro
     with folder.reader(0) as reader:
         for entry in reader.index.samples:
             same(folder.out_dir, NAME, reader.read(entry, "txt"), found)
-

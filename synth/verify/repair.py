@@ -6,9 +6,9 @@ import secrets
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.export.out_folder import OutFolder
 from synth.store.files import storing
 from synth.store.folder import StageFolder
+from synth.store.out_folder import OutFolder
 from synth.verify.findings import Findings
 
 ASIDE = "aside"  # beside units/ in a stage folder, and `<export>.aside` beside an export
@@ -48,6 +48,5 @@ def _move(source: Path, target: Path) -> str:
         except FileNotFoundError:
             return ""
         except OSError as e:
-            msg = f"{source}: cannot be set aside ({e.strerror}); remove it by hand, then run the same command again"
-            raise InputError(msg) from e
+            raise InputError(f"{source}: cannot be set aside ({e.strerror}); remove it by hand, then run the same command again") from e
     return f"set aside {source} -> {target}"

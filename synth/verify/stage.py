@@ -8,11 +8,12 @@ from functools import lru_cache
 import numpy as np
 
 from synth.errors import InputError, StoreError
-from synth.export.names import classes_of
-from synth.stages import Stage, stage_class
+from synth.kinds import stage_class
+from synth.run.stage import Stage
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from synth.store.framing import shared
+from synth.store.names import classes_of
 from synth.verify.findings import Findings, ranges
 from synth.verify.units import UnitCheck, check_unit
 
@@ -30,9 +31,15 @@ def verify_stage(folder: StageFolder, deep: bool, progress: Progress = lambda sl
         found.unfinished = True
         aside = set(folder.set_aside())
         if left := [u for u in missing if u not in aside]:
-            found.add(folder.path, f"units {ranges(left)} of {folder.spec.n_units} are missing: run the command that made the stage again")
+            found.add(
+                folder.path,
+                f"units {ranges(left)} of {folder.spec.n_units} are missing: run the command that made the stage again",
+            )
         if aside:
-            found.add(folder.path, f"units {ranges(sorted(aside))} failed three times and were set aside; see {folder.path / 'failed'}")
+            found.add(
+                folder.path,
+                f"units {ranges(sorted(aside))} failed three times and were set aside; see {folder.path / 'failed'}",
+            )
     absent = set(missing)
     step = Step(folder, found)
     marks: dict[int, np.ndarray] = {}
@@ -103,7 +110,7 @@ class Step:
 
     def _captions(self, group: int) -> dict[int, str]:
         """row -> caption, of 1,024 rows of the captions table."""
-        from synth.export.captions_table import rows
+        from synth.captions.table import rows
 
         return {r.row: r.caption for r in rows(self.folder.upstream("captions")[0], group * 1024, (group + 1) * 1024)}
 
@@ -155,4 +162,6 @@ def _provenance(folder: StageFolder, found: Findings) -> None:
         found.notes.append("units were made on several kinds of device: " + ", ".join(f"{d} {n}" for d, n in sorted(devices.items())))
     for name, counts in sorted(versions.items()):
         if len(counts) > 1:
-            found.notes.append(f"units were made by several versions of {name}: " + ", ".join(f"{v} {n}" for v, n in sorted(counts.items())))
+            found.notes.append(
+                f"units were made by several versions of {name}: " + ", ".join(f"{v} {n}" for v, n in sorted(counts.items()))
+            )

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from synth.errors import InputError, StoreError
-from synth.stages import Sample
 from synth.store.folder import StageFolder
 from synth.store.framing import FRAMINGS, Entry, UnitIndex
+from synth.store.samples import Sample
 from synth.store.units import UnitReader
 
 IMAGES = ("png", "jpg", "jpeg", "webp")

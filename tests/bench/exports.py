@@ -22,9 +22,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from synth.export.h5_file import new_file, plain
-from synth.export.h5_layouts import Item, put, write_packed
-from synth.export.merge_h5 import merge
+from synth.export.hdf5.file import new_file, plain
+from synth.export.hdf5.layouts import Item, put, write_packed
+from synth.export.hdf5.merge import merge
 
 SIZE = 20_000  # bytes of an encoded picture
 SIDE = 128  # pixels of an array
@@ -52,7 +52,10 @@ def keyed(path: Path, first: int, items: int) -> None:
 
 def encoded(path: Path, first: int, items: int) -> None:
     def listed():
-        return [Item(f"{k:09d}.png", f"{k:09d}", SIZE + k % 1000, lambda k=k: blob(k), k % 100, f"caption {k}") for k in range(first, first + items)]
+        return [
+            Item(f"{k:09d}.png", f"{k:09d}", SIZE + k % 1000, lambda k=k: blob(k), k % 100, f"caption {k}")
+            for k in range(first, first + items)
+        ]
 
     for _ in write_packed(path, listed, {i: str(i) for i in range(100)}, "bytes", 0):
         pass
@@ -62,7 +65,14 @@ def arrays(gzip: int):
     def write(path: Path, first: int, items: int) -> None:
         ramp = np.add.outer(np.arange(SIDE), np.arange(SIDE))[..., None] // 2
         with h5py.File(path, "w", libver="latest") as f:
-            data = f.create_dataset("images", (items, SIDE, SIDE, 3), "u1", chunks=(1, SIDE, SIDE, 3), compression="gzip" if gzip else None, compression_opts=gzip or None)
+            data = f.create_dataset(
+                "images",
+                (items, SIDE, SIDE, 3),
+                "u1",
+                chunks=(1, SIDE, SIDE, 3),
+                compression="gzip" if gzip else None,
+                compression_opts=gzip or None,
+            )
             f["labels"] = np.arange(items)
             for i in range(items):
                 noise = np.random.default_rng(first + i).integers(0, 24, (SIDE, SIDE, 3))
@@ -88,7 +98,11 @@ def loop(paths: list[Path], out: Path) -> int:
                 images, offsets = source["images"], source.get("offsets")
                 n = len(offsets) - 1 if offsets is not None else len(images)
                 if not k:
-                    make = {"dtype": h5py.vlen_dtype(np.uint8)} if offsets is not None else {"dtype": "u1", "chunks": images.chunks, "compression": images.compression}
+                    make = (
+                        {"dtype": h5py.vlen_dtype(np.uint8)}
+                        if offsets is not None
+                        else {"dtype": "u1", "chunks": images.chunks, "compression": images.compression}
+                    )
                     target = f.create_dataset("images", (len(paths) * n, *images.shape[1:]), **make)
                 for i in range(n):
                     target[done] = images[offsets[i] : offsets[i + 1]] if offsets is not None else images[i]
@@ -121,10 +135,17 @@ def copy(paths: list[Path], out: Path) -> None:
 
 
 def hdf5(root: Path, n: int, items: int, runs: int) -> None:
-    print(f"HDF5 merge of {n} partitions of {items} items; median of {runs} runs, fsync included; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(
+        f"HDF5 merge of {n} partitions of {items} items; median of {runs} runs, fsync included; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    )
     print(f"{'layout':28} {'MB':>6} {'merge s':>8} {'MB/s':>6} {'cp s':>6} {'of cp':>6} {'loop s':>8} {'x loop':>7}")
     out = root / "out"
-    kinds = {"keyed, encoded": keyed, "packed, encoded": encoded, "packed, pixels": arrays(0), "packed, pixels, gzip 4": arrays(4)}
+    kinds = {
+        "keyed, encoded": keyed,
+        "packed, encoded": encoded,
+        "packed, pixels": arrays(0),
+        "packed, pixels, gzip 4": arrays(4),
+    }
     for name, write in kinds.items():
         folder = root / name.replace(", ", "-").replace(" ", "")
         paths = partitions(folder, n, items, write)
@@ -133,7 +154,9 @@ def hdf5(root: Path, n: int, items: int, runs: int) -> None:
         ours, _ = timed(out, runs, lambda paths=paths: merge(paths, out))
         plain_way, done = timed(out, 1, lambda paths=paths: loop(paths, out))
         plain_way *= n * items / done
-        print(f"{name:28} {size / 1e6:6.0f} {ours:8.2f} {size / 1e6 / ours:6.0f} {cp:6.2f} {cp / ours:6.2f} {plain_way:8.2f} {plain_way / ours:7.1f}")
+        print(
+            f"{name:28} {size / 1e6:6.0f} {ours:8.2f} {size / 1e6 / ours:6.0f} {cp:6.2f} {cp / ours:6.2f} {plain_way:8.2f} {plain_way / ours:7.1f}"
+        )
         shutil.rmtree(folder)
 
 
@@ -148,22 +171,31 @@ print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def simulated(root: Path, n: int):
     """An images stage of n made-up pictures of about 20 KB."""
-    from synth.config import dump
+    from synth.keys import dump
     from synth.numerics import EXACT
-    from synth.stages import Sample
     from synth.store.folder import StageFolder
     from synth.store.framing import UnitIndex, frame, seal
+    from synth.store.samples import Sample
     from synth.store.spec import InputFile, StageSpec, Upstream, canonical
     from tests.fixtures_images import IMAGES, captions_json_stage, captions_stage
 
     table = captions_json_stage(root, [captions_stage(root, ["a", "b", "c"])], 3)
     ups = {"captions": (Upstream(f"../{table.path.name}", table.spec.fingerprint),)}
-    folder = StageFolder.create(root, StageSpec("images", "images", dump(IMAGES), n, 500, 16, EXACT, ups, {"model": InputFile("/nowhere", "0")}))
+    folder = StageFolder.create(
+        root, StageSpec("images", "images", dump(IMAGES), n, 500, 16, EXACT, ups, {"model": InputFile("/nowhere", "0")})
+    )
     rest = blob(0)
     for number in range(folder.spec.n_units):
         unit, samples = folder.unit(number), []
         for slot in range(unit.start, unit.stop):
-            record = {"caption": f"a caption of about the usual length, number {slot}", "class": "crane", "label": 2, "seed": slot, "width": 256, "height": 256}
+            record = {
+                "caption": f"a caption of about the usual length, number {slot}",
+                "class": "crane",
+                "label": 2,
+                "seed": slot,
+                "width": 256,
+                "height": 256,
+            }
             samples.append(Sample(slot, f"{slot:09d}", {"png": slot.to_bytes(8, "little") + rest[8:], "json": canonical(record)}))
         batch = frame("tar", samples)
         end, _ = seal("tar", UnitIndex(number, unit.start, len(unit), batch.entries, {}, ""), len(batch.data))
@@ -173,7 +205,7 @@ def simulated(root: Path, n: int):
 
 
 def memory(root: Path, n: int) -> None:
-    from synth.config import Hdf5Config, Hdf5PartsConfig
+    from synth.export.config import Hdf5Config, Hdf5PartsConfig
     from tests.fixtures_images import child
 
     images = simulated(root / "runs" / "toys", n)

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from synth.config import ImageFolderConfig, ParquetConfig, WebDatasetConfig
+from synth.export.config import ImageFolderConfig, ParquetConfig, WebDatasetConfig
 from synth.numerics import EXACT
-from synth.stages import Sample
 from synth.store.folder import StageFolder
 from synth.store.framing import UnitIndex, frame, seal
+from synth.store.samples import Sample
 from synth.store.spec import InputFile, StageSpec, Upstream, canonical
 from tests.fixtures_images import IMAGES, captions_json_stage, captions_stage, child, dump, work
 
@@ -34,12 +34,19 @@ def simulated(root: Path, n: int, size: int) -> StageFolder:
     """A whole images stage of n pictures of about `size` bytes."""
     table = captions_json_stage(root, [captions_stage(root, ["a", "b"], classes=tuple(f"class {i}" for i in range(CLASSES)))], 2)
     ups = {"captions": (Upstream(f"../{table.path.name}", table.spec.fingerprint),)}
-    folder = StageFolder.create(root, StageSpec("images", "images", dump(IMAGES), n, UNIT, 50, EXACT, ups, {"model": InputFile("/nowhere", "0")}))
+    folder = StageFolder.create(
+        root, StageSpec("images", "images", dump(IMAGES), n, UNIT, 50, EXACT, ups, {"model": InputFile("/nowhere", "0")})
+    )
     noise = np.random.default_rng(0).bytes(size + (1 << 20))
     for number in range(folder.spec.n_units):
         unit, made = folder.unit(number), []
         for s in range(unit.start, unit.stop):
-            record = {"caption": f"a picture of class {s % CLASSES}, number {s}", "class": f"class {s % CLASSES}", "label": s % CLASSES, "seed": s}
+            record = {
+                "caption": f"a picture of class {s % CLASSES}, number {s}",
+                "class": f"class {s % CLASSES}",
+                "label": s % CLASSES,
+                "seed": s,
+            }
             made.append(Sample(s, f"{s:09d}", {"png": noise[s * 17 % (1 << 20) :][: size + s % 999], "json": canonical(record)}))
         batch = frame("tar", made)
         end, _ = seal("tar", UnitIndex(number, unit.start, len(unit), batch.entries, {}, ""), len(batch.data))
@@ -91,7 +98,10 @@ def main() -> None:
         root = Path(name)
         images = simulated(root / "runs", args.images, args.bytes)
         total = sum(images.unit_path(u).stat().st_size for u in range(images.spec.n_units)) / 2**20
-        print(f"{args.images:,} pictures of {args.bytes:,} bytes, {total:,.0f} MiB, {images.spec.n_units} units; 1 worker; load {os.getloadavg()[0]:.1f}", flush=True)
+        print(
+            f"{args.images:,} pictures of {args.bytes:,} bytes, {total:,.0f} MiB, {images.spec.n_units} units; 1 worker; load {os.getloadavg()[0]:.1f}",
+            flush=True,
+        )
         kinds = {
             "image_folder": (ImageFolderConfig(), UNIT, "tar -x", untar),
             "webdataset": (WebDatasetConfig(), SHARD, "cat", cat),

@@ -18,7 +18,7 @@ CHILD = """
 import resource, sys, time
 import torch
 from diffusers import UNet2DConditionModel
-from synth.heap import keep_freed_memory
+from synth.numerics import keep_freed_memory
 kept, folder, rows, height, width = sys.argv[1] == "kept", sys.argv[2], *map(int, sys.argv[3:])
 if kept and not keep_freed_memory():
     sys.exit("this C library has no mallopt")
@@ -47,7 +47,9 @@ def main() -> None:
     args = p.parse_args()
     numbers = [str(n) for n in (args.rows, *args.latents)]
     children = {
-        kind: subprocess.Popen([sys.executable, "-c", CHILD, kind, UNET, *numbers], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        kind: subprocess.Popen(
+            [sys.executable, "-c", CHILD, kind, UNET, *numbers], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         for kind in ("left to glibc", "kept")
     }
     found = {kind: [] for kind in children}
@@ -59,7 +61,9 @@ def main() -> None:
             found[kind].append(tuple(map(float, child.stdout.readline().split())))
     for child in children.values():
         child.communicate()
-    print(f"{args.rows} rows of {args.latents[0]} x {args.latents[1]} latents, 1 thread, {args.rounds} rounds; load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{args.rows} rows of {args.latents[0]} x {args.latents[1]} latents, 1 thread, {args.rounds} rounds; load {os.getloadavg()[0]:.1f}"
+    )
     first = next(iter(found.values()))
     for kind, rows in found.items():
         ratio = statistics.median(a[0] / b[0] for a, b in zip(first, rows, strict=True))

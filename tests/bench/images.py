@@ -147,7 +147,14 @@ def operations(pipe, args) -> float:
 
     def count(steps: int) -> int:
         with FlopCounterMode(display=False) as counter:
-            pipe("a", num_inference_steps=steps, guidance_scale=args.guidance, height=args.size, width=args.size, output_type="pt")
+            pipe(
+                "a",
+                num_inference_steps=steps,
+                guidance_scale=args.guidance,
+                height=args.size,
+                width=args.size,
+                output_type="pt",
+            )
         return counter.get_total_flops()
 
     one, two = count(1), count(2)
@@ -171,9 +178,21 @@ def peak(n: int = 8192, tries: int = 30) -> float:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m tests.bench.images", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--shapes", choices=tuple(DEFAULTS), default="tiny", help="tiny: the embedded model; others: random weights (default tiny)")
-    for name, at, text in (("images", 0, "pictures a round"), ("batch", 1, "batch size"), ("steps", 2, "denoising steps"), ("size", 3, "pixels a side")):
+    p = argparse.ArgumentParser(
+        prog="python -m tests.bench.images", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument(
+        "--shapes",
+        choices=tuple(DEFAULTS),
+        default="tiny",
+        help="tiny: the embedded model; others: random weights (default tiny)",
+    )
+    for name, at, text in (
+        ("images", 0, "pictures a round"),
+        ("batch", 1, "batch size"),
+        ("steps", 2, "denoising steps"),
+        ("size", 3, "pixels a side"),
+    ):
         p.add_argument(f"--{name}", type=int, help=f"{text} (default {', '.join(f'{k} {v[at]}' for k, v in DEFAULTS.items())})")
     p.add_argument("--guidance", type=float, default=4.0, help="guidance scale (default 4)")
     p.add_argument("--compile", default="max-autotune", help="numerics.compile of fast on a GPU (default max-autotune)")
@@ -196,7 +215,9 @@ def main() -> int:
     on = device().type
     args.compile = args.compile if on == "cuda" else "auto"
     with tempfile.TemporaryDirectory() as temp:
-        model = EMBEDDED if args.shapes == "tiny" else build(args.shapes, Path(temp, "model"), on, "bfloat16" if on == "cuda" else "float32")
+        model = (
+            EMBEDDED if args.shapes == "tiny" else build(args.shapes, Path(temp, "model"), on, "bfloat16" if on == "cuda" else "float32")
+        )
         plain = EXACT | ({"dtype": "bfloat16", "deterministic": False, "attention": "auto", "tf32": True} if on == "cuda" else {})
         pipe = load(inspect(model), args.scheduler, plain)
         prompts = [f"a picture of thing number {k} in a park" for k in range(args.images)]
@@ -221,11 +242,16 @@ def report(args, on: str, found: dict[str, list[Round]], flops: float, best: flo
     import diffusers
     import torch
 
-    where = torch.cuda.get_device_name() if on == "cuda" else f"CPU ({platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f})"
+    where = (
+        torch.cuda.get_device_name()
+        if on == "cuda"
+        else f"CPU ({platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f})"
+    )
     print(
         f"{args.shapes} on {where}, torch {torch.__version__}, diffusers {diffusers.__version__}, {torch.get_num_threads()} thread(s)\n"
         f"{args.images} pictures of {args.size} px, {args.steps} steps, scheduler {args.scheduler}, guidance {args.guidance}, batch {args.batch}; "
-        f"medians of {args.rounds} rounds\n\n| | pictures/s (min .. max) | times (a) | times (b) | CPU ms a picture | idle % |" + (" % of peak |" if best else "")
+        f"medians of {args.rounds} rounds\n\n| | pictures/s (min .. max) | times (a) | times (b) | CPU ms a picture | idle % |"
+        + (" % of peak |" if best else "")
     )
     print("|---|---|---|---|---|---|" + ("---|" if best else ""))
     a, b = found["(a) loop"], found["(b) batches"]

@@ -15,9 +15,10 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO))
 
-from launch.report import report_on  # noqa: E402
-from synth.config import ProbeConfig, dump  # noqa: E402
+from launch.show.stages import report_on  # noqa: E402
+from synth.keys import dump  # noqa: E402
 from synth.numerics import EXACT  # noqa: E402
+from synth.run.config import ProbeConfig  # noqa: E402
 from synth.store import leases  # noqa: E402
 from synth.store.folder import StageFolder  # noqa: E402
 from synth.store.leases import Owner  # noqa: E402
@@ -54,9 +55,7 @@ def big_stage(root: Path, units: int, workers: int) -> StageFolder:
             }
             for i in range(per)
         ]
-        lines.append(
-            {"event": "pace", "time": 9e5, "units": per, "samples": 99 * per, "busy_s": 29.0 * per, "idle_s": 1.0 * per}
-        )
+        lines.append({"event": "pace", "time": 9e5, "units": per, "samples": 99 * per, "busy_s": 29.0 * per, "idle_s": 1.0 * per})
         (folder.path / "events" / f"{owner.worker}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 

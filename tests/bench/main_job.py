@@ -25,7 +25,9 @@ PLACES = ("in a park", "on a red background", "at night", "by the sea", "in the 
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m tests.bench.main_job", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="python -m tests.bench.main_job", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--model", type=Path, help=f"diffusers folder (default: {EMBEDDED} if it is there, else a tiny random one)")
     p.add_argument("--images", type=int, default=128, help="pictures a round (default 128)")
     p.add_argument("--batch", type=int, default=32, help="images.batch_size (default 32)")
@@ -103,7 +105,10 @@ def main() -> int:
         for n in range(args.rounds):
             loops.append(bare_loop(pipe, prompts, args, Path(temp)))
             stages.append(whole_stage(Path(temp, f"round{n}"), prompts, args, model, n))
-            print(f"round {n + 1} of {args.rounds}: loop {loops[-1][0] * 1e3:.1f} ms, stage {stages[-1][0] * 1e3:.1f} ms an image", file=sys.stderr)
+            print(
+                f"round {n + 1} of {args.rounds}: loop {loops[-1][0] * 1e3:.1f} ms, stage {stages[-1][0] * 1e3:.1f} ms an image",
+                file=sys.stderr,
+            )
         report(args, model, device(), loading, loops, stages)
     return 0
 

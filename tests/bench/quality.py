@@ -7,6 +7,7 @@ classifier trained on synthetic pictures work on rendered ones. Prints tables wi
 "agrees" means: a reference CNN, trained on rendered pictures only, reads class / background / size / position off a
 synthetic picture as its caption asked. The CNN knows these drawings alone, so look at the pictures too (--sheet).
 """
+
 import argparse
 import json
 import platform
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from synth.captions.checks import names_class  # noqa: E402
-from synth.captions.prompts.synclr import HEADINGS  # noqa: E402
+from synth.captions.prompts.modes import HEADINGS  # noqa: E402
 from synth.embedded.pictures import backgrounds, grammar  # noqa: E402
 from synth.embedded.pictures.render import FOLDER, classes  # noqa: E402
 from synth.embedded.train.picture_data import rendered_set  # noqa: E402
@@ -71,11 +72,18 @@ def captions_table(folder: Path, count: int, seed: int) -> list[list[str]]:
                 done = engine.generate([Request(p, seed=int(s)) for p, s in zip(prompts, rng.integers(2**63, size=count))])
                 texts = [c.text.strip() for c in done]
                 queries = [p.rsplit("\n\n", 1)[1].removesuffix(" =>") for p in prompts]
-                second = [q[len(name) + 2:] for q, name in zip(queries, asked)]
-                rows.append([
-                    title, mode, f"{np.mean([names_class(t, n) for t, n in zip(texts, asked)]):.3f}",
-                    f"{np.mean([s in t.lower() for t, s in zip(texts, second)]):.3f}" if mode in SECOND else "",
-                    f"{np.mean([c.stop_reason == 'stop' for c in done]):.3f}", f"{len(set(texts)) / count:.3f}", texts[3]])
+                second = [q[len(name) + 2 :] for q, name in zip(queries, asked)]
+                rows.append(
+                    [
+                        title,
+                        mode,
+                        f"{np.mean([names_class(t, n) for t, n in zip(texts, asked)]):.3f}",
+                        f"{np.mean([s in t.lower() for t, s in zip(texts, second)]):.3f}" if mode in SECOND else "",
+                        f"{np.mean([c.stop_reason == 'stop' for c in done]):.3f}",
+                        f"{len(set(texts)) / count:.3f}",
+                        texts[3],
+                    ]
+                )
     return rows
 
 
@@ -85,8 +93,13 @@ class Net(nn.Module):
     def __init__(self, heads: tuple[int, ...], width: int = 32):
         super().__init__()
         sizes = (3, width, 2 * width, 3 * width)
-        self.body = nn.Sequential(*(layer for a, b in zip(sizes, sizes[1:]) for layer in (
-            nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2))))
+        self.body = nn.Sequential(
+            *(
+                layer
+                for a, b in zip(sizes, sizes[1:])
+                for layer in (nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2))
+            )
+        )
         self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(3 * width * 16, 192), nn.ReLU(), nn.Dropout(0.2))
         self.heads = nn.ModuleList(nn.Linear(192, n) for n in heads)
 
@@ -117,7 +130,7 @@ def correct(net: Net, pictures: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """bool [N, heads]: where the net reads what the labels say."""
     x = torch.from_numpy(pictures)
     read = [torch.stack([out.argmax(1) for out in net(part)], 1) for part in x.split(256)]
-    return torch.cat(read).numpy() == labels[:, :len(net.heads)]
+    return torch.cat(read).numpy() == labels[:, : len(net.heads)]
 
 
 def trained_judge(cache: Path | None, heads: tuple[int, ...], seed: int) -> Net:
@@ -139,7 +152,7 @@ def generate(folder: Path, captions: list[str], guidance: float, steps: int, see
     pipeline.set_progress_bar_config(disable=True)
     pictures, started = [], time.perf_counter()
     for first in range(0, len(captions), 32):
-        part = captions[first:first + 32]
+        part = captions[first : first + 32]
         seeds = [torch.Generator().manual_seed(seed * 1_000_003 + first + i) for i in range(len(part))]
         out = pipeline(part, num_inference_steps=steps, guidance_scale=guidance, generator=seeds, output_type="np").images
         pictures.append((out * 255).round().astype(np.uint8))
@@ -168,7 +181,7 @@ def contact_sheet(path: Path, sets: list[Generated], rendered: np.ndarray) -> No
     from PIL import Image
 
     bands = [s.pictures[:40] for s in sets] + [rendered[:40]]
-    rows = [np.concatenate(list(band[i:i + 20]), 1) for band in bands for i in (0, 20)]
+    rows = [np.concatenate(list(band[i : i + 20]), 1) for band in bands for i in (0, 20)]
     Image.fromarray(np.concatenate(rows, 0)).resize((20 * 96, len(rows) * 96), Image.Resampling.BICUBIC).save(path)
 
 
@@ -189,8 +202,11 @@ def main() -> None:
 
     if "captions" in args.parts:
         rows = captions_table(args.llama, args.count // 3, args.seed)
-        show(f"Captions: temperature 0.8, top-p 0.9, three examples, {args.count // 3} a row, first attempts (no redraw)",
-             ["names", "mode", "class named", "2nd named", "ended", "unique", "for example"], rows)
+        show(
+            f"Captions: temperature 0.8, top-p 0.9, three examples, {args.count // 3} a row, first attempts (no redraw)",
+            ["names", "mode", "class named", "2nd named", "ended", "unique", "for example"],
+            rows,
+        )
     if "images" not in args.parts and "transfer" not in args.parts:
         return
     asked, labels, captions = rendered_set(args.count, args.seed + 1)
@@ -205,21 +221,25 @@ def main() -> None:
         worst = {}
         for made in sets:
             right = correct(judge, made.pictures, labels)
-            rows.append([f"guidance {made.guidance:g}", f"{made.seconds / args.count:.3f}",
-                         *(f"{v:.3f}" for v in right.mean(0))])
-            worst[made.guidance] = sorted((round(float(right[labels[:, 0] == i, 0].mean()), 2), c)
-                                          for i, c in enumerate(classes()))[:4]
-        show(f"Pictures agree with their captions: {args.count} grammar captions, {args.steps} steps, judge trained on "
-             f"16000 renders, 5 epochs; 'rendered' = the judge on 2000 new renders",
-             ["pictures", "s/image", *ATTRIBUTES], rows)
+            rows.append([f"guidance {made.guidance:g}", f"{made.seconds / args.count:.3f}", *(f"{v:.3f}" for v in right.mean(0))])
+            worst[made.guidance] = sorted((round(float(right[labels[:, 0] == i, 0].mean()), 2), c) for i, c in enumerate(classes()))[:4]
+        show(
+            f"Pictures agree with their captions: {args.count} grammar captions, {args.steps} steps, judge trained on "
+            f"16000 renders, 5 epochs; 'rendered' = the judge on 2000 new renders",
+            ["pictures", "s/image", *ATTRIBUTES],
+            rows,
+        )
         print("worst classes:", worst)
     if "transfer" in args.parts:
         held = rendered_set(2000, args.seed + 4, held_out=True)[:2]
         real = rendered_set(args.count, args.seed + 5)[:2]
         rows = [transfer_row("rendered", *real, [fresh, held])]
         rows += [transfer_row(f"synthetic, guidance {s.guidance:g}", s.pictures, labels, [fresh, held]) for s in sets]
-        show(f"Class accuracy of a CNN trained on {args.count} pictures, 20 epochs, mean [range] of 3 classifier seeds",
-             ["trained on", "new renders", "renders of other artists' drawings"], rows)
+        show(
+            f"Class accuracy of a CNN trained on {args.count} pictures, 20 epochs, mean [range] of 3 classifier seeds",
+            ["trained on", "new renders", "renders of other artists' drawings"],
+            rows,
+        )
 
 
 if __name__ == "__main__":

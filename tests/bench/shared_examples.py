@@ -13,16 +13,16 @@ from collections import Counter
 
 import numpy as np
 
-from launch.compose import Composer
-from launch.kinds.datasets import dataset_of
+from launch.config.compose import Composer
+from launch.plan.datasets import dataset_of
 from synth.captions import prompts
 from synth.captions.checks import first_line, reject_reason
+from synth.captions.config import CaptionerConfig, CaptionsConfig, PromptsConfig
 from synth.captions.engines import Request
 from synth.captions.llama.config import EngineConfig
 from synth.captions.llama.engine import LlamaEngine
 from synth.captions.llama.tokenizer import Tokenizer
 from synth.captions.normalise import normalised
-from synth.config import CaptionerConfig, CaptionsConfig, PromptsConfig
 
 GROUPS = (1, 4, 16, 32)
 WINDOW = 32
@@ -38,9 +38,7 @@ def main() -> None:
     tables = {role: json.load(open(config.dataset[role], encoding="utf-8")) for role in ("examples", "backgrounds")}
     tokenizer = Tokenizer(config.captioner.tokenizer_path)
     rows = []
-    with LlamaEngine(
-        EngineConfig(config.captioner.ckpt_dir, tokenizer_path=config.captioner.tokenizer_path, max_gen_len=64)
-    ) as engine:
+    with LlamaEngine(EngineConfig(config.captioner.ckpt_dir, tokenizer_path=config.captioner.tokenizer_path, max_gen_len=64)) as engine:
         for group, seed in itertools.product(GROUPS, range(args.seeds)):
             maker = prompts.make(dataset, PromptsConfig(group=group), tables.__getitem__)
             asked = [maker.prompt(seed, slot, 0) for slot in range(args.captions)]

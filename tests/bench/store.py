@@ -21,16 +21,37 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from synth.config import ProbeConfig, dump  # noqa: E402
+from synth.keys import dump  # noqa: E402
 from synth.numerics import EXACT  # noqa: E402
+from synth.run.config import ProbeConfig  # noqa: E402
 from synth.store.folder import StageFolder  # noqa: E402
 from synth.store.spec import StageSpec  # noqa: E402
 
 GROUPS = {
-    "metadata (a round trip to the server each)": (
-        "open openat creat stat lstat newfstatat statx access faccessat faccessat2 link linkat unlink unlinkat rename renameat renameat2 "
-        "mkdir mkdirat symlink readlink getdents64"
-    ).split(),
+    "metadata (a round trip to the server each)": [
+        "open",
+        "openat",
+        "creat",
+        "stat",
+        "lstat",
+        "newfstatat",
+        "statx",
+        "access",
+        "faccessat",
+        "faccessat2",
+        "link",
+        "linkat",
+        "unlink",
+        "unlinkat",
+        "rename",
+        "renameat",
+        "renameat2",
+        "mkdir",
+        "mkdirat",
+        "symlink",
+        "readlink",
+        "getdents64",
+    ],
     "fsync": ["fsync", "fdatasync"],
     "write": ["write", "pwrite64"],
     "read": ["read", "pread64"],
@@ -52,8 +73,7 @@ def counts(root: Path, units: int, batches: int, framing: str) -> dict[str, int]
     table = root / "strace.txt"
     folder = plan(root, units, batches, framing)
     if worker(folder, 0, 1, ("strace", "-f", "-c", "-o", str(table))).wait():
-        msg = f"the worker on {folder.path} failed"
-        raise RuntimeError(msg)
+        raise RuntimeError(f"the worker on {folder.path} failed")
     found = {}
     for line in table.read_text().splitlines():
         words = line.split()
@@ -99,7 +119,9 @@ def run(root: Path, units: int, processes: int, batches: int, framing: str) -> N
             time.sleep(5)
     seconds = time.perf_counter() - begun
     codes = [w.wait() for w in workers]
-    print(f"\n{units:,} units of {batches} batch(es), {processes} processes: {seconds:.1f} s, {units / seconds:.0f} units/s, exit codes {codes}")
+    print(
+        f"\n{units:,} units of {batches} batch(es), {processes} processes: {seconds:.1f} s, {units / seconds:.0f} units/s, exit codes {codes}"
+    )
     print(f"\na look at {units:,} finished units")
     looks(folder)
 

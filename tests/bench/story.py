@@ -19,8 +19,8 @@ from pathlib import Path
 
 def plan(root: Path, text: str, styles: int, *overrides: str):
     """(planned stage, seconds)"""
-    from launch.compose import Composer, typed
-    from launch.plan import plan_point
+    from launch.config.compose import Composer, typed
+    from launch.plan.graph import plan_point
 
     root.mkdir(parents=True, exist_ok=True)
     (root / "book.txt").write_text(text)
@@ -40,9 +40,7 @@ def plan(root: Path, text: str, styles: int, *overrides: str):
 
 def book(prompts: int, chapters: int) -> str:
     each = -(-prompts // chapters)
-    return "front\n" + "".join(
-        f"Chapter {c + 1}\n" + "a small cat on the left, looking at a dog\n" * each for c in range(chapters)
-    )
+    return "front\n" + "".join(f"Chapter {c + 1}\n" + "a small cat on the left, looking at a dog\n" * each for c in range(chapters))
 
 
 def opened(root: Path, prompts: int, styles: int, rows: int):
@@ -97,9 +95,7 @@ def main() -> None:
         print(f"planning {args.book:,} prompts (config, regexes in a child process, model inspected):")
         for chapters, more in ((100, ()), (1, ()), (100, ("story.carry=book",))):
             times = [plan(Path(folder, "plan"), book(args.book, chapters), args.styles, *more)[1] for _ in range(3)]
-            print(
-                f"  {chapters:4} chapters {' '.join(more):18} {statistics.median(times):5.2f} s ({min(times):.2f}-{max(times):.2f})"
-            )
+            print(f"  {chapters:4} chapters {' '.join(more):18} {statistics.median(times):5.2f} s ({min(times):.2f}-{max(times):.2f})")
 
 
 if __name__ == "__main__":

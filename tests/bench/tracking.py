@@ -35,7 +35,13 @@ def simulate(root: Path, images: int) -> list[str]:
         f.write('{"info": {}, "images": [')
         for i in range(images):
             w, h = sizes[i % len(sizes)]
-            row = {"id": i, "width": w, "height": h, "coco_url": f"http://images.cocodataset.org/train2017/{i:012d}.jpg", "neg_category_ids": [1, 2]}
+            row = {
+                "id": i,
+                "width": w,
+                "height": h,
+                "coco_url": f"http://images.cocodataset.org/train2017/{i:012d}.jpg",
+                "neg_category_ids": [1, 2],
+            }
             f.write((", " if i else "") + json.dumps(row | {"not_exhaustive_category_ids": [], "license": 1}))
         f.write('], "annotations": [')
         for i, n in enumerate(counts):
@@ -49,12 +55,17 @@ def simulate(root: Path, images: int) -> list[str]:
         f.write('], "categories": ')
         names = ({"id": k, "name": f"class_{k}", "synset": f"class_{k}.n.01", "frequency": "fcr"[k % 3]} for k in range(1, CATEGORIES + 1))
         f.write(json.dumps(list(names)) + "}")
-    captions = ({"image_id": i, "id": i * 5 + k, "caption": f"A picture of thing {i} seen from side {k}."} for i in range(images) for k in range(5))
+    captions = (
+        {"image_id": i, "id": i * 5 + k, "caption": f"A picture of thing {i} seen from side {k}."} for i in range(images) for k in range(5)
+    )
     (root / "captions.json").write_text(json.dumps({"annotations": list(captions)}))
     (root / "images" / "train2017").mkdir(parents=True)
     for i in range(images):
         (root / "images" / "train2017" / f"{i:012d}.jpg").write_bytes(b"x")
-    return [f"dataset.{key}={root / name}" for key, name in (("annotations", "annotations.json"), ("captions", "captions.json"), ("images", "images"))]
+    return [
+        f"dataset.{key}={root / name}"
+        for key, name in (("annotations", "annotations.json"), ("captions", "captions.json"), ("images", "images"))
+    ]
 
 
 def keyed(root: Path, images: int) -> Path:
@@ -70,15 +81,19 @@ def keyed(root: Path, images: int) -> Path:
 def plan(overrides: list[str]) -> None:
     """Plan in this process and say what that took."""
     begun = time.perf_counter()
-    from launch.compose import Composer, typed
-    from launch.plan import plan_point
+    from launch.config.compose import Composer, typed
+    from launch.plan.graph import plan_point
 
-    point = plan_point(typed(Composer().compose(["recipe=tracking", "dataset=lvis", "tracking.size=[768,512]", "tracking.bucket=64", *overrides])))
+    point = plan_point(
+        typed(Composer().compose(["recipe=tracking", "dataset=lvis", "tracking.size=[768,512]", "tracking.bucket=64", *overrides]))
+    )
     seconds, used = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF)
     peak, cpu = used.ru_maxrss / 2**20, used.ru_utime + used.ru_stime
     spec = point.stages[0].spec
     listing = sum(map(len, spec.files.values())) / 2**20
-    print(f"  {seconds:6.1f} s ({cpu:.1f} s of CPU)  peak {peak:.2f} GiB  {spec.slots:,} slots in {spec.n_units:,} units, listing {listing:,.0f} MiB")
+    print(
+        f"  {seconds:6.1f} s ({cpu:.1f} s of CPU)  peak {peak:.2f} GiB  {spec.slots:,} slots in {spec.n_units:,} units, listing {listing:,.0f} MiB"
+    )
     print(f"  {spec.settings['price']}")
 
 
@@ -87,7 +102,9 @@ def bench_plan(images: int, hdf5: bool) -> None:
         root = Path(name)
         overrides = simulate(root, images)
         size = (root / "annotations.json").stat().st_size
-        print(f"{images:,} images, annotations of {size / 2**20:,.0f} MiB, {os.cpu_count()} cores with a load of {os.getloadavg()[0]:.1f}; files warm in memory")
+        print(
+            f"{images:,} images, annotations of {size / 2**20:,.0f} MiB, {os.cpu_count()} cores with a load of {os.getloadavg()[0]:.1f}; files warm in memory"
+        )
         for place in ["folder", *(["HDF5"] if hdf5 else [])]:
             print(f"images in a {place}:" if place == "folder" else "images in an HDF5 file:", flush=True)
             more = [f"dataset.images={keyed(root, images)}"] if place == "HDF5" else []

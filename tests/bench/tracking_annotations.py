@@ -18,12 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from synth.config import AnnotationsConfig, DatasetConfig, ModelConfig, PairsConfig, dump
+from synth.captions.config import DatasetConfig
+from synth.images.config import ModelConfig
+from synth.keys import dump
 from synth.numerics import EXACT
-from synth.stages import Sample
 from synth.store.folder import StageFolder
 from synth.store.framing import UnitIndex, frame, seal
+from synth.store.samples import Sample
 from synth.store.spec import InputFile, StageSpec, canonical
+from synth.tracking.config import AnnotationsConfig, PairsConfig
 from synth.tracking.listing import ROLE, ListingWriter, head_file
 from tests.fixtures_images import child
 
@@ -80,11 +83,24 @@ def simulated(root: Path, images: int, per_image: float, variants: int) -> Stage
 
 def sample(slot: int, place: int, variants: int, counts: np.ndarray, first: np.ndarray) -> Sample:
     objects = [
-        {"id": int(first[place]) + k + 1, "category_id": k % 1203 + 1, "bbox": [3, 4, 90, 80], "area": 5000, "segmentation": {"size": [480, 640], "counts": "a" * 200}}
+        {
+            "id": int(first[place]) + k + 1,
+            "category_id": k % 1203 + 1,
+            "bbox": [3, 4, 90, 80],
+            "area": 5000,
+            "segmentation": {"size": [480, 640], "counts": "a" * 200},
+        }
         for k in range(6, counts[place])
     ]
     name = f"{place + 1:012d}"
-    record = {"file_name": f"{name}_v{slot % variants}.jpg", "source": f"{name}.jpg", "width": 640, "height": 480, "unchanged": False, "objects": objects}
+    record = {
+        "file_name": f"{name}_v{slot % variants}.jpg",
+        "source": f"{name}.jpg",
+        "width": 640,
+        "height": 480,
+        "unchanged": False,
+        "objects": objects,
+    }
     return Sample(slot, f"{slot:09d}", {"jpg": JPG, "json": canonical(record)})
 
 

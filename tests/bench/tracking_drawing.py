@@ -17,7 +17,13 @@ from pathlib import Path
 import numpy as np
 
 SIZES = ((96, 64), (64, 96), (80, 64), (64, 80))
-KEYS = {"steps": 20, "guidance_scale": 4, "harmonize": "null", "size": "null", "bucket": "null"}  # the tiny model's own steps and guidance scale
+KEYS = {
+    "steps": 20,
+    "guidance_scale": 4,
+    "harmonize": "null",
+    "size": "null",
+    "bucket": "null",
+}  # the tiny model's own steps and guidance scale
 DRAWN = (("null", "null"), ("[64,48]", "16"))  # the model's own size for pairs, and a smaller one
 BATCHES = (1, 4, 16)
 FAST = "16, numerics=fast"
@@ -33,7 +39,11 @@ def bench_drawing(images: int, rounds: int) -> None:
     from tests.tracking import scenes
 
     torch.set_num_threads(1)
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU, 1 thread of {len(os.sched_getaffinity(0))} cores"
+    where = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"{platform.machine()} CPU, 1 thread of {len(os.sched_getaffinity(0))} cores"
+    )
     print(f"{where}; torch {torch.__version__}, diffusers {diffusers.__version__}; load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory(prefix="synthset-bench-") as name:
         root = Path(name)
@@ -55,7 +65,9 @@ def _compare(annotated, root: Path, rounds: int, **keys) -> None:
     found = [_round(stages, annotated, few) for _ in range(rounds)]
     loops = [loop for row in found for loop, _ in row.values()]
     wall, cpu, drawing = (statistics.median(loop[k] for loop in loops) for k in range(3))
-    print(f"  literal loop           {1000 * wall:7.1f} ms an image, {1000 * cpu:.1f} of CPU, {1000 * drawing:.1f} of that denoiser, scheduler and VAE")
+    print(
+        f"  literal loop           {1000 * wall:7.1f} ms an image, {1000 * cpu:.1f} of CPU, {1000 * drawing:.1f} of that denoiser, scheduler and VAE"
+    )
     for batch in stages:
         wall, cpu = (statistics.median(row[batch][1][k] for row in found) for k in range(2))
         ratios = [statistics.median(row[batch][0][i] / row[batch][1][j] for row in found) for i, j in ((0, 0), (1, 1), (2, 1))]
@@ -75,7 +87,7 @@ def _round(stages: dict, annotated, few: int) -> dict:
 
 
 def _folder(annotated, root: Path, batch: int, *overrides: str, **keys):
-    from tests.tracking.staged import pairs_stage
+    from tests.tracking.pairs_stages import pairs_stage
 
     return pairs_stage(root, annotated, *overrides, **(KEYS | {"batch_size": batch, "unit_size": 32} | keys))
 
@@ -94,7 +106,9 @@ def _batches(stage, units: int | None = None) -> tuple[float, float]:
     with ThreadPoolExecutor(1) as pool:
         for unit in chosen:
             state = stage.begin(unit)
-            waiting = [pool.submit(stage.encode, state, i) for slots in stage.folder.spec.batches(unit) for i in stage.compute(state, slots)]
+            waiting = [
+                pool.submit(stage.encode, state, i) for slots in stage.folder.spec.batches(unit) for i in stage.compute(state, slots)
+            ]
             for future in waiting:
                 future.result()
     n = sum(map(len, chosen))
@@ -171,7 +185,7 @@ def differences(stage, unit) -> list[tuple[float, float, float | None]]:
     from synth.tracking.masks import mask_of, union
     from synth.tracking.objects import objects_of
     from synth.tracking.warp import draw, warped
-    from tests.tracking.staged import pixels
+    from tests.tracking.pairs_stages import pixels
 
     config, rows, state = stage.config, [], stage.begin(unit)
     vae, root = stage.drawing.family.family.pipe.vae, stage.folder.input_path("images")
@@ -181,14 +195,20 @@ def differences(stage, unit) -> list[tuple[float, float, float | None]]:
             name, bucket = task.image.image["file_name"], task.image.bucket
             image = pixels((root / task.image.path).read_bytes())
             height, width = image.shape[:2]
-            masks = np.stack([mask_of(a["segmentation"], height, width) for a in objects_of(task.image.annotations, config.min_area, config.max_area)])
+            masks = np.stack(
+                [mask_of(a["segmentation"], height, width) for a in objects_of(task.image.annotations, config.min_area, config.max_area)]
+            )
             warp = draw(config.warp, generator(derive(config.seed, "pairs", name, task.replica, "warp")))
             original, masks = warped(image, masks, warp)
             with torch.inference_mode():
-                start = torch.from_numpy(canvas.onto(original, facts.drawn, bucket)).to(vae.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+                start = (
+                    torch.from_numpy(canvas.onto(original, facts.drawn, bucket)).to(vae.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+                )
                 again = vae.decode(vae.encode(start).latent_dist.mode()).sample[0].permute(1, 2, 0)
             again = ((again + 1) * 127.5).clamp(0, 255).round().to(torch.uint8).cpu().numpy()
-            made, floor = (abs(canvas.back(p, facts.drawn, width, height).astype(int) - original).mean(2) for p in (item.picture.pixels(), again))
+            made, floor = (
+                abs(canvas.back(p, facts.drawn, width, height).astype(int) - original).mean(2) for p in (item.picture.pixels(), again)
+            )
             kept, free = masks.any(0), union(masks, 2 * config.dilate + 2) == 0
             if kept.any():
                 rows.append((made[kept].mean(), floor[kept].mean(), made[free].mean() if free.mean() > 0.1 else None))

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from synth.config import ProbeConfig, dump
+from synth.keys import dump
 from synth.numerics import EXACT
-from synth.stages import Sample
+from synth.run.config import ProbeConfig
 from synth.store.folder import StageFolder
 from synth.store.framing import UnitIndex, frame, seal
+from synth.store.samples import Sample
 from synth.store.spec import StageSpec, canonical
 from synth.verify.stage import verify_stage
 
@@ -28,7 +29,11 @@ def simulate(root: Path, samples: int, unit_size: int, size: int) -> StageFolder
     for number in range(folder.spec.n_units):
         unit = folder.unit(number)
         made = [
-            Sample(s, f"{s:09d}", {"bin": pool[s % 4096 :][:size], "json": canonical({"caption": f"a picture, number {s}", "label": s % 1000})})
+            Sample(
+                s,
+                f"{s:09d}",
+                {"bin": pool[s % 4096 :][:size], "json": canonical({"caption": f"a picture, number {s}", "label": s % 1000})},
+            )
             for s in range(unit.start, unit.stop)
         ]
         batch = frame("tar", made)

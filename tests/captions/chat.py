@@ -46,9 +46,7 @@ class Chat:
         if self.wild and roll < 0.2:
             return "Sure! Here is one:\n\nA lone lamp."
         name = (
-            re.findall(r'"([^"]+)"', question)[-1]
-            if request.messages
-            else question.rsplit("\n\n", 1)[1].removesuffix(" =>").split(",")[0]
+            re.findall(r'"([^"]+)"', question)[-1] if request.messages else question.rsplit("\n\n", 1)[1].removesuffix(" =>").split(",")[0]
         )
         sentence = f"One {name} {scene}, number {number}."
         if "prompt: <" in question:

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from launch.compose import Composer, typed
-from launch.plan import plan_point
-from synth import loop
+from launch.config.compose import Composer, typed
+from launch.plan.graph import plan_point
 from synth.captions import engines
 from synth.captions.checks import names_class
 from synth.captions.prompt_trees import PromptTrees
 from synth.errors import EXIT_AGAIN, EXIT_OK, InputError
+from synth.run import loop
 from synth.store.folder import StageFolder
 from tests.captions.chat import Chat
 from tests.captions.matrix import ASKING, CLASSES, MAKERS, SILENT, prompts_overrides
@@ -80,7 +80,7 @@ def test_units_are_the_same_for_one_and_three_workers(tmp_path, chat, maker):
 
 
 def test_status_counts_refused_answers_by_reason(tmp_path, chat):
-    from launch.report import report_on
+    from launch.show.stages import report_on
     from launch.status import _refused
 
     folder = run(plan(tmp_path, "synthclip", "captions.total=60", "captions.unit_size=60", "captions.window=60"))["captions"]
@@ -142,9 +142,7 @@ def test_a_request_that_the_engine_cannot_take_is_told_by_its_reason(tmp_path, c
         ]
 
     monkeypatch.setattr(Chat, "generate", generate)
-    folders = run(
-        plan(tmp_path, maker, *(["prompts.form=dynamic", "prompts.num_prompts_per_metaprompt=1"] if maker == "hirpg" else []))
-    )
+    folders = run(plan(tmp_path, maker, *(["prompts.form=dynamic", "prompts.num_prompts_per_metaprompt=1"] if maker == "hirpg" else [])))
     if maker == "hirpg":  # the three given metaprompts are there without asking
         assert sorted(tombstones(folders["prompt_trees"])) == ["no_metaprompt"] * 2 + ["prompt_too_long"] * 3
     else:

@@ -9,18 +9,30 @@ from functools import cache
 
 import pytest
 
-from launch.compose import Composer, typed
-from launch.devices import ASKING
-from launch.plan import plan_point
-from synth import loop
+from launch.config.compose import Composer, typed
+from launch.plan.devices import ASKING
+from launch.plan.graph import plan_point
 from synth.captions.prompts import MAKERS, WITHOUT_MODEL
 from synth.captions.remote import served
 from synth.captions.remote.journal import totals
 from synth.captions.remote.server import Server
 from synth.errors import InputError
+from synth.run import loop
 from synth.store.folder import StageFolder
 
-SERVE = [sys.executable, "-m", "transformers.cli.transformers", "serve", "{model}", "--host", "{host}", "--port", "{port}", "--device", "cpu"]
+SERVE = [
+    sys.executable,
+    "-m",
+    "transformers.cli.transformers",
+    "serve",
+    "{model}",
+    "--host",
+    "{host}",
+    "--port",
+    "{port}",
+    "--device",
+    "cpu",
+]
 ANSWERING = ("llama", "hf", "openai", "served")
 SILENT = sorted(WITHOUT_MODEL - {"hirpg"})  # hirpg's captions ask nobody, its prompts do
 ASKS = sorted({*MAKERS} - {*SILENT})
@@ -32,7 +44,14 @@ MAKER = {  # what a maker needs beyond its YAML file
     "fake_definition": ["prompts.definitions_file={path}/definitions.json"],
     "from_file": ["prompts.file={path}/captions.txt", "captions.total=null"],
 }
-FEW = ["dataset.classes=0..2", "captions.total=3", "captions.oversample=1", "captions.window=3", "captions.unit_size=3", "captions.max_attempts=2"]
+FEW = [
+    "dataset.classes=0..2",
+    "captions.total=3",
+    "captions.oversample=1",
+    "captions.window=3",
+    "captions.unit_size=3",
+    "captions.max_attempts=2",
+]
 SHORT = ["captioner.max_gen_len=24", "captioner.max_seq_len=512"]
 
 
@@ -90,7 +109,13 @@ def point(tmp_path, files, embedded_model, embedded_chat, server, shared):
         captioner = {
             "llama": ["captioner=tiny_llama", *SHORT],
             "hf": ["captioner=hf", f"captioner.path={embedded_model}", "captioner.dtype=float32", *SHORT],
-            "openai": ["captioner=openai", f"captioner.model={embedded_chat}", "captioner.api_key_env=null", f"captioner.api={api}", *SHORT],
+            "openai": [
+                "captioner=openai",
+                f"captioner.model={embedded_chat}",
+                "captioner.api_key_env=null",
+                f"captioner.api={api}",
+                *SHORT,
+            ],
             "served": ["captioner=served", f"captioner.path={embedded_chat}", f"captioner.command={command}", *SHORT],
             "none": ["captioner=none"],
         }[engine]
@@ -166,7 +191,10 @@ def test_nothing_that_was_answered_is_asked_again_by_the_stage_next_time(point):
     assert twice == rows and totals(again.path)["answers"] == asked
 
 
-@pytest.mark.parametrize(("engine", "narrow"), [("llama", "prompts.shots=26"), ("hf", "captioner.max_seq_len=70"), ("openai", "captioner.max_seq_len=70")])
+@pytest.mark.parametrize(
+    ("engine", "narrow"),
+    [("llama", "prompts.shots=26"), ("hf", "captioner.max_seq_len=70"), ("openai", "captioner.max_seq_len=70")],
+)
 def test_a_prompt_without_room_is_rejected_by_the_same_word_everywhere(point, engine, narrow):
     _, rows, empty = run(point("synclr", engine, narrow, "captions.total=9", "captions.max_attempts=1"))
     assert "prompt_too_long" in empty.values() and (rows or "no_class" in empty.values())  # others were answered

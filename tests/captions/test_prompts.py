@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from synth.captions import prompts
-from synth.config import ClassEntry, DatasetConfig, PromptsConfig
+from synth.captions.config import ClassEntry, DatasetConfig, PromptsConfig
 from synth.errors import InputError
 
 NAMES = [f"thing {c}" for c in "abcdefghij"]

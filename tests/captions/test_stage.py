@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from synth import loop
 from synth.captions import engines
-from synth.config import CaptionerConfig, CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig, dump
+from synth.captions.config import CaptionerConfig, CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.keys import dump
 from synth.numerics import EXACT
+from synth.run import loop
 from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.spec import InputFile, StageSpec

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import launch.tables
+import launch.plan.tables
 import synth.captions
 from synth.captions.checks import names_class
 from synth.captions.prompts.modes import HEADINGS, RELATIONS, SECOND
@@ -20,19 +20,138 @@ OBJECTS = {name: data for name, data in DATASETS.items() if data["kind"] == "obj
 EVERY = [(mode, example) for mode, examples in EXAMPLES.items() for example in examples]
 # words of grammar: what stands between them are the nouns, verbs and adjectives of an example
 GRAMMAR = frozenset(
-    "a an the this that these those my your his her its our their some any every each no of in on at to from with "
-    "without by for over under above below behind beside next before after between among against along across "
-    "through into onto around as and or but while when where who which is are was were be been has have had do does "
-    "not just only so too it he she they we you i all both half up down out off".split()
+    [
+        "a",
+        "an",
+        "the",
+        "this",
+        "that",
+        "these",
+        "those",
+        "my",
+        "your",
+        "his",
+        "her",
+        "its",
+        "our",
+        "their",
+        "some",
+        "any",
+        "every",
+        "each",
+        "no",
+        "of",
+        "in",
+        "on",
+        "at",
+        "to",
+        "from",
+        "with",
+        "without",
+        "by",
+        "for",
+        "over",
+        "under",
+        "above",
+        "below",
+        "behind",
+        "beside",
+        "next",
+        "before",
+        "after",
+        "between",
+        "among",
+        "against",
+        "along",
+        "across",
+        "through",
+        "into",
+        "onto",
+        "around",
+        "as",
+        "and",
+        "or",
+        "but",
+        "while",
+        "when",
+        "where",
+        "who",
+        "which",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "has",
+        "have",
+        "had",
+        "do",
+        "does",
+        "not",
+        "just",
+        "only",
+        "so",
+        "too",
+        "it",
+        "he",
+        "she",
+        "they",
+        "we",
+        "you",
+        "i",
+        "all",
+        "both",
+        "half",
+        "up",
+        "down",
+        "out",
+        "off",
+    ]
 )
 VAGUE = frozenset(  # colours and numbers
-    "red orange yellow green blue purple pink brown black white grey silver gold golden teal navy ochre cream "
-    "mustard yellowish one two three four five six seven eight nine ten twelve hundred thousand first second".split()
+    [
+        "red",
+        "orange",
+        "yellow",
+        "green",
+        "blue",
+        "purple",
+        "pink",
+        "brown",
+        "black",
+        "white",
+        "grey",
+        "silver",
+        "gold",
+        "golden",
+        "teal",
+        "navy",
+        "ochre",
+        "cream",
+        "mustard",
+        "yellowish",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "twelve",
+        "hundred",
+        "thousand",
+        "first",
+        "second",
+    ]
 )
 
 
 def test_the_launcher_knows_the_modes_of_the_worker():
-    assert launch.tables.SECOND == SECOND and set(launch.tables.MODES) == set(HEADINGS)
+    assert launch.plan.tables.SECOND == SECOND and set(launch.plan.tables.MODES) == set(HEADINGS)
 
 
 def words(text: str) -> list[str]:

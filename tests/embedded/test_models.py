@@ -47,8 +47,8 @@ def test_a_name_has_the_same_tokens_in_the_query_and_in_the_caption():
     for name in ("Boeing 707-320", "Mazda 2 car", "avocado", "onion soup", "inner tube", "zxqy"):
         query, inside, last = pieces(f"{name} ="), pieces(f"A {name} on"), pieces(f"A {name}.")
         own = pieces(name)
-        assert query[:len(own)] == own and any(inside[i:i + len(own)] == own for i in range(4))
-        assert any(last[i:i + len(own)] == own for i in range(4))
+        assert query[: len(own)] == own and any(inside[i : i + len(own)] == own for i in range(4))
+        assert any(last[i : i + len(own)] == own for i in range(4))
 
 
 def test_the_pipeline_loads_offline_and_paints_what_the_caption_says():
@@ -58,8 +58,13 @@ def test_the_pipeline_loads_offline_and_paints_what_the_caption_says():
     pipeline.to(dtype=torch.float32).set_progress_bar_config(disable=True)
     assert type(pipeline).__name__ == "StableDiffusionPipeline" and pipeline.safety_checker is None
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
-    out = pipeline(["A large apple on a red background.", "A large banana on a blue background."], num_inference_steps=6,
-                   guidance_scale=4.0, generator=[torch.Generator().manual_seed(i) for i in range(2)], output_type="np").images
+    out = pipeline(
+        ["A large apple on a red background.", "A large banana on a blue background."],
+        num_inference_steps=6,
+        guidance_scale=4.0,
+        generator=[torch.Generator().manual_seed(i) for i in range(2)],
+        output_type="np",
+    ).images
     assert out.shape == (2, 32, 32, 3)
     corners = out[:, ::31, ::31].mean((1, 2))  # [2, 3]
     assert corners[0].argmax() == 0 and corners[1].argmax() == 2

@@ -18,8 +18,11 @@ def words(text: str) -> list[str]:
 
 
 def three_objects() -> Scene:
-    return Scene("meadow", (Item("cat", 1, place=(0.3, 0.5, 0.5)), Item("dog", 0, place=(0.5, 0.55, 0.4)),
-                            Item("rocket", 2, "small", "right")), variant=3)
+    return Scene(
+        "meadow",
+        (Item("cat", 1, place=(0.3, 0.5, 0.5)), Item("dog", 0, place=(0.5, 0.55, 0.4)), Item("rocket", 2, "small", "right")),
+        variant=3,
+    )
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96), (200, 130)])
@@ -39,8 +42,10 @@ def test_a_later_object_takes_the_pixels_of_an_earlier_one():
 
 
 def test_an_object_that_is_wholly_covered_or_outside_has_an_empty_box():
-    covered = Scene("snow", (Item("apple", place=(0.5, 0.5, 0.1)), Item("pizza", place=(0.5, 0.5, 1.0)),
-                             Item("cat", place=(-3.0, 0.5, 0.5))))
+    covered = Scene(
+        "snow",
+        (Item("apple", place=(0.5, 0.5, 0.1)), Item("pizza", place=(0.5, 0.5, 1.0)), Item("cat", place=(-3.0, 0.5, 0.5))),
+    )
     made = render(covered, 48, 48)
     assert made.boxes[0] == made.boxes[2] == (0, 0, 0, 0) and not made.masks[[0, 2]].any()
 
@@ -65,9 +70,15 @@ def test_every_background_renders_at_odd_sizes(size, background):
     assert made.image.shape == (*size, 3) and made.boxes[0] == tight_box(made.masks[0])
 
 
-@pytest.mark.parametrize("scene, size, word", [
-    (Scene("moon", ()), (8, 8), "beach"), (Scene("snow", (Item("unicorn"),)), (8, 8), "apple"),
-    (Scene("snow", (Item("cat", size="vast"),)), (8, 8), "small"), (Scene("snow", ()), (0, 8), "1 x 1")])
+@pytest.mark.parametrize(
+    "scene, size, word",
+    [
+        (Scene("moon", ()), (8, 8), "beach"),
+        (Scene("snow", (Item("unicorn"),)), (8, 8), "apple"),
+        (Scene("snow", (Item("cat", size="vast"),)), (8, 8), "small"),
+        (Scene("snow", ()), (0, 8), "1 x 1"),
+    ],
+)
 def test_an_error_names_what_is_allowed(scene, size, word):
     with pytest.raises((KeyError, ValueError), match=word):
         render(scene, *size)

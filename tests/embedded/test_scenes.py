@@ -41,9 +41,7 @@ def test_the_script_makes_the_same_annotations_and_captions(again):
     assert scenes.lines(scenes.annotations(again)) == (FOLDER / "annotations.json").read_bytes()
     assert scenes.lines(scenes.captions_file(again)) == (FOLDER / "captions.json").read_bytes()
     with h5py.File(FOLDER / "images.h5") as f:
-        assert set(f) == {scenes.file_name(s.number) for s in again} and all(
-            d.dtype == np.uint8 and d.ndim == 1 for d in f.values()
-        )
+        assert set(f) == {scenes.file_name(s.number) for s in again} and all(d.dtype == np.uint8 and d.ndim == 1 for d in f.values())
 
 
 @pytest.mark.parametrize("number", [1, 7, 12, 40, 55, 200])
@@ -69,13 +67,9 @@ def test_pycocotools_gives_every_mask_back_to_the_pixel(again, coco):
 
 def test_the_set_has_what_real_files_have(coco):
     rows = list(coco.anns.values())
-    kinds = Counter(
-        "polygons" if isinstance(r["segmentation"], list) else type(r["segmentation"]["counts"]).__name__ for r in rows
-    )
+    kinds = Counter("polygons" if isinstance(r["segmentation"], list) else type(r["segmentation"]["counts"]).__name__ for r in rows)
     assert kinds["polygons"] > 300 and kinds["str"] > 20 and kinds["list"] >= 3
-    assert (
-        sum(len(r["segmentation"]) > 1 for r in rows if isinstance(r["segmentation"], list)) >= 10
-    )  # objects in several parts
+    assert sum(len(r["segmentation"]) > 1 for r in rows if isinstance(r["segmentation"], list)) >= 10  # objects in several parts
     assert sum(r["iscrowd"] for r in rows) == 4 and sum(r["area"] <= 144 for r in rows) >= 20
     sizes = Counter((i["width"], i["height"]) for i in coco.imgs.values())
     assert set(sizes) == {(96, 64), (64, 96), (80, 64), (64, 64)} and min(sizes.values()) >= 15

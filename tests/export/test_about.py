@@ -27,7 +27,12 @@ def test_the_manifest_has_a_row_a_picture_that_finds_it_again(done, images):  # 
         slot = int(row["key"])
         data = (done.out_dir / row["file"]).read_bytes()
         assert data == png(slot) and (row["size"], row["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
-        assert (row["class"], row["label"], row["caption"], row["seed"]) == (NAMES[slot % 13], slot % 13, f"caption {slot}", (1 << 64) - 1 - slot)
+        assert (row["class"], row["label"], row["caption"], row["seed"]) == (
+            NAMES[slot % 13],
+            slot % 13,
+            f"caption {slot}",
+            (1 << 64) - 1 - slot,
+        )
         assert row["unit"] == slot // images.spec.unit_size
 
 

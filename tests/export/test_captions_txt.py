@@ -2,8 +2,8 @@
 
 import pytest
 
-from synth.config import CaptionsTxtConfig
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.export.config import CaptionsTxtConfig
 from tests.fixtures_images import CLASSES, captions_json_stage, captions_stage, child, work
 
 

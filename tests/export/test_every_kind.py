@@ -9,18 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from synth.config import Hdf5Config, Hdf5PartsConfig, ImageFolderConfig, ParquetConfig, WebDatasetConfig
 from synth.errors import EXIT_AGAIN, EXIT_OK
-from synth.export.out_folder import PART
-from synth.stages import Tombstone
+from synth.export.config import Hdf5Config, Hdf5PartsConfig, ImageFolderConfig, ParquetConfig, WebDatasetConfig
 from synth.store.folder import StageFolder
+from synth.store.out_folder import PART
+from synth.store.samples import Tombstone
 from tests.export.test_image_folder import NAMES, images, tree  # noqa: F401 (images is a fixture)
 from tests.fixtures_images import child, work
 from tests.verify.conftest import images_of
 from tests.verify.test_verify import problems
 
 N = 26
-HDF5 = {"keyed": Hdf5PartsConfig("keyed"), "packed": Hdf5PartsConfig("packed"), "pixels": Hdf5PartsConfig("packed", "pixels", 4)}
+HDF5 = {
+    "keyed": Hdf5PartsConfig("keyed"),
+    "packed": Hdf5PartsConfig("packed"),
+    "pixels": Hdf5PartsConfig("packed", "pixels", 4),
+}
 FILES = {"image_folder": ImageFolderConfig, "webdataset": WebDatasetConfig, "parquet": ParquetConfig}
 RUN = """
 import resource, sys
@@ -57,7 +61,9 @@ def test_a_set_without_any_picture_is_an_export_that_says_so(images, kind):  # n
     stages = stages_of(empty, [kind])[kind]
     assert all(work(s) == EXIT_OK for s in stages)
     out = stages[-1].out_dir
-    assert "0 synthetic pictures" in (out / "README.md").read_text() and len(json.loads((out / "classes.json").read_text())["classes"]) == len(NAMES)
+    assert "0 synthetic pictures" in (out / "README.md").read_text() and len(
+        json.loads((out / "classes.json").read_text())["classes"]
+    ) == len(NAMES)
     for stage in stages:
         assert not problems(stage.path, deep=True)
 
@@ -68,7 +74,9 @@ def test_a_disk_that_takes_no_more_leaves_no_half_file_under_its_name_and_the_ex
     places = [s[-1] for s in stages.values()]
     seen: list[dict[str, dict[str, str]]] = []
     for limit in (60, 2500, 4200):
-        run = subprocess.run([sys.executable, "-c", RUN, str(limit), *(str(s.path) for s in places)], capture_output=True, text=True, timeout=60)
+        run = subprocess.run(
+            [sys.executable, "-c", RUN, str(limit), *(str(s.path) for s in places)], capture_output=True, text=True, timeout=60
+        )
         codes = [int(line.split()[1]) for line in run.stdout.splitlines() if line.startswith("code")]
         assert len(codes) == len(places) and set(codes) <= {EXIT_OK, EXIT_AGAIN} and EXIT_AGAIN in codes, run.stderr
         assert limit > 60 or set(codes) == {EXIT_AGAIN}

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from synth.config import Hdf5Config, Hdf5PartsConfig
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK
-from synth.export.hdf5_parts import partition
+from synth.export.config import Hdf5Config, Hdf5PartsConfig
+from synth.export.hdf5.parts import partition
 from tests.export.test_image_folder import DEAD, NAMES, images, png, tree  # noqa: F401 (images is a fixture)
 from tests.fixtures_images import child, digests, work
 
@@ -26,7 +26,15 @@ ALIVE = [s for s in range(26) if s != DEAD]
 
 def plan(images, out="", unit_size=6, **config):  # noqa: F811
     """(partitions stage, merge stage)."""
-    parts = child(images.path.parent, "hdf5_parts", Hdf5PartsConfig(**config), {"images": [images]}, images.spec.slots, unit_size, unit_size)
+    parts = child(
+        images.path.parent,
+        "hdf5_parts",
+        Hdf5PartsConfig(**config),
+        {"images": [images]},
+        images.spec.slots,
+        unit_size,
+        unit_size,
+    )
     return parts, child(images.path.parent, "hdf5", Hdf5Config(str(out)), {"parts": [parts], "images": [images]})
 
 
@@ -63,7 +71,13 @@ def test_keyed_holds_each_file_s_bytes_under_its_name(images):  # noqa: F811
     rows = pq.read_table(merged.out_dir / "manifest.parquet").to_pylist()
     assert [r["file"] for r in rows] == [f"images.h5/{s:09d}.png" for s in ALIVE]
     assert [r["sha256"] for r in rows] == [hashlib.sha256(png(s)).hexdigest() for s in ALIVE]
-    assert sorted(p.name for p in merged.out_dir.iterdir()) == [".synthset.json", "README.md", "classes.json", "images.h5", "manifest.parquet"]
+    assert sorted(p.name for p in merged.out_dir.iterdir()) == [
+        ".synthset.json",
+        "README.md",
+        "classes.json",
+        "images.h5",
+        "manifest.parquet",
+    ]
     assert '["000000000.png"]' in (merged.out_dir / "README.md").read_text()
 
 
@@ -165,13 +179,16 @@ def test_a_torn_partition_is_named(images, capsys):  # noqa: F811
 
 
 def test_a_set_without_any_picture_is_a_file_without_rows(images):  # noqa: F811
-    from synth.stages import Tombstone
     from synth.store.folder import StageFolder
+    from synth.store.samples import Tombstone
     from synth.store.spec import StageSpec
     from tests.fixtures_images import commit_units
 
     old = images.spec
-    none = StageFolder.create(images.path.parent, StageSpec("images", "images", {**old.config, "seed": 8}, 26, 8, 4, old.numerics, old.upstream, old.inputs))
+    none = StageFolder.create(
+        images.path.parent,
+        StageSpec("images", "images", {**old.config, "seed": 8}, 26, 8, 4, old.numerics, old.upstream, old.inputs),
+    )
     commit_units(none, [Tombstone(s, "not finite") for s in range(26)])
     for config in ({}, {"layout": "packed"}, {"layout": "packed", "content": "pixels"}):
         _, merged = export(none, **config)
@@ -195,12 +212,11 @@ def test_settings_that_make_no_sense_are_named(images, capsys, config, said):  #
 
 
 def test_classes_without_end_fit_into_the_attributes(tmp_path):
-    from synth.export.h5_file import new_file
-    from synth.export.h5_layouts import describe
+    from synth.export.hdf5.file import new_file
+    from synth.export.hdf5.layouts import describe
 
     classes = {i: f"class {i} " + "\u00e9" * 20 for i in range(22_000)}
     with new_file(tmp_path / "x.h5") as new:
         describe(new.h5, classes, "bytes")
     with h5py.File(tmp_path / "x.h5") as f:
         assert f.attrs["class_names"][21_999] == classes[21_999]
-

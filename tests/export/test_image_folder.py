@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synth.config import ImageFolderConfig, dump
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
-from synth.export.out_folder import OutFolder
+from synth.export.config import ImageFolderConfig
+from synth.keys import dump
 from synth.numerics import EXACT
-from synth.stages import Sample, Tombstone
 from synth.store.folder import StageFolder
+from synth.store.out_folder import OutFolder
+from synth.store.samples import Sample, Tombstone
 from synth.store.spec import InputFile, StageSpec, Upstream, canonical
 from tests.fixtures_images import CLASSES, IMAGES, captions_json_stage, captions_stage, child, commit_units, work
 
@@ -47,7 +48,14 @@ def images(tmp_path) -> StageFolder:
     results = []
     for slot in range(26):
         label = slot % 13
-        record = {"caption": f"caption {slot}", "class": NAMES[label], "label": label, "labels": [label], "seed": (1 << 64) - 1 - slot, "caption_seed": slot}
+        record = {
+            "caption": f"caption {slot}",
+            "class": NAMES[label],
+            "label": label,
+            "labels": [label],
+            "seed": (1 << 64) - 1 - slot,
+            "caption_seed": slot,
+        }
         sample = Sample(slot, f"{slot:09d}", {"png": png(slot), "json": canonical(record)})
         results.append(Tombstone(slot, "not finite") if slot == DEAD else sample)
     commit_units(folder, results)
@@ -152,7 +160,10 @@ def test_running_twice_by_two_and_after_a_kill_gives_the_same(images, tmp_path):
     killed = export(images, tmp_path / "killed")
     for fault in ("after_batch:kill@2", "before_link:kill", "before_finish:kill"):
         env = {**os.environ, "SYNTHSET_FAULT": fault}
-        assert subprocess.run([sys.executable, "-m", "synth.worker", str(killed.path)], env=env, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+        assert (
+            subprocess.run([sys.executable, "-m", "synth.worker", str(killed.path)], env=env, stderr=subprocess.DEVNULL).returncode
+            == -signal.SIGKILL
+        )
         assert not (tmp_path / "killed" / ".synthset.json").exists()
     assert work(killed) == EXIT_OK
 
@@ -229,8 +240,8 @@ def test_exports_of_two_image_stages_share_nothing(images):
 
 
 def test_two_datasets_with_other_classes_cannot_be_one_export(images, tmp_path):
-    from synth.config import CaptionsJsonConfig
-    from synth.export.names import classes_of
+    from synth.captions.config import CaptionsJsonConfig
+    from synth.store.names import classes_of
 
     root = images.path.parent
     ups = [captions_stage(root, ["a"], seed=7), captions_stage(root, ["b"], seed=8, classes=("other",))]

@@ -30,7 +30,14 @@ def test_keyed_partitions_are_joined_and_text_scalars_keep_their_trailing_zeros(
     assert merge(["--inputs", str(tmp_path / "*_split_*.h5"), "--output", str(out), "--total_p", "2"]) == EXIT_OK
     assert "7 datasets of 2 keyed files" in capsys.readouterr().out
     with h5py.File(out) as f:
-        for name, first in (("a_0", b"a"), ('say "hi"_0', b"s"), ("b_1", b"b"), ("sub/dir_1", b"s"), ("a b\nc_0", b"a"), (".._0", b".")):
+        for name, first in (
+            ("a_0", b"a"),
+            ('say "hi"_0', b"s"),
+            ("b_1", b"b"),
+            ("sub/dir_1", b"s"),
+            ("a b\nc_0", b"a"),
+            (".._0", b"."),
+        ):
             assert f[f"{name}.jpg"].dtype == np.uint8
             assert io.BytesIO(np.array(f[f"{name}.jpg"])).getvalue() == JPEG + first + b"\0"
 

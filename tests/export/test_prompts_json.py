@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from synth.config import AskConfig, CaptionerConfig, ClassEntry, DatasetConfig, PromptsConfig, dump
+from synth.captions.config import AskConfig, CaptionerConfig, ClassEntry, DatasetConfig, PromptsConfig
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.export.prompts_json import main
+from synth.keys import dump
 from synth.numerics import EXACT
-from synth.stages import Sample, Tombstone
 from synth.store.folder import StageFolder
+from synth.store.samples import Sample, Tombstone
 from synth.store.spec import StageSpec, canonical
 from tests.fixtures_images import captions_stage, commit_units
 
@@ -20,9 +21,7 @@ def stage(root, kind, form, records):
     data = DatasetConfig("d", tuple(ClassEntry(i, n) for i, n in enumerate(CLASSES)), 2)
     config = dump(AskConfig(0, data, PromptsConfig("hirpg", form=form), CaptionerConfig()))
     folder = StageFolder.create(root, StageSpec(kind, kind, config, len(records), 3, 3, EXACT))
-    items = [
-        Tombstone(k, r) if isinstance(r, str) else Sample(k, f"{k:09d}", {"json": canonical(r)}) for k, r in enumerate(records)
-    ]
+    items = [Tombstone(k, r) if isinstance(r, str) else Sample(k, f"{k:09d}", {"json": canonical(r)}) for k, r in enumerate(records)]
     commit_units(folder, items)
     return folder
 

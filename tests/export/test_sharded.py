@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synth.config import ParquetConfig, WebDatasetConfig
 from synth.errors import EXIT_OK
+from synth.export.config import ParquetConfig, WebDatasetConfig
 from synth.export.shuffle import MIX, Order
-from synth.stages import Sample, Tombstone
 from synth.store.folder import StageFolder
+from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
 from tests.export.test_image_folder import DEAD, NAMES, images, png, tree  # noqa: F401 (images is a fixture)
 from tests.fixtures_images import child, work
@@ -89,8 +89,12 @@ def test_the_same_files_whoever_wrote_them_and_again_after_a_kill(images, kind, 
     shutil.rmtree(folder.path)
     shutil.rmtree(folder.out_dir)
     folder = export(images, kind)
-    code = "import sys; from pathlib import Path; from synth.store.folder import StageFolder; from synth.loop import Worker; Worker(StageFolder.open(Path(sys.argv[1])), 1, 3).run()"
-    killed = subprocess.run([sys.executable, "-c", code, folder.path], env={"SYNTHSET_FAULT": "after_commit:kill", "PATH": "/usr/bin:/bin"}, cwd=Path.cwd())
+    code = "import sys; from pathlib import Path; from synth.store.folder import StageFolder; from synth.run.loop import Worker; Worker(StageFolder.open(Path(sys.argv[1])), 1, 3).run()"
+    killed = subprocess.run(
+        [sys.executable, "-c", code, folder.path],
+        env={"SYNTHSET_FAULT": "after_commit:kill", "PATH": "/usr/bin:/bin"},
+        cwd=Path.cwd(),
+    )
     assert killed.returncode == -signal.SIGKILL
     for job in (2, 0, 1):
         work(folder, job, 3)
@@ -126,7 +130,9 @@ def test_an_edited_column_of_a_parquet_file_is_found_deep(images, name, value): 
     rows[4][name] = value if rows[4][name] != value else 1
     pq.write_table(pq.read_table(path).from_pylist(rows, schema), path)
     size, unit = path.stat().st_size, folder.unit(1)
-    said = {x.slot: Sample(x.slot, x.key, {"json": canonical({**x.json(), "file_bytes": size})}) for x in folder.samples(unit.start, unit.stop)}
+    said = {
+        x.slot: Sample(x.slot, x.key, {"json": canonical({**x.json(), "file_bytes": size})}) for x in folder.samples(unit.start, unit.stop)
+    }
     rewrite(folder, 1, [said.get(s) or Tombstone(s, "not finite") for s in range(unit.start, unit.stop)])
     found = problems(folder.path, deep=True)
     assert len(found) == 1 and f"{path}: row of {rows[4]['key']} is not as in its unit" in found[0]
@@ -152,7 +158,7 @@ def test_an_order_is_a_permutation_that_mixes_many_blocks_and_can_be_cut_anywher
 
 
 def test_shards_of_a_dataset_that_is_larger_than_the_open_units_are_read_right(images, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("synth.export.pictures.OPEN", 1)
+    monkeypatch.setattr("synth.images.pictures.OPEN", 1)
     folder = export(images)
     assert work(folder) == EXIT_OK
     for name, data in in_tars(folder.out_dir):

@@ -1,4 +1,4 @@
-"""A farm of forked workers: each child runs synth.loop.Worker on a probe stage and exits with its code.
+"""A farm of forked workers: each child runs synth.run.loop.Worker on a probe stage and exits with its code.
 
 Forked, not executed: a child costs milliseconds, so thousands of kills are affordable.
 """
@@ -15,16 +15,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import synth.probe  # noqa: F401 (children shall not import it anew)
-from synth.config import ProbeConfig, dump
-from synth.loop import Worker
+import synth.run.probe  # noqa: F401 (children shall not import it anew)
+from synth.keys import dump
 from synth.numerics import EXACT
+from synth.run.config import ProbeConfig
+from synth.run.loop import Worker
 from synth.store import commit as commit_module
 from synth.store import faults
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
 
-FAST = {"SYNTHSET_BEAT_S": "0.05", "SYNTHSET_DEAD_AFTER_S": "0.3"}  # seconds; the living may look dead: that is part of the test
+FAST = {
+    "SYNTHSET_BEAT_S": "0.05",
+    "SYNTHSET_DEAD_AFTER_S": "0.3",
+}  # seconds; the living may look dead: that is part of the test
 SLOW = {"SYNTHSET_BEAT_S": "5", "SYNTHSET_DEAD_AFTER_S": "60"}  # nobody looks dead
 
 
@@ -111,8 +115,7 @@ class Child:
                 self.signal(signal.SIGKILL)
                 os.waitpid(self.pid, 0)
                 self.code = -signal.SIGKILL
-                msg = f"child {self.pid} did not end in {seconds} s: {self.text()}"
-                raise AssertionError(msg)
+                raise AssertionError(f"child {self.pid} did not end in {seconds} s: {self.text()}")
             time.sleep(0.001)
         return self.code
 
@@ -127,8 +130,7 @@ class Child:
                 self.code = os.waitstatus_to_exitcode(status)
                 return False
             time.sleep(0.001)
-        msg = f"child {self.pid} neither stopped nor ended: {self.text()}"
-        raise AssertionError(msg)
+        raise AssertionError(f"child {self.pid} neither stopped nor ended: {self.text()}")
 
     def text(self) -> str:
         with contextlib.suppress(OSError):

@@ -8,15 +8,15 @@ import time
 
 import pytest
 
+from synth.run.probe import Probe
 from synth.store import leases
 from synth.store.commit import Outcome, commit
+from synth.store.events import read_events
+from synth.store.folder import StageFolder
 from synth.store.framing import frame
 from synth.store.leases import Owner
 from synth.store.parts import PartWriter
-from synth.store.events import read_events
-from synth.store.folder import StageFolder
 from tests.faults.farm import FAST, SLOW, Child, check, claims_only, digests, finish, left_over, plan, reference
-from synth.probe import Probe
 
 FORK = multiprocessing.get_context("fork")
 
@@ -28,7 +28,10 @@ def inodes(folder: StageFolder) -> dict[int, tuple[int, int]]:
 @pytest.mark.parametrize(
     ("point", "links"),
     [
-        *itertools.product(["after_lease", "before_batch_line", "after_batch", "after_index", "before_link", "after_link", "after_commit"], [True, False]),
+        *itertools.product(
+            ["after_lease", "before_batch_line", "after_batch", "after_index", "before_link", "after_link", "after_commit"],
+            [True, False],
+        ),
         ("after_claim", False),  # links need no claim
     ],
 )

@@ -32,7 +32,10 @@ def test_a_random_subsample_depends_on_the_pictures_own_keys_only():
 def test_near_duplicates_by_hash_are_those_of_the_plain_way():
     rng = np.random.default_rng(1)
     base = rng.integers(0, 1 << 64, 40, dtype=np.uint64)
-    hashes = np.array([int(rng.choice(base)) ^ sum(1 << int(b) for b in rng.choice(64, rng.integers(0, 9), replace=False)) for _ in range(300)], np.uint64)
+    hashes = np.array(
+        [int(rng.choice(base)) ^ sum(1 << int(b) for b in rng.choice(64, rng.integers(0, 9), replace=False)) for _ in range(300)],
+        np.uint64,
+    )
     kept: list[int] = []
     plain = np.full(300, -1)
     for i in range(300):
@@ -88,7 +91,9 @@ def test_rmd_is_the_formula_written_out():
 
 
 def test_rmd_of_fewer_pictures_than_dimensions_is_finite():
-    assert np.isfinite(ensemble.rmd_scores(np.random.default_rng(0).normal(size=(6, 32)).astype(np.float32), np.array([0, 0, 0, 1, 1, 1]))).all()
+    assert np.isfinite(
+        ensemble.rmd_scores(np.random.default_rng(0).normal(size=(6, 32)).astype(np.float32), np.array([0, 0, 0, 1, 1, 1]))
+    ).all()
 
 
 def test_conan_weights_are_clipped_z_scores_in_a_softmax():

@@ -8,24 +8,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synth.config import (
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.export.config import ContactSheetConfig, ImageFolderConfig
+from synth.filters.clip import Preparation, check_folder
+from synth.filters.config import (
     BalanceConfig,
     ClipFeaturesConfig,
     ClipScoreConfig,
-    ContactSheetConfig,
     EnsembleConfig,
-    ImageFolderConfig,
     LabelAgreementConfig,
     NearDuplicatesConfig,
     PerceptualHashConfig,
 )
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
-from synth.export.pictures import Pictures
-from synth.filters.clip import Preparation, check_folder
 from synth.filters.scoring import feature_of, files_in
-from synth.stages import Sample
+from synth.images.pictures import Pictures
 from synth.store.folder import StageFolder
 from synth.store.identity import identity
+from synth.store.samples import Sample
 from synth.store.spec import InputFile
 from tests.fixtures_images import CLASSES, child, commit_units, digests, work
 from tests.verify.conftest import DEAD, N, images_of, picture
@@ -110,7 +109,9 @@ def test_label_agreement_drops_what_looks_like_another_class(images, tiny_clip):
     facts = {s.slot: s.json() for s in scores.samples()}
     folder = select("label_agreement", LabelAgreementConfig(), images, scores=scores)
     # two classes of one name have one text, so one score: the label decides by score and not by index
-    assert kept(folder) == [s for s, f in sorted(facts.items()) if f["best_label"] == f["label"] or f["best_score"] - f["class_score"] < 0.0]
+    assert kept(folder) == [
+        s for s, f in sorted(facts.items()) if f["best_label"] == f["label"] or f["best_score"] - f["class_score"] < 0.0
+    ]
     assert len(kept(select("label_agreement", LabelAgreementConfig(margin=2.0), images, scores=scores))) == len(facts)
 
 
@@ -130,7 +131,10 @@ def test_near_duplicates_keep_the_first_and_nothing_of_a_given_set(run, tiny_cli
     (tmp_path / "test" / "a" / "x y.PNG").write_bytes(samples[20].files["png"])
     (tmp_path / "test" / "torn.jpg").write_bytes(b"no picture")
     if method == "phash":
-        scores, against = hashes_of(images), child(run.root, "perceptual_hash", PerceptualHashConfig(), {}, 2, 8, 4, {"folder": given(tmp_path / "test")})
+        scores, against = (
+            hashes_of(images),
+            child(run.root, "perceptual_hash", PerceptualHashConfig(), {}, 2, 8, 4, {"folder": given(tmp_path / "test")}),
+        )
         config = NearDuplicatesConfig(distance=2)
     else:
         scores = features_of(images, tiny_clip)
@@ -205,7 +209,9 @@ def test_pictures_are_prepared_as_clip_wants_them():
     assert np.allclose(x[0], (128 / 255 - 0.48145466) / 0.26862954, atol=1e-3)
 
 
-@pytest.mark.parametrize(("spoil", "said"), [("config.json", "missing"), ("model.safetensors", "no weights"), ("tokenizer.json", "no tokenizer")])
+@pytest.mark.parametrize(
+    ("spoil", "said"), [("config.json", "missing"), ("model.safetensors", "no weights"), ("tokenizer.json", "no tokenizer")]
+)
 def test_an_incomplete_clip_folder_is_named(tiny_clip, tmp_path, spoil, said):
     folder = tmp_path / "clip"
     shutil.copytree(tiny_clip, folder)

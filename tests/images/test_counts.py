@@ -3,8 +3,8 @@
 import json
 from collections import Counter
 
-from synth.config import ClassCount
 from synth.errors import EXIT_OK
+from synth.images.config import ClassCount
 from synth.seeds import derive
 from tests.fixtures_images import CLASSES, captions_json_stage, captions_stage, digests, images_stage, work
 
@@ -60,16 +60,25 @@ def test_jobs_change_no_byte_of_a_counted_stage(table, tiny_sd, tmp_path):
 
 
 def test_a_caption_of_several_labels_keeps_them_all_up_to_the_export(tiny_sd, tmp_path):
-    from synth.config import ImageFolderConfig
+    from synth.export.config import ImageFolderConfig
     from tests.fixtures_images import child
 
     root = tmp_path / "runs" / "toys"
-    two = {"caption": "a crane and a red panda", "labels": [2, 0], "label_names": [CLASSES[2], CLASSES[0]], "label": 2, "class": CLASSES[2]}
+    two = {
+        "caption": "a crane and a red panda",
+        "labels": [2, 0],
+        "label_names": [CLASSES[2], CLASSES[0]],
+        "label": 2,
+        "class": CLASSES[2],
+    }
     table = captions_json_stage(root, [captions_stage(root, [two, "a bullet train"])], 2)
     assert work(table) == EXIT_OK
     folder = images_stage(root, table, tiny_sd, 2)
     out = child(root, "image_folder", ImageFolderConfig(), {"images": [folder]}, 2, 2, 2)
     assert [work(folder), work(out)] == [EXIT_OK] * 2
-    assert [(r["labels"], r["label_names"]) for r in records(folder).values()] == [([2, 0], [CLASSES[2], CLASSES[0]]), ([1], [CLASSES[1]])]
+    assert [(r["labels"], r["label_names"]) for r in records(folder).values()] == [
+        ([2, 0], [CLASSES[2], CLASSES[0]]),
+        ([1], [CLASSES[1]]),
+    ]
     lines = [json.loads(line) for line in (out.out_dir / "metadata.jsonl").read_text().splitlines()]
     assert lines[0]["labels"] == [2, 0] and lines[0]["file_name"].startswith("crane~2/")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from synth.config import ImagesConfig, ModelConfig
 from synth.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError
+from synth.images.config import ImagesConfig, ModelConfig
 from synth.images.external.settings import Patience
 from synth.store.folder import StageFolder
 from synth.store.identity import identity
@@ -47,9 +47,7 @@ FAULTS = {
 def script(folder: Path, fault: str = "") -> Path:
     """The documented example, with a fault."""
     text = f"import os, subprocess, time\nMARK, n = {str(folder / 'mark')!r}, 0\n" + EXAMPLE
-    text = text.replace(
-        "    request = json.loads(line)\n", f"    request = json.loads(line)\n    n += 1\n    {fault or 'pass'}\n"
-    )
+    text = text.replace("    request = json.loads(line)\n", f"    request = json.loads(line)\n    n += 1\n    {fault or 'pass'}\n")
     file = folder / "draw.py"
     file.write_text(text)
     return file
@@ -111,7 +109,7 @@ def test_pictures_are_the_same_for_one_and_for_three_jobs_and_say_who_promises_i
     for job in (2, 0, 1):
         assert work(other, job, 3) == EXIT_OK
     assert digests(other) == digests(once)
-    from synth.stages import stage_class
+    from synth.kinds import stage_class
 
     assert not stage_class("images")(other).deterministic
     promised = stage(tmp_path / "c" / "toys", file, deterministic=True)
@@ -136,12 +134,7 @@ def test_what_can_be_mended_leaves_no_trace_in_the_pictures(fault, made, tmp_pat
 )
 def test_a_prompt_that_is_the_end_of_it_twice_becomes_a_tombstone(fault, why, made):
     code, folder = made(fault, timeout=1.0)
-    assert (
-        code == EXIT_OK
-        and list(reasons(folder)) == [0]
-        and why in reasons(folder)[0]
-        and "failed on it 2 times" in reasons(folder)[0]
-    )
+    assert code == EXIT_OK and list(reasons(folder)) == [0] and why in reasons(folder)[0] and "failed on it 2 times" in reasons(folder)[0]
     assert len(pixels(folder)) == len(CAPTIONS) - 1
     assert not sleepers(), "what it started is killed with it"
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch import sources
-from launch.compose import Composer, typed
-from launch.plan import plan_point
+from launch.config.compose import Composer, typed
+from launch.plan import sources
+from launch.plan.graph import plan_point
 from synth.errors import EXIT_AGAIN, EXIT_OK, InputError
 from synth.images.img2img import steps_run, strength_for
 from synth.seeds import derive
@@ -143,7 +143,14 @@ def test_only_a_share_of_the_steps_is_run_and_the_metadata_says_which(strength, 
 
 def test_no_step_gives_the_resized_input_without_loading_the_model(source, tiny_sd, tmp_path, monkeypatch):
     monkeypatch.setattr("synth.images.pipeline.open_family", None)
-    folder = done(tmp_path, tiny_sd, f"img2img.source={source}", "img2img.noise_strength=0.2", "img2img.resize=crop", "img2img.save_size=8")
+    folder = done(
+        tmp_path,
+        tiny_sd,
+        f"img2img.source={source}",
+        "img2img.noise_strength=0.2",
+        "img2img.resize=crop",
+        "img2img.save_size=8",
+    )
     for stored in folder.samples():
         record = stored.json()
         assert (record["steps_run"], record["truncated"]) == (0, False)
@@ -156,7 +163,10 @@ def test_more_noise_leaves_less_of_the_input(source, tiny_sd, tmp_path):
     far = []
     for strength in (0.25, 1.0):
         folder = done(tmp_path, tiny_sd, f"img2img.source={source}", f"img2img.noise_strength={strength}")
-        inputs = {s.slot: np.asarray(Image.open(source / s.json()["source"]).resize((16, 16), Image.Resampling.BICUBIC)).astype(int) for s in folder.samples()}
+        inputs = {
+            s.slot: np.asarray(Image.open(source / s.json()["source"]).resize((16, 16), Image.Resampling.BICUBIC)).astype(int)
+            for s in folder.samples()
+        }
         far.append(np.mean([abs(p - inputs[k]).mean() for k, p in pixels(folder).items()]))
     assert far[0] < far[1]
 
@@ -182,14 +192,29 @@ def test_metadata_says_everything(once, source):
     assert all((pixels(once)[2 * k] != pixels(once)[2 * k + 1]).any() for k in range(10)), "pictures of one input must differ"
 
 
-HOSTILE = ["", "x " * 5000, "word " * 100, "a\x00b\x1b[31m\r\n\t", "\u202egnp.exe", "caf\u00e9 \U0001f43c", "<script>'\"%s{}</script>", "lone \ud800 half"]
+HOSTILE = [
+    "",
+    "x " * 5000,
+    "word " * 100,
+    "a\x00b\x1b[31m\r\n\t",
+    "\u202egnp.exe",
+    "caf\u00e9 \U0001f43c",
+    "<script>'\"%s{}</script>",
+    "lone \ud800 half",
+]
 
 
 def test_no_caption_and_no_class_name_breaks_a_unit(tiny_sd, tmp_path):
     members = [m for n, text in enumerate(HOSTILE) for m in sample(f"k{n}", n, {"caption": text, "label": n, "class": text or "none"})]
     write_tar(tmp_path / "s" / "0.tar", members)
     for prompt in ("caption", "template"):
-        folder = done(tmp_path / prompt, tiny_sd, f"img2img.source={tmp_path}/s", f"img2img.prompt={prompt}", "img2img.prompt_template='{class} {x} %s'")
+        folder = done(
+            tmp_path / prompt,
+            tiny_sd,
+            f"img2img.source={tmp_path}/s",
+            f"img2img.prompt={prompt}",
+            "img2img.prompt_template='{class} {x} %s'",
+        )
         records = {s.slot: s.json() for s in folder.samples()}
         assert tombstones(folder) == ({0: "0.tar/k0: has no caption"} if prompt == "caption" else {})
         assert [r["truncated"] for k, r in records.items() if k] == [len(t) > 400 for t in HOSTILE[1:]]
@@ -200,7 +225,10 @@ def test_several_labels_are_carried_over(tiny_sd, tmp_path):
     two = {"label": 4, "class": "cat", "labels": [4, 9], "label_names": ["cat", "hat"]}
     write_tar(tmp_path / "s" / "0.tar", [*sample("a", 0, two), *sample("b", 1, {"label": 9, "class": "hat"})])
     folder = done(tmp_path, tiny_sd, f"img2img.source={tmp_path}/s")
-    assert [(r["label"], r["labels"], r["label_names"]) for r in (s.json() for s in folder.samples())] == [(4, [4, 9], ["cat", "hat"]), (9, [9], ["hat"])]
+    assert [(r["label"], r["labels"], r["label_names"]) for r in (s.json() for s in folder.samples())] == [
+        (4, [4, 9], ["cat", "hat"]),
+        (9, [9], ["hat"]),
+    ]
 
 
 def test_a_source_without_classes_is_one_class_and_wants_captions(tiny_sd, tmp_path):
@@ -281,7 +309,13 @@ def test_a_source_of_which_nothing_can_be_used_is_told_when_it_is_planned(tiny_s
 def test_folders_get_names_and_official_indices_where_asked(tiny_sd, tmp_path):
     root = image_folder(tmp_path / "s", ("n01", "n02"), each=1)
     (tmp_path / "names.json").write_text(json.dumps({"n01": "Honeybee", "n02": "cat"}))
-    folder = planned(tmp_path, tiny_sd, f"img2img.source={root}", "img2img.classes=dataset", f"img2img.class_names_file={tmp_path}/names.json")
+    folder = planned(
+        tmp_path,
+        tiny_sd,
+        f"img2img.source={root}",
+        "img2img.classes=dataset",
+        f"img2img.class_names_file={tmp_path}/names.json",
+    )
     names = [c.name for c in folder.config.dataset.classes]
     assert len(names) == 20 and [names[i] for i in folder.config.source_classes] == ["honeybee", "cat"]
     (tmp_path / "names.json").write_text('{"n01": "bee"}')
@@ -304,7 +338,14 @@ def test_a_stage_of_pictures_is_a_source_and_its_gaps_stay_gaps(table, tiny_sd, 
     for key in ("caption", "class", "label", "labels", "label_names"):
         assert [r[key] for r in before] == [r[key] for r in after]
     assert [r["source"] for r in after] == [s.key for s in upstream.samples()]
-    some = done(tmp_path / "runs", tiny_sd, "dataset.name=toys", f"img2img.source={upstream.path}", "img2img.prompt=caption", "img2img.subset=[2..3,7]")
+    some = done(
+        tmp_path / "runs",
+        tiny_sd,
+        "dataset.name=toys",
+        f"img2img.source={upstream.path}",
+        "img2img.prompt=caption",
+        "img2img.subset=[2..3,7]",
+    )
     a, b = pixels(folder), pixels(some)
     assert sorted(b) == [0, 1, 2] and max(abs(a[x] - b[y]).max() for x, y in ((2, 0), (3, 1), (7, 2))) <= 1
     drawn = planned(tmp_path / "runs", tiny_sd, "dataset.name=toys", f"img2img.source={upstream.path}", "img2img.random_count=5")

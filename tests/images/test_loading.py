@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from synth.config import ImagesConfig, ModelConfig
 from synth.errors import EXIT_OK, InputError
+from synth.images.config import ImagesConfig, ModelConfig
 from synth.images.models import CONFIG, LORA, MODEL, VAE, judge
 from synth.numerics import EXACT
 from synth.store.identity import identity
@@ -129,7 +129,10 @@ def test_a_lora_that_does_not_fit_is_named(copy, sd, tmp_path):
     import torch
     from safetensors.torch import save_file
 
-    save_file({"unet.nothing.lora_A.weight": torch.zeros(2, 2), "unet.nothing.lora_B.weight": torch.zeros(2, 2)}, tmp_path / "odd.safetensors")
+    save_file(
+        {"unet.nothing.lora_A.weight": torch.zeros(2, 2), "unet.nothing.lora_B.weight": torch.zeros(2, 2)},
+        tmp_path / "odd.safetensors",
+    )
     with pytest.raises(InputError, match="model.lora: .*odd.safetensors"):
         opened({MODEL: copy, f"{LORA}0": tmp_path / "odd.safetensors"}, loras=(1.0,))
     (tmp_path / "torn.safetensors").write_bytes((tmp_path / "odd.safetensors").read_bytes()[:-4])
@@ -213,13 +216,18 @@ def checked(copy):
 
     tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 8}
     torch.manual_seed(0)
-    checker = StableDiffusionSafetyChecker(CLIPConfig(vision_config=tower | {"image_size": 16, "patch_size": 8}, text_config=tower, projection_dim=8))
+    checker = StableDiffusionSafetyChecker(
+        CLIPConfig(vision_config=tower | {"image_size": 16, "patch_size": 8}, text_config=tower, projection_dim=8)
+    )
     for name in ("concept_embeds", "special_care_embeds"):
         getattr(checker, name).data = torch.randn(getattr(checker, name).shape)
     checker.save_pretrained(copy / "safety_checker")
     CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(copy / "feature_extractor")
     index = json.loads((copy / "model_index.json").read_text())
-    index |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "feature_extractor": ["transformers", "CLIPImageProcessor"]}
+    index |= {
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+    }
     (copy / "model_index.json").write_text(json.dumps(index))
     return copy
 
@@ -242,7 +250,11 @@ def test_what_the_safety_checker_refuses_is_said_never_silent(mode, checked, tab
     asked = []
     real = safety.SafetyChecker.flagged
     # random weights refuse at random: the second picture of each batch is refused here, after the true checker was asked
-    monkeypatch.setattr(safety.SafetyChecker, "flagged", lambda self, x: (asked.append(len(real(self, x))), [i % 2 == 1 for i in range(len(x))])[1])
+    monkeypatch.setattr(
+        safety.SafetyChecker,
+        "flagged",
+        lambda self, x: (asked.append(len(real(self, x))), [i % 2 == 1 for i in range(len(x))])[1],
+    )
     inputs = {MODEL: InputFile(str(checked), identity(checked))}
     config = replace(PLAIN, model=ModelConfig("tiny", safety_checker=mode))
     folder = child(table.path.parent, "images", config, {"captions": [table]}, 4, 4, 2, inputs)

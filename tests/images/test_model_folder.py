@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import synth
-from synth.config import ImagesConfig, ModelConfig
 from synth.errors import EXIT_BAD_INPUT, InputError
+from synth.images.config import ImagesConfig, ModelConfig
 from synth.images.encode import stored_size
 from synth.images.model_folder import inspect
 from synth.images.models import judge
@@ -50,9 +50,18 @@ DAMAGE = {
     "weights empty": (lambda m: cut(m / WEIGHTS, 0), WEIGHTS),
     "weights too long": (lambda m: (m / WEIGHTS).write_bytes((m / WEIGHTS).read_bytes() + b"x"), WEIGHTS),
     "weights of zeros": (lambda m: (m / WEIGHTS).write_bytes(bytes(1000)), WEIGHTS),
-    "a header of 200 MB": (lambda m: ((m / WEIGHTS).write_bytes((200 << 20).to_bytes(8, "little")), os.truncate(m / WEIGHTS, 300 << 20)), "a header of"),
-    "a shard index of another kind": (lambda m: (m / "unet" / "x.safetensors.index.json").write_text('{"weight_map": [1]}'), "weight_map"),
-    "a Git LFS pointer": (lambda m: (m / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0"), WEIGHTS),
+    "a header of 200 MB": (
+        lambda m: ((m / WEIGHTS).write_bytes((200 << 20).to_bytes(8, "little")), os.truncate(m / WEIGHTS, 300 << 20)),
+        "a header of",
+    ),
+    "a shard index of another kind": (
+        lambda m: (m / "unet" / "x.safetensors.index.json").write_text('{"weight_map": [1]}'),
+        "weight_map",
+    ),
+    "a Git LFS pointer": (
+        lambda m: (m / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0"),
+        WEIGHTS,
+    ),
 }
 
 
@@ -111,7 +120,10 @@ def test_noise_prediction_schedulers_are_refused_for_flow_matching_models():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"eta": 0.5}, "img2img.eta=0.5: img2img.scheduler=default (DPMSolverMultistepScheduler) does not read it; use img2img.scheduler=ddim"),
+        (
+            {"eta": 0.5},
+            "img2img.eta=0.5: img2img.scheduler=default (DPMSolverMultistepScheduler) does not read it; use img2img.scheduler=ddim",
+        ),
         ({"steps": 1001}, "img2img.steps=1001: the model was trained on 1000 noise levels"),
         ({"height": 33}, "img2img.height=33: tiny_sd computes multiples of 8 pixels; use 32 or 40"),
     ],

@@ -16,8 +16,8 @@ import pytest
 import tqdm.auto
 from PIL import Image
 
-from synth.config import ImagesConfig, ModelConfig, PartConfig
 from synth.errors import EXIT_OK, InputError
+from synth.images.config import ImagesConfig, ModelConfig, PartConfig
 from synth.images.families import family_class
 from synth.images.models import MODEL, PART, judge
 from synth.numerics import EXACT
@@ -77,7 +77,11 @@ MODELS = {
     "cogview4": Row("cogview4", img2img=False),
 }
 rows = pytest.mark.parametrize("row", MODELS.values(), ids=MODELS.keys())
-DENOISERS = ("UNet2DConditionModel", "PriorTransformer", *(f"{m}Transformer2DModel" for m in ("SD3", "Flux", "AuraFlow", "PixArt", "CogView4")))
+DENOISERS = (
+    "UNet2DConditionModel",
+    "PriorTransformer",
+    *(f"{m}Transformer2DModel" for m in ("SD3", "Flux", "AuraFlow", "PixArt", "CogView4")),
+)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +113,14 @@ def source(tmp_path_factory):
 def config_of(row: Row, **changes) -> ImagesConfig:
     model = ModelConfig("tiny", parts={n: settings for n, (_, settings) in row.parts.items()})
     config = ImagesConfig(
-        seed=3, model=model, guidance_scale=row.guidance, steps=row.steps, scheduler=row.scheduler, height=row.size, width=row.size, eta=row.eta
+        seed=3,
+        model=model,
+        guidance_scale=row.guidance,
+        steps=row.steps,
+        scheduler=row.scheduler,
+        height=row.size,
+        width=row.size,
+        eta=row.eta,
     )
     return replace(config, **changes)
 

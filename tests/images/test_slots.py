@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from synth.config import ClassCount, ImagesConfig, ModelConfig
 from synth.errors import InputError
+from synth.images.config import ClassCount, ImagesConfig, ModelConfig
 from synth.images.slots import PerCaption, Ranges, per_class
 
 CONFIG = ImagesConfig(seed=5, model=ModelConfig("tiny"))

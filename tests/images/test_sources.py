@@ -29,7 +29,15 @@ def test_class_folders_are_listed_by_name_with_sizes_and_nested_pictures(tmp_pat
     (root / ".hidden").mkdir()
     (root / ".hidden" / "a.png").write_bytes(picture())
     items, found = listed("image_folder", root)
-    assert [i.key for i in items] == ["cat/0.png", "cat/1.png", "cat/deep/er/x.JPEG", "dog/0.png", "dog/1.png", "golden_retriever/0.png", "golden_retriever/1.png"]
+    assert [i.key for i in items] == [
+        "cat/0.png",
+        "cat/1.png",
+        "cat/deep/er/x.JPEG",
+        "dog/0.png",
+        "dog/1.png",
+        "golden_retriever/0.png",
+        "golden_retriever/1.png",
+    ]
     assert [c.name for c in found.classes] == ["cat", "dog", "golden retriever"] and all(c.index is None for c in found.classes)
     assert [i.labels for i in items] == [(0,)] * 3 + [(1,)] * 2 + [(2,)] * 2
     assert all(i.size == (root / i.path).stat().st_size and i.offset == -1 and not i.reason for i in items)
@@ -41,7 +49,22 @@ def test_an_empty_class_folder_is_a_class_and_two_spellings_stay_apart(tmp_path)
     assert [c.name for c in found.classes] == ["a b", "a_b", "empty"]
 
 
-HOSTILE = ["a b", "say 'x'", 'q"q', "new\nline", "tab\t", "-rf", "%2e", "caf\u00e9", "\U0001f43c", "<b>", "a;rm", "\u202eabc", "{class}", "x" * 200]
+HOSTILE = [
+    "a b",
+    "say 'x'",
+    'q"q',
+    "new\nline",
+    "tab\t",
+    "-rf",
+    "%2e",
+    "caf\u00e9",
+    "\U0001f43c",
+    "<b>",
+    "a;rm",
+    "\u202eabc",
+    "{class}",
+    "x" * 200,
+]
 
 
 def test_hostile_names_are_listed_stored_and_read_back(tmp_path):
@@ -97,7 +120,13 @@ def test_our_own_export_says_its_classes_labels_and_captions(tmp_path):
     names = {"red_panda": (7, "red panda"), "say_%22x%22": (3, 'say "x"')}
     (root / "classes.json").write_text(json.dumps({"classes": [{"index": i, "name": n, "folder": f} for f, (i, n) in names.items()]}))
     lines = [
-        {"file_name": "red_panda/0.png", "caption": "a panda and x", "label": 7, "labels": [7, 3], "label_names": ["red panda", 'say "x"']},
+        {
+            "file_name": "red_panda/0.png",
+            "caption": "a panda and x",
+            "label": 7,
+            "labels": [7, 3],
+            "label_names": ["red panda", 'say "x"'],
+        },
         {"file_name": "say_%22x%22/0.png", "text": "x", "label": 3, "labels": [3], "label_names": ['say "x"']},
     ]
     (root / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -135,8 +164,14 @@ def test_img2dataset_files_have_captions_and_no_classes(tmp_path):
 
 
 def tars(root):
-    write_tar(root / "00000.tar", [*sample("a/x", 0, {"label": 2, "class": "cat", "caption": "one"}), *sample("b", 1, {"target": 5, "classname": "dog"})])
-    write_tar(root / "sub" / "00001.tar", [*sample("c", 2, txt="two", cls="5"), ("readme.md", b"x"), ("__unit__/index", b"{}"), ("d.json", b"{}")])
+    write_tar(
+        root / "00000.tar",
+        [*sample("a/x", 0, {"label": 2, "class": "cat", "caption": "one"}), *sample("b", 1, {"target": 5, "classname": "dog"})],
+    )
+    write_tar(
+        root / "sub" / "00001.tar",
+        [*sample("c", 2, txt="two", cls="5"), ("readme.md", b"x"), ("__unit__/index", b"{}"), ("d.json", b"{}")],
+    )
     return root
 
 
@@ -144,7 +179,13 @@ def test_webdataset_tars_are_listed_by_their_headers(tmp_path):
     root = tars(tmp_path / "s")
     assert layout_of(root) == "webdataset"
     items, found = listed("webdataset", root, captions=True)
-    assert [i.key for i in items] == ["00000.tar/a/x", "00000.tar/b", "sub/00001.tar/c", "sub/00001.tar/readme", "sub/00001.tar/d"]
+    assert [i.key for i in items] == [
+        "00000.tar/a/x",
+        "00000.tar/b",
+        "sub/00001.tar/c",
+        "sub/00001.tar/readme",
+        "sub/00001.tar/d",
+    ]
     assert [i.caption for i in items[:3]] == ["one", "", "two"]
     assert found.classes == [SourceClass(2, "cat"), SourceClass(5, "dog"), SourceClass(5, "5")]
     assert [i.labels for i in items[:3]] == [(0,), (1,), (2,)]
@@ -181,7 +222,9 @@ def test_a_torn_tar_gives_what_stands_before_the_tear_and_names_it(tmp_path, cut
     items, _ = listed("webdataset", tmp_path / "s")
     whole = [i.key for i in items if not i.reason]
     assert whole == [f"0.tar/k{n}" for n in range(4 if cut == "no end" else 2)]
-    assert items[-1].key == "0.tar" and items[-1].reason.startswith(f"torn after {4 if cut == 'no end' else 3 if cut == 'inside a picture' else 2} samples")
+    assert items[-1].key == "0.tar" and items[-1].reason.startswith(
+        f"torn after {4 if cut == 'no end' else 3 if cut == 'inside a picture' else 2} samples"
+    )
     if cut == "inside a picture":
         assert items[-2].key == "0.tar/k2" and items[-2].reason == "torn: the tar ends inside it"
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from synth.errors import EXIT_BUG, EXIT_OK, InputError
 from synth.images.compiling import keep_results, resolve
-from synth.images.drawing import Drawing
+from synth.images.painter import Drawing
 from synth.images.settings import check_interval, check_run
 from synth.images.text_encoders import TextEncoders
 from synth.numerics import EXACT
@@ -67,8 +67,7 @@ def only(rows: int, monkeypatch) -> list[int]:
     def limited(self, items, *args, **kwargs):
         tried.append(len(items))
         if len(items) > rows:
-            msg = "CUDA out of memory. Tried to allocate 2 GiB"
-            raise torch.OutOfMemoryError(msg)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return draw(self, items, *args, **kwargs)
 
     monkeypatch.setattr(StableDiffusion, "draw", limited)
@@ -158,9 +157,9 @@ def test_an_interval_without_steps_is_no_guidance_and_a_whole_one_is_guidance(dr
 def test_image_to_image_begins_inside_the_schedule(tiny_sd, rows):
     import torch
 
-    from synth.config import ImagesConfig, ModelConfig
-    from synth.images.drawing import Drawing
+    from synth.images.config import ImagesConfig, ModelConfig
     from synth.images.models import judge
+    from synth.images.painter import Drawing
     from synth.images.pipeline import open_family
     from synth.images.speed import prepare
 
@@ -237,7 +236,10 @@ def test_compiled_code_is_kept_by_model_device_and_versions_in_a_folder_of_one_s
     first = keep_results("model", "H200", {"torch": "2"})
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(first) and stat.S_IMODE(first.parent.stat().st_mode) == 0o700
     assert keep_results("model", "H200", {"torch": "2"}) == first
-    others = {keep_results(*key) for key in (("other", "H200", {"torch": "2"}), ("model", "A100", {"torch": "2"}), ("model", "H200", {"torch": "3"}))}
+    others = {
+        keep_results(*key)
+        for key in (("other", "H200", {"torch": "2"}), ("model", "A100", {"torch": "2"}), ("model", "H200", {"torch": "3"}))
+    }
     assert len(others | {first}) == 4
     first.parent.chmod(0o777)  # anyone may have put code there
     elsewhere = keep_results("model", "H200", {"torch": "2"})
@@ -253,5 +255,7 @@ def test_weights_go_straight_to_a_gpu_where_the_pipeline_can(tiny_sd):
     sd = diffusers.StableDiffusionPipeline
     assert _straight_to(torch.device("cuda"), sd) == {"device_map": "cuda"} and _straight_to(torch.device("cpu"), sd) == {}
     assert _straight_to(torch.device("cuda"), diffusers.KandinskyV22CombinedPipeline) == {}
-    pipe = sd.from_pretrained(tiny_sd, safety_checker=None, requires_safety_checker=False, device_map="cpu")  # the same way, on the only device here
+    pipe = sd.from_pretrained(
+        tiny_sd, safety_checker=None, requires_safety_checker=False, device_map="cpu"
+    )  # the same way, on the only device here
     assert pipe.to("cpu").device.type == "cpu" and not any(hasattr(m, "_hf_hook") for m in pipe.unet.modules())

@@ -113,7 +113,16 @@ def test_formats_and_sizes(ext, kind, table, tiny_sd, tmp_path):
         assert (stored.json()["width"], stored.json()["height"]) == (12, 8)
 
 
-HOSTILE = ["", " ", "x " * 5000, "a\x00b\x1b[31m\r\n\t", "\u202egnp.exe", "caf\u00e9 \U0001f43c \u96ea", "<script>'\"%s{}</script>", "word " * 100]
+HOSTILE = [
+    "",
+    " ",
+    "x " * 5000,
+    "a\x00b\x1b[31m\r\n\t",
+    "\u202egnp.exe",
+    "caf\u00e9 \U0001f43c \u96ea",
+    "<script>'\"%s{}</script>",
+    "word " * 100,
+]
 
 
 def test_no_caption_breaks_a_unit(tiny_sd, tmp_path):
@@ -200,7 +209,9 @@ def test_a_pipeline_without_an_adapter_gets_the_captions_themselves(table, tiny_
     for known in (True, False):
         if not known:
             monkeypatch.setattr(families, "FAMILIES", {})
-        folders.append(images_stage(tmp_path / "runs" / "toys", table, tiny_sd, 4, seed=3, negative_prompt="blurry", unit_size=4 + (not known)))
+        folders.append(
+            images_stage(tmp_path / "runs" / "toys", table, tiny_sd, 4, seed=3, negative_prompt="blurry", unit_size=4 + (not known))
+        )
         assert work(folders[-1]) == EXIT_OK
     a, b = map(pixels, folders)
     assert max(abs(a[k] - b[k]).max() for k in range(4)) <= 1

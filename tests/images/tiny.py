@@ -206,7 +206,9 @@ def floyd_2(folder: Path):
     pieces = t5_tokenizer(77)
     denoiser = _if_unet(in_channels=6, class_embed_type="timestep")
     noising = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
-    return IFSuperResolutionPipeline(pieces, t5(pieces), denoiser, _if_scheduler(), noising, None, None, None, requires_safety_checker=False)
+    return IFSuperResolutionPipeline(
+        pieces, t5(pieces), denoiser, _if_scheduler(), noising, None, None, None, requires_safety_checker=False
+    )
 
 
 def floyd_3(folder: Path):

@@ -108,9 +108,7 @@ def karlo(folder: Path):
     enlargers = [UNet2DModel(sample_size=16, in_channels=6, out_channels=3, **small, **blocks).eval() for _ in range(2)]
     project = UnCLIPTextProjModel(clip_embeddings_dim=32, time_embed_dim=64, cross_attention_dim=32).eval()
     schedulers = UnCLIPScheduler(variance_type="learned_range"), UnCLIPScheduler(variance_type="fixed_small_log")
-    return UnCLIPPipeline(
-        _prior(), decoder, clip(words, projection=True), words, project, *enlargers, _prior_scheduler(), *schedulers
-    )
+    return UnCLIPPipeline(_prior(), decoder, clip(words, projection=True), words, project, *enlargers, _prior_scheduler(), *schedulers)
 
 
 def glm_tokenizer():
@@ -140,7 +138,5 @@ def cogview4(folder: Path):
         patch_size=2, in_channels=4, out_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=4, text_embed_dim=32,
         time_embed_dim=16, condition_dim=8, sample_size=SIZE, rope_axes_dim=(32, 32),
     ).eval()  # fmt: skip
-    scheduler = FlowMatchEulerDiscreteScheduler(
-        use_dynamic_shifting=True, base_shift=0.25, max_shift=0.75, time_shift_type="linear"
-    )
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.25, max_shift=0.75, time_shift_type="linear")
     return CogView4Pipeline(words, GlmModel(config).eval(), vae(), denoiser, scheduler)

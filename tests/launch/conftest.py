@@ -50,9 +50,7 @@ class World:
         }.items():
             (sd / name).parent.mkdir(parents=True, exist_ok=True)
             (sd / name).write_text(json.dumps(content))
-        (sd / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(
-            b"\x02" + b"\0" * 7 + b"{}"
-        )  # a header without tensors
+        (sd / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"\x02" + b"\0" * 7 + b"{}")  # a header without tensors
         (path / "classes.json").write_text(json.dumps({"dataset": "tiny", "classes": NAMES}))
         (path / "examples.json").write_text(json.dumps(EXAMPLES))
         (path / "backgrounds.json").write_text('{"*": ["street"]}')
@@ -77,8 +75,8 @@ class World:
 
     def point(self, *overrides: str, config_dir: str | None = None):
         """The planned point of a command line, planned in this process."""
-        from launch.compose import Composer, typed
-        from launch.plan import plan_point
+        from launch.config.compose import Composer, typed
+        from launch.plan.graph import plan_point
 
         return plan_point(typed(Composer(config_dir).compose([*self.overrides, *overrides])))
 

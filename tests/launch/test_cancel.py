@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from launch import cancel, submissions
+from launch import cancel
+from launch.slurm import submissions
 from tests.launch.conftest import REPO, environment
 from tests.stages import probe
 
@@ -54,7 +55,7 @@ class Scheduler:
 @pytest.fixture
 def play(monkeypatch):
     def with_(scheduler):
-        monkeypatch.setattr("synth.slurm.command", scheduler.command)
+        monkeypatch.setattr("synth.host.slurm.command", scheduler.command)
         monkeypatch.setattr("launch.cancel.POLL", 0)
         return scheduler
 
@@ -70,9 +71,7 @@ def stage(tmp_path, *ids):
 
 
 def test_all_live_jobs_of_a_run_are_cancelled_and_no_others(tmp_path, play):
-    scheduler = play(
-        Scheduler({"12": {"12_0": "RUNNING", "12_1": "PENDING"}, "13": {"13": "COMPLETED"}, "99": {"99": "RUNNING"}})
-    )
+    scheduler = play(Scheduler({"12": {"12_0": "RUNNING", "12_1": "PENDING"}, "13": {"13": "COMPLETED"}, "99": {"99": "RUNNING"}}))
     stage(tmp_path, "12", "13", "11")
     said = []
     assert cancel.cancel(tmp_path, False, 1, said.append) == 0

@@ -25,14 +25,14 @@ def test_no_launch_module_pulls_torch():
 
 def test_planning_pulls_no_torch_and_no_numpy(world):
     code = (
-        "from launch.compose import Composer, typed\nfrom launch.plan import plan_point\nfrom launch.state import state_of\n"
+        "from launch.config.compose import Composer, typed\nfrom launch.plan.graph import plan_point\nfrom launch.plan.state import state_of\n"
         f"p = plan_point(typed(Composer().compose({world.overrides!r})))\n[state_of(s) for s in p.stages]"
     )
     assert loaded(code, ("torch", "diffusers", "transformers", "fairscale", "numpy", "submitit")) == "[]"
 
 
 @pytest.mark.parametrize(
-    "module", ["synth.worker", "synth.loop", "synth.stages", "synth.config", "synth.store.folder", "synth.probe"]
+    "module", ["synth.worker", "synth.run.loop", "synth.run.stage", "synth.kinds", "synth.store.folder", "synth.run.probe"]
 )
 def test_the_worker_side_pulls_no_hydra_and_no_submitit(module):
     assert loaded(f"import {module}", ("hydra", "omegaconf", "submitit", "launch")) == "[]"

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from launch.crew import Crew
-from launch.idle import READINGS, Idle, Reading, Thresholds, parse
-from launch.keeper import Keeper, Post, back_off, wait_for_upstream
+from launch.local.idle import READINGS, Idle, Reading, Thresholds, parse
+from launch.local.pool import Crew
+from launch.local.stops import Stop
+from launch.local.supervisor import Keeper, Post, back_off, wait_for_upstream
 from launch.node import Machine, in_order, read_machine, run
-from launch.progress import Bars
-from launch.stops import Stop
-from synth.config import ProbeConfig, dump
+from launch.show.progress import Bars
 from synth.errors import InputError
+from synth.keys import dump
 from synth.numerics import EXACT
+from synth.run.config import ProbeConfig
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec, Upstream
@@ -117,7 +118,7 @@ def test_a_gpu_is_idle_after_several_quiet_readings_and_its_own_workers_do_not_c
 
 
 def test_workers_start_one_by_one_as_gpus_become_idle(tmp_path, monkeypatch):
-    monkeypatch.setattr("launch.keeper.READ", 0.05)
+    monkeypatch.setattr("launch.local.supervisor.READ", 0.05)
     folder = probe(tmp_path, slots=40, sleep=0.2)
     begun = time.monotonic()
 
@@ -141,9 +142,7 @@ def test_two_machines_share_a_stage_and_both_end_when_it_is_whole(tmp_path):
     folder = probe(tmp_path, slots=80, sleep=0.3)
     nodes = [start(folder, n, 2) for n in (0, 1)]
     assert [n.wait(60) for n in nodes] == [0, 0]
-    assert {e["job_idx"] for e in named(folder, "start")} == {0, 1, 2, 3} and {e["n_jobs"] for e in named(folder, "start")} == {
-        4
-    }
+    assert {e["job_idx"] for e in named(folder, "start")} == {0, 1, 2, 3} and {e["n_jobs"] for e in named(folder, "start")} == {4}
     assert folder.is_done() and digests(folder) == alone(tmp_path, folder)
 
 
@@ -159,8 +158,8 @@ def test_a_dead_worker_is_started_again(tmp_path):
 
 
 def test_a_worker_that_dies_again_and_again_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("launch.keeper.BACK_OFF", 0.01)
-    monkeypatch.setattr("launch.keeper.RESTARTS", 2)
+    monkeypatch.setattr("launch.local.supervisor.BACK_OFF", 0.01)
+    monkeypatch.setattr("launch.local.supervisor.RESTARTS", 2)
     monkeypatch.setenv("SYNTHSET_FAULT", "after_lease:kill")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     folder, console = probe(tmp_path), Console(file=io.StringIO(), width=200)
@@ -187,9 +186,7 @@ def test_the_workers_of_a_killed_machine_end_and_another_machine_goes_on(tmp_pat
     first.communicate()
     second = start(folder, 1, 2)
     assert second.wait(60) == 0
-    until(
-        lambda: not any(Path(f"/proc/{p}").exists() and "Z" not in Path(f"/proc/{p}/stat").read_text().split()[2] for p in pids)
-    )
+    until(lambda: not any(Path(f"/proc/{p}").exists() and "Z" not in Path(f"/proc/{p}/stat").read_text().split()[2] for p in pids))
     assert digests(folder) == alone(tmp_path, folder)
 
 
@@ -203,9 +200,7 @@ def chain(root: Path) -> list[StageFolder]:
 
 def test_stages_run_in_order_whatever_the_order_of_their_names(tmp_path):
     first, second = chain(tmp_path)
-    done = subprocess.run(
-        command(second.path, first.path, "N_GPUS=2"), env=environment(), capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run(command(second.path, first.path, "N_GPUS=2"), env=environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     assert min(e["time"] for e in named(second, "start")) >= max(e["time"] for e in named(first, "done"))
 

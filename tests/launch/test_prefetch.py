@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.fetching import Fetch, Record, fetched, wanted
+from launch.plan.fetching import Fetch, Record, fetched, wanted
 from launch.prefetch import main, planned
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.images.model_folder import inspect
@@ -217,9 +217,7 @@ def test_parts_of_a_chain_have_folders_of_their_own():
 
 def test_a_preset_without_a_path_says_how_to_fetch_it(monkeypatch):
     monkeypatch.delenv("SYNTHSET_MODELS", raising=False)
-    with pytest.raises(
-        InputError, match="model.path: not set, and SYNTHSET_MODELS names no folder.*fetch org/sd with launch/prefetch.py"
-    ):
+    with pytest.raises(InputError, match="model.path: not set, and SYNTHSET_MODELS names no folder.*fetch org/sd with launch/prefetch.py"):
         fetched("model", "sd15", "org/sd")
     assert fetched("model", None, None) is None
 

@@ -137,12 +137,17 @@ def test_help_answers_without_hydra_and_torch(world):
 
 
 def test_help_names_real_keys_only():
-    from launch.compose import Composer
-    from launch.keys import inner
-    from launch.usage import EXAMPLES, KEYS
     from omegaconf import OmegaConf
 
-    known = inner(OmegaConf.to_container(Composer().compose([]))) + inner(OmegaConf.to_container(Composer().compose(["cluster=slurm"]))) + ["export.<name>.out", "cluster.stages.<kind>.<key>"]
+    from launch.config.compose import Composer
+    from launch.config.near import inner
+    from launch.config.usage import EXAMPLES, KEYS
+
+    known = (
+        inner(OmegaConf.to_container(Composer().compose([])))
+        + inner(OmegaConf.to_container(Composer().compose(["cluster=slurm"])))
+        + ["export.<name>.out", "cluster.stages.<kind>.<key>"]
+    )
     for entry in KEYS:
         first, *more = entry.partition("=")[0].split(", ")
         assert first in known, entry
@@ -151,20 +156,18 @@ def test_help_names_real_keys_only():
 
 
 def test_run_py_works_from_another_folder_without_pythonpath(tmp_path):
-    result = subprocess.run(
-        command("recipe=probe", "probe.slots=4"), cwd=tmp_path, env=environment(), capture_output=True, text=True
-    )
+    result = subprocess.run(command("recipe=probe", "probe.slots=4"), cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "runs" / "probe").is_dir()
 
 
 def test_a_bug_shows_its_traceback_and_exits_70(monkeypatch, capsys):
-    from launch import run, session
+    from launch import run
 
     def broken(self, argv):
         raise RuntimeError("a bug of ours")
 
-    monkeypatch.setattr(session.Session, "check", broken)
+    monkeypatch.setattr(run.Session, "check", broken)
     assert run.main(["seed=1"]) == 70
     assert "a bug of ours" in capsys.readouterr().err
 

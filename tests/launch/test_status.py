@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from launch import submissions
-from launch.jobs import StageJobs, job_ids, parse_sacct
-from launch.report import ends, find_stages, rate, report_on
+from launch.show.stages import ends, find_stages, rate, report_on
+from launch.slurm import submissions
+from launch.slurm.jobs import StageJobs, job_ids, parse_sacct
 from launch.status import duration, look, main, render
 from synth.errors import InputError
-from synth.loop import Worker
+from synth.run.loop import Worker
 from synth.store import leases
 from synth.store.leases import Owner
 from tests.launch.conftest import REPO, environment
@@ -34,12 +34,7 @@ def test_a_done_stage_says_so_with_its_samples_and_idle_time(tmp_path):
     assert Worker(folder, 0, 1).run() == 0
     report = report_on(folder.path)
     assert report.done and report.samples == 40 and report.committed == report.units == 10 and report.missing == 0
-    assert (
-        report.work.workers == 1
-        and report.work.restarts == 0
-        and 0 <= report.work.idle <= 1
-        and report.work.devices == {"cpu": 1}
-    )
+    assert report.work.workers == 1 and report.work.restarts == 0 and 0 <= report.work.idle <= 1 and report.work.devices == {"cpu": 1}
     assert "done" in text([(report, StageJobs())])
 
 
@@ -110,11 +105,7 @@ def test_durations_are_told_in_two_units_at_most(seconds, words):
 
 def test_stages_are_found_from_the_runs_folder_a_dataset_or_a_stage(tmp_path):
     folders = [probe(tmp_path / name).path for name in ("birds", "cars")]
-    assert (
-        find_stages(tmp_path) == folders
-        and find_stages(tmp_path / "cars") == folders[1:]
-        and find_stages(folders[0]) == folders[:1]
-    )
+    assert find_stages(tmp_path) == folders and find_stages(tmp_path / "cars") == folders[1:] and find_stages(folders[0]) == folders[:1]
     with pytest.raises(InputError, match="no stage here"):
         find_stages(tmp_path / "nowhere")
 
@@ -159,25 +150,21 @@ def test_a_submission_is_written_as_an_intent_and_completed_with_its_job_ids(tmp
     one = submissions.intend(folder.path, 1)
     assert submissions.read(folder.path) == [one] and one.state == submissions.INTENDED and one.job_ids == ()
     assert submissions.intend(folder.path, 1) is None
-    done = submissions.record(
-        folder.path, replace(one, state=submissions.SUBMITTED, arrays=(submissions.Array("1234", 16),), gate="1235")
-    )
+    done = submissions.record(folder.path, replace(one, state=submissions.SUBMITTED, arrays=(submissions.Array("1234", 16),), gate="1235"))
     two = submissions.intend(folder.path, 2)
     (folder.path / "submissions" / "0003.json").write_text("{")
     assert submissions.read(folder.path) == [done, two] and one.job_name != two.job_name and done.job_ids == ("1234", "1235")
 
 
 def test_jobs_are_found_by_ids_by_name_and_by_their_leases(tmp_path, monkeypatch):
-    monkeypatch.setattr("launch.jobs.cluster_name", lambda: "dev")
+    monkeypatch.setattr("launch.slurm.jobs.cluster_name", lambda: "dev")
     folder = probe(tmp_path)
     submissions.record(
         folder.path,
         replace(submissions.intend(folder.path, 1), state=submissions.SUBMITTED, arrays=(submissions.Array("12", 4),)),
     )
     lost = submissions.intend(folder.path, 2)
-    found = job_ids(
-        folder.path, ["dev/15_2@1", "other/16_0", "12_3"], find=lambda name: ["13"] if name == lost.job_name else []
-    )
+    found = job_ids(folder.path, ["dev/15_2@1", "other/16_0", "12_3"], find=lambda name: ["13"] if name == lost.job_name else [])
     assert set(found) == {"12", "13", "15"}
 
 

@@ -60,12 +60,9 @@ class Cluster:
         self, *command: str | Path, check: bool = True, timeout: float = 60, cwd: Path | None = None, **env: str
     ) -> subprocess.CompletedProcess:
         """Run a command against this cluster; a failure raises with its output."""
-        done = subprocess.run(
-            [str(c) for c in command], env=self.env | env, capture_output=True, text=True, timeout=timeout, cwd=cwd
-        )
+        done = subprocess.run([str(c) for c in command], env=self.env | env, capture_output=True, text=True, timeout=timeout, cwd=cwd)
         if check and done.returncode:
-            msg = f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-            raise RuntimeError(msg)
+            raise RuntimeError(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done
 
     def sbatch(self, *args: str | Path, cwd: Path | None = None, **env: str) -> str:
@@ -96,8 +93,7 @@ class Cluster:
                 return value
             if time.monotonic() > end:
                 queue = self.run("squeue", "-a", "-t", "all", check=False).stdout
-                msg = f"timed out after {seconds} s waiting for {what}\n{queue[-3000:]}"
-                raise TimeoutError(msg)
+                raise TimeoutError(f"timed out after {seconds} s waiting for {what}\n{queue[-3000:]}")
             time.sleep(0.1)
 
     def wait_state(self, job: str, state: str, seconds: float = 30) -> None:
@@ -140,8 +136,7 @@ def _free_port() -> tuple[int, object]:
             lock.close()
             continue
         return base, lock
-    msg = "no free range of ports between 17000 and 30000"
-    raise NoCluster(msg)
+    raise NoCluster("no free range of ports between 17000 and 30000")
 
 
 def start(**knobs: object) -> tuple[Cluster, Callable[[], None]]:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from launch.submissions import read
+from launch.slurm.submissions import read
 from synth.store.folder import StageFolder
 from tests.slurm.devcluster import REPO, Cluster
 

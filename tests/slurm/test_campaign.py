@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
-from launch.submissions import read
+from launch.slurm.submissions import read
 from synth.store.events import read_events
 from tests.slurm.devcluster import Cluster, running
 from tests.slurm.launching import jobs, launch, local, settle, stage, stages, wait_whole, whole
@@ -43,9 +43,7 @@ def test_lost_nodes_split_brain_three_ways_of_preemption_cancel_requeue_and_a_co
         launch(cluster, runs, *ARGS, *ON_SLURM)  # in the middle of it all
         for vip in vips:
             cluster.wait_done(vip, 120)
-        cluster.wait_for(
-            "the lost nodes to be noticed", lambda: "down" in cluster.run("sinfo", "-h", "-n", "node1", "-o", "%t").stdout, 60
-        )
+        cluster.wait_for("the lost nodes to be noticed", lambda: "down" in cluster.run("sinfo", "-h", "-n", "node1", "-o", "%t").stdout, 60)
         cluster.control("start-node", "node1")
         cluster.control("start-node", "node2")
         cluster.wait_for("an end, good or bad", lambda: whole(runs) or not cluster.run("squeue", "-h").stdout.strip(), 300)
@@ -82,9 +80,7 @@ def test_a_time_limit_drains_and_requeues_and_never_ends_a_run(cluster, tmp_path
 def digests(runs: Path) -> dict[str, str]:
     """stage/unit -> sha256."""
     return {
-        f"{s.spec.name}/{u}": hashlib.sha256(s.unit_path(u).read_bytes()).hexdigest()
-        for s in stages(runs)
-        for u in range(s.spec.n_units)
+        f"{s.spec.name}/{u}": hashlib.sha256(s.unit_path(u).read_bytes()).hexdigest() for s in stages(runs) for u in range(s.spec.n_units)
     }
 
 
@@ -94,6 +90,4 @@ def busy(cluster: Cluster) -> set[str]:
 
 def nodes_of(cluster: Cluster, job: str) -> dict[str, str]:
     """ "11_3" -> node, of the running tasks of a job."""
-    return dict(
-        line.split() for line in cluster.run("squeue", "-h", "-r", "-t", "R", "-j", job, "-o", "%i %N").stdout.splitlines()
-    )
+    return dict(line.split() for line in cluster.run("squeue", "-h", "-r", "-t", "R", "-j", job, "-o", "%i %N").stdout.splitlines())

@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import replace
 
-from launch import submissions
+from launch.slurm import submissions
 from tests.slurm.devcluster import REPO
 from tests.slurm.test_stage_sbatch import submit
 from tests.stages import alone, digests, events, probe
@@ -52,9 +52,7 @@ def test_status_names_jobs_and_cancel_drains_them(cluster, tmp_path):
 def test_cancel_leaves_a_stage_that_another_submission_completes(cluster, tmp_path):
     folder = probe(tmp_path, slots=40, unit_size=10, sleep=0.3)
     array = submissions.Array(submit(cluster, folder, "--array=0-1"), 2)
-    first = submissions.record(
-        folder.path, replace(submissions.intend(folder.path, 1), state=submissions.SUBMITTED, arrays=(array,))
-    )
+    first = submissions.record(folder.path, replace(submissions.intend(folder.path, 1), state=submissions.SUBMITTED, arrays=(array,)))
     cluster.wait_for("some batches", lambda: folder.progress() >= 4)
     command(cluster, "cancel.py", folder.path)
     cluster.wait_done(first.job_ids[0])

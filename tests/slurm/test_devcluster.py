@@ -16,9 +16,7 @@ def test_the_scripts_are_clean():
 def test_a_job_runs_on_a_node_of_its_own_name(cluster):
     assert cluster.run("srun", "-N2", "--time=1", "hostname").stdout.split()
     if os.getuid() == 0:
-        names = cluster.run(
-            "srun", "-N2", "--time=1", "bash", "-c", 'test "$(hostname)" = "$SLURMD_NODENAME" && hostname'
-        ).stdout
+        names = cluster.run("srun", "-N2", "--time=1", "bash", "-c", 'test "$(hostname)" = "$SLURMD_NODENAME" && hostname').stdout
         assert len(set(names.split())) == 2
 
 
@@ -42,13 +40,9 @@ def test_the_exit_code_of_a_job_is_kept(cluster):
 
 def test_a_job_that_preempts_cancels_in_one_partition_and_requeues_in_another(cluster):
     for partition, state in (("cancel", "PREEMPTED"), ("preempt", "PENDING")):
-        low = cluster.sbatch(
-            "-p", partition, "-w", "node3", "--exclusive", "--time=20", "--output=/dev/null", "--wrap", "exec sleep 600"
-        )
+        low = cluster.sbatch("-p", partition, "-w", "node3", "--exclusive", "--time=20", "--output=/dev/null", "--wrap", "exec sleep 600")
         cluster.wait_state(low, "RUNNING")
-        high = cluster.sbatch(
-            "-p", "main", "-w", "node3", "--exclusive", "--time=20", "--output=/dev/null", "--wrap", "sleep 600"
-        )
+        high = cluster.sbatch("-p", "main", "-w", "node3", "--exclusive", "--time=20", "--output=/dev/null", "--wrap", "sleep 600")
         cluster.wait_state(high, "RUNNING", 60)
         cluster.wait_state(low, state)
         cluster.run("scancel", high, low)

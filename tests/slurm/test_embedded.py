@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from launch.submissions import read
+from launch.slurm.submissions import read
 from synth.store.events import read_events
 from tests.slurm.launching import launch, local, settle, stages, units, wait_whole
 

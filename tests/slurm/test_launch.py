@@ -7,10 +7,10 @@ import time
 import pytest
 from rich.console import Console
 
-from launch.compose import Composer, typed
-from launch.plan import plan_point
+from launch.config.compose import Composer, typed
+from launch.plan.graph import plan_point
+from launch.slurm.submissions import ABANDONED, read
 from launch.slurm.submit import precheck, site_of
-from launch.submissions import ABANDONED, read
 from synth.errors import InputError
 from synth.store.events import read_events
 from tests.slurm.devcluster import running
@@ -87,9 +87,7 @@ def test_held_jobs_are_released_by_the_same_command(cluster, tmp_path):
     cluster.wait_for("work", lambda: first.progress() >= 2)
     cluster.run("scancel", jobs(first)[0])
     waiting = jobs(second)[0]
-    cluster.wait_for(
-        "held jobs", lambda: "held" in cluster.run("squeue", "-h", "-j", waiting, "-o", "%r", check=False).stdout.lower()
-    )
+    cluster.wait_for("held jobs", lambda: "held" in cluster.run("squeue", "-h", "-j", waiting, "-o", "%r", check=False).stdout.lower())
     said = launch(cluster, runs, *args)
     assert f"left alone: {waiting}" in said
     wait_whole(cluster, runs)
@@ -110,8 +108,7 @@ def test_two_people_at_once_submit_each_stage_once(cluster, tmp_path):
         *SMALL,
     ]
     both = [
-        subprocess.Popen(command, env=cluster.env | QUICK, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for _ in range(2)
+        subprocess.Popen(command, env=cluster.env | QUICK, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)
     ]
     said = [p.communicate(timeout=120)[0] for p in both]
     assert [p.returncode for p in both] == [0, 0], said
@@ -125,9 +122,7 @@ def test_a_launcher_killed_between_intent_and_job_ids_is_taken_over(cluster, tmp
     runs = tmp_path / "runs"
     shim = tmp_path / "bin"
     shim.mkdir()
-    (shim / "sbatch").write_text(
-        '#!/bin/bash\ncase "$*" in *--test-only*) exit 0;; esac\n/usr/bin/sbatch "$@"\nkill -9 $PPID\n'
-    )
+    (shim / "sbatch").write_text('#!/bin/bash\ncase "$*" in *--test-only*) exit 0;; esac\n/usr/bin/sbatch "$@"\nkill -9 $PPID\n')
     (shim / "sbatch").chmod(0o755)
     launch(cluster, runs, "recipe=probe", "probe.sleep=0.3", "cluster.n_jobs=2", code=-9, PATH=f"{shim}:{cluster.env['PATH']}")
     folder = stage(runs, "probe")
@@ -156,9 +151,7 @@ def test_what_the_site_does_not_have_is_an_error_that_names_the_key(cluster, tmp
     for name in ("SLURM_CONF", "PATH"):
         monkeypatch.setenv(name, cluster.env[name])
     point = plan_point(
-        typed(
-            Composer().compose(["recipe=probe", "cluster=slurm", "cluster.cpus_per_job=1", f"runs_dir={tmp_path}/runs", wrong])
-        )
+        typed(Composer().compose(["recipe=probe", "cluster=slurm", "cluster.cpus_per_job=1", f"runs_dir={tmp_path}/runs", wrong]))
     )
     with pytest.raises(InputError, match=says):
         precheck(point.stages, site_of(point.cluster), Console())

@@ -14,9 +14,7 @@ def test_a_crashed_node_and_a_split_brain_only_delay_a_stage(tmp_path):
         cluster.control("kill-slurmd", "node2")
         # what the controller does by itself after SlurmdTimeout and some more; said at once, the test is quick
         cluster.run("scontrol", "update", "NodeName=node1,node2", "State=DOWN", "Reason=lost")
-        cluster.wait_for(
-            "both jobs to be requeued", lambda: [set(cluster.states(j).values()) for j in jobs] == [{"PENDING"}] * 2
-        )
+        cluster.wait_for("both jobs to be requeued", lambda: [set(cluster.states(j).values()) for j in jobs] == [{"PENDING"}] * 2)
         alive = folder.progress()
         cluster.wait_for("the worker without a slurmd to go on", lambda: folder.progress() > alive)
         helper = submit(cluster, folder, "-w", "node3", "--array=0,3")

@@ -1,6 +1,6 @@
 """What a site with accounting says before anything is queued: accounts that are one's own, and how many jobs one may queue."""
 
-from launch.submissions import read
+from launch.slurm.submissions import read
 from tests.slurm.devcluster import running
 from tests.slurm.launching import launch, settle, stages, wait_whole
 

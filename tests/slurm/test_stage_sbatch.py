@@ -1,6 +1,5 @@
 """slurm/stage.sbatch by hand on a real Slurm: partial arrays, changed sizes, signals, requeue, exit codes."""
 
-
 import pytest
 
 from tests.lint import clean_shell
@@ -66,11 +65,7 @@ def test_the_workers_exit_code_is_the_jobs(cluster, tmp_path):
     nothing = cluster.sbatch("--output=/dev/null", SCRIPT, tmp_path, cwd=tmp_path)
     for job in (bug, bad, nothing):
         cluster.wait_done(job)
-    assert (
-        cluster.exit_codes(bug) == {bug: 70}
-        and cluster.exit_codes(bad) == {bad: 65}
-        and cluster.exit_codes(nothing) == {nothing: 65}
-    )
+    assert cluster.exit_codes(bug) == {bug: 70} and cluster.exit_codes(bad) == {bad: 65} and cluster.exit_codes(nothing) == {nothing: 65}
 
 
 @pytest.mark.parametrize("how", [["--signal=USR2"], ["--signal=TERM"], []])

@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from synth.errors import EXIT_AGAIN
-from synth.loop import Worker
+from synth.run.loop import Worker
 from tests.captions.llama import tiny
 from tests.captions.llama.test_stage import plan, ranks_of
 from tests.slurm.test_stage_sbatch import SCRIPT

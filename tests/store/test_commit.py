@@ -11,7 +11,7 @@ from synth.store import files
 from synth.store.commit import Outcome, commit, link_from_relative
 from synth.store.framing import frame
 from synth.store.parts import PartWriter
-from synth.stages import Sample
+from synth.store.samples import Sample
 from tests.faults.farm import plan
 
 WAYS = ["links", "rename", "claim", "plain claim"]

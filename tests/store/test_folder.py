@@ -6,7 +6,8 @@ import os
 import pytest
 
 from synth.errors import InputError, StoreError
-from synth.store import files, folder as module
+from synth.store import files
+from synth.store import folder as module
 from synth.store.events import EventLog, read_events
 from tests.faults.farm import Child, finish, plan, run
 

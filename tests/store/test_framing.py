@@ -9,12 +9,12 @@ import tarfile
 import pytest
 
 from synth.errors import InputError
-from synth.stages import Sample, Tombstone
 from synth.store import framing
 from synth.store.framing import BLOCK, FRAMINGS, INDEX_NAME, Entry, UnitIndex, frame, read_index, seal
+from synth.store.samples import Sample, Tombstone
 from synth.store.units import UnitReader
 
-NAMES = ["a b", "naïve café", "日本", "it's \"quoted\"", "100%", "*?[x]", "-rf", "~", "x" * 90]
+NAMES = ["a b", "naïve café", "日本", 'it\'s "quoted"', "100%", "*?[x]", "-rf", "~", "x" * 90]
 
 
 def samples(framing: str, n=5, first=20) -> list:
@@ -99,7 +99,11 @@ def test_a_unit_of_tombstones_only_is_a_unit(tmp_path, framing):
 @pytest.mark.parametrize("framing", ["tar", "jsonl"])
 def test_a_unit_torn_at_any_length_is_an_input_error_that_names_it(tmp_path, framing):
     data = unit(framing, samples(framing))
-    lengths = set(range(0, len(data), 97)) | {n * BLOCK for n in range(len(data) // BLOCK)} | {len(data) - k for k in (1, 2, 511, 512, 513, 1024, 1536)}
+    lengths = (
+        set(range(0, len(data), 97))
+        | {n * BLOCK for n in range(len(data) // BLOCK)}
+        | {len(data) - k for k in (1, 2, 511, 512, 513, 1024, 1536)}
+    )
     for length in sorted(n for n in lengths if n < len(data)):
         with pytest.raises(InputError, match="torn.unit: not a whole unit"):
             read_index(io.BytesIO(data[:length]), framing, "torn.unit")
@@ -110,13 +114,28 @@ def test_a_unit_with_something_behind_or_zeros_in_its_index_is_an_input_error(fr
     data = unit(framing, samples(framing))
     index, _ = read_index(io.BytesIO(data), framing, "u")
     end = len(data) - BLOCK - len(FRAMINGS[framing].tail)
-    for bad in (data + b"x", data + bytes(512), bytes(len(data)), data[: end - 40] + bytes(40) + data[end:], data[:end] + bytes(len(data) - end)):
+    for bad in (
+        data + b"x",
+        data + bytes(512),
+        bytes(len(data)),
+        data[: end - 40] + bytes(40) + data[end:],
+        data[:end] + bytes(len(data) - end),
+    ):
         with pytest.raises(InputError, match="not a whole unit"):
             read_index(io.BytesIO(bad), framing, "u")
     assert index.count == 6
 
 
-@pytest.mark.parametrize("record", [b"[]", b"{}", b'{"magic":"synthset-unit-1","offset":-5,"size":3,"sha256":""}', b'{"magic":1,"offset":1e99,"size":1,"sha256":"x"}', b"nonsense"])
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"[]",
+        b"{}",
+        b'{"magic":"synthset-unit-1","offset":-5,"size":3,"sha256":""}',
+        b'{"magic":1,"offset":1e99,"size":1,"sha256":"x"}',
+        b"nonsense",
+    ],
+)
 def test_a_foreign_end_record_is_an_input_error(record):
     with pytest.raises(InputError, match="not a whole unit"):
         read_index(io.BytesIO(bytes(2048) + record.ljust(BLOCK)), "jsonl", "u")

@@ -177,7 +177,9 @@ def test_a_lease_that_cannot_be_written_is_not_left_and_older_ones_stay(path, mo
     assert [p.name for p in path.parent.iterdir()] == ["000007.g0"]  # g0 says that there are parts to adopt
 
 
-@pytest.mark.parametrize("env", [{"SYNTHSET_BEAT_S": "x"}, {"SYNTHSET_BEAT_S": "0"}, {"SYNTHSET_BEAT_S": "20", "SYNTHSET_DEAD_AFTER_S": "30"}])
+@pytest.mark.parametrize(
+    "env", [{"SYNTHSET_BEAT_S": "x"}, {"SYNTHSET_BEAT_S": "0"}, {"SYNTHSET_BEAT_S": "20", "SYNTHSET_DEAD_AFTER_S": "30"}]
+)
 def test_times_that_would_call_the_living_dead_are_refused(env):
     with pytest.raises(InputError, match="SYNTHSET_"):
         Times.from_env(env)

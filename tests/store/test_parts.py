@@ -5,11 +5,11 @@ import os
 import pytest
 
 from synth.errors import StoreError
-from synth.stages import Sample, Tombstone
 from synth.store.framing import frame
 from synth.store.parts import PartWriter, adopt, finished_batches, part_files
+from synth.store.samples import Sample, Tombstone
 
-SLOTS = [range(0, 2), range(2, 4), range(4, 6), range(6, 7)]
+SLOTS = [range(2), range(2, 4), range(4, 6), range(6, 7)]
 
 
 def batch(slots, framing="tar"):
@@ -41,7 +41,7 @@ def test_a_sealed_part_that_adopted_equals_one_that_computed_all(tmp_path, frami
 
 
 def test_lines_that_would_fill_other_slots_than_the_plan_are_not_adopted(tmp_path):
-    write(tmp_path / "b", [range(0, 2), range(2, 3), range(3, 6)]).close()
+    write(tmp_path / "b", [range(2), range(2, 3), range(3, 6)]).close()
     w = PartWriter(tmp_path / "c", "tar", 4)
     adopt(w, [tmp_path / "b"], SLOTS)
     assert w.batches == 1
@@ -129,7 +129,15 @@ def test_a_part_is_never_overwritten(tmp_path):
 
 
 def test_parts_of_a_unit_are_found_by_its_number_and_not_its_neighbours(tmp_path):
-    names = ["000001.w.0.tar", "000001.w.0.tar.idx", "000001.v.2.tar", "000011.w.0.tar", "0000010.w.0.tar", "000001.tar.claim", "x"]
+    names = [
+        "000001.w.0.tar",
+        "000001.w.0.tar.idx",
+        "000001.v.2.tar",
+        "000011.w.0.tar",
+        "0000010.w.0.tar",
+        "000001.tar.claim",
+        "x",
+    ]
     for n in names:
         (tmp_path / n).touch()
     assert [p.name for p in part_files(tmp_path, 1, ".tar")] == ["000001.v.2.tar", "000001.w.0.tar"]

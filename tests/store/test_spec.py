@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from synth.config import ProbeConfig, dump
 from synth.errors import InputError
+from synth.keys import dump
 from synth.numerics import EXACT, FAST
+from synth.run.config import ProbeConfig
 from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec, Upstream, canonical
 

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from launch.compose import Composer, typed
-from launch.plan import plan_point
+from launch.config.compose import Composer, typed
+from launch.plan.graph import plan_point
 from synth.store.folder import StageFolder
 from tests.fixtures_images import work
 

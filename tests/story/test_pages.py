@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 from synth.errors import InputError
+from synth.export.html import Cell, Row, page
 from synth.story import growing, sheets
 from synth.story.book import Book
 from synth.story.growing import Growing
-from synth.story.html import Cell, Row, page
 from synth.story.pages import style_folders
 from synth.story.sheets import animation, grid
-from synth.verify.findings import Findings
 from synth.verify.exports import verify_export
+from synth.verify.findings import Findings
 from tests.browser import browse
 from tests.fixtures_images import work
 from tests.story.stories import done, planned, point, source
@@ -61,9 +61,7 @@ def test_every_picture_lies_in_the_folder_of_its_style_whatever_the_tag_is(made)
     story, pages = made
     files = tree(pages.out_dir)
     folders = style_folders(dict(enumerate(TAGS)))
-    assert len({f.casefold() for f in folders}) == len(TAGS) and not any(
-        "/" in f or f in (".", "..", "index.html") for f in folders
-    )
+    assert len({f.casefold() for f in folders}) == len(TAGS) and not any("/" in f or f in (".", "..", "index.html") for f in folders)
     n = len(TAGS)
     for stored in story.samples():
         prompt, lane = divmod(stored.slot, n)
@@ -91,10 +89,7 @@ def test_story_json_tells_of_each_picture_what_it_was_made_of(made):
             r["prompt"],
         )
         assert p["strength"] == (None if r["parent"] is None else 0.5)
-        assert (
-            hashlib.sha256((pages.out_dir / p["file"]).read_bytes()).hexdigest()
-            == hashlib.sha256(stored.read("png")).hexdigest()
-        )
+        assert hashlib.sha256((pages.out_dir / p["file"]).read_bytes()).hexdigest() == hashlib.sha256(stored.read("png")).hexdigest()
         assert p["parent_file"] == (None if r["parent"] is None else pictures[r["parent"]]["file"])
 
 
@@ -104,10 +99,7 @@ def test_grids_and_animations_hold_the_pictures_in_order(made):
     own = [np.asarray(Image.open(io.BytesIO(s.read("png")))) for s in story.samples() if s.slot % len(TAGS) == 4]
     sheet = np.asarray(Image.open(pages.out_dir / folder / "grid-01.png"))
     assert (
-        sheet.shape == (32, 32, 3)
-        and (sheet[:16, 16:] == own[1]).all()
-        and (sheet[16:, :16] == own[2]).all()
-        and not sheet[16:, 16:].any()
+        sheet.shape == (32, 32, 3) and (sheet[:16, 16:] == own[1]).all() and (sheet[16:, :16] == own[2]).all() and not sheet[16:, 16:].any()
     )
     with Image.open(pages.out_dir / folder / "animation-01.webp") as moving:
         assert moving.n_frames == 3 and moving.size == (256, 256)
@@ -145,9 +137,7 @@ def test_cumulative_grids_hold_all_chapters_so_far_and_files_can_be_left_out(mad
         "export.story_pages.animation=none",
         "story.generation_config.save_individual=false",
     ]
-    stages = planned(
-        story.path.parents[1], tiny_sd, *given, "export=[story_pages]", f"export.story_pages.out={tmp_path}/out", *more
-    )
+    stages = planned(story.path.parents[1], tiny_sd, *given, "export=[story_pages]", f"export.story_pages.out={tmp_path}/out", *more)
     assert stages[0].is_done() and work(stages[1]) == 0
     found = {p.name for p in (tmp_path / "out").rglob("*") if p.is_file()}
     assert found == {"grid-01.png", "grid-02.png", "index.html", "story.json", ".synthset.json"}

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from launch.compose import Composer, typed
-from launch.plan import plan_point
-from launch.planned import PlannedStage
-from launch.report import report_on
+from launch.config.compose import Composer, typed
+from launch.plan.graph import plan_point
+from launch.plan.planned import PlannedStage
+from launch.show.stages import report_on
 from synth.embedded.pictures import backgrounds, render
 from synth.errors import InputError
-from synth.export.pictures import Pictures, tombstones
+from synth.images.pictures import Pictures, tombstones
 from synth.store.spec import StageSpec
 from synth.story.book import Book
 from tests.story.stories import STYLES, done, planned, point, source
@@ -50,9 +50,7 @@ def test_several_books_and_sets_of_styles_are_stages_of_their_own(tiny_sd, tmp_p
     specs = [point(tmp_path, tiny_sd, *o).stages[0].spec for o in (one, other, [one[0], few])]
     assert len({s.fingerprint for s in specs}) == 3
     moved = source(tmp_path / "4")
-    assert (
-        point(tmp_path, tiny_sd, *moved).stages[0].spec.fingerprint == specs[0].fingerprint
-    )  # what it says counts, not where it lies
+    assert point(tmp_path, tiny_sd, *moved).stages[0].spec.fingerprint == specs[0].fingerprint  # what it says counts, not where it lies
 
 
 def test_styles_on_the_command_line_take_the_place_of_those_of_the_config(tiny_sd, tmp_path):
@@ -73,9 +71,7 @@ def test_other_exports_take_a_story_with_its_styles_as_classes(tiny_sd, tmp_path
     assert {line["file_name"]: line["caption"] for line in lines}["ink/000000001.png"] == "a red fox in ink"
     assert [s.slot for s in story.samples(10, 14)] == [10, 11, 12, 13]  # over the end of the first unit
     assert [p.slot for p in Pictures(story).picked([35, 0, 19, 12])] == [35, 0, 19, 12]
-    assert [Pictures(story).unit_of(s) for s in (0, 11, 12, 19, 20, 35)] == [0, 0, 1, 1, 2, 2] and tombstones(
-        story, 0, 36
-    ) == {}
+    assert [Pictures(story).unit_of(s) for s in (0, 11, 12, 19, 20, 35)] == [0, 0, 1, 1, 2, 2] and tombstones(story, 0, 36) == {}
 
 
 # -- units of different sizes ----------------------------------------------------------------------------------------
@@ -98,11 +94,7 @@ def test_units_may_differ_in_size():
 def test_equal_units_are_what_they_were():
     found = spec((), slots=10, size=4)
     assert b"ends" not in found.to_json() and found.n_units == 3
-    assert (
-        [found.unit_of(s) for s in (0, 3, 4, 9)] == [0, 0, 1, 2]
-        and found.units_of(3, 9) == range(3)
-        and found.slots_in({0, 2}) == 6
-    )
+    assert [found.unit_of(s) for s in (0, 3, 4, 9)] == [0, 0, 1, 2] and found.units_of(3, 9) == range(3) and found.slots_in({0, 2}) == 6
     assert spec((4, 8, 10)).fingerprint != found.fingerprint
 
 
@@ -114,9 +106,7 @@ def test_ends_that_do_not_fit_are_refused(ends):
 
 def test_progress_and_reports_count_units_of_different_sizes(tiny_sd, tmp_path):
     folder = planned(tmp_path, tiny_sd)[0]
-    assert [len(folder.unit(n)) for n in range(3)] == [12, 8, 16] and PlannedStage(
-        folder.spec, folder.path.parent
-    ).n_batches == 9
+    assert [len(folder.unit(n)) for n in range(3)] == [12, 8, 16] and PlannedStage(folder.spec, folder.path.parent).n_batches == 9
     folder.unit_path(1).parent.mkdir(parents=True)
     folder.unit_path(1).write_bytes(b"")
     assert folder.progress() == 8 and report_on(folder.path).committed == 1

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from launch import story_text
-from launch.schema import StoryPrompts
-from launch.story_text import read_book, split_in_child
+from launch.config.schema import StoryPrompts
+from launch.plan import story_text
+from launch.plan.story_text import read_book, split_in_child
 from synth.errors import InputError
 from synth.story.book import Book
 from synth.story.splitting import pieces, split
@@ -38,9 +38,7 @@ def test_groups_in_a_pattern_add_no_pieces():
 
 def test_a_text_becomes_chapters_of_prompts_and_empty_ones_are_skipped_and_counted(source):
     path, book, skipped = read_book(keys(source))
-    assert (
-        path == source and skipped == 3
-    )  # the empty line, the blank one, and what is left between Gen.1's last line and Gen.2
+    assert path == source and skipped == 3  # the empty line, the blank one, and what is left between Gen.1's last line and Gen.2
     assert [(c.number, c.title, c.prompts) for c in book.chapters] == [
         (1, "Gen.1", ("[1] a dog", "[2] a cat")),
         (2, "Gen.2", ("[1] a fish", "[2] a bird here", "[3] the end")),
@@ -147,9 +145,7 @@ def test_a_pattern_that_does_not_end_is_stopped_and_named(source, chapter, promp
 def test_ten_thousand_prompts_are_split_to_the_last():
     text = "".join(f"Chapter {c}\n" + "".join(f"prompt {c} {p}\n" for p in range(100)) for c in range(100))
     found = split(text, r"Chapter \d+", r"\n", None, None)
-    assert (
-        sum(len(c["prompts"]) for c in found["chapters"]) == 10_000 and found["chapters"][-1]["prompts"][-1] == "prompt 99 99"
-    )
+    assert sum(len(c["prompts"]) for c in found["chapters"]) == 10_000 and found["chapters"][-1]["prompts"][-1] == "prompt 99 99"
 
 
 def test_a_book_is_read_back_and_knows_what_each_slot_is(tmp_path):
@@ -159,9 +155,7 @@ def test_a_book_is_read_back_and_knows_what_each_slot_is(tmp_path):
     assert Book.read(tmp_path / "b.gz", identity) == book
     assert book.ends(2) == (4, 10) and [book.slots(i, 2) for i in (0, 1)] == [range(4), range(4, 10)]
     found = [book.place(slot, 2) for slot in range(10)]
-    assert [(p.chapter, p.prompt, p.style) for p in found] == [
-        (c, p, s) for c, n in ((0, 2), (1, 3)) for p in range(n) for s in (0, 1)
-    ]
+    assert [(p.chapter, p.prompt, p.style) for p in found] == [(c, p, s) for c, n in ((0, 2), (1, 3)) for p in range(n) for s in (0, 1)]
     (tmp_path / "b.gz").write_bytes(data[:-9])
     with pytest.raises(InputError, match=r"b\.gz: cannot be read"):
         Book.read(tmp_path / "b.gz", identity)

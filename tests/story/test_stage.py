@@ -85,11 +85,7 @@ def test_slots_are_prompts_in_all_styles_and_texts_seeds_and_parents_follow_the_
         n, lane = divmod(slot, LANES)
         chapter, first = next((c, f) for c, f in ((3, 5), (2, 3), (1, 0)) if n >= f)
         assert (r["prompt_text"], r["chapter"], r["prompt"]) == (PROMPTS[n], chapter, n - first + 1)
-        assert (
-            r["caption"] == f"{PROMPTS[n]} {STYLES[lane]['style']}"
-            and r["class"] == STYLES[lane]["file_tag"]
-            and r["label"] == lane
-        )
+        assert r["caption"] == f"{PROMPTS[n]} {STYLES[lane]['style']}" and r["class"] == STYLES[lane]["file_tag"] and r["label"] == lane
         assert r["seed"] == derive(0, "story", chapter, n - first + 1, lane)
         parent = None if n == first else f"{(n - 1) * LANES + (lane + 1) % LANES:09d}"  # moved one style to the left
         assert (r["parent"], r["steps_run"]) == (parent, 4 if n == first else (3, 3, 2, 0)[lane])
@@ -125,7 +121,7 @@ def test_strength_keeps_more_of_a_picture_the_smaller_it_is(tiny_sd, tmp_path):
 
 
 def test_a_picture_that_is_not_finite_leaves_its_style_where_it_was(tiny_sd, tmp_path, monkeypatch):
-    from synth.images import drawing
+    from synth.images import painter as drawing
 
     folder = planned(tmp_path, tiny_sd, "story.prompt_config.max_chapters=1")[0]
     calls = []

@@ -56,7 +56,11 @@ class PairsReader:
     def frame(self, image: dict) -> Frame:
         name = image["file_name"].rpartition("/")[2]
         pixels = np.asarray(Image.open(io.BytesIO(np.array(self.h5[name]))).convert("RGB"))
-        kept = [a for a in self.by_image[image["id"]] if not a.get("ignore") and a["area"] > 0 and min(a["bbox"][2:]) >= 1 and not a.get("iscrowd")]
+        kept = [
+            a
+            for a in self.by_image[image["id"]]
+            if not a.get("ignore") and a["area"] > 0 and min(a["bbox"][2:]) >= 1 and not a.get("iscrowd")
+        ]
         boxes = np.array([a["bbox"] for a in kept], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         return Frame(pixels, name, boxes, np.array([self.labels[a["category_id"]] for a in kept]), [a["instance_id"] for a in kept])

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from synth.config import PairsConfig
 from synth.images.strength import steps_run
 from synth.seeds import derive, generator, torch_generator
+from synth.tracking.config import PairsConfig
 from synth.tracking.masks import mask_of
 from synth.tracking.warp import draw
 
@@ -119,5 +119,7 @@ def _noised(scheduler, original, noise, t):
 
 
 def _text(pipe, caption: str):
-    tokens = pipe.tokenizer([caption], padding="max_length", max_length=pipe.tokenizer.model_max_length, truncation=True, return_tensors="pt")
+    tokens = pipe.tokenizer(
+        [caption], padding="max_length", max_length=pipe.tokenizer.model_max_length, truncation=True, return_tensors="pt"
+    )
     return pipe.text_encoder(tokens.input_ids)[0]

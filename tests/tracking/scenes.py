@@ -26,7 +26,13 @@ class AnnotatedSet:
     def overrides(self) -> list[str]:
         """As the command line of run.py takes them, with the small areas that fit such scenes."""
         paths = {k: v for k in ("annotations", "images", "captions") if (v := getattr(self, k)) is not None}
-        return ["recipe=tracking", "dataset=lvis", *(f"dataset.{k}={v}" for k, v in paths.items()), "tracking.min_area=144", "tracking.dilate=3"]
+        return [
+            "recipe=tracking",
+            "dataset=lvis",
+            *(f"dataset.{k}={v}" for k, v in paths.items()),
+            "tracking.min_area=144",
+            "tracking.dilate=3",
+        ]
 
 
 def make(folder: Path, n: int = 6, size=SIZES, seed: int = 0, captions: bool = True) -> AnnotatedSet:
@@ -43,7 +49,11 @@ def make(folder: Path, n: int = 6, size=SIZES, seed: int = 0, captions: bool = T
         background = backgrounds.NAMES[int(rng.integers(len(backgrounds.NAMES)))]
         count = 0 if i == n - 1 and n > 1 else 1 + i % 3
         chosen = [names[int(k)] for k in rng.permutation(len(names))[:count]]
-        scene = render(Scene(background, tuple(_item(rng, c, at, count) for at, c in enumerate(chosen)), int(rng.integers(2**31))), height, width)
+        scene = render(
+            Scene(background, tuple(_item(rng, c, at, count) for at, c in enumerate(chosen)), int(rng.integers(2**31))),
+            height,
+            width,
+        )
         image_id = 1001 + 7 * i
         name = f"{image_id:012d}.jpg"
         Image.fromarray(scene.image).save(folder / "images" / name, quality=95, subsampling=0)
@@ -60,9 +70,12 @@ def make(folder: Path, n: int = 6, size=SIZES, seed: int = 0, captions: bool = T
         for text in (f"{who} {where}", f"a picture of {who} {where}"):
             texts.append({"id": len(texts) + 1, "image_id": image_id, "caption": text})
     categories = [
-        {"id": k + 1, "name": c, "synset": f"{c}.n.01", "frequency": "r" if c in RARE else "f", "image_count": 1} for k, c in enumerate(names)
+        {"id": k + 1, "name": c, "synset": f"{c}.n.01", "frequency": "r" if c in RARE else "f", "image_count": 1}
+        for k, c in enumerate(names)
     ]
-    (folder / "annotations.json").write_text(json.dumps({"info": {}, "images": images, "annotations": annotations, "categories": categories}))
+    (folder / "annotations.json").write_text(
+        json.dumps({"info": {}, "images": images, "annotations": annotations, "categories": categories})
+    )
     if captions:
         (folder / "captions.json").write_text(json.dumps({"images": images, "annotations": texts}))
     return AnnotatedSet(folder / "annotations.json", folder / "images", folder / "captions.json" if captions else None)

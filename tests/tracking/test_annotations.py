@@ -11,16 +11,16 @@ import sys
 import numpy as np
 import pytest
 
-from synth.config import AnnotationsConfig
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.tracking.config import AnnotationsConfig
 from synth.tracking.listing import HEAD, INDEX, NAME, AnnotatedListing, Head, ListingWriter, head_file
 from synth.tracking.videos import Rules, Variant, VideosWriter, Warped
 from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, work
 from tests.stages import probe
-from tests.tracking import by_hand
-from tests.tracking.by_hand import MIN_AREA, pairs_stage, quiet
-from tests.tracking.rules import reference
+from tests.tracking import mirrored_pairs as by_hand
+from tests.tracking.mirrored_pairs import MIN_AREA, pairs_stage, quiet
+from tests.tracking.ovtrack_rules import reference
 from tests.tracking.scenes import make
 from tests.verify.test_verify import problems
 
@@ -55,7 +55,11 @@ def plan(pairs, out="", **config):
 
 def made_of(pairs, scenes) -> dict:
     """Name of a variant -> its objects, None if there is no sample; unchanged ones are left out."""
-    found = {by_hand.variant_name(i["file_name"], v): None for i in json.loads(scenes.annotations.read_text())["images"] for v in range(pairs.config.variants)}
+    found = {
+        by_hand.variant_name(i["file_name"], v): None
+        for i in json.loads(scenes.annotations.read_text())["images"]
+        for v in range(pairs.config.variants)
+    }
     for stored in pairs.samples():
         record = stored.json()
         if record["unchanged"]:
@@ -84,7 +88,9 @@ def test_counts_say_what_was_left_out_and_why(pairs, scenes, tmp_path):
         counts = json.loads(reader.read(reader.index.samples[0], "json"))["counts"]
     found = json.loads((folder.out_dir / "annotations.json").read_text())
     single = {v["id"] for v in found["videos"] if v["id"] < 10}
-    assert counts["images"] == 9 and counts["images_left_out"] == 1 and counts["variants_missing"] == 4 and counts["variants_unchanged"] == 2
+    assert (
+        counts["images"] == 9 and counts["images_left_out"] == 1 and counts["variants_missing"] == 4 and counts["variants_unchanged"] == 2
+    )
     assert counts["variants"] == 16 - 2 and counts["single_annotations"] == sum(a["video_id"] in single for a in found["annotations"])
     assert counts["dropped_too_small"] > 0
     on_variants = {i["id"] for i in found["images"] if i["frame_id"] > 0}
@@ -98,13 +104,20 @@ def test_thresholds_are_themselves_on_the_side_that_the_rules_say(tmp_path):
         return {"id": number, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "area": area, "iscrowd": 0}
 
     areas = {1: 100, 2: 101, 3: 102, 4: 103, 5: 104}  # of the originals; above 100 they are in frame 0
-    warped = {2: Warped([0, 0, 4, 9], 50), 3: Warped([0, 0, 4, 9], 49), 4: Warped([0, 0, 3, 99], 60), 5: Warped([0, 0, 99, 3], 60)}
+    warped = {
+        2: Warped([0, 0, 4, 9], 50),
+        3: Warped([0, 0, 4, 9], 49),
+        4: Warped([0, 0, 3, 99], 60),
+        5: Warped([0, 0, 99, 3], 60),
+    }
     image = {"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}
     with VideosWriter(lambda name: tmp_path / f".{name}", Head(({"id": 1, "name": "x"},), 1, 5, 5), 1, Rules(100, 50, 4, False)) as writer:
         writer.add(image, [of(k, area) for k, area in areas.items()], [Variant("a_v0.jpg", warped)])
         writer.finish(tmp_path / "out.json")
     found = json.loads((tmp_path / "out.json").read_text())["annotations"]
-    assert [a["ori_ann_id"] for a in found if a["image_id"] == 2] == [2, 3, 4, 5] and [a["ori_ann_id"] for a in found if a["image_id"] == 3] == [2]
+    assert [a["ori_ann_id"] for a in found if a["image_id"] == 2] == [2, 3, 4, 5] and [
+        a["ori_ann_id"] for a in found if a["image_id"] == 3
+    ] == [2]
     assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
 
 
@@ -146,7 +159,10 @@ def test_bytes_are_the_same_again_and_after_kills(pairs, tmp_path):
         assert subprocess.run(run, env={**os.environ, "SYNTHSET_FAULT": fault}, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
         assert not (tmp_path / "killed" / ".synthset.json").exists()
     assert work(killed) == EXIT_OK
-    assert {k: v for k, v in tree(killed.out_dir).items() if k != ".synthset.json"} == expected and set(expected) == {"annotations.json", "README.md"}
+    assert {k: v for k, v in tree(killed.out_dir).items() if k != ".synthset.json"} == expected and set(expected) == {
+        "annotations.json",
+        "README.md",
+    }
 
 
 def test_a_file_that_vanished_or_was_edited_is_found_and_made_again(pairs, tmp_path):

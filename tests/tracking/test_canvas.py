@@ -14,7 +14,9 @@ def test_the_examples_in_the_docstrings():
     assert doctest.testmod(canvas).failed == 0 < doctest.testmod(canvas).attempted
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (640, 427), (427, 640), (333, 333), (7, 3), (2048, 1536), (769, 512), (768, 513)])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 5000), (5000, 1), (640, 427), (427, 640), (333, 333), (7, 3), (2048, 1536), (769, 512), (768, 513)]
+)
 @pytest.mark.parametrize("box", [(768, 512), (64, 64), (96, 48), (1024, 1)])
 def test_an_image_fits_touches_a_side_and_keeps_its_proportions_to_a_pixel(size, box):
     w, h = fitted(*size, *box)

@@ -10,7 +10,7 @@ from synth.errors import InputError
 from synth.tracking.checks import LeftOut, checked_categories, checked_images, group_annotations
 from synth.tracking.coco import Rle, captions_of, read
 from synth.tracking.segmentation import unpacked, wrong
-from tests.tracking.sets import CATEGORIES, image, plain, square, write
+from tests.tracking.annotated_sets import CATEGORIES, image, plain, square, write
 
 AREAS = (144.0, 1e9)
 
@@ -89,11 +89,20 @@ BAD = [
     (square(7, 1, area=None), "Expected `float`, got `null`"),
     (square(7, 1, segmentation=[]), "an empty list"),
     (square(7, 1, segmentation=[[0, 0, 1, 1]]), "polygon 0 of its segmentation has 2 points"),
-    (square(7, 1, segmentation=[[0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2, 3]]), "polygon 1 of its segmentation has 7 numbers, an odd count"),
-    (square(7, 1, segmentation=[0, 0, 1, 1, 2, 2]), r"Expected `array`, got `int` - at `\$\.annotations\[1\]\.segmentation\[0\]`"),
+    (
+        square(7, 1, segmentation=[[0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2, 3]]),
+        "polygon 1 of its segmentation has 7 numbers, an odd count",
+    ),
+    (
+        square(7, 1, segmentation=[0, 0, 1, 1, 2, 2]),
+        r"Expected `array`, got `int` - at `\$\.annotations\[1\]\.segmentation\[0\]`",
+    ),
     (square(7, 1, segmentation=[[0, 0, 1, 1, 2, 1e300]]), "Expected `float` <= 100000"),
     (square(7, 1, segmentation={"size": [64, 96]}), "missing required field `counts`"),
-    (square(7, 1, segmentation={"size": [96, 64], "counts": [96 * 64]}), r"of size \[96, 64\] \(height, width\), its image \[64, 96\]"),
+    (
+        square(7, 1, segmentation={"size": [96, 64], "counts": [96 * 64]}),
+        r"of size \[96, 64\] \(height, width\), its image \[64, 96\]",
+    ),
     (square(7, 1, segmentation={"size": [64, 96], "counts": [64]}), "add up to 64 pixels, its image has 6,144"),
     (square(7, 1, segmentation={"size": [64, 96], "counts": [7000, -856]}), "a run of -856 pixels"),
     (square(7, 1, segmentation={"size": [64, 96], "counts": "ab c"}), "compressed run-length code is torn"),
@@ -172,7 +181,9 @@ def test_captions_come_in_the_files_order_and_bad_ones_are_named(tmp_path):
     with pytest.raises(InputError, match=r"captions\.json: annotations\[0\] \(id 5 of image 1\): Expected `str`"):
         list(captions_of(tmp_path / "captions.json"))
     write(tmp_path, plain(), plain())
-    with pytest.raises(InputError, match=r"annotations\[0\] .*missing required field `caption`.*dataset\.captions must be a COCO captions file"):
+    with pytest.raises(
+        InputError, match=r"annotations\[0\] .*missing required field `caption`.*dataset\.captions must be a COCO captions file"
+    ):
         list(captions_of(tmp_path / "captions.json"))
     write(tmp_path, plain(), b"{}")
     with pytest.raises(InputError, match=r"dataset\.captions: .* is not a COCO captions file"):

@@ -10,7 +10,7 @@ import pytest
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT
 from synth.tracking import lvis
 from synth.tracking.synsets import COCO
-from tests.tracking.sets import CATEGORIES, image, square, write
+from tests.tracking.annotated_sets import CATEGORIES, image, square, write
 
 URL = "http://images.cocodataset.org/train2017/"
 PERSON, CAT, DOG = 1, 17, 18  # of COCO
@@ -22,7 +22,14 @@ LVIS = [
 
 
 def lvis_image(number, **more):
-    return {"id": number, "width": 96, "height": 64, "coco_url": f"{URL}{number:012d}.jpg", "neg_category_ids": [], "not_exhaustive_category_ids": []} | more
+    return {
+        "id": number,
+        "width": 96,
+        "height": 64,
+        "coco_url": f"{URL}{number:012d}.jpg",
+        "neg_category_ids": [],
+        "not_exhaustive_category_ids": [],
+    } | more
 
 
 def at(number, image_id, category, x, side=20, **more):
@@ -46,7 +53,13 @@ def run(tmp_path, capsys):
 
 def test_base_classes_are_numbered_from_1_in_annotations_and_in_the_lists_of_images(run):
     images = [lvis_image(5, neg_category_ids=[9, 7], not_exhaustive_category_ids=[3]), lvis_image(6)]
-    data = {"info": {"v": 1}, "images": images, "annotations": [at(1, 5, 3, 0), at(2, 5, 9, 0), at(3, 6, 7, 0, note="é")], "categories": LVIS, "licenses": [1]}
+    data = {
+        "info": {"v": 1},
+        "images": images,
+        "annotations": [at(1, 5, 3, 0), at(2, 5, 9, 0), at(3, 6, 7, 0, note="é")],
+        "categories": LVIS,
+        "licenses": [1],
+    }
     code, made, said = run("base", data)
     assert code == 0 and "2 of 3 classes, 2 of 3 annotations" in said
     assert [(c["id"], c["name"]) for c in made["categories"]] == [(1, "cat"), (2, "person")]
@@ -80,7 +93,9 @@ def test_a_merge_adds_what_lvis_does_not_have_and_does_not_deny(run):
     found = [(a["id"], a["image_id"], a["category_id"], a["bbox"][0]) for a in made["annotations"]]
     assert found == [(1, 1, 3, 0), (2, 2, 3, 0), (3, 2, 7, 40), (4, 2, 3, 4), (5, 2, 7, 0), (6, 3, 7, 0)]
     assert made["categories"] == LVIS and [i["file_name"] for i in made["images"]] == [f"{n:012d}.jpg" for n in (1, 2, 3, 4)]
-    assert "3 annotations of LVIS and 3 of COCO (1 others are LVIS's own objects, 1 of classes that LVIS says are not there); 1 images" in said
+    assert (
+        "3 annotations of LVIS and 3 of COCO (1 others are LVIS's own objects, 1 of classes that LVIS says are not there); 1 images" in said
+    )
 
 
 def test_the_result_can_be_merged_and_then_cut_down_to_base_classes(run, tmp_path):
@@ -108,15 +123,39 @@ def test_a_result_that_is_there_is_never_replaced_and_running_again_does_nothing
     ("tool", "ours", "says"),
     [
         ("base", b"{", "ends in the middle"),
-        ("base", {"categories": CATEGORIES, "images": [], "annotations": [{"category_id": "3"}]}, r"annotations\[0\]: Expected `int`"),
+        (
+            "base",
+            {"categories": CATEGORIES, "images": [], "annotations": [{"category_id": "3"}]},
+            r"annotations\[0\]: Expected `int`",
+        ),
         ("base", {"categories": CATEGORIES, "images": [], "annotations": [square(4, 1, 77)]}, "category_id 77 is no category"),
-        ("base", {"categories": [{"id": 1, "name": "a", "frequency": "r"}], "images": [], "annotations": []}, "all of its 1 classes are rare"),
+        (
+            "base",
+            {"categories": [{"id": 1, "name": "a", "frequency": "r"}], "images": [], "annotations": []},
+            "all of its 1 classes are rare",
+        ),
         ("base", {"categories": [{"id": 1, "name": "a"}], "images": [], "annotations": []}, "frequency '', not f, c or r"),
-        ("base", {"categories": CATEGORIES, "images": [lvis_image(1, neg_category_ids=[8])], "annotations": []}, "neg_category_ids names category 8"),
-        ("base", {"categories": CATEGORIES, "images": [lvis_image(1, neg_category_ids="x")], "annotations": []}, "is no list of category ids"),
-        ("merge", {"categories": LVIS, "images": [lvis_image(1)], "annotations": [square(1, 2)]}, "image_id 2 is no image of the file"),
+        (
+            "base",
+            {"categories": CATEGORIES, "images": [lvis_image(1, neg_category_ids=[8])], "annotations": []},
+            "neg_category_ids names category 8",
+        ),
+        (
+            "base",
+            {"categories": CATEGORIES, "images": [lvis_image(1, neg_category_ids="x")], "annotations": []},
+            "is no list of category ids",
+        ),
+        (
+            "merge",
+            {"categories": LVIS, "images": [lvis_image(1)], "annotations": [square(1, 2)]},
+            "image_id 2 is no image of the file",
+        ),
         ("merge", {"categories": LVIS, "images": [lvis_image(2)], "annotations": []}, "none of its annotations is of an image"),
-        ("merge", {"categories": LVIS[2:], "images": [lvis_image(1)], "annotations": []}, "no category has the synset of one of COCO's"),
+        (
+            "merge",
+            {"categories": LVIS[2:], "images": [lvis_image(1)], "annotations": []},
+            "no category has the synset of one of COCO's",
+        ),
     ],
 )
 def test_bad_files_are_named_and_nothing_is_left_behind(run, tmp_path, tool, ours, says):
@@ -144,6 +183,8 @@ def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(tmp_path):
     data = {"images": [lvis_image(n) for n in range(500)], "annotations": [], "categories": LVIS}
     (tmp_path / "in.json").write_text(json.dumps(data))
     limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, -1)); from synth.tracking.lvis import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", limited, "base", tmp_path / "in.json", tmp_path / "out.json"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", limited, "base", tmp_path / "in.json", tmp_path / "out.json"], capture_output=True, text=True
+    )
     assert done.returncode == EXIT_AGAIN and "File too large" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["in.json"]

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from synth.config import ModelConfig, PairsConfig, WarpConfig
 from synth.errors import InputError
+from synth.images.config import ModelConfig
 from synth.tracking import opencv
+from synth.tracking.config import PairsConfig, WarpConfig
 from synth.tracking.masks import mask_of, object_of_mask, union
 from synth.tracking.preparing import prepared
 from tests.tracking import scenes
@@ -81,7 +82,15 @@ def test_the_union_grows_by_so_many_pixels_to_every_side():
 def test_more_objects_than_bits_of_a_byte_are_each_warped_by_themselves():
     import cv2
 
-    config = PairsConfig(seed=0, model=ModelConfig("tiny"), long_side=60, short_side=40, bucket=8, dilate=0, warp=WarpConfig(affine=1, perspective=1))
+    config = PairsConfig(
+        seed=0,
+        model=ModelConfig("tiny"),
+        long_side=60,
+        short_side=40,
+        bucket=8,
+        dilate=0,
+        warp=WarpConfig(affine=1, perspective=1),
+    )
     rng, masks = np.random.default_rng(0), np.zeros((11, 40, 60), np.uint8)
     for mask in masks:
         x, y = int(rng.integers(0, 40)), int(rng.integers(0, 25))

@@ -15,7 +15,7 @@ from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.tracking import plain_pickle
 from synth.tracking.old_results import main
 from synth.tracking.plain_pickle import Refused, loads
-from tests.tracking.rules import reference
+from tests.tracking.ovtrack_rules import reference
 
 RULES = {"min_area": 64.0**2, "min_variant_area": 32.0**2, "min_side": 1.0}
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -25,12 +25,32 @@ PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 def base(tmp_path_factory):
     """Three images; one with a crowd and a small object, one without annotations."""
     images = [{"id": i, "file_name": f"{i:012d}.jpg", "width": 640, "height": 480} for i in (30, 10, 20)]
-    said = [(5, 30, 9000.5, 0), (2, 30, 5000.0, 0), (9, 10, 8000.0, 0), (7, 30, 50000.0, 1), (6, 30, 100.0, 0), (8, 10, 4096.0, 0)]
+    said = [
+        (5, 30, 9000.5, 0),
+        (2, 30, 5000.0, 0),
+        (9, 10, 8000.0, 0),
+        (7, 30, 50000.0, 1),
+        (6, 30, 100.0, 0),
+        (8, 10, 4096.0, 0),
+    ]
     annotations = [
-        {"id": a, "image_id": i, "category_id": 3, "iscrowd": crowd, "area": area, "bbox": [1.5, 2, 100, 90.25], "segmentation": [[1.5, 2, 9, 9, 9, 2]]}
+        {
+            "id": a,
+            "image_id": i,
+            "category_id": 3,
+            "iscrowd": crowd,
+            "area": area,
+            "bbox": [1.5, 2, 100, 90.25],
+            "segmentation": [[1.5, 2, 9, 9, 9, 2]],
+        }
         for a, i, area, crowd in said
     ]
-    data = {"info": {}, "images": images, "annotations": annotations, "categories": [{"id": 3, "name": "caf\u00e9", "synset": "cafe.n.01"}]}
+    data = {
+        "info": {},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 3, "name": "caf\u00e9", "synset": "cafe.n.01"}],
+    }
     path = tmp_path_factory.mktemp("base") / "base.json"
     path.write_text(json.dumps(data))
     return path
@@ -40,11 +60,22 @@ def entry(base, id_: int, variant: int = 0, box=(3, 4, 50, 60), area=2500, **oth
     """An annotation of a variant as OVTrack's generation keeps it: a copy of the original with numpy's numbers."""
     original = next(a for a in json.loads(base.read_text())["annotations"] if a["id"] == id_)
     name = f"{original['image_id']:012d}_v{variant}.jpg"
-    return {**original, "bbox": list(np.array(box, np.int32)), "area": np.ones(area, np.uint8).sum(), "image_name": name} | other
+    return {
+        **original,
+        "bbox": list(np.array(box, np.int32)),
+        "area": np.ones(area, np.uint8).sum(),
+        "image_name": name,
+    } | other
 
 
 def entries(base) -> list[dict]:
-    return [entry(base, 5), entry(base, 2, area=1023), entry(base, 5, 1, (0, 0, 0, 0), 0), entry(base, 2, 1, area=1024), entry(base, 9, 1)]
+    return [
+        entry(base, 5),
+        entry(base, 2, area=1023),
+        entry(base, 5, 1, (0, 0, 0, 0), 0),
+        entry(base, 2, 1, area=1024),
+        entry(base, 9, 1),
+    ]
 
 
 def run(base, tmp_path, parts: list, *words, protocol=4) -> tuple[int, object]:
@@ -180,10 +211,25 @@ def hostile(canary) -> dict[str, bytes]:
         "a dtype as a value": pickle.dumps([np.dtype("i4")]),
         "a dtype of objects": pickle.dumps(np.dtype("O")),
         "a dtype with fields": pickle.dumps(np.zeros(1, [("a", "i4")])[0]),
-        "a dtype with metadata": b"\x80\x04" + g("numpy", "dtype") + text("i4") + b"\x85R(K\x04" + text("<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00}tb.",
+        "a dtype with metadata": b"\x80\x04"
+        + g("numpy", "dtype")
+        + text("i4")
+        + b"\x85R(K\x04"
+        + text("<")
+        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00}tb.",
         "dict as the state of a dtype": b"\x80\x04" + g("numpy", "dtype") + text("i4") + b"\x85R}b.",
-        "a scalar of objects": b"\x80\x04" + g("numpy.core.multiarray", "scalar") + g("numpy", "dtype") + text("O8") + b"\x89\x88\x87RC\x08" + bytes(8) + b"\x86R.",
-        "a scalar of too few bytes": b"\x80\x04" + g("numpy.core.multiarray", "scalar") + g("numpy", "dtype") + text("i4") + b"\x85RC\x02xx\x86R.",
+        "a scalar of objects": b"\x80\x04"
+        + g("numpy.core.multiarray", "scalar")
+        + g("numpy", "dtype")
+        + text("O8")
+        + b"\x89\x88\x87RC\x08"
+        + bytes(8)
+        + b"\x86R.",
+        "a scalar of too few bytes": b"\x80\x04"
+        + g("numpy.core.multiarray", "scalar")
+        + g("numpy", "dtype")
+        + text("i4")
+        + b"\x85RC\x02xx\x86R.",
         "an array": pickle.dumps([np.arange(3)]),
         "an array of protocol 5": pickle.dumps([np.arange(3)], protocol=5),
         "encode by another codec": b"\x80\x02" + g("_codecs", "encode") + b"X\x01\x00\x00\x00xX\x03\x00\x00\x00zip\x86R.",
@@ -230,7 +276,13 @@ def test_hostile_pickles_run_nothing_and_are_refused(base, tmp_path, capsys):
         err = capsys.readouterr().err
         assert code == EXIT_BAD_INPUT and "part_0.pkl: " in err and not out.exists(), name
         assert not canary.exists(), name
-    for name, told in (("system", "'posix' 'system'"), ("eval", "'eval'"), ("numpy.load", "'numpy' 'load'"), ("an extension", "EXT1"), ("a persistent id", "PERSID")):
+    for name, told in (
+        ("system", "'posix' 'system'"),
+        ("eval", "'eval'"),
+        ("numpy.load", "'numpy' 'load'"),
+        ("an extension", "EXT1"),
+        ("a persistent id", "PERSID"),
+    ):
         run(base, tmp_path, [programs[name]])
         assert told in capsys.readouterr().err, name
     pickle.loads(programs["system"])  # noqa: S301 (that the canary sings when it is let)
@@ -259,10 +311,38 @@ def test_lists_within_lists_by_the_hundred_thousand_end_in_a_message(base, tmp_p
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_plain_values_of_every_form_come_back_as_python_would_give_them(protocol):
-    numbers = [np.dtype(order + kind).type(7) for order in "<>" for kind in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")]
+    numbers = [
+        np.dtype(order + kind).type(7)
+        for order in "<>"
+        for kind in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+    ]
     swapped = [np.frombuffer(np.array([513], ">i4").tobytes(), ">i4")[0], np.float32(1.5), np.int64(-(2**40)), np.bool_(True)]
     text = ["", "x" * 300, "caf\u00e9 \u96ea \U0001f43c", "a\nb\\u0041'\"", "\0"]
-    values = [*numbers, *swapped, *text, None, True, False, 0, -1, 255, 256, 65536, -(2**31), 2**31, 2**63, -(2**100), 1.5, -0.0, 1e300, [], {}, (), (1,), (1, 2, 3, 4)]
+    values = [
+        *numbers,
+        *swapped,
+        *text,
+        None,
+        True,
+        False,
+        0,
+        -1,
+        255,
+        256,
+        65536,
+        -(2**31),
+        2**31,
+        2**63,
+        -(2**100),
+        1.5,
+        -0.0,
+        1e300,
+        [],
+        {},
+        (),
+        (1,),
+        (1, 2, 3, 4),
+    ]
     nested = {"a": values, "again": values, "tuple": (1, ("x", [2]))}
     found = loads(pickle.dumps(nested, protocol=protocol))
     assert found == nested and found["a"] is found["again"]

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch.summary import made
-from synth.config import PairsPageConfig
+from launch.show.summary import made
 from synth.errors import EXIT_BAD_INPUT
-from synth.stages import Sample, Tombstone
+from synth.export.html import POLICY
+from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
-from synth.story.html import POLICY
 from synth.tracking import look
+from synth.tracking.config import PairsPageConfig
 from synth.tracking.listing import ROLE, AnnotatedListing
 from synth.tracking.look import Frame, Object, Row, Totals, outline_of, spread, warp_words
 from synth.tracking.masks import mask_of, object_of_mask
@@ -33,7 +33,7 @@ from synth.verify.findings import Findings
 from tests.browser import browse
 from tests.fixtures_images import child, commit_units, work
 from tests.tracking import scenes
-from tests.tracking.staged import pairs_stage
+from tests.tracking.pairs_stages import pairs_stage
 
 EVIL = '<script>document.title="owned"</script>'
 NAMES = [
@@ -72,30 +72,21 @@ def variants(stage, given) -> list:
         data = (given.images / image.path).read_bytes()
         width, height = image.image["width"], image.image["height"]
         kept = objects_of(image.annotations, stage.config.min_area, stage.config.max_area)
-        masks = (
-            np.stack([mask_of(a["segmentation"], height, width)[:, ::-1] for a in kept])
-            if kept
-            else np.zeros((0, height, width))
-        )
+        masks = np.stack([mask_of(a["segmentation"], height, width)[:, ::-1] for a in kept]) if kept else np.zeros((0, height, width))
         for variant in range(2):
             slot = 2 * image.number + variant
             if slot == 1:
                 found.append(Tombstone(slot, f"{image.path}: {EVIL}"))
                 continue
             moved = masks * (slot != 3)
-            objects = [
-                {"id": a["id"], "category_id": a["category_id"], **o}
-                for a, o in zip(kept, map(object_of_mask, moved), strict=True)
-            ]
+            objects = [{"id": a["id"], "category_id": a["category_id"], **o} for a, o in zip(kept, map(object_of_mask, moved), strict=True)]
             record = {
                 "file_name": variant_name(image.image["file_name"], variant), "variant": variant, "caption": WARP if kept else "",
                 "unchanged": not kept, "why": "" if kept else "no object", "objects": objects, "warp": FLIP if kept else None,
                 "source_sha256": hashlib.sha256(data).hexdigest(),
             }  # fmt: skip
             pixels = np.asarray(Image.open(io.BytesIO(data)))
-            found.append(
-                Sample(slot, f"{slot:09d}", {"jpg": jpeg(pixels[:, ::-1] if kept else pixels, 95), "json": canonical(record)})
-            )
+            found.append(Sample(slot, f"{slot:09d}", {"jpg": jpeg(pixels[:, ::-1] if kept else pixels, 95), "json": canonical(record)}))
     return found
 
 
@@ -158,9 +149,7 @@ def test_colours_ids_and_boxes_are_those_of_the_annotations_and_records(pairs, d
 def test_a_browser_shows_every_picture_with_boxes_where_they_belong_and_toggles_them(pairs, done, tmp_path):
     shutil.copytree(done.out_dir, tmp_path / "site")
     dom = browse((tmp_path / "site" / "index.html").as_uri(), tmp_path, "--dump-dom", "--window-size=900,700")
-    assert (
-        "<title>Tracking pairs: lvis</title>" in dom and "<script" not in dom and "<i>&amp;" not in dom and 'src="x"' not in dom
-    )
+    assert "<title>Tracking pairs: lvis</title>" in dom and "<script" not in dom and "<i>&amp;" not in dom and 'src="x"' not in dom
     html = (tmp_path / "site" / "index.html").read_text()
     assert f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">' in html and "default-src 'none'" in POLICY
     html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html).replace('loading="lazy" ', "")
@@ -192,9 +181,7 @@ def test_a_browser_shows_every_picture_with_boxes_where_they_belong_and_toggles_
             assert [(b["track"], b["label"]) for b in boxes] == [(str(o.id), f"{o.name} {o.id}") for o in expected]
             for b, o in zip(boxes, expected, strict=True):
                 x, y, w, h = o.box
-                assert (
-                    np.abs(np.subtract(b["box"], (x / row.width, y / row.height, w / row.width, h / row.height))).max() < 0.005
-                )
+                assert np.abs(np.subtract(b["box"], (x / row.width, y / row.height, w / row.width, h / row.height))).max() < 0.005
                 assert colours.setdefault(b["track"], b["colour"]) == b["colour"]
                 assert b["title"].startswith(f"{o.name} {o.id}: {o.area:,.0f} pixels")
         assert len(set(colours.values())) == len(colours)  # no two tracks of a row look alike
@@ -280,9 +267,7 @@ def test_an_original_that_changed_or_is_gone_is_told_in_its_place(pairs, tmp_pat
     assert stage._original(Source(data + b"x"), images[0], own, {}) == ("", "changed since its variants were made")
     assert stage._original(Source("is not there any more"), images[0], own, {}) == ("", "is not there any more")
     assert stage._original(Source(b"no picture"), images[0], set(), {})[1] == "not a picture"
-    html = page(
-        EVIL, [Row("a.jpg", 1, 8, 8, (Frame("original", why="is not there any more"), Frame("v0", why="lost")))], Totals(1, 1)
-    )
+    html = page(EVIL, [Row("a.jpg", 1, 8, 8, (Frame("original", why="is not there any more"), Frame("v0", why="lost")))], Totals(1, 1))
     assert html.count('class="none"') == 2 and "is not there any more" in html and "<img" not in html and "<script" not in html
 
 
@@ -303,9 +288,7 @@ def test_pictures_that_a_browser_would_turn_or_not_know_are_stored_anew():
 
 def test_warps_are_told_in_words():
     def said(matrix, flip=False, brightness=0.0, contrast=0.0):
-        return warp_words(
-            {"homography": list(np.ravel(matrix)), "flip": flip, "brightness": brightness, "contrast": contrast}, 40, 20
-        )
+        return warp_words({"homography": list(np.ravel(matrix)), "flip": flip, "brightness": brightness, "contrast": contrast}, 40, 20)
 
     assert said(np.eye(3)) == "not warped" and warp_words(None, 40, 20) == ""
     turn, mirror = np.array([[0, -1.5, 3], [1.5, 0, 4], [0, 0, 1]]), np.array([[-1, 0, 40], [0, 1, 0], [0, 0, 1]])

@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 from pycocotools import mask as rle
 
-from synth.config import ModelConfig, PairsConfig, WarpConfig
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.images.config import ModelConfig
 from synth.seeds import derive, generator
 from synth.tracking import canvas
+from synth.tracking.config import PairsConfig, WarpConfig
 from synth.tracking.masks import mask_of, union
 from synth.tracking.objects import objects_of
 from synth.tracking.settings import check_settings
@@ -26,8 +27,8 @@ from synth.tracking.stage import BATCHES_AHEAD, Pairs
 from synth.tracking.warp import draw, warped
 from tests.fixtures_images import digests, small_device, work
 from tests.tracking import scenes
+from tests.tracking.pairs_stages import done, made, pairs_stage, pixels, tombstones
 from tests.tracking.scenes import AnnotatedSet
-from tests.tracking.staged import done, made, pairs_stage, pixels, tombstones
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,7 +75,10 @@ def test_each_image_has_its_variants_at_its_own_size_in_order_of_buckets(once, a
         assert record["unchanged"] == (not kept) and record["format"] == "jpg" and record["noise_strength"] == 0.75
         assert record["steps_run"] == (3 if kept else 0) and record["harmonize"] == 1 and record["scheduler"]
     drawn = [r["bucket"] for r in records]
-    assert [b for b in drawn if b] == sorted((b for b in drawn if b), key=lambda b: (-b[0] * b[1], b)) and drawn[-2:] == [None, None]
+    assert [b for b in drawn if b] == sorted((b for b in drawn if b), key=lambda b: (-b[0] * b[1], b)) and drawn[-2:] == [
+        None,
+        None,
+    ]
     units = [{str(r["bucket"]) for r in records[once.unit(u).start : once.unit(u).stop]} for u in range(once.spec.n_units)]
     assert all(len(u) == 1 for u in units)
 
@@ -210,7 +214,10 @@ def test_a_batch_that_does_not_fit_is_split_with_the_masks_that_belong_to_it(tmp
     split = made(done(tmp_path / "b", source, "images.on_oom=split", steps=2, harmonize=0))
     assert {r["computed_batch"] for r, _ in split.values() if not r["unchanged"]} == {2} and sorted(split) == sorted(whole)
     assert all(r["objects"] == whole[name][0]["objects"] for name, (r, _) in split.items())
-    assert all(abs(p.astype(int) - whole[name][1]).max() <= 4 and abs(p.astype(int) - whole[name][1]).mean() < 0.05 for name, (_, p) in split.items())
+    assert all(
+        abs(p.astype(int) - whole[name][1]).max() <= 4 and abs(p.astype(int) - whole[name][1]).mean() < 0.05
+        for name, (_, p) in split.items()
+    )
 
 
 def test_a_unit_depends_on_its_own_images_annotations_and_captions(annotated, tmp_path):
@@ -298,7 +305,12 @@ def test_every_picture_that_can_be_read_is_drawn_and_every_other_one_says_why(an
     assert work(folder) == EXIT_OK
     found, missing = made(folder), sorted(tombstones(folder).values())
     assert len(found) == 5 and len(missing) == 4
-    for file, why in ((0, "is not there any more"), (5, "is 63 x 48 pixels, but 64 x 48 by the annotation file"), (6, "cannot be decoded"), (7, "not a picture")):
+    for file, why in (
+        (0, "is not there any more"),
+        (5, "is 63 x 48 pixels, but 64 x 48 by the annotation file"),
+        (6, "cannot be decoded"),
+        (7, "not a picture"),
+    ):
         assert any(m.startswith(f"{files[file].name}: ") and why in m for m in missing), (why, missing)
     for k in (1, 2, 3, 4):
         record, picture = found[f"{files[k].stem}_v0.jpg"]
@@ -313,7 +325,11 @@ def test_a_picture_of_one_column_goes_through(tmp_path):
     Image.fromarray(np.arange(600, dtype=np.uint8).reshape(200, 1, 3)).save(images / "thin.png")
     box = [[-0.5, 0, 2, 0, 2, 200, -0.5, 200]]
     note = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "bbox": [0, 0, 1, 200], "area": 200.0, "segmentation": box}
-    data = {"images": [{"id": 1, "file_name": "thin.png", "width": 1, "height": 200}], "annotations": [note], "categories": [{"id": 1, "name": "line"}]}
+    data = {
+        "images": [{"id": 1, "file_name": "thin.png", "width": 1, "height": 200}],
+        "annotations": [note],
+        "categories": [{"id": 1, "name": "line"}],
+    }
     (tmp_path / "a.json").write_text(json.dumps(data))
     folder = done(tmp_path / "runs", AnnotatedSet(tmp_path / "a.json", images, None), variants=4, steps=2, harmonize=0)
     found = made(folder)
@@ -331,7 +347,17 @@ def test_objects_that_leave_the_frame_are_listed_with_zeros(annotated, tmp_path)
         assert o["bbox"] == [0, 0, 0, 0] and o["area"] == 0 and not rle.decode(o["segmentation"]).any()
 
 
-NAMES = ["a b.jpg", "it's \"so\".jpg", "<b>&amp;.jpg", "new\nline.jpg", "Ünïcode 猫.jpg", "sub/deep/er.jpg", ".hidden.jpg", "two.dots.jpg", "-rf.jpg"]
+NAMES = [
+    "a b.jpg",
+    'it\'s "so".jpg',
+    "<b>&amp;.jpg",
+    "new\nline.jpg",
+    "Ünïcode 猫.jpg",
+    "sub/deep/er.jpg",
+    ".hidden.jpg",
+    "two.dots.jpg",
+    "-rf.jpg",
+]
 
 
 def test_hostile_file_names_come_through_unchanged(tmp_path):

@@ -11,21 +11,22 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from launch.compose import Composer, typed
+from launch.config.compose import Composer, typed
 from launch.export import main as export_main
-from launch.kinds.exports import partition_of_pairs
-from launch.plan import plan_point
-from synth.config import AnnotationsConfig, Hdf5Config, Hdf5PartsConfig
+from launch.plan.exports import partition_of_pairs
+from launch.plan.graph import plan_point
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
-from synth.export.hdf5_parts import partition
+from synth.export.config import Hdf5Config, Hdf5PartsConfig
+from synth.export.hdf5.parts import partition
 from synth.store.folder import StageFolder
+from synth.tracking.config import AnnotationsConfig
 from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, digests, work
 from tests.launch.conftest import REPO
-from tests.tracking.by_hand import MIN_AREA, pairs_stage, quiet
+from tests.tracking.mirrored_pairs import MIN_AREA, pairs_stage, quiet
+from tests.tracking.pairs_stages import SETTINGS
 from tests.tracking.reader import PairsReader
 from tests.tracking.scenes import make
-from tests.tracking.staged import SETTINGS
 from tests.verify.test_verify import problems
 
 DEAD = ((1001, 0), (1022, 1), (1029, 0), (1029, 1))  # the first of two, the second of two, both
@@ -109,11 +110,17 @@ def test_bytes_do_not_depend_on_who_writes_them(pairs):
     shutil.rmtree(parts.path)
     parts, _ = plan(pairs)
     workers = [
-        subprocess.Popen([sys.executable, "-m", "synth.worker", str(parts.path), "--n-jobs", "2", "--job-idx", str(i)], stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            [sys.executable, "-m", "synth.worker", str(parts.path), "--n-jobs", "2", "--job-idx", str(i)],
+            stderr=subprocess.DEVNULL,
+        )
         for i in range(2)
     ]
     assert [w.wait(60) for w in workers] == [EXIT_OK] * 2
-    assert digests(parts) == units and [hashlib.sha256(partition(parts, n).read_bytes()).hexdigest() for n in range(parts.spec.n_units)] == files
+    assert (
+        digests(parts) == units
+        and [hashlib.sha256(partition(parts, n).read_bytes()).hexdigest() for n in range(parts.spec.n_units)] == files
+    )
     shutil.rmtree(merged.out_dir)
     (merged.path / "done.json").unlink()
     partition(parts, 1).unlink()
@@ -216,8 +223,18 @@ def test_a_reader_of_pairs_opens_all_frames_and_finds_the_same_objects_in_two_of
 def whole(tmp_path_factory):
     """The stages of a run of the recipe with the embedded model, by kind; drawn, not made by hand."""
     keys = [f"tracking.{k}={v}" for k, v in (SETTINGS | {"variants": 2, "steps": 3}).items()]
-    exports = ["export=[hdf5,annotations]", "export.hdf5.partition=5", "export.annotations.min_variant_area=64", "export.annotations.segmentations=true"]
-    overrides = [*make(tmp_path_factory.mktemp("drawn") / "set", 4).overrides, *keys, *exports, f"runs_dir={tmp_path_factory.mktemp('runs')}"]
+    exports = [
+        "export=[hdf5,annotations]",
+        "export.hdf5.partition=5",
+        "export.annotations.min_variant_area=64",
+        "export.annotations.segmentations=true",
+    ]
+    overrides = [
+        *make(tmp_path_factory.mktemp("drawn") / "set", 4).overrides,
+        *keys,
+        *exports,
+        f"runs_dir={tmp_path_factory.mktemp('runs')}",
+    ]
     found = {}
     for stage in plan_point(typed(Composer().compose(overrides))).stages:
         found[stage.spec.kind] = StageFolder.create(stage.dataset_root, stage.spec)
@@ -241,7 +258,9 @@ def test_drawn_pairs_become_a_file_and_annotations_that_fit_each_other(whole):
         record = records.get(coco.imgs[annotation["image_id"]]["file_name"])
         if record is not None and not record["unchanged"]:
             mine = next(o for o in record["objects"] if o["id"] == annotation["ori_ann_id"])
-            assert (mine["bbox"], mine["area"]) == (annotation["bbox"], annotation["area"]) and coco.annToMask(annotation).sum() == mine["area"]
+            assert (mine["bbox"], mine["area"]) == (annotation["bbox"], annotation["area"]) and coco.annToMask(annotation).sum() == mine[
+                "area"
+            ]
             checked += 1
     assert linked > 2 and checked > 2
 
@@ -256,6 +275,11 @@ def test_exports_are_made_later_from_the_stage_alone(whole, tmp_path, capsys):
     path = str(whole["pairs"].path)
     assert export_main([path, "export=[annotations]", "dry_run=true"]) == EXIT_BAD_INPUT
     assert "export.annotations.min_variant_area: not set" in capsys.readouterr().out
-    words = ["export=[annotations]", "export.annotations.min_variant_area=64", f"export.annotations.out={tmp_path / 'later'}", "export.annotations.segmentations=true"]
+    words = [
+        "export=[annotations]",
+        "export.annotations.min_variant_area=64",
+        f"export.annotations.out={tmp_path / 'later'}",
+        "export.annotations.segmentations=true",
+    ]
     assert subprocess.run([sys.executable, "launch/export.py", path, *words], cwd=REPO, capture_output=True).returncode == EXIT_OK
     assert (tmp_path / "later" / "annotations.json").read_bytes() == (whole["annotations"].out_dir / "annotations.json").read_bytes()

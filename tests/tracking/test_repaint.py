@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synth.config import ModelConfig, PairsConfig
 from synth.errors import InputError
+from synth.images.config import ModelConfig
 from synth.images.models import MODEL, inspect_model
 from synth.images.strength import strength_for
 from synth.numerics import EXACT
 from synth.seeds import torch_generator
 from synth.tracking.canvas import back
+from synth.tracking.config import PairsConfig
 from synth.tracking.objects import objects_of
 from synth.tracking.repaint import Repaint, check_repaint
 from synth.tracking.stage import Pairs
 from tests.images import tiny
 from tests.tracking import reference, scenes
-from tests.tracking.staged import pairs_stage
+from tests.tracking.pairs_stages import pairs_stage
 
 EMBEDDED = Path(__file__).parents[2] / "synth" / "embedded" / "models" / "tiny_sd"
 PAIRS = PairsConfig(seed=3, model=ModelConfig("tiny"), guidance_scale=3.0, steps=4, harmonize=1, bucket=16)
@@ -194,7 +195,11 @@ def test_what_is_put_back_has_as_much_noise_as_the_step_leaves(kind, repaints, m
     scheduler = found.family.pipe.scheduler
     painted(found, start_of(2), (5, 6))
     times = [float(t[0]) for _, t, _ in seen]
-    assert len(times) == 3 and times == sorted(times, reverse=True) and times == [float(t) for t in scheduler.timesteps[-3 * scheduler.order :: scheduler.order]]
+    assert (
+        len(times) == 3
+        and times == sorted(times, reverse=True)
+        and times == [float(t) for t in scheduler.timesteps[-3 * scheduler.order :: scheduler.order]]
+    )
     for record, t, made in seen:
         if record.name == "scale_noise":  # flow matching: a timestep is a thousandth of the noise
             share = t[0] / 1000
@@ -232,7 +237,11 @@ def test_what_cannot_be_repainted_is_refused_by_name_with_a_fix(tmp_path):
     check_repaint(sd, PAIRS)
     with pytest.raises(InputError, match="tracking.scheduler=plms: PNDMScheduler .* begin in the middle; use tracking.scheduler=ddim"):
         check_repaint(sd, replace(PAIRS, scheduler="plms"))
-    for own, why in (("PNDMScheduler", "begin in the middle"), ("LMSDiscreteScheduler", "begin in the middle"), ("SASolverScheduler", "had not been put back")):
+    for own, why in (
+        ("PNDMScheduler", "begin in the middle"),
+        ("LMSDiscreteScheduler", "begin in the middle"),
+        ("SASolverScheduler", "had not been put back"),
+    ):
         with pytest.raises(InputError, match=f"tracking.scheduler=default: {own} .*{why}"):
             check_repaint(replace(sd, scheduler=own), PAIRS)
     with pytest.raises(InputError, match="safety_checker=blank: a black picture would keep the boxes .*; use drop, or off"):

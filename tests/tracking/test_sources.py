@@ -10,7 +10,19 @@ import pytest
 from synth.errors import InputError, StoreError
 from synth.tracking.sources import Found, open_source
 
-HOSTILE = ["plain.jpg", "two words.jpg", "it's.jpg", 'say "x".jpg', "line\nbreak.jpg", "<img src=x onerror=alert(1)>.jpg", "größe 猫.png", "-rf.jpg", "%00.jpg", "..jpg", "a\\b.jpg"]
+HOSTILE = [
+    "plain.jpg",
+    "two words.jpg",
+    "it's.jpg",
+    'say "x".jpg',
+    "line\nbreak.jpg",
+    "<img src=x onerror=alert(1)>.jpg",
+    "größe 猫.png",
+    "-rf.jpg",
+    "%00.jpg",
+    "..jpg",
+    "a\\b.jpg",
+]
 ZEROS = b"\xff\xd8 ends in zeros\0\0"
 
 
@@ -47,7 +59,11 @@ def test_any_name_is_found_in_a_folder_and_read_as_it_is(folder):
 
 def test_a_name_is_looked_for_by_its_path_first_and_then_by_itself_below(folder):
     found = open_source(folder).find(["sub/twice.jpg", "elsewhere/below.jpg", "own.jpg", "twice.jpg", "nix.jpg", "secret.jpg", "x" * 300])
-    assert [found[n].path for n in ("sub/twice.jpg", "elsewhere/below.jpg", "own.jpg")] == ["sub/twice.jpg", "sub/below.jpg", "sub/deep/own.jpg"]
+    assert [found[n].path for n in ("sub/twice.jpg", "elsewhere/below.jpg", "own.jpg")] == [
+        "sub/twice.jpg",
+        "sub/below.jpg",
+        "sub/deep/own.jpg",
+    ]
     assert "is 2 times in" in found["twice.jpg"].reason and "'other/twice.jpg', 'sub/twice.jpg'" in found["twice.jpg"].reason
     assert all("is not in" in found[n].reason for n in ("nix.jpg", "secret.jpg", "x" * 300))
 
@@ -95,10 +111,25 @@ def test_any_name_is_found_in_an_hdf5_file_with_all_its_bytes(h5):
 
 def test_what_holds_no_image_in_an_hdf5_file_is_told(h5):
     source = open_source(h5)
-    names = ["floats.jpg", "words.jpg", "pixels.jpg", "nothing.jpg", "empty.jpg", "dead.jpg", "far.jpg", "sub", "twice.jpg", "nix.jpg"]
+    names = [
+        "floats.jpg",
+        "words.jpg",
+        "pixels.jpg",
+        "nothing.jpg",
+        "empty.jpg",
+        "dead.jpg",
+        "far.jpg",
+        "sub",
+        "twice.jpg",
+        "nix.jpg",
+    ]
     found = source.find(names)
     assert all("holds no image" in found[n].reason for n in names[:4]) and found["empty.jpg"].reason == "is an empty file"
-    assert all("is not in" in found[n].reason for n in ("dead.jpg", "sub", "nix.jpg")) and "another file" in found["far.jpg"].reason and "2 times" in found["twice.jpg"].reason
+    assert (
+        all("is not in" in found[n].reason for n in ("dead.jpg", "sub", "nix.jpg"))
+        and "another file" in found["far.jpg"].reason
+        and "2 times" in found["twice.jpg"].reason
+    )
     assert source.read("nix.jpg", 3) == "is not there any more" and "changed since" in source.read("plain.jpg", 3)
     assert "holds no image" in source.read("floats.jpg", 3)
 

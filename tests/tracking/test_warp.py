@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from synth.config import WarpConfig
 from synth.seeds import generator
+from synth.tracking.config import WarpConfig
 from synth.tracking.masks import object_of_mask
 from synth.tracking.warp import Warp, coloured, draw, warped
 
@@ -139,7 +139,7 @@ def test_what_is_drawn_lies_within_the_ranges_and_a_probability_changes_no_other
         lo, hi = getattr(config, name)
         assert lo <= values.min() < lo + 0.1 * (hi - lo) and hi - 0.1 * (hi - lo) < values.max() <= hi
     corners = np.array([w.corners for w in found])
-    assert corners.shape == (300, 4, 2) and 0 <= corners.min() and corners.max() <= 0.45 and 0.08 < corners.mean() < 0.12
+    assert corners.shape == (300, 4, 2) and corners.min() >= 0 and corners.max() <= 0.45 and 0.08 < corners.mean() < 0.12
     half = [draw(WarpConfig(), generator(s)) for s in range(300)]
     assert 0.4 < np.mean([w.scale != (1.0, 1.0) for w in half]) < 0.6 and 0.4 < np.mean([bool(w.corners) for w in half]) < 0.6
     assert 0.4 < np.mean([w.flip for w in half]) < 0.6 and 0.12 < np.mean([w.brightness != 0 for w in half]) < 0.28

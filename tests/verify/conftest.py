@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synth.config import ImageFolderConfig, dump
 from synth.errors import EXIT_OK
+from synth.export.config import ImageFolderConfig
+from synth.keys import dump
 from synth.numerics import EXACT
-from synth.stages import Sample, Tombstone
 from synth.store.folder import StageFolder
+from synth.store.samples import Sample, Tombstone
 from synth.store.spec import InputFile, StageSpec, Upstream, canonical
 from tests.fixtures_images import CLASSES, IMAGES, captions_json_stage, captions_stage, child, commit_units, work
 
@@ -28,7 +29,14 @@ def png(slot: int) -> bytes:
 
 def picture(slot: int, **more) -> Sample:
     label = slot % len(CLASSES)
-    record = {"caption": f"caption {slot}", "class": CLASSES[label], "label": label, "labels": [label], "caption_row": slot, "seed": slot}
+    record = {
+        "caption": f"caption {slot}",
+        "class": CLASSES[label],
+        "label": label,
+        "labels": [label],
+        "caption_row": slot,
+        "seed": slot,
+    }
     record |= {"caption_seed": slot, "width": 16, "height": 16} | more
     return Sample(slot, f"{slot:09d}", {"png": png(slot), "json": canonical(record)})
 

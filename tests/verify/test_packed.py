@@ -4,9 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
-from synth.config import Hdf5Config, Hdf5PartsConfig
 from synth.errors import EXIT_OK
-from synth.export.hdf5_parts import partition
+from synth.export.config import Hdf5Config, Hdf5PartsConfig
+from synth.export.hdf5.parts import partition
 from tests.fixtures_images import child, work
 from tests.verify.conftest import N
 from tests.verify.test_verify import problems

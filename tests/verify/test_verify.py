@@ -9,10 +9,10 @@ import pytest
 
 from launch.verify import main, verify
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
-from synth.export.out_folder import MARKER
-from synth.stages import Sample
 from synth.store.events import EventLog
 from synth.store.framing import UnitIndex, frame, seal
+from synth.store.out_folder import MARKER
+from synth.store.samples import Sample
 from synth.verify.findings import ranges
 from tests.fixtures_images import captions_json_stage, captions_stage, work
 from tests.launch.conftest import REPO, environment
@@ -116,7 +116,11 @@ def test_pictures_of_other_captions_are_out_of_step(run):
 
 
 def test_labels_outside_the_classes_and_captions_that_differ_are_found_deep(run):
-    rewrite(run.images, 1, [picture(s) for s in range(8, 13)] + [picture(13, label=9), picture(14, caption="x"), picture(15, width=9)])
+    rewrite(
+        run.images,
+        1,
+        [picture(s) for s in range(8, 13)] + [picture(13, label=9), picture(14, caption="x"), picture(15, width=9)],
+    )
     found = "\n".join(problems(run.images.path, deep=True))
     assert "15: its picture is 16x16, its record says 9x16" in found
     rewrite(run.images, 1, [picture(s) for s in range(8, 14)] + [picture(14, caption="x"), picture(15, label=9)])
@@ -126,7 +130,11 @@ def test_labels_outside_the_classes_and_captions_that_differ_are_found_deep(run)
 
 def test_a_picture_that_does_not_decode_is_found_deep(run):
     files = dict(picture(9).files)
-    rewrite(run.images, 1, [Sample(s, f"{s:09d}", files | {"png": files["png"][:40]}) if s == 9 else picture(s) for s in range(8, 16)])
+    rewrite(
+        run.images,
+        1,
+        [Sample(s, f"{s:09d}", files | {"png": files["png"][:40]}) if s == 9 else picture(s) for s in range(8, 16)],
+    )
     (found,) = problems(run.images.path, deep=True)
     assert "000000009: its picture does not decode" in found
 
@@ -144,7 +152,11 @@ def test_two_pictures_swapped_between_classes_are_found_deep(run):
     a.write_bytes(second)
     b.write_bytes(first)
     found = problems(run.out, deep=True)
-    assert len(found) == 2 and {str(a), str(b)} == {f.partition(": ")[0] for f in found} and all("not the picture of its unit" in f for f in found)
+    assert (
+        len(found) == 2
+        and {str(a), str(b)} == {f.partition(": ")[0] for f in found}
+        and all("not the picture of its unit" in f for f in found)
+    )
 
 
 @pytest.mark.parametrize("name", ["metadata.jsonl", "classes.json"])
@@ -181,7 +193,9 @@ def test_repair_touches_nothing_that_is_whole(run):
     assert before == {p: p.stat().st_mtime_ns for p in run.root.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("name, value", [("label", 1), ("caption", "another"), ("class", "heron"), ("file", "x/y.png"), ("seed", 1), ("unit", 2)])
+@pytest.mark.parametrize(
+    "name, value", [("label", 1), ("caption", "another"), ("class", "heron"), ("file", "x/y.png"), ("seed", 1), ("unit", 2)]
+)
 def test_an_edited_value_of_the_manifest_is_found_deep(run, name, value):
     import pyarrow.parquet as pq
 
@@ -228,13 +242,13 @@ def test_an_export_that_was_moved_finds_its_stage_and_one_without_a_stage_says_s
 def test_kinds_of_device_and_versions_that_differ_are_noted(tmp_path):
     folder = probe(tmp_path)
     assert work(folder) == EXIT_OK
-    (found, _), = verify(folder.path, False, False, lambda *_: None)
+    ((found, _),) = verify(folder.path, False, False, lambda *_: None)
     assert found.devices == {"cpu": 10} and not found.notes
     other = EventLog(folder.path, "other-1-abc")
     other.write("open", device="NVIDIA H200", versions={"torch": "2.4.0"})
     other.write("unit", unit=3, outcome="ours")
     other.close()
-    (found, _), = verify(folder.path, False, False, lambda *_: None)
+    ((found, _),) = verify(folder.path, False, False, lambda *_: None)
     assert "several kinds of device: NVIDIA H200 1, cpu 10" in found.notes[0] and "several versions of torch" in found.notes[1]
 
 

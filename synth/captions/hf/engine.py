@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from synth import numerics
+from synth.captions.config import CaptionerConfig
 from synth.captions.engines import TOO_LONG, Reply, Request, check_texts, cut
 from synth.captions.hf.folder import check_length, inspect
-from synth.config import CaptionerConfig
 from synth.errors import InputError, OutOfDeviceMemory
 from synth.store.folder import StageFolder
 
@@ -41,14 +41,11 @@ class HfEngine:
         where = {"device_map": "auto"} if many else {}  # layers spread over the GPUs of this worker
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(self.path, **local)
-            model = AutoModelForCausalLM.from_pretrained(
-                self.path, dtype=getattr(torch, c.dtype), use_safetensors=True, **local, **where
-            )
+            model = AutoModelForCausalLM.from_pretrained(self.path, dtype=getattr(torch, c.dtype), use_safetensors=True, **local, **where)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as e:
             if isinstance(e, torch.cuda.OutOfMemoryError):
                 raise self._too_big(e) from e
-            msg = f"{self.path}: transformers cannot load it: {type(e).__name__}: {e}"
-            raise InputError(msg) from e
+            raise InputError(f"{self.path}: transformers cannot load it: {type(e).__name__}: {e}") from e
         if not many and torch.cuda.is_available():
             model.to("cuda")
         self.model = model.eval()
@@ -73,11 +70,10 @@ class HfEngine:
             try:
                 drawn = self._decoder.batch(rows)
             except NotFinite as e:
-                msg = (
+                raise InputError(
                     f"{self.path}: the model's logits are not finite (NaN or infinity) at token {e.args[0]}: "
                     "the weights are damaged, or captioner.dtype=float16 overflows (try bfloat16 or float32)"
-                )
-                raise InputError(msg) from e
+                ) from e
             except torch.cuda.OutOfMemoryError as e:
                 raise self._too_big(e) from e
             for n, tokens in zip(chosen, drawn, strict=True):
@@ -100,7 +96,7 @@ class HfEngine:
         messages = [{"role": role, "content": content} for role, content in request.messages]
         try:
             return self._chat(messages)
-        except Exception as e:  # noqa: BLE001 (a template is a program of the model's makers: it may raise anything)
+        except Exception as e:
             if messages[0]["role"] != "system" or len(messages) < 2:
                 raise self._bad_template(e) from e
             first = {"role": messages[1]["role"], "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.images.weights import check_safetensors, read_json
+from synth.weights import check_safetensors, read_json
 
 FETCH = "fetch the model again"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
@@ -24,17 +24,16 @@ def inspect(path: Path) -> LanguageModel:
     """Read and check a folder: config, tokenizer, whole weights. Milliseconds; InputError names the file and the fix."""
     path = Path(path)
     if not path.is_dir():
-        msg = f"{path}: no such folder; captioner.path must be a local folder in transformers' layout (config.json, *.safetensors)"
-        raise InputError(msg)
+        raise InputError(
+            f"{path}: no such folder; captioner.path must be a local folder in transformers' layout (config.json, *.safetensors)"
+        )
     config = read_json(path / "config.json", FETCH)
     architectures = config.get("architectures") or []
     causal = [a for a in architectures if isinstance(a, str) and ("CausalLM" in a or "LMHead" in a or "ConditionalGeneration" in a)]
     if not causal:
-        msg = f"{path / 'config.json'}: architectures={architectures}: not a causal language model; captioner.path needs one"
-        raise InputError(msg)
+        raise InputError(f"{path / 'config.json'}: architectures={architectures}: not a causal language model; captioner.path needs one")
     if not any((path / name).is_file() for name in _TOKENIZERS):
-        msg = f"{path}: has no tokenizer (none of {', '.join(_TOKENIZERS)}); {FETCH}, with its tokenizer"
-        raise InputError(msg)
+        raise InputError(f"{path}: has no tokenizer (none of {', '.join(_TOKENIZERS)}); {FETCH}, with its tokenizer")
     for file in _weights(path):
         check_safetensors(file)
     text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
@@ -47,8 +46,7 @@ def inspect(path: Path) -> LanguageModel:
 def check_length(model: LanguageModel, max_seq_len: int) -> None:
     """InputError if captions are asked of more tokens than the model takes."""
     if model.positions and max_seq_len > model.positions:
-        msg = f"captioner.max_seq_len={max_seq_len}: {model.path.name} takes {model.positions} tokens; use that or less"
-        raise InputError(msg)
+        raise InputError(f"captioner.max_seq_len={max_seq_len}: {model.path.name} takes {model.positions} tokens; use that or less")
 
 
 def _weights(path: Path) -> list[Path]:
@@ -57,17 +55,14 @@ def _weights(path: Path) -> list[Path]:
     if index.is_file():
         table = read_json(index, FETCH).get("weight_map")
         if not isinstance(table, dict) or not table:
-            msg = f"{index}: names no weights; {FETCH}"
-            raise InputError(msg)
+            raise InputError(f"{index}: names no weights; {FETCH}")
         names = sorted({str(name) for name in table.values()})
         if missing := [n for n in names if "/" in n or not (path / n).is_file()]:
-            msg = f"{path / missing[0]}: missing, but {index.name} names it; {FETCH}"
-            raise InputError(msg)
+            raise InputError(f"{path / missing[0]}: missing, but {index.name} names it; {FETCH}")
         return [path / n for n in names]
     found = sorted(path.glob("*.safetensors"))
     if not found:
         others = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pth", ".gguf"))
         fix = "save it with save_pretrained(safe_serialization=True)" if others else FETCH
-        msg = f"{path}: holds no *.safetensors{f' (but {others[0]})' if others else ''}; {fix}"
-        raise InputError(msg)
+        raise InputError(f"{path}: holds no *.safetensors{f' (but {others[0]})' if others else ''}; {fix}")
     return found

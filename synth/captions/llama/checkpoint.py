@@ -66,13 +66,11 @@ def find_shards(ckpt_dir: str | Path) -> tuple[Path, ...]:
         raise InputError(f"ckpt_dir {folder} is not a folder: give the folder that holds params.json and consolidated.00.pth")
     found = {int(m[1]): p for p in folder.iterdir() if (m := _SHARD.fullmatch(p.name))}
     if not found:
-        msg = f"no consolidated.NN.pth in {folder}: it must be in Meta's layout (transformers folders: captioner=hf)"
-        raise InputError(msg)
+        raise InputError(f"no consolidated.NN.pth in {folder}: it must be in Meta's layout (transformers folders: captioner=hf)")
     missing = sorted(set(range(max(found) + 1)) - set(found))
     if missing:
         names = ", ".join(f"consolidated.{i:02d}.pth" for i in missing)
-        msg = f"{len(found)} *.pth shards in {folder}, up to {found[max(found)].name}, but {names} is missing: copy it"
-        raise InputError(msg)
+        raise InputError(f"{len(found)} *.pth shards in {folder}, up to {found[max(found)].name}, but {names} is missing: copy it")
     return tuple(found[i] for i in sorted(found))
 
 
@@ -86,12 +84,11 @@ def check_checkpoint(
     shards = find_shards(ckpt_dir)
     degree = len(shards)
     if model_parallel is not None and model_parallel != degree:
-        msg = (
+        raise InputError(
             f"{degree} *.pth shards in {ckpt_dir}: run with captioner.model_parallel={degree} (or leave it unset), not "
             f"{model_parallel}; or split it anew: python -m synth.captions.llama.reshard {ckpt_dir} OUT "
             f"--shards {model_parallel}"
         )
-        raise InputError(msg)
     params = read_params(ckpt_dir).with_vocab(tokenizer_vocab, tokenizer_path)
     params.check_degree(degree, f"{degree} *.pth shards in {ckpt_dir}")
     for path in shards:
@@ -108,16 +105,14 @@ def _check_shard(path: Path, header: dict[str, tuple[int, ...]], params: ModelPa
     first = "layers.0.attention.wq.weight"
     rows, full = header[first][0], table[first][0][0]
     if rows * degree != full and full % rows == 0:
-        msg = f"{path} is one of {full // rows} shards, but {degree} *.pth shards are in {path.parent}: copy them all"
-        raise InputError(msg)
+        raise InputError(f"{path} is one of {full // rows} shards, but {degree} *.pth shards are in {path.parent}: copy them all")
     for name, (shape, split) in table.items():
         expected = shard_shape(shape, split, degree)
         if header[name] != expected:
-            msg = (
+            raise InputError(
                 f"{path}: {name} has shape {list(header[name])}, expected {list(expected)} from params.json and "
                 f"{degree} shards: params.json, tokenizer.model and shards must be of one LLaMA-1 or LLaMA-2 checkpoint"
             )
-            raise InputError(msg)
 
 
 class _Storage(tuple):

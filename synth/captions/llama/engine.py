@@ -93,8 +93,7 @@ class LlamaEngine:
             if not 0 <= request.seed < 1 << 64:
                 raise ValueError(f"seed {request.seed} is not of 64 bits (0 <= seed < 2**64)")
             if any("\ud800" <= c <= "\udfff" for c in request.text):
-                msg = f"prompt {i} is not Unicode text (a lone surrogate in {request.text[:80]!r}): mend its source's encoding"
-                raise InputError(msg)
+                raise InputError(f"prompt {i} is not Unicode text (a lone surrogate in {request.text[:80]!r}): mend its source's encoding")
         if not requests:
             return []
         self.start()
@@ -192,8 +191,7 @@ class LlamaEngine:
             if self._agent.poll() is not None and not select.select([source], [], [], 0)[0]:
                 raise self._died()
             if deadline is not None and time.monotonic() > deadline:
-                msg = f"the ranks were not ready after {self.config.start_timeout:g} s (start_timeout)\n{self._tail()}"
-                raise EngineError(msg)
+                raise EngineError(f"the ranks were not ready after {self.config.start_timeout:g} s (start_timeout)\n{self._tail()}")
 
     def _died(self) -> EngineError | OutOfDeviceMemory:
         """All processes ended; why, as far as the log tells."""

@@ -69,10 +69,9 @@ def auto_rows(
     cost = need(params, dtype, degree, columns)
     rows = next((r for r in range(min(MAX_ROWS, max(1, window)), 0, -1) if cost.gb(r) <= gpu_mem_gb), 0)
     if rows == 0:
-        msg = (
+        raise InputError(
             f"cluster.gpu_mem_gb={gpu_mem_gb:g}: {where} in {dtype} on {degree} GPU(s) with "
             f"captioner.max_seq_len={columns} needs about {cost.gb(1):.0f} GB each; take larger GPUs, "
             "captioner.dtype=bfloat16, a shorter max_seq_len, or split it over more: python -m synth.captions.llama.reshard"
         )
-        raise InputError(msg)
     return rows // 8 * 8 if rows >= 8 else rows

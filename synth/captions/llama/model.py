@@ -222,9 +222,7 @@ def pad(x: torch.Tensor, batch: Ragged) -> torch.Tensor:
     return x.view(batch.n, batch.longest, *x.shape[1:]).transpose(1, 2)
 
 
-def load_model(
-    checkpoint: Checkpoint, rank: int, dtype: torch.dtype, device: torch.device, rows: int, columns: int
-) -> Transformer:
+def load_model(checkpoint: Checkpoint, rank: int, dtype: torch.dtype, device: torch.device, rows: int, columns: int) -> Transformer:
     """This rank's part of the model from its shard, in `dtype` on `device`, ready for inference."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)

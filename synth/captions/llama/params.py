@@ -38,11 +38,10 @@ class ModelParams:
         if self.vocab_size == -1:
             return replace(self, vocab_size=tokenizer_vocab)
         if self.vocab_size != tokenizer_vocab:
-            msg = (
+            raise InputError(
                 f"{tokenizer_path} has {tokenizer_vocab} pieces but params.json says vocab_size {self.vocab_size}: "
                 "use the tokenizer.model that came with this checkpoint"
             )
-            raise InputError(msg)
         return self
 
     def check_degree(self, degree: int, where: object = "this model") -> None:
@@ -55,8 +54,7 @@ class ModelParams:
         for name, size in split.items():
             if size % degree:
                 fits = [d for d in range(1, min(split.values()) + 1) if all(s % d == 0 for s in split.values())]
-                msg = f"{where}: {name} {size} does not divide by model_parallel={degree}; degrees that fit: {fits}"
-                raise InputError(msg)
+                raise InputError(f"{where}: {name} {size} does not divide by model_parallel={degree}; degrees that fit: {fits}")
 
 
 _INTS = ("dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of")
@@ -68,8 +66,9 @@ def read_params(ckpt_dir: str | Path) -> ModelParams:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        msg = f"{path} is missing: ckpt_dir must hold params.json, consolidated.NN.pth and tokenizer.model (Meta's layout)"
-        raise InputError(msg) from None
+        raise InputError(
+            f"{path} is missing: ckpt_dir must hold params.json, consolidated.NN.pth and tokenizer.model (Meta's layout)"
+        ) from None
     except (OSError, ValueError) as err:
         raise InputError(f"{path} cannot be read as JSON ({err}): copy it anew from the checkpoint's source") from err
     if not isinstance(raw, dict):

@@ -38,9 +38,7 @@ class Ragged:
     copies: tuple[torch.Tensor, torch.Tensor, int] | None  # rows to fill, the rows they copy, columns: before all else
 
     @staticmethod
-    def of(
-        prompts: Sequence[Sequence[int]], rows: Sequence[int], device: torch.device, resident: "Resident | None" = None
-    ) -> "Ragged":
+    def of(prompts: Sequence[Sequence[int]], rows: Sequence[int], device: torch.device, resident: "Resident | None" = None) -> "Ragged":
         """`prompts[i]` goes into cache row `rows[i]`, from column 0; `resident` (None: share nothing) learns of it."""
         parts = _share(prompts, rows, resident)
         lengths = np.array([len(p) for p in prompts])

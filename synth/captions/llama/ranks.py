@@ -135,8 +135,7 @@ def pick_device(asked: str, rank: int, size: int):
         return torch.device("cpu")
     count = torch.cuda.device_count()
     if count < size:
-        msg = f"{size} *.pth shards need {size} GPUs, {count} visible: ask for more GPUs a task or set captioner.device=cpu"
-        raise InputError(msg)
+        raise InputError(f"{size} *.pth shards need {size} GPUs, {count} visible: ask for more GPUs a task or set captioner.device=cpu")
     torch.cuda.set_device(rank)
     return torch.device("cuda", rank)
 

@@ -1,6 +1,6 @@
 """Merge and split shards between model-parallel degrees, and rename weights for transformers.
 
-    python -m synth.captions.llama.reshard SRC DST --shards 2
+python -m synth.captions.llama.reshard SRC DST --shards 2
 """
 
 import argparse

@@ -17,8 +17,9 @@ class Tokenizer:
         try:
             self._model = SentencePieceProcessor(model_file=str(path))
         except (RuntimeError, OSError) as err:
-            msg = f"{path} is no sentencepiece model ({str(err).strip()[:200]}): copy tokenizer.model again from the checkpoint"
-            raise InputError(msg) from err
+            raise InputError(
+                f"{path} is no sentencepiece model ({str(err).strip()[:200]}): copy tokenizer.model again from the checkpoint"
+            ) from err
         self.path = path
         self.n_words = self._model.vocab_size()
         self.bos = self._model.bos_id()

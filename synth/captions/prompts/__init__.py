@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from synth.config import DatasetConfig, PromptsConfig
+from synth.captions.config import DatasetConfig, PromptsConfig
 from synth.errors import InputError
 
 _HERE = "synth.captions.prompts"
@@ -59,8 +59,7 @@ class Sources:
 def make(dataset: DatasetConfig, prompts: PromptsConfig, table: Callable[[str], Any] | Sources) -> PromptMaker:
     """The maker that `prompts` names. `table(role)` yields a parsed JSON input; some makers need more: Sources."""
     if prompts.maker not in MAKERS:
-        msg = f"prompts.maker={prompts.maker!r}: unknown; known: {', '.join(sorted(MAKERS))}"
-        raise InputError(msg)
+        raise InputError(f"prompts.maker={prompts.maker!r}: unknown; known: {', '.join(sorted(MAKERS))}")
     sources = table if isinstance(table, Sources) else Sources(table)
     module, name = MAKERS[prompts.maker].split(":")
     return getattr(importlib.import_module(module), name)(dataset, prompts, sources)

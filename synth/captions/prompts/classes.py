@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from synth import seeds
-from synth.config import ClassEntry, DatasetConfig, PromptsConfig
+from synth.captions.config import ClassEntry, DatasetConfig, PromptsConfig
 from synth.errors import InputError
 
 
@@ -65,10 +65,8 @@ BALANCES = {"exact": ExactBalance, "random": RandomBalance}
 def balance(dataset: DatasetConfig, prompts: PromptsConfig) -> Balance:
     """How slots are dealt to classes: prompts.class_balance."""
     if not dataset.classes:
-        msg = f"dataset {dataset.name}: no class is chosen; choose one at least: dataset.classes=all"
-        raise InputError(msg)
+        raise InputError(f"dataset {dataset.name}: no class is chosen; choose one at least: dataset.classes=all")
     if prompts.class_balance not in BALANCES:
         allowed = f"must be {' or '.join(BALANCES)} for prompts.maker={prompts.maker}"
-        msg = f"prompts.class_balance={prompts.class_balance!r}: {allowed}"
-        raise InputError(msg)
+        raise InputError(f"prompts.class_balance={prompts.class_balance!r}: {allowed}")
     return BALANCES[prompts.class_balance](dataset)

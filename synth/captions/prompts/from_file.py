@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from synth import seeds
+from synth.captions.config import ClassEntry, DatasetConfig, PromptsConfig
 from synth.captions.prompts import Prompt, Sources
 from synth.captions.prompts.classes import balance
 from synth.captions.prompts.gencl import CONCEPT
 from synth.captions.prompts.own import Own, read_own
-from synth.config import ClassEntry, DatasetConfig, PromptsConfig
 from synth.errors import InputError
 
 
@@ -19,8 +19,7 @@ class FromFile:
         self.dataset = dataset
         found = read_own(sources.path("captions"), dataset, prompts.official)
         if prompts.content and found.content != prompts.content:
-            msg = f"{sources.path('captions')}: changed since the stage was planned; run the command again to plan anew"
-            raise InputError(msg)
+            raise InputError(f"{sources.path('captions')}: changed since the stage was planned; run the command again to plan anew")
         self.rows, self.content = found.rows, found.content
         self.balance = None if prompts.class_balance == "file" else balance(dataset, prompts)
         self.of_class: dict[int, list[Own]] = {}

@@ -27,13 +27,11 @@ def static_texts(data: Mapping, where: str) -> list[str]:
     for n, tree in enumerate(data["metaprompts"]):
         items = tree.get("prompts") if isinstance(tree, Mapping) else None
         if not isinstance(items, list):
-            msg = f'{where}: metaprompts[{n}] needs a list "prompts"'
-            raise InputError(msg)
+            raise InputError(f'{where}: metaprompts[{n}] needs a list "prompts"')
         for k, item in enumerate(items):
             content = item.get("content") if isinstance(item, Mapping) else None
             if not isinstance(content, str):
-                msg = f'{where}: metaprompts[{n}].prompts[{k}] needs a text "content"'
-                raise InputError(msg)
+                raise InputError(f'{where}: metaprompts[{n}].prompts[{k}] needs a text "content"')
             texts.append(content)
     return texts
 
@@ -48,12 +46,10 @@ def metaprompt_texts(data: Any, where: str) -> list[str]:
     if is_static(data):
         data = [tree.get("metaprompt") if isinstance(tree, Mapping) else None for tree in data["metaprompts"]]
     if not isinstance(data, list) or not data:
-        msg = f"{where}: needs a list of texts, one at least, each with {CONCEPT} for the class"
-        raise InputError(msg)
+        raise InputError(f"{where}: needs a list of texts, one at least, each with {CONCEPT} for the class")
     for n, text in enumerate(data):
         if not isinstance(text, str) or CONCEPT not in text or "\n" in text:
-            msg = f"{where}: text {n} is {text!r}; it must be one line that holds {CONCEPT}"
-            raise InputError(msg)
+            raise InputError(f"{where}: text {n} is {text!r}; it must be one line that holds {CONCEPT}")
     return data
 
 

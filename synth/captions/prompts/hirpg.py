@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from synth import seeds
+from synth.captions.config import ClassEntry, DatasetConfig, PromptsConfig
 from synth.captions.normalise import normalised
 from synth.captions.prompts import Prompt, Sources
 from synth.captions.prompts.classes import balance
 from synth.captions.prompts.gencl import CONCEPT
 from synth.captions.prompts.modes import HEADINGS
 from synth.captions.prompts.shots import few_shot
-from synth.config import ClassEntry, DatasetConfig, PromptsConfig
 
 GIVEN = (
     f"A photo of one {CONCEPT} in daylight.",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from synth import seeds
-from synth.config import ClassEntry, DatasetConfig
+from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
 
 HEADINGS = {
@@ -44,8 +44,7 @@ def _shares(dataset: DatasetConfig, modes: Mapping[str, float]) -> dict[str, flo
     unknown = sorted(set(modes) - set(HEADINGS))
     total = sum(modes.values())
     if unknown or not total > 0 or min(modes.values()) < 0:
-        msg = f"prompts.modes={dict(modes)}: shares of {', '.join(HEADINGS)}, none negative, not all zero"
-        raise InputError(msg)
+        raise InputError(f"prompts.modes={dict(modes)}: shares of {', '.join(HEADINGS)}, none negative, not all zero")
     return {mode: share / total for mode, share in sorted(modes.items()) if share > 0}
 
 
@@ -54,8 +53,7 @@ def places_of(entry: ClassEntry, backgrounds: Mapping[str, list]) -> list[str]:
     for key in (entry.name, entry.superclass, "*"):
         if backgrounds.get(key):
             return backgrounds[key]
-    msg = f"backgrounds: no list for class {entry.name!r}, its super-class {entry.superclass!r} or '*'"
-    raise InputError(msg)
+    raise InputError(f"backgrounds: no list for class {entry.name!r}, its super-class {entry.superclass!r} or '*'")
 
 
 def second_word(mode: str, places: list[str], rng: np.random.Generator) -> str:

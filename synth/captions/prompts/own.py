@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from synth.captions.config import ClassEntry, DatasetConfig
 from synth.captions.prompts import gencl
-from synth.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json")
@@ -47,14 +47,12 @@ def read_own(path: str | Path, dataset: DatasetConfig, official: tuple[str, ...]
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        msg = f"{path}: captions are read from {', '.join(SUFFIXES)}; rename the file after what it holds"
-        raise InputError(msg)
+        raise InputError(f"{path}: captions are read from {', '.join(SUFFIXES)}; rename the file after what it holds")
     try:
         data = path.read_bytes()
         text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as e:
-        msg = f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}); captions are UTF-8 text"
-        raise InputError(msg) from e
+        raise InputError(f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}); captions are UTF-8 text") from e
     finder = _Finder(dataset, official, str(path))
     rows = [
         Own(row, caption, classes)
@@ -62,8 +60,7 @@ def read_own(path: str | Path, dataset: DatasetConfig, official: tuple[str, ...]
         if (classes := finder.classes(said, row))
     ]
     if not rows:
-        msg = f"{path}: holds no caption of the chosen classes"
-        raise InputError(msg)
+        raise InputError(f"{path}: holds no caption of the chosen classes")
     return OwnFile(tuple(rows), hashlib.sha256(data).hexdigest())
 
 
@@ -93,28 +90,24 @@ def _table(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, Said]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         if "caption" not in (reader.fieldnames or ()):
-            msg = f'{path}: needs a first line with the columns "caption" and "class" (or "label"); it is {reader.fieldnames}'
-            raise InputError(msg)
+            raise InputError(f'{path}: needs a first line with the columns "caption" and "class" (or "label"); it is {reader.fieldnames}')
         for row in reader:
             yield _pair(row, f"{path}, line {reader.line_num}")
     except csv.Error as e:
-        msg = f"{path}, line {reader.line_num}: not CSV ({e})"
-        raise InputError(msg) from e
+        raise InputError(f"{path}, line {reader.line_num}: not CSV ({e})") from e
 
 
 def _objects(path: Path, items: list[tuple[int, object]]) -> Iterator[tuple[str, Said]]:
     for n, item in items:
         if not isinstance(item, dict):
-            msg = f'{path}, item {n}: needs an object with "caption" and "class" (or "label"); it is {str(item)[:80]!r}'
-            raise InputError(msg)
+            raise InputError(f'{path}, item {n}: needs an object with "caption" and "class" (or "label"); it is {str(item)[:80]!r}')
         yield _pair(item, f"{path}, item {n}")
 
 
 def _pair(item: dict, where: str) -> tuple[str, Said]:
     caption, name, label = item.get("caption"), item.get("class"), item.get("label")
     if not isinstance(caption, str):
-        msg = f'{where}: "caption" must be a text, it is {caption!r}'
-        raise InputError(msg)
+        raise InputError(f'{where}: "caption" must be a text, it is {caption!r}')
     if isinstance(name, str) and name.strip():
         return caption, (name.strip(),)
     if name is None and label is None:
@@ -123,8 +116,7 @@ def _pair(item: dict, where: str) -> tuple[str, Said]:
         label = int(label)
     if isinstance(label, int) and not isinstance(label, bool):
         return caption, (label,)
-    msg = f'{where}: needs "class", a name, or "label", an index; found class {name!r}, label {label!r}'
-    raise InputError(msg)
+    raise InputError(f'{where}: needs "class", a name, or "label", an index; found class {name!r}, label {label!r}')
 
 
 def _json_file(path: Path, data: object, dataset: DatasetConfig) -> Iterator[tuple[str, Said]]:
@@ -136,8 +128,7 @@ def _json_file(path: Path, data: object, dataset: DatasetConfig) -> Iterator[tup
         return ((text, (index,)) for text in gencl.static_texts(data, str(path)) for index in range(dataset.n_classes))
     if gencl.is_dynamic(data):
         return ((text, (key,)) for key, text in gencl.dynamic_texts(data, str(path)))
-    msg = f'{path}: not a form of captions that is known: a list of objects, {_SYNCLR[0]!r}, or GenCL\'s "metaprompts"'
-    raise InputError(msg)
+    raise InputError(f'{path}: not a form of captions that is known: a list of objects, {_SYNCLR[0]!r}, or GenCL\'s "metaprompts"')
 
 
 def _synclr(path: Path, data: dict) -> Iterator[tuple[str, Said]]:
@@ -147,8 +138,7 @@ def _synclr(path: Path, data: dict) -> Iterator[tuple[str, Said]]:
             ok = isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
             labels = item[1] if ok and isinstance(item[1], list) else [item[1]] if ok else []
             if not labels or any(isinstance(x, bool) or not isinstance(x, (str, int)) for x in labels):
-                msg = f"{path}: {key}[{n}] must be [caption, [class, ...]], it is {str(item)[:80]!r}"
-                raise InputError(msg)
+                raise InputError(f"{path}: {key}[{n}] must be [caption, [class, ...]], it is {str(item)[:80]!r}")
             yield item[0], tuple(labels)
 
 
@@ -156,8 +146,7 @@ def _json(where: str, text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as e:
-        msg = f"{where}: not JSON ({e})"
-        raise InputError(msg) from e
+        raise InputError(f"{where}: not JSON ({e})") from e
 
 
 class _Finder:
@@ -175,16 +164,14 @@ class _Finder:
         """The chosen classes of a row; () if none of them is chosen."""
         if not said and len(self.chosen) > 1:
             fix = "write `caption => class`, or choose one class: dataset.classes=[..]"
-            msg = f"{self.path}: caption {row} says no class; {fix}"
-            raise InputError(msg)
+            raise InputError(f"{self.path}: caption {row} says no class; {fix}")
         if not said:
             return self.dataset.classes
         found = []
         for one in said:
             index = self._find(one)
             if isinstance(index, str):
-                msg = f"{self.path}: caption {row} is of class {one!r}, {index}"
-                raise InputError(msg)
+                raise InputError(f"{self.path}: caption {row} is of class {one!r}, {index}")
             found.append(index)
         return tuple(self.chosen[i] for i in dict.fromkeys(found) if i in self.chosen)
 

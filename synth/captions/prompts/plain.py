@@ -8,9 +8,9 @@ import re
 from functools import lru_cache
 
 from synth import seeds
+from synth.captions.config import ClassEntry, DatasetConfig, PromptsConfig
 from synth.captions.prompts import Prompt, Sources
 from synth.captions.prompts.classes import balance
-from synth.config import ClassEntry, DatasetConfig, PromptsConfig
 from synth.errors import InputError
 
 _VOWEL = re.compile(r"(?!eu|one\b|once\b|u[bcfghjkmnqrst][aeiou]|uni)[aeiou]", re.IGNORECASE)  # an apple, a unicycle
@@ -60,12 +60,10 @@ class ClassName(_Plain):
     def _items(self, sources: Sources) -> tuple[str, ...]:
         templates = tuple(dict.fromkeys(" ".join(t.split()) for t in self.prompts.templates))
         if not templates:
-            msg = 'prompts.templates: holds no template; write one at least, such as ["a photo of a {}"]'
-            raise InputError(msg)
+            raise InputError('prompts.templates: holds no template; write one at least, such as ["a photo of a {}"]')
         for template in templates:
             if sum(template.count(mark) for mark in SLOTS_FOR_CLASS) != 1:
-                msg = f"prompts.templates: {template!r} must hold {{}} (or [concept]) for the class once"
-                raise InputError(msg)
+                raise InputError(f"prompts.templates: {template!r} must hold {{}} (or [concept]) for the class once")
         return templates
 
     def _text(self, entry: ClassEntry, item: str) -> str:
@@ -87,8 +85,7 @@ class _Sensible(_Plain):
     def _check_senses(self, what: str) -> None:
         lacking = [c.name for c in self.dataset.classes if not self.prompts.senses.get(str(c.index), "").strip()]
         if lacking:
-            msg = f"prompts.maker={self.prompts.maker}: no {what} for {lacking[0]!r} (and {len(lacking) - 1} more classes)"
-            raise InputError(msg)
+            raise InputError(f"prompts.maker={self.prompts.maker}: no {what} for {lacking[0]!r} (and {len(lacking) - 1} more classes)")
 
 
 class FakeIt(_Sensible):
@@ -100,8 +97,7 @@ class FakeIt(_Sensible):
         self._check_senses("hypernym")
         places = sources.table("places")
         if not isinstance(places, list) or not places or not all(isinstance(p, str) and p.strip() for p in places):
-            msg = "places: needs a list of names of places, one at least"
-            raise InputError(msg)
+            raise InputError("places: needs a list of names of places, one at least")
         return tuple(dict.fromkeys(" ".join(p.split()) for p in places))
 
     def _text(self, entry: ClassEntry, item: str) -> str:

@@ -50,11 +50,9 @@ def _checked(table: Mapping, modes: tuple[str, ...], shots: int) -> Mapping[str,
         examples = table.get(mode)
         if not isinstance(examples, list) or len(examples) < shots:
             n = len(examples) if isinstance(examples, list) else 0
-            msg = f"examples: mode {mode!r} needs at least {shots} examples, a list of objects; found {n}"
-            raise InputError(msg)
+            raise InputError(f"examples: mode {mode!r} needs at least {shots} examples, a list of objects; found {n}")
         wanted = {"class", "caption"} | ({SECOND[mode]} if mode in SECOND else set())
         for n, example in enumerate(examples):
             if not isinstance(example, Mapping) or not wanted <= set(example) or "\n" in "".join(map(str, example.values())):
-                msg = f"examples: {mode}[{n}] needs the one-line texts {sorted(wanted)}, it is {example!r}"
-                raise InputError(msg)
+                raise InputError(f"examples: {mode}[{n}] needs the one-line texts {sorted(wanted)}, it is {example!r}")
     return table

@@ -6,11 +6,11 @@ Headings, examples, backgrounds and relations are our own.
 from collections.abc import Mapping
 
 from synth import seeds
+from synth.captions.config import DatasetConfig, PromptsConfig
 from synth.captions.prompts import Prompt, Sources
 from synth.captions.prompts.classes import Turn, balance
 from synth.captions.prompts.modes import Modes, places_of, second_word
 from synth.captions.prompts.shots import Shots
-from synth.config import DatasetConfig, PromptsConfig
 
 SYSTEM = "You write captions of pictures. Answer with the caption alone, one sentence on one line."
 _ASKED = {

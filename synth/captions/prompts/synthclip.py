@@ -1,10 +1,10 @@
 """SynthCLIP's prompts (Hammoud et al. 2024, arXiv 2402.01832): one question a concept, the answer bounded in words."""
 
 from synth import seeds
+from synth.captions.config import DatasetConfig, PromptsConfig
 from synth.captions.prompts import Prompt, Sources
 from synth.captions.prompts.classes import balance
 from synth.captions.prompts.shots import Shots
-from synth.config import DatasetConfig, PromptsConfig
 
 SYSTEM = "You invent scenes for pictures and describe what can be seen in them."
 _ASKED = (

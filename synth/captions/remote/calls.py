@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from synth.captions.config import CaptionerConfig
 from synth.captions.engines import Request
 from synth.captions.remote.journal import Answer
 from synth.captions.remote.settings import Endpoint
 from synth.captions.remote.verdict import AGAIN, GONE, SAMPLE, judge
-from synth.config import CaptionerConfig
 from synth.errors import InputError
 
 FIRST_WAIT, WAIT = 1.0, 60.0  # seconds before the second try, and at most before a later one

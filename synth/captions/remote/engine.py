@@ -10,11 +10,11 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from synth.captions.config import CaptionerConfig
 from synth.captions.engines import TOO_LONG, Reply, Request, check_texts, cut
 from synth.captions.remote.calls import Caller, Rejected, Unanswered
 from synth.captions.remote.journal import Answer, Journal, key_of
 from synth.captions.remote.settings import Endpoint
-from synth.config import CaptionerConfig
 from synth.errors import InputError, ServiceGone
 from synth.store.folder import StageFolder
 
@@ -98,8 +98,9 @@ class RemoteEngine:
         found = {key: f.result() for f, key in futures.items()}
         refused = [what for what in found.values() if isinstance(what, str) and what.startswith("HTTP")]
         if len(refused) == len(found) and not self._caller.spent.requests:
-            msg = f"{self._address()} refuses every request: {refused[0]}; see captioner.body for fields that it wants or does not take"
-            raise InputError(msg)
+            raise InputError(
+                f"{self._address()} refuses every request: {refused[0]}; see captioner.body for fields that it wants or does not take"
+            )
         return found
 
     def _ask_one(self, key: str, request: Request) -> Answer | str:
@@ -129,7 +130,9 @@ class RemoteEngine:
         except InputError as e:
             if not str(e).startswith("HTTP"):
                 raise
-            fix = "check captioner.model, captioner.base_url" + (f" and the key in {self.endpoint.api_key_env}" if self.endpoint.api_key_env else "")
+            fix = "check captioner.model, captioner.base_url" + (
+                f" and the key in {self.endpoint.api_key_env}" if self.endpoint.api_key_env else ""
+            )
             raise InputError(f"{self._address()} (captioner.model={self.model}): {e}; {fix}") from None
 
     def _gone(self, why: str) -> Exception:
@@ -153,16 +156,13 @@ def client(url: str, endpoint: Endpoint):
 
     # a cluster's proxy has no way to this machine itself
     http = openai.DefaultHttpxClient(trust_env=urlsplit(url).hostname not in LOOPBACK)
-    return openai.OpenAI(
-        base_url=url, api_key=endpoint.key() or "none", max_retries=0, timeout=endpoint.timeout, http_client=http
-    )
+    return openai.OpenAI(base_url=url, api_key=endpoint.key() or "none", max_retries=0, timeout=endpoint.timeout, http_client=http)
 
 
 def check_client() -> None:
     """InputError where the official client is not installed."""
     if importlib.util.find_spec("openai") is None:
-        msg = "captioner.engine: openai and served need the package openai: pip install 'synthset[openai]'"
-        raise InputError(msg)
+        raise InputError("captioner.engine: openai and served need the package openai: pip install 'synthset[openai]'")
 
 
 def from_stage(folder: StageFolder) -> RemoteEngine:

@@ -5,10 +5,10 @@ import platform
 import string
 from pathlib import Path
 
+from synth.captions.config import CaptionerConfig
 from synth.captions.remote.engine import RemoteEngine, check_client, client
 from synth.captions.remote.server import HOST, Server
 from synth.captions.remote.settings import Endpoint
-from synth.config import CaptionerConfig
 from synth.errors import InputError, StageBroken
 from synth.store.folder import StageFolder
 
@@ -70,14 +70,11 @@ def check_command(words: tuple[str, ...]) -> None:
         try:
             found |= {name for _, name, _, _ in string.Formatter().parse(word) if name is not None}
         except ValueError as e:
-            msg = f"captioner.command: {word!r}: {e}; braces that are meant as such are doubled: {{{{ }}}}"
-            raise InputError(msg) from e
+            raise InputError(f"captioner.command: {word!r}: {e}; braces that are meant as such are doubled: {{{{ }}}}") from e
     if unknown := sorted(found - set(FIELDS)):
-        msg = f"captioner.command: {{{unknown[0]}}} is not known; there are {', '.join(f'{{{f}}}' for f in FIELDS)}"
-        raise InputError(msg)
+        raise InputError(f"captioner.command: {{{unknown[0]}}} is not known; there are {', '.join(f'{{{f}}}' for f in FIELDS)}")
     if not words or "port" not in found:
-        msg = "captioner.command: must hold {port}, for example [vllm, serve, '{model}', --host, '{host}', --port, '{port}']"
-        raise InputError(msg)
+        raise InputError("captioner.command: must hold {port}, for example [vllm, serve, '{model}', --host, '{host}', --port, '{port}']")
 
 
 def from_stage(folder: StageFolder) -> ServedEngine:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from synth.errors import InputError, OutOfDeviceMemory, StageBroken
-from synth.guardian import descendants, end, guarded, tail
+from synth.host.guardian import descendants, end, guarded, tail
 
 HOST = "127.0.0.1"
 FOLLOWS = 5.0  # seconds that a guardian may live on after its server
@@ -23,9 +23,7 @@ OWN_TRIES = 3  # starts for which a port may turn out to be taken
 class Server:
     """`url` is where it answers. ensure() may be called by several threads; the guardian dies with this process."""
 
-    def __init__(
-        self, command: Callable[[int], Sequence[str]], log: Path, health: str, start_timeout: float, restarts: int
-    ):
+    def __init__(self, command: Callable[[int], Sequence[str]], log: Path, health: str, start_timeout: float, restarts: int):
         """command(port): the words to run. health: the path that answers 200 when it is ready. restarts: starts after the first."""
         self._command, self.log, self._health, self._start_timeout = command, Path(log), health, start_timeout
         self._left = restarts
@@ -42,8 +40,9 @@ class Server:
         """InputError where the command is not on this machine."""
         word = self._command(0)[0]
         if shutil.which(word) is None:
-            msg = f"captioner.command: {word} is not found here; install it, activate its environment (cluster.setup), or give its full path"
-            raise InputError(msg)
+            raise InputError(
+                f"captioner.command: {word} is not found here; install it, activate its environment (cluster.setup), or give its full path"
+            )
 
     def ensure(self) -> None:
         """Return once the server lives and is ready: start it, or start it again. StageBroken when it may not be started any more."""

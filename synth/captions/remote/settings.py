@@ -35,8 +35,7 @@ class Endpoint:
         try:
             return cls(**(dict(settings) | {"flags": tuple(settings["flags"])}))
         except (TypeError, KeyError) as e:
-            msg = f"{where}: its settings are not those of a captioner ({e}); run the command again to plan anew"
-            raise InputError(msg) from e
+            raise InputError(f"{where}: its settings are not those of a captioner ({e}); run the command again to plan anew") from e
 
     def check(self) -> None:
         """InputError for a value out of range, naming its key."""
@@ -45,15 +44,12 @@ class Endpoint:
         for key, least in (("max_batch_size", 1), ("retries", 0), ("price_in", 0), ("price_out", 0), ("restarts", 0)):
             value = getattr(self, "concurrency" if key == "max_batch_size" else key)
             if value < least:
-                msg = f"captioner.{key}={value}: must be {least} or more"
-                raise InputError(msg)
+                raise InputError(f"captioner.{key}={value}: must be {least} or more")
         for key in ("timeout", "longest_wait", "start_timeout"):
             if not getattr(self, key) > 0:
-                msg = f"captioner.{key}={getattr(self, key)}: seconds, more than 0"
-                raise InputError(msg)
+                raise InputError(f"captioner.{key}={getattr(self, key)}: seconds, more than 0")
         if not self.health.startswith("/"):
-            msg = f"captioner.health={self.health!r}: a path of the server such as /health or /v1/models"
-            raise InputError(msg)
+            raise InputError(f"captioner.health={self.health!r}: a path of the server such as /health or /v1/models")
 
     def key(self) -> str:
         """The API key, from the environment alone. A variable that is not set is an InputError that names it."""
@@ -61,8 +57,10 @@ class Endpoint:
             return ""
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
-            msg = f"{self.api_key_env}: not set; captioner.api_key_env names the variable that holds the key of {self.base_url}"
-            raise InputError(msg + "; captioner.api_key_env=null for a server that wants none")
+            raise InputError(
+                f"{self.api_key_env}: not set; captioner.api_key_env names the variable that holds the key of {self.base_url}"
+                + "; captioner.api_key_env=null for a server that wants none"
+            )
         return key
 
 
@@ -72,11 +70,8 @@ def check_url(url: str) -> None:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as e:
-        msg = f"captioner.base_url: cannot be read ({e}); it looks like https://host/v1"
-        raise InputError(msg) from e
+        raise InputError(f"captioner.base_url: cannot be read ({e}); it looks like https://host/v1") from e
     if parts.username or parts.password:
-        msg = "captioner.base_url: holds a name or password; give the key in the variable that captioner.api_key_env names"
-        raise InputError(msg)
+        raise InputError("captioner.base_url: holds a name or password; give the key in the variable that captioner.api_key_env names")
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.query or parts.fragment:
-        msg = f"captioner.base_url={url!r}: it looks like https://host/v1, without a query"
-        raise InputError(msg)
+        raise InputError(f"captioner.base_url={url!r}: it looks like https://host/v1, without a query")

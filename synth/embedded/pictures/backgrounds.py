@@ -3,14 +3,23 @@
 Each painter gets `y` [H, 1] and `x` [1, W] in 0..1 and a numpy Generator, and returns float RGB [H, W, 3] in 0..255.
 Horizons lie on eighths of the height: at 32 px that is a multiple of the 4-px patches the image model sees.
 """
+
 from collections.abc import Callable
 
 import numpy as np
 
 PLAIN = {
-    "red": (190, 40, 50), "orange": (240, 140, 45), "yellow": (250, 218, 90), "green": (70, 150, 95),
-    "blue": (60, 125, 215), "purple": (135, 80, 180), "pink": (240, 160, 190), "brown": (140, 90, 55),
-    "black": (25, 24, 28), "white": (247, 247, 245), "grey": (145, 147, 152),
+    "red": (190, 40, 50),
+    "orange": (240, 140, 45),
+    "yellow": (250, 218, 90),
+    "green": (70, 150, 95),
+    "blue": (60, 125, 215),
+    "purple": (135, 80, 180),
+    "pink": (240, 160, 190),
+    "brown": (140, 90, 55),
+    "black": (25, 24, 28),
+    "white": (247, 247, 245),
+    "grey": (145, 147, 152),
 }
 
 
@@ -66,7 +75,7 @@ def night_sky(y, x, rng):
     radius = max(1, round(height / 40))
     for fy, fx in rng.random((10, 2)):
         top, left = int(fy * (height - radius)), int(fx * (width - radius))
-        sky[top:top + radius, left:left + radius] = (245, 240, 200)
+        sky[top : top + radius, left : left + radius] = (245, 240, 200)
     return sky
 
 
@@ -118,8 +127,16 @@ def forest(y, x, rng):
 
 
 SCENES: dict[str, Callable] = {
-    "beach": beach, "meadow": meadow, "snow": snow, "night sky": night_sky, "sunset": sunset,
-    "wooden table": wooden_table, "lake": lake, "city street": city_street, "desert": desert, "forest": forest,
+    "beach": beach,
+    "meadow": meadow,
+    "snow": snow,
+    "night sky": night_sky,
+    "sunset": sunset,
+    "wooden table": wooden_table,
+    "lake": lake,
+    "city street": city_street,
+    "desert": desert,
+    "forest": forest,
 }
 NAMES = (*SCENES, *(f"{colour} background" for colour in PLAIN))
 
@@ -133,6 +150,5 @@ def paint(name: str, height: int, width: int, rng: np.random.Generator) -> np.nd
     elif name in NAMES:
         picture = _flat(_tint(PLAIN[name.removesuffix(" background")], rng, 5), y, x)
     else:
-        msg = f"unknown background {name!r}: use one of {', '.join(NAMES)}"
-        raise KeyError(msg)
+        raise KeyError(f"unknown background {name!r}: use one of {', '.join(NAMES)}")
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)

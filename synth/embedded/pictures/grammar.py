@@ -3,6 +3,7 @@
 What a caption leaves unsaid has one meaning (no size = medium, no position = centre), so that the text fixes the
 picture up to the drawing and the background's tint. Everything random comes from the Generator that is passed in.
 """
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,9 +35,16 @@ _IN_PLACE = {  # every phrase holds the background's own name
     "forest": ("in a forest", "in a dark forest", "in a green forest"),
 }
 AS_OBJECT = {  # after a relation word
-    "beach": "a sandy beach", "meadow": "a green meadow", "snow": "the snow", "night sky": "a night sky",
-    "sunset": "a sunset", "wooden table": "a wooden table", "lake": "a blue lake", "city street": "a city street",
-    "desert": "a desert", "forest": "a forest",
+    "beach": "a sandy beach",
+    "meadow": "a green meadow",
+    "snow": "the snow",
+    "night sky": "a night sky",
+    "sunset": "a sunset",
+    "wooden table": "a wooden table",
+    "lake": "a blue lake",
+    "city street": "a city street",
+    "desert": "a desert",
+    "forest": "a forest",
 }
 
 
@@ -91,8 +99,7 @@ def sentence(cls: str, where: str, size: str, position: str, rng: np.random.Gene
     return text[0].upper() + text[1:] + "."
 
 
-def sample(rng: np.random.Generator, cls: str | None = None, background: str | None = None,
-           held_out: bool = False) -> Captioned:
+def sample(rng: np.random.Generator, cls: str | None = None, background: str | None = None, held_out: bool = False) -> Captioned:
     """A random scene of one object with its caption; size, position, drawing, background drawn evenly."""
     cls = cls or _pick(rng, classes())
     background = background or _pick(rng, backgrounds.NAMES)

@@ -3,6 +3,7 @@
 Pillow and numpy only. A scene is plain data; everything random about its background comes from `Scene.variant`, so the
 same scene at the same size is the same picture.
 """
+
 import functools
 import json
 from dataclasses import dataclass
@@ -63,8 +64,7 @@ def drawings(cls: str, held_out: bool = False) -> tuple[Path, ...]:
     """The drawing files of a class, sorted. Raises KeyError for a class without drawings."""
     found = tuple(sorted((FOLDER / ("held_out" if held_out else "drawings")).glob(f"{cls}.*.png")))
     if cls not in classes() or not found:
-        msg = f"no drawing of {cls!r}: use one of {', '.join(classes())}"
-        raise KeyError(msg)
+        raise KeyError(f"no drawing of {cls!r}: use one of {', '.join(classes())}")
     return found
 
 
@@ -103,8 +103,7 @@ def _placed(item: Item, height: int, width: int) -> tuple[int, int, int]:
         cx, cy, share = item.place
     else:
         if item.size not in SIZES or item.position not in POSITIONS[item.size]:
-            msg = f"{item}: size is one of {', '.join(SIZES)}, position one of left, centre, right"
-            raise ValueError(msg)
+            raise ValueError(f"{item}: size is one of {', '.join(SIZES)}, position one of left, centre, right")
         cx, cy, share = POSITIONS[item.size][item.position], 0.5 - item.lift, SIZES[item.size]
     side = max(1, int(share * min(height, width) + 0.5))
     return int(np.floor(cy * height - side / 2 + 0.5)), int(np.floor(cx * width - side / 2 + 0.5)), side
@@ -121,8 +120,7 @@ def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
 def render(scene: Scene, height: int, width: int) -> Rendered:
     """Paint `scene` at height x width pixels. Raises ValueError for sizes below 1 and for unknown words."""
     if height < 1 or width < 1:
-        msg = f"a picture needs at least 1 x 1 pixels, not {height} x {width}"
-        raise ValueError(msg)
+        raise ValueError(f"a picture needs at least 1 x 1 pixels, not {height} x {width}")
     canvas = backgrounds.paint(scene.background, height, width, np.random.default_rng(scene.variant)).astype(np.float32)
     masks = np.zeros((len(scene.items), height, width), bool)
     blur = max(1, round(min(height, width) / 32))

@@ -5,6 +5,7 @@ the model has to copy a name rather than know it. Half of the example lines are 
 target), the others and every target come from the grammar. Only targets are learned: what stands after `=>` in lines
 of the grammar.
 """
+
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +22,102 @@ HEADINGS = {
     "texture": "Describe a picture of the given texture.",
 }
 MODES = ("class",) * 8 + ("class_background",) * 5 + ("class_relation",) * 2 + ("texture",)  # shares in 16ths
-ONSETS = ("b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kr l m n p ph pl pr qu r s sc sh sk sl sm sn sp st str sw t th tr "
-          "tw v w wh x y z").split()
-VOWELS = "a a a e e e i i o o u ai au ea ee ia ie oa oi oo ou ue y".split()
-CODAS = "b ch ck d f g k l ll m n n nd ng nt p r r rd rk s s sh sk ss st t t th x z".split() + [""] * 24
+ONSETS = [
+    "b",
+    "bl",
+    "br",
+    "c",
+    "ch",
+    "cl",
+    "cr",
+    "d",
+    "dr",
+    "f",
+    "fl",
+    "fr",
+    "g",
+    "gl",
+    "gr",
+    "h",
+    "j",
+    "k",
+    "kl",
+    "kr",
+    "l",
+    "m",
+    "n",
+    "p",
+    "ph",
+    "pl",
+    "pr",
+    "qu",
+    "r",
+    "s",
+    "sc",
+    "sh",
+    "sk",
+    "sl",
+    "sm",
+    "sn",
+    "sp",
+    "st",
+    "str",
+    "sw",
+    "t",
+    "th",
+    "tr",
+    "tw",
+    "v",
+    "w",
+    "wh",
+    "x",
+    "y",
+    "z",
+]
+VOWELS = ["a", "a", "a", "e", "e", "e", "i", "i", "o", "o", "u", "ai", "au", "ea", "ee", "ia", "ie", "oa", "oi", "oo", "ou", "ue", "y"]
+CODAS = [
+    "b",
+    "ch",
+    "ck",
+    "d",
+    "f",
+    "g",
+    "k",
+    "l",
+    "ll",
+    "m",
+    "n",
+    "n",
+    "nd",
+    "ng",
+    "nt",
+    "p",
+    "r",
+    "r",
+    "rd",
+    "rk",
+    "s",
+    "s",
+    "sh",
+    "sk",
+    "ss",
+    "st",
+    "t",
+    "t",
+    "th",
+    "x",
+    "z",
+] + [""] * 24
 COLOURS = tuple(backgrounds.PLAIN)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-TEXTURE_FRAMES = ("A close view of {} surface.", "A picture of {} pattern in {} and {}.", "A picture of {} texture.",
-                  "A view of {} surface in {} and {}.", "An image of {} pattern.", "A close view of {} texture in soft light.")
+TEXTURE_FRAMES = (
+    "A close view of {} surface.",
+    "A picture of {} pattern in {} and {}.",
+    "A picture of {} texture.",
+    "A view of {} surface in {} and {}.",
+    "An image of {} pattern.",
+    "A close view of {} texture in soft light.",
+)
 
 
 @dataclass(frozen=True)
@@ -47,17 +136,29 @@ def pseudo_word(rng: np.random.Generator) -> str:
     """'blarnee', 'tosk': one to four random syllables; now and then random letters, so that any spelling is copied."""
     if rng.random() < 0.12:
         return "".join(_pick(rng, LETTERS) for _ in range(int(rng.integers(2, 10))))
-    return "".join(_pick(rng, ONSETS) * (i == 0 or rng.random() < 0.85) + _pick(rng, VOWELS) + _pick(rng, CODAS)
-                   for i in range(_pick(rng, (1, 1, 2, 2, 2, 2, 3, 3, 3, 4))))
+    return "".join(
+        _pick(rng, ONSETS) * (i == 0 or rng.random() < 0.85) + _pick(rng, VOWELS) + _pick(rng, CODAS)
+        for i in range(_pick(rng, (1, 1, 2, 2, 2, 2, 3, 3, 3, 4)))
+    )
 
 
 def _code(rng: np.random.Generator) -> str:
     """'707-320', 'A340', 'DC-10', '2012', 'F-16A': the numbers in names of cars and aircraft."""
     number, other = (str(int(10 ** (4 * rng.random()))) for _ in range(2))
     letters = "".join(_pick(rng, LETTERS) for _ in range(int(rng.integers(1, 4)))).upper()
-    return _pick(rng, (number, f"{number}-{other}", f"{letters}{number}", f"{letters}-{number}", letters,
-                       f"{letters}-{number}{letters[0]}", str(1950 + int(80 * rng.random())),
-                       str(1950 + int(80 * rng.random()))))
+    return _pick(
+        rng,
+        (
+            number,
+            f"{number}-{other}",
+            f"{letters}{number}",
+            f"{letters}-{number}",
+            letters,
+            f"{letters}-{number}{letters[0]}",
+            str(1950 + int(80 * rng.random())),
+            str(1950 + int(80 * rng.random())),
+        ),
+    )
 
 
 def pseudo_name(rng: np.random.Generator, nouns: list[str]) -> str:

@@ -1,4 +1,5 @@
 """The image model's text side: a CLIPTokenizer whose vocabulary is the caption grammar, and a small CLIPTextModel."""
+
 import json
 from pathlib import Path
 
@@ -15,14 +16,17 @@ def train_tokenizer(texts: list[str], folder: Path) -> CLIPTokenizer:
     """Byte-level BPE in CLIP's form: every word of the grammar becomes one token, anything else falls back to bytes."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(" ", behavior="removed"),
-        pre_tokenizers.Punctuation(),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(" ", behavior="removed"),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=600, end_of_word_suffix="</w>",
-                                                             initial_alphabet=alphabet, show_progress=False))
+    tokenizer.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=600, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False)
+    )
     merges = [tuple(m) for m in json.loads(tokenizer.to_str())["model"]["merges"]]
     tokens = alphabet + [letter + "</w>" for letter in alphabet]
     tokens += [a + b for a, b in merges if a + b not in tokens]
@@ -39,11 +43,21 @@ def grammar_texts(count: int = 4000, seed: int = 0) -> list[str]:
 
 
 def text_model(tokenizer: CLIPTokenizer, width: int = 128) -> CLIPTextModel:
-    return CLIPTextModel(CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3 * width, num_hidden_layers=2,
-        num_attention_heads=4, max_position_embeddings=LENGTH, projection_dim=width, hidden_act="gelu",
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id))
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=3 * width,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=LENGTH,
+            projection_dim=width,
+            hidden_act="gelu",
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
 
 
 def encode(tokenizer: CLIPTokenizer, texts: list[str]) -> np.ndarray:

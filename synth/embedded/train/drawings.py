@@ -3,6 +3,7 @@
 Fetches seven @iconify-json packages with npm into a scratch folder, renders the named icons with resvg, crops each to
 its visible part, centres it on a transparent square and writes PNGs. Needs npm and the `train` extra (resvg_py).
 """
+
 import argparse
 import io
 import json
@@ -52,11 +53,26 @@ TRAINING = {
 
 # Drawings of artists the image model never sees: the test of how far a classifier carries over.
 HELD_OUT = {
-    "apple": ["redapple"], "banana": ["banana"], "strawberry": ["strawberry"], "pineapple": ["pineapple"],
-    "mushroom": ["mushroom"], "cactus": ["cactus"], "sunflower": ["sunflower"], "frog": ["frog"], "cat": ["cat"],
-    "dog": ["dog"], "penguin": ["penguin"], "honeybee": ["honeybee"], "fish": ["tropicalfish", "fish"],
-    "car": ["automobile", "recreationalvehicle"], "bus": ["bus", "trolleybus"], "airplane": ["airplane"],
-    "sailboat": ["sailboat"], "rocket": ["rocket"], "umbrella": ["umbrella"], "pizza": ["sliceofpizza"],
+    "apple": ["redapple"],
+    "banana": ["banana"],
+    "strawberry": ["strawberry"],
+    "pineapple": ["pineapple"],
+    "mushroom": ["mushroom"],
+    "cactus": ["cactus"],
+    "sunflower": ["sunflower"],
+    "frog": ["frog"],
+    "cat": ["cat"],
+    "dog": ["dog"],
+    "penguin": ["penguin"],
+    "honeybee": ["honeybee"],
+    "fish": ["tropicalfish", "fish"],
+    "car": ["automobile", "recreationalvehicle"],
+    "bus": ["bus", "trolleybus"],
+    "airplane": ["airplane"],
+    "sailboat": ["sailboat"],
+    "rocket": ["rocket"],
+    "umbrella": ["umbrella"],
+    "pizza": ["sliceofpizza"],
 }
 
 
@@ -64,8 +80,7 @@ def fetch(package: str, scratch: Path) -> dict:
     """The icons.json of one @iconify-json package at its pinned version; kept in `scratch` for the next run."""
     tgz = scratch / f"iconify-json-{package}-{PACKAGES[package]}.tgz"
     if not tgz.exists():
-        subprocess.run(["npm", "pack", f"@iconify-json/{package}@{PACKAGES[package]}"], cwd=scratch, check=True,
-                       stdout=subprocess.DEVNULL)
+        subprocess.run(["npm", "pack", f"@iconify-json/{package}@{PACKAGES[package]}"], cwd=scratch, check=True, stdout=subprocess.DEVNULL)
     with tarfile.open(tgz) as tar:
         return json.load(tar.extractfile("package/icons.json"))
 
@@ -77,8 +92,10 @@ def render_icon(icons: dict, name: str) -> Image.Image:
     icon = icons["icons"][name]
     width = icon.get("width", icons.get("width", 16))
     height = icon.get("height", icons.get("height", 16))
-    svg = (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-           f'viewBox="0 0 {width} {height}" width="{width}" height="{height}">{icon["body"]}</svg>')
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="0 0 {width} {height}" width="{width}" height="{height}">{icon["body"]}</svg>'
+    )
     image = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=384, height=384)))).convert("RGBA")
     box = image.getchannel("A").point(lambda a: 255 if a > 16 else 0).getbbox()
     image = image.crop(box)

@@ -1,4 +1,5 @@
 """Put the trained parts together as an ordinary StableDiffusionPipeline folder (fp16 safetensors)."""
+
 import argparse
 from pathlib import Path
 
@@ -14,8 +15,14 @@ from synth.embedded.train.vae import build_vae
 
 def scheduler() -> DPMSolverMultistepScheduler:
     return DPMSolverMultistepScheduler(
-        num_train_timesteps=1000, beta_start=BETAS[0], beta_end=BETAS[1], beta_schedule="scaled_linear",
-        solver_order=2, prediction_type="v_prediction", timestep_spacing="trailing")
+        num_train_timesteps=1000,
+        beta_start=BETAS[0],
+        beta_end=BETAS[1],
+        beta_schedule="scaled_linear",
+        solver_order=2,
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+    )
 
 
 def pipeline(unet_checkpoint: Path, vae_weights: Path) -> StableDiffusionPipeline:
@@ -27,8 +34,15 @@ def pipeline(unet_checkpoint: Path, vae_weights: Path) -> StableDiffusionPipelin
     vae = build_vae()
     vae.load_state_dict(torch.load(vae_weights, weights_only=True))
     return StableDiffusionPipeline(
-        vae=vae, text_encoder=model.text, tokenizer=tokenizer, unet=model.unet, scheduler=scheduler(),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        vae=vae,
+        text_encoder=model.text,
+        tokenizer=tokenizer,
+        unet=model.unet,
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ Only targets are learned (see caption_corpus.py): the caption after `=>` and the
 rate follows the share of --minutes that has passed. Writes a checkpoint every three minutes; `--export FOLDER` writes
 params.json, consolidated.00.pth (fp16) and tokenizer.model in Meta's layout from the averaged weights.
 """
+
 import argparse
 import copy
 import json
@@ -124,7 +125,7 @@ def batches(corpus: Corpus, tokenizer, rng, size: int, longest: int) -> Iterator
         rows = [encode(tokenizer, *corpus.document(rng)) for _ in range(8 * size)]
         rows = sorted((row for row in rows if len(row[0]) <= longest), key=lambda row: len(row[0]))
         for first in rng.permutation(range(0, len(rows) - size + 1, size)):
-            chosen = rows[first:first + size]
+            chosen = rows[first : first + size]
             width = len(chosen[-1][0])
             padded = [[row + [0] * (width - len(row)) for row in column] for column in zip(*chosen)]
             yield torch.tensor(padded[0]), torch.tensor(padded[1])
@@ -180,8 +181,16 @@ def main() -> None:
     averaged, parameters = list(ema.parameters()), list(model.parameters())
 
     def save() -> None:
-        torch.save({"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict(),
-                    "step": step, "spent": spent}, args.out.with_suffix(".tmp"))
+        torch.save(
+            {
+                "model": model.state_dict(),
+                "ema": ema.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step,
+                "spent": spent,
+            },
+            args.out.with_suffix(".tmp"),
+        )
         args.out.with_suffix(".tmp").replace(args.out)
 
     while spent < args.minutes * 60:

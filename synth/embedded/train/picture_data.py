@@ -10,6 +10,7 @@ Writes into a scratch folder
 The latents are a fixed linear map (no autoencoder has to be trained before the UNet): the 16 strongest principal
 components of 4x4x3 patches, half-whitened (divided by the square root of their deviation) and scaled to deviation 1.
 """
+
 import argparse
 import json
 from pathlib import Path
@@ -48,8 +49,12 @@ def to_latents(pictures: np.ndarray, pca: dict[str, np.ndarray]) -> np.ndarray:
 
 def labels_of(captioned: grammar.Captioned) -> tuple[int, int, int, int]:
     item = captioned.scene.items[0]
-    return (classes().index(item.cls), backgrounds.NAMES.index(captioned.scene.background),
-            SIZES.index(item.size), POSITIONS.index(item.position))
+    return (
+        classes().index(item.cls),
+        backgrounds.NAMES.index(captioned.scene.background),
+        SIZES.index(item.size),
+        POSITIONS.index(item.position),
+    )
 
 
 def rendered_set(count: int, seed: int, held_out: bool = False) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -75,7 +80,7 @@ def main() -> None:
     args.scratch.mkdir(parents=True, exist_ok=True)
     pictures, labels, captions = rendered_set(args.count, args.seed)
     pca = fit_pca(pictures[:8000])
-    latents = np.concatenate([to_latents(pictures[i:i + 4000], pca) for i in range(0, args.count, 4000)])
+    latents = np.concatenate([to_latents(pictures[i : i + 4000], pca) for i in range(0, args.count, 4000)])
     np.save(args.scratch / "pictures.npy", pictures)
     np.save(args.scratch / "labels.npy", labels)
     np.save(args.scratch / "latents.npy", latents.astype(np.float16))

@@ -1,4 +1,5 @@
 """Round fp16 weights to fewer mantissa bits, so that git's zlib packs them smaller; 7 bits are bfloat16's precision."""
+
 import torch
 
 

@@ -236,8 +236,8 @@ def lines(data: dict) -> bytes:
 
 
 def write(folder: Path, say: Callable[[str], None] = print) -> None:
-    from synth.export.h5_layouts import Item as Stored
-    from synth.export.h5_layouts import write_keyed
+    from synth.export.hdf5.layouts import Item as Stored
+    from synth.export.hdf5.layouts import write_keyed
 
     scenes = [made(number) for number in range(1, IMAGES + 1)]
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ pooled text as an auxiliary loss: without it the text encoder merged "left" and 
 share of --minutes that has passed, so a run ends when it is told to. Checkpoints (weights, EMA, optimizer) every few
 minutes; running the same command again goes on from the last one.
 """
+
 import argparse
 import copy
 import json
@@ -26,11 +27,21 @@ BETAS = (0.00085, 0.012)  # scaled_linear, as Stable Diffusion
 
 def build_unet(first: int, second: int, text_width: int) -> UNet2DConditionModel:
     return UNet2DConditionModel(
-        sample_size=8, in_channels=16, out_channels=16, block_out_channels=(first, second), layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        mid_block_type="UNetMidBlock2DCrossAttn", cross_attention_dim=text_width, attention_head_dim=4,
-        norm_num_groups=8, resnet_time_scale_shift="scale_shift",
-        addition_embed_type="text", addition_embed_type_num_heads=4)
+        sample_size=8,
+        in_channels=16,
+        out_channels=16,
+        block_out_channels=(first, second),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        mid_block_type="UNetMidBlock2DCrossAttn",
+        cross_attention_dim=text_width,
+        attention_head_dim=4,
+        norm_num_groups=8,
+        resnet_time_scale_shift="scale_shift",
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+    )
 
 
 def alphas_cumprod() -> torch.Tensor:
@@ -91,9 +102,12 @@ def main() -> None:
     held = 512  # the last ones are for the printed validation loss
     model = Model(tokenizer, *args.channels, args.text_width)
     model.unet.to(memory_format=torch.channels_last)
-    print(f"vocabulary {len(tokenizer)}, longest caption {(tokens != tokenizer.pad_token_id).sum(1).max() + 1} tokens, "
-          f"unet {sum(p.numel() for p in model.unet.parameters()) / 1e6:.2f} M, "
-          f"text {sum(p.numel() for p in model.text.parameters()) / 1e6:.2f} M", flush=True)
+    print(
+        f"vocabulary {len(tokenizer)}, longest caption {(tokens != tokenizer.pad_token_id).sum(1).max() + 1} tokens, "
+        f"unet {sum(p.numel() for p in model.unet.parameters()) / 1e6:.2f} M, "
+        f"text {sum(p.numel() for p in model.text.parameters()) / 1e6:.2f} M",
+        flush=True,
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
     ema, step, spent = copy.deepcopy(model).requires_grad_(False), 0, 0.0
     checkpoint = args.out / "last.pt"
@@ -118,8 +132,15 @@ def main() -> None:
         return float(ema.losses(x, w, y, t, noise, abar, torch.ones(held, dtype=torch.bool))[0])
 
     def save() -> None:
-        state = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict(),
-                 "step": step, "spent": spent, "channels": list(args.channels), "text_width": args.text_width}
+        state = {
+            "model": model.state_dict(),
+            "ema": ema.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+            "spent": spent,
+            "channels": list(args.channels),
+            "text_width": args.text_width,
+        }
         torch.save(state, checkpoint.with_suffix(".tmp"))
         checkpoint.with_suffix(".tmp").replace(checkpoint)
 
@@ -131,7 +152,7 @@ def main() -> None:
             group["lr"] = args.lr * min(1, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
         if len(order) < args.batch:
             order = torch.randperm(len(latents) - held, generator=generator)
-        index, order = order[:args.batch].sort().values, order[args.batch:]
+        index, order = order[: args.batch].sort().values, order[args.batch :]
         x, w, y = batch_of(index)
         keep = torch.rand(args.batch, generator=generator) >= 0.1
         t = noisy_times(args.batch, 0.4 if progress < 0.5 else 0.2, generator)
@@ -148,9 +169,12 @@ def main() -> None:
             print(f"{60 / (time.monotonic() - started):.2f} steps/s", flush=True)
             return
         if step % 500 == 0:
-            print(f"step {step} {spent / 60:.1f} min  v {sums[0] / 500:.4f}  read {sums[1] / 500:.4f}  "
-                  f"held-out v (EMA) {validate():.4f}  {(step - begun) / (time.monotonic() - saved + 1e-9):.1f} steps/s "
-                  f"since save", flush=True)
+            print(
+                f"step {step} {spent / 60:.1f} min  v {sums[0] / 500:.4f}  read {sums[1] / 500:.4f}  "
+                f"held-out v (EMA) {validate():.4f}  {(step - begun) / (time.monotonic() - saved + 1e-9):.1f} steps/s "
+                f"since save",
+                flush=True,
+            )
             sums[:] = 0
         if time.monotonic() - saved > 240:
             save()

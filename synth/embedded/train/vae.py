@@ -4,6 +4,7 @@ The decoder learns to invert the linear map (with a little noise on the latents,
 every fourth step the encoder is regressed to the map, so that the folder is an ordinary autoencoder. Runs for --minutes
 on one thread; with --resume it goes on from the last weights at a tenth of the learning rate.
 """
+
 import argparse
 import math
 import time
@@ -17,9 +18,16 @@ from diffusers import AutoencoderKL
 
 def build_vae() -> AutoencoderKL:
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 64), layers_per_block=1, latent_channels=16, norm_num_groups=8, sample_size=32,
-        scaling_factor=1.0, mid_block_add_attention=False)
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(16, 32, 64),
+        layers_per_block=1,
+        latent_channels=16,
+        norm_num_groups=8,
+        sample_size=32,
+        scaling_factor=1.0,
+        mid_block_add_attention=False,
+    )
 
 
 def psnr(mse: float) -> float:
@@ -53,8 +61,10 @@ def main() -> None:
     @torch.no_grad()
     def validate() -> tuple[float, float]:
         x, z = batch_of(np.arange(len(pictures) - 400, len(pictures)))
-        return (psnr(F.mse_loss(vae.decode(z).sample, x).item()),
-                psnr(F.mse_loss(vae.decode(vae.encode(x).latent_dist.mode()).sample, x).item()))
+        return (
+            psnr(F.mse_loss(vae.decode(z).sample, x).item()),
+            psnr(F.mse_loss(vae.decode(vae.encode(x).latent_dist.mode()).sample, x).item()),
+        )
 
     while (progress := (time.monotonic() - started) / (args.minutes * 60)) < 1:
         for group in optimizer.param_groups:

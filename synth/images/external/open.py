@@ -3,7 +3,7 @@
 import shutil
 
 from synth.errors import InputError
-from synth.images.external.drawing import CommandDrawing
+from synth.images.external.painter import CommandDrawing
 from synth.images.external.settings import Patience, filled
 from synth.images.models import model_inputs
 
@@ -13,8 +13,7 @@ def check_command(folder) -> None:
     Patience.of(folder.spec.settings)
     word = filled(folder.config.model.command, model_inputs(folder))[0]
     if shutil.which(word) is None:
-        msg = f"model.command: {word} is not found here; give its full path, or activate its environment (cluster.setup)"
-        raise InputError(msg)
+        raise InputError(f"model.command: {word} is not found here; give its full path, or activate its environment (cluster.setup)")
 
 
 def open_command(folder) -> CommandDrawing:

@@ -25,29 +25,24 @@ class Patience:
         found = cls(**{k: settings[k] for k in asdict(cls()) if k in settings})
         for key in ("timeout", "start_timeout"):
             if not 0 < getattr(found, key) < float("inf"):
-                msg = f"model.{key}={getattr(found, key)}: seconds, more than 0"
-                raise InputError(msg)
+                raise InputError(f"model.{key}={getattr(found, key)}: seconds, more than 0")
         if found.restarts < 0:
-            msg = f"model.restarts={found.restarts}: must be 0 or more"
-            raise InputError(msg)
+            raise InputError(f"model.restarts={found.restarts}: must be 0 or more")
         return found
 
 
 def check_words(words: Sequence[str], fields: Sequence[str]) -> None:
     """InputError unless there is a command, and every {name} in it is one of `fields`."""
     if not words or not words[0].strip():
-        msg = "model.command: not set; it must be a list of words: 'model.command=[/envs/glide/bin/python,draw.py]'"
-        raise InputError(msg)
+        raise InputError("model.command: not set; it must be a list of words: 'model.command=[/envs/glide/bin/python,draw.py]'")
     for word in words:
         try:
             names = {name for _, name, _, _ in string.Formatter().parse(word) if name is not None}
         except ValueError as e:
-            msg = f"model.command: {word!r}: {e}; braces that are meant as such are doubled: {{{{ }}}}"
-            raise InputError(msg) from e
+            raise InputError(f"model.command: {word!r}: {e}; braces that are meant as such are doubled: {{{{ }}}}") from e
         if unknown := sorted(names - set(fields)):
             known = f"there is {{{MODEL}}}" if MODEL in fields else "{model} needs model.path"
-            msg = f"model.command: {{{unknown[0]}}} is not known; {known}"
-            raise InputError(msg)
+            raise InputError(f"model.command: {{{unknown[0]}}} is not known; {known}")
 
 
 def filled(words: Sequence[str], paths: Mapping[str, Path]) -> list[str]:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from synth.config import ModelConfig
 from synth.errors import InputError
+from synth.images.config import ModelConfig
 from synth.images.noise import own_noise
 from synth.images.settings import check_interval
 
@@ -96,26 +96,21 @@ class Family:
         model.check_size(config.height, config.width, cls.size_step)
         if cls.schedulers is not None and config.scheduler not in ("default", *cls.schedulers):
             fit = ", ".join(("default", *sorted(cls.schedulers)))
-            msg = f"images.scheduler={config.scheduler!r} does not fit {model.pipeline} ({model.name}); use one of {fit}"
-            raise InputError(msg)
+            raise InputError(f"images.scheduler={config.scheduler!r} does not fit {model.pipeline} ({model.name}); use one of {fit}")
         if config.negative_prompt and not cls.negative_prompts:
-            msg = f"images.negative_prompt: {model.pipeline} ({model.name}) takes no negative prompt; leave it empty"
-            raise InputError(msg)
+            raise InputError(f"images.negative_prompt: {model.pipeline} ({model.name}) takes no negative prompt; leave it empty")
         if config.model.safety_checker != "off" and not cls.safety_class:
-            msg = f"model.safety_checker={config.model.safety_checker}: {model.pipeline} has none; use off"
-            raise InputError(msg)
+            raise InputError(f"model.safety_checker={config.model.safety_checker}: {model.pipeline} has none; use off")
         distilled = model.component_config("unet").get("time_cond_proj_dim") is not None  # the guidance scale is an input of its U-Net
         check_interval(config.guidance_interval, config.guidance_scale, cls.halves_in_one_call and not distilled)
         if config.vae_batch and "vae" not in model.components:
-            msg = f"images.vae_batch={config.vae_batch}: {model.pipeline} ({model.name}) has no VAE; use 0"
-            raise InputError(msg)
+            raise InputError(f"images.vae_batch={config.vae_batch}: {model.pipeline} ({model.name}) has no VAE; use 0")
 
     @classmethod
     def check_img2img(cls, model: "ModelFolder", config: SampleConfig) -> None:
         """InputError if the model cannot start from a picture."""
         if not cls.img2img_class:
-            msg = f"{model.path}: {model.pipeline} has no image-to-image form here; use {IMG2IMG}"
-            raise InputError(msg)
+            raise InputError(f"{model.path}: {model.pipeline} has no image-to-image form here; use {IMG2IMG}")
         cls.check(model, config)
 
     # -- text --------------------------------------------------------------------------------------------------------

@@ -24,15 +24,10 @@ class CogView4(Family):
     def embed(self, captions: Sequence[str]) -> list[Embedded]:
         cut = self.truncated(captions)
         rows = [self.encode([c]) for c in captions]
-        return [
-            Embedded(c, {n: v[0] for n, v in row.items()}, cut[i])
-            for i, (c, row) in enumerate(zip(captions, rows, strict=True))
-        ]
+        return [Embedded(c, {n: v[0] for n, v in row.items()}, cut[i]) for i, (c, row) in enumerate(zip(captions, rows, strict=True))]
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
-        embeds, _ = self.pipe.encode_prompt(
-            texts, do_classifier_free_guidance=False, device=self.pipe.device, max_sequence_length=TOKENS
-        )
+        embeds, _ = self.pipe.encode_prompt(texts, do_classifier_free_guidance=False, device=self.pipe.device, max_sequence_length=TOKENS)
         return {"prompt_embeds": embeds}  # [B, T, D], T a multiple of 16
 
     def reader(self):

@@ -30,15 +30,13 @@ class DeepFloyd(Family):
         super().check(model, config)
         parts = config.model.parts
         if STAGE_3 in parts and STAGE_2 not in parts:
-            msg = "model.parts.stage_3 enlarges what stage_2 made; give model.parts.stage_2.path too"
-            raise InputError(msg)
+            raise InputError("model.parts.stage_3 enlarges what stage_2 made; give model.parts.stage_2.path too")
         blocks = len(model.component_config("unet").get("block_out_channels", [0] * 4))
         model.check_size(config.height, config.width, FACTOR ** len(parts) * 2 ** (blocks - 1))
         top = {STAGE_2: 1000, STAGE_3: 350}  # of the schedulers; of the upscaler's max_noise_level
         for name, part in parts.items():
             if not 0 <= part.noise_level < top[name]:
-                msg = f"model.parts.{name}.noise_level={part.noise_level}: must be from 0 to {top[name] - 1}"
-                raise InputError(msg)
+                raise InputError(f"model.parts.{name}.noise_level={part.noise_level}: must be from 0 to {top[name] - 1}")
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         rows = {"prompt_embeds": self.pipe.encode_prompt(texts, do_classifier_free_guidance=False, device=self.pipe.device)[0]}

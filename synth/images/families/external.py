@@ -11,5 +11,4 @@ class External(Family):
 
     @classmethod
     def check_img2img(cls, model, config) -> None:
-        msg = "model.command: a command draws from a prompt alone, it cannot start from a picture; use a model of diffusers"
-        raise InputError(msg)
+        raise InputError("model.command: a command draws from a prompt alone, it cannot start from a picture; use a model of diffusers")

@@ -18,8 +18,7 @@ class Generic(Family):
         for name in ("prompt", *(["negative_prompt"] if config.negative_prompt else [])):
             if name not in self.accepts:
                 fix = "leave images.negative_prompt empty" if name == "negative_prompt" else "use a text-to-image pipeline"
-                msg = f"model.path: {type(pipe).__name__} takes no {name}; {fix}"
-                raise InputError(msg)
+                raise InputError(f"model.path: {type(pipe).__name__} takes no {name}; {fix}")
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         return {}

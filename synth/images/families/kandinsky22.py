@@ -30,12 +30,10 @@ class Kandinsky22(Family):
     def check(cls, model, config) -> None:
         super().check(model, config)
         if PRIOR not in config.model.parts:
-            msg = f"model.parts.prior.path: not set; {model.pipeline} ({model.name}) draws what a prior made of a caption"
-            raise InputError(msg)
+            raise InputError(f"model.parts.prior.path: not set; {model.pipeline} ({model.name}) draws what a prior made of a caption")
         model.check_size(config.height, config.width, cls.factor(model) ** 2)  # the pipeline rounds up to it
         if (steps := config.model.parts[PRIOR].steps or config.steps) < 2:
-            msg = f"model.parts.prior.steps={steps}: its scheduler needs at least 2"
-            raise InputError(msg)
+            raise InputError(f"model.parts.prior.steps={steps}: its scheduler needs at least 2")
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         return {}

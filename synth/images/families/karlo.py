@@ -40,11 +40,9 @@ class Karlo(Family):
         native = cls.native_size(model)
         if native and (config.height, config.width) != native:
             asked, only = f"images.height={config.height}, images.width={config.width}", f"{native[0]}x{native[1]} pixels"
-            msg = f"{asked}: {model.name} draws {only} and no other size; images.save_size stores another"
-            raise InputError(msg)
+            raise InputError(f"{asked}: {model.name} draws {only} and no other size; images.save_size stores another")
         if config.steps < 2:
-            msg = f"images.steps={config.steps}: the schedulers of {model.name} need at least 2"
-            raise InputError(msg)
+            raise InputError(f"images.steps={config.steps}: the schedulers of {model.name} need at least 2")
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         return dict(zip(_TEXT, self.pipe._encode_prompt(texts, self.pipe.device, 1, False), strict=True))

@@ -19,17 +19,14 @@ class StableDiffusionXL(Family):
         if refiner is None:
             return
         if not 0 < refiner.start < 1:
-            msg = f"model.parts.refiner.start={refiner.start}: the share of the steps after which it takes over, 0 to 1"
-            raise InputError(msg)
+            raise InputError(f"model.parts.refiner.start={refiner.start}: the share of the steps after which it takes over, 0 to 1")
         if not 0 < int(config.steps * refiner.start) < config.steps:
-            msg = f"images.steps={config.steps}: too few to share between model and refiner at {refiner.start}; use more steps"
-            raise InputError(msg)
+            raise InputError(f"images.steps={config.steps}: too few to share between model and refiner at {refiner.start}; use more steps")
 
     @classmethod
     def check_img2img(cls, model, config) -> None:
         if REFINER in config.model.parts:
-            msg = "model.parts.refiner: a picture is changed by the model alone; use model.parts.refiner.path=null"
-            raise InputError(msg)
+            raise InputError("model.parts.refiner: a picture is changed by the model alone; use model.parts.refiner.path=null")
         super().check_img2img(model, config)
 
     @property

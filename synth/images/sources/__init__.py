@@ -38,7 +38,6 @@ def layout_of(root: Path) -> str:
 def reader(layout: str, root: Path, captions: bool) -> Reader:
     """The reader of a layout. captions: whether the source's own captions are wanted."""
     if layout not in LAYOUTS:
-        msg = f"img2img.layout={layout}: no such layout; there are auto, stage, {', '.join(LAYOUTS)}"
-        raise InputError(msg)
+        raise InputError(f"img2img.layout={layout}: no such layout; there are auto, stage, {', '.join(LAYOUTS)}")
     module, name = LAYOUTS[layout].split(":")
     return getattr(importlib.import_module(module), name)(root, captions)

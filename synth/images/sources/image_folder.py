@@ -47,8 +47,7 @@ class ImageFolderReader(Reader):
         known, found = _known_classes(self.root / CLASSES), {}
         for folder in folders:
             if known and folder not in known:
-                msg = f"{self.root / CLASSES}: does not name folder {plain(folder)!r}; remove the folder, or that file"
-                raise InputError(msg)
+                raise InputError(f"{self.root / CLASSES}: does not name folder {plain(folder)!r}; remove the folder, or that file")
             spoken = folder.replace("_", " ")
             name = folder if spoken in folders else spoken
             found[folder] = self.number(known.get(folder) or SourceClass(None, plain(name)))
@@ -80,8 +79,7 @@ def _entries(folder: Path) -> list[os.DirEntry]:
         with os.scandir(folder) as found:
             return sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name)
     except OSError as e:
-        msg = f"img2img.source: {folder} cannot be listed ({e.strerror}); check the path and its permissions"
-        raise InputError(msg) from e
+        raise InputError(f"img2img.source: {folder} cannot be listed ({e.strerror}); check the path and its permissions") from e
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -125,8 +123,7 @@ def _known_classes(file: Path) -> dict[str, SourceClass]:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as e:
         why = f"{type(e).__name__}: {e}"
-        msg = f"{file}: not the classes.json of an export ({why}); remove it, and the folders name the classes"
-        raise InputError(msg) from e
+        raise InputError(f"{file}: not the classes.json of an export ({why}); remove it, and the folders name the classes") from e
 
 
 def _metadata(file: Path, captions: bool) -> dict[str, tuple[str, tuple[SourceClass, ...]]]:
@@ -142,8 +139,9 @@ def _metadata(file: Path, captions: bool) -> dict[str, tuple[str, tuple[SourceCl
                 classes = several if len(several) > 1 else ()
                 caption = next((str(record[k]) for k in CAPTION_KEYS if record.get(k)), "") if captions else ""
             except (ValueError, KeyError, TypeError, AttributeError) as e:
-                msg = f'{file}: line {n} is torn or has no "file_name" ({type(e).__name__}: {e}); mend or remove the line'
-                raise InputError(msg) from e
+                raise InputError(
+                    f'{file}: line {n} is torn or has no "file_name" ({type(e).__name__}: {e}); mend or remove the line'
+                ) from e
             if caption or classes:
                 found[name] = caption, classes
     return found

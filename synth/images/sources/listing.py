@@ -63,11 +63,9 @@ class Listing:
                 self._blocks.append((at, size))
                 at += size
         except (OSError, EOFError, zlib.error) as e:
-            msg = f"{self.path}: cannot be read ({e}); remove the stage's folder and run the command again"
-            raise InputError(msg) from e
+            raise InputError(f"{self.path}: cannot be read ({e}); remove the stage's folder and run the command again") from e
         if LISTED + sha.hexdigest() != identity:
-            msg = f"{self.path}: is not the listing that was planned; remove the stage's folder and run the command again"
-            raise InputError(msg)
+            raise InputError(f"{self.path}: is not the listing that was planned; remove the stage's folder and run the command again")
 
     def rows(self, start: int, stop: int) -> list[Input]:
         """Inputs [start, stop), as far as there are any."""

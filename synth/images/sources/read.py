@@ -10,10 +10,10 @@ from errno import EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 from pathlib import Path
 
 from synth.errors import InputError, StoreError
-from synth.export.names import classes_of
 from synth.images.slots import Ranges
 from synth.images.sources.listing import Listing
 from synth.store.files import storing
+from synth.store.names import classes_of
 
 GONE = {
     ENOENT: "is not there any more",
@@ -64,8 +64,7 @@ class ListedSource:
     def check(self) -> None:
         """StoreError if the source is not there at all: a folder that is not mounted is no reason to give up its pictures."""
         if not self.root.exists():
-            msg = f"img2img.source: {self.root} is not there; mount it, or give its new place, and run the command again"
-            raise StoreError(msg)
+            raise StoreError(f"img2img.source: {self.root} is not there; mount it, or give its new place, and run the command again")
 
 
 class StageSource:
@@ -101,8 +100,7 @@ class StageSource:
 
     def check(self) -> None:
         if not self._folder.is_whole():
-            msg = f"{self._folder.path}: is not whole; complete it first, by the command that planned it"
-            raise InputError(msg)
+            raise InputError(f"{self._folder.path}: is not whole; complete it first, by the command that planned it")
 
 
 def read_bytes(picture: Picture, root: Path) -> bytes | str:
@@ -119,8 +117,7 @@ def read_file(path: Path, size: int, root: Path, offset: int = -1, key: str = "i
             with storing(path):
                 raise
         if not root.exists():
-            msg = f"{key}: {root} is not there any more; mount it and run the command again"
-            raise StoreError(msg) from e
+            raise StoreError(f"{key}: {root} is not there any more; mount it and run the command again") from e
         return GONE[e.errno]
     try:
         with storing(path):

@@ -140,7 +140,5 @@ def _classes(record: dict, cls: bytes | None) -> tuple[SourceClass, ...]:
 
 def _index(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        msg = f"label {value!r}"
-        raise ValueError(msg)
+        raise ValueError(f"label {value!r}")
     return value
-

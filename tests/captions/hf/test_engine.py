@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from synth.captions.config import CaptionerConfig
 from synth.captions.engines import TOO_LONG, Request
 from synth.captions.hf.engine import HfEngine
 from synth.captions.hf.generate import Decoder, Row
-from synth.config import CaptionerConfig
 from synth.errors import InputError
 from synth.numerics import EXACT
 from tests.captions import tiny_hf

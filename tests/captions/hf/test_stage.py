@@ -2,17 +2,25 @@
 
 import shutil
 
-from synth import loop
+from synth.run import loop
 from synth.store.folder import StageFolder
 from tests.stages import digests
 
 
 def planned(path, model, *more):
-    from launch.compose import Composer, typed
-    from launch.plan import plan_point
+    from launch.config.compose import Composer, typed
+    from launch.plan.graph import plan_point
 
     few = ["dataset.classes=0..2", "captions.total=12", "captions.oversample=1", "captions.unit_size=3", "captions.window=3"]
-    overrides = ["captioner=hf", f"captioner.path={model}", "captioner.dtype=float32", "captioner.max_gen_len=20", *few, *more, f"runs_dir={path}/runs"]
+    overrides = [
+        "captioner=hf",
+        f"captioner.path={model}",
+        "captioner.dtype=float32",
+        "captioner.max_gen_len=20",
+        *few,
+        *more,
+        f"runs_dir={path}/runs",
+    ]
     stage = next(s for s in plan_point(typed(Composer().compose(overrides))).stages if s.spec.kind == "captions")
     return StageFolder.create(stage.dataset_root, stage.spec)
 

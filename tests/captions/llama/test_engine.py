@@ -47,10 +47,14 @@ def processes_of(engine):
     return [engine.pid, *engine.facts["pids"]]
 
 
-def test_two_processes_give_the_tokens_of_one_and_close_leaves_none(
-    gqa, gqa2, tmp_path, tmp_path_factory, monkeypatch, capfd
-):
-    prompts = [*tiny.prompts(12), *tiny.grouped(20), *[""] * 3, *["plut meck"] * 4, "plut"]  # one token, equal ones, a beginning
+def test_two_processes_give_the_tokens_of_one_and_close_leaves_none(gqa, gqa2, tmp_path, tmp_path_factory, monkeypatch, capfd):
+    prompts = [
+        *tiny.prompts(12),
+        *tiny.grouped(20),
+        *[""] * 3,
+        *["plut meck"] * 4,
+        "plut",
+    ]  # one token, equal ones, a beginning
     seeds = range(1000, 1040)
     one = tiny.generator(gqa, rows=1, margins=True, share=False).window(prompts, seeds)  # one at a time, nothing shared
     scratch = tmp_path_factory.mktemp("t")

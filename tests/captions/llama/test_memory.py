@@ -20,9 +20,7 @@ def test_a_token_of_7b_takes_half_a_mebibyte_of_keys_and_values():
     assert kv_bytes_per_token(PARAMS["70b"], 2, degree=8) == kv_bytes_per_token(PARAMS["70b"], 2) // 8
 
 
-@pytest.mark.parametrize(
-    ("name", "degree", "billions"), [("7b", 1, 6.74), ("13b", 1, 13.02), ("70b", 1, 68.98), ("70b", 8, 68.98 / 8)]
-)
+@pytest.mark.parametrize(("name", "degree", "billions"), [("7b", 1, 6.74), ("13b", 1, 13.02), ("70b", 1, 68.98), ("70b", 8, 68.98 / 8)])
 def test_weights_are_the_published_numbers_of_parameters(name, degree, billions):
     assert need(PARAMS[name], "bfloat16", degree, 512).weights == pytest.approx(2e9 * billions, rel=0.002)
     assert need(PARAMS[name], "float32", degree, 512).weights == pytest.approx(4e9 * billions, rel=0.002)

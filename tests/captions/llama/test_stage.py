@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from synth.captions.config import CaptionerConfig, CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig
 from synth.captions.llama.ragged import share_order
 from synth.captions.llama.tokenizer import Tokenizer
-from synth.config import CaptionerConfig, CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig, dump
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.keys import dump
 from synth.numerics import EXACT
 from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.spec import InputFile, StageSpec
 from tests.captions.test_prompts import BACKGROUNDS, EXAMPLES, NAMES
-
 
 SLOTS = 20  # two whole units and a short one
 
@@ -118,7 +118,10 @@ def test_a_larger_run_takes_the_whole_units_of_the_smaller_one(root, gqa, undist
     ("damage", "said"),
     [
         (lambda d: (d / "consolidated.00.pth").unlink(), "consolidated"),
-        (lambda d: (d / "consolidated.00.pth").write_bytes((d / "consolidated.00.pth").read_bytes()[:-5000]), "consolidated.00.pth"),
+        (
+            lambda d: (d / "consolidated.00.pth").write_bytes((d / "consolidated.00.pth").read_bytes()[:-5000]),
+            "consolidated.00.pth",
+        ),
         (lambda d: (d / "params.json").write_text("{"), "params.json"),
     ],
 )

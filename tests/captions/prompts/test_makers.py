@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from synth.captions import prompts
+from synth.captions.config import ClassEntry, DatasetConfig, PromptsConfig
 from synth.captions.prompts import Sources
-from synth.config import ClassEntry, DatasetConfig, PromptsConfig
 from synth.errors import InputError
 from tests.captions.test_prompts import BACKGROUNDS, EXAMPLES, NAMES
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from synth.captions import prompts
+from synth.captions.config import ClassEntry, DatasetConfig, PromptsConfig
 from synth.captions.prompts import Sources
 from synth.captions.prompts.own import read_own
-from synth.config import ClassEntry, DatasetConfig, PromptsConfig
 from synth.errors import InputError
 
 NAMES = ("cat", "sea lion", "707-320", "0", "a => b")
@@ -92,9 +92,7 @@ def test_blocks_of_classes_leave_slots_empty_where_a_class_has_fewer(tmp_path):
 def test_a_file_changed_after_planning_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("One => cat\n")
     with pytest.raises(InputError, match="changed since the stage was planned"):
-        prompts.make(
-            dataset(), PromptsConfig("from_file", "file", content="0" * 64), Sources(dict, lambda role: str(tmp_path / "a.txt"))
-        )
+        prompts.make(dataset(), PromptsConfig("from_file", "file", content="0" * 64), Sources(dict, lambda role: str(tmp_path / "a.txt")))
 
 
 @pytest.mark.parametrize(

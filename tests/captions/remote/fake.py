@@ -50,7 +50,9 @@ class Handler(BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
             n = len(self.server.seen)
-            self.server.seen.append({"path": self.path, "body": request, "auth": self.headers.get("Authorization"), "time": time.monotonic()})
+            self.server.seen.append(
+                {"path": self.path, "body": request, "auth": self.headers.get("Authorization"), "time": time.monotonic()}
+            )
             self.server.now += 1
             self.server.most = max(self.server.most, self.server.now)
         try:

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from synth.captions.config import CaptionerConfig
 from synth.captions.engines import Request
 from synth.captions.remote import calls
 from synth.captions.remote.engine import RemoteEngine
 from synth.captions.remote.journal import totals
 from synth.captions.remote.settings import Endpoint
-from synth.config import CaptionerConfig
 from synth.errors import InputError, ServiceGone
 from tests.captions.remote.fake import CLOSE, GARBAGE, OK, Fake, says, stall, status
 
@@ -68,7 +68,19 @@ def test_a_chat_sends_messages_where_there_are_some_and_the_text_else(engine):
         assert {"max_completion_tokens": 9, "top_k": 5}.items() <= bodies[0].items() and not {"max_tokens", "stop"} & set(bodies[0])
 
 
-@pytest.mark.parametrize("trouble", [status(500), status(503), status(429), status(408), GARBAGE, CLOSE, status(200, {}, {"choices": []}), status(200, {}, "null")])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        status(500),
+        status(503),
+        status(429),
+        status(408),
+        GARBAGE,
+        CLOSE,
+        status(200, {}, {"choices": []}),
+        status(200, {}, "null"),
+    ],
+)
 def test_what_may_pass_is_tried_again(engine, trouble):
     with Fake([trouble, trouble]) as server:
         one = engine(server)
@@ -100,7 +112,10 @@ def test_a_server_that_stays_away_ends_the_worker_for_now_and_keeps_what_came(en
         engine(server).generate(requests(5))
     with Fake([status(429, {"Retry-After": "9999"})]) as server, pytest.raises(ServiceGone, match="asks to wait 9999 s"):
         engine(server).generate(requests(5))
-    with Fake([status(429, {}, {"error": {"code": "insufficient_quota", "message": "no money"}})]) as server, pytest.raises(ServiceGone, match="no money"):
+    with (
+        Fake([status(429, {}, {"error": {"code": "insufficient_quota", "message": "no money"}})]) as server,
+        pytest.raises(ServiceGone, match="no money"),
+    ):
         engine(server).generate(requests(5))
     kept = totals(tmp_path)["answers"]  # also those that came beside an error
     with Fake() as server:
@@ -145,9 +160,18 @@ def test_what_concerns_one_request_is_its_reason_and_the_rest_goes_on(engine, tr
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
-        (status(401, {}, {"error": {"message": f"Incorrect API key: {KEY}"}}), r"HTTP 401: Incorrect API key: \*\*\*; check .*the key in TEST_KEY"),
-        (status(404, {}, {"error": {"message": "no such model"}}), r"captioner.model=some/model\): HTTP 404: no such model; check captioner.model"),
-        (status(400, {}, {"error": {"message": "Unsupported: seed"}}), "refuses every request: HTTP 400: Unsupported: seed; see captioner.body"),
+        (
+            status(401, {}, {"error": {"message": f"Incorrect API key: {KEY}"}}),
+            r"HTTP 401: Incorrect API key: \*\*\*; check .*the key in TEST_KEY",
+        ),
+        (
+            status(404, {}, {"error": {"message": "no such model"}}),
+            r"captioner.model=some/model\): HTTP 404: no such model; check captioner.model",
+        ),
+        (
+            status(400, {}, {"error": {"message": "Unsupported: seed"}}),
+            "refuses every request: HTTP 400: Unsupported: seed; see captioner.body",
+        ),
     ],
 )
 def test_a_wrong_key_model_or_field_is_bad_input(engine, trouble, said):
@@ -175,14 +199,29 @@ def test_loopback_is_reached_without_the_clusters_proxy(engine, monkeypatch):
 def test_the_worker_says_what_was_spent_and_status_adds_it_up_without_the_key(tmp_path, capsys):
     """The whole way: planned, run by a worker, killed and run again, shown; the key is in no file and in no line."""
     from launch import status as shown
-    from launch.compose import Composer, typed
-    from launch.plan import plan_point
-    from synth import loop
+    from launch.config.compose import Composer, typed
+    from launch.plan.graph import plan_point
+    from synth.run import loop
     from synth.store.folder import StageFolder
 
-    with Fake([status(429), status(500, {}, f"why {KEY}")], default=says(" An apple, a banana and a strawberry.", usage={"prompt_tokens": 50})) as server:
-        overrides = ["captioner=openai", "captioner.model=m", f"captioner.base_url={server.url}", "captioner.api_key_env=TEST_KEY", "captioner.price_in=1000"]
-        overrides += ["dataset.classes=0..2", "captions.total=6", "captions.oversample=1", f"runs_dir={tmp_path}/runs", "captioner.max_batch_size=1"]
+    with Fake(
+        [status(429), status(500, {}, f"why {KEY}")],
+        default=says(" An apple, a banana and a strawberry.", usage={"prompt_tokens": 50}),
+    ) as server:
+        overrides = [
+            "captioner=openai",
+            "captioner.model=m",
+            f"captioner.base_url={server.url}",
+            "captioner.api_key_env=TEST_KEY",
+            "captioner.price_in=1000",
+        ]
+        overrides += [
+            "dataset.classes=0..2",
+            "captions.total=6",
+            "captions.oversample=1",
+            f"runs_dir={tmp_path}/runs",
+            "captioner.max_batch_size=1",
+        ]
         stage = next(s for s in plan_point(typed(Composer().compose(overrides))).stages if s.spec.kind == "captions")
         folder = StageFolder.create(stage.dataset_root, stage.spec)
         assert loop.Worker(folder, 0, 1).run() == 0

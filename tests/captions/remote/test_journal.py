@@ -82,5 +82,14 @@ def test_a_disk_that_refuses_half_a_line_costs_that_answer_alone(tmp_path, monke
 
 
 def test_a_request_is_known_by_its_text_messages_and_seed():
-    keys = {key_of(r) for r in (Request("a"), Request("b"), Request("a", seed=1), Request("a", (("user", "a"),)), Request("a", (("system", "a"),)))}
+    keys = {
+        key_of(r)
+        for r in (
+            Request("a"),
+            Request("b"),
+            Request("a", seed=1),
+            Request("a", (("user", "a"),)),
+            Request("a", (("system", "a"),)),
+        )
+    }
     assert len(keys) == 5 and key_of(Request("a", (("user", "b"),), 3)) == key_of(Request("a", (("user", "b"),), 3))

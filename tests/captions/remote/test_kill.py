@@ -17,11 +17,18 @@ FAKE = f"['{sys.executable}',-m,tests.captions.remote.fake,--port,'{{port}}',--s
 
 
 def planned(tmp_path, *captioner):
-    from launch.compose import Composer, typed
-    from launch.plan import plan_point
+    from launch.config.compose import Composer, typed
+    from launch.plan.graph import plan_point
 
     few = ["dataset.classes=0..2", "captions.total=24", "captions.oversample=1", "captions.unit_size=24", "captions.window=24"]
-    overrides = [*captioner, "captioner.model=m", "captioner.api=completions", "captioner.max_batch_size=2", *few, f"runs_dir={tmp_path}/runs"]
+    overrides = [
+        *captioner,
+        "captioner.model=m",
+        "captioner.api=completions",
+        "captioner.max_batch_size=2",
+        *few,
+        f"runs_dir={tmp_path}/runs",
+    ]
     stage = next(s for s in plan_point(typed(Composer().compose(overrides))).stages if s.spec.kind == "captions")
     return StageFolder.create(stage.dataset_root, stage.spec)
 
@@ -64,7 +71,9 @@ def test_a_server_ends_with_its_killed_worker_and_the_next_one_goes_on(tmp_path)
     assert work(folder).wait(60) == 0 and folder.done()["samples"] == 24
     assert totals(folder.path)["answers"] == 24
     logs = sorted((folder.path / "logs").glob("server-*.log"))
-    assert len(logs) == 2 and not any(alive(int(line.split()[-1])) for log in logs for line in log.read_text().splitlines() if line.startswith("fake server"))
+    assert len(logs) == 2 and not any(
+        alive(int(line.split()[-1])) for log in logs for line in log.read_text().splitlines() if line.startswith("fake server")
+    )
 
 
 def test_a_drain_lets_the_window_end_and_takes_the_server_along(tmp_path):

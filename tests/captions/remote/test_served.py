@@ -5,17 +5,29 @@ import sys
 
 import pytest
 
+from synth.captions.config import CaptionerConfig
 from synth.captions.engines import TOO_LONG, Request
 from synth.captions.remote import calls
 from synth.captions.remote.served import ServedEngine, check_command
 from synth.captions.remote.settings import Endpoint
-from synth.config import CaptionerConfig
 from synth.errors import InputError, StageBroken
-from synth.guardian import descendants
+from synth.host.guardian import descendants
 from tests.captions.llama import tiny
 
 FAKE = (sys.executable, "-m", "tests.captions.remote.fake", "--port", "{port}")
-SERVE = (sys.executable, "-m", "transformers.cli.transformers", "serve", "{model}", "--host", "{host}", "--port", "{port}", "--device", "cpu")
+SERVE = (
+    sys.executable,
+    "-m",
+    "transformers.cli.transformers",
+    "serve",
+    "{model}",
+    "--host",
+    "{host}",
+    "--port",
+    "{port}",
+    "--device",
+    "cpu",
+)
 
 
 def engine(tmp_path, command, model="m", **change):

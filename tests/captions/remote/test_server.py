@@ -14,7 +14,7 @@ import pytest
 from synth.captions.remote import server as module
 from synth.captions.remote.server import Server
 from synth.errors import InputError, OutOfDeviceMemory, StageBroken
-from synth.guardian import descendants
+from synth.host.guardian import descendants
 
 REPO = Path(__file__).resolve().parents[3]
 

@@ -8,9 +8,7 @@ from launch.slurm import commands, limits
 from launch.slurm.limits import Limits, Partition, parse_config, parse_partitions, parse_submit, read, shares, split
 
 CONFIG = "Configuration data\nAccountingStorageType   = accounting_storage/slurmdbd\nMaxArraySize = 10\nMaxJobCount  = 10000\n"
-PARTITIONS = (
-    "PartitionName=cpu Default=YES MaxTime=UNLIMITED State=UP\nPartitionName=gpu Default=NO MaxTime=2-00:00:00 State=UP\n"
-)
+PARTITIONS = "PartitionName=cpu Default=YES MaxTime=UNLIMITED State=UP\nPartitionName=gpu Default=NO MaxTime=2-00:00:00 State=UP\n"
 
 
 def test_examples_of_the_parsers():
@@ -28,11 +26,7 @@ def test_partitions_with_their_limits_and_gres():
 
 @pytest.mark.parametrize("text", ["", "nonsense", "You are not running a supported accounting_storage plugin\n", "=\n||\n"])
 def test_silence_and_nonsense_mean_that_nothing_is_known(text):
-    assert (
-        parse_partitions(text, text) == {}
-        and parse_submit(text, text, None, None) is None
-        and "MaxArraySize" not in parse_config(text)
-    )
+    assert parse_partitions(text, text) == {} and parse_submit(text, text, None, None) is None and "MaxArraySize" not in parse_config(text)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +59,7 @@ def test_the_config_wins_over_the_site(monkeypatch):
 @pytest.mark.parametrize("tasks", [1, 9, 10, 11, 25])
 def test_arrays_count_from_0_and_cover_all_tasks(tasks):
     parts = split(tasks, 10)
-    assert [offset + i for offset, size in parts for i in range(size)] == list(range(tasks)) and all(
-        size <= 10 for _, size in parts
-    )
+    assert [offset + i for offset, size in parts for i in range(size)] == list(range(tasks)) and all(size <= 10 for _, size in parts)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from launch.slurm import commands, gate, order
 from launch.slurm.commands import Listed, SlurmError
 from launch.slurm.order import Order, behind, live, move, place, settle
-from launch.submissions import ABANDONED, INTENDED, SUBMITTED, Array, intend, read, record, take_turn
-from synth.loop import Worker
+from launch.slurm.submissions import ABANDONED, INTENDED, SUBMITTED, Array, intend, read, record, take_turn
+from synth.run.loop import Worker
 from tests.stages import probe
 
 ORDER = Order(
@@ -44,9 +44,7 @@ class Queue:
                 f"afterany:{j}(unfulfilled)" for j in options.get("dependency", "").removeprefix("afterany:").split(":") if j
             )
             self.jobs.append(
-                Listed(
-                    job, "PENDING", "Dependency" if depends else "Priority", depends, options["comment"], options["job-name"]
-                )
+                Listed(job, "PENDING", "Dependency" if depends else "Priority", depends, options["comment"], options["job-name"])
             )
             return job + "\n"
         return ""
@@ -186,9 +184,7 @@ def test_a_gate_submits_what_is_missing_and_moves_what_waits_as_often_as_it_may(
     assert gate.judge(folder, ended.number) == 0
     second = read(folder.path)[1]
     assert (
-        second.tries == 1
-        and second.goes_on == 1
-        and ("update", "JobId=300", f"Dependency=afterany:{second.gate}") in queue.did("scontrol")
+        second.tries == 1 and second.goes_on == 1 and ("update", "JobId=300", f"Dependency=afterany:{second.gate}") in queue.did("scontrol")
     )
     queue.end(*second.job_ids)
     assert gate.judge(folder, second.number) == 65

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch.compose import Composer, typed
+from launch.config.compose import Composer, typed
 from launch.slurm.resources import resources_of
 from synth.errors import InputError
 
@@ -80,7 +80,7 @@ def test_a_wrong_value_is_an_error_that_names_its_key(overrides, says):
 def test_a_time_that_yaml_made_a_number_of_is_refused(tmp_path):
     (tmp_path / "cluster").mkdir()
     (tmp_path / "cluster" / "mine.yaml").write_text("defaults: [slurm, _self_]\nstages: {images: {time: 1:00:00}}\n")
-    from launch.check import check
+    from launch.config.check import check
 
     with pytest.raises(InputError, match="quote the time"):
         check(["--config-dir", str(tmp_path), "cluster=mine", "recipe=probe"])

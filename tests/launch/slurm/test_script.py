@@ -31,14 +31,10 @@ PLAIN = ArrayScript(
     env={"PYTHONPATH": "/repo"},
 )
 NODE = replace(PLAIN, workers=4, gpus=2, modules=("cuda/12", "gcc"), setup=("source /site/env.sh",), upstream=())
-CORES = replace(
-    PLAIN, gpus=0, max_requeues=0, worker=("apptainer", "exec", "--nv", "/img.sif", "python3", "-u", "-m", "synth.worker")
-)
+CORES = replace(PLAIN, gpus=0, max_requeues=0, worker=("apptainer", "exec", "--nv", "/img.sif", "python3", "-u", "-m", "synth.worker"))
 NASTY = replace(
     NODE,
-    header=Header(
-        HOSTILE.replace("\n", " "), "/a b/it's 100%%/%A_%a.log", {"comment": HOSTILE.replace("\n", " "), "array": "0-1"}
-    ),
+    header=Header(HOSTILE.replace("\n", " "), "/a b/it's 100%%/%A_%a.log", {"comment": HOSTILE.replace("\n", " "), "array": "0-1"}),
     stage=f"/runs/{HOSTILE}",
     upstream=(f"/runs/{HOSTILE}", "/plain"),
     command=f"python launch/run.py '{HOSTILE}'",
@@ -75,9 +71,7 @@ def test_bash_and_shellcheck_have_nothing_to_say(name, tmp_path):
     clean_shell(script)
 
 
-def run(
-    script: ArrayScript, tmp_path: Path, *args: str, srun: str = 'exec "${@:5}"', **env: str
-) -> subprocess.CompletedProcess:
+def run(script: ArrayScript, tmp_path: Path, *args: str, srun: str = 'exec "${@:5}"', **env: str) -> subprocess.CompletedProcess:
     """Run the text with an srun that is a line of shell (its first four words are srun's own options)."""
     shim = tmp_path / "bin"
     shim.mkdir(exist_ok=True)
@@ -127,9 +121,7 @@ def test_a_stage_that_is_done_needs_no_worker(tmp_path):
     assert done.returncode == 0 and "done already" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("code", "restarts", "requeued"), [(75, "0", True), (75, "1000", False), (0, "0", False), (70, "0", False)]
-)
+@pytest.mark.parametrize(("code", "restarts", "requeued"), [(75, "0", True), (75, "1000", False), (0, "0", False), (70, "0", False)])
 def test_a_drained_job_goes_back_into_the_queue_a_bounded_number_of_times(tmp_path, code, restarts, requeued):
     script = replace(PLAIN, stage=stage(tmp_path, "own", False), upstream=())
     env = {"SLURM_ARRAY_JOB_ID": "11", "SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": restarts}

@@ -1,0 +1,182 @@
+"""Judges the command line before hydra.main sees it: every key, every group option, every type.
+
+Hydra says that a key does not exist, not which one was meant, and says it for the first point of a sweep only.
+"""
+
+import argparse
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from launch.config.compose import Composer
+from launch.config.near import did_you_mean, inner
+from launch.config.times import TIME_KEYS, check_time
+from synth.errors import InputError
+
+_EXPECTED = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+}
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What the user asked of Hydra."""
+
+    args: argparse.Namespace
+    argv: tuple[str, ...]  # flags first: Hydra's own parser takes no flag between two settings
+    overrides: tuple[Override, ...]
+
+    @property
+    def multirun(self) -> bool:
+        return bool(self.args.multirun)
+
+
+def check(argv: list[str]) -> CommandLine:
+    """The command line, judged. The first wrong thing is an InputError that names it and the way out."""
+    args, rest = get_args_parser().parse_known_args(argv)
+    unknown = [r for r in rest if r.startswith("-")]
+    if unknown:
+        raise InputError(f"{unknown[0]}: no such option; see --help. Settings are written key=value, without dashes")
+    words = [*args.overrides, *rest]
+    plain = [w for w in words if "=" not in w and not w.startswith("~")]
+    if plain:
+        raise InputError(f"{plain[0]}: not a setting; settings are written key=value, see --help")
+    composer = Composer(args.config_dir, args.config_name)
+    overrides = composer.parse(words)
+    flags = [a for a in argv if a not in words]
+    line = CommandLine(args, (*flags, *words), tuple(overrides))
+    if not (args.info or args.hydra_help or args.shell_completion):
+        groups = composer.groups()
+        chosen = [o for o in overrides if o.key_or_group in groups]
+        for override in chosen:
+            _check_sweep(override, line.multirun, [])
+            _check_option(override, groups, composer)
+        values = [o for o in overrides if o.key_or_group not in groups and not _hydras_own(o)]
+        for choice in itertools.product(*(list(_texts(o)) for o in chosen)):
+            tree = composer.compose(list(choice))
+            known = [*inner(OmegaConf.to_container(tree)), *(g for g in groups if g not in tree)]
+            _check_times(tree)
+            for override in values:
+                _check_key(override, tree, known)
+                _check_sweep(override, line.multirun, known)
+                _check_type(override, tree)
+    return line
+
+
+def _check_sweep(override: Override, multirun: bool, known: list[str]) -> None:
+    if override.is_sweep_override() and not multirun:
+        key = override.key_or_group
+        twin = f", or given in a file: {key}_file=PATH" if f"{key}_file" in known else ""
+        raise InputError(f"{override.input_line}: several values are a sweep: add -m. A text with commas is quoted: \"{key}='a, b'\"{twin}")
+
+
+def _hydras_own(override: Override) -> bool:
+    return override.key_or_group == "hydra" or override.key_or_group.startswith(("hydra.", "hydra/"))
+
+
+def _texts(override: Override) -> Iterator[str]:
+    """The override once for each value of its sweep."""
+    if override.is_sweep_override():
+        head = override.get_key_element()
+        yield from (f"{head}={value}" for value in override.sweep_string_iterator())
+    else:
+        yield override.input_line
+
+
+def _check_option(override: Override, groups: dict[str, list[str]], composer: Composer) -> None:
+    group = override.key_or_group
+    if override.type is OverrideType.DEL:
+        return
+    for text in _texts(override):
+        value = composer.parse([text])[0].value()
+        for option in value if isinstance(value, list) else [value]:
+            if option is not None and str(option) not in groups[group]:
+                hint = did_you_mean(str(option), groups[group])
+                raise InputError(f"{group}={option}: no such {group}; there are {', '.join(groups[group])}{hint}")
+
+
+def _check_key(override: Override, tree: DictConfig, known: list[str]) -> None:
+    key = override.key_or_group
+    if key in known and override.package is None:
+        return
+    parent, _, last = key.rpartition(".")
+    while parent and parent not in known:
+        parent = parent.rpartition(".")[0]
+    node = OmegaConf.select(tree, parent) if parent else tree
+    open_node = isinstance(node, DictConfig) and parent and OmegaConf.get_type(node) is dict
+    if open_node and (override.is_add() or override.is_force_add()) and parent not in ("export", "filter"):
+        return
+    hint = did_you_mean(key, known)
+    if parent in ("export", "filter"):
+        name = key.split(".")[1]
+        hint = f"; the {parent}s of this run are {', '.join(tree[parent]) or 'none'}: choose with {parent}=[{name},..]"
+    elif open_node:
+        hint += f"; a new entry of {parent} is written +{key}=..."
+    raise InputError(f"{key}: no such key{hint}")
+
+
+def _check_type(override: Override, tree: DictConfig) -> None:
+    key = override.key_or_group
+    if override.type is OverrideType.DEL:
+        parent = key.rpartition(".")[0]
+        if not parent or OmegaConf.get_type(OmegaConf.select(tree, parent)) is not dict:
+            raise InputError(f"~{key}: this key is always there; set it to null or to another value")
+        return
+    values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+    for value in values:
+        value = _unquoted(value)
+        if key.rpartition(".")[2] in TIME_KEYS:
+            check_time(key, value)
+        copy = OmegaConf.create(tree)
+        try:
+            OmegaConf.update(copy, key, value, merge=True, force_add=override.is_add() or override.is_force_add())
+        except OmegaConfBaseException as e:
+            if isinstance(e, (ConfigKeyError, ConfigAttributeError)):
+                raise InputError(
+                    f"{key}={_shown(value)}: {str(e).splitlines()[0]}; a new entry of a mapping is written +{key}.NAME=VALUE"
+                ) from e
+            raise InputError(
+                f"{key}={_shown(value)}: must be {_expected(tree, key, e)}, got {_shown(value)} ({type(value).__name__})"
+            ) from e
+
+
+def _expected(tree: DictConfig, key: str, error: OmegaConfBaseException) -> str:
+    """In words, what the schema says of a key."""
+    parent, _, last = key.rpartition(".")
+    node = OmegaConf.select(tree, parent) if parent else tree
+    raw = node._get_node(last) if isinstance(node, DictConfig) else None
+    wanted = raw._metadata.ref_type if raw is not None else None
+    optional = " or null" if raw is not None and raw._metadata.optional else ""
+    if isinstance(raw, ListConfig):
+        items = _EXPECTED.get(raw._metadata.element_type, "a item").partition(" ")[2]
+        return f"a list of {items}s, written [a,b]{optional}"
+    if isinstance(raw, DictConfig):
+        return "a mapping, written {a:1,b:2}"
+    if wanted in _EXPECTED:
+        return _EXPECTED[wanted] + optional
+    return f"of another type ({str(error).splitlines()[0]})"
+
+
+def _check_times(tree: DictConfig, prefix: str = "") -> None:
+    """Times in YAML files: see launch.config.times."""
+    for key, value in tree.items_ex(resolve=False):
+        if isinstance(value, DictConfig):
+            _check_times(value, f"{prefix}{key}.")
+        elif key in TIME_KEYS:
+            check_time(f"{prefix}{key}", value)
+
+
+def _unquoted(value: object) -> object:
+    return getattr(value, "text", value)  # QuotedString
+
+
+def _shown(value: object) -> str:
+    return repr(value) if isinstance(value, str) else str(value)

@@ -1,0 +1,116 @@
+"""The one place that speaks with Hydra's config loader: groups, options and composed trees of conf/.
+
+Hydra finds conf/ as a folder, so a clone works from anywhere. Values that lie in the package are written as
+`${package:embedded/...}` in YAML: paths of files that ship with synthset, wherever it is installed.
+"""
+
+from pathlib import Path
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import setup_globals
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+import synth
+from launch.config import schema
+from synth.errors import InputError
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+CONFIG_NAME = "config"
+
+
+def register() -> None:
+    """Types and resolvers that conf/ relies on. Safe to call twice."""
+    schema.register()
+    package = Path(synth.__file__).resolve().parent
+    OmegaConf.register_new_resolver("package", lambda path: str(package / path), replace=True)
+
+
+class Composer:
+    """conf/, and the user's own --config-dir before it, as Hydra sees them."""
+
+    def __init__(self, config_dir: str | None = None, config_name: str | None = None):
+        register()
+        self.config_name = config_name or CONFIG_NAME
+        path = create_config_search_path(str(CONF))
+        if config_dir is not None:
+            if not Path(config_dir).is_dir():
+                raise InputError(f"--config-dir {config_dir}: no such folder")
+            path.prepend("command-line", f"file://{Path(config_dir).absolute()}", anchor=SearchPathQuery(provider="schema"))
+        setup_globals()
+        self._loader = ConfigLoaderImpl(path)
+
+    def groups(self) -> dict[str, list[str]]:
+        """group -> its options, without Hydra's own groups and without the types."""
+        names = [g for g in self._loader.list_groups("") if g != "hydra"]
+        return {name: self.options(name) for name in names}
+
+    def options(self, group: str) -> list[str]:
+        # of the repository itself: the loader would copy all types of the store anew for each group
+        found = self._loader.repository.get_group_options(group, ObjectType.CONFIG)
+        return [o for o in found if not o.startswith(schema.SCHEMA_PREFIX)]
+
+    def parse(self, overrides: list[str]) -> list[Override]:
+        """Overrides in Hydra's grammar; one that is not in it is an InputError that shows it."""
+        parser = OverridesParser.create(config_loader=self._loader)
+        parsed = []
+        for text in overrides:
+            try:
+                parsed += parser.parse_overrides([text])
+            except OverrideParseException as e:
+                raise InputError(
+                    f"{text}: cannot be read as key=value ({_first_line(e)}); quote special characters: 'key=\"a value\"'"
+                ) from e
+        return parsed
+
+    def compose(self, overrides: list[str]) -> DictConfig:
+        """The composed tree without Hydra's own part. Whatever is wrong in it is an InputError of one line."""
+        try:
+            tree = self._loader.load_configuration(self.config_name, overrides, RunMode.RUN)
+        except (HydraException, OmegaConfBaseException) as e:
+            raise InputError(readable(e)) from e
+        with open_dict(tree):
+            del tree["hydra"]
+        return tree
+
+
+def readable(error: Exception) -> str:
+    """What a Hydra or OmegaConf error says, in one line, with the reason that Hydra hides in the cause."""
+    lines = [_first_line(error)]
+    cause = error.__cause__
+    while cause is not None:
+        lines.append(_first_line(cause))
+        key = getattr(cause, "full_key", None)
+        if key:
+            lines.append(f"at {key}")
+        cause = cause.__cause__
+    return "; ".join(dict.fromkeys(lines))
+
+
+def typed(tree: DictConfig) -> schema.Config:
+    """The composed tree as dataclasses, interpolations resolved. A value that is nowhere given is an InputError."""
+    missing = sorted(OmegaConf.missing_keys(tree))
+    unknown = [m.split(".")[2] for m in missing if m.startswith("recipe.stages.") and m.endswith(".kind")]
+    if unknown:  # a group adds to a stage of the recipe by its name, as prompts=hirpg does
+        groups = f"prompts={tree.prompts.maker}"
+        raise InputError(
+            f"recipe={tree.recipe.name}: has no stage {unknown[0]!r}, to which {groups} or another setting adds; choose recipe=class_images"
+        )
+    if missing:
+        raise InputError(f"{', '.join(missing)}: no value; set it on the command line or in the YAML of its group")
+    try:
+        return OmegaConf.to_object(tree)
+    except OmegaConfBaseException as e:
+        raise InputError(readable(e)) from e
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

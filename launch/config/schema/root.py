@@ -1,0 +1,153 @@
+"""The root of the config, recipes, and the registration of all types with Hydra."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from launch.config.schema.captions import (
+    Captioner,
+    Captions,
+    ClassName,
+    Dataset,
+    FakeDefinition,
+    FakeIt,
+    FromFile,
+    Hf,
+    Hirpg,
+    Llama,
+    OpenAI,
+    Prompts,
+    Served,
+    Synclr,
+    SynclrChat,
+    Synthclip,
+)
+from launch.config.schema.clusters import Cluster, Slurm
+from launch.config.schema.images import External, Images, Img2Img, Model, Story
+from launch.config.schema.outputs import (
+    Balance,
+    CaptionsTxt,
+    ClipScore,
+    ContactSheet,
+    Ensemble,
+    Export,
+    Filter,
+    Hdf5,
+    ImageFolder,
+    LabelAgreement,
+    NearDuplicates,
+    Parquet,
+    Scores,
+    StoryPages,
+    WebDataset,
+)
+from launch.config.schema.tracking import Annotated, Annotations, PairsPage, Tracking
+
+SCHEMA_PREFIX = "schema_"  # options with this prefix are types, not choices: --help and messages leave them out
+
+
+@dataclass
+class Probe:
+    seed: int = MISSING
+    slots: int = MISSING
+    unit_size: int = MISSING
+    batch_size: int = MISSING
+    size: int = MISSING
+    sleep: float = MISSING
+    framing: str = MISSING
+    # slot -> how; Any and null, because Hydra reads a slot as a number and adds no keys to a mapping that is there
+    behaviour: Any = None
+
+
+@dataclass
+class RecipeStage:
+    """One node of the graph: a stage kind and, by role, the names of the stages that it reads."""
+
+    kind: str = MISSING
+    upstream: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Recipe:
+    name: str = MISSING
+    stages: dict[str, RecipeStage] = MISSING
+    exports_of: str | None = None  # the stage that filters and exports read; null: the recipe has none
+
+
+@dataclass
+class Config:
+    seed: int = MISSING
+    runs_dir: str = MISSING
+    numerics: str = MISSING
+    until: str | None = None
+    only: Any = None  # a stage name or a list of them
+    dry_run: bool = False
+    retry_failed: bool = False
+    dataset: Dataset = field(default_factory=Dataset)
+    prompts: Prompts = field(default_factory=Prompts)
+    captioner: Captioner = field(default_factory=Captioner)
+    model: Model = field(default_factory=Model)
+    captions: Captions = field(default_factory=Captions)
+    images: Images = field(default_factory=Images)
+    img2img: Img2Img = field(default_factory=Img2Img)
+    scores: Scores = field(default_factory=Scores)
+    story: Story = field(default_factory=Story)
+    tracking: Tracking = field(default_factory=Tracking)
+    probe: Probe = field(default_factory=Probe)
+    cluster: Cluster = field(default_factory=Cluster)
+    export: dict[str, Export] = field(default_factory=dict)
+    filter: dict[str, Filter] = field(default_factory=dict)
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+# group -> {name of its dataclass in the store: dataclass}; an option's YAML takes one of them as its first default
+GROUPS: dict[str, dict[str, type]] = {
+    "cluster": {"cluster": Cluster, "slurm": Slurm},
+    "captioner": {"captioner": Captioner, "llama": Llama, "hf": Hf, "openai": OpenAI, "served": Served},
+    "model": {"model": Model, "external": External},
+    "dataset": {"dataset": Dataset, "annotated": Annotated},
+    "prompts": {
+        "synclr": Synclr,
+        "synclr_chat": SynclrChat,
+        "synthclip": Synthclip,
+        "hirpg": Hirpg,
+        "class_name": ClassName,
+        "fake_it": FakeIt,
+        "fake_definition": FakeDefinition,
+        "from_file": FromFile,
+    },
+    "filter": {
+        "filter": Filter,
+        "clip_score": ClipScore,
+        "label_agreement": LabelAgreement,
+        "near_duplicates": NearDuplicates,
+        "balance": Balance,
+        "ensemble": Ensemble,
+    },
+    "export": {
+        "image_folder": ImageFolder,
+        "webdataset": WebDataset,
+        "parquet": Parquet,
+        "captions_txt": CaptionsTxt,
+        "hdf5": Hdf5,
+        "contact_sheet": ContactSheet,
+        "story_pages": StoryPages,
+        "annotations": Annotations,
+        "pairs_page": PairsPage,
+    },
+}
+
+
+def register() -> None:
+    """Make the types known to Hydra; call it before composing. Safe to call twice."""
+    store = ConfigStore.instance()
+    if f"{SCHEMA_PREFIX}config.yaml" in store.repo:
+        return  # building the types takes a third of a second
+    store.store(name=SCHEMA_PREFIX + "config", node=Config)
+    for group, nodes in GROUPS.items():
+        for name, node in nodes.items():
+            store.store(group=group, name=SCHEMA_PREFIX + name, node=node)
+    # Hydra copies its repository, and with it this store, for every composition, and again each node that it takes out of it.
+    store.__deepcopy__ = lambda memo: store

@@ -1,0 +1,79 @@
+"""Tracking pairs: annotated datasets, and what is made of them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from launch.config.schema.captions import Dataset
+from launch.config.schema.outputs import Export
+
+
+@dataclass
+class Annotated(Dataset):
+    """Images with objects in COCO's or LVIS's form, and what tracking.* that is null becomes."""
+
+    annotations: str | None = None
+    captions: str | None = None
+    images: str | None = None
+    base_classes: bool = MISSING
+    native_min_area: float = MISSING
+    native_min_variant_area: float = MISSING
+    native_dilate: int = MISSING
+
+
+@dataclass
+class Warp:
+    """As synth.config.WarpConfig."""
+
+    affine: float = MISSING
+    scale: list[float] = MISSING
+    rotate: list[float] = MISSING
+    translate: list[float] = MISSING
+    shear: list[float] = MISSING
+    perspective: float = MISSING
+    distortion: list[float] = MISSING
+    flip: float = MISSING
+    colour: float = MISSING
+    brightness: list[float] = MISSING
+    contrast: list[float] = MISSING
+
+
+@dataclass
+class Tracking:
+    seed: int = MISSING
+    variants: int = MISSING
+    noise_strength: float = MISSING
+    harmonize: int | None = None
+    min_area: float | None = None
+    max_area: float = MISSING
+    dilate: int | None = None
+    size: Any = None  # null | [long side, short side]
+    bucket: int | None = None
+    warp: Warp = field(default_factory=Warp)
+    quality: int = MISSING
+    on_bad: str = MISSING
+    guidance_scale: float | None = None
+    steps: int | None = None
+    scheduler: str | None = None
+    batch_size: int = MISSING
+    unit_size: int = MISSING
+    negative_prompt: str = MISSING
+    negative_prompt_file: str | None = None
+    eta: float = MISSING
+    preset: str | None = None
+    guidance_interval: list[float] = MISSING
+    vae_batch: int = MISSING
+
+
+@dataclass
+class Annotations(Export):
+    min_variant_area: float | None = None
+    min_side: float = MISSING
+    segmentations: bool = MISSING
+
+
+@dataclass
+class PairsPage(Export):
+    max_images: int = MISSING
+    sheet: int = MISSING

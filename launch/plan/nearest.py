@@ -1,0 +1,75 @@
+"""only=[STAGE]: its upstreams must be whole. Where they are not, the existing stages that come nearest, and what differs."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from launch.config.near import flatten
+from launch.plan.planned import PlannedStage, Point
+from launch.plan.state import state_of
+from synth.errors import InputError
+from synth.store.files import read_small
+from synth.store.folder import StageFolder
+
+AT_MOST = 3  # stages told
+KEYS = 6  # differences told of each
+
+
+def check_only(point: Point) -> None:
+    """InputError unless all that the chosen stages read is whole, or chosen too."""
+    chosen = {s.folder for s in point.chosen()}
+    needed = {up for s in point.chosen() for up in s.upstream} - chosen
+    for stage in point.stages:
+        if stage.folder in needed and not is_whole(stage):
+            state = state_of(stage)
+            asked = ",".join(sorted(point.wanted))
+            raise InputError(f"only=[{asked}]: it reads {stage.name}, which is not whole ({state}): {stage.folder}\n{nearest(stage)}")
+
+
+def is_whole(stage: PlannedStage) -> bool:
+    state = state_of(stage)
+    return state.done or state.gone or (state.exists and StageFolder.open(stage.folder).is_whole())
+
+
+def nearest(stage: PlannedStage) -> str:
+    """Lines that name the existing folders of this stage's name with the fewest differing keys, the nearest first."""
+    wanted = comparable(stage.spec.to_json())
+    found = []
+    for path in sorted(stage.dataset_root.glob(f"{stage.name}-*")):
+        data = read_small(path / "stage.json") if path != stage.folder else None
+        if data is not None:
+            try:
+                found.append((differences(comparable(data), wanted), path))
+            except (ValueError, KeyError, TypeError):
+                continue  # torn or foreign: not near
+    if not found:
+        return f"no other {stage.name} stage in {stage.dataset_root}; leave only= out, or use until= to compute what is needed"
+    found.sort(key=lambda f: (len(f[0]), f[1].name))
+    lines = [f"the nearest in {stage.dataset_root}:"]
+    for diffs, path in found[:AT_MOST]:
+        more = f" and {len(diffs) - KEYS} more" if len(diffs) > KEYS else ""
+        whole = "done" if (path / "done.json").exists() else "not whole"
+        lines.append(f"  {path.name} ({whole}): {', '.join(diffs[:KEYS]) or 'no key differs'}{more}")
+    return "\n".join(lines)
+
+
+def differences(there: Mapping[str, object], asked: Mapping[str, object]) -> list[str]:
+    """ "captions.seed is 1, asked 0" for each key that differs."""
+    keys = sorted(set(there) | set(asked))
+    return [f"{k} is {_short(there.get(k))}, asked {_short(asked.get(k))}" for k in keys if there.get(k) != asked.get(k)]
+
+
+def comparable(stage_json: bytes) -> dict[str, object]:
+    """stage.json as flat keys that a person knows from the command line: config keys below the stage's name."""
+    raw = json.loads(stage_json)
+    flat = flatten({raw["name"]: raw["config"]})
+    flat |= {f"{raw['name']}.{k}": raw[k] for k in ("slots", "unit_size", "batch")}
+    flat |= {"numerics": raw["numerics"].get("name")}
+    flat |= {f"input {role}": identity[:12] for role, identity in raw["inputs"].items()}
+    flat |= {f"upstream {role}": [Path(u["path"]).name for u in ups] for role, ups in raw["upstream"].items()}
+    return flat
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

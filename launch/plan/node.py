@@ -1,0 +1,74 @@
+"""How each stage kind is planned: composed config + upstream stages -> StageSpec. A small module a kind, imported when used."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launch.config.schema import Config, Export, Filter
+from launch.plan.planned import PlannedStage
+from synth.errors import InputError
+from synth.kinds import kind_of, named
+from synth.store.spec import InputFile, StageSpec, Upstream
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of the recipe's graph, ready to be planned."""
+
+    name: str
+    kind: str
+    config: Config
+    dataset_root: Path
+    upstream: Mapping[str, tuple[PlannedStage, ...]] = field(default_factory=dict)  # role -> stages
+    settings: Export | Filter | None = None  # of an export or a filter
+    command: str = ""  # that plans this
+
+    def one(self, role: str) -> StageSpec:
+        """The only stage of a role."""
+        found = self.upstream.get(role, ())
+        if len(found) != 1:
+            raise InputError(f"recipe stage {self.name}: needs one upstream in role {role!r}, has {len(found)}; mend conf/recipe/*.yaml")
+        return found[0].spec
+
+    def spec(
+        self,
+        config: Mapping,
+        slots: int,
+        unit_size: int,
+        batch: int,
+        inputs: Mapping[str, InputFile] | None = None,
+        settings: Mapping | None = None,
+    ) -> StageSpec:
+        """The spec of this node: numerics, versions and references to the upstream stages are the same for all kinds."""
+        from synth.numerics import PRESETS
+        from synth.versions import versions
+
+        ups = {role: tuple(self._reference(s) for s in stages) for role, stages in self.upstream.items()}
+        return StageSpec(
+            kind=self.kind,
+            name=self.name,
+            config=config,
+            slots=slots,
+            unit_size=unit_size,
+            batch=min(batch, unit_size),
+            numerics=dict(PRESETS[self.config.numerics]),
+            upstream=ups,
+            inputs=inputs or {},
+            versions=versions(),
+            settings=dict(settings or {}) | self._licence(config),
+        )
+
+    def _licence(self, config: Mapping) -> dict[str, str]:
+        """The licence of the model of an images stage, for the cards of its exports."""
+        licence = self.config.model.licence
+        return {"licence": licence} if licence and isinstance(config.get("model"), Mapping) else {}
+
+    def _reference(self, stage: PlannedStage) -> Upstream:
+        """Relative to the stage folder, so that a dataset can be moved as a whole; absolute for a stage that lies elsewhere."""
+        beside = stage.dataset_root == self.dataset_root
+        return Upstream(f"../{stage.spec.folder_name}" if beside else str(stage.folder), stage.spec.fingerprint)
+
+
+def planner(kind: str) -> Callable[[Node], list[StageSpec | PlannedStage]]:
+    """The planning function of a kind, imported now. A stage that was planned before comes as it is, a PlannedStage."""
+    return named(kind_of(kind).planner)

@@ -1,0 +1,64 @@
+"""What is on disk of a planned stage. Reads only, except `forget_done`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch.plan.planned import PlannedStage
+from synth.store.folder import StageFolder
+from synth.store.spec import StageSpec
+
+MARKER = ".synthset.json"  # in the place of an export; names the stage that wrote it
+
+
+@dataclass(frozen=True)
+class State:
+    """Units that exist, and whether the stage needs nothing any more."""
+
+    exists: bool
+    units: int  # committed
+    n_units: int
+    done: bool
+    set_aside: tuple[int, ...] = ()
+    gone: bool = False  # done, but the place of the export is not as it was left
+
+    def __str__(self) -> str:
+        if self.done:
+            return "done"
+        if self.gone:
+            return "export is gone: to be written again"
+        if not self.exists:
+            return "new"
+        aside = f", {len(self.set_aside)} set aside" if self.set_aside else ""
+        return f"{self.units}/{self.n_units} units{aside}"
+
+
+def state_of(stage: PlannedStage) -> State:
+    """Cheap for a stage that is done: done.json, and for exports the marker in their place."""
+    n_units = stage.spec.n_units
+    if not (stage.folder / "stage.json").exists():
+        return State(False, 0, n_units, False)
+    folder = StageFolder.open(stage.folder)
+    if folder.is_done():
+        there = _marker_is_there(folder)
+        return State(True, n_units, n_units, done=there, gone=not there)
+    return State(True, len(folder.committed()), n_units, False, tuple(folder.set_aside()))
+
+
+def forget_done(folder: StageFolder) -> None:
+    """Make the next worker finish the stage again; done.json is only a cache."""
+    (folder.path / "done.json").unlink(missing_ok=True)
+
+
+def is_export(stage: StageSpec) -> bool:
+    """Whether a stage writes a place for people, and MARKER into it."""
+    return "out" in stage.config
+
+
+def _marker_is_there(folder: StageFolder) -> bool:
+    if not is_export(folder.spec):
+        return True
+    try:
+        return json.loads(Path(folder.out_dir, MARKER).read_bytes()).get("fingerprint") == folder.spec.fingerprint
+    except (OSError, ValueError, AttributeError):
+        return False

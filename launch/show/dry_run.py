@@ -1,0 +1,39 @@
+"""dry_run=true: what would be done, in a table. Reads, computes nothing, writes nothing."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from launch.config.clusters import preview
+from launch.plan.devices import cores, n_workers, places_of, visible_gpus
+from launch.plan.planned import PlannedStage, Point
+from launch.plan.state import state_of
+
+
+def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Console) -> None:
+    """Stages, slots, units, batches, jobs and what is there of each; then the folders."""
+    gpus = visible_gpus()
+    jobs_of = {s.folder: p.cluster.n_jobs for p in points for s in p.chosen()}
+    title = f"plan: {len(points)} point{'s' * (len(points) != 1)}, {len(stages)} stages, each once"
+    table = Table(title=title, title_justify="left")
+    for name in ("stage", "slots", "units", "batches", "jobs", "state"):
+        table.add_column(name, justify="left" if name in ("stage", "state") else "right")
+    for stage in stages:
+        state, spec = state_of(stage), stage.spec
+        found = places_of(gpus, cores(), spec.kind, spec.config)
+        left = spec.n_units - state.units
+        jobs = 0 if state.done else n_workers(jobs_of[stage.folder], len(found), left)
+        table.add_row(spec.folder_name, *(f"{n:,}" for n in (spec.slots, spec.n_units, stage.n_batches, jobs)), str(state))
+    console.print(table)
+    for stage in stages:
+        if price := stage.spec.settings.get("price"):
+            console.print(f"{stage.spec.folder_name}: {price}", markup=False, highlight=False, soft_wrap=True)
+    for point in points:
+        console.print(f"{point.label or 'run'}:", markup=False, highlight=False)
+        for stage in point.stages:
+            chosen = "" if stage in point.chosen() else "  (not asked for)"
+            console.print(f"  {stage.folder}{chosen}", markup=False, highlight=False, soft_wrap=True)
+    if more := preview(points[0].cluster.kind):
+        more(stages, points[0].cluster, console)
+    console.print("dry run: nothing was computed, nothing was written")

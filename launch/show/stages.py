@@ -1,0 +1,222 @@
+"""What a stage folder says about itself, in one quick look: a few listings and the ends of a few files, whatever the number of units."""
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from synth.errors import InputError
+from synth.store import leases
+from synth.store.folder import TRIES, StageFolder
+from synth.store.leases import Owner, Times
+
+HEAD, TAIL = 4096, 16384  # bytes of a worker's events that are read: its start, and its last units
+FIRST, LAST = 6, 21  # events that are read of them
+LINES = 8  # of a traceback
+AT_MOST = 2000  # leases that are read
+SPENT = ("requests", "retries", "tokens_in", "tokens_out", "price")  # what engines that ask a server count
+
+
+@dataclass(frozen=True)
+class Held:
+    """A unit that somebody works on, or did."""
+
+    unit: int
+    worker: str
+    host: str
+    slurm: str  # "dev/11_3@1"; "" outside Slurm
+    seconds: float  # since it was taken, by the count of its beats
+    state: str  # live | silent (no beat for longer than a dead lease takes) | dead (its process on this host has ended)
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A unit that failed three times."""
+
+    unit: int
+    error: str
+    traceback: tuple[str, ...]  # last lines
+    report: str  # path of the last report
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the workers' events say."""
+
+    workers: int = 0  # ever started
+    restarts: int = 0  # starts of a job_idx beyond its first
+    samples_per_s: float = 0.0  # of those that hold a live lease
+    slots_per_s: float = 0.0
+    idle: float | None = None  # share of the time between begin and end of computing in which the device waited
+    devices: Mapping[str, int] = field(default_factory=dict)  # name -> workers
+    refused: Mapping[str, int] = field(default_factory=dict)  # reason -> answers that were not taken, slots left empty
+    spent: Mapping[str, float] = field(default_factory=dict)  # requests, retries, tokens_in, tokens_out, price, asked of a server
+
+
+@dataclass(frozen=True)
+class StageReport:
+    name: str
+    path: str
+    kind: str
+    slots: int
+    units: int
+    committed: int
+    missing: int  # neither there nor leased nor set aside
+    first_missing: tuple[int, ...]
+    held: tuple[Held, ...]
+    n_aside: int  # set aside
+    aside: tuple[Aside, ...]  # the first of them
+    done: bool
+    work: Work
+    eta_s: float | None
+    samples: int | None  # once the stage is done
+    preview: str | None = None  # a picture of the newest samples
+
+    @property
+    def live(self) -> int:
+        return sum(h.state == "live" for h in self.held)
+
+
+def find_stages(path: Path) -> list[Path]:
+    """Stage folders at, in or two levels below a path (RUNS_DIR, RUNS_DIR/<dataset> or a stage), upstreams first by age."""
+    path = Path(path)
+    found = [p.parent for pattern in ("stage.json", "*/stage.json", "*/*/stage.json") for p in path.glob(pattern)]
+    if not found:
+        raise InputError(
+            f"{path}: no stage here; give a runs folder (runs), a dataset's (runs/<dataset>) or a stage's (runs/<dataset>/<stage>-<fingerprint>)"
+        )
+    return sorted(found, key=lambda p: (p.parent, (p / "stage.json").stat().st_mtime, p.name))
+
+
+def report_on(path: Path, now: float | None = None) -> StageReport:
+    """One stage as it is now. `now`: seconds since the epoch, for the silence of leases."""
+    folder, now = StageFolder.open(path), time.time() if now is None else now
+    done, n = folder.is_done(), folder.spec.n_units
+    committed = set(range(n)) if done else folder.committed()
+    held = () if done else tuple(_held(folder, committed, now))
+    failures = folder.failures()
+    aside = [u for u in sorted(failures) if len(failures[u]) >= TRIES and u not in committed]
+    absent = sorted(set(range(n)) - committed - {h.unit for h in held} - set(aside)) if len(committed) < n else []
+    work = _work(folder.path, {h.worker for h in held if h.state == "live"})
+    left = folder.spec.slots - folder.spec.slots_in(committed)
+    return StageReport(
+        name=folder.spec.name,
+        path=str(folder.path),
+        kind=folder.spec.kind,
+        slots=folder.spec.slots,
+        units=n,
+        committed=len(committed),
+        missing=len(absent),
+        first_missing=tuple(absent[:10]),
+        held=held,
+        n_aside=len(aside),
+        aside=tuple(_aside(u, failures[u][-1]) for u in aside[:20]),
+        done=done,
+        work=work,
+        eta_s=left / work.slots_per_s if left and work.slots_per_s else None,
+        samples=folder.done().get("samples") if done else None,
+        preview=str(folder.preview_path) if folder.preview_path.exists() else None,
+    )
+
+
+def _held(folder: StageFolder, committed: set[int], now: float) -> Iterable[Held]:
+    times, read = Times.from_env(), 0
+    for shard in folder.shards():
+        newest = leases.newest_generations(folder.path / "leases" / f"{shard:03d}")
+        for unit, generation in sorted(newest.items()):
+            if unit in committed or unit >= folder.spec.n_units or read >= AT_MOST:
+                continue
+            read += 1
+            path = folder.lease_path(unit).with_name(f"{unit:06d}.g{generation}")
+            try:
+                record, silent = leases.parse(path.read_bytes()), now - path.stat().st_mtime
+            except OSError:
+                continue  # removed this moment
+            if record is None or record["state"] == "released":
+                continue
+            owner = Owner(**{k: record[k] for k in Owner.__dataclass_fields__})
+            state = "dead" if owner.is_gone() else "silent" if silent > times.dead_after else "live"
+            yield Held(unit, owner.worker, owner.host, owner.slurm_job, record["beat"] * times.beat, state)
+
+
+def _aside(unit: int, path: Path) -> Aside:
+    try:
+        report = json.loads(path.read_bytes())
+        return Aside(
+            unit,
+            str(report.get("error", "")),
+            tuple(str(report.get("traceback", "")).rstrip().splitlines()[-LINES:]),
+            str(path),
+        )
+    except (OSError, ValueError, AttributeError) as e:
+        return Aside(unit, f"its report cannot be read: {e}", (), str(path))
+
+
+def ends(path: Path) -> tuple[list[dict], list[dict]]:
+    """A few first and last events of one worker, and the last that tells how busy it was; whole lines only."""
+    with open(path, "rb") as f:
+        head = f.read(HEAD)
+        size = os.fstat(f.fileno()).st_size
+        if size <= HEAD:
+            tail = head
+        else:
+            f.seek(max(0, size - TAIL))
+            tail = f.read()
+            tail = tail if size <= TAIL else tail.partition(b"\n")[2]
+    lines = tail.splitlines()
+    use = [line for line in lines[:-LAST] if b'"busy_s"' in line][-1:]
+    return _parse(head.split(b"\n", FIRST)[:FIRST]), _parse(use + lines[-LAST:])
+
+
+def _parse(texts: Iterable[bytes]) -> list[dict]:
+    lines = []
+    for line in texts:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue  # torn, or cut by the limits above
+    return [line for line in lines if isinstance(line, dict)]
+
+
+def rate(tail: list[dict]) -> tuple[float, float]:
+    """(samples, slots) a second of one worker by its last units: those after the first one, over the time between first and last.
+
+    >>> unit = {"event": "unit", "samples": 9, "tombstones": 1, "seconds": 5}
+    >>> rate([unit | {"time": 100}, unit | {"time": 110}])
+    (0.9, 1.0)
+    """
+    units = [e for e in tail if e.get("event") == "unit"][-20:]
+    if not units:
+        return 0.0, 0.0
+    seconds = units[-1]["time"] - units[0]["time"]
+    counted = units[1:] if seconds > 0 else units[-1:]
+    seconds = seconds if seconds > 0 else max(1e-3, units[-1].get("seconds", 0.0))
+    samples = sum(e.get("samples", 0) for e in counted)
+    return samples / seconds, (samples + sum(e.get("tombstones", 0) for e in counted)) / seconds
+
+
+def _work(path: Path, live: set[str]) -> Work:
+    jobs, devices, busy, idle, samples, slots, workers = set(), Counter(), 0.0, 0.0, 0.0, 0.0, 0
+    refused: Counter[str] = Counter()
+    spent: Counter[str] = Counter()
+    for file in (path / "events").glob("*.jsonl"):
+        try:
+            head, tail = ends(file)
+        except OSError:
+            continue
+        workers += 1
+        jobs.update(e.get("job_idx") for e in head[:1])
+        devices.update(e["device"] for e in head if e.get("event") == "open" and e.get("device"))
+        use = next((e for e in reversed(tail) if "busy_s" in e), {})
+        if isinstance(counts := use.get("refused"), dict):
+            refused.update({str(reason): n for reason, n in counts.items() if isinstance(n, int)})
+        spent.update({name: use[name] for name in SPENT if isinstance(use.get(name), (int, float))})
+        busy, idle = busy + use.get("busy_s", 0.0), idle + use.get("idle_s", 0.0)
+        if file.stem in live:
+            mine = rate(tail)
+            samples, slots = samples + mine[0], slots + mine[1]
+    share = idle / (busy + idle) if busy + idle > 0 else None
+    return Work(workers, max(0, workers - len(jobs)), samples, slots, share, dict(devices), dict(refused), dict(spent))

@@ -1,0 +1,91 @@
+"""What a person sees at the end: a table of the stages, what the exports made, and the picture to look at as the last line."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from launch.plan.planned import Failure, Outcome
+from launch.plan.state import is_export
+from synth.errors import EXIT_AGAIN
+from synth.store.folder import StageFolder
+from synth.store.framing import shared
+
+NAMED = 3  # reasons of tombstones that are told
+PICTURES = {
+    "contact_sheet": "*.png",
+    "story_pages": "index.html",
+    "pairs_page": "index.html",
+}  # the kinds of which one file is the last line
+
+
+def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str, console: Console) -> None:
+    """The summary of a run; the last line is the path of the contact sheet or page, or of the last export."""
+    if outcomes:
+        console.print(_table(outcomes))
+    for outcome in outcomes:
+        if outcome.message:
+            _say(console, f"{outcome.stage.name}: {outcome.message}" + ("" if outcome.done else f"\n  {outcome.stage.folder}"))
+        if outcome.done and not outcome.before and outcome.facts.get("tombstones"):
+            _say(console, f"{outcome.stage.name}: {_left_out(outcome)}")
+    for failure in failures:
+        _say(console, f"{failure.label + ': ' if failure.label else ''}{failure.message}")
+    if any(o.code == EXIT_AGAIN for o in outcomes):
+        _say(console, f"What is finished is kept. To go on, run the same command again:\n  {command}")
+    if outcomes and not failures and all(o.before for o in outcomes):
+        _say(console, "Everything was done already.")
+    for line in made(outcomes):
+        _say(console, line)
+
+
+def made(outcomes: Sequence[Outcome]) -> list[str]:
+    """A line an export, what is to be looked at last: "image_folder: PATH", ..., "PATH of the PNG or page"."""
+    exports = [o for o in outcomes if o.done and is_export(o.stage.spec)]
+    pictures = [p for o in exports if o.stage.spec.kind in PICTURES for p in sorted(_place(o).glob(PICTURES[o.stage.spec.kind]))]
+    lines = [f"{o.stage.name}: {_place(o)}" for o in exports if o.stage.spec.kind not in PICTURES]
+    lines += [str(p) for p in pictures]
+    if lines and not pictures:
+        lines[-1] = lines[-1].partition(": ")[2]
+    return lines
+
+
+def _table(outcomes: Sequence[Outcome]) -> Table:
+    table = Table()
+    for name in ("stage", "samples", "units", "seconds", "samples/s"):
+        table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
+    table.add_column("path", overflow="fold")
+    for o in outcomes:
+        unfinished = "" if o.done else f"{o.made:,} of {o.stage.spec.slots:,}"
+        samples = f"{o.facts['samples']:,}" if "samples" in o.facts else unfinished
+        rate = f"{o.made / o.seconds:.1f}" if o.seconds and o.made else ""
+        seconds = "done before" if o.before else f"{o.seconds:.1f}" if o.seconds else ""
+        table.add_row(o.stage.name, samples, f"{o.stage.spec.n_units:,}", seconds, rate, _short(o.stage.folder))
+    return table
+
+
+def _left_out(outcome: Outcome) -> str:
+    """How many slots have no sample, with the first reasons."""
+    n, folder = outcome.facts["tombstones"], StageFolder.open(outcome.stage.folder)
+    reasons: Counter = Counter()
+    for number in range(folder.spec.n_units):
+        with folder.reader(number) as reader:
+            reasons.update(map(shared, reader.index.tombstones.values()))
+    named = "; ".join(f"{reason} ({count:,})" if count > 1 else reason for reason, count in reasons.most_common(NAMED))
+    return f"{n:,} of {folder.spec.slots:,} slots have no sample: " + named + ("; .." if len(reasons) > NAMED else "")
+
+
+def _place(outcome: Outcome) -> Path:
+    return StageFolder.open(outcome.stage.folder).out_dir
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,156 @@
+"""The rows of captions.json and captions.parquet: how they are written, and how a worker reads only those it needs."""
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+ROW_GROUP = 1024  # rows; what a worker reads at least
+
+
+@dataclass(frozen=True)
+class CaptionRow:
+    """One row of captions.parquet."""
+
+    row: int
+    caption: str
+    class_name: str
+    label: int  # official index of the class
+    labels: tuple[int, ...]
+    label_names: tuple[str, ...]
+    seed: int  # 64 bits; all draws of its pictures hang on it
+    slot: int  # in its captions stage
+    source: str  # fingerprint of its captions stage
+
+
+def to_json(found: list[CaptionRow]) -> bytes:
+    """SynCLR's form, a row a line."""
+    lines = ",\n".join(json.dumps([r.caption, list(r.label_names)], ensure_ascii=False) for r in found)
+    return ('{"captions_single_labeled": [\n' + lines + "\n]}\n").encode()
+
+
+def schema():
+    """The columns of captions.parquet."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("row", pa.int64()),
+            ("caption", pa.string()),
+            ("class", pa.string()),
+            ("label", pa.int32()),
+            ("labels", pa.list_(pa.int32())),
+            ("label_names", pa.list_(pa.string())),
+            ("seed", pa.uint64()),
+            ("slot", pa.int64()),
+            ("source", pa.string()),
+        ]
+    )
+
+
+def to_parquet(found: list[CaptionRow]) -> bytes:
+    """Row groups of 1,024; every writer setting pinned, so one version of pyarrow always gives the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    out = io.BytesIO()
+    with pq.ParquetWriter(
+        out, schema(), version="2.6", compression="zstd", compression_level=3, use_dictionary=["class", "source"]
+    ) as writer:
+        for start in range(0, len(found), ROW_GROUP):
+            part = found[start : start + ROW_GROUP]
+            table = {
+                "row": [r.row for r in part],
+                "caption": [r.caption for r in part],
+                "class": [r.class_name for r in part],
+                "label": [r.label for r in part],
+                "labels": [r.labels for r in part],
+                "label_names": [r.label_names for r in part],
+                "seed": [r.seed for r in part],
+                "slot": [r.slot for r in part],
+                "source": [r.source for r in part],
+            }
+            writer.write_table(pa.table(table, schema=schema()), row_group_size=ROW_GROUP)
+    return out.getvalue()
+
+
+class _Slice(io.RawIOBase):
+    """A read-only file that is bytes [offset, offset + size) of another one."""
+
+    def __init__(self, path, offset: int, size: int):
+        super().__init__()
+        self._fd, self._offset, self._size, self._at = os.open(path, os.O_RDONLY), offset, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence])
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer) -> int:
+        wanted = max(0, min(len(buffer), self._size - self._at))
+        data = os.pread(self._fd, wanted, self._offset + self._at)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._fd)
+        super().close()
+
+
+@contextlib.contextmanager
+def _opened(stage):
+    """captions.parquet inside the unit of a whole captions_json stage."""
+    import pyarrow.parquet as pq
+
+    with stage.reader(0) as reader:
+        offset, size = reader.index.samples[0].files["parquet"]
+        path = reader.path
+    with _Slice(path, offset, size) as raw, pq.ParquetFile(raw) as file:
+        yield file
+
+
+def rows(stage, start: int, stop: int) -> list[CaptionRow]:
+    """Rows [start, stop) of a whole captions_json stage, as far as there are any."""
+    return list(rows_at(stage, range(start, stop)).values())
+
+
+def rows_at(stage, numbers: Iterable[int]) -> dict[int, CaptionRow]:
+    """number -> row of a whole captions_json stage, as far as there are any; reads only the row groups that hold them."""
+    found = {}
+    with _opened(stage) as file:
+        wanted = sorted({n for n in numbers if 0 <= n < file.metadata.num_rows})
+        for group, part in groupby(wanted, key=lambda n: n // ROW_GROUP):
+            table = file.read_row_group(group, use_threads=False)
+            for r in table.take([n - group * ROW_GROUP for n in part]).to_pylist():
+                found[r["row"]] = CaptionRow(
+                    r["row"],
+                    r["caption"],
+                    r["class"],
+                    r["label"],
+                    tuple(r["labels"]),
+                    tuple(r["label_names"]),
+                    r["seed"],
+                    r["slot"],
+                    r["source"],
+                )
+    return found
+
+
+def labels_and_seeds(stage) -> tuple[list[int], list[int]]:
+    """Two columns of a whole captions_json stage, of all rows."""
+    with _opened(stage) as file:
+        table = file.read(columns=["label", "seed"], use_threads=False)
+    return table.column("label").to_pylist(), table.column("seed").to_pylist()

@@ -1,0 +1,185 @@
+"""HDF5 files with one writer: whole or not there, the same bytes for the same content, no locks, no times.
+
+Network file systems often refuse HDF5's locks; a file that gets its name by rename when it is whole needs none.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+from h5py import h5d, h5p, h5t
+
+from synth.errors import InputError
+from synth.store import faults
+from synth.store.files import fsync_folder, storing
+
+TEMP = ".tmp"
+LIBVER = ("v110", "v110")  # fixed, or a newer library would write other bytes; read by everything since 2016
+
+
+class Sink:
+    """The file that HDF5 writes to. HDF5 crashes the process when it closes a file that took no more (even at exit), so a write that
+    the file system refuses is kept in memory instead, and told by `check`: whoever writes calls it often and then stops.
+    """
+
+    def __init__(self, fd: int):
+        self._fd, self._at, self._size = fd, 0, 0
+        self._kept: list[tuple[int, bytes]] = []
+        self.error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise what the file system said, if it refused anything so far."""
+        if self.error is not None:
+            raise self.error
+
+    def write(self, data) -> int:
+        size = len(data)
+        try:
+            if self.error is None:
+                pwrite(self._fd, data, self._at)
+            else:
+                self._kept.append((self._at, bytes(data)))
+        except OSError as e:
+            self.error = e
+            self._kept.append((self._at, bytes(data)))
+        self._at += size
+        self._size = max(self._size, self._at)
+        return size
+
+    def readinto(self, into) -> int:
+        start, stop = self._at, self._at + len(into)
+        n = os.preadv(self._fd, [into], start)
+        into[n:] = bytes(len(into) - n)
+        for at, data in self._kept:
+            low, high = max(start, at), min(stop, at + len(data))
+            if low < high:
+                into[low - start : high - start] = data[low - at : high - at]
+        self._at = stop
+        return len(into)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:  # h5py takes an object with read and seek for a file
+        data = bytearray(self._size - self._at if size < 0 else size)
+        self.readinto(data)
+        return bytes(data)
+
+    def tell(self) -> int:
+        return self._at
+
+    def truncate(self, size: int) -> int:
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as e:
+            self.error = self.error or e
+        self._size = size
+        return size
+
+    def flush(self) -> None: ...
+
+
+class NewFile:
+    """An HDF5 file on its way. `h5`: to be written with h5py until `close_h5`; `fd`: the bytes below, for what lies in one piece."""
+
+    def __init__(self, fd: int):
+        self.fd, self._sink = fd, Sink(fd)
+        self.check = self._sink.check
+        self.h5 = h5py.File(self._sink, "w", libver=LIBVER, track_order=False)
+
+    def close_h5(self) -> None:
+        self.h5.close()
+        self.check()
+
+
+@contextlib.contextmanager
+def new_file(final: Path, beside: Path | None = None) -> Iterator[NewFile]:
+    """A file that gets the name `final` when it is whole, and is gone after an error. A refusal of the disk is a StoreError.
+
+    beside: folder on the same file system where it lies until then.
+    """
+    temp = (beside or final.parent) / f".{final.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}{TEMP}"
+    with storing(final):
+        temp.parent.mkdir(parents=True, exist_ok=True)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            made = NewFile(fd)
+            try:
+                yield made
+            finally:
+                made.h5.close()
+            made.check()
+            os.fsync(fd)
+            faults.point("before_h5")
+            try:
+                os.replace(temp, final)
+            except FileNotFoundError:  # somebody was first, and tidied up
+                if not final.exists():
+                    raise
+            fsync_folder(final.parent)
+        finally:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                temp.unlink(missing_ok=True)
+
+
+def pwrite(fd: int, data, at: int) -> None:
+    view = memoryview(data).cast("B")
+    while view:
+        n = os.pwrite(fd, view, at)
+        view, at = view[n:], at + n
+
+
+def open_read(path: Path) -> h5py.File:
+    """An HDF5 file to read; a missing, torn or foreign one is an InputError that names it."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except FileNotFoundError as e:
+        raise InputError(f"{path}: is not there") from e
+    except OSError as e:
+        if e.errno in (errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE):
+            raise
+        raise InputError(f"{path}: torn, still being written, or not HDF5 ({str(e).strip()[:160]})") from e
+
+
+def plain() -> h5p.PropDCID:
+    """Properties of a dataset that lies in one piece: its place in the file is known as soon as it is created."""
+    found = h5p.create(h5p.DATASET_CREATE)
+    found.set_obj_track_times(False)
+    found.set_layout(h5d.CONTIGUOUS)
+    found.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    found.set_fill_time(h5d.FILL_TIME_NEVER)
+    return found
+
+
+UINT8 = h5t.STD_U8LE
+
+
+def place(dataset) -> int | None:
+    """Offset in the file of a dataset that lies in one piece and needs no conversion; None of another one."""
+    made = dataset.get_create_plist()
+    if made.get_layout() != h5d.CONTIGUOUS or made.get_external_count() or isinstance(dataset.get_type(), h5t.TypeVlenID):
+        return None
+    return dataset.get_offset()
+
+
+def copy_bytes(source: int, at: int, target: int, to: int, size: int) -> None:
+    """Copy `size` bytes from descriptor to descriptor, in the kernel where it can."""
+    while size:
+        try:
+            n = os.copy_file_range(source, target, size, at, to)
+        except OSError as e:
+            if e.errno not in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM):
+                raise
+            data = os.pread(source, min(size, 1 << 20), at)
+            pwrite(target, data, to)
+            n = len(data)
+        if not n:
+            raise InputError(f"a file ended {size} bytes early")
+        at, to, size = at + n, to + n, size - n

@@ -1,0 +1,146 @@
+"""The two layouts of an HDF5 file of pictures, and how a list of pictures becomes one file.
+
+keyed: `<key>.<ext>`, one dataset of uint8 [bytes] a picture, holding the encoded file.
+packed, content=bytes: `images` uint8 [all bytes], encoded files back to back; picture i is images[offsets[i]:offsets[i+1]].
+packed, content=pixels: `images` uint8 [N, H, W, 3], one picture a chunk, gzip'd if asked for.
+Packed files also have `labels` int64 [N] (official indices), `captions` and `keys` (UTF-8) [N], and the attributes `layout`, `content`,
+`class_names` and `class_indices`.
+"""
+
+import hashlib
+import io
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from h5py import h5d, h5p, h5s
+
+from synth.errors import InputError
+from synth.export.hdf5.file import UINT8, NewFile, new_file, plain, pwrite
+from synth.export.hdf5.settings import PACKED, PIXELS
+
+TEXT = h5py.string_dtype("utf-8")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture to be written. `read` gives the bytes of its file, `size` of them."""
+
+    name: str  # of its dataset in a keyed file
+    key: str
+    size: int
+    read: Callable[[], bytes]
+    label: int = 0
+    caption: str = ""
+
+
+Items = Callable[[], Iterable[Item]]  # the same items in the same order at each call
+
+
+def write_keyed(path: Path, items: Items) -> Iterator[str]:
+    """Write a keyed file; yields the sha256 of each picture's file when it is written. Whole when exhausted."""
+    with new_file(path) as new:
+        made = plain()
+        for item in items():
+            data = item.read()
+            put(new.h5, item.name, data, made)
+            new.check()
+            yield hashlib.sha256(data).hexdigest()
+
+
+def put(f: h5py.File, name: str, data: bytes, made: h5p.PropDCID) -> None:
+    """One dataset of bytes; a name with / stands in groups."""
+    lcpl = h5p.create(h5p.LINK_CREATE)
+    lcpl.set_create_intermediate_group(True)
+    where = name.encode("utf-8", "surrogateescape")
+    dataset = h5d.create(f.id, where, UINT8, h5s.create_simple((len(data),)), made, lcpl)
+    if data:
+        dataset.write(h5s.ALL, h5s.ALL, np.frombuffer(data, np.uint8))
+
+
+def write_packed(path: Path, items: Items, classes: Mapping[int, str], content: str, gzip: int) -> Iterator[str]:
+    """The same for a packed file."""
+    listed = [(i.key, i.size, i.label, i.caption) for i in items()]
+    with new_file(path) as new:
+        f = new.h5
+        describe(f, classes, content)
+        column(f, "labels", np.array([row[2] for row in listed], np.int64))
+        for name, at in (("captions", 3), ("keys", 0)):
+            column(f, name, np.array([encodable(row[at]) for row in listed], object), TEXT)
+        if content == PIXELS:
+            yield from _pixels(new, items(), len(listed), gzip)
+            return
+        offsets = np.concatenate([[0], np.cumsum([row[1] for row in listed], dtype=np.uint64)]).astype(np.uint64)
+        column(f, "offsets", offsets)
+        at = contiguous(f, "images", int(offsets[-1]))
+        new.close_h5()
+        for item in items():
+            data = item.read()
+            pwrite(new.fd, data, at)
+            at += len(data)
+            yield hashlib.sha256(data).hexdigest()
+
+
+def describe(f: h5py.File, classes: Mapping[int, str], content: str) -> None:
+    f.attrs["layout"], f.attrs["content"] = PACKED, content
+    f.attrs.create("class_indices", np.array(sorted(classes), np.int64))
+    f.attrs.create("class_names", np.array([encodable(classes[i]) for i in sorted(classes)], object), dtype=TEXT)
+
+
+def column(f: h5py.File, name: str, values: np.ndarray, dtype=None) -> None:
+    """A small dataset, one value a picture."""
+    f.create_dataset(name, data=values, dtype=dtype, track_times=False)
+
+
+def contiguous(f: h5py.File, name: str, size: int) -> int:
+    """Make room for `size` bytes in one piece; its offset in the file."""
+    dataset = h5d.create(f.id, name.encode(), UINT8, h5s.create_simple((size,)), plain())
+    return dataset.get_offset() if size else 0
+
+
+def pixel_properties(shape: tuple[int, int, int], gzip: int) -> h5p.PropDCID:
+    made = h5p.create(h5p.DATASET_CREATE)
+    made.set_obj_track_times(False)
+    made.set_chunk((1, *shape))
+    made.set_fill_time(h5d.FILL_TIME_NEVER)
+    if gzip:
+        made.set_deflate(gzip)
+    return made
+
+
+def _pixels(new: NewFile, items: Iterable[Item], n: int, gzip: int) -> Iterator[str]:
+    f, dataset, shape = new.h5, None, (0, 0, 3)
+    for row, item in enumerate(items):
+        data = item.read()
+        pixels = _decoded(data, item.key)
+        if dataset is None:
+            shape = pixels.shape
+            dataset = h5d.create(f.id, b"images", UINT8, h5s.create_simple((n, *shape)), pixel_properties(shape, gzip))
+        if pixels.shape != shape:
+            raise InputError(
+                f"picture {item.key} has {pixels.shape[1]}x{pixels.shape[0]} pixels, the first one {shape[1]}x{shape[0]}; "
+                "pictures of several sizes need export.hdf5.content=bytes"
+            )
+        chunk = zlib.compress(pixels.tobytes(), gzip) if gzip else pixels.tobytes()
+        dataset.write_direct_chunk((row, 0, 0, 0), chunk)
+        new.check()
+        yield hashlib.sha256(data).hexdigest()
+    if dataset is None:
+        f.create_dataset("images", shape=(0, *shape), dtype=np.uint8, track_times=False)
+
+
+def _decoded(data: bytes, key: str) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    except (OSError, UnidentifiedImageError, ValueError) as e:
+        raise InputError(f"picture {key} cannot be decoded ({e})") from e
+
+
+def encodable(text: str) -> str:
+    """Text without what HDF5's UTF-8 strings cannot hold: lone surrogates, and NUL, which ends them."""
+    return text.encode("utf-8", "replace").decode().replace("\0", " ")

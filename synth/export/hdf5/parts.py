@@ -1,0 +1,128 @@
+"""Stage kind `hdf5_parts`: partitions of an HDF5 file, one a unit, written by as many jobs as there are.
+
+A partition lies in `partitions/part_00003_of_00016.h5` of the stage folder; the unit holds the record of each of its pictures and is
+committed when its partition is there, whole. Partitions have the same bytes whoever writes them, so two writers do no harm.
+
+What a picture is called, and what lies beside it, depends on the stage that made it: synth.tracking.h5_items for tracking pairs.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from synth.errors import InputError
+from synth.export.config import Hdf5PartsConfig
+from synth.export.hdf5.file import TEMP
+from synth.export.hdf5.layouts import Item, write_keyed, write_packed
+from synth.export.hdf5.settings import KEYED, PAIRS, check_settings
+from synth.images.pictures import GONE, Picture, Pictures
+from synth.run.stage import Stage
+from synth.store.folder import StageFolder
+from synth.store.names import classes_of
+from synth.store.samples import Sample, Tombstone, Unit
+from synth.store.spec import canonical
+
+FOLDER = "partitions"
+
+
+class Hdf5Parts(Stage):
+    config: Hdf5PartsConfig
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.config = folder.config
+        self.pictures: Pictures | None = None
+        self.classes: dict[int, str] = {}
+        self._contents: PictureItems | None = None
+
+    def check(self) -> None:
+        self.pictures = Pictures(self.folder.upstream("images")[0])
+        self.classes = classes_of(self.pictures.stage)
+        pairs = self.pictures.stage.spec.kind == PAIRS
+        check_settings(self.config, pairs)
+        if pairs:
+            from synth.tracking.h5_items import PairItems
+
+            self._contents = PairItems(self.pictures.stage)
+        else:
+            self._contents = PictureItems(self.pictures.stage, self.classes)
+
+    def unit_inputs(self, unit: Unit) -> str:
+        return self.folder.spec.fingerprint  # a unit that was linked from another stage would leave this one without its partition
+
+    def compute(self, state, slots: range) -> Sequence[Sample | Tombstone]:
+        """Write the partition, then tell its pictures. A batch is a unit."""
+        digests = dict(zip((i.name for _, items in self._contents_of(slots) for i in items), self.write(slots), strict=True))
+        reasons, found = self.pictures.reasons(slots.start, slots.stop), {}
+        for row, (picture, (*beside, own)) in enumerate(self._contents_of(slots)):
+            facts = {"name": own.name, "row": row, "bytes": own.size, "sha256": digests[own.name]}
+            for item in beside:
+                facts["original"] = {"name": item.name, "bytes": item.size, "sha256": digests[item.name]}
+            found[picture.slot] = Sample(picture.slot, picture.key, {"json": canonical({**self._contents.record(picture), **facts})})
+        return [found.get(s) or Tombstone(s, reasons.get(s, GONE)) for s in slots]
+
+    def encode(self, state, item: Sample | Tombstone) -> Sample | Tombstone:
+        return item
+
+    def finish(self) -> None:
+        """Remove what workers left that were killed while they wrote."""
+        for left in (self.folder.path / FOLDER).glob(f".*{TEMP}"):
+            left.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        if self._contents is not None:
+            self._contents.close()
+
+    def write(self, slots: range):
+        """Write the partition of these slots; yields the sha256 of each picture's file."""
+        path = partition(self.folder, slots.start // self.folder.spec.unit_size)
+        if self.config.layout == KEYED:
+            return write_keyed(path, lambda: self._items(slots))
+        return write_packed(path, lambda: self._items(slots), self.classes, self.config.content, self.config.gzip)
+
+    def _contents_of(self, slots: range) -> "Contents":
+        return self._contents.of(self.pictures.samples(slots.start, slots.stop), slots)
+
+    def _items(self, slots: range) -> Iterator[Item]:
+        for _, items in self._contents_of(slots):
+            yield from items
+
+
+Contents = Iterable[tuple[Picture, Sequence[Item]]]  # each picture with what a file holds of it, itself last
+
+
+class PictureItems:
+    """What a file holds of the pictures of an images stage: each under its key."""
+
+    def __init__(self, stage: StageFolder, classes: Mapping[int, str]):
+        self._stage, self._classes = stage, classes
+
+    def of(self, pictures: Iterable[Picture], slots: range) -> Contents:
+        for picture in pictures:
+            record = picture.record()
+            if record["label"] not in self._classes:
+                raise InputError(
+                    f"{self._stage.path}: picture {picture.key} has label {record['label']}, which is not a class of the dataset"
+                )
+            name = f"{picture.key}.{picture.ext}"
+            yield picture, [Item(name, picture.key, size_of(picture), picture.read, record["label"], record["caption"])]
+
+    def record(self, picture: Picture) -> Mapping:
+        return picture.record()
+
+    def close(self) -> None: ...
+
+
+def size_of(picture: Picture) -> int:
+    """Bytes of its file."""
+    return picture.stored.entry.files[picture.ext][1]
+
+
+def partition(folder: StageFolder, number: int) -> Path:
+    """Where partition `number` of a stage lies."""
+    return folder.path / FOLDER / f"part_{number:05d}_of_{folder.spec.n_units:05d}.h5"
+
+
+def n_datasets(parts: StageFolder, start: int, stop: int) -> int:
+    """How many pictures files of these slots hold: one a sample, and of tracking pairs each original once."""
+    pictures, slots = parts.upstream("images")[0], [s.slot for s in parts.samples(start, stop)]
+    return len(slots) + (len({slot // pictures.config.variants for slot in slots}) if pictures.spec.kind == PAIRS else 0)

@@ -1,0 +1,108 @@
+"""Stage kind `hdf5`: one HDF5 file merged from the partitions of an `hdf5_parts` stage, with card, classes and manifest beside it."""
+
+import contextlib
+from collections.abc import Iterator
+
+from synth.errors import InputError
+from synth.export.base import Export
+from synth.export.config import Hdf5Config
+from synth.export.hdf5.merge import merge
+from synth.export.hdf5.parts import Hdf5Parts, n_datasets, partition
+from synth.export.hdf5.settings import KEYED, PAIRS, PIXELS
+from synth.export.manifest import ManifestWriter
+from synth.store.folder import StageFolder
+from synth.store.out_folder import PART
+from synth.store.samples import Sample
+from synth.store.spec import canonical
+
+NAME = "images.h5"
+KEY = "merged"
+
+KEYED_CARD = """- `images.h5`: a dataset a picture, called like its file and holding the file's bytes (uint8), as mmcv's hdf5 backend reads them:
+  `io.BytesIO(numpy.array(h5py.File("images.h5")["{name}"]))`. Captions and labels are in `manifest.parquet`."""
+PAIRS_CARD = """- `images.h5`: a dataset an image, called like it and holding the bytes of its file (uint8), as mmcv's hdf5 backend reads them: originals under
+  their names without folders, as they were, and variants as `<name>_v<number>.jpg`: `io.BytesIO(numpy.array(h5py.File("images.h5")[name]))`."""
+BYTES_CARD = """- `images.h5`: `images` (uint8, the encoded files back to back; picture i is `images[offsets[i]:offsets[i+1]]`), `offsets`, `labels`,
+  `captions`, `keys`; class names and their official indices are the attributes `class_names` and `class_indices`."""
+PIXELS_CARD = """- `images.h5`: `images` (uint8 N, H, W, 3; a chunk a picture), `labels`, `captions`, `keys`; class names and their official indices are
+  the attributes `class_names` and `class_indices`."""
+
+
+class Hdf5(Export):
+    config: Hdf5Config
+
+    @property
+    def parts(self) -> StageFolder:
+        return self.folder.upstream("parts")[0]
+
+    def compute(self, state, slots: range) -> list[dict]:
+        """Merge; the file gets its name when it is whole."""
+        return [self._merge()]
+
+    def encode(self, state, item: dict) -> Sample:
+        return Sample(0, KEY, {"json": canonical(item)})
+
+    def _merge(self) -> dict:
+        parts, path = self.parts, self.out.path / NAME
+        self._mend(parts)
+        paths = [partition(parts, number) for number in range(parts.spec.n_units)]
+        if not paths:
+            raise InputError(f"{parts.path}: has no partitions: there are no pictures to export")
+        self.out.claim()
+        facts = merge(paths, path, parts.config.layout, beside=self.out.path / PART)
+        return {**facts, "file_name": NAME, "bytes": path.stat().st_size}
+
+    def _mend(self, parts: StageFolder) -> None:
+        """Partitions that vanished are written again, as they were: units say which pictures they hold."""
+        missing = [n for n in range(parts.spec.n_units) if not partition(parts, n).exists()]
+        if missing:
+            stage = Hdf5Parts(parts)
+            stage.check()
+            with contextlib.closing(stage):
+                for number in missing:
+                    unit = parts.unit(number)
+                    for _ in stage.write(range(unit.start, unit.stop)):
+                        pass
+
+    def records(self, mend: bool = True) -> Iterator[dict]:
+        for merged in self.folder.samples() if mend else ():
+            if not self.out.has(NAME, merged.json()["bytes"]):
+                self._merge()
+        row, keyed = 0, self.parts.config.layout == KEYED
+        for stored in self.parts.samples():
+            record = stored.json()
+            if original := record.get("original"):
+                size = {k: record[k] for k in ("width", "height")}
+                yield {
+                    **original,
+                    **size,
+                    "slot": stored.slot,
+                    "key": original["name"],
+                    "file_name": f"{NAME}/{original['name']}",
+                }
+            yield {
+                **record,
+                "slot": stored.slot,
+                "key": stored.key,
+                "file_name": f"{NAME}/{record['name']}" if keyed else f"{NAME}/images/{row}",
+            }
+            row += 1
+
+    def how_to_read(self) -> str:
+        config = self.parts.config
+        if self.pictures.stage.spec.kind == PAIRS:
+            return PAIRS_CARD
+        if config.layout == KEYED:
+            for stored in self.parts.samples():
+                return KEYED_CARD.format(name=stored.json()["name"])
+            return KEYED_CARD.format(name="KEY.png")
+        return PIXELS_CARD if config.content == PIXELS else BYTES_CARD
+
+    def card(self, manifest: ManifestWriter) -> bytes:
+        parts = self.parts
+        if self.pictures.stage.spec.kind != PAIRS:
+            return super().card(manifest)
+        from synth.tracking.cards import pictures_card
+
+        variants = sum(1 for _ in parts.samples())
+        return pictures_card(self.folder, n_datasets(parts, 0, parts.spec.slots) - variants, variants, manifest.size, self.how_to_read())

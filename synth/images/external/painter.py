@@ -1,0 +1,162 @@
+"""Batches drawn by a command: requests out, answers back, in the place of synth.images.painter.Drawing."""
+
+import contextlib
+import io
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from synth.errors import InputError, StageBroken
+from synth.images.config import DrawingConfig
+from synth.images.external.child import Child, Gone
+from synth.images.external.settings import Patience
+
+HELLO, VERSION = "synthset-external", 1
+NOISE = 1000  # lines that are no protocol, between two answers; libraries like to print
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM")
+FATAL = 2  # times that one request may be the end of the command
+
+
+class Picture:
+    """An answer: pixels [H, W, 3] uint8, or the reason why there are none. How they are computed is the command's affair."""
+
+    rows, refused = 1, False
+
+    def __init__(self, pixels: np.ndarray | None = None, reason: str = ""):
+        self._pixels, self.reason = pixels, reason
+
+    def pixels(self) -> np.ndarray | None:
+        return self._pixels
+
+
+class CommandDrawing:
+    """Keeps the command running between batches. Files are exchanged in a folder of this node's own."""
+
+    def __init__(self, words: Sequence[str], config: DrawingConfig, patience: Patience, logs: Path):
+        self.words, self.config, self.patience = list(words), config, patience
+        self.log = logs / f"external-{platform.node()}-{os.getpid()}.log"
+        self.starts = 0
+        self._child: Child | None = None
+        self._folder: Path | None = None
+        self._deaths = 0  # since the last picture
+
+    def begin_unit(self) -> None: ...
+
+    def draw(self, keys: Sequence[str], prompts: Sequence[str], seeds: Sequence[int]) -> list[Picture]:
+        """A picture of each prompt. StageBroken if the command does not stay alive, or draws what was not asked for."""
+        todo = {i: self._request(i, *r) for i, r in enumerate(zip(keys, prompts, seeds, strict=True))}
+        made: dict[int, Picture] = {}
+        fatal = dict.fromkeys(todo, 0)
+        while todo:
+            try:
+                self._exchange(todo, made)
+            except Gone as e:
+                at_work, self._child = self._child is not None, None
+                self._deaths += 1
+                if self._deaths > self.patience.restarts:
+                    msg = f"model.command: {self.words[0]} failed {self._deaths} times without a picture (model.restarts)"
+                    raise StageBroken(f"{msg}: {e}") from e
+                if at_work:
+                    first = next(iter(todo))  # the one that it was at
+                    fatal[first] += 1
+                    if fatal[first] >= FATAL:
+                        why = str(e).split("\n", 1)[0]
+                        made[first] = Picture(reason=f"the command failed on it {FATAL} times: {why}")
+                        del todo[first]
+        return [made[i] for i in range(len(keys))]
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _request(self, number: int, key: str, prompt: str, seed: int) -> dict:
+        config = self.config
+        return {
+            "id": number,
+            "key": key,
+            "prompt": prompt,
+            "negative_prompt": config.negative_prompt,
+            "seed": seed,
+            "width": config.width,
+            "height": config.height,
+            "steps": config.steps,
+            "guidance_scale": config.guidance_scale,
+        }
+
+    def _exchange(self, todo: dict[int, dict], made: dict[int, Picture]) -> None:
+        """Ask for all of `todo`; what is answered moves to `made`."""
+        child = self._running()
+        for number, request in todo.items():
+            child.send(json.dumps(request | {"out": str(self._folder / f"{number}.png")}).encode())
+        while todo:
+            limit = self.patience.timeout
+            answer = self._answer(child, time.monotonic() + limit, f"no answer within {limit:g} s (model.timeout)")
+            number = answer.get("id")
+            if isinstance(number, bool) or not isinstance(number, int) or number not in todo:
+                raise child.gone(f"an answer to no request: {json.dumps(answer)[:200]}")
+            made[number] = self._picture(number, answer)
+            del todo[number]
+            self._deaths = 0
+
+    def _running(self) -> Child:
+        if self._child is None:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="synthset-external-"))
+            child = Child(self.words, self.log)
+            self.starts += 1
+            limit = self.patience.start_timeout
+            hello = self._answer(child, time.monotonic() + limit, f"no hello within {limit:g} s (model.start_timeout)")
+            if hello.get("hello") != HELLO or hello.get("version") != VERSION:
+                child.close()
+                expected = json.dumps({"hello": HELLO, "version": VERSION})
+                raise InputError(f"model.command: its hello was {json.dumps(hello)[:200]}, expected {expected}; see docs/external.md")
+            self._child = child
+        return self._child
+
+    def _answer(self, child: Child, deadline: float, late: str) -> dict:
+        """The next line that is a JSON object; others go to the log."""
+        for _ in range(NOISE):
+            line = child.line(deadline, late)
+            with contextlib.suppress(ValueError, RecursionError):
+                answer = json.loads(line)
+                if isinstance(answer, dict):
+                    return answer
+            with self.log.open("ab") as log:
+                log.write(line[:1000] + b"\n")
+        raise child.gone(f"{NOISE} lines that are no protocol")
+
+    def _picture(self, number: int, answer: Mapping) -> Picture:
+        """The file of an answer, taken out of the folder."""
+        from PIL import Image
+
+        if "error" in answer:
+            return Picture(reason=f"the command refused: {' '.join(str(answer['error']).split())[:500]}")
+        named = answer.get("image", f"{number}.png")
+        file = self._folder / named if isinstance(named, str) and "\0" not in named else self._folder
+        if not file.resolve().is_relative_to(self._folder.resolve()) or not file.is_file():
+            raise self._broken(f"its answer names {named!r}, which is no file in the folder of `out`")
+        data, wanted = file.read_bytes(), (self.config.width, self.config.height)
+        file.unlink()
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            if (size := image.size) == wanted:
+                return Picture(np.asarray(image.convert("RGB")))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+            raise self._broken(f"{named}: not a whole picture in one of {', '.join(FORMATS)} ({e})") from e
+        drew = f"it drew {size[0]}x{size[1]} pixels where {wanted[0]}x{wanted[1]} were asked for"
+        raise self._broken(f"{drew}; set images.width={size[0]} images.height={size[1]}, or resize in the command")
+
+    def _broken(self, why: str) -> StageBroken:
+        self.close()
+        return StageBroken(f"model.command: {self.words[0]}: {why}")

@@ -1,0 +1,316 @@
+"""The worker's loop: claim a unit, adopt what is left of it, compute its batches, hand them to the finisher."""
+
+import contextlib
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+import traceback
+
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, OutOfDeviceMemory, StageBroken, StoreError
+from synth.host import allocation
+from synth.host.deadline import Deadline
+from synth.host.slurm import JobRef, SlurmJobs
+from synth.kinds import stage_class
+from synth.run.finish import finish_stage
+from synth.run.usage import Usage
+from synth.run.writer import Finisher, UnitJob, is_fatal
+from synth.store.claims import LINGERERS, Claims, linger
+from synth.store.commit import link_from_relative
+from synth.store.events import EventLog
+from synth.store.files import refused
+from synth.store.folder import TRIES, StageFolder
+from synth.store.framing import FRAMINGS
+from synth.store.heartbeat import Heartbeat
+from synth.store.identity import LISTED, identity
+from synth.store.leases import Lease, Observer, Owner, Times
+from synth.store.parts import PartWriter, adopt, part_files
+from synth.versions import versions
+
+DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+PACE = 60.0  # seconds between two events about how busy the device is
+
+
+class Worker:
+    """One worker on one stage. `run` returns the exit code and never raises."""
+
+    def __init__(self, folder: StageFolder, job_idx: int, n_jobs: int, lingers: bool = False):
+        self.folder, self.job_idx, self.n_jobs, self.lingers = folder, job_idx, n_jobs, lingers or job_idx < LINGERERS
+        self.owner, self.times = Owner.me(), Times.from_env()
+        self.observer = Observer(self.times, slurm_job_gone=SlurmJobs(JobRef.from_env()).gone)
+        self.deadline = Deadline()
+        self.events = EventLog(folder.path, self.owner.worker, echo=_echo)
+        self.draining = ""  # what asked for it: the name of a signal, or the end of time
+        self._settled: list[tuple[UnitJob, int]] = []  # with the number of times that the unit failed so far
+        self._broken: BaseException | None = None  # an error from beside the device after which the stage is opened anew
+        self._lock = threading.Lock()
+        self._opened = self._differs = False
+        self._usage = Usage()
+        self._paced = time.monotonic()
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        started, why, code = time.monotonic(), "", EXIT_BUG
+        handlers = self._catch_signals()
+        self._beats = Heartbeat(self.times)
+        try:
+            self.events.write(
+                "start", job_idx=self.job_idx, n_jobs=self.n_jobs, host=platform.node(), pid=os.getpid(), slurm=self.owner.slurm_job,
+                cores=allocation.cores(), devices=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            )  # fmt: skip
+            if warning := allocation.advice(allocation.cores(), os.environ):
+                self.events.write("warning", why=warning)
+            self.deadline.watch(self._beats.stopped)
+            self.stage = stage_class(self.folder.spec.kind)(self.folder)
+            self.stage.check()
+            code, why = self._work()
+        except InputError as e:
+            code, why = EXIT_BAD_INPUT, str(e)
+        except StoreError as e:
+            code, why = EXIT_AGAIN, str(e)
+        except BaseException as e:  # noqa: BLE001 (a bug: said with its traceback, exit 70)
+            code, why = EXIT_BUG, f"{type(e).__name__}: {e}"
+            if refused(e):
+                code, why = EXIT_AGAIN, f"{why}; nothing made so far is lost: mend that, then run the same command again"
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
+        finally:
+            self._beats.close()
+            self._close_stage()
+            self._report(code, why, time.monotonic() - started)
+            for sig, handler in handlers.items():
+                signal.signal(sig, handler)
+        return code
+
+    def _catch_signals(self) -> dict:
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {sig: signal.signal(sig, self._ask_to_drain) for sig in DRAIN_SIGNALS}
+
+    def _ask_to_drain(self, sig: int, frame) -> None:
+        self.draining = signal.Signals(sig).name
+
+    def _stops(self) -> bool:
+        """Whether nothing more is to be begun: a signal asked for it, or the job's time ends before one more batch would."""
+        if not self.draining and self.deadline.is_near(self._usage.longest):
+            self.events.write("deadline", left_s=round(self.deadline.left() or 0.0), batch_s=round(self._usage.longest, 3))
+            self.draining = "the end of the job's time"
+        return bool(self.draining)
+
+    def _report(self, code: int, why: str, seconds: float) -> None:
+        self.events.write(
+            "stop", code=code, why=why, units=self._usage.units, samples=self._usage.samples, seconds=round(seconds, 3),
+            load_s=round(self._usage.load, 3), **self._usage.facts(), **self._spent(),
+        )  # fmt: skip
+        self.events.close()
+
+    def _spent(self) -> dict[str, float]:
+        return dict(self.stage.usage()) if hasattr(self, "stage") else {}
+
+    # -- work --------------------------------------------------------------------------------------------------------
+
+    def _work(self) -> tuple[int, str]:
+        self._relatives = [(other, other.committed()) for other in self.folder.relatives()]
+        claims = Claims(self.folder, self.job_idx, self.n_jobs, self.owner, self.observer, self.lingers)
+        finisher = Finisher(self.folder, self.stage, self.events.write, self._settle)
+        try:
+            while not self._stops():
+                lease = claims.next()
+                if lease is None:
+                    finisher.flush()
+                    self._absorb(claims)
+                    lease = linger(claims, self.observer, self._stops)
+                if lease is None:
+                    break
+                self._beats.hold(lease)
+                self._do(lease, claims, finisher)
+                self._absorb(claims)
+        finally:
+            finisher.close()
+        self._absorb(claims)
+        return self._verdict()
+
+    def _verdict(self) -> tuple[int, str]:
+        """Exit code and reason, judged by what is on disk."""
+        if self._differs:
+            return EXIT_BUG, f"a unit was made twice with different bytes; see {self.folder.path / 'failed'}"
+        if self.folder.is_whole():
+            patience = self.times.dead_after * 1.1 if self.lingers else 0.0
+            return finish_stage(
+                self.folder, self.stage, self.owner, self.observer, self._beats, patience=patience, draining=lambda: bool(self.draining), log=self.events.write
+            )  # fmt: skip
+        aside = self.folder.set_aside()
+        if self.draining:
+            missing = self.folder.spec.n_units - len(self.folder.committed())
+            return EXIT_AGAIN, f"drained on {self.draining}; {missing} units to do: run the same command again"
+        if aside:
+            where = self.folder.path / "failed"
+            return (
+                EXIT_BUG,
+                f"units {aside[:10]} failed {TRIES} times and are set aside; see {where}; retry_failed=true tries them again",
+            )
+        return EXIT_OK, "nothing left for this job; others hold the rest"
+
+    def _do(self, lease: Lease, claims: Claims, finisher: Finisher) -> None:
+        """One unit from lease to the queue of the finisher."""
+        unit = self.folder.unit(lease.unit)
+        part = None
+        try:
+            inputs = self.stage.unit_inputs(unit)
+            relatives = [other for other, committed in self._relatives if unit.number in committed]
+            if other := link_from_relative(self.folder, relatives, unit.number, inputs):
+                self.events.write("linked", unit=unit.number, source=other.path.name)
+                self._beats.remove(lease)
+                return
+            self._open_stage(finisher)
+            path = self.folder.part_path(unit.number, self.owner.worker, lease.generation)
+            batches = self.folder.spec.batches(unit)
+            part = PartWriter(path, self.folder.framing, len(batches))
+            job = UnitJob(unit, lease, inputs, part)
+            if lease.generation:
+                left = part_files(path.parent, unit.number, FRAMINGS[self.folder.framing].suffix)
+                job.others = adopt(part, left, batches)
+                if part.batches:
+                    self.events.write("adopted", unit=unit.number, batches=part.batches, of=len(batches))
+            self._compute(job, batches, finisher)
+        except BaseException as e:
+            if part is not None:
+                job.computing_failed = True
+                finisher.leave(job, e)
+            elif is_fatal(e) or isinstance(e, _CannotOpen):  # nothing was queued for it
+                self._beats.release(lease)
+                raise
+            else:
+                failures = self._failed(unit.number, e)
+                self._beats.release(lease)
+                claims.give_back(unit.number, failures)
+            if is_fatal(e):
+                finisher.flush()  # so that it is met before another unit begins
+            if _breaks(e):
+                finisher.flush()  # encoders of earlier batches may still use the stage
+                self._close_stage()
+
+    def _compute(self, job: UnitJob, batches: list[range], finisher: Finisher) -> None:
+        if job.part.batches < len(batches):
+            with self._usage.computing(batch=False):
+                job.state = self.stage.begin(job.unit)
+                if job.part.batches:
+                    self.stage.resume(job.state, batches[job.part.batches - 1].stop, job.part.stored(job.unit.number))
+        for slots in batches[job.part.batches :]:
+            if self._stops() or job.lease.lost or job.error:
+                finisher.leave(job)
+                return
+            with self._usage.computing(batch=True):
+                items = self.stage.compute(job.state, slots)
+            if len(items) != len(slots):
+                raise RuntimeError(f"{self.folder.spec.kind}: computed {len(items)} items for {len(slots)} slots")
+            finisher.batch(job, items)
+        finisher.end(job)
+
+    def _open_stage(self, finisher: Finisher) -> None:
+        if self._broken is not None:
+            self._broken = None
+            finisher.flush()
+            self._close_stage()
+        if self._opened:
+            return
+        for role, file in self.folder.spec.inputs.items():
+            if not file.identity.startswith(LISTED) and identity(self.folder.input_path(role)) != file.identity:
+                raise InputError(
+                    f"{file.path}: input {role!r} changed since {self.folder.path.name} was planned; run the command again to plan anew"
+                )
+        begun = time.monotonic()
+        try:
+            self.stage.open()
+        except Exception as e:
+            if is_fatal(e):
+                raise
+            # no unit is to blame: setting them aside one by one, three loads each, would hide that
+            raise _CannotOpen(f"the stage cannot be opened here: {type(e).__name__}: {e}") from e
+        self._opened = True
+        self._usage.load += time.monotonic() - begun
+        self.events.write("open", seconds=round(time.monotonic() - begun, 3), device=allocation.device(), versions=versions())
+
+    def _close_stage(self) -> None:
+        if self._opened:
+            self._opened = False
+            with contextlib.suppress(Exception):
+                self.stage.close()
+
+    # -- what became of units ----------------------------------------------------------------------------------------
+
+    def _settle(self, job: UnitJob) -> None:
+        """In the finisher's thread: a unit was committed, left, or failed. Its error is stored before its lease goes."""
+        failures = 0
+        if job.error is not None:
+            try:
+                if not is_fatal(job.error) and (job.differs or not job.committed):
+                    failures = self._failed(job.unit.number, job.error)
+                elif job.committed:  # the unit exists, and what went wrong after that is only untidy
+                    self.events.write("untidy", unit=job.unit.number, error=f"{type(job.error).__name__}: {job.error}")
+            except Exception as e:  # noqa: BLE001 (the report could not be stored)
+                job.error = e
+        job.part.keep()
+        if not job.committed:
+            job.lease.release()
+        job.lease.close()
+        self._beats.forget(job.lease.unit)
+        with self._lock:
+            self._settled.append((job, failures))
+
+    def _absorb(self, claims: Claims) -> None:
+        """In the main thread: count settled units, take back those to be tried again, raise errors that end the worker."""
+        with self._lock:
+            settled, self._settled = self._settled, []
+        fatal = None
+        for job, failures in settled:
+            if job.committed:
+                self._usage.units += 1
+                self._usage.samples += job.part.n_samples
+                self._differs = self._differs or job.differs
+            elif job.error is None:
+                claims.keep_in_mind(job.unit.number)
+            elif is_fatal(job.error):
+                fatal = fatal or job.error
+            else:
+                claims.give_back(job.unit.number, failures)
+                if _breaks(job.error) and not job.computing_failed:
+                    self._broken = job.error
+        if fatal:
+            raise fatal
+        if settled and time.monotonic() - self._paced >= PACE:
+            self._paced = time.monotonic()
+            self.events.write("pace", units=self._usage.units, samples=self._usage.samples, **self._usage.facts(), **self._spent())
+
+    def _failed(self, unit: int, error: BaseException) -> int:
+        """Report an error of a unit; how often it failed so far."""
+        text = "".join(traceback.format_exception(error))
+        report = {
+            "unit": unit,
+            "slots": [self.folder.unit(unit).start, self.folder.unit(unit).stop],
+            "worker": self.owner.worker,
+            "error": f"{type(error).__name__}: {error}",
+            "traceback": text,
+            "retry": "run the same command with retry_failed=true",
+        }
+        n = self.folder.report_failure(unit, report)
+        self.events.write("failed", unit=unit, tries=n, error=report["error"])
+        return n
+
+
+class _CannotOpen(Exception):
+    """The stage's open() failed: a bug or a broken device, and nothing about a unit. Ends the worker with exit code 70."""
+
+
+def _breaks(error: BaseException) -> bool:
+    """Whether the stage's process or device may be unusable after an error."""
+    return isinstance(error, (StageBroken, OutOfDeviceMemory)) or "CUDA" in str(error)
+
+
+def _echo(line: dict) -> None:
+    rest = " ".join(f"{k}={v}" for k, v in line.items() if k not in ("event", "time", "versions"))
+    with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to stop working
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line['event']} {rest}\n")  # one write: two threads log

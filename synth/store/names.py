@@ -1,0 +1,105 @@
+"""Class names -> folder names that every file system, shell and loader takes; reversible, without clashes. Pure.
+
+Letters and digits of any script, `-`, `.`, `,` and `+` stay; a space becomes `_`; all else becomes `%XX` a byte of UTF-8, as
+in addresses. Names that would still clash (two classes of one name, or names that differ in case only) get `~<index>`.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+from synth.errors import InputError
+
+MAX_BYTES = 200  # most file systems stop at 255; what is longer keeps a readable head and a hash
+EMPTY = "~"
+_STAY = frozenset("-.,+")
+# names that Windows keeps for devices, and the files that stand beside the class folders
+_RESERVED = re.compile(
+    r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)(\..*)?|metadata\.jsonl|classes\.json|manifest\.parquet|readme\.md",
+    re.IGNORECASE,
+)
+# Hugging Face's loaders take a folder called "train", "test-tube" or "bullet train" for a split and drop all others
+_SPLIT = re.compile(r"(?<![^-._ 0-9])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)(?![^-._ 0-9])", re.IGNORECASE)
+
+
+def folder_name(name: str) -> str:
+    """The safe form of one class name. Names that differ give forms that differ, except by letter case (see `folder_names`)."""
+    if not name:
+        return EMPTY
+    safe = "".join(_safe(c) for c in name)
+    if unicodedata.normalize("NFC", safe) != safe:  # some file systems compose letters, so two spellings would meet
+        safe = "".join(c if c.isascii() else _hex(c) for c in safe)
+    if safe[0] in ".-":  # hidden, "..", or taken for an option
+        safe = _hex(safe[0]) + safe[1:]
+    if safe[0] == "_":
+        safe = "%20" + safe[1:]
+    if safe[-1] == "_":
+        safe = safe[:-1] + "%20"
+    if safe[-1] == ".":  # Windows drops trailing dots
+        safe = safe[:-1] + "%2E"
+    if _RESERVED.fullmatch(safe):
+        safe = _hex(safe[0]) + safe[1:]
+    safe = _SPLIT.sub(lambda m: _hex(m[0][0]) + m[0][1:], safe)
+    if len(safe.encode()) > MAX_BYTES:
+        mark = "~h" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        safe = _head(safe, MAX_BYTES - len(mark)) + mark
+    return safe
+
+
+def class_name(folder: str) -> str | None:
+    """The class name of a folder name; None if it was shortened, and classes.json has to tell."""
+    stem, mark, rest = folder.partition("~")
+    if mark and rest.startswith("h"):
+        return None
+    return unquote(stem.replace("_", " "), errors="surrogatepass")
+
+
+def folder_names(classes: Mapping[int, str]) -> dict[int, str]:
+    """official index -> folder name, for all classes of a dataset; no two are equal on any file system."""
+    plain = {index: folder_name(name) for index, name in sorted(classes.items())}
+    same: dict[str, list[int]] = {}
+    for index, name in plain.items():
+        same.setdefault(unicodedata.normalize("NFKC", name).casefold(), []).append(index)
+    for indices in same.values():
+        if len(indices) > 1:
+            for index in indices:
+                plain[index] += f"~{index}"
+    return plain
+
+
+def classes_of(stage) -> dict[int, str]:
+    """official index -> class name, from the first stages upstream that have a dataset in their config."""
+    if (dataset := getattr(stage.config, "dataset", None)) and dataset.classes:
+        return {c.index: c.name for c in dataset.classes}
+    found: dict[int, str] = {}
+    for role in sorted(stage.spec.upstream):
+        for up in stage.upstream(role):
+            for index, name in classes_of(up).items():
+                if found.setdefault(index, name) != name:
+                    raise InputError(
+                        f"{stage.path}: class {index} is {found[index]!r} in one upstream and {name!r} in another; export them apart"
+                    )
+    return found
+
+
+def _safe(c: str) -> str:
+    if c == " ":
+        return "_"
+    if c in _STAY or (c.isascii() and c.isalnum()):
+        return c
+    # letters, digits and the marks that many scripts need; not what looks like a separator, nor a private or unknown character
+    if not c.isascii() and unicodedata.category(c)[0] in "LMN":
+        return c
+    return _hex(c)
+
+
+def _hex(c: str) -> str:
+    return "".join(f"%{b:02X}" for b in c.encode("utf-8", "surrogatepass"))
+
+
+def _head(safe: str, size: int) -> str:
+    """The longest beginning of at most `size` bytes that cuts neither a character nor a %XX."""
+    head = safe.encode()[:size].decode("utf-8", "ignore")
+    return re.sub(r"%[0-9A-F]?$", "", head)

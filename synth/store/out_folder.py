@@ -1,0 +1,176 @@
+"""The folder that an export writes into, and whose it is.
+
+.synthset.claim.json   while it is being written: which export does; first come, first served
+.synthset.json         the marker, written last: the export is whole
+.synthset.part/        files on their way to their names
+"""
+
+import contextlib
+import ctypes
+import errno
+import itertools
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from synth.errors import InputError
+from synth.store.files import NO_LINKS, read_small, storing, write_atomic, write_once
+
+MARKER = ".synthset.json"
+CLAIM = ".synthset.claim.json"
+PART = ".synthset.part"
+
+
+class OutFolder:
+    """The export folder of a stage. Two workers of one stage may write into it at once; two different stages may not."""
+
+    def __init__(self, folder):
+        self.folder, self.path = folder, Path(folder.out_dir)
+        self._fingerprint = folder.spec.fingerprint
+        self._root = str(self.path)
+        self._temp, self._numbers = os.path.join(self._root, PART, f"{os.getpid()}-{secrets.token_hex(6)}-"), itertools.count()
+
+    def check(self) -> None:
+        """InputError if the folder holds another dataset, or files that no export made."""
+        if self._owner(self.path / MARKER) or self._owner(self.path / CLAIM):
+            return
+        if any(not n.startswith(".") for n in self._names()) and not (self._owner(self.path / CLAIM) or self._owner(self.path / MARKER)):
+            raise InputError(
+                f"{self.path}: is not empty and was not made by an export; choose another folder for export.{self.folder.spec.kind}.out"
+            )
+
+    def _names(self) -> list[str]:
+        try:
+            return os.listdir(self.path)
+        except FileNotFoundError:
+            return []
+        except NotADirectoryError as e:
+            raise InputError(f"{self.path}: is a file; choose another folder for export.{self.folder.spec.kind}.out") from e
+
+    def _owner(self, file: Path) -> str:
+        """Fingerprint in a marker or claim, "" if there is none; another stage's is an InputError."""
+        try:
+            data = read_small(file)
+            if data is None:
+                return ""
+            found = json.loads(data)
+            owner, who = found["fingerprint"], found.get("stage", "")
+        except NotADirectoryError:
+            return ""
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise InputError(f"{file}: torn or not ours ({type(e).__name__}); remove the folder {self.path} or choose another one") from e
+        if owner != self._fingerprint:
+            raise InputError(
+                f"{self.path}: holds another dataset ({who or 'stage'} {owner}, {file.name}); choose another folder for "
+                f"export.{self.folder.spec.kind}.out, or remove that one if it is not wanted"
+            )
+        return owner
+
+    def claim(self) -> None:
+        """Make the folder ours, before the first file is written. Cheap when it is already."""
+        self.check()
+        with storing(self.path):
+            (self.path / PART).mkdir(parents=True, exist_ok=True)
+        if not (self._owner(self.path / MARKER) or self._owner(self.path / CLAIM)):
+            write_once(self.path / CLAIM, self._tag())
+            self._owner(self.path / CLAIM)  # somebody else's, if they were first
+
+    def reopen(self) -> None:
+        """The place is to be completed anew: our marker becomes a claim; a place without either becomes ours, another stage's stays."""
+        try:
+            finished, claimed = self._owner(self.path / MARKER), self._owner(self.path / CLAIM)
+        except InputError:
+            return
+        with storing(self.path):
+            if finished:
+                os.replace(self.path / MARKER, self.path / CLAIM)
+            elif not claimed and self.path.is_dir():
+                write_once(self.path / CLAIM, self._tag())
+
+    def _tag(self) -> bytes:
+        facts = {"fingerprint": self._fingerprint, "stage": self.folder.spec.folder_name, "path": str(self.folder.path)}
+        return json.dumps(facts, sort_keys=True).encode() + b"\n"
+
+    def part(self, name: str) -> Path:
+        """A name of its own for a file on its way to `name`."""
+        temp = self.path / PART / f"{os.getpid()}-{secrets.token_hex(6)}{Path(name).suffix}"
+        with storing(temp):
+            temp.parent.mkdir(parents=True, exist_ok=True)
+        return temp
+
+    def link(self, name: str, data: bytes, source: Path) -> bool:
+        """Give an existing file of the same bytes a second name here; False where that cannot be, and `put` has to write it."""
+        temp = self.part(name)
+        with storing(self.path / name):
+            try:
+                if source.stat().st_size != len(data) or source.read_bytes() != data:
+                    return False
+                os.link(source, temp)
+                os.replace(temp, self.path / name)
+            except OSError as e:
+                if e.errno not in NO_LINKS | {errno.ENOENT, errno.ENOTDIR}:
+                    raise
+                return False
+        return True
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write one of many files by temporary name and rename, without waiting for the disk (see `complete`)."""
+        final, temp = os.path.join(self._root, name), f"{self._temp}{next(self._numbers)}"
+        with storing(self.path):
+            try:
+                _write(temp, data)
+            except FileNotFoundError:  # another worker just completed this export and cleared the folder
+                os.makedirs(os.path.dirname(temp), exist_ok=True)
+                _write(temp, data)
+            try:
+                os.replace(temp, final)
+            except FileNotFoundError:
+                if not self.has(name, len(data)):
+                    os.makedirs(os.path.dirname(final), exist_ok=True)
+                    write_atomic(Path(final), data, sync=False)
+
+    def has(self, name: str, size: int) -> bool:
+        """Whether a file of this size is there. Files get their names when they are whole, so the size tells."""
+        try:
+            return os.stat(os.path.join(self._root, name)).st_size == size
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def complete(self) -> None:
+        """Everything is written: flush it to disk, put the marker, drop the claim, point `latest` here."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.path / PART)
+        _flush(self.path)  # once for all files, so that a marker never outlives files lost with the power
+        write_atomic(self.path / MARKER, self._tag())
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / CLAIM).unlink()
+        self.folder.link_latest()
+
+
+def _write(path: str, data: bytes) -> None:
+    """A new file, without Python's layers: with small pictures these take as long as the file system. Gone again after an error."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(fd, left) :]
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _flush(path: Path) -> None:
+    """Write to disk what the file system of `path` still holds in memory; other file systems of a busy node are left alone."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None).syncfs(fd):
+            os.sync()
+    except AttributeError:  # not Linux
+        os.sync()
+    finally:
+        os.close(fd)

@@ -1,0 +1,65 @@
+"""Sample configs of tracking pairs."""
+
+from dataclasses import dataclass
+
+from synth.captions.config import DatasetConfig
+from synth.images.config import DrawingConfig
+
+
+@dataclass(frozen=True)
+class WarpConfig:
+    """The joint random warp of an image and its masks. Ranges are drawn from evenly; OVTrack's values are the defaults."""
+
+    affine: float = 0.5  # probability of scale, rotation, translation and shear, all at once
+    scale: tuple[float, ...] = (0.6, 1.5)  # factor, an axis each
+    rotate: tuple[float, ...] = (-30.0, 30.0)  # degrees
+    translate: tuple[float, ...] = (0.0, 0.2)  # share of width, of height
+    shear: tuple[float, ...] = (-15.0, 15.0)  # degrees, an axis each
+    perspective: float = 0.5  # probability
+    distortion: tuple[float, ...] = (0.05, 0.2)  # standard deviation of the corners' way inwards, as a share of the side
+    flip: float = 0.5  # probability
+    colour: float = 0.2  # probability of brightness and contrast, of the image only
+    brightness: tuple[float, ...] = (-0.2, 0.2)  # added, as a share of white
+    contrast: tuple[float, ...] = (-0.2, 0.2)  # factor less one
+
+
+@dataclass(frozen=True)
+class PairsConfig(DrawingConfig):
+    """kind "pairs": new images of annotated ones; slot = image * variants + variant. Always JPEG, at the size of the original.
+
+    input "annotations": the file, whose images lie in the stage's listing in the order of their buckets (a unit has one bucket);
+    input "images": a folder, or an HDF5 file keyed by file name. classes of the dataset: the file's categories.
+    """
+
+    dataset: DatasetConfig = DatasetConfig("", (), 0)
+    variants: int = 1  # new images of each image
+    noise_strength: float = 0.75  # share of the steps that are run
+    harmonize: int = 2  # last steps in which the objects are not put back
+    min_area: float = 64.0**2  # pixels of the original; smaller objects are not kept
+    max_area: float = 32.0**5
+    dilate: int = 14  # pixels of the original around the objects that are kept with them
+    long_side: int = 768  # pixels that an image is scaled to fit into
+    short_side: int = 512
+    bucket: int = 64  # pixels; drawn sizes are multiples of it
+    warp: WarpConfig = WarpConfig()
+    quality: int = 95  # of the JPEG files
+
+
+@dataclass(frozen=True)
+class AnnotationsConfig:
+    """kind "annotations": one JSON in OVTrack's form. upstream role "images": pairs. One slot."""
+
+    out: str = ""
+    min_area: float = 64.0**2  # of an object in the original frame of a pair; larger ones stay
+    min_variant_area: float = 32.0**2  # of a warped object; smaller ones are left out
+    min_side: float = 1.0  # pixels of a warped object's box
+    segmentations: bool = False  # keep them, the warped ones as RLE
+
+
+@dataclass(frozen=True)
+class PairsPageConfig:
+    """kind "pairs_page": a page and a contact sheet of pairs with their boxes. upstream role "images": pairs. One slot."""
+
+    out: str = ""
+    max_images: int = 200  # originals on the page, spread evenly over all
+    sheet: int = 12  # originals on the contact sheet

@@ -1,0 +1,95 @@
+"""Weight files, judged from their names and headers: variants, shards, torn safetensors, single-file checkpoints. No torch."""
+
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from synth.errors import InputError
+
+SUFFIXES = (".safetensors", ".bin")
+_OLD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"  # how a checkpoint of torch before 1.6 begins
+_MAX_HEADER = 100 << 20  # bytes; the format's own limit
+_PLAIN = re.compile(r"^(diffusion_pytorch_model|pytorch_model|model)(-\d{5}-of-\d{5})?\.(safetensors|bin)$")
+_VARIANT = re.compile(r"^(diffusion_pytorch_model|pytorch_model|model)\.(\w+)(-\d{5}-of-\d{5})?\.(safetensors|bin)$")
+
+
+def check_weights(folder: Path) -> tuple[bool, frozenset[str]]:
+    """(whether there are plain files, names of the variants) of a component whose every weight file is whole."""
+    files = list(_weight_files(folder))
+    if not files:
+        raise InputError(f"{folder}: holds no weights (*.safetensors or *.bin); fetch the model again")
+    for file in files:
+        check_file(file)
+    variants = frozenset(m.group(2) for f in files if (m := _VARIANT.match(f.name)))
+    return any(_PLAIN.match(f.name) or not _VARIANT.match(f.name) for f in files), variants
+
+
+def check_file(file: Path) -> None:
+    """InputError if a weight file is torn, as far as its size and header show."""
+    if file.suffix == ".safetensors":
+        check_safetensors(file)
+    elif file.stat().st_size == 0:
+        raise InputError(f"{file}: empty; fetch the model again")
+
+
+def check_checkpoint(file: Path) -> None:
+    """InputError unless a file is a whole single-file checkpoint, .safetensors or what torch.save writes."""
+    if file.suffix == ".safetensors":
+        check_safetensors(file)
+    elif file.suffix in (".ckpt", ".pt", ".pth", ".bin"):
+        if not zipfile.is_zipfile(file) and not _is_old_pickle(file):  # a zip's directory is at its end: a torn one has none
+            raise InputError(f"{file}: not a whole checkpoint of torch.save; fetch the model again")
+    else:
+        raise InputError(f"{file}: a single-file checkpoint is a .safetensors or a .ckpt file")
+
+
+def _is_old_pickle(file: Path) -> bool:
+    """Checkpoints written before torch 1.6 are bare pickles: protocol 2, and torch's magic number as the first object."""
+    with open(file, "rb") as f:
+        return f.read(len(_OLD)) == _OLD
+
+
+def _weight_files(folder: Path) -> Iterator[Path]:
+    """The weight files of a component; those that a shard index names must all be there."""
+    for index in sorted(folder.glob("*.index*.json")):
+        shards = read_json(index, "fetch the model again").get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+            raise InputError(f"{index}: has no weight_map of file names; fetch the model again")
+        for name in sorted(set(shards.values())):
+            if not (folder / name).is_file():
+                raise InputError(f"{folder / name}: missing, but {index.name} names it; fetch the model again")
+    yield from sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file())
+
+
+def check_safetensors(file: Path) -> None:
+    """InputError if a .safetensors file is shorter or longer than its header says. Reads the header only."""
+    size = file.stat().st_size
+    try:
+        with open(file, "rb") as f:
+            head = f.read(8)
+            n = int.from_bytes(head, "little")
+            if len(head) < 8 or n > size - 8:
+                raise InputError(f"{file}: torn inside its header ({size} bytes); fetch the model again")
+            if n > _MAX_HEADER:
+                raise InputError(f"{file}: not a safetensors file (a header of {n} bytes); fetch the model again")
+            header = json.loads(f.read(n))
+        wanted = 8 + n + max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise InputError(f"{file}: not a safetensors file ({type(e).__name__}: {e}); fetch the model again") from e
+    if size != wanted:
+        raise InputError(f"{file}: {size} bytes, its header says {wanted}; it is torn: fetch the model again")
+
+
+def read_json(file: Path, fix: str) -> dict:
+    """A JSON object from a file; anything else is an InputError that ends in `fix`."""
+    try:
+        data = json.loads(file.read_bytes())
+    except FileNotFoundError as e:
+        raise InputError(f"{file}: missing; {fix}") from e
+    except (OSError, ValueError) as e:
+        raise InputError(f"{file}: cannot be read as JSON ({e}); {fix}") from e
+    if not isinstance(data, dict):
+        raise InputError(f"{file}: expected a JSON object, found {type(data).__name__}; {fix}")
+    return data

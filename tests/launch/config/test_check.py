@@ -1,0 +1,138 @@
+"""The command line is judged before Hydra sees it: keys, options, types."""
+
+import pytest
+
+from launch.config.check import check
+from launch.config.near import flatten, near
+from launch.config.times import check_time, seconds
+from synth.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("argument", "meant"),
+    [
+        ("images.guidance_scal=4", "did you mean images.guidance_scale"),
+        ("guidance_scale=4", "did you mean images.guidance_scale"),
+        ("image.steps=4", "did you mean images.steps"),
+        ("images.guidance=4", "images.guidance_scale"),
+        ("datset=pictures", "did you mean dataset?"),
+        ("export.contact_sheet.colums=4", "export.contact_sheet.columns"),
+        ("cluster.jobs=4", "did you mean cluster.n_jobs?"),
+        ("+images.stepz=4", "did you mean images.steps"),
+        ("++caption.total=4", "did you mean captions.total?"),
+    ],
+)
+def test_an_unknown_key_fails_and_names_the_near_ones_with_their_dotted_path(argument, meant):
+    with pytest.raises(InputError) as e:
+        check([argument])
+    assert meant in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("images.steps=abc", "images.steps='abc': must be a whole number or null, got 'abc' (str)"),
+        ("captions.total=1.5", "captions.total=1.5: must be a whole number"),
+        ("captions.total=true", "must be a whole number or null, got True (bool)"),
+        ("images.guidance_scale=high", "must be a number"),
+        ("dry_run=maybe", "must be true or false"),
+        ("captions.seeds=3", "must be a list of whole numbers"),
+        ("captions.seeds=[0,a]", "must be a list of whole numbers"),
+        ("images=3", "must be a mapping"),
+        ("cluster.n_jobs=many", "must be a whole number or null"),
+    ],
+)
+def test_a_wrong_type_names_key_value_and_what_is_expected(argument, said):
+    with pytest.raises(InputError) as e:
+        check([argument])
+    assert said in str(e.value) and argument.split("=")[0] in str(e.value)
+
+
+def test_an_unknown_group_option_lists_the_options_and_never_the_types_of_the_schema():
+    with pytest.raises(InputError, match=r"model=tini: no such model; there are auraflow, .*diffusers, .*; did you mean .*tiny"):
+        check(["model=tini"])
+    with pytest.raises(
+        InputError,
+        match="export=folder: no such export; there are annotations, captions_txt, contact_sheet, hdf5, image_folder",
+    ):
+        check(["export=[contact_sheet,folder]"])
+
+
+def test_every_value_of_a_sweep_is_checked():
+    with pytest.raises(InputError, match="images.guidance_scale='x'"):
+        check(["-m", "seed=0,1", "images.guidance_scale=2,x"])
+    with pytest.raises(InputError, match="model=tini"):
+        check(["-m", "model=tiny,tini"])
+    assert check(["-m", "seed=range(0,3)", "model=tiny,diffusers", "images.steps=5,10"]).multirun
+
+
+def test_a_sweep_without_m_is_refused_with_the_ways_to_write_a_text_with_commas():
+    with pytest.raises(InputError) as e:
+        check(["images.negative_prompt=blurry, grey"])
+    assert "add -m" in str(e.value) and "images.negative_prompt_file=PATH" in str(e.value)
+    check(["images.negative_prompt='blurry, grey'"])
+    with pytest.raises(InputError, match="add -m"):
+        check(["seed=0,1"])
+
+
+def test_keys_of_an_export_that_was_not_chosen_say_how_to_choose_it():
+    with pytest.raises(InputError, match=r"choose with export=\[image_folder,..\]"):
+        check(["export=[contact_sheet]", "export.image_folder.out=/x"])
+
+
+def test_open_mappings_take_new_entries_and_typed_ones_do_not():
+    check(["+prompts.modes.mine=0.5"])
+    with pytest.raises(InputError, match=r"written \+prompts.modes.mine="):
+        check(["prompts.modes.mine=0.5"])
+    with pytest.raises(InputError, match=r"written \+prompts.modes.NAME="):
+        check(["prompts.modes={mine:0.5}"])
+    with pytest.raises(InputError, match="always there"):
+        check(["~images.steps"])
+    check(["~export.contact_sheet"])
+    check(["recipe=probe", "probe.behaviour={3:{raise:bug}}"])
+
+
+def test_flags_may_stand_between_settings():
+    assert check(["seed=0,1", "-m", "images.steps=5,6"]).argv == ("-m", "seed=0,1", "images.steps=5,6")
+
+
+def test_words_that_are_no_settings_are_told():
+    with pytest.raises(InputError, match="--sweep: no such option"):
+        check(["--sweep"])
+    with pytest.raises(InputError, match="key=value"):
+        check(["pictures"])
+    with pytest.raises(InputError, match="cannot be read"):
+        check(["dataset.classes=[a,b"])
+
+
+def test_a_time_that_yaml_turned_into_a_number_is_refused_with_quote_the_time(tmp_path):
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster" / "mine.yaml").write_text("kind: local\ntime: 1:00:00\n")
+    with pytest.raises(InputError, match="Key 'time' not in 'Cluster'"):
+        check(["--config-dir", str(tmp_path), "cluster=mine"])
+    with pytest.raises(InputError, match='quote the time: cluster.time: "1:00:00"'):
+        check_time("cluster.time", 3600)
+    check_time("cluster.time", "1:00:00")
+    assert (seconds("1:30:00"), seconds("2-12"), seconds("2-12:30"), seconds("90"), seconds("5:30")) == (
+        5400,
+        216000,
+        217800,
+        5400,
+        330,
+    )
+    with pytest.raises(InputError, match="not a time"):
+        seconds("soon")
+
+
+def test_a_typo_in_a_yaml_file_of_the_user_is_a_short_message(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("pth: /models/x\n")
+    with pytest.raises(InputError) as e:
+        check(["--config-dir", str(tmp_path), "model=mine"])
+    assert "Key 'pth' not in 'Model'" in str(e.value) and "\n" not in str(e.value)
+
+
+def test_near_keys_are_few_and_the_best_comes_first():
+    known = list(flatten({"images": {"steps": 1, "seed": 1, "save_size": 1, "guidance_scale": 1}, "captions": {"seed": 1}}))
+    assert near("images.step", known) == ["images.steps"]
+    assert near("zzz", known) == []

@@ -1,0 +1,62 @@
+"""Presets, the guidance interval and how a stage is worked on, at plan time."""
+
+import pytest
+
+from synth.errors import InputError
+
+
+def images(world, *overrides, model="sd15"):
+    """The planned images stage of a command line."""
+    return next(s for s in world.point(f"model={model}", *overrides).stages if s.name == "images").spec
+
+
+def chosen(spec) -> tuple:
+    return tuple(spec.config[k] for k in ("scheduler", "steps", "guidance_scale"))
+
+
+def test_a_preset_fills_only_keys_that_are_null(world):
+    assert chosen(images(world)) == ("default", 50, 7.5)
+    assert chosen(images(world, "images.preset=paper")) == ("ddim", 50, 2.0)
+    assert chosen(images(world, "images.preset=fast")) == ("dpm++2m", 20, 7.5)
+    assert chosen(images(world, "images.preset=fast", "images.steps=7", "images.scheduler=ddim")) == ("ddim", 7, 7.5)
+
+
+def test_a_preset_is_the_settings_that_it_names_and_nothing_else(world):
+    named = images(world, "images.preset=fast")
+    assert named.fingerprint == images(world, "images.scheduler=dpm++2m", "images.steps=20").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["images.preset=quick"], "images.preset=quick: no such preset; there are paper, fast and null"),
+        (["images.preset=paper", "+model.paper.stepz=4"], "model.paper: unknown keys stepz"),
+        (["images.guidance_interval=[0.2]"], "images.guidance_interval=[0.2]: use [lo, hi]"),
+        (["images.guidance_interval=[0.2,0.8]", "images.guidance_scale=1"], "images.guidance_scale=1 never computes"),
+        (["images.on_oom=ignore"], "images.on_oom='ignore': use fail"),
+        (["images.save_size=100000"], "images.save_size=100000: must be from 0 to 16383"),
+        (
+            ["images.eta=0.5", "images.scheduler=unipc"],
+            "images.eta=0.5: images.scheduler=unipc (UniPCMultistepScheduler) does not read it",
+        ),
+        (["images.vae_batch=-1"], "images.vae_batch=-1"),
+        (["images.preview_every=-1"], "images.preview_every=-1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_written(world, overrides, said):
+    with pytest.raises(InputError) as e:
+        images(world, *overrides)
+    assert said in str(e.value)
+    assert not world.runs.exists()
+
+
+def test_a_model_without_a_paper_s_settings_says_so(world):
+    with pytest.raises(InputError, match="tiny_sd has no paper's settings"):
+        images(world, "images.preset=paper", model="tiny")
+
+
+def test_how_a_stage_is_worked_on_is_no_part_of_its_fingerprint(world):
+    plain = images(world)
+    other = images(world, "images.on_oom=split", "images.preview_every=0", "model.text_offload=true")
+    assert other.fingerprint == plain.fingerprint and other.settings != plain.settings
+    assert images(world, "images.vae_batch=2").fingerprint != plain.fingerprint

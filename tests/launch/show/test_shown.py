@@ -1,0 +1,92 @@
+"""What people see: states, the nearest stages, the summary's last line."""
+
+import io
+import json
+
+from rich.console import Console
+
+from launch.plan.nearest import differences, nearest
+from launch.plan.planned import Failure, Outcome
+from launch.plan.state import MARKER, forget_done, state_of
+from launch.show import summary
+from synth.store.folder import StageFolder
+
+
+def planned(world, name, *overrides):
+    return next(s for s in world.point(*overrides).stages if s.name == name)
+
+
+def finished(stage) -> StageFolder:
+    """A stage that says of itself that it is done."""
+    folder = StageFolder.create(stage.dataset_root, stage.spec)
+    folder.mark_done({"units": stage.spec.n_units, "slots": stage.spec.slots, "samples": 5, "tombstones": 0})
+    return folder
+
+
+def marked(stage) -> StageFolder:
+    """An export that is done and lies where it should."""
+    folder = finished(stage)
+    folder.out_dir.mkdir(parents=True)
+    (folder.out_dir / MARKER).write_text(json.dumps({"fingerprint": stage.spec.fingerprint}))
+    return folder
+
+
+def shown(outcomes, failures=()) -> list[str]:
+    out = io.StringIO()
+    summary.show(outcomes, list(failures), "python launch/run.py seed=1", Console(file=out, width=160))
+    return [line for line in out.getvalue().splitlines() if line.strip()]
+
+
+def test_a_new_stage_a_begun_one_and_a_done_one_are_told_apart(world):
+    stage = planned(world, "captions")
+    assert str(state_of(stage)) == "new"
+    StageFolder.create(stage.dataset_root, stage.spec)
+    assert str(state_of(stage)) == "0/2 units"
+    finished(stage)
+    assert state_of(stage).done
+
+
+def test_an_export_whose_place_is_gone_or_not_its_own_is_not_done(world):
+    stage = planned(world, "image_folder")
+    folder = marked(stage)
+    assert state_of(stage).done
+    marker = folder.out_dir / MARKER
+    marker.write_text(json.dumps({"fingerprint": "another"}))
+    assert state_of(stage).gone and not state_of(stage).done
+    marker.unlink()
+    assert state_of(stage).gone
+    forget_done(folder)
+    assert not state_of(stage).gone and not state_of(stage).done
+
+
+def test_the_nearest_stage_is_the_one_with_the_fewest_differing_keys(world):
+    stage = planned(world, "captions")
+    for overrides in (["seed=4"], ["seed=4", "captions.total=300"]):
+        other = planned(world, "captions", *overrides)
+        StageFolder.create(other.dataset_root, other.spec)
+    lines = nearest(stage).splitlines()
+    assert lines[1].endswith("(not whole): captions.seed is 4, asked 0")
+    assert "captions.slots" in lines[2]
+
+
+def test_differences_name_keys_that_only_one_side_has():
+    assert differences({"a": 1, "b": 2}, {"a": 1, "c": [3]}) == ["b is 2, asked null", "c is null, asked [3]"]
+
+
+def test_the_last_line_is_the_path_of_the_contact_sheet(world):
+    stages = {name: planned(world, name) for name in ("image_folder", "contact_sheet")}
+    for stage in stages.values():
+        marked(stage)
+    sheet = StageFolder.open(stages["contact_sheet"].folder).out_dir / "contact_sheet.png"
+    sheet.write_bytes(b"png")
+    done = [Outcome(stages[n], 0, done=True, facts={"samples": 5}) for n in ("contact_sheet", "image_folder")]
+    assert shown(done)[-1] == str(sheet)
+    assert shown(done[1:])[-1] == str(StageFolder.open(stages["image_folder"].folder).out_dir)
+
+
+def test_all_done_before_is_said_and_a_drain_names_the_command(world):
+    stage = planned(world, "captions")
+    assert "Everything was done already." in shown([Outcome(stage, 0, done=True, before=True)])
+    assert "Everything was done already." not in shown([Outcome(stage, 0, done=True, before=True)], [Failure("seed=1", 65, "bad")])
+    drained = shown([Outcome(stage, 75, message="drained on SIGINT")])
+    assert drained[-1].strip() == "python launch/run.py seed=1"
