@@ -1,19 +1,191 @@
-"""Sample configs as plain JSON data, and back, with every type checked."""
+"""Keys of the config, each declared once: as a field of the config class of its family.
+
+A config class is a frozen dataclass with keyword fields of three kinds:
+    steps: int = key("denoising steps", low=1, null="the model's own")     what a user sets; stage.json stores what planning makes of it
+    batch_size: int = plan_key("images denoised together", low=1)          what only planning needs: left out of stage.json
+    model: ModelConfig = later()                                           what planning works out
+The values of a run stand in conf/, and nowhere else. Hydra's types (`schema`), --help, the comments of conf/, the checks of ranges
+(`check`), planning and the workers (`build`) read the same field.
+"""
 
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
 
 from synth.errors import InputError
 
-
-def dump(config) -> dict:
-    """A config as plain JSON data (tuples become lists)."""
-    return _plain(dataclasses.asdict(config))
+KEY = "key"  # in a field's metadata
+MISSING = "???"  # omegaconf's word for a value that is nowhere given; this side does not import it
 
 
-def _plain(value):
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """What is known of a key beside the type of its field."""
+
+    help: str  # unit and meaning, in one line
+    low: float | None = None  # a range begins somewhere
+    high: float | None = None
+    below: float | None = None  # in the place of high: it is not reached
+    choices: tuple[str, ...] = ()
+    null: str = ""  # what null means; "": the key has a value
+    given: Any = None  # the type that users write, where it is not that of the field; Any: planning judges it
+    of: tuple[str, ...] = ()  # options of the group that have the key; (): all
+    plan: bool = False  # only planning needs it
+
+    @property
+    def allowed(self) -> str:
+        """Its range in words, "" without one.
+
+        >>> Key("", low=0, high=1).allowed, Key("", low=1).allowed, Key("", choices=("a", "b")).allowed
+        ('from 0 to 1', '1 or more', 'one of a, b')
+        """
+        if self.choices:
+            return f"use one of {', '.join(self.choices)}"
+        if self.low is None:
+            return ""
+        if self.below is not None:
+            return f"must be {self.low:g} or more, and less than {self.below:g}"
+        return f"must be {self.low:g} or more" if self.high is None else f"must be from {self.low:g} to {self.high:g}"
+
+    def allows(self, value: object) -> bool:
+        """Whether a value other than null is in the range."""
+        if self.choices:
+            return value in self.choices
+        high = value <= self.high if self.high is not None else value < self.below if self.below is not None else True
+        return (self.low is None or value >= self.low) and high
+
+
+def key(help: str, *, unread: Any = dataclasses.MISSING, **more: Any) -> Any:
+    """A field that users set; `more` as in Key. unread: what stage.json says where an option of the group does not have the key."""
+    return dataclasses.field(default=unread, metadata={KEY: Key(help, **more)})
+
+
+def plan_key(help: str, **more: Any) -> Any:
+    """A field that users set and that only planning reads: a worker finds None in its place."""
+    return dataclasses.field(default=None, metadata={KEY: Key(help, plan=True, **more)})
+
+
+def later(default: Any = None, factory: Any = None) -> Any:
+    """A field that planning fills: stored, and no key."""
+    return dataclasses.field(default_factory=factory) if factory else dataclasses.field(default=default)
+
+
+class WrongKey(InputError):
+    """A value that cannot be. `key` is named below its group, which whoever knows it adds with `of`: two stages may share a key."""
+
+    def __init__(self, key: str, value: object, why: str, fix: str = "", group: str = ""):
+        super().__init__(key, value, why, fix, group)
+        self.key, self.value, self.why, self.fix, self.group = key, value, why, fix, group
+
+    def of(self, group: str) -> "WrongKey":
+        """The same in a group that it does not name yet."""
+        return self if self.group else WrongKey(self.key, self.value, self.why, self.fix, group)
+
+    def __str__(self) -> str:
+        name = f"{self.group}.{self.key}" if self.group else self.key
+        return f"{name}={shown(self.value)}: {self.why}" + (f"; {self.fix}" if self.fix else "")
+
+
+def shown(value: object) -> str:
+    """A value as it is written on the command line."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(shown, value))}]"
+    return str(value)
+
+
+def keys_of(cls: type, option: str | None = None) -> dict[str, Key]:
+    """name -> Key of the fields that users set: all of them; or those that an option of the group has ("": all options)."""
+    found = {f.name: f.metadata[KEY] for f in dataclasses.fields(cls) if KEY in f.metadata}
+    return {name: k for name, k in found.items() if option is None or not k.of or option in k.of}
+
+
+def stored_names(cls: type) -> list[str]:
+    """The fields that stage.json holds."""
+    return [f.name for f in dataclasses.fields(cls) if not (KEY in f.metadata and f.metadata[KEY].plan)]
+
+
+def check(config: object, group: str) -> None:
+    """WrongKey for the first value of a config, or of one below it, that is out of its range."""
+    for name, declared in keys_of(type(config)).items():
+        value = getattr(config, name)
+        if dataclasses.is_dataclass(value):
+            check(value, f"{group}.{name}")
+        elif isinstance(value, Mapping):
+            for at, inner in value.items():
+                if dataclasses.is_dataclass(inner):
+                    check(inner, f"{group}.{name}.{at}")
+        elif value is not None and declared.allowed:
+            for item in value if isinstance(value, (list, tuple)) else (value,):
+                if not declared.allows(item):
+                    raise WrongKey(name, value, declared.allowed, group=group)
+
+
+# -- Hydra's types ---------------------------------------------------------------------------------------------------
+
+
+@cache
+def schema(cls: type, option: str = "") -> type:
+    """The structured config of a config class, for Hydra: the keys of an option of its group, mutable, none with a value but null.
+
+    An option's is a subclass of the group's, and a class's of its base's: so Hydra takes the one in the place of the other.
+    """
+    fields: list[tuple] = []
+    hints = typing.get_type_hints(cls)
+    for name, declared in keys_of(cls, option).items():
+        tp = _given(declared.given or hints[name])
+        if dataclasses.is_dataclass(tp):
+            fields.append((name, tp, dataclasses.field(default_factory=tp)))
+        else:
+            fields.append((name, (tp if tp is Any else tp | None) if declared.null else tp, None if declared.null else MISSING))
+    bases = (schema(cls),) if option else tuple(schema(b) for b in cls.__bases__ if dataclasses.is_dataclass(b))
+    made = dataclasses.make_dataclass(cls.__name__, fields, bases=bases, namespace={"config_class": cls})
+    made.__module__ = cls.__module__
+    return made
+
+
+def _given(tp: Any) -> Any:
+    """The type that Hydra knows in the place of a field's."""
+    origin, args = typing.get_origin(tp), typing.get_args(tp)
+    if dataclasses.is_dataclass(tp):
+        return schema(tp)
+    if origin is tuple:
+        return list[_given(args[0])]
+    if _is_mapping(origin):
+        return dict[args[0], _given(args[1])]
+    if origin is types.UnionType:
+        return _given(next(a for a in args if a is not type(None)))
+    return tp
+
+
+def from_schema(value: Any) -> Any:
+    """What Hydra composed, an instance of a `schema`, as its config class: lists become tuples."""
+    if dataclasses.is_dataclass(value) and hasattr(value, "config_class"):
+        return value.config_class(**{f.name: from_schema(getattr(value, f.name)) for f in dataclasses.fields(value)})
+    if isinstance(value, dict):
+        return {k: from_schema(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return tuple(from_schema(v) for v in value)
+    return value
+
+
+# -- stage.json ------------------------------------------------------------------------------------------------------
+
+
+def dump(config: Any) -> dict:
+    """What stage.json holds of a config, as plain JSON data: tuples are lists, keys of planning are left out."""
+    return {name: _plain(getattr(config, name)) for name in stored_names(type(config))}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return dump(value)
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -21,28 +193,20 @@ def _plain(value):
     return value
 
 
-def build(tp, value, where: str):
+def build(tp: Any, value: Any, where: str) -> Any:
     """A value of type `tp` (dataclass, tuple, mapping, scalar) from plain data; `where` names it in an InputError."""
     origin = typing.get_origin(tp)
     if dataclasses.is_dataclass(tp):
-        if not isinstance(value, Mapping):
-            raise InputError(f"{where}: expected a mapping, got {type(value).__name__}")
-        hints = typing.get_type_hints(tp)
-        unknown = sorted(set(value) - set(hints))
-        missing = [f.name for f in dataclasses.fields(tp) if f.name not in value and _required(f)]
-        if unknown or missing:
-            raise InputError(f"{where}: unknown keys {unknown}, missing keys {missing}; was it written by another version?")
-        return tp(**{name: build(hints[name], value[name], f"{where}.{name}") for name in hints if name in value})
+        return _build_config(tp, value, where)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise InputError(f"{where}: expected a list, got {value!r}")
         return tuple(build(typing.get_args(tp)[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-    if origin in (dict, Mapping) or (origin is not None and issubclass(origin, Mapping)):
-        args = typing.get_args(tp)
+    if _is_mapping(origin):
         if not isinstance(value, Mapping):
             raise InputError(f"{where}: expected a mapping, got {value!r}")
-        return {k: build(args[1], v, f"{where}.{k}") for k, v in value.items()}
-    if tp is typing.Any or isinstance(tp, types.GenericAlias):
+        return {k: build(typing.get_args(tp)[1], v, f"{where}.{k}") for k, v in value.items()}
+    if tp is Any or isinstance(tp, types.GenericAlias):
         return value
     if tp is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -51,5 +215,35 @@ def build(tp, value, where: str):
     return value
 
 
+def _build_config(tp: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where}: expected a mapping, got {type(value).__name__}")
+    hints, stored = typing.get_type_hints(tp), stored_names(tp)
+    unknown = sorted(set(value) - set(stored))
+    missing = [f.name for f in dataclasses.fields(tp) if f.name in stored and f.name not in value and _required(f)]
+    if unknown or missing:
+        raise InputError(f"{where}: unknown keys {unknown}, missing keys {missing}; was it written by another version?")
+    return tp(**{name: build(hints[name], value[name], f"{where}.{name}") for name in stored if name in value})
+
+
+def _is_mapping(origin: Any) -> bool:
+    return isinstance(origin, type) and issubclass(origin, Mapping)
+
+
 def _required(f: dataclasses.Field) -> bool:
     return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+
+
+def documented(cls: type, prefix: str = "", option: str | None = None) -> Iterator[tuple[str, Key]]:
+    """(dotted key, Key) of a config class and of those below it."""
+    hints = typing.get_type_hints(cls)
+    for name, declared in keys_of(cls, option).items():
+        yield f"{prefix}{name}", declared
+        if dataclasses.is_dataclass(hints[name]) and not declared.given:
+            yield from documented(hints[name], f"{prefix}{name}.")
+
+
+def one_of(key: str, value: object, allowed: Iterable[str]) -> None:
+    """WrongKey unless a value is one of a few."""
+    if value not in (names := tuple(allowed)):
+        raise WrongKey(key, value, f"use one of {', '.join(names)}")

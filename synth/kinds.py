@@ -1,4 +1,7 @@
-"""The table of stage kinds: what computes, configures and plans each. Strings, imported when used."""
+"""The table of stage kinds: a row a kind, and nowhere else a list of them. Strings, imported when used.
+
+A new filter or export is its file, a row here, a YAML in conf/ and a test.
+"""
 
 import importlib
 from collections.abc import Mapping
@@ -7,120 +10,124 @@ from dataclasses import dataclass
 from synth import keys
 from synth.errors import InputError
 
+CORES, GPU, ENGINE = "cores", "gpu", "engine"  # what workers compute on; ENGINE: a caption engine, which may be somebody else's server
+CAPTIONS, TABLE, PICTURES, STORY, PAIRS = (
+    "captions",
+    "captions.json",
+    "pictures of classes",
+    "a story",
+    "tracking pairs",
+)  # what stages make
+
 
 @dataclass(frozen=True)
 class Kind:
     """One kind of stage. Places are written "module:name"."""
 
-    stage: str  # what the worker runs
+    stage: str  # what the worker runs: a subclass of synth.run.stage.Stage
     config: str  # its sample config
-    planner: str  # composed config -> StageSpec
+    planner: str  # launch.plan.node.Node -> StageSpecs
     framing: str = "tar"  # of its units, unless its config says otherwise
+    device: str = CORES
+    makes: tuple[str, ...] = ()
+    group: str = ""  # of the config, where it is chosen by name: filter | export
+    of: tuple[str, ...] = (PICTURES,)  # what a filter or export can be made of
+    role: str = "images"  # in which it reads that
+    chooses: bool = False  # a filter: it makes no pictures of its own, its samples stand for those that it keeps
+    parts: str = ""  # the kind of a stage before it, which it alone reads in role "parts"
+    h5_items: str = "synth.export.hdf5.parts:PictureItems"  # what HDF5 files hold of its samples
+    look_at: str = ""  # of an export whose last line is a file to open: its name, or a pattern
+
+
+_FILTERS, _EXPORTS = "launch.plan.filters", "launch.plan.exports"
+
+
+def _asks(stage: str, planner: str) -> Kind:
+    return Kind(f"synth.captions.{stage}", "synth.captions.config:AskConfig", planner, framing="jsonl", device=ENGINE)
+
+
+def _filter(stage: str, config: str) -> Kind:
+    place = "synth.filters.config"
+    return Kind(stage, f"{place}:{config}", f"{_FILTERS}:plan", "jsonl", makes=(PICTURES,), group="filter", chooses=True)
+
+
+def _export(stage: str, config: str, planner: str = f"{_EXPORTS}:plan", framing: str = "jsonl", **more) -> Kind:
+    return Kind(stage, config, planner, framing, group="export", **more)
 
 
 KINDS = {
     "probe": Kind("synth.run.probe:Probe", "synth.run.config:ProbeConfig", "launch.plan.probe:plan"),
-    "captions": Kind("synth.captions.stage:Captions", "synth.captions.config:CaptionsConfig", "launch.plan.captions:plan", framing="jsonl"),
-    "metaprompts": Kind(
-        "synth.captions.metaprompts:Metaprompts",
-        "synth.captions.config:AskConfig",
-        "launch.plan.asking:metaprompts",
+    "captions": Kind(
+        "synth.captions.stage:Captions",
+        "synth.captions.config:CaptionsConfig",
+        "launch.plan.captions:plan",
         framing="jsonl",
+        device=ENGINE,
+        makes=(CAPTIONS,),
     ),
-    "prompt_trees": Kind(
-        "synth.captions.prompt_trees:PromptTrees",
-        "synth.captions.config:AskConfig",
-        "launch.plan.asking:prompt_trees",
-        framing="jsonl",
-    ),
-    "backgrounds": Kind(
-        "synth.captions.backgrounds:Backgrounds",
-        "synth.captions.config:AskConfig",
-        "launch.plan.asking:backgrounds",
-        framing="jsonl",
-    ),
+    "metaprompts": _asks("metaprompts:Metaprompts", "launch.plan.asking:metaprompts"),
+    "prompt_trees": _asks("prompt_trees:PromptTrees", "launch.plan.asking:prompt_trees"),
+    "backgrounds": _asks("backgrounds:Backgrounds", "launch.plan.asking:backgrounds"),
     "captions_json": Kind(
         "synth.captions.captions_json:CaptionsJson",
         "synth.captions.config:CaptionsJsonConfig",
         "launch.plan.captions_json:plan",
+        makes=(TABLE,),
     ),
-    "images": Kind("synth.images.stage:Images", "synth.images.config:ImagesConfig", "launch.plan.images:plan"),
-    "img2img": Kind("synth.images.img2img:Img2Img", "synth.images.config:Img2ImgConfig", "launch.plan.img2img:plan"),
-    "story": Kind("synth.story.stage:StoryStage", "synth.story.config:StoryConfig", "launch.plan.story:plan"),
-    "pairs": Kind("synth.tracking.stage:Pairs", "synth.tracking.config:PairsConfig", "launch.plan.tracking:plan"),
-    "image_folder": Kind(
-        "synth.export.image_folder:ImageFolder",
-        "synth.export.config:ImageFolderConfig",
-        "launch.plan.exports:image_folder",
-        framing="jsonl",
+    "images": Kind(
+        "synth.images.stage:Images", "synth.images.config:ImagesConfig", "launch.plan.images:plan", device=GPU, makes=(PICTURES,)
     ),
-    "webdataset": Kind(
-        "synth.export.webdataset:WebDataset",
-        "synth.export.config:WebDatasetConfig",
-        "launch.plan.exports:webdataset",
-        framing="jsonl",
+    "img2img": Kind(
+        "synth.images.img2img:Img2Img", "synth.images.config:Img2ImgConfig", "launch.plan.img2img:plan", device=GPU, makes=(PICTURES,)
     ),
-    "parquet": Kind("synth.export.parquet:Parquet", "synth.export.config:ParquetConfig", "launch.plan.exports:parquet", framing="jsonl"),
-    "captions_txt": Kind(
-        "synth.export.captions_txt:CaptionsTxt", "synth.export.config:CaptionsTxtConfig", "launch.plan.exports:captions_txt"
+    "story": Kind(
+        "synth.story.stage:StoryStage", "synth.story.config:StoryConfig", "launch.plan.story:plan", device=GPU, makes=(PICTURES, STORY)
+    ),
+    "pairs": Kind(
+        "synth.tracking.stage:Pairs",
+        "synth.tracking.config:PairsConfig",
+        "launch.plan.tracking:plan",
+        device=GPU,
+        makes=(PAIRS,),
+        h5_items="synth.tracking.h5_items:PairItems",
+    ),
+    "clip_features": Kind(
+        "synth.filters.scoring:ClipFeatures", "synth.filters.config:ClipFeaturesConfig", f"{_FILTERS}:clip_features", device=GPU
+    ),
+    "perceptual_hash": Kind(
+        "synth.filters.scoring:PerceptualHash", "synth.filters.config:PerceptualHashConfig", f"{_FILTERS}:perceptual_hash", framing="jsonl"
+    ),
+    "clip_score": _filter("synth.filters.selection:ClipScore", "ClipScoreConfig"),
+    "label_agreement": _filter("synth.filters.selection:LabelAgreement", "LabelAgreementConfig"),
+    "near_duplicates": _filter("synth.filters.near_duplicates:NearDuplicates", "NearDuplicatesConfig"),
+    "balance": _filter("synth.filters.selection:Balance", "BalanceConfig"),
+    "ensemble": _filter("synth.filters.ensemble:Ensemble", "EnsembleConfig"),
+    "image_folder": _export("synth.export.image_folder:ImageFolder", "synth.export.config:ImageFolderConfig", f"{_EXPORTS}:image_folder"),
+    "webdataset": _export("synth.export.webdataset:WebDataset", "synth.export.config:WebDatasetConfig"),
+    "parquet": _export("synth.export.parquet:Parquet", "synth.export.config:ParquetConfig"),
+    "captions_txt": _export(
+        "synth.export.captions_txt:CaptionsTxt", "synth.export.config:CaptionsTxtConfig", framing="tar", of=(TABLE,), role="captions"
     ),
     "hdf5_parts": Kind(
         "synth.export.hdf5.parts:Hdf5Parts",
         "synth.export.config:Hdf5PartsConfig",
-        "launch.plan.exports:hdf5_parts",
+        f"{_EXPORTS}:hdf5_parts",
         framing="jsonl",
+        of=(PICTURES, PAIRS),
     ),
-    "hdf5": Kind("synth.export.hdf5.whole:Hdf5", "synth.export.config:Hdf5Config", "launch.plan.exports:hdf5"),
-    "contact_sheet": Kind(
-        "synth.export.contact_sheet:ContactSheet", "synth.export.config:ContactSheetConfig", "launch.plan.exports:contact_sheet"
+    "hdf5": _export(
+        "synth.export.hdf5.whole:Hdf5", "synth.export.config:Hdf5Config", framing="tar", of=(PICTURES, PAIRS), parts="hdf5_parts"
     ),
-    "story_pages": Kind("synth.story.pages:StoryPages", "synth.story.config:StoryPagesConfig", "launch.plan.story:pages", framing="jsonl"),
-    "annotations": Kind(
-        "synth.tracking.annotations:Annotations",
-        "synth.tracking.config:AnnotationsConfig",
-        "launch.plan.tracking:annotations",
-        framing="jsonl",
+    "contact_sheet": _export(
+        "synth.export.contact_sheet:ContactSheet", "synth.export.config:ContactSheetConfig", framing="tar", look_at="*.png"
     ),
-    "pairs_page": Kind(
-        "synth.tracking.page:PairsPage", "synth.tracking.config:PairsPageConfig", "launch.plan.tracking:page", framing="jsonl"
+    "story_pages": _export(
+        "synth.story.pages:StoryPages", "synth.story.config:StoryPagesConfig", "launch.plan.story:pages", of=(STORY,), look_at="index.html"
     ),
-    "pool": Kind("", "", "launch.plan.scores:pool"),  # stages of other runs under one name: none of its own
-    "clip_features": Kind(
-        "synth.filters.scoring:ClipFeatures", "synth.filters.config:ClipFeaturesConfig", "launch.plan.scores:clip_features"
+    "annotations": _export(
+        "synth.tracking.annotations:Annotations", "synth.tracking.config:AnnotationsConfig", "launch.plan.tracking:annotations", of=(PAIRS,)
     ),
-    "perceptual_hash": Kind(
-        "synth.filters.scoring:PerceptualHash",
-        "synth.filters.config:PerceptualHashConfig",
-        "launch.plan.scores:perceptual_hash",
-        framing="jsonl",
-    ),
-    "clip_score": Kind(
-        "synth.filters.selection:ClipScore",
-        "synth.filters.config:ClipScoreConfig",
-        "launch.plan.filters:clip_score",
-        framing="jsonl",
-    ),
-    "label_agreement": Kind(
-        "synth.filters.selection:LabelAgreement",
-        "synth.filters.config:LabelAgreementConfig",
-        "launch.plan.filters:label_agreement",
-        framing="jsonl",
-    ),
-    "near_duplicates": Kind(
-        "synth.filters.selection:NearDuplicates",
-        "synth.filters.config:NearDuplicatesConfig",
-        "launch.plan.filters:near_duplicates",
-        framing="jsonl",
-    ),
-    "balance": Kind(
-        "synth.filters.selection:Balance", "synth.filters.config:BalanceConfig", "launch.plan.filters:balance", framing="jsonl"
-    ),
-    "ensemble": Kind(
-        "synth.filters.selection:Ensemble",
-        "synth.filters.config:EnsembleConfig",
-        "launch.plan.filters:ensemble",
-        framing="jsonl",
-    ),
+    "pairs_page": _export("synth.tracking.page:PairsPage", "synth.tracking.config:PairsPageConfig", of=(PAIRS,), look_at="index.html"),
 }
 
 
@@ -135,6 +142,11 @@ def named(place: str) -> object:
     """What "module:name" names, imported now."""
     module, name = place.split(":")
     return getattr(importlib.import_module(module), name)
+
+
+def chosen_by(group: str) -> dict[str, Kind]:
+    """name -> row of the kinds that a group of the config offers."""
+    return {name: kind for name, kind in KINDS.items() if kind.group == group}
 
 
 def framing_of(kind: str, config: Mapping) -> str:

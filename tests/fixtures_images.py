@@ -7,15 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from synth.captions.config import (
-    CaptionerConfig,
-    CaptionsConfig,
-    CaptionsJsonConfig,
-    ClassEntry,
-    DatasetConfig,
-    PromptsConfig,
-)
-from synth.images.config import ImagesConfig, ModelConfig
+from synth.captions.config import ClassEntry
 from synth.keys import dump
 from synth.kinds import stage_class
 from synth.numerics import EXACT, environment
@@ -25,6 +17,7 @@ from synth.store.framing import UnitIndex, frame, seal
 from synth.store.identity import identity
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import InputFile, StageSpec, Upstream, canonical
+from tests.configs import CaptionerConfig, CaptionsConfig, CaptionsJsonConfig, DatasetConfig, ImagesConfig, ModelConfig, PromptsConfig
 
 os.environ.update(environment(EXACT))  # one thread, as in a worker: bytes are compared with workers' bytes
 CLASSES = ("red panda", "bullet train", "crane", 'say "cheese"', "crane")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from synth.keys import dump
 from synth.numerics import EXACT
-from synth.run.config import ProbeConfig
 from synth.run.loop import Worker
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
+from tests.configs import ProbeConfig
 
 
 def probe(root: Path, slots=40, unit_size=4, batch=2, **config) -> StageFolder:

@@ -4,12 +4,11 @@ import json
 
 import pytest
 
-from synth.captions.config import CaptionerConfig, CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig
+from synth.captions.config import ClassEntry
 from synth.errors import InputError
-from synth.images.config import ImagesConfig, ModelConfig
 from synth.keys import dump
 from synth.kinds import KINDS, load
-from synth.run.config import ProbeConfig
+from tests.configs import CaptionerConfig, CaptionsConfig, DatasetConfig, ImagesConfig, ModelConfig, ProbeConfig, PromptsConfig
 
 CLASSES = (ClassEntry(0, 'a "b" / c\\d', "animal"), ClassEntry(7, "naïve 日本"))
 CAPTIONS = CaptionsConfig(3, DatasetConfig("d", CLASSES, 20), PromptsConfig(), CaptionerConfig())

@@ -13,10 +13,10 @@ from synth import worker
 from synth.errors import InputError
 from synth.keys import dump
 from synth.numerics import EXACT
-from synth.run.config import ProbeConfig
 from synth.run.loop import Worker
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
+from tests.configs import ProbeConfig
 from tests.faults.conftest import tmp_path  # noqa: F401 (a fixture)
 from tests.faults.farm import check, finish, left_over, plan, reference
 from tests.stages import events, wait_for

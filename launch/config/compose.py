@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 import synth
 from launch.config import schema
 from synth.errors import InputError
+from synth.keys import from_schema
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CONFIG_NAME = "config"
@@ -106,9 +107,12 @@ def typed(tree: DictConfig) -> schema.Config:
     if missing:
         raise InputError(f"{', '.join(missing)}: no value; set it on the command line or in the YAML of its group")
     try:
-        return OmegaConf.to_object(tree)
+        config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as e:
         raise InputError(readable(e)) from e
+    for name, value in vars(config).items():
+        setattr(config, name, from_schema(value))
+    return config
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,9 +1,10 @@
 """The range of every number in the config: what no type can say."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 
 from launch.config.schema import Config
 from synth.errors import InputError
+from synth.keys import check
 from synth.numerics import PRESETS
 
 
@@ -100,6 +101,10 @@ def check_limits(config: Config) -> None:
         value = getattr(getattr(config, group), name, None)  # a key that this option does not have
         if value is not None and value not in allowed:
             raise InputError(f"{key}={value}: must be {allowed}")
+    for group, value in vars(config).items():
+        for prefix, one in {f"{group}.{k}": v for k, v in value.items()}.items() if isinstance(value, dict) else [(group, value)]:
+            if is_dataclass(one):
+                check(one, prefix)
     captions = config.captions
     if captions.min_words > captions.max_words:
         raise InputError(

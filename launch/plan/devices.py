@@ -5,15 +5,7 @@ import subprocess
 from collections.abc import Mapping
 
 from synth.captions.engines import WITHOUT_DEVICE
-
-ASKING = ("captions", "metaprompts", "prompt_trees", "backgrounds")  # kinds that ask a caption engine
-GPU_KINDS = (
-    *ASKING,
-    "images",
-    "img2img",
-    "story",
-    "clip_features",
-)  # kinds whose workers use a GPU where there is one; the others run on cores
+from synth.kinds import CORES, ENGINE, GPU, kind_of
 
 
 def cores() -> int:
@@ -42,7 +34,8 @@ def uses_gpu(kind: str, config: Mapping) -> bool:
     >>> uses_gpu("captions", {"captioner": {"engine": "openai"}})
     False
     """
-    return kind in GPU_KINDS and not (kind in ASKING and config["captioner"].get("engine") in WITHOUT_DEVICE)
+    device = kind_of(kind).device
+    return device == GPU or (device == ENGINE and config["captioner"].get("engine") not in WITHOUT_DEVICE)
 
 
 def places(gpus: tuple[str, ...], n_cores: int, kind: str, processes: int) -> list[tuple[str, ...] | None]:
@@ -53,18 +46,18 @@ def places(gpus: tuple[str, ...], n_cores: int, kind: str, processes: int) -> li
     >>> places((), 8, "captions", 4)
     [None, None]
     """
-    if kind in GPU_KINDS and len(gpus) >= processes:
+    if kind_of(kind).device != CORES and len(gpus) >= processes:
         return [gpus[i : i + processes] for i in range(0, len(gpus) - processes + 1, processes)]
     return [None] * max(1, n_cores // processes)
 
 
 def places_of(gpus: tuple[str, ...], n_cores: int, kind: str, config: Mapping) -> list[tuple[str, ...] | None]:
     """The places of a stage's workers on this machine. One for captions of somebody else's server: one worker sends many requests."""
-    if kind in ASKING and config["captioner"].get("engine") == "openai":
+    if kind_of(kind).device == ENGINE and config["captioner"].get("engine") == "openai":
         return [None]
     return places(gpus if uses_gpu(kind, config) else (), n_cores, kind, processes_of(kind, config))
 
 
 def processes_of(kind: str, config: Mapping) -> int:
     """Processes, or GPUs, that one worker of a stage has: a torchrun captioner has one a shard."""
-    return int(config["captioner"].get("model_parallel", 1)) if kind in ASKING else 1
+    return int(config["captioner"].get("model_parallel", 1)) if kind_of(kind).device == ENGINE else 1

@@ -1,80 +1,103 @@
-"""Plans the filters: stages with the slots of their images."""
+"""Plans filters, stages with the slots of their images, and the scoring stages that they read."""
 
+import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
-from launch.plan.captions import dataset_of
 from launch.plan.counts import class_counts, scaled
+from launch.plan.datasets import dataset_of
+from launch.plan.inputs import input_file
 from launch.plan.node import Node
+from launch.plan.planned import PlannedStage
 from synth.errors import InputError
-from synth.filters.config import (
-    BalanceConfig,
-    ClipScoreConfig,
-    EnsembleConfig,
-    LabelAgreementConfig,
-    NearDuplicatesConfig,
-)
-from synth.keys import dump
+from synth.filters.config import ClipFeaturesConfig, CountedConfig, PerceptualHashConfig
+from synth.images.pictures import made_of
+from synth.keys import WrongKey, dump
+from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
 
-
-def clip_score(node: Node) -> list[StageSpec]:
-    s = node.settings
-    _one_of(node, "score", ("class", "caption"))
-    _between(node, "min_score", -1, 1)
-    _between(node, "top_share", 0, 1)
-    counts = _counts(node) if s.count is not None or s.count_file is not None else {}
-    return _filter(node, ClipScoreConfig(s.score, s.min_score, s.top_share, counts))
+IMAGES = "images"
+HASHES = 64  # pictures a batch: hashing needs no device
 
 
-def label_agreement(node: Node) -> list[StageSpec]:
-    _between(node, "margin", 0, 2)
-    return _filter(node, LabelAgreementConfig(node.settings.margin))
-
-
-def near_duplicates(node: Node) -> list[StageSpec]:
-    s = node.settings
-    _between(node, "distance", 0, 31)
-    _between(node, "similarity", -1, 1)
-    _one_of(node, "within", ("class", "all"))
-    return _filter(node, NearDuplicatesConfig(s.method, s.distance, s.similarity, s.within))
-
-
-def balance(node: Node) -> list[StageSpec]:
-    s = node.settings
-    return _filter(node, BalanceConfig(s.seed, _counts(node), allow_short=s.allow_short))
-
-
-def ensemble(node: Node) -> list[StageSpec]:
-    from synth.filters.ensemble import MODES
-
-    s = node.settings
-    _one_of(node, "mode", MODES)
-    _between(node, "temperature", 1e-3, 1e3)
-    return _filter(node, EnsembleConfig(s.seed, _counts(node), allow_short=s.allow_short, mode=s.mode, temperature=s.temperature))
-
-
-def _filter(node: Node, config) -> list[StageSpec]:
-    images = node.upstream["images"]
-    return [node.spec(dump(config), sum(s.spec.slots for s in images), images[0].spec.unit_size, images[0].spec.unit_size)]
+def plan(node: Node) -> list[StageSpec]:
+    """A filter of any kind."""
+    config, images = node.settings, node.upstream[IMAGES]
+    if isinstance(config, CountedConfig):
+        config = dataclasses.replace(config, counts=_counts(node))
+    unit = images[0].spec.unit_size
+    return [node.spec(dump(config), sum(s.spec.slots for s in images), unit, unit)]
 
 
 def _counts(node: Node) -> Mapping[str, int]:
     """{official index as text: pictures}, the ratio applied to numbers of real pictures and of the file."""
     s, group = node.settings, f"filter.{node.name}"
     if s.count is None and s.count_file is None:
+        if not s.must_count:
+            return {}
         raise InputError(f"{group}.count: not set; give a number, ma (as many as the real training set has) or {group}.count_file")
     if not s.ratio > 0:
-        raise InputError(f"{group}.ratio={s.ratio}: must be more than 0")
+        raise WrongKey("ratio", s.ratio, "must be more than 0", group=group)
     classes = dataset_of(node.config.dataset).classes
     known, plain = class_counts(node.config.dataset, classes, s.count, s.count_file, group)
     return {str(i): n for i, n in sorted(({i: scaled(n, s.ratio) for i, n in known.items()} | plain).items())}
 
 
-def _one_of(node: Node, key: str, allowed: tuple[str, ...]) -> None:
-    if (value := getattr(node.settings, key)) not in allowed:
-        raise InputError(f"filter.{node.name}.{key}={value!r}: use one of {', '.join(allowed)}")
+# -- scores ----------------------------------------------------------------------------------------------------------
 
 
-def _between(node: Node, key: str, low: float, high: float) -> None:
-    if not low <= (value := getattr(node.settings, key)) <= high:
-        raise InputError(f"filter.{node.name}.{key}={value}: must be {low:g}..{high:g}")
+def clip_features(node: Node) -> list[StageSpec]:
+    """CLIP features of the pictures of each upstream stage."""
+    from synth.filters.clip import check_folder  # imports neither torch nor transformers
+
+    scores = node.config.scores
+    clip = input_file(scores.clip, "scores.clip", "a folder of a CLIP model of transformers (openai/clip-vit-base-patch32)")
+    check_folder(Path(clip.path))
+    for template in scores.templates:
+        if "{}" not in template:
+            raise InputError(f"scores.templates: {template!r} has no {{}} for the class name")
+    if not scores.templates:
+        raise InputError("scores.templates=[]: needs one text with {} at least")
+    config = dump(ClipFeaturesConfig(Path(clip.path).name, tuple(scores.templates)))
+    return _each(node, config, scores.unit_size, scores.batch_size, {"clip": clip})
+
+
+def perceptual_hash(node: Node) -> list[StageSpec]:
+    """Hashes of the pictures of each upstream stage."""
+    from synth.filters.scoring import hasher
+
+    hasher(node.settings.method)
+    return _each(node, dump(PerceptualHashConfig(node.settings.method)), node.config.scores.unit_size, HASHES, {})
+
+
+def _each(node: Node, config: dict, unit_size: int, batch: int, inputs: dict) -> list[StageSpec]:
+    """A scoring stage for each images stage, or one for a folder of pictures."""
+    if IMAGES not in node.upstream:
+        from synth.filters.scoring import files_in
+
+        folder = input_file(node.settings.against, f"filter.{node.settings.kind}.against", "a folder of pictures")
+        return [node.spec(config, len(files_in(Path(folder.path))), unit_size, batch, inputs | {"folder": folder})]
+    found = []
+    for stage in node.upstream[IMAGES]:
+        alone = dataclasses.replace(node, upstream={IMAGES: (stage,)})
+        found.append(alone.spec(config, stage.spec.slots, unit_size, batch, inputs))
+    return found
+
+
+def pool(node: Node) -> list[PlannedStage]:
+    """The images stages of an ensemble: this run's, then those that were made before. Plans nothing of its own."""
+    found = list(node.upstream[IMAGES])
+    if not node.settings.stages:
+        raise InputError("filter.ensemble.stages=[]: names no other run; give the folders of their images stages")
+    for path in node.settings.stages:
+        folder = StageFolder.open(Path(path).expanduser())
+        if not made_of(folder.spec.kind):
+            raise InputError(
+                f"filter.ensemble.stages: {folder.path} is a stage of kind {folder.spec.kind}; give the folders of images stages"
+            )
+        found.append(PlannedStage(folder.spec, folder.path.parent))
+    if any(not made_of(s.spec.kind) for s in found):
+        raise InputError("filter=[..., ensemble]: must be the first filter: it reads the images of several runs")
+    if len({s.folder for s in found}) != len(found):
+        raise InputError(f"filter.ensemble.stages={list(node.settings.stages)}: names a stage twice, or this run's own")
+    return found

@@ -6,19 +6,15 @@ from pathlib import Path
 
 from launch.config.limits import check_limits
 from launch.config.near import did_you_mean
-from launch.config.schema import Config, Filter, Recipe, RecipeStage
+from launch.config.schema import Config, Recipe, RecipeStage
+from launch.plan.filters import pool
 from launch.plan.node import Node, planner
 from launch.plan.planned import PlannedStage, Point
-from launch.plan.scores import needs
 from synth.errors import InputError
+from synth.filters.config import FilterConfig
+from synth.kinds import Kind, chosen_by, kind_of
 
-READS = {"captions_txt": ("captions", "captions_json")}  # exports of something else than pictures: role and kind of what they read
-PAIRS = (
-    "hdf5",
-    "annotations",
-    "pairs_page",
-)  # exports of tracking pairs; the others, and all filters, are for pictures of one class
-PARTS = {"hdf5": "hdf5_parts"}  # exports in two stages: kind of the second -> kind of the first, which it alone reads
+POOL = "pool"  # in the place of a kind: stages of other runs beside this one's, under one name
 
 
 def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage] | None = None, command: str = "") -> Point:
@@ -34,7 +30,8 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
             planned[name] = (given[name],)
             continue
         upstream = {role: planned[up] for role, up in stage.upstream.items()}
-        found = planner(stage.kind)(Node(name, stage.kind, config, root, upstream, settings, command))
+        plan = pool if stage.kind == POOL else planner(stage.kind)
+        found = plan(Node(name, stage.kind, config, root, upstream, settings, command))
         planned[name] = tuple(f if isinstance(f, PlannedStage) else PlannedStage(f, root) for f in found)
     stages = tuple(stage for found in planned.values() for stage in found)
     wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
@@ -78,63 +75,58 @@ def _nodes(config: Config) -> dict[str, tuple[RecipeStage, object]]:
     """The recipe's graph with the filters and exports at its end, in topological order: name -> (stage, settings)."""
     stages, settings = dict(config.recipe.stages), {}
     last = config.recipe.exports_of
-    if last in stages and stages[last].kind == "pairs":
-        _check_pairs(config)
-    chain = [("filter", config.filter), ("export", config.export)]
-    for group, chosen in chain:
+    for group, chosen in (("filter", config.filter), ("export", config.export)):
         for name, node in chosen.items():
             if last is None:
                 raise InputError(f"{group}={name}: recipe {config.recipe.name} has nothing to {group}; choose {group}=[]")
             if name in stages:
                 raise InputError(f"{group}={name}: recipe {config.recipe.name} has a stage of this name; rename one")
-            upstream = {"images": last} if node.kind not in READS else _reads(name, node.kind, config.recipe)
-            if group == "filter":
+            kind = kind_of(node.kind)
+            upstream = {kind.role: _source(group, name, kind, last, stages, config.recipe)}
+            if kind.chooses:
                 upstream |= _scores(name, node, last, config.recipe.exports_of, stages, settings)
                 last = name
-            if node.kind in PARTS:
+            if kind.parts:
                 parts = upstream["parts"] = f"{name}_parts"
-                stages[parts], settings[parts] = RecipeStage(PARTS[node.kind], {"images": last}), node
+                stages[parts], settings[parts] = RecipeStage(kind.parts, {kind.role: last}), node
             stages[name], settings[name] = RecipeStage(node.kind, upstream), node
     return {name: (stages[name], settings.get(name)) for name in topological(stages)}
 
 
-def _check_pairs(config: Config) -> None:
-    """InputError for a filter or an export that cannot be made of tracking pairs."""
-    for name in config.filter:
-        raise InputError(
-            f"filter={name}: chooses pictures of classes, and {config.recipe.name} is of tracking pairs, with many objects; use filter=[]"
-        )
-    for name, node in config.export.items():
-        if node.kind not in PAIRS:
-            raise InputError(
-                f"export={name}: is of pictures of classes, and {config.recipe.name} is of tracking pairs; its exports are {', '.join(PAIRS)}"
-            )
-        if node.kind == "hdf5" and node.layout != "keyed":
-            raise InputError(f"export.{name}.layout={node.layout}: pairs are found by their file names; use keyed")
-
-
-def _reads(name: str, kind: str, recipe: Recipe) -> dict[str, str]:
-    """role -> stage of the recipe that an export reads instead of pictures."""
-    role, wanted = READS[kind]
-    found = [n for n, stage in recipe.stages.items() if stage.kind == wanted]
+def _source(group: str, name: str, kind: Kind, last: str, stages: Mapping[str, RecipeStage], recipe: Recipe) -> str:
+    """The stage that a filter or an export is made of: what comes before it in the run, or in the recipe what it is for."""
+    if kind.role == "images":
+        there = kind_of(stages[last].kind).makes if last in stages else kind.of
+        if set(kind.of) & set(there):
+            return last
+        others = [n for n, other in chosen_by(group).items() if set(other.of) & set(there)]
+        fix = f"its {group}s are {', '.join(others)}" if others else f"use {group}=[]"
+        raise InputError(f"{group}={name}: is made of {' or '.join(kind.of)}, and {stages[last].kind} makes {there[0]}; {fix}")
+    found = [n for n, stage in stages.items() if set(kind.of) & set(kind_of(stage.kind).makes)]
     if not found:
-        raise InputError(f"export={name}: recipe {recipe.name} has no stage of kind {wanted}; leave {name} out")
-    return {role: found[0]}
+        raise InputError(
+            f"{group}={name}: is made of {' or '.join(kind.of)}, and no stage of recipe {recipe.name} makes it; leave {name} out"
+        )
+    return found[0]
 
 
-def _scores(name: str, node: Filter, last: str, images: str, stages: dict, settings: dict) -> dict[str, str]:
+def _scores(name: str, node: FilterConfig, last: str, images: str, stages: dict, settings: dict) -> dict[str, str]:
     """role -> stage that a filter reads beside its images; adds the scoring stages that are not there yet.
 
     Scores are of all pictures, so that filters share them and a change of one filter leaves them as they are.
     """
     found: dict[str, str] = {}
-    if node.kind == "ensemble":
-        found["images"] = images = f"{name}_pool"
-        stages[images], settings[images] = RecipeStage("pool", {"images": last}), node
-    for role, (stage, kind, alone) in needs(name, node).items():
+    needed = {"scores": (node.scores, {"images": images})} if node.scores else {}
+    if node.pools:
+        found["images"] = f"{name}_pool"
+        stages[found["images"]], settings[found["images"]] = RecipeStage(POOL, {"images": last}), node
+        needed = {"scores": (f"{name}_{node.scores}", {"images": found["images"]})}
+    elif getattr(node, "against", None):
+        needed["against"] = (f"{name}_against", {})
+    for role, (stage, upstream) in needed.items():
         found[role] = stage
         if stage not in stages:
-            stages[stage], settings[stage] = RecipeStage(kind, {} if alone else {"images": images}), node
+            stages[stage], settings[stage] = RecipeStage(node.scores, upstream), node
     return found
 
 
@@ -151,7 +143,7 @@ def _wanted(config: Config, stages: Mapping[str, RecipeStage]) -> frozenset[str]
             raise InputError(f"{key}={name}: no such stage in this run; there are {', '.join(stages)}{did_you_mean(str(name), stages)}")
     if not asked:
         raise InputError(f"only=[]: names no stage; there are {', '.join(stages)}")
-    asked += [stages[name].upstream["parts"] for name in asked if stages[name].kind in PARTS]
+    asked += [stages[name].upstream["parts"] for name in asked if kind_of(stages[name].kind).parts]
     return frozenset(ancestors(config.until, stages) if config.until is not None else asked)
 
 

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launch.config.schema import Config, Export, Filter
+from launch.config.schema import Config
 from launch.plan.planned import PlannedStage
 from synth.errors import InputError
+from synth.export.config import ExportConfig
+from synth.filters.config import FilterConfig
 from synth.kinds import kind_of, named
 from synth.store.spec import InputFile, StageSpec, Upstream
 
@@ -20,7 +22,7 @@ class Node:
     config: Config
     dataset_root: Path
     upstream: Mapping[str, tuple[PlannedStage, ...]] = field(default_factory=dict)  # role -> stages
-    settings: Export | Filter | None = None  # of an export or a filter
+    settings: ExportConfig | FilterConfig | None = None  # of an export or a filter
     command: str = ""  # that plans this
 
     def one(self, role: str) -> StageSpec:

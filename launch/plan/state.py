@@ -6,9 +6,8 @@ from pathlib import Path
 
 from launch.plan.planned import PlannedStage
 from synth.store.folder import StageFolder
+from synth.store.out_folder import MARKER
 from synth.store.spec import StageSpec
-
-MARKER = ".synthset.json"  # in the place of an export; names the stage that wrote it
 
 
 @dataclass(frozen=True)

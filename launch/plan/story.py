@@ -6,6 +6,7 @@ from pathlib import Path
 
 from launch.config.limits import AT_LEAST_0, AT_LEAST_1, SHARE
 from launch.config.schema import Story, StoryGeneration, StoryStyle
+from launch.plan import exports
 from launch.plan.images import drawing, run_settings
 from launch.plan.models import plan_model
 from launch.plan.node import Node
@@ -17,11 +18,9 @@ from synth.store.spec import InputFile, StageSpec
 from synth.story import config as sample
 from synth.story.book import NAME, ROLE
 from synth.story.chain import Rules
-from synth.story.config import StoryConfig, StoryPagesConfig
+from synth.story.config import StoryConfig
 
 CARRIES = ("chapter", "book")
-GRIDS = ("chapter", "cumulative", "none")
-ANIMATIONS = ("webp", "gif", "none")
 LOSSLESS = ("png", "webp")
 LIMITS = {"guidance_scale": AT_LEAST_0, "num_inference_steps": AT_LEAST_1, "eta": SHARE, "preview_max_windows": AT_LEAST_1}
 
@@ -137,19 +136,9 @@ def _styles_in(path: str) -> list[StoryStyle]:
 
 def pages(node: Node) -> list[StageSpec]:
     """A slot is a chapter; each is a unit, so that jobs share them."""
-    images, s = node.one("images"), node.settings
-    if images.kind != "story":
-        raise InputError(f"export={node.name}: makes pages of a story, and this is of kind {images.kind}; use recipe=story without filters")
-    key = f"export.{node.name}"
-    _one_of(f"{key}.grid", s.grid, GRIDS)
-    _one_of(f"{key}.animation", s.animation, ANIMATIONS)
-    if s.frame_ms < 20:
-        raise InputError(f"{key}.frame_ms={s.frame_ms}: milliseconds a picture, 20 or more")
-    out = str(Path(s.out).expanduser().absolute()) if s.out else ""
-    config = StoryPagesConfig(
-        out, node.dataset_root.name, node.config.story.generation_config.save_individual, s.grid, s.animation, s.frame_ms
-    )  # fmt: skip
-    return [node.spec(dump(config), len(images.config["prompts"]), 1, 1)]
+    individual = node.config.story.generation_config.save_individual
+    settings = replace(node.settings, title=node.dataset_root.name, individual=individual)
+    return exports.plan(replace(node, settings=settings))
 
 
 def _progressive(generation: StoryGeneration) -> bool:

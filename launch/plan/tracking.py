@@ -3,10 +3,10 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from pathlib import Path
 
-from launch.config.limits import AT_LEAST_0, AT_LEAST_1, SHARE, Range
+from launch.config.limits import SHARE, Range
 from launch.config.schema import Annotated, Tracking, Warp
+from launch.plan import exports
 from launch.plan.annotated import Joined, Wanted, joined
 from launch.plan.images import drawing, run_settings
 from launch.plan.models import PlannedModel, plan_model
@@ -17,7 +17,7 @@ from synth.images.strength import steps_run
 from synth.keys import dump
 from synth.store.identity import LISTED
 from synth.store.spec import InputFile, StageSpec
-from synth.tracking.config import AnnotationsConfig, PairsConfig, PairsPageConfig, WarpConfig
+from synth.tracking.config import PairsConfig, WarpConfig
 from synth.tracking.listing import ROLE
 from synth.tracking.repaint import INSTEAD, UNSUITED, check_repaint
 from synth.tracking.settings import RANGES, SHARES
@@ -207,41 +207,14 @@ def _own_keys() -> Iterator[None]:
 
 def annotations(node: Node) -> list[StageSpec]:
     """One JSON of all pairs."""
-    pairs, s = _pairs(node), node.settings
-    min_variant_area, dataset = s.min_variant_area, node.config.dataset
-    if min_variant_area is None:
+    settings, dataset = node.settings, node.config.dataset
+    if settings.min_variant_area is None:
         if not isinstance(dataset, Annotated):  # exported later, from the stage alone
             raise InputError(
                 f"export.{node.name}.min_variant_area: not set, and the stage does not say what fits its images; 1024 (32 x 32 pixels), say"
             )
-        min_variant_area = dataset.native_min_variant_area
-    for key, value in (("min_variant_area", min_variant_area), ("min_side", s.min_side)):
-        if value not in AT_LEAST_0:
-            raise InputError(f"export.{node.name}.{key}={value:g}: must be {AT_LEAST_0}")
-    config = AnnotationsConfig(_out(node), pairs.config["min_area"], float(min_variant_area), float(s.min_side), s.segmentations)
-    return [node.spec(dump(config), 1, 1, 1, settings={"command": node.command} if node.command else {})]
-
-
-def page(node: Node) -> list[StageSpec]:
-    """A page and a contact sheet."""
-    _pairs(node)
-    for key in ("max_images", "sheet"):
-        if (value := getattr(node.settings, key)) not in AT_LEAST_1:
-            raise InputError(f"export.{node.name}.{key}={value}: must be {AT_LEAST_1}")
-    return [node.spec(dump(PairsPageConfig(_out(node), node.settings.max_images, node.settings.sheet)), 1, 1, 1)]
-
-
-def _pairs(node: Node) -> StageSpec:
-    pairs = node.one("images")
-    if pairs.kind != "pairs":
-        raise InputError(
-            f"export={node.name}: is made of tracking pairs, and this is of kind {pairs.kind}; use recipe=tracking without filters"
-        )
-    return pairs
-
-
-def _out(node: Node) -> str:
-    return str(Path(node.settings.out).expanduser().absolute()) if node.settings.out else ""
+        settings = replace(settings, min_variant_area=float(dataset.native_min_variant_area))
+    return exports.plan(replace(node, settings=replace(settings, min_area=node.one("images").config["min_area"])))
 
 
 def _many(n: int, what: str) -> str:

@@ -10,15 +10,12 @@ from rich.table import Table
 from launch.plan.planned import Failure, Outcome
 from launch.plan.state import is_export
 from synth.errors import EXIT_AGAIN
+from synth.kinds import kind_of
 from synth.store.folder import StageFolder
 from synth.store.framing import shared
 
 NAMED = 3  # reasons of tombstones that are told
-PICTURES = {
-    "contact_sheet": "*.png",
-    "story_pages": "index.html",
-    "pairs_page": "index.html",
-}  # the kinds of which one file is the last line
+# the kinds of which one file is the last line
 
 
 def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str, console: Console) -> None:
@@ -43,8 +40,9 @@ def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str,
 def made(outcomes: Sequence[Outcome]) -> list[str]:
     """A line an export, what is to be looked at last: "image_folder: PATH", ..., "PATH of the PNG or page"."""
     exports = [o for o in outcomes if o.done and is_export(o.stage.spec)]
-    pictures = [p for o in exports if o.stage.spec.kind in PICTURES for p in sorted(_place(o).glob(PICTURES[o.stage.spec.kind]))]
-    lines = [f"{o.stage.name}: {_place(o)}" for o in exports if o.stage.spec.kind not in PICTURES]
+    look_at = {o.stage.folder: kind_of(o.stage.spec.kind).look_at for o in exports}
+    pictures = [p for o in exports if look_at[o.stage.folder] for p in sorted(_place(o).glob(look_at[o.stage.folder]))]
+    lines = [f"{o.stage.name}: {_place(o)}" for o in exports if not look_at[o.stage.folder]]
     lines += [str(p) for p in pictures]
     if lines and not pictures:
         lines[-1] = lines[-1].partition(": ")[2]

@@ -1,62 +1,107 @@
-"""Sample configs of exports."""
+"""Keys of exports. The key in `export` is the name of an export's stage."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
+from synth.keys import key, later, plan_key
+from synth.store.spec import StageSpec
 
-@dataclass(frozen=True)
-class ImageFolderConfig:
-    """kind "image_folder": upstream role "images". A slot is a slot of the images stage."""
-
-    out: str = ""
-    names: str = "key"  # key | number | nested; see synth.export.image_folder.file_name
-    val_share: float = 0.0  # share of the pictures in val/, the rest in train/; 0 = neither
-    split_seed: int = 0
+OUT = "runs/<dataset>/exports/<name>-<hash>, with a latest link"
 
 
-@dataclass(frozen=True)
-class WebDatasetConfig:
-    """kind "webdataset": upstream role "images". A slot is a position in the shuffled order, a unit a shard."""
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What every export has. A place that the user chose is stored (what and where), so that two places are two exports."""
 
-    out: str = ""
-    shuffle_seed: int = 0  # -1 = in the order of the slots
+    kind: str = plan_key("kind of stage")
+    out: str = key("folder", null=OUT)  # stored as "" where the place is the stage's own
+
+    has_card: ClassVar[bool] = False  # whether it writes a dataset card, which tells the command
+
+    def units(self, images: StageSpec) -> tuple[int, int]:
+        """(slots, slots a unit) of an export of these images; here all in one go."""
+        return 1, 1
+
+    def settled(self) -> Self:
+        """With the fields that planning fills."""
+        return self
 
 
-@dataclass(frozen=True)
-class ParquetConfig:
-    """kind "parquet": upstream role "images". A unit is a file."""
+@dataclass(frozen=True, kw_only=True)
+class ImageFolderConfig(ExportConfig):
+    """A slot is a slot of the images, a unit covers one of theirs: a killed export goes on where it was."""
 
-    out: str = ""
-    shuffle_seed: int = -1
+    names: str = key(
+        "key: <class>/<key>.png | number: <class>/00000123.png | nested: 000000/000000/00123.png, as SynCLR's txt2img",
+        choices=("key", "number", "nested"),
+    )
+    val_share: float = key("share of the captions whose pictures go to val/, the others to train/; 0: neither", low=0, below=1)
+    split_seed: int = key("draws who goes where")
+    link_from: str = plan_key(
+        "folder of an ImageFolder of the same pictures: files become second names of its files where the disk can", null="none"
+    )
+
+    has_card = True
+
+    def units(self, images: StageSpec) -> tuple[int, int]:
+        return images.slots, images.unit_size
 
 
-@dataclass(frozen=True)
-class CaptionsTxtConfig:
-    """kind "captions_txt": one unit that holds captions.txt. upstream role "captions": captions_json."""
+@dataclass(frozen=True, kw_only=True)
+class ShardedConfig(ExportConfig):
+    """A slot is a position in the order, a unit a file."""
 
-    out: str = ""
+    shard: int = plan_key("slots a file: fewer pictures where some have none", low=1)
+    shuffle: bool = plan_key("true: in an order drawn by seed | false: in the order of the captions")
+    seed: int = plan_key("of the order")
+    shuffle_seed: int = later(-1)  # -1: in the order of the slots
+
+    has_card = True
+
+    def units(self, images: StageSpec) -> tuple[int, int]:
+        return images.slots, max(1, min(self.shard, images.slots))
+
+    def settled(self) -> Self:
+        return replace(self, shuffle_seed=self.seed if self.shuffle else -1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebDatasetConfig(ShardedConfig): ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetConfig(ShardedConfig): ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionsTxtConfig(ExportConfig): ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hdf5Config(ExportConfig):
+    """kind "hdf5": one unit of one slot, the file that is merged from what the stage of its partitions made."""
+
+    layout: str = plan_key(
+        "keyed: <key>.<ext> -> its bytes, as mmcv and OVTrack read | packed: images, labels, captions, keys", choices=("keyed", "packed")
+    )
+    content: str = plan_key("of packed files: bytes: encoded, as they are | pixels: uint8 N,H,W,3, decoded", choices=("bytes", "pixels"))
+    gzip: int = plan_key("0..9: level at which chunks of pixels are packed", low=0, high=9)
+    partition: int = plan_key("pictures a partition file: what one job writes in one go", low=1)
+
+    has_card = True
 
 
 @dataclass(frozen=True)
 class Hdf5PartsConfig:
-    """kind "hdf5_parts": a partition file a unit. upstream role "images". A slot is a slot of the images; batch = unit."""
+    """kind "hdf5_parts": a partition file a unit; a slot is a slot of the images; batch = unit. As the keys of export.hdf5."""
 
-    layout: str = "keyed"  # keyed | packed
-    content: str = "bytes"  # bytes | pixels (packed only)
-    gzip: int = 0  # level of the pixels' chunks; 0 = none
-
-
-@dataclass(frozen=True)
-class Hdf5Config:
-    """kind "hdf5": one unit of one slot, the merged file. upstream roles "parts": hdf5_parts, "images": what they were made of."""
-
-    out: str = ""
+    layout: str
+    content: str
+    gzip: int
 
 
-@dataclass(frozen=True)
-class ContactSheetConfig:
-    """kind "contact_sheet": one PNG, a row a class, captions below. upstream role "images"."""
-
-    out: str = ""
-    columns: int = 8  # pictures a class
-    tile: int = 96  # pixels of a picture on the sheet
-    max_classes: int = 40
+@dataclass(frozen=True, kw_only=True)
+class ContactSheetConfig(ExportConfig):
+    columns: int = key("pictures a class", low=1)
+    tile: int = key("pixels of a picture on the sheet", low=1)
+    max_classes: int = key("rows; more classes are sampled evenly", low=1)

@@ -1,7 +1,24 @@
-"""Sample configs of scores and filters."""
+"""Keys of filters, and of the scores that they read. The key in `filter` is the name of a filter's stage."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from synth.keys import key, later, plan_key
+
+CLIP, HASH = "clip_features", "perceptual_hash"  # kinds of scoring stages
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoresConfig:
+    """How filters' scores are computed; those of pictures are shared by all filters."""
+
+    clip: str = plan_key(
+        "folder of a CLIP model of transformers, such as openai/clip-vit-base-patch32", null="none: only filters without CLIP can be used"
+    )
+    templates: tuple[str, ...] = plan_key("texts of a class, {} is its name; the features of several are averaged")
+    batch_size: int = plan_key("pictures a call of CLIP", low=1)
+    unit_size: int = plan_key("pictures a unit", low=1)
 
 
 @dataclass(frozen=True)
@@ -9,58 +26,99 @@ class ClipFeaturesConfig:
     """kind "clip_features": a sample a picture of role "images", or of the folder in input "folder". input "clip": a CLIP model."""
 
     id: str
-    templates: tuple[str, ...] = ("a photo of a {}",)  # class texts; their features are averaged
+    templates: tuple[str, ...]  # class texts; their features are averaged
 
 
 @dataclass(frozen=True)
 class PerceptualHashConfig:
     """kind "perceptual_hash": the same with a hash of 64 bits."""
 
-    method: str = "phash"  # phash | dhash | ahash | whash, of the imagehash library
+    method: str  # phash | dhash | ahash | whash, of the imagehash library
 
 
-@dataclass(frozen=True)
-class ClipScoreConfig:
-    """kind "clip_score": upstream roles "images" and "scores" (clip_features). All filters have the slots of their images."""
+@dataclass(frozen=True, kw_only=True)
+class FilterConfig:
+    """What every filter has. A filter has the slots of its images: upstream roles "images" and, where it reads scores, "scores"."""
 
-    score: str = "class"  # class | caption
-    min_score: float = -1.0  # cosine similarity
-    top_share: float = 1.0  # of each class
-    counts: Mapping[str, int] = field(default_factory=dict)  # official index -> at most so many; {} = no limit
+    kind: str = plan_key("kind of stage")
 
+    pools: ClassVar[bool] = False  # whether it reads the pictures of several runs
 
-@dataclass(frozen=True)
-class LabelAgreementConfig:
-    """kind "label_agreement": upstream roles "images" and "scores" (clip_features)."""
-
-    margin: float = 0.0  # cosine similarity by which the own class may miss the best
+    @property
+    def scores(self) -> str:
+        """The kind of the scoring stage that it reads; "" for none."""
+        return CLIP
 
 
-@dataclass(frozen=True)
-class NearDuplicatesConfig:
-    """kind "near_duplicates": upstream roles "images", "scores" and, of a given test set, "against"."""
+@dataclass(frozen=True, kw_only=True)
+class CountedConfig(FilterConfig):
+    """A filter that may know how many pictures of a class are wanted."""
 
-    method: str = "phash"  # or embedding
-    distance: int = 4  # bits of 64
-    similarity: float = 0.97  # cosine, for embedding
-    within: str = "class"  # class | all, for embedding
+    count: Any = plan_key(
+        "pictures a class: a number | ma: as many as the real training set has", given=Any, null="as count_file says; neither: no limit"
+    )
+    count_file: str = plan_key("JSON {class: pictures}; classes that are not in it take `count`", null="none")
+    ratio: float = plan_key("on top of ma and count_file, rounded down")
+    counts: Mapping[str, int] = later(factory=dict)  # official index -> pictures; {}: no limit
 
-
-@dataclass(frozen=True)
-class BalanceConfig:
-    """kind "balance": upstream role "images"."""
-
-    seed: int
-    counts: Mapping[str, int]  # official index -> pictures
-    allow_short: bool = False
+    must_count: ClassVar[bool] = True  # whether it needs one of the two
 
 
-@dataclass(frozen=True)
-class EnsembleConfig:
-    """kind "ensemble": upstream roles "images" (several stages) and "scores" (clip_features of each, in the same order)."""
+@dataclass(frozen=True, kw_only=True)
+class ClipScoreConfig(CountedConfig):
+    score: str = key("class: against the class name | caption: against the picture's own caption", choices=("class", "caption"))
+    min_score: float = key("cosine similarity, -1..1; a good picture has about 0.25 with openai's ViT-B/32", low=-1, high=1)
+    top_share: float = key("share of each class that stays, 0..1", low=0, high=1)
 
-    seed: int
-    counts: Mapping[str, int]
-    allow_short: bool = False
-    mode: str = "conan"  # conan | top | bottom | inverse | equal
-    temperature: float = 0.5
+    must_count = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelAgreementConfig(FilterConfig):
+    margin: float = key("cosine similarity by which the own class may miss the best one", low=0, high=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearDuplicatesConfig(FilterConfig):
+    """upstream role "against": the scores of a given test set."""
+
+    method: str = key(
+        "phash | dhash | ahash | whash: 64-bit hashes of the imagehash library | embedding: CLIP, scores.clip",
+        choices=("phash", "dhash", "ahash", "whash", "embedding"),
+    )
+    distance: int = key("bits of 64 in which two hashes may differ", low=0, high=31)
+    similarity: float = key("cosine similarity of two embeddings that are alike", low=-1, high=1)
+    within: str = key(
+        "embedding: class: compare within a class | all: everything with everything (slow beyond 100,000)", choices=("class", "all")
+    )
+    against: str = plan_key("folder of pictures, such as the test set: what is like one of them goes", null="none")
+
+    @property
+    def scores(self) -> str:
+        return CLIP if self.method == "embedding" else HASH
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalanceConfig(CountedConfig):
+    seed: int = key("integer; draws who stays")
+    allow_short: bool = key("take all of a class that has fewer instead of failing")
+
+    @property
+    def scores(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig(CountedConfig):
+    """upstream roles "images" (several stages) and "scores" (of each, in the same order)."""
+
+    seed: int = key("integer; draws who stays")
+    allow_short: bool = key("take all of a class that has fewer instead of failing")
+    mode: str = key(
+        "conan: drawn by softmax(z / temperature) | inverse | equal: each generator alike | top | bottom",
+        choices=("conan", "top", "bottom", "inverse", "equal"),
+    )
+    temperature: float = key("of the softmax: lower takes the best only, higher draws alike", low=1e-3, high=1e3)
+    stages: tuple[str, ...] = plan_key("folders of whole images stages of other runs, one at least; this run's own pictures come first")
+
+    pools = True

@@ -1,21 +1,81 @@
-"""GenCL's ensemble (Seo et al. 2024, arXiv 2403.10853): how well several generators' pictures fit their class, and which to take.
+"""Filter `ensemble`: GenCL's ensemble (Seo et al. 2024, arXiv 2403.10853): how well several generators' pictures fit their class, and which
+to take.
 
-Pure functions of features. Relative Mahalanobis distance (Ren et al. 2021, arXiv 2106.09022): a picture far from the mean of its class
-but near to the mean of all fits badly. CONAN samples by a softmax over these scores.
+Below the stage: pure functions of features. Relative Mahalanobis distance (Ren et al. 2021, arXiv 2106.09022): a picture far from the mean
+of its class but near to the mean of all fits badly. CONAN samples by a softmax over these scores.
 """
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from synth.filters.rules import top_of_class
+from synth.filters.scoring import feature_of, scores_of
+from synth.filters.selection import Selection, Verdicts, refuse_shortage, unit_length
+from synth.images.pictures import ROLE, Pictures
 from synth.seeds import uniform
 
 LOW, HIGH = 5, 95  # percentiles to which scores are clipped
 TEMPERATURE = 0.5
 MODES = ("conan", "top", "bottom", "inverse", "equal")
 RIDGE = 1e-6  # of the mean variance, where fewer pictures than dimensions leave a covariance singular
+
+
+class Ensemble(Selection):
+    """GenCL's ensemble over the pictures of several generators: relative Mahalanobis distance and CONAN's sampling."""
+
+    def check(self) -> None:
+        self.pictures = Pictures(self.folder)
+
+    def there(self):
+        first = 0
+        for source in self.folder.upstream(ROLE):
+            below = Pictures(source)
+            for p in below.samples():
+                yield first + p.slot, p.record().get("label", -1)
+            first += below.slots
+
+    def begin(self, unit):
+        return {}
+
+    def judge(self, there):
+        config, slots = self.config, there.slots
+        found, features, first = array("q"), [], 0
+        for stage in self.folder.upstream("scores"):
+            for slot, _, stored in scores_of(stage):
+                at = int(np.searchsorted(slots, first + slot))
+                if at < len(slots) and slots[at] == first + slot:
+                    found.append(at)
+                    features.append(feature_of(stored).astype(np.float16))
+            first += stage.spec.slots
+        rows = np.frombuffer(found, np.int64)
+        labels = there.labels[rows]
+        counts = {int(k): v for k, v in config.counts.items()}
+        refuse_shortage(self.folder, labels, counts, config.allow_short)
+        sources = np.array([self.pictures.at(int(s))[0] for s in slots], np.int64)
+        scores = np.full(len(slots), np.nan)
+        if len(rows):
+            scores[rows] = rmd_scores(unit_length(np.array(features, np.float32)), labels)
+        kept = np.zeros(len(slots), bool)
+        kept[rows] = choose(
+            Pool(scores[rows], labels, sources[rows], slots[rows]),
+            counts,
+            config.mode,
+            config.seed,
+            config.temperature,
+        )
+
+        def say(at: int) -> tuple[dict, str]:
+            if np.isnan(scores[at]):
+                return {}, "ensemble: has no feature"
+            return {
+                "rmd_score": round(float(scores[at]), 6),
+                "source": int(sources[at]),
+            }, f"ensemble: not drawn (RMD score {scores[at]:.4f})"
+
+        return Verdicts(kept, say)
 
 
 def rmd_scores(features: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from synth.errors import InputError
-from synth.filters import duplicates, ensemble, rules
-from synth.filters.scoring import feature_of, scores_of
+from synth.filters import rules
+from synth.filters.scoring import scores_of
 from synth.images.pictures import GONE, ROLE, Pictures
 from synth.run.stage import Stage
 from synth.store.folder import StageFolder
@@ -152,57 +152,6 @@ class LabelAgreement(Selection):
         return Verdicts(kept, say)
 
 
-class NearDuplicates(Selection):
-    """The first of each set of pictures that are alike, and none that is like one of a given test set."""
-
-    def judge(self, there):
-        embedding = self.config.method == "embedding"
-        of, known, rows = (self._by_embedding if embedding else self._by_hash)(there)
-        kept, place = np.zeros(len(there.slots), bool), np.full(len(there.slots), -1, np.int64)
-        kept[rows] = (of < 0) & ~known
-        place[rows] = np.arange(len(rows))
-
-        def say(at: int) -> tuple[dict, str]:
-            row = place[at]
-            if row < 0:
-                return {}, f"near_duplicates: has no {'feature' if embedding else 'hash'}"
-            if known[row]:
-                return {}, "near_duplicates: is like a picture of the given set"
-            return {}, f"near_duplicates: is like an earlier picture (slot {there.slots[rows[of[row]]]})"
-
-        return Verdicts(kept, say)
-
-    def _by_hash(self, there: There):
-        hashes, has = np.zeros(len(there.slots), np.uint64), np.zeros(len(there.slots), bool)
-        for at, facts, _ in self.scored("scores", there.slots):
-            if "hash" in facts:
-                hashes[at], has[at] = int(facts["hash"], 16), True
-        rows = np.flatnonzero(has)
-        against = self._against(lambda f, stored: int(f["hash"], 16))
-        return *duplicates.by_hash(hashes[rows], self.config.distance, np.array(against, np.uint64)), rows
-
-    def _by_embedding(self, there: There):
-        rows, features = array("q"), []
-        for at, _, stored in self.scored("scores", there.slots):
-            rows.append(at)
-            features.append(feature_of(stored).astype(np.float16))
-        rows = np.frombuffer(rows, np.int64)
-        against = self._against(lambda f, stored: feature_of(stored))
-        x = _unit(np.array(features, np.float32).reshape(len(rows), -1))
-        groups = there.labels[rows] if self.config.within == "class" else None
-        return *duplicates.by_embedding(x, self.config.similarity, groups, _unit(np.array(against, np.float32)) if against else None), rows
-
-    def _against(self, read) -> list:
-        if "against" not in self.folder.spec.upstream:
-            return []
-        return [read(facts, stored) for _, facts, stored in scores_of(self.folder.upstream("against")[0])]
-
-
-def _unit(features: np.ndarray) -> np.ndarray:
-    """Rows of length one again, after their storage in half precision."""
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-
-
 class Balance(Selection):
     """So many pictures of each class, drawn by the pictures' own seeds; too few of a class is an error unless allowed."""
 
@@ -214,63 +163,6 @@ class Balance(Selection):
         return Verdicts(kept, lambda at: ({}, "balance: its class has as many as were asked for"))
 
 
-class Ensemble(Selection):
-    """GenCL's ensemble over the pictures of several generators: relative Mahalanobis distance and CONAN's sampling."""
-
-    def check(self) -> None:
-        self.pictures = Pictures(self.folder)
-        if self.config.mode not in ensemble.MODES:
-            raise InputError(f"filter.ensemble.mode={self.config.mode!r}: use one of {', '.join(ensemble.MODES)}")
-
-    def there(self):
-        first = 0
-        for source in self.folder.upstream(ROLE):
-            below = Pictures(source)
-            for p in below.samples():
-                yield first + p.slot, p.record().get("label", -1)
-            first += below.slots
-
-    def begin(self, unit):
-        return {}
-
-    def judge(self, there):
-        config, slots = self.config, there.slots
-        found, features, first = array("q"), [], 0
-        for stage in self.folder.upstream("scores"):
-            for slot, _, stored in scores_of(stage):
-                at = int(np.searchsorted(slots, first + slot))
-                if at < len(slots) and slots[at] == first + slot:
-                    found.append(at)
-                    features.append(feature_of(stored).astype(np.float16))
-            first += stage.spec.slots
-        rows = np.frombuffer(found, np.int64)
-        labels = there.labels[rows]
-        counts = {int(k): v for k, v in config.counts.items()}
-        refuse_shortage(self.folder, labels, counts, config.allow_short)
-        sources = np.array([self.pictures.at(int(s))[0] for s in slots], np.int64)
-        scores = np.full(len(slots), np.nan)
-        if len(rows):
-            scores[rows] = ensemble.rmd_scores(_unit(np.array(features, np.float32)), labels)
-        kept = np.zeros(len(slots), bool)
-        kept[rows] = ensemble.choose(
-            ensemble.Pool(scores[rows], labels, sources[rows], slots[rows]),
-            counts,
-            config.mode,
-            config.seed,
-            config.temperature,
-        )
-
-        def say(at: int) -> tuple[dict, str]:
-            if np.isnan(scores[at]):
-                return {}, "ensemble: has no feature"
-            return {
-                "rmd_score": round(float(scores[at]), 6),
-                "source": int(sources[at]),
-            }, f"ensemble: not drawn (RMD score {scores[at]:.4f})"
-
-        return Verdicts(kept, say)
-
-
 def refuse_shortage(folder: StageFolder, labels: np.ndarray, counts: Mapping[int, int], allowed: bool) -> None:
     """InputError that names the classes with fewer pictures than are asked for."""
     short = rules.missing_counts(labels, counts)
@@ -280,3 +172,8 @@ def refuse_shortage(folder: StageFolder, labels: np.ndarray, counts: Mapping[int
             f"{folder.spec.name}: {sum(short.values())} pictures are wanting in {len(short)} classes (label: how many: {names}"
             f"{' ...' if len(short) > 10 else ''}); make more images, lower the counts, or set filter.{folder.spec.name}.allow_short=true"
         )
+
+
+def unit_length(features: np.ndarray) -> np.ndarray:
+    """Rows of length one again, after their storage in half precision."""
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)

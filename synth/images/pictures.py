@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from synth.errors import InputError
+from synth.kinds import PICTURES, kind_of
 from synth.store.folder import StageFolder
 from synth.store.framing import Entry
 from synth.store.units import Stored, UnitReader
 
 ROLE = "images"
-FILTERS = ("clip_score", "label_agreement", "near_duplicates", "balance", "ensemble")  # kinds that make no pictures, but choose
 CHUNK = 4096  # slots whose filter is read at once
 OPEN = 64  # units that `picked` holds open
 GONE = "no picture in the images stage"
@@ -43,6 +43,11 @@ class Picture:
         return self.stored.json()
 
 
+def made_of(kind: str) -> bool:
+    """Whether the samples of a kind of stage are pictures of classes that it made, and no choice among those of others."""
+    return PICTURES in kind_of(kind).makes and not kind_of(kind).chooses
+
+
 class Pictures:
     """What lies behind an upstream in role "images". Cheap to make; opens units as they are read."""
 
@@ -50,11 +55,11 @@ class Pictures:
         self.stage = stage
         self.filters: list[StageFolder] = []  # from the last to the first
         below = [stage]
-        while len(below) == 1 and below[0].spec.kind in FILTERS:
+        while len(below) == 1 and kind_of(below[0].spec.kind).chooses:
             self.filters.append(below[0])
             below = below[0].upstream(ROLE)
         self.sources = tuple(below)
-        if any(s.spec.kind in FILTERS for s in self.sources):
+        if any(kind_of(s.spec.kind).chooses for s in self.sources):
             raise InputError(
                 f"{self.filters[-1].path}: reads several stages of which one is a filter; give it the images stages themselves"
             )

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 
 from synth.captions.config import DatasetConfig
+from synth.export.config import ExportConfig
 from synth.images.config import DrawingConfig
+from synth.keys import key, later
+from synth.store.spec import StageSpec
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,18 @@ class StoryConfig(DrawingConfig):
     rows: int = 16  # pictures a call of the model, at most
 
 
-@dataclass(frozen=True)
-class StoryPagesConfig:
-    """kind "story_pages": upstream role "images": a story stage. A slot and a unit is a chapter."""
+@dataclass(frozen=True, kw_only=True)
+class StoryPagesConfig(ExportConfig):
+    """A slot and a unit is a chapter."""
 
-    out: str = ""
-    title: str = ""
-    individual: bool = True  # a file a picture
-    grid: str = "chapter"  # chapter | cumulative | none
-    animation: str = "webp"  # webp | gif | none
-    frame_ms: int = 700
+    grid: str = key(
+        "a grid a style and chapter: chapter: of its pictures | cumulative: of all up to its end, as the original does | none",
+        choices=("chapter", "cumulative", "none"),
+    )
+    animation: str = key("an animation a style and chapter: webp | gif | none", choices=("webp", "gif", "none"))
+    frame_ms: int = key("milliseconds a picture of an animation", low=20)
+    title: str = later("")
+    individual: bool = later(True)  # a file a picture: story.generation_config.save_individual
+
+    def units(self, images: StageSpec) -> tuple[int, int]:
+        return len(images.config["prompts"]), 1

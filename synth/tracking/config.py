@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from synth.captions.config import DatasetConfig
+from synth.export.config import ExportConfig
 from synth.images.config import DrawingConfig
+from synth.keys import key, later
 
 
 @dataclass(frozen=True)
@@ -45,21 +47,19 @@ class PairsConfig(DrawingConfig):
     quality: int = 95  # of the JPEG files
 
 
-@dataclass(frozen=True)
-class AnnotationsConfig:
-    """kind "annotations": one JSON in OVTrack's form. upstream role "images": pairs. One slot."""
+@dataclass(frozen=True, kw_only=True)
+class AnnotationsConfig(ExportConfig):
+    """kind "annotations": one JSON in OVTrack's form."""
 
-    out: str = ""
-    min_area: float = 64.0**2  # of an object in the original frame of a pair; larger ones stay
-    min_variant_area: float = 32.0**2  # of a warped object; smaller ones are left out
-    min_side: float = 1.0  # pixels of a warped object's box
-    segmentations: bool = False  # keep them, the warped ones as RLE
+    min_variant_area: float = key("pixels: smaller warped objects are left out", low=0, null="dataset.native_min_variant_area")
+    min_side: float = key("pixels of a warped object's box", low=0)
+    segmentations: bool = key("true: keep them, the warped ones as RLE")
+    min_area: float = later(0.0)  # of an object in the original frame of a pair; larger ones stay
+
+    has_card = True
 
 
-@dataclass(frozen=True)
-class PairsPageConfig:
-    """kind "pairs_page": a page and a contact sheet of pairs with their boxes. upstream role "images": pairs. One slot."""
-
-    out: str = ""
-    max_images: int = 200  # originals on the page, spread evenly over all
-    sheet: int = 12  # originals on the contact sheet
+@dataclass(frozen=True, kw_only=True)
+class PairsPageConfig(ExportConfig):
+    max_images: int = key("originals on the page, spread evenly over all", low=1)
+    sheet: int = key("originals on the contact sheet", low=1)

@@ -5,7 +5,7 @@ made is in no file. Its bytes come from where the pairs stage read them, and hav
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 
 import msgspec
@@ -14,6 +14,7 @@ from synth.errors import InputError
 from synth.export.hdf5.layouts import Item
 from synth.images.pictures import Picture
 from synth.store.folder import StageFolder
+from synth.tracking.cards import pictures_card
 from synth.tracking.listing import ROLE, AnnotatedListing
 from synth.tracking.objects import base_name
 
@@ -27,8 +28,14 @@ class Row(msgspec.Struct):
     size: int
 
 
+READ = """- `images.h5`: a dataset an image, called like it and holding the bytes of its file (uint8), as mmcv's hdf5 backend reads them: originals under
+  their names without folders, as they were, and variants as `<name>_v<number>.jpg`: `io.BytesIO(numpy.array(h5py.File("images.h5")[name]))`."""
+
+
 class PairItems:
-    """The strategy of synth.export.hdf5.parts for a stage of pairs. Cheap to make; opens the source when the first original is read."""
+    """As synth.export.hdf5.parts.PictureItems, of a stage of pairs. Cheap to make; opens the source when the first original is read."""
+
+    how_to_read = READ
 
     def __init__(self, stage: StageFolder):
         self._stage, self._variants = stage, stage.config.variants
@@ -62,6 +69,13 @@ class PairItems:
 
     def record(self, picture: Picture) -> Mapping:
         return {k: v for k, v in picture.record().items() if k not in LEFT}
+
+    def n_datasets(self, slots: Sequence[int]) -> int:
+        """One a sample, and each original once."""
+        return len(slots) + len({slot // self._variants for slot in slots})
+
+    def card(self, folder: StageFolder, datasets: int, samples: int, size: int, how_to_read: str) -> bytes:
+        return pictures_card(folder, datasets - samples, samples, size, how_to_read)
 
     def close(self) -> None:
         if "_source" in self.__dict__:  # opened

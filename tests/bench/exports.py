@@ -162,7 +162,7 @@ def hdf5(root: Path, n: int, items: int, runs: int) -> None:
 
 MEMORY = """
 import resource, sys
-from synth.loop import Worker
+from synth.run.loop import Worker
 from synth.store.folder import StageFolder
 code = Worker(StageFolder.open(sys.argv[1]), 0, 1).run()
 print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -205,7 +205,7 @@ def simulated(root: Path, n: int):
 
 
 def memory(root: Path, n: int) -> None:
-    from synth.export.config import Hdf5Config, Hdf5PartsConfig
+    from tests.configs import Hdf5Config, Hdf5PartsConfig
     from tests.fixtures_images import child
 
     images = simulated(root / "runs" / "toys", n)

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from synth.export.config import ImageFolderConfig, ParquetConfig, WebDatasetConfig
 from synth.numerics import EXACT
 from synth.store.folder import StageFolder
 from synth.store.framing import UnitIndex, frame, seal
 from synth.store.samples import Sample
 from synth.store.spec import InputFile, StageSpec, Upstream, canonical
+from tests.configs import ImageFolderConfig, ParquetConfig, WebDatasetConfig
 from tests.fixtures_images import IMAGES, captions_json_stage, captions_stage, child, dump, work
 
 UNIT, SHARD, CLASSES = 500, 1000, 100

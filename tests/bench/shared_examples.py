@@ -17,12 +17,12 @@ from launch.config.compose import Composer
 from launch.plan.datasets import dataset_of
 from synth.captions import prompts
 from synth.captions.checks import first_line, reject_reason
-from synth.captions.config import CaptionerConfig, CaptionsConfig, PromptsConfig
 from synth.captions.engines import Request
 from synth.captions.llama.config import EngineConfig
 from synth.captions.llama.engine import LlamaEngine
 from synth.captions.llama.tokenizer import Tokenizer
 from synth.captions.normalise import normalised
+from tests.configs import CaptionerConfig, CaptionsConfig, PromptsConfig
 
 GROUPS = (1, 4, 16, 32)
 WINDOW = 32

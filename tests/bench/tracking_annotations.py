@@ -18,16 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from synth.captions.config import DatasetConfig
-from synth.images.config import ModelConfig
 from synth.keys import dump
 from synth.numerics import EXACT
 from synth.store.folder import StageFolder
 from synth.store.framing import UnitIndex, frame, seal
 from synth.store.samples import Sample
 from synth.store.spec import InputFile, StageSpec, canonical
-from synth.tracking.config import AnnotationsConfig, PairsConfig
 from synth.tracking.listing import ROLE, ListingWriter, head_file
+from tests.configs import AnnotationsConfig, DatasetConfig, ModelConfig, PairsConfig
 from tests.fixtures_images import child
 
 BUCKETS, UNIT, CORNERS = 12, 256, 32

@@ -14,12 +14,12 @@ import numpy as np
 
 from synth.keys import dump
 from synth.numerics import EXACT
-from synth.run.config import ProbeConfig
 from synth.store.folder import StageFolder
 from synth.store.framing import UnitIndex, frame, seal
 from synth.store.samples import Sample
 from synth.store.spec import StageSpec, canonical
 from synth.verify.stage import verify_stage
+from tests.configs import ProbeConfig
 
 
 def simulate(root: Path, samples: int, unit_size: int, size: int) -> StageFolder:

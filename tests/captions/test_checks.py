@@ -3,7 +3,8 @@
 import pytest
 
 from synth.captions.checks import answer_line, first_line, names_class, reject_reason, unusable
-from synth.captions.config import CaptionerConfig, CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig
+from synth.captions.config import ClassEntry
+from tests.configs import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
 
 CONFIG = CaptionsConfig(0, DatasetConfig("d", (ClassEntry(0, "cat"),), 1), PromptsConfig(), CaptionerConfig())
 

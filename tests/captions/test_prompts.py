@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 
 from synth.captions import prompts
-from synth.captions.config import ClassEntry, DatasetConfig, PromptsConfig
+from synth.captions.config import ClassEntry
 from synth.errors import InputError
+from tests.configs import DatasetConfig, PromptsConfig
 
 NAMES = [f"thing {c}" for c in "abcdefghij"]
 EXAMPLES = {

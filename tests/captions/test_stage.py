@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from synth.captions import engines
-from synth.captions.config import CaptionerConfig, CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig
+from synth.captions.config import ClassEntry
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.keys import dump
 from synth.numerics import EXACT
@@ -16,6 +16,7 @@ from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.spec import InputFile, StageSpec
 from tests.captions.test_prompts import BACKGROUNDS, EXAMPLES, NAMES
+from tests.configs import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
 
 
 @dataclass

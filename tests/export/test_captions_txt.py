@@ -3,7 +3,7 @@
 import pytest
 
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
-from synth.export.config import CaptionsTxtConfig
+from tests.configs import CaptionsTxtConfig
 from tests.fixtures_images import CLASSES, captions_json_stage, captions_stage, child, work
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageFont
 
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
-from synth.export.config import ContactSheetConfig
 from synth.export.contact_sheet import Tile, draw, printable, wrap
+from tests.configs import ContactSheetConfig
 from tests.fixtures_images import child, images_stage, work
 
 

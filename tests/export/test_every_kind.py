@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from synth.errors import EXIT_AGAIN, EXIT_OK
-from synth.export.config import Hdf5Config, Hdf5PartsConfig, ImageFolderConfig, ParquetConfig, WebDatasetConfig
 from synth.store.folder import StageFolder
 from synth.store.out_folder import PART
 from synth.store.samples import Tombstone
+from tests.configs import Hdf5Config, Hdf5PartsConfig, ImageFolderConfig, ParquetConfig, WebDatasetConfig
 from tests.export.test_image_folder import NAMES, images, tree  # noqa: F401 (images is a fixture)
 from tests.fixtures_images import child, work
 from tests.verify.conftest import images_of
@@ -29,7 +29,7 @@ FILES = {"image_folder": ImageFolderConfig, "webdataset": WebDatasetConfig, "par
 RUN = """
 import resource, sys
 from pathlib import Path
-from synth.loop import Worker
+from synth.run.loop import Worker
 from synth.store.folder import StageFolder
 limit, *stages = sys.argv[1:]
 for stage in stages:

@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK
-from synth.export.config import Hdf5Config, Hdf5PartsConfig
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.export.hdf5.parts import partition
+from synth.export.hdf5.settings import check_settings
+from synth.keys import check
+from tests.configs import Hdf5Config, Hdf5PartsConfig
 from tests.export.test_image_folder import DEAD, NAMES, images, png, tree  # noqa: F401 (images is a fixture)
 from tests.fixtures_images import child, digests, work
 
@@ -144,7 +146,7 @@ def test_a_killed_export_goes_on_and_leaves_no_half_file(images, tmp_path, monke
 def test_a_disk_that_takes_no_more_ends_in_try_again_and_nothing_under_the_name(images, tmp_path, config, limit):  # noqa: F811
     code = f"""
 import resource, sys
-from synth.loop import Worker
+from synth.run.loop import Worker
 from synth.store.folder import StageFolder
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
 sys.exit(Worker(StageFolder.open(sys.argv[1]), 0, 1).run())
@@ -206,9 +208,12 @@ def test_a_set_without_any_picture_is_a_file_without_rows(images):  # noqa: F811
         ({"gzip": 4}, "export.hdf5.gzip=4"),
     ],
 )
-def test_settings_that_make_no_sense_are_named(images, capsys, config, said):  # noqa: F811
-    parts, _ = plan(images, **config)
-    assert work(parts) == EXIT_BAD_INPUT and said in capsys.readouterr().err
+def test_settings_that_make_no_sense_are_named(config, said):
+    config = {"layout": "keyed", "content": "bytes", "gzip": 0} | config
+    with pytest.raises(InputError) as e:
+        check(Hdf5Config(**config, partition=1), "export.hdf5")
+        check_settings(Hdf5PartsConfig(**config))
+    assert said in str(e.value)
 
 
 def test_classes_without_end_fit_into_the_attributes(tmp_path):

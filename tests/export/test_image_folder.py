@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
-from synth.export.config import ImageFolderConfig
 from synth.keys import dump
 from synth.numerics import EXACT
 from synth.store.folder import StageFolder
 from synth.store.out_folder import OutFolder
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import InputFile, StageSpec, Upstream, canonical
+from tests.configs import ImageFolderConfig
 from tests.fixtures_images import CLASSES, IMAGES, captions_json_stage, captions_stage, child, commit_units, work
 
 NAMES = (*CLASSES, "../..", "", "caf\u00e9", "cafe\u0301", "x" * 300, "CON", "<b>", "a\nb")
@@ -240,8 +240,8 @@ def test_exports_of_two_image_stages_share_nothing(images):
 
 
 def test_two_datasets_with_other_classes_cannot_be_one_export(images, tmp_path):
-    from synth.captions.config import CaptionsJsonConfig
     from synth.store.names import classes_of
+    from tests.configs import CaptionsJsonConfig
 
     root = images.path.parent
     ups = [captions_stage(root, ["a"], seed=7), captions_stage(root, ["b"], seed=8, classes=("other",))]

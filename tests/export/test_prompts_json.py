@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from synth.captions.config import AskConfig, CaptionerConfig, ClassEntry, DatasetConfig, PromptsConfig
+from synth.captions.config import ClassEntry
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.export.prompts_json import main
 from synth.keys import dump
@@ -12,6 +12,7 @@ from synth.numerics import EXACT
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import StageSpec, canonical
+from tests.configs import AskConfig, CaptionerConfig, DatasetConfig, PromptsConfig
 from tests.fixtures_images import captions_stage, commit_units
 
 CLASSES = ("cat", "dog")

@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from synth.errors import EXIT_OK
-from synth.export.config import ParquetConfig, WebDatasetConfig
 from synth.export.shuffle import MIX, Order
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
+from tests.configs import ParquetConfig, WebDatasetConfig
 from tests.export.test_image_folder import DEAD, NAMES, images, png, tree  # noqa: F401 (images is a fixture)
 from tests.fixtures_images import child, work
 from tests.verify.test_verify import problems, rewrite

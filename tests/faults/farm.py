@@ -18,12 +18,12 @@ from pathlib import Path
 import synth.run.probe  # noqa: F401 (children shall not import it anew)
 from synth.keys import dump
 from synth.numerics import EXACT
-from synth.run.config import ProbeConfig
 from synth.run.loop import Worker
 from synth.store import commit as commit_module
 from synth.store import faults
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
+from tests.configs import ProbeConfig
 
 FAST = {
     "SYNTHSET_BEAT_S": "0.05",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synth.filters import duplicates, ensemble, rules
+from synth.filters import ensemble, near_duplicates, rules
 from synth.filters.ensemble import Pool
 
 
@@ -44,24 +44,24 @@ def test_near_duplicates_by_hash_are_those_of_the_plain_way():
             plain[i] = near[0]
         else:
             kept.append(i)
-    of, known = duplicates.by_hash(hashes, 5)
+    of, known = near_duplicates.by_hash(hashes, 5)
     assert not known.any() and ((of >= 0) == (plain >= 0)).all() and 0 < (of >= 0).sum() < 300
     assert all((int(hashes[i]) ^ int(hashes[of[i]])).bit_count() <= 5 or hashes[i] in hashes[:i] for i in np.flatnonzero(of >= 0))
 
 
 def test_pictures_like_those_of_a_test_set_are_known_and_stand_for_no_other():
     hashes = np.array([0b0000, 0b0001, 0b0111_1111_1111], np.uint64)
-    of, known = duplicates.by_hash(hashes, 1, against=np.array([0], np.uint64))
+    of, known = near_duplicates.by_hash(hashes, 1, against=np.array([0], np.uint64))
     assert known.tolist() == [True, True, False] and of.tolist() == [-1, -1, -1]
 
 
 def test_equal_hashes_in_millions_cost_no_pairs():
-    of, _ = duplicates.by_hash(np.zeros(200_000, np.uint64), 4)
+    of, _ = near_duplicates.by_hash(np.zeros(200_000, np.uint64), 4)
     assert (of[1:] == 0).all() and of[0] == -1
 
 
 def test_near_duplicates_by_embedding_stay_within_their_group_over_block_borders(monkeypatch):
-    monkeypatch.setattr(duplicates, "BLOCK", 4)
+    monkeypatch.setattr(near_duplicates, "BLOCK", 4)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(12, 8))
     x[10] = x[1] + 0.01
@@ -70,10 +70,10 @@ def test_near_duplicates_by_embedding_stay_within_their_group_over_block_borders
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     groups = np.zeros(12, int)
     groups[11] = 1
-    of, known = duplicates.by_embedding(x, 0.99, groups)
+    of, known = near_duplicates.by_embedding(x, 0.99, groups)
     assert {i: int(o) for i, o in enumerate(of) if o >= 0} == {3: 2, 10: 1} and not known.any()
-    assert duplicates.by_embedding(x, 0.99)[0][11] == 0
-    assert duplicates.by_embedding(x, 0.99, against=x[:1])[1].tolist() == [True] + 10 * [False] + [True]
+    assert near_duplicates.by_embedding(x, 0.99)[0][11] == 0
+    assert near_duplicates.by_embedding(x, 0.99, against=x[:1])[1].tolist() == [True] + 10 * [False] + [True]
 
 
 def test_rmd_is_the_formula_written_out():

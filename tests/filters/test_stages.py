@@ -9,23 +9,24 @@ import pytest
 from PIL import Image
 
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
-from synth.export.config import ContactSheetConfig, ImageFolderConfig
 from synth.filters.clip import Preparation, check_folder
-from synth.filters.config import (
-    BalanceConfig,
-    ClipFeaturesConfig,
-    ClipScoreConfig,
-    EnsembleConfig,
-    LabelAgreementConfig,
-    NearDuplicatesConfig,
-    PerceptualHashConfig,
-)
 from synth.filters.scoring import feature_of, files_in
 from synth.images.pictures import Pictures
 from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.samples import Sample
 from synth.store.spec import InputFile
+from tests.configs import (
+    BalanceConfig,
+    ClipFeaturesConfig,
+    ClipScoreConfig,
+    ContactSheetConfig,
+    EnsembleConfig,
+    ImageFolderConfig,
+    LabelAgreementConfig,
+    NearDuplicatesConfig,
+    PerceptualHashConfig,
+)
 from tests.fixtures_images import CLASSES, child, commit_units, digests, work
 from tests.verify.conftest import DEAD, N, images_of, picture
 from tests.verify.test_verify import problems

@@ -60,7 +60,7 @@ def test_jobs_change_no_byte_of_a_counted_stage(table, tiny_sd, tmp_path):
 
 
 def test_a_caption_of_several_labels_keeps_them_all_up_to_the_export(tiny_sd, tmp_path):
-    from synth.export.config import ImageFolderConfig
+    from tests.configs import ImageFolderConfig
     from tests.fixtures_images import child
 
     root = tmp_path / "runs" / "toys"

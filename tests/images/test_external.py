@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from synth.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError
-from synth.images.config import ImagesConfig, ModelConfig
 from synth.images.external.settings import Patience
 from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.spec import InputFile
+from tests.configs import ImagesConfig, ModelConfig
 from tests.fixtures_images import captions_json_stage, captions_stage, child, digests, work
 from tests.images.test_stage import pixels, records
 

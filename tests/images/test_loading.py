@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 
 from synth.errors import EXIT_OK, InputError
-from synth.images.config import ImagesConfig, ModelConfig
 from synth.images.models import CONFIG, LORA, MODEL, VAE, judge
 from synth.numerics import EXACT
 from synth.store.identity import identity
 from synth.store.spec import InputFile
+from tests.configs import ImagesConfig, ModelConfig
 from tests.fixtures_images import captions_json_stage, captions_stage, child, work
 from tests.images import tiny
 from tests.images.checkpoints import single_file

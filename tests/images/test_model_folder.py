@@ -12,11 +12,11 @@ import pytest
 
 import synth
 from synth.errors import EXIT_BAD_INPUT, InputError
-from synth.images.config import ImagesConfig, ModelConfig
 from synth.images.encode import stored_size
 from synth.images.model_folder import inspect
 from synth.images.models import judge
 from synth.images.schedulers import check_scheduler
+from tests.configs import ImagesConfig, ModelConfig
 from tests.fixtures_images import images_stage, work
 
 EMBEDDED = Path(synth.__file__).parent / "embedded" / "models" / "tiny_sd"

@@ -17,13 +17,13 @@ import tqdm.auto
 from PIL import Image
 
 from synth.errors import EXIT_OK, InputError
-from synth.images.config import ImagesConfig, ModelConfig, PartConfig
 from synth.images.families import family_class
 from synth.images.models import MODEL, PART, judge
 from synth.numerics import EXACT
 from synth.seeds import torch_generator
 from synth.store.identity import identity
 from synth.store.spec import InputFile
+from tests.configs import ImagesConfig, ModelConfig, PartConfig
 from tests.fixtures_images import captions_json_stage, captions_stage, child, digests, work
 from tests.images import tiny
 from tests.images.pictures import image_folder

@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 
 from synth.errors import InputError
-from synth.images.config import ClassCount, ImagesConfig, ModelConfig
+from synth.images.config import ClassCount
 from synth.images.slots import PerCaption, Ranges, per_class
+from tests.configs import ImagesConfig, ModelConfig
 
 CONFIG = ImagesConfig(seed=5, model=ModelConfig("tiny"))
 

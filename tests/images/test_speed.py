@@ -157,11 +157,11 @@ def test_an_interval_without_steps_is_no_guidance_and_a_whole_one_is_guidance(dr
 def test_image_to_image_begins_inside_the_schedule(tiny_sd, rows):
     import torch
 
-    from synth.images.config import ImagesConfig, ModelConfig
     from synth.images.models import judge
     from synth.images.painter import Drawing
     from synth.images.pipeline import open_family
     from synth.images.speed import prepare
+    from tests.configs import ImagesConfig, ModelConfig
 
     config = ImagesConfig(0, ModelConfig("tiny"), steps=10, height=16, width=16, guidance_interval=(0.25, 0.75))
     family = open_family(judge({"model": tiny_sd}, config), config, EXACT, 2)

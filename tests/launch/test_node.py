@@ -20,10 +20,10 @@ from launch.show.progress import Bars
 from synth.errors import InputError
 from synth.keys import dump
 from synth.numerics import EXACT
-from synth.run.config import ProbeConfig
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec, Upstream
+from tests.configs import ProbeConfig
 from tests.launch.conftest import REPO, environment
 from tests.stages import alone, digests, probe
 

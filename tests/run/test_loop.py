@@ -7,13 +7,13 @@ import pytest
 
 from synth.keys import dump
 from synth.numerics import EXACT
-from synth.run.config import ProbeConfig
 from synth.run.probe import Probe
 from synth.store import leases
 from synth.store.folder import StageFolder
 from synth.store.identity import file_identity
 from synth.store.parts import finished_batches
 from synth.store.spec import InputFile, StageSpec, Upstream
+from tests.configs import ProbeConfig
 from tests.faults.conftest import tmp_path  # noqa: F401 (a fixture)
 from tests.faults.farm import SLOW, Child, check, finish, plan, reference, run
 from tests.stages import events, wait_for

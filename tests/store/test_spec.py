@@ -8,9 +8,9 @@ import pytest
 from synth.errors import InputError
 from synth.keys import dump
 from synth.numerics import EXACT, FAST
-from synth.run.config import ProbeConfig
 from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec, Upstream, canonical
+from tests.configs import ProbeConfig
 
 SPEC = StageSpec("probe", "probe", dump(ProbeConfig()), 25, 10, 3, EXACT)
 

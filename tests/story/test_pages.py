@@ -162,7 +162,7 @@ def test_pages_are_verified_and_written_again_where_files_are_missing(made):
 
 
 def test_pages_need_a_story(tiny_sd, tmp_path):
-    with pytest.raises(InputError, match="export=story_pages: makes pages of a story, and this is of kind images"):
+    with pytest.raises(InputError, match="export=story_pages: is made of a story, and images makes pictures of classes"):
         point(tmp_path, tiny_sd, "recipe=class_images", "export=[story_pages]")
 
 

@@ -11,17 +11,16 @@ from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from synth.captions.config import ClassEntry, DatasetConfig
-from synth.images.config import ModelConfig
+from synth.captions.config import ClassEntry
 from synth.keys import dump
 from synth.numerics import EXACT
 from synth.store.folder import StageFolder
 from synth.store.framing import UnitIndex, frame, seal
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import InputFile, StageSpec, canonical
-from synth.tracking.config import PairsConfig
 from synth.tracking.listing import ROLE, ListingWriter, head_file
 from synth.tracking.objects import objects_of, variant_name
+from tests.configs import DatasetConfig, ModelConfig, PairsConfig
 from tests.tracking.scenes import AnnotatedSet
 
 SHIFT = 20  # pixels

@@ -14,9 +14,9 @@ from PIL import Image
 
 from synth.images.strength import steps_run
 from synth.seeds import derive, generator, torch_generator
-from synth.tracking.config import PairsConfig
 from synth.tracking.masks import mask_of
 from synth.tracking.warp import draw
+from tests.configs import PairsConfig
 
 
 @dataclass(frozen=True)

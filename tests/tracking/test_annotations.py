@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
-from synth.tracking.config import AnnotationsConfig
 from synth.tracking.listing import HEAD, INDEX, NAME, AnnotatedListing, Head, ListingWriter, head_file
 from synth.tracking.videos import Rules, Variant, VideosWriter, Warped
+from tests.configs import AnnotationsConfig
 from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, work
 from tests.stages import probe
@@ -233,7 +233,7 @@ def test_a_disk_that_takes_no_more_ends_in_try_again_and_nothing_under_the_name(
     for limit in (100, size - 1):  # while the lists grow, and when they are joined
         code = f"""
 import resource, sys
-from synth.loop import Worker
+from synth.run.loop import Worker
 from synth.store.folder import StageFolder
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
 sys.exit(Worker(StageFolder.open(sys.argv[1]), 0, 1).run())

@@ -8,11 +8,10 @@ import pytest
 from pycocotools.coco import COCO
 
 from synth.errors import InputError
-from synth.images.config import ModelConfig
 from synth.tracking import opencv
-from synth.tracking.config import PairsConfig, WarpConfig
 from synth.tracking.masks import mask_of, object_of_mask, union
 from synth.tracking.preparing import prepared
+from tests.configs import ModelConfig, PairsConfig, WarpConfig
 from tests.tracking import scenes
 
 

@@ -19,7 +19,6 @@ from synth.export.html import POLICY
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
 from synth.tracking import look
-from synth.tracking.config import PairsPageConfig
 from synth.tracking.listing import ROLE, AnnotatedListing
 from synth.tracking.look import Frame, Object, Row, Totals, outline_of, spread, warp_words
 from synth.tracking.masks import mask_of, object_of_mask
@@ -31,6 +30,7 @@ from synth.tracking.sheet import sheet
 from synth.verify.exports import verify_export
 from synth.verify.findings import Findings
 from tests.browser import browse
+from tests.configs import PairsPageConfig
 from tests.fixtures_images import child, commit_units, work
 from tests.tracking import scenes
 from tests.tracking.pairs_stages import pairs_stage

@@ -16,15 +16,14 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
-from synth.images.config import ModelConfig
 from synth.seeds import derive, generator
 from synth.tracking import canvas
-from synth.tracking.config import PairsConfig, WarpConfig
 from synth.tracking.masks import mask_of, union
 from synth.tracking.objects import objects_of
 from synth.tracking.settings import check_settings
 from synth.tracking.stage import BATCHES_AHEAD, Pairs
 from synth.tracking.warp import draw, warped
+from tests.configs import ModelConfig, PairsConfig, WarpConfig
 from tests.fixtures_images import digests, small_device, work
 from tests.tracking import scenes
 from tests.tracking.pairs_stages import done, made, pairs_stage, pixels, tombstones

@@ -16,10 +16,9 @@ from launch.export import main as export_main
 from launch.plan.exports import partition_of_pairs
 from launch.plan.graph import plan_point
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
-from synth.export.config import Hdf5Config, Hdf5PartsConfig
 from synth.export.hdf5.parts import partition
 from synth.store.folder import StageFolder
-from synth.tracking.config import AnnotationsConfig
+from tests.configs import AnnotationsConfig, Hdf5Config, Hdf5PartsConfig
 from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, digests, work
 from tests.launch.conftest import REPO

@@ -8,16 +8,15 @@ import pytest
 from PIL import Image
 
 from synth.errors import InputError
-from synth.images.config import ModelConfig
 from synth.images.models import MODEL, inspect_model
 from synth.images.strength import strength_for
 from synth.numerics import EXACT
 from synth.seeds import torch_generator
 from synth.tracking.canvas import back
-from synth.tracking.config import PairsConfig
 from synth.tracking.objects import objects_of
 from synth.tracking.repaint import Repaint, check_repaint
 from synth.tracking.stage import Pairs
+from tests.configs import ModelConfig, PairsConfig
 from tests.images import tiny
 from tests.tracking import reference, scenes
 from tests.tracking.pairs_stages import pairs_stage

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from synth.seeds import generator
-from synth.tracking.config import WarpConfig
 from synth.tracking.masks import object_of_mask
 from synth.tracking.warp import Warp, coloured, draw, warped
+from tests.configs import WarpConfig
 
 NEVER = WarpConfig(affine=0, perspective=0, flip=0, colour=0)
 ALWAYS = WarpConfig(affine=1, perspective=1, flip=1, colour=1)

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from synth.errors import EXIT_OK
-from synth.export.config import ImageFolderConfig
 from synth.keys import dump
 from synth.numerics import EXACT
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import InputFile, StageSpec, Upstream, canonical
+from tests.configs import ImageFolderConfig
 from tests.fixtures_images import CLASSES, IMAGES, captions_json_stage, captions_stage, child, commit_units, work
 
 N = 24

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from synth.errors import EXIT_OK
-from synth.export.config import Hdf5Config, Hdf5PartsConfig
 from synth.export.hdf5.parts import partition
+from tests.configs import Hdf5Config, Hdf5PartsConfig
 from tests.fixtures_images import child, work
 from tests.verify.conftest import N
 from tests.verify.test_verify import problems

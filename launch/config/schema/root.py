@@ -26,24 +26,11 @@ from launch.config.schema.captions import (
 )
 from launch.config.schema.clusters import Cluster, Slurm
 from launch.config.schema.images import External, Images, Img2Img, Model, Story
-from launch.config.schema.outputs import (
-    Balance,
-    CaptionsTxt,
-    ClipScore,
-    ContactSheet,
-    Ensemble,
-    Export,
-    Filter,
-    Hdf5,
-    ImageFolder,
-    LabelAgreement,
-    NearDuplicates,
-    Parquet,
-    Scores,
-    StoryPages,
-    WebDataset,
-)
-from launch.config.schema.tracking import Annotated, Annotations, PairsPage, Tracking
+from launch.config.schema.tracking import Annotated, Tracking
+from synth.export.config import ExportConfig
+from synth.filters.config import FilterConfig, ScoresConfig
+from synth.keys import schema
+from synth.kinds import chosen_by, named
 
 SCHEMA_PREFIX = "schema_"  # options with this prefix are types, not choices: --help and messages leave them out
 
@@ -92,13 +79,13 @@ class Config:
     captions: Captions = field(default_factory=Captions)
     images: Images = field(default_factory=Images)
     img2img: Img2Img = field(default_factory=Img2Img)
-    scores: Scores = field(default_factory=Scores)
+    scores: schema(ScoresConfig) = field(default_factory=schema(ScoresConfig))
     story: Story = field(default_factory=Story)
     tracking: Tracking = field(default_factory=Tracking)
     probe: Probe = field(default_factory=Probe)
     cluster: Cluster = field(default_factory=Cluster)
-    export: dict[str, Export] = field(default_factory=dict)
-    filter: dict[str, Filter] = field(default_factory=dict)
+    export: dict[str, schema(ExportConfig)] = field(default_factory=dict)
+    filter: dict[str, schema(FilterConfig)] = field(default_factory=dict)
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -118,24 +105,9 @@ GROUPS: dict[str, dict[str, type]] = {
         "fake_definition": FakeDefinition,
         "from_file": FromFile,
     },
-    "filter": {
-        "filter": Filter,
-        "clip_score": ClipScore,
-        "label_agreement": LabelAgreement,
-        "near_duplicates": NearDuplicates,
-        "balance": Balance,
-        "ensemble": Ensemble,
-    },
-    "export": {
-        "image_folder": ImageFolder,
-        "webdataset": WebDataset,
-        "parquet": Parquet,
-        "captions_txt": CaptionsTxt,
-        "hdf5": Hdf5,
-        "contact_sheet": ContactSheet,
-        "story_pages": StoryPages,
-        "annotations": Annotations,
-        "pairs_page": PairsPage,
+    **{
+        group: {group: schema(base)} | {name: schema(named(kind.config)) for name, kind in chosen_by(group).items()}
+        for group, base in (("filter", FilterConfig), ("export", ExportConfig))
     },
 }
 

@@ -6,7 +6,6 @@ from typing import Any
 from omegaconf import MISSING
 
 from launch.config.schema.captions import Dataset
-from launch.config.schema.outputs import Export
 
 
 @dataclass
@@ -64,16 +63,3 @@ class Tracking:
     preset: str | None = None
     guidance_interval: list[float] = MISSING
     vae_batch: int = MISSING
-
-
-@dataclass
-class Annotations(Export):
-    min_variant_area: float | None = None
-    min_side: float = MISSING
-    segmentations: bool = MISSING
-
-
-@dataclass
-class PairsPage(Export):
-    max_images: int = MISSING
-    sheet: int = MISSING

@@ -3,7 +3,7 @@
 A partition lies in `partitions/part_00003_of_00016.h5` of the stage folder; the unit holds the record of each of its pictures and is
 committed when its partition is there, whole. Partitions have the same bytes whoever writes them, so two writers do no harm.
 
-What a picture is called, and what lies beside it, depends on the stage that made it: synth.tracking.h5_items for tracking pairs.
+What a picture is called, and what lies beside it, depends on the kind of stage that made it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,8 +13,9 @@ from synth.errors import InputError
 from synth.export.config import Hdf5PartsConfig
 from synth.export.hdf5.file import TEMP
 from synth.export.hdf5.layouts import Item, write_keyed, write_packed
-from synth.export.hdf5.settings import KEYED, PAIRS, check_settings
+from synth.export.hdf5.settings import KEYED
 from synth.images.pictures import GONE, Picture, Pictures
+from synth.kinds import kind_of, named
 from synth.run.stage import Stage
 from synth.store.folder import StageFolder
 from synth.store.names import classes_of
@@ -37,14 +38,7 @@ class Hdf5Parts(Stage):
     def check(self) -> None:
         self.pictures = Pictures(self.folder.upstream("images")[0])
         self.classes = classes_of(self.pictures.stage)
-        pairs = self.pictures.stage.spec.kind == PAIRS
-        check_settings(self.config, pairs)
-        if pairs:
-            from synth.tracking.h5_items import PairItems
-
-            self._contents = PairItems(self.pictures.stage)
-        else:
-            self._contents = PictureItems(self.pictures.stage, self.classes)
+        self._contents = items_of(self.pictures.stage)
 
     def unit_inputs(self, unit: Unit) -> str:
         return self.folder.spec.fingerprint  # a unit that was linked from another stage would leave this one without its partition
@@ -91,10 +85,12 @@ Contents = Iterable[tuple[Picture, Sequence[Item]]]  # each picture with what a 
 
 
 class PictureItems:
-    """What a file holds of the pictures of an images stage: each under its key."""
+    """What a file holds of the pictures of a stage: each under its key. Another kind of stage names its own (synth.kinds)."""
 
-    def __init__(self, stage: StageFolder, classes: Mapping[int, str]):
-        self._stage, self._classes = stage, classes
+    how_to_read = ""  # for the card, where the names or the contents differ
+
+    def __init__(self, stage: StageFolder):
+        self._stage, self._classes = stage, classes_of(stage)
 
     def of(self, pictures: Iterable[Picture], slots: range) -> Contents:
         for picture in pictures:
@@ -109,7 +105,20 @@ class PictureItems:
     def record(self, picture: Picture) -> Mapping:
         return picture.record()
 
+    def n_datasets(self, slots: Sequence[int]) -> int:
+        """How many pictures a file of these slots holds."""
+        return len(slots)
+
+    def card(self, folder: StageFolder, datasets: int, samples: int, size: int, how_to_read: str) -> bytes | None:
+        """The card of an export of so many datasets and samples; None: the usual one."""
+        return None
+
     def close(self) -> None: ...
+
+
+def items_of(stage: StageFolder) -> PictureItems:
+    """What HDF5 files hold of the samples of a stage, as its kind says."""
+    return named(kind_of(stage.spec.kind).h5_items)(stage)
 
 
 def size_of(picture: Picture) -> int:
@@ -123,6 +132,5 @@ def partition(folder: StageFolder, number: int) -> Path:
 
 
 def n_datasets(parts: StageFolder, start: int, stop: int) -> int:
-    """How many pictures files of these slots hold: one a sample, and of tracking pairs each original once."""
-    pictures, slots = parts.upstream("images")[0], [s.slot for s in parts.samples(start, stop)]
-    return len(slots) + (len({slot // pictures.config.variants for slot in slots}) if pictures.spec.kind == PAIRS else 0)
+    """How many pictures the files of these slots hold."""
+    return items_of(parts.upstream("images")[0]).n_datasets([s.slot for s in parts.samples(start, stop)])

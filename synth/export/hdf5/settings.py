@@ -5,20 +5,15 @@ from synth.export.config import Hdf5PartsConfig
 
 KEYED, PACKED = "keyed", "packed"
 BYTES, PIXELS = "bytes", "pixels"
-PAIRS = "pairs"  # the kind of tracking pairs
 
 
 def check_settings(config: Hdf5PartsConfig, pairs: bool = False) -> None:
     """InputError naming the key, unless the settings make sense together. pairs: for images of a stage of tracking pairs."""
-    if config.layout not in (KEYED, PACKED):
-        raise InputError(f"export.hdf5.layout={config.layout}: use {KEYED} or {PACKED}")
-    if config.content not in (BYTES, PIXELS):
-        raise InputError(f"export.hdf5.content={config.content}: use {BYTES} or {PIXELS}")
     if config.content == PIXELS and config.layout == KEYED:
         raise InputError(f"export.hdf5.content={PIXELS}: needs export.hdf5.layout={PACKED}; a keyed file holds encoded pictures")
-    if not 0 <= config.gzip <= 9 or (config.gzip and config.content != PIXELS):
+    if config.gzip and config.content != PIXELS:
         raise InputError(
-            f"export.hdf5.gzip={config.gzip}: 0 to 9, and only with export.hdf5.content={PIXELS}; encoded pictures are compressed already"
+            f"export.hdf5.gzip={config.gzip}: only with export.hdf5.content={PIXELS}; encoded pictures are compressed already"
         )
     if pairs and config.layout != KEYED:
         raise InputError(

@@ -7,8 +7,8 @@ from synth.errors import InputError
 from synth.export.base import Export
 from synth.export.config import Hdf5Config
 from synth.export.hdf5.merge import merge
-from synth.export.hdf5.parts import Hdf5Parts, n_datasets, partition
-from synth.export.hdf5.settings import KEYED, PAIRS, PIXELS
+from synth.export.hdf5.parts import Hdf5Parts, items_of, n_datasets, partition
+from synth.export.hdf5.settings import KEYED, PIXELS
 from synth.export.manifest import ManifestWriter
 from synth.store.folder import StageFolder
 from synth.store.out_folder import PART
@@ -20,8 +20,6 @@ KEY = "merged"
 
 KEYED_CARD = """- `images.h5`: a dataset a picture, called like its file and holding the file's bytes (uint8), as mmcv's hdf5 backend reads them:
   `io.BytesIO(numpy.array(h5py.File("images.h5")["{name}"]))`. Captions and labels are in `manifest.parquet`."""
-PAIRS_CARD = """- `images.h5`: a dataset an image, called like it and holding the bytes of its file (uint8), as mmcv's hdf5 backend reads them: originals under
-  their names without folders, as they were, and variants as `<name>_v<number>.jpg`: `io.BytesIO(numpy.array(h5py.File("images.h5")[name]))`."""
 BYTES_CARD = """- `images.h5`: `images` (uint8, the encoded files back to back; picture i is `images[offsets[i]:offsets[i+1]]`), `offsets`, `labels`,
   `captions`, `keys`; class names and their official indices are the attributes `class_names` and `class_indices`."""
 PIXELS_CARD = """- `images.h5`: `images` (uint8 N, H, W, 3; a chunk a picture), `labels`, `captions`, `keys`; class names and their official indices are
@@ -90,8 +88,8 @@ class Hdf5(Export):
 
     def how_to_read(self) -> str:
         config = self.parts.config
-        if self.pictures.stage.spec.kind == PAIRS:
-            return PAIRS_CARD
+        if own := items_of(self.pictures.stage).how_to_read:
+            return own
         if config.layout == KEYED:
             for stored in self.parts.samples():
                 return KEYED_CARD.format(name=stored.json()["name"])
@@ -100,9 +98,6 @@ class Hdf5(Export):
 
     def card(self, manifest: ManifestWriter) -> bytes:
         parts = self.parts
-        if self.pictures.stage.spec.kind != PAIRS:
-            return super().card(manifest)
-        from synth.tracking.cards import pictures_card
-
-        variants = sum(1 for _ in parts.samples())
-        return pictures_card(self.folder, n_datasets(parts, 0, parts.spec.slots) - variants, variants, manifest.size, self.how_to_read())
+        datasets, samples = n_datasets(parts, 0, parts.spec.slots), sum(1 for _ in parts.samples())
+        own = items_of(self.pictures.stage).card(self.folder, datasets, samples, manifest.size, self.how_to_read())
+        return own or super().card(manifest)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from synth.captions.config import CaptionerConfig
 from synth.captions.engines import TOO_LONG, Request
 from synth.captions.hf.engine import HfEngine
 from synth.captions.hf.generate import Decoder, Row
@@ -11,6 +10,7 @@ from synth.errors import InputError
 from synth.numerics import EXACT
 from tests.captions import tiny_hf
 from tests.captions.llama import tiny
+from tests.configs import CaptionerConfig
 
 
 @pytest.fixture(scope="module", autouse=True)

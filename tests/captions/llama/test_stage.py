@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from synth.captions.config import CaptionerConfig, CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig
+from synth.captions.config import ClassEntry
 from synth.captions.llama.ragged import share_order
 from synth.captions.llama.tokenizer import Tokenizer
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
@@ -22,6 +22,7 @@ from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.spec import InputFile, StageSpec
 from tests.captions.test_prompts import BACKGROUNDS, EXAMPLES, NAMES
+from tests.configs import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
 
 SLOTS = 20  # two whole units and a short one
 

@@ -3,11 +3,12 @@
 import pytest
 
 from synth.captions.asking import lockstep
-from synth.captions.config import ClassEntry, DatasetConfig, PromptsConfig
+from synth.captions.config import ClassEntry
 from synth.captions.engines import Reply
 from synth.captions.metaprompts import refusal, written
 from synth.captions.prompts import hirpg
 from synth.captions.prompts.hirpg import Subject
+from tests.configs import DatasetConfig, PromptsConfig
 
 ALL, CAT = Subject(-1, "[concept]"), Subject(3, "cat")
 DATA = DatasetConfig("d", (ClassEntry(3, "cat"), ClassEntry(7, "sea_lion")), 9)

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from synth.captions import prompts
-from synth.captions.config import ClassEntry, DatasetConfig, PromptsConfig
+from synth.captions.config import ClassEntry
 from synth.captions.prompts import Sources
 from synth.errors import InputError
 from tests.captions.test_prompts import BACKGROUNDS, EXAMPLES, NAMES
+from tests.configs import DatasetConfig, PromptsConfig
 
 CONFIGS = {
     "synclr": PromptsConfig(),

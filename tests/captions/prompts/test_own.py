@@ -5,10 +5,11 @@ import json
 import pytest
 
 from synth.captions import prompts
-from synth.captions.config import ClassEntry, DatasetConfig, PromptsConfig
+from synth.captions.config import ClassEntry
 from synth.captions.prompts import Sources
 from synth.captions.prompts.own import read_own
 from synth.errors import InputError
+from tests.configs import DatasetConfig, PromptsConfig
 
 NAMES = ("cat", "sea lion", "707-320", "0", "a => b")
 

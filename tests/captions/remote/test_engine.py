@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from synth.captions.config import CaptionerConfig
 from synth.captions.engines import Request
 from synth.captions.remote import calls
 from synth.captions.remote.engine import RemoteEngine
@@ -13,6 +12,7 @@ from synth.captions.remote.journal import totals
 from synth.captions.remote.settings import Endpoint
 from synth.errors import InputError, ServiceGone
 from tests.captions.remote.fake import CLOSE, GARBAGE, OK, Fake, says, stall, status
+from tests.configs import CaptionerConfig
 
 KEY = "sk-very-secret-0123456789"
 CONFIG = CaptionerConfig("openai", "m", model="some/model", api="completions", max_seq_len=64, max_gen_len=20)

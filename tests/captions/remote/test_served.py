@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from synth.captions.config import CaptionerConfig
 from synth.captions.engines import TOO_LONG, Request
 from synth.captions.remote import calls
 from synth.captions.remote.served import ServedEngine, check_command
@@ -13,6 +12,7 @@ from synth.captions.remote.settings import Endpoint
 from synth.errors import InputError, StageBroken
 from synth.host.guardian import descendants
 from tests.captions.llama import tiny
+from tests.configs import CaptionerConfig
 
 FAKE = (sys.executable, "-m", "tests.captions.remote.fake", "--port", "{port}")
 SERVE = (

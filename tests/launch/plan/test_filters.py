@@ -63,7 +63,7 @@ def test_an_ensemble_reads_this_run_and_given_ones(world, clip):
     [
         (["filter=[clip_score]"], "scores.clip: not set"),
         (["filter=[clip_score]", "scores.clip=CLIP", "filter.clip_score.score=words"], "use one of class, caption"),
-        (["filter=[clip_score]", "scores.clip=CLIP", "filter.clip_score.top_share=2"], "must be 0..1"),
+        (["filter=[clip_score]", "scores.clip=CLIP", "filter.clip_score.top_share=2"], "must be from 0 to 1"),
         (["filter=[clip_score]", "scores.clip=CLIP", "scores.templates=[a photo]"], "has no {}"),
         (["filter=[clip_score]", "scores.clip=HERE"], "config.json: missing"),
         (["filter=[balance]"], "filter.balance.count: not set"),
@@ -71,7 +71,7 @@ def test_an_ensemble_reads_this_run_and_given_ones(world, clip):
         (["filter=[balance]", "filter.balance.count=-1"], "must be a whole number"),
         (["filter=[balance]", "filter.balance.count=1", "filter.balance.ratio=0"], "more than 0"),
         (["filter=[near_duplicates]", "filter.near_duplicates.method=md5"], "use one of phash"),
-        (["filter=[near_duplicates]", "filter.near_duplicates.distance=40"], "must be 0..31"),
+        (["filter=[near_duplicates]", "filter.near_duplicates.distance=40"], "must be from 0 to 31"),
         (["filter=[near_duplicates]", "filter.near_duplicates.against=HERE/nothing"], "is not there"),
         (["filter=[near_duplicates]", "filter.near_duplicates.against=HERE/llama"], "holds no picture"),
         (

@@ -3,8 +3,9 @@
 import pytest
 
 from launch.plan.hypernyms import definitions, hypernyms
-from synth.captions.config import ClassEntry, DatasetConfig
+from synth.captions.config import ClassEntry
 from synth.errors import InputError
+from tests.configs import DatasetConfig
 
 DATA = DatasetConfig(
     "d", (ClassEntry(0, "cat"), ClassEntry(1, "fire_engine"), ClassEntry(2, "glorb", "gadget"), ClassEntry(3, "old tom cat")), 4

@@ -40,7 +40,7 @@ def planned(composed, tmp_path):
             for group in groups:
                 part = part[group] if isinstance(part, dict) else getattr(part, group)
             assert hasattr(part, name)
-            setattr(part, name, value)
+            object.__setattr__(part, name, value)  # config classes are frozen
         annotated._joined.cache_clear()
         return plan_point(config)
 

@@ -1,9 +1,62 @@
-"""Near duplicates: pure functions of perceptual hashes or of embeddings. The first of its like is kept, in the order given."""
+"""Filter `near_duplicates`: the first of pictures that are alike stays, by perceptual hashes or by embeddings; and none that is like one of a
+given set. Below the stage: pure functions of hashes and of embeddings, in the order given.
+"""
+
+from array import array
 
 import numpy as np
 
+from synth.filters.scoring import feature_of, scores_of
+from synth.filters.selection import Selection, There, Verdicts, unit_length
+
 BITS = 64
 BLOCK = 1024  # rows that are compared at once
+
+
+class NearDuplicates(Selection):
+    """The first of each set of pictures that are alike, and none that is like one of a given test set."""
+
+    def judge(self, there):
+        embedding = self.config.method == "embedding"
+        of, known, rows = (self._by_embedding if embedding else self._by_hash)(there)
+        kept, place = np.zeros(len(there.slots), bool), np.full(len(there.slots), -1, np.int64)
+        kept[rows] = (of < 0) & ~known
+        place[rows] = np.arange(len(rows))
+
+        def say(at: int) -> tuple[dict, str]:
+            row = place[at]
+            if row < 0:
+                return {}, f"near_duplicates: has no {'feature' if embedding else 'hash'}"
+            if known[row]:
+                return {}, "near_duplicates: is like a picture of the given set"
+            return {}, f"near_duplicates: is like an earlier picture (slot {there.slots[rows[of[row]]]})"
+
+        return Verdicts(kept, say)
+
+    def _by_hash(self, there: There):
+        hashes, has = np.zeros(len(there.slots), np.uint64), np.zeros(len(there.slots), bool)
+        for at, facts, _ in self.scored("scores", there.slots):
+            if "hash" in facts:
+                hashes[at], has[at] = int(facts["hash"], 16), True
+        rows = np.flatnonzero(has)
+        against = self._against(lambda f, stored: int(f["hash"], 16))
+        return *by_hash(hashes[rows], self.config.distance, np.array(against, np.uint64)), rows
+
+    def _by_embedding(self, there: There):
+        rows, features = array("q"), []
+        for at, _, stored in self.scored("scores", there.slots):
+            rows.append(at)
+            features.append(feature_of(stored).astype(np.float16))
+        rows = np.frombuffer(rows, np.int64)
+        against = self._against(lambda f, stored: feature_of(stored))
+        x = unit_length(np.array(features, np.float32).reshape(len(rows), -1))
+        groups = there.labels[rows] if self.config.within == "class" else None
+        return *by_embedding(x, self.config.similarity, groups, unit_length(np.array(against, np.float32)) if against else None), rows
+
+    def _against(self, read) -> list:
+        if "against" not in self.folder.spec.upstream:
+            return []
+        return [read(facts, stored) for _, facts, stored in scores_of(self.folder.upstream("against")[0])]
 
 
 def by_hash(hashes: np.ndarray, distance: int, against: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
