@@ -357,7 +357,7 @@ def test_plain_values_of_every_form_come_back_as_python_would_give_them(protocol
         for kind in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
     ]
     swapped = [np.frombuffer(np.array([513], ">i4").tobytes(), ">i4")[0], np.float32(1.5), np.int64(-(2**40)), np.bool_(True)]
-    text = ["", "x" * 300, "caf\u00e9 \u96ea \U0001f43c", "a\nb\\u0041'\"", "\0"]
+    text = ["", "x" * 300, "beyond any frame" * 10_000, "caf\u00e9 \u96ea \U0001f43c", "a\nb\\u0041'\"", "\0"]
     values = [
         *numbers,
         *swapped,
