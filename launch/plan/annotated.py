@@ -15,7 +15,7 @@ from synth.tracking import coco
 from synth.tracking.canvas import bucket_of
 from synth.tracking.checks import ImageRow, LeftOut, checked_categories, checked_images, group_annotations
 from synth.tracking.listing import ListingWriter, head_file
-from synth.tracking.lvis import Numbers, all_numbers, base_numbers, with_name
+from synth.tracking.lvis import Numbers, all_numbers, base_numbers
 from synth.tracking.sources import Found, open_source
 
 LEFT_OUT = "left_out.jsonl"
@@ -160,7 +160,7 @@ class _Lines:
         self._writer.add(line, self.places[image.id])
 
     def _image(self, row: ImageRow) -> bytes:
-        raw = with_name(row.raw, row.image)
+        raw = coco.with_name(row.raw, row.image)
         return self.numbers.image(raw, f"{self.path}: image {row.image.id} ({row.image.name!r})") if self._anew else raw
 
     def _check_values(self, line: bytes, row: ImageRow) -> None:

@@ -170,6 +170,11 @@ def with_values(row: Raw | bytes, **values) -> bytes:
     return msgspec.json.encode({**found, **values})
 
 
+def with_name(row: Raw | bytes, image: Image) -> bytes:
+    """An image's JSON with a file_name: LVIS writes coco_url instead."""
+    return bytes(row) if image.file_name is not None else with_values(row, file_name=image.name)
+
+
 def on_one_line(row: Raw | bytes) -> bytes:
     """JSON without line breaks: outside of strings they mean nothing, inside there are none."""
     data = bytes(row)

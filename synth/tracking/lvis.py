@@ -21,7 +21,8 @@ from pathlib import Path
 
 from synth.errors import InputError, tool
 from synth.store.files import storing
-from synth.tracking.coco import Category, CocoFile, Image, Raw, Struct, decoded, msgspec, read, with_values
+from synth.tracking.coco import Category, CocoFile, Image, Raw, Struct, decoded, msgspec, read, with_name, with_values
+from synth.tracking.lvis_merge import Merge
 
 RARE = "r"  # frequency of the classes that open-vocabulary work holds back
 LISTS = ("neg_category_ids", "not_exhaustive_category_ids")  # of an image
@@ -79,11 +80,6 @@ def base_numbers(categories: Sequence[Category], path: Path) -> Numbers:
     return Numbers({c.id: None for c in categories} | {old: new for new, old in enumerate(kept, 1)})
 
 
-def with_name(row: Raw | bytes, image: Image) -> bytes:
-    """An image's JSON with a file_name: LVIS writes coco_url instead."""
-    return bytes(row) if image.file_name is not None else with_values(row, file_name=image.name)
-
-
 # -- the tool ----------------------------------------------------------------------------------------------------------
 
 
@@ -132,8 +128,6 @@ def _base_annotations(file: CocoFile, numbers: Numbers) -> Iterator[bytes]:
 
 def merge(lvis: Path, coco: Path, out: Path) -> str:
     """Write the annotations of both to `out`; what to say."""
-    from synth.tracking.lvis_merge import Merge
-
     _free(out, lvis, coco)
     file = read(lvis, "LVIS.json")
     both = Merge(file, read(coco, "COCO.json"))

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from synth.errors import InputError
-from synth.tracking.coco import Category, CocoFile, Image, Raw, Struct, decoded, with_values
-from synth.tracking.lvis import with_name
+from synth.tracking.coco import Category, CocoFile, Image, Raw, Struct, decoded, with_name, with_values
 from synth.tracking.synsets import COCO
 
 SAME = 0.7  # IoU from which two boxes of one class are one object

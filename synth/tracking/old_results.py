@@ -2,9 +2,10 @@
 
     python -m synth.tracking.old_results PART.pkl [PART.pkl ...] --annotations BASE.json --output OUT.json [--variants 1] [--hdf5 MERGED.h5]
 
-Rules and ids are those of the `annotations` export: one writer makes both files. The pickles are read by a machine that calls nothing
-(synth.tracking.plain_pickle). A variant of which no part tells an object is an unchanged copy, as OVTrack's scripts store it.
-With --hdf5 every image of the file has to be in it. OUT.json appears when it is whole. Exit codes: 0; 65 bad input; 75 the disk refuses.
+Rules and ids are those of the `annotations` export: one writer makes both files. The pickles are read as plain data, and nothing in
+them is called (synth.tracking.plain_pickle). A variant of which no part tells an object is an unchanged copy, as OVTrack's scripts store
+it. With --hdf5 every image of the file has to be in it. OUT.json appears when it is whole.
+Exit codes: 0; 65 bad input; 75 the disk refuses.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import pickle
 import struct
 import subprocess
@@ -253,6 +254,39 @@ def hostile(canary) -> dict[str, bytes]:
         "a number of two gigabytes": b"\x80\x02\x8b" + struct.pack("<I", 0x7FFFFFFF) + b"x.",
         "a number of many digits": b"L" + b"9" * 100_000 + b"L\n.",
         "a value memorised far away": b"\x80\x02Nr\xff\xff\xff\xffj\x00\x00\x00\x00.",
+        "a value memorised where there is memory for it": b"\x80\x02Nr\x00\x00\x00\x10.",
+        "a value memorised far away, in text": b"Np1000000000\n.",
+        "a value memorised before the first": b"Np-1\n.",
+        "a value that was never memorised": b"\x80\x02h\x00.",
+        "gigabytes of one text": b"\x80\x02("
+        + g("_codecs", "encode")
+        + b"q\x00X"
+        + struct.pack("<I", 1 << 20)
+        + b"x" * (1 << 20)
+        + b"X\x06\x00\x00\x00latin1\x86q\x01R"
+        + b"h\x00h\x01R" * 10_000
+        + b"l.",
+        "a dtype whose state is nested tuples": b"\x80\x04"
+        + g("numpy", "dtype")
+        + text("i4")
+        + b"\x85R(K\x03)"
+        + b"\x85" * 300_000
+        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb.",
+        "the name of a dtype is nested tuples": b"\x80\x04" + g("numpy", "dtype") + b")" + b"\x85" * 300_000 + b"R.",
+        "a key of nested tuples in a dict at once": b"(" + b")" + b"\x85" * 200_000 + b"K\x01d.",
+        "a key of nested tuples, memorised": b"\x80\x02()" + b"\x85" * 200_000 + b"q\x00}(h\x00K\x01ut.",
+        "a function's state": b"\x80\x04" + g("numpy", "dtype") + b"}" + text("x") + b"K\x01sb.",
+        "a function's attributes": b"\x80\x04" + g("numpy", "dtype") + b"N}" + text("__call__") + b"K\x01s\x86b.",
+        "a number's state": b"\x80\x04K\x01}" + text("x") + b"K\x01sb.",
+        "a call of text": b"\x80\x04" + text("x") + b")R.",
+        "a call with no tuple": b"\x80\x04" + g("numpy", "dtype") + text("i4") + b"R.",
+        "opcodes that C's unpickler runs and pickletools takes for a number": b"\x80\x04\x95"
+        + struct.pack("<Q", 2)
+        + b"MaaJ\x8f\x8f\x8f\x8f\x86.",
+        "a frame within a frame": b"\x80\x04\x95" + struct.pack("<Q", 11) + b"\x95" + struct.pack("<Q", 2) + b"N.",
+        "DUP": b"N2\x86.",
+        "POP": b"NN0.",
+        "POP_MARK": b"N(N1.",
         "nothing": b"",
         "two values": b"NN.",
         "an open mark": b"(N.",
@@ -282,6 +316,10 @@ def test_hostile_pickles_run_nothing_and_are_refused(base, tmp_path, capsys):
         ("numpy.load", "'numpy' 'load'"),
         ("an extension", "EXT1"),
         ("a persistent id", "PERSID"),
+        ("opcodes that C's unpickler runs and pickletools takes for a number", "crosses the end of a frame"),
+        ("a function's state", "state of a function"),
+        ("a value memorised where there is memory for it", "value 268,435,456 is memorised after 0 others"),
+        ("gigabytes of one text", "bytes are not written as Python writes those of a number"),
     ):
         run(base, tmp_path, [programs[name]])
         assert told in capsys.readouterr().err, name
@@ -305,6 +343,8 @@ def test_what_a_pickle_can_make_this_hold_is_bounded(monkeypatch, tmp_path):
 def test_lists_within_lists_by_the_hundred_thousand_end_in_a_message(base, tmp_path, capsys):
     deep = b"\x80\x04" + b"]" * 200_000 + b"a" * 199_999 + b"."
     assert run(base, tmp_path, [deep])[0] == EXIT_BAD_INPUT and "entry 0: is a list" in capsys.readouterr().err
+    laughs = b"\x80\x02(]q\x00" + b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(100)) + b"l."  # each holds the one before twice
+    assert run(base, tmp_path, [laughs])[0] == EXIT_BAD_INPUT and "entry 0: is a list" in capsys.readouterr().err
     itself = b"\x80\x04]\x94h\x00a."
     assert run(base, tmp_path, [itself])[0] == EXIT_BAD_INPUT and "entry 0: is a list" in capsys.readouterr().err
 
@@ -317,7 +357,7 @@ def test_plain_values_of_every_form_come_back_as_python_would_give_them(protocol
         for kind in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
     ]
     swapped = [np.frombuffer(np.array([513], ">i4").tobytes(), ">i4")[0], np.float32(1.5), np.int64(-(2**40)), np.bool_(True)]
-    text = ["", "x" * 300, "caf\u00e9 \u96ea \U0001f43c", "a\nb\\u0041'\"", "\0"]
+    text = ["", "x" * 300, "beyond any frame" * 10_000, "caf\u00e9 \u96ea \U0001f43c", "a\nb\\u0041'\"", "\0"]
     values = [
         *numbers,
         *swapped,
@@ -356,6 +396,27 @@ def test_scalars_are_read_as_old_and_new_numpy_name_their_module():
     assert [loads(written.replace(mine, m)) for m in modules] == [[3], [3]]
 
 
-def test_the_machine_needs_no_pickle_and_no_numpy():
-    code = "import sys, synth.tracking.plain_pickle; assert not {'pickle', '_pickle', 'numpy'} & set(sys.modules), 'loaded'"
+def test_reading_pickles_needs_no_numpy():
+    code = "import sys, synth.tracking.plain_pickle; assert 'numpy' not in sys.modules, 'loaded'"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_hostile_pickles_reach_nothing_outside(tmp_path):
+    """No file, import, process or code object: Python's own audit sees nothing of them."""
+    code = """
+import pathlib, sys
+from synth.tracking.plain_pickle import Refused, loads
+from tests.tracking.test_old_results import hostile
+
+programs, events = hostile(pathlib.Path(sys.argv[1])), set()
+sys.addaudithook(lambda event, args: events.add(event))
+for program in programs.values():
+    try:
+        loads(program)
+    except Refused:
+        continue
+print(sorted(events - {"builtins.id"}))
+"""
+    root = pathlib.Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "canary")], cwd=root, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
