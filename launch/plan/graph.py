@@ -107,7 +107,8 @@ def _check_pairs(config: Config) -> None:
     for name, node in config.export.items():
         if node.kind not in PAIRS:
             raise InputError(
-                f"export={name}: is of pictures of classes, and {config.recipe.name} is of tracking pairs; its exports are {', '.join(PAIRS)}"
+                f"export={name}: is of pictures of classes, and {config.recipe.name} is of tracking pairs; "
+                f"its exports are {', '.join(PAIRS)}"
             )
         if node.kind == "hdf5" and node.layout != "keyed":
             raise InputError(f"export.{name}.layout={node.layout}: pairs are found by their file names; use keyed")

@@ -1,5 +1,7 @@
 """Near duplicates: pure functions of perceptual hashes or of embeddings. The first of its like is kept, in the order given."""
 
+import itertools
+
 import numpy as np
 
 BITS = 64
@@ -43,7 +45,7 @@ class Bands:
     def __init__(self, distance: int):
         self.distance = distance
         edges = [round(i * BITS / (distance + 1)) for i in range(distance + 2)]
-        self._bands = [(low, (1 << (high - low)) - 1) for low, high in zip(edges, edges[1:], strict=False)]
+        self._bands = [(low, (1 << (high - low)) - 1) for low, high in itertools.pairwise(edges)]
         self._tables: list[dict[int, list[tuple[int, int]]]] = [{} for _ in self._bands]
 
     def add(self, value: int, at: int) -> None:

@@ -73,7 +73,7 @@ class PairItems:
         why = data if isinstance(data, str) else "has changed" if hashlib.sha256(data).hexdigest() != sha256 else ""
         if why:
             raise InputError(
-                f"{self._stage.input_path('images')}: {row.path}, of which variants were made, {why}; put the file back as it was and run the "
-                "command again, or plan the pairs anew"
+                f"{self._stage.input_path('images')}: {row.path}, of which variants were made, {why}; "
+                "put the file back as it was and run the command again, or plan the pairs anew"
             )
         return data

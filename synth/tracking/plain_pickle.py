@@ -1,4 +1,4 @@
-"""Reads pickles that hold plain data, and nothing else: lists, tuples, dicts with text keys, numbers, text, None, and numpy's scalars of numbers.
+"""Reads pickles that hold plain data, and nothing else: lists, tuples, dicts with text keys, numbers, text, None, numpy's numbers.
 
 A pickle is a program for a stack machine that may call anything (that is why data in it is a danger). This is another, smaller machine for
 the same programs: it knows the instructions that build plain data, and calls nothing. Where numpy writes a scalar as a call of its own

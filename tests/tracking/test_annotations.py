@@ -30,7 +30,7 @@ RULES = {"min_area": MIN_AREA, "min_variant_area": 64.0, "min_side": 8.0}
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """Ten images: with a crowd, without an object; one in a folder, one with a name that is not plain; their order is not that of their ids."""
+    """Ten images: with a crowd, without an object; one in a folder, one with a name that is not plain; not in the order of their ids."""
     found = make(tmp_path_factory.mktemp("set") / "set", 10)
     data = json.loads(found.annotations.read_text())
     (found.images / "sub").mkdir()
@@ -233,7 +233,7 @@ def test_a_disk_that_takes_no_more_ends_in_try_again_and_nothing_under_the_name(
     for limit in (100, size - 1):  # while the lists grow, and when they are joined
         code = f"""
 import resource, sys
-from synth.loop import Worker
+from synth.run.loop import Worker
 from synth.store.folder import StageFolder
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
 sys.exit(Worker(StageFolder.open(sys.argv[1]), 0, 1).run())

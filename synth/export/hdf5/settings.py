@@ -22,7 +22,8 @@ def check_settings(config: Hdf5PartsConfig, pairs: bool = False) -> None:
         )
     if pairs and config.layout != KEYED:
         raise InputError(
-            f"export.hdf5.layout={config.layout}: tracking pairs have names that annotations tell, and no label; use export.hdf5.layout={KEYED}"
+            f"export.hdf5.layout={config.layout}: tracking pairs have names that annotations tell, and no label; "
+            f"use export.hdf5.layout={KEYED}"
         )
 
 
