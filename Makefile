@@ -1,9 +1,10 @@
-# make run: the embedded example from class names to pictures. make test: the whole test suite. Both make .venv first.
+# make run: the embedded example from class names to pictures. make test: the whole test suite. make lint: what of it
+# reads the code only. All make .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test bench clean
+.PHONY: run test lint bench clean
 
 run: $(VENV)/.installed
 	@$(BIN)/python launch/run.py $(ARGS)
@@ -11,6 +12,10 @@ run: $(VENV)/.installed
 # three processes on two cores: half of the tests wait, for the clocks of Slurm and of leases
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 bench: $(VENV)/.installed
 	for b in captions encoders exports exports_files heap images launch main_job store story tracking verify; do echo "== $$b"; $(BIN)/python -m tests.bench.$$b || exit 1; done

@@ -54,7 +54,8 @@ class Machine:
     def __post_init__(self):
         if not 0 <= self.node_idx < self.total_nodes or (self.n_gpus is not None and self.n_gpus < 1):
             raise InputError(
-                f"NODE_IDX={self.node_idx} TOTAL_NODES={self.total_nodes} N_GPUS={self.n_gpus}: NODE_IDX counts from 0 to TOTAL_NODES-1, N_GPUS from 1"
+                f"NODE_IDX={self.node_idx} TOTAL_NODES={self.total_nodes} N_GPUS={self.n_gpus}: "
+                "NODE_IDX counts from 0 to TOTAL_NODES-1, N_GPUS from 1"
             )
 
     def jobs(self, n_places: int) -> tuple[range, int]:
@@ -75,7 +76,8 @@ class Machine:
             chosen = tuple(gpus[: self.n_gpus])
             if len(chosen) < processes:
                 raise InputError(
-                    f"a worker of this {kind} stage takes {processes} GPUs, one a shard, and N_GPUS gives {len(chosen)}; use more, or merge the shards"
+                    f"a worker of this {kind} stage takes {processes} GPUs, one a shard, and N_GPUS gives {len(chosen)}; "
+                    "use more, or merge the shards"
                 )
             return places(chosen, n_cores, kind, processes)
         return places((), self.n_gpus or n_cores, kind, processes)
@@ -188,7 +190,8 @@ def main(argv: Sequence[str]) -> int:
             return session.execute(lambda stages, cluster, console, retry: run(machine, stages, console, retry))
         if len(folders) < len(words):
             raise InputError(
-                f"{' '.join(w for w in words if w not in folders)}: settings and stage folders do not go together; the folders are planned already"
+                f"{' '.join(w for w in words if w not in folders)}: settings and stage folders do not go together; "
+                "the folders are planned already"
             )
         stages = in_order([StageFolder.open(f) for f in folders])
         console = Console(width=None if sys.stdout.isatty() else WIDE)

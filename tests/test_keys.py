@@ -59,6 +59,6 @@ def test_whole_numbers_are_fine_where_a_float_is_wanted():
 
 
 def test_an_unknown_kind_is_named_with_the_known_ones():
-    with pytest.raises(InputError, match="'nonesuch'; known: .*captions.*probe"):
+    with pytest.raises(InputError, match=r"'nonesuch'; known: .*captions.*probe"):
         load("nonesuch", {})
     assert "probe" in KINDS

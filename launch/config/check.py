@@ -107,7 +107,7 @@ def _check_key(override: Override, tree: DictConfig, known: list[str]) -> None:
     key = override.key_or_group
     if key in known and override.package is None:
         return
-    parent, _, last = key.rpartition(".")
+    parent = key.rpartition(".")[0]
     while parent and parent not in known:
         parent = parent.rpartition(".")[0]
     node = OmegaConf.select(tree, parent) if parent else tree

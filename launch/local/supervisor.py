@@ -151,7 +151,8 @@ def wait_for_upstream(folder: StageFolder, stop: Stop, tell: Callable[[str], Non
                 if time.monotonic() - told >= every:
                     told = time.monotonic()
                     tell(
-                        f"{folder.spec.name}: waits for {up.spec.name}, {len(up.committed())} of {up.spec.n_units} units are there: {up.path}"
+                        f"{folder.spec.name}: waits for {up.spec.name}, {len(up.committed())} of {up.spec.n_units} units are there: "
+                        f"{up.path}"
                     )
                 time.sleep(pause)
     return EXIT_AGAIN if stop.drain else EXIT_OK

@@ -112,7 +112,8 @@ def _captions(path: Path | None, rows: dict[int, ImageRow]) -> tuple[dict[int, l
     if path is not None and not texts:
         whose = f"its {strangers:,} captions are of other images" if strangers else "it holds no text"
         raise InputError(
-            f"dataset.captions: {path}: none of its captions is of an image of the annotations ({whose}); are both of one split? null: no text"
+            f"dataset.captions: {path}: none of its captions is of an image of the annotations ({whose}); "
+            "are both of one split? null: no text"
         )
     return texts, strangers
 

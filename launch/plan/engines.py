@@ -121,7 +121,8 @@ def _served(captioner: Served) -> Engine:
 
     if bool(captioner.path) == bool(captioner.model):
         raise InputError(
-            f"captioner.path={captioner.path}, captioner.model={captioner.model}: give one of them, a local folder or a name that the server finds"
+            f"captioner.path={captioner.path}, captioner.model={captioner.model}: "
+            "give one of them, a local folder or a name that the server finds"
         )
     check_command((*captioner.command, *captioner.flags))
     inputs = {"model": _folder_or_file(captioner.path, captioner.max_seq_len)} if captioner.path else {}
@@ -169,9 +170,9 @@ def _endpoint(captioner: OpenAI | Served, base_url: str, api_key_env: str):
         raise InputError(
             "captioner.api_key_env: it is the name of an environment variable, never the key itself: captioner.api_key_env=OPENAI_API_KEY"
         )
-    if key := os.environ.get(api_key_env, "").strip() if api_key_env else "":
-        if any(key in str(value) for value in vars(captioner).values()):
-            raise InputError(f"captioner: the key in {api_key_env} stands in the config, where all can read it; leave it in the variable")
+    key = os.environ.get(api_key_env, "").strip() if api_key_env else ""
+    if key and any(key in str(value) for value in vars(captioner).values()):
+        raise InputError(f"captioner: the key in {api_key_env} stands in the config, where all can read it; leave it in the variable")
     return endpoint
 
 

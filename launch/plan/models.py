@@ -41,7 +41,8 @@ class PlannedModel:
                 raise InputError(f"images.{key}: not set, and the folder of {self.folder.name} does not say its own; images.{key}=512, say")
         if images.preset == "fast" and images.scheduler is None and not self.fits(FAST["scheduler"]):
             raise InputError(
-                f"images.preset=fast: {FAST['scheduler']} does not fit {self.folder.pipeline} ({self.folder.name}); use images.preset=null and fewer images.steps"
+                f"images.preset=fast: {FAST['scheduler']} does not fit {self.folder.pipeline} ({self.folder.name}); "
+                "use images.preset=null and fewer images.steps"
             )
         return chosen
 

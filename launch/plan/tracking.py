@@ -55,12 +55,14 @@ def plan(node: Node) -> list[StageSpec]:
     run = steps_run(config.steps, config.noise_strength)
     if not run:
         raise InputError(
-            f"tracking.noise_strength={config.noise_strength:g}: none of tracking.steps={config.steps} steps is run, so nothing would be drawn; raise it"
+            f"tracking.noise_strength={config.noise_strength:g}: "
+            f"none of tracking.steps={config.steps} steps is run, so nothing would be drawn; raise it"
         )
     if run <= config.harmonize:
         says = f"tracking.steps={config.steps} and tracking.noise_strength={config.noise_strength:g} are {run} steps"
         raise InputError(
-            f"tracking.harmonize={config.harmonize}: {says}, and the objects are kept in all but the last {config.harmonize}; raise the steps or the strength"
+            f"tracking.harmonize={config.harmonize}: {says}, and the objects are kept in all but the last {config.harmonize}; "
+            "raise the steps or the strength"
         )
     check_repaint(model.folder, config)
     found = joined(dataset, wanted)
@@ -91,7 +93,8 @@ def annotated(node: Node) -> Annotated:
         raise InputError(f"dataset={dataset.name}: has no annotated images, and recipe={recipe} makes pairs of such; {fix}")
     if dataset.classes != "all" or dataset.classes_file is not None:
         raise InputError(
-            "dataset.classes: pairs keep all categories of the annotation file; use all, or dataset.base_classes=true for LVIS's base classes"
+            "dataset.classes: pairs keep all categories of the annotation file; "
+            "use all, or dataset.base_classes=true for LVIS's base classes"
         )
     return dataset
 
@@ -148,7 +151,10 @@ def price(config: PairsConfig, found: Joined, run: int) -> str:
     more = f" and {len(drawn) - 4} more" if len(drawn) > 4 else ""
     pairs = n * config.variants
     parts = [
-        f"{_many(n, 'image')} x {_many(config.variants, 'variant')} = {_many(pairs, 'pair')} to draw, {_many(pairs * run, 'denoising step')}"
+        (
+            f"{_many(n, 'image')} x {_many(config.variants, 'variant')} = {_many(pairs, 'pair')} to draw, "
+            f"{_many(pairs * run, 'denoising step')}"
+        )
     ]
     parts += [f"drawn at {_many(len(drawn), 'size')}: {sizes}{more}"] if drawn else []
     parts += (

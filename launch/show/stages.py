@@ -86,7 +86,8 @@ def find_stages(path: Path) -> list[Path]:
     found = [p.parent for pattern in ("stage.json", "*/stage.json", "*/*/stage.json") for p in path.glob(pattern)]
     if not found:
         raise InputError(
-            f"{path}: no stage here; give a runs folder (runs), a dataset's (runs/<dataset>) or a stage's (runs/<dataset>/<stage>-<fingerprint>)"
+            f"{path}: no stage here; give a runs folder (runs), a dataset's (runs/<dataset>) or a stage's "
+            "(runs/<dataset>/<stage>-<fingerprint>)"
         )
     return sorted(found, key=lambda p: (p.parent, (p / "stage.json").stat().st_mtime, p.name))
 

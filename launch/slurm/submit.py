@@ -200,11 +200,12 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, found: Live
 
 def _gates_elsewhere(stage: PlannedStage, placed: Mapping[Path, Placed]) -> list[str]:
     """Gates of upstreams that are not part of this command (only=[..]) but are on their way."""
-    found = []
-    for up in stage.upstream:
-        if up not in placed and (up / "stage.json").exists() and not StageFolder.open(up).is_done():
-            found.append(order.live(read_submissions(up), commands.listing(order.users_of([up]))).gate)
-    return [g for g in found if g]
+    gates = (
+        order.live(read_submissions(up), commands.listing(order.users_of([up]))).gate
+        for up in stage.upstream
+        if up not in placed and (up / "stage.json").exists() and not StageFolder.open(up).is_done()
+    )
+    return [gate for gate in gates if gate]
 
 
 def _useful(site: Site, stage: PlannedStage, missing: int) -> int:

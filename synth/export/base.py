@@ -77,7 +77,7 @@ class Export(Stage):
         return card(self.folder, self.classes, counts, manifest.size, self.how_to_read(), self.front_matter())
 
     def records(self, mend: bool = True) -> Iterator[dict]:
-        """The stage's records in the order of the export, each with its `slot` and `key`, and `file_name`, `bytes` and `sha256` of its file.
+        """The stage's records in the order of the export, each with its `slot` and `key`, and its file's `file_name`, `bytes`, `sha256`.
 
         mend: make a file that is not there again, before its records are told.
         """

@@ -11,7 +11,8 @@ from synth.store.folder import StageFolder
 CARD = "README.md"
 MODELS = (("captioner", "captions"), ("model", "images"))  # key of a sample config -> what the model made
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
-LIMITS = """- Pictures and captions are made by models. A picture may not show its class, and holds what its models learnt, their errors and biases too.
+LIMITS = """- Pictures and captions are made by models. A picture may not show its class, and holds what its models learnt, their errors \
+and biases too.
 - Labels are those of the captions' classes; nobody looked at the pictures. Filters, if any, are among the stages above.
 - Whether the pictures may be used for a purpose is for the licences of the models to say, and of the data they were trained on."""
 

@@ -43,10 +43,12 @@ def page(title: str, rows: Sequence[Row], refresh: int = 0, large: bool = False)
     """The page. refresh: seconds after which a browser reads it again, 0 = never. large: photographs, not 32 pixels wide."""
     again = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
     parts = [
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">{again}'
-        f'<meta name="viewport" content="width=device-width"><title>{escaped(title)}</title><style>{CSS}</style></head>\n'
-        f"<body{' class=large' if large else ''}><h1>{escaped(title)}</h1>\n"
+        (
+            f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">{again}'
+            f'<meta name="viewport" content="width=device-width"><title>{escaped(title)}</title><style>{CSS}</style></head>\n'
+            f"<body{' class=large' if large else ''}><h1>{escaped(title)}</h1>\n"
+        )
     ]
     chapter = None
     for row in rows:

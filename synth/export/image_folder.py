@@ -123,7 +123,8 @@ class ImageFolder(Export):
         self._put(record["file_name"], picture.read(), f"{self.folders[record['label']]}/{picture.key}.{picture.ext}")
 
     def how_to_read(self) -> str:
-        return """- `<class>/<key>.<ext>`: the pictures, as torchvision's ImageFolder and Hugging Face's `load_dataset("imagefolder", data_dir=...)` read them.
+        return """- `<class>/<key>.<ext>`: the pictures, as torchvision's ImageFolder \
+and Hugging Face's `load_dataset("imagefolder", data_dir=...)` read them.
 - `metadata.jsonl`: a line a picture: its caption, its class, its seeds and all settings it was made with."""
 
 

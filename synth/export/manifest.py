@@ -78,9 +78,9 @@ class ManifestWriter:
     def _flush(self) -> None:
         import pyarrow as pa
 
-        columns = []
-        for field in self._schema:  # a column at a time: four times faster than a row at a time
-            columns.append(pa.array([stored(field.name, row[field.name]) for row in self._pending], field.type))
+        columns = [  # a column at a time: four times faster than a row at a time
+            pa.array([stored(field.name, row[field.name]) for row in self._pending], field.type) for field in self._schema
+        ]
         with storing(self.path):
             self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
         self._pending = []

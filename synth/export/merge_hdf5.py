@@ -83,7 +83,8 @@ def complete(paths: Sequence[Path], total: int | None) -> list[Path]:
     if len(numbers) > 1:
         say = ", ".join(f"{p.name}" for p in paths[:4])
         raise InputError(
-            f"partitions of different totals ({', '.join(map(str, sorted(numbers)))}) do not belong together: {say}; see --inputs and --total_p"
+            f"partitions of different totals ({', '.join(map(str, sorted(numbers)))}) do not belong together: {say}; "
+            "see --inputs and --total_p"
         )
     ordered = sorted(paths, key=lambda p: (told[p][0] is None, told[p][0] or 0, p.name))
     if not numbers:

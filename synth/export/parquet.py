@@ -1,4 +1,4 @@
-"""Stage kind `parquet`: `data/train-00000-of-00016.parquet` ..., as Hugging Face datasets stores images; `load_dataset(folder)` opens it."""
+"""Stage kind `parquet`: `data/train-00000-of-00016.parquet` ..., as Hugging Face datasets stores images: `load_dataset(folder)`."""
 
 import bisect
 import json
@@ -25,7 +25,8 @@ class Parquet(Sharded):
         schema = self.schema()
         rows: list[dict] = []
         # pictures are compressed already; the other columns are small
-        with pq.ParquetWriter(path, schema, version="2.6", compression={**dict.fromkeys(("label", "caption", "key", "seed"), "zstd"), "image": "none"},
+        compression = {**dict.fromkeys(("label", "caption", "key", "seed"), "zstd"), "image": "none"}
+        with pq.ParquetWriter(path, schema, version="2.6", compression=compression,
                               use_dictionary=False, write_statistics=False, store_schema=True) as writer:  # fmt: skip
             for position, picture in pictures:
                 record, data = dict(picture.record()), picture.read()

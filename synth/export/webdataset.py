@@ -47,8 +47,10 @@ class WebDataset(Sharded):
         write_atomic(self.out.path / SHARDS, json.dumps(index, indent=1).encode() + b"\n")
 
     def how_to_read(self) -> str:
-        return """- `shard-*.tar`: the pictures, shuffled; `webdataset.WebDataset("shard-{000000..NNNNNN}.tar")`, or `load_dataset("webdataset", data_files="*.tar")`.
-  A picture is `<key>.<ext>`, all that is known of it `<key>.json` (caption, class, label, seeds, settings). Keys are unique over all shards.
+        return """- `shard-*.tar`: the pictures, shuffled; `webdataset.WebDataset("shard-{000000..NNNNNN}.tar")`, \
+or `load_dataset("webdataset", data_files="*.tar")`.
+  A picture is `<key>.<ext>`, all that is known of it `<key>.json` (caption, class, label, seeds, settings). \
+Keys are unique over all shards.
 - `shards.json`: name, samples and bytes of each shard."""
 
 

@@ -1,7 +1,8 @@
-"""Filter `near_duplicates`: the first of pictures that are alike stays, by perceptual hashes or by embeddings; and none that is like one of a
-given set. Below the stage: pure functions of hashes and of embeddings, in the order given.
+"""Filter `near_duplicates`: the first of pictures that are alike stays, by perceptual hashes or by embeddings; and none that is like one
+of a given set. Below the stage: pure functions of hashes and of embeddings, in the order given.
 """
 
+import itertools
 from array import array
 
 import numpy as np
@@ -96,7 +97,7 @@ class Bands:
     def __init__(self, distance: int):
         self.distance = distance
         edges = [round(i * BITS / (distance + 1)) for i in range(distance + 2)]
-        self._bands = [(low, (1 << (high - low)) - 1) for low, high in zip(edges, edges[1:], strict=False)]
+        self._bands = [(low, (1 << (high - low)) - 1) for low, high in itertools.pairwise(edges)]
         self._tables: list[dict[int, list[tuple[int, int]]]] = [{} for _ in self._bands]
 
     def add(self, value: int, at: int) -> None:

@@ -64,7 +64,8 @@ class Scoring(Stage):
         self._files = files_in(self.folder.input_path("folder"))
         if len(self._files) != self.folder.spec.slots:
             raise InputError(
-                f"{self.folder.input_path('folder')}: holds {len(self._files)} pictures, {self.folder.spec.slots} when planned; run the command again"
+                f"{self.folder.input_path('folder')}: holds {len(self._files)} pictures, {self.folder.spec.slots} when planned; "
+                "run the command again"
             )
 
     def found(self, slots: range) -> list[Found]:

@@ -18,7 +18,10 @@ def advice(cores: int, env: Mapping[str, str]) -> str:
     asked = env.get("SLURM_CPUS_PER_TASK", "")
     if not asked.isdigit() or cores >= int(asked):
         return ""
-    return f"may run on {cores} cores, but {asked} a task were asked for: give srun --cpus-per-task={asked} (Slurm 22.05 and later do not inherit it)"
+    return (
+        f"may run on {cores} cores, but {asked} a task were asked for: "
+        f"give srun --cpus-per-task={asked} (Slurm 22.05 and later do not inherit it)"
+    )
 
 
 def device() -> str:

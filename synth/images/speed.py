@@ -24,7 +24,7 @@ class Prepared:
 def prepare(
     family: Family, numerics: Mapping, *, slots: int, model_digest: str, versions: Mapping[str, str], text_offload: bool = False
 ) -> Prepared:
-    """Make `family` draw faster by the stage's numerics and sample config, in place. slots: pictures of the stage, for each size that it draws."""
+    """Make `family` draw faster by the stage's numerics and sample config, in place. slots: pictures of the stage, for each size."""
     pipes, device = [family.pipe, *family.parts.values()], family.pipe.device
     mode = compiling.resolve(numerics.get("compile", compiling.NONE), device.type, slots)
     if numerics.get("channels_last"):

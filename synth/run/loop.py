@@ -140,8 +140,15 @@ class Worker:
         if self.folder.is_whole():
             patience = self.times.dead_after * 1.1 if self.lingers else 0.0
             return finish_stage(
-                self.folder, self.stage, self.owner, self.observer, self._beats, patience=patience, draining=lambda: bool(self.draining), log=self.events.write
-            )  # fmt: skip
+                self.folder,
+                self.stage,
+                self.owner,
+                self.observer,
+                self._beats,
+                patience=patience,
+                draining=lambda: bool(self.draining),
+                log=self.events.write,
+            )
         aside = self.folder.set_aside()
         if self.draining:
             missing = self.folder.spec.n_units - len(self.folder.committed())

@@ -92,7 +92,7 @@ class UnitIndex:
             raw["first"],
             raw["count"],
             tuple(Entry.from_list(e) for e in raw["samples"]),
-            {slot: reason for slot, reason in raw["tombstones"]},
+            {slot: reason for slot, reason in raw["tombstones"]},  # noqa: C416 (dict() would take a JSON object too)
             raw["inputs"],
         )
 
@@ -127,7 +127,8 @@ class Tar:
     def sample(self, sample: Sample) -> tuple[bytes, dict[str, tuple[int, int]]]:
         if not _KEY.fullmatch(sample.key) or not sample.files or not all(map(_EXT.fullmatch, sample.files)):
             raise ValueError(
-                f"slot {sample.slot}: key {sample.key!r} with files {sorted(sample.files)}: a key has no dot, a key and an extension no / or control character"
+                f"slot {sample.slot}: key {sample.key!r} with files {sorted(sample.files)}: "
+                "a key has no dot, a key and an extension no / or control character"
             )
         chunks, files, at = [], {}, 0
         for ext in sorted(sample.files):

@@ -66,7 +66,8 @@ class StageSpec:
         sizes = [b - a for a, b in zip((0, *self.ends), self.ends, strict=False)]
         if self.ends and (min(sizes) < 1 or max(sizes) != self.unit_size or self.ends[-1] != self.slots):
             raise InputError(
-                f"stage {self.name}: units end at {self.ends[:3]}..{self.ends[-1]}, which is not {self.slots} slots in units of at most {self.unit_size}"
+                f"stage {self.name}: units end at {self.ends[:3]}..{self.ends[-1]}, "
+                f"which is not {self.slots} slots in units of at most {self.unit_size}"
             )
 
     @property

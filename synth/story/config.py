@@ -21,8 +21,8 @@ class StoryStyle:
 class StoryConfig(DrawingConfig):
     """kind "story": a picture for each prompt and style. input "source": the text, whose prompts lie in the stage's folder.
 
-    A unit is a chapter (all of the book, where anything passes from chapter to chapter), a batch one prompt in all styles. Stored without loss: chains go
-    on from what is stored.
+    A unit is a chapter (all of the book, where anything passes from chapter to chapter), a batch one prompt in all styles.
+    Stored without loss: chains go on from what is stored.
     """
 
     dataset: DatasetConfig = DatasetConfig("", (), 0)  # a class a style

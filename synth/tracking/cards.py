@@ -18,11 +18,15 @@ COUNTED = {  # key of the counts of synth.tracking.videos -> what it is
     "dropped_left_the_frame": "objects left out of a variant: warped, they lie outside",
     "dropped_not_kept": "objects left out of a variant: they were too large to be kept",
 }
-LIMITS = """- Backgrounds are painted by a model, and hold what it learnt, its errors and biases too. They may hold further objects, which no annotation tells of.
+LIMITS = """- Backgrounds are painted by a model, and hold what it learnt, its errors and biases too. \
+They may hold further objects, which no annotation tells of.
 - Objects are the originals', warped, coded and decoded again; their edges are blended with what was painted around them.
-- Originals keep their own licences; whether the new images may be used for a purpose is for those and for the licences of the models to say."""
-READ = """- `annotations.json`: COCO's form with `videos`: every image has a `video_id` and a `frame_id`, every annotation a `track_id` (also called
-  `instance_id`, and the same in all frames of a video), and in videos of several frames `ori_ann_id`, the annotation that it comes from. pycocotools
+- Originals keep their own licences; whether the new images may be used for a purpose is \
+for those and for the licences of the models to say."""
+READ = """- `annotations.json`: COCO's form with `videos`: every image has a `video_id` and a `frame_id`, \
+every annotation a `track_id` (also called
+  `instance_id`, and the same in all frames of a video), and in videos of several frames `ori_ann_id`, \
+the annotation that it comes from. pycocotools
   reads it. Videos of one frame come first. `file_name` of a variant is `<name of the original>_v<number>.jpg`.
 - The images are those of the HDF5 export of the same pairs: the key of an image is its `file_name` without folders."""
 
@@ -32,16 +36,23 @@ def annotations_card(folder: StageFolder, facts: Mapping) -> bytes:
     counts = facts["counts"]
     rows = "\n".join(f"| {text} | {counts.get(key, 0):,} |" for key, text in COUNTED.items())
     n = counts.get("images", 0) + sum(counts.get(k, 0) for k in ("variants", "variants_unchanged"))
-    head = f"Annotations ({facts['bytes']:,} bytes) of {n:,} images: originals, and new images in which their objects are kept and the background is painted anew."
+    head = (
+        f"Annotations ({facts['bytes']:,} bytes) of {n:,} images: originals, and new images in which their objects are kept "
+        "and the background is painted anew."
+    )
     return _card(folder, n, head, READ, f"## What is in it\n| what | number |\n| --- | --- |\n{rows}\n")
 
 
 def pictures_card(folder: StageFolder, originals: int, variants: int, size: int, how_to_read: str) -> bytes:
     """Of a file that holds the images themselves; size: bytes of all of them."""
-    head = f"{originals:,} original images and {variants:,} new ones ({size:,} bytes) in which their objects are kept and the background is painted anew."
+    head = (
+        f"{originals:,} original images and {variants:,} new ones ({size:,} bytes) in which their objects are kept "
+        "and the background is painted anew."
+    )
     files = f"""{how_to_read}
 - `classes.json`: the id and name of each category of the annotation file.
-- `manifest.parquet`: a row an image: key, file, caption, seed, width, height, size in bytes, sha256, unit. class and label are empty: an image has
+- `manifest.parquet`: a row an image: key, file, caption, seed, width, height, size in bytes, sha256, unit. \
+class and label are empty: an image has
   several objects, which the `annotations` export tells."""
     return _card(folder, originals + variants, head, files, "")
 

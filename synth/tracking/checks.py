@@ -95,7 +95,8 @@ def group_annotations(
 ) -> None:
     """Give every image its annotations. Bad ones go to `bad`; an id that is there twice is an InputError.
 
-    categories: ids -> the number they become, None for those that are left out with all that is of them. areas: between which objects are kept.
+    categories: ids -> the number they become, None for those that are left out with all that is of them.
+    areas: between which objects are kept.
     """
     decode, seen, twice = decoder(Annotation), set(), []
     for number, raw in enumerate(file.annotations):
@@ -176,7 +177,8 @@ def _check_variants(path: Path, images: Sequence[Image], variants: int) -> None:
         if hit and int(hit["variant"]) < variants and hit["stem"] in stems:
             other = stems[hit["stem"]]
             raise InputError(
-                f"{path}: {image.name!r} (image {image.id}) is what a variant of {other.name!r} (image {other.id}) will be called; rename one"
+                f"{path}: {image.name!r} (image {image.id}) is what a variant of {other.name!r} (image {other.id}) will be called; "
+                "rename one"
             )
 
 

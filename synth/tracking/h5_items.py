@@ -28,8 +28,10 @@ class Row(msgspec.Struct):
     size: int
 
 
-READ = """- `images.h5`: a dataset an image, called like it and holding the bytes of its file (uint8), as mmcv's hdf5 backend reads them: originals under
-  their names without folders, as they were, and variants as `<name>_v<number>.jpg`: `io.BytesIO(numpy.array(h5py.File("images.h5")[name]))`."""
+READ = """- `images.h5`: a dataset an image, called like it and holding the bytes of its file (uint8), \
+as mmcv's hdf5 backend reads them: originals under
+  their names without folders, as they were, \
+and variants as `<name>_v<number>.jpg`: `io.BytesIO(numpy.array(h5py.File("images.h5")[name]))`."""
 
 
 class PairItems:
@@ -87,7 +89,7 @@ class PairItems:
         why = data if isinstance(data, str) else "has changed" if hashlib.sha256(data).hexdigest() != sha256 else ""
         if why:
             raise InputError(
-                f"{self._stage.input_path('images')}: {row.path}, of which variants were made, {why}; put the file back as it was and run the "
-                "command again, or plan the pairs anew"
+                f"{self._stage.input_path('images')}: {row.path}, of which variants were made, {why}; "
+                "put the file back as it was and run the command again, or plan the pairs anew"
             )
         return data

@@ -47,7 +47,7 @@ class Annotated:
 
 @dataclass(frozen=True)
 class Head:
-    """What an annotation file says of all its images. Numbers are of what is listed: an image or annotation that was left out does not count."""
+    """What an annotation file says of all its images. Numbers are of what is listed: what was left out does not count."""
 
     categories: tuple[Mapping, ...]  # as the file has them, in its order (of base classes: numbered anew)
     max_image_id: int

@@ -134,8 +134,8 @@ def merge(lvis: Path, coco: Path, out: Path) -> str:
     said = _write(out, file, both.images(), both.annotations(), file.categories)
     n = both.counted
     return (
-        f"{said}: {n.lvis:,} annotations of LVIS and {n.coco:,} of COCO ({n.same:,} others are LVIS's own objects, {n.negative:,} of classes that "
-        f"LVIS says are not there); {n.only_coco:,} images have annotations of COCO alone"
+        f"{said}: {n.lvis:,} annotations of LVIS and {n.coco:,} of COCO ({n.same:,} others are LVIS's own objects, "
+        f"{n.negative:,} of classes that LVIS says are not there); {n.only_coco:,} images have annotations of COCO alone"
     )
 
 

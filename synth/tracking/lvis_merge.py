@@ -17,7 +17,8 @@ class Box(Struct, gc=False):
 
 
 class NegativeImage(Image, gc=False):
-    neg_category_ids: list[int] = []  # classes that were looked for and are not there
+    # classes that were looked for and are not there
+    neg_category_ids: list[int] = []  # noqa: RUF012 (msgspec gives each its own)
 
 
 @dataclass

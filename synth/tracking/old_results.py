@@ -175,7 +175,8 @@ def _entry(entry: object, base: Base, names: Mapping[str, int]) -> tuple[str, in
     if base.owner.get(id_) != names[name] or entry["image_id"] != names[name]:
         whose = f"of image {base.owner[id_]}" if id_ in base.owner else "not in --annotations"
         raise ValueError(
-            f"annotation {id_} is {whose}, and the entry is of {name!r} (image {names[name]}); is this the file that was given to the generation?"
+            f"annotation {id_} is {whose}, and the entry is of {name!r} (image {names[name]}); "
+            "is this the file that was given to the generation?"
         )
     box = entry["bbox"]
     if type(box) not in (list, tuple) or len(box) != 4:

@@ -52,10 +52,12 @@ def page(title: str, rows: Sequence[Row], totals: Totals) -> str:
     """The page. Pictures lie beside it."""
     toggles = "".join(f'<label><input type="checkbox" id="{name}"{" checked" if on else ""}> {said}</label>' for name, said, on in TOGGLES)
     parts = [
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f'<meta name="viewport" content="width=device-width"><title>{text(title)}</title><style>{CSS}</style></head>\n'
-        f"<body><h1>{text(title)}</h1>\n<p>{text(totals_line(totals))}</p>\n",
+        (
+            f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+            f'<meta name="viewport" content="width=device-width"><title>{text(title)}</title><style>{CSS}</style></head>\n'
+            f"<body><h1>{text(title)}</h1>\n<p>{text(totals_line(totals))}</p>\n"
+        ),
         *_reasons(totals),
         f"<header>{toggles}<span class=note>the same colour in a row is the same track</span></header>\n<main>\n",
         *map(_section, rows),

@@ -78,7 +78,8 @@ class Pairs(Images):
         check_repaint(self.model, config)
         if self.listing.n * config.variants != self.folder.spec.slots:
             raise InputError(
-                f"{self.folder.path}: {self.listing.n} images in {config.variants} variants are not its {self.folder.spec.slots} slots; plan it again"
+                f"{self.folder.path}: {self.listing.n} images in {config.variants} variants are not its {self.folder.spec.slots} slots; "
+                "plan it again"
             )
         self.source  # noqa: B018 (opened: a place that is gone says so now)
 

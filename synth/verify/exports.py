@@ -134,7 +134,7 @@ def samples_in(folder: StageFolder) -> int:
 
 
 def beside(folder: StageFolder, pictures: int, deep: bool, found: Findings) -> None:
-    """What lies beside the pictures of an export, so many: classes.json and the card, and the manifest with a row a picture (deep: every value)."""
+    """What lies beside so many pictures of an export: classes.json, the card, and the manifest with a row a picture (deep: every value)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,5 +1,6 @@
 """One unit against its own index: what reading its end tells, and, deep, what reading all of it tells. Pure reading."""
 
+import itertools
 import json
 from dataclasses import dataclass, field
 
@@ -57,7 +58,7 @@ def index_problems(folder: StageFolder, number: int, reader: UnitReader) -> list
     end = 0
     for entry in index.samples:
         spans = sorted(entry.files.values())
-        if not spans or spans[0][0] < end or any(a + n > b for (a, n), (b, _) in zip(spans, spans[1:], strict=False)):
+        if not spans or spans[0][0] < end or any(a + n > b for (a, n), (b, _) in itertools.pairwise(spans)):
             wrong.append(f"sample {entry.key} overlaps another one")
             break
         end = spans[-1][0] + spans[-1][1]

@@ -60,8 +60,8 @@ def prompts(n: int, group: int, vocab: int) -> list[str]:
     rng, texts = random.Random(0), []
     while len(texts) < n:
         head = [1, *(rng.randrange(3, vocab) for _ in range(SHARED - 1 + rng.randint(-30, 30)))]
-        for _ in range(min(group, n - len(texts))):
-            texts.append(" ".join(map(str, [*head, *(rng.randrange(3, vocab) for _ in range(QUERY))])))
+        same_head = range(min(group, n - len(texts)))
+        texts += [" ".join(map(str, [*head, *(rng.randrange(3, vocab) for _ in range(QUERY))])) for _ in same_head]
     return texts
 
 

@@ -136,7 +136,8 @@ def copy(paths: list[Path], out: Path) -> None:
 
 def hdf5(root: Path, n: int, items: int, runs: int) -> None:
     print(
-        f"HDF5 merge of {n} partitions of {items} items; median of {runs} runs, fsync included; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        f"HDF5 merge of {n} partitions of {items} items; median of {runs} runs, fsync included; "
+        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )
     print(f"{'layout':28} {'MB':>6} {'merge s':>8} {'MB/s':>6} {'cp s':>6} {'of cp':>6} {'loop s':>8} {'x loop':>7}")
     out = root / "out"
@@ -155,7 +156,8 @@ def hdf5(root: Path, n: int, items: int, runs: int) -> None:
         plain_way, done = timed(out, 1, lambda paths=paths: loop(paths, out))
         plain_way *= n * items / done
         print(
-            f"{name:28} {size / 1e6:6.0f} {ours:8.2f} {size / 1e6 / ours:6.0f} {cp:6.2f} {cp / ours:6.2f} {plain_way:8.2f} {plain_way / ours:7.1f}"
+            f"{name:28} {size / 1e6:6.0f} {ours:8.2f} {size / 1e6 / ours:6.0f} {cp:6.2f} {cp / ours:6.2f} {plain_way:8.2f} "
+            f"{plain_way / ours:7.1f}"
         )
         shutil.rmtree(folder)
 

@@ -1,4 +1,5 @@
-"""Exports that write files against the plain way, in one run: python -m tests.bench.exports_files [--images 20000] [--bytes 20000] [--runs 3] [--root DIR]
+"""Exports that write files against the plain way, in one run:
+python -m tests.bench.exports_files [--images 20000] [--bytes 20000] [--runs 3] [--root DIR]
 
 ImageFolder against `tar -x` of the units, WebDataset against `cat` of them, Parquet for information; each ends with a sync of the file
 system, the page cache holds the units. The pictures are simulated: random bytes with a record beside each. Ratios of medians.
@@ -99,7 +100,8 @@ def main() -> None:
         images = simulated(root / "runs", args.images, args.bytes)
         total = sum(images.unit_path(u).stat().st_size for u in range(images.spec.n_units)) / 2**20
         print(
-            f"{args.images:,} pictures of {args.bytes:,} bytes, {total:,.0f} MiB, {images.spec.n_units} units; 1 worker; load {os.getloadavg()[0]:.1f}",
+            f"{args.images:,} pictures of {args.bytes:,} bytes, {total:,.0f} MiB, {images.spec.n_units} units; 1 worker; "
+            f"load {os.getloadavg()[0]:.1f}",
             flush=True,
         )
         kinds = {

@@ -105,7 +105,8 @@ def stage(root: Path, prompts: list[str], args, model: Path, numerics: str) -> R
         table = captions_json_stage(root, [captions_stage(root, prompts)], len(prompts))
         assert work(table) == 0, log.getvalue()
         folder = images_stage(
-            root, table, model, len(prompts), args.unit, args.batch, PRESETS[numerics] | ({"compile": args.compile} if numerics == "fast" else {}),
+            root, table, model, len(prompts), args.unit, args.batch,
+            PRESETS[numerics] | ({"compile": args.compile} if numerics == "fast" else {}),
             steps=args.steps, guidance_scale=args.guidance, height=args.size, width=args.size, scheduler=args.scheduler,
         )  # fmt: skip
         watched, used = [], time.process_time()
@@ -249,7 +250,8 @@ def report(args, on: str, found: dict[str, list[Round]], flops: float, best: flo
     )
     print(
         f"{args.shapes} on {where}, torch {torch.__version__}, diffusers {diffusers.__version__}, {torch.get_num_threads()} thread(s)\n"
-        f"{args.images} pictures of {args.size} px, {args.steps} steps, scheduler {args.scheduler}, guidance {args.guidance}, batch {args.batch}; "
+        f"{args.images} pictures of {args.size} px, {args.steps} steps, scheduler {args.scheduler}, guidance {args.guidance}, "
+        f"batch {args.batch}; "
         f"medians of {args.rounds} rounds\n\n| | pictures/s (min .. max) | times (a) | times (b) | CPU ms a picture | idle % |"
         + (" % of peak |" if best else "")
     )

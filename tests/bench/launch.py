@@ -129,7 +129,8 @@ def main() -> None:
         assert report.committed == args.units * 95 // 100 and report.live == args.workers, report
         status = [sys.executable, str(REPO / "launch" / "status.py"), str(folder.path), "--no-slurm", "--json"]
         print(
-            f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {args.units:,} units, {args.workers:,} workers"
+            f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
+            f"{args.units:,} units, {args.workers:,} workers"
         )
         print(f"{'':<44}{'clock':>10}{'processor':>12}")
         print(f"{'making the stage':<44}{made:8.2f} s")

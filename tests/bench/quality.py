@@ -9,6 +9,7 @@ synthetic picture as its caption asked. The CNN knows these drawings alone, so l
 """
 
 import argparse
+import itertools
 import json
 import platform
 import sys
@@ -69,16 +70,16 @@ def captions_table(folder: Path, count: int, seed: int) -> list[list[str]]:
             for mode in ("class", "class_background", "class_relation"):
                 asked = [names[i % len(names)] for i in range(count)]
                 prompts = [prompt_of(name, mode, rng, examples) for name in asked]
-                done = engine.generate([Request(p, seed=int(s)) for p, s in zip(prompts, rng.integers(2**63, size=count))])
+                done = engine.generate([Request(p, seed=int(s)) for p, s in zip(prompts, rng.integers(2**63, size=count), strict=True)])
                 texts = [c.text.strip() for c in done]
                 queries = [p.rsplit("\n\n", 1)[1].removesuffix(" =>") for p in prompts]
-                second = [q[len(name) + 2 :] for q, name in zip(queries, asked)]
+                second = [q[len(name) + 2 :] for q, name in zip(queries, asked, strict=True)]
                 rows.append(
                     [
                         title,
                         mode,
-                        f"{np.mean([names_class(t, n) for t, n in zip(texts, asked)]):.3f}",
-                        f"{np.mean([s in t.lower() for t, s in zip(texts, second)]):.3f}" if mode in SECOND else "",
+                        f"{np.mean([names_class(t, n) for t, n in zip(texts, asked, strict=True)]):.3f}",
+                        f"{np.mean([s in t.lower() for t, s in zip(texts, second, strict=True)]):.3f}" if mode in SECOND else "",
                         f"{np.mean([c.stop_reason == 'stop' for c in done]):.3f}",
                         f"{len(set(texts)) / count:.3f}",
                         texts[3],
@@ -96,7 +97,7 @@ class Net(nn.Module):
         self.body = nn.Sequential(
             *(
                 layer
-                for a, b in zip(sizes, sizes[1:])
+                for a, b in itertools.pairwise(sizes)
                 for layer in (nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2))
             )
         )
@@ -173,7 +174,7 @@ def show(title: str, header: list[str], rows: list[list[str]]) -> None:
     widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
     print(f"\n{title}")
     for row in [header, ["-" * w for w in widths], *rows]:
-        print("  ".join(str(cell).ljust(w) for cell, w in zip(row, widths)).rstrip(), flush=True)
+        print("  ".join(str(cell).ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip(), flush=True)
 
 
 def contact_sheet(path: Path, sets: list[Generated], rendered: np.ndarray) -> None:

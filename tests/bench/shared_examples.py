@@ -10,6 +10,7 @@ import argparse
 import itertools
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def main() -> None:
     args = parser.parse_args()
     config = Composer().compose([])
     dataset = dataset_of(config.dataset)
-    tables = {role: json.load(open(config.dataset[role], encoding="utf-8")) for role in ("examples", "backgrounds")}
+    tables = {role: json.loads(Path(config.dataset[role]).read_text(encoding="utf-8")) for role in ("examples", "backgrounds")}
     tokenizer = Tokenizer(config.captioner.tokenizer_path)
     rows = []
     with LlamaEngine(EngineConfig(config.captioner.ckpt_dir, tokenizer_path=config.captioner.tokenizer_path, max_gen_len=64)) as engine:

@@ -120,7 +120,8 @@ def run(root: Path, units: int, processes: int, batches: int, framing: str) -> N
     seconds = time.perf_counter() - begun
     codes = [w.wait() for w in workers]
     print(
-        f"\n{units:,} units of {batches} batch(es), {processes} processes: {seconds:.1f} s, {units / seconds:.0f} units/s, exit codes {codes}"
+        f"\n{units:,} units of {batches} batch(es), {processes} processes: "
+        f"{seconds:.1f} s, {units / seconds:.0f} units/s, exit codes {codes}"
     )
     print(f"\na look at {units:,} finished units")
     looks(folder)

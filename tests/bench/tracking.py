@@ -92,7 +92,8 @@ def plan(overrides: list[str]) -> None:
     spec = point.stages[0].spec
     listing = sum(map(len, spec.files.values())) / 2**20
     print(
-        f"  {seconds:6.1f} s ({cpu:.1f} s of CPU)  peak {peak:.2f} GiB  {spec.slots:,} slots in {spec.n_units:,} units, listing {listing:,.0f} MiB"
+        f"  {seconds:6.1f} s ({cpu:.1f} s of CPU)  peak {peak:.2f} GiB  {spec.slots:,} slots in {spec.n_units:,} units, "
+        f"listing {listing:,.0f} MiB"
     )
     print(f"  {spec.settings['price']}")
 
@@ -103,7 +104,8 @@ def bench_plan(images: int, hdf5: bool) -> None:
         overrides = simulate(root, images)
         size = (root / "annotations.json").stat().st_size
         print(
-            f"{images:,} images, annotations of {size / 2**20:,.0f} MiB, {os.cpu_count()} cores with a load of {os.getloadavg()[0]:.1f}; files warm in memory"
+            f"{images:,} images, annotations of {size / 2**20:,.0f} MiB, {os.cpu_count()} cores with a load of {os.getloadavg()[0]:.1f}; "
+            "files warm in memory"
         )
         for place in ["folder", *(["HDF5"] if hdf5 else [])]:
             print(f"images in a {place}:" if place == "folder" else "images in an HDF5 file:", flush=True)

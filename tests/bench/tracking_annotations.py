@@ -121,7 +121,8 @@ def main() -> None:
             run = subprocess.run([sys.executable, "-c", MEASURED, str(folder.path)], check=True, capture_output=True, text=True)
             seconds, memory, size, annotations = map(float, run.stdout.split())
             print(
-                f"segmentations={segmentations!s:5}  listing {listing / 1e6:,.0f} MB (packed), units {units / 1e9:.1f} GB -> {size / 1e6:,.0f} MB, "
+                f"segmentations={segmentations!s:5}  listing {listing / 1e6:,.0f} MB (packed), "
+                f"units {units / 1e9:.1f} GB -> {size / 1e6:,.0f} MB, "
                 f"{annotations:,.0f} annotations: {seconds:.1f} s, peak {memory:,.0f} MB"
             )
     finally:

@@ -66,7 +66,8 @@ def _compare(annotated, root: Path, rounds: int, **keys) -> None:
     loops = [loop for row in found for loop, _ in row.values()]
     wall, cpu, drawing = (statistics.median(loop[k] for loop in loops) for k in range(3))
     print(
-        f"  literal loop           {1000 * wall:7.1f} ms an image, {1000 * cpu:.1f} of CPU, {1000 * drawing:.1f} of that denoiser, scheduler and VAE"
+        f"  literal loop           {1000 * wall:7.1f} ms an image, {1000 * cpu:.1f} of CPU, {1000 * drawing:.1f} of that denoiser, "
+        "scheduler and VAE"
     )
     for batch in stages:
         wall, cpu = (statistics.median(row[batch][1][k] for row in found) for k in range(2))

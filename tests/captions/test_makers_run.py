@@ -126,7 +126,7 @@ def test_a_file_of_metaprompts_begins_the_list_and_what_was_written_can_be_read_
     folder = run([again])["metaprompts"]
     assert prompts_json(folder) == texts and "refused" not in events(folder, "stop")[0]
     (tmp_path / "bad.json").write_text('["no concept here"]')
-    with pytest.raises(InputError, match="prompts.metaprompts_file: .*bad.json: text 0 is 'no concept here'"):
+    with pytest.raises(InputError, match=r"prompts\.metaprompts_file: .*bad\.json: text 0 is 'no concept here'"):
         plan(tmp_path, "hirpg", f"prompts.metaprompts_file={tmp_path}/bad.json")
 
 

@@ -10,13 +10,13 @@ from functools import cache
 import pytest
 
 from launch.config.compose import Composer, typed
-from launch.plan.devices import ASKING
 from launch.plan.graph import plan_point
 from synth.captions.prompts import MAKERS, WITHOUT_MODEL
 from synth.captions.remote import served
 from synth.captions.remote.journal import totals
 from synth.captions.remote.server import Server
 from synth.errors import InputError
+from synth.kinds import ENGINE, kind_of
 from synth.run import loop
 from synth.store.folder import StageFolder
 
@@ -134,7 +134,7 @@ def point(tmp_path, files, embedded_model, embedded_chat, server, shared):
 def run(point):
     """Every stage that asks an engine, by a worker in this process; the records and tombstones of the captions."""
     for stage in point.stages:
-        if stage.spec.kind in ASKING:
+        if kind_of(stage.spec.kind).device == ENGINE:
             folder = StageFolder.create(stage.dataset_root, stage.spec)
             assert loop.Worker(folder, 0, 1).run() == 0
             assert folder.is_done() and not folder.failures()

@@ -3,6 +3,7 @@ tests/captions/test_native.py runs the same stage on the real one."""
 
 import json
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
@@ -28,8 +29,8 @@ class Said:
 class Scripted:
     """Answers from the prompt's last line and seed; `bad` says which (class, try) goes wrong and how."""
 
-    bad = {}
-    tries: dict = {}
+    bad: ClassVar[dict] = {}
+    tries: ClassVar[dict] = {}
 
     def check(self): ...
 

@@ -79,7 +79,7 @@ def test_no_grammar_caption_is_cut_off_by_the_text_encoder():
     assert max(map(len, tokenizer(captions)["input_ids"])) <= tokenizer.model_max_length
 
 
-@pytest.mark.parametrize("bits, expected", [(10, 1.0009765625), (7, 1.0), (4, 1.0)])
+@pytest.mark.parametrize(("bits", "expected"), [(10, 1.0009765625), (7, 1.0), (4, 1.0)])
 def test_rounding_keeps_the_asked_mantissa_bits(bits, expected):
     assert round_mantissa(torch.tensor([1.0009765625, -2.0]), bits).tolist() == [expected, -2.0]
 

@@ -9,18 +9,19 @@ import pytest
 from synth.errors import EXIT_OK
 from synth.export.card import card
 from synth.export.manifest import GROUP, ManifestWriter, row_of
-from tests.export.test_image_folder import DEAD, NAMES, export, images, png  # noqa: F401 (images is a fixture)
+from tests.export.conftest import DEAD, NAMES, png
+from tests.export.test_image_folder import export
 from tests.fixtures_images import work
 
 
 @pytest.fixture
-def done(images):  # noqa: F811
+def done(images):
     folder = export(images)
     assert work(folder) == EXIT_OK
     return folder
 
 
-def test_the_manifest_has_a_row_a_picture_that_finds_it_again(done, images):  # noqa: F811
+def test_the_manifest_has_a_row_a_picture_that_finds_it_again(done, images):
     rows = pq.read_table(done.out_dir / "manifest.parquet").to_pylist()
     assert [r["key"] for r in rows] == [f"{s:09d}" for s in range(26) if s != DEAD]
     for row in rows:
@@ -59,7 +60,7 @@ def test_the_card_is_valid_yaml_and_counts_pictures_without_taking_markup_from_n
     assert "tiny (images)" in body and "not recorded" in body and '"steps": 2' in body
 
 
-def test_the_card_says_the_command_and_licence_that_planning_told(done, images):  # noqa: F811
+def test_the_card_says_the_command_and_licence_that_planning_told(done, images):
     from dataclasses import replace
 
     done.spec = replace(done.spec, settings={"command": "python launch/run.py seed=1 'x=```'"})

@@ -14,7 +14,8 @@ from synth.store.folder import StageFolder
 from synth.store.out_folder import PART
 from synth.store.samples import Tombstone
 from tests.configs import Hdf5Config, Hdf5PartsConfig, ImageFolderConfig, ParquetConfig, WebDatasetConfig
-from tests.export.test_image_folder import NAMES, images, tree  # noqa: F401 (images is a fixture)
+from tests.export.conftest import NAMES
+from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, work
 from tests.verify.conftest import images_of
 from tests.verify.test_verify import problems
@@ -38,7 +39,7 @@ for stage in stages:
 """
 
 
-def stages_of(images, kinds=(*FILES, *HDF5)) -> dict[str, list[StageFolder]]:  # noqa: F811
+def stages_of(images, kinds=(*FILES, *HDF5)) -> dict[str, list[StageFolder]]:
     """kind -> its stages, the one with the place last; the disk of the partitions of HDF5 is not limited."""
     root, found = images.path.parent, {}
     for kind in kinds:
@@ -56,7 +57,7 @@ def named(out: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", [*FILES, *HDF5])
-def test_a_set_without_any_picture_is_an_export_that_says_so(images, kind):  # noqa: F811
+def test_a_set_without_any_picture_is_an_export_that_says_so(images, kind):
     empty = images_of(images.upstream("captions")[0], [Tombstone(k, "none") for k in range(N)])
     stages = stages_of(empty, [kind])[kind]
     assert all(work(s) == EXIT_OK for s in stages)
@@ -68,7 +69,7 @@ def test_a_set_without_any_picture_is_an_export_that_says_so(images, kind):  # n
         assert not problems(stage.path, deep=True)
 
 
-def test_a_disk_that_takes_no_more_leaves_no_half_file_under_its_name_and_the_export_goes_on(images):  # noqa: F811
+def test_a_disk_that_takes_no_more_leaves_no_half_file_under_its_name_and_the_export_goes_on(images):
     stages = stages_of(images)
     assert all(work(s) == EXIT_OK for kind in stages for s in stages[kind][:-1])
     places = [s[-1] for s in stages.values()]
@@ -91,7 +92,7 @@ def test_a_disk_that_takes_no_more_leaves_no_half_file_under_its_name_and_the_ex
 
 
 @pytest.mark.parametrize("kind", [*FILES, "packed"])
-def test_two_workers_at_once_write_what_one_writes(images, kind):  # noqa: F811
+def test_two_workers_at_once_write_what_one_writes(images, kind):
     *before, stage = stages_of(images, [kind])[kind]
     assert all(work(s) == EXIT_OK for s in before) and work(stage) == EXIT_OK
     one = tree(stage.out_dir)

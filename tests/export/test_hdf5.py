@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import os
 import shutil
 import signal
@@ -20,13 +21,14 @@ from synth.export.hdf5.parts import partition
 from synth.export.hdf5.settings import check_settings
 from synth.keys import check
 from tests.configs import Hdf5Config, Hdf5PartsConfig
-from tests.export.test_image_folder import DEAD, NAMES, images, png, tree  # noqa: F401 (images is a fixture)
+from tests.export.conftest import DEAD, NAMES, png
+from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, digests, work
 
 ALIVE = [s for s in range(26) if s != DEAD]
 
 
-def plan(images, out="", unit_size=6, **config):  # noqa: F811
+def plan(images, out="", unit_size=6, **config):
     """(partitions stage, merge stage)."""
     parts = child(
         images.path.parent,
@@ -40,7 +42,7 @@ def plan(images, out="", unit_size=6, **config):  # noqa: F811
     return parts, child(images.path.parent, "hdf5", Hdf5Config(str(out)), {"parts": [parts], "images": [images]})
 
 
-def export(images, out="", **config):  # noqa: F811
+def export(images, out="", **config):
     parts, merged = plan(images, out, **config)
     assert work(parts) == work(merged) == EXIT_OK
     return parts, merged
@@ -59,7 +61,7 @@ def worker(folder, *words, **env) -> int:
     return subprocess.run(command, env={**os.environ, **env}, stderr=subprocess.DEVNULL).returncode
 
 
-def test_keyed_holds_each_file_s_bytes_under_its_name(images):  # noqa: F811
+def test_keyed_holds_each_file_s_bytes_under_its_name(images):
     before = tree(images.path)
     parts, merged = export(images)
     assert tree(images.path) == before
@@ -83,11 +85,11 @@ def test_keyed_holds_each_file_s_bytes_under_its_name(images):  # noqa: F811
     assert '["000000000.png"]' in (merged.out_dir / "README.md").read_text()
 
 
-def test_packed_bytes_are_found_by_offsets_beside_labels_captions_and_keys(images):  # noqa: F811
+def test_packed_bytes_are_found_by_offsets_beside_labels_captions_and_keys(images):
     _, merged = export(images, layout="packed")
     with h5py.File(merged.out_dir / "images.h5") as f:
         offsets, data = f["offsets"][:], f["images"][:]
-        assert [data[a:b].tobytes() for a, b in zip(offsets, offsets[1:], strict=False)] == [png(s) for s in ALIVE]
+        assert [data[a:b].tobytes() for a, b in itertools.pairwise(offsets)] == [png(s) for s in ALIVE]
         assert f["labels"][:].tolist() == [s % 13 for s in ALIVE]
         assert f["captions"].asstr()[:].tolist() == [f"caption {s}" for s in ALIVE]
         assert f["keys"].asstr()[:].tolist() == [f"{s:09d}" for s in ALIVE]
@@ -97,7 +99,7 @@ def test_packed_bytes_are_found_by_offsets_beside_labels_captions_and_keys(image
 
 
 @pytest.mark.parametrize("gzip", [0, 4])
-def test_packed_pixels_are_one_picture_a_chunk(images, gzip):  # noqa: F811
+def test_packed_pixels_are_one_picture_a_chunk(images, gzip):
     _, merged = export(images, layout="packed", content="pixels", gzip=gzip)
     with h5py.File(merged.out_dir / "images.h5") as f:
         assert f["images"].shape == (25, 4, 6, 3) and f["images"].chunks == (1, 4, 6, 3)
@@ -107,7 +109,7 @@ def test_packed_pixels_are_one_picture_a_chunk(images, gzip):  # noqa: F811
 
 
 @pytest.mark.parametrize("config", [{}, {"layout": "packed"}, {"layout": "packed", "content": "pixels", "gzip": 4}])
-def test_bytes_do_not_depend_on_who_writes_them_nor_on_where(images, tmp_path, config):  # noqa: F811
+def test_bytes_do_not_depend_on_who_writes_them_nor_on_where(images, tmp_path, config):
     first, merged = export(images, **config)
     units, files, whole = digests(first), shas(first), sha(merged.out_dir / "images.h5")
     shutil.rmtree(first.path)
@@ -116,11 +118,11 @@ def test_bytes_do_not_depend_on_who_writes_them_nor_on_where(images, tmp_path, c
     workers = [subprocess.Popen([*run, str(i)], stderr=subprocess.DEVNULL) for i in range(3)]
     assert [w.wait(60) for w in workers] == [EXIT_OK] * 3
     assert digests(parts) == units and shas(parts) == files
-    _, elsewhere = export(images, tmp_path / "else", **config)
+    export(images, tmp_path / "else", **config)
     assert sha(tmp_path / "else" / "images.h5") == whole
 
 
-def test_a_killed_export_goes_on_and_leaves_no_half_file(images, tmp_path, monkeypatch):  # noqa: F811
+def test_a_killed_export_goes_on_and_leaves_no_half_file(images, tmp_path, monkeypatch):
     monkeypatch.setenv("SYNTHSET_BEAT_S", "0.2")  # a worker killed while it makes a lease leaves one without a name in it
     monkeypatch.setenv("SYNTHSET_DEAD_AFTER_S", "1")
     first, merged = export(images)
@@ -143,7 +145,7 @@ def test_a_killed_export_goes_on_and_leaves_no_half_file(images, tmp_path, monke
 
 @pytest.mark.parametrize("config", [{}, {"layout": "packed"}, {"layout": "packed", "content": "pixels"}])
 @pytest.mark.parametrize("limit", [2000, 4500])
-def test_a_disk_that_takes_no_more_ends_in_try_again_and_nothing_under_the_name(images, tmp_path, config, limit):  # noqa: F811
+def test_a_disk_that_takes_no_more_ends_in_try_again_and_nothing_under_the_name(images, tmp_path, config, limit):
     code = f"""
 import resource, sys
 from synth.run.loop import Worker
@@ -161,7 +163,7 @@ sys.exit(Worker(StageFolder.open(sys.argv[1]), 0, 1).run())
     assert work(merged) == EXIT_OK and (tmp_path / "out" / "images.h5").exists()
 
 
-def test_a_partition_or_a_merged_file_that_vanished_is_written_again(images):  # noqa: F811
+def test_a_partition_or_a_merged_file_that_vanished_is_written_again(images):
     parts, merged = export(images, layout="packed")
     expected, files = sha(merged.out_dir / "images.h5"), shas(parts)
     partition(parts, 2).unlink()
@@ -171,7 +173,7 @@ def test_a_partition_or_a_merged_file_that_vanished_is_written_again(images):  #
     assert sha(merged.out_dir / "images.h5") == expected and shas(parts) == files
 
 
-def test_a_torn_partition_is_named(images, capsys):  # noqa: F811
+def test_a_torn_partition_is_named(images, capsys):
     parts, merged = plan(images)
     assert work(parts) == EXIT_OK
     path = partition(parts, 3)
@@ -180,7 +182,7 @@ def test_a_torn_partition_is_named(images, capsys):  # noqa: F811
     assert "part_00003_of_00005.h5" in capsys.readouterr().err and not (merged.out_dir / "images.h5").exists()
 
 
-def test_a_set_without_any_picture_is_a_file_without_rows(images):  # noqa: F811
+def test_a_set_without_any_picture_is_a_file_without_rows(images):
     from synth.store.folder import StageFolder
     from synth.store.samples import Tombstone
     from synth.store.spec import StageSpec
@@ -210,9 +212,13 @@ def test_a_set_without_any_picture_is_a_file_without_rows(images):  # noqa: F811
 )
 def test_settings_that_make_no_sense_are_named(config, said):
     config = {"layout": "keyed", "content": "bytes", "gzip": 0} | config
-    with pytest.raises(InputError) as e:
+
+    def judge():
         check(Hdf5Config(**config, partition=1), "export.hdf5")
         check_settings(Hdf5PartsConfig(**config))
+
+    with pytest.raises(InputError) as e:
+        judge()
     assert said in str(e.value)
 
 

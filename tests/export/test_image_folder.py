@@ -1,7 +1,6 @@
 """image_folder: what loaders read, bytes as in the units, safe to run twice, by two, and after a kill."""
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -10,9 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.keys import dump
@@ -20,46 +17,10 @@ from synth.numerics import EXACT
 from synth.store.folder import StageFolder
 from synth.store.out_folder import OutFolder
 from synth.store.samples import Sample, Tombstone
-from synth.store.spec import InputFile, StageSpec, Upstream, canonical
+from synth.store.spec import StageSpec, Upstream, canonical
 from tests.configs import ImageFolderConfig
-from tests.fixtures_images import CLASSES, IMAGES, captions_json_stage, captions_stage, child, commit_units, work
-
-NAMES = (*CLASSES, "../..", "", "caf\u00e9", "cafe\u0301", "x" * 300, "CON", "<b>", "a\nb")
-DEAD = 5  # a slot without a picture
-
-
-def png(slot: int) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(np.full((4, 6, 3), slot * 5 % 256, np.uint8)).save(out, "PNG")
-    return out.getvalue()
-
-
-@pytest.fixture
-def images(tmp_path) -> StageFolder:
-    """A whole images stage made without a model: 26 pictures of 13 hostile classes, one of them a tombstone."""
-    root = tmp_path / "runs" / "toys"
-    table = captions_json_stage(root, [captions_stage(root, [f"caption {k}" for k in range(26)], classes=NAMES)], 26)
-    assert work(table) == EXIT_OK
-    spec = StageSpec(
-        "images", "images", dump(IMAGES), 26, 8, 4, EXACT, {"captions": (Upstream(f"../{table.path.name}", table.spec.fingerprint),)},
-        {"model": InputFile("/nowhere", "0")},
-    )  # fmt: skip
-    folder = StageFolder.create(root, spec)
-    results = []
-    for slot in range(26):
-        label = slot % 13
-        record = {
-            "caption": f"caption {slot}",
-            "class": NAMES[label],
-            "label": label,
-            "labels": [label],
-            "seed": (1 << 64) - 1 - slot,
-            "caption_seed": slot,
-        }
-        sample = Sample(slot, f"{slot:09d}", {"png": png(slot), "json": canonical(record)})
-        results.append(Tombstone(slot, "not finite") if slot == DEAD else sample)
-    commit_units(folder, results)
-    return folder
+from tests.export.conftest import DEAD, NAMES, png
+from tests.fixtures_images import captions_stage, child, commit_units, work
 
 
 def export(images, out="", unit_size=6, name="image_folder") -> StageFolder:
@@ -87,12 +48,12 @@ def torchvision_walk(root: Path) -> tuple[list[str], list[tuple[str, int]]]:
     """torchvision.datasets.folder: find_classes and make_dataset, word for word, with is_valid_file by extension."""
     classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
     class_to_idx = {cls_name: i for i, cls_name in enumerate(classes)}
-    instances = []
+    instances = []  # as torchvision has it
     for target_class in sorted(class_to_idx.keys()):
         for parent, _, fnames in sorted(os.walk(os.path.join(root, target_class), followlinks=True)):
             for fname in sorted(fnames):
                 if fname.lower().endswith((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")):
-                    instances.append((os.path.join(parent, fname), class_to_idx[target_class]))
+                    instances.append((os.path.join(parent, fname), class_to_idx[target_class]))  # noqa: PERF401 (torchvision's own words)
     return classes, instances
 
 

@@ -20,14 +20,15 @@ from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
 from tests.configs import ParquetConfig, WebDatasetConfig
-from tests.export.test_image_folder import DEAD, NAMES, images, png, tree  # noqa: F401 (images is a fixture)
+from tests.export.conftest import DEAD, NAMES, png
+from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, work
 from tests.verify.test_verify import problems, rewrite
 
 N = 26
 
 
-def export(images, kind="webdataset", config=None, shard=7, out="") -> StageFolder:  # noqa: F811
+def export(images, kind="webdataset", config=None, shard=7, out="") -> StageFolder:
     config = config or {"webdataset": WebDatasetConfig, "parquet": ParquetConfig}[kind](out=str(out))
     return child(images.path.parent, kind, config, {"images": [images]}, N, shard, shard)
 
@@ -45,7 +46,7 @@ def in_tars(out: Path) -> list[tuple[str, bytes]]:
     return found
 
 
-def test_shards_hold_every_picture_once_with_its_record_in_a_shuffled_order(images):  # noqa: F811
+def test_shards_hold_every_picture_once_with_its_record_in_a_shuffled_order(images):
     folder = export(images)
     assert work(folder) == EXIT_OK
     members = in_tars(folder.out_dir)
@@ -58,7 +59,7 @@ def test_shards_hold_every_picture_once_with_its_record_in_a_shuffled_order(imag
     assert [s["url"] for s in shards] == [f"shard-{k:06d}.tar" for k in range(4)] and sum(s["nsamples"] for s in shards) == N - 1
 
 
-def test_hugging_face_reads_the_shards(images, tmp_path):  # noqa: F811
+def test_hugging_face_reads_the_shards(images, tmp_path):
     import datasets
 
     folder = export(images)
@@ -67,7 +68,7 @@ def test_hugging_face_reads_the_shards(images, tmp_path):  # noqa: F811
     assert len(data) == N - 1 and {"png", "json", "__key__"} <= set(data.features)
 
 
-def test_hugging_face_reads_the_parquet_files_with_class_names(images, tmp_path):  # noqa: F811
+def test_hugging_face_reads_the_parquet_files_with_class_names(images, tmp_path):
     import datasets
 
     folder = export(images, "parquet", shard=10)
@@ -80,7 +81,7 @@ def test_hugging_face_reads_the_parquet_files_with_class_names(images, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["webdataset", "parquet"])
-def test_the_same_files_whoever_wrote_them_and_again_after_a_kill(images, kind, monkeypatch):  # noqa: F811
+def test_the_same_files_whoever_wrote_them_and_again_after_a_kill(images, kind, monkeypatch):
     monkeypatch.setenv("SYNTHSET_BEAT_S", "1")
     monkeypatch.setenv("SYNTHSET_DEAD_AFTER_S", "2")  # a lease that was being written at the kill names nobody, so it is waited out
     folder = export(images, kind)
@@ -89,7 +90,10 @@ def test_the_same_files_whoever_wrote_them_and_again_after_a_kill(images, kind, 
     shutil.rmtree(folder.path)
     shutil.rmtree(folder.out_dir)
     folder = export(images, kind)
-    code = "import sys; from pathlib import Path; from synth.store.folder import StageFolder; from synth.run.loop import Worker; Worker(StageFolder.open(Path(sys.argv[1])), 1, 3).run()"
+    code = (
+        "import sys; from pathlib import Path; from synth.store.folder import StageFolder; from synth.run.loop import Worker; "
+        "Worker(StageFolder.open(Path(sys.argv[1])), 1, 3).run()"
+    )
     killed = subprocess.run(
         [sys.executable, "-c", code, folder.path],
         env={"SYNTHSET_FAULT": "after_commit:kill", "PATH": "/usr/bin:/bin"},
@@ -104,7 +108,7 @@ def test_the_same_files_whoever_wrote_them_and_again_after_a_kill(images, kind, 
 
 
 @pytest.mark.parametrize("kind", ["webdataset", "parquet"])
-def test_a_file_that_vanished_or_was_torn_is_found_and_written_again(images, kind):  # noqa: F811
+def test_a_file_that_vanished_or_was_torn_is_found_and_written_again(images, kind):
     folder = export(images, kind)
     assert work(folder) == EXIT_OK and not problems(folder.path, deep=True)
     one = files(folder)
@@ -118,8 +122,8 @@ def test_a_file_that_vanished_or_was_torn_is_found_and_written_again(images, kin
     assert work(folder) == EXIT_OK and files(folder) == one and not problems(folder.path, deep=True)
 
 
-@pytest.mark.parametrize("name, value", [("label", 0), ("caption", "another"), ("seed", "1")])
-def test_an_edited_column_of_a_parquet_file_is_found_deep(images, name, value):  # noqa: F811
+@pytest.mark.parametrize(("name", "value"), [("label", 0), ("caption", "another"), ("seed", "1")])
+def test_an_edited_column_of_a_parquet_file_is_found_deep(images, name, value):
     import pyarrow.parquet as pq
 
     folder = export(images, "parquet", shard=10)
@@ -138,7 +142,7 @@ def test_an_edited_column_of_a_parquet_file_is_found_deep(images, name, value): 
     assert len(found) == 1 and f"{path}: row of {rows[4]['key']} is not as in its unit" in found[0]
 
 
-def test_a_shard_without_any_picture_is_not_written(images):  # noqa: F811
+def test_a_shard_without_any_picture_is_not_written(images):
     folder = export(images, config=WebDatasetConfig(shuffle_seed=-1), shard=1)
     assert work(folder) == EXIT_OK
     assert not (folder.out_dir / f"shard-{DEAD:06d}.tar").exists() and len(in_tars(folder.out_dir)) == 2 * (N - 1)
@@ -157,7 +161,7 @@ def test_an_order_is_a_permutation_that_mixes_many_blocks_and_can_be_cut_anywher
     assert Order(10, 3, None).at(4, 99) == [4, 5, 6, 7, 8, 9]
 
 
-def test_shards_of_a_dataset_that_is_larger_than_the_open_units_are_read_right(images, monkeypatch):  # noqa: F811
+def test_shards_of_a_dataset_that_is_larger_than_the_open_units_are_read_right(images, monkeypatch):
     monkeypatch.setattr("synth.images.pictures.OPEN", 1)
     folder = export(images)
     assert work(folder) == EXIT_OK

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture()
+@pytest.fixture
 def tmp_path():
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 1 << 30 else None
     path = Path(tempfile.mkdtemp(prefix="synthset-test-", dir=os.environ.get("SYNTHSET_TEST_DIR", memory)))

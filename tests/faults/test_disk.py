@@ -14,7 +14,7 @@ from tests.faults.farm import FAST, SLOW, Child, check, finish, plan, reference,
 MiB = 1 << 20
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_disk(tmp_path):
     """A tmpfs of 4 MiB."""
     mount = tmp_path / "disk"

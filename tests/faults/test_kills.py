@@ -73,7 +73,10 @@ def campaign(root: Path, kills: int, seed: int, sig: int, workers: int = 3) -> d
 
 def elsewhere(root: Path, kills: int, seed: int, sig: int) -> str:
     """The campaign in a process of its own: thousands of forks of one that has torch in it would take minutes. What it printed."""
-    code = f"from pathlib import Path; from tests.faults.test_kills import campaign; print(campaign(Path({str(root)!r}), {kills}, {seed}, {int(sig)}))"
+    code = (
+        "from pathlib import Path; from tests.faults.test_kills import campaign; "
+        f"print(campaign(Path({str(root)!r}), {kills}, {seed}, {int(sig)}))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-8000:]
     return done.stdout

@@ -121,7 +121,7 @@ def _take(i, barrier, folder, generations):
 def test_exactly_one_of_many_takers_gets_a_generation_of_a_lease(tmp_path):
     folder = plan(tmp_path)
     won = together(6, _take, folder, 60)
-    assert sorted(sum(won, [])) == list(range(60))
+    assert sorted(itertools.chain.from_iterable(won)) == list(range(60))
     assert leases.newest_generations(folder.lease_path(7).parent) == {7: 59}
 
 

@@ -15,5 +15,5 @@ def tiny_clip(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def images(run) -> StageFolder:  # noqa: F811
+def images(run) -> StageFolder:  # noqa: F811 (the fixture)
     return run.images

@@ -1,4 +1,4 @@
-"""Scoring and filter stages through the real worker: same bytes for any number of jobs, tombstones with reasons, exports of what is left."""
+"""Scoring and filter stages through the real worker: same bytes for any number of jobs, tombstones with reasons, exports of the rest."""
 
 import io
 import shutil

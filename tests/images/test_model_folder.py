@@ -76,7 +76,7 @@ def test_a_damaged_folder_is_named(damage, model):
 
 def test_a_shard_that_an_index_names_must_be_there(model):
     (model / "unet" / "x.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "x-00001-of-00002.safetensors"}}))
-    with pytest.raises(InputError, match="x-00001-of-00002.safetensors: missing"):
+    with pytest.raises(InputError, match=r"x-00001-of-00002\.safetensors: missing"):
         inspect(model)
 
 
@@ -145,5 +145,8 @@ def test_stored_size_keeps_proportions():
 
 def test_modules_load_nothing_heavy():
     modules = "images.stage images.pipeline images.families export.captions_json export.image_folder report.contact_sheet"
-    code = f"import sys; [__import__('synth.' + m) for m in '{modules}'.split()]; print(sorted({{'torch','diffusers','transformers','hydra','submitit'}} & set(sys.modules)))"
+    code = (
+        f"import sys; [__import__('synth.' + m) for m in '{modules}'.split()]; "
+        "print(sorted({'torch','diffusers','transformers','hydra','submitit'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

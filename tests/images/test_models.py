@@ -283,7 +283,7 @@ def test_outside_the_guidance_interval_only_the_conditional_half_is_drawn_or_the
 
     never = {"guidance_interval": (0.4001, 0.4002)}  # no step of these schedules lies in it
     if row.halves == 1 or not family_class(judge(paths_of(row, folders), config_of(row)).pipeline).halves_in_one_call:
-        with pytest.raises(InputError, match="images.guidance_interval"):
+        with pytest.raises(InputError, match=r"images\.guidance_interval"):
             family_of(row, **never)
         return
     family = family_of(row, **never)
@@ -308,7 +308,7 @@ def test_a_picture_can_be_the_start_or_the_refusal_names_the_pipeline(row, folde
 
     config, paths = config_of(row), paths_of(row, folders)
     if not row.img2img:
-        with pytest.raises(InputError, match="image-to-image|model.parts.refiner"):
+        with pytest.raises(InputError, match=r"image-to-image|model\.parts\.refiner"):
             judge(paths, config, img2img=True)
         return
     judge(paths, config, img2img=True)
@@ -335,7 +335,7 @@ def test_a_picture_can_be_the_start_or_the_refusal_names_the_pipeline(row, folde
 def test_negative_prompt_shows_or_is_refused(row, folders, family_of):
     config = config_of(row, negative_prompt="blurry and grey")
     if not family_class(judge(paths_of(row, folders), config_of(row)).pipeline).negative_prompts:
-        with pytest.raises(InputError, match="images.negative_prompt"):
+        with pytest.raises(InputError, match=r"images\.negative_prompt"):
             judge(paths_of(row, folders), config)
         return
     if row.main == "lcm":
@@ -403,7 +403,7 @@ def test_a_part_that_does_not_belong_to_the_model_is_refused(folders):
     config = config_of(Row("sdxl", {"refiner": ("sd", PartConfig(start=0.6))}, steps=5))
     with pytest.raises(InputError, match="is a StableDiffusionPipeline, but"):
         judge(paths, config)
-    with pytest.raises(InputError, match="model.parts.refiner: StableDiffusionPipeline .sd. has no such part"):
+    with pytest.raises(InputError, match=r"model\.parts\.refiner: StableDiffusionPipeline \(sd\) has no such part"):
         judge({MODEL: folders("sd"), PART + "refiner": folders("sdxl_refiner")}, config)
     with pytest.raises(InputError, match="too few to share"):
         judge({MODEL: folders("sdxl"), PART + "refiner": folders("sdxl_refiner")}, replace(config, steps=1))

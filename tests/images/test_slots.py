@@ -23,7 +23,7 @@ def test_ranges_are_read_counted_and_written_back_shortly():
 
 @pytest.mark.parametrize("text", ["x", "3-5", "5..3", "1.5", "-1", "1..2..3", "0x10"])
 def test_what_is_no_range_is_told(text):
-    with pytest.raises(InputError, match="key.*0..99"):
+    with pytest.raises(InputError, match=r"key.*0\.\.99"):
         Ranges.parse(f"1,{text}", "key")
 
 
@@ -53,7 +53,7 @@ def test_every_class_gets_its_count_and_any_first_part_is_balanced():
 
 
 def test_fewer_pictures_than_captions_take_the_first_captions():
-    labels, found = places({0: 3}, {0: 5})
+    _, found = places({0: 3}, {0: 5})
     assert [p.row for p in found] == [0, 1, 2] and all(p.replica == 0 for p in found)
 
 
@@ -82,5 +82,5 @@ def test_a_class_without_captions_is_told_by_slot_and_shifts_no_other():
 
 
 def test_a_count_of_nothing_takes_no_slot_and_a_subset_limits_the_captions():
-    labels, found = places({0: 0, 1: 4}, {0: 2, 1: 2}, subset="0..1")
+    _, found = places({0: 0, 1: 4}, {0: 2, 1: 2}, subset="0..1")
     assert [p.row for p in found] == [1, 1, 1, 1] and [p.replica for p in found] == [0, 1, 2, 3]

@@ -139,7 +139,7 @@ def test_our_own_export_says_its_classes_labels_and_captions(tmp_path):
         listed("image_folder", root)
     (root / "other").rmdir()
     (root / "metadata.jsonl").write_text('{"file_name": "a"}\n{"file_na')
-    with pytest.raises(InputError, match="metadata.jsonl: line 2 is torn"):
+    with pytest.raises(InputError, match=r"metadata\.jsonl: line 2 is torn"):
         listed("image_folder", root, captions=True)
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 import tempfile
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -124,12 +125,12 @@ def test_text_encoders_are_on_the_device_only_while_they_are_needed():
     import torch
 
     class Pipe:
-        components = {"text_encoder_2": torch.nn.Linear(2, 2), "unet": torch.nn.Linear(2, 2), "tokenizer": object()}
+        components: ClassVar[dict] = {"text_encoder_2": torch.nn.Linear(2, 2), "unet": torch.nn.Linear(2, 2), "tokenizer": object()}
 
     encoder, unet = Pipe.components["text_encoder_2"], Pipe.components["unet"]
     before = encoder.weight.detach().clone()
     resting = TextEncoders([Pipe, Pipe], torch.device("meta"), offload=True)
-    with pytest.raises(RuntimeError), resting.on_device():
+    with pytest.raises(RuntimeError), resting.on_device():  # noqa: PT012 (the error is the block's)
         assert encoder.weight.device.type == encoder.bias.device.type == "meta" and unet.weight.device.type == "cpu"
         raise RuntimeError
     assert torch.equal(encoder.weight, before) and resting.rest

@@ -93,7 +93,8 @@ def test_metadata_says_everything(once):
     row = 3
     caption_seed = derive(0, "captions", row, 0)
     assert record == {
-        "caption": 'a picture of say "cheese" number 3', "class": 'say "cheese"', "label": 3, "labels": [3], "label_names": ['say "cheese"'],
+        "caption": 'a picture of say "cheese" number 3', "class": 'say "cheese"', "label": 3, "labels": [3],
+        "label_names": ['say "cheese"'],
         "caption_row": row, "caption_seed": caption_seed, "replica": 1, "seed": derive(3, "images", caption_seed, 1), "truncated": False,
         "model": "tiny", "model_digest": once.spec.inputs["model"].identity, "model_parts": {}, "scheduler": "DDIMScheduler", "steps": 2,
         "guidance_scale": 2.0, "guidance_interval": [0.0, 1.0], "computed_batch": 4, "negative_prompt": "", "eta": 0.0,

@@ -34,7 +34,8 @@ def clip(tokenizer, width: int = 32, projection: bool = False):
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4, projection_dim=width,
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
+        projection_dim=width,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
@@ -63,7 +64,8 @@ def unet(cross: int = 32, **more):
     from diffusers import UNet2DConditionModel
 
     config = {
-        "sample_size": SIZE, "in_channels": 4, "out_channels": 4, "block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8,
+        "sample_size": SIZE, "in_channels": 4, "out_channels": 4, "block_out_channels": (16, 32), "layers_per_block": 1,
+        "norm_num_groups": 8,
         "cross_attention_dim": cross, "attention_head_dim": 8, "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
         "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
     }  # fmt: skip
@@ -107,7 +109,8 @@ def sdxl(folder: Path, turbo: bool = False):
         transformer_layers_per_block=(1, 1), use_linear_projection=True,
     )  # fmt: skip
     return StableDiffusionXLPipeline(
-        vae(), clip(words), clip(words, projection=True), words, words, denoiser, scheduler, force_zeros_for_empty_prompt=True, add_watermarker=False
+        vae(), clip(words), clip(words, projection=True), words, words, denoiser, scheduler, force_zeros_for_empty_prompt=True,
+        add_watermarker=False
     )  # fmt: skip
 
 
@@ -120,7 +123,8 @@ def sdxl_refiner(folder: Path):
 
     words = clip_tokenizer(folder)
     denoiser = unet(
-        32, addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=32 + 5 * 8, use_linear_projection=True,
+        32, addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=32 + 5 * 8,
+        use_linear_projection=True,
     )  # fmt: skip
     scheduler = EulerDiscreteScheduler(**LATENT, timestep_spacing="leading", steps_offset=1)
     return StableDiffusionXLImg2ImgPipeline(
@@ -153,7 +157,8 @@ def flux(folder: Path, guidance: bool = False):
 
     words, pieces = clip_tokenizer(folder), t5_tokenizer(512)
     denoiser = FluxTransformer2DModel(
-        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=32,
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32,
         pooled_projection_dim=32, axes_dims_rope=(4, 4, 8), guidance_embeds=guidance,
     ).eval()  # fmt: skip
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0 if guidance else 1.0, use_dynamic_shifting=guidance)
@@ -189,7 +194,8 @@ def _if_scheduler():
     from diffusers import DDPMScheduler
 
     return DDPMScheduler(
-        beta_schedule="squaredcos_cap_v2", thresholding=True, dynamic_thresholding_ratio=0.95, sample_max_value=1.5, variance_type="learned_range"
+        beta_schedule="squaredcos_cap_v2", thresholding=True, dynamic_thresholding_ratio=0.95, sample_max_value=1.5,
+        variance_type="learned_range"
     )  # fmt: skip
 
 

@@ -63,7 +63,8 @@ def kandinsky22(folder: Path):
     from diffusers import DDPMScheduler, KandinskyV22Pipeline, VQModel
 
     denoiser = unet(
-        32, sample_size=8, out_channels=8, encoder_hid_dim=32, encoder_hid_dim_type="image_proj", addition_embed_type="image", **FREE_ATTENTION
+        32, sample_size=8, out_channels=8, encoder_hid_dim=32, encoder_hid_dim_type="image_proj", addition_embed_type="image",
+        **FREE_ATTENTION
     )  # fmt: skip
     movq = VQModel(
         block_out_channels=(32, 32), norm_num_groups=8, latent_channels=4, vq_embed_dim=4, num_vq_embeddings=12, norm_type="spatial",

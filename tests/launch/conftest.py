@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.export.conftest import images  # noqa: F401 (a fixture)
+
 REPO = Path(__file__).resolve().parents[2]
 RUN = REPO / "launch" / "run.py"
 NAMES = ["cat", "dog", "no", "0123", "sea lion", "707-320"]

@@ -43,7 +43,7 @@ class Hub:
         self.log.append((request.command, path, request.headers.get("Range"), request.headers.get("Authorization")))
         api = path.startswith("api/models/")
         words = path.removeprefix("api/models/").split("/")
-        repo, verb, revision, rest = "/".join(words[:2]), *(words[2:4] + ["", ""])[:2], "/".join(words[4:])
+        repo, verb, revision, rest = "/".join(words[:2]), *([*words[2:4], "", ""])[:2], "/".join(words[4:])
         if repo not in self.repos:
             return self.say(request, 401, code="RepoNotFound", text="Invalid username or password.")
         if repo in self.gated and request.headers.get("Authorization") != "Bearer hf_good":

@@ -5,15 +5,14 @@ import pytest
 
 from launch.export import main
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
-from tests.export.test_image_folder import images  # noqa: F401 (a fixture)
 
 
-def exported(images, *words, monkeypatch):  # noqa: F811
+def exported(images, *words, monkeypatch):
     monkeypatch.setattr("sys.argv", ["launch/export.py", str(images.path), *words])
     return main([str(images.path), *words])
 
 
-def test_a_stage_folder_is_enough_and_twice_does_nothing(images, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_a_stage_folder_is_enough_and_twice_does_nothing(images, tmp_path, monkeypatch, capsys):
     words = ["export=[hdf5]", f"export.hdf5.out={tmp_path / 'out'}", "cluster.n_jobs=1"]
     assert exported(images, *words, monkeypatch=monkeypatch) == EXIT_OK
     with h5py.File(tmp_path / "out" / "images.h5") as f:
@@ -35,7 +34,7 @@ def test_a_stage_folder_is_enough_and_twice_does_nothing(images, tmp_path, monke
         (["export=[hdf6]"], "hdf5"),
     ],
 )
-def test_bad_settings_are_named_before_anything_is_planned(images, monkeypatch, capsys, words, said):  # noqa: F811
+def test_bad_settings_are_named_before_anything_is_planned(images, monkeypatch, capsys, words, said):
     before = sorted(p.name for p in images.path.parent.iterdir())
     assert exported(images, *words, monkeypatch=monkeypatch) == EXIT_BAD_INPUT
     captured = capsys.readouterr()
@@ -43,7 +42,7 @@ def test_bad_settings_are_named_before_anything_is_planned(images, monkeypatch, 
     assert sorted(p.name for p in images.path.parent.iterdir()) == before
 
 
-def test_a_stage_without_pictures_and_one_that_is_not_whole_are_refused(images, monkeypatch, capsys):  # noqa: F811
+def test_a_stage_without_pictures_and_one_that_is_not_whole_are_refused(images, monkeypatch, capsys):
     table = images.upstream("captions")[0]
     assert exported(table, "export=[hdf5]", monkeypatch=monkeypatch) == EXIT_BAD_INPUT
     assert "holds no pictures" in capsys.readouterr().err

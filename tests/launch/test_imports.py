@@ -25,7 +25,8 @@ def test_no_launch_module_pulls_torch():
 
 def test_planning_pulls_no_torch_and_no_numpy(world):
     code = (
-        "from launch.config.compose import Composer, typed\nfrom launch.plan.graph import plan_point\nfrom launch.plan.state import state_of\n"
+        "from launch.config.compose import Composer, typed\nfrom launch.plan.graph import plan_point\nfrom launch.plan.state import "
+        "state_of\n"
         f"p = plan_point(typed(Composer().compose({world.overrides!r})))\n[state_of(s) for s in p.stages]"
     )
     assert loaded(code, ("torch", "diffusers", "transformers", "fairscale", "numpy", "submitit")) == "[]"

@@ -217,7 +217,9 @@ def test_parts_of_a_chain_have_folders_of_their_own():
 
 def test_a_preset_without_a_path_says_how_to_fetch_it(monkeypatch):
     monkeypatch.delenv("SYNTHSET_MODELS", raising=False)
-    with pytest.raises(InputError, match="model.path: not set, and SYNTHSET_MODELS names no folder.*fetch org/sd with launch/prefetch.py"):
+    with pytest.raises(
+        InputError, match=r"model\.path: not set, and SYNTHSET_MODELS names no folder.*fetch org/sd with launch/prefetch\.py"
+    ):
         fetched("model", "sd15", "org/sd")
     assert fetched("model", None, None) is None
 
@@ -227,10 +229,13 @@ def test_a_preset_without_a_path_says_how_to_fetch_it(monkeypatch):
     [
         (["model_index.json", "unet/a.safetensors", "unet/a.bin", "a.safetensors"], "", ["model_index.json", "unet/a.safetensors"]),
         (["model_index.json", "unet/a.fp16.safetensors"], "", ["model_index.json", "unet/a.fp16.safetensors"]),
-        (["model_index.json", "u/a.safetensors", "u/a.fp16.safetensors", "v/b.safetensors"], "fp16", ["model_index.json", "u/a.fp16.safetensors", "v/b.safetensors"]),
+        (["model_index.json", "u/a.safetensors", "u/a.fp16.safetensors", "v/b.safetensors"], "fp16",
+         ["model_index.json", "u/a.fp16.safetensors", "v/b.safetensors"]),
         (["model_index.json", "t/m-00001-of-00002.safetensors", "t/m-00002-of-00002.safetensors", "t/m.safetensors.index.json"], "", None),
-        (["model_index.json", "t/model.fp16-00001-of-00002.safetensors", "t/model-00001-of-00002.safetensors"], "", ["model_index.json", "t/model-00001-of-00002.safetensors"]),
-        (["config.json", "pytorch_model.bin", "x/config.json", ".cache/a.json", "LICENSE"], "", ["LICENSE", "config.json", "pytorch_model.bin"]),
+        (["model_index.json", "t/model.fp16-00001-of-00002.safetensors", "t/model-00001-of-00002.safetensors"], "",
+         ["model_index.json", "t/model-00001-of-00002.safetensors"]),
+        (["config.json", "pytorch_model.bin", "x/config.json", ".cache/a.json", "LICENSE"], "",
+         ["LICENSE", "config.json", "pytorch_model.bin"]),
     ],
 )  # fmt: skip
 def test_the_files_that_a_model_is_loaded_from(files, variant, left):

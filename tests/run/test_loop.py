@@ -14,7 +14,6 @@ from synth.store.identity import file_identity
 from synth.store.parts import finished_batches
 from synth.store.spec import InputFile, StageSpec, Upstream
 from tests.configs import ProbeConfig
-from tests.faults.conftest import tmp_path  # noqa: F401 (a fixture)
 from tests.faults.farm import SLOW, Child, check, finish, plan, reference, run
 from tests.stages import events, wait_for
 
@@ -25,7 +24,7 @@ from tests.stages import events, wait_for
 def test_a_drain_keeps_the_running_batch_and_lets_the_unit_go(tmp_path, sig):
     folder = plan(tmp_path / "a", slots=30, unit=30, batch=3, sleep=0.15)
     child = Child(folder)
-    part = lambda: [p for p in (folder.path / "parts").rglob("*.tar")]  # noqa: E731
+    part = lambda: list((folder.path / "parts").rglob("*.tar"))  # noqa: E731
     wait_for(lambda: part() and len(finished_batches(part()[0])) == 2)
     time.sleep(0.04)  # well inside the third batch
     child.signal(sig)
@@ -52,7 +51,7 @@ def test_a_drain_while_the_queue_is_full_keeps_all_computed_batches(tmp_path):
         Probe.encode = encode
 
     child = Child(folder, patch=patch)
-    wait_for(lambda: [p for p in (folder.path / "parts").rglob("*.idx")])
+    wait_for(lambda: list((folder.path / "parts").rglob("*.idx")))
     child.signal(signal.SIGTERM)
     assert child.wait(120) == 75
     part = next((folder.path / "parts").rglob("*.tar"))

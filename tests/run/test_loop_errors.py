@@ -10,7 +10,6 @@ import pytest
 from synth.errors import InputError
 from synth.run.probe import Probe
 from synth.store import leases
-from tests.faults.conftest import tmp_path  # noqa: F401 (a fixture)
 from tests.faults.farm import FAST, SLOW, Child, check, digests, finish, plan, reference, run
 from tests.stages import events, wait_for
 

@@ -129,7 +129,7 @@ def test_an_existing_unit_that_is_torn_is_named_not_replaced(tmp_path):
     a = sealed(folder, "a")
     folder.unit_path(0).parent.mkdir()
     folder.unit_path(0).write_bytes(b"torn")
-    with pytest.raises(InputError, match="000000.tar: not a whole unit"):
+    with pytest.raises(InputError, match=r"000000\.tar: not a whole unit"):
         commit(folder, a[0], 0, a[1])
     assert folder.unit_path(0).read_bytes() == b"torn"
 

@@ -25,7 +25,7 @@ def elsewhere(**kw) -> Owner:
     return Owner(**vars(Owner.me()) | {"boot": "another", "host": "other", "pid": 1} | kw)
 
 
-@pytest.fixture()
+@pytest.fixture
 def path(tmp_path):
     return tmp_path / "leases" / "000" / "000007.g0"
 

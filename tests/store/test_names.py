@@ -10,13 +10,15 @@ import pytest
 from synth.store.names import MAX_BYTES, class_name, folder_name, folder_names
 
 HOSTILE = [
-    "", " ", "  ", "a b", "a_b", "a  b", " a", "a ", "_", "__", ".", "..", "...", "../..", "/", "/etc/passwd", "a/b", "a\\b", "-rf", "~", "~1", "crane~1",
-    "'", '"', "`rm -rf`", "$HOME", "a\nb", "\n", "\x00", "\x7f", "\u2028", "\u200b", "\ufeff", "\u202egnp", "caf\u00e9", "cafe\u0301", "\u212b", "\u00c5",
-    "A\u030a", "Crane", "CRANE", "crane", "\u00df", "ss", "SS", "\u1e9e", "\u0130", "i", "I", "\u0131", "CON", "con", "con.txt", "nul", "LPT9", "com1.tar.gz", "aux ",
-    "a.", "a..", "x" * 201, "x" * 300, "x" * 299 + "y", "\u96ea" * 100, " " * 250, "/" * 100, "<b>bold</b>", "&amp;", "%41", "A", "%", "%%", "%2F", "a%", "100%",
-    "metadata.jsonl", "classes.json", "Metadata.JSONL", ".synthset.json", ".synthset.part", "train", "Train", "test", "bullet train", "test tube", "train-of-thought",
-    "dev", "valid", "a.test.b", "1val2", "eval", "training wheels", "trainer", "restrain", "\U0001f43c", "a\U0001f43cb", "\ud800", "\u1100\u1161", "\uac00", "\u0939\u093f\u0928\u094d\u0926\u0940",
-    "tench, Tinca tinca", "707-320", "C-130", "Mercedes-Benz S-Class Sedan 2012", "??", "*", "a:b", "a|b", "\u00e9\u0323", "e\u0323\u0301", "\u1ec7", "\ufb01", "fi", "\u2163", "IV",
+    "", " ", "  ", "a b", "a_b", "a  b", " a", "a ", "_", "__", ".", "..", "...", "../..", "/", "/etc/passwd", "a/b", "a\\b", "-rf", "~",
+    "~1", "crane~1", "'", '"', "`rm -rf`", "$HOME", "a\nb", "\n", "\x00", "\x7f", "\u2028", "\u200b", "\ufeff", "\u202egnp", "caf\u00e9",
+    "cafe\u0301", "\u212b", "\u00c5", "A\u030a", "Crane", "CRANE", "crane", "\u00df", "ss", "SS", "\u1e9e", "\u0130", "i", "I", "\u0131",
+    "CON", "con", "con.txt", "nul", "LPT9", "com1.tar.gz", "aux ", "a.", "a..", "x" * 201, "x" * 300, "x" * 299 + "y", "\u96ea" * 100,
+    " " * 250, "/" * 100, "<b>bold</b>", "&amp;", "%41", "A", "%", "%%", "%2F", "a%", "100%", "metadata.jsonl", "classes.json",
+    "Metadata.JSONL", ".synthset.json", ".synthset.part", "train", "Train", "test", "bullet train", "test tube", "train-of-thought", "dev",
+    "valid", "a.test.b", "1val2", "eval", "training wheels", "trainer", "restrain", "\U0001f43c", "a\U0001f43cb", "\ud800", "\u1100\u1161",
+    "\uac00", "\u0939\u093f\u0928\u094d\u0926\u0940", "tench, Tinca tinca", "707-320", "C-130", "Mercedes-Benz S-Class Sedan 2012", "??",
+    "*", "a:b", "a|b", "\u00e9\u0323", "e\u0323\u0301", "\u1ec7", "\ufb01", "fi", "\u2163", "IV",
 ]  # fmt: skip
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 

@@ -111,7 +111,7 @@ def test_the_last_batch_needs_no_line(tmp_path):
 @pytest.mark.parametrize(("slots", "count"), [(SLOTS[:3], 7), (SLOTS, 8), ([*SLOTS, range(6, 7)], 7), ([SLOTS[0], *SLOTS[2:]], 7)])
 def test_a_unit_whose_batches_do_not_fill_its_slots_once_is_never_sealed(tmp_path, slots, count):
     w = write(tmp_path / "a", slots)
-    with pytest.raises(ValueError, match="once each|share a key"):
+    with pytest.raises(ValueError, match=r"once each|share a key"):
         w.seal(0, 0, count, "")
 
 
@@ -148,6 +148,6 @@ def test_a_full_disk_is_a_store_error(tmp_path):
     w = PartWriter(tmp_path / "a", "tar")
     w._f.close()
     w._f = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
-    with pytest.raises(StoreError, match="No space left.*run the same command again"):
+    with pytest.raises(StoreError, match=r"No space left.*run the same command again"):
         w.append(batch(SLOTS[0]))
     w.close()

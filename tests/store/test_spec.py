@@ -87,7 +87,7 @@ def test_an_edited_stage_json_is_named(edit):
      SPEC.to_json().replace(b'"upstream": {}', b'"upstream": []'), SPEC.to_json().replace(b'"size": 64', b'"size": NaN'), bytes(300)],
 )  # fmt: skip
 def test_a_torn_or_foreign_stage_json_is_named(data):
-    with pytest.raises(InputError, match="here: not a stage.json"):
+    with pytest.raises(InputError, match=r"here: not a stage\.json"):
         StageSpec.from_json(data, {}, "here")
 
 

@@ -16,7 +16,8 @@ STYLES = [
     {"style": "as it was", "file_tag": "same", "weight": 0.2},  # int(4 * 0.2) = 0 steps
 ]
 SETTINGS = [
-    "recipe=story", "export=[]", "images.height=16", "images.width=16", "images.steps=4", "images.guidance_scale=2", "story.prompt_config.key=tale",
+    "recipe=story", "export=[]", "images.height=16", "images.width=16", "images.steps=4", "images.guidance_scale=2",
+    "story.prompt_config.key=tale",
     'story.prompt_config.chapter_split_regex="Part \\d+"',
 ]  # fmt: skip
 

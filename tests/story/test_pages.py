@@ -201,7 +201,10 @@ def test_a_browser_shows_the_page_with_all_its_pictures_and_runs_nothing_of_the_
     # the same page without its policy, and with a script of ours that counts the pictures that could be loaded
     html = (tmp_path / "site" / "index.html").read_text()
     html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html).replace('loading="lazy" ', "")
-    count = "document.title=[document.images.length,[...document.images].filter(i=>i.naturalWidth>0).length,[...document.querySelectorAll('script')].length]"
+    count = (
+        "document.title=[document.images.length,[...document.images].filter(i=>i.naturalWidth>0).length,"
+        "[...document.querySelectorAll('script')].length]"
+    )
     (tmp_path / "site" / "counted.html").write_text(html + f"<script>onload=()=>{{{count}}}</script>")
     dom = browse((tmp_path / "site" / "counted.html").as_uri(), tmp_path, "--dump-dom")
     n = len(TAGS) * (4 + 2 + 2)

@@ -112,7 +112,7 @@ def test_a_text_that_is_not_utf8_is_shown_by_line_and_byte(tmp_path, mark):
 
 def test_an_empty_text_is_an_error(tmp_path):
     (tmp_path / "t.txt").write_text(" \n\n")
-    with pytest.raises(InputError, match="t.txt is empty"):
+    with pytest.raises(InputError, match=r"t\.txt is empty"):
         read_book(keys(tmp_path / "t.txt"))
 
 

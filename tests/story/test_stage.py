@@ -186,7 +186,7 @@ def test_what_is_wrong_is_found_when_it_is_planned(overrides, said, tiny_sd, tmp
 )
 def test_a_file_of_styles_that_is_none_is_named(content, tiny_sd, tmp_path):
     (tmp_path / "s.json").write_text(content)
-    with pytest.raises(InputError, match="s.json"):
+    with pytest.raises(InputError, match=r"s\.json"):
         point(tmp_path, tiny_sd, f"story.style_configs_file={tmp_path}/s.json")
 
 
@@ -216,16 +216,16 @@ def test_keys_of_the_original_are_taken_and_the_useless_ones_named_once(tiny_sd,
 
 
 def test_the_price_is_what_will_be_drawn(once):
-    run = [r for r in records(once).values()]
+    run = list(records(once).values())
     steps, noise, kept = (
         sum(r["steps_run"] for r in run),
         sum(r["parent"] is None for r in run),
         sum(r["steps_run"] == 0 for r in run),
     )
     said = once.spec.settings["price"]
-    assert (
-        said
-        == f"36 images (3 chapters, 9 prompts, 4 styles; {noise} from noise, {36 - noise - kept} from another image, {kept} kept as they are), {steps} denoising steps"
+    assert said == (
+        f"36 images (3 chapters, 9 prompts, 4 styles; {noise} from noise, {36 - noise - kept} from another image, "
+        f"{kept} kept as they are), {steps} denoising steps"
     )
 
 

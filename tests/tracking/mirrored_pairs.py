@@ -118,7 +118,8 @@ def made(found: AnnotatedSet, coco: COCO, p: Planned, variant: int, variants: in
     record = {
         "file_name": variant_name(p.image["file_name"], variant), "image_id": p.image["id"], "source": p.image["file_name"],
         "source_sha256": hashlib.sha256(data).hexdigest(), "variant": variant, "width": p.image["width"], "height": p.image["height"],
-        "seed": slot + 1, "caption": f"caption of {p.image['id']}" if p.kept else "", "unchanged": not p.kept, "objects": objects, "format": "jpg",
+        "seed": slot + 1, "caption": f"caption of {p.image['id']}" if p.kept else "", "unchanged": not p.kept, "objects": objects,
+        "format": "jpg",
     }  # fmt: skip
     return Sample(slot, f"{slot:09d}", {"jpg": jpg(warp(pixels, variant) if p.kept else pixels), "json": canonical(record)})
 

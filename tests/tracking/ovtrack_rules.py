@@ -1,4 +1,4 @@
-"""What the rules of OVTrack's annotation files make of a set, said with plain dicts and one loop after the other: slow, and easy to read."""
+"""What the rules of OVTrack's annotation files make of a set, said with plain dicts and loop after loop: slow, and easy to read."""
 
 import copy
 

@@ -14,7 +14,8 @@ from tests.fixtures_images import work
 from tests.tracking.scenes import AnnotatedSet
 
 SETTINGS = {
-    "guidance_scale": 3, "steps": 4, "harmonize": 1, "min_area": 144, "dilate": 3, "size": "[64,48]", "bucket": 16, "batch_size": 4, "unit_size": 4,
+    "guidance_scale": 3, "steps": 4, "harmonize": 1, "min_area": 144, "dilate": 3, "size": "[64,48]", "bucket": 16, "batch_size": 4,
+    "unit_size": 4,
     "variants": 1,
 }  # fmt: skip
 

@@ -21,7 +21,8 @@ from tests.configs import PairsConfig
 
 @dataclass(frozen=True)
 class Variant:
-    """pixels [H, W, 3] uint8; canvas: as drawn, padding cut off; original: the warped one; boxes [x, y, w, h], areas and masks of the objects; kept: what was put back."""
+    """pixels [H, W, 3] uint8; canvas: as drawn, padding cut off; original: the warped one; boxes [x, y, w, h], areas and masks
+    of the objects; kept: what was put back."""
 
     pixels: np.ndarray
     canvas: np.ndarray

@@ -30,7 +30,7 @@ RULES = {"min_area": MIN_AREA, "min_variant_area": 64.0, "min_side": 8.0}
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """Ten images: with a crowd, without an object; one in a folder, one with a name that is not plain; their order is not that of their ids."""
+    """Ten images: with a crowd, without an object; one in a folder, one with a name that is not plain; not in the order of their ids."""
     found = make(tmp_path_factory.mktemp("set") / "set", 10)
     data = json.loads(found.annotations.read_text())
     (found.images / "sub").mkdir()

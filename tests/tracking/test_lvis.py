@@ -182,7 +182,10 @@ def test_the_table_has_cocos_80_categories():
 def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(tmp_path):
     data = {"images": [lvis_image(n) for n in range(500)], "annotations": [], "categories": LVIS}
     (tmp_path / "in.json").write_text(json.dumps(data))
-    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, -1)); from synth.tracking.lvis import main; sys.exit(main())"
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, -1)); "
+        "from synth.tracking.lvis import main; sys.exit(main())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", limited, "base", tmp_path / "in.json", tmp_path / "out.json"], capture_output=True, text=True
     )

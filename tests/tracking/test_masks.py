@@ -54,11 +54,14 @@ def test_polygons_are_filled_as_pycocotools_does():
 
 
 HOSTILE = [
-    [], {}, None, "x", 7, [[]], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5]], [[0, 0, 1, 1, 2, 2, 3]], [["a"] * 6], [[float("nan")] * 6], [[1e300] * 6],
+    [], {}, None, "x", 7, [[]], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5]], [[0, 0, 1, 1, 2, 2, 3]], [["a"] * 6], [[float("nan")] * 6],
+    [[1e300] * 6],
     [{"counts": "a"}], [[True] * 6], [[None] * 6], {"size": [4, 5]}, {"size": [5, 4], "counts": [20]}, {"size": [4, 5], "counts": [21]},
-    {"size": [4, 5], "counts": [-1, 21]}, {"size": [4, 5], "counts": [19.5, 0.5]}, {"size": [4, 5], "counts": "d"}, {"size": [4, 5], "counts": "o"},
+    {"size": [4, 5], "counts": [-1, 21]}, {"size": [4, 5], "counts": [19.5, 0.5]}, {"size": [4, 5], "counts": "d"},
+    {"size": [4, 5], "counts": "o"},
     {"size": [4, 5], "counts": "ooooooooooooooooooooooooo0"}, {"size": [4, 5], "counts": "\x00d0"}, {"size": [4, 5], "counts": "d0é"},
-    {"size": "45", "counts": "d0"}, {"size": [4, 5], "counts": b"d0"}, {"size": [4, 5], "counts": ["d0"]}, {"size": [4, 5], "counts": "PPPPPP1"},
+    {"size": "45", "counts": "d0"}, {"size": [4, 5], "counts": b"d0"}, {"size": [4, 5], "counts": ["d0"]},
+    {"size": [4, 5], "counts": "PPPPPP1"},
 ]  # fmt: skip
 
 

@@ -161,8 +161,11 @@ def test_a_pickle_torn_at_any_byte_is_named_and_nothing_is_written(base, tmp_pat
 
 
 def test_a_file_that_is_there_a_missing_part_and_a_base_without_images_are_named(base, tmp_path, capsys):
-    code, out = run(base, tmp_path, [entries(base)[:1]])
-    assert code == EXIT_OK and run(base, tmp_path, [[]])[0] == EXIT_BAD_INPUT and "is there already" in capsys.readouterr().err
+    assert (
+        run(base, tmp_path, [entries(base)[:1]])[0] == EXIT_OK
+        and run(base, tmp_path, [[]])[0] == EXIT_BAD_INPUT
+        and "is there already" in capsys.readouterr().err
+    )
     words = ["--annotations", str(base), "--output", str(tmp_path / "other.json")]
     assert main([str(tmp_path / "none.pkl"), *words]) == EXIT_BAD_INPUT and "none.pkl" in capsys.readouterr().err
     (tmp_path / "empty.json").write_text('{"images": [], "annotations": [], "categories": []}')
@@ -197,7 +200,7 @@ def hostile(canary) -> dict[str, bytes]:
     np.save(npy, np.array([Calls(os.system, touch)], dtype=object), allow_pickle=True)
     g = lambda module, name: b"c" + module.encode() + b"\n" + name.encode() + b"\n"  # noqa: E731
     text = lambda s: b"\x8c" + bytes([len(s)]) + s.encode()  # noqa: E731
-    found = {
+    return {
         "system": pickle.dumps(Calls(os.system, touch)),
         "system in an entry": pickle.dumps([{"id": 1, "bbox": [Calls(os.system, touch)]}]),
         "eval": pickle.dumps(Calls(eval, code)),
@@ -296,7 +299,6 @@ def hostile(canary) -> dict[str, bytes]:
         "no pickle": b"\x89HDF\r\n\x1a\n",
         "text": b'[{"id": 1}]',
     }
-    return found
 
 
 def test_hostile_pickles_run_nothing_and_are_refused(base, tmp_path, capsys):

@@ -178,7 +178,7 @@ def test_originals_may_come_from_an_hdf5_file_of_either_form(tmp_path):
 def test_a_set_of_which_nothing_could_be_made_is_a_file_without_datasets(tmp_path):
     scenes = make(tmp_path / "set", 2)
     pairs = pairs_stage(tmp_path / "runs", scenes, 1, tuple((i["id"], 0) for i in json.loads(scenes.annotations.read_text())["images"]))
-    parts, merged = export(pairs)
+    _, merged = export(pairs)
     with h5py.File(merged.out_dir / "images.h5") as f:
         assert len(f) == 0
     assert not problems(merged.path, deep=True)
@@ -266,7 +266,7 @@ def test_drawn_pairs_become_a_file_and_annotations_that_fit_each_other(whole):
 
 def test_what_cannot_be_is_refused_when_it_is_planned(tmp_path):
     overrides = [*make(tmp_path / "set", 2).overrides, "export=[hdf5]", "export.hdf5.layout=packed", f"runs_dir={tmp_path}"]
-    with pytest.raises(InputError, match="export.hdf5.layout=packed: .*use "):
+    with pytest.raises(InputError, match=r"export\.hdf5\.layout=packed: .*use "):
         plan_point(typed(Composer().compose(overrides)))
 
 

@@ -194,7 +194,7 @@ def test_repair_touches_nothing_that_is_whole(run):
 
 
 @pytest.mark.parametrize(
-    "name, value", [("label", 1), ("caption", "another"), ("class", "heron"), ("file", "x/y.png"), ("seed", 1), ("unit", 2)]
+    ("name", "value"), [("label", 1), ("caption", "another"), ("class", "heron"), ("file", "x/y.png"), ("seed", 1), ("unit", 2)]
 )
 def test_an_edited_value_of_the_manifest_is_found_deep(run, name, value):
     import pyarrow.parquet as pq

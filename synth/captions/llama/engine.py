@@ -1,5 +1,6 @@
 """The way in: LlamaEngine starts torchrun as a child group and hands it windows of prompts. Imports no torch."""
 
+import contextlib
 import json
 import os
 import select
@@ -195,10 +196,8 @@ class LlamaEngine:
 
     def _died(self) -> EngineError | OutOfDeviceMemory:
         """All processes ended; why, as far as the log tells."""
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._agent.wait(_GOODBYE)  # torchrun tells in the log which rank died of what
-        except subprocess.TimeoutExpired:
-            pass
         self._kill()
         tail = self._tail()
         if "OutOfMemoryError" in tail:  # of any rank: the others only see that it left

@@ -83,17 +83,17 @@ def params_from(raw: dict, path: object = "params.json") -> ModelParams:
             raise InputError(f"{path} has no {name!r}; it holds {sorted(raw)}")
     if raw.get("use_scaled_rope"):
         raise InputError(f"{path} asks for use_scaled_rope (LLaMA-3.1 and later): this engine runs LLaMA 1 and 2")
-    values = dict(
-        dim=raw["dim"],
-        n_layers=raw["n_layers"],
-        n_heads=raw["n_heads"],
-        n_kv_heads=raw["n_heads"] if raw.get("n_kv_heads") is None else raw["n_kv_heads"],
-        vocab_size=raw.get("vocab_size", -1),
-        multiple_of=raw.get("multiple_of", 256),
-        ffn_dim_multiplier=raw.get("ffn_dim_multiplier"),
-        norm_eps=raw.get("norm_eps", 1e-5),
-        rope_theta=raw.get("rope_theta", 10000.0),
-    )
+    values = {
+        "dim": raw["dim"],
+        "n_layers": raw["n_layers"],
+        "n_heads": raw["n_heads"],
+        "n_kv_heads": raw["n_heads"] if raw.get("n_kv_heads") is None else raw["n_kv_heads"],
+        "vocab_size": raw.get("vocab_size", -1),
+        "multiple_of": raw.get("multiple_of", 256),
+        "ffn_dim_multiplier": raw.get("ffn_dim_multiplier"),
+        "norm_eps": raw.get("norm_eps", 1e-5),
+        "rope_theta": raw.get("rope_theta", 10000.0),
+    }
     for name in _INTS:
         value = values[name]
         whole = isinstance(value, int) and not isinstance(value, bool)

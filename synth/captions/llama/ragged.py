@@ -8,6 +8,7 @@ out in every row that needs them, so that attention, and all later decoding, is 
 Only token ids are compared: nothing here knows of headings or examples. numpy until the last line.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -142,5 +143,5 @@ def share_order(prompts: Sequence[Sequence[int]]) -> list[int] | None:
     """Indices of the prompts in the order of their tokens, if neighbours then share enough; else None."""
     order = sorted(range(len(prompts)), key=lambda i: (prompts[i], i))
     arrays = [np.asarray(prompts[i]) for i in order]
-    saved = sum(shared(a, b) for a, b in zip(arrays, arrays[1:], strict=False))
+    saved = sum(shared(a, b) for a, b in itertools.pairwise(arrays))
     return order if saved > _WORTH * sum(map(len, prompts)) else None

@@ -16,7 +16,8 @@ SYSTEM = "You write captions of pictures. Answer with the caption alone, one sen
 _ASKED = {
     "class": "Describe a picture with this main subject: {phrase}.",
     "class_background": "Describe a picture with this main subject: {phrase}. It is in this place: {second}.",
-    "class_relation": 'Describe a picture with this main subject: {phrase}. There is something else too; say with "{second}" how the two are placed.',
+    "class_relation": "Describe a picture with this main subject: {phrase}. There is something else too; "
+    'say with "{second}" how the two are placed.',
     "texture": "Describe a close-up picture of a surface whose texture is {phrase}.",
 }
 

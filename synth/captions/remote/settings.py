@@ -59,7 +59,7 @@ class Endpoint:
         if not key:
             raise InputError(
                 f"{self.api_key_env}: not set; captioner.api_key_env names the variable that holds the key of {self.base_url}"
-                + "; captioner.api_key_env=null for a server that wants none"
+                "; captioner.api_key_env=null for a server that wants none"
             )
         return key
 

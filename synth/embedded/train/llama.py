@@ -127,7 +127,7 @@ def batches(corpus: Corpus, tokenizer, rng, size: int, longest: int) -> Iterator
         for first in rng.permutation(range(0, len(rows) - size + 1, size)):
             chosen = rows[first : first + size]
             width = len(chosen[-1][0])
-            padded = [[row + [0] * (width - len(row)) for row in column] for column in zip(*chosen)]
+            padded = [[row + [0] * (width - len(row)) for row in column] for column in zip(*chosen, strict=True)]
             yield torch.tensor(padded[0]), torch.tensor(padded[1])
 
 

@@ -87,7 +87,8 @@ def main() -> None:
             total = 0.0
     args.out.parent.mkdir(parents=True, exist_ok=True)
     torch.save(vae.state_dict(), args.out)
-    print("done: decoder %.2f dB, encode and decode %.2f dB on held-out renders" % validate(), flush=True)
+    decoded, coded = validate()
+    print(f"done: decoder {decoded:.2f} dB, encode and decode {coded:.2f} dB on held-out renders", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ def check_settings(config: Hdf5PartsConfig, pairs: bool = False) -> None:
     if config.content == PIXELS and config.layout == KEYED:
         raise InputError(f"export.hdf5.content={PIXELS}: needs export.hdf5.layout={PACKED}; a keyed file holds encoded pictures")
     if config.gzip and config.content != PIXELS:
-        raise InputError(
-            f"export.hdf5.gzip={config.gzip}: only with export.hdf5.content={PIXELS}; encoded pictures are compressed already"
-        )
+        raise InputError(f"export.hdf5.gzip={config.gzip}: only with export.hdf5.content={PIXELS}; encoded pictures are compressed already")
     if pairs and config.layout != KEYED:
         raise InputError(
-            f"export.hdf5.layout={config.layout}: tracking pairs have names that annotations tell, and no label; use export.hdf5.layout={KEYED}"
+            f"export.hdf5.layout={config.layout}: tracking pairs have names that annotations tell, and no label; "
+            f"use export.hdf5.layout={KEYED}"
         )
 
 

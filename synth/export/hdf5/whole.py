@@ -18,11 +18,14 @@ from synth.store.spec import canonical
 NAME = "images.h5"
 KEY = "merged"
 
-KEYED_CARD = """- `images.h5`: a dataset a picture, called like its file and holding the file's bytes (uint8), as mmcv's hdf5 backend reads them:
+KEYED_CARD = """- `images.h5`: a dataset a picture, called like its file and holding the file's bytes (uint8), \
+as mmcv's hdf5 backend reads them:
   `io.BytesIO(numpy.array(h5py.File("images.h5")["{name}"]))`. Captions and labels are in `manifest.parquet`."""
-BYTES_CARD = """- `images.h5`: `images` (uint8, the encoded files back to back; picture i is `images[offsets[i]:offsets[i+1]]`), `offsets`, `labels`,
+BYTES_CARD = """- `images.h5`: `images` (uint8, the encoded files back to back; \
+picture i is `images[offsets[i]:offsets[i+1]]`), `offsets`, `labels`,
   `captions`, `keys`; class names and their official indices are the attributes `class_names` and `class_indices`."""
-PIXELS_CARD = """- `images.h5`: `images` (uint8 N, H, W, 3; a chunk a picture), `labels`, `captions`, `keys`; class names and their official indices are
+PIXELS_CARD = """- `images.h5`: `images` (uint8 N, H, W, 3; a chunk a picture), `labels`, `captions`, `keys`; \
+class names and their official indices are
   the attributes `class_names` and `class_indices`."""
 
 
@@ -66,8 +69,8 @@ class Hdf5(Export):
         for merged in self.folder.samples() if mend else ():
             if not self.out.has(NAME, merged.json()["bytes"]):
                 self._merge()
-        row, keyed = 0, self.parts.config.layout == KEYED
-        for stored in self.parts.samples():
+        keyed = self.parts.config.layout == KEYED
+        for row, stored in enumerate(self.parts.samples()):
             record = stored.json()
             if original := record.get("original"):
                 size = {k: record[k] for k in ("width", "height")}
@@ -84,7 +87,6 @@ class Hdf5(Export):
                 "key": stored.key,
                 "file_name": f"{NAME}/{record['name']}" if keyed else f"{NAME}/images/{row}",
             }
-            row += 1
 
     def how_to_read(self) -> str:
         config = self.parts.config

@@ -5,6 +5,7 @@ the stored size is that of the last one.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from synth.errors import InputError
 from synth.images.families.base import Embedded, Family, Part
@@ -15,7 +16,7 @@ TOKENS = 77  # what IF's T5 was trained with
 
 
 class DeepFloyd(Family):
-    chain = {
+    chain: ClassVar[Mapping[str, Part]] = {
         STAGE_2: Part("IFSuperResolutionPipeline", without=("text_encoder", "tokenizer")),
         STAGE_3: Part("StableDiffusionUpscalePipeline"),
     }

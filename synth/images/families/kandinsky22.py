@@ -4,6 +4,7 @@ Two folders: model.path is the decoder's, model.parts.prior.path the prior's. Th
 """
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from synth.errors import InputError
 from synth.images.families.base import Embedded, Family, Part
@@ -13,7 +14,7 @@ PRIOR = "prior"
 
 
 class Kandinsky22(Family):
-    chain = {PRIOR: Part("KandinskyV22PriorPipeline", without=("image_processor",), uses=("image_encoder",))}
+    chain: ClassVar[Mapping[str, Part]] = {PRIOR: Part("KandinskyV22PriorPipeline", without=("image_processor",), uses=("image_encoder",))}
     schedulers = frozenset()  # its U-Net predicts the variance too, in a way that only its own scheduler knows
     embeds = False
 

@@ -1,6 +1,7 @@
 """Stable Diffusion XL: two CLIP text encoders, and a refiner that takes the latents over for the last share of the steps."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from synth.errors import InputError
 from synth.images.families.base import Embedded, Family, Part
@@ -10,7 +11,7 @@ REFINER = "refiner"
 
 class StableDiffusionXL(Family):
     img2img_class = "StableDiffusionXLImg2ImgPipeline"
-    chain = {REFINER: Part("StableDiffusionXLImg2ImgPipeline", shared=("text_encoder_2", "vae"))}
+    chain: ClassVar[Mapping[str, Part]] = {REFINER: Part("StableDiffusionXLImg2ImgPipeline", shared=("text_encoder_2", "vae"))}
 
     @classmethod
     def check(cls, model, config) -> None:

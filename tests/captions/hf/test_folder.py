@@ -38,7 +38,8 @@ def test_a_whole_folder_says_what_it_is(folder, hf_model):
         (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "safe_serialization=True"),
         (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]), "it is torn"),
         (lambda f: (f / "model.safetensors").write_bytes(b""), "torn inside its header"),
-        (lambda f: (f / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "x-1.safetensors"}})), "x-1.safetensors: missing"),
+        (lambda f: (f / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "x-1.safetensors"}})),
+         "x-1.safetensors: missing"),
         (lambda f: (f / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../up"}})), "missing"),
         (lambda f: (f / "model.safetensors.index.json").write_text("{}"), "names no weights"),
     ],
@@ -50,6 +51,9 @@ def test_a_torn_or_foreign_folder_is_bad_input_that_names_the_file(folder, chang
 
 
 def test_looking_at_a_folder_imports_neither_torch_nor_transformers(folder):
-    code = f"import sys; from synth.captions.hf.folder import inspect; inspect({str(folder)!r}); print('torch' in sys.modules, 'transformers' in sys.modules)"
+    code = (
+        f"import sys; from synth.captions.hf.folder import inspect; inspect({str(folder)!r}); "
+        "print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split() == ["False", "False"]

@@ -154,9 +154,9 @@ def test_absent_or_broken_params_file_is_named(copy):
 def test_folders_that_hold_no_checkpoint_are_named(copy, tmp_path):
     for path in copy.glob("*.pth"):
         path.unlink()
-    with pytest.raises(InputError, match="no consolidated.NN.pth"):
+    with pytest.raises(InputError, match=r"no consolidated\.NN\.pth"):
         check(copy)
-    with pytest.raises(InputError, match="tokenizer.model is missing"):
+    with pytest.raises(InputError, match=r"tokenizer\.model is missing"):
         check(tmp_path / "nowhere")
 
 

@@ -70,7 +70,7 @@ def test_rows_may_wait_for_company(gqa, window):
 def test_neighbours_and_order_do_not_change_captions(captions, window):
     order = [7, 2, 11, 0, 5]
     prompts = tiny.prompts(12)
-    other = captions.window([prompts[i] for i in order] + tiny.prompts(3, seed=9), order + [100, 101, 102])
+    other = captions.window([prompts[i] for i in order] + tiny.prompts(3, seed=9), [*order, 100, 101, 102])
     margins = [window.margins[i] for i in order]
     assert same_but_for_edges([window.tokens[i] for i in order], other.tokens[:5], margins) == 0
 

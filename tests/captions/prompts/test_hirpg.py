@@ -1,5 +1,8 @@
 """hirpg: requests show what was written, trees draw their context, the final list repeats nothing."""
 
+from collections import Counter
+from typing import ClassVar
+
 import pytest
 
 from synth.captions.asking import lockstep
@@ -52,9 +55,7 @@ def test_what_is_refused(text, subject, reason):
 
 
 class Stage:
-    from collections import Counter
-
-    refused = Counter()
+    refused: ClassVar = Counter()
 
     class config:
         seed, max_attempts = 0, 3

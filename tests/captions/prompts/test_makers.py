@@ -89,7 +89,7 @@ def test_redraws_ask_something_else(sources, name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_no_class_and_a_class_of_any_name(sources, name):
-    with pytest.raises(InputError, match="no class|holds no caption"):
+    with pytest.raises(InputError, match=r"no class|holds no caption"):
         make(name, sources, DatasetConfig("d", (), 10))
     if name == "from_file":
         return

@@ -33,8 +33,10 @@ FORMS = {
     "a.txt": "One cat. => cat\n\nA jet => 707-320 aircraft\nto => the left => sea_lion\r\n",
     "a.csv": 'class,caption\ncat,One cat.\n"707-320","A jet"\nsea lion,"to => the left"\n',
     "a.tsv": "caption\tlabel\nOne cat.\t0\nA jet\t2\nto => the left\t1\n",
-    "a.jsonl": '{"caption": "One cat.", "class": "cat"}\n{"caption": "A jet", "label": 2}\n\n{"caption": "to => the left", "class": "Sea Lion"}\n',
-    "list.json": '[{"caption": "One cat.", "label": 0}, {"caption": "A jet", "class": "707-320"}, {"caption": "to => the left", "label": "1"}]',
+    "a.jsonl": '{"caption": "One cat.", "class": "cat"}\n{"caption": "A jet", "label": 2}\n\n'
+    '{"caption": "to => the left", "class": "Sea Lion"}\n',
+    "list.json": '[{"caption": "One cat.", "label": 0}, {"caption": "A jet", "class": "707-320"}, '
+    '{"caption": "to => the left", "label": "1"}]',
     "synclr.json": '{"captions_single_labeled": [["One cat.", ["cat"]], ["A jet", ["707-320 aircraft"]], ["to => the left", "sea lion"]]}',
     "dynamic.json": json.dumps({"cat": tree("One cat."), "707-320": tree("A jet"), "sea_lion": tree("to => the left")}),
 }

@@ -64,12 +64,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, what, request):
         if what[0] == "status":
-            return self.send(what[1], what[3], what[2])
+            self.send(what[1], what[3], what[2])
+            return
         if what[0] == "close":
             self.close_connection = True
-            return self.connection.close()
+            self.connection.close()
+            return
         if what[0] == "garbage":
-            return self.send(200, "<html>gateway</html>")
+            self.send(200, "<html>gateway</html>")
+            return
         if what[0] == "stall":
             time.sleep(what[1])
         if what[0] == "die":

@@ -124,10 +124,10 @@ def test_a_server_that_dies_is_started_again_on_another_port_a_bounded_number_of
 def test_a_server_that_never_gets_ready_is_told_with_its_log(serve, tmp_path):
     with pytest.raises(StageBroken, match=r"(?s)ended before it was ready \(exit 3\).*cannot read the model"):
         serve(command("--exit", "3")).ensure()
-    with pytest.raises(OutOfDeviceMemory, match="lower captioner.max_batch_size"):
+    with pytest.raises(OutOfDeviceMemory, match=r"lower captioner\.max_batch_size"):
         serve(command("--exit", "9")).ensure()
     slow = serve(lambda port: ["sleep", "600"], start_timeout=0.3)
-    with pytest.raises(StageBroken, match="not ready after 0.3 s"):
+    with pytest.raises(StageBroken, match=r"not ready after 0\.3 s"):
         slow.ensure()
     assert slow._guardian.poll() is not None
     with pytest.raises(InputError, match="no-such-program is not found here"):

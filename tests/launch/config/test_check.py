@@ -59,7 +59,7 @@ def test_an_unknown_group_option_lists_the_options_and_never_the_types_of_the_sc
 
 
 def test_every_value_of_a_sweep_is_checked():
-    with pytest.raises(InputError, match="images.guidance_scale='x'"):
+    with pytest.raises(InputError, match=r"images\.guidance_scale='x'"):
         check(["-m", "seed=0,1", "images.guidance_scale=2,x"])
     with pytest.raises(InputError, match="model=tini"):
         check(["-m", "model=tiny,tini"])
@@ -110,7 +110,7 @@ def test_a_time_that_yaml_turned_into_a_number_is_refused_with_quote_the_time(tm
     (tmp_path / "cluster" / "mine.yaml").write_text("kind: local\ntime: 1:00:00\n")
     with pytest.raises(InputError, match="Key 'time' not in 'Cluster'"):
         check(["--config-dir", str(tmp_path), "cluster=mine"])
-    with pytest.raises(InputError, match='quote the time: cluster.time: "1:00:00"'):
+    with pytest.raises(InputError, match=r'quote the time: cluster\.time: "1:00:00"'):
         check_time("cluster.time", 3600)
     check_time("cluster.time", "1:00:00")
     assert (seconds("1:30:00"), seconds("2-12"), seconds("2-12:30"), seconds("90"), seconds("5:30")) == (

@@ -207,7 +207,7 @@ def test_base_classes_leave_out_the_rare_ones_everywhere_and_number_the_others_f
     with pytest.raises(InputError, match=r"image 1 \('001.jpg'\): neg_category_ids names category 4"):
         join(tmp_path, base=True)
     write(tmp_path, plain() | {"categories": [{"id": 3, "name": "cat"}, *CATEGORIES[1:]]})
-    with pytest.raises(InputError, match="category 3 .* frequency '', not f, c or r"):
+    with pytest.raises(InputError, match=r"category 3 .* frequency '', not f, c or r"):
         join(tmp_path, base=True)
 
 

@@ -48,7 +48,7 @@ def test_a_class_without_a_known_count_is_named(world, known):
 
 def test_a_file_comes_first_and_the_rest_is_as_count_says(world):
     (world.path / "n.json").write_text(json.dumps({"sea lion": 9, "3": 4, "707-320": 0}))
-    with pytest.raises(InputError, match="images.count_file does not say how many class 0"):
+    with pytest.raises(InputError, match=r"images\.count_file does not say how many class 0"):
         world.point(f"images.count_file={world.path}/n.json")
     point = world.point(f"images.count_file={world.path}/n.json", "images.count=2")
     assert counts(point) == {0: 2, 1: 2, 2: 2, 3: 4, 4: 9, 5: 0} and stage(point, "images").spec.slots == 19

@@ -176,7 +176,7 @@ def test_a_classes_json_that_lies_leads_nowhere(tmp_path):
         folder.mkdir()
         (folder / "classes.json").write_text(json.dumps({"classes": [entry]}))
     assert names(outside) == ["cat"] and counts(custom(outside)) == {}
-    with pytest.raises(InputError, match="classes.json: not the classes.json of an ImageFolder"):
+    with pytest.raises(InputError, match=r"classes\.json: not the classes\.json of an ImageFolder"):
         names(torn)
 
 
@@ -219,7 +219,7 @@ def test_a_list_that_cannot_be_taken_names_file_item_and_fix(tmp_path, file, con
 def test_a_source_that_is_none_is_named(tmp_path):
     with pytest.raises(InputError, match=r"dataset\.source: not set"):
         dataset_of(config_of("dataset=custom").dataset)
-    with pytest.raises(InputError, match="nowhere.txt: cannot be read"):
+    with pytest.raises(InputError, match=r"nowhere\.txt: cannot be read"):
         names(tmp_path / "nowhere.txt")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no class"):

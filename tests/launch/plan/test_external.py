@@ -31,7 +31,7 @@ def test_patience_is_a_setting_and_no_part_of_the_model(script):
     assert patience_of(patient) == {"timeout": 5.0, "start_timeout": 1800.0, "restarts": 3}
     assert plan_command(patient) == plan_command(other)
     assert patience_of(model_of("model=tiny")) == {}
-    with pytest.raises(InputError, match="model.restarts=-1"):
+    with pytest.raises(InputError, match=r"model\.restarts=-1"):
         patience_of(model_of(*words, "model.restarts=-1"))
 
 

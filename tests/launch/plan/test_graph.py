@@ -185,14 +185,14 @@ def test_bad_input_names_the_item_and_the_fix(world, override, said):
 def test_a_torn_checkpoint_is_found_before_anything_is_written(world):
     shard = world.path / "llama" / "consolidated.00.pth"
     shard.write_bytes(shard.read_bytes()[:-2000])
-    with pytest.raises(InputError, match="consolidated.00.pth"):
+    with pytest.raises(InputError, match=r"consolidated\.00\.pth"):
         world.point()
     assert not world.runs.exists()
 
 
 def test_missing_weights_are_told_by_file_and_llama_folder_by_name(world, monkeypatch):
     (world.path / "llama" / "params.json").unlink()
-    with pytest.raises(InputError, match="params.json"):
+    with pytest.raises(InputError, match=r"params\.json"):
         world.point()
     monkeypatch.delenv("LLAMA_FOLDER", raising=False)
     composer = Composer()

@@ -36,12 +36,12 @@ def test_equal_numbers_are_one_stage_however_they_came_about(world, asked):
 
 @pytest.mark.parametrize("wrong", ["0", "-3", "1.5", "many", "true", "null"])
 def test_what_is_no_number_of_captions_is_named(world, wrong):
-    with pytest.raises(InputError, match="captioner.max_batch_size="):
+    with pytest.raises(InputError, match=r"captioner\.max_batch_size="):
         world.point(f"captioner.max_batch_size={wrong}")
 
 
 def test_a_gpu_too_small_and_one_of_no_memory_are_named(world):
     with pytest.raises(InputError, match=r"cluster.gpu_mem_gb=1: .*needs about \d+ GB"):
         rows(world, "cluster.gpu_mem_gb=1")
-    with pytest.raises(InputError, match="cluster.gpu_mem_gb=-5"):
+    with pytest.raises(InputError, match=r"cluster\.gpu_mem_gb=-5"):
         rows(world, "cluster.gpu_mem_gb=-5")

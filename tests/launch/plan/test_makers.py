@@ -23,7 +23,7 @@ def test_without_a_word_there_are_eight_captions_a_class(world):
     assert total(world.point("captions.total=7")) == (7, 0)
     assert total(world.point("captions.per_class=3")) == (18, 3)
     assert stage(world.point("captions.per_class=10", "captions.oversample=1.5"), "captions").spec.slots == 90
-    with pytest.raises(InputError, match="captions.total=7 and captions.per_class=3 are both set"):
+    with pytest.raises(InputError, match=r"captions\.total=7 and captions\.per_class=3 are both set"):
         world.point("captions.total=7", "captions.per_class=3")
 
 

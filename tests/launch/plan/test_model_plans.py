@@ -63,7 +63,7 @@ def test_a_size_that_no_preset_says_is_read_from_the_folders(folder):
         floyd += [f"model.parts.{part}.path='{folder(part.replace('stage', 'floyd'))}'"] if part else []
         assert planned(*floyd).settings(EMPTY)["height"] == size
     flux = planned("model=diffusers", f"model.path='{folder('flux')}'")
-    with pytest.raises(InputError, match="images.height: not set, and the folder of flux does not say"):
+    with pytest.raises(InputError, match=r"images\.height: not set, and the folder of flux does not say"):
         flux.settings(EMPTY)
 
 
@@ -130,7 +130,7 @@ def test_a_wrong_path_is_told_before_all_below_it_is_read(folder, tmp_path, monk
 
     monkeypatch.setattr(models, "identity_of", lambda path: pytest.fail(f"hashed {path}"))
     (tmp_path / "holiday.jpg").write_bytes(b"x")
-    with pytest.raises(InputError, match="model_index.json: missing"):
+    with pytest.raises(InputError, match=r"model_index\.json: missing"):
         planned("model=sd15", f"model.path='{tmp_path}'")
 
 

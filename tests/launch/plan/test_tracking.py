@@ -119,14 +119,14 @@ def test_a_unit_holds_whole_images_of_one_bucket(buckets, variants, unit_size, e
 def test_variants_make_slots_and_names_that_must_be_free(pairs, tmp_path):
     write(tmp_path / "set", plain() | {"images": [image(1), image(2), image(3, file_name="001_v1.jpg")]}, TEXTS)
     assert pairs({"tracking.unit_size": 4}).slots == 3
-    with pytest.raises(InputError, match="'001_v1.jpg' .* what a variant of '001.jpg' .* will be called"):
+    with pytest.raises(InputError, match=r"'001_v1\.jpg' .* what a variant of '001\.jpg' .* will be called"):
         pairs({"tracking.variants": 2})
 
 
 def test_without_captions_there_is_no_guidance(pairs, tmp_path):
     assert pairs({"dataset.captions": None}).config["guidance_scale"] == 0.0
     write(tmp_path / "set", plain(), {"annotations": [{"image_id": 1, "caption": " "}]})
-    with pytest.raises(InputError, match="dataset.captions: .*none of its captions is of an image.*it holds no text"):
+    with pytest.raises(InputError, match=r"dataset\.captions: .*none of its captions is of an image.*it holds no text"):
         pairs()
 
 

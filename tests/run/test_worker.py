@@ -17,7 +17,6 @@ from synth.run.loop import Worker
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
 from tests.configs import ProbeConfig
-from tests.faults.conftest import tmp_path  # noqa: F401 (a fixture)
 from tests.faults.farm import check, finish, left_over, plan, reference
 from tests.stages import events, wait_for
 
@@ -72,7 +71,7 @@ def test_which_job_this_is(args, env, want):
     ],
 )
 def test_a_job_number_that_is_none_is_named(args, env):
-    with pytest.raises(InputError, match="job_idx|JOB_IDX"):
+    with pytest.raises(InputError, match=r"job_idx|JOB_IDX"):
         worker.job_of(*args, env)
 
 
