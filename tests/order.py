@@ -12,6 +12,7 @@ LONG = (  # of fifteen seconds or more on a free core, longest first
     "slurm/test_campaign.py",
     "slurm/test_embedded.py",
     "faults/test_kills.py",
+    "golden/test_golden.py",
     "captions/llama/test_stage.py",
     "images/test_models.py",
     "slurm/test_stage_sbatch.py",
