@@ -145,7 +145,7 @@ def schema(cls: type, option: str = "") -> type:
         else:
             fields.append((name, (tp if tp is Any else tp | None) if declared.null else tp, None if declared.null else MISSING))
     bases = (schema(cls),) if option else tuple(schema(b) for b in cls.__bases__ if dataclasses.is_dataclass(b))
-    made = dataclasses.make_dataclass(cls.__name__, fields, bases=bases, namespace={"config_class": cls})
+    made = dataclasses.make_dataclass(cls.__name__.removesuffix("Config"), fields, bases=bases, namespace={"config_class": cls})
     made.__module__ = cls.__module__
     return made
 

@@ -1,9 +1,13 @@
-"""The registry of clusters: cluster.kind -> what runs or submits the planned stages. Imported when used."""
+"""Where stages run: the keys of clusters, and the registry of what runs or submits on each kind, imported when used."""
 
+import dataclasses
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from synth.errors import InputError
+from synth.keys import key, schema
+from synth.kinds import KINDS
 
 CLUSTERS = {
     "local": "launch.local.runner:run",
@@ -11,6 +15,83 @@ CLUSTERS = {
     "slurm": "launch.slurm.submit:run",
 }
 PREVIEWS = {"slurm": "launch.slurm.preview:show"}
+GATE = "gate"  # in cluster.stages, beside the kinds of stages
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """What every cluster has."""
+
+    kind: str = key("a key of launch.config.clusters.CLUSTERS")
+    n_jobs: int = key("workers, or array tasks a stage; never changes the bytes of a unit", low=1, null="as many as GPUs or cores")
+    gpu_mem_gb: float = key("GB of one GPU, as 80: captioner.max_batch_size=auto plans with it", null="no GPU, or unknown")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SlurmConfig(ClusterConfig):
+    """cluster=slurm. `stages` overrides any of its keys for a kind of stage."""
+
+    max_parallel: int = key("array tasks that run at once", null="all")
+    workers_per_job: Any = key("auto: GPUs of the job // GPUs a worker, so that a whole node is filled; or a number", given=Any)
+    partition: str = key("partition of the jobs", null="the site's default")
+    account: str = key("who pays", null="your default")
+    qos: str = key("quality of service", null="the site's default")
+    constraint: str = key('features of nodes: "a100|h100"', null="not given to sbatch")
+    nodelist: str = key("nodes to use, as sbatch --nodelist", null="not given to sbatch")
+    exclude: str = key("nodes to leave out", null="not given to sbatch")
+    time: Any = key(
+        "limit of a job, in quotes; a worker drains before it and its job is requeued: a limit never ends a run",
+        given=Any,
+        null="not given to sbatch",
+    )
+    time_min: Any = key("a lower limit that the scheduler may choose to start the job earlier", given=Any, null="not given to sbatch")
+    gpus_per_job: int = key(
+        "GPUs of a job; 0: run on cores", null="what one worker of the stage needs (one GPU, a captioner of n shards n)"
+    )
+    gres: str = key('written as Slurm wants it: gpu:a100:4; "": not given', null="gpu:<gpus_per_job>")
+    cpus_per_job: int = key("cores of a job, shared by its workers; encoding and writing go on beside the device")
+    mem: str = key("per node: 32G", null="the site's default")
+    requeue: bool = key("a drained, preempted or lost job goes back into the queue")
+    drain_before_s: int = key("seconds before the limit at which a job is told to drain (a quarter of the limit at most)")
+    modules: tuple[str, ...] = key("module load ...")
+    setup: tuple[str, ...] = key("shell lines before the worker starts")
+    env: Mapping[str, Any] = key("variables of the job: +cluster.env.HF_HUB_OFFLINE=1")
+    python: str = key(
+        "interpreter on the compute nodes",
+        null="the one that runs this command (in a container: python3)",
+    )
+    container: str = key("an Apptainer image (.sif): workers run in it", null="not given to sbatch")
+    container_exec: tuple[str, ...] = key("the command before the image")
+    extra: Mapping[str, Any] = key("any other sbatch flag: +cluster.extra.reservation=maint; true: the flag alone")
+    heal: int = key("times that a gate resubmits what is missing although nothing was gained since the last time; 0: never")
+    max_requeues: int = key("times that a job may go back into the queue, and that a gate may go on with a stage")
+    on_missing: str = key(
+        "cancel | hold: what a gate does to the jobs that wait for a stage that cannot be completed", choices=("cancel", "hold")
+    )
+    max_array_size: int = key("tasks of one array", null="MaxArraySize of scontrol show config")
+    max_submit: int = key("jobs that one may have in the queue", null="as sacctmgr says, or no limit")
+    stages: Mapping[str, Any] = key("kind of stage -> any key above", given=dict[str, Any])
+
+
+def stage_schema() -> type:
+    """Hydra's type of cluster.stages.<kind>: keys of cluster=slurm that a kind of stage may have for itself; null: as in the cluster."""
+    own = [f for f in dataclasses.fields(schema(SlurmConfig)) if f.name not in ("kind", "stages", "max_submit")]
+    fields = []
+    for f in own:
+        if f.type == dict[str, Any]:  # env and extra are added to the cluster's
+            fields.append((f.name, f.type, dataclasses.field(default_factory=dict)))
+        else:
+            fields.append((f.name, f.type if f.type is Any else f.type | None, None))
+    return dataclasses.make_dataclass("SlurmStage", fields)
+
+
+def slurm_schema() -> type:
+    """Hydra's type of cluster=slurm, with a place for every kind of stage."""
+    stage, base = stage_schema(), schema(SlurmConfig)
+    stages = dataclasses.field(default_factory=lambda: {name: stage() for name in (GATE, *KINDS)})
+    return dataclasses.make_dataclass(
+        "Slurm", [("stages", dict[str, stage], stages)], bases=(base,), namespace={"config_class": SlurmConfig}
+    )
 
 
 def runner(kind: str) -> Callable:

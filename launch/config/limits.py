@@ -87,10 +87,6 @@ LIMITS = {
     "model.native_steps": AT_LEAST_1,
     "model.native_guidance_scale": AT_LEAST_0,
     "model.native_pair_guidance_scale": AT_LEAST_0,
-    "probe.slots": AT_LEAST_0,
-    "probe.unit_size": AT_LEAST_1,
-    "probe.batch_size": AT_LEAST_1,
-    "cluster.n_jobs": AT_LEAST_1,
 }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from launch.config.schema import Cluster
+from launch.config.clusters import ClusterConfig
 from launch.local.sequence import run_in_order
 from launch.local.stops import Stop
 from launch.plan.planned import Outcome, PlannedStage
@@ -13,7 +13,7 @@ from synth.errors import EXIT_AGAIN
 from synth.store.folder import StageFolder
 
 
-def run(stages: Sequence[PlannedStage], cluster: Cluster, console: Console, retry_failed: bool) -> list[Outcome]:
+def run(stages: Sequence[PlannedStage], cluster: ClusterConfig, console: Console, retry_failed: bool) -> list[Outcome]:
     """All stages, in order, in this process. The worker itself catches ctrl-C and drains."""
 
     def shift(folder: StageFolder, missing: int, bars: Bars, stop: Stop) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from launch.config.schema import Cluster
+from launch.config.clusters import ClusterConfig
 from launch.local.pool import KILLS, Crew, Job, judged, was_killed
 from launch.local.sequence import run_in_order
 from launch.local.stops import Stop, catching
@@ -21,7 +21,7 @@ POLL = 0.05  # seconds between looks at the workers
 LOOK = 0.5  # seconds between looks at the stage folder, for the bar
 
 
-def run(stages: Sequence[PlannedStage], cluster: Cluster, console: Console, retry_failed: bool) -> list[Outcome]:
+def run(stages: Sequence[PlannedStage], cluster: ClusterConfig, console: Console, retry_failed: bool) -> list[Outcome]:
     """All stages, in order; waits."""
     gpus = visible_gpus()
 

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Mapping
 
 from synth.captions.engines import WITHOUT_DEVICE
-from synth.kinds import CORES, ENGINE, GPU, kind_of
+from synth.kinds import CORES, ENGINE, GPU, KINDS
 
 
 def cores() -> int:
@@ -28,13 +28,18 @@ def n_workers(asked: int | None, places: int, units: int) -> int:
     return max(1, min(asked or max(1, places), units))
 
 
+def device_of(kind: str) -> str:
+    """What the workers of a kind compute on; a gate, which is no stage, on cores."""
+    return KINDS[kind].device if kind in KINDS else CORES
+
+
 def uses_gpu(kind: str, config: Mapping) -> bool:
     """Whether a stage's workers use a GPU where there is one: captions that somebody else's server writes do not.
 
     >>> uses_gpu("captions", {"captioner": {"engine": "openai"}})
     False
     """
-    device = kind_of(kind).device
+    device = device_of(kind)
     return device == GPU or (device == ENGINE and config["captioner"].get("engine") not in WITHOUT_DEVICE)
 
 
@@ -46,18 +51,18 @@ def places(gpus: tuple[str, ...], n_cores: int, kind: str, processes: int) -> li
     >>> places((), 8, "captions", 4)
     [None, None]
     """
-    if kind_of(kind).device != CORES and len(gpus) >= processes:
+    if device_of(kind) != CORES and len(gpus) >= processes:
         return [gpus[i : i + processes] for i in range(0, len(gpus) - processes + 1, processes)]
     return [None] * max(1, n_cores // processes)
 
 
 def places_of(gpus: tuple[str, ...], n_cores: int, kind: str, config: Mapping) -> list[tuple[str, ...] | None]:
     """The places of a stage's workers on this machine. One for captions of somebody else's server: one worker sends many requests."""
-    if kind_of(kind).device == ENGINE and config["captioner"].get("engine") == "openai":
+    if device_of(kind) == ENGINE and config["captioner"].get("engine") == "openai":
         return [None]
     return places(gpus if uses_gpu(kind, config) else (), n_cores, kind, processes_of(kind, config))
 
 
 def processes_of(kind: str, config: Mapping) -> int:
     """Processes, or GPUs, that one worker of a stage has: a torchrun captioner has one a shard."""
-    return int(config["captioner"].get("model_parallel", 1)) if kind_of(kind).device == ENGINE else 1
+    return int(config["captioner"].get("model_parallel", 1)) if device_of(kind) == ENGINE else 1

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launch.config.schema import Cluster
+from launch.config.clusters import ClusterConfig
 from synth.store.spec import StageSpec
 
 
@@ -45,7 +45,7 @@ class Point:
 
     label: str  # its overrides, e.g. "seed=1 images.guidance_scale=4"
     stages: tuple[PlannedStage, ...]  # in topological order
-    cluster: Cluster
+    cluster: ClusterConfig
     wanted: frozenset[str] | None = None  # names of the stages that may be computed (until, only); None: all
     only: bool = False  # the others must be whole already
     dry_run: bool = False

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launch.config.clusters import SlurmConfig
 from launch.config.times import check_time, seconds
 from launch.plan.devices import processes_of, uses_gpu
 from synth.errors import InputError
@@ -109,8 +110,8 @@ class Resources:
         return max(10, min(self.drain_before_s, limit // 4) if limit else self.drain_before_s)
 
 
-def resources_of(cluster, kind: str, config: Mapping) -> Resources:
-    """The resources of a kind of stage ("gate" for gates). `cluster`: launch.config.schema.Slurm. A wrong value is an InputError."""
+def resources_of(cluster: SlurmConfig, kind: str, config: Mapping) -> Resources:
+    """The resources of a kind of stage ("gate" for gates). A wrong value is an InputError."""
     own = dataclasses.asdict(cluster.stages[kind]) if kind in cluster.stages else {}
     v = {k: own[k] if own.get(k) is not None else value for k, value in dataclasses.asdict(cluster).items() if k not in ("stages", "kind")}
     for name in ("env", "extra"):

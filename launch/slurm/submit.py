@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from launch.config.clusters import SlurmConfig
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
 from launch.slurm import commands, order
@@ -34,7 +35,7 @@ from synth.store.folder import StageFolder
 class Site:
     """All that does not change from stage to stage."""
 
-    cluster: object  # launch.config.schema.Slurm
+    cluster: SlurmConfig
     limits: Limits
     gate: Resources
     command: str

@@ -1,11 +1,13 @@
-"""Sample config of the probe."""
+"""Keys of the probe."""
 
-import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
+
+from synth.keys import key, plan_key
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
     """kind "probe": numpy only; makes samples of any size and misbehaves on request, by slot ("17": {...}).
 
@@ -13,8 +15,14 @@ class ProbeConfig:
     hang only the first N tries, counted in a folder), hang (true), tombstone (reason).
     """
 
-    seed: int = 0
-    size: int = 64  # bytes a sample
-    sleep: float = 0.0  # seconds a batch
-    behaviour: Mapping[str, Mapping[str, typing.Any]] = field(default_factory=dict)
-    framing: str = "tar"
+    seed: int = key("integer; the bytes of its samples come from it")
+    slots: int = plan_key("samples", low=0)
+    unit_size: int = plan_key("slots a unit", low=1)
+    batch_size: int = plan_key("slots a batch", low=1)
+    size: int = key("bytes a sample")
+    sleep: float = key("seconds a batch")
+    framing: str = key("tar | jsonl", choices=("tar", "jsonl"))
+    # given: Any, because Hydra reads a slot as a number and adds no keys to a mapping that is there
+    behaviour: Mapping[str, Mapping[str, Any]] = key(
+        "slot -> {sleep, allocate, size, raise, times, hang, tombstone}: probe.behaviour={3:{raise:bug}}", given=Any, null="none"
+    )

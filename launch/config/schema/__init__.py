@@ -25,7 +25,6 @@ from launch.config.schema.captions import (
     SynclrChat,
     Synthclip,
 )
-from launch.config.schema.clusters import Cluster, Slurm, SlurmStage
 from launch.config.schema.images import (
     External,
     Images,
@@ -37,7 +36,7 @@ from launch.config.schema.images import (
     StoryPrompts,
     StoryStyle,
 )
-from launch.config.schema.root import GROUPS, SCHEMA_PREFIX, Config, Probe, Recipe, RecipeStage, register
+from launch.config.schema.root import GROUPS, SCHEMA_PREFIX, Config, Recipe, RecipeStage, register
 from launch.config.schema.tracking import Annotated, Tracking, Warp
 
 __all__ = [
@@ -47,7 +46,6 @@ __all__ = [
     "Captioner",
     "Captions",
     "ClassName",
-    "Cluster",
     "Config",
     "Dataset",
     "External",
@@ -62,13 +60,10 @@ __all__ = [
     "Model",
     "ModelPart",
     "OpenAI",
-    "Probe",
     "Prompts",
     "Recipe",
     "RecipeStage",
     "Served",
-    "Slurm",
-    "SlurmStage",
     "Story",
     "StoryGeneration",
     "StoryPrompts",

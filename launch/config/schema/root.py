@@ -6,6 +6,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from launch.config.clusters import ClusterConfig, slurm_schema
 from launch.config.schema.captions import (
     Captioner,
     Captions,
@@ -24,28 +25,15 @@ from launch.config.schema.captions import (
     SynclrChat,
     Synthclip,
 )
-from launch.config.schema.clusters import Cluster, Slurm
 from launch.config.schema.images import External, Images, Img2Img, Model, Story
 from launch.config.schema.tracking import Annotated, Tracking
 from synth.export.config import ExportConfig
 from synth.filters.config import FilterConfig, ScoresConfig
 from synth.keys import schema
 from synth.kinds import chosen_by, named
+from synth.run.config import ProbeConfig
 
 SCHEMA_PREFIX = "schema_"  # options with this prefix are types, not choices: --help and messages leave them out
-
-
-@dataclass
-class Probe:
-    seed: int = MISSING
-    slots: int = MISSING
-    unit_size: int = MISSING
-    batch_size: int = MISSING
-    size: int = MISSING
-    sleep: float = MISSING
-    framing: str = MISSING
-    # slot -> how; Any and null, because Hydra reads a slot as a number and adds no keys to a mapping that is there
-    behaviour: Any = None
 
 
 @dataclass
@@ -82,8 +70,8 @@ class Config:
     scores: schema(ScoresConfig) = field(default_factory=schema(ScoresConfig))
     story: Story = field(default_factory=Story)
     tracking: Tracking = field(default_factory=Tracking)
-    probe: Probe = field(default_factory=Probe)
-    cluster: Cluster = field(default_factory=Cluster)
+    probe: schema(ProbeConfig) = field(default_factory=schema(ProbeConfig))
+    cluster: schema(ClusterConfig) = field(default_factory=schema(ClusterConfig))
     export: dict[str, schema(ExportConfig)] = field(default_factory=dict)
     filter: dict[str, schema(FilterConfig)] = field(default_factory=dict)
     recipe: Recipe = field(default_factory=Recipe)
@@ -91,7 +79,7 @@ class Config:
 
 # group -> {name of its dataclass in the store: dataclass}; an option's YAML takes one of them as its first default
 GROUPS: dict[str, dict[str, type]] = {
-    "cluster": {"cluster": Cluster, "slurm": Slurm},
+    "cluster": {"cluster": schema(ClusterConfig), "slurm": slurm_schema()},
     "captioner": {"captioner": Captioner, "llama": Llama, "hf": Hf, "openai": OpenAI, "served": Served},
     "model": {"model": Model, "external": External},
     "dataset": {"dataset": Dataset, "annotated": Annotated},
