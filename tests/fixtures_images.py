@@ -9,7 +9,7 @@ import pytest
 
 from synth.captions.config import ClassEntry
 from synth.keys import dump
-from synth.kinds import stage_class
+from synth.kinds import framing_of, stage_class
 from synth.numerics import EXACT, environment
 from synth.seeds import derive
 from synth.store.folder import StageFolder
@@ -83,7 +83,7 @@ def captions_stage(root: Path, captions: list, seed: int = 0, classes=CLASSES, u
     """A whole captions stage. An item: a caption, a dict of further fields, or None or {"left_empty": reason} for a tombstone."""
     data = DatasetConfig("toys", tuple(ClassEntry(i, n) for i, n in enumerate(classes)), len(classes))
     config = dump(CaptionsConfig(seed, data, PromptsConfig(), CaptionerConfig()))
-    folder = StageFolder.create(root, StageSpec("captions", "captions", config, len(captions), unit_size, 4, EXACT))
+    folder = StageFolder.create(root, StageSpec("captions", "captions", config, len(captions), unit_size, 4, EXACT, framing="jsonl"))
     results = []
     for slot, item in enumerate(captions):
         if item is None:
@@ -121,7 +121,10 @@ def child(
     """A planned stage beside its upstreams. run: settings that change no byte."""
     ups = {role: tuple(Upstream(f"../{f.path.name}", f.spec.fingerprint) for f in folders) for role, folders in upstream.items()}
     return StageFolder.create(
-        root, StageSpec(kind, kind, dump(config), slots, unit_size, batch, numerics, ups, inputs or {}, settings=run or {})
+        root,
+        StageSpec(
+            kind, kind, dump(config), slots, unit_size, batch, numerics, ups, inputs or {}, settings=run or {}, framing=framing_of(kind, {})
+        ),
     )
 
 

@@ -16,7 +16,9 @@ from tests.configs import ProbeConfig
 
 def probe(root: Path, slots=40, unit_size=4, batch=2, **config) -> StageFolder:
     """A planned probe stage below `root`; config: the keys of ProbeConfig."""
-    return StageFolder.create(root, StageSpec("probe", "probe", dump(ProbeConfig(**config)), slots, unit_size, batch, EXACT))
+    return StageFolder.create(
+        root, StageSpec("probe", "probe", dump(ProbeConfig(**config)), slots, unit_size, batch, EXACT, framing=config.get("framing", "tar"))
+    )
 
 
 def digests(folder: StageFolder) -> list[str]:

@@ -9,7 +9,7 @@ from launch.plan.planned import PlannedStage
 from synth.errors import InputError
 from synth.export.config import ExportConfig
 from synth.filters.config import FilterConfig
-from synth.kinds import kind_of, named
+from synth.kinds import framing_of, kind_of, named
 from synth.store.spec import InputFile, StageSpec, Upstream
 
 
@@ -49,6 +49,7 @@ class Node:
         return StageSpec(
             kind=self.kind,
             name=self.name,
+            framing=framing_of(self.kind, config),
             config=config,
             slots=slots,
             unit_size=unit_size,

@@ -6,7 +6,6 @@ from pathlib import Path
 from launch.plan.planned import PlannedStage
 from launch.plan.state import state_of
 from synth.errors import InputError
-from synth.kinds import framing_of
 from synth.store.folder import StageFolder
 from synth.store.out_folder import OutFolder
 
@@ -25,4 +24,4 @@ def check_outputs(stages: Sequence[PlannedStage]) -> None:
                 "a sweep needs a place for each, or none (the default)"
             )
         if not state_of(stage).done:
-            OutFolder(StageFolder(stage.folder, stage.spec, framing_of(stage.spec.kind, stage.spec.config), links=True)).check()
+            OutFolder(StageFolder(stage.folder, stage.spec, stage.spec.framing, links=True)).check()

@@ -47,6 +47,8 @@ class StageFolder:
             for name, data in spec.files.items():
                 write_once(path / name, data)
             write_once(path / "stage.json", spec.to_json())
+        else:
+            _state_framing(path / "stage.json", spec.framing)
         folder = cls.open(path)
         moved = any(str(Path(i.path).absolute()) != folder.spec.inputs[r].path for r, i in spec.inputs.items())
         if moved or spec.settings != folder.spec.settings:  # same contents in a new place, or other settings
@@ -57,8 +59,6 @@ class StageFolder:
     @classmethod
     def open(cls, path: str | os.PathLike) -> "StageFolder":
         """Open a planned stage; a missing, torn or edited stage.json is an InputError."""
-        from synth.kinds import framing_of
-
         path = Path(path).absolute()
         try:
             with storing(path / "stage.json"):
@@ -73,7 +73,10 @@ class StageFolder:
         except (ValueError, AttributeError, OSError) as e:
             raise InputError(f"{path / 'inputs.json'}: torn ({e}); plan the stage again") from e
         spec = StageSpec.from_json(data, paths, str(path / "stage.json"), settings)
-        return cls(path, spec, framing_of(spec.kind, spec.config), links)
+        framing = spec.framing or _framing_of_files(path)
+        if framing not in FRAMINGS:
+            raise InputError(f"{path / 'stage.json'}: framing {framing!r}: there are {', '.join(FRAMINGS)}; put it back or plan anew")
+        return cls(path, spec, framing, links)
 
     @cached_property
     def config(self):
@@ -273,6 +276,22 @@ class StageFolder:
 
     def unit(self, number: int) -> Unit:
         return self.spec.unit(number)
+
+
+def _state_framing(path: Path, framing: str) -> None:
+    """Write the framing into a stage.json that was planned before it was stated."""
+    with contextlib.suppress(ValueError, TypeError):  # torn: opening it says so
+        stated = json.loads(read_small(path) or b"")
+        if "framing" not in stated:
+            write_atomic(path, json.dumps(stated | {"framing": framing}, sort_keys=True, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def _framing_of_files(path: Path) -> str:
+    """The framing of a stage whose stage.json does not state it, by the first unit or part that is there."""
+    for name, framing in FRAMINGS.items():
+        if any(next(path.glob(f"{top}/*/*{framing.suffix}"), None) for top in ("units", "parts")):
+            return name
+    raise InputError(f"{path / 'stage.json'}: does not say how units are framed, and there are none; plan the stage again")
 
 
 def _opens(path: Path) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from synth.errors import InputError
 from synth.store.samples import Unit
 
+UNSTATED = ""  # framing of a stage that was planned before stage.json stated it
 SCHEMA = 1  # raise it when the meaning of stored bytes changes
 
 
@@ -53,6 +54,7 @@ class StageSpec:
     versions: Mapping[str, str] = field(default_factory=dict)  # for people; not in the fingerprint
     # how, not what: addresses, time limits, prices. Lives in inputs.json, is renewed at every planning, is in no fingerprint
     settings: Mapping = field(default_factory=dict)
+    framing: str = "tar"  # of its units, a key of synth.store.framing.FRAMINGS; the kind's, so not in the fingerprint
     ends: tuple[
         int, ...
     ] = ()  # the slot behind each unit, where units differ in size; (): unit_size slots each. unit_size is then the largest
@@ -152,6 +154,7 @@ class StageSpec:
                 inputs={r: InputFile(input_paths.get(r, ""), ident) for r, ident in raw["inputs"].items()},
                 versions=raw["versions"],
                 settings=dict(settings or {}),
+                framing=raw.get("framing", UNSTATED),
                 ends=tuple(raw.get("ends", ())),
             )
             said, found = (raw["fingerprint"], raw["base"]), (spec.fingerprint, spec.base)

@@ -62,7 +62,7 @@ def stage(tmp_path, monkeypatch):
             inputs[role] = InputFile(str(path), identity(path))
         data = DatasetConfig("d", tuple(ClassEntry(i, n) for i, n in enumerate(NAMES)), 10)
         cfg = CaptionsConfig(0, data, PromptsConfig(), CaptionerConfig(), **config)
-        spec = StageSpec("captions", "captions", dump(cfg), slots, 5, 5, EXACT, inputs=inputs)
+        spec = StageSpec("captions", "captions", dump(cfg), slots, 5, 5, EXACT, inputs=inputs, framing="jsonl")
         return StageFolder.create(tmp_path / "runs", spec)
 
     return build

@@ -26,7 +26,7 @@ from tests.fixtures_images import captions_stage, child, commit_units, work
 def export(images, out="", unit_size=6, name="image_folder") -> StageFolder:
     spec = StageSpec(
         "image_folder", name, dump(ImageFolderConfig(str(out))), images.spec.slots, unit_size, 4, EXACT,
-        {"images": (Upstream(f"../{images.path.name}", images.spec.fingerprint),)},
+        {"images": (Upstream(f"../{images.path.name}", images.spec.fingerprint),)}, framing="jsonl",
     )  # fmt: skip
     return StageFolder.create(images.path.parent, spec)
 
@@ -217,7 +217,7 @@ def test_two_datasets_with_other_classes_cannot_be_one_export(images, tmp_path):
 def shaped(images, tmp_path, name, settings=None, **config) -> StageFolder:
     spec = StageSpec(
         "image_folder", name, dump(ImageFolderConfig(str(tmp_path / name), **config)), images.spec.slots, 6, 4, EXACT,
-        {"images": (Upstream(f"../{images.path.name}", images.spec.fingerprint),)}, settings=settings or {},
+        {"images": (Upstream(f"../{images.path.name}", images.spec.fingerprint),)}, settings=settings or {}, framing="jsonl",
     )  # fmt: skip
     folder = StageFolder.create(images.path.parent, spec)
     assert work(folder) == EXIT_OK

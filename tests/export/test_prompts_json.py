@@ -21,7 +21,7 @@ CLASSES = ("cat", "dog")
 def stage(root, kind, form, records):
     data = DatasetConfig("d", tuple(ClassEntry(i, n) for i, n in enumerate(CLASSES)), 2)
     config = dump(AskConfig(0, data, PromptsConfig("hirpg", form=form), CaptionerConfig()))
-    folder = StageFolder.create(root, StageSpec(kind, kind, config, len(records), 3, 3, EXACT))
+    folder = StageFolder.create(root, StageSpec(kind, kind, config, len(records), 3, 3, EXACT, framing="jsonl"))
     items = [Tombstone(k, r) if isinstance(r, str) else Sample(k, f"{k:09d}", {"json": canonical(r)}) for k, r in enumerate(records)]
     commit_units(folder, items)
     return folder

@@ -34,7 +34,9 @@ SLOW = {"SYNTHSET_BEAT_S": "5", "SYNTHSET_DEAD_AFTER_S": "60"}  # nobody looks d
 
 def plan(root: Path, slots=60, unit=10, batch=3, links=True, **probe) -> StageFolder:
     """A probe stage below `root`; links=False makes it a stage on a file system without hard links."""
-    folder = StageFolder.create(Path(root), StageSpec("probe", "probe", dump(ProbeConfig(**probe)), slots, unit, batch, EXACT))
+    folder = StageFolder.create(
+        Path(root), StageSpec("probe", "probe", dump(ProbeConfig(**probe)), slots, unit, batch, EXACT, framing=probe.get("framing", "tar"))
+    )
     if not links:
         path = folder.path / "inputs.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"hard_links": False}))

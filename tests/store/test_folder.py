@@ -1,6 +1,7 @@
 """What a stage folder says about itself."""
 
 import errno
+import json
 import os
 
 import pytest
@@ -9,6 +10,7 @@ from synth.errors import InputError, StoreError
 from synth.store import files
 from synth.store import folder as module
 from synth.store.events import EventLog, read_events
+from synth.store.folder import StageFolder
 from tests.faults.farm import Child, finish, plan, run
 
 
@@ -147,3 +149,24 @@ def test_events_survive_torn_lines_strange_text_and_a_full_disk(tmp_path):
     full = EventLog(tmp_path / "nowhere", "w", echo=said.append)
     full.write("b")
     assert [s["event"] for s in said] == ["b", "event not stored"]
+
+
+def test_a_stage_that_was_planned_before_its_framing_was_stated_goes_on(tmp_path):
+    folder = plan(tmp_path, framing="jsonl")
+    stated = json.loads((folder.path / "stage.json").read_bytes())
+    (folder.path / "stage.json").write_text(json.dumps({k: v for k, v in stated.items() if k != "framing"}))
+    with pytest.raises(InputError, match="does not say how units are framed, and there are none; plan the stage again"):
+        StageFolder.open(folder.path)
+    folder.unit_path(0).parent.mkdir(parents=True)
+    folder.unit_path(0).write_bytes(b"")
+    assert StageFolder.open(folder.path).framing == "jsonl"  # as its units are
+    assert StageFolder.create(tmp_path, folder.spec).framing == "jsonl"  # planned again: stated from now on
+    assert json.loads((folder.path / "stage.json").read_bytes()) == stated
+
+
+def test_a_framing_that_is_none_is_named(tmp_path):
+    folder = plan(tmp_path)
+    stated = json.loads((folder.path / "stage.json").read_bytes())
+    (folder.path / "stage.json").write_text(json.dumps(stated | {"framing": "zip"}))
+    with pytest.raises(InputError, match="framing 'zip': there are tar, jsonl"):
+        StageFolder.open(folder.path)

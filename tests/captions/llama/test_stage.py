@@ -39,7 +39,7 @@ def plan(root: Path, checkpoint: Path, degree: int = 1, slots: int = SLOTS, tota
     data = DatasetConfig("d", tuple(ClassEntry(i, n) for i, n in enumerate(NAMES)), 10)
     engine = {"max_seq_len": 400, "max_gen_len": 8, "max_batch_size": 4, "model_parallel": degree} | captioner
     config = CaptionsConfig(0, data, PromptsConfig(), CaptionerConfig(**engine), must_name_class=False, min_words=0)
-    spec = StageSpec("captions", "captions", dump(config), slots, 8, 8, EXACT, inputs=inputs)
+    spec = StageSpec("captions", "captions", dump(config), slots, 8, 8, EXACT, inputs=inputs, framing="jsonl")
     return StageFolder.create(root / total_folder, spec)
 
 

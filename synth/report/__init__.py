@@ -1,1 +1,0 @@
-"""Stages that make what people look at."""
