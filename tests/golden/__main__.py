@@ -14,12 +14,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0; 1 something differs, or a command of a case failed."""
     p = argparse.ArgumentParser(prog="python -m tests.golden", description="Run all cases and compare with golden.json.")
     p.add_argument("--write", action="store_true", help="write golden.json anew instead of comparing")
-    p.add_argument(
-        "--jobs", type=int, default=0, help="run all cases with so many workers of cluster=local, which must change nothing"
-    )
-    p.add_argument(
-        "--work", type=Path, help="a folder that is not there yet, to be looked at afterwards; without it a temporary one"
-    )
+    p.add_argument("--jobs", type=int, default=0, help="run all cases with so many workers of cluster=local, which must change nothing")
+    p.add_argument("--work", type=Path, help="a folder that is not there yet, to be looked at afterwards; without it a temporary one")
     args = p.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="golden-") as temp:
         work = (args.work or Path(temp, "work")).absolute()
@@ -34,9 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         new = file.written(golden, found, made_with, file.machine())
         file.write(new)
         gone = [key for key in golden["machines"] if key not in new["machines"]]
-        print(
-            f"{file.FILE} is written" + "".join(f"\nthe entry of {key} is dropped: fingerprints have changed" for key in gone)
-        )
+        print(f"{file.FILE} is written" + "".join(f"\nthe entry of {key} is dropped: fingerprints have changed" for key in gone))
         return 0
     return _report(golden, found, made_with)
 
@@ -53,9 +47,7 @@ def _report(golden: dict, found: dict, made_with: dict[str, str]) -> int:
     for difference in differ:
         print(difference)
     then = golden["versions"]
-    others = [
-        f"{n} {then.get(n)} -> {made_with.get(n)}" for n in sorted({*then, *made_with}) if then.get(n) != made_with.get(n)
-    ]
+    others = [f"{n} {then.get(n)} -> {made_with.get(n)}" for n in sorted({*then, *made_with}) if then.get(n) != made_with.get(n)]
     if differ and others:
         print(f"other versions made golden.json, which may be the reason: {', '.join(others)}")
     total, touched = sum(map(len, found.values())), len({(d.case, d.stage) for d in differ})

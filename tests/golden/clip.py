@@ -78,9 +78,7 @@ def _weights() -> Iterator[tuple[str, tuple[tuple[int, ...], array]]]:
         ):
             yield drawn(f"{layer}.{name}.weight", rows, columns)
             yield constant(f"{layer}.{name}.bias", rows, 0.0)
-        outer = (
-            ("text_model.final_layer_norm",) if side == "text" else ("vision_model.pre_layrnorm", "vision_model.post_layernorm")
-        )
+        outer = ("text_model.final_layer_norm",) if side == "text" else ("vision_model.pre_layrnorm", "vision_model.post_layernorm")
         for norm in (f"{layer}.layer_norm1", f"{layer}.layer_norm2", *outer):  # "layrnorm" is transformers' own
             yield constant(f"{norm}.weight", WIDTH, 1.0)
             yield constant(f"{norm}.bias", WIDTH, 0.0)

@@ -36,11 +36,7 @@ def read() -> dict:
 
 def cpu() -> str:
     """The model of this CPU, as the kernel names it."""
-    found = (
-        dict(re.findall(r"^(model name|cpu family|model)\s*: (.*)$", CPUINFO.read_text(), re.MULTILINE))
-        if CPUINFO.exists()
-        else {}
-    )
+    found = dict(re.findall(r"^(model name|cpu family|model)\s*: (.*)$", CPUINFO.read_text(), re.MULTILINE)) if CPUINFO.exists() else {}
     return f"{found.get('model name', 'unknown')} family {found.get('cpu family', '?')} model {found.get('model', '?')}"
 
 
@@ -93,13 +89,7 @@ def _of_stage(then: Mapping, now: Mapping) -> Iterator[str]:
         old, new = then.get(key, {}), now.get(key, {})
         for name in sorted({*old, *new}):
             if old.get(name) != new.get(name):
-                how = (
-                    "is new"
-                    if name not in old
-                    else "is missing"
-                    if name not in new
-                    else f"{old[name][:12]} -> {new[name][:12]}"
-                )
+                how = "is new" if name not in old else "is missing" if name not in new else f"{old[name][:12]} -> {new[name][:12]}"
                 yield f"{key}/{name}: {how}"
 
 
@@ -135,8 +125,5 @@ def _text(value: object, indent: str = "", config: bool = False) -> str:
     """JSON with a line for each digest, and one for each config."""
     if not isinstance(value, Mapping) or not value or config:
         return json.dumps(value, sort_keys=True, ensure_ascii=False)
-    rows = (
-        f"{indent} {json.dumps(key, ensure_ascii=False)}: {_text(value[key], indent + ' ', key == 'config')}"
-        for key in sorted(value)
-    )
+    rows = (f"{indent} {json.dumps(key, ensure_ascii=False)}: {_text(value[key], indent + ' ', key == 'config')}" for key in sorted(value))
     return "{\n" + ",\n".join(rows) + f"\n{indent}}}"

@@ -124,16 +124,10 @@ def _run(case: Case, places: Mapping[str, Path], work: Path, jobs: int) -> None:
     words = list(case.words)
     for place, path in places.items():
         words = [word.replace(f"{{{place}}}", str(path)) for word in words]
-    cluster = (
-        ["cluster=local", f"cluster.n_jobs={jobs or 1}"] if jobs or case.cluster == "local" else [f"cluster={case.cluster}"]
-    )
+    cluster = ["cluster=local", f"cluster.n_jobs={jobs or 1}"] if jobs or case.cluster == "local" else [f"cluster={case.cluster}"]
     env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
-    env["PATH"] = os.pathsep.join(
-        [str(Path(sys.executable).parent), env.get("PATH", "")]
-    )  # for commands that begin with python3
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])  # for commands that begin with python3
     command = [sys.executable, str(RUN), *words, *cluster, f"runs_dir={work / 'runs'}"]
     run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
     if run.returncode:
-        raise CaseFailed(
-            f"{case.name}: exit code {run.returncode} of {' '.join(command)}\n{run.stdout[-3000:]}\n{run.stderr[-3000:]}"
-        )
+        raise CaseFailed(f"{case.name}: exit code {run.returncode} of {' '.join(command)}\n{run.stdout[-3000:]}\n{run.stderr[-3000:]}")
