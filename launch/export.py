@@ -62,13 +62,13 @@ class ExportSession(Session):
 
 def stage_at(path: str) -> StageFolder:
     """The stage of pictures in a folder; anything else is an InputError."""
-    from synth.images.pictures import Pictures
+    from synth.reading.stage import StageReader
 
     folder = StageFolder.open(Path(path).expanduser())
     spec = folder.spec
     if folder.path.name != spec.folder_name:
         raise InputError(f"{folder.path}: was renamed after it was planned; its name is {spec.folder_name}")
-    if "out" in spec.config or any("format" not in source.spec.config for source in Pictures(folder).sources):
+    if "out" in spec.config or any("format" not in source.spec.config for source in StageReader(folder).sources):
         raise InputError(
             f"{folder.path}: is of kind {spec.kind}, which holds no pictures; give the folder of an images stage or of a filter"
         )

@@ -149,6 +149,17 @@ def chosen_by(group: str) -> dict[str, Kind]:
     return {name: kind for name, kind in KINDS.items() if kind.group == group}
 
 
+def makes_pictures(kind: str) -> bool:
+    """Whether the samples of a kind of stage are pictures of classes that it made, and no choice among those of others."""
+    return PICTURES in kind_of(kind).makes and not kind_of(kind).chooses
+
+
+def makes_files(kind: str) -> bool:
+    """Whether a kind of stage makes files or a table for others to read, and its samples only tell of them."""
+    row = kind_of(kind)
+    return row.group == "export" or TABLE in row.makes or any(kind == k.parts for k in KINDS.values())
+
+
 def framing_of(kind: str, config: Mapping) -> str:
     """How a kind's units are framed, known without importing the kind; a config may choose (the probe's does)."""
     return config.get("framing") or (KINDS[kind].framing if kind in KINDS else "tar")

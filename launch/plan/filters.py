@@ -11,8 +11,8 @@ from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
 from synth.errors import InputError
 from synth.filters.config import ClipFeaturesConfig, CountedConfig, PerceptualHashConfig
-from synth.images.pictures import made_of
 from synth.keys import WrongKey, dump
+from synth.kinds import makes_pictures
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
 
@@ -91,12 +91,12 @@ def pool(node: Node) -> list[PlannedStage]:
         raise InputError("filter.ensemble.stages=[]: names no other run; give the folders of their images stages")
     for path in node.settings.stages:
         folder = StageFolder.open(Path(path).expanduser())
-        if not made_of(folder.spec.kind):
+        if not makes_pictures(folder.spec.kind):
             raise InputError(
                 f"filter.ensemble.stages: {folder.path} is a stage of kind {folder.spec.kind}; give the folders of images stages"
             )
         found.append(PlannedStage(folder.spec, folder.path.parent))
-    if any(not made_of(s.spec.kind) for s in found):
+    if any(not makes_pictures(s.spec.kind) for s in found):
         raise InputError("filter=[..., ensemble]: must be the first filter: it reads the images of several runs")
     if len({s.folder for s in found}) != len(found):
         raise InputError(f"filter.ensemble.stages={list(node.settings.stages)}: names a stage twice, or this run's own")

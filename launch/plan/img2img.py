@@ -12,12 +12,11 @@ from launch.plan.subsets import subset_of
 from synth.errors import InputError
 from synth.images.config import Img2ImgConfig
 from synth.images.decode import RESIZES
-from synth.images.pictures import made_of
 from synth.images.prompts import CLASS, PROMPTS
 from synth.images.slots import Ranges
 from synth.images.sources.listing import NAME
 from synth.keys import dump
-from synth.kinds import KINDS
+from synth.kinds import KINDS, makes_pictures
 from synth.seeds import derive
 from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec
@@ -71,8 +70,8 @@ def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> str:
 def _given(path: Path) -> PlannedStage:
     """A stage of pictures that was made before."""
     folder = StageFolder.open(path)
-    if folder.path.name != folder.spec.folder_name or not made_of(folder.spec.kind):
-        known = ", ".join(k for k in KINDS if made_of(k))
+    if folder.path.name != folder.spec.folder_name or not makes_pictures(folder.spec.kind):
+        known = ", ".join(k for k in KINDS if makes_pictures(k))
         what = f"is of kind {folder.spec.kind}; a source is one of {known}, under its own name {folder.spec.folder_name}"
         raise InputError(f"img2img.source: {folder.path} {what}")
     if not folder.is_whole():

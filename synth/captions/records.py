@@ -10,10 +10,9 @@ def records_of(stage: StageFolder) -> Iterator[tuple[int, Mapping | str]]:
     """(slot, record or reason of its tombstone) in slot order."""
     for number in range(stage.spec.n_units):
         with stage.reader(number) as reader:
-            entries = {e.slot: e for e in reader.index.samples}
             unit = stage.spec.unit(number)
             for slot in range(unit.start, unit.stop):
-                if slot in entries:
-                    yield slot, json.loads(reader.read(entries[slot], "json"))
+                if slot in reader.entries:
+                    yield slot, json.loads(reader.read(reader.entries[slot], "json"))
                 else:
                     yield slot, reader.index.tombstones.get(slot, "not in its unit")

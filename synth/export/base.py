@@ -10,13 +10,12 @@ place is written last, so a finish that was killed is done anew, to the same byt
 import json
 from collections.abc import Iterable, Iterator, Mapping
 
-from synth.errors import InputError
 from synth.export.card import CARD, card
 from synth.export.manifest import MANIFEST, ManifestWriter, row_of
-from synth.images.pictures import Pictures
+from synth.reading.stage import ROLE, StageReader
 from synth.run.stage import Stage
 from synth.store.files import storing, write_atomic
-from synth.store.names import classes_of, folder_names
+from synth.store.names import folder_names
 from synth.store.out_folder import OutFolder
 from synth.store.samples import Unit
 
@@ -32,14 +31,14 @@ class Export(Stage):
         super().__init__(folder)
         self.config = folder.config
         self.out = OutFolder(folder)
-        self.pictures: Pictures | None = None
+        self.pictures: StageReader | None = None
         self.classes: dict[int, str] = {}  # official index -> name
         self.folders: dict[int, str] = {}  # official index -> folder name that every file system takes
 
     def check(self) -> None:
         self.out.check()
-        self.pictures = Pictures(self.folder.upstream("images")[0])
-        self.classes = classes_of(self.pictures.stage)
+        self.pictures = StageReader(self.folder.upstream(ROLE)[0])
+        self.classes = self.pictures.classes
         self.folders = folder_names(self.classes)
 
     def open(self) -> None:
@@ -47,12 +46,6 @@ class Export(Stage):
 
     def unit_inputs(self, unit: Unit) -> str:
         return self.folder.spec.fingerprint  # a unit that was linked from another export would leave this place without its files
-
-    def label_of(self, key: str, record: Mapping) -> int:
-        """The label of a picture; one that is no class of the dataset is an InputError."""
-        if record["label"] not in self.classes:
-            raise InputError(f"{self.pictures.stage.path}: picture {key} has label {record['label']}, which is not a class of the dataset")
-        return record["label"]
 
     # -- when the stage is whole -------------------------------------------------------------------------------------
 

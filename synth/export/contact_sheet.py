@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 from synth.errors import InputError
 from synth.export.config import ContactSheetConfig
-from synth.images.pictures import Pictures
+from synth.reading.stage import ROLE, StageReader
 from synth.run.stage import Stage
 from synth.store.files import write_atomic
-from synth.store.folder import StageFolder
-from synth.store.names import classes_of
 from synth.store.out_folder import OutFolder
 from synth.store.samples import Sample, Unit
 
@@ -50,13 +48,13 @@ class ContactSheet(Stage):
         return self.folder.spec.fingerprint  # made of the whole images stage: no other sheet has the same unit
 
     def compute(self, state, slots: range) -> list[bytes]:
-        pictures = Pictures(self.folder.upstream("images")[0])
-        classes = dict(sorted(classes_of(pictures.stage).items()))
+        pictures = StageReader(self.folder.upstream(ROLE)[0])
+        classes = dict(sorted(pictures.classes.items()))
         shown = dict(list(classes.items())[: self.config.max_classes])
         tiles = pick(pictures, shown, self.config.columns)
         left_out = len(classes) - len(shown)
         models = dict.fromkeys(getattr(getattr(s.config, "model", None), "id", s.spec.name) for s in pictures.sources)
-        images = f"{count(pictures.stage)} images" + (
+        images = f"{len(pictures)} images" + (
             f", filtered by {', '.join(f.spec.name for f in reversed(pictures.filters))}" if pictures.filters else ""
         )
         title = f"{', '.join(models)}  \u00b7  {len(classes)} classes  \u00b7  {images}"
@@ -72,24 +70,14 @@ class ContactSheet(Stage):
         self.out.complete()
 
 
-def count(stage: StageFolder) -> int:
-    """Samples of a whole stage: its slots without the tombstones. Reads the end of each unit."""
-    found = 0
-    for number in range(stage.spec.n_units):
-        with stage.reader(number) as reader:
-            found += len(reader.index.samples)
-    return found
-
-
-def pick(pictures: Pictures, classes: Mapping[int, str], columns: int) -> dict[int, list[Tile]]:
+def pick(pictures: StageReader, classes: Mapping[int, str], columns: int) -> dict[int, list[Tile]]:
     """The first `columns` pictures of each class in slot order; units behind the last one needed are not opened."""
     found: dict[int, list[Tile]] = {label: [] for label in classes}
     wanted = columns * len(classes)
     for picture in pictures.samples(0, PATIENCE * wanted):
-        record = picture.record()
-        row = found.get(record["label"])
+        row = found.get(picture.metadata["label"])
         if row is not None and len(row) < columns:
-            row.append(Tile(picture.read(), record["caption"]))
+            row.append(Tile(picture.read(), picture.metadata["caption"]))
             wanted -= 1
             if not wanted:
                 break

@@ -12,14 +12,13 @@ from pathlib import Path
 
 from synth.export.base import Export
 from synth.export.config import ImageFolderConfig
-from synth.images.pictures import GONE
+from synth.reading.stage import GONE
 from synth.seeds import uniform
 from synth.store.files import storing
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
 
 METADATA = "metadata.jsonl"
-NEAR = 1000  # slots that are skipped rather than sought
 
 
 @dataclass(frozen=True)
@@ -42,14 +41,13 @@ class ImageFolder(Export):
         source = folder.spec.settings.get("link_from")
         self._linkable = tuple(Path(source, split) for split in ("", "train", "val")) if source else ()
         self._made: set[str] = set()  # class folders that this process made sure of
-        self._mending: tuple[Iterator | None, int] = None, 0  # pictures from a slot on
 
     def begin(self, unit: Unit) -> dict[int, str]:
         """slot -> reason, for the slots that have no picture."""
         return self.pictures.reasons(unit.start, unit.stop)
 
     def compute(self, state: dict[int, str], slots: range) -> list[Copied | Tombstone]:
-        found = {p.slot: Copied(p.slot, p.key, p.ext, p.read(), dict(p.record())) for p in self.pictures.samples(slots.start, slots.stop)}
+        found = {p.slot: Copied(p.slot, p.key, p.ext, p.read(), p.metadata) for p in self.pictures.samples(slots.start, slots.stop)}
         return [found.get(s) or Tombstone(s, state.get(s, GONE)) for s in slots]
 
     def encode(self, state, item: Copied | Tombstone) -> Sample | Tombstone:
@@ -64,7 +62,7 @@ class ImageFolder(Export):
     def file_name(self, item: Copied) -> str:
         """Where a picture goes: <class>/<key>.<ext>; by number <class>/<slot, 8 digits>.<ext>; nested, as SynCLR's txt2img writes it,
         <millions>/<thousands>/<rest>.<ext>. Below train/ or val/ if it is split: all pictures of a caption on one side."""
-        folder, slot = self.folders[self.label_of(item.key, item.record)], item.slot
+        folder, slot = self.folders[self.pictures.label_of(item.key, item.record)], item.slot
         plain = {
             "key": f"{folder}/{item.key}",
             "number": f"{folder}/{slot:08d}",
@@ -115,11 +113,7 @@ class ImageFolder(Export):
                 temp.replace(self.out.path / split / METADATA)
 
     def _mend(self, record: dict) -> None:
-        slot, (ahead, at) = record["slot"], self._mending
-        if ahead is None or not at <= slot < at + NEAR:  # a folder that vanished is mended slot after slot: its units stay open
-            ahead = self.pictures.samples(slot)
-        picture = next(p for p in ahead if p.slot >= slot)
-        self._mending = ahead, slot + 1
+        picture = self.pictures[record["slot"]]
         self._put(record["file_name"], picture.read(), f"{self.folders[record['label']]}/{picture.key}.{picture.ext}")
 
     def how_to_read(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from synth.export.config import ParquetConfig
 from synth.export.sharded import Sharded, digest_of
-from synth.images.pictures import Picture
+from synth.reading.stage import StageSample
 
 ROWS = 100  # of a row group: what a reader of one picture has to read
 
@@ -18,7 +18,7 @@ class Parquet(Sharded):
     def file_name(self, number: int) -> str:
         return f"data/train-{number:05d}-of-{self.folder.spec.n_units:05d}.parquet"
 
-    def write(self, path: Path, pictures: Iterable[tuple[int, Picture]]) -> Iterator[tuple[int, str, dict]]:
+    def write(self, path: Path, pictures: Iterable[tuple[int, StageSample]]) -> Iterator[tuple[int, str, dict]]:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -29,7 +29,7 @@ class Parquet(Sharded):
         with pq.ParquetWriter(path, schema, version="2.6", compression=compression,
                               use_dictionary=False, write_statistics=False, store_schema=True) as writer:  # fmt: skip
             for position, picture in pictures:
-                record, data = dict(picture.record()), picture.read()
+                record, data = picture.metadata, picture.read()
                 member = f"{picture.key}.{picture.ext}"
                 rows.append({"image": {"bytes": data, "path": member}, **self.small(picture.key, record)})
                 if len(rows) == ROWS:
@@ -42,7 +42,7 @@ class Parquet(Sharded):
     def small(self, key: str, record: Mapping) -> dict:
         """The columns beside the picture."""
         return {
-            "label": bisect.bisect_left(self._indices, self.label_of(key, record)),
+            "label": bisect.bisect_left(self._indices, self.pictures.label_of(key, record)),
             "caption": _encodable(record.get("caption")),
             "key": key,
             "seed": str(record["seed"]) if "seed" in record else None,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from synth.export.base import Export
 from synth.export.shuffle import Order
-from synth.images.pictures import GONE, Picture
+from synth.reading.stage import GONE, StageSample
 from synth.store.files import storing
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
@@ -42,7 +42,7 @@ class Sharded(Export):
     def file_name(self, number: int) -> str:
         raise NotImplementedError
 
-    def write(self, path: Path, pictures: Iterable[tuple[int, Picture]]) -> Iterator[tuple[int, str, dict]]:
+    def write(self, path: Path, pictures: Iterable[tuple[int, StageSample]]) -> Iterator[tuple[int, str, dict]]:
         """Write (position, picture) into a new file at `path`; yields (position, key, record with bytes, sha256 and `member`) of each.
 
         The file is whole when the iterator ends.

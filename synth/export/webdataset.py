@@ -10,7 +10,7 @@ from pathlib import Path
 from synth.export.config import WebDatasetConfig
 from synth.export.image_folder import public
 from synth.export.sharded import FACTS, Sharded, digest_of
-from synth.images.pictures import Picture
+from synth.reading.stage import StageSample
 from synth.store.files import write_atomic
 from synth.store.framing import BLOCK, FRAMINGS
 from synth.store.samples import Sample
@@ -26,10 +26,10 @@ class WebDataset(Sharded):
     def file_name(self, number: int) -> str:
         return f"shard-{number:06d}.tar"
 
-    def write(self, path: Path, pictures: Iterable[tuple[int, Picture]]) -> Iterator[tuple[int, str, dict]]:
+    def write(self, path: Path, pictures: Iterable[tuple[int, StageSample]]) -> Iterator[tuple[int, str, dict]]:
         with open(path, "wb") as f:
             for position, picture in pictures:
-                record = dict(picture.record())
+                record = picture.metadata
                 raw, data = members(picture, record)
                 f.write(raw)
                 facts = {"member": f"{picture.key}.{picture.ext}", "bytes": len(data), "sha256": digest_of(data)}
@@ -54,7 +54,7 @@ Keys are unique over all shards.
 - `shards.json`: name, samples and bytes of each shard."""
 
 
-def members(picture: Picture, record: Mapping) -> tuple[bytes, bytes]:
+def members(picture: StageSample, record: Mapping) -> tuple[bytes, bytes]:
     """(tar members of a picture as they are to stand in a shard, bytes of its picture file)."""
     data = picture.read()
     return FRAMINGS["tar"].sample(Sample(picture.slot, picture.key, {"json": beside(record), picture.ext: data}))[0], data

@@ -14,7 +14,7 @@ import numpy as np
 from synth.filters.rules import top_of_class
 from synth.filters.scoring import feature_of, scores_of
 from synth.filters.selection import Selection, Verdicts, refuse_shortage, unit_length
-from synth.images.pictures import ROLE, Pictures
+from synth.reading.stage import ROLE, StageReader
 from synth.seeds import uniform
 
 LOW, HIGH = 5, 95  # percentiles to which scores are clipped
@@ -27,14 +27,14 @@ class Ensemble(Selection):
     """GenCL's ensemble over the pictures of several generators: relative Mahalanobis distance and CONAN's sampling."""
 
     def check(self) -> None:
-        self.pictures = Pictures(self.folder)
+        self.pictures = StageReader(self.folder)
 
     def there(self):
         first = 0
         for source in self.folder.upstream(ROLE):
-            below = Pictures(source)
-            for p in below.samples():
-                yield first + p.slot, p.record().get("label", -1)
+            below = StageReader(source)
+            for p in below:
+                yield first + p.slot, p.metadata.get("label", -1)
             first += below.slots
 
     def begin(self, unit):
@@ -44,11 +44,11 @@ class Ensemble(Selection):
         config, slots = self.config, there.slots
         found, features, first = array("q"), [], 0
         for stage in self.folder.upstream("scores"):
-            for slot, _, stored in scores_of(stage):
+            for slot, _, sample in scores_of(stage):
                 at = int(np.searchsorted(slots, first + slot))
                 if at < len(slots) and slots[at] == first + slot:
                     found.append(at)
-                    features.append(feature_of(stored).astype(np.float16))
+                    features.append(feature_of(sample).astype(np.float16))
             first += stage.spec.slots
         rows = np.frombuffer(found, np.int64)
         labels = there.labels[rows]

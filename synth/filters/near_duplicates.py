@@ -40,16 +40,16 @@ class NearDuplicates(Selection):
             if "hash" in facts:
                 hashes[at], has[at] = int(facts["hash"], 16), True
         rows = np.flatnonzero(has)
-        against = self._against(lambda f, stored: int(f["hash"], 16))
+        against = self._against(lambda f, sample: int(f["hash"], 16))
         return *by_hash(hashes[rows], self.config.distance, np.array(against, np.uint64)), rows
 
     def _by_embedding(self, there: There):
         rows, features = array("q"), []
-        for at, _, stored in self.scored("scores", there.slots):
+        for at, _, sample in self.scored("scores", there.slots):
             rows.append(at)
-            features.append(feature_of(stored).astype(np.float16))
+            features.append(feature_of(sample).astype(np.float16))
         rows = np.frombuffer(rows, np.int64)
-        against = self._against(lambda f, stored: feature_of(stored))
+        against = self._against(lambda f, sample: feature_of(sample))
         x = unit_length(np.array(features, np.float32).reshape(len(rows), -1))
         groups = there.labels[rows] if self.config.within == "class" else None
         return *by_embedding(x, self.config.similarity, groups, unit_length(np.array(against, np.float32)) if against else None), rows
@@ -57,7 +57,7 @@ class NearDuplicates(Selection):
     def _against(self, read) -> list:
         if "against" not in self.folder.spec.upstream:
             return []
-        return [read(facts, stored) for _, facts, stored in scores_of(self.folder.upstream("against")[0])]
+        return [read(facts, sample) for _, facts, sample in scores_of(self.folder.upstream("against")[0])]
 
 
 def by_hash(hashes: np.ndarray, distance: int, against: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -16,9 +16,9 @@ import numpy as np
 from synth.errors import InputError
 from synth.filters.clip import Clip, check_folder
 from synth.filters.config import ClipFeaturesConfig, PerceptualHashConfig
-from synth.images.pictures import ROLE, Pictures
+from synth.reading.stage import GONE, ROLE, StageReader, StageSample
 from synth.run.stage import Stage
-from synth.store.names import classes_of
+from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
 
@@ -54,12 +54,12 @@ class Scoring(Stage):
     def __init__(self, folder):
         super().__init__(folder)
         self.config = folder.config
-        self._pictures: Pictures | None = None
+        self._pictures: StageReader | None = None
         self._files: list[str] = []
 
     def check(self) -> None:
         if ROLE in self.folder.spec.upstream:
-            self._pictures = Pictures(self.folder.upstream(ROLE)[0])
+            self._pictures = StageReader(self.folder.upstream(ROLE)[0])
             return
         self._files = files_in(self.folder.input_path("folder"))
         if len(self._files) != self.folder.spec.slots:
@@ -72,9 +72,9 @@ class Scoring(Stage):
         """The pictures of a batch, in slot order."""
         if self._pictures is None:
             return [self._file(slot) for slot in slots]
-        there = {p.slot: Found(p.slot, p.key, p.read(), p.record()) for p in self._pictures.samples(slots.start, slots.stop)}
+        there = {p.slot: Found(p.slot, p.key, p.read(), p.metadata) for p in self._pictures.samples(slots.start, slots.stop)}
         reasons = self._pictures.reasons(slots.start, slots.stop) if len(there) < len(slots) else {}
-        return [there.get(s) or Found(s, "", reason=reasons.get(s, "no picture in the images stage")) for s in slots]
+        return [there.get(s) or Found(s, "", reason=reasons.get(s, GONE)) for s in slots]
 
     def _file(self, slot: int) -> Found:
         path = self.folder.input_path("folder") / self._files[slot]
@@ -113,7 +113,7 @@ class ClipFeatures(Scoring):
         if self._pictures is None and not self._files:
             self.check()
         self.clip = Clip(self.folder.input_path("clip"), self.batch, self.folder.spec.numerics["dtype"])
-        classes = classes_of(self._pictures.stage) if self._pictures else {}
+        classes = self._pictures.classes if self._pictures else {}
         self._labels = sorted(classes)
         if classes:
             texts = [t.replace("{}", classes[i]) for i in self._labels for t in self.config.templates]
@@ -196,12 +196,12 @@ def hasher(method: str):
     return known[method]
 
 
-def scores_of(stage) -> Iterator[tuple[int, Mapping, object]]:
-    """(slot, facts, stored sample) of a whole scoring stage, in slot order."""
-    for stored in stage.samples():
-        yield stored.slot, stored.json(), stored
+def scores_of(stage: StageFolder) -> Iterator[tuple[int, Mapping, StageSample]]:
+    """(slot, facts, sample) of a whole scoring stage, in slot order."""
+    for sample in StageReader(stage):
+        yield sample.slot, sample.metadata, sample
 
 
-def feature_of(stored) -> np.ndarray:
+def feature_of(sample: StageSample) -> np.ndarray:
     """[D] float32 of a sample of clip_features."""
-    return np.load(io.BytesIO(stored.read("npy")), allow_pickle=False).astype(np.float32)
+    return np.load(io.BytesIO(sample["npy"]), allow_pickle=False).astype(np.float32)

@@ -15,7 +15,7 @@ import numpy as np
 from synth.errors import InputError
 from synth.filters import rules
 from synth.filters.scoring import scores_of
-from synth.images.pictures import GONE, ROLE, Pictures
+from synth.reading.stage import GONE, ROLE, StageReader, StageSample
 from synth.run.stage import Stage
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
@@ -44,14 +44,14 @@ class Selection(Stage):
     def __init__(self, folder: StageFolder):
         super().__init__(folder)
         self.config = folder.config
-        self.pictures: Pictures | None = None
+        self.pictures: StageReader | None = None
         self._there: There | None = None
         self._verdicts: Verdicts | None = None
 
     def check(self) -> None:
         roles = self.folder.upstream(ROLE)
         if len(roles) == 1:
-            self.pictures = Pictures(roles[0])
+            self.pictures = StageReader(roles[0])
         if self.folder.spec.slots != sum(r.spec.slots for r in roles):
             raise InputError(
                 f"{self.folder.path}: has {self.folder.spec.slots} slots, its images {sum(r.spec.slots for r in roles)}; plan it again"
@@ -68,7 +68,7 @@ class Selection(Stage):
 
     def there(self) -> Iterator[tuple[int, int]]:
         """(slot, label) of the pictures that are still there."""
-        return ((p.slot, p.record().get("label", -1)) for p in self.pictures.samples())
+        return ((p.slot, p.metadata.get("label", -1)) for p in self.pictures)
 
     def judge(self, there: There) -> Verdicts:
         raise NotImplementedError
@@ -98,12 +98,12 @@ class Selection(Stage):
                 column[at] = facts.get(name, np.nan)
         return found
 
-    def scored(self, role: str, slots: np.ndarray) -> Iterator[tuple[int, Mapping, object]]:
-        """(place among the slots, facts, stored sample) of those that a scoring stage has a sample of."""
-        for slot, facts, stored in scores_of(self.folder.upstream(role)[0]):
+    def scored(self, role: str, slots: np.ndarray) -> Iterator[tuple[int, Mapping, StageSample]]:
+        """(place among the slots, facts, sample) of those that a scoring stage has a sample of."""
+        for slot, facts, sample in scores_of(self.folder.upstream(role)[0]):
             at = int(np.searchsorted(slots, slot))
             if at < len(slots) and slots[at] == slot:
-                yield at, facts, stored
+                yield at, facts, sample
 
 
 class ClipScore(Selection):

@@ -105,6 +105,15 @@ def read_small(path: Path) -> bytes | None:
         return None
 
 
+def pread(fd: int, size: int, offset: int) -> bytes:
+    """`size` bytes of an open file from `offset` on, fewer at its end. Its position stays, so threads and forked processes may share it."""
+    parts = []
+    while size and (part := os.pread(fd, size, offset)):
+        parts.append(part)
+        size, offset = size - len(part), offset + len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
 def fsync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -199,12 +199,12 @@ def read_index(f, framing: str, where: str) -> tuple[UnitIndex, str]:
         size = f.tell()
         f.seek(size - len(how.tail) - BLOCK)
         record = json.loads(f.read(BLOCK))
-        f.seek(record["offset"])
-        member = f.read(record["size"])
-        end = record["offset"] + record["size"] + BLOCK + len(how.tail)
-        if record["magic"] == MAGIC and end == size and hashlib.sha256(member).hexdigest() == record["sha256"]:
-            return UnitIndex.from_bytes(how.payload(member)), record["sha256"]
+        if record["magic"] == MAGIC and record["size"] >= 0 and record["offset"] + record["size"] + BLOCK + len(how.tail) == size:
+            f.seek(record["offset"])
+            member = f.read(record["size"])
+            if hashlib.sha256(member).hexdigest() == record["sha256"]:
+                return UnitIndex.from_bytes(how.payload(member)), record["sha256"]
         reason = "its end record does not fit its bytes"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         reason = f"{type(e).__name__}: {e}"
     raise InputError(f"{where}: not a whole unit ({reason}); move it away and run the same command again")

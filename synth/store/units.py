@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from synth.errors import InputError
-from synth.store.files import storing
+from synth.store.files import pread, storing
 from synth.store.framing import Entry, UnitIndex, read_index
 
 
@@ -25,20 +27,30 @@ class UnitReader:
         try:
             self.index: UnitIndex
             self.index, self.digest = read_index(self._f, framing, str(path))
+            self._size = os.fstat(self._f.fileno()).st_size
         except BaseException:
             self._f.close()
             raise
 
+    @cached_property
+    def entries(self) -> dict[int, Entry]:
+        """slot -> its sample."""
+        return {e.slot: e for e in self.index.samples}
+
     def read(self, entry: Entry, ext: str) -> bytes:
-        """Bytes of one file of one sample, not verified (see `verify`)."""
+        """Bytes of one file of one sample, not verified (see `verify`); InputError if they are not there."""
         offset, size = entry.files[ext]
-        self._f.seek(offset)
-        return self._f.read(size)
+        try:
+            data = self.raw(offset, size) if offset >= 0 and 0 <= size <= self._size - offset else None
+        except TypeError:  # no numbers: an index that nobody here wrote
+            data = None
+        if data is None or len(data) != size:
+            raise InputError(f"{self.path}: sample {entry.key}: its {ext} is torn; move the unit away and run the same command again")
+        return data
 
     def raw(self, offset: int, size: int) -> bytes:
         """Bytes of the unit file as they lie there, frames and all."""
-        self._f.seek(offset)
-        return self._f.read(size)
+        return pread(self._f.fileno(), size, offset)
 
     def verify(self, entry: Entry) -> bool:
         """Whether the sample's bytes are those that were committed."""
@@ -49,6 +61,10 @@ class UnitReader:
 
     def close(self) -> None:
         self._f.close()
+
+    def __del__(self) -> None:
+        if "_f" in self.__dict__:
+            self._f.close()
 
     def __enter__(self) -> "UnitReader":
         return self

@@ -15,13 +15,14 @@ from pathlib import PurePosixPath
 
 from synth.errors import InputError
 from synth.export.html import Cell, Row, page
+from synth.reading.stage import ROLE, StageReader, StageSample
 from synth.run.stage import Stage
 from synth.store.files import write_atomic
+from synth.store.folder import StageFolder
 from synth.store.names import folder_names
 from synth.store.out_folder import OutFolder
 from synth.store.samples import Sample, Unit
 from synth.store.spec import canonical
-from synth.store.units import Stored
 from synth.story.book import Book, book_of
 from synth.story.config import StoryPagesConfig
 from synth.story.sheets import SMALL, animation, grid
@@ -36,13 +37,15 @@ class StoryPages(Stage):
         super().__init__(folder)
         self.config = folder.config
         self.out = OutFolder(folder)
-        self.story = None  # the StageFolder of kind story
+        self.story: StageFolder | None = None  # of kind story
+        self.pictures: StageReader | None = None  # of it
         self.book: Book | None = None
         self.folders: tuple[str, ...] = ()  # of the styles
 
     def check(self) -> None:
         self.out.check()
-        self.story = self.folder.upstream("images")[0]
+        self.story = self.folder.upstream(ROLE)[0]
+        self.pictures = StageReader(self.story)
         if self.story.spec.kind != "story":
             raise InputError(f"{self.story.path}: is of kind {self.story.spec.kind}; pages are made of a story")
         self.book = book_of(self.story)
@@ -66,12 +69,11 @@ class StoryPages(Stage):
         """Put the files of a chapter (index) into their places; its part of story.json, and `files`: name -> (size, sha256)."""
         slots, lanes = self.book.slots(chapter, len(self.folders)), len(self.folders)
         number, files, pictures = self.book.chapters[chapter].number, {}, []
-        for stored in self.story.samples(slots.start, slots.stop):
-            record = dict(stored.json())
-            name = self.name_of(stored.slot)
+        for sample in self.pictures.samples(slots.start, slots.stop):
+            name = self.name_of(sample.slot)
             if self.config.individual:
-                self._put(files, name, stored.read(record["format"]))
-            pictures.append(self._said(stored, record, name))
+                self._put(files, name, sample.read())
+            pictures.append(self._said(sample, sample.metadata, name))
         for lane, folder in enumerate(self.folders):
             here = sum(p["slot"] % lanes == lane for p in pictures)
             if self.config.grid != "none":
@@ -84,13 +86,13 @@ class StoryPages(Stage):
         return {"files": files, "pictures": pictures}
 
     def _count(self, lane: int, stop: int) -> int:
-        return sum(s.slot % len(self.folders) == lane for s in self.story.samples(0, stop))
+        return sum(s.slot % len(self.folders) == lane for s in self.pictures.samples(0, stop))
 
     def _data(self, start: int, stop: int, lane: int) -> Iterator[bytes]:
         """The files of a style's pictures, in order."""
-        for stored in self.story.samples(start, stop):
-            if stored.slot % len(self.folders) == lane:
-                yield stored.read(self.story.config.format)
+        for sample in self.pictures.samples(start, stop):
+            if sample.slot % len(self.folders) == lane:
+                yield sample.read()
 
     def _put(self, files: dict[str, tuple[int, str]], name: str, data: bytes) -> None:
         files[name] = len(data), hashlib.sha256(data).hexdigest()
@@ -104,11 +106,11 @@ class StoryPages(Stage):
         number = self.book.chapters[place.chapter].number
         return f"{self.folders[place.style]}/{number:02d}-{place.prompt + 1:03d}.{self.story.config.format}"
 
-    def _said(self, stored: Stored, record: dict, name: str) -> dict:
+    def _said(self, sample: StageSample, record: dict, name: str) -> dict:
         parent = record["parent"]
         return {
-            "slot": stored.slot,
-            "key": stored.key,
+            "slot": sample.slot,
+            "key": sample.key,
             "file": name if self.config.individual else None,
             "prompt": record["prompt"],
             "tag": record["class"],
@@ -119,7 +121,7 @@ class StoryPages(Stage):
             "steps_run": record["steps_run"],
             "parent": parent,  # key of the picture that it started from
             "parent_file": self.name_of(int(parent)) if parent is not None and self.config.individual else None,
-            "sha256": stored.entry.sha256,
+            "sha256": sample.sha256,
         }
 
     # -- when the stage is whole -------------------------------------------------------------------------------------

@@ -4,13 +4,13 @@ One unit of one sample: the size and digest of the file, and what was counted. T
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
 from synth.errors import InputError
 from synth.export.card import CARD
-from synth.images.pictures import Picture, Pictures
+from synth.reading.stage import StageReader, StageSample
 from synth.run.stage import Stage
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
@@ -112,9 +112,9 @@ def _listing(pairs: StageFolder) -> AnnotatedListing:
 
 def _images(pairs: StageFolder, listing: AnnotatedListing) -> Iterator[tuple[Line, list[Variant | None]]]:
     """Every image in the order of the annotation file, with its variants; None for a variant that is a tombstone."""
-    order, n = listing.file_order(), pairs.config.variants
-    samples = Pictures(pairs).picked(slot for number in order for slot in range(number * n, number * n + n))
-    for (number, line), variants in zip(zip(order, listing.lines(order), strict=True), _grouped(order, n, samples), strict=True):
+    order, n, pictures = listing.file_order(), pairs.config.variants, StageReader(pairs)
+    for number, line in zip(order, listing.lines(order), strict=True):
+        variants = [_variant(pictures.get(slot)) for slot in range(number * n, number * n + n)]
         try:
             yield _line(line), variants
         except msgspec.DecodeError as e:
@@ -123,27 +123,14 @@ def _images(pairs: StageFolder, listing: AnnotatedListing) -> Iterator[tuple[Lin
             ) from e
 
 
-def _grouped(order: Iterable[int], n: int, samples: Iterator[Picture]) -> Iterator[list[Variant | None]]:
-    """The variants of each image. A sample is read before the next one is asked for: its unit may be closed then."""
-    ahead = _next(samples)
-    for number in order:
-        found: list[Variant | None] = [None] * n
-        while ahead is not None and ahead[0] // n == number:
-            found[ahead[0] % n] = ahead[1]
-            ahead = _next(samples)
-        yield found
-
-
-def _next(samples: Iterator[Picture]) -> tuple[int, Variant] | None:
-    """(slot, variant)"""
-    picture = next(samples, None)
-    if picture is None:
+def _variant(sample: StageSample | None) -> Variant | None:
+    if sample is None:
         return None
     try:
-        said = _record(picture.stored.read("json"))
+        record = _record(sample["json"])
     except msgspec.DecodeError as e:
         raise InputError(
-            f"sample {picture.key} of unit {picture.stored.unit}: its record cannot be read ({e}); see python launch/verify.py --deep"
+            f"sample {sample.key} of unit {sample.unit}: its record cannot be read ({e}); see python launch/verify.py --deep"
         ) from e
-    objects = None if said.unchanged else {o.id: Warped(o.bbox, o.area, o.segmentation or None) for o in said.objects}
-    return picture.slot, Variant(said.file_name, objects)
+    objects = None if record.unchanged else {o.id: Warped(o.bbox, o.area, o.segmentation or None) for o in record.objects}
+    return Variant(record.file_name, objects)

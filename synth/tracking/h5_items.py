@@ -12,7 +12,7 @@ import msgspec
 
 from synth.errors import InputError
 from synth.export.hdf5.layouts import Item
-from synth.images.pictures import Picture
+from synth.reading.stage import StageReader, StageSample
 from synth.store.folder import StageFolder
 from synth.tracking.cards import pictures_card
 from synth.tracking.listing import ROLE, AnnotatedListing
@@ -39,8 +39,9 @@ class PairItems:
 
     how_to_read = READ
 
-    def __init__(self, stage: StageFolder):
-        self._stage, self._variants = stage, stage.config.variants
+    def __init__(self, pairs: StageReader):
+        self._stage = stage = pairs.stage
+        self._variants = stage.config.variants
         self._images = AnnotatedListing(stage.path, stage.input(ROLE).identity)
         self._row = msgspec.json.Decoder(Row).decode
 
@@ -50,7 +51,7 @@ class PairItems:
 
         return open_source(self._stage.input_path("images"))
 
-    def of(self, pictures: Iterable[Picture], slots: range) -> Iterator[tuple[Picture, list[Item]]]:
+    def of(self, pictures: Iterable[StageSample], slots: range) -> Iterator[tuple[StageSample, list[Item]]]:
         """Each picture with what the file holds of it: its original if it is the first one of that, and itself."""
         if slots.start % self._variants:
             raise InputError(
@@ -59,18 +60,18 @@ class PairItems:
         rows, last = range(slots.start // self._variants, -(-slots.stop // self._variants)), -1
         listed = dict(zip(rows, map(self._row, self._images.lines(rows)), strict=True))
         for picture in pictures:
-            record, number, items = picture.record(), picture.slot // self._variants, []
+            record, number, items = picture.metadata, picture.slot // self._variants, []
             if number != last:
                 row, last = listed[number], number
                 name = base_name(record["source"])
                 items.append(Item(name, name, row.size, partial(self._original, row, record["source_sha256"])))
             yield (
                 picture,
-                [*items, Item(record["file_name"], picture.key, picture.stored.entry.files[picture.ext][1], picture.read)],
+                [*items, Item(record["file_name"], picture.key, picture.size, picture.read)],
             )
 
-    def record(self, picture: Picture) -> Mapping:
-        return {k: v for k, v in picture.record().items() if k not in LEFT}
+    def record(self, picture: StageSample) -> Mapping:
+        return {k: v for k, v in picture.metadata.items() if k not in LEFT}
 
     def n_datasets(self, slots: Sequence[int]) -> int:
         """One a sample, and each original once."""

@@ -16,6 +16,8 @@ from dataclasses import asdict
 
 from synth.errors import InputError
 from synth.images.decode import FORMATS, decode_as_declared
+from synth.reading.stage import ROLE as IMAGES
+from synth.reading.stage import StageReader
 from synth.run.stage import Stage
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
@@ -52,7 +54,7 @@ class PairsPage(Stage):
             if getattr(self.config, key) < 1:
                 raise InputError(f"export.pairs_page.{key}={getattr(self.config, key)}: must be at least 1")
         self.out.check()
-        self.pairs = self.folder.upstream("images")[0]
+        self.pairs = self.folder.upstream(IMAGES)[0]
         if self.pairs.spec.kind != "pairs":
             raise InputError(f"{self.pairs.path}: is of kind {self.pairs.spec.kind}; this page shows tracking pairs")
 
@@ -129,20 +131,18 @@ class PairsPage(Stage):
         """One pass over all pairs: (number of a shown image -> (record, file) of its variants, or (None, why); totals)."""
         variants, totals = self.pairs.config.variants, Totals()
         found: dict[int, list] = {number: [(None, "")] * variants for number in shown}
-        for unit in range(self.pairs.spec.n_units):
-            with self.pairs.reader(unit) as reader:
-                for slot, reason in reader.index.tombstones.items():
-                    totals.tombstones[shared(reason)] = totals.tombstones.get(shared(reason), 0) + 1
-                    if slot // variants in shown:
-                        found[slot // variants][slot % variants] = None, reason
-                for entry in reader.index.samples:
-                    record = json.loads(reader.read(entry, "json"))
-                    totals.count(record)
-                    number, variant = divmod(entry.slot, variants)
-                    if number in shown:
-                        name = f"{PICTURES}/{number:06d}_v{variant}.jpg"
-                        self._put(files, name, reader.read(entry, "jpg"))
-                        found[number][variant] = record, name
+        pairs = StageReader(self.pairs)
+        for slot, reason in pairs.tombstones.items():
+            totals.tombstones[shared(reason)] = totals.tombstones.get(shared(reason), 0) + 1
+            if slot // variants in shown:
+                found[slot // variants][slot % variants] = None, reason
+        for sample in pairs:
+            totals.count(sample.metadata)
+            number, variant = divmod(sample.slot, variants)
+            if number in shown:
+                name = f"{PICTURES}/{number:06d}_v{variant}.jpg"
+                self._put(files, name, sample["jpg"])
+                found[number][variant] = sample.metadata, name
         return found, totals
 
     def _original(self, source, image: Annotated, digests: set[str], files: dict) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from synth.export.base import CLASSES
 from synth.export.card import CARD
 from synth.export.image_folder import METADATA, public
 from synth.export.manifest import MANIFEST, row_of, stored_row
-from synth.images.pictures import Pictures
+from synth.reading.stage import ROLE, StageReader
 from synth.store.folder import StageFolder
 from synth.store.out_folder import CLAIM, MARKER
 from synth.store.spec import canonical
@@ -171,7 +171,7 @@ def beside(folder: StageFolder, pictures: int, deep: bool, found: Findings) -> N
 
 def _source_digests(folder: StageFolder) -> Iterator[str]:
     """sha256 of the pictures of the stage that an export reads, in slot order."""
-    for picture in Pictures(folder.upstream("images")[0]).samples():
+    for picture in StageReader(folder.upstream(ROLE)[0]):
         yield hashlib.sha256(picture.read()).hexdigest()
 
 

@@ -1,6 +1,5 @@
 """Exports that pack pictures into files, against the records of their units: shallow by names and sizes, deep by every picture's digest."""
 
-import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator
@@ -210,13 +209,11 @@ def _rows(f, first: int, records: list[tuple[str, dict]], pixels: Iterator | Non
 
 def _decoded(folder: StageFolder, start: int, stop: int) -> Iterator:
     import numpy as np
-    from PIL import Image
 
-    from synth.images.pictures import Pictures
+    from synth.reading.stage import ROLE, StageReader
 
-    for picture in Pictures(folder.upstream("images")[0]).samples(start, stop):
-        with Image.open(io.BytesIO(picture.read())) as image:
-            yield np.asarray(image.convert("RGB"))
+    for picture in StageReader(folder.upstream(ROLE)[0]).samples(start, stop):
+        yield np.asarray(picture.image())
 
 
 def captions_txt(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:

@@ -56,14 +56,14 @@ def test_the_title_counts_pictures_not_slots(table, tiny_sd, tmp_path, monkeypat
 
 def test_only_units_that_are_needed_are_opened(table, tiny_sd, tmp_path, monkeypatch):
     from synth.export.contact_sheet import pick
-    from synth.images.pictures import Pictures
+    from synth.reading.stage import StageReader
     from synth.store.folder import StageFolder
 
     images = images_stage(tmp_path / "runs" / "toys", table, tiny_sd, 10, unit_size=2, batch=2)
     assert work(images) == EXIT_OK
     opened, reader = [], StageFolder.reader
     monkeypatch.setattr(StageFolder, "reader", lambda self, n: (opened.append(n), reader(self, n))[1])
-    found = pick(Pictures(images), {0: "red panda", 1: "bullet train"}, 1)
+    found = pick(StageReader(images), {0: "red panda", 1: "bullet train"}, 1)
     assert opened == [0] and [len(v) for v in found.values()] == [1, 1]
 
 

@@ -162,7 +162,7 @@ def test_an_order_is_a_permutation_that_mixes_many_blocks_and_can_be_cut_anywher
 
 
 def test_shards_of_a_dataset_that_is_larger_than_the_open_units_are_read_right(images, monkeypatch):
-    monkeypatch.setattr("synth.images.pictures.OPEN", 1)
+    monkeypatch.setattr("synth.reading.stage.OPEN", 1)
     folder = export(images)
     assert work(folder) == EXIT_OK
     for name, data in in_tars(folder.out_dir):

@@ -11,7 +11,7 @@ from PIL import Image
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.filters.clip import Preparation, check_folder
 from synth.filters.scoring import feature_of, files_in
-from synth.images.pictures import Pictures
+from synth.reading.stage import StageReader
 from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.samples import Sample
@@ -57,13 +57,13 @@ def kept(folder) -> list[int]:
 
 
 def reasons(folder) -> dict[int, str]:
-    return Pictures(folder).reasons(0, folder.spec.slots)
+    return StageReader(folder).reasons(0, folder.spec.slots)
 
 
 def test_features_have_unit_length_and_depend_on_no_neighbour(run, images, tiny_clip):
     stage = features_of(images, tiny_clip)
     assert work(stage) == EXIT_OK
-    found = {s.slot: (feature_of(s), s.json()) for s in stage.samples()}
+    found = {s.slot: (feature_of(s), s.metadata) for s in StageReader(stage)}
     assert sorted(found) == [s for s in range(N) if s != DEAD] and found[0][0].shape == (24,)
     assert all(abs(np.linalg.norm(f) - 1) < 1e-2 for f, _ in found.values())
     assert {"caption_score", "class_score", "best_label", "best_score", "label"} <= set(found[1][1])
@@ -72,7 +72,7 @@ def test_features_have_unit_length_and_depend_on_no_neighbour(run, images, tiny_
     shutil.rmtree(run.root / stage.path)
     shutil.rmtree(run.root / images.path)
     again = features_of(images_of(run.table, [Sample(k, f"{k:09d}", picture(7 if k == 0 else k).files) for k in range(N)]), tiny_clip)
-    assert work(again) == EXIT_OK and np.allclose(feature_of(next(iter(again.samples()))), found[7][0], atol=1e-3)
+    assert work(again) == EXIT_OK and np.allclose(feature_of(next(iter(StageReader(again)))), found[7][0], atol=1e-3)
 
 
 def test_scoring_units_are_the_same_bytes_for_one_and_three_jobs(images, tiny_clip):
@@ -195,7 +195,7 @@ def test_an_ensemble_of_two_runs_is_one_set_with_keys_of_its_own(run, tiny_clip)
     config = EnsembleConfig(3, {str(i): 4 for i in range(5)})
     folder = child(run.root, "ensemble", config, {"images": [one, two], "scores": scores}, 2 * N, 8, 8)
     assert work(folder) == EXIT_OK and len(kept(folder)) == 20
-    assert {Pictures(folder).at(s)[0] for s in kept(folder)} == {0, 1}
+    assert {StageReader(folder).at(s)[0] for s in kept(folder)} == {0, 1}
     out = child(run.root, "image_folder", ImageFolderConfig(), {"images": [folder]}, 2 * N, 8, 4)
     assert work(out) == EXIT_OK
     names = sorted(p.stem for p in out.out_dir.glob("*/*.png"))

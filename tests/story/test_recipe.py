@@ -14,7 +14,7 @@ from launch.plan.planned import PlannedStage
 from launch.show.stages import report_on
 from synth.embedded.pictures import backgrounds, render
 from synth.errors import InputError
-from synth.images.pictures import Pictures, tombstones
+from synth.reading.stage import StageReader
 from synth.store.spec import StageSpec
 from synth.story.book import Book
 from tests.story.stories import STYLES, done, planned, point, source
@@ -70,8 +70,8 @@ def test_other_exports_take_a_story_with_its_styles_as_classes(tiny_sd, tmp_path
     lines = [json.loads(line) for line in (folder.out_dir / "metadata.jsonl").read_text().splitlines()]
     assert {line["file_name"]: line["caption"] for line in lines}["ink/000000001.png"] == "a red fox in ink"
     assert [s.slot for s in story.samples(10, 14)] == [10, 11, 12, 13]  # over the end of the first unit
-    assert [p.slot for p in Pictures(story).picked([35, 0, 19, 12])] == [35, 0, 19, 12]
-    assert [Pictures(story).unit_of(s) for s in (0, 11, 12, 19, 20, 35)] == [0, 0, 1, 1, 2, 2] and tombstones(story, 0, 36) == {}
+    assert [p.slot for p in StageReader(story).picked([35, 0, 19, 12])] == [35, 0, 19, 12]
+    assert [StageReader(story).unit_of(s) for s in (0, 11, 12, 19, 20, 35)] == [0, 0, 1, 1, 2, 2] and StageReader(story).tombstones == {}
 
 
 # -- units of different sizes ----------------------------------------------------------------------------------------

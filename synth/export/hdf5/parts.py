@@ -9,16 +9,14 @@ What a picture is called, and what lies beside it, depends on the kind of stage 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from synth.errors import InputError
 from synth.export.config import Hdf5PartsConfig
 from synth.export.hdf5.file import TEMP
 from synth.export.hdf5.layouts import Item, write_keyed, write_packed
 from synth.export.hdf5.settings import KEYED
-from synth.images.pictures import GONE, Picture, Pictures
 from synth.kinds import kind_of, named
+from synth.reading.stage import GONE, ROLE, StageReader, StageSample
 from synth.run.stage import Stage
 from synth.store.folder import StageFolder
-from synth.store.names import classes_of
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
 
@@ -31,14 +29,14 @@ class Hdf5Parts(Stage):
     def __init__(self, folder):
         super().__init__(folder)
         self.config = folder.config
-        self.pictures: Pictures | None = None
+        self.pictures: StageReader | None = None
         self.classes: dict[int, str] = {}
         self._contents: PictureItems | None = None
 
     def check(self) -> None:
-        self.pictures = Pictures(self.folder.upstream("images")[0])
-        self.classes = classes_of(self.pictures.stage)
-        self._contents = items_of(self.pictures.stage)
+        self.pictures = StageReader(self.folder.upstream(ROLE)[0])
+        self.classes = self.pictures.classes
+        self._contents = items_of(self.pictures)
 
     def unit_inputs(self, unit: Unit) -> str:
         return self.folder.spec.fingerprint  # a unit that was linked from another stage would leave this one without its partition
@@ -81,7 +79,7 @@ class Hdf5Parts(Stage):
             yield from items
 
 
-Contents = Iterable[tuple[Picture, Sequence[Item]]]  # each picture with what a file holds of it, itself last
+Contents = Iterable[tuple[StageSample, Sequence[Item]]]  # each picture with what a file holds of it, itself last
 
 
 class PictureItems:
@@ -89,21 +87,16 @@ class PictureItems:
 
     how_to_read = ""  # for the card, where the names or the contents differ
 
-    def __init__(self, stage: StageFolder):
-        self._stage, self._classes = stage, classes_of(stage)
+    def __init__(self, stage: StageReader):
+        self._stage = stage
 
-    def of(self, pictures: Iterable[Picture], slots: range) -> Contents:
+    def of(self, pictures: Iterable[StageSample], slots: range) -> Contents:
         for picture in pictures:
-            record = picture.record()
-            if record["label"] not in self._classes:
-                raise InputError(
-                    f"{self._stage.path}: picture {picture.key} has label {record['label']}, which is not a class of the dataset"
-                )
-            name = f"{picture.key}.{picture.ext}"
-            yield picture, [Item(name, picture.key, size_of(picture), picture.read, record["label"], record["caption"])]
+            label, caption = self._stage.label_of(picture.key, picture.metadata), picture.metadata["caption"]
+            yield picture, [Item(f"{picture.key}.{picture.ext}", picture.key, picture.size, picture.read, label, caption)]
 
-    def record(self, picture: Picture) -> Mapping:
-        return picture.record()
+    def record(self, picture: StageSample) -> Mapping:
+        return picture.metadata
 
     def n_datasets(self, slots: Sequence[int]) -> int:
         """How many pictures a file of these slots holds."""
@@ -116,14 +109,9 @@ class PictureItems:
     def close(self) -> None: ...
 
 
-def items_of(stage: StageFolder) -> PictureItems:
+def items_of(stage: StageReader) -> PictureItems:
     """What HDF5 files hold of the samples of a stage, as its kind says."""
-    return named(kind_of(stage.spec.kind).h5_items)(stage)
-
-
-def size_of(picture: Picture) -> int:
-    """Bytes of its file."""
-    return picture.stored.entry.files[picture.ext][1]
+    return named(kind_of(stage.stage.spec.kind).h5_items)(stage)
 
 
 def partition(folder: StageFolder, number: int) -> Path:
@@ -133,4 +121,4 @@ def partition(folder: StageFolder, number: int) -> Path:
 
 def n_datasets(parts: StageFolder, start: int, stop: int) -> int:
     """How many pictures the files of these slots hold."""
-    return items_of(parts.upstream("images")[0]).n_datasets([s.slot for s in parts.samples(start, stop)])
+    return items_of(StageReader(parts.upstream(ROLE)[0])).n_datasets([s.slot for s in parts.samples(start, stop)])

@@ -90,7 +90,7 @@ class Hdf5(Export):
 
     def how_to_read(self) -> str:
         config = self.parts.config
-        if own := items_of(self.pictures.stage).how_to_read:
+        if own := items_of(self.pictures).how_to_read:
             return own
         if config.layout == KEYED:
             for stored in self.parts.samples():
@@ -101,5 +101,5 @@ class Hdf5(Export):
     def card(self, manifest: ManifestWriter) -> bytes:
         parts = self.parts
         datasets, samples = n_datasets(parts, 0, parts.spec.slots), sum(1 for _ in parts.samples())
-        own = items_of(self.pictures.stage).card(self.folder, datasets, samples, manifest.size, self.how_to_read())
+        own = items_of(self.pictures).card(self.folder, datasets, samples, manifest.size, self.how_to_read())
         return own or super().card(manifest)

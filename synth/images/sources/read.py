@@ -12,7 +12,7 @@ from pathlib import Path
 from synth.errors import InputError, StoreError
 from synth.images.slots import Ranges
 from synth.images.sources.listing import Listing
-from synth.store.files import storing
+from synth.store.files import pread, storing
 from synth.store.names import classes_of
 
 GONE = {
@@ -82,9 +82,8 @@ class StageSource:
             unit = spec.unit_of(slots[len(found)])
             end = bisect_left(slots, spec.unit(unit).stop)
             with self._folder.reader(unit) as reader:
-                entries = {e.slot: e for e in reader.index.samples}
                 for slot in slots[len(found) : end]:
-                    found.append(self._picture(start + len(found), slot, reader, entries.get(slot)))
+                    found.append(self._picture(start + len(found), slot, reader, reader.entries.get(slot)))
         return found
 
     def _picture(self, number: int, slot: int, reader, entry) -> Picture:
@@ -126,15 +125,7 @@ def read_file(path: Path, size: int, root: Path, offset: int = -1, key: str = "i
                 return "is not a regular file"
             if offset < 0 and found.st_size != size:
                 return "changed since the stage was planned (its size did)"
-            data = _pread(fd, size, max(0, offset))
+            data = pread(fd, size, max(0, offset))
     finally:
         os.close(fd)
     return data if len(data) == size else "is torn"
-
-
-def _pread(fd: int, size: int, offset: int) -> bytes:
-    parts = []
-    while size and (part := os.pread(fd, size, offset)):
-        parts.append(part)
-        size, offset = size - len(part), offset + len(part)
-    return b"".join(parts)

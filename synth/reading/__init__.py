@@ -1,0 +1,13 @@
+"""Reading what stages hold, as people, filters and exports do: `open_stage`, and a torch Dataset, which imports torch when it is used."""
+
+import importlib
+
+from synth.reading.stage import NoSample, StageReader, StageSample, open_stage
+
+__all__ = ["NoSample", "StageReader", "StageSample", "TorchDataset", "open_stage"]
+
+
+def __getattr__(name: str):
+    if name == "TorchDataset":
+        return importlib.import_module("synth.reading.torch_dataset").TorchDataset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
