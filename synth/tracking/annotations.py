@@ -143,7 +143,7 @@ def _next(samples: Iterator[Picture]) -> tuple[int, Variant] | None:
         said = _record(picture.stored.read("json"))
     except msgspec.DecodeError as e:
         raise InputError(
-            f"sample {picture.key} of unit {picture.stored.unit}: its record cannot be read ({e}); see python launch/verify.py --deep"
+            f"sample {picture.key} of unit {picture.stored.unit}: its record cannot be read ({e}); verify --deep on that stage tells more"
         ) from e
     objects = None if said.unchanged else {o.id: Warped(o.bbox, o.area, o.segmentation or None) for o in said.objects}
     return picture.slot, Variant(said.file_name, objects)
