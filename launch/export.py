@@ -40,7 +40,8 @@ class ExportSession(Session):
             key = word.lstrip("+~").partition("=")[0]
             if "=" in word and not word.startswith("-") and key.replace("/", ".").partition(".")[0] not in TAKES:
                 raise InputError(
-                    f"{word}: {as_typed('export')} takes {', '.join(TAKES[:-1])}; {self.folder.path} is made already, as its stage.json says"
+                    f"{word}: {as_typed('export')} takes {', '.join(TAKES[:-1])}; "
+                    f"{self.folder.path} is made already, as its stage.json says"
                 )
         super().check(list(argv))
 
