@@ -1,9 +1,14 @@
-"""Cancel the Slurm jobs of a run: python launch/cancel.py RUNS_DIR|STAGE_DIR [--drain]
+"""Cancel the Slurm jobs of a run.
 
 Cancels what was submitted for these stages (submissions/*.json) and the jobs that hold leases there, such as those of
 slurm/stage.sbatch. Nothing that is finished is lost either way: with --drain the running batches are kept, too, and units are let go
 at once. Running the same launch command again goes on from there.
 """
+
+if __name__ == "__main__":  # python launch/cancel.py and python -m launch.cancel are synthset cancel
+    import runpy
+
+    runpy.run_path(f"{__file__.rpartition('/')[0]}/__main__.py", {"COMMAND": "cancel"}, "__main__")
 
 import argparse
 import sys
@@ -11,10 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works without installing
-if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
-    del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
-
+from launch.config.program import as_typed
 from launch.show.stages import find_stages, report_on
 from launch.slurm import jobs
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
@@ -90,7 +92,7 @@ def cancel(path: Path, drained: bool, patience: float, tell: Callable[[str], Non
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python launch/cancel.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p = argparse.ArgumentParser(prog=as_typed("cancel"), description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("path", type=Path, help="runs folder, dataset folder or stage folder")
     p.add_argument("--drain", action="store_true", help="first let every worker end and keep its running batch (USR2)")
     p.add_argument("--patience", type=float, default=600.0, metavar="SECONDS", help="how long to wait for the drain (default: 600)")
@@ -104,7 +106,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_BAD_INPUT
-
-
-if __name__ == "__main__":
-    sys.exit(main())

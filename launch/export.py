@@ -1,24 +1,25 @@
-"""Exports of pictures that are there already, from their stage folder alone:
+"""Export pictures that are there already, from their stage folder alone.
 
-    python launch/export.py runs/pictures/images-0123456789ab 'export=[hdf5]' export.hdf5.out=/data/pictures
-    python launch/export.py STAGE_DIR 'export=[image_folder,hdf5]' cluster=slurm cluster.partition=cpu
+    synthset export runs/pictures/images-0123456789ab 'export=[hdf5]' export.hdf5.out=/data/pictures
+    synthset export STAGE_DIR 'export=[image_folder,hdf5]' cluster=slurm cluster.partition=cpu
 
 STAGE_DIR is an images stage, a filter of one, or a stage of tracking pairs, that is whole. No recipe, model or captioner is needed.
-Settings are those of launch/run.py that speak of exports and of where to run: export, cluster, dry_run, retry_failed. Exports that are
-done stay as they are; one that was stopped goes on by the same command. A sweep is written -m, as for run.py.
+Settings are those of synthset run that speak of exports and of where to run: export, cluster, dry_run, retry_failed. Exports that are
+done stay as they are; one that was stopped goes on by the same command. A sweep is written -m, as for synthset run.
 
 Exit codes: 0; 75 run it again; 65 bad input; 70 a bug.
 """
 
-import shlex
+if __name__ == "__main__":  # python launch/export.py and python -m launch.export are synthset export
+    import runpy
+
+    runpy.run_path(f"{__file__.rpartition('/')[0]}/__main__.py", {"COMMAND": "export"}, "__main__")
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works without installing
-if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
-    del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
-
+from launch.config.program import as_typed, folders_of, help_text
 from launch.plan.planned import PlannedStage
 from launch.run import Session
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
@@ -39,10 +40,10 @@ class ExportSession(Session):
             key = word.lstrip("+~").partition("=")[0]
             if "=" in word and not word.startswith("-") and key.replace("/", ".").partition(".")[0] not in TAKES:
                 raise InputError(
-                    f"{word}: launch/export.py takes {', '.join(TAKES[:-1])}; {self.folder.path} is made already, as its stage.json says"
+                    f"{word}: {as_typed('export')} takes {', '.join(TAKES[:-1])}; "
+                    f"{self.folder.path} is made already, as its stage.json says"
                 )
         super().check(list(argv))
-        self.command = shlex.join(["python", sys.argv[0], str(self.folder.path), *argv])
 
     def planned(self, config, label: str):
         """The exports of the stage; all of them may be computed, and the stage must be whole."""
@@ -78,12 +79,12 @@ def stage_at(path: str) -> StageFolder:
 def main(argv: list[str]) -> int:
     """The exit code."""
     if {"-h", "--help"} & set(argv) or not argv:
-        print(__doc__)
+        print(help_text(__doc__))
         return EXIT_OK if argv else EXIT_BAD_INPUT
     from launch.run import hydra_main
 
     try:
-        folders = [w for w in argv if "=" not in w and not w.startswith(("-", "~"))]
+        folders = folders_of(argv)
         if len(folders) != 1:
             raise InputError(f"{' '.join(folders) or 'no folder'}: give one stage folder, and settings as key=value")
         session = ExportSession(stage_at(folders[0]))
@@ -96,7 +97,3 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:  # while planning: afterwards the clusters catch it themselves
         print("stopped before anything was begun", file=sys.stderr)
         return EXIT_AGAIN
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

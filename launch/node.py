@@ -1,11 +1,13 @@
-"""One machine of several without a scheduler. Start the same command on each, at any time, in any number:
+"""Work as one machine of several, without a scheduler.
 
-    NODE_IDX=0 TOTAL_NODES=2 N_GPUS=8 python launch/node.py recipe=class_images dataset=aircraft    # on the first machine
-    NODE_IDX=1 TOTAL_NODES=2 N_GPUS=8 python launch/node.py recipe=class_images dataset=aircraft    # on the second
-    N_GPUS=auto python launch/node.py runs/aircraft/captions-0123456789ab runs/aircraft/images-0123456789ab
-    python launch/node.py gpus=idle recipe=class_images             # a shared machine: takes GPUs as they become idle
+Start the same command on each, at any time, in any number:
 
-What to do is either settings as for launch/run.py, or the folders of planned stages. Machines share the folders (runs_dir) and
+    NODE_IDX=0 TOTAL_NODES=2 N_GPUS=8 synthset node recipe=class_images dataset=aircraft    # on the first machine
+    NODE_IDX=1 TOTAL_NODES=2 N_GPUS=8 synthset node recipe=class_images dataset=aircraft    # on the second
+    N_GPUS=auto synthset node runs/aircraft/captions-0123456789ab runs/aircraft/images-0123456789ab
+    synthset node gpus=idle recipe=class_images             # a shared machine: takes GPUs as they become idle
+
+What to do is either settings as for synthset run, or the folders of planned stages. Machines share the folders (runs_dir) and
 nothing else: whatever one leaves undone, another takes over. Stages run in order; a machine goes on to the next one when the last is
 whole. A dead worker is started again a few times; ctrl-C lets every worker end its running batch and keep it, a second one kills.
 
@@ -21,6 +23,11 @@ Settings:
 Exit codes: 0 every stage is done; 75 stopped, run it again; 65 bad input; 70 a unit failed three times.
 """
 
+if __name__ == "__main__":  # python launch/node.py and python -m launch.node are synthset node
+    import runpy
+
+    runpy.run_path(f"{__file__.rpartition('/')[0]}/__main__.py", {"COMMAND": "node"}, "__main__")
+
 import os
 import socket
 import sys
@@ -28,10 +35,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works without installing
-if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
-    del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
-
+from launch.config.program import folders_of, help_text, this_command
 from launch.local.idle import Idle, Read, Thresholds, reader
 from launch.plan.devices import cores, places, processes_of, uses_gpu, visible_gpus
 from launch.plan.planned import PlannedStage
@@ -172,7 +176,7 @@ def run(machine: Machine, stages: Sequence[PlannedStage], console, retry_failed:
 def main(argv: Sequence[str]) -> int:
     """The exit code."""
     if {"-h", "--help"} & set(argv) or not argv:
-        print(__doc__)
+        print(help_text(__doc__))
         return EXIT_OK if argv else EXIT_BAD_INPUT
     from rich.console import Console
 
@@ -182,7 +186,7 @@ def main(argv: Sequence[str]) -> int:
 
     try:
         machine, words = read_machine(argv, os.environ)
-        folders = [w for w in words if "=" not in w and not w.startswith(("-", "~"))]
+        folders = folders_of(words)
         if not folders:
             session = Session()
             session.check(words)
@@ -196,12 +200,8 @@ def main(argv: Sequence[str]) -> int:
         stages = in_order([StageFolder.open(f) for f in folders])
         console = Console(width=None if sys.stdout.isatty() else WIDE)
         outcomes = run(machine, stages, console)
-        summary.show(outcomes, [], " ".join(["python", *sys.argv]), console)
+        summary.show(outcomes, [], this_command(), console)
         return worst([o.code for o in outcomes])
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_BAD_INPUT
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

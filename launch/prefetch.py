@@ -1,10 +1,10 @@
-"""Fetch a model where there is a network: python launch/prefetch.py model=sdxl [--to DIR]
+"""Fetch a model where there is a network.
 
 Compute nodes have no network and never try it. Run this once on a login node:
 
     export SYNTHSET_MODELS=/scratch/me/models      # a folder that compute nodes see; keep the line in your ~/.bashrc
-    python launch/prefetch.py model=sdxl
-    python launch/run.py model=sdxl                # finds it there
+    synthset prefetch model=sdxl
+    synthset run model=sdxl                # finds it there
 
 The model comes from the repository and the commit that conf/model/NAME.yaml names, into $SYNTHSET_MODELS/NAME. Further models
 of a chain (refiner, prior) go to NAME-PART beside it, and are named in the run: the last line printed shows how. What a branch
@@ -17,17 +17,18 @@ Some makers want you to accept a licence first: do so on the model's page, then 
 Exit code 0: all is there. 65: something to mend, it is said what. 75: run the same command again.
 """
 
+if __name__ == "__main__":  # python launch/prefetch.py and python -m launch.prefetch are synthset prefetch
+    import runpy
+
+    runpy.run_path(f"{__file__.rpartition('/')[0]}/__main__.py", {"COMMAND": "prefetch"}, "__main__")
+
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works without installing
-if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
-    del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
 
 from launch.config.check import check
 from launch.config.compose import Composer, typed
+from launch.config.program import as_typed, help_text
 from launch.plan.fetching import ROOT, Fetch, Hub, fetches, place
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
 from synth.images.families import family_class
@@ -36,13 +37,13 @@ from synth.images.model_folder import INDEX, inspect, pipeline_of
 GROUPS = ("model", "captioner")
 
 
-def planned(overrides: Sequence[str], parts: bool) -> list[Fetch]:
+def planned(overrides: Sequence[str], parts: bool, config_dir: str | None = None) -> list[Fetch]:
     """What the overrides name. InputError if that is nothing."""
     named = {group: any(o.startswith((f"{group}=", f"{group}.")) for o in overrides) for group in GROUPS}
     if not any(named.values()):
         raise InputError("nothing to fetch: name a model, for example model=sd15 (see conf/model), or captioner=hf captioner.repo=ORG/NAME")
-    check(list(overrides))
-    config = typed(Composer().compose(list(overrides)))
+    check([*overrides, *(["--config-dir", config_dir] if config_dir is not None else [])])
+    config = typed(Composer(config_dir).compose(list(overrides)))
     found = fetches(config.model, config.captioner, named, parts)
     if not found:
         raise InputError(f"{' '.join(overrides)}: names no repository; give model.repo=ORG/NAME or captioner.repo=ORG/NAME")
@@ -50,15 +51,18 @@ def planned(overrides: Sequence[str], parts: bool) -> list[Fetch]:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of launch/run.py: model=NAME, captioner=hf ...")
+    parser = argparse.ArgumentParser(
+        prog=as_typed("prefetch"), description=help_text(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of run: model=NAME, captioner=hf ...")
     parser.add_argument("--to", metavar="DIR", help=f"folder of models; default: ${ROOT}")
+    parser.add_argument("--config-dir", metavar="DIR", help="YAML files of your own, laid out like conf/")
     parser.add_argument("--no-parts", action="store_true", help="leave further models of a chain out (sdxl's refiner)")
     parser.add_argument("--update", action="store_true", help="ask again what a branch stands at")
     parser.add_argument("--dry-run", action="store_true", help="print what would be fetched, and where to")
     args = parser.parse_args(argv)
     try:
-        todo = planned(args.overrides, not args.no_parts)
+        todo = planned(args.overrides, not args.no_parts, args.config_dir)
         folders = {f: place(f.name, args.to) for f in todo}
         if None in folders.values():
             raise InputError(f"where to? export {ROOT}=DIR, a folder that compute nodes see, or use --to DIR")
@@ -81,7 +85,3 @@ def main(argv: list[str]) -> int:
     except (StoreError, KeyboardInterrupt) as e:
         print(f"error: {e or 'stopped; run the same command again to go on'}", file=sys.stderr)
         return EXIT_AGAIN
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

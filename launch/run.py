@@ -1,23 +1,25 @@
-"""The Hydra app: python launch/run.py [-m] recipe=.. dataset=.. captioner=.. model=.. cluster=.. KEY=VALUE ...
+"""Make a dataset: plan the stages of a recipe, then run or submit what is missing.
+
+    synthset run [-m] recipe=.. dataset=.. captioner=.. model=.. cluster=.. KEY=VALUE ...
 
 hydra.main only plans. What it planned is run or submitted afterwards, all points together, each distinct stage once:
 hydra.main always returns None, and an exit inside one point of a sweep would end the sweep.
 """
 
+if __name__ == "__main__":  # python launch/run.py and python -m launch.run are synthset run
+    import runpy
+
+    runpy.run_path(f"{__file__.rpartition('/')[0]}/__main__.py", {"COMMAND": "run"}, "__main__")
+
 import contextlib
-import shlex
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works without installing
-if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
-    del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
-
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, worst
+from launch.config.program import this_command
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, tool, worst
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -34,17 +36,17 @@ class Session:
     def __init__(self):
         self.points: list[Point] = []
         self.failures: list = []
-        self.command = ""
+        self.command = this_command()
+        self.config_dir: str | None = None
         self._multirun = False
 
     def check(self, argv: list[str]) -> None:
         """Judge the command line; InputError if it is wrong."""
         from launch.config.check import check
 
-        self.command = shlex.join(["python", sys.argv[0], *argv])
         line = check(argv)
         sys.argv[1:] = line.argv
-        self._multirun = line.multirun
+        self.config_dir, self._multirun = line.args.config_dir, line.multirun
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[None]:
@@ -126,8 +128,7 @@ def main(argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv):
         from launch.config.usage import usage
 
-        print(usage())
-        return 0
+        return tool(lambda: usage(argv))
     session = Session()
     try:
         session.check(argv)
@@ -136,6 +137,8 @@ def main(argv: list[str]) -> int:
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except ModuleNotFoundError:  # told by launch/__main__.py
+        raise
     except Exception:  # noqa: BLE001 (a bug: shown whole, with a code that says so)
         traceback.print_exc()
         return EXIT_BUG
@@ -148,11 +151,11 @@ def hydra_main(session) -> None:
     """Compose every point and hand it to the session, which plans it."""
     import hydra
 
-    from launch.config.compose import CONF, CONFIG_NAME, register
+    from launch.config.compose import CONF, CONFIG_NAME, VERSION_BASE, register
 
-    register()
+    register(session.config_dir)
 
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG_NAME)
+    @hydra.main(version_base=VERSION_BASE, config_path=str(CONF), config_name=CONFIG_NAME)
     def task(config) -> None:
         session.plan(config)
 
@@ -161,7 +164,3 @@ def hydra_main(session) -> None:
             task()
         except SystemExit as e:  # Hydra has said why; its own code 1 means nothing to a scheduler
             session.hydra_gave_up(e.code)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,12 @@
-"""What is done, who works on it, what failed: python launch/status.py [RUNS_DIR or STAGE_DIR] [--watch] [--json]
+"""What is done, who works on it, what failed.
 
 It reads folders only, so it may be run anywhere, by anyone, at any time; Slurm is asked for the states of jobs where there is one.
 """
+
+if __name__ == "__main__":  # python launch/status.py and python -m launch.status are synthset status
+    import runpy
+
+    runpy.run_path(f"{__file__.rpartition('/')[0]}/__main__.py", {"COMMAND": "status"}, "__main__")
 
 import argparse
 import dataclasses
@@ -12,15 +17,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works without installing
-if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
-    del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
-
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from launch.config.program import as_typed
 from launch.show.stages import StageReport, find_stages, report_on
 from launch.slurm import jobs
 from launch.slurm.jobs import StageJobs
@@ -157,7 +159,7 @@ def _failures(report: StageReport) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python launch/status.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p = argparse.ArgumentParser(prog=as_typed("status"), description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("path", nargs="?", type=Path, default=Path("runs"), help="runs folder, dataset folder or stage folder (default: runs)")
     p.add_argument(
         "--watch",
@@ -192,7 +194,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return EXIT_OK
-
-
-if __name__ == "__main__":
-    sys.exit(main())

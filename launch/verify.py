@@ -1,4 +1,4 @@
-"""Prove that what was made is whole: python launch/verify.py RUNS_DIR|STAGE_DIR|EXPORT_DIR [--deep] [--repair]
+"""Prove that what was made is whole.
 
 Looks at every unit (there, readable, of the right number of samples, keys unique, in step with what it was made of) and at the exports
 (every picture of the units is there, and nothing else). It reads the ends of the units only: a million samples take less than a minute.
@@ -8,6 +8,11 @@ Looks at every unit (there, readable, of the right number of samples, keys uniqu
 Exit code 0: all is whole. 65: it is not; each problem is a line that names the file and the way to mend it.
 """
 
+if __name__ == "__main__":  # python launch/verify.py and python -m launch.verify are synthset verify
+    import runpy
+
+    runpy.run_path(f"{__file__.rpartition('/')[0]}/__main__.py", {"COMMAND": "verify"}, "__main__")
+
 import argparse
 import dataclasses
 import json
@@ -15,13 +20,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works without installing
-if sys.path[1:2] == [str(Path(__file__).resolve().parent)]:
-    del sys.path[1]  # launch/ itself: its modules must not shadow the standard library's
-
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from launch.config.program import as_typed
 from launch.show.stages import find_stages
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
 from synth.store.folder import StageFolder
@@ -102,7 +104,7 @@ def as_json(results: Sequence[tuple[Findings, list[str]]]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python launch/verify.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p = argparse.ArgumentParser(prog=as_typed("verify"), description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("path", type=Path, help="runs folder, dataset folder, stage folder or the folder of an export")
     p.add_argument("--deep", action="store_true", help="read every byte: digests, JSON, labels, pictures")
     p.add_argument("--repair", action="store_true", help="move what is wrong aside; then run the same launch command again")
@@ -154,7 +156,3 @@ def verdict(results: Sequence[tuple[Findings, list[str]]], deep: bool, repaired:
         else "--repair sets it aside, then the same launch command makes it again"
     )
     return f"{sum(len(f.problems) for f in bad)} problems in {len(bad)} of {len(results)} stages: {end}."
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Low to high. Folders of one floor do not import each other, but for those named in BESIDE.
 FLOORS = (
-    ("synth.errors", "synth.seeds", "synth.numerics", "synth.versions", "synth.keys"),
-    ("synth.weights",),
+    ("synth.errors", "synth.seeds", "synth.numerics", "synth.versions"),
+    ("synth.keys", "synth.weights"),
     ("synth.host",),
     ("synth.store",),
     ("synth.kinds",),
     ("synth.run",),
+    ("synth.reading",),
     ("synth.captions",),
     ("synth.images",),
     ("synth.filters", "synth.export"),

@@ -1,52 +1,63 @@
 """The one place that speaks with Hydra's config loader: groups, options and composed trees of conf/.
 
-Hydra finds conf/ as a folder, so a clone works from anywhere. Values that lie in the package are written as
-`${package:embedded/...}` in YAML: paths of files that ship with synthset, wherever it is installed.
+Hydra finds conf/ as a folder, wherever it is installed, and folders of the user's own before it. Values that lie in the package
+are written as `${package:embedded/...}` in YAML: paths of files that ship with synthset.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
+from hydra import initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import setup_globals
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, OverrideParseException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import synth
 from launch.config import schema
+from launch.config.folders import CONF, own_folders
 from synth.errors import InputError
 from synth.keys import from_schema
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 CONFIG_NAME = "config"
+VERSION_BASE = "1.3"
 
 
-def register() -> None:
-    """Types and resolvers that conf/ relies on. Safe to call twice."""
+class OwnFolders(SearchPathPlugin):
+    """Puts the user's folders before conf/, for hydra.main and for Composer. Hydra makes it without arguments: it is told here."""
+
+    folders: ClassVar[Sequence[Path]] = ()
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in self.folders:
+            search_path.prepend("synthset", f"file://{folder}", anchor="main")
+
+
+def register(config_dir: str | None = None) -> None:
+    """Types, resolvers and folders that Hydra is to know. Safe to call twice; an own folder that cannot be read is an InputError."""
+    OwnFolders.folders = own_folders(config_dir)
+    Plugins.instance().register(OwnFolders)
     schema.register()
     package = Path(synth.__file__).resolve().parent
     OmegaConf.register_new_resolver("package", lambda path: str(package / path), replace=True)
 
 
 class Composer:
-    """conf/, and the user's own --config-dir before it, as Hydra sees them."""
+    """conf/, and the user's own folders before it, as Hydra sees them."""
 
     def __init__(self, config_dir: str | None = None, config_name: str | None = None):
-        register()
+        register(config_dir)
         self.config_name = config_name or CONFIG_NAME
-        path = create_config_search_path(str(CONF))
-        if config_dir is not None:
-            if not Path(config_dir).is_dir():
-                raise InputError(f"--config-dir {config_dir}: no such folder")
-            path.prepend("command-line", f"file://{Path(config_dir).absolute()}", anchor=SearchPathQuery(provider="schema"))
-        setup_globals()
-        self._loader = ConfigLoaderImpl(path)
+        with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
+            self._loader = GlobalHydra.instance().config_loader()
 
     def groups(self) -> dict[str, list[str]]:
         """group -> its options, without Hydra's own groups and without the types."""
@@ -54,9 +65,9 @@ class Composer:
         return {name: self.options(name) for name in names}
 
     def options(self, group: str) -> list[str]:
-        # of the repository itself: the loader would copy all types of the store anew for each group
-        found = self._loader.repository.get_group_options(group, ObjectType.CONFIG)
-        return [o for o in found if not o.startswith(schema.SCHEMA_PREFIX)]
+        # of the sources themselves: the loader would copy all types of the store anew for each group
+        found = {o for s in self._loader.get_sources() if s.is_group(group) for o in s.list(group, ObjectType.CONFIG)}
+        return sorted(o for o in found if not o.startswith(schema.SCHEMA_PREFIX))
 
     def parse(self, overrides: list[str]) -> list[Override]:
         """Overrides in Hydra's grammar; one that is not in it is an InputError that shows it."""

@@ -1,8 +1,12 @@
-"""--help, answered before Hydra is imported: groups as they lie in conf/, the common keys, five examples."""
+"""--help, answered before Hydra is imported: groups as they lie in conf/ and in the user's own folders, common keys, five examples."""
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+from launch.config.folders import CONF, own_folders
+from launch.config.program import as_typed, help_text
+
 WIDTH = 26  # columns of the key
 
 KEYS = {
@@ -38,52 +42,64 @@ KEYS = {
     "retry_failed=true": "try units again that were set aside after three errors",
 }
 EXAMPLES = {
-    "python launch/run.py": "the whole job with small models that ship with it: minutes on a CPU",
-    "python launch/run.py dataset.classes=0..4 captions.total=40 dry_run=true": "a smaller one, only planned",
-    "python launch/run.py -m seed=0,1 images.guidance_scale=1.5,4": "a sweep: 2 captions stages, 4 images stages",
-    "python launch/run.py export=[contact_sheet] export.contact_sheet.out=sheet": "choose the exports and their place",
-    "LLAMA_FOLDER=/llama python launch/run.py captioner=llama2_7b model=diffusers model.path=/sd15 "
+    "synthset run": "the whole job with small models that ship with it: minutes on a CPU",
+    "synthset run dataset.classes=0..4 captions.total=40 dry_run=true": "a smaller one, only planned",
+    "synthset run -m seed=0,1 images.guidance_scale=1.5,4": "a sweep: 2 captions stages, 4 images stages",
+    "synthset run export=[contact_sheet] export.contact_sheet.out=sheet": "choose the exports and their place",
+    "LLAMA_FOLDER=/llama synthset run captioner=llama2_7b model=diffusers model.path=/sd15 "
     "images.height=512 images.width=512": "models of your own",
 }
 FLAGS = {
     "-m, --multirun": "sweep over comma-separated values",
     "--cfg job": "print the composed config and stop",
-    "--config-dir DIR": "YAML files of your own, laid out like conf/",
+    "--config-dir DIR": "YAML files of your own, laid out like conf/: dataset/mine.yaml is dataset=mine",
+    "SYNTHSET_CONF=DIR": "environment: such folders for every command, several as in PATH; what is found first wins, conf/ is last",
     "--hydra-help": "Hydra's own flags",
 }
 
 
-def usage() -> str:
-    """The whole help text."""
+def usage(argv: Sequence[str] = ()) -> str:
+    """The whole help text; argv may name a --config-dir. A folder that cannot be read is an InputError."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    own = own_folders(parser.parse_known_args(argv)[0].config_dir)
     lines = [
         "synthset: labelled synthetic image datasets from class names.",
         "",
-        "usage: python launch/run.py [-m] [GROUP=OPTION ...] [KEY=VALUE ...]",
+        f"usage: {as_typed('run')} [-m] [GROUP=OPTION ...] [KEY=VALUE ...]",
         "",
         "The same command again goes on where it stopped and repairs what is missing.",
         "Exit codes: 0 done, 75 stopped (run it again), 65 bad input, 70 a unit failed three times.",
         "",
         "Groups (the default is marked *; lists are written export=[a,b]):",
     ]
-    chosen = _defaults()
-    for group in sorted(p for p in CONF.iterdir() if p.is_dir()):
-        options = sorted(p.stem for p in group.glob("*.yaml"))
-        marked = ", ".join(f"{o}*" if o in chosen.get(group.name, ()) else o for o in options)
-        lines.append(f"  {group.name:<{WIDTH}}  {marked}")
+    chosen = _defaults(next(p for f in (*own, CONF) if (p := f / "config.yaml").is_file()))
+    for group, options in sorted(_groups([*own, CONF]).items()):
+        marked = ", ".join(f"{o}*" if o in chosen.get(group, ()) else o for o in sorted(options))
+        lines.append(f"  {group:<{WIDTH}}  {marked}")
+    lines += [f"  with those of {folder}" for folder in own]
     lines += ["", "Common keys (all of them, with their defaults: --cfg job; each YAML of conf/ explains its own):"]
     for key, text in KEYS.items():
         lines.append(f"  {key:<{WIDTH + 2}}{text}" if len(key) < WIDTH + 2 else f"  {key}\n  {'':<{WIDTH + 2}}{text}")
     lines += ["", "Examples:"]
     for command, text in EXAMPLES.items():
-        lines += [f"  # {text}", f"  {command}"]
+        lines += [f"  # {text}", f"  {help_text(command)}"]
     lines += ["", *(f"{flag:<20}{text}" for flag, text in FLAGS.items())]
     return "\n".join(lines)
 
 
-def _defaults() -> dict[str, list[str]]:
-    """group -> default options, read off the defaults list of conf/config.yaml without a YAML parser (0.1 s less)."""
+def _groups(folders: Sequence[Path]) -> dict[str, set[str]]:
+    """group -> its options in all of the folders."""
+    groups: dict[str, set[str]] = {}
+    for file in (f for folder in folders for f in folder.glob("*/*.yaml")):
+        groups.setdefault(file.parent.name, set()).add(file.stem)
+    return groups
+
+
+def _defaults(config: Path) -> dict[str, list[str]]:
+    """group -> default options, read off the defaults list of config.yaml without a YAML parser (0.1 s less)."""
     found: dict[str, list[str]] = {}
-    for line in (CONF / "config.yaml").read_text(encoding="utf-8").splitlines():
+    for line in config.read_text(encoding="utf-8").splitlines():
         key, colon, value = line.strip().removeprefix("- ").partition(":")
         if line.startswith("  - ") and colon and not key.startswith("override"):
             found[key] = [v.strip() for v in value.strip(" []").split(",")]

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK
+from synth.host.source import SAFE, python_path
 from synth.numerics import environment
 from synth.store.folder import StageFolder
 from synth.worker import ENV_PARENT
 
 KNOWN_CODES = (EXIT_OK, EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG)
-SOURCE = Path(__file__).resolve().parents[2]  # the workers import the same synth as the launcher, installed or not
 KILLS = 3  # times in a row, without a finished slot between them, that workers may be killed before we give up
 
 
@@ -48,7 +48,7 @@ class Crew:
         """Start the worker of a place; options: more flags of synth.worker."""
         log = self.folder.path / "logs" / f"{self.label}-{os.getpid()}-{job_idx}.log"
         words = ["--job-idx", str(job_idx), "--n-jobs", str(self.n_jobs), "--die-with-parent", *options]
-        command = [sys.executable, "-m", "synth.worker", str(self.folder.path), *words]
+        command = [sys.executable, *SAFE, "-m", "synth.worker", str(self.folder.path), *words]
         with open(log, "ab") as out:
             # a session of its own: ctrl-C in the terminal reaches only the launcher, which drains the workers in good order
             process = subprocess.Popen(
@@ -62,8 +62,7 @@ class Crew:
         self.running.append(Job(job_idx, process, log))
 
     def _environment(self, job_idx: int) -> dict[str, str]:
-        env = dict(os.environ) | environment(self.folder.spec.numerics)
-        env["PYTHONPATH"] = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        env = dict(os.environ) | environment(self.folder.spec.numerics) | python_path()
         for name in ("JOB_IDX", "N_JOBS", "JOB_OFFSET", "SLURM_ARRAY_TASK_ID"):
             env.pop(name, None)
         env[ENV_PARENT] = str(os.getpid())

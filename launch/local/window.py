@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
+from synth.host.source import SAFE, python_path
 from synth.store.folder import StageFolder
 from synth.story.growing import PAGE
 
@@ -19,7 +20,7 @@ def viewer(path: str, env: Mapping[str, str] = os.environ) -> list[str] | None:
     if not (env.get("DISPLAY") or env.get("WAYLAND_DISPLAY")):
         return None
     if importlib.util.find_spec("_tkinter"):
-        return [sys.executable, "-m", "synth.story.window", path]
+        return [sys.executable, *SAFE, "-m", "synth.story.window", path]
     if feh := shutil.which("feh"):
         return [feh, "--reload", "2", "--auto-zoom", "--force-aliasing", "--scale-down", "--geometry", "800x600", path]
     return None
@@ -41,12 +42,10 @@ def shown(folder: StageFolder, tell: Callable[[str], None]) -> Iterator[None]:
 
 
 def _start(command: list[str]) -> subprocess.Popen | None:
-    source = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])}
     quiet = subprocess.DEVNULL
     try:
         # a session of its own: ctrl-C drains the workers, and their last pictures are still shown
-        return subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, env=env, start_new_session=True)
+        return subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, env=os.environ | python_path(), start_new_session=True)
     except OSError:
         return None  # a look, nothing more: the page is there
 

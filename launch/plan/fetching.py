@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from glob import escape
 from pathlib import Path
 
+from launch.config.program import as_typed
 from synth.errors import InputError, ServiceGone, StoreError
 
 ROOT = "SYNTHSET_MODELS"  # environment variable: the folder of fetched models, on a file system that compute nodes see
@@ -71,7 +72,9 @@ def fetched(group: str, name: str | None, repo: str | None) -> str | None:
     if folder is not None and folder.is_dir():
         return str(folder)
     where = f"{folder} is not there" if folder else f"and {ROOT} names no folder of fetched models"
-    raise InputError(f"{group}.path: not set, {where}; give {group}.path=/folder, or fetch {repo} with launch/prefetch.py (see its --help)")
+    raise InputError(
+        f"{group}.path: not set, {where}; give {group}.path=/folder, or fetch {repo} with {as_typed('prefetch')} (see its --help)"
+    )
 
 
 def wanted(files: Iterable[str], variant: str = "") -> list[str]:

@@ -6,14 +6,13 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from launch.config.clusters import SlurmConfig
 from launch.config.times import check_time, seconds
 from launch.plan.devices import processes_of, uses_gpu
 from synth.errors import InputError
+from synth.host.source import SAFE
 
-SOURCE = Path(__file__).resolve().parent.parent.parent  # the jobs import the same synth and launch as this process, installed or not
 OURS = frozenset(  # flags of sbatch that have a key of their own, or that the launcher sets
     [
         "partition",
@@ -151,7 +150,7 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping) -> Resources:
 
 def _worker(v: Mapping) -> tuple[str, ...]:
     """The command that starts a worker, inside the container if there is one."""
-    module = ("-u", "-m", "synth.worker")
+    module = ("-u", *SAFE, "-m", "synth.worker")
     if not v["container"]:
         return (v["python"] or sys.executable, *module)
     return (*v["container_exec"], v["container"], v["python"] or "python3", *module)

@@ -1,16 +1,15 @@
 """From a planned stage and its resources to the texts of its two scripts and to the order that is stored with them. Pure."""
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from launch.plan.planned import PlannedStage
 from launch.slurm.limits import Limits, split
 from launch.slurm.order import Order
-from launch.slurm.resources import SOURCE, Resources
+from launch.slurm.resources import Resources
 from launch.slurm.script import ArrayScript, GateScript, Header, array_text, gate_text
 from synth.errors import InputError
+from synth.host.source import SAFE, python_path
 
 NAMES = "{number:04d}.sbatch", "{number:04d}.gate.sbatch"
 
@@ -25,7 +24,7 @@ def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks
     """The exact texts that sbatch gets. `tasks`: array tasks in all; the header's --array is that of the first array."""
     size = split(tasks, max_array(resources, limits))[0][1]
     at_once = f"%{resources.max_parallel}" if resources.max_parallel else ""
-    path = python_path(os.environ)
+    path = python_path()
     array = ArrayScript(
         header=Header(stage.folder.name, log(stage.folder, "%A_%a"), {"array": f"0-{size - 1}{at_once}"} | resources.flags()),
         stage=str(stage.folder),
@@ -37,15 +36,15 @@ def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks
         gpus=resources.gpus_worker,
         cpus=resources.cpus_worker,
         max_requeues=resources.max_requeues if resources.requeue else 0,
-        env={"PYTHONPATH": path} | dict(resources.env),
+        env=path | dict(resources.env),
         modules=resources.modules,
         setup=resources.setup,
     )
     behind = GateScript(
         header=Header(f"{stage.folder.name}-gate", log(stage.folder, "gate-%j"), gate.flags()),
         stage=str(stage.folder),
-        gate=(gate.python, "-m", "launch.slurm.gate"),
-        env={"PYTHONPATH": path} | dict(gate.env),
+        gate=(gate.python, *SAFE, "-m", "launch.slurm.gate"),
+        env=path | dict(gate.env),
         modules=gate.modules,
         setup=gate.setup,
     )
@@ -78,8 +77,3 @@ def log(folder: Path, name: str) -> str:
     if "\n" in str(folder):
         raise InputError(f"runs_dir: {str(folder)!r} has a line break, which sbatch cannot have in a file name; choose another runs_dir")
     return str(folder / "logs").replace("%", "%%") + f"/{name}.log"
-
-
-def python_path(env: Mapping[str, str]) -> str:
-    """This source first, then what is set here."""
-    return os.pathsep.join(dict.fromkeys([str(SOURCE), *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]))

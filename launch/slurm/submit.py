@@ -6,7 +6,6 @@ Every stage that is not whole gets its jobs once, whoever asks: what is pending 
 import contextlib
 import os
 import shlex
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from launch.config.clusters import SlurmConfig
+from launch.config.program import this_command
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
 from launch.slurm import commands, order
@@ -84,7 +84,7 @@ def site_of(cluster: object) -> Site:
     """Reads the site's limits; wrong values of the gate's keys are InputErrors."""
     gate = resources_of(cluster, "gate", {})
     limits = read(cluster.max_array_size, cluster.max_submit, cluster.account, cluster.qos)
-    return Site(cluster, limits, gate, f"cd {shlex.quote(os.getcwd())} && {shlex.join(['python', *sys.argv])}")
+    return Site(cluster, limits, gate, f"cd {shlex.quote(os.getcwd())} && {this_command()}")
 
 
 def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> None:

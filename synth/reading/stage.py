@@ -115,7 +115,7 @@ class StageSample:
             try:
                 self._metadata = json.loads(self["json"]) if "json" in self._entry.files else {}
             except (ValueError, RecursionError) as e:
-                raise InputError(f"{self._where()}: its json cannot be read ({e}); see python launch/verify.py --deep") from e
+                raise InputError(f"{self._where()}: its json cannot be read ({e}); verify --deep on that stage tells more") from e
         return self._metadata
 
     @property

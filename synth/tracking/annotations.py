@@ -130,7 +130,7 @@ def _variant(sample: StageSample | None) -> Variant | None:
         record = _record(sample["json"])
     except msgspec.DecodeError as e:
         raise InputError(
-            f"sample {sample.key} of unit {sample.unit}: its record cannot be read ({e}); see python launch/verify.py --deep"
+            f"sample {sample.key} of unit {sample.unit}: its record cannot be read ({e}); verify --deep on that stage tells more"
         ) from e
     objects = None if record.unchanged else {o.id: Warped(o.bbox, o.area, o.segmentation or None) for o in record.objects}
     return Variant(record.file_name, objects)

@@ -27,7 +27,7 @@ def test_a_stage_folder_is_enough_and_twice_does_nothing(images, tmp_path, monke
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["seed=2", "export=[hdf5]"], "seed=2: launch/export.py takes export"),
+        (["seed=2", "export=[hdf5]"], "seed=2: python launch/export.py takes export"),
         (["export=[]"], "nothing to export"),
         (["export=[hdf5]", "export.hdf5.layout=flat"], "export.hdf5.layout=flat"),
         (["export=[hdf5]", "export.hdf5.partition=0"], "export.hdf5.partition=0"),

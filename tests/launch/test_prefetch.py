@@ -218,7 +218,8 @@ def test_parts_of_a_chain_have_folders_of_their_own():
 def test_a_preset_without_a_path_says_how_to_fetch_it(monkeypatch):
     monkeypatch.delenv("SYNTHSET_MODELS", raising=False)
     with pytest.raises(
-        InputError, match=r"model\.path: not set, and SYNTHSET_MODELS names no folder.*fetch org/sd with launch/prefetch\.py"
+        InputError,
+        match=r"model\.path: not set, and SYNTHSET_MODELS names no folder.*fetch org/sd with python -m launch prefetch",
     ):
         fetched("model", "sd15", "org/sd")
     assert fetched("model", None, None) is None

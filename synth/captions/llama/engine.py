@@ -22,6 +22,7 @@ from synth.captions.llama.checkpoint import Checkpoint, check_checkpoint
 from synth.captions.llama.config import Completion, EngineConfig
 from synth.captions.llama.tokenizer import Tokenizer
 from synth.errors import InputError, OutOfDeviceMemory, StageBroken
+from synth.host.source import SAFE, python_path
 
 __all__ = ["Completion", "EngineConfig", "EngineError", "LlamaEngine"]
 _GOODBYE = 15.0  # seconds the ranks get to end by themselves
@@ -151,13 +152,12 @@ class LlamaEngine:
     def _spawn(self, degree: int, path: Path) -> None:
         config = json.dumps(asdict(self.config))
         run = ["--standalone", "--nproc_per_node", str(degree), "--max-restarts", "0", "-m", "synth.captions.llama.ranks"]
-        command = [sys.executable, "-m", "synth.captions.llama.agent", str(os.getpid()), *run]
+        command = [sys.executable, *SAFE, "-m", "synth.captions.llama.agent", str(os.getpid()), *run]
         command += ["--socket", str(path), "--config", config]
-        root = str(Path(__file__).resolve().parents[3])
         env = os.environ | numerics.environment(self.config.numerics)
         # torchrun looks its ranks up by these; a scheduler's own would mislead it
         env = {k: v for k, v in env.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))
+        env |= python_path(env) | {"PYTHONSAFEPATH": "1"}  # torchrun starts its ranks without SAFE
         with self._log.open("ab") as log:
             self._log_start = log.tell()
             # a session of its own: ctrl-C in the terminal drains the worker and must not reach the ranks

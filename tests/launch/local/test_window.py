@@ -92,7 +92,7 @@ def test_there_is_no_window_without_preview_terminal_display_or_viewer(tmp_path,
 def test_a_viewer_needs_a_display(monkeypatch):
     assert window.viewer("p.png", {}) is None
     monkeypatch.setattr(window.importlib.util, "find_spec", lambda name: name)
-    assert window.viewer("p.png", {"DISPLAY": ":0"}) == [sys.executable, "-m", "synth.story.window", "p.png"]
+    assert window.viewer("p.png", {"DISPLAY": ":0"}) == [sys.executable, "-P", "-m", "synth.story.window", "p.png"]
     monkeypatch.setattr(window.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(window.shutil, "which", lambda name: None)
     assert window.viewer("p.png", {"DISPLAY": ":0"}) is None

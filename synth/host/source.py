@@ -1,0 +1,24 @@
+"""The code of this process, for processes that it starts: the same synth and launch, in a clone, installed for development, installed."""
+
+import os
+import site
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[2]
+# without the folder they are started in, where another synth may lie; of this process only: children's children are not ours
+SAFE = ("-P",)
+
+
+def installed() -> bool:
+    """Whether Python finds this code by itself, among its installed packages."""
+    places = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages(), site.getusersitepackages()]
+    return str(SOURCE) in map(os.path.realpath, places)
+
+
+def python_path(env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """PYTHONPATH of a process that is to import this code. What is installed stays behind the standard library: nothing is added."""
+    given = [p for p in env.get("PYTHONPATH", "").split(os.pathsep) if p]
+    path = os.pathsep.join(given if installed() else dict.fromkeys([str(SOURCE), *given]))
+    return {"PYTHONPATH": path} if path else {}
