@@ -2,11 +2,14 @@
 
 import operator
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from torch.utils.data import Dataset
 
 from synth.errors import InputError
-from synth.reading.stage import StageReader
+
+if TYPE_CHECKING:
+    from synth.reading.stage import StageReader
 
 
 class TorchDataset(Dataset):
@@ -17,7 +20,7 @@ class TorchDataset(Dataset):
     """
 
     def __init__(
-        self, stage: StageReader, transform: Callable | None = None, target_transform: Callable | None = None, target: str = "class"
+        self, stage: "StageReader", transform: Callable | None = None, target_transform: Callable | None = None, target: str = "class"
     ):
         self.stage, self.transform, self.target_transform, self.target = stage, transform, target_transform, target
         self.labels = sorted(stage.classes)
