@@ -6,9 +6,12 @@ A new filter or export is its file, a row here, a YAML in conf/ and a test.
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from synth import keys
 from synth.errors import InputError
+from synth.store.folder import StageFolder
 
 CORES, GPU, ENGINE = "cores", "gpu", "engine"  # what workers compute on; ENGINE: a caption engine, which may be somebody else's server
 CAPTIONS, TABLE, PICTURES, STORY, PAIRS = (
@@ -173,3 +176,13 @@ def stage_class(kind: str) -> type:
 def load(kind: str, data: Mapping):
     """The typed config of a stage kind from stage.json; an unknown or missing key or a wrong type is an InputError."""
     return keys.build(named(kind_of(kind).config), data, kind)
+
+
+def config_of(folder: StageFolder) -> Any:
+    """The typed sample config of a stage, read once."""
+    if folder not in _CONFIGS:
+        _CONFIGS[folder] = load(folder.spec.kind, folder.spec.config)
+    return _CONFIGS[folder]
+
+
+_CONFIGS: WeakKeyDictionary[StageFolder, Any] = WeakKeyDictionary()

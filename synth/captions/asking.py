@@ -51,7 +51,6 @@ class Asking(Stage):
 
     def __init__(self, folder):
         super().__init__(folder)
-        self.config = folder.config
         self.deterministic = self.config.captioner.engine not in engines.NOT_DETERMINISTIC
         self.engine: engines.Engine | None = None
         self.refused: Counter[str] = Counter()  # answers that were not taken, and slots left empty, by reason

@@ -54,7 +54,6 @@ class CaptionsJson(Stage):
 
     def __init__(self, folder):
         super().__init__(folder)
-        self.config = folder.config
         self.out = OutFolder(folder)
 
     def check(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from synth.errors import InputError
+from synth.kinds import config_of
 from synth.store.folder import StageFolder
 
 ENGINES = {
@@ -56,7 +57,7 @@ class Engine(Protocol):
 
 def make(folder: StageFolder) -> Engine:
     """The engine that a captions stage asks for, not started."""
-    name = folder.config.captioner.engine
+    name = config_of(folder).captioner.engine
     if name not in ENGINES:
         raise InputError(f"captioner.engine={name!r}: unknown; known: {', '.join(sorted(ENGINES))}")
     module, function = ENGINES[name].split(":")

@@ -29,7 +29,6 @@ class Export(Stage):
 
     def __init__(self, folder):
         super().__init__(folder)
-        self.config = folder.config
         self.out = OutFolder(folder)
         self.pictures: StageReader | None = None
         self.classes: dict[int, str] = {}  # official index -> name

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from synth.errors import InputError
 from synth.export.config import ContactSheetConfig
+from synth.kinds import config_of
 from synth.reading.stage import ROLE, StageReader
 from synth.run.stage import Stage
 from synth.store.files import write_atomic
@@ -35,7 +36,6 @@ class ContactSheet(Stage):
 
     def __init__(self, folder):
         super().__init__(folder)
-        self.config = folder.config
         self.out = OutFolder(folder)
 
     def check(self) -> None:
@@ -53,7 +53,7 @@ class ContactSheet(Stage):
         shown = dict(list(classes.items())[: self.config.max_classes])
         tiles = pick(pictures, shown, self.config.columns)
         left_out = len(classes) - len(shown)
-        models = dict.fromkeys(getattr(getattr(s.config, "model", None), "id", s.spec.name) for s in pictures.sources)
+        models = dict.fromkeys(getattr(getattr(config_of(s), "model", None), "id", s.spec.name) for s in pictures.sources)
         images = f"{len(pictures)} images" + (
             f", filtered by {', '.join(f.spec.name for f in reversed(pictures.filters))}" if pictures.filters else ""
         )

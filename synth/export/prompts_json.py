@@ -16,6 +16,7 @@ from synth.captions.prompts import gencl
 from synth.captions.prompts.hirpg import trees_of
 from synth.captions.records import records_of
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.kinds import config_of
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
 
@@ -46,7 +47,7 @@ def _trees(folder: StageFolder, records: list) -> list | dict:
 
 
 def _captions(folder: StageFolder, records: list) -> dict:
-    found: dict[int, list[str]] = {c.index: [] for c in folder.config.dataset.classes}
+    found: dict[int, list[str]] = {c.index: [] for c in config_of(folder).dataset.classes}
     for record in records:
         found[record["label"]].append(record["caption"])
     return _by_subject(folder, {key: gencl.tree([("dummy", texts)]) for key, texts in found.items()})
@@ -56,7 +57,7 @@ def _by_subject(folder: StageFolder, found: dict[int, object]):
     """The only value of the static form, else by class: its name, or its index where two classes have one name."""
     if set(found) == {-1}:
         return found[-1]
-    classes = folder.config.dataset.classes
+    classes = config_of(folder).dataset.classes
     twice = {name for name, n in Counter(c.name for c in classes).items() if n > 1}
     keys = {c.index: str(c.index) if c.name in twice else c.name for c in classes}
     return {keys[index]: value for index, value in found.items()}

@@ -53,7 +53,6 @@ class Scoring(Stage):
 
     def __init__(self, folder):
         super().__init__(folder)
-        self.config = folder.config
         self._pictures: StageReader | None = None
         self._files: list[str] = []
 

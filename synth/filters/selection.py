@@ -43,7 +43,6 @@ class Selection(Stage):
 
     def __init__(self, folder: StageFolder):
         super().__init__(folder)
-        self.config = folder.config
         self.pictures: StageReader | None = None
         self._there: There | None = None
         self._verdicts: Verdicts | None = None

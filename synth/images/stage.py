@@ -73,7 +73,6 @@ class Images(Stage):
 
     def __init__(self, folder):
         super().__init__(folder)
-        self.config = folder.config
         self.batch = folder.spec.batch
         self.model: ModelFolder | None = None
         self.drawing: Drawing | None = None

@@ -23,7 +23,6 @@ class Probe(Stage):
 
     def __init__(self, folder):
         super().__init__(folder)
-        self.config = folder.config
 
     def check(self) -> None:
         for slot in self.config.behaviour:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from synth.kinds import config_of
 from synth.store.samples import Sample, Tombstone, Unit
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Stage:
     deterministic: ClassVar[bool] = True  # False: API-backed; differing digests of one unit are then no error
 
     def __init__(self, folder: "StageFolder"):
-        self.folder = folder
+        self.folder, self.config = folder, config_of(folder)
 
     def check(self) -> None: ...
 

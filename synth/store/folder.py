@@ -11,7 +11,6 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 
 from synth.errors import InputError, StoreError
@@ -77,13 +76,6 @@ class StageFolder:
         if framing not in FRAMINGS:
             raise InputError(f"{path / 'stage.json'}: framing {framing!r}: there are {', '.join(FRAMINGS)}; put it back or plan anew")
         return cls(path, spec, framing, links)
-
-    @cached_property
-    def config(self):
-        """The typed sample config of this kind."""
-        from synth.kinds import load
-
-        return load(self.spec.kind, self.spec.config)
 
     def upstream(self, role: str) -> list["StageFolder"]:
         """The stages that this one reads in a role, in order; a stage that is not what was planned is an InputError."""
@@ -259,12 +251,12 @@ class StageFolder:
     @property
     def out_dir(self) -> Path:
         """Where an export writes: what the user asked for, else runs/<dataset>/exports/<name>-<short hash>."""
-        out = getattr(self.config, "out", "")
+        out = self.spec.config.get("out", "")
         return Path(out) if out else self.path.parent / "exports" / f"{self.spec.name}-{self.spec.fingerprint[:8]}"
 
     def link_latest(self) -> None:
         """Point exports/<name>-latest at this export; a place that the user chose gets no link."""
-        if getattr(self.config, "out", ""):
+        if self.spec.config.get("out", ""):
             return
         link = self.out_dir.with_name(f"{self.spec.name}-latest")
         temp = link.with_name(f".{link.name}.{os.getpid()}")

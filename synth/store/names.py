@@ -71,8 +71,8 @@ def folder_names(classes: Mapping[int, str]) -> dict[int, str]:
 
 def classes_of(stage) -> dict[int, str]:
     """official index -> class name, from the first stages upstream that have a dataset in their config."""
-    if (dataset := getattr(stage.config, "dataset", None)) and dataset.classes:
-        return {c.index: c.name for c in dataset.classes}
+    if classes := (stage.spec.config.get("dataset") or {}).get("classes"):
+        return {c["index"]: c["name"] for c in classes}
     found: dict[int, str] = {}
     for role in sorted(stage.spec.upstream):
         for up in stage.upstream(role):

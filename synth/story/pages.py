@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 
 from synth.errors import InputError
 from synth.export.html import Cell, Row, page
+from synth.kinds import config_of
 from synth.reading.stage import ROLE, StageReader, StageSample
 from synth.run.stage import Stage
 from synth.store.files import write_atomic
@@ -35,7 +36,6 @@ class StoryPages(Stage):
 
     def __init__(self, folder):
         super().__init__(folder)
-        self.config = folder.config
         self.out = OutFolder(folder)
         self.story: StageFolder | None = None  # of kind story
         self.pictures: StageReader | None = None  # of it
@@ -49,7 +49,7 @@ class StoryPages(Stage):
         if self.story.spec.kind != "story":
             raise InputError(f"{self.story.path}: is of kind {self.story.spec.kind}; pages are made of a story")
         self.book = book_of(self.story)
-        self.folders = style_folders({c.index: c.name for c in self.story.config.dataset.classes})
+        self.folders = style_folders({c.index: c.name for c in config_of(self.story).dataset.classes})
 
     def open(self) -> None:
         self.out.claim()
@@ -104,7 +104,7 @@ class StoryPages(Stage):
         """The file of a picture: <tag>/<chapter>-<prompt>.<ext>, counted from 1."""
         place = self.book.place(slot, len(self.folders))
         number = self.book.chapters[place.chapter].number
-        return f"{self.folders[place.style]}/{number:02d}-{place.prompt + 1:03d}.{self.story.config.format}"
+        return f"{self.folders[place.style]}/{number:02d}-{place.prompt + 1:03d}.{config_of(self.story).format}"
 
     def _said(self, sample: StageSample, record: dict, name: str) -> dict:
         parent = record["parent"]
@@ -153,14 +153,14 @@ class StoryPages(Stage):
                 }
             )
             rows += self._rows(stored.slot, found)
-        large = min(self.story.config.height, self.story.config.width) >= SMALL
+        large = min(config_of(self.story).height, config_of(self.story).width) >= SMALL
         return {
             STORY: json.dumps(self._story(chapters), indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n",
             INDEX: page(self.config.title, rows, large=large).encode("utf-8"),
         }
 
     def _story(self, chapters: list[dict]) -> dict:
-        config = self.story.config
+        config = config_of(self.story)
         lanes = zip(config.styles, config.dataset.classes, self.folders, strict=True)
         return {
             "title": self.config.title,
@@ -184,7 +184,7 @@ class StoryPages(Stage):
                 of.setdefault(p["prompt"], []).append(Cell(p["file"], p["tag"], _facts(p)))
             for n, text in enumerate(about.prompts, start=1):
                 yield Row(about.number, about.title, n, text, tuple(of.get(n, ())))
-        tags = {f: c.name for f, c in zip(self.folders, self.story.config.dataset.classes, strict=True)}
+        tags = {f: c.name for f, c in zip(self.folders, config_of(self.story).dataset.classes, strict=True)}
         for what in ("animation", "grid"):
             names = [n for n in found["files"] if PurePosixPath(n).name.startswith(f"{what}-")]
             if names:

@@ -10,6 +10,7 @@ import msgspec
 
 from synth.errors import InputError
 from synth.export.card import CARD
+from synth.kinds import config_of
 from synth.reading.stage import StageReader, StageSample
 from synth.run.stage import Stage
 from synth.store.files import write_atomic
@@ -55,7 +56,6 @@ class Annotations(Stage):
 
     def __init__(self, folder: StageFolder):
         super().__init__(folder)
-        self.config = folder.config
         self.out = OutFolder(folder)
 
     @property
@@ -112,7 +112,7 @@ def _listing(pairs: StageFolder) -> AnnotatedListing:
 
 def _images(pairs: StageFolder, listing: AnnotatedListing) -> Iterator[tuple[Line, list[Variant | None]]]:
     """Every image in the order of the annotation file, with its variants; None for a variant that is a tombstone."""
-    order, n, pictures = listing.file_order(), pairs.config.variants, StageReader(pairs)
+    order, n, pictures = listing.file_order(), config_of(pairs).variants, StageReader(pairs)
     for number, line in zip(order, listing.lines(order), strict=True):
         variants = [_variant(pictures.get(slot)) for slot in range(number * n, number * n + n)]
         try:

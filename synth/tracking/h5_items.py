@@ -12,6 +12,7 @@ import msgspec
 
 from synth.errors import InputError
 from synth.export.hdf5.layouts import Item
+from synth.kinds import config_of
 from synth.reading.stage import StageReader, StageSample
 from synth.store.folder import StageFolder
 from synth.tracking.cards import pictures_card
@@ -41,7 +42,7 @@ class PairItems:
 
     def __init__(self, pairs: StageReader):
         self._stage = stage = pairs.stage
-        self._variants = stage.config.variants
+        self._variants = config_of(stage).variants
         self._images = AnnotatedListing(stage.path, stage.input(ROLE).identity)
         self._row = msgspec.json.Decoder(Row).decode
 

@@ -16,6 +16,7 @@ from dataclasses import asdict
 
 from synth.errors import InputError
 from synth.images.decode import FORMATS, decode_as_declared
+from synth.kinds import config_of
 from synth.reading.stage import ROLE as IMAGES
 from synth.reading.stage import StageReader
 from synth.run.stage import Stage
@@ -45,7 +46,6 @@ class PairsPage(Stage):
 
     def __init__(self, folder):
         super().__init__(folder)
-        self.config = folder.config
         self.out = OutFolder(folder)
         self.pairs: StageFolder | None = None
 
@@ -88,13 +88,13 @@ class PairsPage(Stage):
 
     def page(self, said: Mapping) -> bytes:
         """index.html."""
-        return page(f"Tracking pairs: {self.pairs.config.dataset.name}", rows_of(said), Totals(**said["totals"])).encode("utf-8")
+        return page(f"Tracking pairs: {config_of(self.pairs).dataset.name}", rows_of(said), Totals(**said["totals"])).encode("utf-8")
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 
     def gather(self) -> dict:
         """Put the pictures and the sheet into their places; what the page says of them, and `files`: name -> (size, sha256)."""
-        config, files = self.pairs.config, {}
+        config, files = config_of(self.pairs), {}
         listing = AnnotatedListing(self.pairs.path, self.pairs.input(ROLE).identity)
         shown = spread(listing.n, self.config.max_images)
         frames, totals = self._variants(set(shown), files)
@@ -124,12 +124,12 @@ class PairsPage(Stage):
         """Of rows with objects, spread evenly over those of the page."""
         full = [r for r in rows if not r.empty and r.frames[0].file]
         chosen = [full[k] for k in spread(len(full), self.config.sheet)]
-        title = f"{self.pairs.config.dataset.name}: {totals_line(totals)}"
+        title = f"{config_of(self.pairs).dataset.name}: {totals_line(totals)}"
         return sheet(title, chosen, lambda file: (self.out.path / file).read_bytes())
 
     def _variants(self, shown: set[int], files: dict) -> tuple[dict[int, list], Totals]:
         """One pass over all pairs: (number of a shown image -> (record, file) of its variants, or (None, why); totals)."""
-        variants, totals = self.pairs.config.variants, Totals()
+        variants, totals = config_of(self.pairs).variants, Totals()
         found: dict[int, list] = {number: [(None, "")] * variants for number in shown}
         pairs = StageReader(self.pairs)
         for slot, reason in pairs.tombstones.items():

@@ -14,6 +14,7 @@ from synth.export.base import CLASSES
 from synth.export.card import CARD
 from synth.export.image_folder import METADATA, public
 from synth.export.manifest import MANIFEST, row_of, stored_row
+from synth.kinds import config_of
 from synth.reading.stage import ROLE, StageReader
 from synth.store.folder import StageFolder
 from synth.store.out_folder import CLAIM, MARKER
@@ -106,14 +107,14 @@ def contact_sheet(folder: StageFolder, deep: bool, found: Findings, progress: Pr
 def image_folder(folder: StageFolder, deep: bool, found: Findings, progress: Progress) -> None:
     """Every picture of the units is there, in its class, whole (deep: byte by byte), and no other; the lists agree with them."""
     out, expected = folder.out_dir, Counter()
-    splits = ("train/", "val/") if folder.config.val_share else ("",)
+    splits = ("train/", "val/") if config_of(folder).val_share else ("",)
     lines = {split: _lines(out / split / METADATA) for split in splits}
     in_step = set(splits)
     sources = _source_digests(folder) if deep else None
     for stored in folder.samples():
         record = stored.json()
         name = record["file_name"]
-        split = name[: name.index("/") + 1] if folder.config.val_share else ""
+        split = name[: name.index("/") + 1] if config_of(folder).val_share else ""
         expected[name.rpartition("/")[0]] += 1
         picture(out, name, record["bytes"], record["sha256"] if deep else "", found)
         if sources is not None and next(sources, "") != record["sha256"]:

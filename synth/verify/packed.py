@@ -7,6 +7,7 @@ from itertools import groupby, islice
 from pathlib import Path
 
 from synth.export.sharded import digest_of
+from synth.kinds import config_of
 from synth.store.folder import StageFolder
 from synth.store.spec import canonical
 from synth.verify.exports import AGAIN, Progress, beside, same, samples_in
@@ -139,7 +140,7 @@ def h5_problems(path: Path, parts: StageFolder, start: int, stop: int, deep: boo
     from synth.export.hdf5.parts import n_datasets
     from synth.export.hdf5.settings import KEYED
 
-    keyed, count, expected = parts.config.layout == KEYED, 0, n_datasets(parts, start, stop)
+    keyed, count, expected = config_of(parts).layout == KEYED, 0, n_datasets(parts, start, stop)
     try:
         with h5py.File(path, "r", locking=False) as f:
             rows = len(f) if keyed else len(f["labels"])

@@ -13,6 +13,7 @@ import pytest
 
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.keys import dump
+from synth.kinds import config_of
 from synth.numerics import EXACT
 from synth.store.folder import StageFolder
 from synth.store.out_folder import OutFolder
@@ -240,7 +241,7 @@ def test_a_split_is_by_caption_and_loaders_find_both_sides(images, tmp_path):
     assert sides["val/"] + sides["train/"] == len(names) and 0 < sides["val/"] < sides["train/"]
     data = datasets.load_dataset("imagefolder", data_dir=str(folder.out_dir), cache_dir=str(tmp_path / "cache"))
     assert len(data["train"]) == sides["train/"] and len(data["validation"]) == sides["val/"] and "caption" in data["train"].features
-    assert shaped(images, tmp_path, "other", val_share=0.3, split_seed=1).config != folder.config
+    assert config_of(shaped(images, tmp_path, "other", val_share=0.3, split_seed=1)) != config_of(folder)
 
 
 def test_a_second_image_folder_can_be_links_to_the_first(images, tmp_path):

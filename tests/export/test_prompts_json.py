@@ -8,6 +8,7 @@ from synth.captions.config import ClassEntry
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.export.prompts_json import main
 from synth.keys import dump
+from synth.kinds import config_of
 from synth.numerics import EXACT
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
@@ -60,7 +61,7 @@ def test_captions_of_any_maker_are_the_dynamic_form_and_can_be_read_again(tmp_pa
     folder = captions_stage(tmp_path, ["One cat.", "A dog.", None, "Two dogs."], classes=CLASSES)
     data = written(folder, tmp_path / "c.json")
     assert data["dog"]["metaprompts"][0]["metaprompt"] == "dummy"
-    rows = read_own(tmp_path / "c.json", folder.config.dataset).rows
+    rows = read_own(tmp_path / "c.json", config_of(folder).dataset).rows
     assert [(r.caption, r.classes[0].name) for r in rows] == [("One cat.", "cat"), ("A dog.", "dog"), ("Two dogs.", "dog")]
 
 

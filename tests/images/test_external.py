@@ -13,6 +13,7 @@ import pytest
 
 from synth.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError
 from synth.images.external.settings import Patience
+from synth.kinds import config_of
 from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.spec import InputFile
@@ -211,7 +212,7 @@ def test_a_killed_worker_takes_the_command_along(tmp_path):
 
 def test_a_command_that_is_not_there_is_said_before_anything_is_drawn(tmp_path, capfd):
     folder = stage(tmp_path / "runs" / "toys", script(tmp_path))
-    config = replace(folder.config, model=replace(folder.config.model, command=("no-such-program", "{model_command_1}")))
+    config = replace(config_of(folder), model=replace(config_of(folder).model, command=("no-such-program", "{model_command_1}")))
     inputs = folder.spec.inputs
     other = child(folder.path.parent, "images", config, {"captions": [folder.upstream("captions")[0]]}, 6, 3, 2, inputs)
     assert work(other) == EXIT_BAD_INPUT

@@ -15,6 +15,7 @@ from launch.plan import sources
 from launch.plan.graph import plan_point
 from synth.errors import EXIT_AGAIN, EXIT_OK, InputError
 from synth.images.img2img import steps_run, strength_for
+from synth.kinds import config_of
 from synth.seeds import derive
 from synth.store.folder import StageFolder
 from tests.faults.farm import Child
@@ -318,8 +319,8 @@ def test_folders_get_names_and_official_indices_where_asked(tiny_sd, tmp_path):
         "img2img.classes=dataset",
         f"img2img.class_names_file={tmp_path}/names.json",
     )
-    names = [c.name for c in folder.config.dataset.classes]
-    assert len(names) == 20 and [names[i] for i in folder.config.source_classes] == ["honeybee", "cat"]
+    names = [c.name for c in config_of(folder).dataset.classes]
+    assert len(names) == 20 and [names[i] for i in config_of(folder).source_classes] == ["honeybee", "cat"]
     (tmp_path / "names.json").write_text('{"n01": "bee"}')
     with pytest.raises(InputError, match="has no name for class 'n02'"):
         planned(tmp_path, tiny_sd, f"img2img.source={root}", f"img2img.class_names_file={tmp_path}/names.json")

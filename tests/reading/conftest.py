@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from synth.filters.config import BalanceConfig, EnsembleConfig, NearDuplicatesConfig
+from synth.kinds import config_of
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import InputFile
+from tests.configs import BalanceConfig, EnsembleConfig, NearDuplicatesConfig
 from tests.fixtures_images import CLASSES, child, commit_units
 from tests.verify.conftest import N, picture, run  # noqa: F401 (a fixture)
 
@@ -40,7 +41,9 @@ def filtered(images) -> StageFolder:
 @pytest.fixture
 def ensemble(run) -> SimpleNamespace:  # noqa: F811
     """`one` of N slots and `two` of 6, and the `folder` of a filter that left slots 3, 10, N and N + 5 of both."""
-    two = child(run.root, "images", replace(run.images.config, seed=9), {"captions": [run.table]}, 6, 4, 2, {"model": InputFile("/x", "0")})
+    two = child(
+        run.root, "images", replace(config_of(run.images), seed=9), {"captions": [run.table]}, 6, 4, 2, {"model": InputFile("/x", "0")}
+    )
     commit_units(two, [picture(k, caption=f"second {k}") for k in range(6)])
     return SimpleNamespace(
         one=run.images, two=two, folder=chosen("ensemble", EnsembleConfig(3, COUNTS), [run.images, two], {3, 10, N, N + 5})

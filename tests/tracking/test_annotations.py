@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.kinds import config_of
 from synth.tracking.listing import HEAD, INDEX, NAME, AnnotatedListing, Head, ListingWriter, head_file
 from synth.tracking.videos import Rules, Variant, VideosWriter, Warped
 from tests.configs import AnnotationsConfig
@@ -58,7 +59,7 @@ def made_of(pairs, scenes) -> dict:
     found = {
         by_hand.variant_name(i["file_name"], v): None
         for i in json.loads(scenes.annotations.read_text())["images"]
-        for v in range(pairs.config.variants)
+        for v in range(config_of(pairs).variants)
     }
     for stored in pairs.samples():
         record = stored.json()

@@ -8,6 +8,7 @@ from synth.captions.config import CaptionerConfig
 from synth.captions.engines import TOO_LONG, Reply, Request, check_texts, cut
 from synth.captions.hf.folder import check_length, inspect
 from synth.errors import InputError, OutOfDeviceMemory
+from synth.kinds import config_of
 from synth.store.folder import StageFolder
 
 MARGIN = 4  # tokens beyond a stop text's bytes that are looked at: some tokens decode to nothing
@@ -129,4 +130,4 @@ class HfEngine:
 
 
 def from_stage(folder: StageFolder) -> HfEngine:
-    return HfEngine(folder.config.captioner, folder.input_path("model"), folder.spec.numerics)
+    return HfEngine(config_of(folder).captioner, folder.input_path("model"), folder.spec.numerics)

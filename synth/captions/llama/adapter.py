@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from synth.captions.engines import TOO_LONG, Reply, Request
 from synth.captions.llama.config import EngineConfig
 from synth.captions.llama.engine import LlamaEngine
+from synth.kinds import config_of
 from synth.store.folder import StageFolder
 
 
@@ -30,7 +31,7 @@ class Native:
 
 def from_stage(folder: StageFolder) -> Native:
     """The engine of a captions stage (inputs "weights" and "tokenizer"), not started; its log goes to the stage's logs/."""
-    captioner = folder.config.captioner
+    captioner = config_of(folder).captioner
     return Native(
         EngineConfig(
             ckpt_dir=str(folder.input_path("weights")),

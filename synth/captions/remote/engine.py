@@ -16,6 +16,7 @@ from synth.captions.remote.calls import Caller, Rejected, Unanswered
 from synth.captions.remote.journal import Answer, Journal, key_of
 from synth.captions.remote.settings import Endpoint
 from synth.errors import InputError, ServiceGone
+from synth.kinds import config_of
 from synth.store.folder import StageFolder
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -166,6 +167,6 @@ def check_client() -> None:
 
 
 def from_stage(folder: StageFolder) -> RemoteEngine:
-    captioner = folder.config.captioner
+    captioner = config_of(folder).captioner
     endpoint = Endpoint.of(folder.spec.settings, str(folder.path / "inputs.json"))
     return RemoteEngine(captioner, endpoint, folder.path, captioner.model)

@@ -10,6 +10,7 @@ from synth.captions.remote.engine import RemoteEngine, check_client, client
 from synth.captions.remote.server import HOST, Server
 from synth.captions.remote.settings import Endpoint
 from synth.errors import InputError, StageBroken
+from synth.kinds import config_of
 from synth.store.folder import StageFolder
 
 FIELDS = ("model", "host", "port", "max_seq_len", "max_gen_len", "max_batch_size", "dtype", "model_parallel")
@@ -78,7 +79,7 @@ def check_command(words: tuple[str, ...]) -> None:
 
 
 def from_stage(folder: StageFolder) -> ServedEngine:
-    captioner = folder.config.captioner
+    captioner = config_of(folder).captioner
     endpoint = Endpoint.of(folder.spec.settings, str(folder.path / "inputs.json"))
     model = str(folder.input_path("model")) if "model" in folder.spec.inputs else captioner.model
     return ServedEngine(captioner, endpoint, folder.path, model)

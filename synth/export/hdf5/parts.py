@@ -28,7 +28,6 @@ class Hdf5Parts(Stage):
 
     def __init__(self, folder):
         super().__init__(folder)
-        self.config = folder.config
         self.pictures: StageReader | None = None
         self.classes: dict[int, str] = {}
         self._contents: PictureItems | None = None

@@ -10,6 +10,7 @@ from synth.export.hdf5.merge import merge
 from synth.export.hdf5.parts import Hdf5Parts, items_of, n_datasets, partition
 from synth.export.hdf5.settings import KEYED, PIXELS
 from synth.export.manifest import ManifestWriter
+from synth.kinds import config_of
 from synth.store.folder import StageFolder
 from synth.store.out_folder import PART
 from synth.store.samples import Sample
@@ -50,7 +51,7 @@ class Hdf5(Export):
         if not paths:
             raise InputError(f"{parts.path}: has no partitions: there are no pictures to export")
         self.out.claim()
-        facts = merge(paths, path, parts.config.layout, beside=self.out.path / PART)
+        facts = merge(paths, path, config_of(parts).layout, beside=self.out.path / PART)
         return {**facts, "file_name": NAME, "bytes": path.stat().st_size}
 
     def _mend(self, parts: StageFolder) -> None:
@@ -69,7 +70,7 @@ class Hdf5(Export):
         for merged in self.folder.samples() if mend else ():
             if not self.out.has(NAME, merged.json()["bytes"]):
                 self._merge()
-        keyed = self.parts.config.layout == KEYED
+        keyed = config_of(self.parts).layout == KEYED
         for row, stored in enumerate(self.parts.samples()):
             record = stored.json()
             if original := record.get("original"):
@@ -89,7 +90,7 @@ class Hdf5(Export):
             }
 
     def how_to_read(self) -> str:
-        config = self.parts.config
+        config = config_of(self.parts)
         if own := items_of(self.pictures).how_to_read:
             return own
         if config.layout == KEYED:
