@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from synth.filters.config import BalanceConfig, EnsembleConfig, NearDuplicatesConfig
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import InputFile
+from tests.configs import BalanceConfig, EnsembleConfig, NearDuplicatesConfig
 from tests.fixtures_images import CLASSES, child, commit_units
 from tests.verify.conftest import N, picture, run  # noqa: F401 (a fixture)
 

@@ -14,14 +14,13 @@ import pytest
 
 import synth
 from synth.errors import InputError
-from synth.export.config import Hdf5PartsConfig
-from synth.filters.config import BalanceConfig, EnsembleConfig
 from synth.kinds import KINDS, chosen_by, makes_files
 from synth.reading import NoSample, StageReader
 from synth.store.folder import StageFolder
 from synth.store.framing import BLOCK, UnitIndex, frame, seal
 from synth.store.samples import Sample
 from synth.store.spec import canonical
+from tests.configs import BalanceConfig, EnsembleConfig, Hdf5PartsConfig
 from tests.fixtures_images import CLASSES, child, commit_units, work
 from tests.reading.conftest import COUNTS, chosen
 from tests.stages import probe
