@@ -65,9 +65,10 @@ def main(command: str | None = None) -> int:
     try:
         return importlib.import_module(f"launch.{command}").main(sys.argv[1:])
     except ModuleNotFoundError as e:
-        if (e.name or "").partition(".")[0] in ("", "launch", "synth"):
+        module = e.name or ""
+        if module.partition(".")[0] in ("", "launch", "synth"):
             raise
-        print(f"error: {sys.executable} has no package {e.name!r}, which synthset needs. Type:\n  {remedy(e.name)}", file=sys.stderr)
+        print(f"error: {sys.executable} has no package {module!r}, which synthset needs. Type:\n  {remedy(module)}", file=sys.stderr)
         return EXIT_BAD_INPUT
 
 
@@ -95,8 +96,12 @@ def _lacking() -> list[str]:
         needed = [r for r in importlib.metadata.requires("synthset") or () if "extra ==" not in r]
     except importlib.metadata.PackageNotFoundError:
         return []
-    installed = {re.sub(r"[-_.]+", "-", d.metadata["Name"]).lower() for d in importlib.metadata.distributions()}
-    return [r for r in needed if re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", r)[0]).lower() not in installed]
+    installed = {_normal(d.metadata["Name"]) for d in importlib.metadata.distributions()}
+    return [r for r in needed if _normal(re.split(r"[^\w.-]", r, maxsplit=1)[0]) not in installed]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 if __name__ == "__main__":
