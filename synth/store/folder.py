@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from synth.errors import InputError, StoreError
 from synth.store.files import hard_links_work, read_small, storing, write_atomic, write_once
@@ -79,7 +80,7 @@ class StageFolder:
         return cls(path, spec, framing, links)
 
     @cached_property
-    def config(self):
+    def config(self) -> Any:
         """The typed sample config of this kind."""
         from synth.kinds import load
 
