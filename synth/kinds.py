@@ -54,7 +54,7 @@ def _filter(stage: str, config: str) -> Kind:
     return Kind(stage, f"{place}:{config}", f"{_FILTERS}:plan", "jsonl", makes=(PICTURES,), group="filter", chooses=True)
 
 
-def _export(stage: str, config: str, planner: str = f"{_EXPORTS}:plan", framing: str = "jsonl", **more) -> Kind:
+def _export(stage: str, config: str, planner: str = f"{_EXPORTS}:plan", framing: str = "jsonl", **more: Any) -> Kind:
     return Kind(stage, config, planner, framing, group="export", **more)
 
 
@@ -141,7 +141,7 @@ def kind_of(name: str) -> Kind:
     return KINDS[name]
 
 
-def named(place: str) -> object:
+def named(place: str) -> Any:
     """What "module:name" names, imported now."""
     module, name = place.split(":")
     return getattr(importlib.import_module(module), name)
@@ -173,7 +173,7 @@ def stage_class(kind: str) -> type:
     return named(kind_of(kind).stage)
 
 
-def load(kind: str, data: Mapping):
+def load(kind: str, data: Mapping) -> Any:
     """The typed config of a stage kind from stage.json; an unknown or missing key or a wrong type is an InputError."""
     return keys.build(named(kind_of(kind).config), data, kind)
 

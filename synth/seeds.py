@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
 _MASK = (1 << 64) - 1
 
@@ -33,7 +34,7 @@ def generator(seed64: int) -> "np.random.Generator":
     return np.random.Generator(np.random.Philox(key=seed64 & _MASK))
 
 
-def torch_generator(seed64: int):
+def torch_generator(seed64: int) -> "torch.Generator":
     """A CPU torch.Generator for one sample: noise drawn on the CPU is the same whatever the device."""
     import torch
 

@@ -37,7 +37,8 @@ def read(max_array: int | None = None, max_submit: int | None = None, account: s
     """The limits of this site; the first two arguments are the config's overrides."""
     config = parse_config(_ask("scontrol", "show", "config"))
     partitions = parse_partitions(_ask("scontrol", "-o", "show", "partition"), _ask("sinfo", "-h", "-a", "-o", "%R|%G"))
-    found, accounts = None, ()
+    found: int | None = None
+    accounts: tuple[str, ...] = ()
     if config.get("AccountingStorageType", "") not in ("", "accounting_storage/none"):
         associations = _ask("sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=Account,MaxSubmitJobs,QOS,DefaultQOS")
         accounts = tuple(sorted({line.split("|")[0] for line in associations.splitlines() if "|" in line}))
@@ -75,7 +76,7 @@ def parse_partitions(text: str, gres: str = "") -> dict[str, Partition]:
     found = {}
     for line in text.splitlines():
         facts = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        if name := facts.get("PartitionName"):
+        if name := facts.get("PartitionName", ""):
             limit = facts.get("MaxTime", "UNLIMITED")
             time = seconds(limit) if limit[:1].isdigit() else None
             found[name] = Partition(name, time, facts.get("Default") == "YES", tuple(sorted(has.get(name, ()))))

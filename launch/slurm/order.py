@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from launch.slurm import commands
 from launch.slurm.commands import Listed, SlurmError
@@ -73,7 +74,10 @@ class Live:
 def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
     """What of a stage is in the queue. Job numbers may be used again, so the name must agree, too."""
     wanted = {(job, s.job_name): job == s.gate for s in records for job in s.job_ids}
-    arrays, gates, waits, held = {}, {}, set(), {}
+    arrays: dict[str, bool] = {}  # in the order of the queue, as gates and held
+    gates: dict[str, bool] = {}
+    held: dict[str, bool] = {}
+    waits: set[str] = set()
     for listed in queue:
         is_gate = wanted.get((listed.base, listed.name))
         if is_gate is None or listed.state in ENDING:
@@ -86,7 +90,7 @@ def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
     return Live(tuple(arrays), max(gates, key=int, default=""), frozenset(waits), tuple(held))
 
 
-def place(folder: StageFolder, turn: Submission, order: Order, tasks: int, depends: Sequence[str], **facts: int) -> Submission:
+def place(folder: StageFolder, turn: Submission, order: Order, tasks: int, depends: Sequence[str], **facts: Any) -> Submission:
     """Submit arrays of `tasks` tasks in all, then their gate. A refusal is a SlurmError; nothing of a refused order stays
     in the queue, except that a site may take fewer arrays than asked, which is enough.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from launch.config.clusters import SlurmConfig
 from launch.plan.planned import PlannedStage
 from launch.plan.state import state_of
 from launch.slurm.limits import split
@@ -11,7 +12,7 @@ from launch.slurm.scripts import max_array, order_of, scripts_of
 from launch.slurm.submit import precheck, site_of
 
 
-def show(stages: Sequence[PlannedStage], cluster: object, console: Console) -> None:
+def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console) -> None:
     """Every stage that is not done: how sbatch is called, and both scripts."""
     site = site_of(cluster)
     precheck(stages, site, console)

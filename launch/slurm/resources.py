@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from launch.config.clusters import SlurmConfig
@@ -156,7 +156,7 @@ def _worker(v: Mapping) -> tuple[str, ...]:
     return (*v["container_exec"], v["container"], v["python"] or "python3", *module)
 
 
-def _gpus(asked: int | None, gres: str | None, needed: int, key) -> int:
+def _gpus(asked: int | None, gres: str | None, needed: int, key: Callable[[str], str]) -> int:
     """GPUs of a job, from gpus_per_job, gres, or what one worker needs."""
     if gres and not all(_GRES.match(part) for part in gres.split(",")):
         raise InputError(f"{key('gres')}={gres!r}: not a gres; write gpu:4 or gpu:a100:4")
@@ -186,7 +186,7 @@ def _workers(asked: object, gpus: int, gpus_worker: int, key: str) -> int:
     return asked
 
 
-def _check(v: Mapping, key) -> None:
+def _check(v: Mapping, key: Callable[[str], str]) -> None:
     for name in ("time", "time_min"):
         check_time(key(name), v[name])
     if v["time"] and v["time_min"] and seconds(str(v["time_min"])) > seconds(str(v["time"])):

@@ -101,9 +101,9 @@ def _text(header: Header, body: list[str]) -> str:
         command="\n".join(body),
         folder="",
         job_name=_escape(header.name),
-        time=None,
+        time=None,  # type: ignore[arg-type] # None: no such line
         nodes=1,
-        wckey=None,
+        wckey=None,  # type: ignore[arg-type]
         stderr_to_stdout=True,
         setup=[SHELLCHECK, "set -u"],
         additional_parameters={"output": _escape(header.output)} | given,

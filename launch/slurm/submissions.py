@@ -112,7 +112,11 @@ def user() -> str:
 
 
 def take_turn(
-    stage: Path, settle: Callable[[Submission], Submission], patience: float = PATIENCE, clock=time.monotonic, sleep=time.sleep
+    stage: Path,
+    settle: Callable[[Submission], Submission],
+    patience: float = PATIENCE,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> Submission:
     """An intent of our own, when nobody else is in the middle of submitting this stage.
 

@@ -49,7 +49,12 @@ def ask_squeue(job: str) -> float | None:
 class Deadline:
     """Knows when this job's time ends, or does not. Asks squeue in a thread of its own, so that no batch waits for a slow controller."""
 
-    def __init__(self, env: Mapping[str, str] = os.environ, ask: Callable[[str], float | None] = ask_squeue, clock=time.time):
+    def __init__(
+        self,
+        env: Mapping[str, str] = os.environ,
+        ask: Callable[[str], float | None] = ask_squeue,
+        clock: Callable[[], float] = time.time,
+    ):
         self._clock, self._ask = clock, ask
         self.end = end_from_env(env, clock())
         ref = slurm.JobRef.from_env(env)

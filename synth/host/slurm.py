@@ -123,7 +123,7 @@ class SlurmJobs:
     its old processes live on.
     """
 
-    def __init__(self, me: JobRef | None, ask: Callable = job_states, clock=time.monotonic):
+    def __init__(self, me: JobRef | None, ask: Callable = job_states, clock: Callable[[], float] = time.monotonic):
         self.me, self._ask, self._clock = me, ask, clock
         self._listed: dict[str, tuple[float, dict]] = {}  # array -> (when asked, states)
         self._first_seen: dict[str, float] = {}

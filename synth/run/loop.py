@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from types import FrameType
 
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, OutOfDeviceMemory, StageBroken, StoreError
 from synth.host import allocation
@@ -90,7 +91,7 @@ class Worker:
             return {}
         return {sig: signal.signal(sig, self._ask_to_drain) for sig in DRAIN_SIGNALS}
 
-    def _ask_to_drain(self, sig: int, frame) -> None:
+    def _ask_to_drain(self, sig: int, frame: FrameType | None) -> None:
         self.draining = signal.Signals(sig).name
 
     def _stops(self) -> bool:

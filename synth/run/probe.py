@@ -11,6 +11,7 @@ from synth import seeds
 from synth.errors import InputError, StageBroken
 from synth.run.config import ProbeConfig
 from synth.run.stage import Stage
+from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
 
@@ -21,7 +22,7 @@ class Probe(Stage):
 
     config: ProbeConfig
 
-    def __init__(self, folder):
+    def __init__(self, folder: StageFolder):
         super().__init__(folder)
 
     def check(self) -> None:
@@ -33,7 +34,7 @@ class Probe(Stage):
         wanted = ((s, self.config.behaviour.get(str(s))) for s in range(unit.start, unit.stop))
         return {s: dict(b) for s, b in wanted if b}
 
-    def compute(self, state, slots: range) -> list[tuple[int, dict]]:
+    def compute(self, state: dict[int, dict], slots: range) -> list[tuple[int, dict]]:
         if self.config.sleep:
             time.sleep(self.config.sleep)
         for slot in slots:
@@ -64,7 +65,7 @@ class Probe(Stage):
             return True
         return False
 
-    def encode(self, state, item) -> Sample | Tombstone:
+    def encode(self, state: dict[int, dict], item: tuple[int, dict]) -> Sample | Tombstone:
         slot, how = item
         if "tombstone" in how:
             return Tombstone(slot, str(how["tombstone"]))

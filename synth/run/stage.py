@@ -1,7 +1,7 @@
 """What a stage kind is to the worker."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from synth.kinds import config_of
 from synth.store.samples import Sample, Tombstone, Unit
@@ -42,17 +42,17 @@ class Stage:
         """
         return "+".join(u.fingerprint for role in sorted(self.folder.spec.upstream) for u in self.folder.spec.upstream[role])
 
-    def begin(self, unit: Unit) -> object:
+    def begin(self, unit: Unit) -> Any:
         return None
 
-    def resume(self, state: object, stop: int, made: Sequence["Stored"]) -> None:
+    def resume(self, state: Any, stop: int, made: Sequence["Stored"]) -> None:
         """Bring `state` to where compute left it when it had made these; only a stage whose batches build on earlier ones needs it."""
         return
 
-    def compute(self, state: object, slots: range) -> Sequence[object]:
+    def compute(self, state: Any, slots: range) -> Sequence[Any]:
         raise NotImplementedError
 
-    def encode(self, state: object, item: object) -> Sample | Tombstone:
+    def encode(self, state: Any, item: Any) -> Sample | Tombstone:
         raise NotImplementedError
 
     def finish(self) -> None: ...

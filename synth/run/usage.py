@@ -12,11 +12,12 @@ class Usage:
     a batch are not seen. tests/bench/images.py measures with the GPU's own events.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.units = self.samples = 0  # committed
         self.busy = self.load = 0.0
         self.longest = 0.0  # the longest batch so far
-        self._first = self._last = None  # the first begin and the last end of computing
+        self._first: float | None = None  # begin of computing
+        self._last = 0.0  # end of computing
 
     @contextlib.contextmanager
     def computing(self, batch: bool) -> Iterator[None]:

@@ -93,7 +93,7 @@ class Finisher:
     def _write(self, job: UnitJob, futures: Sequence[Future]) -> None:
         job.part.append(frame(self.folder.framing, [f.result() for f in futures]))
 
-    def _commit(self, job: UnitJob, _) -> None:
+    def _commit(self, job: UnitJob, _: object) -> None:
         digest = job.part.seal(job.unit.number, job.unit.start, len(job.unit), job.inputs)
         outcome = commit(self.folder, job.part.path, job.unit.number, digest)
         job.committed = True

@@ -115,7 +115,13 @@ class Claims:
         self._others = deque(u for u in self._others if u not in committed)
 
 
-def linger(claims: Claims, observer: Observer, stop: Callable[[], bool], clock=time.monotonic, sleep=time.sleep) -> Lease | None:
+def linger(
+    claims: Claims,
+    observer: Observer,
+    stop: Callable[[], bool],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Lease | None:
     """Wait for a lease to become free: jobs 0 and 1 (and whoever is asked to) a little longer than a dead
     lease takes, the rest not at all.
 

@@ -1,22 +1,24 @@
 """events/<worker>.jsonl: what one worker did and how long it took. One file a worker, so nothing is appended by two."""
 
 import contextlib
+import io
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
 class EventLog:
     """Appends lines to this worker's own file. Losing events never loses work: a full disk is ignored here."""
 
-    def __init__(self, folder: Path, worker: str, echo=None):
-        self.path, self.worker, self._echo, self._f = Path(folder) / "events" / f"{worker}.jsonl", worker, echo, None
+    def __init__(self, folder: Path, worker: str, echo: Callable[[dict], object] | None = None):
+        self.path, self.worker, self._echo = Path(folder) / "events" / f"{worker}.jsonl", worker, echo
+        self._f: io.FileIO | None = None
         self._torn = b""
         self._lock = threading.Lock()  # the main thread and the finisher write here
 
-    def write(self, event: str, **facts) -> None:
+    def write(self, event: str, **facts: object) -> None:
         line = {"event": event, "time": round(time.time(), 3)} | facts
         if self._echo:
             self._echo(line)

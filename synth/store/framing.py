@@ -10,7 +10,9 @@ import hashlib
 import json
 import re
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import BinaryIO, Protocol
 
 from synth.errors import InputError
 from synth.store.samples import Sample, Tombstone
@@ -97,6 +99,22 @@ class UnitIndex:
         )
 
 
+class Framing(Protocol):
+    """How one format stores samples and the index."""
+
+    suffix: str
+    tail: bytes  # behind the end record
+
+    def sample(self, sample: Sample) -> tuple[bytes, dict[str, tuple[int, int]]]:
+        """Its bytes, and extension -> (offset in them, size)."""
+
+    def index(self, payload: bytes, offset: int) -> tuple[bytes, str]:
+        """What follows the last batch, which ends at `offset`, and the sha256 of the index."""
+
+    def payload(self, member: bytes) -> bytes:
+        """What was given to `index`, from the bytes that the end record tells of."""
+
+
 class Jsonl:
     """One line of JSON a sample."""
 
@@ -149,7 +167,7 @@ class Tar:
 
 _REST = (b"0" + bytes(100) + b"ustar\x0000").ljust(BLOCK - 156, b"\0")  # behind the checksum
 _REST_SUM = sum(_REST) + 8 * ord(" ")  # a checksum is taken with blanks in its own place
-FRAMINGS = {"tar": Tar(), "jsonl": Jsonl()}
+FRAMINGS: Mapping[str, Framing] = {"tar": Tar(), "jsonl": Jsonl()}
 
 
 def _header(name: str, size: int) -> bytes:
@@ -191,7 +209,7 @@ def seal(framing: str, index: UnitIndex, offset: int) -> tuple[bytes, str]:
     return FRAMINGS[framing].index(index.to_bytes(), offset)
 
 
-def read_index(f, framing: str, where: str) -> tuple[UnitIndex, str]:
+def read_index(f: BinaryIO, framing: str, where: str) -> tuple[UnitIndex, str]:
     """Index and its sha256 from an open unit file. A torn or foreign file is an InputError that names it."""
     how = FRAMINGS[framing]
     try:

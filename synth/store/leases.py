@@ -14,7 +14,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -187,7 +187,12 @@ class _Sighting:
 class Observer:
     """Judges other workers' leases by what this process saw of them, on its own monotonic clock."""
 
-    def __init__(self, times: Times, clock=time.monotonic, slurm_job_gone=lambda job: False):
+    def __init__(
+        self,
+        times: Times,
+        clock: Callable[[], float] = time.monotonic,
+        slurm_job_gone: Callable[[str], bool] = lambda job: False,
+    ):
         self.times, self._clock, self._slurm_job_gone = times, clock, slurm_job_gone
         self._seen: dict[int, _Sighting] = {}
 

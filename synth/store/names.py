@@ -8,9 +8,13 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from synth.errors import InputError
+
+if TYPE_CHECKING:
+    from synth.store.folder import StageFolder
 
 MAX_BYTES = 200  # most file systems stop at 255; what is longer keeps a readable head and a hash
 EMPTY = "~"
@@ -69,7 +73,7 @@ def folder_names(classes: Mapping[int, str]) -> dict[int, str]:
     return plain
 
 
-def classes_of(stage) -> dict[int, str]:
+def classes_of(stage: "StageFolder") -> dict[int, str]:
     """official index -> class name, from the first stages upstream that have a dataset in their config."""
     if classes := (stage.spec.config.get("dataset") or {}).get("classes"):
         return {c["index"]: c["name"] for c in classes}

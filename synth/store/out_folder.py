@@ -17,6 +17,7 @@ from pathlib import Path
 
 from synth.errors import InputError
 from synth.store.files import NO_LINKS, read_small, storing, write_atomic, write_once
+from synth.store.folder import StageFolder
 
 MARKER = ".synthset.json"
 CLAIM = ".synthset.claim.json"
@@ -26,7 +27,7 @@ PART = ".synthset.part"
 class OutFolder:
     """The export folder of a stage. Two workers of one stage may write into it at once; two different stages may not."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: StageFolder):
         self.folder, self.path = folder, Path(folder.out_dir)
         self._fingerprint = folder.spec.fingerprint
         self._root = str(self.path)

@@ -6,6 +6,7 @@ whose digest matches into a part of its own.
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -29,7 +30,7 @@ class PartWriter:
         self.size = 0  # bytes of the sealed file
         self._entries: list[Entry] = []
         self._tombstones: dict[int, str] = {}
-        self._idx = None  # opened with the first line
+        self._idx: io.FileIO | None = None  # opened with the first line
         with storing(path):
             try:
                 self._f = open(self.path, "xb", buffering=0)  # noqa: SIM115 (closed by close)
@@ -137,7 +138,8 @@ def part_files(folder: Path, unit: int, suffix: str) -> list[Path]:
 
 def finished_batches(part: Path) -> list[tuple[dict, int]]:
     """The index lines of a part (parsed, number of slots filled), up to the first that is torn or out of order."""
-    lines, end = [], 0
+    lines: list[tuple[dict, int]] = []
+    end = 0
     try:
         index = Path(f"{part}.idx").read_bytes()
     except OSError:
@@ -192,7 +194,7 @@ def _check(line: bytes) -> bytes:
     return hashlib.sha256(line).hexdigest()[:16].encode()
 
 
-def _write_all(f, data: bytes) -> None:
+def _write_all(f: io.FileIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[f.write(view) :]

@@ -13,12 +13,12 @@ UNSTATED = ""  # framing of a stage that was planned before stage.json stated it
 SCHEMA = 1  # raise it when the meaning of stored bytes changes
 
 
-def canonical(data) -> bytes:
+def canonical(data: object) -> bytes:
     """The one JSON encoding that is hashed or stored: sorted keys, no spaces, UTF-8."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def digest(data) -> str:
+def digest(data: object) -> str:
     return hashlib.sha256(canonical(data)).hexdigest()
 
 
@@ -55,14 +55,12 @@ class StageSpec:
     # how, not what: addresses, time limits, prices. Lives in inputs.json, is renewed at every planning, is in no fingerprint
     settings: Mapping = field(default_factory=dict)
     framing: str = "tar"  # of its units, a key of synth.store.framing.FRAMINGS; the kind's, so not in the fingerprint
-    ends: tuple[
-        int, ...
-    ] = ()  # the slot behind each unit, where units differ in size; (): unit_size slots each. unit_size is then the largest
-    files: Mapping[str, bytes] = field(
-        default_factory=dict, compare=False, repr=False
-    )  # made with the folder; an input's identity stands for them
+    # the slot behind each unit, where units differ in size (unit_size is then the largest); (): unit_size slots each
+    ends: tuple[int, ...] = ()
+    # made with the folder; an input's identity stands for them
+    files: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.slots < 0 or self.unit_size < 1 or self.batch < 1:
             raise InputError(f"stage {self.name}: slots {self.slots}, unit_size {self.unit_size}, batch {self.batch} must be positive")
         sizes = [b - a for a, b in zip((0, *self.ends), self.ends, strict=False)]

@@ -69,7 +69,7 @@ class UnitReader:
     def __enter__(self) -> "UnitReader":
         return self
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
 
