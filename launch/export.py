@@ -13,6 +13,7 @@ Exit codes: 0; 75 run it again; 65 bad input; 70 a bug.
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a clone works without installing
@@ -55,7 +56,7 @@ class ExportSession(Session):
         config.recipe.name, config.recipe.stages = self.folder.path.name, {name: RecipeStage(self.folder.spec.kind)}
         config.recipe.exports_of = name
         config.filter = {}
-        config.runs_dir, config.dataset.name = str(root.parent), root.name
+        config.runs_dir, config.dataset = str(root.parent), replace(config.dataset, name=root.name)
         config.until, config.only = None, list(config.export)
         return plan_point(config, label, {name: PlannedStage(self.folder.spec, root)}, self.command)
 
