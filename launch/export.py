@@ -17,6 +17,7 @@ if __name__ == "__main__":  # python launch/export.py and python -m launch.expor
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from launch.config.program import as_typed, folders_of, help_text
@@ -56,7 +57,7 @@ class ExportSession(Session):
         config.recipe.name, config.recipe.stages = self.folder.path.name, {name: RecipeStage(self.folder.spec.kind)}
         config.recipe.exports_of = name
         config.filter = {}
-        config.runs_dir, config.dataset.name = str(root.parent), root.name
+        config.runs_dir, config.dataset = str(root.parent), replace(config.dataset, name=root.name)
         config.until, config.only = None, list(config.export)
         return plan_point(config, label, {name: PlannedStage(self.folder.spec, root)}, self.command)
 

@@ -4,6 +4,7 @@ A config class is a frozen dataclass with keyword fields of three kinds:
     steps: int = key("denoising steps", low=1, null="the model's own")     what a user sets; stage.json stores what planning makes of it
     batch_size: int = plan_key("images denoised together", low=1)          what only planning needs: left out of stage.json
     model: ModelConfig = later()                                           what planning works out
+A class whose options differ in their keys names the key that says which: option: ClassVar[str] = "maker".
 The values of a run stand in conf/, and nowhere else. Hydra's types (`schema`), --help, the comments of conf/, the checks of ranges
 (`check`), planning and the workers (`build`) read the same field.
 """
@@ -59,8 +60,12 @@ class Key:
 
 
 def key(help: str, *, unread: Any = dataclasses.MISSING, **more: Any) -> Any:
-    """A field that users set; `more` as in Key. unread: what stage.json says where an option of the group does not have the key."""
-    return dataclasses.field(default=unread, metadata={KEY: Key(help, **more)})
+    """A field that users set; `more` as in Key.
+
+    unread: what stage.json says where an option of the group does not have the key, or a stage does not read it; a type is called.
+    """
+    default = {"default_factory": unread} if isinstance(unread, type) else {"default": unread}
+    return dataclasses.field(**default, metadata={KEY: Key(help, **more)})
 
 
 def plan_key(help: str, **more: Any) -> Any:
@@ -106,6 +111,12 @@ def keys_of(cls: type, option: str | None = None) -> dict[str, Key]:
     return {name: k for name, k in found.items() if option is None or not k.of or option in k.of}
 
 
+def option_of(config: object) -> str | None:
+    """Which option of its group a config is, by the key that its class names; None where it names none."""
+    chooser = getattr(type(config), "option", "")
+    return getattr(config, chooser) if chooser else None
+
+
 def stored_names(cls: type) -> list[str]:
     """The fields that stage.json holds."""
     return [f.name for f in dataclasses.fields(cls) if not (KEY in f.metadata and f.metadata[KEY].plan)]
@@ -113,7 +124,7 @@ def stored_names(cls: type) -> list[str]:
 
 def check(config: object, group: str) -> None:
     """WrongKey for the first value of a config, or of one below it, that is out of its range."""
-    for name, declared in keys_of(type(config)).items():
+    for name, declared in keys_of(type(config), option_of(config)).items():
         value = getattr(config, name)
         if dataclasses.is_dataclass(value):
             check(value, f"{group}.{name}")
@@ -145,7 +156,9 @@ def schema(cls: type, option: str = "") -> type:
         else:
             fields.append((name, (tp if tp is Any else tp | None) if declared.null else tp, None if declared.null else MISSING))
     bases = (schema(cls),) if option else tuple(schema(b) for b in cls.__bases__ if dataclasses.is_dataclass(b))
-    made = dataclasses.make_dataclass(cls.__name__.removesuffix("Config"), fields, bases=bases, namespace={"config_class": cls})
+    made = dataclasses.make_dataclass(
+        cls.__name__.removesuffix("Config"), fields, bases=bases, namespace={"config_class": cls, "option": getattr(cls, "option", "")}
+    )
     made.__module__ = cls.__module__
     return made
 
@@ -231,7 +244,7 @@ def _is_mapping(origin: Any) -> bool:
 
 
 def _required(f: dataclasses.Field) -> bool:
-    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    return f.default in (dataclasses.MISSING, None) and f.default_factory is dataclasses.MISSING  # None: `later`, which planning fills
 
 
 def documented(cls: type, prefix: str = "", option: str | None = None) -> Iterator[tuple[str, Key]]:

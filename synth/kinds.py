@@ -68,13 +68,13 @@ KINDS = {
         device=ENGINE,
         makes=(CAPTIONS,),
     ),
-    "metaprompts": _asks("metaprompts:Metaprompts", "launch.plan.asking:metaprompts"),
-    "prompt_trees": _asks("prompt_trees:PromptTrees", "launch.plan.asking:prompt_trees"),
-    "backgrounds": _asks("backgrounds:Backgrounds", "launch.plan.asking:backgrounds"),
+    "metaprompts": _asks("metaprompts:Metaprompts", "launch.plan.captions:metaprompts"),
+    "prompt_trees": _asks("prompt_trees:PromptTrees", "launch.plan.captions:prompt_trees"),
+    "backgrounds": _asks("backgrounds:Backgrounds", "launch.plan.captions:backgrounds"),
     "captions_json": Kind(
         "synth.captions.captions_json:CaptionsJson",
         "synth.captions.config:CaptionsJsonConfig",
-        "launch.plan.captions_json:plan",
+        "launch.plan.captions:captions_json",
         makes=(TABLE,),
     ),
     "images": Kind(

@@ -25,7 +25,7 @@ import synth
 from launch.config import schema
 from launch.config.folders import CONF, own_folders
 from synth.errors import InputError
-from synth.keys import from_schema
+from synth.keys import from_schema, keys_of, option_of
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
@@ -122,8 +122,17 @@ def typed(tree: DictConfig) -> schema.Config:
     except OmegaConfBaseException as e:
         raise InputError(readable(e)) from e
     for name, value in vars(config).items():
+        _check_option(name, value)
         setattr(config, name, from_schema(value))
     return config
+
+
+def _check_option(group: str, value: object) -> None:
+    """InputError where a group says which option it is, in a YAML file of the user's own, and has not that option's keys."""
+    option = option_of(value)
+    if option is not None and not set(keys_of(value.config_class, option)) <= set(vars(value)):
+        fix = f"its YAML file must begin with `defaults: [{schema.SCHEMA_PREFIX}{option}, _self_]`, as conf/{group}/ does"
+        raise InputError(f"{group}.{value.option}={option}: {fix}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.config.schema import Annotated
 from launch.plan.inputs import existing
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
@@ -57,7 +56,7 @@ class Joined:
         return dict(self.buckets)
 
 
-def joined(dataset: Annotated, wanted: Wanted) -> Joined:
+def joined(dataset: DatasetConfig, wanted: Wanted) -> Joined:
     """Reads the files that `dataset` names. Raises InputError; writes nothing."""
     annotations = existing(dataset.annotations, "dataset.annotations", FORM)
     images = existing(dataset.images, "dataset.images", PLACE)
@@ -94,7 +93,8 @@ def _joined(annotations: Path, images: Path, captions: Path | None, wanted: Want
     files, identity = writer.finish(numbers.categories(file.categories) if numbers.change else [bytes(c) for c in file.categories], there)
     if wanted.drop:
         files[LEFT_OUT] = bad.lines + gone.lines
-    classes = DatasetConfig(wanted.name, tuple(ClassEntry(n, name) for n, name in kept), max(n for n, _ in kept) + 1)
+    entries = tuple(ClassEntry(n, name) for n, name in kept)
+    classes = DatasetConfig(name=wanted.name, classes=entries, n_classes=max(n for n, _ in kept) + 1)
     sizes = tuple((bucket, len(members)) for bucket, members in groups)
     captioned = sum(row.image.id in texts for row in there)
     return Joined(annotations, images, files, identity, classes, sizes, captioned, bad.n + gone.n, strangers, bad.first or gone.first)

@@ -1,24 +1,30 @@
-"""Plans the captions stages: one a seed, all over the same slots of class blocks."""
+"""Plans captions: what some makers ask a model first, the captions stages, one a seed, and the one list that all of them feed.
+
+hirpg has metaprompts and trees asked for, synclr_chat places: one stage each, whatever captions.seeds says, as captions of all
+seeds share them. Only keys that a stage reads are in its config, so that another number of captions asks nothing again.
+"""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 from launch.config.schema import Config
 from launch.plan.datasets import dataset_of
-from launch.plan.engines import Engine, plan_engine
-from launch.plan.llama_batch import settled
-from launch.plan.makers import Maker, maker_of
+from launch.plan.engines import NO_ENGINE, Engine, check_length, plan_engine
+from launch.plan.inputs import input_file, read_json
+from launch.plan.makers import Maker, maker_of, table_input
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
-from launch.plan.prompt_length import check_length
-from launch.plan.totals import wanted
-from synth.captions.config import CaptionerConfig, CaptionsConfig, DatasetConfig
+from synth.captions.config import AskConfig, CaptionsConfig, CaptionsJsonConfig, DatasetConfig, PromptsConfig
 from synth.captions.prompts import UPSTREAM, WITHOUT_MODEL
 from synth.errors import InputError
-from synth.keys import dump
+from synth.keys import WrongKey, dump
 from synth.store.folder import StageFolder
-from synth.store.spec import StageSpec
+from synth.store.spec import InputFile, StageSpec
+
+PER_CLASS = 8  # captions a class where nothing is said
 
 
 def plan(node: Node) -> list[StageSpec | PlannedStage]:
@@ -27,32 +33,24 @@ def plan(node: Node) -> list[StageSpec | PlannedStage]:
     `captions.stages` names stages that were planned before, perhaps with other captioners: then nothing new is planned.
     """
     config, captions = node.config, node.config.captions
+    _check_words(captions)
     if captions.stages is not None:
-        return _given(captions.stages)
-    seeds = seeds_of(config)
+        return _stages_at(captions.stages)
+    seeds = _seeds(captions)
     dataset = dataset_of(config.dataset)
     maker = maker_of(config, dataset)
     if len(seeds) > 1 and not maker.asks:
-        raise InputError(f"captions.seeds={seeds}: prompts.maker={config.prompts.maker} asks no model: every seed makes the same captions")
+        raise WrongKey(
+            "seeds", seeds, f"prompts.maker={maker.config.maker} asks no model: every seed makes the same captions", group="captions"
+        )
     role = UPSTREAM.get(maker.config.maker)
     if role and not node.upstream.get(role):
         raise InputError(f"recipe stage {node.name}: prompts.maker={maker.config.maker} reads stages in role {role!r}; see conf/prompts/")
-    engine = engine_of(config) if maker.asks else Engine(CaptionerConfig(engine="none", id="none"))
+    engine = _engine(config) if maker.asks else NO_ENGINE
     check_length(dataset, maker, engine, seeds[0])
     specs = [
         node.spec(
-            dump(
-                CaptionsConfig(
-                    seed=seed,
-                    dataset=dataset,
-                    prompts=maker.config,
-                    captioner=engine.config,
-                    max_attempts=captions.max_attempts,
-                    must_name_class=captions.must_name_class,
-                    min_words=captions.min_words,
-                    max_words=captions.max_words,
-                )
-            ),
+            dump(replace(captions, seed=seed, dataset=dataset, prompts=maker.config, captioner=engine.config)),
             slots=_slots(config, dataset, maker, len(seeds)),
             unit_size=captions.unit_size,
             batch=captions.window,
@@ -61,22 +59,27 @@ def plan(node: Node) -> list[StageSpec | PlannedStage]:
         )
         for seed in seeds
     ]
-    check_undone(node, specs, engine)
+    _check_undone(node, specs, engine)
     return specs
 
 
-def seeds_of(config: Config) -> list[int]:
+def _check_words(captions: CaptionsConfig) -> None:
+    if captions.min_words > captions.max_words:
+        why = f"more than captions.max_words={captions.max_words}; no caption could pass"
+        raise WrongKey("min_words", captions.min_words, why, group="captions")
+
+
+def _seeds(captions: CaptionsConfig) -> tuple[int, ...]:
     """The seeds of the captions stages."""
-    captions = config.captions
-    seeds = captions.seeds if captions.seeds is not None else [captions.seed]
+    seeds = captions.seeds if captions.seeds is not None else (captions.seed,)
     if not seeds or len(set(seeds)) != len(seeds):
-        raise InputError(f"captions.seeds={seeds}: needs seeds that differ, one at least")
+        raise WrongKey("seeds", seeds, "needs seeds that differ, one at least", group="captions")
     return seeds
 
 
-def engine_of(config: Config) -> Engine:
+def _engine(config: Config) -> Engine:
     """The engine of a stage that asks a model."""
-    engine = plan_engine(settled(config))
+    engine = plan_engine(config)
     if engine.config.engine == "none":
         known = ", ".join(sorted(WITHOUT_MODEL - set(UPSTREAM)))
         fix = f"choose a captioner, or a maker without one: {known}"
@@ -84,10 +87,24 @@ def engine_of(config: Config) -> Engine:
     return engine
 
 
-def check_undone(node: Node, specs: list[StageSpec], engine: Engine) -> None:
+def _check_undone(node: Node, specs: list[StageSpec], engine: Engine) -> None:
     """What only a stage that is still to be done needs: keys, packages."""
     if not all((node.dataset_root / spec.folder_name / "done.json").exists() for spec in specs):
         engine.check()
+
+
+def _stages_at(paths: Sequence[str]) -> list[PlannedStage]:
+    """The captions stages in these folders, planned before."""
+    stages = []
+    for path in paths:
+        folder = StageFolder.open(Path(path).expanduser())
+        if folder.spec.kind != "captions" or folder.path.name != folder.spec.folder_name:
+            own = f"its own name {folder.spec.folder_name}; it is of kind {folder.spec.kind}"
+            raise InputError(f"captions.stages: {folder.path} must be a captions stage under {own}")
+        stages.append(PlannedStage(folder.spec, folder.path.parent))
+    if not stages or len({s.folder for s in stages}) != len(stages):
+        raise WrongKey("stages", paths, "needs stages that differ, one at least", group="captions")
+    return stages
 
 
 def _slots(config: Config, dataset: DatasetConfig, maker: Maker, n_seeds: int) -> int:
@@ -107,24 +124,125 @@ def _slots(config: Config, dataset: DatasetConfig, maker: Maker, n_seeds: int) -
     return each * n_classes
 
 
-def _given(paths: list[str]) -> list[PlannedStage]:
-    stages = []
-    for path in paths:
-        folder = StageFolder.open(Path(path).expanduser())
-        if folder.spec.kind != "captions" or folder.path.name != folder.spec.folder_name:
-            own = f"its own name {folder.spec.folder_name}; it is of kind {folder.spec.kind}"
-            raise InputError(f"captions.stages: {folder.path} must be a captions stage under {own}")
-        stages.append(PlannedStage(folder.spec, folder.path.parent))
-    if not stages or len({s.folder for s in stages}) != len(stages):
-        raise InputError(f"captions.stages={paths}: needs stages that differ, one at least")
-    return stages
-
-
 def slots_for(total: int, oversample: float, n_seeds: int, n_classes: int) -> int:
     """Slots of one captions stage: its share of total x oversample, rounded up to whole blocks of the chosen classes.
 
     >>> slots_for(160, 1.15, 1, 20)  # 184 captions -> 10 blocks of 20
     200
     """
-    wanted = math.ceil(total * Fraction(str(oversample)) / n_seeds)  # a float's 1.1 * 100 is more than 110
-    return -(-wanted // n_classes) * n_classes
+    share = math.ceil(total * Fraction(str(oversample)) / n_seeds)  # a float's 1.1 * 100 is more than 110
+    return -(-share // n_classes) * n_classes
+
+
+# -- captions.json ---------------------------------------------------------------------------------------------------
+
+
+def captions_json(node: Node) -> list[StageSpec]:
+    """One unit that holds captions.json, from one or several captions stages."""
+    rows = wanted(node.config, node.upstream.get("captions", ()))
+    # no `out`: a place in the config of this stage would give other images for another place of the list
+    config = CaptionsJsonConfig(total=rows.captions, allow_short=node.config.captions.allow_short, per_class=rows.per_class, out="")
+    return [node.spec(dump(config), slots=1, unit_size=1, batch=1)]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    captions: int
+    per_class: int = 0  # 0: whatever classes they are of
+
+
+def wanted(config: Config, given: Sequence[PlannedStage] = ()) -> Wanted:
+    """The number of rows of captions.json: captions.total, or captions.per_class, or the maker's own number. Never two of them.
+
+    `given`: the captions stages, whose classes count where they were made before.
+    """
+    captions = config.captions
+    if captions.total is not None and captions.per_class is not None:
+        raise InputError(f"captions.total={captions.total} and captions.per_class={captions.per_class} are both set; give one of them")
+    if captions.total is not None:
+        return Wanted(captions.total)
+    if captions.stages is not None:
+        classes = {c["index"] for stage in given for c in stage.spec.config["dataset"]["classes"]}
+        return _of_classes(captions.per_class, PER_CLASS, len(classes))
+    dataset = dataset_of(config.dataset)
+    maker = maker_of(config, dataset)
+    if maker.total is not None and captions.per_class is None:
+        return Wanted(maker.total)
+    return _of_classes(captions.per_class, min(PER_CLASS, maker.capacity or PER_CLASS), len(dataset.classes))
+
+
+def _of_classes(per_class: int | None, default: int, n_classes: int) -> Wanted:
+    return Wanted((per_class or default) * n_classes, per_class or 0)
+
+
+# -- what is asked first ---------------------------------------------------------------------------------------------
+
+
+def metaprompts(node: Node) -> list[StageSpec]:
+    """A unit holds whole subjects: all metaprompts (static form) or those of some classes."""
+    from synth.captions.prompts.gencl import metaprompt_texts
+    from synth.captions.prompts.hirpg import subjects  # needs numpy, which is slow to import
+
+    if _asks_nothing(node, "hirpg"):
+        return []
+    prompts, dataset = node.config.prompts, _subjects_of(node.config)
+    read = prompts.only("form", "num_metaprompts")
+    n, inputs = len(subjects(dataset, read)), {}
+    if prompts.metaprompts_file is not None:
+        what = "a JSON list of texts with [concept]"
+        file = inputs["metaprompts"] = input_file(prompts.metaprompts_file, "prompts.metaprompts_file", what)
+        metaprompt_texts(read_json(file.path, "prompts.metaprompts_file", what), f"prompts.metaprompts_file: {file.path}")
+    side_by_side = prompts.num_metaprompts * min(n, node.config.captions.window)
+    return _asking(node, read, dataset, n * prompts.num_metaprompts, side_by_side, side_by_side, inputs)
+
+
+def prompt_trees(node: Node) -> list[StageSpec]:
+    """A unit holds whole trees; as many as captions.unit_size has room for, one at least."""
+    from synth.captions.prompts.hirpg import subject_trees  # needs numpy
+
+    if _asks_nothing(node, "hirpg"):
+        return []
+    node.one("metaprompts")
+    dataset = _subjects_of(node.config)
+    read = node.config.prompts.only("form", "num_metaprompts", "num_prompts_per_metaprompt", "max_words")
+    size, captions = 1 + read.num_prompts_per_metaprompt, node.config.captions
+    unit, batch = (max(1, slots // size) * size for slots in (captions.unit_size, captions.window))
+    unit = -(-unit // batch) * batch if unit > batch else unit
+    return _asking(node, read, dataset, len(subject_trees(dataset, read)) * size, unit, min(batch, unit), {})
+
+
+def backgrounds(node: Node) -> list[StageSpec]:
+    """A slot a class."""
+    if _asks_nothing(node, "synclr_chat"):
+        return []
+    config = node.config
+    dataset, read = dataset_of(config.dataset), config.prompts.only("num_backgrounds")
+    inputs = table_input(config, "backgrounds")
+    return _asking(node, read, dataset, len(dataset.classes), config.captions.unit_size, config.captions.window, inputs)
+
+
+def _asks_nothing(node: Node, maker: str) -> bool:
+    """Whether the captions were made before. Another maker than the stage's own is a mistake in the recipe."""
+    config = node.config
+    if config.prompts.maker != maker:
+        raise InputError(f"recipe stage {node.name}: is for prompts={maker}, not for prompts.maker={config.prompts.maker}")
+    maker_of(config, dataset_of(config.dataset))  # its keys are judged before anything is asked
+    return config.captions.stages is not None
+
+
+def _subjects_of(config: Config) -> DatasetConfig:
+    """The classes that are asked about. The static form asks the same whatever they are."""
+    dataset = dataset_of(config.dataset)
+    return replace(dataset, classes=(), n_classes=0, suffix="") if config.prompts.form == "static" else dataset
+
+
+def _asking(
+    node: Node, prompts: PromptsConfig, dataset: DatasetConfig, slots: int, unit: int, batch: int, inputs: dict[str, InputFile]
+) -> list[StageSpec]:
+    captions, engine = node.config.captions, _engine(node.config)
+    config = AskConfig(
+        seed=_seeds(captions)[0], dataset=dataset, prompts=prompts, captioner=engine.config, max_attempts=captions.max_attempts
+    )
+    specs = [node.spec(dump(config), slots, unit, batch, inputs | engine.inputs, engine.settings)]
+    _check_undone(node, specs, engine)
+    return specs

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 from launch.config.near import did_you_mean
-from launch.config.schema import Config, Dataset
-from launch.plan.captions import dataset_of
-from launch.plan.classes import list_path, official
-from synth.captions.config import ClassEntry
+from launch.config.schema import Config
+from launch.plan.datasets import counts, dataset_of, list_path, official
+from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
 from synth.images.config import ClassCount
 
@@ -35,7 +34,7 @@ def counts_of(config: Config) -> tuple[ClassCount, ...]:
 
 
 def class_counts(
-    dataset: Dataset, classes: tuple[ClassEntry, ...], count: object, count_file: str | None, group: str
+    dataset: DatasetConfig, classes: tuple[ClassEntry, ...], count: object, count_file: str | None, group: str
 ) -> tuple[dict[int, int], dict[int, int]]:
     """({index: number of real pictures or of the file}, {index: the plain number}) of all chosen classes, by `<group>.count`
     and `<group>.count_file`; a class without either is an InputError."""
@@ -43,8 +42,6 @@ def class_counts(
     known, plain = {c.index: given[c.index] for c in classes if c.index in given}, {}
     rest = [c for c in classes if c.index not in known]
     if rest and count == MA:
-        from launch.plan.classes import counts
-
         real = counts(dataset)
         known |= {c.index: real[c.index] for c in rest if c.index in real}
     elif rest and count is not None:

@@ -1,22 +1,275 @@
-"""The classes of a run."""
+"""The classes of a run: lists read in the forms in which they come, checked, and cut down to the chosen ones.
 
-from launch.config.schema import Dataset
-from launch.plan.classes import choose, list_path, names_in, official
-from synth.captions.config import DatasetConfig
+Class lists live in JSON, CSV or text files or in the folders of an ImageFolder, not in YAML: YAML turns `no`, `on`, `1:20`
+and `0123` into other things. A class keeps its official index whatever is chosen: labels and seeds are made of it.
+
+text   a name a line
+CSV    a column `name` (or `class`), and at will `superclass`, `spoken`, `count`, `id`; or names alone, without a heading
+JSON   a list, or {"classes": [...]}, of names or of objects with those keys;
+       {"classes": [names], "superclass": {name: superclass}} says the same
+folder a subfolder a class, in the order of their names, or as its classes.json says; count = its pictures
+"""
+
+import csv
+import io
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from launch.config.near import did_you_mean
+from launch.plan.inputs import seen
+from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
+from synth.keys import WrongKey
+
+_RANGE = re.compile(r"(\d+)\.\.(\d+)$")
+MAX_NAME = 200  # characters; a caption has to repeat the name, and a prompt has to hold it several times
+PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"))
+SPLITS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
+KEYS = ("superclass", "spoken", "count", "id")
 
 
-def dataset_of(dataset: Dataset) -> DatasetConfig:
-    """The chosen classes of a dataset, with their official indices."""
-    if dataset.kind not in ("object", "texture"):
-        raise InputError(f"dataset.kind={dataset.kind}: must be object or texture")
-    if not dataset.suffix.isprintable() or "=>" in dataset.suffix:
-        raise InputError(f"dataset.suffix={dataset.suffix!r}: must be one line without =>")
+@dataclass(frozen=True)
+class Entry:
+    """One class as its list states it. `id` tells apart classes of one name (WordNet ids of ImageNet)."""
+
+    name: str
+    superclass: str = ""
+    spoken: str = ""
+    count: int | None = None
+    id: str | None = None
+
+
+def dataset_of(dataset: DatasetConfig) -> DatasetConfig:
+    """A dataset of the config with its chosen classes, and their official indices."""
+    suffix = dataset.suffix or ""
+    if not suffix.isprintable() or "=>" in suffix:
+        raise WrongKey("suffix", suffix, "must be one line without =>", group="dataset")
     classes = official(list_path(dataset))
     wanted = dataset.classes
     if dataset.classes_file is not None:
         if wanted != "all":
             raise InputError("dataset.classes and dataset.classes_file are both set; give one of them")
         wanted = names_in(dataset.classes_file)
-    chosen = choose(classes, wanted)
-    return DatasetConfig(dataset.name, chosen, len(classes), dataset.kind, dataset.suffix)
+    return dataset.holding(choose(classes, wanted), len(classes))
+
+
+@cache
+def official(path: str) -> tuple[ClassEntry, ...]:
+    """The official list of a file or folder (`entries`), checked; its order is the official index."""
+    return tuple(ClassEntry(i, e.name, e.superclass, e.spoken) for i, e in enumerate(_checked(path)))
+
+
+def list_path(dataset: DatasetConfig) -> str:
+    """The file or folder that holds the class list of a dataset."""
+    if dataset.annotated:
+        raise InputError(f"dataset={dataset.name}: has annotated images and no list of classes to ask for; it is for recipe=tracking")
+    path = dataset.source or dataset.classes_json
+    if not path:
+        what = "a text, CSV or JSON file of class names, or a folder with a subfolder of pictures for each class"
+        raise InputError(f"dataset.source: not set; it must name {what}: dataset.source=/path")
+    return str(Path(path).expanduser())
+
+
+def counts(dataset: DatasetConfig) -> dict[int, int]:
+    """official index -> pictures in the real training set, for the classes whose file says so; {} where none does."""
+    return {i: e.count for i, e in enumerate(_checked(list_path(dataset), counting=True)) if e.count is not None}
+
+
+@cache
+def _checked(path: str, counting: bool = False) -> tuple[Entry, ...]:
+    listed = entries(Path(path), counting=counting)
+    if not listed:
+        raise InputError(f"{path}: holds no class; it needs one name at least")
+    ids = defaultdict(list)
+    for i, entry in enumerate(listed):
+        if wrong := _wrong(entry.name) or (entry.spoken and _wrong(entry.spoken)):
+            raise InputError(f"{path}: class {i} ({_short(entry.name)}) {wrong}")
+        ids[entry.name].append(entry.id)
+    for name, same in ids.items():  # two classes of one name are two classes where the list tells them apart
+        if len(same) > 1 and (None in same or len(set(same)) < len(same)):
+            raise InputError(f'{path}: {_short(name)} is there twice; give each class a name of its own, or both an "id" that differs')
+    return tuple(listed)
+
+
+def _wrong(name: str) -> str:
+    """What keeps a name from being asked for, with the fix; "" if nothing does."""
+    if len(name) > MAX_NAME:
+        return f"has {len(name):,} characters; at most {MAX_NAME} fit into a prompt: shorten it"
+    if any(0xD800 <= ord(c) <= 0xDFFF for c in name):
+        return "holds half of a character (a lone surrogate), which is no text: write the whole character"
+    if bad := next((c for c in name if not c.isprintable()), None):
+        return f"holds the character {bad!r}; a name is one line of printable text"
+    if "=>" in name:
+        return "holds =>, which prompts and caption files put between a class and its caption: write it in another way"
+    if not any(c.isalnum() for c in name):
+        return "has no letter and no digit, so that no caption can name it"
+    return ""
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 60 else name[:57] + "...")
+
+
+def choose(classes: tuple[ClassEntry, ...], wanted: object, where: str = "dataset.classes") -> tuple[ClassEntry, ...]:
+    """The classes that `wanted` names, in official order.
+
+    `wanted`: "all", a range "0..4" (both ends included), an index, a name, or a list of those.
+    """
+    if wanted == "all":
+        return classes
+    items = wanted if isinstance(wanted, (list, tuple)) else [wanted]
+    if not items:
+        raise InputError(f"{where}: an empty list; choose one class at least, or all")
+    chosen: set[int] = set()
+    for item in items:
+        indices = set(_indices(classes, item, where))
+        if chosen & indices:
+            both = classes[min(chosen & indices)].name
+            raise InputError(f"{where}: {both!r} is chosen twice (again by {item!r}); name each class once")
+        chosen |= indices
+    return tuple(classes[i] for i in sorted(chosen))
+
+
+def names_in(path: str) -> list[str]:
+    """The names of a *_file twin: JSON list or one a line; ranges and indices as text are fine too."""
+    return [e.name for e in entries(Path(path), choice=True)]
+
+
+def _indices(classes: tuple[ClassEntry, ...], item: object, where: str) -> range | list[int]:
+    if isinstance(item, (bool, float)) or item is None:
+        raise InputError(f"{where}: {item!r} is no name: YAML made it of an unquoted word; quote it: ['no'], or use {where}_file")
+    by_name = [c.index for c in classes if c.name == str(item)]
+    if len(by_name) > 1:
+        raise InputError(f"{where}: {item!r} is the name of classes {', '.join(map(str, by_name))}; choose by index")
+    if by_name:  # a class may be called "3" or "0..4"
+        return by_name
+    match = _RANGE.match(str(item))
+    if match:
+        first, last = int(match[1]), int(match[2])
+        if first > last or last >= len(classes):
+            there = f"the list has classes 0..{len(classes) - 1}"
+            raise InputError(f"{where}: {item}: {there}; a range counts from its lower end, both ends included")
+        return range(first, last + 1)
+    if isinstance(item, int) or str(item).isdecimal():
+        if not 0 <= int(item) < len(classes):
+            raise InputError(f"{where}: index {item}: the list has classes 0..{len(classes) - 1}")
+        return [int(item)]
+    names = {c.name: c.index for c in classes}
+    raise InputError(f"{where}: no class {str(item)!r} among {len(classes)}{did_you_mean(str(item), names)}")
+
+
+# -- the forms of a list ---------------------------------------------------------------------------------------------
+
+
+def entries(path: Path, choice: bool = False, counting: bool = False) -> list[Entry]:
+    """The entries of a class list in official order. `choice`: a list of chosen classes, where numbers are indices.
+    `counting`: count the pictures of a folder's classes too, which takes a minute for a million of them."""
+    if path.is_dir():
+        return _folder(path, counting)
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte order mark before CSV
+    except (OSError, UnicodeDecodeError) as e:
+        why = f"is not UTF-8 text: {e}" if isinstance(e, UnicodeDecodeError) else f"cannot be read ({e.strerror or e})"
+        raise InputError(f"{path}: {why}; check the path of the class list") from e
+    form = {".json": _json, ".csv": _csv}.get(path.suffix.lower(), _text)
+    return form(path, text, choice)
+
+
+def _text(path: Path, text: str, choice: bool) -> list[Entry]:
+    return [Entry(line.strip()) for line in text.split("\n") if line.strip()]
+
+
+def _csv(path: Path, text: str, choice: bool) -> list[Entry]:
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text), strict=True) if any(cell.strip() for cell in row)]
+    except csv.Error as e:
+        raise InputError(f"{path}: not CSV ({e})") from e
+    head = [cell.strip().casefold() for cell in rows[0]] if rows else []
+    name = next((head.index(key) for key in ("name", "class") if key in head), None)
+    if name is None:
+        if any(len(row) > 1 for row in rows):
+            wide = next(row for row in rows if len(row) > 1)
+            raise InputError(f"{path}: {wide!r} has {len(wide)} columns; begin the file with their names, one of them `name`")
+        return [Entry(row[0].strip()) for row in rows]
+    classes = []
+    for i, row in enumerate(rows[1:]):
+        if len(row) != len(head):
+            raise InputError(f"{path}: class {i} ({row!r}) has {len(row)} columns, the heading has {len(head)}")
+        item = {key: cell.strip() for key, cell in zip(head, row, strict=True) if key in KEYS and cell.strip()}
+        if item.get("count", "").isdecimal():
+            item["count"] = int(item["count"])
+        classes.append(_entry(path, i, item | {"name": row[name].strip()}))
+    return classes
+
+
+def _json(path: Path, text: str, choice: bool) -> list[Entry]:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{path}: not JSON ({e}); write a list of names") from e
+    items = data.get("classes") if isinstance(data, dict) else data
+    if not isinstance(items, list):
+        raise InputError(f'{path}: needs a list of names, or {{"classes": [...]}}')
+    if choice:  # an unquoted 3 is the index 3
+        items = [str(i) if isinstance(i, int) and not isinstance(i, bool) else i for i in items]
+    supers = data.get("superclass") if isinstance(data, dict) else None
+    if not isinstance(supers, dict):
+        supers = {}
+    return [_entry(path, i, {"name": item} if isinstance(item, str) else item, supers) for i, item in enumerate(items)]
+
+
+def _entry(path: Path, i: int, item: object, supers: Mapping[str, str] = MappingProxyType({})) -> Entry:
+    if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not item["name"].strip():
+        raise InputError(f'{path}: class {i} is {seen(item)}; write a name in quotes, or an object with "name" and "superclass"')
+    name, given = item["name"], {}
+    if item.get("index", i) != i:
+        raise InputError(f"{path}: class {i} ({name!r}) says index {item['index']}; the order of the file is the official index")
+    for key in KEYS:
+        value = item.get(key)
+        if key == "superclass" and value is None:
+            value = supers.get(name)
+        if value is None:
+            continue
+        if not (type(value) is int and value >= 0 if key == "count" else isinstance(value, str)):
+            wanted = "a whole number, 0 or more" if key == "count" else "a text"
+            raise InputError(f"{path}: class {i} ({name!r}): {key} is {seen(value)}; it must be {wanted}")
+        given[key] = value
+    return Entry(name, **given)
+
+
+def _folder(path: Path, counting: bool) -> list[Entry]:
+    try:
+        folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+        if folders and all(p.name.casefold() in SPLITS for p in folders):
+            splits = ", ".join(p.name for p in folders)
+            raise InputError(f"{path}: its folders are splits ({splits}); name one: dataset.source={folders[0]}")
+        if (path / "classes.json").is_file():  # an ImageFolder that synthset made: names in full, official order
+            return _exported(path, counting)
+        return [Entry(p.name, count=_pictures(p) if counting else None) for p in folders]
+    except OSError as e:
+        raise InputError(f"{e.filename or path}: cannot be read ({e.strerror}); dataset.source needs a folder that can be listed") from e
+
+
+def _exported(path: Path, counting: bool) -> list[Entry]:
+    file = path / "classes.json"
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        listed = [(c["index"], c["name"], c["folder"]) for c in data["classes"]]
+    except (ValueError, KeyError, TypeError) as e:
+        raise InputError(f"{file}: not the classes.json of an ImageFolder ({type(e).__name__}: {e}); remove it, or mend it") from e
+    classes = []
+    for i, (index, name, folder) in enumerate(listed):
+        there = counting and isinstance(folder, str) and Path(folder).name == folder and (path / folder).is_dir()
+        item = {"name": name, "id": str(index)} | ({"count": _pictures(path / folder)} if there else {})
+        classes.append(_entry(file, i, item))
+    return classes
+
+
+def _pictures(folder: Path) -> int:
+    return sum(p.suffix.lower() in PICTURES for p in folder.rglob("*"))

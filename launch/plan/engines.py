@@ -1,21 +1,27 @@
-"""Plans the caption engine of a captions stage: its sample config, the files it reads, and how it is reached."""
+"""Plans the caption engine of a captions stage: its sample config, the files it reads, how it is reached, and whether prompts fit it."""
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from launch.config.schema import Captioner, Hf, Llama, OpenAI, Served
+from launch.config.clusters import ClusterConfig
+from launch.config.schema import Config
 from launch.plan.fetching import fetched
 from launch.plan.inputs import input_file
-from synth.captions.config import CaptionerConfig
+from launch.plan.makers import Maker
+from synth.captions.config import CaptionerConfig, DatasetConfig
 from synth.captions.engines import ENGINES
 from synth.captions.llama.checkpoint import Checkpoint, check_checkpoint  # reads headers, imports no torch
+from synth.captions.prompts import UPSTREAM, make
+from synth.captions.remote.settings import Endpoint
 from synth.errors import InputError
+from synth.keys import WrongKey
 from synth.store.spec import InputFile
 
-DTYPES = ("float32", "bfloat16", "float16")
+LOOKED_AT = 32  # slots; single prompts that are too long are rejections of theirs, not an error of the run
 
 
 @dataclass(frozen=True)
@@ -28,40 +34,33 @@ class Engine:
     check: Callable[[], None] = lambda: None  # InputError for what only a stage that is still to be done needs (keys, packages)
 
 
-def plan_engine(captioner: Captioner) -> Engine:
+NO_ENGINE = Engine(CaptionerConfig(engine="none", id="none"))
+
+
+def plan_engine(config: Config) -> Engine:
     """The engine that `captioner` describes, checked as far as it can be without a device."""
-    if captioner.engine not in PLANNERS:
-        raise InputError(f"captioner.engine={captioner.engine}: no such engine; there are {', '.join(sorted(ENGINES))}")
-    wanted, planner = PLANNERS[captioner.engine]
-    if not isinstance(captioner, wanted):
-        schema = f"schema_{wanted.__name__.lower()}"
-        raise InputError(
-            f"captioner.engine={captioner.engine}: its YAML file must begin with `defaults: [{schema}, _self_]`, as conf/captioner/ does"
-        )
-    engine = planner(captioner)
-    _check(engine.config)
-    return engine
+    captioner = config.captioner
+    if captioner.engine not in _PLANS:
+        raise WrongKey("engine", captioner.engine, f"no such engine; there are {', '.join(sorted(ENGINES))}", group="captioner")
+    if not all(captioner.stop):
+        raise InputError(f"captioner.stop={list(captioner.stop)}: texts, none of them empty")
+    return _PLANS[captioner.engine](replace(captioner, max_batch_size=_rows(config)))
 
 
-def _check(config: CaptionerConfig) -> None:
-    """What all engines share and launch/config/limits.py does not know."""
-    if config.dtype not in DTYPES:
-        raise InputError(f"captioner.dtype={config.dtype}: one of {', '.join(DTYPES)}")
-    if not all(config.stop):
-        raise InputError(f"captioner.stop={list(config.stop)}: texts, none of them empty")
+# -- the native engine -----------------------------------------------------------------------------------------------
 
 
-def _llama(captioner: Llama) -> Engine:
-    return Engine(_config(captioner, captioner.id, model_parallel=checkpoint_of(captioner).degree), _llama_inputs(captioner))
+def _llama(captioner: CaptionerConfig) -> Engine:
+    return Engine(replace(captioner, model_parallel=_checkpoint(captioner).degree), _llama_inputs(captioner))
 
 
-def checkpoint_of(captioner: Llama) -> Checkpoint:
+def _checkpoint(captioner: CaptionerConfig) -> Checkpoint:
     """The checkpoint, its headers checked: a torn one must not wait in a queue to be found."""
     inputs = _llama_inputs(captioner)
     return _checked(inputs["weights"].path, inputs["tokenizer"].path, captioner.model_parallel)
 
 
-def _llama_inputs(captioner: Llama) -> dict[str, InputFile]:
+def _llama_inputs(captioner: CaptionerConfig) -> dict[str, InputFile]:
     root = captioner.root
     for key in ("ckpt_dir", "tokenizer_path"):
         path = getattr(captioner, key)
@@ -77,14 +76,55 @@ def _llama_inputs(captioner: Llama) -> dict[str, InputFile]:
 
 @cache
 def _checked(weights: str, tokenizer: str, asked: int | None) -> Checkpoint:
+    return check_checkpoint(weights, _tokenizer(tokenizer).n_words, asked, tokenizer)
+
+
+@cache
+def _tokenizer(path: str):
     from synth.captions.llama.tokenizer import Tokenizer  # imports no torch
 
-    return check_checkpoint(weights, Tokenizer(tokenizer).n_words, asked, tokenizer)
+    return Tokenizer(path)
 
 
-def _hf(captioner: Hf) -> Engine:
+def _rows(config: Config) -> int:
+    """max_batch_size. `auto` is resolved once, at plan time: stage.json holds a number, whatever GPU a worker finds."""
+    captioner = config.captioner
+    rows, native = captioner.max_batch_size, captioner.engine == "llama"
+    if native and rows == "auto":
+        window = min(config.captions.window, config.captions.unit_size)  # a window ends with its unit
+        return _fitting_rows(captioner, gpu_mem_gb(config.cluster), window)
+    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+        raise WrongKey("max_batch_size", rows, f"{'auto, or ' if native else ''}a number of captions, 1 at least", group="captioner")
+    return rows
+
+
+def gpu_mem_gb(cluster: ClusterConfig) -> float | None:
+    """Memory of the GPUs that captions are made on: cluster.stages.captions.gpu_mem_gb, else cluster.gpu_mem_gb."""
+    own = getattr(cluster, "stages", {}).get("captions")
+    for key, value in (("stages.captions.gpu_mem_gb", own and own.gpu_mem_gb), ("gpu_mem_gb", cluster.gpu_mem_gb)):
+        if value is None:
+            continue
+        if not value > 0:
+            raise WrongKey(key, value, "the memory of one GPU in GB, as 80; null: no GPU, or unknown", group="cluster")
+        return value
+    return None
+
+
+def _fitting_rows(captioner: CaptionerConfig, memory: float | None, window: int) -> int:
+    from synth.captions.llama.memory import auto_rows
+
+    checkpoint = _checkpoint(captioner)
+    shard = checkpoint.shards[0].parent
+    return auto_rows(checkpoint.params, captioner.dtype, checkpoint.degree, captioner.max_seq_len, memory, window, shard)
+
+
+# -- transformers and servers ----------------------------------------------------------------------------------------
+
+
+def _hf(captioner: CaptionerConfig) -> Engine:
     folder = _folder(captioner.path or fetched("captioner", captioner.id, captioner.repo), captioner.max_seq_len)
-    return Engine(_config(captioner, captioner.id or Path(folder.path).name), {"model": folder})
+    name = captioner.id or Path(folder.path).name
+    return Engine(replace(captioner, id=name, model_parallel=captioner.model_parallel or 1), {"model": folder})
 
 
 def _folder(path: str | None, max_seq_len: int) -> InputFile:
@@ -96,12 +136,20 @@ def _folder(path: str | None, max_seq_len: int) -> InputFile:
     return folder
 
 
-def _openai(captioner: OpenAI) -> Engine:
+def _openai(captioner: CaptionerConfig) -> Engine:
     from synth.captions.remote.engine import check_client
 
     if not captioner.model:
         raise InputError("captioner.model: not set; it is the name that the server knows the model by: captioner.model=gpt-4o-mini")
-    endpoint = _endpoint(captioner, captioner.base_url or "", captioner.api_key_env or "")
+    endpoint = _endpoint(
+        captioner,
+        base_url=(captioner.base_url or "").rstrip("/"),
+        api_key_env=captioner.api_key_env or "",
+        longest_wait=captioner.longest_wait,
+        price_in=captioner.price_in,
+        price_out=captioner.price_out,
+    )
+    _check_secret(captioner, endpoint.api_key_env)
     if not endpoint.base_url:
         raise InputError(
             "captioner.base_url: not set; it is the address of an OpenAI-compatible server: captioner.base_url=http://host:8000/v1"
@@ -111,11 +159,11 @@ def _openai(captioner: OpenAI) -> Engine:
         check_client()
         endpoint.key()
 
-    config = _remote(captioner, captioner.id or captioner.model, captioner.model)
+    config = replace(_asked_of_a_server(captioner, captioner.model), model_parallel=1, dtype="float32")  # the server's matter
     return Engine(config, {}, endpoint.settings(), check)
 
 
-def _served(captioner: Served) -> Engine:
+def _served(captioner: CaptionerConfig) -> Engine:
     from synth.captions.remote.engine import check_client
     from synth.captions.remote.served import check_command
 
@@ -124,20 +172,14 @@ def _served(captioner: Served) -> Engine:
             f"captioner.path={captioner.path}, captioner.model={captioner.model}: "
             "give one of them, a local folder or a name that the server finds"
         )
-    check_command((*captioner.command, *captioner.flags))
+    flags = captioner.flags or ()
+    check_command((*captioner.command, *flags))
     inputs = {"model": _folder_or_file(captioner.path, captioner.max_seq_len)} if captioner.path else {}
-    endpoint = replace(
-        _endpoint(captioner, "", ""),
-        health=captioner.health,
-        start_timeout=captioner.start_timeout,
-        restarts=captioner.restarts,
-        flags=tuple(captioner.flags),
+    endpoint = _endpoint(
+        captioner, health=captioner.health, start_timeout=captioner.start_timeout, restarts=captioner.restarts, flags=tuple(flags)
     )
-    endpoint.check()
-    name = captioner.model or Path(captioner.path).name
-    config = _remote(captioner, captioner.id or name, captioner.model or "")
-    config = replace(config, dtype=captioner.dtype, model_parallel=captioner.model_parallel or 1, command=tuple(captioner.command))
-    return Engine(config, inputs, endpoint.settings(), check_client)
+    config = _asked_of_a_server(captioner, captioner.model or Path(captioner.path).name)
+    return Engine(replace(config, model_parallel=captioner.model_parallel or 1), inputs, endpoint.settings(), check_client)
 
 
 def _folder_or_file(path: str, max_seq_len: int) -> InputFile:
@@ -147,25 +189,14 @@ def _folder_or_file(path: str, max_seq_len: int) -> InputFile:
     return _folder(path, max_seq_len)
 
 
-def _none(captioner: Captioner) -> Engine:
-    return Engine(CaptionerConfig(engine="none", id=captioner.id or "none"))
-
-
-def _endpoint(captioner: OpenAI | Served, base_url: str, api_key_env: str):
-    from synth.captions.remote.settings import Endpoint
-
-    if captioner.api not in ("chat", "completions"):
-        raise InputError(f"captioner.api={captioner.api}: one of chat, completions")
-    endpoint = Endpoint(
-        base_url=base_url.rstrip("/"),
-        api_key_env=api_key_env,
-        concurrency=captioner.max_batch_size,
-        timeout=captioner.timeout,
-        retries=captioner.retries,
-    )
-    if isinstance(captioner, OpenAI):
-        endpoint = replace(endpoint, longest_wait=captioner.longest_wait, price_in=captioner.price_in, price_out=captioner.price_out)
+def _endpoint(captioner: CaptionerConfig, **more) -> Endpoint:
+    endpoint = Endpoint(concurrency=captioner.max_batch_size, timeout=captioner.timeout, retries=captioner.retries, **more)
     endpoint.check()
+    return endpoint
+
+
+def _check_secret(captioner: CaptionerConfig, api_key_env: str) -> None:
+    """InputError where the key itself stands in the config, which everybody may read."""
     if api_key_env and not api_key_env.replace("_", "").isalnum():
         raise InputError(
             "captioner.api_key_env: it is the name of an environment variable, never the key itself: captioner.api_key_env=OPENAI_API_KEY"
@@ -173,40 +204,61 @@ def _endpoint(captioner: OpenAI | Served, base_url: str, api_key_env: str):
     key = os.environ.get(api_key_env, "").strip() if api_key_env else ""
     if key and any(key in str(value) for value in vars(captioner).values()):
         raise InputError(f"captioner: the key in {api_key_env} stands in the config, where all can read it; leave it in the variable")
-    return endpoint
 
 
-def _remote(captioner: OpenAI | Served, name: str, model: str) -> CaptionerConfig:
+def _asked_of_a_server(captioner: CaptionerConfig, name: str) -> CaptionerConfig:
     """What a server's captions depend on. Concurrency and the like are settings: they change no caption and buy none again."""
-    config = _config(captioner, name)
-    return replace(config, max_batch_size=1, model_parallel=1, dtype="float32", model=model, api=captioner.api, body=_body(captioner.body))
+    body = captioner.body or {}
+    if not isinstance(body, Mapping):
+        raise WrongKey("body", captioner.body, "a mapping of fields, such as {top_k: 50}", group="captioner")
+    body = {str(k): v for k, v in body.items()}
+    return replace(captioner, id=captioner.id or name, max_batch_size=1, model=captioner.model or "", body=body)
 
 
-def _body(body: object) -> dict:
-    if body is not None and not isinstance(body, dict):
-        raise InputError(f"captioner.body={body!r}: a mapping of fields, such as {{top_k: 50}}")
-    return {str(k): v for k, v in (body or {}).items()}
+def _none(captioner: CaptionerConfig) -> Engine:
+    """It reads no other key, so that none is in its fingerprint."""
+    return Engine(CaptionerConfig(engine="none", id=captioner.id or "none"))
 
 
-def _config(captioner: Captioner, name: str, model_parallel: int | None = None) -> CaptionerConfig:
-    return CaptionerConfig(
-        engine=captioner.engine,
-        id=name,
-        temperature=captioner.temperature,
-        top_p=captioner.top_p,
-        max_seq_len=captioner.max_seq_len,
-        max_gen_len=captioner.max_gen_len,
-        max_batch_size=captioner.max_batch_size,
-        model_parallel=model_parallel or captioner.model_parallel or 1,
-        stop=tuple(captioner.stop),
-        dtype=captioner.dtype,
-    )
-
-
-PLANNERS: dict[str, tuple[type[Captioner], Callable]] = {
-    "llama": (Llama, _llama),
-    "hf": (Hf, _hf),
-    "openai": (OpenAI, _openai),
-    "served": (Served, _served),
-    "none": (Captioner, _none),
+_PLANS: Mapping[str, Callable[[CaptionerConfig], Engine]] = {
+    "llama": _llama,
+    "hf": _hf,
+    "openai": _openai,
+    "served": _served,
+    "none": _none,
 }
+
+
+# -- the length of prompts -------------------------------------------------------------------------------------------
+
+
+def check_length(dataset: DatasetConfig, maker: Maker, engine: Engine, seed: int) -> None:
+    """InputError where none of the first prompts of a stage leaves room in captioner.max_seq_len, with the tokens that they need.
+
+    Of the native engine alone: its tokenizer counts without torch.
+    """
+    if engine.config.engine != "llama" or not maker.asks or maker.config.maker in UPSTREAM:  # UPSTREAM: not known yet
+        return
+    room = engine.config.max_seq_len
+    tables = {role: _table(file.path, file.identity) for role, file in maker.inputs.items()}
+    if _bytes(tables["examples"], maker.config.shots) < 1.5 * room:  # English has 2 bytes a token at least: they fit
+        return
+    prompts = make(dataset, maker.config, tables.__getitem__)  # needs numpy, which is slow to import
+    texts = [prompts.prompt(seed, slot, 0).text for slot in range(LOOKED_AT)]
+    tokens = [len(ids) for ids in _tokenizer(engine.inputs["tokenizer"].path).encode(texts)]
+    if min(tokens) >= room:
+        fix = f"set it to {max(tokens) + engine.config.max_gen_len}, or lower prompts.shots={maker.config.shots}"
+        raise InputError(
+            f"captioner.max_seq_len={room}: prompts of this run have {min(tokens)} to {max(tokens)} tokens, captions come on top; {fix}"
+        )
+
+
+def _bytes(examples: Mapping, shots: int) -> int:
+    """More than a prompt has, but for very long names."""
+    longest = max((len("".join(map(str, e.values())).encode()) for of_mode in examples.values() for e in of_mode), default=0)
+    return 150 + shots * (longest + 10)
+
+
+@cache
+def _table(path: str, identity: str):
+    return json.loads(Path(path).read_text(encoding="utf-8"))

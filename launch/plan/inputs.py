@@ -42,6 +42,12 @@ def read_json(path: str, key: str, form: str):
         raise InputError(f"{key}: {path} is not JSON in UTF-8 ({e}); it must be {form}") from e
 
 
+def seen(value: object) -> str:
+    """A value of a file as an error shows it."""
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
 def text_of(text: str, path: str | None, key: str) -> str:
     """A text given as it is, or by its *_file twin; both at once is an InputError."""
     if path is None:

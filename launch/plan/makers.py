@@ -1,21 +1,34 @@
-"""What a prompt maker is planned with: its sample config, its input files, and how many captions it can make of a class."""
+"""What a prompt maker is planned with: its sample config, its input files, and how many captions it can make of a class.
+
+Tables and files of the user's are read and judged here, before a job waits for a GPU in vain. What fake_it and fake_definition
+say of each class is looked up here and kept in stage.json: so neither the workers nor a later run need WordNet, and two machines
+that differ in it cannot disagree about a stage.
+"""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import synth.captions
+from launch.config.near import did_you_mean
 from launch.config.schema import Config
-from launch.plan.classes import list_path, official
-from launch.plan.hypernyms import definitions, hypernyms
-from launch.plan.inputs import input_file, text_of
-from launch.plan.tables import check_backgrounds, check_examples, check_places, modes_of
-from synth.captions.config import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
-from synth.captions.prompts import MAKERS, WITHOUT_MODEL, Sources, make
+from launch.plan.datasets import list_path, official
+from launch.plan.inputs import input_file, read_json, seen, text_of
+from synth.captions.checks import names_class, reject_reason, unusable
+from synth.captions.config import CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig
+from synth.captions.normalise import normalised
+from synth.captions.prompts import MAKERS, WITHOUT_MODEL, PromptMaker, Sources, make
 from synth.errors import InputError
+from synth.keys import WrongKey
 from synth.store.spec import InputFile
 
-PLACES = Path(__file__).resolve().parents[2] / "synth/captions/tables/places.json"
+TABLES = Path(synth.captions.__file__).parent / "tables"
+HYPERNYMS, PLACES = TABLES / "hypernyms.json", TABLES / "places.json"
+# mode -> an example's second key; the same as in synth.captions.prompts.modes, which needs numpy
+SECOND = {"class_background": "background", "class_relation": "relation"}
+MODES = ("class", *SECOND, "texture")
+BALANCES = {"hirpg": ("exact",), "from_file": ("file", "exact")}  # of the other makers: exact, random
 
 
 @dataclass(frozen=True)
@@ -37,139 +50,131 @@ class Maker:
 
 def maker_of(config: Config, dataset: DatasetConfig) -> Maker:
     """The maker of a config; whatever is wrong with its keys or files is an InputError that names the key."""
-    name = config.prompts.maker
-    if name not in MAKERS:
-        raise InputError(f"prompts.maker={name}: no such maker; there are {', '.join(sorted(MAKERS))}")
-    balances = {"hirpg": ("exact",), "from_file": ("file", "exact")}.get(name, ("exact", "random"))
-    if config.prompts.class_balance not in balances:
-        raise InputError(f"prompts.class_balance={config.prompts.class_balance}: must be {' or '.join(balances)} for prompts={name}")
-    return _PLANS[name](config, dataset)
+    prompts = config.prompts
+    if prompts.maker not in MAKERS:
+        raise WrongKey("maker", prompts.maker, f"no such maker; there are {', '.join(sorted(MAKERS))}", group="prompts")
+    balances = BALANCES.get(prompts.maker, ("exact", "random"))
+    if prompts.class_balance not in balances:
+        raise WrongKey(
+            "class_balance", prompts.class_balance, f"must be {' or '.join(balances)} for prompts={prompts.maker}", group="prompts"
+        )
+    return _PLANS[prompts.maker](config, dataset)
 
 
 def table_input(config: Config, role: str) -> dict[str, InputFile]:
     """The in-context examples or the places of the run: the user's file, else the dataset's."""
-    own, dataset = getattr(config.prompts, f"{role}_file"), getattr(config.dataset, role)
-    if own is None and dataset is None:
-        return {}
-    key = f"prompts.{role}_file" if own is not None else f"dataset.{role}"
-    return {role: input_file(own if own is not None else dataset, key, f"the JSON file of {role}")}
+    key, path = _table(config, role)
+    return {} if path is None else {role: input_file(path, key, f"the JSON file of {role}")}
 
 
-def _needed(config: Config, *roles: str) -> dict[str, InputFile]:
-    found = {}
-    for role in roles:
-        given = table_input(config, role)
-        if not given:
-            raise InputError(f"prompts.{role}_file: not set, and dataset {config.dataset.name} has none; name a JSON file of {role}")
-        found |= given
-    return found
+def _table(config: Config, role: str) -> tuple[str, str | None]:
+    """(key, path) of a table."""
+    own = getattr(config.prompts, f"{role}_file")
+    return (f"prompts.{role}_file", own) if own is not None else (f"dataset.{role}", getattr(config.dataset, role))
 
 
 def _tables(config: Config, dataset: DatasetConfig, modes: Iterable[str], *more: str) -> dict[str, InputFile]:
     """The examples, and the places where asked for; what is wrong in the files is told here."""
-    found = _needed(config, "examples", *more)
-    names = {r: f"prompts.{r}_file" if getattr(config.prompts, f"{r}_file") is not None else f"dataset.{r}" for r in found}
-    check_examples(found["examples"].path, names["examples"], modes, config.prompts.shots)
-    if "backgrounds" in found:
-        check_backgrounds(found["backgrounds"].path, names["backgrounds"], dataset)
-    return found
+    tables: dict[str, InputFile] = {}
+    for role in ("examples", *more):
+        given = table_input(config, role)
+        if not given:
+            raise InputError(f"prompts.{role}_file: not set, and dataset {config.dataset.name} has none; name a JSON file of {role}")
+        tables |= given
+    keys = {role: _table(config, role)[0] for role in tables}
+    check_examples(tables["examples"].path, keys["examples"], modes, config.prompts.shots)
+    if "backgrounds" in tables:
+        check_backgrounds(tables["backgrounds"].path, keys["backgrounds"], dataset)
+    return tables
 
 
 def _synclr(config: Config, dataset: DatasetConfig) -> Maker:
-    p = config.prompts
-    if p.examples_per not in ("caption", "group"):
-        raise InputError(f"prompts.examples_per={p.examples_per}: must be caption or group")
-    group = p.group_size if p.examples_per == "group" else 1
-    made = PromptsConfig(p.maker, p.class_balance, dict(p.modes), p.shots, group)
-    modes = modes_of(dataset, p.modes)
+    prompts = config.prompts
+    modes = modes_of(dataset, prompts.modes)
+    group = prompts.group_size if prompts.examples_per == "group" else 1
     places = ("backgrounds",) if "class_background" in modes else ()
-    return Maker(made, _tables(config, dataset, modes, *places))
+    return Maker(
+        replace(prompts.only("class_balance", "modes", "shots"), group=group),
+        _tables(config, dataset, modes, *places),
+    )
 
 
 def _synclr_chat(config: Config, dataset: DatasetConfig) -> Maker:
-    made = _synclr(config, dataset)
-    return Maker(made.config, {"examples": made.inputs["examples"]})
+    synclr = _synclr(config, dataset)
+    return Maker(synclr.config, {"examples": synclr.inputs["examples"]})
 
 
 def _synthclip(config: Config, dataset: DatasetConfig) -> Maker:
-    p = config.prompts
-    made = PromptsConfig(p.maker, p.class_balance, modes={}, shots=p.shots, max_words=p.max_words)
-    return Maker(made, _tables(config, dataset, modes_of(dataset, {"class": 1.0})))
+    read = config.prompts.only("class_balance", "shots", "max_words")
+    return Maker(read, _tables(config, dataset, modes_of(dataset, {"class": 1.0})))
 
 
 def _hirpg(config: Config, dataset: DatasetConfig) -> Maker:
     p = config.prompts
-    if p.form not in ("static", "dynamic"):
-        raise InputError(f"prompts.form={p.form}: must be static or dynamic")
     most = p.num_metaprompts * (1 + p.num_prompts_per_metaprompt)
     if not p.num_metaprompts <= p.max_prompts <= most:
-        all_ = f"num_metaprompts * (1 + num_prompts_per_metaprompt) = {most}"
-        raise InputError(f"prompts.max_prompts={p.max_prompts}: must be from num_metaprompts={p.num_metaprompts} to {all_}")
-    made = PromptsConfig(p.maker, modes={}, shots=0, form=p.form, max_prompts=p.max_prompts)
-    return Maker(made, capacity=p.max_prompts)
+        allowed = f"num_metaprompts={p.num_metaprompts} to num_metaprompts * (1 + num_prompts_per_metaprompt) = {most}"
+        raise WrongKey("max_prompts", p.max_prompts, f"must be from {allowed}", group="prompts")
+    return Maker(p.only("form", "max_prompts"), capacity=p.max_prompts)
 
 
 def _class_name(config: Config, dataset: DatasetConfig) -> Maker:
-    p = config.prompts
-    templates = list(p.templates)
-    if p.templates_file is not None:
-        templates = text_of("", p.templates_file, "prompts.templates").splitlines()
+    prompts = config.prompts
+    templates = list(prompts.templates)
+    if prompts.templates_file is not None:
+        templates = text_of("", prompts.templates_file, "prompts.templates").splitlines()
     templates = tuple(dict.fromkeys(" ".join(t.split()) for t in templates if t.strip()))
-    made = PromptsConfig(p.maker, p.class_balance, modes={}, shots=0, templates=templates)
-    _try(made, dataset, {})
-    return Maker(made, capacity=len(templates))
+    read = replace(prompts.only("class_balance"), templates=templates)
+    _try(read, dataset, {})
+    return Maker(read, capacity=len(templates))
 
 
 def _fake_it(config: Config, dataset: DatasetConfig) -> Maker:
-    p = config.prompts
-    made = PromptsConfig(p.maker, p.class_balance, modes={}, shots=0, senses=hypernyms(dataset, p.hypernyms_file, p.source))
-    places = input_file(p.places_file or str(PLACES), "prompts.places_file", "a JSON list of places")
-    if p.places_file is not None:
+    prompts = config.prompts
+    read = replace(prompts.only("class_balance"), senses=hypernyms(dataset, prompts.hypernyms_file, prompts.source))
+    places = input_file(prompts.places_file or str(PLACES), "prompts.places_file", "a JSON list of places")
+    if prompts.places_file is not None:
         check_places(places.path, "prompts.places_file")
-    return Maker(made, {"places": places}, capacity=_try(made, dataset, {"places": places.path}).capacity)
+    return Maker(read, {"places": places}, capacity=_try(read, dataset, {"places": places.path}).capacity)
 
 
 def _fake_definition(config: Config, dataset: DatasetConfig) -> Maker:
-    p = config.prompts
-    senses = definitions(dataset, p.definitions_file)
-    return Maker(PromptsConfig(p.maker, p.class_balance, modes={}, shots=0, senses=senses), capacity=1)
+    prompts = config.prompts
+    return Maker(replace(prompts.only("class_balance"), senses=definitions(dataset, prompts.definitions_file)), capacity=1)
 
 
 def _from_file(config: Config, dataset: DatasetConfig) -> Maker:
-    p, c = config.prompts, config.captions
-    file = input_file(p.file, "prompts.file", "a file of captions (.txt, .csv, .tsv, .jsonl, .json)")
+    prompts = config.prompts
+    file = input_file(prompts.file, "prompts.file", "a file of captions (.txt, .csv, .tsv, .jsonl, .json)")
     some = len(dataset.classes) < dataset.n_classes
     names = tuple(entry.name for entry in official(list_path(config.dataset))) if some else ()
-    made = PromptsConfig(p.maker, p.class_balance, modes={}, shots=0, official=names, check=p.check)
-    limits = CaptionsConfig(0, DatasetConfig("", (), 0), made, CaptionerConfig(), 1, c.must_name_class, c.min_words, c.max_words)
-    content, slots, total = _read(file.path, file.identity, dataset, limits)
+    read = replace(prompts.only("class_balance", "check"), official=names)
+    content, slots, total = _captions_in(file.path, file.identity, dataset, replace(config.captions, prompts=read))
     if not total:
-        raise InputError(f"prompts.file={p.file}: none of its captions passes the checks; prompts.check=false takes them as they are")
-    return Maker(replace(made, content=content), {"captions": file}, slots=slots, total=total)
+        why = "none of its captions passes the checks; prompts.check=false takes them as they are"
+        raise WrongKey("file", prompts.file, why, group="prompts")
+    return Maker(replace(read, content=content), {"captions": file}, slots=slots, total=total)
 
 
 _files: dict[tuple, tuple[str, int, int]] = {}  # a plan asks for a file several times
 
 
-def _read(path: str, identity: str, dataset: DatasetConfig, limits: CaptionsConfig) -> tuple[str, int, int]:
+def _captions_in(path: str, identity: str, dataset: DatasetConfig, limits: CaptionsConfig) -> tuple[str, int, int]:
     """Of a file: its sha256, the slots that hold all its captions, and how many different ones pass the checks."""
-    from synth.captions.checks import reject_reason, unusable
-    from synth.captions.normalise import normalised
-
     key = (path, identity, repr(dataset), repr(limits))
     if key not in _files:
-        made = _try(limits.prompts, dataset, {"captions": path})
-        found = set()
-        for row in made.rows:
-            text = " ".join(made.text(row).split())
+        maker = _try(limits.prompts, dataset, {"captions": path})
+        different = set()
+        for row in maker.rows:
+            text = " ".join(maker.text(row).split())
             if not (reject_reason(text, row.classes[0].said, limits) if limits.prompts.check else unusable(text)):
-                found.add(normalised(text))
-        _files[key] = (made.content, made.n_slots, len(found))
+                different.add(normalised(text))
+        _files[key] = (maker.content, maker.n_slots, len(different))
     return _files[key]
 
 
-def _try(made: PromptsConfig, dataset: DatasetConfig, paths: Mapping[str, str]):
-    """The maker itself, made here: what is wrong with its lists is told before anything is submitted."""
+def _try(prompts: PromptsConfig, dataset: DatasetConfig, paths: Mapping[str, str]) -> PromptMaker:
+    """The maker itself: what is wrong with its lists is told before anything is submitted."""
 
     def table(role: str):
         try:
@@ -177,7 +182,7 @@ def _try(made: PromptsConfig, dataset: DatasetConfig, paths: Mapping[str, str]):
         except (OSError, ValueError) as e:
             raise InputError(f"{paths[role]}: not JSON ({e})") from e
 
-    return make(dataset, made, Sources(table, lambda role: paths[role]))
+    return make(dataset, prompts, Sources(table, lambda role: paths[role]))
 
 
 _PLANS: Mapping[str, Callable[[Config, DatasetConfig], Maker]] = {
@@ -190,3 +195,143 @@ _PLANS: Mapping[str, Callable[[Config, DatasetConfig], Maker]] = {
     "fake_definition": _fake_definition,
     "from_file": _from_file,
 }
+
+
+# -- tables -------------------------------------------------------------------------------------------------------------
+
+
+def modes_of(dataset: DatasetConfig, shares: Mapping[str, float]) -> tuple[str, ...]:
+    """The modes that prompts will have; shares that cannot be are an InputError."""
+    if not shares or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 0.01:
+        raise InputError(f"prompts.modes={dict(shares)}: shares must be 0 or more and sum to 1")
+    if dataset.kind == "texture":
+        return ("texture",)
+    if not set(shares) <= set(MODES):
+        raise InputError(f"prompts.modes={dict(shares)}: shares of {', '.join(MODES)}")
+    return tuple(mode for mode, share in shares.items() if share > 0)
+
+
+def check_examples(path: str, key: str, modes: Iterable[str], shots: int) -> None:
+    """{mode: [{"class", "caption", and "background" or "relation" in these modes}]}, `shots` of each mode at least."""
+    table = _object(path, key, '{"class": [{"class": "cat", "caption": "A cat sleeps."}]}')
+    for mode in modes:
+        examples = table.get(mode)
+        if not isinstance(examples, list) or len(examples) < max(shots, 1):
+            n = len(examples) if isinstance(examples, list) else 0
+            raise InputError(f"{key}: {path}: mode {mode!r} has {n} examples; prompts show {shots} different ones: write as many at least")
+        for i, example in enumerate(examples):
+            _check_example(f"{key}: {path}: {mode}[{i}]", example, mode)
+
+
+def check_backgrounds(path: str, key: str, dataset: DatasetConfig) -> None:
+    """{class, super-class or "*": [place]}; each class of the dataset finds a list."""
+    table = _object(path, key, '{"cat": ["sofa", "garden wall"], "*": ["street"]}')
+    for name, places in table.items():
+        if not isinstance(places, list) or not places:
+            raise InputError(f"{key}: {path}: {seen(name)} has {seen(places)}; write a list of places, one at least")
+        for i, place in enumerate(places):
+            _check_text(f"{key}: {path}: place {i} of {seen(name)}", place)
+    for entry in dataset.classes:
+        if not any(where in table for where in (entry.name, entry.superclass, "*")):
+            kind = f", its super-class {entry.superclass!r}" if entry.superclass else ""
+            raise InputError(f'{key}: {path}: no places for class {entry.name!r}{kind} or for "*"; add one of them')
+
+
+def check_places(path: str, key: str) -> None:
+    """[place], one at least."""
+    places = read_json(path, key, 'a list of texts such as ["castle courtyard", "barn"]')
+    if not isinstance(places, list) or not places:
+        raise InputError(
+            f'{key}: {path} holds {seen(places)}; it must be a list of texts such as ["castle courtyard", "barn"], one at least'
+        )
+    for i, place in enumerate(places):
+        _check_text(f"{key}: {path}: place {i}", place)
+
+
+def _check_example(where: str, example: object, mode: str) -> None:
+    wanted = ["class", "caption", *([SECOND[mode]] if mode in SECOND else [])]
+    if not isinstance(example, Mapping) or not set(wanted) <= set(example):
+        raise InputError(f"{where} is {seen(example)}; it needs the texts {', '.join(wanted)}")
+    for name in wanted:
+        _check_text(f"{where}.{name}", example[name])
+    if not names_class(example["caption"], example["class"]):
+        caption, name = seen(example["caption"]), seen(example["class"])
+        raise InputError(f"{where}: the caption {caption} does not name {name}; models copy what examples do")
+
+
+def _check_text(where: str, text: object) -> None:
+    if not isinstance(text, str) or not text.strip() or not text.isprintable() or "=>" in text:
+        raise InputError(f"{where} is {seen(text)}; it must be a text of one line, not empty, without =>")
+
+
+def _object(path: str, key: str, form: str) -> Mapping:
+    data = read_json(path, key, f"an object such as {form}")
+    if not isinstance(data, dict):
+        raise InputError(f"{key}: {path} holds {seen(data)}; it must be an object such as {form}")
+    return data
+
+
+# -- words of classes ----------------------------------------------------------------------------------------------------
+
+
+def hypernyms(dataset: DatasetConfig, file: str | None, source: str) -> dict[str, str]:
+    """Official index -> hypernym: of the user's file, else of WordNet, else of our table, else the super-class.
+
+    `source`: auto (WordNet where its data is) | wordnet (InputError without it) | table (never WordNet).
+    """
+    own = _by_name(file, "prompts.hypernyms_file", dataset)
+    table = _by_name(str(HYPERNYMS), "hypernyms.json")
+    wordnet = _wordnet("hypernym", needed=source == "wordnet") if source != "table" else _nothing
+
+    def of(entry: ClassEntry) -> str:
+        ours = table.get(entry.name) or table.get(entry.superclass) or entry.superclass
+        return own.get(entry.name) or wordnet(entry.said) or ours
+
+    return _all(dataset, of, "hypernym", "prompts.hypernyms_file")
+
+
+def definitions(dataset: DatasetConfig, file: str | None) -> dict[str, str]:
+    """Official index -> definition: of the user's file, else of WordNet."""
+    own = _by_name(file, "prompts.definitions_file", dataset)
+    wordnet = _nothing if all(own.get(c.name) for c in dataset.classes) else _wordnet("definition", needed=not own)
+    return _all(dataset, lambda c: own.get(c.name) or wordnet(c.said) or "", "definition", "prompts.definitions_file")
+
+
+def _all(dataset: DatasetConfig, of: Callable[[ClassEntry], str], what: str, key: str) -> dict[str, str]:
+    senses = {str(c.index): " ".join(of(c).split()) for c in dataset.classes}
+    lacking = [c.name for c in dataset.classes if not senses[str(c.index)]]
+    if lacking:
+        names = ", ".join(repr(n) for n in lacking[:5]) + (f" and {len(lacking) - 5} more" if lacking[5:] else "")
+        raise InputError(f"{key}: no {what} is known for {names}; write them into a JSON file {{class: {what}}} and set {key}=FILE")
+    return senses
+
+
+def _wordnet(what: str, needed: bool) -> Callable[[str], str]:
+    from synth.captions import wordnet
+
+    try:
+        return wordnet.lookup(what)
+    except InputError:
+        if needed:
+            raise
+        return _nothing
+
+
+def _nothing(name: str) -> str:
+    return ""
+
+
+def _by_name(path: str | None, key: str, dataset: DatasetConfig | None = None) -> Mapping[str, str]:
+    """{class or super-class: text} of a JSON file; a class that the dataset does not have is an InputError."""
+    if path is None:
+        return {}
+    try:
+        data = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise InputError(f"{key}: {path} cannot be read ({e}); it is a JSON object {{class: text}}") from e
+    if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
+        raise InputError(f"{key}: {path} must be a JSON object {{class: text}}")
+    known = {c.name for c in dataset.classes} if dataset else set(data)
+    if dataset and len(known) == dataset.n_classes and (unknown := sorted(set(data) - known)):
+        raise InputError(f"{key}: {path} names {unknown[0]!r}, no class of {dataset.name}{did_you_mean(unknown[0], known)}")
+    return data

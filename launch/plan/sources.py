@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from launch.config.near import did_you_mean
-from launch.config.schema import Config, Dataset
-from launch.plan.classes import list_path, official
+from launch.config.schema import Config
+from launch.plan.datasets import list_path, official
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
 from synth.images.sources import LAYOUTS, Input, Reader, SourceClass, layout_of, reader
@@ -58,7 +58,7 @@ def listed(config: Config, root: Path, layout: str) -> Listed:
     names = _class_names(keys.class_names_file, found.classes) if keys.class_names_file is not None else {}
     classes = [replace(c, name=encodable(names.get(c.name, c.name))) for c in found.classes]
     entries, indices = _with_dataset(classes, config.dataset) if keys.classes == "dataset" else _of_source(classes, config)
-    dataset = DatasetConfig(config.dataset.name, entries, max(e.index for e in entries) + 1, config.dataset.kind)
+    dataset = replace(config.dataset.holding(entries, max(e.index for e in entries) + 1), suffix="")
     return Listed(root, found.listing, found.identity, found.n, dataset, indices)
 
 
@@ -160,7 +160,7 @@ def _of_source(classes: list[SourceClass], config: Config) -> tuple[tuple[ClassE
     return tuple(ClassEntry(i, n) for i, n in sorted(entries.items())), indices
 
 
-def _with_dataset(classes: list[SourceClass], dataset: Dataset) -> tuple[tuple[ClassEntry, ...], tuple[int, ...]]:
+def _with_dataset(classes: list[SourceClass], dataset: DatasetConfig) -> tuple[tuple[ClassEntry, ...], tuple[int, ...]]:
     """Classes found by name, or by index as text, among those of dataset=: with their official indices."""
     known = official(list_path(dataset))
     by_name: dict[str, list[int]] = {}

@@ -55,7 +55,7 @@ def plan(node: Node) -> list[StageSpec]:
     tags = tuple(ClassEntry(i, s.file_tag) for i, s in enumerate(styles))
     config = StoryConfig(
         **drawing(model, keys, "images"),
-        dataset=DatasetConfig("styles", tags, n),
+        dataset=DatasetConfig(name="styles", classes=tags, n_classes=n),
         styles=tuple(sample.StoryStyle(s.style, s.weight) for s in styles),
         prompts=tuple(len(c.prompts) for c in book.chapters),
         progressive=progressive,

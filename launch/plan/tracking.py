@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 
 from launch.config.limits import SHARE, Range
-from launch.config.schema import Annotated, Tracking, Warp
+from launch.config.schema import Tracking, Warp
 from launch.plan import exports
 from launch.plan.annotated import Joined, Wanted, joined
 from launch.plan.images import drawing, run_settings
 from launch.plan.models import PlannedModel, plan_model
 from launch.plan.node import Node
+from synth.captions.config import DatasetConfig
 from synth.errors import InputError
 from synth.images.schedulers import DEFAULT, SCHEDULERS, class_of
 from synth.images.strength import steps_run
@@ -85,10 +86,10 @@ def plan(node: Node) -> list[StageSpec]:
     return [replace(spec, ends=ends, files=found.files)]
 
 
-def annotated(node: Node) -> Annotated:
+def annotated(node: Node) -> DatasetConfig:
     """The dataset of the run, which must be an annotated one with its files."""
     dataset, recipe = node.config.dataset, node.config.recipe.name
-    if not isinstance(dataset, Annotated):
+    if not dataset.annotated:
         fix = "choose dataset=scenes (the embedded one), or dataset=lvis with dataset.annotations, dataset.images and dataset.captions"
         raise InputError(f"dataset={dataset.name}: has no annotated images, and recipe={recipe} makes pairs of such; {fix}")
     if dataset.classes != "all" or dataset.classes_file is not None:
@@ -166,7 +167,7 @@ def price(config: PairsConfig, found: Joined, run: int) -> str:
     return "; ".join(parts)
 
 
-def notes(dataset: Annotated, keys: Tracking, found: Joined) -> list[str]:
+def notes(dataset: DatasetConfig, keys: Tracking, found: Joined) -> list[str]:
     """Lines for whoever started the run."""
     said = []
     if found.left_out:
@@ -215,7 +216,7 @@ def annotations(node: Node) -> list[StageSpec]:
     """One JSON of all pairs."""
     settings, dataset = node.settings, node.config.dataset
     if settings.min_variant_area is None:
-        if not isinstance(dataset, Annotated):  # exported later, from the stage alone
+        if not dataset.annotated:  # exported later, from the stage alone
             raise InputError(
                 f"export.{node.name}.min_variant_area: not set, and the stage does not say what fits its images; 1024 (32 x 32 pixels), say"
             )

@@ -78,7 +78,7 @@ class Img2ImgConfig(DrawingConfig):
     or upstream role "images": a stage of pictures.
     """
 
-    dataset: DatasetConfig = DatasetConfig("", (), 0)  # classes of a listed source; a stage upstream has its own
+    dataset: DatasetConfig = DatasetConfig(name="", classes=(), n_classes=0)  # classes of a listed source; a stage upstream has its own
     source_classes: tuple[int, ...] = ()  # official index of each class number in the listing; () with a stage upstream
     subset: str = ""  # slots of the upstream stage; "" = all
     per_image: int = 1

@@ -25,7 +25,7 @@ class StoryConfig(DrawingConfig):
     Stored without loss: chains go on from what is stored.
     """
 
-    dataset: DatasetConfig = DatasetConfig("", (), 0)  # a class a style
+    dataset: DatasetConfig = DatasetConfig(name="", classes=(), n_classes=0)  # a class a style
     styles: tuple[StoryStyle, ...] = ()
     prompts: tuple[int, ...] = ()  # of each chapter
     progressive: bool = True

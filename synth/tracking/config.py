@@ -33,7 +33,7 @@ class PairsConfig(DrawingConfig):
     input "images": a folder, or an HDF5 file keyed by file name. classes of the dataset: the file's categories.
     """
 
-    dataset: DatasetConfig = DatasetConfig("", (), 0)
+    dataset: DatasetConfig = DatasetConfig(name="", classes=(), n_classes=0)
     variants: int = 1  # new images of each image
     noise_strength: float = 0.75  # share of the steps that are run
     harmonize: int = 2  # last steps in which the objects are not put back

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from launch.config.compose import Composer
+from launch.config.compose import Composer, typed
 from launch.plan.datasets import dataset_of
 from synth.captions import prompts
 from synth.captions.checks import first_line, reject_reason
@@ -34,9 +34,9 @@ def main() -> None:
     parser.add_argument("--captions", type=int, default=300, help="for each group size and seed")
     parser.add_argument("--seeds", type=int, default=2)
     args = parser.parse_args()
-    config = Composer().compose([])
+    config = typed(Composer().compose([]))
     dataset = dataset_of(config.dataset)
-    tables = {role: json.loads(Path(config.dataset[role]).read_text(encoding="utf-8")) for role in ("examples", "backgrounds")}
+    tables = {role: json.loads(Path(getattr(config.dataset, role)).read_text(encoding="utf-8")) for role in ("examples", "backgrounds")}
     tokenizer = Tokenizer(config.captioner.tokenizer_path)
     rows = []
     with LlamaEngine(EngineConfig(config.captioner.ckpt_dir, tokenizer_path=config.captioner.tokenizer_path, max_gen_len=64)) as engine:

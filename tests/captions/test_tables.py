@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import launch.plan.tables
+import launch.plan.makers
 import synth.captions
 from synth.captions.checks import names_class
 from synth.captions.prompts.modes import HEADINGS, RELATIONS, SECOND
@@ -151,7 +151,7 @@ VAGUE = frozenset(  # colours and numbers
 
 
 def test_the_launcher_knows_the_modes_of_the_worker():
-    assert launch.plan.tables.SECOND == SECOND and set(launch.plan.tables.MODES) == set(HEADINGS)
+    assert launch.plan.makers.SECOND == SECOND and set(launch.plan.makers.MODES) == set(HEADINGS)
 
 
 def words(text: str) -> list[str]:

@@ -4,27 +4,9 @@
 checked against it. Values live in conf/, types live here: a leaf without a value in YAML is MISSING.
 A group whose options differ in their keys (cluster, export, ...) has a base dataclass here and a subclass an option;
 the YAML file of the option names its own with `defaults: [schema_<name>, _self_]`.
-OmegaConf has no typed union of str, list and dict: such leaves are `Any` and launch.plan.classes / launch.plan.graph judge them.
+OmegaConf has no typed union of str, list and dict: such leaves are `Any` and launch.plan.datasets / launch.plan.graph judge them.
 """
 
-from launch.config.schema.captions import (
-    Captioner,
-    Captions,
-    ClassName,
-    Dataset,
-    FakeDefinition,
-    FakeIt,
-    FromFile,
-    Hf,
-    Hirpg,
-    Llama,
-    OpenAI,
-    Prompts,
-    Served,
-    Synclr,
-    SynclrChat,
-    Synthclip,
-)
 from launch.config.schema.images import (
     External,
     Images,
@@ -37,40 +19,23 @@ from launch.config.schema.images import (
     StoryStyle,
 )
 from launch.config.schema.root import GROUPS, SCHEMA_PREFIX, Config, Recipe, RecipeStage, register
-from launch.config.schema.tracking import Annotated, Tracking, Warp
+from launch.config.schema.tracking import Tracking, Warp
 
 __all__ = [
     "GROUPS",
     "SCHEMA_PREFIX",
-    "Annotated",
-    "Captioner",
-    "Captions",
-    "ClassName",
     "Config",
-    "Dataset",
     "External",
-    "FakeDefinition",
-    "FakeIt",
-    "FromFile",
-    "Hf",
-    "Hirpg",
     "Images",
     "Img2Img",
-    "Llama",
     "Model",
     "ModelPart",
-    "OpenAI",
-    "Prompts",
     "Recipe",
     "RecipeStage",
-    "Served",
     "Story",
     "StoryGeneration",
     "StoryPrompts",
     "StoryStyle",
-    "Synclr",
-    "SynclrChat",
-    "Synthclip",
     "Tracking",
     "Warp",
     "register",

@@ -7,26 +7,11 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from launch.config.clusters import ClusterConfig, slurm_schema
-from launch.config.schema.captions import (
-    Captioner,
-    Captions,
-    ClassName,
-    Dataset,
-    FakeDefinition,
-    FakeIt,
-    FromFile,
-    Hf,
-    Hirpg,
-    Llama,
-    OpenAI,
-    Prompts,
-    Served,
-    Synclr,
-    SynclrChat,
-    Synthclip,
-)
 from launch.config.schema.images import External, Images, Img2Img, Model, Story
-from launch.config.schema.tracking import Annotated, Tracking
+from launch.config.schema.tracking import Tracking
+from synth.captions.config import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
+from synth.captions.engines import ENGINES
+from synth.captions.prompts import MAKERS
 from synth.export.config import ExportConfig
 from synth.filters.config import FilterConfig, ScoresConfig
 from synth.keys import schema
@@ -60,11 +45,11 @@ class Config:
     only: Any = None  # a stage name or a list of them
     dry_run: bool = False
     retry_failed: bool = False
-    dataset: Dataset = field(default_factory=Dataset)
-    prompts: Prompts = field(default_factory=Prompts)
-    captioner: Captioner = field(default_factory=Captioner)
+    dataset: schema(DatasetConfig) = field(default_factory=schema(DatasetConfig))
+    prompts: schema(PromptsConfig) = field(default_factory=schema(PromptsConfig))
+    captioner: schema(CaptionerConfig) = field(default_factory=schema(CaptionerConfig))
     model: Model = field(default_factory=Model)
-    captions: Captions = field(default_factory=Captions)
+    captions: schema(CaptionsConfig) = field(default_factory=schema(CaptionsConfig))
     images: Images = field(default_factory=Images)
     img2img: Img2Img = field(default_factory=Img2Img)
     scores: schema(ScoresConfig) = field(default_factory=schema(ScoresConfig))
@@ -80,19 +65,10 @@ class Config:
 # group -> {name of its dataclass in the store: dataclass}; an option's YAML takes one of them as its first default
 GROUPS: dict[str, dict[str, type]] = {
     "cluster": {"cluster": schema(ClusterConfig), "slurm": slurm_schema()},
-    "captioner": {"captioner": Captioner, "llama": Llama, "hf": Hf, "openai": OpenAI, "served": Served},
+    "captioner": {"captioner": schema(CaptionerConfig)} | {engine: schema(CaptionerConfig, engine) for engine in ENGINES},
     "model": {"model": Model, "external": External},
-    "dataset": {"dataset": Dataset, "annotated": Annotated},
-    "prompts": {
-        "synclr": Synclr,
-        "synclr_chat": SynclrChat,
-        "synthclip": Synthclip,
-        "hirpg": Hirpg,
-        "class_name": ClassName,
-        "fake_it": FakeIt,
-        "fake_definition": FakeDefinition,
-        "from_file": FromFile,
-    },
+    "dataset": {"dataset": schema(DatasetConfig), "annotated": schema(DatasetConfig, "annotated")},
+    "prompts": {maker: schema(PromptsConfig, maker) for maker in MAKERS},
     **{
         group: {group: schema(base)} | {name: schema(named(kind.config)) for name, kind in chosen_by(group).items()}
         for group, base in (("filter", FilterConfig), ("export", ExportConfig))

@@ -1,24 +1,9 @@
-"""Tracking pairs: annotated datasets, and what is made of them."""
+"""Tracking pairs."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
-
-from launch.config.schema.captions import Dataset
-
-
-@dataclass
-class Annotated(Dataset):
-    """Images with objects in COCO's or LVIS's form, and what tracking.* that is null becomes."""
-
-    annotations: str | None = None
-    captions: str | None = None
-    images: str | None = None
-    base_classes: bool = MISSING
-    native_min_area: float = MISSING
-    native_min_variant_area: float = MISSING
-    native_dilate: int = MISSING
 
 
 @dataclass

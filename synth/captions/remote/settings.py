@@ -38,13 +38,9 @@ class Endpoint:
             raise InputError(f"{where}: its settings are not those of a captioner ({e}); run the command again to plan anew") from e
 
     def check(self) -> None:
-        """InputError for a value out of range, naming its key."""
+        """InputError for what its keys alone do not tell, naming the key."""
         if self.base_url:
             check_url(self.base_url)
-        for key, least in (("max_batch_size", 1), ("retries", 0), ("price_in", 0), ("price_out", 0), ("restarts", 0)):
-            value = getattr(self, "concurrency" if key == "max_batch_size" else key)
-            if value < least:
-                raise InputError(f"captioner.{key}={value}: must be {least} or more")
         for key in ("timeout", "longest_wait", "start_timeout"):
             if not getattr(self, key) > 0:
                 raise InputError(f"captioner.{key}={getattr(self, key)}: seconds, more than 0")

@@ -7,11 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
-from launch.config.schema import Annotated
 from launch.plan import annotated
 from launch.plan.annotated import LEFT_OUT, Wanted, joined
 from synth.errors import InputError
 from synth.tracking.listing import AnnotatedListing
+from tests.configs import DatasetConfig
 from tests.tracking.annotated_sets import CATEGORIES, image, plain, square, write
 
 HOSTILE = [
@@ -26,10 +26,14 @@ HOSTILE = [
 ]
 
 
+def dataset_at(**places: str | None) -> DatasetConfig:
+    return DatasetConfig("toy", "all", 0, **places)
+
+
 def join(folder, drop=False, base=False, variants=1, captions=True, min_area=144, images=None):
     there = folder / "captions.json"
     places = {"annotations": str(folder / "annotations.json"), "images": str(images or folder / "images")}
-    dataset = Annotated(**places, captions=str(there) if captions and there.exists() else None)
+    dataset = dataset_at(**places, captions=str(there) if captions and there.exists() else None)
     annotated._joined.cache_clear()
     return joined(dataset, Wanted("toy", base, drop, variants, min_area, 1e9, (96, 64), 32))
 
@@ -185,7 +189,7 @@ def test_the_head_counts_what_is_listed_whatever_the_order(tmp_path):
 
 def test_a_file_that_changed_within_the_process_is_read_again(tmp_path):
     annotated._joined.cache_clear()
-    dataset = Annotated(annotations=str(write(tmp_path, plain()) / "annotations.json"), images=str(tmp_path / "images"))
+    dataset = dataset_at(annotations=str(write(tmp_path, plain()) / "annotations.json"), images=str(tmp_path / "images"))
     wanted = Wanted("toy", False, False, 1, 144, 1e9, (96, 64), 32)
     first = joined(dataset, wanted)
     assert joined(dataset, wanted) is first, "the points of a sweep share it"
@@ -243,4 +247,4 @@ def test_files_that_are_not_there_are_named_by_their_key(tmp_path, key):
     write(tmp_path, plain(), {"annotations": []})
     places = {k: str(tmp_path / f"{k}.json") for k in ("annotations", "captions")} | {"images": str(tmp_path / "images")}
     with pytest.raises(InputError, match=rf"dataset\.{key}: .*/nix is not there"):
-        joined(Annotated(**places | {key: str(tmp_path / "nix")}), Wanted("toy", False, False, 1, 1, 9e9, (96, 64), 32))
+        joined(dataset_at(**places | {key: str(tmp_path / "nix")}), Wanted("toy", False, False, 1, 1, 9e9, (96, 64), 32))

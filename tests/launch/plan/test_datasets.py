@@ -1,4 +1,4 @@
-"""The datasets of conf/dataset: known sizes, official order, prompts that read well."""
+"""Class lists and their choice; the datasets of conf/dataset: known sizes, official order, prompts that read well."""
 
 import copy
 import csv
@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from launch.config.compose import CONF, Composer, typed
-from launch.config.schema import Dataset
-from launch.plan.classes import choose, counts, official
-from launch.plan.datasets import dataset_of
+from launch.plan.datasets import choose, counts, dataset_of, names_in, official
 from launch.plan.graph import plan_point
 from launch.plan.makers import maker_of
+from synth.captions.config import DatasetConfig
 from synth.captions.prompts import Sources, make
 from synth.errors import InputError
 from synth.store.names import folder_names
@@ -119,7 +118,8 @@ def test_names_that_say_little_are_spoken_with_what_they_are():
 def test_every_dataset_is_planned_whole(name, tmp_path, world):
     config = copy.deepcopy(config_of(f"dataset={name}"))
     config.runs_dir, config.model.path = str(tmp_path / "r"), str(world.path / "sd")
-    config.captioner.ckpt_dir, config.captioner.tokenizer_path = f"{world.path}/llama", f"{world.path}/llama/tokenizer.model"
+    llama = f"{world.path}/llama"
+    config.captioner = dataclasses.replace(config.captioner, ckpt_dir=llama, tokenizer_path=f"{llama}/tokenizer.model")
     captions = plan_point(config).stages[0].spec
     assert captions.slots % SIZES[name] == 0 and len(captions.config["dataset"]["classes"]) == SIZES[name]
     assert "count" not in captions.config["dataset"]["classes"][0]  # numbers of pictures change no caption
@@ -128,7 +128,7 @@ def test_every_dataset_is_planned_whole(name, tmp_path, world):
 # -- dataset=custom ----------------------------------------------------------------------------------------------------
 
 
-def custom(path) -> Dataset:
+def custom(path) -> DatasetConfig:
     return dataclasses.replace(config_of("dataset=custom").dataset, source=str(path))
 
 
@@ -229,7 +229,7 @@ def test_a_source_that_is_none_is_named(tmp_path):
     with pytest.raises(InputError, match=r"are splits \(train, val\); name one: dataset.source="):
         names(tmp_path / "whole")
     with pytest.raises(InputError, match=r"dataset\.kind=textur"):
-        dataset_of(dataclasses.replace(config_of("dataset=pictures").dataset, kind="textur"))
+        plan_point(config_of("dataset=pictures", "dataset.kind=textur"))
 
 
 # -- tables of ones own ------------------------------------------------------------------------------------------------
@@ -259,8 +259,8 @@ def test_a_users_table_is_judged_when_the_run_is_planned(tmp_path, key, content,
     path = tmp_path / "mine.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     config = copy.deepcopy(config_of("dataset=pictures"))
-    setattr(config.prompts, f"{key}_file", str(path))
-    config.prompts.modes = {"class": 1.0} if key == "examples" else {"class_background": 1.0}
+    modes = {"class": 1.0} if key == "examples" else {"class_background": 1.0}
+    config.prompts = dataclasses.replace(config.prompts, modes=modes, **{f"{key}_file": str(path)})
     with pytest.raises(InputError, match=said) as e:
         maker_of(config, dataset_of(config.dataset))
     assert f"prompts.{key}_file: {path}" in str(e.value)
@@ -275,3 +275,96 @@ def test_a_users_tables_take_the_place_of_the_datasets(tmp_path):
     _, prompts = prompts_of(config, 20)
     assert {p.text.split("\n\n")[-1] for p in prompts if p.label < 2} == {"apple, my bowl =>", "banana, my street =>"}
     assert all("Cat 0 of three." in p.text for p in prompts)
+
+
+# -- the choice of classes: official indices stay, words that YAML would spoil are safe ----------------------------------
+
+LIST = ["cat", "dog", "no", "0123", "sea lion", "707-320"]
+
+
+@pytest.fixture
+def classes(tmp_path):
+    path = tmp_path / "classes.json"
+    path.write_text(json.dumps(LIST))
+    return official(str(path))
+
+
+def names_of(classes):
+    return [c.name for c in classes]
+
+
+def test_a_range_includes_both_ends_and_keeps_official_indices(classes):
+    assert [(c.index, c.name) for c in choose(classes, "1..3")] == [(1, "dog"), (2, "no"), (3, "0123")]
+
+
+def test_names_indices_and_ranges_mix_and_come_in_official_order(classes):
+    assert names_of(choose(classes, ["707-320", "0..1", 3])) == ["cat", "dog", "0123", "707-320"]
+    assert names_of(choose(classes, "sea lion")) == ["sea lion"]
+    assert names_of(choose(classes, "all")) == LIST
+    assert names_of(choose(classes, 2)) == ["no"]
+
+
+def test_names_that_yaml_spoils_are_taken_as_texts_and_spoilt_ones_are_refused(classes):
+    assert names_of(choose(classes, ["no", "0123"])) == ["no", "0123"]
+    with pytest.raises(InputError, match="quote it"):
+        choose(classes, [False])
+
+
+def test_names_that_yaml_spoils_survive_the_command_line(world):
+    point = world.point("dataset.classes=[no,0123,707-320]")
+    assert [c["name"] for c in point.stages[0].spec.config["dataset"]["classes"]] == ["no", "0123", "707-320"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("3..9", r"classes 0..5"),
+        ("4..2", "lower end"),
+        ([], "empty list"),
+        (["cat", "0..2"], "chosen twice"),
+        ("sea loin", "did you mean sea lion"),
+        (17, "0..5"),
+    ],
+)
+def test_a_choice_that_cannot_be_met_says_why(classes, wanted, said):
+    with pytest.raises(InputError, match=said):
+        choose(classes, wanted)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", "holds no class"),
+        ('["a", "b", "a"]', "'a' is there twice"),
+        ('["a", 3]', "class 1 is 3"),
+        ('{"names": []}', "needs a list of names"),
+        ('["a"', "not JSON"),
+        ('[{"name": "a", "index": 4}]', "official index"),
+    ],
+)
+def test_a_wrong_class_list_names_the_file_and_the_item(tmp_path, content, said):
+    path = tmp_path / "list.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=said) as e:
+        official(str(path))
+    assert str(path) in str(e.value)
+
+
+def test_class_lists_may_be_text_files_and_hold_superclasses(tmp_path):
+    text = tmp_path / "list.txt"
+    text.write_text("no\n1:20\n\nsalt, coarse\n", encoding="utf-8")
+    assert names_of(official(str(text))) == ["no", "1:20", "salt, coarse"]
+    assert names_in(str(text)) == ["no", "1:20", "salt, coarse"]
+    rich = tmp_path / "rich.json"
+    rich.write_text(json.dumps({"classes": [{"name": "oak", "superclass": "tree"}]}))
+    assert official(str(rich))[0].superclass == "tree"
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps({"classes": ["oak", "cat"], "superclass": {"oak": "tree"}}))
+    assert [c.superclass for c in official(str(table))] == ["tree", ""]
+
+
+def test_a_file_twin_chooses_names_with_commas(world):
+    (world.path / "classes.json").write_text(json.dumps(["salt, coarse", "pepper"]))
+    (world.path / "mine.txt").write_text("salt, coarse\n")
+    point = world.point(f"dataset.classes_file={world.path}/mine.txt")
+    assert [c["name"] for c in point.stages[0].spec.config["dataset"]["classes"]] == ["salt, coarse"]

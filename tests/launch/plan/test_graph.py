@@ -6,7 +6,6 @@ import pytest
 
 from launch.config.compose import Composer, typed
 from launch.config.schema import RecipeStage
-from launch.plan.captions import slots_for
 from launch.plan.graph import distinct, topological
 from synth.errors import InputError
 from synth.keys import dump
@@ -36,12 +35,6 @@ def test_every_sample_config_can_be_read_back_by_the_worker(world):
         assert dump(loaded) == s.spec.config
 
 
-def test_slots_are_whole_blocks_of_classes_and_exact_about_oversample():
-    assert slots_for(160, 1.15, 1, 20) == 200
-    assert slots_for(100, 1.1, 1, 10) == 110  # in floats 1.1 * 100 is more than 110
-    assert slots_for(10, 1.0, 3, 4) == 4
-
-
 def test_slots_units_and_batches_follow_the_config(world):
     point = world.point("captions.total=10", "captions.oversample=1.5", "images.per_caption=3", "images.unit_size=8", "images.batch_size=5")
     assert stage(point, "captions").spec.slots == 18  # 15 rounded up to blocks of 6 classes
@@ -54,32 +47,6 @@ def test_slots_units_and_batches_follow_the_config(world):
 def test_a_range_of_classes_keeps_the_length_of_the_official_list(world):
     dataset = stage(world.point("dataset.classes=1..2"), "captions").spec.config["dataset"]
     assert [c["index"] for c in dataset["classes"]] == [1, 2] and dataset["n_classes"] == 6
-
-
-def test_several_seeds_feed_one_captions_json(world):
-    point = world.point("captions.seeds=[0,1,2]")
-    assert kinds(point).count("captions") == 3 and kinds(point).count("captions_json") == 1
-    assert len(stage(point, "captions_json").upstream) == 3
-    with pytest.raises(InputError, match="seeds that differ"):
-        world.point("captions.seeds=[0,0]")
-
-
-def test_captions_stages_made_before_feed_captions_json_from_wherever_they_lie(world):
-    from synth.store.folder import StageFolder
-
-    elsewhere = stage(world.point(f"runs_dir={world.path}/elsewhere", "captioner.temperature=0.5"), "captions")
-    beside = stage(world.point("seed=7"), "captions")
-    for s in (elsewhere, beside):
-        StageFolder.create(s.dataset_root, s.spec)
-    point = world.point(f"captions.stages=[{elsewhere.folder},{beside.folder}]")
-    assert stage(point, "captions_json").upstream == (elsewhere.folder, beside.folder)
-    assert [s.folder for s in point.stages if s.spec.kind == "captions"] == [elsewhere.folder, beside.folder]
-    folder = StageFolder.create(point.stages[2].dataset_root, point.stages[2].spec)
-    assert [f.path for f in folder.upstream("captions")] == [elsewhere.folder, beside.folder]
-    images = stage(world.point("seed=7"), "images")
-    StageFolder.create(images.dataset_root, images.spec)
-    with pytest.raises(InputError, match="must be a captions stage"):
-        world.point(f"captions.stages=[{images.folder}]")
 
 
 def test_a_sweep_over_guidance_shares_captions_and_a_seed_does_not(world):

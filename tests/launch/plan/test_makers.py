@@ -1,68 +1,16 @@
-"""Prompt makers as they are planned: totals, stages that come first, fingerprints, bad keys and files."""
+"""Prompt makers as they are planned: fingerprints, bad keys and files; hypernyms and definitions of files, a small WordNet, our table."""
 
 import hashlib
 import json
 
 import pytest
 
+from launch.plan.makers import definitions, hypernyms
+from synth.captions.config import ClassEntry
 from synth.errors import InputError
-
-
-def stage(point, name):
-    return next(s for s in point.stages if s.name == name)
-
-
-def total(point):
-    config = stage(point, "captions_json").spec.config
-    return config["total"], config["per_class"]
-
-
-def test_without_a_word_there_are_eight_captions_a_class(world):
-    assert total(world.point()) == (48, 0)
-    assert total(world.point("dataset.classes=0..1")) == (16, 0)
-    assert total(world.point("captions.total=7")) == (7, 0)
-    assert total(world.point("captions.per_class=3")) == (18, 3)
-    assert stage(world.point("captions.per_class=10", "captions.oversample=1.5"), "captions").spec.slots == 90
-    with pytest.raises(InputError, match=r"captions\.total=7 and captions\.per_class=3 are both set"):
-        world.point("captions.total=7", "captions.per_class=3")
-
-
-def test_captions_made_before_count_their_own_classes(world):
-    from synth.store.folder import StageFolder
-
-    before = stage(world.point("dataset.classes=0..2"), "captions")
-    StageFolder.create(before.dataset_root, before.spec)
-    assert total(world.point(f"captions.stages=[{before.folder}]", "captions.per_class=5")) == (15, 5)
-    point = world.point(f"captions.stages=[{before.folder}]", "prompts=hirpg")
-    assert [s.name for s in point.stages][:2] == ["captions", "captions_json"]  # nothing is asked again
-
-
-def test_hirpg_has_two_stages_first_and_other_numbers_of_captions_ask_nothing_again(world):
-    point = world.point("prompts=hirpg", "prompts.num_metaprompts=5", "prompts.max_prompts=40")
-    assert [s.name for s in point.stages][:4] == ["metaprompts", "prompt_trees", "captions", "captions_json"]
-    meta, trees, captions = (stage(point, n) for n in ("metaprompts", "prompt_trees", "captions"))
-    assert trees.upstream == (meta.folder,) and captions.upstream == (trees.folder,)
-    assert (meta.spec.slots, trees.spec.slots, trees.spec.unit_size) == (5, 5 * 8, 32)
-    assert not captions.spec.inputs and captions.spec.config["captioner"]["engine"] == "none"
-    more = world.point(
-        "prompts=hirpg", "prompts.num_metaprompts=5", "prompts.max_prompts=30", "captions.per_class=20", "dataset.classes=0..1"
-    )
-    assert stage(more, "metaprompts").folder == meta.folder and stage(more, "prompt_trees").folder == trees.folder
-    one = world.point("prompts=hirpg", "captions.unit_size=1")
-    assert stage(one, "prompt_trees").spec.unit_size == 8  # a tree a unit
-
-
-def test_the_dynamic_form_has_trees_of_each_class_and_the_stages_know_it(world):
-    point = world.point("prompts=hirpg", "prompts.form=dynamic", "captions.window=16", "captions.unit_size=30")
-    meta, trees = stage(point, "metaprompts").spec, stage(point, "prompt_trees").spec
-    assert (meta.slots, meta.batch, trees.slots) == (6 * 7, 42, 6 * 7 * 8)
-    assert (trees.unit_size, trees.batch) == (32, 16)  # whole trees, whole batches
-
-
-def test_synclr_chat_asks_for_places_first(world):
-    point = world.point("prompts=synclr_chat")
-    assert stage(point, "captions").upstream == (stage(point, "backgrounds").folder,)
-    assert stage(point, "backgrounds").spec.slots == 6
+from tests.configs import DatasetConfig
+from tests.launch.plan.test_captions import total
+from tests.launch.plan.test_graph import stage
 
 
 def test_makers_that_ask_no_model_have_the_same_stage_whatever_the_captioner(world):
@@ -138,11 +86,11 @@ def test_a_maker_that_asks_needs_a_captioner():
         (["prompts=class_name", "captions.seeds=[0,1]"], "asks no model"),
         (["prompts=hirpg", "prompts.max_prompts=57"], "must be from num_metaprompts=7 to .* = 56"),
         (["prompts=hirpg", "prompts.max_prompts=6"], "prompts.max_prompts=6"),
-        (["prompts=hirpg", "prompts.form=both"], "static or dynamic"),
+        (["prompts=hirpg", "prompts.form=both"], "use one of static, dynamic"),
         (["prompts=hirpg", "prompts.class_balance=random"], "class_balance=random"),
         (["prompts=hirpg", "prompts.metaprompts_file=nowhere.json"], "prompts.metaprompts_file"),
         (["prompts=hirpg", "prompts.num_metaprompts=0"], "prompts.num_metaprompts=0: must be 1 or more"),
-        (["prompts.examples_per=word"], "caption or group"),
+        (["prompts.examples_per=word"], "use one of caption, group"),
         (["prompts.group_size=0"], "prompts.group_size=0"),
         (["prompts.class_balance=fair"], "prompts.class_balance=fair"),
         (["prompts=fake_it", "prompts.source=web"], "auto, wordnet, table"),
@@ -181,3 +129,95 @@ def test_prompts_that_fit_after_all_are_planned(world):
     assert world.point(f"captioner.max_seq_len={shortest + 1}").stages
     with pytest.raises(InputError, match=f"max_seq_len={shortest}:"):
         world.point(f"captioner.max_seq_len={shortest}")
+
+
+# -- hypernyms and definitions -------------------------------------------------------------------------------------------
+
+DATA = DatasetConfig(
+    "d", (ClassEntry(0, "cat"), ClassEntry(1, "fire_engine"), ClassEntry(2, "glorb", "gadget"), ClassEntry(3, "old tom cat")), 4
+)
+NOUNS = [  # words, hypernym (index), gloss
+    (["entity"], None, "that which is"),
+    (["feline", "felid"], 0, "an animal that lands on its feet"),
+    (["cat"], 1, "a small feline kept for company"),
+    (["motor_vehicle"], 0, "a vehicle with a motor"),
+    (["fire_engine", "fire_truck"], 3, "a motor vehicle that carries hoses"),
+]
+
+
+@pytest.fixture
+def wordnet(tmp_path, monkeypatch):
+    """A WordNet database of five nouns; other parts of speech are empty."""
+    import nltk.data
+
+    folder = tmp_path / "nltk" / "corpora" / "wordnet"
+    folder.mkdir(parents=True)
+    sizes = [len(_line(0, *noun, [0] * 5)) for noun in NOUNS]
+    offsets = [sum(sizes[:i]) for i in range(5)]
+    (folder / "data.noun").write_text("".join(_line(offsets[i], *noun, offsets) for i, noun in enumerate(NOUNS)))
+    index = sorted((w, offsets[i]) for i, (words, _, _) in enumerate(NOUNS) for w in words)
+    (folder / "index.noun").write_text("".join(f"{w} n 1 1 @ 1 0 {at:08d}  \n" for w, at in index))
+    (folder / "index.sense").write_text("")
+    (folder / "lexnames").write_text("".join(f"{k:02d}\tnoun.x\t1\n" for k in range(45)))
+    for pos in ("verb", "adj", "adv"):
+        (folder / f"data.{pos}").write_text("")
+        (folder / f"index.{pos}").write_text("")
+    for pos in ("noun", "verb", "adj", "adv"):
+        (folder / f"{pos}.exc").write_text("")
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path / "nltk")])
+
+
+def _line(at, words, above, gloss, offsets):
+    pointer = f"001 @ {offsets[above]:08d} n 0000" if above is not None else "000"
+    said = " ".join(f"{w} 0" for w in words)
+    return f"{at:08d} 03 n {len(words):02x} {said} {pointer} | {gloss}  \n"
+
+
+@pytest.fixture
+def no_wordnet(monkeypatch, tmp_path):
+    import nltk.data
+
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path / "nowhere")])
+
+
+def test_wordnet_knows_words_phrases_and_the_last_word_of_a_name(wordnet):
+    assert hypernyms(DATA, None, "auto") == {"0": "feline", "1": "motor vehicle", "2": "gadget", "3": "cat"}
+    some = DatasetConfig("d", DATA.classes[:2], 4)
+    assert definitions(some, None) == {"0": "a small feline kept for company", "1": "a motor vehicle that carries hoses"}
+
+
+def test_a_users_file_comes_first(wordnet, tmp_path):
+    (tmp_path / "h.json").write_text('{"cat": "pet\\n animal"}')
+    assert hypernyms(DATA, str(tmp_path / "h.json"), "auto")["0"] == "pet animal"
+    (tmp_path / "d.json").write_text('{"glorb": "a thing", "old tom cat": "an old cat"}')
+    assert definitions(DATA, str(tmp_path / "d.json"))["2"] == "a thing"
+
+
+def test_without_wordnet_our_table_or_the_super_class_answers(no_wordnet):
+    data = DatasetConfig("d", (ClassEntry(0, "glorb", "gadget"), ClassEntry(1, "x", "fish")), 2)
+    assert hypernyms(data, None, "auto") == hypernyms(data, None, "table")
+    assert hypernyms(data, None, "auto")["0"] == "gadget" and hypernyms(data, None, "auto")["1"]
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda f: hypernyms(DATA, None, "wordnet"), "its data is not there"),
+        (lambda f: definitions(DATA, None), "its data is not there"),
+        (
+            lambda f: hypernyms(DatasetConfig("d", (ClassEntry(0, "glorb"),), 1), None, "auto"),
+            "no hypernym is known for 'glorb'",
+        ),
+        (lambda f: definitions(DATA, f('{"cat": "x"}')), "no definition is known for 'fire_engine', 'glorb'"),
+        (lambda f: hypernyms(DATA, f('{"glorbs": "x"}'), "table"), "did you mean glorb"),
+        (lambda f: hypernyms(DATA, f('["x"]'), "table"), "must be a JSON object"),
+        (lambda f: hypernyms(DATA, f("{"), "table"), "cannot be read"),
+    ],
+)
+def test_what_is_lacking_is_told(no_wordnet, tmp_path, call, said):
+    def file(text):
+        (tmp_path / "own.json").write_text(text)
+        return str(tmp_path / "own.json")
+
+    with pytest.raises(InputError, match=said):
+        call(file)
