@@ -21,8 +21,6 @@ class Range:
 
 
 AT_LEAST_0, AT_LEAST_1, SHARE = Range(0), Range(1), Range(0, 1)
-AREA = Range(0, 1e12)  # pixels
-STORED = Range(0, 16383)  # pixels; WebP holds no more a side
 LIMITS = {
     "captions.total": AT_LEAST_1,
     "captions.per_class": AT_LEAST_1,
@@ -44,49 +42,6 @@ LIMITS = {
     "prompts.num_prompts_per_metaprompt": AT_LEAST_0,
     "prompts.max_prompts": AT_LEAST_1,
     "prompts.max_words": AT_LEAST_1,
-    "images.per_caption": AT_LEAST_1,
-    "images.increase_ratio": AT_LEAST_0,
-    "images.guidance_scale": AT_LEAST_0,
-    "images.steps": AT_LEAST_1,
-    "images.height": AT_LEAST_1,
-    "images.width": AT_LEAST_1,
-    "images.save_size": STORED,
-    "images.batch_size": AT_LEAST_1,
-    "images.unit_size": AT_LEAST_1,
-    "images.eta": SHARE,
-    "images.vae_batch": AT_LEAST_0,
-    "images.preview_every": AT_LEAST_0,
-    "img2img.per_image": AT_LEAST_1,
-    "img2img.random_count": AT_LEAST_1,
-    "img2img.noise_strength": SHARE,
-    "img2img.guidance_scale": AT_LEAST_0,
-    "img2img.steps": AT_LEAST_1,
-    "img2img.height": AT_LEAST_1,
-    "img2img.width": AT_LEAST_1,
-    "img2img.save_size": STORED,
-    "img2img.batch_size": AT_LEAST_1,
-    "img2img.unit_size": AT_LEAST_1,
-    "img2img.eta": SHARE,
-    "img2img.vae_batch": AT_LEAST_0,
-    "tracking.variants": AT_LEAST_1,
-    "tracking.noise_strength": SHARE,
-    "tracking.harmonize": AT_LEAST_0,
-    "tracking.min_area": AREA,
-    "tracking.max_area": AREA,
-    "tracking.dilate": Range(0, 1000),
-    "tracking.bucket": AT_LEAST_1,
-    "tracking.quality": Range(1, 100),
-    "tracking.guidance_scale": AT_LEAST_0,
-    "tracking.steps": AT_LEAST_1,
-    "tracking.batch_size": AT_LEAST_1,
-    "tracking.unit_size": AT_LEAST_1,
-    "tracking.eta": SHARE,
-    "tracking.vae_batch": AT_LEAST_0,
-    "model.native_height": AT_LEAST_1,
-    "model.native_width": AT_LEAST_1,
-    "model.native_steps": AT_LEAST_1,
-    "model.native_guidance_scale": AT_LEAST_0,
-    "model.native_pair_guidance_scale": AT_LEAST_0,
 }
 
 

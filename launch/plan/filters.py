@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from launch.plan.counts import class_counts, scaled
 from launch.plan.datasets import dataset_of
+from launch.plan.images import class_counts, scaled
 from launch.plan.inputs import input_file
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage

@@ -13,7 +13,6 @@ import numpy as np
 from synth.images.sources.base import MAX_PIXELS
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")  # none of these starts another program
-RESIZES = ("stretch", "crop")
 
 
 @dataclass(frozen=True)

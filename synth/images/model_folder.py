@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synth.errors import InputError
+from synth.keys import WrongKey
 from synth.weights import check_checkpoint, check_weights, read_json
 
 INDEX = "model_index.json"
@@ -57,14 +58,14 @@ class ModelFolder:
         return read_json(self.path / "scheduler" / "scheduler_config.json", FIX) if "scheduler" in self.components else {}
 
     def check_size(self, height: int, width: int, step: int = 0) -> None:
-        """InputError unless height and width are multiples of `step`, or (0) of what the model can compute."""
+        """WrongKey unless height and width are multiples of `step`, or (0) of what the model can compute."""
         # StableDiffusionPipeline and its kin insist on 8 even where the VAE shrinks by less
         step = step or (math.lcm(8, self.vae_factor) if "vae" in self.components else self.vae_factor)
         for name, value in (("height", height), ("width", width)):
             if value < 1 or value % step:
                 below, above = value // step * step, -(-max(value, 1) // step) * step
                 near = f"{below} or {above}" if below else f"{above}"
-                raise InputError(f"images.{name}={value}: {self.name} computes multiples of {step} pixels; use {near}")
+                raise WrongKey(name, value, f"{self.name} computes multiples of {step} pixels", f"use {near}")
 
 
 def inspect(

@@ -26,7 +26,7 @@ class Picture:
         return self._copy.row(self._row)
 
 
-class Drawing:
+class Painter:
     """Draws batches of a stage. `on_oom`: split halves the calls of a batch that does not fit; fail raises OutOfDeviceMemory."""
 
     def __init__(self, family: Family, batch: int, on_oom: str = "fail", intervals: Sequence[Interval] = ()):

@@ -8,6 +8,7 @@ OmegaConf has no typed union of str, list and dict: such leaves are `Any` and la
 """
 
 from launch.config.schema.captions import (
+    Annotated,
     Captioner,
     Captions,
     ClassName,
@@ -25,19 +26,7 @@ from launch.config.schema.captions import (
     SynclrChat,
     Synthclip,
 )
-from launch.config.schema.images import (
-    External,
-    Images,
-    Img2Img,
-    Model,
-    ModelPart,
-    Story,
-    StoryGeneration,
-    StoryPrompts,
-    StoryStyle,
-)
 from launch.config.schema.root import GROUPS, SCHEMA_PREFIX, Config, Recipe, RecipeStage, register
-from launch.config.schema.tracking import Annotated, Tracking, Warp
 
 __all__ = [
     "GROUPS",
@@ -48,30 +37,19 @@ __all__ = [
     "ClassName",
     "Config",
     "Dataset",
-    "External",
     "FakeDefinition",
     "FakeIt",
     "FromFile",
     "Hf",
     "Hirpg",
-    "Images",
-    "Img2Img",
     "Llama",
-    "Model",
-    "ModelPart",
     "OpenAI",
     "Prompts",
     "Recipe",
     "RecipeStage",
     "Served",
-    "Story",
-    "StoryGeneration",
-    "StoryPrompts",
-    "StoryStyle",
     "Synclr",
     "SynclrChat",
     "Synthclip",
-    "Tracking",
-    "Warp",
     "register",
 ]

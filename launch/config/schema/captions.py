@@ -20,6 +20,19 @@ class Dataset:
 
 
 @dataclass
+class Annotated(Dataset):
+    """Images with objects in COCO's or LVIS's form, and what tracking.* that is null becomes."""
+
+    annotations: str | None = None
+    captions: str | None = None
+    images: str | None = None
+    base_classes: bool = MISSING
+    native_min_area: float = MISSING
+    native_min_variant_area: float = MISSING
+    native_dilate: int = MISSING
+
+
+@dataclass
 class Prompts:
     """What every prompt maker has; a maker's own keys are in a subclass."""
 

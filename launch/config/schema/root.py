@@ -8,6 +8,7 @@ from omegaconf import MISSING
 
 from launch.config.clusters import ClusterConfig, slurm_schema
 from launch.config.schema.captions import (
+    Annotated,
     Captioner,
     Captions,
     ClassName,
@@ -25,13 +26,14 @@ from launch.config.schema.captions import (
     SynclrChat,
     Synthclip,
 )
-from launch.config.schema.images import External, Images, Img2Img, Model, Story
-from launch.config.schema.tracking import Annotated, Tracking
 from synth.export.config import ExportConfig
 from synth.filters.config import FilterConfig, ScoresConfig
+from synth.images.config import ImagesConfig, Img2ImgConfig, ModelConfig
 from synth.keys import schema
 from synth.kinds import chosen_by, named
 from synth.run.config import ProbeConfig
+from synth.story.config import StoryKeys
+from synth.tracking.config import PairsConfig
 
 SCHEMA_PREFIX = "schema_"  # options with this prefix are types, not choices: --help and messages leave them out
 
@@ -63,13 +65,13 @@ class Config:
     dataset: Dataset = field(default_factory=Dataset)
     prompts: Prompts = field(default_factory=Prompts)
     captioner: Captioner = field(default_factory=Captioner)
-    model: Model = field(default_factory=Model)
+    model: schema(ModelConfig) = field(default_factory=schema(ModelConfig))
     captions: Captions = field(default_factory=Captions)
-    images: Images = field(default_factory=Images)
-    img2img: Img2Img = field(default_factory=Img2Img)
+    images: schema(ImagesConfig, "images") = field(default_factory=schema(ImagesConfig, "images"))
+    img2img: schema(Img2ImgConfig, "img2img") = field(default_factory=schema(Img2ImgConfig, "img2img"))
     scores: schema(ScoresConfig) = field(default_factory=schema(ScoresConfig))
-    story: Story = field(default_factory=Story)
-    tracking: Tracking = field(default_factory=Tracking)
+    story: schema(StoryKeys) = field(default_factory=schema(StoryKeys))
+    tracking: schema(PairsConfig) = field(default_factory=schema(PairsConfig))
     probe: schema(ProbeConfig) = field(default_factory=schema(ProbeConfig))
     cluster: schema(ClusterConfig) = field(default_factory=schema(ClusterConfig))
     export: dict[str, schema(ExportConfig)] = field(default_factory=dict)
@@ -81,7 +83,7 @@ class Config:
 GROUPS: dict[str, dict[str, type]] = {
     "cluster": {"cluster": schema(ClusterConfig), "slurm": slurm_schema()},
     "captioner": {"captioner": Captioner, "llama": Llama, "hf": Hf, "openai": OpenAI, "served": Served},
-    "model": {"model": Model, "external": External},
+    "model": {"model": schema(ModelConfig), "external": schema(ModelConfig, "external")},
     "dataset": {"dataset": Dataset, "annotated": Annotated},
     "prompts": {
         "synclr": Synclr,

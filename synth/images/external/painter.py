@@ -1,4 +1,4 @@
-"""Batches drawn by a command: requests out, answers back, in the place of synth.images.painter.Drawing."""
+"""Batches drawn by a command: requests out, answers back, in the place of synth.images.painter.Painter."""
 
 import contextlib
 import io
@@ -36,7 +36,7 @@ class Picture:
         return self._pixels
 
 
-class CommandDrawing:
+class CommandPainter:
     """Keeps the command running between batches. Files are exchanged in a folder of this node's own."""
 
     def __init__(self, words: Sequence[str], config: DrawingConfig, patience: Patience, logs: Path):

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from synth.errors import InputError
 from synth.images.families.base import Embedded, Family, Part
+from synth.keys import WrongKey
 
 STAGE_2, STAGE_3 = "stage_2", "stage_3"
 FACTOR = 4  # of each further stage
@@ -37,7 +38,7 @@ class DeepFloyd(Family):
         top = {STAGE_2: 1000, STAGE_3: 350}  # of the schedulers; of the upscaler's max_noise_level
         for name, part in parts.items():
             if not 0 <= part.noise_level < top[name]:
-                raise InputError(f"model.parts.{name}.noise_level={part.noise_level}: must be from 0 to {top[name] - 1}")
+                raise WrongKey(f"parts.{name}.noise_level", part.noise_level, f"must be from 0 to {top[name] - 1}", group="model")
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         rows = {"prompt_embeds": self.pipe.encode_prompt(texts, do_classifier_free_guidance=False, device=self.pipe.device)[0]}
