@@ -186,14 +186,6 @@ ModelConfig = maker(
     parts={},
     command=(),
     deterministic=False,
-    native_height=None,
-    native_width=None,
-    native_steps=20,
-    native_scheduler="default",
-    native_guidance_scale=4.0,
-    native_pair_harmonize=2,
-    paper={},
-    text_offload=False,
 )
 PartConfig = maker(images.PartConfig, steps=0, guidance_scale=0.0, noise_level=0, start=0.0)
 AnnotationsConfig = maker(tracking.AnnotationsConfig, out="", min_area=4096.0, min_variant_area=1024.0, min_side=1.0, segmentations=False)
