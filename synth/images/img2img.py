@@ -119,8 +119,8 @@ class Img2Img(Images):
     def unit_inputs(self, unit: Unit) -> str:
         tasks, reasons = self.gathered(unit)
         known = ((t.slot, t.picture, t.row) for t in tasks.values())
-        found = [[slot, p.key, p.size, p.mark, row.caption, list(row.labels)] for slot, p, row in known]
-        return digest([found, sorted(reasons.items())])
+        rows = [[slot, p.key, p.size, p.mark, row.caption, list(row.labels)] for slot, p, row in known]
+        return digest([rows, sorted(reasons.items())])
 
     def gather(self, unit: Unit) -> tuple[dict[int, Task], dict[int, str]]:
         n, seed, tasks, reasons = self.config.per_image, self.config.seed, {}, {}
@@ -204,9 +204,9 @@ class Img2Img(Images):
 
     def record(self, state: PictureState, task: PictureTask, picture: DrawnPicture) -> dict:
         config, facts = self.config, state.facts[task.slot]
-        found = super().record(state, task, picture)
-        del found["caption_row"], found["caption_seed"]
-        return found | {
+        record = super().record(state, task, picture)
+        del record["caption_row"], record["caption_seed"]
+        return record | {
             "source": task.picture.key,
             "source_sha256": facts.sha256,
             "source_width": facts.width,

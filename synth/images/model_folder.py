@@ -89,13 +89,13 @@ def inspect(
     if not path.is_dir():
         raise InputError(f"{path}: no such model folder; model.path must be a local folder in diffusers' layout, or a checkpoint file")
     left_out = frozenset({*UNUSED, *without}) - frozenset(uses)
-    found = _read(path, expected, weights=True, wanted_variant=variant, left_out=left_out)
+    model = _read(path, expected, weights=True, wanted_variant=variant, left_out=left_out)
     if safety and not all(found_in_index(path, name) for name in SAFETY):
         raise InputError(f"{path}: has no safety checker; use model.safety_checker=off")
     if safety:
         for name in SAFETY:
             _check_component(path / name, _index(path)[name][1], weights=True)
-    return found
+    return model
 
 
 def pipeline_of(path: Path) -> str:
@@ -118,8 +118,8 @@ def _inspect_checkpoint(path: Path, expected: str, config: Path | None) -> Model
         raise InputError(f"{path}: a checkpoint file; model.config must name a folder of such a model (weights not needed)")
     if not Path(config).is_dir():
         raise InputError(f"model.config: {config} is no folder; it must hold model_index.json, configs and tokenizers of such a model")
-    found = _read(Path(config), expected, weights=False, wanted_variant="")
-    return ModelFolder(**{**vars(found), "checkpoint": path})
+    model = _read(Path(config), expected, weights=False, wanted_variant="")
+    return ModelFolder(**{**vars(model), "checkpoint": path})
 
 
 def _index(path: Path) -> dict:
@@ -188,10 +188,10 @@ def _check_component(folder: Path, cls: str, weights: bool) -> tuple[bool, froze
         raise InputError(f"{folder}: missing, but {INDEX} names it ({cls}); {FIX}")
     for part, names in _CONFIGS.items():
         if part in cls:
-            found = [folder / n for n in names if (folder / n).is_file()]
-            if not found:
+            there = [folder / n for n in names if (folder / n).is_file()]
+            if not there:
                 raise InputError(f"{folder}: has none of {', '.join(names)}; {FIX}")
-            read_json(found[0], FIX)
+            read_json(there[0], FIX)
             return None
     read_json(folder / "config.json", FIX)
     return check_weights(folder) if weights else None

@@ -27,12 +27,12 @@ def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder
         check_words(config.command, [role for role in paths if role == MODEL or role.startswith(WORD)])
         return ModelFolder(Path(config.command[0]), PIPELINE, (), "", 1)
     family, safety = family_class(pipeline_of(paths[MODEL])), config.safety_checker != "off"
-    found = inspect(paths[MODEL], config.pipeline, config.variant, paths.get(CONFIG), safety, uses=family.uses)
-    chain = family_class(found.pipeline).chain
+    model = inspect(paths[MODEL], config.pipeline, config.variant, paths.get(CONFIG), safety, uses=family.uses)
+    chain = family_class(model.pipeline).chain
     for name in config.parts:
         if name not in chain:
             fit = f"it has {', '.join(chain)}" if chain else "it has none"
-            raise InputError(f"model.parts.{name}: {found.pipeline} ({found.name}) has no such part; {fit}")
+            raise InputError(f"model.parts.{name}: {model.pipeline} ({model.name}) has no such part; {fit}")
     parts = {
         name: inspect(paths[PART + name], part.pipeline, without=part.without, uses=part.uses)
         for name, part in chain.items()
@@ -40,11 +40,11 @@ def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder
     }
     vae = paths.get(VAE)
     if vae is not None:
-        _check_vae(found, vae)
+        _check_vae(model, vae)
     loras = tuple(paths[f"{LORA}{i}"] for i in range(len(config.loras)))
     for file in loras:
         check_file(file)
-    return replace(found, parts=parts, vae=vae, loras=loras)
+    return replace(model, parts=parts, vae=vae, loras=loras)
 
 
 def judge(model: ModelFolder, config: SampleConfig, img2img: bool = False) -> None:

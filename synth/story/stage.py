@@ -187,28 +187,28 @@ class StoryStage(Images):
             return
         wanted = [state.tasks[s].row.caption for s in range(first, min(first + size, state.unit.stop))]
         with out_of_memory(MEMORY_ADVICE), self.prepared.text_encoders.on_device():
-            found = encode_unit(self.painter.family, wanted, self.prepared.text_encoders.rest)
+            embedded = encode_unit(self.painter.family, wanted, self.prepared.text_encoders.rest)
         for caption in {c for captions in state.near.values() for c in captions}:
             state.texts[caption] = Embedded(caption, {}, state.texts[caption].truncated)
         state.near.clear()
-        state.near[first] = set(found)
-        state.texts.update(found)
+        state.near[first] = set(embedded)
+        state.texts.update(embedded)
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
     def encode(self, state: StoryState, item: Drawn) -> Sample | Tombstone:
-        made = super().encode(state, item)
-        if self.growing is not None and isinstance(made, Sample):
+        sample = super().encode(state, item)
+        if self.growing is not None and isinstance(sample, Sample):
             task = state.tasks[item.slot]
-            self.growing.add(task.chapter, task.prompt, task.row.label, made.files[self.config.format], self.config.format)
-        return made
+            self.growing.add(task.chapter, task.prompt, task.row.label, sample.files[self.config.format], self.config.format)
+        return sample
 
     def record(self, state: StoryState, task: StoryTask, picture: Picture) -> dict:
         config = self.config
         parent, run = state.starts[task.slot]
-        found = super().record(state, task, picture)
-        del found["caption_row"], found["caption_seed"], found["replica"]
-        return found | {
+        record = super().record(state, task, picture)
+        del record["caption_row"], record["caption_seed"], record["replica"]
+        return record | {
             "chapter": task.chapter,
             "prompt": task.prompt,
             "prompt_text": task.prompt_text,

@@ -151,21 +151,21 @@ class Pairs(Images):
     def compute(self, state: PairState, slots: range) -> list[Drawn]:
         """The batch's pictures: those that change are drawn together, the others are already what they will be."""
         self._prepare_ahead(state, slots)
-        made: dict[int, Drawn] = {}
+        drawn: dict[int, Drawn] = {}
         changing: list[tuple[PairTask, Prepared]] = []
         for slot in slots:
             task, ready = state.tasks[slot], state.ready.pop(slot).result()
             state.facts[slot] = ready.facts
             if ready.reason:
-                made[slot] = Drawn(slot, reason=f"{task.image.image['file_name']}: {ready.reason}")
+                drawn[slot] = Drawn(slot, reason=f"{task.image.image['file_name']}: {ready.reason}")
             elif task.image.bucket is None:
-                made[slot] = Drawn(slot, Untouched(ready.canvas))
+                drawn[slot] = Drawn(slot, Untouched(ready.canvas))
             else:
                 changing.append((task, ready))
         if changing:
             pictures = self.draw(state, changing)
-            made |= {t.slot: Drawn(t.slot, p) for (t, _), p in zip(changing, pictures, strict=True)}
-        return [made[s] for s in slots]
+            drawn |= {t.slot: Drawn(t.slot, p) for (t, _), p in zip(changing, pictures, strict=True)}
+        return [drawn[s] for s in slots]
 
     def draw(self, state: PairState, changing: Sequence[tuple[PairTask, Prepared]]) -> Sequence[DrawnPicture]:
         import torch
@@ -192,14 +192,14 @@ class Pairs(Images):
             state.ready[slot] = self._pool.submit(self._prepared, state.tasks[slot], state.decoded[image.number])
 
     def _prepared(self, task: PairTask, original: Future) -> Prepared:
-        sha256, found = original.result()
+        sha256, picture = original.result()
         config, image = self.config, task.image
-        if found.reason:
-            return Prepared(Facts(sha256), reason=found.reason)
+        if picture.reason:
+            return Prepared(Facts(sha256), reason=picture.reason)
         if image.bucket is None:
-            return Prepared(Facts(sha256), found.pixels)
+            return Prepared(Facts(sha256), picture.pixels)
         seed = derive(config.seed, "pairs", image.image["file_name"], task.replica, "warp")
-        return prepared(found.pixels, sha256, image.bucket, objects_of(image.annotations, config.min_area, config.max_area), config, seed)
+        return prepared(picture.pixels, sha256, image.bucket, objects_of(image.annotations, config.min_area, config.max_area), config, seed)
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
@@ -219,7 +219,7 @@ class Pairs(Images):
 
     def record(self, state: PairState, task: PairTask, picture: DrawnPicture) -> dict:
         config, facts, image = self.config, state.facts[task.slot], task.image.image
-        found = super().record(state, task, picture)
+        record = super().record(state, task, picture)
         for key in (
             "class",
             "label",
@@ -231,9 +231,9 @@ class Pairs(Images):
             "computed_width",
             "computed_height",
         ):
-            del found[key]
+            del record[key]
         changed = facts.drawn is not None
-        return found | {
+        return record | {
             "file_name": variant_name(image["file_name"], task.replica),
             "image_id": image["id"],
             "source": image["file_name"],

@@ -123,12 +123,12 @@ class Family:
 
     def embed(self, captions: Sequence[str]) -> list[Embedded]:
         """Each caption, encoded in batches of one fixed shape; asked for once a unit."""
-        found, cut = [], self.truncated(captions)
+        embedded, cut = [], self.truncated(captions)
         for start in range(0, len(captions), self.batch):
             texts = list(captions[start : start + self.batch])
             rows = self.encode(texts + texts[-1:] * (self.batch - len(texts)))
-            found += [Embedded(t, {n: v[i] for n, v in rows.items()}, cut[start + i]) for i, t in enumerate(texts)]
-        return found
+            embedded += [Embedded(t, {n: v[i] for n, v in rows.items()}, cut[start + i]) for i, t in enumerate(texts)]
+        return embedded
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         """Pipeline argument -> tensor [B, ...] for B = self.batch texts, on the device; the batch of a call never varies."""

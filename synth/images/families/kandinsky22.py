@@ -54,6 +54,6 @@ class Kandinsky22(Family):
             text["negative_prompt"], own = [self.config.negative_prompt] * len(items), [*generators, *generators]
         scale, steps = part.guidance_scale or self.config.guidance_scale, part.steps or self.config.steps
         with own_noise(prior, own):
-            made = prior(**text, num_inference_steps=steps, guidance_scale=scale, generator=own)
-        embeds = {"image_embeds": made.image_embeds, "negative_image_embeds": made.negative_image_embeds}  # [B, D] each
+            priors = prior(**text, num_inference_steps=steps, guidance_scale=scale, generator=own)
+        embeds = {"image_embeds": priors.image_embeds, "negative_image_embeds": priors.negative_image_embeds}  # [B, D] each
         return (self.call(self.pipe, embeds, generators) / 2 + 0.5).clamp(0, 1)
