@@ -189,7 +189,7 @@ def test_steps_are_the_models_own_unless_a_preset_or_the_user_says_others(pairs)
         ("tracking.preset", "paper", "tracking.preset=paper: tiny_sd has no paper's settings"),
         ("tracking.eta", 0.5, "tracking.eta=0.5: scheduler=default .* does not read it"),
         ("dataset.classes", ["cat"], "dataset.classes: pairs keep all categories"),
-        ("export.hdf5.layout", "packed", "export.hdf5.layout=packed: .* use keyed"),
+        ("export.hdf5.layout", "packed", "export.hdf5.layout=packed: .* use export.hdf5.layout=keyed"),
         ("export.annotations.min_side", -1.0, "export.annotations.min_side=-1: must be 0 or more"),
         ("export.pairs_page.sheet", 0, "export.pairs_page.sheet=0: must be 1 or more"),
     ],
