@@ -24,7 +24,7 @@ from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, tool,
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from launch.config.schema import Config
+    from launch.config.root import Config
     from launch.plan.planned import Point
 
 WIDE = 160  # columns where there is no terminal to ask: paths in logs stay whole

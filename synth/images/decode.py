@@ -13,7 +13,6 @@ import numpy as np
 from synth.images.sources.base import MAX_PIXELS
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")  # none of these starts another program
-RESIZES = ("stretch", "crop")
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,10 @@ def _decoded(data: bytes, take: Callable) -> Decoded:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 return Decoded(reason=f"too large: {image.width} x {image.height} pixels, {MAX_PIXELS} at most")
-            found = take(image)
-            if isinstance(found, str):
-                return Decoded(reason=found)
-            return Decoded(np.asarray(found), image.width, image.height)
+            taken = take(image)
+            if isinstance(taken, str):
+                return Decoded(reason=taken)
+            return Decoded(np.asarray(taken), image.width, image.height)
     except UnidentifiedImageError:
         return Decoded(reason="not a picture")
     except Image.DecompressionBombError:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from launch.config.compose import Composer, typed
-from launch.plan import sources
+from launch.plan import img2img
 from launch.plan.graph import plan_point
 from synth.errors import EXIT_AGAIN, EXIT_OK, InputError
 from synth.images.img2img import steps_run, strength_for
@@ -31,7 +31,7 @@ SETTINGS = [
 
 def planned(runs, model, *overrides) -> StageFolder:
     """The planned last stage of a run of recipe=noise_denoise."""
-    sources._listed.cache_clear()  # a process lists a source once; the tests change theirs
+    img2img._listed.cache_clear()  # a process lists a source once; the tests change theirs
     point = plan_point(typed(Composer().compose([*SETTINGS, f"runs_dir={runs}", f"model.path={model}", *overrides])))
     stages = [StageFolder.create(s.dataset_root, s.spec) for s in point.stages]
     return stages[0] if len(stages) == 1 else stages
@@ -276,15 +276,15 @@ def test_a_source_that_is_not_mounted_is_no_reason_to_give_up_its_pictures(tiny_
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("img2img.source=null", "img2img.source: not set"),
+        ("img2img.source=null", "img2img.source=null: not set"),
         ("img2img.source=/no/such", "is not there"),
-        ("img2img.layout=hdf5", "img2img.layout=hdf5: no such layout"),
+        ("img2img.layout=hdf5", "img2img.layout=hdf5: use one of auto, stage, image_folder"),
         ("img2img.layout=webdataset", "holds no picture"),
         ("img2img.resize=pad", "use one of stretch, crop"),
         ("img2img.prompt=clip", "use one of template, caption"),
         ("img2img.prompt=caption", "no input of .* has a caption"),
         ("img2img.noise_strength=1.5", "from 0 to 1"),
-        ("img2img.classes=folders", "use source or dataset"),
+        ("img2img.classes=folders", "use one of source, dataset"),
         ("img2img.classes=dataset", "'golden retriever' of the source is none of pictures's 20"),
         ("dataset.classes=0..4", "img2img.classes=dataset"),
         ("img2img.subset=0..3", "is for stages of pictures"),

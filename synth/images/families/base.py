@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from synth.errors import InputError
 from synth.images.config import ModelConfig
+from synth.images.guidance import check_interval
 from synth.images.noise import own_noise
-from synth.images.settings import check_interval
+from synth.keys import WrongKey
 
 if TYPE_CHECKING:
     from synth.images.model_folder import ModelFolder
@@ -94,17 +95,17 @@ class Family:
     def check(cls, model: "ModelFolder", config: SampleConfig) -> None:
         """InputError if the model cannot draw what the config asks for."""
         model.check_size(config.height, config.width, cls.size_step)
-        if cls.schedulers is not None and config.scheduler not in ("default", *cls.schedulers):
-            fit = ", ".join(("default", *sorted(cls.schedulers)))
-            raise InputError(f"images.scheduler={config.scheduler!r} does not fit {model.pipeline} ({model.name}); use one of {fit}")
+        what = f"{model.pipeline} ({model.name})"
+        if cls.schedulers is not None and config.scheduler not in (fit := ("default", *sorted(cls.schedulers))):
+            raise WrongKey("scheduler", config.scheduler, f"does not fit {what}", f"use one of {', '.join(fit)}")
         if config.negative_prompt and not cls.negative_prompts:
-            raise InputError(f"images.negative_prompt: {model.pipeline} ({model.name}) takes no negative prompt; leave it empty")
+            raise WrongKey("negative_prompt", config.negative_prompt, f"{what} takes no negative prompt", "leave it empty")
         if config.model.safety_checker != "off" and not cls.safety_class:
-            raise InputError(f"model.safety_checker={config.model.safety_checker}: {model.pipeline} has none; use off")
+            raise WrongKey("safety_checker", config.model.safety_checker, f"{model.pipeline} has none", "use off", "model")
         distilled = model.component_config("unet").get("time_cond_proj_dim") is not None  # the guidance scale is an input of its U-Net
         check_interval(config.guidance_interval, config.guidance_scale, cls.halves_in_one_call and not distilled)
         if config.vae_batch and "vae" not in model.components:
-            raise InputError(f"images.vae_batch={config.vae_batch}: {model.pipeline} ({model.name}) has no VAE; use 0")
+            raise WrongKey("vae_batch", config.vae_batch, f"{what} has no VAE", "use 0")
 
     @classmethod
     def check_img2img(cls, model: "ModelFolder", config: SampleConfig) -> None:
@@ -122,12 +123,12 @@ class Family:
 
     def embed(self, captions: Sequence[str]) -> list[Embedded]:
         """Each caption, encoded in batches of one fixed shape; asked for once a unit."""
-        found, cut = [], self.truncated(captions)
+        embedded, cut = [], self.truncated(captions)
         for start in range(0, len(captions), self.batch):
             texts = list(captions[start : start + self.batch])
             rows = self.encode(texts + texts[-1:] * (self.batch - len(texts)))
-            found += [Embedded(t, {n: v[i] for n, v in rows.items()}, cut[start + i]) for i, t in enumerate(texts)]
-        return found
+            embedded += [Embedded(t, {n: v[i] for n, v in rows.items()}, cut[start + i]) for i, t in enumerate(texts)]
+        return embedded
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         """Pipeline argument -> tensor [B, ...] for B = self.batch texts, on the device; the batch of a call never varies."""

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from synth.errors import InputError
 from synth.images.sources.base import Input, Reader, SourceClass
 
 __all__ = ["LAYOUTS", "Input", "Reader", "SourceClass", "layout_of", "reader"]
@@ -37,7 +36,5 @@ def layout_of(root: Path) -> str:
 
 def reader(layout: str, root: Path, captions: bool) -> Reader:
     """The reader of a layout. captions: whether the source's own captions are wanted."""
-    if layout not in LAYOUTS:
-        raise InputError(f"img2img.layout={layout}: no such layout; there are auto, stage, {', '.join(LAYOUTS)}")
     module, name = LAYOUTS[layout].split(":")
     return getattr(importlib.import_module(module), name)(root, captions)
