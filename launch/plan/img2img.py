@@ -169,7 +169,7 @@ def _names_in(path: str) -> frozenset[str]:
 
 def _named(inputs: Iterable[Input], wanted: frozenset[str]) -> Iterator[Input]:
     """The inputs that a line names: by path below the source, by file name, or by its stem."""
-    met = set()
+    met: set[str] = set()
     for item in inputs:
         base = item.key.rpartition("/")[2]
         if hits := wanted & {item.key, base, base.rpartition(".")[0] or base}:

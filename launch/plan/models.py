@@ -86,7 +86,7 @@ def plan_model(model: ModelConfig) -> PlannedModel:
 
 def _plan_part(part: PartConfig) -> PartConfig:
     """Numbers that are null become 0."""
-    numbers = {"steps": 0, "guidance_scale": 0.0, "noise_level": 0, "start": 0.0}
+    numbers: dict[str, Any] = {"steps": 0, "guidance_scale": 0.0, "noise_level": 0, "start": 0.0}
     return replace(part, **{key: zero for key, zero in numbers.items() if getattr(part, key) is None})
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.images.config import ModelConfig
+from synth.images.config import DrawingConfig, ModelConfig
 from synth.images.external.settings import PIPELINE, WORD, check_words
-from synth.images.families import SampleConfig, family_class
+from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder, inspect, pipeline_of
 from synth.images.schedulers import check_scheduler
 from synth.weights import check_file, check_weights, read_json
@@ -47,7 +47,7 @@ def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder
     return replace(model, parts=parts, vae=vae, loras=loras)
 
 
-def judge(model: ModelFolder, config: SampleConfig, img2img: bool = False) -> None:
+def judge(model: ModelFolder, config: DrawingConfig, img2img: bool = False) -> None:
     """InputError, mostly a WrongKey, if the model cannot do what the config asks: it must not wait in a queue to be found."""
     family, trained = family_class(model.pipeline), model.scheduler_config().get("num_train_timesteps")
     check_scheduler(config.scheduler, model.scheduler, config.steps, img2img, config.eta, trained if isinstance(trained, int) else 0)

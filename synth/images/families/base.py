@@ -3,10 +3,10 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 from synth.errors import InputError
-from synth.images.config import ModelConfig
+from synth.images.config import DrawingConfig
 from synth.images.guidance import check_interval
 from synth.images.noise import own_noise
 from synth.keys import WrongKey
@@ -15,21 +15,6 @@ if TYPE_CHECKING:
     from synth.images.model_folder import ModelFolder
 
 IMG2IMG = "a Stable Diffusion 1, 2, XL or 3 or a FLUX.1 model"
-
-
-class SampleConfig(Protocol):
-    """The part of a stage's config that a family reads: text to image and image to image both have it."""
-
-    model: ModelConfig
-    scheduler: str
-    guidance_scale: float
-    steps: int
-    height: int
-    width: int
-    negative_prompt: str
-    eta: float
-    guidance_interval: Sequence[float]
-    vae_batch: int
 
 
 @dataclass(frozen=True)
@@ -66,7 +51,7 @@ class Family:
     safety_class: ClassVar[str] = ""  # of the safety checker that `flagged` can ask; "": none
     output: ClassVar[str] = "pt"  # output_type: "pt" gives [B, 3, H, W] on the device, "np" [B, H, W, 3]
 
-    def __init__(self, pipe, config: SampleConfig, batch: int, parts: Mapping[str, object] | None = None, safety=None):
+    def __init__(self, pipe, config: DrawingConfig, batch: int, parts: Mapping[str, object] | None = None, safety=None):
         """batch: rows of every call of the text encoders and of draw. parts: further pipelines of a chain, by name.
 
         safety: a SafetyChecker, or None.
@@ -92,7 +77,7 @@ class Family:
         return model.native_size
 
     @classmethod
-    def check(cls, model: "ModelFolder", config: SampleConfig) -> None:
+    def check(cls, model: "ModelFolder", config: DrawingConfig) -> None:
         """InputError if the model cannot draw what the config asks for."""
         model.check_size(config.height, config.width, cls.size_step)
         what = f"{model.pipeline} ({model.name})"
@@ -108,7 +93,7 @@ class Family:
             raise WrongKey("vae_batch", config.vae_batch, f"{what} has no VAE", "use 0")
 
     @classmethod
-    def check_img2img(cls, model: "ModelFolder", config: SampleConfig) -> None:
+    def check_img2img(cls, model: "ModelFolder", config: DrawingConfig) -> None:
         """InputError if the model cannot start from a picture."""
         if not cls.img2img_class:
             raise InputError(f"{model.path}: {model.pipeline} has no image-to-image form here; use {IMG2IMG}")
