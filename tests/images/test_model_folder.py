@@ -128,7 +128,7 @@ def test_stored_size_keeps_proportions():
 
 
 def test_modules_load_nothing_heavy():
-    modules = "images.stage images.pipeline images.families export.captions_json export.image_folder report.contact_sheet"
+    modules = "images.stage images.pipeline images.families captions.captions_json export.image_folder export.contact_sheet"
     code = (
         f"import sys; [__import__('synth.' + m) for m in '{modules}'.split()]; "
         "print(sorted({'torch','diffusers','transformers','hydra','submitit'} & set(sys.modules)))"
