@@ -15,6 +15,7 @@ from synth.keys import WrongKey, dump
 from synth.kinds import makes_pictures
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
+from synth.store.trees import Undecoded
 
 IMAGES = "images"
 HASHES = 64  # pictures a batch: hashing needs no device
@@ -73,10 +74,12 @@ def perceptual_hash(node: Node) -> list[StageSpec]:
 def _each(node: Node, config: dict, unit_size: int, batch: int, inputs: dict) -> list[StageSpec]:
     """A scoring stage for each images stage, or one for a folder of pictures."""
     if IMAGES not in node.upstream:
-        from synth.filters.scoring import files_in
+        from synth.filters.scoring import AGAINST, files_in
 
-        folder = input_file(node.settings.against, f"filter.{node.settings.kind}.against", "a folder of pictures")
-        return [node.spec(config, len(files_in(Path(folder.path))), unit_size, batch, inputs | {"folder": folder})]
+        folder, undecoded = input_file(node.settings.against, AGAINST, "a folder of pictures"), Undecoded()
+        slots = len(files_in(Path(folder.path), undecoded))
+        notes = {"notes": [f"{AGAINST}: {folder.path}: {undecoded.note()}"]} if undecoded else {}
+        return [node.spec(config, slots, unit_size, batch, inputs | {"folder": folder}, notes)]
     found = []
     for stage in node.upstream[IMAGES]:
         alone = dataclasses.replace(node, upstream={IMAGES: (stage,)})

@@ -37,7 +37,8 @@ def plan(node: Node) -> list[StageSpec]:
     source = listed(node.config, root, layout)
     inputs = {"source": InputFile(str(root), source.identity)}
     spec = _spec(node, source.n, inputs, dataset=source.dataset, source_classes=source.classes)
-    return [replace(spec, files={NAME: source.listing})]
+    notes = {"notes": [source.undecoded]} if source.undecoded else {}
+    return [replace(spec, files={NAME: source.listing}, settings={**spec.settings, **notes})]
 
 
 def _spec(node: Node, n: int, inputs: dict[str, InputFile], **more) -> StageSpec:

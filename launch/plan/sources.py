@@ -13,16 +13,17 @@ from launch.plan.datasets import list_path, official
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
 from synth.images.sources import LAYOUTS, Input, Reader, SourceClass, layout_of, reader
-from synth.images.sources.base import EXTENSIONS, encodable
+from synth.images.sources.base import KEY, encodable
 from synth.images.sources.listing import ListingWriter
 from synth.seeds import derive
+from synth.store.trees import PICTURES
 
 UNLABELLED = "unlabelled"  # the one class of a source that has none
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A listed source. classes: official index of each class number of the listing."""
+    """A listed source. classes: official index of each class number of the listing. undecoded: of what is not in it, for people."""
 
     root: Path
     listing: bytes
@@ -30,6 +31,7 @@ class Listed:
     n: int
     dataset: DatasetConfig
     classes: tuple[int, ...]
+    undecoded: str
 
 
 def source_layout(config: Config) -> tuple[Path, str]:
@@ -59,7 +61,7 @@ def listed(config: Config, root: Path, layout: str) -> Listed:
     classes = [replace(c, name=encodable(names.get(c.name, c.name))) for c in found.classes]
     entries, indices = _with_dataset(classes, config.dataset) if keys.classes == "dataset" else _of_source(classes, config)
     dataset = replace(config.dataset.holding(entries, max(e.index for e in entries) + 1), suffix="")
-    return Listed(root, found.listing, found.identity, found.n, dataset, indices)
+    return Listed(root, found.listing, found.identity, found.n, dataset, indices, found.undecoded)
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class _Found:
     identity: str
     n: int
     classes: tuple[SourceClass, ...]
+    undecoded: str
 
 
 @cache  # the points of a sweep share it
@@ -80,14 +83,15 @@ def _listed(root: Path, layout: str, captions: bool, wanted: frozenset[str] | No
         usable += not item.reason
         captioned += bool(item.caption)
     if not writer.n:
-        what = ", ".join(sorted(EXTENSIONS))
+        what = inputs.undecoded.note() or ", ".join(sorted(PICTURES))
         raise InputError(f"img2img.source: {root} holds no picture ({what}) in the layout {layout}; check the path and img2img.layout")
     if not usable:
         first = _first_reason(reader(layout, root, captions))
         raise InputError(f"img2img.source: none of the {writer.n} inputs of {root} can be used: {first}")
     if captions and not captioned:
         raise InputError(f"img2img.prompt=caption: no input of {root} has a caption; use img2img.prompt=template")
-    return _Found(*writer.finish(), writer.n, tuple(inputs.classes))
+    undecoded = f"{KEY}: {root}: {inputs.undecoded.note()}" if inputs.undecoded else ""
+    return _Found(*writer.finish(), writer.n, tuple(inputs.classes), undecoded)
 
 
 def _first_reason(inputs: Reader) -> str:

@@ -9,7 +9,7 @@ import h5py
 import pytest
 from PIL import Image
 
-from launch.plan.class_files import entries as classes_in
+from launch.plan.datasets import entries as classes_in
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
 from synth.export.keyed_hdf5 import main as keyed
 from synth.filters.scoring import files_in
