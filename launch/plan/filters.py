@@ -15,6 +15,7 @@ from synth.keys import WrongKey, dump
 from synth.kinds import makes_pictures
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
+from synth.store.trees import Undecoded
 
 IMAGES = "images"
 HASHES = 64  # pictures a batch: hashing needs no device
@@ -75,8 +76,11 @@ def _each(node: Node, config: dict, unit_size: int, batch: int, inputs: dict) ->
     if IMAGES not in node.upstream:
         from synth.filters.scoring import files_in
 
-        folder = input_file(node.settings.against, f"filter.{node.settings.kind}.against", "a folder of pictures")
-        return [node.spec(config, len(files_in(Path(folder.path))), unit_size, batch, inputs | {"folder": folder})]
+        key = f"filter.{node.settings.kind}.against"
+        folder, undecoded = input_file(node.settings.against, key, "a folder of pictures"), Undecoded()
+        slots = len(files_in(Path(folder.path), undecoded))
+        notes = {"notes": [f"{key}: {folder.path}: {undecoded.note()}"]} if undecoded else {}
+        return [node.spec(config, slots, unit_size, batch, inputs | {"folder": folder}, notes)]
     specs = []
     for stage in node.upstream[IMAGES]:
         alone = dataclasses.replace(node, upstream={IMAGES: (stage,)})

@@ -21,13 +21,14 @@ from synth.images.models import judge
 from synth.images.prompts import CLASS
 from synth.images.slots import Ranges
 from synth.images.sources import Input, Reader, SourceClass, layout_of, reader
-from synth.images.sources.base import EXTENSIONS, encodable
+from synth.images.sources.base import encodable
 from synth.images.sources.listing import NAME, ListingWriter
 from synth.keys import WrongKey, dump, of_group
 from synth.kinds import KINDS, makes_pictures
 from synth.seeds import derive
 from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec
+from synth.store.trees import PICTURES
 
 GROUP, ROLE = "img2img", "images"
 UNLABELLED = "unlabelled"  # the one class of a source that has none
@@ -36,12 +37,13 @@ NO_DATASET = DatasetConfig(name="", classes=(), n_classes=0, kind="object", suff
 
 @dataclass(frozen=True)
 class Listed:
-    """A folder as it is listed. n: inputs; classes: those that the source has."""
+    """A folder as it is listed. n: inputs; classes: those that the source has; undecoded: of what is not in it, for people."""
 
     listing: bytes
     identity: str
     n: int
     classes: tuple[SourceClass, ...]
+    undecoded: str
 
 
 def plan(node: Node) -> list[StageSpec]:
@@ -129,7 +131,8 @@ def _of_folder(node: Node, root: Path, layout: str) -> StageSpec:
     own = replace(dataset.holding(entries, max(e.index for e in entries) + 1), suffix="")
     config = replace(config, dataset=own, source_classes=indices, subset="")
     spec = _spec(node, config, source.n, {"source": InputFile(str(root), source.identity)})
-    return replace(spec, files={NAME: source.listing})
+    notes = {"notes": [source.undecoded]} if source.undecoded else {}
+    return replace(spec, files={NAME: source.listing}, settings={**spec.settings, **notes})
 
 
 @cache  # the points of a sweep share it
@@ -142,14 +145,15 @@ def _listed(root: Path, layout: str, captions: bool, wanted: frozenset[str] | No
         usable += not item.reason
         captioned += bool(item.caption)
     if not writer.n:
-        what = ", ".join(sorted(EXTENSIONS))
+        what = inputs.undecoded.note() or ", ".join(sorted(PICTURES))
         raise WrongKey("source", root, f"holds no picture ({what}) in the layout {layout}", "check the path and img2img.layout")
     if not usable:
         first = _first_reason(reader(layout, root, captions))
         raise WrongKey("source", root, f"none of the {writer.n} inputs of it can be used: {first}")
     if captions and not captioned:
         raise WrongKey("prompt", "caption", f"no input of {root} has a caption", "use template")
-    return Listed(*writer.finish(), writer.n, tuple(inputs.classes))
+    undecoded = f"img2img.source: {root}: {inputs.undecoded.note()}" if inputs.undecoded else ""
+    return Listed(*writer.finish(), writer.n, tuple(inputs.classes), undecoded)
 
 
 def _first_reason(inputs: Reader) -> str:

@@ -1,15 +1,17 @@
 """Exports that pack pictures into files, against the records of their units: shallow by names and sizes, deep by every picture's digest."""
 
 import json
-import tarfile
+import os
 from collections.abc import Callable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
 
+from synth.errors import InputError
 from synth.export.sharded import digest_of
 from synth.kinds import config_of
 from synth.store.folder import StageFolder
 from synth.store.spec import canonical
+from synth.store.tars import TornTar, members
 from synth.verify.exports import AGAIN, Progress, beside, same, samples_in
 from synth.verify.findings import Findings
 
@@ -62,14 +64,7 @@ def _differs(records: list[dict], members: Members, expected: Callable[[dict], l
 
     try:
         there = list(members(path))
-    except (
-        OSError,
-        tarfile.TarError,
-        pa.ArrowException,
-        ValueError,
-        TypeError,
-        AttributeError,
-    ) as e:  # what damaged files make readers raise
+    except (OSError, pa.ArrowException, ValueError, TypeError, AttributeError) as e:  # what damaged files make readers raise
         return f"cannot be read ({type(e).__name__}: {e})"
     said = [pair for r in records for pair in expected(r)]
     if there == said:
@@ -79,9 +74,12 @@ def _differs(records: list[dict], members: Members, expected: Callable[[dict], l
 
 
 def _tar_members(path: Path) -> Iterator[tuple[str, str]]:
-    with tarfile.open(path) as tar:
-        for info in tar:
-            yield info.name, digest_of(tar.extractfile(info).read())
+    with open(path, "rb") as raw:
+        total = os.fstat(raw.fileno()).st_size
+        for member in members(raw):
+            if member.stop > total:
+                raise TornTar("it ends inside a member")
+            yield member.name, digest_of(os.pread(raw.fileno(), member.size, member.offset)) if member.regular else ""
 
 
 def _in_tar(record: dict) -> list[tuple[str, str]]:
@@ -135,26 +133,26 @@ def hdf5_parts(folder: StageFolder, deep: bool, found: Findings) -> None:
 
 def h5_problems(path: Path, parts: StageFolder, start: int, stop: int, deep: bool, progress: Progress) -> Iterator[str]:
     """What is wrong with an HDF5 file of the pictures of slots [start, stop) of a stage of partitions."""
-    import h5py
-
     from synth.export.hdf5.parts import n_datasets
     from synth.export.hdf5.settings import KEYED
+    from synth.store.hdf5 import TORN, Hdf5File
 
     keyed, count, expected = config_of(parts).layout == KEYED, 0, n_datasets(parts, start, stop)
     try:
-        with h5py.File(path, "r", locking=False) as f:
-            rows = len(f) if keyed else len(f["labels"])
-            if deep and not keyed and (wrong := _heads(parts, f)):
+        with Hdf5File(path) as f:
+            there = {} if keyed else f.columns()
+            rows = len(f.root) if keyed else len(there["labels"])
+            if deep and not keyed and (wrong := _heads(parts, f.attributes())):
                 yield wrong
-            pixels = _decoded(parts, start, stop) if deep and not keyed and "offsets" not in f else None
+            pixels = _decoded(parts, start, stop) if deep and not keyed and "offsets" not in there else None
             for chunk in batched(((s.key, s.json() if deep else {}) for s in parts.samples(start, stop)), NUMBERS):
                 if deep:
-                    yield from _keyed(f, chunk) if keyed else _rows(f, count, chunk, pixels)
+                    yield from _keyed(f, chunk) if keyed else _rows(there, count, chunk, pixels)
                 count += len(chunk)
                 progress(len(chunk))
             if rows != expected:
                 yield f"holds {rows} pictures, its units {expected}"
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:  # h5py raises any of these where a file is damaged
+    except (InputError, *TORN) as e:
         yield f"cannot be read ({type(e).__name__}: {e})"
 
 
@@ -165,22 +163,24 @@ def batched(items: Iterator, n: int) -> Iterator[list]:
 
 def _keyed(f, records: list[tuple[str, dict]]) -> Iterator[str]:
     """What is wrong with these pictures in a keyed file."""
+    import h5py
     import numpy as np
 
     for said in (s for _, record in records for s in (record, record.get("original")) if s):
-        if said["name"] not in f:
+        dataset = f.dataset(said["name"])
+        if dataset is None:
             yield f"{said['name']} is missing"
-        elif digest_of(np.asarray(f[said["name"]]).tobytes()) != said["sha256"]:
+        elif digest_of(np.asarray(h5py.Dataset(dataset)).tobytes()) != said["sha256"]:
             yield f"{said['name']} is not the picture of its unit"
 
 
-def _heads(folder: StageFolder, f) -> str:
+def _heads(folder: StageFolder, attributes: dict) -> str:
     """What is wrong with the classes in the attributes of a packed file."""
     from synth.export.hdf5.layouts import encodable
     from synth.store.names import classes_of
 
     classes = sorted(classes_of(folder).items())
-    there = list(zip((int(i) for i in f.attrs["class_indices"]), f.attrs["class_names"], strict=True))
+    there = list(zip((int(i) for i in attributes["class_indices"]), attributes["class_names"], strict=True))
     return "" if there == [(i, encodable(n)) for i, n in classes] else "its class names are not those of the dataset"
 
 

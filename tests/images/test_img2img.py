@@ -18,6 +18,7 @@ from synth.images.img2img import steps_run, strength_for
 from synth.kinds import config_of
 from synth.seeds import derive
 from synth.store.folder import StageFolder
+from synth.store.trees import can_decode
 from tests.faults.farm import Child
 from tests.fixtures_images import digests, images_stage, small_device, work
 from tests.images.pictures import image_folder, picture, sample, write_tar
@@ -116,6 +117,30 @@ def test_what_is_added_to_the_source_later_changes_no_stage(tiny_sd, tmp_path):
     assert work(folder) == EXIT_OK
     assert [s.json()["source"] for s in folder.samples()] == ["cat/0.png", "cat/1.png"]
     assert planned(tmp_path / "runs", tiny_sd, f"img2img.source={root}").path != folder.path
+
+
+def test_pictures_that_nothing_here_decodes_are_noted_and_change_no_stage(tiny_sd, tmp_path, without_decoders):
+    root = image_folder(tmp_path / "s", ("cat",), each=2)
+    before = planned(tmp_path / "runs", tiny_sd, f"img2img.source={root}").spec
+    for name in ("1.heic", "2.HEIC", "notes.txt"):
+        (root / "cat" / name).write_bytes(b"x")
+    after = planned(tmp_path / "other", tiny_sd, f"img2img.source={root}").spec
+    assert after.fingerprint == before.fingerprint and "notes" not in before.settings
+    (note,) = after.settings["notes"]
+    assert note.startswith(f"img2img.source: {root}: 2 .heic files are not read: this Pillow has no decoder (install pillow-heif")
+    for n in range(2):
+        (root / "cat" / f"{n}.png").unlink()
+    with pytest.raises(InputError, match=r"holds no picture \(2 \.heic files are not read"):
+        planned(tmp_path / "runs", tiny_sd, f"img2img.source={root}")
+
+
+@pytest.mark.skipif(not can_decode("avif"), reason="this Pillow has no AVIF")
+def test_modern_pictures_that_pillow_reads_are_drawn(tiny_sd, tmp_path):
+    root = image_folder(tmp_path / "s", ("cat",), each=1)
+    Image.new("RGB", (16, 16), (200, 10, 10)).save(root / "cat" / "a.avif")
+    folder = done(tmp_path / "runs", tiny_sd, f"img2img.source={root}", "img2img.noise_strength=0")
+    assert [s.json()["source"] for s in folder.samples()] == ["cat/0.png", "cat/a.avif"]
+    assert abs(pixels(folder)[1] - np.array([200, 10, 10])).max() < 9
 
 
 # -- noise -----------------------------------------------------------------------------------------------------------

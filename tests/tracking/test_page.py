@@ -18,6 +18,7 @@ from synth.errors import EXIT_BAD_INPUT
 from synth.export.html import POLICY
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
+from synth.store.trees import can_decode
 from synth.tracking import look
 from synth.tracking.listing import ROLE, AnnotatedListing
 from synth.tracking.look import Frame, Object, Row, Totals, outline_of, spread, warp_words
@@ -337,3 +338,10 @@ def test_the_sheet_shows_boxes_in_the_colours_of_their_tracks_and_takes_any_text
     assert Image.open(io.BytesIO(sheet("nothing", [], {}.__getitem__))).width > 600
     small = replace(row, frames=frames[:2])
     assert Image.open(io.BytesIO(sheet("t", [small] * 12, {"a": grey, "b": grey}.__getitem__))).height < 2000
+
+
+@pytest.mark.skipif(not can_decode("avif"), reason="this Pillow has no AVIF")
+def test_a_picture_that_not_every_browser_shows_is_shown_as_a_jpeg():
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16), (200, 10, 10)).save(out, "AVIF")
+    assert shown_as_it_is(out.getvalue()) == ""

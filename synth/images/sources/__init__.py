@@ -5,12 +5,12 @@ classes when that is through. What cannot be used is listed too, with its reason
 """
 
 import importlib
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from synth.images.sources.base import Input, Reader, SourceClass
+from synth.images.sources.base import KEY, Input, Reader, SourceClass
+from synth.store.trees import entries
 
 __all__ = ["LAYOUTS", "Input", "Reader", "SourceClass", "layout_of", "reader"]
 
@@ -26,7 +26,7 @@ def layout_of(root: Path) -> str:
     """The layout of a folder, by the names at its top: "stage", or one of LAYOUTS."""
     if root.is_file():
         return "webdataset"
-    names = [e.name for e in os.scandir(root)]
+    names = [e.name for e in entries(root, KEY, hidden=True)]
     if "stage.json" in names:
         return "stage"
     if any(n.endswith(".tar") for n in names):
