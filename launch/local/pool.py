@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK
+from synth.host.children import PARENT
 from synth.host.source import SAFE, python_path
 from synth.numerics import environment
 from synth.store.folder import StageFolder
-from synth.worker import ENV_PARENT
 
 KNOWN_CODES = (EXIT_OK, EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG)
 KILLS = 3  # times in a row, without a finished slot between them, that workers may be killed before we give up
@@ -65,7 +65,7 @@ class Crew:
         env = dict(os.environ) | environment(self.folder.spec.numerics) | python_path()
         for name in ("JOB_IDX", "N_JOBS", "JOB_OFFSET", "SLURM_ARRAY_TASK_ID"):
             env.pop(name, None)
-        env[ENV_PARENT] = str(os.getpid())
+        env[PARENT] = str(os.getpid())
         place = self.places[job_idx % len(self.places)]
         if place is not None:
             env["CUDA_VISIBLE_DEVICES"] = ",".join(place)
