@@ -1,5 +1,6 @@
 """launch/node.py: several machines without a scheduler on one folder."""
 
+import doctest
 import io
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from launch.local import supervisor
 from launch.local.idle import READINGS, Idle, Reading, Thresholds, parse
 from launch.local.node import Machine, run
 from launch.local.sequence import Stop, in_order, wait_for_upstream
@@ -98,6 +100,7 @@ def test_settings_come_from_the_environment_and_the_command_line_wins():
 
 def test_restarts_wait_longer_and_longer_and_not_for_ever():
     assert [back_off(n) for n in range(1, 5)] == [2, 4, 8, 16] and back_off(50) == 120
+    assert doctest.testmod(supervisor).failed == 0
 
 
 # -- idle GPUs --------------------------------------------------------------------------------------------------------------
