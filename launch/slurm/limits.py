@@ -93,7 +93,8 @@ def parse_submit(associations: str, qualities: str, account: str | None, qos: st
     >>> parse_submit("lab|500|normal,long|normal", "normal|200\\nlong|20", None, None)
     200
     """
-    bounds, names = [], {qos} if qos else set()
+    bounds: list[str] = []
+    names = {qos} if qos else set()
     for line in associations.splitlines():
         words = line.split("|")
         if len(words) == 4 and account in (None, words[0]):

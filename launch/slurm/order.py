@@ -58,7 +58,10 @@ class Live:
 def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
     """What of a stage is in the queue. Job numbers may be used again, so the name must agree, too."""
     wanted = {(job, s.job_name): job == s.gate for s in records for job in s.job_ids}
-    arrays, gates, waits, held = {}, {}, set(), {}
+    arrays: dict[str, bool] = {}  # in the order of the queue
+    gates: dict[str, bool] = {}
+    held: dict[str, bool] = {}
+    waits: set[str] = set()
     for listed in queue:
         is_gate = wanted.get((listed.base, listed.name))
         if is_gate is None or listed.state in slurm.ENDING:

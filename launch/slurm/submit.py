@@ -53,7 +53,7 @@ class Placed:
     gate: str = ""
 
 
-def run(stages: Sequence[PlannedStage], cluster: object, console: Console, retry_failed: bool) -> list[Outcome]:
+def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, retry_failed: bool) -> list[Outcome]:
     """Submit what is missing of all stages. Outcomes of those that could not be, or of all if all were done before."""
     site = site_of(cluster)
     precheck(stages, site, console)
@@ -81,7 +81,7 @@ def run(stages: Sequence[PlannedStage], cluster: object, console: Console, retry
     return [o for o in outcomes if o.code != EXIT_OK]
 
 
-def site_of(cluster: object) -> Site:
+def site_of(cluster: SlurmConfig) -> Site:
     """Reads the site's limits; wrong values of the gate's keys are InputErrors."""
     gate = resources_of(cluster, "gate", {})
     limits = read(cluster.max_array_size, cluster.max_submit, cluster.account, cluster.qos)
