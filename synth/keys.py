@@ -107,8 +107,8 @@ def shown(value: object) -> str:
 
 def keys_of(cls: type, option: str | None = None) -> dict[str, Key]:
     """name -> Key of the fields that users set: all of them; or those that an option of the group has ("": all options)."""
-    found = {f.name: f.metadata[KEY] for f in dataclasses.fields(cls) if KEY in f.metadata}
-    return {name: k for name, k in found.items() if option is None or not k.of or option in k.of}
+    declared = {f.name: f.metadata[KEY] for f in dataclasses.fields(cls) if KEY in f.metadata}
+    return {name: k for name, k in declared.items() if option is None or not k.of or option in k.of}
 
 
 def option_of(config: object) -> str | None:
@@ -156,11 +156,11 @@ def schema(cls: type, option: str = "") -> type:
         else:
             fields.append((name, (tp if tp is Any else tp | None) if declared.null else tp, None if declared.null else MISSING))
     bases = (schema(cls),) if option else tuple(schema(b) for b in cls.__bases__ if dataclasses.is_dataclass(b))
-    made = dataclasses.make_dataclass(
+    structured = dataclasses.make_dataclass(
         cls.__name__.removesuffix("Config"), fields, bases=bases, namespace={"config_class": cls, "option": getattr(cls, "option", "")}
     )
-    made.__module__ = cls.__module__
-    return made
+    structured.__module__ = cls.__module__
+    return structured
 
 
 def _given(tp: Any) -> Any:

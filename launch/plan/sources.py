@@ -58,7 +58,7 @@ def listed(config: Config, root: Path, layout: str) -> Listed:
     names = _class_names(keys.class_names_file, found.classes) if keys.class_names_file is not None else {}
     classes = [replace(c, name=encodable(names.get(c.name, c.name))) for c in found.classes]
     entries, indices = _with_dataset(classes, config.dataset) if keys.classes == "dataset" else _of_source(classes, config)
-    dataset = replace(config.dataset.holding(entries, max(e.index for e in entries) + 1), suffix="")
+    dataset = replace(config.dataset, classes=entries, n_classes=max(e.index for e in entries) + 1, suffix="")
     return Listed(root, found.listing, found.identity, found.n, dataset, indices)
 
 
