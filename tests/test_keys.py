@@ -51,6 +51,8 @@ def test_missing_keys_and_wrong_shapes_deep_inside_are_named():
     for wrong in ("cat", 3, None, {"0": "cat"}):
         with pytest.raises(InputError, match=r"captions\.dataset\.classes"):
             load("captions", data | {"dataset": data["dataset"] | {"classes": wrong}})
+    with pytest.raises(InputError, match=r"captions: unknown keys \[\], missing keys \['dataset'\]"):
+        load("captions", {k: v for k, v in data.items() if k != "dataset"})
     with pytest.raises(InputError, match="captions: expected a mapping, got list"):
         load("captions", [])
 

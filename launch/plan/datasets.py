@@ -16,7 +16,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -48,16 +48,15 @@ class Entry:
 
 def dataset_of(dataset: DatasetConfig) -> DatasetConfig:
     """A dataset of the config with its chosen classes, and their official indices."""
-    suffix = dataset.suffix or ""
-    if not suffix.isprintable() or "=>" in suffix:
-        raise WrongKey("suffix", suffix, "must be one line without =>", group="dataset")
+    if not dataset.suffix.isprintable() or "=>" in dataset.suffix:
+        raise WrongKey("suffix", dataset.suffix, "must be one line without =>", group="dataset")
     classes = official(list_path(dataset))
     wanted = dataset.classes
     if dataset.classes_file is not None:
         if wanted != "all":
             raise InputError("dataset.classes and dataset.classes_file are both set; give one of them")
         wanted = names_in(dataset.classes_file)
-    return dataset.holding(choose(classes, wanted), len(classes))
+    return replace(dataset, classes=choose(classes, wanted), n_classes=len(classes))
 
 
 @cache
