@@ -18,6 +18,7 @@ from synth.images.decode import decode_as_declared
 from synth.kinds import config_of
 from synth.reading.stage import ROLE as IMAGES
 from synth.reading.stage import StageReader
+from synth.run.findings import Check
 from synth.run.stage import Stage
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
@@ -80,6 +81,15 @@ class PairsPage(Stage):
             self.gather()
         write_atomic(self.out.path / INDEX, self.page(said))
         self.out.complete()
+
+    def verify(self, check: Check) -> None:
+        """Every picture and the sheet are there and whole (deep: byte by byte); the page is that of the unit."""
+        self.check()
+        said = self.said()
+        for name, (size, sha256) in said["files"].items():
+            check.file(name, size, sha256)
+        check.same(INDEX, self.page(said))
+        check.progress(1)
 
     def said(self) -> dict:
         """What the unit says of the page."""

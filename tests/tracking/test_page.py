@@ -16,6 +16,7 @@ from PIL import Image
 from launch.show.summary import made
 from synth.errors import EXIT_BAD_INPUT
 from synth.export.html import POLICY
+from synth.run.findings import Findings
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
 from synth.store.trees import can_decode
@@ -28,8 +29,7 @@ from synth.tracking.page import rows_of, shown_as_it_is
 from synth.tracking.page_html import page, totals_line
 from synth.tracking.preparing import jpeg
 from synth.tracking.sheet import sheet
-from synth.verify.exports import verify_export
-from synth.verify.findings import Findings
+from synth.verify.files import verify_files
 from tests.browser import browse
 from tests.configs import PairsPageConfig
 from tests.fixtures_images import child, commit_units, work
@@ -220,7 +220,7 @@ def test_verification_finds_what_is_missing_edited_or_torn(pairs, tmp_path):
 
     def problems(deep: bool) -> list[str]:
         found = Findings(str(out), "pairs_page", deep)
-        verify_export(folder, deep, found)
+        verify_files(folder, deep, found)
         return [p.file for p in found]
 
     assert problems(True) == []
