@@ -128,7 +128,7 @@ def _of_folder(node: Node, root: Path, layout: str) -> StageSpec:
     names = _class_names(config.class_names_file, source.classes) if config.class_names_file is not None else {}
     classes = [replace(c, name=encodable(names.get(c.name, c.name))) for c in source.classes]
     entries, indices = _with_dataset(classes, dataset) if config.classes == "dataset" else _of_source(classes, node.config)
-    own = replace(dataset.holding(entries, max(e.index for e in entries) + 1), suffix="")
+    own = replace(dataset, classes=entries, n_classes=max(e.index for e in entries) + 1, suffix="")
     config = replace(config, dataset=own, source_classes=indices, subset="")
     spec = _spec(node, config, source.n, {"source": InputFile(str(root), source.identity)})
     notes = {"notes": [source.undecoded]} if source.undecoded else {}
