@@ -17,6 +17,7 @@ from launch.plan.exports import partition_of_pairs
 from launch.plan.graph import plan_point
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.export.hdf5.parts import partition
+from synth.export.hdf5.settings import check_settings
 from synth.store.folder import StageFolder
 from tests.configs import AnnotationsConfig, Hdf5Config, Hdf5PartsConfig
 from tests.export.test_image_folder import tree
@@ -185,8 +186,8 @@ def test_a_set_of_which_nothing_could_be_made_is_a_file_without_datasets(tmp_pat
 
 
 def test_packed_files_and_partitions_that_part_an_image_are_refused(pairs, capsys):
-    assert work(plan(pairs, layout="packed")[0]) == EXIT_BAD_INPUT
-    assert "export.hdf5.layout=packed" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"export\.hdf5\.layout=packed"):
+        check_settings(Hdf5PartsConfig("packed"), pairs=True)
     assert work(plan(pairs, unit_size=5)[0]) == EXIT_BAD_INPUT
     assert "2 variants an image" in capsys.readouterr().err
     assert [partition_of_pairs(p, 3, 300) for p in (1, 3, 4, 100, 4096)] == [3, 3, 3, 99, 300]

@@ -117,9 +117,10 @@ def test_names_that_say_little_are_spoken_with_what_they_are():
 @pytest.mark.parametrize("name", SIZES)
 def test_every_dataset_is_planned_whole(name, tmp_path, world):
     config = copy.deepcopy(config_of(f"dataset={name}"))
-    config.runs_dir, config.model.path = str(tmp_path / "r"), str(world.path / "sd")
+    model = dataclasses.replace(config.model, path=str(world.path / "sd"))
     llama = f"{world.path}/llama"
-    config.captioner = dataclasses.replace(config.captioner, ckpt_dir=llama, tokenizer_path=f"{llama}/tokenizer.model")
+    captioner = dataclasses.replace(config.captioner, ckpt_dir=llama, tokenizer_path=f"{llama}/tokenizer.model")
+    config = dataclasses.replace(config, runs_dir=str(tmp_path / "r"), model=model, captioner=captioner)
     captions = plan_point(config).stages[0].spec
     assert captions.slots % SIZES[name] == 0 and len(captions.config["dataset"]["classes"]) == SIZES[name]
     assert "count" not in captions.config["dataset"]["classes"][0]  # numbers of pictures change no caption
@@ -266,9 +267,9 @@ CAT = {"class": "cat", "caption": "A cat sleeps.", "background": "sofa", "relati
 def test_a_users_table_is_judged_when_the_run_is_planned(tmp_path, key, content, said):
     path = tmp_path / "mine.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    config = copy.deepcopy(config_of("dataset=pictures"))
+    config = config_of("dataset=pictures")
     modes = {"class": 1.0} if key == "examples" else {"class_background": 1.0}
-    config.prompts = dataclasses.replace(config.prompts, modes=modes, **{f"{key}_file": str(path)})
+    config = dataclasses.replace(config, prompts=dataclasses.replace(config.prompts, modes=modes, **{f"{key}_file": str(path)}))
     with pytest.raises(InputError, match=said) as e:
         maker_of(config, dataset_of(config.dataset))
     assert f"prompts.{key}_file: {path}" in str(e.value)
