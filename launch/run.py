@@ -128,9 +128,10 @@ class Session:
 def main(argv: list[str]) -> int:
     """The exit code: 0, 75 run it again, 65 bad input, 70 a bug; the worst of all points."""
     if {"-h", "--help"} & set(argv):
-        from launch.config.usage import usage
+        from launch.config.usage import asked_group, group_usage, usage
 
-        return tool(lambda: usage(argv))
+        group = asked_group(argv)
+        return tool(lambda: group_usage(group) if group else usage(argv))
     session = Session()
     try:
         session.check(argv)

@@ -51,11 +51,16 @@ class Key:
             return f"use one of {', '.join(self.choices)}"
         if self.low is None:
             return ""
-        if self.below is not None:
+        if self.below is not None and self.below < float("inf"):
             bounds = f"{self.low:g} or more, and less than {self.below:g}"
         else:
             bounds = f"{self.low:g} or more" if self.high is None else f"from {self.low:g} to {self.high:g}"
         return f"must be [low, high], both {bounds}" if self.span else f"must be {bounds}"
+
+    @property
+    def text(self) -> str:
+        """Its help and what null means, as the comments of conf/ say it."""
+        return self.help + (f"; null: {self.null}" if self.null not in ("", "none") else "")
 
     def allows(self, value: Any) -> bool:
         """Whether a value other than null is in the range: each item of a list, or both ends of a span."""
@@ -280,7 +285,7 @@ def documented(cls: type, prefix: str = "", option: str | None = None) -> Iterat
     hints = typing.get_type_hints(cls)
     for name, declared in keys_of(cls, option).items():
         yield f"{prefix}{name}", declared
-        if dataclasses.is_dataclass(hints[name]) and not declared.given:
+        if dataclasses.is_dataclass(hints[name]):
             yield from documented(hints[name], f"{prefix}{name}.")
 
 

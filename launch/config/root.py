@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-
 from launch.config.clusters import ClusterConfig, slurm_schema
 from synth.captions.config import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
 from synth.captions.engines import ENGINES
@@ -85,6 +83,8 @@ GROUPS: dict[str, dict[str, type]] = {
 
 def register() -> None:
     """Make the types known to Hydra; call it before composing. Safe to call twice."""
+    from hydra.core.config_store import ConfigStore
+
     store = ConfigStore.instance()
     if f"{SCHEMA_PREFIX}config.yaml" in store.repo:
         return

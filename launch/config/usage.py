@@ -1,46 +1,27 @@
 """--help, answered before Hydra is imported: groups as they lie in conf/ and in the user's own folders, common keys, five examples."""
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from launch.config.folders import CONF, own_folders
+from launch.config.near import did_you_mean
 from launch.config.program import as_typed, help_text
+from launch.config.root import GROUPS, Config
+from synth.errors import InputError
+from synth.keys import documented, keys_of
 
 WIDTH = 26  # columns of the key
 
-KEYS = {
-    "seed": "all randomness of the run; captions.seed and images.seed follow it",
-    "runs_dir": "where stages go: <runs_dir>/<dataset>/<stage>-<fingerprint>",
-    "dataset.classes": "all, a range such as 0..4 (both included), or [cat,dog]",
-    "captions.total, .per_class": "captions in captions.json, or of each class; neither: 8 a class",
-    "captions.oversample": "made / wanted: pays for duplicates and failed checks",
-    "captions.seeds": "[0,1,2]: several captions stages feed one captions.json",
-    "captions.unit_size, .window": "slots that are committed / decoded together",
-    "captions.allow_short": "accept fewer captions than asked",
-    "images.per_caption": "images a caption",
-    "images.count": "images a class instead: a number, or ma: as many as the real training set has",
-    "images.subset": "rows of captions.json to draw: 0..99 or [3,10..19]",
-    "img2img.source, .noise_strength": "recipe=noise_denoise: the folder of pictures; 0..1, share of the steps that are run",
-    "story.prompt_config, .style_configs": "recipe=story: the text and how it is split; styles (docs/story.md)",
-    "images.guidance_scale": "weight of the caption; null: the model's own",
-    "images.steps, .scheduler": "denoising steps and scheduler; null: the model's own",
-    "images.height, .width": "pixels, multiples of 8; null: what the model was trained on",
-    "images.save_size, .format": "stored shorter side in pixels (0: as computed); png, jpg, webp",
-    "images.preset": "paper: the original's settings | fast: dpm++2m, 20 steps; for keys that are null",
-    "images.guidance_interval": "[0.2, 0.8]: guidance in this share of the schedule only, faster",
-    "images.on_oom": "fail | split: halve a batch that does not fit on the device",
-    "images.batch_size, .unit_size": "images denoised / committed together",
-    "numerics": "exact: same bytes whatever n_jobs | fast: autotuned",
-    "cluster.n_jobs": "workers; null: one a GPU, without GPUs one a core",
-    "cluster.partition, .account, .time": "cluster=slurm: what sbatch gets; all keys in conf/cluster/slurm.yaml",
-    "cluster.stages.<kind>.<key>": "cluster=slurm: any of them for one kind of stage",
-    "export.<name>.out": "folder of an export; null: below <runs_dir>/<dataset>/exports",
-    "until=STAGE": "compute this stage and what it needs, no more",
-    "only=[STAGE,..]": "compute these alone; what they read must be whole",
-    "dry_run=true": "print the plan; compute and write nothing",
-    "retry_failed=true": "try units again that were set aside after three errors",
-}
+COMMON = (
+    *("seed", "runs_dir", "numerics", "dataset.classes", "dataset.source"),
+    *("captions.total", "captions.per_class", "captions.oversample", "captions.seeds", "captions.allow_short"),
+    *("images.per_caption", "images.count", "images.subset", "images.guidance_scale", "images.steps", "images.scheduler"),
+    *("images.height", "images.width", "images.save_size", "images.format", "images.preset", "images.batch_size", "images.unit_size"),
+    *("images.on_oom", "img2img.source", "img2img.noise_strength", "story.prompt_config", "story.style_configs", "scores.clip"),
+    *("cluster.n_jobs", "until", "only", "dry_run", "retry_failed"),
+)
 EXAMPLES = {
     "synthset run": "the whole job with small models that ship with it: minutes on a CPU",
     "synthset run dataset.classes=0..4 captions.total=40 dry_run=true": "a smaller one, only planned",
@@ -51,6 +32,7 @@ EXAMPLES = {
 }
 FLAGS = {
     "-m, --multirun": "sweep over comma-separated values",
+    "--help GROUP[=OPTION]": "all keys of a group, or of one of its options",
     "--cfg job": "print the composed config and stop",
     "--config-dir DIR": "YAML files of your own, laid out like conf/: dataset/mine.yaml is dataset=mine",
     "SYNTHSET_CONF=DIR": "environment: such folders for every command, several as in PATH; what is found first wins, conf/ is last",
@@ -78,14 +60,54 @@ def usage(argv: Sequence[str] = ()) -> str:
         marked = ", ".join(f"{o}*" if o in chosen.get(group, ()) else o for o in sorted(options))
         lines.append(f"  {group:<{WIDTH}}  {marked}")
     lines += [f"  with those of {folder}" for folder in own]
-    lines += ["", "Common keys (all of them, with their defaults: --cfg job; each YAML of conf/ explains its own):"]
-    for key, text in KEYS.items():
-        lines.append(f"  {key:<{WIDTH + 2}}{text}" if len(key) < WIDTH + 2 else f"  {key}\n  {'':<{WIDTH + 2}}{text}")
+    declared = dict(documented(Config))
+    lines += ["", "Common keys (those of a group or of one option: --help images, --help cluster=slurm; values: --cfg job):"]
+    lines += [line for key in COMMON for line in _entry(key, declared[key].text)]
     lines += ["", "Examples:"]
     for command, text in EXAMPLES.items():
         lines += [f"  # {text}", f"  {help_text(command)}"]
-    lines += ["", *(f"{flag:<20}{text}" for flag, text in FLAGS.items())]
+    lines += ["", *(f"{flag:<24}{text}" for flag, text in FLAGS.items())]
     return "\n".join(lines)
+
+
+def asked_group(argv: Sequence[str]) -> str:
+    """The group, or group=option, behind --help; "" if what stands there is neither.
+
+    >>> asked_group(["--help", "images"]), asked_group(["seed=1", "--help"])
+    ('images', '')
+    """
+    behind = next((argv[n + 1] for n, word in enumerate(argv[:-1]) if word in ("-h", "--help")), "")
+    return "" if behind.startswith("-") or ("=" in behind and behind.partition("=")[0] not in GROUPS) else behind
+
+
+def group_usage(asked: str) -> str:
+    """All keys of a group, or of one of its options: "images", "cluster=slurm"; an unknown one is an InputError."""
+    group, _, option = asked.partition("=")
+    types = GROUPS.get(group, {})
+    if option and option not in types:
+        # an option whose YAML file adds no keys of its own has those of its group
+        known = {path.stem for folder in [*own_folders(), CONF] for path in (folder / group).glob("*.yaml")}
+        if option not in known:
+            raise InputError(f"--help {asked}: no such option{did_you_mean(option, known)}")
+    declared = {name: key for name, key in keys_of(Config).items() if name in GROUPS or dataclasses.is_dataclass(key.given)}
+    if group not in declared:
+        raise InputError(f"--help {asked}: no such group; there are {', '.join(declared)}{did_you_mean(group, declared)}")
+    chosen = types.get(option) or types.get(group) or declared[group].given
+    lines = [f"{asked}: {declared[group].help}"]
+    hint = [name for name in types if name != group]
+    if hint and not option:
+        lines.append(f"  and by option: {', '.join(f'--help {group}={name}' for name in hint)}")
+    names = {f.name for f in dataclasses.fields(chosen)} if dataclasses.is_dataclass(chosen) else set()
+    cls = getattr(chosen, "config_class", None)
+    prefix = f"{group}.{option}." if option and group in ("export", "filter") else f"{group}."
+    for name, key in documented(cls, prefix) if cls is not None else ():
+        if name.removeprefix(prefix).partition(".")[0] in names:
+            lines += _entry(name, key.text + (f" ({key.allowed})" if key.allowed and not key.choices else ""))
+    return "\n".join(lines)
+
+
+def _entry(key: str, text: str) -> list[str]:
+    return [f"  {key:<{WIDTH + 2}}{text}"] if len(key) < WIDTH + 2 else [f"  {key}", f"  {'':<{WIDTH + 2}}{text}"]
 
 
 def _groups(folders: Sequence[Path]) -> dict[str, set[str]]:

@@ -6,7 +6,9 @@ from itertools import zip_longest
 import pytest
 
 from launch.config.compose import CONF, Composer, typed
+from launch.config.root import GROUPS, Config
 from launch.plan.graph import topological
+from synth.keys import documented
 
 LISTS = ("export", "filter")
 OPTIONS = {
@@ -41,3 +43,37 @@ def test_llama_folder_is_the_root_of_metas_downloads(monkeypatch):
     monkeypatch.setenv("LLAMA_FOLDER", "/llama")
     captioner = typed(Composer().compose(["captioner=llama2_13b"])).captioner
     assert (captioner.root, captioner.ckpt_dir, captioner.tokenizer_path) == ("/llama", "llama-2-13b", "tokenizer.model")
+
+
+def declared(path) -> dict:
+    """Dotted key -> what its declaration says, of the keys that a YAML file gives values to."""
+    if path.name == "config.yaml":
+        return dict(documented(Config))
+    group, option = path.parent.name, path.stem
+    return dict(documented(GROUPS[group].get(option, GROUPS[group].get(group)).config_class))
+
+
+def leaves(text: str):
+    """(dotted key, comment) of each line `key: value  # comment` of a YAML file."""
+    path: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        if not (m := re.match(r"( *)([\w]+):(?: +([^#\s].*?))?(?: +# (.*))?$", line)):
+            continue
+        indent, name, value, comment = len(m[1]), m[2], m[3], m[4]
+        path = [p for p in path if p[0] < indent] + [(indent, name)]
+        if value is not None:
+            yield ".".join(n for _, n in path), comment
+
+
+DECLARED = ("config.yaml", "filter/*.yaml", "export/*.yaml", "cluster/local.yaml", "cluster/slurm.yaml")  # presets say why of their values
+
+
+@pytest.mark.parametrize("path", [p for pattern in DECLARED for p in sorted(CONF.glob(pattern)) if p.stem != "none"], ids=lambda p: p.stem)
+def test_a_comment_says_what_the_declaration_of_its_key_says(path):
+    keys = declared(path)
+    different = [
+        f"{path.name}: {key}: write  # {keys[key].text}"
+        for key, comment in leaves(path.read_text())
+        if key in keys and key != "kind" and (comment or "") != keys[key].text
+    ]
+    assert not different, "\n".join(different)
