@@ -91,6 +91,7 @@ class Place:
 
     def __init__(self, path: Path):
         self.path, self._n = path, itertools.count()
+        self._planned: set[tuple[str, ...]] = set()
         self.captions, self.table, self.images = self._stages()
 
     def env(self, command: Command) -> dict[str, str]:
@@ -183,6 +184,8 @@ class Place:
         from launch.plan.graph import distinct, plan_point
         from launch.plan.outputs import check_outputs
 
+        if tuple(words) in self._planned:  # on another page
+            return
         line = check(words)
         values = [
             [f"{o.get_key_element()}={v}" for v in o.sweep_string_iterator()] if o.is_sweep_override() else [o.input_line]
@@ -195,6 +198,7 @@ class Place:
         check_outputs(stages)
         if points[0].cluster.kind == "slurm":
             self._scripts(stages, points[0].cluster)
+        self._planned.add(tuple(words))
 
     def _scripts(self, stages, cluster) -> None:
         """bash reads what sbatch would get."""
@@ -237,7 +241,8 @@ class Place:
         if program in TOOLS:
             TOOLS[program](self)
         if program == "synth.worker":
-            return self._worker(words)
+            self._worker(words)
+            return
         with contextlib.ExitStack() as stack:
             stack.callback(setattr, sys, "argv", sys.argv)
             sys.argv = [program, *words]
@@ -299,7 +304,7 @@ class Place:
             folder.mkdir(parents=True)
             (folder / "weights.txt").write_text("weights of somebody's own form")
             return folder
-        if name.endswith(".safetensors") or name.endswith("-configs"):
+        if name.endswith((".safetensors", "-configs")):
             return self._single_files(name, folder)
         from tests.images import tiny
 
@@ -462,6 +467,24 @@ TOOLS: dict[str, Callable[[Place], None]] = {  # module -> what must lie there b
     "synth.captions.llama.reshard": lambda place: None,
     "synth.tracking.lvis": lambda place: None,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def composed_once():
+    """Hydra reads the YAML of equal settings once: half of the time of these tests."""
+    from launch.config.compose import Composer
+
+    plain, trees = Composer.compose, {}
+
+    def compose(self, overrides):
+        key = tuple(overrides)
+        if key not in trees:
+            trees[key] = plain(self, overrides)
+        return trees[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Composer, "compose", compose)
+        yield
 
 
 @pytest.fixture(scope="module")
