@@ -30,7 +30,7 @@ def scancel(*args: str) -> None:
     """Run scancel; what it cannot do, other than to jobs that have ended, is an InputError."""
     done = slurm.command("scancel", *args)
     if done is None:
-        raise InputError("scancel: not here, or no answer; run this where the cluster's commands work")
+        raise InputError("scancel: not here; run this where the cluster's commands work")
     code, _, err = done
     if code and not all("Invalid job id" in line or "already completing" in line for line in err.splitlines() if line.strip()):
         raise InputError(f"scancel {' '.join(args)}: {err.strip()}")
@@ -45,7 +45,7 @@ def live_jobs(stages: Sequence[Path]) -> list[str]:
             states = slurm.job_states(job)
             if states is None:
                 raise InputError("squeue: not here, or no answer; run this where the cluster's commands work")
-            if any(state in jobs.LIVE for state, _ in states.values()):
+            if any(slurm.is_live(state) for state, _ in states.values()):
                 found.append(job)
     return list(dict.fromkeys(found))
 
@@ -60,8 +60,8 @@ def drain(ids: Sequence[str], patience: float, tell: Callable[[str], None]) -> b
     end, told = time.monotonic() + patience, -1
     while True:
         states = [slurm.job_states(job) for job in ids]
-        running = [task for s in states for task, (state, _) in (s or {}).items() if state in jobs.LIVE and state != "PENDING"]
-        pending = [task for s in states for task, (state, _) in (s or {}).items() if state == "PENDING"]
+        running = [task for s in states for task, (state, _) in (s or {}).items() if slurm.is_live(state) and state not in slurm.WAITING]
+        pending = [task for s in states for task, (state, _) in (s or {}).items() if state in slurm.WAITING]
         if not running and not pending and None not in states:
             return True
         if len(running) != told:

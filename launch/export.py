@@ -48,17 +48,21 @@ class ExportSession(Session):
 
     def planned(self, config, label: str):
         """The exports of the stage; all of them may be computed, and the stage must be whole."""
-        from launch.config.schema import RecipeStage
+        from launch.config.root import Recipe, RecipeStage
         from launch.plan.graph import plan_point
 
         if not config.export:
             raise InputError("export=[]: nothing to export; choose export=[hdf5], for example")
         name, root = self.folder.spec.name, self.folder.path.parent
-        config.recipe.name, config.recipe.stages = self.folder.path.name, {name: RecipeStage(self.folder.spec.kind)}
-        config.recipe.exports_of = name
-        config.filter = {}
-        config.runs_dir, config.dataset = str(root.parent), replace(config.dataset, name=root.name)
-        config.until, config.only = None, list(config.export)
+        config = replace(
+            config,
+            recipe=Recipe(name=self.folder.path.name, stages={name: RecipeStage(self.folder.spec.kind)}, exports_of=name),
+            filter={},
+            runs_dir=str(root.parent),
+            dataset=replace(config.dataset, name=root.name),
+            until=None,
+            only=list(config.export),
+        )
         return plan_point(config, label, {name: PlannedStage(self.folder.spec, root)}, self.command)
 
 

@@ -29,62 +29,17 @@ if __name__ == "__main__":  # python launch/node.py and python -m launch.node ar
     runpy.run_path(f"{__file__.rpartition('/')[0]}/__main__.py", {"COMMAND": "node"}, "__main__")
 
 import os
-import socket
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from launch.config.program import folders_of, help_text, this_command
-from launch.local.idle import Idle, Read, Thresholds, reader
-from launch.plan.devices import cores, places, processes_of, uses_gpu, visible_gpus
-from launch.plan.planned import PlannedStage
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
-from synth.store import leases
+from launch.local.idle import Thresholds
+from launch.local.node import Machine, run
+from launch.local.sequence import in_order
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, worst
 from synth.store.folder import StageFolder
 
 OWN = ("NODE_IDX", "TOTAL_NODES", "N_GPUS", "gpus", "idle_utilisation", "idle_memory")
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Which machine this is, and what of it may be used."""
-
-    node_idx: int = 0
-    total_nodes: int = 1
-    n_gpus: int | None = None  # None: auto
-    idle: Thresholds | None = None  # None: gpus=all
-
-    def __post_init__(self):
-        if not 0 <= self.node_idx < self.total_nodes or (self.n_gpus is not None and self.n_gpus < 1):
-            raise InputError(
-                f"NODE_IDX={self.node_idx} TOTAL_NODES={self.total_nodes} N_GPUS={self.n_gpus}: "
-                "NODE_IDX counts from 0 to TOTAL_NODES-1, N_GPUS from 1"
-            )
-
-    def jobs(self, n_places: int) -> tuple[range, int]:
-        """(job_idx of each place here, n_jobs): job_idx = i + NODE_IDX * places, n_jobs = TOTAL_NODES * places.
-
-        Machine(1, 2).jobs(8) == (range(8, 16), 16)
-        """
-        return range(self.node_idx * n_places, (self.node_idx + 1) * n_places), self.total_nodes * n_places
-
-    def places(self, kind: str, config: Mapping, gpus: Sequence[str], n_cores: int) -> list[tuple[str, ...] | None]:
-        """Where the workers of a stage go here: GPUs of each, or None for a plain one. More than there is is an InputError."""
-        processes = processes_of(kind, config)
-        if uses_gpu(kind, config) and gpus:
-            if (self.n_gpus or 0) > len(gpus):
-                raise InputError(
-                    f"N_GPUS={self.n_gpus}: CUDA shows {len(gpus)} GPUs here ({', '.join(gpus)}); use N_GPUS=auto or a smaller number"
-                )
-            chosen = tuple(gpus[: self.n_gpus])
-            if len(chosen) < processes:
-                raise InputError(
-                    f"a worker of this {kind} stage takes {processes} GPUs, one a shard, and N_GPUS gives {len(chosen)}; "
-                    "use more, or merge the shards"
-                )
-            return places(chosen, n_cores, kind, processes)
-        return places((), self.n_gpus or n_cores, kind, processes)
 
 
 def read_machine(words: Sequence[str], env: Mapping[str, str]) -> tuple[Machine, list[str]]:
@@ -114,65 +69,6 @@ def read_machine(words: Sequence[str], env: Mapping[str, str]) -> tuple[Machine,
     return machine, left
 
 
-def in_order(folders: Sequence[StageFolder]) -> list[PlannedStage]:
-    """Stage folders as planned stages, each after those that it reads, else as given."""
-    stages = {f.path: PlannedStage(f.spec, f.path.parent) for f in folders}
-    for path, stage in stages.items():
-        if stage.folder != path:
-            raise InputError(f"{path}: was renamed after it was planned; its name is {stage.folder.name}")
-    order: list[PlannedStage] = []
-
-    def visit(path: Path) -> None:
-        if path in stages and stages[path] not in order:
-            for up in stages[path].upstream:
-                visit(up)
-            order.append(stages[path])
-
-    for path in stages:
-        visit(path)
-    return order
-
-
-def unheld(folder: StageFolder) -> int:
-    """How many units are neither there nor leased."""
-    held = set()
-    for shard in folder.shards():
-        held |= set(leases.newest_generations(folder.path / "leases" / f"{shard:03d}"))
-    return len(set(folder.missing()) - held)
-
-
-def run(machine: Machine, stages: Sequence[PlannedStage], console, retry_failed: bool = False, read: Read | None = None) -> list:
-    """All stages, in order, with this machine's workers; their outcomes."""
-    from launch.local.pool import Crew
-    from launch.local.sequence import run_in_order
-    from launch.local.stops import catching
-    from launch.local.supervisor import Keeper, Post, wait_for_upstream
-
-    def tell(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    gpus, idle, shifts = visible_gpus(), None, {}
-    if machine.idle is not None:
-        idle = Idle(read or reader(), machine.idle)
-
-    def shift(folder: StageFolder, missing: int, bars, stop) -> list[int]:
-        """The first shift starts all workers. Later ones, while others hold what is left, as many as find something to do; the first
-        of them lingers until the leases of the dead can be taken over."""
-        if code := wait_for_upstream(folder, stop, tell):
-            return [code]
-        found = machine.places(folder.spec.kind, folder.spec.config, gpus, cores())
-        job_idxs, n_jobs = machine.jobs(len(found))
-        first = not shifts.get(folder.path)
-        shifts[folder.path] = True
-        wanted = min(len(found), missing) if first else min(len(found), 1 + unheld(folder))
-        crew = Crew(folder, found, n_jobs, f"{socket.gethostname().partition('.')[0]}-node{machine.node_idx}")
-        posts = [Post(j, ("--linger",) if i == 0 else ()) for i, j in enumerate(job_idxs[: max(1, wanted)])]
-        return Keeper(crew, posts, stop, tell, idle).run(bars)
-
-    with catching(lambda text: tell(f"\n{text}")) as stop:
-        return run_in_order(stages, shift, stop, console, retry_failed)
-
-
 def main(argv: Sequence[str]) -> int:
     """The exit code."""
     if {"-h", "--help"} & set(argv) or not argv:
@@ -182,7 +78,6 @@ def main(argv: Sequence[str]) -> int:
 
     from launch.run import WIDE, Session, hydra_main
     from launch.show import summary
-    from synth.errors import worst
 
     try:
         machine, words = read_machine(argv, os.environ)
@@ -193,10 +88,8 @@ def main(argv: Sequence[str]) -> int:
             hydra_main(session)
             return session.execute(lambda stages, cluster, console, retry: run(machine, stages, console, retry))
         if len(folders) < len(words):
-            raise InputError(
-                f"{' '.join(w for w in words if w not in folders)}: settings and stage folders do not go together; "
-                "the folders are planned already"
-            )
+            settings = " ".join(w for w in words if w not in folders)
+            raise InputError(f"{settings}: settings and stage folders do not go together; the folders are planned already")
         stages = in_order([StageFolder.open(f) for f in folders])
         console = Console(width=None if sys.stdout.isatty() else WIDE)
         outcomes = run(machine, stages, console)

@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from launch.config.program import this_command
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, tool, worst
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, StoreError, tool, worst
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from launch.config.schema import Config
+    from launch.config.root import Config
     from launch.plan.planned import Point
 
 WIDE = 160  # columns where there is no terminal to ask: paths in logs stay whole
@@ -78,6 +78,8 @@ class Session:
             self.points.append(point)
         except InputError as e:
             self.failures.append(Failure(label, EXIT_BAD_INPUT, str(e)))
+        except StoreError as e:
+            self.failures.append(Failure(label, EXIT_AGAIN, str(e)))
         except Exception:  # noqa: BLE001 (a bug in one point must not end the others; it is shown and exits 70)
             self.failures.append(Failure(label, EXIT_BUG, traceback.format_exc()))
 

@@ -26,11 +26,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from launch.config.program import as_typed
 from launch.show.stages import find_stages
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
+from synth.run.findings import Findings
 from synth.store.folder import StageFolder
 from synth.store.out_folder import MARKER
-from synth.verify.exports import is_export, stage_of, verify_export
-from synth.verify.findings import Findings
-from synth.verify.packed import hdf5_parts
+from synth.verify.files import is_export, stage_of, verify_files
 from synth.verify.repair import repair
 from synth.verify.stage import verify_stage
 
@@ -63,10 +62,8 @@ def verify(path: Path, deep: bool, mend: bool, progress: Callable[[str, int, int
         slots = folder.spec.slots * (2 if is_export(folder) else 1)
         done = _Count(lambda n, name=place.name, slots=slots: progress(name, n, slots))
         found = verify_stage(folder, deep, done)
-        if is_export(folder) and not found.problems:
-            verify_export(folder, deep, found, done)
-        if folder.spec.kind == "hdf5_parts" and not found.problems:
-            hdf5_parts(folder, deep, found)
+        if not found.problems:
+            verify_files(folder, deep, found, done)
         results.append((found, repair(folder, found) if mend else []))
     return results
 

@@ -9,6 +9,7 @@ The values of a run stand in conf/, and nowhere else. Hydra's types (`schema`), 
 (`check`), planning and the workers (`build`) read the same field.
 """
 
+import contextlib
 import dataclasses
 import types
 import typing
@@ -31,6 +32,7 @@ class Key:
     high: float | None = None
     below: float | None = None  # in the place of high: it is not reached
     choices: tuple[str, ...] = ()
+    span: bool = False  # [low, high], both in the range
     null: str = ""  # what null means; "": the key has a value
     given: Any = None  # the type that users write, where it is not that of the field; Any: planning judges it
     of: tuple[str, ...] = ()  # options of the group that have the key; (): all
@@ -41,18 +43,27 @@ class Key:
         """Its range in words, "" without one.
 
         >>> Key("", low=0, high=1).allowed, Key("", low=1).allowed, Key("", choices=("a", "b")).allowed
-        ('from 0 to 1', '1 or more', 'one of a, b')
+        ('must be from 0 to 1', 'must be 1 or more', 'use one of a, b')
+        >>> Key("", low=0, high=1, span=True).allowed
+        'must be [low, high], both from 0 to 1'
         """
         if self.choices:
             return f"use one of {', '.join(self.choices)}"
         if self.low is None:
             return ""
         if self.below is not None:
-            return f"must be {self.low:g} or more, and less than {self.below:g}"
-        return f"must be {self.low:g} or more" if self.high is None else f"must be from {self.low:g} to {self.high:g}"
+            bounds = f"{self.low:g} or more, and less than {self.below:g}"
+        else:
+            bounds = f"{self.low:g} or more" if self.high is None else f"from {self.low:g} to {self.high:g}"
+        return f"must be [low, high], both {bounds}" if self.span else f"must be {bounds}"
 
-    def allows(self, value: object) -> bool:
-        """Whether a value other than null is in the range."""
+    def allows(self, value: Any) -> bool:
+        """Whether a value other than null is in the range: each item of a list, or both ends of a span."""
+        if self.span:
+            return len(value) == 2 and value[0] <= value[1] and all(map(self._allows_one, value))
+        return all(map(self._allows_one, value)) if isinstance(value, (list, tuple)) else self._allows_one(value)
+
+    def _allows_one(self, value: Any) -> bool:
         if self.choices:
             return value in self.choices
         high = value <= self.high if self.high is not None else value < self.below if self.below is not None else True
@@ -89,9 +100,22 @@ class WrongKey(InputError):
         """The same in a group that it does not name yet."""
         return self if self.group else WrongKey(self.key, self.value, self.why, self.fix, group)
 
+    def called(self, key: str) -> "WrongKey":
+        """The same of a key that somebody else set by it."""
+        return WrongKey(key, self.value, self.why, self.fix, self.group)
+
     def __str__(self) -> str:
         name = f"{self.group}.{self.key}" if self.group else self.key
         return f"{name}={shown(self.value)}: {self.why}" + (f"; {self.fix}" if self.fix else "")
+
+
+@contextlib.contextmanager
+def of_group(group: str) -> Iterator[None]:
+    """Inside, a WrongKey that does not know its group is one of this group."""
+    try:
+        yield
+    except WrongKey as e:
+        raise e.of(group) from e.__cause__
 
 
 def shown(value: object) -> str:
@@ -107,8 +131,8 @@ def shown(value: object) -> str:
 
 def keys_of(cls: type, option: str | None = None) -> dict[str, Key]:
     """name -> Key of the fields that users set: all of them; or those that an option of the group has ("": all options)."""
-    found = {f.name: f.metadata[KEY] for f in dataclasses.fields(cls) if KEY in f.metadata}
-    return {name: k for name, k in found.items() if option is None or not k.of or option in k.of}
+    declared = {f.name: f.metadata[KEY] for f in dataclasses.fields(cls) if KEY in f.metadata}
+    return {name: k for name, k in declared.items() if option is None or not k.of or option in k.of}
 
 
 def option_of(config: object) -> str | None:
@@ -122,20 +146,22 @@ def stored_names(cls: type) -> list[str]:
     return [f.name for f in dataclasses.fields(cls) if not (KEY in f.metadata and f.metadata[KEY].plan)]
 
 
-def check(config: object, group: str) -> None:
+def check(config: object, group: str = "") -> None:
     """WrongKey for the first value of a config, or of one below it, that is out of its range."""
+    below = f"{group}." if group else ""
     for name, declared in keys_of(type(config), option_of(config)).items():
         value = getattr(config, name)
         if dataclasses.is_dataclass(value):
-            check(value, f"{group}.{name}")
+            check(value, f"{below}{name}")
         elif isinstance(value, Mapping):
             for at, inner in value.items():
                 if dataclasses.is_dataclass(inner):
-                    check(inner, f"{group}.{name}.{at}")
-        elif value is not None and declared.allowed:
-            for item in value if isinstance(value, (list, tuple)) else (value,):
-                if not declared.allows(item):
-                    raise WrongKey(name, value, declared.allowed, group=group)
+                    check(inner, f"{below}{name}.{at}")
+        elif isinstance(value, (list, tuple)) and value and dataclasses.is_dataclass(value[0]):
+            for i, inner in enumerate(value):
+                check(inner, f"{below}{name}[{i}]")
+        elif value is not None and declared.allowed and not declared.allows(value):
+            raise WrongKey(name, value, declared.allowed, group=group)
 
 
 # -- Hydra's types ---------------------------------------------------------------------------------------------------
@@ -150,17 +176,19 @@ def schema(cls: type, option: str = "") -> type:
     fields: list[tuple] = []
     hints = typing.get_type_hints(cls)
     for name, declared in keys_of(cls, option).items():
-        tp = _given(declared.given or hints[name])
+        tp = _given(hints[name]) if declared.given is None else declared.given
         if dataclasses.is_dataclass(tp):
             fields.append((name, tp, dataclasses.field(default_factory=tp)))
+        elif declared.given is not None and typing.get_origin(tp) is dict:
+            fields.append((name, tp, dataclasses.field(default_factory=dict)))
         else:
             fields.append((name, (tp if tp is Any else tp | None) if declared.null else tp, None if declared.null else MISSING))
     bases = (schema(cls),) if option else tuple(schema(b) for b in cls.__bases__ if dataclasses.is_dataclass(b))
-    made = dataclasses.make_dataclass(
+    structured = dataclasses.make_dataclass(
         cls.__name__.removesuffix("Config"), fields, bases=bases, namespace={"config_class": cls, "option": getattr(cls, "option", "")}
     )
-    made.__module__ = cls.__module__
-    return made
+    structured.__module__ = cls.__module__
+    return structured
 
 
 def _given(tp: Any) -> Any:

@@ -38,7 +38,7 @@ class Kind:
     role: str = "images"  # in which it reads that
     chooses: bool = False  # a filter: it makes no pictures of its own, its samples stand for those that it keeps
     parts: str = ""  # the kind of a stage before it, which it alone reads in role "parts"
-    h5_items: str = "synth.export.hdf5.parts:PictureItems"  # what HDF5 files hold of its samples
+    h5_items: str = "synth.export.hdf5.items:PictureItems"  # what HDF5 files hold of its samples
     look_at: str = ""  # of an export whose last line is a file to open: its name, or a pattern
 
 

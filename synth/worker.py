@@ -5,7 +5,6 @@ Exit codes: 0 nothing left for me; 75 drained, or the disk refused: run it again
 """
 
 import argparse
-import ctypes
 import os
 import signal
 import sys
@@ -14,11 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, StoreError
+from synth.host.children import die_with_parent
 from synth.numerics import environment
 from synth.store.folder import StageFolder
-
-PR_SET_PDEATHSIG = 1
-ENV_PARENT = "SYNTHSET_PARENT_PID"  # set by whoever starts a worker with --die-with-parent
 
 
 def job_of(job_idx: int | None, n_jobs: int | None, env: Mapping[str, str]) -> tuple[int, int]:
@@ -54,11 +51,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Work on a stage until nothing is left for this job; the exit code."""
     args = parser().parse_args(argv)
-    if args.die_with_parent:
-        parent = int(os.environ.get(ENV_PARENT, os.getppid()))  # the variable also notices a parent that ended before this line
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it ended before we asked
-            return EXIT_AGAIN
+    if args.die_with_parent and not die_with_parent(signal.SIGTERM):
+        return EXIT_AGAIN
     try:
         job_idx, n_jobs = job_of(args.job_idx, args.n_jobs, os.environ)
         folder = StageFolder.open(args.stage_dir)

@@ -21,3 +21,20 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
     gc.collect()
     gc.freeze()  # what was imported stays: it need not be looked at again
+
+
+@pytest.fixture
+def without_decoders(monkeypatch):
+    """A Pillow that reads no modern format."""
+    from PIL import Image
+
+    from synth.store import trees
+
+    trees.can_decode.cache_clear()
+    Image.init()
+    monkeypatch.setattr(Image, "EXTENSION", {s: form for s, form in Image.EXTENSION.items() if s[1:] not in trees.MODERN})
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    monkeypatch.setattr(trees, "DECODERS", {form: ("no_such_plugin", what) for form, (_, what) in trees.DECODERS.items()})
+    yield
+    trees.can_decode.cache_clear()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from synth.captions.config import ClassEntry
-from synth.keys import dump
+from synth.images.models import inspect_model, judge
+from synth.keys import dump, of_group
 from synth.kinds import framing_of, stage_class
 from synth.numerics import EXACT, environment
 from synth.seeds import derive
@@ -21,6 +22,14 @@ from tests.configs import CaptionerConfig, CaptionsConfig, CaptionsJsonConfig, D
 
 os.environ.update(environment(EXACT))  # one thread, as in a worker: bytes are compared with workers' bytes
 CLASSES = ("red panda", "bullet train", "crane", 'say "cheese"', "crane")
+
+
+def judged(paths: dict, config, img2img: bool = False, group: str = "images"):
+    """The folder of a model, judged as a stage of `group` is when it is planned."""
+    model = inspect_model(paths, config.model)
+    with of_group(group):
+        judge(model, config, img2img)
+    return model
 
 
 def build_tiny_sd(path: Path, size: int = 32) -> Path:

@@ -10,8 +10,8 @@ from synth.keys import key, schema
 from synth.kinds import KINDS
 
 CLUSTERS = {
-    "local": "launch.local.runner:run",
-    "debug": "launch.local.debug:run",
+    "local": "launch.local.node:run_local",
+    "debug": "launch.local.sequence:run_here",
     "slurm": "launch.slurm.submit:run",
 }
 PREVIEWS = {"slurm": "launch.slurm.preview:show"}

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import synth
-from launch.config import schema
+from launch.config import root
 from launch.config.folders import CONF, own_folders
 from synth.errors import InputError
 from synth.keys import from_schema, keys_of, option_of
@@ -45,7 +45,7 @@ def register(config_dir: str | None = None) -> None:
     """Types, resolvers and folders that Hydra is to know. Safe to call twice; an own folder that cannot be read is an InputError."""
     OwnFolders.folders = own_folders(config_dir)
     Plugins.instance().register(OwnFolders)
-    schema.register()
+    root.register()
     package = Path(synth.__file__).resolve().parent
     OmegaConf.register_new_resolver("package", lambda path: str(package / path), replace=True)
 
@@ -67,7 +67,7 @@ class Composer:
     def options(self, group: str) -> list[str]:
         # of the sources themselves: the loader would copy all types of the store anew for each group
         found = {o for s in self._loader.get_sources() if s.is_group(group) for o in s.list(group, ObjectType.CONFIG)}
-        return sorted(o for o in found if not o.startswith(schema.SCHEMA_PREFIX))
+        return sorted(o for o in found if not o.startswith(root.SCHEMA_PREFIX))
 
     def parse(self, overrides: list[str]) -> list[Override]:
         """Overrides in Hydra's grammar; one that is not in it is an InputError that shows it."""
@@ -106,8 +106,8 @@ def readable(error: Exception) -> str:
     return "; ".join(dict.fromkeys(lines))
 
 
-def typed(tree: DictConfig) -> schema.Config:
-    """The composed tree as dataclasses, interpolations resolved. A value that is nowhere given is an InputError."""
+def typed(tree: DictConfig) -> root.Config:
+    """The composed tree as config classes, interpolations resolved. A value that is nowhere given is an InputError."""
     missing = sorted(OmegaConf.missing_keys(tree))
     unknown = [m.split(".")[2] for m in missing if m.startswith("recipe.stages.") and m.endswith(".kind")]
     if unknown:  # a group adds to a stage of the recipe by its name, as prompts=hirpg does
@@ -123,15 +123,14 @@ def typed(tree: DictConfig) -> schema.Config:
         raise InputError(readable(e)) from e
     for name, value in vars(config).items():
         _check_option(name, value)
-        setattr(config, name, from_schema(value))
-    return config
+    return from_schema(config)
 
 
 def _check_option(group: str, value: object) -> None:
     """InputError where a group says which option it is, in a YAML file of the user's own, and has not that option's keys."""
     option = option_of(value)
     if option is not None and not set(keys_of(value.config_class, option)) <= set(vars(value)):
-        fix = f"its YAML file must begin with `defaults: [{schema.SCHEMA_PREFIX}{option}, _self_]`, as conf/{group}/ does"
+        fix = f"its YAML file must begin with `defaults: [{root.SCHEMA_PREFIX}{option}, _self_]`, as conf/{group}/ does"
         raise InputError(f"{group}.{value.option}={option}: {fix}")
 
 

@@ -1,15 +1,19 @@
 """Stages one after the other on this machine, upstreams first, each until it is done. Truth is on disk.
 
-How workers run is the caller's: `Shift` starts them on a stage and returns their exit codes when all have left.
+How workers run is the caller's: a `Round` starts them on a stage and returns their exit codes when all have left.
 """
 
+import contextlib
 import json
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
-from launch.local.stops import Stop
+from launch.config.clusters import ClusterConfig
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
 from launch.show.progress import Bars
@@ -17,11 +21,69 @@ from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputErr
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
 
-Shift = Callable[[StageFolder, int, Bars, Stop], list[int]]  # (stage, units missing, bars, stop) -> exit codes
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)  # the last one: Slurm's, in an allocation
 WATCH = 2.0  # seconds between two looks at a stage that only others work on
 
 
-def run_in_order(stages: Sequence[PlannedStage], shift: Shift, stop: Stop, console: Console, retry_failed: bool = False) -> list[Outcome]:
+@dataclass
+class Stop:
+    """What was asked of the launcher so far: the first signal asks for a drain, the second for an end."""
+
+    name: str = ""  # of the first signal
+    count: int = 0
+
+    @property
+    def drain(self) -> bool:
+        return self.count > 0
+
+    @property
+    def kill(self) -> bool:
+        return self.count > 1
+
+
+Round = Callable[[StageFolder, int, Bars, Stop], list[int]]  # (stage, which round on it from 0, bars, stop) -> exit codes
+
+
+@contextlib.contextmanager
+def catching(tell: Callable[[str], None]) -> Iterator[Stop]:
+    """Inside, signals are only noted; `tell` says so once. Handlers are put back at the end."""
+    stop = Stop()
+
+    def note(number: int, frame) -> None:
+        stop.name = stop.name or signal.Signals(number).name
+        stop.count += 1
+        if stop.count == 1:
+            with contextlib.suppress(OSError):  # a terminal that hung up cannot be told
+                tell("stopping: workers finish their running batch and keep it (once more: kill them)")
+
+    before = {s: signal.signal(s, note) for s in SIGNALS}
+    try:
+        yield stop
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+def in_order(folders: Sequence[StageFolder]) -> list[PlannedStage]:
+    """Stage folders as planned stages, each after those that it reads, else as given."""
+    stages = {f.path: PlannedStage(f.spec, f.path.parent) for f in folders}
+    for path, stage in stages.items():
+        if stage.folder != path:
+            raise InputError(f"{path}: was renamed after it was planned; its name is {stage.folder.name}")
+    order: list[PlannedStage] = []
+
+    def visit(path: Path) -> None:
+        if path in stages and stages[path] not in order:
+            for up in stages[path].upstream:
+                visit(up)
+            order.append(stages[path])
+
+    for path in stages:
+        visit(path)
+    return order
+
+
+def run_in_order(stages: Sequence[PlannedStage], work: Round, stop: Stop, console: Console, retry_failed: bool = False) -> list[Outcome]:
     """The outcome of each stage. A stage whose upstream failed is not begun; a drain ends all."""
     outcomes: list[Outcome] = []
     failed: dict = {}
@@ -31,7 +93,7 @@ def run_in_order(stages: Sequence[PlannedStage], shift: Shift, stop: Stop, conso
             if broken is not None:
                 outcome = Outcome(stage, broken, message="not begun: a stage that it reads failed")
             else:
-                outcome = _run_one(stage, shift, stop, bars, retry_failed)
+                outcome = _run_one(stage, work, stop, bars, retry_failed)
             outcomes.append(outcome)
             if outcome.code != EXIT_OK:
                 failed[stage.folder] = outcome.code
@@ -40,7 +102,38 @@ def run_in_order(stages: Sequence[PlannedStage], shift: Shift, stop: Stop, conso
     return outcomes
 
 
-def _run_one(stage: PlannedStage, shift: Shift, stop: Stop, bars: Bars, retry_failed: bool) -> Outcome:
+def run_here(stages: Sequence[PlannedStage], cluster: ClusterConfig, console: Console, retry_failed: bool) -> list[Outcome]:
+    """cluster=debug: one worker in the calling process, so that breakpoints work. The worker itself catches ctrl-C and drains."""
+
+    def work(folder: StageFolder, number: int, bars: Bars, stop: Stop) -> list[int]:
+        from synth import worker  # the worker side: numpy and torch come with it, here on purpose
+
+        code = worker.main([str(folder.path), "--job-idx", "0", "--n-jobs", "1"])
+        if code == EXIT_AGAIN:
+            stop.name, stop.count = stop.name or "a signal or a full disk", stop.count + 1
+        return [code]
+
+    return run_in_order(stages, work, Stop(), console, retry_failed)
+
+
+def wait_for_upstream(folder: StageFolder, stop: Stop, tell: Callable[[str], None], pause: float = 5.0, every: float = 60.0) -> int:
+    """Wait until all that a stage reads is whole, however long that takes; 0, or the exit code if it cannot become whole."""
+    name = folder.spec.name
+    for up in (up for role in folder.spec.upstream for up in folder.upstream(role)):
+        told = float("-inf")
+        while not stop.drain and not (up.is_done() or up.is_whole()):
+            aside = set(up.set_aside())
+            if aside and aside >= set(up.missing()):
+                tell(f"{name}: reads {up.path}, whose units {sorted(aside)[:5]} are set aside; see {up.path / 'failed'}")
+                return EXIT_BUG
+            if time.monotonic() - told >= every:
+                told = time.monotonic()
+                tell(f"{name}: waits for {up.spec.name}, {len(up.committed())} of {up.spec.n_units} units are there: {up.path}")
+            time.sleep(pause)
+    return EXIT_AGAIN if stop.drain else EXIT_OK
+
+
+def _run_one(stage: PlannedStage, work: Round, stop: Stop, bars: Bars, retry_failed: bool) -> Outcome:
     try:
         state = state_of(stage)
         if state.done:
@@ -50,20 +143,20 @@ def _run_one(stage: PlannedStage, shift: Shift, stop: Stop, bars: Bars, retry_fa
             forget_done(folder)
         if retry_failed:
             folder.retry_set_aside()
-        return _complete(stage, folder, shift, stop, bars)
+        return _complete(stage, folder, work, stop, bars)
     except InputError as e:
         return Outcome(stage, EXIT_BAD_INPUT, message=str(e))
     except (StoreError, OSError) as e:
         return Outcome(stage, EXIT_AGAIN, message=str(e))
 
 
-def _complete(stage: PlannedStage, folder: StageFolder, shift: Shift, stop: Stop, bars: Bars) -> Outcome:
-    """Shift after shift, until the stage is done, failed or drained. Others may work on it too, and may be the last."""
+def _complete(stage: PlannedStage, folder: StageFolder, work: Round, stop: Stop, bars: Bars) -> Outcome:
+    """Round after round, until the stage is done, failed or drained. Others may work on it too, and may be the last."""
     begun, first = time.monotonic(), folder.progress()
     bars.begin(stage.name, folder.spec.slots, first, f"{len(folder.missing())} units in {folder.path}")
-    code = EXIT_OK
+    code, rounds = EXIT_OK, 0
     while not stop.drain:
-        code = worst(shift(folder, len(folder.missing()), bars, stop))
+        code, rounds = worst(work(folder, rounds, bars, stop)), rounds + 1
         if folder.is_done() or code != EXIT_OK:
             break
         _watch(folder, bars, stop)  # all of ours left content, so the rest is in the hands of others
@@ -84,7 +177,7 @@ def _complete(stage: PlannedStage, folder: StageFolder, shift: Shift, stop: Stop
 
 
 def _watch(folder: StageFolder, bars: Bars, stop: Stop) -> None:
-    """Look on for a moment: somebody else's worker may finish, or die and leave a unit to be taken by the next shift."""
+    """Look on for a moment: somebody else's worker may finish, or die and leave a unit to be taken in the next round."""
     end = time.monotonic() + WATCH
     while time.monotonic() < end and not stop.drain and not folder.is_done():
         bars.at(folder.progress())
@@ -106,7 +199,7 @@ def _why(folder: StageFolder, code: int, stop: Stop) -> str:
         more = f" and {len(aside) - 1} more" if aside[1:] else ""
         where = folder.path / "failed"
         return f"unit {aside[0]}{more} failed three times{error}; see {where}; retry_failed=true tries again"
-    said = [e for e in read_events(folder.path) if e["event"] == "stop" and e.get("code") == code and e.get("why")]
-    if said:
-        return max(said, key=lambda e: e.get("time", 0))["why"]
+    stops = [e for e in read_events(folder.path) if e["event"] == "stop" and e.get("code") == code and e.get("why")]
+    if stops:
+        return max(stops, key=lambda e: e.get("time", 0))["why"]
     return {EXIT_AGAIN: "stopped before it was whole", EXIT_BAD_INPUT: "bad input"}.get(code, "a worker ended by an error")

@@ -1,36 +1,49 @@
-"""Keeps the workers of one stage on one machine running: starts them, starts the dead again with a back-off, drains all."""
+"""Keeps the workers of one stage on one machine running: starts them, starts the dead again with a back-off, drains all, leaves none.
 
+A worker that died (killed, or "run it again") is started again, later and later, and given up when it died a few times while the
+stage did not move on. Bad input and a bug would only come again.
+"""
+
+import os
 import signal
+import socket
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from launch.local.idle import Idle
-from launch.local.pool import Crew, Job, judged
-from launch.local.stops import Stop
+from launch.local.sequence import Stop
 from launch.show.progress import Bars
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK
+from synth.host import children
+from synth.numerics import environment
 from synth.store.folder import StageFolder
 
-RESTARTS = 5  # times in a row that one worker may die
+RESTARTS = 3  # times in a row, without a finished batch of anybody between them, that a worker may be started again
 BACK_OFF = 2.0  # seconds before the first restart; doubles
 LONGEST = 120.0  # seconds between two restarts at most
-LIVED = 600.0  # seconds of life after which earlier deaths are forgotten
-POLL = 0.1  # seconds between looks at the workers
-LOOK = 2.0  # seconds between looks at the stage folder
+LIVED = 600.0  # seconds of life after which the back-off begins anew
+POLL = 0.05  # seconds between looks at the workers
+LOOK = 1.0  # seconds between looks at the stage folder
 READ = 5.0  # seconds between two readings of the GPUs
 FINAL = (EXIT_OK, EXIT_BAD_INPUT, EXIT_BUG)  # starting a worker again would change nothing
 
 
 @dataclass
-class Post:
-    """What is known of one worker's place."""
+class Slot:
+    """The place of one worker, and how its processes fared."""
 
     job_idx: int
-    options: tuple[str, ...] = ()
-    due: float = 0.0  # monotonic time from which it may be started
+    gpus: tuple[str, ...] | None = None  # None: on cores
+    options: tuple[str, ...] = ()  # more flags of synth.worker
+    process: subprocess.Popen | None = None  # while one runs
+    due: float = 0.0  # monotonic time from which one may be started
     started: float = 0.0
-    deaths: int = 0
+    deaths: int = 0  # in a row; they make the back-off
+    in_vain: int = 0  # deaths since the stage last moved on
+    reached: int = -1  # slots of the stage that were done at the last death
 
 
 def back_off(deaths: int) -> float:
@@ -42,117 +55,141 @@ def back_off(deaths: int) -> float:
     return min(LONGEST, BACK_OFF * 2 ** (deaths - 1))
 
 
-class Keeper:
-    """Runs the posts of a crew until every worker has left for good; `run` returns their exit codes."""
+class Supervisor:
+    """Runs the workers of a pool of slots until each has left for good; `run` returns their exit codes.
+
+    n_jobs: workers of all machines. tell: what people should know. idle: begin a worker only when its GPUs are idle.
+    """
 
     def __init__(
         self,
-        crew: Crew,
-        posts: Sequence[Post],
+        folder: StageFolder,
+        pool: Sequence[Slot],
+        n_jobs: int,
         stop: Stop,
         tell: Callable[[str], None],
         idle: Idle | None = None,
         clock=time.monotonic,
     ):
-        self.crew, self.stop, self._tell, self._idle, self._clock = crew, stop, tell, idle, clock
-        self._posts = {post.job_idx: post for post in posts}
-        self._pending = list(posts)
+        self.folder, self.pool, self.n_jobs, self.stop = folder, pool, n_jobs, stop
+        self._tell, self._idle, self._clock = tell, idle, clock
+        self._pending = list(pool)
         self._codes: list[int] = []
-        self._drained = self._killed = False
+        self._asked = 0  # signals that were passed on
         self._read = float("-inf")
-        self._found: list[str] = []  # idle GPUs of the last reading
+        self._idle_gpus: list[str] = []  # of the last reading
+
+    @property
+    def running(self) -> list[tuple[Slot, subprocess.Popen]]:
+        return [(slot, slot.process) for slot in self.pool if slot.process is not None]
 
     def run(self, bars: Bars) -> list[int]:
         looked = self._clock()
         try:
-            while self.crew.running or self._pending:
+            while self.running or self._pending:
                 self._obey()
-                for job, code in self.crew.reap():
-                    self._ended(job, code)
+                for slot, process in self.running:
+                    if (code := process.poll()) is not None:
+                        self._ended(slot, code)
                 self._start_due()
                 if self._clock() - looked >= LOOK:
                     looked = self._clock()
-                    bars.at(self.crew.folder.progress())
-                    if self._pending and self.crew.folder.is_done():
+                    bars.at(self.folder.progress())
+                    if self._pending and self.folder.is_done():
                         self._pending = []
                 time.sleep(POLL)
             return [EXIT_AGAIN] if self.stop.drain else self._codes
         finally:
-            self.crew.close()
+            self._close()
 
     def _obey(self) -> None:
-        """The first signal drains the workers, the second kills them."""
-        if self.stop.drain:
-            self._pending = []
-        if self.stop.drain and not self._drained:
-            self._drained = True
-            self.crew.signal(signal.SIGTERM)
-        if self.stop.kill and not self._killed:
-            self._killed = True
-            self.crew.signal(signal.SIGKILL)
+        """The first signal drains the workers, each of which passes it on to its own children; the second kills them."""
+        if not self.stop.drain:
+            return
+        self._pending = []
+        for _, process in self.running:
+            if self._asked == 0:
+                process.send_signal(signal.SIGTERM)
+            if self._asked < 2 and self.stop.kill:
+                _kill(process)
+        self._asked = 2 if self.stop.kill else 1
 
     def _start_due(self) -> None:
-        for post in list(self._pending):
-            if self._clock() >= post.due and self._has_place(post):
-                self._pending.remove(post)
-                post.started = self._clock()
-                self._found = [gpu for gpu in self._found if gpu not in (self._place(post.job_idx) or ())]
-                if self._idle is not None:
-                    self._idle.take(self._place(post.job_idx) or ())
-                self.crew.start(post.job_idx, *post.options)
+        for slot in list(self._pending):
+            if self._clock() >= slot.due and self._has_place(slot):
+                self._pending.remove(slot)
+                self._start(slot)
 
-    def _has_place(self, post: Post) -> bool:
+    def _has_place(self, slot: Slot) -> bool:
         """Whether its GPUs are idle, where that is asked for."""
-        place = self._place(post.job_idx)
-        if self._idle is None or place is None:
+        if self._idle is None or slot.gpus is None:
             return True
         if self._clock() - self._read >= READ:
             self._read = self._clock()
-            mine = [gpu for job in self.crew.running for gpu in self._place(job.job_idx) or ()]
-            self._found = self._idle.look(mine)
-        return set(place) <= set(self._found)
+            self._idle_gpus = self._idle.look([gpu for other, _ in self.running for gpu in other.gpus or ()])
+        return set(slot.gpus) <= set(self._idle_gpus)
 
-    def _place(self, job_idx: int) -> tuple[str, ...] | None:
-        return self.crew.places[job_idx % len(self.crew.places)]
+    def _start(self, slot: Slot) -> None:
+        gpus = slot.gpus or ()
+        self._idle_gpus = [gpu for gpu in self._idle_gpus if gpu not in gpus]
+        if self._idle is not None:
+            self._idle.take(gpus)
+        words = [self.folder.path, "--job-idx", slot.job_idx, "--n-jobs", self.n_jobs, "--die-with-parent", *slot.options]
+        env = os.environ | environment(self.folder.spec.numerics)
+        for name in ("JOB_IDX", "N_JOBS", "JOB_OFFSET", "SLURM_ARRAY_TASK_ID"):
+            env.pop(name, None)
+        if gpus:
+            env["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        slot.started = self._clock()
+        slot.process = children.tied("synth.worker", [str(w) for w in words], self._log(slot), env)
 
-    def _ended(self, job: Job, code: int) -> None:
-        post, name = self._posts[job.job_idx], self.crew.folder.spec.name
+    def _log(self, slot: Slot) -> Path:
+        host = socket.gethostname().partition(".")[0]
+        return self.folder.path / "logs" / f"local-{host}-{os.getpid()}-{slot.job_idx}.log"
+
+    def _ended(self, slot: Slot, code: int) -> None:
+        slot.process = None
+        name, log, last = f"{self.folder.spec.name}: worker {slot.job_idx}", self._log(slot), children.tail(self._log(slot), 15)
         if self.stop.drain or code in FINAL:
-            self._codes.append(judged(code))
+            self._codes.append(code)
             if code == EXIT_OK:  # nothing is left to begin: whoever still waits for a GPU need not
                 self._pending = []
             elif not self.stop.drain:
-                self._tell(f"{name}: worker {job.job_idx} ended with exit code {code}; the last lines of {job.log}:\n{job.tail()}")
+                self._tell(f"{name} {fate(code)}; the {last}")
             return
-        now = self._clock()
-        post.deaths = 1 if now - post.started >= LIVED else post.deaths + 1
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        if post.deaths > RESTARTS:
-            self._codes.append(judged(code))
-            self._tell(
-                f"{name}: worker {job.job_idx} {how}, {post.deaths} times in a row: given up. The last lines of {job.log}:\n{job.tail()}"
-            )
+        lived, reached = self._clock() - slot.started, self.folder.progress()
+        slot.deaths = 1 if lived >= LIVED else slot.deaths + 1
+        slot.in_vain = 1 if reached > slot.reached else slot.in_vain + 1
+        slot.reached = max(reached, slot.reached)
+        if slot.in_vain > RESTARTS:
+            self._codes.append(EXIT_AGAIN if code < 0 else code)
+            advice = " (out of memory? lower cluster.n_jobs, N_GPUS or the batch size)" if code == -signal.SIGKILL else ""
+            self._tell(f"{name} {fate(code)}, {slot.in_vain} times in a row: given up{advice}. The {last}")
             return
-        post.due = now + back_off(post.deaths)
-        self._pending.append(post)
-        self._tell(f"{name}: worker {job.job_idx} {how}; starting it again in {back_off(post.deaths):.0f} s. Log: {job.log}")
+        pause = back_off(slot.deaths)
+        slot.due = self._clock() + pause
+        self._pending.append(slot)
+        self._tell(f"{name} {fate(code)}; starting it again in {pause:.0f} s. Log: {log}")
+
+    def _close(self) -> None:
+        """Nothing of us stays, whatever happened to the launcher."""
+        for slot, process in self.running:
+            _kill(process)
+            process.wait()
+            slot.process = None
 
 
-def wait_for_upstream(folder: StageFolder, stop: Stop, tell: Callable[[str], None], pause: float = 5.0, every: float = 60.0) -> int:
-    """Wait until all that a stage reads is whole, however long that takes; 0, or the exit code if it cannot become whole."""
-    for role in folder.spec.upstream:
-        for up in folder.upstream(role):
-            told = float("-inf")
-            while not stop.drain and not (up.is_done() or up.is_whole()):
-                aside = set(up.set_aside())
-                if aside and aside >= set(up.missing()):
-                    tell(f"{folder.spec.name}: reads {up.path}, whose units {sorted(aside)[:5]} are set aside; see {up.path / 'failed'}")
-                    return EXIT_BUG
-                if time.monotonic() - told >= every:
-                    told = time.monotonic()
-                    tell(
-                        f"{folder.spec.name}: waits for {up.spec.name}, {len(up.committed())} of {up.spec.n_units} units are there: "
-                        f"{up.path}"
-                    )
-                time.sleep(pause)
-    return EXIT_AGAIN if stop.drain else EXIT_OK
+def _kill(worker: subprocess.Popen) -> None:
+    """Its whole group, unless it was waited for already: then its number may be somebody else's."""
+    if worker.poll() is None:
+        os.killpg(worker.pid, signal.SIGKILL)
+
+
+def fate(code: int) -> str:
+    """How a worker ended.
+
+    >>> fate(75), fate(-9), fate(-35)
+    ('ended with exit code 75', 'was killed by SIGKILL', 'was killed by signal 35')
+    """
+    names = {-number: number.name for number in signal.Signals}
+    return f"was killed by {names.get(code, f'signal {-code}')}" if code < 0 else f"ended with exit code {code}"

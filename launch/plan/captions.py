@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from launch.config.schema import Config
+from launch.config.root import Config
 from launch.plan.datasets import dataset_of
 from launch.plan.engines import NO_ENGINE, Engine, check_length, plan_engine
 from launch.plan.inputs import input_file, read_json

@@ -16,7 +16,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -26,10 +26,11 @@ from launch.plan.inputs import seen
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
 from synth.keys import WrongKey
+from synth.store import trees
 
 _RANGE = re.compile(r"(\d+)\.\.(\d+)$")
 MAX_NAME = 200  # characters; a caption has to repeat the name, and a prompt has to hold it several times
-PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"))
+SOURCE = "dataset.source"
 SPLITS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
 KEYS = ("superclass", "spoken", "count", "id")
 
@@ -47,16 +48,15 @@ class Entry:
 
 def dataset_of(dataset: DatasetConfig) -> DatasetConfig:
     """A dataset of the config with its chosen classes, and their official indices."""
-    suffix = dataset.suffix or ""
-    if not suffix.isprintable() or "=>" in suffix:
-        raise WrongKey("suffix", suffix, "must be one line without =>", group="dataset")
+    if not dataset.suffix.isprintable() or "=>" in dataset.suffix:
+        raise WrongKey("suffix", dataset.suffix, "must be one line without =>", group="dataset")
     classes = official(list_path(dataset))
     wanted = dataset.classes
     if dataset.classes_file is not None:
         if wanted != "all":
             raise InputError("dataset.classes and dataset.classes_file are both set; give one of them")
         wanted = names_in(dataset.classes_file)
-    return dataset.holding(choose(classes, wanted), len(classes))
+    return replace(dataset, classes=choose(classes, wanted), n_classes=len(classes))
 
 
 @cache
@@ -245,13 +245,13 @@ def _entry(path: Path, i: int, item: object, supers: Mapping[str, str] = Mapping
 
 def _folder(path: Path, counting: bool) -> list[Entry]:
     try:
-        folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+        folders = [path / e.name for e in trees.entries(path, SOURCE) if trees.is_folder(e, SOURCE)]
         if folders and all(p.name.casefold() in SPLITS for p in folders):
             splits = ", ".join(p.name for p in folders)
             raise InputError(f"{path}: its folders are splits ({splits}); name one: dataset.source={folders[0]}")
         if (path / "classes.json").is_file():  # an ImageFolder that synthset made: names in full, official order
             return _exported(path, counting)
-        return [Entry(p.name, count=_pictures(p) if counting else None) for p in folders]
+        return [Entry(p.name, count=_pictures(path, p.name) if counting else None) for p in folders]
     except OSError as e:
         raise InputError(f"{e.filename or path}: cannot be read ({e.strerror}); dataset.source needs a folder that can be listed") from e
 
@@ -266,10 +266,11 @@ def _exported(path: Path, counting: bool) -> list[Entry]:
     classes = []
     for i, (index, name, folder) in enumerate(listed):
         there = counting and isinstance(folder, str) and Path(folder).name == folder and (path / folder).is_dir()
-        item = {"name": name, "id": str(index)} | ({"count": _pictures(path / folder)} if there else {})
+        item = {"name": name, "id": str(index)} | ({"count": _pictures(path, folder)} if there else {})
         classes.append(_entry(file, i, item))
     return classes
 
 
-def _pictures(folder: Path) -> int:
-    return sum(p.suffix.lower() in PICTURES for p in folder.rglob("*"))
+def _pictures(path: Path, folder: str) -> int:
+    """How many a class has, whether or not they can be decoded here."""
+    return sum(trees.is_picture(entry.name) and entry.is_file() for _, entry in trees.walk(path, folder, SOURCE))

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from launch.config.clusters import ClusterConfig
-from launch.config.schema import Config
+from launch.config.root import Config
 from launch.plan.fetching import fetched
 from launch.plan.inputs import input_file
 from launch.plan.makers import Maker

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from launch.plan.counts import class_counts, scaled
 from launch.plan.datasets import dataset_of
+from launch.plan.images import class_counts, scaled
 from launch.plan.inputs import input_file
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
@@ -15,6 +15,7 @@ from synth.keys import WrongKey, dump
 from synth.kinds import makes_pictures
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
+from synth.store.trees import Undecoded
 
 IMAGES = "images"
 HASHES = 64  # pictures a batch: hashing needs no device
@@ -75,18 +76,21 @@ def _each(node: Node, config: dict, unit_size: int, batch: int, inputs: dict) ->
     if IMAGES not in node.upstream:
         from synth.filters.scoring import files_in
 
-        folder = input_file(node.settings.against, f"filter.{node.settings.kind}.against", "a folder of pictures")
-        return [node.spec(config, len(files_in(Path(folder.path))), unit_size, batch, inputs | {"folder": folder})]
-    found = []
+        key = f"filter.{node.settings.kind}.against"
+        folder, undecoded = input_file(node.settings.against, key, "a folder of pictures"), Undecoded()
+        slots = len(files_in(Path(folder.path), undecoded))
+        notes = {"notes": [f"{key}: {folder.path}: {undecoded.note()}"]} if undecoded else {}
+        return [node.spec(config, slots, unit_size, batch, inputs | {"folder": folder}, notes)]
+    specs = []
     for stage in node.upstream[IMAGES]:
         alone = dataclasses.replace(node, upstream={IMAGES: (stage,)})
-        found.append(alone.spec(config, stage.spec.slots, unit_size, batch, inputs))
-    return found
+        specs.append(alone.spec(config, stage.spec.slots, unit_size, batch, inputs))
+    return specs
 
 
 def pool(node: Node) -> list[PlannedStage]:
     """The images stages of an ensemble: this run's, then those that were made before. Plans nothing of its own."""
-    found = list(node.upstream[IMAGES])
+    stages = list(node.upstream[IMAGES])
     if not node.settings.stages:
         raise InputError("filter.ensemble.stages=[]: names no other run; give the folders of their images stages")
     for path in node.settings.stages:
@@ -95,9 +99,9 @@ def pool(node: Node) -> list[PlannedStage]:
             raise InputError(
                 f"filter.ensemble.stages: {folder.path} is a stage of kind {folder.spec.kind}; give the folders of images stages"
             )
-        found.append(PlannedStage(folder.spec, folder.path.parent))
-    if any(not makes_pictures(s.spec.kind) for s in found):
+        stages.append(PlannedStage(folder.spec, folder.path.parent))
+    if any(not makes_pictures(s.spec.kind) for s in stages):
         raise InputError("filter=[..., ensemble]: must be the first filter: it reads the images of several runs")
-    if len({s.folder for s in found}) != len(found):
+    if len({s.folder for s in stages}) != len(stages):
         raise InputError(f"filter.ensemble.stages={list(node.settings.stages)}: names a stage twice, or this run's own")
-    return found
+    return stages

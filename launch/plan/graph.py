@@ -4,14 +4,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from launch.config.limits import check_limits
 from launch.config.near import did_you_mean
-from launch.config.schema import Config, Recipe, RecipeStage
+from launch.config.root import Config, Recipe, RecipeStage
 from launch.plan.filters import pool
 from launch.plan.node import Node, planner
 from launch.plan.planned import PlannedStage, Point
 from synth.errors import InputError
 from synth.filters.config import FilterConfig
+from synth.keys import check
 from synth.kinds import Kind, chosen_by, kind_of
 
 POOL = "pool"  # in the place of a kind: stages of other runs beside this one's, under one name
@@ -22,7 +22,7 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
 
     given: stages of the recipe that are there already, by name. command: what the user wrote, for the cards of exports.
     """
-    check_limits(config)
+    check(config)
     nodes, root = _nodes(config), _dataset_root(config)
     planned: dict[str, tuple[PlannedStage, ...]] = {}
     for name, (stage, settings) in nodes.items():

@@ -1,65 +1,166 @@
-"""Plans the images stage: captions x images.per_caption, or a number of pictures a class."""
+"""Plans the images stage: captions x images.per_caption, or a number of pictures a class. Drawing keys of all stages that draw."""
 
-from launch.config.schema import Config, Images, Img2Img
-from launch.plan.counts import counts_of
-from launch.plan.external import patience_of
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from launch.config.near import did_you_mean
+from launch.config.root import Config
+from launch.plan.datasets import counts as real_counts
+from launch.plan.datasets import dataset_of, list_path, official
 from launch.plan.inputs import text_of
-from launch.plan.models import PlannedModel, plan_model
+from launch.plan.models import Drawn, PlannedModel, patience_of, plan_model
 from launch.plan.node import Node
-from launch.plan.subsets import subset_of
+from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
-from synth.images.config import ImagesConfig
+from synth.images.config import ClassCount, ImagesConfig
 from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder
-from synth.images.settings import check_run, keys_of
-from synth.keys import dump
+from synth.images.models import judge
+from synth.images.slots import Ranges
+from synth.keys import WrongKey, dump, of_group
 from synth.store.spec import StageSpec
 
-FORMATS = ("png", "jpg", "webp")
+MA = "ma"  # images.count: manually annotated, the size of the real training set
 
 
 def plan(node: Node) -> list[StageSpec]:
     """The spec of the images of a captions_json stage; its `total` is the number of captions."""
-    images = node.config.images
-    total = node.one("captions").config["total"]
-    subset = subset_of(images.subset, images.subset_file, "images.subset", total, "row")
-    counts = counts_of(node.config)
+    images, total = node.config.images, node.one("captions").config["total"]
+    with of_group("images"):
+        subset = subset_of(images.subset, images.subset_file, total, "row")
+        counts = counts_of(images, node.config.dataset)
+        model = plan_model(node.config.model)
+        config = replace(drawing(model, images, "images"), subset="" if subset is None else str(subset), counts=counts)
+        judge(model.folder, config)
     slots = sum(c.count for c in counts) if counts else (total if subset is None else len(subset)) * images.per_caption
-    model = plan_model(node.config.model)
-    chosen = "" if subset is None else str(subset)
-    config = ImagesConfig(**drawing(model, images, "images"), per_caption=images.per_caption, subset=chosen, counts=counts)
-    model.judge(config)
     run = run_settings(node.config, model.folder)
     return [node.spec(dump(config), slots, images.unit_size, images.batch_size, model.inputs, run)]
 
 
-def drawing(model: PlannedModel, keys: Images | Img2Img, group: str) -> dict:
-    """The DrawingConfig part of a stage's config; `group` is the group of its keys."""
-    with keys_of(group):
-        chosen = model.settings(keys)
-    if keys.format not in FORMATS:
-        raise InputError(f"{group}.format={keys.format}: no such format; there are {', '.join(FORMATS)}")
+# -- what all stages that draw share ---------------------------------------------------------------------------------
+
+
+def drawing(model: PlannedModel, config: Drawn, group: str) -> Drawn:
+    """The config of a group that draws, with its model and what it leaves to that."""
+    text = text_of(config.negative_prompt, config.negative_prompt_file, f"{group}.negative_prompt")
+    return replace(model.settings(config), model=model.config, negative_prompt=text)
+
+
+def run_settings(config: Config, model: ModelFolder) -> dict[str, Any]:
+    """How a stage that draws is worked on: nothing that its bytes depend on. InputError for what cannot be."""
+    if config.model.text_offload and not family_class(model.pipeline).embeds:
+        why = f"{model.pipeline} ({model.name}) encodes its texts while it draws"
+        raise WrongKey("text_offload", True, why, "use false", "model")
     return {
-        "seed": keys.seed,
-        "model": model.config,
-        **chosen,
-        "save_size": keys.save_size,
-        "format": keys.format,
-        "negative_prompt": text_of(keys.negative_prompt, keys.negative_prompt_file, f"{group}.negative_prompt"),
-        "eta": keys.eta,
-        "guidance_interval": tuple(keys.guidance_interval),
-        "vae_batch": keys.vae_batch,
-    }
-
-
-def run_settings(config: Config, model: ModelFolder) -> dict[str, object]:
-    """How an images stage is worked on, whatever it is: nothing that its bytes depend on. InputError for what cannot be."""
-    run = {
         "on_oom": config.images.on_oom,
         "preview_every": config.images.preview_every,
         "text_offload": config.model.text_offload,
-    }
-    check_run(run)
-    if config.model.text_offload and not family_class(model.pipeline).embeds:
-        raise InputError(f"model.text_offload=true: {model.pipeline} ({model.name}) encodes its texts while it draws; use false")
-    return run | patience_of(config.model)
+    } | patience_of(config.model)
+
+
+def subset_of(value: object, path: str | None, total: int, what: str) -> Ranges | None:
+    """Rows of captions.json or slots of a stage that `subset` or `subset_file` gives, all below `total`; None if neither is set."""
+    if value is not None and path is not None:
+        raise WrongKey("subset_file", path, "subset is set too", "give one of them")
+    if value is None and path is None:
+        return None
+    key = "subset" if path is None else "subset_file"
+    if path is not None:
+        value = path
+        try:
+            text = Path(path).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            raise WrongKey(key, path, f"cannot be read ({getattr(e, 'strerror', None) or e})") from e
+    else:
+        text = ",".join(str(item) for item in (value if isinstance(value, (list, tuple)) else [value]))
+    chosen = Ranges.parse(text, key)
+    if not len(chosen):
+        raise WrongKey(key, value, f"names no {what}", "write 0..99, or leave it null for all")
+    if chosen.last >= total:
+        raise WrongKey(key, value, f"{what} {chosen.last}: there are {total}, counted from 0")
+    return chosen
+
+
+# -- pictures a class: GenCL's rule ----------------------------------------------------------------------------------
+
+
+def counts_of(images: ImagesConfig, dataset: DatasetConfig) -> tuple[ClassCount, ...]:
+    """The count of every chosen class; () where pictures are made per caption. A class without one is an InputError.
+
+    `images.count_file` comes before `images.count`. The ratio is for numbers of real pictures, so not for a plain number.
+    """
+    if images.increase_ratio != 1 and images.count != MA and images.count_file is None:
+        raise WrongKey("increase_ratio", images.increase_ratio, "is for images.count=ma and images.count_file", "leave it at 1")
+    if images.count is None and images.count_file is None:
+        return ()
+    if images.per_caption != 1:
+        raise WrongKey("per_caption", images.per_caption, "and count or count_file are both set", "leave it at 1")
+    classes = dataset_of(dataset).classes
+    real, plain = class_counts(dataset, classes, images.count, images.count_file, "images")
+    counts = {index: scaled(n, images.increase_ratio) for index, n in real.items()} | plain
+    if not any(counts[c.index] for c in classes):
+        raise InputError("images: every class would get 0 pictures; raise images.count or images.increase_ratio")
+    return tuple(ClassCount(c.index, counts[c.index]) for c in classes)
+
+
+def class_counts(
+    dataset: DatasetConfig, classes: tuple[ClassEntry, ...], count: object, count_file: str | None, group: str
+) -> tuple[dict[int, int], dict[int, int]]:
+    """({index: number of real pictures or of the file}, {index: the plain number}) of all chosen classes, by `<group>.count`
+    and `<group>.count_file`; a class without either is an InputError."""
+    given = _counts_in(count_file, official(list_path(dataset)), f"{group}.count_file") if count_file is not None else {}
+    known, plain = {c.index: given[c.index] for c in classes if c.index in given}, {}
+    rest = [c for c in classes if c.index not in known]
+    if rest and count == MA:
+        real = real_counts(dataset)
+        known |= {c.index: real[c.index] for c in rest if c.index in real}
+    elif rest and count is not None:
+        plain = dict.fromkeys([c.index for c in rest], _number(count, f"{group}.count"))
+    unknown = [c for c in classes if c.index not in known and c.index not in plain]
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if unknown[1:] else ""
+        who = f"dataset {dataset.name} does not say how many real pictures"
+        why = who if count == MA else f"{group}.count_file does not say how many"
+        what = f"class {unknown[0].index} ({unknown[0].name!r}){more} {'have' if more else 'has'}"
+        raise InputError(f"{group}: {why} {what}; add it to {group}.count_file, or set {group}.count to a number")
+    return known, plain
+
+
+def scaled(count: int, ratio: float) -> int:
+    """Rounded down, in floating point as GenCL does, so that its published totals come out.
+
+    >>> scaled(200, 1.15)
+    229
+    """
+    return int(count * ratio)
+
+
+def _counts_in(path: str, classes: tuple[ClassEntry, ...], key: str) -> dict[int, int]:
+    """{index: count} of a JSON object whose keys are class names, or indices as text."""
+    try:
+        data = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise InputError(f'{key}: {path} cannot be read as JSON ({getattr(e, "strerror", None) or e}); write {{"class": 100}}') from e
+    if not isinstance(data, dict):
+        raise InputError(f'{key}: {path} holds a {type(data).__name__}; write an object {{"class": 100}}')
+    by_name: dict[str, list[int]] = {}
+    for c in classes:
+        by_name.setdefault(c.name, []).append(c.index)
+    indices, counts = {c.index for c in classes}, {}
+    for name, count in data.items():
+        mine = by_name.get(name) or ([int(name)] if name.isdecimal() and int(name) in indices else [])
+        if not mine:
+            raise InputError(f"{key}: {path}: no class {name!r} among {len(classes)}{did_you_mean(name, by_name)}")
+        if len(mine) > 1:
+            raise InputError(f"{key}: {path}: {name!r} is the name of classes {mine}; write their indices instead")
+        counts[mine[0]] = _number(count, f"{key}: {path}: {name!r}")
+    return counts
+
+
+def _number(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        allowed = f"a whole number, 0 or more{', or ma' if where.endswith('.count') else ''}"
+        raise InputError(f"{where}={value!r}: must be {allowed}")
+    return value

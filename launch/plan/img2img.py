@@ -1,70 +1,77 @@
-"""Plans the img2img stage: the pictures of a source x img2img.per_image."""
+"""Plans the img2img stage: the pictures of a source x img2img.per_image. A folder is listed here: names and sizes, no pixels."""
 
-from dataclasses import replace
+import heapq
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
-from launch.plan.images import drawing, run_settings
+from launch.config.near import did_you_mean
+from launch.config.root import Config
+from launch.plan.datasets import list_path, official
+from launch.plan.images import drawing, run_settings, subset_of
 from launch.plan.models import plan_model
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
-from launch.plan.sources import UNLABELLED, listed, source_layout
-from launch.plan.subsets import subset_of
+from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
 from synth.images.config import Img2ImgConfig
-from synth.images.decode import RESIZES
-from synth.images.prompts import CLASS, PROMPTS
+from synth.images.models import judge
+from synth.images.prompts import CLASS
 from synth.images.slots import Ranges
-from synth.images.sources.listing import NAME
-from synth.keys import dump
+from synth.images.sources import Input, Reader, SourceClass, layout_of, reader
+from synth.images.sources.base import encodable
+from synth.images.sources.listing import NAME, ListingWriter
+from synth.keys import WrongKey, dump, of_group
 from synth.kinds import KINDS, makes_pictures
 from synth.seeds import derive
 from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec
+from synth.store.trees import PICTURES
 
-ROLE = "images"
+GROUP, ROLE = "img2img", "images"
+UNLABELLED = "unlabelled"  # the one class of a source that has none
+NO_DATASET = DatasetConfig(name="", classes=(), n_classes=0, kind="object", suffix="")  # a stage upstream has its own
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A folder as it is listed. n: inputs; classes: those that the source has; undecoded: of what is not in it, for people."""
+
+    listing: bytes
+    identity: str
+    n: int
+    classes: tuple[SourceClass, ...]
+    undecoded: str
 
 
 def plan(node: Node) -> list[StageSpec]:
     """The spec of a stage whose inputs are an upstream stage of the recipe, or img2img.source: a stage folder or a folder."""
-    keys = node.config.img2img
-    if ROLE in node.upstream:
-        if keys.source is not None:
-            raise InputError(f"img2img.source={keys.source}: recipe {node.config.recipe.name} gives this stage its pictures; leave it out")
-        return [_of_stage(node)]
-    root, layout = source_layout(node.config)
-    if layout == "stage":
-        return [_of_stage(replace(node, upstream={**node.upstream, ROLE: (_given(root),)}))]
-    source = listed(node.config, root, layout)
-    inputs = {"source": InputFile(str(root), source.identity)}
-    spec = _spec(node, source.n, inputs, dataset=source.dataset, source_classes=source.classes)
-    return [replace(spec, files={NAME: source.listing})]
+    with of_group(GROUP):
+        if ROLE in node.upstream:
+            if (source := node.config.img2img.source) is not None:
+                raise WrongKey("source", source, f"recipe {node.config.recipe.name} gives this stage its pictures", "leave it out")
+            return [_of_stage(node)]
+        root, layout = source_layout(node.config.img2img)
+        if layout == "stage":
+            return [_of_stage(replace(node, upstream={**node.upstream, ROLE: (_given(root),)}))]
+        return [_of_folder(node, root, layout)]
 
 
-def _spec(node: Node, n: int, inputs: dict[str, InputFile], **more) -> StageSpec:
-    keys = node.config.img2img
-    unlabelled = "dataset" in more and [c.name for c in more["dataset"].classes] == [UNLABELLED]
-    if keys.prompt == "template" and CLASS in keys.prompt_template and unlabelled:
+def _spec(node: Node, config: Img2ImgConfig, n: int, inputs: dict[str, InputFile]) -> StageSpec:
+    """config: of the group, with what is known of its source; n: inputs."""
+    if config.prompt == "template" and CLASS in config.prompt_template and [c.name for c in config.dataset.classes] == [UNLABELLED]:
         fix = f"use img2img.prompt=caption, or a template without {CLASS}"
-        raise InputError(f"img2img.prompt_template={keys.prompt_template!r}: the source has no classes; {fix}")
+        raise WrongKey("prompt_template", config.prompt_template, "the source has no classes", fix)
     model = plan_model(node.config.model)
-    config = Img2ImgConfig(
-        **drawing(model, keys, "img2img"),
-        per_image=keys.per_image,
-        noise_strength=keys.noise_strength,
-        prompt=_one_of("prompt", keys.prompt, PROMPTS),
-        prompt_template=keys.prompt_template,
-        resize=_one_of("resize", keys.resize, RESIZES),
-        **more,
-    )
-    model.judge(config, img2img=True)
+    config = drawing(model, config, GROUP)
+    judge(model.folder, config, img2img=True)
     run = run_settings(node.config, model.folder)
-    return node.spec(dump(config), n * keys.per_image, keys.unit_size, keys.batch_size, {**model.inputs, **inputs}, run)
+    return node.spec(dump(config), n * config.per_image, config.unit_size, config.batch_size, {**model.inputs, **inputs}, run)
 
 
-def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise InputError(f"img2img.{key}={value}: use one of {', '.join(allowed)}")
-    return value
+# -- a stage of pictures ---------------------------------------------------------------------------------------------
 
 
 def _given(path: Path) -> PlannedStage:
@@ -72,22 +79,171 @@ def _given(path: Path) -> PlannedStage:
     folder = StageFolder.open(path)
     if folder.path.name != folder.spec.folder_name or not makes_pictures(folder.spec.kind):
         known = ", ".join(k for k in KINDS if makes_pictures(k))
-        what = f"is of kind {folder.spec.kind}; a source is one of {known}, under its own name {folder.spec.folder_name}"
-        raise InputError(f"img2img.source: {folder.path} {what}")
+        why = f"is of kind {folder.spec.kind}; a source is one of {known}, under its own name {folder.spec.folder_name}"
+        raise WrongKey("source", folder.path, why)
     if not folder.is_whole():
-        raise InputError(f"img2img.source: {folder.path} is not whole; complete it first, by the command that planned it")
+        raise WrongKey("source", folder.path, "is not whole", "complete it first, by the command that planned it")
     return PlannedStage(folder.spec, folder.path.parent)
 
 
 def _of_stage(node: Node) -> StageSpec:
     """All slots of the upstream, or a subset; those without a picture stay slots without a picture."""
-    keys, upstream = node.config.img2img, node.one(ROLE)
-    chosen = subset_of(keys.subset, keys.subset_file, "img2img.subset", upstream.slots, "slot")
+    config, upstream = node.config.img2img, node.one(ROLE)
+    chosen = subset_of(config.subset, config.subset_file, upstream.slots, "slot")
     numbers = chosen if chosen is not None else range(upstream.slots)
-    if keys.random_count is not None:
-        if keys.random_count > len(numbers):
-            raise InputError(f"img2img.random_count={keys.random_count}: there are {len(numbers)} inputs; ask for fewer, or leave it null")
-        lots = sorted(numbers, key=lambda slot: (derive(keys.seed, "img2img", "subset", f"{slot:09d}"), slot))
-        chosen = Ranges.of(lots[: keys.random_count])
-        numbers = chosen
-    return _spec(node, len(numbers), {}, subset="" if chosen is None else str(chosen))
+    if config.random_count is not None:
+        if config.random_count > len(numbers):
+            raise _too_many(config.random_count, len(numbers))
+        lots = sorted(numbers, key=lambda slot: (derive(config.seed, "img2img", "subset", f"{slot:09d}"), slot))
+        numbers = chosen = Ranges.of(lots[: config.random_count])
+    return _spec(node, replace(config, dataset=NO_DATASET, subset="" if chosen is None else str(chosen)), len(numbers), {})
+
+
+def _too_many(count: int, there: int) -> WrongKey:
+    return WrongKey("random_count", count, f"there are {there} inputs", "ask for fewer, or leave it null for all")
+
+
+# -- a folder of pictures --------------------------------------------------------------------------------------------
+
+
+def source_layout(config: Img2ImgConfig) -> tuple[Path, str]:
+    """(root, layout) of img2img.source; a path that is not there is a WrongKey."""
+    if not config.source:
+        raise WrongKey("source", None, "not set", "it must name a folder of pictures: img2img.source=/path")
+    # the real place: a link such as image_folder-latest points elsewhere when this run is through
+    root = Path(config.source).expanduser().resolve()
+    if not root.exists():
+        raise WrongKey("source", config.source, "is not there", "it must name a folder of pictures, a .tar or a stage folder")
+    return root, layout_of(root) if config.layout == "auto" else config.layout
+
+
+def _of_folder(node: Node, root: Path, layout: str) -> StageSpec:
+    """The listing of a folder, cut down to what the config asks for, and the stage that is made of it."""
+    config, dataset = node.config.img2img, node.config.dataset
+    if config.subset is not None:
+        fix = "for a folder use img2img.subset_file (names) or img2img.random_count"
+        raise WrongKey("subset", config.subset, "is for stages of pictures", fix)
+    wanted = _names_in(config.subset_file) if config.subset_file is not None else None
+    source = _listed(root, layout, config.prompt == "caption", wanted, config.random_count, config.seed)
+    names = _class_names(config.class_names_file, source.classes) if config.class_names_file is not None else {}
+    classes = [replace(c, name=encodable(names.get(c.name, c.name))) for c in source.classes]
+    entries, indices = _with_dataset(classes, dataset) if config.classes == "dataset" else _of_source(classes, node.config)
+    own = replace(dataset, classes=entries, n_classes=max(e.index for e in entries) + 1, suffix="")
+    config = replace(config, dataset=own, source_classes=indices, subset="")
+    spec = _spec(node, config, source.n, {"source": InputFile(str(root), source.identity)})
+    notes = {"notes": [source.undecoded]} if source.undecoded else {}
+    return replace(spec, files={NAME: source.listing}, settings={**spec.settings, **notes})
+
+
+@cache  # the points of a sweep share it
+def _listed(root: Path, layout: str, captions: bool, wanted: frozenset[str] | None, count: int | None, seed: int) -> Listed:
+    inputs, writer = reader(layout, root, captions), ListingWriter()
+    chosen: Iterable[Input] = inputs if wanted is None else _named(inputs, wanted)
+    usable = captioned = 0
+    for item in chosen if count is None else _drawn(chosen, count, seed):
+        writer.add(item)
+        usable += not item.reason
+        captioned += bool(item.caption)
+    if not writer.n:
+        what = inputs.undecoded.note() or ", ".join(sorted(PICTURES))
+        raise WrongKey("source", root, f"holds no picture ({what}) in the layout {layout}", "check the path and img2img.layout")
+    if not usable:
+        first = _first_reason(reader(layout, root, captions))
+        raise WrongKey("source", root, f"none of the {writer.n} inputs of it can be used: {first}")
+    if captions and not captioned:
+        raise WrongKey("prompt", "caption", f"no input of {root} has a caption", "use template")
+    undecoded = f"img2img.source: {root}: {inputs.undecoded.note()}" if inputs.undecoded else ""
+    return Listed(*writer.finish(), writer.n, tuple(inputs.classes), undecoded)
+
+
+def _first_reason(inputs: Reader) -> str:
+    return next((f"{i.key}: {i.reason}" for i in inputs if i.reason), "")
+
+
+def _names_in(path: str) -> frozenset[str]:
+    try:
+        lines = Path(path).expanduser().read_bytes().split(b"\n")
+    except OSError as e:
+        raise WrongKey("subset_file", path, f"cannot be read ({e.strerror})") from e
+    names = frozenset(line.rstrip(b"\r").decode("utf-8", "backslashreplace") for line in lines if line.strip())
+    if not names:
+        raise WrongKey("subset_file", path, "names nothing", "write a path, a file name or a stem a line")
+    return names
+
+
+def _named(inputs: Iterable[Input], wanted: frozenset[str]) -> Iterator[Input]:
+    """The inputs that a line names: by path below the source, by file name, or by its stem."""
+    met: set[str] = set()
+    for item in inputs:
+        base = item.key.rpartition("/")[2]
+        if hits := wanted & {item.key, base, base.rpartition(".")[0] or base}:
+            met |= hits
+            yield item
+    if missing := sorted(wanted - met):
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise InputError(f"img2img.subset_file: {missing[0]!r}{more} is the name of no input; remove the line, or check img2img.source")
+
+
+def _drawn(inputs: Iterable[Input], count: int, seed: int) -> list[Input]:
+    """`count` inputs drawn by seed, in their order. Each one's lot hangs on its name, so most stay when the source grows."""
+    lots = ((derive(seed, "img2img", "subset", item.key), n, item) for n, item in enumerate(inputs))
+    drawn = heapq.nsmallest(count, lots, key=lambda lot: lot[:2])
+    if len(drawn) < count:
+        raise _too_many(count, len(drawn))
+    return [item for _, _, item in sorted(drawn, key=lambda lot: lot[1])]
+
+
+def _class_names(path: str, classes: tuple[SourceClass, ...]) -> dict[str, str]:
+    try:
+        data = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise WrongKey("class_names_file", path, f"cannot be read as JSON ({getattr(e, 'strerror', None) or e})") from e
+    if not isinstance(data, dict) or not all(isinstance(v, str) and v.strip() for v in data.values()):
+        raise WrongKey("class_names_file", path, 'write an object {"n01440764": "tench"}')
+    missing = [c.name for c in classes if c.name not in data]
+    if missing:
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise WrongKey("class_names_file", path, f"has no name for class {missing[0]!r}{more} of the source")
+    return data
+
+
+def _of_source(classes: list[SourceClass], config: Config) -> tuple[tuple[ClassEntry, ...], tuple[int, ...]]:
+    """Classes as the source has them; what it does not number is numbered in the order of the names, as ImageFolder does."""
+    if config.dataset.classes != "all" or config.dataset.classes_file is not None:
+        raise InputError("dataset.classes: chooses of the classes of dataset=; set img2img.classes=dataset, or use img2img.subset_file")
+    if not classes:
+        return (ClassEntry(0, UNLABELLED),), ()
+    unnumbered = sorted({c.name for c in classes if c.index is None})
+    if unnumbered and any(c.index is not None for c in classes):
+        why = f"some classes have a number, {unnumbered[0]!r} has none"
+        raise WrongKey("source", config.img2img.source, why, "use img2img.classes=dataset")
+    entries: dict[int, str] = {}
+    indices = tuple(unnumbered.index(c.name) if c.index is None else c.index for c in classes)
+    for index, c in zip(indices, classes, strict=True):
+        if entries.setdefault(index, c.name) != c.name:
+            why = f"class {index} is called {entries[index]!r} and {c.name!r}"
+            raise WrongKey("source", config.img2img.source, why, "use img2img.classes=dataset")
+    return tuple(ClassEntry(i, n) for i, n in sorted(entries.items())), indices
+
+
+def _with_dataset(classes: list[SourceClass], dataset: DatasetConfig) -> tuple[tuple[ClassEntry, ...], tuple[int, ...]]:
+    """Classes found by name, or by index as text, among those of dataset=: with their official indices."""
+    known = official(list_path(dataset))
+    by_name: dict[str, list[int]] = {}
+    for c in known:
+        by_name.setdefault(_spoken(c.name), []).append(c.index)
+    indices = []
+    for c in classes:
+        same = by_name.get(_spoken(c.name)) or ([int(c.name)] if c.name.isdecimal() and int(c.name) < len(known) else [])
+        if len(same) != 1:
+            none = f"is none of {dataset.name}'s {len(known)}{did_you_mean(c.name, by_name)}"
+            why = f"class {c.name!r} of the source " + (f"is the name of classes {same}" if same else none)
+            raise WrongKey("classes", "dataset", why, "say which it is in img2img.class_names_file")
+        indices += same
+    if not classes:
+        raise WrongKey("classes", "dataset", "the source has no classes", "use source")
+    return known, tuple(indices)
+
+
+def _spoken(name: str) -> str:
+    return " ".join(name.replace("_", " ").split()).casefold()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import synth.captions
 from launch.config.near import did_you_mean
-from launch.config.schema import Config
+from launch.config.root import Config
 from launch.plan.datasets import list_path, official
 from launch.plan.inputs import input_file, read_json, seen, text_of
 from synth.captions.checks import names_class, reject_reason, unusable

@@ -1,26 +1,26 @@
-"""The model of an images stage at plan time: its inputs, its ModelConfig, and what images.* that are null become."""
+"""The model of a stage at plan time: its files, its ModelConfig, and what keys of drawing that are null become."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
-
-from launch.config.schema import Images, Model, ModelPart
-from launch.plan.external import plan_command
 from launch.plan.fetching import fetched
 from launch.plan.inputs import existing, identity_of
 from synth.errors import InputError
-from synth.images.config import ModelConfig, PartConfig
-from synth.images.external.settings import PIPELINE
+from synth.images.config import DrawingConfig, ModelConfig, PartConfig
+from synth.images.external.settings import PIPELINE, WORD, Patience
 from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder
-from synth.images.models import CONFIG, LORA, MODEL, PART, VAE, inspect_model, judged
+from synth.images.models import CONFIG, LORA, MODEL, PART, VAE, inspect_model
+from synth.keys import WrongKey
 from synth.store.spec import InputFile
 
-NATIVE = ("height", "width", "steps", "scheduler", "guidance_scale")
+NATIVE = ("height", "width", "steps", "scheduler", "guidance_scale")  # keys of drawing that a model has values of its own for
 FAST = {"scheduler": "dpm++2m", "steps": 20}  # images.preset=fast: 20 calls of the model instead of DDIM's 50
 FOLDER = "a folder in diffusers' layout (model_index.json)"
-DTYPES = ("auto", "float16", "bfloat16", "float32")
+
+Drawn = TypeVar("Drawn", bound=DrawingConfig)
 
 
 @dataclass(frozen=True)
@@ -30,72 +30,71 @@ class PlannedModel:
     config: ModelConfig
     inputs: Mapping[str, InputFile]
     folder: ModelFolder
-    native: Mapping[str, object]
-    paper: Mapping[str, object] = field(default_factory=dict)  # settings of the work that the model is known from
 
-    def settings(self, images: Images) -> dict:
-        """height, width, steps, scheduler and guidance_scale: as `images` says; where that is null as its preset, then the model says."""
-        chosen = self.native | self.preset(images.preset) | {k: v for k in NATIVE if (v := getattr(images, k)) is not None}
+    def settings(self, config: Drawn) -> Drawn:
+        """The config of a group that draws; where it is null its preset says height, width, steps, .., else the model does."""
+        own = {key: getattr(self.config, f"native_{key}") for key in NATIVE} | self.preset(config.preset)
+        if config.preset == "fast" and config.scheduler is None and not self.fits(FAST["scheduler"]):
+            why = f"{FAST['scheduler']} does not fit {self.folder.pipeline} ({self.folder.name})"
+            raise WrongKey("preset", "fast", why, "use null and fewer steps")
+        filled = replace(config, **{key: value for key, value in own.items() if getattr(config, key) is None})
         for key in ("height", "width"):
-            if chosen[key] is None:
-                raise InputError(f"images.{key}: not set, and the folder of {self.folder.name} does not say its own; images.{key}=512, say")
-        if images.preset == "fast" and images.scheduler is None and not self.fits(FAST["scheduler"]):
-            raise InputError(
-                f"images.preset=fast: {FAST['scheduler']} does not fit {self.folder.pipeline} ({self.folder.name}); "
-                "use images.preset=null and fewer images.steps"
-            )
-        return chosen
+            if getattr(filled, key) is None:
+                raise WrongKey(key, None, f"the folder of {self.folder.name} does not say its own", "give it in pixels, 512 say")
+        return filled
 
     def fits(self, scheduler: str) -> bool:
         """Whether a scheduler of the registry can drive the model."""
         names = family_class(self.folder.pipeline).schedulers
         return not self.folder.scheduler.startswith("FlowMatch") and (names is None or scheduler in names)
 
-    def preset(self, name: str | None) -> Mapping[str, object]:
-        """The settings that a preset names. paper is the model's own; an unknown one, or a model without, is an InputError."""
+    def preset(self, name: str | None) -> Mapping[str, Any]:
+        """The settings that a preset names. paper is the model's own; an unknown one, or a model without, is a WrongKey."""
         if name is None:
             return {}
-        if name == "paper" and not self.paper:
-            raise InputError(f"images.preset=paper: {self.config.id} has no paper's settings (model.paper); use null for its native ones")
-        found = {"paper": self.paper, "fast": FAST}.get(name)
-        if found is None:
-            raise InputError(f"images.preset={name}: no such preset; there are paper, fast and null")
-        if unknown := sorted(set(found) - set(NATIVE)):
-            raise InputError(f"model.paper: unknown keys {', '.join(unknown)}; there are {', '.join(NATIVE)}")
-        return found
-
-    def judge(self, config, img2img: bool = False) -> None:
-        """InputError if the model cannot do what the stage's sample config asks: it must not wait in a queue to be found."""
-        judged(self.folder, config, img2img)
+        if name == "paper" and not self.config.paper:
+            raise WrongKey("preset", name, f"{self.config.id} has no paper's settings (model.paper)", "use null for its native ones")
+        values = {"paper": self.config.paper, "fast": FAST}.get(name)
+        if values is None:
+            raise WrongKey("preset", name, "use one of paper, fast, or null")
+        if unknown := sorted(set(values) - set(NATIVE)):
+            raise WrongKey("paper", ", ".join(unknown), "unknown keys", f"use {', '.join(NATIVE)}", "model")
+        return values
 
 
-def plan_model(model: Model) -> PlannedModel:
+def plan_model(model: ModelConfig) -> PlannedModel:
     """Inspects everything that the group `model` names. Raises InputError; imports no torch."""
     if model.pipeline == PIPELINE:
-        config, inputs, folder = plan_command(model)
-        return PlannedModel(config, inputs, folder, {k: getattr(model, f"native_{k}") for k in NATIVE}, dict(model.paper))
+        return _plan_command(model)
     loras, parts = _loras(model.lora), {name: part for name, part in model.parts.items() if part.path is not None}
     paths = {role: existing(*rest) for role, *rest in _places(model, [path for path, _ in loras], parts)}
-    if model.dtype not in DTYPES:
-        raise InputError(f"model.dtype={model.dtype}: use one of {', '.join(DTYPES)}")
-    config = ModelConfig(
+    config = replace(
+        model,
         id=model.id or paths[MODEL].name,
-        pipeline=model.pipeline,
         variant=model.variant or "",
-        dtype=model.dtype,
-        safety_checker=model.safety_checker,
         loras=tuple(weight for _, weight in loras),
-        parts={n: PartConfig(p.steps, p.guidance_scale, p.noise_level, p.start) for n, p in parts.items()},
+        parts={name: _plan_part(part) for name, part in parts.items()},
     )
     folder = inspect_model(paths, config)  # first: whatever else a wrong path leads to must not be read whole
-    inputs = {role: InputFile(str(path), identity_of(path)) for role, path in paths.items()}
-    native = {k: getattr(model, f"native_{k}") for k in NATIVE}
-    own = family_class(folder.pipeline).native_size(folder) or (None, None)
-    native |= {k: v for k, v in zip(("height", "width"), own, strict=True) if native[k] is None}
-    return PlannedModel(config, inputs, folder, native, dict(model.paper))
+    height, width = family_class(folder.pipeline).native_size(folder) or (None, None)
+    if config.native_height is None:
+        config = replace(config, native_height=height)
+    if config.native_width is None:
+        config = replace(config, native_width=width)
+    return PlannedModel(config, _inputs(paths), folder)
 
 
-def _places(model: Model, loras: list[str], parts: Mapping[str, ModelPart]) -> Iterator[tuple[str, str | None, str, str]]:
+def _plan_part(part: PartConfig) -> PartConfig:
+    """Numbers that are null become 0."""
+    numbers: dict[str, Any] = {"steps": 0, "guidance_scale": 0.0, "noise_level": 0, "start": 0.0}
+    return replace(part, **{key: zero for key, zero in numbers.items() if getattr(part, key) is None})
+
+
+def _inputs(paths: Mapping[str, Path]) -> dict[str, InputFile]:
+    return {role: InputFile(str(path), identity_of(path)) for role, path in paths.items()}
+
+
+def _places(model: ModelConfig, loras: list[str], parts: Mapping[str, PartConfig]) -> Iterator[tuple[str, str | None, str, str]]:
     """(role of the input, path, key, what must be there)"""
     yield MODEL, model.path or fetched("model", model.id, model.repo), "model.path", f"{FOLDER}, or a checkpoint file"
     if model.config is not None:
@@ -108,13 +107,10 @@ def _places(model: Model, loras: list[str], parts: Mapping[str, ModelPart]) -> I
         yield PART + name, part.path, f"model.parts.{name}.path", FOLDER
 
 
-def _loras(value) -> list[tuple[str, float]]:
+def _loras(value: Any) -> list[tuple[str, float]]:
     """[(path, weight)] of model.lora: a path, a list of paths, or a list of {path: ..., weight: ...}."""
-    value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-    if value is None:
-        return []
-    found = []
-    for item in value if isinstance(value, list) else [value]:
+    loras = []
+    for item in () if value is None else value if isinstance(value, (list, tuple)) else [value]:
         entry = {"path": item} if isinstance(item, str) else item
         weight = entry.get("weight", 1.0) if isinstance(entry, dict) else None
         if not isinstance(entry, dict) or not isinstance(entry.get("path"), str) or not set(entry) <= {"path", "weight"}:
@@ -123,5 +119,46 @@ def _loras(value) -> list[tuple[str, float]]:
             raise InputError(f"model.lora: weight {weight!r} of {entry['path']} is not a number")
         if not entry["path"].endswith(".safetensors"):
             raise InputError(f"model.lora: {entry['path']} is not a .safetensors file; pickled LoRAs are not read, convert it")
-        found.append((entry["path"], float(weight)))
-    return found
+        loras.append((entry["path"], float(weight)))
+    return loras
+
+
+# -- a command in the place of a model -------------------------------------------------------------------------------
+
+
+def _plan_command(model: ModelConfig) -> PlannedModel:
+    """Words after the first that name files become inputs, so that an edited script is another model."""
+    if not is_external(model):
+        raise WrongKey("pipeline", PIPELINE, "not for this model", "use model=external model.command=[...]", "model")
+    for key in ("config", "variant", "vae", "lora"):
+        if getattr(model, key) is not None:
+            raise InputError(f"model.{key}: a command has none; give it what it needs in model.command")
+    paths: dict[str, Path] = {}
+    if model.path is not None:
+        paths[MODEL] = existing(model.path, "model.path", "the file or folder of the weights")
+    words = tuple(_word(word, n, paths) for n, word in enumerate(model.command or ()))
+    config = replace(model, id=model.id or PIPELINE, variant="", parts={}, command=words)
+    return PlannedModel(config, _inputs(paths), inspect_model(paths, config))
+
+
+def is_external(model: ModelConfig) -> bool:
+    """Whether the option has the keys of a command."""
+    return model.restarts is not None
+
+
+def _word(word: str, number: int, paths: dict[str, Path]) -> str:
+    """A word of the command, or the role that stands for the file it names. The first is how it is started, not what."""
+    try:
+        path = Path(word).expanduser().absolute()
+        if not number or not path.is_file():
+            return word
+    except (OSError, ValueError):  # too long, or with a NUL: no path
+        return word
+    role = f"{WORD}{number}"
+    paths[role] = path
+    return "{" + role + "}"
+
+
+def patience_of(model: ModelConfig) -> dict[str, Any]:
+    """The settings of a command; none of another model."""
+    return {f.name: getattr(model, f.name) for f in fields(Patience)} if is_external(model) else {}

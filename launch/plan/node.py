@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launch.config.schema import Config
+from launch.config.root import Config
 from launch.plan.planned import PlannedStage
 from synth.errors import InputError
 from synth.export.config import ExportConfig

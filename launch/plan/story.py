@@ -1,62 +1,58 @@
 """Plans a story: a text split into chapters of prompts, each prompt in all styles; and the pages made of it."""
 
+import contextlib
 import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from launch.config.limits import AT_LEAST_0, AT_LEAST_1, SHARE
-from launch.config.schema import Story, StoryGeneration, StoryStyle
 from launch.plan import exports
 from launch.plan.images import drawing, run_settings
-from launch.plan.models import plan_model
+from launch.plan.inputs import existing
+from launch.plan.models import PlannedModel, plan_model
 from launch.plan.node import Node
-from launch.plan.story_text import read_book
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
-from synth.keys import dump
+from synth.images.config import DrawingConfig, ImagesConfig
+from synth.images.models import judge
+from synth.keys import WrongKey, check, dump, of_group, stored_names
 from synth.store.spec import InputFile, StageSpec
-from synth.story import config as sample
-from synth.story.book import NAME, ROLE
+from synth.story import splitting
+from synth.story.book import NAME, ROLE, Book
 from synth.story.chain import Rules
-from synth.story.config import StoryConfig
+from synth.story.config import GenerationKeys, PromptKeys, StoryConfig, StoryKeys, StoryStyle, StyleKeys
 
-CARRIES = ("chapter", "book")
+PROMPTS, GENERATION = "story.prompt_config", "story.generation_config"
+CALLED = {"guidance_scale": "guidance_scale", "eta": "eta", "steps": "num_inference_steps"}  # keys of drawing -> in GENERATION
 LOSSLESS = ("png", "webp")
-LIMITS = {"guidance_scale": AT_LEAST_0, "num_inference_steps": AT_LEAST_1, "eta": SHARE, "preview_max_windows": AT_LEAST_1}
+LIMIT = 10.0  # seconds that both regexes may take; a book of 10,000 prompts takes a tenth of one
 
 
 def plan(node: Node) -> list[StageSpec]:
     """A unit is a chapter, or all of the book where something passes from chapter to chapter; a batch is a prompt."""
     story, images = node.config.story, node.config.images
     generation = story.generation_config
-    for key, allowed in LIMITS.items():
-        if (value := getattr(generation, key)) is not None and value not in allowed:
-            raise InputError(f"story.generation_config.{key}={value}: must be {allowed}")
-    _one_of("story.carry", story.carry, CARRIES)
     styles, progressive = styles_of(story), _progressive(generation)
     if progressive and images.format not in LOSSLESS:
         why = "a picture starts from the stored one before it, which must not have lost anything"
-        raise InputError(f"images.format={images.format}: {why}; use {' or '.join(LOSSLESS)}")
+        raise WrongKey("format", images.format, why, f"use {' or '.join(LOSSLESS)}", "images")
     if images.save_size:
-        raise InputError(
-            f"images.save_size={images.save_size}: a story stores pictures as they were computed; use 0, and images.height, .width"
-        )
+        why = "a story stores pictures as they were computed"
+        raise WrongKey("save_size", images.save_size, why, "use 0, and images.height, .width", "images")
     source, book, skipped = read_book(story.prompt_config)
     model, n = plan_model(node.config.model), len(styles)
     if model.config.command:
         raise InputError("model.command: a command starts from no picture and keeps no chain; choose a model of diffusers for a story")
-    keys = replace(
-        images,
-        seed=story.seed,
-        guidance_scale=generation.guidance_scale,
-        steps=generation.num_inference_steps,
-        eta=generation.eta,
-    )  # fmt: skip
-    tags = tuple(ClassEntry(i, s.file_tag) for i, s in enumerate(styles))
     config = StoryConfig(
-        **drawing(model, keys, "images"),
-        dataset=DatasetConfig(name="styles", classes=tags, n_classes=n),
-        styles=tuple(sample.StoryStyle(s.style, s.weight) for s in styles),
+        **_drawn(model, images, story),
+        dataset=DatasetConfig(
+            name="styles", classes=tuple(ClassEntry(i, s.file_tag) for i, s in enumerate(styles)), n_classes=n, kind="object", suffix=""
+        ),
+        styles=tuple(StoryStyle(s.style, s.weight) for s in styles),
         prompts=tuple(len(c.prompts) for c in book.chapters),
         progressive=progressive,
         interleave=generation.interleave,
@@ -65,12 +61,13 @@ def plan(node: Node) -> list[StageSpec]:
         rows=images.batch_size,
     )
     rules = Rules(progressive, config.interleave, config.cycle_styles, config.steps, tuple(s.weight for s in styles))
-    model.judge(config, img2img=progressive and any(rules.run(lane) for lane in range(n)))
+    with _keys_of_drawing():
+        judge(model.folder, config, img2img=progressive and any(rules.run(lane) for lane in range(n)))
     listing, identity = book.to_bytes()
     settings = run_settings(node.config, model.folder) | {
         "growing": generation.preview_max_windows if generation.preview else 0,
         "price": price(config, rules),
-        "notes": _notes(story, source, skipped),
+        "notes": _notes(story, styles, source, skipped),
     }
     chained = story.carry == "book" and (progressive or generation.cycle_styles)  # else nothing passes from chapter to chapter
     chains = [book.n_prompts * n] if chained else [p * n for p in config.prompts]
@@ -79,6 +76,26 @@ def plan(node: Node) -> list[StageSpec]:
     inputs = {**model.inputs, ROLE: InputFile(str(source), identity)}
     spec = node.spec(dump(config), book.n_prompts * n, max(chains), batch, inputs, settings)
     return [replace(spec, ends=ends, files={NAME: listing})]
+
+
+def _drawn(model: PlannedModel, images: ImagesConfig, story: StoryKeys) -> dict[str, Any]:
+    """What a story has in common with all that is drawn: as images.*, but for the keys that it has itself."""
+    own = {key: getattr(story.generation_config, name) for key, name in CALLED.items()}
+    with _keys_of_drawing():
+        config = drawing(model, replace(images, seed=story.seed, **own), "images")
+    return {name: getattr(config, name) for name in stored_names(DrawingConfig)}
+
+
+@contextlib.contextmanager
+def _keys_of_drawing() -> Iterator[None]:
+    """Inside, a WrongKey of what is drawn is one of generation_config, or else of images."""
+    with of_group("images"):
+        try:
+            yield
+        except WrongKey as e:
+            if e.group or e.key not in CALLED:
+                raise
+            raise e.called(CALLED[e.key]).of(GENERATION) from e.__cause__
 
 
 def price(config: StoryConfig, rules: Rules) -> str:
@@ -96,7 +113,7 @@ def price(config: StoryConfig, rules: Rules) -> str:
     )
 
 
-def styles_of(story: Story) -> list[StoryStyle]:
+def styles_of(story: StoryKeys) -> list[StyleKeys]:
     """The styles, judged."""
     key, styles = "story.style_configs", list(story.style_configs)
     if story.style_configs_file is not None:
@@ -104,10 +121,6 @@ def styles_of(story: Story) -> list[StoryStyle]:
     if not styles:
         raise InputError(f"{key}: is empty; give one style at least: [{{style: 'in the snow', file_tag: snow, weight: 0.7}}]")
     for i, style in enumerate(styles):
-        if not 0 <= style.weight <= 1:
-            raise InputError(
-                f"{key}[{i}].weight={style.weight}: must be from 0 to 1, the share of the steps that is run from a last picture"
-            )
         for name, text in (("style", style.style), ("file_tag", style.file_tag)):
             if any("\ud800" <= c <= "\udfff" for c in text):
                 raise InputError(f"{key}[{i}].{name}={text!r}: is not Unicode text (half a character); mend it")
@@ -116,7 +129,7 @@ def styles_of(story: Story) -> list[StoryStyle]:
     return styles
 
 
-def _styles_in(path: str) -> list[StoryStyle]:
+def _styles_in(path: str) -> list[StyleKeys]:
     types = {"style": str, "file_tag": str, "weight": (int, float)}
     try:
         rows = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
@@ -131,7 +144,10 @@ def _styles_in(path: str) -> list[StoryStyle]:
         ):
             fix = 'write a list of {"style": TEXT, "file_tag": TEXT, "weight": 0..1}'
             raise InputError(f"story.style_configs_file: {path}: entry {i} is no style; {fix}")
-    return [StoryStyle(**{**row, "weight": float(row["weight"])}) for row in rows]
+    styles = [StyleKeys(**{**row, "weight": float(row["weight"])}) for row in rows]
+    for i, style in enumerate(styles):
+        check(style, f"story.style_configs_file: {path}: style [{i}]")
+    return styles
 
 
 def pages(node: Node) -> list[StageSpec]:
@@ -141,7 +157,7 @@ def pages(node: Node) -> list[StageSpec]:
     return exports.plan(replace(node, settings=settings))
 
 
-def _progressive(generation: StoryGeneration) -> bool:
+def _progressive(generation: GenerationKeys) -> bool:
     """The key, or the original's spelling of it."""
     given = {generation.progressive, generation.progresive} - {None}
     if len(given) > 1:
@@ -150,15 +166,91 @@ def _progressive(generation: StoryGeneration) -> bool:
     return given.pop() if given else True
 
 
-def _notes(story: Story, source: Path, skipped: int) -> list[str]:
+def _notes(story: StoryKeys, styles: list[StyleKeys], source: Path, skipped: int) -> list[str]:
     """Lines for whoever started the run."""
-    styles = styles_of(story)
     ignored = [k for k in ("last_image", "images") if any(getattr(s, k) is not None for s in styles)]
     ignored += ["preview_stop"] if story.generation_config.preview_stop is not None else []
     notes = [f"story: ignored, because nothing here needs them: {', '.join(ignored)}"] if ignored else []
     return notes + ([f"story: {skipped:,} empty prompts of {source} are skipped"] if skipped else [])
 
 
-def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{key}={value}: use one of {', '.join(allowed)}")
+# -- the text --------------------------------------------------------------------------------------------------------
+
+
+def read_source(path: str | None) -> tuple[Path, str]:
+    """(absolute path, its text with \\n line ends). Not there, not a file, not UTF-8: an InputError that shows where."""
+    source = existing(path, f"{PROMPTS}.source", "the text file that is to be illustrated")
+    try:
+        data = source.read_bytes()
+    except OSError as e:
+        raise InputError(f"{PROMPTS}.source: {source} cannot be read ({e.strerror}); it must name a text file") from e
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        start = e.start + (len(data) - len(e.object))  # the decoder counts from behind a byte order mark
+        line, before = data.count(b"\n", 0, start) + 1, data[:start].rpartition(b"\n")[2].decode("utf-8", "replace")
+        fix = f"convert it: iconv -f latin1 -t utf-8 {source.name}"
+        raise InputError(
+            f"{PROMPTS}.source: {source}, line {line}: byte 0x{data[start]:02X} after {before[-30:]!r} is not UTF-8; {fix}"
+        ) from e
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if not text.strip():
+        raise InputError(f"{PROMPTS}.source: {source} is empty; it must hold the text that is to be illustrated")
+    return source, text
+
+
+def read_book(keys: PromptKeys) -> tuple[Path, Book, int]:
+    """(source, its chapters of prompts, how many empty prompts were skipped). Anything wrong is an InputError."""
+    for key in ("chapter_split_regex", "prompt_split_regex"):
+        check_regex(key, getattr(keys, key))
+    source, text = read_source(keys.source)
+    split = split_in_child(
+        {
+            "text": text,
+            "chapter_regex": keys.chapter_split_regex,
+            "prompt_regex": keys.prompt_split_regex,
+            "max_chapters": keys.max_chapters,
+            "max_entries": keys.max_entries_per_chapter,
+        },
+        source,
+    )
+    if "error" in split:
+        raise InputError(f"{PROMPTS}: {source}: {split['error']}; mend the regex or the text")
+    same = splitting.one_line(keys.prompt_override or "")
+    return (
+        source,
+        Book.of((c["number"], c["title"], [same or p for p in c["prompts"]]) for c in split["chapters"]),
+        split["skipped"],
+    )
+
+
+def check_regex(key: str, pattern: str | None) -> None:
+    """InputError that shows where a pattern is wrong."""
+    if pattern is None and key == "chapter_split_regex":
+        return  # all of the text is one chapter
+    try:
+        if not pattern:
+            raise WrongKey(key, pattern, "is empty", "give a regular expression, such as '\\n'", PROMPTS)
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as e:
+        at = getattr(e, "pos", None)
+        where = f" at {pattern[:at]!r} >>> {pattern[at:]!r}" if at is not None else ""
+        raise WrongKey(key, pattern, f"is no regular expression of Python ({getattr(e, 'msg', e)}{where})", group=PROMPTS) from e
+
+
+def split_in_child(request: dict, source: Path, limit: float = LIMIT) -> dict:
+    """What synth.story.splitting answers. A pattern that does not end in `limit` seconds is an InputError that names it."""
+    command = [sys.executable, "-I", splitting.__file__]
+    try:
+        done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, timeout=limit, check=False)
+    except subprocess.TimeoutExpired as e:
+        lines = (e.stderr or b"").decode("utf-8", "replace").splitlines()
+        what = lines[-1] if lines else "the regexes"
+        key = what.partition(" ")[0]
+        pattern = request.get({"chapter_split_regex": "chapter_regex"}.get(key, "prompt_regex"))
+        fix = "avoid one repeat inside another, as in (a+)+"
+        raise WrongKey(key, pattern, f"{what} of {source} took longer than {limit:g} s, so it may never end", fix, PROMPTS) from e
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").splitlines()
+        raise InputError(f"{PROMPTS}: {source} cannot be split ({lines[-1] if lines else f'exit code {done.returncode}'})")
+    return json.loads(done.stdout)

@@ -19,11 +19,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from launch.slurm import commands, order
-from launch.slurm.commands import Listed, SlurmError
+from launch.slurm import order
 from launch.slurm.order import Order
 from launch.slurm.submissions import ABANDONED, Submission, read, record, take_turn
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.host import slurm
+from synth.host.slurm import Listed, SlurmError
 from synth.store.events import read_events
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
@@ -122,7 +123,7 @@ def give_up(folder: StageFolder, mine: Submission, missing: list[int], why: str)
     try:
         waiting = order.behind(listing(folder), me(mine))
         if waiting:
-            commands.call(*(("scancel",) if wanted.on_missing == "cancel" else ("scontrol", "hold")), *waiting)
+            slurm.call(*(("scancel",) if wanted.on_missing == "cancel" else ("scontrol", "hold")), *waiting)
             say(f"{'cancelled' if wanted.on_missing == 'cancel' else 'held'}: {' '.join(waiting)}")
     except SlurmError as e:
         say(f"{e}; the jobs that wait for this stage end by themselves")
@@ -144,7 +145,7 @@ def upstream(folder: StageFolder) -> list[StageFolder]:
 
 
 def listing(folder: StageFolder) -> list[Listed]:
-    return commands.listing(order.users_of([folder.path]))
+    return slurm.listing(order.users_of([folder.path]))
 
 
 def copy_of(mine: Submission, turn: Submission) -> Submission:

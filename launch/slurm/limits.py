@@ -6,9 +6,10 @@ import getpass
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from launch.config.times import seconds
-from launch.slurm.commands import SlurmError, call
+from synth.host.slurm import ask
 
 DEFAULT_ARRAY = 1001  # Slurm's own MaxArraySize: indices 0..1000
 QUICK = 10.0  # seconds: a site whose accounting is down must not hold up a launch
@@ -35,15 +36,16 @@ class Limits:
 
 def read(max_array: int | None = None, max_submit: int | None = None, account: str | None = None, qos: str | None = None) -> Limits:
     """The limits of this site; the first two arguments are the config's overrides."""
-    config = parse_config(_ask("scontrol", "show", "config"))
-    partitions = parse_partitions(_ask("scontrol", "-o", "show", "partition"), _ask("sinfo", "-h", "-a", "-o", "%R|%G"))
+    say = partial(ask, timeout=QUICK)
+    config = parse_config(say("scontrol", "show", "config"))
+    partitions = parse_partitions(say("scontrol", "-o", "show", "partition"), say("sinfo", "-h", "-a", "-o", "%R|%G"))
     found: int | None = None
     accounts: tuple[str, ...] = ()
     if config.get("AccountingStorageType", "") not in ("", "accounting_storage/none"):
-        associations = _ask("sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=Account,MaxSubmitJobs,QOS,DefaultQOS")
+        associations = say("sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=Account,MaxSubmitJobs,QOS,DefaultQOS")
         accounts = tuple(sorted({line.split("|")[0] for line in associations.splitlines() if "|" in line}))
         if max_submit is None:
-            qualities = _ask("sacctmgr", "-nP", "show", "qos", "format=Name,MaxSubmitJobsPerUser")
+            qualities = say("sacctmgr", "-nP", "show", "qos", "format=Name,MaxSubmitJobsPerUser")
             found = parse_submit(associations, qualities, account, qos)
     return Limits(
         max_array=max_array or _number(config.get("MaxArraySize")) or DEFAULT_ARRAY,
@@ -91,7 +93,8 @@ def parse_submit(associations: str, qualities: str, account: str | None, qos: st
     >>> parse_submit("lab|500|normal,long|normal", "normal|200\\nlong|20", None, None)
     200
     """
-    bounds, names = [], {qos} if qos else set()
+    bounds: list[str] = []
+    names = {qos} if qos else set()
     for line in associations.splitlines():
         words = line.split("|")
         if len(words) == 4 and account in (None, words[0]):
@@ -128,13 +131,6 @@ def shares(wanted: list[int], room: int) -> list[int]:
         largest = max(given)
         given[max(i for i, g in enumerate(given) if g == largest)] -= 1
     return given
-
-
-def _ask(*args: str) -> str:
-    try:
-        return call(*args, patience=0.0, timeout=QUICK)
-    except SlurmError:
-        return ""
 
 
 def _number(text: str | None) -> int | None:

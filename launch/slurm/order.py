@@ -12,26 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch.slurm import commands
-from launch.slurm.commands import Listed, SlurmError
 from launch.slurm.limits import split
 from launch.slurm.submissions import ABANDONED, FOLDER, SUBMITTED, Array, Submission, read, record
+from synth.host import slurm
+from synth.host.slurm import Listed, SlurmError
 from synth.store.folder import StageFolder
-
-ENDING = frozenset(
-    {
-        "COMPLETING",
-        "COMPLETED",
-        "CANCELLED",
-        "FAILED",
-        "TIMEOUT",
-        "NODE_FAIL",
-        "PREEMPTED",
-        "OUT_OF_MEMORY",
-        "BOOT_FAIL",
-        "DEADLINE",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -80,13 +65,13 @@ def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
     waits: set[str] = set()
     for listed in queue:
         is_gate = wanted.get((listed.base, listed.name))
-        if is_gate is None or listed.state in ENDING:
+        if is_gate is None or listed.state in slurm.ENDING:
             continue
         (gates if is_gate else arrays)[listed.base] = True
         if listed.held:
             held[listed.base] = True
         if not is_gate:
-            waits |= set(commands.depends_on(listed))
+            waits |= set(slurm.depends_on(listed))
     return Live(tuple(arrays), max(gates, key=int, default=""), frozenset(waits), tuple(held))
 
 
@@ -120,7 +105,7 @@ def place(folder: StageFolder, turn: Submission, order: Order, tasks: int, depen
     except SlurmError as e:
         with contextlib.suppress(SlurmError):
             if turn.arrays:
-                commands.call("scancel", *(a.job for a in turn.arrays))
+                slurm.call("scancel", *(a.job for a in turn.arrays))
         record(folder.path, dataclasses.replace(turn, state=ABANDONED, why=str(e)))
         raise
 
@@ -129,7 +114,7 @@ def add_gate(stage: Path, turn: Submission, after: Sequence[str]) -> Submission:
     """Submit a gate behind jobs, and close the record."""
     script = stage / FOLDER / Order.of(turn).gate_script
     args = [f"--dependency=afterany:{':'.join(after)}", f"--job-name={turn.job_name}", str(script), str(turn.number)]
-    gate = commands.submit(args, f"{turn.token}/gate")
+    gate = slurm.submit(args, f"{turn.token}/gate")
     return record(stage, dataclasses.replace(turn, gate=gate, state=SUBMITTED))
 
 
@@ -146,13 +131,13 @@ def _submit_array(stage: Path, turn: Submission, order: Order, offset: int, size
         str(offset * order.workers),
         str(tasks * order.workers),
     ]
-    return commands.submit(args, f"{turn.token}/{offset}")
+    return slurm.submit(args, f"{turn.token}/{offset}")
 
 
 def settle(torn: Submission) -> Submission:
     """The record of a submitter that died in the middle: with the jobs that Slurm took, else given up."""
     arrays, gate = {a.job: a for a in torn.arrays}, torn.gate
-    for listed in commands.listing([torn.user] if torn.user else ()):
+    for listed in slurm.listing([torn.user] if torn.user else ()):
         token, _, part = listed.comment.partition("/")
         if token != torn.token or listed.name != torn.job_name:
             continue
@@ -168,11 +153,11 @@ def move(queue: Iterable[Listed], old: Iterable[str], new: Sequence[str]) -> lis
     """Let every pending job that waits for one of `old` wait for `new` instead; the jobs that were moved."""
     old, moved = set(old) - set(new), {}
     for listed in queue:
-        if listed.state == "PENDING" and old & set(commands.depends_on(listed)):
-            moved[listed.base] = {job: kind for job, kind in commands.depends_on(listed).items() if job not in old}
+        if listed.state == "PENDING" and old & set(slurm.depends_on(listed)):
+            moved[listed.base] = {job: kind for job, kind in slurm.depends_on(listed).items() if job not in old}
     for job, kept in moved.items():
         wanted = [f"{kind}:{other}" for other, kind in kept.items()] + [f"afterany:{other}" for other in new if other not in kept]
-        commands.call("scontrol", "update", f"JobId={job}", f"Dependency={','.join(wanted)}")
+        slurm.call("scontrol", "update", f"JobId={job}", f"Dependency={','.join(wanted)}")
     return list(moved)
 
 
@@ -180,7 +165,7 @@ def behind(queue: Sequence[Listed], job: str) -> list[str]:
     """Pending jobs that wait for a job, directly or not."""
     found: dict[str, None] = {job: None}
     while True:
-        new = {j.base for j in queue if j.state == "PENDING" and j.base not in found and set(commands.depends_on(j)) & set(found)}
+        new = {j.base for j in queue if j.state == "PENDING" and j.base not in found and set(slurm.depends_on(j)) & set(found)}
         if not new:
             return [j for j in found if j != job]
         found |= dict.fromkeys(sorted(new, key=int))

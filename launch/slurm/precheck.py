@@ -10,10 +10,10 @@ from pathlib import Path
 
 from launch.config.near import did_you_mean
 from launch.config.times import seconds
-from launch.slurm.commands import SlurmError, call
 from launch.slurm.limits import Limits, Partition
 from launch.slurm.resources import Resources
 from synth.errors import InputError
+from synth.host.slurm import SlurmError, call
 
 # Slurm's words -> the keys that cause them. What is not here (nodes down, no permission to test) is not an error of the config.
 REFUSALS = {

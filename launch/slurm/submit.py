@@ -17,8 +17,7 @@ from launch.config.clusters import SlurmConfig
 from launch.config.program import this_command
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
-from launch.slurm import commands, order
-from launch.slurm.commands import SlurmError
+from launch.slurm import order
 from launch.slurm.limits import Limits, read, shares
 from launch.slurm.order import Live
 from launch.slurm.precheck import check_site, check_with_slurm
@@ -27,6 +26,8 @@ from launch.slurm.scripts import order_of, scripts_of
 from launch.slurm.submissions import ABANDONED, FOLDER, Submission, record, take_turn
 from launch.slurm.submissions import read as read_submissions
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError
+from synth.host import slurm
+from synth.host.slurm import SlurmError
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
 
@@ -110,7 +111,7 @@ def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> No
 
 def allotted(stages: Sequence[PlannedStage], site: Site) -> dict[Path, int]:
     """Array tasks of each stage, as many as there is room for in the queue; 0: no room now, or none needed."""
-    queue = commands.listing(order.users_of([s.folder for s in stages]))
+    queue = slurm.listing(order.users_of([s.folder for s in stages]))
     useful, wanted = [], []
     for stage in stages:
         state = state_of(stage)
@@ -120,7 +121,7 @@ def allotted(stages: Sequence[PlannedStage], site: Site) -> dict[Path, int]:
     given = wanted
     bounds = [b for b in (site.limits.max_submit, site.limits.max_jobs) if b is not None]
     if bounds:
-        given = shares(wanted, max(0, min(bounds) - len([j for j in queue if j.state not in order.ENDING])))
+        given = shares(wanted, max(0, min(bounds) - len([j for j in queue if j.state not in slurm.ENDING])))
     # what is busy now keeps its number: its jobs may have ended when its turn comes
     return {s.folder: g if w else u for s, g, w, u in zip(stages, given, wanted, useful, strict=True)}
 
@@ -144,14 +145,14 @@ def one(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Place
         return Placed(Outcome(stage, EXIT_BUG, message=msg))
     depends = [p.gate for up in stage.upstream if (p := placed.get(up)) and p.gate]
     depends += _gates_elsewhere(stage, placed)
-    found = order.live(read_submissions(folder.path), _queue(folder))
+    found = order.live(read_submissions(folder.path), _queue(folder.path))
     if found.arrays:
         return left_alone(stage, folder, site, found, depends)
     if not tasks:
         msg = "no room in the queue (cluster.max_submit); run the same command again later"
         return Placed(Outcome(stage, EXIT_AGAIN, message=msg))
     turn = take_turn(folder.path, order.settle)
-    found = order.live(read_submissions(folder.path), _queue(folder))
+    found = order.live(read_submissions(folder.path), _queue(folder.path))
     if found.arrays or folder.is_done():  # somebody else was first
         record(folder.path, replace(turn, state=ABANDONED, why="somebody else was first"))
         return left_alone(stage, folder, site, found, depends)
@@ -170,7 +171,7 @@ def submitted(
     turn = order.place(folder, turn, wanted, tasks, depends)
     if found.gate:
         with contextlib.suppress(SlurmError):  # that gate does it itself when it runs
-            order.move(_queue(folder), [found.gate], [turn.gate])
+            order.move(_queue(folder.path), [found.gate], [turn.gate])
     n = sum(a.tasks for a in turn.arrays)
     less = f" (of {tasks}: the site takes no more)" if n < tasks else ""
     arrays = ", ".join(f"{a.job} ({a.tasks} jobs)" for a in turn.arrays)
@@ -186,7 +187,7 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, found: Live
         return Placed(Outcome(stage, EXIT_OK, done=True, before=True, facts=folder.done()))
     stale = found.waits_for - set(depends)
     if depends and stale:
-        order.move(_queue(folder), stale, depends)
+        order.move(_queue(folder.path), stale, depends)
     gate = found.gate
     if not gate:
         last = [s for s in read_submissions(folder.path) if s.order][-1]
@@ -194,18 +195,15 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, found: Live
         turn = replace(turn, order=last.order, n_jobs=last.n_jobs, units=len(folder.committed()))
         gate = order.add_gate(folder.path, turn, found.arrays).gate
     if found.held:
-        commands.call("scontrol", "release", *found.held)
+        slurm.call("scontrol", "release", *found.held)
     text = f"left alone: {' '.join(found.arrays)} pending or running, gate {gate}; logs {folder.path / 'logs'}"
     return Placed(Outcome(stage, EXIT_OK, message=text), gate)
 
 
 def _gates_elsewhere(stage: PlannedStage, placed: Mapping[Path, Placed]) -> list[str]:
     """Gates of upstreams that are not part of this command (only=[..]) but are on their way."""
-    gates = (
-        order.live(read_submissions(up), commands.listing(order.users_of([up]))).gate
-        for up in stage.upstream
-        if up not in placed and (up / "stage.json").exists() and not StageFolder.open(up).is_done()
-    )
+    elsewhere = [up for up in stage.upstream if up not in placed and (up / "stage.json").exists()]
+    gates = (order.live(read_submissions(up), _queue(up)).gate for up in elsewhere if not StageFolder.open(up).is_done())
     return [gate for gate in gates if gate]
 
 
@@ -213,8 +211,8 @@ def _useful(site: Site, stage: PlannedStage, missing: int) -> int:
     return order_of(site.resources(stage), site.limits, 1, "").tasks(max(1, missing))
 
 
-def _queue(folder: StageFolder) -> list[commands.Listed]:
-    return commands.listing(order.users_of([folder.path]))
+def _queue(stage: Path) -> list[slurm.Listed]:
+    return slurm.listing(order.users_of([stage]))
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from synth.captions.normalise import normalised
 from synth.captions.records import records_of
 from synth.captions.table import CaptionRow, to_json, to_parquet
 from synth.errors import InputError
+from synth.run.findings import Check
 from synth.run.stage import Stage
 from synth.store.files import write_atomic
 from synth.store.out_folder import OutFolder
@@ -92,6 +93,12 @@ class CaptionsJson(Stage):
                 name = ext if ext == "rejected.jsonl" else f"{KEY}.{ext}"
                 write_atomic(self.out.path / name, reader.read(entry, ext))
         self.out.complete()
+
+    def verify(self, check: Check) -> None:
+        """The three files are those of the unit, byte by byte: they are small."""
+        for stored in self.folder.samples():
+            for ext in stored.exts:
+                check.same(ext if ext == "rejected.jsonl" else f"{stored.key}.{ext}", stored.read(ext))
 
 
 def gather(stages, total: int, per_class: int = 0) -> Gathered:

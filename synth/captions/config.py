@@ -1,7 +1,7 @@
 """Keys of dataset, prompts, captioner and captions, and the sample configs of captions and of what is asked before them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from synth.keys import key, later, plan_key
@@ -54,9 +54,10 @@ class DatasetConfig:
     native_min_variant_area: float = plan_key("pixels: smaller warped ones are not annotated", of=ANNOTATED)
     native_dilate: int = plan_key("pixels around an object that are kept with it", of=ANNOTATED)
 
-    def holding(self, classes: tuple[ClassEntry, ...], n_classes: int) -> Self:
-        """As stage.json says it: with its classes chosen."""
-        return replace(self, classes=classes, n_classes=n_classes, kind=self.kind or "object", suffix=self.suffix or "")
+    def __post_init__(self):
+        for name, meant in (("kind", "object"), ("suffix", "")):  # a YAML file of the user's may leave them out
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, meant)
 
     @property
     def annotated(self) -> bool:

@@ -7,12 +7,14 @@ They are written once, by `finish`, when all units are there; whatever computed 
 place is written last, so a finish that was killed is done anew, to the same bytes.
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 
 from synth.export.card import CARD, card
-from synth.export.manifest import MANIFEST, ManifestWriter, row_of
+from synth.export.manifest import MANIFEST, ManifestWriter, row_of, stored_row
 from synth.reading.stage import ROLE, StageReader
+from synth.run.findings import Check
 from synth.run.stage import Stage
 from synth.store.files import storing, write_atomic
 from synth.store.names import folder_names
@@ -93,3 +95,34 @@ class Export(Stage):
             {"index": i, "name": n} | ({"folder": self.folders[i]} if self.has_folders else {}) for i, n in sorted(self.classes.items())
         ]
         return json.dumps({"classes": classes}, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+
+    # -- whether it is still as it was -------------------------------------------------------------------------------
+
+    def verify_beside(self, check: Check, pictures: int) -> None:
+        """What lies beside so many pictures: classes.json, the card, and the manifest with a row a picture (deep: every value)."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        check.same(CLASSES, self.classes_json())
+        if not (check.out / CARD).exists():
+            check.missing(CARD)
+        try:
+            with pq.ParquetFile(check.out / MANIFEST) as manifest:
+                if not check.deep:
+                    rows = manifest.metadata.num_rows
+                    wrong = f"has {rows} rows for {pictures} pictures" if rows != pictures else ""
+                else:
+                    there = (row for batch in manifest.iter_batches(8192) for row in batch.to_pylist())
+                    expected = (stored_row(row_of(r, self.pictures.unit_of(r["slot"]))) for r in self.records(mend=False))
+                    pairs = itertools.zip_longest(there, expected)
+                    wrong = next((f"does not agree with the units at picture {(b or a)['key']}" for a, b in pairs if a != b), "")
+        except FileNotFoundError:
+            wrong = "is missing"
+        except (OSError, KeyError, pa.ArrowException) as e:
+            wrong = f"cannot be read ({type(e).__name__})"
+        if wrong:
+            check.wrong(MANIFEST, wrong)
+
+    def n_samples(self) -> int:
+        """Samples in its units."""
+        return sum(1 for _ in self.folder.samples())

@@ -3,6 +3,7 @@
 from synth.captions.table import rows
 from synth.errors import InputError
 from synth.export.config import CaptionsTxtConfig
+from synth.run.findings import Check
 from synth.run.stage import Stage
 from synth.store.files import write_atomic
 from synth.store.out_folder import OutFolder
@@ -39,6 +40,11 @@ class CaptionsTxt(Stage):
         with self.folder.reader(0) as reader:
             write_atomic(self.out.path / NAME, reader.read(reader.index.samples[0], "txt"))
         self.out.complete()
+
+    def verify(self, check: Check) -> None:
+        """The one file is that of the unit."""
+        for stored in self.folder.samples():
+            check.same(NAME, stored.read("txt"))
 
 
 def line(caption: str, class_name: str) -> str:

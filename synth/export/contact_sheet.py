@@ -9,6 +9,7 @@ from synth.errors import InputError
 from synth.export.config import ContactSheetConfig
 from synth.kinds import config_of
 from synth.reading.stage import ROLE, StageReader
+from synth.run.findings import Check
 from synth.run.stage import Stage
 from synth.store.files import write_atomic
 from synth.store.out_folder import OutFolder
@@ -68,6 +69,11 @@ class ContactSheet(Stage):
         with self.folder.reader(0) as reader:
             write_atomic(self.out.path / NAME, reader.read(reader.index.samples[0], "png"))
         self.out.complete()
+
+    def verify(self, check: Check) -> None:
+        """The one picture is that of the unit."""
+        for stored in self.folder.samples():
+            check.same(NAME, stored.read("png"))
 
 
 def pick(pictures: StageReader, classes: Mapping[int, str], columns: int) -> dict[int, list[Tile]]:

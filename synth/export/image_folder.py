@@ -6,6 +6,8 @@ are. The stage's own units hold the record of each picture, from which finish() 
 
 import contextlib
 import hashlib
+import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 from synth.export.base import Export
 from synth.export.config import ImageFolderConfig
 from synth.reading.stage import GONE
+from synth.run.findings import Check
 from synth.seeds import uniform
 from synth.store.files import storing
 from synth.store.samples import Sample, Tombstone, Unit
@@ -116,6 +119,47 @@ class ImageFolder(Export):
         picture = self.pictures[record["slot"]]
         self._put(record["file_name"], picture.read(), f"{self.folders[record['label']]}/{picture.key}.{picture.ext}")
 
+    def verify(self, check: Check) -> None:
+        """Every picture of the units is there, in its class, whole (deep: byte by byte), and no other; the lists agree with them."""
+        self.check()
+        out, expected = check.out, Counter[str]()
+        splits = ("train/", "val/") if self.config.val_share else ("",)
+        lines = {split: _lines(out / split / METADATA) for split in splits}
+        in_step = set(splits)
+        sources = (hashlib.sha256(picture.read()).hexdigest() for picture in self.pictures) if check.deep else None
+        for stored in self.folder.samples():
+            record = stored.json()
+            name = record["file_name"]
+            split = name[: name.index("/") + 1] if self.config.val_share else ""
+            expected[name.rpartition("/")[0]] += 1
+            check.file(name, record["bytes"], record["sha256"])
+            if sources is not None and next(sources, "") != record["sha256"]:
+                unit = self.folder.unit_path(stored.unit)
+                check.found.add(unit, f"{name} was made of other bytes than its unit holds", stored.unit, name)
+            if split in in_step and next(lines[split], b"") != canonical(public({**record, "file_name": name.removeprefix(split)})):
+                in_step.discard(split)
+                check.wrong(split + METADATA, f"edited or torn at the line of {name}")
+            check.progress(1)
+        for split in sorted(in_step):
+            if next(lines[split], None) is not None:
+                check.wrong(split + METADATA, "has more lines than there are pictures")
+        self._verify_strangers(check, expected)
+        self.verify_beside(check, self.n_samples())
+
+    def _verify_strangers(self, check: Check, expected: Counter[str]) -> None:
+        """Files in class folders that no unit has. Names are compared only where their number differs."""
+        for name, number in sorted(expected.items()):
+            try:
+                there = [e.name for e in os.scandir(check.out / name) if not e.name.startswith(".")]
+            except FileNotFoundError:
+                continue  # told picture by picture
+            if len(there) <= number:
+                continue
+            names = (stored.json()["file_name"] for stored in self.folder.samples())
+            mine = {Path(n).name for n in names if n.startswith(f"{name}/")}
+            for stranger in sorted(set(there) - mine):
+                check.wrong(f"{name}/{stranger}", "no unit has this picture")
+
     def how_to_read(self) -> str:
         return """- `<class>/<key>.<ext>`: the pictures, as torchvision's ImageFolder \
 and Hugging Face's `load_dataset("imagefolder", data_dir=...)` read them.
@@ -125,3 +169,13 @@ and Hugging Face's `load_dataset("imagefolder", data_dir=...)` read them.
 def public(record: Mapping) -> dict:
     """The line of metadata.jsonl. Seeds are text: they have 64 bits, and JSON readers of data sets take 63."""
     return {k: str(v) if k in ("seed", "caption_seed") else v for k, v in record.items() if k not in ("bytes", "slot", "key")}
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Lines without their ends; none if the file is missing."""
+    try:
+        with open(path, "rb") as f:
+            for line in f:
+                yield line.rstrip(b"\n")
+    except FileNotFoundError:
+        return

@@ -7,14 +7,12 @@ are and stay where they are. OUT.h5 appears when it is whole. Exit codes: 0; 65 
 """
 
 import argparse
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from synth.errors import InputError, tool
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+from synth.store.trees import MODERN, PICTURES, is_picture, walk
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,25 +35,22 @@ def convert(folder: Path, out: Path, by_path: bool = False) -> str:
     if out.exists():
         raise InputError(f"{out}: is there already; remove it or choose another one")
     names: dict[str, str] = {}
-    for path in pictures(folder):
-        name = os.path.relpath(path, folder) if by_path else os.path.basename(path)
+    for path, entry in walk(folder):
+        name = path if by_path else entry.name
+        if not is_picture(entry.name):
+            continue
+        if not entry.is_file():
+            raise InputError(
+                f"{folder}/{path}: {'a link that leads to no file' if entry.is_symlink() else 'not a regular file'}; remove it"
+            )
         if name in names:
-            raise InputError(f"{path} and {names[name]} have one name; --names path tells them apart")
+            raise InputError(f"{folder}/{path} and {folder}/{names[name]} have one name; --names path tells them apart")
         names[name] = path
     if not names:
-        raise InputError(f"{folder}: holds no pictures ({', '.join(SUFFIXES)})")
-    items = [Item(name, name, 0, Path(path).read_bytes) for name, path in sorted(names.items())]
+        raise InputError(f"{folder}: holds no pictures ({', '.join(sorted({**PICTURES, **MODERN}))})")
+    items = [Item(name, name, 0, (folder / path).read_bytes) for name, path in sorted(names.items())]
     count = sum(1 for _ in write_keyed(out, lambda: items))
     return f"{out}: {count:,} pictures, {out.stat().st_size:,} bytes"
-
-
-def pictures(folder: Path) -> Iterator[str]:
-    """All pictures below a folder, by suffix, less what is hidden, in a fixed order."""
-    for at, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield os.path.join(at, name)
 
 
 if __name__ == "__main__":

@@ -45,14 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(paths: Sequence[Path], out: Path, layout: str) -> str:
     """Merge unless `out` was made of these very files; what to say. Another file there is never replaced."""
-    from synth.export.hdf5.file import open_read
     from synth.export.hdf5.merge import merge
+    from synth.store.hdf5 import Hdf5File
 
     # names and sizes: partitions get their names when they are whole, so one of this name and size is this one
     mark = hashlib.sha256("\n".join(f"{p.name} {p.stat().st_size}" for p in paths).encode("utf-8", "surrogateescape")).hexdigest()
     if out.exists():
-        with open_read(out) as f:
-            if f.attrs.get(MARK) == mark:
+        with Hdf5File(out) as f:
+            says = f.attributes().get(MARK)
+            if isinstance(says, str) and says == mark:
                 return f"{out}: is already the merge of these {len(paths)} files"
         raise InputError(f"{out}: is there already, and was not merged from these files; remove it or choose another --output")
     facts = merge(paths, out, layout, {MARK: mark})

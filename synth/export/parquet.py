@@ -8,6 +8,7 @@ from pathlib import Path
 from synth.export.config import ParquetConfig
 from synth.export.sharded import Sharded, digest_of
 from synth.reading.stage import StageSample
+from synth.store.spec import canonical
 
 ROWS = 100  # of a row group: what a reader of one picture has to read
 
@@ -51,6 +52,23 @@ class Parquet(Sharded):
     def check(self) -> None:
         super().check()
         self._indices = sorted(self.classes)
+
+    def members_of(self, path: Path) -> Iterator[tuple[str, str]]:
+        import pyarrow.parquet as pq
+
+        schema = self.schema()
+        with pq.ParquetFile(path) as f:
+            if not f.schema_arrow.equals(schema) or (f.schema_arrow.metadata or {}).get(b"huggingface") != schema.metadata[b"huggingface"]:
+                raise ValueError("its columns or its classes are not those of the export")
+            for batch in f.iter_batches(64):
+                for row in batch.to_pylist():
+                    image = row.pop("image")
+                    yield image["path"], digest_of(image["bytes"])
+                    yield f"row of {row['key']}", digest_of(canonical(row))
+
+    def expected_of(self, record: dict) -> list[tuple[str, str]]:
+        key = record["member"].rpartition(".")[0]
+        return [(record["member"], record["sha256"]), (f"row of {key}", digest_of(canonical(self.small(key, record))))]
 
     def schema(self):
         """Columns, and the note from which Hugging Face datasets knows that `image` is a picture and `label` a class."""

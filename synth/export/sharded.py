@@ -6,11 +6,13 @@ The stage's own units hold a record for each picture; the file lies in the place
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from synth.export.base import Export
 from synth.export.shuffle import Order
 from synth.reading.stage import GONE, StageSample
+from synth.run.findings import Check
 from synth.store.files import storing
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
@@ -100,6 +102,48 @@ class Sharded(Export):
                     self._make(self.folder.unit(looked))
             slot = self._order.at(stored.slot, stored.slot + 1)[0]
             yield {**record, "slot": slot, "key": stored.key}
+
+    # -- whether it is still as it was -------------------------------------------------------------------------------
+
+    def members_of(self, path: Path) -> Iterator[tuple[str, str]]:
+        """(what, digest) of all that a file holds, in order. Raises what damaged files make its reader raise."""
+        raise NotImplementedError
+
+    def expected_of(self, record: dict) -> list[tuple[str, str]]:
+        """The same of one picture, by its record."""
+        raise NotImplementedError
+
+    def verify(self, check: Check) -> None:
+        """Every file is there, of its size; deep: what it holds is the pictures of the units and their records, in order."""
+        self.check()
+        records = (stored.json() for stored in self.folder.samples())
+        for name, group in groupby(records, lambda r: r["file_name"].removesuffix(f"/{r['member']}")):
+            mine, path = list(group), check.out / name
+            check.progress(len(mine))
+            try:
+                size = path.stat().st_size
+            except (FileNotFoundError, NotADirectoryError):
+                check.missing(name)
+                continue
+            if size != mine[0]["file_bytes"]:
+                check.wrong(name, f"has {size} bytes, {mine[0]['file_bytes']} when it was written")
+            elif check.deep and (wrong := self._differs(mine, path)):
+                check.wrong(name, wrong)
+        self.verify_beside(check, self.n_samples())
+
+    def _differs(self, records: list[dict], path: Path) -> str:
+        """What in a file is not as its records say; "" if nothing is."""
+        import pyarrow as pa
+
+        try:
+            there = list(self.members_of(path))
+        except (OSError, pa.ArrowException, ValueError, TypeError, AttributeError) as e:
+            return f"cannot be read ({type(e).__name__}: {e})"
+        expected = [pair for r in records for pair in self.expected_of(r)]
+        if there == expected:
+            return ""
+        bad = next((b for a, b in zip(there, expected, strict=False) if a != b), ("its number of pictures", ""))
+        return f"{bad[0]} is not as in its unit"
 
 
 def digest_of(data: bytes) -> str:

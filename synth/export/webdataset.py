@@ -4,6 +4,7 @@ Pictures are copied byte by byte. Their seeds are text here: they have 64 bits, 
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from synth.export.config import WebDatasetConfig
 from synth.export.image_folder import public
 from synth.export.sharded import FACTS, Sharded, digest_of
 from synth.reading.stage import StageSample
+from synth.store import tars
 from synth.store.files import write_atomic
 from synth.store.framing import BLOCK, FRAMINGS
 from synth.store.samples import Sample
@@ -52,6 +54,18 @@ or `load_dataset("webdataset", data_files="*.tar")`.
   A picture is `<key>.<ext>`, all that is known of it `<key>.json` (caption, class, label, seeds, settings). \
 Keys are unique over all shards.
 - `shards.json`: name, samples and bytes of each shard."""
+
+    def members_of(self, path: Path) -> Iterator[tuple[str, str]]:
+        with open(path, "rb") as raw:
+            total = os.fstat(raw.fileno()).st_size
+            for member in tars.members(raw):
+                if member.stop > total:
+                    raise tars.TornTar("it ends inside a member")
+                yield member.name, digest_of(os.pread(raw.fileno(), member.size, member.offset)) if member.regular else ""
+
+    def expected_of(self, record: dict) -> list[tuple[str, str]]:
+        name = f"{record['member'].rpartition('.')[0]}.json"
+        return [(name, digest_of(beside(record))), (record["member"], record["sha256"])]
 
 
 def members(picture: StageSample, record: Mapping) -> tuple[bytes, bytes]:

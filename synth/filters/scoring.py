@@ -6,7 +6,6 @@ A picture comes from an images stage (role "images") or from a folder of files (
 """
 
 import io
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,16 @@ import numpy as np
 from synth.errors import InputError
 from synth.filters.clip import Clip, check_folder
 from synth.filters.config import ClipFeaturesConfig, PerceptualHashConfig
+from synth.images.decode import decode_with
+from synth.images.sources.read import read_file
 from synth.reading.stage import GONE, ROLE, StageReader, StageSample
 from synth.run.stage import Stage
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
+from synth.store.trees import PICTURES, Undecoded, pictures, plain
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-UNREADABLE = "not a picture that can be read"
+AGAINST = "filter.*.against"  # whichever filter it was given to
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,13 @@ class Found:
     reason: str = ""
 
 
-def files_in(folder: Path) -> list[str]:
-    """Names, below a folder, of its picture files, in order; hidden files and folders are left out. InputError if there is none."""
-    found = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        found += [os.path.relpath(os.path.join(root, n), folder) for n in names if n.lower().endswith(SUFFIXES) and not n.startswith(".")]
-    if not found:
-        raise InputError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}); check the path")
-    return sorted(found)
+def files_in(folder: Path, undecoded: Undecoded) -> list[str]:
+    """Names, below a folder, of its picture files, in order; those that nothing here decodes are counted. InputError if there is none."""
+    names = sorted(path for path, _ in pictures(folder, undecoded, key=AGAINST))
+    if not names:
+        why = undecoded.note() or ", ".join(sorted(PICTURES))
+        raise InputError(f"{AGAINST}: {folder}: holds no picture ({why}); check the path")
+    return names
 
 
 class Scoring(Stage):
@@ -60,7 +59,7 @@ class Scoring(Stage):
         if ROLE in self.folder.spec.upstream:
             self._pictures = StageReader(self.folder.upstream(ROLE)[0])
             return
-        self._files = files_in(self.folder.input_path("folder"))
+        self._files = files_in(self.folder.input_path("folder"), Undecoded())
         if len(self._files) != self.folder.spec.slots:
             raise InputError(
                 f"{self.folder.input_path('folder')}: holds {len(self._files)} pictures, {self.folder.spec.slots} when planned; "
@@ -76,22 +75,19 @@ class Scoring(Stage):
         return [there.get(s) or Found(s, "", reason=reasons.get(s, GONE)) for s in slots]
 
     def _file(self, slot: int) -> Found:
-        path = self.folder.input_path("folder") / self._files[slot]
-        try:
-            return Found(slot, f"{slot:09d}", path.read_bytes(), {"file": self._files[slot]})
-        except OSError as e:
-            return Found(slot, "", reason=f"{UNREADABLE}: {e.strerror}")
+        root = self.folder.input_path("folder")
+        data = read_file(root / self._files[slot], None, root, key=AGAINST)
+        if isinstance(data, str):
+            return Found(slot, "", reason=data)
+        return Found(slot, f"{slot:09d}", data, {"file": plain(self._files[slot])})
 
 
 def decoded(item: Found):
     """PIL image of a picture file, or the reason why it cannot be read."""
     from PIL import Image
 
-    try:
-        with Image.open(io.BytesIO(item.data)) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-        return f"{UNREADABLE}: {e}"
+    found = decode_with(item.data, lambda image: image.convert("RGB"))
+    return found.reason or Image.fromarray(found.pixels)
 
 
 class ClipFeatures(Scoring):

@@ -42,8 +42,7 @@ def end_from_env(env: Mapping[str, str], started: float) -> float | None:
 
 def ask_squeue(job: str) -> float | None:
     """End of a job's time by squeue; None if it is unknown or squeue is not there."""
-    done = slurm.command("squeue", "-h", "-j", job, "-o", "%e")
-    return parse_end(done[1]) if done and done[0] == 0 else None
+    return parse_end(slurm.ask("squeue", "-h", "-j", job, "-o", "%e"))
 
 
 class Deadline:

@@ -1,5 +1,7 @@
-"""What Slurm says about jobs, by squeue alone. Never needed: where squeue is missing or silent nothing is known, and leases are judged
-by their beat as everywhere else.
+"""Slurm's word: the only place that runs its commands, reads squeue's lines and knows the states of jobs.
+
+Workers never need it: where squeue is missing or silent nothing is known, and leases are judged by their beat as everywhere else.
+Submitting does: a controller that restarts is waited for, a refusal is a SlurmError with Slurm's own words.
 """
 
 import os
@@ -7,11 +9,11 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-# An owner in one of these states has ended; PENDING, because only a requeue brings a job that held a lease back there.
-ENDED = frozenset(
+OVER = frozenset(
     [
         "COMPLETED",
         "CANCELLED",
@@ -23,16 +25,62 @@ ENDED = frozenset(
         "BOOT_FAIL",
         "DEADLINE",
         "REVOKED",
-        "PENDING",
-        "REQUEUED",
-        "REQUEUE_HOLD",
-        "REQUEUE_FED",
-        "SPECIAL_EXIT",
     ]
 )
-TIMEOUT = 20.0  # seconds that one call may take: a controller that restarts answers late
+ENDING = OVER | {"COMPLETING"}  # nothing more is to be expected of it
+WAITING = frozenset(["PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"])
+
+# Variables of an enclosing job (or of a distributed run in it) change what sbatch and srun do (a leaked SLURM_CPU_BIND has tripled
+# run times), and SQUEUE_FORMAT, SQUEUE_USERS, SLURM_CLUSTERS ... the meaning of our own options.
+LEAKS = (
+    "SLURM_",
+    "SLURMD_",
+    "SRUN_",
+    "SBATCH_",
+    "SALLOC_",
+    "SQUEUE_",
+    "SACCT_",
+    "SCANCEL_",
+    "SINFO_",
+    "SUBMITIT_",
+    "PMI_",
+    "PMIX_",
+)
+LEAK_NAMES = frozenset(
+    [
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        "JOB_IDX",
+        "N_JOBS",
+        "JOB_OFFSET",
+        "CUDA_VISIBLE_DEVICES",
+        "GPU_DEVICE_ORDINAL",
+        "ROCR_VISIBLE_DEVICES",
+        "ZE_AFFINITY_MASK",
+    ]
+)
+# submitit.helpers.clean_env also drops SLURM_CONF, without which sites with several clusters cannot submit at all. The others say
+# where a site without configuration files keeps them, and who we are where a token says so.
+KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
+
+TIMEOUT = 20.0  # seconds that a question may take: a controller that restarts answers late
+CALL = 60.0  # seconds that an order may take
+PATIENCE = 60.0  # seconds that a controller may be away
 EVERY = 10.0  # seconds between two questions about the same array
 PAUSE = 1.0  # seconds between any two questions
+TRANSIENT = re.compile(
+    r"Unable to contact|Socket timed out|Connection refused|Connection reset|Communication connection failure|Zero Bytes|"
+    r"temporarily|try again|Resource temporarily unavailable|slurm_receive_msg",
+    re.IGNORECASE,
+)
+
+
+class SlurmError(Exception):
+    """A Slurm command that is not there, not allowed, or refused."""
 
 
 @dataclass(frozen=True)
@@ -70,50 +118,186 @@ class JobRef:
         return JobRef(job, int(restart) if restart.isdigit() else 0, env.get("SLURM_CLUSTER_NAME", "")) if job else None
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A job of squeue: "11_3" or "12"."""
+
+    job: str
+    state: str
+    reason: str
+    depends: str  # squeue's %E: "afterany:11_*(unfulfilled)"
+    comment: str
+    name: str
+
+    @property
+    def base(self) -> str:
+        return self.job.partition("_")[0]
+
+    @property
+    def held(self) -> bool:
+        return self.state == "PENDING" and "held" in self.reason.lower()
+
+
+# -- commands ------------------------------------------------------------------------------------------------------------
+
+
+def clean(env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment of a Slurm command: all but what belongs to an enclosing allocation.
+
+    >>> clean({"SLURM_CPU_BIND": "x", "SLURM_CONF": "/etc/slurm.conf", "HOME": "/root"})
+    {'SLURM_CONF': '/etc/slurm.conf', 'HOME': '/root'}
+    """
+    return {k: v for k, v in env.items() if k in KEPT or not (k.startswith(LEAKS) or k in LEAK_NAMES)}
+
+
 def command(*args: str, timeout: float = TIMEOUT) -> tuple[int, str, str] | None:
-    """Exit code, stdout and stderr of a Slurm command; None if there is no such command or it does not answer."""
+    """Exit code, stdout and stderr of a Slurm command; None if there is no such command. No answer in time is a failure, too."""
     if shutil.which(args[0]) is None:
         return None
-    # SQUEUE_FORMAT, SQUEUE_USERS, SLURM_CLUSTERS ... would change the meaning of our own options
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SACCT_", "SCANCEL_")) and k != "SLURM_CLUSTERS"}
+    # a job would inherit the format of times from sbatch
+    env = clean() | ({"SLURM_TIME_FORMAT": "%s"} if args[0] == "squeue" else {})
     try:
-        done = subprocess.run(
-            args,
-            env=env | {"SLURM_TIME_FORMAT": "%s"},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
+        done = subprocess.run(args, env=env, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        return 1, "", f"Socket timed out: no answer in {timeout:g} s"
+    except OSError as e:
+        return 1, "", str(e)
     return done.returncode, done.stdout, done.stderr
 
 
-def parse_states(text: str) -> dict[str, tuple[str, int]]:
-    """squeue's lines of job, state, restarts: "11_3  RUNNING  1" gives {"11_3": ("RUNNING", 1)}."""
-    found = {}
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) == 3 and words[2].isdigit():
-            found[words[0]] = (words[1], int(words[2]))
-    return found
+def ask(*args: str, timeout: float = TIMEOUT) -> str:
+    """stdout of a Slurm command; "" if it cannot be asked or says no."""
+    done = command(*args, timeout=timeout)
+    return done[1] if done and done[0] == 0 else ""
+
+
+def call(*args: str, patience: float = PATIENCE) -> str:
+    """stdout of a Slurm command. Repeated while the controller is away; another failure is a SlurmError with Slurm's words."""
+    end, pause = time.monotonic() + patience, 0.5
+    while True:
+        done = command(*args, timeout=CALL)
+        if done is None:
+            raise SlurmError(f"{args[0]}: not found on this machine")
+        code, out, err = done
+        if code == 0:
+            return out
+        if not TRANSIENT.search(err) or time.monotonic() > end:
+            raise SlurmError(f"{args[0]}: {err.strip() or f'exit code {code}'}")
+        time.sleep(pause)
+        pause = min(2 * pause, 5.0)
+
+
+def submit(args: Sequence[str], comment: str) -> str:
+    """sbatch; the job id.
+
+    An sbatch whose answer got lost may have queued the job: it is looked for, by its comment, before another try.
+    """
+    end, lost = time.monotonic() + PATIENCE, False
+    while True:
+        twin = next((j.base for j in listing() if j.comment == comment), None) if lost else None
+        if twin:
+            return twin
+        try:
+            return call("sbatch", "--parsable", f"--comment={comment}", *args, patience=0.0).strip().splitlines()[-1].partition(";")[0]
+        except SlurmError as e:
+            if not TRANSIENT.search(str(e)) or time.monotonic() > end:
+                raise
+            lost = True
+        time.sleep(1.0)
+
+
+# -- what is in the queue ------------------------------------------------------------------------------------------------
+
+
+def listing(users: Sequence[str] = ()) -> list[Listed]:
+    """Jobs in the queue: ours, and those of other users who submitted the same stages. One line an array task."""
+    who = ["-u", ",".join(users)] if users else ["--me"]
+    try:
+        out = call("squeue", "-h", "-a", "-r", *who, "-o", "%i|%T|%r|%E|%k|%j")
+    except SlurmError as e:
+        if not users or "user" not in str(e).lower():
+            raise
+        return listing()
+    return parse_listing(out)
+
+
+def parse_listing(text: str) -> list[Listed]:
+    """squeue's lines.
+
+    >>> parse_listing("11_3|PENDING|Dependency|afterany:9(unfulfilled)|tok|images-1\\n")[0].base
+    '11'
+    """
+    return [Listed(*line.split("|", 5)) for line in text.splitlines() if line.count("|") >= 5]
+
+
+def depends_on(listed: Listed) -> dict[str, str]:
+    """job id -> kind of dependency, of a pending job.
+
+    >>> depends_on(Listed("3", "PENDING", "Dependency", "afterany:11_*(unfulfilled),afterany:12(unfulfilled)", "", ""))
+    {'11': 'afterany', '12': 'afterany'}
+    """
+    return {job: kind for kind, job in re.findall(r"(after\w*):(\d+)", listed.depends)}
+
+
+def find_by_name(name: str, timeout: float = TIMEOUT) -> list[str]:
+    """Ids of the jobs of this name; [] if there are none or it cannot be asked."""
+    return list(dict.fromkeys(ask("squeue", "-h", "-a", "-n", name, "-o", "%F", timeout=timeout).split())) if name else []
 
 
 def job_states(base: str, timeout: float = TIMEOUT) -> dict[str, tuple[str, int]] | None:
     """State and restarts of every task of a job that Slurm still knows; None if Slurm could not be asked."""
     done = command("squeue", "-h", "-r", "-a", "-t", "all", "-j", base, "-O", "JobArrayID:60,State:30,RestartCnt:12", timeout=timeout)
-    if done is None:
-        return None
-    code, out, err = done
-    if code:
-        return {} if "Invalid job id" in err else None
-    return parse_states(out)
+    if done is None or done[0]:
+        return {} if done and "Invalid job id" in done[2] else None
+    return parse_states(done[1])
+
+
+def parse_states(text: str) -> dict[str, tuple[str, int]]:
+    """squeue's lines of job, state, restarts.
+
+    >>> parse_states("11_3  RUNNING  1")
+    {'11_3': ('RUNNING', 1)}
+    """
+    lines = [line.split() for line in text.splitlines()]
+    return {words[0]: (words[1], int(words[2])) for words in lines if len(words) == 3 and words[2].isdigit()}
+
+
+def accounted(ids: Sequence[str], timeout: float = TIMEOUT) -> dict[str, str]:
+    """States of the tasks of jobs that squeue has forgotten, where there is accounting; else {}."""
+    return parse_sacct(ask("sacct", "-X", "-n", "-P", "-j", ",".join(ids), "-o", "JobID,State", timeout=timeout))
+
+
+def parse_sacct(text: str) -> dict[str, str]:
+    """Lines of job and state; the not yet split rest of an array, "11_[4-7]", counts as one.
+
+    >>> parse_sacct("11_3|CANCELLED by 1000")
+    {'11_3': 'CANCELLED'}
+    """
+    pairs = [(job, state.split()) for job, bar, state in (line.partition("|") for line in text.splitlines()) if bar]
+    return {job: words[0] for job, words in pairs if job and words}
+
+
+@cache
+def cluster_name(timeout: float = TIMEOUT) -> str:
+    """Name of the cluster that commands here talk to; "" if there is none. A lease of another cluster says nothing to them."""
+    lines = ask("scontrol", "show", "config", timeout=timeout).splitlines()
+    return next((line.partition("=")[2].strip() for line in lines if line.startswith("ClusterName")), "")
+
+
+# -- whether a job is gone -----------------------------------------------------------------------------------------------
+
+
+def is_live(state: str) -> bool:
+    """Whether a job in this state computes or may come to; a state that we do not know is one."""
+    return state not in OVER
 
 
 def is_over(state: tuple[str, int] | None, restart: int) -> bool:
-    """Whether an incarnation has ended, by the (state, restarts) of its job; None = Slurm does not know the job any more."""
-    return state is None or state[0] in ENDED or state[1] > restart
+    """Whether an incarnation has ended, by the (state, restarts) of its job; None = Slurm does not know the job any more.
+
+    One whose job waits has, too: only a requeue brings a job that held a lease back there.
+    """
+    return state is None or state[0] in OVER | WAITING or state[1] > restart
 
 
 class SlurmJobs:

@@ -1,56 +1,109 @@
-"""Sample configs of everything that a diffusion model draws."""
+"""Keys of models and of what a diffusion model draws."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from synth.captions.config import DatasetConfig
+from synth.keys import key, later, plan_key
+
+EXTERNAL = ("external",)  # the option whose model is a command
+PICTURES = ("images", "img2img")  # the groups that say how large pictures are and how they are stored
+INF = float("inf")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PartConfig:
-    """A further model of a chain (refiner, upscaler): what it is called with. 0 = as the stage's own config says."""
+    """A further model of a chain (refiner, upscaler): where it is, and what it is called with."""
 
-    steps: int = 0
-    guidance_scale: float = 0.0
-    noise_level: int = 0  # noise on the picture that an upscaler starts from, in its own timesteps
-    start: float = 0.0  # share of the steps at which it takes over (refiner)
+    path: str = plan_key("folder of this model", null="the chain goes without it")
+    repo: str = plan_key("where it comes from", null="not known")
+    revision: str = plan_key("commit of it", null="main")
+    steps: int = key("denoising steps of this stage; 0: as images.steps", low=0, null="0")
+    guidance_scale: float = key("of this stage; 0: as images.guidance_scale", low=0, null="0")
+    noise_level: int = key("noise on the picture it starts from, in its own timesteps", low=0, null="0")
+    start: float = key("share of the steps after which it takes over", low=0, high=1, null="0")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """inputs "model" (folder in diffusers' layout, or a single-file checkpoint), and where given "model_config" (folder, of a
     checkpoint), "model_vae" (folder), "model_lora_0".. (files) and "model_part_<name>" (folders). With a command: "model" where it
     wants one, and "model_command_1".. (files that its words name).
+
+    native_*: what images.*, img2img.* and tracking.* that are null become.
     """
 
-    id: str
-    pipeline: str = "auto"  # class name expected in model_index.json, or auto
-    variant: str = ""  # of the weight files, e.g. fp16; "" = the plain ones, or the only ones that are there
-    dtype: str = "auto"  # of the weights where the numerics leave it open: float16 | bfloat16 | float32 | auto
-    safety_checker: str = "off"  # off | blank | drop
-    loras: tuple[float, ...] = ()  # weights of the LoRA files, in order
-    parts: Mapping[str, PartConfig] = field(default_factory=dict)
-    command: tuple[str, ...] = ()  # of pipeline "external": its words, {role} for the paths of inputs
-    deterministic: bool = False  # whether the command promises the same bytes for the same request
+    id: str = key("goes into every image's metadata", null="the name of the folder or file")
+    path: str = plan_key("folder of the model, or a checkpoint file with model.config; must be given", null="where prefetch.py put it")
+    pipeline: str = key("class name expected in model_index.json, or auto")
+    config: str = plan_key("of a checkpoint file: a folder in diffusers' layout, weights not needed", null="none")
+    variant: str = key("of the weight files, e.g. fp16", null="the plain ones, or the only ones that are there")
+    dtype: str = key("of the weights under numerics=fast; exact computes in float32", choices=("auto", "float16", "bfloat16", "float32"))
+    vae: str = plan_key("folder of another VAE", null="the model's own")
+    lora: Any = plan_key("a file, a list of files, or a list of {path: FILE, weight: 0.8}", given=Any, null="none")
+    loras: tuple[float, ...] = later(())  # weights of the LoRA files, in order
+    safety_checker: str = key("off | blank: black, and said so | drop: a tombstone", choices=("off", "blank", "drop"))
+    parts: Mapping[str, PartConfig] = key("further models of a chain, by name")
+    text_offload: bool = plan_key("text encoders rest in host memory while pictures are drawn")
+    native_height: int = plan_key("pixels it was trained on", low=1, null="what the folder says")
+    native_width: int = plan_key("pixels", low=1, null="what the folder says")
+    native_steps: int = plan_key("denoising steps", low=1)
+    native_scheduler: str = plan_key("a name of the scheduler registry, or default: the one in its folder")
+    native_guidance_scale: float = plan_key("its makers' choice; 1.5-3 trains classifiers best", low=0)
+    native_pair_size: tuple[int, ...] = plan_key("pixels, long and short side of tracking pairs", null="1.5 and 1 times the native size")
+    native_pair_harmonize: int = plan_key("last steps of tracking pairs in which objects are drawn along with the background", low=0)
+    native_pair_guidance_scale: float = plan_key("of tracking pairs", low=0, null="native_guidance_scale")
+    paper: Mapping[str, Any] = plan_key("images.preset=paper: steps, scheduler, guidance_scale, height, width of its original use")
+    repo: str = plan_key("where it comes from", null="not known")
+    revision: str = plan_key("commit of it", null="main")
+    licence: str = plan_key("read it before you publish images", null="not known")
+    memory_gb: float = plan_key("weights in dtype, from their number", null="not known")
+
+    command: tuple[str, ...] = key(
+        "list of words; must be given. Words that name files are known by what is in them", null="none", of=EXTERNAL, unread=()
+    )  # stored with {role} for the paths of inputs
+    deterministic: bool = key(
+        "true: the command promises the same bytes for the same request; else units may differ between workers", of=EXTERNAL, unread=False
+    )
+    timeout: float = plan_key("seconds between two answers; a command that takes longer is killed", low=0.001, below=INF, of=EXTERNAL)
+    start_timeout: float = plan_key("seconds until it says hello, weights loaded", low=0.001, below=INF, of=EXTERNAL)
+    restarts: int = plan_key("times in a row that it may die or hang without drawing a picture", low=0, of=EXTERNAL)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DrawingConfig:
-    """What text to image and image to image have in common: the model and how it draws and stores."""
+    """What all that is drawn has in common: the model, and how it draws and stores."""
 
-    seed: int
-    model: ModelConfig
-    guidance_scale: float = 4.0
-    steps: int = 20
-    scheduler: str = "default"  # default = the model's own
-    height: int = 32  # pixels computed
-    width: int = 32
-    save_size: int = 0  # shorter side of the stored image in pixels; 0 = as computed
-    format: str = "png"  # png | jpg | webp (lossless)
-    negative_prompt: str = ""
-    eta: float = 0.0
-    guidance_interval: tuple[float, ...] = (0.0, 1.0)  # share of the schedule in which there is guidance
-    vae_batch: int = 0  # pictures decoded together; 0 = as many as are denoised together
+    seed: int = key("integer; with what a picture is made of it fixes all of its noise")
+    model: ModelConfig = later()
+    guidance_scale: float = key(
+        "weight of the caption; 1.5-3 trains classifiers best", low=0, null="the model's own (model.native_guidance_scale)"
+    )
+    steps: int = key("denoising steps", low=1, null="the model's own (model.native_steps)")
+    scheduler: str = key(
+        "a name of the scheduler registry, or default: the one in the model's folder", null="the model's own (model.native_scheduler)"
+    )
+    height: int = key("pixels", low=1, null="what the model was trained on (model.native_height)", of=PICTURES, unread=None)
+    width: int = key("pixels", low=1, null="model.native_width", of=PICTURES, unread=None)
+    save_size: int = key(
+        "pixels of the stored image's shorter side; 0: as computed", low=0, high=16383, of=PICTURES, unread=0
+    )  # WebP holds no more a side
+    format: str = key("png | jpg | webp (lossless)", choices=("png", "jpg", "webp"), of=PICTURES, unread="jpg")
+    batch_size: int = plan_key("images denoised together", low=1)
+    unit_size: int = plan_key("images a unit (one tar)", low=1)
+    negative_prompt: str = key("text that guidance moves away from")
+    negative_prompt_file: str = plan_key("the same from a text file: for texts with commas, which a sweep (-m) would split", null="none")
+    eta: float = key("0..1, fresh noise a step; for scheduler=ddim, an error with those that do not read it", low=0, high=1)
+    preset: str = plan_key(
+        "paper: the settings of the model's original (model.paper) | fast: dpm++2m, 20 steps; for keys that are null above", null="neither"
+    )
+    guidance_interval: tuple[float, ...] = key(
+        "share of the schedule (0 = pure noise) with guidance; outside it half of the work is saved: [0.2, 0.8]"
+    )
+    vae_batch: int = key(
+        "pictures decoded together, where the decoder needs more memory than denoising; 0: as many as are denoised together", low=0
+    )
 
 
 @dataclass(frozen=True)
@@ -61,16 +114,31 @@ class ClassCount:
     count: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImagesConfig(DrawingConfig):
     """kind "images": captions x per_caption, or `counts`; see synth.images.slots. upstream role "captions": captions_json."""
 
-    per_caption: int = 1
-    subset: str = ""  # rows of the captions table, "0..99,150"; "" = all
-    counts: tuple[ClassCount, ...] = ()  # pictures of each class; () = per_caption
+    per_caption: int = key("images a caption", low=1)
+    count: Any = plan_key(
+        "images a class instead: a number | ma: as many as the dataset's real training set has", given=Any, null="per_caption"
+    )
+    count_file: str = plan_key("JSON {class: images}; classes that are not in it take `count`", null="none")
+    increase_ratio: float = plan_key("ratio on top of ma and count_file, rounded down; 1.15 leaves room for filters", low=0)
+    counts: tuple[ClassCount, ...] = later(())  # pictures of each class; () = per_caption
+    subset: str = key(
+        "rows of captions.json to draw: 0..99 (both ends included) or [3,10..19]", given=Any, null="all"
+    )  # stored as "0..99,150"; "" = all
+    subset_file: str = plan_key("the same from a text file", null="none")
+    on_oom: str = plan_key(
+        "fail: say what to lower | split: halve the batch, within 1 grey level of the whole one, said in the metadata",
+        choices=("fail", "split"),
+    )
+    preview_every: float = plan_key(
+        "seconds between two looks at the newest pictures (preview.png in the stage folder); 0: none", low=0, below=INF
+    )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Img2ImgConfig(DrawingConfig):
     """kind "img2img": a picture from each picture of a source x per_image; slot = input * per_image + replica.
 
@@ -78,11 +146,26 @@ class Img2ImgConfig(DrawingConfig):
     or upstream role "images": a stage of pictures.
     """
 
-    dataset: DatasetConfig = DatasetConfig(name="", classes=(), n_classes=0)  # classes of a listed source; a stage upstream has its own
-    source_classes: tuple[int, ...] = ()  # official index of each class number in the listing; () with a stage upstream
-    subset: str = ""  # slots of the upstream stage; "" = all
-    per_image: int = 1
-    noise_strength: float = 0.5  # share of the steps that are run
-    prompt: str = "template"  # template | caption (the source's own)
-    prompt_template: str = "a photo of {class}"
-    resize: str = "stretch"  # stretch | crop
+    source: str = plan_key(
+        "folder of pictures: class folders, WebDataset tars, img2dataset's output, or a stage folder of pictures", null="none"
+    )
+    layout: str = plan_key(
+        "auto | image_folder | img2dataset | webdataset | stage: how the pictures lie in it",
+        choices=("auto", "stage", "image_folder", "img2dataset", "webdataset"),
+    )
+    classes: str = plan_key(
+        "source: classes as the source has them | dataset: by name, with the official indices of dataset=", choices=("source", "dataset")
+    )
+    class_names_file: str = plan_key("JSON {class of the source: name}: for folders called n01440764", null="none")
+    dataset: DatasetConfig = later()  # classes of a listed source; a stage upstream has its own
+    source_classes: tuple[int, ...] = later(())  # official index of each class number in the listing; () with a stage upstream
+    subset: str = key("slots of a stage of pictures: 0..99 or [3,10..19]", given=Any, null="all")  # stored as in images
+    subset_file: str = plan_key(
+        "text file, a line each: paths, file names or stems of a folder's pictures; numbers for a stage", null="none"
+    )
+    random_count: int = plan_key("inputs drawn by seed from what is left", low=1, null="all")
+    per_image: int = key("images made of each input", low=1)
+    noise_strength: float = key("0..1, share of the steps that are run: 0 gives the input itself, 1 keeps nothing of it", low=0, high=1)
+    prompt: str = key("template: prompt_template | caption: the source's own captions", choices=("template", "caption"))
+    prompt_template: str = key("{class}: name of the input's class")
+    resize: str = key("stretch: to width x height | crop: proportions kept, the middle cut out", choices=("stretch", "crop"))

@@ -4,16 +4,13 @@ Transparent pictures are laid on white, 16-bit ones scaled to 8, the rotation th
 first picture is taken.
 """
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from synth.images.sources.base import MAX_PIXELS
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")  # none of these starts another program
-RESIZES = ("stretch", "crop")
+from synth.store.trees import open_picture
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Decoded:
 
 def decode(data: bytes, width: int, height: int, resize: str) -> Decoded:
     """`resize`: stretch = bicubic to width x height; crop = so that both fit, then the middle."""
-    return _decoded(data, lambda image: fitted(_rgb(_upright(image)), width, height, resize))
+    return decode_with(data, lambda image: fitted(_rgb(_upright(image)), width, height, resize))
 
 
 def decode_as_declared(data: bytes, width: int, height: int) -> Decoded:
@@ -43,21 +40,21 @@ def decode_as_declared(data: bytes, width: int, height: int) -> Decoded:
             return _rgb(image)
         return f"is {stored[0]} x {stored[1]} pixels, but {width} x {height} by the annotation file"
 
-    return _decoded(data, take)
+    return decode_with(data, take)
 
 
-def _decoded(data: bytes, take: Callable) -> Decoded:
+def decode_with(data: bytes, take: Callable) -> Decoded:
     """What `take` makes of an opened image: an image, or the reason why there is none."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with open_picture(data) as image:
             if image.width * image.height > MAX_PIXELS:
                 return Decoded(reason=f"too large: {image.width} x {image.height} pixels, {MAX_PIXELS} at most")
-            found = take(image)
-            if isinstance(found, str):
-                return Decoded(reason=found)
-            return Decoded(np.asarray(found), image.width, image.height)
+            taken = take(image)
+            if isinstance(taken, str):
+                return Decoded(reason=taken)
+            return Decoded(np.asarray(taken), image.width, image.height)
     except UnidentifiedImageError:
         return Decoded(reason="not a picture")
     except Image.DecompressionBombError:

@@ -10,22 +10,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from synth.errors import InputError
-
 # PNG: written here, see `png`. JPEG: 4:4:4, because half-resolution colour blurs the edges of saturated objects.
 # WebP: lossless, effort 0.
-FORMATS = ("png", "jpg", "webp")
 PILLOW: Mapping[str, Mapping] = {
     "jpg": {"format": "JPEG", "quality": 95, "subsampling": 0, "optimize": False},
     "webp": {"format": "WEBP", "lossless": True, "quality": 0, "method": 0},
 }
 AVERAGE = 3  # the PNG filter that predicts a byte by the mean of its left and upper neighbours
-
-
-def check_format(name: str) -> None:
-    """InputError that lists the formats if `name` is none of them."""
-    if name not in FORMATS:
-        raise InputError(f"images.format={name!r}: use one of {', '.join(FORMATS)}")
 
 
 def stored_size(width: int, height: int, save_size: int) -> tuple[int, int]:

@@ -6,7 +6,26 @@ Outside the interval the denoiser is called with the second half alone and its a
 mix is c, exactly, whatever the pipeline and its scheduler.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from synth.keys import WrongKey
+
+
+def check_interval(interval: Sequence[float], guidance_scale: float, guided: bool) -> tuple[float, float]:
+    """(lo, hi) of guidance_interval, or a WrongKey. guided: whether the model computes an unconditional half in the same call."""
+    if len(interval) != 2 or not 0 <= interval[0] < interval[1] <= 1:
+        fix = "use [lo, hi] with 0 <= lo < hi <= 1: 0 is pure noise, [0, 1] guides every step"
+        raise WrongKey("guidance_interval", interval, "is no share of the schedule", fix)
+    lo, hi = float(interval[0]), float(interval[1])
+    if (lo, hi) == (0.0, 1.0):
+        return lo, hi
+    if not guided:
+        why = "this model has no unconditional half that could be left out of a call"
+        raise WrongKey("guidance_interval", interval, why, "use [0, 1]")
+    if guidance_scale <= 1:
+        why = f"guidance_scale={guidance_scale:g} never computes the unconditional half"
+        raise WrongKey("guidance_interval", interval, why, "use [0, 1] or a larger scale")
+    return lo, hi
 
 
 class Interval:

@@ -10,17 +10,15 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 
 from synth.captions.table import CaptionRow
-from synth.errors import InputError
 from synth.images.config import Img2ImgConfig
-from synth.images.decode import RESIZES, Decoded, decode
+from synth.images.decode import Decoded, decode
 from synth.images.families import Embedded, family_class
 from synth.images.painter import Picture as DrawnPicture
-from synth.images.prompts import PROMPTS, prompt_of
+from synth.images.prompts import prompt_of
 from synth.images.slots import Ranges
 from synth.images.sources.listing import NAME, Listing
 from synth.images.sources.read import ListedSource, Picture, StageSource, read_bytes
@@ -77,8 +75,6 @@ class Untouched:
 
 class Img2Img(Images):
     config: Img2ImgConfig
-    at_least: ClassVar[Mapping[str, float]] = {"per_image": 1, "noise_strength": 0}
-    starts_from_pictures = True
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -87,12 +83,6 @@ class Img2Img(Images):
         self.run = steps_run(self.config.steps, self.config.noise_strength)
 
     def check(self) -> None:
-        config = self.config
-        for key, allowed in (("resize", RESIZES), ("prompt", PROMPTS)):
-            if getattr(config, key) not in allowed:
-                raise InputError(f"img2img.{key}={getattr(config, key)}: use one of {', '.join(allowed)}")
-        if config.noise_strength > 1:
-            raise InputError(f"img2img.noise_strength={config.noise_strength}: must be from 0 to 1")
         super().check()
         self.source.check()
 
@@ -117,7 +107,7 @@ class Img2Img(Images):
         if self._source is None:
             config, upstream = self.config, self.folder.upstream("images")
             if upstream:
-                subset = Ranges.parse(config.subset, "img2img.subset") if config.subset else None
+                subset = Ranges.parse(config.subset) if config.subset else None
                 self._source = StageSource(upstream[0], subset)
             else:
                 file = self.folder.input("source")
@@ -129,8 +119,8 @@ class Img2Img(Images):
     def unit_inputs(self, unit: Unit) -> str:
         tasks, reasons = self.gathered(unit)
         known = ((t.slot, t.picture, t.row) for t in tasks.values())
-        found = [[slot, p.key, p.size, p.mark, row.caption, list(row.labels)] for slot, p, row in known]
-        return digest([found, sorted(reasons.items())])
+        rows = [[slot, p.key, p.size, p.mark, row.caption, list(row.labels)] for slot, p, row in known]
+        return digest([rows, sorted(reasons.items())])
 
     def gather(self, unit: Unit) -> tuple[dict[int, Task], dict[int, str]]:
         n, seed, tasks, reasons = self.config.per_image, self.config.seed, {}, {}
@@ -199,7 +189,7 @@ class Img2Img(Images):
             return [Untouched(pixels) for pixels in inputs]
         start = torch.from_numpy(np.stack(inputs)).permute(0, 3, 1, 2).float() / 255  # [n, 3, H, W]
         strength = strength_for(self.config.steps, self.run, family_class(self.model.pipeline).floors_steps)
-        return self.drawing.draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks], start, strength)
+        return self.painter.draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks], start, strength)
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
@@ -214,9 +204,9 @@ class Img2Img(Images):
 
     def record(self, state: PictureState, task: PictureTask, picture: DrawnPicture) -> dict:
         config, facts = self.config, state.facts[task.slot]
-        found = super().record(state, task, picture)
-        del found["caption_row"], found["caption_seed"]
-        return found | {
+        record = super().record(state, task, picture)
+        del record["caption_row"], record["caption_seed"]
+        return record | {
             "source": task.picture.key,
             "source_sha256": facts.sha256,
             "source_width": facts.width,

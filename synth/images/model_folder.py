@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synth.errors import InputError
+from synth.keys import WrongKey
 from synth.weights import check_checkpoint, check_weights, read_json
 
 INDEX = "model_index.json"
@@ -57,14 +58,14 @@ class ModelFolder:
         return read_json(self.path / "scheduler" / "scheduler_config.json", FIX) if "scheduler" in self.components else {}
 
     def check_size(self, height: int, width: int, step: int = 0) -> None:
-        """InputError unless height and width are multiples of `step`, or (0) of what the model can compute."""
+        """WrongKey unless height and width are multiples of `step`, or (0) of what the model can compute."""
         # StableDiffusionPipeline and its kin insist on 8 even where the VAE shrinks by less
         step = step or (math.lcm(8, self.vae_factor) if "vae" in self.components else self.vae_factor)
         for name, value in (("height", height), ("width", width)):
             if value < 1 or value % step:
                 below, above = value // step * step, -(-max(value, 1) // step) * step
                 near = f"{below} or {above}" if below else f"{above}"
-                raise InputError(f"images.{name}={value}: {self.name} computes multiples of {step} pixels; use {near}")
+                raise WrongKey(name, value, f"{self.name} computes multiples of {step} pixels", f"use {near}")
 
 
 def inspect(
@@ -88,13 +89,13 @@ def inspect(
     if not path.is_dir():
         raise InputError(f"{path}: no such model folder; model.path must be a local folder in diffusers' layout, or a checkpoint file")
     left_out = frozenset({*UNUSED, *without}) - frozenset(uses)
-    found = _read(path, expected, weights=True, wanted_variant=variant, left_out=left_out)
+    model = _read(path, expected, weights=True, wanted_variant=variant, left_out=left_out)
     if safety and not all(found_in_index(path, name) for name in SAFETY):
         raise InputError(f"{path}: has no safety checker; use model.safety_checker=off")
     if safety:
         for name in SAFETY:
             _check_component(path / name, _index(path)[name][1], weights=True)
-    return found
+    return model
 
 
 def pipeline_of(path: Path) -> str:
@@ -117,8 +118,8 @@ def _inspect_checkpoint(path: Path, expected: str, config: Path | None) -> Model
         raise InputError(f"{path}: a checkpoint file; model.config must name a folder of such a model (weights not needed)")
     if not Path(config).is_dir():
         raise InputError(f"model.config: {config} is no folder; it must hold model_index.json, configs and tokenizers of such a model")
-    found = _read(Path(config), expected, weights=False, wanted_variant="")
-    return ModelFolder(**{**vars(found), "checkpoint": path})
+    model = _read(Path(config), expected, weights=False, wanted_variant="")
+    return ModelFolder(**{**vars(model), "checkpoint": path})
 
 
 def _index(path: Path) -> dict:
@@ -187,10 +188,10 @@ def _check_component(folder: Path, cls: str, weights: bool) -> tuple[bool, froze
         raise InputError(f"{folder}: missing, but {INDEX} names it ({cls}); {FIX}")
     for part, names in _CONFIGS.items():
         if part in cls:
-            found = [folder / n for n in names if (folder / n).is_file()]
-            if not found:
+            there = [folder / n for n in names if (folder / n).is_file()]
+            if not there:
                 raise InputError(f"{folder}: has none of {', '.join(names)}; {FIX}")
-            read_json(found[0], FIX)
+            read_json(there[0], FIX)
             return None
     read_json(folder / "config.json", FIX)
     return check_weights(folder) if weights else None

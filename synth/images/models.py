@@ -5,12 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.images.config import ModelConfig
+from synth.images.config import DrawingConfig, ModelConfig
 from synth.images.external.settings import PIPELINE, WORD, check_words
-from synth.images.families import SampleConfig, family_class
+from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder, inspect, pipeline_of
 from synth.images.schedulers import check_scheduler
-from synth.images.settings import keys_of
 from synth.weights import check_file, check_weights, read_json
 
 # roles of a stage's inputs, or their beginnings
@@ -24,18 +23,16 @@ def model_inputs(folder) -> dict[str, Path]:
 
 def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder:
     """Everything at `paths` (role -> path), checked for being whole. Raises InputError."""
-    if config.safety_checker not in ("off", "blank", "drop"):
-        raise InputError(f"model.safety_checker={config.safety_checker!r}: use off, blank (black, and said so) or drop (a tombstone)")
     if config.pipeline == PIPELINE:
         check_words(config.command, [role for role in paths if role == MODEL or role.startswith(WORD)])
         return ModelFolder(Path(config.command[0]), PIPELINE, (), "", 1)
     family, safety = family_class(pipeline_of(paths[MODEL])), config.safety_checker != "off"
-    found = inspect(paths[MODEL], config.pipeline, config.variant, paths.get(CONFIG), safety, uses=family.uses)
-    chain = family_class(found.pipeline).chain
+    model = inspect(paths[MODEL], config.pipeline, config.variant, paths.get(CONFIG), safety, uses=family.uses)
+    chain = family_class(model.pipeline).chain
     for name in config.parts:
         if name not in chain:
             fit = f"it has {', '.join(chain)}" if chain else "it has none"
-            raise InputError(f"model.parts.{name}: {found.pipeline} ({found.name}) has no such part; {fit}")
+            raise InputError(f"model.parts.{name}: {model.pipeline} ({model.name}) has no such part; {fit}")
     parts = {
         name: inspect(paths[PART + name], part.pipeline, without=part.without, uses=part.uses)
         for name, part in chain.items()
@@ -43,25 +40,18 @@ def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder
     }
     vae = paths.get(VAE)
     if vae is not None:
-        _check_vae(found, vae)
+        _check_vae(model, vae)
     loras = tuple(paths[f"{LORA}{i}"] for i in range(len(config.loras)))
     for file in loras:
         check_file(file)
-    return replace(found, parts=parts, vae=vae, loras=loras)
+    return replace(model, parts=parts, vae=vae, loras=loras)
 
 
-def judge(paths: Mapping[str, Path], config: SampleConfig, img2img: bool = False) -> ModelFolder:
-    """The model of a stage whose sample config is `config`, or an InputError: what is torn, what does not fit, what to do."""
-    return judged(inspect_model(paths, config.model), config, img2img)
-
-
-def judged(model: ModelFolder, config: SampleConfig, img2img: bool = False, group: str = "") -> ModelFolder:
-    """The same of a model that was inspected before. group: of the keys that an error names; "": the stage kind's own."""
+def judge(model: ModelFolder, config: DrawingConfig, img2img: bool = False) -> None:
+    """InputError, mostly a WrongKey, if the model cannot do what the config asks: it must not wait in a queue to be found."""
     family, trained = family_class(model.pipeline), model.scheduler_config().get("num_train_timesteps")
-    with keys_of(group or ("img2img" if img2img else "images")):
-        check_scheduler(config.scheduler, model.scheduler, config.steps, img2img, config.eta, trained if isinstance(trained, int) else 0)
-        (family.check_img2img if img2img else family.check)(model, config)
-    return model
+    check_scheduler(config.scheduler, model.scheduler, config.steps, img2img, config.eta, trained if isinstance(trained, int) else 0)
+    (family.check_img2img if img2img else family.check)(model, config)
 
 
 def _check_vae(model: ModelFolder, folder: Path) -> None:

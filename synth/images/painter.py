@@ -26,7 +26,7 @@ class Picture:
         return self._copy.row(self._row)
 
 
-class Drawing:
+class Painter:
     """Draws batches of a stage. `on_oom`: split halves the calls of a batch that does not fit; fail raises OutOfDeviceMemory."""
 
     def __init__(self, family: Family, batch: int, on_oom: str = "fail", intervals: Sequence[Interval] = ()):
@@ -45,15 +45,15 @@ class Drawing:
         start: [n, 3, H, W] floats in [0, 1] to begin from. On a GPU this returns while the last batch is still being drawn,
         and waits for the one before it: the device has always something to do, and no more than two batches take its memory.
         """
-        made: list[Picture] = []
-        while len(made) < len(items):
-            part = slice(len(made), len(made) + self._fits)
-            found = self._call(items[part], seeds[part], None if start is None else start[part], strength)
-            if found is None:
+        pictures: list[Picture] = []
+        while len(pictures) < len(items):
+            part = slice(len(pictures), len(pictures) + self._fits)
+            drawn = self._call(items[part], seeds[part], None if start is None else start[part], strength)
+            if drawn is None:
                 self._fits = -(-self._fits // 2)
             else:
-                made += found
-        return made
+                pictures += drawn
+        return pictures
 
     def _call(self, items: Sequence[Embedded], seeds: Sequence[int], start, strength: float) -> list[Picture] | None:
         """One call of the family in the current number of rows; None if it did not fit and fewer rows are to be tried."""

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 
 from synth import numerics
 from synth.errors import InputError, OutOfDeviceMemory
-from synth.images.families import Family, SampleConfig, family_class
+from synth.images.config import DrawingConfig
+from synth.images.families import Family, family_class
 from synth.images.loras import fuse_loras
 from synth.images.model_folder import SAFETY, UNUSED, ModelFolder
 from synth.images.safety import SafetyChecker
@@ -43,7 +44,7 @@ def dtype_of(name: str, on, own: str = "auto"):
     return found
 
 
-def open_family(model: ModelFolder, config: SampleConfig, settings: Mapping, batch: int) -> Family:
+def open_family(model: ModelFolder, config: DrawingConfig, settings: Mapping, batch: int) -> Family:
     """A judged model, loaded and ready to draw `config`'s pictures in batches of `batch`. `settings` = the stage's numerics."""
     family, dtype = family_class(model.pipeline), config.model.dtype
     pipe = load(model, config.scheduler, settings, dtype)

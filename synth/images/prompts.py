@@ -2,7 +2,6 @@
 
 from synth.images.sources.base import encodable
 
-PROMPTS = ("template", "caption")
 CLASS = "{class}"
 
 

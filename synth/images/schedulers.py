@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from synth.errors import InputError
+from synth.keys import WrongKey, one_of
 
 DEFAULT = "default"  # the model's own
 
@@ -36,26 +36,23 @@ READ_ETA = frozenset({"DDIMScheduler", "DDIMParallelScheduler", "TCDScheduler"})
 
 
 def check_scheduler(name: str, own: str, steps: int = 1, img2img: bool = False, eta: float = 0.0, trained: int = 0) -> None:
-    """InputError if `name` is unknown, or cannot drive a model whose own scheduler class is `own` in so many steps.
+    """WrongKey if `name` is unknown, or cannot drive a model whose own scheduler class is `own` in so many steps.
 
     trained: noise levels that the model was trained on, of which a schedule is a choice; 0: not known.
     """
-    if name != DEFAULT and name not in SCHEDULERS:
-        raise InputError(f"images.scheduler={name!r}: use one of {', '.join((DEFAULT, *SCHEDULERS))}")
+    one_of("scheduler", name, (DEFAULT, *SCHEDULERS))
     if name != DEFAULT and own.startswith("FlowMatch"):
-        raise InputError(f"images.scheduler={name!r} predicts noise, but this model was trained by flow matching ({own}): use {DEFAULT}")
+        raise WrongKey("scheduler", name, f"predicts noise, but this model was trained by flow matching ({own})", f"use {DEFAULT}")
     cls = class_of(name, own)
     if cls == "LCMScheduler" and steps > LCM_STEPS:
-        raise InputError(f"images.steps={steps}: scheduler lcm takes at most {LCM_STEPS} steps; it is made for 4 to 8")
+        raise WrongKey("steps", steps, f"scheduler lcm takes at most {LCM_STEPS} steps", "it is made for 4 to 8")
     if img2img and cls in NO_START:
-        others = "images.scheduler=ddim" if not own.startswith("FlowMatch") else "another model"
-        raise InputError(f"images.scheduler={name!r} ({cls}) cannot start from a picture; use {others}")
+        fix = "use another model" if own.startswith("FlowMatch") else "use ddim"
+        raise WrongKey("scheduler", name, f"{cls} cannot start from a picture", fix)
     if eta and cls not in READ_ETA:
-        raise InputError(
-            f"images.eta={eta:g}: images.scheduler={name} ({cls or 'none'}) does not read it; use images.scheduler=ddim, or images.eta=0"
-        )
+        raise WrongKey("eta", eta, f"scheduler={name} ({cls or 'none'}) does not read it", "use scheduler=ddim, or 0")
     if 0 < trained < steps:
-        raise InputError(f"images.steps={steps}: the model was trained on {trained} noise levels; use {trained} steps at most")
+        raise WrongKey("steps", steps, f"the model was trained on {trained} noise levels", f"use {trained} steps at most")
 
 
 def class_of(name: str, own: str) -> str:

@@ -9,8 +9,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from synth.errors import InputError
 from synth.images.config import ClassCount, ImagesConfig
+from synth.keys import WrongKey
 from synth.seeds import derive
 
 _SPAN = re.compile(r"(\d+)(?:\.\.(\d+))?")
@@ -31,14 +31,14 @@ class Ranges:
             self._before.append(self._before[-1] + last - first + 1)
 
     @classmethod
-    def parse(cls, text: str, where: str) -> "Ranges":
-        """InputError that names `where` and the item for anything that is no number or range."""
+    def parse(cls, text: str, key: str = "subset") -> "Ranges":
+        """WrongKey that names the item for anything that is no number or range. key: that gave the text."""
         spans = []
         for item in filter(None, (part.strip() for part in re.split(r"[,\s]+", text))):
             match = _SPAN.fullmatch(item)
             first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
             if first > last:
-                raise InputError(f"{where}: {item!r} is no number and no range; write 17, or 0..99 with both ends included")
+                raise WrongKey(key, item, "is no number and no range", "write 17, or 0..99 with both ends included")
             spans.append((first, last))
         return cls(spans)
 
@@ -82,7 +82,7 @@ class PerCaption:
 
     def __init__(self, config: ImagesConfig):
         self._n = config.per_caption
-        self._subset = Ranges.parse(config.subset, "images.subset") if config.subset else None
+        self._subset = Ranges.parse(config.subset) if config.subset else None
 
     def place(self, slot: int) -> Place:
         number, replica = divmod(slot, self._n)
@@ -127,7 +127,7 @@ class PerClass:
 
 def per_class(config: ImagesConfig, labels: Sequence[int], seeds: Sequence[int]) -> PerClass:
     """The table of a config with counts. labels, seeds: of every row of the captions table, in its order."""
-    subset = Ranges.parse(config.subset, "images.subset") if config.subset else None
+    subset = Ranges.parse(config.subset) if config.subset else None
     rows: dict[int, list[tuple[int, int]]] = {}
     for row, (label, seed) in enumerate(zip(labels, seeds, strict=True)):
         if subset is None or row in subset:

@@ -6,29 +6,29 @@ config: its noise comes from a CPU generator of its own, and its batch always ha
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
 from synth.captions.table import CaptionRow, labels_and_seeds, rows_at
-from synth.errors import InputError
 from synth.images.config import ImagesConfig
 from synth.images.embeddings import encode_unit
-from synth.images.encode import check_format, encode_image, stored_size
+from synth.images.encode import encode_image, stored_size
 from synth.images.external.open import check_command, open_command
+from synth.images.external.painter import CommandPainter
 from synth.images.families import Embedded
 from synth.images.model_folder import ModelFolder
-from synth.images.models import judge, model_inputs
-from synth.images.painter import MEMORY_ADVICE, Drawing, Picture
+from synth.images.models import inspect_model, model_inputs
+from synth.images.painter import MEMORY_ADVICE, Painter, Picture
 from synth.images.preview import Preview
 from synth.images.schedulers import class_of
-from synth.images.settings import RUN, check_run, keys_of
 from synth.images.slots import PerCaption, PerClass, per_class
 from synth.run.stage import Stage
 from synth.seeds import derive
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical, digest
 
+# how a stage is worked on; not in its fingerprint. shapes: sizes of pictures in it, each of which would be compiled for
+RUN: Mapping[str, object] = {"on_oom": "fail", "preview_every": 0.0, "text_offload": False, "shapes": 1}
 NO_CAPTION = "no caption: the captions stage came out short"
 REFUSED = "refused by the safety checker"
 NOT_FINITE = "the model gave values that are not finite numbers (dtype overflow?)"
@@ -68,30 +68,21 @@ def sample_key(slot: int) -> str:
 
 class Images(Stage):
     config: ImagesConfig
-    at_least: ClassVar[Mapping[str, float]] = {"per_caption": 1}
-    starts_from_pictures: ClassVar[bool] = False
 
     def __init__(self, folder):
         super().__init__(folder)
         self.batch = folder.spec.batch
         self.model: ModelFolder | None = None
-        self.drawing: Drawing | None = None
+        self.painter: Painter | CommandPainter | None = None
         self.prepared = None
         self.preview = Preview(folder.preview_path, (RUN | folder.spec.settings)["preview_every"])
         self._table: PerCaption | PerClass | None = None
         self._last: tuple[int, tuple[dict[int, Task], dict[int, str]]] | None = None
 
     def check(self) -> None:
-        """Everything that can be known without loading the model."""
-        config = self.config
-        with keys_of(self.folder.spec.kind):
-            check_format(config.format)
-        check_run(self.folder.spec.settings)
-        for key, low in (("steps", 1), ("save_size", 0), *self.at_least.items()):
-            if (value := getattr(config, key)) < low:
-                raise InputError(f"{self.folder.spec.kind}.{key}={value}: must be at least {low}")
-        self.model = judge(model_inputs(self.folder), config, self.starts_from_pictures)
-        if config.model.command:
+        """That the model is there and whole: what a config asks of it was judged when the stage was planned."""
+        self.model = inspect_model(model_inputs(self.folder), self.config.model)
+        if self.config.model.command:
             check_command(self.folder)
 
     def open(self) -> None:
@@ -99,7 +90,7 @@ class Images(Stage):
             self.check()
         run = RUN | self.folder.spec.settings
         if self.config.model.command:
-            self.drawing = open_command(self.folder)
+            self.painter = open_command(self.folder)
         else:
             self.load(run)
         self.preview = Preview(self.folder.preview_path, run["preview_every"])
@@ -117,13 +108,13 @@ class Images(Stage):
                 family, spec.numerics, slots=spec.slots // run["shapes"], versions=versions(), text_offload=run["text_offload"],
                 model_digest=digest({role: i.identity for role, i in spec.inputs.items()}),
             )  # fmt: skip
-        self.drawing = Drawing(family, self.batch, run["on_oom"], self.prepared.intervals)
+        self.painter = Painter(family, self.batch, run["on_oom"], self.prepared.intervals)
 
     def close(self) -> None:
         self.preview.write()
-        if self.config.model.command and self.drawing is not None:
-            self.drawing.close()
-        self.drawing = self.prepared = None
+        if self.config.model.command and self.painter is not None:
+            self.painter.close()
+        self.painter = self.prepared = None
 
     @property
     def deterministic(self) -> bool:
@@ -167,11 +158,11 @@ class Images(Stage):
         from synth.images.pipeline import out_of_memory
 
         tasks, reasons = self.gathered(unit)
-        self.drawing.begin_unit()
+        self.painter.begin_unit()
         if self.config.model.command:  # it reads the captions itself
             return UnitState(tasks, reasons, {t.row.caption: Embedded(t.row.caption, {}) for t in tasks.values()})
         with out_of_memory(MEMORY_ADVICE), self.prepared.text_encoders.on_device():
-            texts = encode_unit(self.drawing.family, [t.row.caption for t in tasks.values()], self.prepared.text_encoders.rest)
+            texts = encode_unit(self.painter.family, [t.row.caption for t in tasks.values()], self.prepared.text_encoders.rest)
         return UnitState(tasks, reasons, texts)
 
     def compute(self, state: UnitState, slots: range) -> list[Drawn]:
@@ -182,8 +173,8 @@ class Images(Stage):
     def draw(self, state: UnitState, tasks: Sequence[Task]) -> Sequence[Picture]:
         """A picture of each task of a batch, on its way to the host."""
         if self.config.model.command:
-            return self.drawing.draw([sample_key(t.slot) for t in tasks], [t.row.caption for t in tasks], [t.seed for t in tasks])
-        return self.drawing.draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks])
+            return self.painter.draw([sample_key(t.slot) for t in tasks], [t.row.caption for t in tasks], [t.seed for t in tasks])
+        return self.painter.draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks])
 
     # -- storing -----------------------------------------------------------------------------------------------------
 

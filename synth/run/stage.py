@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from synth.kinds import config_of
+from synth.run.findings import Check
 from synth.store.samples import Sample, Tombstone, Unit
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Stage:
     encode(state, item)     in a thread pool beside the device, one item at a time: Sample or Tombstone
     finish()           when the stage is whole, by whoever finds it so: writes what lies outside units/; idempotent, atomic
     close()            at the end, or before the stage is opened anew
+    verify(check)      whenever somebody asks whether what it wrote is still as it was, of a whole stage that nobody opened
     """
 
     deterministic: ClassVar[bool] = True  # False: API-backed; differing digests of one unit are then no error
@@ -56,6 +58,9 @@ class Stage:
         raise NotImplementedError
 
     def finish(self) -> None: ...
+
+    def verify(self, check: Check) -> None:
+        """Add what is wrong with what a whole stage wrote outside units/."""
 
     def usage(self) -> Mapping[str, float]:
         """What this process spent outside so far (requests, tokens, price), for the worker's events."""

@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 from synth.errors import InputError
 from synth.store.spec import digest
+from synth.store.trees import plain, walk
 
 SMALL = 8 << 20  # bytes; larger files are named by size and the digests of their ends
 LISTED = "listing:"  # identity of a folder whose names and sizes stand in the stage's listing; its stage judges what it reads of it
@@ -16,7 +18,10 @@ def file_identity(path: str | os.PathLike) -> str:
     """sha256 of a small file; of a large one (weights) its size, first MiB (safetensors header) and last 64 KiB (zip end)."""
     path = Path(path)
     try:
-        size = path.stat().st_size
+        seen = path.stat()
+        if stat.S_ISFIFO(seen.st_mode):  # would wait for whoever writes into it
+            raise InputError(f"{path}: is a pipe; give a file")
+        size = seen.st_size
         with open(path, "rb") as f:
             if size <= SMALL:
                 return hashlib.sha256(f.read()).hexdigest()
@@ -29,17 +34,17 @@ def file_identity(path: str | os.PathLike) -> str:
 
 
 def folder_identity(path: str | os.PathLike, suffixes: tuple[str, ...] = ()) -> str:
-    """Digest of the names and identities of a folder's files (only those with `suffixes`, if given); hidden ones are left out."""
+    """Digest of the names and identities of a folder's files (only those with `suffixes`, if given); hidden ones are left out.
+
+    Links are followed, those to folders too: what a stage reads through one belongs to its input.
+    """
     root = Path(path)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; check the path")
-    entries = []
-    for folder, dirs, files in os.walk(root):
-        dirs[:] = sorted(d for d in dirs if not d.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and (not suffixes or name.endswith(suffixes)):
-                file = Path(folder, name)
-                entries.append([file.relative_to(root).as_posix(), file_identity(file)])
+    paths = [path for path, entry in walk(root) if not suffixes or entry.name.endswith(suffixes)]
+    # the files of a folder before the folders in it: fingerprints hang on this order
+    paths.sort(key=lambda path: [*((1, part) for part in path.split("/")[:-1]), (0, path.rpartition("/")[2])])
+    entries = [[plain(path), file_identity(root / path)] for path in paths]
     if not entries:
         raise InputError(f"{root}: holds no file{' ending in ' + ', '.join(suffixes) if suffixes else ''}")
     return digest(entries)

@@ -5,17 +5,16 @@ prompts.jsonl.gz, a line a chapter.
 """
 
 import bisect
-import gzip
 import hashlib
 import itertools
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from synth.errors import InputError
+from synth.store import blocks
 from synth.store.identity import LISTED
 from synth.store.spec import canonical
 
@@ -70,15 +69,12 @@ class Book:
     def to_bytes(self) -> tuple[bytes, str]:
         """(file bytes, identity); the identity is of the lines, which another zlib packs in another way."""
         lines = b"".join(canonical([c.number, c.title, list(c.prompts)]) + b"\n" for c in self.chapters)
-        return gzip.compress(lines, compresslevel=6, mtime=0), LISTED + hashlib.sha256(lines).hexdigest()
+        return blocks.pack(lines), LISTED + hashlib.sha256(lines).hexdigest()
 
     @staticmethod
     def read(path: Path, identity: str) -> "Book":
         """The book of a planned stage. A missing, torn or edited file is an InputError."""
-        try:
-            lines = gzip.decompress(Path(path).read_bytes())
-        except (OSError, EOFError, zlib.error) as e:
-            raise InputError(f"{path}: cannot be read ({e}); remove the stage's folder and run the command again") from e
+        lines = b"".join(lines for _, _, lines in blocks.members(path))
         if LISTED + hashlib.sha256(lines).hexdigest() != identity:
             raise InputError(f"{path}: is not the text that was planned; remove the stage's folder and run the command again")
         return Book.of(json.loads(line) for line in lines.splitlines())

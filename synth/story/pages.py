@@ -17,6 +17,7 @@ from synth.errors import InputError
 from synth.export.html import Cell, Row, page
 from synth.kinds import config_of
 from synth.reading.stage import ROLE, StageReader, StageSample
+from synth.run.findings import Check
 from synth.run.stage import Stage
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
@@ -138,6 +139,16 @@ class StoryPages(Stage):
         for name, data in self.whole().items():
             write_atomic(self.out.path / name, data)
         self.out.complete()
+
+    def verify(self, check: Check) -> None:
+        """Every file of every chapter is there and whole (deep: byte by byte); story.json and the page are those of the units."""
+        self.check()
+        for stored in self.folder.samples():
+            for name, (size, sha256) in stored.json()["files"].items():
+                check.file(name, size, sha256)
+            check.progress(1)
+        for name, data in self.whole().items():
+            check.same(name, data)
 
     def whole(self) -> dict[str, bytes]:
         """story.json and index.html, from the stage's units."""

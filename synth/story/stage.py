@@ -6,9 +6,8 @@ the finished batches of a worker that died gives the same bytes as one that was 
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from synth.errors import InputError
 from synth.images.embeddings import encode_unit
 from synth.images.families import Embedded, family_class
 from synth.images.img2img import Untouched
-from synth.images.painter import MEMORY_ADVICE, Drawing, Picture
+from synth.images.painter import MEMORY_ADVICE, Painter, Picture
 from synth.images.stage import Drawn, Images, Task, UnitState, sample_key
 from synth.images.strength import strength_for
 from synth.seeds import derive
@@ -62,40 +61,30 @@ class StoryState(UnitState):
 
 class StoryStage(Images):
     config: StoryConfig
-    at_least: ClassVar[Mapping[str, float]] = {"rows": 1}
 
     def __init__(self, folder):
         super().__init__(folder)
         config = self.config
         self.rules = Rules(config.progressive, config.interleave, config.cycle_styles, config.steps, tuple(s.weight for s in config.styles))
         self.batch = min(config.rows, folder.spec.batch)
-        self.starts_from_pictures = config.progressive and any(self.rules.run(lane) for lane in range(self.rules.lanes))
-        self._drawings: dict[int, Drawing] = {}  # rows a call -> what draws so many
+        self._painters: dict[int, Painter] = {}  # rows a call -> what draws so many
         self._book: Book | None = None
         self.growing: Growing | None = None
 
     def check(self) -> None:
-        config = self.config
-        wrong = [s.weight for s in config.styles if not 0 <= s.weight <= 1]
-        if wrong or not config.styles or len(config.styles) != len(config.dataset.classes):
-            raise InputError(f"{self.folder.path}: needs a class for each style, and weights from 0 to 1; plan it again")
-        if config.save_size or (config.progressive and config.format == "jpg"):
-            raise InputError(
-                f"{self.folder.path}: a chain goes on from stored pictures; it needs save_size=0 and png or webp; plan it again"
-            )
         super().check()
-        if tuple(len(c.prompts) for c in self.book.chapters) != config.prompts:
+        if tuple(len(c.prompts) for c in self.book.chapters) != self.config.prompts:
             raise InputError(f"{self.folder.path}: its prompts are not those of its config; plan it again")
 
     def open(self) -> None:
         super().open()
-        self._drawings = {self.batch: self.drawing}
+        self._painters = {self.batch: self.painter}
         if most := self.folder.spec.settings.get("growing"):
             self.growing = Growing(self.folder.path, self.book, [c.name for c in self.config.dataset.classes], most)
 
     def close(self) -> None:
         super().close()
-        self._drawings = {}
+        self._painters = {}
         if self.growing is not None:
             self.growing.close()
             self.growing = None
@@ -124,8 +113,8 @@ class StoryStage(Images):
 
     def begin(self, unit: Unit) -> StoryState:
         tasks, reasons = self.gathered(unit)
-        for drawing in self._drawings.values():
-            drawing.begin_unit()
+        for painter in self._painters.values():
+            painter.begin_unit()
         return StoryState(tasks, reasons, {}, unit, Last(self.rules))
 
     def resume(self, state: StoryState, stop: int, made: Sequence[Stored]) -> None:
@@ -164,9 +153,9 @@ class StoryStage(Images):
             start = torch.from_numpy(np.stack([p.pixels for p in parents])).permute(0, 3, 1, 2).float() / 255  # [n, 3, H, W]
             strength = strength_for(self.config.steps, run, family_class(self.model.pipeline).floors_steps)
         rows = min(len(tasks), self.batch)
-        if rows not in self._drawings:
-            self._drawings[rows] = Drawing(self.drawing.family, rows, self.drawing.on_oom, self.drawing.intervals)
-        return self._drawings[rows].draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks], start, strength)
+        if rows not in self._painters:
+            self._painters[rows] = Painter(self.painter.family, rows, self.painter.on_oom, self.painter.intervals)
+        return self._painters[rows].draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks], start, strength)
 
     def _settle(self, state: StoryState, first: int) -> None:
         """The pictures of the prompt before, whose slots begin at `first`, become the last ones of their lanes."""
@@ -198,28 +187,28 @@ class StoryStage(Images):
             return
         wanted = [state.tasks[s].row.caption for s in range(first, min(first + size, state.unit.stop))]
         with out_of_memory(MEMORY_ADVICE), self.prepared.text_encoders.on_device():
-            found = encode_unit(self.drawing.family, wanted, self.prepared.text_encoders.rest)
+            embedded = encode_unit(self.painter.family, wanted, self.prepared.text_encoders.rest)
         for caption in {c for captions in state.near.values() for c in captions}:
             state.texts[caption] = Embedded(caption, {}, state.texts[caption].truncated)
         state.near.clear()
-        state.near[first] = set(found)
-        state.texts.update(found)
+        state.near[first] = set(embedded)
+        state.texts.update(embedded)
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
     def encode(self, state: StoryState, item: Drawn) -> Sample | Tombstone:
-        made = super().encode(state, item)
-        if self.growing is not None and isinstance(made, Sample):
+        sample = super().encode(state, item)
+        if self.growing is not None and isinstance(sample, Sample):
             task = state.tasks[item.slot]
-            self.growing.add(task.chapter, task.prompt, task.row.label, made.files[self.config.format], self.config.format)
-        return made
+            self.growing.add(task.chapter, task.prompt, task.row.label, sample.files[self.config.format], self.config.format)
+        return sample
 
     def record(self, state: StoryState, task: StoryTask, picture: Picture) -> dict:
         config = self.config
         parent, run = state.starts[task.slot]
-        found = super().record(state, task, picture)
-        del found["caption_row"], found["caption_seed"], found["replica"]
-        return found | {
+        record = super().record(state, task, picture)
+        del record["caption_row"], record["caption_seed"], record["replica"]
+        return record | {
             "chapter": task.chapter,
             "prompt": task.prompt,
             "prompt_text": task.prompt_text,

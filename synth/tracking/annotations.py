@@ -12,6 +12,7 @@ from synth.errors import InputError
 from synth.export.card import CARD
 from synth.kinds import config_of
 from synth.reading.stage import StageReader, StageSample
+from synth.run.findings import Check
 from synth.run.stage import Stage
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
@@ -88,6 +89,14 @@ class Annotations(Stage):
             self._write()
         write_atomic(self.out.path / CARD, annotations_card(self.folder, said))
         self.out.complete()
+
+    def verify(self, check: Check) -> None:
+        """The file is there, of its size (deep: of its digest); so is the card."""
+        written = facts(self.folder)
+        check.file(NAME, written["bytes"], written["sha256"], "was edited or torn since it was written")
+        if not (check.out / CARD).exists():
+            check.missing(CARD)
+        check.progress(1)
 
     def _write(self) -> dict:
         pairs, config = self.pairs, self.config

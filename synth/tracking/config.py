@@ -1,31 +1,35 @@
-"""Sample configs of tracking pairs."""
+"""Keys of tracking pairs, and of what is made of them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from synth.captions.config import DatasetConfig
 from synth.export.config import ExportConfig
 from synth.images.config import DrawingConfig
-from synth.keys import key, later
+from synth.keys import key, later, plan_key
+
+LARGEST = 8192  # pixels of a canvas' side
+AREA = 1e12  # pixels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WarpConfig:
     """The joint random warp of an image and its masks. Ranges are drawn from evenly; OVTrack's values are the defaults."""
 
-    affine: float = 0.5  # probability of scale, rotation, translation and shear, all at once
-    scale: tuple[float, ...] = (0.6, 1.5)  # factor, an axis each
-    rotate: tuple[float, ...] = (-30.0, 30.0)  # degrees
-    translate: tuple[float, ...] = (0.0, 0.2)  # share of width, of height
-    shear: tuple[float, ...] = (-15.0, 15.0)  # degrees, an axis each
-    perspective: float = 0.5  # probability
-    distortion: tuple[float, ...] = (0.05, 0.2)  # standard deviation of the corners' way inwards, as a share of the side
-    flip: float = 0.5  # probability
-    colour: float = 0.2  # probability of brightness and contrast, of the image only
-    brightness: tuple[float, ...] = (-0.2, 0.2)  # added, as a share of white
-    contrast: tuple[float, ...] = (-0.2, 0.2)  # factor less one
+    affine: float = key("probability of the next four, all at once", low=0, high=1)
+    scale: tuple[float, ...] = key("factor, an axis each", low=0.05, high=20, span=True)
+    rotate: tuple[float, ...] = key("degrees", low=-180, high=180, span=True)
+    translate: tuple[float, ...] = key("share of width and height", low=-1, high=1, span=True)
+    shear: tuple[float, ...] = key("degrees, an axis each", low=-80, high=80, span=True)
+    perspective: float = key("probability", low=0, high=1)
+    distortion: tuple[float, ...] = key("how far corners move inwards (standard deviation, share of the side)", low=0, high=1, span=True)
+    flip: float = key("probability of left for right", low=0, high=1)
+    colour: float = key("probability of the next two; the image only", low=0, high=1)
+    brightness: tuple[float, ...] = key("added, share of white", low=-1, high=1, span=True)
+    contrast: tuple[float, ...] = key("factor less one", low=-1, high=1, span=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PairsConfig(DrawingConfig):
     """kind "pairs": new images of annotated ones; slot = image * variants + variant. Always JPEG, at the size of the original.
 
@@ -33,18 +37,35 @@ class PairsConfig(DrawingConfig):
     input "images": a folder, or an HDF5 file keyed by file name. classes of the dataset: the file's categories.
     """
 
-    dataset: DatasetConfig = DatasetConfig(name="", classes=(), n_classes=0)
-    variants: int = 1  # new images of each image
-    noise_strength: float = 0.75  # share of the steps that are run
-    harmonize: int = 2  # last steps in which the objects are not put back
-    min_area: float = 64.0**2  # pixels of the original; smaller objects are not kept
-    max_area: float = 32.0**5
-    dilate: int = 14  # pixels of the original around the objects that are kept with them
-    long_side: int = 768  # pixels that an image is scaled to fit into
-    short_side: int = 512
-    bucket: int = 64  # pixels; drawn sizes are multiples of it
-    warp: WarpConfig = WarpConfig()
-    quality: int = 95  # of the JPEG files
+    dataset: DatasetConfig = later()
+    variants: int = key("new images of each image", low=1, high=10_000)
+    noise_strength: float = key("0..1, share of the steps that are run: 1 keeps nothing of the old background", low=0, high=1)
+    harmonize: int = key(
+        "last steps in which the objects are drawn along with the background; 0: they stay as the VAE gives them",
+        low=0, high=10_000, null="model.native_pair_harmonize",
+    )  # fmt: skip
+    min_area: float = key(
+        "pixels of the original: smaller objects are not kept, latents cannot hold them", low=0, high=AREA, null="dataset.native_min_area"
+    )
+    max_area: float = key("pixels (32^5): larger ones are not kept", low=0, high=AREA)
+    dilate: int = key("pixels of the original around an object that are kept with it", low=0, high=1000, null="dataset.native_dilate")
+    size: Any = plan_key(
+        "[long, short] pixels that an image is scaled to fit into",
+        given=Any,
+        null="model.native_pair_size, else 1.5 and 1 times its native size",
+    )
+    long_side: int = later()
+    short_side: int = later()
+    bucket: int = key(
+        "pixels; drawn sizes are multiples of it, images of one size are one batch",
+        low=1, high=LARGEST, null="64, or what the model needs",
+    )  # fmt: skip
+    warp: WarpConfig = key("one random warp of image and masks together; ranges are drawn from evenly")
+    quality: int = key("1..100 of the JPEG files", low=1, high=100)
+    on_bad: str = plan_key(
+        "error: name bad annotations and missing images and stop | drop: leave them out, listed in left_out.jsonl",
+        choices=("error", "drop"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ and variants as `<name>_v<number>.jpg`: `io.BytesIO(numpy.array(h5py.File("image
 
 
 class PairItems:
-    """As synth.export.hdf5.parts.PictureItems, of a stage of pairs. Cheap to make; opens the source when the first original is read."""
+    """As synth.export.hdf5.items.PictureItems, of a stage of pairs. Cheap to make; opens the source when the first original is read."""
 
     how_to_read = READ
 

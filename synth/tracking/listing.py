@@ -12,7 +12,6 @@ below its source, or its dataset in an HDF5 file; size: of its file in bytes. bu
 at; null where no object is kept.
 """
 
-import gzip
 import hashlib
 import json
 from collections import OrderedDict
@@ -21,7 +20,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from synth.errors import InputError
+from synth.store import blocks
+from synth.store.blocks import torn
 from synth.store.identity import LISTED
 from synth.store.spec import canonical
 
@@ -94,23 +94,23 @@ class ListingWriter:
     def finish(self, head: bytes = b"{}") -> tuple[dict[str, bytes], str]:
         """(files of the stage's folder, identity of the input). head: of `head_file`."""
         self._flush()
-        members, blocks, offset = [], [], 0
+        members, places, offset = [], [], 0
         for packed in self._packed:
             member, sha256 = packed.result()
             members.append(member)
-            blocks.append({"offset": offset, "size": len(member), "sha256": sha256})
+            places.append({"offset": offset, "size": len(member), "sha256": sha256})
             offset += len(member)
         self._packed = []
         self._pool.shutdown()
         if sorted(self._order) != list(range(self.n)):
             raise ValueError(f"{self.n} images whose places in the file are not 0..{self.n - 1}")
-        index = {"images": self.n, "blocks": blocks, "order": self._order}
+        index = {"images": self.n, "blocks": places, "order": self._order}
         return {NAME: b"".join(members), INDEX: canonical(index), HEAD: head}, identity(index, head)
 
 
 def _pack(block: bytes) -> tuple[bytes, str]:
     """(gzip member, digest) of the lines of a block."""
-    return gzip.compress(block, compresslevel=1, mtime=0), hashlib.sha256(block).hexdigest()
+    return blocks.pack(block, level=1), hashlib.sha256(block).hexdigest()
 
 
 def identity(index: Mapping, head: bytes) -> str:
@@ -128,16 +128,16 @@ class AnnotatedListing:
             self.n, self._blocks, self._order = said["images"], said["blocks"], said["order"]
             found = identity(said, self._head)
         except (OSError, ValueError, KeyError, TypeError) as e:
-            raise InputError(_torn(index, str(e))) from e
+            raise torn(index, e) from e
         if found != expected:
-            raise InputError(_torn(index, "another listing was planned"))
+            raise torn(index, "another listing was planned")
 
     def head(self) -> Head:
         try:
             said = json.loads(self._head)
             return Head(tuple(said["categories"]), said["max_image_id"], said["max_annotation_id"], said["tracks"])
         except (ValueError, KeyError, TypeError) as e:
-            raise InputError(_torn(self.path.with_name(HEAD), f"{type(e).__name__}: {e}")) from e
+            raise torn(self.path.with_name(HEAD), f"{type(e).__name__}: {e}") from e
 
     def file_order(self) -> list[int]:
         """Numbers in the listing, in the order of the annotation file."""
@@ -171,21 +171,12 @@ class AnnotatedListing:
 
     def _block(self, number: int) -> list[bytes]:
         said = self._blocks[number]
-        try:
-            with open(self.path, "rb") as f:
-                f.seek(said["offset"])
-                block = gzip.decompress(f.read(said["size"]))
-        except (OSError, EOFError, ValueError) as e:
-            raise InputError(_torn(self.path, str(e))) from e
+        block = blocks.member(self.path, said["offset"], said["size"])
         if hashlib.sha256(block).hexdigest() != said["sha256"]:
-            raise InputError(_torn(self.path, f"block {number} is not what was planned"))
+            raise torn(self.path, f"block {number} is not what was planned")
         return block.split(b"\n")[:-1]
 
 
 def _annotated(number: int, row: dict) -> Annotated:
     bucket = tuple(row["bucket"]) if row["bucket"] else None
     return Annotated(number, row["path"], row["size"], bucket, tuple(row["captions"]), row["image"], tuple(row["annotations"]))
-
-
-def _torn(path: Path, why: str) -> str:
-    return f"{path}: cannot be read ({why}); remove the stage's folder and run the command again"

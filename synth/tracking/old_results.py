@@ -197,11 +197,11 @@ def _short(value: object) -> str:
 
 def _check_images(path: Path, names: Sequence[str]) -> None:
     """InputError unless every image is in the HDF5 file, by its name or by that without folders."""
-    from synth.export.hdf5.file import open_read
+    from synth.store.hdf5 import Hdf5File
 
-    with open_read(path) as f:
-        there = set(f)
-        missing = [n for n in names if base_name(n) not in there and n not in f]
+    with Hdf5File(path) as f:
+        there = {n.decode("utf-8", "surrogateescape") for n in f.root}
+        missing = [n for n in names if base_name(n) not in there and f.dataset(n) is None]
     if missing:
         more = f" and {len(missing) - SHOWN:,} more" if missing[SHOWN:] else ""
         raise InputError(

@@ -8,17 +8,17 @@ One slot. Its sample holds what the page says, and names, sizes and digests of t
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 
 from synth.errors import InputError
-from synth.images.decode import FORMATS, decode_as_declared
+from synth.images.decode import decode_as_declared
 from synth.kinds import config_of
 from synth.reading.stage import ROLE as IMAGES
 from synth.reading.stage import StageReader
+from synth.run.findings import Check
 from synth.run.stage import Stage
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
@@ -26,6 +26,7 @@ from synth.store.framing import shared
 from synth.store.out_folder import OutFolder
 from synth.store.samples import Sample, Unit
 from synth.store.spec import canonical
+from synth.store.trees import open_picture
 from synth.tracking.config import PairsPageConfig
 from synth.tracking.listing import ROLE, Annotated, AnnotatedListing
 from synth.tracking.look import Frame, Object, Row, Totals, objects_shown, spread, warp_words
@@ -80,6 +81,15 @@ class PairsPage(Stage):
             self.gather()
         write_atomic(self.out.path / INDEX, self.page(said))
         self.out.complete()
+
+    def verify(self, check: Check) -> None:
+        """Every picture and the sheet are there and whole (deep: byte by byte); the page is that of the unit."""
+        self.check()
+        said = self.said()
+        for name, (size, sha256) in said["files"].items():
+            check.file(name, size, sha256)
+        check.same(INDEX, self.page(said))
+        check.progress(1)
 
     def said(self) -> dict:
         """What the unit says of the page."""
@@ -170,9 +180,7 @@ class PairsPage(Stage):
 
 def shown_as_it_is(data: bytes) -> str:
     """The extension of a picture that browsers show as it is stored; "" of one that they turn, or do not know."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with open_picture(data) as image:
         return SHOWN.get(image.format, "") if image.getexif().get(ORIENTATION, 1) == 1 else ""
 
 

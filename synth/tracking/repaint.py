@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from synth.errors import InputError
 from synth.images.families import Embedded, Family
-from synth.images.models import judged
+from synth.images.models import judge
 from synth.images.schedulers import class_of
 from synth.images.strength import steps_run
+from synth.keys import WrongKey
 from synth.tracking.config import PairsConfig
 
 if TYPE_CHECKING:
@@ -34,22 +34,16 @@ INSTEAD = "ddim"  # where such a one is the model's own
 
 
 def check_repaint(model: "ModelFolder", config: PairsConfig) -> None:
-    """InputError that names the key if the model cannot draw what the config asks for."""
+    """WrongKey if the model cannot draw what the config asks for."""
     if config.model.safety_checker == "blank":
-        raise InputError("model.safety_checker=blank: a black picture would keep the boxes of objects that are not in it; use drop, or off")
-    with _keys():
-        # every drawn size is a multiple of the bucket
-        judged(model, replace(config, height=config.bucket, width=config.bucket), img2img=True, group="tracking")
+        why = "a black picture would keep the boxes of objects that are not in it"
+        raise WrongKey("safety_checker", "blank", why, "use drop, or off", "model")
+    try:  # every drawn size is a multiple of the bucket
+        judge(model, replace(config, height=config.bucket, width=config.bucket), img2img=True)
+    except WrongKey as e:
+        raise (e.called("bucket") if e.key in ("height", "width") else e) from e.__cause__
     if why := UNSUITED.get(cls := class_of(config.scheduler, model.scheduler)):
-        raise InputError(f"tracking.scheduler={config.scheduler}: {cls} {why}; use tracking.scheduler={INSTEAD}")
-
-
-@contextlib.contextmanager
-def _keys() -> Iterator[None]:
-    try:
-        yield
-    except InputError as e:
-        raise InputError(str(e).replace("tracking.height", "tracking.bucket").replace("tracking.width", "tracking.bucket")) from e.__cause__
+        raise WrongKey("scheduler", config.scheduler, f"{cls} {why}", f"use {INSTEAD}")
 
 
 # -- drawing -------------------------------------------------------------------------------------------------------------

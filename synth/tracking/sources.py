@@ -7,20 +7,23 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from errno import ENAMETOOLONG, ENOENT, ENOTDIR
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from synth.errors import InputError, StoreError
-from synth.images.sources.base import plain, too_large
+from synth.images.sources.base import too_large
 from synth.images.sources.read import read_file
 from synth.store.files import storing
+from synth.store.trees import entries, is_folder, plain, walk
 from synth.tracking.objects import base_name
+
+if TYPE_CHECKING:
+    from synth.store.hdf5 import Hdf5File
 
 KEY = "dataset.images"
 THREADS, CHUNK = 16, 512  # looks at files: on a network file system each waits, none works
 H5 = b"\x89HDF\r\n\x1a\n"
 _NO_FORM = "holds no image there: an image is a row of uint8, or one text of fixed length"
-_ELSEWHERE = "lies in another file, to which this one links: copy it into this one"
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,12 @@ class FolderSource:
         for name in names:
             by_folder.setdefault(name.rpartition("/")[0], []).append(name)
         for folder, inside in by_folder.items():
-            there = {name for name, is_folder in _listed(self.root / folder, missing=True) if not is_folder}
-            paths |= {n: n for n in inside if base_name(n) in there}
+            there = {e.name: e for e in entries(self.root / folder, KEY, hidden=True, missing=True)}
+            paths |= {n: n for n in inside if base_name(n) in there and not is_folder(there[base_name(n)], KEY)}
         missing = [n for n in names if n not in paths]
         reasons: dict[str, Found] = {}
         if missing:
-            below = _by_base_name(_walk(self.root), {base_name(n) for n in missing})
+            below = _by_base_name((path for path, _ in walk(self.root, key=KEY, once=True)), {base_name(n) for n in missing})
             for name in missing:
                 chosen = _only(below.get(base_name(name), []), self.root)
                 if isinstance(chosen, Found):
@@ -85,57 +88,75 @@ class Hdf5Source:
     """HDF5 opens one thing at a time, so a lock does too."""
 
     def __init__(self, root: Path):
-        self.root, self._file, self._number, self._lock = root, None, -1, threading.Lock()
+        self.root, self._file, self._lock = root, None, threading.Lock()
 
     def find(self, names: Iterable[str]) -> dict[str, Found]:
         """Each by its whole name, else by its name without folders, else in a group wherever it is there once."""
         names, found = list(names), {}
         with self._lock, self._opened() as file:
             for name in names:
-                there = _dataset(file, name, self._number) or _dataset(file, base_name(name), self._number)
+                there = self._image(file, name) or self._image(file, base_name(name))
                 if there is not None:
                     found[name] = there
             missing = [n for n in names if n not in found]
-            below = _by_base_name(_datasets(file), {base_name(n) for n in missing}) if missing else {}
+            everywhere = (n.decode("utf-8", "surrogateescape") for n in file.names(once=True)) if missing else ()
+            below = _by_base_name(everywhere, {base_name(n) for n in missing})
             for name in missing:
                 chosen = _only(below.get(base_name(name), []), self.root)
-                found[name] = chosen if isinstance(chosen, Found) else _dataset(file, chosen, self._number) or Found(reason=_NO_FORM)
+                found[name] = chosen if isinstance(chosen, Found) else self._image(file, chosen) or Found(reason=_NO_FORM)
         return found
+
+    def _image(self, file: "Hdf5File", path: str) -> Found | None:
+        """The dataset of a name, with the number of bytes of its image; None if there is none."""
+        from synth.store.hdf5 import Refused
+
+        try:
+            dataset = file.dataset(path)
+        except Refused as e:
+            return Found(path, 0, e.reason)
+        if dataset is None:
+            return None
+        try:
+            shape, dtype = dataset.shape, dataset.dtype
+        except TypeError:  # no type of numpy's
+            return Found(path, 0, _NO_FORM)
+        if shape == () and dtype.kind == "S":
+            size = dtype.itemsize
+        elif shape is not None and len(shape) == 1 and dtype == "uint8":
+            size = shape[0]
+        else:
+            return Found(path, 0, _NO_FORM)
+        return Found(path, size, _wrong_size(size))
 
     def read(self, path: str, size: int) -> bytes | str:
         """As FolderSource.read. The zeros at the end of a text of fixed length are bytes of the image."""
+        import h5py
         import numpy as np
+
+        from synth.store.hdf5 import first_line
 
         with self._lock, self._opened() as file:
             try:
-                found = _dataset(file, path, self._number)
+                found = self._image(file, path)
                 if found is None:
                     return "is not there any more"
                 if found.reason:
                     return found.reason
                 if found.size != size:
                     return "changed since the stage was planned (its size did)"
-                return np.array(file[path]).tobytes()
+                return np.array(h5py.Dataset(file.dataset(path))).tobytes()
             except OSError as e:
-                return f"cannot be read ({_first_line(e)})"
+                return f"cannot be read ({first_line(e)})"
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[object]:
+    def _opened(self) -> Iterator["Hdf5File"]:
         """The open file, which stays open. One that is not there, or torn as a whole, is a StoreError or an InputError."""
         if self._file is None:
-            import h5py
-            from h5py import h5o
+            from synth.store.hdf5 import Hdf5File
 
             if not self.root.exists():
                 raise StoreError(f"{KEY}: {self.root} is not there any more; mount it and run the command again")
-            with storing(self.root):
-                try:
-                    self._file = h5py.File(self.root, "r", locking=False)  # network file systems refuse locks
-                    self._number = h5o.get_info(self._file.id).fileno
-                except OSError as e:
-                    if e.errno is not None:
-                        raise
-                    raise InputError(f"{KEY}: {self.root} is a torn HDF5 file ({_first_line(e)}); copy or make it again") from e
+            self._file = Hdf5File(self.root, KEY)
         yield self._file
 
     def close(self) -> None:
@@ -166,41 +187,6 @@ def _wrong_size(size: int) -> str:
     return f"is {'an ' if not size else ''}{why}" if (why := too_large(size)) else ""
 
 
-# -- folders -----------------------------------------------------------------------------------------------------------
-
-
-def _listed(folder: Path, missing: bool = False) -> list[tuple[str, bool]]:
-    """(name, is it a folder) of what a folder holds; one that is not there holds nothing if it may be `missing`."""
-    try:
-        with os.scandir(folder) as entries:
-            return [(e.name, _is_folder(e)) for e in entries]
-    except OSError as e:
-        if missing and e.errno in (ENOENT, ENOTDIR, ENAMETOOLONG):
-            return []
-        raise InputError(f"{KEY}: {folder} cannot be listed ({e.strerror}); check the path and its permissions") from e
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _walk(root: Path, below: str = "", met: set | None = None) -> Iterator[str]:
-    """The paths of all files below a folder by name, less what is hidden. A folder that links lead to again is not entered again."""
-    seen, met = (root / below).stat(), set() if met is None else met
-    if (seen.st_dev, seen.st_ino) in met:
-        return
-    met.add((seen.st_dev, seen.st_ino))
-    for name, is_folder in sorted(_listed(root / below)):
-        path = f"{below}/{name}" if below else name
-        if is_folder and not name.startswith("."):
-            yield from _walk(root, path, met)
-        elif not is_folder and not name.startswith("."):
-            yield path
-
-
 def _by_base_name(paths: Iterable[str], wanted: set[str]) -> dict[str, list[str]]:
     """Name without folders -> paths that end so, of the wanted names."""
     found: dict[str, list[str]] = {}
@@ -218,51 +204,3 @@ def _only(paths: list[str], root: Path) -> str | Found:
         return Found(reason=f"is not in {root}")
     first, second = sorted(paths)[:2]
     return Found(reason=f"is {len(paths)} times in {root} ({first!r}, {second!r}): write the folder into its file_name")
-
-
-# -- HDF5 --------------------------------------------------------------------------------------------------------------
-
-
-def _dataset(file, path: str, number: int) -> Found | None:
-    """A dataset of the file, with the number of bytes of its image; None if there is none of this name. number: HDF5's of the file.
-
-    Whoever made the file must not choose what else is read here: links to other files, and datasets whose bytes lie in others, are refused.
-    """
-    from h5py import h5d, h5l, h5o  # h5py's own objects take five times as long to open
-
-    try:
-        if file.id.links.get_info(path.encode()).type == h5l.TYPE_EXTERNAL:  # unopened: it may lead to a pipe
-            return Found(path, 0, _ELSEWHERE)
-        found = h5d.open(file.id, path.encode())
-        shape, dtype, made = found.shape, found.dtype, found.get_create_plist()
-        elsewhere = made.get_layout() == h5d.VIRTUAL or made.get_external_count() or h5o.get_info(found).fileno != number
-    except (
-        KeyError,
-        ValueError,
-        OSError,
-        TypeError,
-        RuntimeError,
-    ):  # no such name, a group, a link that leads nowhere, no type of numpy's
-        return None
-    if elsewhere:
-        return Found(path, 0, _ELSEWHERE)
-    if shape == () and dtype.kind == "S":
-        size = dtype.itemsize
-    elif shape is not None and len(shape) == 1 and dtype == "uint8":
-        size = shape[0]
-    else:
-        return Found(path, 0, _NO_FORM)
-    return Found(path, size, _wrong_size(size))
-
-
-def _datasets(file) -> Iterator[str]:
-    """The paths of all datasets in groups. Each object is visited once, so no link leads in a circle."""
-    import h5py
-
-    found: list[str] = []
-    file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
-    yield from found
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

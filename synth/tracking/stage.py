@@ -8,7 +8,6 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 
@@ -18,8 +17,7 @@ from synth.images.compiling import NONE
 from synth.images.embeddings import encode_unit
 from synth.images.families import Embedded, family_class
 from synth.images.img2img import BATCHES_AHEAD, MAX_THREADS, Untouched
-from synth.images.models import inspect_model, model_inputs
-from synth.images.painter import MEMORY_ADVICE, Drawing
+from synth.images.painter import MEMORY_ADVICE, Painter
 from synth.images.painter import Picture as DrawnPicture
 from synth.images.stage import NOT_FINITE, REFUSED, Drawn, Images, Task, UnitState, sample_key
 from synth.images.strength import steps_run, strength_for
@@ -32,8 +30,7 @@ from synth.tracking.listing import ROLE, Annotated, AnnotatedListing
 from synth.tracking.objects import objects_of, variant_name
 from synth.tracking.opencv import coco_masks, cv2
 from synth.tracking.preparing import Facts, Prepared, chosen, decoded, jpeg, prepared
-from synth.tracking.repaint import Repaint, check_repaint
-from synth.tracking.settings import check_settings
+from synth.tracking.repaint import Repaint
 
 SHAPES = 128  # compiled forms of a function, one a bucket: torch gives up after eight
 NO_OBJECT = "no object of it is kept: none is annotated, or all are crowds, too small or too large"
@@ -60,7 +57,6 @@ class PairState(UnitState):
 
 class Pairs(Images):
     config: PairsConfig
-    starts_from_pictures: ClassVar[bool] = True
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -70,12 +66,9 @@ class Pairs(Images):
         self.run = steps_run(self.config.steps, self.config.noise_strength)
 
     def check(self) -> None:
-        """Everything that can be known without loading the model."""
         config = self.config
-        check_settings(config)
         cv2(), coco_masks()
-        self.model = inspect_model(model_inputs(self.folder), config.model)
-        check_repaint(self.model, config)
+        super().check()
         if self.listing.n * config.variants != self.folder.spec.slots:
             raise InputError(
                 f"{self.folder.path}: {self.listing.n} images in {config.variants} variants are not its {self.folder.spec.slots} slots; "
@@ -93,8 +86,8 @@ class Pairs(Images):
             import torch._dynamo
 
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
-        plain = self.drawing
-        self.drawing = Drawing(Repaint(plain.family, self.config), self.batch, plain.on_oom, plain.intervals)
+        plain = self.painter
+        self.painter = Painter(Repaint(plain.family, self.config), self.batch, plain.on_oom, plain.intervals)
 
     def close(self) -> None:
         super().close()
@@ -145,41 +138,41 @@ class Pairs(Images):
         from synth.images.pipeline import out_of_memory
 
         tasks, reasons = self.gathered(unit)
-        self.drawing.begin_unit()
+        self.painter.begin_unit()
         captions = [t.row.caption for t in tasks.values() if t.image.bucket]
         texts = {"": Embedded("", {})}  # of images that are stored as they are
         state = PairState(tasks, dict(reasons), texts)
         self._prepare_ahead(state, range(unit.start, unit.start))  # while texts are encoded
         if captions:
             with out_of_memory(MEMORY_ADVICE), self.prepared.text_encoders.on_device():
-                texts |= encode_unit(self.drawing.family.family, captions, self.prepared.text_encoders.rest)
+                texts |= encode_unit(self.painter.family.family, captions, self.prepared.text_encoders.rest)
         return state
 
     def compute(self, state: PairState, slots: range) -> list[Drawn]:
         """The batch's pictures: those that change are drawn together, the others are already what they will be."""
         self._prepare_ahead(state, slots)
-        made: dict[int, Drawn] = {}
+        drawn: dict[int, Drawn] = {}
         changing: list[tuple[PairTask, Prepared]] = []
         for slot in slots:
             task, ready = state.tasks[slot], state.ready.pop(slot).result()
             state.facts[slot] = ready.facts
             if ready.reason:
-                made[slot] = Drawn(slot, reason=f"{task.image.image['file_name']}: {ready.reason}")
+                drawn[slot] = Drawn(slot, reason=f"{task.image.image['file_name']}: {ready.reason}")
             elif task.image.bucket is None:
-                made[slot] = Drawn(slot, Untouched(ready.canvas))
+                drawn[slot] = Drawn(slot, Untouched(ready.canvas))
             else:
                 changing.append((task, ready))
         if changing:
             pictures = self.draw(state, changing)
-            made |= {t.slot: Drawn(t.slot, p) for (t, _), p in zip(changing, pictures, strict=True)}
-        return [made[s] for s in slots]
+            drawn |= {t.slot: Drawn(t.slot, p) for (t, _), p in zip(changing, pictures, strict=True)}
+        return [drawn[s] for s in slots]
 
     def draw(self, state: PairState, changing: Sequence[tuple[PairTask, Prepared]]) -> Sequence[DrawnPicture]:
         import torch
 
         start = torch.from_numpy(np.stack([ready.canvas for _, ready in changing])).permute(0, 3, 1, 2)  # [n, 4, H, W] uint8
         strength = strength_for(self.config.steps, self.run, family_class(self.model.pipeline).floors_steps)
-        return self.drawing.draw([state.texts[t.row.caption] for t, _ in changing], [t.seed for t, _ in changing], start, strength)
+        return self.painter.draw([state.texts[t.row.caption] for t, _ in changing], [t.seed for t, _ in changing], start, strength)
 
     def _prepare_ahead(self, state: PairState, slots: range) -> None:
         """Begin to decode and warp what this batch and the next ones begin from; forget what belongs to earlier batches.
@@ -199,14 +192,14 @@ class Pairs(Images):
             state.ready[slot] = self._pool.submit(self._prepared, state.tasks[slot], state.decoded[image.number])
 
     def _prepared(self, task: PairTask, original: Future) -> Prepared:
-        sha256, found = original.result()
+        sha256, picture = original.result()
         config, image = self.config, task.image
-        if found.reason:
-            return Prepared(Facts(sha256), reason=found.reason)
+        if picture.reason:
+            return Prepared(Facts(sha256), reason=picture.reason)
         if image.bucket is None:
-            return Prepared(Facts(sha256), found.pixels)
+            return Prepared(Facts(sha256), picture.pixels)
         seed = derive(config.seed, "pairs", image.image["file_name"], task.replica, "warp")
-        return prepared(found.pixels, sha256, image.bucket, objects_of(image.annotations, config.min_area, config.max_area), config, seed)
+        return prepared(picture.pixels, sha256, image.bucket, objects_of(image.annotations, config.min_area, config.max_area), config, seed)
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
@@ -226,7 +219,7 @@ class Pairs(Images):
 
     def record(self, state: PairState, task: PairTask, picture: DrawnPicture) -> dict:
         config, facts, image = self.config, state.facts[task.slot], task.image.image
-        found = super().record(state, task, picture)
+        record = super().record(state, task, picture)
         for key in (
             "class",
             "label",
@@ -238,9 +231,9 @@ class Pairs(Images):
             "computed_width",
             "computed_height",
         ):
-            del found[key]
+            del record[key]
         changed = facts.drawn is not None
-        return found | {
+        return record | {
             "file_name": variant_name(image["file_name"], task.replica),
             "image_id": image["id"],
             "source": image["file_name"],

@@ -6,10 +6,10 @@ import secrets
 from pathlib import Path
 
 from synth.errors import InputError
+from synth.run.findings import Findings
 from synth.store.files import storing
 from synth.store.folder import StageFolder
 from synth.store.out_folder import OutFolder
-from synth.verify.findings import Findings
 
 ASIDE = "aside"  # beside units/ in a stage folder, and `<export>.aside` beside an export
 

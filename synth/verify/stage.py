@@ -9,12 +9,12 @@ import numpy as np
 
 from synth.errors import InputError, StoreError
 from synth.kinds import stage_class
+from synth.run.findings import Findings, ranges
 from synth.run.stage import Stage
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from synth.store.framing import shared
 from synth.store.names import classes_of
-from synth.verify.findings import Findings, ranges
 from synth.verify.units import UnitCheck, check_unit
 
 THREADS = 4  # reading waits for the disk, hashing and decoding release the interpreter

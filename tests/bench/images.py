@@ -131,9 +131,9 @@ def _opened(cls, watched: list) -> Iterator[None]:
         used = time.process_time()
         plain(self)
         with torch.inference_mode(), self.prepared.text_encoders.on_device():
-            text = self.drawing.family.embed(["a picture"])
-        self.drawing.draw(text, [0])[0].pixels()
-        watched[:] = Busy(self.drawing.family.pipe), time.process_time() - used
+            text = self.painter.family.embed(["a picture"])
+        self.painter.draw(text, [0])[0].pixels()
+        watched[:] = Busy(self.painter.family.pipe), time.process_time() - used
 
     cls.open = warm
     try:

@@ -131,7 +131,7 @@ def _literal(stage, annotated, images: int) -> tuple[float, float, float]:
     from synth.tracking.preparing import jpeg
     from tests.tracking import reference
 
-    pipe, config, spent, painted = stage.drawing.family.family.pipe, stage.config, [], reference.painted
+    pipe, config, spent, painted = stage.painter.family.family.pipe, stage.config, [], reference.painted
 
     def timed(*args):
         begun = time.process_time()
@@ -189,7 +189,7 @@ def differences(stage, unit) -> list[tuple[float, float, float | None]]:
     from tests.tracking.pairs_stages import pixels
 
     config, rows, state = stage.config, [], stage.begin(unit)
-    vae, root = stage.drawing.family.family.pipe.vae, stage.folder.input_path("images")
+    vae, root = stage.painter.family.family.pipe.vae, stage.folder.input_path("images")
     for slots in stage.folder.spec.batches(unit):
         for item in stage.compute(state, slots):
             task, facts = state.tasks[item.slot], state.facts[item.slot]

@@ -16,6 +16,7 @@ from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.samples import Sample
 from synth.store.spec import InputFile
+from synth.store.trees import Undecoded
 from tests.configs import (
     BalanceConfig,
     ClipFeaturesConfig,
@@ -28,6 +29,7 @@ from tests.configs import (
     PerceptualHashConfig,
 )
 from tests.fixtures_images import CLASSES, child, commit_units, digests, work
+from tests.images.pictures import picture as file_of_a_picture
 from tests.verify.conftest import DEAD, N, images_of, picture
 from tests.verify.test_verify import problems
 
@@ -224,4 +226,18 @@ def test_an_incomplete_clip_folder_is_named(tiny_clip, tmp_path, spoil, said):
 
 def test_a_folder_without_pictures_is_named(tmp_path):
     with pytest.raises(InputError, match="holds no picture"):
-        files_in(tmp_path)
+        files_in(tmp_path, Undecoded())
+
+
+def test_what_is_no_file_in_a_given_set_is_a_tombstone_that_is_the_same_everywhere(run, tmp_path):
+    root = tmp_path / "test"
+    root.mkdir()
+    (root / "a.tif").write_bytes(file_of_a_picture(3, ext="tiff"))
+    (root / "b.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n")  # Pillow would start a program for it
+    (root / "c.png").write_bytes(b"")
+    (root / "d.png").write_bytes(b"no picture")
+    against = child(run.root, "perceptual_hash", PerceptualHashConfig(), {}, 4, 8, 4, {"folder": given(root)})
+    assert work(against) == EXIT_OK
+    with against.reader(0) as reader:
+        assert reader.index.tombstones == {1: "not a picture", 2: "empty file", 3: "not a picture"}
+        assert [e.slot for e in reader.index.samples] == [0]

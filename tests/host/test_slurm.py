@@ -2,7 +2,20 @@
 
 import pytest
 
-from synth.host.slurm import EVERY, JobRef, SlurmJobs, command, is_over, parse_states
+from synth.host.slurm import (
+    EVERY,
+    JobRef,
+    SlurmError,
+    SlurmJobs,
+    ask,
+    call,
+    command,
+    is_live,
+    is_over,
+    job_states,
+    parse_sacct,
+    parse_states,
+)
 
 ME = JobRef("7_0", 1, "dev")
 
@@ -35,6 +48,15 @@ def test_lines_of_squeue_are_read_and_foreign_ones_left_out():
         "11_3": ("RUNNING", 1),
         "11": ("PENDING", 0),
     }
+
+
+def test_sacct_lines_are_read():
+    assert parse_sacct("11_3|CANCELLED by 1000\n11_[4-7]|PENDING\n\nnonsense\n") == {"11_3": "CANCELLED", "11_[4-7]": "PENDING"}
+
+
+def test_what_is_live_is_all_that_has_not_ended():
+    assert is_live("PENDING") and is_live("COMPLETING") and is_live("SPECIAL_EXIT") and is_live("A_STATE_OF_2030")
+    assert not is_live("COMPLETED") and not is_live("REVOKED")
 
 
 class Squeue:
@@ -90,3 +112,38 @@ def test_a_silent_controller_frees_nothing_and_is_left_alone_for_a_while():
 def test_a_missing_command_is_no_error(monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     assert command("squeue", "-h") is None
+    assert ask("squeue", "-h") == "" and job_states("11") is None
+    with pytest.raises(SlurmError, match="squeue: not found on this machine"):
+        call("squeue", "-h")
+
+
+def script(folder, monkeypatch, text):
+    """A squeue of our own."""
+    (folder / "squeue").write_text(f"#!/bin/sh\n{text}\n")
+    (folder / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_commands_run_without_input_and_without_the_variables_of_an_enclosing_job(tmp_path, monkeypatch):
+    script(tmp_path, monkeypatch, 'cat; echo "$SLURM_CONF $SQUEUE_FORMAT $SLURM_JOB_ID $SLURM_TIME_FORMAT"')
+    for name in ("SLURM_CONF", "SQUEUE_FORMAT", "SLURM_JOB_ID"):
+        monkeypatch.setenv(name, name)
+    assert ask("squeue") == "SLURM_CONF   %s\n"
+
+
+def test_a_command_that_does_not_answer_in_time_is_like_a_controller_that_is_away(tmp_path, monkeypatch):
+    script(tmp_path, monkeypatch, "sleep 60")
+    assert command("squeue", timeout=0.1) == (1, "", "Socket timed out: no answer in 0.1 s") and job_states("11", timeout=0.1) is None
+    monkeypatch.setattr("synth.host.slurm.CALL", 0.1)
+    with pytest.raises(SlurmError, match="Socket timed out"):
+        call("squeue", patience=0.0)
+
+
+def test_a_controller_that_is_away_is_waited_for_and_a_refusal_is_not(tmp_path, monkeypatch):
+    away = "echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1"
+    script(tmp_path, monkeypatch, f"[ -e {tmp_path}/back ] && echo here && exit; touch {tmp_path}/back; {away}")
+    assert call("squeue") == "here\n"
+    script(tmp_path, monkeypatch, f"echo x >> {tmp_path}/asked; echo Invalid user id >&2; exit 1")
+    with pytest.raises(SlurmError, match="squeue: Invalid user id"):
+        call("squeue")
+    assert (tmp_path / "asked").read_text() == "x\n"

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synth.errors import InputError
-from synth.images.encode import check_format, encode_image, png
+from synth.images.encode import encode_image, png
 
 SHAPES = [(1, 1), (1, 7), (9, 1), (16, 24), (33, 31)]
 
@@ -70,8 +69,3 @@ def test_jpeg_keeps_the_colour_of_every_pixel():
 
 def test_save_size_sets_the_shorter_side():
     assert Image.open(io.BytesIO(encode_image(pictures(16, 24)[0], "png", 8))).size == (12, 8)
-
-
-def test_an_unknown_format_is_an_error_that_lists_them():
-    with pytest.raises(InputError, match="png, jpg, webp"):
-        check_format("gif")

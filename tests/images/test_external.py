@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from synth.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError
-from synth.images.external.settings import Patience
+from synth.keys import check
 from synth.kinds import config_of
 from synth.store.folder import StageFolder
 from synth.store.identity import identity
@@ -222,4 +222,4 @@ def test_a_command_that_is_not_there_is_said_before_anything_is_drawn(tmp_path, 
 def test_patience_is_out_of_range():
     for settings in ({"timeout": 0}, {"start_timeout": float("inf")}, {"restarts": -1}):
         with pytest.raises(InputError, match=f"model.{next(iter(settings))}="):
-            Patience.of(settings)
+            check(ModelConfig("m", **settings), "model")

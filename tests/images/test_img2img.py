@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 
 from launch.config.compose import Composer, typed
-from launch.plan import sources
+from launch.plan import img2img
 from launch.plan.graph import plan_point
 from synth.errors import EXIT_AGAIN, EXIT_OK, InputError
 from synth.images.img2img import steps_run, strength_for
 from synth.kinds import config_of
 from synth.seeds import derive
 from synth.store.folder import StageFolder
+from synth.store.trees import can_decode
 from tests.faults.farm import Child
 from tests.fixtures_images import digests, images_stage, small_device, work
 from tests.images.pictures import image_folder, picture, sample, write_tar
@@ -31,7 +32,7 @@ SETTINGS = [
 
 def planned(runs, model, *overrides) -> StageFolder:
     """The planned last stage of a run of recipe=noise_denoise."""
-    sources._listed.cache_clear()  # a process lists a source once; the tests change theirs
+    img2img._listed.cache_clear()  # a process lists a source once; the tests change theirs
     point = plan_point(typed(Composer().compose([*SETTINGS, f"runs_dir={runs}", f"model.path={model}", *overrides])))
     stages = [StageFolder.create(s.dataset_root, s.spec) for s in point.stages]
     return stages[0] if len(stages) == 1 else stages
@@ -116,6 +117,30 @@ def test_what_is_added_to_the_source_later_changes_no_stage(tiny_sd, tmp_path):
     assert work(folder) == EXIT_OK
     assert [s.json()["source"] for s in folder.samples()] == ["cat/0.png", "cat/1.png"]
     assert planned(tmp_path / "runs", tiny_sd, f"img2img.source={root}").path != folder.path
+
+
+def test_pictures_that_nothing_here_decodes_are_noted_and_change_no_stage(tiny_sd, tmp_path, without_decoders):
+    root = image_folder(tmp_path / "s", ("cat",), each=2)
+    before = planned(tmp_path / "runs", tiny_sd, f"img2img.source={root}").spec
+    for name in ("1.heic", "2.HEIC", "notes.txt"):
+        (root / "cat" / name).write_bytes(b"x")
+    after = planned(tmp_path / "other", tiny_sd, f"img2img.source={root}").spec
+    assert after.fingerprint == before.fingerprint and "notes" not in before.settings
+    (note,) = after.settings["notes"]
+    assert note.startswith(f"img2img.source: {root}: 2 .heic files are not read: this Pillow has no decoder (install pillow-heif")
+    for n in range(2):
+        (root / "cat" / f"{n}.png").unlink()
+    with pytest.raises(InputError, match=r"holds no picture \(2 \.heic files are not read"):
+        planned(tmp_path / "runs", tiny_sd, f"img2img.source={root}")
+
+
+@pytest.mark.skipif(not can_decode("avif"), reason="this Pillow has no AVIF")
+def test_modern_pictures_that_pillow_reads_are_drawn(tiny_sd, tmp_path):
+    root = image_folder(tmp_path / "s", ("cat",), each=1)
+    Image.new("RGB", (16, 16), (200, 10, 10)).save(root / "cat" / "a.avif")
+    folder = done(tmp_path / "runs", tiny_sd, f"img2img.source={root}", "img2img.noise_strength=0")
+    assert [s.json()["source"] for s in folder.samples()] == ["cat/0.png", "cat/a.avif"]
+    assert abs(pixels(folder)[1] - np.array([200, 10, 10])).max() < 9
 
 
 # -- noise -----------------------------------------------------------------------------------------------------------
@@ -276,15 +301,15 @@ def test_a_source_that_is_not_mounted_is_no_reason_to_give_up_its_pictures(tiny_
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("img2img.source=null", "img2img.source: not set"),
+        ("img2img.source=null", "img2img.source=null: not set"),
         ("img2img.source=/no/such", "is not there"),
-        ("img2img.layout=hdf5", "img2img.layout=hdf5: no such layout"),
+        ("img2img.layout=hdf5", "img2img.layout=hdf5: use one of auto, stage, image_folder"),
         ("img2img.layout=webdataset", "holds no picture"),
         ("img2img.resize=pad", "use one of stretch, crop"),
         ("img2img.prompt=clip", "use one of template, caption"),
         ("img2img.prompt=caption", "no input of .* has a caption"),
         ("img2img.noise_strength=1.5", "from 0 to 1"),
-        ("img2img.classes=folders", "use source or dataset"),
+        ("img2img.classes=folders", "use one of source, dataset"),
         ("img2img.classes=dataset", "'golden retriever' of the source is none of pictures's 20"),
         ("dataset.classes=0..4", "img2img.classes=dataset"),
         ("img2img.subset=0..3", "is for stages of pictures"),

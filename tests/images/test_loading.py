@@ -10,12 +10,12 @@ from dataclasses import replace
 import pytest
 
 from synth.errors import EXIT_OK, InputError
-from synth.images.models import CONFIG, LORA, MODEL, VAE, judge
+from synth.images.models import CONFIG, LORA, MODEL, VAE
 from synth.numerics import EXACT
 from synth.store.identity import identity
 from synth.store.spec import InputFile
 from tests.configs import ImagesConfig, ModelConfig
-from tests.fixtures_images import captions_json_stage, captions_stage, child, work
+from tests.fixtures_images import captions_json_stage, captions_stage, child, judged, work
 from tests.images import tiny
 from tests.images.checkpoints import single_file
 from tests.images.test_models import CAPTIONS, seeded
@@ -37,7 +37,7 @@ def opened(paths, batch=2, **model):
     from synth.images.pipeline import open_family
 
     config = replace(PLAIN, model=replace(PLAIN.model, **model))
-    return open_family(judge(paths, config), config, EXACT, batch)
+    return open_family(judged(paths, config), config, EXACT, batch)
 
 
 def drawn(family):
@@ -51,7 +51,7 @@ def rename_to_variant(folder, *components, variant="fp16"):
 
 def test_a_folder_of_one_variant_alone_is_loaded_as_it_is(sd, copy):
     rename_to_variant(copy, "unet", "vae", "text_encoder")
-    assert judge({MODEL: copy}, PLAIN).variant == "fp16"
+    assert judged({MODEL: copy}, PLAIN).variant == "fp16"
     assert (drawn(opened({MODEL: copy})) == drawn(opened({MODEL: sd}))).all()
 
 
@@ -62,18 +62,18 @@ def test_a_variant_beside_the_plain_weights_is_a_choice(sd, copy):
         for file in other.glob("*.safetensors"):
             shutil.move(file, copy / c)
         shutil.rmtree(other)
-    assert judge({MODEL: copy}, PLAIN).variant == ""
-    assert judge({MODEL: copy}, replace(PLAIN, model=ModelConfig("t", variant="fp16"))).variant == "fp16"
+    assert judged({MODEL: copy}, PLAIN).variant == ""
+    assert judged({MODEL: copy}, replace(PLAIN, model=ModelConfig("t", variant="fp16"))).variant == "fp16"
     opened({MODEL: copy}, variant="fp16")
     with pytest.raises(InputError, match=r"model\.variant=bf16"):
-        judge({MODEL: copy}, replace(PLAIN, model=ModelConfig("t", variant="bf16")))
+        judged({MODEL: copy}, replace(PLAIN, model=ModelConfig("t", variant="bf16")))
 
 
 def test_variants_that_do_not_go_together_are_told(copy):
     rename_to_variant(copy, "unet")
     rename_to_variant(copy, "vae", variant="bf16")
     with pytest.raises(InputError, match=r"the variants bf16, fp16; choose one with model\.variant"):
-        judge({MODEL: copy}, PLAIN)
+        judged({MODEL: copy}, PLAIN)
 
 
 def test_another_vae_decodes(sd, tmp_path):
@@ -86,9 +86,9 @@ def test_another_vae_decodes(sd, tmp_path):
     torch.manual_seed(5)
     tiny.vae(channels=8).save_pretrained(tmp_path / "wide")
     with pytest.raises(InputError, match="has 8 latent channels, the model sd has 4"):
-        judge({MODEL: sd, VAE: tmp_path / "wide"}, PLAIN)
+        judged({MODEL: sd, VAE: tmp_path / "wide"}, PLAIN)
     with pytest.raises(InputError, match=r"model\.vae: .* has no config\.json"):
-        judge({MODEL: sd, VAE: sd}, PLAIN)
+        judged({MODEL: sd, VAE: sd}, PLAIN)
 
 
 def make_lora(folder, name, seed):
@@ -137,7 +137,7 @@ def test_a_lora_that_does_not_fit_is_named(copy, sd, tmp_path):
         opened({MODEL: copy, f"{LORA}0": tmp_path / "odd.safetensors"}, loras=(1.0,))
     (tmp_path / "torn.safetensors").write_bytes((tmp_path / "odd.safetensors").read_bytes()[:-4])
     with pytest.raises(InputError, match="torn"):
-        judge({MODEL: sd, f"{LORA}0": tmp_path / "torn.safetensors"}, replace(PLAIN, model=ModelConfig("t", loras=(1.0,))))
+        judged({MODEL: sd, f"{LORA}0": tmp_path / "torn.safetensors"}, replace(PLAIN, model=ModelConfig("t", loras=(1.0,))))
 
 
 @pytest.fixture
@@ -164,9 +164,9 @@ def test_a_single_file_checkpoint_draws_the_same_pictures_offline(form, sd, conf
         torch.save({"state_dict": state, "global_step": 7}, file, _use_new_zipfile_serialization=form == "ckpt")
     monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("asked the network"))
     with pytest.raises(InputError, match=r"model\.config must name a folder"):
-        judge({MODEL: file}, PLAIN)
+        judged({MODEL: file}, PLAIN)
     paths = {MODEL: file, CONFIG: configs}
-    assert judge(paths, PLAIN).checkpoint == file
+    assert judged(paths, PLAIN).checkpoint == file
     assert (drawn(opened(paths)) == drawn(plain)).all()
 
 
@@ -189,7 +189,7 @@ def test_a_checkpoint_that_holds_code_is_refused_and_the_code_not_run(sd, config
         opened({MODEL: file, CONFIG: configs})
     file.write_bytes(pickle.dumps(Trap(victim), protocol=2))
     with pytest.raises(InputError, match=r"evil\.ckpt: not a whole checkpoint"):
-        judge({MODEL: file, CONFIG: configs}, PLAIN)
+        judged({MODEL: file, CONFIG: configs}, PLAIN)
     assert not victim.exists()
 
 
@@ -199,12 +199,12 @@ def test_a_torn_checkpoint_is_told_without_loading_it(configs, tmp_path):
         z.writestr("archive/data.pkl", b"x" * 5000)
     file.write_bytes(file.read_bytes()[:-30])
     with pytest.raises(InputError, match=r"v1-5\.ckpt: not a whole checkpoint"):
-        judge({MODEL: file, CONFIG: configs}, PLAIN)
+        judged({MODEL: file, CONFIG: configs}, PLAIN)
     zip_ok = tmp_path / "ok.ckpt"
     with zipfile.ZipFile(zip_ok, "w") as z:
         z.writestr("a", b"x")
     with pytest.raises(InputError, match=r"model\.config: .* is no folder"):
-        judge({MODEL: zip_ok, CONFIG: tmp_path / "nowhere"}, PLAIN)
+        judged({MODEL: zip_ok, CONFIG: tmp_path / "nowhere"}, PLAIN)
 
 
 @pytest.fixture
@@ -287,8 +287,8 @@ def test_a_safety_checker_whose_weights_are_torn_is_told(checked):
     file.write_bytes(file.read_bytes()[:-10])
     config = replace(PLAIN, model=ModelConfig("tiny", safety_checker="drop"))
     with pytest.raises(InputError, match="safety_checker"):
-        judge({MODEL: checked}, config)
-    judge({MODEL: checked}, PLAIN)
+        judged({MODEL: checked}, config)
+    judged({MODEL: checked}, PLAIN)
 
 
 def test_a_pipeline_that_draws_from_the_global_generator_is_an_error(sd, monkeypatch):

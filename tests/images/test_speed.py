@@ -13,11 +13,13 @@ from PIL import Image
 
 from synth.errors import EXIT_BUG, EXIT_OK, InputError
 from synth.images.compiling import keep_results, resolve
-from synth.images.painter import Drawing
-from synth.images.settings import check_interval, check_run
+from synth.images.guidance import check_interval
+from synth.images.painter import Painter
 from synth.images.text_encoders import TextEncoders
+from synth.keys import check, of_group
 from synth.numerics import EXACT
-from tests.fixtures_images import digests, images_stage, work
+from tests.configs import ImagesConfig, ModelConfig
+from tests.fixtures_images import digests, images_stage, judged, work
 
 
 def pixels(folder) -> dict[int, np.ndarray]:
@@ -158,18 +160,15 @@ def test_an_interval_without_steps_is_no_guidance_and_a_whole_one_is_guidance(dr
 def test_image_to_image_begins_inside_the_schedule(tiny_sd, rows):
     import torch
 
-    from synth.images.models import judge
-    from synth.images.painter import Drawing
     from synth.images.pipeline import open_family
     from synth.images.speed import prepare
-    from tests.configs import ImagesConfig, ModelConfig
 
     config = ImagesConfig(0, ModelConfig("tiny"), steps=10, height=16, width=16, guidance_interval=(0.25, 0.75))
-    family = open_family(judge({"model": tiny_sd}, config), config, EXACT, 2)
+    family = open_family(judged({"model": tiny_sd}, config), config, EXACT, 2)
     prepared = prepare(family, EXACT, slots=2, model_digest="", versions={})
     with torch.inference_mode():
         texts = family.embed(["a", "b"])
-    Drawing(family, 2, "fail", prepared.intervals).draw(texts, [1, 2], torch.full((2, 3, 16, 16), 0.5), strength=0.5)
+    Painter(family, 2, "fail", prepared.intervals).draw(texts, [1, 2], torch.full((2, 3, 16, 16), 0.5), strength=0.5)
     assert rows == [4] * 2 + [2] * 3  # timesteps 401, 301 are inside, 201, 101 and 1 are not
 
 
@@ -180,20 +179,20 @@ def test_image_to_image_begins_inside_the_schedule(tiny_sd, rows):
         ([0.8, 0.2], 4.0, True, "use [lo, hi]"),
         ([0, 1.5], 4.0, True, "use [lo, hi]"),
         ([float("nan"), 1], 4.0, True, "use [lo, hi]"),
-        ([0.2, 0.8], 1.0, True, "images.guidance_scale=1"),
+        ([0.2, 0.8], 1.0, True, "guidance_scale=1 never"),
         ([0.2, 0.8], 4.0, False, "no unconditional half"),
     ],
 )
 def test_intervals_that_cannot_be_are_refused(interval, scale, halves, said):
-    with pytest.raises(InputError) as e:
+    with pytest.raises(InputError) as e, of_group("images"):
         check_interval(interval, scale, halves)
     assert "images.guidance_interval" in str(e.value) and said in str(e.value)
 
 
-@pytest.mark.parametrize("run", [{"on_oom": "ignore"}, {"preview_every": -1}, {"preview_every": float("nan")}, {"text_offload": "yes"}])
+@pytest.mark.parametrize("run", [{"on_oom": "ignore"}, {"preview_every": -1}, {"preview_every": float("nan")}])
 def test_settings_of_work_that_cannot_be_are_refused(run):
     with pytest.raises(InputError, match=next(iter(run))):
-        check_run(run)
+        check(ImagesConfig(0, ModelConfig("m"), **run), "images")
 
 
 # -- compilation -----------------------------------------------------------------------------------------------------
@@ -206,14 +205,14 @@ def test_shapes_never_change_so_that_nothing_is_compiled_twice(drawn, tmp_path, 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
     monkeypatch.setenv("TRITON_CACHE_DIR", "")
 
-    call, counted = Drawing._call, []
+    call, counted = Painter._call, []
 
     def counting(self, *args):
         made = call(self, *args)
         counted.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
         return made
 
-    monkeypatch.setattr(Drawing, "_call", counting)
+    monkeypatch.setattr(Painter, "_call", counting)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     usual = drawn(slots=7)  # two units, the last one short

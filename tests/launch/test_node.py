@@ -1,5 +1,6 @@
 """launch/node.py: several machines without a scheduler on one folder."""
 
+import doctest
 import io
 import os
 import signal
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from launch.local import supervisor
 from launch.local.idle import READINGS, Idle, Reading, Thresholds, parse
-from launch.local.pool import Crew
-from launch.local.stops import Stop
-from launch.local.supervisor import Keeper, Post, back_off, wait_for_upstream
-from launch.node import Machine, in_order, read_machine, run
+from launch.local.node import Machine, run
+from launch.local.sequence import Stop, in_order, wait_for_upstream
+from launch.local.supervisor import Slot, Supervisor, back_off
+from launch.node import read_machine
 from launch.show.progress import Bars
 from synth.errors import InputError
 from synth.keys import dump
@@ -98,6 +100,7 @@ def test_settings_come_from_the_environment_and_the_command_line_wins():
 
 def test_restarts_wait_longer_and_longer_and_not_for_ever():
     assert [back_off(n) for n in range(1, 5)] == [2, 4, 8, 16] and back_off(50) == 120
+    assert doctest.testmod(supervisor).failed == 0
 
 
 # -- idle GPUs --------------------------------------------------------------------------------------------------------------
@@ -126,10 +129,10 @@ def test_workers_start_one_by_one_as_gpus_become_idle(tmp_path, monkeypatch):
         second = 0 if time.monotonic() - begun > 2 else 95
         return [Reading("0", "a", 0, 0), Reading("1", "b", second, 0)]
 
-    crew = Crew(folder, [("0",), ("1",)], 2, "test")
+    pool = [Slot(0, ("0",)), Slot(1, ("1",))]
     with Bars(Console(quiet=True)) as bars:
         bars.begin("probe", 40, 0, "")
-        codes = Keeper(crew, [Post(0), Post(1)], Stop(), print, Idle(read, Thresholds())).run(bars)
+        codes = Supervisor(folder, pool, 2, Stop(), print, Idle(read, Thresholds())).run(bars)
     starts = sorted(named(folder, "start"), key=lambda e: e["time"])
     assert codes == [0, 0] and [e["devices"] for e in starts] == ["0", "1"] and starts[1]["time"] - starts[0]["time"] > 1
     assert digests(folder) == alone(tmp_path, folder)
@@ -165,6 +168,22 @@ def test_a_worker_that_dies_again_and_again_is_given_up(tmp_path, monkeypatch):
     folder, console = probe(tmp_path), Console(file=io.StringIO(), width=200)
     (outcome,) = run(Machine(n_gpus=1), in_order([folder]), console)
     assert outcome.code == 75 and "3 times in a row" in console.file.getvalue()
+
+
+def test_a_worker_that_dies_while_the_stage_moves_on_is_not_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("launch.local.supervisor.BACK_OFF", 0.01)
+    monkeypatch.setattr("launch.local.supervisor.RESTARTS", 1)
+    monkeypatch.setenv("SYNTHSET_FAULT", "after_commit:kill")
+    folder, console = probe(tmp_path, slots=16), Console(file=io.StringIO(), width=200)
+    (outcome,) = run(Machine(n_jobs=1), in_order([folder]), console)
+    text = console.file.getvalue()
+    assert outcome.code == 0 and text.count("was killed by SIGKILL; starting it again") == 4 and "given up" not in text
+
+
+def test_workers_may_share_gpus_and_are_no_more_than_there_are_units(tmp_path):
+    images = probe(tmp_path)
+    pool, n_jobs = Machine(1, 2, n_jobs=3).pool(images, ["0"], 2)
+    assert [s.job_idx for s in pool] == [3, 4] and n_jobs == 6 and [bool(s.options) for s in pool] == [True, False]
 
 
 def test_the_first_ctrl_c_drains_all_workers(tmp_path):

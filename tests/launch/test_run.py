@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -170,6 +171,24 @@ def test_a_bug_shows_its_traceback_and_exits_70(monkeypatch, capsys):
     monkeypatch.setattr(run.Session, "check", broken)
     assert run.main(["seed=1"]) == 70
     assert "a bug of ours" in capsys.readouterr().err
+
+
+def test_a_file_system_in_trouble_while_a_point_is_planned_is_75_without_a_traceback(monkeypatch):
+    from hydra.core.hydra_config import HydraConfig
+
+    from launch import run
+    from launch.config import compose
+    from synth.errors import StoreError
+
+    def stale(self, config, label):
+        raise StoreError("/data cannot be listed (Stale file handle)")
+
+    monkeypatch.setattr(HydraConfig, "get", lambda: SimpleNamespace(overrides=SimpleNamespace(task=[])))
+    monkeypatch.setattr(compose, "typed", lambda config: config)
+    monkeypatch.setattr(run.Session, "planned", stale)
+    session = run.Session()
+    session.plan(None)
+    assert [(f.code, f.message) for f in session.failures] == [(75, "/data cannot be listed (Stale file handle)")]
 
 
 def test_a_recipe_of_the_users_own_folder_runs(world):

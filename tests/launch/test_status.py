@@ -11,7 +11,7 @@ import pytest
 
 from launch.show.stages import ends, find_stages, rate, report_on
 from launch.slurm import submissions
-from launch.slurm.jobs import StageJobs, job_ids, parse_sacct
+from launch.slurm.jobs import StageJobs, job_ids
 from launch.status import duration, look, main, render
 from synth.errors import InputError
 from synth.run.loop import Worker
@@ -157,16 +157,13 @@ def test_a_submission_is_written_as_an_intent_and_completed_with_its_job_ids(tmp
 
 
 def test_jobs_are_found_by_ids_by_name_and_by_their_leases(tmp_path, monkeypatch):
-    monkeypatch.setattr("launch.slurm.jobs.cluster_name", lambda: "dev")
+    monkeypatch.setattr("synth.host.slurm.cluster_name", lambda timeout: "dev")
     folder = probe(tmp_path)
     submissions.record(
         folder.path,
         replace(submissions.intend(folder.path, 1), state=submissions.SUBMITTED, arrays=(submissions.Array("12", 4),)),
     )
     lost = submissions.intend(folder.path, 2)
-    found = job_ids(folder.path, ["dev/15_2@1", "other/16_0", "12_3"], find=lambda name: ["13"] if name == lost.job_name else [])
+    monkeypatch.setattr("synth.host.slurm.find_by_name", lambda name, timeout: ["13"] if name == lost.job_name else [])
+    found = job_ids(folder.path, ["dev/15_2@1", "other/16_0", "12_3"])
     assert set(found) == {"12", "13", "15"}
-
-
-def test_sacct_lines_are_read():
-    assert parse_sacct("11_3|CANCELLED by 1000\n11_[4-7]|PENDING\n\nnonsense\n") == {"11_3": "CANCELLED", "11_[4-7]": "PENDING"}

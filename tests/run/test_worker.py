@@ -11,6 +11,7 @@ import pytest
 
 from synth import worker
 from synth.errors import InputError
+from synth.host import children
 from synth.keys import dump
 from synth.numerics import EXACT
 from synth.run.loop import Worker
@@ -173,4 +174,4 @@ def test_a_worker_puts_signal_handlers_back(tmp_path):
 
 
 def test_prctl_numbers_are_those_of_this_kernel():
-    assert ctypes.CDLL(None).prctl(worker.PR_SET_PDEATHSIG, 0) == 0
+    assert ctypes.CDLL(None).prctl(children.PR_SET_PDEATHSIG, 0) == 0

@@ -13,13 +13,13 @@ from PIL import Image
 
 from synth.errors import InputError
 from synth.export.html import Cell, Row, page
+from synth.run.findings import Findings
 from synth.story import growing, sheets
 from synth.story.book import Book
 from synth.story.growing import Growing
 from synth.story.pages import style_folders
 from synth.story.sheets import animation, grid
-from synth.verify.exports import verify_export
-from synth.verify.findings import Findings
+from synth.verify.files import verify_files
 from tests.browser import browse
 from tests.fixtures_images import work
 from tests.story.stories import done, planned, point, source
@@ -149,12 +149,12 @@ def test_cumulative_grids_hold_all_chapters_so_far_and_files_can_be_left_out(mad
 def test_pages_are_verified_and_written_again_where_files_are_missing(made):
     _, pages = made
     before, found = tree(pages.out_dir), Findings(str(pages.path), "story_pages", True)
-    verify_export(pages, True, found)
+    verify_files(pages, True, found)
     assert not found.problems
     victim = next(p for p in sorted(pages.out_dir.rglob("01-002.png")))
     victim.write_bytes(victim.read_bytes()[:-1] + b"x")
     (pages.out_dir / "story.json").write_text("{}")
-    verify_export(pages, True, found)
+    verify_files(pages, True, found)
     assert {p.file for p in found.problems} == {str(victim.relative_to(pages.out_dir)), "story.json"}
     victim.unlink()
     (pages.path / "done.json").unlink()

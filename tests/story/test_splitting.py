@@ -5,19 +5,18 @@ import time
 
 import pytest
 
-from launch.config.schema import StoryPrompts
-from launch.plan import story_text
-from launch.plan.story_text import read_book, split_in_child
+from launch.plan.story import LIMIT, read_book, split_in_child
 from synth.errors import InputError
 from synth.story.book import Book
+from synth.story.config import PromptKeys
 from synth.story.splitting import pieces, split
 
 TEXT = "front matter\nGen.1\n[1] a dog\n\n[2] a cat\nGen.2\n[1] a fish\n   \n[2] a bird \t here\n[3] the end"
 
 
-def keys(path, **more) -> StoryPrompts:
+def keys(path, **more) -> PromptKeys:
     chosen = {"source": str(path), "key": "k", "chapter_split_regex": r"Gen\.\d+", "prompt_split_regex": r"\n"} | more
-    return StoryPrompts(**chosen)
+    return PromptKeys(**chosen)
 
 
 @pytest.fixture
@@ -139,7 +138,7 @@ def test_a_pattern_that_does_not_end_is_stopped_and_named(source, chapter, promp
     with pytest.raises(InputError, match=said):
         split_in_child(request, source, limit=0.5)
     assert time.monotonic() - begun < 20
-    assert story_text.LIMIT >= 5  # what an honest regex on a large book may need
+    assert LIMIT >= 5  # what an honest regex on a large book may need
 
 
 def test_ten_thousand_prompts_are_split_to_the_last():

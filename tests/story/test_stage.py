@@ -121,16 +121,16 @@ def test_strength_keeps_more_of_a_picture_the_smaller_it_is(tiny_sd, tmp_path):
 
 
 def test_a_picture_that_is_not_finite_leaves_its_style_where_it_was(tiny_sd, tmp_path, monkeypatch):
-    from synth.images import painter as drawing
+    from synth.images import painter
 
     folder = planned(tmp_path, tiny_sd, "story.prompt_config.max_chapters=1")[0]
     calls = []
 
-    def row(self, i, real=drawing.Copy.row):
+    def row(self, i, real=painter.Copy.row):
         calls.append(self)
         return None if i == 1 and self is calls[0] else real(self, i)  # the second picture of the first prompt
 
-    monkeypatch.setattr(drawing.Copy, "row", row)
+    monkeypatch.setattr(painter.Copy, "row", row)
     assert work(folder) == EXIT_OK
     found = records(folder)
     assert 1 not in found and found[4]["parent"] is None and found[5]["parent"] == "000000002"

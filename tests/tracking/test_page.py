@@ -16,8 +16,10 @@ from PIL import Image
 from launch.show.summary import made
 from synth.errors import EXIT_BAD_INPUT
 from synth.export.html import POLICY
+from synth.run.findings import Findings
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
+from synth.store.trees import can_decode
 from synth.tracking import look
 from synth.tracking.listing import ROLE, AnnotatedListing
 from synth.tracking.look import Frame, Object, Row, Totals, outline_of, spread, warp_words
@@ -27,8 +29,7 @@ from synth.tracking.page import rows_of, shown_as_it_is
 from synth.tracking.page_html import page, totals_line
 from synth.tracking.preparing import jpeg
 from synth.tracking.sheet import sheet
-from synth.verify.exports import verify_export
-from synth.verify.findings import Findings
+from synth.verify.files import verify_files
 from tests.browser import browse
 from tests.configs import PairsPageConfig
 from tests.fixtures_images import child, commit_units, work
@@ -219,7 +220,7 @@ def test_verification_finds_what_is_missing_edited_or_torn(pairs, tmp_path):
 
     def problems(deep: bool) -> list[str]:
         found = Findings(str(out), "pairs_page", deep)
-        verify_export(folder, deep, found)
+        verify_files(folder, deep, found)
         return [p.file for p in found]
 
     assert problems(True) == []
@@ -337,3 +338,10 @@ def test_the_sheet_shows_boxes_in_the_colours_of_their_tracks_and_takes_any_text
     assert Image.open(io.BytesIO(sheet("nothing", [], {}.__getitem__))).width > 600
     small = replace(row, frames=frames[:2])
     assert Image.open(io.BytesIO(sheet("t", [small] * 12, {"a": grey, "b": grey}.__getitem__))).height < 2000
+
+
+@pytest.mark.skipif(not can_decode("avif"), reason="this Pillow has no AVIF")
+def test_a_picture_that_not_every_browser_shows_is_shown_as_a_jpeg():
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16), (200, 10, 10)).save(out, "AVIF")
+    assert shown_as_it_is(out.getvalue()) == ""

@@ -60,7 +60,7 @@ def drawn(stage: Pairs) -> tuple[dict, dict]:
 )
 def test_batches_equal_a_literal_loop(scheduler, guidance, harmonize, opened, annotated):
     stage = opened(scheduler=scheduler, guidance_scale=guidance, harmonize=harmonize)
-    pipe, config = stage.drawing.family.family.pipe, stage.config
+    pipe, config = stage.painter.family.family.pipe, stage.config
     pictures, tasks = drawn(stage)
     assert len(pictures) == 2
     for slot, pixels in pictures.items():
@@ -234,7 +234,7 @@ def model_of(folder, name: str):
 def test_what_cannot_be_repainted_is_refused_by_name_with_a_fix(tmp_path):
     sd = inspect_model({MODEL: EMBEDDED}, ModelConfig("tiny"))
     check_repaint(sd, PAIRS)
-    with pytest.raises(InputError, match=r"tracking\.scheduler=plms: PNDMScheduler .* begin in the middle; use tracking\.scheduler=ddim"):
+    with pytest.raises(InputError, match=r"tracking\.scheduler=plms: PNDMScheduler .* begin in the middle; use ddim"):
         check_repaint(sd, replace(PAIRS, scheduler="plms"))
     for own, why in (
         ("PNDMScheduler", "begin in the middle"),
@@ -247,9 +247,9 @@ def test_what_cannot_be_repainted_is_refused_by_name_with_a_fix(tmp_path):
         check_repaint(sd, replace(PAIRS, model=ModelConfig("tiny", safety_checker="blank")))
     with pytest.raises(InputError, match=r"tracking.bucket=20: tiny_sd computes multiples of 8 pixels; use 16 or 24"):
         check_repaint(sd, replace(PAIRS, bucket=20))
-    with pytest.raises(InputError, match=r"tracking.eta=0.5: tracking.scheduler=default"):
+    with pytest.raises(InputError, match=r"tracking.eta=0.5: scheduler=default"):
         check_repaint(sd, replace(PAIRS, eta=0.5))
     with pytest.raises(InputError, match="AuraFlowPipeline has no image-to-image form here; use a Stable Diffusion"):
         check_repaint(model_of(tmp_path, "auraflow"), PAIRS)
-    with pytest.raises(InputError, match=r"tracking\.scheduler='ddim' predicts noise, but this model was trained by flow matching"):
+    with pytest.raises(InputError, match=r"tracking\.scheduler=ddim: predicts noise, but this model was trained by flow matching"):
         check_repaint(model_of(tmp_path, "sd3"), replace(PAIRS, scheduler="ddim"))

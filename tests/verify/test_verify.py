@@ -9,11 +9,11 @@ import pytest
 
 from launch.verify import main, verify
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.run.findings import ranges
 from synth.store.events import EventLog
 from synth.store.framing import UnitIndex, frame, seal
 from synth.store.out_folder import MARKER
 from synth.store.samples import Sample
-from synth.verify.findings import ranges
 from tests.fixtures_images import captions_json_stage, captions_stage, work
 from tests.launch.conftest import REPO, environment
 from tests.stages import probe

@@ -5,10 +5,8 @@ import json
 import os
 import select
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,7 +20,7 @@ from synth.captions.llama.checkpoint import Checkpoint, check_checkpoint
 from synth.captions.llama.config import Completion, EngineConfig
 from synth.captions.llama.tokenizer import Tokenizer
 from synth.errors import InputError, OutOfDeviceMemory, StageBroken
-from synth.host.source import SAFE, python_path
+from synth.host.children import kill_group, tail, tied
 
 __all__ = ["Completion", "EngineConfig", "EngineError", "LlamaEngine"]
 _GOODBYE = 15.0  # seconds the ranks get to end by themselves
@@ -122,11 +120,9 @@ class LlamaEngine:
         if self._agent is None:
             return
         if self._connection is not None and not self._broken and self._agent.poll() is None:
-            try:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 self._connection.sendall(b'{"op": "close"}\n')
                 self._agent.wait(_GOODBYE)
-            except (OSError, subprocess.TimeoutExpired):
-                pass
         failed = self._broken
         self._kill()
         if self._own_log and not failed:
@@ -152,18 +148,13 @@ class LlamaEngine:
     def _spawn(self, degree: int, path: Path) -> None:
         config = json.dumps(asdict(self.config))
         run = ["--standalone", "--nproc_per_node", str(degree), "--max-restarts", "0", "-m", "synth.captions.llama.ranks"]
-        command = [sys.executable, *SAFE, "-m", "synth.captions.llama.agent", str(os.getpid()), *run]
-        command += ["--socket", str(path), "--config", config]
-        env = os.environ | numerics.environment(self.config.numerics)
+        run += ["--socket", str(path), "--config", config]
         # torchrun looks its ranks up by these; a scheduler's own would mislead it
-        env = {k: v for k, v in env.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
-        env |= python_path(env) | {"PYTHONSAFEPATH": "1"}  # torchrun starts its ranks without SAFE
-        with self._log.open("ab") as log:
-            self._log_start = log.tell()
-            # a session of its own: ctrl-C in the terminal drains the worker and must not reach the ranks
-            self._agent = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env, start_new_session=True
-            )
+        misleading = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+        env = {k: v for k, v in (os.environ | numerics.environment(self.config.numerics)).items() if k not in misleading}
+        env["PYTHONSAFEPATH"] = "1"  # torchrun starts its ranks without the flag of source.SAFE
+        self._log_start = self._log.stat().st_size if self._log.exists() else 0
+        self._agent = tied("synth.captions.llama.agent", run, self._log, env)
         self.pid = self._agent.pid
 
     def _receive(self, deadline: float | None) -> dict:
@@ -205,36 +196,12 @@ class LlamaEngine:
         return EngineError(f"the ranks of {self.config.ckpt_dir} died (torchrun: exit {self._agent.returncode})\n{tail}")
 
     def _kill(self) -> None:
-        """Kill the agent's group; the kernel then kills the ranks (agent.die_with). Wait until all are gone."""
+        """Kill the agent's group; the kernel then kills the ranks. Wait until all are gone."""
         self._broken = True
         if self._connection is not None:
             self._connection.close()
-        if self._agent is None:
-            return
-        children = [int(pid) for pid in _children(self._agent.pid)] or self.facts.get("pids", [])
-        if self._agent.poll() is None:
-            os.killpg(self._agent.pid, signal.SIGKILL)
-        self._agent.wait()
-        deadline = time.monotonic() + _GOODBYE
-        while any(_alive(pid) for pid in children) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        if self._agent is not None:
+            kill_group(self._agent, self.facts.get("pids", ()))
 
     def _tail(self) -> str:
-        with self._log.open("rb") as log:
-            log.seek(self._log_start)
-            lines = log.read()[-65536:].decode("utf-8", "replace").splitlines()
-        return "\n".join([f"last lines of {self._log}:", *lines[-_LOG_LINES:]])
-
-
-def _children(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+        return tail(self._log, _LOG_LINES, self._log_start)

@@ -13,16 +13,17 @@ import datetime
 import json
 import os
 import socket
+import sys
 import time
 import traceback
 from dataclasses import asdict
 from typing import Any, TextIO
 
 from synth import numerics
-from synth.captions.llama.agent import AGENT_PID, die_with
 from synth.captions.llama.checkpoint import check_checkpoint
 from synth.captions.llama.config import EngineConfig
 from synth.errors import InputError
+from synth.host.children import die_with_parent
 
 
 def main() -> None:
@@ -30,8 +31,8 @@ def main() -> None:
     parser.add_argument("--socket", required=True, help="unix socket of the parent, which rank 0 connects to")
     parser.add_argument("--config", required=True, help="EngineConfig as JSON")
     args = parser.parse_args()
-    if AGENT_PID in os.environ:
-        die_with(int(os.environ[AGENT_PID]))
+    if not die_with_parent():
+        sys.exit(1)
     config = EngineConfig(**json.loads(args.config))
     numerics.apply(config.numerics)
     if int(os.environ["RANK"]) == 0:

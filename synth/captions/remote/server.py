@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from synth.errors import InputError, OutOfDeviceMemory, StageBroken
-from synth.host.guardian import descendants, end, guarded, tail
+from synth.host.children import descendants, end, guarded, tail
 
 HOST = "127.0.0.1"
 FOLLOWS = 5.0  # seconds that a guardian may live on after its server
@@ -73,18 +73,18 @@ class Server:
         """Wait until the guardian of a dead server has ended too; one that does not is ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._guardian.wait(FOLLOWS)
-        self._end()
+        end(self._guardian)
 
     def kill_if_deaf(self) -> None:
         """Kill a server that does not answer its health check either; the next ensure() starts it anew."""
         with self._lock:
             if self._guardian is not None and self._guardian.poll() is None and self._healthy(10.0) is None:
-                self._end()
+                end(self._guardian)
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            self._end()
+            end(self._guardian)
 
     def tail(self) -> str:
         """The last lines of its log, for messages."""
@@ -96,7 +96,7 @@ class Server:
             self._spawn()
             if self._await():
                 return
-            self._end()
+            end(self._guardian)
             if tries == OWN_TRIES - 1:
                 raise self._dead("other programs took its port again and again")
 
@@ -116,7 +116,7 @@ class Server:
                 return self._is_ours()
             time.sleep(pause)
             pause = min(1.0, pause * 1.3)
-        self._end()
+        end(self._guardian)
         raise self._dead(f"the server was not ready after {self._start_timeout:g} s (captioner.start_timeout)")
 
     def _healthy(self, timeout: float) -> int | None:
@@ -140,10 +140,6 @@ class Server:
                     with contextlib.suppress(OSError):
                         ours.add(os.readlink(fd))
         return not inodes or any(f"socket:[{inode}]" in ours for inode in inodes)
-
-    def _end(self) -> None:
-        """Let the guardian kill all; its own death by SIGKILL takes the server along."""
-        end(self._guardian)
 
     def _dead(self, why: str) -> Exception:
         tail = self.tail()

@@ -136,18 +136,6 @@ def pwrite(fd: int, data, at: int) -> None:
         view, at = view[n:], at + n
 
 
-def open_read(path: Path) -> h5py.File:
-    """An HDF5 file to read; a missing, torn or foreign one is an InputError that names it."""
-    try:
-        return h5py.File(path, "r", locking=False)
-    except FileNotFoundError as e:
-        raise InputError(f"{path}: is not there") from e
-    except OSError as e:
-        if e.errno in (errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE):
-            raise
-        raise InputError(f"{path}: torn, still being written, or not HDF5 ({str(e).strip()[:160]})") from e
-
-
 def plain() -> h5p.PropDCID:
     """Properties of a dataset that lies in one piece: its place in the file is known as soon as it is created."""
     found = h5p.create(h5p.DATASET_CREATE)

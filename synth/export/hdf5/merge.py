@@ -12,11 +12,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5g, h5o, h5p, h5s, h5t
+from h5py import h5a, h5d, h5o, h5p, h5s, h5t
 
 from synth.errors import InputError
-from synth.export.hdf5.file import UINT8, NewFile, copy_bytes, new_file, open_read, place, plain
+from synth.export.hdf5.file import UINT8, NewFile, copy_bytes, new_file, place, plain
 from synth.export.hdf5.settings import KEYED, PACKED
+from synth.store.hdf5 import Hdf5File, reading
 
 SLAB = 64 << 20  # bytes read at once where chunks cannot be moved as they are
 NAMES = 5  # told in a message
@@ -41,7 +42,7 @@ def check(paths: Sequence[Path]) -> None:
     bad = []
     for path in paths:
         try:
-            open_read(path).close()
+            Hdf5File(path).close()
         except InputError as e:
             bad.append(str(e))
     if bad or not paths:
@@ -52,8 +53,9 @@ def layout_of(paths: Sequence[Path]) -> str:
     """packed if every file says so, or holds an array `images`."""
 
     def packed(path: Path) -> bool:
-        with open_read(path) as f:
-            return f.attrs.get("layout") == PACKED or (isinstance(f.get("images"), h5py.Dataset) and f["images"].ndim > 0)
+        with Hdf5File(path) as f:
+            says, images = f.attributes().get("layout"), f.dataset("images")
+            return (isinstance(says, str) and says == PACKED) or (images is not None and images.rank > 0)
 
     return PACKED if all(map(packed, paths)) else KEYED
 
@@ -61,28 +63,19 @@ def layout_of(paths: Sequence[Path]) -> str:
 # -- keyed -----------------------------------------------------------------------------------------------------------
 
 
-def names_in(group: h5g.GroupID, prefix: bytes = b"") -> list[bytes]:
-    """Names of all datasets, those in groups (names with /) too, sorted."""
-    found: list[bytes] = []
-    for name in group:
-        kind = h5o.get_info(group, name).type
-        found += names_in(h5g.open(group, name), prefix + name + b"/") if kind == h5o.TYPE_GROUP else [prefix + name]
-    return sorted(found)
-
-
 def _unique(paths: Sequence[Path]) -> None:
     """InputError if two files hold a dataset of one name. Keeps 8 bytes a name, then looks at those that agree."""
     marks = []
     for path in paths:
-        with open_read(path) as f:
-            marks.append(np.array([hash(n) for n in names_in(h5g.open(f.id, b"/"))], np.int64))
+        with Hdf5File(path) as f:
+            marks.append(np.array([hash(n) for n in f.names()], np.int64))
     values, counts = np.unique(np.concatenate([np.unique(m) for m in marks]), return_counts=True)
     suspects = set(values[counts > 1].tolist())
     first: dict[bytes, Path] = {}
     twice: list[str] = []
     for path in paths if suspects else ():
-        with open_read(path) as f:
-            for name in names_in(h5g.open(f.id, b"/")):
+        with Hdf5File(path) as f:
+            for name in f.names():
                 if hash(name) in suspects:
                     if name in first:
                         twice.append(f"{name.decode(errors='replace')!r} in {first[name]} and {path}")
@@ -100,10 +93,10 @@ def _keyed(paths: Sequence[Path], new: NewFile, plan: None, attrs: dict) -> dict
     links.set_create_intermediate_group(True)
     made, pieces = plain(), [Pieces() for _ in paths]
     for path, found in zip(paths, pieces, strict=True):
-        with open_read(path) as source:
-            for name, dataset in opened(h5g.open(source.id, b"/")):
-                if not _as_bytes(dataset, name, f.id, made, links, found):
-                    h5o.copy(source.id, name, f.id, name, lcpl=links)
+        with Hdf5File(path) as source, reading(path):
+            for name, item in source.items():
+                if not (isinstance(item, h5d.DatasetID) and _as_bytes(item, name, f.id, made, links, found)):
+                    h5o.copy(item, b".", f.id, name, lcpl=links)
                 new.check()
                 count += 1
     new.close_h5()
@@ -129,21 +122,9 @@ class Pieces:
         return zip(self._at, self._to, self._size, strict=True)
 
 
-def opened(group: h5g.GroupID, prefix: bytes = b"") -> Iterator[tuple[bytes, h5d.DatasetID | None]]:
-    """(name, dataset) of all that `names_in` names, in an order that depends on the names alone; None of what is no dataset."""
-    for name in sorted(group):
-        found = h5o.open(group, name)
-        if isinstance(found, h5g.GroupID):
-            yield from opened(found, prefix + name + b"/")
-        else:
-            yield prefix + name, found if isinstance(found, h5d.DatasetID) else None
-
-
-def _as_bytes(dataset: h5d.DatasetID | None, name: bytes, target, made: h5p.PropDCID, links: h5p.PropLCID, pieces: Pieces) -> bool:
+def _as_bytes(dataset: h5d.DatasetID, name: bytes, target, made: h5p.PropDCID, links: h5p.PropLCID, pieces: Pieces) -> bool:
     """Make a dataset uint8 [bytes] for one of these, or for a scalar of fixed-length text (bytes of a picture in NumPy's clothes, which
     lose trailing zeros when read). Its bytes are noted to be copied, or copied where they do not lie in one piece. False for others."""
-    if dataset is None:
-        return False
     tp, rank = dataset.get_type(), dataset.rank
     text = isinstance(tp, h5t.TypeStringID) and not tp.is_variable_str() and rank == 0
     if not text and (rank != 1 or tp != UINT8 or h5a.get_num_attrs(dataset)):
@@ -172,8 +153,9 @@ def _fitting(paths: Sequence[Path]) -> dict[str, list[int]]:
     lengths: dict[str, list[int]] = {}
     first: dict[str, tuple] = {}
     for k, path in enumerate(paths):
-        with open_read(path) as f:
-            rows = {n: d.shape[0] for n, d in f.items() if isinstance(d, h5py.Dataset) and d.ndim}
+        with Hdf5File(path) as f, reading(path):
+            found = f.columns()
+            rows = {name: d.shape[0] for name, d in found.items()}
             ragged = "offsets" in rows
             whole = rows.get("labels", rows.get("keys", max(rows.values(), default=0)))
             for name in sorted(set(rows) | set(lengths)):
@@ -184,40 +166,41 @@ def _fitting(paths: Sequence[Path]) -> dict[str, list[int]]:
                     raise InputError(f"{path}: {name!r} has {rows[name]} rows, others {expected}")
                 lengths.setdefault(name, []).append(rows[name])
                 if rows[name] and not (ragged and name == "images"):
-                    shape = (f[name].shape[1:], f[name].dtype.str)
+                    shape = (found[name].shape[1:], found[name].dtype.str)
                     if first.setdefault(name, shape) != shape:
                         raise InputError(f"{path}: a row of {name!r} is {shape}, in the files before {first[name]}")
-            if ragged and int(f["offsets"][-1]) != rows["images"]:
-                raise InputError(f"{path}: its offsets end at {int(f['offsets'][-1])}, its images at {rows['images']}")
+            if ragged and (end := int(found["offsets"][-1])) != rows["images"]:
+                raise InputError(f"{path}: its offsets end at {end}, its images at {rows['images']}")
     return lengths
 
 
 def _packed(paths: Sequence[Path], new: NewFile, lengths: dict[str, list[int]], attrs: dict) -> dict:
     pieces: list[tuple[Path, int, int, int]] = []  # file, offset in it, offset in ours, bytes
     ragged, f = "offsets" in lengths, new.h5
-    with open_read(paths[0]) as model:
-        f.attrs.update(model.attrs)
+    with Hdf5File(paths[0]) as model, reading(paths[0]):
+        f.attrs.update(model.attributes())
     f.attrs.update(attrs)
     columns: dict[str, h5py.Dataset] = {}
     for name, rows in sorted(lengths.items()):
-        with open_read(paths[next((k for k, n in enumerate(rows) if n), 0)]) as model:
+        with Hdf5File(paths[next((k for k, n in enumerate(rows) if n), 0)]) as model:
             total = sum(rows) - (len(rows) - 1 if ragged and name == "offsets" else 0)
-            columns[name] = _column(f, model[name], total, own_piece=ragged and name == "images")
+            columns[name] = _column(f, name, model.columns()[name], total, own_piece=ragged and name == "images")
     at, shift = dict.fromkeys(columns, 0), 0
     for k, path in enumerate(paths):
-        with open_read(path) as source:
+        with Hdf5File(path) as source, reading(path):
+            theirs = source.columns()
             for name, column in columns.items():
                 n, to = lengths[name][k], at[name]
                 at[name] += n
                 if ragged and name == "offsets":
-                    column[to : to + n] = source[name][...] + np.uint64(shift)
+                    column[to : to + n] = theirs[name][...] + np.uint64(shift)
                     at[name] -= 1  # the next file's first offset is this one's last
                 elif not n:
                     continue
-                elif piece := _piece(source[name], column, to):
+                elif piece := _piece(theirs[name], column, to):
                     pieces.append((path, *piece))
-                elif not _chunks(source[name], column, to, new.check):
-                    _slabs(source[name], column, to, new.check)
+                elif not _chunks(theirs[name], column, to, new.check):
+                    _slabs(theirs[name], column, to, new.check)
             shift += lengths["images"][k] if ragged else 0
         new.check()
     columns.clear()
@@ -229,7 +212,7 @@ def _packed(paths: Sequence[Path], new: NewFile, lengths: dict[str, list[int]], 
     return {"rows": (sum(lengths["labels"]) if "labels" in lengths else max(map(sum, lengths.values()), default=0))}
 
 
-def _column(f: h5py.File, model: h5py.Dataset, rows: int, own_piece: bool) -> h5py.Dataset:
+def _column(f: h5py.File, name: str, model: h5py.Dataset, rows: int, own_piece: bool) -> h5py.Dataset:
     """An empty dataset with the type, the chunks and the filters of another one."""
     if own_piece or (model.chunks is None and not model.dtype.hasobject):
         made = plain()
@@ -241,7 +224,7 @@ def _column(f: h5py.File, model: h5py.Dataset, rows: int, own_piece: bool) -> h5
             for code, flags, values in _filters(model):
                 made.set_filter(code, flags, values)
     space = h5s.create_simple((rows, *model.shape[1:]))
-    return h5py.Dataset(h5d.create(f.id, model.name.strip("/").encode(), model.id.get_type(), space, made))
+    return h5py.Dataset(h5d.create(f.id, name.encode("utf-8", "surrogateescape"), model.id.get_type(), space, made))
 
 
 def _piece(source: h5py.Dataset, new: h5py.Dataset, first: int) -> tuple[int, int, int] | None:

@@ -6,15 +6,16 @@ committed when its partition is there, whole. Partitions have the same bytes who
 What a picture is called, and what lies beside it, depends on the kind of stage that made it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from synth.export.config import Hdf5PartsConfig
 from synth.export.hdf5.file import TEMP
+from synth.export.hdf5.items import Contents, PictureItems, items_of
 from synth.export.hdf5.layouts import Item, write_keyed, write_packed
 from synth.export.hdf5.settings import KEYED
-from synth.kinds import kind_of, named
-from synth.reading.stage import GONE, ROLE, StageReader, StageSample
+from synth.reading.stage import GONE, ROLE, StageReader
+from synth.run.findings import Check
 from synth.run.stage import Stage
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone, Unit
@@ -59,6 +60,16 @@ class Hdf5Parts(Stage):
         for left in (self.folder.path / FOLDER).glob(f".*{TEMP}"):
             left.unlink(missing_ok=True)
 
+    def verify(self, check: Check) -> None:
+        """The partitions that are there (they may be removed when they are merged) hold the pictures of their units."""
+        from synth.export.hdf5.proof import problems
+
+        for number in range(self.folder.spec.n_units):
+            path, unit = partition(self.folder, number), self.folder.unit(number)
+            if path.exists():
+                for wrong in problems(path, self.folder, unit.start, unit.stop, check.deep, lambda slots: None):
+                    check.found.add(path, f"{wrong}; --repair lets the next run of the same command write it again", unit=number)
+
     def close(self) -> None:
         if self._contents is not None:
             self._contents.close()
@@ -70,7 +81,7 @@ class Hdf5Parts(Stage):
             return write_keyed(path, lambda: self._items(slots))
         return write_packed(path, lambda: self._items(slots), self.classes, self.config.content, self.config.gzip)
 
-    def _contents_of(self, slots: range) -> "Contents":
+    def _contents_of(self, slots: range) -> Contents:
         return self._contents.of(self.pictures.samples(slots.start, slots.stop), slots)
 
     def _items(self, slots: range) -> Iterator[Item]:
@@ -78,46 +89,6 @@ class Hdf5Parts(Stage):
             yield from items
 
 
-Contents = Iterable[tuple[StageSample, Sequence[Item]]]  # each picture with what a file holds of it, itself last
-
-
-class PictureItems:
-    """What a file holds of the pictures of a stage: each under its key. Another kind of stage names its own (synth.kinds)."""
-
-    how_to_read = ""  # for the card, where the names or the contents differ
-
-    def __init__(self, stage: StageReader):
-        self._stage = stage
-
-    def of(self, pictures: Iterable[StageSample], slots: range) -> Contents:
-        for picture in pictures:
-            label, caption = self._stage.label_of(picture.key, picture.metadata), picture.metadata["caption"]
-            yield picture, [Item(f"{picture.key}.{picture.ext}", picture.key, picture.size, picture.read, label, caption)]
-
-    def record(self, picture: StageSample) -> Mapping:
-        return picture.metadata
-
-    def n_datasets(self, slots: Sequence[int]) -> int:
-        """How many pictures a file of these slots holds."""
-        return len(slots)
-
-    def card(self, folder: StageFolder, datasets: int, samples: int, size: int, how_to_read: str) -> bytes | None:
-        """The card of an export of so many datasets and samples; None: the usual one."""
-        return None
-
-    def close(self) -> None: ...
-
-
-def items_of(stage: StageReader) -> PictureItems:
-    """What HDF5 files hold of the samples of a stage, as its kind says."""
-    return named(kind_of(stage.stage.spec.kind).h5_items)(stage)
-
-
 def partition(folder: StageFolder, number: int) -> Path:
     """Where partition `number` of a stage lies."""
     return folder.path / FOLDER / f"part_{number:05d}_of_{folder.spec.n_units:05d}.h5"
-
-
-def n_datasets(parts: StageFolder, start: int, stop: int) -> int:
-    """How many pictures the files of these slots hold."""
-    return items_of(StageReader(parts.upstream(ROLE)[0])).n_datasets([s.slot for s in parts.samples(start, stop)])

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from synth.errors import InputError
 from synth.export.base import Export
 from synth.export.config import Hdf5Config
+from synth.export.hdf5.items import items_of, n_datasets
 from synth.export.hdf5.merge import merge
-from synth.export.hdf5.parts import Hdf5Parts, items_of, n_datasets, partition
+from synth.export.hdf5.parts import Hdf5Parts, partition
 from synth.export.hdf5.settings import KEYED, PIXELS
 from synth.export.manifest import ManifestWriter
 from synth.kinds import config_of
+from synth.run.findings import Check
 from synth.store.folder import StageFolder
 from synth.store.out_folder import PART
 from synth.store.samples import Sample
@@ -104,3 +106,18 @@ class Hdf5(Export):
         datasets, samples = n_datasets(parts, 0, parts.spec.slots), sum(1 for _ in parts.samples())
         own = items_of(self.pictures).card(self.folder, datasets, samples, manifest.size, self.how_to_read())
         return own or super().card(manifest)
+
+    def verify(self, check: Check) -> None:
+        """The merged file is there, of its size, with a row or dataset a picture; deep: of the same bytes (or pixels), labels, captions."""
+        from synth.export.hdf5.proof import problems
+
+        self.check()
+        path, parts = check.out / NAME, self.parts
+        merged = next(iter(self.folder.samples())).json()
+        if not path.exists() or path.stat().st_size != merged["bytes"]:
+            what = "missing" if not path.exists() else "not of the size that it was written with"
+            check.found.add(path, f"{what}; --repair lets the next run of the same command write it again", file=NAME)
+            return
+        for wrong in problems(path, parts, 0, parts.spec.slots, check.deep, check.progress):
+            check.wrong(NAME, wrong)
+        self.verify_beside(check, n_datasets(parts, 0, parts.spec.slots))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from synth.host.guardian import end, guarded, tail
+from synth.host.children import end, guarded, tail
 
 LONGEST = 1 << 20  # bytes of a line; more is no protocol
 CHUNK = 1 << 16

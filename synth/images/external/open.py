@@ -3,21 +3,20 @@
 import shutil
 
 from synth.errors import InputError
-from synth.images.external.painter import CommandDrawing
+from synth.images.external.painter import CommandPainter
 from synth.images.external.settings import Patience, filled
 from synth.images.models import model_inputs
 from synth.kinds import config_of
 
 
 def check_command(folder) -> None:
-    """InputError where the command is not on this machine, or its patience is out of range."""
-    Patience.of(folder.spec.settings)
+    """InputError where the command is not on this machine."""
     word = filled(config_of(folder).model.command, model_inputs(folder))[0]
     if shutil.which(word) is None:
         raise InputError(f"model.command: {word} is not found here; give its full path, or activate its environment (cluster.setup)")
 
 
-def open_command(folder) -> CommandDrawing:
+def open_command(folder) -> CommandPainter:
     """Ready to draw a stage's pictures; the command is started by the first batch."""
     words = filled(config_of(folder).model.command, model_inputs(folder))
-    return CommandDrawing(words, config_of(folder), Patience.of(folder.spec.settings), folder.path / "logs")
+    return CommandPainter(words, config_of(folder), Patience.of(folder.spec.settings), folder.path / "logs")

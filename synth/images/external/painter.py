@@ -1,4 +1,4 @@
-"""Batches drawn by a command: requests out, answers back, in the place of synth.images.painter.Drawing."""
+"""Batches drawn by a command: requests out, answers back, in the place of synth.images.painter.Painter."""
 
 import contextlib
 import io
@@ -36,7 +36,7 @@ class Picture:
         return self._pixels
 
 
-class CommandDrawing:
+class CommandPainter:
     """Keeps the command running between batches. Files are exchanged in a folder of this node's own."""
 
     def __init__(self, words: Sequence[str], config: DrawingConfig, patience: Patience, logs: Path):
@@ -52,11 +52,11 @@ class CommandDrawing:
     def draw(self, keys: Sequence[str], prompts: Sequence[str], seeds: Sequence[int]) -> list[Picture]:
         """A picture of each prompt. StageBroken if the command does not stay alive, or draws what was not asked for."""
         todo = {i: self._request(i, *r) for i, r in enumerate(zip(keys, prompts, seeds, strict=True))}
-        made: dict[int, Picture] = {}
+        pictures: dict[int, Picture] = {}
         fatal = dict.fromkeys(todo, 0)
         while todo:
             try:
-                self._exchange(todo, made)
+                self._exchange(todo, pictures)
             except Gone as e:
                 at_work, self._child = self._child is not None, None
                 self._deaths += 1
@@ -68,9 +68,9 @@ class CommandDrawing:
                     fatal[first] += 1
                     if fatal[first] >= FATAL:
                         why = str(e).split("\n", 1)[0]
-                        made[first] = Picture(reason=f"the command failed on it {FATAL} times: {why}")
+                        pictures[first] = Picture(reason=f"the command failed on it {FATAL} times: {why}")
                         del todo[first]
-        return [made[i] for i in range(len(keys))]
+        return [pictures[i] for i in range(len(keys))]
 
     def close(self) -> None:
         if self._child is not None:
@@ -94,7 +94,7 @@ class CommandDrawing:
             "guidance_scale": config.guidance_scale,
         }
 
-    def _exchange(self, todo: dict[int, dict], made: dict[int, Picture]) -> None:
+    def _exchange(self, todo: dict[int, dict], pictures: dict[int, Picture]) -> None:
         """Ask for all of `todo`; what is answered moves to `made`."""
         child = self._running()
         for number, request in todo.items():
@@ -105,7 +105,7 @@ class CommandDrawing:
             number = answer.get("id")
             if isinstance(number, bool) or not isinstance(number, int) or number not in todo:
                 raise child.gone(f"an answer to no request: {json.dumps(answer)[:200]}")
-            made[number] = self._picture(number, answer)
+            pictures[number] = self._picture(number, answer)
             del todo[number]
             self._deaths = 0
 

@@ -14,9 +14,9 @@ Importing a family imports neither torch nor diffusers: its checks run at plan t
 import importlib
 from collections.abc import Mapping
 
-from synth.images.families.base import Embedded, Family, Part, SampleConfig
+from synth.images.families.base import Embedded, Family, Part
 
-__all__ = ["FAMILIES", "Embedded", "Family", "Part", "SampleConfig", "family_class"]
+__all__ = ["FAMILIES", "Embedded", "Family", "Part", "family_class"]
 
 FAMILIES: Mapping[str, str] = {  # class name in model_index.json -> family; any other pipeline is Generic
     "StableDiffusionPipeline": "synth.images.families.sd:StableDiffusion",

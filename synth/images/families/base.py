@@ -3,32 +3,18 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 from synth.errors import InputError
-from synth.images.config import ModelConfig
+from synth.images.config import DrawingConfig
+from synth.images.guidance import check_interval
 from synth.images.noise import own_noise
-from synth.images.settings import check_interval
+from synth.keys import WrongKey
 
 if TYPE_CHECKING:
     from synth.images.model_folder import ModelFolder
 
 IMG2IMG = "a Stable Diffusion 1, 2, XL or 3 or a FLUX.1 model"
-
-
-class SampleConfig(Protocol):
-    """The part of a stage's config that a family reads: text to image and image to image both have it."""
-
-    model: ModelConfig
-    scheduler: str
-    guidance_scale: float
-    steps: int
-    height: int
-    width: int
-    negative_prompt: str
-    eta: float
-    guidance_interval: Sequence[float]
-    vae_batch: int
 
 
 @dataclass(frozen=True)
@@ -65,7 +51,7 @@ class Family:
     safety_class: ClassVar[str] = ""  # of the safety checker that `flagged` can ask; "": none
     output: ClassVar[str] = "pt"  # output_type: "pt" gives [B, 3, H, W] on the device, "np" [B, H, W, 3]
 
-    def __init__(self, pipe, config: SampleConfig, batch: int, parts: Mapping[str, object] | None = None, safety=None):
+    def __init__(self, pipe, config: DrawingConfig, batch: int, parts: Mapping[str, object] | None = None, safety=None):
         """batch: rows of every call of the text encoders and of draw. parts: further pipelines of a chain, by name.
 
         safety: a SafetyChecker, or None.
@@ -91,23 +77,23 @@ class Family:
         return model.native_size
 
     @classmethod
-    def check(cls, model: "ModelFolder", config: SampleConfig) -> None:
+    def check(cls, model: "ModelFolder", config: DrawingConfig) -> None:
         """InputError if the model cannot draw what the config asks for."""
         model.check_size(config.height, config.width, cls.size_step)
-        if cls.schedulers is not None and config.scheduler not in ("default", *cls.schedulers):
-            fit = ", ".join(("default", *sorted(cls.schedulers)))
-            raise InputError(f"images.scheduler={config.scheduler!r} does not fit {model.pipeline} ({model.name}); use one of {fit}")
+        what = f"{model.pipeline} ({model.name})"
+        if cls.schedulers is not None and config.scheduler not in (fit := ("default", *sorted(cls.schedulers))):
+            raise WrongKey("scheduler", config.scheduler, f"does not fit {what}", f"use one of {', '.join(fit)}")
         if config.negative_prompt and not cls.negative_prompts:
-            raise InputError(f"images.negative_prompt: {model.pipeline} ({model.name}) takes no negative prompt; leave it empty")
+            raise WrongKey("negative_prompt", config.negative_prompt, f"{what} takes no negative prompt", "leave it empty")
         if config.model.safety_checker != "off" and not cls.safety_class:
-            raise InputError(f"model.safety_checker={config.model.safety_checker}: {model.pipeline} has none; use off")
+            raise WrongKey("safety_checker", config.model.safety_checker, f"{model.pipeline} has none", "use off", "model")
         distilled = model.component_config("unet").get("time_cond_proj_dim") is not None  # the guidance scale is an input of its U-Net
         check_interval(config.guidance_interval, config.guidance_scale, cls.halves_in_one_call and not distilled)
         if config.vae_batch and "vae" not in model.components:
-            raise InputError(f"images.vae_batch={config.vae_batch}: {model.pipeline} ({model.name}) has no VAE; use 0")
+            raise WrongKey("vae_batch", config.vae_batch, f"{what} has no VAE", "use 0")
 
     @classmethod
-    def check_img2img(cls, model: "ModelFolder", config: SampleConfig) -> None:
+    def check_img2img(cls, model: "ModelFolder", config: DrawingConfig) -> None:
         """InputError if the model cannot start from a picture."""
         if not cls.img2img_class:
             raise InputError(f"{model.path}: {model.pipeline} has no image-to-image form here; use {IMG2IMG}")
@@ -122,12 +108,12 @@ class Family:
 
     def embed(self, captions: Sequence[str]) -> list[Embedded]:
         """Each caption, encoded in batches of one fixed shape; asked for once a unit."""
-        found, cut = [], self.truncated(captions)
+        embedded, cut = [], self.truncated(captions)
         for start in range(0, len(captions), self.batch):
             texts = list(captions[start : start + self.batch])
             rows = self.encode(texts + texts[-1:] * (self.batch - len(texts)))
-            found += [Embedded(t, {n: v[i] for n, v in rows.items()}, cut[start + i]) for i, t in enumerate(texts)]
-        return found
+            embedded += [Embedded(t, {n: v[i] for n, v in rows.items()}, cut[start + i]) for i, t in enumerate(texts)]
+        return embedded
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         """Pipeline argument -> tensor [B, ...] for B = self.batch texts, on the device; the batch of a call never varies."""

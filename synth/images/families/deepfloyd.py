@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from synth.errors import InputError
 from synth.images.families.base import Embedded, Family, Part
+from synth.keys import WrongKey
 
 STAGE_2, STAGE_3 = "stage_2", "stage_3"
 FACTOR = 4  # of each further stage
@@ -37,13 +38,13 @@ class DeepFloyd(Family):
         top = {STAGE_2: 1000, STAGE_3: 350}  # of the schedulers; of the upscaler's max_noise_level
         for name, part in parts.items():
             if not 0 <= part.noise_level < top[name]:
-                raise InputError(f"model.parts.{name}.noise_level={part.noise_level}: must be from 0 to {top[name] - 1}")
+                raise WrongKey(f"parts.{name}.noise_level", part.noise_level, f"must be from 0 to {top[name] - 1}", group="model")
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         rows = {"prompt_embeds": self.pipe.encode_prompt(texts, do_classifier_free_guidance=False, device=self.pipe.device)[0]}
         if upscaler := self.parts.get(STAGE_3):
-            found = upscaler.encode_prompt(texts, upscaler.device, 1, do_classifier_free_guidance=False)
-            rows["stage_3_prompt_embeds"] = found[0]
+            embeds = upscaler.encode_prompt(texts, upscaler.device, 1, do_classifier_free_guidance=False)
+            rows["stage_3_prompt_embeds"] = embeds[0]
         return rows
 
     def reader(self):
@@ -68,17 +69,17 @@ class DeepFloyd(Family):
         config, shrink = self.config, FACTOR ** len(self.parts)
         size = config.height // shrink, config.width // shrink
         # [B, 3, h, w] in [-1, 1]: with output_type "pt" the pipelines of pixels give what they have
-        made = self.call(self.pipe, self.text_of(items, ""), generators, height=size[0], width=size[1])
+        images = self.call(self.pipe, self.text_of(items, ""), generators, height=size[0], width=size[1])
         for stage in (STAGE_2, STAGE_3):
             if stage not in self.parts:
                 break
             part = config.model.parts[stage]
-            settings = {"image": made, "noise_level": part.noise_level, "guidance_scale": self.scale_of(stage)}
+            settings = {"image": images, "noise_level": part.noise_level, "guidance_scale": self.scale_of(stage)}
             settings["num_inference_steps"] = part.steps or config.steps
             if stage == STAGE_2:
                 size = size[0] * FACTOR, size[1] * FACTOR
                 settings |= {"height": size[0], "width": size[1]}
             else:
-                settings["image"] = (made / 2 + 0.5).clamp(0, 1)  # the upscaler takes [0, 1] and gives it
-            made = self.call(self.parts[stage], self.text_of(items, stage), generators, **settings)
-        return made if STAGE_3 in self.parts else (made / 2 + 0.5).clamp(0, 1)
+                settings["image"] = (images / 2 + 0.5).clamp(0, 1)  # the upscaler takes [0, 1] and gives it
+            images = self.call(self.parts[stage], self.text_of(items, stage), generators, **settings)
+        return images if STAGE_3 in self.parts else (images / 2 + 0.5).clamp(0, 1)

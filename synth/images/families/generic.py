@@ -17,7 +17,7 @@ class Generic(Family):
         self.accepts = frozenset(inspect.signature(pipe.__call__).parameters)
         for name in ("prompt", *(["negative_prompt"] if config.negative_prompt else [])):
             if name not in self.accepts:
-                fix = "leave images.negative_prompt empty" if name == "negative_prompt" else "use a text-to-image pipeline"
+                fix = "leave negative_prompt empty" if name == "negative_prompt" else "use a text-to-image pipeline"
                 raise InputError(f"model.path: {type(pipe).__name__} takes no {name}; {fix}")
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:

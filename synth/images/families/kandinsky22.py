@@ -6,9 +6,9 @@ Two folders: model.path is the decoder's, model.parts.prior.path the prior's. Th
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from synth.errors import InputError
 from synth.images.families.base import Embedded, Family, Part
 from synth.images.noise import own_noise
+from synth.keys import WrongKey
 
 PRIOR = "prior"
 
@@ -31,10 +31,11 @@ class Kandinsky22(Family):
     def check(cls, model, config) -> None:
         super().check(model, config)
         if PRIOR not in config.model.parts:
-            raise InputError(f"model.parts.prior.path: not set; {model.pipeline} ({model.name}) draws what a prior made of a caption")
+            why = f"{model.pipeline} ({model.name}) draws what a prior made of a caption"
+            raise WrongKey("parts.prior.path", None, why, "give the prior's folder", "model")
         model.check_size(config.height, config.width, cls.factor(model) ** 2)  # the pipeline rounds up to it
         if (steps := config.model.parts[PRIOR].steps or config.steps) < 2:
-            raise InputError(f"model.parts.prior.steps={steps}: its scheduler needs at least 2")
+            raise WrongKey("parts.prior.steps", steps, "its scheduler needs at least 2", group="model")
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         return {}
@@ -53,6 +54,6 @@ class Kandinsky22(Family):
             text["negative_prompt"], own = [self.config.negative_prompt] * len(items), [*generators, *generators]
         scale, steps = part.guidance_scale or self.config.guidance_scale, part.steps or self.config.steps
         with own_noise(prior, own):
-            made = prior(**text, num_inference_steps=steps, guidance_scale=scale, generator=own)
-        embeds = {"image_embeds": made.image_embeds, "negative_image_embeds": made.negative_image_embeds}  # [B, D] each
+            priors = prior(**text, num_inference_steps=steps, guidance_scale=scale, generator=own)
+        embeds = {"image_embeds": priors.image_embeds, "negative_image_embeds": priors.negative_image_embeds}  # [B, D] each
         return (self.call(self.pipe, embeds, generators) / 2 + 0.5).clamp(0, 1)

@@ -6,8 +6,8 @@ All in one folder. Guidance scale and steps are the decoder's; the prior takes a
 
 from collections.abc import Mapping, Sequence
 
-from synth.errors import InputError
 from synth.images.families.base import Embedded, Family
+from synth.keys import WrongKey
 
 PRIOR_SCALE = 4.0  # of its makers
 SUPER_RES_STEPS = 7  # what the last stage was distilled to
@@ -37,12 +37,11 @@ class Karlo(Family):
     @classmethod
     def check(cls, model, config) -> None:
         super().check(model, config)
-        native = cls.native_size(model)
-        if native and (config.height, config.width) != native:
-            asked, only = f"images.height={config.height}, images.width={config.width}", f"{native[0]}x{native[1]} pixels"
-            raise InputError(f"{asked}: {model.name} draws {only} and no other size; images.save_size stores another")
+        for key, native in zip(("height", "width"), cls.native_size(model) or (), strict=False):
+            if (value := getattr(config, key)) != native:
+                raise WrongKey(key, value, f"{model.name} draws {native}x{native} pixels and no other size", "save_size stores another")
         if config.steps < 2:
-            raise InputError(f"images.steps={config.steps}: the schedulers of {model.name} need at least 2")
+            raise WrongKey("steps", config.steps, f"the schedulers of {model.name} need at least 2")
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         return dict(zip(_TEXT, self.pipe._encode_prompt(texts, self.pipe.device, 1, False), strict=True))

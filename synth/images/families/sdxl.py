@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from synth.errors import InputError
 from synth.images.families.base import Embedded, Family, Part
+from synth.keys import WrongKey
 
 REFINER = "refiner"
 
@@ -20,9 +21,10 @@ class StableDiffusionXL(Family):
         if refiner is None:
             return
         if not 0 < refiner.start < 1:
-            raise InputError(f"model.parts.refiner.start={refiner.start}: the share of the steps after which it takes over, 0 to 1")
+            why = "the share of the steps after which it takes over, more than 0 and less than 1"
+            raise WrongKey("parts.refiner.start", refiner.start, why, group="model")
         if not 0 < int(config.steps * refiner.start) < config.steps:
-            raise InputError(f"images.steps={config.steps}: too few to share between model and refiner at {refiner.start}; use more steps")
+            raise WrongKey("steps", config.steps, f"too few to share between model and refiner at {refiner.start}", "use more steps")
 
     @classmethod
     def check_img2img(cls, model, config) -> None:

@@ -5,13 +5,12 @@ classes when that is through. What cannot be used is listed too, with its reason
 """
 
 import importlib
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from synth.errors import InputError
-from synth.images.sources.base import Input, Reader, SourceClass
+from synth.images.sources.base import KEY, Input, Reader, SourceClass
+from synth.store.trees import entries
 
 __all__ = ["LAYOUTS", "Input", "Reader", "SourceClass", "layout_of", "reader"]
 
@@ -27,7 +26,7 @@ def layout_of(root: Path) -> str:
     """The layout of a folder, by the names at its top: "stage", or one of LAYOUTS."""
     if root.is_file():
         return "webdataset"
-    names = [e.name for e in os.scandir(root)]
+    names = [e.name for e in entries(root, KEY, hidden=True)]
     if "stage.json" in names:
         return "stage"
     if any(n.endswith(".tar") for n in names):
@@ -37,7 +36,5 @@ def layout_of(root: Path) -> str:
 
 def reader(layout: str, root: Path, captions: bool) -> Reader:
     """The reader of a layout. captions: whether the source's own captions are wanted."""
-    if layout not in LAYOUTS:
-        raise InputError(f"img2img.layout={layout}: no such layout; there are auto, stage, {', '.join(LAYOUTS)}")
     module, name = LAYOUTS[layout].split(":")
     return getattr(importlib.import_module(module), name)(root, captions)

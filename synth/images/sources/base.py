@@ -1,12 +1,12 @@
 """What one input is, and what every reader shares."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# of pictures; case does not matter
-EXTENSIONS = frozenset(("png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "jp2"))
+from synth.store.trees import Undecoded
+
+KEY = "img2img.source"
 MAX_BYTES = 1 << 28  # of a picture's file; larger ones are refused unread
 MAX_PIXELS = 100_000_000  # of a picture; a file of a few kilobytes can claim any size
 
@@ -43,10 +43,10 @@ class SourceClass:
 
 
 class Reader:
-    """A listing of one source. `classes` is complete when the iteration is through; class numbers count its entries."""
+    """A listing of one source. `classes` and `undecoded` are complete when the iteration is through; class numbers count its entries."""
 
     def __init__(self, root: Path, captions: bool):
-        self.root, self.captions = Path(root), captions
+        self.root, self.captions, self.undecoded = Path(root), captions, Undecoded()
         self.classes: list[SourceClass] = []
         self._numbers: dict[SourceClass, int] = {}
 
@@ -59,15 +59,6 @@ class Reader:
             self._numbers[found] = len(self.classes)
             self.classes.append(found)
         return self._numbers[found]
-
-
-def is_picture(name: str) -> bool:
-    return name.rpartition(".")[2].lower() in EXTENSIONS and "." in name
-
-
-def plain(name: str) -> str:
-    r"""A name that any encoding takes: bytes that are no UTF-8 are written \xff."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace") if not name.isascii() else name
 
 
 def too_large(size: int) -> str:

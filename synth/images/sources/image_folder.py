@@ -14,7 +14,8 @@ from itertools import islice
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.images.sources.base import Input, Reader, SourceClass, is_picture, plain, too_large
+from synth.images.sources.base import KEY, Input, Reader, SourceClass, too_large
+from synth.store.trees import decoded_here, entries, is_folder, pictures, plain
 
 METADATA, CLASSES = "metadata.jsonl", "classes.json"
 THREADS, AHEAD = 16, 4096  # captions beside pictures are many small reads: on a network file system they wait, they do not work
@@ -28,12 +29,14 @@ class ImageFolderReader(Reader):
 
     def __iter__(self) -> Iterator[Input]:
         metadata = _metadata(self.root / METADATA, self.captions) if (self.root / METADATA).is_file() else {}
-        entries = _entries(self.root)
-        folders = [e.name for e in entries if _is_folder(e)]
-        loose = (_input(self.root, e) for e in entries if not _is_folder(e) and is_picture(e.name))
+        folders, files = [], []
+        for entry in entries(self.root, KEY):
+            (folders if is_folder(entry, KEY) else files).append(entry)
+        folders = [e.name for e in folders]
+        loose = (_input(e.name, e) for e in files if decoded_here(e.name, self.undecoded))
         numbers, sorted_in = self._number_all(folders), False
         for folder in folders:
-            for item in self._with_facts(_walk(self.root, folder), (numbers[folder],), metadata):
+            for item in self._with_facts(self._below(folder), (numbers[folder],), metadata):
                 sorted_in = True
                 yield item
         if sorted_in:
@@ -41,6 +44,9 @@ class ImageFolderReader(Reader):
         else:
             self.classes.clear()
             yield from self._with_facts(loose, (), metadata)
+
+    def _below(self, folder: str) -> Iterator[Input]:
+        return (_input(path, entry) for path, entry in pictures(self.root, self.undecoded, folder, KEY))
 
     def _number_all(self, folders: list[str]) -> dict[str, int]:
         """folder -> class number. A class is a class without pictures too; golden_retriever is spoken as golden retriever."""
@@ -71,40 +77,10 @@ class Img2DatasetReader(ImageFolderReader):
     """img2dataset's output_format=files: folders are shards, not classes; a .txt and a .json stand beside each picture."""
 
     def __iter__(self) -> Iterator[Input]:
-        yield from self._with_facts(_walk(self.root, ""), (), {})
+        yield from self._with_facts(self._below(""), (), {})
 
 
-def _entries(folder: Path) -> list[os.DirEntry]:
-    try:
-        with os.scandir(folder) as found:
-            return sorted((e for e in found if not e.name.startswith(".")), key=lambda e: e.name)
-    except OSError as e:
-        raise InputError(f"img2img.source: {folder} cannot be listed ({e.strerror}); check the path and its permissions") from e
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _walk(root: Path, below: str, above: tuple = ()) -> Iterator[Input]:
-    """The pictures of a folder and of those in it, by name. A link back to a folder above is not followed again."""
-    folder = root / below
-    mark = (folder.stat().st_dev, folder.stat().st_ino)
-    if mark in above:
-        return
-    for entry in _entries(folder):
-        path = f"{below}/{entry.name}" if below else entry.name
-        if _is_folder(entry):
-            yield from _walk(root, path, (*above, mark))
-        elif is_picture(entry.name):
-            yield _input(root, entry, below)
-
-
-def _input(root: Path, entry: os.DirEntry, below: str = "") -> Input:
-    path = f"{below}/{entry.name}" if below else entry.name
+def _input(path: str, entry: os.DirEntry) -> Input:
     try:
         if not entry.is_file():
             return Input(plain(path), path, reason="a broken link" if entry.is_symlink() else "not a regular file")
@@ -121,7 +97,7 @@ def _known_classes(file: Path) -> dict[str, SourceClass]:
         return {c["folder"]: SourceClass(c["index"], c["name"]) for c in data["classes"]}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
         why = f"{type(e).__name__}: {e}"
         raise InputError(f"{file}: not the classes.json of an export ({why}); remove it, and the folders name the classes") from e
 
@@ -138,7 +114,7 @@ def _metadata(file: Path, captions: bool) -> dict[str, tuple[str, tuple[SourceCl
                 several = tuple(SourceClass(int(i), str(c)) for i, c in zip(labels, names, strict=True))
                 classes = several if len(several) > 1 else ()
                 caption = next((str(record[k]) for k in CAPTION_KEYS if record.get(k)), "") if captions else ""
-            except (ValueError, KeyError, TypeError, AttributeError) as e:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
                 raise InputError(
                     f'{file}: line {n} is torn or has no "file_name" ({type(e).__name__}: {e}); mend or remove the line'
                 ) from e
@@ -156,7 +132,7 @@ def _caption_beside(picture: Path) -> str:
             if suffix == ".txt":
                 return text.strip()
             return caption_in(json.loads(text))
-        except (OSError, ValueError):  # no such file, or torn: an input without a caption is a tombstone with that reason
+        except (OSError, ValueError, RecursionError):  # no such file, or torn: an input without a caption is a tombstone with that reason
             continue
     return ""
 

@@ -4,15 +4,13 @@ It is made when a stage is planned and stored in the stage's folder: what is add
 digest is of the lines, not of the compressed bytes, which another zlib packs in another way. `zcat` shows it.
 """
 
-import gzip
 import hashlib
 import json
-import os
-import zlib
 from pathlib import Path
 
 from synth.errors import InputError
 from synth.images.sources.base import Input
+from synth.store import blocks
 from synth.store.identity import LISTED
 
 NAME = "inputs.jsonl.gz"  # in the stage's folder
@@ -36,7 +34,7 @@ class ListingWriter:
         if self._lines:
             block = b"".join(self._lines)
             self._sha.update(block)
-            self._members.append(gzip.compress(block, compresslevel=6, mtime=0))
+            self._members.append(blocks.pack(block))
             self._lines = []
 
     def finish(self) -> tuple[bytes, str]:
@@ -49,30 +47,17 @@ class Listing:
     """A stored listing. Opening it reads and verifies it once, and notes where its blocks begin."""
 
     def __init__(self, path: Path, identity: str):
-        self.path, self._blocks = Path(path), []
-        sha = hashlib.sha256()
-        try:
-            data = self.path.read_bytes()
-            at = 0
-            while at < len(data):
-                unpacker = zlib.decompressobj(wbits=31)
-                sha.update(unpacker.decompress(memoryview(data)[at:]))
-                if not unpacker.eof:
-                    raise EOFError("torn")
-                size = len(data) - at - len(unpacker.unused_data)
-                self._blocks.append((at, size))
-                at += size
-        except (OSError, EOFError, zlib.error) as e:
-            raise InputError(f"{self.path}: cannot be read ({e}); remove the stage's folder and run the command again") from e
+        self.path, self._places, sha = Path(path), [], hashlib.sha256()
+        for offset, size, lines in blocks.members(self.path):
+            sha.update(lines)
+            self._places.append((offset, size))
         if LISTED + sha.hexdigest() != identity:
             raise InputError(f"{self.path}: is not the listing that was planned; remove the stage's folder and run the command again")
 
     def rows(self, start: int, stop: int) -> list[Input]:
         """Inputs [start, stop), as far as there are any."""
-        found: list[Input] = []
-        with open(self.path, "rb") as f:
-            for number in range(start // BLOCK, min(len(self._blocks), -(-stop // BLOCK))):
-                offset, size = self._blocks[number]
-                lines = gzip.decompress(os.pread(f.fileno(), size, offset)).splitlines()
-                found += lines[max(0, start - number * BLOCK) : stop - number * BLOCK]
-        return [Input.from_list(json.loads(line)) for line in found]
+        lines: list[bytes] = []
+        for number in range(start // BLOCK, min(len(self._places), -(-stop // BLOCK))):
+            inside = blocks.member(self.path, *self._places[number]).splitlines()
+            lines += inside[max(0, start - number * BLOCK) : stop - number * BLOCK]
+        return [Input.from_list(json.loads(line)) for line in lines]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from synth.errors import InputError, StoreError
 from synth.images.slots import Ranges
+from synth.images.sources.base import KEY, too_large
 from synth.images.sources.listing import Listing
 from synth.store.files import pread, storing
 from synth.store.names import classes_of
@@ -64,7 +65,7 @@ class ListedSource:
     def check(self) -> None:
         """StoreError if the source is not there at all: a folder that is not mounted is no reason to give up its pictures."""
         if not self.root.exists():
-            raise StoreError(f"img2img.source: {self.root} is not there; mount it, or give its new place, and run the command again")
+            raise StoreError(f"{KEY}: {self.root} is not there; mount it, or give its new place, and run the command again")
 
 
 class StageSource:
@@ -107,8 +108,11 @@ def read_bytes(picture: Picture, root: Path) -> bytes | str:
     return read_file(picture.path, picture.size, root, picture.offset)
 
 
-def read_file(path: Path, size: int, root: Path, offset: int = -1, key: str = "img2img.source") -> bytes | str:
-    """`size` bytes of a file from `offset` on (-1: all of it, which must be as long), or why there are none. key: that names `root`."""
+def read_file(path: Path, size: int | None, root: Path, offset: int = -1, key: str = KEY) -> bytes | str:
+    """`size` bytes of a file from `offset` on (-1: all of it, which must be as long), or why there are none. key: that names `root`.
+
+    size: None takes all of a file of any size that is read.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of this name must not hold up the worker
     except OSError as e:
@@ -123,6 +127,8 @@ def read_file(path: Path, size: int, root: Path, offset: int = -1, key: str = "i
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 return "is not a regular file"
+            if size is None and (why := too_large(size := found.st_size)):
+                return why
             if offset < 0 and found.st_size != size:
                 return "changed since the stage was planned (its size did)"
             data = pread(fd, size, max(0, offset))

@@ -6,14 +6,16 @@ A tar that is torn gives what stands before the tear; the tear itself is an inpu
 
 import json
 import os
-import tarfile
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
-from synth.images.sources.base import EXTENSIONS, Input, Reader, SourceClass, plain, too_large
+from synth.images.sources.base import KEY, Input, Reader, SourceClass, too_large
 from synth.images.sources.image_folder import caption_in
+from synth.store.tars import Member, NoTar, TornTar, members
+from synth.store.trees import MODERN, can_decode, plain, walk
 
 THREADS = 8  # tars that are listed at once: each waits for one small read after the other
 SMALL = 1 << 20  # bytes of a json, txt or cls member
@@ -30,6 +32,7 @@ class Found:
     classes: tuple[SourceClass, ...] = ()
     caption: str = ""
     reason: str = ""
+    undecoded: str = ""  # suffix of a picture that nothing here decodes
     texts: dict[str, bytes] = field(default_factory=dict)  # json, txt and cls members
 
 
@@ -41,78 +44,71 @@ class WebDatasetReader(Reader):
                 for name, samples in zip(part, pool.map(self._scan, part), strict=True):
                     for s in samples:
                         key = plain(f"{name}/{s.key}" if s.key else name)
+                        if s.undecoded and s.offset < 0:
+                            self.undecoded[s.undecoded] += 1
                         yield Input(key, name, s.size, s.offset, tuple(self.number(c) for c in s.classes), s.caption, s.reason)
 
     def _tars(self) -> list[str]:
         if self.root.is_file():
             return [self.root.name]
-        found = []
-        for folder, dirs, files in os.walk(self.root):
-            dirs[:] = sorted(d for d in dirs if not d.startswith("."))
-            below = os.path.relpath(folder, self.root)
-            found += [n if below == "." else f"{below}/{n}" for n in files if n.endswith(".tar") and not n.startswith(".")]
-        return sorted(found)
+        return sorted(path for path, _ in walk(self.root, key=KEY) if path.endswith(".tar"))
 
     def _scan(self, name: str) -> list[Found]:
         """The samples of one tar. Members of a sample stand together; their names agree up to the first dot."""
         path = self.root.parent / name if self.root.is_file() else self.root / name
         samples: list[Found] = []
         try:
-            total = path.stat().st_size
+            if not stat.S_ISREG(path.stat().st_mode):  # a pipe of this name would hold up the plan
+                return [Found("", reason="not a regular file")]
             with open(path, "rb") as raw:
-                torn = self._members(raw, total, samples)
+                torn = self._members(raw, samples)
         except OSError as e:
             return [Found("", reason=f"cannot be read: {e.strerror}")]
         for sample in samples:
             self._facts(sample)
         return samples + ([Found("", reason=torn)] if torn else [])
 
-    def _members(self, raw, total: int, samples: list[Found]) -> str:
+    def _members(self, raw, samples: list[Found]) -> str:
         """Fill `samples`; the reason if the tar ends before its end."""
-        current, seen = None, 0
+        current, seen, total = None, 0, os.fstat(raw.fileno()).st_size
         if total == 0:
             return "empty file"
         try:
-            tar = tarfile.open(fileobj=raw, mode="r:")  # noqa: SIM115 (shares the caller's file)
-        except tarfile.TarError:
-            return "not a tar, or a compressed one: samples are read out of the middle, so it must be plain"
-        try:
-            while (member := tar.next()) is not None:
-                tar.members = []  # tarfile keeps them all
-                if member.size < 0:  # such a tar leads in a circle
-                    raise ValueError("negative size")
-                seen = member.offset_data + -(-member.size // 512) * 512
+            for member in members(raw):
+                seen = member.stop
                 folder, _, base = member.name.removeprefix("./").rpartition("/")
                 stem, _, ext = base.partition(".")
-                if not member.isreg() or folder.startswith("__") or not stem or not ext:
+                if not member.regular or folder.startswith("__") or not stem or not ext:
                     continue
                 key = f"{folder}/{stem}" if folder else stem
                 if current is None or current.key != key:
                     current = Found(key, reason=NO_PICTURE)
                     samples.append(current)
                 self._member(raw, member, ext.lower(), current, total)
-        except (tarfile.TarError, EOFError, ValueError) as e:
+        except NoTar:
+            return "not a tar, or a compressed one: samples are read out of the middle, so it must be plain"
+        except TornTar as e:
             if current is not None and not samples[-1].reason and seen > total:
                 samples[-1].reason = "torn: the tar ends inside it"
-            return f"torn after {len(samples)} samples ({type(e).__name__})"
-        if total < seen + 512 or os.pread(raw.fileno(), 512, seen).strip(b"\0"):
-            return f"torn after {len(samples)} samples (no end mark)"
+            return f"torn after {len(samples)} samples ({e})"
         return ""
 
-    def _member(self, raw, member: tarfile.TarInfo, ext: str, sample: Found, total: int) -> None:
-        if ext in EXTENSIONS and sample.offset < 0:
-            sample.size, sample.offset, sample.reason = member.size, member.offset_data, too_large(member.size)
-            if member.offset_data + member.size > total:
+    def _member(self, raw, member: Member, ext: str, sample: Found, total: int) -> None:
+        if can_decode(ext) and sample.offset < 0:
+            sample.size, sample.offset, sample.reason = member.size, member.offset, too_large(member.size)
+            if member.offset + member.size > total:
                 sample.reason = "torn: the tar ends inside it"
+        elif ext in MODERN:
+            sample.undecoded = ext
         elif ext in ("json", "txt", "cls") and member.size <= SMALL:
-            sample.texts[ext] = os.pread(raw.fileno(), member.size, member.offset_data)
+            sample.texts[ext] = os.pread(raw.fileno(), member.size, member.offset)
 
     def _facts(self, sample: Found) -> None:
         """Caption and classes of a sample, from its small members."""
         record: object = None
         try:
             record = json.loads(sample.texts["json"]) if "json" in sample.texts else None
-        except ValueError:
+        except (ValueError, RecursionError):
             sample.reason = sample.reason or "its json is torn"
         if self.captions:
             text = sample.texts.get("txt", b"").decode("utf-8", "replace").strip()

@@ -10,7 +10,7 @@ from synth.captions.remote import calls
 from synth.captions.remote.served import ServedEngine, check_command
 from synth.captions.remote.settings import Endpoint
 from synth.errors import InputError, StageBroken
-from synth.host.guardian import descendants
+from synth.host.children import descendants
 from tests.captions.llama import tiny
 from tests.configs import CaptionerConfig
 

@@ -14,7 +14,7 @@ import pytest
 from synth.captions.remote import server as module
 from synth.captions.remote.server import Server
 from synth.errors import InputError, OutOfDeviceMemory, StageBroken
-from synth.host.guardian import descendants
+from synth.host.children import descendants
 
 REPO = Path(__file__).resolve().parents[3]
 
@@ -84,7 +84,7 @@ def test_a_kill_of_the_worker_or_the_guardian_takes_the_server_and_its_children_
     code = f"""
 import sys, json, time
 from pathlib import Path
-from synth.host.guardian import descendants
+from synth.host.children import descendants
 from synth.captions.remote.server import Server
 words = lambda port: [sys.executable, "-m", "tests.captions.remote.fake", "--port", port, "--child"]
 server = Server(words, Path({str(tmp_path)!r}) / "log", "/health", 30.0, 0)

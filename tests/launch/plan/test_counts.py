@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from launch.plan.counts import scaled
+from launch.plan.images import scaled
 from synth.errors import InputError
 from tests.launch.conftest import NAMES
 from tests.launch.plan.test_graph import stage

@@ -232,6 +232,14 @@ def test_a_source_that_is_none_is_named(tmp_path):
         plan_point(config_of("dataset=pictures", "dataset.kind=textur"))
 
 
+def test_a_yaml_file_of_ones_own_need_not_say_what_its_classes_are(tmp_path):
+    (tmp_path / "list.txt").write_text("cat\ndog\n")
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "mine.yaml").write_text(f"name: mine\nclasses: all\nsource: {tmp_path}/list.txt\n")
+    dataset = dataset_of(typed(Composer(str(tmp_path)).compose(["dataset=mine"])).dataset)
+    assert (dataset.kind, dataset.suffix, dataset.n_classes) == ("object", "", 2)
+
+
 # -- tables of ones own ------------------------------------------------------------------------------------------------
 
 CAT = {"class": "cat", "caption": "A cat sleeps.", "background": "sofa", "relation": "on"}

@@ -3,10 +3,11 @@
 import pytest
 from PIL import Image
 
-from launch.plan.external import patience_of, plan_command
+from launch.plan.models import patience_of, plan_model
 from synth.errors import InputError
+from synth.keys import dump
 from synth.store.identity import identity
-from tests.launch.plan.test_model_plans import EMPTY, model_of, planned
+from tests.launch.plan.test_model_plans import EMPTY, filled, model_of, planned
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def test_words_that_name_files_are_known_by_what_is_in_them(script, tmp_path):
     found = planned("model=external", words, f"model.path='{tmp_path}'")
     assert found.config.command == ("/usr/bin/env", "python", "{model_command_2}", "{model}", "--style=a b")
     assert found.inputs["model_command_2"].identity == identity(script) and set(found.inputs) == {"model", "model_command_2"}
-    assert found.settings(EMPTY) == {"height": 256, "width": 256, "steps": 50, "scheduler": "default", "guidance_scale": 4.0}
+    assert filled(found, EMPTY) == {"height": 256, "width": 256, "steps": 50, "scheduler": "default", "guidance_scale": 4.0}
     assert found.config.id == "external" and not found.config.deterministic
 
 
@@ -29,10 +30,10 @@ def test_patience_is_a_setting_and_no_part_of_the_model(script):
     words = ["model=external", f"model.command=[python,'{script}']"]
     patient, other = (model_of(*words, f"model.timeout={s}") for s in (5, 6))
     assert patience_of(patient) == {"timeout": 5.0, "start_timeout": 1800.0, "restarts": 3}
-    assert plan_command(patient) == plan_command(other)
+    assert dump(plan_model(patient).config) == dump(plan_model(other).config)
     assert patience_of(model_of("model=tiny")) == {}
     with pytest.raises(InputError, match=r"model\.restarts=-1"):
-        patience_of(model_of(*words, "model.restarts=-1"))
+        planned(*words, "model.restarts=-1")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_patience_is_a_setting_and_no_part_of_the_model(script):
         (["model=external", "model.command=[x,'{']"], "braces that are meant as such are doubled"),
         (["model=external", "model.command=[x]", "model.path=/no/such"], "model.path: /no/such is not there"),
         (["model=external", "model.command=[x]", "model.lora=a.safetensors"], "model.lora: a command has none"),
-        (["model=external", "model.command=[x]", "model.safety_checker=grey"], "use off, blank"),
+        (["model=external", "model.command=[x]", "model.safety_checker=grey"], "use one of off, blank"),
         (["model=sd15", "model.pipeline=external"], "use model=external model.command="),
     ],
 )
@@ -63,7 +64,7 @@ def test_what_cannot_be_is_said_with_its_key(overrides, said):
             ["recipe=noise_denoise", "img2img.source=PICTURES", "img2img.prompt_template=toys"],
             "a command draws from a prompt alone",
         ),
-        (["images.scheduler=ddim"], "'ddim' does not fit external"),
+        (["images.scheduler=ddim"], "images.scheduler=ddim: does not fit external"),
         (["images.guidance_interval=[0.2,0.8]"], "images.guidance_interval"),
         (["model.safety_checker=drop"], "model.safety_checker=drop: external has none; use off"),
         (["model.text_offload=true"], "model.text_offload=true"),

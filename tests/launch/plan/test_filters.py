@@ -58,6 +58,17 @@ def test_an_ensemble_reads_this_run_and_given_ones(world, clip):
     assert stage(point, "image_folder").spec.slots == ensemble.spec.slots
 
 
+def test_a_given_set_holds_whatever_counts_as_a_picture_and_what_cannot_be_read_is_noted(world, without_decoders):
+    against = world.path / "against"
+    (against / "cat").mkdir(parents=True)
+    for name in ("a.tif", "b.TIFF", "c.gif", "cat/d.png", "e.jpe", "f.heic", "g.txt"):
+        (against / name).write_bytes(b"x")
+    scores = stage(world.point("filter=[near_duplicates]", f"filter.near_duplicates.against={against}"), "near_duplicates_against").spec
+    assert scores.slots == 5
+    (note,) = scores.settings["notes"]
+    assert note.startswith(f"filter.near_duplicates.against: {against}: 1 .heic file is not read: this Pillow has no decoder")
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [

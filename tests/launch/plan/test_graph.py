@@ -5,7 +5,7 @@ import json
 import pytest
 
 from launch.config.compose import Composer, typed
-from launch.config.schema import RecipeStage
+from launch.config.root import RecipeStage
 from launch.plan.graph import distinct, topological
 from synth.errors import InputError
 from synth.keys import dump

@@ -29,18 +29,24 @@ def test_a_preset_is_the_settings_that_it_names_and_nothing_else(world):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["images.preset=quick"], "images.preset=quick: no such preset; there are paper, fast and null"),
-        (["images.preset=paper", "+model.paper.stepz=4"], "model.paper: unknown keys stepz"),
-        (["images.guidance_interval=[0.2]"], "images.guidance_interval=[0.2]: use [lo, hi]"),
-        (["images.guidance_interval=[0.2,0.8]", "images.guidance_scale=1"], "images.guidance_scale=1 never computes"),
-        (["images.on_oom=ignore"], "images.on_oom='ignore': use fail"),
+        (["images.preset=quick"], "images.preset=quick: use one of paper, fast, or null"),
+        (["images.preset=paper", "+model.paper.stepz=4"], "model.paper=stepz: unknown keys"),
+        (["images.guidance_interval=[0.2]"], "images.guidance_interval=[0.2]: is no share of the schedule; use [lo, hi]"),
+        (["images.guidance_interval=[0.2,0.8]", "images.guidance_scale=1"], "guidance_scale=1 never computes"),
+        (["images.on_oom=ignore"], "images.on_oom=ignore: use one of fail, split"),
         (["images.save_size=100000"], "images.save_size=100000: must be from 0 to 16383"),
         (
             ["images.eta=0.5", "images.scheduler=unipc"],
-            "images.eta=0.5: images.scheduler=unipc (UniPCMultistepScheduler) does not read it",
+            "images.eta=0.5: scheduler=unipc (UniPCMultistepScheduler) does not read it",
         ),
         (["images.vae_batch=-1"], "images.vae_batch=-1"),
         (["images.preview_every=-1"], "images.preview_every=-1"),
+        (["images.height=20"], "images.height=20: sd computes multiples of 8 pixels; use 16 or 24"),
+        (["images.width=4"], "images.width=4: sd computes multiples of 8 pixels; use 8"),
+        (["images.scheduler=ddmi"], "images.scheduler=ddmi: use one of default, ddim, pndm"),
+        (["images.format=gif"], "images.format=gif: use one of png, jpg, webp"),
+        (["images.steps=0"], "images.steps=0: must be 1 or more"),
+        (["images.save_size=-1"], "images.save_size=-1: must be from 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_anything_is_written(world, overrides, said):

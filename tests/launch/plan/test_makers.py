@@ -88,6 +88,7 @@ def test_a_maker_that_asks_needs_a_captioner():
         (["prompts=hirpg", "prompts.max_prompts=6"], "prompts.max_prompts=6"),
         (["prompts=hirpg", "prompts.form=both"], "use one of static, dynamic"),
         (["prompts=hirpg", "prompts.class_balance=random"], "class_balance=random"),
+        (["prompts.maker=hirpg"], r"prompts.maker=hirpg: its YAML file must begin with `defaults: \[schema_hirpg, _self_\]`"),
         (["prompts=hirpg", "prompts.metaprompts_file=nowhere.json"], "prompts.metaprompts_file"),
         (["prompts=hirpg", "prompts.num_metaprompts=0"], "prompts.num_metaprompts=0: must be 1 or more"),
         (["prompts.examples_per=word"], "use one of caption, group"),

@@ -1,17 +1,19 @@
 """The group `model` at plan time: native values, parts, LoRA, checkpoints; nothing is loaded to judge them."""
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
 from launch.config.compose import CONF, Composer, typed
-from launch.config.schema import Images
-from launch.plan.models import plan_model
+from launch.plan.models import NATIVE, PlannedModel, plan_model
 from synth.errors import InputError
+from synth.keys import check
+from tests.configs import ImagesConfig
 from tests.images import tiny
 
-EMPTY = Images(height=None, width=None, steps=None, scheduler=None, guidance_scale=None)
+EMPTY = ImagesConfig(0, None, height=None, width=None, steps=None, scheduler=None, guidance_scale=None)
 
 
 @pytest.fixture(scope="module")
@@ -35,35 +37,43 @@ def model_of(*overrides: str):
     return typed(composer().compose(list(overrides))).model
 
 
-def planned(*overrides: str):
-    return plan_model(model_of(*overrides))
+def planned(*overrides: str) -> PlannedModel:
+    model = model_of(*overrides)
+    check(model, "model")
+    return plan_model(model)
+
+
+def filled(model: PlannedModel, config) -> dict:
+    """The keys of drawing that a model has values of its own for."""
+    settings = model.settings(config)
+    return {key: getattr(settings, key) for key in NATIVE}
 
 
 def test_what_images_leave_out_is_the_models_own(folder):
     turbo = planned("model=sdxl_turbo", f"model.path='{folder('sdxl_turbo')}'")
     own = {"height": 512, "width": 512, "steps": 1, "scheduler": "default", "guidance_scale": 0.0}
-    assert turbo.settings(EMPTY) == own
-    chosen = Images(height=64, width=32, steps=3, scheduler="ddim", guidance_scale=0.0)
-    assert turbo.settings(chosen) == {"height": 64, "width": 32, "steps": 3, "scheduler": "ddim", "guidance_scale": 0.0}
+    assert filled(turbo, EMPTY) == own
+    chosen = replace(EMPTY, height=64, width=32, steps=3, scheduler="ddim", guidance_scale=0.0)
+    assert filled(turbo, chosen) == {"height": 64, "width": 32, "steps": 3, "scheduler": "ddim", "guidance_scale": 0.0}
 
 
 def test_the_fast_preset_is_refused_where_its_scheduler_does_not_fit(folder):
-    fast = Images(height=None, width=None, steps=None, scheduler=None, guidance_scale=None, preset="fast")
-    assert planned("model=floyd", f"model.path='{folder('floyd')}'").settings(fast)["scheduler"] == "dpm++2m"
+    fast = replace(EMPTY, preset="fast")
+    assert planned("model=floyd", f"model.path='{folder('floyd')}'").settings(fast).scheduler == "dpm++2m"
     for preset, builder in (("sd3", "sd3"), ("karlo", "karlo")):
-        with pytest.raises(InputError, match=r"images.preset=fast: dpm\+\+2m does not fit"):
+        with pytest.raises(InputError, match=r"preset=fast: dpm\+\+2m does not fit"):
             planned(f"model={preset}", f"model.path='{folder(builder)}'").settings(fast)
 
 
 def test_a_size_that_no_preset_says_is_read_from_the_folders(folder):
     sd = planned("model=diffusers", f"model.path='{folder('sd')}'").settings(EMPTY)
-    assert (sd["height"], sd["width"]) == (32, 32)  # 16 latents of 2 pixels
+    assert (sd.height, sd.width) == (32, 32)  # 16 latents of 2 pixels
     floyd = ["model=floyd", f"model.path='{folder('floyd')}'"]
     for part, size in (("", 8), ("stage_2", 32), ("stage_3", 128)):
         floyd += [f"model.parts.{part}.path='{folder(part.replace('stage', 'floyd'))}'"] if part else []
-        assert planned(*floyd).settings(EMPTY)["height"] == size
+        assert planned(*floyd).settings(EMPTY).height == size
     flux = planned("model=diffusers", f"model.path='{folder('flux')}'")
-    with pytest.raises(InputError, match=r"images\.height: not set, and the folder of flux does not say"):
+    with pytest.raises(InputError, match=r"height=null: the folder of flux does not say its own"):
         flux.settings(EMPTY)
 
 
@@ -110,7 +120,7 @@ def test_loras_are_files_with_weights(value, weights, folder):
         ("model.config=/no/such", "model.config: /no/such is not there"),
         ("model.dtype=float8", "model.dtype=float8: use one of auto, float16"),
         ("model.variant=fp16", "has no weights of model.variant=fp16"),
-        ("model.safety_checker=black", "use off, blank"),
+        ("model.safety_checker=black", "use one of off, blank"),
         ("model.safety_checker=drop", "use model.safety_checker=off"),
         ("model.pipeline=FluxPipeline", "but model.pipeline=FluxPipeline; use StableDiffusionPipeline"),
         (

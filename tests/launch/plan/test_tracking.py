@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from launch.config.compose import Composer, typed
-from launch.plan import annotated
+from launch.plan import tracking
 from launch.plan.graph import plan_point
 from launch.plan.tracking import units
 from synth.errors import InputError
@@ -41,7 +41,7 @@ def planned(composed, tmp_path):
                 part = part[group] if isinstance(part, dict) else getattr(part, group)
             assert hasattr(part, name)
             object.__setattr__(part, name, value)  # config classes are frozen
-        annotated._joined.cache_clear()
+        tracking._joined.cache_clear()
         return plan_point(config)
 
     return plan
@@ -112,7 +112,7 @@ def test_planning_twice_gives_the_same_stage_and_what_decides_changes_it(pairs, 
     ],
 )
 def test_a_unit_holds_whole_images_of_one_bucket(buckets, variants, unit_size, ends, largest):
-    found = annotated.Joined(None, None, {}, "", None, buckets, 0, 0, 0)
+    found = tracking.Joined(None, None, {}, "", None, buckets, 0, 0, 0)
     assert units(found, variants, unit_size) == (ends, largest)
 
 
@@ -151,9 +151,7 @@ def test_a_model_whose_scheduler_is_pndm_begins_in_the_middle_with_ddim(pairs, w
         "1.5 and 1 times the native size; 8 latents of 2 pixels"
     )
     for name in ("pndm", "plms"):
-        with pytest.raises(
-            InputError, match=f"tracking.scheduler={name}: PNDMScheduler .*begin in the middle; use tracking.scheduler=ddim"
-        ):
+        with pytest.raises(InputError, match=f"tracking.scheduler={name}: PNDMScheduler .*begin in the middle; use ddim"):
             pairs(more | {"tracking.scheduler": name})
 
 
@@ -168,27 +166,30 @@ def test_steps_are_the_models_own_unless_a_preset_or_the_user_says_others(pairs)
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("tracking.variants", 0, "tracking.variants=0: must be 1 or more"),
+        ("tracking.variants", 0, "tracking.variants=0: must be from 1 to 10000"),
         ("tracking.noise_strength", 1.5, "tracking.noise_strength=1.5: must be from 0 to 1"),
         ("tracking.noise_strength", float("nan"), "tracking.noise_strength=nan: must be from 0 to 1"),
-        ("tracking.harmonize", 37, "tracking.harmonize=37: tracking.steps=20 and tracking.noise_strength=0.75 are 15 steps"),
-        ("tracking.noise_strength", 0.0, "tracking.noise_strength=0: none of tracking.steps=20 steps is run"),
+        ("tracking.harmonize", 37, "tracking.harmonize=37: steps=20 and noise_strength=0.75 are 15 steps"),
+        ("tracking.noise_strength", 0.04, "tracking.noise_strength=0.04: none of steps=20 is run"),
+        ("tracking.harmonize", 15, "tracking.harmonize=15: .* are 15 steps"),
+        ("tracking.size", [100, 512], r"tracking.size=\[100, 512\]: .* long at least as large as short"),
+        ("tracking.noise_strength", 0.0, "tracking.noise_strength=0: none of steps=20 is run"),
         ("tracking.max_area", float("inf"), "tracking.max_area=inf: must be from 0 to"),
-        ("tracking.min_area", 1e9, "tracking.min_area=1e.09: not below tracking.max_area"),
+        ("tracking.min_area", 1e9, "tracking.min_area=1e.09: not below max_area"),
         ("tracking.dilate", -1, "tracking.dilate=-1: must be"),
         ("tracking.bucket", 12, "tracking.bucket=12: tiny_sd computes multiples of 8 pixels; use 8 or 16"),
         ("tracking.size", [64, 96], r"tracking.size=\[64, 96\]: must be \[long, short\]"),
         ("tracking.size", 64, r"tracking.size=\[64\]: must be"),
         ("tracking.warp.scale", [2.0, 1.0], r"tracking.warp.scale=\[2, 1\]: must be \[low, high\]"),
         ("tracking.warp.rotate", [1.0, 2.0, 3.0], r"tracking.warp.rotate=\[1, 2, 3\]: must be \[low, high\]"),
-        ("tracking.warp.flip", 2.0, "tracking.warp.flip=2: a probability"),
+        ("tracking.warp.flip", 2.0, "tracking.warp.flip=2: must be from 0 to 1"),
         ("tracking.quality", 0, "tracking.quality=0: must be from 1 to 100"),
         ("tracking.on_bad", "skip", "tracking.on_bad=skip: use one of error, drop"),
-        ("tracking.scheduler", "nix", "tracking.scheduler='nix': use one of"),
+        ("tracking.scheduler", "nix", "tracking.scheduler=nix: use one of"),
         ("tracking.preset", "paper", "tracking.preset=paper: tiny_sd has no paper's settings"),
-        ("tracking.eta", 0.5, "tracking.eta=0.5: tracking.scheduler=default .* does not read it"),
+        ("tracking.eta", 0.5, "tracking.eta=0.5: scheduler=default .* does not read it"),
         ("dataset.classes", ["cat"], "dataset.classes: pairs keep all categories"),
-        ("export.hdf5.layout", "packed", "export.hdf5.layout=packed: .* use keyed"),
+        ("export.hdf5.layout", "packed", "export.hdf5.layout=packed: .* use export.hdf5.layout=keyed"),
         ("export.annotations.min_side", -1.0, "export.annotations.min_side=-1: must be 0 or more"),
         ("export.pairs_page.sheet", 0, "export.pairs_page.sheet=0: must be 1 or more"),
     ],

@@ -4,15 +4,16 @@ import doctest
 
 import pytest
 
-from launch.slurm import commands, limits
+from launch.slurm import limits
 from launch.slurm.limits import Limits, Partition, parse_config, parse_partitions, parse_submit, read, shares, split
+from synth.host import slurm
 
 CONFIG = "Configuration data\nAccountingStorageType   = accounting_storage/slurmdbd\nMaxArraySize = 10\nMaxJobCount  = 10000\n"
 PARTITIONS = "PartitionName=cpu Default=YES MaxTime=UNLIMITED State=UP\nPartitionName=gpu Default=NO MaxTime=2-00:00:00 State=UP\n"
 
 
 def test_examples_of_the_parsers():
-    for module in (limits, commands):
+    for module in (limits, slurm):
         assert doctest.testmod(module).failed == 0
 
 
@@ -39,19 +40,19 @@ def test_the_smallest_submit_limit_counts(account, qos, most):
     )
 
 
-def test_a_site_without_commands_is_taken_as_it_comes(monkeypatch):
-    monkeypatch.setattr(limits, "call", _refuse)
+@pytest.mark.parametrize("answer", [None, (1, "", "slurm_load_jobs error: Unable to contact slurm controller")])
+def test_a_site_without_commands_is_taken_as_it_comes(answer, monkeypatch):
+    monkeypatch.setattr(slurm, "command", lambda *args, timeout: answer)
     assert read() == Limits() and read(max_array=10, max_submit=5) == Limits(max_array=10, max_submit=5)
 
 
 def test_the_config_wins_over_the_site(monkeypatch):
-    monkeypatch.setattr(
-        limits,
-        "call",
-        lambda *args, **k: {"scontrol show config": CONFIG, "sacctmgr -nP show assoc": "lab|7||"}.get(
-            " ".join(args)[: 23 if args[0] == "sacctmgr" else None], ""
-        ),
-    )
+    answers = {"scontrol show config": CONFIG, "sacctmgr -nP show assoc": "lab|7||"}
+
+    def command(*args, timeout):
+        return 0, answers.get(" ".join(args)[: 23 if args[0] == "sacctmgr" else None], ""), ""
+
+    monkeypatch.setattr(slurm, "command", command)
     assert (read().max_array, read().max_submit) == (10, 7)
     assert (read(max_array=4).max_array, read(max_submit=3).max_submit) == (4, 3)
 
@@ -74,7 +75,3 @@ def test_arrays_count_from_0_and_cover_all_tasks(tasks):
 )
 def test_what_does_not_fit_is_cut_from_the_largest(wanted, room, given):
     assert shares(wanted, room) == given and sum(g + 1 for g in given if g) <= room
-
-
-def _refuse(*args, **kwargs):
-    raise commands.SlurmError("not here")

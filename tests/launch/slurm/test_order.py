@@ -6,10 +6,11 @@ import threading
 
 import pytest
 
-from launch.slurm import commands, gate, order
-from launch.slurm.commands import Listed, SlurmError
+from launch.slurm import gate, order
 from launch.slurm.order import Order, behind, live, move, place, settle
 from launch.slurm.submissions import ABANDONED, INTENDED, SUBMITTED, Array, intend, read, record, take_turn
+from synth.host import slurm
+from synth.host.slurm import Listed, SlurmError
 from synth.run.loop import Worker
 from tests.stages import probe
 
@@ -59,8 +60,8 @@ class Queue:
 @pytest.fixture
 def queue(monkeypatch):
     played = Queue()
-    monkeypatch.setattr(commands, "call", played.call)
-    monkeypatch.setattr(commands, "listing", lambda users=(): list(played.jobs))
+    monkeypatch.setattr(slurm, "call", played.call)
+    monkeypatch.setattr(slurm, "listing", lambda users=(): list(played.jobs))
     monkeypatch.setattr(gate, "PATIENCE", 0.0)
     return played
 

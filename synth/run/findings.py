@@ -1,7 +1,12 @@
-"""What a verification found, as plain data."""
+"""What a verification found, as plain data; and how kinds look at the files that they wrote beside their units."""
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+
+AGAIN = "set it aside with --repair, or remove it; then run the same command again"
+MISSING = "missing; --repair lets the next run of the same command write it again"
 
 
 @dataclass(frozen=True)
@@ -60,3 +65,47 @@ def ranges(numbers: list[int], most: int = 8) -> str:
             runs.append([n, n])
     text = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs[:most])
     return text + (f" and {sum(b - a + 1 for a, b in runs[most:])} more" if runs[most:] else "")
+
+
+@dataclass(frozen=True)
+class Check:
+    """A look at what a stage wrote into a place. Deep compares bytes, else names and sizes."""
+
+    out: Path
+    deep: bool
+    found: Findings
+    progress: Callable[[int], None] = lambda slots: None
+
+    def missing(self, name: str) -> None:
+        """Add that a file is not there."""
+        self.found.add(self.out / name, MISSING, file=name)
+
+    def wrong(self, name: str, what: str) -> None:
+        """Add that a file is not as it was written."""
+        self.found.add(self.out / name, f"{what}; {AGAIN}", file=name)
+
+    def same(self, name: str, data: bytes) -> None:
+        """A small file holds exactly `data`."""
+        try:
+            there = (self.out / name).read_bytes()
+        except FileNotFoundError:
+            self.missing(name)
+            return
+        if there != data:
+            self.wrong(name, "was edited or torn since it was written")
+
+    def file(self, name: str, size: int, sha256: str, what: str = "is not the picture of its unit") -> None:
+        """A file is there, of this size and, deep, of this digest."""
+        path = self.out / name
+        try:
+            there = path.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            self.missing(name)
+            return
+        if there != size or (self.deep and file_digest(path) != sha256):
+            self.wrong(name, what)
+
+
+def file_digest(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -1,0 +1,96 @@
+"""The root of the config, recipes, and Hydra's types of all keys.
+
+`conf/config.yaml` starts from `Config`, so every key of every YAML file and of the command line is checked against it. Keys are declared by
+the families' config classes; Hydra gets a type made of each (synth.keys.schema). A group whose options differ in their keys (captioner,
+export, ...) has a base type and one an option; the YAML file of the option names its own with `defaults: [schema_<name>, _self_]`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+from launch.config.clusters import ClusterConfig, slurm_schema
+from synth.captions.config import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
+from synth.captions.engines import ENGINES
+from synth.captions.prompts import MAKERS
+from synth.export.config import ExportConfig
+from synth.filters.config import FilterConfig, ScoresConfig
+from synth.images.config import ImagesConfig, Img2ImgConfig, ModelConfig
+from synth.keys import key, schema
+from synth.kinds import chosen_by, named
+from synth.numerics import PRESETS
+from synth.run.config import ProbeConfig
+from synth.story.config import StoryKeys
+from synth.tracking.config import PairsConfig
+
+SCHEMA_PREFIX = "schema_"  # options with this prefix are types, not choices: --help and messages leave them out
+
+
+@dataclass(frozen=True)
+class RecipeStage:
+    """One node of the graph."""
+
+    kind: str = key("kind of stage")
+    upstream: Mapping[str, str] = key("by role, the names of the stages that it reads", given=dict[str, str], unread=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    name: str = key("name of the graph")
+    stages: Mapping[str, RecipeStage] = key("name -> stage", given=dict[str, schema(RecipeStage)])
+    exports_of: str = key("the stage that filters and exports read", null="the recipe has none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    seed: int = key("any integer; every random number of the run comes from it")
+    runs_dir: str = key("folder; stages go to <runs_dir>/<dataset>/<stage>-<fingerprint>")
+    numerics: str = key("exact: same bytes on the same kind of machine | fast: autotuned, bytes not promised", choices=tuple(PRESETS))
+    until: str = key("name of the last stage to compute, with all that it needs", null="all")
+    only: Any = key("list of stages to compute; their upstreams must be whole already", given=Any, null="all")
+    dry_run: bool = key("print the plan; compute and write nothing")
+    retry_failed: bool = key("give units that were set aside after three errors another three tries")
+    dataset: DatasetConfig = key("the classes", given=schema(DatasetConfig))
+    prompts: PromptsConfig = key("what captions are asked for", given=schema(PromptsConfig))
+    captioner: CaptionerConfig = key("the language model", given=schema(CaptionerConfig))
+    model: ModelConfig = key("the diffusion model", given=schema(ModelConfig))
+    captions: CaptionsConfig = key("how many captions, and which are taken", given=schema(CaptionsConfig))
+    images: ImagesConfig = key("pictures of captions", given=schema(ImagesConfig, "images"))
+    img2img: Img2ImgConfig = key("pictures of pictures: recipe=noise_denoise", given=schema(Img2ImgConfig, "img2img"))
+    scores: ScoresConfig = key("what filters read; computed once, thresholds are the filters' own", given=schema(ScoresConfig))
+    story: StoryKeys = key("recipe=story; what is not here follows images.*", given=schema(StoryKeys))
+    tracking: PairsConfig = key("recipe=tracking; what is not here follows images.*", given=schema(PairsConfig))
+    probe: ProbeConfig = key("recipe=probe: numpy only, for tests of clusters and of the store", given=schema(ProbeConfig))
+    cluster: ClusterConfig = key("where stages run", given=schema(ClusterConfig))
+    export: Mapping[str, ExportConfig] = key("name of a stage -> export", given=dict[str, schema(ExportConfig)])
+    filter: Mapping[str, FilterConfig] = key("name of a stage -> filter", given=dict[str, schema(FilterConfig)])
+    recipe: Recipe = key("the graph of stages", given=schema(Recipe))
+
+
+# group -> {name of a type: type}; an option's YAML takes one of them as its first default
+GROUPS: dict[str, dict[str, type]] = {
+    "cluster": {"cluster": schema(ClusterConfig), "slurm": slurm_schema()},
+    "captioner": {"captioner": schema(CaptionerConfig)} | {engine: schema(CaptionerConfig, engine) for engine in ENGINES},
+    "model": {"model": schema(ModelConfig), "external": schema(ModelConfig, "external")},
+    "dataset": {"dataset": schema(DatasetConfig), "annotated": schema(DatasetConfig, "annotated")},
+    "prompts": {maker: schema(PromptsConfig, maker) for maker in MAKERS},
+    **{
+        group: {group: schema(base)} | {name: schema(named(kind.config)) for name, kind in chosen_by(group).items()}
+        for group, base in (("filter", FilterConfig), ("export", ExportConfig))
+    },
+}
+
+
+def register() -> None:
+    """Make the types known to Hydra; call it before composing. Safe to call twice."""
+    store = ConfigStore.instance()
+    if f"{SCHEMA_PREFIX}config.yaml" in store.repo:
+        return
+    store.store(name=SCHEMA_PREFIX + "config", node=schema(Config))
+    for group, types in GROUPS.items():
+        for name, node in types.items():
+            store.store(group=group, name=SCHEMA_PREFIX + name, node=node)
+    # Hydra copies its repository, and with it this store, for every composition, and again each node that it takes out of it.
+    store.__deepcopy__ = lambda memo: store

@@ -1,0 +1,47 @@
+"""What HDF5 files hold of the samples of a stage, as its kind says."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from synth.export.hdf5.layouts import Item
+from synth.kinds import kind_of, named
+from synth.reading.stage import ROLE, StageReader, StageSample
+from synth.store.folder import StageFolder
+
+Contents = Iterable[tuple[StageSample, Sequence[Item]]]  # each picture with what a file holds of it, itself last
+
+
+class PictureItems:
+    """What a file holds of the pictures of a stage: each under its key. Another kind of stage names its own (synth.kinds)."""
+
+    how_to_read = ""  # for the card, where the names or the contents differ
+
+    def __init__(self, stage: StageReader):
+        self._stage = stage
+
+    def of(self, pictures: Iterable[StageSample], slots: range) -> Contents:
+        for picture in pictures:
+            label, caption = self._stage.label_of(picture.key, picture.metadata), picture.metadata["caption"]
+            yield picture, [Item(f"{picture.key}.{picture.ext}", picture.key, picture.size, picture.read, label, caption)]
+
+    def record(self, picture: StageSample) -> Mapping:
+        return picture.metadata
+
+    def n_datasets(self, slots: Sequence[int]) -> int:
+        """How many pictures a file of these slots holds."""
+        return len(slots)
+
+    def card(self, folder: StageFolder, datasets: int, samples: int, size: int, how_to_read: str) -> bytes | None:
+        """The card of an export of so many datasets and samples; None: the usual one."""
+        return None
+
+    def close(self) -> None: ...
+
+
+def items_of(stage: StageReader) -> PictureItems:
+    """What HDF5 files hold of the samples of a stage, as its kind says."""
+    return named(kind_of(stage.stage.spec.kind).h5_items)(stage)
+
+
+def n_datasets(parts: StageFolder, start: int, stop: int) -> int:
+    """How many pictures the files of these slots hold."""
+    return items_of(StageReader(parts.upstream(ROLE)[0])).n_datasets([s.slot for s in parts.samples(start, stop)])

@@ -1,0 +1,68 @@
+"""What a stage wrote beside its units, against them; and whose place an export's folder is."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from synth.errors import InputError
+from synth.kinds import stage_class
+from synth.run.findings import Check, Findings
+from synth.store.folder import StageFolder
+from synth.store.out_folder import CLAIM, MARKER
+
+Progress = Callable[[int], None]
+
+
+def is_export(folder: StageFolder) -> bool:
+    """Whether a stage writes a place for people beside its units."""
+    return "out" in folder.spec.config
+
+
+def verify_files(folder: StageFolder, deep: bool, found: Findings, progress: Progress = lambda slots: None) -> None:
+    """Add what is wrong with what a whole stage wrote beside its units: into the place of an export, or its own folder."""
+    if is_export(folder):
+        verify_place(folder, deep, found, progress)
+    else:
+        stage_class(folder.spec.kind)(folder).verify(Check(folder.path, deep, found, progress))
+
+
+def verify_place(folder: StageFolder, deep: bool, found: Findings, progress: Progress = lambda slots: None) -> None:
+    """Add what is wrong with the place of an export. Deep compares bytes, else names and sizes."""
+    out, marker = folder.out_dir, folder.out_dir / MARKER
+    if not out.is_dir():
+        found.add(out, "the export is gone: run the same command again to write it anew")
+        return
+    if not marker.exists():
+        if (out / CLAIM).exists():
+            found.add(out, "is not finished; run the same command again")
+        else:
+            found.add(
+                out,
+                f"has no {MARKER}, so nothing tells that it is this export; --repair lets the next run of the same command complete it",
+            )
+        return
+    try:
+        owner = json.loads(marker.read_bytes())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        found.add(marker, f"torn ({type(e).__name__}); run the same command again", file=MARKER)
+        return
+    if owner != folder.spec.fingerprint:
+        found.add(out, f"holds the export of another stage ({owner}); this one is {folder.spec.fingerprint}")
+        return
+    stage_class(folder.spec.kind)(folder).verify(Check(out, deep, found, progress))
+
+
+def stage_of(out: Path) -> StageFolder:
+    """The stage that wrote an export folder, by its marker; InputError if it cannot be found."""
+    marker = Path(out) / MARKER
+    try:
+        said = json.loads(marker.read_bytes())
+        name, path = said["stage"], said.get("path")
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise InputError(f"{marker}: not the marker of a finished export ({type(e).__name__}); give the folder of its stage") from e
+    near = Path(os.path.realpath(out)).parent.parent / name
+    for place in ([Path(path)] if path else []) + [near]:
+        if (place / "stage.json").exists():
+            return StageFolder.open(place)
+    raise InputError(f"{out}: was made by stage {name}, which is neither in {path} nor in {near.parent}; give the path of the stage")
