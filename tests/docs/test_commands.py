@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import PAGES, ROOT, Command, commands, prose
+from tests.test_floors import FLOORS
 
 COMMANDS = [c for page in PAGES for c in sorted(commands(page), key=lambda c: c.line)]
 WORDS = 900  # of README.md, outside code blocks and tables
@@ -42,7 +43,7 @@ CHECKED = {
     "venv": "makes another environment and downloads vLLM",
     "nltk.downloader": "downloads WordNet",
 }
-FOREIGN = ("vllm", "sentencepiece", "transformers[serving]")  # packages of others that pages tell to install
+FOREIGN = ("vllm", "sentencepiece", "transformers[serving]", "pillow-heif")  # packages of others that pages tell to install
 
 
 def test_the_readme_is_read_in_three_minutes():
@@ -54,6 +55,16 @@ def test_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target} is not there"
+
+
+def test_the_floors_of_the_page_are_those_that_the_test_holds():
+    text = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`(?:synth|launch).*?) \|", text.partition("## Floors")[2].partition("\n## ")[0], re.MULTILINE)
+    floors = []
+    for row in rows:
+        first, *more = re.findall(r"`(.*?)`", row)
+        floors.append((first, *(f"{first.partition('.')[0]}{name}" for name in more)))
+    assert tuple(floors) == FLOORS
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=[f"{c.page}:{c.line}:{n}" for n, c in enumerate(COMMANDS)])
