@@ -63,7 +63,7 @@ def run_settings(config: Config, model: ModelFolder) -> dict[str, Any]:
 def subset_of(value: object, path: str | None, total: int, what: str) -> Ranges | None:
     """Rows of captions.json or slots of a stage that `subset` or `subset_file` gives, all below `total`; None if neither is set."""
     if value is not None and path is not None:
-        raise WrongKey("subset_file", path, "subset is set too", "give one of them")
+        raise WrongKey("subset_file", path, "subset and subset_file are both set", "give one of them")
     if value is None and path is None:
         return None
     key = "subset" if path is None else "subset_file"

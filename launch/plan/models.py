@@ -138,7 +138,8 @@ def _plan_command(model: ModelConfig) -> PlannedModel:
         paths[MODEL] = existing(model.path, "model.path", "the file or folder of the weights")
     words = tuple(_word(word, n, paths) for n, word in enumerate(model.command or ()))
     config = replace(model, id=model.id or PIPELINE, variant="", parts={}, command=words)
-    return PlannedModel(config, _inputs(paths), inspect_model(paths, config))
+    folder = inspect_model(paths, config)  # first, as of any model
+    return PlannedModel(config, _inputs(paths), folder)
 
 
 def is_external(model: ModelConfig) -> bool:

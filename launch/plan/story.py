@@ -230,12 +230,12 @@ def check_regex(key: str, pattern: str | None) -> None:
         return  # all of the text is one chapter
     try:
         if not pattern:
-            raise WrongKey(key, pattern, "is empty", "give a regular expression, such as '\\n'", PROMPTS)
+            raise InputError(f"{PROMPTS}.{key}={pattern!r}: is empty; give a regular expression, such as '\\n'")
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as e:
         at = getattr(e, "pos", None)
         where = f" at {pattern[:at]!r} >>> {pattern[at:]!r}" if at is not None else ""
-        raise WrongKey(key, pattern, f"is no regular expression of Python ({getattr(e, 'msg', e)}{where})", group=PROMPTS) from e
+        raise InputError(f"{PROMPTS}.{key}={pattern!r}: is no regular expression of Python ({getattr(e, 'msg', e)}{where})") from e
 
 
 def split_in_child(request: dict, source: Path, limit: float = LIMIT) -> dict:
@@ -249,7 +249,7 @@ def split_in_child(request: dict, source: Path, limit: float = LIMIT) -> dict:
         key = what.partition(" ")[0]
         pattern = request.get({"chapter_split_regex": "chapter_regex"}.get(key, "prompt_regex"))
         fix = "avoid one repeat inside another, as in (a+)+"
-        raise WrongKey(key, pattern, f"{what} of {source} took longer than {limit:g} s, so it may never end", fix, PROMPTS) from e
+        raise InputError(f"{PROMPTS}.{key}={pattern!r}: {what} of {source} took longer than {limit:g} s, so it may never end; {fix}") from e
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").splitlines()
         raise InputError(f"{PROMPTS}: {source} cannot be split ({lines[-1] if lines else f'exit code {done.returncode}'})")

@@ -391,7 +391,7 @@ def test_exports_read_it_like_any_stage_of_pictures(source, tiny_sd, tmp_path):
     assert len(lines) == 10 and all(line["steps_run"] == 2 and line["source"] for line in lines)
     assert Image.open(sheet / "contact_sheet.png").width > 100
     again = planned(tmp_path, tiny_sd, f"img2img.source={out}", "img2img.prompt=caption", "export=[]")
-    assert again.spec.slots == 10 and [c.name for c in again.config.dataset.classes] == ["cat", "dog", "golden retriever"]
+    assert again.spec.slots == 10 and [c.name for c in config_of(again).dataset.classes] == ["cat", "dog", "golden retriever"]
 
 
 def test_a_batch_that_does_not_fit_is_split_with_the_inputs_that_belong_to_it(source, tiny_sd, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from synth.errors import EXIT_OK
+from synth.kinds import config_of
 from synth.numerics import FAST
 from synth.seeds import derive
 from synth.store.folder import StageFolder
@@ -26,7 +27,7 @@ def records(folder) -> list[dict]:
 def copy_of(table, root):
     """The same captions in another runs folder, so that stages do not link each other's units."""
     captions = [r for up in table.upstream("captions") for r in [s.json() for s in up.samples()]]
-    folder = captions_json_stage(root, [captions_stage(root, captions)], table.config.total)
+    folder = captions_json_stage(root, [captions_stage(root, captions)], config_of(table).total)
     assert work(folder) == EXIT_OK
     return folder
 

@@ -7,6 +7,7 @@ import pytest
 
 from launch.plan.story import LIMIT, read_book, split_in_child
 from synth.errors import InputError
+from synth.keys import check
 from synth.story.book import Book
 from synth.story.config import PromptKeys
 from synth.story.splitting import pieces, split
@@ -84,8 +85,6 @@ def test_line_ends_and_a_byte_order_mark_change_nothing(source, tmp_path):
         ),
         ({"chapter_split_regex": ""}, "chapter_split_regex='': is empty"),
         ({"prompt_split_regex": "*"}, "prompt_split_regex='\\*': is no regular expression of Python \\(nothing to repeat"),
-        ({"max_chapters": 0}, "max_chapters=0: must be 1 or more"),
-        ({"max_entries_per_chapter": -1}, "max_entries_per_chapter=-1: must be 1 or more"),
         ({"source": None}, "story.prompt_config.source: not set"),
         ({"source": "/nowhere/a.txt"}, "/nowhere/a.txt is not there"),
         ({"source": "/"}, "/ cannot be read \\(Is a directory\\)"),
@@ -94,6 +93,13 @@ def test_line_ends_and_a_byte_order_mark_change_nothing(source, tmp_path):
 def test_what_is_wrong_is_said_with_its_place(source, more, said):
     with pytest.raises(InputError, match=said):
         read_book(keys(source, **more))
+
+
+@pytest.mark.parametrize("more", [{"max_chapters": 0}, {"max_entries_per_chapter": -1}])
+def test_limits_are_1_or_more(source, more):
+    name, value = next(iter(more.items()))
+    with pytest.raises(InputError, match=f"story.prompt_config.{name}={value}: must be 1 or more"):
+        check(keys(source, **more), "story.prompt_config")
 
 
 def test_a_chapter_without_a_prompt_is_named_by_number_title_and_line(tmp_path):

@@ -149,7 +149,7 @@ def bad(path, styles):
         (["story.carry=page"], "story.carry=page: use one of chapter, book"),
         (["images.format=jpg"], "images.format=jpg: .*use png or webp"),
         (["images.save_size=8"], "images.save_size=8: "),
-        (["story.generation_config.eta=2"], "story.generation_config.eta=2.0: must be from 0 to 1"),
+        (["story.generation_config.eta=2"], "story.generation_config.eta=2: must be from 0 to 1"),
         (["story.generation_config.num_inference_steps=0"], "num_inference_steps=0: must be 1 or more"),
         (["story.generation_config.progressive=true", "story.generation_config.progresive=false"], "disagree"),
         (["story.style_configs_file=null", "story.style_configs=[]"], "story.style_configs: is empty"),

@@ -16,6 +16,7 @@ from PIL import Image
 from launch.show.summary import made
 from synth.errors import EXIT_BAD_INPUT
 from synth.export.html import POLICY
+from synth.kinds import config_of
 from synth.run.findings import Findings
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
@@ -72,7 +73,7 @@ def variants(stage, given) -> list:
     for image in listing.rows(0, listing.n):
         data = (given.images / image.path).read_bytes()
         width, height = image.image["width"], image.image["height"]
-        kept = objects_of(image.annotations, stage.config.min_area, stage.config.max_area)
+        kept = objects_of(image.annotations, config_of(stage).min_area, config_of(stage).max_area)
         masks = np.stack([mask_of(a["segmentation"], height, width)[:, ::-1] for a in kept]) if kept else np.zeros((0, height, width))
         for variant in range(2):
             slot = 2 * image.number + variant

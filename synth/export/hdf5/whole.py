@@ -113,7 +113,7 @@ class Hdf5(Export):
 
         self.check()
         path, parts = check.out / NAME, self.parts
-        merged = next(iter(self.folder.samples())).json()
+        (merged,) = (stored.json() for stored in self.folder.samples())
         if not path.exists() or path.stat().st_size != merged["bytes"]:
             what = "missing" if not path.exists() else "not of the size that it was written with"
             check.found.add(path, f"{what}; --repair lets the next run of the same command write it again", file=NAME)

@@ -84,10 +84,10 @@ def test_a_file_that_says_something_else_is_told(world, content, said):
         ("images.increase_ratio=1.2", "is for images.count=ma and images.count_file"),
         ("images.count=5 images.increase_ratio=1.2", "is for images.count=ma and images.count_file"),
         ("images.count_file=/no/such", "cannot be read"),
-        ("images.subset=0..10 captions.total=10", "images.subset: row 10: there are 10, counted from 0"),
-        ("images.subset=[3,x]", "images.subset: 'x' is no number and no range"),
+        ("images.subset=0..10 captions.total=10", "images.subset=0..10: row 10: there are 10, counted from 0"),
+        ("images.subset=[3,x]", "images.subset=x: is no number and no range"),
         ("images.subset=[]", "names no row"),
-        ("images.subset_file=/no/such", "images.subset_file: /no/such cannot be read"),
+        ("images.subset_file=/no/such", "images.subset_file=/no/such: cannot be read"),
     ],
 )
 def test_bad_counts_and_subsets_are_told_when_the_stage_is_planned(world, overrides, said):
