@@ -21,6 +21,7 @@ LONG = (  # of fifteen seconds or more on a free core, longest first
     "tracking/test_pairs.py",
     "launch/test_run.py",
     "launch/test_node.py",
+    "docs/test_commands.py",
     "test_main_job.py",
     "launch/local/test_local.py",
     "tracking/test_repaint.py",
