@@ -10,6 +10,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 from h5py import h5d, h5g, h5l, h5o, h5z
@@ -51,7 +52,7 @@ class Hdf5File:
                     raise
                 why = "is a torn HDF5 file, one that is still being written, or none at all"
                 raise InputError(f"{named} {why} ({first_line(e)}); copy or make it again") from e
-        self._groups: dict[bytes, object] = {}
+        self._groups: dict[bytes, Any] = {}
 
     def __enter__(self) -> "Hdf5File":
         return self
@@ -65,13 +66,13 @@ class Hdf5File:
 
     def attributes(self) -> dict[str, object]:
         """Of the file; those that cannot be read are left out."""
-        found = {}
+        values = {}
         with reading(self.path):
             names = list(self._file.attrs)
         for name in names:
             with contextlib.suppress(*TORN):
-                found[name] = self._file.attrs[name]
-        return found
+                values[name] = self._file.attrs[name]
+        return values
 
     def dataset(self, name: str | bytes) -> h5d.DatasetID | None:
         """The dataset of a name; None if there is none. Refused unless its bytes are in this file and can be unpacked here."""
@@ -91,8 +92,8 @@ class Hdf5File:
         """The arrays at the top of the file, by name; Refused as `dataset`."""
         with reading(self.path):
             names = sorted(self.root)
-        found = ((name, self.dataset(name)) for name in names)
-        return {name.decode("utf-8", "surrogateescape"): h5py.Dataset(d) for name, d in found if d is not None and d.rank}
+        datasets = ((name, self.dataset(name)) for name in names)
+        return {name.decode("utf-8", "surrogateescape"): h5py.Dataset(d) for name, d in datasets if d is not None and d.rank}
 
     def names(self, once: bool = False) -> Iterator[bytes]:
         """The names of all that is no group, those in groups too, in order. A link back to a group above is not followed.
@@ -101,17 +102,17 @@ class Hdf5File:
         """
         return (name for name, _, _ in self._listed(once))
 
-    def items(self) -> Iterator[tuple[bytes, object]]:
+    def items(self) -> Iterator[tuple[bytes, Any]]:
         """(name, open object) of what `names` lists; Refused as `dataset`."""
         for name, group, last in self._listed():
             at = self._target(group, last, name)
             yield name, self._judged(at, name) if isinstance(at, h5d.DatasetID) else at
 
-    def _listed(self, once: bool = False) -> Iterator[tuple[bytes, object, bytes]]:
+    def _listed(self, once: bool = False) -> Iterator[tuple[bytes, Any, bytes]]:
         """(name, group that it is in, name there). Datasets are not opened: that takes five times as long."""
         met: set[tuple[int, int]] = set()
         by_links: Counter[tuple[int, int]] = Counter()
-        todo: list[tuple[bytes, object, bytes, tuple]] = [(b"", self.root, b"", ())]
+        todo: list[tuple[bytes, Any, bytes, tuple]] = [(b"", self.root, b"", ())]
         while todo:
             name, group, last, above = todo.pop()
             try:
@@ -138,13 +139,13 @@ class Hdf5File:
             with self._reading(name):
                 todo += [(name + b"/" + n if name else n, at, n, (*above, mark)) for n in sorted(at, reverse=True)]
 
-    def _target(self, group: object, last: bytes, name: bytes) -> object:
+    def _target(self, group: Any, last: bytes, name: bytes) -> Any:
         try:
             return self._follow(group, last, name)
         except KeyError as e:
             raise Refused(self.path, name, NOWHERE) from e
 
-    def _follow(self, at: object, path: bytes, name: bytes) -> object:
+    def _follow(self, at: Any, path: bytes, name: bytes) -> Any:
         """What a path from a group leads to inside the file, open; KeyError if nowhere. name: to be said of it."""
         todo, hops = path.split(b"/")[::-1], 0
         while todo:
@@ -165,7 +166,7 @@ class Hdf5File:
                     raise Refused(self.path, name, ELSEWHERE)
         return at
 
-    def _kind(self, group: object, part: bytes, name: bytes) -> int:
+    def _kind(self, group: Any, part: bytes, name: bytes) -> int:
         """What kind of link this is; KeyError if there is none."""
         with self._reading(name):
             try:
@@ -180,7 +181,7 @@ class Hdf5File:
         try:
             yield
         except TORN as e:
-            if getattr(e, "errno", None) in REFUSALS:
+            if isinstance(e, OSError) and e.errno in REFUSALS:
                 raise StoreError(f"{self.path}: {e.strerror}; mend that, then run the same command again") from e
             raise Refused(self.path, name, f"cannot be read ({first_line(e)})") from e
 

@@ -4,7 +4,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 BLOCK = 512
 
@@ -33,6 +33,7 @@ class Member:
 def members(raw: BinaryIO) -> Iterator[Member]:
     """The members of a plain tar. TornTar where it ends too early, NoTar where it is none; an empty file is none."""
     total, seen = os.fstat(raw.fileno()).st_size, 0
+    tar: Any
     try:
         tar = tarfile.open(fileobj=raw, mode="r:")  # noqa: SIM115 (shares the caller's file)
     except tarfile.TarError as e:

@@ -12,9 +12,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from errno import EACCES, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 from functools import cache
+from typing import TYPE_CHECKING
 
 from synth.errors import InputError, StoreError
 from synth.store.files import REFUSALS
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # Pillow's name of a format -> suffixes, whose case does not matter. For none of these formats does Pillow start another program
 _FORMATS = {
@@ -72,7 +76,7 @@ def can_decode(suffix: str) -> bool:
     return registered()
 
 
-def open_picture(data: bytes):
+def open_picture(data: bytes) -> "Image.Image":
     """Pillow's image of a picture's file bytes, by what they are and not by a name; nothing is decoded yet. Raises what Pillow raises."""
     from PIL import Image, UnidentifiedImageError
 
@@ -109,13 +113,13 @@ def plain(name: str) -> str:
 # -- folders ---------------------------------------------------------------------------------------------------------
 
 
-def entries(folder: str | os.PathLike, key: str = "", hidden: bool = False, missing: bool = False) -> list[os.DirEntry]:
+def entries(folder: str | os.PathLike[str], key: str = "", hidden: bool = False, missing: bool = False) -> list[os.DirEntry]:
     """What a folder holds, by name. key: of the config, for the error of a folder that cannot be listed.
 
     hidden: names that begin with a dot too. missing: a folder that is not there holds nothing.
     """
     try:
-        with os.scandir(folder) as there:
+        with os.scandir(os.fspath(folder)) as there:
             return sorted((e for e in there if hidden or not e.name.startswith(".")), key=lambda e: e.name)
     except OSError as e:
         if missing and e.errno in (ENOENT, ENOTDIR, ENAMETOOLONG):

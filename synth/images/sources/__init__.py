@@ -35,6 +35,6 @@ def layout_of(root: Path) -> str:
 
 
 def reader(layout: str, root: Path, captions: bool) -> Reader:
-    """The reader of a layout. captions: whether the source's own captions are wanted."""
+    """The reader of one of LAYOUTS. captions: whether the source's own captions are wanted."""
     module, name = LAYOUTS[layout].split(":")
     return getattr(importlib.import_module(module), name)(root, captions)
