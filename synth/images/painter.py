@@ -1,13 +1,15 @@
 """Batches drawn by a family and brought to the host: one shape for every call, memory rules, copies beside the next batch."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from synth.errors import OutOfDeviceMemory
+from synth.images.embeddings import encode_unit
 from synth.images.families import Embedded, Family
 from synth.images.guidance import Interval
+from synth.images.text_encoders import TextEncoders
 from synth.seeds import torch_generator
 
 MEMORY_ADVICE = "a batch does not fit on the device: lower images.batch_size, set images.vae_batch or use images.on_oom=split"
@@ -29,14 +31,35 @@ class Picture:
 class Painter:
     """Draws batches of a stage. `on_oom`: split halves the calls of a batch that does not fit; fail raises OutOfDeviceMemory."""
 
-    def __init__(self, family: Family, batch: int, on_oom: str = "fail", intervals: Sequence[Interval] = ()):
+    def __init__(
+        self,
+        family: Family,
+        batch: int,
+        on_oom: str = "fail",
+        intervals: Sequence[Interval] = (),
+        text_encoders: TextEncoders | None = None,
+    ):
         self.family, self.batch, self.on_oom, self.intervals = family, batch, on_oom, intervals
+        self._text_encoders = text_encoders
         self._fits = batch  # rows a call; smaller after a split
         self._stream = self._before = None
 
     def begin_unit(self) -> None:
         """Try whole batches again: what filled the device may have gone."""
         self._fits = self.batch
+
+    def encode(self, captions: Sequence[str]) -> Mapping[str, Embedded]:
+        """caption -> its embedding, of the captions of a unit."""
+        from synth.images.pipeline import out_of_memory
+
+        with out_of_memory(MEMORY_ADVICE), self._text_encoders.on_device():
+            return encode_unit(self.family, captions, self._text_encoders.rest)
+
+    def paint(self, keys: Sequence[str], texts: Sequence[Embedded], seeds: Sequence[int]) -> "list[Picture]":
+        """A picture of each text, from noise. keys: what the samples are called, which no pipeline asks."""
+        return self.draw(texts, seeds)
+
+    def close(self) -> None: ...
 
     def draw(self, items: Sequence[Embedded], seeds: Sequence[int], start=None, strength: float = 1.0) -> list[Picture]:
         """A picture for each item, row i with all noise of its own from seeds[i].

@@ -11,11 +11,9 @@ import numpy as np
 
 from synth.captions.table import CaptionRow, labels_and_seeds, rows_at
 from synth.images.config import ImagesConfig
-from synth.images.embeddings import encode_unit
 from synth.images.encode import encode_image, stored_size
-from synth.images.external.open import check_command, open_command
 from synth.images.external.painter import CommandPainter
-from synth.images.families import Embedded
+from synth.images.families import Embedded, family_class
 from synth.images.model_folder import ModelFolder
 from synth.images.models import inspect_model, model_inputs
 from synth.images.painter import MEMORY_ADVICE, Painter, Picture
@@ -82,17 +80,13 @@ class Images(Stage):
     def check(self) -> None:
         """That the model is there and whole: what a config asks of it was judged when the stage was planned."""
         self.model = inspect_model(model_inputs(self.folder), self.config.model)
-        if self.config.model.command:
-            check_command(self.folder)
+        family_class(self.model.pipeline).check_here(self.folder)
 
     def open(self) -> None:
         if self.model is None:
             self.check()
         run = RUN | self.folder.spec.settings
-        if self.config.model.command:
-            self.painter = open_command(self.folder)
-        else:
-            self.load(run)
+        family_class(self.model.pipeline).open(self, run)
         self.preview = Preview(self.folder.preview_path, run["preview_every"])
 
     def load(self, run: Mapping[str, object]) -> None:
@@ -108,20 +102,19 @@ class Images(Stage):
                 family, spec.numerics, slots=spec.slots // run["shapes"], versions=versions(), text_offload=run["text_offload"],
                 model_digest=digest({role: i.identity for role, i in spec.inputs.items()}),
             )  # fmt: skip
-        self.painter = Painter(family, self.batch, run["on_oom"], self.prepared.intervals)
+        self.painter = Painter(family, self.batch, run["on_oom"], self.prepared.intervals, self.prepared.text_encoders)
 
     def close(self) -> None:
         self.preview.write()
-        if self.config.model.command and self.painter is not None:
+        if self.painter is not None:
             self.painter.close()
         self.painter = self.prepared = None
 
     @property
     def deterministic(self) -> bool:
         """Where batches may be split, a unit's bytes depend on the memory that was free; a command's bytes on what it promises."""
-        if self.config.model.command and not self.config.model.deterministic:
-            return False
-        return self.folder.spec.settings.get("on_oom") != "split"
+        own = family_class(self.config.model.pipeline).promises(self.config.model)
+        return own and self.folder.spec.settings.get("on_oom") != "split"
 
     # -- what a unit is a function of --------------------------------------------------------------------------------
 
@@ -155,15 +148,9 @@ class Images(Stage):
     # -- drawing -----------------------------------------------------------------------------------------------------
 
     def begin(self, unit: Unit) -> UnitState:
-        from synth.images.pipeline import out_of_memory
-
         tasks, reasons = self.gathered(unit)
         self.painter.begin_unit()
-        if self.config.model.command:  # it reads the captions itself
-            return UnitState(tasks, reasons, {t.row.caption: Embedded(t.row.caption, {}) for t in tasks.values()})
-        with out_of_memory(MEMORY_ADVICE), self.prepared.text_encoders.on_device():
-            texts = encode_unit(self.painter.family, [t.row.caption for t in tasks.values()], self.prepared.text_encoders.rest)
-        return UnitState(tasks, reasons, texts)
+        return UnitState(tasks, reasons, self.painter.encode([t.row.caption for t in tasks.values()]))
 
     def compute(self, state: UnitState, slots: range) -> list[Drawn]:
         tasks = [state.tasks[s] for s in slots if s not in state.reasons]
@@ -172,9 +159,8 @@ class Images(Stage):
 
     def draw(self, state: UnitState, tasks: Sequence[Task]) -> Sequence[Picture]:
         """A picture of each task of a batch, on its way to the host."""
-        if self.config.model.command:
-            return self.painter.draw([sample_key(t.slot) for t in tasks], [t.row.caption for t in tasks], [t.seed for t in tasks])
-        return self.painter.draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks])
+        texts = [state.texts[t.row.caption] for t in tasks]
+        return self.painter.paint([sample_key(t.slot) for t in tasks], texts, [t.seed for t in tasks])
 
     # -- storing -----------------------------------------------------------------------------------------------------
 

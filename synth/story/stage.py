@@ -13,10 +13,9 @@ import numpy as np
 
 from synth.captions.table import CaptionRow
 from synth.errors import InputError
-from synth.images.embeddings import encode_unit
 from synth.images.families import Embedded, family_class
 from synth.images.img2img import Untouched
-from synth.images.painter import MEMORY_ADVICE, Painter, Picture
+from synth.images.painter import Painter, Picture
 from synth.images.stage import Drawn, Images, Task, UnitState, sample_key
 from synth.images.strength import strength_for
 from synth.seeds import derive
@@ -179,15 +178,12 @@ class StoryStage(Images):
 
     def _embed(self, state: StoryState, slots: range) -> None:
         """The embeddings of PROMPTS_AHEAD prompts at once, counted from the chain's first, so that their batches are fixed."""
-        from synth.images.pipeline import out_of_memory
-
         size = max(PROMPTS_AHEAD * self.rules.lanes // self.folder.spec.batch, 1) * self.folder.spec.batch
         first = state.unit.start + (slots.start - state.unit.start) // size * size
         if first in state.near:
             return
         wanted = [state.tasks[s].row.caption for s in range(first, min(first + size, state.unit.stop))]
-        with out_of_memory(MEMORY_ADVICE), self.prepared.text_encoders.on_device():
-            embedded = encode_unit(self.painter.family, wanted, self.prepared.text_encoders.rest)
+        embedded = self.painter.encode(wanted)
         for caption in {c for captions in state.near.values() for c in captions}:
             state.texts[caption] = Embedded(caption, {}, state.texts[caption].truncated)
         state.near.clear()

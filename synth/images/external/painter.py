@@ -17,6 +17,7 @@ from synth.errors import InputError, StageBroken
 from synth.images.config import DrawingConfig
 from synth.images.external.child import Child, Gone
 from synth.images.external.settings import Patience
+from synth.images.families.base import Embedded
 
 HELLO, VERSION = "synthset-external", 1
 NOISE = 1000  # lines that are no protocol, between two answers; libraries like to print
@@ -49,9 +50,13 @@ class CommandPainter:
 
     def begin_unit(self) -> None: ...
 
-    def draw(self, keys: Sequence[str], prompts: Sequence[str], seeds: Sequence[int]) -> list[Picture]:
-        """A picture of each prompt. StageBroken if the command does not stay alive, or draws what was not asked for."""
-        todo = {i: self._request(i, *r) for i, r in enumerate(zip(keys, prompts, seeds, strict=True))}
+    def encode(self, captions: Sequence[str]) -> Mapping[str, Embedded]:
+        """The captions as they are: the command reads them itself."""
+        return {caption: Embedded(caption, {}) for caption in captions}
+
+    def paint(self, keys: Sequence[str], texts: Sequence[Embedded], seeds: Sequence[int]) -> list[Picture]:
+        """A picture of each text. StageBroken if the command does not stay alive, or draws what was not asked for."""
+        todo = {i: self._request(i, *r) for i, r in enumerate(zip(keys, (t.caption for t in texts), seeds, strict=True))}
         pictures: dict[int, Picture] = {}
         fatal = dict.fromkeys(todo, 0)
         while todo:

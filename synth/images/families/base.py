@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from synth.errors import InputError
-from synth.images.config import DrawingConfig
+from synth.images.config import DrawingConfig, ModelConfig
 from synth.images.guidance import check_interval
 from synth.images.noise import own_noise
 from synth.keys import WrongKey
 
 if TYPE_CHECKING:
     from synth.images.model_folder import ModelFolder
+    from synth.images.stage import Images
+    from synth.store.folder import StageFolder
 
 IMG2IMG = "a Stable Diffusion 1, 2, XL or 3 or a FLUX.1 model"
 
@@ -98,6 +100,22 @@ class Family:
         if not cls.img2img_class:
             raise InputError(f"{model.path}: {model.pipeline} has no image-to-image form here; use {IMG2IMG}")
         cls.check(model, config)
+
+    # -- on a worker -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def check_here(cls, folder: "StageFolder") -> None:
+        """InputError where what draws is not on this machine."""
+
+    @classmethod
+    def open(cls, stage: "Images", run: Mapping[str, object]) -> None:
+        """Give a stage its painter, ready to draw."""
+        stage.load(run)
+
+    @classmethod
+    def promises(cls, model: ModelConfig) -> bool:
+        """Whether the same request has the same bytes again."""
+        return True
 
     # -- text --------------------------------------------------------------------------------------------------------
 
