@@ -47,7 +47,7 @@ class Stage:
     def begin(self, unit: Unit) -> Any:
         return None
 
-    def resume(self, state: Any, stop: int, made: Sequence["Stored"]) -> None:
+    def resume(self, state: Any, stop: int, stored: Sequence["Stored"]) -> None:
         """Bring `state` to where compute left it when it had made these; only a stage whose batches build on earlier ones needs it."""
         return
 
