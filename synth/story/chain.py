@@ -53,7 +53,7 @@ class Rules:
 
 @dataclass
 class Last:
-    """The last picture of each lane, as prompts go by. `made`: what came of one prompt, None where it gave no picture:
+    """The last picture of each lane, as prompts go by. `pictures`: those of one prompt, None where it gave none:
     such a lane stays with the picture that it started from."""
 
     rules: Rules
@@ -67,7 +67,7 @@ class Last:
 
 
 def last_after(rules: Rules, first: int, stop: int, pictures: Mapping[int, T]) -> tuple[T | None, ...]:
-    """The last pictures after the slots [first, stop) of a chain, whole prompts; made: slot -> picture, where there is one."""
+    """The last pictures after the slots [first, stop) of a chain, whole prompts; pictures: slot -> picture, where there is one."""
     last = Last(rules)
     for start in range(first, stop, rules.lanes):
         last.add([pictures.get(start + lane) for lane in range(rules.lanes)])
