@@ -38,7 +38,7 @@ def scancel(*args: str) -> None:
 
 def live_jobs(stages: Sequence[Path]) -> list[str]:
     """Ids of the jobs of these stages that are pending or running."""
-    found: list[str] = []
+    live: list[str] = []
     for stage in stages:
         ids = jobs.job_ids(stage, [h.slurm for h in report_on(stage).held if h.slurm])
         for job in ids:
@@ -46,8 +46,8 @@ def live_jobs(stages: Sequence[Path]) -> list[str]:
             if states is None:
                 raise InputError("squeue: not here, or no answer; run this where the cluster's commands work")
             if any(slurm.is_live(state) for state, _ in states.values()):
-                found.append(job)
-    return list(dict.fromkeys(found))
+                live.append(job)
+    return list(dict.fromkeys(live))
 
 
 def drain(ids: Sequence[str], patience: float, tell: Callable[[str], None]) -> bool:
@@ -57,16 +57,16 @@ def drain(ids: Sequence[str], patience: float, tell: Callable[[str], None]) -> b
     """
     scancel("--state=PENDING", *ids)
     scancel("--state=RUNNING", "--signal=USR2", *ids)  # to the steps, not to the batch scripts
-    end, told = time.monotonic() + patience, -1
+    end, last = time.monotonic() + patience, -1
     while True:
         states = [slurm.job_states(job) for job in ids]
         running = [task for s in states for task, (state, _) in (s or {}).items() if slurm.is_live(state) and state not in slurm.WAITING]
         pending = [task for s in states for task, (state, _) in (s or {}).items() if state in slurm.WAITING]
         if not running and not pending and None not in states:
             return True
-        if len(running) != told:
-            told = len(running)
-            tell(f"{told} tasks end their running batch")
+        if len(running) != last:
+            last = len(running)
+            tell(f"{last} tasks end their running batch")
         if time.monotonic() >= end:
             return False
         if pending:

@@ -44,10 +44,10 @@ def planned(overrides: Sequence[str], parts: bool, config_dir: str | None = None
         raise InputError("nothing to fetch: name a model, for example model=sd15 (see conf/model), or captioner=hf captioner.repo=ORG/NAME")
     check([*overrides, *(["--config-dir", config_dir] if config_dir is not None else [])])
     config = typed(Composer(config_dir).compose(list(overrides)))
-    found = fetches(config.model, config.captioner, named, parts)
-    if not found:
+    wanted = fetches(config.model, config.captioner, named, parts)
+    if not wanted:
         raise InputError(f"{' '.join(overrides)}: names no repository; give model.repo=ORG/NAME or captioner.repo=ORG/NAME")
-    return found
+    return wanted
 
 
 def main(argv: list[str]) -> int:

@@ -46,7 +46,7 @@ def duration(seconds: float) -> str:
 
 def look(path: Path, slurm: bool = True) -> list[tuple[StageReport, StageJobs]]:
     """All stages below a path. A folder that cannot be read is left out, unless it is the only one."""
-    found, folders = [], find_stages(path)
+    reports, folders = [], find_stages(path)
     for folder in folders:
         try:
             report = report_on(folder)
@@ -56,28 +56,28 @@ def look(path: Path, slurm: bool = True) -> list[tuple[StageReport, StageJobs]]:
             print(f"warning: {e}", file=sys.stderr)
             continue
         ids = jobs.job_ids(folder, [h.slurm for h in report.held if h.slurm]) if slurm and not report.done else []
-        found.append((report, jobs.ask(ids) if ids else StageJobs()))
-    return found
+        reports.append((report, jobs.ask(ids) if ids else StageJobs()))
+    return reports
 
 
-def as_json(found: Sequence[tuple[StageReport, StageJobs]]) -> str:
+def as_json(reports: Sequence[tuple[StageReport, StageJobs]]) -> str:
     """The same facts for programs: a list of stages."""
-    return json.dumps([dataclasses.asdict(r) | {"live": r.live, "slurm": dataclasses.asdict(j)} for r, j in found], indent=1)
+    return json.dumps([dataclasses.asdict(r) | {"live": r.live, "slurm": dataclasses.asdict(j)} for r, j in reports], indent=1)
 
 
-def render(found: Sequence[tuple[StageReport, StageJobs]], wide: bool = False) -> Group:
+def render(reports: Sequence[tuple[StageReport, StageJobs]], wide: bool = False) -> Group:
     """The table, then who holds what, then why units failed."""
-    parts = [_table(found)]
-    for report, _ in found:
+    parts = [_table(reports)]
+    for report, _ in reports:
         parts += [Text(line) for line in _spent(report) + _refused(report)]
         parts += [Text(line) for line in _holders(report)] + [Text(line) for line in _failures(report)]
         parts += [Text(f"  {report.name}: newest pictures in {report.preview}")] if report.preview else []
     return Group(*parts)
 
 
-def _table(found: Sequence[tuple[StageReport, StageJobs]]) -> Table:
+def _table(reports: Sequence[tuple[StageReport, StageJobs]]) -> Table:
     """One row a stage; a column in which no stage has anything to say is left out."""
-    rows = [_cells(r, j) for r, j in found]
+    rows = [_cells(r, j) for r, j in reports]
     table = Table()
     shown = [name for name in rows[0] if name in ALWAYS or any(row[name] for row in rows)]
     for name in shown:
@@ -140,10 +140,10 @@ def _spent(report: StageReport) -> list[str]:
 def _refused(report: StageReport) -> list[str]:
     """What the workers of captions say of answers that were not taken, by reason."""
     counts = sorted(report.work.refused.items(), key=lambda item: (-item[1], item[0]))
-    said = ", ".join(f"{reason} {n:,}" for reason, n in counts if reason != LEFT_EMPTY)
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts if reason != LEFT_EMPTY)
     empty = report.work.refused.get(LEFT_EMPTY, 0)
     left = f"; {empty:,} slots left empty" if empty else ""
-    return [f"  {report.name}: refused: {said}{left}"] if counts else []
+    return [f"  {report.name}: refused: {reasons}{left}"] if counts else []
 
 
 def _failures(report: StageReport) -> list[str]:
@@ -177,15 +177,15 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
-        found = look(args.path, not args.no_slurm)
+        reports = look(args.path, not args.no_slurm)
         if args.json:
-            print(as_json(found))
+            print(as_json(reports))
             return EXIT_OK
         console = Console(width=None if sys.stdout.isatty() else 200)
         if args.watch is None:
-            console.print(render(found))
+            console.print(render(reports))
             return EXIT_OK
-        with Live(render(found), console=console, auto_refresh=False) as live:
+        with Live(render(reports), console=console, auto_refresh=False) as live:
             while True:
                 time.sleep(args.watch)
                 live.update(render(look(args.path, not args.no_slurm)), refresh=True)

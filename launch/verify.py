@@ -41,13 +41,13 @@ def stages_at(path: Path) -> list[tuple[Path, StageFolder | InputError]]:
     if (Path(path) / MARKER).exists():
         folder = stage_of(path)
         return [(folder.path, folder)]
-    found = []
+    stages = []
     for place in find_stages(path):
         try:
-            found.append((place, StageFolder.open(place)))
+            stages.append((place, StageFolder.open(place)))
         except InputError as e:
-            found.append((place, e))
-    return found
+            stages.append((place, e))
+    return stages
 
 
 def verify(path: Path, deep: bool, mend: bool, progress: Callable[[str, int, int], None]) -> list[tuple[Findings, list[str]]]:
@@ -55,16 +55,16 @@ def verify(path: Path, deep: bool, mend: bool, progress: Callable[[str, int, int
     results = []
     for place, folder in stages_at(path):
         if isinstance(folder, InputError):
-            found = Findings(str(place), "?", deep)
-            found.add(place, str(folder).removeprefix(f"{place}/"))
-            results.append((found, []))
+            findings = Findings(str(place), "?", deep)
+            findings.add(place, str(folder).removeprefix(f"{place}/"))
+            results.append((findings, []))
             continue
         slots = folder.spec.slots * (2 if is_export(folder) else 1)
         done = _Count(lambda n, name=place.name, slots=slots: progress(name, n, slots))
-        found = verify_stage(folder, deep, done)
-        if not found.problems:
-            verify_files(folder, deep, found, done)
-        results.append((found, repair(folder, found) if mend else []))
+        findings = verify_stage(folder, deep, done)
+        if not findings.problems:
+            verify_files(folder, deep, findings, done)
+        results.append((findings, repair(folder, findings) if mend else []))
     return results
 
 
@@ -77,23 +77,23 @@ class _Count:
         self._tell(self.n)
 
 
-def lines(found: Findings, repaired: Sequence[str], everything: bool) -> list[str]:
+def lines(findings: Findings, repaired: Sequence[str], everything: bool) -> list[str]:
     """What is said of one stage.
 
     >>> lines(Findings("runs/birds/images-1", "images", False, units=2, samples=8, devices={"cpu": 2}), [], False)
     ['whole    images-1: 2 units, 8 samples; made on cpu (2)']
     """
-    tombstones = f", {found.n_tombstones} tombstones" if found.tombstones else ""
-    made = "; made on " + ", ".join(f"{d} ({n})" for d, n in sorted(found.devices.items())) if found.devices else ""
-    state = "whole   " if not found.problems else "PROBLEMS"
-    said = [f"{state} {Path(found.path).name}: {found.units} units, {found.samples} samples{tombstones}{made}"]
-    said += [f"    {n} x {reason}" for reason, n in sorted(found.tombstones.items(), key=lambda kv: -kv[1])[:5]]
-    said += [f"    note: {note}" for note in found.notes]
-    shown = found.problems if everything else found.problems[:SHOWN]
-    said += [f"    {p}" for p in shown]
-    if len(shown) < len(found.problems):
-        said.append(f"    and {len(found.problems) - len(shown)} more; --all shows them")
-    return said + [f"    {line}" for line in repaired]
+    tombstones = f", {findings.n_tombstones} tombstones" if findings.tombstones else ""
+    devices = "; made on " + ", ".join(f"{d} ({n})" for d, n in sorted(findings.devices.items())) if findings.devices else ""
+    state = "whole   " if not findings.problems else "PROBLEMS"
+    text = [f"{state} {Path(findings.path).name}: {findings.units} units, {findings.samples} samples{tombstones}{devices}"]
+    text += [f"    {n} x {reason}" for reason, n in sorted(findings.tombstones.items(), key=lambda kv: -kv[1])[:5]]
+    text += [f"    note: {note}" for note in findings.notes]
+    shown = findings.problems if everything else findings.problems[:SHOWN]
+    text += [f"    {p}" for p in shown]
+    if len(shown) < len(findings.problems):
+        text.append(f"    and {len(findings.problems) - len(shown)} more; --all shows them")
+    return text + [f"    {line}" for line in repaired]
 
 
 def as_json(results: Sequence[tuple[Findings, list[str]]]) -> str:
@@ -136,8 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         print(as_json(results))
     else:
-        for found, repaired in results:
-            print("\n".join(lines(found, repaired, args.all)))
+        for findings, repaired in results:
+            print("\n".join(lines(findings, repaired, args.all)))
         print(verdict(results, args.deep, args.repair))
     return EXIT_BAD_INPUT if any(f.problems for f, _ in results) else EXIT_OK
 

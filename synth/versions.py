@@ -11,10 +11,10 @@ PACKAGES = ("synthset", "torch", "diffusers", "transformers", "numpy", "pillow")
 @cache
 def versions() -> dict[str, str]:
     """name -> version of the installed packages, without importing them."""
-    found = {"python": platform.python_version(), "zlib": zlib.ZLIB_RUNTIME_VERSION}  # zlib: it packs the PNGs
+    installed = {"python": platform.python_version(), "zlib": zlib.ZLIB_RUNTIME_VERSION}  # zlib: it packs the PNGs
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -120,14 +120,14 @@ def wait_for_upstream(folder: StageFolder, stop: Stop, tell: Callable[[str], Non
     """Wait until all that a stage reads is whole, however long that takes; 0, or the exit code if it cannot become whole."""
     name = folder.spec.name
     for up in (up for role in folder.spec.upstream for up in folder.upstream(role)):
-        told = float("-inf")
+        last = float("-inf")
         while not stop.drain and not (up.is_done() or up.is_whole()):
             aside = set(up.set_aside())
             if aside and aside >= set(up.missing()):
                 tell(f"{name}: reads {up.path}, whose units {sorted(aside)[:5]} are set aside; see {up.path / 'failed'}")
                 return EXIT_BUG
-            if time.monotonic() - told >= every:
-                told = time.monotonic()
+            if time.monotonic() - last >= every:
+                last = time.monotonic()
                 tell(f"{name}: waits for {up.spec.name}, {len(up.committed())} of {up.spec.n_units} units are there: {up.path}")
             time.sleep(pause)
     return EXIT_AGAIN if stop.drain else EXIT_OK

@@ -21,9 +21,9 @@ def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Conso
         table.add_column(name, justify="left" if name in ("stage", "state") else "right")
     for stage in stages:
         state, spec = state_of(stage), stage.spec
-        found = places_of(gpus, cores(), spec.kind, spec.config)
+        places = places_of(gpus, cores(), spec.kind, spec.config)
         left = spec.n_units - state.units
-        jobs = 0 if state.done else n_workers(jobs_of[stage.folder], len(found), left)
+        jobs = 0 if state.done else n_workers(jobs_of[stage.folder], len(places), left)
         table.add_row(spec.folder_name, *(f"{n:,}" for n in (spec.slots, spec.n_units, stage.n_batches, jobs)), str(state))
     console.print(table)
     for stage in stages:

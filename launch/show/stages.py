@@ -83,13 +83,13 @@ class StageReport:
 def find_stages(path: Path) -> list[Path]:
     """Stage folders at, in or two levels below a path (RUNS_DIR, RUNS_DIR/<dataset> or a stage), upstreams first by age."""
     path = Path(path)
-    found = [p.parent for pattern in ("stage.json", "*/stage.json", "*/*/stage.json") for p in path.glob(pattern)]
-    if not found:
+    folders = [p.parent for pattern in ("stage.json", "*/stage.json", "*/*/stage.json") for p in path.glob(pattern)]
+    if not folders:
         raise InputError(
             f"{path}: no stage here; give a runs folder (runs), a dataset's (runs/<dataset>) or a stage's "
             "(runs/<dataset>/<stage>-<fingerprint>)"
         )
-    return sorted(found, key=lambda p: (p.parent, (p / "stage.json").stat().st_mtime, p.name))
+    return sorted(folders, key=lambda p: (p.parent, (p / "stage.json").stat().st_mtime, p.name))
 
 
 def report_on(path: Path, now: float | None = None) -> StageReport:

@@ -39,18 +39,18 @@ def read(max_array: int | None = None, max_submit: int | None = None, account: s
     say = partial(ask, timeout=QUICK)
     config = parse_config(say("scontrol", "show", "config"))
     partitions = parse_partitions(say("scontrol", "-o", "show", "partition"), say("sinfo", "-h", "-a", "-o", "%R|%G"))
-    found: int | None = None
+    associated: int | None = None
     accounts: tuple[str, ...] = ()
     if config.get("AccountingStorageType", "") not in ("", "accounting_storage/none"):
         associations = say("sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=Account,MaxSubmitJobs,QOS,DefaultQOS")
         accounts = tuple(sorted({line.split("|")[0] for line in associations.splitlines() if "|" in line}))
         if max_submit is None:
             qualities = say("sacctmgr", "-nP", "show", "qos", "format=Name,MaxSubmitJobsPerUser")
-            found = parse_submit(associations, qualities, account, qos)
+            associated = parse_submit(associations, qualities, account, qos)
     return Limits(
         max_array=max_array or _number(config.get("MaxArraySize")) or DEFAULT_ARRAY,
         max_jobs=_number(config.get("MaxJobCount")),
-        max_submit=max_submit if max_submit is not None else found,
+        max_submit=max_submit if max_submit is not None else associated,
         partitions=partitions,
         accounts=accounts if config.get("AccountingStorageEnforce", "none") != "none" else (),
     )
@@ -75,14 +75,14 @@ def parse_partitions(text: str, gres: str = "") -> dict[str, Partition]:
     for line in gres.splitlines():
         name, _, kinds = line.strip().partition("|")
         has.setdefault(name, set()).update(re.sub(r"\([^)]*\)", "", k) for k in kinds.split(",") if k and k != "(null)")
-    found = {}
+    partitions = {}
     for line in text.splitlines():
         facts = dict(word.split("=", 1) for word in line.split() if "=" in word)
         if name := facts.get("PartitionName", ""):
             limit = facts.get("MaxTime", "UNLIMITED")
             time = seconds(limit) if limit[:1].isdigit() else None
-            found[name] = Partition(name, time, facts.get("Default") == "YES", tuple(sorted(has.get(name, ()))))
-    return found
+            partitions[name] = Partition(name, time, facts.get("Default") == "YES", tuple(sorted(has.get(name, ()))))
+    return partitions
 
 
 def parse_submit(associations: str, qualities: str, account: str | None, qos: str | None) -> int | None:

@@ -163,12 +163,12 @@ def move(queue: Iterable[Listed], old: Iterable[str], new: Sequence[str]) -> lis
 
 def behind(queue: Sequence[Listed], job: str) -> list[str]:
     """Pending jobs that wait for a job, directly or not."""
-    found: dict[str, None] = {job: None}
+    chain: dict[str, None] = {job: None}
     while True:
-        new = {j.base for j in queue if j.state == "PENDING" and j.base not in found and set(slurm.depends_on(j)) & set(found)}
+        new = {j.base for j in queue if j.state == "PENDING" and j.base not in chain and set(slurm.depends_on(j)) & set(chain)}
         if not new:
-            return [j for j in found if j != job]
-        found |= dict.fromkeys(sorted(new, key=int))
+            return [j for j in chain if j != job]
+        chain |= dict.fromkeys(sorted(new, key=int))
 
 
 def users_of(stages: Iterable[Path]) -> list[str]:

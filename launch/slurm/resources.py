@@ -160,16 +160,16 @@ def _gpus(asked: int | None, gres: str | None, needed: int, key: Callable[[str],
     """GPUs of a job, from gpus_per_job, gres, or what one worker needs."""
     if gres and not all(_GRES.match(part) for part in gres.split(",")):
         raise InputError(f"{key('gres')}={gres!r}: not a gres; write gpu:4 or gpu:a100:4")
-    said = None
+    in_gres = None
     for part in (gres or "").split(","):
         words = part.split(":")
         if words[0] == "gpu":
-            said = int(words[-1]) if words[-1].isdigit() else 1
+            in_gres = int(words[-1]) if words[-1].isdigit() else 1
     if asked is not None and asked < 0:
         raise InputError(f"{key('gpus_per_job')}={asked}: must be 0 or more")
-    if asked is not None and said is not None and asked != said:
+    if asked is not None and in_gres is not None and asked != in_gres:
         raise InputError(f"{key('gpus_per_job')}={asked} and {key('gres')}={gres} disagree; give one of them")
-    gpus = next((n for n in (asked, said) if n is not None), needed)
+    gpus = next((n for n in (asked, in_gres) if n is not None), needed)
     if 0 < gpus < needed:
         raise InputError(f"{key('gpus_per_job')}={gpus}: one worker of this stage needs {needed} GPUs")
     return gpus

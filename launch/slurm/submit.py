@@ -145,23 +145,21 @@ def one(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Place
         return Placed(Outcome(stage, EXIT_BUG, message=msg))
     depends = [p.gate for up in stage.upstream if (p := placed.get(up)) and p.gate]
     depends += _gates_elsewhere(stage, placed)
-    found = order.live(read_submissions(folder.path), _queue(folder.path))
-    if found.arrays:
-        return left_alone(stage, folder, site, found, depends)
+    live = order.live(read_submissions(folder.path), _queue(folder.path))
+    if live.arrays:
+        return left_alone(stage, folder, site, live, depends)
     if not tasks:
         msg = "no room in the queue (cluster.max_submit); run the same command again later"
         return Placed(Outcome(stage, EXIT_AGAIN, message=msg))
     turn = take_turn(folder.path, order.settle)
-    found = order.live(read_submissions(folder.path), _queue(folder.path))
-    if found.arrays or folder.is_done():  # somebody else was first
+    live = order.live(read_submissions(folder.path), _queue(folder.path))
+    if live.arrays or folder.is_done():  # somebody else was first
         record(folder.path, replace(turn, state=ABANDONED, why="somebody else was first"))
-        return left_alone(stage, folder, site, found, depends)
-    return submitted(stage, folder, site, turn, found, min(tasks, _useful(site, stage, len(missing))), depends)
+        return left_alone(stage, folder, site, live, depends)
+    return submitted(stage, folder, site, turn, live, min(tasks, _useful(site, stage, len(missing))), depends)
 
 
-def submitted(
-    stage: PlannedStage, folder: StageFolder, site: Site, turn: Submission, found: Live, tasks: int, depends: list[str]
-) -> Placed:
+def submitted(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submission, live: Live, tasks: int, depends: list[str]) -> Placed:
     """Write the scripts, submit, and let what waited for an old gate wait for the new one."""
     resources = site.resources(stage)
     wanted = order_of(resources, site.limits, turn.number, site.command)
@@ -169,9 +167,9 @@ def submitted(
     write_atomic(folder.path / FOLDER / wanted.script, texts.array.encode())
     write_atomic(folder.path / FOLDER / wanted.gate_script, texts.gate.encode())
     turn = order.place(folder, turn, wanted, tasks, depends)
-    if found.gate:
+    if live.gate:
         with contextlib.suppress(SlurmError):  # that gate does it itself when it runs
-            order.move(_queue(folder.path), [found.gate], [turn.gate])
+            order.move(_queue(folder.path), [live.gate], [turn.gate])
     n = sum(a.tasks for a in turn.arrays)
     less = f" (of {tasks}: the site takes no more)" if n < tasks else ""
     arrays = ", ".join(f"{a.job} ({a.tasks} jobs)" for a in turn.arrays)
@@ -181,22 +179,22 @@ def submitted(
     return Placed(Outcome(stage, EXIT_OK, message=text), turn.gate)
 
 
-def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, found: Live, depends: list[str]) -> Placed:
+def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live, depends: list[str]) -> Placed:
     """Jobs of the stage are pending or running: see that they wait for the right gates and that a gate is behind them."""
     if folder.is_done():
         return Placed(Outcome(stage, EXIT_OK, done=True, before=True, facts=folder.done()))
-    stale = found.waits_for - set(depends)
+    stale = live.waits_for - set(depends)
     if depends and stale:
         order.move(_queue(folder.path), stale, depends)
-    gate = found.gate
+    gate = live.gate
     if not gate:
         last = [s for s in read_submissions(folder.path) if s.order][-1]
         turn = take_turn(folder.path, order.settle)
         turn = replace(turn, order=last.order, n_jobs=last.n_jobs, units=len(folder.committed()))
-        gate = order.add_gate(folder.path, turn, found.arrays).gate
-    if found.held:
-        slurm.call("scontrol", "release", *found.held)
-    text = f"left alone: {' '.join(found.arrays)} pending or running, gate {gate}; logs {folder.path / 'logs'}"
+        gate = order.add_gate(folder.path, turn, live.arrays).gate
+    if live.held:
+        slurm.call("scontrol", "release", *live.held)
+    text = f"left alone: {' '.join(live.arrays)} pending or running, gate {gate}; logs {folder.path / 'logs'}"
     return Placed(Outcome(stage, EXIT_OK, message=text), gate)
 
 

@@ -26,24 +26,24 @@ class Backgrounds(Asking):
 
     def _of(self, entry: ClassEntry) -> Dialogue[dict | str]:
         wanted, phrase = self.config.prompts.num_backgrounds, self.config.dataset.phrase(entry)
-        found: dict[str, str] = {}
+        distinct: dict[str, str] = {}
         reason = "empty"
         for attempt in range(self.config.max_attempts):
-            request = (places.plain_text(phrase), places.messages(phrase, wanted, found.values()))
+            request = (places.plain_text(phrase), places.messages(phrase, wanted, distinct.values()))
             completion = yield Request(*request, seeds.derive(self.config.seed, "backgrounds", entry.index, attempt))
             for place in places.places_in(completion.text if not completion.error else ""):
-                found.setdefault(normalised(place), place)
-            if len(found) >= places.ENOUGH * wanted:
-                return self._record(entry, list(found.values())[:wanted], "model")
+                distinct.setdefault(normalised(place), place)
+            if len(distinct) >= places.ENOUGH * wanted:
+                return self._record(entry, list(distinct.values())[:wanted], "model")
             reason = completion.error or "too_few_places"
             self.refused[reason] += 1
         own = next((self.table[k] for k in (entry.name, entry.superclass, "*") if self.table.get(k)), [])
         if own:
             return self._record(entry, _checked(own)[:wanted], "table")
-        return self._record(entry, list(found.values()), "model") if found else reason
+        return self._record(entry, list(distinct.values()), "model") if distinct else reason
 
-    def _record(self, entry: ClassEntry, found: list[str], source: str) -> dict:
-        record = {"class": entry.name, "label": entry.index, "backgrounds": found}
+    def _record(self, entry: ClassEntry, backgrounds: list[str], source: str) -> dict:
+        record = {"class": entry.name, "label": entry.index, "backgrounds": backgrounds}
         return record | {"source": source, "engine": self.config.captioner.id}
 
 

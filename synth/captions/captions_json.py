@@ -68,18 +68,18 @@ class CaptionsJson(Stage):
         return self.folder.spec.fingerprint  # the unit is made of all upstream slots: no other stage has the same one
 
     def compute(self, state, slots: range) -> list[dict[str, bytes]]:
-        found = gather(self.folder.upstream("captions"), self.config.total, self.config.per_class)
-        if len(found.rows) < self.config.total and not self.config.allow_short:
-            short = self.config.total - len(found.rows)
-            each = f" ({self.config.per_class} of each class are wanted; {found.fewest()})" if self.config.per_class else ""
-            why = f" ({', '.join(f'{reason} {n}' for reason, n in sorted(found.reasons.items()))})" if found.reasons else ""
-            usual = ADVICE.get(max(found.reasons, key=found.reasons.get, default=""), "")
+        gathered = gather(self.folder.upstream("captions"), self.config.total, self.config.per_class)
+        if len(gathered.rows) < self.config.total and not self.config.allow_short:
+            short = self.config.total - len(gathered.rows)
+            each = f" ({self.config.per_class} of each class are wanted; {gathered.fewest()})" if self.config.per_class else ""
+            why = f" ({', '.join(f'{reason} {n}' for reason, n in sorted(gathered.reasons.items()))})" if gathered.reasons else ""
+            usual = ADVICE.get(max(gathered.reasons, key=gathered.reasons.get, default=""), "")
             raise InputError(
-                f"captions: {len(found.rows)} of {self.config.total} are left{each} after {found.duplicates} duplicates and "
-                f"{found.tombstones} slots without a caption{why} of {found.slots} slots: {short} are missing; {usual}raise "
-                f"captions.oversample (by about {1 + short / max(1, len(found.rows)):.2f}x), or set captions.allow_short=true"
+                f"captions: {len(gathered.rows)} of {self.config.total} are left{each} after {gathered.duplicates} duplicates and "
+                f"{gathered.tombstones} slots without a caption{why} of {gathered.slots} slots: {short} are missing; {usual}raise "
+                f"captions.oversample (by about {1 + short / max(1, len(gathered.rows)):.2f}x), or set captions.allow_short=true"
             )
-        return [{"json": to_json(found.rows), "parquet": to_parquet(found.rows), "rejected.jsonl": b"".join(found.rejected)}]
+        return [{"json": to_json(gathered.rows), "parquet": to_parquet(gathered.rows), "rejected.jsonl": b"".join(gathered.rejected)}]
 
     def encode(self, state, item) -> Sample:
         return Sample(0, KEY, item)
@@ -107,37 +107,37 @@ def gather(stages, total: int, per_class: int = 0) -> Gathered:
 
     So the first rows do not depend on `total`, and a larger one only adds rows. 16 bytes a caption are kept to tell duplicates.
     """
-    found, seen = Gathered(), {}
+    gathered, seen = Gathered(), {}
     for stage in stages:
         source = stage.spec.fingerprint
         for slot, record in records_of(stage):
-            found.slots += 1
+            gathered.slots += 1
             where = {"source": source, "slot": slot}
             if isinstance(record, str):
-                found.tombstones += 1
-                found.reasons[record] += 1
-                found.rejected.append(_line({"kind": "tombstone", "reason": record} | where))
+                gathered.tombstones += 1
+                gathered.reasons[record] += 1
+                gathered.rejected.append(_line({"kind": "tombstone", "reason": record} | where))
                 continue
             for tried in record.get("rejected", ()):
-                found.rejected.append(_line({"kind": "attempt"} | tried | where))
+                gathered.rejected.append(_line({"kind": "attempt"} | tried | where))
             caption = _encodable(str(record["caption"]))
             entry = (record["label"], str(record["class"]))
             mark = hashlib.blake2b(normalised(caption).encode(), digest_size=16).digest()
             if mark in seen:
-                found.duplicates += 1
+                gathered.duplicates += 1
                 first = seen[mark]
                 reason = f"duplicate of slot {first[1]}" + ("" if first[0] == source else f" of {first[0]}")
-                found.rejected.append(_line({"kind": "duplicate", "reason": reason, "caption": caption, "of_row": first[2]} | where))
-            elif len(found.rows) >= total or 0 < per_class <= found.of_class[entry]:
-                found.surplus += 1
+                gathered.rejected.append(_line({"kind": "duplicate", "reason": reason, "caption": caption, "of_row": first[2]} | where))
+            elif len(gathered.rows) >= total or 0 < per_class <= gathered.of_class[entry]:
+                gathered.surplus += 1
                 seen[mark] = (source, slot, None)
                 reason = f"more captions than captions.{'per_class' if per_class else 'total'}"
-                found.rejected.append(_line({"kind": "surplus", "reason": reason, "caption": caption} | where))
+                gathered.rejected.append(_line({"kind": "surplus", "reason": reason, "caption": caption} | where))
             else:
-                seen[mark] = (source, slot, len(found.rows))
-                found.of_class[entry] += 1
-                found.rows.append(_row(len(found.rows), caption, record, slot, source))
-    return found
+                seen[mark] = (source, slot, len(gathered.rows))
+                gathered.of_class[entry] += 1
+                gathered.rows.append(_row(len(gathered.rows), caption, record, slot, source))
+    return gathered
 
 
 def _row(row: int, caption: str, record: dict, slot: int, source: str) -> CaptionRow:

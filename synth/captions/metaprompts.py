@@ -29,8 +29,8 @@ class Metaprompts(Asking):
         n = self.config.prompts.num_metaprompts
         if slots.start % n or slots.stop % n:
             raise InputError(f"{self.folder.path}: unit_size and batch must be multiples of prompts.num_metaprompts={n}")
-        found = self.ask([self._of(self.subjects[first // n]) for first in range(slots.start, slots.stop, n)])
-        return list(zip(slots, (result for results in found for result in results), strict=True))
+        answers = self.ask([self._of(self.subjects[first // n]) for first in range(slots.start, slots.stop, n)])
+        return list(zip(slots, (result for results in answers for result in results), strict=True))
 
     def _of(self, subject: Subject) -> Dialogue[list[dict | str]]:
         n = self.config.prompts.num_metaprompts

@@ -29,8 +29,8 @@ class PromptTrees(Asking):
             what = f"1 + prompts.num_prompts_per_metaprompt = {self.size}"
             raise InputError(f"{self.folder.path}: unit_size and batch must be multiples of {what}")
         trees = [self.trees[first // self.size] for first in range(slots.start, slots.stop, self.size)]
-        found = self.ask([self._tree(subject, number) for subject, number in trees])
-        return list(zip(slots, (result for results in found for result in results), strict=True))
+        answers = self.ask([self._tree(subject, number) for subject, number in trees])
+        return list(zip(slots, (result for results in answers for result in results), strict=True))
 
     def _tree(self, subject: Subject, number: int) -> Dialogue[list[dict | str]]:
         known = self.metaprompts.get(subject.key, {})

@@ -26,9 +26,9 @@ class CaptionRow:
     source: str  # fingerprint of its captions stage
 
 
-def to_json(found: list[CaptionRow]) -> bytes:
+def to_json(captions: list[CaptionRow]) -> bytes:
     """SynCLR's form, a row a line."""
-    lines = ",\n".join(json.dumps([r.caption, list(r.label_names)], ensure_ascii=False) for r in found)
+    lines = ",\n".join(json.dumps([r.caption, list(r.label_names)], ensure_ascii=False) for r in captions)
     return ('{"captions_single_labeled": [\n' + lines + "\n]}\n").encode()
 
 
@@ -51,7 +51,7 @@ def schema():
     )
 
 
-def to_parquet(found: list[CaptionRow]) -> bytes:
+def to_parquet(captions: list[CaptionRow]) -> bytes:
     """Row groups of 1,024; every writer setting pinned, so one version of pyarrow always gives the same bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -60,8 +60,8 @@ def to_parquet(found: list[CaptionRow]) -> bytes:
     with pq.ParquetWriter(
         out, schema(), version="2.6", compression="zstd", compression_level=3, use_dictionary=["class", "source"]
     ) as writer:
-        for start in range(0, len(found), ROW_GROUP):
-            part = found[start : start + ROW_GROUP]
+        for start in range(0, len(captions), ROW_GROUP):
+            part = captions[start : start + ROW_GROUP]
             table = {
                 "row": [r.row for r in part],
                 "caption": [r.caption for r in part],
@@ -129,13 +129,13 @@ def rows(stage, start: int, stop: int) -> list[CaptionRow]:
 
 def rows_at(stage, numbers: Iterable[int]) -> dict[int, CaptionRow]:
     """number -> row of a whole captions_json stage, as far as there are any; reads only the row groups that hold them."""
-    found = {}
+    by_number = {}
     with _opened(stage) as file:
         wanted = sorted({n for n in numbers if 0 <= n < file.metadata.num_rows})
         for group, part in groupby(wanted, key=lambda n: n // ROW_GROUP):
             table = file.read_row_group(group, use_threads=False)
             for r in table.take([n - group * ROW_GROUP for n in part]).to_pylist():
-                found[r["row"]] = CaptionRow(
+                by_number[r["row"]] = CaptionRow(
                     r["row"],
                     r["caption"],
                     r["class"],
@@ -146,7 +146,7 @@ def rows_at(stage, numbers: Iterable[int]) -> dict[int, CaptionRow]:
                     r["slot"],
                     r["source"],
                 )
-    return found
+    return by_number
 
 
 def labels_and_seeds(stage) -> tuple[list[int], list[int]]:

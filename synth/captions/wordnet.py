@@ -34,8 +34,8 @@ def _reader():
 
 def _first(reader, name: str):
     """The first noun of a name, which WordNet lists by frequency."""
-    found = reader.synsets("_".join(name.split()), pos="n")
-    return found[0] if found else None
+    synsets = reader.synsets("_".join(name.split()), pos="n")
+    return synsets[0] if synsets else None
 
 
 def _hypernym(reader, name: str) -> str:

@@ -27,8 +27,8 @@ class CaptionsTxt(Stage):
 
     def compute(self, state, slots: range) -> list[bytes]:
         table, lines, at = self.folder.upstream("captions")[0], [], 0
-        while found := rows(table, at, at + ROWS):
-            lines += [line(r.caption, r.class_name) for r in found]
+        while batch := rows(table, at, at + ROWS):
+            lines += [line(r.caption, r.class_name) for r in batch]
             at += ROWS
         return ["".join(lines).encode("utf-8", "replace")]
 

@@ -65,12 +65,12 @@ def front_of(keys: Mapping) -> str:
 def provenance(folder: StageFolder, stages: list[StageFolder]) -> str:
     """The sections of a card that tell the models with their licences, the command, and every stage of a lineage."""
     command = folder.spec.settings.get("command")
-    made = f"```\n{_fenced(command)}\n```" if command else "Not recorded: the stages below say everything that the pictures depend on."
+    how = f"```\n{_fenced(command)}\n```" if command else "Not recorded: the stages below say everything that the pictures depend on."
     return f"""## Models and their licences
 {chr(10).join(_models(stages)) or "None: the pictures come from elsewhere."}
 
 ## How they were made
-{made}
+{how}
 
 {chr(10).join(_stage(s) for s in stages)}"""
 
@@ -103,14 +103,14 @@ def _models(stages: list[StageFolder]) -> Iterator[str]:
     """A line a model, with its identity and, where the model's config file told it, its licence."""
     lines: dict[str, None] = {}
     for stage in stages:
-        for key, made in MODELS:
+        for key, part in MODELS:
             model = stage.spec.config.get(key)
             if not isinstance(model, Mapping) or "id" not in model:
                 continue
             licence = stage.spec.settings.get("licence") or "not recorded; see the page of the model"
             contents = ", ".join(f"{role} {i.identity[:12]}" for role, i in sorted(stage.spec.inputs.items()))
             lines[
-                f"- {plain_text(str(model['id']))} ({made}). Licence: {plain_text(licence)}."
+                f"- {plain_text(str(model['id']))} ({part}). Licence: {plain_text(licence)}."
                 + (f" Contents: {plain_text(contents)}." if contents else "")
             ] = None
     yield from lines

@@ -78,16 +78,16 @@ class ContactSheet(Stage):
 
 def pick(pictures: StageReader, classes: Mapping[int, str], columns: int) -> dict[int, list[Tile]]:
     """The first `columns` pictures of each class in slot order; units behind the last one needed are not opened."""
-    found: dict[int, list[Tile]] = {label: [] for label in classes}
+    tiles: dict[int, list[Tile]] = {label: [] for label in classes}
     wanted = columns * len(classes)
     for picture in pictures.samples(0, PATIENCE * wanted):
-        row = found.get(picture.metadata["label"])
+        row = tiles.get(picture.metadata["label"])
         if row is not None and len(row) < columns:
             row.append(Tile(picture.read(), picture.metadata["caption"]))
             wanted -= 1
             if not wanted:
                 break
-    return found
+    return tiles
 
 
 def draw(classes: Mapping[int, str], tiles: Mapping[int, Sequence[Tile]], config: ContactSheetConfig, title: str) -> bytes:
@@ -143,20 +143,20 @@ def printable(text: str) -> str:
 
 def wrap(text: str, font, width: int, lines: int) -> list[str]:
     """`text` in at most `lines` lines of at most `width` pixels; what does not fit ends in an ellipsis."""
-    found, rest = [], text
-    while rest and len(found) < lines:
+    wrapped, rest = [], text
+    while rest and len(wrapped) < lines:
         n = _fits(rest, font, width)
         if n < len(rest):
             space = rest.rfind(" ", 0, n + 1)
             n = space if space > 0 else n
-        found.append(rest[:n].rstrip())
+        wrapped.append(rest[:n].rstrip())
         rest = rest[n:].lstrip()
     if rest:
-        last = found[-1]
+        last = wrapped[-1]
         while last and font.getlength(last + "\u2026") > width:
             last = last[:-1]
-        found[-1] = last.rstrip() + "\u2026"
-    return found
+        wrapped[-1] = last.rstrip() + "\u2026"
+    return wrapped
 
 
 def _fits(text: str, font, width: int) -> int:

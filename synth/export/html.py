@@ -56,16 +56,16 @@ def page(title: str, rows: Sequence[Row], refresh: int = 0, large: bool = False)
             chapter = row.chapter
             parts.append(f'<h2 id="chapter-{chapter}">{escaped(row.title or f"Chapter {chapter}")}</h2>\n')
         figures = "".join(_figure(cell) for cell in row.cells)
-        said = f"<p><small>{row.prompt}</small> {escaped(row.text)}</p>" if row.prompt else f"<p><small>{escaped(row.text)}</small></p>"
+        line = f"<p><small>{row.prompt}</small> {escaped(row.text)}</p>" if row.prompt else f"<p><small>{escaped(row.text)}</small></p>"
         name = f' id="p{chapter}-{row.prompt}"' if row.prompt else ""
-        parts.append(f'<section{name}>{said}<div class="row">{figures}</div></section>\n')
+        parts.append(f'<section{name}>{line}<div class="row">{figures}</div></section>\n')
     return "".join([*parts, "</body></html>\n"])
 
 
 def _figure(cell: Cell) -> str:
     title = f' title="{escaped(cell.title)}"' if cell.title else ""
-    src, said = quote(cell.src, errors="surrogatepass"), escaped(cell.caption)
-    return f'<figure><img loading="lazy" src="{src}" alt="{said}"{title}><figcaption>{said}</figcaption></figure>'
+    src, caption = quote(cell.src, errors="surrogatepass"), escaped(cell.caption)
+    return f'<figure><img loading="lazy" src="{src}" alt="{caption}"{title}><figcaption>{caption}</figcaption></figure>'
 
 
 def escaped(text: str) -> str:

@@ -50,8 +50,8 @@ class ImageFolder(Export):
         return self.pictures.reasons(unit.start, unit.stop)
 
     def compute(self, state: dict[int, str], slots: range) -> list[Copied | Tombstone]:
-        found = {p.slot: Copied(p.slot, p.key, p.ext, p.read(), p.metadata) for p in self.pictures.samples(slots.start, slots.stop)}
-        return [found.get(s) or Tombstone(s, state.get(s, GONE)) for s in slots]
+        copies = {p.slot: Copied(p.slot, p.key, p.ext, p.read(), p.metadata) for p in self.pictures.samples(slots.start, slots.stop)}
+        return [copies.get(s) or Tombstone(s, state.get(s, GONE)) for s in slots]
 
     def encode(self, state, item: Copied | Tombstone) -> Sample | Tombstone:
         if isinstance(item, Tombstone):

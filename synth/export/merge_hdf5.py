@@ -78,25 +78,25 @@ def found(patterns: Sequence[str], out: Path) -> list[Path]:
 
 def complete(paths: Sequence[Path], total: int | None) -> list[Path]:
     """The partitions in order. Those that their names or `total` call for and that are not there are named in an InputError."""
-    told = {path: _told(path.name) for path in paths}
-    series = {(re.sub(r"(_total_p_\d+)?(_split_|part_)\d+(_of_\d+)?", "", p.name), told[p][1]) for p in paths}
-    numbers = {told[p][1] for p in paths if told[p][1] is not None} | ({total} if total is not None else set())
+    numbered = {path: _told(path.name) for path in paths}
+    series = {(re.sub(r"(_total_p_\d+)?(_split_|part_)\d+(_of_\d+)?", "", p.name), numbered[p][1]) for p in paths}
+    numbers = {numbered[p][1] for p in paths if numbered[p][1] is not None} | ({total} if total is not None else set())
     if len(numbers) > 1:
         say = ", ".join(f"{p.name}" for p in paths[:4])
         raise InputError(
             f"partitions of different totals ({', '.join(map(str, sorted(numbers)))}) do not belong together: {say}; "
             "see --inputs and --total_p"
         )
-    ordered = sorted(paths, key=lambda p: (told[p][0] is None, told[p][0] or 0, p.name))
+    ordered = sorted(paths, key=lambda p: (numbered[p][0] is None, numbered[p][0] or 0, p.name))
     if not numbers:
         return ordered
     of = numbers.pop()
     if len(series) > 1 and len(paths) > of:
         raise InputError(f"{len(paths)} files for {of} partitions: {', '.join(sorted(p.name for p in paths)[:6])}; narrow --inputs")
-    there = [told[p][0] for p in paths if told[p][0] is not None]
+    there = [numbered[p][0] for p in paths if numbered[p][0] is not None]
     twice = sorted({k for k in there if there.count(k) > 1})
     if twice:
-        names = ", ".join(p.name for p in ordered if told[p][0] in twice)
+        names = ", ".join(p.name for p in ordered if numbered[p][0] in twice)
         raise InputError(f"partition {', '.join(map(str, twice))} is there twice: {names}")
     if len(there) == len(paths):
         first = 1 if there and min(there) == 1 and max(there) == of else 0  # some count from one

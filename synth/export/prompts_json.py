@@ -33,10 +33,10 @@ def prompts_json(folder: StageFolder) -> list | dict:
 
 
 def _metaprompts(folder: StageFolder, records: list) -> list | dict:
-    found: dict[int, list[str]] = {}
+    texts: dict[int, list[str]] = {}
     for record in records:
-        found.setdefault(record["subject"], []).append(record["text"])
-    return _by_subject(folder, found)
+        texts.setdefault(record["subject"], []).append(record["text"])
+    return _by_subject(folder, texts)
 
 
 def _trees(folder: StageFolder, records: list) -> list | dict:
@@ -47,20 +47,20 @@ def _trees(folder: StageFolder, records: list) -> list | dict:
 
 
 def _captions(folder: StageFolder, records: list) -> dict:
-    found: dict[int, list[str]] = {c.index: [] for c in config_of(folder).dataset.classes}
+    captions: dict[int, list[str]] = {c.index: [] for c in config_of(folder).dataset.classes}
     for record in records:
-        found[record["label"]].append(record["caption"])
-    return _by_subject(folder, {key: gencl.tree([("dummy", texts)]) for key, texts in found.items()})
+        captions[record["label"]].append(record["caption"])
+    return _by_subject(folder, {key: gencl.tree([("dummy", texts)]) for key, texts in captions.items()})
 
 
-def _by_subject(folder: StageFolder, found: dict[int, object]):
+def _by_subject(folder: StageFolder, values: dict[int, object]):
     """The only value of the static form, else by class: its name, or its index where two classes have one name."""
-    if set(found) == {-1}:
-        return found[-1]
+    if set(values) == {-1}:
+        return values[-1]
     classes = config_of(folder).dataset.classes
     twice = {name for name, n in Counter(c.name for c in classes).items() if n > 1}
     keys = {c.index: str(c.index) if c.name in twice else c.name for c in classes}
-    return {keys[index]: value for index, value in found.items()}
+    return {keys[index]: value for index, value in values.items()}
 
 
 _FORMS = {"metaprompts": _metaprompts, "prompt_trees": _trees, "captions": _captions}

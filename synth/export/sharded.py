@@ -84,11 +84,11 @@ class Sharded(Export):
 
     def _reasons(self, wanted: list[int], position: dict[int, int]) -> dict[int, str]:
         block = self.pictures.sources[0].spec.unit_size
-        found: dict[int, str] = {}
+        by_position: dict[int, str] = {}
         for b in sorted({s // block for s in wanted}):
             reasons = self.pictures.reasons(b * block, min(self.pictures.slots, (b + 1) * block))
-            found |= {position[s]: r for s, r in reasons.items() if s in position}
-        return found
+            by_position |= {position[s]: r for s, r in reasons.items() if s in position}
+        return by_position
 
     # -- when the stage is whole -------------------------------------------------------------------------------------
 

@@ -31,14 +31,14 @@ class Order:
         """The slots of positions [start, stop)."""
         if self.seed is None:
             return list(range(start, min(stop, self.slots)))
-        found: list[int] = []
+        slots: list[int] = []
         position = start
         while position < min(stop, self.slots):
             group = int(np.searchsorted(self._first, position, side="right")) - 1
             members, first = self._group(group), int(self._first[group])
-            found += members[position - first : stop - first].tolist()
+            slots += members[position - first : stop - first].tolist()
             position = first + len(members)
-        return found
+        return slots
 
     def _make_group(self, group: int) -> np.ndarray:
         blocks = self._blocks[group * MIX : (group + 1) * MIX]

@@ -44,10 +44,10 @@ def check_folder(path: Path) -> Preparation:
     check_weights(path)
     if not any((path / n).is_file() for n in ("tokenizer.json", "vocab.json")):
         raise InputError(f"{path}: holds no tokenizer (tokenizer.json, or vocab.json and merges.txt); {FIX}")
-    said = read_json(path / "preprocessor_config.json", FIX) if (path / "preprocessor_config.json").is_file() else {}
-    side = said.get("crop_size", config.get("vision_config", {}).get("image_size", SIDE))
+    settings = read_json(path / "preprocessor_config.json", FIX) if (path / "preprocessor_config.json").is_file() else {}
+    side = settings.get("crop_size", config.get("vision_config", {}).get("image_size", SIDE))
     side = side.get("height", SIDE) if isinstance(side, dict) else side
-    return Preparation(int(side), tuple(said.get("image_mean", MEAN)), tuple(said.get("image_std", STD)))
+    return Preparation(int(side), tuple(settings.get("image_mean", MEAN)), tuple(settings.get("image_std", STD)))
 
 
 class Clip:
@@ -98,14 +98,14 @@ class Clip:
 
         from synth.images.pipeline import out_of_memory
 
-        found = [np.empty((0, self._model.config.projection_dim), np.float32)]
+        batches = [np.empty((0, self._model.config.projection_dim), np.float32)]
         with (
             torch.inference_mode(),
             out_of_memory("a batch of CLIP does not fit on the device: lower filter.<name>.batch_size"),
         ):
             for start in range(0, len(items), self.batch):
                 rows = list(items[start : start + self.batch])
-                made = features(rows + rows[-1:] * (self.batch - len(rows)))
-                made = getattr(made, "pooler_output", made)[: len(rows)].float()  # a tensor until transformers 4
-                found.append((made / made.norm(dim=-1, keepdim=True)).cpu().numpy())
-        return np.concatenate(found)
+                output = features(rows + rows[-1:] * (self.batch - len(rows)))
+                output = getattr(output, "pooler_output", output)[: len(rows)].float()  # a tensor until transformers 4
+                batches.append((output / output.norm(dim=-1, keepdim=True)).cpu().numpy())
+        return np.concatenate(batches)

@@ -42,15 +42,15 @@ class Ensemble(Selection):
 
     def judge(self, there):
         config, slots = self.config, there.slots
-        found, features, first = array("q"), [], 0
+        positions, features, first = array("q"), [], 0
         for stage in self.folder.upstream("scores"):
             for slot, _, sample in scores_of(stage):
                 at = int(np.searchsorted(slots, first + slot))
                 if at < len(slots) and slots[at] == first + slot:
-                    found.append(at)
+                    positions.append(at)
                     features.append(feature_of(sample).astype(np.float16))
             first += stage.spec.slots
-        rows = np.frombuffer(found, np.int64)
+        rows = np.frombuffer(positions, np.int64)
         labels = there.labels[rows]
         counts = {int(k): v for k, v in config.counts.items()}
         refuse_shortage(self.folder, labels, counts, config.allow_short)

@@ -86,8 +86,8 @@ def decoded(item: Found):
     """PIL image of a picture file, or the reason why it cannot be read."""
     from PIL import Image
 
-    found = decode_with(item.data, lambda image: image.convert("RGB"))
-    return found.reason or Image.fromarray(found.pixels)
+    picture = decode_with(item.data, lambda image: image.convert("RGB"))
+    return picture.reason or Image.fromarray(picture.pixels)
 
 
 class ClipFeatures(Scoring):
@@ -122,14 +122,14 @@ class ClipFeatures(Scoring):
         features = self.clip.pictures([self.clip.preparation(images[i.slot]) for i in good])
         captions = self.clip.texts([str(i.record.get("caption", "")) for i in good]) if self._pictures else None
         rows = {i.slot: n for n, i in enumerate(good)}
-        made = []
+        results = []
         for item in items:
             if item.slot not in rows:
-                made.append((item, item.reason or images[item.slot], None))
+                results.append((item, item.reason or images[item.slot], None))
                 continue
             n = rows[item.slot]
-            made.append((item, self._facts(item, features[n], captions[n] if captions is not None else None), features[n]))
-        return made
+            results.append((item, self._facts(item, features[n], captions[n] if captions is not None else None), features[n]))
+        return results
 
     def _facts(self, item: Found, feature: np.ndarray, caption: np.ndarray | None) -> dict:
         facts = {k: item.record[k] for k in ("label", "class", "file") if k in item.record}
@@ -146,14 +146,14 @@ class ClipFeatures(Scoring):
         return facts
 
     def encode(self, state, item) -> Sample | Tombstone:
-        found, facts, feature = item
+        source, facts, feature = item
         if isinstance(facts, str):
-            return Tombstone(found.slot, facts)
+            return Tombstone(source.slot, facts)
         if facts.get("finite") is False:
-            return Tombstone(found.slot, "its feature is no finite number")
+            return Tombstone(source.slot, "its feature is no finite number")
         out = io.BytesIO()
         np.save(out, feature.astype(np.float16), allow_pickle=False)
-        return Sample(found.slot, found.key, {"json": canonical(facts), "npy": out.getvalue()})
+        return Sample(source.slot, source.key, {"json": canonical(facts), "npy": out.getvalue()})
 
     def close(self) -> None:
         self.clip = None

@@ -76,14 +76,14 @@ class Selection(Stage):
         return self.pictures.reasons(unit.start, unit.stop)
 
     def compute(self, state: dict[int, str], slots: range) -> list[tuple[int, bool, dict, str]]:
-        made = []
+        rows = []
         for slot in slots:
             at = int(np.searchsorted(self._there.slots, slot))
             if at < len(self._there.slots) and self._there.slots[at] == slot:
-                made.append((slot, bool(self._verdicts.kept[at]), *self._verdicts.say(at)))
+                rows.append((slot, bool(self._verdicts.kept[at]), *self._verdicts.say(at)))
             else:
-                made.append((slot, False, {}, state.get(slot, GONE)))
-        return made
+                rows.append((slot, False, {}, state.get(slot, GONE)))
+        return rows
 
     def encode(self, state, item) -> Sample | Tombstone:
         slot, kept, facts, reason = item
@@ -91,11 +91,11 @@ class Selection(Stage):
 
     def numbers(self, slots: np.ndarray, *names: str) -> tuple[np.ndarray, ...]:
         """[N] of each number of the scores of these slots; not a number where it is missing."""
-        found = tuple(np.full(len(slots), np.nan) for _ in names)
+        columns = tuple(np.full(len(slots), np.nan) for _ in names)
         for at, facts, _ in self.scored("scores", slots):
-            for column, name in zip(found, names, strict=True):
+            for column, name in zip(columns, names, strict=True):
                 column[at] = facts.get(name, np.nan)
-        return found
+        return columns
 
     def scored(self, role: str, slots: np.ndarray) -> Iterator[tuple[int, Mapping, StageSample]]:
         """(place among the slots, facts, sample) of those that a scoring stage has a sample of."""

@@ -120,15 +120,15 @@ def is_alive(pid: int) -> bool:
 
 def descendants(pid: int) -> list[int]:
     """All living processes below a process, by /proc."""
-    found, todo = [], [pid]
+    pids, todo = [], [pid]
     while todo:
         with contextlib.suppress(OSError):
             for task in Path(f"/proc/{todo.pop()}/task").iterdir():
                 with contextlib.suppress(OSError):
                     children = [int(c) for c in (task / "children").read_text().split()]
-                    found += children
+                    pids += children
                     todo += children
-    return found
+    return pids
 
 
 def kill_descendants() -> None:

@@ -102,8 +102,8 @@ class JobRef:
     @staticmethod
     def parse(text: str) -> "JobRef | None":
         """Read what str() wrote; None if it is none: parse("dev/11_3@1") == JobRef("11_3", 1, "dev")."""
-        found = re.fullmatch(r"(?:([^/@]+)/)?(\d+(?:_\d+)?)(?:@(\d+))?", text)
-        return JobRef(found[2], int(found[3] or 0), found[1] or "") if found else None
+        m = re.fullmatch(r"(?:([^/@]+)/)?(\d+(?:_\d+)?)(?:@(\d+))?", text)
+        return JobRef(m[2], int(m[3] or 0), m[1] or "") if m else None
 
     @staticmethod
     def from_env(env: Mapping[str, str] = os.environ) -> "JobRef | None":

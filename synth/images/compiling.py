@@ -41,9 +41,9 @@ def compile_pipelines(pipes: Iterable, mode: str) -> None:
 
 
 def _repeated(pipe) -> list:
-    found = components(pipe)
-    decoder = getattr(found.get("vae"), "decoder", None)
-    return [found[n] for n in DENOISERS if n in found] + ([decoder] if decoder is not None else [])
+    parts = components(pipe)
+    decoder = getattr(parts.get("vae"), "decoder", None)
+    return [parts[n] for n in DENOISERS if n in parts] + ([decoder] if decoder is not None else [])
 
 
 def keep_results(model_digest: str, device_name: str, versions: Mapping[str, str]) -> Path:

@@ -86,10 +86,10 @@ class Interval:
             return type(value)(self._second_half(v) for v in value)
         return value
 
-    def _twice(self, made):
+    def _twice(self, output):
         """The denoiser's answer, a tuple or one of diffusers' outputs, for both halves."""
         import torch
 
-        if isinstance(made, tuple):
-            return tuple(torch.cat([m, m]) if torch.is_tensor(m) else m for m in made)
-        return type(made)(**{k: torch.cat([v, v]) if torch.is_tensor(v) else v for k, v in made.items()})
+        if isinstance(output, tuple):
+            return tuple(torch.cat([m, m]) if torch.is_tensor(m) else m for m in output)
+        return type(output)(**{k: torch.cat([v, v]) if torch.is_tensor(v) else v for k, v in output.items()})

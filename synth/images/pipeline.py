@@ -39,9 +39,9 @@ def dtype_of(name: str, on, own: str = "auto"):
         name = own
     if name == "auto":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    if not isinstance(found := getattr(torch, name, None), torch.dtype):
+    if not isinstance(dtype := getattr(torch, name, None), torch.dtype):
         raise InputError(f"numerics.dtype={name!r}: use float32, bfloat16, float16 or auto")
-    return found
+    return dtype
 
 
 def open_family(model: ModelFolder, config: DrawingConfig, settings: Mapping, batch: int) -> Family:
@@ -150,8 +150,8 @@ def _named(model: ModelFolder) -> Iterator[None]:
         what = model.checkpoint or model.path
         if _holds_code(e):
             raise InputError(f"{what}: holds Python objects beside its weights, which are never run; use its .safetensors form") from e
-        said = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"
-        raise InputError(f"{what}: diffusers cannot load it ({said}); fetch the model again or install what it names") from e
+        reason = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"
+        raise InputError(f"{what}: diffusers cannot load it ({reason}); fetch the model again or install what it names") from e
 
 
 def _holds_code(error: BaseException | None) -> bool:

@@ -13,8 +13,8 @@ class TextEncoders:
 
     def __init__(self, pipes: Iterable, device, offload: bool):
         self.device = device
-        found = {id(m): m for pipe in pipes for name, m in components(pipe).items() if name.startswith(PREFIX)}
-        self._tensors = [t for m in found.values() for t in (*m.parameters(), *m.buffers())] if offload else []
+        encoders = {id(m): m for pipe in pipes for name, m in components(pipe).items() if name.startswith(PREFIX)}
+        self._tensors = [t for m in encoders.values() for t in (*m.parameters(), *m.buffers())] if offload else []
         pin = device.type == "cuda"
         self._hosts = [t.data.cpu().pin_memory() if pin else t.data.cpu() for t in self._tensors]
         self._put_to_rest()

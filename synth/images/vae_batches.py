@@ -16,7 +16,7 @@ def decode_in(vae, rows: int) -> None:
             more = rows - len(part)
             form = whole(torch.cat([part, part[-1:].expand(more, *part.shape[1:])]) if more else part, *args, **kwargs)
             pictures.append(form[0][: len(part)])
-        made = torch.cat(pictures)
-        return (made,) if isinstance(form, tuple) else type(form)(sample=made)
+        decoded = torch.cat(pictures)
+        return (decoded,) if isinstance(form, tuple) else type(form)(sample=decoded)
 
     vae.decode = decode

@@ -1,4 +1,4 @@
-"""The worker's loop: claim a unit, adopt what is left of it, compute its batches, hand them to the finisher."""
+"""The worker's loop: claim a unit, adopt what is left of it, compute its batches, hand them to the writer."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from synth.host.slurm import JobRef, SlurmJobs
 from synth.kinds import stage_class
 from synth.run.finish import finish_stage
 from synth.run.usage import Usage
-from synth.run.writer import Finisher, UnitJob, is_fatal
+from synth.run.writer import UnitJob, Writer, is_fatal
 from synth.store.claims import LINGERERS, Claims, linger
 from synth.store.commit import link_from_relative
 from synth.store.events import EventLog
@@ -116,21 +116,21 @@ class Worker:
     def _work(self) -> tuple[int, str]:
         self._relatives = [(other, other.committed()) for other in self.folder.relatives()]
         claims = Claims(self.folder, self.job_idx, self.n_jobs, self.owner, self.observer, self.lingers)
-        finisher = Finisher(self.folder, self.stage, self.events.write, self._settle)
+        writer = Writer(self.folder, self.stage, self.events.write, self._settle)
         try:
             while not self._stops():
                 lease = claims.next()
                 if lease is None:
-                    finisher.flush()
+                    writer.flush()
                     self._absorb(claims)
                     lease = linger(claims, self.observer, self._stops)
                 if lease is None:
                     break
                 self._beats.hold(lease)
-                self._do(lease, claims, finisher)
+                self._do(lease, claims, writer)
                 self._absorb(claims)
         finally:
-            finisher.close()
+            writer.close()
         self._absorb(claims)
         return self._verdict()
 
@@ -162,8 +162,8 @@ class Worker:
             )
         return EXIT_OK, "nothing left for this job; others hold the rest"
 
-    def _do(self, lease: Lease, claims: Claims, finisher: Finisher) -> None:
-        """One unit from lease to the queue of the finisher."""
+    def _do(self, lease: Lease, claims: Claims, writer: Writer) -> None:
+        """One unit from lease to the queue of the writer."""
         unit = self.folder.unit(lease.unit)
         part = None
         try:
@@ -173,7 +173,7 @@ class Worker:
                 self.events.write("linked", unit=unit.number, source=other.path.name)
                 self._beats.remove(lease)
                 return
-            self._open_stage(finisher)
+            self._open_stage(writer)
             path = self.folder.part_path(unit.number, self.owner.worker, lease.generation)
             batches = self.folder.spec.batches(unit)
             part = PartWriter(path, self.folder.framing, len(batches))
@@ -183,11 +183,11 @@ class Worker:
                 job.others = adopt(part, left, batches)
                 if part.batches:
                     self.events.write("adopted", unit=unit.number, batches=part.batches, of=len(batches))
-            self._compute(job, batches, finisher)
+            self._compute(job, batches, writer)
         except BaseException as e:
             if part is not None:
                 job.computing_failed = True
-                finisher.leave(job, e)
+                writer.leave(job, e)
             elif is_fatal(e) or isinstance(e, _CannotOpen):  # nothing was queued for it
                 self._beats.release(lease)
                 raise
@@ -196,12 +196,12 @@ class Worker:
                 self._beats.release(lease)
                 claims.give_back(unit.number, failures)
             if is_fatal(e):
-                finisher.flush()  # so that it is met before another unit begins
+                writer.flush()  # so that it is met before another unit begins
             if _breaks(e):
-                finisher.flush()  # encoders of earlier batches may still use the stage
+                writer.flush()  # encoders of earlier batches may still use the stage
                 self._close_stage()
 
-    def _compute(self, job: UnitJob, batches: list[range], finisher: Finisher) -> None:
+    def _compute(self, job: UnitJob, batches: list[range], writer: Writer) -> None:
         if job.part.batches < len(batches):
             with self._usage.computing(batch=False):
                 job.state = self.stage.begin(job.unit)
@@ -209,19 +209,19 @@ class Worker:
                     self.stage.resume(job.state, batches[job.part.batches - 1].stop, job.part.stored(job.unit.number))
         for slots in batches[job.part.batches :]:
             if self._stops() or job.lease.lost or job.error:
-                finisher.leave(job)
+                writer.leave(job)
                 return
             with self._usage.computing(batch=True):
                 items = self.stage.compute(job.state, slots)
             if len(items) != len(slots):
                 raise RuntimeError(f"{self.folder.spec.kind}: computed {len(items)} items for {len(slots)} slots")
-            finisher.batch(job, items)
-        finisher.end(job)
+            writer.batch(job, items)
+        writer.end(job)
 
-    def _open_stage(self, finisher: Finisher) -> None:
+    def _open_stage(self, writer: Writer) -> None:
         if self._broken is not None:
             self._broken = None
-            finisher.flush()
+            writer.flush()
             self._close_stage()
         if self._opened:
             return
@@ -251,7 +251,7 @@ class Worker:
     # -- what became of units ----------------------------------------------------------------------------------------
 
     def _settle(self, job: UnitJob) -> None:
-        """In the finisher's thread: a unit was committed, left, or failed. Its error is stored before its lease goes."""
+        """In the writer's thread: a unit was committed, left, or failed. Its error is stored before its lease goes."""
         failures = 0
         if job.error is not None:
             try:

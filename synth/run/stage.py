@@ -18,7 +18,7 @@ class Stage:
     check()            once, before anything is loaded: bad input raises InputError
     open()             once, before the first unit: load models (only when there is a unit to do)
     begin(unit)        once a unit: what its batches share (rows of the upstream, text embeddings); its result is `state`
-    resume(state, stop, made)   once, behind begin, if the slots of the unit up to `stop` are done already: their samples, in slot order
+    resume(state, stop, stored)  once, behind begin, if the slots of the unit up to `stop` are done already: their samples, in slot order
     compute(state, slots)   once a batch, always whole, in slot order: one item a slot, in order. Short last batches are the
                        stage's to pad. Anything slow that needs no device belongs in encode
     encode(state, item)     in a thread pool beside the device, one item at a time: Sample or Tombstone
@@ -47,8 +47,8 @@ class Stage:
     def begin(self, unit: Unit) -> Any:
         return None
 
-    def resume(self, state: Any, stop: int, made: Sequence["Stored"]) -> None:
-        """Bring `state` to where compute left it when it had made these; only a stage whose batches build on earlier ones needs it."""
+    def resume(self, state: Any, stop: int, stored: Sequence["Stored"]) -> None:
+        """Bring `state` to where compute left it when it had made `stored`; only a stage whose batches build on earlier ones needs it."""
         return
 
     def compute(self, state: Any, slots: range) -> Sequence[Any]:

@@ -40,7 +40,7 @@ class UnitJob:
     differs: bool = False  # it existed, with other bytes, though the stage promises the same
 
 
-class Finisher:
+class Writer:
     """Takes computed batches in order and makes committed units of them."""
 
     def __init__(self, folder: StageFolder, stage: Stage, log: Callable, on_settled: Callable[[UnitJob], None]):
@@ -48,7 +48,7 @@ class Finisher:
         self._queue: queue.Queue = queue.Queue(maxsize=BATCHES_AHEAD)
         threads = min(MAX_THREADS, len(os.sched_getaffinity(0)))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
-        self._thread = threading.Thread(target=self._run, name="finisher", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
     def batch(self, job: UnitJob, items: Sequence[object]) -> None:

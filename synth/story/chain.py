@@ -45,15 +45,15 @@ class Rules:
 
     def groups(self, starts: Sequence[object | None]) -> dict[int | None, tuple[int, ...]]:
         """steps to run (None: from noise) -> lanes: what one call of the model can draw together."""
-        found: dict[int | None, list[int]] = {}
+        by_run: dict[int | None, list[int]] = {}
         for lane, start in enumerate(starts):
-            found.setdefault(None if start is None else self.run(lane), []).append(lane)
-        return {run: tuple(lanes) for run, lanes in found.items()}
+            by_run.setdefault(None if start is None else self.run(lane), []).append(lane)
+        return {run: tuple(lanes) for run, lanes in by_run.items()}
 
 
 @dataclass
 class Last:
-    """The last picture of each lane, as prompts go by. `made`: what came of one prompt, None where it gave no picture:
+    """The last picture of each lane, as prompts go by. `pictures`: those of one prompt, None where it gave none:
     such a lane stays with the picture that it started from."""
 
     rules: Rules
@@ -62,13 +62,13 @@ class Last:
     def __post_init__(self):
         self.of = self.of or (None,) * self.rules.lanes
 
-    def add(self, made: Sequence[object | None]) -> None:
-        self.of = self.rules.passed_on([old if new is None else new for old, new in zip(self.of, made, strict=True)])
+    def add(self, pictures: Sequence[object | None]) -> None:
+        self.of = self.rules.passed_on([old if new is None else new for old, new in zip(self.of, pictures, strict=True)])
 
 
-def last_after(rules: Rules, first: int, stop: int, made: Mapping[int, T]) -> tuple[T | None, ...]:
-    """The last pictures after the slots [first, stop) of a chain, whole prompts; made: slot -> picture, where there is one."""
+def last_after(rules: Rules, first: int, stop: int, pictures: Mapping[int, T]) -> tuple[T | None, ...]:
+    """The last pictures after the slots [first, stop) of a chain, whole prompts; pictures: slot -> picture, where there is one."""
     last = Last(rules)
     for start in range(first, stop, rules.lanes):
-        last.add([made.get(start + lane) for lane in range(rules.lanes)])
+        last.add([pictures.get(start + lane) for lane in range(rules.lanes)])
     return last.of

@@ -57,23 +57,25 @@ class Growing:
         self._due = self._clock() + max(EVERY, 10 * (self._clock() - begun))
 
     def _write(self) -> None:
-        found = {tuple(map(int, m.groups()[:3])): m[0] for name in os.listdir(self.stage / FOLDER) if (m := _NAME.fullmatch(name))}
-        if not found:
+        pictures = {tuple(map(int, m.groups()[:3])): m[0] for name in os.listdir(self.stage / FOLDER) if (m := _NAME.fullmatch(name))}
+        if not pictures:
             return
-        _replace(self.stage / PAGE, self.html(found).encode())
-        newest = sorted(found.values(), key=lambda n: (self.stage / FOLDER / n).stat().st_mtime_ns)[-self.most :]
+        _replace(self.stage / PAGE, self.html(pictures).encode())
+        newest = sorted(pictures.values(), key=lambda n: (self.stage / FOLDER / n).stat().st_mtime_ns)[-self.most :]
         _replace(self.stage / "preview.png", png(grid([_tile(self.stage / FOLDER / n) for n in newest])))
 
-    def html(self, found: dict[tuple[int, int, int], str]) -> str:
+    def html(self, pictures: dict[tuple[int, int, int], str]) -> str:
         rows = []
         for chapter in self.book.chapters:
             for n, text in enumerate(chapter.prompts, start=1):
                 cells = [
-                    Cell(f"{FOLDER}/{found[at]}", tag) for lane, tag in enumerate(self.tags) if (at := (chapter.number, n, lane)) in found
+                    Cell(f"{FOLDER}/{pictures[at]}", tag)
+                    for lane, tag in enumerate(self.tags)
+                    if (at := (chapter.number, n, lane)) in pictures
                 ]
                 if cells:
                     rows.append(Row(chapter.number, chapter.title, n, text, tuple(cells)))
-        done, total = len(found), self.book.n_prompts * len(self.tags)
+        done, total = len(pictures), self.book.n_prompts * len(self.tags)
         return page(f"{done:,} of {total:,} pictures", rows, refresh=0 if done >= total else REFRESH)
 
 

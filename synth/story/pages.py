@@ -82,8 +82,8 @@ class StoryPages(Stage):
                 if n := here if first == slots.start else self._count(lane, slots.stop):
                     self._put(files, f"{folder}/grid-{number:02d}.png", grid(self._data(first, slots.stop, lane), n))
             if self.config.animation != "none" and here:
-                made = animation(self._data(slots.start, slots.stop, lane), self.config.animation, self.config.frame_ms)
-                self._put(files, f"{folder}/animation-{number:02d}.{self.config.animation}", made)
+                data = animation(self._data(slots.start, slots.stop, lane), self.config.animation, self.config.frame_ms)
+                self._put(files, f"{folder}/animation-{number:02d}.{self.config.animation}", data)
         return {"files": files, "pictures": pictures}
 
     def _count(self, lane: int, stop: int) -> int:
@@ -133,8 +133,8 @@ class StoryPages(Stage):
             self.check()
         self.out.claim()
         for stored in self.folder.samples():
-            found = stored.json()
-            if not all(self.out.has(name, size) for name, (size, _) in found["files"].items()):
+            facts = stored.json()
+            if not all(self.out.has(name, size) for name, (size, _) in facts["files"].items()):
                 self.write_chapter(stored.slot)
         for name, data in self.whole().items():
             write_atomic(self.out.path / name, data)
@@ -154,16 +154,16 @@ class StoryPages(Stage):
         """story.json and index.html, from the stage's units."""
         chapters, rows = [], []
         for stored in self.folder.samples():
-            found, chapter = stored.json(), self.book.chapters[stored.slot]
+            facts, chapter = stored.json(), self.book.chapters[stored.slot]
             chapters.append(
                 {
                     "number": chapter.number,
                     "title": chapter.title,
                     "prompts": list(chapter.prompts),
-                    "pictures": found["pictures"],
+                    "pictures": facts["pictures"],
                 }
             )
-            rows += self._rows(stored.slot, found)
+            rows += self._rows(stored.slot, facts)
         large = min(config_of(self.story).height, config_of(self.story).width) >= SMALL
         return {
             STORY: json.dumps(self._story(chapters), indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n",
@@ -186,26 +186,26 @@ class StoryPages(Stage):
             "chapters": chapters,
         }
 
-    def _rows(self, chapter: int, found: dict) -> Iterator[Row]:
+    def _rows(self, chapter: int, facts: dict) -> Iterator[Row]:
         """A row a prompt, then the animations and grids of the chapter."""
         about = self.book.chapters[chapter]
         if self.config.individual:
             of: dict[int, list[Cell]] = {}
-            for p in found["pictures"]:
+            for p in facts["pictures"]:
                 of.setdefault(p["prompt"], []).append(Cell(p["file"], p["tag"], _facts(p)))
             for n, text in enumerate(about.prompts, start=1):
                 yield Row(about.number, about.title, n, text, tuple(of.get(n, ())))
         tags = {f: c.name for f, c in zip(self.folders, config_of(self.story).dataset.classes, strict=True)}
         for what in ("animation", "grid"):
-            names = [n for n in found["files"] if PurePosixPath(n).name.startswith(f"{what}-")]
+            names = [n for n in facts["files"] if PurePosixPath(n).name.startswith(f"{what}-")]
             if names:
                 yield Row(about.number, about.title, 0, f"{what}s", tuple(Cell(n, tags[n.partition("/")[0]]) for n in names))
 
 
 def style_folders(tags: dict[int, str]) -> tuple[str, ...]:
     """A folder name for each style: safe, unlike each other, and unlike the files beside them."""
-    found = folder_names(tags)
-    return tuple(f"{n}~{i}" if n.casefold() in (STORY, INDEX) else n for i, n in sorted(found.items()))
+    names = folder_names(tags)
+    return tuple(f"{n}~{i}" if n.casefold() in (STORY, INDEX) else n for i, n in sorted(names.items()))
 
 
 def _facts(picture: dict) -> str:

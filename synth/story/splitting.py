@@ -24,9 +24,9 @@ def pieces(pattern: str, text: str) -> list[tuple[str, str, int]]:
     >>> pieces("Gen[.]", "front Gen.1 a Gen.2 b")
     [('Gen.', '1 a ', 10), ('Gen.', '2 b', 18)]
     """
-    found = list(re.finditer(pattern, text))
-    ends = [m.start() for m in found] + [len(text)]
-    return [(m[0], text[m.end() : end], m.end()) for m, end in zip(found, ends[1:], strict=True)]
+    matches = list(re.finditer(pattern, text))
+    ends = [m.start() for m in matches] + [len(text)]
+    return [(m[0], text[m.end() : end], m.end()) for m, end in zip(matches, ends[1:], strict=True)]
 
 
 def one_line(text: str) -> str:

@@ -116,10 +116,10 @@ class StoryStage(Images):
             painter.begin_unit()
         return StoryState(tasks, reasons, {}, unit, Last(self.rules))
 
-    def resume(self, state: StoryState, stop: int, made: Sequence[Stored]) -> None:
+    def resume(self, state: StoryState, stop: int, stored: Sequence[Stored]) -> None:
         """The last pictures of the lanes, read back from the finished batches."""
         if self.config.progressive:
-            last = last_after(self.rules, state.unit.start, stop, {s.slot: s for s in made})
+            last = last_after(self.rules, state.unit.start, stop, {s.slot: s for s in stored})
             state.last.of = tuple(None if s is None else Made(s.slot, self._stored_pixels(s)) for s in last)
 
     def compute(self, state: StoryState, slots: range) -> list[Drawn]:

@@ -84,10 +84,10 @@ class Annotations(Stage):
     def finish(self) -> None:
         """The file is in its place, or made again; the card; the marker last."""
         self.out.claim()
-        said = facts(self.folder)
-        if not self.out.has(NAME, said["bytes"]):
+        written = facts(self.folder)
+        if not self.out.has(NAME, written["bytes"]):
             self._write()
-        write_atomic(self.out.path / CARD, annotations_card(self.folder, said))
+        write_atomic(self.out.path / CARD, annotations_card(self.folder, written))
         self.out.complete()
 
     def verify(self, check: Check) -> None:

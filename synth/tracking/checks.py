@@ -63,31 +63,31 @@ class ImageRow:
 
 def checked_categories(file: CocoFile) -> list[Category]:
     """The categories in the file's order; none, ids that are there twice or numbers below 0 are InputErrors."""
-    found = list(decoded(file.path, "categories", file.categories, Category))
-    if not found:
+    categories = list(decoded(file.path, "categories", file.categories, Category))
+    if not categories:
         raise InputError(f"{file.path}: categories is empty; every annotation needs one")
-    _once(file.path, ((c.id, repr(c.name)) for c in found), "category id {key} is there twice: {first} and {second}")
-    for i, c in enumerate(found):
+    _once(file.path, ((c.id, repr(c.name)) for c in categories), "category id {key} is there twice: {first} and {second}")
+    for i, c in enumerate(categories):
         if c.id < 0 or not c.name.strip():
             raise InputError(
                 f"{file.path}: categories[{i}] (id {c.id}, name {c.name!r}): an id is 0 or more, and a name is not empty; mend it"
             )
-    return found
+    return categories
 
 
 def checked_images(file: CocoFile, variants: int) -> dict[int, ImageRow]:
     """Image id -> row, in the file's order. Names become keys of one HDF5 file, so originals and variants must all differ."""
-    found = list(decoded(file.path, "images", file.images, Image))
-    if not found:
+    images = list(decoded(file.path, "images", file.images, Image))
+    if not images:
         raise InputError(f"{file.path}: images is empty; there is nothing to make pairs of")
-    _once(file.path, ((i.id, repr(i.name)) for i in found), "image id {key} is there twice: {first} and {second}")
-    for number, image in enumerate(found):
+    _once(file.path, ((i.id, repr(i.name)) for i in images), "image id {key} is there twice: {first} and {second}")
+    for number, image in enumerate(images):
         if wrong_here := _wrong_image(image):
             raise InputError(f"{file.path}: images[{number}] (id {image.id}, {image.name!r}): {wrong_here}")
     same = "{first} and {second} have one name without folders, {key!r}, by which HDF5 files and readers find images"
-    _once(file.path, ((base_name(i.name), _words(i)) for i in found), same)
-    _check_variants(file.path, found, variants)
-    return {image.id: ImageRow(image, raw, place) for place, (image, raw) in enumerate(zip(found, file.images, strict=True))}
+    _once(file.path, ((base_name(i.name), _words(i)) for i in images), same)
+    _check_variants(file.path, images, variants)
+    return {image.id: ImageRow(image, raw, place) for place, (image, raw) in enumerate(zip(images, file.images, strict=True))}
 
 
 def group_annotations(

@@ -110,15 +110,15 @@ class CocoFile:
 
 def read(path: Path, key: str = "dataset.annotations") -> CocoFile:
     """The file that `key` names. InputError for one that cannot be read, is torn, or lacks one of the lists."""
-    found, data = _parsed(path, key, _File, "a COCO or LVIS file with the lists images, annotations and categories")
-    return CocoFile(path, found.images, found.annotations, found.categories, data)
+    lists, data = _parsed(path, key, _File, "a COCO or LVIS file with the lists images, annotations and categories")
+    return CocoFile(path, lists.images, lists.annotations, lists.categories, data)
 
 
 def captions_of(path: Path, key: str = "dataset.captions") -> Iterator[tuple[int, str]]:
     """(image id, caption) in the order of a COCO captions file, without the white space around; empty ones too."""
     file, _ = _parsed(path, key, _Captions, "a COCO captions file with the list annotations of {image_id, caption}")
-    for found in decoded(path, "annotations", file.annotations, Caption, f"mend it; {key} must be a COCO captions file"):
-        yield found.image_id, found.caption.strip()
+    for caption in decoded(path, "annotations", file.annotations, Caption, f"mend it; {key} must be a COCO captions file"):
+        yield caption.image_id, caption.caption.strip()
 
 
 def decoded(path: Path, name: str, rows: Sequence[Raw], kind: type[T], fix: str = "mend it") -> Iterator[T]:
@@ -126,10 +126,10 @@ def decoded(path: Path, name: str, rows: Sequence[Raw], kind: type[T], fix: str 
     decode = msgspec.json.Decoder(kind).decode
     for i, row in enumerate(rows):
         try:
-            found = decode(row)
+            value = decode(row)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise InputError(f"{path}: {named(name, i, row)}: {why(e, f'$.{name}[{i}]')}; {fix}") from e
-        yield found
+        yield value
 
 
 def decoder(kind: type[T]) -> Callable[[Raw], T]:
@@ -143,11 +143,11 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 def named(name: str, number: int, row: Raw) -> str:
     """An entry of a list in words: "annotations[12] (id 77 of image 5)"."""
     try:
-        found = msgspec.json.decode(row, type=_Of)
+        ids = msgspec.json.decode(row, type=_Of)
     except UNREADABLE:
         return f"{name}[{number}]"
-    of = f" of image {found.image_id}" if found.image_id is not None else ""
-    return f"{name}[{number}] (id {found.id}{of})" if found.id is not None else f"{name}[{number}]"
+    of = f" of image {ids.image_id}" if ids.image_id is not None else ""
+    return f"{name}[{number}] (id {ids.id}{of})" if ids.id is not None else f"{name}[{number}]"
 
 
 def why(error: Exception, place: str) -> str:
@@ -166,8 +166,8 @@ def why(error: Exception, place: str) -> str:
 
 def with_values(row: Raw | bytes, **values) -> bytes:
     """The JSON object `row` with some values set; all others stay as they are, byte by byte."""
-    found = msgspec.json.decode(row, type=dict[str, Raw])
-    return msgspec.json.encode({**found, **values})
+    fields = msgspec.json.decode(row, type=dict[str, Raw])
+    return msgspec.json.encode({**fields, **values})
 
 
 def with_name(row: Raw | bytes, image: Image) -> bytes:
@@ -199,21 +199,21 @@ def _malformed(path: Path, key: str, data: bytes, error: Exception, what: str) -
     at = re.search(r"byte (\d+)", str(error))
     start = data[:100].lstrip()
     if not start and not data.strip():
-        said = "is empty"
+        problem = "is empty"
     elif known := next((what for begins, what in BEGINNINGS if start.startswith(begins)), ""):
-        said = known
+        problem = known
     elif isinstance(error, RecursionError):
-        said = "is nested too deeply"
+        problem = "is nested too deeply"
     elif at is None and re.search(HALF, data[-20:].decode("latin-1")):
-        said = f"holds half of a character in {data[-20:].decode('utf-8', 'replace')!r}, at its end: a lone surrogate is no text"
+        problem = f"holds half of a character in {data[-20:].decode('utf-8', 'replace')!r}, at its end: a lone surrogate is no text"
     elif at is None:
-        said = f"ends in the middle ({len(data):,} bytes): copy or fetch it again"
+        problem = f"ends in the middle ({len(data):,} bytes): copy or fetch it again"
     else:
         place = int(at[1])
         near = data[max(0, place - 40) : place + 20].decode("utf-8", "replace")
-        said = f"is not JSON in UTF-8 at byte {place:,}: {' '.join(near.split())!r}"
+        problem = f"is not JSON in UTF-8 at byte {place:,}: {' '.join(near.split())!r}"
         if re.search(r"NaN|Infinity", near):
-            said += " (NaN and Infinity are no JSON: whoever wrote the file must leave such annotations out)"
+            problem += " (NaN and Infinity are no JSON: whoever wrote the file must leave such annotations out)"
         elif re.search(HALF, near):
-            said += " (half of a character, a lone surrogate, is no text)"
-    raise InputError(f"{key}: {path} {said}; it must be {what}") from error
+            problem += " (half of a character, a lone surrogate, is no text)"
+    raise InputError(f"{key}: {path} {problem}; it must be {what}") from error

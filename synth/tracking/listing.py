@@ -57,13 +57,13 @@ class Head:
 
 def head_file(categories: Sequence[Mapping], max_image_id: int, max_annotation_id: int, tracks: int) -> bytes:
     """The bytes of annotated.head.json, for ListingWriter.finish. Categories keep all their fields and their order."""
-    said = {
+    head = {
         "categories": list(categories),
         "max_image_id": max_image_id,
         "max_annotation_id": max_annotation_id,
         "tracks": tracks,
     }
-    return json.dumps(said, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass") + b"\n"
+    return json.dumps(head, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass") + b"\n"
 
 
 class ListingWriter:
@@ -114,8 +114,8 @@ def _pack(block: bytes) -> tuple[bytes, str]:
 
 
 def identity(index: Mapping, head: bytes) -> str:
-    said = [index["images"], [b["sha256"] for b in index["blocks"]], index["order"], hashlib.sha256(head).hexdigest()]
-    return LISTED + hashlib.sha256(canonical(said)).hexdigest()
+    parts = [index["images"], [b["sha256"] for b in index["blocks"]], index["order"], hashlib.sha256(head).hexdigest()]
+    return LISTED + hashlib.sha256(canonical(parts)).hexdigest()
 
 
 class AnnotatedListing:
@@ -124,18 +124,18 @@ class AnnotatedListing:
     def __init__(self, folder: Path, expected: str):
         self.path, index = Path(folder) / NAME, Path(folder) / INDEX
         try:
-            said, self._head = json.loads(index.read_bytes()), Path(folder, HEAD).read_bytes()
-            self.n, self._blocks, self._order = said["images"], said["blocks"], said["order"]
-            found = identity(said, self._head)
+            listing, self._head = json.loads(index.read_bytes()), Path(folder, HEAD).read_bytes()
+            self.n, self._blocks, self._order = listing["images"], listing["blocks"], listing["order"]
+            actual = identity(listing, self._head)
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise torn(index, e) from e
-        if found != expected:
+        if actual != expected:
             raise torn(index, "another listing was planned")
 
     def head(self) -> Head:
         try:
-            said = json.loads(self._head)
-            return Head(tuple(said["categories"]), said["max_image_id"], said["max_annotation_id"], said["tracks"])
+            fields = json.loads(self._head)
+            return Head(tuple(fields["categories"]), fields["max_image_id"], fields["max_annotation_id"], fields["tracks"])
         except (ValueError, KeyError, TypeError) as e:
             raise torn(self.path.with_name(HEAD), f"{type(e).__name__}: {e}") from e
 
@@ -166,13 +166,13 @@ class AnnotatedListing:
         for number in range(first, min(len(self._blocks), -(-stop // BLOCK))):
             lines += self._block(number)
         begin = first * BLOCK
-        found = [json.loads(line) for line in lines[start - begin : stop - begin]]
-        return [_annotated(start + i, row) for i, row in enumerate(found)]
+        decoded = [json.loads(line) for line in lines[start - begin : stop - begin]]
+        return [_annotated(start + i, row) for i, row in enumerate(decoded)]
 
     def _block(self, number: int) -> list[bytes]:
-        said = self._blocks[number]
-        block = blocks.member(self.path, said["offset"], said["size"])
-        if hashlib.sha256(block).hexdigest() != said["sha256"]:
+        entry = self._blocks[number]
+        block = blocks.member(self.path, entry["offset"], entry["size"])
+        if hashlib.sha256(block).hexdigest() != entry["sha256"]:
             raise torn(self.path, f"block {number} is not what was planned")
         return block.split(b"\n")[:-1]
 

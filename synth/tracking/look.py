@@ -93,12 +93,12 @@ def objects_shown(
     annotations: Sequence[Mapping], names: Mapping[int, str], colours: Mapping[int, int], width: int, height: int
 ) -> tuple[Object, ...]:
     """Annotations, or objects of a record, with their outlines. colours: id -> colour of the track."""
-    found = []
+    shown = []
     for a in annotations:
         name = names.get(a["category_id"], f"category {a['category_id']}")
         outline = outline_of(a["segmentation"], width, height) if a["area"] else ""
-        found.append(Object(a["id"], name, colours.get(a["id"], len(colours)), tuple(a["bbox"]), a["area"], outline))
-    return tuple(found)
+        shown.append(Object(a["id"], name, colours.get(a["id"], len(colours)), tuple(a["bbox"]), a["area"], outline))
+    return tuple(shown)
 
 
 def outline_of(segmentation: object, width: int, height: int) -> str:
@@ -122,8 +122,8 @@ def warp_words(warp: Mapping | None, width: int, height: int) -> str:
         jacobian = np.diag((-1.0, 1.0)) @ jacobian
     turned = math.degrees(math.atan2(jacobian[1, 0] - jacobian[0, 1], jacobian[0, 0] + jacobian[1, 1]))
     scaled = math.sqrt(abs(np.linalg.det(jacobian)))
-    said = [f"scaled {scaled:.2f}"] if abs(scaled - 1) >= 0.005 else []
-    said += [f"turned {turned:.0f}\u00b0"] if abs(turned) >= 0.5 else []
-    said += ["mirrored"] if warp["flip"] else []
-    said += [f"{k} {warp[k]:+.2f}" for k in ("brightness", "contrast") if abs(warp[k]) >= 0.005]
-    return ", ".join(said) or "not warped"
+    words = [f"scaled {scaled:.2f}"] if abs(scaled - 1) >= 0.005 else []
+    words += [f"turned {turned:.0f}\u00b0"] if abs(turned) >= 0.5 else []
+    words += ["mirrored"] if warp["flip"] else []
+    words += [f"{k} {warp[k]:+.2f}" for k in ("brightness", "contrast") if abs(warp[k]) >= 0.005]
+    return ", ".join(words) or "not warped"

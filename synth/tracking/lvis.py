@@ -43,16 +43,16 @@ class Numbers:
 
     def image(self, row: Raw | bytes, where: str) -> bytes:
         """An image with the classes that its lists name numbered anew; those that are left out are left out there too."""
-        found = msgspec.json.decode(row, type=dict[str, Raw])
+        fields = msgspec.json.decode(row, type=dict[str, Raw])
         for key in LISTS:
-            if key in found:
+            if key in fields:
                 try:
-                    old = msgspec.json.decode(found[key], type=list[int])
-                    found[key] = Raw(msgspec.json.encode([n for i in old if (n := self.new[i]) is not None]))
+                    old = msgspec.json.decode(fields[key], type=list[int])
+                    fields[key] = Raw(msgspec.json.encode([n for i in old if (n := self.new[i]) is not None]))
                 except (msgspec.DecodeError, KeyError) as e:
                     what = f"names category {e}, which is none" if isinstance(e, KeyError) else f"is no list of category ids ({e})"
                     raise InputError(f"{where}: {key} {what}; mend it") from e
-        return msgspec.json.encode(found)
+        return msgspec.json.encode(fields)
 
     def annotation(self, row: Raw | bytes) -> bytes:
         """An annotation of a class that remains."""
@@ -114,8 +114,8 @@ def base(path: Path, out: Path) -> str:
     )
     categories = numbers.categories(file.categories)
     kept = _Count(_base_annotations(file, numbers))
-    said = _write(out, file, images, kept, categories)
-    return f"{said}: {len(categories):,} of {len(file.categories):,} classes, {kept.n:,} of {len(file.annotations):,} annotations"
+    summary = _write(out, file, images, kept, categories)
+    return f"{summary}: {len(categories):,} of {len(file.categories):,} classes, {kept.n:,} of {len(file.annotations):,} annotations"
 
 
 def _base_annotations(file: CocoFile, numbers: Numbers) -> Iterator[bytes]:
@@ -131,10 +131,10 @@ def merge(lvis: Path, coco: Path, out: Path) -> str:
     _free(out, lvis, coco)
     file = read(lvis, "LVIS.json")
     both = Merge(file, read(coco, "COCO.json"))
-    said = _write(out, file, both.images(), both.annotations(), file.categories)
+    summary = _write(out, file, both.images(), both.annotations(), file.categories)
     n = both.counted
     return (
-        f"{said}: {n.lvis:,} annotations of LVIS and {n.coco:,} of COCO ({n.same:,} others are LVIS's own objects, "
+        f"{summary}: {n.lvis:,} annotations of LVIS and {n.coco:,} of COCO ({n.same:,} others are LVIS's own objects, "
         f"{n.negative:,} of classes that LVIS says are not there); {n.only_coco:,} images have annotations of COCO alone"
     )
 

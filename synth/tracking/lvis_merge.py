@@ -64,11 +64,11 @@ class Merge:
 
     def _added(self, image: NegativeImage, own: Sequence[Box]) -> Iterator[tuple[Raw, dict]]:
         """COCO's annotations of an image that are objects which LVIS does not have."""
-        found = [
+        candidates = [
             (self._classes[box.category_id], box, raw) for box, raw in self._of_coco.get(image.id, []) if box.category_id in self._classes
         ]
-        kept = [f for f in found if f[0] not in image.neg_category_ids]
-        self.counted.negative += len(found) - len(kept)
+        kept = [f for f in candidates if f[0] not in image.neg_category_ids]
+        self.counted.negative += len(candidates) - len(kept)
         there = _there(own, [(cls, box) for cls, box, _ in kept])
         self.counted.same += sum(there)
         for (cls, _, raw), is_there in zip(kept, there, strict=True):
@@ -99,18 +99,18 @@ def _classes(lvis: CocoFile, coco: CocoFile) -> dict[int, int]:
         raise InputError(
             f"{coco.path}: category {strange[0]} is none of COCO's 80; the second file must be instances_train2017.json or the like"
         )
-    found = {number: by_synset[synset] for number, synset in COCO.items() if synset in by_synset and number in there}
-    if not found:
+    classes = {number: by_synset[synset] for number, synset in COCO.items() if synset in by_synset and number in there}
+    if not classes:
         raise InputError(f"{lvis.path}: no category has the synset of one of COCO's; the first file must be LVIS's (lvis_v1_train.json)")
-    return found
+    return classes
 
 
 def _by_image(file: CocoFile, known: set[int], strict: bool) -> dict[int, list[tuple[Box, Raw]]]:
     """Image id -> its annotations, of the known images; another image is an InputError if `strict`."""
-    found: dict[int, list[tuple[Box, Raw]]] = {}
+    by_image: dict[int, list[tuple[Box, Raw]]] = {}
     for number, (box, raw) in enumerate(zip(decoded(file.path, "annotations", file.annotations, Box), file.annotations, strict=True)):
         if box.image_id in known:
-            found.setdefault(box.image_id, []).append((box, raw))
+            by_image.setdefault(box.image_id, []).append((box, raw))
         elif strict:
             raise InputError(f"{file.path}: annotations[{number}]: image_id {box.image_id} is no image of the file; mend it")
-    return found
+    return by_image

@@ -22,8 +22,8 @@ def mask_of(segmentation: object, height: int, width: int) -> np.ndarray:
         raise InputError(f"a segmentation is a list of polygons or a run-length code, not {type(segmentation).__name__}; {FIX}")
     for polygon in segmentation:
         _check_polygon(polygon)
-    found = coco_masks().frPyObjects([[float(v) for v in p] for p in segmentation], height, width)
-    return coco_masks().decode(coco_masks().merge(found))
+    encoded = coco_masks().frPyObjects([[float(v) for v in p] for p in segmentation], height, width)
+    return coco_masks().decode(coco_masks().merge(encoded))
 
 
 def object_of_mask(mask: np.ndarray) -> dict:
@@ -38,10 +38,10 @@ def object_of_mask(mask: np.ndarray) -> dict:
 
 def union(masks: np.ndarray, dilate: int) -> np.ndarray:
     """[H, W]: any of [N, H, W], and all that is at most `dilate` pixels to the side of it, above or below."""
-    found = masks.any(0).astype(np.uint8)
+    mask = masks.any(0).astype(np.uint8)
     if dilate:
-        found = cv2().dilate(found, np.ones((2 * dilate + 1, 2 * dilate + 1), np.uint8))
-    return found
+        mask = cv2().dilate(mask, np.ones((2 * dilate + 1, 2 * dilate + 1), np.uint8))
+    return mask
 
 
 def _check_polygon(polygon: object) -> None:

@@ -109,9 +109,9 @@ def convert(parts: Sequence[Path], annotations: Path, output: Path, variants: in
         for image, raw in base.images:
             fields = [_fields(a) for a in base.annotations.get(image.id, ())]
             writer.add(_fields(raw), fields, [Variant(n, results.objects.get(n)) for n in variant_names(image.file_name, variants)])
-        made = writer.finish(output)
-    told = ", ".join(f"{k.replace('_', ' ')} {n:,}" for k, n in sorted(writer.counts.items()))
-    return f"{output}: {made['bytes']:,} bytes of {results.entries:,} entries; {told}"
+        written = writer.finish(output)
+    counts = ", ".join(f"{k.replace('_', ' ')} {n:,}" for k, n in sorted(writer.counts.items()))
+    return f"{output}: {written['bytes']:,} bytes of {results.entries:,} entries; {counts}"
 
 
 def variant_names(file_name: str, variants: int) -> Iterator[str]:
@@ -131,13 +131,13 @@ def read_base(path: Path) -> Base:
     of_image: dict[int, list[msgspec.Raw]] = {}
     owner: dict[int, int] = {}
     tracks = 0
-    for found, raw in zip(coco.decoded(path, "annotations", file.annotations, Annotation), file.annotations, strict=True):
-        if found.image_id not in ids or found.id in owner:
-            why = "is there twice" if found.id in owner else f"is of image {found.image_id}, which is not in the file"
-            raise InputError(f"{path}: annotation {found.id} {why}")
-        of_image.setdefault(found.image_id, []).append(raw)
-        owner[found.id] = found.image_id
-        tracks += not found.iscrowd
+    for annotation, raw in zip(coco.decoded(path, "annotations", file.annotations, Annotation), file.annotations, strict=True):
+        if annotation.image_id not in ids or annotation.id in owner:
+            why = "is there twice" if annotation.id in owner else f"is of image {annotation.image_id}, which is not in the file"
+            raise InputError(f"{path}: annotation {annotation.id} {why}")
+        of_image.setdefault(annotation.image_id, []).append(raw)
+        owner[annotation.id] = annotation.image_id
+        tracks += not annotation.iscrowd
     categories = tuple(msgspec.json.decode(c) for c in file.categories)
     return Base(images, of_image, owner, Head(categories, max(ids), max(owner, default=0), tracks))
 
@@ -148,10 +148,10 @@ def _fields(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
 
 def _add_part(path: Path, base: Base, names: Mapping[str, int], results: Results) -> None:
     """The entries of one .pkl; the first that is not as it should be is an InputError that names it."""
-    found = load(path)
-    if type(found) is not list:
-        raise InputError(f"{path}: holds a {type(found).__name__}, not the list of annotations that OVTrack's generation writes")
-    for number, entry in enumerate(found):
+    entries = load(path)
+    if type(entries) is not list:
+        raise InputError(f"{path}: holds a {type(entries).__name__}, not the list of annotations that OVTrack's generation writes")
+    for number, entry in enumerate(entries):
         try:
             name, id_, warped = _entry(entry, base, names)
             objects = results.objects.setdefault(name, {})
@@ -160,7 +160,7 @@ def _add_part(path: Path, base: Base, names: Mapping[str, int], results: Results
         except ValueError as e:
             raise InputError(f"{path}: entry {number}: {e}") from e
         objects[id_] = warped
-    results.entries += len(found)
+    results.entries += len(entries)
 
 
 def _entry(entry: object, base: Base, names: Mapping[str, int]) -> tuple[str, int, Warped]:

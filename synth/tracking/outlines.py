@@ -12,17 +12,17 @@ _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # right, down, left, up; the pixel 
 def outlines(mask: np.ndarray) -> list[Loop]:
     """Closed borders of a bool mask [H, W], in reading order of their first corners, without points on straight lines."""
     edges = _edges(mask.astype(bool))
-    found = []
+    loops = []
     for start in sorted(edges, key=lambda p: (p[1], p[0])):
         while start in edges:
-            found.append(_walk(edges, start))
-    return found
+            loops.append(_walk(edges, start))
+    return loops
 
 
 def polygons(mask: np.ndarray) -> list[list[int]] | None:
     """COCO's polygons [x0, y0, x1, y1, ..], which give the mask back to the pixel; None where it has a hole."""
-    found = outlines(mask)
-    return None if any(_turns_left(loop) for loop in found) else [[v for point in loop for v in point] for loop in found]
+    loops = outlines(mask)
+    return None if any(_turns_left(loop) for loop in loops) else [[v for point in loop for v in point] for loop in loops]
 
 
 def svg_path(mask: np.ndarray, scale: int = 1) -> str:
@@ -40,7 +40,7 @@ def svg_path(mask: np.ndarray, scale: int = 1) -> str:
 
 def _edges(mask: np.ndarray) -> dict[tuple[int, int], list[int]]:
     """Corner -> directions of the border's edges that begin there: one, or two where pixels touch by that corner."""
-    padded, found = np.pad(mask, 1), {}
+    padded, edges = np.pad(mask, 1), {}
     for direction, beyond, dx, dy in (
         (0, padded[:-2, 1:-1], 0, 0),  # nothing above: along the top to the right
         (1, padded[1:-1, 2:], 1, 0),  # nothing to the right: down
@@ -49,8 +49,8 @@ def _edges(mask: np.ndarray) -> dict[tuple[int, int], list[int]]:
     ):
         rows, columns = np.nonzero(mask & ~beyond)
         for x, y in zip((columns + dx).tolist(), (rows + dy).tolist(), strict=True):
-            found.setdefault((x, y), []).append(direction)
-    return found
+            edges.setdefault((x, y), []).append(direction)
+    return edges
 
 
 def _walk(edges: dict[tuple[int, int], list[int]], start: tuple[int, int]) -> Loop:

@@ -76,19 +76,19 @@ class PairsPage(Stage):
         if self.pairs is None:
             self.check()
         self.out.claim()
-        said = self.said()
-        if not all(self.out.has(name, size) for name, (size, _) in said["files"].items()):
+        facts = self.said()
+        if not all(self.out.has(name, size) for name, (size, _) in facts["files"].items()):
             self.gather()
-        write_atomic(self.out.path / INDEX, self.page(said))
+        write_atomic(self.out.path / INDEX, self.page(facts))
         self.out.complete()
 
     def verify(self, check: Check) -> None:
         """Every picture and the sheet are there and whole (deep: byte by byte); the page is that of the unit."""
         self.check()
-        said = self.said()
-        for name, (size, sha256) in said["files"].items():
+        facts = self.said()
+        for name, (size, sha256) in facts["files"].items():
             check.file(name, size, sha256)
-        check.same(INDEX, self.page(said))
+        check.same(INDEX, self.page(facts))
         check.progress(1)
 
     def said(self) -> dict:
@@ -96,9 +96,9 @@ class PairsPage(Stage):
         with self.folder.reader(0) as reader:
             return json.loads(reader.read(reader.index.samples[0], "json"))
 
-    def page(self, said: Mapping) -> bytes:
+    def page(self, facts: Mapping) -> bytes:
         """index.html."""
-        return page(f"Tracking pairs: {config_of(self.pairs).dataset.name}", rows_of(said), Totals(**said["totals"])).encode("utf-8")
+        return page(f"Tracking pairs: {config_of(self.pairs).dataset.name}", rows_of(facts), Totals(**facts["totals"])).encode("utf-8")
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 
@@ -140,20 +140,20 @@ class PairsPage(Stage):
     def _variants(self, shown: set[int], files: dict) -> tuple[dict[int, list], Totals]:
         """One pass over all pairs: (number of a shown image -> (record, file) of its variants, or (None, why); totals)."""
         variants, totals = config_of(self.pairs).variants, Totals()
-        found: dict[int, list] = {number: [(None, "")] * variants for number in shown}
+        of_image: dict[int, list] = {number: [(None, "")] * variants for number in shown}
         pairs = StageReader(self.pairs)
         for slot, reason in pairs.tombstones.items():
             totals.tombstones[shared(reason)] = totals.tombstones.get(shared(reason), 0) + 1
             if slot // variants in shown:
-                found[slot // variants][slot % variants] = None, reason
+                of_image[slot // variants][slot % variants] = None, reason
         for sample in pairs:
             totals.count(sample.metadata)
             number, variant = divmod(sample.slot, variants)
             if number in shown:
                 name = f"{PICTURES}/{number:06d}_v{variant}.jpg"
                 self._put(files, name, sample["jpg"])
-                found[number][variant] = sample.metadata, name
-        return found, totals
+                of_image[number][variant] = sample.metadata, name
+        return of_image, totals
 
     def _original(self, source, image: Annotated, digests: set[str], files: dict) -> tuple[str, str]:
         """(file, "") of an original, or ("", why there is none)."""
@@ -184,9 +184,9 @@ def shown_as_it_is(data: bytes) -> str:
         return SHOWN.get(image.format, "") if image.getexif().get(ORIENTATION, 1) == 1 else ""
 
 
-def rows_of(said: Mapping) -> list[Row]:
+def rows_of(facts: Mapping) -> list[Row]:
     """The rows of a unit's sample, typed."""
-    return [Row(**r | {"frames": tuple(_frames(r["frames"]))}) for r in said["rows"]]
+    return [Row(**r | {"frames": tuple(_frames(r["frames"]))}) for r in facts["rows"]]
 
 
 def _frames(frames: list[dict]) -> Iterator[Frame]:

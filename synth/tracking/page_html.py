@@ -50,7 +50,9 @@ body:has(#empty:not(:checked)) .empty {{ display: none; }}
 
 def page(title: str, rows: Sequence[Row], totals: Totals) -> str:
     """The page. Pictures lie beside it."""
-    toggles = "".join(f'<label><input type="checkbox" id="{name}"{" checked" if on else ""}> {said}</label>' for name, said, on in TOGGLES)
+    toggles = "".join(
+        f'<label><input type="checkbox" id="{name}"{" checked" if on else ""}> {label}</label>' for name, label, on in TOGGLES
+    )
     parts = [
         (
             f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -69,13 +71,13 @@ def page(title: str, rows: Sequence[Row], totals: Totals) -> str:
 def totals_line(t: Totals) -> str:
     """'200 images, 194 pairs, 423 objects in them, 19 of which left the frame; ...'"""
     shown = f", {t.shown:,} of them here" if t.shown < t.images else ""
-    said = f"{_n(t.images, 'image')}{shown}: {_n(t.pairs, 'pair')}, {_n(t.objects, 'object')} in them, "
-    said += f"{t.gone:,} of which left the frame"
+    line = f"{_n(t.images, 'image')}{shown}: {_n(t.pairs, 'pair')}, {_n(t.objects, 'object')} in them, "
+    line += f"{t.gone:,} of which left the frame"
     if t.as_they_were:
         were = "it was" if t.as_they_were == 1 else "they were"
-        said += f"; {_n(t.as_they_were, 'image')} without an object to keep, stored as {were}"
+        line += f"; {_n(t.as_they_were, 'image')} without an object to keep, stored as {were}"
     lost = sum(t.tombstones.values())
-    return f"{said}; {_n(lost, 'variant')} could not be made" if lost else said
+    return f"{line}; {_n(lost, 'variant')} could not be made" if lost else line
 
 
 def _n(n: int, what: str) -> str:
@@ -140,6 +142,6 @@ def _facts(o: Object, row: Row) -> str:
     return f"{o.name} {o.id}: {o.area:,.0f} pixels{was}; box " + " ".join(f"{v:g}" for v in o.box)
 
 
-def _lines(said: str) -> str:
+def _lines(content: str) -> str:
     """As `text`, with line ends kept."""
-    return "&#10;".join(text(line) for line in said.split("\n"))
+    return "&#10;".join(text(line) for line in content.split("\n"))

@@ -68,8 +68,10 @@ def prepared(
     image, moved = warped(pixels, masks, warp)
     size = canvas.fitted(width, height, config.long_side, config.short_side)
     laid = canvas.onto(image, size, bucket), canvas.mask_onto(union(moved, config.dilate), size, bucket)[..., None]
-    found = [{"id": a["id"], "category_id": a["category_id"], **object_of_mask(moved[k // 8] >> k % 8 & 1)} for k, a in enumerate(objects)]
-    return Prepared(Facts(sha256, size, said(warp, width, height), tuple(found)), np.concatenate(laid, axis=2))
+    records = [
+        {"id": a["id"], "category_id": a["category_id"], **object_of_mask(moved[k // 8] >> k % 8 & 1)} for k, a in enumerate(objects)
+    ]
+    return Prepared(Facts(sha256, size, said(warp, width, height), tuple(records)), np.concatenate(laid, axis=2))
 
 
 def said(warp: Warp, width: int, height: int) -> dict:

@@ -67,11 +67,11 @@ def _burn(pen, objects: Sequence[Object], tile: tuple[int, int, int, int], scale
     taken: list[tuple[int, int, int, int]] = []
     for o, box in zip(objects, boxes, strict=True):
         colour, dark = PALETTE[o.colour % len(PALETTE)]
-        said = printable(f"{o.name} {o.id}")
-        at = _place(box, tile, round(font.getlength(said)) + 6, LABEL + 4, taken)
+        label = printable(f"{o.name} {o.id}")
+        at = _place(box, tile, round(font.getlength(label)) + 6, LABEL + 4, taken)
         taken.append(at)
         pen.rectangle(at, fill=colour)
-        pen.text((at[0] + 3, at[1] + 1), said, font=font, fill="#000000" if dark else "#ffffff")
+        pen.text((at[0] + 3, at[1] + 1), label, font=font, fill="#000000" if dark else "#ffffff")
 
 
 def _place(box, tile, width: int, height: int, taken) -> tuple[int, int, int, int]:

@@ -63,7 +63,7 @@ class FolderSource:
         items = list(paths.items())
         chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
         with ThreadPoolExecutor(THREADS) as pool:
-            return {name: found for part in pool.map(self._look, chunks) for name, found in part}
+            return {name: image for part in pool.map(self._look, chunks) for name, image in part}
 
     def _look(self, items: list[tuple[str, str]]) -> list[tuple[str, Found]]:
         return [(name, self._stat(path)) for name, path in items]
@@ -92,19 +92,19 @@ class Hdf5Source:
 
     def find(self, names: Iterable[str]) -> dict[str, Found]:
         """Each by its whole name, else by its name without folders, else in a group wherever it is there once."""
-        names, found = list(names), {}
+        names, images = list(names), {}
         with self._lock, self._opened() as file:
             for name in names:
                 there = self._image(file, name) or self._image(file, base_name(name))
                 if there is not None:
-                    found[name] = there
-            missing = [n for n in names if n not in found]
+                    images[name] = there
+            missing = [n for n in names if n not in images]
             everywhere = (n.decode("utf-8", "surrogateescape") for n in file.names(once=True)) if missing else ()
             below = _by_base_name(everywhere, {base_name(n) for n in missing})
             for name in missing:
                 chosen = _only(below.get(base_name(name), []), self.root)
-                found[name] = chosen if isinstance(chosen, Found) else self._image(file, chosen) or Found(reason=_NO_FORM)
-        return found
+                images[name] = chosen if isinstance(chosen, Found) else self._image(file, chosen) or Found(reason=_NO_FORM)
+        return images
 
     def _image(self, file: "Hdf5File", path: str) -> Found | None:
         """The dataset of a name, with the number of bytes of its image; None if there is none."""
@@ -137,12 +137,12 @@ class Hdf5Source:
 
         with self._lock, self._opened() as file:
             try:
-                found = self._image(file, path)
-                if found is None:
+                image = self._image(file, path)
+                if image is None:
                     return "is not there any more"
-                if found.reason:
-                    return found.reason
-                if found.size != size:
+                if image.reason:
+                    return image.reason
+                if image.size != size:
                     return "changed since the stage was planned (its size did)"
                 return np.array(h5py.Dataset(file.dataset(path))).tobytes()
             except OSError as e:
@@ -189,11 +189,11 @@ def _wrong_size(size: int) -> str:
 
 def _by_base_name(paths: Iterable[str], wanted: set[str]) -> dict[str, list[str]]:
     """Name without folders -> paths that end so, of the wanted names."""
-    found: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for path in paths:
         if (name := base_name(path)) in wanted:
-            found.setdefault(name, []).append(path)
-    return found
+            by_name.setdefault(name, []).append(path)
+    return by_name
 
 
 def _only(paths: list[str], root: Path) -> str | Found:

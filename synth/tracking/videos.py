@@ -138,24 +138,24 @@ class VideosWriter:
         for number, annotation in enumerate(tracked, first):
             new = {**annotation, "id": number, "image_id": self._image_id}
             if variant.objects is not None:
-                found = variant.objects.get(value(annotation["ori_ann_id"]))
-                if why := self._dropped(found):
+                warped = variant.objects.get(value(annotation["ori_ann_id"]))
+                if why := self._dropped(warped):
                     self.counts[why] += 1
                     continue
-                new |= {"bbox": found.bbox, "area": found.area}
+                new |= {"bbox": warped.bbox, "area": warped.area}
                 new.pop("segmentation", None)
-                if self._rules.segmentations and found.segmentation is not None:
-                    new["segmentation"] = found.segmentation
+                if self._rules.segmentations and warped.segmentation is not None:
+                    new["segmentation"] = warped.segmentation
             self._pairs.add("annotations", new)
             self.counts["variant_annotations"] += 1
 
-    def _dropped(self, found: Warped | None) -> str:
-        if found is None:
+    def _dropped(self, warped: Warped | None) -> str:
+        if warped is None:
             return "dropped_not_kept"  # larger than tracking.max_area: no object of the pairs stage
-        if not found.area:
+        if not warped.area:
             return "dropped_left_the_frame"
-        _, _, w, h = found.bbox
-        small = w < self._rules.min_side or h < self._rules.min_side or found.area < self._rules.min_variant_area
+        _, _, w, h = warped.bbox
+        small = w < self._rules.min_side or h < self._rules.min_side or warped.area < self._rules.min_variant_area
         return "dropped_too_small" if small else ""
 
     def finish(self, final: Path) -> dict:
@@ -238,6 +238,6 @@ class _Lists:
                 path.unlink()
 
 
-def value(found: object) -> object:
+def value(raw: object) -> object:
     """A value that may be as the file has it."""
-    return msgspec.json.decode(found) if isinstance(found, msgspec.Raw) else found
+    return msgspec.json.decode(raw) if isinstance(raw, msgspec.Raw) else raw

@@ -68,19 +68,19 @@ def draw(config: WarpConfig, rng: np.random.Generator) -> Warp:
         lo, hi = bounds
         return lo + (hi - lo) * float(rng.random())
 
-    found = {}
+    fields = {}
     affine, scale, rotate = happens(config.affine), (within(config.scale), within(config.scale)), within(config.rotate)
     translate, shear = (within(config.translate), within(config.translate)), (within(config.shear), within(config.shear))
     if affine:
-        found |= {"scale": scale, "rotate": rotate, "translate": translate, "shear": shear}
+        fields |= {"scale": scale, "rotate": rotate, "translate": translate, "shear": shear}
     perspective, deviation, away = happens(config.perspective), within(config.distortion), np.abs(rng.standard_normal((4, 2)))
     if perspective:
-        found["corners"] = tuple((float(u), float(v)) for u, v in np.minimum(away * deviation, FARTHEST))
-    found["flip"] = happens(config.flip)
+        fields["corners"] = tuple((float(u), float(v)) for u, v in np.minimum(away * deviation, FARTHEST))
+    fields["flip"] = happens(config.flip)
     colour, brightness, contrast = happens(config.colour), within(config.brightness), within(config.contrast)
     if colour:
-        found |= {"brightness": brightness, "contrast": contrast}
-    return Warp(**found)
+        fields |= {"brightness": brightness, "contrast": contrast}
+    return Warp(**fields)
 
 
 def warped(image: np.ndarray, masks: np.ndarray, warp: Warp) -> tuple[np.ndarray, np.ndarray]:

@@ -19,25 +19,25 @@ def is_export(folder: StageFolder) -> bool:
     return "out" in folder.spec.config
 
 
-def verify_files(folder: StageFolder, deep: bool, found: Findings, progress: Progress = lambda slots: None) -> None:
+def verify_files(folder: StageFolder, deep: bool, findings: Findings, progress: Progress = lambda slots: None) -> None:
     """Add what is wrong with what a whole stage wrote beside its units: into the place of an export, or its own folder."""
     if is_export(folder):
-        verify_place(folder, deep, found, progress)
+        verify_place(folder, deep, findings, progress)
     else:
-        stage_class(folder.spec.kind)(folder).verify(Check(folder.path, deep, found, progress))
+        stage_class(folder.spec.kind)(folder).verify(Check(folder.path, deep, findings, progress))
 
 
-def verify_place(folder: StageFolder, deep: bool, found: Findings, progress: Progress = lambda slots: None) -> None:
+def verify_place(folder: StageFolder, deep: bool, findings: Findings, progress: Progress = lambda slots: None) -> None:
     """Add what is wrong with the place of an export. Deep compares bytes, else names and sizes."""
     out, marker = folder.out_dir, folder.out_dir / MARKER
     if not out.is_dir():
-        found.add(out, "the export is gone: run the same command again to write it anew")
+        findings.add(out, "the export is gone: run the same command again to write it anew")
         return
     if not marker.exists():
         if (out / CLAIM).exists():
-            found.add(out, "is not finished; run the same command again")
+            findings.add(out, "is not finished; run the same command again")
         else:
-            found.add(
+            findings.add(
                 out,
                 f"has no {MARKER}, so nothing tells that it is this export; --repair lets the next run of the same command complete it",
             )
@@ -45,20 +45,20 @@ def verify_place(folder: StageFolder, deep: bool, found: Findings, progress: Pro
     try:
         owner = json.loads(marker.read_bytes())["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as e:
-        found.add(marker, f"torn ({type(e).__name__}); run the same command again", file=MARKER)
+        findings.add(marker, f"torn ({type(e).__name__}); run the same command again", file=MARKER)
         return
     if owner != folder.spec.fingerprint:
-        found.add(out, f"holds the export of another stage ({owner}); this one is {folder.spec.fingerprint}")
+        findings.add(out, f"holds the export of another stage ({owner}); this one is {folder.spec.fingerprint}")
         return
-    stage_class(folder.spec.kind)(folder).verify(Check(out, deep, found, progress))
+    stage_class(folder.spec.kind)(folder).verify(Check(out, deep, findings, progress))
 
 
 def stage_of(out: Path) -> StageFolder:
     """The stage that wrote an export folder, by its marker; InputError if it cannot be found."""
     marker = Path(out) / MARKER
     try:
-        said = json.loads(marker.read_bytes())
-        name, path = said["stage"], said.get("path")
+        facts = json.loads(marker.read_bytes())
+        name, path = facts["stage"], facts.get("path")
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise InputError(f"{marker}: not the marker of a finished export ({type(e).__name__}); give the folder of its stage") from e
     near = Path(os.path.realpath(out)).parent.parent / name

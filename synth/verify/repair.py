@@ -14,18 +14,18 @@ from synth.store.out_folder import OutFolder
 ASIDE = "aside"  # beside units/ in a stage folder, and `<export>.aside` beside an export
 
 
-def repair(folder: StageFolder, found: Findings) -> list[str]:
+def repair(folder: StageFolder, findings: Findings) -> list[str]:
     """Move bad units and bad export files away and forget that the stage was done; what was done, a line each.
 
     A unit that is set aside is made again from the same config and slots, so whatever was built on it stays as it is.
     """
-    if not found.problems:
+    if not findings.problems:
         return []
     done = []
-    for number in found.bad_units():
+    for number in findings.bad_units():
         source = folder.unit_path(number)
         done.append(_move(source, folder.path / ASIDE / source.name))
-    for name in sorted({p.file for p in found.problems if p.file}):
+    for name in sorted({p.file for p in findings.problems if p.file}):
         out = folder.out_dir
         if (out / name).exists():
             done.append(_move(out / name, out.with_name(f"{out.name}.{ASIDE}") / name))

@@ -25,39 +25,39 @@ Progress = Callable[[int], None]
 
 def verify_stage(folder: StageFolder, deep: bool, progress: Progress = lambda slots: None) -> Findings:
     """All that is wrong with one stage. Shallow reads the ends of units only; deep reads, hashes and decodes every sample."""
-    found = Findings(str(folder.path), folder.spec.kind, deep)
+    findings = Findings(str(folder.path), folder.spec.kind, deep)
     missing = folder.missing()
     if missing:
-        found.unfinished = True
+        findings.unfinished = True
         aside = set(folder.set_aside())
         if left := [u for u in missing if u not in aside]:
-            found.add(
+            findings.add(
                 folder.path,
                 f"units {ranges(left)} of {folder.spec.n_units} are missing: run the command that made the stage again",
             )
         if aside:
-            found.add(
+            findings.add(
                 folder.path,
                 f"units {ranges(sorted(aside))} failed three times and were set aside; see {folder.path / 'failed'}",
             )
     absent = set(missing)
-    step = Step(folder, found)
+    step = Step(folder, findings)
     marks: dict[int, np.ndarray] = {}
     for check in _checks(folder, [u for u in range(folder.spec.n_units) if u not in absent], deep):
         if check.index is not None and not check.wrong:
             check.wrong += step.problems(check)
             marks[check.number] = check.keys
-            found.units += 1
-            found.samples += len(check.index.samples)
+            findings.units += 1
+            findings.samples += len(check.index.samples)
             for reason in map(shared, check.index.tombstones.values()):
-                found.tombstones[reason] = found.tombstones.get(reason, 0) + 1
+                findings.tombstones[reason] = findings.tombstones.get(reason, 0) + 1
         for text in check.wrong:
-            found.add(folder.unit_path(check.number), text, check.number)
+            findings.add(folder.unit_path(check.number), text, check.number)
         progress(len(folder.unit(check.number)))
-    _duplicates(folder, marks, found)
-    _done(folder, found)
-    _provenance(folder, found)
-    return found
+    _duplicates(folder, marks, findings)
+    _done(folder, findings)
+    _provenance(folder, findings)
+    return findings
 
 
 def _checks(folder: StageFolder, units: list[int], deep: bool) -> Iterator[UnitCheck]:
@@ -70,7 +70,7 @@ def _checks(folder: StageFolder, units: list[int], deep: bool) -> Iterator[UnitC
 class Step:
     """Whether units are in step with what their stage reads, and their records with the classes of the dataset."""
 
-    def __init__(self, folder: StageFolder, found: Findings):
+    def __init__(self, folder: StageFolder, findings: Findings):
         self.folder = folder
         self.classes: Mapping[int, str] = {}
         self.stage: Stage | None = None
@@ -80,7 +80,7 @@ class Step:
             self.stage = stage_class(folder.spec.kind)(folder)
             self.classes = classes_of(folder)
         except (InputError, StoreError) as e:
-            found.add(folder.path, f"cannot be compared with its upstream stages: {e}")
+            findings.add(folder.path, f"cannot be compared with its upstream stages: {e}")
         self._caption = lru_cache(maxsize=8)(self._captions)
 
     def problems(self, check: UnitCheck) -> list[str]:
@@ -104,9 +104,9 @@ class Step:
                 yield f"label {label} is {self.classes[label]!r} in the dataset, its record says {name!r}"
         row = record.get("caption_row")
         if isinstance(row, int) and "captions" in self.folder.spec.upstream:
-            said = self._caption(row // 1024).get(row)
-            if said != record.get("caption"):
-                yield f"caption row {row} is {said!r}, its record says {record.get('caption')!r}"
+            caption = self._caption(row // 1024).get(row)
+            if caption != record.get("caption"):
+                yield f"caption row {row} is {caption!r}, its record says {record.get('caption')!r}"
 
     def _captions(self, group: int) -> dict[int, str]:
         """row -> caption, of 1,024 rows of the captions table."""
@@ -115,7 +115,7 @@ class Step:
         return {r.row: r.caption for r in rows(self.folder.upstream("captions")[0], group * 1024, (group + 1) * 1024)}
 
 
-def _duplicates(folder: StageFolder, marks: Mapping[int, np.ndarray], found: Findings) -> None:
+def _duplicates(folder: StageFolder, marks: Mapping[int, np.ndarray], findings: Findings) -> None:
     """Keys that stand in more than one sample of the stage. 8 bytes a key are held; the few suspects are read again by name."""
     every = np.concatenate(list(marks.values())) if marks else np.empty(0, np.uint64)
     every.sort()
@@ -130,22 +130,22 @@ def _duplicates(folder: StageFolder, marks: Mapping[int, np.ndarray], found: Fin
             for entry in reader.index.samples:
                 if hash(entry.key) & 0xFFFFFFFFFFFFFFFF in suspects:
                     if entry.key in seen:
-                        found.add(folder.unit_path(number), f"key {entry.key!r} stands in unit {seen[entry.key]} already", number)
+                        findings.add(folder.unit_path(number), f"key {entry.key!r} stands in unit {seen[entry.key]} already", number)
                     seen.setdefault(entry.key, number)
 
 
-def _done(folder: StageFolder, found: Findings) -> None:
+def _done(folder: StageFolder, findings: Findings) -> None:
     """done.json is a cache; one that promises what is not there would keep the next run from making it."""
     done = folder.done()
-    if not done or found.problems:
+    if not done or findings.problems:
         return
-    counted = {"samples": found.samples, "tombstones": found.n_tombstones}
-    said = {k: done.get(k) for k in counted}
-    if said != counted:
-        found.add(folder.path / "done.json", f"says {said}, there are {counted}")
+    counted = {"samples": findings.samples, "tombstones": findings.n_tombstones}
+    promised = {k: done.get(k) for k in counted}
+    if promised != counted:
+        findings.add(folder.path / "done.json", f"says {promised}, there are {counted}")
 
 
-def _provenance(folder: StageFolder, found: Findings) -> None:
+def _provenance(folder: StageFolder, findings: Findings) -> None:
     """Which kinds of device, in which versions, committed how many units: from the workers' events, as far as they are there."""
     opened: dict[str, tuple[str, Mapping]] = {}
     devices, versions = Counter(), {}
@@ -157,11 +157,11 @@ def _provenance(folder: StageFolder, found: Findings) -> None:
             devices[device] += 1
             for name, version in its.items():
                 versions.setdefault(name, Counter())[str(version)] += 1
-    found.devices = dict(devices)
+    findings.devices = dict(devices)
     if len(devices) > 1:
-        found.notes.append("units were made on several kinds of device: " + ", ".join(f"{d} {n}" for d, n in sorted(devices.items())))
+        findings.notes.append("units were made on several kinds of device: " + ", ".join(f"{d} {n}" for d, n in sorted(devices.items())))
     for name, counts in sorted(versions.items()):
         if len(counts) > 1:
-            found.notes.append(
+            findings.notes.append(
                 f"units were made by several versions of {name}: " + ", ".join(f"{v} {n}" for v, n in sorted(counts.items()))
             )

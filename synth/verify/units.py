@@ -29,18 +29,18 @@ class UnitCheck:
 
 def check_unit(folder: StageFolder, number: int, deep: bool) -> UnitCheck:
     """A unit that exists, by its end record and index; deep: every byte of every sample, and that pictures decode."""
-    found = UnitCheck(number)
+    check = UnitCheck(number)
     try:
         with folder.reader(number) as reader:
-            found.index, found.digest = reader.index, reader.digest
-            found.wrong += index_problems(folder, number, reader)
-            found.keys = np.fromiter((hash(e.key) & 0xFFFFFFFFFFFFFFFF for e in reader.index.samples), np.uint64)
-            if deep and not found.wrong:
+            check.index, check.digest = reader.index, reader.digest
+            check.wrong += index_problems(folder, number, reader)
+            check.keys = np.fromiter((hash(e.key) & 0xFFFFFFFFFFFFFFFF for e in reader.index.samples), np.uint64)
+            if deep and not check.wrong:
                 for entry in reader.index.samples:
-                    found.wrong += [f"sample {entry.key}: {w}" for w in _sample_problems(folder.framing, reader, entry, found.records)]
+                    check.wrong += [f"sample {entry.key}: {w}" for w in _sample_problems(folder.framing, reader, entry, check.records)]
     except (InputError, StoreError) as e:
-        found.wrong.append(str(e).removeprefix(f"{folder.unit_path(number)}: "))
-    return found
+        check.wrong.append(str(e).removeprefix(f"{folder.unit_path(number)}: "))
+    return check
 
 
 def index_problems(folder: StageFolder, number: int, reader: UnitReader) -> list[str]:
@@ -100,5 +100,5 @@ def decode_problems(data: bytes, record: dict) -> list[str]:
             size = image.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
         return [f"its picture does not decode ({e})"]
-    said = (record.get("width", size[0]), record.get("height", size[1]))
-    return [] if size == said else [f"its picture is {size[0]}x{size[1]}, its record says {said[0]}x{said[1]}"]
+    recorded = (record.get("width", size[0]), record.get("height", size[1]))
+    return [] if size == recorded else [f"its picture is {size[0]}x{size[1]}, its record says {recorded[0]}x{recorded[1]}"]

@@ -114,8 +114,8 @@ class HfEngine:
 
     def _ends(self) -> list[int]:
         ends = self.model.generation_config.eos_token_id
-        found = ends if isinstance(ends, list) else [ends]
-        return [e for e in (*found, self.tokenizer.eos_token_id) if e is not None]
+        listed = ends if isinstance(ends, list) else [ends]
+        return [e for e in (*listed, self.tokenizer.eos_token_id) if e is not None]
 
     def _stopped(self, tokens: list[int]) -> bool:
         """Whether a stop text ends among the last tokens."""

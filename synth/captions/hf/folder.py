@@ -60,9 +60,9 @@ def _weights(path: Path) -> list[Path]:
         if missing := [n for n in names if "/" in n or not (path / n).is_file()]:
             raise InputError(f"{path / missing[0]}: missing, but {index.name} names it; {FETCH}")
         return [path / n for n in names]
-    found = sorted(path.glob("*.safetensors"))
-    if not found:
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
         others = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pth", ".gguf"))
         fix = "save it with save_pretrained(safe_serialization=True)" if others else FETCH
         raise InputError(f"{path}: holds no *.safetensors{f' (but {others[0]})' if others else ''}; {fix}")
-    return found
+    return files

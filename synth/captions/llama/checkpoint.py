@@ -64,14 +64,14 @@ def find_shards(ckpt_dir: str | Path) -> tuple[Path, ...]:
     folder = Path(ckpt_dir)
     if not folder.is_dir():
         raise InputError(f"ckpt_dir {folder} is not a folder: give the folder that holds params.json and consolidated.00.pth")
-    found = {int(m[1]): p for p in folder.iterdir() if (m := _SHARD.fullmatch(p.name))}
-    if not found:
+    shards = {int(m[1]): p for p in folder.iterdir() if (m := _SHARD.fullmatch(p.name))}
+    if not shards:
         raise InputError(f"no consolidated.NN.pth in {folder}: it must be in Meta's layout (transformers folders: captioner=hf)")
-    missing = sorted(set(range(max(found) + 1)) - set(found))
+    missing = sorted(set(range(max(shards) + 1)) - set(shards))
     if missing:
         names = ", ".join(f"consolidated.{i:02d}.pth" for i in missing)
-        raise InputError(f"{len(found)} *.pth shards in {folder}, up to {found[max(found)].name}, but {names} is missing: copy it")
-    return tuple(found[i] for i in sorted(found))
+        raise InputError(f"{len(shards)} *.pth shards in {folder}, up to {shards[max(shards)].name}, but {names} is missing: copy it")
+    return tuple(shards[i] for i in sorted(shards))
 
 
 def check_checkpoint(

@@ -37,12 +37,12 @@ class Tokenizer:
 
     def ids_containing(self, text: str) -> list[int]:
         """All ids whose own text contains `text`: for "\\n", the byte piece <0x0A> and any piece with a newline in it."""
-        model, found = self._model, []
+        model, ids = self._model, []
         as_byte = f"<0x{text.encode()[0]:02X}>" if len(text.encode()) == 1 else None
         for i in range(self.n_words):
             if model.is_control(i) or model.is_unknown(i):
                 continue
             piece = model.id_to_piece(i)
             if piece == as_byte if model.is_byte(i) else text in piece.replace("\u2581", " "):
-                found.append(i)
-        return found
+                ids.append(i)
+        return ids

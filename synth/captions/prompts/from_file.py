@@ -17,10 +17,10 @@ class FromFile:
 
     def __init__(self, dataset: DatasetConfig, prompts: PromptsConfig, sources: Sources):
         self.dataset = dataset
-        found = read_own(sources.path("captions"), dataset, prompts.official)
-        if prompts.content and found.content != prompts.content:
+        own = read_own(sources.path("captions"), dataset, prompts.official)
+        if prompts.content and own.content != prompts.content:
             raise InputError(f"{sources.path('captions')}: changed since the stage was planned; run the command again to plan anew")
-        self.rows, self.content = found.rows, found.content
+        self.rows, self.content = own.rows, own.content
         self.balance = None if prompts.class_balance == "file" else balance(dataset, prompts)
         self.of_class: dict[int, list[Own]] = {}
         for row in self.rows:

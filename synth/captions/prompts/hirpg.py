@@ -137,11 +137,11 @@ class Hirpg:
 
 def trees_of(records: Iterable[Mapping]) -> dict[int, dict[int, tuple[str, list[str]]]]:
     """subject -> number of the tree -> (its metaprompt, the prompts below it). A tree's first record is its metaprompt."""
-    found: dict[int, dict[int, tuple[str, list[str]]]] = {}
+    by_subject: dict[int, dict[int, tuple[str, list[str]]]] = {}
     for record in records:
-        trees = found.setdefault(record["subject"], {})
+        trees = by_subject.setdefault(record["subject"], {})
         if record["kind"] == "metaprompt":
             trees[record["tree"]] = (record["text"], [])
         else:
             trees[record["tree"]][1].append(record["text"])
-    return found
+    return by_subject

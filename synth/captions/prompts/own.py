@@ -56,8 +56,8 @@ def read_own(path: str | Path, dataset: DatasetConfig, official: tuple[str, ...]
     finder = _Finder(dataset, official, str(path))
     rows = [
         Own(row, caption, classes)
-        for row, (caption, said) in enumerate(_pairs(path, text, dataset))
-        if (classes := finder.classes(said, row))
+        for row, (caption, labels) in enumerate(_pairs(path, text, dataset))
+        if (classes := finder.classes(labels, row))
     ]
     if not rows:
         raise InputError(f"{path}: holds no caption of the chosen classes")
@@ -160,35 +160,35 @@ class _Finder:
             self.by_name.setdefault(_fold(name), []).append(index)
         self._find = lru_cache(maxsize=None)(self._look_up)
 
-    def classes(self, said: Said, row: int) -> tuple[ClassEntry, ...]:
+    def classes(self, labels: Said, row: int) -> tuple[ClassEntry, ...]:
         """The chosen classes of a row; () if none of them is chosen."""
-        if not said and len(self.chosen) > 1:
+        if not labels and len(self.chosen) > 1:
             fix = "write `caption => class`, or choose one class: dataset.classes=[..]"
             raise InputError(f"{self.path}: caption {row} says no class; {fix}")
-        if not said:
+        if not labels:
             return self.dataset.classes
-        found = []
-        for one in said:
+        indices = []
+        for one in labels:
             index = self._find(one)
             if isinstance(index, str):
                 raise InputError(f"{self.path}: caption {row} is of class {one!r}, {index}")
-            found.append(index)
-        return tuple(self.chosen[i] for i in dict.fromkeys(found) if i in self.chosen)
+            indices.append(index)
+        return tuple(self.chosen[i] for i in dict.fromkeys(indices) if i in self.chosen)
 
-    def _look_up(self, said: str | int) -> int | str:
+    def _look_up(self, label: str | int) -> int | str:
         """Official index, or what is wrong."""
-        number = said if isinstance(said, int) else -1
-        if isinstance(said, str):
-            key, suffix = _fold(said), _fold(self.dataset.suffix)
-            found = self.by_name.get(key) or self.by_name.get(key.removesuffix(suffix).rstrip() if suffix else key, [])
-            if len(found) > 1:
-                return f"a name of classes {found}; say its index instead"
-            if found:
-                return found[0]
-            number = int(said) if said.isdecimal() else -1
+        number = label if isinstance(label, int) else -1
+        if isinstance(label, str):
+            key, suffix = _fold(label), _fold(self.dataset.suffix)
+            matches = self.by_name.get(key) or self.by_name.get(key.removesuffix(suffix).rstrip() if suffix else key, [])
+            if len(matches) > 1:
+                return f"a name of classes {matches}; say its index instead"
+            if matches:
+                return matches[0]
+            number = int(label) if label.isdecimal() else -1
         if 0 <= number < self.dataset.n_classes:
             return number
-        alike = difflib.get_close_matches(_fold(str(said)), self.by_name, n=1)
+        alike = difflib.get_close_matches(_fold(str(label)), self.by_name, n=1)
         fix = f"did you mean {alike[0]}?" if alike else "write its official name or index, or leave the row out"
         return f"which is not in dataset {self.dataset.name}; {fix}"
 

@@ -46,10 +46,10 @@ def places_in(text: str) -> list[str]:
     quoted = [re.sub(r"\\(.)", r"\1", a or b) for a, b in _QUOTED.findall(inner)]
     lines = [line for line in inner.split("\n") if line.strip()]
     items = quoted or (lines if len(lines) > 1 and "," not in lines[0] else inner.replace("\n", ",").split(","))
-    found: dict[str, str] = {}
+    places: dict[str, str] = {}
     for item in items:
         place = _MARK.sub("", item.strip()).strip(" .;:'\"*`[]").casefold()
         place = " ".join(place.split())
         if place and len(place.split()) <= LONGEST and not unfit(place) and any(c.isalpha() for c in place):
-            found.setdefault(normalised(place), place)
-    return list(found.values())
+            places.setdefault(normalised(place), place)
+    return list(places.values())

@@ -66,8 +66,8 @@ class SynclrChat(Synclr):
     (upstream role "backgrounds"). A class for which none were found is asked for without a place."""
 
     def _places(self, sources: Sources) -> Mapping[int, list[str]]:
-        found = (record for _, record in sources.records("backgrounds") if not isinstance(record, str))
-        return {record["label"]: record["backgrounds"] for record in found}
+        records = (record for _, record in sources.records("backgrounds") if not isinstance(record, str))
+        return {record["label"]: record["backgrounds"] for record in records}
 
     def _mode(self, seed: int, turn: Turn) -> str:
         mode = super()._mode(seed, turn)

@@ -62,8 +62,8 @@ class RemoteEngine:
         self._caller.spent.add(reused=len(known))
         todo = {key: r for key, r in zip(keys, requests, strict=True) if key not in known}
         with self._explained():
-            found = known | (self._ask(todo) if todo else {})
-        return [self._reply(found[key]) for key in keys]
+            answers = known | (self._ask(todo) if todo else {})
+        return [self._reply(answers[key]) for key in keys]
 
     def usage(self) -> dict[str, float]:
         if self._caller is None:
@@ -96,13 +96,13 @@ class RemoteEngine:
         self.journal.sync()
         if failed is not None:
             raise failed
-        found = {key: f.result() for f, key in futures.items()}
-        refused = [what for what in found.values() if isinstance(what, str) and what.startswith("HTTP")]
-        if len(refused) == len(found) and not self._caller.spent.requests:
+        answers = {key: f.result() for f, key in futures.items()}
+        refused = [what for what in answers.values() if isinstance(what, str) and what.startswith("HTTP")]
+        if len(refused) == len(answers) and not self._caller.spent.requests:
             raise InputError(
                 f"{self._address()} refuses every request: {refused[0]}; see captioner.body for fields that it wants or does not take"
             )
-        return found
+        return answers
 
     def _ask_one(self, key: str, request: Request) -> Answer | str:
         try:

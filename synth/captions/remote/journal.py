@@ -55,10 +55,10 @@ class Journal:
 
     def get(self, key: str) -> Answer | None:
         with self._lock:
-            found = self._where.get(key)
-        if found is None:
+            place = self._where.get(key)
+        if place is None:
             return None
-        name, offset, length = found
+        name, offset, length = place
         try:
             with storing(self.folder / name), open(self.folder / name, "rb") as f:
                 f.seek(offset)
@@ -100,8 +100,8 @@ class Journal:
 
 def totals(stage: Path) -> dict[str, int]:
     """What all answers of a stage cost together: answers, tokens_in, tokens_out."""
-    found = [a for name in _names(Path(stage) / FOLDER) for _, a, _, _ in _lines(Path(stage) / FOLDER / name, 0) if a]
-    return {"answers": len(found), "tokens_in": sum(a.tokens_in for a in found), "tokens_out": sum(a.tokens_out for a in found)}
+    answers = [a for name in _names(Path(stage) / FOLDER) for _, a, _, _ in _lines(Path(stage) / FOLDER / name, 0) if a]
+    return {"answers": len(answers), "tokens_in": sum(a.tokens_in for a in answers), "tokens_out": sum(a.tokens_out for a in answers)}
 
 
 def _names(folder: Path) -> list[str]:

@@ -66,15 +66,15 @@ class ServedEngine(RemoteEngine):
 
 def check_command(words: tuple[str, ...]) -> None:
     """InputError unless the words of a command can be filled in, {port} among them."""
-    found = set()
+    fields = set()
     for word in words:
         try:
-            found |= {name for _, name, _, _ in string.Formatter().parse(word) if name is not None}
+            fields |= {name for _, name, _, _ in string.Formatter().parse(word) if name is not None}
         except ValueError as e:
             raise InputError(f"captioner.command: {word!r}: {e}; braces that are meant as such are doubled: {{{{ }}}}") from e
-    if unknown := sorted(found - set(FIELDS)):
+    if unknown := sorted(fields - set(FIELDS)):
         raise InputError(f"captioner.command: {{{unknown[0]}}} is not known; there are {', '.join(f'{{{f}}}' for f in FIELDS)}")
-    if not words or "port" not in found:
+    if not words or "port" not in fields:
         raise InputError("captioner.command: must hold {port}, for example [vllm, serve, '{model}', --host, '{host}', --port, '{port}']")
 
 

@@ -25,9 +25,9 @@ class Verdict:
 
 def judge(status: int, headers: Mapping[str, str], body: str, now: float) -> Verdict:
     """The verdict on an HTTP answer that is not 200. `now`: seconds since the epoch, for a Retry-After that is a date."""
-    code, said = _said(body)
-    text = f"{code} {said}".lower()
-    why = f"HTTP {status}: {said[:500]}"
+    code, message = _said(body)
+    text = f"{code} {message}".lower()
+    why = f"HTTP {status}: {message[:500]}"
     if status == 402 or "insufficient_quota" in text:
         return Verdict(GONE, why)
     if status in (408, 409, 425, 429) or status >= 500:

@@ -62,10 +62,10 @@ def classes() -> tuple[str, ...]:
 @functools.cache
 def drawings(cls: str, held_out: bool = False) -> tuple[Path, ...]:
     """The drawing files of a class, sorted. Raises KeyError for a class without drawings."""
-    found = tuple(sorted((FOLDER / ("held_out" if held_out else "drawings")).glob(f"{cls}.*.png")))
-    if cls not in classes() or not found:
+    files = tuple(sorted((FOLDER / ("held_out" if held_out else "drawings")).glob(f"{cls}.*.png")))
+    if cls not in classes() or not files:
         raise KeyError(f"no drawing of {cls!r}: use one of {', '.join(classes())}")
-    return found
+    return files
 
 
 @functools.cache

@@ -32,9 +32,9 @@ def train_tokenizer(texts: list[str], folder: Path) -> CLIPTokenizer:
     tokens += [a + b for a, b in merges if a + b not in tokens]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    made = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=LENGTH)
-    made.save_pretrained(folder)
-    return made
+    clip_tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=LENGTH)
+    clip_tokenizer.save_pretrained(folder)
+    return clip_tokenizer
 
 
 def grammar_texts(count: int = 4000, seed: int = 0) -> list[str]:

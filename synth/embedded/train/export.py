@@ -52,11 +52,11 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="pipeline folder to write")
     parser.add_argument("--mantissa-bits", type=int, default=7, help="of 10, see rounding.py (default: %(default)s)")
     args = parser.parse_args()
-    made = pipeline(args.unet, args.vae).to(dtype=torch.float16)
-    for part in (made.unet, made.vae, made.text_encoder):
+    pipe = pipeline(args.unet, args.vae).to(dtype=torch.float16)
+    for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         for weights in part.parameters():
             weights.data = round_mantissa(weights.data, args.mantissa_bits)
-    made.save_pretrained(args.out, safe_serialization=True)
+    pipe.save_pretrained(args.out, safe_serialization=True)
     size = sum(f.stat().st_size for f in args.out.rglob("*") if f.is_file())
     print(f"{args.out}: {size / 1e6:.2f} MB")
 

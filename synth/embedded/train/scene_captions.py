@@ -30,10 +30,10 @@ def captions(scene: Scene, rng: np.random.Generator) -> list[str]:
     A small model that reads the names of things paints more of them wherever there is room.
     """
     where, name = [background_phrase(scene.background, rng) for _ in range(4)], scene.background
-    found = [f"a picture {where[0]}", f"a view of {AS_OBJECT.get(name) or article('plain ' + name)}", where[1]]
+    texts = [f"a picture {where[0]}", f"a view of {AS_OBJECT.get(name) or article('plain ' + name)}", where[1]]
     if scene.items:
         what = things(scene)
-        found[:0] = [f"{what} {where[2]}", f"{where[3]}, {what}"]
+        texts[:0] = [f"{what} {where[2]}", f"{where[3]}, {what}"]
     else:
-        found[:0] = [f"nothing {where[2]}", f"{where[3]}, no things at all"]
-    return [text[0].upper() + text[1:] + "." for text in found]
+        texts[:0] = [f"nothing {where[2]}", f"{where[3]}, no things at all"]
+    return [text[0].upper() + text[1:] + "." for text in texts]

@@ -158,17 +158,17 @@ def _category(number: int, name: str, rows: list[dict]) -> dict:
     """rows: its annotations."""
     n = len({r["image_id"] for r in rows})
     frequency = "f" if n > FREQUENT else "c" if n > SOME else "r"
-    said = {"id": number, "name": name, "synset": f"{name}.n.01", "frequency": frequency}
-    return said | {"image_count": n, "instance_count": len(rows)}
+    category = {"id": number, "name": name, "synset": f"{name}.n.01", "frequency": frequency}
+    return category | {"image_count": n, "instance_count": len(rows)}
 
 
-def _objects(made: Made) -> Iterator[tuple[str, np.ndarray, int]]:
+def _objects(picture: Made) -> Iterator[tuple[str, np.ndarray, int]]:
     """(class, mask, iscrowd) of what is annotated."""
-    for k, item in enumerate(made.scene.items):
-        if k not in made.crowd and k not in made.left_out:
-            yield item.cls, made.rendered.masks[k], 0
-    if made.crowd:
-        yield made.scene.items[made.crowd[0]].cls, made.rendered.masks[list(made.crowd)].any(0), 1
+    for k, item in enumerate(picture.scene.items):
+        if k not in picture.crowd and k not in picture.left_out:
+            yield item.cls, picture.rendered.masks[k], 0
+    if picture.crowd:
+        yield picture.scene.items[picture.crowd[0]].cls, picture.rendered.masks[list(picture.crowd)].any(0), 1
 
 
 def _annotation(number: int, image: int, category: int, mask: np.ndarray, crowd: int) -> dict:
@@ -187,9 +187,9 @@ def _segmentation(number: int, mask: np.ndarray, crowd: int) -> list | dict:
     """Polygons; run lengths for crowds, as COCO has it, for masks with holes, and for number 12, 24, .. (as text)."""
     from pycocotools import mask as coco
 
-    found = polygons(mask) if not crowd and number % 12 else None
-    if found is not None:
-        return found
+    loops = polygons(mask) if not crowd and number % 12 else None
+    if loops is not None:
+        return loops
     text = coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
     counts = text if number % 12 == 0 else run_lengths(mask)
     return {"size": list(mask.shape), "counts": counts}
@@ -202,19 +202,19 @@ def run_lengths(mask: np.ndarray) -> list[int]:
     return np.diff(ends, prepend=0).tolist()
 
 
-def _image(made: Made, order: list[str]) -> dict:
+def _image(picture: Made, order: list[str]) -> dict:
     """Two absent classes are checked as such; one of which not every object is annotated says so."""
-    shown = {i.cls for i in made.scene.items}
+    shown = {i.cls for i in picture.scene.items}
     absent = [k for k, c in enumerate(order, start=1) if c not in shown]
-    partly = (*made.left_out, *made.crowd[:1])
-    rng = np.random.default_rng([SEED, made.number, 1])
+    partly = (*picture.left_out, *picture.crowd[:1])
+    rng = np.random.default_rng([SEED, picture.number, 1])
     return {
-        "id": made.number,
-        "file_name": file_name(made.number),
-        "width": made.width,
-        "height": made.height,
+        "id": picture.number,
+        "file_name": file_name(picture.number),
+        "width": picture.width,
+        "height": picture.height,
         "neg_category_ids": sorted(int(k) for k in rng.choice(absent, 2, replace=False)),
-        "not_exhaustive_category_ids": sorted({order.index(made.scene.items[k].cls) + 1 for k in partly}),
+        "not_exhaustive_category_ids": sorted({order.index(picture.scene.items[k].cls) + 1 for k in partly}),
     }
 
 

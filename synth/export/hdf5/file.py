@@ -109,12 +109,12 @@ def new_file(final: Path, beside: Path | None = None) -> Iterator[NewFile]:
         final.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            made = NewFile(fd)
+            new = NewFile(fd)
             try:
-                yield made
+                yield new
             finally:
-                made.h5.close()
-            made.check()
+                new.h5.close()
+            new.check()
             os.fsync(fd)
             faults.point("before_h5")
             try:
@@ -138,12 +138,12 @@ def pwrite(fd: int, data, at: int) -> None:
 
 def plain() -> h5p.PropDCID:
     """Properties of a dataset that lies in one piece: its place in the file is known as soon as it is created."""
-    found = h5p.create(h5p.DATASET_CREATE)
-    found.set_obj_track_times(False)
-    found.set_layout(h5d.CONTIGUOUS)
-    found.set_alloc_time(h5d.ALLOC_TIME_EARLY)
-    found.set_fill_time(h5d.FILL_TIME_NEVER)
-    return found
+    properties = h5p.create(h5p.DATASET_CREATE)
+    properties.set_obj_track_times(False)
+    properties.set_layout(h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5d.FILL_TIME_NEVER)
+    return properties
 
 
 UINT8 = h5t.STD_U8LE
@@ -151,8 +151,8 @@ UINT8 = h5t.STD_U8LE
 
 def place(dataset) -> int | None:
     """Offset in the file of a dataset that lies in one piece and needs no conversion; None of another one."""
-    made = dataset.get_create_plist()
-    if made.get_layout() != h5d.CONTIGUOUS or made.get_external_count() or isinstance(dataset.get_type(), h5t.TypeVlenID):
+    properties = dataset.get_create_plist()
+    if properties.get_layout() != h5d.CONTIGUOUS or properties.get_external_count() or isinstance(dataset.get_type(), h5t.TypeVlenID):
         return None
     return dataset.get_offset()
 

@@ -43,20 +43,20 @@ Items = Callable[[], Iterable[Item]]  # the same items in the same order at each
 def write_keyed(path: Path, items: Items) -> Iterator[str]:
     """Write a keyed file; yields the sha256 of each picture's file when it is written. Whole when exhausted."""
     with new_file(path) as new:
-        made = plain()
+        properties = plain()
         for item in items():
             data = item.read()
-            put(new.h5, item.name, data, made)
+            put(new.h5, item.name, data, properties)
             new.check()
             yield hashlib.sha256(data).hexdigest()
 
 
-def put(f: h5py.File, name: str, data: bytes, made: h5p.PropDCID) -> None:
+def put(f: h5py.File, name: str, data: bytes, properties: h5p.PropDCID) -> None:
     """One dataset of bytes; a name with / stands in groups."""
     lcpl = h5p.create(h5p.LINK_CREATE)
     lcpl.set_create_intermediate_group(True)
     where = name.encode("utf-8", "surrogateescape")
-    dataset = h5d.create(f.id, where, UINT8, h5s.create_simple((len(data),)), made, lcpl)
+    dataset = h5d.create(f.id, where, UINT8, h5s.create_simple((len(data),)), properties, lcpl)
     if data:
         dataset.write(h5s.ALL, h5s.ALL, np.frombuffer(data, np.uint8))
 
@@ -102,13 +102,13 @@ def contiguous(f: h5py.File, name: str, size: int) -> int:
 
 
 def pixel_properties(shape: tuple[int, int, int], gzip: int) -> h5p.PropDCID:
-    made = h5p.create(h5p.DATASET_CREATE)
-    made.set_obj_track_times(False)
-    made.set_chunk((1, *shape))
-    made.set_fill_time(h5d.FILL_TIME_NEVER)
+    properties = h5p.create(h5p.DATASET_CREATE)
+    properties.set_obj_track_times(False)
+    properties.set_chunk((1, *shape))
+    properties.set_fill_time(h5d.FILL_TIME_NEVER)
     if gzip:
-        made.set_deflate(gzip)
-    return made
+        properties.set_deflate(gzip)
+    return properties
 
 
 def _pixels(new: NewFile, items: Iterable[Item], n: int, gzip: int) -> Iterator[str]:

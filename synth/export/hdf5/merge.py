@@ -33,8 +33,8 @@ def merge(paths: Sequence[Path], out: Path, layout: str = "", attrs: dict | None
     merged = _packed if layout == PACKED else _keyed
     plan = _fitting(paths) if layout == PACKED else _unique(paths)
     with new_file(Path(out), beside) as new:
-        found = merged(paths, new, plan, attrs or {})
-    return {"layout": layout, **found}
+        facts = merged(paths, new, plan, attrs or {})
+    return {"layout": layout, **facts}
 
 
 def check(paths: Sequence[Path]) -> None:
@@ -91,18 +91,18 @@ def _keyed(paths: Sequence[Path], new: NewFile, plan: None, attrs: dict) -> dict
     f.attrs.update(attrs)
     links = h5p.create(h5p.LINK_CREATE)
     links.set_create_intermediate_group(True)
-    made, pieces = plain(), [Pieces() for _ in paths]
-    for path, found in zip(paths, pieces, strict=True):
+    properties, pieces = plain(), [Pieces() for _ in paths]
+    for path, of_file in zip(paths, pieces, strict=True):
         with Hdf5File(path) as source, reading(path):
             for name, item in source.items():
-                if not (isinstance(item, h5d.DatasetID) and _as_bytes(item, name, f.id, made, links, found)):
+                if not (isinstance(item, h5d.DatasetID) and _as_bytes(item, name, f.id, properties, links, of_file)):
                     h5o.copy(item, b".", f.id, name, lcpl=links)
                 new.check()
                 count += 1
     new.close_h5()
-    for path, found in zip(paths, pieces, strict=True):
+    for path, of_file in zip(paths, pieces, strict=True):
         with open(path, "rb", buffering=0) as source:
-            for at, to, size in found:
+            for at, to, size in of_file:
                 copy_bytes(source.fileno(), at, new.fd, to, size)
     return {"datasets": count}
 
@@ -122,7 +122,7 @@ class Pieces:
         return zip(self._at, self._to, self._size, strict=True)
 
 
-def _as_bytes(dataset: h5d.DatasetID, name: bytes, target, made: h5p.PropDCID, links: h5p.PropLCID, pieces: Pieces) -> bool:
+def _as_bytes(dataset: h5d.DatasetID, name: bytes, target, properties: h5p.PropDCID, links: h5p.PropLCID, pieces: Pieces) -> bool:
     """Make a dataset uint8 [bytes] for one of these, or for a scalar of fixed-length text (bytes of a picture in NumPy's clothes, which
     lose trailing zeros when read). Its bytes are noted to be copied, or copied where they do not lie in one piece. False for others."""
     tp, rank = dataset.get_type(), dataset.rank
@@ -133,7 +133,7 @@ def _as_bytes(dataset: h5d.DatasetID, name: bytes, target, made: h5p.PropDCID, l
     at = dataset.get_offset()
     if not text and at is None:
         return False
-    new = h5d.create(target, name, UINT8, h5s.create_simple((size,)), made, links)
+    new = h5d.create(target, name, UINT8, h5s.create_simple((size,)), properties, links)
     if not size:
         return True
     if at is not None and (to := new.get_offset()) is not None:
@@ -154,8 +154,8 @@ def _fitting(paths: Sequence[Path]) -> dict[str, list[int]]:
     first: dict[str, tuple] = {}
     for k, path in enumerate(paths):
         with Hdf5File(path) as f, reading(path):
-            found = f.columns()
-            rows = {name: d.shape[0] for name, d in found.items()}
+            columns = f.columns()
+            rows = {name: d.shape[0] for name, d in columns.items()}
             ragged = "offsets" in rows
             whole = rows.get("labels", rows.get("keys", max(rows.values(), default=0)))
             for name in sorted(set(rows) | set(lengths)):
@@ -166,10 +166,10 @@ def _fitting(paths: Sequence[Path]) -> dict[str, list[int]]:
                     raise InputError(f"{path}: {name!r} has {rows[name]} rows, others {expected}")
                 lengths.setdefault(name, []).append(rows[name])
                 if rows[name] and not (ragged and name == "images"):
-                    shape = (found[name].shape[1:], found[name].dtype.str)
+                    shape = (columns[name].shape[1:], columns[name].dtype.str)
                     if first.setdefault(name, shape) != shape:
                         raise InputError(f"{path}: a row of {name!r} is {shape}, in the files before {first[name]}")
-            if ragged and (end := int(found["offsets"][-1])) != rows["images"]:
+            if ragged and (end := int(columns["offsets"][-1])) != rows["images"]:
                 raise InputError(f"{path}: its offsets end at {end}, its images at {rows['images']}")
     return lengths
 
@@ -215,16 +215,16 @@ def _packed(paths: Sequence[Path], new: NewFile, lengths: dict[str, list[int]], 
 def _column(f: h5py.File, name: str, model: h5py.Dataset, rows: int, own_piece: bool) -> h5py.Dataset:
     """An empty dataset with the type, the chunks and the filters of another one."""
     if own_piece or (model.chunks is None and not model.dtype.hasobject):
-        made = plain()
+        properties = plain()
     else:
-        made = h5p.create(h5p.DATASET_CREATE)  # not the model's own properties: a newer library's have a version that ours refuses
-        made.set_obj_track_times(False)
+        properties = h5p.create(h5p.DATASET_CREATE)  # not the model's own properties: a newer library's have a version that ours refuses
+        properties.set_obj_track_times(False)
         if model.chunks is not None:
-            made.set_chunk(model.chunks)
+            properties.set_chunk(model.chunks)
             for code, flags, values in _filters(model):
-                made.set_filter(code, flags, values)
+                properties.set_filter(code, flags, values)
     space = h5s.create_simple((rows, *model.shape[1:]))
-    return h5py.Dataset(h5d.create(f.id, name.encode("utf-8", "surrogateescape"), model.id.get_type(), space, made))
+    return h5py.Dataset(h5d.create(f.id, name.encode("utf-8", "surrogateescape"), model.id.get_type(), space, properties))
 
 
 def _piece(source: h5py.Dataset, new: h5py.Dataset, first: int) -> tuple[int, int, int] | None:
@@ -255,8 +255,8 @@ def _chunks(source: h5py.Dataset, new: h5py.Dataset, first: int, check: Callable
 
 
 def _filters(dataset: h5py.Dataset) -> list[tuple]:
-    made = dataset.id.get_create_plist()
-    return [made.get_filter(i)[:3] for i in range(made.get_nfilters())]
+    properties = dataset.id.get_create_plist()
+    return [properties.get_filter(i)[:3] for i in range(properties.get_nfilters())]
 
 
 def _slabs(source: h5py.Dataset, new: h5py.Dataset, first: int, check: Callable[[], None]) -> None:

@@ -44,13 +44,13 @@ class Hdf5Parts(Stage):
     def compute(self, state, slots: range) -> Sequence[Sample | Tombstone]:
         """Write the partition, then tell its pictures. A batch is a unit."""
         digests = dict(zip((i.name for _, items in self._contents_of(slots) for i in items), self.write(slots), strict=True))
-        reasons, found = self.pictures.reasons(slots.start, slots.stop), {}
+        reasons, samples = self.pictures.reasons(slots.start, slots.stop), {}
         for row, (picture, (*beside, own)) in enumerate(self._contents_of(slots)):
             facts = {"name": own.name, "row": row, "bytes": own.size, "sha256": digests[own.name]}
             for item in beside:
                 facts["original"] = {"name": item.name, "bytes": item.size, "sha256": digests[item.name]}
-            found[picture.slot] = Sample(picture.slot, picture.key, {"json": canonical({**self._contents.record(picture), **facts})})
-        return [found.get(s) or Tombstone(s, reasons.get(s, GONE)) for s in slots]
+            samples[picture.slot] = Sample(picture.slot, picture.key, {"json": canonical({**self._contents.record(picture), **facts})})
+        return [samples.get(s) or Tombstone(s, reasons.get(s, GONE)) for s in slots]
 
     def encode(self, state, item: Sample | Tombstone) -> Sample | Tombstone:
         return item

@@ -44,12 +44,12 @@ def problems(path: Path, parts: StageFolder, start: int, stop: int, deep: bool, 
 
 def _keyed(f, records: list[tuple[str, dict]]) -> Iterator[str]:
     """What is wrong with these pictures in a keyed file."""
-    for said in (s for _, record in records for s in (record, record.get("original")) if s):
-        dataset = f.dataset(said["name"])
+    for entry in (s for _, record in records for s in (record, record.get("original")) if s):
+        dataset = f.dataset(entry["name"])
         if dataset is None:
-            yield f"{said['name']} is missing"
-        elif digest_of(np.asarray(h5py.Dataset(dataset)).tobytes()) != said["sha256"]:
-            yield f"{said['name']} is not the picture of its unit"
+            yield f"{entry['name']} is missing"
+        elif digest_of(np.asarray(h5py.Dataset(dataset)).tobytes()) != entry["sha256"]:
+            yield f"{entry['name']} is not the picture of its unit"
 
 
 def _heads(folder: StageFolder, attributes: dict) -> str:

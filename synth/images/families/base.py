@@ -199,11 +199,11 @@ class Family:
         with own_noise(pipe, generators):
             return pipe(**({"output_type": self.output} | settings | text | more), generator=generators).images
 
-    def pixels(self, made):
+    def pixels(self, output):
         """Whatever the pipeline gave, as [B, 3, H, W] in [0, 1]."""
         import torch
 
-        return made if torch.is_tensor(made) else torch.from_numpy(made).permute(0, 3, 1, 2)
+        return output if torch.is_tensor(output) else torch.from_numpy(output).permute(0, 3, 1, 2)
 
     def img2img(self):
         """The image-to-image pipeline over the very same modules; made once."""

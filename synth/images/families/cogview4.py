@@ -39,9 +39,9 @@ class CogView4(Family):
         alike: dict[int, list[int]] = {}  # tokens -> rows
         for row, item in enumerate(items):
             alike.setdefault(len(item.tensors["prompt_embeds"]), []).append(row)
-        made = [None] * len(items)
+        pictures = [None] * len(items)
         for rows in alike.values():
             part = super().draw([items[r] for r in rows], [generators[r] for r in rows], start, strength)
             for row, picture in zip(rows, part, strict=True):
-                made[row] = picture
-        return torch.stack(made)
+                pictures[row] = picture
+        return torch.stack(pictures)

@@ -53,12 +53,12 @@ class Reader:
     def __iter__(self) -> Iterator[Input]:
         raise NotImplementedError
 
-    def number(self, found: SourceClass) -> int:
+    def number(self, source_class: SourceClass) -> int:
         """The number of a class, which it gets when it is first seen."""
-        if found not in self._numbers:
-            self._numbers[found] = len(self.classes)
-            self.classes.append(found)
-        return self._numbers[found]
+        if source_class not in self._numbers:
+            self._numbers[source_class] = len(self.classes)
+            self.classes.append(source_class)
+        return self._numbers[source_class]
 
 
 def too_large(size: int) -> str:

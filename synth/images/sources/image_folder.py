@@ -50,14 +50,14 @@ class ImageFolderReader(Reader):
 
     def _number_all(self, folders: list[str]) -> dict[str, int]:
         """folder -> class number. A class is a class without pictures too; golden_retriever is spoken as golden retriever."""
-        known, found = _known_classes(self.root / CLASSES), {}
+        known, numbers = _known_classes(self.root / CLASSES), {}
         for folder in folders:
             if known and folder not in known:
                 raise InputError(f"{self.root / CLASSES}: does not name folder {plain(folder)!r}; remove the folder, or that file")
             spoken = folder.replace("_", " ")
             name = folder if spoken in folders else spoken
-            found[folder] = self.number(known.get(folder) or SourceClass(None, plain(name)))
-        return found
+            numbers[folder] = self.number(known.get(folder) or SourceClass(None, plain(name)))
+        return numbers
 
     def _with_facts(self, inputs: Iterator[Input], labels: tuple[int, ...], metadata: dict) -> Iterator[Input]:
         """Labels and captions: of metadata.jsonl, else of the class folder and of the files beside the picture."""
@@ -104,7 +104,7 @@ def _known_classes(file: Path) -> dict[str, SourceClass]:
 
 def _metadata(file: Path, captions: bool) -> dict[str, tuple[str, tuple[SourceClass, ...]]]:
     """path -> (caption, classes) of metadata.jsonl; without captions only of pictures that have several classes."""
-    found = {}
+    by_path = {}
     with open(file, "rb") as f:
         for n, line in enumerate(f, 1):
             try:
@@ -119,8 +119,8 @@ def _metadata(file: Path, captions: bool) -> dict[str, tuple[str, tuple[SourceCl
                     f'{file}: line {n} is torn or has no "file_name" ({type(e).__name__}: {e}); mend or remove the line'
                 ) from e
             if caption or classes:
-                found[name] = caption, classes
-    return found
+                by_path[name] = caption, classes
+    return by_path
 
 
 def _caption_beside(picture: Path) -> str:

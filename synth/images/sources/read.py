@@ -52,15 +52,15 @@ class ListedSource:
 
     def rows(self, start: int, stop: int) -> list[Picture]:
         """Inputs [start, stop)."""
-        found = []
+        pictures = []
         for number, item in enumerate(self._listing.rows(start, stop), start):
             path = self.root if self.root.is_file() else self.root / item.path
             # a source without classes is one class
             labels = tuple(self._classes[n] for n in item.labels) if self._classes else tuple(self._names)
             names = tuple(self._names[i] for i in labels)
             reason = item.reason or ("" if labels else NO_CLASS)
-            found.append(Picture(number, item.key, path, item.offset, item.size, labels, names, item.caption, reason=reason))
-        return found
+            pictures.append(Picture(number, item.key, path, item.offset, item.size, labels, names, item.caption, reason=reason))
+        return pictures
 
     def check(self) -> None:
         """StoreError if the source is not there at all: a folder that is not mounted is no reason to give up its pictures."""
@@ -77,15 +77,15 @@ class StageSource:
 
     def rows(self, start: int, stop: int) -> list[Picture]:
         slots = [n if self._subset is None else self._subset[n] for n in range(start, stop)]
-        found: list[Picture] = []
+        pictures: list[Picture] = []
         spec = self._folder.spec
-        while len(found) < len(slots):
-            unit = spec.unit_of(slots[len(found)])
+        while len(pictures) < len(slots):
+            unit = spec.unit_of(slots[len(pictures)])
             end = bisect_left(slots, spec.unit(unit).stop)
             with self._folder.reader(unit) as reader:
-                for slot in slots[len(found) : end]:
-                    found.append(self._picture(start + len(found), slot, reader, reader.entries.get(slot)))
-        return found
+                for slot in slots[len(pictures) : end]:
+                    pictures.append(self._picture(start + len(pictures), slot, reader, reader.entries.get(slot)))
+        return pictures
 
     def _picture(self, number: int, slot: int, reader, entry) -> Picture:
         if entry is None:
@@ -124,12 +124,12 @@ def read_file(path: Path, size: int | None, root: Path, offset: int = -1, key: s
         return GONE[e.errno]
     try:
         with storing(path):
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
                 return "is not a regular file"
-            if size is None and (why := too_large(size := found.st_size)):
+            if size is None and (why := too_large(size := status.st_size)):
                 return why
-            if offset < 0 and found.st_size != size:
+            if offset < 0 and status.st_size != size:
                 return "changed since the stage was planned (its size did)"
             data = pread(fd, size, max(0, offset))
     finally:
