@@ -182,7 +182,7 @@ def schema(cls: type, option: str = "") -> type:
     hints = typing.get_type_hints(cls)
     for name, declared in keys_of(cls, option).items():
         tp = _given(hints[name]) if declared.given is None else declared.given
-        if dataclasses.is_dataclass(tp):
+        if isinstance(tp, type) and dataclasses.is_dataclass(tp):
             fields.append((name, tp, dataclasses.field(default_factory=tp)))
         elif declared.given is not None and typing.get_origin(tp) is dict:
             fields.append((name, tp, dataclasses.field(default_factory=dict)))
@@ -196,15 +196,24 @@ def schema(cls: type, option: str = "") -> type:
     return structured
 
 
+def dict_of(value: Any, key: Any = str) -> Any:
+    """dict[key, value] of types that are made here, which a type checker does not take between brackets.
+
+    >>> dict_of(int)
+    dict[str, int]
+    """
+    return types.GenericAlias(dict, (key, value))
+
+
 def _given(tp: Any) -> Any:
     """The type that Hydra knows in the place of a field's."""
     origin, args = typing.get_origin(tp), typing.get_args(tp)
-    if dataclasses.is_dataclass(tp):
+    if isinstance(tp, type) and dataclasses.is_dataclass(tp):
         return schema(tp)
     if origin is tuple:
-        return list[_given(args[0])]
+        return types.GenericAlias(list, (_given(args[0]),))
     if _is_mapping(origin):
-        return dict[args[0], _given(args[1])]
+        return dict_of(_given(args[1]), args[0])
     if origin is types.UnionType:
         return _given(next(a for a in args if a is not type(None)))
     return tp

@@ -7,6 +7,7 @@ import argparse
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -62,7 +63,8 @@ def check(argv: list[str]) -> CommandLine:
         values = [o for o in overrides if o.key_or_group not in groups and not _hydras_own(o)]
         for choice in itertools.product(*(list(_texts(o)) for o in chosen)):
             tree = composer.compose(list(choice))
-            known = [*inner(OmegaConf.to_container(tree)), *(g for g in groups if g not in tree)]
+            composed: Any = OmegaConf.to_container(tree)
+            known = [*inner(composed), *(g for g in groups if g not in tree)]
             _check_times(tree)
             for override in values:
                 _check_key(override, tree, known)
@@ -88,7 +90,7 @@ def _texts(override: Override) -> Iterator[str]:
         head = override.get_key_element()
         yield from (f"{head}={value}" for value in override.sweep_string_iterator())
     else:
-        yield override.input_line
+        yield override.input_line or ""
 
 
 def _check_option(override: Override, groups: dict[str, list[str]], composer: Composer) -> None:
@@ -167,14 +169,15 @@ def _expected(tree: DictConfig, key: str, error: OmegaConfBaseException) -> str:
 
 def _check_times(tree: DictConfig, prefix: str = "") -> None:
     """Times in YAML files: see launch.config.times."""
-    for key, value in tree.items_ex(resolve=False):
+    items: Any = tree.items_ex(resolve=False)
+    for key, value in items:
         if isinstance(value, DictConfig):
             _check_times(value, f"{prefix}{key}.")
         elif key in TIME_KEYS:
             check_time(f"{prefix}{key}", value)
 
 
-def _unquoted(value: object) -> object:
+def _unquoted(value: Any) -> Any:
     return getattr(value, "text", value)  # QuotedString
 
 

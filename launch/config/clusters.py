@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from synth.errors import InputError
-from synth.keys import key, schema
+from synth.keys import dict_of, key, schema
 from synth.kinds import KINDS
 
 CLUSTERS = {
@@ -76,12 +76,13 @@ class SlurmConfig(ClusterConfig):
 def stage_schema() -> type:
     """Hydra's type of cluster.stages.<kind>: keys of cluster=slurm that a kind of stage may have for itself; null: as in the cluster."""
     own = [f for f in dataclasses.fields(schema(SlurmConfig)) if f.name not in ("kind", "stages", "max_submit")]
-    fields = []
+    fields: list[tuple[str, Any, Any]] = []
     for f in own:
-        if f.type == dict[str, Any]:  # env and extra are added to the cluster's
-            fields.append((f.name, f.type, dataclasses.field(default_factory=dict)))
+        tp: Any = f.type
+        if tp == dict[str, Any]:  # env and extra are added to the cluster's
+            fields.append((f.name, tp, dataclasses.field(default_factory=dict)))
         else:
-            fields.append((f.name, f.type if f.type is Any else f.type | None, None))
+            fields.append((f.name, tp if tp is Any else tp | None, None))
     return dataclasses.make_dataclass("SlurmStage", fields)
 
 
@@ -89,9 +90,7 @@ def slurm_schema() -> type:
     """Hydra's type of cluster=slurm, with a place for every kind of stage."""
     stage, base = stage_schema(), schema(SlurmConfig)
     stages = dataclasses.field(default_factory=lambda: {name: stage() for name in (GATE, *KINDS)})
-    return dataclasses.make_dataclass(
-        "Slurm", [("stages", dict[str, stage], stages)], bases=(base,), namespace={"config_class": SlurmConfig}
-    )
+    return dataclasses.make_dataclass("Slurm", [("stages", dict_of(stage), stages)], bases=(base,), namespace={"config_class": SlurmConfig})
 
 
 def runner(kind: str) -> Callable:

@@ -6,7 +6,7 @@ are written as `${package:embedded/...}` in YAML: paths of files that ship with 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
@@ -126,7 +126,7 @@ def typed(tree: DictConfig) -> root.Config:
     return from_schema(config)
 
 
-def _check_option(group: str, value: object) -> None:
+def _check_option(group: str, value: Any) -> None:
     """InputError where a group says which option it is, in a YAML file of the user's own, and has not that option's keys."""
     option = option_of(value)
     if option is not None and not set(keys_of(value.config_class, option)) <= set(vars(value)):

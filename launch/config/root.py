@@ -16,7 +16,7 @@ from synth.captions.prompts import MAKERS
 from synth.export.config import ExportConfig
 from synth.filters.config import FilterConfig, ScoresConfig
 from synth.images.config import ImagesConfig, Img2ImgConfig, ModelConfig
-from synth.keys import key, schema
+from synth.keys import dict_of, key, schema
 from synth.kinds import chosen_by, named
 from synth.numerics import PRESETS
 from synth.run.config import ProbeConfig
@@ -37,7 +37,7 @@ class RecipeStage:
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     name: str = key("name of the graph")
-    stages: Mapping[str, RecipeStage] = key("name -> stage", given=dict[str, schema(RecipeStage)])
+    stages: Mapping[str, RecipeStage] = key("name -> stage", given=dict_of(schema(RecipeStage)))
     exports_of: str = key("the stage that filters and exports read", null="the recipe has none")
 
 
@@ -62,8 +62,8 @@ class Config:
     tracking: PairsConfig = key("recipe=tracking; what is not here follows images.*", given=schema(PairsConfig))
     probe: ProbeConfig = key("recipe=probe: numpy only, for tests of clusters and of the store", given=schema(ProbeConfig))
     cluster: ClusterConfig = key("where stages run", given=schema(ClusterConfig))
-    export: Mapping[str, ExportConfig] = key("name of a stage -> export", given=dict[str, schema(ExportConfig)])
-    filter: Mapping[str, FilterConfig] = key("name of a stage -> filter", given=dict[str, schema(FilterConfig)])
+    export: Mapping[str, ExportConfig] = key("name of a stage -> export", given=dict_of(schema(ExportConfig)))
+    filter: Mapping[str, FilterConfig] = key("name of a stage -> filter", given=dict_of(schema(FilterConfig)))
     recipe: Recipe = key("the graph of stages", given=schema(Recipe))
 
 
@@ -93,4 +93,4 @@ def register() -> None:
         for name, node in types.items():
             store.store(group=group, name=SCHEMA_PREFIX + name, node=node)
     # Hydra copies its repository, and with it this store, for every composition, and again each node that it takes out of it.
-    store.__deepcopy__ = lambda memo: store
+    store.__deepcopy__ = lambda memo: store  # type: ignore[attr-defined]

@@ -27,9 +27,9 @@ def seconds(text: str, key: str = "time") -> int:
     match = _TIME.match(text)
     if not match:
         raise InputError(f'{key}: {text!r} is not a time; write "H:MM:SS", "D-HH:MM:SS" or minutes, in quotes')
-    days, a, b, c = (int(g) if g else None for g in match.groups())
-    if days is not None:
-        return days * 86400 + a * 3600 + (b or 0) * 60 + (c or 0)
-    if b is None:
+    days, a, b, c = (int(g or 0) for g in match.groups())
+    if match[1] is not None:
+        return days * 86400 + a * 3600 + b * 60 + c
+    if match[3] is None:
         return a * 60
-    return a * 60 + b if c is None else a * 3600 + b * 60 + c
+    return a * 60 + b if match[4] is None else a * 3600 + b * 60 + c

@@ -27,7 +27,7 @@ from synth.store.spec import InputFile, StageSpec
 PER_CLASS = 8  # captions a class where nothing is said
 
 
-def plan(node: Node) -> list[StageSpec | PlannedStage]:
+def plan(node: Node) -> Sequence[StageSpec | PlannedStage]:
     """One spec a seed; `captions.seeds` feeds them all into one captions.json, so each makes its share of the total.
 
     `captions.stages` names stages that were planned before, perhaps with other captioners: then nothing new is planned.

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from launch.config.near import did_you_mean
 from launch.plan.inputs import seen
@@ -51,7 +52,7 @@ def dataset_of(dataset: DatasetConfig) -> DatasetConfig:
     if not dataset.suffix.isprintable() or "=>" in dataset.suffix:
         raise WrongKey("suffix", dataset.suffix, "must be one line without =>", group="dataset")
     classes = official(list_path(dataset))
-    wanted = dataset.classes
+    wanted: Any = dataset.classes  # as the user wrote them
     if dataset.classes_file is not None:
         if wanted != "all":
             raise InputError("dataset.classes and dataset.classes_file are both set; give one of them")
@@ -141,7 +142,7 @@ def names_in(path: str) -> list[str]:
     return [e.name for e in entries(Path(path), choice=True)]
 
 
-def _indices(classes: tuple[ClassEntry, ...], item: object, where: str) -> range | list[int]:
+def _indices(classes: tuple[ClassEntry, ...], item: Any, where: str) -> range | list[int]:
     if isinstance(item, (bool, float)) or item is None:
         raise InputError(f"{where}: {item!r} is no name: YAML made it of an unquoted word; quote it: ['no'], or use {where}_file")
     by_name = [c.index for c in classes if c.name == str(item)]
@@ -201,7 +202,7 @@ def _csv(path: Path, text: str, choice: bool) -> list[Entry]:
     for i, row in enumerate(rows[1:]):
         if len(row) != len(head):
             raise InputError(f"{path}: class {i} ({row!r}) has {len(row)} columns, the heading has {len(head)}")
-        item = {key: cell.strip() for key, cell in zip(head, row, strict=True) if key in KEYS and cell.strip()}
+        item: dict[str, Any] = {key: cell.strip() for key, cell in zip(head, row, strict=True) if key in KEYS and cell.strip()}
         if item.get("count", "").isdecimal():
             item["count"] = int(item["count"])
         classes.append(_entry(path, i, item | {"name": row[name].strip()}))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from launch.config.clusters import ClusterConfig
 from launch.config.root import Config
@@ -20,6 +21,9 @@ from synth.captions.remote.settings import Endpoint
 from synth.errors import InputError
 from synth.keys import WrongKey
 from synth.store.spec import InputFile
+
+if TYPE_CHECKING:
+    from synth.captions.llama.tokenizer import Tokenizer
 
 LOOKED_AT = 32  # slots; single prompts that are too long are rejections of theirs, not an error of the run
 
@@ -80,7 +84,7 @@ def _checked(weights: str, tokenizer: str, asked: int | None) -> Checkpoint:
 
 
 @cache
-def _tokenizer(path: str):
+def _tokenizer(path: str) -> "Tokenizer":
     from synth.captions.llama.tokenizer import Tokenizer  # imports no torch
 
     return Tokenizer(path)
@@ -189,7 +193,7 @@ def _folder_or_file(path: str, max_seq_len: int) -> InputFile:
     return _folder(path, max_seq_len)
 
 
-def _endpoint(captioner: CaptionerConfig, **more) -> Endpoint:
+def _endpoint(captioner: CaptionerConfig, **more: Any) -> Endpoint:
     endpoint = Endpoint(concurrency=captioner.max_batch_size, timeout=captioner.timeout, retries=captioner.retries, **more)
     endpoint.check()
     return endpoint
@@ -260,5 +264,5 @@ def _bytes(examples: Mapping, shots: int) -> int:
 
 
 @cache
-def _table(path: str, identity: str):
+def _table(path: str, identity: str) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -5,9 +5,10 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from glob import escape
 from pathlib import Path
+from typing import Any
 
 from launch.config.program import as_typed
 from synth.errors import InputError, ServiceGone, StoreError
@@ -107,7 +108,7 @@ def wanted(files: Iterable[str], variant: str = "") -> list[str]:
 class Hub:
     """The hub that HF_ENDPOINT names, or the public one; the token is the environment's own and is never shown."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         try:
             import huggingface_hub
             from huggingface_hub import constants, errors
@@ -124,18 +125,18 @@ class Hub:
         A branch is resolved once: it stays at the recorded commit until `update`.
         """
         before = Record.read(folder)
-        same = before is not None and (before.repo, before.revision) == (what.repo, what.revision) and not update
-        if same and before.complete and folder.is_dir():
-            return before
+        same = before if before and (before.repo, before.revision) == (what.repo, what.revision) and not update else None
+        if same and same.complete and folder.is_dir():
+            return same
         if folder.exists() and before is None:
             raise InputError(f"{folder}: was not fetched by this command; move it away, use --to, or use it with {what.key}={folder}")
         try:
-            info = self._ask(what, before.commit if same else what.revision)
+            info = self._ask(what, same.commit if same else what.revision)
             record = Record(what.repo, what.revision, info.sha)
-            if before is not None and before.complete and before.commit == info.sha and folder.is_dir():
-                Record(**asdict(record) | {"complete": True}).write(folder)
-                return Record.read(folder)
-            self._download(what, info, folder, record)
+            if not (before and before.complete and before.commit == info.sha and folder.is_dir()):
+                self._download(what, info, folder, record)
+            whole = replace(record, complete=True)
+            whole.write(folder)
         except OSError as e:
             if isinstance(e, self._errors.HfHubHTTPError):
                 raise _told(e, what, self._errors) from e
@@ -145,12 +146,12 @@ class Hub:
                 raise
             why = f"no answer from {self.endpoint} ({type(e).__name__})"
             raise ServiceGone(f"{what.repo}: {why}; run the same command again on a machine with a network") from e
-        return Record.read(folder)
+        return whole
 
-    def _ask(self, what: Fetch, revision: str):
+    def _ask(self, what: Fetch, revision: str) -> Any:
         return self._hub.HfApi(self.endpoint).model_info(what.repo, revision=revision, files_metadata=True)
 
-    def _download(self, what: Fetch, info, folder: Path, record: Record) -> None:
+    def _download(self, what: Fetch, info: Any, folder: Path, record: Record) -> None:
         sizes = {s.rfilename: s.size or 0 for s in info.siblings}
         names = wanted(sizes, what.variant)
         if not names:
@@ -177,10 +178,9 @@ class Hub:
         if folder.exists():
             shutil.rmtree(folder)
         part.rename(folder)
-        Record(**asdict(record) | {"complete": True}).write(folder)
 
 
-def _told(error, what: Fetch, errors) -> Exception:
+def _told(error: Any, what: Fetch, errors: Any) -> Exception:
     """What to do about an answer of the hub. Nothing of the request is repeated: it held the token."""
     code = error.response.status_code if error.response is not None else 0
     if isinstance(error, errors.RevisionNotFoundError):
@@ -196,7 +196,7 @@ def _told(error, what: Fetch, errors) -> Exception:
     return ServiceGone(f"{what.repo}: the hub answers HTTP {code}; run the same command again later")
 
 
-def fetches(model, captioner, named: Mapping[str, bool], parts: bool = True) -> list[Fetch]:
+def fetches(model: Any, captioner: Any, named: Mapping[str, bool], parts: bool = True) -> list[Fetch]:
     """The repositories that a composed `model` and `captioner` name, of the groups that the user named."""
     found = []
     if named.get("model") and model.repo:

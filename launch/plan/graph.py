@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from launch.config.near import did_you_mean
 from launch.config.root import Config, Recipe, RecipeStage
@@ -71,11 +72,12 @@ def distinct(points: list[Point]) -> list[PlannedStage]:
     return list({s.folder: s for point in points for s in point.chosen()}.values())
 
 
-def _nodes(config: Config) -> dict[str, tuple[RecipeStage, object]]:
+def _nodes(config: Config) -> dict[str, tuple[RecipeStage, Any]]:
     """The recipe's graph with the filters and exports at its end, in topological order: name -> (stage, settings)."""
-    stages, settings = dict(config.recipe.stages), {}
+    stages, settings = dict(config.recipe.stages), dict[str, Any]()
     last = config.recipe.exports_of
-    for group, chosen in (("filter", config.filter), ("export", config.export)):
+    groups: dict[str, Mapping[str, Any]] = {"filter": config.filter, "export": config.export}
+    for group, chosen in groups.items():
         for name, node in chosen.items():
             if last is None:
                 raise InputError(f"{group}={name}: recipe {config.recipe.name} has nothing to {group}; choose {group}=[]")

@@ -230,8 +230,8 @@ def _with_dataset(classes: list[SourceClass], dataset: DatasetConfig) -> tuple[t
     """Classes found by name, or by index as text, among those of dataset=: with their official indices."""
     known = official(list_path(dataset))
     by_name: dict[str, list[int]] = {}
-    for c in known:
-        by_name.setdefault(_spoken(c.name), []).append(c.index)
+    for entry in known:
+        by_name.setdefault(_spoken(entry.name), []).append(entry.index)
     indices = []
     for c in classes:
         same = by_name.get(_spoken(c.name)) or ([int(c.name)] if c.name.isdecimal() and int(c.name) < len(known) else [])

@@ -4,6 +4,7 @@ import json
 import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from synth.errors import InputError
 from synth.store import identity as store
@@ -32,7 +33,7 @@ def identity_of(path: Path) -> str:
     return store.identity(os.path.realpath(path))
 
 
-def read_json(path: str, key: str, form: str):
+def read_json(path: str, key: str, form: str) -> Any:
     """The parsed file that `key` names; one that is not JSON in UTF-8 is an InputError. `form`: what it must hold."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))

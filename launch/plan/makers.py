@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import synth.captions
 from launch.config.near import did_you_mean
@@ -18,7 +19,7 @@ from launch.plan.inputs import input_file, read_json, seen, text_of
 from synth.captions.checks import names_class, reject_reason, unusable
 from synth.captions.config import CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig
 from synth.captions.normalise import normalised
-from synth.captions.prompts import MAKERS, WITHOUT_MODEL, PromptMaker, Sources, make
+from synth.captions.prompts import MAKERS, WITHOUT_MODEL, Sources, make
 from synth.errors import InputError
 from synth.keys import WrongKey
 from synth.store.spec import InputFile
@@ -120,10 +121,10 @@ def _hirpg(config: Config, dataset: DatasetConfig) -> Maker:
 
 def _class_name(config: Config, dataset: DatasetConfig) -> Maker:
     prompts = config.prompts
-    templates = list(prompts.templates)
+    lines: Iterable[str] = prompts.templates
     if prompts.templates_file is not None:
-        templates = text_of("", prompts.templates_file, "prompts.templates").splitlines()
-    templates = tuple(dict.fromkeys(" ".join(t.split()) for t in templates if t.strip()))
+        lines = text_of("", prompts.templates_file, "prompts.templates").splitlines()
+    templates = tuple(dict.fromkeys(" ".join(t.split()) for t in lines if t.strip()))
     read = replace(prompts.only("class_balance"), templates=templates)
     _try(read, dataset, {})
     return Maker(read, capacity=len(templates))
@@ -173,10 +174,10 @@ def _captions_in(path: str, identity: str, dataset: DatasetConfig, limits: Capti
     return _files[key]
 
 
-def _try(prompts: PromptsConfig, dataset: DatasetConfig, paths: Mapping[str, str]) -> PromptMaker:
-    """The maker itself: what is wrong with its lists is told before anything is submitted."""
+def _try(prompts: PromptsConfig, dataset: DatasetConfig, paths: Mapping[str, str]) -> Any:
+    """The maker itself, with what only its own class has: what is wrong with its lists is told before anything is submitted."""
 
-    def table(role: str):
+    def table(role: str) -> Any:
         try:
             return json.loads(Path(paths[role]).read_text(encoding="utf-8"))
         except (OSError, ValueError) as e:

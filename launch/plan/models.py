@@ -33,7 +33,7 @@ class PlannedModel:
 
     def settings(self, config: Drawn) -> Drawn:
         """The config of a group that draws; where it is null its preset says height, width, steps, .., else the model does."""
-        own = {key: getattr(self.config, f"native_{key}") for key in NATIVE} | self.preset(config.preset)
+        own = {key: getattr(self.config, f"native_{key}") for key in NATIVE} | dict(self.preset(config.preset))
         if config.preset == "fast" and config.scheduler is None and not self.fits(FAST["scheduler"]):
             why = f"{FAST['scheduler']} does not fit {self.folder.pipeline} ({self.folder.name})"
             raise WrongKey("preset", "fast", why, "use null and fewer steps")
@@ -67,7 +67,7 @@ def plan_model(model: ModelConfig) -> PlannedModel:
     if model.pipeline == PIPELINE:
         return _plan_command(model)
     loras, parts = _loras(model.lora), {name: part for name, part in model.parts.items() if part.path is not None}
-    paths = {role: existing(*rest) for role, *rest in _places(model, [path for path, _ in loras], parts)}
+    paths = {role: existing(path, key, what) for role, path, key, what in _places(model, [path for path, _ in loras], parts)}
     config = replace(
         model,
         id=model.id or paths[MODEL].name,

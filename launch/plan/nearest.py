@@ -22,7 +22,7 @@ def check_only(point: Point) -> None:
     for stage in point.stages:
         if stage.folder in needed and not is_whole(stage):
             state = state_of(stage)
-            asked = ",".join(sorted(point.wanted))
+            asked = ",".join(sorted(point.wanted or ()))
             raise InputError(f"only=[{asked}]: it reads {stage.name}, which is not whole ({state}): {stage.folder}\n{nearest(stage)}")
 
 

@@ -1,14 +1,13 @@
 """How each stage kind is planned: composed config + upstream stages -> StageSpec. A small module a kind, imported when used."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from launch.config.root import Config
 from launch.plan.planned import PlannedStage
 from synth.errors import InputError
-from synth.export.config import ExportConfig
-from synth.filters.config import FilterConfig
 from synth.kinds import framing_of, kind_of, named
 from synth.store.spec import InputFile, StageSpec, Upstream
 
@@ -22,7 +21,7 @@ class Node:
     config: Config
     dataset_root: Path
     upstream: Mapping[str, tuple[PlannedStage, ...]] = field(default_factory=dict)  # role -> stages
-    settings: ExportConfig | FilterConfig | None = None  # of an export or a filter
+    settings: Any = None  # config of the filter or export that this is or serves: its planner knows the class by the kind
     command: str = ""  # that plans this
 
     def one(self, role: str) -> StageSpec:
@@ -72,6 +71,6 @@ class Node:
         return Upstream(f"../{stage.spec.folder_name}" if beside else str(stage.folder), stage.spec.fingerprint)
 
 
-def planner(kind: str) -> Callable[[Node], list[StageSpec | PlannedStage]]:
+def planner(kind: str) -> Callable[[Node], Sequence[StageSpec | PlannedStage]]:
     """The planning function of a kind, imported now. A stage that was planned before comes as it is, a PlannedStage."""
     return named(kind_of(kind).planner)

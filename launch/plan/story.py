@@ -130,7 +130,7 @@ def styles_of(story: StoryKeys) -> list[StyleKeys]:
 
 
 def _styles_in(path: str) -> list[StyleKeys]:
-    types = {"style": str, "file_tag": str, "weight": (int, float)}
+    types: dict[str, Any] = {"style": str, "file_tag": str, "weight": (int, float)}
     try:
         rows = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
@@ -219,7 +219,7 @@ def read_book(keys: PromptKeys) -> tuple[Path, Book, int]:
     same = splitting.one_line(keys.prompt_override or "")
     return (
         source,
-        Book.of((c["number"], c["title"], [same or p for p in c["prompts"]]) for c in split["chapters"]),
+        Book.of([(c["number"], c["title"], [same or p for p in c["prompts"]]) for c in split["chapters"]]),
         split["skipped"],
     )
 
@@ -228,9 +228,9 @@ def check_regex(key: str, pattern: str | None) -> None:
     """InputError that shows where a pattern is wrong."""
     if pattern is None and key == "chapter_split_regex":
         return  # all of the text is one chapter
+    if not pattern:
+        raise InputError(f"{PROMPTS}.{key}={pattern!r}: is empty; give a regular expression, such as '\\n'")
     try:
-        if not pattern:
-            raise InputError(f"{PROMPTS}.{key}={pattern!r}: is empty; give a regular expression, such as '\\n'")
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as e:
         at = getattr(e, "pos", None)

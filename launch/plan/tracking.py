@@ -286,7 +286,7 @@ def _joined(annotations: Path, images: Path, captions: Path | None, wanted: Want
     for bucket, members in groups:
         for row in members:
             writer.add(row, bucket)
-    kept = [(numbers.new[c.id], c.name) for c in categories if numbers.new[c.id] is not None]
+    kept = [(n, c.name) for c in categories if (n := numbers.new[c.id]) is not None]
     files, identity = writer.finish(numbers.categories(file.categories) if numbers.change else [bytes(c) for c in file.categories], there)
     if wanted.drop:
         files[LEFT_OUT] = bad.lines + gone.lines

@@ -23,7 +23,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from synth.errors import InputError
 from synth.kinds import kind_of, makes_files
@@ -218,7 +218,7 @@ class StageReader:
     @overload
     def __getitem__(self, slot: slice) -> list[StageSample]: ...
 
-    def __getitem__(self, slot):
+    def __getitem__(self, slot: Any) -> Any:
         """The sample of a slot, from the end if it is negative; of a slice, a list of those that are there, in the slice's order.
 
         IndexError behind the last slot; NoSample at a tombstone.
@@ -322,7 +322,7 @@ class StageReader:
     def __enter__(self) -> "StageReader":
         return self
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -356,7 +356,7 @@ class _Units:
                 self._open.popitem(last=False)
         return unit
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type, tuple[int]]:
         return _Units, (self.most,)
 
 

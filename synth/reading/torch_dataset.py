@@ -2,14 +2,14 @@
 
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
 from synth.errors import InputError
 
 if TYPE_CHECKING:
-    from synth.reading.stage import StageReader
+    from synth.reading.stage import StageReader, StageSample
 
 
 class TorchDataset(Dataset):
@@ -43,7 +43,7 @@ class TorchDataset(Dataset):
             target if self.target_transform is None else self.target_transform(target),
         )
 
-    def _target(self, sample):
+    def _target(self, sample: "StageSample") -> Any:
         if self.target == "class":
             return self._place[self.stage.label_of(sample.key, sample.metadata)]
         if self.target not in sample.metadata:
