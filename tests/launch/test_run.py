@@ -138,22 +138,39 @@ def test_help_answers_without_hydra_and_torch(world):
 
 
 def test_help_names_real_keys_only():
-    from omegaconf import OmegaConf
+    from launch.config.root import Config
+    from launch.config.usage import COMMON, EXAMPLES, usage
+    from synth.keys import documented
 
-    from launch.config.compose import Composer
-    from launch.config.near import inner
-    from launch.config.usage import EXAMPLES, KEYS
+    declared = dict(documented(Config))
+    assert set(COMMON) <= set(declared) and len(EXAMPLES) == 5
+    assert all(declared[key].text in usage() for key in COMMON)
 
-    known = (
-        inner(OmegaConf.to_container(Composer().compose([])))
-        + inner(OmegaConf.to_container(Composer().compose(["cluster=slurm"])))
-        + ["export.<name>.out", "cluster.stages.<kind>.<key>"]
-    )
-    for entry in KEYS:
-        first, *more = entry.partition("=")[0].split(", ")
-        assert first in known, entry
-        assert all(first.rpartition(".")[0] + m in known for m in more), entry
-    assert len(EXAMPLES) == 5
+
+@pytest.mark.parametrize(
+    ("asked", "lines"),
+    [
+        ("images", ["images.steps ", "denoising steps; null: the model's own (model.native_steps) (must be 1 or more)"]),
+        ("filter=near_duplicates", ["filter.near_duplicates.distance", "bits of 64 in which two hashes may differ (must be from 0 to 31)"]),
+        ("captioner=openai", ["captioner.api_key_env"]),
+        ("cluster=slurm", ["cluster.partition"]),
+        ("model=sd15", ["model.native_steps"]),
+    ],
+)
+def test_help_of_a_group_or_an_option_lists_its_keys(asked, lines, capsys):
+    from launch import run
+
+    assert run.main(["--help", asked]) == 0
+    text = capsys.readouterr().out
+    assert all(line in text for line in lines) and "recipe.name" not in text
+
+
+@pytest.mark.parametrize(("asked", "near"), [("image", "images"), ("filter=near_duplicate", "near_duplicates")])
+def test_help_of_what_is_no_group_or_option_names_the_near_ones(asked, near, capsys):
+    from launch import run
+
+    assert run.main(["--help", asked]) == 65
+    assert f"did you mean {near}" in capsys.readouterr().err
 
 
 def test_run_py_works_from_another_folder_without_pythonpath(tmp_path):
