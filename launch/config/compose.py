@@ -66,8 +66,8 @@ class Composer:
 
     def options(self, group: str) -> list[str]:
         # of the sources themselves: the loader would copy all types of the store anew for each group
-        found = {o for s in self._loader.get_sources() if s.is_group(group) for o in s.list(group, ObjectType.CONFIG)}
-        return sorted(o for o in found if not o.startswith(root.SCHEMA_PREFIX))
+        names = {o for s in self._loader.get_sources() if s.is_group(group) for o in s.list(group, ObjectType.CONFIG)}
+        return sorted(o for o in names if not o.startswith(root.SCHEMA_PREFIX))
 
     def parse(self, overrides: list[str]) -> list[Override]:
         """Overrides in Hydra's grammar; one that is not in it is an InputError that shows it."""

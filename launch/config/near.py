@@ -22,12 +22,12 @@ def flatten(tree: Mapping, prefix: str = "") -> dict[str, object]:
 
 def inner(tree: Mapping, prefix: str = "") -> list[str]:
     """All dotted keys, those of mappings too."""
-    found = []
+    keys = []
     for key, value in tree.items():
-        found.append(f"{prefix}{key}")
+        keys.append(f"{prefix}{key}")
         if isinstance(value, Mapping):
-            found += inner(value, f"{prefix}{key}.")
-    return found
+            keys += inner(value, f"{prefix}{key}.")
+    return keys
 
 
 def near(key: str, known: Iterable[str]) -> list[str]:
@@ -42,8 +42,8 @@ def near(key: str, known: Iterable[str]) -> list[str]:
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
     """ "; did you mean a, b?" or nothing."""
-    found = near(key, known)
-    return f"; did you mean {' or '.join(found)}?" if found else ""
+    alike = near(key, known)
+    return f"; did you mean {' or '.join(alike)}?" if alike else ""
 
 
 def _last(key: str) -> str:

@@ -120,11 +120,11 @@ def _groups(folders: Sequence[Path]) -> dict[str, set[str]]:
 
 def _defaults(config: Path) -> dict[str, list[str]]:
     """group -> default options, read off the defaults list of config.yaml without a YAML parser (0.1 s less)."""
-    found: dict[str, list[str]] = {}
+    defaults: dict[str, list[str]] = {}
     for line in config.read_text(encoding="utf-8").splitlines():
         key, colon, value = line.strip().removeprefix("- ").partition(":")
         if line.startswith("  - ") and colon and not key.startswith("override"):
-            found[key] = [v.strip() for v in value.strip(" []").split(",")]
-        elif found and not line.strip():
+            defaults[key] = [v.strip() for v in value.strip(" []").split(",")]
+        elif defaults and not line.strip():
             break
-    return found
+    return defaults

@@ -198,15 +198,15 @@ def _told(error: Any, what: Fetch, errors: Any) -> Exception:
 
 def fetches(model: Any, captioner: Any, named: Mapping[str, bool], parts: bool = True) -> list[Fetch]:
     """The repositories that a composed `model` and `captioner` name, of the groups that the user named."""
-    found = []
+    wanted = []
     if named.get("model") and model.repo:
         name = model.id or model.repo.rpartition("/")[2]
-        found.append(Fetch("model.path", name, model.repo, model.revision or "main", model.variant or ""))
+        wanted.append(Fetch("model.path", name, model.repo, model.revision or "main", model.variant or ""))
         for name, part in model.parts.items() if parts else ():
             if part.repo:
                 key = f"model.parts.{name}.path"
-                found.append(Fetch(key, f"{model.id}-{name}", part.repo, part.revision or "main", model.variant or ""))
+                wanted.append(Fetch(key, f"{model.id}-{name}", part.repo, part.revision or "main", model.variant or ""))
     if named.get("captioner") and getattr(captioner, "repo", None):
         repo = captioner.repo
-        found.append(Fetch("captioner.path", captioner.id or repo.rpartition("/")[2], repo, captioner.revision or "main"))
-    return found
+        wanted.append(Fetch("captioner.path", captioner.id or repo.rpartition("/")[2], repo, captioner.revision or "main"))
+    return wanted

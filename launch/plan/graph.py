@@ -32,9 +32,9 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
             continue
         upstream = {role: planned[up] for role, up in stage.upstream.items()}
         plan = pool if stage.kind == POOL else planner(stage.kind)
-        found = plan(Node(name, stage.kind, config, root, upstream, settings, command))
-        planned[name] = tuple(f if isinstance(f, PlannedStage) else PlannedStage(f, root) for f in found)
-    stages = tuple(stage for found in planned.values() for stage in found)
+        specs = plan(Node(name, stage.kind, config, root, upstream, settings, command))
+        planned[name] = tuple(s if isinstance(s, PlannedStage) else PlannedStage(s, root) for s in specs)
+    stages = tuple(stage for of_node in planned.values() for stage in of_node)
     wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
     return Point(label, stages, config.cluster, wanted, config.only is not None, config.dry_run, config.retry_failed)
 
@@ -61,10 +61,10 @@ def topological(stages: Mapping[str, RecipeStage]) -> list[str]:
 
 def ancestors(name: str, stages: Mapping[str, RecipeStage]) -> set[str]:
     """A stage and all that it reads, directly or not."""
-    found = {name}
+    names = {name}
     for up in stages[name].upstream.values():
-        found |= ancestors(up, stages)
-    return found
+        names |= ancestors(up, stages)
+    return names
 
 
 def distinct(points: list[Point]) -> list[PlannedStage]:
@@ -104,12 +104,12 @@ def _source(group: str, name: str, kind: Kind, last: str, stages: Mapping[str, R
         others = [n for n, other in chosen_by(group).items() if set(other.of) & set(there)]
         fix = f"its {group}s are {', '.join(others)}" if others else f"use {group}=[]"
         raise InputError(f"{group}={name}: is made of {' or '.join(kind.of)}, and {stages[last].kind} makes {there[0]}; {fix}")
-    found = [n for n, stage in stages.items() if set(kind.of) & set(kind_of(stage.kind).makes)]
-    if not found:
+    makers = [n for n, stage in stages.items() if set(kind.of) & set(kind_of(stage.kind).makes)]
+    if not makers:
         raise InputError(
             f"{group}={name}: is made of {' or '.join(kind.of)}, and no stage of recipe {recipe.name} makes it; leave {name} out"
         )
-    return found[0]
+    return makers[0]
 
 
 def _scores(name: str, node: FilterConfig, last: str, images: str, stages: dict, settings: dict) -> dict[str, str]:
@@ -117,19 +117,19 @@ def _scores(name: str, node: FilterConfig, last: str, images: str, stages: dict,
 
     Scores are of all pictures, so that filters share them and a change of one filter leaves them as they are.
     """
-    found: dict[str, str] = {}
+    reads: dict[str, str] = {}
     needed = {"scores": (node.scores, {"images": images})} if node.scores else {}
     if node.pools:
-        found["images"] = f"{name}_pool"
-        stages[found["images"]], settings[found["images"]] = RecipeStage(POOL, {"images": last}), node
-        needed = {"scores": (f"{name}_{node.scores}", {"images": found["images"]})}
+        reads["images"] = f"{name}_pool"
+        stages[reads["images"]], settings[reads["images"]] = RecipeStage(POOL, {"images": last}), node
+        needed = {"scores": (f"{name}_{node.scores}", {"images": reads["images"]})}
     elif getattr(node, "against", None):
         needed["against"] = (f"{name}_against", {})
     for role, (stage, upstream) in needed.items():
-        found[role] = stage
+        reads[role] = stage
         if stage not in stages:
             stages[stage], settings[stage] = RecipeStage(node.scores, upstream), node
-    return found
+    return reads
 
 
 def _wanted(config: Config, stages: Mapping[str, RecipeStage]) -> frozenset[str] | None:

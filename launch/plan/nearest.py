@@ -34,19 +34,19 @@ def is_whole(stage: PlannedStage) -> bool:
 def nearest(stage: PlannedStage) -> str:
     """Lines that name the existing folders of this stage's name with the fewest differing keys, the nearest first."""
     wanted = comparable(stage.spec.to_json())
-    found = []
+    others = []
     for path in sorted(stage.dataset_root.glob(f"{stage.name}-*")):
         data = read_small(path / "stage.json") if path != stage.folder else None
         if data is not None:
             try:
-                found.append((differences(comparable(data), wanted), path))
+                others.append((differences(comparable(data), wanted), path))
             except (ValueError, KeyError, TypeError):
                 continue  # torn or foreign: not near
-    if not found:
+    if not others:
         return f"no other {stage.name} stage in {stage.dataset_root}; leave only= out, or use until= to compute what is needed"
-    found.sort(key=lambda f: (len(f[0]), f[1].name))
+    others.sort(key=lambda f: (len(f[0]), f[1].name))
     lines = [f"the nearest in {stage.dataset_root}:"]
-    for diffs, path in found[:AT_MOST]:
+    for diffs, path in others[:AT_MOST]:
         more = f" and {len(diffs) - KEYS} more" if len(diffs) > KEYS else ""
         whole = "done" if (path / "done.json").exists() else "not whole"
         lines.append(f"  {path.name} ({whole}): {', '.join(diffs[:KEYS]) or 'no key differs'}{more}")

@@ -26,10 +26,10 @@ class Node:
 
     def one(self, role: str) -> StageSpec:
         """The only stage of a role."""
-        found = self.upstream.get(role, ())
-        if len(found) != 1:
-            raise InputError(f"recipe stage {self.name}: needs one upstream in role {role!r}, has {len(found)}; mend conf/recipe/*.yaml")
-        return found[0].spec
+        stages = self.upstream.get(role, ())
+        if len(stages) != 1:
+            raise InputError(f"recipe stage {self.name}: needs one upstream in role {role!r}, has {len(stages)}; mend conf/recipe/*.yaml")
+        return stages[0].spec
 
     def spec(
         self,

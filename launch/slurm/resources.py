@@ -1,7 +1,6 @@
 """What the jobs of one kind of stage ask for: the keys of cluster=slurm, with `stages.<kind>` over them, as frozen data."""
 
 import dataclasses
-import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -224,11 +223,3 @@ def _check(v: Mapping, key: Callable[[str], str]) -> None:
 def _one_line(value: object, key: str) -> None:
     if "\n" in str(value):
         raise InputError(f"{key}={value!r}: has a line break, which an option of sbatch cannot have")
-
-
-def tasks_for(resources: Resources, units: int) -> int:
-    """Array tasks: as asked, but no worker without a unit; one at least.
-
-    8 jobs of 4 workers and 10 missing units are 3 tasks.
-    """
-    return max(1, min(resources.n_jobs, math.ceil(units / resources.workers)))

@@ -34,7 +34,6 @@ class Interval:
     def __init__(self, pipe, denoiser, lo: float, hi: float):
         self.pipe, self.lo, self.hi = pipe, lo, hi
         self._denoiser, self._forward, self._rows = denoiser, denoiser.forward, 0
-        self._own = "forward" in vars(denoiser)  # a compiled one
         self._guided: list[bool] = []  # by step, from the first one that is really run
         self._step = 0
         denoiser.forward = self.forward
@@ -42,12 +41,6 @@ class Interval:
     def begin(self, rows: int) -> None:
         """A call of the pipeline for `rows` pictures follows."""
         self._rows, self._guided, self._step = rows, [], 0
-
-    def undo(self) -> None:
-        """Give the denoiser back the forward that it had: its class's, unless it had one of its own."""
-        del self._denoiser.forward
-        if self._own:
-            self._denoiser.forward = self._forward
 
     def forward(self, *args, **kwargs):
         sample = args[0] if args else kwargs.get("hidden_states", kwargs.get("sample"))

@@ -252,12 +252,12 @@ class StageReader:
 
     def reasons(self, start: int, stop: int) -> dict[int, str]:
         """slot -> why it has no sample, for slots [start, stop): a filter's tombstone, or that of the stage behind it."""
-        found: dict[int, str] = {}
+        reasons: dict[int, str] = {}
         for first, folder in zip(self._first, self.sources, strict=False):
-            found |= {first + s: r for s, r in self._tombstones(folder, start - first, stop - first)}
+            reasons |= {first + s: r for s, r in self._tombstones(folder, start - first, stop - first)}
         for folder in reversed(self.filters):
-            found = dict(self._tombstones(folder, start, stop)) | found
-        return found
+            reasons = dict(self._tombstones(folder, start, stop)) | reasons
+        return reasons
 
     def torch(self, transform: Callable | None = None, target_transform: Callable | None = None, target: str = "class") -> "TorchDataset":
         """A torch Dataset of (image, index of its class); see synth.reading.torch_dataset."""

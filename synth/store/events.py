@@ -16,7 +16,7 @@ class EventLog:
         self.path, self.worker, self._echo = Path(folder) / "events" / f"{worker}.jsonl", worker, echo
         self._f: io.FileIO | None = None
         self._torn = b""
-        self._lock = threading.Lock()  # the main thread and the finisher write here
+        self._lock = threading.Lock()  # the main thread and the writer's write here
 
     def write(self, event: str, **facts: object) -> None:
         line = {"event": event, "time": round(time.time(), 3)} | facts

@@ -79,13 +79,13 @@ class StageFolder:
 
     def upstream(self, role: str) -> list["StageFolder"]:
         """The stages that this one reads in a role, in order; a stage that is not what was planned is an InputError."""
-        found = []
+        folders = []
         for up in self.spec.upstream.get(role, ()):
             folder = StageFolder.open(os.path.normpath(self.path / up.path))
             if folder.spec.fingerprint != up.fingerprint:
                 raise InputError(f"{folder.path}: is {folder.spec.fingerprint}, but {self.path.name} was planned on {up.fingerprint}")
-            found.append(folder)
-        return found
+            folders.append(folder)
+        return folders
 
     def input(self, role: str) -> InputFile:
         if role not in self.spec.inputs or not self.spec.inputs[role].path:
@@ -121,7 +121,7 @@ class StageFolder:
 
     def committed(self, shards: Iterable[int] | None = None) -> set[int]:
         """Numbers of the units that exist, by one listing a thousand (only those of `shards`, if given)."""
-        found, suffix = set(), FRAMINGS[self.framing].suffix
+        numbers, suffix = set(), FRAMINGS[self.framing].suffix
         for shard in self.shards() if shards is None else shards:
             with (
                 storing(self.path / "units"),
@@ -131,8 +131,8 @@ class StageFolder:
                 for entry in entries:
                     stem, dot, rest = entry.name.partition(".")
                     if dot + rest == suffix and stem.isdigit() and int(stem) < self.spec.n_units:
-                        found.add(int(stem))
-        return found
+                        numbers.add(int(stem))
+        return numbers
 
     def missing(self, patience: float = 0.0) -> list[int]:
         """Units that are not there. Each absence of the listing is confirmed by open(), again and again for `patience`
@@ -152,13 +152,13 @@ class StageFolder:
 
     def failures(self) -> dict[int, list[Path]]:
         """unit -> the reports of its errors, oldest first."""
-        found: dict[int, list[Path]] = {}
+        reports: dict[int, list[Path]] = {}
         with contextlib.suppress(FileNotFoundError):
             for p in sorted((self.path / "failed").iterdir()):
                 stem = p.name.partition(".")[0]
                 if stem.isdigit() and p.suffix == ".json":
-                    found.setdefault(int(stem), []).append(p)
-        return found
+                    reports.setdefault(int(stem), []).append(p)
+        return reports
 
     def set_aside(self) -> list[int]:
         """Units that failed by an error three times and are not there."""
@@ -239,12 +239,12 @@ class StageFolder:
 
     def relatives(self) -> list["StageFolder"]:
         """Stages beside this one that differ only in slots or upstream: their units may be linked where inputs agree."""
-        found = []
+        folders = []
         for path in sorted(self.path.parent.glob(f"{glob.escape(self.spec.name)}-*")):
             if path != self.path and b'"base": "%s"' % self.spec.base.encode() in (read_small(path / "stage.json") or b""):
                 with contextlib.suppress(InputError, StoreError):
-                    found.append(StageFolder.open(path))
-        return found
+                    folders.append(StageFolder.open(path))
+        return folders
 
     # -- exports -----------------------------------------------------------------------------------------------------
 

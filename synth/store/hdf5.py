@@ -187,10 +187,10 @@ class Hdf5File:
 
     def _judged(self, dataset: h5d.DatasetID, name: bytes) -> h5d.DatasetID:
         with self._reading(name):
-            made = dataset.get_create_plist()
-            if made.get_layout() == h5d.VIRTUAL or made.get_external_count():
+            created = dataset.get_create_plist()
+            if created.get_layout() == h5d.VIRTUAL or created.get_external_count():
                 raise Refused(self.path, name, ELSEWHERE)
-            for code, _, _, title in map(made.get_filter, range(made.get_nfilters())):
+            for code, _, _, title in map(created.get_filter, range(created.get_nfilters())):
                 if not h5z.filter_avail(code):
                     packed = f"filter {code} ({title.decode(errors='replace')})" if title else f"filter {code}"
                     raise Refused(self.path, name, f"is packed by {packed}, which is not here: pack it by gzip (h5repack -f GZIP=4)")

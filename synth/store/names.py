@@ -77,15 +77,15 @@ def classes_of(stage: "StageFolder") -> dict[int, str]:
     """official index -> class name, from the first stages upstream that have a dataset in their config."""
     if classes := (stage.spec.config.get("dataset") or {}).get("classes"):
         return {c["index"]: c["name"] for c in classes}
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     for role in sorted(stage.spec.upstream):
         for up in stage.upstream(role):
             for index, name in classes_of(up).items():
-                if found.setdefault(index, name) != name:
+                if names.setdefault(index, name) != name:
                     raise InputError(
-                        f"{stage.path}: class {index} is {found[index]!r} in one upstream and {name!r} in another; export them apart"
+                        f"{stage.path}: class {index} is {names[index]!r} in one upstream and {name!r} in another; export them apart"
                     )
-    return found
+    return names
 
 
 def _safe(c: str) -> str:

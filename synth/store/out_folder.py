@@ -56,8 +56,8 @@ class OutFolder:
             data = read_small(file)
             if data is None:
                 return ""
-            found = json.loads(data)
-            owner, who = found["fingerprint"], found.get("stage", "")
+            marker = json.loads(data)
+            owner, who = marker["fingerprint"], marker.get("stage", "")
         except NotADirectoryError:
             return ""
         except (ValueError, KeyError, TypeError, AttributeError) as e:

@@ -155,11 +155,11 @@ class StageSpec:
                 framing=raw.get("framing", UNSTATED),
                 ends=tuple(raw.get("ends", ())),
             )
-            said, found = (raw["fingerprint"], raw["base"]), (spec.fingerprint, spec.base)
+            stated, actual = (raw["fingerprint"], raw["base"]), (spec.fingerprint, spec.base)
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise InputError(f"{where}: not a stage.json ({type(e).__name__}: {e}); plan the stage again") from e
-        if said != found:
+        if stated != actual:
             raise InputError(
-                f"{where}: edited after it was planned (fingerprint and base {found}, it says {said}); put it back or plan anew"
+                f"{where}: edited after it was planned (fingerprint and base {actual}, it says {stated}); put it back or plan anew"
             )
         return spec

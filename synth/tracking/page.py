@@ -76,7 +76,7 @@ class PairsPage(Stage):
         if self.pairs is None:
             self.check()
         self.out.claim()
-        facts = self.said()
+        facts = self.facts()
         if not all(self.out.has(name, size) for name, (size, _) in facts["files"].items()):
             self.gather()
         write_atomic(self.out.path / INDEX, self.page(facts))
@@ -85,13 +85,13 @@ class PairsPage(Stage):
     def verify(self, check: Check) -> None:
         """Every picture and the sheet are there and whole (deep: byte by byte); the page is that of the unit."""
         self.check()
-        facts = self.said()
+        facts = self.facts()
         for name, (size, sha256) in facts["files"].items():
             check.file(name, size, sha256)
         check.same(INDEX, self.page(facts))
         check.progress(1)
 
-    def said(self) -> dict:
+    def facts(self) -> dict:
         """What the unit says of the page."""
         with self.folder.reader(0) as reader:
             return json.loads(reader.read(reader.index.samples[0], "json"))

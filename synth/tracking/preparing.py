@@ -71,10 +71,10 @@ def prepared(
     records = [
         {"id": a["id"], "category_id": a["category_id"], **object_of_mask(moved[k // 8] >> k % 8 & 1)} for k, a in enumerate(objects)
     ]
-    return Prepared(Facts(sha256, size, said(warp, width, height), tuple(records)), np.concatenate(laid, axis=2))
+    return Prepared(Facts(sha256, size, warp_record(warp, width, height), tuple(records)), np.concatenate(laid, axis=2))
 
 
-def said(warp: Warp, width: int, height: int) -> dict:
+def warp_record(warp: Warp, width: int, height: int) -> dict:
     """A warp as the metadata has it."""
     matrix = [float(v) for v in warp.homography(width, height).ravel()]
     return {"homography": matrix, "flip": warp.flip, "brightness": warp.brightness, "contrast": warp.contrast}

@@ -25,7 +25,7 @@ def test_a_drain_keeps_the_running_batch_and_lets_the_unit_go(tmp_path, sig):
     folder = plan(tmp_path / "a", slots=30, unit=30, batch=3, sleep=0.15)
     child = Child(folder)
     part = lambda: list((folder.path / "parts").rglob("*.tar"))  # noqa: E731
-    wait_for(lambda: part() and len(finished_batches(part()[0])) == 2)
+    wait_for(lambda: part() and len(finished_batches(part()[0])) >= 2)
     time.sleep(0.04)  # well inside the third batch
     child.signal(sig)
     assert child.wait() == 75
