@@ -11,6 +11,7 @@ from PIL import Image
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.filters.clip import Preparation, check_folder
 from synth.filters.scoring import feature_of, files_in
+from synth.kinds import config_of
 from synth.reading.stage import StageReader
 from synth.store.folder import StageFolder
 from synth.store.identity import identity
@@ -190,7 +191,7 @@ def test_an_ensemble_of_two_runs_is_one_set_with_keys_of_its_own(run, tiny_clip)
     shutil.rmtree(run.images.path)
     one = images_of(run.table, [noise(k, k) for k in range(N)])
     inputs = {"model": InputFile("/nowhere", "0")}
-    two = child(run.root, "images", replace(one.config, seed=9), {"captions": [run.table]}, N, 8, 4, inputs)
+    two = child(run.root, "images", replace(config_of(one), seed=9), {"captions": [run.table]}, N, 8, 4, inputs)
     commit_units(two, [noise(k, 100 + k) for k in range(N)])
     scores = [features_of(one, tiny_clip), features_of(two, tiny_clip)]
     assert [work(s) for s in scores] == [EXIT_OK] * 2
