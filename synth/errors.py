@@ -1,5 +1,6 @@
 """Exit codes and the few exception classes whose meaning crosses module borders."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 
@@ -34,7 +35,7 @@ class StageBroken(Exception):
 def tool(work: Callable[[], str]) -> int:
     """What the main() of a command-line tool ends with: do the work, print what it says or why it failed; the exit code."""
     try:
-        print(work())
+        _say(work())
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -42,6 +43,13 @@ def tool(work: Callable[[], str]) -> int:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_AGAIN
     return EXIT_OK
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # `| head` has had enough; what Python flushes at its end must go somewhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def worst(codes: Iterable[int]) -> int:

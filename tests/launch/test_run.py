@@ -1,6 +1,7 @@
 """run.py as a user calls it, with the probe: exit codes, sweeps, dry runs, only/until, no stray folders."""
 
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -135,6 +136,14 @@ def test_help_answers_without_hydra_and_torch(world):
     assert result.stdout.rstrip().endswith("[]"), result.stdout + result.stderr
     for word in ("captioner", "images.guidance_scale", "dry_run=true", "Examples:", "tiny_llama*", "class_images*"):
         assert word in result.stdout
+
+
+def test_help_into_a_pipe_that_nobody_reads_ends_quietly():
+    gone, pipe = os.pipe()
+    os.close(gone)
+    with os.fdopen(pipe, "wb") as stdout:
+        result = subprocess.run(command("--help"), stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment())
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_help_names_real_keys_only():
