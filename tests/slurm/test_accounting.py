@@ -6,7 +6,7 @@ from tests.slurm.devcluster import running
 from tests.slurm.test_stage_sbatch import submit
 from tests.stages import probe
 
-ASK = "import sys; from launch.slurm.jobs import ask_sacct; print(ask_sacct(sys.argv[1:]))"
+ASK = "import sys; from synth.host.slurm import accounted; print(accounted(sys.argv[1:]))"
 
 
 def test_sacct_knows_how_jobs_ended_and_limits_are_enforced(tmp_path):
