@@ -56,13 +56,13 @@ def blocks(text: str) -> Iterator[tuple[int, str | None, list[str]]]:
 
 
 def prose(text: str) -> str:
-    """A page without its code blocks, tables and pictures."""
+    """A page without its code blocks and pictures; of tables what stands in them."""
     rows = text.splitlines()
     for first, language, lines in blocks(text):
         fence = 1 if language or rows[first - 2].startswith("```") else 0
         for n in range(first - 1 - fence, first - 1 + len(lines) + fence):
             rows[n] = ""
-    return "\n".join(r for r in rows if not r.startswith(("|", "![")))
+    return "\n".join(r.replace("|", " ").replace("---", "") for r in rows if not r.startswith("!["))
 
 
 def commands(page: Path) -> list[Command]:
