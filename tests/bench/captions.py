@@ -27,9 +27,9 @@ from synth.captions.llama.checkpoint import load_shard
 from synth.captions.llama.generate import Generator, Sampling
 from synth.captions.llama.model import decode_one_token, prefill
 from synth.captions.llama.ragged import Ragged
-from synth.captions.llama.reshard import to_transformers
 from synth.captions.prompts.modes import HEADINGS, RELATIONS, SECOND
 from tests.captions.llama import tiny
+from tests.captions.llama.as_transformers import to_transformers
 
 TEMPERATURE, TOP_P, MAX_GEN = 0.8, 0.9, 100
 EMBEDDED = Path(__file__).resolve().parents[2] / "synth" / "embedded"

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import synth
+from synth.captions.llama.checkpoint import load_shard
 from synth.captions.llama.params import read_params
-from synth.captions.llama.reshard import load_shard, to_transformers
 from synth.captions.llama.tokenizer import Tokenizer
+from tests.captions.llama.as_transformers import to_transformers
 
 MODEL = Path(synth.__file__).parent / "embedded" / "models" / "tiny_llama"
 # it has never seen a chat: a message is continued as a text is

@@ -45,7 +45,8 @@ def test_its_tokens_are_those_of_the_native_engine_with_the_same_weights(tmp_pat
     """Two implementations of attention, padding and caches, one stream of random numbers."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from synth.captions.llama.reshard import load_shard, to_transformers
+    from synth.captions.llama.checkpoint import load_shard
+    from tests.captions.llama.as_transformers import to_transformers
 
     tiny.one_process()
     folder = tiny.write_checkpoint(tmp_path / "gqa", tiny.GQA, tokenizer_model)

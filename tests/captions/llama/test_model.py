@@ -10,8 +10,8 @@ import torch
 
 from synth.captions.llama.checkpoint import load_shard
 from synth.captions.llama.model import Ragged, decode_one_token, prefill
-from synth.captions.llama.reshard import to_transformers
 from tests.captions.llama import tiny
+from tests.captions.llama.as_transformers import to_transformers
 
 LENGTHS = (40, 3, 17, 40, 1)
 
