@@ -4,31 +4,52 @@ import ctypes
 import os
 from collections.abc import Mapping
 
-EXACT = {
-    "name": "exact",  # bytes are promised for the same machine type, versions and batch
-    "threads": 1,  # never derived from n_jobs or from the allocation
+# what holds for a kind of device; "cpu" or "cuda" (ROCm's name too)
+PLAIN = {
     "dtype": "float32",
     "tf32": False,
-    "attention": "math",  # scaled_dot_product_attention's plain kernel
+    "attention": "math",  # a key of ATTENTION
     "compile": "none",  # a key of synth.images.compiling.MODES, or auto
-    "deterministic": True,
     "channels_last": False,
+    "fuse_qkv": False,
 }
-FAST = EXACT | {
-    "name": "fast",  # autotuned; bytes are not promised, and the metadata says so
-    "dtype": "auto",
-    "tf32": True,
-    "attention": "auto",
-    "compile": "auto",
+TUNED = PLAIN | {"dtype": "auto", "tf32": True, "attention": "auto", "compile": "auto", "channels_last": True, "fuse_qkv": True}
+REFERENCE = {
+    "name": "reference",  # float32 and plain kernels everywhere: what the others are compared with
+    "threads": 1,  # never derived from n_jobs or from the allocation
+    "deterministic": True,  # of convolutions, cuBLAS and whatever else torch can choose
+    "cpu": PLAIN,
+    "cuda": PLAIN,
+}
+EXACT = REFERENCE | {
+    "name": "exact",  # bytes are promised for the same kind of device, versions and batch
+    # the forward passes of the fused kernels give the same bits every time, and half precision rounds alike every time
+    "cpu": PLAIN | {"attention": "fused"},
+    "cuda": PLAIN | {"dtype": "auto", "attention": "fused", "channels_last": True},
+}
+FAST = REFERENCE | {
+    "name": "fast",  # autotuned and compiled; bytes are not promised, and the metadata says so
     "deterministic": False,
-    "channels_last": True,
-    "fuse_qkv": True,
+    "cpu": TUNED,
+    "cuda": TUNED,
 }
+# scaled_dot_product_attention's kernels that may be chosen: (flash, memory-efficient, cuDNN's). Its plain kernel always may
+ATTENTION = {"math": (False, False, False), "fused": (True, True, False), "auto": (True, True, True)}
 # what the C library does with freed memory: it decides how fast tensors come and go, and changes no byte of any result
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 LARGEST = 32 * 2**20  # bytes; glibc refuses a higher threshold
 NEVER = -1
-PRESETS = {"exact": EXACT, "fast": FAST}
+PRESETS = {"exact": EXACT, "fast": FAST, "reference": REFERENCE}
+
+
+def on(numerics: Mapping, device: str) -> dict:
+    """The numerics of one kind of device, flat: {"name", "threads", "deterministic", "dtype", ...}."""
+    return {key: value for key, value in numerics.items() if key not in ("cpu", "cuda")} | dict(numerics.get(device, {}))
+
+
+def changed(numerics: Mapping, **values: object) -> dict:
+    """Numerics with some of what holds for a kind of device changed, for each kind."""
+    return {**numerics, **{device: {**numerics[device], **values} for device in ("cpu", "cuda")}}
 
 
 def environment(numerics: Mapping) -> dict[str, str]:
@@ -41,30 +62,33 @@ def environment(numerics: Mapping) -> dict[str, str]:
     return env
 
 
-def apply(numerics: Mapping) -> None:
+def apply(numerics: Mapping) -> dict:
     """Set threads, determinism, TF32 and the attention kernels of torch, in this process, before any model is loaded.
 
-    Without a GPU the process also keeps the memory that it frees, which changes no byte.
+    What is now in force here: `on` the device of this process. Every flag is set both ways, so that of two numerics in one
+    process each is what it says. Without a GPU the process also keeps the memory that it frees, which changes no byte.
     """
     os.environ.update(environment(numerics))
     import torch
 
-    torch.set_num_threads(int(numerics["threads"]))
-    deterministic = bool(numerics.get("deterministic"))
+    now = on(numerics, "cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(int(now["threads"]))
+    deterministic = bool(now.get("deterministic"))
     torch.set_deterministic_debug_mode("warn" if deterministic else "default")
-    if numerics.get("compile", "none") != "none":  # tells inductor too, by importing it: a second of every start
+    if now.get("compile", "none") != "none":  # tells inductor too, by importing it: a second of every start
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that writes every new tensor once more
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
-    torch.backends.cuda.matmul.allow_tf32 = bool(numerics.get("tf32"))
-    torch.backends.cudnn.allow_tf32 = bool(numerics.get("tf32"))
+    torch.backends.cuda.matmul.allow_tf32 = bool(now.get("tf32"))
+    torch.backends.cudnn.allow_tf32 = bool(now.get("tf32"))
+    flash, efficient, cudnn = ATTENTION[now.get("attention", "auto")]
+    torch.backends.cuda.enable_flash_sdp(flash)
+    torch.backends.cuda.enable_mem_efficient_sdp(efficient)
+    torch.backends.cuda.enable_cudnn_sdp(cudnn)
     if not torch.cuda.is_available():
         keep_freed_memory()
-    elif numerics.get("attention") == "math":
-        torch.backends.cuda.enable_flash_sdp(False)
-        torch.backends.cuda.enable_mem_efficient_sdp(False)
-        torch.backends.cuda.enable_cudnn_sdp(False)
+    return now
 
 
 def keep_freed_memory() -> bool:

@@ -45,7 +45,10 @@ class Recipe:
 class Config:
     seed: int = key("any integer; every random number of the run comes from it")
     runs_dir: str = key("folder; stages go to <runs_dir>/<dataset>/<stage>-<fingerprint>")
-    numerics: str = key("exact: same bytes on the same kind of machine | fast: autotuned, bytes not promised", choices=tuple(PRESETS))
+    numerics: str = key(
+        "exact: same bytes on the same kind of device | fast: compiled, bytes not promised | reference: float32, plain kernels",
+        choices=tuple(PRESETS),
+    )
     until: str = key("name of the last stage to compute, with all that it needs", null="all")
     only: Any = key("list of stages to compute; their upstreams must be whole already", given=Any, null="all")
     dry_run: bool = key("print the plan; compute and write nothing")

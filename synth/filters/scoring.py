@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from synth import numerics
 from synth.errors import InputError
 from synth.filters.clip import Clip, check_folder
 from synth.filters.config import ClipFeaturesConfig, PerceptualHashConfig
@@ -107,7 +108,7 @@ class ClipFeatures(Scoring):
     def open(self) -> None:
         if self._pictures is None and not self._files:
             self.check()
-        self.clip = Clip(self.folder.input_path("clip"), self.batch, self.folder.spec.numerics["dtype"])
+        self.clip = Clip(self.folder.input_path("clip"), self.batch, numerics.apply(self.folder.spec.numerics)["dtype"])
         classes = self._pictures.classes if self._pictures else {}
         self._labels = sorted(classes)
         if classes:

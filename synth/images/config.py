@@ -39,7 +39,7 @@ class ModelConfig:
     pipeline: str = key("class name expected in model_index.json, or auto")
     config: str = plan_key("of a checkpoint file: a folder in diffusers' layout, weights not needed", null="none")
     variant: str = key("of the weight files, e.g. fp16", null="the plain ones, or the only ones that are there")
-    dtype: str = key("of the weights under numerics=fast; exact computes in float32", choices=("auto", "float16", "bfloat16", "float32"))
+    dtype: str = key("of the weights on a GPU; numerics=reference computes in float32", choices=("auto", "float16", "bfloat16", "float32"))
     vae: str = plan_key("folder of another VAE", null="the model's own")
     lora: Any = plan_key("a file, a list of files, or a list of {path: FILE, weight: 0.8}", given=Any, null="none")
     loras: tuple[float, ...] = later(())  # weights of the LoRA files, in order

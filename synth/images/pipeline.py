@@ -29,7 +29,7 @@ def device():
 def dtype_of(name: str, on, own: str = "auto"):
     """torch dtype of numerics["dtype"]; auto = the model's own on a GPU, on a CPU bfloat16 if it multiplies that natively, else float32.
 
-    own: dtype of the model's config; auto = bfloat16 on a GPU that has it, float16 on an older one.
+    own: dtype of the model's config. On a GPU without bfloat16 of its own that and auto are float16.
     """
     import torch
 
@@ -37,8 +37,8 @@ def dtype_of(name: str, on, own: str = "auto"):
         if on.type == "cpu":
             return torch.bfloat16 if own != "float32" and _cpu_has_bfloat16() else torch.float32
         name = own
-    if name == "auto":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if on.type == "cuda" and name in ("auto", "bfloat16"):  # asked without emulation: an older card has no bfloat16 convolutions
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if not isinstance(dtype := getattr(torch, name, None), torch.dtype):
         raise InputError(f"numerics.dtype={name!r}: use float32, bfloat16, float16 or auto")
     return dtype
@@ -59,7 +59,7 @@ def open_family(model: ModelFolder, config: DrawingConfig, settings: Mapping, ba
     if config.model.safety_checker != "off":
         on = device()
         with _named(model):
-            safety = SafetyChecker(model.path, dtype_of(settings["dtype"], on, dtype), on)
+            safety = SafetyChecker(model.path, dtype_of(numerics.on(settings, on.type)["dtype"], on, dtype), on)
     return family(pipe, config, batch, parts, safety)
 
 
@@ -79,7 +79,7 @@ def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "au
     changed in silence. Raises InputError for a folder that diffusers refuses, OutOfDeviceMemory when the weights do not fit.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # compute nodes have no network; a missing file must fail at once, not time out
-    numerics.apply(settings)
+    settings = numerics.apply(settings)
     diffusers = _quiet_diffusers()
     on = device()
     kind = dtype_of(settings["dtype"], on, dtype)

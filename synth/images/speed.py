@@ -8,6 +8,7 @@ from synth.images.families import Family
 from synth.images.guidance import Interval
 from synth.images.text_encoders import TextEncoders, components
 from synth.images.vae_batches import decode_in
+from synth.numerics import on
 
 WHOLE = (0.0, 1.0)
 
@@ -26,6 +27,7 @@ def prepare(
 ) -> Prepared:
     """Make `family` draw faster by the stage's numerics and sample config, in place. slots: pictures of the stage, for each size."""
     pipes, device = [family.pipe, *family.parts.values()], family.pipe.device
+    numerics = on(numerics, device.type)
     mode = compiling.resolve(numerics.get("compile", compiling.NONE), device.type, slots)
     if numerics.get("channels_last"):
         _channels_last(pipes)

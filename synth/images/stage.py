@@ -73,6 +73,7 @@ class Images(Stage):
         self.model: ModelFolder | None = None
         self.painter: Painter | CommandPainter | None = None
         self.prepared = None
+        self.computed_on: Mapping[str, str] = {}  # device and dtype of what draws; {}: a command draws, and does not say
         self.preview = Preview(folder.preview_path, (RUN | folder.spec.settings)["preview_every"])
         self._table: PerCaption | PerClass | None = None
         self._last: tuple[int, tuple[dict[int, Task], dict[int, str]]] | None = None
@@ -102,6 +103,7 @@ class Images(Stage):
                 family, spec.numerics, slots=spec.slots // run["shapes"], versions=versions(), text_offload=run["text_offload"],
                 model_digest=digest({role: i.identity for role, i in spec.inputs.items()}),
             )  # fmt: skip
+        self.computed_on = {"device": family.pipe.device.type, "dtype": str(family.pipe.dtype).removeprefix("torch.")}
         self.painter = Painter(family, self.batch, run["on_oom"], self.prepared.intervals, self.prepared.text_encoders)
 
     def close(self) -> None:
@@ -212,4 +214,4 @@ class Images(Stage):
             "computed_height": config.height,
             "format": config.format,
             "numerics": self.folder.spec.numerics["name"],
-        }
+        } | self.computed_on

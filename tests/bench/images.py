@@ -98,7 +98,7 @@ def loop(pipe, prompts: list[str], args, batch: int, folder: Path) -> Round:
 def stage(root: Path, prompts: list[str], args, model: Path, numerics: str) -> Round:
     """(c), in a folder of its own."""
     from synth.images.stage import Images
-    from synth.numerics import PRESETS
+    from synth.numerics import PRESETS, changed
     from tests.fixtures_images import captions_json_stage, captions_stage, images_stage, work
 
     with contextlib.redirect_stderr(io.StringIO()) as log:
@@ -106,7 +106,7 @@ def stage(root: Path, prompts: list[str], args, model: Path, numerics: str) -> R
         assert work(table) == 0, log.getvalue()
         folder = images_stage(
             root, table, model, len(prompts), args.unit, args.batch,
-            PRESETS[numerics] | ({"compile": args.compile} if numerics == "fast" else {}),
+            changed(PRESETS[numerics], compile=args.compile) if numerics == "fast" else PRESETS[numerics],
             steps=args.steps, guidance_scale=args.guidance, height=args.size, width=args.size, scheduler=args.scheduler,
         )  # fmt: skip
         watched, used = [], time.process_time()
@@ -209,7 +209,7 @@ def main() -> int:
     args.scheduler, args.unit = DEFAULTS[args.shapes][4], 2 * args.batch
     from synth.images.model_folder import inspect
     from synth.images.pipeline import device, load
-    from synth.numerics import EXACT, environment
+    from synth.numerics import EXACT, changed, environment
     from tests.bench.shapes import build
 
     os.environ.update(environment(EXACT))
@@ -219,7 +219,7 @@ def main() -> int:
         model = (
             EMBEDDED if args.shapes == "tiny" else build(args.shapes, Path(temp, "model"), on, "bfloat16" if on == "cuda" else "float32")
         )
-        plain = EXACT | ({"dtype": "bfloat16", "deterministic": False, "attention": "auto", "tf32": True} if on == "cuda" else {})
+        plain = changed(EXACT | {"deterministic": False}, dtype="bfloat16", attention="auto", tf32=True) if on == "cuda" else EXACT
         pipe = load(inspect(model), args.scheduler, plain)
         prompts = [f"a picture of thing number {k} in a park" for k in range(args.images)]
         flops = operations(pipe, args) if on == "cuda" else 0.0

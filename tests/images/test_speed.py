@@ -17,7 +17,7 @@ from synth.images.guidance import check_interval
 from synth.images.painter import Painter
 from synth.images.text_encoders import TextEncoders
 from synth.keys import check, of_group
-from synth.numerics import EXACT
+from synth.numerics import EXACT, changed
 from tests.configs import ImagesConfig, ModelConfig
 from tests.fixtures_images import digests, images_stage, judged, work
 
@@ -217,7 +217,7 @@ def test_shapes_never_change_so_that_nothing_is_compiled_twice(drawn, tmp_path, 
     torch._dynamo.utils.counters.clear()
     usual = drawn(slots=7)  # two units, the last one short
     assert counted == [0] * 2
-    compiled = drawn(slots=7, numerics=EXACT | {"compile": "eager"})
+    compiled = drawn(slots=7, numerics=changed(EXACT, compile="eager"))
     assert 0 < counted[2] == counted[3]
     assert furthest(compiled, usual) == 0
 

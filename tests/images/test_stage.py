@@ -100,7 +100,7 @@ def test_metadata_says_everything(once):
         "model": "tiny", "model_digest": once.spec.inputs["model"].identity, "model_parts": {}, "scheduler": "DDIMScheduler", "steps": 2,
         "guidance_scale": 2.0, "guidance_interval": [0.0, 1.0], "computed_batch": 4, "negative_prompt": "", "eta": 0.0,
         "safety_checker": "off", "blanked": False, "width": 16, "height": 16, "computed_width": 16, "computed_height": 16,
-        "format": "png", "numerics": "exact",
+        "format": "png", "numerics": "exact", "device": "cpu", "dtype": "float32",
     }  # fmt: skip
 
 

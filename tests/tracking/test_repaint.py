@@ -10,7 +10,7 @@ from PIL import Image
 from synth.errors import InputError
 from synth.images.models import MODEL, inspect_model
 from synth.images.strength import strength_for
-from synth.numerics import EXACT
+from synth.numerics import EXACT, changed
 from synth.seeds import torch_generator
 from synth.tracking.canvas import back
 from synth.tracking.objects import objects_of
@@ -109,7 +109,7 @@ def repaints(tmp_path_factory):
             family = open_family(model, config, EXACT, batch)
             if kind == "sd heun":
                 family.pipe.scheduler = HeunDiscreteScheduler.from_config(family.pipe.scheduler.config)
-            ready = prepare(family, EXACT | {"compile": compiled}, slots=1, model_digest="", versions={})
+            ready = prepare(family, changed(EXACT, compile=compiled), slots=1, model_digest="", versions={})
             loaded[kind] = family, ready.intervals
         family, intervals = loaded[kind]
         for interval in intervals:
