@@ -23,7 +23,7 @@ from pathlib import Path
 from launch.config.program import as_typed, folders_of, help_text
 from launch.plan.planned import PlannedStage
 from launch.run import Session
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, ended
 from synth.store.folder import StageFolder
 
 TAKES = ("export", "cluster", "dry_run", "retry_failed", "hydra")
@@ -86,19 +86,16 @@ def main(argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv) or not argv:
         print(help_text(__doc__))
         return EXIT_OK if argv else EXIT_BAD_INPUT
-    from launch.run import hydra_main
+    from launch.run import planned_and_run
 
-    try:
+    def work() -> int:
         folders = folders_of(argv)
         if len(folders) != 1:
             raise InputError(f"{' '.join(folders) or 'no folder'}: give one stage folder, and settings as key=value")
-        session = ExportSession(stage_at(folders[0]))
-        session.check([w for w in argv if w != folders[0]])
-        hydra_main(session)
-        return session.execute()
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return planned_and_run(ExportSession(stage_at(folders[0])), [w for w in argv if w != folders[0]])
+
+    try:
+        return ended(work)
     except KeyboardInterrupt:  # while planning: afterwards the clusters catch it themselves
         print("stopped before anything was begun", file=sys.stderr)
         return EXIT_AGAIN

@@ -36,7 +36,7 @@ from launch.config.program import folders_of, help_text, this_command
 from launch.local.idle import Thresholds
 from launch.local.node import Machine, run
 from launch.local.sequence import in_order
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, worst
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, ended, worst
 from synth.store.folder import StageFolder
 
 OWN = ("NODE_IDX", "TOTAL_NODES", "N_GPUS", "gpus", "idle_utilisation", "idle_memory")
@@ -76,17 +76,14 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK if argv else EXIT_BAD_INPUT
     from rich.console import Console
 
-    from launch.run import WIDE, Session, hydra_main
+    from launch.run import WIDE, Session, planned_and_run
     from launch.show import summary
 
-    try:
+    def work() -> int:
         machine, words = read_machine(argv, os.environ)
         folders = folders_of(words)
         if not folders:
-            session = Session()
-            session.check(words)
-            hydra_main(session)
-            return session.execute(lambda stages, cluster, console, retry: run(machine, stages, console, retry))
+            return planned_and_run(Session(), words, lambda stages, cluster, console, retry: run(machine, stages, console, retry))
         if len(folders) < len(words):
             settings = " ".join(w for w in words if w not in folders)
             raise InputError(f"{settings}: settings and stage folders do not go together; the folders are planned already")
@@ -95,6 +92,5 @@ def main(argv: Sequence[str]) -> int:
         outcomes = run(machine, stages, console)
         summary.show(outcomes, [], this_command(), console)
         return worst([o.code for o in outcomes])
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+
+    return ended(work)

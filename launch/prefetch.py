@@ -30,7 +30,7 @@ from launch.config.check import check
 from launch.config.compose import Composer, typed
 from launch.config.program import as_typed, help_text
 from launch.plan.fetching import ROOT, Fetch, Hub, fetches, place
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
+from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, ended
 from synth.images.families import family_class
 from synth.images.model_folder import INDEX, inspect, pipeline_of
 
@@ -61,7 +61,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--update", action="store_true", help="ask again what a branch stands at")
     parser.add_argument("--dry-run", action="store_true", help="print what would be fetched, and where to")
     args = parser.parse_args(argv)
-    try:
+
+    def work() -> int:
         todo = planned(args.overrides, not args.no_parts, args.config_dir)
         folders = {f: place(f.name, args.to) for f in todo}
         if None in folders.values():
@@ -79,9 +80,9 @@ def main(argv: list[str]) -> int:
             print(f"{folder}: whole, commit {record.commit}", flush=True)
         print("use it with: " + " ".join([*args.overrides, *(f"{w.key}={f}" for w, f in folders.items())]))
         return EXIT_OK
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except (StoreError, KeyboardInterrupt) as e:
-        print(f"error: {e or 'stopped; run the same command again to go on'}", file=sys.stderr)
+
+    try:
+        return ended(work)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
         return EXIT_AGAIN

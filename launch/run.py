@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from launch.config.program import this_command
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, StoreError, tool, worst
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, StoreError, ended, tool, worst
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -125,6 +125,13 @@ class Session:
         return worst([o.code for o in outcomes] + [f.code for f in self.failures])
 
 
+def planned_and_run(session: Session, argv: list[str], run: Callable | None = None) -> int:
+    """Plan all points of a command line, then run or submit them; the worst exit code."""
+    session.check(argv)
+    hydra_main(session)
+    return session.execute(run)
+
+
 def main(argv: list[str]) -> int:
     """The exit code: 0, 75 run it again, 65 bad input, 70 a bug; the worst of all points."""
     if {"-h", "--help"} & set(argv):
@@ -134,12 +141,7 @@ def main(argv: list[str]) -> int:
         return tool(lambda: group_usage(group) if group else usage(argv))
     session = Session()
     try:
-        session.check(argv)
-        hydra_main(session)
-        return session.execute()
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return ended(lambda: planned_and_run(session, argv))
     except ModuleNotFoundError:  # told by launch/__main__.py
         raise
     except Exception:  # noqa: BLE001 (a bug: shown whole, with a code that says so)

@@ -26,7 +26,7 @@ from launch.config.program import as_typed
 from launch.show.stages import StageReport, find_stages, report_on
 from launch.slurm import jobs
 from launch.slurm.jobs import StageJobs
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.errors import EXIT_OK, InputError, ended
 
 ALWAYS = ("stage", "units", "%")  # columns that are always shown
 LEFT_EMPTY = "left empty"  # what synth.captions.asking counts slots without a caption under
@@ -176,7 +176,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    try:
+
+    def work() -> int:
         reports = look(args.path, not args.no_slurm)
         if args.json:
             print(as_json(reports))
@@ -189,8 +190,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             while True:
                 time.sleep(args.watch)
                 live.update(render(look(args.path, not args.no_slurm)), refresh=True)
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+
+    try:
+        return ended(work)
     except KeyboardInterrupt:
         return EXIT_OK

@@ -16,7 +16,6 @@ if __name__ == "__main__":  # python launch/verify.py and python -m launch.verif
 import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from launch.config.program import as_typed
 from launch.show.stages import find_stages
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, ended
 from synth.run.findings import Findings
 from synth.store.folder import StageFolder
 from synth.store.out_folder import MARKER
@@ -124,22 +123,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             tasks[name] = bars.add_task(name, total=slots)
         bars.update(tasks[name], completed=done)
 
-    try:
+    def work() -> int:
         with bars:
             results = verify(args.path, args.deep, args.repair, progress)
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except StoreError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_AGAIN
-    if args.json:
-        print(as_json(results))
-    else:
-        for findings, repaired in results:
-            print("\n".join(lines(findings, repaired, args.all)))
-        print(verdict(results, args.deep, args.repair))
-    return EXIT_BAD_INPUT if any(f.problems for f, _ in results) else EXIT_OK
+        if args.json:
+            print(as_json(results))
+        else:
+            for findings, repaired in results:
+                print("\n".join(lines(findings, repaired, args.all)))
+            print(verdict(results, args.deep, args.repair))
+        return EXIT_BAD_INPUT if any(f.problems for f, _ in results) else EXIT_OK
+
+    return ended(work)
 
 
 def verdict(results: Sequence[tuple[Findings, list[str]]], deep: bool, repaired: bool) -> str:

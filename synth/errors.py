@@ -1,5 +1,6 @@
 """Exit codes and the few exception classes whose meaning crosses module borders."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -12,12 +13,36 @@ EXIT_AGAIN = 75  # EX_TEMPFAIL: drained, or the disk was full: run the same comm
 FROM_GOOD_TO_BAD = (EXIT_OK, EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG)  # "run it again" is the mildest
 
 
+# what tells of a file system, mostly of a network's, or of this process, and never of one file: that may well be whole
+TROUBLE = frozenset(
+    [
+        *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.EREMOTEIO, errno.ENOLCK),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN, errno.EBUSY),
+    ]
+)
+
+
+# what a file system says when it cannot take anything now
+REFUSALS = TROUBLE | {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
 class InputError(Exception):
     """Bad input data: the message names the file, the item and the fix. Ends a worker with exit code 65."""
 
 
 class StoreError(Exception):
     """The file system refused to store (full, read-only, quota): nothing is lost; exit code 75."""
+
+
+def refused(error: BaseException) -> bool:
+    """Whether an error says something about the disk and nothing about what was to be stored."""
+    return isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in REFUSALS)
+
+
+def not_trouble(what: str | os.PathLike, error: BaseException) -> None:
+    """Of an error that is to be told as a fact about a file: StoreError if it is one about the file system, so that it is none."""
+    if isinstance(error, OSError) and error.errno in TROUBLE:
+        raise StoreError(f"{what}: cannot be read now ({error.strerror}); mend that, then run the same command again") from error
 
 
 class ServiceGone(StoreError):
@@ -30,6 +55,20 @@ class OutOfDeviceMemory(Exception):
 
 class StageBroken(Exception):
     """The stage's process or device is unusable: the worker opens it anew before it goes on."""
+
+
+def ended(work: Callable[[], int]) -> int:
+    """The exit code of a command: what its work returns, or that of the error which ended it, told in a line. A bug is raised."""
+    try:
+        return work()
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except (StoreError, OSError) as e:
+        if not refused(e):
+            raise
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_AGAIN
 
 
 def tool(work: Callable[[], str]) -> int:

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 
 SUFFIXES = (".safetensors", ".bin")
 _OLD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"  # how a checkpoint of torch before 1.6 begins
@@ -89,6 +89,7 @@ def read_json(file: Path, fix: str) -> dict:
     except FileNotFoundError as e:
         raise InputError(f"{file}: missing; {fix}") from e
     except (OSError, ValueError) as e:
+        not_trouble(file, e)
         raise InputError(f"{file}: cannot be read as JSON ({e}); {fix}") from e
     if not isinstance(data, dict):
         raise InputError(f"{file}: expected a JSON object, found {type(data).__name__}; {fix}")

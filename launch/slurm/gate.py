@@ -22,7 +22,7 @@ from pathlib import Path
 from launch.slurm import order
 from launch.slurm.order import Order
 from launch.slurm.submissions import ABANDONED, Submission, read, record, take_turn
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, ended
 from synth.host import slurm
 from synth.host.slurm import Listed, SlurmError
 from synth.store.events import read_events
@@ -38,11 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("stage_dir", type=Path)
     p.add_argument("number", type=int, help="of the submission whose gate this is")
     args = p.parse_args(argv)
-    try:
-        return judge(StageFolder.open(args.stage_dir), args.number)
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+    return ended(lambda: judge(StageFolder.open(args.stage_dir), args.number))
 
 
 def judge(folder: StageFolder, number: int) -> int:

@@ -11,6 +11,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 
+from synth.errors import not_trouble
 from synth.export.card import CARD, card
 from synth.export.manifest import MANIFEST, ManifestWriter, row_of, stored_row
 from synth.reading.stage import ROLE, StageReader
@@ -119,6 +120,7 @@ class Export(Stage):
         except FileNotFoundError:
             wrong = "is missing"
         except (OSError, KeyError, pa.ArrowException) as e:
+            not_trouble(check.out / MANIFEST, e)
             wrong = f"cannot be read ({type(e).__name__})"
         if wrong:
             check.wrong(MANIFEST, wrong)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from synth.errors import not_trouble
 from synth.export.base import Export
 from synth.export.shuffle import Order
 from synth.reading.stage import GONE, StageSample
@@ -138,6 +139,7 @@ class Sharded(Export):
         try:
             there = list(self.members_of(path))
         except (OSError, pa.ArrowException, ValueError, TypeError, AttributeError) as e:
+            not_trouble(path, e)
             return f"cannot be read ({type(e).__name__}: {e})"
         expected = [pair for r in records for pair in self.expected_of(r)]
         if there == expected:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 
 MEAN, STD, SIDE = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), 224
 FIX = "give a folder of a CLIP model of transformers (config.json, weights, tokenizer), such as openai/clip-vit-base-patch32"
@@ -69,6 +69,7 @@ class Clip:
         except (OSError, ValueError, KeyError, RuntimeError) as e:
             if isinstance(e, torch.OutOfMemoryError):
                 raise
+            not_trouble(path, e)
             raise InputError(f"{path}: transformers cannot load it ({type(e).__name__}: {e}); {FIX}") from e
         self._length = min(self._model.config.text_config.max_position_embeddings, 77)
 

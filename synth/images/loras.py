@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 
 
 def fuse_loras(pipe, files: Sequence[Path], weights: Sequence[float]) -> None:
@@ -19,6 +19,7 @@ def fuse_loras(pipe, files: Sequence[Path], weights: Sequence[float]) -> None:
             pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name, local_files_only=True)
             loaded = any(name in adapters for adapters in pipe.get_list_adapters().values())
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as e:
+            not_trouble(file, e)
             raise InputError(f"model.lora: {file} does not fit {type(pipe).__name__} ({type(e).__name__}: {str(e).splitlines()[0]})") from e
         if not loaded:
             raise InputError(f"model.lora: {file} holds nothing for {type(pipe).__name__}; was it made for another kind of model?")

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 
 from synth import numerics
-from synth.errors import InputError, OutOfDeviceMemory
+from synth.errors import InputError, OutOfDeviceMemory, not_trouble
 from synth.images.config import DrawingConfig
 from synth.images.families import Family, family_class
 from synth.images.loras import fuse_loras
@@ -148,6 +148,7 @@ def _named(model: ModelFolder) -> Iterator[None]:
         if isinstance(e, torch.OutOfMemoryError):
             raise
         what = model.checkpoint or model.path
+        not_trouble(what, e)
         if _holds_code(e):
             raise InputError(f"{what}: holds Python objects beside its weights, which are never run; use its .safetensors form") from e
         reason = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"

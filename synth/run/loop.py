@@ -10,7 +10,7 @@ import time
 import traceback
 from types import FrameType
 
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, OutOfDeviceMemory, StageBroken, StoreError
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, OutOfDeviceMemory, StageBroken, StoreError, refused
 from synth.host import allocation
 from synth.host.deadline import Deadline
 from synth.host.slurm import JobRef, SlurmJobs
@@ -21,7 +21,6 @@ from synth.run.writer import UnitJob, Writer, is_fatal
 from synth.store.claims import LINGERERS, Claims, linger
 from synth.store.commit import link_from_relative
 from synth.store.events import EventLog
-from synth.store.files import refused
 from synth.store.folder import TRIES, StageFolder
 from synth.store.framing import FRAMINGS
 from synth.store.heartbeat import Heartbeat

@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from synth.errors import InputError
+from synth.errors import InputError, refused
 from synth.run.stage import Stage
 from synth.store.commit import Outcome, commit
-from synth.store.files import refused
 from synth.store.folder import StageFolder
 from synth.store.framing import frame
 from synth.store.leases import Lease

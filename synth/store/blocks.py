@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 
 PIECE = 1 << 18  # bytes that are read at once
 
@@ -35,6 +35,7 @@ def members(path: Path) -> Iterator[tuple[int, int, bytes]]:
                 yield at, size, b"".join(lines)
                 at += size
     except (OSError, EOFError, zlib.error) as e:
+        not_trouble(path, e)
         raise torn(path, e) from e
 
 
@@ -45,6 +46,7 @@ def member(path: Path, offset: int, size: int) -> bytes:
             f.seek(offset)
             return gzip.decompress(f.read(size))
     except (OSError, EOFError, ValueError, zlib.error) as e:
+        not_trouble(path, e)
         raise torn(path, e) from e
 
 

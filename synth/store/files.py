@@ -8,20 +8,10 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from synth.errors import StoreError
+from synth.errors import REFUSALS, StoreError
 
-# what a file system says when it cannot take anything now; the last line is what network file systems say in trouble
-REFUSALS = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE),
-    *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.EREMOTEIO, errno.ENOLCK),
-}
 NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}  # link() will never work here
 _RENAME_NOREPLACE, _AT_FDCWD = 1, -100
-
-
-def refused(error: BaseException) -> bool:
-    """Whether an error says something about the disk and nothing about what was to be stored."""
-    return isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in REFUSALS)
 
 
 @contextlib.contextmanager
@@ -46,7 +36,7 @@ def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
                 if sync:
                     f.flush()
                     os.fsync(f.fileno())
-            os.replace(temp, path)
+            replace(temp, path)
         finally:
             with contextlib.suppress(OSError):
                 temp.unlink(missing_ok=True)
@@ -64,9 +54,9 @@ def write_once(path: Path, data: bytes) -> bool:
                 os.fsync(f.fileno())
             try:
                 os.link(temp, path)
-            except FileExistsError:
-                return False
             except OSError as e:
+                if isinstance(e, (FileExistsError, FileNotFoundError)) and path.exists():
+                    return _same(temp, path)
                 if e.errno not in NO_LINKS:
                     raise
                 renamed = rename_once(temp, path)
@@ -79,6 +69,22 @@ def write_once(path: Path, data: bytes) -> bool:
         finally:
             with contextlib.suppress(OSError):
                 temp.unlink(missing_ok=True)
+
+
+def replace(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """os.replace. A network file system may repeat a call whose answer got lost, and then finds no source: it was renamed."""
+    try:
+        os.replace(source, target)
+    except FileNotFoundError:
+        if os.path.lexists(source) or not os.path.lexists(target):
+            raise
+
+
+def _same(a: Path, b: Path) -> bool:
+    """Whether two names are of one file, both there."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samefile(a, b)
+    return False
 
 
 def rename_once(source: Path, target: Path) -> bool | None:

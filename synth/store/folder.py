@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from synth.errors import InputError, StoreError
-from synth.store.files import hard_links_work, read_small, storing, write_atomic, write_once
+from synth.errors import InputError, StoreError, not_trouble
+from synth.store.files import hard_links_work, read_small, replace, storing, write_atomic, write_once
 from synth.store.framing import FRAMINGS
 from synth.store.parts import finished_batches
 from synth.store.samples import Unit
@@ -70,6 +70,7 @@ class StageFolder:
             inputs = json.loads(read_small(path / "inputs.json") or b"{}")
             paths, links, settings = inputs.get("paths", {}), inputs.get("hard_links", True), inputs.get("settings", {})
         except (ValueError, AttributeError, OSError) as e:
+            not_trouble(path / "inputs.json", e)
             raise InputError(f"{path / 'inputs.json'}: torn ({e}); plan the stage again") from e
         spec = StageSpec.from_json(data, paths, str(path / "stage.json"), settings)
         framing = spec.framing or _framing_of_files(path)
@@ -264,7 +265,7 @@ class StageFolder:
             with contextlib.suppress(FileNotFoundError):
                 temp.unlink()
             temp.symlink_to(self.out_dir.name)
-            os.replace(temp, link)
+            replace(temp, link)
 
     def unit(self, number: int) -> Unit:
         return self.spec.unit(number)

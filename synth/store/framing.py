@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
 
@@ -224,5 +224,6 @@ def read_index(f: BinaryIO, framing: str, where: str) -> tuple[UnitIndex, str]:
                 return UnitIndex.from_bytes(how.payload(member)), record["sha256"]
         reason = "its end record does not fit its bytes"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
+        not_trouble(where, e)
         reason = f"{type(e).__name__}: {e}"
     raise InputError(f"{where}: not a whole unit ({reason}); move it away and run the same command again")

@@ -15,8 +15,8 @@ from typing import Any
 import h5py
 from h5py import h5d, h5g, h5l, h5o, h5z
 
-from synth.errors import InputError, StoreError
-from synth.store.files import REFUSALS, storing
+from synth.errors import REFUSALS, InputError, StoreError
+from synth.store.files import storing
 
 ELSEWHERE = "lies in another file, to which this one links: copy it into this one"
 NOWHERE = "is a link that leads nowhere: remove it"

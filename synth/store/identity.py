@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 from synth.store.spec import digest
 from synth.store.trees import plain, walk
 
@@ -30,6 +30,7 @@ def file_identity(path: str | os.PathLike) -> str:
             h.update(f.read())
             return h.hexdigest()
     except OSError as e:
+        not_trouble(path, e)
         raise InputError(f"{path}: cannot be read ({e.strerror}); check the path") from e
 
 

@@ -14,8 +14,7 @@ from errno import EACCES, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 from functools import cache
 from typing import TYPE_CHECKING
 
-from synth.errors import InputError, StoreError
-from synth.store.files import REFUSALS
+from synth.errors import REFUSALS, InputError, StoreError
 
 if TYPE_CHECKING:
     from PIL import Image

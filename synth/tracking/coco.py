@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 
 try:
     import msgspec
@@ -185,6 +185,7 @@ def _parsed(path: Path, key: str, kind: type[T], what: str) -> tuple[T, bytes]:
     try:
         data = path.read_bytes().removeprefix(BOM)
     except OSError as e:
+        not_trouble(path, e)
         raise InputError(f"{key}: {path} cannot be read ({e.strerror})") from e
     try:
         return msgspec.json.decode(data, type=kind), data

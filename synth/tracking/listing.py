@@ -20,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from synth.errors import not_trouble
 from synth.store import blocks
 from synth.store.blocks import torn
 from synth.store.identity import LISTED
@@ -128,6 +129,7 @@ class AnnotatedListing:
             self.n, self._blocks, self._order = listing["images"], listing["blocks"], listing["order"]
             actual = identity(listing, self._head)
         except (OSError, ValueError, KeyError, TypeError) as e:
+            not_trouble(index, e)
             raise torn(index, e) from e
         if actual != expected:
             raise torn(index, "another listing was planned")

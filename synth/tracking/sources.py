@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synth.errors import InputError, StoreError
+from synth.errors import InputError, StoreError, not_trouble
 from synth.images.sources.base import too_large
 from synth.images.sources.read import read_file
 from synth.store.files import storing
@@ -72,6 +72,7 @@ class FolderSource:
         try:
             seen = os.stat(os.path.join(self.root, path))
         except OSError as e:
+            not_trouble(os.path.join(self.root, path), e)
             return Found(reason=f"cannot be read ({e.strerror})")
         if not stat.S_ISREG(seen.st_mode):
             return Found(reason="is not a regular file")
@@ -146,6 +147,7 @@ class Hdf5Source:
                     return "changed since the stage was planned (its size did)"
                 return np.array(h5py.Dataset(file.dataset(path))).tobytes()
             except OSError as e:
+                not_trouble(self.root, e)
                 return f"cannot be read ({first_line(e)})"
 
     @contextlib.contextmanager

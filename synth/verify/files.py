@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 from synth.kinds import stage_class
 from synth.run.findings import Check, Findings
 from synth.store.folder import StageFolder
@@ -45,6 +45,7 @@ def verify_place(folder: StageFolder, deep: bool, findings: Findings, progress: 
     try:
         owner = json.loads(marker.read_bytes())["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as e:
+        not_trouble(marker, e)
         findings.add(marker, f"torn ({type(e).__name__}); run the same command again", file=MARKER)
         return
     if owner != folder.spec.fingerprint:
@@ -60,6 +61,7 @@ def stage_of(out: Path) -> StageFolder:
         facts = json.loads(marker.read_bytes())
         name, path = facts["stage"], facts.get("path")
     except (OSError, ValueError, KeyError, TypeError) as e:
+        not_trouble(marker, e)
         raise InputError(f"{marker}: not the marker of a finished export ({type(e).__name__}); give the folder of its stage") from e
     near = Path(os.path.realpath(out)).parent.parent / name
     for place in ([Path(path)] if path else []) + [near]:

@@ -7,7 +7,7 @@ from synth import numerics
 from synth.captions.config import CaptionerConfig
 from synth.captions.engines import TOO_LONG, Reply, Request, check_texts, cut
 from synth.captions.hf.folder import check_length, inspect
-from synth.errors import InputError, OutOfDeviceMemory
+from synth.errors import InputError, OutOfDeviceMemory, not_trouble
 from synth.kinds import config_of
 from synth.store.folder import StageFolder
 
@@ -46,6 +46,7 @@ class HfEngine:
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as e:
             if isinstance(e, torch.cuda.OutOfMemoryError):
                 raise self._too_big(e) from e
+            not_trouble(self.path, e)
             raise InputError(f"{self.path}: transformers cannot load it: {type(e).__name__}: {e}") from e
         if not many and torch.cuda.is_available():
             model.to("cuda")

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def read_params(ckpt_dir: str | Path) -> ModelParams:
             f"{path} is missing: ckpt_dir must hold params.json, consolidated.NN.pth and tokenizer.model (Meta's layout)"
         ) from None
     except (OSError, ValueError) as err:
+        not_trouble(path, err)
         raise InputError(f"{path} cannot be read as JSON ({err}): copy it anew from the checkpoint's source") from err
     if not isinstance(raw, dict):
         raise InputError(f"{path} holds a {type(raw).__name__}, not an object with dim, n_layers, n_heads, ...")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.captions.prompts import gencl
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json")
 _SYNCLR = ("captions_single_labeled", "captions_multiple_labeled")
@@ -52,6 +52,7 @@ def read_own(path: str | Path, dataset: DatasetConfig, official: tuple[str, ...]
         data = path.read_bytes()
         text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as e:
+        not_trouble(path, e)
         raise InputError(f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}); captions are UTF-8 text") from e
     finder = _Finder(dataset, official, str(path))
     rows = [

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 from synth.images.sources.base import KEY, Input, Reader, SourceClass, too_large
 from synth.store.trees import decoded_here, entries, is_folder, pictures, plain
 
@@ -86,6 +86,7 @@ def _input(path: str, entry: os.DirEntry) -> Input:
             return Input(plain(path), path, reason="a broken link" if entry.is_symlink() else "not a regular file")
         size = entry.stat().st_size
     except OSError as e:
+        not_trouble(path, e)
         return Input(plain(path), path, reason=f"cannot be read: {e.strerror}")
     return Input(plain(path), path, size, reason=too_large(size))
 
@@ -98,6 +99,7 @@ def _known_classes(file: Path) -> dict[str, SourceClass]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+        not_trouble(file, e)
         why = f"{type(e).__name__}: {e}"
         raise InputError(f"{file}: not the classes.json of an export ({why}); remove it, and the folders name the classes") from e
 
@@ -132,7 +134,12 @@ def _caption_beside(picture: Path) -> str:
             if suffix == ".txt":
                 return text.strip()
             return caption_in(json.loads(text))
-        except (OSError, ValueError, RecursionError):  # no such file, or torn: an input without a caption is a tombstone with that reason
+        except (
+            OSError,
+            ValueError,
+            RecursionError,
+        ) as e:  # no such file, or torn: an input without a caption, whose tombstone says so
+            not_trouble(picture, e)
             continue
     return ""
 

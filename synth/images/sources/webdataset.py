@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
+from synth.errors import not_trouble
 from synth.images.sources.base import KEY, Input, Reader, SourceClass, too_large
 from synth.images.sources.image_folder import caption_in
 from synth.store.tars import Member, NoTar, TornTar, members
@@ -63,6 +64,7 @@ class WebDatasetReader(Reader):
             with open(path, "rb") as raw:
                 torn = self._members(raw, samples)
         except OSError as e:
+            not_trouble(path, e)
             return [Found("", reason=f"cannot be read: {e.strerror}")]
         for sample in samples:
             self._facts(sample)
