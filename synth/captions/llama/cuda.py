@@ -24,18 +24,18 @@ class Notes:
         self._cuda = tensor.device.type == "cuda"
         self._buffers = [torch.empty_like(tensor, device="cpu", pin_memory=self._cuda) for _ in range(lag + 1)]
         self._events = [torch.cuda.Event() if self._cuda else None for _ in self._buffers]
-        self._made = 0
+        self.made = 0
 
     def exchange(self) -> np.ndarray | None:
         """Make a note of `tensor` as it is once the work so far is done; the note of `lag` calls ago, None if there is none."""
-        at = self._made % len(self._buffers)
+        at = self.made % len(self._buffers)
         self._buffers[at].copy_(self.tensor, non_blocking=True)
         if self._cuda:
             self._events[at].record()
-        self._made += 1
-        if self._made <= self._lag:
+        self.made += 1
+        if self.made <= self._lag:
             return None
-        at = self._made % len(self._buffers)  # the oldest
+        at = self.made % len(self._buffers)  # the oldest
         if self._cuda:
             self._events[at].synchronize()
         return self._buffers[at].numpy()

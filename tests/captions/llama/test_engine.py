@@ -74,6 +74,19 @@ def test_two_processes_give_the_tokens_of_one_and_close_leaves_none(gqa, gqa2, t
         assert "max_seq_len=128" in two[-1].error
         assert engine.generate(requests(prompts[:3], seeds[:3])) == two[:3]  # another window, the same captions
         assert engine.generate([]) == []
+        asked, left = [*range(6)], iter(range(6, 12))
+
+        def more(ended):
+            new = [n for number, completion in ended if number % 3 for n in [next(left, None)] if n is not None]
+            asked.extend(new)
+            return requests([prompts[n] for n in new], [seeds[n] for n in new])
+
+        engine.serve(requests(prompts[:6], seeds[:6]), more)  # the ranks hear alike what joins the window
+        assert len(asked) > 9
+        order = [one.tokens[n] for n in asked], [one.margins[n] for n in asked]
+        assert same_but_for_edges(order[0], engine.last_window["tokens"], order[1]) == 0
+        used = engine.usage()
+        assert used["drawn"] > sum(map(len, one.tokens)) and 1 < used["live_rows"] <= 4
         for pid in pids:  # a scheduler signals every process of a job; the worker alone decides when to stop
             for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
                 os.kill(pid, sent)
