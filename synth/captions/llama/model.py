@@ -16,6 +16,7 @@ from torch import nn
 
 from synth.captions.llama import parallel
 from synth.captions.llama.checkpoint import Checkpoint, load_shard
+from synth.captions.llama.memory import ATTENTION_TOKENS
 from synth.captions.llama.parallel import Column, Row
 from synth.captions.llama.params import ModelParams
 from synth.captions.llama.ragged import Chunk, Ragged
@@ -73,7 +74,11 @@ class Attention(nn.Module):
         for to, fro, columns in batch.copies:
             for cache in (self.k_cache, self.v_cache):
                 cache[to, :, columns] = cache[fro, :, columns]
-        self._store(place, *((k, v) if batch.source is None else (k[batch.source], v[batch.source])))
+        if batch.source is None:
+            self._store(place, k, v)
+        else:  # a token that several rows share is laid out in each: a stretch of them at a time
+            for source, at in zip(batch.source.split(ATTENTION_TOKENS), place.split(ATTENTION_TOKENS * self.kv_heads), strict=True):
+                self._store(at, k[source], v[source])
         if len(batch.chunks) == 1:
             return self.wo(self._attend(q, k, v, batch.chunks[0], masks[0]))
         out = q.new_empty(q.shape[0], self.heads * self.head_dim)

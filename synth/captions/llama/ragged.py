@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-ATTENTION_TOKENS = 16384  # cache columns of all rows that one call of attention may look at, or a copy of rows pass through memory
+from synth.captions.llama.memory import ATTENTION_TOKENS
+
 _WORTH = 0.1  # share of the prompts' tokens that sharing must save, or equal lengths side by side are worth more
 
 
@@ -218,7 +219,7 @@ def shared(a: np.ndarray, b: np.ndarray) -> int:
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
     """A copy on the device that the host does not wait for."""
     tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def share_order(prompts: Sequence[Sequence[int]]) -> list[int] | None:
