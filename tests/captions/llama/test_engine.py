@@ -1,5 +1,6 @@
 """The processes: torchrun as a child of the engine, and what is left when anything dies."""
 
+import json
 import os
 import shutil
 import signal
@@ -7,15 +8,21 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 
+from synth import numerics
 from synth.captions.engines import Request
+from synth.captions.llama import engine as engine_module
+from synth.captions.llama import parallel, ranks
 from synth.captions.llama.config import EngineConfig
 from synth.captions.llama.engine import EngineError, LlamaEngine
 from synth.errors import InputError
+from synth.host.deadline import FLOOR
+from synth.numerics import EXACT, FAST, REFERENCE
 from tests.captions.llama import tiny
 from tests.captions.llama.test_generate import same_but_for_edges
 
@@ -166,3 +173,45 @@ def test_ranks_that_cannot_start_are_an_error_with_their_log(gqa, tmp_path):
     with pytest.raises(EngineError, match=r"(?s)in a rank: .*died.*last lines of"):
         engine.start()
     assert gone([engine.pid])
+
+
+def test_groups_are_left_only_when_no_graph_is_there_any_more(monkeypatch):
+    """NCCL hangs in the destruction of a group whose work a CUDA graph holds."""
+    did = []
+
+    class Graphs:
+        pass
+
+    served = object.__new__(ranks.Ranks)
+    served._requests, served._generator = None, Graphs()
+    served._generator.itself = served._generator  # as part of a cycle
+    graphs = weakref.ref(served._generator)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: did.append("waited" if graphs() is None else "waited with graphs"))
+    monkeypatch.setattr(torch.distributed, "barrier", lambda group: did.append("met"))
+    monkeypatch.setattr(parallel, "leave", lambda: did.append("left"))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: did.append("destroyed"))
+    served.close()
+    assert did == ["waited", "met", "left", "destroyed"]
+
+
+def test_ranks_that_hang_at_their_end_cost_a_third_of_what_a_job_leaves_for_it():
+    assert engine_module._GOODBYE <= FLOOR / 3
+
+
+@pytest.mark.parametrize("numeric", [EXACT, FAST, REFERENCE], ids=lambda n: n["name"])
+def test_no_rank_lets_cudnn_plan_attention(numeric, monkeypatch):
+    set_in_rank = []
+    config = json.dumps({"ckpt_dir": "x", "numerics": numeric})
+    monkeypatch.setattr(sys, "argv", ["ranks", "--socket", "s", "--config", config])
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(ranks, "die_with_parent", lambda: True)
+    monkeypatch.setattr(ranks, "lead", lambda *_: set_in_rank.append(torch.backends.cuda.cudnn_sdp_enabled()))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # where it would be on
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    try:
+        ranks.main()
+    finally:
+        monkeypatch.undo()
+        numerics.apply(EXACT)
+    assert set_in_rank == [False]
