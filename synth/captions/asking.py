@@ -7,7 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from synth.captions import engines
-from synth.captions.engines import Completion, Request
+from synth.captions.engines import Completion, Generate, More, Request, Serve
 from synth.captions.prompts import Sources
 from synth.captions.records import records_of
 from synth.errors import InputError
@@ -21,29 +21,42 @@ Result = TypeVar("Result")
 Dialogue = Generator[Request, Completion, Result]
 
 
-Generate = Callable[[Sequence[Request]], Sequence[Completion]]
-
-
-def lockstep(dialogues: Sequence[Dialogue[Result]], generate: Generate) -> list[Result]:
-    """The results of dialogues, in order. In each round the requests of all that are not at their end are asked together:
-    so what is asked depends on this batch of dialogues alone."""
+def converse(dialogues: Sequence[Dialogue[Result]], serve: Serve) -> list[Result]:
+    """The results of dialogues, in order. What is asked, and in which order, depends on this batch of dialogues and on the order
+    in which `serve` ends requests alone."""
     results: list = [None] * len(dialogues)
-    waiting: dict[int, Request] = {}
+    asked_by: list[int] = []  # the dialogue of each request, by number
 
-    def go_on(n: int, step: Callable[[], Request]) -> None:
+    def go_on(n: int, step: Callable[[], Request]) -> list[Request]:
         try:
-            waiting[n] = step()
+            request = step()
         except StopIteration as e:
-            waiting.pop(n, None)
             results[n] = e.value
+            return []
+        asked_by.append(n)
+        return [request]
 
-    for n, dialogue in enumerate(dialogues):
-        go_on(n, partial(next, dialogue))
-    while waiting:
-        asked = sorted(waiting)
-        for n, completion in zip(asked, generate([waiting[n] for n in asked]), strict=True):
-            go_on(n, partial(dialogues[n].send, completion))
+    def more(ended: Sequence[tuple[int, Completion]]) -> list[Request]:
+        heard = [(asked_by[number], completion) for number, completion in ended]
+        return [request for n, completion in heard for request in go_on(n, partial(dialogues[n].send, completion))]
+
+    first = [request for n, dialogue in enumerate(dialogues) for request in go_on(n, partial(next, dialogue))]
+    if first:
+        serve(first, more)
     return results
+
+
+def in_rounds(generate: Generate) -> Serve:
+    """Serve with an engine that answers many requests at once: in each round it is asked all that the last one left open."""
+
+    def serve(requests: Sequence[Request], more: More) -> None:
+        first = 0
+        while requests:
+            ended = list(zip(range(first, first + len(requests)), generate(requests), strict=True))
+            first += len(requests)
+            requests = more(ended)
+
+    return serve
 
 
 class Asking(Stage):
@@ -65,14 +78,15 @@ class Asking(Stage):
         self.engine.start()
 
     def ask(self, dialogues: Sequence[Dialogue]) -> list:
-        return lockstep(dialogues, self.engine.generate)
+        """The results of a window of dialogues, in order."""
+        return converse(dialogues, getattr(self.engine, "serve", None) or in_rounds(self.engine.generate))
 
     def encode(self, state, item: tuple[int, dict | str]) -> Sample | Tombstone:
         slot, result = item
         return Tombstone(slot, result) if isinstance(result, str) else Sample(slot, f"{slot:09d}", {"json": canonical(result)})
 
     def usage(self) -> Mapping[str, object]:
-        """What this process spent outside, and what it refused: for the worker's events."""
+        """What this process spent, and what it refused: for the worker's events."""
         usage = getattr(self.engine, "usage", None)
         return dict(usage() if usage else {}) | ({"refused": dict(self.refused)} if self.refused else {})
 

@@ -1,7 +1,7 @@
 """Caption engines by name: requests in, texts out, a random stream a request."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,8 +43,16 @@ class Reply:
     error: str = ""
 
 
+Generate = Callable[[Sequence[Request]], Sequence[Completion]]  # one a request, in order
+# What becomes of requests that ended, by number: those that are asked next
+More = Callable[[Sequence[tuple[int, Completion]]], Sequence[Request]]
+# Numbers requests as they come, gives `more` the completions of those that ended and serves what it returns as well, to the end
+Serve = Callable[[Sequence[Request], More], None]
+
+
 class Engine(Protocol):
-    """May also have usage() -> dict: what this process spent so far (requests, tokens, price), for events/."""
+    """May also have usage() -> dict: what this process spent so far (requests, tokens, price), for events/; and serve: Serve, where
+    it can take in requests while it computes others."""
 
     def check(self) -> None: ...
 

@@ -9,8 +9,8 @@ from synth.captions.prompts import Prompt
 
 
 class Captions(Asking):
-    """A batch is a window of slots: all first attempts go to the engine together, then all second ones of those that
-    failed, and so on. So a window's bytes depend on the window alone."""
+    """A batch is a window of slots: all first attempts go to the engine together, and the second one of a caption that failed joins
+    those that wait, or the next round of an engine that answers in rounds. So a window's bytes depend on the window alone."""
 
     config: CaptionsConfig
 

@@ -28,7 +28,7 @@ class HfEngine:
         """Load the model. InputError for a folder that transformers cannot read."""
         if self.model is not None:
             return
-        numerics.apply(self.numerics)
+        numerics.apply_to_text(self.numerics)
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils.logging import disable_progress_bar

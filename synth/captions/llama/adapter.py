@@ -3,8 +3,8 @@
 import os
 from collections.abc import Sequence
 
-from synth.captions.engines import TOO_LONG, Reply, Request
-from synth.captions.llama.config import EngineConfig
+from synth.captions.engines import TOO_LONG, More, Reply, Request
+from synth.captions.llama.config import Completion, EngineConfig
 from synth.captions.llama.engine import LlamaEngine
 from synth.kinds import config_of
 from synth.store.folder import StageFolder
@@ -23,10 +23,20 @@ class Native:
         self.llama.start()
 
     def generate(self, requests: Sequence[Request]) -> list[Reply]:
-        return [Reply(c.text, TOO_LONG if c.error else "") for c in self.llama.generate(requests)]
+        return [_reply(c) for c in self.llama.generate(requests)]
+
+    def serve(self, requests: Sequence[Request], more: More) -> None:
+        self.llama.serve(requests, lambda ended: more([(number, _reply(c)) for number, c in ended]))
+
+    def usage(self) -> dict[str, float]:
+        return self.llama.usage()
 
     def close(self) -> None:
         self.llama.close()
+
+
+def _reply(completion: Completion) -> Reply:
+    return Reply(completion.text, TOO_LONG if completion.error else "")
 
 
 def from_stage(folder: StageFolder) -> Native:

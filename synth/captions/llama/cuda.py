@@ -6,7 +6,7 @@ ended from a note that it reads while the next step runs, so the device never wa
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -24,18 +24,18 @@ class Notes:
         self._cuda = tensor.device.type == "cuda"
         self._buffers = [torch.empty_like(tensor, device="cpu", pin_memory=self._cuda) for _ in range(lag + 1)]
         self._events = [torch.cuda.Event() if self._cuda else None for _ in self._buffers]
-        self._made = 0
+        self.made = 0
 
     def exchange(self) -> np.ndarray | None:
         """Make a note of `tensor` as it is once the work so far is done; the note of `lag` calls ago, None if there is none."""
-        at = self._made % len(self._buffers)
+        at = self.made % len(self._buffers)
         self._buffers[at].copy_(self.tensor, non_blocking=True)
         if self._cuda:
             self._events[at].record()
-        self._made += 1
-        if self._made <= self._lag:
+        self.made += 1
+        if self.made <= self._lag:
             return None
-        at = self._made % len(self._buffers)  # the oldest
+        at = self.made % len(self._buffers)  # the oldest
         if self._cuda:
             self._events[at].synchronize()
         return self._buffers[at].numpy()
@@ -70,7 +70,8 @@ class DecodeGraphs:
         self._position = torch.full((model.rows,), model.columns - 1, dtype=torch.int64, device=model.device)
         # one for all graphs: each would keep its own
         self._logits = torch.empty(model.rows, model.params.vocab_size, dtype=torch.float32, device=model.device)
-        self._pool = None
+        self._stream: torch.cuda.Stream | None = None
+        self._pool: tuple[int, int] | None = None  # memory that all graphs share
 
     def __call__(self, tokens: torch.Tensor, position: torch.Tensor, span: int) -> torch.Tensor:
         n = tokens.shape[0]
@@ -88,16 +89,35 @@ class DecodeGraphs:
     def _capture(self, rows: int, columns: int) -> torch.cuda.CUDAGraph | None:
         step = (self._model, self._tokens[:rows], self._position[:rows], columns)
         decode_one_token(*step)  # what libraries allocate at their first call must not be captured
+        if self._pool is None:
+            self._stream, self._pool = torch.cuda.Stream(self._model.device), torch.cuda.graph_pool_handle()
         torch.cuda.synchronize(self._model.device)
-        graph = torch.cuda.CUDAGraph()
+        torch.cuda.empty_cache()  # the graphs' pool cannot take what this process keeps for itself
         try:
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):  # NCCL has a thread that asks
-                self._logits[:rows].copy_(decode_one_token(*step))
+            return captured(lambda: self._logits[:rows].copy_(decode_one_token(*step)), self._stream, self._pool)
         except RuntimeError as err:
             print(f"no CUDA graph of {rows} rows, {columns} columns ({err}): these steps run without", file=sys.stderr)
             return None
-        self._pool = self._pool or graph.pool()
-        return graph
+
+
+def captured(work: Callable[[], object], stream: torch.cuda.Stream, pool: tuple[int, int]) -> torch.cuda.CUDAGraph:
+    """`work` as a CUDA graph. RuntimeError if it cannot be captured; this thread's stream and allocator are as before.
+
+    torch.cuda.graph leaves its side stream current, and the allocator in the graphs' pool, where the end of a capture fails.
+    """
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.stream(stream):
+        try:
+            graph.capture_begin(pool, capture_error_mode="thread_local")  # NCCL has a thread that asks
+            work()
+            graph.capture_end()
+        except BaseException:
+            with contextlib.suppress(RuntimeError):  # it has ended, if ending it is what failed
+                graph.capture_end()
+            with contextlib.suppress(RuntimeError):  # a failed end leaves this out, in some versions of torch
+                torch.cuda.memory._cuda_endAllocateToPool(stream.device_index, pool)
+            raise
+    return graph
 
 
 def padded(n: int, span: int, rows: int, columns: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from synth import numerics
-from synth.captions.engines import Request
+from synth.captions.engines import More, Request
 from synth.captions.llama.checkpoint import Checkpoint, check_checkpoint
 from synth.captions.llama.config import Completion, EngineConfig
 from synth.captions.llama.tokenizer import Tokenizer
@@ -23,12 +23,28 @@ from synth.errors import InputError, OutOfDeviceMemory, StageBroken
 from synth.host.children import kill_group, tail, tied
 
 __all__ = ["Completion", "EngineConfig", "EngineError", "LlamaEngine"]
-_GOODBYE = 15.0  # seconds the ranks get to end by themselves
+_GOODBYE = 5.0  # seconds the ranks get to end by themselves; they hold nothing that a kill would lose
+_LAST_WORDS = 15.0  # seconds torchrun gets to write down which rank died of what
 _LOG_LINES = 60
+_SPENT = ("prefill_tokens", "drawn", "live_row_steps", "steps", "prefills")  # of a window, added up
 
 
 class EngineError(StageBroken):
     """The ranks died or broke; the message ends with the last lines of their log. A new engine may be started."""
+
+
+class RankInputError(InputError):
+    """Bad input that all ranks noticed alike: they go on."""
+
+
+def _plain(requests: Sequence[Request]) -> dict:
+    """Requests as JSON takes them; InputError or ValueError for those that no rank could read."""
+    for i, request in enumerate(requests):
+        if not 0 <= request.seed < 1 << 64:
+            raise ValueError(f"seed {request.seed} is not of 64 bits (0 <= seed < 2**64)")
+        if any("\ud800" <= c <= "\udfff" for c in request.text):
+            raise InputError(f"prompt {i} is not Unicode text (a lone surrogate in {request.text[:80]!r}): mend its source's encoding")
+    return {"prompts": [r.text for r in requests], "seeds": [int(r.seed) for r in requests]}
 
 
 class LlamaEngine:
@@ -40,7 +56,7 @@ class LlamaEngine:
     def __init__(self, config: EngineConfig):
         self.config = config
         self.facts: dict = {}  # after start: pids and device of the ranks, seconds of loading
-        self.last_window: dict = {}  # what the last generate() cost: prefill_tokens, decode_tokens, steps; tokens, margins
+        self.last_window: dict = {}  # of the last window: what it cost, and its tokens and margins, by request (Window)
         self.pid: int | None = None
         self._agent: subprocess.Popen | None = None
         self._connection: socket.socket | None = None
@@ -48,6 +64,7 @@ class LlamaEngine:
         self._log = Path(config.log) if config.log else None
         self._own_log = config.log is None
         self._broken = False
+        self._spent = dict.fromkeys(_SPENT, 0)
 
     def check(self) -> Checkpoint:
         """Look at everything that can be wrong before any work: a second at most, no weights read. InputError if bad."""
@@ -89,31 +106,46 @@ class LlamaEngine:
         Raises InputError (weights that give NaN), OutOfDeviceMemory, EngineError (the ranks died).
         A prompt too long for max_seq_len is no exception: its completion has an `error`.
         """
-        for i, request in enumerate(requests):
-            if not 0 <= request.seed < 1 << 64:
-                raise ValueError(f"seed {request.seed} is not of 64 bits (0 <= seed < 2**64)")
-            if any("\ud800" <= c <= "\udfff" for c in request.text):
-                raise InputError(f"prompt {i} is not Unicode text (a lone surrogate in {request.text[:80]!r}): mend its source's encoding")
-        if not requests:
+        completions: dict[int, Completion] = {}
+
+        def keep(ended: Sequence[tuple[int, Completion]]) -> list[Request]:
+            completions.update(ended)
             return []
+
+        self.serve(requests, keep, margins)
+        return [completions[number] for number in range(len(requests))]
+
+    def serve(self, requests: Sequence[Request], more: More, margins: bool = False) -> None:
+        """Serve one window of requests that grows: more() hears what ended, by number, and says what is asked next.
+
+        Requests are numbered as they come. Raises what generate() raises.
+        """
+        message = {"op": "generate", "margins": margins} | _plain(requests)
+        if not requests:
+            return
         self.start()
-        prompts, seeds = [r.text for r in requests], [int(r.seed) for r in requests]
-        message = {"op": "generate", "prompts": prompts, "seeds": seeds, "margins": margins}
         if self._broken:
             raise EngineError("the engine was interrupted or failed before: close it and start a new one")
-        self._broken = True  # until the answer is read: an interrupt in between leaves the stream in disorder
+        self._broken = True  # until the last answer is read: an interrupt in between leaves the stream in disorder
         try:
-            self._connection.sendall(json.dumps(message).encode() + b"\n")
-            answer = self._receive(None)
+            self._send(message)
+            while "ended" in (answer := self._receive(None)):
+                self._send(_plain(more([(number, Completion(**c)) for number, c in answer["ended"]])))
         except (BrokenPipeError, ConnectionError):
             raise self._died() from None
-        except InputError:
+        except RankInputError:
             self._broken = False  # all ranks answered and wait for the next request
             raise
         self._broken = False
-        completions = [Completion(**c) for c in answer.pop("completions")]
         self.last_window = answer
-        return completions
+        for name in _SPENT:
+            self._spent[name] += answer[name]
+
+    def usage(self) -> dict[str, float]:
+        """What all windows took: see Window."""
+        decodes = self._spent["steps"] - self._spent["prefills"]
+        live = self._spent["live_row_steps"] / decodes if decodes else 0.0
+        return {name: self._spent[name] for name in ("prefill_tokens", "drawn", "steps")} | {"live_rows": round(live, 1)}
 
     def close(self) -> None:
         """End the ranks: by request, then by SIGKILL. No process is left when it returns."""
@@ -121,7 +153,7 @@ class LlamaEngine:
             return
         if self._connection is not None and not self._broken and self._agent.poll() is None:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                self._connection.sendall(b'{"op": "close"}\n')
+                self._send({"op": "close"})
                 self._agent.wait(_GOODBYE)
         failed = self._broken
         self._kill()
@@ -157,6 +189,9 @@ class LlamaEngine:
         self._agent = tied("synth.captions.llama.agent", run, self._log, env)
         self.pid = self._agent.pid
 
+    def _send(self, message: dict) -> None:
+        self._connection.sendall(json.dumps(message).encode() + b"\n")
+
     def _receive(self, deadline: float | None) -> dict:
         """The next message of rank 0; an error in it is raised here."""
         while b"\n" not in self._received:
@@ -172,7 +207,7 @@ class LlamaEngine:
         message = json.loads(line)
         if "error" in message:
             if message["kind"] == "InputError":
-                raise InputError(message["error"])
+                raise RankInputError(message["error"])
             died = self._died()  # such a rank ends, and the others with it
             raise type(died)(f"{message['kind']} in a rank: {message['error']}\n{message['traceback']}\n{died}")
         return message
@@ -188,7 +223,7 @@ class LlamaEngine:
     def _died(self) -> EngineError | OutOfDeviceMemory:
         """All processes ended; why, as far as the log tells."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._agent.wait(_GOODBYE)  # torchrun tells in the log which rank died of what
+            self._agent.wait(_LAST_WORDS)
         self._kill()
         tail = self._tail()
         if "OutOfMemoryError" in tail:  # of any rank: the others only see that it left

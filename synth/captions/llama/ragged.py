@@ -15,59 +15,154 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from synth.captions.llama.memory import ATTENTION_TOKENS
+
 _WORTH = 0.1  # share of the prompts' tokens that sharing must save, or equal lengths side by side are worth more
 
 
 @dataclass(frozen=True)
+class Chunk:
+    """Rows whose own tokens attend together: t tokens of n rows, right-padded to `longest` queries a row."""
+
+    n: int
+    longest: int
+    span: int  # columns that are looked at
+    tokens: torch.Tensor | None  # [t] which of the T they are; None: all in order
+    padded: torch.Tensor | None  # [t] place in [n, longest]; None if no row is padded
+    rows: torch.Tensor  # [n] cache rows
+    start: torch.Tensor | None  # [n] column of each row's first query; None: all 0
+
+
+@dataclass(frozen=True)
 class Ragged:
-    """T tokens to compute, for m prompts, n of which have tokens of their own."""
+    """T tokens to compute, for m prompts, of which some have no tokens of their own."""
 
     tokens: torch.Tensor  # [T]
     position: torch.Tensor  # [T] column of the token in its row
     last: torch.Tensor  # [m] index in T of each prompt's last token
-    # attention: the own tokens of n rows, right-padded to `longest` queries a row
-    n: int
-    longest: int
-    padded: torch.Tensor | None  # [T] its place in [n, longest]; None if no row is padded
-    seen: torch.Tensor | None  # [n, 1, longest, span] columns each query sees; None: all rows start at column 0
-    rows: torch.Tensor  # [n] their cache rows
-    span: int  # columns in use
+    chunks: tuple[Chunk, ...]  # of attention, which alone knows rows
     # keys and values of W cache places, W >= T
     source: torch.Tensor | None  # [W] the token of T whose keys go there; None: all in order
     row: torch.Tensor  # [W]
     column: torch.Tensor  # [W]
-    copies: tuple[torch.Tensor, torch.Tensor, int] | None  # rows to fill, the rows they copy, columns: before all else
+    # before all else: rows to fill, the rows they copy, and which columns; a stretch of columns at a time, in all rows
+    copies: tuple[tuple[torch.Tensor, torch.Tensor, slice], ...]
 
     @staticmethod
     def of(prompts: Sequence[Sequence[int]], rows: Sequence[int], device: torch.device, resident: "Resident | None" = None) -> "Ragged":
         """`prompts[i]` goes into cache row `rows[i]`, from column 0; `resident` (None: share nothing) learns of it."""
-        parts = _share(prompts, rows, resident)
-        lengths = np.array([len(p) for p in prompts])
-        own = np.array([len(p.prompt) - p.start for p in parts])
-        has = own > 0  # a prompt that is the beginning of its neighbour has none
-        longest, n = int(own.max()), int(has.sum())
-        place = np.concatenate([np.arange(c) + i * longest for i, c in enumerate(own[has])])
+        group = Group(resident)
+        for prompt, row in zip(prompts, rows, strict=True):
+            group.add(prompt, row)
+        return group.ragged(device)
+
+
+class Group:
+    """Prompts that are prefilled together, while they are chosen."""
+
+    def __init__(self, resident: "Resident | None"):
+        self._resident = resident
+        self._parts: list[_Part] = []
+        self._rows: list[int] = []
+        self.tokens = 0  # to compute so far, T
+
+    def add(self, prompt: Sequence[int], row: int, limit: int | None = None) -> bool:
+        """Let `prompt` go into cache row `row`. False, and nothing is done, if others are there and T would exceed `limit`."""
+        part = self._part(np.asarray(prompt))
+        if limit is not None and self._parts and self.tokens + part.own > limit:
+            return False
+        self._parts.append(part)
+        self._rows.append(row)
+        self.tokens += part.own
+        return True
+
+    def _part(self, prompt: np.ndarray) -> "_Part":
+        """What of `prompt` is copied, what its neighbour computes, and what is its own."""
+        from_row, held, start, owner = 0, 0, 0, np.empty(0, dtype=np.int64)
+        if self._resident is not None:
+            from_row, held = self._resident.longest(prompt[:-1])  # the last token is computed: its logits are asked for
+            owner, start = np.full(held, -1), held
+            if self._parts and (before := self._parts[-1]).held <= held:  # else some of what the neighbour has is in no T
+                common = shared(before.prompt, prompt)
+                if common > held:
+                    owner, start = np.concatenate([owner, before.owner[held:common]]), common
+        own = np.arange(self.tokens, self.tokens + len(prompt) - start)
+        return _Part(prompt, from_row, held, start, np.concatenate([owner, own]))
+
+    def ragged(self, device: torch.device) -> Ragged:
+        """The group as tensors on the device, by one copy; the cache rows count as holding its prompts."""
+        parts, rows = self._parts, self._rows
+        if self._resident is not None:
+            for row, part in zip(rows, parts, strict=True):  # only now: copies are made before any row is written
+                self._resident.hold(row, part.prompt)
         position = np.concatenate([np.arange(p.start, len(p.prompt)) for p in parts])
         source = np.concatenate([p.owner[p.held :] for p in parts])
-        table = [np.concatenate([p.prompt[p.start :] for p in parts]), position, place, source]
-        table += [np.repeat(np.asarray(rows), [len(p.prompt) - p.held for p in parts])]
+        copied = [(row, p.from_row) for row, p in zip(rows, parts, strict=True) if p.held]
+        table = [np.concatenate([p.prompt[p.start :] for p in parts]), position, source]
+        table += [np.repeat(rows, [len(p.prompt) - p.held for p in parts])]
         table += [np.concatenate([np.arange(p.held, len(p.prompt)) for p in parts])]
-        table += [[p.owner[-1] for p in parts], np.asarray(rows)[has]]
-        copied = [(row, p.from_row, p.held) for row, p in zip(rows, parts, strict=True) if p.held]
-        table += [[c[0] for c in copied], [c[1] for c in copied]]
-        starts, span = np.array([p.start for p in parts])[has], int(lengths.max())
-        seen = None
-        if starts.any():
-            seen = np.arange(span) <= (starts[:, None] + np.arange(longest))[:, None, :, None]  # [n, 1, longest, span]
-            seen = to_device(seen, device)
+        table += [[p.owner[-1] for p in parts], [c[0] for c in copied], [c[1] for c in copied]]
+        chunks = _chunks(parts)
+        for chunk in chunks:
+            table += _chunk_table([parts[i] for i in chunk], [rows[i] for i in chunk], self._firsts(chunk))
         flat = to_device(np.concatenate([np.asarray(t, dtype=np.int64) for t in table]), device)  # one copy
-        tokens, position, padded, source, row, column, last, rows_, to, fro = flat.split([len(t) for t in table])
+        tokens, position_, source_, row, column, last, to, fro, *rest = flat.split([len(t) for t in table])
         plain = len(source) == len(tokens)  # each token computed goes to one place
-        copies = (to, fro, max(c[2] for c in copied)) if copied else None
+        cut = [_chunk(rest[4 * i : 4 * i + 4], [parts[j] for j in chunk], len(chunks) == 1) for i, chunk in enumerate(chunks)]
         return Ragged(
-            tokens, position, last, n, longest, None if len(tokens) == n * longest else padded, seen, rows_, span,
-            None if plain else source, row, column, copies,
+            tokens, position_, last, tuple(cut), None if plain else source_, row, column,
+            tuple((to, fro, columns) for columns in _stretches(len(copied), max((p.held for p in parts), default=0))),
         )  # fmt: skip
+
+    def _firsts(self, chunk: Sequence[int]) -> list[int]:
+        """Where the own tokens of some prompts begin among the T."""
+        begin = np.cumsum([0, *(p.own for p in self._parts)])
+        return [int(begin[i]) for i in chunk]
+
+
+def _chunks(parts: "Sequence[_Part]") -> list[list[int]]:
+    """The prompts that have tokens of their own, in chunks of attention, each in their order.
+
+    Attention pads its queries to rows x longest and looks at rows x span of the cache. So a prompt is with others of at least
+    half as many tokens and at most twice as many, and no chunk looks at more than ATTENTION_TOKENS (or at one row).
+    """
+    order = sorted((i for i, p in enumerate(parts) if p.own), key=lambda i: (-parts[i].own, i))
+    chunks: list[list[int]] = []
+    longest = span = 0
+    for i in order:
+        wider = max(span, len(parts[i].prompt))
+        if not chunks or 2 * parts[i].own < longest or (len(chunks[-1]) + 1) * wider > ATTENTION_TOKENS:
+            chunks.append([])
+            longest, wider = parts[i].own, len(parts[i].prompt)
+        chunks[-1].append(i)
+        span = wider
+    return [sorted(chunk) for chunk in chunks]
+
+
+def _chunk_table(parts: "Sequence[_Part]", rows: Sequence[int], firsts: Sequence[int]) -> list[np.ndarray]:
+    """A chunk's [tokens, padded, rows, start]."""
+    longest = max(p.own for p in parts)
+    tokens = np.concatenate([np.arange(first, first + p.own) for first, p in zip(firsts, parts, strict=True)])
+    padded = np.concatenate([np.arange(p.own) + i * longest for i, p in enumerate(parts)])
+    return [tokens, padded, np.asarray(rows), np.array([p.start for p in parts])]
+
+
+def _chunk(table: Sequence[torch.Tensor], parts: "Sequence[_Part]", only: bool) -> Chunk:
+    tokens, padded, rows, start = table
+    n, longest = len(parts), max(p.own for p in parts)
+    at_zero = not any(p.start for p in parts)
+    return Chunk(
+        n, longest, max(len(p.prompt) for p in parts), None if only else tokens, None if len(tokens) == n * longest else padded,
+        rows, None if at_zero else start,
+    )  # fmt: skip
+
+
+def _stretches(rows: int, columns: int) -> list[slice]:
+    """The columns 0..columns-1 in stretches of which `rows` rows are ATTENTION_TOKENS at most: a copy passes through memory."""
+    if not rows:
+        return []
+    width = max(1, ATTENTION_TOKENS // rows)
+    return [slice(at, min(columns, at + width)) for at in range(0, columns, width)]
 
 
 @dataclass(frozen=True)
@@ -79,6 +174,11 @@ class _Part:
     held: int
     start: int
     owner: np.ndarray  # [len(prompt)] index in T; -1 where copied
+
+    @property
+    def own(self) -> int:
+        """Tokens to compute; a prompt that is the beginning of its neighbour has none."""
+        return len(self.prompt) - self.start
 
 
 class Resident:
@@ -96,30 +196,13 @@ class Resident:
         row = int(counts.argmax())
         return row, int(counts[row])
 
+    def move(self, source: int, target: int) -> None:
+        """Row `target` now holds what row `source` does."""
+        self._table[target] = self._table[source]
+
     def hold(self, row: int, prompt: np.ndarray) -> None:
         self._table[row] = -1
         self._table[row, : len(prompt)] = prompt
-
-
-def _share(prompts: Sequence[Sequence[int]], rows: Sequence[int], resident: Resident | None) -> list[_Part]:
-    parts: list[_Part] = []
-    count = 0  # tokens to compute so far
-    for prompt in map(np.asarray, prompts):
-        from_row, held, start, owner = 0, 0, 0, np.empty(0, dtype=np.int64)
-        if resident is not None:
-            from_row, held = resident.longest(prompt[:-1])  # the last token is computed: its logits are asked for
-            owner, start = np.full(held, -1), held
-            if parts and parts[-1].held <= held:  # else some of what the neighbour has is in no T
-                common = shared(parts[-1].prompt, prompt)
-                if common > held:
-                    owner, start = np.concatenate([owner, parts[-1].owner[held:common]]), common
-        own = len(prompt) - start
-        parts.append(_Part(prompt, from_row, held, start, np.concatenate([owner, np.arange(count, count + own)])))
-        count += own
-    if resident is not None:
-        for row, part in zip(rows, parts, strict=True):  # only now: copies are made before any row is written
-            resident.hold(row, part.prompt)
-    return parts
 
 
 def shared(a: np.ndarray, b: np.ndarray) -> int:
@@ -136,7 +219,7 @@ def shared(a: np.ndarray, b: np.ndarray) -> int:
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
     """A copy on the device that the host does not wait for."""
     tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def share_order(prompts: Sequence[Sequence[int]]) -> list[int] | None:

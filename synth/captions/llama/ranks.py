@@ -1,8 +1,9 @@
 """The program that torchrun starts, once a rank: loads its shard and serves windows of requests.
 
-Rank 0 speaks JSON lines over the parent's unix socket: {"op": "generate", "prompts": [..], "seeds": [..]} in,
-{"completions": [..], ...} or {"error": .., "kind": .., "traceback": ..} out; {"op": "close"} ends all. The other ranks get
-each request by broadcast. stdout and stderr are the log: fairscale prints when it starts.
+Rank 0 speaks JSON lines over the parent's unix socket. {"op": "generate", "prompts": [..], "seeds": [..]} comes in; each
+{"ended": [[number, completion], ..]} that goes out is answered by {"prompts": [..], "seeds": [..]}, which join the window; in
+the end the window's cost goes out, or {"error": .., "kind": .., "traceback": ..}; {"op": "close"} ends all. The other ranks get
+each message by broadcast. stdout and stderr are the log: fairscale prints when it starts.
 
 Bad input is noticed by all ranks alike, so they answer and go on. Any other exception may be one rank's alone while the
 rest wait for it, so that rank ends, and torchrun ends the others.
@@ -10,18 +11,20 @@ rest wait for it, so that rank ends, and torchrun ends the others.
 
 import argparse
 import datetime
+import gc
 import json
 import os
 import socket
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, TextIO
+from typing import TextIO
 
 from synth import numerics
 from synth.captions.llama.checkpoint import check_checkpoint
-from synth.captions.llama.config import EngineConfig
+from synth.captions.llama.config import Completion, EngineConfig
 from synth.errors import InputError
 from synth.host.children import die_with_parent
 
@@ -34,7 +37,7 @@ def main() -> None:
     if not die_with_parent():
         sys.exit(1)
     config = EngineConfig(**json.loads(args.config))
-    numerics.apply(config.numerics)
+    numerics.apply_to_text(config.numerics)
     if int(os.environ["RANK"]) == 0:
         lead(args.socket, config)
     else:
@@ -47,16 +50,9 @@ def lead(path: str, config: EngineConfig) -> None:
     connection.connect(path)
     with connection, connection.makefile("rw", encoding="utf-8", newline="\n") as stream:
         try:
-            served = Ranks(config)
+            served = Ranks(config, stream)
             send(stream, {"op": "ready"} | served.facts)
-            for line in stream:  # the end of the stream: the parent is gone
-                request = served.share(json.loads(line))
-                if request["op"] == "close":
-                    break
-                send(stream, served.answer(request))
-            else:
-                served.share({"op": "close"})
-            served.close()
+            served.run()
         except Exception as err:
             send(stream, failure(err))
             raise
@@ -64,48 +60,64 @@ def lead(path: str, config: EngineConfig) -> None:
 
 def follow(config: EngineConfig) -> None:
     """Another rank: the same computation for each request, without an answer."""
-    served = Ranks(config)
-    while (request := served.share(None))["op"] != "close":
-        served.answer(request)
-    served.close()
+    Ranks(config, None).run()
 
 
 class Ranks:
-    """This rank's share of the model."""
+    """This rank's share of the model; rank 0's has the stream of the parent."""
 
-    def __init__(self, config: EngineConfig):
+    def __init__(self, config: EngineConfig, stream: TextIO | None):
         import torch
         import torch.distributed as dist
-        from fairscale.nn.model_parallel import initialize as groups
 
+        from synth.captions.llama import parallel
         from synth.captions.llama.generate import Generator, Sampling
         from synth.captions.llama.model import load_model
         from synth.captions.llama.tokenizer import Tokenizer
 
         start = time.monotonic()
+        self._stream = stream
         rank, size = int(os.environ["LOCAL_RANK"]), int(os.environ["WORLD_SIZE"])
         device = pick_device(config.device, rank, size)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         # requests may be far apart: a group of their own that does not time out, and does not keep a GPU spinning
         self._requests = dist.new_group(backend="gloo", timeout=datetime.timedelta(days=365))
-        groups.initialize_model_parallel(size)
+        parallel.join(size)
         tokenizer = Tokenizer(config.tokenizer)
         checkpoint = check_checkpoint(config.ckpt_dir, tokenizer.n_words, size, config.tokenizer)
         dtype = getattr(torch, config.torch_dtype)
         model = load_model(checkpoint, rank, dtype, device, config.max_batch_size, config.max_seq_len)
         sampling = Sampling(config.temperature, config.top_p, config.max_gen_len, tuple(config.stop))
-        self._generator = Generator(model, tokenizer, sampling)
-        pids: list[Any] = [None] * size
-        dist.all_gather_object(pids, os.getpid(), group=self._requests)
-        self.facts = {"pids": pids, "device": device_name(device), "load_s": round(time.monotonic() - start, 3)}
+        self._generator: Generator | None = Generator(model, tokenizer, sampling)
+        pids = [torch.zeros(1, dtype=torch.int64) for _ in range(size)]
+        dist.all_gather(pids, torch.tensor([os.getpid()]), group=self._requests)
+        self.facts = {"pids": [int(p) for p in pids], "device": device_name(device), "load_s": round(time.monotonic() - start, 3)}
 
-    def share(self, request: dict | None) -> dict:
-        """The request that rank 0 passes, on every rank."""
+    def run(self) -> None:
+        """Serve windows until the parent closes, or is gone."""
+        while (request := self.next())["op"] != "close":
+            answer = self.answer(request)
+            if self._stream is not None:
+                send(self._stream, answer)
+        self.close()
+
+    def next(self) -> dict:
+        """The parent's next message, on every rank; the end of the stream says that the parent is gone."""
+        line = b""
+        if self._stream is not None:
+            line = (self._stream.readline() or '{"op": "close"}').encode()
+        return json.loads(self.share(line))
+
+    def share(self, data: bytes) -> bytes:
+        """Rank 0's bytes, on every rank: bytes, because what is pickled can run code."""
+        import torch
         import torch.distributed as dist
 
-        box = [request]
-        dist.broadcast_object_list(box, src=0, group=self._requests)
-        return box[0]
+        length = torch.tensor([len(data)])
+        dist.broadcast(length, src=0, group=self._requests)
+        buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(int(length), dtype=torch.uint8)
+        dist.broadcast(buffer, src=0, group=self._requests)
+        return buffer.numpy().tobytes()
 
     def answer(self, request: dict) -> dict:
         """Serve {"op": "generate", prompts, seeds, margins?}; InputError becomes an answer, all else is raised."""
@@ -113,18 +125,35 @@ class Ranks:
             if request["op"] != "generate":
                 raise ValueError(f"unknown op {request['op']!r}")
             self._generator.margins = bool(request.get("margins"))
-            window = self._generator.window(request["prompts"], request["seeds"])
+            window = self._generator.window(request["prompts"], request["seeds"], self.more)
         except InputError as err:
             return failure(err)
-        return asdict(window)
+        spent = {name: getattr(window, name) for name in ("prefill_tokens", "decode_tokens", "steps", "prefills", "drawn", "live_row_steps")}
+        return spent | {"tokens": window.tokens, "margins": window.margins}
+
+    def more(self, ended: Sequence[tuple[int, Completion]]) -> tuple[list[str], list[int]]:
+        """What the parent asks next, once it knows what ended."""
+        if self._stream is not None:
+            send(self._stream, {"ended": [(number, asdict(completion)) for number, completion in ended]})
+        message = self.next()
+        if message.get("op") == "close":
+            raise ConnectionError("the parent is gone in the middle of a window")
+        return message["prompts"], message["seeds"]
 
     def close(self) -> None:
-        """Leave the groups together: gloo aborts in a process whose peers leave first."""
+        """Leave the groups together: gloo aborts in a process whose peers leave first, and NCCL hangs (pytorch issue 115388) where
+        a CUDA graph that holds its work is still there."""
+        import torch
         import torch.distributed as dist
-        from fairscale.nn.model_parallel import initialize as groups
 
+        from synth.captions.llama import parallel
+
+        self._generator = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         dist.barrier(group=self._requests)
-        groups.destroy_model_parallel()
+        parallel.leave()
         dist.destroy_process_group()
 
 

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from synth import numerics
 from synth.captions.engines import TOO_LONG, Request
 from synth.captions.hf.engine import HfEngine
 from synth.captions.hf.generate import Decoder, Row
 from synth.errors import InputError
-from synth.numerics import EXACT
+from synth.numerics import EXACT, FAST
 from tests.captions import tiny_hf
 from tests.captions.llama import tiny
 from tests.configs import CaptionerConfig
@@ -39,6 +40,16 @@ def test_a_caption_depends_on_its_own_prompt_and_seed_alone(hf_model):
     assert len(set(together)) > 6 and not any("\n" in text for text in together)
     other = [r.text for r in engine(hf_model).generate([Request(r.text, seed=r.seed + 1) for r in asked])]
     assert sum(a != b for a, b in zip(together, other, strict=True)) > 6
+
+
+def test_a_model_of_text_never_lets_cudnn_plan_attention(hf_model):
+    """It would plan a kernel for each new length, and every step has one."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    made = engine(hf_model)
+    made.numerics = FAST
+    made.start()
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    numerics.apply(EXACT)
 
 
 def test_its_tokens_are_those_of_the_native_engine_with_the_same_weights(tmp_path, tokenizer_model):

@@ -8,11 +8,12 @@ import sys
 import pytest
 import torch
 
-from synth.captions.llama.checkpoint import read_header
+from synth.captions.llama.checkpoint import layout, read_header
 from synth.captions.llama.config import EngineConfig
 from synth.captions.llama.engine import LlamaEngine
+from synth.captions.llama.model import placed
 from synth.captions.llama.params import params_from
-from synth.captions.llama.reshard import merge, reshard, split
+from synth.captions.llama.reshard import merge, reshard, save_shards, split
 from synth.captions.llama.tokenizer import Tokenizer
 from synth.errors import InputError
 from tests.captions.llama import tiny
@@ -206,3 +207,36 @@ def test_newline_and_end_ids_are_found_in_the_tokenizer(tokenizer_model):
     assert tokenizer.ids_containing("\n") == [13]  # byte pieces come after unk, bos, eos, in Llama-2's own model too
     assert tokenizer.encode(["\n"])[0][-1] == 13
     assert (tokenizer.bos, tokenizer.eos) == (1, 2)
+
+
+def test_loading_needs_little_of_the_hosts_own_memory(tmp_path, tokenizer_model):
+    """A checkpoint in half precision, mapped, goes to its device a matrix at a time: no copy of it lies on the host in between."""
+    raw = {"dim": 1024, "n_layers": 16, "n_heads": 8, "multiple_of": 256, "norm_eps": 1e-5, "vocab_size": -1}
+    params = params_from(raw).with_vocab(Tokenizer(tokenizer_model).n_words)
+    folder = tmp_path / "large"
+    save_shards([{name: torch.full(shape, 0.5, dtype=torch.float16) for name, (shape, _) in layout(params).items()}], folder)
+    (folder / "params.json").write_text(json.dumps(raw))
+    (tmp_path / "device").mkdir()
+    command = [sys.executable, "-m", "tests.captions.llama.load_memory", str(folder), str(tmp_path / "device")]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    added, weights = map(float, printed.split())
+    assert weights > 400
+    assert added < 0.1 * weights, f"{added:.0f} MB of {weights:.0f}"  # 69 % where q, k, v and gate, up of all layers are joined first
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_loaded_weights_are_the_checkpoints(gqa2, dtype):
+    """Both shards, cast or not."""
+    params = check(gqa2).params
+    for rank in range(2):
+        shard = torch.load(gqa2 / f"consolidated.0{rank}.pth", weights_only=True)
+        ours = dict(placed(shard, params.n_layers, dtype, torch.device("cpu")))
+        for i in range(params.n_layers):
+            a, f = f"layers.{i}.attention.", f"layers.{i}.feed_forward."
+            assert torch.equal(ours[a + "wqkv.weight"], torch.cat([shard[f"{a}w{x}.weight"] for x in "qkv"]).to(dtype))
+            assert torch.equal(ours[f + "w13.weight"], torch.cat([shard[f + "w1.weight"], shard[f + "w3.weight"]]).to(dtype))
+        same = set(shard) & set(ours)
+        assert len(same) == len(ours) - 2 * params.n_layers
+        assert all(torch.equal(ours[name], shard[name].to(dtype)) for name in same)
+        if dtype == torch.float32:  # mapped from the file: the machine's workers share it
+            assert ours["output.weight"].data_ptr() == shard["output.weight"].data_ptr()

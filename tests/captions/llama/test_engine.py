@@ -1,5 +1,6 @@
 """The processes: torchrun as a child of the engine, and what is left when anything dies."""
 
+import json
 import os
 import shutil
 import signal
@@ -7,15 +8,21 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 
+from synth import numerics
 from synth.captions.engines import Request
+from synth.captions.llama import engine as engine_module
+from synth.captions.llama import parallel, ranks
 from synth.captions.llama.config import EngineConfig
 from synth.captions.llama.engine import EngineError, LlamaEngine
 from synth.errors import InputError
+from synth.host.deadline import FLOOR
+from synth.numerics import EXACT, FAST, REFERENCE
 from tests.captions.llama import tiny
 from tests.captions.llama.test_generate import same_but_for_edges
 
@@ -74,6 +81,19 @@ def test_two_processes_give_the_tokens_of_one_and_close_leaves_none(gqa, gqa2, t
         assert "max_seq_len=128" in two[-1].error
         assert engine.generate(requests(prompts[:3], seeds[:3])) == two[:3]  # another window, the same captions
         assert engine.generate([]) == []
+        asked, left = [*range(6)], iter(range(6, 12))
+
+        def more(ended):
+            new = [n for number, completion in ended if number % 3 for n in [next(left, None)] if n is not None]
+            asked.extend(new)
+            return requests([prompts[n] for n in new], [seeds[n] for n in new])
+
+        engine.serve(requests(prompts[:6], seeds[:6]), more)  # the ranks hear alike what joins the window
+        assert len(asked) > 9
+        order = [one.tokens[n] for n in asked], [one.margins[n] for n in asked]
+        assert same_but_for_edges(order[0], engine.last_window["tokens"], order[1]) == 0
+        used = engine.usage()
+        assert used["drawn"] > sum(map(len, one.tokens)) and 1 < used["live_rows"] <= 4
         for pid in pids:  # a scheduler signals every process of a job; the worker alone decides when to stop
             for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
                 os.kill(pid, sent)
@@ -153,3 +173,45 @@ def test_ranks_that_cannot_start_are_an_error_with_their_log(gqa, tmp_path):
     with pytest.raises(EngineError, match=r"(?s)in a rank: .*died.*last lines of"):
         engine.start()
     assert gone([engine.pid])
+
+
+def test_groups_are_left_only_when_no_graph_is_there_any_more(monkeypatch):
+    """NCCL hangs in the destruction of a group whose work a CUDA graph holds."""
+    did = []
+
+    class Graphs:
+        pass
+
+    served = object.__new__(ranks.Ranks)
+    served._requests, served._generator = None, Graphs()
+    served._generator.itself = served._generator  # as part of a cycle
+    graphs = weakref.ref(served._generator)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: did.append("waited" if graphs() is None else "waited with graphs"))
+    monkeypatch.setattr(torch.distributed, "barrier", lambda group: did.append("met"))
+    monkeypatch.setattr(parallel, "leave", lambda: did.append("left"))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: did.append("destroyed"))
+    served.close()
+    assert did == ["waited", "met", "left", "destroyed"]
+
+
+def test_ranks_that_hang_at_their_end_cost_a_third_of_what_a_job_leaves_for_it():
+    assert engine_module._GOODBYE <= FLOOR / 3
+
+
+@pytest.mark.parametrize("numeric", [EXACT, FAST, REFERENCE], ids=lambda n: n["name"])
+def test_no_rank_lets_cudnn_plan_attention(numeric, monkeypatch):
+    set_in_rank = []
+    config = json.dumps({"ckpt_dir": "x", "numerics": numeric})
+    monkeypatch.setattr(sys, "argv", ["ranks", "--socket", "s", "--config", config])
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(ranks, "die_with_parent", lambda: True)
+    monkeypatch.setattr(ranks, "lead", lambda *_: set_in_rank.append(torch.backends.cuda.cudnn_sdp_enabled()))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # where it would be on
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    try:
+        ranks.main()
+    finally:
+        monkeypatch.undo()
+        numerics.apply(EXACT)
+    assert set_in_rank == [False]

@@ -67,6 +67,68 @@ def test_rows_may_wait_for_company(gqa, window):
     assert same_but_for_edges(window.tokens, other.tokens, window.margins) <= 1
 
 
+def growing(generator, texts, first, rejected):
+    """A window of the first texts, in which each request that ended asks for the next text, if `rejected` says so.
+
+    Gives the window, the texts in the order in which they were asked, and the numbers that ended together."""
+    asked, left, heard = list(range(first)), iter(range(first, len(texts))), []
+
+    def more(ended):
+        heard.append([number for number, _ in ended])
+        new = [n for number, completion in ended if rejected(number, completion) for n in [next(left, None)] if n is not None]
+        asked.extend(new)
+        return [texts[n] for n in new], new
+
+    window = generator.window(texts[:first], range(first), more)
+    assert sorted(n for numbers in heard for n in numbers) == list(range(len(asked)))
+    return window, asked, heard
+
+
+@pytest.mark.parametrize("kind", ["alone", "grouped"])
+@pytest.mark.parametrize(("rows", "lag", "patience"), [(1, 0, 0), (4, 0, 0), (4, 1, 3), (32, 0, 0), (32, 1, 8)])
+def test_what_is_asked_while_a_window_runs_gets_its_own_captions(gqa, kind, rows, lag, patience):
+    texts = tiny.prompts(24) if kind == "alone" else tiny.grouped(24)
+    single = tiny.generator(gqa, rows=1, margins=True, share=False).window(texts, range(24))
+    generator = tiny.generator(gqa, rows=rows, margins=True)
+    generator.lag, generator.patience = lag, patience
+    window, asked, heard = growing(generator, texts, 12, lambda number, _: number % 4 != 3)
+    assert len(asked) == 24 and len(heard) > 1
+    order = [single.tokens[n] for n in asked], [single.margins[n] for n in asked]
+    assert same_but_for_edges(order[0], window.tokens, order[1]) <= 1
+    assert growing(generator, texts, 12, lambda number, _: number % 4 != 3) == (window, asked, heard)  # the same bits, in the same order
+
+
+def test_a_window_that_grows_keeps_its_rows_full_where_rounds_do_not(gqa):
+    """A fifth of all is asked again, three times at most: the rows are busy, and there is one tail instead of four."""
+    texts, generator = tiny.prompts(120), tiny.generator(gqa, rows=8)
+    window, asked, _ = growing(generator, texts, 80, lambda number, _: number % 5 == 0)
+    rounds, at = [], 0
+    for size in (80, 16, 4):  # what the same rejections ask in rounds
+        rounds.append(generator.window(texts[at : at + size], range(at, at + size)))
+        at += size
+    assert at <= len(asked) <= at + 2
+    assert window.live_rows > sum(w.live_row_steps for w in rounds) / sum(w.steps - w.prefills for w in rounds)
+    assert window.steps - window.prefills < sum(w.steps - w.prefills for w in rounds)
+
+
+def test_where_no_row_is_free_nobody_is_asked_and_a_prompt_without_room_is_answered_too(gqa):
+    generator = tiny.generator(gqa, rows=2)
+    texts = ["word " * 500, *tiny.prompts(11)]
+    window, asked, heard = growing(generator, texts, 11, lambda number, _: number == 0)
+    assert len(asked) == 12 and len(heard[0]) >= 8  # once those that wait are fewer than the free rows
+    assert "max_seq_len" in window.completions[0].error and window.completions[11].error == ""
+
+
+def test_requests_that_are_few_wait_for_company_but_not_for_ever(gqa):
+    generator = tiny.generator(gqa, rows=8)
+    generator.refill_at, generator.patience = 4, 5
+    patient = growing(generator, tiny.prompts(60), 30, lambda number, _: number % 3 == 0)
+    generator.patience = 0
+    hasty = growing(generator, tiny.prompts(60), 30, lambda number, _: number % 3 == 0)
+    assert patient[0].prefills < hasty[0].prefills
+    assert {tuple(t) for t in patient[0].tokens} == {tuple(t) for t in hasty[0].tokens}
+
+
 def test_neighbours_and_order_do_not_change_captions(captions, window):
     order = [7, 2, 11, 0, 5]
     prompts = tiny.prompts(12)
@@ -184,6 +246,7 @@ def test_a_nucleus_too_large_for_the_candidates_waits_for_the_host(gqa, window, 
     assert same_but_for_edges(window.tokens, plain.tokens, window.margins) == 0
     assert same_but_for_edges(window.tokens, late.tokens, window.margins) == 0
     assert late.steps > plain.steps
+    assert plain.live_row_steps == sum(len(t) - 1 for t in plain.tokens)
     assert late.completions == plain.completions
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import sentencepiece
 import torch
 import torch.distributed as dist
-from fairscale.nn.model_parallel import initialize as groups
 
+from synth.captions.llama import parallel
 from synth.captions.llama.checkpoint import check_checkpoint, layout
 from synth.captions.llama.generate import Generator, Sampling
 from synth.captions.llama.model import load_model
@@ -66,7 +66,7 @@ def one_process() -> None:
     """A process group of this process alone, for models of one shard."""
     if not dist.is_initialized():
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-        groups.initialize_model_parallel(1)
+        parallel.join(1)
 
 
 def load(folder: Path, rows: int = 8, columns: int = 128, rank: int = 0, dtype=torch.float32):

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import pytest
 
-from synth.captions.asking import lockstep
+from synth.captions.asking import converse, in_rounds
 from synth.captions.config import ClassEntry
 from synth.captions.engines import Reply
 from synth.captions.metaprompts import refusal, written
@@ -68,11 +68,11 @@ def test_a_text_said_before_is_asked_for_again_a_bounded_number_of_times():
         seeds.extend(r.seed for r in requests)
         return [Reply("prompt: A cat on a mat.")]
 
-    assert lockstep([written(Stage, CAT, 4, ["a cat on a mat"], 10, ("x",))], stubborn) == ["said_before"]
+    assert converse([written(Stage, CAT, 4, ["a cat on a mat"], 10, ("x",))], in_rounds(stubborn)) == ["said_before"]
     assert len(set(seeds)) == 3
 
     answers = iter(["A dog.", "A cat on a mat", "Sure!\nPrompt: none\nprompt: A cat in rain."])
-    (record,) = lockstep([written(Stage, CAT, 4, ["a cat on a mat"], 10, ("x",))], lambda requests: [Reply(next(answers))])
+    (record,) = converse([written(Stage, CAT, 4, ["a cat on a mat"], 10, ("x",))], in_rounds(lambda requests: [Reply(next(answers))]))
     assert record["text"] == "A cat in rain." and [r["reason"] for r in record["rejected"]] == ["no_concept", "said_before"]
 
 
