@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ from synth.captions.llama.config import Completion, EngineConfig
 from synth.captions.llama.tokenizer import Tokenizer
 from synth.errors import InputError, OutOfDeviceMemory, StageBroken
 from synth.host.children import kill_group, tail, tied
+from synth.host.scratch import Scratch
 
 __all__ = ["Completion", "EngineConfig", "EngineError", "LlamaEngine"]
 _GOODBYE = 5.0  # seconds the ranks get to end by themselves; they hold nothing that a kill would lose
@@ -60,6 +60,7 @@ class LlamaEngine:
         self.pid: int | None = None
         self._agent: subprocess.Popen | None = None
         self._connection: socket.socket | None = None
+        self._scratch: Scratch | None = None  # where the parent and the ranks meet, as long as they live
         self._received = b""
         self._log = Path(config.log) if config.log else None
         self._own_log = config.log is None
@@ -81,15 +82,13 @@ class LlamaEngine:
             return
         degree = self.check().degree
         self._open_log()
-        folder = Path(tempfile.mkdtemp(prefix="synthset-"))  # private: mode 0700
-        if len(str(folder)) > 90:  # a unix socket's path has room for 107 bytes
-            folder.rmdir()
-            folder = Path(tempfile.mkdtemp(prefix="synthset-", dir="/tmp"))
+        self._scratch = Scratch()
+        place = self._scratch.path
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-                listener.bind(str(folder / "socket"))
+                listener.bind(str(place / "socket"))
                 listener.listen(1)
-                self._spawn(degree, folder / "socket")
+                self._spawn(degree, place)
                 deadline = time.monotonic() + self.config.start_timeout
                 self._wait(listener, deadline)
                 self._connection, _ = listener.accept()
@@ -97,8 +96,6 @@ class LlamaEngine:
         except BaseException:
             self._kill()
             raise
-        finally:  # the connection stands: nothing stays on disk, however this process ends
-            shutil.rmtree(folder, ignore_errors=True)
 
     def generate(self, requests: Sequence[Request], margins: bool = False) -> list[Completion]:
         """One completion a request, in order; this model continues texts, so a request's `messages` are not read.
@@ -177,13 +174,18 @@ class LlamaEngine:
             self._log = Path(name)
         self._log.parent.mkdir(parents=True, exist_ok=True)
 
-    def _spawn(self, degree: int, path: Path) -> None:
+    def _spawn(self, degree: int, place: Path) -> None:
+        """torchrun and its ranks, which meet by files in a private folder: by --standalone they would by a port on all interfaces,
+        where whoever reaches it without a password leaves pickles that they load."""
         config = json.dumps(asdict(self.config))
-        run = ["--standalone", "--nproc_per_node", str(degree), "--max-restarts", "0", "-m", "synth.captions.llama.ranks"]
-        run += ["--socket", str(path), "--config", config]
+        run = ["--nnodes", "1", "--nproc_per_node", str(degree), "--max-restarts", "0", "--log-dir", str(place / "logs")]
+        run += ["--rdzv-backend", "c10d", "--rdzv-conf", "store_type=file", "--rdzv-endpoint", str(place / "agent"), "--rdzv-id", "ranks"]
+        run += ["--local-addr", "127.0.0.1", "-m", "synth.captions.llama.ranks", "--place", str(place), "--config", config]
         # torchrun looks its ranks up by these; a scheduler's own would mislead it
         misleading = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
         env = {k: v for k, v in (os.environ | numerics.environment(self.config.numerics)).items() if k not in misleading}
+        # torchrun shares no store of its own with the ranks; what gloo and NCCL still listen on is the loopback interface
+        env |= {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
         env["PYTHONSAFEPATH"] = "1"  # torchrun starts its ranks without the flag of source.SAFE
         self._log_start = self._log.stat().st_size if self._log.exists() else 0
         self._agent = tied("synth.captions.llama.agent", run, self._log, env)
@@ -237,6 +239,9 @@ class LlamaEngine:
             self._connection.close()
         if self._agent is not None:
             kill_group(self._agent, self.facts.get("pids", ()))
+        if self._scratch is not None:
+            self._scratch.remove()
+            self._scratch = None
 
     def _tail(self) -> str:
         return tail(self._log, _LOG_LINES, self._log_start)

@@ -31,7 +31,7 @@ from synth.host.children import die_with_parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--socket", required=True, help="unix socket of the parent, which rank 0 connects to")
+    parser.add_argument("--place", required=True, help="private folder with the parent's unix socket, in which the ranks meet")
     parser.add_argument("--config", required=True, help="EngineConfig as JSON")
     args = parser.parse_args()
     if not die_with_parent():
@@ -39,18 +39,18 @@ def main() -> None:
     config = EngineConfig(**json.loads(args.config))
     numerics.apply_to_text(config.numerics)
     if int(os.environ["RANK"]) == 0:
-        lead(args.socket, config)
+        lead(args.place, config)
     else:
-        follow(config)
+        Ranks(config, args.place, None).run()
 
 
-def lead(path: str, config: EngineConfig) -> None:
+def lead(place: str, config: EngineConfig) -> None:
     """Rank 0: from the parent's requests to answers, until it closes."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.connect(path)
+    connection.connect(os.path.join(place, "socket"))
     with connection, connection.makefile("rw", encoding="utf-8", newline="\n") as stream:
         try:
-            served = Ranks(config, stream)
+            served = Ranks(config, place, stream)
             send(stream, {"op": "ready"} | served.facts)
             served.run()
         except Exception as err:
@@ -58,15 +58,13 @@ def lead(path: str, config: EngineConfig) -> None:
             raise
 
 
-def follow(config: EngineConfig) -> None:
-    """Another rank: the same computation for each request, without an answer."""
-    Ranks(config, None).run()
-
-
 class Ranks:
-    """This rank's share of the model; rank 0's has the stream of the parent."""
+    """This rank's share of the model; rank 0's has the stream of the parent, the others compute along without an answer.
 
-    def __init__(self, config: EngineConfig, stream: TextIO | None):
+    The ranks meet by a file in `place`: whoever could write there is this user.
+    """
+
+    def __init__(self, config: EngineConfig, place: str, stream: TextIO | None):
         import torch
         import torch.distributed as dist
 
@@ -79,7 +77,8 @@ class Ranks:
         self._stream = stream
         rank, size = int(os.environ["LOCAL_RANK"]), int(os.environ["WORLD_SIZE"])
         device = pick_device(config.device, rank, size)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, init_method=f"file://{place}/ranks", rank=rank, world_size=size)
         # requests may be far apart: a group of their own that does not time out, and does not keep a GPU spinning
         self._requests = dist.new_group(backend="gloo", timeout=datetime.timedelta(days=365))
         parallel.join(size)
@@ -128,7 +127,9 @@ class Ranks:
             window = self._generator.window(request["prompts"], request["seeds"], self.more)
         except InputError as err:
             return failure(err)
-        spent = {name: getattr(window, name) for name in ("prefill_tokens", "decode_tokens", "steps", "prefills", "drawn", "live_row_steps")}
+        spent = {
+            name: getattr(window, name) for name in ("prefill_tokens", "decode_tokens", "steps", "prefills", "drawn", "live_row_steps")
+        }
         return spent | {"tokens": window.tokens, "margins": window.margins}
 
     def more(self, ended: Sequence[tuple[int, Completion]]) -> tuple[list[str], list[int]]:

@@ -5,8 +5,6 @@ import io
 import json
 import os
 import platform
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from synth.errors import InputError, StageBroken
+from synth.host.scratch import Scratch
 from synth.images.config import DrawingConfig
 from synth.images.external.child import Child, Gone
 from synth.images.external.settings import Patience
@@ -45,7 +44,7 @@ class CommandPainter:
         self.log = logs / f"external-{platform.node()}-{os.getpid()}.log"
         self.starts = 0
         self._child: Child | None = None
-        self._folder: Path | None = None
+        self._scratch: Scratch | None = None  # where the command puts its pictures
         self._deaths = 0  # since the last picture
 
     def begin_unit(self) -> None: ...
@@ -81,9 +80,9 @@ class CommandPainter:
         if self._child is not None:
             self._child.close()
             self._child = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        if self._scratch is not None:
+            self._scratch.remove()
+            self._scratch = None
 
     def _request(self, number: int, key: str, prompt: str, seed: int) -> dict:
         config = self.config
@@ -103,7 +102,7 @@ class CommandPainter:
         """Ask for all of `todo`; what is answered moves to `made`."""
         child = self._running()
         for number, request in todo.items():
-            child.send(json.dumps(request | {"out": str(self._folder / f"{number}.png")}).encode())
+            child.send(json.dumps(request | {"out": str(self._scratch.path / f"{number}.png")}).encode())
         while todo:
             limit = self.patience.timeout
             answer = self._answer(child, time.monotonic() + limit, f"no answer within {limit:g} s (model.timeout)")
@@ -116,8 +115,8 @@ class CommandPainter:
 
     def _running(self) -> Child:
         if self._child is None:
-            if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="synthset-external-"))
+            if self._scratch is None:
+                self._scratch = Scratch()
             child = Child(self.words, self.log)
             self.starts += 1
             limit = self.patience.start_timeout
@@ -148,8 +147,9 @@ class CommandPainter:
         if "error" in answer:
             return Picture(reason=f"the command refused: {' '.join(str(answer['error']).split())[:500]}")
         named = answer.get("image", f"{number}.png")
-        file = self._folder / named if isinstance(named, str) and "\0" not in named else self._folder
-        if not file.resolve().is_relative_to(self._folder.resolve()) or not file.is_file():
+        folder = self._scratch.path
+        file = folder / named if isinstance(named, str) and "\0" not in named else folder
+        if not file.resolve().is_relative_to(folder.resolve()) or not file.is_file():
             raise self._broken(f"its answer names {named!r}, which is no file in the folder of `out`")
         data, wanted = file.read_bytes(), (self.config.width, self.config.height)
         file.unlink()

@@ -1,0 +1,62 @@
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from synth.host.scratch import LOCK, PREFIX, Scratch, sweep
+
+HOLDS = "import time; from synth.host.scratch import Scratch; s = Scratch(); print(s.path, flush=True); time.sleep(60)"
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.mkdtemp(dir="/tmp"))
+
+
+def test_a_folder_is_ours_alone_and_goes():
+    made = Scratch()
+    assert made.path.stat().st_mode & 0o777 == 0o700
+    made.remove()
+    assert not made.path.exists()
+
+
+def test_the_next_one_removes_what_a_killed_process_left_and_not_what_the_living_hold():
+    top = tempfile.gettempdir()
+    held = [
+        subprocess.Popen([sys.executable, "-c", HOLDS], stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": top})
+        for _ in range(2)
+    ]
+    dead, living = (Path(p.stdout.readline().strip()) for p in held)
+    held[0].send_signal(signal.SIGKILL)
+    held[0].wait()
+    assert dead.exists()
+    made = Scratch()
+    assert not dead.exists() and living.exists()
+    made.remove()
+    held[1].kill()
+    held[1].wait()
+
+
+def test_what_is_not_such_a_folder_of_ours_stays(tmp_path):
+    top = Path(tempfile.gettempdir())
+    (top / f"{PREFIX}compiled-0").mkdir()
+    (top / f"{PREFIX}file").write_text("x")
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / LOCK).write_text("")
+    (top / f"{PREFIX}link").symlink_to(tmp_path / "far")
+    sweep(top)
+    assert sorted(p.name for p in top.iterdir()) == [f"{PREFIX}compiled-0", f"{PREFIX}file", f"{PREFIX}link"]
+    assert (tmp_path / "far" / LOCK).exists()
+
+
+def test_a_place_that_is_too_long_for_a_socket_is_not_taken(monkeypatch):
+    long = Path(tempfile.gettempdir(), "x" * 90)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    made = Scratch()
+    assert made.path.parent == Path("/tmp")
+    made.remove()
