@@ -10,14 +10,17 @@ import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from synth.errors import DeviceGone, InputError
+
+if TYPE_CHECKING:
+    import torch
 
 CUDA, HIP, ROCR = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"
 VISIBLE = (CUDA, HIP, ROCR)
 BY_SLURM = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE", "GPU_DEVICE_ORDINAL")
 NONE = ("-1", "NoDevFiles")  # the second is Slurm's, in a job that asked for no GPU
-HIDDEN = {CUDA: "", HIP: "-1"}  # what hides all GPUs; ROCm takes an empty list for all of them
 ROOT = Path("/")
 SMI_PATIENCE = 10.0  # seconds; without persistence mode nvidia-smi starts every card first
 WHEELS = "https://download.pytorch.org/whl"
@@ -26,7 +29,7 @@ BUILDS = ((580, "cu130", (7, 5)), (525, "cu126", (5, 0)))
 CPU = 'to compute on the CPU: CUDA_VISIBLE_DEVICES=""'
 
 
-def device(index: int | None = None, env: Mapping[str, str] = os.environ, root: Path = ROOT):
+def device(index: int | None = None, env: Mapping[str, str] = os.environ, root: Path = ROOT) -> "torch.device":
     """The torch.device that this process computes on: its visible GPU `index`, or the first; the CPU where none was given.
 
     InputError: torch is built for another driver or card than are here. DeviceGone: the GPU itself does not answer.
@@ -41,7 +44,7 @@ def device(index: int | None = None, env: Mapping[str, str] = os.environ, root: 
     return torch.device("cpu")
 
 
-def half_dtype(on):
+def half_dtype(on: "torch.device") -> "torch.dtype":
     """The 16-bit float of a torch.device: bfloat16, but float16 on a GPU that only emulates it (NVIDIA's before Ampere).
 
     Emulated, every product is computed in float32, and cuDNN has no such convolutions.
@@ -52,7 +55,7 @@ def half_dtype(on):
     return torch.bfloat16 if native else torch.float16
 
 
-def dtype_on(name: str, on):
+def dtype_on(name: str, on: "torch.device") -> "torch.dtype":
     """torch's dtype of a name on a torch.device; "bfloat16" is `half_dtype`."""
     import torch
 
@@ -117,10 +120,22 @@ def driver_version(root: Path = ROOT) -> str:
     with contextlib.suppress(OSError):
         if found := re.search(r"Module\b.*?\s(\d+\.\d+(?:\.\d+)?)\s", (root / "proc/driver/nvidia/version").read_text()):
             return found[1]
-    query = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(query, capture_output=True, text=True, timeout=SMI_PATIENCE, check=True).stdout.partition("\n")[0].strip()
+        return smi("--query-gpu=driver_version", "--format=csv,noheader").partition("\n")[0].strip()
     return ""
+
+
+def smi(*options: str) -> str:
+    """What nvidia-smi prints. OSError: there is none; CalledProcessError: it failed; TimeoutExpired: it hangs."""
+    process = subprocess.Popen(["nvidia-smi", *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        said, _ = process.communicate(timeout=SMI_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()  # and not waited for: inside a driver that hangs it cannot be ended
+        raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args, said)
+    return said
 
 
 def has_kernels(capability: tuple[int, int], architectures: Iterable[str]) -> bool:
@@ -132,11 +147,8 @@ def has_kernels(capability: tuple[int, int], architectures: Iterable[str]) -> bo
     for word in architectures:
         if parts := re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", word):
             least = int(parts[2]), int(parts[3])
-            if parts[4] == "a":
-                fits = capability == least
-            else:
-                fits = capability >= least and (parts[1] == "compute" or capability[0] == least[0])
-            if fits:
+            later = capability[0] == least[0] or parts[1] == "compute"
+            if capability == least or (parts[4] != "a" and later and capability > least):
                 return True
     return False
 

@@ -150,7 +150,7 @@ def test_a_driver_that_is_too_old_is_the_installation_on_all_nodes_alike(monkeyp
         assert word in str(e.value)
 
 
-@pytest.mark.parametrize("said", ["No CUDA GPUs are available", "Found no NVIDIA driver on your system. Please check", "CUDA unknown error - x"])
+@pytest.mark.parametrize("said", ["No CUDA GPUs are available", "Found no NVIDIA driver on your system. Please", "CUDA unknown error"])
 def test_a_gpu_that_does_not_answer_is_this_nodes_matter_and_is_tried_again(said, monkeypatch, machine):
     fake_torch(monkeypatch, error=said)
     with pytest.raises(DeviceGone, match=said.partition(".")[0]):
