@@ -16,7 +16,7 @@ SMALL = ("cluster.cpus_per_job=1", "cluster.time='20:00'", "cluster.stages.gate.
 
 def launch(cluster: Cluster, runs: Path, *args: str, code: int = 0, **env: str) -> str:
     """stdout and stderr of python launch/run.py cluster=slurm ...; asserts the exit code."""
-    command = [sys.executable, str(RUN), *args, "cluster=slurm", f"runs_dir={runs}", *SMALL]
+    command = [sys.executable, str(RUN), "cluster=slurm", f"runs_dir={runs}", *SMALL, *args]
     done = subprocess.run(command, env=cluster.env | QUICK | env, capture_output=True, text=True, timeout=120, cwd=runs.parent)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
