@@ -1,6 +1,7 @@
 """run.py cluster=slurm as a user calls it, on the devcluster, and what is compared with cluster=local."""
 
 import hashlib
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,21 @@ from tests.slurm.devcluster import REPO, Cluster
 RUN = REPO / "launch" / "run.py"
 QUICK = {"SYNTHSET_BEAT_S": "1", "SYNTHSET_DEAD_AFTER_S": "8"}  # dead workers are noticed sooner
 SMALL = ("cluster.cpus_per_job=1", "cluster.time='20:00'", "cluster.stages.gate.time='10:00'")
+
+
+def blind_python(folder: Path) -> Path:
+    """A Python whose workers do not see the devcluster's GPUs, which are links to /dev/null. `seen_by` it: what it was given."""
+    program = folder / "blind_python"
+    note = shlex.quote(str(folder / "given.txt"))
+    program.write_text(f'#!/bin/bash\necho "${{CUDA_VISIBLE_DEVICES-}} $*" >>{note}\nCUDA_VISIBLE_DEVICES= exec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    return program
+
+
+def seen_by(program: Path) -> list[tuple[str, str]]:
+    """(CUDA_VISIBLE_DEVICES, arguments) of each start of a `blind_python`."""
+    lines = (program.parent / "given.txt").read_text().splitlines()
+    return [(gpus, words) for gpus, _, words in (line.partition(" ") for line in lines)]
 
 
 def launch(cluster: Cluster, runs: Path, *args: str, code: int = 0, **env: str) -> str:
