@@ -15,6 +15,7 @@ Environment (or settings of the same name):
   NODE_IDX=0           which machine this is; only decides which units it tries first
   TOTAL_NODES=1        how many machines there are; a wrong number is slower, never wrong
   N_GPUS=auto          workers here, one a GPU with its own CUDA_VISIBLE_DEVICES; auto: all GPUs that CUDA shows, without GPUs all cores.
+                       A MIG slice is a GPU of its own. Indices count as nvidia-smi counts them (docs/gpus.md)
                        On a machine without GPUs a number counts plain workers. A captioner of several shards takes as many GPUs a worker
 Settings:
   gpus=all             all of them at once | idle: each GPU when it has been idle for 3 readings, 5 s apart (pip install nvidia-ml-py)

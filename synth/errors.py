@@ -49,6 +49,10 @@ class ServiceGone(StoreError):
     """A service outside does not answer, or lets nobody in for now: nothing is lost; exit code 75."""
 
 
+class DeviceGone(StoreError):
+    """This machine's GPU does not answer: nothing is lost, and another GPU may; exit code 75."""
+
+
 class OutOfDeviceMemory(Exception):
     """A batch did not fit on the device: the message says which key to lower."""
 

@@ -49,7 +49,7 @@ class SlurmConfig(ClusterConfig):
         "GPUs of a job; 0: run on cores", null="what one worker of the stage needs (one GPU, a captioner of n shards n)"
     )
     gres: str = key('written as Slurm wants it: gpu:a100:4; "": not given', null="gpu:<gpus_per_job>")
-    cpus_per_job: int = key("cores of a job, shared by its workers; encoding and writing go on beside the device")
+    cpus_per_job: int = key("cores of a job, shared by its workers; encoding and writing go on beside the device", null="4 a worker")
     mem: str = key("per node: 32G", null="the site's default")
     requeue: bool = key("a drained, preempted or lost job goes back into the queue")
     drain_before_s: int = key("seconds before the limit at which a job is told to drain (a quarter of the limit at most)")

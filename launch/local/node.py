@@ -3,6 +3,7 @@
 cluster=local is node 0 of 1. Machines share the stage folders and nothing else: whatever one leaves undone, another takes over.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -72,8 +73,11 @@ def run(
     def tell(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    gpus = visible_gpus()
-    idle = Idle(read or reader(), machine.idle) if machine.idle is not None else None
+    needed = any(uses_gpu(s.spec.kind, s.spec.config) for s in stages)
+    gpus = visible_gpus(tell=tell) if needed else ()
+    idle = Idle(read or reader(), machine.idle) if machine.idle is not None and needed else None
+    for remark in idle.check(gpus, os.environ) if idle else ():
+        tell(remark)
 
     def work(folder: StageFolder, number: int, bars: Bars, stop: Stop) -> list[int]:
         """The first round starts all workers. Later ones, while others hold what is left, as many as find something to do."""

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.local.idle import Idle
+from launch.local.idle import Idle, Reading
 from launch.local.sequence import Stop
+from launch.plan.devices import environment as gpus_of
 from launch.show.progress import Bars
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK
 from synth.host import children
@@ -77,7 +78,7 @@ class Supervisor:
         self._codes: list[int] = []
         self._asked = 0  # signals that were passed on
         self._read = float("-inf")
-        self._idle_gpus: list[str] = []  # of the last reading
+        self._idle_gpus: list[Reading] = []  # of the last reading
 
     @property
     def running(self) -> list[tuple[Slot, subprocess.Popen]]:
@@ -127,19 +128,18 @@ class Supervisor:
         if self._clock() - self._read >= READ:
             self._read = self._clock()
             self._idle_gpus = self._idle.look([gpu for other, _ in self.running for gpu in other.gpus or ()])
-        return set(slot.gpus) <= set(self._idle_gpus)
+        return all(any(reading.is_called(gpu) for reading in self._idle_gpus) for gpu in slot.gpus)
 
     def _start(self, slot: Slot) -> None:
-        gpus = slot.gpus or ()
-        self._idle_gpus = [gpu for gpu in self._idle_gpus if gpu not in gpus]
         if self._idle is not None:
-            self._idle.take(gpus)
+            taken = [reading for reading in self._idle_gpus if any(map(reading.is_called, slot.gpus or ()))]
+            self._idle_gpus = [reading for reading in self._idle_gpus if reading not in taken]
+            self._idle.take(taken)
         words = [self.folder.path, "--job-idx", slot.job_idx, "--n-jobs", self.n_jobs, "--die-with-parent", *slot.options]
         env = os.environ | environment(self.folder.spec.numerics)
         for name in ("JOB_IDX", "N_JOBS", "JOB_OFFSET", "SLURM_ARRAY_TASK_ID"):
             env.pop(name, None)
-        if gpus:
-            env["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        env |= gpus_of(slot.gpus, env)
         slot.started = self._clock()
         slot.process = children.tied("synth.worker", [str(w) for w in words], self._log(slot), env)
 

@@ -6,14 +6,15 @@ from rich.console import Console
 from rich.table import Table
 
 from launch.config.clusters import preview
-from launch.plan.devices import cores, n_workers, places_of, visible_gpus
+from launch.plan.devices import cores, n_workers, places_of, uses_gpu, visible_gpus
 from launch.plan.planned import PlannedStage, Point
 from launch.plan.state import state_of
 
 
 def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Console) -> None:
     """Stages, slots, units, batches, jobs and what is there of each; then the folders."""
-    gpus = visible_gpus()
+    on_this_machine = any(p.cluster.kind == "local" for p in points) and any(uses_gpu(s.spec.kind, s.spec.config) for s in stages)
+    gpus = visible_gpus() if on_this_machine else ()
     jobs_of = {s.folder: p.cluster.n_jobs for p in points for s in p.chosen()}
     title = f"plan: {len(points)} point{'s' * (len(points) != 1)}, {len(stages)} stages, each once"
     table = Table(title=title, title_justify="left")

@@ -30,7 +30,7 @@ def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console)
         ]
         _say(
             console,
-            f"\n# ---- {stage.folder.name}: {tasks} jobs x {wanted.workers} workers, {len(arrays)} arrays",
+            f"\n# ---- {stage.folder.name}: {tasks} jobs x {wanted.workers} workers of {resources.cpus_worker} cores, {len(arrays)} arrays",
             *calls,
             texts.array,
         )

@@ -42,6 +42,7 @@ OURS = frozenset(  # flags of sbatch that have a key of their own, or that the l
         "chdir",
     ]
 )
+CPUS_WORKER = 4  # one feeds the device; encoding, hashing and writing take the others
 _GRES = re.compile(r"[\w.-]+(?::[\w.-]+)?(?::\d+)?$")
 _MEM = re.compile(r"\d+(?:\.\d+)?[KMGT]?B?$", re.IGNORECASE)
 
@@ -81,7 +82,7 @@ class Resources:
 
     @property
     def cpus_worker(self) -> int:
-        return max(1, self.cpus_per_job // self.workers)
+        return self.cpus_per_job // self.workers
 
     def flags(self) -> dict[str, object]:
         """sbatch's long options; None: not given."""
@@ -125,15 +126,15 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping) -> Resources:
     gpus = _gpus(asked, gres, gpus_worker, key)
     gpus_worker = min(gpus, gpus_worker or 1)
     _check(v, key)
-    workers = _workers(v["workers_per_job"], gpus, gpus_worker, key("workers_per_job"))
+    workers = 1 if kind == "gate" else _workers(v["workers_per_job"], gpus, gpus_worker, key("workers_per_job"))
     return Resources(
         n_jobs=v["n_jobs"] or 1,
         max_parallel=v["max_parallel"],
-        workers=1 if kind == "gate" else workers,
+        workers=workers,
         gpus=gpus,
         gpus_worker=gpus_worker,
         gres=gres if gres is not None else f"gpu:{gpus}" if gpus else "",
-        cpus_per_job=v["cpus_per_job"],
+        cpus_per_job=_cpus(v["cpus_per_job"], workers, key("cpus_per_job")),
         requeue=True if kind == "gate" else v["requeue"],
         time=None if v["time"] is None else str(v["time"]),
         time_min=None if v["time_min"] is None or kind == "gate" else str(v["time_min"]),
@@ -183,6 +184,15 @@ def _workers(asked: object, gpus: int, gpus_worker: int, key: str) -> int:
         most = max(1, gpus // gpus_worker)
         raise InputError(f"{key}={asked}: workers of {gpus_worker} GPUs do not fit into a job of {gpus}; take {most} or auto")
     return asked
+
+
+def _cpus(asked: int | None, workers: int, key: str) -> int:
+    """Cores of a job."""
+    if asked is not None and asked < workers:
+        raise InputError(
+            f"{key}={asked}: {workers} workers of a job need a core each; take {workers} or more, or null ({CPUS_WORKER} each)"
+        )
+    return CPUS_WORKER * workers if asked is None else asked
 
 
 def _check(v: Mapping, key: Callable[[str], str]) -> None:

@@ -74,7 +74,7 @@ def array_text(s: ArrayScript) -> str:
         'if [ -e "$stage/done.json" ]; then echo "done already"; exit 0; fi',
         "",
         *_environment(s.env, s.modules, s.setup),
-        *(['export CUDA_VISIBLE_DEVICES=""  # no GPU was asked for'] if not s.gpus else []),
+        *(['export CUDA_VISIBLE_DEVICES="" HIP_VISIBLE_DEVICES=-1  # no GPU was asked for'] if not s.gpus else []),
         *_gpus_by_number(s),
         "# A signal to this shell waits for the end of srun, or the worker could not drain.",
         "trap : TERM INT USR1 USR2",
@@ -149,7 +149,10 @@ def _gpus_by_number(s: ArrayScript) -> list[str]:
     if not s.gpus:
         return []
     numbers = ",".join(str(i) for i in range(s.gpus * s.workers))
-    return [f"export CUDA_VISIBLE_DEVICES=${{CUDA_VISIBLE_DEVICES-{numbers}}}"]
+    return [
+        f"export CUDA_VISIBLE_DEVICES=${{CUDA_VISIBLE_DEVICES-{numbers}}}",
+        "export CUDA_DEVICE_ORDER=${CUDA_DEVICE_ORDER-PCI_BUS_ID}  # as Slurm counts; CUDA by itself puts the fastest first",
+    ]
 
 
 def _srun(s: ArrayScript) -> str:

@@ -190,7 +190,7 @@ class CaptionerConfig:
     )
     stop: tuple[str, ...] = key("a caption ends before the first of these texts", unread=("\n",))
     dtype: str = key(
-        "of weights, activations and KV cache; exact numerics are promised in float32",
+        "of weights, activations and KV cache; exact numerics are promised in float32; a GPU that emulates bfloat16 takes float16",
         choices=("float32", "bfloat16", "float16"),
         unread="float32",
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from synth import numerics
 from synth.errors import InputError, OutOfDeviceMemory, not_trouble
+from synth.host.gpu import device, half_dtype
 from synth.images.config import DrawingConfig
 from synth.images.families import Family, family_class
 from synth.images.loras import fuse_loras
@@ -17,13 +18,6 @@ from synth.images.safety import SafetyChecker
 from synth.images.schedulers import DEFAULT, make_scheduler
 
 TOO_LARGE = "the model does not fit on the device: choose a smaller model or a GPU with more memory"
-
-
-def device():
-    """The device that a worker computes on: its first visible GPU, else the CPU."""
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def dtype_of(name: str, on, own: str = "auto"):
@@ -37,8 +31,8 @@ def dtype_of(name: str, on, own: str = "auto"):
         if on.type == "cpu":
             return torch.bfloat16 if own != "float32" and _cpu_has_bfloat16() else torch.float32
         name = own
-    if on.type == "cuda" and name in ("auto", "bfloat16"):  # asked without emulation: an older card has no bfloat16 convolutions
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if on.type == "cuda" and name in ("auto", "bfloat16"):
+        return half_dtype(on)
     if not isinstance(dtype := getattr(torch, name, None), torch.dtype):
         raise InputError(f"numerics.dtype={name!r}: use float32, bfloat16, float16 or auto")
     return dtype

@@ -400,7 +400,12 @@ def checked(program: str, words: list[str], command: Command) -> None:
     elif program == "pip":
         for package in (w.strip("'") for w in words[1:] if not w.startswith("-")):
             name, _, extra = package.rstrip("]").partition("[")
-            assert package in FOREIGN or (name in (".", "synthset") and (not extra or f"\n{extra} =\n" in (ROOT / "setup.cfg").read_text()))
+            pinned = package in (ROOT / "constraints.txt").read_text().splitlines()
+            assert (
+                package in FOREIGN
+                or pinned
+                or (name in (".", "synthset") and (not extra or f"\n{extra} =\n" in (ROOT / "setup.cfg").read_text()))
+            )
     elif program.startswith("tests.bench"):
         if program.endswith(".NAME"):
             return  # the table behind it: test_the_benchmarks_of_the_table_are_there

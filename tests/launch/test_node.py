@@ -115,7 +115,7 @@ def test_a_gpu_is_idle_after_several_quiet_readings_and_its_own_workers_do_not_c
     quiet, busy = Reading("0", "a", 0, 400), Reading("1", "b", 90, 400)
     idle = Idle(lambda: [quiet, busy], Thresholds())
     looks = [idle.look() for _ in range(READINGS)]
-    assert looks[:-1] == [[], []] and looks[-1] == ["0", "a"]
+    assert looks[:-1] == [[], []] and looks[-1] == [quiet]
     assert idle.look(mine=["0"]) == []
     assert Thresholds(memory=100).allow(quiet) is False
 
@@ -136,6 +136,30 @@ def test_workers_start_one_by_one_as_gpus_become_idle(tmp_path, monkeypatch):
     starts = sorted(named(folder, "start"), key=lambda e: e["time"])
     assert codes == [0, 0] and [e["devices"] for e in starts] == ["0", "1"] and starts[1]["time"] - starts[0]["time"] > 1
     assert digests(folder) == alone(tmp_path, folder)
+
+
+def test_workers_see_their_own_gpus_by_the_order_of_the_bus_and_on_cores_none(tmp_path, monkeypatch):
+    given = []
+
+    def tied(module, words, log, env):
+        given.append(env)
+        return subprocess.Popen(["true"])
+
+    monkeypatch.setattr("launch.local.supervisor.children.tied", tied)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    folder = probe(tmp_path, slots=8)
+    with Bars(Console(quiet=True)) as bars:
+        bars.begin("probe", 8, 0, "")
+        Supervisor(folder, [Slot(0, ("4",)), Slot(1)], 2, Stop(), print).run(bars)
+    assert [(env["CUDA_VISIBLE_DEVICES"], env.get("CUDA_DEVICE_ORDER")) for env in given] == [("4", "PCI_BUS_ID"), ("", None)]
+
+
+def test_a_machine_is_not_asked_for_gpus_that_no_stage_needs(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("launch.local.node.visible_gpus", lambda **_: pytest.fail("was asked"))
+    (outcome,) = run(Machine(n_gpus=1, idle=Thresholds()), in_order([probe(tmp_path, slots=8)]), Console(quiet=True))
+    assert outcome.code == 0
 
 
 # -- whole machines ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """run.py cluster=slurm as a user calls it, on the devcluster, and what is compared with cluster=local."""
 
 import hashlib
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,24 @@ QUICK = {"SYNTHSET_BEAT_S": "1", "SYNTHSET_DEAD_AFTER_S": "8"}  # dead workers a
 SMALL = ("cluster.cpus_per_job=1", "cluster.time='20:00'", "cluster.stages.gate.time='10:00'")
 
 
+def blind_python(folder: Path) -> Path:
+    """A Python whose workers do not see the devcluster's GPUs, which are links to /dev/null. `seen_by` it: what it was given."""
+    program = folder / "blind_python"
+    note = shlex.quote(str(folder / "given.txt"))
+    program.write_text(f'#!/bin/bash\necho "${{CUDA_VISIBLE_DEVICES-}} $*" >>{note}\nCUDA_VISIBLE_DEVICES= exec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    return program
+
+
+def seen_by(program: Path) -> list[tuple[str, str]]:
+    """(CUDA_VISIBLE_DEVICES, arguments) of each start of a `blind_python`."""
+    lines = (program.parent / "given.txt").read_text().splitlines()
+    return [(gpus, words) for gpus, _, words in (line.partition(" ") for line in lines)]
+
+
 def launch(cluster: Cluster, runs: Path, *args: str, code: int = 0, **env: str) -> str:
     """stdout and stderr of python launch/run.py cluster=slurm ...; asserts the exit code."""
-    command = [sys.executable, str(RUN), *args, "cluster=slurm", f"runs_dir={runs}", *SMALL]
+    command = [sys.executable, str(RUN), "cluster=slurm", f"runs_dir={runs}", *SMALL, *args]
     done = subprocess.run(command, env=cluster.env | QUICK | env, capture_output=True, text=True, timeout=120, cwd=runs.parent)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr

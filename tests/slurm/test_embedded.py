@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from launch.slurm.submissions import read
-from synth.store.events import read_events
-from tests.slurm.launching import launch, local, settle, stages, units, wait_whole
+from tests.slurm.launching import blind_python, launch, local, seen_by, settle, stages, units, wait_whole
 
 ARGS = (
     "-m",
@@ -19,15 +18,15 @@ ARGS = (
 
 
 def test_a_sweep_is_byte_identical_to_one_machine_with_one_worker_a_gpu(cluster, tmp_path):
-    runs = tmp_path / "slurm"
-    said = launch(cluster, runs, *ARGS, "cluster.n_jobs=2")
+    runs, python = tmp_path / "slurm", blind_python(tmp_path)
+    said = launch(cluster, runs, *ARGS, "cluster.n_jobs=2", f"cluster.python={python}")
     assert said.count("gate") == 6  # captions and captions.json are shared by both points
     wait_whole(cluster, runs, 400)
     settle(cluster)
     for folder in stages(runs):
         assert len(read(folder.path)) == 1
-        devices = [e["devices"] for e in read_events(folder.path) if e["event"] == "start"]
-        assert all(d.isdigit() for d in devices) if folder.spec.kind in ("captions", "images") else set(devices) == {""}
+        gpus = [given for given, words in seen_by(python) if "synth.worker" in words and str(folder.path) in words]
+        assert gpus and (all(g.isdigit() for g in gpus) if folder.spec.kind in ("captions", "images") else set(gpus) == {""})
     local(cluster, tmp_path / "local", *ARGS)
     assert units(runs) == units(tmp_path / "local")
     pictures = exports(runs)

@@ -150,9 +150,8 @@ def test_a_launcher_killed_between_intent_and_job_ids_is_taken_over(cluster, tmp
 def test_what_the_site_does_not_have_is_an_error_that_names_the_key(cluster, tmp_path, monkeypatch, wrong, says):
     for name in ("SLURM_CONF", "PATH"):
         monkeypatch.setenv(name, cluster.env[name])
-    point = plan_point(
-        typed(Composer().compose(["recipe=probe", "cluster=slurm", "cluster.cpus_per_job=1", f"runs_dir={tmp_path}/runs", wrong]))
-    )
+    small = ("cluster.cpus_per_job=1", "cluster.workers_per_job=1")
+    point = plan_point(typed(Composer().compose(["recipe=probe", "cluster=slurm", *small, f"runs_dir={tmp_path}/runs", wrong])))
     with pytest.raises(InputError, match=says):
         precheck(point.stages, site_of(point.cluster), Console())
 

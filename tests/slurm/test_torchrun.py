@@ -9,6 +9,7 @@ from synth.errors import EXIT_AGAIN
 from synth.run.loop import Worker
 from tests.captions.llama import tiny
 from tests.captions.llama.test_stage import plan, ranks_of
+from tests.slurm.launching import blind_python
 from tests.slurm.test_stage_sbatch import SCRIPT
 from tests.stages import digests, events
 
@@ -22,7 +23,7 @@ def checkpoint(tmp_path_factory):
 
 def submit(cluster, folder) -> str:
     options = ("--gpus-per-node=2", "--mem=1000", "--time=20", "--ntasks=1")
-    return cluster.sbatch(*options, SCRIPT, folder.path, cwd=folder.path / "logs", CUDA_VISIBLE_DEVICES="")
+    return cluster.sbatch(*options, SCRIPT, folder.path, cwd=folder.path / "logs", SYNTHSET_PYTHON=str(blind_python(folder.path.parent)))
 
 
 def test_two_shards_drain_in_the_middle_of_a_decode_and_go_on_to_the_same_bytes(cluster, tmp_path, checkpoint):

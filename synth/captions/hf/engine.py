@@ -8,6 +8,7 @@ from synth.captions.config import CaptionerConfig
 from synth.captions.engines import TOO_LONG, Reply, Request, check_texts, cut
 from synth.captions.hf.folder import check_length, inspect
 from synth.errors import InputError, OutOfDeviceMemory, not_trouble
+from synth.host import gpu
 from synth.kinds import config_of
 from synth.store.folder import StageFolder
 
@@ -38,18 +39,19 @@ class HfEngine:
         disable_progress_bar()  # a worker's output is a log
         c = self.captioner
         local = {"local_files_only": True, "trust_remote_code": False}
-        many = c.model_parallel > 1 and torch.cuda.is_available()
+        on = gpu.device()
+        many = c.model_parallel > 1 and on.type == "cuda"
         where = {"device_map": "auto"} if many else {}  # layers spread over the GPUs of this worker
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(self.path, **local)
-            model = AutoModelForCausalLM.from_pretrained(self.path, dtype=getattr(torch, c.dtype), use_safetensors=True, **local, **where)
+            model = AutoModelForCausalLM.from_pretrained(self.path, dtype=gpu.dtype_on(c.dtype, on), use_safetensors=True, **local, **where)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as e:
             if isinstance(e, torch.cuda.OutOfMemoryError):
                 raise self._too_big(e) from e
             not_trouble(self.path, e)
             raise InputError(f"{self.path}: transformers cannot load it: {type(e).__name__}: {e}") from e
-        if not many and torch.cuda.is_available():
-            model.to("cuda")
+        if not many:
+            model.to(on)
         self.model = model.eval()
         self._decoder = Decoder(self.model, self._ends(), c.temperature, c.top_p, self._stopped)
 

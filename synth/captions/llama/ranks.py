@@ -26,6 +26,7 @@ from synth import numerics
 from synth.captions.llama.checkpoint import check_checkpoint
 from synth.captions.llama.config import Completion, EngineConfig
 from synth.errors import InputError
+from synth.host import gpu
 from synth.host.children import die_with_parent
 
 
@@ -84,7 +85,7 @@ class Ranks:
         parallel.join(size)
         tokenizer = Tokenizer(config.tokenizer)
         checkpoint = check_checkpoint(config.ckpt_dir, tokenizer.n_words, size, config.tokenizer)
-        dtype = getattr(torch, config.torch_dtype)
+        dtype = gpu.dtype_on(config.torch_dtype, device)
         model = load_model(checkpoint, rank, dtype, device, config.max_batch_size, config.max_seq_len)
         sampling = Sampling(config.temperature, config.top_p, config.max_gen_len, tuple(config.stop))
         self._generator: Generator | None = Generator(model, tokenizer, sampling)
@@ -162,13 +163,16 @@ def pick_device(asked: str, rank: int, size: int):
     """The torch.device of a rank: its own GPU or the CPU. InputError if there are fewer GPUs than ranks."""
     import torch
 
-    if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
+    if asked == "cpu":
         return torch.device("cpu")
     count = torch.cuda.device_count()
-    if count < size:
-        raise InputError(f"{size} *.pth shards need {size} GPUs, {count} visible: ask for more GPUs a task or set captioner.device=cpu")
-    torch.cuda.set_device(rank)
-    return torch.device("cuda", rank)
+    if count < size and (count or asked == "cuda"):
+        fix = "ask for more GPUs a worker, or merge the shards (python -m synth.captions.llama.reshard)"
+        raise InputError(f"{size} *.pth shards need {size} GPUs, {count} visible: {fix}")
+    on = gpu.device(rank)
+    if on.type == "cuda":
+        torch.cuda.set_device(on)
+    return on
 
 
 def device_name(device) -> str:

@@ -20,7 +20,7 @@ from synth.captions.llama import engine as engine_module
 from synth.captions.llama import parallel, ranks
 from synth.captions.llama.config import EngineConfig
 from synth.captions.llama.engine import EngineError, LlamaEngine
-from synth.errors import InputError
+from synth.errors import DeviceGone, InputError
 from synth.host.deadline import FLOOR
 from synth.numerics import EXACT, FAST, REFERENCE
 from tests.captions.llama import tiny
@@ -166,6 +166,17 @@ def test_bad_input_is_told_before_any_process_starts(gqa2, tmp_path):
     with pytest.raises(InputError, match="prompt 1 is not Unicode text"):
         engine.generate(requests(["a", "b\udcff"], [1, 2]))
     engine.close()
+
+
+def test_ranks_with_a_gpu_that_torch_cannot_use_are_bad_input_or_a_device_that_is_gone(gqa, tmp_path, monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    engine = LlamaEngine(config(gqa, tmp_path, device="auto"))
+    with pytest.raises((InputError, DeviceGone), match="CUDA_VISIBLE_DEVICES=0 gives this worker a GPU"):
+        engine.start()
+    engine.close()
+    assert gone([engine.pid])
 
 
 def test_ranks_that_cannot_start_are_an_error_with_their_log(gqa, tmp_path):

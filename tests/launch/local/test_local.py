@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.plan.devices import n_workers, places, visible_gpus
+from launch.plan.devices import n_workers, places
 from synth.errors import worst
 from synth.store.folder import StageFolder
 
@@ -128,13 +128,7 @@ def test_places_are_gpus_or_cores_and_never_more_than_units():
     assert places(("0", "1", "2", "3"), 8, "captions", 2) == [("0", "1"), ("2", "3")]
     assert places(("0",), 8, "image_folder", 1) == [None] * 8
     assert places((), 2, "images", 1) == [None, None]
-    assert places(("0",), 4, "captions", 2) == [None, None]
     assert (n_workers(None, 8, 3), n_workers(5, 2, 100), n_workers(None, 2, 0)) == (3, 5, 1)
-
-
-def test_gpus_are_those_that_cuda_would_show():
-    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "2, 5"}) == ("2", "5")
-    assert visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == () and visible_gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == ()
 
 
 def test_the_worst_code_is_a_bug_then_bad_input_then_again():

@@ -49,6 +49,19 @@ def test_whole_nodes_are_filled_with_workers():
     assert made("images", "cluster.gres=gpu:a100:4").workers == 4
 
 
+def test_each_worker_has_four_cores_of_its_own_unless_their_number_is_given():
+    found = made("images", "cluster.gpus_per_job=8")
+    assert (found.workers, found.cpus_per_job, found.cpus_worker) == (8, 32, 4)
+    assert made("images").cpus_per_job == made("image_folder").cpus_per_job == 4 and made("gate").cpus_per_job == 1
+    shared = made("images", "cluster.gpus_per_job=8", "cluster.cpus_per_job=16")
+    assert (shared.cpus_per_job, shared.flags()["cpus-per-task"]) == (16, 2)
+
+
+def test_slices_of_gpus_are_gpus_of_their_own():
+    found = made("images", "cluster.gres=gpu:1g.5gb:7")
+    assert (found.gpus, found.workers, found.cpus_per_job) == (7, 7, 28)
+
+
 def test_a_drain_is_asked_for_in_the_last_quarter_of_the_time_at_most():
     assert made("images").signal_s() == 120 and made("images", "cluster.time='4:00'").signal_s() == 60
 
@@ -65,6 +78,8 @@ def test_a_drain_is_asked_for_in_the_last_quarter_of_the_time_at_most():
         (["cluster.time='1:00:00'", "cluster.time_min='2:00:00'"], "longer than"),
         (["cluster.on_missing=wait"], "cancel or hold"),
         (["cluster.cpus_per_job=0"], "1 or more"),
+        (["cluster.gpus_per_job=8", "cluster.cpus_per_job=3"], "4 workers of a job need a core each"),
+        (["cluster.gpus_per_job=2", "cluster.workers_per_job=2"], "workers of 2 GPUs do not fit into a job of 2; take 1"),
         (["+cluster.extra.output=x"], "set by the launcher"),
         (["+cluster.extra.nice='a\nb'"], "line break"),
         (["cluster.partition='a\nb'"], "line break"),
