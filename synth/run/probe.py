@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from synth import seeds
-from synth.errors import InputError, StageBroken
+from synth.errors import InputError, OutOfDeviceMemory, StageBroken
+from synth.host.allocation import place
 from synth.run.config import ProbeConfig
 from synth.run.stage import Stage
 from synth.store.folder import StageFolder
@@ -16,9 +17,18 @@ from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
 
 
+ERRORS = {
+    "input": (InputError, ""),
+    "bug": (RuntimeError, ""),
+    "broken": (StageBroken, ""),
+    "device": (RuntimeError, ": cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    "memory": (OutOfDeviceMemory, ": CUDA out of memory. Tried to allocate 2.00 GiB"),
+}
+
+
 class Probe(Stage):
-    """behaviour[slot] keys: sleep (s), allocate (bytes), size (bytes), raise ("input", "bug" or "broken"), hang, tombstone
-    (reason), times (how many tries raise or hang, counted over all workers in logs/)."""
+    """behaviour[slot] keys: sleep (s), allocate (bytes), size (bytes), raise (a key of ERRORS), hang, tombstone (reason), times
+    (how many tries raise or hang, counted over all workers in logs/), on (the device that raises or hangs, "gpu 1"; all without it)."""
 
     config: ProbeConfig
 
@@ -46,12 +56,12 @@ class Probe(Stage):
             time.sleep(how["sleep"])
         if how.get("allocate"):
             bytearray(how["allocate"])
-        if not (how.get("raise") or how.get("hang")) or not self._counts(slot, how.get("times")):
+        if not (how.get("raise") or how.get("hang")) or how.get("on", place()) != place() or not self._counts(slot, how.get("times")):
             return
         while how.get("hang"):
             time.sleep(1)
-        kinds = {"input": InputError, "bug": RuntimeError, "broken": StageBroken}
-        raise kinds[how["raise"]](f"slot {slot} raises as asked")
+        kind, text = ERRORS[how["raise"]]
+        raise kind(f"slot {slot} raises as asked{text}")
 
     def _counts(self, slot: int, times: int | None) -> bool:
         """Whether this try still misbehaves: tries are counted by files, because they may be other processes'."""
