@@ -28,7 +28,7 @@ FULL_DEVICE = (
     *("CUDA out of memory", "HIP out of memory", "error: out of memory", "]: out of memory", "OutOfMemoryError"),
     *("STATUS_ALLOC_FAILED", "DEVICE_ALLOCATION_FAILED"),
 )
-FULL_HOST = ("can't allocate memory", "(MemoryError", "for an array with shape")  # of torch's CPU allocator, Python and numpy
+FULL_HOST = ("can't allocate memory", "(MemoryError", "bad_alloc", "for an array with shape")  # of torch's CPU allocator, Python and numpy
 
 SPARE = 2.0, 0.1  # GiB, or share of the device, that a process uses beside torch's allocator: context, cuDNN, NCCL
 SMALLER = 0.9  # share of the planned memory below which a device is another kind than planned for
@@ -56,7 +56,7 @@ def fault_of(error: BaseException) -> Fault:
             continue
         if any(sign in text for sign in FULL_HOST):
             return Fault.UNIT
-        if isinstance(e, OutOfDeviceMemory) or any(sign in text for sign in FULL_DEVICE):
+        if any(sign in text for sign in FULL_DEVICE) or (isinstance(e, OutOfDeviceMemory) and e.__cause__ is None):
             return Fault.MEMORY
         signs = isinstance(e, _torch("AcceleratorError")) or any(sign in text for sign in DEVICE_SIGNS)
         if signs and not any(sign in text for sign in ASKED_WRONG):

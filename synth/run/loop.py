@@ -226,11 +226,8 @@ class Worker:
                 self._failed(unit.number, error)
                 self._beats.release(lease)
                 claims.give_back(unit.number)
-            if is_fatal(error):
-                writer.flush()  # so that it is met before another unit begins
+            writer.flush()  # so that it is counted before another unit begins; encoders may still use the stage
             if breaks(error):
-                writer.flush()  # encoders of earlier batches may still use the stage
-                job = part = None  # with them goes what the unit's batches shared
                 self._free_stage(error)
 
     def _compute(self, job: UnitJob, batches: list[range], writer: Writer) -> None:
