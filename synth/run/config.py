@@ -12,7 +12,7 @@ class ProbeConfig:
     """kind "probe": numpy only; makes samples of any size and misbehaves on request, by slot ("17": {...}).
 
     behaviour keys: sleep (s), allocate (bytes), size (bytes of the sample), raise ("input"|"bug"|"broken"|"device"|"memory"), times
-    (raise or hang only the first N tries, counted in a folder), on (raise or hang on this device only), hang (true), tombstone (reason).
+    (raise or hang only the first N tries, counted in a folder), on (raise or hang on this device or node only), hang (true), tombstone (reason).
     """
 
     seed: int = key("integer; the bytes of its samples come from it")

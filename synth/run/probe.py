@@ -28,7 +28,7 @@ ERRORS = {
 
 class Probe(Stage):
     """behaviour[slot] keys: sleep (s), allocate (bytes), size (bytes), raise (a key of ERRORS), hang, tombstone (reason), times
-    (how many tries raise or hang, counted over all workers in logs/), on (the device that raises or hangs, "gpu 1"; all without it)."""
+    (how many tries raise or hang, counted over all workers in logs/), on (which device, "gpu 1", or Slurm's node raises or hangs)."""
 
     config: ProbeConfig
 
@@ -56,7 +56,7 @@ class Probe(Stage):
             time.sleep(how["sleep"])
         if how.get("allocate"):
             bytearray(how["allocate"])
-        if not (how.get("raise") or how.get("hang")) or how.get("on", place()) != place() or not self._counts(slot, how.get("times")):
+        if not (how.get("raise") or how.get("hang")) or not _is_here(how.get("on")) or not self._counts(slot, how.get("times")):
             return
         while how.get("hang"):
             time.sleep(1)
@@ -85,3 +85,8 @@ class Probe(Stage):
         if self.config.framing == "jsonl":
             return Sample(slot, f"{slot:09d}", {"json": record})
         return Sample(slot, f"{slot:09d}", {"bin": payload, "json": canonical({"slot": slot, "seed": seed})})
+
+
+def _is_here(device: str | None) -> bool:
+    """Whether this worker is on that device or node; None: any."""
+    return device is None or device in (place(), os.environ.get("SLURMD_NODENAME"))
