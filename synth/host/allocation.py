@@ -59,6 +59,6 @@ def gpu() -> dict[str, str]:
         if torch is None or not torch.cuda.is_initialized():
             return {}
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())
-        return {"name": properties.name, "uuid": str(getattr(properties, "uuid", ""))}
+        return {"gpu": properties.name, "uuid": str(getattr(properties, "uuid", ""))}
     except Exception:  # noqa: BLE001 (asked about a device that failed: what is known without it has to do)
         return {}

@@ -11,8 +11,8 @@ from synth.keys import key, plan_key
 class ProbeConfig:
     """kind "probe": numpy only; makes samples of any size and misbehaves on request, by slot ("17": {...}).
 
-    behaviour keys: sleep (s), allocate (bytes), size (bytes of the sample), raise ("input"|"bug"|"broken"|"device"|"memory"), times
-    (raise or hang only the first N tries, counted in a folder), on (raise or hang on this device or node only), hang (true), tombstone (reason).
+    behaviour keys: sleep (s), allocate (bytes), size (bytes of the sample), raise ("input"|"bug"|"broken"|"device"|"memory"), hang
+    (true), times (raise or hang only the first N tries, counted in a folder), on (and only on this device or node), tombstone (reason).
     """
 
     seed: int = key("integer; the bytes of its samples come from it")

@@ -6,6 +6,8 @@
     DEVICE        leaves at once with 75: CUDA forgives nothing in a process that met such an error
     MACHINE       leaves with 75: the disk, or a service
     INPUT         leaves with 65
+
+`judged` turns an error into what the worker does with it.
 """
 
 import enum
@@ -133,8 +135,8 @@ class Memory:
 def memory_told(text: str) -> Memory | None:
     """What torch's own message of an allocation that failed says (c10/cuda/CUDACachingAllocator.cpp), also in the log of a child.
 
-    >>> memory_told("GPU 0 has a total capacity of 14.50 GiB of which 1.50 GiB is free. Process 7 has 12.00 GiB memory in use. "
-    ...             "Of the allocated memory 0.50 GiB is allocated by PyTorch, and 512.00 MiB is reserved by PyTorch but unallocated.").others
+    >>> memory_told("GPU 0 has a total capacity of 14.50 GiB of which 1.50 GiB is free. Of the allocated memory 0.50 GiB "
+    ...             "is allocated by PyTorch, and 512.00 MiB is reserved by PyTorch but unallocated.").others
     12.0
     """
     whole = re.search(rf"has a total capacity of {_SIZE} of which {_SIZE} is free", text)

@@ -214,7 +214,7 @@ class Worker:
                 if part.batches:
                     self.events.write("adopted", unit=unit.number, batches=part.batches, of=len(batches))
             self._compute(job, batches, writer)
-        except BaseException as e:
+        except BaseException as e:  # noqa: BLE001 (handed on, or raised again as what it means)
             error = self._judged(e)
             if part is not None:
                 job.computing_failed = True
@@ -273,7 +273,13 @@ class Worker:
             raise _CannotOpen(f"the stage cannot be opened here: {type(e).__name__}: {e}") from e
         self._opened, self._fitted = True, False
         self._usage.load += time.monotonic() - begun
-        self.events.write("open", seconds=round(time.monotonic() - begun, 3), device=allocation.device(), versions=versions(), **_but_name(allocation.gpu()))
+        self.events.write(
+            "open",
+            seconds=round(time.monotonic() - begun, 3),
+            device=allocation.device(),
+            versions=versions(),
+            **allocation.gpu(),
+        )
 
     def _close_stage(self) -> None:
         if self._opened:
@@ -304,7 +310,7 @@ class Worker:
             if not job.computing_failed:
                 job.error = self._judged(job.error)
             try:
-                self._store_error(job)
+                self._store_error(job, job.error)
             except Exception as e:  # noqa: BLE001 (the report could not be stored)
                 job.error = e
         job.state = None
@@ -316,16 +322,16 @@ class Worker:
         with self._lock:
             self._settled.append(job)
 
-    def _store_error(self, job: UnitJob) -> None:
+    def _store_error(self, job: UnitJob, error: BaseException) -> None:
         """Report what a unit met. A device that failed under it is said too: a unit that does that to every device is to blame."""
-        if isinstance(job.error, DeviceFailed):
-            if job.error.sticky and not self._device_failed:  # units that were in the queue meet the same one
+        if isinstance(error, DeviceFailed):
+            if error.sticky and not self._device_failed:  # units that were in the queue meet the same one
                 self._device_failed = True
-                self._failed(job.unit.number, job.error)
-        elif not is_fatal(job.error) and (job.differs or not job.committed):
-            self._failed(job.unit.number, job.error)
+                self._failed(job.unit.number, error)
+        elif not is_fatal(error) and (job.differs or not job.committed):
+            self._failed(job.unit.number, error)
         elif job.committed:  # the unit exists, and what went wrong after that is only untidy
-            self.events.write("untidy", unit=job.unit.number, error=f"{type(job.error).__name__}: {job.error}")
+            self.events.write("untidy", unit=job.unit.number, error=f"{type(error).__name__}: {error}")
 
     def _absorb(self, claims: Claims) -> None:
         """In the main thread: count settled units, take back those to be tried again, raise errors that end the worker."""
@@ -389,10 +395,6 @@ class _CannotOpen(Exception):
 
 class _NothingWorks(Exception):
     """Unit after unit fails, here and elsewhere: the stage is to blame. Ends the worker with exit code 70."""
-
-
-def _but_name(facts: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in facts.items() if key != "name"}
 
 
 def _echo(line: dict) -> None:

@@ -16,7 +16,6 @@ from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
 
-
 ERRORS = {
     "input": (InputError, ""),
     "bug": (RuntimeError, ""),

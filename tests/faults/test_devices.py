@@ -49,7 +49,10 @@ def test_a_device_that_fails_beside_the_loop_or_while_the_model_loads_is_told_to
 @pytest.mark.parametrize("how", ["memory", "device", "bug"])
 def test_of_two_workers_the_one_with_the_bad_device_leaves_and_the_other_makes_all(tmp_path, how):
     folder = plan(tmp_path / "a", slots=100, sleep=0.01, behaviour=every(100, {"raise": how, "on": "gpu 1"}))
-    sick, well = Child(folder, 0, 2, env=FAST | {"CUDA_VISIBLE_DEVICES": "1"}), Child(folder, 1, 2, env=FAST | {"CUDA_VISIBLE_DEVICES": "0"})
+    sick, well = (
+        Child(folder, 0, 2, env=FAST | {"CUDA_VISIBLE_DEVICES": "1"}),
+        Child(folder, 1, 2, env=FAST | {"CUDA_VISIBLE_DEVICES": "0"}),
+    )
     assert (sick.wait(), well.wait()) == (75, 0), sick.text() + well.text()
     finish(folder)
     assert folder.set_aside() == [] and len(events(folder, "device")) == 1

@@ -139,7 +139,9 @@ def test_memory_of_the_host_that_runs_out_is_the_unit_s_as_ever(drawn, monkeypat
     from synth.images.families.sd import StableDiffusion
 
     def no_room(self, *args, **kwargs):
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        )
 
     monkeypatch.setattr(StableDiffusion, "draw", no_room)
     folder = drawn(code=EXIT_BUG, slots=4)

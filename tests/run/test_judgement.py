@@ -103,7 +103,9 @@ def test_a_device_that_is_smaller_or_not_free_is_the_device_s_fault(text, planne
     assert isinstance(end, DeviceFailed) and said in str(end) and not end.sticky
 
 
-@pytest.mark.parametrize("text", ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"])
+@pytest.mark.parametrize(
+    "text", ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"]
+)
 def test_memory_is_asked_of_torch_where_the_text_does_not_say_it(text, monkeypatch):
     assert isinstance(judged(RuntimeError(text)), DeviceFailed) and "is not known" in str(judged(RuntimeError(text)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
