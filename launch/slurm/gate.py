@@ -6,7 +6,8 @@
     not whole, and gates may go on        submits what is missing and a new gate, moves the waiting jobs behind it; exit 0
     not whole otherwise                   writes missing.json, cancels or holds the waiting jobs; exit 65
 
-Nodes that workers left twice, because their device was bad, are left out of what it submits.
+Nodes that workers left twice, because their device was bad, are left out of what it submits. Nothing is submitted again if a batch
+of the planned size fits on no device.
 
 Where sbatch or scontrol is not allowed on compute nodes it says so in missing.json; the waiting jobs then start, find that the
 stage they read is not whole, and end at once with exit code 65.
@@ -60,9 +61,9 @@ def judge(folder: StageFolder, number: int) -> int:
     if not missing:
         return finish(folder, Order.of(mine))
     say(f"{len(missing)} of {folder.spec.n_units} units are missing")
-    why = ""
+    why = too_large(folder, mine)
     try:
-        if hand_over(folder, mine) or go_on(folder, mine, missing):
+        if hand_over(folder, mine) or (not why and go_on(folder, mine, missing)):
             return EXIT_OK
     except SlurmError as e:
         why = f"gates cannot submit here ({e})"
@@ -139,6 +140,14 @@ def give_up(folder: StageFolder, mine: Submission, missing: list[int], why: str)
         file=sys.stderr,
     )
     return EXIT_BAD_INPUT
+
+
+def too_large(folder: StageFolder, mine: Submission) -> str:
+    """Why every worker since that submission would fail again: a batch of the planned size fits on none of its devices; "" otherwise."""
+    if len(folder.committed()) > mine.units:
+        return ""
+    said = (e for e in read_events(folder.path) if e["event"] == "too_large" and e.get("time", 0) >= mine.created)
+    return next((str(e.get("why")) for e in said), "")
 
 
 def drained_by_time(folder: StageFolder, mine: Submission) -> bool:

@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Mapping
 
+DEFAULT = "default"  # the place of a worker whose environment names no device
+
 
 def cores() -> int:
     """Cores this process may run on."""
@@ -45,7 +47,7 @@ def place(env: Mapping[str, str] = os.environ) -> str:
     visible = next((env[n] for n in names if env.get(n)), "")
     numbers = [v.strip() for v in visible.split(",") if v.strip() not in ("", "-1")]
     if not numbers:
-        return "default"
+        return DEFAULT
     job = env.get("SLURM_JOB_GPUS", "").split(",")
     if not set(numbers) <= set(job):
         numbers = [job[int(n)] if n.isdigit() and int(n) < len(job) and job[int(n)] else n for n in numbers]

@@ -17,7 +17,7 @@ from synth.host.deadline import Deadline
 from synth.host.slurm import JobRef, SlurmJobs
 from synth.kinds import stage_class
 from synth.run.finish import finish_stage
-from synth.run.judgement import Fault, breaks, brief, fault_of, forget_frames, is_fatal, judged
+from synth.run.judgement import Fault, TooLarge, breaks, brief, fault_of, forget_frames, is_fatal, judged
 from synth.run.usage import Usage
 from synth.run.writer import UnitJob, Writer
 from synth.store.blame import TRIES
@@ -93,6 +93,8 @@ class Worker:
             case DeviceFailed():
                 return EXIT_AGAIN, self._avoid_device(error)
             case InputError():
+                if isinstance(error, TooLarge):
+                    self.events.write("too_large", why=str(error))  # a gate need not try it again
                 return EXIT_BAD_INPUT, str(error)
             case StoreError():
                 return EXIT_AGAIN, str(error)
@@ -130,7 +132,8 @@ class Worker:
     def _avoid_device(self, error: DeviceFailed) -> str:
         """Say which device to avoid, for launchers and for people; the reason why this worker ends."""
         facts = allocation.gpu()
-        name = " ".join([platform.node(), self._place, *facts.values()])
+        where = () if self._place == allocation.DEFAULT else (self._place,)
+        name = " ".join([platform.node(), *where, *facts.values()])
         self.events.write(
             "device", why=str(error), host=platform.node(), place=self._place, node=os.environ.get("SLURMD_NODENAME", ""), **facts
         )

@@ -246,6 +246,16 @@ def test_without_rights_on_the_node_the_verdict_says_so(folder, queue, ended):
     assert "Access denied" in json.loads((folder.path / "missing.json").read_text())["why"]
 
 
+def test_a_stage_whose_batches_fit_nowhere_is_not_submitted_again(folder, queue, ended):
+    told = {"event": "too_large", "time": ended.created + 1, "why": "images.batch_size=8 fits here"}
+    (folder.path / "events" / "node1-1-abc.jsonl").write_text(json.dumps(told) + "\n")
+    assert gate.judge(folder, ended.number) == 65 and len(read(folder.path)) == 1
+    assert "images.batch_size=8 fits here" in json.loads((folder.path / "missing.json").read_text())["why"]
+    folder.unit_path(0).parent.mkdir(parents=True)
+    folder.unit_path(0).touch()  # another device made one: the small ones are not all there is
+    assert gate.judge(folder, ended.number) == 0
+
+
 def worked(folder, node: str, *left: str) -> None:
     """Events of workers on a node: one that went well, and one that left its device for each reason."""
     for n, why in enumerate(("", *left)):
