@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 EXIT_OK = 0
 EXIT_BAD_INPUT = 65  # EX_DATAERR: the data or the config is wrong; trying again changes nothing
 EXIT_BUG = 70  # EX_SOFTWARE: a unit failed by an error again and again
-EXIT_AGAIN = 75  # EX_TEMPFAIL: drained, or the disk was full: run the same command again
+EXIT_AGAIN = 75  # EX_TEMPFAIL: drained, the disk was full, or a device is bad: run the same command again
 
 FROM_GOOD_TO_BAD = (EXIT_OK, EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG)  # "run it again" is the mildest
 
@@ -54,7 +54,18 @@ class DeviceGone(StoreError):
 
 
 class OutOfDeviceMemory(Exception):
-    """A batch did not fit on the device: the message says which key to lower."""
+    """A batch did not fit on the device: the message says which key to lower, and what torch said."""
+
+
+class DeviceFailed(Exception):
+    """The device, or this process's hold on it, is of no use any more: nothing is lost, another process or device goes on; exit code 75.
+
+    sticky: torch can use it no more in this process, whatever is computed on it.
+    """
+
+    def __init__(self, why: str, sticky: bool = False):
+        super().__init__(why)
+        self.sticky = sticky
 
 
 class StageBroken(Exception):

@@ -1,7 +1,8 @@
 """The one entry point of all computing: python -m synth.worker STAGE_DIR --job-idx I --n-jobs N
 
 Any number of these, started by anyone at any time with any job_idx and n_jobs, complete a stage together.
-Exit codes: 0 nothing left for me; 75 drained, or the disk refused: run it again; 65 bad input; 70 a unit failed three times.
+Exit codes: 0 nothing left for me; 75 drained, the disk refused, or the device is bad: run it again; 65 bad input, or a batch that
+cannot fit; 70 a unit failed three times.
 """
 
 import argparse

@@ -189,6 +189,15 @@ def table(tmp_path) -> StageFolder:
     return folder
 
 
+def full(total: float, free: float = 0.1, ours: float = 0.0) -> str:
+    """What torch says when an allocation fails on a GPU of so many GiB; ours: of this process."""
+    return (
+        f"CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of {total:.2f} GiB of which {free:.2f} GiB is free. "
+        f"Process 189021 has {ours:.2f} GiB memory in use. Of the allocated memory {ours:.2f} GiB is allocated by PyTorch, and 0 bytes is "
+        "reserved by PyTorch but unallocated. If reserved but unallocated memory is large try setting PYTORCH_ALLOC_CONF=..."
+    )
+
+
 def small_device(monkeypatch, rows: int) -> None:
     """From here on a device on which no more rows of a U-Net fit."""
     import torch

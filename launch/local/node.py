@@ -4,7 +4,7 @@ cluster=local is node 0 of 1. Machines share the stage folders and nothing else:
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -12,12 +12,12 @@ from rich.console import Console
 from launch.config.clusters import ClusterConfig
 from launch.local.idle import Idle, Read, Thresholds, reader
 from launch.local.sequence import Stop, catching, run_in_order, wait_for_upstream
-from launch.local.supervisor import Slot, Supervisor
+from launch.local.supervisor import Devices, Slot, Supervisor
 from launch.local.window import shown
 from launch.plan.devices import cores, n_workers, places_of, processes_of, uses_gpu, visible_gpus
 from launch.plan.planned import Outcome, PlannedStage
 from launch.show.progress import Bars
-from synth.errors import InputError
+from synth.errors import EXIT_AGAIN, InputError
 from synth.store import leases
 from synth.store.folder import StageFolder
 
@@ -57,9 +57,16 @@ class Machine:
             raise InputError(f"{needs}, and N_GPUS gives {self.n_gpus}; use more, or merge the shards")
         return places_of(tuple(gpus[: self.n_gpus]), n_cores, kind, config)
 
-    def pool(self, folder: StageFolder, gpus: Sequence[str], units: int) -> tuple[list[Slot], int]:
-        """Slots for so many units to do, and n_jobs. The first lingers until the leases of the dead can be taken over."""
-        places = self.places(folder.spec.kind, folder.spec.config, gpus, cores())
+    def pool(
+        self, folder: StageFolder, gpus: Sequence[str], units: int, retired: Callable[[tuple[str, ...] | None], bool] = lambda place: False
+    ) -> tuple[list[Slot], int]:
+        """Slots for so many units to do, and n_jobs; no slot if all places are retired.
+
+        The first lingers until the leases of the dead can be taken over.
+        """
+        places = [p for p in self.places(folder.spec.kind, folder.spec.config, gpus, cores()) if not retired(p)]
+        if not places:
+            return [], 0
         job_idxs, n_jobs = self.jobs(self.n_jobs or len(places))
         wanted = job_idxs[: n_workers(self.n_jobs, len(places), units)]
         return [Slot(j, places[i % len(places)], () if i else ("--linger",)) for i, j in enumerate(wanted)], n_jobs
@@ -78,14 +85,18 @@ def run(
     idle = Idle(read or reader(), machine.idle) if machine.idle is not None and needed else None
     for remark in idle.check(gpus, os.environ) if idle else ():
         tell(remark)
+    devices = Devices()
 
     def work(folder: StageFolder, number: int, bars: Bars, stop: Stop) -> list[int]:
         """The first round starts all workers. Later ones, while others hold what is left, as many as find something to do."""
         if code := wait_for_upstream(folder, stop, tell):
             return [code]
-        pool, n_jobs = machine.pool(folder, gpus, 1 + unheld(folder) if number else len(folder.missing()))
+        pool, n_jobs = machine.pool(folder, gpus, 1 + unheld(folder) if number else len(folder.missing()), devices.is_retired)
+        if not pool:
+            tell(f"{folder.spec.name}: every device here was left as bad; no worker is started")
+            return [EXIT_AGAIN]
         with shown(folder, tell):
-            return Supervisor(folder, pool, n_jobs, stop, tell, idle).run(bars)
+            return Supervisor(folder, pool, n_jobs, stop, tell, idle, devices=devices).run(bars)
 
     with catching(lambda text: tell(f"\n{text}")) as stop:
         return run_in_order(stages, work, stop, console, retry_failed)

@@ -110,7 +110,7 @@ def run_here(stages: Sequence[PlannedStage], cluster: ClusterConfig, console: Co
 
         code = worker.main([str(folder.path), "--job-idx", "0", "--n-jobs", "1"])
         if code == EXIT_AGAIN:
-            stop.name, stop.count = stop.name or "a signal or a full disk", stop.count + 1
+            stop.name, stop.count = stop.name or "a signal, a full disk or a bad device", stop.count + 1
         return [code]
 
     return run_in_order(stages, work, Stop(), console, retry_failed)

@@ -1,7 +1,8 @@
 """Keeps the workers of one stage on one machine running: starts them, starts the dead again with a back-off, drains all, leaves none.
 
 A worker that died (killed, or "run it again") is started again, later and later, and given up when it died a few times while the
-stage did not move on. Bad input and a bug would only come again.
+stage did not move on. Bad input and a bug would only come again. A worker that says that its device is bad gets a fresh process there,
+twice at most; then the device is retired, and the workers of the others do its work.
 """
 
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +22,14 @@ from launch.show.progress import Bars
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK
 from synth.host import children
 from synth.numerics import environment
+from synth.store.events import bad_device
 from synth.store.folder import StageFolder
+from synth.store.leases import Owner
 
 RESTARTS = 3  # times in a row, without a finished batch of anybody between them, that a worker may be started again
 BACK_OFF = 2.0  # seconds before the first restart; doubles
 LONGEST = 120.0  # seconds between two restarts at most
+FRESH = 2  # processes that a device gets after the first one that left it as bad
 LIVED = 600.0  # seconds of life after which the back-off begins anew
 POLL = 0.05  # seconds between looks at the workers
 LOOK = 1.0  # seconds between looks at the stage folder
@@ -47,6 +52,22 @@ class Slot:
     reached: int = -1  # slots of the stage that were done at the last death
 
 
+class Devices:
+    """How often the devices of this machine were left as bad, in the life of this launcher."""
+
+    def __init__(self) -> None:
+        self._left: Counter[tuple[str, ...]] = Counter()
+
+    def leave(self, device: tuple[str, ...]) -> int:
+        """A worker left it; how often that happened so far."""
+        self._left[device] += 1
+        return self._left[device]
+
+    def is_retired(self, device: tuple[str, ...] | None) -> bool:
+        """Whether no process is put there any more: on one of these GPUs, all of which a worker left too often."""
+        return any(n > FRESH and set(bad) <= set(device or ()) for bad, n in self._left.items())
+
+
 def back_off(deaths: int) -> float:
     """Seconds until the next start after so many deaths in a row.
 
@@ -60,6 +81,7 @@ class Supervisor:
     """Runs the workers of a pool of slots until each has left for good; `run` returns their exit codes.
 
     n_jobs: workers of all machines. tell: what people should know. idle: begin a worker only when its GPUs are idle.
+    devices: what this launcher knows of its GPUs; a place on cores is judged for this stage alone.
     """
 
     def __init__(
@@ -71,9 +93,11 @@ class Supervisor:
         tell: Callable[[str], None],
         idle: Idle | None = None,
         clock=time.monotonic,
+        devices: Devices | None = None,
     ):
         self.folder, self.pool, self.n_jobs, self.stop = folder, pool, n_jobs, stop
         self._tell, self._idle, self._clock = tell, idle, clock
+        self._gpus, self._cores = devices or Devices(), Devices()
         self._pending = list(pool)
         self._codes: list[int] = []
         self._asked = 0  # signals that were passed on
@@ -148,6 +172,7 @@ class Supervisor:
         return self.folder.path / "logs" / f"local-{host}-{os.getpid()}-{slot.job_idx}.log"
 
     def _ended(self, slot: Slot, code: int) -> None:
+        pid = slot.process.pid if slot.process is not None else 0
         slot.process = None
         name, log, last = f"{self.folder.spec.name}: worker {slot.job_idx}", self._log(slot), children.tail(self._log(slot), 15)
         if self.stop.drain or code in FINAL:
@@ -156,6 +181,9 @@ class Supervisor:
                 self._pending = []
             elif not self.stop.drain:
                 self._tell(f"{name} {fate(code)}; the {last}")
+            return
+        if code == EXIT_AGAIN and (why := bad_device(self.folder.path, Owner.me().host, pid)):
+            self._left_device(slot, why, last)
             return
         lived, reached = self._clock() - slot.started, self.folder.progress()
         slot.deaths = 1 if lived >= LIVED else slot.deaths + 1
@@ -170,6 +198,30 @@ class Supervisor:
         slot.due = self._clock() + pause
         self._pending.append(slot)
         self._tell(f"{name} {fate(code)}; starting it again in {pause:.0f} s. Log: {log}")
+
+    def _left_device(self, slot: Slot, why: str, last: str) -> None:
+        """A worker said that its device is bad: a fresh process there, or none any more."""
+        devices, device = self._device_of(slot)
+        name, where = f"{self.folder.spec.name}: worker {slot.job_idx}", f"{socket.gethostname()}, {' '.join(device)}"
+        n = devices.leave(device)
+        if not self._is_retired(slot):
+            pause = back_off(n)
+            slot.due = self._clock() + pause
+            self._pending.append(slot)
+            self._tell(f"{name} left a bad device ({where}): {why}; a fresh process there in {pause:.0f} s. Log: {self._log(slot)}")
+            return
+        self._pending = [other for other in self._pending if not self._is_retired(other)]
+        good = [other for other in self.pool if not self._is_retired(other)]
+        rest = "the others do its work" if good else "no device is left here"
+        self._codes.append(EXIT_OK if good else EXIT_AGAIN)
+        self._tell(f"{name}: {where} is bad, and was left {n} times: it gets no process any more; {rest}. {why}; the {last}")
+
+    def _device_of(self, slot: Slot) -> tuple[Devices, tuple[str, ...]]:
+        return (self._gpus, slot.gpus) if slot.gpus else (self._cores, (f"cores of worker {slot.job_idx}",))
+
+    def _is_retired(self, slot: Slot) -> bool:
+        devices, device = self._device_of(slot)
+        return devices.is_retired(device)
 
     def _close(self) -> None:
         """Nothing of us stays, whatever happened to the launcher."""

@@ -20,6 +20,7 @@ from synth.images.model_folder import ModelFolder
 from synth.images.models import judge
 from synth.images.slots import Ranges
 from synth.keys import WrongKey, dump, of_group
+from synth.numerics import PRESETS
 from synth.store.spec import StageSpec
 
 MA = "ma"  # images.count: manually annotated, the size of the real training set
@@ -53,8 +54,11 @@ def run_settings(config: Config, model: ModelFolder) -> dict[str, Any]:
     if config.model.text_offload and not family_class(model.pipeline).embeds:
         why = f"{model.pipeline} ({model.name}) encodes its texts while it draws"
         raise WrongKey("text_offload", True, why, "use false", "model")
+    on_oom = config.images.on_oom
+    if on_oom == "auto":
+        on_oom = "fail" if PRESETS[config.numerics]["deterministic"] else "split"
     return {
-        "on_oom": config.images.on_oom,
+        "on_oom": on_oom,
         "preview_every": config.images.preview_every,
         "text_offload": config.model.text_offload,
     } | patience_of(config.model)

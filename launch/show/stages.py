@@ -10,7 +10,7 @@ from pathlib import Path
 
 from synth.errors import InputError
 from synth.store import leases
-from synth.store.folder import TRIES, StageFolder
+from synth.store.folder import StageFolder
 from synth.store.leases import Owner, Times
 
 HEAD, TAIL = 4096, 16384  # bytes of a worker's events that are read: its start, and its last units
@@ -99,7 +99,7 @@ def report_on(path: Path, now: float | None = None) -> StageReport:
     committed = set(range(n)) if done else folder.committed()
     held = () if done else tuple(_held(folder, committed, now))
     failures = folder.failures()
-    aside = [u for u in sorted(failures) if len(failures[u]) >= TRIES and u not in committed]
+    aside = sorted(folder.to_blame() - committed)
     absent = sorted(set(range(n)) - committed - {h.unit for h in held} - set(aside)) if len(committed) < n else []
     work = _work(folder.path, {h.worker for h in held if h.state == "live"})
     left = folder.spec.slots - folder.spec.slots_in(committed)

@@ -6,6 +6,9 @@
     not whole, and gates may go on        submits what is missing and a new gate, moves the waiting jobs behind it; exit 0
     not whole otherwise                   writes missing.json, cancels or holds the waiting jobs; exit 65
 
+Nodes that workers left twice, because their device was bad, are left out of what it submits. Nothing is submitted again if a batch
+of the planned size fits on no device.
+
 Where sbatch or scontrol is not allowed on compute nodes it says so in missing.json; the waiting jobs then start, find that the
 stage they read is not whole, and end at once with exit code 65.
 """
@@ -16,6 +19,8 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +35,8 @@ from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
 
 PATIENCE = 5.0  # seconds that a network file system may take to show units that other machines made
+LEFT = 2  # workers that left a node as bad, after which it is left out
+AT_MOST = 32  # nodes that are left out; if more are bad, they are not what is wrong
 BY_TIME = ("the end of the job's time", "SIGUSR2")  # reasons of a drain for which nobody is to blame
 
 
@@ -50,9 +57,9 @@ def judge(folder: StageFolder, number: int) -> int:
     if not missing:
         return finish(folder, Order.of(mine))
     say(f"{len(missing)} of {folder.spec.n_units} units are missing")
-    why = ""
+    why = too_large(folder, mine)
     try:
-        if hand_over(folder, mine) or go_on(folder, mine, missing):
+        if hand_over(folder, mine) or (not why and go_on(folder, mine, missing)):
             return EXIT_OK
     except SlurmError as e:
         why = f"gates cannot submit here ({e})"
@@ -102,7 +109,8 @@ def go_on(folder: StageFolder, mine: Submission, missing: list[int]) -> bool:
     if order.live([s for s in read(folder.path) if s.number > mine.number], listing(folder)).gate:
         record(folder.path, replace(turn, state=ABANDONED, why="somebody ran the command again meanwhile"))
         return hand_over(folder, mine)
-    turn = order.place(folder, turn, wanted, wanted.tasks(len(missing)), depends, tries=tries, goes_on=mine.goes_on + 1)
+    excluded = bad_nodes(read_events(folder.path))
+    turn = order.place(folder, turn, wanted, wanted.tasks(len(missing)), depends, tries=tries, goes_on=mine.goes_on + 1, excluded=excluded)
     moved = order.move(listing(folder), [me(mine)], [turn.gate])
     say(f"submitted again: {' '.join(turn.job_ids)}; moved behind the new gate: {' '.join(moved) or 'nothing'}")
     return True
@@ -130,10 +138,41 @@ def give_up(folder: StageFolder, mine: Submission, missing: list[int], why: str)
     return EXIT_BAD_INPUT
 
 
+def too_large(folder: StageFolder, mine: Submission) -> str:
+    """Why every worker since that submission would fail again: a batch of the planned size fits on none of its devices; "" otherwise."""
+    if len(folder.committed()) > mine.units:
+        return ""
+    said = (e for e in read_events(folder.path) if e["event"] == "too_large" and e.get("time", 0) >= mine.created)
+    return next((str(e.get("why")) for e in said), "")
+
+
 def drained_by_time(folder: StageFolder, mine: Submission) -> bool:
     """Whether a worker since that submission stopped because its time was up."""
     stops = (e for e in read_events(folder.path) if e["event"] == "stop" and e.get("time", 0) >= mine.created)
     return any(reason in str(e.get("why")) for e in stops for reason in BY_TIME)
+
+
+def bad_nodes(events: Iterable[Mapping]) -> tuple[str, ...]:
+    """Nodes to leave out: those that LEFT workers left as bad. None if they are all that ever worked here, or too many."""
+    seen: set[str] = set()
+    left: Counter[str] = Counter()
+    why: dict[str, str] = {}
+    for event in events:
+        node = str(event.get("node", ""))
+        if node and event.get("event") == "start":
+            seen.add(node)
+        elif node and event.get("event") == "device":
+            left[node] += 1
+            why[node] = f"{event.get('place', '')}: {event.get('why', '')}"
+    bad = tuple(sorted(node for node, n in left.items() if n >= LEFT))
+    for node in bad:
+        say(f"bad device on {node}, left by {left[node]} workers ({why[node]})")
+    if bad and (seen <= set(bad) or len(bad) > AT_MOST):
+        say(f"{len(bad)} nodes have bad devices, of {len(seen)} that ever worked here: none is left out")
+        return ()
+    if bad:
+        say(f"left out from now on: {' '.join(bad)}")
+    return bad
 
 
 def upstream(folder: StageFolder) -> list[StageFolder]:

@@ -32,6 +32,7 @@ class Order:
     heal: int = 0
     max_requeues: int = 0
     on_missing: str = "cancel"
+    exclude: str = ""  # nodes that the user leaves out, as sbatch wants them
     command: str = ""  # what a person runs to repair
     worker: tuple[str, ...] = ()  # the worker's command, for a gate that finds the stage whole but not finished
 
@@ -79,7 +80,7 @@ def place(folder: StageFolder, turn: Submission, order: Order, tasks: int, depen
     """Submit arrays of `tasks` tasks in all, then their gate. A refusal is a SlurmError; nothing of a refused order stays
     in the queue, except that a site may take fewer arrays than asked, which is enough.
 
-    facts: tries and goes_on of the record.
+    facts: tries, goes_on and excluded (more nodes that are left out) of the record.
     """
     turn = dataclasses.replace(
         turn,
@@ -122,10 +123,12 @@ def _submit_array(stage: Path, turn: Submission, order: Order, offset: int, size
     arrays = len(split(tasks, order.max_array))
     at_once = f"%{max(1, order.max_parallel // arrays)}" if order.max_parallel else ""
     after = [f"--dependency=afterany:{':'.join(depends)}"] if depends else []
+    left_out = ",".join(filter(None, (order.exclude, *turn.excluded)))  # the option replaces the script's own
     script = stage / FOLDER / order.script
     args = [
         f"--array=0-{size - 1}{at_once}",
         *after,
+        *([f"--exclude={left_out}"] if turn.excluded else []),
         f"--job-name={turn.job_name}",
         str(script),
         str(offset * order.workers),

@@ -169,7 +169,10 @@ def _requeue(most: int) -> list[str]:
     return [
         "# Drained before the end of its time: once more. A job that is cancelled, preempted or ended by its limit is",
         "# not RUNNING any more: Slurm itself or the gate goes on with it. Where scontrol is not allowed the gate does.",
-        f'if [ "$code" = 75 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ] && [ ! -e "$stage/done.json" ]; then',
+        "# A node that workers left twice because of a bad device is left to the gate, which leaves it out.",
+        "host=$(hostname)",
+        'left=$(grep -ls \'"event": "device"\' "$stage/events/${host%%.*}-"*.jsonl | wc -l)',
+        f'if [ "$code" = 75 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ] && [ "$left" -lt 2 ] && [ ! -e "$stage/done.json" ]; then',
         "  job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$task}",
         "  job=${job:-$SLURM_JOB_ID}",
         '  if [ "$(squeue -h -j "$job" -o %T 2>/dev/null)" = RUNNING ] && scontrol requeue "$job"; then sleep 120; fi',

@@ -63,6 +63,7 @@ def order_of(resources: Resources, limits: Limits, number: int, command: str) ->
         heal=resources.heal,
         max_requeues=resources.max_requeues,
         on_missing=resources.on_missing,
+        exclude=resources.exclude or "",
         command=command,
         worker=resources.worker,
     )

@@ -53,6 +53,7 @@ class Submission:
     goes_on: int = 0  # submissions in a row by gates
     units: int = 0  # committed when it was made
     order: Mapping = field(default_factory=dict)
+    excluded: tuple[str, ...] = ()  # nodes that a gate left out, because workers left them as bad
     why: str = ""  # of an abandoned one
 
     @property
@@ -76,6 +77,7 @@ def _parse(data: bytes | None) -> Submission | None:
         raw = json.loads(data or b"")
         raw["arrays"] = tuple(Array(**a) for a in raw["arrays"])
         raw["depends"] = tuple(raw["depends"])
+        raw["excluded"] = tuple(raw.get("excluded", ()))
         known = {f.name for f in dataclasses.fields(Submission)}
         return Submission(**{k: v for k, v in raw.items() if k in known})
     except (ValueError, KeyError, TypeError):

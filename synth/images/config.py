@@ -130,8 +130,9 @@ class ImagesConfig(DrawingConfig):
     )  # stored as "0..99,150"; "" = all
     subset_file: str = plan_key("the same from a text file", null="none")
     on_oom: str = plan_key(
-        "fail: say what to lower | split: halve the batch, within 1 grey level of the whole one, said in the metadata",
-        choices=("fail", "split"),
+        "fail: say what to lower | split: halve the batch, within 1 grey level of the whole one, said in the metadata"
+        " | auto: split where numerics promise no bytes (fast), else fail",
+        choices=("auto", "fail", "split"),
     )
     preview_every: float = plan_key(
         "seconds between two looks at the newest pictures (preview.png in the stage folder); 0: none", low=0, below=INF

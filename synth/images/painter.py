@@ -13,6 +13,7 @@ from synth.images.text_encoders import TextEncoders
 from synth.seeds import torch_generator
 
 MEMORY_ADVICE = "a batch does not fit on the device: lower images.batch_size, set images.vae_batch or use images.on_oom=split"
+FULL = "a picture alone does not fit on the device: choose a smaller size or model, or a GPU with more memory"
 
 
 class Picture:
@@ -29,7 +30,8 @@ class Picture:
 
 
 class Painter:
-    """Draws batches of a stage. `on_oom`: split halves the calls of a batch that does not fit; fail raises OutOfDeviceMemory."""
+    """Draws batches of a stage. `on_oom`: split halves the calls of a batch that does not fit; fail raises OutOfDeviceMemory,
+    and says how many rows fit."""
 
     def __init__(
         self,
@@ -69,17 +71,29 @@ class Painter:
         and waits for the one before it: the device has always something to do, and no more than two batches take its memory.
         """
         pictures: list[Picture] = []
+        full = ""
         while len(pictures) < len(items):
             part = slice(len(pictures), len(pictures) + self._fits)
             drawn = self._call(items[part], seeds[part], None if start is None else start[part], strength)
-            if drawn is None:
-                self._fits = -(-self._fits // 2)
+            if isinstance(drawn, str):
+                self._fits = self._fewer(drawn)
+                full = drawn
+            elif self.on_oom != "split" and self._fits < self.batch:  # nothing of it is kept: it was drawn to see whether it fits
+                fits, self._fits = self._fits, self.batch
+                raise OutOfDeviceMemory(f"{full}; images.batch_size={fits} fits here")
             else:
                 pictures += drawn
         return pictures
 
-    def _call(self, items: Sequence[Embedded], seeds: Sequence[int], start, strength: float) -> list[Picture] | None:
-        """One call of the family in the current number of rows; None if it did not fit and fewer rows are to be tried."""
+    def _fewer(self, full: str) -> int:
+        """Rows to try after a call that did not fit. full: what torch said of it."""
+        if self._fits == 1:
+            self._fits = self.batch
+            raise OutOfDeviceMemory(f"{FULL} ({full})")
+        return -(-self._fits // 2)
+
+    def _call(self, items: Sequence[Embedded], seeds: Sequence[int], start, strength: float) -> list[Picture] | str:
+        """One call of the family in the current number of rows; what torch said if it did not fit."""
         import torch
 
         from synth.images.pipeline import out_of_memory
@@ -97,15 +111,14 @@ class Painter:
                 values = self.family.draw([*items, *[items[-1]] * more], generators, start, strength)  # [B, 3, H, W] in [0, 1]
                 refused, copy = self.family.flagged(values), self._fetch(values)
             return [Picture(copy, i, rows, refused[i]) for i in range(len(items))]
-        except OutOfDeviceMemory:
-            if self.on_oom != "split" or rows == 1:
-                raise
+        except OutOfDeviceMemory as e:
+            full = str(e)
         # out here the error is gone, and with it the frames that hold the failed call's tensors
         values = start = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        return None
+        return full
 
     def _fetch(self, values) -> "Copy":
         """Begin to bring a call's pictures to the host, as 8-bit numbers: a quarter of the bytes."""

@@ -11,8 +11,8 @@ from synth.keys import key, plan_key
 class ProbeConfig:
     """kind "probe": numpy only; makes samples of any size and misbehaves on request, by slot ("17": {...}).
 
-    behaviour keys: sleep (s), allocate (bytes), size (bytes of the sample), raise ("input"|"bug"|"broken"), times (raise or
-    hang only the first N tries, counted in a folder), hang (true), tombstone (reason).
+    behaviour keys: sleep (s), allocate (bytes), size (bytes of the sample), raise ("input"|"bug"|"broken"|"device"|"memory"), hang
+    (true), times (raise or hang only the first N tries, counted in a folder), on (and only on this device or node), tombstone (reason).
     """
 
     seed: int = key("integer; the bytes of its samples come from it")
@@ -24,5 +24,5 @@ class ProbeConfig:
     framing: str = key("tar | jsonl", choices=("tar", "jsonl"))
     # given: Any, because Hydra reads a slot as a number and adds no keys to a mapping that is there
     behaviour: Mapping[str, Mapping[str, Any]] = key(
-        "slot -> {sleep, allocate, size, raise, times, hang, tombstone}: probe.behaviour={3:{raise:bug}}", given=Any, null="none"
+        "slot -> {sleep, allocate, size, raise, times, on, hang, tombstone}: probe.behaviour={3:{raise:bug}}", given=Any, null="none"
     )

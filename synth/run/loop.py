@@ -1,6 +1,7 @@
 """The worker's loop: claim a unit, adopt what is left of it, compute its batches, hand them to the writer."""
 
 import contextlib
+import gc
 import os
 import platform
 import signal
@@ -10,18 +11,29 @@ import time
 import traceback
 from types import FrameType
 
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, OutOfDeviceMemory, StageBroken, StoreError, refused
+from synth.errors import (
+    EXIT_AGAIN,
+    EXIT_BAD_INPUT,
+    EXIT_BUG,
+    EXIT_OK,
+    DeviceFailed,
+    InputError,
+    StoreError,
+    refused,
+)
 from synth.host import allocation
 from synth.host.deadline import Deadline
 from synth.host.slurm import JobRef, SlurmJobs
 from synth.kinds import stage_class
 from synth.run.finish import finish_stage
+from synth.run.judgement import Fault, TooLarge, breaks, brief, fault_of, forget_frames, is_fatal, judged
 from synth.run.usage import Usage
-from synth.run.writer import UnitJob, Writer, is_fatal
+from synth.run.writer import UnitJob, Writer
+from synth.store.blame import TRIES
 from synth.store.claims import LINGERERS, Claims, linger
 from synth.store.commit import link_from_relative
 from synth.store.events import EventLog
-from synth.store.folder import TRIES, StageFolder
+from synth.store.folder import StageFolder
 from synth.store.framing import FRAMINGS
 from synth.store.heartbeat import Heartbeat
 from synth.store.identity import LISTED, identity
@@ -31,6 +43,7 @@ from synth.versions import versions
 
 DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 PACE = 60.0  # seconds between two events about how busy the device is
+IN_A_ROW = 3  # units that fail for the first time, with none made between them, after which a worker leaves
 
 
 class Worker:
@@ -42,11 +55,15 @@ class Worker:
         self.observer = Observer(self.times, slurm_job_gone=SlurmJobs(JobRef.from_env()).gone)
         self.deadline = Deadline()
         self.events = EventLog(folder.path, self.owner.worker, echo=_echo)
+        self._place = allocation.place()
         self.draining = ""  # what asked for it: the name of a signal, or the end of time
-        self._settled: list[tuple[UnitJob, int]] = []  # with the number of times that the unit failed so far
-        self._broken: BaseException | None = None  # an error from beside the device after which the stage is opened anew
+        self._settled: list[UnitJob] = []
+        self._broken = False  # by an error from beside the device: the stage is opened anew
         self._lock = threading.Lock()
         self._opened = self._differs = False
+        self._fitted = False  # a whole batch was computed since the stage was opened
+        self._in_a_row: list[str] = []  # errors of units that never failed before, since a unit was made here
+        self._device_failed = False
         self._usage = Usage()
         self._paced = time.monotonic()
 
@@ -59,7 +76,8 @@ class Worker:
         try:
             self.events.write(
                 "start", job_idx=self.job_idx, n_jobs=self.n_jobs, host=platform.node(), pid=os.getpid(), slurm=self.owner.slurm_job,
-                cores=allocation.cores(), devices=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+                cores=allocation.cores(), devices=os.environ.get("CUDA_VISIBLE_DEVICES", ""), place=self._place,
+                node=os.environ.get("SLURMD_NODENAME", ""),
             )  # fmt: skip
             if warning := allocation.advice(allocation.cores(), os.environ):
                 self.events.write("warning", why=warning)
@@ -67,16 +85,8 @@ class Worker:
             self.stage = stage_class(self.folder.spec.kind)(self.folder)
             self.stage.check()
             code, why = self._work()
-        except InputError as e:
-            code, why = EXIT_BAD_INPUT, str(e)
-        except StoreError as e:
-            code, why = EXIT_AGAIN, str(e)
-        except BaseException as e:  # noqa: BLE001 (a bug: said with its traceback, exit 70)
-            code, why = EXIT_BUG, f"{type(e).__name__}: {e}"
-            if refused(e):
-                code, why = EXIT_AGAIN, f"{why}; nothing made so far is lost: mend that, then run the same command again"
-            with contextlib.suppress(OSError):
-                traceback.print_exc()
+        except BaseException as e:  # noqa: BLE001 (a bug too: said with its traceback, exit 70)
+            code, why = self._ended_by(self._judged(e))
         finally:
             self._beats.close()
             self._close_stage()
@@ -84,6 +94,26 @@ class Worker:
             for sig, handler in handlers.items():
                 signal.signal(sig, handler)
         return code
+
+    def _ended_by(self, error: BaseException) -> tuple[int, str]:
+        """Exit code and reason of a worker that an error ends."""
+        match error:
+            case DeviceFailed():
+                return EXIT_AGAIN, self._avoid_device(error)
+            case InputError():
+                if isinstance(error, TooLarge):
+                    self.events.write("too_large", why=str(error))  # a gate need not try it again
+                return EXIT_BAD_INPUT, str(error)
+            case StoreError():
+                return EXIT_AGAIN, str(error)
+            case _NothingWorks():
+                return EXIT_BUG, str(error)
+        with contextlib.suppress(OSError):
+            traceback.print_exception(error)
+        why = f"{type(error).__name__}: {error}"
+        if refused(error):
+            return EXIT_AGAIN, f"{why}; nothing made so far is lost: mend that, then run the same command again"
+        return EXIT_BUG, why
 
     def _catch_signals(self) -> dict:
         if threading.current_thread() is not threading.main_thread():
@@ -106,6 +136,16 @@ class Worker:
             load_s=round(self._usage.load, 3), **self._usage.facts(), **self._spent(),
         )  # fmt: skip
         self.events.close()
+
+    def _avoid_device(self, error: DeviceFailed) -> str:
+        """Say which device to avoid, for launchers and for people; the reason why this worker ends."""
+        facts = allocation.gpu()
+        where = () if self._place == allocation.DEFAULT else (self._place,)
+        name = " ".join([platform.node(), *where, *facts.values()])
+        self.events.write(
+            "device", why=str(error), host=platform.node(), place=self._place, node=os.environ.get("SLURMD_NODENAME", ""), **facts
+        )
+        return f"{error}. Device to avoid: {name}. Nothing made so far is lost: run the same command again"
 
     def _spent(self) -> dict[str, float]:
         return dict(self.stage.usage()) if hasattr(self, "stage") else {}
@@ -131,9 +171,9 @@ class Worker:
         finally:
             writer.close()
         self._absorb(claims)
-        return self._verdict()
+        return self._verdict(claims)
 
-    def _verdict(self) -> tuple[int, str]:
+    def _verdict(self, claims: Claims) -> tuple[int, str]:
         """Exit code and reason, judged by what is on disk."""
         if self._differs:
             return EXIT_BUG, f"a unit was made twice with different bytes; see {self.folder.path / 'failed'}"
@@ -153,6 +193,8 @@ class Worker:
         if self.draining:
             missing = self.folder.spec.n_units - len(self.folder.committed())
             return EXIT_AGAIN, f"drained on {self.draining}; {missing} units to do: run the same command again"
+        if left := claims.left_to_others():
+            return EXIT_AGAIN, f"units {left[:10]} failed {TRIES} times here; another device is to try them: run the same command again"
         if aside:
             where = self.folder.path / "failed"
             return (
@@ -183,22 +225,21 @@ class Worker:
                 if part.batches:
                     self.events.write("adopted", unit=unit.number, batches=part.batches, of=len(batches))
             self._compute(job, batches, writer)
-        except BaseException as e:
+        except BaseException as e:  # noqa: BLE001 (handed on, or raised again as what it means)
+            error = self._judged(e)
             if part is not None:
                 job.computing_failed = True
-                writer.leave(job, e)
-            elif is_fatal(e) or isinstance(e, _CannotOpen):  # nothing was queued for it
+                writer.leave(job, error)
+            elif is_fatal(error) or isinstance(error, _CannotOpen):  # nothing was queued for it
                 self._beats.release(lease)
-                raise
+                raise error from error.__cause__
             else:
-                failures = self._failed(unit.number, e)
+                self._failed(unit.number, error)
                 self._beats.release(lease)
-                claims.give_back(unit.number, failures)
-            if is_fatal(e):
-                writer.flush()  # so that it is met before another unit begins
-            if _breaks(e):
-                writer.flush()  # encoders of earlier batches may still use the stage
-                self._close_stage()
+                claims.give_back(unit.number)
+            writer.flush()  # so that it is counted before another unit begins; encoders may still use the stage
+            if breaks(error):
+                self._free_stage(error)
 
     def _compute(self, job: UnitJob, batches: list[range], writer: Writer) -> None:
         if job.part.batches < len(batches):
@@ -212,16 +253,17 @@ class Worker:
                 return
             with self._usage.computing(batch=True):
                 items = self.stage.compute(job.state, slots)
+            self._fitted = True
             if len(items) != len(slots):
                 raise RuntimeError(f"{self.folder.spec.kind}: computed {len(items)} items for {len(slots)} slots")
             writer.batch(job, items)
         writer.end(job)
 
     def _open_stage(self, writer: Writer) -> None:
-        if self._broken is not None:
-            self._broken = None
+        if self._broken:
+            self._broken = False
             writer.flush()
-            self._close_stage()
+            self._free_stage()
         if self._opened:
             return
         for role, file in self.folder.spec.inputs.items():
@@ -233,13 +275,22 @@ class Worker:
         try:
             self.stage.open()
         except Exception as e:
-            if is_fatal(e):
-                raise
+            error = self._judged(e)
+            if fault_of(error) is Fault.MEMORY and not is_fatal(error):
+                error = DeviceFailed(f"the stage was open here before, and its memory is not free any more: {brief(e)}")
+            if is_fatal(error):
+                raise error from e
             # no unit is to blame: setting them aside one by one, three loads each, would hide that
             raise _CannotOpen(f"the stage cannot be opened here: {type(e).__name__}: {e}") from e
-        self._opened = True
+        self._opened, self._fitted = True, False
         self._usage.load += time.monotonic() - begun
-        self.events.write("open", seconds=round(time.monotonic() - begun, 3), device=allocation.device(), versions=versions())
+        self.events.write(
+            "open",
+            seconds=round(time.monotonic() - begun, 3),
+            device=allocation.device(),
+            versions=versions(),
+            **allocation.gpu(),
+        )
 
     def _close_stage(self) -> None:
         if self._opened:
@@ -247,33 +298,58 @@ class Worker:
             with contextlib.suppress(Exception):
                 self.stage.close()
 
+    def _free_stage(self, error: BaseException | None = None) -> None:
+        """Close the stage so that its memory is free before it is opened anew: two models may be more than the device holds."""
+        self._close_stage()
+        if error is not None:
+            forget_frames(error)  # they hold what was computed when it failed
+        gc.collect()  # models lie in reference cycles: compiled calls, hooks
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _judged(self, error: BaseException) -> BaseException:
+        return judged(error, self.folder.spec.settings.get("gpu_mem_gb"), self._fitted)
+
     # -- what became of units ----------------------------------------------------------------------------------------
 
     def _settle(self, job: UnitJob) -> None:
         """In the writer's thread: a unit was committed, left, or failed. Its error is stored before its lease goes."""
-        failures = 0
+        if job.committed:
+            self._in_a_row.clear()
         if job.error is not None:
+            if not job.computing_failed:
+                job.error = self._judged(job.error)
             try:
-                if not is_fatal(job.error) and (job.differs or not job.committed):
-                    failures = self._failed(job.unit.number, job.error)
-                elif job.committed:  # the unit exists, and what went wrong after that is only untidy
-                    self.events.write("untidy", unit=job.unit.number, error=f"{type(job.error).__name__}: {job.error}")
+                self._store_error(job, job.error)
             except Exception as e:  # noqa: BLE001 (the report could not be stored)
                 job.error = e
+        job.state = None
         job.part.keep()
         if not job.committed:
             job.lease.release()
         job.lease.close()
         self._beats.forget(job.lease.unit)
         with self._lock:
-            self._settled.append((job, failures))
+            self._settled.append(job)
+
+    def _store_error(self, job: UnitJob, error: BaseException) -> None:
+        """Report what a unit met. A device that failed under it is said too: a unit that does that to every device is to blame."""
+        if isinstance(error, DeviceFailed):
+            if error.sticky and not self._device_failed:  # units that were in the queue meet the same one
+                self._device_failed = True
+                self._failed(job.unit.number, error)
+        elif not is_fatal(error) and (job.differs or not job.committed):
+            self._failed(job.unit.number, error)
+        elif job.committed:  # the unit exists, and what went wrong after that is only untidy
+            self.events.write("untidy", unit=job.unit.number, error=f"{type(error).__name__}: {error}")
 
     def _absorb(self, claims: Claims) -> None:
         """In the main thread: count settled units, take back those to be tried again, raise errors that end the worker."""
         with self._lock:
             settled, self._settled = self._settled, []
         fatal = None
-        for job, failures in settled:
+        for job in settled:
             if job.committed:
                 self._usage.units += 1
                 self._usage.samples += job.part.n_samples
@@ -283,38 +359,53 @@ class Worker:
             elif is_fatal(job.error):
                 fatal = fatal or job.error
             else:
-                claims.give_back(job.unit.number, failures)
-                if _breaks(job.error) and not job.computing_failed:
-                    self._broken = job.error
+                claims.give_back(job.unit.number)
+                if breaks(job.error) and not job.computing_failed:
+                    self._broken = True
+                forget_frames(job.error)
         if fatal:
             raise fatal
+        if len(self._in_a_row) >= IN_A_ROW:
+            raise self._suspicion()
         if settled and time.monotonic() - self._paced >= PACE:
             self._paced = time.monotonic()
             self.events.write("pace", units=self._usage.units, samples=self._usage.samples, **self._usage.facts(), **self._spent())
 
-    def _failed(self, unit: int, error: BaseException) -> int:
-        """Report an error of a unit; how often it failed so far."""
+    def _failed(self, unit: int, error: BaseException) -> None:
+        """Report an error of a unit."""
         text = "".join(traceback.format_exception(error))
         report = {
             "unit": unit,
             "slots": [self.folder.unit(unit).start, self.folder.unit(unit).stop],
             "worker": self.owner.worker,
+            "host": platform.node(),
+            "device": self._place,
+            "sticky": isinstance(error, DeviceFailed),
             "error": f"{type(error).__name__}: {error}",
             "traceback": text,
             "retry": "run the same command with retry_failed=true",
         }
         n = self.folder.report_failure(unit, report)
+        if n == 1:
+            self._in_a_row.append(brief(error))
         self.events.write("failed", unit=unit, tries=n, error=report["error"])
-        return n
+
+    def _suspicion(self) -> Exception:
+        """Why a worker leaves that only fails: its device may be bad, unless nothing of the stage ever worked anywhere."""
+        last = f"the last {IN_A_ROW} units failed one after the other; the last one by {self._in_a_row[-1]}"
+        failures = self.folder.failures()
+        tries = sum(map(len, failures.values()))
+        if self.folder.set_aside() or (tries >= IN_A_ROW * TRIES and not self.folder.committed()):
+            return _NothingWorks(f"{last}. {len(failures)} units failed in {tries} tries; see {self.folder.path / 'failed'}")
+        return DeviceFailed(f"{last}; see {self.folder.path / 'failed'}")
 
 
 class _CannotOpen(Exception):
     """The stage's open() failed: a bug or a broken device, and nothing about a unit. Ends the worker with exit code 70."""
 
 
-def _breaks(error: BaseException) -> bool:
-    """Whether the stage's process or device may be unusable after an error."""
-    return isinstance(error, (StageBroken, OutOfDeviceMemory)) or "CUDA" in str(error)
+class _NothingWorks(Exception):
+    """Unit after unit fails, here and elsewhere: the stage is to blame. Ends the worker with exit code 70."""
 
 
 def _echo(line: dict) -> None:

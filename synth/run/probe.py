@@ -8,17 +8,26 @@ import time
 from pathlib import Path
 
 from synth import seeds
-from synth.errors import InputError, StageBroken
+from synth.errors import InputError, OutOfDeviceMemory, StageBroken
+from synth.host.allocation import place
 from synth.run.config import ProbeConfig
 from synth.run.stage import Stage
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
 
+ERRORS = {
+    "input": (InputError, ""),
+    "bug": (RuntimeError, ""),
+    "broken": (StageBroken, ""),
+    "device": (RuntimeError, ": cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    "memory": (OutOfDeviceMemory, ": CUDA out of memory. Tried to allocate 2.00 GiB"),
+}
+
 
 class Probe(Stage):
-    """behaviour[slot] keys: sleep (s), allocate (bytes), size (bytes), raise ("input", "bug" or "broken"), hang, tombstone
-    (reason), times (how many tries raise or hang, counted over all workers in logs/)."""
+    """behaviour[slot] keys: sleep (s), allocate (bytes), size (bytes), raise (a key of ERRORS), hang, tombstone (reason), times
+    (how many tries raise or hang, counted over all workers in logs/), on (which device, "gpu 1", or Slurm's node raises or hangs)."""
 
     config: ProbeConfig
 
@@ -46,12 +55,12 @@ class Probe(Stage):
             time.sleep(how["sleep"])
         if how.get("allocate"):
             bytearray(how["allocate"])
-        if not (how.get("raise") or how.get("hang")) or not self._counts(slot, how.get("times")):
+        if not (how.get("raise") or how.get("hang")) or not _is_here(how.get("on")) or not self._counts(slot, how.get("times")):
             return
         while how.get("hang"):
             time.sleep(1)
-        kinds = {"input": InputError, "bug": RuntimeError, "broken": StageBroken}
-        raise kinds[how["raise"]](f"slot {slot} raises as asked")
+        kind, text = ERRORS[how["raise"]]
+        raise kind(f"slot {slot} raises as asked{text}")
 
     def _counts(self, slot: int, times: int | None) -> bool:
         """Whether this try still misbehaves: tries are counted by files, because they may be other processes'."""
@@ -75,3 +84,8 @@ class Probe(Stage):
         if self.config.framing == "jsonl":
             return Sample(slot, f"{slot:09d}", {"json": record})
         return Sample(slot, f"{slot:09d}", {"bin": payload, "json": canonical({"slot": slot, "seed": seed})})
+
+
+def _is_here(device: str | None) -> bool:
+    """Whether this worker is on that device or node; None: any."""
+    return device is None or device in (place(), os.environ.get("SLURMD_NODENAME"))

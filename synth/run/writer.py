@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from synth.errors import InputError, refused
 from synth.run.stage import Stage
 from synth.store.commit import Outcome, commit
 from synth.store.folder import StageFolder
@@ -117,8 +116,3 @@ class Writer:
                 f"unit {job.unit.number} was made twice with different bytes; the first one stays. The stage is not "
                 "deterministic here: compare the kinds of device and the versions in events/"
             )
-
-
-def is_fatal(error: BaseException) -> bool:
-    """Whether an error says something about the whole stage or disk, not about one unit."""
-    return isinstance(error, InputError) or refused(error)

@@ -5,11 +5,12 @@ No worker needs another one: n_jobs may differ at every submission, and any subs
 
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from synth.store import leases
-from synth.store.folder import TRIES, StageFolder
+from synth.store.blame import TRIES
+from synth.store.folder import StageFolder
 from synth.store.leases import Lease, Observer, Owner
 
 LINGERERS = 2  # jobs 0 and 1 stay a little longer than a dead lease takes
@@ -21,15 +22,17 @@ class Claims:
 
     def __init__(self, folder: StageFolder, job_idx: int, n_jobs: int, owner: Owner, observer: Observer, lingers: bool = False):
         self.folder, self.job_idx, self.owner, self.observer = folder, job_idx, owner, observer
-        committed = folder.committed()
+        committed, failed = folder.committed(), folder.failures()
         todo = [u for u in range(folder.spec.n_units) if u not in committed]
         others = [u for u in todo if u % n_jobs != job_idx]
         random.Random(owner.worker).shuffle(others)  # so that helpers do not all try the same unit first
         self.lingers = lingers or job_idx < LINGERERS
-        self._own = deque(u for u in todo if u % n_jobs == job_idx)
-        self._others = deque(others)
+        # what failed before comes last: a unit that ends its worker must not keep every worker from all others
+        self._own = deque(sorted((u for u in todo if u % n_jobs == job_idx), key=lambda u: u in failed))
+        self._others = deque(sorted(others, key=lambda u: u in failed))
         self._held: set[int] = set()
-        self._failures = {u: len(reports) for u, reports in folder.failures().items()}
+        self._aside = folder.to_blame()
+        self._tries: Counter[int] = Counter()  # errors of a unit in this process
         self._generations: dict[int, int] = {}
         self._looked = 0.0  # monotonic time of the last listing; 0 = what we know is no good any more
         self._pause = STALE
@@ -69,11 +72,20 @@ class Claims:
         """Whether units are held by others, so that there may be something to take over later."""
         return bool(self._held)
 
-    def give_back(self, unit: int, failures: int) -> None:
+    def give_back(self, unit: int) -> None:
         """A unit failed here: it comes again at the end, unless it failed too often."""
-        self._failures[unit] = failures
-        if failures < TRIES:
+        self._tries[unit] += 1
+        self._aside = self.folder.to_blame()
+        if self._may_try(unit):
             self.keep_in_mind(unit)
+
+    def left_to_others(self) -> list[int]:
+        """Units that failed here as often as one process may try them, and that no other device has judged yet."""
+        tried = (u for u, n in self._tries.items() if n >= TRIES and u not in self._aside)
+        return sorted(u for u in tried if not self.folder.unit_path(u).exists())
+
+    def _may_try(self, unit: int) -> bool:
+        return unit not in self._aside and self._tries[unit] < TRIES
 
     def keep_in_mind(self, unit: int) -> None:
         """A unit that we let go unfinished, or that was taken from us: it may have to be taken over later."""
@@ -84,7 +96,7 @@ class Claims:
         return self._take(unit, 0)
 
     def _take(self, unit: int, generation: int) -> Lease | None:
-        if self._failures.get(unit, 0) >= TRIES:
+        if not self._may_try(unit):
             return None
         lease = leases.create(self.folder.lease_path(unit), unit, generation, self.owner)
         if lease is None:
@@ -93,8 +105,8 @@ class Claims:
         if self.folder.unit_path(unit).exists():  # made since the listing
             lease.remove()
             return None
-        if generation and len(self.folder.failures().get(unit, ())) >= TRIES:  # its third error came since the listing
-            self._failures[unit] = TRIES
+        if generation and unit in (aside := self.folder.to_blame()):  # its last error came since the listing
+            self._aside = aside
             lease.release()
             return None
         return lease
@@ -108,10 +120,9 @@ class Claims:
         committed = self.folder.committed(shards)
         for shard in shards:
             self._generations |= leases.newest_generations(self.folder.path / "leases" / f"{shard:03d}")
-        self._failures = {u: len(reports) for u, reports in self.folder.failures().items()}
+        self._aside = self.folder.to_blame()
         self._pause = max(STALE, 20 * (time.monotonic() - self._looked))  # listings take 5 % of the time at most
-        gone = {u for u in self._held if u in committed or self._failures.get(u, 0) >= TRIES}
-        self._held -= gone
+        self._held = {u for u in self._held if u not in committed and self._may_try(u)}
         self._others = deque(u for u in self._others if u not in committed)
 
 

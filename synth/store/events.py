@@ -47,3 +47,17 @@ def read_events(folder: Path) -> Iterator[dict]:
                 yield {"worker": path.stem} | json.loads(line)
             except ValueError:
                 continue
+
+
+def bad_device(folder: Path, host: str, pid: int) -> str:
+    """Why the newest worker of a process left its device as bad; "" if it did not. host: as in synth.store.leases.Owner."""
+    logs = sorted((Path(folder) / "events").glob(f"{host}-{pid}-*.jsonl"), key=lambda p: p.stat().st_mtime)
+    lines = logs[-1].read_text(encoding="utf-8", errors="replace").splitlines() if logs else []
+    for line in reversed(lines):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if event.get("event") == "device":
+            return str(event.get("why"))
+    return ""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from synth.errors import InputError, StoreError, not_trouble
+from synth.store.blame import Reports
 from synth.store.files import hard_links_work, read_small, replace, storing, write_atomic, write_once
 from synth.store.framing import FRAMINGS
 from synth.store.parts import finished_batches
@@ -22,7 +23,6 @@ from synth.store.spec import InputFile, StageSpec, canonical
 from synth.store.units import Stored, UnitReader
 
 SHARD = 1000  # files a folder
-TRIES = 3  # errors of a unit until it is set aside
 
 
 class StageFolder:
@@ -30,6 +30,7 @@ class StageFolder:
 
     def __init__(self, path: Path, spec: StageSpec, framing: str, links: bool):
         self.path, self.spec, self.framing, self.links = Path(path), spec, framing, links
+        self._reports = Reports(self.path)
 
     # -- making and opening ------------------------------------------------------------------------------------------
 
@@ -161,10 +162,13 @@ class StageFolder:
                     reports.setdefault(int(stem), []).append(p)
         return reports
 
+    def to_blame(self) -> set[int]:
+        """Units that failed so often, on so many devices, that it is their own fault (see synth.store.blame)."""
+        return {u for u, reports in self.failures().items() if self._reports.blame(reports)}
+
     def set_aside(self) -> list[int]:
-        """Units that failed by an error three times and are not there."""
-        tried = [u for u, reports in self.failures().items() if len(reports) >= TRIES]
-        return [u for u in sorted(tried) if not self.unit_path(u).exists()]
+        """Those of them that are not there."""
+        return [u for u in sorted(self.to_blame()) if not self.unit_path(u).exists()]
 
     def report_failure(self, unit: int, report: Mapping) -> int:
         """Write failed/<unit>.try<n>.json; the number of tries that failed so far."""

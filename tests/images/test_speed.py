@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synth.errors import EXIT_BUG, EXIT_OK, InputError
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError
 from synth.images.compiling import keep_results, resolve
 from synth.images.guidance import check_interval
 from synth.images.painter import Painter
@@ -19,7 +19,8 @@ from synth.images.text_encoders import TextEncoders
 from synth.keys import check, of_group
 from synth.numerics import EXACT, changed
 from tests.configs import ImagesConfig, ModelConfig
-from tests.fixtures_images import digests, images_stage, judged, work
+from tests.fixtures_images import digests, full, images_stage, judged, work
+from tests.stages import events
 
 
 def pixels(folder) -> dict[int, np.ndarray]:
@@ -59,8 +60,8 @@ def rows(monkeypatch):
 # -- memory ----------------------------------------------------------------------------------------------------------
 
 
-def only(rows: int, monkeypatch) -> list[int]:
-    """Let the device hold `rows` pictures and no more; the sizes of all calls that were tried."""
+def only(rows: int, monkeypatch, said: str = full(24, ours=23.5)) -> list[int]:
+    """Let the device hold `rows` pictures and no more; the sizes of all calls that were tried. said: torch's message."""
     import torch
 
     from synth.images.families.sd import StableDiffusion
@@ -70,7 +71,7 @@ def only(rows: int, monkeypatch) -> list[int]:
     def limited(self, items, *args, **kwargs):
         tried.append(len(items))
         if len(items) > rows:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+            raise torch.OutOfMemoryError(said)
         return draw(self, items, *args, **kwargs)
 
     monkeypatch.setattr(StableDiffusion, "draw", limited)
@@ -87,17 +88,64 @@ def test_a_batch_that_does_not_fit_is_split_and_its_pictures_say_so(drawn, monke
     assert furthest(whole, split) <= 1
 
 
-def test_without_split_the_unit_fails_and_says_what_to_do(drawn, monkeypatch):
-    only(2, monkeypatch)
-    folder = drawn(code=EXIT_BUG)
-    report = next((folder.path / "failed").glob("*.json")).read_text()
-    assert "OutOfDeviceMemory" in report and "images.on_oom=split" in report and "lower images.batch_size" in report
+def reason(folder) -> str:
+    """Why the last worker stopped."""
+    return max(events(folder, "stop"), key=lambda e: e["time"])["why"]
 
 
-def test_a_single_picture_that_does_not_fit_fails_after_all(drawn, monkeypatch):
+def test_without_split_the_stage_fails_once_and_says_what_fits(drawn, monkeypatch):
+    tried = only(2, monkeypatch)
+    folder = drawn(code=EXIT_BAD_INPUT)
+    assert tried == [4, 2]  # the planned batch, and the half of it that fits
+    assert folder.failures() == {} and "lower images.batch_size" in reason(folder)
+    assert "images.batch_size=2 fits here" in reason(folder) and "is free and has 24.0 GiB" in reason(folder)
+
+
+def test_a_device_that_others_fill_or_that_is_smaller_than_planned_is_to_be_avoided(drawn, monkeypatch):
+    only(2, monkeypatch, full(24, ours=8))
+    folder = drawn(code=EXIT_AGAIN)
+    assert "others hold 15.9 of the device's 24.0 GiB" in reason(folder) and "Device to avoid" in reason(folder)
+    only(2, monkeypatch, full(24, ours=23.5))
+    folder = drawn(code=EXIT_AGAIN, run={"on_oom": "fail", "gpu_mem_gb": 80})
+    assert "has 24.0 GiB, and the stage was planned for 80 GB" in reason(folder)
+    assert folder.failures() == {} and folder.missing() == [0, 1]
+
+
+def test_a_single_picture_that_does_not_fit_fails_the_stage_after_all(drawn, monkeypatch):
     tried = only(0, monkeypatch)
-    drawn(code=EXIT_BUG, slots=2, run={"on_oom": "split"})
-    assert tried == [4, 2, 1] * 3
+    folder = drawn(code=EXIT_BAD_INPUT, slots=2, run={"on_oom": "split"})
+    assert tried == [4, 2, 1] and folder.failures() == {} and "a picture alone does not fit" in reason(folder)
+
+
+def test_a_batch_that_fitted_before_is_tried_again_by_a_stage_that_is_opened_anew(drawn, monkeypatch):
+    import torch
+
+    from synth.images.families.sd import StableDiffusion
+
+    calls, draw = [], StableDiffusion.draw
+
+    def once(self, items, *args, **kwargs):
+        calls.append(len(items))
+        if len(calls) in (2, 3):
+            raise torch.OutOfMemoryError(full(24, ours=23.5))
+        return draw(self, items, *args, **kwargs)
+
+    monkeypatch.setattr(StableDiffusion, "draw", once)
+    folder = drawn(unit_size=4, slots=12)
+    assert len(events(folder, "open")) == 2 and sum(map(len, folder.failures().values())) == 1
+
+
+def test_memory_of_the_host_that_runs_out_is_the_unit_s_as_ever(drawn, monkeypatch):
+    from synth.images.families.sd import StableDiffusion
+
+    def no_room(self, *args, **kwargs):
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        )
+
+    monkeypatch.setattr(StableDiffusion, "draw", no_room)
+    folder = drawn(code=EXIT_BUG, slots=4)
+    assert folder.set_aside() == [0] and len(folder.failures()[0]) == 3
 
 
 def test_how_a_stage_is_worked_on_is_no_part_of_its_fingerprint_and_may_be_changed(drawn, monkeypatch):

@@ -4,6 +4,7 @@ import shutil
 
 from synth.run import loop
 from synth.store.folder import StageFolder
+from tests.fixtures_images import full
 from tests.stages import digests
 
 
@@ -51,3 +52,20 @@ def test_weights_that_give_nan_end_the_worker_as_bad_input(tmp_path, embedded_mo
     folder = planned(tmp_path, broken)
     assert loop.Worker(folder, 0, 1).run() == 65
     assert "broken: the model's logits are not finite" in capsys.readouterr().err and not folder.committed()
+
+
+def test_memory_that_runs_out_is_the_plan_s_or_the_device_s_fault_and_no_unit_s(tmp_path, embedded_model, monkeypatch, capsys):
+    import torch
+
+    from synth.captions.hf.generate import Decoder
+
+    folder = planned(tmp_path, embedded_model)
+    for ours, code, said in ((75, 65, "is free and has 80.0 GiB"), (20, 75, "others hold 59.9 of the device's 80.0 GiB")):
+
+        def no_room(self, rows, ours=ours):
+            raise torch.OutOfMemoryError(full(80, ours=ours))
+
+        monkeypatch.setattr(Decoder, "batch", no_room)
+        assert loop.Worker(folder, 0, 1).run() == code
+        err = capsys.readouterr().err
+        assert said in err and "lower captioner.max_batch_size" in err and folder.failures() == {}

@@ -33,7 +33,7 @@ def test_a_preset_is_the_settings_that_it_names_and_nothing_else(world):
         (["images.preset=paper", "+model.paper.stepz=4"], "model.paper=stepz: unknown keys"),
         (["images.guidance_interval=[0.2]"], "images.guidance_interval=[0.2]: is no share of the schedule; use [lo, hi]"),
         (["images.guidance_interval=[0.2,0.8]", "images.guidance_scale=1"], "guidance_scale=1 never computes"),
-        (["images.on_oom=ignore"], "images.on_oom=ignore: use one of fail, split"),
+        (["images.on_oom=ignore"], "images.on_oom=ignore: use one of auto, fail, split"),
         (["images.save_size=100000"], "images.save_size=100000: must be from 0 to 16383"),
         (
             ["images.eta=0.5", "images.scheduler=unipc"],
@@ -65,4 +65,6 @@ def test_how_a_stage_is_worked_on_is_no_part_of_its_fingerprint(world):
     plain = images(world)
     other = images(world, "images.on_oom=split", "images.preview_every=0", "model.text_offload=true")
     assert other.fingerprint == plain.fingerprint and other.settings != plain.settings
+    assert [images(world, f"numerics={n}").settings["on_oom"] for n in ("exact", "reference", "fast")] == ["fail", "fail", "split"]
+    assert images(world, "numerics=fast", "images.on_oom=fail").settings["on_oom"] == "fail"
     assert images(world, "images.vae_batch=2").fingerprint != plain.fingerprint

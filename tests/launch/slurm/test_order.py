@@ -246,6 +246,50 @@ def test_without_rights_on_the_node_the_verdict_says_so(folder, queue, ended):
     assert "Access denied" in json.loads((folder.path / "missing.json").read_text())["why"]
 
 
+def test_a_stage_whose_batches_fit_nowhere_is_not_submitted_again(folder, queue, ended):
+    told = {"event": "too_large", "time": ended.created + 1, "why": "images.batch_size=8 fits here"}
+    (folder.path / "events" / "node1-1-abc.jsonl").write_text(json.dumps(told) + "\n")
+    assert gate.judge(folder, ended.number) == 65 and len(read(folder.path)) == 1
+    assert "images.batch_size=8 fits here" in json.loads((folder.path / "missing.json").read_text())["why"]
+    folder.unit_path(0).parent.mkdir(parents=True)
+    folder.unit_path(0).touch()  # another device made one: the small ones are not all there is
+    assert gate.judge(folder, ended.number) == 0
+
+
+def worked(folder, node: str, *left: str) -> None:
+    """Events of workers on a node: one that went well, and one that left its device for each reason."""
+    for n, why in enumerate(("", *left)):
+        events = [{"event": "start", "host": node, "node": node, "place": "gpu 0"}]
+        events += [{"event": "device", "host": node, "node": node, "place": "gpu 0", "why": why}] if why else []
+        (folder.path / "events" / f"{node}-{n}-abc.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+
+
+def test_a_node_that_two_workers_left_as_bad_is_left_out_of_what_a_gate_submits(folder, queue, ended, capsys):
+    worked(folder, "node1")
+    worked(folder, "node2", "CUDA error: unknown error")
+    worked(folder, "node3", "cuDNN error: a", "cuDNN error: b")
+    record(folder.path, dataclasses.replace(ended, order={**ended.order, "exclude": "node[8-9]"}))
+    assert gate.judge(folder, ended.number) == 0
+    second = read(folder.path)[1]
+    arrays = [c for c in queue.did("sbatch") if any(w.startswith("--array") for w in c)]
+    assert all("--exclude=node[8-9],node3" in c for c in arrays[2:]) and not any("--exclude" in w for c in arrays[:2] for w in c)
+    assert second.excluded == ("node3",) and Order.of(second).exclude == "node[8-9]"
+    told = capsys.readouterr().out
+    assert "bad device on node3, left by 2 workers (gpu 0: cuDNN error: b)" in told and "left out from now on: node3" in told
+
+
+@pytest.mark.parametrize(("nodes", "most"), [(("node1", "node2"), 32), (("node1", "node2", "node3"), 1)])
+def test_nodes_are_never_left_out_if_no_other_ever_worked_or_too_many_are_bad(folder, queue, ended, capsys, monkeypatch, nodes, most):
+    monkeypatch.setattr(gate, "AT_MOST", most)
+    for node in nodes[:2]:
+        worked(folder, node, "bad", "bad")
+    for node in nodes[2:]:
+        worked(folder, node)
+    assert gate.judge(folder, ended.number) == 0
+    assert read(folder.path)[1].excluded == () and not any("--exclude" in w for c in queue.did("sbatch") for w in c)
+    assert f"2 nodes have bad devices, of {len(nodes)} that ever worked here: none is left out" in capsys.readouterr().out
+
+
 def test_an_intent_that_is_open_is_no_submission(folder):
     intend(folder.path, 1)
     assert read(folder.path)[0].state == INTENDED and live(read(folder.path), []) == order.Live()

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import socket
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,19 @@ def test_a_drained_job_goes_back_into_the_queue_a_bounded_number_of_times(tmp_pa
     assert done.returncode == code
     log = tmp_path / "scontrol"
     assert (log.read_text() == "requeue 11_3\n") if requeued else not log.exists()
+
+
+def test_a_node_that_two_workers_left_as_bad_is_left_to_the_gate(tmp_path):
+    own = Path(stage(tmp_path, "own", False))
+    (own / "events").mkdir()
+    script, host = replace(PLAIN, stage=str(own), upstream=()), socket.gethostname().partition(".")[0]
+    left = '{"event": "start"}\n{"event": "device", "why": "bad"}\n'
+    for n, requeues in enumerate((1, 2, 2)):
+        done = run(script, tmp_path, srun="exit 75", SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID="3")
+        assert done.returncode == 75 and not done.stderr
+        assert (tmp_path / "scontrol").read_text() == "requeue 7_3\n" * requeues
+        (own / "events" / f"{host}-{n}-abc.jsonl").write_text(left)
+        (own / "events" / f"another-{n}-abc.jsonl").write_text(left)
 
 
 def test_workers_of_one_job_share_its_gpus(tmp_path):
