@@ -11,8 +11,6 @@ EXIT_BUG = 70  # EX_SOFTWARE: a unit failed by an error again and again
 EXIT_AGAIN = 75  # EX_TEMPFAIL: drained, the disk was full, or a device is bad: run the same command again
 
 FROM_GOOD_TO_BAD = (EXIT_OK, EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG)  # "run it again" is the mildest
-
-
 # what tells of a file system, mostly of a network's, or of this process, and never of one file: that may well be whole
 TROUBLE = frozenset(
     [
@@ -20,8 +18,6 @@ TROUBLE = frozenset(
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN, errno.EBUSY),
     ]
 )
-
-
 # what a file system says when it cannot take anything now
 REFUSALS = TROUBLE | {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -34,23 +30,8 @@ class StoreError(Exception):
     """The file system refused to store (full, read-only, quota): nothing is lost; exit code 75."""
 
 
-def refused(error: BaseException) -> bool:
-    """Whether an error says something about the disk and nothing about what was to be stored."""
-    return isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in REFUSALS)
-
-
-def not_trouble(what: str | os.PathLike, error: BaseException) -> None:
-    """Of an error that is to be told as a fact about a file: StoreError if it is one about the file system, so that it is none."""
-    if isinstance(error, OSError) and error.errno in TROUBLE:
-        raise StoreError(f"{what}: cannot be read now ({error.strerror}); mend that, then run the same command again") from error
-
-
 class ServiceGone(StoreError):
     """A service outside does not answer, or lets nobody in for now: nothing is lost; exit code 75."""
-
-
-class DeviceGone(StoreError):
-    """This machine's GPU does not answer: nothing is lost, and another GPU may; exit code 75."""
 
 
 class OutOfDeviceMemory(Exception):
@@ -70,6 +51,17 @@ class DeviceFailed(Exception):
 
 class StageBroken(Exception):
     """The stage's process or device is unusable: the worker opens it anew before it goes on."""
+
+
+def refused(error: BaseException) -> bool:
+    """Whether an error says something about the disk and nothing about what was to be stored."""
+    return isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in REFUSALS)
+
+
+def not_trouble(what: str | os.PathLike, error: BaseException) -> None:
+    """Of an error that is to be told as a fact about a file: StoreError if it is one about the file system, so that it is none."""
+    if isinstance(error, OSError) and error.errno in TROUBLE:
+        raise StoreError(f"{what}: cannot be read now ({error.strerror}); mend that, then run the same command again") from error
 
 
 def ended(work: Callable[[], int]) -> int:

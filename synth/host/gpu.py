@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synth.errors import DeviceGone, InputError
+from synth.errors import DeviceFailed, InputError
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ CPU = 'to compute on the CPU: CUDA_VISIBLE_DEVICES=""'
 def device(index: int | None = None, env: Mapping[str, str] = os.environ, root: Path = ROOT) -> "torch.device":
     """The torch.device that this process computes on: its visible GPU `index`, or the first; the CPU where none was given.
 
-    InputError: torch is built for another driver or card than are here. DeviceGone: the GPU itself does not answer.
+    InputError: torch is built for another driver or card than are here. DeviceFailed: the GPU itself does not answer.
     """
     import torch
 
@@ -169,7 +169,7 @@ def _check_kernels(index: int, root: Path) -> None:
         )
 
 
-def _unusable(by: str, root: Path) -> InputError | DeviceGone:
+def _unusable(by: str, root: Path) -> InputError | DeviceFailed:
     """Why torch does not use the GPU that was given `by`: how torch was installed, alike on all nodes, or this node."""
     import torch
 
@@ -184,7 +184,7 @@ def _unusable(by: str, root: Path) -> InputError | DeviceGone:
     if "driver on your system is too old" in said:
         return InputError(f"{here}. {said} Fix: update the driver, or {_advice(driver)}, or, {CPU}")
     hint = "" if driver or torch.version.hip else "; in a container: docker run --gpus all, apptainer exec --nv"
-    return DeviceGone(f"{here}. {said} Another GPU may answer{hint}; {CPU}")
+    return DeviceFailed(f"{here}. {said} Another GPU may answer{hint}; {CPU}", sticky=True)
 
 
 def _said_by_torch() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from synth.errors import DeviceGone, InputError
+from synth.errors import DeviceFailed, InputError
 from synth.host import gpu
 from synth.host.gpu import device, driver_version, dtype_on, given, half_dtype
 
@@ -130,7 +130,7 @@ def test_the_build_that_is_installed_here_refuses_a_gpu(monkeypatch):
     """Not faked: the tests' torch has no CUDA, or there is no such GPU."""
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    with pytest.raises((InputError, DeviceGone), match="CUDA_VISIBLE_DEVICES=0"):
+    with pytest.raises((InputError, DeviceFailed), match="CUDA_VISIBLE_DEVICES=0"):
         device(env={"CUDA_VISIBLE_DEVICES": "0"})
 
 
@@ -153,7 +153,7 @@ def test_a_driver_that_is_too_old_is_the_installation_on_all_nodes_alike(monkeyp
 @pytest.mark.parametrize("said", ["No CUDA GPUs are available", "Found no NVIDIA driver on your system. Please", "CUDA unknown error"])
 def test_a_gpu_that_does_not_answer_is_this_nodes_matter_and_is_tried_again(said, monkeypatch, machine):
     fake_torch(monkeypatch, error=said)
-    with pytest.raises(DeviceGone, match=said.partition(".")[0]):
+    with pytest.raises(DeviceFailed, match=said.partition(".")[0]):
         device(env={"CUDA_VISIBLE_DEVICES": "0"}, root=machine(proc__driver__nvidia__version=OPEN_MODULE))
 
 

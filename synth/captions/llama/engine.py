@@ -18,7 +18,7 @@ from synth.captions.engines import More, Request
 from synth.captions.llama.checkpoint import Checkpoint, check_checkpoint
 from synth.captions.llama.config import Completion, EngineConfig
 from synth.captions.llama.tokenizer import Tokenizer
-from synth.errors import DeviceGone, InputError, OutOfDeviceMemory, StageBroken
+from synth.errors import DeviceFailed, InputError, OutOfDeviceMemory, StageBroken
 from synth.host.children import kill_group, tail, tied
 from synth.host.scratch import Scratch
 
@@ -208,7 +208,7 @@ class LlamaEngine:
         line, _, self._received = self._received.partition(b"\n")
         message = json.loads(line)
         if "error" in message:
-            if named := {"InputError": RankInputError, "DeviceGone": DeviceGone}.get(message["kind"]):
+            if named := {"InputError": RankInputError, "DeviceFailed": DeviceFailed}.get(message["kind"]):
                 raise named(message["error"])
             died = self._died()  # such a rank ends, and the others with it
             raise type(died)(f"{message['kind']} in a rank: {message['error']}\n{message['traceback']}\n{died}")

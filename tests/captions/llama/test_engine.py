@@ -20,7 +20,7 @@ from synth.captions.llama import engine as engine_module
 from synth.captions.llama import parallel, ranks
 from synth.captions.llama.config import EngineConfig
 from synth.captions.llama.engine import EngineError, LlamaEngine
-from synth.errors import DeviceGone, InputError
+from synth.errors import DeviceFailed, InputError
 from synth.host.deadline import FLOOR
 from synth.numerics import EXACT, FAST, REFERENCE
 from tests.captions.llama import tiny
@@ -173,7 +173,7 @@ def test_ranks_with_a_gpu_that_torch_cannot_use_are_bad_input_or_a_device_that_i
         pytest.skip("there is a GPU here")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     engine = LlamaEngine(config(gqa, tmp_path, device="auto"))
-    with pytest.raises((InputError, DeviceGone), match="CUDA_VISIBLE_DEVICES=0 gives this worker a GPU"):
+    with pytest.raises((InputError, DeviceFailed), match="CUDA_VISIBLE_DEVICES=0 gives this worker a GPU"):
         engine.start()
     engine.close()
     assert gone([engine.pid])
