@@ -21,7 +21,6 @@ from synth.captions.llama.parallel import Column, Row
 from synth.captions.llama.params import ModelParams
 from synth.captions.llama.ragged import Chunk, Ragged
 
-
 MASK_STEP = 8  # columns: a mask's rows begin at multiples of 16 bytes in half precision
 
 
@@ -263,9 +262,7 @@ def load_model(checkpoint: Checkpoint, rank: int, dtype: torch.dtype, device: to
     return model.requires_grad_(False).eval()
 
 
-def placed(
-    shard: dict[str, torch.Tensor], n_layers: int, dtype: torch.dtype, device: torch.device
-) -> Iterator[tuple[str, torch.Tensor]]:
+def placed(shard: dict[str, torch.Tensor], n_layers: int, dtype: torch.dtype, device: torch.device) -> Iterator[tuple[str, torch.Tensor]]:
     """(this model's name, weight on `device` in `dtype`) of a shard that is mapped from its file.
 
     wq, wk, wv become one matrix, and w1 (gate), w3 (up) another. On its way to a GPU nothing but a tensor at a time lies in the

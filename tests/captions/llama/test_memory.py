@@ -116,7 +116,7 @@ def counted(model, prompts, share):
     """The most bytes alive in the prefills of a first fill, and of a refill of all rows with prompts that begin alike."""
     resident = Resident(model.rows, model.columns) if share else None
     known, peak = [*model.parameters(), *model.buffers()], 0
-    for waiting in ([*prompts], [p[:-3] + [7, 7, 7] for p in prompts]):
+    for waiting in ([*prompts], [[*p[:-3], 7, 7, 7] for p in prompts]):
         row = 0
         while waiting:
             group = Group(resident)
