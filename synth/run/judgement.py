@@ -17,8 +17,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from synth.errors import DeviceFailed, InputError, OutOfDeviceMemory, StageBroken
-from synth.store.files import refused
+from synth.errors import DeviceFailed, InputError, OutOfDeviceMemory, StageBroken, refused
 
 # what torch's own checks begin their messages with (ATen/cuda/Exceptions.h, ATen/miopen/Exceptions.h), and what drivers say
 DEVICE_SIGNS = (

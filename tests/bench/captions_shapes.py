@@ -14,9 +14,10 @@ import time
 import torch
 from torch import nn
 
-from synth.captions.llama.generate import Generator, Sampling
+from synth.captions.llama import parallel
+from synth.captions.llama.generate import Generator, Sampling, Window
 from synth.captions.llama.memory import kv_bytes_per_token
-from synth.captions.llama.model import Norm, Transformer, without_initialisation
+from synth.captions.llama.model import Norm, Transformer
 from synth.captions.llama.params import params_from
 from tests.bench.captions import MAX_GEN, TEMPERATURE, TOP_P, Way, kept, measure, native, static_loop, table
 
@@ -71,7 +72,7 @@ def random_model(raw: dict, rows: int, columns: int, dtype: torch.dtype, device:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with without_initialisation(), torch.device(device):
+        with parallel.parameters_on(device), torch.device(device):
             model = Transformer(params, rows, columns)
     finally:
         torch.set_default_dtype(before)
@@ -83,15 +84,15 @@ def random_model(raw: dict, rows: int, columns: int, dtype: torch.dtype, device:
     return model.requires_grad_(False).eval()
 
 
-def floor(window, model: Transformer, rows: int, length: float, item: int, limits: tuple[float, float]) -> float:
+def floor(window: Window, model: Transformer, length: float, item: int, limits: tuple[float, float]) -> float:
     """Seconds below which no program makes the window: each prefill at the limit of arithmetic, each decode step at the
-    nearer of both limits (weights once, the rows' keys and values once)."""
+    nearer of both limits (weights once, the keys and values of the live rows once)."""
     bandwidth, flops = limits
     p = model.params
     matrices = sum(w.numel() for name, w in model.named_parameters() if "tok_embeddings" not in name and w.dim() == 2)
-    live = min(rows, window.decode_tokens / max(1, window.steps))
+    live = window.live_rows
     step = matrices * item + live * (length + MEAN_LENGTH / 2) * kv_bytes_per_token(p, item)
-    decodes = window.decode_tokens / live
+    decodes = window.steps - window.prefills
     return window.prefill_tokens * 2 * matrices / flops + decodes * max(step / bandwidth, live * 2 * matrices / flops)
 
 
@@ -128,16 +129,9 @@ def run(args: argparse.Namespace) -> None:
         loop.result = (loop.result[0], loop.result[1] * scale)
         table(ways, len(texts), set(generator.ends.nonzero()[:, 0].tolist()))
         seconds = statistics.median(ways["native"].wall)
-        rate = len(texts) / seconds
+        print(f"native: {window.drawn_tokens / seconds:.0f} tokens/s, {window.live_rows:.0f} of {model.rows} rows live on average")
         if limits is not None:
-            least = floor(window, model, args.rows, statistics.mean(map(len, ids)), dtype.itemsize, limits)
+            least = floor(window, model, statistics.mean(map(len, ids)), dtype.itemsize, limits)
             print(f"share of the device's limit: {least / seconds:.0%} (at it: {len(texts) / least:.0f} captions/s)")
-        if args.shapes == "7b" and "H200" in name:
-            times = statistics.median(b / w for w, b in zip(ways["native"].wall, loop.wall, strict=True))
-            print(f"goal: 20 x the static loop: {times:.1f}, {'reached' if times >= 20 else 'NOT reached'}")
-            if group > 1:
-                print(f"goal: 1,000 captions/s: {rate:.0f}, {'reached' if rate > 1000 else 'NOT reached'}")
-        else:
-            print("goals (20 x the static loop; 1,000 captions/s): not measured here: run --shapes 7b on an H200")
         mean = kept(ways["native"].result[0], set(tokenizer.ids_containing("")))
         print(f"mean caption {mean:.1f} tokens, {window.steps} steps")

@@ -6,6 +6,8 @@ from pathlib import Path
 from synth.errors import InputError
 
 DTYPES = ("float32", "bfloat16", "float16")
+# what a window costs (generate.Window), added up over the windows of an engine
+SPENT = ("prefill_tokens", "decode_tokens", "drawn_tokens", "live_row_steps", "steps", "prefills")
 _SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 

@@ -16,7 +16,7 @@ from typing import Self
 from synth import numerics
 from synth.captions.engines import More, Request
 from synth.captions.llama.checkpoint import Checkpoint, check_checkpoint
-from synth.captions.llama.config import Completion, EngineConfig
+from synth.captions.llama.config import SPENT, Completion, EngineConfig
 from synth.captions.llama.tokenizer import Tokenizer
 from synth.errors import DeviceFailed, InputError, OutOfDeviceMemory, StageBroken
 from synth.host.children import kill_group, tail, tied
@@ -26,7 +26,6 @@ __all__ = ["Completion", "EngineConfig", "EngineError", "LlamaEngine"]
 _GOODBYE = 5.0  # seconds the ranks get to end by themselves; they hold nothing that a kill would lose
 _LAST_WORDS = 15.0  # seconds torchrun gets to write down which rank died of what
 _LOG_LINES = 60
-_SPENT = ("prefill_tokens", "drawn", "live_row_steps", "steps", "prefills")  # of a window, added up
 
 
 class EngineError(StageBroken):
@@ -65,7 +64,7 @@ class LlamaEngine:
         self._log = Path(config.log) if config.log else None
         self._own_log = config.log is None
         self._broken = False
-        self._spent = dict.fromkeys(_SPENT, 0)
+        self._spent = dict.fromkeys(SPENT, 0)
 
     def check(self) -> Checkpoint:
         """Look at everything that can be wrong before any work: a second at most, no weights read. InputError if bad."""
@@ -135,14 +134,14 @@ class LlamaEngine:
             raise
         self._broken = False
         self.last_window = answer
-        for name in _SPENT:
+        for name in SPENT:
             self._spent[name] += answer[name]
 
     def usage(self) -> dict[str, float]:
         """What all windows took: see Window."""
         decodes = self._spent["steps"] - self._spent["prefills"]
         live = self._spent["live_row_steps"] / decodes if decodes else 0.0
-        return {name: self._spent[name] for name in ("prefill_tokens", "drawn", "steps")} | {"live_rows": round(live, 1)}
+        return {name: self._spent[name] for name in ("prefill_tokens", "drawn_tokens", "steps")} | {"live_rows": round(live, 1)}
 
     def close(self) -> None:
         """End the ranks: by request, then by SIGKILL. No process is left when it returns."""

@@ -55,14 +55,14 @@ class Window:
     prefills: int  # of them
 
     @property
-    def drawn(self) -> int:
+    def drawn_tokens(self) -> int:
         """Tokens of all captions."""
         return sum(map(len, self.tokens))
 
     @property
     def live_row_steps(self) -> int:
         """Tokens drawn by decode steps, one a live row; a caption's first token is drawn by its prefill."""
-        return self.drawn - sum(1 for tokens in self.tokens if tokens)
+        return self.drawn_tokens - sum(1 for tokens in self.tokens if tokens)
 
     @property
     def live_rows(self) -> float:

@@ -24,7 +24,7 @@ from typing import TextIO
 
 from synth import numerics
 from synth.captions.llama.checkpoint import check_checkpoint
-from synth.captions.llama.config import Completion, EngineConfig
+from synth.captions.llama.config import SPENT, Completion, EngineConfig
 from synth.errors import InputError
 from synth.host import gpu
 from synth.host.children import die_with_parent
@@ -128,9 +128,7 @@ class Ranks:
             window = self._generator.window(request["prompts"], request["seeds"], self.more)
         except InputError as err:
             return failure(err)
-        spent = {
-            name: getattr(window, name) for name in ("prefill_tokens", "decode_tokens", "steps", "prefills", "drawn", "live_row_steps")
-        }
+        spent = {name: getattr(window, name) for name in SPENT}
         return spent | {"tokens": window.tokens, "margins": window.margins}
 
     def more(self, ended: Sequence[tuple[int, Completion]]) -> tuple[list[str], list[int]]:

@@ -93,7 +93,7 @@ def test_two_processes_give_the_tokens_of_one_and_close_leaves_none(gqa, gqa2, t
         order = [one.tokens[n] for n in asked], [one.margins[n] for n in asked]
         assert same_but_for_edges(order[0], engine.last_window["tokens"], order[1]) == 0
         used = engine.usage()
-        assert used["drawn"] > sum(map(len, one.tokens)) and 1 < used["live_rows"] <= 4
+        assert used["drawn_tokens"] > sum(map(len, one.tokens)) and 1 < used["live_rows"] <= 4
         for pid in pids:  # a scheduler signals every process of a job; the worker alone decides when to stop
             for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
                 os.kill(pid, sent)

@@ -27,8 +27,8 @@ from tests.configs import CaptionerConfig, CaptionsConfig, DatasetConfig, Prompt
 SLOTS = 20  # two whole units and a short one
 
 
-def plan(root: Path, checkpoint: Path, degree: int = 1, slots: int = SLOTS, total_folder: str = "runs", **captioner) -> StageFolder:
-    """Captions of untrained weights: nonsense, so every check is off."""
+def plan(root: Path, checkpoint: Path, degree: int = 1, slots: int = SLOTS, min_words: int = 0, **captioner) -> StageFolder:
+    """Captions of untrained weights: nonsense, so every check is off, but for `min_words`."""
     inputs = {}
     for role, table in (("examples", EXAMPLES), ("backgrounds", BACKGROUNDS)):
         path = root / f"{role}.json"
@@ -38,9 +38,9 @@ def plan(root: Path, checkpoint: Path, degree: int = 1, slots: int = SLOTS, tota
     inputs["tokenizer"] = InputFile(str(checkpoint / "tokenizer.model"), identity(checkpoint / "tokenizer.model"))
     data = DatasetConfig("d", tuple(ClassEntry(i, n) for i, n in enumerate(NAMES)), 10)
     engine = {"max_seq_len": 400, "max_gen_len": 8, "max_batch_size": 4, "model_parallel": degree} | captioner
-    config = CaptionsConfig(0, data, PromptsConfig(), CaptionerConfig(**engine), must_name_class=False, min_words=0)
+    config = CaptionsConfig(0, data, PromptsConfig(), CaptionerConfig(**engine), must_name_class=False, min_words=min_words)
     spec = StageSpec("captions", "captions", dump(config), slots, 8, 8, EXACT, inputs=inputs, framing="jsonl")
-    return StageFolder.create(root / total_folder, spec)
+    return StageFolder.create(root / "runs", spec)
 
 
 def start(folder: StageFolder, job_idx: int = 0, n_jobs: int = 1) -> subprocess.Popen:
@@ -77,6 +77,19 @@ def test_captions_are_identical_for_one_and_three_jobs(tmp_path, gqa, undisturbe
     workers = [start(folder, i, 3) for i in range(3)]
     assert [w.wait(120) for w in workers] == [EXIT_OK] * 3
     assert units(folder) == undisturbed
+
+
+def test_captions_that_are_asked_for_again_in_a_running_window_are_the_same_for_one_and_three_jobs(tmp_path, gqa):
+    (tmp_path / "three").mkdir()
+    one, three = plan(tmp_path, gqa, min_words=3), plan(tmp_path / "three", gqa, min_words=3)
+    workers = [start(one), *(start(three, i, 3) for i in range(3))]
+    assert [w.wait(240) for w in workers] == [EXIT_OK] * 4
+    assert units(one) == units(three)
+    rows = [json.loads(line) for unit in units(one).values() for line in unit.splitlines() if b'"attempt":' in line]
+    assert {row["attempt"] for row in rows} >= {0, 1} and all(len(row["caption"].split()) >= 3 for row in rows)
+    events = [json.loads(line) for path in (one.path / "events").glob("*.jsonl") for line in path.read_text().splitlines()]
+    (stop,) = (e for e in events if e["event"] == "stop")
+    assert 0 < stop["live_rows"] <= 4 and stop["drawn_tokens"] >= len(rows) and stop["refused"]["too_short"] > 0
 
 
 def test_a_kill_in_the_middle_only_delays_and_leaves_no_process(tmp_path, gqa, undisturbed):
