@@ -121,7 +121,6 @@ class ImageFolder(Export):
 
     def verify(self, check: Check) -> None:
         """Every picture of the units is there, in its class, whole (deep: byte by byte), and no other; the lists agree with them."""
-        self.check()
         out, expected = check.out, Counter[str]()
         splits = ("train/", "val/") if self.config.val_share else ("",)
         lines = {split: _lines(out / split / METADATA) for split in splits}

@@ -6,10 +6,12 @@ The stage's own units hold a record for each picture; the file lies in the place
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
 from synth.export.base import Export
+from synth.export.config import ShardedConfig
 from synth.export.shuffle import Order
 from synth.reading.stage import GONE, StageSample
 from synth.run.findings import Check
@@ -32,14 +34,12 @@ class Packed:
 class Sharded(Export):
     """A kind says how a file is called and written: `file_name`, `write`."""
 
-    def __init__(self, folder):
-        super().__init__(folder)
-        self._order: Order | None = None
+    config: ShardedConfig
 
-    def check(self) -> None:
-        super().check()
-        seed = getattr(self.config, "shuffle_seed", -1)
-        self._order = Order(self.pictures.slots, self.pictures.sources[0].spec.unit_size, None if seed < 0 else seed)
+    @cached_property
+    def _order(self) -> Order:
+        seed = self.config.shuffle_seed
+        return Order(self.pictures.slots, self.pictures.sources[0].spec.unit_size, None if seed < 0 else seed)
 
     def file_name(self, number: int) -> str:
         raise NotImplementedError
@@ -115,7 +115,6 @@ class Sharded(Export):
 
     def verify(self, check: Check) -> None:
         """Every file is there, of its size; deep: what it holds is the pictures of the units and their records, in order."""
-        self.check()
         records = (stored.json() for stored in self.folder.samples())
         for name, group in groupby(records, lambda r: r["file_name"].removesuffix(f"/{r['member']}")):
             mine, path = list(group), check.out / name
