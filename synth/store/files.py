@@ -16,6 +16,7 @@ REFUSALS = {
     *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.EREMOTEIO, errno.ENOLCK),
 }
 NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}  # link() will never work here
+TEMP = ".tmp"  # suffix of files on their way to a name
 _RENAME_NOREPLACE, _AT_FDCWD = 1, -100
 
 
@@ -35,10 +36,15 @@ def storing(what: str | os.PathLike) -> Iterator[None]:
         raise
 
 
-def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
-    """Replace `path` by `data`: readers see the old bytes or the new ones, never half of them."""
-    path = Path(path)
-    temp = path.with_name(f".{path.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+def beside(path: Path, folder: Path | None = None) -> Path:
+    """A name of its own for a file on its way to `path`: hidden, in the same folder, or in another one of its file system."""
+    return (folder or path.parent) / f".{path.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}{TEMP}"
+
+
+@contextlib.contextmanager
+def _written(path: Path, data: bytes, sync: bool = True) -> Iterator[Path]:
+    """Inside, a file beside `path` that holds `data`; whatever has this name at the end is removed."""
+    temp = beside(path)
     with storing(path):
         try:
             with open(temp, "wb") as f:
@@ -46,39 +52,36 @@ def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
                 if sync:
                     f.flush()
                     os.fsync(f.fileno())
-            os.replace(temp, path)
+            yield temp
         finally:
             with contextlib.suppress(OSError):
                 temp.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
+    """Replace `path` by `data`: readers see the old bytes or the new ones, never half of them."""
+    with _written(Path(path), data, sync) as temp:
+        os.replace(temp, path)
 
 
 def write_once(path: Path, data: bytes) -> bool:
     """Create `path` with `data` unless it exists; True if it was created by this call. Whole or absent, on any file system."""
     path = Path(path)
-    temp = path.with_name(f".{path.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    with storing(path):
+    with _written(path, data) as temp:
         try:
-            with open(temp, "wb") as f:
-                f.write(data)
-                f.flush()
-                os.fsync(f.fileno())
-            try:
-                os.link(temp, path)
-            except FileExistsError:
-                return False
-            except OSError as e:
-                if e.errno not in NO_LINKS:
-                    raise
-                renamed = rename_once(temp, path)
-                if renamed is None:  # the kernel cannot: two writers at one moment may both think that they were first
-                    renamed = not path.exists()
-                    if renamed:
-                        os.rename(temp, path)
-                return renamed
-            return True
-        finally:
-            with contextlib.suppress(OSError):
-                temp.unlink(missing_ok=True)
+            os.link(temp, path)
+        except FileExistsError:
+            return False
+        except OSError as e:
+            if e.errno not in NO_LINKS:
+                raise
+            renamed = rename_once(temp, path)
+            if renamed is None:  # the kernel cannot: two writers at one moment may both think that they were first
+                renamed = not path.exists()
+                if renamed:
+                    os.rename(temp, path)
+            return renamed
+        return True
 
 
 def rename_once(source: Path, target: Path) -> bool | None:

@@ -11,13 +11,13 @@ from functools import cached_property
 from pathlib import Path
 
 from synth.export.config import Hdf5PartsConfig
-from synth.export.hdf5.file import TEMP
 from synth.export.hdf5.items import Contents, PictureItems, items_of
 from synth.export.hdf5.layouts import Item, write_keyed, write_packed
 from synth.export.hdf5.settings import KEYED
 from synth.reading.stage import GONE, ROLE, StageReader
 from synth.run.findings import Check
 from synth.run.stage import Stage
+from synth.store.files import TEMP
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical

@@ -53,7 +53,7 @@ class Hdf5(Export):
         if not paths:
             raise InputError(f"{parts.path}: has no partitions: there are no pictures to export")
         self.out.claim()
-        facts = merge(paths, path, config_of(parts).layout, beside=self.out.path / PART)
+        facts = merge(paths, path, config_of(parts).layout, folder=self.out.path / PART)
         return {**facts, "file_name": NAME, "bytes": path.stat().st_size}
 
     def _mend(self, parts: StageFolder) -> None:
