@@ -33,6 +33,8 @@ from synth.tracking.preparing import Facts, Prepared, chosen, decoded, jpeg, pre
 from synth.tracking.repaint import Repaint
 
 SHAPES = 128  # compiled forms of a function, one a bucket: torch gives up after eight
+# of the record of a picture: what pairs have not
+NO_PAIRS = "class", "label", "labels", "label_names", "caption_row", "caption_seed", "replica", "computed_width", "computed_height"
 NO_OBJECT = "no object of it is kept: none is annotated, or all are crowds, too small or too large"
 
 
@@ -220,17 +222,7 @@ class Pairs(Images):
     def record(self, state: PairState, task: PairTask, picture: DrawnPicture) -> dict:
         config, facts, image = self.config, state.facts[task.slot], task.image.image
         record = super().record(state, task, picture)
-        for key in (
-            "class",
-            "label",
-            "labels",
-            "label_names",
-            "caption_row",
-            "caption_seed",
-            "replica",
-            "computed_width",
-            "computed_height",
-        ):
+        for key in NO_PAIRS:
             del record[key]
         changed = facts.drawn is not None
         return record | {
