@@ -37,7 +37,7 @@ def card(
 
 
 def laid_out(folder: StageFolder, total: int, pretty: str, front: Mapping, head: str, files: str, table: str, limits: str) -> bytes:
-    """The text of a card of `total` pictures. pretty: behind the dataset's name; front: keys of the YAML, task_categories and tags first."""
+    """The text of a card of `total` pictures. pretty: behind its name; front: keys of the YAML, task_categories and tags first."""
     stages = list(lineage(folder))
     name = dataset_name(stages)
     keys = {

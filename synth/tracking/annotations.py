@@ -19,7 +19,7 @@ from synth.store.samples import Sample
 from synth.store.spec import canonical
 from synth.tracking.cards import annotations_card
 from synth.tracking.config import AnnotationsConfig
-from synth.tracking.listing import ROLE, AnnotatedListing
+from synth.tracking.listing import AnnotatedListing, pairs_behind
 from synth.tracking.videos import Rules, Variant, VideosWriter, Warped
 
 NAME, KEY = "annotations.json", "annotations"
@@ -53,18 +53,9 @@ _line, _record = msgspec.json.Decoder(Line).decode, msgspec.json.Decoder(Record)
 class Annotations(PlaceStage):
     config: AnnotationsConfig
 
-    @property
-    def pairs(self) -> StageFolder:
-        return self.folder.upstream("images")[0]
-
     def check(self) -> None:
         super().check()
-        pairs = self.pairs
-        if pairs.spec.kind != "pairs":
-            raise InputError(
-                f"{self.folder.path}: annotations are made of a stage of tracking pairs; {pairs.path} is of kind {pairs.spec.kind}"
-            )
-        _listing(pairs).head()
+        AnnotatedListing.of(pairs_behind(self.folder)).head()
 
     def compute(self, state, slots: range) -> list[dict]:
         return [self._write()]
@@ -90,18 +81,14 @@ class Annotations(PlaceStage):
         check.progress(1)
 
     def _write(self) -> dict:
-        pairs, config = self.pairs, self.config
+        pairs, config = pairs_behind(self.folder), self.config
         self.out.claim()
         rules = Rules(config.min_area, config.min_variant_area, config.min_side, config.segmentations)
-        listing = _listing(pairs)
+        listing = AnnotatedListing.of(pairs)
         with VideosWriter(self.out.part, listing.head(), listing.n, rules) as writer:
             for line, variants in _images(pairs, listing):
                 writer.add(line.image, line.annotations, variants)
             return {"file_name": NAME, **writer.finish(self.out.path / NAME), "counts": dict(sorted(writer.counts.items()))}
-
-
-def _listing(pairs: StageFolder) -> AnnotatedListing:
-    return AnnotatedListing(pairs.path, pairs.input(ROLE).identity)
 
 
 def _images(pairs: StageFolder, listing: AnnotatedListing) -> Iterator[tuple[Line, list[Variant | None]]]:

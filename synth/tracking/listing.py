@@ -20,8 +20,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from synth.errors import InputError
 from synth.store import blocks
 from synth.store.blocks import torn
+from synth.store.folder import StageFolder
 from synth.store.identity import LISTED
 from synth.store.spec import canonical
 
@@ -118,8 +120,20 @@ def identity(index: Mapping, head: bytes) -> str:
     return LISTED + hashlib.sha256(canonical(parts)).hexdigest()
 
 
+def pairs_behind(folder: StageFolder) -> StageFolder:
+    """The stage of pairs that an export reads; another kind of stage is an InputError."""
+    pairs = folder.upstream("images")[0]
+    if pairs.spec.kind != "pairs":
+        raise InputError(f"{pairs.path}: is of kind {pairs.spec.kind}; {folder.spec.kind} are made of a stage of tracking pairs")
+    return pairs
+
+
 class AnnotatedListing:
-    """A stored listing. Opening it reads the index; a block is verified when it is read."""
+    """The stored listing of a stage of pairs. Opening it reads the index; a block is verified when it is read."""
+
+    @staticmethod
+    def of(pairs: StageFolder) -> "AnnotatedListing":
+        return AnnotatedListing(pairs.path, pairs.input(ROLE).identity)
 
     def __init__(self, folder: Path, expected: str):
         self.path, index = Path(folder) / NAME, Path(folder) / INDEX

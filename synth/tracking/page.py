@@ -16,7 +16,6 @@ from functools import cached_property
 from synth import keys
 from synth.images.decode import decode_as_declared
 from synth.kinds import config_of
-from synth.reading.stage import ROLE as IMAGES
 from synth.reading.stage import StageReader
 from synth.run.findings import Check
 from synth.run.place import Files, PlaceStage
@@ -27,7 +26,7 @@ from synth.store.samples import Sample
 from synth.store.spec import canonical
 from synth.store.trees import open_picture
 from synth.tracking.config import PairsPageConfig
-from synth.tracking.listing import ROLE, Annotated, AnnotatedListing
+from synth.tracking.listing import Annotated, AnnotatedListing, pairs_behind
 from synth.tracking.look import Frame, Object, Row, Totals, objects_shown, spread, warp_words
 from synth.tracking.objects import objects_of
 from synth.tracking.page_html import page, totals_line
@@ -46,11 +45,12 @@ class PairsPage(PlaceStage):
 
     @cached_property
     def pairs(self) -> StageFolder:
-        return self.folder.upstream(IMAGES)[0]
+        return pairs_behind(self.folder)
 
     def check(self) -> None:
         keys.check(self.config, "export.pairs_page")
         super().check()
+        self.pairs  # noqa: B018 (another kind of stage is told now)
 
     def open(self) -> None:
         self.out.claim()
@@ -87,7 +87,7 @@ class PairsPage(PlaceStage):
     def gather(self) -> dict:
         """Put the pictures and the sheet into their places; what the page says of them, and `files`: name -> (size, sha256)."""
         config, files = config_of(self.pairs), {}
-        listing = AnnotatedListing(self.pairs.path, self.pairs.input(ROLE).identity)
+        listing = AnnotatedListing.of(self.pairs)
         shown = spread(listing.n, self.config.max_images)
         frames, totals = self._variants(set(shown), files)
         totals.images, totals.shown = listing.n, len(shown)
