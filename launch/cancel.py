@@ -11,7 +11,6 @@ if __name__ == "__main__":  # python launch/cancel.py and python -m launch.cance
     runpy.run_path(f"{__file__.rpartition('/')[0]}/__main__.py", {"COMMAND": "cancel"}, "__main__")
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 from launch.config.program import as_typed
 from launch.show.stages import find_stages, report_on
 from launch.slurm import jobs
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, tool
 from synth.host import slurm
 
 POLL = 1.0  # seconds between looks at the queue while jobs drain
@@ -101,8 +100,4 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    try:
-        return cancel(args.path, args.drain, args.patience, lambda text: print(text, flush=True))
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+    return tool(lambda: cancel(args.path, args.drain, args.patience, lambda text: print(text, flush=True)))

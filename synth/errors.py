@@ -32,10 +32,16 @@ class StageBroken(Exception):
     """The stage's process or device is unusable: the worker opens it anew before it goes on."""
 
 
-def tool(work: Callable[[], str]) -> int:
-    """What the main() of a command-line tool ends with: do the work, print what it says or why it failed; the exit code."""
+def tool(work: Callable[[], int | str]) -> int:
+    """What the main() of a command-line tool ends with: do the work, print what it says or why it failed; the exit code.
+
+    work: gives its own exit code, or a text where it went well.
+    """
     try:
-        _say(work())
+        done = work()
+        if isinstance(done, int):
+            return done
+        _say(done)
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_BAD_INPUT

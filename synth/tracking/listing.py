@@ -59,13 +59,8 @@ class Head:
 
 def head_file(categories: Sequence[Mapping], max_image_id: int, max_annotation_id: int, tracks: int) -> bytes:
     """The bytes of annotated.head.json, for ListingWriter.finish. Categories keep all their fields and their order."""
-    head = {
-        "categories": list(categories),
-        "max_image_id": max_image_id,
-        "max_annotation_id": max_annotation_id,
-        "tracks": tracks,
-    }
-    return json.dumps(head, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass") + b"\n"
+    head = Head(tuple(categories), max_image_id, max_annotation_id, tracks)
+    return json.dumps(vars(head), ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass") + b"\n"
 
 
 class ListingWriter:
@@ -149,7 +144,7 @@ class AnnotatedListing:
     def head(self) -> Head:
         try:
             fields = json.loads(self._head)
-            return Head(tuple(fields["categories"]), fields["max_image_id"], fields["max_annotation_id"], fields["tracks"])
+            return Head(**fields | {"categories": tuple(fields["categories"])})
         except (ValueError, KeyError, TypeError) as e:
             raise torn(self.path.with_name(HEAD), f"{type(e).__name__}: {e}") from e
 

@@ -8,7 +8,7 @@ One slot. Its sample holds what the page says, and names, sizes and digests of t
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property
@@ -25,9 +25,10 @@ from synth.store.framing import shared
 from synth.store.samples import Sample
 from synth.store.spec import canonical
 from synth.store.trees import open_picture
+from synth.tracking.coco import msgspec
 from synth.tracking.config import PairsPageConfig
 from synth.tracking.listing import Annotated, AnnotatedListing, pairs_behind
-from synth.tracking.look import Frame, Object, Row, Totals, objects_shown, spread, warp_words
+from synth.tracking.look import Frame, Row, Totals, objects_shown, spread, warp_words
 from synth.tracking.objects import objects_of
 from synth.tracking.page_html import page, totals_line
 from synth.tracking.preparing import jpeg
@@ -161,9 +162,4 @@ def shown_as_it_is(data: bytes) -> str:
 
 def rows_of(facts: Mapping) -> list[Row]:
     """The rows of a unit's sample, typed."""
-    return [Row(**r | {"frames": tuple(_frames(r["frames"]))}) for r in facts["rows"]]
-
-
-def _frames(frames: list[dict]) -> Iterator[Frame]:
-    for f in frames:
-        yield Frame(**f | {"objects": tuple(Object(**o | {"box": tuple(o["box"])}) for o in f["objects"])})
+    return msgspec.convert(facts["rows"], list[Row])
