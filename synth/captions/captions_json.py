@@ -34,7 +34,6 @@ class Gathered:
     rejected: list[bytes] = field(default_factory=list)  # lines of JSON
     duplicates: int = 0
     tombstones: int = 0
-    surplus: int = 0
     slots: int = 0
     reasons: Counter = field(default_factory=Counter)  # of tombstones
     of_class: Counter = field(default_factory=Counter)  # (label, class name) -> rows
@@ -106,7 +105,6 @@ def gather(stages, total: int, per_class: int = 0) -> Gathered:
                 reason = f"duplicate of slot {first[1]}" + ("" if first[0] == source else f" of {first[0]}")
                 gathered.rejected.append(_line({"kind": "duplicate", "reason": reason, "caption": caption, "of_row": first[2]} | where))
             elif len(gathered.rows) >= total or 0 < per_class <= gathered.of_class[entry]:
-                gathered.surplus += 1
                 seen[mark] = (source, slot, None)
                 reason = f"more captions than captions.{'per_class' if per_class else 'total'}"
                 gathered.rejected.append(_line({"kind": "surplus", "reason": reason, "caption": caption} | where))
