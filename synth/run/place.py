@@ -4,11 +4,12 @@ The marker of the place is written last, so a finish that was killed is done ane
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from synth.run.findings import Check
 from synth.run.stage import Stage
 from synth.store.files import write_atomic
+from synth.store.folder import StageFolder
 from synth.store.out_folder import OutFolder
 from synth.store.samples import Unit
 
@@ -18,7 +19,7 @@ Files = dict[str, tuple[int, str]]  # name of a file in the place -> size, sha25
 class PlaceStage(Stage):
     """`out` is the place."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: StageFolder):
         super().__init__(folder)
         self.out = OutFolder(folder)
 
@@ -28,7 +29,7 @@ class PlaceStage(Stage):
     def unit_inputs(self, unit: Unit) -> str:
         return self.folder.spec.fingerprint  # a unit that was linked from another stage would leave this place without its files
 
-    def facts(self) -> dict:
+    def facts(self) -> Mapping:
         """What its only sample says."""
         (facts,) = (stored.json() for stored in self.folder.samples())
         return facts
