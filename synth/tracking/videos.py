@@ -71,7 +71,7 @@ class VideosWriter:
     def __init__(self, part: Callable[[str], Path], head: Head, n_images: int, rules: Rules):
         self._part, self._head, self._rules, self._n = part, head, rules, n_images
         self.counts: Counter = Counter()
-        self._single, self._pairs = _Lists(part), _Lists(part)
+        self._single, self._pairs, self._folder = _Lists(part), _Lists(part), part("lists").parent
         self._seen = self._track_single = 0
         self._image_id, self._annotation_id, self._track = head.max_image_id, head.max_annotation_id, head.tracks
 
@@ -86,7 +86,7 @@ class VideosWriter:
         """One image. None in place of a variant: it could not be made."""
         plain = [a for a in annotations if not value(a.get("iscrowd", 0))]
         whole = any(v is not None for v in variants)
-        with storing("the lists of annotations"):
+        with storing(self._folder):
             self._add_single(image, plain, whole)
             self._add_pair(image, plain, variants, whole)
         self._seen += 1
