@@ -16,13 +16,9 @@ from pathlib import PurePosixPath
 from synth.export.html import Cell, Row, page
 from synth.kinds import config_of
 from synth.reading.stage import ROLE, StageReader, StageSample
-from synth.run.findings import Check
-from synth.run.place import PlaceStage
-from synth.store.files import write_atomic
+from synth.run.place import Pages
 from synth.store.folder import StageFolder
 from synth.store.names import folder_names
-from synth.store.samples import Sample
-from synth.store.spec import canonical
 from synth.story.book import Book, book_of
 from synth.story.config import StoryPagesConfig
 from synth.story.sheets import SMALL, animation, grid
@@ -30,7 +26,7 @@ from synth.story.sheets import SMALL, animation, grid
 STORY, INDEX = "story.json", "index.html"
 
 
-class StoryPages(PlaceStage):
+class StoryPages(Pages):
     config: StoryPagesConfig
 
     @cached_property
@@ -54,18 +50,9 @@ class StoryPages(PlaceStage):
         super().check()
         self.book, self.folders  # noqa: B018 (what is wrong with the story is said now)
 
-    def open(self) -> None:
-        self.out.claim()
-
-    def compute(self, state, slots: range) -> list[int]:
-        return list(slots)
-
-    def encode(self, state, item: int) -> Sample:
-        return Sample(item, f"{item:06d}", {"json": canonical(self.write_chapter(item))})
-
     # -- a chapter ---------------------------------------------------------------------------------------------------
 
-    def write_chapter(self, chapter: int) -> dict:
+    def make(self, chapter: int) -> dict:
         """Put the files of a chapter (index) into their places; its part of story.json, and `files`: name -> (size, sha256)."""
         slots, lanes = self.book.slots(chapter, len(self.folders)), len(self.folders)
         number, files, pictures = self.book.chapters[chapter].number, {}, []
@@ -119,26 +106,6 @@ class StoryPages(PlaceStage):
         }
 
     # -- when the stage is whole -------------------------------------------------------------------------------------
-
-    def finish(self) -> None:
-        """Whatever files are missing are written again, then what is of all chapters."""
-        self.out.claim()
-        for stored in self.folder.samples():
-            facts = stored.json()
-            if not all(self.out.has(name, size) for name, (size, _) in facts["files"].items()):
-                self.write_chapter(stored.slot)
-        for name, data in self.whole().items():
-            write_atomic(self.out.path / name, data)
-        self.out.complete()
-
-    def verify(self, check: Check) -> None:
-        """Every file of every chapter is there and whole (deep: byte by byte); story.json and the page are those of the units."""
-        for stored in self.folder.samples():
-            for name, (size, sha256) in stored.json()["files"].items():
-                check.file(name, size, sha256)
-            check.progress(1)
-        for name, data in self.whole().items():
-            check.same(name, data)
 
     def whole(self) -> dict[str, bytes]:
         """story.json and index.html, from the stage's units."""

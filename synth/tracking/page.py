@@ -17,13 +17,9 @@ from synth import keys
 from synth.images.decode import decode_as_declared
 from synth.kinds import config_of
 from synth.reading.stage import StageReader
-from synth.run.findings import Check
-from synth.run.place import Files, PlaceStage
-from synth.store.files import write_atomic
+from synth.run.place import Files, Pages
 from synth.store.folder import StageFolder
 from synth.store.framing import shared
-from synth.store.samples import Sample
-from synth.store.spec import canonical
 from synth.store.trees import open_picture
 from synth.tracking.coco import msgspec
 from synth.tracking.config import PairsPageConfig
@@ -41,7 +37,7 @@ QUALITY = 95  # of originals that they do not
 ORIENTATION = 0x0112  # of EXIF
 
 
-class PairsPage(PlaceStage):
+class PairsPage(Pages):
     config: PairsPageConfig
 
     @cached_property
@@ -53,39 +49,17 @@ class PairsPage(PlaceStage):
         super().check()
         self.pairs  # noqa: B018 (another kind of stage is told now)
 
-    def open(self) -> None:
-        self.out.claim()
+    def key_of(self, slot: int) -> str:
+        return "pairs_page"
 
-    def compute(self, state, slots: range) -> list[dict]:
-        return [self.gather()]
-
-    def encode(self, state, item: dict) -> Sample:
-        return Sample(0, "pairs_page", {"json": canonical(item)})
-
-    def finish(self) -> None:
-        """Pictures that are missing are written again, then the page, which is made of what the unit says."""
-        self.out.claim()
-        facts = self.facts()
-        if not all(self.out.has(name, size) for name, (size, _) in facts["files"].items()):
-            self.gather()
-        write_atomic(self.out.path / INDEX, self.page(facts))
-        self.out.complete()
-
-    def verify(self, check: Check) -> None:
-        """Every picture and the sheet are there and whole (deep: byte by byte); the page is that of the unit."""
-        facts = self.facts()
-        for name, (size, sha256) in facts["files"].items():
-            check.file(name, size, sha256)
-        check.same(INDEX, self.page(facts))
-        check.progress(1)
-
-    def page(self, facts: Mapping) -> bytes:
+    def whole(self) -> dict[str, bytes]:
         """index.html."""
-        return page(f"Tracking pairs: {config_of(self.pairs).dataset.name}", rows_of(facts), Totals(**facts["totals"])).encode("utf-8")
+        facts, name = self.facts(), config_of(self.pairs).dataset.name
+        return {INDEX: page(f"Tracking pairs: {name}", rows_of(facts), Totals(**facts["totals"])).encode("utf-8")}
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 
-    def gather(self) -> dict:
+    def make(self, slot: int) -> dict:
         """Put the pictures and the sheet into their places; what the page says of them, and `files`: name -> (size, sha256)."""
         config, files = config_of(self.pairs), {}
         listing = AnnotatedListing.of(self.pairs)
