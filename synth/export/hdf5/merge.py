@@ -15,8 +15,8 @@ import numpy as np
 from h5py import h5a, h5d, h5o, h5p, h5s, h5t
 
 from synth.errors import InputError
+from synth.export.config import KEYED, PACKED
 from synth.export.hdf5.file import UINT8, NewFile, copy_bytes, new_file, place, plain
-from synth.export.hdf5.settings import KEYED, PACKED
 from synth.store.hdf5 import Hdf5File, reading
 
 SLAB = 64 << 20  # bytes read at once where chunks cannot be moved as they are

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from synth.export.config import Hdf5PartsConfig
+from synth.export.config import KEYED, Hdf5PartsConfig
 from synth.export.hdf5.items import Contents, PictureItems, items_of
 from synth.export.hdf5.layouts import Item, write_keyed, write_packed
-from synth.export.hdf5.settings import KEYED
 from synth.reading.stage import GONE, ROLE, StageReader
 from synth.run.findings import Check
 from synth.run.stage import Stage

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 
 from synth.errors import InputError
 from synth.export.base import Export
-from synth.export.config import Hdf5Config
+from synth.export.config import KEYED, PIXELS, Hdf5Config
 from synth.export.hdf5.items import items_of, n_datasets
 from synth.export.hdf5.merge import merge
 from synth.export.hdf5.parts import Hdf5Parts, partition
-from synth.export.hdf5.settings import KEYED, PIXELS
 from synth.export.manifest import ManifestWriter
 from synth.kinds import config_of
 from synth.run.findings import Check
