@@ -18,7 +18,7 @@ from pathlib import Path
 from launch.config.program import as_typed
 from launch.show.stages import find_stages, report_on
 from launch.slurm import jobs
-from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, ended
+from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, tool
 from synth.host import slurm
 
 POLL = 1.0  # seconds between looks at the queue while jobs drain
@@ -100,4 +100,4 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    return ended(lambda: cancel(args.path, args.drain, args.patience, lambda text: print(text, flush=True)))
+    return tool(lambda: cancel(args.path, args.drain, args.patience, lambda text: print(text, flush=True)))

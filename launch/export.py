@@ -23,7 +23,7 @@ from pathlib import Path
 from launch.config.program import as_typed, folders_of, help_text
 from launch.plan.planned import PlannedStage
 from launch.run import Session
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, ended
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, tool
 from synth.store.folder import StageFolder
 
 TAKES = ("export", "cluster", "dry_run", "retry_failed", "hydra")
@@ -95,7 +95,7 @@ def main(argv: list[str]) -> int:
         return planned_and_run(ExportSession(stage_at(folders[0])), [w for w in argv if w != folders[0]])
 
     try:
-        return ended(work)
+        return tool(work)
     except KeyboardInterrupt:  # while planning: afterwards the clusters catch it themselves
         print("stopped before anything was begun", file=sys.stderr)
         return EXIT_AGAIN

@@ -37,7 +37,7 @@ from launch.config.program import folders_of, help_text, this_command
 from launch.local.idle import Thresholds
 from launch.local.node import Machine, run
 from launch.local.sequence import in_order
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, ended, worst
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, tool, worst
 from synth.store.folder import StageFolder
 
 OWN = ("NODE_IDX", "TOTAL_NODES", "N_GPUS", "gpus", "idle_utilisation", "idle_memory")
@@ -94,4 +94,4 @@ def main(argv: Sequence[str]) -> int:
         summary.show(outcomes, [], this_command(), console)
         return worst([o.code for o in outcomes])
 
-    return ended(work)
+    return tool(work)

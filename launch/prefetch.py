@@ -30,7 +30,7 @@ from launch.config.check import check
 from launch.config.compose import Composer, typed
 from launch.config.program import as_typed, help_text
 from launch.plan.fetching import ROOT, Fetch, Hub, fetches, place
-from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, ended
+from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, tool
 from synth.images.families import family_class
 from synth.images.model_folder import INDEX, inspect, pipeline_of
 
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
         return EXIT_OK
 
     try:
-        return ended(work)
+        return tool(work)
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
         return EXIT_AGAIN

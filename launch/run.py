@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from launch.config.program import this_command
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, StoreError, ended, tool, worst
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, StoreError, tool, worst
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -141,7 +141,7 @@ def main(argv: list[str]) -> int:
         return tool(lambda: group_usage(group) if group else usage(argv))
     session = Session()
     try:
-        return ended(lambda: planned_and_run(session, argv))
+        return tool(lambda: planned_and_run(session, argv))
     except ModuleNotFoundError:  # told by launch/__main__.py
         raise
     except Exception:  # noqa: BLE001 (a bug: shown whole, with a code that says so)

@@ -26,7 +26,7 @@ from launch.config.program import as_typed
 from launch.show.stages import StageReport, find_stages, report_on
 from launch.slurm import jobs
 from launch.slurm.jobs import StageJobs
-from synth.errors import EXIT_OK, InputError, ended
+from synth.errors import EXIT_OK, InputError, tool
 
 ALWAYS = ("stage", "units", "%")  # columns that are always shown
 LEFT_EMPTY = "left empty"  # what synth.captions.asking counts slots without a caption under
@@ -176,22 +176,22 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-
-    def work() -> int:
-        reports = look(args.path, not args.no_slurm)
-        if args.json:
-            print(as_json(reports))
-            return EXIT_OK
-        console = Console(width=None if sys.stdout.isatty() else 200)
-        if args.watch is None:
-            console.print(render(reports))
-            return EXIT_OK
-        with Live(render(reports), console=console, auto_refresh=False) as live:
-            while True:
-                time.sleep(args.watch)
-                live.update(render(look(args.path, not args.no_slurm)), refresh=True)
-
     try:
-        return ended(work)
+        return tool(lambda: _show(args))
     except KeyboardInterrupt:
         return EXIT_OK
+
+
+def _show(args: argparse.Namespace) -> int:
+    reports = look(args.path, not args.no_slurm)
+    if args.json:
+        print(as_json(reports))
+        return EXIT_OK
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    if args.watch is None:
+        console.print(render(reports))
+        return EXIT_OK
+    with Live(render(reports), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(args.watch)
+            live.update(render(look(args.path, not args.no_slurm)), refresh=True)

@@ -17,6 +17,7 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from launch.config.program import as_typed
 from launch.show.stages import find_stages
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, ended
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, tool
 from synth.run.findings import Findings
 from synth.store.folder import StageFolder
 from synth.store.out_folder import MARKER
@@ -50,7 +51,7 @@ def stages_at(path: Path) -> list[tuple[Path, StageFolder | InputError]]:
 
 
 def verify(path: Path, deep: bool, mend: bool, progress: Callable[[str, int, int], None]) -> list[tuple[Findings, list[str]]]:
-    """(findings, what was repaired) of every stage at a path; progress(stage, slots done, slots)."""
+    """(findings, what was repaired) of every stage at a path; progress(stage, its slots, slots done since the last call)."""
     results = []
     for place, folder in stages_at(path):
         if isinstance(folder, InputError):
@@ -58,22 +59,12 @@ def verify(path: Path, deep: bool, mend: bool, progress: Callable[[str, int, int
             findings.add(place, str(folder).removeprefix(f"{place}/"))
             results.append((findings, []))
             continue
-        slots = folder.spec.slots * (2 if is_export(folder) else 1)
-        done = _Count(lambda n, name=place.name, slots=slots: progress(name, n, slots))
+        done = partial(progress, place.name, folder.spec.slots * (2 if is_export(folder) else 1))
         findings = verify_stage(folder, deep, done)
         if not findings.problems:
             verify_files(folder, deep, findings, done)
         results.append((findings, repair(folder, findings) if mend else []))
     return results
-
-
-class _Count:
-    def __init__(self, tell: Callable[[int], None]):
-        self.n, self._tell = 0, tell
-
-    def __call__(self, more: int) -> None:
-        self.n += more
-        self._tell(self.n)
 
 
 def lines(findings: Findings, repaired: Sequence[str], everything: bool) -> list[str]:
@@ -118,10 +109,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     tasks: dict[str, int] = {}
 
-    def progress(name: str, done: int, slots: int) -> None:
+    def progress(name: str, slots: int, more: int) -> None:
         if name not in tasks:
             tasks[name] = bars.add_task(name, total=slots)
-        bars.update(tasks[name], completed=done)
+        bars.advance(tasks[name], more)
 
     def work() -> int:
         with bars:
@@ -134,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(verdict(results, args.deep, args.repair))
         return EXIT_BAD_INPUT if any(f.problems for f, _ in results) else EXIT_OK
 
-    return ended(work)
+    return tool(work)
 
 
 def verdict(results: Sequence[tuple[Findings, list[str]]], deep: bool, repaired: bool) -> str:

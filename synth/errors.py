@@ -64,28 +64,22 @@ def not_trouble(what: str | os.PathLike, error: BaseException) -> None:
         raise StoreError(f"{what}: cannot be read now ({error.strerror}); mend that, then run the same command again") from error
 
 
-def ended(work: Callable[[], int]) -> int:
-    """The exit code of a command: what its work returns, or that of the error which ended it, told in a line. A bug is raised."""
+def tool(work: Callable[[], int | str]) -> int:
+    """What the main() of a command-line tool ends with: do the work, print what it says or why it failed; the exit code.
+
+    work: gives its own exit code, or a text where it went well.
+    """
     try:
-        return work()
+        done = work()
+        if isinstance(done, int):
+            return done
+        _say(done)
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except (StoreError, OSError) as e:
         if not refused(e):
-            raise
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_AGAIN
-
-
-def tool(work: Callable[[], str]) -> int:
-    """What the main() of a command-line tool ends with: do the work, print what it says or why it failed; the exit code."""
-    try:
-        _say(work())
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except (StoreError, OSError) as e:
+            raise  # a bug, which is shown whole
         print(f"error: {e}", file=sys.stderr)
         return EXIT_AGAIN
     return EXIT_OK

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from launch.plan.node import Node
 from synth.errors import InputError
-from synth.export.config import ExportConfig, Hdf5PartsConfig
-from synth.export.hdf5.settings import check_settings, partition_of_pairs
+from synth.export.config import KEYED, PACKED, PIXELS, ExportConfig, Hdf5PartsConfig
 from synth.keys import dump
 from synth.kinds import PAIRS, kind_of
 from synth.store.spec import StageSpec
@@ -49,3 +48,25 @@ def hdf5_parts(node: Node) -> list[StageSpec]:
     check_settings(config, pairs)
     size = partition_of_pairs(s.partition, images.config["variants"], images.slots) if pairs else max(1, min(s.partition, images.slots))
     return [node.spec(dump(config), images.slots, size, size)]
+
+
+def check_settings(config: Hdf5PartsConfig, pairs: bool = False) -> None:
+    """InputError naming the key, unless the settings make sense together. pairs: for images of a stage of tracking pairs."""
+    if config.content == PIXELS and config.layout == KEYED:
+        raise InputError(f"export.hdf5.content={PIXELS}: needs export.hdf5.layout={PACKED}; a keyed file holds encoded pictures")
+    if config.gzip and config.content != PIXELS:
+        raise InputError(f"export.hdf5.gzip={config.gzip}: only with export.hdf5.content={PIXELS}; encoded pictures are compressed already")
+    if pairs and config.layout != KEYED:
+        raise InputError(
+            f"export.hdf5.layout={config.layout}: tracking pairs have names that annotations tell, and no label; "
+            f"use export.hdf5.layout={KEYED}"
+        )
+
+
+def partition_of_pairs(partition: int, variants: int, slots: int) -> int:
+    """Pictures a partition, such that all variants of an image lie in one: `partition` rounded down, one image at least.
+
+    >>> partition_of_pairs(10, 4, 100), partition_of_pairs(3, 4, 100), partition_of_pairs(1000, 4, 100)
+    (8, 4, 100)
+    """
+    return max(variants, min(partition, slots) // variants * variants)

@@ -12,9 +12,9 @@ from typing import Any
 
 from launch.config.program import as_typed
 from synth.errors import InputError, ServiceGone, StoreError
+from synth.store.files import write_atomic
 
 ROOT = "SYNTHSET_MODELS"  # environment variable: the folder of fetched models, on a file system that compute nodes see
-COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = re.compile(r"(?P<stem>.*?)(\.(?P<variant>[a-z]\w*))?(-\d{5}-of-\d{5})?\.(?P<kind>safetensors|bin)$")
 _OTHER_FORMATS = (".ckpt", ".h5", ".msgpack", ".onnx", ".onnx_data", ".pb", ".xml", ".gguf", ".pth", ".pt", ".ot", ".tflite")
 _TEXTS = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "MODEL_LICENSE", "NOTICE")
@@ -49,10 +49,7 @@ class Record:
             return None
 
     def write(self, folder: Path) -> None:
-        file = record_of(folder)
-        temp = file.with_name(f".{file.name}.{os.getpid()}")
-        temp.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        temp.replace(file)
+        write_atomic(record_of(folder), json.dumps(asdict(self), indent=1).encode() + b"\n", sync=False)
 
 
 def record_of(folder: Path) -> Path:

@@ -27,7 +27,7 @@ from pathlib import Path
 from launch.slurm import order
 from launch.slurm.order import Order
 from launch.slurm.submissions import ABANDONED, Submission, read, record, take_turn
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, ended
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, tool
 from synth.host import slurm
 from synth.host.slurm import Listed, SlurmError
 from synth.store.events import read_events
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("stage_dir", type=Path)
     p.add_argument("number", type=int, help="of the submission whose gate this is")
     args = p.parse_args(argv)
-    return ended(lambda: judge(StageFolder.open(args.stage_dir), args.number))
+    return tool(lambda: judge(StageFolder.open(args.stage_dir), args.number))
 
 
 def judge(folder: StageFolder, number: int) -> int:

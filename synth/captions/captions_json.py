@@ -14,11 +14,8 @@ from synth.captions.normalise import normalised
 from synth.captions.records import records_of
 from synth.captions.table import CaptionRow, to_json, to_parquet
 from synth.errors import InputError
-from synth.run.findings import Check
-from synth.run.stage import Stage
-from synth.store.files import write_atomic
-from synth.store.out_folder import OutFolder
-from synth.store.samples import Sample, Unit
+from synth.run.place import WholeFiles
+from synth.store.samples import Sample
 from synth.store.spec import canonical
 
 KEY = "captions"
@@ -37,7 +34,6 @@ class Gathered:
     rejected: list[bytes] = field(default_factory=list)  # lines of JSON
     duplicates: int = 0
     tombstones: int = 0
-    surplus: int = 0
     slots: int = 0
     reasons: Counter = field(default_factory=Counter)  # of tombstones
     of_class: Counter = field(default_factory=Counter)  # (label, class name) -> rows
@@ -50,22 +46,15 @@ class Gathered:
         return f"{entry[1]!r} has {self.of_class[entry]}"
 
 
-class CaptionsJson(Stage):
+class CaptionsJson(WholeFiles):
     config: CaptionsJsonConfig
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.out = OutFolder(folder)
 
     def check(self) -> None:
         if self.config.total < 0:
             raise InputError(f"captions.total={self.config.total}: must not be negative")
         if not self.folder.upstream("captions"):
             raise InputError(f"{self.folder.path}: captions_json needs at least one captions stage upstream")
-        self.out.check()
-
-    def unit_inputs(self, unit: Unit) -> str:
-        return self.folder.spec.fingerprint  # the unit is made of all upstream slots: no other stage has the same one
+        super().check()
 
     def compute(self, state, slots: range) -> list[dict[str, bytes]]:
         gathered = gather(self.folder.upstream("captions"), self.config.total, self.config.per_class)
@@ -84,21 +73,8 @@ class CaptionsJson(Stage):
     def encode(self, state, item) -> Sample:
         return Sample(0, KEY, item)
 
-    def finish(self) -> None:
-        """The three files, plain, in the export folder; the marker last."""
-        self.out.claim()
-        with self.folder.reader(0) as reader:
-            entry = reader.index.samples[0]
-            for ext in sorted(entry.files):
-                name = ext if ext == "rejected.jsonl" else f"{KEY}.{ext}"
-                write_atomic(self.out.path / name, reader.read(entry, ext))
-        self.out.complete()
-
-    def verify(self, check: Check) -> None:
-        """The three files are those of the unit, byte by byte: they are small."""
-        for stored in self.folder.samples():
-            for ext in stored.exts:
-                check.same(ext if ext == "rejected.jsonl" else f"{stored.key}.{ext}", stored.read(ext))
+    def name_of(self, key: str, ext: str) -> str:
+        return ext if ext == "rejected.jsonl" else f"{key}.{ext}"
 
 
 def gather(stages, total: int, per_class: int = 0) -> Gathered:
@@ -129,7 +105,6 @@ def gather(stages, total: int, per_class: int = 0) -> Gathered:
                 reason = f"duplicate of slot {first[1]}" + ("" if first[0] == source else f" of {first[0]}")
                 gathered.rejected.append(_line({"kind": "duplicate", "reason": reason, "caption": caption, "of_row": first[2]} | where))
             elif len(gathered.rows) >= total or 0 < per_class <= gathered.of_class[entry]:
-                gathered.surplus += 1
                 seen[mark] = (source, slot, None)
                 reason = f"more captions than captions.{'per_class' if per_class else 'total'}"
                 gathered.rejected.append(_line({"kind": "surplus", "reason": reason, "caption": caption} | where))

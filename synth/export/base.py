@@ -3,58 +3,56 @@
     classes.json      official index, name, and where the export keeps the class
     manifest.parquet  a row a picture (synth.export.manifest)
     README.md         the dataset card (synth.export.card)
-They are written once, by `finish`, when all units are there; whatever computed the units may have been many jobs. The marker of the
-place is written last, so a finish that was killed is done anew, to the same bytes.
+They are written once, by `finish`, when all units are there; whatever computed the units may have been many jobs.
 """
 
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 
 from synth.errors import not_trouble
 from synth.export.card import CARD, card
 from synth.export.manifest import MANIFEST, ManifestWriter, row_of, stored_row
 from synth.reading.stage import ROLE, StageReader
 from synth.run.findings import Check
-from synth.run.stage import Stage
+from synth.run.place import PlaceStage
 from synth.store.files import storing, write_atomic
 from synth.store.names import folder_names
-from synth.store.out_folder import OutFolder
-from synth.store.samples import Unit
 
 CLASSES = "classes.json"
 
 
-class Export(Stage):
+class Export(PlaceStage):
     """Base of the kinds that write pictures into a place. They say how: `compute`, `encode`, `written`; and `how_to_read`."""
 
     has_folders = False  # whether classes.json names a folder for each class
 
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.out = OutFolder(folder)
-        self.pictures: StageReader | None = None
-        self.classes: dict[int, str] = {}  # official index -> name
-        self.folders: dict[int, str] = {}  # official index -> folder name that every file system takes
+    @cached_property
+    def pictures(self) -> StageReader:
+        return StageReader(self.folder.upstream(ROLE)[0])
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """official index -> name"""
+        return self.pictures.classes
+
+    @cached_property
+    def folders(self) -> dict[int, str]:
+        """official index -> folder name that every file system takes"""
+        return folder_names(self.classes)
 
     def check(self) -> None:
-        self.out.check()
-        self.pictures = StageReader(self.folder.upstream(ROLE)[0])
-        self.classes = self.pictures.classes
-        self.folders = folder_names(self.classes)
+        super().check()
+        self.folders  # noqa: B018 (what is wrong with the classes is said now)
 
     def open(self) -> None:
         self.out.claim()
-
-    def unit_inputs(self, unit: Unit) -> str:
-        return self.folder.spec.fingerprint  # a unit that was linked from another export would leave this place without its files
 
     # -- when the stage is whole -------------------------------------------------------------------------------------
 
     def finish(self) -> None:
         """Everything is in place, or made again where it is not; then what lies beside the pictures, and the marker."""
-        if self.pictures is None:
-            self.check()
         self.out.claim()
         write_atomic(self.out.path / CLASSES, self.classes_json())
         manifest = ManifestWriter(self.out.part(MANIFEST))

@@ -3,27 +3,14 @@
 from synth.captions.table import rows
 from synth.errors import InputError
 from synth.export.config import CaptionsTxtConfig
-from synth.run.findings import Check
-from synth.run.stage import Stage
-from synth.store.files import write_atomic
-from synth.store.out_folder import OutFolder
-from synth.store.samples import Sample, Unit
+from synth.run.place import WholeFiles
+from synth.store.samples import Sample
 
-NAME, ARROW, ROWS = "captions.txt", " => ", 8192
+ARROW, ROWS = " => ", 8192
 
 
-class CaptionsTxt(Stage):
+class CaptionsTxt(WholeFiles):
     config: CaptionsTxtConfig
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.out = OutFolder(folder)
-
-    def check(self) -> None:
-        self.out.check()
-
-    def unit_inputs(self, unit: Unit) -> str:
-        return self.folder.spec.fingerprint
 
     def compute(self, state, slots: range) -> list[bytes]:
         table, lines, at = self.folder.upstream("captions")[0], [], 0
@@ -34,17 +21,6 @@ class CaptionsTxt(Stage):
 
     def encode(self, state, item: bytes) -> Sample:
         return Sample(0, "captions", {"txt": item})
-
-    def finish(self) -> None:
-        self.out.claim()
-        with self.folder.reader(0) as reader:
-            write_atomic(self.out.path / NAME, reader.read(reader.index.samples[0], "txt"))
-        self.out.complete()
-
-    def verify(self, check: Check) -> None:
-        """The one file is that of the unit."""
-        for stored in self.folder.samples():
-            check.same(NAME, stored.read("txt"))
 
 
 def line(caption: str, class_name: str) -> str:

@@ -26,40 +26,42 @@ def card(
     front_matter: Mapping,
 ) -> bytes:
     """The card of an export stage. counts: official index -> pictures; size: bytes of all pictures."""
+    total, rows = sum(counts.values()), "\n".join(f"| {i} | {plain_text(classes[i])} | {n:,} |" for i, n in counts.items())
+    head = f"{total:,} synthetic pictures ({size:,} bytes) of {len(classes):,} classes, with a caption each, made by synthset."
+    files = f"""{how_to_read}
+- `classes.json`: the official index and name of each class.
+- `manifest.parquet`: a row a picture: key, file, class, label, caption, seed, width, height, size in bytes, sha256, unit."""
+    table = f"## Pictures per class\n| index | class | pictures |\n| --- | --- | --- |\n{rows}\n"
+    front = {"task_categories": ["image-classification"], "tags": ["synthetic", "synthset"], **front_matter}
+    return laid_out(folder, total, "synthetic", front, head, files, table, LIMITS)
+
+
+def laid_out(folder: StageFolder, total: int, pretty: str, front: Mapping, head: str, files: str, table: str, limits: str) -> bytes:
+    """The text of a card of `total` pictures. pretty: behind its name; front: keys of the YAML, task_categories and tags first."""
     stages = list(lineage(folder))
-    total, name = sum(counts.values()), dataset_name(stages)
-    front = {
-        "pretty_name": f"{name} (synthetic)",
-        "task_categories": ["image-classification"],
+    name = dataset_name(stages)
+    keys = {
+        "pretty_name": f"{name} ({pretty})",
+        "task_categories": front["task_categories"],
         "size_categories": [next((text for limit, text in SIZES if total < limit), "n>10M")],
-        "tags": ["synthetic", "synthset"],
-        **front_matter,
+        **front,
     }
-    return f"""{front_of(front)}
+    yaml = "\n".join(f"{key}: {json.dumps(value)}" for key, value in keys.items())  # JSON is YAML, and has no surprises with names
+    return f"""---
+{yaml}
+---
 # {plain_text(name)}
 
-{total:,} synthetic pictures ({size:,} bytes) of {len(classes):,} classes, with a caption each, made by synthset.
+{head}
 
 ## Files
-{how_to_read}
-- `classes.json`: the official index and name of each class.
-- `manifest.parquet`: a row a picture: key, file, class, label, caption, seed, width, height, size in bytes, sha256, unit.
+{files}
 
-## Pictures per class
-| index | class | pictures |
-| --- | --- | --- |
-{chr(10).join(f"| {i} | {plain_text(classes[i])} | {n:,} |" for i, n in counts.items())}
-
+{table}
 {provenance(folder, stages)}
 ## Known limits
-{LIMITS}
+{limits}
 """.encode("utf-8", "replace")
-
-
-def front_of(keys: Mapping) -> str:
-    """The YAML that a card begins with."""
-    lines = "\n".join(f"{key}: {_yaml(value)}" for key, value in keys.items())
-    return f"---\n{lines}\n---"
 
 
 def provenance(folder: StageFolder, stages: list[StageFolder]) -> str:
@@ -144,8 +146,3 @@ def plain_text(text: str) -> str:
     plain = " ".join("".join(c if c.isprintable() else " " for c in text).split()) or "(no name)"
     plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join("\\" + c if c in "\\`*_[]|#~" else c for c in plain)
-
-
-def _yaml(value: object) -> str:
-    """JSON is YAML, and has no surprises with names."""
-    return json.dumps(value)

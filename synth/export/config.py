@@ -6,6 +6,7 @@ from typing import ClassVar, Self
 from synth.keys import key, later, plan_key
 from synth.store.spec import StageSpec
 
+KEYED, PACKED, BYTES, PIXELS = "keyed", "packed", "bytes", "pixels"  # layouts of an HDF5 file, and what a packed one holds
 OUT = "runs/<dataset>/exports/<name>-<hash>, with a latest link"
 
 
@@ -82,9 +83,9 @@ class Hdf5Config(ExportConfig):
     """kind "hdf5": one unit of one slot, the file that is merged from what the stage of its partitions made."""
 
     layout: str = plan_key(
-        "keyed: <key>.<ext> -> its bytes, as mmcv and OVTrack read | packed: images, labels, captions, keys", choices=("keyed", "packed")
+        "keyed: <key>.<ext> -> its bytes, as mmcv and OVTrack read | packed: images, labels, captions, keys", choices=(KEYED, PACKED)
     )
-    content: str = plan_key("of packed files: bytes: encoded, as they are | pixels: uint8 N,H,W,3, decoded", choices=("bytes", "pixels"))
+    content: str = plan_key("of packed files: bytes: encoded, as they are | pixels: uint8 N,H,W,3, decoded", choices=(BYTES, PIXELS))
     gzip: int = plan_key("0..9: level at which chunks of pixels are packed", low=0, high=9)
     partition: int = plan_key("pictures a partition file: what one job writes in one go", low=1)
 

@@ -5,17 +5,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from synth.errors import InputError
+from synth import keys
 from synth.export.config import ContactSheetConfig
 from synth.kinds import config_of
 from synth.reading.stage import ROLE, StageReader
-from synth.run.findings import Check
-from synth.run.stage import Stage
-from synth.store.files import write_atomic
-from synth.store.out_folder import OutFolder
-from synth.store.samples import Sample, Unit
+from synth.run.place import WholeFiles
+from synth.store.samples import Sample
 
-NAME = "contact_sheet.png"
 MARGIN, GAP = 24, 16  # pixels
 LABEL_WIDTH = 150
 CAPTION_SIZE, LABEL_SIZE, TITLE_SIZE = 11, 17, 22
@@ -32,21 +28,12 @@ class Tile:
     caption: str
 
 
-class ContactSheet(Stage):
+class ContactSheet(WholeFiles):
     config: ContactSheetConfig
 
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.out = OutFolder(folder)
-
     def check(self) -> None:
-        for key in ("columns", "tile", "max_classes"):
-            if getattr(self.config, key) < 1:
-                raise InputError(f"export.contact_sheet.{key}={getattr(self.config, key)}: must be at least 1")
-        self.out.check()
-
-    def unit_inputs(self, unit: Unit) -> str:
-        return self.folder.spec.fingerprint  # made of the whole images stage: no other sheet has the same unit
+        keys.check(self.config, "export.contact_sheet")
+        super().check()
 
     def compute(self, state, slots: range) -> list[bytes]:
         pictures = StageReader(self.folder.upstream(ROLE)[0])
@@ -63,17 +50,6 @@ class ContactSheet(Stage):
 
     def encode(self, state, item: bytes) -> Sample:
         return Sample(0, "contact_sheet", {"png": item})
-
-    def finish(self) -> None:
-        self.out.claim()
-        with self.folder.reader(0) as reader:
-            write_atomic(self.out.path / NAME, reader.read(reader.index.samples[0], "png"))
-        self.out.complete()
-
-    def verify(self, check: Check) -> None:
-        """The one picture is that of the unit."""
-        for stored in self.folder.samples():
-            check.same(NAME, stored.read("png"))
 
 
 def pick(pictures: StageReader, classes: Mapping[int, str], columns: int) -> dict[int, list[Tile]]:

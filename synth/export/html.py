@@ -42,14 +42,7 @@ class Row:
 def page(title: str, rows: Sequence[Row], refresh: int = 0, large: bool = False) -> str:
     """The page. refresh: seconds after which a browser reads it again, 0 = never. large: photographs, not 32 pixels wide."""
     again = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
-    parts = [
-        (
-            f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">{again}'
-            f'<meta name="viewport" content="width=device-width"><title>{escaped(title)}</title><style>{CSS}</style></head>\n'
-            f"<body{' class=large' if large else ''}><h1>{escaped(title)}</h1>\n"
-        )
-    ]
+    parts: list[str] = []
     chapter = None
     for row in rows:
         if row.chapter != chapter:
@@ -59,7 +52,17 @@ def page(title: str, rows: Sequence[Row], refresh: int = 0, large: bool = False)
         line = f"<p><small>{row.prompt}</small> {escaped(row.text)}</p>" if row.prompt else f"<p><small>{escaped(row.text)}</small></p>"
         name = f' id="p{chapter}-{row.prompt}"' if row.prompt else ""
         parts.append(f'<section{name}>{line}<div class="row">{figures}</div></section>\n')
-    return "".join([*parts, "</body></html>\n"])
+    return document(title, CSS, "".join(parts), again, " class=large" if large else "")
+
+
+def document(title: str, css: str, body: str, head: str = "", attributes: str = "") -> str:
+    """A whole page, its title on top. head: more of that; attributes: of <body>."""
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">{head}'
+        f'<meta name="viewport" content="width=device-width"><title>{escaped(title)}</title><style>{css}</style></head>\n'
+        f"<body{attributes}><h1>{escaped(title)}</h1>\n{body}</body></html>\n"
+    )
 
 
 def _figure(cell: Cell) -> str:

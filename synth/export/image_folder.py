@@ -9,12 +9,11 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from synth.export.base import Export
 from synth.export.config import ImageFolderConfig
-from synth.reading.stage import GONE
+from synth.reading.stage import GONE, StageSample
 from synth.run.findings import Check
 from synth.seeds import uniform
 from synth.store.files import storing
@@ -22,17 +21,6 @@ from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
 
 METADATA = "metadata.jsonl"
-
-
-@dataclass(frozen=True)
-class Copied:
-    """One stored picture, read from its unit."""
-
-    slot: int
-    key: str
-    ext: str
-    data: bytes
-    record: dict
 
 
 class ImageFolder(Export):
@@ -49,29 +37,29 @@ class ImageFolder(Export):
         """slot -> reason, for the slots that have no picture."""
         return self.pictures.reasons(unit.start, unit.stop)
 
-    def compute(self, state: dict[int, str], slots: range) -> list[Copied | Tombstone]:
-        copies = {p.slot: Copied(p.slot, p.key, p.ext, p.read(), p.metadata) for p in self.pictures.samples(slots.start, slots.stop)}
-        return [copies.get(s) or Tombstone(s, state.get(s, GONE)) for s in slots]
+    def compute(self, state: dict[int, str], slots: range) -> list[StageSample | Tombstone]:
+        pictures = {p.slot: p for p in self.pictures.samples(slots.start, slots.stop)}
+        return [pictures.get(s) or Tombstone(s, state.get(s, GONE)) for s in slots]
 
-    def encode(self, state, item: Copied | Tombstone) -> Sample | Tombstone:
+    def encode(self, state, item: StageSample | Tombstone) -> Sample | Tombstone:
         if isinstance(item, Tombstone):
             return item
-        name = self.file_name(item)
-        if not self.out.has(name, len(item.data)):
-            self._put(name, item.data, f"{self.folders[item.record['label']]}/{item.key}.{item.ext}")
-        facts = {"file_name": name, "bytes": len(item.data), "sha256": hashlib.sha256(item.data).hexdigest()}
-        return Sample(item.slot, item.key, {"json": canonical(item.record | facts)})
+        name, data = self.file_name(item), item.read()
+        if not self.out.has(name, len(data)):
+            self._put(name, data, item)
+        facts = {"file_name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        return Sample(item.slot, item.key, {"json": canonical(item.metadata | facts)})
 
-    def file_name(self, item: Copied) -> str:
+    def file_name(self, item: StageSample) -> str:
         """Where a picture goes: <class>/<key>.<ext>; by number <class>/<slot, 8 digits>.<ext>; nested, as SynCLR's txt2img writes it,
         <millions>/<thousands>/<rest>.<ext>. Below train/ or val/ if it is split: all pictures of a caption on one side."""
-        folder, slot = self.folders[self.pictures.label_of(item.key, item.record)], item.slot
+        folder, slot = self.folders[self.pictures.label_of(item.key, item.metadata)], item.slot
         plain = {
             "key": f"{folder}/{item.key}",
             "number": f"{folder}/{slot:08d}",
             "nested": f"{slot // 10**6:06d}/{slot % 10**6 // 1000:06d}/{slot % 1000:05d}",
         }
-        return f"{self.split_of(item.record, slot)}{plain[self.config.names]}.{item.ext}"
+        return f"{self.split_of(item.metadata, slot)}{plain[self.config.names]}.{item.ext}"
 
     def split_of(self, record: Mapping, slot: int) -> str:
         """ "train/", "val/" or ""."""
@@ -80,7 +68,8 @@ class ImageFolder(Export):
         luck = uniform(self.config.split_seed, "split", record.get("caption_seed", slot))
         return "val/" if luck < self.config.val_share else "train/"
 
-    def _put(self, name: str, data: bytes, plain: str) -> None:
+    def _put(self, name: str, data: bytes, picture: StageSample) -> None:
+        plain = f"{self.folders[picture.metadata['label']]}/{picture.key}.{picture.ext}"
         folder = name.rpartition("/")[0]
         if folder not in self._made:
             with storing(self.out.path):
@@ -107,7 +96,8 @@ class ImageFolder(Export):
             for record in records:
                 name = record["file_name"]
                 if not self.out.has(name, record["bytes"]):
-                    self._mend(record)
+                    picture = self.pictures[record["slot"]]
+                    self._put(name, picture.read(), picture)
                 split = name[: name.index("/") + 1] if self.config.val_share else ""
                 files[split].write(canonical(public({**record, "file_name": name.removeprefix(split)})) + b"\n")
                 yield record
@@ -115,13 +105,8 @@ class ImageFolder(Export):
             for split, temp in temps.items():
                 temp.replace(self.out.path / split / METADATA)
 
-    def _mend(self, record: dict) -> None:
-        picture = self.pictures[record["slot"]]
-        self._put(record["file_name"], picture.read(), f"{self.folders[record['label']]}/{picture.key}.{picture.ext}")
-
     def verify(self, check: Check) -> None:
         """Every picture of the units is there, in its class, whole (deep: byte by byte), and no other; the lists agree with them."""
-        self.check()
         out, expected = check.out, Counter[str]()
         splits = ("train/", "val/") if self.config.val_share else ("",)
         lines = {split: _lines(out / split / METADATA) for split in splits}

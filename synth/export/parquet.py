@@ -43,15 +43,11 @@ class Parquet(Sharded):
     def small(self, key: str, record: Mapping) -> dict:
         """The columns beside the picture."""
         return {
-            "label": bisect.bisect_left(self._indices, self.pictures.label_of(key, record)),
+            "label": bisect.bisect_left(sorted(self.classes), self.pictures.label_of(key, record)),
             "caption": _encodable(record.get("caption")),
             "key": key,
             "seed": str(record["seed"]) if "seed" in record else None,
         }
-
-    def check(self) -> None:
-        super().check()
-        self._indices = sorted(self.classes)
 
     def members_of(self, path: Path) -> Iterator[tuple[str, str]]:
         import pyarrow.parquet as pq

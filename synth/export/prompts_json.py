@@ -15,7 +15,7 @@ from pathlib import Path
 from synth.captions.prompts import gencl
 from synth.captions.prompts.hirpg import trees_of
 from synth.captions.records import records_of
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.errors import EXIT_OK, InputError, tool
 from synth.kinds import config_of
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
@@ -73,13 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("stage", type=Path, help="folder of a whole stage: runs/<dataset>/<stage>-<fingerprint>")
     parser.add_argument("out", type=Path, help="the JSON file; replaced if it is there")
     args = parser.parse_args(argv)
-    try:
-        data = prompts_json(StageFolder.open(args.stage))
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(args.out, json.dumps(data, ensure_ascii=False, indent=4).encode("utf-8", "replace") + b"\n")
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+    return tool(lambda: _write(args.stage, args.out))
+
+
+def _write(stage: Path, out: Path) -> int:
+    data = prompts_json(StageFolder.open(stage))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out, json.dumps(data, ensure_ascii=False, indent=4).encode("utf-8", "replace") + b"\n")
     return EXIT_OK
 
 

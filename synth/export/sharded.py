@@ -5,12 +5,13 @@ The stage's own units hold a record for each picture; the file lies in the place
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
 from synth.errors import not_trouble
 from synth.export.base import Export
+from synth.export.config import ShardedConfig
 from synth.export.shuffle import Order
 from synth.reading.stage import GONE, StageSample
 from synth.run.findings import Check
@@ -21,26 +22,15 @@ from synth.store.spec import canonical
 FACTS = ("member", "file_name", "file_bytes", "sha256", "bytes")  # what an export adds to the record of a picture
 
 
-@dataclass(frozen=True)
-class Packed:
-    """One picture in its file. `slot` is its position in the export."""
-
-    slot: int
-    key: str
-    record: dict
-
-
 class Sharded(Export):
     """A kind says how a file is called and written: `file_name`, `write`."""
 
-    def __init__(self, folder):
-        super().__init__(folder)
-        self._order: Order | None = None
+    config: ShardedConfig
 
-    def check(self) -> None:
-        super().check()
-        seed = getattr(self.config, "shuffle_seed", -1)
-        self._order = Order(self.pictures.slots, self.pictures.sources[0].spec.unit_size, None if seed < 0 else seed)
+    @cached_property
+    def _order(self) -> Order:
+        seed = self.config.shuffle_seed
+        return Order(self.pictures.slots, self.pictures.sources[0].spec.unit_size, None if seed < 0 else seed)
 
     def file_name(self, number: int) -> str:
         raise NotImplementedError
@@ -55,33 +45,32 @@ class Sharded(Export):
     def begin(self, unit: Unit) -> Unit:
         return unit
 
-    def compute(self, state: Unit, slots: range) -> list[Packed | Tombstone]:
+    def compute(self, state: Unit, slots: range) -> list[Sample | Tombstone]:
         return self._make(state)
 
-    def encode(self, state, item: Packed | Tombstone) -> Sample | Tombstone:
-        return item if isinstance(item, Tombstone) else Sample(item.slot, item.key, {"json": canonical(item.record)})
+    def encode(self, state, item: Sample | Tombstone) -> Sample | Tombstone:
+        return item
 
-    def _make(self, unit: Unit) -> list[Packed | Tombstone]:
-        """Write the file of a unit; what is in it, by position. A file without a picture is not written."""
+    def _make(self, unit: Unit) -> list[Sample | Tombstone]:
+        """Write the file of a unit; what is in it, by position in the export. A file without a picture is not written."""
         wanted = self._order.at(unit.start, unit.stop)
         position = {slot: unit.start + n for n, slot in enumerate(wanted)}
         name = self.file_name(unit.number)
         temp = self.out.part(name)
-        packed: dict[int, Packed] = {}
+        packed: dict[int, tuple[str, dict]] = {}
         with storing(self.out.path / name):
             try:
                 for at, key, record in self.write(temp, ((position[p.slot], p) for p in self.pictures.picked(wanted))):
-                    packed[at] = Packed(at, key, record | {"file_name": f"{name}/{record['member']}"})
+                    packed[at] = key, record | {"file_name": f"{name}/{record['member']}"}
                 if packed:
                     size = temp.stat().st_size
                     (self.out.path / name).parent.mkdir(parents=True, exist_ok=True)
                     temp.replace(self.out.path / name)
             finally:
                 temp.unlink(missing_ok=True)
-        for item in packed.values():
-            item.record["file_bytes"] = size
         gone = self._reasons(wanted, position) if len(packed) < len(wanted) else {}
-        return [packed.get(at) or Tombstone(at, gone.get(at, GONE)) for at in range(unit.start, unit.stop)]
+        samples = {at: Sample(at, key, {"json": canonical(record | {"file_bytes": size})}) for at, (key, record) in packed.items()}
+        return [samples.get(at) or Tombstone(at, gone.get(at, GONE)) for at in range(unit.start, unit.stop)]
 
     def _reasons(self, wanted: list[int], position: dict[int, int]) -> dict[int, str]:
         block = self.pictures.sources[0].spec.unit_size
@@ -116,7 +105,6 @@ class Sharded(Export):
 
     def verify(self, check: Check) -> None:
         """Every file is there, of its size; deep: what it holds is the pictures of the units and their records, in order."""
-        self.check()
         records = (stored.json() for stored in self.folder.samples())
         for name, group in groupby(records, lambda r: r["file_name"].removesuffix(f"/{r['member']}")):
             mine, path = list(group), check.out / name

@@ -14,55 +14,18 @@ from dataclasses import dataclass
 from functools import cache
 
 OVER = frozenset(
-    [
-        "COMPLETED",
-        "CANCELLED",
-        "FAILED",
-        "TIMEOUT",
-        "NODE_FAIL",
-        "PREEMPTED",
-        "OUT_OF_MEMORY",
-        "BOOT_FAIL",
-        "DEADLINE",
-        "REVOKED",
-    ]
+    ["COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "REVOKED"]
 )
 ENDING = OVER | {"COMPLETING"}  # nothing more is to be expected of it
 WAITING = frozenset(["PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"])
 
 # Variables of an enclosing job (or of a distributed run in it) change what sbatch and srun do (a leaked SLURM_CPU_BIND has tripled
 # run times), and SQUEUE_FORMAT, SQUEUE_USERS, SLURM_CLUSTERS ... the meaning of our own options.
-LEAKS = (
-    "SLURM_",
-    "SLURMD_",
-    "SRUN_",
-    "SBATCH_",
-    "SALLOC_",
-    "SQUEUE_",
-    "SACCT_",
-    "SCANCEL_",
-    "SINFO_",
-    "SUBMITIT_",
-    "PMI_",
-    "PMIX_",
-)
-LEAK_NAMES = frozenset(
-    [
-        "MASTER_ADDR",
-        "MASTER_PORT",
-        "RANK",
-        "WORLD_SIZE",
-        "LOCAL_RANK",
-        "LOCAL_WORLD_SIZE",
-        "JOB_IDX",
-        "N_JOBS",
-        "JOB_OFFSET",
-        "CUDA_VISIBLE_DEVICES",
-        "GPU_DEVICE_ORDINAL",
-        "ROCR_VISIBLE_DEVICES",
-        "ZE_AFFINITY_MASK",
-    ]
-)
+LEAKS = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SALLOC_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SUBMITIT_", "PMI_", "PMIX_")
+LEAK_NAMES = frozenset([
+    "MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "JOB_IDX", "N_JOBS", "JOB_OFFSET",
+    "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK",
+])  # fmt: skip
 # submitit.helpers.clean_env also drops SLURM_CONF, without which sites with several clusters cannot submit at all. The others say
 # where a site without configuration files keeps them, and who we are where a token says so.
 KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})

@@ -11,6 +11,7 @@ from pathlib import Path
 from synth.errors import REFUSALS, StoreError
 
 NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}  # link() will never work here
+TEMP = ".tmp"  # suffix of files on their way to a name
 _RENAME_NOREPLACE, _AT_FDCWD = 1, -100
 
 
@@ -25,10 +26,15 @@ def storing(what: str | os.PathLike) -> Iterator[None]:
         raise
 
 
-def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
-    """Replace `path` by `data`: readers see the old bytes or the new ones, never half of them."""
-    path = Path(path)
-    temp = path.with_name(f".{path.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+def beside(path: Path, folder: Path | None = None) -> Path:
+    """A name of its own for a file on its way to `path`: hidden, in the same folder, or in another one of its file system."""
+    return (folder or path.parent) / f".{path.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}{TEMP}"
+
+
+@contextlib.contextmanager
+def _written(path: Path, data: bytes, sync: bool = True) -> Iterator[Path]:
+    """Inside, a file beside `path` that holds `data`; whatever has this name at the end is removed."""
+    temp = beside(path)
     with storing(path):
         try:
             with open(temp, "wb") as f:
@@ -36,39 +42,36 @@ def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
                 if sync:
                     f.flush()
                     os.fsync(f.fileno())
-            replace(temp, path)
+            yield temp
         finally:
             with contextlib.suppress(OSError):
                 temp.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
+    """Replace `path` by `data`: readers see the old bytes or the new ones, never half of them."""
+    with _written(Path(path), data, sync) as temp:
+        replace(temp, path)
 
 
 def write_once(path: Path, data: bytes) -> bool:
     """Create `path` with `data` unless it exists; True if it was created by this call. Whole or absent, on any file system."""
     path = Path(path)
-    temp = path.with_name(f".{path.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    with storing(path):
+    with _written(path, data) as temp:
         try:
-            with open(temp, "wb") as f:
-                f.write(data)
-                f.flush()
-                os.fsync(f.fileno())
-            try:
-                os.link(temp, path)
-            except OSError as e:
-                if isinstance(e, (FileExistsError, FileNotFoundError)) and path.exists():
-                    return _same(temp, path)
-                if e.errno not in NO_LINKS:
-                    raise
-                renamed = rename_once(temp, path)
-                if renamed is None:  # the kernel cannot: two writers at one moment may both think that they were first
-                    renamed = not path.exists()
-                    if renamed:
-                        os.rename(temp, path)
-                return renamed
-            return True
-        finally:
-            with contextlib.suppress(OSError):
-                temp.unlink(missing_ok=True)
+            os.link(temp, path)
+        except OSError as e:
+            if isinstance(e, (FileExistsError, FileNotFoundError)) and path.exists():
+                return _same(temp, path)
+            if e.errno not in NO_LINKS:
+                raise
+            renamed = rename_once(temp, path)
+            if renamed is None:  # the kernel cannot: two writers at one moment may both think that they were first
+                renamed = not path.exists()
+                if renamed:
+                    os.rename(temp, path)
+            return renamed
+        return True
 
 
 def replace(source: str | os.PathLike, target: str | os.PathLike) -> None:

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from synth.errors import StoreError
 from synth.export.html import Cell, Row, page
 from synth.images.encode import png
 from synth.images.preview import grid, shrink
+from synth.store.files import write_atomic
 from synth.story.book import Book
 
 PAGE, FOLDER = "growing.html", "growing"
@@ -32,13 +34,13 @@ class Growing:
     def __init__(self, stage: Path, book: Book, tags: Sequence[str], most: int, clock=time.monotonic):
         self.stage, self.book, self.tags, self.most, self._clock = Path(stage), book, tags, most, clock
         self._due, self._lock = float("-inf"), threading.Lock()
-        with contextlib.suppress(OSError):  # a full or read-only disk: the units will say so
+        with contextlib.suppress(OSError, StoreError):  # a full or read-only disk: the units will say so
             (self.stage / FOLDER).mkdir(exist_ok=True)
 
     def add(self, chapter: int, prompt: int, lane: int, data: bytes, ext: str) -> None:
         """One more picture; chapter and prompt are counted from 1."""
-        with contextlib.suppress(OSError):
-            _replace(self.stage / FOLDER / f"{chapter:02d}-{prompt:03d}-{lane}.{ext}", data)
+        with contextlib.suppress(OSError, StoreError):
+            write_atomic(self.stage / FOLDER / f"{chapter:02d}-{prompt:03d}-{lane}.{ext}", data, sync=False)
         if self._clock() >= self._due and self._lock.acquire(blocking=False):
             try:
                 self.write()
@@ -52,7 +54,7 @@ class Growing:
     def write(self) -> None:
         """Page and preview of what is there now; the next time after EVERY seconds, or ten times as long as this took."""
         begun = self._clock()
-        with contextlib.suppress(OSError):  # as above
+        with contextlib.suppress(OSError, StoreError):  # as above
             self._write()
         self._due = self._clock() + max(EVERY, 10 * (self._clock() - begun))
 
@@ -60,9 +62,9 @@ class Growing:
         pictures = {tuple(map(int, m.groups()[:3])): m[0] for name in os.listdir(self.stage / FOLDER) if (m := _NAME.fullmatch(name))}
         if not pictures:
             return
-        _replace(self.stage / PAGE, self.html(pictures).encode())
+        write_atomic(self.stage / PAGE, self.html(pictures).encode(), sync=False)
         newest = sorted(pictures.values(), key=lambda n: (self.stage / FOLDER / n).stat().st_mtime_ns)[-self.most :]
-        _replace(self.stage / "preview.png", png(grid([_tile(self.stage / FOLDER / n) for n in newest])))
+        write_atomic(self.stage / "preview.png", png(grid([_tile(self.stage / FOLDER / n) for n in newest])), sync=False)
 
     def html(self, pictures: dict[tuple[int, int, int], str]) -> str:
         rows = []
@@ -83,9 +85,3 @@ def _tile(path: Path) -> np.ndarray:
     from PIL import Image
 
     return shrink(np.array(Image.open(io.BytesIO(path.read_bytes())).convert("RGB")))
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temp = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    temp.write_bytes(data)
-    temp.replace(path)

@@ -8,23 +8,17 @@
 A slot is a chapter. The stage's own units hold what story.json says of it, and names, sizes and digests of its files.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import PurePosixPath
 
-from synth.errors import InputError
 from synth.export.html import Cell, Row, page
 from synth.kinds import config_of
 from synth.reading.stage import ROLE, StageReader, StageSample
-from synth.run.findings import Check
-from synth.run.stage import Stage
-from synth.store.files import write_atomic
+from synth.run.place import Pages
 from synth.store.folder import StageFolder
 from synth.store.names import folder_names
-from synth.store.out_folder import OutFolder
-from synth.store.samples import Sample, Unit
-from synth.store.spec import canonical
 from synth.story.book import Book, book_of
 from synth.story.config import StoryPagesConfig
 from synth.story.sheets import SMALL, animation, grid
@@ -32,58 +26,50 @@ from synth.story.sheets import SMALL, animation, grid
 STORY, INDEX = "story.json", "index.html"
 
 
-class StoryPages(Stage):
+class StoryPages(Pages):
     config: StoryPagesConfig
 
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.out = OutFolder(folder)
-        self.story: StageFolder | None = None  # of kind story
-        self.pictures: StageReader | None = None  # of it
-        self.book: Book | None = None
-        self.folders: tuple[str, ...] = ()  # of the styles
+    @cached_property
+    def story(self) -> StageFolder:
+        return self.folder.upstream(ROLE)[0]
+
+    @cached_property
+    def pictures(self) -> StageReader:
+        return StageReader(self.story)
+
+    @cached_property
+    def book(self) -> Book:
+        return book_of(self.story)
+
+    @cached_property
+    def folders(self) -> tuple[str, ...]:
+        """Of the styles."""
+        return style_folders({c.index: c.name for c in config_of(self.story).dataset.classes})
 
     def check(self) -> None:
-        self.out.check()
-        self.story = self.folder.upstream(ROLE)[0]
-        self.pictures = StageReader(self.story)
-        if self.story.spec.kind != "story":
-            raise InputError(f"{self.story.path}: is of kind {self.story.spec.kind}; pages are made of a story")
-        self.book = book_of(self.story)
-        self.folders = style_folders({c.index: c.name for c in config_of(self.story).dataset.classes})
-
-    def open(self) -> None:
-        self.out.claim()
-
-    def unit_inputs(self, unit: Unit) -> str:
-        return self.folder.spec.fingerprint  # a unit that was linked from another place would leave this one without its files
-
-    def compute(self, state, slots: range) -> list[int]:
-        return list(slots)
-
-    def encode(self, state, item: int) -> Sample:
-        return Sample(item, f"{item:06d}", {"json": canonical(self.write_chapter(item))})
+        super().check()
+        self.book, self.folders  # noqa: B018 (what is wrong with the story is said now)
 
     # -- a chapter ---------------------------------------------------------------------------------------------------
 
-    def write_chapter(self, chapter: int) -> dict:
+    def make(self, chapter: int) -> dict:
         """Put the files of a chapter (index) into their places; its part of story.json, and `files`: name -> (size, sha256)."""
         slots, lanes = self.book.slots(chapter, len(self.folders)), len(self.folders)
         number, files, pictures = self.book.chapters[chapter].number, {}, []
         for sample in self.pictures.samples(slots.start, slots.stop):
             name = self.name_of(sample.slot)
             if self.config.individual:
-                self._put(files, name, sample.read())
+                self.keep(files, name, sample.read())
             pictures.append(self._said(sample, sample.metadata, name))
         for lane, folder in enumerate(self.folders):
             here = sum(p["slot"] % lanes == lane for p in pictures)
             if self.config.grid != "none":
                 first = slots.start if self.config.grid == "chapter" else 0
                 if n := here if first == slots.start else self._count(lane, slots.stop):
-                    self._put(files, f"{folder}/grid-{number:02d}.png", grid(self._data(first, slots.stop, lane), n))
+                    self.keep(files, f"{folder}/grid-{number:02d}.png", grid(self._data(first, slots.stop, lane), n))
             if self.config.animation != "none" and here:
                 data = animation(self._data(slots.start, slots.stop, lane), self.config.animation, self.config.frame_ms)
-                self._put(files, f"{folder}/animation-{number:02d}.{self.config.animation}", data)
+                self.keep(files, f"{folder}/animation-{number:02d}.{self.config.animation}", data)
         return {"files": files, "pictures": pictures}
 
     def _count(self, lane: int, stop: int) -> int:
@@ -94,12 +80,6 @@ class StoryPages(Stage):
         for sample in self.pictures.samples(start, stop):
             if sample.slot % len(self.folders) == lane:
                 yield sample.read()
-
-    def _put(self, files: dict[str, tuple[int, str]], name: str, data: bytes) -> None:
-        files[name] = len(data), hashlib.sha256(data).hexdigest()
-        if not self.out.has(name, len(data)):
-            (self.out.path / name).parent.mkdir(parents=True, exist_ok=True)
-            self.out.put(name, data)
 
     def name_of(self, slot: int) -> str:
         """The file of a picture: <tag>/<chapter>-<prompt>.<ext>, counted from 1."""
@@ -126,29 +106,6 @@ class StoryPages(Stage):
         }
 
     # -- when the stage is whole -------------------------------------------------------------------------------------
-
-    def finish(self) -> None:
-        """Whatever files are missing are written again, then what is of all chapters."""
-        if self.book is None:
-            self.check()
-        self.out.claim()
-        for stored in self.folder.samples():
-            facts = stored.json()
-            if not all(self.out.has(name, size) for name, (size, _) in facts["files"].items()):
-                self.write_chapter(stored.slot)
-        for name, data in self.whole().items():
-            write_atomic(self.out.path / name, data)
-        self.out.complete()
-
-    def verify(self, check: Check) -> None:
-        """Every file of every chapter is there and whole (deep: byte by byte); story.json and the page are those of the units."""
-        self.check()
-        for stored in self.folder.samples():
-            for name, (size, sha256) in stored.json()["files"].items():
-                check.file(name, size, sha256)
-            check.progress(1)
-        for name, data in self.whole().items():
-            check.same(name, data)
 
     def whole(self) -> dict[str, bytes]:
         """story.json and index.html, from the stage's units."""

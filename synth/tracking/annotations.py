@@ -3,7 +3,6 @@
 One unit of one sample: the size and digest of the file, and what was counted. The file itself lies in the export's folder.
 """
 
-import json
 from collections.abc import Iterator
 
 import msgspec
@@ -13,15 +12,14 @@ from synth.export.card import CARD
 from synth.kinds import config_of
 from synth.reading.stage import StageReader, StageSample
 from synth.run.findings import Check
-from synth.run.stage import Stage
+from synth.run.place import PlaceStage
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
-from synth.store.out_folder import OutFolder
-from synth.store.samples import Sample, Unit
+from synth.store.samples import Sample
 from synth.store.spec import canonical
 from synth.tracking.cards import annotations_card
 from synth.tracking.config import AnnotationsConfig
-from synth.tracking.listing import ROLE, AnnotatedListing
+from synth.tracking.listing import AnnotatedListing, pairs_behind
 from synth.tracking.videos import Rules, Variant, VideosWriter, Warped
 
 NAME, KEY = "annotations.json", "annotations"
@@ -52,28 +50,12 @@ class Record(msgspec.Struct):
 _line, _record = msgspec.json.Decoder(Line).decode, msgspec.json.Decoder(Record).decode
 
 
-class Annotations(Stage):
+class Annotations(PlaceStage):
     config: AnnotationsConfig
 
-    def __init__(self, folder: StageFolder):
-        super().__init__(folder)
-        self.out = OutFolder(folder)
-
-    @property
-    def pairs(self) -> StageFolder:
-        return self.folder.upstream("images")[0]
-
     def check(self) -> None:
-        self.out.check()
-        pairs = self.pairs
-        if pairs.spec.kind != "pairs":
-            raise InputError(
-                f"{self.folder.path}: annotations are made of a stage of tracking pairs; {pairs.path} is of kind {pairs.spec.kind}"
-            )
-        _listing(pairs).head()
-
-    def unit_inputs(self, unit: Unit) -> str:
-        return self.folder.spec.fingerprint  # a unit that was linked from another export would leave this place without its file
+        super().check()
+        AnnotatedListing.of(pairs_behind(self.folder)).head()
 
     def compute(self, state, slots: range) -> list[dict]:
         return [self._write()]
@@ -84,7 +66,7 @@ class Annotations(Stage):
     def finish(self) -> None:
         """The file is in its place, or made again; the card; the marker last."""
         self.out.claim()
-        written = facts(self.folder)
+        written = self.facts()
         if not self.out.has(NAME, written["bytes"]):
             self._write()
         write_atomic(self.out.path / CARD, annotations_card(self.folder, written))
@@ -92,31 +74,21 @@ class Annotations(Stage):
 
     def verify(self, check: Check) -> None:
         """The file is there, of its size (deep: of its digest); so is the card."""
-        written = facts(self.folder)
+        written = self.facts()
         check.file(NAME, written["bytes"], written["sha256"], "was edited or torn since it was written")
         if not (check.out / CARD).exists():
             check.missing(CARD)
         check.progress(1)
 
     def _write(self) -> dict:
-        pairs, config = self.pairs, self.config
+        pairs, config = pairs_behind(self.folder), self.config
         self.out.claim()
         rules = Rules(config.min_area, config.min_variant_area, config.min_side, config.segmentations)
-        listing = _listing(pairs)
+        listing = AnnotatedListing.of(pairs)
         with VideosWriter(self.out.part, listing.head(), listing.n, rules) as writer:
             for line, variants in _images(pairs, listing):
                 writer.add(line.image, line.annotations, variants)
             return {"file_name": NAME, **writer.finish(self.out.path / NAME), "counts": dict(sorted(writer.counts.items()))}
-
-
-def facts(folder: StageFolder) -> dict:
-    """What the unit of an annotations stage says: file_name, bytes, sha256, counts."""
-    with folder.reader(0) as reader:
-        return json.loads(reader.read(reader.index.samples[0], "json"))
-
-
-def _listing(pairs: StageFolder) -> AnnotatedListing:
-    return AnnotatedListing(pairs.path, pairs.input(ROLE).identity)
 
 
 def _images(pairs: StageFolder, listing: AnnotatedListing) -> Iterator[tuple[Line, list[Variant | None]]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from synth.export.card import SIZES, dataset_name, front_of, lineage, plain_text, provenance
+from synth.export.card import laid_out
 from synth.store.folder import StageFolder
 
 COUNTED = {  # key of the counts of synth.tracking.videos -> what it is
@@ -57,25 +57,6 @@ class and label are empty: an image has
     return _card(folder, originals + variants, head, files, "")
 
 
-def _card(folder: StageFolder, total: int, head: str, files: str, tables: str) -> bytes:
-    stages = list(lineage(folder))
-    name = dataset_name(stages)
-    front = {
-        "pretty_name": f"{name} (tracking pairs)",
-        "task_categories": ["object-detection"],
-        "size_categories": [next((text for limit, text in SIZES if total < limit), "n>10M")],
-        "tags": ["synthetic", "synthset", "tracking"],
-    }
-    return f"""{front_of(front)}
-# {plain_text(name)}
-
-{head} Made by synthset.
-
-## Files
-{files}
-
-{tables}
-{provenance(folder, stages)}
-## Known limits
-{LIMITS}
-""".encode("utf-8", "replace")
+def _card(folder: StageFolder, total: int, head: str, files: str, table: str) -> bytes:
+    front = {"task_categories": ["object-detection"], "tags": ["synthetic", "synthset", "tracking"]}
+    return laid_out(folder, total, "tracking pairs", front, f"{head} Made by synthset.", files, table, LIMITS)

@@ -123,11 +123,11 @@ def captions_of(path: Path, key: str = "dataset.captions") -> Iterator[tuple[int
 
 def decoded(path: Path, name: str, rows: Sequence[Raw], kind: type[T], fix: str = "mend it") -> Iterator[T]:
     """The rows of a list as records; the first that cannot be read is an InputError naming its place, its id and the fix."""
-    decode = msgspec.json.Decoder(kind).decode
+    decode = decoder(kind)
     for i, row in enumerate(rows):
         try:
             value = decode(row)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        except UNREADABLE as e:
             raise InputError(f"{path}: {named(name, i, row)}: {why(e, f'$.{name}[{i}]')}; {fix}") from e
         yield value
 
@@ -191,7 +191,7 @@ def _parsed(path: Path, key: str, kind: type[T], what: str) -> tuple[T, bytes]:
         return msgspec.json.decode(data, type=kind), data
     except msgspec.ValidationError as e:
         raise InputError(f"{key}: {path} is not {what}: {e}") from e
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+    except UNREADABLE as e:
         _malformed(path, key, data, e, what)
 
 

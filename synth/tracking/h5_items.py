@@ -16,7 +16,7 @@ from synth.kinds import config_of
 from synth.reading.stage import StageReader, StageSample
 from synth.store.folder import StageFolder
 from synth.tracking.cards import pictures_card
-from synth.tracking.listing import ROLE, AnnotatedListing
+from synth.tracking.listing import AnnotatedListing
 from synth.tracking.objects import base_name
 
 LEFT = ("objects", "warp")  # of a record: the annotations export tells the objects
@@ -43,7 +43,7 @@ class PairItems:
     def __init__(self, pairs: StageReader):
         self._stage = stage = pairs.stage
         self._variants = config_of(stage).variants
-        self._images = AnnotatedListing(stage.path, stage.input(ROLE).identity)
+        self._images = AnnotatedListing.of(stage)
         self._row = msgspec.json.Decoder(Row).decode
 
     @cached_property
@@ -66,10 +66,7 @@ class PairItems:
                 row, last = listed[number], number
                 name = base_name(record["source"])
                 items.append(Item(name, name, row.size, partial(self._original, row, record["source_sha256"])))
-            yield (
-                picture,
-                [*items, Item(record["file_name"], picture.key, picture.size, picture.read)],
-            )
+            yield picture, [*items, Item(record["file_name"], picture.key, picture.size, picture.read)]
 
     def record(self, picture: StageSample) -> Mapping:
         return {k: v for k, v in picture.metadata.items() if k not in LEFT}

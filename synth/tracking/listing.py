@@ -20,9 +20,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from synth.errors import not_trouble
+from synth.errors import InputError, not_trouble
 from synth.store import blocks
 from synth.store.blocks import torn
+from synth.store.folder import StageFolder
 from synth.store.identity import LISTED
 from synth.store.spec import canonical
 
@@ -58,13 +59,8 @@ class Head:
 
 def head_file(categories: Sequence[Mapping], max_image_id: int, max_annotation_id: int, tracks: int) -> bytes:
     """The bytes of annotated.head.json, for ListingWriter.finish. Categories keep all their fields and their order."""
-    head = {
-        "categories": list(categories),
-        "max_image_id": max_image_id,
-        "max_annotation_id": max_annotation_id,
-        "tracks": tracks,
-    }
-    return json.dumps(head, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass") + b"\n"
+    head = Head(tuple(categories), max_image_id, max_annotation_id, tracks)
+    return json.dumps(vars(head), ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass") + b"\n"
 
 
 class ListingWriter:
@@ -119,8 +115,20 @@ def identity(index: Mapping, head: bytes) -> str:
     return LISTED + hashlib.sha256(canonical(parts)).hexdigest()
 
 
+def pairs_behind(folder: StageFolder) -> StageFolder:
+    """The stage of pairs that an export reads; another kind of stage is an InputError."""
+    pairs = folder.upstream("images")[0]
+    if pairs.spec.kind != "pairs":
+        raise InputError(f"{pairs.path}: is of kind {pairs.spec.kind}; {folder.spec.kind} are made of a stage of tracking pairs")
+    return pairs
+
+
 class AnnotatedListing:
-    """A stored listing. Opening it reads the index; a block is verified when it is read."""
+    """The stored listing of a stage of pairs. Opening it reads the index; a block is verified when it is read."""
+
+    @staticmethod
+    def of(pairs: StageFolder) -> "AnnotatedListing":
+        return AnnotatedListing(pairs.path, pairs.input(ROLE).identity)
 
     def __init__(self, folder: Path, expected: str):
         self.path, index = Path(folder) / NAME, Path(folder) / INDEX
@@ -137,7 +145,7 @@ class AnnotatedListing:
     def head(self) -> Head:
         try:
             fields = json.loads(self._head)
-            return Head(tuple(fields["categories"]), fields["max_image_id"], fields["max_annotation_id"], fields["tracks"])
+            return Head(**fields | {"categories": tuple(fields["categories"])})
         except (ValueError, KeyError, TypeError) as e:
             raise torn(self.path.with_name(HEAD), f"{type(e).__name__}: {e}") from e
 

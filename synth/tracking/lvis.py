@@ -13,14 +13,13 @@ OUT.json appears when it is whole; one that is there is never replaced. Exit cod
 import argparse
 import hashlib
 import os
-import secrets
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from synth.errors import InputError, tool
-from synth.store.files import storing
+from synth.store.files import beside, storing
 from synth.tracking.coco import Category, CocoFile, Image, Raw, Struct, decoded, msgspec, read, with_name, with_values
 from synth.tracking.lvis_merge import Merge
 
@@ -161,7 +160,7 @@ def _free(out: Path, *inputs: Path) -> None:
 
 def _write(out: Path, file: CocoFile, images: Iterable[bytes], annotations: Iterable[bytes], categories: Iterable[bytes]) -> str:
     """A file with the other parts of `file` and these lists, item by item; its path. One that is there must hold the very same."""
-    temp = out.with_name(f".{out.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temp = beside(out)
     sha = hashlib.sha256()
     lists = {"images": images, "annotations": annotations, "categories": categories}
     try:

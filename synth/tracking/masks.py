@@ -3,27 +3,29 @@
 Compressed RLE is not unpacked by pycocotools, which writes what a string claims, however long, into the memory of the mask.
 """
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
 from synth.errors import InputError
+from synth.tracking.coco import Coordinate, Rle, msgspec
 from synth.tracking.opencv import coco_masks, cv2
-from synth.tracking.segmentation import unpacked
+from synth.tracking.segmentation import runs_of, wrong
 
 FIX = "mend it in the annotation file, or leave it out (tracking.on_bad=drop)"
 
 
 def mask_of(segmentation: object, height: int, width: int) -> np.ndarray:
     """[height, width] of polygons, or of RLE in either form. Raises InputError."""
-    if isinstance(segmentation, Mapping):
-        return _from_rle(segmentation, height, width)
-    if not isinstance(segmentation, list) or not segmentation:
-        raise InputError(f"a segmentation is a list of polygons or a run-length code, not {type(segmentation).__name__}; {FIX}")
-    for polygon in segmentation:
-        _check_polygon(polygon)
-    encoded = coco_masks().frPyObjects([[float(v) for v in p] for p in segmentation], height, width)
-    return coco_masks().decode(coco_masks().merge(encoded))
+    try:
+        code = msgspec.convert(segmentation, list[list[Coordinate]] | Rle)
+        reason = wrong(code, width, height)
+    except msgspec.ValidationError as e:
+        reason = f"its segmentation is neither polygons nor a run-length code ({e})"
+    if reason:
+        raise InputError(f"{reason}; {FIX}")
+    if isinstance(code, Rle):
+        runs = runs_of(code)
+        return np.repeat(np.arange(len(runs)) % 2, runs).astype(np.uint8).reshape(width, height).T
+    return coco_masks().decode(coco_masks().merge(coco_masks().frPyObjects(code, height, width)))
 
 
 def object_of_mask(mask: np.ndarray) -> dict:
@@ -42,23 +44,3 @@ def union(masks: np.ndarray, dilate: int) -> np.ndarray:
     if dilate:
         mask = cv2().dilate(mask, np.ones((2 * dilate + 1, 2 * dilate + 1), np.uint8))
     return mask
-
-
-def _check_polygon(polygon: object) -> None:
-    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:  # pycocotools takes one of four numbers for a box
-        size = len(polygon) if isinstance(polygon, Sequence) else type(polygon).__name__
-        raise InputError(f"a polygon is a list of at least three points x, y, not of {size} numbers; {FIX}")
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e6 for v in polygon):  # NaN too
-        raise InputError(f"a polygon holds something that is no coordinate; {FIX}")
-
-
-def _from_rle(code: Mapping, height: int, width: int) -> np.ndarray:
-    counts, size = code.get("counts"), code.get("size")
-    if not isinstance(size, list) or size != [height, width]:
-        raise InputError(f"a run-length code has the size {size}, its image is {height} high and {width} wide; {FIX}")
-    if isinstance(counts, str):
-        counts = unpacked(counts)
-    if not isinstance(counts, list) or not all(isinstance(n, int) and n >= 0 for n in counts) or sum(counts) != height * width:
-        raise InputError(f"the runs of a run-length code must add up to the {height * width} pixels of the image; {FIX}")
-    runs = np.repeat(np.arange(len(counts), dtype=np.int64) % 2, counts).astype(np.uint8)
-    return runs.reshape(width, height).T

@@ -10,8 +10,6 @@ Exit codes: 0; 65 bad input; 75 the disk refuses.
 
 import argparse
 import math
-import os
-import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from synth.errors import InputError, tool
+from synth.store.files import beside
 from synth.tracking import coco
 from synth.tracking.listing import Head
 from synth.tracking.objects import base_name
@@ -101,11 +100,7 @@ def convert(parts: Sequence[Path], annotations: Path, output: Path, variants: in
     if hdf5 is not None:
         _check_images(hdf5, [image.file_name for image, _ in base.images] + list(names))
     output.parent.mkdir(parents=True, exist_ok=True)
-
-    def beside(name: str) -> Path:
-        return output.with_name(f".{output.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-
-    with VideosWriter(beside, base.head, len(base.images), RULES) as writer:
+    with VideosWriter(lambda name: beside(output), base.head, len(base.images), RULES) as writer:
         for image, raw in base.images:
             fields = [_fields(a) for a in base.annotations.get(image.id, ())]
             writer.add(_fields(raw), fields, [Variant(n, results.objects.get(n)) for n in variant_names(image.file_name, variants)])

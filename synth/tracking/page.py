@@ -8,28 +8,23 @@ One slot. Its sample holds what the page says, and names, sizes and digests of t
 """
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict
+from functools import cached_property
 
-from synth.errors import InputError
+from synth import keys
 from synth.images.decode import decode_as_declared
 from synth.kinds import config_of
-from synth.reading.stage import ROLE as IMAGES
 from synth.reading.stage import StageReader
-from synth.run.findings import Check
-from synth.run.stage import Stage
-from synth.store.files import write_atomic
+from synth.run.place import Files, Pages
 from synth.store.folder import StageFolder
 from synth.store.framing import shared
-from synth.store.out_folder import OutFolder
-from synth.store.samples import Sample, Unit
-from synth.store.spec import canonical
 from synth.store.trees import open_picture
+from synth.tracking.coco import msgspec
 from synth.tracking.config import PairsPageConfig
-from synth.tracking.listing import ROLE, Annotated, AnnotatedListing
-from synth.tracking.look import Frame, Object, Row, Totals, objects_shown, spread, warp_words
+from synth.tracking.listing import Annotated, AnnotatedListing, pairs_behind
+from synth.tracking.look import Frame, Row, Totals, objects_shown, spread, warp_words
 from synth.tracking.objects import objects_of
 from synth.tracking.page_html import page, totals_line
 from synth.tracking.preparing import jpeg
@@ -42,70 +37,32 @@ QUALITY = 95  # of originals that they do not
 ORIENTATION = 0x0112  # of EXIF
 
 
-class PairsPage(Stage):
+class PairsPage(Pages):
     config: PairsPageConfig
 
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.out = OutFolder(folder)
-        self.pairs: StageFolder | None = None
+    @cached_property
+    def pairs(self) -> StageFolder:
+        return pairs_behind(self.folder)
 
     def check(self) -> None:
-        for key in ("max_images", "sheet"):
-            if getattr(self.config, key) < 1:
-                raise InputError(f"export.pairs_page.{key}={getattr(self.config, key)}: must be at least 1")
-        self.out.check()
-        self.pairs = self.folder.upstream(IMAGES)[0]
-        if self.pairs.spec.kind != "pairs":
-            raise InputError(f"{self.pairs.path}: is of kind {self.pairs.spec.kind}; this page shows tracking pairs")
+        keys.check(self.config, "export.pairs_page")
+        super().check()
+        self.pairs  # noqa: B018 (another kind of stage is told now)
 
-    def open(self) -> None:
-        self.out.claim()
+    def key_of(self, slot: int) -> str:
+        return "pairs_page"
 
-    def unit_inputs(self, unit: Unit) -> str:
-        return self.folder.spec.fingerprint  # a unit linked from another place would leave this one without pictures
-
-    def compute(self, state, slots: range) -> list[dict]:
-        return [self.gather()]
-
-    def encode(self, state, item: dict) -> Sample:
-        return Sample(0, "pairs_page", {"json": canonical(item)})
-
-    def finish(self) -> None:
-        """Pictures that are missing are written again, then the page, which is made of what the unit says."""
-        if self.pairs is None:
-            self.check()
-        self.out.claim()
-        facts = self.facts()
-        if not all(self.out.has(name, size) for name, (size, _) in facts["files"].items()):
-            self.gather()
-        write_atomic(self.out.path / INDEX, self.page(facts))
-        self.out.complete()
-
-    def verify(self, check: Check) -> None:
-        """Every picture and the sheet are there and whole (deep: byte by byte); the page is that of the unit."""
-        self.check()
-        facts = self.facts()
-        for name, (size, sha256) in facts["files"].items():
-            check.file(name, size, sha256)
-        check.same(INDEX, self.page(facts))
-        check.progress(1)
-
-    def facts(self) -> dict:
-        """What the unit says of the page."""
-        with self.folder.reader(0) as reader:
-            return json.loads(reader.read(reader.index.samples[0], "json"))
-
-    def page(self, facts: Mapping) -> bytes:
+    def whole(self) -> dict[str, bytes]:
         """index.html."""
-        return page(f"Tracking pairs: {config_of(self.pairs).dataset.name}", rows_of(facts), Totals(**facts["totals"])).encode("utf-8")
+        facts, name = self.facts(), config_of(self.pairs).dataset.name
+        return {INDEX: page(f"Tracking pairs: {name}", rows_of(facts), Totals(**facts["totals"])).encode("utf-8")}
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 
-    def gather(self) -> dict:
+    def make(self, slot: int) -> dict:
         """Put the pictures and the sheet into their places; what the page says of them, and `files`: name -> (size, sha256)."""
         config, files = config_of(self.pairs), {}
-        listing = AnnotatedListing(self.pairs.path, self.pairs.input(ROLE).identity)
+        listing = AnnotatedListing.of(self.pairs)
         shown = spread(listing.n, self.config.max_images)
         frames, totals = self._variants(set(shown), files)
         totals.images, totals.shown = listing.n, len(shown)
@@ -127,7 +84,7 @@ class PairsPage(Stage):
                     warp = warp_words(record["warp"], width, height)
                     row.append(Frame(f"v{variant}", about, record["why"], record["caption"], warp, objects))
                 rows.append(Row(image.image["file_name"], image.image["id"], width, height, tuple(row)))
-        self._put(files, SHEET, self._sheet(rows, totals))
+        self.keep(files, SHEET, self._sheet(rows, totals))
         return {"rows": [asdict(r) for r in rows], "totals": asdict(totals), "files": files}
 
     def _sheet(self, rows: list[Row], totals: Totals) -> bytes:
@@ -137,7 +94,7 @@ class PairsPage(Stage):
         title = f"{config_of(self.pairs).dataset.name}: {totals_line(totals)}"
         return sheet(title, chosen, lambda file: (self.out.path / file).read_bytes())
 
-    def _variants(self, shown: set[int], files: dict) -> tuple[dict[int, list], Totals]:
+    def _variants(self, shown: set[int], files: Files) -> tuple[dict[int, list], Totals]:
         """One pass over all pairs: (number of a shown image -> (record, file) of its variants, or (None, why); totals)."""
         variants, totals = config_of(self.pairs).variants, Totals()
         of_image: dict[int, list] = {number: [(None, "")] * variants for number in shown}
@@ -151,11 +108,11 @@ class PairsPage(Stage):
             number, variant = divmod(sample.slot, variants)
             if number in shown:
                 name = f"{PICTURES}/{number:06d}_v{variant}.jpg"
-                self._put(files, name, sample["jpg"])
+                self.keep(files, name, sample["jpg"])
                 of_image[number][variant] = sample.metadata, name
         return of_image, totals
 
-    def _original(self, source, image: Annotated, digests: set[str], files: dict) -> tuple[str, str]:
+    def _original(self, source, image: Annotated, digests: set[str], files: Files) -> tuple[str, str]:
         """(file, "") of an original, or ("", why there is none)."""
         data = source.read(image.path, image.size)
         if isinstance(data, str):
@@ -167,15 +124,8 @@ class PairsPage(Stage):
             return "", decoded.reason
         ext = shown_as_it_is(data)
         name = f"{PICTURES}/{image.number:06d}.{ext or 'jpg'}"
-        self._put(files, name, data if ext else jpeg(decoded.pixels, QUALITY))
+        self.keep(files, name, data if ext else jpeg(decoded.pixels, QUALITY))
         return name, ""
-
-    def _put(self, files: dict[str, tuple[int, str]], name: str, data: bytes) -> None:
-        """Write a file unless it is there."""
-        files[name] = len(data), hashlib.sha256(data).hexdigest()
-        if not self.out.has(name, len(data)):
-            (self.out.path / PICTURES).mkdir(parents=True, exist_ok=True)
-            self.out.put(name, data)
 
 
 def shown_as_it_is(data: bytes) -> str:
@@ -186,9 +136,4 @@ def shown_as_it_is(data: bytes) -> str:
 
 def rows_of(facts: Mapping) -> list[Row]:
     """The rows of a unit's sample, typed."""
-    return [Row(**r | {"frames": tuple(_frames(r["frames"]))}) for r in facts["rows"]]
-
-
-def _frames(frames: list[dict]) -> Iterator[Frame]:
-    for f in frames:
-        yield Frame(**f | {"objects": tuple(Object(**o | {"box": tuple(o["box"])}) for o in f["objects"])})
+    return msgspec.convert(facts["rows"], list[Row])

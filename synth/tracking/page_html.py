@@ -6,7 +6,7 @@ Pure; no script, nothing from outside, every text escaped.
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
-from synth.export.html import POLICY
+from synth.export.html import document
 from synth.export.html import escaped as text
 from synth.tracking.look import PALETTE, Frame, Object, Row, Totals
 
@@ -54,18 +54,13 @@ def page(title: str, rows: Sequence[Row], totals: Totals) -> str:
         f'<label><input type="checkbox" id="{name}"{" checked" if on else ""}> {label}</label>' for name, label, on in TOGGLES
     )
     parts = [
-        (
-            f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-            f'<meta name="viewport" content="width=device-width"><title>{text(title)}</title><style>{CSS}</style></head>\n'
-            f"<body><h1>{text(title)}</h1>\n<p>{text(totals_line(totals))}</p>\n"
-        ),
+        f"<p>{text(totals_line(totals))}</p>\n",
         *_reasons(totals),
         f"<header>{toggles}<span class=note>the same colour in a row is the same track</span></header>\n<main>\n",
         *map(_section, rows),
-        "</main></body></html>\n",
+        "</main>",
     ]
-    return "".join(parts)
+    return document(title, CSS, "".join(parts))
 
 
 def totals_line(t: Totals) -> str:

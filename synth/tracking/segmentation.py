@@ -27,7 +27,7 @@ def _wrong_rle(rle: Rle, width: int, height: int) -> str:
     if tuple(rle.size) != (height, width):
         h, w = rle.size
         return f"its run-length code is of size {[h, w]} (height, width), its image {[height, width]}"
-    runs = unpacked(rle.counts) if isinstance(rle.counts, str) else rle.counts
+    runs = runs_of(rle)
     if runs is None:
         return "its compressed run-length code is torn, or not of pycocotools' form"
     if runs and min(runs) < 0:
@@ -35,6 +35,11 @@ def _wrong_rle(rle: Rle, width: int, height: int) -> str:
     if sum(runs) != height * width:
         return f"the runs of its run-length code add up to {sum(runs):,} pixels, its image has {height * width:,}"
     return ""
+
+
+def runs_of(rle: Rle) -> list[int] | None:
+    """Its runs of pixels down the columns, the first one of 0; None of a compressed code that is torn."""
+    return unpacked(rle.counts) if isinstance(rle.counts, str) else rle.counts
 
 
 def unpacked(counts: str) -> list[int] | None:

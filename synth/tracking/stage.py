@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -26,13 +27,15 @@ from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical, digest
 from synth.tracking.canvas import back
 from synth.tracking.config import PairsConfig
-from synth.tracking.listing import ROLE, Annotated, AnnotatedListing
+from synth.tracking.listing import Annotated, AnnotatedListing
 from synth.tracking.objects import objects_of, variant_name
 from synth.tracking.opencv import coco_masks, cv2
 from synth.tracking.preparing import Facts, Prepared, chosen, decoded, jpeg, prepared
 from synth.tracking.repaint import Repaint
 
 SHAPES = 128  # compiled forms of a function, one a bucket: torch gives up after eight
+# of the record of a picture: what pairs have not
+NO_PAIRS = "class", "label", "labels", "label_names", "caption_row", "caption_seed", "replica", "computed_width", "computed_height"
 NO_OBJECT = "no object of it is kept: none is annotated, or all are crowds, too small or too large"
 
 
@@ -60,8 +63,6 @@ class Pairs(Images):
 
     def __init__(self, folder):
         super().__init__(folder)
-        self._listing: AnnotatedListing | None = None
-        self._source = None
         self._pool: ThreadPoolExecutor | None = None
         self.run = steps_run(self.config.steps, self.config.noise_strength)
 
@@ -94,22 +95,18 @@ class Pairs(Images):
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
-        if self._source is not None:
-            self._source.close()
+        if "source" in self.__dict__:  # opened
+            self.__dict__.pop("source").close()
 
-    @property
+    @cached_property
     def listing(self) -> AnnotatedListing:
-        if self._listing is None:
-            self._listing = AnnotatedListing(self.folder.path, self.folder.input(ROLE).identity)
-        return self._listing
+        return AnnotatedListing.of(self.folder)
 
-    @property
+    @cached_property
     def source(self):
-        if self._source is None:
-            from synth.tracking.sources import open_source
+        from synth.tracking.sources import open_source
 
-            self._source = open_source(self.folder.input_path("images"))
-        return self._source
+        return open_source(self.folder.input_path("images"))
 
     # -- what a unit is a function of --------------------------------------------------------------------------------
 
@@ -220,17 +217,7 @@ class Pairs(Images):
     def record(self, state: PairState, task: PairTask, picture: DrawnPicture) -> dict:
         config, facts, image = self.config, state.facts[task.slot], task.image.image
         record = super().record(state, task, picture)
-        for key in (
-            "class",
-            "label",
-            "labels",
-            "label_names",
-            "caption_row",
-            "caption_seed",
-            "replica",
-            "computed_width",
-            "computed_height",
-        ):
+        for key in NO_PAIRS:
             del record[key]
         changed = facts.drawn is not None
         return record | {

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -27,10 +28,8 @@ from synth.tracking.listing import Head
 
 Fields = Mapping[str, object]  # of an image or annotation: values as decoded, or msgspec.Raw as the file has them
 LISTS = ("images", "annotations", "videos")
-URLS = (
-    "coco_url",
-    "flickr_url",
-)  # of an original: LVIS's readers take the file's name from one, and would take the original for its variant
+# of an original: LVIS's readers take the file's name from one, and would take the original for its variant
+URLS = ("coco_url", "flickr_url")
 COPY = 1 << 20  # bytes joined at once
 
 _encode = msgspec.json.Encoder().encode
@@ -72,7 +71,7 @@ class VideosWriter:
     def __init__(self, part: Callable[[str], Path], head: Head, n_images: int, rules: Rules):
         self._part, self._head, self._rules, self._n = part, head, rules, n_images
         self.counts: Counter = Counter()
-        self._single, self._pairs = _Lists(part), _Lists(part)
+        self._single, self._pairs, self._folder = _Lists(part), _Lists(part), part("lists").parent
         self._seen = self._track_single = 0
         self._image_id, self._annotation_id, self._track = head.max_image_id, head.max_annotation_id, head.tracks
 
@@ -87,8 +86,9 @@ class VideosWriter:
         """One image. None in place of a variant: it could not be made."""
         plain = [a for a in annotations if not value(a.get("iscrowd", 0))]
         whole = any(v is not None for v in variants)
-        self._add_single(image, plain, whole)
-        self._add_pair(image, plain, variants, whole)
+        with storing(self._folder):
+            self._add_single(image, plain, whole)
+            self._add_pair(image, plain, variants, whole)
         self._seen += 1
 
     def _add_single(self, image: Fields, plain: Sequence[Fields], whole: bool) -> None:
@@ -194,48 +194,31 @@ class VideosWriter:
 
 
 class _Lists:
-    """The lists of one part, each in a file."""
+    """The lists of one part, each in a file without a name, which is gone when it is closed."""
 
     def __init__(self, part: Callable[[str], Path]):
-        self._paths = {name: part(f"{name}.json") for name in LISTS}
-        self._files = {}
-        for name, path in self._paths.items():
-            with storing(path):
-                self._files[name] = open(path, "wb", buffering=0)  # noqa: SIM115 (closed by read or drop)
-        self._waiting = {name: bytearray() for name in LISTS}
-        self._begun: set[str] = set()
+        self._files = {name: _nameless(part(f"{name}.json")) for name in LISTS}
 
     def add(self, name: str, item: Fields) -> None:
-        waiting = self._waiting[name]
-        if name in self._begun:
-            waiting += b",\n"
-        else:
-            self._begun.add(name)
-        waiting += _encode(item)
-        if len(waiting) > COPY:
-            self._flush(name)
-
-    def _flush(self, name: str) -> None:
-        with storing(self._paths[name]):
-            left = memoryview(bytes(self._waiting[name]))
-            while left:
-                left = left[self._files[name].write(left) :]
-        self._waiting[name].clear()
+        file = self._files[name]
+        file.write((b",\n" if file.tell() else b"") + _encode(item))
 
     def read(self, name: str) -> Iterator[bytes]:
-        self._flush(name)
-        with storing(self._paths[name]):
-            self._files[name].close()
-            with open(self._paths[name], "rb") as f:
-                while data := f.read(COPY):
-                    yield data
+        self._files[name].seek(0)
+        while data := self._files[name].read(COPY):
+            yield data
 
     def drop(self) -> None:
-        for name, path in self._paths.items():
+        for file in self._files.values():
             with contextlib.suppress(OSError):
-                self._files[name].close()
-            with contextlib.suppress(OSError):
-                path.unlink()
+                file.close()
+
+
+def _nameless(path: Path) -> BinaryIO:
+    with storing(path):
+        file = open(path, "w+b", buffering=COPY)  # noqa: SIM115 (closed by drop)
+        path.unlink()
+    return file
 
 
 def value(raw: object) -> object:

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from launch.plan.exports import check_settings
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.export.hdf5.parts import partition
-from synth.export.hdf5.settings import check_settings
 from synth.keys import check
 from tests.configs import Hdf5Config, Hdf5PartsConfig
 from tests.export.conftest import DEAD, NAMES, png

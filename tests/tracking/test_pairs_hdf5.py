@@ -13,11 +13,10 @@ import pytest
 
 from launch.config.compose import Composer, typed
 from launch.export import main as export_main
-from launch.plan.exports import partition_of_pairs
+from launch.plan.exports import check_settings, partition_of_pairs
 from launch.plan.graph import plan_point
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.export.hdf5.parts import partition
-from synth.export.hdf5.settings import check_settings
 from synth.store.folder import StageFolder
 from tests.configs import AnnotationsConfig, Hdf5Config, Hdf5PartsConfig
 from tests.export.test_image_folder import tree

@@ -23,91 +23,15 @@ HEADINGS = {
 }
 MODES = ("class",) * 8 + ("class_background",) * 5 + ("class_relation",) * 2 + ("texture",)  # shares in 16ths
 ONSETS = [
-    "b",
-    "bl",
-    "br",
-    "c",
-    "ch",
-    "cl",
-    "cr",
-    "d",
-    "dr",
-    "f",
-    "fl",
-    "fr",
-    "g",
-    "gl",
-    "gr",
-    "h",
-    "j",
-    "k",
-    "kl",
-    "kr",
-    "l",
-    "m",
-    "n",
-    "p",
-    "ph",
-    "pl",
-    "pr",
-    "qu",
-    "r",
-    "s",
-    "sc",
-    "sh",
-    "sk",
-    "sl",
-    "sm",
-    "sn",
-    "sp",
-    "st",
-    "str",
-    "sw",
-    "t",
-    "th",
-    "tr",
-    "tw",
-    "v",
-    "w",
-    "wh",
-    "x",
-    "y",
-    "z",
-]
+    "b", "bl", "br", "c", "ch", "cl", "cr", "d", "dr", "f", "fl", "fr", "g", "gl", "gr", "h", "j", "k", "kl", "kr", "l", "m", "n", "p",
+    "ph", "pl", "pr", "qu", "r", "s", "sc", "sh", "sk", "sl", "sm", "sn", "sp", "st", "str", "sw", "t", "th", "tr", "tw", "v", "w", "wh",
+    "x", "y", "z",
+]  # fmt: skip
 VOWELS = ["a", "a", "a", "e", "e", "e", "i", "i", "o", "o", "u", "ai", "au", "ea", "ee", "ia", "ie", "oa", "oi", "oo", "ou", "ue", "y"]
 CODAS = [
-    "b",
-    "ch",
-    "ck",
-    "d",
-    "f",
-    "g",
-    "k",
-    "l",
-    "ll",
-    "m",
-    "n",
-    "n",
-    "nd",
-    "ng",
-    "nt",
-    "p",
-    "r",
-    "r",
-    "rd",
-    "rk",
-    "s",
-    "s",
-    "sh",
-    "sk",
-    "ss",
-    "st",
-    "t",
-    "t",
-    "th",
-    "x",
-    "z",
-] + [""] * 24
+    "b", "ch", "ck", "d", "f", "g", "k", "l", "ll", "m", "n", "n", "nd", "ng", "nt", "p", "r", "r", "rd", "rk", "s", "s", "sh", "sk",
+    "ss", "st", "t", "t", "th", "x", "z",
+] + [""] * 24  # fmt: skip
 COLOURS = tuple(backgrounds.PLAIN)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TEXTURE_FRAMES = (
@@ -146,19 +70,9 @@ def _code(rng: np.random.Generator) -> str:
     """'707-320', 'A340', 'DC-10', '2012', 'F-16A': the numbers in names of cars and aircraft."""
     number, other = (str(int(10 ** (4 * rng.random()))) for _ in range(2))
     letters = "".join(_pick(rng, LETTERS) for _ in range(int(rng.integers(1, 4)))).upper()
-    return _pick(
-        rng,
-        (
-            number,
-            f"{number}-{other}",
-            f"{letters}{number}",
-            f"{letters}-{number}",
-            letters,
-            f"{letters}-{number}{letters[0]}",
-            str(1950 + int(80 * rng.random())),
-            str(1950 + int(80 * rng.random())),
-        ),
-    )
+    years = [str(1950 + int(80 * rng.random())) for _ in range(2)]
+    joined = [f"{number}-{other}", f"{letters}{number}", f"{letters}-{number}", letters, f"{letters}-{number}{letters[0]}"]
+    return _pick(rng, [number, *joined, *years])
 
 
 def pseudo_name(rng: np.random.Generator, nouns: list[str]) -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 PICTURES = Path(__file__).resolve().parent.parent / "pictures"
 SIDE = 96  # pixels: sharp enough at 128 px scenes, and 100 drawings stay under 1 MB
 
-# package -> (version, the artists' folder for them)
+# package -> version
 PACKAGES = {
     "fluent-emoji-flat": "1.2.6",
     "fluent-emoji": "1.2.7",
@@ -52,26 +52,11 @@ TRAINING = {
 }
 
 # Drawings of artists the image model never sees: the test of how far a classifier carries over.
-HELD_OUT = {
+HELD_OUT = {cls: [cls] for cls in TRAINING} | {
     "apple": ["redapple"],
-    "banana": ["banana"],
-    "strawberry": ["strawberry"],
-    "pineapple": ["pineapple"],
-    "mushroom": ["mushroom"],
-    "cactus": ["cactus"],
-    "sunflower": ["sunflower"],
-    "frog": ["frog"],
-    "cat": ["cat"],
-    "dog": ["dog"],
-    "penguin": ["penguin"],
-    "honeybee": ["honeybee"],
     "fish": ["tropicalfish", "fish"],
     "car": ["automobile", "recreationalvehicle"],
     "bus": ["bus", "trolleybus"],
-    "airplane": ["airplane"],
-    "sailboat": ["sailboat"],
-    "rocket": ["rocket"],
-    "umbrella": ["umbrella"],
     "pizza": ["sliceofpizza"],
 }
 

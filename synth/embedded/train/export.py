@@ -25,14 +25,14 @@ def scheduler() -> DPMSolverMultistepScheduler:
     )
 
 
-def pipeline(unet_checkpoint: Path, vae_weights: Path) -> StableDiffusionPipeline:
+def pipeline(unet_checkpoint: Path, vae_checkpoint: Path) -> StableDiffusionPipeline:
     """The pipeline in fp32, with averaged weights."""
     tokenizer = CLIPTokenizer.from_pretrained(unet_checkpoint.parent / "tokenizer", model_max_length=LENGTH)
     state = torch.load(unet_checkpoint, weights_only=True)
     model = Model(tokenizer, *state["channels"], state["text_width"])
     model.load_state_dict(state["ema"])
     vae = build_vae()
-    vae.load_state_dict(torch.load(vae_weights, weights_only=True))
+    vae.load_state_dict(torch.load(vae_checkpoint, weights_only=True)["ema"])
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=model.text,
@@ -48,7 +48,7 @@ def pipeline(unet_checkpoint: Path, vae_weights: Path) -> StableDiffusionPipelin
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("unet", type=Path, help="last.pt of unet.py (its tokenizer folder beside it)")
-    parser.add_argument("vae", type=Path, help="weights of vae.py")
+    parser.add_argument("vae", type=Path, help="checkpoint of vae.py")
     parser.add_argument("out", type=Path, help="pipeline folder to write")
     parser.add_argument("--mantissa-bits", type=int, default=7, help="of 10, see rounding.py (default: %(default)s)")
     args = parser.parse_args()

@@ -1,16 +1,14 @@
 """Train the caption model: a small LLaMA with Meta's weight names (interleaved rotary pairs, RMSNorm, SwiGLU, GQA).
 
-Only targets are learned (see caption_corpus.py): the caption after `=>` and the newline that ends it. The learning
-rate follows the share of --minutes that has passed. Writes a checkpoint every three minutes; `--export FOLDER` writes
-params.json, consolidated.00.pth (fp16) and tokenizer.model in Meta's layout from the averaged weights.
+Only targets are learned (see caption_corpus.py): the caption after `=>` and the newline that ends it. See training.py for
+--minutes; `--export FOLDER` writes params.json, consolidated.00.pth (fp16) and tokenizer.model in Meta's layout from the
+averaged weights.
 """
 
 import argparse
-import copy
 import json
 import math
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from torch import nn
 
 from synth.embedded.train.caption_corpus import Corpus, emoji_names
 from synth.embedded.train.rounding import round_mantissa
+from synth.embedded.train.training import Training
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=2.5e-3)
     parser.add_argument("--bf16", action="store_true", help="autocast; faster where the CPU has bfloat16 products")
-    parser.add_argument("--profile", action="store_true", help="20 steps, print seconds a step")
     parser.add_argument("--export", type=Path, help="write Meta's layout here from an existing checkpoint, and stop")
     parser.add_argument("--mantissa-bits", type=int, default=7, help="of the export, see rounding.py (default: %(default)s)")
     args = parser.parse_args()
@@ -163,60 +161,24 @@ def main() -> None:
     torch.manual_seed(0)
     tokenizer, shape = sentencepiece.SentencePieceProcessor(model_file=str(args.tokenizer)), Shape()
     model = Llama(shape, tokenizer.vocab_size())
-    ema, step, spent = copy.deepcopy(model).requires_grad_(False), 0, 0.0
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
-    if args.out.exists():
-        state = torch.load(args.out, weights_only=True)
-        model.load_state_dict(state["model"]), ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["spent"]
+    run = Training(model, args.out, args.minutes, args.lr, 150, 0.995, betas=(0.9, 0.98), weight_decay=0.02)
     if args.export:
-        export(ema, shape, args.tokenizer, args.export, args.mantissa_bits)
+        export(run.ema, shape, args.tokenizer, args.export, args.mantissa_bits)
         return
     without = frozenset(n.lower() for n in json.loads(args.without.read_text())) if args.without else frozenset()
-    corpus, rng = Corpus(emoji_names(args.icons), without), np.random.default_rng(step)
+    corpus, rng = Corpus(emoji_names(args.icons), without), np.random.default_rng(run.step)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
-    stream = batches(corpus, tokenizer, rng, args.batch, 200)
-    started, saved, total, seen = time.monotonic() - spent, time.monotonic(), 0.0, 0
-    averaged, parameters = list(ema.parameters()), list(model.parameters())
-
-    def save() -> None:
-        torch.save(
-            {
-                "model": model.state_dict(),
-                "ema": ema.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": step,
-                "spent": spent,
-            },
-            args.out.with_suffix(".tmp"),
-        )
-        args.out.with_suffix(".tmp").replace(args.out)
-
-    while spent < args.minutes * 60:
-        progress = spent / (args.minutes * 60)
-        for group in optimizer.param_groups:
-            group["lr"] = args.lr * min(1, (step + 1) / 150) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+    stream, total, seen = batches(corpus, tokenizer, rng, args.batch, 200), 0.0, 0
+    for _ in run.running():
         tokens, learn = next(stream)
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             loss = loss_of(model, tokens, learn)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        torch._foreach_lerp_(averaged, parameters, 1 - min(0.995, (1 + step) / (10 + step)))
-        step, spent, total, seen = step + 1, time.monotonic() - started, total + loss.item(), seen + tokens.numel()
-        if args.profile and step == 20:
-            print(f"{spent / 20:.3f} s a step, {seen / 20:.0f} tokens", flush=True)
-            return
-        if step % 50 == 0:
-            print(f"step {step} {spent / 60:.1f} min  loss {total / 50:.4f}  {seen / 50:.0f} tokens a step", flush=True)
+        run.learn(loss)
+        total, seen = total + loss.item(), seen + tokens.numel()
+        if (run.step + 1) % 50 == 0:
+            print(f"step {run.step + 1} {run.spent / 60:.1f} min  loss {total / 50:.4f}  {seen / 50:.0f} tokens a step", flush=True)
             total, seen = 0.0, 0
-        if time.monotonic() - saved > 150:
-            save()
-            saved = time.monotonic()
-    save()
-    print(f"done at step {step}", flush=True)
+    print(f"done at step {run.step}", flush=True)
 
 
 if __name__ == "__main__":

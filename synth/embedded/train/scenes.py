@@ -25,6 +25,7 @@ from synth.embedded.pictures import backgrounds
 from synth.embedded.pictures.render import Item, Rendered, Scene, classes, drawings, render, tight_box
 from synth.embedded.train.scene_captions import captions
 from synth.tracking.outlines import polygons
+from synth.tracking.segmentation import unpacked
 
 FOLDER = Path(__file__).resolve().parent.parent / "scenes"
 IMAGES, SEED = 200, 5
@@ -191,15 +192,8 @@ def _segmentation(number: int, mask: np.ndarray, crowd: int) -> list | dict:
     if loops is not None:
         return loops
     text = coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
-    counts = text if number % 12 == 0 else run_lengths(mask)
+    counts = text if number % 12 == 0 else unpacked(text)
     return {"size": list(mask.shape), "counts": counts}
-
-
-def run_lengths(mask: np.ndarray) -> list[int]:
-    """COCO's uncompressed RLE: lengths of runs of 0, 1, 0, .. down the columns, the first one of 0."""
-    flat = np.concatenate([[False], mask.T.reshape(-1), [not mask[-1, -1]]])
-    ends = np.flatnonzero(flat[1:] != flat[:-1])
-    return np.diff(ends, prepend=0).tolist()
 
 
 def _image(picture: Made, order: list[str]) -> dict:

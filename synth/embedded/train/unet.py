@@ -2,16 +2,11 @@
 
 v-prediction without loss weights, captions dropped 10 % of the time, a share of the time steps drawn from the noisiest
 fifth (there the caption decides the layout), and heads that read class, background, size and position back from the
-pooled text as an auxiliary loss: without it the text encoder merged "left" and "right". The learning rate follows the
-share of --minutes that has passed, so a run ends when it is told to. Checkpoints (weights, EMA, optimizer) every few
-minutes; running the same command again goes on from the last one.
+pooled text as an auxiliary loss: without it the text encoder merged "left" and "right". See training.py for --minutes.
 """
 
 import argparse
-import copy
 import json
-import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +16,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from synth.embedded.train import clip_text
+from synth.embedded.train.training import Training
 
 BETAS = (0.00085, 0.012)  # scaled_linear, as Stable Diffusion
 
@@ -87,7 +83,6 @@ def main() -> None:
     parser.add_argument("--text-width", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--profile", action="store_true", help="60 steps, print steps/s, write nothing")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -108,17 +103,8 @@ def main() -> None:
         f"text {sum(p.numel() for p in model.text.parameters()) / 1e6:.2f} M",
         flush=True,
     )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
-    ema, step, spent = copy.deepcopy(model).requires_grad_(False), 0, 0.0
-    checkpoint = args.out / "last.pt"
-    if checkpoint.exists() and not args.profile:
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"]), ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["spent"]
-        print(f"going on from step {step}, {spent / 60:.1f} min", flush=True)
-    abar, generator = alphas_cumprod(), torch.Generator().manual_seed(args.seed + step)
-    averaged, parameters = list(ema.parameters()), list(model.parameters())
+    run = Training(model, args.out / "last.pt", args.minutes, args.lr, 200, 0.9995, betas=(0.9, 0.99), weight_decay=1e-3)
+    abar, generator = alphas_cumprod(), torch.Generator().manual_seed(args.seed + run.step)
 
     def batch_of(index):
         return torch.from_numpy(latents[index.numpy()].astype(np.float32)), tokens[index], labels[index]
@@ -129,27 +115,10 @@ def main() -> None:
         index = torch.arange(len(latents) - held, len(latents))
         x, w, y = batch_of(index)
         t, noise = torch.randint(0, 1000, (held,), generator=g), torch.randn(x.shape, generator=g)
-        return float(ema.losses(x, w, y, t, noise, abar, torch.ones(held, dtype=torch.bool))[0])
+        return float(run.ema.losses(x, w, y, t, noise, abar, torch.ones(held, dtype=torch.bool))[0])
 
-    def save() -> None:
-        state = {
-            "model": model.state_dict(),
-            "ema": ema.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "step": step,
-            "spent": spent,
-            "channels": list(args.channels),
-            "text_width": args.text_width,
-        }
-        torch.save(state, checkpoint.with_suffix(".tmp"))
-        checkpoint.with_suffix(".tmp").replace(checkpoint)
-
-    started, saved, sums = time.monotonic() - spent, time.monotonic(), np.zeros(2)
-    begun, order = step, torch.empty(0, dtype=torch.long)
-    while spent < args.minutes * 60:
-        progress = spent / (args.minutes * 60)
-        for group in optimizer.param_groups:
-            group["lr"] = args.lr * min(1, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+    sums, order = np.zeros(2), torch.empty(0, dtype=torch.long)
+    for progress in run.running(channels=list(args.channels), text_width=args.text_width):
         if len(order) < args.batch:
             order = torch.randperm(len(latents) - held, generator=generator)
         index, order = order[: args.batch].sort().values, order[args.batch :]
@@ -158,29 +127,15 @@ def main() -> None:
         t = noisy_times(args.batch, 0.4 if progress < 0.5 else 0.2, generator)
         noise = torch.randn(x.shape, generator=generator)
         v_loss, read = model.losses(x, torch.where(keep[:, None], w, empty), y, t, noise, abar, keep)
-        optimizer.zero_grad(set_to_none=True)
-        (v_loss + 0.2 * read).backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        torch._foreach_lerp_(averaged, parameters, 1 - min(0.9995, (1 + step) / (10 + step)))
-        step, spent = step + 1, time.monotonic() - started
+        run.learn(v_loss + 0.2 * read)
         sums += (v_loss.item(), read.item())
-        if args.profile and step == 60:
-            print(f"{60 / (time.monotonic() - started):.2f} steps/s", flush=True)
-            return
-        if step % 500 == 0:
+        if (run.step + 1) % 500 == 0:
+            v, read = sums / 500
             print(
-                f"step {step} {spent / 60:.1f} min  v {sums[0] / 500:.4f}  read {sums[1] / 500:.4f}  "
-                f"held-out v (EMA) {validate():.4f}  {(step - begun) / (time.monotonic() - saved + 1e-9):.1f} steps/s "
-                f"since save",
-                flush=True,
+                f"step {run.step + 1} {run.spent / 60:.1f} min  v {v:.4f}  read {read:.4f}  held-out v (EMA) {validate():.4f}", flush=True
             )
             sums[:] = 0
-        if time.monotonic() - saved > 240:
-            save()
-            saved, begun = time.monotonic(), step
-    save()
-    print(f"done at step {step}, held-out v (EMA) {validate():.4f}", flush=True)
+    print(f"done at step {run.step}, held-out v (EMA) {validate():.4f}", flush=True)
 
 
 if __name__ == "__main__":

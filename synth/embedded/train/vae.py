@@ -1,19 +1,19 @@
 """Train the AutoencoderKL that belongs to the fixed latents of picture_data.py.
 
 The decoder learns to invert the linear map (with a little noise on the latents, as the UNet's are not perfect either);
-every fourth step the encoder is regressed to the map, so that the folder is an ordinary autoencoder. Runs for --minutes
-on one thread; with --resume it goes on from the last weights at a tenth of the learning rate.
+every fourth step the encoder is regressed to the map, so that the folder is an ordinary autoencoder. See training.py for --minutes.
 """
 
 import argparse
 import math
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+
+from synth.embedded.train.training import Training
 
 
 def build_vae() -> AutoencoderKL:
@@ -38,21 +38,17 @@ def psnr(mse: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="scratch folder of picture_data.py")
-    parser.add_argument("out", type=Path, help="weights file (.pt)")
+    parser.add_argument("out", type=Path, help="checkpoint to write (.pt)")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     pictures = np.load(args.data / "pictures.npy", mmap_mode="r")
     latents = np.load(args.data / "latents.npy", mmap_mode="r")
-    vae, lr = build_vae(), args.lr
-    if args.resume:
-        vae.load_state_dict(torch.load(args.out, weights_only=True))
-        lr /= 2
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
-    rng, started, step, total = np.random.default_rng(int(args.resume)), time.monotonic(), 0, 0.0
+    vae = build_vae()
+    run = Training(vae, args.out, args.minutes, args.lr, 100, 0.0, betas=(0.9, 0.99), weight_decay=1e-4)
+    rng, total = np.random.default_rng(run.step), 0.0
 
     def batch_of(index):
         x = torch.from_numpy(pictures[index].astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
@@ -66,27 +62,20 @@ def main() -> None:
             psnr(F.mse_loss(vae.decode(vae.encode(x).latent_dist.mode()).sample, x).item()),
         )
 
-    while (progress := (time.monotonic() - started) / (args.minutes * 60)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+    for _ in run.running():
         x, z = batch_of(np.sort(rng.integers(0, len(pictures) - 400, 24)))
         noisy = z + 0.06 * torch.rand(len(z), 1, 1, 1) * torch.randn_like(z)
         out = vae.decode(noisy).sample
         mse = F.mse_loss(out, x)
         loss = F.l1_loss(out, x) + 2 * mse
-        if step % 4 == 0:
+        if run.step % 4 == 0:
             posterior = vae.encode(x).latent_dist
             loss = loss + F.mse_loss(posterior.mean, z) + 0.01 * (posterior.logvar + 8).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        step, total = step + 1, total + mse.item()
-        if step % 500 == 0:
-            print(f"step {step} {(time.monotonic() - started) / 60:.1f} min  {psnr(total / 500):.2f} dB", flush=True)
+        run.learn(loss)
+        total += mse.item()
+        if (run.step + 1) % 500 == 0:
+            print(f"step {run.step + 1} {run.spent / 60:.1f} min  {psnr(total / 500):.2f} dB", flush=True)
             total = 0.0
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(vae.state_dict(), args.out)
     decoded, coded = validate()
     print(f"done: decoder {decoded:.2f} dB, encode and decode {coded:.2f} dB on held-out renders", flush=True)
 

@@ -6,7 +6,6 @@ Network file systems often refuse HDF5's locks; a file that gets its name by ren
 import contextlib
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +14,8 @@ from h5py import h5d, h5p, h5t
 
 from synth.errors import InputError
 from synth.store import faults
-from synth.store.files import fsync_folder, storing
+from synth.store.files import beside, fsync_folder, storing
 
-TEMP = ".tmp"
 LIBVER = ("v110", "v110")  # fixed, or a newer library would write other bytes; read by everything since 2016
 
 
@@ -98,12 +96,12 @@ class NewFile:
 
 
 @contextlib.contextmanager
-def new_file(final: Path, beside: Path | None = None) -> Iterator[NewFile]:
+def new_file(final: Path, folder: Path | None = None) -> Iterator[NewFile]:
     """A file that gets the name `final` when it is whole, and is gone after an error. A refusal of the disk is a StoreError.
 
-    beside: folder on the same file system where it lies until then.
+    folder: on the same file system where it lies until then.
     """
-    temp = (beside or final.parent) / f".{final.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}{TEMP}"
+    temp = beside(final, folder)
     with storing(final):
         temp.parent.mkdir(parents=True, exist_ok=True)
         final.parent.mkdir(parents=True, exist_ok=True)

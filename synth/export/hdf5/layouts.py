@@ -19,8 +19,8 @@ import numpy as np
 from h5py import h5d, h5p, h5s
 
 from synth.errors import InputError
+from synth.export.config import PACKED, PIXELS
 from synth.export.hdf5.file import UINT8, NewFile, new_file, plain, pwrite
-from synth.export.hdf5.settings import PACKED, PIXELS
 
 TEXT = h5py.string_dtype("utf-8")
 

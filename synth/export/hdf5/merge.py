@@ -15,15 +15,15 @@ import numpy as np
 from h5py import h5a, h5d, h5o, h5p, h5s, h5t
 
 from synth.errors import InputError
+from synth.export.config import KEYED, PACKED
 from synth.export.hdf5.file import UINT8, NewFile, copy_bytes, new_file, place, plain
-from synth.export.hdf5.settings import KEYED, PACKED
 from synth.store.hdf5 import Hdf5File, reading
 
 SLAB = 64 << 20  # bytes read at once where chunks cannot be moved as they are
 NAMES = 5  # told in a message
 
 
-def merge(paths: Sequence[Path], out: Path, layout: str = "", attrs: dict | None = None, beside: Path | None = None) -> dict:
+def merge(paths: Sequence[Path], out: Path, layout: str = "", attrs: dict | None = None, folder: Path | None = None) -> dict:
     """Write `out` from files in order; {"layout", "datasets" or "rows"}. layout: keyed, packed, or "" to look.
 
     InputError names torn files, duplicates and files that do not fit together, all before anything is written. `out` appears whole.
@@ -32,7 +32,7 @@ def merge(paths: Sequence[Path], out: Path, layout: str = "", attrs: dict | None
     layout = layout or layout_of(paths)
     merged = _packed if layout == PACKED else _keyed
     plan = _fitting(paths) if layout == PACKED else _unique(paths)
-    with new_file(Path(out), beside) as new:
+    with new_file(Path(out), folder) as new:
         facts = merged(paths, new, plan, attrs or {})
     return {"layout": layout, **facts}
 

@@ -7,16 +7,16 @@ What a picture is called, and what lies beside it, depends on the kind of stage 
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
-from synth.export.config import Hdf5PartsConfig
-from synth.export.hdf5.file import TEMP
+from synth.export.config import KEYED, Hdf5PartsConfig
 from synth.export.hdf5.items import Contents, PictureItems, items_of
 from synth.export.hdf5.layouts import Item, write_keyed, write_packed
-from synth.export.hdf5.settings import KEYED
 from synth.reading.stage import GONE, ROLE, StageReader
 from synth.run.findings import Check
 from synth.run.stage import Stage
+from synth.store.files import TEMP
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
@@ -27,16 +27,16 @@ FOLDER = "partitions"
 class Hdf5Parts(Stage):
     config: Hdf5PartsConfig
 
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.pictures: StageReader | None = None
-        self.classes: dict[int, str] = {}
-        self._contents: PictureItems | None = None
+    @cached_property
+    def pictures(self) -> StageReader:
+        return StageReader(self.folder.upstream(ROLE)[0])
+
+    @cached_property
+    def _contents(self) -> PictureItems:
+        return items_of(self.pictures)
 
     def check(self) -> None:
-        self.pictures = StageReader(self.folder.upstream(ROLE)[0])
-        self.classes = self.pictures.classes
-        self._contents = items_of(self.pictures)
+        self._contents  # noqa: B018 (what is wrong with the pictures is said now)
 
     def unit_inputs(self, unit: Unit) -> str:
         return self.folder.spec.fingerprint  # a unit that was linked from another stage would leave this one without its partition
@@ -71,7 +71,7 @@ class Hdf5Parts(Stage):
                     check.found.add(path, f"{wrong}; --repair lets the next run of the same command write it again", unit=number)
 
     def close(self) -> None:
-        if self._contents is not None:
+        if "_contents" in self.__dict__:  # opened
             self._contents.close()
 
     def write(self, slots: range):
@@ -79,7 +79,7 @@ class Hdf5Parts(Stage):
         path = partition(self.folder, slots.start // self.folder.spec.unit_size)
         if self.config.layout == KEYED:
             return write_keyed(path, lambda: self._items(slots))
-        return write_packed(path, lambda: self._items(slots), self.classes, self.config.content, self.config.gzip)
+        return write_packed(path, lambda: self._items(slots), self.pictures.classes, self.config.content, self.config.gzip)
 
     def _contents_of(self, slots: range) -> Contents:
         return self._contents.of(self.pictures.samples(slots.start, slots.stop), slots)

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 
 from synth.errors import InputError
+from synth.export.config import KEYED
 from synth.export.hdf5.items import n_datasets
 from synth.export.hdf5.layouts import encodable
-from synth.export.hdf5.settings import KEYED
 from synth.export.sharded import digest_of
 from synth.kinds import config_of
 from synth.reading.stage import ROLE, StageReader

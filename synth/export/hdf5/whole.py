@@ -5,11 +5,10 @@ from collections.abc import Iterator
 
 from synth.errors import InputError
 from synth.export.base import Export
-from synth.export.config import Hdf5Config
+from synth.export.config import KEYED, PIXELS, Hdf5Config
 from synth.export.hdf5.items import items_of, n_datasets
 from synth.export.hdf5.merge import merge
 from synth.export.hdf5.parts import Hdf5Parts, partition
-from synth.export.hdf5.settings import KEYED, PIXELS
 from synth.export.manifest import ManifestWriter
 from synth.kinds import config_of
 from synth.run.findings import Check
@@ -53,25 +52,22 @@ class Hdf5(Export):
         if not paths:
             raise InputError(f"{parts.path}: has no partitions: there are no pictures to export")
         self.out.claim()
-        facts = merge(paths, path, config_of(parts).layout, beside=self.out.path / PART)
+        facts = merge(paths, path, config_of(parts).layout, folder=self.out.path / PART)
         return {**facts, "file_name": NAME, "bytes": path.stat().st_size}
 
     def _mend(self, parts: StageFolder) -> None:
         """Partitions that vanished are written again, as they were: units say which pictures they hold."""
         missing = [n for n in range(parts.spec.n_units) if not partition(parts, n).exists()]
         if missing:
-            stage = Hdf5Parts(parts)
-            stage.check()
-            with contextlib.closing(stage):
+            with contextlib.closing(Hdf5Parts(parts)) as stage:
                 for number in missing:
                     unit = parts.unit(number)
                     for _ in stage.write(range(unit.start, unit.stop)):
                         pass
 
     def records(self, mend: bool = True) -> Iterator[dict]:
-        for merged in self.folder.samples() if mend else ():
-            if not self.out.has(NAME, merged.json()["bytes"]):
-                self._merge()
+        if mend and not self.out.has(NAME, self.facts()["bytes"]):
+            self._merge()
         keyed = config_of(self.parts).layout == KEYED
         for row, stored in enumerate(self.parts.samples()):
             record = stored.json()
@@ -111,10 +107,8 @@ class Hdf5(Export):
         """The merged file is there, of its size, with a row or dataset a picture; deep: of the same bytes (or pixels), labels, captions."""
         from synth.export.hdf5.proof import problems
 
-        self.check()
         path, parts = check.out / NAME, self.parts
-        (merged,) = (stored.json() for stored in self.folder.samples())
-        if not path.exists() or path.stat().st_size != merged["bytes"]:
+        if not path.exists() or path.stat().st_size != self.facts()["bytes"]:
             what = "missing" if not path.exists() else "not of the size that it was written with"
             check.found.add(path, f"{what}; --repair lets the next run of the same command write it again", file=NAME)
             return

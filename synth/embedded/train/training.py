@@ -1,0 +1,62 @@
+"""What all training runs have in common: a learning rate that follows the time, averaged weights, a checkpoint to go on from."""
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+SAVE_EVERY = 180.0  # seconds
+
+
+class Training:
+    """A run of so many minutes. The learning rate follows the share of them that has passed, so a run ends when it is told to.
+
+    path: of the checkpoint (weights, averaged weights, optimizer); running the same command again goes on from it, one with more minutes
+    goes on longer. average: how much of the averaged weights stays at a step; 0: they are the weights themselves.
+    """
+
+    def __init__(self, model: nn.Module, path: Path, minutes: float, lr: float, warmup: int, average: float, **optimizer):
+        self.model, self.path, self.seconds, self.lr, self.warmup, self.average = model, path, minutes * 60, lr, warmup, average
+        self.ema, self.step, self.spent = copy.deepcopy(model).requires_grad_(False), 0, 0.0
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=lr, fused=True, **optimizer)
+        self._averaged, self._parameters = list(self.ema.parameters()), list(model.parameters())
+        if path.exists():
+            state = torch.load(path, weights_only=True)
+            model.load_state_dict(state["model"])
+            self.ema.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.spent = state["step"], state["spent"]
+            print(f"going on from step {self.step}, {self.spent / 60:.1f} min", flush=True)
+
+    def running(self, **facts: object) -> Iterator[float]:
+        """The share of the time that has passed, once for each step until it is over. facts: to stand in the checkpoint too."""
+        started, saved = time.monotonic() - self.spent, time.monotonic()
+        while self.spent < self.seconds:
+            progress = self.spent / self.seconds
+            falling = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.lr * min(1, (self.step + 1) / self.warmup) * falling
+            yield progress
+            self.step, self.spent = self.step + 1, time.monotonic() - started
+            if time.monotonic() - saved > SAVE_EVERY:
+                self._save(facts)
+                saved = time.monotonic()
+        self._save(facts)
+
+    def learn(self, loss: torch.Tensor) -> None:
+        """One step down this loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        self.optimizer.step()
+        torch._foreach_lerp_(self._averaged, self._parameters, 1 - min(self.average, (1 + self.step) / (10 + self.step)))
+
+    def _save(self, facts: dict) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        parts = {"model": self.model.state_dict(), "ema": self.ema.state_dict(), "optimizer": self.optimizer.state_dict()}
+        torch.save({**parts, "step": self.step, "spent": self.spent, **facts}, self.path.with_suffix(".tmp"))
+        self.path.with_suffix(".tmp").replace(self.path)

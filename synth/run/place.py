@@ -1,0 +1,110 @@
+"""Stages that write files into a place of their own beside their units: exports, and the captions table.
+
+The marker of the place is written last, so a finish that was killed is done anew, to the same bytes.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from synth.run.findings import Check
+from synth.run.stage import Stage
+from synth.store.files import write_atomic
+from synth.store.folder import StageFolder
+from synth.store.out_folder import OutFolder
+from synth.store.samples import Sample, Unit
+from synth.store.spec import canonical
+
+Files = dict[str, tuple[int, str]]  # name of a file in the place -> size, sha256
+
+
+class PlaceStage(Stage):
+    """`out` is the place."""
+
+    def __init__(self, folder: StageFolder):
+        super().__init__(folder)
+        self.out = OutFolder(folder)
+
+    def check(self) -> None:
+        self.out.check()
+
+    def unit_inputs(self, unit: Unit) -> str:
+        return self.folder.spec.fingerprint  # a unit that was linked from another stage would leave this place without its files
+
+    def facts(self) -> Mapping:
+        """What its only sample says."""
+        (facts,) = (stored.json() for stored in self.folder.samples())
+        return facts
+
+    def keep(self, files: Files, name: str, data: bytes) -> None:
+        """Write a file unless it is there, and list it in `files`."""
+        files[name] = len(data), hashlib.sha256(data).hexdigest()
+        if not self.out.has(name, len(data)):
+            (self.out.path / name).parent.mkdir(parents=True, exist_ok=True)
+            self.out.put(name, data)
+
+
+class WholeFiles(PlaceStage):
+    """One sample holds the files as they stand in the place, called `<key>.<ext>`."""
+
+    def name_of(self, key: str, ext: str) -> str:
+        return f"{key}.{ext}"
+
+    def finish(self) -> None:
+        """All files, plain; the marker last."""
+        self.out.claim()
+        for name, data in self._files():
+            write_atomic(self.out.path / name, data)
+        self.out.complete()
+
+    def verify(self, check: Check) -> None:
+        """The files are those of the unit, byte by byte: they are small."""
+        for name, data in self._files():
+            check.same(name, data)
+
+    def _files(self) -> Iterator[tuple[str, bytes]]:
+        for stored in self.folder.samples():
+            for ext in stored.exts:
+                yield self.name_of(stored.key, ext), stored.read(ext)
+
+
+class Pages(PlaceStage):
+    """Each sample lists its `files` (see `keep`); what is of all samples is made of what they say: `whole`."""
+
+    def open(self) -> None:
+        self.out.claim()
+
+    def make(self, slot: int) -> dict:
+        """Put the files of a slot into their places; what its sample says."""
+        raise NotImplementedError
+
+    def whole(self) -> dict[str, bytes]:
+        """The files that are of all samples, by name."""
+        raise NotImplementedError
+
+    def compute(self, state: None, slots: range) -> Sequence[int]:
+        return slots
+
+    def encode(self, state: None, item: int) -> Sample:
+        return Sample(item, self.key_of(item), {"json": canonical(self.make(item))})
+
+    def key_of(self, slot: int) -> str:
+        return f"{slot:06d}"
+
+    def finish(self) -> None:
+        """Whatever files are missing are written again, then what is of all samples; the marker last."""
+        self.out.claim()
+        for stored in self.folder.samples():
+            if not all(self.out.has(name, size) for name, (size, _) in stored.json()["files"].items()):
+                self.make(stored.slot)
+        for name, data in self.whole().items():
+            write_atomic(self.out.path / name, data)
+        self.out.complete()
+
+    def verify(self, check: Check) -> None:
+        """Every file of every sample is there and whole (deep: byte by byte); what is of all samples is as they say."""
+        for stored in self.folder.samples():
+            for name, (size, sha256) in stored.json()["files"].items():
+                check.file(name, size, sha256)
+            check.progress(1)
+        for name, data in self.whole().items():
+            check.same(name, data)
