@@ -37,6 +37,7 @@ class Key:
     given: Any = None  # the type that users write, where it is not that of the field; Any: planning judges it
     of: tuple[str, ...] = ()  # options of the group that have the key; (): all
     plan: bool = False  # only planning needs it
+    sparse: bool = False  # stage.json leaves it out while it is null: stages that do without it keep the fingerprints that they had
 
     @property
     def allowed(self) -> str:
@@ -234,8 +235,10 @@ def from_schema(value: Any) -> Any:
 
 
 def dump(config: Any) -> dict:
-    """What stage.json holds of a config, as plain JSON data: tuples are lists, keys of planning are left out."""
-    return {name: _plain(getattr(config, name)) for name in stored_names(type(config))}
+    """What stage.json holds of a config, as plain JSON data: tuples are lists, keys of planning and sparse keys at null left out."""
+    sparse = {name for name, k in keys_of(type(config)).items() if k.sparse}
+    values = {name: getattr(config, name) for name in stored_names(type(config))}
+    return {name: _plain(value) for name, value in values.items() if value is not None or name not in sparse}
 
 
 def _plain(value: Any) -> Any:
@@ -286,6 +289,8 @@ def _is_mapping(origin: Any) -> bool:
 
 
 def _required(f: dataclasses.Field) -> bool:
+    if KEY in f.metadata and f.metadata[KEY].sparse:
+        return False
     return f.default in (dataclasses.MISSING, None) and f.default_factory is dataclasses.MISSING  # None: `later`, which planning fills
 
 

@@ -14,6 +14,7 @@ from launch.plan.models import Drawn, PlannedModel, patience_of, plan_model
 from launch.plan.node import Node
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
+from synth.images.attention import check_backend
 from synth.images.config import ClassCount, ImagesConfig
 from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder
@@ -51,8 +52,10 @@ def drawing(model: PlannedModel, config: Drawn, group: str) -> Drawn:
 
 def run_settings(config: Config, model: ModelFolder) -> dict[str, Any]:
     """How a stage that draws is worked on: nothing that its bytes depend on. InputError for what cannot be."""
+    what = f"{model.pipeline} ({model.name})"
+    check_backend(config.model.attention_backend, family_class(model.pipeline).chooses_attention, what, config.numerics)
     if config.model.text_offload and not family_class(model.pipeline).embeds:
-        why = f"{model.pipeline} ({model.name}) encodes its texts while it draws"
+        why = f"{what} encodes its texts while it draws"
         raise WrongKey("text_offload", True, why, "use false", "model")
     on_oom = config.images.on_oom
     if on_oom == "auto":

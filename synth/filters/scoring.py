@@ -7,7 +7,8 @@ A picture comes from an images stage (role "images") or from a folder of files (
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,13 @@ from synth.errors import InputError
 from synth.filters.clip import Clip, check_folder
 from synth.filters.config import ClipFeaturesConfig, PerceptualHashConfig
 from synth.images.decode import decode_with
+from synth.images.pipeline import free
 from synth.images.sources.read import read_file
 from synth.reading.stage import GONE, ROLE, StageReader, StageSample
+from synth.run.ahead import Ahead, coming, forget
 from synth.run.stage import Stage
 from synth.store.folder import StageFolder
-from synth.store.samples import Sample, Tombstone
+from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
 from synth.store.trees import PICTURES, Undecoded, pictures, plain
 
@@ -67,13 +70,13 @@ class Scoring(Stage):
                 "run the command again"
             )
 
-    def found(self, slots: range) -> list[Found]:
-        """The pictures of a batch, in slot order."""
+    def found(self, slot: int) -> Found:
+        """The picture of a slot. Threads may share one stage."""
         if self._pictures is None:
-            return [self._file(slot) for slot in slots]
-        there = {p.slot: Found(p.slot, p.key, p.read(), p.metadata) for p in self._pictures.samples(slots.start, slots.stop)}
-        reasons = self._pictures.reasons(slots.start, slots.stop) if len(there) < len(slots) else {}
-        return [there.get(s) or Found(s, "", reason=reasons.get(s, GONE)) for s in slots]
+            return self._file(slot)
+        for picture in self._pictures.samples(slot, slot + 1):
+            return Found(slot, picture.key, picture.read(), picture.metadata)
+        return Found(slot, "", reason=self._pictures.reasons(slot, slot + 1).get(slot, GONE))
 
     def _file(self, slot: int) -> Found:
         root = self.folder.input_path("folder")
@@ -91,6 +94,23 @@ def decoded(item: Found):
     return picture.reason or Image.fromarray(picture.pixels)
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A picture as the model takes it, [3, side, side] float32, or the reason why there is none."""
+
+    found: Found
+    pixels: np.ndarray | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ScoringState:
+    """ready: slot -> its picture made ready, begun some batches ahead."""
+
+    unit: Unit
+    ready: dict[int, Future] = field(default_factory=dict)
+
+
 class ClipFeatures(Scoring):
     config: ClipFeaturesConfig
 
@@ -98,6 +118,7 @@ class ClipFeatures(Scoring):
         super().__init__(folder)
         self.batch = folder.spec.batch
         self.clip: Clip | None = None
+        self._ahead: Ahead | None = None
         self._labels: list[int] = []
         self._classes: np.ndarray | None = None  # [C, D]
 
@@ -115,22 +136,37 @@ class ClipFeatures(Scoring):
             texts = [t.replace("{}", classes[i]) for i in self._labels for t in self.config.templates]
             mean = self.clip.texts(texts).reshape(len(classes), len(self.config.templates), -1).mean(1)
             self._classes = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+        self._ahead = Ahead("decode")
 
-    def compute(self, state, slots: range) -> list[tuple]:
-        items = self.found(slots)
-        images = {i.slot: decoded(i) for i in items if not i.reason}
-        good = [i for i in items if not i.reason and not isinstance(images[i.slot], str)]
-        features = self.clip.pictures([self.clip.preparation(images[i.slot]) for i in good])
-        captions = self.clip.texts([str(i.record.get("caption", "")) for i in good]) if self._pictures else None
-        rows = {i.slot: n for n, i in enumerate(good)}
+    def begin(self, unit: Unit) -> ScoringState:
+        return ScoringState(unit)
+
+    def compute(self, state: ScoringState, slots: range) -> list[tuple]:
+        forget(state.ready, slots.start)
+        for slot in coming(slots, self.batch):
+            if slot < state.unit.stop:
+                self._ahead.begin(state.ready, slot, self._prepared, slot)
+        pictures = [state.ready.pop(slot).result() for slot in slots]
+        good = [p for p in pictures if p.pixels is not None]
+        features = self.clip.pictures([p.pixels for p in good])
+        captions = self.clip.texts([str(p.found.record.get("caption", "")) for p in good]) if self._pictures else None
+        rows = {p.found.slot: n for n, p in enumerate(good)}
         results = []
-        for item in items:
+        for picture in pictures:
+            item = picture.found
             if item.slot not in rows:
-                results.append((item, item.reason or images[item.slot], None))
+                results.append((item, picture.reason, None))
                 continue
             n = rows[item.slot]
             results.append((item, self._facts(item, features[n], captions[n] if captions is not None else None), features[n]))
         return results
+
+    def _prepared(self, slot: int) -> Ready:
+        item = self.found(slot)
+        image = item.reason or decoded(item)
+        if isinstance(image, str):
+            return Ready(item, reason=image)
+        return Ready(replace(item, data=b""), self.clip.preparation(image))
 
     def _facts(self, item: Found, feature: np.ndarray, caption: np.ndarray | None) -> dict:
         facts = {k: item.record[k] for k in ("label", "class", "file") if k in item.record}
@@ -157,7 +193,10 @@ class ClipFeatures(Scoring):
         return Sample(source.slot, source.key, {"json": canonical(facts), "npy": out.getvalue()})
 
     def close(self) -> None:
-        self.clip = None
+        if self._ahead is not None:
+            self._ahead.close()
+        self.clip = self._ahead = None
+        free()
 
 
 def _rounded(value: float) -> float:
@@ -172,7 +211,7 @@ class PerceptualHash(Scoring):
         hasher(self.config.method)
 
     def compute(self, state, slots: range) -> list[Found]:
-        return self.found(slots)
+        return [self.found(slot) for slot in slots]
 
     def encode(self, state, item: Found) -> Sample | Tombstone:
         image = decoded(item) if not item.reason else item.reason

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synth.captions.config import DatasetConfig
+from synth.images.attention import BACKENDS
 from synth.keys import key, later, plan_key
 
 EXTERNAL = ("external",)  # the option whose model is a command
@@ -45,6 +46,13 @@ class ModelConfig:
     loras: tuple[float, ...] = later(())  # weights of the LoRA files, in order
     safety_checker: str = key("off | blank: black, and said so | drop: a tombstone", choices=("off", "blank", "drop"))
     parts: Mapping[str, PartConfig] = key("further models of a chain, by name")
+    attention_backend: str | None = key(
+        "diffusers' name of the attention kernels of a model that lets them be chosen, as FLUX.1 does",
+        choices=tuple(BACKENDS),
+        null="torch's own",
+        unread=None,
+        sparse=True,
+    )
     text_offload: bool = plan_key("text encoders rest in host memory while pictures are drawn")
     native_height: int = plan_key("pixels it was trained on", low=1, null="what the folder says")
     native_width: int = plan_key("pixels", low=1, null="what the folder says")

@@ -6,9 +6,8 @@ that is 0 the output is the resized input, no model is loaded, and the metadata 
 """
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +23,7 @@ from synth.images.sources.listing import NAME, Listing
 from synth.images.sources.read import ListedSource, Picture, StageSource, read_bytes
 from synth.images.stage import Drawn, Images, Task, UnitState
 from synth.images.strength import steps_run, strength_for
+from synth.run.ahead import Ahead, coming, forget
 from synth.seeds import derive
 from synth.store.files import write_atomic
 from synth.store.samples import Unit
@@ -31,8 +31,6 @@ from synth.store.spec import canonical, digest
 
 LEFT_OUT = "left_out.jsonl"
 NO_CAPTION = "has no caption"
-BATCHES_AHEAD = 2  # batches whose inputs are read and decoded while the device draws
-MAX_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Img2Img(Images):
     def __init__(self, folder):
         super().__init__(folder)
         self._source: ListedSource | StageSource | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        self._ahead: Ahead | None = None
         self.run = steps_run(self.config.steps, self.config.noise_strength)
 
     def check(self) -> None:
@@ -88,7 +86,7 @@ class Img2Img(Images):
 
     def open(self) -> None:
         super().open()
-        self._pool = ThreadPoolExecutor(min(MAX_THREADS, len(os.sched_getaffinity(0))), thread_name_prefix="decode")
+        self._ahead = Ahead("decode")
 
     def load(self, run: Mapping[str, object]) -> None:
         if self.run:
@@ -96,9 +94,9 @@ class Img2Img(Images):
 
     def close(self) -> None:
         super().close()
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
 
     # -- what a unit is a function of --------------------------------------------------------------------------------
 
@@ -143,14 +141,16 @@ class Img2Img(Images):
     # -- drawing -----------------------------------------------------------------------------------------------------
 
     def begin(self, unit: Unit) -> PictureState:
+        tasks, reasons = self.gathered(unit)
+        inputs: dict[int, Future] = {}
+        self._decode_ahead(inputs, tasks, range(unit.start, unit.start))  # while texts are encoded
         if self.run:
             base = super().begin(unit)
-            return PictureState(base.tasks, dict(base.reasons), base.texts)
-        tasks, reasons = self.gathered(unit)
-        return PictureState(tasks, dict(reasons), {t.row.caption: Embedded(t.row.caption, {}) for t in tasks.values()})
+            return PictureState(base.tasks, dict(base.reasons), base.texts, inputs)
+        return PictureState(tasks, dict(reasons), {t.row.caption: Embedded(t.row.caption, {}) for t in tasks.values()}, inputs)
 
     def compute(self, state: PictureState, slots: range) -> list[Drawn]:
-        self._decode_ahead(state, slots)
+        self._decode_ahead(state.inputs, state.tasks, slots)
         state.decoded.clear()
         for slot in slots:
             if slot in state.reasons:
@@ -164,15 +164,13 @@ class Img2Img(Images):
                 state.facts[slot] = Facts(sha256, decoded.width, decoded.height)
         return super().compute(state, slots)
 
-    def _decode_ahead(self, state: PictureState, slots: range) -> None:
+    def _decode_ahead(self, inputs: dict[int, Future], tasks: Mapping[int, PictureTask], slots: range) -> None:
         """Begin to read and decode the inputs of this batch and of the next ones; forget those of earlier batches."""
-        until = slots.stop + BATCHES_AHEAD * self.batch
-        ahead = [state.tasks[s].picture for s in range(slots.start, until) if s in state.tasks]
-        for number in [n for n in state.inputs if n < slots.start // self.config.per_image]:
-            del state.inputs[number]
-        for picture in ahead:
-            if picture.number not in state.inputs:
-                state.inputs[picture.number] = self._pool.submit(self._decode, picture)
+        forget(inputs, slots.start // self.config.per_image)
+        for slot in coming(slots, self.batch):
+            if slot in tasks:
+                picture = tasks[slot].picture
+                self._ahead.begin(inputs, picture.number, self._decode, picture)
 
     def _decode(self, picture: Picture) -> tuple[str, Decoded]:
         """(sha256 of the file's bytes, its pixels or why there are none)"""
@@ -187,7 +185,8 @@ class Img2Img(Images):
         inputs = [state.decoded[t.slot].pixels for t in tasks]
         if not self.run:
             return [Untouched(pixels) for pixels in inputs]
-        start = torch.from_numpy(np.stack(inputs)).permute(0, 3, 1, 2).float() / 255  # [n, 3, H, W]
+        start = torch.from_numpy(np.stack(inputs)).permute(0, 3, 1, 2)  # [n, 3, H, W] uint8, a quarter of what is drawn from
+        start = start.to(self.painter.family.pipe.device, non_blocking=True).float() / 255
         strength = strength_for(self.config.steps, self.run, family_class(self.model.pipeline).floors_steps)
         return self.painter.draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks], start, strength)
 

@@ -1,11 +1,11 @@
 """Batches drawn by a family and brought to the host: one shape for every call, memory rules, copies beside the next batch."""
 
-import gc
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from synth.errors import OutOfDeviceMemory
+from synth.images.compiling import Shapes
 from synth.images.embeddings import encode_unit
 from synth.images.families import Embedded, Family
 from synth.images.guidance import Interval
@@ -40,9 +40,10 @@ class Painter:
         on_oom: str = "fail",
         intervals: Sequence[Interval] = (),
         text_encoders: TextEncoders | None = None,
+        shapes: Shapes | None = None,
     ):
         self.family, self.batch, self.on_oom, self.intervals = family, batch, on_oom, intervals
-        self._text_encoders = text_encoders
+        self._text_encoders, self._shapes = text_encoders, shapes or Shapes()
         self._fits = batch  # rows a call; smaller after a split
         self._stream = self._before = None
 
@@ -61,7 +62,8 @@ class Painter:
         """A picture of each text, from noise. keys: what the samples are called, which no pipeline asks."""
         return self.draw(texts, seeds)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._shapes.close()
 
     def draw(self, items: Sequence[Embedded], seeds: Sequence[int], start=None, strength: float = 1.0) -> list[Picture]:
         """A picture for each item, row i with all noise of its own from seeds[i].
@@ -96,7 +98,7 @@ class Painter:
         """One call of the family in the current number of rows; what torch said if it did not fit."""
         import torch
 
-        from synth.images.pipeline import out_of_memory
+        from synth.images.pipeline import free, out_of_memory
 
         rows, more = self._fits, self._fits - len(items)
         try:
@@ -109,15 +111,14 @@ class Painter:
                 for interval in self.intervals:
                     interval.begin(rows)
                 values = self.family.draw([*items, *[items[-1]] * more], generators, start, strength)  # [B, 3, H, W] in [0, 1]
+                self._shapes.met((rows, None if start is None else tuple(start.shape[2:])))
                 refused, copy = self.family.flagged(values), self._fetch(values)
             return [Picture(copy, i, rows, refused[i]) for i in range(len(items))]
         except OutOfDeviceMemory as e:
             full = str(e)
         # out here the error is gone, and with it the frames that hold the failed call's tensors
         values = start = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free()
         return full
 
     def _fetch(self, values) -> "Copy":
@@ -125,7 +126,9 @@ class Painter:
         import torch
 
         finite = values.flatten(1).isfinite().all(1)
-        pixels = values.float().mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        # row by row: a float32 copy of all would be four times what is wanted
+        rows = [row.float().mul(255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0) for row in values]
+        pixels = torch.stack(rows)
         if pixels.device.type != "cuda":
             return Copy(pixels, finite)
         if self._stream is None:

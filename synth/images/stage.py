@@ -10,6 +10,7 @@ from dataclasses import astuple, dataclass, replace
 import numpy as np
 
 from synth.captions.table import CaptionRow, labels_and_seeds, rows_at
+from synth.images.attention import check_installed
 from synth.images.config import ImagesConfig
 from synth.images.encode import encode_image, stored_size
 from synth.images.external.painter import CommandPainter
@@ -80,6 +81,7 @@ class Images(Stage):
 
     def check(self) -> None:
         """That the model is there and whole: what a config asks of it was judged when the stage was planned."""
+        check_installed(self.config.model.attention_backend)
         self.model = inspect_model(model_inputs(self.folder), self.config.model)
         family_class(self.model.pipeline).check_here(self.folder)
 
@@ -100,17 +102,32 @@ class Images(Stage):
         family = open_family(self.model, self.config, spec.numerics, self.batch)
         with out_of_memory(MEMORY_ADVICE):
             self.prepared = prepare(
-                family, spec.numerics, slots=spec.slots // run["shapes"], versions=versions(), text_offload=run["text_offload"],
-                model_digest=digest({role: i.identity for role, i in spec.inputs.items()}),
+                family, spec.numerics, slots=self.share() // run["shapes"], sizes=run["shapes"], versions=versions(),
+                model_digest=digest({role: i.identity for role, i in spec.inputs.items()}), text_offload=run["text_offload"],
+                shared=self.folder.path.parent,
             )  # fmt: skip
         self.computed_on = {"device": family.pipe.device.type, "dtype": str(family.pipe.dtype).removeprefix("torch.")}
-        self.painter = Painter(family, self.batch, run["on_oom"], self.prepared.intervals, self.prepared.text_encoders)
+        ready = self.prepared
+        self.painter = Painter(family, self.batch, run["on_oom"], ready.intervals, ready.text_encoders, ready.shapes)
+
+    def share(self) -> int:
+        """Pictures that are left for this worker, if all that were started take as many."""
+        there, spec = self.folder.committed(), self.folder.spec
+        left = sum(len(self.folder.unit(n)) for n in range(spec.n_units) if n not in there)
+        return left // min(self.workers, spec.n_units)
 
     def close(self) -> None:
         self.preview.write()
         if self.painter is not None:
             self.painter.close()
-        self.painter = self.prepared = None
+        loaded, self.painter, self.prepared = self.prepared is not None, None, None
+        if loaded:
+            from synth.images.pipeline import free
+
+            free()  # a stage that is opened anew would load a second model beside this one
+
+    def warmed_up(self) -> bool:
+        return self.prepared is not None and self.prepared.shapes.pop_new()
 
     @property
     def deterministic(self) -> bool:

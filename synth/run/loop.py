@@ -83,6 +83,7 @@ class Worker:
                 self.events.write("warning", why=warning)
             self.deadline.watch(self._beats.stopped)
             self.stage = stage_class(self.folder.spec.kind)(self.folder)
+            self.stage.workers = self.n_jobs
             self.stage.check()
             code, why = self._work()
         except BaseException as e:  # noqa: BLE001 (a bug too: said with its traceback, exit 70)
@@ -243,7 +244,7 @@ class Worker:
 
     def _compute(self, job: UnitJob, batches: list[range], writer: Writer) -> None:
         if job.part.batches < len(batches):
-            with self._usage.computing(batch=False):
+            with self._usage.computing():
                 job.state = self.stage.begin(job.unit)
                 if job.part.batches:
                     self.stage.resume(job.state, batches[job.part.batches - 1].stop, job.part.stored(job.unit.number))
@@ -251,7 +252,7 @@ class Worker:
             if self._stops() or job.lease.lost or job.error:
                 writer.leave(job)
                 return
-            with self._usage.computing(batch=True):
+            with self._usage.computing(lambda: not self.stage.warmed_up()):
                 items = self.stage.compute(job.state, slots)
             self._fitted = True
             if len(items) != len(slots):

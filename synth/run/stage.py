@@ -27,6 +27,7 @@ class Stage:
     verify(check)      whenever somebody asks whether what it wrote is still as it was, of a whole stage that nobody opened
     """
 
+    workers = 1  # that share the stage, as its worker was told: it may say what pays, never what is made
     deterministic: ClassVar[bool] = True  # False: API-backed; differing digests of one unit are then no error
 
     def __init__(self, folder: "StageFolder"):
@@ -53,6 +54,11 @@ class Stage:
 
     def compute(self, state: Any, slots: range) -> Sequence[Any]:
         raise NotImplementedError
+
+    def warmed_up(self) -> bool:
+        """Asked once after each compute: whether that batch also paid for what later ones have (kernels compiled for its shape), so that
+        the time it took says nothing of theirs."""
+        return False
 
     def encode(self, state: Any, item: Any) -> Sample | Tombstone:
         raise NotImplementedError

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 class Usage:
@@ -15,20 +15,24 @@ class Usage:
     def __init__(self) -> None:
         self.units = self.samples = 0  # committed
         self.busy = self.load = 0.0
-        self.longest = 0.0  # the longest batch so far
+        self.longest = 0.0  # batch so far; what was only slow because something was compiled is left out
         self._first: float | None = None  # begin of computing
         self._last = 0.0  # end of computing
 
     @contextlib.contextmanager
-    def computing(self, batch: bool) -> Iterator[None]:
-        """Around what runs on the device; not counted if it raises. batch: a batch, not what a unit's batches share."""
+    def computing(self, usual: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Around what runs on the device; not counted if it raises.
+
+        usual: asked at its end, whether it was a batch as others are: not what a unit's batches share, nor one in which something was
+        compiled. The longest of these says whether one more would end before the job does.
+        """
         begun = time.monotonic()
         if self._first is None:
             self._first = self._last = begun
         yield
         self._last = time.monotonic()
         self.busy += self._last - begun
-        if batch:
+        if usual():
             self.longest = max(self.longest, self._last - begun)
 
     def facts(self) -> dict[str, float]:

@@ -82,8 +82,8 @@ class StoryStage(Images):
             self.growing = Growing(self.folder.path, self.book, [c.name for c in self.config.dataset.classes], most)
 
     def close(self) -> None:
+        self._painters = {}  # first: they hold the model
         super().close()
-        self._painters = {}
         if self.growing is not None:
             self.growing.close()
             self.growing = None
@@ -153,7 +153,8 @@ class StoryStage(Images):
             strength = strength_for(self.config.steps, run, family_class(self.model.pipeline).floors_steps)
         rows = min(len(tasks), self.batch)
         if rows not in self._painters:
-            self._painters[rows] = Painter(self.painter.family, rows, self.painter.on_oom, self.painter.intervals)
+            plain = self.painter
+            self._painters[rows] = Painter(plain.family, rows, plain.on_oom, plain.intervals, shapes=self.prepared.shapes)
         return self._painters[rows].draw([state.texts[t.row.caption] for t in tasks], [t.seed for t in tasks], start, strength)
 
     def _settle(self, state: StoryState, first: int) -> None:

@@ -4,9 +4,8 @@ slot = image * variants + variant. A variant is a function of the image, its ann
 of its own, which hang on the image's file name. Images without an object that is large enough are stored as they are.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,14 +13,14 @@ import numpy as np
 
 from synth.captions.table import CaptionRow
 from synth.errors import InputError
-from synth.images.compiling import NONE
 from synth.images.embeddings import encode_unit
 from synth.images.families import Embedded, family_class
-from synth.images.img2img import BATCHES_AHEAD, MAX_THREADS, Untouched
+from synth.images.img2img import Untouched
 from synth.images.painter import MEMORY_ADVICE, Painter
 from synth.images.painter import Picture as DrawnPicture
 from synth.images.stage import NOT_FINITE, REFUSED, Drawn, Images, Task, UnitState, sample_key
 from synth.images.strength import steps_run, strength_for
+from synth.run.ahead import Ahead, coming, forget
 from synth.seeds import derive
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical, digest
@@ -33,7 +32,6 @@ from synth.tracking.opencv import coco_masks, cv2
 from synth.tracking.preparing import Facts, Prepared, chosen, decoded, jpeg, prepared
 from synth.tracking.repaint import Repaint
 
-SHAPES = 128  # compiled forms of a function, one a bucket: torch gives up after eight
 # of the record of a picture: what pairs have not
 NO_PAIRS = "class", "label", "labels", "label_names", "caption_row", "caption_seed", "replica", "computed_width", "computed_height"
 NO_OBJECT = "no object of it is kept: none is annotated, or all are crowds, too small or too large"
@@ -63,7 +61,7 @@ class Pairs(Images):
 
     def __init__(self, folder):
         super().__init__(folder)
-        self._pool: ThreadPoolExecutor | None = None
+        self._ahead: Ahead | None = None
         self.run = steps_run(self.config.steps, self.config.noise_strength)
 
     def check(self) -> None:
@@ -79,22 +77,18 @@ class Pairs(Images):
 
     def open(self) -> None:
         super().open()
-        self._pool = ThreadPoolExecutor(min(MAX_THREADS, len(os.sched_getaffinity(0))), thread_name_prefix="warp")
+        self._ahead = Ahead("warp")
 
     def load(self, run: Mapping[str, object]) -> None:
         super().load(run)
-        if self.prepared.compiled != NONE:
-            import torch._dynamo
-
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
         plain = self.painter
-        self.painter = Painter(Repaint(plain.family, self.config), self.batch, plain.on_oom, plain.intervals)
+        self.painter = Painter(Repaint(plain.family, self.config), self.batch, plain.on_oom, plain.intervals, shapes=self.prepared.shapes)
 
     def close(self) -> None:
         super().close()
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
         if "source" in self.__dict__:  # opened
             self.__dict__.pop("source").close()
 
@@ -172,21 +166,15 @@ class Pairs(Images):
         return self.painter.draw([state.texts[t.row.caption] for t, _ in changing], [t.seed for t, _ in changing], start, strength)
 
     def _prepare_ahead(self, state: PairState, slots: range) -> None:
-        """Begin to decode and warp what this batch and the next ones begin from; forget what belongs to earlier batches.
-
-        A slot waits only for what was handed to the pool before it, so that one thread is enough.
-        """
-        for number in [n for n in state.decoded if n < slots.start // self.config.variants]:
-            del state.decoded[number]
-        for slot in [s for s in state.ready if s < slots.start]:  # a unit that is taken up in its middle begins further on
-            state.ready.pop(slot).cancel()
-        for slot in range(slots.start, slots.stop + BATCHES_AHEAD * self.batch):
-            if slot not in state.tasks or slot in state.facts or slot in state.ready:
+        """Begin to decode and warp what this batch and the next ones begin from; forget what belongs to earlier batches."""
+        forget(state.decoded, slots.start // self.config.variants)
+        forget(state.ready, slots.start)
+        for slot in coming(slots, self.batch):
+            if slot not in state.tasks or slot in state.facts:
                 continue
             image = state.tasks[slot].image
-            if image.number not in state.decoded:
-                state.decoded[image.number] = self._pool.submit(decoded, self.source, image)
-            state.ready[slot] = self._pool.submit(self._prepared, state.tasks[slot], state.decoded[image.number])
+            original = self._ahead.begin(state.decoded, image.number, decoded, self.source, image)
+            self._ahead.begin(state.ready, slot, self._prepared, state.tasks[slot], original)
 
     def _prepared(self, task: PairTask, original: Future) -> Prepared:
         sha256, picture = original.result()

@@ -2,6 +2,8 @@
 
 import io
 import shutil
+import threading
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image
 
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.filters.clip import Preparation, check_folder
-from synth.filters.scoring import feature_of, files_in
+from synth.filters.scoring import ClipFeatures, feature_of, files_in
 from synth.kinds import config_of
 from synth.reading.stage import StageReader
 from synth.store.folder import StageFolder
@@ -242,3 +244,50 @@ def test_what_is_no_file_in_a_given_set_is_a_tombstone_that_is_the_same_everywhe
     with against.reader(0) as reader:
         assert reader.index.tombstones == {1: "not a picture", 2: "empty file", 3: "not a picture"}
         assert [e.slot for e in reader.index.samples] == [0]
+
+
+def test_pictures_of_the_next_batches_are_made_ready_while_the_model_computes(images, tiny_clip, monkeypatch):
+    """And of no more than two: decoding one behind the other would leave a GPU idle most of the time."""
+    from synth.filters.clip import Clip
+
+    lock, begun, seen = threading.Condition(), [], []
+    prepared, pictures = ClipFeatures._prepared, Clip.pictures
+
+    def noted(self, slot):
+        with lock:
+            begun.append((slot, threading.current_thread().name))
+            lock.notify_all()
+        return prepared(self, slot)
+
+    def waits(self, rows):
+        """Computes only when what comes after this batch is being made ready."""
+        upto = min(images.spec.slots, 8, 4 * (len(seen) % 2 + 1) + 8)  # in units of eight slots, in batches of four
+        with lock:
+            assert lock.wait_for(lambda: len({s for s, _ in begun} & set(range(8))) >= upto, timeout=60)
+            seen.append(len(begun))
+        return pictures(self, rows)
+
+    monkeypatch.setattr(ClipFeatures, "_prepared", noted)
+    monkeypatch.setattr(Clip, "pictures", waits)
+    stage = features_of(images, tiny_clip)
+    assert work(stage) == EXIT_OK and stage.is_whole()
+    assert seen[0] == 8 and all(name.startswith("decode") for _, name in begun)
+    assert sorted(s for s, _ in begun) == list(range(images.spec.slots))  # each once
+
+
+def test_features_are_computed_with_the_numerics_of_their_stage(images, tiny_clip):
+    """TF32 rounds convolutions and products to ten bits: the bytes of exact must not depend on what ran before in a process."""
+    import torch
+
+    stage = ClipFeatures(features_of(images, tiny_clip))
+    stage.check()
+    flags = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    for flag in flags:
+        flag.allow_tf32 = True
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    stage.open()
+    assert [flag.allow_tf32 for flag in flags] == [False, False]
+    assert not torch.backends.cuda.cudnn_sdp_enabled() and torch.backends.cudnn.deterministic
+    model = weakref.ref(stage.clip._model)
+    stage.close()
+    assert model() is None

@@ -14,7 +14,7 @@ from launch.config.compose import Composer, typed
 from launch.plan import img2img
 from launch.plan.graph import plan_point
 from synth.errors import EXIT_AGAIN, EXIT_OK, InputError
-from synth.images.img2img import steps_run, strength_for
+from synth.images.img2img import Img2Img, steps_run, strength_for
 from synth.kinds import config_of
 from synth.seeds import derive
 from synth.store.folder import StageFolder
@@ -65,6 +65,28 @@ def source(tmp_path_factory):
 def once(source, tiny_sd, tmp_path_factory):
     """Ten inputs, two pictures of each."""
     return done(tmp_path_factory.mktemp("once"), tiny_sd, f"img2img.source={source}", "img2img.per_image=2")
+
+
+def test_inputs_of_a_unit_are_decoded_while_its_texts_are_encoded(source, tiny_sd, tmp_path, monkeypatch):
+    """And of no more than the first batches, each picture once."""
+    stage = Img2Img(
+        planned(tmp_path, tiny_sd, f"img2img.source={source}", "img2img.per_image=2", "images.batch_size=2", "images.unit_size=12")
+    )
+    stage.check()
+    stage.open()
+    begun = []
+    encode, decode = stage.painter.encode, stage._decode
+    monkeypatch.setattr(stage, "_decode", lambda picture: (begun.append(picture.number), decode(picture))[1])
+    monkeypatch.setattr(stage.painter, "encode", lambda texts: (begun.append("texts"), encode(texts))[1])
+    unit = stage.folder.unit(0)
+    state = stage.begin(unit)
+    assert sorted(state.inputs) == [0, 1] and "texts" in begun
+    stage.compute(state, range(unit.start, unit.start + 2))
+    assert sorted(state.inputs) == [0, 1, 2]
+    stage.compute(state, range(unit.start + 2, unit.start + 4))
+    assert sorted(state.inputs) == [1, 2, 3]
+    stage.close()
+    assert sorted(n for n in begun if n != "texts") == [0, 1, 2, 3]
 
 
 # -- determinism -----------------------------------------------------------------------------------------------------

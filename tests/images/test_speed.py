@@ -4,23 +4,40 @@ import io
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
+import weakref
 from typing import ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError
-from synth.images.compiling import keep_results, resolve
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError
+from synth.images.compile_cache import Archive, key_of, use_folder
+from synth.images.compiling import PAYS_FROM, Shapes, resolve
+from synth.images.families import family_class
 from synth.images.guidance import check_interval
 from synth.images.painter import Painter
+from synth.images.pipeline import open_family
+from synth.images.speed import TUNES_FROM, prepare
+from synth.images.stage import Images
 from synth.images.text_encoders import TextEncoders
 from synth.keys import check, of_group
-from synth.numerics import EXACT, changed
+from synth.numerics import EXACT, FAST, apply, changed
 from tests.configs import ImagesConfig, ModelConfig
 from tests.fixtures_images import digests, full, images_stage, judged, work
 from tests.stages import events
+
+
+@pytest.fixture
+def node_cache(tmp_path, monkeypatch):
+    """Where compiled code goes on this node: a folder of the test's own, which its process forgets afterwards."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.setenv("TRITON_CACHE_DIR", "")
+    return tmp_path
 
 
 def pixels(folder) -> dict[int, np.ndarray]:
@@ -208,9 +225,6 @@ def test_an_interval_without_steps_is_no_guidance_and_a_whole_one_is_guidance(dr
 def test_image_to_image_begins_inside_the_schedule(tiny_sd, rows):
     import torch
 
-    from synth.images.pipeline import open_family
-    from synth.images.speed import prepare
-
     config = ImagesConfig(0, ModelConfig("tiny"), steps=10, height=16, width=16, guidance_interval=(0.25, 0.75))
     family = open_family(judged({"model": tiny_sd}, config), config, EXACT, 2)
     prepared = prepare(family, EXACT, slots=2, model_digest="", versions={})
@@ -246,12 +260,8 @@ def test_settings_of_work_that_cannot_be_are_refused(run):
 # -- compilation -----------------------------------------------------------------------------------------------------
 
 
-def test_shapes_never_change_so_that_nothing_is_compiled_twice(drawn, tmp_path, monkeypatch):
+def test_shapes_never_change_so_that_nothing_is_compiled_twice(drawn, node_cache, monkeypatch):
     import torch
-
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where compiled code goes
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
-    monkeypatch.setenv("TRITON_CACHE_DIR", "")
 
     call, counted = Painter._call, []
 
@@ -270,28 +280,232 @@ def test_shapes_never_change_so_that_nothing_is_compiled_twice(drawn, tmp_path, 
     assert furthest(compiled, usual) == 0
 
 
-def test_compilation_is_for_gpus_and_stages_large_enough_to_win_it_back():
-    assert [resolve("auto", *on) for on in (("cpu", 10**6), ("cuda", 100), ("cuda", 10**6))] == ["none", "none", "max-autotune"]
-    assert resolve("none", "cuda", 10**6) == "none" and resolve("aot_eager", "cpu", 1) == "aot_eager"
+def test_a_compilation_is_for_gpus_and_for_workers_with_pictures_enough_to_win_it_back():
+    few, some, many = PAYS_FROM["regional"] - 1, PAYS_FROM["regional"], PAYS_FROM["default"]
+    asked = [("cpu", many, True), ("cuda", few, True), ("cuda", some, True), ("cuda", some, False), ("cuda", many, False)]
+    assert [resolve("auto", *on) for on in asked] == ["none", "none", "regional", "none", "default"]
+    assert resolve("none", "cuda", many, True) == "none" and resolve("aot_eager", "cpu", 1, False) == "aot_eager"
+    assert resolve("max-autotune", "cuda", 1, True) == "max-autotune"
     with pytest.raises(InputError, match="max-autotune"):
-        resolve("fastest", "cuda", 1)
+        resolve("fastest", "cuda", 1, True)
 
 
-def test_compiled_code_is_kept_by_model_device_and_versions_in_a_folder_of_one_s_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
-        monkeypatch.setenv(name, "")
-    first = keep_results("model", "H200", {"torch": "2"})
+def test_whether_compiling_pays_is_asked_of_the_share_of_one_worker(table, tiny_sd, tmp_path, monkeypatch):
+    """Sixteen jobs of a large stage have a small stage each, and a job that comes late has what is left."""
+    import synth.images.speed as speed
+
+    asked, prepare = [], speed.prepare
+    monkeypatch.setattr(speed, "prepare", lambda *a, **k: (asked.append(k["slots"]), prepare(*a, **k))[1])
+    root = tmp_path / "runs" / "toys"
+    assert work(images_stage(root, table, tiny_sd, 10, unit_size=2, batch=2), n_jobs=3) == EXIT_OK
+    assert work(images_stage(root, table, tiny_sd, 10, unit_size=2, batch=2, seed=5), n_jobs=64) == EXIT_OK  # two pictures are the least
+    folder = images_stage(root, table, tiny_sd, 10, unit_size=2, batch=2, seed=6)
+    folder.unit_path(1).parent.mkdir(parents=True)
+    folder.unit_path(1).touch()
+    stage = Images(folder)
+    stage.workers = 2
+    assert (asked, stage.share()) == ([3, 2], 4)
+
+
+def test_what_a_model_repeats_is_compiled_and_the_rest_of_it_is_not(tiny_sd, node_cache):
+    import torch
+
+    config = ImagesConfig(0, ModelConfig("tiny"), steps=2, height=16, width=16)
+    for mode, blocks in (("eager", 4), ("aot_eager", 0)):
+        family = open_family(judged({"model": tiny_sd}, config), config, EXACT, 2)
+        prepare(family, changed(EXACT, compile=mode), slots=2, model_digest="", versions={})
+        unet, vae = family.pipe.unet, family.pipe.vae
+        compiled = [m for m in unet.modules() if m._compiled_call_impl is not None]
+        assert [type(m).__name__ for m in compiled] == ["BasicTransformerBlock"] * blocks
+        whole = ["forward" in vars(m) for m in (unet, vae.decoder)]
+        assert whole == [not blocks] * 2
+    torch._dynamo.reset()
+
+
+def test_shapes_that_follow_the_captions_are_never_compiled_for(tiny_sd, monkeypatch):
+    import torch
+
+    import synth.images.speed as speed
+
+    config = ImagesConfig(0, ModelConfig("tiny"), steps=1, height=16, width=16)
+    family, cuda = open_family(judged({"model": tiny_sd}, config), config, EXACT, 1), torch.device("cuda")
+    found = [speed._mode(family, "auto", [family.pipe.unet], cuda, 10**6)]
+    monkeypatch.setattr(type(family), "one_shape", False)
+    found.append(speed._mode(family, "auto", [family.pipe.unet], cuda, 10**6))
+    assert found == ["regional", "none"]
+    assert [family_class(p).one_shape for p in ("FluxPipeline", "CogView4Pipeline", "AnyOtherPipeline")] == [True, False, False]
+
+
+def test_blocks_of_every_size_stay_compiled(tiny_sd, node_cache):
+    """Past its limit on forms of one function torch goes on without compiling, and says so in a log alone."""
+    import torch
+
+    config = ImagesConfig(0, ModelConfig("tiny"), steps=1, height=16, width=16)
+    family = open_family(judged({"model": tiny_sd}, config), config, EXACT, 1)
+    torch._dynamo.reset()
+    prepare(family, changed(EXACT, compile="eager"), slots=2, model_digest="", versions={}, sizes=12)
+    torch._dynamo.utils.counters.clear()
+    text = torch.zeros(1, 77, 32)
+    with torch.inference_mode():
+        for n in range(1, 13):
+            family.pipe.unet(torch.zeros(1, 4, 4, 4 * n), 1, text)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 12
+    torch._dynamo.reset()
+
+
+def test_kernels_are_not_chosen_for_sizes_of_few_pictures(tiny_sd, monkeypatch):
+    """cuDNN times its convolutions, and builds a plan of its attention, for each new shape: seconds that few pictures do not win back."""
+    import torch
+
+    config = ImagesConfig(0, ModelConfig("tiny"), steps=1, height=16, width=16)
+    family = open_family(judged({"model": tiny_sd}, config), config, EXACT, 1)
+    try:
+        for few, sizes, chosen in ((TUNES_FROM, 20, True), (TUNES_FROM - 1, 20, False), (1, 1, True)):
+            apply(FAST)
+            ready = prepare(family, FAST, slots=few, model_digest="", versions={}, sizes=sizes)
+            assert (torch.backends.cudnn.benchmark, torch.backends.cuda.cudnn_sdp_enabled()) == (chosen, chosen)
+            ready.shapes.met((1, None))
+            assert ready.shapes.pop_new() == chosen  # then a first batch is not slower than others
+        monkeypatch.setattr(type(family), "one_shape", False)  # texts of any length
+        apply(FAST)
+        prepare(family, FAST, slots=10**6, model_digest="", versions={})
+        assert (torch.backends.cudnn.benchmark, torch.backends.cuda.cudnn_sdp_enabled()) == (False, False)
+    finally:
+        apply(EXACT)
+    assert not torch.backends.cudnn.benchmark
+
+
+# -- what was compiled is kept ---------------------------------------------------------------------------------------
+
+
+def test_compiled_code_is_kept_by_model_device_and_versions_in_a_folder_of_one_s_own(node_cache):
+    key = key_of("model", "H200", {"torch": "2"})
+    first = use_folder(key)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(first) and stat.S_IMODE(first.parent.stat().st_mode) == 0o700
-    assert keep_results("model", "H200", {"torch": "2"}) == first
+    assert use_folder(key_of("model", "H200", {"torch": "2"})) == first
     others = {
-        keep_results(*key)
-        for key in (("other", "H200", {"torch": "2"}), ("model", "A100", {"torch": "2"}), ("model", "H200", {"torch": "3"}))
+        key_of(*called)
+        for called in (("other", "H200", {"torch": "2"}), ("model", "A100", {"torch": "2"}), ("model", "H200", {"torch": "3"}))
     }
-    assert len(others | {first}) == 4
+    assert len(others | {key}) == 4
     first.parent.chmod(0o777)  # anyone may have put code there
-    elsewhere = keep_results("model", "H200", {"torch": "2"})
+    elsewhere = use_folder(key)
     assert elsewhere.parent != first.parent and stat.S_IMODE(elsewhere.parent.stat().st_mode) == 0o700
+
+
+COMPILES = """
+import sys, torch, torch._inductor.config
+from pathlib import Path
+from synth.images.compile_cache import Archive, use_folder
+torch._inductor.config.compile_threads = 1
+use_folder("k")
+archive = Archive(Path(sys.argv[1]), "k")
+loaded = archive.load()
+with torch.inference_mode():
+    torch.compile(lambda x: x @ x, dynamic=False)(torch.ones(8, 8))  # a product needs no compiler of C++
+hits = torch._dynamo.utils.counters["aot_autograd"]["autograd_cache_hit"] + torch._dynamo.utils.counters["inductor"]["fxgraph_cache_hit"]
+print(loaded, bool(hits), archive.save())
+"""
+
+
+def test_another_node_begins_with_what_the_first_one_compiled(tmp_path):
+    said = []
+    for node in ("a", "b"):
+        (tmp_path / node).mkdir()
+        env = os.environ | {"TMPDIR": str(tmp_path / node), "PYTHONPATH": os.pathsep.join(sys.path)}
+        run = subprocess.run([sys.executable, "-c", COMPILES, str(tmp_path)], capture_output=True, text=True, env=env, check=True)
+        said.append(run.stdout.split())
+    assert said == [["False", "False", "True"], ["True", "True", "False"]]  # loaded, something of it used, written
+    (file,) = (tmp_path / f".compiled-{os.getuid()}").iterdir()
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+@pytest.fixture
+def artifacts(monkeypatch):
+    """What torch packs, and what it was given to unpack."""
+    import torch
+
+    given = []
+    packed = {"now": b"code"}
+    monkeypatch.setattr(torch.compiler, "save_cache_artifacts", lambda: (packed["now"], None))
+    monkeypatch.setattr(torch.compiler, "load_cache_artifacts", lambda data: given.append(data) or data)
+    return packed, given
+
+
+def test_the_first_to_write_an_archive_wins_and_alone_adds_to_it(tmp_path, artifacts):
+    packed, given = artifacts
+    first, second = Archive(tmp_path, "k"), Archive(tmp_path, "k")
+    assert not first.load() and not second.load()  # both begin before there is one
+    assert first.save()
+    packed["now"] = b"other code"
+    assert not second.save() and not second.save()
+    assert Archive(tmp_path, "k").load() and given == [b"code"]
+    packed["now"] = b"code and more code"
+    assert first.save() and Archive(tmp_path, "k").load() and given[1:] == [b"code and more code"]
+    late = Archive(tmp_path, "k")
+    assert late.load() and not late.save()
+
+
+@pytest.mark.parametrize("harm", ["writable", "folder writable", "a link", "torn", "a folder", "someone else's", "too large"])
+def test_an_archive_that_others_could_have_written_is_not_run(harm, tmp_path, artifacts, monkeypatch):
+    _, given = artifacts
+    archive = Archive(tmp_path, "k")
+    assert archive.save()
+    match harm:
+        case "writable":
+            archive.path.chmod(0o620)
+        case "folder writable":
+            archive.path.parent.chmod(0o770)
+        case "a link":
+            archive.path.rename(tmp_path / "elsewhere")
+            archive.path.symlink_to(tmp_path / "elsewhere")
+        case "torn":
+            archive.path.write_bytes(archive.path.read_bytes()[:-1])
+        case "a folder":
+            archive.path.unlink()
+            archive.path.mkdir()
+        case "someone else's":
+            uid = os.getuid()
+            monkeypatch.setattr(os, "getuid", lambda: uid + 1)
+            later = Archive(tmp_path, "k")
+            later.path = archive.path
+            assert not later.load() and given == []
+            return
+        case "too large":
+            monkeypatch.setattr("synth.images.compile_cache.LARGEST", 2)
+            assert not Archive(tmp_path, "other").save()
+            archive.path.write_bytes(bytes(40))
+    assert not Archive(tmp_path, "k").load() and given == []
+
+
+def test_old_archives_make_room_and_a_full_disk_costs_only_the_archive(tmp_path, artifacts, monkeypatch):
+    monkeypatch.setattr("synth.images.compile_cache.FILES", 2)
+    for n, key in enumerate("abc"):
+        archive = Archive(tmp_path, key)
+        assert archive.save()
+        os.utime(archive.path, (n, n))
+    assert sorted(p.name for p in archive.path.parent.iterdir()) == ["b", "c"]
+
+    def full(*args):
+        raise StoreError("no space left on device")
+
+    monkeypatch.setattr("synth.images.compile_cache.write_once", full)
+    assert not Archive(tmp_path, "d").save()
+
+
+def test_a_worker_packs_after_its_first_batch_and_what_came_later_when_it_closes():
+    saved = []
+
+    class Packed:
+        save = staticmethod(lambda: saved.append(len(met)))
+
+    met, shapes = [], Shapes(tunes=True, archive=Packed())
+    for shape in ((4, None), (4, None), (2, None)):
+        met.append(shape)
+        shapes.met(shape)
+    assert saved == [1]
+    shapes.close()
+    assert saved == [1, 3]
 
 
 def test_weights_go_straight_to_a_gpu_where_the_pipeline_can(tiny_sd):
@@ -307,3 +521,32 @@ def test_weights_go_straight_to_a_gpu_where_the_pipeline_can(tiny_sd):
         tiny_sd, safety_checker=None, requires_safety_checker=False, device_map="cpu"
     )  # the same way, on the only device here
     assert pipe.to("cpu").device.type == "cpu" and not any(hasattr(m, "_hf_hook") for m in pipe.unet.modules())
+
+
+# -- closing ---------------------------------------------------------------------------------------------------------
+
+WAYS = {
+    "plain": {},
+    "an interval": {"guidance_interval": (0.25, 0.75)},
+    "compiled": {"numerics": changed(EXACT, compile="eager")},
+    "compiled whole": {"numerics": changed(EXACT, compile="aot_eager")},
+    "decoded in batches": {"vae_batch": 3},
+    "all": {"guidance_interval": (0.25, 0.75), "numerics": changed(EXACT, compile="eager"), "vae_batch": 3},
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_a_closed_stage_holds_no_model(way, table, tiny_sd, tmp_path, node_cache):
+    """Reopened with the old one alive, a model would need the device twice."""
+    folder = images_stage(tmp_path / "runs" / "toys", table, tiny_sd, 6, **way)
+    stage = Images(folder)
+    stage.check()
+    stage.open()
+    state = stage.begin(folder.unit(0))
+    items = stage.compute(state, range(4))
+    pipe = stage.painter.family.pipe
+    alive = {name: weakref.ref(getattr(pipe, name)) for name in ("unet", "vae", "text_encoder")}
+    del pipe
+    stage.close()
+    assert {name: ref() for name, ref in alive.items()} == dict.fromkeys(alive)
+    assert items[0].picture.pixels().shape == (16, 16, 3)  # what was drawn is not the model's

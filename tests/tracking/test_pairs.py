@@ -17,11 +17,12 @@ from pycocotools import mask as rle
 
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.keys import check
+from synth.run.ahead import BATCHES
 from synth.seeds import derive, generator
 from synth.tracking import canvas
 from synth.tracking.masks import mask_of, union
 from synth.tracking.objects import objects_of
-from synth.tracking.stage import BATCHES_AHEAD, Pairs
+from synth.tracking.stage import Pairs
 from synth.tracking.warp import draw, warped
 from tests.configs import ModelConfig, PairsConfig, WarpConfig
 from tests.fixtures_images import digests, small_device, work
@@ -259,7 +260,7 @@ def test_only_a_few_batches_of_inputs_are_held(tmp_path):
         state = stage.begin(unit)
         for slot in range(unit.start + first, unit.stop):
             stage.compute(state, range(slot, slot + 1))
-            assert len(state.ready) <= BATCHES_AHEAD and len(state.decoded) <= 2
+            assert len(state.ready) <= BATCHES and len(state.decoded) <= 2
             assert all(s > slot for s in state.ready)
     stage.close()
 

@@ -1,5 +1,6 @@
 """The pasting of kept objects: equal to a literal loop, and at work in every kind of model that can start from a picture."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import synth
 from synth.errors import InputError
 from synth.images.models import MODEL, inspect_model
 from synth.images.strength import strength_for
@@ -167,6 +169,53 @@ def test_kept_latents_are_those_of_the_original_and_all_others_are_new(kind, rep
     assert torch.allclose(final[mask], original[mask], atol=1e-5)
     assert (final[~mask] - original[~mask]).abs().mean() > 0.05
     assert not any(n in vars(found.family.pipe.scheduler) for n in ("add_noise", "scale_noise", "step")), "the scheduler is left as it was"
+
+
+@pytest.mark.parametrize("kind", ["sd in an interval", "sdxl", "sd3", "flux"])
+def test_nothing_of_ours_reads_the_device_in_every_step(kind, repaints, monkeypatch):
+    """A read waits for all that was asked of the device. What remains (DDIM's and Euler's own checks) is in diffusers' step()."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    ours = str(Path(synth.__file__).parent)
+
+    def by_us() -> bool:
+        """Whether the code that runs was called by ours, from within a pipeline."""
+        frame = sys._getframe(2)
+        while frame is not None and "/pipelines/" not in frame.f_code.co_filename:
+            if frame.f_code.co_filename.startswith(ours) and frame.f_code.co_name != "wrapped":  # a step of the scheduler's own
+                return True
+            frame = frame.f_back
+        return False
+
+    class Reads(TorchDispatchMode):
+        number = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func._opname in ("item", "_local_scalar_dense", "is_nonzero", "nonzero", "equal"):
+                self.number += by_us()
+            return func(*args, **(kwargs or {}))
+
+    reads = Reads()
+    for name in ("tolist", "cpu", "numpy"):
+        method = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor, name, lambda t, *a, _method=method: (setattr(reads, "number", reads.number + by_us()), _method(t, *a))[1]
+        )
+
+    numbers = []
+    for steps in (4, 12):
+        found = repaints(kind)
+        found.family.config, found.pasted = replace(found.family.config, steps=steps), steps // 2
+        with torch.inference_mode():
+            texts = found.family.embed(["a", "b"])
+            reads.number = 0
+            with reads:
+                found.draw(
+                    texts, [torch_generator(s) for s in (1, 2)], start_of(2), strength_for(steps, steps // 2, found.family.floors_steps)
+                )
+        numbers.append(reads.number)
+    assert numbers[0] == numbers[1] <= 4  # a call: the generator's state, which is the host's, and where an interval begins and ends
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl", "sd3", "flux"])

@@ -9,6 +9,7 @@ from synth.errors import InputError
 from synth.images.config import DrawingConfig, ModelConfig
 from synth.images.guidance import check_interval
 from synth.images.noise import own_noise
+from synth.images.vae_batches import DECODERS
 from synth.keys import WrongKey
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ class Family:
     schedulers: ClassVar[frozenset[str] | None] = None  # names that fit beside "default"; None: all that fit the model's own
     size_step: ClassVar[int] = 0  # pixels that height and width are multiples of; 0: what the VAE asks for
     negative_prompts: ClassVar[bool] = True  # whether it takes one
+    chooses_attention: ClassVar[bool] = False  # its denoiser asks model.attention_backend
     halves_in_one_call: ClassVar[bool] = True  # the denoiser gets [unconditional, conditional] rows, so one half can be left out
+    one_shape: ClassVar[bool] = True  # calls of the denoiser are of one shape for pictures of one size, whatever the captions
     embeds: ClassVar[bool] = True  # texts are encoded by `embed`, never by the pipeline while it draws
     safety_class: ClassVar[str] = ""  # of the safety checker that `flagged` can ask; "": none
     output: ClassVar[str] = "pt"  # output_type: "pt" gives [B, 3, H, W] on the device, "np" [B, H, W, 3]
@@ -74,6 +77,11 @@ class Family:
         return model.vae_factor * int(model.component_config("transformer").get("patch_size", 2))
 
     @classmethod
+    def decodes(cls, model: "ModelFolder") -> bool:
+        """Whether pictures, or those of a part, are decoded from latents: vae_batch is for these."""
+        return any(name in folder.components for folder in (model, *model.parts.values()) for name in DECODERS)
+
+    @classmethod
     def native_size(cls, model: "ModelFolder") -> tuple[int, int] | None:
         """(height, width) in pixels that the model was trained on, where its folders say so."""
         return model.native_size
@@ -91,7 +99,7 @@ class Family:
             raise WrongKey("safety_checker", config.model.safety_checker, f"{model.pipeline} has none", "use off", "model")
         distilled = model.component_config("unet").get("time_cond_proj_dim") is not None  # the guidance scale is an input of its U-Net
         check_interval(config.guidance_interval, config.guidance_scale, cls.halves_in_one_call and not distilled)
-        if config.vae_batch and "vae" not in model.components:
+        if config.vae_batch and not cls.decodes(model):
             raise WrongKey("vae_batch", config.vae_batch, f"{what} has no VAE", "use 0")
 
     @classmethod

@@ -15,6 +15,7 @@ TOKENS = 1024  # of the pipeline's own default
 class CogView4(Family):
     size_step = 16  # the pipeline insists on it
     halves_in_one_call = False
+    one_shape = False
 
     @classmethod
     def check(cls, model, config) -> None:

@@ -11,6 +11,7 @@ class Flux(Family):
     img2img_class = "FluxImg2ImgPipeline"
     floors_steps = False
     negative_prompts = False
+    chooses_attention = True
     halves_in_one_call = False
 
     @classmethod

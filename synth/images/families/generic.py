@@ -9,7 +9,9 @@ from synth.images.families.base import Embedded, Family
 
 class Generic(Family):
     output = "np"
+    chooses_attention = True  # some do; what does not is refused when it is loaded
     halves_in_one_call = False
+    one_shape = False  # the pipeline may pad a batch of captions to the longest
     embeds = False
 
     def __init__(self, pipe, config, *args, **kwargs):

@@ -56,6 +56,56 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_written(world, o
     assert not world.runs.exists()
 
 
+@pytest.fixture
+def flux(tmp_path_factory):
+    from tests.images import tiny
+
+    path = tmp_path_factory.mktemp("flux") / "flux"
+    tiny.build("flux_dev", path)
+    return f"model.path={path}"
+
+
+def test_attention_kernels_are_in_the_fingerprint_where_they_are_chosen_and_only_there(world, flux):
+    usual, chosen = (images(world, flux, *more, model="flux_dev") for more in ([], ["model.attention_backend=_native_flash"]))
+    assert "attention_backend" not in usual.config["model"] and chosen.config["model"]["attention_backend"] == "_native_flash"
+    assert usual.fingerprint != chosen.fingerprint
+    assert images(world, flux, "model.attention_backend=null", model="flux_dev").fingerprint == usual.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model.attention_backend=sage2"], "model.attention_backend=sage2: use one of native, _native_math"),
+        (
+            ["numerics=fast", "model.attention_backend=flash"],
+            "needs the package flash_attn, which is not installed; install it",
+        ),
+        (
+            ["model.attention_backend=sage"],
+            "numerics=exact does not promise its bytes; use one of native, _native_math, _native_efficient, _native_flash, or",
+        ),
+        (["model.attention_backend=_native_cudnn"], "model.attention_backend=_native_cudnn: numerics=exact does not promise"),
+        (
+            ["numerics=reference", "model.attention_backend=_native_flash"],
+            "numerics=reference does not promise its bytes; use one of native, _native_math, _native_efficient, or",
+        ),
+    ],
+)
+def test_attention_kernels_that_cannot_be_are_refused_before_anything_is_written(world, flux, overrides, said):
+    with pytest.raises(InputError) as e:
+        images(world, flux, *overrides, model="flux_dev")
+    assert said in str(e.value)
+    assert not world.runs.exists()
+
+
+def test_a_model_that_does_not_let_its_attention_be_chosen_says_so(world):
+    with pytest.raises(InputError) as e:
+        images(world, "model.attention_backend=native")
+    assert "model.attention_backend=native: the denoiser of StableDiffusionPipeline (sd) does not let its attention be chosen" in str(
+        e.value
+    )
+
+
 def test_a_model_without_a_paper_s_settings_says_so(world):
     with pytest.raises(InputError, match="tiny_sd has no paper's settings"):
         images(world, "images.preset=paper", model="tiny")
