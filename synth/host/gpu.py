@@ -174,8 +174,8 @@ def _unusable(by: str, root: Path) -> InputError | DeviceFailed:
     import torch
 
     driver = driver_version(root)
-    build = f"torch {torch.__version__} (CUDA {torch.version.cuda}{f', ROCm {torch.version.hip}' if torch.version.hip else ''})"
-    here = f"{by} gives this worker a GPU, and {build} cannot use it; NVIDIA's driver here: {driver or 'none'}"
+    build = f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda or 'none'}"
+    here = f"{by} gives this worker a GPU, and torch {torch.__version__} ({build}) cannot use it; NVIDIA's driver here: {driver or 'none'}"
     if not torch.version.cuda and not torch.version.hip:
         amd = not driver and bool(amd_nodes(root))
         fix = f"a ROCm build of torch ({WHEELS}/rocm<version>)" if amd else _advice(driver)
