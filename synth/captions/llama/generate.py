@@ -112,7 +112,8 @@ class Generator:
             self.model.clear()
             raise
         margins = run.margins if self.margins else None
-        return Window(run.completions, run.tokens, margins, run.prefill_tokens, run.decode_tokens, run.steps, run.prefills)
+        completions = [run.completions[i] for i in range(len(run.ids))]
+        return Window(completions, run.tokens, margins, run.prefill_tokens, run.decode_tokens, run.steps, run.prefills)
 
     def completions(self, prompts: Sequence[list[int]], tokens: Sequence[list[int]]) -> list[Completion]:
         """What was drawn after each prompt, as texts."""
@@ -151,7 +152,7 @@ class _Run:
         self.seeds: list[int] = []
         self.tokens: list[list[int]] = []
         self.margins: list[list[float]] = []
-        self.completions: list[Completion] = []
+        self.completions: dict[int, Completion] = {}
         self.waiting: list[int] = []  # taken from the back
         self.ended: list[int] = []  # not handed over yet
         self.since = 0  # step at which the first of those that wait came
@@ -185,7 +186,6 @@ class _Run:
         self.seeds += seeds
         self.tokens += [[] for _ in prompts]
         self.margins += [[] for _ in prompts]
-        self.completions += [None] * len(prompts)
         new = range(first, len(self.ids))
         fits = [i for i in new if len(self.ids[i]) < self.model.columns]
         self.ended += [i for i in new if len(self.ids[i]) >= self.model.columns]
@@ -214,10 +214,10 @@ class _Run:
             return
         ended, self.ended = self.ended, []
         completions = self.owner.completions([self.ids[i] for i in ended], [self.tokens[i] for i in ended])
-        for i, completion in zip(ended, completions, strict=True):
-            self.completions[i] = completion
+        numbered = list(zip(ended, completions, strict=True))
+        self.completions.update(numbered)
         if self.more is not None:
-            self.ask(*self.more(list(zip(ended, completions, strict=True))))
+            self.ask(*self.more(numbered))
 
     def refill(self) -> None:
         """Give free rows to requests that wait."""

@@ -95,29 +95,24 @@ class Group:
         if self._resident is not None:
             for row, part in zip(rows, parts, strict=True):  # only now: copies are made before any row is written
                 self._resident.hold(row, part.prompt)
-        position = np.concatenate([np.arange(p.start, len(p.prompt)) for p in parts])
         source = np.concatenate([p.owner[p.held :] for p in parts])
         copied = [(row, p.from_row) for row, p in zip(rows, parts, strict=True) if p.held]
-        table = [np.concatenate([p.prompt[p.start :] for p in parts]), position, source]
+        table = [np.concatenate([p.prompt[p.start :] for p in parts])]
+        table += [np.concatenate([np.arange(p.start, len(p.prompt)) for p in parts]), source]
         table += [np.repeat(rows, [len(p.prompt) - p.held for p in parts])]
         table += [np.concatenate([np.arange(p.held, len(p.prompt)) for p in parts])]
         table += [[p.owner[-1] for p in parts], [c[0] for c in copied], [c[1] for c in copied]]
         chunks = _chunks(parts)
         for chunk in chunks:
-            table += _chunk_table([parts[i] for i in chunk], [rows[i] for i in chunk], self._firsts(chunk))
+            table += _chunk_table([parts[i] for i in chunk], [rows[i] for i in chunk])
         flat = to_device(np.concatenate([np.asarray(t, dtype=np.int64) for t in table]), device)  # one copy
-        tokens, position_, source_, row, column, last, to, fro, *rest = flat.split([len(t) for t in table])
+        tokens, position, sources, row, column, last, to, fro, *rest = flat.split([len(t) for t in table])
         plain = len(source) == len(tokens)  # each token computed goes to one place
         cut = [_chunk(rest[4 * i : 4 * i + 4], [parts[j] for j in chunk], len(chunks) == 1) for i, chunk in enumerate(chunks)]
         return Ragged(
-            tokens, position_, last, tuple(cut), None if plain else source_, row, column,
+            tokens, position, last, tuple(cut), None if plain else sources, row, column,
             tuple((to, fro, columns) for columns in _stretches(len(copied), max((p.held for p in parts), default=0))),
         )  # fmt: skip
-
-    def _firsts(self, chunk: Sequence[int]) -> list[int]:
-        """Where the own tokens of some prompts begin among the T."""
-        begin = np.cumsum([0, *(p.own for p in self._parts)])
-        return [int(begin[i]) for i in chunk]
 
 
 def _chunks(parts: "Sequence[_Part]") -> list[list[int]]:
@@ -139,10 +134,10 @@ def _chunks(parts: "Sequence[_Part]") -> list[list[int]]:
     return [sorted(chunk) for chunk in chunks]
 
 
-def _chunk_table(parts: "Sequence[_Part]", rows: Sequence[int], firsts: Sequence[int]) -> list[np.ndarray]:
+def _chunk_table(parts: "Sequence[_Part]", rows: Sequence[int]) -> list[np.ndarray]:
     """A chunk's [tokens, padded, rows, start]."""
     longest = max(p.own for p in parts)
-    tokens = np.concatenate([np.arange(first, first + p.own) for first, p in zip(firsts, parts, strict=True)])
+    tokens = np.concatenate([p.owner[p.start :] for p in parts])
     padded = np.concatenate([np.arange(p.own) + i * longest for i, p in enumerate(parts)])
     return [tokens, padded, np.asarray(rows), np.array([p.start for p in parts])]
 

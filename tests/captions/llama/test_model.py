@@ -4,10 +4,13 @@ import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+import synth
+from synth.captions.llama import parallel
 from synth.captions.llama.checkpoint import load_shard
 from synth.captions.llama.model import Ragged, decode_one_token, prefill
 from tests.captions.llama import tiny
@@ -129,3 +132,12 @@ def test_half_precision_stays_near(gqa, prompts, expected, dtype, atol):
     logits = whole(model, prompts)
     assert logits.dtype == torch.float32
     close(logits, expected, atol=atol)
+
+
+def test_fairscale_stands_behind_one_file_and_decides_nothing_about_memory():
+    importing = [path.name for path in (Path(synth.__file__).parent).rglob("*.py") if "from fairscale" in path.read_text()]
+    assert importing == ["parallel.py"]
+    with parallel.parameters_on("meta"):
+        layers = parallel.Column(4, 6), parallel.Row(6, 4), parallel.Embedding(8, 4), parallel.Output(4, 8, bias=False)
+    assert {w.device.type for layer in layers for w in layer.parameters()} == {"meta"}
+    assert parallel.Column(4, 6).weight.device.type == "cpu"  # as fairscale has it, outside
