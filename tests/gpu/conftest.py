@@ -19,6 +19,7 @@ if ASKED == "cpu":
 import torch  # noqa: E402
 
 from synth.numerics import EXACT, environment  # noqa: E402
+from tests.gpu.second import Second  # noqa: E402
 
 os.environ.update(environment(EXACT))
 if ASKED == "cuda" and not torch.cuda.is_available():
@@ -30,14 +31,37 @@ def pytest_collection_modifyitems(config, items):
     here = [item for item in items if Path(__file__).parent in item.path.parents]
     for item in here:
         item.add_marker(pytest.mark.gpu)
-    if gone := [item for item in here if not CUDA and item.get_closest_marker("cuda_only")]:
-        config.hook.pytest_deselected(items=gone)
-        items[:] = [item for item in items if item not in set(gone)]
+    if gone := {item for item in here if _gpus(item) > torch.cuda.device_count()}:
+        config.hook.pytest_deselected(items=list(gone))
+        items[:] = [item for item in items if item not in gone]
+
+
+def _gpus(item: pytest.Item) -> int:
+    """How many GPUs a test cannot do without: cuda_only, or cuda_only(gpus=2)."""
+    mark = item.get_closest_marker("cuda_only")
+    return mark.kwargs.get("gpus", 1) if mark else 0
 
 
 @pytest.fixture(scope="session")
 def on() -> torch.device:
     return torch.device("cuda", 0) if CUDA else torch.device("cpu")
+
+
+@pytest.fixture(scope="package")
+def second():
+    """Another process, which is another job."""
+    with Second() as process:
+        yield process
+
+
+@pytest.fixture(scope="package")
+def cpu(second):
+    """A process that has no GPU."""
+    if not CUDA:
+        yield second
+        return
+    with Second({"CUDA_VISIBLE_DEVICES": ""}) as process:
+        yield process
 
 
 @pytest.fixture(autouse=True)

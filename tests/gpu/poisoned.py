@@ -4,6 +4,7 @@ On a GPU by a kernel that reads out of bounds: from then on every call of CUDA i
 """
 
 import sys
+import time
 
 CALL = 8  # of the U-Net: in the second unit of tests/gpu/rows.py, so that the first one is committed
 WORDS = "CUDA error: device-side assert triggered"
@@ -22,6 +23,7 @@ def main() -> int:
         if calls[0] >= CALL:
             if not torch.cuda.is_available():
                 raise RuntimeError(WORDS)
+            time.sleep(1)  # the writer commits the first unit meanwhile
             torch.zeros(1, device="cuda")[torch.tensor([10**6], device="cuda")].sum().item()
         return plain(self, *args, **kwargs)
 

@@ -19,7 +19,6 @@ from tests.fixtures_images import digests, work
 from tests.gpu.conftest import CUDA
 from tests.gpu.memory import held
 from tests.gpu.rows import DRY, MODELS, Planner, Seen, watched
-from tests.gpu.second import Second
 
 NUMERICS = {"exact": EXACT, "fast": FAST, "reference": REFERENCE}
 HALF = {torch.bfloat16, torch.float16}
@@ -62,22 +61,6 @@ def drawn(planned):
         return made[name, numerics]
 
     return draw
-
-
-@pytest.fixture(scope="module")
-def second():
-    with Second() as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def cpu(second):
-    """A process that has no GPU."""
-    if not CUDA:
-        yield second
-        return
-    with Second({"CUDA_VISIBLE_DEVICES": ""}) as process:
-        yield process
 
 
 def pixels(folder: StageFolder) -> dict[int, np.ndarray]:
