@@ -128,6 +128,7 @@ def run(args: argparse.Namespace) -> None:
     rows = args.rows or fitting_rows(params, dtype.itemsize, device)
     batch = min(STATIC_BATCH, rows)
     tokenizer = Ids(params.vocab_size)
+    torch.manual_seed(0)
     model = random_model(SHAPES[args.shapes], rows, COLUMNS, dtype, device)
     sampling = Sampling(TEMPERATURE, TOP_P, MAX_GEN)
     print(f"{name_of(device)}, torch {torch.__version__}, {str(dtype)[6:]}, numerics {args.numerics}; shapes {args.shapes}, ", end="")
