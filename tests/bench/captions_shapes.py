@@ -163,6 +163,8 @@ def roofline(way: Way, params: ModelParams, ids: list[list[int]], item: int, ban
     window, seconds = way.window, statistics.median(way.wall)
     drawn = sum(map(len, window.tokens))
     least, reading = floor(window, params, [len(i) for i in ids], item, bandwidth, flops)
-    print(f"native: {len(ids) / seconds:.1f} captions/s, {drawn / seconds:.0f} tokens/s drawn, {window.prefill_tokens / seconds:.0f} prefilled; ", end="")
+    rates = [n / seconds for n in (len(ids), drawn, window.prefill_tokens)]
+    print(f"native: {rates[0]:.1f} captions/s; tokens/s: {rates[1]:.0f} drawn, {rates[2]:.0f} prefilled")
     print(f"{window.steps} steps of {1e3 * seconds / window.steps:.1f} ms, {drawn / window.steps:.0f} rows live on average")
-    print(f"share of the bandwidth limit: {reading / seconds:.0%}; of the roofline: {least / seconds:.0%} (at it: {len(ids) / least:.0f} captions/s)")
+    print(f"share of the bandwidth limit: {reading / seconds:.0%}")
+    print(f"share of the roofline: {least / seconds:.0%}; at it: {len(ids) / least:.0f} captions/s")

@@ -23,7 +23,9 @@ from tests.gpu.second import Second  # noqa: E402
 
 os.environ.update(environment(EXACT))
 if ASKED == "cuda" and not torch.cuda.is_available():
-    raise pytest.UsageError(f"SYNTHSET_GPU_TESTS=cuda: torch {torch.__version__} (CUDA {torch.version.cuda}) can use no GPU here; see nvidia-smi")
+    raise pytest.UsageError(
+        f"SYNTHSET_GPU_TESTS=cuda: torch {torch.__version__} (CUDA {torch.version.cuda}) can use no GPU here; see nvidia-smi"
+    )
 CUDA = torch.cuda.is_available()
 
 

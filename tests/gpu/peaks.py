@@ -59,7 +59,9 @@ def main() -> None:
                 for batch in batches:
                     counted = COUNTED.get((name, numerics, batch), "-")
                     print(f"{name}, {numerics}, batch {batch}: ", end="", flush=True)
-                    print(f"{peak(Path(temp, numerics, str(batch)), model, numerics, batch, SIZES[name])} (counted: {counted} GB)", flush=True)
+                    print(
+                        f"{peak(Path(temp, numerics, str(batch)), model, numerics, batch, SIZES[name])} (counted: {counted} GB)", flush=True
+                    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ shape takes (cuDNN plans then), and for each fused kernel that numerics=exact al
 """
 
 import time
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -35,33 +36,39 @@ def ceilings() -> None:
 
 def attention() -> None:
     print("attention | chosen among all | first call s | then ms | fused: ms, same bits twice")
-    for name, (q, k, dtype, mask, causal) in SHAPES.items():
-        if ON.type == "cpu":
-            q, k = ((1, shape[1], min(shape[2], 64), shape[3]) for shape in (q, k))
-            mask = mask and (1, 1, q[2], k[2])
-        query, key, value = (torch.randn(shape, device=ON, dtype=dtype) for shape in (q, k, k))
-        seen = None
-        if mask:
-            seen = torch.rand(mask, device=ON) > 0.3
-            seen[..., 0] = True  # no row without a key
-        how = {"attn_mask": seen, "is_causal": causal}
-        chosen = SDPBackend(torch._fused_sdp_choice(query, key, value, **how)).name
-        begun = time.perf_counter()
-        F.scaled_dot_product_attention(query, key, value, **how).sum().item()
-        first = time.perf_counter() - begun
-        then = median_seconds(lambda: F.scaled_dot_product_attention(query, key, value, **how), ON)
-        print(f"{name} | {chosen} | {first:.3f} | {1e3 * then:.2f} | {fused(query, key, value, how)}", flush=True)
+    for name, shapes in SHAPES.items():
+        print(f"{name} | {looked_at(*shapes)}", flush=True)
 
 
-def fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: dict) -> str:
+def looked_at(q: tuple, k: tuple, dtype: torch.dtype, mask: tuple | None, causal: bool) -> str:
+    """The columns of one shape; on a CPU of a small part of it."""
+    if ON.type == "cpu":
+        q, k = ((1, shape[1], min(shape[2], 64), shape[3]) for shape in (q, k))
+        mask = mask and (1, 1, q[2], k[2])
+    query, key, value = (torch.randn(shape, device=ON, dtype=dtype) for shape in (q, k, k))
+    seen = None
+    if mask:
+        seen = torch.rand(mask, device=ON) > 0.3
+        seen[..., 0] = True  # no row without a key
+
+    def attend() -> torch.Tensor:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=seen, is_causal=causal)
+
+    chosen = SDPBackend(torch._fused_sdp_choice(query, key, value, attn_mask=seen, is_causal=causal)).name
+    begun = time.perf_counter()
+    attend().sum().item()
+    first = time.perf_counter() - begun
+    return f"{chosen} | {first:.3f} | {1e3 * median_seconds(attend, ON):.2f} | {fused(attend)}"
+
+
+def fused(attend: Callable[[], torch.Tensor]) -> str:
     """Each fused kernel: its milliseconds and whether two calls give the same bits; "no" where it does not take such inputs."""
     told = []
     for name, kernel in FUSED.items():
         with sdpa_kernel(kernel):
             try:
-                one, two = (F.scaled_dot_product_attention(query, key, value, **how) for _ in range(2))
-                ms = 1e3 * median_seconds(lambda: F.scaled_dot_product_attention(query, key, value, **how), ON)
-                told.append(f"{name} {ms:.2f}, {torch.equal(one, two)}")
+                same = torch.equal(attend(), attend())
+                told.append(f"{name} {1e3 * median_seconds(attend, ON):.2f}, {same}")
             except RuntimeError:  # no kernel for these inputs
                 told.append(f"{name} no")
     return "; ".join(told)

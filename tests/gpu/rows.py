@@ -44,7 +44,15 @@ class Planner:
         return self._tables[key]
 
     def __call__(
-        self, name: str, numerics: Mapping, place: str, unit_size: int = 3, batch: int = 2, captions: list[str] = CAPTIONS, run=None, **config
+        self,
+        name: str,
+        numerics: Mapping,
+        place: str,
+        unit_size: int = 3,
+        batch: int = 2,
+        captions: list[str] = CAPTIONS,
+        run=None,
+        **config,
     ) -> StageFolder:
         row, table = MODELS[name], self.table(place, captions)
         inputs = {role: InputFile(str(p), identity(p)) for role, p in paths_of(row, self.folders).items()}

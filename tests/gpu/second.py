@@ -16,7 +16,11 @@ class Second:
 
     def __init__(self, env: Mapping[str, str] | None = None):
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "tests.gpu.second"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+            [sys.executable, "-m", "tests.gpu.second"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
         )
 
     def work(self, folder: StageFolder) -> int:

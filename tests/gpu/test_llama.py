@@ -179,7 +179,13 @@ def test_memory_stays_within_the_plan_of_max_batch_size_auto(on, head, own):
 
 
 def engine(folder, tmp_path, **change) -> EngineConfig:
-    small = {"max_gen_len": 24, "max_seq_len": 128, "max_batch_size": 8, "log": str(tmp_path / "llama.log"), "numerics": dict(numerics.EXACT)}
+    small = {
+        "max_gen_len": 24,
+        "max_seq_len": 128,
+        "max_batch_size": 8,
+        "log": str(tmp_path / "llama.log"),
+        "numerics": dict(numerics.EXACT),
+    }
     return EngineConfig(str(folder), **small | change)
 
 
