@@ -202,7 +202,7 @@ def test_the_processes_serve_from_the_device_and_leave_quickly(gqa, on, tmp_path
     assert ask(llama) == ask(llama)
     begun = time.monotonic()
     llama.close()
-    assert time.monotonic() - begun < 10  # the parent waits 15 s for a group that does not end
+    assert time.monotonic() - begun < 14  # the parent kills what has not ended by itself after 15 s
 
 
 @pytest.mark.cuda_only
@@ -221,7 +221,7 @@ def test_two_gpus_give_the_captions_of_one_and_leave_quickly(gqa, tmp_path, tmp_
     assert sum(a != b for a, b in zip(ask(llama), expected, strict=True)) <= 1
     begun = time.monotonic()
     llama.close()
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 14
 
 
 # -- the stage -----------------------------------------------------------------------------------------------------------
