@@ -16,19 +16,20 @@ mkdir -p "$OUT"
 DRY=; [ "$SYNTHSET_GPU_TESTS" = cpu ] && DRY=1 && export CUDA_VISIBLE_DEVICES=
 BAD=0
 
-# piece NAME SECONDS COMMAND..: runs it, keeps its output in $OUT/NAME.txt, goes on whatever becomes of it
+# piece NAME SECONDS COMMAND..: runs it, keeps its output in $OUT/NAME.txt, goes on whatever becomes of it. At the end of its
+# time it is interrupted, so that pytest still says what it found
 piece() {
   local name=$1 seconds=$2 code
   shift 2
   echo "== $name ($(date +%T))"
-  timeout "$seconds" "$@" 2>&1 | tee "$OUT/$name.txt"
+  timeout -s INT -k 15 "$seconds" "$@" 2>&1 | tee "$OUT/$name.txt"
   code=${PIPESTATUS[0]}
   [ "$code" -eq 0 ] || { BAD=1; echo "== $name ended with $code (124: its $seconds s were over)"; }
 }
 
 machine() { [ -n "$DRY" ] || nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv,noheader; }
 probe() { piece probe 90 "$PYTHON" -m tests.gpu.probe; }
-tests() { piece tests "$1" "$PYTHON" -m pytest -m gpu tests/gpu -n "${DRY:-4}" --dist loadfile -q -ra --durations 10 -p no:cacheprovider --junitxml "$OUT/tests.xml"; }
+tests() { piece tests "$1" "$PYTHON" -m pytest -m gpu tests/gpu -n "${DRY:-4}" --dist loadfile -v -ra --durations 10 -p no:cacheprovider --junitxml "$OUT/tests.xml"; }
 
 # captions_of NAME SECONDS NUMERICS CAPTIONS OPTIONS..
 captions_of() {
