@@ -1,10 +1,10 @@
 # make run: the embedded example from class names to pictures. make test: the whole test suite. make lint: what of it
-# reads the code only. All make .venv first.
+# reads the code only. make gpu: proves every CUDA path on this machine's GPU. All make .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint gpu bench clean
 
 run: $(VENV)/.installed
 	@$(BIN)/python launch/run.py $(ARGS)
@@ -17,6 +17,9 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+gpu: $(VENV)/.installed
+	SYNTHSET_GPU_TESTS=cuda $(BIN)/python -m pytest -m gpu tests/gpu -n 4 --dist loadfile $(ARGS)
 
 bench: $(VENV)/.installed
 	for b in captions encoders exports exports_files heap images launch main_job store story tracking verify; do echo "== $$b"; $(BIN)/python -m tests.bench.$$b || exit 1; done

@@ -25,7 +25,7 @@ import torch
 
 from synth import numerics
 from synth.captions.llama.checkpoint import load_shard
-from synth.captions.llama.generate import Generator, Sampling
+from synth.captions.llama.generate import Generator, Sampling, Window
 from synth.captions.llama.model import decode_one_token, prefill
 from synth.captions.llama.ragged import Ragged
 from synth.captions.prompts.modes import HEADINGS, RELATIONS, SECOND
@@ -131,6 +131,7 @@ class Way:
     seconds: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
     result: tuple[list[list[int]], int] | None = None
+    window: Window | None = None  # the native engine's own account of its last round
 
 
 def measure(ways: dict[str, Way], rounds: int, device: torch.device) -> None:
@@ -157,18 +158,20 @@ def table(ways: dict[str, Way], n: int, ends: set[int]) -> None:
     print("| " + " | ".join(header) + " |")
     print("|" + "---|" * (5 + len(bases)))
     for name, way in ways.items():
-        times = " | ".join(f"{ratio(way, ways[base]):.2f}" for base in bases)
+        times = [f"{ratio(way, ways[base]):.2f}" for base in bases]
         rates = [n / statistics.median(s) for s in (way.seconds, way.wall)]
         captions, passed = way.result
-        print(f"| {name} | {rates[0]:.1f} | {times} | {rates[1]:.1f} | {passed / n:.1f} | {kept(captions, ends):.1f} |")
+        cells = [name, f"{rates[0]:.1f}", *times, f"{rates[1]:.1f}", f"{passed / n:.1f}", f"{kept(captions, ends):.1f}"]
+        print("| " + " | ".join(cells) + " |")
 
 
 def native(generator: Generator, texts: Sequence[str]) -> Way:
     def run():
-        window = generator.window(texts, range(len(texts)))
+        way.window = window = generator.window(texts, range(len(texts)))
         return window.tokens, window.prefill_tokens + window.decode_tokens
 
-    return Way(run)
+    way = Way(run)
+    return way
 
 
 def on_cpu(args: argparse.Namespace) -> None:
@@ -213,7 +216,9 @@ def main() -> None:
     parser.add_argument("--shots", type=int, default=3, help="examples a prompt; 6 make prompts as long as SynCLR's")
     parser.add_argument("--shapes", help="7b, 13b or smoke: random weights of these shapes instead, on a GPU if there is one")
     parser.add_argument("--simulate", action="store_true", help="only count how full the rows are, in windows of several sizes")
-    parser.add_argument("--rows", type=int, default=256, help="with --shapes: rows of the native engine")
+    parser.add_argument("--rows", type=int, help="with --shapes: rows of the native engine (default: what fits the GPU, 256 at most)")
+    parser.add_argument("--groups", default="1,8", help="with --shapes: captions that share their examples (default 1,8)")
+    parser.add_argument("--native-only", action="store_true", help="with --shapes: without what the native engine is compared with")
     parser.add_argument("--numerics", default="exact", choices=sorted(numerics.PRESETS), help="with --shapes")
     args = parser.parse_args()
     numerics.apply(numerics.PRESETS[args.numerics])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROGRAMS = ("python", "synthset", "make", "sbatch", "pip", "export", ".")
+PROGRAMS = ("python", "synthset", "make", "sbatch", "pip", "export", "bash", ".")
 INLINE = ("python ", "synthset ", "make ", "sbatch ", "pip ", "export ")
 NO_FENCED_COMMANDS = ("python", "json", "yaml", "text")  # languages of blocks that hold no command lines
 

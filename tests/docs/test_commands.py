@@ -39,6 +39,9 @@ CHECKED = {
     "sbatch": "needs a cluster: bash reads the script, and its stage is there (tests/slurm runs it)",
     "pip": "downloads: the extras are those of setup.cfg",
     "tests.bench": "takes minutes: the module is there and has the options",
+    "tests.gpu": "needs a GPU: the module is there",
+    "bash": "needs a GPU: bash reads the script, which knows the word behind it",
+    "pytest": "runs tests: the folder and the markers are there",
     "synth.tracking.old_results": "reads files of OVTrack's own scripts: the options are read (tests/tracking/test_old_results.py runs it)",
     "venv": "makes another environment and downloads vLLM",
     "nltk.downloader": "downloads WordNet",
@@ -406,7 +409,13 @@ def checked(program: str, words: list[str], command: Command) -> None:
                 or pinned
                 or (name in (".", "synthset") and (not extra or f"\n{extra} =\n" in (ROOT / "setup.cfg").read_text()))
             )
-    elif program.startswith("tests.bench"):
+    elif program == "bash":
+        script = ROOT / words[0]
+        subprocess.run(["bash", "-n", script], check=True, timeout=20)
+        assert all(f"\n{word})" in script.read_text(encoding="utf-8") for word in words[1:])
+    elif program == "pytest":
+        assert all((ROOT / w).is_dir() or f"\n    {w}:" in (ROOT / "setup.cfg").read_text() for w in words if not w.startswith("-"))
+    elif program.startswith(("tests.bench", "tests.gpu")):
         if program.endswith(".NAME"):
             return  # the table behind it: test_the_benchmarks_of_the_table_are_there
         source = (ROOT / f"{program.replace('.', '/')}.py").read_text(encoding="utf-8")
