@@ -180,7 +180,7 @@ class CaptionerConfig:
     max_seq_len: int = key("tokens, prompt and caption; longer prompts are rejected as prompt_too_long", low=8, unread=512)
     max_gen_len: int = key("tokens a caption", low=1, unread=100)
     max_batch_size: int = key(
-        "rows decoded at once inside a window; of llama also auto: what fits beside the weights in cluster.gpu_mem_gb (null: 32), at most "
+        "rows decoded at once inside a window; of llama also auto: what fits beside the weights in one GPU (on cores 32), at most "
         "captions.window and unit_size; of servers: requests in flight",
         given=Any,
         unread=32,
