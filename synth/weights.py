@@ -1,6 +1,7 @@
 """Weight files, judged from their names and headers: variants, shards, torn safetensors, single-file checkpoints. No torch."""
 
 import json
+import math
 import re
 import zipfile
 from collections.abc import Iterator
@@ -63,8 +64,40 @@ def _weight_files(folder: Path) -> Iterator[Path]:
     yield from sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file())
 
 
+def elements(place: Path, variant: str = "") -> Iterator[tuple[str, int]]:
+    """(name, number of elements) of the tensors that are loaded of a component's folder, or of one file. Reads headers only.
+
+    A pickle tells no names: one entry, by its size, as float32 or as the half precision that its variant names.
+    """
+    for file in [place] if place.is_file() else _chosen(place, variant):
+        if file.suffix == ".safetensors":
+            yield from ((name, math.prod(t["shape"])) for name, t in _header(file)[0].items())
+        else:
+            yield "", file.stat().st_size // (2 if "16" in variant else 4)
+
+
+def _chosen(folder: Path, variant: str) -> list[Path]:
+    """The weight files of a component that a loader takes: of the variant or else the plain ones, whole or else in shards,
+    safetensors before pickles."""
+    files = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file()) if folder.is_dir() else []
+    of_variant = [p for p in files if variant and (m := _VARIANT.match(p.name)) and m.group(2) == variant]
+    for suffix in SUFFIXES:
+        fit = [p for p in of_variant or [p for p in files if _PLAIN.match(p.name)] or files if p.suffix == suffix]
+        if fit:
+            return [p for p in fit if "-of-" not in p.name] or fit
+    return []
+
+
 def check_safetensors(file: Path) -> None:
     """InputError if a .safetensors file is shorter or longer than its header says. Reads the header only."""
+    tensors, start = _header(file)
+    wanted, size = start + max((t["data_offsets"][1] for t in tensors.values()), default=0), file.stat().st_size
+    if size != wanted:
+        raise InputError(f"{file}: {size} bytes, its header says {wanted}; it is torn: fetch the model again")
+
+
+def _header(file: Path) -> tuple[dict[str, dict], int]:
+    """(name -> {"shape", "data_offsets", ..} of the tensors in a .safetensors file, where their data begin). Not one: an InputError."""
     size = file.stat().st_size
     try:
         with open(file, "rb") as f:
@@ -74,12 +107,12 @@ def check_safetensors(file: Path) -> None:
                 raise InputError(f"{file}: torn inside its header ({size} bytes); fetch the model again")
             if n > _MAX_HEADER:
                 raise InputError(f"{file}: not a safetensors file (a header of {n} bytes); fetch the model again")
-            header = json.loads(f.read(n))
-        wanted = 8 + n + max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+            tensors = {name: t for name, t in json.loads(f.read(n)).items() if name != "__metadata__"}
+        for t in tensors.values():
+            int(t["data_offsets"][1])
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
         raise InputError(f"{file}: not a safetensors file ({type(e).__name__}: {e}); fetch the model again") from e
-    if size != wanted:
-        raise InputError(f"{file}: {size} bytes, its header says {wanted}; it is torn: fetch the model again")
+    return tensors, 8 + n
 
 
 def read_json(file: Path, fix: str) -> dict:

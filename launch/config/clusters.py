@@ -24,7 +24,9 @@ class ClusterConfig:
 
     kind: str = key("a key of launch.config.clusters.CLUSTERS")
     n_jobs: int = key("workers, or array tasks a stage; never changes the bytes of a unit", low=1, null="as many as GPUs or cores")
-    gpu_mem_gb: float = key("GB of one GPU, as 80: captioner.max_batch_size=auto plans with it", null="no GPU, or unknown")
+    gpu_mem_gb: float = key(
+        "GB of one GPU, as 80: batch sizes and windows of auto are planned by it", null="what Slurm or nvidia-smi says, else 24"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,7 @@ class SlurmConfig(ClusterConfig):
     )
     gres: str = key('written as Slurm wants it: gpu:a100:4; "": not given', null="gpu:<gpus_per_job>")
     cpus_per_job: int = key("cores of a job, shared by its workers; encoding and writing go on beside the device", null="4 a worker")
-    mem: str = key("per node: 32G", null="the site's default")
+    mem: str = key("per node: 32G; 0: all of a node", null="what the workers of a model need, else the site's default")
     requeue: bool = key("a drained, preempted or lost job goes back into the queue")
     drain_before_s: int = key("seconds before the limit at which a job is told to drain (a quarter of the limit at most)")
     modules: tuple[str, ...] = key("module load ...")

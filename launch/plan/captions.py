@@ -11,8 +11,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from launch.config.root import Config
+from launch.plan.batches import windows_of
 from launch.plan.datasets import dataset_of
 from launch.plan.engines import NO_ENGINE, Engine, check_length, plan_engine
+from launch.plan.gpu_memory import GpuMemory, gpu_memory
 from launch.plan.inputs import input_file, read_json
 from launch.plan.makers import Maker, maker_of, table_input
 from launch.plan.node import Node
@@ -46,12 +48,13 @@ def plan(node: Node) -> Sequence[StageSpec | PlannedStage]:
     role = UPSTREAM.get(maker.config.maker)
     if role and not node.upstream.get(role):
         raise InputError(f"recipe stage {node.name}: prompts.maker={maker.config.maker} reads stages in role {role!r}; see conf/prompts/")
-    engine = _engine(config) if maker.asks else NO_ENGINE
+    slots = _slots(config, dataset, maker, len(seeds))
+    engine, captions = _engine(node, slots) if maker.asks else (NO_ENGINE, settled(captions, None, slots))
     check_length(dataset, maker, engine, seeds[0])
     specs = [
         node.spec(
             dump(replace(captions, seed=seed, dataset=dataset, prompts=maker.config, captioner=engine.config)),
-            slots=_slots(config, dataset, maker, len(seeds)),
+            slots=slots,
             unit_size=captions.unit_size,
             batch=captions.window,
             inputs=dict(maker.inputs) | engine.inputs,
@@ -77,14 +80,23 @@ def _seeds(captions: CaptionsConfig) -> tuple[int, ...]:
     return seeds
 
 
-def _engine(config: Config) -> Engine:
-    """The engine of a stage that asks a model."""
-    engine = plan_engine(config)
+def _engine(node: Node, slots: int) -> tuple[Engine, CaptionsConfig]:
+    """The engine of a stage of so many slots that asks a model, and the keys of captions with its window and unit."""
+    config = node.config
+    gpu = gpu_memory(config.cluster, "captions", {"captioner": vars(config.captioner)})
+    captions = settled(config.captions, gpu, slots)
+    engine = plan_engine(replace(config, captions=captions), gpu)
     if engine.config.engine == "none":
         known = ", ".join(sorted(WITHOUT_MODEL - set(UPSTREAM)))
         fix = f"choose a captioner, or a maker without one: {known}"
         raise InputError(f"captioner=none: prompts.maker={config.prompts.maker} asks a model; {fix}")
-    return engine
+    return engine, captions
+
+
+def settled(captions: CaptionsConfig, gpu: GpuMemory | None, slots: int) -> CaptionsConfig:
+    """The keys of captions with numbers for a window and a unit of auto. gpu: None where a stage is made on cores."""
+    window, unit = windows_of(captions, gpu, slots)
+    return replace(captions, window=window, unit_size=unit)
 
 
 def _check_undone(node: Node, specs: list[StageSpec], engine: Engine) -> None:
@@ -192,8 +204,10 @@ def metaprompts(node: Node) -> list[StageSpec]:
         what = "a JSON list of texts with [concept]"
         file = inputs["metaprompts"] = input_file(prompts.metaprompts_file, "prompts.metaprompts_file", what)
         metaprompt_texts(read_json(file.path, "prompts.metaprompts_file", what), f"prompts.metaprompts_file: {file.path}")
-    side_by_side = prompts.num_metaprompts * min(n, node.config.captions.window)
-    return _asking(node, read, dataset, n * prompts.num_metaprompts, side_by_side, side_by_side, inputs)
+    slots = n * prompts.num_metaprompts
+    engine, captions = _engine(node, slots)
+    side_by_side = prompts.num_metaprompts * min(n, captions.window)
+    return _asking(node, engine, read, dataset, slots, side_by_side, side_by_side, inputs)
 
 
 def prompt_trees(node: Node) -> list[StageSpec]:
@@ -205,10 +219,12 @@ def prompt_trees(node: Node) -> list[StageSpec]:
     node.one("metaprompts")
     dataset = _subjects_of(node.config)
     read = node.config.prompts.only("form", "num_metaprompts", "num_prompts_per_metaprompt", "max_words")
-    size, captions = 1 + read.num_prompts_per_metaprompt, node.config.captions
-    unit, batch = (max(1, slots // size) * size for slots in (captions.unit_size, captions.window))
+    size = 1 + read.num_prompts_per_metaprompt
+    slots = len(subject_trees(dataset, read)) * size
+    engine, captions = _engine(node, slots)
+    unit, batch = (max(1, n // size) * size for n in (captions.unit_size, captions.window))
     unit = -(-unit // batch) * batch if unit > batch else unit
-    return _asking(node, read, dataset, len(subject_trees(dataset, read)) * size, unit, min(batch, unit), {})
+    return _asking(node, engine, read, dataset, slots, unit, min(batch, unit), {})
 
 
 def backgrounds(node: Node) -> list[StageSpec]:
@@ -218,7 +234,8 @@ def backgrounds(node: Node) -> list[StageSpec]:
     config = node.config
     dataset, read = dataset_of(config.dataset), config.prompts.only("num_backgrounds")
     inputs = table_input(config, "backgrounds")
-    return _asking(node, read, dataset, len(dataset.classes), config.captions.unit_size, config.captions.window, inputs)
+    engine, captions = _engine(node, len(dataset.classes))
+    return _asking(node, engine, read, dataset, len(dataset.classes), captions.unit_size, captions.window, inputs)
 
 
 def _asks_nothing(node: Node, maker: str) -> bool:
@@ -237,9 +254,16 @@ def _subjects_of(config: Config) -> DatasetConfig:
 
 
 def _asking(
-    node: Node, prompts: PromptsConfig, dataset: DatasetConfig, slots: int, unit: int, batch: int, inputs: dict[str, InputFile]
+    node: Node,
+    engine: Engine,
+    prompts: PromptsConfig,
+    dataset: DatasetConfig,
+    slots: int,
+    unit: int,
+    batch: int,
+    inputs: dict[str, InputFile],
 ) -> list[StageSpec]:
-    captions, engine = node.config.captions, _engine(node.config)
+    captions = node.config.captions
     config = AskConfig(
         seed=_seeds(captions)[0], dataset=dataset, prompts=prompts, captioner=engine.config, max_attempts=captions.max_attempts
     )

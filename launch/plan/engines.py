@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.config.clusters import ClusterConfig
 from launch.config.root import Config
 from launch.plan.fetching import fetched
+from launch.plan.gpu_memory import GpuMemory
 from launch.plan.inputs import input_file
 from launch.plan.makers import Maker
 from synth.captions.config import CaptionerConfig, DatasetConfig
@@ -25,6 +25,7 @@ from synth.store.spec import InputFile
 if TYPE_CHECKING:
     from synth.captions.llama.tokenizer import Tokenizer
 
+HOST_RANK = 6.0  # GB of host memory of a rank: torch with CUDA's libraries, and the layers that are on their way to the GPU
 LOOKED_AT = 32  # slots; single prompts that are too long are rejections of theirs, not an error of the run
 
 
@@ -41,14 +42,15 @@ class Engine:
 NO_ENGINE = Engine(CaptionerConfig(engine="none", id="none"))
 
 
-def plan_engine(config: Config) -> Engine:
-    """The engine that `captioner` describes, checked as far as it can be without a device."""
+def plan_engine(config: Config, gpu: GpuMemory | None) -> Engine:
+    """The engine that `captioner` describes, checked as far as it can be without a device. gpu: None where captions are made on cores."""
     captioner = config.captioner
     if captioner.engine not in _PLANS:
         raise WrongKey("engine", captioner.engine, f"no such engine; there are {', '.join(sorted(ENGINES))}", group="captioner")
     if not all(captioner.stop):
         raise InputError(f"captioner.stop={list(captioner.stop)}: texts, none of them empty")
-    return _PLANS[captioner.engine](replace(captioner, max_batch_size=_rows(config)))
+    engine = _PLANS[captioner.engine](replace(captioner, max_batch_size=_rows(config, gpu)))
+    return replace(engine, settings=engine.settings | _memory(engine.config, captioner, gpu))
 
 
 # -- the native engine -----------------------------------------------------------------------------------------------
@@ -90,28 +92,16 @@ def _tokenizer(path: str) -> "Tokenizer":
     return Tokenizer(path)
 
 
-def _rows(config: Config) -> int:
+def _rows(config: Config, gpu: GpuMemory | None) -> int:
     """max_batch_size. `auto` is resolved once, at plan time: stage.json holds a number, whatever GPU a worker finds."""
     captioner = config.captioner
     rows, native = captioner.max_batch_size, captioner.engine == "llama"
     if native and rows == "auto":
         window = min(config.captions.window, config.captions.unit_size)  # a window ends with its unit
-        return _fitting_rows(captioner, gpu_mem_gb(config.cluster), window)
+        return _fitting_rows(captioner, gpu and gpu.gb, window)
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
         raise WrongKey("max_batch_size", rows, f"{'auto, or ' if native else ''}a number of captions, 1 at least", group="captioner")
     return rows
-
-
-def gpu_mem_gb(cluster: ClusterConfig) -> float | None:
-    """Memory of the GPUs that captions are made on: cluster.stages.captions.gpu_mem_gb, else cluster.gpu_mem_gb."""
-    own = getattr(cluster, "stages", {}).get("captions")
-    for key, value in (("stages.captions.gpu_mem_gb", own and own.gpu_mem_gb), ("gpu_mem_gb", cluster.gpu_mem_gb)):
-        if value is None:
-            continue
-        if not value > 0:
-            raise WrongKey(key, value, "the memory of one GPU in GB, as 80; null: no GPU, or unknown", group="cluster")
-        return value
-    return None
 
 
 def _fitting_rows(captioner: CaptionerConfig, memory: float | None, window: int) -> int:
@@ -120,6 +110,20 @@ def _fitting_rows(captioner: CaptionerConfig, memory: float | None, window: int)
     checkpoint = _checkpoint(captioner)
     shard = checkpoint.shards[0].parent
     return auto_rows(checkpoint.params, captioner.dtype, checkpoint.degree, captioner.max_seq_len, memory, window, shard)
+
+
+def _memory(engine: CaptionerConfig, captioner: CaptionerConfig, gpu: GpuMemory | None) -> dict[str, Any]:
+    """For the stage's settings: GB on each GPU, and on the host for each worker, of the native engine."""
+    if gpu is None or engine.engine != "llama":
+        return {}
+    from synth.captions.llama.memory import need
+
+    checkpoint = _checkpoint(captioner)
+    cost = need(checkpoint.params, engine.dtype, checkpoint.degree, engine.max_seq_len)
+    rows, host = engine.max_batch_size, checkpoint.degree * HOST_RANK
+    figures = {"weights": cost.weights / 1e9, "device": cost.gb(rows), "host": host}
+    told = {name: round(value, 1) for name, value in figures.items()}
+    return {"memory": told | {"rows": rows, "dtype": engine.dtype, "gpu": gpu.gb, "source": gpu.source}}
 
 
 # -- transformers and servers ----------------------------------------------------------------------------------------

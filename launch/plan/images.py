@@ -7,6 +7,7 @@ from typing import Any
 
 from launch.config.near import did_you_mean
 from launch.config.root import Config
+from launch.plan.batches import ALL, AUTO, batches_of
 from launch.plan.datasets import counts as real_counts
 from launch.plan.datasets import dataset_of, list_path, official
 from launch.plan.inputs import text_of
@@ -36,18 +37,21 @@ def plan(node: Node) -> list[StageSpec]:
         model = plan_model(node.config.model)
         config = replace(drawing(model, images, "images"), subset="" if subset is None else str(subset), counts=counts)
         judge(model.folder, config)
+    batches = batches_of(node, model, config, images, "images")
+    config = replace(config, vae_batch=batches.vae_batch)
     slots = sum(c.count for c in counts) if counts else (total if subset is None else len(subset)) * images.per_caption
-    run = run_settings(node.config, model.folder)
-    return [node.spec(dump(config), slots, images.unit_size, images.batch_size, model.inputs, run)]
+    run = run_settings(node.config, model.folder) | batches.settings
+    return [node.spec(dump(config), slots, images.unit_size, batches.batch, model.inputs, run)]
 
 
 # -- what all stages that draw share ---------------------------------------------------------------------------------
 
 
 def drawing(model: PlannedModel, config: Drawn, group: str) -> Drawn:
-    """The config of a group that draws, with its model and what it leaves to that."""
+    """The config of a group that draws, with its model and what it leaves to that. A vae_batch of auto is 0 until it is settled."""
     text = text_of(config.negative_prompt, config.negative_prompt_file, f"{group}.negative_prompt")
-    return replace(model.settings(config), model=model.config, negative_prompt=text)
+    vae_batch = ALL if config.vae_batch == AUTO else config.vae_batch
+    return replace(model.settings(config), model=model.config, negative_prompt=text, vae_batch=vae_batch)
 
 
 def run_settings(config: Config, model: ModelFolder) -> dict[str, Any]:

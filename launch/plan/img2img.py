@@ -9,6 +9,7 @@ from pathlib import Path
 
 from launch.config.near import did_you_mean
 from launch.config.root import Config
+from launch.plan.batches import batches_of
 from launch.plan.datasets import list_path, official
 from launch.plan.images import drawing, run_settings, subset_of
 from launch.plan.models import plan_model
@@ -64,11 +65,13 @@ def _spec(node: Node, config: Img2ImgConfig, n: int, inputs: dict[str, InputFile
     if config.prompt == "template" and CLASS in config.prompt_template and [c.name for c in config.dataset.classes] == [UNLABELLED]:
         fix = f"use img2img.prompt=caption, or a template without {CLASS}"
         raise WrongKey("prompt_template", config.prompt_template, "the source has no classes", fix)
-    model = plan_model(node.config.model)
+    model, asked = plan_model(node.config.model), config
     config = drawing(model, config, GROUP)
     judge(model.folder, config, img2img=True)
-    run = run_settings(node.config, model.folder)
-    return node.spec(dump(config), n * config.per_image, config.unit_size, config.batch_size, {**model.inputs, **inputs}, run)
+    batches = batches_of(node, model, config, asked, GROUP)
+    config = replace(config, vae_batch=batches.vae_batch)
+    run = run_settings(node.config, model.folder) | batches.settings
+    return node.spec(dump(config), n * config.per_image, config.unit_size, batches.batch, {**model.inputs, **inputs}, run)
 
 
 # -- a stage of pictures ---------------------------------------------------------------------------------------------

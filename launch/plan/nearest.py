@@ -13,6 +13,9 @@ from synth.store.folder import StageFolder
 
 AT_MOST = 3  # stages told
 KEYS = 6  # differences told of each
+# what auto settles by the memory of a GPU: key of a stage -> key of the command line
+PICTURES = {"batch": "{group}.batch_size", "vae_batch": "{group}.vae_batch", "rows": "{group}.batch_size"}
+CAPTIONS = {"batch": "captions.window", "unit_size": "captions.unit_size", "captioner.max_batch_size": "captioner.max_batch_size"}
 
 
 def check_only(point: Point) -> None:
@@ -34,23 +37,34 @@ def is_whole(stage: PlannedStage) -> bool:
 def nearest(stage: PlannedStage) -> str:
     """Lines that name the existing folders of this stage's name with the fewest differing keys, the nearest first."""
     wanted = comparable(stage.spec.to_json())
-    others = []
+    others: list[tuple[list[str], Path, str]] = []
     for path in sorted(stage.dataset_root.glob(f"{stage.name}-*")):
         data = read_small(path / "stage.json") if path != stage.folder else None
         if data is not None:
             try:
-                others.append((differences(comparable(data), wanted), path))
+                there = comparable(data)
+                others.append((differences(there, wanted), path, pins(stage, there, wanted)))
             except (ValueError, KeyError, TypeError):
                 continue  # torn or foreign: not near
     if not others:
         return f"no other {stage.name} stage in {stage.dataset_root}; leave only= out, or use until= to compute what is needed"
     others.sort(key=lambda f: (len(f[0]), f[1].name))
     lines = [f"the nearest in {stage.dataset_root}:"]
-    for diffs, path in others[:AT_MOST]:
+    for diffs, path, pinned in others[:AT_MOST]:
         more = f" and {len(diffs) - KEYS} more" if len(diffs) > KEYS else ""
         whole = "done" if (path / "done.json").exists() else "not whole"
         lines.append(f"  {path.name} ({whole}): {', '.join(diffs[:KEYS]) or 'no key differs'}{more}")
+        lines += [f"    it was planned for another GPU's memory, and only so differs: go on with it by {pinned}"] if pinned else []
     return "\n".join(lines)
+
+
+def pins(stage: PlannedStage, there: Mapping[str, object], asked: Mapping[str, object]) -> str:
+    """The overrides that make an existing stage of one that differs from it by its batch alone; "" where more differs, or nothing."""
+    keys = CAPTIONS if stage.spec.kind == "captions" else PICTURES
+    groups = {"pairs": "tracking", "story": "images"}
+    found = {f"{stage.name}.{ours}": key.format(group=groups.get(stage.spec.kind, stage.spec.kind)) for ours, key in keys.items()}
+    differ = {key for key in there.keys() | asked.keys() if there.get(key) != asked.get(key)}
+    return " ".join(f"{found[key]}={there.get(key)}" for key in found if key in differ) if differ and differ <= set(found) else ""
 
 
 def differences(there: Mapping[str, object], asked: Mapping[str, object]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.plan import exports
+from launch.plan.batches import batches_of
 from launch.plan.images import drawing, run_settings
 from launch.plan.inputs import existing
 from launch.plan.models import PlannedModel, plan_model
@@ -58,21 +59,26 @@ def plan(node: Node) -> list[StageSpec]:
         interleave=generation.interleave,
         cycle_styles=generation.cycle_styles,
         carry=story.carry,
-        rows=images.batch_size,
     )
     rules = Rules(progressive, config.interleave, config.cycle_styles, config.steps, tuple(s.weight for s in styles))
     with _keys_of_drawing():
         judge(model.folder, config, img2img=progressive and any(rules.run(lane) for lane in range(n)))
+        batches = batches_of(node, model, config, images, "images")
+    config = replace(config, rows=batches.batch, vae_batch=batches.vae_batch)
     listing, identity = book.to_bytes()
-    settings = run_settings(node.config, model.folder) | {
-        "growing": generation.preview_max_windows if generation.preview else 0,
-        "price": price(config, rules),
-        "notes": _notes(story, styles, source, skipped),
-    }
+    settings = (
+        run_settings(node.config, model.folder)
+        | batches.settings
+        | {
+            "growing": generation.preview_max_windows if generation.preview else 0,
+            "price": price(config, rules),
+            "notes": _notes(story, styles, source, skipped),
+        }
+    )
     chained = story.carry == "book" and (progressive or generation.cycle_styles)  # else nothing passes from chapter to chapter
     chains = [book.n_prompts * n] if chained else [p * n for p in config.prompts]
     ends = () if len(chains) == 1 else book.ends(n)
-    batch = n if progressive else n * max(1, images.batch_size // n)
+    batch = n if progressive else n * max(1, batches.batch // n)
     inputs = {**model.inputs, ROLE: InputFile(str(source), identity)}
     spec = node.spec(dump(config), book.n_prompts * n, max(chains), batch, inputs, settings)
     return [replace(spec, ends=ends, files={NAME: listing})]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launch.plan import exports
+from launch.plan.batches import batches_of
 from launch.plan.images import drawing, run_settings
 from launch.plan.inputs import existing
 from launch.plan.models import PlannedModel, plan_model
@@ -87,10 +88,16 @@ def plan(node: Node) -> list[StageSpec]:
     if not images.captioned:  # as OVTrack does: there is no text to be guided by
         config = replace(config, guidance_scale=0.0, guidance_interval=(0.0, 1.0))
     config = replace(config, dataset=images.dataset)
-    settings = run_settings(node.config, model.folder) | {
-        "price": price(config, images, run),
-        "notes": notes(dataset, images),
-    }
+    batches = batches_of(node, model, config, node.config.tracking, GROUP)
+    config = replace(config, vae_batch=batches.vae_batch)
+    settings = (
+        run_settings(node.config, model.folder)
+        | batches.settings
+        | {
+            "price": price(config, images, run),
+            "notes": notes(dataset, images),
+        }
+    )
     settings["shapes"] = max(1, sum(b is not None for b, _ in images.buckets))
     inputs = {
         **model.inputs,
@@ -99,7 +106,7 @@ def plan(node: Node) -> list[StageSpec]:
     }
     ends, unit_size = units(images, config.variants, config.unit_size)
     slots = sum(n for _, n in images.buckets) * config.variants
-    spec = node.spec(dump(config), slots, unit_size, config.batch_size, inputs, settings)
+    spec = node.spec(dump(config), slots, unit_size, batches.batch, inputs, settings)
     return [replace(spec, ends=ends, files=images.files)]
 
 

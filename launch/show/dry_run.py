@@ -1,6 +1,7 @@
 """dry_run=true: what would be done, in a table. Reads, computes nothing, writes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -9,6 +10,8 @@ from launch.config.clusters import preview
 from launch.plan.devices import cores, n_workers, places_of, uses_gpu, visible_gpus
 from launch.plan.planned import PlannedStage, Point
 from launch.plan.state import state_of
+
+PHASES = {"weights": "weights", "encode": "to encode texts", "denoise": "to denoise", "decode": "to decode"}
 
 
 def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Console) -> None:
@@ -30,6 +33,9 @@ def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Conso
     for stage in stages:
         if price := stage.spec.settings.get("price"):
             console.print(f"{stage.spec.folder_name}: {price}", markup=False, highlight=False, soft_wrap=True)
+    for stage in stages:
+        if memory := stage.spec.settings.get("memory"):
+            console.print(f"{stage.spec.folder_name}: {memory_line(stage, memory)}", markup=False, highlight=False, soft_wrap=True)
     for point in points:
         console.print(f"{point.label or 'run'}:", markup=False, highlight=False)
         for stage in point.stages:
@@ -38,3 +44,18 @@ def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Conso
     if more := preview(points[0].cluster.kind):
         more(stages, points[0].cluster, console)
     console.print("dry run: nothing was computed, nothing was written")
+
+
+def memory_line(stage: PlannedStage, memory: Mapping[str, Any]) -> str:
+    """What a worker of a stage that runs a model on a GPU needs, and what it was planned for."""
+    together = stage.spec.batch
+    phases = ", ".join(f"{memory[name]:.1f} {said}" for name, said in PHASES.items() if name in memory)
+    if "rows" in memory:
+        size = f"window {together}, {memory['rows']} rows"
+    else:
+        size = f"batch {together}, vae_batch {stage.spec.config['vae_batch'] or together}"
+    lacks = " DOES NOT FIT: lower the batch" if memory["device"] > memory["gpu"] else ""
+    return (
+        f"{size} in {memory['dtype']}: a worker needs {memory['device']:.1f} GB on its GPU ({phases}) of {memory['gpu']:g} GB "
+        f"({memory['source']}), {memory['host']:.1f} GB on the host{lacks}"
+    )

@@ -1,6 +1,7 @@
 """What the jobs of one kind of stage ask for: the keys of cluster=slurm, with `stages.<kind>` over them, as frozen data."""
 
 import dataclasses
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -109,8 +110,11 @@ class Resources:
         return max(10, min(self.drain_before_s, limit // 4) if limit else self.drain_before_s)
 
 
-def resources_of(cluster: SlurmConfig, kind: str, config: Mapping) -> Resources:
-    """The resources of a kind of stage ("gate" for gates). A wrong value is an InputError."""
+def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: float | None = None) -> Resources:
+    """The resources of a kind of stage ("gate" for gates). A wrong value is an InputError.
+
+    host_gb: what one worker needs of a node's memory, where that is known; it becomes `mem` where nothing else is said.
+    """
     own = dataclasses.asdict(cluster.stages[kind]) if kind in cluster.stages else {}
     v = {k: own[k] if own.get(k) is not None else value for k, value in dataclasses.asdict(cluster).items() if k not in ("stages", "kind")}
     for name in ("env", "extra"):
@@ -127,6 +131,7 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping) -> Resources:
     gpus_worker = min(gpus, gpus_worker or 1)
     _check(v, key)
     workers = 1 if kind == "gate" else _workers(v["workers_per_job"], gpus, gpus_worker, key("workers_per_job"))
+    mem = f"{math.ceil(workers * host_gb)}G" if v["mem"] is None and host_gb is not None else v["mem"]
     return Resources(
         n_jobs=v["n_jobs"] or 1,
         max_parallel=v["max_parallel"],
@@ -143,7 +148,8 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping) -> Resources:
         env={k: str(x) for k, x in v["env"].items()},
         worker=_worker(v),
         python=v["python"] or sys.executable,
-        **{k: v[k] for k in ("partition", "account", "qos", "constraint", "nodelist", "exclude", "mem", "drain_before_s")},
+        mem=mem,
+        **{k: v[k] for k in ("partition", "account", "qos", "constraint", "nodelist", "exclude", "drain_before_s")},
         **{k: v[k] for k in ("heal", "max_requeues", "on_missing", "max_array_size", "extra")},
     )
 

@@ -42,7 +42,7 @@ class Site:
     command: str
 
     def resources(self, stage: PlannedStage) -> Resources:
-        return resources_of(self.cluster, stage.spec.kind, stage.spec.config)
+        return resources_of(self.cluster, stage.spec.kind, stage.spec.config, stage.spec.settings.get("memory", {}).get("host"))
 
 
 @dataclass(frozen=True)

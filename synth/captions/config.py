@@ -180,7 +180,7 @@ class CaptionerConfig:
     max_seq_len: int = key("tokens, prompt and caption; longer prompts are rejected as prompt_too_long", low=8, unread=512)
     max_gen_len: int = key("tokens a caption", low=1, unread=100)
     max_batch_size: int = key(
-        "rows decoded at once inside a window; of llama also auto: what fits beside the weights in cluster.gpu_mem_gb (null: 32), at most "
+        "rows decoded at once inside a window; of llama also auto: what fits beside the weights in one GPU (on cores 32), at most "
         "captions.window and unit_size; of servers: requests in flight",
         given=Any,
         unread=32,
@@ -218,8 +218,11 @@ class CaptionsConfig:
     )
     oversample: float = plan_key("ratio made / wanted: pays for duplicates and for captions that fail their checks", low=1)
     allow_short: bool = plan_key("accept fewer than `total` instead of failing with exit code 65")
-    unit_size: int = plan_key("slots a unit: what a killed job can lose is less than this", low=1)
-    window: int = plan_key("slots decoded together, finished rows refilled; part of what fixes the bytes", low=1)
+    unit_size: int = plan_key("slots a unit: what a killed job can lose is less than this; auto: one window, 32 at least", given=Any)
+    window: int = plan_key(
+        "slots decoded together, finished rows refilled; part of what fixes the bytes; auto: a 64th of the stage, 256 to 4096; on cores 32",
+        given=Any,
+    )
     dataset: DatasetConfig = later()
     prompts: PromptsConfig = later()
     captioner: CaptionerConfig = later()

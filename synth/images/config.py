@@ -98,7 +98,9 @@ class DrawingConfig:
         "pixels of the stored image's shorter side; 0: as computed", low=0, high=16383, of=PICTURES, unread=0
     )  # WebP holds no more a side
     format: str = key("png | jpg | webp (lossless)", choices=("png", "jpg", "webp"), of=PICTURES, unread="jpg")
-    batch_size: int = plan_key("images denoised together", low=1)
+    batch_size: int = plan_key(
+        "images denoised together; auto: what fits into one GPU's memory (cluster.gpu_mem_gb), 16 at most; 16 on cores", given=Any
+    )
     unit_size: int = plan_key("images a unit (one tar)", low=1)
     negative_prompt: str = key("text that guidance moves away from")
     negative_prompt_file: str = plan_key("the same from a text file: for texts with commas, which a sweep (-m) would split", null="none")
@@ -110,7 +112,8 @@ class DrawingConfig:
         "share of the schedule (0 = pure noise) with guidance; outside it half of the work is saved: [0.2, 0.8]"
     )
     vae_batch: int = key(
-        "pictures decoded together, where the decoder needs more memory than denoising; 0: as many as are denoised together", low=0
+        "pictures decoded together, where the decoder needs more memory than denoising; auto: what fits; 0: as many as are denoised",
+        given=Any,
     )
 
 

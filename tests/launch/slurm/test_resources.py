@@ -36,6 +36,15 @@ def test_a_kind_of_stage_overrides_the_cluster():
     assert made("captions", "cluster.stages.images.partition=b").partition is None
 
 
+def test_memory_of_a_node_comes_from_what_its_workers_need_unless_somebody_says():
+    def mem(*overrides, host_gb=5.2):
+        return resources_of(cluster(*overrides), "images", ONE, host_gb).flags()["mem"]
+
+    assert mem() == "6G" and mem("cluster.gpus_per_job=8", "cluster.cpus_per_job=16") == "42G"
+    assert mem("cluster.mem=32G") == "32G" and mem("cluster.mem='0'") == "0" and mem("cluster.mem=''") is None
+    assert mem(host_gb=None) is None  # no model: the site's default
+
+
 def test_mappings_of_a_stage_are_added_to_those_of_the_cluster():
     found = made("images", "+cluster.env.A=1", "+cluster.stages.images.env.B=2", "+cluster.extra.exclusive=true")
     assert found.env == {"A": "1", "B": "2"} and found.flags()["exclusive"] is True
