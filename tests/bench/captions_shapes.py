@@ -64,7 +64,7 @@ def prompts(n: int, group: int, vocab: int) -> list[str]:
 
 
 def random_model(raw: dict, rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Transformer:
-    """Random weights whose logits have a standard deviation near 6: a nucleus of some tokens, as a trained model has. Drawn on the device."""
+    """Random weights whose logits have a standard deviation near 6: a nucleus of some tokens, as a trained model has."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
