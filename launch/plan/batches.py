@@ -13,7 +13,8 @@ from launch.plan.node import Node
 from synth.captions.config import CaptionsConfig
 from synth.errors import InputError
 from synth.images.config import DrawingConfig
-from synth.images.memory import CONTEXT, Need, need
+from synth.images.families import family_class
+from synth.images.memory import CONTEXT, Need, known, need
 from synth.keys import WrongKey
 from synth.numerics import PRESETS
 
@@ -47,24 +48,27 @@ def batches_of(node: Node, model: PlannedModel, config: DrawingConfig, asked: Dr
     """What `asked` leaves to auto, for a stage that draws by `config` (size and model filled in). A number stays what it is."""
     batch, vae_batch = (_number(getattr(asked, key), key, low, group) for key, low in (("batch_size", 1), ("vae_batch", 0)))
     gpu = gpu_memory(node.config.cluster, node.kind, {})
-    if gpu is None or model.config.command:
+    if gpu is None or model.config.command or not known(model.folder):
         return Batches(PICTURES if batch is None else batch, ALL if vae_batch is None else vae_batch)
     numerics, offload = PRESETS[node.config.numerics], bool(node.config.model.text_offload)
 
-    def cost(rows: int, decoded: int) -> Need | None:
+    def cost(rows: int, decoded: int) -> Need:
         return need(model.folder, config, numerics, rows, decoded, offload)
 
-    if cost(1, 1) is None:  # a denoiser that is not known: as on cores
-        return Batches(PICTURES if batch is None else batch, ALL if vae_batch is None else vae_batch)
+    def decodings(rows: int) -> list[int]:
+        if vae_batch is not None:
+            return [vae_batch]
+        return [ALL, *_divisors(rows)[1:]] if "vae" in model.folder.components else [ALL]
+
     sizes = [batch] if batch is not None else [n for n in (16, 8, 4, 2, 1) if n <= max(1, asked.unit_size)]
-    for rows in sizes:
-        for decoded in [vae_batch] if vae_batch is not None else _divisors(rows) if "vae" in model.folder.components else [rows]:
-            if cost(rows, decoded).device <= gpu.gb * GB:
-                return Batches(rows, ALL if decoded == rows else decoded, told(cost(rows, decoded), gpu))
-    if batch is None:
-        raise InputError(_too_large(model, config, cost(1, 1), gpu, group))
-    decoded = 1 if vae_batch is None else vae_batch
-    return Batches(batch, decoded, told(cost(batch, decoded), gpu))  # somebody's own word; the dry run says that it does not fit
+    tried = [(rows, decoded, cost(rows, decoded)) for rows in sizes for decoded in decodings(rows)]
+    fits = next((t for t in tried if t[2].device <= gpu.gb * GB), None)
+    if fits is None and batch is None:
+        resting = need(model.folder, config, numerics, 1, 1, offload=True)
+        rests = not offload and family_class(model.folder.pipeline).embeds and resting.device <= gpu.gb * GB
+        raise InputError(_too_large(model, config, cost(1, 1), gpu, group, rests))
+    rows, decoded, needed = fits or tried[-1]  # a number is somebody's own word; the dry run says that it does not fit
+    return Batches(rows, decoded, told(needed, gpu))
 
 
 def _number(value: Any, key: str, low: int, group: str) -> int | None:
@@ -87,13 +91,13 @@ def told(cost: Need, gpu: GpuMemory) -> dict[str, Any]:
     return {name: round(value / GB, 1) for name, value in figures.items()} | {"dtype": cost.dtype, "gpu": gpu.gb, "source": gpu.source}
 
 
-def _too_large(model: PlannedModel, config: DrawingConfig, cost: Need, gpu: GpuMemory, group: str) -> str:
-    """What does not fit, why, and what to do."""
+def _too_large(model: PlannedModel, config: DrawingConfig, cost: Need, gpu: GpuMemory, group: str, rests: bool) -> str:
+    """What does not fit, why, and what to do. rests: it would fit with its text encoders at rest."""
     widest = max((cost.denoise, "denoising"), (cost.decode, "decoding"), (cost.encode, "encoding its text"))
     fixes = ["use GPUs with more memory (cluster.gres, cluster.constraint, cluster.gpu_mem_gb says how much they have)"]
     if cost.dtype == "float32":
         fixes.append("numerics=exact with model.dtype=bfloat16")
-    if not model.config.text_offload and widest[1] != "encoding its text" and cost.device - widest[0] <= gpu.gb * GB:
+    if rests:
         fixes.append("model.text_offload=true")
     if widest[0] > sum(cost.weights.values()) / 4:
         fixes.append(f"a smaller {group}.height and .width")

@@ -98,7 +98,7 @@ def _rows(config: Config, gpu: GpuMemory | None) -> int:
     rows, native = captioner.max_batch_size, captioner.engine == "llama"
     if native and rows == "auto":
         window = min(config.captions.window, config.captions.unit_size)  # a window ends with its unit
-        return _fitting_rows(captioner, gpu and gpu.gb, window)
+        return _fitting_rows(captioner, None if gpu is None else gpu.gb, window)
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
         raise WrongKey("max_batch_size", rows, f"{'auto, or ' if native else ''}a number of captions, 1 at least", group="captioner")
     return rows

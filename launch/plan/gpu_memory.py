@@ -4,9 +4,10 @@ whatever it is settled by is said: stage.json holds the numbers, dry_run=true an
 
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from launch.config.clusters import ClusterConfig, SlurmConfig
 from launch.plan.devices import uses_gpu, visible_gpus
@@ -56,7 +57,7 @@ def gpu_memory(cluster: ClusterConfig, kind: str, config: Mapping) -> GpuMemory 
 def _of_slurm(cluster: SlurmConfig, own: object) -> GpuMemory | None:
     """By the words that the jobs ask for GPUs with, else by what the nodes of their partition have."""
 
-    def value(name: str):
+    def value(name: str) -> Any:
         mine = getattr(own, name, None)
         return mine if mine is not None else getattr(cluster, name)
 
@@ -96,7 +97,7 @@ def parse_nodes(text: str) -> tuple[tuple[str, bool, tuple[str, ...]], ...]:
     return tuple(nodes)
 
 
-def smallest(words) -> tuple[float, str] | None:
+def smallest(words: Iterable[str]) -> tuple[float, str] | None:
     """(GB, word) of the smallest card that any of some words names. A node's own figure ("80gb") comes before a card's name.
 
     >>> smallest(["a100_80gb", "ib", "a100"]), smallest(["1g.10gb"]), smallest(["ib"])

@@ -81,17 +81,20 @@ def dtype_on_gpu(numerics: Mapping, own: str) -> str:
     return "bfloat16" if name == "auto" else name
 
 
-def need(model: ModelFolder, config: DrawingConfig, numerics: Mapping, batch: int, vae_batch: int, offload: bool = False) -> Need | None:
-    """Of `batch` pictures drawn together and decoded `vae_batch` at a time (0: all together). None: the denoiser is not known here.
+def known(model: ModelFolder) -> bool:
+    """Whether the memory of a model can be told: its denoiser is one of those above."""
+    drawing = [cls for name, cls in _classes(model).items() if name in ("unet", "transformer", "decoder")]
+    return bool(drawing) and all(cls in (*UNETS, *STREAM) for cls in drawing)
+
+
+def need(model: ModelFolder, config: DrawingConfig, numerics: Mapping, batch: int, vae_batch: int, offload: bool = False) -> Need:
+    """Of `batch` pictures drawn together and decoded `vae_batch` at a time (0: all together), by a model that is `known`.
 
     offload: text encoders rest in the host's memory while pictures are drawn. They pass through the GPU's all the same, beside
     everything else, so that only activations gain room.
     """
     parts = [_Part(prefix, folder, _classes(folder)) for prefix, folder in {"": model, **model.parts}.items()]
     denoisers = [(p, name, cls) for p in parts for name, cls in p.classes.items() if cls in (*UNETS, *STREAM)]
-    drawing = [cls for name, cls in parts[0].classes.items() if name in ("unet", "transformer", "decoder")]
-    if not drawing or any(cls not in (*UNETS, *STREAM) for cls in drawing):
-        return None
     dtype = dtype_on_gpu(numerics, config.model.dtype)
     item, plain = ITEM[dtype], on(numerics, "cuda")["attention"] == "math"
     weights = dict(_weights(model, parts, dtype))

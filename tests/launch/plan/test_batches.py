@@ -56,7 +56,8 @@ def test_a_gpu_gets_the_largest_batch_that_fits_it(world, models, name, gb, batc
 
 
 def test_a_larger_picture_or_a_wider_dtype_gets_a_smaller_batch(world, models):
-    assert sizes(images(world, models, "sdxl", "cluster.gpu_mem_gb=24", "images.height=2048", "images.width=2048")) == (2, 1)
+    assert sizes(images(world, models, "sdxl", "cluster.gpu_mem_gb=40", "images.height=2048", "images.width=2048")) == (16, 1)
+    assert sizes(images(world, models, "sdxl", "cluster.gpu_mem_gb=28", "images.height=2048", "images.width=2048")) == (8, 1)
     exact, plain = (images(world, models, "sd15", "cluster.gpu_mem_gb=16", f"numerics={n}") for n in ("exact", "reference"))
     assert plain.spec.batch < exact.spec.batch and plain.spec.settings["memory"]["dtype"] == "float32"
 
