@@ -20,6 +20,7 @@ from synth.captions.prompts import UPSTREAM, make
 from synth.captions.remote.settings import Endpoint
 from synth.errors import InputError
 from synth.keys import WrongKey
+from synth.numerics import PRESETS, on
 from synth.store.spec import InputFile
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def plan_engine(config: Config, gpu: GpuMemory | None) -> Engine:
     if not all(captioner.stop):
         raise InputError(f"captioner.stop={list(captioner.stop)}: texts, none of them empty")
     engine = _PLANS[captioner.engine](replace(captioner, max_batch_size=_rows(config, gpu)))
-    return replace(engine, settings=engine.settings | _memory(engine.config, captioner, gpu))
+    return replace(engine, settings=engine.settings | _memory(engine.config, captioner, gpu, _attention(config)))
 
 
 # -- the native engine -----------------------------------------------------------------------------------------------
@@ -98,28 +99,33 @@ def _rows(config: Config, gpu: GpuMemory | None) -> int:
     rows, native = captioner.max_batch_size, captioner.engine == "llama"
     if native and rows == "auto":
         window = min(config.captions.window, config.captions.unit_size)  # a window ends with its unit
-        return _fitting_rows(captioner, None if gpu is None else gpu.gb, window)
+        return _fitting_rows(captioner, None if gpu is None else gpu.gb, window, _attention(config))
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
         raise WrongKey("max_batch_size", rows, f"{'auto, or ' if native else ''}a number of captions, 1 at least", group="captioner")
     return rows
 
 
-def _fitting_rows(captioner: CaptionerConfig, memory: float | None, window: int) -> int:
+def _attention(config: Config) -> str:
+    """The attention kernels of GPUs, which decide how much a prefill holds."""
+    return on(PRESETS[config.numerics], "cuda")["attention"]
+
+
+def _fitting_rows(captioner: CaptionerConfig, memory: float | None, window: int, attention: str) -> int:
     from synth.captions.llama.memory import auto_rows
 
     checkpoint = _checkpoint(captioner)
     shard = checkpoint.shards[0].parent
-    return auto_rows(checkpoint.params, captioner.dtype, checkpoint.degree, captioner.max_seq_len, memory, window, shard)
+    return auto_rows(checkpoint.params, captioner.dtype, checkpoint.degree, captioner.max_seq_len, memory, window, shard, attention)
 
 
-def _memory(engine: CaptionerConfig, captioner: CaptionerConfig, gpu: GpuMemory | None) -> dict[str, Any]:
+def _memory(engine: CaptionerConfig, captioner: CaptionerConfig, gpu: GpuMemory | None, attention: str) -> dict[str, Any]:
     """For the stage's settings: GB on each GPU, and on the host for each worker, of the native engine."""
     if gpu is None or engine.engine != "llama":
         return {}
     from synth.captions.llama.memory import need
 
     checkpoint = _checkpoint(captioner)
-    cost = need(checkpoint.params, engine.dtype, checkpoint.degree, engine.max_seq_len)
+    cost = need(checkpoint.params, engine.dtype, checkpoint.degree, engine.max_seq_len, attention)
     rows, host = engine.max_batch_size, checkpoint.degree * HOST_RANK
     figures = {"weights": cost.weights / 1e9, "device": cost.gb(rows), "host": host}
     told = {name: round(value, 1) for name, value in figures.items()}

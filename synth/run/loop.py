@@ -310,7 +310,8 @@ class Worker:
             torch.cuda.empty_cache()
 
     def _judged(self, error: BaseException) -> BaseException:
-        return judged(error, self.folder.spec.settings.get("gpu_mem_gb"), self._fitted)
+        planned = self.folder.spec.settings.get("memory", {}).get("gpu")  # GB of the GPU that batches were settled for
+        return judged(error, planned, self._fitted)
 
     # -- what became of units ----------------------------------------------------------------------------------------
 

@@ -77,6 +77,7 @@ def auto_rows(
     gpu_mem_gb: float | None,
     window: int,
     where: object = "the model",
+    attention: str = "fused",
 ) -> int:
     """Rows decoded together on GPUs of `gpu_mem_gb` (10^9 bytes; None: no GPU, or unknown), never more than a window has.
 
@@ -84,7 +85,7 @@ def auto_rows(
     """
     if gpu_mem_gb is None:
         return max(1, min(ROWS_WITHOUT_GPU, window))
-    cost = need(params, dtype, degree, columns)
+    cost = need(params, dtype, degree, columns, attention)
     rows = next((r for r in range(min(MAX_ROWS, max(1, window)), 0, -1) if cost.gb(r) <= gpu_mem_gb), 0)
     if rows == 0:
         raise InputError(
