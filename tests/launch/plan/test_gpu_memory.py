@@ -75,7 +75,8 @@ def test_a_command_asks_slurm_once_and_goes_on_where_there_is_none(machine, tmp_
 
 def test_the_smallest_visible_gpu_of_this_machine_counts(machine, monkeypatch):
     assert found() is None  # no GPU here: cores
-    machine("nvidia-smi", '#!/bin/sh\ncase "$1" in -L) echo "GPU 0: A (UUID: GPU-aaaa)"; echo "GPU 1: B (UUID: GPU-bbbb)";; *) ' + SMI.splitlines()[1] + ";; esac\n")
+    listing = 'echo "GPU 0: A (UUID: GPU-aaaa)"; echo "GPU 1: B (UUID: GPU-bbbb)"'
+    machine("nvidia-smi", f'#!/bin/sh\ncase "$1" in -L) {listing};; *) ' + SMI.splitlines()[1] + ";; esac\n")
     assert (found().gb, found().source) == (25.8, "nvidia-smi of this machine")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert found().gb == 85.5
