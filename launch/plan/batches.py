@@ -23,7 +23,7 @@ PICTURES = 16  # drawn together at most: a denoiser keeps the matrix units of an
 ALL = 0  # vae_batch: as many as are denoised together
 SLOTS = 32  # a window and a unit of captions on cores
 SMALLEST, LARGEST = 256, 4096  # of a window on GPUs: below, its tail idles most rows; above, a killed job loses much
-WINDOWS = 64  # of a stage, where it has so many slots: jobs share them evenly
+FILLINGS = 16  # of the rows in a window
 GB = 1e9
 
 
@@ -109,20 +109,24 @@ def _too_large(model: PlannedModel, config: DrawingConfig, cost: Need, gpu: GpuM
 # -- captions --------------------------------------------------------------------------------------------------------
 
 
-def windows_of(captions: CaptionsConfig, gpu: GpuMemory | None, slots: int) -> tuple[int, int]:
-    """(window, slots a unit) of a captions stage; a number stays what it is. A window does not go beyond its unit."""
+def windows_of(captions: CaptionsConfig, gpu: GpuMemory | None, rows: int) -> tuple[int, int]:
+    """(window, slots a unit) of a captions stage; a number stays what it is. A window does not go beyond its unit.
+
+    rows: decoded at once, in windows that are large enough.
+    """
     window, unit = (_number(getattr(captions, key), key, 1, "captions") for key in ("window", "unit_size"))
     if window is None:
-        window = SLOTS if gpu is None else min(window_for(slots), unit or LARGEST)
+        window = SLOTS if gpu is None else min(window_for(rows), unit or LARGEST)
     if unit is None:
         unit = max(SLOTS, window) if gpu is None else window
     return window, unit
 
 
-def window_for(slots: int) -> int:
-    """The power of two nearest below a 64th of a stage's slots, from 256 to 4096: large enough that tails do not matter.
+def window_for(rows: int) -> int:
+    """Sixteen fillings of the rows, from 256 to 4096: so many that tails do not matter, so few that a drain waits for some tens of
+    seconds on any card. Not by the number of slots, with which captions that are there would not be taken over.
 
-    >>> window_for(1000), window_for(100_000), window_for(10**7)
+    >>> window_for(8), window_for(64), window_for(256)
     (256, 1024, 4096)
     """
-    return max(SMALLEST, min(LARGEST, 2 ** max(0, (slots // WINDOWS).bit_length() - 1)))
+    return max(SMALLEST, min(LARGEST, FILLINGS * rows))

@@ -13,7 +13,7 @@ from pathlib import Path
 from launch.config.root import Config
 from launch.plan.batches import windows_of
 from launch.plan.datasets import dataset_of
-from launch.plan.engines import NO_ENGINE, Engine, check_length, plan_engine
+from launch.plan.engines import NO_ENGINE, Engine, check_length, most_rows, plan_engine
 from launch.plan.gpu_memory import GpuMemory, gpu_memory
 from launch.plan.inputs import input_file, read_json
 from launch.plan.makers import Maker, maker_of, table_input
@@ -49,7 +49,7 @@ def plan(node: Node) -> Sequence[StageSpec | PlannedStage]:
     if role and not node.upstream.get(role):
         raise InputError(f"recipe stage {node.name}: prompts.maker={maker.config.maker} reads stages in role {role!r}; see conf/prompts/")
     slots = _slots(config, dataset, maker, len(seeds))
-    engine, captions = _engine(node, slots) if maker.asks else (NO_ENGINE, settled(captions, None, slots))
+    engine, captions = _engine(node) if maker.asks else (NO_ENGINE, settled(captions, None, 1))
     check_length(dataset, maker, engine, seeds[0])
     specs = [
         node.spec(
@@ -80,11 +80,11 @@ def _seeds(captions: CaptionsConfig) -> tuple[int, ...]:
     return seeds
 
 
-def _engine(node: Node, slots: int) -> tuple[Engine, CaptionsConfig]:
-    """The engine of a stage of so many slots that asks a model, and the keys of captions with its window and unit."""
+def _engine(node: Node) -> tuple[Engine, CaptionsConfig]:
+    """The engine of a stage that asks a model, and the keys of captions with its window and unit."""
     config = node.config
-    gpu = gpu_memory(config.cluster, "captions", {"captioner": vars(config.captioner)})
-    captions = settled(config.captions, gpu, slots)
+    gpu = gpu_memory(config.cluster, node.kind, {"captioner": vars(config.captioner)})
+    captions = settled(config.captions, gpu, 1 if gpu is None else most_rows(config, gpu))
     engine = plan_engine(replace(config, captions=captions), gpu)
     if engine.config.engine == "none":
         known = ", ".join(sorted(WITHOUT_MODEL - set(UPSTREAM)))
@@ -93,9 +93,9 @@ def _engine(node: Node, slots: int) -> tuple[Engine, CaptionsConfig]:
     return engine, captions
 
 
-def settled(captions: CaptionsConfig, gpu: GpuMemory | None, slots: int) -> CaptionsConfig:
+def settled(captions: CaptionsConfig, gpu: GpuMemory | None, rows: int) -> CaptionsConfig:
     """The keys of captions with numbers for a window and a unit of auto. gpu: None where a stage is made on cores."""
-    window, unit = windows_of(captions, gpu, slots)
+    window, unit = windows_of(captions, gpu, rows)
     return replace(captions, window=window, unit_size=unit)
 
 
@@ -205,7 +205,7 @@ def metaprompts(node: Node) -> list[StageSpec]:
         file = inputs["metaprompts"] = input_file(prompts.metaprompts_file, "prompts.metaprompts_file", what)
         metaprompt_texts(read_json(file.path, "prompts.metaprompts_file", what), f"prompts.metaprompts_file: {file.path}")
     slots = n * prompts.num_metaprompts
-    engine, captions = _engine(node, slots)
+    engine, captions = _engine(node)
     side_by_side = prompts.num_metaprompts * min(n, captions.window)
     return _asking(node, engine, read, dataset, slots, side_by_side, side_by_side, inputs)
 
@@ -221,7 +221,7 @@ def prompt_trees(node: Node) -> list[StageSpec]:
     read = node.config.prompts.only("form", "num_metaprompts", "num_prompts_per_metaprompt", "max_words")
     size = 1 + read.num_prompts_per_metaprompt
     slots = len(subject_trees(dataset, read)) * size
-    engine, captions = _engine(node, slots)
+    engine, captions = _engine(node)
     unit, batch = (max(1, n // size) * size for n in (captions.unit_size, captions.window))
     unit = -(-unit // batch) * batch if unit > batch else unit
     return _asking(node, engine, read, dataset, slots, unit, min(batch, unit), {})
@@ -234,7 +234,7 @@ def backgrounds(node: Node) -> list[StageSpec]:
     config = node.config
     dataset, read = dataset_of(config.dataset), config.prompts.only("num_backgrounds")
     inputs = table_input(config, "backgrounds")
-    engine, captions = _engine(node, len(dataset.classes))
+    engine, captions = _engine(node)
     return _asking(node, engine, read, dataset, len(dataset.classes), captions.unit_size, captions.window, inputs)
 
 

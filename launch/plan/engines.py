@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.config.root import Config
+from launch.plan.batches import LARGEST
 from launch.plan.fetching import fetched
 from launch.plan.gpu_memory import GpuMemory
 from launch.plan.inputs import input_file
@@ -93,12 +94,20 @@ def _tokenizer(path: str) -> "Tokenizer":
     return Tokenizer(path)
 
 
-def _rows(config: Config, gpu: GpuMemory | None) -> int:
-    """max_batch_size. `auto` is resolved once, at plan time: stage.json holds a number, whatever GPU a worker finds."""
+def most_rows(config: Config, gpu: GpuMemory | None) -> int:
+    """Captions decoded at once in a window that is large enough."""
+    return _rows(config, gpu, LARGEST)
+
+
+def _rows(config: Config, gpu: GpuMemory | None, most: int | None = None) -> int:
+    """max_batch_size. `auto` is resolved once, at plan time: stage.json holds a number, whatever GPU a worker finds.
+
+    most: slots of a window; None: as captions says.
+    """
     captioner = config.captioner
     rows, native = captioner.max_batch_size, captioner.engine == "llama"
     if native and rows == "auto":
-        window = min(config.captions.window, config.captions.unit_size)  # a window ends with its unit
+        window = most or min(config.captions.window, config.captions.unit_size)  # a window ends with its unit
         return _fitting_rows(captioner, None if gpu is None else gpu.gb, window, _attention(config))
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
         raise WrongKey("max_batch_size", rows, f"{'auto, or ' if native else ''}a number of captions, 1 at least", group="captioner")

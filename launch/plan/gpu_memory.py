@@ -11,7 +11,8 @@ from typing import Any
 
 from launch.config.clusters import ClusterConfig, SlurmConfig
 from launch.plan.devices import uses_gpu, visible_gpus
-from synth.host.slurm import ask
+from synth.errors import StoreError
+from synth.host.slurm import TRANSIENT, command
 from synth.keys import WrongKey
 
 ASSUMED = 24.0  # GB, where nobody says: a card that most sites have
@@ -78,7 +79,13 @@ def _of_slurm(cluster: SlurmConfig, own: object) -> GpuMemory | None:
 @cache  # a command asks once
 def _partitions() -> tuple[tuple[str, bool, tuple[str, ...]], ...]:
     """(name, whether it is the default, the words of a kind of its nodes that have GPUs) of every partition; () without Slurm."""
-    return parse_nodes(ask("sinfo", "-h", "-a", "-o", "%P|%G|%f", timeout=QUICK))
+    done = command("sinfo", "-h", "-a", "-o", "%P|%G|%f", timeout=QUICK)
+    if done is None:
+        return ()
+    if done[0] and TRANSIENT.search(done[2]):  # taken for "it does not say" it would make another plan, beside the one that is half done
+        why = f"sinfo does not say what GPUs there are ({done[2].strip()})"
+        raise StoreError(f"{why}; run the same command again, or give cluster.gpu_mem_gb")
+    return parse_nodes(done[1])
 
 
 def parse_nodes(text: str) -> tuple[tuple[str, bool, tuple[str, ...]], ...]:

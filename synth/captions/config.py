@@ -220,7 +220,7 @@ class CaptionsConfig:
     allow_short: bool = plan_key("accept fewer than `total` instead of failing with exit code 65")
     unit_size: int = plan_key("slots a unit: what a killed job can lose is less than this; auto: one window, 32 at least", given=Any)
     window: int = plan_key(
-        "slots decoded together, finished rows refilled; part of what fixes the bytes; auto: a 64th of the stage, 256 to 4096; on cores 32",
+        "slots decoded together, finished rows refilled; it fixes the bytes; auto: 16 times the rows, 256 to 4096; on cores 32",
         given=Any,
     )
     dataset: DatasetConfig = later()

@@ -8,23 +8,33 @@ made by this version for this device. Both hold code that is run, so neither is 
 import hashlib
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 from synth.errors import StoreError
-from synth.store.files import write_atomic, write_once
+from synth.store.files import write_once
 
 SAFE = stat.S_IRWXU  # nobody else may put compiled code where we load it from
-WRITABLE = stat.S_IWGRP | stat.S_IWOTH
+OTHERS = stat.S_IRWXG | stat.S_IRWXO  # may do nothing in our folder, so the modes of files in it, which a umask makes, matter less
 LARGEST = 512 * 2**20  # bytes of a file. A model's blocks are some MB a size of pictures
 FILES = 16  # kept beside the stages: before another is written the one that was written first goes
 
 
 def key_of(model_digest: str, device_name: str, versions: Mapping[str, str]) -> str:
     """Names what is alike for all workers that compile the same: a model, with how it is called, on a device, with these versions."""
+    versions = {**versions, "triton": _version("triton")}
     what = "\n".join([model_digest, device_name, *(f"{k}={v}" for k, v in sorted(versions.items()))])
     return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def use_folder(key: str) -> Path:
@@ -34,7 +44,7 @@ def use_folder(key: str) -> Path:
     """
     top = Path(tempfile.gettempdir(), f"synthset-compiled-{os.getuid()}")
     top.mkdir(mode=SAFE, exist_ok=True)
-    if not _is_ours(top.lstat(), stat.S_ISDIR, 0o077):
+    if not _is_ours(top.lstat(), stat.S_ISDIR, OTHERS):
         top = Path(tempfile.mkdtemp(prefix="synthset-compiled-"))
     folder = top / key
     folder.mkdir(mode=SAFE, exist_ok=True)
@@ -48,7 +58,6 @@ class Archive:
 
     def __init__(self, folder: Path, key: str):
         self.path = folder / f".compiled-{os.getuid()}" / key
-        self._ours = False  # written by this process, which may add to it
         self._there = False
 
     def load(self) -> bool:
@@ -56,7 +65,10 @@ class Archive:
         import torch
 
         data = _read(self.path) if hasattr(torch.compiler, "load_cache_artifacts") else None  # torch 2.6 and later
-        self._there = data is not None and torch.compiler.load_cache_artifacts(data) is not None
+        try:
+            self._there = data is not None and torch.compiler.load_cache_artifacts(data) is not None
+        except Exception as e:  # noqa: BLE001 (a full disk, another Triton, whatever the artifacts provoke: then all is compiled here)
+            print(f"{self.path}: compiled code cannot be taken from here ({type(e).__name__}: {e})", file=sys.stderr)
         return self._there
 
     def save(self) -> bool:
@@ -71,17 +83,13 @@ class Archive:
         data = hashlib.sha256(artifacts[0]).digest() + artifacts[0]
         try:
             self.path.parent.mkdir(mode=SAFE, exist_ok=True)
-            if not _is_ours(self.path.parent.lstat(), stat.S_ISDIR, WRITABLE):
+            if not _is_ours(self.path.parent.lstat(), stat.S_ISDIR, OTHERS):
                 return False
-            if self._ours:
-                write_atomic(self.path, data)
-            else:
-                _make_room(self.path.parent)
-                self._ours = write_once(self.path, data)
-                self._there = not self._ours
+            _make_room(self.path.parent)
+            self._there = True  # whoever was first
+            return write_once(self.path, data)
         except (OSError, StoreError):  # a full disk stops units, not what only saves time
             return False
-        return self._ours
 
 
 def _is_ours(info: os.stat_result, kind, others: int) -> bool:
@@ -92,11 +100,11 @@ def _is_ours(info: os.stat_result, kind, others: int) -> bool:
 def _read(path: Path) -> bytes | None:
     """What `save` wrote there; None if there is nothing, or it is not ours alone to write, or not whole."""
     try:
-        if not _is_ours(path.parent.lstat(), stat.S_ISDIR, WRITABLE):
+        if not _is_ours(path.parent.lstat(), stat.S_ISDIR, OTHERS):
             return None
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as f:
             info = os.fstat(f.fileno())
-            if not _is_ours(info, stat.S_ISREG, WRITABLE) or info.st_size > LARGEST + 32:
+            if not _is_ours(info, stat.S_ISREG, stat.S_IWOTH) or info.st_size > LARGEST + 32:
                 return None
             digest, data = f.read(32), f.read()
     except OSError:

@@ -80,11 +80,12 @@ def compile_pipelines(pipes: Iterable, mode: str, sizes: int = 1) -> None:
 class Shapes:
     """Shapes of the calls of a loaded model so far. tunes: the first of each pays for kernels that are compiled or chosen for it.
 
-    archive: what was compiled for the first shape is written there at once, what came later at the end.
+    archive: what was compiled is written there, once, as torch keeps of several writings the last alone: after the first shape where
+    there will be no other, else at the end.
     """
 
-    def __init__(self, tunes: bool = False, archive: Archive | None = None):
-        self._tunes, self._archive = tunes, archive
+    def __init__(self, tunes: bool = False, archive: Archive | None = None, sizes: int = 1):
+        self._tunes, self._archive, self._sizes = tunes, archive, sizes
         self._met: set[Hashable] = set()
         self._new = False
 
@@ -94,7 +95,7 @@ class Shapes:
             return
         self._met.add(shape)
         self._new = self._tunes
-        if self._archive is not None and len(self._met) == 1:
+        if self._archive is not None and self._sizes == 1:
             self._archive.save()
 
     def pop_new(self) -> bool:
@@ -103,7 +104,7 @@ class Shapes:
         return new
 
     def close(self) -> None:
-        if self._archive is not None and len(self._met) > 1:
+        if self._archive is not None and self._met:
             self._archive.save()
 
 

@@ -70,7 +70,8 @@ def prepare(
         if interval != WHOLE
         else []
     )
-    return Prepared(TextEncoders(pipes, device, text_offload), wrapped, mode, compiling.Shapes(tunes or mode != compiling.NONE, archive))
+    shapes = compiling.Shapes(tunes or mode != compiling.NONE, archive, sizes)
+    return Prepared(TextEncoders(pipes, device, text_offload), wrapped, mode, shapes)
 
 
 def _mode(family: Family, name: str, denoisers: Sequence, device, slots: int) -> str:

@@ -20,8 +20,9 @@ from synth.captions.llama.generate import PATIENCE, Generator, Sampling, Window
 from synth.captions.llama.memory import MAX_ROWS, PREFILL_TOKENS, kv_bytes_per_token
 from synth.captions.llama.model import Transformer
 from synth.captions.llama.params import params_from
-from tests.bench.captions_shapes import LIMITS, MEAN_LENGTH, QUERY, SHAPES, SHARED, Ids, prompts
+from tests.bench.captions_shapes import MEAN_LENGTH, QUERY, SHAPES, SHARED, Ids, prompts
 
+H100 = (3.35e12, 989e12)  # bytes/s of memory, dense FLOP/s in half precision, as its maker states them
 VOCABULARY = 4 * MEAN_LENGTH
 REJECTED = 0.2  # share of captions
 ATTEMPTS = 3
@@ -75,7 +76,7 @@ def rounds(generator: Generator, windows: list[Window]) -> Serve:
 
 def limit(windows: Sequence[Window]) -> float:
     """Seconds that an H100 needs at least for the same steps with LLaMA-2-7B in half precision."""
-    bandwidth, flops = LIMITS["H100"]
+    bandwidth, flops = H100
     params = params_from(SHAPES["7b"])
     matrices = params.n_layers * (4 * params.dim**2 + 3 * params.dim * params.ffn_dim) + params.vocab_size * params.dim
     row = (SHARED + QUERY + MEAN_LENGTH / 2) * kv_bytes_per_token(params, 2)  # its keys and values, on average

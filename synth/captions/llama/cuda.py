@@ -97,6 +97,7 @@ class DecodeGraphs:
             return captured(lambda: self._logits[:rows].copy_(decode_one_token(*step)), self._stream, self._pool)
         except RuntimeError as err:
             print(f"no CUDA graph of {rows} rows, {columns} columns ({err}): these steps run without", file=sys.stderr)
+            self._stream = self._pool = None  # the failed end of a capture may leave its pool as if it were still at work
             return None
 
 

@@ -201,12 +201,14 @@ class _Run:
     def all(self) -> None:
         while True:
             self.refill()
-            if not self.n:
+            if self.n:
+                self.decode()
+                if (note := self.notes.exchange()) is not None:
+                    self.retire(note)
+            elif self.ended:  # what is asked next may be served, or end at once, as a prompt that is too long does
+                self.hand_over()
+            else:
                 break
-            self.decode()
-            if (note := self.notes.exchange()) is not None:
-                self.retire(note)
-        self.hand_over()
 
     def hand_over(self) -> None:
         """Turn what has ended into completions, and take in what is asked next."""

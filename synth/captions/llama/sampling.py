@@ -64,11 +64,16 @@ def draw(
     return torch.where(finite, tokens, NOT_FINITE), margin
 
 
+def _sums(x: torch.Tensor) -> torch.Tensor:
+    """Running sums of each row [N, k]. Never of one row alone: for that CUDA has a kernel that adds in whatever order comes."""
+    return x.expand(2, -1).cumsum(-1)[:1] if len(x) == 1 else x.cumsum(-1)
+
+
 def _from_largest(logits, norm, u, top_p, k, margins):
     """Draw within the k largest: tokens [N], margins [N] or None, and whether the nucleus ends among them [N]."""
     top = logits.topk(k, dim=-1)  # falling
     probs = (top.values - norm).exp()
-    sums = probs.cumsum(-1)
+    sums = _sums(probs)
     kept = sums - probs <= top_p  # a prefix
     kept[:, 0] = True  # top_p 0, and rounding
     whole = ~kept[:, -1]
@@ -84,7 +89,7 @@ def _from_largest(logits, norm, u, top_p, k, margins):
 
 def _invert(probs, ids, u, margins):
     """Invert the distribution function of probs [N, k] (zeros allowed, sum not 1) whose columns are tokens `ids`."""
-    cdf = probs.double().cumsum(-1)
+    cdf = _sums(probs.double())
     total = cdf[:, -1:]
     target = u.double().unsqueeze(-1) * total
     # the last token with any probability bounds the index, should u * total round up to total

@@ -119,6 +119,32 @@ def test_where_no_row_is_free_nobody_is_asked_and_a_prompt_without_room_is_answe
     assert "max_seq_len" in window.completions[0].error and window.completions[11].error == ""
 
 
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize("kinds", ["long long ok", "ok long ok", "long long long", "ok ok long"])
+def test_a_window_does_not_end_before_the_last_dialogue_has(gqa, kinds, lag):
+    """Each request asks thrice, as a rejected caption does; one without room ends at once, without a row."""
+    generator = tiny.generator(gqa, rows=2)
+    generator.lag = lag
+    texts = {"long": "word " * 500, "ok": tiny.prompts(1)[0]}
+    first, tries = [texts[kind] for kind in kinds.split()], {}
+
+    def more(ended):
+        again = []
+        for number, _ in ended:
+            slot, tried = tries.pop(number, (number, 1))
+            if tried < 3:
+                again.append((slot, tried + 1))
+        base = len(first) + more.asked
+        more.asked += len(again)
+        tries.update({base + i: item for i, item in enumerate(again)})
+        return [first[slot] for slot, _ in again], [10 * slot + tried for slot, tried in again]
+
+    more.asked = 0
+    window = generator.window(first, range(len(first)), more)
+    assert len(window.completions) == 3 * len(first) and not tries
+    assert sum("max_seq_len" in c.error for c in window.completions) == 3 * kinds.count("long")
+
+
 def test_requests_that_are_few_wait_for_company_but_not_for_ever(gqa):
     generator = tiny.generator(gqa, rows=8)
     generator.refill_at, generator.patience = 4, 5

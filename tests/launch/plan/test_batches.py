@@ -88,19 +88,24 @@ def test_a_model_that_cannot_fit_is_told_before_anything_is_submitted(world, mod
 
 
 @pytest.mark.parametrize(
-    ("slots", "more", "window", "unit"),
+    ("more", "window", "unit"),
     [
-        (1_000, (), 256, 256),
-        (100_000, (), 1024, 1024),
-        (10_000_000, (), 4096, 4096),
-        (100_000, ("captions.unit_size=64",), 64, 64),
-        (100_000, ("captions.window=48",), 48, 48),
-        (100_000, ("captions.window=32", "captions.unit_size=128"), 32, 128),
+        ((), 4096, 4096),  # 256 rows fit
+        (("captioner.max_batch_size=40",), 640, 640),
+        (("captioner.max_batch_size=8",), 256, 256),
+        (("captions.unit_size=64",), 64, 64),
+        (("captions.window=48",), 48, 48),
+        (("captions.window=32", "captions.unit_size=128"), 32, 128),
     ],
 )
-def test_windows_of_gpus_are_so_large_that_tails_do_not_matter(world, slots, more, window, unit):
-    point = world.point("cluster.gpu_mem_gb=80", f"captions.total={slots}", "captions.oversample=1", *more)
+def test_windows_of_gpus_are_so_large_that_tails_do_not_matter_and_so_small_that_drains_do_not_wait(world, more, window, unit):
+    point = world.point("cluster.gpu_mem_gb=80", "captions.total=100000", *more)
     assert (point.stages[0].spec.batch, point.stages[0].spec.unit_size) == (window, unit)
+
+
+def test_a_larger_total_takes_over_the_captions_of_a_smaller_one(world):
+    few, many = (world.point("cluster.gpu_mem_gb=80", f"captions.total={n}").stages[0].spec for n in (20_000, 1_000_000))
+    assert few.base == many.base and few.slots < many.slots
 
 
 def test_stages_that_differ_by_their_batch_alone_are_told_apart_by_what_goes_on_with_them(world, models):

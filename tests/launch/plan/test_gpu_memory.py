@@ -7,7 +7,7 @@ import pytest
 from launch.config.compose import Composer, typed
 from launch.plan import gpu_memory as module
 from launch.plan.gpu_memory import gpu_memory
-from synth.errors import InputError
+from synth.errors import InputError, StoreError
 
 SINFO = (
     "#!/bin/sh\necho called >> {log}\nprintf 'long*|gpu:a100:4(S:0-1)|ib\\nbig|gpu:8|h100_80gb\\nbig|gpu:8|a100_40gb\\ncpu|(null)|amd\\n'\n"
@@ -71,6 +71,13 @@ def test_a_command_asks_slurm_once_and_goes_on_where_there_is_none(machine, tmp_
     for _ in range(3):
         found("cluster=slurm")
     assert (tmp_path / "log").read_text().count("called") == 1
+
+
+def test_slurm_that_does_not_answer_ends_the_plan_instead_of_changing_it(machine):
+    machine("sinfo", "#!/bin/sh\necho 'Unable to contact slurm controller' >&2\nexit 1\n")
+    with pytest.raises(StoreError, match=r"Unable to contact slurm controller.*cluster\.gpu_mem_gb"):
+        found("cluster=slurm")
+    assert found("cluster=slurm", "cluster.gpu_mem_gb=80").gb == 80
 
 
 def test_the_smallest_visible_gpu_of_this_machine_counts(machine, monkeypatch):
