@@ -102,6 +102,7 @@ class Session:
 
         from launch.config.clusters import runner
         from launch.plan.graph import distinct
+        from launch.plan.nearest import planned_elsewhere
         from launch.plan.outputs import check_outputs
         from launch.show import dry_run, summary
 
@@ -112,6 +113,8 @@ class Session:
         check_outputs(stages)
         for note in dict.fromkeys(n for s in stages for n in s.spec.settings.get("notes", ())):
             console.print(note, markup=False, highlight=False, soft_wrap=True)
+        for remark in filter(None, map(planned_elsewhere, stages)):
+            console.print(remark, markup=False, highlight=False, soft_wrap=True)
         if self.points and self.points[0].dry_run:
             dry_run.show(self.points, stages, console)
         elif self.points:

@@ -4,7 +4,7 @@ whatever it is settled by is said: stage.json holds the numbers, dry_run=true an
 
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from launch.config.clusters import ClusterConfig, SlurmConfig
 from launch.plan.devices import uses_gpu, visible_gpus
 from synth.errors import StoreError
+from synth.host.gpu import smi
 from synth.host.slurm import TRANSIENT, command
 from synth.keys import WrongKey
 
@@ -63,22 +64,25 @@ def _of_slurm(cluster: SlurmConfig, own: object) -> GpuMemory | None:
         return mine if mine is not None else getattr(cluster, name)
 
     gres, constraint = value("gres"), value("constraint")
-    if value("gpus_per_job") == 0 or gres == "":
+    if value("gpus_per_job") == 0:
         return None
-    for key, words in (("gres", gres), ("constraint", constraint)):
-        if found := smallest(re.split(r"[^\w.-]+", words or "")):
+    names, features = (re.split(r"[^\w.-]+", words or "") for words in (gres, constraint))
+    for key, found in (("gres", smallest(names, ())), ("constraint", smallest((), features))):
+        if found:
             return GpuMemory(found[0], f"cluster.{key}: {found[1]}")
     partition, said = value("partition"), _partitions()
-    mine = [words for name, default, words in said if (name == partition if partition else default)]
-    if found := smallest(word for words in mine for word in words):
+    wanted = (partition or "").split(",")
+    mine = [(gpus, words) for name, default, gpus, words in said if (name in wanted if partition else default)]
+    if known := [found for gpus, words in mine if (found := smallest(gpus, words))]:
         where = f"partition {partition}" if partition else "the default partition"
-        return GpuMemory(found[0], f"Slurm, {where}: {found[1]}")
+        return GpuMemory(min(known)[0], f"Slurm, {where}: {min(known)[1]}")
     return GpuMemory(ASSUMED, "assumed: neither cluster.gpu_mem_gb nor Slurm says")
 
 
 @cache  # a command asks once
-def _partitions() -> tuple[tuple[str, bool, tuple[str, ...]], ...]:
-    """(name, whether it is the default, the words of a kind of its nodes that have GPUs) of every partition; () without Slurm."""
+def _partitions() -> tuple[tuple[str, bool, tuple[str, ...], tuple[str, ...]], ...]:
+    """Of every partition and each kind of its nodes that have GPUs: name, whether it is the default, what GRES call the GPUs, the
+    nodes' features. () without Slurm."""
     done = command("sinfo", "-h", "-a", "-o", "%P|%G|%f", timeout=QUICK)
     if done is None:
         return ()
@@ -88,44 +92,49 @@ def _partitions() -> tuple[tuple[str, bool, tuple[str, ...]], ...]:
     return parse_nodes(done[1])
 
 
-def parse_nodes(text: str) -> tuple[tuple[str, bool, tuple[str, ...]], ...]:
+def parse_nodes(text: str) -> tuple[tuple[str, bool, tuple[str, ...], tuple[str, ...]], ...]:
     """sinfo's lines of partition, GRES and features, without nodes that have no GPU.
 
     >>> parse_nodes("long*|gpu:a100:4(S:0-1)|a100_80gb,ib\\ncpu|(null)|amd")
-    (('long', True, ('a100_80gb', 'ib', 'a100')),)
+    (('long', True, ('a100',), ('a100_80gb', 'ib')),)
     """
     nodes = []
     for line in text.splitlines():
         name, gres, features = [*line.strip().split("|"), "", ""][:3]
         gpus = [part.split("(")[0].split(":") for part in gres.split(",") if part.startswith("gpu")]
         if gpus:
-            names = [words[1] for words in gpus if len(words) > 1 and not words[1].isdigit()]
-            nodes.append((name.rstrip("*"), name.endswith("*"), (*(f for f in features.split(",") if f != "(null)"), *names)))
+            names = tuple(words[1] for words in gpus if len(words) > 1 and not words[1].isdigit())
+            nodes.append((name.rstrip("*"), name.endswith("*"), names, tuple(f for f in features.split(",") if f != "(null)")))
     return tuple(nodes)
 
 
-def smallest(words: Iterable[str]) -> tuple[float, str] | None:
-    """(GB, word) of the smallest card that any of some words names. A node's own figure ("80gb") comes before a card's name.
+def smallest(gres: Iterable[str], features: Iterable[str]) -> tuple[float, str] | None:
+    """(GB, word) of the smallest card that the names of a node's GPUs or its features tell of.
 
-    >>> smallest(["a100_80gb", "ib", "a100"]), smallest(["1g.10gb"]), smallest(["ib"])
-    ((80.0, 'a100_80gb'), (10.0, '1g.10gb'), None)
+    A figure ("80gb") comes before a card's name; names come before features, in which a figure counts beside a card's name alone.
+
+    >>> smallest(["a100"], ["a100_80gb", "mem512gb"]), smallest(["1g.10gb"], []), smallest(["h100"], ["rack-a2"]), smallest([], ["ib"])
+    ((80.0, 'a100_80gb'), (10.0, '1g.10gb'), (80.0, 'h100'), None)
     """
-    named = [(memory_of(word), word) for word in words]
-    known = [(gb, word) for gb, word in named if gb is not None]
-    figures = [(gb, word) for gb, word in known if _figure(word) is not None]
-    return min(figures or known, default=None)
+    gres, features = list(gres), [word for word in features if _card(word) is not None or "gpu" in word.lower()]
+    for value, words in ((_figure, [*gres, *features]), (_card, gres), (_card, features)):
+        if known := [(gb, word) for word in words if (gb := value(word)) is not None]:
+            return min(known)
+    return None
 
 
-def memory_of(word: str) -> float | None:
-    """GB of the card that a word of a site names; None for a word that names none.
+def _card(word: str) -> float | None:
+    """GB of the card that a word of a site names; None for a word that names none. Short names are words of their own.
 
-    >>> memory_of("nvidia_a100-sxm4-80gb"), memory_of("a100"), memory_of("H100"), memory_of("intel")
-    (80.0, 40.0, 80.0, None)
+    >>> _card("nvidia_a100-sxm4"), _card("tesla_t4"), _card("H100"), _card("rack-a2"), _card("intel")
+    (40.0, 16.0, 80.0, None, None)
     """
-    figure, low = _figure(word), word.lower()
-    if figure is not None:
-        return figure
-    names = [name for name in CARDS if re.search(rf"(?<![a-z0-9]){name}(?![0-9])", low) or (len(name) > 3 and name in low)]
+    low = re.sub(r"^(nvidia|tesla|geforce|quadro)[-_]", "", re.sub(r"^nvidia[-_]", "", word.lower()))
+    names = [
+        name
+        for name in CARDS
+        if (low == name if len(name) < 3 else re.search(rf"(?<![a-z0-9]){name}(?![0-9])", low) or (len(name) > 3 and name in low))
+    ]
     return float(CARDS[max(names, key=len)]) if names else None
 
 
@@ -138,24 +147,35 @@ def _figure(word: str) -> float | None:
 # -- this machine ----------------------------------------------------------------------------------------------------
 
 
+@cache  # a command asks once
 def _of_this_machine() -> GpuMemory | None:
     """The smallest visible GPU of this machine; None where there is none."""
     visible = visible_gpus()
     if not visible:
         return None
-    mib = [gpu[-1] for gpu in _listed() if any(gpu[0] == v or gpu[1].startswith(v) for v in visible)]
-    if not mib:
-        return GpuMemory(ASSUMED, "assumed: neither cluster.gpu_mem_gb nor nvidia-smi says")
-    return GpuMemory(round(min(int(m) for m in mib) * 2**20 / 1e9, 1), "nvidia-smi of this machine")
-
-
-@cache
-def _listed() -> Sequence[tuple[str, str, str]]:
-    """(index, UUID, MiB) of every GPU that nvidia-smi lists."""
-    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
     try:
-        said = subprocess.run(query, capture_output=True, text=True, timeout=QUICK, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    lines = [tuple(word.strip() for word in line.split(",")) for line in said.splitlines()]
-    return tuple((a, b, c) for a, b, c in (words for words in lines if len(words) == 3) if c.isdigit())
+        known = memories(smi("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"), smi("-L"))
+    except OSError:
+        return GpuMemory(ASSUMED, "assumed: cluster.gpu_mem_gb does not say, and there is no nvidia-smi")
+    except subprocess.SubprocessError as e:  # another plan for want of an answer would stand beside the one that is half done
+        raise StoreError(f"nvidia-smi does not say what the GPUs hold ({e}); run the same command again, or give cluster.gpu_mem_gb") from e
+    sizes = {v: next((gb for name, gb in known.items() if name == v or (not v.isdigit() and name.startswith(v))), ASSUMED) for v in visible}
+    least = min(sizes, key=lambda v: sizes[v])
+    return GpuMemory(sizes[least], f"nvidia-smi of this machine, GPU {least}")
+
+
+def memories(listing: str, cards: str) -> dict[str, float]:
+    """GB of each GPU by index and by UUID, of each MIG slice by UUID: from nvidia-smi's table of sizes in MiB, and its list (-L).
+
+    >>> memories("0, GPU-a, 81559", "GPU 0: NVIDIA A100 (UUID: GPU-a)\\n  MIG 1g.10gb     Device  0: (UUID: MIG-b)")
+    {'0': 85.5, 'GPU-a': 85.5, 'MIG-b': 10.0}
+    """
+    known = {}
+    for line in listing.splitlines():
+        index, uuid, mib = [*map(str.strip, line.split(",")), "", ""][:3]
+        if mib.isdigit():
+            known[index] = known[uuid] = round(int(mib) * 2**20 / 1e9, 1)
+    for profile, uuid in re.findall(r"^\s+MIG (\S+) .*\(UUID: (\S+)\)", cards, re.MULTILINE):
+        if (gb := _figure(profile)) is not None:
+            known[uuid] = gb
+    return known

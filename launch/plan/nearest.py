@@ -1,5 +1,6 @@
 """only=[STAGE]: its upstreams must be whole. Where they are not, the existing stages that come nearest, and what differs."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,6 +57,18 @@ def nearest(stage: PlannedStage) -> str:
         lines.append(f"  {path.name} ({whole}): {', '.join(diffs[:KEYS]) or 'no key differs'}{more}")
         lines += [f"    it was planned for another GPU's memory, and only so differs: go on with it by {pinned}"] if pinned else []
     return "\n".join(lines)
+
+
+def planned_elsewhere(stage: PlannedStage) -> str:
+    """Of a stage that is new: the one beside it that differs by what another GPU's memory settled alone, and how to go on with it."""
+    if (stage.folder / "stage.json").exists():
+        return ""
+    wanted = comparable(stage.spec.to_json())
+    for path in sorted(stage.dataset_root.glob(f"{stage.name}-*")):
+        with contextlib.suppress(ValueError, KeyError, TypeError, OSError):  # torn or foreign: not near
+            if pinned := pins(stage, comparable((path / "stage.json").read_bytes()), wanted):
+                return f"{stage.name}: {path.name} is there, planned for another GPU's memory; to go on with that one: {pinned}"
+    return ""
 
 
 def pins(stage: PlannedStage, there: Mapping[str, object], asked: Mapping[str, object]) -> str:

@@ -131,7 +131,8 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: floa
     gpus_worker = min(gpus, gpus_worker or 1)
     _check(v, key)
     workers = 1 if kind == "gate" else _workers(v["workers_per_job"], gpus, gpus_worker, key("workers_per_job"))
-    mem = f"{math.ceil(workers * host_gb)}G" if v["mem"] is None and host_gb is not None else v["mem"]
+    elsewhere = {"mem-per-cpu", "mem-per-gpu"} & {str(name).replace("_", "-") for name in v["extra"]}  # sbatch takes one of the three
+    mem = f"{math.ceil(workers * host_gb)}G" if v["mem"] is None and host_gb is not None and not elsewhere else v["mem"]
     return Resources(
         n_jobs=v["n_jobs"] or 1,
         max_parallel=v["max_parallel"],

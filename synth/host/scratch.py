@@ -8,10 +8,12 @@ import contextlib
 import fcntl
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
 PREFIX, LOCK = "synthset-", "lock"
+HERE = f"{PREFIX}{socket.gethostname().partition('.')[0][:20]}-"  # some file systems that machines share lock on each by itself
 ROOM = 80  # bytes of a path below which a unix socket finds its 107
 
 
@@ -20,12 +22,13 @@ class Scratch:
 
     def __init__(self) -> None:
         top = tempfile.gettempdir()
-        top = top if len(os.fsencode(top)) + len(PREFIX) + 8 <= ROOM else "/tmp"
+        top = top if len(os.fsencode(top)) + len(HERE) + 8 <= ROOM else "/tmp"
         sweep(Path(top))
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=top))
+        self.path = Path(tempfile.mkdtemp(prefix=HERE, dir=top))
         self._held = os.open(self.path / f"{LOCK}.new", os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(self._held, fcntl.LOCK_EX)
-        os.rename(self.path / f"{LOCK}.new", self.path / LOCK)  # now it is held, and may be looked at
+        with contextlib.suppress(OSError):  # a file system without locks: then nobody sweeps it
+            fcntl.flock(self._held, fcntl.LOCK_EX)
+            os.rename(self.path / f"{LOCK}.new", self.path / LOCK)  # now it is held, and may be looked at
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -33,10 +36,10 @@ class Scratch:
 
 
 def sweep(top: Path) -> None:
-    """Remove folders of ours below `top` whose processes are gone."""
+    """Remove folders of ours below `top` that processes of this machine made which are gone."""
     with contextlib.suppress(OSError), os.scandir(top) as entries:
         for entry in entries:
-            if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
+            if entry.name.startswith(HERE) and entry.is_dir(follow_symlinks=False):
                 with contextlib.suppress(OSError):
                     if entry.stat(follow_symlinks=False).st_uid == os.getuid():
                         _remove_if_left(Path(entry.path))

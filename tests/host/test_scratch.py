@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from synth.host.scratch import LOCK, PREFIX, Scratch, sweep
+from synth.host.scratch import HERE, LOCK, Scratch, sweep
 
 HOLDS = "import time; from synth.host.scratch import Scratch; s = Scratch(); print(s.path, flush=True); time.sleep(60)"
 
@@ -43,13 +43,13 @@ def test_the_next_one_removes_what_a_killed_process_left_and_not_what_the_living
 
 def test_what_is_not_such_a_folder_of_ours_stays(tmp_path):
     top = Path(tempfile.gettempdir())
-    (top / f"{PREFIX}compiled-0").mkdir()
-    (top / f"{PREFIX}file").write_text("x")
+    (top / f"{HERE}compiled-0").mkdir()
+    (top / f"{HERE}file").write_text("x")
     (tmp_path / "far").mkdir()
     (tmp_path / "far" / LOCK).write_text("")
-    (top / f"{PREFIX}link").symlink_to(tmp_path / "far")
+    (top / f"{HERE}link").symlink_to(tmp_path / "far")
     sweep(top)
-    assert sorted(p.name for p in top.iterdir()) == [f"{PREFIX}compiled-0", f"{PREFIX}file", f"{PREFIX}link"]
+    assert sorted(p.name for p in top.glob(f"{HERE}*")) == [f"{HERE}compiled-0", f"{HERE}file", f"{HERE}link"]
     assert (tmp_path / "far" / LOCK).exists()
 
 
@@ -60,3 +60,24 @@ def test_a_place_that_is_too_long_for_a_socket_is_not_taken(monkeypatch):
     made = Scratch()
     assert made.path.parent == Path("/tmp")
     made.remove()
+
+
+def test_where_files_cannot_be_locked_a_folder_is_made_and_never_swept(monkeypatch):
+    def none(*args):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("synth.host.scratch.fcntl.flock", none)
+    made = Scratch()
+    Scratch().remove()
+    assert made.path.exists()
+    made.remove()
+    assert not made.path.exists()
+
+
+def test_what_another_machine_made_stays(monkeypatch):
+    monkeypatch.setattr("synth.host.scratch.HERE", "synthset-other-")
+    other = Scratch()
+    os.close(other._held)  # its process is gone
+    monkeypatch.undo()
+    sweep(other.path.parent)
+    assert other.path.exists()

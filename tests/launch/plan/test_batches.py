@@ -90,7 +90,7 @@ def test_a_model_that_cannot_fit_is_told_before_anything_is_submitted(world, mod
 @pytest.mark.parametrize(
     ("more", "window", "unit"),
     [
-        ((), 4096, 4096),  # 256 rows fit
+        (("captioner.max_batch_size=auto",), 4096, 4096),  # 256 rows fit
         (("captioner.max_batch_size=40",), 640, 640),
         (("captioner.max_batch_size=8",), 256, 256),
         (("captions.unit_size=64",), 64, 64),

@@ -20,7 +20,7 @@ def machine(tmp_path, monkeypatch):
     """A machine without Slurm and without a GPU, and a way to give it commands."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    for asked in (module._partitions, module._listed):
+    for asked in (module._partitions, module._of_this_machine):
         asked.cache_clear()
 
     def command(name: str, text: str) -> None:
@@ -28,7 +28,7 @@ def machine(tmp_path, monkeypatch):
         os.chmod(tmp_path / name, 0o755)
 
     yield command
-    for asked in (module._partitions, module._listed):
+    for asked in (module._partitions, module._of_this_machine):
         asked.cache_clear()
 
 
@@ -55,6 +55,8 @@ def test_what_the_user_says_comes_first(machine):
         ("cluster.stages.images.gres=gpu:h200:1", 141, "cluster.gres: h200"),
         ("cluster.gres=gpu:2", 40, "Slurm, the default partition: a100"),
         ("cluster.partition=big", 40, "Slurm, partition big: a100_40gb"),
+        ("cluster.partition='big,cpu'", 40, "Slurm, partition big,cpu: a100_40gb"),
+        ("cluster.gres=''", 40, "Slurm, the default partition: a100"),  # not given to sbatch: a GPU is asked for in another way
         ("cluster.partition=cpu", 24, "assumed: neither cluster.gpu_mem_gb nor Slurm says"),
     ],
 )
@@ -80,15 +82,42 @@ def test_slurm_that_does_not_answer_ends_the_plan_instead_of_changing_it(machine
     assert found("cluster=slurm", "cluster.gpu_mem_gb=80").gb == 80
 
 
+LIST = "GPU 0: A (UUID: GPU-aaaa)\\nGPU 1: B (UUID: GPU-bbbb)\\n"
+SLICES = "GPU 0: A (UUID: GPU-aaaa)\\n  MIG 1g.10gb     Device  0: (UUID: MIG-cccc)\\n"
+
+
+def nvidia_smi(machine, listing: str) -> None:
+    machine("nvidia-smi", f"#!/bin/sh\ncase \"$1\" in -L) printf '{listing}';; *) {SMI.splitlines()[1]};; esac\n")
+
+
+def here(monkeypatch, visible: str | None = None):
+    module._of_this_machine.cache_clear()
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    return found()
+
+
 def test_the_smallest_visible_gpu_of_this_machine_counts(machine, monkeypatch):
     assert found() is None  # no GPU here: cores
-    listing = 'echo "GPU 0: A (UUID: GPU-aaaa)"; echo "GPU 1: B (UUID: GPU-bbbb)"'
-    machine("nvidia-smi", f'#!/bin/sh\ncase "$1" in -L) {listing};; *) ' + SMI.splitlines()[1] + ";; esac\n")
-    assert (found().gb, found().source) == (25.8, "nvidia-smi of this machine")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert found().gb == 85.5
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert found() is None
+    nvidia_smi(machine, LIST)
+    seen = here(monkeypatch)
+    assert (seen.gb, seen.source) == (25.8, "nvidia-smi of this machine, GPU 1")
+    assert here(monkeypatch, "0").gb == here(monkeypatch, "GPU-aa").gb == 85.5
+    assert here(monkeypatch, "") is None
+
+
+def test_a_slice_has_the_memory_of_its_profile(machine, monkeypatch):
+    nvidia_smi(machine, SLICES)
+    assert here(monkeypatch).gb == 10
+    assert here(monkeypatch, "MIG-cccc,GPU-bbbb").gb == 10
+    assert here(monkeypatch, "MIG-unknown,0").gb == 24  # one that nobody tells of is not left out
+
+
+def test_nvidia_smi_that_fails_ends_the_plan_instead_of_changing_it(machine, monkeypatch):
+    machine("nvidia-smi", "#!/bin/sh\nexit 9\n")
+    with pytest.raises(StoreError, match=r"cluster\.gpu_mem_gb"):
+        here(monkeypatch, "0")
+    assert found("cluster.gpu_mem_gb=80").gb == 80
 
 
 def test_cores_have_no_gpu_memory(machine):
