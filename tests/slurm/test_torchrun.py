@@ -41,6 +41,7 @@ def test_two_shards_drain_in_the_middle_of_a_decode_and_go_on_to_the_same_bytes(
     assert set(cluster.wait_done(second, 180).values()) == {"COMPLETED"}
     assert not ranks_of(checkpoint)
     assert len({hashlib.sha256(s.read("json")).digest() for s in folder.samples()}) == 48
-    undisturbed = plan(tmp_path, checkpoint, degree=2, slots=48, total_folder="undisturbed", max_gen_len=120)
+    (tmp_path / "undisturbed").mkdir()
+    undisturbed = plan(tmp_path / "undisturbed", checkpoint, degree=2, slots=48, max_gen_len=120)
     assert Worker(undisturbed, 0, 1).run() == 0
     assert digests(folder) == digests(undisturbed)

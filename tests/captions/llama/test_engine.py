@@ -214,7 +214,7 @@ def test_ranks_that_hang_at_their_end_cost_a_third_of_what_a_job_leaves_for_it()
 def test_no_rank_lets_cudnn_plan_attention(numeric, monkeypatch):
     set_in_rank = []
     config = json.dumps({"ckpt_dir": "x", "numerics": numeric})
-    monkeypatch.setattr(sys, "argv", ["ranks", "--socket", "s", "--config", config])
+    monkeypatch.setattr(sys, "argv", ["ranks", "--place", "p", "--config", config])
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr(ranks, "die_with_parent", lambda: True)
     monkeypatch.setattr(ranks, "lead", lambda *_: set_in_rank.append(torch.backends.cuda.cudnn_sdp_enabled()))
