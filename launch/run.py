@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from launch.config.program import this_command
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, StoreError, tool, worst
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, refused, tool, worst
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -78,10 +78,8 @@ class Session:
             self.points.append(point)
         except InputError as e:
             self.failures.append(Failure(label, EXIT_BAD_INPUT, str(e)))
-        except StoreError as e:
-            self.failures.append(Failure(label, EXIT_AGAIN, str(e)))
-        except Exception:  # noqa: BLE001 (a bug in one point must not end the others; it is shown and exits 70)
-            self.failures.append(Failure(label, EXIT_BUG, traceback.format_exc()))
+        except Exception as e:  # noqa: BLE001 (a bug in one point must not end the others; it is shown and exits 70)
+            self.failures.append(Failure(label, EXIT_AGAIN, str(e)) if refused(e) else Failure(label, EXIT_BUG, traceback.format_exc()))
 
     def planned(self, config: "Config", label: str) -> "Point":
         """One composed config as a point."""
@@ -145,11 +143,6 @@ def main(argv: list[str]) -> int:
     session = Session()
     try:
         return tool(lambda: planned_and_run(session, argv))
-    except ModuleNotFoundError:  # told by launch/__main__.py
-        raise
-    except Exception:  # noqa: BLE001 (a bug: shown whole, with a code that says so)
-        traceback.print_exc()
-        return EXIT_BUG
     except KeyboardInterrupt:  # while planning: afterwards the clusters catch it themselves
         print("stopped before anything was begun", file=sys.stderr)
         return EXIT_AGAIN

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 
 EXIT_OK = 0
@@ -67,7 +68,7 @@ def not_trouble(what: str | os.PathLike, error: BaseException) -> None:
 def tool(work: Callable[[], int | str]) -> int:
     """What the main() of a command-line tool ends with: do the work, print what it says or why it failed; the exit code.
 
-    work: gives its own exit code, or a text where it went well.
+    work: gives its own exit code, or a text where it went well. Only ModuleNotFoundError passes: launch/__main__.py names the remedy.
     """
     try:
         done = work()
@@ -77,11 +78,14 @@ def tool(work: Callable[[], int | str]) -> int:
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except (StoreError, OSError) as e:
-        if not refused(e):
-            raise  # a bug, which is shown whole
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_AGAIN
+    except ModuleNotFoundError:
+        raise
+    except Exception as e:  # noqa: BLE001 (a bug: shown whole, with a code that says so)
+        if refused(e):
+            print(f"error: {e}", file=sys.stderr)
+            return EXIT_AGAIN
+        traceback.print_exc()
+        return EXIT_BUG
     return EXIT_OK
 
 

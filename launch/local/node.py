@@ -14,7 +14,7 @@ from launch.local.idle import Idle, Read, Thresholds, reader
 from launch.local.sequence import Stop, catching, run_in_order, wait_for_upstream
 from launch.local.supervisor import Devices, Slot, Supervisor
 from launch.local.window import shown
-from launch.plan.devices import cores, n_workers, places_of, processes_of, uses_gpu, visible_gpus
+from launch.plan.devices import cores, grouped, n_workers, places_of, processes_of, uses_gpu, visible_gpus
 from launch.plan.planned import Outcome, PlannedStage
 from launch.show.progress import Bars
 from synth.errors import EXIT_AGAIN, InputError
@@ -60,11 +60,14 @@ class Machine:
     def pool(
         self, folder: StageFolder, gpus: Sequence[str], units: int, retired: Callable[[tuple[str, ...] | None], bool] = lambda place: False
     ) -> tuple[list[Slot], int]:
-        """Slots for so many units to do, and n_jobs; no slot if all places are retired.
+        """Slots for so many units to do, and n_jobs; no slot if no place is left beside what is retired.
 
         The first lingers until the leases of the dead can be taken over.
         """
-        places = [p for p in self.places(folder.spec.kind, folder.spec.config, gpus, cores()) if not retired(p)]
+        places = self.places(folder.spec.kind, folder.spec.config, gpus, cores())
+        if places[0] is not None:
+            good = [gpu for gpu in gpus[: self.n_gpus] if not retired((gpu,))]  # a bad GPU takes no good one with it
+            places = [place for place in grouped(good, len(places[0])) if not retired(place)]
         if not places:
             return [], 0
         job_idxs, n_jobs = self.jobs(self.n_jobs or len(places))

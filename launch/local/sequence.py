@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from launch.config.clusters import ClusterConfig
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
 from launch.show.progress import Bars
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, worst
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused, worst
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
 
@@ -147,6 +148,8 @@ def _run_one(stage: PlannedStage, work: Round, stop: Stop, bars: Bars, retry_fai
     except InputError as e:
         return Outcome(stage, EXIT_BAD_INPUT, message=str(e))
     except (StoreError, OSError) as e:
+        if not refused(e):
+            return Outcome(stage, EXIT_BUG, message=traceback.format_exc())
         return Outcome(stage, EXIT_AGAIN, message=str(e))
 
 

@@ -2,7 +2,7 @@
 
 A worker that died (killed, or "run it again") is started again, later and later, and given up when it died a few times while the
 stage did not move on. Bad input and a bug would only come again. A worker that says that its device is bad gets a fresh process there,
-twice at most; then the device is retired, and the workers of the others do its work.
+twice at most, counted anew after one that made units or lived long; then the device is retired, and the others do its work.
 """
 
 import os
@@ -53,14 +53,14 @@ class Slot:
 
 
 class Devices:
-    """How often the devices of this machine were left as bad, in the life of this launcher."""
+    """How often in a row the devices of this machine were left as bad, in the life of this launcher."""
 
     def __init__(self) -> None:
         self._left: Counter[tuple[str, ...]] = Counter()
 
-    def leave(self, device: tuple[str, ...]) -> int:
-        """A worker left it; how often that happened so far."""
-        self._left[device] += 1
+    def leave(self, device: tuple[str, ...], was_well: bool = False) -> int:
+        """A worker left it; how often that happened since it was well, as was_well says of the time until now."""
+        self._left[device] = 1 if was_well else self._left[device] + 1
         return self._left[device]
 
     def is_retired(self, device: tuple[str, ...] | None) -> bool:
@@ -182,8 +182,8 @@ class Supervisor:
             elif not self.stop.drain:
                 self._tell(f"{name} {fate(code)}; the {last}")
             return
-        if code == EXIT_AGAIN and (why := bad_device(self.folder.path, Owner.me().host, pid)):
-            self._left_device(slot, why, last)
+        if code == EXIT_AGAIN and (left := bad_device(self.folder.path, Owner.me().host, pid)):
+            self._left_device(slot, left.why, left.units, last)
             return
         lived, reached = self._clock() - slot.started, self.folder.progress()
         slot.deaths = 1 if lived >= LIVED else slot.deaths + 1
@@ -199,11 +199,14 @@ class Supervisor:
         self._pending.append(slot)
         self._tell(f"{name} {fate(code)}; starting it again in {pause:.0f} s. Log: {log}")
 
-    def _left_device(self, slot: Slot, why: str, last: str) -> None:
-        """A worker said that its device is bad: a fresh process there, or none any more."""
+    def _left_device(self, slot: Slot, why: str, units: int, last: str) -> None:
+        """A worker that made so many units said that its device is bad: a fresh process there, or none any more."""
         devices, device = self._device_of(slot)
         name, where = f"{self.folder.spec.name}: worker {slot.job_idx}", f"{socket.gethostname()}, {' '.join(device)}"
-        n = devices.leave(device)
+        shared = sum(bool(set(other.gpus or ()) & set(slot.gpus or ())) for other in self.pool)
+        if shared > 1:
+            why += f" (cluster.n_jobs gives this GPU to {shared} workers, which share its memory: lower it if that is too little)"
+        n = devices.leave(device, units > 0 or self._clock() - slot.started >= LIVED)
         if not self._is_retired(slot):
             pause = back_off(n)
             slot.due = self._clock() + pause
@@ -211,10 +214,10 @@ class Supervisor:
             self._tell(f"{name} left a bad device ({where}): {why}; a fresh process there in {pause:.0f} s. Log: {self._log(slot)}")
             return
         self._pending = [other for other in self._pending if not self._is_retired(other)]
-        good = [other for other in self.pool if not self._is_retired(other)]
-        rest = "the others do its work" if good else "no device is left here"
-        self._codes.append(EXIT_OK if good else EXIT_AGAIN)
-        self._tell(f"{name}: {where} is bad, and was left {n} times: it gets no process any more; {rest}. {why}; the {last}")
+        # the launcher may have GPUs beside those of this pool: it tells, in its next round, when none is left
+        left = slot.gpus or any(not self._is_retired(other) for other in self.pool)
+        self._codes.append(EXIT_OK if left else EXIT_AGAIN)
+        self._tell(f"{name}: {where} is bad, and was left {n} times: it gets no process any more. {why}; the {last}")
 
     def _device_of(self, slot: Slot) -> tuple[Devices, tuple[str, ...]]:
         return (self._gpus, slot.gpus) if slot.gpus else (self._cores, (f"cores of worker {slot.job_idx}",))

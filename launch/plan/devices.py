@@ -12,6 +12,7 @@ from typing import Any
 
 from synth.captions.engines import WITHOUT_DEVICE
 from synth.errors import InputError
+from synth.host.allocation import JOB_GPUS
 from synth.host.gpu import CUDA, HIP, ROCR, ROOT, VISIBLE, amd_nodes, listed, nvidia_files, smi
 from synth.kinds import CORES, ENGINE, GPU, KINDS
 
@@ -159,6 +160,9 @@ def environment(gpus: tuple[str, ...] | None, env: Mapping[str, str] = os.enviro
     """Variables of a worker with these GPUs, or on cores, beside those that it inherits."""
     chosen = "" if gpus is None else ",".join(gpus)
     own = {CUDA: chosen}
+    name = next((v for v in VISIBLE if v in env), None)
+    if gpus and name and JOB_GPUS not in env:
+        own[JOB_GPUS] = ",".join(_named(name, env[name]))
     if HIP in env or ROCR in env or torch_is_for_rocm():
         own[HIP] = chosen or "-1"  # an empty list is all GPUs there
     if any(name.isdigit() for name in gpus or ()) and ORDER not in env:
@@ -198,21 +202,21 @@ def places(gpus: tuple[str, ...], n_cores: int, kind: str, processes: int) -> li
     """
     if device_of(kind) == CORES or not gpus:
         return [None] * max(1, n_cores // processes)
-    if processes > 1:
-        gpus = _whole(gpus, kind, processes)
-    return [gpus[i : i + processes] for i in range(0, len(gpus) - processes + 1, processes)]
-
-
-def _whole(gpus: tuple[str, ...], kind: str, processes: int) -> tuple[str, ...]:
-    """The GPUs that workers of several processes can have: a process sees one slice of a GPU, and slices do not talk to each other."""
-    whole = tuple(gpu for gpu in gpus if not gpu.startswith(SLICE))
-    if len(whole) < processes:
-        slices = f" and {len(gpus) - len(whole)} MIG slices, which cannot be joined" if len(whole) < len(gpus) else ""
+    found = grouped(gpus, processes)
+    if not found:
+        n_whole = sum(not gpu.startswith(SLICE) for gpu in gpus)
+        slices = f" and {len(gpus) - n_whole} MIG slices, which cannot be joined" if n_whole < len(gpus) else ""
         raise InputError(
-            f"a worker of this {kind} stage takes {processes} GPUs (captioner.model_parallel); there are {len(whole)} here{slices}: "
+            f"a worker of this {kind} stage takes {processes} GPUs (captioner.model_parallel); there are {n_whole} here{slices}: "
             f'take fewer (LLaMA: python -m synth.captions.llama.reshard merges shards), or, to compute on cores: {CUDA}=""'
         )
-    return whole
+    return [*found]
+
+
+def grouped(gpus: Sequence[str], processes: int) -> list[tuple[str, ...]]:
+    """GPUs of each worker of so many processes. Several share no slices: a process sees one, and slices do not talk to each other."""
+    whole = [gpu for gpu in gpus if processes == 1 or not gpu.startswith(SLICE)]
+    return [tuple(whole[i : i + processes]) for i in range(0, len(whole) - processes + 1, processes)]
 
 
 def places_of(gpus: tuple[str, ...], n_cores: int, kind: str, config: Mapping) -> list[tuple[str, ...] | None]:

@@ -15,6 +15,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 SHELLCHECK = "# shellcheck disable=SC1090,SC1091,SC2016,SC2034,SC2043,SC2154"
 
 TAKE_GPUS = r"""
+export SYNTHSET_JOB_GPUS=$CUDA_VISIBLE_DEVICES
 IFS=, read -ra all <<<"$CUDA_VISIBLE_DEVICES"
 mine=("${all[@]:SLURM_PROCID * $1:$1}")
 CUDA_VISIBLE_DEVICES=$(IFS=,; echo "${mine[*]}")

@@ -2,9 +2,12 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from synth.host.gpu import VISIBLE, listed
 
 DEFAULT = "default"  # the place of a worker whose environment names no device
+JOB_GPUS = "SYNTHSET_JOB_GPUS"  # what CUDA_VISIBLE_DEVICES was in a job before its workers took their shares of it
 
 
 def cores() -> int:
@@ -43,15 +46,27 @@ def place(env: Mapping[str, str] = os.environ) -> str:
     >>> place({"CUDA_VISIBLE_DEVICES": "0", "SLURM_JOB_GPUS": "3,5"}), place({"CUDA_VISIBLE_DEVICES": "5"}), place({})
     ('gpu 3', 'gpu 5', 'default')
     """
-    names = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
-    visible = next((env[n] for n in names if env.get(n)), "")
-    numbers = [v.strip() for v in visible.split(",") if v.strip() not in ("", "-1")]
-    if not numbers:
+    gpus = listed(next((env[name] for name in VISIBLE if env.get(name)), ""))
+    if not gpus:
         return DEFAULT
-    job = env.get("SLURM_JOB_GPUS", "").split(",")
-    if not set(numbers) <= set(job):
-        numbers = [job[int(n)] if n.isdigit() and int(n) < len(job) and job[int(n)] else n for n in numbers]
-    return f"gpu {','.join(numbers)}"
+    return f"gpu {','.join(_by_slurm(gpus, listed(env.get(JOB_GPUS, '')), listed(env.get('SLURM_JOB_GPUS', ''))))}"
+
+
+def _by_slurm(gpus: Sequence[str], job: Sequence[str], slurm: Sequence[str]) -> Sequence[str]:
+    """What Slurm calls a worker's GPUs, by their positions in CUDA's list of the whole job, which Slurm's list stands beside.
+
+    Without that list they are as they are where a number may be meant either way: so two GPUs of a job never get one name.
+
+    >>> [_by_slurm(gpu, ["0", "1"], ["1", "2"]) for gpu in ("0", "1")], [_by_slurm(gpu, [], ["1", "2"]) for gpu in ("0", "1")]
+    ([['1'], ['2']], ['0', '1'])
+    """
+    job = job if set(gpus) <= set(job) else gpus
+    if len(job) == len(slurm):
+        return [slurm[job.index(gpu)] for gpu in gpus]
+    counted = [str(i) for i, _ in enumerate(slurm)]
+    if set(gpus) <= set(counted) and not set(counted) & set(slurm):
+        return [slurm[int(gpu)] for gpu in gpus]
+    return gpus
 
 
 def gpu() -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -49,15 +50,26 @@ def read_events(folder: Path) -> Iterator[dict]:
                 continue
 
 
-def bad_device(folder: Path, host: str, pid: int) -> str:
-    """Why the newest worker of a process left its device as bad; "" if it did not. host: as in synth.store.leases.Owner."""
+@dataclass(frozen=True)
+class LeftDevice:
+    """A worker left its device as bad."""
+
+    why: str
+    units: int  # that it made before
+
+
+def bad_device(folder: Path, host: str, pid: int) -> LeftDevice | None:
+    """How the newest worker of a process left its device as bad; None if it did not. host: as in synth.store.leases.Owner."""
     logs = sorted((Path(folder) / "events").glob(f"{host}-{pid}-*.jsonl"), key=lambda p: p.stat().st_mtime)
     lines = logs[-1].read_text(encoding="utf-8", errors="replace").splitlines() if logs else []
+    units = 0
     for line in reversed(lines):
         try:
             event = json.loads(line)
         except ValueError:
             continue
-        if event.get("event") == "device":
-            return str(event.get("why"))
-    return ""
+        if event.get("event") == "stop":  # behind the other
+            units = int(event.get("units", 0))
+        elif event.get("event") == "device":
+            return LeftDevice(str(event.get("why")), units)
+    return None

@@ -61,7 +61,7 @@ def write_once(path: Path, data: bytes) -> bool:
         try:
             os.link(temp, path)
         except OSError as e:
-            if isinstance(e, (FileExistsError, FileNotFoundError)) and path.exists():
+            if isinstance(e, FileExistsError) or (isinstance(e, FileNotFoundError) and path.exists()):
                 return _same(temp, path)
             if e.errno not in NO_LINKS:
                 raise
@@ -84,7 +84,7 @@ def replace(source: str | os.PathLike, target: str | os.PathLike) -> None:
 
 
 def _same(a: Path, b: Path) -> bool:
-    """Whether two names are of one file, both there."""
+    """Whether two names are of one file; False where one is gone."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samefile(a, b)
     return False

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import weakref
 
 import pytest
@@ -62,11 +63,61 @@ def test_of_two_workers_the_one_with_the_bad_device_leaves_and_the_other_makes_a
 def test_a_worker_that_only_fails_leaves_after_three_units_and_says_so(tmp_path):
     folder = plan(tmp_path, slots=1000, behaviour=every(1000, {"raise": "bug"}))
     codes = []
-    for n in (1, 2, 3):
+    for n in (1, 2):
         child = Child(folder, env=SICK)
         codes.append(child.wait())
         assert len(folder.failures()) == 3 * n and "the last 3 units failed one after the other" in child.text()
-    assert codes == [75, 75, 70] and len(events(folder, "device")) == 2  # nothing ever worked: the stage is to blame
+    assert codes == [75, 70] and len(events(folder, "device")) == 1  # nothing ever worked, and two met the same: the stage is to blame
+
+
+def test_where_nothing_works_by_ever_other_errors_three_workers_find_it_out(tmp_path):
+    folder = plan(tmp_path, slots=1000)
+
+    def patch():
+        def fails(self, state, slots):
+            raise RuntimeError(f"an error of process {'x' * (os.getpid() % 1000)}")
+
+        Probe.compute = fails
+
+    assert [run(folder, env=SICK, patch=patch) for _ in range(3)] == [75, 75, 70]
+
+
+@pytest.mark.parametrize(("env", "codes"), [({"CUDA_VISIBLE_DEVICES": ""}, [70]), ({"CUDA_VISIBLE_DEVICES": "1"}, [75, 70])])
+def test_many_bad_units_are_set_aside_at_once_on_cores_and_on_a_gpu_when_a_second_worker_meets_the_same(tmp_path, env, codes):
+    folder = plan(tmp_path, slots=40, unit=1, batch=1, behaviour={str(slot): {"raise": "bug"} for slot in range(10, 40)})
+    assert [run(folder, env=SLOW | env) for _ in codes] == codes
+    assert folder.set_aside() == [*range(10, 40)] == folder.missing()
+    assert sum(map(len, folder.failures().values())) == 90 and len(events(folder, "device")) == codes.count(75)
+
+
+def test_a_unit_that_was_set_aside_long_ago_does_not_switch_the_suspicion_off(tmp_path):
+    folder = plan(
+        tmp_path, slots=100, behaviour={"13": {"raise": "bug"}} | {str(s): {"raise": "bug", "on": "gpu 1"} for s in range(40, 100)}
+    )
+    assert Child(folder, env=WELL, fault="after_commit:kill@3").wait() == -9
+    for n in (1, 2, 3):
+        folder.report_failure(1, {"host": "another", "device": f"gpu {n}", "error": "RuntimeError: bad"})
+    assert folder.set_aside() == [1]
+    assert run(folder, env=SICK) == 75 and len(events(folder, "device")) == 1
+    assert folder.set_aside() == [1]
+
+
+def test_units_that_others_set_aside_meanwhile_are_no_fault_of_the_device(tmp_path):
+    folder = plan(tmp_path, slots=60, behaviour={str(10 * unit): {"raise": "bug"} for unit in (2, 3, 4)})
+
+    def patch():
+        report = type(folder).report_failure
+
+        def and_others(self, unit, failure):
+            first = report(self, unit, failure)
+            for n in (2, 3):
+                report(self, unit, failure | {"host": f"another {n}"})
+            return first
+
+        type(folder).report_failure = and_others
+
+    assert run(folder, env=SICK, patch=patch) == 70
+    assert folder.set_aside() == [2, 3, 4] == folder.missing() and events(folder, "device") == []
 
 
 def test_failures_with_units_made_between_them_are_no_suspicion(tmp_path):

@@ -1,6 +1,7 @@
 """launch/node.py: several machines without a scheduler on one folder."""
 
 import doctest
+import errno
 import io
 import os
 import signal
@@ -15,7 +16,7 @@ from rich.console import Console
 from launch.local import supervisor
 from launch.local.idle import READINGS, Idle, Reading, Thresholds, parse
 from launch.local.node import Machine, run
-from launch.local.sequence import Stop, in_order, wait_for_upstream
+from launch.local.sequence import Stop, in_order, run_in_order, wait_for_upstream
 from launch.local.supervisor import Slot, Supervisor, back_off
 from launch.node import read_machine
 from launch.show.progress import Bars
@@ -160,6 +161,18 @@ def test_a_machine_is_not_asked_for_gpus_that_no_stage_needs(tmp_path, monkeypat
     monkeypatch.setattr("launch.local.node.visible_gpus", lambda **_: pytest.fail("was asked"))
     (outcome,) = run(Machine(n_gpus=1, idle=Thresholds()), in_order([probe(tmp_path, slots=8)]), Console(quiet=True))
     assert outcome.code == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [(OSError(errno.ESTALE, "Stale file handle"), 75, "Stale file handle"), (FileNotFoundError(2, "No such file"), 70, "Traceback")],
+)
+def test_an_error_of_a_file_while_a_stage_runs_is_told_as_trouble_or_shown_whole(tmp_path, error, code, said):
+    def work(*_):
+        raise error
+
+    (outcome,) = run_in_order(in_order([probe(tmp_path, slots=8)]), work, Stop(), Console(quiet=True))
+    assert outcome.code == code and said in outcome.message and ("Traceback" in outcome.message) is (code == 70)
 
 
 # -- whole machines ---------------------------------------------------------------------------------------------------------

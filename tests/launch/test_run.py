@@ -1,5 +1,6 @@
 """run.py as a user calls it, with the probe: exit codes, sweeps, dry runs, only/until, no stray folders."""
 
+import errno
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from synth.errors import StoreError
 from tests.launch.conftest import REPO, command, environment
 
 
@@ -199,22 +201,22 @@ def test_a_bug_shows_its_traceback_and_exits_70(monkeypatch, capsys):
     assert "a bug of ours" in capsys.readouterr().err
 
 
-def test_a_file_system_in_trouble_while_a_point_is_planned_is_75_without_a_traceback(monkeypatch):
+@pytest.mark.parametrize("error", [StoreError("/data: stale"), OSError(errno.ESTALE, "Stale file handle", "/data")])
+def test_a_file_system_in_trouble_while_a_point_is_planned_is_75_without_a_traceback(monkeypatch, error):
     from hydra.core.hydra_config import HydraConfig
 
     from launch import run
     from launch.config import compose
-    from synth.errors import StoreError
 
     def stale(self, config, label):
-        raise StoreError("/data cannot be listed (Stale file handle)")
+        raise error
 
     monkeypatch.setattr(HydraConfig, "get", lambda: SimpleNamespace(overrides=SimpleNamespace(task=[])))
     monkeypatch.setattr(compose, "typed", lambda config: config)
     monkeypatch.setattr(run.Session, "planned", stale)
     session = run.Session()
     session.plan(None)
-    assert [(f.code, f.message) for f in session.failures] == [(75, "/data cannot be listed (Stale file handle)")]
+    assert [(f.code, f.message) for f in session.failures] == [(75, str(error))]
 
 
 def test_a_recipe_of_the_users_own_folder_runs(world):

@@ -119,6 +119,12 @@ def test_write_once_is_first_wins_with_and_without_links(tmp_path, monkeypatch):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"1", "b": b"1", "c": b"1"}
 
 
+def test_write_once_was_not_first_where_the_file_is_gone_a_moment_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", lambda *a: (_ for _ in ()).throw(FileExistsError(errno.EEXIST, "File exists")))
+    assert files.write_once(tmp_path / "a", b"1") is False
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_write_atomic_replaces_whole_and_leaves_nothing_when_it_fails(tmp_path, monkeypatch):
     files.write_atomic(tmp_path / "a", b"1")
     monkeypatch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))

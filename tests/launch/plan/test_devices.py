@@ -211,6 +211,13 @@ def test_a_worker_is_given_its_gpus_by_indices_of_the_bus_and_one_on_cores_none(
     assert environment(("1",), {"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}) == {"CUDA_VISIBLE_DEVICES": "1"}
 
 
+def test_a_worker_is_told_of_which_gpus_of_the_launcher_its_own_are_a_share():
+    assert environment(("2",), {"CUDA_VISIBLE_DEVICES": "1, 2"})["SYNTHSET_JOB_GPUS"] == "1,2"
+    assert environment(("1",), {"ROCR_VISIBLE_DEVICES": "4,5"})["SYNTHSET_JOB_GPUS"] == "0,1"
+    assert "SYNTHSET_JOB_GPUS" not in environment(("1",), {"CUDA_VISIBLE_DEVICES": "0,1", "SYNTHSET_JOB_GPUS": "0,1,2,3"})
+    assert "SYNTHSET_JOB_GPUS" not in environment(None, {"CUDA_VISIBLE_DEVICES": "0"})
+
+
 def test_rocm_is_told_by_its_own_variable():
     inherited = {"ROCR_VISIBLE_DEVICES": "4,5"}
     assert environment(("1",), inherited)["HIP_VISIBLE_DEVICES"] == "1"

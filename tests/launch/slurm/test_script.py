@@ -146,12 +146,13 @@ def test_a_node_that_two_workers_left_as_bad_is_left_to_the_gate(tmp_path):
 
 
 def test_workers_of_one_job_share_its_gpus(tmp_path):
-    worker = ("bash", "-c", 'echo "$CUDA_VISIBLE_DEVICES $*"', "w")
+    worker = ("bash", "-c", 'echo "$CUDA_VISIBLE_DEVICES $SYNTHSET_JOB_GPUS $*"', "w")
     script = replace(NODE, stage=stage(tmp_path, "own", False), worker=worker, setup=(), modules=())
     each = 'for SLURM_PROCID in 0 1 2 3; do export SLURM_PROCID; "${@:5}"; done'
     done = run(script, tmp_path, "0", "16", srun=each, SLURM_ARRAY_TASK_ID="1", CUDA_VISIBLE_DEVICES="0,1,2,3,4,5,6,7")
     lines = [line for line in done.stdout.splitlines() if "--job-idx" in line]
     assert [line.split()[0] for line in lines] == ["0,1", "2,3", "4,5", "6,7"], done.stdout + done.stderr
+    assert {line.split()[1] for line in lines} == {"0,1,2,3,4,5,6,7"}
     assert [line.split("--job-idx ")[1] for line in lines] == [f"{i} --n-jobs 16" for i in (4, 5, 6, 7)]
 
 
