@@ -7,6 +7,7 @@ import contextlib
 import os
 import shlex
 import tempfile
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from launch.slurm.resources import Resources, resources_of
 from launch.slurm.scripts import order_of, scripts_of
 from launch.slurm.submissions import ABANDONED, FOLDER, Submission, record, take_turn
 from launch.slurm.submissions import read as read_submissions
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused
 from synth.host import slurm
 from synth.host.slurm import SlurmError
 from synth.store.files import write_atomic
@@ -71,7 +72,9 @@ def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, 
             advice = "; jobs that you may have in the queue: cluster.max_submit=N" if "limit" in str(e).lower() else ""
             placed[stage.folder] = Placed(Outcome(stage, EXIT_BAD_INPUT, message=f"Slurm did not take it: {e}{advice}"))
         except (StoreError, OSError) as e:
-            placed[stage.folder] = Placed(Outcome(stage, EXIT_AGAIN, message=str(e)))
+            again = refused(e)  # else a bug, which is shown whole
+            message = str(e) if again else traceback.format_exc()
+            placed[stage.folder] = Placed(Outcome(stage, EXIT_AGAIN if again else EXIT_BUG, message=message))
         outcome = placed[stage.folder].outcome
         if outcome.code == EXIT_OK and not outcome.before:
             console.print(f"{stage.folder.name}: {outcome.message}", markup=False, highlight=False, soft_wrap=True)
