@@ -34,6 +34,7 @@ FULL_HOST = ("can't allocate memory", "(MemoryError", "bad_alloc", "for an array
 SPARE = 2.0, 0.1  # GiB, or share of the device, that a process uses beside torch's allocator: context, cuDNN, NCCL
 SMALLER = 0.9  # share of the planned memory below which a device is another kind than planned for
 _SIZE = r"([\d.]+) (bytes|KiB|MiB|GiB)"
+GB_OF_A_GIB = 2**30 / 1e9
 _GIB = {"bytes": 1 / 2**30, "KiB": 1 / 2**20, "MiB": 1 / 2**10, "GiB": 1.0}
 
 
@@ -106,8 +107,9 @@ def out_of_memory(error: BaseException, planned: float | None, fitted: bool) -> 
     Where nothing says how much memory there is, another device shall say whether the plan is at fault.
     """
     memory = next((m for m in map(memory_told, map(str, _chain(error))) if m), None) or _memory_read()
-    if memory and planned and memory.total < SMALLER * planned:
-        return DeviceFailed(f"the device has {memory.total:.1f} GiB, and the stage was planned for {planned:g} GB: {brief(error)}")
+    if memory and planned and memory.total * GB_OF_A_GIB < SMALLER * planned:
+        has = f"the device has {memory.total * GB_OF_A_GIB:.1f} GB"
+        return DeviceFailed(f"{has}, and the stage was planned for {planned:g} GB: {brief(error)}")
     if memory and memory.others > max(SPARE[0], SPARE[1] * memory.total):
         return DeviceFailed(f"others hold {memory.others:.1f} of the device's {memory.total:.1f} GiB: {brief(error)}")
     if fitted:

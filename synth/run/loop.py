@@ -4,13 +4,11 @@ import contextlib
 import gc
 import os
 import platform
-import re
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
 from types import FrameType
 
 from synth.errors import (
@@ -29,12 +27,13 @@ from synth.host.slurm import JobRef, SlurmJobs
 from synth.kinds import stage_class
 from synth.run.finish import finish_stage
 from synth.run.judgement import Fault, TooLarge, breaks, brief, fault_of, forget_frames, is_fatal, judged
+from synth.run.suspicion import NothingWorks, Suspicion
 from synth.run.usage import Usage
 from synth.run.writer import UnitJob, Writer
 from synth.store.blame import TRIES
 from synth.store.claims import LINGERERS, Claims, linger
 from synth.store.commit import link_from_relative
-from synth.store.events import EventLog, read_events
+from synth.store.events import EventLog
 from synth.store.folder import StageFolder
 from synth.store.framing import FRAMINGS
 from synth.store.heartbeat import Heartbeat
@@ -45,7 +44,6 @@ from synth.versions import versions
 
 DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 PACE = 60.0  # seconds between two events about how busy the device is
-IN_A_ROW = 3  # units that fail for the first time, with none made between them, after which a worker leaves its GPU
 
 
 class Worker:
@@ -64,8 +62,7 @@ class Worker:
         self._lock = threading.Lock()
         self._opened = self._differs = False
         self._fitted = False  # a whole batch was computed since the stage was opened
-        self._in_a_row: list[tuple[int, str]] = []  # units that never failed before and their errors, since a unit was made here
-        self._trusts_device = False  # others met the same errors in a row
+        self._suspicion = Suspicion(folder, self._place)
         self._device_failed = False
         self._usage = Usage()
         self._paced = time.monotonic()
@@ -110,7 +107,7 @@ class Worker:
                 return EXIT_BAD_INPUT, str(error)
             case StoreError():
                 return EXIT_AGAIN, str(error)
-            case _NothingWorks():
+            case NothingWorks():
                 return EXIT_BUG, str(error)
         with contextlib.suppress(OSError):
             traceback.print_exception(error)
@@ -321,7 +318,7 @@ class Worker:
     def _settle(self, job: UnitJob) -> None:
         """In the writer's thread: a unit was committed, left, or failed. Its error is stored before its lease goes."""
         if job.committed:
-            self._in_a_row.clear()
+            self._suspicion.made()
         if job.error is not None:
             if not job.computing_failed:
                 job.error = self._judged(job.error)
@@ -370,7 +367,7 @@ class Worker:
                 forget_frames(job.error)
         if fatal:
             raise fatal
-        self._suspect(list(self._in_a_row))
+        self._suspicion.check()
         if settled and time.monotonic() - self._paced >= PACE:
             self._paced = time.monotonic()
             self.events.write("pace", units=self._usage.units, samples=self._usage.samples, **self._usage.facts(), **self._spent())
@@ -391,50 +388,12 @@ class Worker:
         }
         n = self.folder.report_failure(unit, report)
         if n == 1:
-            self._in_a_row.append((unit, brief(error)))
+            self._suspicion.failed(unit, error)
         self.events.write("failed", unit=unit, tries=n, error=report["error"])
-
-    def _suspect(self, row: Sequence[tuple[int, str]]) -> None:
-        """Raise why a worker leaves whose units all fail: its GPU may be bad, unless others say that the units or the stage are.
-
-        Where others met the same and some units of the stage were made, it goes on: each of the rest has its three tries.
-        """
-        if len(row) < IN_A_ROW or self._trusts_device or not self._on_gpu():
-            return
-        why = f"the last {IN_A_ROW} units failed one after the other; the last one by {row[-1][1]}"
-        failures = self.folder.failures()
-        tries, works = sum(map(len, failures.values())), bool(self.folder.committed())
-        self._trusts_device = {unit for unit, _ in row} <= set(self.folder.set_aside()) or self._others_left_by(why)
-        if not works and (self._trusts_device or tries >= IN_A_ROW * TRIES):
-            raise _NothingWorks(f"{why}. {len(failures)} units failed in {tries} tries; see {self.folder.path / 'failed'}")
-        if not self._trusts_device:
-            raise DeviceFailed(f"{why}; see {self.folder.path / 'failed'}")
-
-    def _on_gpu(self) -> bool:
-        """Whether a GPU is in use, so that there is one to suspect."""
-        return self._place != allocation.DEFAULT or bool(allocation.gpu())
-
-    def _others_left_by(self, why: str) -> bool:
-        """Whether another worker left its device for the same reason, whatever numbers stand in it."""
-        left = (str(e.get("why")) for e in read_events(self.folder.path) if e["event"] == "device")
-        return any(_without_numbers(text).startswith(_without_numbers(f"{why};")) for text in left)
 
 
 class _CannotOpen(Exception):
     """The stage's open() failed: a bug or a broken device, and nothing about a unit. Ends the worker with exit code 70."""
-
-
-class _NothingWorks(Exception):
-    """Unit after unit fails, here and elsewhere: the stage is to blame. Ends the worker with exit code 70."""
-
-
-def _without_numbers(text: str) -> str:
-    """A message without what it says of one unit.
-
-    >>> _without_numbers("slot 17 of 20 failed")
-    'slot # of # failed'
-    """
-    return re.sub(r"\d+", "#", text)
 
 
 def _echo(line: dict) -> None:

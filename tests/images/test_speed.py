@@ -124,7 +124,7 @@ def test_a_device_that_others_fill_or_that_is_smaller_than_planned_is_to_be_avoi
     assert "others hold 15.9 of the device's 24.0 GiB" in reason(folder) and "Device to avoid" in reason(folder)
     only(2, monkeypatch, full(24, ours=23.5))
     folder = drawn(code=EXIT_AGAIN, run={"on_oom": "fail", "memory": {"gpu": 80}})
-    assert "has 24.0 GiB, and the stage was planned for 80 GB" in reason(folder)
+    assert "has 25.8 GB, and the stage was planned for 80 GB" in reason(folder)
     assert folder.failures() == {} and folder.missing() == [0, 1]
 
 

@@ -95,7 +95,7 @@ def test_a_planned_batch_that_does_not_fit_on_a_free_device_is_the_plan_s_fault(
     [
         (full(80, ours=30), None, "others hold 49.9 of the device's 80.0 GiB"),
         (POOLS, None, "others hold 60.2 of the device's 83.0 GiB"),
-        (full(23.5, ours=23), 80, "the device has 23.5 GiB, and the stage was planned for 80 GB"),
+        (full(23.5, ours=23), 80, "the device has 25.2 GB, and the stage was planned for 80 GB"),
     ],
 )
 def test_a_device_that_is_smaller_or_not_free_is_the_device_s_fault(text, planned, said, fitted):
