@@ -107,6 +107,8 @@ class Images(Stage):
                 shared=self.folder.path.parent,
             )  # fmt: skip
         self.computed_on = {"device": family.pipe.device.type, "dtype": str(family.pipe.dtype).removeprefix("torch.")}
+        if not spec.numerics.get("deterministic", True):  # by the worker's share of the stage, so pictures of one stage may differ in it
+            self.computed_on |= {"compiled": self.prepared.compiled}
         ready = self.prepared
         self.painter = Painter(family, self.batch, run["on_oom"], ready.intervals, ready.text_encoders, ready.shapes)
 

@@ -223,4 +223,4 @@ def test_a_pipeline_without_an_adapter_gets_the_captions_themselves(table, tiny_
 def test_fast_numerics_draw_too_and_say_so(table, tiny_sd, tmp_path):
     folder = images_stage(tmp_path / "runs" / "toys", table, tiny_sd, 2, numerics=FAST)
     assert work(folder) == EXIT_OK
-    assert records(folder)[0]["numerics"] == "fast"
+    assert (records(folder)[0]["numerics"], records(folder)[0]["compiled"]) == ("fast", "none")
