@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from synth import foreign
 from synth.errors import REFUSALS, StoreError
 
 NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}  # link() will never work here
@@ -105,11 +106,10 @@ def rename_once(source: Path, target: Path) -> bool | None:
     raise OSError(code, os.strerror(code), str(source))
 
 
-def read_small(path: Path) -> bytes | None:
-    """The bytes of a small file, or None if it is not there."""
+def read_small(path: Path, most: int = foreign.RECORD) -> bytes | None:
+    """The bytes of a small file, or None if it is not there; raises as foreign.read."""
     try:
-        with open(path, "rb") as f:
-            return f.read()
+        return foreign.read(path, most)
     except FileNotFoundError:
         return None
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from synth import foreign
 from synth.errors import InputError
 from synth.store.files import pread, storing
 from synth.store.framing import Entry, UnitIndex, read_index
@@ -21,7 +22,7 @@ class UnitReader:
         self.path = Path(path)
         try:
             with storing(path):
-                self._f = open(path, "rb")  # noqa: SIM115 (closed by close)
+                self._f = foreign.open_file(path)
         except OSError as e:
             raise InputError(f"{path}: cannot be read ({e.strerror}); run the command that made its stage again") from e
         try:
