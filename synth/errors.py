@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 
-from synth.terminal import printable_lines, told
+from synth.terminal import message, printable_lines
 
 EXIT_OK = 0
 EXIT_BAD_INPUT = 65  # EX_DATAERR: the data or the config is wrong; trying again changes nothing
@@ -78,13 +78,13 @@ def tool(work: Callable[[], int | str]) -> int:
             return done
         _say(done)
     except InputError as e:
-        print(told("error", e), file=sys.stderr)
+        print(message(f"error: {e}"), file=sys.stderr)
         return EXIT_BAD_INPUT
     except ModuleNotFoundError:
         raise
     except Exception as e:  # noqa: BLE001 (a bug: shown whole, with a code that says so)
         if refused(e):
-            print(told("error", e), file=sys.stderr)
+            print(message(f"error: {e}"), file=sys.stderr)
             return EXIT_AGAIN
         print(printable_lines(traceback.format_exc()), file=sys.stderr, end="")
         return EXIT_BUG

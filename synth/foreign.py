@@ -1,8 +1,8 @@
 """Reading what others may have written: files of run folders, of users and of models, answers of servers and of children.
 
-A file is opened without waiting for anybody, must be a regular one, and is read up to a limit. JSON is UTF-8, no deeper than DEEPEST, without
-NaN, infinities and half characters. What does not fit is an InputError that names the file, what stands there and the fix; what tells of the
-file system and not of the file is a StoreError.
+A file is opened without waiting for anybody, must be a regular one, and is read up to a limit. JSON is UTF-8, no deeper than DEEPEST,
+without NaN, infinities and half characters. What does not fit is an InputError that names the file, what stands there and the fix; what
+tells of the file system and not of the file is a StoreError.
 """
 
 import errno
@@ -122,8 +122,8 @@ _ONCE = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=_once)
 def parse(data: bytes | str, where: object, fix: str = "", once: bool = False, halves: bool = False) -> Any:
     """The value of JSON text. `where`: names it in messages, which end in `fix`.
 
-    once: a key that stands twice in an object is an error, as in what people write by hand, where one entry would get lost; else the last one
-    counts. halves: text may hold half characters (lone surrogates), which stand in the names of files that are no UTF-8.
+    once: a key that stands twice in an object is an error, as in what people write by hand, where one entry would get lost; else the last
+    one counts. halves: text may hold half characters (lone surrogates), which stand in the names of files that are no UTF-8.
     """
     try:
         text = data if isinstance(data, str) else str(data, "utf-8")
@@ -231,13 +231,19 @@ def said(shape: Any) -> str:
 
 
 _SAID = {
-    **{int: "a whole number", float: "a number", str: "text", bool: "true or false", None: "null"},
-    **{list: "a list", dict: "an object", object: "anything"},
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    None: "null",
+    list: "a list",
+    dict: "an object",
+    object: "anything",
 }
 
 
 def obj(raw: Any, where: object, fix: str = "", /, **shapes: Any) -> dict[str, Any]:
-    """The named fields of an object, each of its shape (see `fits`; Maybe: may be absent); others are left out. Anything else is an InputError.
+    """The named fields of an object, each of its shape (see `fits`; Maybe: may be absent); others are left out. Else an InputError.
 
     >>> obj({"slots": 3, "more": 1}, "stage.json", slots=int, name=Maybe(str, "?"))
     {'slots': 3, 'name': '?'}

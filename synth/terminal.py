@@ -27,13 +27,14 @@ def printable_lines(text: object, longest: int = LONGEST) -> str:
     return _BUT_LINES.sub(_visible, _cut(str(text), longest))
 
 
-def told(what: str, why: object) -> str:
-    r"""A message after its first word, as "error: why". Lines behind the first one are indented: no name of a file passes for a line of ours.
+def message(text: object) -> str:
+    r"""What is told of something, printable. Lines behind the first one are indented, if they are not: what stands in the name of a file
+    passes for no line of ours.
 
-    >>> told("error", "a\nwhole   images")
+    >>> message("error: a\nwhole   images")
     'error: a\n  whole   images'
     """
-    return f"{what}: " + printable_lines(why).replace("\n", "\n  ")
+    return re.sub(r"\n(?=[^ \n])", "\n  ", printable_lines(text))
 
 
 def _cut(text: str, longest: int) -> str:

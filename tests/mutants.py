@@ -1,7 +1,7 @@
 """Mutants of files, by seed: damaged bytes, damaged text, and JSON whose shape or values are changed.
 
-The seeds are 0, 1, ... up to `mutants(default)`: the variable SYNTHSET_MUTANTS asks for more than a run of the suite takes. A mutant is known
-by its seed, so a test that names it in its message can be repeated with that one alone.
+The seeds are 0, 1, ... up to `mutants(default)`: the variable SYNTHSET_MUTANTS asks for more than a run of the suite takes. A mutant is
+known by its seed, so a test that names it in its message can be repeated with that one alone.
 """
 
 import copy
@@ -18,7 +18,10 @@ ODD: tuple[Any, ...] = (
     *([], {}, [[]], [None], [0, "a", {}], {"": ""}, {"a": {"b": []}}),
 )
 DEEP = ("[" * 100_000, '{"a":' * 50_000, "[" * 100_000 + "]" * 100_000)
-RAW = (b"", b"\x00", b"\xff\xfe", b"null", b"NaN", b"1" * 10_000, b"[" * 1_000_000, b'"\\ud800"', b"\xed\xa0\x80", b"\xef\xbb\xbf{}", b"{}{}", b"\n\n")
+RAW: tuple[bytes, ...] = (
+    *(b"", b"\x00", b"\xff\xfe", b"null", b"NaN", b"1" * 10_000, b"[" * 1_000_000, b'"\\ud800"', b"\xed\xa0\x80", b"\xef\xbb\xbf{}"),
+    *(b"{}{}", b"\n\n"),
+)
 
 
 def mutants(default: int) -> range:

@@ -14,7 +14,6 @@ between. Nothing is read before it is asked for, and a stage in progress is read
 import bisect
 import io
 import itertools
-import json
 import operator
 import os
 import threading
@@ -25,6 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from synth import foreign
 from synth.errors import InputError
 from synth.kinds import kind_of, makes_files
 from synth.store.folder import StageFolder
@@ -112,10 +112,9 @@ class StageSample:
     def metadata(self) -> dict:
         """Its json: caption, class, label, seeds, settings; {} if it has none. Read once."""
         if self._metadata is None:
-            try:
-                self._metadata = json.loads(self["json"]) if "json" in self._entry.files else {}
-            except (ValueError, RecursionError) as e:
-                raise InputError(f"{self._where()}: its json cannot be read ({e}); verify --deep on that stage tells more") from e
+            raw = self["json"] if "json" in self._entry.files else b"{}"
+            where = f"{self._where()}: its json cannot be read"
+            self._metadata = foreign.parse(raw, where, "verify --deep on that stage tells more")
         return self._metadata
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from synth import foreign
-from synth.errors import REFUSALS, StoreError
+from synth.errors import REFUSALS, InputError, StoreError
 
 NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}  # link() will never work here
 TEMP = ".tmp"  # suffix of files on their way to a name
@@ -79,6 +79,8 @@ def replace(source: str | os.PathLike, target: str | os.PathLike) -> None:
     """os.replace. A network file system may repeat a call whose answer got lost, and then finds no source: it was renamed."""
     try:
         os.replace(source, target)
+    except IsADirectoryError as e:
+        raise InputError(f"{target}: is a folder, where a file belongs; remove it, then run the same command again") from e
     except FileNotFoundError:
         if os.path.lexists(source) or not os.path.lexists(target):
             raise
@@ -153,3 +155,8 @@ def hard_links_work(folder: Path, other: Path) -> bool:
         for p in (temp, twin):
             with contextlib.suppress(OSError):
                 p.unlink()
+
+
+def is_number(text: str) -> bool:
+    """Whether the stem of a file's name is a number of a unit: digits that int() takes, and not too many of them."""
+    return text.isascii() and text.isdigit() and len(text) <= 12

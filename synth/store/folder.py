@@ -17,7 +17,7 @@ from synth import foreign
 from synth.errors import InputError, StoreError
 from synth.foreign import Maybe
 from synth.store.blame import Reports
-from synth.store.files import hard_links_work, read_small, replace, storing, write_atomic, write_once
+from synth.store.files import hard_links_work, is_number, read_small, replace, storing, write_atomic, write_once
 from synth.store.framing import FRAMINGS
 from synth.store.parts import finished_batches
 from synth.store.samples import Unit
@@ -198,7 +198,11 @@ class StageFolder:
 
     def is_done(self) -> bool:
         """Whether somebody found the stage whole and finished it. A cache: units/ is the truth."""
-        return (self.path / "done.json").exists()
+        try:
+            done = done_in(self.path / "done.json")
+        except InputError:  # what is none promises nothing: the stage is finished again, and it is replaced
+            return False
+        return bool(done) and done["units"] in (None, self.spec.n_units)
 
     def mark_done(self, facts: Mapping) -> None:
         write_atomic(self.path / "done.json", canonical(facts) + b"\n")
@@ -244,7 +248,9 @@ class StageFolder:
         folders = []
         for path in sorted(self.path.parent.glob(f"{glob.escape(self.spec.name)}-*")):
             with contextlib.suppress(InputError, StoreError, OSError):  # a stage that cannot be read lends nothing
-                if path != self.path and b'"base": "%s"' % self.spec.base.encode() in (read_small(path / "stage.json", foreign.STAGE) or b""):
+                if path != self.path and b'"base": "%s"' % self.spec.base.encode() in (
+                    read_small(path / "stage.json", foreign.STAGE) or b""
+                ):
                     folders.append(StageFolder.open(path))
         return folders
 
@@ -288,15 +294,12 @@ def _framing_of_files(path: Path) -> str:
     raise InputError(f"{path / 'stage.json'}: does not say how units are framed, and there are none; plan the stage again")
 
 
-def is_number(text: str) -> bool:
-    """Whether the stem of a file's name is a number of a unit: digits that int() takes, and not too many of them."""
-    return text.isascii() and text.isdigit() and len(text) <= 12
-
-
 def done_in(path: Path) -> dict:
-    """What a done.json says; {} if there is none. One that is none is an InputError."""
-    data = read_small(path)
-    return {} if data is None else foreign.obj(foreign.parse(data, path), path, "remove it: the next run writes it anew", **_DONE)
+    """What a done.json says; {} if there is none. Anything else of this name is an InputError."""
+    fix = "remove it: the next run writes it anew"
+    with storing(path):
+        data = read_small(path)
+    return {} if data is None else foreign.obj(foreign.parse(data, path, fix), path, fix, **_DONE)
 
 
 _DONE = dict.fromkeys(("units", "slots", "samples", "tombstones"), foreign.Maybe(foreign.COUNT))

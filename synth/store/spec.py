@@ -23,11 +23,24 @@ _PATH = Shape("a path", lambda v: type(v) is str and "\0" not in v)
 _OUT = Shape("an object with, if any, a path in 'out'", lambda v: type(v) is dict and foreign.fits(v.get("out", ""), _PATH))
 # what stage.json holds; the shape of its config is the kind's affair
 _FIELDS = {
-    **{"kind": _NAME, "name": _NAME, "config": _OUT, "slots": _NUMBER, "unit_size": whole(1, MOST_IN_UNIT), "batch": whole(1, MOST_IN_UNIT)},
-    **{"numerics": dict, "upstream": {str: list}, "inputs": {str: _MARK}, "versions": {str: str}},
-    **{"framing": Maybe(_MARK, UNSTATED), "ends": Maybe([_NUMBER], []), "fingerprint": _MARK, "base": _MARK},
+    "kind": _NAME,
+    "name": _NAME,
+    "config": _OUT,
+    "slots": _NUMBER,
+    "unit_size": whole(1, MOST_IN_UNIT),
+    "batch": whole(1, MOST_IN_UNIT),
+    "numerics": dict,
+    "upstream": {str: list},
+    "inputs": {str: _MARK},
+    "versions": {str: str},
+    "framing": Maybe(_MARK, UNSTATED),
+    "ends": Maybe([_NUMBER], []),
+    "fingerprint": _MARK,
+    "base": _MARK,
 }
-_NUMERICS = {"name": Maybe(_MARK), "threads": Maybe(whole(1, 4096)), "deterministic": Maybe(bool)} | dict.fromkeys(("cpu", "cuda"), Maybe({str: (str, bool)}))
+_NUMERICS = {"name": Maybe(_MARK), "threads": Maybe(whole(1, 4096)), "deterministic": Maybe(bool)} | dict.fromkeys(
+    ("cpu", "cuda"), Maybe({str: (str, bool)})
+)
 
 
 def canonical(data: object) -> bytes:
@@ -88,8 +101,8 @@ class StageSpec:
             )
         if self.n_units > MOST_UNITS or self.unit_size > MOST_IN_UNIT:
             raise InputError(
-                f"stage {self.name}: {self.slots:,} slots in units of {self.unit_size:,} are {self.n_units:,} units; at most {MOST_UNITS:,} units "
-                f"of at most {MOST_IN_UNIT:,} slots are handled: choose another unit_size, or fewer slots"
+                f"stage {self.name}: {self.slots:,} slots in units of {self.unit_size:,} are {self.n_units:,} units; "
+                f"at most {MOST_UNITS:,} units of at most {MOST_IN_UNIT:,} slots are handled: choose another unit_size, or fewer slots"
             )
 
     @property
@@ -165,7 +178,9 @@ class StageSpec:
         fields = foreign.obj(raw, bad, fix, **_FIELDS)
         foreign.obj(fields["numerics"], f"{bad}: numerics", fix, **_NUMERICS)
         upstream = {
-            role: tuple(Upstream(**foreign.obj(up, f"{bad}: upstream {foreign.seen(role)}", fix, path=_PATH, fingerprint=_MARK)) for up in ups)
+            role: tuple(
+                Upstream(**foreign.obj(up, f"{bad}: upstream {foreign.seen(role)}", fix, path=_PATH, fingerprint=_MARK)) for up in ups
+            )
             for role, ups in fields["upstream"].items()
         }
         stated = fields.pop("fingerprint"), fields.pop("base")

@@ -1,7 +1,6 @@
 """Reading committed units."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,6 +47,14 @@ class UnitReader:
         if data is None or len(data) != size:
             raise InputError(f"{self.path}: sample {entry.key}: its {ext} is torn; move the unit away and run the same command again")
         return data
+
+    def record(self, entry: Entry) -> dict:
+        """The JSON of one sample, not verified; InputError unless it is an object."""
+        where = f"{self.path}: sample {entry.key}: its json"
+        record = foreign.parse(self.read(entry, "json"), where)
+        if type(record) is not dict:
+            raise InputError(f"{where} is {foreign.seen(record)}, expected an object; verify --deep on its stage tells more")
+        return record
 
     def raw(self, offset: int, size: int) -> bytes:
         """Bytes of the unit file as they lie there, frames and all."""
@@ -98,4 +105,8 @@ class Stored:
         return self.reader.read(self.entry, ext)
 
     def json(self) -> Mapping:
-        return json.loads(self.read("json"))
+        where = f"sample {self.key} of unit {self.unit}"
+        record = foreign.parse(self.read("json"), where)
+        if type(record) is not dict:
+            raise InputError(f"{where}: its json is {foreign.seen(record)}, expected an object; verify --deep on its stage tells more")
+        return record

@@ -1,11 +1,11 @@
 """One unit against its own index: what reading its end tells, and, deep, what reading all of it tells. Pure reading."""
 
 import itertools
-import json
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from synth import foreign
 from synth.errors import InputError, StoreError
 from synth.store.folder import StageFolder
 from synth.store.framing import FRAMINGS, Entry, UnitIndex
@@ -80,9 +80,14 @@ def _sample_problems(framing: str, reader: UnitReader, entry: Entry, records: di
     wrong = []
     if "json" in files:
         try:
-            records[entry.slot] = json.loads(files["json"])
-        except ValueError as e:
-            wrong.append(f"its JSON does not parse ({e})")
+            record = foreign.parse(files["json"], "its JSON")
+        except InputError as e:
+            wrong.append(str(e))
+        else:
+            if type(record) is dict:
+                records[entry.slot] = record
+            else:
+                wrong.append(f"its JSON is {foreign.seen(record)}, no object")
     for ext in set(files) & set(IMAGES):
         wrong += decode_problems(files[ext], records.get(entry.slot, {}))
     return wrong

@@ -1,6 +1,5 @@
 """How a worker reads a source: inputs of a unit with their labels and captions, and their bytes from any thread."""
 
-import json
 import os
 import stat
 from bisect import bisect_left
@@ -91,7 +90,7 @@ class StageSource:
         if entry is None:
             why = reader.index.tombstones.get(slot, "not in its unit")
             return Picture(number, f"{slot:09d}", reader.path, reason=f"has no picture: {why}")
-        record = json.loads(reader.read(entry, "json"))
+        record = reader.record(entry)
         ext = next(e for e in sorted(entry.files) if e != "json")
         offset, size = entry.files[ext]
         labels = tuple(record.get("labels") or (record["label"],))
