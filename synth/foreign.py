@@ -99,6 +99,23 @@ def _named(path: str | os.PathLike) -> str:
     return printable(os.fsdecode(path))
 
 
+def read_text(path: str | os.PathLike, most: int = TABLE) -> str:
+    """The text of a UTF-8 file, without its byte order mark; raises as `read`, and InputError for bytes that are no UTF-8."""
+    try:
+        return str(read(path, most), "utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise InputError(f"{_named(path)}: is not UTF-8 text ({e}); convert it") from e
+
+
+def number_in(text: str) -> int | None:
+    """The whole number that a text spells in plain digits; None if it spells none, or one that counts nothing.
+
+    >>> number_in("12"), number_in("-1"), number_in("\u00b2"), number_in("9" * 5000)
+    (12, None, None, None)
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
 # -- JSON ----------------------------------------------------------------------------------------------------------------
 
 

@@ -50,7 +50,7 @@ def check_checkpoint(file: Path) -> None:
 
 def _is_old_pickle(file: Path) -> bool:
     """Checkpoints written before torch 1.6 are bare pickles: protocol 2, and torch's magic number as the first object."""
-    with open(file, "rb") as f:
+    with foreign.open_file(file) as f:
         return f.read(len(_OLD)) == _OLD
 
 

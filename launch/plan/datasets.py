@@ -157,10 +157,11 @@ def _indices(classes: tuple[ClassEntry, ...], item: Any, where: str) -> range | 
             there = f"the list has classes 0..{len(classes) - 1}"
             raise InputError(f"{where}: {item}: {there}; a range counts from its lower end, both ends included")
         return range(first, last + 1)
-    if isinstance(item, int) or str(item).isdecimal():
-        if not 0 <= int(item) < len(classes):
-            raise InputError(f"{where}: index {item}: the list has classes 0..{len(classes) - 1}")
-        return [int(item)]
+    index = item if isinstance(item, int) else foreign.number_in(str(item))
+    if index is not None:
+        if not 0 <= index < len(classes):
+            raise InputError(f"{where}: index {foreign.seen(index)}: the list has classes 0..{len(classes) - 1}")
+        return [index]
     names = {c.name: c.index for c in classes}
     raise InputError(f"{where}: no class {str(item)!r} among {len(classes)}{did_you_mean(str(item), names)}")
 
@@ -174,10 +175,11 @@ def entries(path: Path, choice: bool = False, counting: bool = False) -> list[En
     if path.is_dir():
         return _folder(path, counting)
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte order mark before CSV
-    except (OSError, UnicodeDecodeError) as e:
-        why = f"is not UTF-8 text: {e}" if isinstance(e, UnicodeDecodeError) else f"cannot be read ({e.strerror or e})"
-        raise InputError(f"{path}: {why}; check the path of the class list") from e
+        text = foreign.read_text(path)  # spreadsheets put a byte order mark before CSV
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read ({e.strerror or e}); check the path of the class list") from e
+    except InputError as e:
+        raise InputError(f"{e}; check the path of the class list") from e
     form = {".json": _json, ".csv": _csv}.get(path.suffix.lower(), _text)
     return form(path, text, choice)
 
@@ -203,8 +205,8 @@ def _csv(path: Path, text: str, choice: bool) -> list[Entry]:
         if len(row) != len(head):
             raise InputError(f"{path}: class {i} ({row!r}) has {len(row)} columns, the heading has {len(head)}")
         item: dict[str, Any] = {key: cell.strip() for key, cell in zip(head, row, strict=True) if key in KEYS and cell.strip()}
-        if item.get("count", "").isdecimal():
-            item["count"] = int(item["count"])
+        if (count := foreign.number_in(item.get("count", ""))) is not None:
+            item["count"] = count
         classes.append(_entry(path, i, item | {"name": row[name].strip()}))
     return classes
 

@@ -12,6 +12,7 @@ from launch.plan.datasets import dataset_of, list_path, official
 from launch.plan.inputs import read_json, text_of
 from launch.plan.models import Drawn, PlannedModel, patience_of, plan_model
 from launch.plan.node import Node
+from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
 from synth.images.attention import check_backend
@@ -80,8 +81,8 @@ def subset_of(value: object, path: str | None, total: int, what: str) -> Ranges 
     if path is not None:
         value = path
         try:
-            text = Path(path).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as e:
+            text = foreign.read_text(Path(path).expanduser())
+        except (OSError, InputError) as e:
             raise WrongKey(key, path, f"cannot be read ({getattr(e, 'strerror', None) or e})") from e
     else:
         text = ",".join(str(item) for item in (value if isinstance(value, (list, tuple)) else [value]))
@@ -157,7 +158,7 @@ def _counts_in(path: str, classes: tuple[ClassEntry, ...], key: str) -> dict[int
         by_name.setdefault(c.name, []).append(c.index)
     indices, counts = {c.index for c in classes}, {}
     for name, count in data.items():
-        mine = by_name.get(name) or ([int(name)] if name.isdecimal() and int(name) in indices else [])
+        mine = by_name.get(name) or ([n] if (n := foreign.number_in(name)) in indices else [])
         if not mine:
             raise InputError(f"{key}: {path}: no class {name!r} among {len(classes)}{did_you_mean(name, by_name)}")
         if len(mine) > 1:

@@ -165,9 +165,9 @@ def _first_reason(inputs: Reader) -> str:
 
 def _names_in(path: str) -> frozenset[str]:
     try:
-        lines = Path(path).expanduser().read_bytes().split(b"\n")
-    except OSError as e:
-        raise WrongKey("subset_file", path, f"cannot be read ({e.strerror})") from e
+        lines = foreign.read(Path(path).expanduser(), foreign.TABLE).split(b"\n")
+    except (OSError, InputError) as e:
+        raise WrongKey("subset_file", path, f"cannot be read ({getattr(e, 'strerror', None) or e})") from e
     names = frozenset(line.rstrip(b"\r").decode("utf-8", "backslashreplace") for line in lines if line.strip())
     if not names:
         raise WrongKey("subset_file", path, "names nothing", "write a path, a file name or a stem a line")
@@ -237,7 +237,7 @@ def _with_dataset(classes: list[SourceClass], dataset: DatasetConfig) -> tuple[t
         by_name.setdefault(_spoken(entry.name), []).append(entry.index)
     indices = []
     for c in classes:
-        same = by_name.get(_spoken(c.name)) or ([int(c.name)] if c.name.isdecimal() and int(c.name) < len(known) else [])
+        same = by_name.get(_spoken(c.name)) or ([n] if (n := foreign.number_in(c.name)) is not None and n < len(known) else [])
         if len(same) != 1:
             none = f"is none of {dataset.name}'s {len(known)}{did_you_mean(c.name, by_name)}"
             why = f"class {c.name!r} of the source " + (f"is the name of classes {same}" if same else none)

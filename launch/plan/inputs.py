@@ -45,18 +45,6 @@ def read_json(path: str, key: str, form: str) -> Any:
     return foreign.parse(data, f"{key}: {path}", f"it must be {form}", once=True)
 
 
-def read_text(path: Path, key: str) -> str:
-    """The text of a file that `key` names, in UTF-8; anything else is an InputError."""
-    try:
-        return str(foreign.read(path, foreign.TABLE), "utf-8-sig")
-    except OSError as e:
-        raise InputError(f"{key}: {path} cannot be read ({e.strerror})") from e
-    except UnicodeDecodeError as e:
-        raise InputError(f"{key}: {path} is not UTF-8 ({e}); save it as UTF-8") from e
-    except InputError as e:
-        raise InputError(f"{key}: {e}") from e
-
-
 def seen(value: object) -> str:
     """A value of a file as an error shows it."""
     return foreign.seen(value)
@@ -69,6 +57,6 @@ def text_of(text: str, path: str | None, key: str) -> str:
     if text:
         raise InputError(f"{key} and {key}_file are both set; give one of them")
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as e:
+        return foreign.read_text(Path(path).expanduser()).strip()
+    except (OSError, InputError) as e:
         raise InputError(f"{key}_file: {path} cannot be read ({getattr(e, 'strerror', None) or e})") from e

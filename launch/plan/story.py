@@ -185,7 +185,7 @@ def read_source(path: str | None) -> tuple[Path, str]:
     """(absolute path, its text with \\n line ends). Not there, not a file, not UTF-8: an InputError that shows where."""
     source = existing(path, f"{PROMPTS}.source", "the text file that is to be illustrated")
     try:
-        data = source.read_bytes()
+        data = foreign.read(source, foreign.TABLE)
     except OSError as e:
         raise InputError(f"{PROMPTS}.source: {source} cannot be read ({e.strerror}); it must name a text file") from e
     try:

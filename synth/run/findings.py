@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from synth import foreign
+from synth.errors import InputError
+
 AGAIN = "set it aside with --repair, or remove it; then run the same command again"
 MISSING = "missing; --repair lets the next run of the same command write it again"
 
@@ -87,9 +90,12 @@ class Check:
     def same(self, name: str, data: bytes) -> None:
         """A small file holds exactly `data`."""
         try:
-            there = (self.out / name).read_bytes()
-        except FileNotFoundError:
+            there = foreign.read(self.out / name, max(len(data), foreign.RECORD))
+        except (FileNotFoundError, NotADirectoryError):
             self.missing(name)
+            return
+        except InputError:
+            self.wrong(name, "is no file, or a much larger one than was written")
             return
         if there != data:
             self.wrong(name, "was edited or torn since it was written")
@@ -102,10 +108,14 @@ class Check:
         except (FileNotFoundError, NotADirectoryError):
             self.missing(name)
             return
-        if there != size or (self.deep and file_digest(path) != sha256):
+        try:
+            right = there == size and not (self.deep and file_digest(path) != sha256)
+        except InputError:  # no regular file
+            right = False
+        if not right:
             self.wrong(name, what)
 
 
 def file_digest(path: Path) -> str:
-    with open(path, "rb") as f:
+    with foreign.open_file(path) as f:
         return hashlib.file_digest(f, "sha256").hexdigest()

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from synth import foreign
 from synth.errors import InputError, not_trouble
 
 PIECE = 1 << 18  # bytes that are read at once
@@ -23,7 +24,7 @@ def members(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """(offset, bytes, lines) of each member in order. A file that is missing or torn is an InputError."""
     at, rest = 0, b""
     try:
-        with open(path, "rb") as f:
+        with foreign.open_file(path) as f:
             while rest := rest or f.read(PIECE):
                 unpacker, lines, size = zlib.decompressobj(wbits=31), [], 0
                 while not unpacker.eof:
@@ -42,7 +43,7 @@ def members(path: Path) -> Iterator[tuple[int, int, bytes]]:
 def member(path: Path, offset: int, size: int) -> bytes:
     """The lines of the member there."""
     try:
-        with open(path, "rb") as f:
+        with foreign.open_file(path) as f:
             f.seek(offset)
             return gzip.decompress(f.read(size))
     except (OSError, EOFError, ValueError, zlib.error) as e:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 
+from synth import foreign
 from synth.errors import InputError
 from synth.store import faults
 from synth.store.files import NO_LINKS, fsync_folder, rename_once, storing
@@ -137,8 +138,8 @@ def _read_claim(claim: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError:
-        with contextlib.suppress(FileNotFoundError):
-            return claim.read_text()
+        with contextlib.suppress(FileNotFoundError, InputError):  # what is no file claims nothing
+            return foreign.read_text(claim, foreign.RECORD)
         return ""
 
 

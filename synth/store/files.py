@@ -159,4 +159,4 @@ def hard_links_work(folder: Path, other: Path) -> bool:
 
 def is_number(text: str) -> bool:
     """Whether the stem of a file's name is a number of a unit: digits that int() takes, and not too many of them."""
-    return text.isascii() and text.isdigit() and len(text) <= 12
+    return foreign.number_in(text) is not None

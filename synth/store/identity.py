@@ -2,9 +2,9 @@
 
 import hashlib
 import os
-import stat
 from pathlib import Path
 
+from synth import foreign
 from synth.errors import InputError, not_trouble
 from synth.store.spec import digest
 from synth.store.trees import plain, walk
@@ -18,11 +18,8 @@ def file_identity(path: str | os.PathLike) -> str:
     """sha256 of a small file; of a large one (weights) its size, first MiB (safetensors header) and last 64 KiB (zip end)."""
     path = Path(path)
     try:
-        seen = path.stat()
-        if stat.S_ISFIFO(seen.st_mode):  # would wait for whoever writes into it
-            raise InputError(f"{path}: is a pipe; give a file")
-        size = seen.st_size
-        with open(path, "rb") as f:
+        with foreign.open_file(path) as f:
+            size = os.fstat(f.fileno()).st_size
             if size <= SMALL:
                 return hashlib.sha256(f.read()).hexdigest()
             h = hashlib.sha256(f"{size}:".encode() + f.read(_HEAD))

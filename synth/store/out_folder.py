@@ -107,7 +107,7 @@ class OutFolder:
         temp = self.part(name)
         with storing(self.path / name):
             try:
-                if source.stat().st_size != len(data) or source.read_bytes() != data:
+                if source.stat().st_size != len(data) or foreign.read(source, len(data)) != data:
                     return False
                 os.link(source, temp)
                 os.replace(temp, self.path / name)

@@ -7,10 +7,11 @@ whose digest matches into a part of its own.
 import contextlib
 import hashlib
 import io
-import json
 import os
 from pathlib import Path
 
+from synth import foreign
+from synth.errors import InputError
 from synth.store import faults
 from synth.store.files import storing
 from synth.store.framing import Batch, Entry, UnitIndex, seal
@@ -136,26 +137,40 @@ def part_files(folder: Path, unit: int, suffix: str) -> list[Path]:
     return []
 
 
+_FILES = foreign.Shape("places of files", lambda v: foreign.fits(v, {str: [foreign.COUNT]}) and all(len(at) == 2 for at in v.values()))
+_ENTRY = foreign.Shape(
+    "[slot, key, files, digest]",
+    lambda v: type(v) is list and len(v) == 4 and all(map(foreign.fits, v, (foreign.COUNT, str, _FILES, str))),
+)
+_TOMBSTONE = foreign.Shape("[slot, reason]", lambda v: type(v) is list and len(v) == 2 and all(map(foreign.fits, v, (foreign.COUNT, str))))
+_LINE = {
+    **dict.fromkeys(("batch", "offset", "length"), foreign.COUNT),
+    "sha256": str,
+    "samples": [_ENTRY],
+    "tombstones": [_TOMBSTONE],
+}
+
+
 def finished_batches(part: Path) -> list[tuple[dict, int]]:
     """The index lines of a part (parsed, number of slots filled), up to the first that is torn or out of order."""
     lines: list[tuple[dict, int]] = []
     end = 0
     try:
-        index = Path(f"{part}.idx").read_bytes()
-    except OSError:
+        index = foreign.read(f"{part}.idx", foreign.EVENTS)
+    except (OSError, InputError):
         return []
     for raw in index.split(b"\n")[:-1]:  # what follows the last newline is a torn line
         text, _, check = raw.rpartition(b" ")
         if check != _check(text):
             break
         try:
-            line = json.loads(text)
-            if line["batch"] != len(lines) or line["offset"] != end:
-                break
-            end += line["length"]
-            slots = len(line["samples"]) + len(line["tombstones"])
-        except (ValueError, KeyError, TypeError):
+            line = foreign.obj(foreign.parse(text, part), part, **_LINE)
+        except InputError:
             break
+        if line["batch"] != len(lines) or line["offset"] != end:
+            break
+        end += line["length"]
+        slots = len(line["samples"]) + len(line["tombstones"])
         lines.append((line, slots))
     return lines
 
@@ -169,8 +184,8 @@ def adopt(writer: PartWriter, others: list[Path], batch_slots: list[range]) -> l
     others = [p for p in others if p != writer.path]
     for part in sorted(others, key=lambda p: -len(finished_batches(p))):
         try:
-            f = open(part, "rb")  # noqa: SIM115
-        except OSError:
+            f = foreign.open_file(part)
+        except (OSError, InputError):
             continue
         with f:
             for line, _ in finished_batches(part)[writer.batches :]:

@@ -7,12 +7,12 @@ prompts.jsonl.gz, a line a chapter.
 import bisect
 import hashlib
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from synth import foreign
 from synth.errors import InputError
 from synth.store import blocks
 from synth.store.identity import LISTED
@@ -77,7 +77,7 @@ class Book:
         lines = b"".join(lines for _, _, lines in blocks.members(path))
         if LISTED + hashlib.sha256(lines).hexdigest() != identity:
             raise InputError(f"{path}: is not the text that was planned; remove the stage's folder and run the command again")
-        return Book.of(json.loads(line) for line in lines.splitlines())
+        return Book.of(foreign.parse(line, path) for line in lines.splitlines())
 
     @staticmethod
     def of(rows: Sequence) -> "Book":

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
+from synth import foreign
 from synth.errors import InputError, not_trouble
 
 try:
@@ -183,7 +184,7 @@ def on_one_line(row: Raw | bytes) -> bytes:
 
 def _parsed(path: Path, key: str, kind: type[T], what: str) -> tuple[T, bytes]:
     try:
-        data = path.read_bytes().removeprefix(BOM)
+        data = foreign.read(path, foreign.TABLE).removeprefix(BOM)
     except OSError as e:
         not_trouble(path, e)
         raise InputError(f"{key}: {path} cannot be read ({e.strerror})") from e

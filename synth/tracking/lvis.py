@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from synth import foreign
 from synth.errors import InputError, tool
 from synth.store.files import beside, storing
 from synth.tracking.coco import Category, CocoFile, Image, Raw, Struct, decoded, msgspec, read, with_name, with_values
@@ -194,7 +195,7 @@ def _json(file: CocoFile, lists: dict[str, Iterable[bytes]]) -> Iterator[bytes]:
 
 
 def _sha(path: Path) -> bytes:
-    with open(path, "rb") as f:
+    with foreign.open_file(path) as f:
         return hashlib.file_digest(f, "sha256").digest()
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from synth import foreign
 from synth.errors import InputError
 
 MAX_BYTES = 4 << 30  # of a file
@@ -45,7 +46,7 @@ def load(path: Path) -> object:
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
             raise InputError(f"{path}: {size:,} bytes are more than the {MAX_BYTES:,} that are read; give the parts one by one")
-        return loads(path.read_bytes())
+        return loads(foreign.read(path, MAX_BYTES))
     except OSError as e:
         raise InputError(f"{path}: cannot be read ({e.strerror})") from e
     except Refused as e:

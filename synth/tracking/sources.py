@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from synth import foreign
 from synth.errors import InputError, StoreError, not_trouble
 from synth.images.sources.base import too_large
 from synth.images.sources.read import read_file
@@ -177,7 +178,7 @@ def open_source(path: Path) -> FolderSource | Hdf5Source:
         raise StoreError(f"{KEY}: {path} is not there; mount it, or give its new place, and run the command again")
     with storing(path):
         if path.is_file():
-            with open(path, "rb") as f:
+            with foreign.open_file(path) as f:
                 if f.read(len(H5)) == H5:
                     return Hdf5Source(path)
     raise InputError(

@@ -49,7 +49,7 @@ def read_own(path: str | Path, dataset: DatasetConfig, official: tuple[str, ...]
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: captions are read from {', '.join(SUFFIXES)}; rename the file after what it holds")
     try:
-        data = path.read_bytes()
+        data = foreign.read(path, foreign.TABLE)
         text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as e:
         not_trouble(path, e)
@@ -113,8 +113,8 @@ def _pair(item: dict, where: str) -> tuple[str, Said]:
         return caption, (name.strip(),)
     if name is None and label is None:
         return caption, ()
-    if isinstance(label, str) and label.strip().isdigit():
-        label = int(label)
+    if isinstance(label, str) and (index := foreign.number_in(label.strip())) is not None:
+        label = index
     if isinstance(label, int) and not isinstance(label, bool):
         return caption, (label,)
     raise InputError(f'{where}: needs "class", a name, or "label", an index; found class {name!r}, label {label!r}')
@@ -183,7 +183,7 @@ class _Finder:
                 return f"a name of classes {matches}; say its index instead"
             if matches:
                 return matches[0]
-            number = int(label) if label.isdecimal() else -1
+            number = -1 if (index := foreign.number_in(label)) is None else index
         if 0 <= number < self.dataset.n_classes:
             return number
         alike = difflib.get_close_matches(_fold(str(label)), self.by_name, n=1)

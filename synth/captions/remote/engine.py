@@ -5,11 +5,13 @@ import importlib.util
 import os
 import platform
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+from synth import foreign
 from synth.captions.config import CaptionerConfig
 from synth.captions.engines import TOO_LONG, Reply, Request, check_texts, cut
 from synth.captions.remote.calls import Caller, Rejected, Unanswered
@@ -156,8 +158,33 @@ def client(url: str, endpoint: Endpoint):
     import openai
 
     # a cluster's proxy has no way to this machine itself
-    http = openai.DefaultHttpxClient(trust_env=urlsplit(url).hostname not in LOOPBACK)
+    http = openai.DefaultHttpxClient(
+        trust_env=urlsplit(url).hostname not in LOOPBACK, headers={"Accept-Encoding": "identity"}, event_hooks={"response": [limit]}
+    )
     return openai.OpenAI(base_url=url, api_key=endpoint.key() or "none", max_retries=0, timeout=endpoint.timeout, http_client=http)
+
+
+def limit(response: Any) -> None:
+    """Let an answer be read up to foreign.ANSWER bytes, and only as it is: a megabyte that is packed well would fill the memory."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise ValueError("its answer is compressed, which nobody asked for")
+    body = response.stream
+
+    class Limited(type(body)):  # type: ignore[misc]  # the client takes streams of its own classes only
+        def __init__(self) -> None: ...
+
+        def __iter__(self) -> Iterator[bytes]:
+            size = 0
+            for piece in body:
+                size += len(piece)
+                if size > foreign.ANSWER:
+                    raise ValueError(f"its answer has more than {foreign.ANSWER:,} bytes")
+                yield piece
+
+        def close(self) -> None:
+            body.close()
+
+    response.stream = Limited()
 
 
 def check_client() -> None:

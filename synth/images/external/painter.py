@@ -18,6 +18,7 @@ from synth.images.config import DrawingConfig
 from synth.images.external.child import Child, Gone
 from synth.images.external.settings import Patience
 from synth.images.families.base import Embedded
+from synth.images.sources.base import MAX_BYTES
 
 HELLO, VERSION = "synthset-external", 1
 NOISE = 1000  # lines that are no protocol, between two answers; libraries like to print
@@ -152,7 +153,7 @@ class CommandPainter:
         file = folder / named if isinstance(named, str) and "\0" not in named else folder
         if not file.resolve().is_relative_to(folder.resolve()) or not file.is_file():
             raise self._broken(f"its answer names {named!r}, which is no file in the folder of `out`")
-        data, wanted = file.read_bytes(), (self.config.width, self.config.height)
+        data, wanted = foreign.read(file, MAX_BYTES), (self.config.width, self.config.height)
         file.unlink()
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)

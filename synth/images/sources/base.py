@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from synth import foreign
+from synth.errors import InputError
 from synth.store.trees import Undecoded
 
 KEY = "img2img.source"
@@ -30,8 +32,14 @@ class Input:
 
     @staticmethod
     def from_list(data: list) -> "Input":
+        """From its line; InputError where it is none."""
+        if type(data) is not list or len(data) != len(_LINE) or not all(map(foreign.fits, data, _LINE)):
+            raise InputError(f"a listing holds {foreign.seen(data)}, no picture of a source; remove the stage's folder, then plan it again")
         key, path, size, offset, labels, caption, reason = data
         return Input(key, path or key, size, offset, tuple(labels), caption, reason)
+
+
+_LINE = (str, str, foreign.COUNT, foreign.whole(-1, 1 << 62), [foreign.COUNT], str, str)
 
 
 @dataclass(frozen=True)

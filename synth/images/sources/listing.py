@@ -8,6 +8,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from synth import foreign
 from synth.errors import InputError
 from synth.images.sources.base import Input
 from synth.store import blocks
@@ -60,4 +61,4 @@ class Listing:
         for number in range(start // BLOCK, min(len(self._places), -(-stop // BLOCK))):
             inside = blocks.member(self.path, *self._places[number]).splitlines()
             lines += inside[max(0, start - number * BLOCK) : stop - number * BLOCK]
-        return [Input.from_list(json.loads(line)) for line in lines]
+        return [Input.from_list(foreign.parse(line, self.path, halves=True)) for line in lines]

@@ -61,7 +61,7 @@ class WebDatasetReader(Reader):
         try:
             if not stat.S_ISREG(path.stat().st_mode):  # a pipe of this name would hold up the plan
                 return [Found("", reason="not a regular file")]
-            with open(path, "rb") as raw:
+            with foreign.open_file(path) as raw:
                 torn = self._members(raw, samples)
         except OSError as e:
             not_trouble(path, e)
@@ -130,7 +130,8 @@ def _classes(record: dict, cls: bytes | None) -> tuple[SourceClass, ...]:
     name = next((str(record[k]) for k in ("class", "classname") if record.get(k) is not None), None)
     if index is None and cls is not None:
         text = cls.decode("utf-8").strip()
-        index, name = (int(text), name) if text.isdecimal() else (None, name or text)
+        index = foreign.number_in(text)
+        name = name if index is not None else name or text
     if index is None and name is None:
         return ()
     return (SourceClass(None if index is None else _index(index), name if name is not None else str(index)),)
