@@ -61,9 +61,13 @@ def verify(path: Path, deep: bool, mend: bool, progress: Callable[[str, int, int
             results.append((findings, []))
             continue
         done = partial(progress, place.name, folder.spec.slots * (2 if is_export(folder) else 1))
-        findings = verify_stage(folder, deep, done)
-        if not findings.problems:
-            verify_files(folder, deep, findings, done)
+        try:
+            findings = verify_stage(folder, deep, done)
+            if not findings.problems:
+                verify_files(folder, deep, findings, done)
+        except (InputError, StoreError) as e:  # of something that all checks need; the other stages are looked at all the same
+            findings = Findings(str(place), folder.spec.kind, deep)
+            findings.add(place, str(e).removeprefix(f"{place}/"))
         results.append((findings, repair(folder, findings) if mend else []))
     return results
 

@@ -52,6 +52,8 @@ def open_file(path: str | os.PathLike) -> BinaryIO:
     except OSError as e:
         if e.errno == errno.ENXIO:  # nothing stands behind a socket or a device of this name
             raise _not_regular(path, kind_of(os.stat(path).st_mode) or "no file") from e
+        if e.errno == errno.ELOOP:
+            raise _not_regular(path, "a link that leads nowhere") from e
         not_trouble(path, e)
         raise
     if kind := kind_of(os.fstat(fd).st_mode):

@@ -14,6 +14,7 @@ from typing import Any
 
 from launch.slurm.limits import split
 from launch.slurm.submissions import ABANDONED, FOLDER, SUBMITTED, Array, Submission, read, record
+from synth.errors import InputError
 from synth.host import slurm
 from synth.host.slurm import Listed, SlurmError
 from synth.store.folder import StageFolder
@@ -40,6 +41,8 @@ class Order:
     def of(submission: Submission) -> "Order":
         names = {f.name for f in dataclasses.fields(Order)}
         given = {k: v for k, v in submission.order.items() if k in names}
+        if not {"script", "gate_script", "n_jobs"} <= set(given):
+            raise InputError(f"submission {submission.number}: does not say what was ordered; run the command that made it again")
         return Order(**given | {"worker": tuple(given.get("worker", ()))})
 
     def tasks(self, units: int) -> int:

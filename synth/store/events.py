@@ -15,13 +15,13 @@ from synth.foreign import COUNT, Maybe
 
 # the fields of events that somebody reads
 _FIELDS: dict[str, object] = {
-    **dict.fromkeys(("time", "seconds", "busy_s", "idle_s", "price"), float),
-    **dict.fromkeys(("samples", "tombstones", "units", "requests", "retries", "tokens_in", "tokens_out"), COUNT),
-    **dict.fromkeys(("why", "node", "host", "place", "device", "outcome", "error"), (str, None)),
-    "job_idx": (COUNT, None),
-    "code": int,
-    "versions": ({str: str}, None),
-    "refused": ({str: COUNT}, None),
+    **dict.fromkeys(("time", "seconds", "busy_s", "idle_s", "price"), Maybe(float)),
+    **dict.fromkeys(("samples", "tombstones", "units", "requests", "retries", "tokens_in", "tokens_out"), Maybe(COUNT)),
+    **dict.fromkeys(("why", "node", "host", "place", "device", "outcome", "error"), Maybe((str, None))),
+    "job_idx": Maybe((COUNT, None)),
+    "code": Maybe(int),
+    "versions": Maybe(({str: str}, None)),
+    "refused": Maybe(({str: COUNT}, None)),
 }
 
 
@@ -58,7 +58,8 @@ class EventLog:
 def event_in(line: bytes, where: object) -> dict:
     """The event of a line, each field that anyone reads of its type; anything else is an InputError."""
     raw = foreign.parse(line, where, halves=True)  # EventLog keeps names of files that are no UTF-8
-    return raw | foreign.obj(raw, where, event=str, **{k: Maybe(s) for k, s in _FIELDS.items() if k in raw})
+    fields = foreign.obj(raw, where, event=str, **_FIELDS)
+    return raw | {name: value for name, value in fields.items() if name in raw}
 
 
 def events_in(path: Path, tell: Callable[[str], object] = lambda what: None) -> Iterator[dict]:

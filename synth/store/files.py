@@ -18,13 +18,40 @@ _RENAME_NOREPLACE, _AT_FDCWD = 1, -100
 
 @contextlib.contextmanager
 def storing(what: str | os.PathLike) -> Iterator[None]:
-    """Turn "the file system refuses" (full, quota, read-only, permission, I/O) into StoreError, which drains instead of failing."""
+    """Turn "the file system refuses" (full, quota, read-only, permission, I/O) into StoreError, which drains instead of failing,
+    and what stands in the place of a folder into InputError."""
     try:
         yield
     except OSError as e:
         if e.errno in REFUSALS:
             raise StoreError(f"{what}: {e.strerror}; nothing made so far is lost: mend that, then run the same command again") from e
+        if e.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise _no_folder(e.filename or what) from e
+        if e.errno == errno.EISDIR:
+            raise InputError(f"{e.filename or what}: is a folder, where a file belongs; remove it, then run the same command again") from e
         raise
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names in a folder, [] if it is not there; an InputError if it is something else."""
+    with storing(folder):
+        try:
+            return os.listdir(folder)
+        except FileNotFoundError:
+            return []
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are not there; an InputError if something else has its name."""
+    with storing(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as e:
+            raise _no_folder(folder) from e
+
+
+def _no_folder(what: str | os.PathLike) -> InputError:
+    return InputError(f"{what}: a file or a link stands where a folder belongs; remove it, then run the same command again")
 
 
 def beside(path: Path, folder: Path | None = None) -> Path:

@@ -17,7 +17,7 @@ from synth import foreign
 from synth.errors import InputError, StoreError
 from synth.foreign import Maybe
 from synth.store.blame import Reports
-from synth.store.files import hard_links_work, is_number, read_small, replace, storing, write_atomic, write_once
+from synth.store.files import hard_links_work, is_number, names_in, read_small, replace, storing, write_atomic, write_once
 from synth.store.framing import FRAMINGS
 from synth.store.parts import finished_batches
 from synth.store.samples import Unit
@@ -62,11 +62,9 @@ class StageFolder:
     def open(cls, path: str | os.PathLike) -> "StageFolder":
         """Open a planned stage; a missing, torn or edited stage.json is an InputError."""
         path = Path(path).absolute()
-        try:
-            with storing(path / "stage.json"):
-                data = read_small(path / "stage.json", foreign.STAGE)
-        except NotADirectoryError:
-            data = None
+        data = None
+        with storing(path / "stage.json"), contextlib.suppress(NotADirectoryError):
+            data = read_small(path / "stage.json", foreign.STAGE)
         if data is None:
             raise InputError(f"{path}: no stage.json here; a stage folder is runs/<dataset>/<stage>-<fingerprint>")
         inputs = _read_inputs(path / "inputs.json")
@@ -123,15 +121,10 @@ class StageFolder:
         """Numbers of the units that exist, by one listing a thousand (only those of `shards`, if given)."""
         numbers, suffix = set(), FRAMINGS[self.framing].suffix
         for shard in self.shards() if shards is None else shards:
-            with (
-                storing(self.path / "units"),
-                contextlib.suppress(FileNotFoundError, NotADirectoryError),
-                os.scandir(self.path / "units" / f"{shard:03d}") as entries,
-            ):
-                for entry in entries:
-                    stem, dot, rest = entry.name.partition(".")
-                    if dot + rest == suffix and is_number(stem) and int(stem) < self.spec.n_units:
-                        numbers.add(int(stem))
+            for name in names_in(self.path / "units" / f"{shard:03d}"):
+                stem, dot, rest = name.partition(".")
+                if dot + rest == suffix and is_number(stem) and int(stem) < self.spec.n_units:
+                    numbers.add(int(stem))
         return numbers
 
     def missing(self, patience: float = 0.0) -> list[int]:
@@ -153,11 +146,10 @@ class StageFolder:
     def failures(self) -> dict[int, list[Path]]:
         """unit -> the reports of its errors, oldest first."""
         reports: dict[int, list[Path]] = {}
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            for p in sorted((self.path / "failed").iterdir()):
-                stem = p.name.partition(".")[0]
-                if is_number(stem) and p.suffix == ".json":
-                    reports.setdefault(int(stem), []).append(p)
+        for p in sorted(self.path / "failed" / name for name in names_in(self.path / "failed")):
+            stem = p.name.partition(".")[0]
+            if is_number(stem) and p.suffix == ".json":
+                reports.setdefault(int(stem), []).append(p)
         return reports
 
     def to_blame(self) -> set[int]:
@@ -202,7 +194,7 @@ class StageFolder:
             done = done_in(self.path / "done.json")
         except InputError:  # what is none promises nothing: the stage is finished again, and it is replaced
             return False
-        return bool(done) and done["units"] in (None, self.spec.n_units)
+        return done.get("units") == self.spec.n_units
 
     def mark_done(self, facts: Mapping) -> None:
         write_atomic(self.path / "done.json", canonical(facts) + b"\n")
@@ -219,7 +211,7 @@ class StageFolder:
         slots = self.spec.slots_in(units)
         best: dict[int, int] = {}
         for shard in self.shards():
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 for p in (self.path / "parts" / f"{shard:03d}").iterdir():
                     unit = p.name.partition(".")[0]
                     if p.name.endswith(".idx") and is_number(unit) and int(unit) not in units:
@@ -299,7 +291,8 @@ def done_in(path: Path) -> dict:
     fix = "remove it: the next run writes it anew"
     with storing(path):
         data = read_small(path)
-    return {} if data is None else foreign.obj(foreign.parse(data, path, fix), path, fix, **_DONE)
+    fields = {} if data is None else foreign.obj(foreign.parse(data, path, fix), path, fix, **_DONE)
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 _DONE = dict.fromkeys(("units", "slots", "samples", "tombstones"), foreign.Maybe(foreign.COUNT))

@@ -23,7 +23,7 @@ from synth.errors import InputError, StoreError
 from synth.foreign import COUNT, WORD, Maybe, whole
 from synth.host.slurm import JobRef
 from synth.store import faults
-from synth.store.files import is_number, storing
+from synth.store.files import is_number, make_folder, names_in, storing
 
 RECORD = 512  # bytes of a lease: rewritten in place by one pwrite, so never longer or shorter
 ENV_BEAT, ENV_DEAD_AFTER = "SYNTHSET_BEAT_S", "SYNTHSET_DEAD_AFTER_S"
@@ -164,7 +164,7 @@ def create(path: Path, unit: int, generation: int, owner: Owner) -> Lease | None
         except FileExistsError:
             return None
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             return create(path, unit, generation, owner)
         lease = Lease(unit, generation, path, owner, _fd=fd)
         try:
@@ -242,9 +242,8 @@ def parse(record: bytes) -> dict | None:
 def newest_generations(folder: Path) -> dict[int, int]:
     """unit -> newest generation, from one listing of a shard folder of leases/."""
     newest: dict[int, int] = {}
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        for entry in entries:
-            unit, _, generation = entry.name.partition(".g")
-            if is_number(unit) and is_number(generation):
-                newest[int(unit)] = max(newest.get(int(unit), -1), int(generation))
+    for name in names_in(folder):
+        unit, _, generation = name.partition(".g")
+        if is_number(unit) and is_number(generation):
+            newest[int(unit)] = max(newest.get(int(unit), -1), int(generation))
     return newest

@@ -13,7 +13,7 @@ from pathlib import Path
 from synth import foreign
 from synth.errors import InputError
 from synth.store import faults
-from synth.store.files import storing
+from synth.store.files import make_folder, names_in, storing
 from synth.store.framing import Batch, Entry, UnitIndex, seal
 from synth.store.spec import canonical
 from synth.store.units import Stored
@@ -36,7 +36,7 @@ class PartWriter:
             try:
                 self._f = open(self.path, "xb", buffering=0)  # noqa: SIM115 (closed by close)
             except FileNotFoundError:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(self.path.parent)
                 self._f = open(self.path, "xb", buffering=0)  # noqa: SIM115
 
     def append(self, batch: Batch) -> None:
@@ -132,9 +132,7 @@ class PartWriter:
 def part_files(folder: Path, unit: int, suffix: str) -> list[Path]:
     """The parts of a unit that anyone left, by name."""
     prefix = f"{unit:06d}."
-    with contextlib.suppress(FileNotFoundError):
-        return sorted(p for p in Path(folder).iterdir() if p.name.startswith(prefix) and p.name.endswith(suffix))
-    return []
+    return sorted(Path(folder, name) for name in names_in(folder) if name.startswith(prefix) and name.endswith(suffix))
 
 
 _FILES = foreign.Shape("places of files", lambda v: foreign.fits(v, {str: [foreign.COUNT]}) and all(len(at) == 2 for at in v.values()))

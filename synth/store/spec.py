@@ -186,7 +186,10 @@ class StageSpec:
         stated = fields.pop("fingerprint"), fields.pop("base")
         fields |= {"upstream": upstream, "ends": tuple(fields["ends"]), "settings": dict(settings or {})}
         fields["inputs"] = {role: InputFile(input_paths.get(role, ""), identity) for role, identity in fields["inputs"].items()}
-        spec = StageSpec(**fields)
+        try:
+            spec = StageSpec(**fields)
+        except InputError as e:
+            raise InputError(f"{bad}: {e}") from e
         actual = spec.fingerprint, spec.base
         if stated != actual:
             raise InputError(

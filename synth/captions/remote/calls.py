@@ -22,6 +22,10 @@ class Rejected(Exception):
     """This request has no answer, for a reason of its own."""
 
 
+class Oversized(Exception):
+    """An answer was cut off, because it is larger than any answer here may be, or packed so that nobody knows."""
+
+
 class Unanswered(Exception):
     """The server does not answer; every try is used up, or it asks to be left alone for long."""
 
@@ -99,6 +103,8 @@ class Caller:
         client = self._connect()
         try:
             text = self._send(client, request)
+        except Oversized as e:
+            return str(e), None
         except openai.APITimeoutError:
             self._on_timeout()
             return f"no answer within {self.endpoint.timeout:g} s (captioner.timeout)", None

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from synth import foreign
 from synth.captions.config import CaptionerConfig
 from synth.captions.engines import TOO_LONG, Reply, Request, check_texts, cut
-from synth.captions.remote.calls import Caller, Rejected, Unanswered
+from synth.captions.remote.calls import Caller, Oversized, Rejected, Unanswered
 from synth.captions.remote.journal import Answer, Journal, key_of
 from synth.captions.remote.settings import Endpoint
 from synth.errors import InputError, ServiceGone
@@ -167,7 +167,7 @@ def client(url: str, endpoint: Endpoint):
 def limit(response: Any) -> None:
     """Let an answer be read up to foreign.ANSWER bytes, and only as it is: a megabyte that is packed well would fill the memory."""
     if response.headers.get("content-encoding", "identity") != "identity":
-        raise ValueError("its answer is compressed, which nobody asked for")
+        raise Oversized("its answer is compressed, which nobody asked for")
     body = response.stream
 
     class Limited(type(body)):  # type: ignore[misc]  # the client takes streams of its own classes only
@@ -178,7 +178,7 @@ def limit(response: Any) -> None:
             for piece in body:
                 size += len(piece)
                 if size > foreign.ANSWER:
-                    raise ValueError(f"its answer has more than {foreign.ANSWER:,} bytes")
+                    raise Oversized(f"its answer has more than {foreign.ANSWER:,} bytes")
                 yield piece
 
         def close(self) -> None:
