@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
+from synth.errors import InputError, not_trouble
+
 ROW_GROUP = 1024  # rows; what a worker reads at least
 
 
@@ -112,14 +114,26 @@ class _Slice(io.RawIOBase):
 
 @contextlib.contextmanager
 def _opened(stage):
-    """captions.parquet inside the unit of a whole captions_json stage."""
+    """captions.parquet inside the unit of a whole captions_json stage; what is none is an InputError."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with stage.reader(0) as reader:
-        offset, size = reader.index.samples[0].files["parquet"]
-        path = reader.path
-    with _Slice(path, offset, size) as raw, pq.ParquetFile(raw) as file:
-        yield file
+        path, files = reader.path, reader.index.samples[0].files if reader.index.samples else {}
+    if "parquet" not in files:
+        raise _no_table(path, "it holds none")
+    try:
+        with _Slice(path, *files["parquet"]) as raw, pq.ParquetFile(raw) as file:
+            if not file.schema_arrow.equals(schema()):
+                raise _no_table(path, f"its columns are {', '.join(file.schema_arrow.names)}")
+            yield file
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as e:
+        not_trouble(path, e)
+        raise _no_table(path, e) from e
+
+
+def _no_table(path, why: object) -> InputError:
+    return InputError(f"{path}: its captions.parquet cannot be read ({why}); move the unit away and run the command that made its stage")
 
 
 def rows(stage, start: int, stop: int) -> list[CaptionRow]:

@@ -105,8 +105,11 @@ class Export(PlaceStage):
         check.same(CLASSES, self.classes_json())
         if not (check.out / CARD).exists():
             check.missing(CARD)
+        file = check.out / MANIFEST
         try:
-            with pq.ParquetFile(check.out / MANIFEST) as manifest:
+            if file.exists() and not file.is_file():  # a FIFO would be waited for
+                raise OSError("it is no file")
+            with pq.ParquetFile(file) as manifest:
                 if not check.deep:
                     rows = manifest.metadata.num_rows
                     wrong = f"has {rows} rows for {pictures} pictures" if rows != pictures else ""
@@ -117,8 +120,8 @@ class Export(PlaceStage):
                     wrong = next((f"does not agree with the units at picture {(b or a)['key']}" for a, b in pairs if a != b), "")
         except FileNotFoundError:
             wrong = "is missing"
-        except (OSError, KeyError, pa.ArrowException) as e:
-            not_trouble(check.out / MANIFEST, e)
+        except (OSError, KeyError, UnicodeDecodeError, pa.ArrowException) as e:
+            not_trouble(file, e)
             wrong = f"cannot be read ({type(e).__name__})"
         if wrong:
             check.wrong(MANIFEST, wrong)

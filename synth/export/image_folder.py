@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from synth import foreign
 from synth.export.base import Export
 from synth.export.config import ImageFolderConfig
 from synth.reading.stage import GONE, StageSample
@@ -159,8 +160,6 @@ def public(record: Mapping) -> dict:
 def _lines(path: Path) -> Iterator[bytes]:
     """Lines without their ends; none if the file is missing."""
     try:
-        with open(path, "rb") as f:
-            for line in f:
-                yield line.rstrip(b"\n")
+        yield from foreign.lines(path, foreign.TABLE)
     except FileNotFoundError:
         return

@@ -144,7 +144,7 @@ def _synclr(path: Path, data: dict) -> Iterator[tuple[str, Said]]:
 
 
 def _json(where: str, text: str) -> object:
-    return foreign.parse(text, where, once=True, halves=True)  # rows with half a character are named by their number
+    return foreign.parse(text, where, once=True)
 
 
 class _Finder:
