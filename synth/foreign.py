@@ -6,12 +6,13 @@ tells of the file system and not of the file is a StoreError.
 """
 
 import errno
+import io
 import json
 import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from synth.errors import InputError, not_trouble
 from synth.terminal import printable
@@ -42,7 +43,7 @@ def kind_of(mode: int) -> str:
     return "" if stat.S_ISREG(mode) else next((said for test, said in _KINDS if test(mode)), "no regular file")
 
 
-def open_file(path: str | os.PathLike) -> BinaryIO:
+def open_file(path: str | os.PathLike) -> io.BufferedReader:
     """Open a regular file for reading. Nothing is waited for, as open() would for the other end of a FIFO, or for a tape.
 
     Raises InputError for anything but a regular file, StoreError for trouble of the file system, else the OSError of open().
