@@ -87,13 +87,14 @@ class StageReport:
 def find_stages(path: Path) -> list[Path]:
     """Stage folders at, in or two levels below a path (RUNS_DIR, RUNS_DIR/<dataset> or a stage), upstreams first by age."""
     path = Path(path)
-    folders = [p.parent for pattern in ("stage.json", "*/stage.json", "*/*/stage.json") for p in path.glob(pattern)]
+    places = [path, *path.glob("*/"), *path.glob("*/*/")]
+    folders = [p for p in places if os.path.lexists(p / "stage.json")]  # a link that leads nowhere is told, too
     if not folders:
         raise InputError(
             f"{path}: no stage here; give a runs folder (runs), a dataset's (runs/<dataset>) or a stage's "
             "(runs/<dataset>/<stage>-<fingerprint>)"
         )
-    return sorted(folders, key=lambda p: (p.parent, (p / "stage.json").stat().st_mtime, p.name))
+    return sorted(folders, key=lambda p: (p.parent, (p / "stage.json").lstat().st_mtime, p.name))
 
 
 def report_on(path: Path, now: float | None = None) -> StageReport:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from synth import foreign
 from synth.captions.engines import Request
 from synth.captions.remote import calls
 from synth.captions.remote.engine import RemoteEngine
@@ -79,7 +80,17 @@ def test_a_chat_sends_messages_where_there_are_some_and_the_text_else(engine):
         CLOSE,
         status(200, {}, {"choices": []}),
         status(200, {}, "null"),
+        status(200, {}, "[" * 1_000_000),
+        status(200, {}, '{"choices": [' + "9" * 5000 + "]}"),
+        status(200, {}, {"choices": [{"text": {"a": 1}}]}),
+        status(200, {}, {"choices": [{"text": "x"}], "usage": {"prompt_tokens": 1e13}}),
+        status(200, {}, '{"choices": [{"text": "\\ud800"}]}'),
+        status(200, {"Content-Encoding": "gzip"}, "x"),
+        status(200, {}, "x" * (foreign.ANSWER + 1)),
+        status(500, {}, "x" * (foreign.ANSWER + 1)),
+        status(500, {}, "[" * 1_000_000),
     ],
+    ids=lambda trouble: repr(trouble)[:60],
 )
 def test_what_may_pass_is_tried_again(engine, trouble):
     with Fake([trouble, trouble]) as server:
