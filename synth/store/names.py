@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from synth import foreign
 from synth.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,8 +76,11 @@ def folder_names(classes: Mapping[int, str]) -> dict[int, str]:
 
 def classes_of(stage: "StageFolder") -> dict[int, str]:
     """official index -> class name, from the first stages upstream that have a dataset in their config."""
-    if classes := (stage.spec.config.get("dataset") or {}).get("classes"):
-        return {c["index"]: c["name"] for c in classes}
+    if dataset := stage.spec.config.get("dataset"):
+        where = f"{stage.path / 'stage.json'}: the dataset of its config"
+        if classes := foreign.obj(dataset, where, classes=foreign.Maybe([dict], []))["classes"]:
+            each = (foreign.obj(c, where, index=foreign.COUNT, name=str) for c in classes)
+            return {c["index"]: c["name"] for c in each}
     names: dict[int, str] = {}
     for role in sorted(stage.spec.upstream):
         for up in stage.upstream(role):

@@ -10,10 +10,12 @@ from launch import cancel, status, verify
 from launch.slurm import gate, submissions
 from synth import worker
 from synth.host import slurm
+from synth.numerics import EXACT
 from synth.run.loop import Worker
 from synth.store import leases
 from synth.store.folder import StageFolder
 from synth.store.leases import Owner
+from synth.store.spec import StageSpec
 from tests import hostile
 from tests.stages import probe
 
@@ -152,3 +154,29 @@ def test_a_done_that_is_none_promises_nothing(tmp_path):
         stage = probe(tmp_path / form.replace(" ", "_"), slots=4)
         hostile.put(stage.path / "done.json", form)
         assert not stage.is_done(), form
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("nope", {}),
+        ("images", {}),
+        ("images", {"dataset": 3}),
+        ("captions", {"dataset": {"classes": [3]}}),
+        ("probe", {"dataset": {"classes": [{"index": "0", "name": {}}]}}),
+        ("image_folder", {"out": ""}),
+        ("clip_scores", {"out": "nowhere"}),
+        ("probe", {"behaviour": []}),
+    ],
+)
+def test_a_forged_stage_whose_fingerprint_fits_is_told_and_the_others_are_looked_at(kind, config, template, tmp_path, capfd):
+    runs, stage = copy(template, tmp_path, 0)
+    forged = StageFolder.create(runs / "birds", StageSpec(kind, "forged", config, 4, 2, 1, EXACT, framing="tar"))
+    forged.mark_done({"units": 2, "slots": 4, "samples": 4, "tombstones": 0})
+    for tool in ("status", "verify", "cancel", "worker"):
+        with hostile.within(SECONDS, tool):
+            code = TOOLS[tool](runs, forged.path)
+        said = "".join(capfd.readouterr())
+        assert code in (0, 65, 75) and "Traceback (most" not in said, f"{tool}: exit {code}\n{said}"
+        if tool in ("status", "verify"):
+            assert stage.name in said.replace("\n", "") and forged.path.name in said.replace("\n", ""), said
