@@ -88,3 +88,8 @@ def test_the_name_of_a_file_passes_for_no_line_of_a_tool(capsys):
 
     assert tool(work) == EXIT_BAD_INPUT
     assert capsys.readouterr().err == "error: runs/a\n  whole    images\\x1b[2J: torn\n  mend it\n"
+
+
+def test_the_configs_of_schedulers_hold_infinities(tmp_path):
+    (tmp_path / "scheduler_config.json").write_text('{"lambda_min_clipped": -Infinity}')
+    assert read_json(tmp_path / "scheduler_config.json", "fetch it again") == {"lambda_min_clipped": float("-inf")}

@@ -58,7 +58,7 @@ def test_a_file_comes_first_and_the_rest_is_as_count_says(world):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "cannot be read as JSON"),
+        ("{", "is not JSON"),
         ("[1]", "holds a list"),
         ('{"sea lions": 1}', "no class 'sea lions' among 6; did you mean sea lion"),
         ('{"6": 1}', "no class '6'"),
