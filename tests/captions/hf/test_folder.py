@@ -30,7 +30,7 @@ def test_a_whole_folder_says_what_it_is(folder, hf_model):
     [
         (lambda f: shutil.rmtree(f), "no such folder"),
         (lambda f: (f / "config.json").unlink(), r"config.json: missing"),
-        (lambda f: (f / "config.json").write_text("{"), "cannot be read as JSON"),
+        (lambda f: (f / "config.json").write_text("{"), "is not JSON"),
         (lambda f: (f / "config.json").write_text("[]"), "expected a JSON object, found list"),
         (lambda f: (f / "config.json").write_text('{"architectures": ["BertModel"]}'), "not a causal language model"),
         (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer"),

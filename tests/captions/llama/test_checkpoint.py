@@ -145,7 +145,7 @@ def test_bad_params_are_named(change, message):
 
 def test_absent_or_broken_params_file_is_named(copy):
     (copy / "params.json").write_text("{")
-    with pytest.raises(InputError, match=r"params\.json cannot be read"):
+    with pytest.raises(InputError, match=r"params\.json: is not JSON"):
         check(copy)
     (copy / "params.json").unlink()
     with pytest.raises(InputError, match=r"params\.json is missing"):
