@@ -98,7 +98,7 @@ class LeftDevice:
 
 def bad_device(folder: Path, host: str, pid: int) -> LeftDevice | None:
     """How the newest worker of a process left its device as bad; None if it did not. host: as in synth.store.leases.Owner."""
-    logs = sorted((Path(folder) / "events").glob(f"{host}-{pid}-*.jsonl"), key=lambda p: p.stat().st_mtime)
+    logs = sorted((Path(folder) / "events").glob(f"{host}-{pid}-*.jsonl"), key=lambda p: p.lstat().st_mtime)
     units = 0
     for event in reversed(list(events_in(logs[-1]) if logs else ())):
         if event["event"] == "stop":  # behind the other
