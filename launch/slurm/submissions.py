@@ -9,13 +9,18 @@ Files are plain JSON; scripts lie beside them and can be given to sbatch by hand
 import dataclasses
 import getpass
 import json
+import math
 import os
+import re
 import secrets
 import time
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from synth.errors import InputError
 from synth.store.files import read_small, write_atomic, write_once
 from synth.store.leases import Owner
 
@@ -23,6 +28,7 @@ FOLDER = "submissions"
 INTENDED, SUBMITTED, ABANDONED = "intended", "submitted", "abandoned"
 PATIENCE = 120.0  # seconds of our own clock that another machine's intent may stay as it is
 POLL = 0.2  # seconds
+LARGEST = 1e12  # of a number in a record: seconds since the epoch are below it, and no site has as many jobs
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,37 @@ class Array:
     job: str
     tasks: int
     offset: int = 0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to submit for a stage; stored in its submission."""
+
+    script: str  # file names beside the record
+    gate_script: str
+    n_jobs: int  # array tasks at most
+    workers: int = 1  # in each
+    max_parallel: int | None = None
+    max_array: int = 1001
+    heal: int = 0
+    max_requeues: int = 0
+    on_missing: str = "cancel"
+    exclude: str = ""  # nodes that the user leaves out, as sbatch wants them
+    command: str = ""  # what a person runs to repair
+
+    @staticmethod
+    def of(submission: "Submission") -> "Order":
+        """InputError of a record of which nothing was submitted."""
+        if not submission.order:
+            raise InputError(f"submission {submission.number} submitted nothing; run the command that made it again")
+        order = Order(**_known(Order, submission.order))
+        if not (order.n_jobs and order.workers and order.max_array):
+            raise InputError(f"submission {submission.number}: n_jobs, workers and max_array count from 1")
+        return order
+
+    def tasks(self, units: int) -> int:
+        """Array tasks for so many missing units: no worker without a unit, one at least."""
+        return max(1, min(self.n_jobs, math.ceil(units / self.workers)))
 
 
 @dataclass(frozen=True)
@@ -67,21 +104,58 @@ def path_of(stage: Path, number: int, suffix: str = ".json") -> Path:
 
 
 def read(stage: Path) -> list[Submission]:
-    """All submissions of a stage, oldest first; torn or foreign files are left out."""
-    files = sorted((Path(stage) / FOLDER).glob("[0-9]*.json"))
-    return [s for s in map(_parse, map(read_small, files)) if s is not None]
+    """All submissions of a stage, oldest first; files that are no records of ours are left out, and named by `strange`."""
+    return [s for s in map(_parse, _files(stage)) if s is not None]
 
 
-def _parse(data: bytes | None) -> Submission | None:
+def strange(stage: Path) -> list[Path]:
+    """Files in the place of records that are none of ours: torn, of other types, under another number. Their jobs are not known."""
+    return [path for path in _files(stage) if _parse(path) is None]
+
+
+def _files(stage: Path) -> list[Path]:
+    return sorted((Path(stage) / FOLDER).glob("[0-9]*.json"))
+
+
+def _parse(path: Path) -> Submission | None:
+    """The record in a file, judged: each field of its type, job ids numbers, names of scripts plain. None if it is no record."""
     try:
-        raw = json.loads(data or b"")
-        raw["arrays"] = tuple(Array(**a) for a in raw["arrays"])
-        raw["depends"] = tuple(raw["depends"])
-        raw["excluded"] = tuple(raw.get("excluded", ()))
-        known = {f.name for f in dataclasses.fields(Submission)}
-        return Submission(**{k: v for k, v in raw.items() if k in known})
-    except (ValueError, KeyError, TypeError):
+        raw = _known(Submission, json.loads(read_small(path) or b""))
+        raw["arrays"] = tuple(Array(**_known(Array, a)) for a in raw.get("arrays", ()))
+        submission = Submission(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+        if submission.order:
+            Order.of(submission)
+    except (InputError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    jobs = (*submission.job_ids, *submission.depends)
+    whole = all(job.isascii() and job.isdigit() for job in jobs) and path_of(path.parents[1], submission.number) == path
+    return submission if whole and submission.state in (INTENDED, SUBMITTED, ABANDONED) else None
+
+
+def _known(cls: type, raw: Mapping) -> dict[str, Any]:
+    """The fields of a dataclass in a foreign object; TypeError for one of another type. Others are left out."""
+    hints = typing.get_type_hints(cls)
+    known = {name: value for name, value in raw.items() if name in hints}
+    for name, value in known.items():
+        if not _fits(value, hints[name]):
+            raise TypeError(f"{name} is of another type")
+    return known
+
+
+def _fits(value: Any, tp: Any) -> bool:
+    """Whether a value of JSON is of a field's type, and a number of this world.
+
+    >>> _fits(3, int), _fits(True, int), _fits(["a"], tuple[str, ...]), _fits(None, int | None), _fits(-1, int)
+    (True, False, True, True, False)
+    """
+    args = typing.get_args(tp)
+    if typing.get_origin(tp) is tuple:
+        return isinstance(value, list) and all(_fits(v, dict if args[0] is Array else args[0]) for v in value)
+    if args:
+        return any(_fits(value, one) for one in args)
+    if tp in (int, float):
+        return isinstance(value, (int, tp)) and not isinstance(value, bool) and 0 <= value < LARGEST
+    return isinstance(value, dict) if tp is Mapping else isinstance(value, tp)
 
 
 def record(stage: Path, submission: Submission) -> Submission:
@@ -129,7 +203,7 @@ def take_turn(
     while True:
         last = next(iter(reversed(read(stage))), None)
         if last is None or last.state != INTENDED:
-            if mine := intend(stage, last.number + 1 if last else 1):
+            if mine := intend(stage, _free(stage)):
                 return mine
             continue
         if last != seen[0]:
@@ -138,6 +212,11 @@ def take_turn(
             record(stage, settle(last))
         else:
             sleep(POLL)
+
+
+def _free(stage: Path) -> int:
+    """The number behind all that files have, strange ones too."""
+    return 1 + max((int(m[0]) for p in _files(stage) if (m := re.match(r"\d{1,9}(?=\.json$)", p.name))), default=0)
 
 
 def _gone(submission: Submission) -> bool:
