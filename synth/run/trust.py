@@ -6,24 +6,22 @@ and notes it in a private file, by which workers that are started by hand know t
 and says --trust.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import pwd
 import re
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from synth.errors import InputError
+from synth.host import private
 from synth.store.spec import StageSpec
 from synth.terminal import printable
 
 NAME = re.compile(r"[A-Za-z_]\w*")  # of a variable
 NOTES = "planned"  # the private file: a line for each digest
-LARGEST = 1 << 20  # bytes of it that are read
 SHOWN = 300  # characters of a command in a message
 
 
@@ -88,34 +86,14 @@ def check(folder: Path, spec: StageSpec, planned: str | None = None) -> None:
 
 
 def note(spec: StageSpec) -> None:
-    """Keep in the private file that this user planned what a stage does. Where there is no home, command lines alone carry it."""
+    """Keep in the private file that this user planned what a stage does. Where there is none, command lines alone carry it."""
     token = token_of(spec)
-    if not token or token in _noted():
-        return
-    with contextlib.suppress(OSError, RuntimeError):  # a home that is full, read-only or not there
-        path = state_folder() / NOTES
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        with open(fd, "w", encoding="ascii") as f:
-            f.write(token + "\n")
-
-
-def state_folder() -> Path:
-    """Where this user's programs keep what outlives them. RuntimeError where there is no home."""
-    given = os.environ.get("XDG_STATE_HOME", "")
-    return Path(given if os.path.isabs(given) else Path.home() / ".local" / "state") / "synthset"
+    if token and token not in _noted():
+        private.add(NOTES, f"{token}\n".encode())
 
 
 def _noted() -> frozenset[str]:
-    """The digests in the private file; none of one that others may have written."""
-    with (
-        contextlib.suppress(OSError, RuntimeError),
-        open(os.open(state_folder() / NOTES, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as f,
-    ):
-        info = os.fstat(f.fileno())
-        if stat.S_ISREG(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return frozenset(f.read(LARGEST).decode("ascii", "replace").split())
-    return frozenset()
+    return frozenset(private.read(NOTES).decode("ascii", "replace").split())
 
 
 def _owner(folder: Path) -> str:

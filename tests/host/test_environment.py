@@ -25,14 +25,16 @@ from synth.images.external.child import Child, Gone
 from tests.stages import probe, wait_for
 
 ROOT = Path(children.__file__).parents[2]
-SECRETS = (
-    "OPENAI_API_KEY ANTHROPIC_API_KEY HF_TOKEN HUGGING_FACE_HUB_TOKEN WANDB_API_KEY AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY "
-    "AWS_SESSION_TOKEN GITHUB_TOKEN PGPASSWORD MYSQL_PWD SSH_AUTH_SOCK MY_SECRET GOOGLE_APPLICATION_CREDENTIALS GPG_PASSPHRASE apikey"
-).split()
-NEEDED = (
-    "LD_LIBRARY_PATH CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER NCCL_SOCKET_IFNAME CONDA_PREFIX http_proxy MODULEPATH LOADEDMODULES "
-    "TOKENIZERS_PARALLELISM HF_HOME PWD OLDPWD XAUTHORITY KRB5CCNAME SLURM_JOB_ID XDG_RUNTIME_DIR AWS_REGION DISPLAY PASSTHROUGH PATH HOME"
-).split()
+SECRETS = [
+    "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY",
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITHUB_TOKEN", "PGPASSWORD", "MYSQL_PWD",
+    "SSH_AUTH_SOCK", "MY_SECRET", "GOOGLE_APPLICATION_CREDENTIALS", "GPG_PASSPHRASE", "apikey",
+]  # fmt: skip
+NEEDED = [
+    "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NCCL_SOCKET_IFNAME", "CONDA_PREFIX",
+    "http_proxy", "MODULEPATH", "LOADEDMODULES", "TOKENIZERS_PARALLELISM", "HF_HOME", "PWD", "OLDPWD", "XAUTHORITY",
+    "KRB5CCNAME", "SLURM_JOB_ID", "XDG_RUNTIME_DIR", "AWS_REGION", "DISPLAY", "PASSTHROUGH", "PATH", "HOME",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -171,7 +173,12 @@ def test_nothing_starts_a_process_with_an_environment_that_nobody_looked_at():
         if "embedded/train" in str(path):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("subprocess.Popen", "subprocess.run", "subprocess.check_output", "os.system"):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "subprocess.Popen",
+                "subprocess.run",
+                "subprocess.check_output",
+                "os.system",
+            ):
                 words = {k.arg for k in node.keywords}
                 if "env" not in words and "preexec_fn" not in words:  # the guardian's, whose own environment was looked at
                     found.append(f"{path.relative_to(ROOT)}:{node.lineno}")

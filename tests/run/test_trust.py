@@ -14,6 +14,7 @@ from launch.local.sequence import in_order
 from launch.plan.planned import PlannedStage
 from synth import worker
 from synth.errors import EXIT_BAD_INPUT, InputError
+from synth.host import private
 from synth.keys import dump
 from synth.numerics import EXACT
 from synth.run import trust
@@ -123,7 +124,7 @@ def test_a_program_by_a_relative_path_is_the_one_that_was_meant(tmp_path, monkey
 def test_a_private_file_that_others_may_write_or_have_put_there_says_nothing(tmp_path):
     spec = images()
     trust.note(spec)
-    notes = trust.state_folder() / trust.NOTES
+    notes = private.folder() / trust.NOTES
     notes.chmod(0o620)
     with pytest.raises(InputError):
         trust.check(tmp_path, spec)
