@@ -77,7 +77,10 @@ def check(folder: Path, spec: StageSpec, planned: str | None = None) -> None:
         what = f"its workers would send the key in {acts['captioner.api_key_env']} to {acts['captioner.base_url']}"
     else:
         key = "model.command" if "model.command" in acts else "captioner.command"
-        what = f"its workers would run {key}: {' '.join(map(str, acts[key]))}"
+        words = " ".join(acts[key])
+        for role, path in acts["paths"].items():
+            words = words.replace(f"{{{role}}}", path)
+        what = f"its workers would run {key}: {words}"
     differs = "which is not what was planned when they were started" if planned else "which was not planned by you on this machine"
     raise InputError(
         f"{printable(folder)} ({_owner(folder)}): {printable(what, SHOWN)}, {differs}. Run the command that plans it again; "

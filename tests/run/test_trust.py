@@ -47,7 +47,7 @@ ACTS = {
     "a key": captions("openai", OPENAI),
 }
 TOLD = {
-    "a command that draws": "its workers would run model.command: /envs/x/bin/python {model_command_1} --steps\\x1b[2J",
+    "a command that draws": "its workers would run model.command: /envs/x/bin/python /home/me/draw.py --steps\\x1b[2J",
     "a server": "its workers would run captioner.command: serve {port}",
     "a server by its flags alone": "its workers would run captioner.command: /bin/sh -c touch x",
     "a key": "its workers would send the key in OPENAI_API_KEY to https://api.openai.com/v1",
