@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +43,10 @@ def write(stage: Path, order: Order, scripts: Scripts) -> None:
     write_atomic(stage / FOLDER / order.gate_script, scripts.gate.encode())
 
 
-def read(stage: Path, order: Order, digests: tuple[str, str]) -> Scripts:
-    """The scripts of an order. InputError unless they are what their launcher wrote, by the digests that it told us."""
+def read(stage: Path, order: Order, digests: Sequence[str]) -> Scripts:
+    """The scripts of an order. InputError unless they are what their launcher wrote, by the two digests that it told us."""
+    if len(digests) != 2:
+        raise InputError(f"{stage / FOLDER}: whoever submitted this gate did not tell it which scripts are theirs; {AGAIN}")
     texts = []
     for name, plain, expected in zip((order.script, order.gate_script), PLAIN, digests, strict=True):
         if not plain.fullmatch(name):

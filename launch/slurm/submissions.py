@@ -122,7 +122,8 @@ def _parse(path: Path) -> Submission | None:
     try:
         raw = _known(Submission, json.loads(read_small(path) or b""))
         raw["arrays"] = tuple(Array(**_known(Array, a)) for a in raw.get("arrays", ()))
-        submission = Submission(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+        submission = Submission(**fields)
         if submission.order:
             Order.of(submission)
     except (InputError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
