@@ -165,4 +165,5 @@ def patience_of(model: ModelConfig) -> dict[str, Any]:
     """The settings of a command; none of another model."""
     if not is_external(model):
         return {}
-    return {f.name: getattr(model, f.name) for f in fields(Patience)} | {"pass_env": list(names_of("model", model.pass_env))}
+    names = names_of("model", model.pass_env)
+    return {f.name: getattr(model, f.name) for f in fields(Patience)} | ({"pass_env": list(names)} if names else {})
