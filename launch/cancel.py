@@ -18,8 +18,10 @@ from pathlib import Path
 from launch.config.program import as_typed
 from launch.show.stages import find_stages, report_on
 from launch.slurm import jobs
+from launch.slurm.submissions import strange
 from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, tool
 from synth.host import slurm
+from synth.terminal import printable
 
 POLL = 1.0  # seconds between looks at the queue while jobs drain
 CHUNK = 200  # job ids a call of scancel
@@ -75,7 +77,10 @@ def drain(ids: Sequence[str], patience: float, tell: Callable[[str], None]) -> b
 
 def cancel(path: Path, drained: bool, patience: float, tell: Callable[[str], None]) -> int:
     """Cancel the jobs of all stages below a path; the exit code."""
-    ids = live_jobs(find_stages(path))
+    stages = find_stages(path)
+    for record in (r for stage in stages for r in strange(stage)):
+        tell(f"{printable(record)}: is no record of a submission, and left out: look for its jobs with squeue --me")
+    ids = live_jobs(stages)
     if not ids:
         tell("no job of this run is pending or running")
         return EXIT_OK

@@ -25,6 +25,7 @@ from synth.store.files import read_small, write_atomic, write_once
 from synth.store.leases import Owner
 
 FOLDER = "submissions"
+TOKEN = re.compile(r"[0-9a-f]{8}")
 INTENDED, SUBMITTED, ABANDONED = "intended", "submitted", "abandoned"
 PATIENCE = 120.0  # seconds of our own clock that another machine's intent may stay as it is
 POLL = 0.2  # seconds
@@ -129,7 +130,9 @@ def _parse(path: Path) -> Submission | None:
     except (InputError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     jobs = (*submission.job_ids, *submission.depends)
-    whole = all(job.isascii() and job.isdigit() for job in jobs) and path_of(path.parents[1], submission.number) == path
+    # by the name lost jobs are looked for, and cancelled: it is one that only `intend` gives
+    named = not submission.job_name or bool(TOKEN.fullmatch(submission.token) and submission.job_name.endswith(f"-{submission.token}"))
+    whole = named and all(job.isascii() and job.isdigit() for job in jobs) and path_of(path.parents[1], submission.number) == path
     return submission if whole and submission.state in (INTENDED, SUBMITTED, ABANDONED) else None
 
 

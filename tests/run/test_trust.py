@@ -11,10 +11,17 @@ from pathlib import Path
 import pytest
 
 from launch.local.sequence import in_order
+from launch.local.supervisor import Slot, Supervisor
 from launch.plan.planned import PlannedStage
+from launch.slurm.limits import Limits
+from launch.slurm.order import place, settle
+from launch.slurm.resources import resources_of
+from launch.slurm.scripts import scripts_of
+from launch.slurm.stored import Scripts
+from launch.slurm.submissions import Order, take_turn
 from synth import worker
 from synth.errors import EXIT_BAD_INPUT, InputError
-from synth.host import private
+from synth.host import children, private, slurm
 from synth.keys import dump
 from synth.numerics import EXACT
 from synth.run import trust
@@ -22,6 +29,7 @@ from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec
 from tests.configs import CaptionerConfig, CaptionsConfig, DatasetConfig, ImagesConfig, ModelConfig, PromptsConfig
 from tests.images.test_external import script, stage
+from tests.launch.slurm.test_resources import cluster
 from tests.stages import probe
 
 COMMAND = ("/envs/x/bin/python", "{model_command_1}", "--steps\x1b[2J")
@@ -166,3 +174,28 @@ def test_a_worker_draws_with_a_received_command_only_if_it_is_trusted(tmp_path):
     assert refused.returncode == EXIT_BAD_INPUT and "model.command: " in refused.stderr and not (tmp_path / "ran").exists()
     assert subprocess.run([*words, *trust.words_of(folder.spec)], env=env, capture_output=True).returncode == 0
     assert (tmp_path / "ran").exists() and folder.is_done()
+
+
+def test_launchers_hand_the_digest_to_workers_scripts_and_gates_of_what_they_planned_alone(tmp_path, monkeypatch):
+    spec = images()
+    folder = StageFolder.create(tmp_path, spec)
+    config = cluster()
+    resources, behind = (resources_of(config, kind, spec.config) for kind in ("images", "gate"))
+    for planned in (True, False):
+        handed = PlannedStage(spec, tmp_path, planned=planned)
+        texts = scripts_of(handed, resources, behind, 1, Limits(), "synthset run")
+        given: list[str] = []
+        monkeypatch.setattr(children, "tied", lambda module, words, *more, given=given: given.extend(words))
+        supervisor = Supervisor(folder, [Slot(0)], 1, None, print, trusted=handed.trusted)
+        supervisor._start(supervisor.pool[0])
+        words = f"--planned {trust.token_of(spec)}"
+        assert all((words in text) is planned for text in (texts.array, texts.gate, " ".join(given)))
+
+
+def test_jobs_get_the_secrets_that_their_stage_needs(tmp_path, monkeypatch):
+    folder = StageFolder.create(tmp_path, captions("openai", OPENAI))
+    kept = []
+    monkeypatch.setattr(slurm, "submit", lambda args, comment, keep=(): kept.append(tuple(keep)) or "7")
+    order = Order("0001.sbatch", "0001.gate.sbatch", n_jobs=1)
+    place(folder, take_turn(folder.path, settle), order, Scripts("a", "b"), 1, ())
+    assert kept == [("OPENAI_API_KEY",)] * 2

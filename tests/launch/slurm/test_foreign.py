@@ -112,6 +112,7 @@ STRANGE = {
     "another number": {"number": 7},
     "jobs that are options": {"arrays": [{"job": "--user=me", "tasks": 1, "offset": 0}]},
     "a gate that is an option": {"gate": "--me"},
+    "the name of other jobs": {"job_name": "training"},
     "another type": {"units": "many"},
     "an array of words": {"arrays": ["100"]},
     "no order": {"order": {"script": 3}},
