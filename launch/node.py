@@ -20,6 +20,7 @@ Environment (or settings of the same name):
 Settings:
   gpus=all             all of them at once | idle: each GPU when it has been idle for 3 readings, 5 s apart (pip install nvidia-ml-py)
   idle_utilisation=10  percent, idle_memory=1000 MiB: a GPU at or below both is idle
+  trust=true           run the commands that stage folders from elsewhere name (docs/security.md): read their stage.json first
 
 Exit codes: 0 every stage is done; 75 stopped, run it again; 65 bad input; 70 a unit failed three times.
 """
@@ -41,6 +42,7 @@ from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, tool, worst
 from synth.store.folder import StageFolder
 
 OWN = ("NODE_IDX", "TOTAL_NODES", "N_GPUS", "gpus", "idle_utilisation", "idle_memory")
+TRUST = "trust=true"
 
 
 def read_machine(words: Sequence[str], env: Mapping[str, str]) -> tuple[Machine, list[str]]:
@@ -82,13 +84,16 @@ def main(argv: Sequence[str]) -> int:
 
     def work() -> int:
         machine, words = read_machine(argv, os.environ)
+        trust, words = TRUST in words, [w for w in words if w != TRUST]
         folders = folders_of(words)
+        if trust and not folders:
+            raise InputError(f"{TRUST}: is for stage folders; what is planned of your own settings is yours")
         if not folders:
             return planned_and_run(Session(), words, lambda stages, cluster, console, retry: run(machine, stages, console, retry))
         if len(folders) < len(words):
             settings = " ".join(w for w in words if w not in folders)
             raise InputError(f"{settings}: settings and stage folders do not go together; the folders are planned already")
-        stages = in_order([StageFolder.open(f) for f in folders])
+        stages = in_order([StageFolder.open(f) for f in folders], trust)
         console = Console(width=None if sys.stdout.isatty() else WIDE)
         outcomes = run(machine, stages, console)
         summary.show(outcomes, [], this_command(), console)

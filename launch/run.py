@@ -104,6 +104,7 @@ class Session:
         from launch.plan.outputs import check_outputs
         from launch.show import dry_run, summary
         from launch.show.saying import say
+        from synth.run import trust
 
         wide = None if sys.stdout.isatty() else WIDE
         console = Console(width=wide)
@@ -117,6 +118,9 @@ class Session:
         if self.points and self.points[0].dry_run:
             dry_run.show(self.points, stages, console)
         elif self.points:
+            for stage in stages:
+                if stage.planned:
+                    trust.note(stage.spec)
             first = self.points[0]
             if any(p.cluster != first.cluster for p in self.points):
                 raise InputError("cluster: a sweep runs on one cluster with one n_jobs; start one command each")

@@ -16,6 +16,7 @@ from pathlib import Path
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, StoreError
 from synth.host.children import die_with_parent
 from synth.numerics import environment
+from synth.run.trust import check
 from synth.store.folder import StageFolder
 from synth.terminal import message, printable_lines
 
@@ -46,6 +47,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--job-idx", type=int, help="which job this is, from 0 (else env JOB_IDX, else SLURM_ARRAY_TASK_ID)")
     p.add_argument("--n-jobs", type=int, help="how many jobs there are (else env N_JOBS)")
     p.add_argument("--linger", action="store_true", help="wait until what dead workers hold can be taken over, as jobs 0 and 1 do")
+    p.add_argument(
+        "--trust", action="store_true", help="run the command that a stage from elsewhere names, or send it a key: read it first"
+    )
+    p.add_argument("--planned", metavar="DIGEST", help="given by launchers: of the command that they planned (see synth.run.trust)")
     p.add_argument("--die-with-parent", action="store_true", help="drain when the process that started this one ends")
     return p
 
@@ -58,6 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         job_idx, n_jobs = job_of(args.job_idx, args.n_jobs, os.environ)
         folder = StageFolder.open(args.stage_dir)
+        if not args.trust:
+            check(folder.path, folder.spec, args.planned)
         os.environ.update(environment(folder.spec.numerics))  # before numpy or torch is imported
         from synth.run.loop import Worker
 

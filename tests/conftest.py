@@ -1,4 +1,6 @@
 import gc
+import os
+import tempfile
 
 import pytest
 
@@ -10,6 +12,9 @@ gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_configure(config):
+    state = tempfile.TemporaryDirectory(prefix="synthset-tests-")  # tests write nothing into the home of who runs them
+    os.environ["XDG_STATE_HOME"] = state.name
+    config.add_cleanup(state.cleanup)
     config.option.loadscopereorder = False  # pytest-xdist's own order, by numbers of tests
 
 

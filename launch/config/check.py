@@ -16,6 +16,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from launch.config.compose import Composer
 from launch.config.near import did_you_mean, inner
+from launch.config.secrets import check_line
 from launch.config.times import TIME_KEYS, check_time
 from synth.errors import InputError
 
@@ -52,6 +53,7 @@ def check(argv: list[str]) -> CommandLine:
         raise InputError(f"{plain[0]}: not a setting; settings are written key=value, see --help")
     composer = Composer(args.config_dir, args.config_name)
     overrides = composer.parse(words)
+    check_line(overrides, words)
     flags = [a for a in argv if a not in words]
     line = CommandLine(args, (*flags, *words), tuple(overrides))
     if not (args.info or args.hydra_help or args.shell_completion):

@@ -90,6 +90,7 @@ def run(
     for remark in idle.check(gpus, os.environ) if idle else ():
         tell(remark)
     devices = Devices()
+    trusted = {stage.folder: stage.trusted for stage in stages}
 
     def work(folder: StageFolder, number: int, bars: Bars, stop: Stop) -> list[int]:
         """The first round starts all workers. Later ones, while others hold what is left, as many as find something to do."""
@@ -100,7 +101,7 @@ def run(
             tell(f"{folder.spec.name}: every device here was left as bad; no worker is started")
             return [EXIT_AGAIN]
         with shown(folder, tell):
-            return Supervisor(folder, pool, n_jobs, stop, tell, idle, devices=devices).run(bars)
+            return Supervisor(folder, pool, n_jobs, stop, tell, idle, devices=devices, trusted=trusted[folder.path]).run(bars)
 
     with catching(lambda text: tell(f"\n{text}")) as stop:
         return run_in_order(stages, work, stop, console, retry_failed)

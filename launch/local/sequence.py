@@ -18,6 +18,7 @@ from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
 from launch.show.progress import Bars
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused, worst
+from synth.run.trust import check
 from synth.store.blame import report_in
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
@@ -65,9 +66,14 @@ def catching(tell: Callable[[str], None]) -> Iterator[Stop]:
             signal.signal(s, handler)
 
 
-def in_order(folders: Sequence[StageFolder]) -> list[PlannedStage]:
-    """Stage folders as planned stages, each after those that it reads, else as given."""
-    stages = {f.path: PlannedStage(f.spec, f.path.parent) for f in folders}
+def in_order(folders: Sequence[StageFolder], trust: bool = False) -> list[PlannedStage]:
+    """Stage folders as planned stages, each after those that it reads, else as given.
+
+    trust: somebody read what they would run. InputError for one that runs what its user did not plan (see synth.run.trust).
+    """
+    for folder in folders if not trust else ():
+        check(folder.path, folder.spec)
+    stages = {f.path: PlannedStage(f.spec, f.path.parent, planned=True) for f in folders}
     for path, stage in stages.items():
         if stage.folder != path:
             raise InputError(f"{path}: was renamed after it was planned; its name is {stage.folder.name}")
@@ -105,11 +111,12 @@ def run_in_order(stages: Sequence[PlannedStage], work: Round, stop: Stop, consol
 
 def run_here(stages: Sequence[PlannedStage], cluster: ClusterConfig, console: Console, retry_failed: bool) -> list[Outcome]:
     """cluster=debug: one worker in the calling process, so that breakpoints work. The worker itself catches ctrl-C and drains."""
+    trusted = {stage.folder: stage.trusted for stage in stages}
 
     def work(folder: StageFolder, number: int, bars: Bars, stop: Stop) -> list[int]:
         from synth import worker  # the worker side: numpy and torch come with it, here on purpose
 
-        code = worker.main([str(folder.path), "--job-idx", "0", "--n-jobs", "1"])
+        code = worker.main([str(folder.path), "--job-idx", "0", "--n-jobs", "1", *trusted[folder.path]])
         if code == EXIT_AGAIN:
             stop.name, stop.count = stop.name or "a signal, a full disk or a bad device", stop.count + 1
         return [code]

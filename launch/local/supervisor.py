@@ -22,6 +22,7 @@ from launch.show.progress import Bars
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK
 from synth.host import children
 from synth.numerics import environment
+from synth.run.trust import secrets_of
 from synth.store.events import bad_device
 from synth.store.folder import StageFolder
 from synth.store.leases import Owner
@@ -81,7 +82,7 @@ class Supervisor:
     """Runs the workers of a pool of slots until each has left for good; `run` returns their exit codes.
 
     n_jobs: workers of all machines. tell: what people should know. idle: begin a worker only when its GPUs are idle.
-    devices: what this launcher knows of its GPUs; a place on cores is judged for this stage alone.
+    devices: what this launcher knows of its GPUs; a place on cores is judged for this stage alone. trusted: PlannedStage.trusted.
     """
 
     def __init__(
@@ -94,11 +95,13 @@ class Supervisor:
         idle: Idle | None = None,
         clock=time.monotonic,
         devices: Devices | None = None,
+        trusted: Sequence[str] = (),
     ):
         self.folder, self.pool, self.n_jobs, self.stop = folder, pool, n_jobs, stop
         self._tell, self._idle, self._clock = tell, idle, clock
         self._gpus, self._cores = devices or Devices(), Devices()
         self._pending = list(pool)
+        self._trusted = trusted
         self._codes: list[int] = []
         self._asked = 0  # signals that were passed on
         self._read = float("-inf")
@@ -159,13 +162,13 @@ class Supervisor:
             taken = [reading for reading in self._idle_gpus if any(map(reading.is_called, slot.gpus or ()))]
             self._idle_gpus = [reading for reading in self._idle_gpus if reading not in taken]
             self._idle.take(taken)
-        words = [self.folder.path, "--job-idx", slot.job_idx, "--n-jobs", self.n_jobs, "--die-with-parent", *slot.options]
+        words = [self.folder.path, "--job-idx", slot.job_idx, "--n-jobs", self.n_jobs, "--die-with-parent", *slot.options, *self._trusted]
         env = os.environ | environment(self.folder.spec.numerics)
         for name in ("JOB_IDX", "N_JOBS", "JOB_OFFSET", "SLURM_ARRAY_TASK_ID"):
             env.pop(name, None)
         env |= gpus_of(slot.gpus, env)
         slot.started = self._clock()
-        slot.process = children.tied("synth.worker", [str(w) for w in words], self._log(slot), env)
+        slot.process = children.tied("synth.worker", [str(w) for w in words], self._log(slot), env, secrets_of(self.folder.spec))
 
     def _log(self, slot: Slot) -> Path:
         host = socket.gethostname().partition(".")[0]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
+from synth.host.environment import without_secrets
 from synth.host.source import SAFE, python_path
 from synth.store.folder import StageFolder
 from synth.story.growing import PAGE
@@ -45,7 +46,9 @@ def _start(command: list[str]) -> subprocess.Popen | None:
     quiet = subprocess.DEVNULL
     try:
         # a session of its own: ctrl-C drains the workers, and their last pictures are still shown
-        return subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, env=os.environ | python_path(), start_new_session=True)
+        return subprocess.Popen(
+            command, stdin=quiet, stdout=quiet, stderr=quiet, env=without_secrets() | python_path(), start_new_session=True
+        )
     except OSError:
         return None  # a look, nothing more: the page is there
 

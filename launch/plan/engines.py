@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.config.root import Config
+from launch.config.secrets import names_of
 from launch.plan.batches import LARGEST
 from launch.plan.fetching import fetched
 from launch.plan.gpu_memory import GpuMemory
@@ -199,7 +200,12 @@ def _served(captioner: CaptionerConfig) -> Engine:
     check_command((*captioner.command, *flags))
     inputs = {"model": _folder_or_file(captioner.path, captioner.max_seq_len)} if captioner.path else {}
     endpoint = _endpoint(
-        captioner, health=captioner.health, start_timeout=captioner.start_timeout, restarts=captioner.restarts, flags=tuple(flags)
+        captioner,
+        health=captioner.health,
+        start_timeout=captioner.start_timeout,
+        restarts=captioner.restarts,
+        flags=tuple(flags),
+        pass_env=names_of("captioner", captioner.pass_env),
     )
     config = _asked_of_a_server(captioner, captioner.model or Path(captioner.path).name)
     return Engine(replace(config, model_parallel=captioner.model_parallel or 1), inputs, endpoint.settings(), check_client)

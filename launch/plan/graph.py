@@ -7,6 +7,7 @@ from typing import Any
 
 from launch.config.near import did_you_mean
 from launch.config.root import Config, Recipe, RecipeStage
+from launch.config.secrets import check_config
 from launch.plan.filters import pool
 from launch.plan.node import Node, planner
 from launch.plan.planned import PlannedStage, Point
@@ -24,6 +25,7 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
     given: stages of the recipe that are there already, by name. command: what the user wrote, for the cards of exports.
     """
     check(config)
+    check_config(config)
     nodes, root = _nodes(config), _dataset_root(config)
     planned: dict[str, tuple[PlannedStage, ...]] = {}
     for name, (stage, settings) in nodes.items():
@@ -33,7 +35,7 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
         upstream = {role: planned[up] for role, up in stage.upstream.items()}
         plan = pool if stage.kind == POOL else planner(stage.kind)
         specs = plan(Node(name, stage.kind, config, root, upstream, settings, command))
-        planned[name] = tuple(s if isinstance(s, PlannedStage) else PlannedStage(s, root) for s in specs)
+        planned[name] = tuple(s if isinstance(s, PlannedStage) else PlannedStage(s, root, planned=True) for s in specs)
     stages = tuple(stage for of_node in planned.values() for stage in of_node)
     wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
     return Point(label, stages, config.cluster, wanted, config.only is not None, config.dry_run, config.retry_failed)

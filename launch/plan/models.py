@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from launch.config.secrets import names_of
 from launch.plan.fetching import fetched
 from launch.plan.inputs import existing, identity_of
 from synth.errors import InputError
@@ -162,4 +163,7 @@ def _word(word: str, number: int, paths: dict[str, Path]) -> str:
 
 def patience_of(model: ModelConfig) -> dict[str, Any]:
     """The settings of a command; none of another model."""
-    return {f.name: getattr(model, f.name) for f in fields(Patience)} if is_external(model) else {}
+    if not is_external(model):
+        return {}
+    names = names_of("model", model.pass_env)
+    return {f.name: getattr(model, f.name) for f in fields(Patience)} | ({"pass_env": list(names)} if names else {})

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launch.config.clusters import ClusterConfig
+from synth.run.trust import words_of
 from synth.store.spec import StageSpec
 
 
@@ -14,6 +15,8 @@ class PlannedStage:
 
     spec: StageSpec
     dataset_root: Path  # runs_dir/<dataset>; another place for stages that were given by path
+
+    planned: bool = field(default=False, compare=False)  # by this process, of the user's own config; else it was found in a folder
 
     @property
     def name(self) -> str:
@@ -27,6 +30,11 @@ class PlannedStage:
     def upstream(self) -> tuple[Path, ...]:
         """Folders of the stages that this one reads."""
         return tuple(Path(os.path.normpath(self.folder / u.path)) for ups in self.spec.upstream.values() for u in ups)
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """Words for its workers, by which they know that what it runs is the user's own; () of a stage that was found."""
+        return words_of(self.spec) if self.planned else ()
 
     @property
     def n_batches(self) -> int:

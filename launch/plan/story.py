@@ -19,6 +19,7 @@ from launch.plan.node import Node
 from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
+from synth.host.environment import without_secrets
 from synth.images.config import DrawingConfig, ImagesConfig
 from synth.images.models import judge
 from synth.keys import WrongKey, check, dump, of_group, stored_names
@@ -246,7 +247,9 @@ def split_in_child(request: dict, source: Path, limit: float = LIMIT) -> dict:
     """What synth.story.splitting answers. A pattern that does not end in `limit` seconds is an InputError that names it."""
     command = [sys.executable, "-I", splitting.__file__]
     try:
-        done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, timeout=limit, check=False)
+        done = subprocess.run(
+            command, input=json.dumps(request).encode(), capture_output=True, timeout=limit, check=False, env=without_secrets()
+        )
     except subprocess.TimeoutExpired as e:
         lines = (e.stderr or b"").decode("utf-8", "replace").splitlines()
         what = lines[-1] if lines else "the regexes"

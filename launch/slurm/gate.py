@@ -1,4 +1,4 @@
-"""The gate behind the arrays of a stage: python -m launch.slurm.gate STAGE_DIR NUMBER (of the submission).
+"""The gate behind the arrays of a stage: python -m launch.slurm.gate STAGE_DIR NUMBER (of the submission) DIGEST DIGEST (of its scripts).
 
     the stage is                          the gate
     whole                                 finishes it if no worker did; exit 0, and the next stage's jobs start
@@ -8,6 +8,9 @@
 
 Nodes that workers left twice, because their device was bad, are left out of what it submits. Nothing is submitted again if a batch
 of the planned size fits on no device.
+
+What it runs is not read from the stage's folder, in which others may write: the worker is that of its own installation, and the scripts
+that it submits again are those whose digests its launcher gave it.
 
 Where sbatch or scontrol is not allowed on compute nodes it says so in missing.json; the waiting jobs then start, find that the
 stage they read is not whole, and end at once with exit code 65.
@@ -20,16 +23,19 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from launch.slurm import order
-from launch.slurm.order import Order
-from launch.slurm.submissions import ABANDONED, Submission, read, record, take_turn
+from launch.slurm import order, stored
+from launch.slurm.stored import Scripts
+from launch.slurm.submissions import ABANDONED, Order, Submission, read, record, take_turn
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, tool
 from synth.host import slurm
+from synth.host.environment import without_secrets
 from synth.host.slurm import Listed, SlurmError
+from synth.host.source import SAFE, python_path
+from synth.run.trust import secrets_of
 from synth.store.events import read_events
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
@@ -45,38 +51,50 @@ def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m launch.slurm.gate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("stage_dir", type=Path)
     p.add_argument("number", type=int, help="of the submission whose gate this is")
+    p.add_argument(
+        "digests", nargs="*", metavar="DIGEST", help="sha256 of the scripts of its array and of itself, as its launcher wrote them"
+    )
+    p.add_argument("--planned", help="for the worker, see there")
     args = p.parse_args(argv)
-    return tool(lambda: judge(StageFolder.open(args.stage_dir), args.number))
+    trusted = ("--planned", args.planned) if args.planned else ()
+    return tool(lambda: judge(StageFolder.open(args.stage_dir), args.number, args.digests, trusted))
 
 
-def judge(folder: StageFolder, number: int) -> int:
-    """Decide; the exit code. Looks again after every wait for somebody else's submission."""
+def judge(folder: StageFolder, number: int, digests: Sequence[str] = (), trusted: Sequence[str] = ()) -> int:
+    """Decide; the exit code. Looks again after every wait for somebody else's submission.
+
+    digests: of the scripts that may be submitted again. trusted: words for a worker.
+    """
     mine = next((s for s in read(folder.path, say) if s.number == number), None)
     if mine is None:
         raise InputError(f"{folder.path}: has no submission {number}; run the command that made it again")
     missing = folder.missing(PATIENCE)
     if not missing:
-        return finish(folder, Order.of(mine))
+        return finish(folder, trusted)
     say(f"{len(missing)} of {folder.spec.n_units} units are missing")
     why = too_large(folder, mine)
     try:
-        if hand_over(folder, mine) or (not why and go_on(folder, mine, missing)):
+        scripts = stored.read(folder.path, Order.of(mine), digests)
+        if hand_over(folder, mine, scripts) or (not why and go_on(folder, mine, scripts, missing)):
             return EXIT_OK
+    except InputError as e:
+        why = str(e)
     except SlurmError as e:
         why = f"gates cannot submit here ({e})"
     return give_up(folder, mine, missing, why)
 
 
-def finish(folder: StageFolder, wanted: Order) -> int:
-    """The stage is whole: the last worker wrote done.json, or a worker is run now that does."""
+def finish(folder: StageFolder, trusted: Sequence[str] = ()) -> int:
+    """The stage is whole: the last worker wrote done.json, or a worker of this installation is run now that does."""
     if folder.is_done():
         say("whole")
         return EXIT_OK
     say("whole, but not finished: a worker does it now")
-    return subprocess.run([*wanted.worker, str(folder.path), "--job-idx", "0", "--n-jobs", "1"]).returncode
+    words = [sys.executable, "-u", *SAFE, "-m", "synth.worker", str(folder.path), "--job-idx", "0", "--n-jobs", "1", *trusted]
+    return subprocess.run(words, env=without_secrets(keep=secrets_of(folder.spec)) | python_path()).returncode
 
 
-def hand_over(folder: StageFolder, mine: Submission) -> bool:
+def hand_over(folder: StageFolder, mine: Submission, scripts: Scripts) -> bool:
     """If jobs of the stage are live, or somebody submitted it anew: let the waiting jobs wait for them. Whether it was so."""
     queue, records = listing(folder), read(folder.path)
     arrays = order.live(records, queue).arrays  # ours too: a task may have been requeued after all
@@ -84,13 +102,13 @@ def hand_over(folder: StageFolder, mine: Submission) -> bool:
     if not (arrays or gate):
         return False
     if not gate:
-        gate = order.add_gate(folder.path, copy_of(mine, take_turn(folder.path, order.settle)), arrays).gate
+        gate = order.add_gate(folder, copy_of(mine, take_turn(folder.path, order.settle)), scripts, arrays).gate
     moved = order.move(queue, [me(mine)], [gate])
     say(f"jobs of this stage are live: left to gate {gate}; moved behind it: {' '.join(moved) or 'nothing'}")
     return True
 
 
-def go_on(folder: StageFolder, mine: Submission, missing: list[int]) -> bool:
+def go_on(folder: StageFolder, mine: Submission, scripts: Scripts, missing: list[int]) -> bool:
     """Submit what is missing, if gates may and if it can help; whether it was done."""
     wanted = Order.of(mine)
     gained = len(folder.committed()) > mine.units or drained_by_time(folder, mine)
@@ -109,9 +127,10 @@ def go_on(folder: StageFolder, mine: Submission, missing: list[int]) -> bool:
     turn = take_turn(folder.path, order.settle)
     if order.live([s for s in read(folder.path) if s.number > mine.number], listing(folder)).gate:
         record(folder.path, replace(turn, state=ABANDONED, why="somebody ran the command again meanwhile"))
-        return hand_over(folder, mine)
+        return hand_over(folder, mine, scripts)
     excluded = bad_nodes(read_events(folder.path))
-    turn = order.place(folder, turn, wanted, wanted.tasks(len(missing)), depends, tries=tries, goes_on=mine.goes_on + 1, excluded=excluded)
+    facts = {"tries": tries, "goes_on": mine.goes_on + 1, "excluded": excluded}
+    turn = order.place(folder, turn, wanted, scripts, wanted.tasks(len(missing)), depends, **facts)
     moved = order.move(listing(folder), [me(mine)], [turn.gate])
     say(f"submitted again: {' '.join(turn.job_ids)}; moved behind the new gate: {' '.join(moved) or 'nothing'}")
     return True
@@ -133,7 +152,8 @@ def give_up(folder: StageFolder, mine: Submission, missing: list[int], why: str)
     except SlurmError as e:
         say(f"{e}; the jobs that wait for this stage end by themselves")
     why = printable(f"{folder.path}: {len(missing)} units are missing: {verdict['why']}")
-    print(f"error: {why}\nTo go on, run:\n  {printable(wanted.command)}", file=sys.stderr)
+    to_run = f"To go on, run (as submission {mine.number} has it):\n  {printable(wanted.command)}"
+    print(f"error: {why}\n{to_run}", file=sys.stderr)
     return EXIT_BAD_INPUT
 
 

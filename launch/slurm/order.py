@@ -1,53 +1,23 @@
 """Puts the jobs of one stage into the queue, from the launcher or from a gate: arrays over what is missing, a gate behind them.
 
-All that is needed for it lies in submissions/: the scripts, and the order in each record. So a gate on a compute node, or a
-person with sbatch, does the same as the launcher did.
+What is needed for it is the order in each record, and the scripts (see launch.slurm.stored). So a gate on a compute node does the same
+as the launcher did.
 """
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launch.slurm.limits import split
-from launch.slurm.submissions import ABANDONED, FOLDER, SUBMITTED, Array, Submission, read, record
-from synth.errors import InputError
+from launch.slurm.stored import Scripts, handed
+from launch.slurm.submissions import ABANDONED, SUBMITTED, Array, Order, Submission, read, record
 from synth.host import slurm
 from synth.host.slurm import Listed, SlurmError
+from synth.run.trust import secrets_of
 from synth.store.folder import StageFolder
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to submit for a stage; stored in its submission."""
-
-    script: str  # file names beside the record
-    gate_script: str
-    n_jobs: int  # array tasks at most
-    workers: int = 1  # in each
-    max_parallel: int | None = None
-    max_array: int = 1001
-    heal: int = 0
-    max_requeues: int = 0
-    on_missing: str = "cancel"
-    exclude: str = ""  # nodes that the user leaves out, as sbatch wants them
-    command: str = ""  # what a person runs to repair
-    worker: tuple[str, ...] = ()  # the worker's command, for a gate that finds the stage whole but not finished
-
-    @staticmethod
-    def of(submission: Submission) -> "Order":
-        names = {f.name for f in dataclasses.fields(Order)}
-        given = {k: v for k, v in submission.order.items() if k in names}
-        if not {"script", "gate_script", "n_jobs"} <= set(given):
-            raise InputError(f"submission {submission.number}: does not say what was ordered; run the command that made it again")
-        return Order(**given | {"worker": tuple(given.get("worker", ()))})
-
-    def tasks(self, units: int) -> int:
-        """Array tasks for so many missing units: no worker without a unit, one at least."""
-        return max(1, min(self.n_jobs, math.ceil(units / self.workers)))
 
 
 @dataclass(frozen=True)
@@ -79,7 +49,9 @@ def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
     return Live(tuple(arrays), max(gates, key=int, default=""), frozenset(waits), tuple(held))
 
 
-def place(folder: StageFolder, turn: Submission, order: Order, tasks: int, depends: Sequence[str], **facts: Any) -> Submission:
+def place(
+    folder: StageFolder, turn: Submission, order: Order, scripts: Scripts, tasks: int, depends: Sequence[str], **facts: Any
+) -> Submission:
     """Submit arrays of `tasks` tasks in all, then their gate. A refusal is a SlurmError; nothing of a refused order stays
     in the queue, except that a site may take fewer arrays than asked, which is enough.
 
@@ -99,13 +71,13 @@ def place(folder: StageFolder, turn: Submission, order: Order, tasks: int, depen
     try:
         for offset, size in split(tasks, order.max_array):
             try:
-                job = _submit_array(folder.path, turn, order, offset, size, tasks, depends)
+                job = _submit_array(folder, turn, order, scripts, offset, size, tasks, depends)
             except SlurmError:
                 if not turn.arrays:
                     raise
                 break  # the first arrays are in, and any number of jobs completes the stage
             turn = record(folder.path, dataclasses.replace(turn, arrays=(*turn.arrays, Array(job, size, offset))))
-        return add_gate(folder.path, turn, [a.job for a in turn.arrays])
+        return add_gate(folder, turn, scripts, [a.job for a in turn.arrays])
     except SlurmError as e:
         with contextlib.suppress(SlurmError):
             if turn.arrays:
@@ -114,30 +86,34 @@ def place(folder: StageFolder, turn: Submission, order: Order, tasks: int, depen
         raise
 
 
-def add_gate(stage: Path, turn: Submission, after: Sequence[str]) -> Submission:
+def add_gate(folder: StageFolder, turn: Submission, scripts: Scripts, after: Sequence[str]) -> Submission:
     """Submit a gate behind jobs, and close the record."""
-    script = stage / FOLDER / Order.of(turn).gate_script
-    args = [f"--dependency=afterany:{':'.join(after)}", f"--job-name={turn.job_name}", str(script), str(turn.number)]
-    gate = slurm.submit(args, f"{turn.token}/gate")
-    return record(stage, dataclasses.replace(turn, gate=gate, state=SUBMITTED))
+    options = [f"--dependency=afterany:{':'.join(after)}", f"--job-name={turn.job_name}"]
+    gate = _submit(folder, scripts.gate, options, [str(turn.number), *scripts.digests], f"{turn.token}/gate")
+    return record(folder.path, dataclasses.replace(turn, gate=gate, state=SUBMITTED))
 
 
-def _submit_array(stage: Path, turn: Submission, order: Order, offset: int, size: int, tasks: int, depends: Sequence[str]) -> str:
+def _submit(folder: StageFolder, script: str, options: Sequence[str], args: Sequence[str], comment: str) -> str:
+    """sbatch with the very text that it is given; the job id. Of the secrets in our environment jobs get those that their stage needs."""
+    with handed(script) as path:
+        return slurm.submit([*options, str(path), *args], comment, secrets_of(folder.spec))
+
+
+def _submit_array(
+    folder: StageFolder, turn: Submission, order: Order, scripts: Scripts, offset: int, size: int, tasks: int, depends: Sequence[str]
+) -> str:
     arrays = len(split(tasks, order.max_array))
     at_once = f"%{max(1, order.max_parallel // arrays)}" if order.max_parallel else ""
     after = [f"--dependency=afterany:{':'.join(depends)}"] if depends else []
     left_out = ",".join(filter(None, (order.exclude, *turn.excluded)))  # the option replaces the script's own
-    script = stage / FOLDER / order.script
-    args = [
+    options = [
         f"--array=0-{size - 1}{at_once}",
         *after,
         *([f"--exclude={left_out}"] if turn.excluded else []),
         f"--job-name={turn.job_name}",
-        str(script),
-        str(offset * order.workers),
-        str(tasks * order.workers),
     ]
-    return slurm.submit(args, f"{turn.token}/{offset}")
+    args = [str(offset * order.workers), str(tasks * order.workers)]
+    return _submit(folder, scripts.array, options, args, f"{turn.token}/{offset}")
 
 
 def settle(torn: Submission) -> Submission:

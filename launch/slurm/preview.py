@@ -38,7 +38,7 @@ def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console)
         _say(
             console,
             f"# ---- {stage.folder.name}: its gate",
-            f"sbatch --dependency=afterany:ARRAYS {wanted.gate_script} NUMBER",
+            f"sbatch --dependency=afterany:ARRAYS {wanted.gate_script} NUMBER DIGEST DIGEST",
             texts.gate,
         )
 

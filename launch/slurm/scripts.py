@@ -1,23 +1,15 @@
 """From a planned stage and its resources to the texts of its two scripts and to the order that is stored with them. Pure."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from launch.plan.planned import PlannedStage
 from launch.slurm.limits import Limits, split
-from launch.slurm.order import Order
 from launch.slurm.resources import Resources
 from launch.slurm.script import ArrayScript, GateScript, Header, array_text, gate_text
+from launch.slurm.stored import NAMES, Scripts
+from launch.slurm.submissions import Order
 from synth.errors import InputError
 from synth.host.source import SAFE, python_path
-
-NAMES = "{number:04d}.sbatch", "{number:04d}.gate.sbatch"
-
-
-@dataclass(frozen=True)
-class Scripts:
-    array: str
-    gate: str
 
 
 def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks: int, limits: Limits, command: str) -> Scripts:
@@ -30,7 +22,7 @@ def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks
         stage=str(stage.folder),
         upstream=tuple(map(str, stage.upstream)),
         command=command,
-        worker=resources.worker,
+        worker=(*resources.worker, *stage.trusted),
         n_jobs=tasks * resources.workers,
         workers=resources.workers,
         gpus=resources.gpus_worker,
@@ -43,7 +35,7 @@ def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks
     behind = GateScript(
         header=Header(f"{stage.folder.name}-gate", log(stage.folder, "gate-%j"), gate.flags()),
         stage=str(stage.folder),
-        gate=(gate.python, *SAFE, "-m", "launch.slurm.gate"),
+        gate=(gate.python, *SAFE, "-m", "launch.slurm.gate", *stage.trusted),
         env=path | dict(gate.env),
         modules=gate.modules,
         setup=gate.setup,
@@ -65,7 +57,6 @@ def order_of(resources: Resources, limits: Limits, number: int, command: str) ->
         on_missing=resources.on_missing,
         exclude=resources.exclude or "",
         command=command,
-        worker=resources.worker,
     )
 
 

@@ -9,23 +9,29 @@ Files are plain JSON; scripts lie beside them and can be given to sbatch by hand
 import dataclasses
 import getpass
 import json
+import math
 import os
+import re
 import secrets
 import time
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from synth import foreign
 from synth.errors import InputError, StoreError
-from synth.foreign import COUNT, WORD, Maybe, whole
-from synth.store.files import is_number, write_atomic, write_once
+from synth.foreign import WORD, Maybe, whole
+from synth.store.files import write_atomic, write_once
 from synth.store.leases import Owner
 
 FOLDER = "submissions"
+TOKEN = re.compile(r"[0-9a-f]{8}")
 INTENDED, SUBMITTED, ABANDONED = "intended", "submitted", "abandoned"
 PATIENCE = 120.0  # seconds of our own clock that another machine's intent may stay as it is
 POLL = 0.2  # seconds
+LARGEST = 1e12  # of a number in a record: seconds since the epoch are below it, and no site has as many jobs
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,37 @@ class Array:
     job: str
     tasks: int
     offset: int = 0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to submit for a stage; stored in its submission."""
+
+    script: str  # file names beside the record
+    gate_script: str
+    n_jobs: int  # array tasks at most
+    workers: int = 1  # in each
+    max_parallel: int | None = None
+    max_array: int = 1001
+    heal: int = 0
+    max_requeues: int = 0
+    on_missing: str = "cancel"
+    exclude: str = ""  # nodes that the user leaves out, as sbatch wants them
+    command: str = ""  # what a person runs to repair
+
+    @staticmethod
+    def of(submission: "Submission") -> "Order":
+        """InputError of a record of which nothing was submitted."""
+        if not submission.order:
+            raise InputError(f"submission {submission.number} submitted nothing; run the command that made it again")
+        order = Order(**_known(Order, submission.order))
+        if not (order.n_jobs and order.workers and order.max_array):
+            raise InputError(f"submission {submission.number}: n_jobs, workers and max_array count from 1")
+        return order
+
+    def tasks(self, units: int) -> int:
+        """Array tasks for so many missing units: no worker without a unit, one at least."""
+        return max(1, min(self.n_jobs, math.ceil(units / self.workers)))
 
 
 @dataclass(frozen=True)
@@ -69,53 +106,73 @@ def path_of(stage: Path, number: int, suffix: str = ".json") -> Path:
     return Path(stage) / FOLDER / f"{number:04d}{suffix}"
 
 
-_ORDER: Mapping[str, object] = {
-    **dict.fromkeys(("script", "gate_script", "on_missing", "exclude", "command"), Maybe(str)),
-    **dict.fromkeys(("n_jobs", "workers", "max_array"), Maybe(whole(1, 10**9))),
-    **dict.fromkeys(("heal", "max_requeues"), Maybe(COUNT)),
-    "max_parallel": Maybe((whole(1, 10**9), None)),
-    "worker": Maybe([str], []),
-}
 _OWNER: Mapping[str, object] = dict.fromkeys(("worker", "host", "boot", "start", "slurm_job"), Maybe(WORD)) | {
     "pid": Maybe(whole(1, (1 << 31) - 1))
-}
-_SHAPES: Mapping[str, object] = {
-    "number": COUNT,
-    "state": Maybe(WORD),
-    "arrays": [dict],
-    "depends": [WORD],
-    "excluded": Maybe([WORD], []),
-    **dict.fromkeys(("token", "job_name", "user", "gate"), Maybe(WORD)),
-    **dict.fromkeys(("n_jobs", "tries", "goes_on", "units"), Maybe(COUNT)),
-    "created": Maybe(float),
-    "why": Maybe(str),
-    "owner": Maybe(dict),
-    "order": Maybe(dict),
 }
 
 
 def read(stage: Path, tell: Callable[[str], object] = lambda what: None) -> list[Submission]:
-    """All submissions of a stage, oldest first; torn or foreign files are left out, and told."""
+    """All submissions of a stage, oldest first; files that are no records of ours are left out, and told."""
     found = []
-    for file in sorted((Path(stage) / FOLDER).glob("[0-9]*.json")):
+    for file in _files(stage):
         try:
             found.append(read_one(file))
         except FileNotFoundError:
             continue
         except (InputError, StoreError, OSError) as e:
-            tell(f"{e}; this submission is left out")
+            tell(f"{file}: is no record of a submission, and left out ({e}); look for its jobs with squeue --me")
     return found
 
 
+def _files(stage: Path) -> list[Path]:
+    return sorted((Path(stage) / FOLDER).glob("[0-9]*.json"))
+
+
 def read_one(file: Path) -> Submission:
-    """One submission; anything else than one is an InputError."""
+    """The record in a file, judged: each field of its type, job ids numbers, names of scripts plain. Anything else is an InputError."""
     raw = foreign.read_json(file, foreign.RECORD)
-    fields = foreign.obj(raw, file, **_SHAPES)
-    fields["arrays"] = tuple(Array(**foreign.obj(a, file, job=WORD, tasks=COUNT, offset=Maybe(COUNT, 0))) for a in fields["arrays"])
-    fields |= {name: tuple(fields[name]) for name in ("depends", "excluded")}
-    for name, shapes in (("owner", _OWNER), ("order", _ORDER)):
-        foreign.obj(fields[name] or {}, f"{file}: {name}", **shapes)
-    return Submission(**{k: v for k, v in fields.items() if k in raw or k == "excluded"})
+    try:
+        known = _known(Submission, raw)
+        known["arrays"] = tuple(Array(**_known(Array, a)) for a in known.get("arrays", ()))
+        submission = Submission(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+        if submission.order:
+            Order.of(submission)
+    except (KeyError, TypeError, AttributeError) as e:
+        raise InputError(f"{file}: {e}") from e
+    foreign.obj(submission.owner or {}, f"{file}: owner", **_OWNER)
+    jobs = (*submission.job_ids, *submission.depends)
+    # by the name lost jobs are looked for, and cancelled: it is one that only `intend` gives
+    named = not submission.job_name or bool(TOKEN.fullmatch(submission.token) and submission.job_name.endswith(f"-{submission.token}"))
+    fits = named and all(job.isascii() and job.isdigit() for job in jobs) and path_of(file.parents[1], submission.number) == file
+    if not fits or submission.state not in (INTENDED, SUBMITTED, ABANDONED):
+        raise InputError(f"{file}: is not of this stage")
+    return submission
+
+
+def _known(cls: type, raw: Mapping) -> dict[str, Any]:
+    """The fields of a dataclass in a foreign object; TypeError for one of another type. Others are left out."""
+    hints = typing.get_type_hints(cls)
+    known = {name: value for name, value in raw.items() if name in hints}
+    for name, value in known.items():
+        if not _fits(value, hints[name]):
+            raise TypeError(f"{name} is of another type")
+    return known
+
+
+def _fits(value: Any, tp: Any) -> bool:
+    """Whether a value of JSON is of a field's type, and a number of this world.
+
+    >>> _fits(3, int), _fits(True, int), _fits(["a"], tuple[str, ...]), _fits(None, int | None), _fits(-1, int)
+    (True, False, True, True, False)
+    """
+    args = typing.get_args(tp)
+    if typing.get_origin(tp) is tuple:
+        return isinstance(value, list) and all(_fits(v, dict if args[0] is Array else args[0]) for v in value)
+    if args:
+        return any(_fits(value, one) for one in args)
+    if tp in (int, float):
+        return isinstance(value, (int, tp)) and not isinstance(value, bool) and 0 <= value < LARGEST
+    return isinstance(value, dict) if tp is Mapping else isinstance(value, tp)
 
 
 def record(stage: Path, submission: Submission) -> Submission:
@@ -163,7 +220,7 @@ def take_turn(
     while True:
         last = next(iter(reversed(read(stage))), None)
         if last is None or last.state != INTENDED:
-            if mine := intend(stage, _free_number(stage)):
+            if mine := intend(stage, _free(stage)):
                 return mine
             continue
         if last != seen[0]:
@@ -174,10 +231,9 @@ def take_turn(
             sleep(POLL)
 
 
-def _free_number(stage: Path) -> int:
-    """Above those of all files, readable or not: a name that is taken is never ours."""
-    stems = (path.stem for path in (Path(stage) / FOLDER).glob("[0-9]*.json"))
-    return 1 + max((int(stem) for stem in stems if is_number(stem)), default=0)
+def _free(stage: Path) -> int:
+    """The number behind all that files have, strange ones too."""
+    return 1 + max((int(m[0]) for p in _files(stage) if (m := re.match(r"\d{1,9}(?=\.json$)", p.name))), default=0)
 
 
 def _gone(submission: Submission) -> bool:

@@ -9,7 +9,7 @@ import shlex
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -19,19 +19,20 @@ from launch.config.program import this_command
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
 from launch.show.saying import say
-from launch.slurm import order
+from launch.slurm import order, stored, submissions
 from launch.slurm.limits import Limits, read, shares
 from launch.slurm.order import Live
 from launch.slurm.precheck import check_site, check_with_slurm
 from launch.slurm.resources import Resources, resources_of
 from launch.slurm.scripts import order_of, scripts_of
-from launch.slurm.submissions import ABANDONED, FOLDER, Submission, record, take_turn
+from launch.slurm.stored import Scripts
+from launch.slurm.submissions import ABANDONED, Order, Submission, record, take_turn
 from launch.slurm.submissions import read as read_submissions
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused
 from synth.host import slurm
 from synth.host.slurm import SlurmError
-from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
+from synth.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, 
         raise InputError(f"cluster=slurm: {e}; run this where sbatch and squeue work, or take cluster=local") from e
     placed: dict[Path, Placed] = {}
     for stage in stages:
+        submissions.read(stage.folder, lambda what: say(console, what))
         try:
             placed[stage.folder] = one(stage, site, tasks[stage.folder], placed, retry_failed)
         except InputError as e:
@@ -166,11 +168,8 @@ def one(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Place
 def submitted(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submission, live: Live, tasks: int, depends: list[str]) -> Placed:
     """Write the scripts, submit, and let what waited for an old gate wait for the new one."""
     resources = site.resources(stage)
-    wanted = order_of(resources, site.limits, turn.number, site.command)
-    texts = scripts_of(stage, resources, site.gate, tasks, site.limits, site.command)
-    write_atomic(folder.path / FOLDER / wanted.script, texts.array.encode())
-    write_atomic(folder.path / FOLDER / wanted.gate_script, texts.gate.encode())
-    turn = order.place(folder, turn, wanted, tasks, depends)
+    wanted, scripts = written(stage, folder, site, turn, tasks)
+    turn = order.place(folder, turn, wanted, scripts, tasks, depends)
     if live.gate:
         with contextlib.suppress(SlurmError):  # that gate does it itself when it runs
             order.move(_queue(folder.path), [live.gate], [turn.gate])
@@ -183,6 +182,15 @@ def submitted(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submis
     return Placed(Outcome(stage, EXIT_OK, message=text), turn.gate)
 
 
+def written(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submission, tasks: int) -> tuple[Order, Scripts]:
+    """The order of a turn and its scripts, which are put beside its record: those of others are never submitted in our name."""
+    resources = site.resources(stage)
+    wanted = order_of(resources, site.limits, turn.number, site.command)
+    scripts = scripts_of(stage, resources, site.gate, tasks, site.limits, site.command)
+    stored.write(folder.path, wanted, scripts)
+    return wanted, scripts
+
+
 def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live, depends: list[str]) -> Placed:
     """Jobs of the stage are pending or running: see that they wait for the right gates and that a gate is behind them."""
     if folder.is_done():
@@ -192,10 +200,11 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live,
         order.move(_queue(folder.path), stale, depends)
     gate = live.gate
     if not gate:
-        last = [s for s in read_submissions(folder.path) if s.order][-1]
+        n_jobs = next((s.n_jobs for s in reversed(read_submissions(folder.path)) if s.order), 1)
         turn = take_turn(folder.path, order.settle)
-        turn = replace(turn, order=last.order, n_jobs=last.n_jobs, units=len(folder.committed()))
-        gate = order.add_gate(folder.path, turn, live.arrays).gate
+        wanted, scripts = written(stage, folder, site, turn, _useful(site, stage, len(folder.missing())))
+        turn = replace(turn, order=asdict(wanted), n_jobs=n_jobs, units=len(folder.committed()))
+        gate = order.add_gate(folder, turn, scripts, live.arrays).gate
     if live.held:
         slurm.call("scontrol", "release", *live.held)
     text = f"left alone: {' '.join(live.arrays)} pending or running, gate {gate}; logs {folder.path / 'logs'}"

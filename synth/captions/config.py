@@ -163,6 +163,9 @@ class CaptionerConfig:
     flags: tuple[str, ...] = plan_key(
         "more words of the command, such as change its speed alone: they are not in the fingerprint", null="none", of=("served",)
     )
+    pass_env: tuple[str, ...] = plan_key(
+        "names of variables with secrets that it is given; all others with a secret name are kept from it", null="none", of=("served",)
+    )
     health: str = plan_key("path that answers 200 once requests may come", of=("served",))
     start_timeout: float = plan_key("seconds until then; a first start compiles for minutes", of=("served",))
     restarts: int = plan_key("starts after the first, should the server die", low=0, of=("served",))

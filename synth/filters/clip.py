@@ -64,8 +64,12 @@ class Clip:
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         try:
-            self._model = transformers.CLIPModel.from_pretrained(path, local_files_only=True, dtype=dtype_of(dtype, on)).eval().to(on)
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
+            self._model = (
+                transformers.CLIPModel.from_pretrained(path, local_files_only=True, trust_remote_code=False, dtype=dtype_of(dtype, on))
+                .eval()
+                .to(on)
+            )
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError, RuntimeError) as e:
             if isinstance(e, torch.OutOfMemoryError):
                 raise

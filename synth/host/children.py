@@ -23,7 +23,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 PARENT = "SYNTHSET_PARENT_PID"  # tells a child who its parent must be
@@ -35,8 +35,12 @@ PATIENCE = 10.0  # seconds until killed processes must be gone
 GOODBYE = 15.0  # seconds the guardian gets to end all
 
 
-def tied(module: str, words: Sequence[str], log: Path, env: Mapping[str, str] = os.environ) -> subprocess.Popen:
-    """Start a module that calls die_with_parent(); its output is added to `log`. It dies with the *thread* that calls this."""
+def tied(module: str, words: Sequence[str], log: Path, env: Mapping[str, str] = os.environ, keep: Collection[str] = ()) -> subprocess.Popen:
+    """Start a module that calls die_with_parent(); its output is added to `log`. It dies with the *thread* that calls this.
+
+    keep: names of the secrets in `env` that it gets (see synth.host.environment).
+    """
+    from synth.host.environment import without_secrets
     from synth.host.source import SAFE, python_path  # here: the guardian finds nothing of synthset
 
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +50,7 @@ def tied(module: str, words: Sequence[str], log: Path, env: Mapping[str, str] = 
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**env, **python_path(env), PARENT: str(os.getpid())},
+            env={**without_secrets(env, keep), **python_path(env), PARENT: str(os.getpid())},
             start_new_session=True,
         )
 
@@ -60,11 +64,20 @@ def die_with_parent(number: int = signal.SIGKILL) -> bool:
     return os.getppid() == parent
 
 
-def guarded(words: Sequence[str], log: Path, stdin: int | None = None, stdout: int | None = None) -> subprocess.Popen:
+def guarded(
+    words: Sequence[str],
+    log: Path,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    keep: Collection[str] = (),
+    more: Mapping[str, str] | None = None,
+) -> subprocess.Popen:
     """Start a command under a guardian. Its standard error, and its output without `stdout`, are added to `log`.
 
-    stdin, stdout: descriptors for it alone.
+    stdin, stdout: descriptors for it alone. keep: names of the secrets in our environment that it gets; more: variables of its own.
     """
+    from synth.host.environment import without_secrets  # here: the guardian finds nothing of synthset
+
     fds = [fd for fd in (stdin, stdout) if fd is not None]
     ends = ["-" if fd is None else str(fd) for fd in (stdin, stdout)]
     guardian = [sys.executable, "-I", os.path.abspath(__file__), str(os.getpid()), *ends, *words]
@@ -73,7 +86,8 @@ def guarded(words: Sequence[str], log: Path, stdin: int | None = None, stdout: i
         out.write(f"--- {' '.join(words)}\n".encode(errors="replace"))
         out.flush()
         return subprocess.Popen(
-            guardian, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT, pass_fds=fds, start_new_session=True
+            guardian, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT, pass_fds=fds, start_new_session=True,
+            env=without_secrets(keep=keep) | dict(more or {}),
         )  # fmt: skip
 
 

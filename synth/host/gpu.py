@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synth.errors import DeviceFailed, InputError
+from synth.host.environment import without_secrets
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +128,9 @@ def driver_version(root: Path = ROOT) -> str:
 
 def smi(*options: str) -> str:
     """What nvidia-smi prints. OSError: there is none; CalledProcessError: it failed; TimeoutExpired: it hangs."""
-    process = subprocess.Popen(["nvidia-smi", *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        ["nvidia-smi", *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=without_secrets()
+    )
     try:
         said, _ = process.communicate(timeout=SMI_PATIENCE)
     except subprocess.TimeoutExpired:

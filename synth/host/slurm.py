@@ -9,9 +9,11 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+
+from synth.host.environment import without_secrets
 
 OVER = frozenset(
     ["COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "REVOKED"]
@@ -104,21 +106,23 @@ class Listed:
 # -- commands ------------------------------------------------------------------------------------------------------------
 
 
-def clean(env: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of a Slurm command: all but what belongs to an enclosing allocation.
+def clean(env: Mapping[str, str] = os.environ, keep: Collection[str] = ()) -> dict[str, str]:
+    """The environment of a Slurm command: all but what belongs to an enclosing allocation, and secrets.
+
+    keep: names of the secrets that the jobs of an sbatch need.
 
     >>> clean({"SLURM_CPU_BIND": "x", "SLURM_CONF": "/etc/slurm.conf", "HOME": "/root"})
     {'SLURM_CONF': '/etc/slurm.conf', 'HOME': '/root'}
     """
-    return {k: v for k, v in env.items() if k in KEPT or not (k.startswith(LEAKS) or k in LEAK_NAMES)}
+    return {k: v for k, v in without_secrets(env, {*KEPT, *keep}).items() if k in KEPT or not (k.startswith(LEAKS) or k in LEAK_NAMES)}
 
 
-def command(*args: str, timeout: float = TIMEOUT) -> tuple[int, str, str] | None:
+def command(*args: str, timeout: float = TIMEOUT, keep: Collection[str] = ()) -> tuple[int, str, str] | None:
     """Exit code, stdout and stderr of a Slurm command; None if there is no such command. No answer in time is a failure, too."""
     if shutil.which(args[0]) is None:
         return None
     # a job would inherit the format of times from sbatch
-    env = clean() | ({"SLURM_TIME_FORMAT": "%s"} if args[0] == "squeue" else {})
+    env = clean(keep=keep) | ({"SLURM_TIME_FORMAT": "%s"} if args[0] == "squeue" else {})
     try:
         done = subprocess.run(args, env=env, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
@@ -134,11 +138,11 @@ def ask(*args: str, timeout: float = TIMEOUT) -> str:
     return done[1] if done and done[0] == 0 else ""
 
 
-def call(*args: str, patience: float = PATIENCE) -> str:
+def call(*args: str, patience: float = PATIENCE, keep: Collection[str] = ()) -> str:
     """stdout of a Slurm command. Repeated while the controller is away; another failure is a SlurmError with Slurm's words."""
     end, pause = time.monotonic() + patience, 0.5
     while True:
-        done = command(*args, timeout=CALL)
+        done = command(*args, timeout=CALL, keep=keep)
         if done is None:
             raise SlurmError(f"{args[0]}: not found on this machine")
         code, out, err = done
@@ -150,8 +154,8 @@ def call(*args: str, patience: float = PATIENCE) -> str:
         pause = min(2 * pause, 5.0)
 
 
-def submit(args: Sequence[str], comment: str) -> str:
-    """sbatch; the job id.
+def submit(args: Sequence[str], comment: str, keep: Collection[str] = ()) -> str:
+    """sbatch; the job id. keep: names of the secrets of our environment that go along with the job.
 
     An sbatch whose answer got lost may have queued the job: it is looked for, by its comment, before another try.
     """
@@ -161,7 +165,12 @@ def submit(args: Sequence[str], comment: str) -> str:
         if twin:
             return twin
         try:
-            return call("sbatch", "--parsable", f"--comment={comment}", *args, patience=0.0).strip().splitlines()[-1].partition(";")[0]
+            return (
+                call("sbatch", "--parsable", f"--comment={comment}", *args, patience=0.0, keep=keep)
+                .strip()
+                .splitlines()[-1]
+                .partition(";")[0]
+            )
         except SlurmError as e:
             if not TRANSIENT.search(str(e)) or time.monotonic() > end:
                 raise

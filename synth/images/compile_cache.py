@@ -2,10 +2,12 @@
 
 The folder is node-local because a shared file system would be asked for thousands of small files. The file is torch's own portable form of
 all of them (torch.compiler.save_cache_artifacts): there are no names in it to be unpacked by us, and torch takes from it only what was
-made by this version for this device. Both hold code that is run, so neither is used unless it is ours alone to write.
+made by this version for this device. Both hold code that is run, so neither is used unless it is ours alone to write; and the file, which
+may have come with a folder that was received, only with the code of authentication that this user's own key gives it.
 """
 
 import hashlib
+import hmac
 import os
 import stat
 import sys
@@ -15,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from synth.errors import StoreError
+from synth.host import private
 from synth.store.files import write_once
 
 SAFE = stat.S_IRWXU  # nobody else may put compiled code where we load it from
@@ -64,7 +67,7 @@ class Archive:
         """Put what is in the file into this node's folder; whether there was one to be trusted. Call it before anything is compiled."""
         import torch
 
-        data = _read(self.path) if hasattr(torch.compiler, "load_cache_artifacts") else None  # torch 2.6 and later
+        data = _read(self.path, private.key()) if hasattr(torch.compiler, "load_cache_artifacts") else None  # torch 2.6 and later
         try:
             self._there = data is not None and torch.compiler.load_cache_artifacts(data) is not None
         except Exception as e:  # noqa: BLE001 (a full disk, another Triton, whatever the artifacts provoke: then all is compiled here)
@@ -80,7 +83,10 @@ class Archive:
         artifacts = torch.compiler.save_cache_artifacts()
         if artifacts is None or len(artifacts[0]) > LARGEST:
             return False
-        data = hashlib.sha256(artifacts[0]).digest() + artifacts[0]
+        key = private.key()
+        if key is None:
+            return False
+        data = hmac.digest(key, artifacts[0], "sha256") + artifacts[0]
         try:
             self.path.parent.mkdir(mode=SAFE, exist_ok=True)
             if not _is_ours(self.path.parent.lstat(), stat.S_ISDIR, OTHERS):
@@ -97,8 +103,10 @@ def _is_ours(info: os.stat_result, kind, others: int) -> bool:
     return kind(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & others
 
 
-def _read(path: Path) -> bytes | None:
-    """What `save` wrote there; None if there is nothing, or it is not ours alone to write, or not whole."""
+def _read(path: Path, key: bytes | None) -> bytes | None:
+    """What `save` wrote there with this key; None if there is nothing, or it is not ours alone to write, or not whole."""
+    if key is None:
+        return None
     try:
         if not _is_ours(path.parent.lstat(), stat.S_ISDIR, OTHERS):
             return None
@@ -109,7 +117,7 @@ def _read(path: Path) -> bytes | None:
             digest, data = f.read(32), f.read()
     except OSError:
         return None
-    return data if hashlib.sha256(data).digest() == digest else None
+    return data if hmac.compare_digest(hmac.digest(key, data, "sha256"), digest) else None
 
 
 def _make_room(folder: Path) -> None:

@@ -74,6 +74,9 @@ class ModelConfig:
     deterministic: bool = key(
         "true: the command promises the same bytes for the same request; else units may differ between workers", of=EXTERNAL, unread=False
     )
+    pass_env: tuple[str, ...] = plan_key(
+        "names of variables with secrets that it is given; all others with a secret name are kept from it", null="none", of=EXTERNAL
+    )
     timeout: float = plan_key("seconds between two answers; a command that takes longer is killed", low=0.001, below=INF, of=EXTERNAL)
     start_timeout: float = plan_key("seconds until it says hello, weights loaded", low=0.001, below=INF, of=EXTERNAL)
     restarts: int = plan_key("times in a row that it may die or hang without drawing a picture", low=0, of=EXTERNAL)

@@ -135,6 +135,10 @@ def _read(path: Path, expected: str, weights: bool, wanted_variant: str, left_ou
         raise InputError(f"{path / INDEX}: is a {pipeline}, but model.pipeline={expected}; use {pipeline} or another model.path")
     named = {n: str(v[1]) for n, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1] is not None}
     wanted = {n: cls for n, cls in named.items() if n not in left_out}
+    for name, entry in index.items():
+        module = entry[0] if isinstance(entry, list) and entry and isinstance(entry[0], str) else ""
+        if module.isidentifier() and (path / name / f"{module}.py").exists():  # what diffusers would import
+            raise InputError(f"{path / name}: brings code of its own ({module}.py), which is not run; use a model of diffusers' classes")
     if not wanted:
         raise InputError(f"{path / INDEX}: names no component; {FIX}")
     kinds = {name: _check_component(path / name, cls, weights) for name, cls in wanted.items()}

@@ -125,7 +125,7 @@ def _run(case: Case, places: Mapping[str, Path], work: Path, jobs: int) -> None:
     for place, path in places.items():
         words = [word.replace(f"{{{place}}}", str(path)) for word in words]
     cluster = ["cluster=local", f"cluster.n_jobs={jobs or 1}"] if jobs or case.cluster == "local" else [f"cluster={case.cluster}"]
-    env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200", "XDG_STATE_HOME": str(work / "state")}
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])  # for commands that begin with python3
     command = [sys.executable, str(RUN), *words, *cluster, f"runs_dir={work / 'runs'}"]
     run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)

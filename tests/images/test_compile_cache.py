@@ -1,5 +1,6 @@
 """Compiled code that is kept: a folder of this node, and an archive that all nodes see and that nobody else may write."""
 
+import hashlib
 import os
 import stat
 import subprocess
@@ -80,7 +81,9 @@ def test_the_first_to_write_an_archive_wins_and_writes_once(tmp_path, artifacts)
     assert late.load() and not late.save()
 
 
-@pytest.mark.parametrize("harm", ["writable", "folder writable", "a link", "torn", "a folder", "someone else's", "too large"])
+@pytest.mark.parametrize(
+    "harm", ["writable", "folder writable", "a link", "torn", "a folder", "someone else's", "too large", "received", "no home"]
+)
 def test_an_archive_that_others_could_have_written_is_not_run(harm, tmp_path, artifacts, monkeypatch):
     _, given = artifacts
     archive = Archive(tmp_path, "k")
@@ -105,6 +108,11 @@ def test_an_archive_that_others_could_have_written_is_not_run(harm, tmp_path, ar
             later.path = archive.path
             assert not later.load() and given == []
             return
+        case "received":  # with our owner and the right modes, as a tar unpacks it
+            archive.path.write_bytes(hashlib.sha256(b"code").digest() + b"code")
+        case "no home":
+            monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
+            assert not Archive(tmp_path, "other").save()
         case "too large":
             monkeypatch.setattr("synth.images.compile_cache.LARGEST", 2)
             assert not Archive(tmp_path, "other").save()

@@ -198,7 +198,7 @@ def test_a_command_that_never_says_hello_is_killed(tmp_path):
 
 def test_a_killed_worker_takes_the_command_along(tmp_path):
     folder = stage(tmp_path / "runs" / "toys", script(tmp_path, FAULTS["hangs at a prompt, always"]))
-    worker = subprocess.Popen([sys.executable, "-m", "synth.worker", str(folder.path)], stderr=subprocess.DEVNULL)
+    worker = subprocess.Popen([sys.executable, "-m", "synth.worker", str(folder.path), "--trust"], stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60
     while not sleepers() and time.monotonic() < end:
         time.sleep(0.05)

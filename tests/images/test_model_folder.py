@@ -134,3 +134,15 @@ def test_modules_load_nothing_heavy():
         "print(sorted({'torch','diffusers','transformers','hydra','submitit'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_folder_that_brings_code_of_its_own_is_refused_and_the_code_is_not_run(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(EMBEDDED, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    index["unet"] = ["modeling", index["unet"][1]]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    (folder / "unet" / "modeling.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(InputError, match=r"unet: brings code of its own \(modeling\.py\), which is not run"):
+        inspect(folder)
+    assert not (tmp_path / "ran").exists()

@@ -114,3 +114,14 @@ def test_without_slurm_the_command_says_what_is_missing(tmp_path):
     command = [sys.executable, str(REPO / "launch" / "cancel.py"), str(tmp_path)]
     done = subprocess.run(command, env=environment() | {"PATH": os.devnull}, capture_output=True, text=True)
     assert done.returncode == 65 and "squeue: not here" in done.stderr
+
+
+def test_an_id_that_is_an_option_of_scancel_is_not_taken_and_its_record_is_named(tmp_path, play):
+    """`scancel --me` would end everything that this user has in the queue."""
+    folder = stage(tmp_path, "100")
+    path = submissions.path_of(folder, 1)
+    path.write_text(path.read_text().replace('"100"', '"--me"'))
+    told = []
+    scheduler = play(Scheduler({"--me": {"100": "RUNNING"}}))
+    assert cancel.cancel(tmp_path, False, 1, told.append) == 0
+    assert not [c for c in scheduler.calls if c[0] == "scancel"] and f"{path}: is no record of a submission" in told[0]

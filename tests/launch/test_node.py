@@ -142,7 +142,7 @@ def test_workers_start_one_by_one_as_gpus_become_idle(tmp_path, monkeypatch):
 def test_workers_see_their_own_gpus_by_the_order_of_the_bus_and_on_cores_none(tmp_path, monkeypatch):
     given = []
 
-    def tied(module, words, log, env):
+    def tied(module, words, log, env, keep=()):
         given.append(env)
         return subprocess.Popen(["true"])
 

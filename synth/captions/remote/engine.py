@@ -147,13 +147,13 @@ class RemoteEngine:
     def _connect(self):
         """The client, made once."""
         if self._client is None:
-            self._client = client(self.endpoint.base_url, self.endpoint)
+            self._client = client(self.endpoint.base_url, self.endpoint.key(), self.endpoint.timeout)
         return self._client
 
     def _on_timeout(self) -> None: ...
 
 
-def client(url: str, endpoint: Endpoint):
+def client(url: str, key: str, timeout: float):
     """An openai.OpenAI without retries of its own: ours obey Retry-After for all threads together."""
     import openai
 
@@ -161,7 +161,7 @@ def client(url: str, endpoint: Endpoint):
     http = openai.DefaultHttpxClient(
         trust_env=urlsplit(url).hostname not in LOOPBACK, headers={"Accept-Encoding": "identity"}, event_hooks={"response": [limit]}
     )
-    return openai.OpenAI(base_url=url, api_key=endpoint.key() or "none", max_retries=0, timeout=endpoint.timeout, http_client=http)
+    return openai.OpenAI(base_url=url, api_key=key or "none", max_retries=0, timeout=timeout, http_client=http)
 
 
 def limit(response: Any) -> None:

@@ -10,6 +10,7 @@ from synth.captions.remote.engine import RemoteEngine, check_client, client
 from synth.captions.remote.server import HOST, Server
 from synth.captions.remote.settings import Endpoint
 from synth.errors import InputError, StageBroken
+from synth.host.environment import check_set
 from synth.kinds import config_of
 from synth.store.folder import StageFolder
 
@@ -21,11 +22,11 @@ class ServedEngine(RemoteEngine):
 
     def __init__(self, captioner: CaptionerConfig, endpoint: Endpoint, stage: Path, model: str):
         super().__init__(captioner, endpoint, stage, model)
-        self.server, self._at = self._server(), ""
+        self.server, self._at = self._server(), ("", "")
 
     def _server(self) -> Server:
         log, e = self.stage / "logs" / f"server-{platform.node()}-{os.getpid()}.log", self.endpoint
-        return Server(self._command, log, e.health, e.start_timeout, e.restarts)
+        return Server(self._command, log, e.health, e.start_timeout, e.restarts, e.pass_env)
 
     def _command(self, port: int) -> list[str]:
         c = self.captioner
@@ -37,6 +38,7 @@ class ServedEngine(RemoteEngine):
         self.endpoint.check()
         check_command((*self.captioner.command, *self.endpoint.flags))
         check_client()
+        check_set("captioner.pass_env", self.endpoint.pass_env)
         self.server.check()
 
     def close(self) -> None:
@@ -44,14 +46,14 @@ class ServedEngine(RemoteEngine):
             self._caller.pause.stopped.set()
         self.server.close()  # first: whoever still waits for an answer then waits no more
         super().close()
-        self.server, self._at = self._server(), ""  # should it be started anew
+        self.server, self._at = self._server(), ("", "")  # should it be started anew
 
     def _connect(self):
         """The client of the server that lives now; a dead one is started again first."""
         self.server.ensure()
-        url = self.server.url + "/v1"
-        if url != self._at:  # a client of a dead server is left to those who still hold it
-            self._client, self._at = client(url, self.endpoint), url
+        at = self.server.url + "/v1", self.server.key
+        if at != self._at:  # a client of a dead server is left to those who still hold it
+            self._client, self._at = client(*at, self.endpoint.timeout), at
         return self._client
 
     def _on_timeout(self) -> None:

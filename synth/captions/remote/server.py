@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from synth.errors import InputError, OutOfDeviceMemory, StageBroken
@@ -18,13 +19,27 @@ from synth.host.children import descendants, end, guarded, tail
 HOST = "127.0.0.1"
 FOLLOWS = 5.0  # seconds that a guardian may live on after its server
 OWN_TRIES = 3  # starts for which a port may turn out to be taken
+# Where servers look for the key that they ask of who asks them: vLLM, llama.cpp, and scripts of the user's own. Words of a command
+# would not do, because everybody on the machine can read those.
+KEY_VARIABLES = ("VLLM_API_KEY", "LLAMA_API_KEY", "SYNTHSET_SERVER_KEY")
 
 
 class Server:
-    """`url` is where it answers. ensure() may be called by several threads; the guardian dies with this process."""
+    """`url` is where it answers, `key` what it asks for. ensure() may be called by several threads; the guardian dies with this process."""
 
-    def __init__(self, command: Callable[[int], Sequence[str]], log: Path, health: str, start_timeout: float, restarts: int):
-        """command(port): the words to run. health: the path that answers 200 when it is ready. restarts: starts after the first."""
+    def __init__(
+        self,
+        command: Callable[[int], Sequence[str]],
+        log: Path,
+        health: str,
+        start_timeout: float,
+        restarts: int,
+        keep: Collection[str] = (),
+    ):
+        """command(port): the words to run. health: the path that answers 200 when it is ready. restarts: starts after the first.
+        keep: names of the secrets in our environment that it gets."""
+        self._keep = keep
+        self.key = ""
         self._command, self.log, self._health, self._start_timeout = command, Path(log), health, start_timeout
         self._left = restarts
         self._guardian: subprocess.Popen | None = None
@@ -101,7 +116,10 @@ class Server:
                 raise self._dead("other programs took its port again and again")
 
     def _spawn(self) -> None:
-        self._guardian = guarded([str(w) for w in self._command(self.port)], self.log)
+        """A key for each life: whoever listened at the port of an earlier one may have been told that one's."""
+        self.key = secrets.token_urlsafe(32)
+        words, more = [str(w) for w in self._command(self.port)], dict.fromkeys(KEY_VARIABLES, self.key)
+        self._guardian = guarded(words, self.log, keep=self._keep, more=more)
         self.starts += 1
 
     def _await(self) -> bool:
@@ -123,7 +141,8 @@ class Server:
         """The status of its health check; None if it does not answer."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a cluster's proxy has no way to loopback
         try:
-            with opener.open(self.url + self._health, timeout=timeout) as answer:
+            request = urllib.request.Request(self.url + self._health, headers={"Authorization": f"Bearer {self.key}"})
+            with opener.open(request, timeout=timeout) as answer:
                 return answer.status
         except urllib.error.HTTPError as e:
             return e.code

@@ -24,16 +24,17 @@ class Endpoint:
     start_timeout: float = 1800.0  # served: seconds until then
     restarts: int = 3  # served: starts after the first, for a server that dies
     flags: tuple[str, ...] = ()  # served: more words of the command, such as change only its speed
+    pass_env: tuple[str, ...] = ()  # served: names of variables with secrets that the server gets
 
     def settings(self) -> dict:
         """As plain data, for inputs.json."""
-        return asdict(self) | {"flags": list(self.flags)}
+        return asdict(self) | {"flags": list(self.flags), "pass_env": list(self.pass_env)}
 
     @classmethod
     def of(cls, settings: Mapping, where: str) -> "Endpoint":
         """Back from inputs.json; InputError if it was written by another version or by hand."""
         try:
-            return cls(**(dict(settings) | {"flags": tuple(settings["flags"])}))
+            return cls(**(dict(settings) | {"flags": tuple(settings["flags"]), "pass_env": tuple(settings.get("pass_env", ()))}))
         except (TypeError, KeyError) as e:
             raise InputError(f"{where}: its settings are not those of a captioner ({e}); run the command again to plan anew") from e
 

@@ -21,12 +21,12 @@ class Gone(Exception):
 class Child:
     """One life of a command, under a guardian: whatever it started dies with it, and it dies with this process."""
 
-    def __init__(self, words: Sequence[str], log: Path):
+    def __init__(self, words: Sequence[str], log: Path, keep: Sequence[str] = ()):
         self.log = log
         reads, self._to = os.pipe()
         self._from, writes = os.pipe()
         try:
-            self._guardian: subprocess.Popen | None = guarded(words, log, reads, writes)
+            self._guardian: subprocess.Popen | None = guarded(words, log, reads, writes, keep)
         except BaseException:
             os.close(self._to)
             os.close(self._from)

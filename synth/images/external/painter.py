@@ -41,8 +41,9 @@ class Picture:
 class CommandPainter:
     """Keeps the command running between batches. Files are exchanged in a folder of this node's own."""
 
-    def __init__(self, words: Sequence[str], config: DrawingConfig, patience: Patience, logs: Path):
-        self.words, self.config, self.patience = list(words), config, patience
+    def __init__(self, words: Sequence[str], config: DrawingConfig, patience: Patience, logs: Path, keep: Sequence[str] = ()):
+        """keep: names of the secrets in our environment that the command gets."""
+        self.words, self.config, self.patience, self.keep = list(words), config, patience, keep
         self.log = logs / f"external-{platform.node()}-{os.getpid()}.log"
         self.starts = 0
         self._child: Child | None = None
@@ -119,7 +120,7 @@ class CommandPainter:
         if self._child is None:
             if self._scratch is None:
                 self._scratch = Scratch()
-            child = Child(self.words, self.log)
+            child = Child(self.words, self.log, self.keep)
             self.starts += 1
             limit = self.patience.start_timeout
             hello = self._answer(child, time.monotonic() + limit, f"no hello within {limit:g} s (model.start_timeout)")

@@ -48,6 +48,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.server.key and self.headers.get("Authorization") != f"Bearer {self.server.key}":
+            self.send(401, {"error": {"message": "Unauthorized"}})
+            return
         with self.server.lock:
             n = len(self.server.seen)
             self.server.seen.append(
@@ -94,10 +97,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Fake:
-    def __init__(self, script=(), default=OK, port=0, deaf=False):
+    def __init__(self, script=(), default=OK, port=0, deaf=False, key=""):
         self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.http.daemon_threads = True
         self.http.script, self.http.default, self.http.deaf = list(script), default, deaf
+        self.http.key = key  # asked of every POST
         self.http.seen, self.http.lock, self.http.now, self.http.most = [], threading.Lock(), 0, 0
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
 
@@ -131,7 +135,7 @@ def main(argv):
     if a.child:
         code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
         subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-    server = Fake(port=a.port, default=stall(a.slow))
+    server = Fake(port=a.port, default=stall(a.slow), key=os.environ.get("VLLM_API_KEY", ""))  # as vLLM does
     first = not (a.die_once and os.path.exists(a.die_once))
     if a.die_once:
         open(a.die_once, "w").close()

@@ -1,7 +1,13 @@
 """The served engine: transformers' own server on a tiny model, and servers that die in the middle."""
 
+import json
+import os
 import shutil
+import signal
 import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +115,34 @@ def test_a_command_needs_a_port_and_known_braces(tmp_path):
     with pytest.raises(InputError, match="nothing-here is not found"):
         engine(tmp_path, ("nothing-here", "{port}")).check()
     assert shutil.which(SERVE[0])
+
+
+def asked(url, key=""):
+    """The status of a request of somebody on this machine."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    request = urllib.request.Request(url + "/v1/completions", json.dumps({"model": "m", "prompt": "x"}).encode(), headers)
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+            return answer.status
+    except urllib.error.HTTPError as e:
+        return e.code
+
+
+def test_a_neighbour_on_the_machine_cannot_use_the_server_and_the_key_is_nowhere_to_be_read(tmp_path, quick):
+    served = engine(tmp_path, FAKE)
+    try:
+        assert [r.text for r in served.generate(requests(3))] == [f" A picture of class {i}." for i in range(3)]
+        server, key = served.server, served.server.key
+        assert len(key) >= 43 and asked(server.url) == asked(server.url, "guess") == 401 and asked(server.url, key) == 200
+        pids = [server._guardian.pid, *descendants(server._guardian.pid)]
+        assert not any(key in Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
+        os.kill(pids[1], signal.SIGKILL)
+        server._guardian.wait(10)
+        assert [r.text for r in served.generate(requests(5))] == [f" A picture of class {i}." for i in range(5)]
+        assert server.starts == 2 and server.key != key and asked(server.url, key) == 401
+        keys = key, server.key
+    finally:
+        served.close()
+    written = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert written and not any(k.encode() in p.read_bytes() for p in written for k in keys)
+    assert not any(k in str(vars(served.endpoint)) + str(served.usage()) for k in keys)

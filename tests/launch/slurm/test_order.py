@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
-from launch.slurm import gate, order
-from launch.slurm.order import Order, behind, live, move, place, settle
-from launch.slurm.submissions import ABANDONED, INTENDED, SUBMITTED, Array, intend, read, record, take_turn
+from launch.slurm import gate, order, stored
+from launch.slurm.order import behind, live, move, place, settle
+from launch.slurm.stored import Scripts
+from launch.slurm.submissions import ABANDONED, INTENDED, SUBMITTED, Array, Order, intend, read, record, take_turn
 from synth.host import slurm
 from synth.host.slurm import Listed, SlurmError
 from synth.run.loop import Worker
@@ -22,7 +23,6 @@ ORDER = Order(
     heal=1,
     max_requeues=5,
     command="cd /x && python launch/run.py",
-    worker=("python3", "-m", "synth.worker"),
 )
 
 
@@ -71,8 +71,17 @@ def folder(tmp_path):
     return probe(tmp_path, slots=40, unit_size=4)
 
 
+SCRIPTS = Scripts("#!/bin/bash\necho array\n", "#!/bin/bash\necho gate\n")
+
+
 def submitted(folder, queue, depends=(), wanted=ORDER):
-    return place(folder, take_turn(folder.path, settle), wanted, 4, depends)
+    stored.write(folder.path, wanted, SCRIPTS)
+    return place(folder, take_turn(folder.path, settle), wanted, SCRIPTS, 4, depends)
+
+
+def judge(folder, number):
+    """The gate of a submission, told what its launcher told it."""
+    return gate.judge(folder, number, SCRIPTS.digests)
 
 
 # -- turns -----------------------------------------------------------------------------------------------------------
@@ -178,34 +187,34 @@ def ended(folder, queue, monkeypatch):
 
 def test_a_whole_stage_passes(folder, ended):
     assert Worker(folder, 0, 1).run() == 0
-    assert gate.judge(folder, ended.number) == 0
+    assert judge(folder, ended.number) == 0
 
 
 def test_a_gate_submits_what_is_missing_and_moves_what_waits_as_often_as_it_may(folder, queue, ended):
-    assert gate.judge(folder, ended.number) == 0
+    assert judge(folder, ended.number) == 0
     second = read(folder.path)[1]
     assert (
         second.tries == 1 and second.goes_on == 1 and ("update", "JobId=300", f"Dependency=afterany:{second.gate}") in queue.did("scontrol")
     )
     queue.end(*second.job_ids)
-    assert gate.judge(folder, second.number) == 65
+    assert judge(folder, second.number) == 65
     assert len(read(folder.path)) == 2
 
 
 def test_units_that_were_made_since_do_not_count_as_a_failed_try(folder, queue, ended):
-    gate.judge(folder, ended.number)
+    judge(folder, ended.number)
     second = read(folder.path)[1]
     queue.end(*second.job_ids)
     worker = Worker(folder, 0, 1)
     worker._settle, settle_one = lambda *a: (settle_one(*a), worker._ask_to_drain(15, None)), worker._settle
     worker.run()
     assert 0 < len(folder.committed()) < 10
-    assert gate.judge(folder, second.number) == 0 and read(folder.path)[2].tries == 0
+    assert judge(folder, second.number) == 0 and read(folder.path)[2].tries == 0
 
 
 def test_without_tries_the_verdict_is_written_and_what_waits_is_cancelled(folder, queue, ended):
     record(folder.path, dataclasses.replace(ended, order={**ended.order, "heal": 0}))
-    assert gate.judge(folder, ended.number) == 65
+    assert judge(folder, ended.number) == 65
     verdict = json.loads((folder.path / "missing.json").read_text())
     assert len(verdict["missing"]) == 10 and verdict["command"] == ORDER.command
     assert queue.did("scancel") == [("300", "301")]
@@ -213,7 +222,7 @@ def test_without_tries_the_verdict_is_written_and_what_waits_is_cancelled(folder
 
 def test_what_waits_may_be_held_instead(folder, queue, ended):
     record(folder.path, dataclasses.replace(ended, order={**ended.order, "heal": 0, "on_missing": "hold"}))
-    gate.judge(folder, ended.number)
+    judge(folder, ended.number)
     assert queue.did("scontrol") == [("hold", "300", "301")]
 
 
@@ -221,13 +230,13 @@ def test_units_that_were_set_aside_are_not_tried_again(folder, queue, ended, cap
     for unit in range(10):
         for _ in range(3):
             folder.report_failure(unit, {"error": "x"})
-    assert gate.judge(folder, ended.number) == 65 and len(read(folder.path)) == 1
+    assert judge(folder, ended.number) == 65 and len(read(folder.path)) == 1
     assert "retry_failed=true" in capsys.readouterr().err
 
 
 def test_live_jobs_of_the_stage_get_a_new_gate(folder, queue, ended):
     queue.jobs.append(Listed(f"{ended.arrays[0].job}_1", "RUNNING", "None", "", f"{ended.token}/0", ended.job_name))
-    assert gate.judge(folder, ended.number) == 0
+    assert judge(folder, ended.number) == 0
     second = read(folder.path)[1]
     assert second.arrays == () and second.gate and f"--dependency=afterany:{ended.arrays[0].job}" in queue.did("sbatch")[-1]
     assert ("update", "JobId=300", f"Dependency=afterany:{second.gate}") in queue.did("scontrol")
@@ -236,24 +245,24 @@ def test_live_jobs_of_the_stage_get_a_new_gate(folder, queue, ended):
 def test_a_newer_submission_takes_over_and_an_older_gate_never_does(folder, queue, ended):
     newer = submitted(folder, queue)
     sbatches = len(queue.did("sbatch"))
-    assert gate.judge(folder, ended.number) == 0 and len(queue.did("sbatch")) == sbatches
+    assert judge(folder, ended.number) == 0 and len(queue.did("sbatch")) == sbatches
     assert ("update", "JobId=300", f"Dependency=afterany:{newer.gate}") in queue.did("scontrol")
 
 
 def test_without_rights_on_the_node_the_verdict_says_so(folder, queue, ended):
     queue.refuse = dict.fromkeys(("sbatch", "scontrol", "scancel"), "Access denied")
-    assert gate.judge(folder, ended.number) == 65
+    assert judge(folder, ended.number) == 65
     assert "Access denied" in json.loads((folder.path / "missing.json").read_text())["why"]
 
 
 def test_a_stage_whose_batches_fit_nowhere_is_not_submitted_again(folder, queue, ended):
     told = {"event": "too_large", "time": ended.created + 1, "why": "images.batch_size=8 fits here"}
     (folder.path / "events" / "node1-1-abc.jsonl").write_text(json.dumps(told) + "\n")
-    assert gate.judge(folder, ended.number) == 65 and len(read(folder.path)) == 1
+    assert judge(folder, ended.number) == 65 and len(read(folder.path)) == 1
     assert "images.batch_size=8 fits here" in json.loads((folder.path / "missing.json").read_text())["why"]
     folder.unit_path(0).parent.mkdir(parents=True)
     folder.unit_path(0).touch()  # another device made one: the small ones are not all there is
-    assert gate.judge(folder, ended.number) == 0
+    assert judge(folder, ended.number) == 0
 
 
 def worked(folder, node: str, *left: str) -> None:
@@ -269,7 +278,7 @@ def test_a_node_that_two_workers_left_as_bad_is_left_out_of_what_a_gate_submits(
     worked(folder, "node2", "CUDA error: unknown error")
     worked(folder, "node3", "cuDNN error: a", "cuDNN error: b")
     record(folder.path, dataclasses.replace(ended, order={**ended.order, "exclude": "node[8-9]"}))
-    assert gate.judge(folder, ended.number) == 0
+    assert judge(folder, ended.number) == 0
     second = read(folder.path)[1]
     arrays = [c for c in queue.did("sbatch") if any(w.startswith("--array") for w in c)]
     assert all("--exclude=node[8-9],node3" in c for c in arrays[2:]) and not any("--exclude" in w for c in arrays[:2] for w in c)
@@ -285,7 +294,7 @@ def test_nodes_are_never_left_out_if_no_other_ever_worked_or_too_many_are_bad(fo
         worked(folder, node, "bad", "bad")
     for node in nodes[2:]:
         worked(folder, node)
-    assert gate.judge(folder, ended.number) == 0
+    assert judge(folder, ended.number) == 0
     assert read(folder.path)[1].excluded == () and not any("--exclude" in w for c in queue.did("sbatch") for w in c)
     assert f"2 nodes have bad devices, of {len(nodes)} that ever worked here: none is left out" in capsys.readouterr().out
 

@@ -1,0 +1,82 @@
+"""The two scripts of a submission: beside its record for people, and in Slurm's hands by their bytes alone.
+
+Others may write in a stage's folder, and a folder may come from elsewhere. So a launcher submits what it has in memory, and tells its gate
+the digests; the gate, which submits the same scripts again in its user's name, takes nothing from the folder that differs from them.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch.slurm.submissions import FOLDER, Order
+from synth.errors import InputError, not_trouble
+from synth.store.files import write_atomic
+
+NAMES = "{number:04d}.sbatch", "{number:04d}.gate.sbatch"
+PLAIN = re.compile(r"\d{4,9}\.sbatch"), re.compile(r"\d{4,9}\.gate\.sbatch")
+LARGEST = 4 << 20  # bytes of a script
+AGAIN = "run the command of this run again, which writes its own"
+
+
+@dataclass(frozen=True)
+class Scripts:
+    """The exact texts that sbatch gets."""
+
+    array: str
+    gate: str
+
+    @property
+    def digests(self) -> tuple[str, str]:
+        """What a gate is told on its command line."""
+        return _digest(self.array), _digest(self.gate)
+
+
+def write(stage: Path, order: Order, scripts: Scripts) -> None:
+    """Put the scripts beside the record, for people who submit a part of it by hand."""
+    write_atomic(stage / FOLDER / order.script, scripts.array.encode())
+    write_atomic(stage / FOLDER / order.gate_script, scripts.gate.encode())
+
+
+def read(stage: Path, order: Order, digests: Sequence[str]) -> Scripts:
+    """The scripts of an order. InputError unless they are what their launcher wrote, by the two digests that it told us."""
+    if len(digests) != 2:
+        raise InputError(f"{stage / FOLDER}: whoever submitted this gate did not tell it which scripts are theirs; {AGAIN}")
+    texts = []
+    for name, plain, expected in zip((order.script, order.gate_script), PLAIN, digests, strict=True):
+        if not plain.fullmatch(name):
+            raise InputError(f"{stage / FOLDER}: names a script {ascii(name)[:100]}, where only its own may be; {AGAIN}")
+        text = _text(stage / FOLDER / name)
+        if _digest(text) != expected:
+            raise InputError(f"{stage / FOLDER / name}: was changed since it was submitted, and is not submitted again; {AGAIN}")
+        texts.append(text)
+    return Scripts(*texts)
+
+
+@contextlib.contextmanager
+def handed(text: str) -> Iterator[Path]:
+    """A file of ours alone that holds a script, while sbatch reads it."""
+    with tempfile.TemporaryDirectory(prefix="synthset-") as folder:
+        path = Path(folder, "script.sbatch")
+        path.write_text(text, encoding="utf-8")
+        yield path
+
+
+def _text(path: Path) -> str:
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as f:
+            if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
+                raise InputError(f"{path}: is no plain file; {AGAIN}")
+            return f.read(LARGEST).decode()
+    except (OSError, ValueError) as e:
+        not_trouble(path, e)
+        raise InputError(f"{path}: cannot be read ({e}); {AGAIN}") from e
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
