@@ -32,7 +32,6 @@ from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputErr
 from synth.host import slurm
 from synth.host.slurm import SlurmError
 from synth.store.folder import StageFolder
-from synth.terminal import printable
 
 
 @dataclass(frozen=True)
