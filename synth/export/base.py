@@ -17,7 +17,6 @@ from synth.export.manifest import MANIFEST, ManifestWriter, row_of, stored_row
 from synth.reading.stage import ROLE, StageReader
 from synth.run.findings import Check
 from synth.run.place import PlaceStage
-from synth.store.files import storing, write_atomic
 from synth.store.names import folder_names
 
 CLASSES = "classes.json"
@@ -54,14 +53,13 @@ class Export(PlaceStage):
     def finish(self) -> None:
         """Everything is in place, or made again where it is not; then what lies beside the pictures, and the marker."""
         self.out.claim()
-        write_atomic(self.out.path / CLASSES, self.classes_json())
+        self.out.write(CLASSES, self.classes_json())
         manifest = ManifestWriter(self.out.part(MANIFEST))
         for record in self.written(self.records()):
             manifest.add(row_of(record, self.pictures.unit_of(record["slot"])))
         manifest.close()
-        with storing(self.out.path):
-            manifest.path.replace(self.out.path / MANIFEST)
-        write_atomic(self.out.path / CARD, self.card(manifest))
+        self.out.place(manifest.path, MANIFEST)
+        self.out.write(CARD, self.card(manifest))
         self.out.complete()
 
     def card(self, manifest: ManifestWriter) -> bytes:

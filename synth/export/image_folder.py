@@ -31,7 +31,6 @@ class ImageFolder(Export):
         super().__init__(folder)
         source = folder.spec.settings.get("link_from")
         self._linkable = tuple(Path(source, split) for split in ("", "train", "val")) if source else ()
-        self._made: set[str] = set()  # class folders that this process made sure of
 
     def begin(self, unit: Unit) -> dict[int, str]:
         """slot -> reason, for the slots that have no picture."""
@@ -70,11 +69,7 @@ class ImageFolder(Export):
 
     def _put(self, name: str, data: bytes, picture: StageSample) -> None:
         plain = f"{self.folders[picture.metadata['label']]}/{picture.key}.{picture.ext}"
-        folder = name.rpartition("/")[0]
-        if folder not in self._made:
-            with storing(self.out.path):
-                (self.out.path / folder).mkdir(parents=True, exist_ok=True)
-            self._made.add(folder)
+        self.out.folder(name.rpartition("/")[0])
         for below in self._linkable:  # another ImageFolder of these pictures: a second name costs no space
             if self.out.link(name, data, below / plain):
                 return
@@ -85,10 +80,9 @@ class ImageFolder(Export):
     def written(self, records: Iterable[dict]) -> Iterator[dict]:
         """Mend what is missing, and write metadata.jsonl, where there are train/ and val/ one in each."""
         splits = ("train/", "val/") if self.config.val_share else ("",)
-        with storing(self.out.path):
-            for split in splits:
-                for name in self.folders.values() if self.config.names != "nested" else ("",):
-                    (self.out.path / split / name).mkdir(parents=True, exist_ok=True)  # a class without pictures too: loaders count folders
+        for split in splits:
+            for name in self.folders.values() if self.config.names != "nested" else ():
+                self.out.folder(f"{split}{name}")  # a class without pictures too: loaders count folders
         temps = {split: self.out.part(METADATA) for split in splits}
         with contextlib.ExitStack() as stack:
             stack.enter_context(storing(self.out.path))
@@ -101,9 +95,8 @@ class ImageFolder(Export):
                 split = name[: name.index("/") + 1] if self.config.val_share else ""
                 files[split].write(canonical(public({**record, "file_name": name.removeprefix(split)})) + b"\n")
                 yield record
-        with storing(self.out.path):
-            for split, temp in temps.items():
-                temp.replace(self.out.path / split / METADATA)
+        for split, temp in temps.items():
+            self.out.place(temp, f"{split}{METADATA}")
 
     def verify(self, check: Check) -> None:
         """Every picture of the units is there, in its class, whole (deep: byte by byte), and no other; the lists agree with them."""

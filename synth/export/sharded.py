@@ -64,8 +64,7 @@ class Sharded(Export):
                     packed[at] = key, record | {"file_name": f"{name}/{record['member']}"}
                 if packed:
                     size = temp.stat().st_size
-                    (self.out.path / name).parent.mkdir(parents=True, exist_ok=True)
-                    temp.replace(self.out.path / name)
+                    self.out.place(temp, name)
             finally:
                 temp.unlink(missing_ok=True)
         gone = self._reasons(wanted, position) if len(packed) < len(wanted) else {}

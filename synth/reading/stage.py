@@ -12,9 +12,7 @@ between. Nothing is read before it is asked for, and a stage in progress is read
 """
 
 import bisect
-import io
 import itertools
-import json
 import operator
 import os
 import threading
@@ -31,6 +29,8 @@ from synth.store.folder import StageFolder
 from synth.store.framing import Entry
 from synth.store.names import classes_of
 from synth.store.out_folder import MARKER
+from synth.store.records import record_of
+from synth.store.trees import UNDECODED, open_picture
 from synth.store.units import UnitReader
 
 if TYPE_CHECKING:
@@ -112,10 +112,7 @@ class StageSample:
     def metadata(self) -> dict:
         """Its json: caption, class, label, seeds, settings; {} if it has none. Read once."""
         if self._metadata is None:
-            try:
-                self._metadata = json.loads(self["json"]) if "json" in self._entry.files else {}
-            except (ValueError, RecursionError) as e:
-                raise InputError(f"{self._where()}: its json cannot be read ({e}); verify --deep on that stage tells more") from e
+            self._metadata = record_of(self["json"], self._where()) if "json" in self._entry.files else {}
         return self._metadata
 
     @property
@@ -129,12 +126,11 @@ class StageSample:
 
     def image(self) -> "Image":
         """Its picture, decoded, in RGB; InputError if it cannot be."""
-        from PIL import Image
-
+        data = self.read()
         try:
-            with Image.open(io.BytesIO(self.read())) as image:
+            with open_picture(data) as image:
                 return image.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+        except UNDECODED as e:
             raise InputError(f"{self._where()}: its {self.ext} does not decode ({e})") from e
 
     def _where(self) -> str:
@@ -282,7 +278,8 @@ class StageReader:
 
     def label_of(self, key: str, record: Mapping) -> int:
         """The label of a sample, by its metadata; one that is no class of the dataset is an InputError."""
-        if (label := record.get("label")) not in self.classes:
+        label = record.get("label")
+        if not isinstance(label, int) or label not in self.classes:
             raise InputError(f"{self.stage.path}: picture {key} has label {label}, which is not a class of the dataset")
         return label
 
@@ -363,7 +360,7 @@ class _Units:
 def _opened(folder: StageFolder, number: int) -> UnitReader:
     path, unit = folder.unit_path(number), folder.unit(number)
     try:
-        reader = folder.reader(number)
+        return folder.reader(number)
     except InputError as e:
         if isinstance(e.__cause__, FileNotFoundError):
             raise InputError(
@@ -371,13 +368,6 @@ def _opened(folder: StageFolder, number: int) -> UnitReader:
                 "stage again to complete it"
             ) from e
         raise
-    index = reader.index
-    if (index.unit, index.first, index.count) != (number, unit.start, len(unit)) or not all(
-        isinstance(slot, int) and unit.start <= slot < unit.stop for slot in (*reader.entries, *index.tombstones)
-    ):
-        reader.close()
-        raise InputError(f"{path}: is not the unit of slots {unit.start}..{unit.stop - 1}; move it away and run the same command again")
-    return reader
 
 
 def open_stage(path: str | os.PathLike, max_open: int | None = None) -> StageReader:

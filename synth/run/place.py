@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from synth.run.findings import Check
 from synth.run.stage import Stage
-from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
 from synth.store.out_folder import OutFolder
 from synth.store.samples import Sample, Unit
@@ -39,7 +38,8 @@ class PlaceStage(Stage):
         """Write a file unless it is there, and list it in `files`."""
         files[name] = len(data), hashlib.sha256(data).hexdigest()
         if not self.out.has(name, len(data)):
-            (self.out.path / name).parent.mkdir(parents=True, exist_ok=True)
+            if folder := name.rpartition("/")[0]:
+                self.out.folder(folder)
             self.out.put(name, data)
 
 
@@ -53,7 +53,7 @@ class WholeFiles(PlaceStage):
         """All files, plain; the marker last."""
         self.out.claim()
         for name, data in self._files():
-            write_atomic(self.out.path / name, data)
+            self.out.write(name, data)
         self.out.complete()
 
     def verify(self, check: Check) -> None:
@@ -97,7 +97,7 @@ class Pages(PlaceStage):
             if not all(self.out.has(name, size) for name, (size, _) in stored.json()["files"].items()):
                 self.make(stored.slot)
         for name, data in self.whole().items():
-            write_atomic(self.out.path / name, data)
+            self.out.write(name, data)
         self.out.complete()
 
     def verify(self, check: Check) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from synth.store import faults
 from synth.store.files import storing
-from synth.store.framing import Batch, Entry, UnitIndex, seal
+from synth.store.framing import FRAMINGS, Batch, Entry, UnitIndex, seal
+from synth.store.index_rules import BadIndex, judge_rows
 from synth.store.spec import canonical
 from synth.store.units import Stored
 
@@ -141,7 +142,7 @@ def finished_batches(part: Path) -> list[tuple[dict, int]]:
     lines: list[tuple[dict, int]] = []
     end = 0
     try:
-        index = Path(f"{part}.idx").read_bytes()
+        index, size = Path(f"{part}.idx").read_bytes(), os.stat(part).st_size
     except OSError:
         return []
     for raw in index.split(b"\n")[:-1]:  # what follows the last newline is a torn line
@@ -150,11 +151,13 @@ def finished_batches(part: Path) -> list[tuple[dict, int]]:
             break
         try:
             line = json.loads(text)
-            if line["batch"] != len(lines) or line["offset"] != end:
+            if line["batch"] != len(lines) or line["offset"] != end or not 0 <= line["length"] <= size - end:
+                break
+            if not (type(line["offset"]) is type(line["length"]) is int and type(line["samples"]) is type(line["tombstones"]) is list):
                 break
             end += line["length"]
             slots = len(line["samples"]) + len(line["tombstones"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             break
         lines.append((line, slots))
     return lines
@@ -179,15 +182,24 @@ def adopt(writer: PartWriter, others: list[Path], batch_slots: list[range]) -> l
                     data = f.read(line["length"])
                 except OSError:  # a bad block ends the adoption as a changed one does
                     break
+                if writer.batches >= len(batch_slots) or not _fits(line, writer.framing, batch_slots[writer.batches]):
+                    break
                 entries = tuple(Entry.from_list(e) for e in line["samples"])
                 tombstones = tuple((slot, reason) for slot, reason in line["tombstones"])
-                filled = sorted([e.slot for e in entries] + [slot for slot, _ in tombstones])
-                if writer.batches >= len(batch_slots) or filled != list(batch_slots[writer.batches]):
-                    break
-                if len(data) != line["length"] or hashlib.sha256(data).hexdigest() != line["sha256"]:
+                if len(data) != line["length"] or hashlib.sha256(data).hexdigest() != line.get("sha256"):
                     break
                 writer.append(Batch(data, entries, tombstones))
     return others
+
+
+def _fits(line: dict, framing: str, slots: range) -> bool:
+    """Whether what a line says of a batch can be true, by the rules of a unit's index, and is of these slots."""
+    samples, tombstones = line["samples"], line["tombstones"]
+    try:
+        judge_rows(samples, tombstones, FRAMINGS[framing].exts, line["length"], slots)
+    except BadIndex:
+        return False
+    return len(samples) + len(tombstones) == len(slots)
 
 
 def _check(line: bytes) -> bytes:

@@ -1,9 +1,7 @@
 """Reading committed units."""
 
 import hashlib
-import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Protocol
 from synth.errors import InputError
 from synth.store.files import pread, storing
 from synth.store.framing import Entry, UnitIndex, read_index
+from synth.store.records import FIX, record_of
 
 
 class UnitReader:
@@ -27,7 +26,6 @@ class UnitReader:
         try:
             self.index: UnitIndex
             self.index, self.digest = read_index(self._f, framing, str(path))
-            self._size = os.fstat(self._f.fileno()).st_size
         except BaseException:
             self._f.close()
             raise
@@ -40,11 +38,8 @@ class UnitReader:
     def read(self, entry: Entry, ext: str) -> bytes:
         """Bytes of one file of one sample, not verified (see `verify`); InputError if they are not there."""
         offset, size = entry.files[ext]
-        try:
-            data = self.raw(offset, size) if offset >= 0 and 0 <= size <= self._size - offset else None
-        except TypeError:  # no numbers: an index that nobody here wrote
-            data = None
-        if data is None or len(data) != size:
+        data = self.raw(offset, size)
+        if len(data) != size:
             raise InputError(f"{self.path}: sample {entry.key}: its {ext} is torn; move the unit away and run the same command again")
         return data
 
@@ -76,6 +71,8 @@ class UnitReader:
 class Reads(Protocol):
     """What samples are read from: a committed unit, or one in the making."""
 
+    path: Path
+
     def read(self, entry: Entry, ext: str) -> bytes: ...
 
 
@@ -96,5 +93,9 @@ class Stored:
     def read(self, ext: str) -> bytes:
         return self.reader.read(self.entry, ext)
 
-    def json(self) -> Mapping:
-        return json.loads(self.read("json"))
+    def json(self, *needs: str) -> dict:
+        """Its record, judged; needs: facts that it must say. InputError names its unit."""
+        where = f"{self.reader.path}: sample {self.key}"
+        if "json" not in self.entry.files:
+            raise InputError(f"{where}: has no json; {FIX}")
+        return record_of(self.read("json"), where, *needs)

@@ -4,6 +4,7 @@ One unit of one sample: the size and digest of the file, and what was counted. T
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -13,7 +14,6 @@ from synth.kinds import config_of
 from synth.reading.stage import StageReader, StageSample
 from synth.run.findings import Check
 from synth.run.place import PlaceStage
-from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample
 from synth.store.spec import canonical
@@ -69,7 +69,7 @@ class Annotations(PlaceStage):
         written = self.facts()
         if not self.out.has(NAME, written["bytes"]):
             self._write()
-        write_atomic(self.out.path / CARD, annotations_card(self.folder, written))
+        self.out.write(CARD, annotations_card(self.folder, written))
         self.out.complete()
 
     def verify(self, check: Check) -> None:
@@ -88,7 +88,7 @@ class Annotations(PlaceStage):
         with VideosWriter(self.out.part, listing.head(), listing.n, rules) as writer:
             for line, variants in _images(pairs, listing):
                 writer.add(line.image, line.annotations, variants)
-            return {"file_name": NAME, **writer.finish(self.out.path / NAME), "counts": dict(sorted(writer.counts.items()))}
+            return {"file_name": NAME, **writer.finish(Path(self.out.inside.path(NAME))), "counts": dict(sorted(writer.counts.items()))}
 
 
 def _images(pairs: StageFolder, listing: AnnotatedListing) -> Iterator[tuple[Line, list[Variant | None]]]:

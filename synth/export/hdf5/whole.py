@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from synth.errors import InputError
 from synth.export.base import Export
@@ -46,13 +47,13 @@ class Hdf5(Export):
         return Sample(0, KEY, {"json": canonical(item)})
 
     def _merge(self) -> dict:
-        parts, path = self.parts, self.out.path / NAME
+        parts, path = self.parts, Path(self.out.inside.path(NAME))
         self._mend(parts)
         paths = [partition(parts, number) for number in range(parts.spec.n_units)]
         if not paths:
             raise InputError(f"{parts.path}: has no partitions: there are no pictures to export")
         self.out.claim()
-        facts = merge(paths, path, config_of(parts).layout, folder=self.out.path / PART)
+        facts = merge(paths, path, config_of(parts).layout, folder=Path(self.out.inside.folder(PART)))
         return {**facts, "file_name": NAME, "bytes": path.stat().st_size}
 
     def _mend(self, parts: StageFolder) -> None:
