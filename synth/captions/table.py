@@ -3,10 +3,11 @@
 import contextlib
 import io
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
+
+from synth.store.large import LargeFile
 
 ROW_GROUP = 1024  # rows; what a worker reads at least
 
@@ -77,48 +78,16 @@ def to_parquet(captions: list[CaptionRow]) -> bytes:
     return out.getvalue()
 
 
-class _Slice(io.RawIOBase):
-    """A read-only file that is bytes [offset, offset + size) of another one."""
-
-    def __init__(self, path, offset: int, size: int):
-        super().__init__()
-        self._fd, self._offset, self._size, self._at = os.open(path, os.O_RDONLY), offset, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence])
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer) -> int:
-        wanted = max(0, min(len(buffer), self._size - self._at))
-        data = os.pread(self._fd, wanted, self._offset + self._at)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            os.close(self._fd)
-        super().close()
-
-
 @contextlib.contextmanager
 def _opened(stage):
     """captions.parquet inside the unit of a whole captions_json stage."""
     import pyarrow.parquet as pq
 
-    with stage.reader(0) as reader:
-        offset, size = reader.index.samples[0].files["parquet"]
-        path = reader.path
-    with _Slice(path, offset, size) as raw, pq.ParquetFile(raw) as file:
+    with (
+        stage.reader(0) as reader,
+        LargeFile(reader, reader.index.samples[0], "parquet") as raw,
+        pq.ParquetFile(raw) as file,
+    ):
         yield file
 
 

@@ -9,6 +9,10 @@
 
 What a filter left is read as the pictures behind it, by the slots of its images, one stage behind the other: they are never copied in
 between. Nothing is read before it is asked for, and a stage in progress is read as far as it is there: `missing` says where it is not.
+
+What is read of a sample is compared with the digest that was committed with it; Damaged names the unit, and how to mend it. The digest is
+of all of a sample's files, so whoever asks for one has all of them read. open_stage(.., check=False) reads what it is asked for and takes
+it as it is: for a pass over the metadata of large pictures that may be wrong where the disk is.
 """
 
 import bisect
@@ -143,8 +147,8 @@ class StageReader:
     Threads may share one. A process that was forked, or sent one by pickle, opens its own files.
     """
 
-    def __init__(self, stage: StageFolder, max_open: int | None = None):
-        self.stage = stage
+    def __init__(self, stage: StageFolder, max_open: int | None = None, check: bool = True):
+        self.stage, self.check = stage, check
         self.filters: list[StageFolder] = []  # from the last to the first
         below = [stage]
         while len(below) == 1 and kind_of(below[0].spec.kind).chooses:
@@ -284,8 +288,9 @@ class StageReader:
         return label
 
     def read(self, source: int, unit: int, entry: Entry, ext: str) -> bytes:
-        """Bytes of one file of one sample."""
-        return self._units.get(self.sources[source], unit).read(entry, ext)
+        """Bytes of one file of one sample; Damaged if they are not those that were committed."""
+        reader = self._units.get(self.sources[source], unit)
+        return reader.read(entry, ext) if self.check else reader.unchecked(entry, ext)
 
     def _found(self, start: int, stop: int) -> Iterator[tuple[int, int, int, Entry]]:
         """(slot, source, unit, entry) of the samples of slots [start, stop)."""
@@ -370,11 +375,12 @@ def _opened(folder: StageFolder, number: int) -> UnitReader:
         raise
 
 
-def open_stage(path: str | os.PathLike, max_open: int | None = None) -> StageReader:
+def open_stage(path: str | os.PathLike, max_open: int | None = None, check: bool = True) -> StageReader:
     """Read a stage (captions, images, what a filter left, scores), whole or in progress.
 
-    path: runs/<dataset>/<stage>-<fingerprint>. max_open: files that are open at once (64). InputError for a folder that is no stage, and
-    for an export, which names what to open instead.
+    path: runs/<dataset>/<stage>-<fingerprint>. max_open: files that are open at once (64). check: compare what is read of a sample with its
+    digest, for which all of the sample is read; False: read only what is asked for and take it as it is. InputError for a folder that is no
+    stage, and for an export, which names what to open instead.
     """
     path = Path(path).expanduser()
     if (path / MARKER).exists():
@@ -390,4 +396,4 @@ def open_stage(path: str | os.PathLike, max_open: int | None = None) -> StageRea
             f"{folder.path}: is of kind {folder.spec.kind}, which makes files{where}, and holds no samples of its own; "
             f"open what it was made of: {', '.join(behind)}"
         )
-    return StageReader(folder, max_open)
+    return StageReader(folder, max_open, check)

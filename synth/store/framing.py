@@ -11,10 +11,12 @@ import json
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
-from synth.errors import InputError, not_trouble
+from synth.errors import not_trouble
 from synth.store import index_rules
+from synth.store.damage import Damaged, mending
 from synth.store.index_rules import BadIndex, misnamed
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
@@ -54,6 +56,14 @@ class Batch:
     data: bytes
     entries: tuple[Entry, ...]
     tombstones: tuple[tuple[int, str], ...]
+
+
+def sample_digest(files: Mapping[str, bytes]) -> str:
+    """sha256 of the bytes of all files of a sample, in the order of their extensions."""
+    sha = hashlib.sha256()
+    for ext in sorted(files):
+        sha.update(files[ext])
+    return sha.hexdigest()
 
 
 def shared(reason: str) -> str:
@@ -203,10 +213,7 @@ def frame(framing: str, results: list[Sample | Tombstone]) -> Batch:
             tombstones.append((result.slot, result.reason))
             continue
         data, files = how.sample(result)
-        sha = hashlib.sha256()
-        for ext in sorted(result.files):
-            sha.update(result.files[ext])
-        entries.append(Entry(result.slot, result.key, files, sha.hexdigest()).moved(at))
+        entries.append(Entry(result.slot, result.key, files, sample_digest(result.files)).moved(at))
         chunks.append(data)
         at += len(data)
     return Batch(b"".join(chunks), tuple(entries), tuple(tombstones))
@@ -234,8 +241,8 @@ def read_index(f: BinaryIO, framing: str, where: str) -> tuple[UnitIndex, str]:
                 return UnitIndex.from_bytes(how.payload(member), framing, record["offset"]), record["sha256"]
         reason = "its end record does not fit its bytes"
     except BadIndex as e:
-        raise InputError(f"{where}: {e}; nothing here writes such a unit: move it away and run the same command again") from e
+        raise Damaged(f"{where}: {e}; nothing here writes such a unit: {mending(Path(where))}") from e
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         not_trouble(where, e)
         reason = f"{type(e).__name__}: {e}"
-    raise InputError(f"{where}: not a whole unit ({reason}); move it away and run the same command again")
+    raise Damaged(f"{where}: not a whole unit ({reason}); {mending(Path(where))}")

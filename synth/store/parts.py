@@ -11,9 +11,10 @@ import json
 import os
 from pathlib import Path
 
+from synth.errors import StoreError
 from synth.store import faults
 from synth.store.files import storing
-from synth.store.framing import FRAMINGS, Batch, Entry, UnitIndex, seal
+from synth.store.framing import FRAMINGS, Batch, Entry, UnitIndex, sample_digest, seal
 from synth.store.index_rules import BadIndex, judge_rows
 from synth.store.spec import canonical
 from synth.store.units import Stored
@@ -94,11 +95,15 @@ class PartWriter:
         return [Stored(e.slot, e.key, unit, e, self) for e in self._entries]
 
     def read(self, entry: Entry, ext: str) -> bytes:
-        """Bytes of one file of one sample."""
-        offset, size = entry.files[ext]
+        """Bytes of one file of one sample; StoreError if what comes back of the sample is not what was written a moment ago."""
+        files = {}
         with storing(self.path), open(self.path, "rb") as f:
-            f.seek(offset)
-            return f.read(size)
+            for each, (offset, size) in entry.files.items():
+                f.seek(offset)
+                files[each] = f.read(size)
+        if sample_digest(files) != entry.sha256:
+            raise StoreError(f"{self.path}: sample {entry.key} is read back otherwise than it was written: the disk or the memory is bad")
+        return files[ext]
 
     @property
     def n_samples(self) -> int:

@@ -241,7 +241,7 @@ def test_a_file_that_shrinks_while_it_is_open_is_no_short_picture(images):
     stage = synth.open_stage(images.path)
     sample = stage[7]
     os.truncate(images.unit_path(0), 600)
-    with pytest.raises(InputError, match=r"000000\.tar: sample 000000007: its png is torn"):
+    with pytest.raises(InputError, match=r"000000\.tar: sample 000000007: its json is torn"):
         sample.read()
 
 
