@@ -18,8 +18,9 @@ from pathlib import Path
 from launch.config.program import as_typed
 from launch.show.stages import find_stages, report_on
 from launch.slurm import jobs
-from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, tool
+from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, StoreError, tool
 from synth.host import slurm
+from synth.terminal import printable
 
 POLL = 1.0  # seconds between looks at the queue while jobs drain
 CHUNK = 200  # job ids a call of scancel
@@ -35,11 +36,19 @@ def scancel(*args: str) -> None:
         raise InputError(f"scancel {' '.join(args)}: {err.strip()}")
 
 
-def live_jobs(stages: Sequence[Path]) -> list[str]:
-    """Ids of the jobs of these stages that are pending or running."""
+def live_jobs(stages: Sequence[Path], tell: Callable[[str], None] = print) -> list[str]:
+    """Ids of the jobs of these stages that are pending or running. What cannot be read of a stage is told, and the rest still cancelled."""
     live: list[str] = []
     for stage in stages:
-        ids = jobs.job_ids(stage, [h.slurm for h in report_on(stage).held if h.slurm])
+        held: list[str] = []
+        try:
+            report = report_on(stage)
+            held = [h.slurm for h in report.held if h.slurm]
+            for what in report.unread:
+                tell(what)
+        except (InputError, StoreError) as e:
+            tell(f"{e}; who holds its units is not known")
+        ids = jobs.job_ids(stage, held, tell)
         for job in ids:
             states = slurm.job_states(job)
             if states is None:
@@ -75,7 +84,7 @@ def drain(ids: Sequence[str], patience: float, tell: Callable[[str], None]) -> b
 
 def cancel(path: Path, drained: bool, patience: float, tell: Callable[[str], None]) -> int:
     """Cancel the jobs of all stages below a path; the exit code."""
-    ids = live_jobs(find_stages(path))
+    ids = live_jobs(find_stages(path), tell)
     if not ids:
         tell("no job of this run is pending or running")
         return EXIT_OK
@@ -100,4 +109,4 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    return tool(lambda: cancel(args.path, args.drain, args.patience, lambda text: print(text, flush=True)))
+    return tool(lambda: cancel(args.path, args.drain, args.patience, lambda text: print(printable(text), flush=True)))

@@ -103,6 +103,7 @@ class Session:
         from launch.plan.nearest import planned_elsewhere
         from launch.plan.outputs import check_outputs
         from launch.show import dry_run, summary
+        from launch.show.saying import say
 
         wide = None if sys.stdout.isatty() else WIDE
         console = Console(width=wide)
@@ -110,9 +111,9 @@ class Session:
         stages = distinct(self.points)
         check_outputs(stages)
         for note in dict.fromkeys(n for s in stages for n in s.spec.settings.get("notes", ())):
-            console.print(note, markup=False, highlight=False, soft_wrap=True)
+            say(console, note)
         for remark in filter(None, map(planned_elsewhere, stages)):
-            console.print(remark, markup=False, highlight=False, soft_wrap=True)
+            say(console, remark)
         if self.points and self.points[0].dry_run:
             dry_run.show(self.points, stages, console)
         elif self.points:

@@ -26,10 +26,12 @@ from launch.config.program import as_typed
 from launch.show.stages import StageReport, find_stages, report_on
 from launch.slurm import jobs
 from launch.slurm.jobs import StageJobs
-from synth.errors import EXIT_OK, InputError, tool
+from synth.errors import EXIT_OK, InputError, StoreError, tool
+from synth.terminal import message, printable
 
 ALWAYS = ("stage", "units", "%")  # columns that are always shown
 LEFT_EMPTY = "left empty"  # what synth.captions.asking counts slots without a caption under
+UNREAD = 5  # files of a stage that are named where they cannot be read
 HOLDERS = 12  # lines of who holds what, a stage; the longest-held first
 
 
@@ -50,14 +52,22 @@ def look(path: Path, slurm: bool = True) -> list[tuple[StageReport, StageJobs]]:
     for folder in folders:
         try:
             report = report_on(folder)
-        except InputError as e:
+        except (InputError, StoreError) as e:
             if len(folders) == 1:
                 raise
-            print(f"warning: {e}", file=sys.stderr)
+            warn(str(e))
             continue
-        ids = jobs.job_ids(folder, [h.slurm for h in report.held if h.slurm]) if slurm and not report.done else []
+        for what in report.unread[:UNREAD]:
+            warn(what)
+        if len(report.unread) > UNREAD:
+            warn(f"{folder}: and {len(report.unread) - UNREAD} more files that cannot be read")
+        ids = jobs.job_ids(folder, [h.slurm for h in report.held if h.slurm], warn) if slurm and not report.done else []
         reports.append((report, jobs.ask(ids) if ids else StageJobs()))
     return reports
+
+
+def warn(what: str) -> None:
+    print(message(f"warning: {what}"), file=sys.stderr)
 
 
 def as_json(reports: Sequence[tuple[StageReport, StageJobs]]) -> str:
@@ -67,12 +77,11 @@ def as_json(reports: Sequence[tuple[StageReport, StageJobs]]) -> str:
 
 def render(reports: Sequence[tuple[StageReport, StageJobs]], wide: bool = False) -> Group:
     """The table, then who holds what, then why units failed."""
-    parts = [_table(reports)]
+    lines = []
     for report, _ in reports:
-        parts += [Text(line) for line in _spent(report) + _refused(report)]
-        parts += [Text(line) for line in _holders(report)] + [Text(line) for line in _failures(report)]
-        parts += [Text(f"  {report.name}: newest pictures in {report.preview}")] if report.preview else []
-    return Group(*parts)
+        lines += _spent(report) + _refused(report) + _holders(report) + _failures(report)
+        lines += [f"  {report.name}: newest pictures in {report.preview}"] if report.preview else []
+    return Group(*([_table(reports)] if reports else []), *(Text(printable(line)) for line in lines))
 
 
 def _table(reports: Sequence[tuple[StageReport, StageJobs]]) -> Table:
@@ -83,7 +92,7 @@ def _table(reports: Sequence[tuple[StageReport, StageJobs]]) -> Table:
     for name in shown:
         table.add_column(name, justify="left" if name in ("stage", "device", "Slurm") else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(row[name] for name in shown))
+        table.add_row(*(Text(printable(row[name])) for name in shown))
     return table
 
 

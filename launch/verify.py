@@ -25,10 +25,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from launch.config.program import as_typed
 from launch.show.stages import find_stages
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, tool
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError, tool
 from synth.run.findings import Findings
 from synth.store.folder import StageFolder
 from synth.store.out_folder import MARKER
+from synth.terminal import printable
 from synth.verify.files import is_export, stage_of, verify_files
 from synth.verify.repair import repair
 from synth.verify.stage import verify_stage
@@ -36,7 +37,7 @@ from synth.verify.stage import verify_stage
 SHOWN = 50  # problems a stage that are printed without --all
 
 
-def stages_at(path: Path) -> list[tuple[Path, StageFolder | InputError]]:
+def stages_at(path: Path) -> list[tuple[Path, StageFolder | InputError | StoreError]]:
     """The stages to look at: those below a path, or the one that wrote an export. A torn stage.json is told, not fatal."""
     if (Path(path) / MARKER).exists():
         folder = stage_of(path)
@@ -45,7 +46,7 @@ def stages_at(path: Path) -> list[tuple[Path, StageFolder | InputError]]:
     for place in find_stages(path):
         try:
             stages.append((place, StageFolder.open(place)))
-        except InputError as e:
+        except (InputError, StoreError) as e:
             stages.append((place, e))
     return stages
 
@@ -54,7 +55,7 @@ def verify(path: Path, deep: bool, mend: bool, progress: Callable[[str, int, int
     """(findings, what was repaired) of every stage at a path; progress(stage, its slots, slots done since the last call)."""
     results = []
     for place, folder in stages_at(path):
-        if isinstance(folder, InputError):
+        if isinstance(folder, InputError | StoreError):
             findings = Findings(str(place), "?", deep)
             findings.add(place, str(folder).removeprefix(f"{place}/"))
             results.append((findings, []))
@@ -121,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(as_json(results))
         else:
             for findings, repaired in results:
-                print("\n".join(lines(findings, repaired, args.all)))
+                print("\n".join(printable(line) for line in lines(findings, repaired, args.all)))
             print(verdict(results, args.deep, args.repair))
         return EXIT_BAD_INPUT if any(f.problems for f, _ in results) else EXIT_OK
 

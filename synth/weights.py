@@ -1,14 +1,16 @@
 """Weight files, judged from their names and headers: variants, shards, torn safetensors, single-file checkpoints. No torch."""
 
-import json
 import math
+import os
 import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from synth.errors import InputError, not_trouble
+from synth import foreign
+from synth.errors import InputError
 
+_TWO = foreign.Shape("two whole numbers", lambda v: foreign.fits(v, [foreign.COUNT]) and len(v) == 2)
 SUFFIXES = (".safetensors", ".bin")
 _OLD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"  # how a checkpoint of torch before 1.6 begins
 _MAX_HEADER = 100 << 20  # bytes; the format's own limit
@@ -98,31 +100,32 @@ def check_safetensors(file: Path) -> None:
 
 def _header(file: Path) -> tuple[dict[str, dict], int]:
     """(name -> {"shape", "data_offsets", ..} of the tensors in a .safetensors file, where their data begin). Not one: an InputError."""
-    size = file.stat().st_size
-    try:
-        with open(file, "rb") as f:
-            head = f.read(8)
-            n = int.from_bytes(head, "little")
-            if len(head) < 8 or n > size - 8:
-                raise InputError(f"{file}: torn inside its header ({size} bytes); fetch the model again")
-            if n > _MAX_HEADER:
-                raise InputError(f"{file}: not a safetensors file (a header of {n} bytes); fetch the model again")
-            tensors = {name: t for name, t in json.loads(f.read(n)).items() if name != "__metadata__"}
-        for t in tensors.values():
-            int(t["data_offsets"][1])
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
-        raise InputError(f"{file}: not a safetensors file ({type(e).__name__}: {e}); fetch the model again") from e
+    where, fix = f"{file}: not a safetensors file", "fetch the model again"
+    with foreign.open_file(file) as f:
+        size = os.fstat(f.fileno()).st_size
+        head = f.read(8)
+        n = int.from_bytes(head, "little")
+        if len(head) < 8 or n > size - 8:
+            raise InputError(f"{file}: torn inside its header ({size} bytes); {fix}")
+        if n > _MAX_HEADER:
+            raise InputError(f"{where} (a header of {n} bytes); {fix}")
+        header = foreign.parse(f.read(n), where, fix, once=True)  # a name that stands twice would be read otherwise elsewhere
+    if not foreign.fits(header, dict):
+        raise InputError(f"{where} (its header is {foreign.seen(header)}); {fix}")
+    shapes = {"data_offsets": _TWO, "shape": [foreign.COUNT]}
+    tensors = {
+        name: t | foreign.obj(t, f"{where}: {foreign.seen(name)}", fix, **shapes) for name, t in header.items() if name != "__metadata__"
+    }
     return tensors, 8 + n
 
 
 def read_json(file: Path, fix: str) -> dict:
     """A JSON object from a file; anything else is an InputError that ends in `fix`."""
     try:
-        data = json.loads(file.read_bytes())
+        data = foreign.read_json(file, foreign.STAGE, fix)
     except FileNotFoundError as e:
         raise InputError(f"{file}: missing; {fix}") from e
-    except (OSError, ValueError) as e:
-        not_trouble(file, e)
+    except OSError as e:
         raise InputError(f"{file}: cannot be read as JSON ({e}); {fix}") from e
     if not isinstance(data, dict):
         raise InputError(f"{file}: expected a JSON object, found {type(data).__name__}; {fix}")

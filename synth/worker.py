@@ -17,6 +17,7 @@ from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, Store
 from synth.host.children import die_with_parent
 from synth.numerics import environment
 from synth.store.folder import StageFolder
+from synth.terminal import message, printable_lines
 
 
 def job_of(job_idx: int | None, n_jobs: int | None, env: Mapping[str, str]) -> tuple[int, int]:
@@ -62,13 +63,13 @@ def main(argv: list[str] | None = None) -> int:
 
         worker = Worker(folder, job_idx, n_jobs, args.linger)
     except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(message(f"error: {e}"), file=sys.stderr)
         return EXIT_BAD_INPUT
     except StoreError as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(message(f"error: {e}"), file=sys.stderr)
         return EXIT_AGAIN
     except Exception:  # noqa: BLE001 (python's own exit code for it, 1, says nothing)
-        traceback.print_exc()
+        print(printable_lines(traceback.format_exc()), file=sys.stderr, end="")
         return EXIT_BUG
     return worker.run()
 

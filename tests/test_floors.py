@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Low to high. Folders of one floor do not import each other, but for those named in BESIDE.
 FLOORS = (
+    ("synth.terminal",),
     ("synth.errors", "synth.seeds", "synth.numerics", "synth.versions"),
+    ("synth.foreign",),
     ("synth.keys", "synth.weights"),
     ("synth.host",),
     ("synth.store",),

@@ -17,6 +17,7 @@ from launch.local.window import shown
 from launch.plan.devices import cores, grouped, n_workers, places_of, processes_of, uses_gpu, visible_gpus
 from launch.plan.planned import Outcome, PlannedStage
 from launch.show.progress import Bars
+from launch.show.saying import say
 from synth.errors import EXIT_AGAIN, InputError
 from synth.store import leases
 from synth.store.folder import StageFolder
@@ -81,7 +82,7 @@ def run(
     """All stages, in order, with this machine's workers; waits. `read`: what tells how busy the GPUs are."""
 
     def tell(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(console, text)
 
     needed = any(uses_gpu(s.spec.kind, s.spec.config) for s in stages)
     gpus = visible_gpus(tell=tell) if needed else ()

@@ -4,7 +4,6 @@ How workers run is the caller's: a `Round` starts them on a stage and returns th
 """
 
 import contextlib
-import json
 import signal
 import time
 import traceback
@@ -19,6 +18,7 @@ from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
 from launch.show.progress import Bars
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused, worst
+from synth.store.blame import report_in
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
 
@@ -195,10 +195,8 @@ def _why(folder: StageFolder, code: int, stop: Stop) -> str:
         error = ""
         reports = folder.failures().get(aside[0], [])
         if reports:
-            try:
-                error = f": {json.loads(reports[-1].read_bytes())['error']}"
-            except (OSError, ValueError, KeyError):
-                error = ""
+            with contextlib.suppress(InputError, StoreError, OSError):
+                error = f": {report_in(reports[-1])['error']}"
         more = f" and {len(aside) - 1} more" if aside[1:] else ""
         where = folder.path / "failed"
         return f"unit {aside[0]}{more} failed three times{error}; see {where}; retry_failed=true tries again"

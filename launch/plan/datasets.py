@@ -12,7 +12,6 @@ folder a subfolder a class, in the order of their names, or as its classes.json 
 
 import csv
 import io
-import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from typing import Any
 
 from launch.config.near import did_you_mean
 from launch.plan.inputs import seen
+from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
 from synth.keys import WrongKey
@@ -210,10 +210,7 @@ def _csv(path: Path, text: str, choice: bool) -> list[Entry]:
 
 
 def _json(path: Path, text: str, choice: bool) -> list[Entry]:
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as e:
-        raise InputError(f"{path}: not JSON ({e}); write a list of names") from e
+    data = foreign.parse(text, path, "write a list of names", once=True, halves=True)  # names with half a character are named below
     items = data.get("classes") if isinstance(data, dict) else data
     if not isinstance(items, list):
         raise InputError(f'{path}: needs a list of names, or {{"classes": [...]}}')
@@ -259,11 +256,10 @@ def _folder(path: Path, counting: bool) -> list[Entry]:
 
 def _exported(path: Path, counting: bool) -> list[Entry]:
     file = path / "classes.json"
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        listed = [(c["index"], c["name"], c["folder"]) for c in data["classes"]]
-    except (ValueError, KeyError, TypeError) as e:
-        raise InputError(f"{file}: not the classes.json of an ImageFolder ({type(e).__name__}: {e}); remove it, or mend it") from e
+    where, fix = f"{file}: not the classes.json of an ImageFolder", "remove it, or mend it"
+    data = foreign.obj(foreign.parse(foreign.read(file, foreign.STAGE), where, fix, halves=True), where, fix, classes=[dict])
+    each = [foreign.obj(c, where, fix, index=foreign.COUNT, name=str, folder=str) for c in data["classes"]]
+    listed = [(c["index"], c["name"], c["folder"]) for c in each]
     classes = []
     for i, (index, name, folder) in enumerate(listed):
         there = counting and isinstance(folder, str) and Path(folder).name == folder and (path / folder).is_dir()

@@ -1,6 +1,5 @@
 """Plans the caption engine of a captions stage: its sample config, the files it reads, how it is reached, and whether prompts fit it."""
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from launch.plan.fetching import fetched
 from launch.plan.gpu_memory import GpuMemory
 from launch.plan.inputs import input_file
 from launch.plan.makers import Maker
+from synth import foreign
 from synth.captions.config import CaptionerConfig, DatasetConfig
 from synth.captions.engines import ENGINES
 from synth.captions.llama.checkpoint import Checkpoint, check_checkpoint  # reads headers, imports no torch
@@ -284,4 +284,4 @@ def _bytes(examples: Mapping, shots: int) -> int:
 
 @cache
 def _table(path: str, identity: str) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    return foreign.read_json(path, foreign.TABLE, once=True)

@@ -1,5 +1,6 @@
 """Fetching a model from a hub of models: which of its files, at which commit, into which folder. Used on login nodes only."""
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.config.program import as_typed
+from synth import foreign
 from synth.errors import InputError, ServiceGone, StoreError
 from synth.store.files import write_atomic
 
@@ -43,10 +45,10 @@ class Record:
     @classmethod
     def read(cls, folder: Path) -> "Record | None":
         """None if there is none, or a torn one."""
-        try:
-            return cls(**json.loads(record_of(folder).read_bytes()))
-        except (OSError, ValueError, TypeError):
-            return None
+        shapes = {"repo": str, "revision": str, "commit": str, "complete": foreign.Maybe(bool, False)}
+        with contextlib.suppress(OSError, InputError):  # trouble of the file system is a StoreError, and no word about the record
+            return cls(**foreign.obj(foreign.read_json(record_of(folder), foreign.RECORD), record_of(folder), **shapes))
+        return None
 
     def write(self, folder: Path) -> None:
         write_atomic(record_of(folder), json.dumps(asdict(self), indent=1).encode() + b"\n", sync=False)

@@ -1,6 +1,5 @@
 """Plans the images stage: captions x images.per_caption, or a number of pictures a class. Drawing keys of all stages that draw."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from launch.config.root import Config
 from launch.plan.batches import ALL, AUTO, batches_of
 from launch.plan.datasets import counts as real_counts
 from launch.plan.datasets import dataset_of, list_path, official
-from launch.plan.inputs import text_of
+from launch.plan.inputs import read_json, text_of
 from launch.plan.models import Drawn, PlannedModel, patience_of, plan_model
 from launch.plan.node import Node
 from synth.captions.config import ClassEntry, DatasetConfig
@@ -150,10 +149,7 @@ def scaled(count: int, ratio: float) -> int:
 
 def _counts_in(path: str, classes: tuple[ClassEntry, ...], key: str) -> dict[int, int]:
     """{index: count} of a JSON object whose keys are class names, or indices as text."""
-    try:
-        data = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise InputError(f'{key}: {path} cannot be read as JSON ({getattr(e, "strerror", None) or e}); write {{"class": 100}}') from e
+    data = read_json(path, key, 'an object {"class": 100}')
     if not isinstance(data, dict):
         raise InputError(f'{key}: {path} holds a {type(data).__name__}; write an object {{"class": 100}}')
     by_name: dict[str, list[int]] = {}

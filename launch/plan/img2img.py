@@ -1,7 +1,6 @@
 """Plans the img2img stage: the pictures of a source x img2img.per_image. A folder is listed here: names and sizes, no pixels."""
 
 import heapq
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,6 +14,7 @@ from launch.plan.images import drawing, run_settings, subset_of
 from launch.plan.models import plan_model
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
+from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
 from synth.images.config import Img2ImgConfig
@@ -198,10 +198,10 @@ def _drawn(inputs: Iterable[Input], count: int, seed: int) -> list[Input]:
 
 def _class_names(path: str, classes: tuple[SourceClass, ...]) -> dict[str, str]:
     try:
-        data = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
+        data = foreign.read_json(Path(path).expanduser(), foreign.TABLE, once=True)
+    except (OSError, InputError) as e:
         raise WrongKey("class_names_file", path, f"cannot be read as JSON ({getattr(e, 'strerror', None) or e})") from e
-    if not isinstance(data, dict) or not all(isinstance(v, str) and v.strip() for v in data.values()):
+    if not foreign.fits(data, {str: str}) or not all(v.strip() for v in data.values()):
         raise WrongKey("class_names_file", path, 'write an object {"n01440764": "tench"}')
     missing = [c.name for c in classes if c.name not in data]
     if missing:

@@ -1,11 +1,11 @@
 """Input files and folders of a stage: that they are there, and their content identity, hashed once a process."""
 
-import json
 import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from synth import foreign
 from synth.errors import InputError
 from synth.store import identity as store
 from synth.store.spec import InputFile
@@ -35,18 +35,31 @@ def identity_of(path: Path) -> str:
 
 def read_json(path: str, key: str, form: str) -> Any:
     """The parsed file that `key` names; one that is not JSON in UTF-8 is an InputError. `form`: what it must hold."""
+    full = Path(path).expanduser()
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        data = foreign.read(full, foreign.TABLE)
+    except OSError as e:
+        raise InputError(f"{key}: {path} cannot be read as JSON ({e.strerror}); it must be {form}") from e
+    except InputError as e:
+        raise InputError(f"{key}: {e}; it must be {form}") from e
+    return foreign.parse(data, f"{key}: {path}", f"it must be {form}", once=True)
+
+
+def read_text(path: Path, key: str) -> str:
+    """The text of a file that `key` names, in UTF-8; anything else is an InputError."""
+    try:
+        return str(foreign.read(path, foreign.TABLE), "utf-8-sig")
     except OSError as e:
         raise InputError(f"{key}: {path} cannot be read ({e.strerror})") from e
-    except (ValueError, RecursionError) as e:
-        raise InputError(f"{key}: {path} is not JSON in UTF-8 ({e}); it must be {form}") from e
+    except UnicodeDecodeError as e:
+        raise InputError(f"{key}: {path} is not UTF-8 ({e}); save it as UTF-8") from e
+    except InputError as e:
+        raise InputError(f"{key}: {e}") from e
 
 
 def seen(value: object) -> str:
     """A value of a file as an error shows it."""
-    text = repr(value)
-    return text if len(text) <= 100 else text[:97] + "..."
+    return foreign.seen(value)
 
 
 def text_of(text: str, path: str | None, key: str) -> str:

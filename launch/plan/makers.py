@@ -5,7 +5,6 @@ say of each class is looked up here and kept in stage.json: so neither the worke
 that differ in it cannot disagree about a stage.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from launch.config.near import did_you_mean
 from launch.config.root import Config
 from launch.plan.datasets import list_path, official
 from launch.plan.inputs import input_file, read_json, seen, text_of
+from synth import foreign
 from synth.captions.checks import names_class, reject_reason, unusable
 from synth.captions.config import CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig
 from synth.captions.normalise import normalised
@@ -177,13 +177,7 @@ def _captions_in(path: str, identity: str, dataset: DatasetConfig, limits: Capti
 def _try(prompts: PromptsConfig, dataset: DatasetConfig, paths: Mapping[str, str]) -> Any:
     """The maker itself, with what only its own class has: what is wrong with its lists is told before anything is submitted."""
 
-    def table(role: str) -> Any:
-        try:
-            return json.loads(Path(paths[role]).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as e:
-            raise InputError(f"{paths[role]}: not JSON ({e})") from e
-
-    return make(dataset, prompts, Sources(table, lambda role: paths[role]))
+    return make(dataset, prompts, Sources(lambda role: read_json(paths[role], role, "JSON"), lambda role: paths[role]))
 
 
 _PLANS: Mapping[str, Callable[[Config, DatasetConfig], Maker]] = {
@@ -326,11 +320,8 @@ def _by_name(path: str | None, key: str, dataset: DatasetConfig | None = None) -
     """{class or super-class: text} of a JSON file; a class that the dataset does not have is an InputError."""
     if path is None:
         return {}
-    try:
-        data = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise InputError(f"{key}: {path} cannot be read ({e}); it is a JSON object {{class: text}}") from e
-    if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
+    data = read_json(path, key, "a JSON object {class: text}")
+    if not foreign.fits(data, {str: str}):
         raise InputError(f"{key}: {path} must be a JSON object {{class: text}}")
     known = {c.name for c in dataset.classes} if dataset else set(data)
     if dataset and len(known) == dataset.n_classes and (unknown := sorted(set(data) - known)):

@@ -8,9 +8,9 @@ from pathlib import Path
 from launch.config.near import flatten
 from launch.plan.planned import PlannedStage, Point
 from launch.plan.state import state_of
-from synth.errors import InputError
-from synth.store.files import read_small
+from synth.errors import InputError, StoreError
 from synth.store.folder import StageFolder
+from synth.store.spec import StageSpec
 
 AT_MOST = 3  # stages told
 KEYS = 6  # differences told of each
@@ -37,16 +37,12 @@ def is_whole(stage: PlannedStage) -> bool:
 
 def nearest(stage: PlannedStage) -> str:
     """Lines that name the existing folders of this stage's name with the fewest differing keys, the nearest first."""
-    wanted = comparable(stage.spec.to_json())
-    others: list[tuple[list[str], Path, str]] = []
-    for path in sorted(stage.dataset_root.glob(f"{stage.name}-*")):
-        data = read_small(path / "stage.json") if path != stage.folder else None
-        if data is not None:
-            try:
-                there = comparable(data)
-                others.append((differences(there, wanted), path, pins(stage, there, wanted)))
-            except (ValueError, KeyError, TypeError):
-                continue  # torn or foreign: not near
+    wanted = comparable(StageSpec.from_json(stage.spec.to_json(), {}, stage.name))
+    others = [
+        (differences(there, wanted), path, pins(stage, there, wanted))
+        for path in sorted(stage.dataset_root.glob(f"{stage.name}-*"))
+        if path != stage.folder and (there := _there(path)) is not None
+    ]
     if not others:
         return f"no other {stage.name} stage in {stage.dataset_root}; leave only= out, or use until= to compute what is needed"
     others.sort(key=lambda f: (len(f[0]), f[1].name))
@@ -63,11 +59,11 @@ def planned_elsewhere(stage: PlannedStage) -> str:
     """Of a stage that is new: the one beside it that differs by what another GPU's memory settled alone, and how to go on with it."""
     if (stage.folder / "stage.json").exists():
         return ""
-    wanted = comparable(stage.spec.to_json())
+    wanted = comparable(StageSpec.from_json(stage.spec.to_json(), {}, stage.name))
     for path in sorted(stage.dataset_root.glob(f"{stage.name}-*")):
-        with contextlib.suppress(ValueError, KeyError, TypeError, OSError):  # torn or foreign: not near
-            if pinned := pins(stage, comparable((path / "stage.json").read_bytes()), wanted):
-                return f"{stage.name}: {path.name} is there, planned for another GPU's memory; to go on with that one: {pinned}"
+        there = _there(path)
+        if there is not None and (pinned := pins(stage, there, wanted)):
+            return f"{stage.name}: {path.name} is there, planned for another GPU's memory; to go on with that one: {pinned}"
     return ""
 
 
@@ -86,14 +82,20 @@ def differences(there: Mapping[str, object], asked: Mapping[str, object]) -> lis
     return [f"{k} is {_short(there.get(k))}, asked {_short(asked.get(k))}" for k in keys if there.get(k) != asked.get(k)]
 
 
-def comparable(stage_json: bytes) -> dict[str, object]:
-    """stage.json as flat keys that a person knows from the command line: config keys below the stage's name."""
-    raw = json.loads(stage_json)
-    flat = flatten({raw["name"]: raw["config"]})
-    flat |= {f"{raw['name']}.{k}": raw[k] for k in ("slots", "unit_size", "batch")}
-    flat |= {"numerics": raw["numerics"].get("name")}
-    flat |= {f"input {role}": identity[:12] for role, identity in raw["inputs"].items()}
-    flat |= {f"upstream {role}": [Path(u["path"]).name for u in ups] for role, ups in raw["upstream"].items()}
+def _there(path: Path) -> dict[str, object] | None:
+    """`comparable` of an existing stage; None of what is torn or foreign: it is not near."""
+    with contextlib.suppress(InputError, StoreError, OSError):
+        return comparable(StageFolder.open(path).spec)
+    return None
+
+
+def comparable(spec: StageSpec) -> dict[str, object]:
+    """A stage as flat keys that a person knows from the command line: config keys below the stage's name."""
+    flat = flatten({spec.name: spec.config})
+    flat |= {f"{spec.name}.{k}": getattr(spec, k) for k in ("slots", "unit_size", "batch")}
+    flat |= {"numerics": spec.numerics.get("name")}
+    flat |= {f"input {role}": file.identity[:12] for role, file in spec.inputs.items()}
+    flat |= {f"upstream {role}": [Path(u.path).name for u in ups] for role, ups in spec.upstream.items()}
     return flat
 
 

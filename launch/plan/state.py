@@ -1,12 +1,11 @@
 """What is on disk of a planned stage. Reads only, except `forget_done`."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from launch.plan.planned import PlannedStage
+from synth.errors import InputError
 from synth.store.folder import StageFolder
-from synth.store.out_folder import MARKER
+from synth.store.out_folder import MARKER, marker_in
 from synth.store.spec import StageSpec
 
 
@@ -58,6 +57,7 @@ def _marker_is_there(folder: StageFolder) -> bool:
     if not is_export(folder.spec):
         return True
     try:
-        return json.loads(Path(folder.out_dir, MARKER).read_bytes()).get("fingerprint") == folder.spec.fingerprint
-    except (OSError, ValueError, AttributeError):
+        marker = marker_in(folder.out_dir / MARKER)
+    except (InputError, OSError):  # what cannot be read promises nothing; trouble of the file system passes as a StoreError
         return False
+    return marker is not None and marker["fingerprint"] == folder.spec.fingerprint

@@ -13,9 +13,10 @@ from typing import Any
 from launch.plan import exports
 from launch.plan.batches import batches_of
 from launch.plan.images import drawing, run_settings
-from launch.plan.inputs import existing
+from launch.plan.inputs import existing, read_json
 from launch.plan.models import PlannedModel, plan_model
 from launch.plan.node import Node
+from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
 from synth.images.config import DrawingConfig, ImagesConfig
@@ -137,10 +138,7 @@ def styles_of(story: StoryKeys) -> list[StyleKeys]:
 
 def _styles_in(path: str) -> list[StyleKeys]:
     types: dict[str, Any] = {"style": str, "file_tag": str, "weight": (int, float)}
-    try:
-        rows = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise InputError(f"story.style_configs_file: {path} cannot be read as JSON ({getattr(e, 'strerror', None) or e})") from e
+    rows = read_json(path, "story.style_configs_file", 'a list of {"style": TEXT, "file_tag": TEXT, "weight": 0..1}')
     for i, row in enumerate(rows if isinstance(rows, list) else [rows]):
         fits = isinstance(row, dict) and set(types) <= set(row) <= {*types, "last_image", "images"}
         if (
@@ -259,4 +257,4 @@ def split_in_child(request: dict, source: Path, limit: float = LIMIT) -> dict:
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").splitlines()
         raise InputError(f"{PROMPTS}: {source} cannot be split ({lines[-1] if lines else f'exit code {done.returncode}'})")
-    return json.loads(done.stdout)
+    return foreign.parse(done.stdout, "what splitting gave", halves=True)

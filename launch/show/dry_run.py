@@ -10,6 +10,7 @@ from launch.config.clusters import preview
 from launch.plan.devices import cores, n_workers, places_of, uses_gpu, visible_gpus
 from launch.plan.planned import PlannedStage, Point
 from launch.plan.state import state_of
+from launch.show.saying import say
 
 PHASES = {"weights": "weights", "encode": "to encode texts", "denoise": "to denoise", "decode": "to decode"}
 
@@ -32,15 +33,15 @@ def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Conso
     console.print(table)
     for stage in stages:
         if price := stage.spec.settings.get("price"):
-            console.print(f"{stage.spec.folder_name}: {price}", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"{stage.spec.folder_name}: {price}")
     for stage in stages:
         if memory := stage.spec.settings.get("memory"):
-            console.print(f"{stage.spec.folder_name}: {memory_line(stage, memory)}", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"{stage.spec.folder_name}: {memory_line(stage, memory)}")
     for point in points:
-        console.print(f"{point.label or 'run'}:", markup=False, highlight=False)
+        say(console, f"{point.label or 'run'}:")
         for stage in point.stages:
             chosen = "" if stage in point.chosen() else "  (not asked for)"
-            console.print(f"  {stage.folder}{chosen}", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"  {stage.folder}{chosen}")
     if more := preview(points[0].cluster.kind):
         more(stages, points[0].cluster, console)
     console.print("dry run: nothing was computed, nothing was written")

@@ -6,6 +6,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from launch.show.saying import say
+
 LINE_EVERY = 30.0  # seconds between lines where there is no terminal
 
 
@@ -41,7 +43,7 @@ class Bars:
         self._task = self._bars.add_task(name, total=total, completed=done, rate=0.0)
         if not self.console.is_terminal:
             text = f"{name}: {total - done} of {total} slots to do, {detail}"
-            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            say(self.console, text)
 
     def at(self, done: int) -> None:
         """`done` slots are there, by whoever made them."""
@@ -51,7 +53,7 @@ class Bars:
         if not self.console.is_terminal and now - self._said >= LINE_EVERY:
             self._said = now
             left = f", about {(self._total - done) / rate:.0f} s left" if rate else ""
-            self.console.print(f"{self._name}: {done}/{self._total} slots, {rate:.1f}/s{left}", highlight=False)
+            say(self.console, f"{self._name}: {done}/{self._total} slots, {rate:.1f}/s{left}")
 
     def end(self, done: int) -> None:
         self.at(done)

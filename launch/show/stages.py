@@ -1,15 +1,18 @@
 """What a stage folder says about itself, in one quick look: a few listings and the ends of a few files, whatever the number of units."""
 
-import json
+import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from synth.errors import InputError
+from synth import foreign
+from synth.errors import InputError, StoreError
 from synth.store import leases
+from synth.store.blame import report_in
+from synth.store.events import event_in
 from synth.store.folder import StageFolder
 from synth.store.leases import Owner, Times
 
@@ -74,6 +77,7 @@ class StageReport:
     eta_s: float | None
     samples: int | None  # once the stage is done
     preview: str | None = None  # a picture of the newest samples
+    unread: tuple[str, ...] = ()  # files that are no leases, events .. : what and why, for people
 
     @property
     def live(self) -> int:
@@ -97,11 +101,12 @@ def report_on(path: Path, now: float | None = None) -> StageReport:
     folder, now = StageFolder.open(path), time.time() if now is None else now
     done, n = folder.is_done(), folder.spec.n_units
     committed = set(range(n)) if done else folder.committed()
-    held = () if done else tuple(_held(folder, committed, now))
+    unread: list[str] = []
+    held = () if done else tuple(_held(folder, committed, now, unread.append))
     failures = folder.failures()
     aside = sorted(folder.to_blame() - committed)
     absent = sorted(set(range(n)) - committed - {h.unit for h in held} - set(aside)) if len(committed) < n else []
-    work = _work(folder.path, {h.worker for h in held if h.state == "live"})
+    work = _work(folder.path, {h.worker for h in held if h.state == "live"}, unread.append)
     left = folder.spec.slots - folder.spec.slots_in(committed)
     return StageReport(
         name=folder.spec.name,
@@ -120,10 +125,11 @@ def report_on(path: Path, now: float | None = None) -> StageReport:
         eta_s=left / work.slots_per_s if left and work.slots_per_s else None,
         samples=folder.done().get("samples") if done else None,
         preview=str(folder.preview_path) if folder.preview_path.exists() else None,
+        unread=tuple(unread),
     )
 
 
-def _held(folder: StageFolder, committed: set[int], now: float) -> Iterable[Held]:
+def _held(folder: StageFolder, committed: set[int], now: float, tell: Callable[[str], object]) -> Iterable[Held]:
     times, read = Times.from_env(), 0
     for shard in folder.shards():
         newest = leases.newest_generations(folder.path / "leases" / f"{shard:03d}")
@@ -133,9 +139,12 @@ def _held(folder: StageFolder, committed: set[int], now: float) -> Iterable[Held
             read += 1
             path = folder.lease_path(unit).with_name(f"{unit:06d}.g{generation}")
             try:
-                record, silent = leases.parse(path.read_bytes()), now - path.stat().st_mtime
+                record, silent = leases.parse(foreign.read(path, foreign.RECORD)), now - path.stat().st_mtime
             except OSError:
                 continue  # removed this moment
+            except (InputError, StoreError) as e:
+                tell(str(e))
+                continue
             if record is None or record["state"] == "released":
                 continue
             owner = Owner(**{k: record[k] for k in Owner.__dataclass_fields__})
@@ -145,20 +154,15 @@ def _held(folder: StageFolder, committed: set[int], now: float) -> Iterable[Held
 
 def _aside(unit: int, path: Path) -> Aside:
     try:
-        report = json.loads(path.read_bytes())
-        return Aside(
-            unit,
-            str(report.get("error", "")),
-            tuple(str(report.get("traceback", "")).rstrip().splitlines()[-LINES:]),
-            str(path),
-        )
-    except (OSError, ValueError, AttributeError) as e:
+        report = report_in(path)
+    except (InputError, StoreError, OSError) as e:
         return Aside(unit, f"its report cannot be read: {e}", (), str(path))
+    return Aside(unit, report["error"], tuple(report["traceback"].rstrip().splitlines()[-LINES:]), str(path))
 
 
 def ends(path: Path) -> tuple[list[dict], list[dict]]:
     """A few first and last events of one worker, and the last that tells how busy it was; whole lines only."""
-    with open(path, "rb") as f:
+    with foreign.open_file(path) as f:
         head = f.read(HEAD)
         size = os.fstat(f.fileno()).st_size
         if size <= HEAD:
@@ -175,11 +179,9 @@ def ends(path: Path) -> tuple[list[dict], list[dict]]:
 def _parse(texts: Iterable[bytes]) -> list[dict]:
     lines = []
     for line in texts:
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            continue  # torn, or cut by the limits above
-    return [line for line in lines if isinstance(line, dict)]
+        with contextlib.suppress(InputError):  # torn, or cut by the limits above
+            lines.append(event_in(line, "event"))
+    return lines
 
 
 def rate(tail: list[dict]) -> tuple[float, float]:
@@ -192,29 +194,29 @@ def rate(tail: list[dict]) -> tuple[float, float]:
     units = [e for e in tail if e.get("event") == "unit"][-20:]
     if not units:
         return 0.0, 0.0
-    seconds = units[-1]["time"] - units[0]["time"]
+    seconds = units[-1].get("time", 0.0) - units[0].get("time", 0.0)
     counted = units[1:] if seconds > 0 else units[-1:]
     seconds = seconds if seconds > 0 else max(1e-3, units[-1].get("seconds", 0.0))
     samples = sum(e.get("samples", 0) for e in counted)
     return samples / seconds, (samples + sum(e.get("tombstones", 0) for e in counted)) / seconds
 
 
-def _work(path: Path, live: set[str]) -> Work:
+def _work(path: Path, live: set[str], tell: Callable[[str], object]) -> Work:
     jobs, devices, busy, idle, samples, slots, workers = set(), Counter(), 0.0, 0.0, 0.0, 0.0, 0
     refused: Counter[str] = Counter()
     spent: Counter[str] = Counter()
     for file in (path / "events").glob("*.jsonl"):
         try:
             head, tail = ends(file)
-        except OSError:
+        except (InputError, StoreError, OSError) as e:
+            tell(str(e))
             continue
         workers += 1
         jobs.update(e.get("job_idx") for e in head[:1])
         devices.update(e["device"] for e in head if e.get("event") == "open" and e.get("device"))
         use = next((e for e in reversed(tail) if "busy_s" in e), {})
-        if isinstance(counts := use.get("refused"), dict):
-            refused.update({str(reason): n for reason, n in counts.items() if isinstance(n, int)})
-        spent.update({name: use[name] for name in SPENT if isinstance(use.get(name), (int, float))})
+        refused.update(use.get("refused") or {})
+        spent.update({name: use[name] for name in SPENT if name in use})
         busy, idle = busy + use.get("busy_s", 0.0), idle + use.get("idle_s", 0.0)
         if file.stem in live:
             mine = rate(tail)

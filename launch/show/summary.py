@@ -9,6 +9,7 @@ from rich.table import Table
 
 from launch.plan.planned import Failure, Outcome
 from launch.plan.state import is_export
+from launch.show.saying import say
 from synth.errors import EXIT_AGAIN
 from synth.kinds import kind_of
 from synth.store.folder import StageFolder
@@ -24,17 +25,17 @@ def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str,
         console.print(_table(outcomes))
     for outcome in outcomes:
         if outcome.message:
-            _say(console, f"{outcome.stage.name}: {outcome.message}" + ("" if outcome.done else f"\n  {outcome.stage.folder}"))
+            say(console, f"{outcome.stage.name}: {outcome.message}" + ("" if outcome.done else f"\n  {outcome.stage.folder}"))
         if outcome.done and not outcome.before and outcome.facts.get("tombstones"):
-            _say(console, f"{outcome.stage.name}: {_left_out(outcome)}")
+            say(console, f"{outcome.stage.name}: {_left_out(outcome)}")
     for failure in failures:
-        _say(console, f"{failure.label + ': ' if failure.label else ''}{failure.message}")
+        say(console, f"{failure.label + ': ' if failure.label else ''}{failure.message}")
     if any(o.code == EXIT_AGAIN for o in outcomes):
-        _say(console, f"What is finished is kept. To go on, run the same command again:\n  {command}")
+        say(console, f"What is finished is kept. To go on, run the same command again:\n  {command}")
     if outcomes and not failures and all(o.before for o in outcomes):
-        _say(console, "Everything was done already.")
+        say(console, "Everything was done already.")
     for line in made(outcomes):
-        _say(console, line)
+        say(console, line)
 
 
 def made(outcomes: Sequence[Outcome]) -> list[str]:
@@ -83,7 +84,3 @@ def _short(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

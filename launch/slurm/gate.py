@@ -33,6 +33,7 @@ from synth.host.slurm import Listed, SlurmError
 from synth.store.events import read_events
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
+from synth.terminal import printable
 
 PATIENCE = 5.0  # seconds that a network file system may take to show units that other machines made
 LEFT = 2  # workers that left a node as bad, after which it is left out
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def judge(folder: StageFolder, number: int) -> int:
     """Decide; the exit code. Looks again after every wait for somebody else's submission."""
-    mine = next((s for s in read(folder.path) if s.number == number), None)
+    mine = next((s for s in read(folder.path, say) if s.number == number), None)
     if mine is None:
         raise InputError(f"{folder.path}: has no submission {number}; run the command that made it again")
     missing = folder.missing(PATIENCE)
@@ -131,10 +132,8 @@ def give_up(folder: StageFolder, mine: Submission, missing: list[int], why: str)
             say(f"{'cancelled' if wanted.on_missing == 'cancel' else 'held'}: {' '.join(waiting)}")
     except SlurmError as e:
         say(f"{e}; the jobs that wait for this stage end by themselves")
-    print(
-        f"error: {folder.path}: {len(missing)} units are missing: {verdict['why']}\nTo go on, run:\n  {wanted.command}",
-        file=sys.stderr,
-    )
+    why = printable(f"{folder.path}: {len(missing)} units are missing: {verdict['why']}")
+    print(f"error: {why}\nTo go on, run:\n  {printable(wanted.command)}", file=sys.stderr)
     return EXIT_BAD_INPUT
 
 
@@ -194,7 +193,7 @@ def me(mine: Submission) -> str:
 
 
 def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+    print(f"{time.strftime('%H:%M:%S')} {printable(text)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What Slurm says about the jobs of a stage, for who looks on or cancels. It need not be there."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,11 +26,11 @@ class StageJobs:
         return [task for task, state in self.tasks.items() if slurm.is_live(state)]
 
 
-def job_ids(stage: Path, held: Iterable[str] = ()) -> list[str]:
+def job_ids(stage: Path, held: Iterable[str] = (), tell: Callable[[str], object] = lambda what: None) -> list[str]:
     """Ids of all jobs of a stage, newest submission last: those of submissions/, those whose ids were lost (found by their unique
     name) and those that hold leases (`held`: "dev/11_3@1"), which may have been submitted by hand."""
     ids: list[str] = []
-    for submission in submissions.read(stage):
+    for submission in submissions.read(stage, tell):
         ids += submission.job_ids
         if submission.state == submissions.INTENDED:  # whoever submits it may have died between sbatch and the file
             ids += slurm.find_by_name(submission.job_name, TIMEOUT)

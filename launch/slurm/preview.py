@@ -7,6 +7,7 @@ from rich.console import Console
 from launch.config.clusters import SlurmConfig
 from launch.plan.planned import PlannedStage
 from launch.plan.state import state_of
+from launch.show.saying import say
 from launch.slurm.limits import split
 from launch.slurm.scripts import max_array, order_of, scripts_of
 from launch.slurm.submit import precheck, site_of
@@ -44,4 +45,4 @@ def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console)
 
 def _say(console: Console, *lines: str) -> None:
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)

@@ -16,7 +16,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from synth.store.files import read_small, write_atomic, write_once
+from synth import foreign
+from synth.errors import InputError, StoreError
+from synth.foreign import COUNT, WORD, Maybe, whole
+from synth.store.files import is_number, write_atomic, write_once
 from synth.store.leases import Owner
 
 FOLDER = "submissions"
@@ -66,22 +69,53 @@ def path_of(stage: Path, number: int, suffix: str = ".json") -> Path:
     return Path(stage) / FOLDER / f"{number:04d}{suffix}"
 
 
-def read(stage: Path) -> list[Submission]:
-    """All submissions of a stage, oldest first; torn or foreign files are left out."""
-    files = sorted((Path(stage) / FOLDER).glob("[0-9]*.json"))
-    return [s for s in map(_parse, map(read_small, files)) if s is not None]
+_ORDER: Mapping[str, object] = {
+    **dict.fromkeys(("script", "gate_script", "on_missing", "exclude", "command"), Maybe(str)),
+    **dict.fromkeys(("n_jobs", "workers", "max_array"), Maybe(whole(1, 10**9))),
+    **dict.fromkeys(("heal", "max_requeues"), Maybe(COUNT)),
+    "max_parallel": Maybe((whole(1, 10**9), None)),
+    "worker": Maybe([str], []),
+}
+_OWNER: Mapping[str, object] = dict.fromkeys(("worker", "host", "boot", "start", "slurm_job"), Maybe(WORD)) | {
+    "pid": Maybe(whole(1, (1 << 31) - 1))
+}
+_SHAPES: Mapping[str, object] = {
+    "number": COUNT,
+    "state": Maybe(WORD),
+    "arrays": [dict],
+    "depends": [WORD],
+    "excluded": Maybe([WORD], []),
+    **dict.fromkeys(("token", "job_name", "user", "gate"), Maybe(WORD)),
+    **dict.fromkeys(("n_jobs", "tries", "goes_on", "units"), Maybe(COUNT)),
+    "created": Maybe(float),
+    "why": Maybe(str),
+    "owner": Maybe(dict),
+    "order": Maybe(dict),
+}
 
 
-def _parse(data: bytes | None) -> Submission | None:
-    try:
-        raw = json.loads(data or b"")
-        raw["arrays"] = tuple(Array(**a) for a in raw["arrays"])
-        raw["depends"] = tuple(raw["depends"])
-        raw["excluded"] = tuple(raw.get("excluded", ()))
-        known = {f.name for f in dataclasses.fields(Submission)}
-        return Submission(**{k: v for k, v in raw.items() if k in known})
-    except (ValueError, KeyError, TypeError):
-        return None
+def read(stage: Path, tell: Callable[[str], object] = lambda what: None) -> list[Submission]:
+    """All submissions of a stage, oldest first; torn or foreign files are left out, and told."""
+    found = []
+    for file in sorted((Path(stage) / FOLDER).glob("[0-9]*.json")):
+        try:
+            found.append(read_one(file))
+        except FileNotFoundError:
+            continue
+        except (InputError, StoreError, OSError) as e:
+            tell(f"{e}; this submission is left out")
+    return found
+
+
+def read_one(file: Path) -> Submission:
+    """One submission; anything else than one is an InputError."""
+    raw = foreign.read_json(file, foreign.RECORD)
+    fields = foreign.obj(raw, file, **_SHAPES)
+    fields["arrays"] = tuple(Array(**foreign.obj(a, file, job=WORD, tasks=COUNT, offset=Maybe(COUNT, 0))) for a in fields["arrays"])
+    fields |= {name: tuple(fields[name]) for name in ("depends", "excluded")}
+    for name, shapes in (("owner", _OWNER), ("order", _ORDER)):
+        foreign.obj(fields[name] or {}, f"{file}: {name}", **shapes)
+    return Submission(**{k: v for k, v in fields.items() if k in raw or k == "excluded"})
 
 
 def record(stage: Path, submission: Submission) -> Submission:
@@ -129,7 +163,7 @@ def take_turn(
     while True:
         last = next(iter(reversed(read(stage))), None)
         if last is None or last.state != INTENDED:
-            if mine := intend(stage, last.number + 1 if last else 1):
+            if mine := intend(stage, _free_number(stage)):
                 return mine
             continue
         if last != seen[0]:
@@ -138,6 +172,12 @@ def take_turn(
             record(stage, settle(last))
         else:
             sleep(POLL)
+
+
+def _free_number(stage: Path) -> int:
+    """Above those of all files, readable or not: a name that is taken is never ours."""
+    stems = (path.stem for path in (Path(stage) / FOLDER).glob("[0-9]*.json"))
+    return 1 + max((int(stem) for stem in stems if is_number(stem)), default=0)
 
 
 def _gone(submission: Submission) -> bool:

@@ -18,6 +18,7 @@ from launch.config.clusters import SlurmConfig
 from launch.config.program import this_command
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
+from launch.show.saying import say
 from launch.slurm import order
 from launch.slurm.limits import Limits, read, shares
 from launch.slurm.order import Live
@@ -77,7 +78,7 @@ def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, 
             placed[stage.folder] = Placed(Outcome(stage, EXIT_AGAIN if again else EXIT_BUG, message=message))
         outcome = placed[stage.folder].outcome
         if outcome.code == EXIT_OK and not outcome.before:
-            console.print(f"{stage.folder.name}: {outcome.message}", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"{stage.folder.name}: {outcome.message}")
     outcomes = [p.outcome for p in placed.values()]
     if all(o.before for o in outcomes):
         return outcomes
@@ -102,7 +103,7 @@ def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> No
     checks.append((scripts_of(stage, resources, site.gate, 1, site.limits, site.command).gate, "gate", site.gate))
 
     def tell(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(console, text)
 
     for _, name, asked in checks:
         check_site(asked, site.limits, name)

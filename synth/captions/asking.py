@@ -1,11 +1,11 @@
 """What all stages that ask a caption engine share: the engine's life, inputs verified, and dialogues side by side."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
+from synth import foreign
 from synth.captions import engines
 from synth.captions.engines import Completion, Generate, More, Request, Serve
 from synth.captions.prompts import Sources
@@ -105,11 +105,7 @@ class Asking(Stage):
         file = self.folder.input(role)
         if file_identity(file.path) != file.identity:
             raise InputError(f"{file.path}: changed since the stage was planned; run the command again to plan anew")
-        try:
-            with open(file.path, encoding="utf-8") as f:
-                data = json.load(f)
-        except (ValueError, RecursionError) as e:
-            raise InputError(f"{file.path}: not JSON ({e})") from e
+        data = foreign.read_json(file.path, foreign.TABLE, once=True)
         if role in ("examples", "backgrounds") and not isinstance(data, dict):
             raise InputError(f"{file.path}: expected an object of lists, found {type(data).__name__}")
         return data

@@ -1,6 +1,5 @@
 """What a whole stage of records holds."""
 
-import json
 from collections.abc import Iterator, Mapping
 
 from synth.store.folder import StageFolder
@@ -13,6 +12,6 @@ def records_of(stage: StageFolder) -> Iterator[tuple[int, Mapping | str]]:
             unit = stage.spec.unit(number)
             for slot in range(unit.start, unit.stop):
                 if slot in reader.entries:
-                    yield slot, json.loads(reader.read(reader.entries[slot], "json"))
+                    yield slot, reader.record(reader.entries[slot])
                 else:
                     yield slot, reader.index.tombstones.get(slot, "not in its unit")

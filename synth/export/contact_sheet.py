@@ -11,6 +11,7 @@ from synth.kinds import config_of
 from synth.reading.stage import ROLE, StageReader
 from synth.run.place import WholeFiles
 from synth.store.samples import Sample
+from synth.store.trees import decoded
 
 MARGIN, GAP = 24, 16  # pixels
 LABEL_WIDTH = 150
@@ -90,7 +91,7 @@ def draw(classes: Mapping[int, str], tiles: Mapping[int, Sequence[Tile]], config
             if c >= len(row):
                 pen.rectangle((left, top, left + side - 1, top + side - 1), fill=EMPTY)
                 continue
-            sheet.paste(fit(Image.open(io.BytesIO(row[c].data)).convert("RGB"), side, PAPER), (left, top))
+            sheet.paste(fit(decoded(row[c].data, "RGB"), side, PAPER), (left, top))
             for k, line in enumerate(wrap(printable(row[c].caption), font, side + 4, CAPTION_LINES)):
                 pen.text((left, top + side + 4 + k * LINE), line, font=font, fill=SOFT)
     out = io.BytesIO()

@@ -69,7 +69,7 @@ class ImageFolder(Export):
 
     def _put(self, name: str, data: bytes, picture: StageSample) -> None:
         plain = f"{self.folders[picture.metadata['label']]}/{picture.key}.{picture.ext}"
-        self.out.folder(name.rpartition("/")[0])
+        self.out.make_folder(name.rpartition("/")[0])
         for below in self._linkable:  # another ImageFolder of these pictures: a second name costs no space
             if self.out.link(name, data, below / plain):
                 return
@@ -82,7 +82,7 @@ class ImageFolder(Export):
         splits = ("train/", "val/") if self.config.val_share else ("",)
         for split in splits:
             for name in self.folders.values() if self.config.names != "nested" else ():
-                self.out.folder(f"{split}{name}")  # a class without pictures too: loaders count folders
+                self.out.make_folder(f"{split}{name}")  # a class without pictures too: loaders count folders
         temps = {split: self.out.part(METADATA) for split in splits}
         with contextlib.ExitStack() as stack:
             stack.enter_context(storing(self.out.path))

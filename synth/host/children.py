@@ -29,6 +29,7 @@ from pathlib import Path
 PARENT = "SYNTHSET_PARENT_PID"  # tells a child who its parent must be
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 FOR_THE_WORKER = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2})
+TAIL = 65536  # bytes of a log that are looked at for its last lines
 LOOK = 1000  # milliseconds between looks at the parent, should its pipe be held open by somebody else
 PATIENCE = 10.0  # seconds until killed processes must be gone
 GOODBYE = 15.0  # seconds the guardian gets to end all
@@ -102,11 +103,15 @@ def kill_group(process: subprocess.Popen, known: Iterable[int] = ()) -> None:
 
 
 def tail(log: Path, lines: int = 40, start: int = 0) -> str:
-    """The last lines of a log (of what was added behind `start` bytes), for messages."""
-    with contextlib.suppress(OSError), log.open("rb") as f:
-        f.seek(max(start, os.fstat(f.fileno()).st_size - 65536))
-        last = f.read().decode("utf-8", "replace").splitlines()[-lines:]
-        return "\n".join([f"last lines of {log}:", *last])
+    """The last lines of a log (of what was added behind `start` bytes), printable, for messages."""
+    from synth import foreign  # here: the guardian finds nothing of synthset
+    from synth.errors import InputError, StoreError
+    from synth.terminal import printable
+
+    with contextlib.suppress(OSError, InputError, StoreError), foreign.open_file(log) as f:
+        f.seek(max(start, os.fstat(f.fileno()).st_size - TAIL))
+        last = f.read(TAIL).decode("utf-8", "replace").splitlines()[-lines:]
+        return "\n".join([f"last lines of {printable(log)}:", *map(printable, last)])
     return ""
 
 

@@ -29,12 +29,13 @@ from typing import TYPE_CHECKING, Any, overload
 
 from synth.errors import InputError
 from synth.kinds import kind_of, makes_files
+from synth.store.damage import mending
 from synth.store.folder import StageFolder
 from synth.store.framing import Entry
 from synth.store.names import classes_of
 from synth.store.out_folder import MARKER
 from synth.store.records import record_of
-from synth.store.trees import UNDECODED, open_picture
+from synth.store.trees import Undecodable, decoded
 from synth.store.units import UnitReader
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ class StageSample:
     def metadata(self) -> dict:
         """Its json: caption, class, label, seeds, settings; {} if it has none. Read once."""
         if self._metadata is None:
-            self._metadata = record_of(self["json"], self._where()) if "json" in self._entry.files else {}
+            where, path = self._where(), self._stage.sources[self.source].unit_path(self.unit)
+            self._metadata = record_of(self["json"], where, mending(path)) if "json" in self._entry.files else {}
         return self._metadata
 
     @property
@@ -132,10 +134,9 @@ class StageSample:
         """Its picture, decoded, in RGB; InputError if it cannot be."""
         data = self.read()
         try:
-            with open_picture(data) as image:
-                return image.convert("RGB")
-        except UNDECODED as e:
-            raise InputError(f"{self._where()}: its {self.ext} does not decode ({e})") from e
+            return decoded(data, "RGB")
+        except Undecodable as e:
+            raise InputError(f"{self._where()}: its {self.ext} does not decode ({e.why})") from e
 
     def _where(self) -> str:
         return f"{self._stage.sources[self.source].unit_path(self.unit)}: sample {self._entry.key}"

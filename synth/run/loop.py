@@ -40,6 +40,7 @@ from synth.store.heartbeat import Heartbeat
 from synth.store.identity import LISTED, identity
 from synth.store.leases import Lease, Observer, Owner, Times
 from synth.store.parts import PartWriter, adopt, part_files
+from synth.terminal import printable
 from synth.versions import versions
 
 DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
@@ -399,4 +400,4 @@ class _CannotOpen(Exception):
 def _echo(line: dict) -> None:
     rest = " ".join(f"{k}={v}" for k, v in line.items() if k not in ("event", "time", "versions"))
     with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to stop working
-        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line['event']} {rest}\n")  # one write: two threads log
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line['event']} {printable(rest)}\n")  # one write: two threads log

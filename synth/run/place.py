@@ -39,7 +39,7 @@ class PlaceStage(Stage):
         files[name] = len(data), hashlib.sha256(data).hexdigest()
         if not self.out.has(name, len(data)):
             if folder := name.rpartition("/")[0]:
-                self.out.folder(folder)
+                self.out.make_folder(folder)
             self.out.put(name, data)
 
 

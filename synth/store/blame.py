@@ -1,9 +1,11 @@
 """When a unit's failures are its own fault: not by what one device alone says, where the stage has others."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from synth import foreign
+from synth.errors import InputError, StoreError
 
 TRIES = 3  # errors of a unit until it is set aside
 TRIES_ALONE = 2 * TRIES  # the same where one device met all of them, and another one, or a sick one, might be to blame
@@ -36,6 +38,19 @@ def to_blame(failures: Sequence[Failure], others: Callable[[str], bool]) -> bool
     return not any(f.sticky for f in failures) and not others(devices.pop())
 
 
+def report_in(path: Path) -> dict:
+    """What failed/<unit>.try<n>.json says; anything else than a report is an InputError."""
+    return foreign.obj(foreign.read_json(path, foreign.RECORD, halves=True), path, **_REPORT)
+
+
+_REPORT = dict.fromkeys(("error", "traceback", "host", "device"), foreign.Maybe(str, "")) | {"sticky": foreign.Maybe(bool, False)}
+
+
+def failure_in(path: Path) -> Failure:
+    report = report_in(path)
+    return Failure(f"{report['host']}/{report['device']}" if report["device"] else "", report["sticky"])
+
+
 class Reports:
     """Reads what failed/ and events/ of one stage say of devices; what was read once is not read again, as it never changes."""
 
@@ -51,10 +66,8 @@ class Reports:
     def _failure(self, path: Path) -> Failure:
         if path not in self._failures:
             try:
-                report = json.loads(path.read_bytes())
-                device = f"{report['host']}/{report['device']}" if "device" in report else ""
-                self._failures[path] = Failure(device, bool(report.get("sticky")))
-            except (OSError, ValueError, KeyError, TypeError):  # torn: it counts all the same
+                self._failures[path] = failure_in(path)
+            except (InputError, StoreError, OSError):  # torn: it counts all the same
                 return Failure()
         return self._failures[path]
 
@@ -73,8 +86,9 @@ class Reports:
 def _place_in(path: Path) -> str:
     """Host and device of a worker, from the first of its events; "" if they do not say."""
     try:
-        with open(path, "rb") as f:
-            start = json.loads(f.read(HEAD).partition(b"\n")[0])
-        return f"{start['host']}/{start['place']}" if "place" in start else ""
-    except (OSError, ValueError, KeyError, TypeError):
+        with foreign.open_file(path) as f:
+            line = f.read(HEAD).partition(b"\n")[0]
+        start = foreign.obj(foreign.parse(line, path), path, host=str, place=foreign.Maybe(str, ""))
+    except (InputError, StoreError, OSError):
         return ""
+    return f"{start['host']}/{start['place']}" if start["place"] else ""

@@ -9,6 +9,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from synth import foreign
+from synth.errors import InputError, StoreError
+from synth.foreign import COUNT, Maybe
+
+# the fields of events that somebody reads
+_FIELDS: dict[str, object] = {
+    **dict.fromkeys(("time", "seconds", "busy_s", "idle_s", "price"), float),
+    **dict.fromkeys(("samples", "tombstones", "units", "requests", "retries", "tokens_in", "tokens_out"), COUNT),
+    **dict.fromkeys(("why", "node", "host", "place", "device", "outcome", "error"), (str, None)),
+    "job_idx": (COUNT, None),
+    "code": int,
+    "versions": ({str: str}, None),
+    "refused": ({str: COUNT}, None),
+}
+
 
 class EventLog:
     """Appends lines to this worker's own file. Losing events never loses work: a full disk is ignored here."""
@@ -40,14 +55,36 @@ class EventLog:
                 f.close()
 
 
-def read_events(folder: Path) -> Iterator[dict]:
-    """All events of a stage, worker by worker; torn last lines are left out. Each gets its "worker"."""
-    for path in sorted((Path(folder) / "events").glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+def event_in(line: bytes, where: object) -> dict:
+    """The event of a line, each field that anyone reads of its type; anything else is an InputError."""
+    raw = foreign.parse(line, where, halves=True)  # EventLog keeps names of files that are no UTF-8
+    return raw | foreign.obj(raw, where, event=str, **{k: Maybe(s) for k, s in _FIELDS.items() if k in raw})
+
+
+def events_in(path: Path, tell: Callable[[str], object] = lambda what: None) -> Iterator[dict]:
+    """The events of one worker's file. A torn last line is left out: its worker was killed. Any other one is told, once a file."""
+    bad, why = 0, ""
+    last = 0  # number of the last line that was bad
+    number = 0
+    try:
+        for number, line in enumerate(foreign.lines(path), 1):
             try:
-                yield {"worker": path.stem} | json.loads(line)
-            except ValueError:
-                continue
+                yield event_in(line, f"{path}: line {number}")
+            except InputError as e:
+                bad, why, last = bad + 1, why or str(e), number
+    except FileNotFoundError:
+        return
+    except (InputError, StoreError, OSError) as e:
+        tell(str(e))
+    if bad > (last == number):
+        tell(f"{why}; {bad} lines of this file are left out")
+
+
+def read_events(folder: Path, tell: Callable[[str], object] = lambda what: None) -> Iterator[dict]:
+    """All events of a stage, worker by worker, without what cannot be read (see `events_in`). Each gets its "worker"."""
+    for path in sorted((Path(folder) / "events").glob("*.jsonl")):
+        for event in events_in(path, tell):
+            yield {"worker": path.stem} | event
 
 
 @dataclass(frozen=True)
@@ -61,15 +98,10 @@ class LeftDevice:
 def bad_device(folder: Path, host: str, pid: int) -> LeftDevice | None:
     """How the newest worker of a process left its device as bad; None if it did not. host: as in synth.store.leases.Owner."""
     logs = sorted((Path(folder) / "events").glob(f"{host}-{pid}-*.jsonl"), key=lambda p: p.stat().st_mtime)
-    lines = logs[-1].read_text(encoding="utf-8", errors="replace").splitlines() if logs else []
     units = 0
-    for line in reversed(lines):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if event.get("event") == "stop":  # behind the other
-            units = int(event.get("units", 0))
-        elif event.get("event") == "device":
+    for event in reversed(list(events_in(logs[-1]) if logs else ())):
+        if event["event"] == "stop":  # behind the other
+            units = event.get("units", 0)
+        elif event["event"] == "device":
             return LeftDevice(str(event.get("why")), units)
     return None

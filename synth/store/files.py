@@ -8,7 +8,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from synth.errors import REFUSALS, StoreError
+from synth import foreign
+from synth.errors import REFUSALS, InputError, StoreError
 
 NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}  # link() will never work here
 TEMP = ".tmp"  # suffix of files on their way to a name
@@ -78,6 +79,8 @@ def replace(source: str | os.PathLike, target: str | os.PathLike) -> None:
     """os.replace. A network file system may repeat a call whose answer got lost, and then finds no source: it was renamed."""
     try:
         os.replace(source, target)
+    except IsADirectoryError as e:
+        raise InputError(f"{target}: is a folder, where a file belongs; remove it, then run the same command again") from e
     except FileNotFoundError:
         if os.path.lexists(source) or not os.path.lexists(target):
             raise
@@ -105,11 +108,10 @@ def rename_once(source: Path, target: Path) -> bool | None:
     raise OSError(code, os.strerror(code), str(source))
 
 
-def read_small(path: Path) -> bytes | None:
-    """The bytes of a small file, or None if it is not there."""
+def read_small(path: Path, most: int = foreign.RECORD) -> bytes | None:
+    """The bytes of a small file, or None if it is not there; raises as foreign.read."""
     try:
-        with open(path, "rb") as f:
-            return f.read()
+        return foreign.read(path, most)
     except FileNotFoundError:
         return None
 
@@ -153,3 +155,8 @@ def hard_links_work(folder: Path, other: Path) -> bool:
         for p in (temp, twin):
             with contextlib.suppress(OSError):
                 p.unlink()
+
+
+def is_number(text: str) -> bool:
+    """Whether the stem of a file's name is a number of a unit: digits that int() takes, and not too many of them."""
+    return text.isascii() and text.isdigit() and len(text) <= 12

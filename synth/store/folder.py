@@ -13,16 +13,23 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from synth.errors import InputError, StoreError, not_trouble
+from synth import foreign
+from synth.errors import InputError, StoreError
+from synth.foreign import Maybe
 from synth.store.blame import Reports
-from synth.store.files import hard_links_work, read_small, replace, storing, write_atomic, write_once
+from synth.store.damage import Damaged, mending
+from synth.store.files import hard_links_work, is_number, read_small, replace, storing, write_atomic, write_once
 from synth.store.framing import FRAMINGS
+from synth.store.inside import refuse_links
 from synth.store.parts import finished_batches
 from synth.store.samples import Unit
 from synth.store.spec import InputFile, StageSpec, canonical
 from synth.store.units import Stored, UnitReader
 
 SHARD = 1000  # files a folder
+SHARDED = ("units", "leases", "parts")
+FOLDERS = (*SHARDED, "failed", "events", "logs", "submissions")
+BESIDE = ("aside", "partitions", "growing", "answers")  # that some stages have, too
 
 
 class StageFolder:
@@ -40,7 +47,7 @@ class StageFolder:
         path = Path(dataset_root) / spec.folder_name
         if not (path / "stage.json").exists():
             with storing(path):
-                for sub in ("units", "leases", "parts", "failed", "events", "logs", "submissions"):
+                for sub in FOLDERS:
                     (path / sub).mkdir(parents=True, exist_ok=True)
             links = hard_links_work(path / "parts", path / "units")
             write_once(path / "inputs.json", _inputs_json(spec, links))
@@ -58,25 +65,22 @@ class StageFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> "StageFolder":
-        """Open a planned stage; a missing, torn or edited stage.json is an InputError."""
+        """Open a planned stage; a missing, torn or edited stage.json is an InputError, as is a folder of it that leads out."""
         path = Path(path).absolute()
         try:
             with storing(path / "stage.json"):
-                data = read_small(path / "stage.json")
+                data = read_small(path / "stage.json", foreign.STAGE)
         except NotADirectoryError:
             data = None
         if data is None:
             raise InputError(f"{path}: no stage.json here; a stage folder is runs/<dataset>/<stage>-<fingerprint>")
-        try:
-            inputs = json.loads(read_small(path / "inputs.json") or b"{}")
-            paths, links, settings = inputs.get("paths", {}), inputs.get("hard_links", True), inputs.get("settings", {})
-        except (ValueError, AttributeError, OSError) as e:
-            not_trouble(path / "inputs.json", e)
-            raise InputError(f"{path / 'inputs.json'}: torn ({e}); plan the stage again") from e
-        spec = StageSpec.from_json(data, paths, str(path / "stage.json"), settings)
+        inputs = _read_inputs(path / "inputs.json")
+        links = inputs["hard_links"]
+        spec = StageSpec.from_json(data, inputs["paths"], str(path / "stage.json"), inputs["settings"])
         framing = spec.framing or _framing_of_files(path)
         if framing not in FRAMINGS:
             raise InputError(f"{path / 'stage.json'}: framing {framing!r}: there are {', '.join(FRAMINGS)}; put it back or plan anew")
+        refuse_links(path, (*FOLDERS, *BESIDE), SHARDED)
         return cls(path, spec, framing, links)
 
     def upstream(self, role: str) -> list["StageFolder"]:
@@ -127,12 +131,12 @@ class StageFolder:
         for shard in self.shards() if shards is None else shards:
             with (
                 storing(self.path / "units"),
-                contextlib.suppress(FileNotFoundError),
+                contextlib.suppress(FileNotFoundError, NotADirectoryError),
                 os.scandir(self.path / "units" / f"{shard:03d}") as entries,
             ):
                 for entry in entries:
                     stem, dot, rest = entry.name.partition(".")
-                    if dot + rest == suffix and stem.isdigit() and int(stem) < self.spec.n_units:
+                    if dot + rest == suffix and is_number(stem) and int(stem) < self.spec.n_units:
                         numbers.add(int(stem))
         return numbers
 
@@ -155,10 +159,10 @@ class StageFolder:
     def failures(self) -> dict[int, list[Path]]:
         """unit -> the reports of its errors, oldest first."""
         reports: dict[int, list[Path]] = {}
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for p in sorted((self.path / "failed").iterdir()):
                 stem = p.name.partition(".")[0]
-                if stem.isdigit() and p.suffix == ".json":
+                if is_number(stem) and p.suffix == ".json":
                     reports.setdefault(int(stem), []).append(p)
         return reports
 
@@ -194,23 +198,26 @@ class StageFolder:
                 with contextlib.suppress(OSError), os.scandir(self.path / top / f"{shard:03d}") as entries:
                     for entry in entries:
                         stem = entry.name.partition(".")[0]
-                        if stem.isdigit() and int(stem) in committed:
+                        if is_number(stem) and int(stem) in committed:
                             with contextlib.suppress(OSError):
                                 os.unlink(entry.path)
 
     def is_done(self) -> bool:
         """Whether somebody found the stage whole and finished it. A cache: units/ is the truth."""
-        return (self.path / "done.json").exists()
+        try:
+            done = done_in(self.path / "done.json")
+        except InputError:  # what is none promises nothing: the stage is finished again, and it is replaced
+            return False
+        return bool(done) and done["units"] in (None, self.spec.n_units)
 
     def mark_done(self, facts: Mapping) -> None:
         write_atomic(self.path / "done.json", canonical(facts) + b"\n")
 
     def done(self) -> dict:
-        """What done.json says: units, samples, tombstones; {} if it is not there."""
-        try:
-            return json.loads(read_small(self.path / "done.json") or b"{}")
-        except ValueError:
-            return {}
+        """What done.json says: units, samples, tombstones; {} if it is not there, or says anything else."""
+        with contextlib.suppress(InputError):  # a cache: units/ is the truth, and verify names a done.json that is none
+            return done_in(self.path / "done.json")
+        return {}
 
     def progress(self) -> int:
         """Slots in committed units and in the finished batches of parts. For progress bars: cheap, not exact."""
@@ -221,7 +228,7 @@ class StageFolder:
             with contextlib.suppress(FileNotFoundError):
                 for p in (self.path / "parts" / f"{shard:03d}").iterdir():
                     unit = p.name.partition(".")[0]
-                    if p.name.endswith(".idx") and unit.isdigit() and int(unit) not in units:
+                    if p.name.endswith(".idx") and is_number(unit) and int(unit) not in units:
                         done = sum(n for _, n in finished_batches(p.with_name(p.name[: -len(".idx")])))
                         best[int(unit)] = max(best.get(int(unit), 0), done)
         return slots + sum(best.values())
@@ -229,7 +236,16 @@ class StageFolder:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def reader(self, number: int) -> UnitReader:
-        return UnitReader(self.unit_path(number), self.framing)
+        """An open unit; InputError if it is not there, is no whole unit, or is another one."""
+        reader, unit = UnitReader(self.unit_path(number), self.framing), self.unit(number)
+        index = reader.index
+        if (index.unit, index.first, index.count) != (number, unit.start, len(unit)):
+            reader.close()
+            raise Damaged(
+                f"{reader.path}: is not the unit of slots {unit.start}..{unit.stop - 1}, but unit {index.unit} of slots "
+                f"{index.first}..{index.first + index.count - 1}; {mending(reader.path)}"
+            )
+        return reader
 
     def samples(self, start: int = 0, stop: int | None = None) -> Iterator[Stored]:
         """The samples of slots [start, stop) in slot order; opens only the units that cover them."""
@@ -246,8 +262,10 @@ class StageFolder:
         """Stages beside this one that differ only in slots or upstream: their units may be linked where inputs agree."""
         folders = []
         for path in sorted(self.path.parent.glob(f"{glob.escape(self.spec.name)}-*")):
-            if path != self.path and b'"base": "%s"' % self.spec.base.encode() in (read_small(path / "stage.json") or b""):
-                with contextlib.suppress(InputError, StoreError):
+            with contextlib.suppress(InputError, StoreError, OSError):  # a stage that cannot be read lends nothing
+                if path != self.path and b'"base": "%s"' % self.spec.base.encode() in (
+                    read_small(path / "stage.json", foreign.STAGE) or b""
+                ):
                     folders.append(StageFolder.open(path))
         return folders
 
@@ -277,9 +295,9 @@ class StageFolder:
 
 def _state_framing(path: Path, framing: str) -> None:
     """Write the framing into a stage.json that was planned before it was stated."""
-    with contextlib.suppress(ValueError, TypeError):  # torn: opening it says so
-        stated = json.loads(read_small(path) or b"")
-        if "framing" not in stated:
+    with contextlib.suppress(InputError):  # torn: opening it says so
+        stated = foreign.parse(read_small(path, foreign.STAGE) or b"", path)
+        if type(stated) is dict and "framing" not in stated:
             write_atomic(path, json.dumps(stated | {"framing": framing}, sort_keys=True, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
@@ -291,11 +309,33 @@ def _framing_of_files(path: Path) -> str:
     raise InputError(f"{path / 'stage.json'}: does not say how units are framed, and there are none; plan the stage again")
 
 
+def done_in(path: Path) -> dict:
+    """What a done.json says; {} if there is none. Anything else of this name is an InputError."""
+    fix = "remove it: the next run writes it anew"
+    with storing(path):
+        data = read_small(path)
+    return {} if data is None else foreign.obj(foreign.parse(data, path, fix), path, fix, **_DONE)
+
+
+_DONE = dict.fromkeys(("units", "slots", "samples", "tombstones"), foreign.Maybe(foreign.COUNT))
+
+
+def _read_inputs(path: Path) -> dict:
+    """The fields of inputs.json, or what they are where there is none; a torn or foreign one is an InputError."""
+    fix = "plan the stage again: run the command that made it"
+    with storing(path):
+        data = read_small(path, foreign.STAGE)
+    raw = {} if data is None else foreign.parse(data, path, fix, halves=True)
+    shapes = {"paths": Maybe({str: str}, {}), "hard_links": Maybe(bool, True), "settings": Maybe(dict, {})}
+    return foreign.obj(raw, path, fix, **shapes)
+
+
 def _opens(path: Path) -> bool:
+    """Whether there is a file, asked by open() itself: a network file system's answer to stat() may be old. What is no file is none."""
     with storing(path):
         try:
-            os.close(os.open(path, os.O_RDONLY))
-        except FileNotFoundError:
+            foreign.open_file(path).close()
+        except (FileNotFoundError, NotADirectoryError, InputError):
             return False
     return True
 

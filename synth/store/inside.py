@@ -99,8 +99,11 @@ class Inside:
         return True
 
 
-def refuse_links(root: Path, names: Sequence[str], below: Sequence[str] = ()) -> None:
-    """InputError if one of these in a folder, or what lies in one of `below`, is a link that leads out of it. One listing a folder."""
+def refuse_links(root: Path, names: Sequence[str], below: Sequence[str]) -> None:
+    """InputError if one of `names` in a folder, or anything in one of its folders `below`, is a link that leads out of it.
+
+    A listing a folder, and no look at what is no link.
+    """
     for folder, wanted in ((root, set(names)), *((root / name, None) for name in below)):
         with storing(folder):
             try:

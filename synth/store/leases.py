@@ -18,10 +18,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from synth.errors import InputError
+from synth import foreign
+from synth.errors import InputError, StoreError
+from synth.foreign import COUNT, WORD, Maybe, whole
 from synth.host.slurm import JobRef
 from synth.store import faults
-from synth.store.files import storing
+from synth.store.files import is_number, storing
 
 RECORD = 512  # bytes of a lease: rewritten in place by one pwrite, so never longer or shorter
 ENV_BEAT, ENV_DEAD_AFTER = "SYNTHSET_BEAT_S", "SYNTHSET_DEAD_AFTER_S"
@@ -199,9 +201,11 @@ class Observer:
     def is_free(self, unit: int, path: Path, generation: int) -> bool:
         """Whether the newest lease of a unit (its `generation`) may be taken over now."""
         try:
-            with open(_generation(path, generation), "rb") as f:
+            with foreign.open_file(_generation(path, generation)) as f:
                 record = f.read(RECORD)
-        except OSError:
+        except InputError:
+            record = b""  # no file, so it names nobody: waited out as one that is torn
+        except (StoreError, OSError):
             return True  # removed: the unit exists, or there is nothing to respect
         seen = self._seen.get(unit)
         if seen is None or (seen.generation, seen.record) != (generation, record):
@@ -219,21 +223,28 @@ class Observer:
         return len(self._seen)
 
 
+_RECORD: dict[str, object] = {
+    **dict.fromkeys(("state", "worker", "host", "boot", "start"), WORD),
+    "beat": COUNT,
+    "pid": whole(1, (1 << 31) - 1),
+    "slurm_job": Maybe(WORD, ""),
+}
+
+
 def parse(record: bytes) -> dict | None:
     """A lease record as a dict; None if it is empty or torn."""
     try:
-        data = json.loads(record)
-        return data if {"state", "beat", *Owner.__dataclass_fields__} <= set(data) else None
-    except (ValueError, TypeError):
+        return foreign.obj(foreign.parse(record, "lease"), "lease", **_RECORD)
+    except InputError:
         return None
 
 
 def newest_generations(folder: Path) -> dict[int, int]:
     """unit -> newest generation, from one listing of a shard folder of leases/."""
     newest: dict[int, int] = {}
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             unit, _, generation = entry.name.partition(".g")
-            if unit.isdigit() and generation.isdigit():
+            if is_number(unit) and is_number(generation):
                 newest[int(unit)] = max(newest.get(int(unit), -1), int(generation))
     return newest

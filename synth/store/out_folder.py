@@ -16,7 +16,9 @@ import shutil
 import stat
 from pathlib import Path
 
+from synth import foreign
 from synth.errors import InputError
+from synth.foreign import WORD, Maybe
 from synth.store.files import NO_LINKS, read_small, storing, write_atomic, write_once
 from synth.store.folder import StageFolder
 from synth.store.inside import Inside
@@ -55,15 +57,14 @@ class OutFolder:
     def _owner(self, file: Path) -> str:
         """Fingerprint in a marker or claim, "" if there is none; another stage's is an InputError."""
         try:
-            data = read_small(file)
-            if data is None:
-                return ""
-            marker = json.loads(data)
-            owner, who = marker["fingerprint"], marker.get("stage", "")
+            marker = marker_in(file)
         except NotADirectoryError:
             return ""
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise InputError(f"{file}: torn or not ours ({type(e).__name__}); remove the folder {self.path} or choose another one") from e
+        except InputError as e:
+            raise InputError(f"{e}; remove the folder {self.path} or choose another one") from e
+        if marker is None:
+            return ""
+        owner, who = marker["fingerprint"], marker["stage"]
         if owner != self._fingerprint:
             raise InputError(
                 f"{self.path}: holds another dataset ({who or 'stage'} {owner}, {file.name}); choose another folder for "
@@ -149,7 +150,7 @@ class OutFolder:
         with storing(final):
             os.replace(temp, final)
 
-    def folder(self, name: str) -> None:
+    def make_folder(self, name: str) -> None:
         """Make a folder, and those above it."""
         self.inside.folder(name)
 
@@ -167,6 +168,14 @@ class OutFolder:
         with contextlib.suppress(FileNotFoundError):
             (self.path / CLAIM).unlink()
         self.folder.link_latest()
+
+
+def marker_in(file: Path) -> dict | None:
+    """{"fingerprint", "stage", "path"} of a marker or claim; None if there is none. Anything else of this name is an InputError."""
+    data = read_small(file)
+    where = f"{file}: torn or not ours"
+    shapes = {"fingerprint": WORD, "stage": Maybe(WORD, ""), "path": Maybe(str)}
+    return None if data is None else foreign.obj(foreign.parse(data, where, halves=True), where, **shapes)
 
 
 def _write(path: str, data: bytes) -> None:

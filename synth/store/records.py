@@ -3,14 +3,13 @@ expect. Names in it become names of files, numbers columns of tables."""
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from synth import foreign
 from synth.errors import InputError
 from synth.store.inside import misplaced
 
-# what JSON can say and neither UTF-8 nor JSON itself can say again: lone surrogates, NaN, floats that are infinite. Looked at where it may be
-_RARE = re.compile(rb"\\u[dD]|NaN|Infinity|[eE]\+?\d{3}|\d{300}")
-FIX = "move its unit away and run the command that made it again"
+_LARGE = re.compile(rb"[eE]\+?\d{3}|\d{300}")  # 1e999 is an infinite float, which JSON cannot say again
 
 
 def _integer(low: int, high: int) -> Callable[[object], bool]:
@@ -68,25 +67,26 @@ _WRITTEN: dict[str, Callable[[object], bool]] = {
 }
 
 
-def record_of(data: bytes, where: str, *needs: str) -> dict:
-    """The record of a sample. InputError if it is none; `where` names its unit and the sample.
+def record_of(data: bytes, where: str, fix: str, needs: Sequence[str] = ()) -> dict:
+    """The record of a sample. InputError if it is none. where: names its unit and the sample; fix: ends the message.
 
     needs: facts that it must say, those of an export about its files among them.
     """
-    try:
-        record = json.loads(data)
-        if _RARE.search(data):
-            json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError) as e:
-        raise InputError(f"{where}: its json cannot be read ({e}); {FIX}") from e
-    if not isinstance(record, dict):
-        raise InputError(f"{where}: its json is no object; {FIX}")
-    for name, right in _PICTURES.items():
-        if (value := record.get(name)) is not None and not right(value):
-            raise InputError(f"{where}: its {name} is {ascii(value)[:60]}, which is none; {FIX}")
-    for name in needs:
-        if name not in record:
-            raise InputError(f"{where}: its json does not say {name!r}; {FIX}")
-        if not _WRITTEN.get(name, lambda value: True)(record[name]):
-            raise InputError(f"{where}: its {name} is {ascii(record[name])[:60]}, which is none; {FIX}")
+    record = foreign.parse(data, f"{where}: its json", fix)
+    if type(record) is not dict:
+        raise InputError(f"{where}: its json is {foreign.seen(record)}, expected an object; {fix}")
+    if _LARGE.search(data):
+        try:
+            json.dumps(record, allow_nan=False)
+        except ValueError as e:
+            raise InputError(f"{where}: its json holds a number that is infinite; {fix}") from e
+    wrong = [name for name, right in _PICTURES.items() if (value := record.get(name)) is not None and not right(value)]
+    wrong += [name for name in needs if name not in record or not _WRITTEN.get(name, _anything)(record[name])]
+    if wrong:
+        said = f"is {foreign.seen(record[wrong[0]])}, which is none" if wrong[0] in record else "is not said"
+        raise InputError(f"{where}: its {wrong[0]} {said}; {fix}")
     return record
+
+
+def _anything(value: object) -> bool:
+    return True

@@ -6,11 +6,41 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 
+from synth import foreign
 from synth.errors import InputError
+from synth.foreign import Maybe, Shape, whole
 from synth.store.samples import Unit
 
 UNSTATED = ""  # framing of a stage that was planned before stage.json stated it
 SCHEMA = 1  # raise it when the meaning of stored bytes changes
+# Most units of a stage: their numbers have six digits, and who looks at a stage lists them all. Most slots of a unit: its index is one
+# piece of JSON that is held in memory. Both are far above what anyone plans, and far below what would fill a machine's memory.
+MOST_UNITS, MOST_IN_UNIT = 10**6, 10**7
+_NAME = Shape("a name: printable text without /", lambda v: foreign.fits(v, foreign.WORD) and bool(v) and "/" not in v and v[0] != ".")
+_NUMBER = whole(0, MOST_UNITS * MOST_IN_UNIT)
+_MARK = Shape("a hash or another mark", lambda v: foreign.fits(v, foreign.WORD) and len(v) <= 1000)
+_PATH = Shape("a path", lambda v: type(v) is str and "\0" not in v)
+_OUT = Shape("an object with, if any, a path in 'out'", lambda v: type(v) is dict and foreign.fits(v.get("out", ""), _PATH))
+# what stage.json holds; the shape of its config is the kind's affair
+_FIELDS = {
+    "kind": _NAME,
+    "name": _NAME,
+    "config": _OUT,
+    "slots": _NUMBER,
+    "unit_size": whole(1, MOST_IN_UNIT),
+    "batch": whole(1, MOST_IN_UNIT),
+    "numerics": dict,
+    "upstream": {str: list},
+    "inputs": {str: _MARK},
+    "versions": {str: str},
+    "framing": Maybe(_MARK, UNSTATED),
+    "ends": Maybe([_NUMBER], []),
+    "fingerprint": _MARK,
+    "base": _MARK,
+}
+_NUMERICS = {"name": Maybe(_MARK), "threads": Maybe(whole(1, 4096)), "deterministic": Maybe(bool)} | dict.fromkeys(
+    ("cpu", "cuda"), Maybe({str: (str, bool)})
+)
 
 
 def canonical(data: object) -> bytes:
@@ -68,6 +98,11 @@ class StageSpec:
             raise InputError(
                 f"stage {self.name}: units end at {self.ends[:3]}..{self.ends[-1]}, "
                 f"which is not {self.slots} slots in units of at most {self.unit_size}"
+            )
+        if self.n_units > MOST_UNITS or self.unit_size > MOST_IN_UNIT:
+            raise InputError(
+                f"stage {self.name}: {self.slots:,} slots in units of {self.unit_size:,} are {self.n_units:,} units; "
+                f"at most {MOST_UNITS:,} units of at most {MOST_IN_UNIT:,} slots are handled: choose another unit_size, or fewer slots"
             )
 
     @property
@@ -136,28 +171,23 @@ class StageSpec:
     @staticmethod
     def from_json(data: bytes, input_paths: Mapping[str, str], where: str, settings: Mapping | None = None) -> "StageSpec":
         """Read stage.json back; `input_paths` and `settings` come from inputs.json. A torn or foreign file is an InputError."""
-        try:
-            raw = json.loads(data)
-            if raw["schema"] != SCHEMA:
-                raise InputError(f"{where}: schema {raw['schema']}, this version reads {SCHEMA}: plan the stage again")
-            spec = StageSpec(
-                kind=raw["kind"],
-                name=raw["name"],
-                config=raw["config"],
-                slots=raw["slots"],
-                unit_size=raw["unit_size"],
-                batch=raw["batch"],
-                numerics=raw["numerics"],
-                upstream={r: tuple(Upstream(**u) for u in ups) for r, ups in raw["upstream"].items()},
-                inputs={r: InputFile(input_paths.get(r, ""), ident) for r, ident in raw["inputs"].items()},
-                versions=raw["versions"],
-                settings=dict(settings or {}),
-                framing=raw.get("framing", UNSTATED),
-                ends=tuple(raw.get("ends", ())),
+        bad, fix = f"{where}: not a stage.json", "plan the stage again"
+        raw = foreign.parse(data, bad, fix)
+        if (schema := foreign.obj(raw, bad, fix, schema=int)["schema"]) != SCHEMA:
+            raise InputError(f"{where}: schema {foreign.seen(schema)}, this version reads {SCHEMA}: {fix}")
+        fields = foreign.obj(raw, bad, fix, **_FIELDS)
+        foreign.obj(fields["numerics"], f"{bad}: numerics", fix, **_NUMERICS)
+        upstream = {
+            role: tuple(
+                Upstream(**foreign.obj(up, f"{bad}: upstream {foreign.seen(role)}", fix, path=_PATH, fingerprint=_MARK)) for up in ups
             )
-            stated, actual = (raw["fingerprint"], raw["base"]), (spec.fingerprint, spec.base)
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise InputError(f"{where}: not a stage.json ({type(e).__name__}: {e}); plan the stage again") from e
+            for role, ups in fields["upstream"].items()
+        }
+        stated = fields.pop("fingerprint"), fields.pop("base")
+        fields |= {"upstream": upstream, "ends": tuple(fields["ends"]), "settings": dict(settings or {})}
+        fields["inputs"] = {role: InputFile(input_paths.get(role, ""), identity) for role, identity in fields["inputs"].items()}
+        spec = StageSpec(**fields)
+        actual = spec.fingerprint, spec.base
         if stated != actual:
             raise InputError(
                 f"{where}: edited after it was planned (fingerprint and base {actual}, it says {stated}); put it back or plan anew"

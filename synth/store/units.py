@@ -2,12 +2,13 @@
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from synth import foreign
 from synth.errors import InputError
 from synth.store.damage import Damaged, mending
 from synth.store.files import pread, storing
@@ -27,6 +28,7 @@ class UnitReader:
         try:
             self.index: UnitIndex
             self.index, self.digest = read_index(self._f, framing, str(path))
+            self._size = os.fstat(self._f.fileno()).st_size
         except BaseException:
             self._f.close()
             raise
@@ -66,6 +68,10 @@ class UnitReader:
         """What is raised of a sample whose bytes are not those that were committed."""
         return _damaged(self._f, entry, CHANGED)
 
+    def record(self, entry: Entry, *needs: str) -> dict:
+        """The JSON of one sample, judged (synth.store.records); InputError names the unit and the sample."""
+        return _record(self, entry, needs)
+
     def raw(self, offset: int, size: int) -> bytes:
         """Bytes of the unit file as they lie there, frames and all."""
         return pread(self._f.fileno(), size, offset)
@@ -87,7 +93,7 @@ class UnitReader:
 def _opened(path: Path) -> BinaryIO:
     try:
         with storing(path):
-            return open(path, "rb")
+            return foreign.open_file(path)
     except OSError as e:
         raise InputError(f"{path}: cannot be read ({e.strerror}); run the command that made its stage again") from e
 
@@ -143,8 +149,12 @@ class Stored:
         return self.reader.read(self.entry, ext)
 
     def json(self, *needs: str) -> dict:
-        """Its record, judged; needs: facts that it must say. InputError names its unit."""
-        where = f"{self.reader.path}: sample {self.key}"
-        if "json" not in self.entry.files:
-            raise InputError(f"{where}: has no json; {FIX}")
-        return record_of(self.read("json"), where, *needs)
+        """Its record, as UnitReader.record gives it."""
+        return _record(self.reader, self.entry, needs)
+
+
+def _record(reader: Reads, entry: Entry, needs: Sequence[str]) -> dict:
+    where = f"{reader.path}: sample {entry.key}"
+    if "json" not in entry.files:
+        raise InputError(f"{where}: has no json; {mending(reader.path)}")
+    return record_of(reader.read(entry, "json"), where, mending(reader.path), needs)

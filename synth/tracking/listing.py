@@ -20,7 +20,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from synth.errors import InputError, not_trouble
+from synth import foreign
+from synth.errors import InputError
+from synth.foreign import COUNT
 from synth.store import blocks
 from synth.store.blocks import torn
 from synth.store.folder import StageFolder
@@ -133,21 +135,20 @@ class AnnotatedListing:
     def __init__(self, folder: Path, expected: str):
         self.path, index = Path(folder) / NAME, Path(folder) / INDEX
         try:
-            listing, self._head = json.loads(index.read_bytes()), Path(folder, HEAD).read_bytes()
-            self.n, self._blocks, self._order = listing["images"], listing["blocks"], listing["order"]
-            actual = identity(listing, self._head)
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            not_trouble(index, e)
+            raw = foreign.read_json(index, foreign.TABLE)
+            self._head = foreign.read(Path(folder, HEAD), foreign.STAGE)
+        except (OSError, InputError) as e:
             raise torn(index, e) from e
+        listing = foreign.obj(raw, index, images=COUNT, blocks=[dict], order=[COUNT])
+        self.n, self._order = listing["images"], listing["order"]
+        self._blocks = [foreign.obj(b, index, offset=COUNT, size=COUNT, sha256=str) for b in listing["blocks"]]
+        actual = identity(raw, self._head)
         if actual != expected:
             raise torn(index, "another listing was planned")
 
     def head(self) -> Head:
-        try:
-            fields = json.loads(self._head)
-            return Head(**fields | {"categories": tuple(fields["categories"])})
-        except (ValueError, KeyError, TypeError) as e:
-            raise torn(self.path.with_name(HEAD), f"{type(e).__name__}: {e}") from e
+        fields = foreign.parse(self._head, self.path.with_name(HEAD))  # its identity is part of what was planned
+        return Head(**fields | {"categories": tuple(fields["categories"])})
 
     def file_order(self) -> list[int]:
         """Numbers in the listing, in the order of the annotation file."""

@@ -1,15 +1,14 @@
 """What a stage wrote beside its units, against them; and whose place an export's folder is."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-from synth.errors import InputError, not_trouble
+from synth.errors import InputError
 from synth.kinds import stage_class
 from synth.run.findings import Check, Findings
 from synth.store.folder import StageFolder
-from synth.store.out_folder import CLAIM, MARKER
+from synth.store.out_folder import CLAIM, MARKER, marker_in
 
 Progress = Callable[[int], None]
 
@@ -43,12 +42,11 @@ def verify_place(folder: StageFolder, deep: bool, findings: Findings, progress: 
             )
         return
     try:
-        owner = json.loads(marker.read_bytes())["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        not_trouble(marker, e)
-        findings.add(marker, f"torn ({type(e).__name__}); run the same command again", file=MARKER)
+        facts = marker_in(marker) or {}
+    except InputError as e:
+        findings.add(marker, f"{str(e).removeprefix(f'{marker}: ')}; run the same command again", file=MARKER)
         return
-    if owner != folder.spec.fingerprint:
+    if (owner := facts.get("fingerprint")) != folder.spec.fingerprint:
         findings.add(out, f"holds the export of another stage ({owner}); this one is {folder.spec.fingerprint}")
         return
     stage_class(folder.spec.kind)(folder).verify(Check(out, deep, findings, progress))
@@ -58,11 +56,12 @@ def stage_of(out: Path) -> StageFolder:
     """The stage that wrote an export folder, by its marker; InputError if it cannot be found."""
     marker = Path(out) / MARKER
     try:
-        facts = json.loads(marker.read_bytes())
-        name, path = facts["stage"], facts.get("path")
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        not_trouble(marker, e)
-        raise InputError(f"{marker}: not the marker of a finished export ({type(e).__name__}); give the folder of its stage") from e
+        facts = marker_in(marker)
+    except InputError as e:
+        raise InputError(f"{e}; not the marker of a finished export: give the folder of its stage") from e
+    name, path = (facts["stage"], facts["path"]) if facts else ("", None)
+    if not name or "/" in name or name.startswith("."):
+        raise InputError(f"{marker}: not the marker of a finished export (it names no stage); give the folder of its stage")
     near = Path(os.path.realpath(out)).parent.parent / name
     for place in ([Path(path)] if path else []) + [near]:
         if (place / "stage.json").exists():

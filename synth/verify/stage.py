@@ -12,7 +12,7 @@ from synth.kinds import stage_class
 from synth.run.findings import Findings, ranges
 from synth.run.stage import Stage
 from synth.store.events import read_events
-from synth.store.folder import StageFolder
+from synth.store.folder import StageFolder, done_in
 from synth.store.framing import shared
 from synth.store.names import classes_of
 from synth.verify.units import UnitCheck, check_unit
@@ -136,7 +136,11 @@ def _duplicates(folder: StageFolder, marks: Mapping[int, np.ndarray], findings: 
 
 def _done(folder: StageFolder, findings: Findings) -> None:
     """done.json is a cache; one that promises what is not there would keep the next run from making it."""
-    done = folder.done()
+    try:
+        done = done_in(folder.path / "done.json")
+    except (InputError, StoreError) as e:
+        findings.add(folder.path / "done.json", str(e).removeprefix(f"{folder.path / 'done.json'}: "))
+        return
     if not done or findings.problems:
         return
     counted = {"samples": findings.samples, "tombstones": findings.n_tombstones}
@@ -149,10 +153,10 @@ def _provenance(folder: StageFolder, findings: Findings) -> None:
     """Which kinds of device, in which versions, committed how many units: from the workers' events, as far as they are there."""
     opened: dict[str, tuple[str, Mapping]] = {}
     devices, versions = Counter(), {}
-    for event in read_events(folder.path):
-        if event.get("event") == "open":
+    for event in read_events(folder.path, findings.notes.append):
+        if event["event"] == "open":
             opened[event["worker"]] = str(event.get("device") or "?"), event.get("versions") or {}
-        elif event.get("event") == "unit" and event.get("outcome") == "ours":
+        elif event["event"] == "unit" and event.get("outcome") == "ours":
             device, its = opened.get(event["worker"], ("?", {}))
             devices[device] += 1
             for name, version in its.items():

@@ -1,10 +1,10 @@
 """params.json of a LLaMA-2 checkpoint: the model's dimensions, and which model-parallel degrees they allow. No torch."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from synth.errors import InputError, not_trouble
+from synth import foreign
+from synth.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,13 @@ def read_params(ckpt_dir: str | Path) -> ModelParams:
     """ModelParams of `ckpt_dir`/params.json. InputError names the file, the key and the fix."""
     path = Path(ckpt_dir) / "params.json"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = foreign.read_json(path, foreign.RECORD, "copy it anew from the checkpoint's source")
     except FileNotFoundError:
         raise InputError(
             f"{path} is missing: ckpt_dir must hold params.json, consolidated.NN.pth and tokenizer.model (Meta's layout)"
         ) from None
-    except (OSError, ValueError) as err:
-        not_trouble(path, err)
-        raise InputError(f"{path} cannot be read as JSON ({err}): copy it anew from the checkpoint's source") from err
+    except OSError as err:
+        raise InputError(f"{path} cannot be read ({err.strerror}): copy it anew from the checkpoint's source") from err
     if not isinstance(raw, dict):
         raise InputError(f"{path} holds a {type(raw).__name__}, not an object with dim, n_layers, n_heads, ...")
     return params_from(raw, path)

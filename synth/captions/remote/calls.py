@@ -1,17 +1,18 @@
 """One request to an OpenAI-compatible server, by the official client, tried again until it is answered or given up."""
 
-import json
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from synth import foreign
 from synth.captions.config import CaptionerConfig
 from synth.captions.engines import Request
 from synth.captions.remote.journal import Answer
 from synth.captions.remote.settings import Endpoint
 from synth.captions.remote.verdict import AGAIN, GONE, SAMPLE, judge
 from synth.errors import InputError
+from synth.foreign import COUNT, Maybe
 
 FIRST_WAIT, WAIT = 1.0, 60.0  # seconds before the second try, and at most before a later one
 SEED_BITS = 31  # what every server takes as a seed
@@ -110,9 +111,9 @@ class Caller:
                 return why, verdict.after
             raise {SAMPLE: Rejected, GONE: Unanswered}.get(verdict.what, InputError)(why) from None
         try:
-            return _answer(json.loads(text))
-        except (ValueError, LookupError, TypeError, AttributeError) as e:
-            return f"its answer cannot be read ({type(e).__name__}): {self.clean(text[:200])!r}", None
+            return answer_in(text)
+        except InputError as e:
+            return f"{self.clean(e)}: {self.clean(text[:200])!r}", None
 
     def _send(self, client, request: Request) -> str:
         """The body of a good answer."""
@@ -135,11 +136,21 @@ class Caller:
         return str(text).replace(self._secret, "***") if self._secret else str(text)
 
 
-def _answer(data: dict) -> Answer:
-    """The first choice of a completion or chat completion."""
-    choice, usage = data["choices"][0], data.get("usage") or {}
-    text = choice["message"].get("content") if "message" in choice else choice["text"]
-    if text is not None and not isinstance(text, str):
-        raise TypeError("content is no text")
-    counts = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
-    return Answer(text or "", str(choice.get("finish_reason") or ""), *counts)
+_TEXT, _COUNTS = (str, None), ("prompt_tokens", "completion_tokens")
+
+
+def answer_in(body: str) -> Answer:
+    """The first choice of a completion or chat completion; anything else is an InputError."""
+    where = "its answer cannot be read"
+    data = foreign.obj(foreign.parse(body, where), where, choices=[dict], usage=Maybe((dict, None)))
+    if not data["choices"]:
+        raise InputError(f"{where}: it has no choices")
+    choice = foreign.obj(data["choices"][0], where, message=Maybe(dict), text=Maybe(_TEXT), finish_reason=Maybe(_TEXT))
+    if choice["message"] is not None:
+        text = foreign.obj(choice["message"], where, content=Maybe(_TEXT))["content"]
+    elif "text" in data["choices"][0]:
+        text = choice["text"]
+    else:
+        raise InputError(f"{where}: its first choice has neither message nor text")
+    usage = foreign.obj(data["usage"] or {}, where, **dict.fromkeys(_COUNTS, Maybe((COUNT, None))))
+    return Answer(text or "", choice["finish_reason"] or "", *(usage[name] or 0 for name in _COUNTS))

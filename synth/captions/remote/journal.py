@@ -6,14 +6,15 @@ tore is no answer, and the request is made again.
 
 import contextlib
 import hashlib
-import json
 import os
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from synth import foreign
 from synth.captions.engines import Request
+from synth.errors import InputError
 from synth.store.files import storing
 from synth.store.spec import canonical
 
@@ -60,7 +61,7 @@ class Journal:
             return None
         name, offset, length = place
         try:
-            with storing(self.folder / name), open(self.folder / name, "rb") as f:
+            with storing(self.folder / name), foreign.open_file(self.folder / name) as f:
                 f.seek(offset)
                 return _parse(f.read(length))[1]
         except FileNotFoundError:  # somebody tidied up: the request is made again
@@ -114,9 +115,9 @@ def _names(folder: Path) -> list[str]:
 
 def _lines(path: Path, start: int) -> Iterator[tuple[str, Answer | None, int, int]]:
     """(key or "", answer, offset, length) of each whole line from `start` on; a line without its newline may still grow."""
-    with contextlib.suppress(FileNotFoundError), storing(path), open(path, "rb") as f:
+    with contextlib.suppress(FileNotFoundError), storing(path), foreign.open_file(path) as f:
         f.seek(start)
-        for line in f:
+        while line := f.readline(foreign.LINE):
             if not line.endswith(b"\n"):
                 return
             key, answer = _parse(line)
@@ -124,12 +125,15 @@ def _lines(path: Path, start: int) -> Iterator[tuple[str, Answer | None, int, in
             start += len(line)
 
 
+_RECORD = {"key": str, "text": str, "finish": str, "tokens_in": foreign.COUNT, "tokens_out": foreign.COUNT}
+
+
 def _parse(line: bytes) -> tuple[str, Answer | None]:
     sha, _, body = line.rstrip(b"\n").partition(b" ")
     if hashlib.sha256(body).hexdigest()[:16].encode() != sha:
         return "", None
     try:
-        record = json.loads(body)
-        return record.pop("key"), Answer(**record)
-    except (ValueError, KeyError, TypeError, AttributeError):  # of another version
+        record = foreign.obj(foreign.parse(body, "answer"), "answer", **_RECORD)
+    except InputError:  # of another version
         return "", None
+    return record.pop("key"), Answer(**record)

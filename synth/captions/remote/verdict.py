@@ -5,7 +5,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from synth import foreign
 from synth.captions.engines import TOO_LONG
+from synth.errors import InputError
 
 AGAIN, SAMPLE, INPUT, GONE = "again", "sample", "input", "gone"
 _LONG = ("context length", "context_length", "context size", "maximum context", "max_model_len", "too long", "too many tokens")
@@ -64,8 +66,8 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 def _said(body: str) -> tuple[str, str]:
     """(code, message) of an error body: OpenAI's {"error": {..}}, FastAPI's {"detail": ..}, or whatever text it is."""
     try:
-        data = json.loads(body)
-    except ValueError:
+        data = foreign.parse(body, "error", halves=True)
+    except InputError:
         return "", " ".join(body.split())
     if isinstance(data, dict):
         inner = data.get("error", data)

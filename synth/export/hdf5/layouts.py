@@ -8,7 +8,6 @@ Packed files also have `labels` int64 [N] (official indices), `captions` and `ke
 """
 
 import hashlib
-import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from h5py import h5d, h5p, h5s
 from synth.errors import InputError
 from synth.export.config import PACKED, PIXELS
 from synth.export.hdf5.file import UINT8, NewFile, new_file, plain, pwrite
+from synth.store.trees import Undecodable, decoded
 
 TEXT = h5py.string_dtype("utf-8")
 
@@ -133,12 +133,10 @@ def _pixels(new: NewFile, items: Iterable[Item], n: int, gzip: int) -> Iterator[
 
 
 def _decoded(data: bytes, key: str) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    except (OSError, UnidentifiedImageError, ValueError) as e:
-        raise InputError(f"picture {key} cannot be decoded ({e})") from e
+        return np.asarray(decoded(data, "RGB"))
+    except Undecodable as e:
+        raise InputError(f"picture {key} cannot be decoded ({e.why}); verify --deep on its stage tells more") from e
 
 
 def encodable(text: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from synth import foreign
 from synth.errors import InputError, StageBroken
 from synth.host.scratch import Scratch
 from synth.images.config import DrawingConfig
@@ -132,8 +133,8 @@ class CommandPainter:
         """The next line that is a JSON object; others go to the log."""
         for _ in range(NOISE):
             line = child.line(deadline, late)
-            with contextlib.suppress(ValueError, RecursionError):
-                answer = json.loads(line)
+            with contextlib.suppress(InputError):
+                answer = foreign.parse(line, "answer")
                 if isinstance(answer, dict):
                     return answer
             with self.log.open("ab") as log:

@@ -5,7 +5,6 @@ out. Our own export says in classes.json which class a folder is, and in metadat
 from metadata.jsonl (`caption` or `text`), else from a .txt beside the picture, else from a .json.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from synth import foreign
 from synth.errors import InputError, not_trouble
 from synth.images.sources.base import KEY, Input, Reader, SourceClass, too_large
 from synth.store.trees import decoded_here, entries, is_folder, pictures, plain
@@ -91,37 +91,37 @@ def _input(path: str, entry: os.DirEntry) -> Input:
     return Input(plain(path), path, size, reason=too_large(size))
 
 
+_CLASS = {"index": foreign.COUNT, "name": str, "folder": str}
+_ROW = {"file_name": str, "labels": foreign.Maybe([foreign.COUNT], []), "label_names": foreign.Maybe([str], [])}
+
+
 def _known_classes(file: Path) -> dict[str, SourceClass]:
     """folder -> class of our own export's classes.json; {} if there is none, or another's file of that name."""
+    where, fix = f"{file}: not the classes.json of an export", "remove it, and the folders name the classes"
     try:
-        data = json.loads(file.read_bytes())
-        return {c["folder"]: SourceClass(c["index"], c["name"]) for c in data["classes"]}
+        raw = foreign.parse(foreign.read(file, foreign.STAGE), where, fix, halves=True)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
-        not_trouble(file, e)
-        why = f"{type(e).__name__}: {e}"
-        raise InputError(f"{file}: not the classes.json of an export ({why}); remove it, and the folders name the classes") from e
+    except OSError as e:
+        raise InputError(f"{where} ({e.strerror}); {fix}") from e
+    listed = [foreign.obj(c, where, fix, **_CLASS) for c in foreign.obj(raw, where, fix, classes=[dict])["classes"]]
+    return {c["folder"]: SourceClass(c["index"], c["name"]) for c in listed}
 
 
 def _metadata(file: Path, captions: bool) -> dict[str, tuple[str, tuple[SourceClass, ...]]]:
     """path -> (caption, classes) of metadata.jsonl; without captions only of pictures that have several classes."""
     by_path = {}
-    with open(file, "rb") as f:
-        for n, line in enumerate(f, 1):
-            try:
-                record = json.loads(line)
-                name = record["file_name"]
-                labels, names = record.get("labels", ()), record.get("label_names", ())
-                several = tuple(SourceClass(int(i), str(c)) for i, c in zip(labels, names, strict=True))
-                classes = several if len(several) > 1 else ()
-                caption = next((str(record[k]) for k in CAPTION_KEYS if record.get(k)), "") if captions else ""
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-                raise InputError(
-                    f'{file}: line {n} is torn or has no "file_name" ({type(e).__name__}: {e}); mend or remove the line'
-                ) from e
-            if caption or classes:
-                by_path[name] = caption, classes
+    for n, line in enumerate(foreign.lines(file, foreign.TABLE), 1):
+        where, fix = f'{file}: line {n} is torn or has no "file_name"', "mend or remove the line"
+        raw = foreign.parse(line, where, fix, halves=True)
+        record = foreign.obj(raw, where, fix, **_ROW)
+        labels, names = record["labels"], record["label_names"]
+        if len(labels) != len(names):
+            raise InputError(f"{file}: line {n} has {len(labels)} labels with {len(names)} names; {fix}")
+        classes = tuple(map(SourceClass, labels, names)) if len(labels) > 1 else ()
+        caption = next((str(raw[k]) for k in CAPTION_KEYS if raw.get(k)), "") if captions else ""
+        if caption or classes:
+            by_path[record["file_name"]] = caption, classes
     return by_path
 
 
@@ -129,17 +129,12 @@ def _caption_beside(picture: Path) -> str:
     """The caption in the .txt or .json beside a picture; "" if there is none that can be read."""
     for suffix in (".txt", ".json"):
         try:
-            with open(picture.with_suffix(suffix), "rb") as f:
+            with foreign.open_file(picture.with_suffix(suffix)) as f:
                 text = f.read(SIDECAR_BYTES).decode("utf-8")
             if suffix == ".txt":
                 return text.strip()
-            return caption_in(json.loads(text))
-        except (
-            OSError,
-            ValueError,
-            RecursionError,
-        ) as e:  # no such file, or torn: an input without a caption, whose tombstone says so
-            not_trouble(picture, e)
+            return caption_in(foreign.parse(text, picture, halves=True))
+        except (OSError, ValueError, InputError):  # no such file, or torn: an input without a caption, whose tombstone says so
             continue
     return ""
 

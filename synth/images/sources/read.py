@@ -1,6 +1,5 @@
 """How a worker reads a source: inputs of a unit with their labels and captions, and their bytes from any thread."""
 
-import json
 import os
 import stat
 from bisect import bisect_left
@@ -17,6 +16,7 @@ from synth.store.damage import Damaged, mending
 from synth.store.files import pread, storing
 from synth.store.framing import Entry
 from synth.store.names import classes_of
+from synth.store.records import record_of
 from synth.store.units import sample_at
 
 GONE = {
@@ -104,6 +104,9 @@ class StageSource:
         if entry is None:
             why = reader.index.tombstones.get(slot, "not in its unit")
             return Picture(number, f"{slot:09d}", reader.path, reason=f"has no picture: {why}")
+        ext = next((e for e in sorted(entry.files) if e != "json"), "")
+        if not ext or "json" not in entry.files:
+            raise InputError(f"{reader.path}: sample {entry.key}: holds no picture with a record; give a stage of pictures of classes")
         data = reader.unchecked(entry, "json")  # to be sure of it one has to read the picture: `read_bytes` does, when it is wanted
         record = _record(data)
         if record is None or not record.get("caption"):  # this one may be left out, and its picture never be read
@@ -111,7 +114,6 @@ class StageSource:
             record = _record(data)
             if record is None:
                 raise InputError(f"{reader.path}: sample {entry.key}: its record has no label; give a stage of pictures of classes")
-        ext = next(e for e in sorted(entry.files) if e != "json")
         labels = tuple(record.get("labels") or (record["label"],))
         names = tuple(record.get("label_names") or (self._classes.get(i, str(i)) for i in labels))
         offset, size = entry.files[ext]
@@ -124,14 +126,12 @@ class StageSource:
 
 
 def _record(data: bytes) -> Mapping | None:
-    """The record of a picture; None if it is no JSON or tells no label, and so is damaged or of no picture of a class."""
+    """The record of a picture; None if it is none or tells no label, and so is damaged or of no picture of a class."""
     try:
-        record = json.loads(data)
-        labels, names = record.get("labels") or [record["label"]], record.get("label_names") or []
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        record = record_of(data, "", "")
+    except InputError:
         return None
-    fits = isinstance(labels, list) and isinstance(names, list) and all(isinstance(label, int) for label in labels)
-    return record if fits else None
+    return record if record.get("labels") or record.get("label") is not None else None
 
 
 def read_bytes(picture: Picture, root: Path) -> bytes | str:

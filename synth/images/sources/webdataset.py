@@ -4,7 +4,6 @@ Classes come from key.json ("label" and "class"; several as "labels" and "label_
 A tar that is torn gives what stands before the tear; the tear itself is an input with its reason.
 """
 
-import json
 import os
 import stat
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
-from synth.errors import not_trouble
+from synth import foreign
+from synth.errors import InputError, not_trouble
 from synth.images.sources.base import KEY, Input, Reader, SourceClass, too_large
 from synth.images.sources.image_folder import caption_in
 from synth.store.tars import Member, NoTar, TornTar, members
@@ -109,8 +109,8 @@ class WebDatasetReader(Reader):
         """Caption and classes of a sample, from its small members."""
         record: object = None
         try:
-            record = json.loads(sample.texts["json"]) if "json" in sample.texts else None
-        except (ValueError, RecursionError):
+            record = foreign.parse(sample.texts["json"], "json", halves=True) if "json" in sample.texts else None
+        except InputError:
             sample.reason = sample.reason or "its json is torn"
         if self.captions:
             text = sample.texts.get("txt", b"").decode("utf-8", "replace").strip()
