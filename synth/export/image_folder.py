@@ -13,6 +13,7 @@ from pathlib import Path
 
 from synth.export.base import Export
 from synth.export.config import ImageFolderConfig
+from synth.export.sources import Sources
 from synth.reading.stage import GONE, StageSample
 from synth.run.findings import Check
 from synth.seeds import uniform
@@ -111,16 +112,15 @@ class ImageFolder(Export):
         splits = ("train/", "val/") if self.config.val_share else ("",)
         lines = {split: _lines(out / split / METADATA) for split in splits}
         in_step = set(splits)
-        sources = (hashlib.sha256(picture.read()).hexdigest() for picture in self.pictures) if check.deep else None
+        self.look_alone(check)
+        sources = Sources(check, lambda: self.pictures)
         for stored in self.folder.samples():
             record = stored.json()
             name = record["file_name"]
             split = name[: name.index("/") + 1] if self.config.val_share else ""
             expected[name.rpartition("/")[0]] += 1
             check.file(name, record["bytes"], record["sha256"])
-            if sources is not None and next(sources, "") != record["sha256"]:
-                unit = self.folder.unit_path(stored.unit)
-                check.found.add(unit, f"{name} was made of other bytes than its unit holds", stored.unit, name)
+            sources.compare(stored.slot, record, name, self.folder.unit_path(stored.unit), stored.unit, name)
             if split in in_step and next(lines[split], b"") != canonical(public({**record, "file_name": name.removeprefix(split)})):
                 in_step.discard(split)
                 check.wrong(split + METADATA, f"edited or torn at the line of {name}")

@@ -13,13 +13,12 @@ from synth.errors import not_trouble
 from synth.export.base import Export
 from synth.export.config import ShardedConfig
 from synth.export.shuffle import Order
+from synth.export.sources import Sources
 from synth.reading.stage import GONE, StageSample
 from synth.run.findings import Check
 from synth.store.files import storing
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
-
-FACTS = ("member", "file_name", "file_bytes", "sha256", "bytes")  # what an export adds to the record of a picture
 
 
 class Sharded(Export):
@@ -105,9 +104,16 @@ class Sharded(Export):
 
     def verify(self, check: Check) -> None:
         """Every file is there, of its size; deep: what it holds is the pictures of the units and their records, in order."""
-        records = (stored.json() for stored in self.folder.samples())
-        for name, group in groupby(records, lambda r: r["file_name"].removesuffix(f"/{r['member']}")):
-            mine, path = list(group), check.out / name
+        self.look_alone(check)
+        sources = Sources(check, lambda: self.pictures)
+        records = ((stored, stored.json()) for stored in self.folder.samples())
+        for name, group in groupby(records, lambda r: r[1]["file_name"].removesuffix(f"/{r[1]['member']}")):
+            mine, path = [], check.out / name
+            for stored, record in group:
+                mine.append(record)
+                if sources:
+                    slot = self._order.at(stored.slot, stored.slot + 1)[0]
+                    sources.compare(slot, record, record["member"], self.folder.unit_path(stored.unit), stored.unit, name)
             check.progress(len(mine))
             try:
                 size = path.stat().st_size

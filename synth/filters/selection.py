@@ -23,7 +23,6 @@ from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
 
-
 THREADS, AHEAD = 4, 64  # that read pictures for their labels, and how many pictures ahead
 
 

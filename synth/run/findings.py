@@ -69,12 +69,16 @@ def ranges(numbers: list[int], most: int = 8) -> str:
 
 @dataclass(frozen=True)
 class Check:
-    """A look at what a stage wrote into a place. Deep compares bytes, else names and sizes."""
+    """A look at what a stage wrote into a place. Deep compares bytes, else names and sizes.
+
+    alone: a stage that it was made of is gone, so that there are only its own records to compare with.
+    """
 
     out: Path
     deep: bool
     found: Findings
     progress: Callable[[int], None] = lambda slots: None
+    alone: bool = False
 
     def missing(self, name: str) -> None:
         """Add that a file is not there."""

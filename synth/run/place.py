@@ -101,10 +101,13 @@ class Pages(PlaceStage):
         self.out.complete()
 
     def verify(self, check: Check) -> None:
-        """Every file of every sample is there and whole (deep: byte by byte); what is of all samples is as they say."""
+        """Every file of every sample is there and whole (deep: byte by byte); what is of all samples is as they say.
+
+        What is of all samples is made anew of the upstream, and not looked at where that is gone.
+        """
         for stored in self.folder.samples():
             for name, (size, sha256) in stored.json()["files"].items():
                 check.file(name, size, sha256)
             check.progress(1)
-        for name, data in self.whole().items():
+        for name, data in () if check.alone else self.whole().items():
             check.same(name, data)

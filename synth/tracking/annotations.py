@@ -9,6 +9,7 @@ import msgspec
 
 from synth.errors import InputError
 from synth.export.card import CARD
+from synth.export.sources import Sources
 from synth.kinds import config_of
 from synth.reading.stage import StageReader, StageSample
 from synth.run.findings import Check
@@ -73,11 +74,12 @@ class Annotations(PlaceStage):
         self.out.complete()
 
     def verify(self, check: Check) -> None:
-        """The file is there, of its size (deep: of its digest); so is the card."""
+        """The file is there, of its size; so is the card. Deep: it has its digest, and its pairs are as they were committed."""
         written = self.facts()
         check.file(NAME, written["bytes"], written["sha256"], "was edited or torn since it was written")
         if not (check.out / CARD).exists():
             check.missing(CARD)
+        Sources(check, lambda: StageReader(pairs_behind(self.folder))).all_whole()
         check.progress(1)
 
     def _write(self) -> dict:

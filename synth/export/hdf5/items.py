@@ -45,3 +45,8 @@ def items_of(stage: StageReader) -> PictureItems:
 def n_datasets(parts: StageFolder, start: int, stop: int) -> int:
     """How many pictures the files of these slots hold."""
     return items_of(StageReader(parts.upstream(ROLE)[0])).n_datasets([s.slot for s in parts.samples(start, stop)])
+
+
+def n_recorded(parts: StageFolder, start: int, stop: int) -> int:
+    """The same by the records of the partitions, where the stage of the pictures is gone."""
+    return sum(1 + ("original" in s.json()) for s in parts.samples(start, stop))
