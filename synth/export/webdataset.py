@@ -10,7 +10,8 @@ from pathlib import Path
 
 from synth.export.config import WebDatasetConfig
 from synth.export.image_folder import public
-from synth.export.sharded import FACTS, Sharded, digest_of
+from synth.export.sharded import Sharded, digest_of
+from synth.export.sources import FACTS
 from synth.reading.stage import StageSample
 from synth.store import tars
 from synth.store.framing import BLOCK, FRAMINGS

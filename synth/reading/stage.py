@@ -121,6 +121,12 @@ class StageSample:
             self._metadata = record_of(self["json"], where, mending(path)) if "json" in self._entry.files else {}
         return self._metadata
 
+    def fact(self, name: str) -> Any:
+        """What its metadata says of a name; InputError if it says nothing."""
+        if self.metadata.get(name) is None:
+            raise InputError(f"{self._where()}: its json does not say {name!r}; give a stage of pictures of classes")
+        return self.metadata[name]
+
     @property
     def label(self) -> int | None:
         """Official index of its class; None where samples of this kind have no class."""

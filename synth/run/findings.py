@@ -80,12 +80,16 @@ def ranges(numbers: list[int], most: int = 8) -> str:
 
 @dataclass(frozen=True)
 class Check:
-    """A look at what a stage wrote into a place. Deep compares bytes, else names and sizes."""
+    """A look at what a stage wrote into a place. Deep compares bytes, else names and sizes.
+
+    alone: a stage that it was made of is gone, so that there are only its own records to compare with.
+    """
 
     out: Path
     deep: bool
     found: Findings
     progress: Callable[[int], None] = lambda slots: None
+    alone: bool = False
 
     @cached_property
     def _inside(self) -> Inside:
@@ -119,6 +123,15 @@ class Check:
         else:
             return seen
         return None
+
+    def is_folder(self, name: str) -> bool:
+        """Whether a folder is there, and inside."""
+        try:
+            seen = self._inside.status(f"{name}/-")  # what is below it is proved, and so is the folder
+            seen = self._inside.status(name)
+        except InputError:
+            return False
+        return seen is not None and stat.S_ISDIR(seen.st_mode)
 
     def same(self, name: str, data: bytes) -> None:
         """A small file holds exactly `data`."""

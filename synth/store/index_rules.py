@@ -147,9 +147,9 @@ def _blame(samples: list, exts: frozenset[str] | None, end: int, slots: range) -
             raise BadIndex(f"sample {n} is in slot {_short(slot)}, which is none of {slots.start}..{slots.stop - 1}")
         if slot <= last:
             raise BadIndex(f"slot {slot} stands twice in its index, or out of order")
-        where = f"sample {n} (slot {slot})"
         if why := misnamed(key, files if isinstance(files, dict) else ()):
-            raise BadIndex(f"{where}: {why}")
+            raise BadIndex(f"sample {n} (slot {slot}): {why}")
+        where = f"sample {key}"
         if key in keys:
             raise BadIndex(f"{where}: its key {_short(key)} is that of another sample")
         if not isinstance(files, dict) or not files or (exts is not None and set(files) != exts):

@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 from synth.store.damage import Damaged, mending
 from synth.store.files import pread, storing
@@ -41,7 +42,7 @@ class LargeFile(io.RawIOBase):
     def tell(self) -> int:
         return self._at
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         view, done = memoryview(buffer).cast("B"), 0
         while done < len(view) and self._at < self._size:
             number, start = divmod(self._at, BLOCK)

@@ -72,7 +72,7 @@ def record_of(data: bytes, where: str, fix: str, needs: Sequence[str] = ()) -> d
 
     needs: facts that it must say, those of an export about its files among them.
     """
-    record = foreign.parse(data, f"{where}: its json", fix)
+    record = foreign.parse(data, f"{where}: its json cannot be read", fix)
     if type(record) is not dict:
         raise InputError(f"{where}: its json is {foreign.seen(record)}, expected an object; {fix}")
     if _LARGE.search(data):

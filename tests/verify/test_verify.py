@@ -83,7 +83,7 @@ def test_a_missing_unit_is_named_even_where_the_stage_was_done(run):
 
 def test_a_unit_in_the_place_of_another_is_found(run):
     shutil.copy(run.images.unit_path(0), run.images.unit_path(1))
-    assert any("this place is for slots 8..15" in p for p in problems(run.images.path))
+    assert any("is not the unit of slots 8..15, but unit 0 of slots 0..7" in p for p in problems(run.images.path))
 
 
 def test_a_key_that_stands_in_two_units_is_named_with_both(run):
