@@ -20,6 +20,7 @@ from h5py import h5d, h5p, h5s
 from synth.errors import InputError
 from synth.export.config import PACKED, PIXELS
 from synth.export.hdf5.file import UINT8, NewFile, new_file, plain, pwrite
+from synth.store.inside import misplaced
 from synth.store.trees import Undecodable, decoded
 
 TEXT = h5py.string_dtype("utf-8")
@@ -57,7 +58,9 @@ def write_keyed(path: Path, items: Items) -> Iterator[str]:
 
 
 def put(f: h5py.File, name: str, data: bytes, properties: h5p.PropDCID) -> None:
-    """One dataset of bytes; a name with / stands in groups."""
+    """One dataset of bytes; a name with / stands in groups. Who takes the file apart makes files of such names."""
+    if why := misplaced(name):
+        raise InputError(f"dataset {ascii(name)[:200]} {why}; mend the name where it comes from")
     lcpl = h5p.create(h5p.LINK_CREATE)
     lcpl.set_create_intermediate_group(True)
     where = name.encode("utf-8", "surrogateescape")
