@@ -93,7 +93,7 @@ class ImageFolder(Export):
         temps = {split: self.out.part(METADATA) for split in splits}
         with contextlib.ExitStack() as stack:
             stack.enter_context(storing(self.out.path))
-            files = {split: stack.enter_context(open(temp, "wb")) for split, temp in temps.items()}
+            files = {split: stack.enter_context(open(temp, "xb")) for split, temp in temps.items()}
             for record in records:
                 name = record["file_name"]
                 if not self.out.has(name, record["bytes"]):
@@ -102,7 +102,7 @@ class ImageFolder(Export):
                 split = self._split_in(name)
                 if split not in files:
                     raise InputError(
-                        f"{self.folder.path}: picture {record['key']} is called {ascii(name)[:200]}, which is in neither half; verify --repair sets its unit aside"
+                        f"{self.folder.path}: its units name {ascii(name)[:200]}, which is in neither half; see verify --repair"
                     )
                 files[split].write(canonical(public({**record, "file_name": name.removeprefix(split)})) + b"\n")
                 yield record

@@ -29,7 +29,7 @@ class WebDataset(Sharded):
         return f"shard-{number:06d}.tar"
 
     def write(self, path: Path, pictures: Iterable[tuple[int, StageSample]]) -> Iterator[tuple[int, str, dict]]:
-        with open(path, "wb") as f:
+        with open(path, "xb") as f:
             for position, picture in pictures:
                 record = picture.metadata
                 raw, data = members(picture, record)

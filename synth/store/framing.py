@@ -133,7 +133,7 @@ class Jsonl:
 
     suffix = ".jsonl"
     tail = b""
-    exts = frozenset({"json"})
+    exts: frozenset[str] | None = frozenset({"json"})
 
     def sample(self, sample: Sample) -> tuple[bytes, dict[str, tuple[int, int]]]:
         if set(sample.files) != {"json"} or b"\n" in sample.files["json"]:
@@ -156,7 +156,7 @@ class Tar:
 
     suffix = ".tar"
     tail = bytes(2 * BLOCK)
-    exts = None
+    exts: frozenset[str] | None = None
 
     def sample(self, sample: Sample) -> tuple[bytes, dict[str, tuple[int, int]]]:
         _named(sample)

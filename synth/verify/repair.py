@@ -43,7 +43,7 @@ def repair(folder: StageFolder, findings: Findings) -> list[str]:
 
 
 def _move(source: Path, into: Inside, name: str) -> str:
-    """Rename, with a suffix of its own where the name is taken; "" if the source is gone already. A link is renamed, not what it leads to."""
+    """Rename, with a suffix of its own where the name is taken; "" if the source is gone already. A link goes itself."""
     target = Path(into.file(name))
     while os.path.lexists(target):
         target = target.with_name(f"{source.name[:200]}.{secrets.token_hex(3)}")
