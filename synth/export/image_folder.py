@@ -101,9 +101,7 @@ class ImageFolder(Export):
                     self._put(name, picture.read(), picture)
                 split = self._split_in(name)
                 if split not in files:
-                    raise InputError(
-                        f"{self.folder.path}: its units name {ascii(name)[:200]}, which is in neither half; see verify --repair"
-                    )
+                    raise InputError(f"{self.folder.path}: its units name {ascii(name)[:200]}, which is in neither half: verify it")
                 files[split].write(canonical(public({**record, "file_name": name.removeprefix(split)})) + b"\n")
                 yield record
         for split, temp in temps.items():

@@ -5,6 +5,7 @@ annotations go to a `LeftOut`, which is an error too unless they are to be left 
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

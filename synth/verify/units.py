@@ -6,7 +6,7 @@ import numpy as np
 
 from synth.errors import InputError, StoreError
 from synth.store.folder import StageFolder
-from synth.store.framing import FRAMINGS, Entry, UnitIndex, sample_digest
+from synth.store.framing import FRAMINGS, Entry, UnitIndex, sample_digest, seal
 from synth.store.records import record_of
 from synth.store.samples import Sample
 from synth.store.trees import Undecodable, decoded
@@ -36,25 +36,39 @@ def check_unit(folder: StageFolder, number: int, deep: bool) -> UnitCheck:
             check.index, check.digest = reader.index, reader.digest
             check.keys = np.fromiter((hash(e.key) & 0xFFFFFFFFFFFFFFFF for e in reader.index.samples), np.uint64)
             if deep:
-                for entry in reader.index.samples:
-                    check.wrong += [f"sample {entry.key}: {w}" for w in _sample_problems(folder.framing, reader, entry, check.records)]
+                check.wrong += _all_problems(folder.framing, reader, check.records)
     except (InputError, StoreError) as e:
         check.wrong.append(str(e).removeprefix(f"{folder.unit_path(number)}: "))
     return check
 
 
-def _sample_problems(framing: str, reader: UnitReader, entry: Entry, records: dict[int, dict]) -> list[str]:
-    """Bytes as committed (digest, and the framing around them, which readers of tar rely on), JSON that parses, a picture that decodes."""
+def _all_problems(framing: str, reader: UnitReader, records: dict[int, dict]) -> list[str]:
+    """What is wrong with the bytes of a unit: its samples stand one behind the other, then its index, as they are written, and no more."""
+    wrong, at = [], 0
+    for entry in reader.index.samples:
+        size, problems = _sample_problems(framing, reader, entry, at, records)
+        wrong += [f"sample {entry.key}: {w}" for w in problems]
+        at += size
+    end, _ = seal(framing, reader.index, at)
+    if not wrong and (reader.raw(at, len(end) + 1) != end):
+        wrong.append("the frame of its index is damaged")
+    return wrong
+
+
+def _sample_problems(framing: str, reader: UnitReader, entry: Entry, at: int, records: dict[int, dict]) -> tuple[int, list[str]]:
+    """(bytes of a sample with its frame, what is wrong with it). Its bytes are as committed: their digest, and the frame around them, which
+    begins at byte `at` and on which readers of tar rely. Its JSON parses, its picture decodes."""
     files = {ext: reader.unchecked(entry, ext) for ext in entry.files}
-    if sample_digest(files) != entry.sha256:
-        return [CHANGED]
     try:
         raw, places = FRAMINGS[framing].sample(Sample(entry.slot, entry.key, files))
     except ValueError:  # a line of two, a name that no tar takes: nothing here frames such a sample
-        return ["the frame around its bytes is damaged"]
-    start = min(offset for offset, _ in entry.files.values()) - min(offset for offset, _ in places.values())
-    if start < 0 or reader.raw(start, len(raw)) != raw:
-        return ["the frame around its bytes is damaged"]
+        size = max(offset + size for offset, size in entry.files.values()) - at
+        return size, [CHANGED if sample_digest(files) != entry.sha256 else "the frame around its bytes is damaged"]
+    if sample_digest(files) != entry.sha256:
+        return len(raw), [CHANGED]
+    moved = {ext: (at + offset, size) for ext, (offset, size) in places.items()}
+    if moved != entry.files or reader.raw(at, len(raw)) != raw:
+        return len(raw), ["the frame around its bytes is damaged"]
     wrong = []
     if "json" in files:
         try:
@@ -63,7 +77,7 @@ def _sample_problems(framing: str, reader: UnitReader, entry: Entry, records: di
             wrong.append(str(e).removeprefix(": "))
     for ext in set(files) & set(IMAGES):
         wrong += decode_problems(files[ext], records.get(entry.slot, {}))
-    return wrong
+    return len(raw), wrong
 
 
 def decode_problems(data: bytes, record: dict) -> list[str]:
