@@ -128,7 +128,7 @@ def test_a_large_index_is_judged_by_columns_and_not_sample_by_sample(monkeypatch
 
 @pytest.mark.parametrize(
     "name",
-    ["", "/a", "..", "a/..", "../a", "a//b", "a/", "./a", "a\nb", "a\x9bb", "x" * 256, "x/" * 999 + "x", "\ud800", 7, None],
+    ["", "/a", "..", "a/..", "../a", "a//b", "a/", "./a", "a\nb", "a\x9bb", "x" * 256, "x/" * 1500 + "x", "\ud800", 7, None],
 )
 def test_names_that_are_none_of_a_file_inside(tmp_path, name):
     assert misplaced(name)
