@@ -117,17 +117,19 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 _DECODER = json.JSONDecoder(parse_constant=_no_number)
 _ONCE = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=_once)
+_ANY_NUMBER = json.JSONDecoder()
 
 
-def parse(data: bytes | str, where: object, fix: str = "", once: bool = False, halves: bool = False) -> Any:
+def parse(data: bytes | str, where: object, fix: str = "", once: bool = False, halves: bool = False, infinite: bool = False) -> Any:
     """The value of JSON text. `where`: names it in messages, which end in `fix`.
 
     once: a key that stands twice in an object is an error, as in what people write by hand, where one entry would get lost; else the last
     one counts. halves: text may hold half characters (lone surrogates), which stand in the names of files that are no UTF-8.
+    infinite: NaN and infinities are numbers, as in the configs of schedulers.
     """
     try:
         text = data if isinstance(data, str) else str(data, "utf-8")
-        value = (_ONCE if once else _DECODER).decode(text[1:] if text.startswith("\ufeff") else text)
+        value = (_ONCE if once else _ANY_NUMBER if infinite else _DECODER).decode(text[1:] if text.startswith("\ufeff") else text)
         if text.count("[") + text.count("{") > DEEPEST and _deeper(value, DEEPEST):
             raise RecursionError
         if not halves and ("\\ud" in text or "\\uD" in text):
@@ -141,9 +143,9 @@ def parse(data: bytes | str, where: object, fix: str = "", once: bool = False, h
     return value
 
 
-def read_json(path: str | os.PathLike, most: int, fix: str = "", once: bool = False, halves: bool = False) -> Any:
-    """The value of a JSON file; raises as `read` and `parse`."""
-    return parse(read(path, most), _named(path), fix, once, halves)
+def read_json(path: str | os.PathLike, most: int, fix: str = "", **allowed: bool) -> Any:
+    """The value of a JSON file; raises as `read` and `parse`. allowed: once, halves, infinite of `parse`."""
+    return parse(read(path, most), _named(path), fix, **allowed)
 
 
 def _deeper(value: Any, levels: int) -> bool:

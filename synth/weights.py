@@ -122,7 +122,7 @@ def _header(file: Path) -> tuple[dict[str, dict], int]:
 def read_json(file: Path, fix: str) -> dict:
     """A JSON object from a file; anything else is an InputError that ends in `fix`."""
     try:
-        data = foreign.read_json(file, foreign.STAGE, fix)
+        data = foreign.read_json(file, foreign.STAGE, fix, infinite=True)
     except FileNotFoundError as e:
         raise InputError(f"{file}: missing; {fix}") from e
     except OSError as e:
