@@ -14,6 +14,7 @@ from synth.store.events import EventLog
 from synth.store.framing import UnitIndex, frame, seal
 from synth.store.out_folder import MARKER
 from synth.store.samples import Sample
+from synth.store.units import UnitReader
 from tests.fixtures_images import captions_json_stage, captions_stage, work
 from tests.launch.conftest import REPO, environment
 from tests.stages import probe
@@ -32,8 +33,10 @@ def edit(path, old: bytes, new: bytes) -> None:
 
 def rewrite(folder, number: int, samples: list[Sample]) -> None:
     """Replace a unit by a well-formed one of other samples."""
-    unit = folder.unit(number)
-    with folder.reader(number) as reader:
+    unit, whole = folder.unit(number), folder.path / "first"
+    if not whole.exists():  # what stands there may be no unit by now
+        shutil.copy(folder.unit_path(number), whole)
+    with UnitReader(whole, folder.framing) as reader:
         inputs = reader.index.inputs
     batch = frame(folder.framing, samples)
     end, _ = seal(folder.framing, UnitIndex(number, unit.start, len(unit), batch.entries, dict(batch.tombstones), inputs), len(batch.data))
