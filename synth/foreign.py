@@ -60,7 +60,7 @@ def open_file(path: str | os.PathLike) -> io.BufferedReader:
     if kind := kind_of(os.fstat(fd).st_mode):
         os.close(fd)
         raise _not_regular(path, kind)
-    return os.fdopen(fd, "rb")
+    return open(path, "rb", opener=lambda *_: fd)  # so that its name is known
 
 
 def _not_regular(path: str | os.PathLike, kind: str) -> InputError:

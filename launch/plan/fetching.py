@@ -15,6 +15,7 @@ from launch.config.program import as_typed
 from synth import foreign
 from synth.errors import InputError, ServiceGone, StoreError
 from synth.store.files import write_atomic
+from synth.store.inside import misplaced
 
 ROOT = "SYNTHSET_MODELS"  # environment variable: the folder of fetched models, on a file system that compute nodes see
 _WEIGHTS = re.compile(r"(?P<stem>.*?)(\.(?P<variant>[a-z]\w*))?(-\d{5}-of-\d{5})?\.(?P<kind>safetensors|bin)$")
@@ -155,6 +156,8 @@ class Hub:
         names = wanted(sizes, what.variant)
         if not names:
             raise InputError(f"{what.repo}: holds nothing that a model is loaded from, at {info.sha}; is it the right repository?")
+        if bad := next((n for n in names if misplaced(n)), None):
+            raise InputError(f"{what.repo}: its file {ascii(bad)[:200]} {misplaced(bad)}; nothing of it is fetched")
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = folder.with_name(f"{folder.name}.partial")
         for torn in part.rglob("*.incomplete") if part.is_dir() else ():

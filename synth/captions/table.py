@@ -3,12 +3,12 @@
 import contextlib
 import io
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
 from synth.errors import InputError, not_trouble
+from synth.store.large import LargeFile
 
 ROW_GROUP = 1024  # rows; what a worker reads at least
 
@@ -79,39 +79,6 @@ def to_parquet(captions: list[CaptionRow]) -> bytes:
     return out.getvalue()
 
 
-class _Slice(io.RawIOBase):
-    """A read-only file that is bytes [offset, offset + size) of another one."""
-
-    def __init__(self, path, offset: int, size: int):
-        super().__init__()
-        self._fd, self._offset, self._size, self._at = os.open(path, os.O_RDONLY), offset, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence])
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer) -> int:
-        wanted = max(0, min(len(buffer), self._size - self._at))
-        data = os.pread(self._fd, wanted, self._offset + self._at)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            os.close(self._fd)
-        super().close()
-
-
 @contextlib.contextmanager
 def _opened(stage):
     """captions.parquet inside the unit of a whole captions_json stage; what is none is an InputError."""
@@ -119,21 +86,22 @@ def _opened(stage):
     import pyarrow.parquet as pq
 
     with stage.reader(0) as reader:
-        path, files = reader.path, reader.index.samples[0].files if reader.index.samples else {}
-    if "parquet" not in files:
-        raise _no_table(path, "it holds none")
-    try:
-        with _Slice(path, *files["parquet"]) as raw, pq.ParquetFile(raw) as file:
-            if not file.schema_arrow.equals(schema()):
-                raise _no_table(path, f"its columns are {', '.join(file.schema_arrow.names)}")
-            yield file
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as e:
-        not_trouble(path, e)
-        raise _no_table(path, e) from e
+        path, samples = reader.path, reader.index.samples
+        if not samples or "parquet" not in samples[0].files:
+            raise _no_table(path, "it holds none")
+        try:
+            with LargeFile(reader, samples[0], "parquet") as raw, pq.ParquetFile(raw) as file:
+                if not file.schema_arrow.equals(schema()):
+                    raise _no_table(path, f"its columns are {', '.join(file.schema_arrow.names)}")
+                yield file
+        except (pa.ArrowException, UnicodeDecodeError, OSError) as e:
+            not_trouble(path, e)
+            raise _no_table(path, e) from e
 
 
 def _no_table(path, why: object) -> InputError:
     return InputError(f"{path}: its captions.parquet cannot be read ({why}); move the unit away and run the command that made its stage")
+
 
 
 def rows(stage, start: int, stop: int) -> list[CaptionRow]:

@@ -17,7 +17,6 @@ from synth.export.manifest import MANIFEST, ManifestWriter, row_of, stored_row
 from synth.reading.stage import ROLE, StageReader
 from synth.run.findings import Check
 from synth.run.place import PlaceStage
-from synth.store.files import storing, write_atomic
 from synth.store.names import folder_names
 
 CLASSES = "classes.json"
@@ -27,6 +26,7 @@ class Export(PlaceStage):
     """Base of the kinds that write pictures into a place. They say how: `compute`, `encode`, `written`; and `how_to_read`."""
 
     has_folders = False  # whether classes.json names a folder for each class
+    _own_classes: dict[int, str] | None = None  # as the export has them: where the stage that it was made of is gone
 
     @cached_property
     def pictures(self) -> StageReader:
@@ -35,7 +35,11 @@ class Export(PlaceStage):
     @property
     def classes(self) -> dict[int, str]:
         """official index -> name"""
-        return self.pictures.classes
+        return self.pictures.classes if self._own_classes is None else self._own_classes
+
+    def label_of(self, key: str, record: Mapping) -> int:
+        """The label of a picture, by its record; one that is no class of the dataset is an InputError."""
+        return self.pictures.label_of(key, record) if self._own_classes is None else record["label"]
 
     @cached_property
     def folders(self) -> dict[int, str]:
@@ -54,14 +58,13 @@ class Export(PlaceStage):
     def finish(self) -> None:
         """Everything is in place, or made again where it is not; then what lies beside the pictures, and the marker."""
         self.out.claim()
-        write_atomic(self.out.path / CLASSES, self.classes_json())
+        self.out.write(CLASSES, self.classes_json())
         manifest = ManifestWriter(self.out.part(MANIFEST))
         for record in self.written(self.records()):
             manifest.add(row_of(record, self.pictures.unit_of(record["slot"])))
         manifest.close()
-        with storing(self.out.path):
-            manifest.path.replace(self.out.path / MANIFEST)
-        write_atomic(self.out.path / CARD, self.card(manifest))
+        self.out.place(manifest.path, MANIFEST)
+        self.out.write(CARD, self.card(manifest))
         self.out.complete()
 
     def card(self, manifest: ManifestWriter) -> bytes:
@@ -75,7 +78,7 @@ class Export(PlaceStage):
         mend: make a file that is not there again, before its records are told.
         """
         for stored in self.folder.samples():
-            yield {**stored.json(), "slot": stored.slot, "key": stored.key}
+            yield {**stored.json("file_name", "bytes", "sha256"), "slot": stored.slot, "key": stored.key}
 
     def written(self, records: Iterable[dict]) -> Iterator[dict]:
         """The records one by one, each when its picture is in its place: mend here what is missing, and write what needs them all."""
@@ -97,6 +100,16 @@ class Export(PlaceStage):
 
     # -- whether it is still as it was -------------------------------------------------------------------------------
 
+    def look_alone(self, check: Check) -> None:
+        """Before anything else is looked at: without its pictures' stage, an export's classes are those that it holds itself."""
+        if check.alone:
+            try:
+                classes = json.loads((check.out / CLASSES).read_bytes())["classes"]
+                self._own_classes = {c["index"]: c["name"] for c in classes}
+            except (OSError, ValueError, KeyError, TypeError) as e:
+                not_trouble(check.out / CLASSES, e)
+                self._own_classes = {}
+
     def verify_beside(self, check: Check, pictures: int) -> None:
         """What lies beside so many pictures: classes.json, the card, and the manifest with a row a picture (deep: every value)."""
         import pyarrow as pa
@@ -110,7 +123,7 @@ class Export(PlaceStage):
             if file.exists() and not file.is_file():  # a FIFO would be waited for
                 raise OSError("it is no file")
             with pq.ParquetFile(file) as manifest:
-                if not check.deep:
+                if not check.deep or check.alone:  # a row names the unit of its picture, which nobody knows any more
                     rows = manifest.metadata.num_rows
                     wrong = f"has {rows} rows for {pictures} pictures" if rows != pictures else ""
                 else:

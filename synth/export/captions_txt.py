@@ -3,6 +3,7 @@
 from synth.captions.table import rows
 from synth.errors import InputError
 from synth.export.config import CaptionsTxtConfig
+from synth.run.findings import AGAIN, Check
 from synth.run.place import WholeFiles
 from synth.store.samples import Sample
 
@@ -21,6 +22,14 @@ class CaptionsTxt(WholeFiles):
 
     def encode(self, state, item: bytes) -> Sample:
         return Sample(0, "captions", {"txt": item})
+
+    def verify(self, check: Check) -> None:
+        """The file is that of the unit; deep: its lines are those of the table."""
+        super().verify(check)
+        if check.deep and not check.alone:
+            ((name, data),) = self._files()
+            if data != self.compute(None, range(1))[0]:
+                check.found.add(self.folder.unit_path(0), f"{name} tells other captions than its table; {AGAIN}", 0, name)
 
 
 def line(caption: str, class_name: str) -> str:

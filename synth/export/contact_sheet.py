@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from synth import keys
 from synth.export.config import ContactSheetConfig
+from synth.export.sources import Sources
 from synth.kinds import config_of
 from synth.reading.stage import ROLE, StageReader
+from synth.run.findings import Check
 from synth.run.place import WholeFiles
 from synth.store.samples import Sample
+from synth.store.trees import decoded
 
 MARGIN, GAP = 24, 16  # pixels
 LABEL_WIDTH = 150
@@ -51,15 +54,20 @@ class ContactSheet(WholeFiles):
     def encode(self, state, item: bytes) -> Sample:
         return Sample(0, "contact_sheet", {"png": item})
 
+    def verify(self, check: Check) -> None:
+        """The sheet is that of the unit; deep: the pictures that it shows some of are as they were committed."""
+        super().verify(check)
+        Sources(check, lambda: StageReader(self.folder.upstream(ROLE)[0])).all_whole()
+
 
 def pick(pictures: StageReader, classes: Mapping[int, str], columns: int) -> dict[int, list[Tile]]:
     """The first `columns` pictures of each class in slot order; units behind the last one needed are not opened."""
     tiles: dict[int, list[Tile]] = {label: [] for label in classes}
     wanted = columns * len(classes)
     for picture in pictures.samples(0, PATIENCE * wanted):
-        row = tiles.get(picture.metadata["label"])
+        row = tiles.get(picture.fact("label"))
         if row is not None and len(row) < columns:
-            row.append(Tile(picture.read(), picture.metadata["caption"]))
+            row.append(Tile(picture.read(), picture.fact("caption")))
             wanted -= 1
             if not wanted:
                 break
@@ -90,7 +98,7 @@ def draw(classes: Mapping[int, str], tiles: Mapping[int, Sequence[Tile]], config
             if c >= len(row):
                 pen.rectangle((left, top, left + side - 1, top + side - 1), fill=EMPTY)
                 continue
-            sheet.paste(fit(Image.open(io.BytesIO(row[c].data)).convert("RGB"), side, PAPER), (left, top))
+            sheet.paste(fit(decoded(row[c].data, "RGB"), side, PAPER), (left, top))
             for k, line in enumerate(wrap(printable(row[c].caption), font, side + 4, CAPTION_LINES)):
                 pen.text((left, top + side + 4 + k * LINE), line, font=font, fill=SOFT)
     out = io.BytesIO()

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from synth import foreign
+from synth.errors import InputError
 from synth.export.base import Export
 from synth.export.config import ImageFolderConfig
+from synth.export.sources import Sources
 from synth.reading.stage import GONE, StageSample
 from synth.run.findings import Check
 from synth.seeds import uniform
@@ -22,6 +24,7 @@ from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
 
 METADATA = "metadata.jsonl"
+TOLD = ("file_name", "bytes", "sha256")  # of each picture's file, by the stage's own units
 
 
 class ImageFolder(Export):
@@ -32,7 +35,6 @@ class ImageFolder(Export):
         super().__init__(folder)
         source = folder.spec.settings.get("link_from")
         self._linkable = tuple(Path(source, split) for split in ("", "train", "val")) if source else ()
-        self._made: set[str] = set()  # class folders that this process made sure of
 
     def begin(self, unit: Unit) -> dict[int, str]:
         """slot -> reason, for the slots that have no picture."""
@@ -69,13 +71,13 @@ class ImageFolder(Export):
         luck = uniform(self.config.split_seed, "split", record.get("caption_seed", slot))
         return "val/" if luck < self.config.val_share else "train/"
 
+    def _split_in(self, name: str) -> str:
+        """The same of a file's name."""
+        return f"{name.partition('/')[0]}/" if self.config.val_share else ""
+
     def _put(self, name: str, data: bytes, picture: StageSample) -> None:
         plain = f"{self.folders[picture.metadata['label']]}/{picture.key}.{picture.ext}"
-        folder = name.rpartition("/")[0]
-        if folder not in self._made:
-            with storing(self.out.path):
-                (self.out.path / folder).mkdir(parents=True, exist_ok=True)
-            self._made.add(folder)
+        self.out.make_folder(name.rpartition("/")[0])
         for below in self._linkable:  # another ImageFolder of these pictures: a second name costs no space
             if self.out.link(name, data, below / plain):
                 return
@@ -86,25 +88,25 @@ class ImageFolder(Export):
     def written(self, records: Iterable[dict]) -> Iterator[dict]:
         """Mend what is missing, and write metadata.jsonl, where there are train/ and val/ one in each."""
         splits = ("train/", "val/") if self.config.val_share else ("",)
-        with storing(self.out.path):
-            for split in splits:
-                for name in self.folders.values() if self.config.names != "nested" else ("",):
-                    (self.out.path / split / name).mkdir(parents=True, exist_ok=True)  # a class without pictures too: loaders count folders
+        for split in splits:
+            for name in self.folders.values() if self.config.names != "nested" else ():
+                self.out.make_folder(f"{split}{name}")  # a class without pictures too: loaders count folders
         temps = {split: self.out.part(METADATA) for split in splits}
         with contextlib.ExitStack() as stack:
             stack.enter_context(storing(self.out.path))
-            files = {split: stack.enter_context(open(temp, "wb")) for split, temp in temps.items()}
+            files = {split: stack.enter_context(open(temp, "xb")) for split, temp in temps.items()}
             for record in records:
                 name = record["file_name"]
                 if not self.out.has(name, record["bytes"]):
                     picture = self.pictures[record["slot"]]
                     self._put(name, picture.read(), picture)
-                split = name[: name.index("/") + 1] if self.config.val_share else ""
+                split = self._split_in(name)
+                if split not in files:
+                    raise InputError(f"{self.folder.path}: its units name {ascii(name)[:200]}, which is in neither half: verify it")
                 files[split].write(canonical(public({**record, "file_name": name.removeprefix(split)})) + b"\n")
                 yield record
-        with storing(self.out.path):
-            for split, temp in temps.items():
-                temp.replace(self.out.path / split / METADATA)
+        for split, temp in temps.items():
+            self.out.place(temp, f"{split}{METADATA}")
 
     def verify(self, check: Check) -> None:
         """Every picture of the units is there, in its class, whole (deep: byte by byte), and no other; the lists agree with them."""
@@ -112,16 +114,14 @@ class ImageFolder(Export):
         splits = ("train/", "val/") if self.config.val_share else ("",)
         lines = {split: _lines(out / split / METADATA) for split in splits}
         in_step = set(splits)
-        sources = (hashlib.sha256(picture.read()).hexdigest() for picture in self.pictures) if check.deep else None
-        for stored in self.folder.samples():
-            record = stored.json()
+        self.look_alone(check)
+        sources = Sources(check, lambda: self.pictures)
+        for stored, record in check.records(self.folder, *TOLD):
             name = record["file_name"]
-            split = name[: name.index("/") + 1] if self.config.val_share else ""
+            split = self._split_in(name)
             expected[name.rpartition("/")[0]] += 1
             check.file(name, record["bytes"], record["sha256"])
-            if sources is not None and next(sources, "") != record["sha256"]:
-                unit = self.folder.unit_path(stored.unit)
-                check.found.add(unit, f"{name} was made of other bytes than its unit holds", stored.unit, name)
+            sources.compare(stored.slot, record, name, self.folder.unit_path(stored.unit), stored.unit, name)
             if split in in_step and next(lines[split], b"") != canonical(public({**record, "file_name": name.removeprefix(split)})):
                 in_step.discard(split)
                 check.wrong(split + METADATA, f"edited or torn at the line of {name}")
@@ -135,13 +135,12 @@ class ImageFolder(Export):
     def _verify_strangers(self, check: Check, expected: Counter[str]) -> None:
         """Files in class folders that no unit has. Names are compared only where their number differs."""
         for name, number in sorted(expected.items()):
-            try:
-                there = [e.name for e in os.scandir(check.out / name) if not e.name.startswith(".")]
-            except FileNotFoundError:
+            if not check.is_folder(name):
                 continue  # told picture by picture
+            there = [e.name for e in os.scandir(check.out / name) if not e.name.startswith(".")]
             if len(there) <= number:
                 continue
-            names = (stored.json()["file_name"] for stored in self.folder.samples())
+            names = (stored.json(*TOLD)["file_name"] for stored in self.folder.samples())
             mine = {Path(n).name for n in names if n.startswith(f"{name}/")}
             for stranger in sorted(set(there) - mine):
                 check.wrong(f"{name}/{stranger}", "no unit has this picture")

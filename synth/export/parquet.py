@@ -43,7 +43,7 @@ class Parquet(Sharded):
     def small(self, key: str, record: Mapping) -> dict:
         """The columns beside the picture."""
         return {
-            "label": bisect.bisect_left(sorted(self.classes), self.pictures.label_of(key, record)),
+            "label": bisect.bisect_left(sorted(self.classes), self.label_of(key, record)),
             "caption": _encodable(record.get("caption")),
             "key": key,
             "seed": str(record["seed"]) if "seed" in record else None,

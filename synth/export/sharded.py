@@ -13,13 +13,12 @@ from synth.errors import not_trouble
 from synth.export.base import Export
 from synth.export.config import ShardedConfig
 from synth.export.shuffle import Order
+from synth.export.sources import FACTS, Sources
 from synth.reading.stage import GONE, StageSample
 from synth.run.findings import Check
 from synth.store.files import storing
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
-
-FACTS = ("member", "file_name", "file_bytes", "sha256", "bytes")  # what an export adds to the record of a picture
 
 
 class Sharded(Export):
@@ -64,8 +63,7 @@ class Sharded(Export):
                     packed[at] = key, record | {"file_name": f"{name}/{record['member']}"}
                 if packed:
                     size = temp.stat().st_size
-                    (self.out.path / name).parent.mkdir(parents=True, exist_ok=True)
-                    temp.replace(self.out.path / name)
+                    self.out.place(temp, name)
             finally:
                 temp.unlink(missing_ok=True)
         gone = self._reasons(wanted, position) if len(packed) < len(wanted) else {}
@@ -85,7 +83,7 @@ class Sharded(Export):
     def records(self, mend: bool = True) -> Iterator[dict]:
         looked = -1
         for stored in self.folder.samples():
-            record = stored.json()
+            record = stored.json(*FACTS)
             if stored.unit != looked:
                 looked = stored.unit
                 if mend and not self.out.has(self.file_name(looked), record["file_bytes"]):
@@ -105,16 +103,20 @@ class Sharded(Export):
 
     def verify(self, check: Check) -> None:
         """Every file is there, of its size; deep: what it holds is the pictures of the units and their records, in order."""
-        records = (stored.json() for stored in self.folder.samples())
-        for name, group in groupby(records, lambda r: r["file_name"].removesuffix(f"/{r['member']}")):
-            mine, path = list(group), check.out / name
+        self.look_alone(check)
+        sources = Sources(check, lambda: self.pictures)
+        records = check.records(self.folder, *FACTS)
+        for name, group in groupby(records, lambda r: self.file_name(r[0].unit)):
+            mine, path = [], check.out / name
+            for stored, record in group:
+                mine.append(record)
+                if sources:
+                    slot = self._order.at(stored.slot, stored.slot + 1)[0]
+                    sources.compare(slot, record, record["member"], self.folder.unit_path(stored.unit), stored.unit, name)
             check.progress(len(mine))
-            try:
-                size = path.stat().st_size
-            except (FileNotFoundError, NotADirectoryError):
-                check.missing(name)
+            if (seen := check.status(name)) is None:
                 continue
-            if size != mine[0]["file_bytes"]:
+            if (size := seen.st_size) != mine[0]["file_bytes"]:
                 check.wrong(name, f"has {size} bytes, {mine[0]['file_bytes']} when it was written")
             elif check.deep and (wrong := self._differs(mine, path)):
                 check.wrong(name, wrong)

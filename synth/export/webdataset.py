@@ -10,10 +10,10 @@ from pathlib import Path
 
 from synth.export.config import WebDatasetConfig
 from synth.export.image_folder import public
-from synth.export.sharded import FACTS, Sharded, digest_of
+from synth.export.sharded import Sharded, digest_of
+from synth.export.sources import FACTS
 from synth.reading.stage import StageSample
 from synth.store import tars
-from synth.store.files import write_atomic
 from synth.store.framing import BLOCK, FRAMINGS
 from synth.store.samples import Sample
 from synth.store.spec import canonical
@@ -29,7 +29,7 @@ class WebDataset(Sharded):
         return f"shard-{number:06d}.tar"
 
     def write(self, path: Path, pictures: Iterable[tuple[int, StageSample]]) -> Iterator[tuple[int, str, dict]]:
-        with open(path, "wb") as f:
+        with open(path, "xb") as f:
             for position, picture in pictures:
                 record = picture.metadata
                 raw, data = members(picture, record)
@@ -46,7 +46,7 @@ class WebDataset(Sharded):
             shards.setdefault(name, {"url": name, "nsamples": 0, "bytes": record["file_bytes"]})["nsamples"] += 1
             yield record
         index = {"name": self.folder.spec.name, "shardlist": [shards[n] for n in sorted(shards)]}
-        write_atomic(self.out.path / SHARDS, json.dumps(index, indent=1).encode() + b"\n")
+        self.out.write(SHARDS, json.dumps(index, indent=1).encode() + b"\n")
 
     def how_to_read(self) -> str:
         return """- `shard-*.tar`: the pictures, shuffled; `webdataset.WebDataset("shard-{000000..NNNNNN}.tar")`, \

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synth.filters.rules import top_of_class
-from synth.filters.scoring import feature_of, scores_of
+from synth.filters.scoring import feature_of, labelled, scores_of
 from synth.filters.selection import Selection, Verdicts, refuse_shortage, unit_length
 from synth.reading.stage import ROLE, StageReader
 from synth.seeds import uniform
@@ -31,11 +31,9 @@ class Ensemble(Selection):
 
     def there(self):
         first = 0
-        for source in self.folder.upstream(ROLE):
-            below = StageReader(source)
-            for p in below:
-                yield first + p.slot, p.metadata.get("label", -1)
-            first += below.slots
+        for source, scores in zip(self.folder.upstream(ROLE), self.folder.upstream("scores"), strict=True):
+            yield from ((first + slot, label) for slot, label in labelled(StageReader(source).sample_slots, scores))
+            first += source.spec.slots
 
     def begin(self, unit):
         return {}

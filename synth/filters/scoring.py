@@ -6,7 +6,8 @@ A picture comes from an images stage (role "images") or from a folder of files (
 """
 
 import io
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -235,6 +236,16 @@ def scores_of(stage: StageFolder) -> Iterator[tuple[int, Mapping, StageSample]]:
     """(slot, facts, sample) of a whole scoring stage, in slot order."""
     for sample in StageReader(stage):
         yield sample.slot, sample.metadata, sample
+
+
+def labelled(slots: Iterable[int], scores: StageFolder) -> Iterator[tuple[int, int]]:
+    """(slot, label in its score's facts) of slots in order; -1 where there is no score, or no label in it."""
+    scored, slot_of_score, label = scores_of(scores), -1, -1
+    for slot in slots:
+        while slot_of_score < slot:
+            slot_of_score, facts, _ = next(scored, (sys.maxsize, {}, None))
+            label = facts.get("label", -1)
+        yield slot, label if slot_of_score == slot else -1
 
 
 def feature_of(sample: StageSample) -> np.ndarray:

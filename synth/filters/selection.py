@@ -8,18 +8,22 @@ pictures take 2 to 3 GB while they are compared. A reason names its kind first a
 import json
 from array import array
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from synth.errors import InputError
 from synth.filters import rules
-from synth.filters.scoring import scores_of
+from synth.filters.scoring import labelled, scores_of
 from synth.reading.stage import GONE, ROLE, StageReader, StageSample
 from synth.run.stage import Stage
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
+
+THREADS, AHEAD = 4, 64  # that read pictures for their labels, and how many pictures ahead
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,11 @@ class Selection(Stage):
         self._verdicts = self.judge(self._there)
 
     def there(self) -> Iterator[tuple[int, int]]:
-        """(slot, label) of the pictures that are still there."""
-        return ((p.slot, p.metadata.get("label", -1)) for p in self.pictures)
+        """(slot, label) of the pictures that are still there, -1 for one that was not scored.
+
+        Labels are taken from the scores, which are small: to be sure of a picture's record one has to read the picture.
+        """
+        return labelled(self.pictures.sample_slots, self.folder.upstream("scores")[0])
 
     def judge(self, there: There) -> Verdicts:
         raise NotImplementedError
@@ -153,6 +160,13 @@ class LabelAgreement(Selection):
 
 class Balance(Selection):
     """So many pictures of each class, drawn by the pictures' own seeds; too few of a class is an error unless allowed."""
+
+    def there(self):
+        """The labels in the pictures' records: no score tells them, so every picture is read, some threads ahead."""
+        pictures = iter(self.pictures)
+        with ThreadPoolExecutor(THREADS) as pool:
+            while some := list(islice(pictures, AHEAD)):
+                yield from pool.map(lambda p: (p.slot, p.metadata.get("label", -1)), some)
 
     def judge(self, there):
         config = self.config

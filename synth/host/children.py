@@ -17,6 +17,7 @@ STDIN and STDOUT are file descriptors for the command, or -: nothing to read, an
 
 import contextlib
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -25,6 +26,7 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 PARENT = "SYNTHSET_PARENT_PID"  # tells a child who its parent must be
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -44,7 +46,7 @@ def tied(module: str, words: Sequence[str], log: Path, env: Mapping[str, str] = 
     from synth.host.source import SAFE, python_path  # here: the guardian finds nothing of synthset
 
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as out:
+    with _added_to(log) as out:
         return subprocess.Popen(
             [sys.executable, *SAFE, "-m", module, *words],
             stdin=subprocess.DEVNULL,
@@ -53,6 +55,23 @@ def tied(module: str, words: Sequence[str], log: Path, env: Mapping[str, str] = 
             env={**without_secrets(env, keep), **python_path(env), PARENT: str(os.getpid())},
             start_new_session=True,
         )
+
+
+def _added_to(log: Path) -> BinaryIO:
+    """A log, open to be added to. One that is a link may lead anywhere: that is an InputError."""
+    from synth.errors import InputError
+
+    try:
+        return open(log, "ab", opener=adding)
+    except OSError as e:
+        if e.errno != errno.ELOOP:
+            raise
+        raise InputError(f"{log}: is a link; remove it, then run the same command again") from e
+
+
+def adding(path: str, flags: int) -> int:
+    """An opener that follows no link."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> bool:
@@ -82,7 +101,7 @@ def guarded(
     ends = ["-" if fd is None else str(fd) for fd in (stdin, stdout)]
     guardian = [sys.executable, "-I", os.path.abspath(__file__), str(os.getpid()), *ends, *words]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as out:
+    with _added_to(log) as out:
         out.write(f"--- {' '.join(words)}\n".encode(errors="replace"))
         out.flush()
         return subprocess.Popen(

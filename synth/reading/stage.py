@@ -9,10 +9,13 @@
 
 What a filter left is read as the pictures behind it, by the slots of its images, one stage behind the other: they are never copied in
 between. Nothing is read before it is asked for, and a stage in progress is read as far as it is there: `missing` says where it is not.
+
+What is read of a sample is compared with the digest that was committed with it; Damaged names the unit, and how to mend it. The digest is
+of all of a sample's files, so whoever asks for one has all of them read. open_stage(.., check=False) reads what it is asked for and takes
+it as it is: for a pass over the metadata of large pictures that may be wrong where the disk is.
 """
 
 import bisect
-import io
 import itertools
 import operator
 import os
@@ -24,13 +27,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from synth import foreign
 from synth.errors import InputError
 from synth.kinds import kind_of, makes_files
+from synth.store.damage import mending
 from synth.store.folder import StageFolder
 from synth.store.framing import Entry
 from synth.store.names import classes_of
 from synth.store.out_folder import MARKER
+from synth.store.records import record_of
+from synth.store.trees import Undecodable, decoded
 from synth.store.units import UnitReader
 
 if TYPE_CHECKING:
@@ -112,10 +117,15 @@ class StageSample:
     def metadata(self) -> dict:
         """Its json: caption, class, label, seeds, settings; {} if it has none. Read once."""
         if self._metadata is None:
-            raw = self["json"] if "json" in self._entry.files else b"{}"
-            where = f"{self._where()}: its json cannot be read"
-            self._metadata = foreign.parse(raw, where, "verify --deep on that stage tells more")
+            where, path = self._where(), self._stage.sources[self.source].unit_path(self.unit)
+            self._metadata = record_of(self["json"], where, mending(path)) if "json" in self._entry.files else {}
         return self._metadata
+
+    def fact(self, name: str) -> Any:
+        """What its metadata says of a name; InputError if it says nothing."""
+        if self.metadata.get(name) is None:
+            raise InputError(f"{self._where()}: its json does not say {name!r}; give a stage of pictures of classes")
+        return self.metadata[name]
 
     @property
     def label(self) -> int | None:
@@ -128,13 +138,11 @@ class StageSample:
 
     def image(self) -> "Image":
         """Its picture, decoded, in RGB; InputError if it cannot be."""
-        from PIL import Image
-
+        data = self.read()
         try:
-            with Image.open(io.BytesIO(self.read())) as image:
-                return image.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-            raise InputError(f"{self._where()}: its {self.ext} does not decode ({e})") from e
+            return decoded(data, "RGB")
+        except Undecodable as e:
+            raise InputError(f"{self._where()}: its {self.ext} does not decode ({e.why})") from e
 
     def _where(self) -> str:
         return f"{self._stage.sources[self.source].unit_path(self.unit)}: sample {self._entry.key}"
@@ -146,8 +154,8 @@ class StageReader:
     Threads may share one. A process that was forked, or sent one by pickle, opens its own files.
     """
 
-    def __init__(self, stage: StageFolder, max_open: int | None = None):
-        self.stage = stage
+    def __init__(self, stage: StageFolder, max_open: int | None = None, check: bool = True):
+        self.stage, self.check = stage, check
         self.filters: list[StageFolder] = []  # from the last to the first
         below = [stage]
         while len(below) == 1 and kind_of(below[0].spec.kind).chooses:
@@ -281,13 +289,15 @@ class StageReader:
 
     def label_of(self, key: str, record: Mapping) -> int:
         """The label of a sample, by its metadata; one that is no class of the dataset is an InputError."""
-        if (label := record.get("label")) not in self.classes:
+        label = record.get("label")
+        if not isinstance(label, int) or label not in self.classes:
             raise InputError(f"{self.stage.path}: picture {key} has label {label}, which is not a class of the dataset")
         return label
 
     def read(self, source: int, unit: int, entry: Entry, ext: str) -> bytes:
-        """Bytes of one file of one sample."""
-        return self._units.get(self.sources[source], unit).read(entry, ext)
+        """Bytes of one file of one sample; Damaged if they are not those that were committed."""
+        reader = self._units.get(self.sources[source], unit)
+        return reader.read(entry, ext) if self.check else reader.unchecked(entry, ext)
 
     def _found(self, start: int, stop: int) -> Iterator[tuple[int, int, int, Entry]]:
         """(slot, source, unit, entry) of the samples of slots [start, stop)."""
@@ -362,7 +372,7 @@ class _Units:
 def _opened(folder: StageFolder, number: int) -> UnitReader:
     path, unit = folder.unit_path(number), folder.unit(number)
     try:
-        reader = folder.reader(number)
+        return folder.reader(number)
     except InputError as e:
         if isinstance(e.__cause__, FileNotFoundError):
             raise InputError(
@@ -370,20 +380,14 @@ def _opened(folder: StageFolder, number: int) -> UnitReader:
                 "stage again to complete it"
             ) from e
         raise
-    index = reader.index
-    if (index.unit, index.first, index.count) != (number, unit.start, len(unit)) or not all(
-        isinstance(slot, int) and unit.start <= slot < unit.stop for slot in (*reader.entries, *index.tombstones)
-    ):
-        reader.close()
-        raise InputError(f"{path}: is not the unit of slots {unit.start}..{unit.stop - 1}; move it away and run the same command again")
-    return reader
 
 
-def open_stage(path: str | os.PathLike, max_open: int | None = None) -> StageReader:
+def open_stage(path: str | os.PathLike, max_open: int | None = None, check: bool = True) -> StageReader:
     """Read a stage (captions, images, what a filter left, scores), whole or in progress.
 
-    path: runs/<dataset>/<stage>-<fingerprint>. max_open: files that are open at once (64). InputError for a folder that is no stage, and
-    for an export, which names what to open instead.
+    path: runs/<dataset>/<stage>-<fingerprint>. max_open: files that are open at once (64). check: compare what is read of a sample with its
+    digest, for which all of the sample is read; False: read only what is asked for and take it as it is. InputError for a folder that is no
+    stage, and for an export, which names what to open instead.
     """
     path = Path(path).expanduser()
     if (path / MARKER).exists():
@@ -399,4 +403,4 @@ def open_stage(path: str | os.PathLike, max_open: int | None = None) -> StageRea
             f"{folder.path}: is of kind {folder.spec.kind}, which makes files{where}, and holds no samples of its own; "
             f"open what it was made of: {', '.join(behind)}"
         )
-    return StageReader(folder, max_open)
+    return StageReader(folder, max_open, check)

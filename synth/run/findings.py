@@ -1,12 +1,21 @@
 """What a verification found, as plain data; and how kinds look at the files that they wrote beside their units."""
 
 import hashlib
+import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from synth import foreign
 from synth.errors import InputError
+from synth.store.inside import Inside
+
+if TYPE_CHECKING:
+    from synth.store.folder import StageFolder
+    from synth.store.units import Stored
 
 AGAIN = "set it aside with --repair, or remove it; then run the same command again"
 MISSING = "missing; --repair lets the next run of the same command write it again"
@@ -72,12 +81,24 @@ def ranges(numbers: list[int], most: int = 8) -> str:
 
 @dataclass(frozen=True)
 class Check:
-    """A look at what a stage wrote into a place. Deep compares bytes, else names and sizes."""
+    """A look at what a stage wrote into a place. Deep compares bytes, else names and sizes.
+
+    alone: a stage that it was made of is gone, so that there are only its own records to compare with.
+    """
 
     out: Path
     deep: bool
     found: Findings
     progress: Callable[[int], None] = lambda slots: None
+    alone: bool = False
+
+    @cached_property
+    def _inside(self) -> Inside:
+        return Inside(self.out)
+
+    @cached_property
+    def _refused(self) -> set[str]:
+        return set()
 
     def missing(self, name: str) -> None:
         """Add that a file is not there."""
@@ -87,33 +108,60 @@ class Check:
         """Add that a file is not as it was written."""
         self.found.add(self.out / name, f"{what}; {AGAIN}", file=name)
 
+    def status(self, name: str) -> os.stat_result | None:
+        """What lies at a name; None if no file does, which is added: a folder on the way that leads out is told once, and not followed."""
+        try:
+            seen = self._inside.status(name)
+        except InputError as e:
+            if str(e) not in self._refused:
+                self._refused.add(str(e))
+                self.found.problems.append(Problem(*_where(e)))
+            return None
+        if seen is None:
+            self.missing(name)
+        elif not stat.S_ISREG(seen.st_mode):
+            self.wrong(name, "is a link" if stat.S_ISLNK(seen.st_mode) else "is no file")
+        else:
+            return seen
+        return None
+
+    def is_folder(self, name: str) -> bool:
+        """Whether a folder is there, and inside."""
+        try:
+            seen = self._inside.status(f"{name}/-")  # what is below it is proved, and so is the folder
+            seen = self._inside.status(name)
+        except InputError:
+            return False
+        return seen is not None and stat.S_ISDIR(seen.st_mode)
+
     def same(self, name: str, data: bytes) -> None:
         """A small file holds exactly `data`."""
-        try:
-            there = foreign.read(self.out / name, max(len(data), foreign.RECORD))
-        except (FileNotFoundError, NotADirectoryError):
-            self.missing(name)
-            return
-        except InputError:
-            self.wrong(name, "is no file, or a much larger one than was written")
-            return
-        if there != data:
+        if (seen := self.status(name)) and (seen.st_size != len(data) or (self.out / name).read_bytes() != data):
             self.wrong(name, "was edited or torn since it was written")
 
     def file(self, name: str, size: int, sha256: str, what: str = "is not the picture of its unit") -> None:
         """A file is there, of this size and, deep, of this digest."""
-        path = self.out / name
-        try:
-            there = path.stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            self.missing(name)
-            return
-        try:
-            right = there == size and not (self.deep and file_digest(path) != sha256)
-        except InputError:  # no regular file
-            right = False
-        if not right:
+        if (seen := self.status(name)) and (seen.st_size != size or (self.deep and file_digest(self.out / name) != sha256)):
             self.wrong(name, what)
+
+    def records(self, folder: "StageFolder", *needs: str) -> Iterator[tuple["Stored", dict]]:
+        """The samples of a stage with their JSON, judged; what cannot be read is added, and its unit with it.
+
+        needs: what each record must say.
+        """
+        for number in range(folder.spec.n_units):
+            unit = folder.unit(number)
+            try:
+                for stored in folder.samples(unit.start, unit.stop):
+                    yield stored, stored.json(*needs)
+            except InputError as e:
+                self.found.add(folder.unit_path(number), _where(e)[1], number)
+
+
+def _where(error: InputError) -> tuple[str, str]:
+    """(path, what) of an error that begins with a path."""
+    path, _, what = str(error).partition(": ")
+    return path, what
 
 
 def file_digest(path: Path) -> str:

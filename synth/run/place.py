@@ -6,9 +6,9 @@ The marker of the place is written last, so a finish that was killed is done ane
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
+from synth.errors import InputError
 from synth.run.findings import Check
 from synth.run.stage import Stage
-from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
 from synth.store.out_folder import OutFolder
 from synth.store.samples import Sample, Unit
@@ -30,16 +30,18 @@ class PlaceStage(Stage):
     def unit_inputs(self, unit: Unit) -> str:
         return self.folder.spec.fingerprint  # a unit that was linked from another stage would leave this place without its files
 
-    def facts(self) -> Mapping:
-        """What its only sample says."""
-        (facts,) = (stored.json() for stored in self.folder.samples())
-        return facts
+    def facts(self, *needs: str) -> Mapping:
+        """What its only sample says; needs: facts that are among it."""
+        for stored in self.folder.samples():
+            return stored.json(*needs)
+        raise InputError(f"{self.folder.path}: its unit holds no sample; verify --repair sets the unit aside")
 
     def keep(self, files: Files, name: str, data: bytes) -> None:
         """Write a file unless it is there, and list it in `files`."""
         files[name] = len(data), hashlib.sha256(data).hexdigest()
         if not self.out.has(name, len(data)):
-            (self.out.path / name).parent.mkdir(parents=True, exist_ok=True)
+            if folder := name.rpartition("/")[0]:
+                self.out.make_folder(folder)
             self.out.put(name, data)
 
 
@@ -53,7 +55,7 @@ class WholeFiles(PlaceStage):
         """All files, plain; the marker last."""
         self.out.claim()
         for name, data in self._files():
-            write_atomic(self.out.path / name, data)
+            self.out.write(name, data)
         self.out.complete()
 
     def verify(self, check: Check) -> None:
@@ -94,17 +96,20 @@ class Pages(PlaceStage):
         """Whatever files are missing are written again, then what is of all samples; the marker last."""
         self.out.claim()
         for stored in self.folder.samples():
-            if not all(self.out.has(name, size) for name, (size, _) in stored.json()["files"].items()):
+            if not all(self.out.has(name, size) for name, (size, _) in stored.json("files")["files"].items()):
                 self.make(stored.slot)
         for name, data in self.whole().items():
-            write_atomic(self.out.path / name, data)
+            self.out.write(name, data)
         self.out.complete()
 
     def verify(self, check: Check) -> None:
-        """Every file of every sample is there and whole (deep: byte by byte); what is of all samples is as they say."""
-        for stored in self.folder.samples():
-            for name, (size, sha256) in stored.json()["files"].items():
+        """Every file of every sample is there and whole (deep: byte by byte); what is of all samples is as they say.
+
+        What is of all samples is made anew of the upstream, and not looked at where that is gone.
+        """
+        for _, record in check.records(self.folder, "files"):
+            for name, (size, sha256) in record["files"].items():
                 check.file(name, size, sha256)
             check.progress(1)
-        for name, data in self.whole().items():
+        for name, data in () if check.alone or check.found.problems else self.whole().items():
             check.same(name, data)

@@ -12,6 +12,7 @@ from pathlib import Path
 from synth import foreign
 from synth.errors import InputError, StoreError
 from synth.foreign import COUNT, Maybe
+from synth.host.children import adding
 
 # the fields of events that somebody reads
 _FIELDS: dict[str, object] = {
@@ -41,7 +42,7 @@ class EventLog:
         try:
             with self._lock:
                 if self._f is None:
-                    self._f = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
+                    self._f = open(self.path, "ab", buffering=0, opener=adding)  # noqa: SIM115 (closed by close)
                 data = self._torn + json.dumps(line, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n"
                 self._torn = b"" if self._f.write(data) == len(data) else b"\n"  # a full disk may take half a line
         except OSError as e:

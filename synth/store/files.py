@@ -65,7 +65,7 @@ def _written(path: Path, data: bytes, sync: bool = True) -> Iterator[Path]:
     temp = beside(path)
     with storing(path):
         try:
-            with open(temp, "wb") as f:
+            with open(temp, "xb") as f:
                 f.write(data)
                 if sync:
                     f.flush()

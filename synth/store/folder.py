@@ -17,14 +17,19 @@ from synth import foreign
 from synth.errors import InputError, StoreError
 from synth.foreign import Maybe
 from synth.store.blame import Reports
+from synth.store.damage import Damaged, mending
 from synth.store.files import hard_links_work, is_number, names_in, read_small, replace, storing, write_atomic, write_once
 from synth.store.framing import FRAMINGS
+from synth.store.inside import refuse_links
 from synth.store.parts import finished_batches
 from synth.store.samples import Unit
 from synth.store.spec import InputFile, StageSpec, canonical
 from synth.store.units import Stored, UnitReader
 
 SHARD = 1000  # files a folder
+SHARDED = ("units", "leases", "parts")
+FOLDERS = (*SHARDED, "failed", "events", "logs", "submissions")
+BESIDE = ("aside", "partitions", "growing", "answers")  # that some stages have, too
 
 
 class StageFolder:
@@ -42,7 +47,7 @@ class StageFolder:
         path = Path(dataset_root) / spec.folder_name
         if not (path / "stage.json").exists():
             with storing(path):
-                for sub in ("units", "leases", "parts", "failed", "events", "logs", "submissions"):
+                for sub in FOLDERS:
                     (path / sub).mkdir(parents=True, exist_ok=True)
             links = hard_links_work(path / "parts", path / "units")
             write_once(path / "inputs.json", _inputs_json(spec, links))
@@ -60,7 +65,7 @@ class StageFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> "StageFolder":
-        """Open a planned stage; a missing, torn or edited stage.json is an InputError."""
+        """Open a planned stage; a missing, torn or edited stage.json is an InputError, as is a folder of it that leads out."""
         path = Path(path).absolute()
         data = None
         with storing(path / "stage.json"), contextlib.suppress(NotADirectoryError):
@@ -73,6 +78,7 @@ class StageFolder:
         framing = spec.framing or _framing_of_files(path)
         if framing not in FRAMINGS:
             raise InputError(f"{path / 'stage.json'}: framing {framing!r}: there are {', '.join(FRAMINGS)}; put it back or plan anew")
+        refuse_links(path, (*FOLDERS, *BESIDE), SHARDED)
         return cls(path, spec, framing, links)
 
     def upstream(self, role: str) -> list["StageFolder"]:
@@ -222,7 +228,16 @@ class StageFolder:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def reader(self, number: int) -> UnitReader:
-        return UnitReader(self.unit_path(number), self.framing)
+        """An open unit; InputError if it is not there, is no whole unit, or is another one."""
+        reader, unit = UnitReader(self.unit_path(number), self.framing), self.unit(number)
+        index = reader.index
+        if (index.unit, index.first, index.count) != (number, unit.start, len(unit)):
+            reader.close()
+            raise Damaged(
+                f"{reader.path}: is not the unit of slots {unit.start}..{unit.stop - 1}, but unit {index.unit} of slots "
+                f"{index.first}..{index.first + index.count - 1}; {mending(reader.path)}"
+            )
+        return reader
 
     def samples(self, start: int = 0, stop: int | None = None) -> Iterator[Stored]:
         """The samples of slots [start, stop) in slot order; opens only the units that cover them."""

@@ -8,25 +8,26 @@ begins, how long it is and its sha256, so counting or verifying reads one block 
 
 import hashlib
 import json
-import re
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
 
-from synth.errors import InputError, not_trouble
+from synth.errors import not_trouble
+from synth.store import index_rules
+from synth.store.damage import Damaged, mending
+from synth.store.index_rules import BadIndex, misnamed
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
 
-# WebDataset readers take everything up to the first dot of the file name for the key
-_KEY, _EXT = re.compile(r"[^./\x00-\x1f\x7f]+"), re.compile(r"[^/\x00-\x1f\x7f]+")
 BLOCK = 512
 MAGIC = "synthset-unit-1"
+MOST_INDEX = 1 << 30  # bytes: a file with holes may say any size
 INDEX_NAME = "__unit__/index"
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One sample in a unit. `files`: extension -> (offset in the unit file, size in bytes). `sha256` of all its bytes."""
 
     slot: int
@@ -43,6 +44,7 @@ class Entry:
 
     @staticmethod
     def from_list(data: list) -> "Entry":
+        """data: as `to_list` gives it, and judged (synth.store.index_rules)."""
         slot, key, files, sha = data
         return Entry(slot, key, {e: (o, n) for e, (o, n) in files.items()}, sha)
 
@@ -54,6 +56,14 @@ class Batch:
     data: bytes
     entries: tuple[Entry, ...]
     tombstones: tuple[tuple[int, str], ...]
+
+
+def sample_digest(files: Mapping[str, bytes]) -> str:
+    """sha256 of the bytes of all files of a sample, in the order of their extensions."""
+    sha = hashlib.sha256()
+    for ext in sorted(files):
+        sha.update(files[ext])
+    return sha.hexdigest()
 
 
 def shared(reason: str) -> str:
@@ -87,8 +97,10 @@ class UnitIndex:
         )
 
     @staticmethod
-    def from_bytes(data: bytes) -> "UnitIndex":
+    def from_bytes(data: bytes, framing: str, end: int) -> "UnitIndex":
+        """Judged: BadIndex names the item that cannot be. end: bytes of the unit file in front of the index."""
         raw = json.loads(data)
+        index_rules.judge(raw, FRAMINGS[framing].exts, end)
         return UnitIndex(
             raw["unit"],
             raw["first"],
@@ -104,6 +116,7 @@ class Framing(Protocol):
 
     suffix: str
     tail: bytes  # behind the end record
+    exts: frozenset[str] | None  # what a sample's files are called, where the format fixes that
 
     def sample(self, sample: Sample) -> tuple[bytes, dict[str, tuple[int, int]]]:
         """Its bytes, and extension -> (offset in them, size)."""
@@ -120,10 +133,12 @@ class Jsonl:
 
     suffix = ".jsonl"
     tail = b""
+    exts: frozenset[str] | None = frozenset({"json"})
 
     def sample(self, sample: Sample) -> tuple[bytes, dict[str, tuple[int, int]]]:
         if set(sample.files) != {"json"} or b"\n" in sample.files["json"]:
             raise ValueError(f"slot {sample.slot}: a .jsonl unit takes one 'json' file of one line a sample, got {sorted(sample.files)}")
+        _named(sample)
         data = sample.files["json"]
         return data + b"\n", {"json": (0, len(data))}
 
@@ -141,13 +156,10 @@ class Tar:
 
     suffix = ".tar"
     tail = bytes(2 * BLOCK)
+    exts: frozenset[str] | None = None
 
     def sample(self, sample: Sample) -> tuple[bytes, dict[str, tuple[int, int]]]:
-        if not _KEY.fullmatch(sample.key) or not sample.files or not all(map(_EXT.fullmatch, sample.files)):
-            raise ValueError(
-                f"slot {sample.slot}: key {sample.key!r} with files {sorted(sample.files)}: "
-                "a key has no dot, a key and an extension no / or control character"
-            )
+        _named(sample)
         chunks, files, at = [], {}, 0
         for ext in sorted(sample.files):
             data = bytes(sample.files[ext])
@@ -163,6 +175,12 @@ class Tar:
 
     def payload(self, member: bytes) -> bytes:
         return member
+
+
+def _named(sample: Sample) -> None:
+    """ValueError unless it may be called so: the rules that reading keeps."""
+    if why := misnamed(sample.key, sample.files) or ("" if sample.files else "it has no files"):
+        raise ValueError(f"slot {sample.slot}: {why}")
 
 
 _REST = (b"0" + bytes(100) + b"ustar\x0000").ljust(BLOCK - 156, b"\0")  # behind the checksum
@@ -195,10 +213,7 @@ def frame(framing: str, results: list[Sample | Tombstone]) -> Batch:
             tombstones.append((result.slot, result.reason))
             continue
         data, files = how.sample(result)
-        sha = hashlib.sha256()
-        for ext in sorted(result.files):
-            sha.update(result.files[ext])
-        entries.append(Entry(result.slot, result.key, files, sha.hexdigest()).moved(at))
+        entries.append(Entry(result.slot, result.key, files, sample_digest(result.files)).moved(at))
         chunks.append(data)
         at += len(data)
     return Batch(b"".join(chunks), tuple(entries), tuple(tombstones))
@@ -210,20 +225,24 @@ def seal(framing: str, index: UnitIndex, offset: int) -> tuple[bytes, str]:
 
 
 def read_index(f: BinaryIO, framing: str, where: str) -> tuple[UnitIndex, str]:
-    """Index and its sha256 from an open unit file. A torn or foreign file is an InputError that names it."""
+    """Index and its sha256 from an open unit file, judged. A torn or foreign file is an InputError that names it, and what in its index is
+    wrong."""
     how = FRAMINGS[framing]
     try:
         f.seek(0, 2)
         size = f.tell()
         f.seek(size - len(how.tail) - BLOCK)
         record = json.loads(f.read(BLOCK))
-        if record["magic"] == MAGIC and record["size"] >= 0 and record["offset"] + record["size"] + BLOCK + len(how.tail) == size:
+        fits = record["offset"] + record["size"] + BLOCK + len(how.tail) == size
+        if record["magic"] == MAGIC and 0 <= record["size"] <= MOST_INDEX and fits:
             f.seek(record["offset"])
             member = f.read(record["size"])
             if hashlib.sha256(member).hexdigest() == record["sha256"]:
-                return UnitIndex.from_bytes(how.payload(member)), record["sha256"]
+                return UnitIndex.from_bytes(how.payload(member), framing, record["offset"]), record["sha256"]
         reason = "its end record does not fit its bytes"
+    except BadIndex as e:
+        raise Damaged(f"{where}: {e}; nothing here writes such a unit: {mending(Path(where))}") from e
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         not_trouble(where, e)
         reason = f"{type(e).__name__}: {e}"
-    raise InputError(f"{where}: not a whole unit ({reason}); move it away and run the same command again")
+    raise Damaged(f"{where}: not a whole unit ({reason}); {mending(Path(where))}")

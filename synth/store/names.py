@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from synth import foreign
 from synth.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 200  # most file systems stop at 255; what is longer keeps a readable head and a hash
 EMPTY = "~"
+MOST_CLASSES = 1 << 31  # an official index is below that
 _STAY = frozenset("-.,+")
 # names that Windows keeps for devices, and the files that stand beside the class folders
 _RESERVED = re.compile(
@@ -76,11 +76,9 @@ def folder_names(classes: Mapping[int, str]) -> dict[int, str]:
 
 def classes_of(stage: "StageFolder") -> dict[int, str]:
     """official index -> class name, from the first stages upstream that have a dataset in their config."""
-    if dataset := stage.spec.config.get("dataset"):
-        where = f"{stage.path / 'stage.json'}: the dataset of its config"
-        if classes := foreign.obj(dataset, where, classes=foreign.Maybe([dict], []))["classes"]:
-            each = (foreign.obj(c, where, index=foreign.COUNT, name=str) for c in classes)
-            return {c["index"]: c["name"] for c in each}
+    dataset = stage.spec.config.get("dataset")
+    if isinstance(dataset, Mapping) and (classes := dataset.get("classes")):
+        return _judged(classes, f"{stage.path}: its stage.json")
     names: dict[int, str] = {}
     for role in sorted(stage.spec.upstream):
         for up in stage.upstream(role):
@@ -89,6 +87,17 @@ def classes_of(stage: "StageFolder") -> dict[int, str]:
                     raise InputError(
                         f"{stage.path}: class {index} is {names[index]!r} in one upstream and {name!r} in another; export them apart"
                     )
+    return names
+
+
+def _judged(classes: object, where: str) -> dict[int, str]:
+    """official index -> name, of classes as a config has them. Indices and names become folders: others than such are an InputError."""
+    names: dict[int, str] = {}
+    for n, entry in enumerate(classes if isinstance(classes, (list, tuple)) else [None]):
+        index, name = (entry.get("index"), entry.get("name")) if isinstance(entry, Mapping) else (None, None)
+        if type(index) is not int or not 0 <= index < MOST_CLASSES or not isinstance(name, str) or index in names:
+            raise InputError(f"{where}: dataset.classes[{n}] is no class with an index of its own and a name; plan the stage again")
+        names[index] = name
     return names
 
 

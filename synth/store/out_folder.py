@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from pathlib import Path
 
 from synth import foreign
@@ -20,6 +21,7 @@ from synth.errors import InputError
 from synth.foreign import WORD, Maybe
 from synth.store.files import NO_LINKS, read_small, storing, write_atomic, write_once
 from synth.store.folder import StageFolder
+from synth.store.inside import Inside
 
 MARKER = ".synthset.json"
 CLAIM = ".synthset.claim.json"
@@ -32,8 +34,8 @@ class OutFolder:
     def __init__(self, folder: StageFolder):
         self.folder, self.path = folder, Path(folder.out_dir)
         self._fingerprint = folder.spec.fingerprint
-        self._root = str(self.path)
-        self._temp, self._numbers = os.path.join(self._root, PART, f"{os.getpid()}-{secrets.token_hex(6)}-"), itertools.count()
+        self.inside = Inside(self.path)  # every path below is one of these
+        self._temp, self._numbers = f"{PART}/{os.getpid()}-{secrets.token_hex(6)}-", itertools.count()
 
     def check(self) -> None:
         """InputError if the folder holds another dataset, or files that no export made."""
@@ -73,8 +75,8 @@ class OutFolder:
     def claim(self) -> None:
         """Make the folder ours, before the first file is written. Cheap when it is already."""
         self.check()
-        with storing(self.path):
-            (self.path / PART).mkdir(parents=True, exist_ok=True)
+        self.inside.forget()
+        self.inside.folder(PART)
         if not (self._owner(self.path / MARKER) or self._owner(self.path / CLAIM)):
             write_once(self.path / CLAIM, self._tag())
             self._owner(self.path / CLAIM)  # somebody else's, if they were first
@@ -97,20 +99,25 @@ class OutFolder:
 
     def part(self, name: str) -> Path:
         """A name of its own for a file on its way to `name`."""
-        temp = self.path / PART / f"{os.getpid()}-{secrets.token_hex(6)}{Path(name).suffix}"
-        with storing(temp):
-            temp.parent.mkdir(parents=True, exist_ok=True)
-        return temp
+        temp = self.inside.path(f"{PART}/{os.getpid()}-{secrets.token_hex(6)}{Path(name).suffix}")
+        self._parts()
+        return Path(temp)
+
+    def _parts(self) -> None:
+        """The folder of files on their way: another worker that completes this export clears it."""
+        if not os.path.isdir(os.path.join(self.path, PART)):
+            with storing(self.path):
+                os.makedirs(os.path.join(self.path, PART), exist_ok=True)
 
     def link(self, name: str, data: bytes, source: Path) -> bool:
         """Give an existing file of the same bytes a second name here; False where that cannot be, and `put` has to write it."""
-        temp = self.part(name)
-        with storing(self.path / name):
+        temp, final = self.part(name), self.inside.path(name)
+        with storing(final):
             try:
                 if source.stat().st_size != len(data) or foreign.read(source, len(data)) != data:
                     return False
                 os.link(source, temp)
-                os.replace(temp, self.path / name)
+                os.replace(temp, final)
             except OSError as e:
                 if e.errno not in NO_LINKS | {errno.ENOENT, errno.ENOTDIR}:
                     raise
@@ -119,12 +126,12 @@ class OutFolder:
 
     def put(self, name: str, data: bytes) -> None:
         """Write one of many files by temporary name and rename, without waiting for the disk (see `complete`)."""
-        final, temp = os.path.join(self._root, name), f"{self._temp}{next(self._numbers)}"
+        final, temp = self.inside.path(name), self.inside.path(f"{self._temp}{next(self._numbers)}")
         with storing(self.path):
             try:
                 _write(temp, data)
-            except FileNotFoundError:  # another worker just completed this export and cleared the folder
-                os.makedirs(os.path.dirname(temp), exist_ok=True)
+            except FileNotFoundError:
+                self._parts()
                 _write(temp, data)
             try:
                 os.replace(temp, final)
@@ -133,12 +140,24 @@ class OutFolder:
                     os.makedirs(os.path.dirname(final), exist_ok=True)
                     write_atomic(Path(final), data, sync=False)
 
+    def write(self, name: str, data: bytes) -> None:
+        """Write one of few files, durably."""
+        write_atomic(Path(self.inside.file(name)), data)
+
+    def place(self, temp: Path, name: str) -> None:
+        """Give a finished file of `part` its name."""
+        final = self.inside.file(name)
+        with storing(final):
+            os.replace(temp, final)
+
+    def make_folder(self, name: str) -> None:
+        """Make a folder, and those above it."""
+        self.inside.folder(name)
+
     def has(self, name: str, size: int) -> bool:
-        """Whether a file of this size is there. Files get their names when they are whole, so the size tells."""
-        try:
-            return os.stat(os.path.join(self._root, name)).st_size == size
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        """Whether a file of this size is there, and no link. Files get their names when they are whole, so the size tells."""
+        seen = self.inside.status(name)
+        return seen is not None and stat.S_ISREG(seen.st_mode) and seen.st_size == size
 
     def complete(self) -> None:
         """Everything is written: flush it to disk, put the marker, drop the claim, point `latest` here."""

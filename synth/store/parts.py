@@ -11,10 +11,11 @@ import os
 from pathlib import Path
 
 from synth import foreign
-from synth.errors import InputError
+from synth.errors import InputError, StoreError
 from synth.store import faults
 from synth.store.files import make_folder, names_in, storing
-from synth.store.framing import Batch, Entry, UnitIndex, seal
+from synth.store.framing import FRAMINGS, Batch, Entry, UnitIndex, sample_digest, seal
+from synth.store.index_rules import BadIndex, judge_rows
 from synth.store.spec import canonical
 from synth.store.units import Stored
 
@@ -94,11 +95,15 @@ class PartWriter:
         return [Stored(e.slot, e.key, unit, e, self) for e in self._entries]
 
     def read(self, entry: Entry, ext: str) -> bytes:
-        """Bytes of one file of one sample."""
-        offset, size = entry.files[ext]
+        """Bytes of one file of one sample; StoreError if what comes back of the sample is not what was written a moment ago."""
+        files = {}
         with storing(self.path), open(self.path, "rb") as f:
-            f.seek(offset)
-            return f.read(size)
+            for each, (offset, size) in entry.files.items():
+                f.seek(offset)
+                files[each] = f.read(size)
+        if sample_digest(files) != entry.sha256:
+            raise StoreError(f"{self.path}: sample {entry.key} is read back otherwise than it was written: the disk or the memory is bad")
+        return files[ext]
 
     @property
     def n_samples(self) -> int:
@@ -154,7 +159,7 @@ def finished_batches(part: Path) -> list[tuple[dict, int]]:
     lines: list[tuple[dict, int]] = []
     end = 0
     try:
-        index = foreign.read(f"{part}.idx", foreign.EVENTS)
+        index, size = foreign.read(f"{part}.idx", foreign.EVENTS), os.stat(part).st_size
     except (OSError, InputError):
         return []
     for raw in index.split(b"\n")[:-1]:  # what follows the last newline is a torn line
@@ -165,7 +170,7 @@ def finished_batches(part: Path) -> list[tuple[dict, int]]:
             line = foreign.obj(foreign.parse(text, part), part, **_LINE)
         except InputError:
             break
-        if line["batch"] != len(lines) or line["offset"] != end:
+        if line["batch"] != len(lines) or line["offset"] != end or not 0 <= line["length"] <= size - end:
             break
         end += line["length"]
         slots = len(line["samples"]) + len(line["tombstones"])
@@ -192,15 +197,24 @@ def adopt(writer: PartWriter, others: list[Path], batch_slots: list[range]) -> l
                     data = f.read(line["length"])
                 except OSError:  # a bad block ends the adoption as a changed one does
                     break
+                if writer.batches >= len(batch_slots) or not _fits(line, writer.framing, batch_slots[writer.batches]):
+                    break
                 entries = tuple(Entry.from_list(e) for e in line["samples"])
                 tombstones = tuple((slot, reason) for slot, reason in line["tombstones"])
-                filled = sorted([e.slot for e in entries] + [slot for slot, _ in tombstones])
-                if writer.batches >= len(batch_slots) or filled != list(batch_slots[writer.batches]):
-                    break
-                if len(data) != line["length"] or hashlib.sha256(data).hexdigest() != line["sha256"]:
+                if len(data) != line["length"] or hashlib.sha256(data).hexdigest() != line.get("sha256"):
                     break
                 writer.append(Batch(data, entries, tombstones))
     return others
+
+
+def _fits(line: dict, framing: str, slots: range) -> bool:
+    """Whether what a line says of a batch can be true, by the rules of a unit's index, and is of these slots."""
+    samples, tombstones = line["samples"], line["tombstones"]
+    try:
+        judge_rows(samples, tombstones, FRAMINGS[framing].exts, line["length"], slots)
+    except BadIndex:
+        return False
+    return len(samples) + len(tombstones) == len(slots)
 
 
 def _check(line: bytes) -> bytes:

@@ -7,6 +7,8 @@ names it: a folder that is silently missing would be a smaller dataset.
 import importlib
 import io
 import os
+import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -86,6 +88,30 @@ def open_picture(data: bytes) -> "Image.Image":
         if not more:
             raise
         return Image.open(io.BytesIO(data), formats=more)
+
+
+class Undecodable(InputError):
+    """A picture's bytes are none, or not all of one. `why`, in a few words."""
+
+    def __init__(self, why: str):
+        super().__init__(f"a picture does not decode ({why}); verify --deep on its stage names it")
+        self.why = why
+
+
+# what Pillow's readers raise where a picture is damaged or hostile, beside its own errors
+_UNDECODED = (OSError, SyntaxError, ValueError, EOFError, TypeError, AttributeError, LookupError, OverflowError, struct.error, zlib.error)
+
+
+def decoded(data: bytes, mode: str = "") -> "Image.Image":
+    """The whole picture in a mode such as RGB ("": its own), decoded as `open_picture` has it. Undecodable if it cannot be."""
+    from PIL import Image
+
+    try:
+        with open_picture(data) as image:
+            image.load()
+            return image.convert(mode) if mode else image
+    except (*_UNDECODED, Image.DecompressionBombError) as e:
+        raise Undecodable(str(e) or type(e).__name__) from e
 
 
 class Undecoded(Counter):

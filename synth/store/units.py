@@ -1,29 +1,30 @@
 """Reading committed units."""
 
-import hashlib
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from synth import foreign
 from synth.errors import InputError
+from synth.store.damage import Damaged, mending
 from synth.store.files import pread, storing
-from synth.store.framing import Entry, UnitIndex, read_index
+from synth.store.framing import Entry, UnitIndex, read_index, sample_digest
+from synth.store.records import record_of
+
+CHANGED = "its bytes are not those that were committed"
+_LAST = threading.local()  # .sample: (mark of its reader, entry, files), of the thread's last sample, whatever unit it is of
 
 
 class UnitReader:
-    """An open unit. Reading the index touches the end of the file only."""
+    """An open unit. Reading the index touches the end of the file only. What is read of a sample is checked against its digest."""
 
     def __init__(self, path: Path, framing: str):
-        self.path = Path(path)
-        try:
-            with storing(path):
-                self._f = foreign.open_file(path)
-        except OSError as e:
-            raise InputError(f"{path}: cannot be read ({e.strerror}); run the command that made its stage again") from e
+        self.path, self._mark = Path(path), object()
+        self._f = _opened(self.path)
         try:
             self.index: UnitIndex
             self.index, self.digest = read_index(self._f, framing, str(path))
@@ -38,34 +39,42 @@ class UnitReader:
         return {e.slot: e for e in self.index.samples}
 
     def read(self, entry: Entry, ext: str) -> bytes:
-        """Bytes of one file of one sample, not verified (see `verify`); InputError if they are not there."""
-        offset, size = entry.files[ext]
-        try:
-            data = self.raw(offset, size) if offset >= 0 and 0 <= size <= self._size - offset else None
-        except TypeError:  # no numbers: an index that nobody here wrote
-            data = None
-        if data is None or len(data) != size:
-            raise InputError(f"{self.path}: sample {entry.key}: its {ext} is torn; move the unit away and run the same command again")
-        return data
+        """Bytes of one file of one sample, as they were committed; Damaged if any of the sample's bytes are not."""
+        return self.files(entry)[ext]
 
-    def record(self, entry: Entry) -> dict:
-        """The JSON of one sample, not verified; InputError unless it is an object."""
-        where = f"{self.path}: sample {entry.key}: its json"
-        record = foreign.parse(self.read(entry, "json"), where)
-        if type(record) is not dict:
-            raise InputError(f"{where} is {foreign.seen(record)}, expected an object; verify --deep on its stage tells more")
-        return record
+    def files(self, entry: Entry) -> Mapping[str, bytes]:
+        """extension -> bytes, as they were committed; Damaged if any of them are not.
+
+        A sample's digest is of all of its files, so all are read. A thread keeps those of its last sample: whoever reads the metadata and
+        then the picture reads and hashes both once.
+        """
+        mark, last, files = getattr(_LAST, "sample", (None, None, {}))
+        if mark is not self._mark or last is not entry:
+            files = _checked(self._f, self._size, entry)
+            _LAST.sample = self._mark, entry, files
+        return files
+
+    def unchecked(self, entry: Entry, ext: str) -> bytes:
+        """Bytes of one file of one sample as they are, whether or not they are those that were committed. Reads nothing else."""
+        return _unchecked(self._f, self._size, entry, ext)
+
+    def blocks(self, entry: Entry, ext: str, size: int) -> Iterator[bytes]:
+        """The same in pieces of `size` bytes."""
+        start, total = entry.files[ext]
+        for at in range(0, total, size):
+            yield _unchecked(self._f, self._size, entry._replace(files={ext: (start + at, min(size, total - at))}), ext)
+
+    def damaged(self, entry: Entry) -> Damaged:
+        """What is raised of a sample whose bytes are not those that were committed."""
+        return _damaged(self._f, entry, CHANGED)
+
+    def record(self, entry: Entry, *needs: str) -> dict:
+        """The JSON of one sample, judged (synth.store.records); InputError names the unit and the sample."""
+        return _record(self, entry, needs)
 
     def raw(self, offset: int, size: int) -> bytes:
         """Bytes of the unit file as they lie there, frames and all."""
         return pread(self._f.fileno(), size, offset)
-
-    def verify(self, entry: Entry) -> bool:
-        """Whether the sample's bytes are those that were committed."""
-        sha = hashlib.sha256()
-        for ext in sorted(entry.files):
-            sha.update(self.read(entry, ext))
-        return sha.hexdigest() == entry.sha256
 
     def close(self) -> None:
         self._f.close()
@@ -81,8 +90,43 @@ class UnitReader:
         self.close()
 
 
+def _opened(path: Path) -> BinaryIO:
+    try:
+        with storing(path):
+            return foreign.open_file(path)
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read ({e.strerror}); run the command that made its stage again") from e
+
+
+def sample_at(path: Path, entry: Entry) -> Mapping[str, bytes]:
+    """The files of a sample of a unit whose index was read before, as `UnitReader.files` gives them."""
+    with _opened(path) as f:
+        return _checked(f, os.fstat(f.fileno()).st_size, entry)
+
+
+def _checked(f: BinaryIO, end: int, entry: Entry) -> Mapping[str, bytes]:
+    files = {ext: _unchecked(f, end, entry, ext) for ext in entry.files}
+    if sample_digest(files) != entry.sha256:
+        raise _damaged(f, entry, CHANGED)
+    return files
+
+
+def _unchecked(f: BinaryIO, end: int, entry: Entry, ext: str) -> bytes:
+    offset, size = entry.files[ext]
+    data = pread(f.fileno(), size, offset) if size <= end - offset else b""  # the file may have shrunk
+    if len(data) != size:
+        raise _damaged(f, entry, f"its {ext} is torn")
+    return data
+
+
+def _damaged(f: BinaryIO, entry: Entry, what: str) -> Damaged:
+    return Damaged(f"{f.name}: sample {entry.key}: {what}; {mending(Path(f.name))}")
+
+
 class Reads(Protocol):
     """What samples are read from: a committed unit, or one in the making."""
+
+    path: Path
 
     def read(self, entry: Entry, ext: str) -> bytes: ...
 
@@ -104,9 +148,13 @@ class Stored:
     def read(self, ext: str) -> bytes:
         return self.reader.read(self.entry, ext)
 
-    def json(self) -> Mapping:
-        where = f"sample {self.key} of unit {self.unit}"
-        record = foreign.parse(self.read("json"), where)
-        if type(record) is not dict:
-            raise InputError(f"{where}: its json is {foreign.seen(record)}, expected an object; verify --deep on its stage tells more")
-        return record
+    def json(self, *needs: str) -> dict:
+        """Its record, as UnitReader.record gives it."""
+        return _record(self.reader, self.entry, needs)
+
+
+def _record(reader: Reads, entry: Entry, needs: Sequence[str]) -> dict:
+    where = f"{reader.path}: sample {entry.key}"
+    if "json" not in entry.files:
+        raise InputError(f"{where}: has no json; {mending(reader.path)}")
+    return record_of(reader.read(entry, "json"), where, mending(reader.path), needs)

@@ -5,7 +5,6 @@ anew from what lies there; so a page is never older than the last picture by mor
 """
 
 import contextlib
-import io
 import os
 import re
 import threading
@@ -15,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from synth.errors import StoreError
+from synth.errors import InputError, StoreError
 from synth.export.html import Cell, Row, page
 from synth.images.encode import png
 from synth.images.preview import grid, shrink
 from synth.store.files import write_atomic
+from synth.store.trees import decoded
 from synth.story.book import Book
 
 PAGE, FOLDER = "growing.html", "growing"
@@ -54,7 +54,7 @@ class Growing:
     def write(self) -> None:
         """Page and preview of what is there now; the next time after EVERY seconds, or ten times as long as this took."""
         begun = self._clock()
-        with contextlib.suppress(OSError, StoreError):  # as above
+        with contextlib.suppress(OSError, StoreError, InputError):  # as above; a picture that does not decode
             self._write()
         self._due = self._clock() + max(EVERY, 10 * (self._clock() - begun))
 
@@ -82,6 +82,4 @@ class Growing:
 
 
 def _tile(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    return shrink(np.array(Image.open(io.BytesIO(path.read_bytes())).convert("RGB")))
+    return shrink(np.array(decoded(path.read_bytes(), "RGB")))

@@ -14,8 +14,10 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from synth.export.html import Cell, Row, page
+from synth.export.sources import Sources
 from synth.kinds import config_of
 from synth.reading.stage import ROLE, StageReader, StageSample
+from synth.run.findings import Check
 from synth.run.place import Pages
 from synth.store.folder import StageFolder
 from synth.store.names import folder_names
@@ -106,6 +108,20 @@ class StoryPages(Pages):
         }
 
     # -- when the stage is whole -------------------------------------------------------------------------------------
+
+    def verify(self, check: Check) -> None:
+        """As of any pages; deep: pictures are those of the story, which are as they were committed."""
+        super().verify(check)
+        if not (sources := Sources(check, lambda: self.pictures)):
+            return
+        for stored in self.folder.samples():
+            facts = stored.json()
+            for p in facts["pictures"]:
+                if p["file"]:
+                    told = {"sha256": facts["files"][p["file"]][1]}
+                    sources.compare(p["slot"], told, p["file"], self.folder.unit_path(stored.unit), stored.unit, p["file"])
+        if not self.config.individual:
+            sources.all_whole()
 
     def whole(self) -> dict[str, bytes]:
         """story.json and index.html, from the stage's units."""

@@ -4,6 +4,8 @@ import io
 import math
 from collections.abc import Iterable, Iterator
 
+from synth.store.trees import decoded
+
 MOST = 8192  # pixels a side of a grid; cells of a longer story are shrunk to fit
 SMALL = 128  # pixels; smaller pictures are enlarged in animations by whole pixels, so that one sees them
 SHOWN = 256  # pixels that they get, about
@@ -43,10 +45,7 @@ def animation(pictures: Iterable[bytes], format: str, frame_ms: int) -> bytes:
 
 
 def opened(pictures: Iterable[bytes]) -> Iterator:
-    from PIL import Image
-
-    for data in pictures:
-        yield Image.open(io.BytesIO(data)).convert("RGB")
+    return (decoded(data, "RGB") for data in pictures)
 
 
 def _enlarged(pictures: Iterator) -> Iterator:

@@ -5,7 +5,6 @@ model, always of the same rows. A picture starts from the *stored* pixels of its
 the finished batches of a worker that died gives the same bytes as one that was never interrupted.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +19,7 @@ from synth.images.stage import Drawn, Images, Task, UnitState, sample_key
 from synth.images.strength import strength_for
 from synth.seeds import derive
 from synth.store.samples import Sample, Tombstone, Unit
+from synth.store.trees import decoded
 from synth.store.units import Stored
 from synth.story.book import Book, book_of
 from synth.story.chain import Last, Rules, last_after
@@ -172,10 +172,7 @@ class StoryStage(Images):
         return pixels
 
     def _stored_pixels(self, stored: Stored) -> np.ndarray:
-        from PIL import Image
-
-        with Image.open(io.BytesIO(stored.read(self.config.format))) as image:
-            return np.array(image.convert("RGB"))
+        return np.array(decoded(stored.read(self.config.format), "RGB"))
 
     def _embed(self, state: StoryState, slots: range) -> None:
         """The embeddings of PROMPTS_AHEAD prompts at once, counted from the chain's first, so that their batches are fixed."""

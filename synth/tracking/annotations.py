@@ -4,16 +4,17 @@ One unit of one sample: the size and digest of the file, and what was counted. T
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
 from synth.errors import InputError
 from synth.export.card import CARD
+from synth.export.sources import Sources
 from synth.kinds import config_of
 from synth.reading.stage import StageReader, StageSample
 from synth.run.findings import Check
 from synth.run.place import PlaceStage
-from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample
 from synth.store.spec import canonical
@@ -66,18 +67,19 @@ class Annotations(PlaceStage):
     def finish(self) -> None:
         """The file is in its place, or made again; the card; the marker last."""
         self.out.claim()
-        written = self.facts()
+        written = self.facts("bytes", "sha256", "counts")
         if not self.out.has(NAME, written["bytes"]):
             self._write()
-        write_atomic(self.out.path / CARD, annotations_card(self.folder, written))
+        self.out.write(CARD, annotations_card(self.folder, written))
         self.out.complete()
 
     def verify(self, check: Check) -> None:
-        """The file is there, of its size (deep: of its digest); so is the card."""
-        written = self.facts()
+        """The file is there, of its size; so is the card. Deep: it has its digest, and its pairs are as they were committed."""
+        written = self.facts("bytes", "sha256", "counts")
         check.file(NAME, written["bytes"], written["sha256"], "was edited or torn since it was written")
         if not (check.out / CARD).exists():
             check.missing(CARD)
+        Sources(check, lambda: StageReader(pairs_behind(self.folder))).all_whole()
         check.progress(1)
 
     def _write(self) -> dict:
@@ -88,7 +90,7 @@ class Annotations(PlaceStage):
         with VideosWriter(self.out.part, listing.head(), listing.n, rules) as writer:
             for line, variants in _images(pairs, listing):
                 writer.add(line.image, line.annotations, variants)
-            return {"file_name": NAME, **writer.finish(self.out.path / NAME), "counts": dict(sorted(writer.counts.items()))}
+            return {"file_name": NAME, **writer.finish(Path(self.out.inside.path(NAME))), "counts": dict(sorted(writer.counts.items()))}
 
 
 def _images(pairs: StageFolder, listing: AnnotatedListing) -> Iterator[tuple[Line, list[Variant | None]]]:

@@ -8,15 +8,18 @@ One slot. Its sample holds what the page says, and names, sizes and digests of t
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property
 
 from synth import keys
+from synth.export.sources import Sources
 from synth.images.decode import decode_as_declared
 from synth.kinds import config_of
 from synth.reading.stage import StageReader
+from synth.run.findings import Check
 from synth.run.place import Files, Pages
 from synth.store.folder import StageFolder
 from synth.store.framing import shared
@@ -32,6 +35,7 @@ from synth.tracking.sheet import sheet
 from synth.tracking.sources import open_source
 
 INDEX, SHEET, PICTURES = "index.html", "sheet.png", "pictures"
+VARIANT = re.compile(rf"{PICTURES}/(\d+)_v(\d+)\.jpg")
 SHOWN = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif"}  # what browsers show as it is
 QUALITY = 95  # of originals that they do not
 ORIENTATION = 0x0112  # of EXIF
@@ -54,8 +58,20 @@ class PairsPage(Pages):
 
     def whole(self) -> dict[str, bytes]:
         """index.html."""
-        facts, name = self.facts(), config_of(self.pairs).dataset.name
-        return {INDEX: page(f"Tracking pairs: {name}", rows_of(facts), Totals(**facts["totals"])).encode("utf-8")}
+        facts, name = self.facts("rows", "totals"), config_of(self.pairs).dataset.name
+        return {INDEX: page(f"Tracking pairs: {name}", rows_of(facts), msgspec.convert(facts["totals"], Totals)).encode("utf-8")}
+
+    def verify(self, check: Check) -> None:
+        """As of any pages; deep: variants are those of the pairs, which are as they were committed."""
+        super().verify(check)
+        if not (sources := Sources(check, lambda: StageReader(self.pairs))):
+            return
+        (stored,), variants = self.folder.samples(), config_of(self.pairs).variants
+        for name, (_, sha256) in stored.json()["files"].items():
+            if variant := VARIANT.fullmatch(name):
+                slot = int(variant[1]) * variants + int(variant[2])
+                sources.compare(slot, {"sha256": sha256}, name, self.folder.unit_path(stored.unit), stored.unit, name)
+        sources.all_whole()
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 

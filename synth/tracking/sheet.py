@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Sequence
 
 from synth.export.contact_sheet import EMPTY, GAP, INK, MARGIN, PAPER, SOFT, TITLE_SIZE, printable, wrap
+from synth.store.trees import decoded
 from synth.tracking.look import PALETTE, Frame, Object, Row
 
 WIDTH, HEIGHT = 300, 208  # pixels of a tile, into which pictures are fitted
@@ -32,7 +33,7 @@ def sheet(title: str, rows: Sequence[Row], read: Callable[[str], bytes]) -> byte
         for k, frame in enumerate(row.frames[:tiles]):
             x = left + k * (WIDTH + GAP)
             if frame.file:
-                picture = Image.open(io.BytesIO(read(frame.file))).convert("RGB")
+                picture = decoded(read(frame.file), "RGB")
                 scale = min(WIDTH / picture.width, HEIGHT / picture.height)
                 size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
                 how = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS

@@ -5,12 +5,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.kinds import stage_class
+from synth.kinds import makes_files, stage_class
 from synth.run.findings import Check, Findings
 from synth.store.folder import StageFolder
 from synth.store.out_folder import CLAIM, MARKER, marker_in
 
 Progress = Callable[[int], None]
+
+
+def gone_behind(folder: StageFolder) -> list[Path]:
+    """The stages, near and far, that a stage was made of and that are not there any more."""
+    gone: list[Path] = []
+    for up in (up for ups in folder.spec.upstream.values() for up in ups):
+        path = Path(os.path.normpath(folder.path / up.path))
+        gone += gone_behind(StageFolder.open(path)) if (path / "stage.json").exists() else [path]
+    return sorted(set(gone))
 
 
 def is_export(folder: StageFolder) -> bool:
@@ -23,7 +32,18 @@ def verify_files(folder: StageFolder, deep: bool, findings: Findings, progress: 
     if is_export(folder):
         verify_place(folder, deep, findings, progress)
     else:
-        stage_class(folder.spec.kind)(folder).verify(Check(folder.path, deep, findings, progress))
+        _look(folder, Check(folder.path, deep, findings, progress, _alone(folder)))
+
+
+def _alone(folder: StageFolder) -> bool:
+    return makes_files(folder.spec.kind) and bool(gone_behind(folder))
+
+
+def _look(folder: StageFolder, check: Check) -> None:
+    try:
+        stage_class(folder.spec.kind)(folder).verify(check)
+    except InputError as e:  # what it was made of cannot be read
+        check.found.add(folder.path, f"cannot be compared with what it was made of: {e}")
 
 
 def verify_place(folder: StageFolder, deep: bool, findings: Findings, progress: Progress = lambda slots: None) -> None:
@@ -49,7 +69,7 @@ def verify_place(folder: StageFolder, deep: bool, findings: Findings, progress: 
     if (owner := facts.get("fingerprint")) != folder.spec.fingerprint:
         findings.add(out, f"holds the export of another stage ({owner}); this one is {folder.spec.fingerprint}")
         return
-    stage_class(folder.spec.kind)(folder).verify(Check(out, deep, findings, progress))
+    _look(folder, Check(out, deep, findings, progress, _alone(folder)))
 
 
 def stage_of(out: Path) -> StageFolder:

@@ -9,6 +9,7 @@ from synth.errors import InputError
 from synth.run.findings import Findings
 from synth.store.files import storing
 from synth.store.folder import StageFolder
+from synth.store.inside import Inside
 from synth.store.out_folder import OutFolder
 
 ASIDE = "aside"  # beside units/ in a stage folder, and `<export>.aside` beside an export
@@ -24,11 +25,15 @@ def repair(folder: StageFolder, findings: Findings) -> list[str]:
     done = []
     for number in findings.bad_units():
         source = folder.unit_path(number)
-        done.append(_move(source, folder.path / ASIDE / source.name))
+        done.append(_move(source, Inside(folder.path), f"{ASIDE}/{source.name}"))
+    out = folder.out_dir
+    here, there = Inside(out), Inside(out.with_name(f"{out.name}.{ASIDE}"))
     for name in sorted({p.file for p in findings.problems if p.file}):
-        out = folder.out_dir
-        if (out / name).exists():
-            done.append(_move(out / name, out.with_name(f"{out.name}.{ASIDE}") / name))
+        try:
+            if here.status(name) is not None:
+                done.append(_move(out / name, there, name))
+        except InputError as e:  # it is not inside: what is outside stays as it is
+            done.append(f"left alone: {e}")
     with storing(folder.path), contextlib.suppress(FileNotFoundError):
         (folder.path / "done.json").unlink()
         done.append(f"{folder.path.name}: will be looked at again by the next run")
@@ -37,12 +42,12 @@ def repair(folder: StageFolder, findings: Findings) -> list[str]:
     return [line for line in done if line]
 
 
-def _move(source: Path, target: Path) -> str:
-    """Rename, with a suffix of its own where the name is taken; "" if the source is gone already."""
-    while target.exists():
-        target = target.with_name(f"{source.name}.{secrets.token_hex(3)}")
+def _move(source: Path, into: Inside, name: str) -> str:
+    """Rename, with a suffix of its own where the name is taken; "" if the source is gone already. A link goes itself."""
+    target = Path(into.file(name))
+    while os.path.lexists(target):
+        target = target.with_name(f"{source.name[:200]}.{secrets.token_hex(3)}")
     with storing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.rename(source, target)
         except FileNotFoundError:

@@ -8,13 +8,14 @@ from functools import lru_cache
 import numpy as np
 
 from synth.errors import InputError, StoreError
-from synth.kinds import stage_class
+from synth.kinds import makes_files, stage_class
 from synth.run.findings import Findings, ranges
 from synth.run.stage import Stage
 from synth.store.events import read_events
 from synth.store.folder import StageFolder, done_in
 from synth.store.framing import shared
 from synth.store.names import classes_of
+from synth.verify.files import gone_behind
 from synth.verify.units import UnitCheck, check_unit
 
 THREADS = 4  # reading waits for the disk, hashing and decoding release the interpreter
@@ -72,8 +73,12 @@ class Step:
 
     def __init__(self, folder: StageFolder, findings: Findings):
         self.folder = folder
+        self._caption = lru_cache(maxsize=8)(self._captions)
         self.classes: Mapping[int, str] = {}
         self.stage: Stage | None = None
+        if makes_files(folder.spec.kind) and (gone := gone_behind(folder)):
+            findings.notes += [f"{path} is gone: what was made of it is compared with the records of this stage alone" for path in gone]
+            return
         try:
             for role in folder.spec.upstream:
                 folder.upstream(role)
@@ -81,7 +86,6 @@ class Step:
             self.classes = classes_of(folder)
         except (InputError, StoreError) as e:
             findings.add(folder.path, f"cannot be compared with its upstream stages: {e}")
-        self._caption = lru_cache(maxsize=8)(self._captions)
 
     def problems(self, check: UnitCheck) -> list[str]:
         """What is wrong between a unit and its upstream. A unit's index holds the digest of the rows that it was made of."""

@@ -1,17 +1,18 @@
 """One unit against its own index: what reading its end tells, and, deep, what reading all of it tells. Pure reading."""
 
-import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from synth import foreign
 from synth.errors import InputError, StoreError
 from synth.store.folder import StageFolder
-from synth.store.framing import FRAMINGS, Entry, UnitIndex
+from synth.store.framing import FRAMINGS, Entry, UnitIndex, sample_digest, seal
+from synth.store.records import record_of
 from synth.store.samples import Sample
-from synth.store.units import UnitReader
+from synth.store.trees import Undecodable, decoded
+from synth.store.units import CHANGED, UnitReader
 
+FIX = "--repair sets the unit aside"
 IMAGES = ("png", "jpg", "jpeg", "webp")
 
 
@@ -33,77 +34,57 @@ def check_unit(folder: StageFolder, number: int, deep: bool) -> UnitCheck:
     try:
         with folder.reader(number) as reader:
             check.index, check.digest = reader.index, reader.digest
-            check.wrong += index_problems(folder, number, reader)
             check.keys = np.fromiter((hash(e.key) & 0xFFFFFFFFFFFFFFFF for e in reader.index.samples), np.uint64)
-            if deep and not check.wrong:
-                for entry in reader.index.samples:
-                    check.wrong += [f"sample {entry.key}: {w}" for w in _sample_problems(folder.framing, reader, entry, check.records)]
+            if deep:
+                check.wrong += _all_problems(folder.framing, reader, check.records)
     except (InputError, StoreError) as e:
         check.wrong.append(str(e).removeprefix(f"{folder.unit_path(number)}: "))
     return check
 
 
-def index_problems(folder: StageFolder, number: int, reader: UnitReader) -> list[str]:
-    """Whether the index is that of this unit: its number and slots, each slot once, each file inside the unit."""
-    index, unit = reader.index, folder.unit(number)
-    if (index.unit, index.first, index.count) != (number, unit.start, len(unit)):
-        mine = f"unit {index.unit}, slots {index.first}..{index.first + index.count - 1}"
-        return [f"holds {mine}; this place is for slots {unit.start}..{unit.stop - 1}"]
-    slots = [e.slot for e in index.samples]
-    wrong = []
-    if slots != sorted(set(slots)) or set(slots) & set(index.tombstones):
-        wrong.append("a slot stands twice in its index")
-    elif len(slots) + len(index.tombstones) != len(unit) or any(s not in range(unit.start, unit.stop) for s in (*slots, *index.tombstones)):
-        wrong.append(f"holds {len(slots)} samples and {len(index.tombstones)} tombstones for {len(unit)} slots")
-    end = 0
-    for entry in index.samples:
-        spans = sorted(entry.files.values())
-        if not spans or spans[0][0] < end or any(a + n > b for (a, n), (b, _) in itertools.pairwise(spans)):
-            wrong.append(f"sample {entry.key} overlaps another one")
-            break
-        end = spans[-1][0] + spans[-1][1]
-    if end > reader.path.stat().st_size:
-        wrong.append("names bytes behind its end")
+def _all_problems(framing: str, reader: UnitReader, records: dict[int, dict]) -> list[str]:
+    """What is wrong with the bytes of a unit: its samples stand one behind the other, then its index, as they are written, and no more."""
+    wrong, at = [], 0
+    for entry in reader.index.samples:
+        size, problems = _sample_problems(framing, reader, entry, at, records)
+        wrong += [f"sample {entry.key}: {w}" for w in problems]
+        at += size
+    end, _ = seal(framing, reader.index, at)
+    if not wrong and (reader.raw(at, len(end) + 1) != end):
+        wrong.append("the frame of its index is damaged")
     return wrong
 
 
-def _sample_problems(framing: str, reader: UnitReader, entry: Entry, records: dict[int, dict]) -> list[str]:
-    """Bytes as committed (digest, and the framing around them, which readers of tar rely on), JSON that parses, a picture that decodes."""
-    files = {ext: reader.read(entry, ext) for ext in entry.files}
-    sample = Sample(entry.slot, entry.key, files)
-    raw, places = FRAMINGS[framing].sample(sample)
-    start = min(offset for offset, _ in entry.files.values()) - min(offset for offset, _ in places.values())
-    if not reader.verify(entry):
-        return ["its bytes are not those that were committed"]
-    if reader.raw(start, len(raw)) != raw:
-        return ["the frame around its bytes is damaged"]
+def _sample_problems(framing: str, reader: UnitReader, entry: Entry, at: int, records: dict[int, dict]) -> tuple[int, list[str]]:
+    """(bytes of a sample with its frame, what is wrong with it). Its bytes are as committed: their digest, and the frame around them, which
+    begins at byte `at` and on which readers of tar rely. Its JSON parses, its picture decodes."""
+    files = {ext: reader.unchecked(entry, ext) for ext in entry.files}
+    try:
+        raw, places = FRAMINGS[framing].sample(Sample(entry.slot, entry.key, files))
+    except ValueError:  # a line of two, a name that no tar takes: nothing here frames such a sample
+        size = max(offset + size for offset, size in entry.files.values()) - at
+        return size, [CHANGED if sample_digest(files) != entry.sha256 else "the frame around its bytes is damaged"]
+    if sample_digest(files) != entry.sha256:
+        return len(raw), [CHANGED]
+    moved = {ext: (at + offset, size) for ext, (offset, size) in places.items()}
+    if moved != entry.files or reader.raw(at, len(raw)) != raw:
+        return len(raw), ["the frame around its bytes is damaged"]
     wrong = []
     if "json" in files:
         try:
-            record = foreign.parse(files["json"], "its JSON")
+            records[entry.slot] = record_of(files["json"], "", FIX)
         except InputError as e:
-            wrong.append(str(e))
-        else:
-            if type(record) is dict:
-                records[entry.slot] = record
-            else:
-                wrong.append(f"its JSON is {foreign.seen(record)}, no object")
+            wrong.append(str(e).removeprefix(": "))
     for ext in set(files) & set(IMAGES):
         wrong += decode_problems(files[ext], records.get(entry.slot, {}))
-    return wrong
+    return len(raw), wrong
 
 
 def decode_problems(data: bytes, record: dict) -> list[str]:
     """Whether a picture decodes to its last pixel, in the size that its record says."""
-    import io
-
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            size = image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-        return [f"its picture does not decode ({e})"]
+        size = decoded(data).size
+    except Undecodable as e:
+        return [f"its picture does not decode ({e.why})"]
     recorded = (record.get("width", size[0]), record.get("height", size[1]))
     return [] if size == recorded else [f"its picture is {size[0]}x{size[1]}, its record says {recorded[0]}x{recorded[1]}"]

@@ -14,6 +14,7 @@ from synth.store.events import EventLog
 from synth.store.framing import UnitIndex, frame, seal
 from synth.store.out_folder import MARKER
 from synth.store.samples import Sample
+from synth.store.units import UnitReader
 from tests.fixtures_images import captions_json_stage, captions_stage, work
 from tests.launch.conftest import REPO, environment
 from tests.stages import probe
@@ -32,8 +33,10 @@ def edit(path, old: bytes, new: bytes) -> None:
 
 def rewrite(folder, number: int, samples: list[Sample]) -> None:
     """Replace a unit by a well-formed one of other samples."""
-    unit = folder.unit(number)
-    with folder.reader(number) as reader:
+    unit, whole = folder.unit(number), folder.path / "first"
+    if not whole.exists():  # what stands there may be no unit by now
+        shutil.copy(folder.unit_path(number), whole)
+    with UnitReader(whole, folder.framing) as reader:
         inputs = reader.index.inputs
     batch = frame(folder.framing, samples)
     end, _ = seal(folder.framing, UnitIndex(number, unit.start, len(unit), batch.entries, dict(batch.tombstones), inputs), len(batch.data))
@@ -83,7 +86,7 @@ def test_a_missing_unit_is_named_even_where_the_stage_was_done(run):
 
 def test_a_unit_in_the_place_of_another_is_found(run):
     shutil.copy(run.images.unit_path(0), run.images.unit_path(1))
-    assert any("this place is for slots 8..15" in p for p in problems(run.images.path))
+    assert any("is not the unit of slots 8..15, but unit 0 of slots 0..7" in p for p in problems(run.images.path))
 
 
 def test_a_key_that_stands_in_two_units_is_named_with_both(run):

@@ -15,6 +15,7 @@ from pathlib import Path
 from synth import foreign
 from synth.captions.engines import Request
 from synth.errors import InputError
+from synth.host.children import adding
 from synth.store.files import storing
 from synth.store.spec import canonical
 
@@ -74,7 +75,7 @@ class Journal:
         with self._lock, storing(self.folder / self._own):
             if self._f is None:
                 self.folder.mkdir(exist_ok=True)
-                self._f = open(self.folder / self._own, "ab", buffering=0)  # noqa: SIM115 (closed by close)
+                self._f = open(self.folder / self._own, "ab", buffering=0, opener=adding)  # noqa: SIM115 (closed by close)
             before = b"\n" if self._torn else b""  # a full disk may have taken half a line
             self._torn = True
             offset = self._f.seek(0, os.SEEK_END) + len(before)

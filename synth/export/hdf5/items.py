@@ -20,7 +20,7 @@ class PictureItems:
 
     def of(self, pictures: Iterable[StageSample], slots: range) -> Contents:
         for picture in pictures:
-            label, caption = self._stage.label_of(picture.key, picture.metadata), picture.metadata["caption"]
+            label, caption = self._stage.label_of(picture.key, picture.metadata), picture.fact("caption")
             yield picture, [Item(f"{picture.key}.{picture.ext}", picture.key, picture.size, picture.read, label, caption)]
 
     def record(self, picture: StageSample) -> Mapping:
@@ -45,3 +45,8 @@ def items_of(stage: StageReader) -> PictureItems:
 def n_datasets(parts: StageFolder, start: int, stop: int) -> int:
     """How many pictures the files of these slots hold."""
     return items_of(StageReader(parts.upstream(ROLE)[0])).n_datasets([s.slot for s in parts.samples(start, stop)])
+
+
+def n_recorded(parts: StageFolder, start: int, stop: int) -> int:
+    """The same by the records of the partitions, where the stage of the pictures is gone."""
+    return sum(1 + ("original" in s.json()) for s in parts.samples(start, stop))

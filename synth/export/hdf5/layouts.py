@@ -8,9 +8,8 @@ Packed files also have `labels` int64 [N] (official indices), `captions` and `ke
 """
 
 import hashlib
-import io
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,8 @@ from h5py import h5d, h5p, h5s
 from synth.errors import InputError
 from synth.export.config import PACKED, PIXELS
 from synth.export.hdf5.file import UINT8, NewFile, new_file, plain, pwrite
+from synth.store.inside import misplaced
+from synth.store.trees import Undecodable, decoded
 
 TEXT = h5py.string_dtype("utf-8")
 
@@ -38,6 +39,11 @@ class Item:
 
 
 Items = Callable[[], Iterable[Item]]  # the same items in the same order at each call
+Row = tuple[str, int, int, str]  # key, size, label and caption of an item
+
+
+def row_of(item: Item) -> Row:
+    return item.key, item.size, item.label, item.caption
 
 
 def write_keyed(path: Path, items: Items) -> Iterator[str]:
@@ -52,7 +58,9 @@ def write_keyed(path: Path, items: Items) -> Iterator[str]:
 
 
 def put(f: h5py.File, name: str, data: bytes, properties: h5p.PropDCID) -> None:
-    """One dataset of bytes; a name with / stands in groups."""
+    """One dataset of bytes; a name with / stands in groups. Who takes the file apart makes files of such names."""
+    if why := misplaced(name):
+        raise InputError(f"dataset {ascii(name)[:200]} {why}; mend the name where it comes from")
     lcpl = h5p.create(h5p.LINK_CREATE)
     lcpl.set_create_intermediate_group(True)
     where = name.encode("utf-8", "surrogateescape")
@@ -61,9 +69,11 @@ def put(f: h5py.File, name: str, data: bytes, properties: h5p.PropDCID) -> None:
         dataset.write(h5s.ALL, h5s.ALL, np.frombuffer(data, np.uint8))
 
 
-def write_packed(path: Path, items: Items, classes: Mapping[int, str], content: str, gzip: int) -> Iterator[str]:
-    """The same for a packed file."""
-    listed = [(i.key, i.size, i.label, i.caption) for i in items()]
+def write_packed(
+    path: Path, items: Items, classes: Mapping[int, str], content: str, gzip: int, listed: Sequence[Row] | None = None
+) -> Iterator[str]:
+    """The same for a packed file. listed: the rows of the items, where they are known; InputError at an item whose row is another one."""
+    listed = [row_of(item) for item in items()] if listed is None else listed
     with new_file(path) as new:
         f = new.h5
         describe(f, classes, content)
@@ -71,17 +81,24 @@ def write_packed(path: Path, items: Items, classes: Mapping[int, str], content: 
         for name, at in (("captions", 3), ("keys", 0)):
             column(f, name, np.array([encodable(row[at]) for row in listed], object), TEXT)
         if content == PIXELS:
-            yield from _pixels(new, items(), len(listed), gzip)
+            yield from _pixels(new, _as_listed(items(), listed), len(listed), gzip)
             return
         offsets = np.concatenate([[0], np.cumsum([row[1] for row in listed], dtype=np.uint64)]).astype(np.uint64)
         column(f, "offsets", offsets)
         at = contiguous(f, "images", int(offsets[-1]))
         new.close_h5()
-        for item in items():
+        for item in _as_listed(items(), listed):
             data = item.read()
             pwrite(new.fd, data, at)
             at += len(data)
             yield hashlib.sha256(data).hexdigest()
+
+
+def _as_listed(items: Iterable[Item], listed: Sequence[Row]) -> Iterator[Item]:
+    for item, row in zip(items, listed, strict=True):
+        if row_of(item) != row:
+            raise InputError(f"picture {item.key}: its record was read in two ways; verify --deep on its stage tells more")
+        yield item
 
 
 def describe(f: h5py.File, classes: Mapping[int, str], content: str) -> None:
@@ -133,12 +150,10 @@ def _pixels(new: NewFile, items: Iterable[Item], n: int, gzip: int) -> Iterator[
 
 
 def _decoded(data: bytes, key: str) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    except (OSError, UnidentifiedImageError, ValueError) as e:
-        raise InputError(f"picture {key} cannot be decoded ({e})") from e
+        return np.asarray(decoded(data, "RGB"))
+    except Undecodable as e:
+        raise InputError(f"picture {key} cannot be decoded ({e.why}); verify --deep on its stage tells more") from e
 
 
 def encodable(text: str) -> str:

@@ -7,12 +7,14 @@ What a picture is called, and what lies beside it, depends on the kind of stage 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from synth.export.config import KEYED, Hdf5PartsConfig
 from synth.export.hdf5.items import Contents, PictureItems, items_of
-from synth.export.hdf5.layouts import Item, write_keyed, write_packed
+from synth.export.hdf5.layouts import Item, Row, row_of, write_keyed, write_packed
+from synth.export.sources import Sources
 from synth.reading.stage import GONE, ROLE, StageReader
 from synth.run.findings import Check
 from synth.run.stage import Stage
@@ -32,6 +34,10 @@ class Hdf5Parts(Stage):
         return StageReader(self.folder.upstream(ROLE)[0])
 
     @cached_property
+    def _on_trust(self) -> StageReader:
+        return StageReader(self.folder.upstream(ROLE)[0], check=False)
+
+    @cached_property
     def _contents(self) -> PictureItems:
         return items_of(self.pictures)
 
@@ -43,13 +49,15 @@ class Hdf5Parts(Stage):
 
     def compute(self, state, slots: range) -> Sequence[Sample | Tombstone]:
         """Write the partition, then tell its pictures. A batch is a unit."""
-        digests = dict(zip((i.name for _, items in self._contents_of(slots) for i in items), self.write(slots), strict=True))
-        reasons, samples = self.pictures.reasons(slots.start, slots.stop), {}
-        for row, (picture, (*beside, own)) in enumerate(self._contents_of(slots)):
-            facts = {"name": own.name, "row": row, "bytes": own.size, "sha256": digests[own.name]}
-            for item in beside:
-                facts["original"] = {"name": item.name, "bytes": item.size, "sha256": digests[item.name]}
+        written, reasons, samples = self.write(slots), self.pictures.reasons(slots.start, slots.stop), {}
+        for row, (picture, items) in enumerate(self._contents_of(slots)):
+            *beside, own = ({"name": i.name, "bytes": i.size, "sha256": next(written)} for i in items)  # a picture is read once
+            facts = {**own, "row": row}
+            if beside:
+                (facts["original"],) = beside
             samples[picture.slot] = Sample(picture.slot, picture.key, {"json": canonical({**self._contents.record(picture), **facts})})
+        if next(written, None) is not None:  # asking for one more lets it finish the file
+            raise RuntimeError(f"{self.folder.path}: slots {slots} hold more pictures than were told")
         return [samples.get(s) or Tombstone(s, reasons.get(s, GONE)) for s in slots]
 
     def encode(self, state, item: Sample | Tombstone) -> Sample | Tombstone:
@@ -61,14 +69,18 @@ class Hdf5Parts(Stage):
             left.unlink(missing_ok=True)
 
     def verify(self, check: Check) -> None:
-        """The partitions that are there (they may be removed when they are merged) hold the pictures of their units."""
+        """The partitions that are there (they may be removed when they are merged) hold the pictures of their units; deep: those units
+        tell of the pictures as their stage holds them."""
         from synth.export.hdf5.proof import problems
 
+        quiet = replace(check, progress=lambda slots: None)
+        sources = Sources(check, lambda: self.pictures)
         for number in range(self.folder.spec.n_units):
             path, unit = partition(self.folder, number), self.folder.unit(number)
             if path.exists():
-                for wrong in problems(path, self.folder, unit.start, unit.stop, check.deep, lambda slots: None):
+                for wrong in problems(path, self.folder, unit.start, unit.stop, quiet):
                     check.found.add(path, f"{wrong}; --repair lets the next run of the same command write it again", unit=number)
+            compare(self.folder, sources, unit.start, unit.stop)
 
     def close(self) -> None:
         if "_contents" in self.__dict__:  # opened
@@ -79,16 +91,32 @@ class Hdf5Parts(Stage):
         path = partition(self.folder, slots.start // self.folder.spec.unit_size)
         if self.config.layout == KEYED:
             return write_keyed(path, lambda: self._items(slots))
-        return write_packed(path, lambda: self._items(slots), self.pictures.classes, self.config.content, self.config.gzip)
+        classes, content = self.pictures.classes, self.config.content
+        return write_packed(path, lambda: self._items(slots), classes, content, self.config.gzip, self._listed(slots))
 
-    def _contents_of(self, slots: range) -> Contents:
-        return self._contents.of(self.pictures.samples(slots.start, slots.stop), slots)
+    def _contents_of(self, slots: range, check: bool = True) -> Contents:
+        pictures = self.pictures if check else self._on_trust
+        return self._contents.of(pictures.samples(slots.start, slots.stop), slots)
 
-    def _items(self, slots: range) -> Iterator[Item]:
-        for _, items in self._contents_of(slots):
+    def _items(self, slots: range, check: bool = True) -> Iterator[Item]:
+        for _, items in self._contents_of(slots, check):
             yield from items
+
+    def _listed(self, slots: range) -> list[Row]:
+        """What stands in front of the pictures, by their records alone, on trust: write_packed compares it with the checked ones."""
+        try:
+            return [row_of(item) for item in self._items(slots, check=False)]
+        except Exception:  # noqa: BLE001 (whatever is wrong with a record: a checked one tells whether it is damaged)
+            return [row_of(item) for item in self._items(slots)]
 
 
 def partition(folder: StageFolder, number: int) -> Path:
     """Where partition `number` of a stage lies."""
     return folder.path / FOLDER / f"part_{number:05d}_of_{folder.spec.n_units:05d}.h5"
+
+
+def compare(parts: StageFolder, sources: Sources, start: int, stop: int, merged: str = "") -> None:
+    """Compare what units of partitions tell of pictures with the pictures. merged: the file that is checked, if not the partitions."""
+    for stored in parts.samples(start, stop) if sources else ():
+        record, unit = stored.json(), None if merged else stored.unit
+        sources.compare(stored.slot, record, record["name"], parts.unit_path(stored.unit), unit, merged)

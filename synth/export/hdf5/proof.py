@@ -1,19 +1,20 @@
 """HDF5 files of pictures against the records of their units: shallow by numbers, deep by every picture's digest, label and caption."""
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import islice, repeat
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 from synth.export.config import KEYED
-from synth.export.hdf5.items import n_datasets
+from synth.export.hdf5.items import n_datasets, n_recorded
 from synth.export.hdf5.layouts import encodable
 from synth.export.sharded import digest_of
 from synth.kinds import config_of
 from synth.reading.stage import ROLE, StageReader
+from synth.run.findings import Check
 from synth.store.folder import StageFolder
 from synth.store.hdf5 import TORN, Hdf5File
 from synth.store.names import classes_of
@@ -21,24 +22,27 @@ from synth.store.names import classes_of
 NUMBERS = 1024  # rows that are compared at once
 
 
-def problems(path: Path, parts: StageFolder, start: int, stop: int, deep: bool, progress: Callable[[int], None]) -> Iterator[str]:
+def problems(path: Path, parts: StageFolder, start: int, stop: int, check: Check) -> Iterator[str]:
     """What is wrong with an HDF5 file of the pictures of slots [start, stop) of a stage of partitions."""
-    keyed, count, expected = config_of(parts).layout == KEYED, 0, n_datasets(parts, start, stop)
+    keyed, count, deep = config_of(parts).layout == KEYED, 0, check.deep
+    expected = n_recorded(parts, start, stop) if check.alone else n_datasets(parts, start, stop)
     try:
         with Hdf5File(path) as f:
             there = {} if keyed else f.columns()
             rows = len(f.root) if keyed else len(there["labels"])
-            if deep and not keyed and (wrong := _heads(parts, f.attributes())):
+            if deep and not keyed and not check.alone and (wrong := _heads(parts, f.attributes())):
                 yield wrong
-            pixels = _decoded(parts, start, stop) if deep and not keyed and "offsets" not in there else None
+            decoded = deep and not keyed and "offsets" not in there
+            pixels = (repeat(None) if check.alone else _decoded(parts, start, stop)) if decoded else None
             for chunk in batched(((s.key, s.json() if deep else {}) for s in parts.samples(start, stop)), NUMBERS):
                 if deep:
                     yield from _keyed(f, chunk) if keyed else _rows(there, count, chunk, pixels)
                 count += len(chunk)
-                progress(len(chunk))
+                check.progress(len(chunk))
             if rows != expected:
                 yield f"holds {rows} pictures, its units {expected}"
     except (InputError, *TORN) as e:
+        not_trouble(path, e)
         yield f"cannot be read ({type(e).__name__}: {e})"
 
 
@@ -72,7 +76,7 @@ def _rows(f, first: int, records: list[tuple[str, dict]], pixels: Iterator | Non
         if (labels[n], captions[n], keys[n]) != (record["label"], encodable(record["caption"]), encodable(key)):
             yield f"label, caption or key of row {row} is not that of picture {key}"
         if pixels is not None:
-            same_picture = np.array_equal(f["images"][row], next(pixels))
+            same_picture = (picture := next(pixels)) is None or np.array_equal(f["images"][row], picture)
         else:
             same_picture = digest_of(f["images"][offsets[n] : offsets[n + 1]].tobytes()) == record["sha256"]
         if not same_picture:
@@ -80,7 +84,6 @@ def _rows(f, first: int, records: list[tuple[str, dict]], pixels: Iterator | Non
 
 
 def _decoded(folder: StageFolder, start: int, stop: int) -> Iterator:
-
     for picture in StageReader(folder.upstream(ROLE)[0]).samples(start, stop):
         yield np.asarray(picture.image())
 

@@ -2,16 +2,19 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from synth.errors import InputError
 from synth.export.base import Export
 from synth.export.config import KEYED, PIXELS, Hdf5Config
-from synth.export.hdf5.items import items_of, n_datasets
+from synth.export.hdf5.items import items_of, n_datasets, n_recorded
 from synth.export.hdf5.merge import merge
-from synth.export.hdf5.parts import Hdf5Parts, partition
+from synth.export.hdf5.parts import Hdf5Parts, compare, partition
 from synth.export.manifest import ManifestWriter
+from synth.export.sources import Sources
 from synth.kinds import config_of
-from synth.run.findings import Check
+from synth.run.findings import Check, Findings
+from synth.store.damage import Damaged, mending
 from synth.store.folder import StageFolder
 from synth.store.out_folder import PART
 from synth.store.samples import Sample
@@ -46,14 +49,26 @@ class Hdf5(Export):
         return Sample(0, KEY, {"json": canonical(item)})
 
     def _merge(self) -> dict:
-        parts, path = self.parts, self.out.path / NAME
+        parts, path = self.parts, Path(self.out.inside.path(NAME))
         self._mend(parts)
         paths = [partition(parts, number) for number in range(parts.spec.n_units)]
         if not paths:
             raise InputError(f"{parts.path}: has no partitions: there are no pictures to export")
+        for number, partition_path in enumerate(paths):
+            self._refuse_damaged(parts, number, partition_path)
         self.out.claim()
-        facts = merge(paths, path, config_of(parts).layout, folder=self.out.path / PART)
+        facts = merge(paths, path, config_of(parts).layout, folder=Path(self.out.inside.folder(PART)))
         return {**facts, "file_name": NAME, "bytes": path.stat().st_size}
+
+    def _refuse_damaged(self, parts: StageFolder, number: int, path: Path) -> None:
+        """Damaged if a partition does not hold what its unit tells: digests of files, labels, captions and keys. Not pixels: of them the
+        unit has no digest, and to know them one has to decode every picture once more, as verify --deep does."""
+        from synth.export.hdf5.proof import problems
+
+        unit = parts.unit(number)
+        by_records = Check(path.parent, True, Findings(str(path), parts.spec.kind, True), alone=True)
+        for wrong in problems(path, parts, unit.start, unit.stop, by_records):
+            raise Damaged(f"{path}: {wrong}; {mending(parts.unit_path(number))}")
 
     def _mend(self, parts: StageFolder) -> None:
         """Partitions that vanished are written again, as they were: units say which pictures they hold."""
@@ -66,7 +81,7 @@ class Hdf5(Export):
                         pass
 
     def records(self, mend: bool = True) -> Iterator[dict]:
-        if mend and not self.out.has(NAME, self.facts()["bytes"]):
+        if mend and not self.out.has(NAME, self.facts("bytes")["bytes"]):
             self._merge()
         keyed = config_of(self.parts).layout == KEYED
         for row, stored in enumerate(self.parts.samples()):
@@ -107,11 +122,14 @@ class Hdf5(Export):
         """The merged file is there, of its size, with a row or dataset a picture; deep: of the same bytes (or pixels), labels, captions."""
         from synth.export.hdf5.proof import problems
 
+        self.look_alone(check)
         path, parts = check.out / NAME, self.parts
-        if not path.exists() or path.stat().st_size != self.facts()["bytes"]:
+        if not path.exists() or path.stat().st_size != self.facts("bytes")["bytes"]:
             what = "missing" if not path.exists() else "not of the size that it was written with"
             check.found.add(path, f"{what}; --repair lets the next run of the same command write it again", file=NAME)
             return
-        for wrong in problems(path, parts, 0, parts.spec.slots, check.deep, check.progress):
+        for wrong in problems(path, parts, 0, parts.spec.slots, check):
             check.wrong(NAME, wrong)
-        self.verify_beside(check, n_datasets(parts, 0, parts.spec.slots))
+        compare(parts, Sources(check, lambda: self.pictures), 0, parts.spec.slots, NAME)
+        slots = 0, parts.spec.slots
+        self.verify_beside(check, n_recorded(parts, *slots) if check.alone else n_datasets(parts, *slots))

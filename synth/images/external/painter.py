@@ -13,6 +13,7 @@ import numpy as np
 
 from synth import foreign
 from synth.errors import InputError, StageBroken
+from synth.host.children import adding
 from synth.host.scratch import Scratch
 from synth.images.config import DrawingConfig
 from synth.images.external.child import Child, Gone
@@ -139,7 +140,7 @@ class CommandPainter:
                 answer = foreign.parse(line, "answer")
                 if isinstance(answer, dict):
                     return answer
-            with self.log.open("ab") as log:
+            with open(self.log, "ab", opener=adding) as log:
                 log.write(line[:1000] + b"\n")
         raise child.gone(f"{NOISE} lines that are no protocol")
 

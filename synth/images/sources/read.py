@@ -12,8 +12,12 @@ from synth.errors import InputError, StoreError
 from synth.images.slots import Ranges
 from synth.images.sources.base import KEY, too_large
 from synth.images.sources.listing import Listing
+from synth.store.damage import Damaged, mending
 from synth.store.files import pread, storing
+from synth.store.framing import Entry
 from synth.store.names import classes_of
+from synth.store.records import record_of
+from synth.store.units import sample_at
 
 GONE = {
     ENOENT: "is not there any more",
@@ -41,6 +45,16 @@ class Picture:
     caption: str = ""
     mark: str = ""  # digest of the bytes, where it is known without reading them
     reason: str = ""
+    stored: "StoredAs | None" = None  # of a picture of a stage
+
+
+@dataclass(frozen=True)
+class StoredAs:
+    """A picture of a stage: its sample, and the record that was read of it on trust."""
+
+    entry: Entry
+    ext: str
+    record: bytes
 
 
 class ListedSource:
@@ -90,20 +104,46 @@ class StageSource:
         if entry is None:
             why = reader.index.tombstones.get(slot, "not in its unit")
             return Picture(number, f"{slot:09d}", reader.path, reason=f"has no picture: {why}")
-        record = reader.record(entry)
-        ext = next(e for e in sorted(entry.files) if e != "json")
-        offset, size = entry.files[ext]
+        ext = next((e for e in sorted(entry.files) if e != "json"), "")
+        if not ext or "json" not in entry.files:
+            raise InputError(f"{reader.path}: sample {entry.key}: holds no picture with a record; give a stage of pictures of classes")
+        data = reader.unchecked(entry, "json")  # to be sure of it one has to read the picture: `read_bytes` does, when it is wanted
+        record = _record(data)
+        if record is None or not record.get("caption"):  # this one may be left out, and its picture never be read
+            data = reader.read(entry, "json")
+            record = _record(data)
+            if record is None:
+                raise InputError(f"{reader.path}: sample {entry.key}: its record has no label; give a stage of pictures of classes")
         labels = tuple(record.get("labels") or (record["label"],))
         names = tuple(record.get("label_names") or (self._classes.get(i, str(i)) for i in labels))
-        return Picture(number, entry.key, reader.path, offset, size, labels, names, record.get("caption", ""), entry.sha256)
+        offset, size = entry.files[ext]
+        stored = StoredAs(entry, ext, data)
+        return Picture(number, entry.key, reader.path, offset, size, labels, names, record.get("caption", ""), entry.sha256, stored=stored)
 
     def check(self) -> None:
         if not self._folder.is_whole():
             raise InputError(f"{self._folder.path}: is not whole; complete it first, by the command that planned it")
 
 
+def _record(data: bytes) -> Mapping | None:
+    """The record of a picture; None if it is none or tells no label, and so is damaged or of no picture of a class."""
+    try:
+        record = record_of(data, "", "")
+    except InputError:
+        return None
+    return record if record.get("labels") or record.get("label") is not None else None
+
+
 def read_bytes(picture: Picture, root: Path) -> bytes | str:
-    """The file bytes of a picture, or why there are none. A file system in trouble is a StoreError, which drains."""
+    """The file bytes of a picture, or why there are none. A file system in trouble is a StoreError, which drains.
+
+    A picture of a stage is checked with its whole sample; Damaged if that, or the record that was taken on trust, is not as committed.
+    """
+    if stored := picture.stored:
+        files = sample_at(picture.path, stored.entry)
+        if files["json"] != stored.record:
+            raise Damaged(f"{picture.path}: sample {picture.key}: its record was read in two ways; {mending(picture.path)}")
+        return files[stored.ext]
     return read_file(picture.path, picture.size, root, picture.offset)
 
 

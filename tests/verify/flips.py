@@ -1,0 +1,54 @@
+"""One flipped byte in a committed unit, and what undoes it."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from launch.verify import verify
+from synth.store.folder import StageFolder
+from synth.store.out_folder import MARKER
+
+
+def flip(folder: StageFolder, number: int = 1, ext: str = "png", at: int = 40) -> Path:
+    """Flip a byte of a file of the third sample of a unit; of JSON one digit becomes another. The unit's path."""
+    path = folder.unit_path(number)
+    with folder.reader(number) as reader:
+        offset, size = reader.index.samples[2].files[ext]
+    data = bytearray(path.read_bytes())
+    if ext == "json":
+        at = next(k for k in range(size - 1, 0, -1) if chr(data[offset + k]).isdigit())
+    data[offset + at] ^= 1
+    path.unlink()  # copies of a run may share it
+    path.write_bytes(data)
+    return path
+
+
+def mended(folder: StageFolder, path: Path, whole: bytes) -> None:
+    """What --repair does, and then the command that made the stage: here, the same bytes."""
+    assert any(str(path) in str(p) for found, _ in verify(folder.path, True, True, lambda *_: None) for p in found)
+    assert not path.exists()
+    path.write_bytes(whole)
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def made(stage: StageFolder) -> dict[str, str]:
+    """Digests of units, of what lies in the stage's own folder, and of its place; markers name paths."""
+    files = tree(stage.path / "units") | {f"partitions/{n}": d for n, d in tree(stage.path / "partitions").items()}
+    return files | ({f"out/{n}": d for n, d in tree(stage.out_dir).items() if n != MARKER} if "out" in stage.spec.config else {})
+
+
+def forget(stage: StageFolder) -> None:
+    """As if the stage had only been planned."""
+    places = [stage.path / name for name in ("units", "leases", "partitions")]
+    for path in places + ([stage.out_dir] if "out" in stage.spec.config else []):
+        shutil.rmtree(path, ignore_errors=True)
+    (stage.path / "done.json").unlink(missing_ok=True)
+    forget_events(stage)
+
+
+def forget_events(stage: StageFolder) -> None:
+    for path in (stage.path / "events").iterdir():
+        path.unlink()
