@@ -69,7 +69,8 @@ def put(f: h5py.File, name: str, data: bytes, properties: h5p.PropDCID) -> None:
 def write_packed(
     path: Path, items: Items, classes: Mapping[int, str], content: str, gzip: int, listed: Sequence[Row] | None = None
 ) -> Iterator[str]:
-    """The same for a packed file. listed: the rows of the items, where they are known; InputError at an item whose row is another one."""
+    """The same for a packed file. listed: the rows of the items, where they are known: `items` is called once then, and an item of another
+    row is an InputError."""
     listed = [row_of(item) for item in items()] if listed is None else listed
     with new_file(path) as new:
         f = new.h5
