@@ -16,6 +16,7 @@ it as it is: for a pass over the metadata of large pictures that may be wrong wh
 """
 
 import bisect
+import hashlib
 import io
 import itertools
 import json
@@ -36,7 +37,7 @@ from synth.store.folder import StageFolder
 from synth.store.framing import Entry
 from synth.store.names import classes_of
 from synth.store.out_folder import MARKER
-from synth.store.units import UnitReader
+from synth.store.units import Files, UnitReader
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,12 +65,13 @@ class NoSample(KeyError):
 class StageSample:
     """One sample of a stage. Holds no bytes and no open file: reads what it is asked for, at any time, in any process."""
 
-    __slots__ = ("_entry", "_files", "_metadata", "_stage", "slot", "source", "unit")
+    __slots__ = ("_digest", "_entry", "_files", "_metadata", "_stage", "slot", "source", "unit")
 
     def __init__(self, stage: "StageReader", slot: int, source: int, unit: int, entry: Entry):
         self._stage, self._entry = stage, entry
         self._metadata: dict | None = None
-        self._files: Mapping[str, bytes] | None = None  # while it is held: see StageReader.ahead
+        self._files: Files | None = None  # while it is held, with the digest of its picture: see StageReader.ahead
+        self._digest = ""
         self.slot = slot  # counted over all stages that are read
         self.source = source  # which of them
         self.unit = unit  # of that stage
@@ -112,11 +114,19 @@ class StageSample:
         return self._stage.read(self.source, self.unit, self._entry, ext) if self._files is None else self._files[ext]
 
     def hold(self) -> None:
-        """Read all of its files, and keep them until `drop`."""
-        self._files = {ext: self[ext] for ext in self.exts}
+        """Read all of its files, and the digest of its picture, and keep them until `drop`."""
+        self._files = self._stage.files(self.source, self.unit, self._entry)
+        self._digest = self.digest()
 
     def drop(self) -> None:
-        self._files = None
+        self._files, self._digest = None, ""
+
+    def digest(self) -> str:
+        """sha256 of its picture file."""
+        if self._digest:
+            return self._digest
+        files = self._files or self._stage.files(self.source, self.unit, self._entry)
+        return files.digests.get(self.ext) or hashlib.sha256(files[self.ext]).hexdigest()
 
     def read(self) -> bytes:
         """The bytes of its picture file."""
@@ -323,6 +333,10 @@ class StageReader:
         """Bytes of one file of one sample; Damaged if they are not those that were committed."""
         reader = self._units.get(self.sources[source], unit)
         return reader.read(entry, ext) if self.check else reader.unchecked(entry, ext)
+
+    def files(self, source: int, unit: int, entry: Entry) -> Files:
+        """All files of one sample; Damaged if they are not those that were committed."""
+        return self._units.get(self.sources[source], unit).files(entry)
 
     def _found(self, start: int, stop: int) -> Iterator[tuple[int, int, int, Entry]]:
         """(slot, source, unit, entry) of the samples of slots [start, stop)."""

@@ -3,9 +3,12 @@
 import hashlib
 import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 from launch.verify import verify
+from synth.store import units
 from synth.store.folder import StageFolder
+from synth.store.framing import Entry
 from synth.store.out_folder import MARKER
 
 
@@ -21,6 +24,13 @@ def flip(folder: StageFolder, number: int = 1, ext: str = "png", at: int = 40) -
     path.unlink()  # copies of a run may share it
     path.write_bytes(data)
     return path
+
+
+def on_trust(f: BinaryIO, end: int, entry: Entry) -> units.Files:
+    """In the place of units._checked: what is read is taken as it is."""
+    files = units.Files()
+    files.update({ext: units._unchecked(f, end, entry, ext) for ext in sorted(entry.files)})
+    return files
 
 
 def mended(folder: StageFolder, path: Path, whole: bytes) -> None:

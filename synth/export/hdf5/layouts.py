@@ -27,7 +27,7 @@ TEXT = h5py.string_dtype("utf-8")
 
 @dataclass(frozen=True)
 class Item:
-    """A picture to be written. `read` gives the bytes of its file, `size` of them."""
+    """A picture to be written. `read` gives the bytes of its file, `size` of them; `digest` their sha256, where it may be known already."""
 
     name: str  # of its dataset in a keyed file
     key: str
@@ -35,6 +35,11 @@ class Item:
     read: Callable[[], bytes]
     label: int = 0
     caption: str = ""
+    digest: Callable[[], str] | None = None
+
+    def sha256(self, data: bytes) -> str:
+        """Of its bytes, which `read` gave."""
+        return self.digest() if self.digest else hashlib.sha256(data).hexdigest()
 
 
 Items = Callable[[], Iterable[Item]]  # the same items in the same order at each call
@@ -53,7 +58,7 @@ def write_keyed(path: Path, items: Items) -> Iterator[str]:
             data = item.read()
             put(new.h5, item.name, data, properties)
             new.check()
-            yield hashlib.sha256(data).hexdigest()
+            yield item.sha256(data)
 
 
 def put(f: h5py.File, name: str, data: bytes, properties: h5p.PropDCID) -> None:
@@ -89,7 +94,7 @@ def write_packed(
             data = item.read()
             pwrite(new.fd, data, at)
             at += len(data)
-            yield hashlib.sha256(data).hexdigest()
+            yield item.sha256(data)
 
 
 def _as_listed(items: Iterable[Item], listed: Sequence[Row]) -> Iterator[Item]:
@@ -142,7 +147,7 @@ def _pixels(new: NewFile, items: Iterable[Item], n: int, gzip: int) -> Iterator[
         chunk = zlib.compress(pixels.tobytes(), gzip) if gzip else pixels.tobytes()
         dataset.write_direct_chunk((row, 0, 0, 0), chunk)
         new.check()
-        yield hashlib.sha256(data).hexdigest()
+        yield item.sha256(data)
     if dataset is None:
         f.create_dataset("images", shape=(0, *shape), dtype=np.uint8, track_times=False)
 
