@@ -13,7 +13,6 @@ from synth.export.prompts_json import prompts_json
 from synth.export.sources import OTHER_BYTES
 from synth.store import large, units
 from synth.store.damage import Damaged, repair_line
-from synth.store.out_folder import MARKER
 from synth.store.parts import PartWriter
 from tests.configs import (
     BalanceConfig,
@@ -30,9 +29,8 @@ from tests.configs import (
 )
 from tests.fixtures_images import CLASSES, child, work
 from tests.launch.conftest import environment
-from tests.stages import events
 from tests.verify.conftest import N
-from tests.verify.flips import flip, forget, forget_events, made, mended, on_trust
+from tests.verify.flips import flip, forget, made, mended, on_trust, refused, refused_and_resumed
 from tests.verify.test_verify import problems
 
 COUNTS = {str(i): 2 for i in range(len(CLASSES))}
@@ -47,26 +45,6 @@ READERS = {
     "perceptual_hash": lambda: PerceptualHashConfig("phash"),
     "balance": lambda: BalanceConfig(1, COUNTS),
 }
-
-
-def refused(stage, unit, file=None) -> None:
-    """The stage's worker ends with 65 and names the unit, or the file, and its mending; nothing is whole, no unit set aside or blamed."""
-    assert work(stage) == EXIT_BAD_INPUT
-    (why,) = (e["why"] for e in events(stage, "stop") if e["code"] == EXIT_BAD_INPUT)
-    assert str(file or unit) in why and repair_line(unit.parents[2]) in why
-    assert not stage.is_done() and not stage.failures() and not (stage.out_dir / MARKER).exists()
-    forget_events(stage)
-
-
-def refused_and_resumed(stage, source, number=1, ext="png", at=40) -> None:
-    """The same bytes as ever, once the unit is mended."""
-    assert work(stage) == EXIT_OK
-    before, whole = made(stage), source.unit_path(number).read_bytes()
-    forget(stage)
-    unit = flip(source, number, ext, at)
-    refused(stage, unit)
-    mended(source, unit, whole)
-    assert work(stage) == EXIT_OK and made(stage) == before
 
 
 @pytest.mark.parametrize("ext", ["png", "json"])
