@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.configs import AnnotationsConfig, Hdf5PartsConfig, PairsPageConfig
+from tests.configs import AnnotationsConfig, Hdf5PartsConfig
 from tests.fixtures_images import child, work
 from tests.tracking.mirrored_pairs import MIN_AREA, pairs_stage
 from tests.tracking.scenes import make
@@ -21,13 +21,12 @@ def stages(pairs) -> dict:
     rules = {"min_area": MIN_AREA, "min_variant_area": 64.0, "min_side": 8.0}
     return {
         "annotations": child(root, "annotations", AnnotationsConfig("", **rules), behind),
-        "pairs_page": child(root, "pairs_page", PairsPageConfig(), behind),
         "hdf5_parts": child(root, "hdf5_parts", Hdf5PartsConfig("keyed"), behind, pairs.spec.slots, 6, 6),
     }
 
 
 @pytest.mark.parametrize("ext", ["jpg", "json"])
-@pytest.mark.parametrize("kind", ["annotations", "pairs_page", "hdf5_parts"])
+@pytest.mark.parametrize("kind", ["annotations", "hdf5_parts"])
 def test_a_damaged_pair_ends_its_reader_until_it_is_mended(pairs, kind, ext):
     stage = stages(pairs)[kind]
     refused_and_resumed(stage, pairs, 0, ext)
