@@ -43,7 +43,7 @@ from tests.configs import (
 from tests.fixtures_images import CLASSES, IMAGES, captions_json_stage, captions_stage, child, commit_units, work
 from tests.verify.flips import forget, on_trust
 
-SHAPES = {512: 400, 32: 6000}  # pixels of a side -> pictures
+SHAPES = {512: 200, 32: 2000}  # pixels of a side -> pictures
 COUNTS = {str(i): 2 for i in range(len(CLASSES))}
 KINDS = {
     "image_folder": ImageFolderConfig(),

@@ -29,6 +29,7 @@ from tests.configs import (
 )
 from tests.fixtures_images import CLASSES, child, work
 from tests.launch.conftest import environment
+from tests.stages import events, probe
 from tests.verify.conftest import N
 from tests.verify.flips import flip, forget, made, mended, on_trust, refused, refused_and_resumed
 from tests.verify.test_verify import problems
@@ -152,6 +153,16 @@ def test_the_repair_line_works_in_a_shell(run, tmp_path):
     line = str(error.value).partition("`")[2].partition("`")[0]
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == EXIT_BAD_INPUT and f"set aside {unit}" in done.stdout and not unit.exists()
+
+
+def test_a_unit_that_was_set_aside_is_not_linked_again_from_where_its_damage_came(tmp_path):
+    first = probe(tmp_path, slots=8)
+    assert work(first) == EXIT_OK
+    flip(first, 1, next(iter(first.reader(1).index.samples[2].files)), at=5)
+    second = probe(tmp_path, slots=12)
+    assert work(second) == EXIT_OK and len(events(second, "linked")) == 2
+    assert problems(second.path, deep=True, mend=True)
+    assert work(second) == EXIT_OK and not problems(second.path, deep=True)
 
 
 # -- exports against the units behind them ----------------------------------------------------------------------------
