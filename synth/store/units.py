@@ -68,6 +68,14 @@ class UnitReader:
         """Bytes of one file of one sample as they are, whether or not they are those that were committed. Reads nothing else."""
         return _unchecked(self._f, self._size, entry, ext)
 
+    def verify(self, entry: Entry) -> bool:
+        """Whether the sample's bytes are those that were committed, as they are now."""
+        try:
+            _checked(self._f, self._size, entry)
+        except Damaged:
+            return False
+        return True
+
     def blocks(self, entry: Entry, ext: str, size: int) -> Iterator[bytes]:
         """The same in pieces of `size` bytes."""
         start, total = entry.files[ext]

@@ -8,7 +8,7 @@ import numpy as np
 
 from synth.errors import InputError, StoreError
 from synth.store.folder import StageFolder
-from synth.store.framing import FRAMINGS, Entry, UnitIndex, sample_digest
+from synth.store.framing import FRAMINGS, Entry, UnitIndex
 from synth.store.samples import Sample
 from synth.store.units import CHANGED, UnitReader
 
@@ -70,7 +70,7 @@ def index_problems(folder: StageFolder, number: int, reader: UnitReader) -> list
 def _sample_problems(framing: str, reader: UnitReader, entry: Entry, records: dict[int, dict]) -> list[str]:
     """Bytes as committed (digest, and the framing around them, which readers of tar rely on), JSON that parses, a picture that decodes."""
     files = {ext: reader.unchecked(entry, ext) for ext in entry.files}
-    if sample_digest(files) != entry.sha256:
+    if not reader.verify(entry):
         return [CHANGED]
     raw, places = FRAMINGS[framing].sample(Sample(entry.slot, entry.key, files))
     start = min(offset for offset, _ in entry.files.values()) - min(offset for offset, _ in places.values())
