@@ -5,7 +5,6 @@ are. The stage's own units hold the record of each picture, from which finish() 
 """
 
 import contextlib
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -50,7 +49,7 @@ class ImageFolder(Export):
         name, data = self.file_name(item), item.read()
         if not self.out.has(name, len(data)):
             self._put(name, data, item)
-        facts = {"file_name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        facts = {"file_name": name, "bytes": len(data), "sha256": item.digest()}
         return Sample(item.slot, item.key, {"json": canonical(item.metadata | facts)})
 
     def file_name(self, item: StageSample) -> str:

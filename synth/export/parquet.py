@@ -36,7 +36,7 @@ class Parquet(Sharded):
                 if len(rows) == ROWS:
                     writer.write_table(pa.Table.from_pylist(rows, schema))
                     rows = []
-                yield position, picture.key, record | {"member": member, "bytes": len(data), "sha256": digest_of(data)}
+                yield position, picture.key, record | {"member": member, "bytes": len(data), "sha256": picture.digest()}
             if rows:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
 

@@ -59,7 +59,7 @@ class Sharded(Export):
         packed: dict[int, tuple[str, dict]] = {}
         with storing(self.out.path / name):
             try:
-                for at, key, record in self.write(temp, ((position[p.slot], p) for p in self.pictures.picked(wanted))):
+                for at, key, record in self.write(temp, ((position[p.slot], p) for p in self.pictures.ahead(self.pictures.picked(wanted)))):
                     packed[at] = key, record | {"file_name": f"{name}/{record['member']}"}
                 if packed:
                     size = temp.stat().st_size

@@ -1,11 +1,10 @@
 """The pictures behind an export, against what its records say of them: an export is not proved by itself."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.reading.stage import StageReader
+from synth.reading.stage import StageReader, StageSample
 from synth.run.findings import Check
 from synth.store.damage import mending
 
@@ -39,9 +38,9 @@ class Sources:
         """
         if self._pictures is None:
             return
-        if (files := self._read(slot, name)) is None:
+        if (picture := self._read(slot, name)) is None:
             return
-        if wrong := _difference(record, *files):
+        if wrong := _difference(record, picture):
             self._check.found.add(where, f"{name} {wrong}" + ("" if unit is not None else f"; {mending(where)}"), unit, file)
 
     def all_whole(self) -> None:
@@ -51,10 +50,13 @@ class Sources:
         for slot in self._pictures.sample_slots:
             self._read(slot, "")
 
-    def _read(self, slot: int, name: str) -> tuple[bytes, Mapping] | None:
+    def _read(self, slot: int, name: str) -> StageSample | None:
+        """A picture that is as it was committed, its digest and metadata read."""
         try:
             picture = self._pictures[slot]
-            return picture.read(), picture.metadata
+            picture.hold()
+            picture.metadata  # noqa: B018 (read while the files are held)
+            return picture
         except (InputError, KeyError) as e:
             if str(e) not in self._told:
                 self._told.add(str(e))
@@ -64,8 +66,8 @@ class Sources:
             return None
 
 
-def _difference(record: Mapping, data: bytes, metadata: Mapping) -> str:
-    if hashlib.sha256(data).hexdigest() != record["sha256"]:
+def _difference(record: Mapping, picture: StageSample) -> str:
+    if picture.digest() != record["sha256"]:
         return OTHER_BYTES
-    told = {k: v for k, v in metadata.items() if k in record and k not in FACTS}
+    told = {k: v for k, v in picture.metadata.items() if k in record and k not in FACTS}
     return next((f"tells another {k} than its unit does" for k, v in told.items() if record[k] != v), "")

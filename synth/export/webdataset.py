@@ -34,7 +34,7 @@ class WebDataset(Sharded):
                 record = picture.metadata
                 raw, data = members(picture, record)
                 f.write(raw)
-                facts = {"member": f"{picture.key}.{picture.ext}", "bytes": len(data), "sha256": digest_of(data)}
+                facts = {"member": f"{picture.key}.{picture.ext}", "bytes": len(data), "sha256": picture.digest()}
                 yield position, picture.key, record | facts
             f.write(TAIL)
 

@@ -16,13 +16,15 @@ it as it is: for a pass over the metadata of large pictures that may be wrong wh
 """
 
 import bisect
+import hashlib
 import itertools
 import operator
 import os
 import threading
 from array import array
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -36,7 +38,7 @@ from synth.store.names import classes_of
 from synth.store.out_folder import MARKER
 from synth.store.records import record_of
 from synth.store.trees import Undecodable, decoded
-from synth.store.units import UnitReader
+from synth.store.units import Files, UnitReader
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
 ROLE = "images"  # in which filters and exports read pictures
 CHUNK = 4096  # slots whose filter is read at once
+THREADS, AHEAD = 4, 8  # that read ahead, and samples whose files are held meanwhile
 OPEN = 64  # units that are open at once: a shuffled export draws from half as many at a time
 GONE = "no picture in the images stage"
 
@@ -63,11 +66,13 @@ class NoSample(KeyError):
 class StageSample:
     """One sample of a stage. Holds no bytes and no open file: reads what it is asked for, at any time, in any process."""
 
-    __slots__ = ("_entry", "_metadata", "_stage", "slot", "source", "unit")
+    __slots__ = ("_digest", "_entry", "_files", "_metadata", "_stage", "slot", "source", "unit")
 
     def __init__(self, stage: "StageReader", slot: int, source: int, unit: int, entry: Entry):
         self._stage, self._entry = stage, entry
         self._metadata: dict | None = None
+        self._files: Files | None = None  # while it is held, with the digest of its picture: see StageReader.ahead
+        self._digest = ""
         self.slot = slot  # counted over all stages that are read
         self.source = source  # which of them
         self.unit = unit  # of that stage
@@ -107,7 +112,22 @@ class StageSample:
         """The bytes of its file of this extension, as they were stored."""
         if ext not in self._entry.files:
             raise KeyError(f"sample {self.key} has no {ext!r}; it has {', '.join(self.exts)}")
-        return self._stage.read(self.source, self.unit, self._entry, ext)
+        return self._stage.read(self.source, self.unit, self._entry, ext) if self._files is None else self._files[ext]
+
+    def hold(self) -> None:
+        """Read all of its files, and the digest of its picture, and keep them until `drop`."""
+        self._files = self._stage.files(self.source, self.unit, self._entry)
+        self._digest = self.digest()
+
+    def drop(self) -> None:
+        self._files, self._digest = None, ""
+
+    def digest(self) -> str:
+        """sha256 of its picture file."""
+        if self._digest:
+            return self._digest
+        files = self._files or self._stage.files(self.source, self.unit, self._entry)
+        return files.digests.get(self.ext) or hashlib.sha256(files[self.ext]).hexdigest()
 
     def read(self) -> bytes:
         """The bytes of its picture file."""
@@ -257,6 +277,24 @@ class StageReader:
         """The samples of slots [start, stop) in slot order; only the units that cover them are opened."""
         return (StageSample(self, *found) for found in self._found(start, self.slots if stop is None else stop))
 
+    def ahead(self, samples: Iterable[StageSample]) -> Iterator[StageSample]:
+        """The same samples, read and compared with their digests a few threads ahead of whoever iterates. Each holds its files until the
+        next one is asked for."""
+        coming, samples = deque[tuple[StageSample, Future]](), iter(samples)
+        with ThreadPoolExecutor(min(THREADS, len(os.sched_getaffinity(0))), thread_name_prefix="read") as pool:
+            try:
+                while True:
+                    while len(coming) < AHEAD and (sample := next(samples, None)) is not None:
+                        coming.append((sample, pool.submit(sample.hold)))
+                    if not coming:
+                        return
+                    sample, held = coming.popleft()
+                    held.result()
+                    yield sample
+                    sample.drop()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
     def reasons(self, start: int, stop: int) -> dict[int, str]:
         """slot -> why it has no sample, for slots [start, stop): a filter's tombstone, or that of the stage behind it."""
         reasons: dict[int, str] = {}
@@ -298,6 +336,10 @@ class StageReader:
         """Bytes of one file of one sample; Damaged if they are not those that were committed."""
         reader = self._units.get(self.sources[source], unit)
         return reader.read(entry, ext) if self.check else reader.unchecked(entry, ext)
+
+    def files(self, source: int, unit: int, entry: Entry) -> Files:
+        """All files of one sample; Damaged if they are not those that were committed."""
+        return self._units.get(self.sources[source], unit).files(entry)
 
     def _found(self, start: int, stop: int) -> Iterator[tuple[int, int, int, Entry]]:
         """(slot, source, unit, entry) of the samples of slots [start, stop)."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from synth import foreign
 from synth.errors import InputError
 from synth.store import faults
+from synth.store.damage import ASIDE
 from synth.store.files import NO_LINKS, fsync_folder, rename_once, storing
 from synth.store.folder import StageFolder
 
@@ -144,8 +145,12 @@ def _read_claim(claim: Path) -> str:
 
 
 def link_from_relative(folder: StageFolder, relatives: Sequence[StageFolder], unit: int, inputs: str) -> StageFolder | None:
-    """Take a unit from a stage that differs only in slots or upstream, if it has one of the same slots and inputs."""
+    """Take a unit from a stage that differs only in slots or upstream, if it has one of the same slots and inputs.
+
+    Its samples are not read for that, except where ours was set aside.
+    """
     want = folder.spec.unit(unit)
+    doubted = any((folder.path / ASIDE).glob(f"{unit:06d}.*"))  # it may be one file with theirs, or a copy of it
     for other in relatives:
         source = other.unit_path(unit)
         if unit >= other.spec.n_units or other.spec.unit(unit) != want or not source.exists():
@@ -153,6 +158,8 @@ def link_from_relative(folder: StageFolder, relatives: Sequence[StageFolder], un
         try:
             with other.reader(unit) as reader:
                 agrees = reader.index.inputs == inputs and (reader.index.first, reader.index.count) == (want.start, len(want))
+                for entry in reader.index.samples if agrees and doubted else ():
+                    reader.files(entry)
         except InputError:
             continue
         if agrees:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from synth.errors import InputError
 
+ASIDE = "aside"  # what is set aside: beside units/ in a stage folder, and `<export>.aside` beside an export
 VERIFY = Path(__file__).resolve().parents[2] / "launch" / "verify.py"  # lies beside this package, in a clone and where it is installed
 
 

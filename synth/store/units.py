@@ -1,8 +1,9 @@
 """Reading committed units."""
 
+import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +13,20 @@ from synth import foreign
 from synth.errors import InputError
 from synth.store.damage import Damaged, mending
 from synth.store.files import pread, storing
-from synth.store.framing import Entry, UnitIndex, read_index, sample_digest
+from synth.store.framing import Entry, UnitIndex, read_index
 from synth.store.records import record_of
 
 CHANGED = "its bytes are not those that were committed"
+
+
+class Files(dict[str, bytes]):
+    """The files of a sample by extension. digests: sha256 of those whose own is known without reading them once more: of the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.digests: dict[str, str] = {}
+
+
 _LAST = threading.local()  # .sample: (mark of its reader, entry, files), of the thread's last sample, whatever unit it is of
 
 
@@ -42,13 +53,13 @@ class UnitReader:
         """Bytes of one file of one sample, as they were committed; Damaged if any of the sample's bytes are not."""
         return self.files(entry)[ext]
 
-    def files(self, entry: Entry) -> Mapping[str, bytes]:
+    def files(self, entry: Entry) -> Files:
         """extension -> bytes, as they were committed; Damaged if any of them are not.
 
         A sample's digest is of all of its files, so all are read. A thread keeps those of its last sample: whoever reads the metadata and
         then the picture reads and hashes both once.
         """
-        mark, last, files = getattr(_LAST, "sample", (None, None, {}))
+        mark, last, files = getattr(_LAST, "sample", (None, None, Files()))
         if mark is not self._mark or last is not entry:
             files = _checked(self._f, self._size, entry)
             _LAST.sample = self._mark, entry, files
@@ -57,6 +68,14 @@ class UnitReader:
     def unchecked(self, entry: Entry, ext: str) -> bytes:
         """Bytes of one file of one sample as they are, whether or not they are those that were committed. Reads nothing else."""
         return _unchecked(self._f, self._size, entry, ext)
+
+    def verify(self, entry: Entry) -> bool:
+        """Whether the sample's bytes are those that were committed, as they are now."""
+        try:
+            _checked(self._f, self._size, entry)
+        except Damaged:
+            return False
+        return True
 
     def blocks(self, entry: Entry, ext: str, size: int) -> Iterator[bytes]:
         """The same in pieces of `size` bytes."""
@@ -98,15 +117,20 @@ def _opened(path: Path) -> BinaryIO:
         raise InputError(f"{path}: cannot be read ({e.strerror}); run the command that made its stage again") from e
 
 
-def sample_at(path: Path, entry: Entry) -> Mapping[str, bytes]:
+def sample_at(path: Path, entry: Entry) -> Files:
     """The files of a sample of a unit whose index was read before, as `UnitReader.files` gives them."""
     with _opened(path) as f:
         return _checked(f, os.fstat(f.fileno()).st_size, entry)
 
 
-def _checked(f: BinaryIO, end: int, entry: Entry) -> Mapping[str, bytes]:
-    files = {ext: _unchecked(f, end, entry, ext) for ext in entry.files}
-    if sample_digest(files) != entry.sha256:
+def _checked(f: BinaryIO, end: int, entry: Entry) -> Files:
+    files, sha, first = Files(), hashlib.sha256(), ""
+    for ext in sorted(entry.files):
+        files[ext] = _unchecked(f, end, entry, ext)
+        sha.update(files[ext])
+        if not first:
+            first, files.digests[ext] = ext, sha.hexdigest()
+    if sha.hexdigest() != entry.sha256:
         raise _damaged(f, entry, CHANGED)
     return files
 

@@ -66,7 +66,7 @@ class PairItems:
                 row, last = listed[number], number
                 name = base_name(record["source"])
                 items.append(Item(name, name, row.size, partial(self._original, row, record["source_sha256"])))
-            yield picture, [*items, Item(record["file_name"], picture.key, picture.size, picture.read)]
+            yield picture, [*items, Item(record["file_name"], picture.key, picture.size, picture.read, digest=picture.digest)]
 
     def record(self, picture: StageSample) -> Mapping:
         return {k: v for k, v in picture.metadata.items() if k not in LEFT}

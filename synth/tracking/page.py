@@ -66,11 +66,11 @@ class PairsPage(Pages):
         super().verify(check)
         if not (sources := Sources(check, lambda: StageReader(self.pairs))):
             return
-        (stored,), variants = self.folder.samples(), config_of(self.pairs).variants
-        for name, (_, sha256) in stored.json()["files"].items():
+        variants = config_of(self.pairs).variants
+        for name, (_, sha256) in self.facts()["files"].items():
             if variant := VARIANT.fullmatch(name):
                 slot = int(variant[1]) * variants + int(variant[2])
-                sources.compare(slot, {"sha256": sha256}, name, self.folder.unit_path(stored.unit), stored.unit, name)
+                sources.compare(slot, {"sha256": sha256}, name, self.folder.unit_path(0), 0, name)
         sources.all_whole()
 
     # -- what is shown -----------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What a stage wrote beside its units, against them; and whose place an export's folder is."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,11 @@ def gone_behind(folder: StageFolder) -> list[Path]:
     gone: list[Path] = []
     for up in (up for ups in folder.spec.upstream.values() for up in ups):
         path = Path(os.path.normpath(folder.path / up.path))
-        gone += gone_behind(StageFolder.open(path)) if (path / "stage.json").exists() else [path]
+        if not (path / "stage.json").exists():
+            gone.append(path)
+            continue
+        with contextlib.suppress(InputError):  # torn or edited, and not gone: told where it is compared with
+            gone += gone_behind(StageFolder.open(path))
     return sorted(set(gone))
 
 

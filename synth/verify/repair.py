@@ -7,12 +7,11 @@ from pathlib import Path
 
 from synth.errors import InputError
 from synth.run.findings import Findings
+from synth.store.damage import ASIDE
 from synth.store.files import storing
 from synth.store.folder import StageFolder
 from synth.store.inside import Inside
 from synth.store.out_folder import OutFolder
-
-ASIDE = "aside"  # beside units/ in a stage folder, and `<export>.aside` beside an export
 
 
 def repair(folder: StageFolder, findings: Findings) -> list[str]:

@@ -23,6 +23,7 @@ from tests.faults.farm import Child
 from tests.fixtures_images import digests, images_stage, small_device, work
 from tests.images.pictures import image_folder, picture, sample, write_tar
 from tests.images.test_decode import UNREADABLE
+from tests.verify.flips import refused, refused_and_resumed
 
 SETTINGS = [
     "recipe=noise_denoise", "export=[]", "images.height=16", "images.width=16", "images.steps=4", "images.guidance_scale=2",
@@ -423,3 +424,21 @@ def test_a_batch_that_does_not_fit_is_split_with_the_inputs_that_belong_to_it(so
     assert {s.json()["computed_batch"] for s in folder.samples()} == {2}
     assert max(abs(p - whole[slot]).max() for slot, p in pixels(folder).items()) <= 1
     assert Image.open(folder.preview_path).width > 16
+
+
+@pytest.mark.parametrize("ext", ["png", "json"])
+def test_a_damaged_picture_of_a_stage_ends_its_noising_until_it_is_mended(once, tiny_sd, tmp_path, ext):
+    source = tmp_path / once.path.parent.name / once.path.name
+    shutil.copytree(once.path, source)
+    folder = planned(tmp_path / "runs", tiny_sd, f"img2img.source={source}", "img2img.noise_strength=0")
+    refused_and_resumed(folder, StageFolder.open(source), 1, ext)
+
+
+def test_a_record_that_would_leave_a_picture_out_is_read_with_its_picture(once, tiny_sd, tmp_path):
+    """A damaged name of a field: the picture would have no caption, and nobody would look at it."""
+    source = tmp_path / once.path.parent.name / once.path.name
+    shutil.copytree(once.path, source)
+    unit = StageFolder.open(source).unit_path(0)
+    unit.write_bytes(unit.read_bytes().replace(b'"caption":', b'"captiom":', 1))
+    folder = planned(tmp_path / "runs", tiny_sd, f"img2img.source={source}", "img2img.noise_strength=0", "img2img.prompt=caption")
+    refused(folder, unit)

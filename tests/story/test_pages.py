@@ -23,6 +23,7 @@ from synth.verify.files import verify_files
 from tests.browser import browse
 from tests.fixtures_images import work
 from tests.story.stories import done, planned, point, source
+from tests.verify.flips import refused_and_resumed
 
 EVIL = '<script>document.title="owned"</script>'
 TEXT = f'Part <b>1</b>\n{EVIL}\n"><img src=x onerror=alert(1)>\n--> &lt; \'"\u202e \x07\nPart 2\nend\u2028of <!-- it\n'
@@ -254,3 +255,10 @@ def test_a_worker_leaves_a_page_of_all_its_pictures(made):
     n = story.spec.slots
     assert f"{n} of {n} pictures" in (story.path / "growing.html").read_text() and (story.path / "preview.png").exists()
     assert len(list((story.path / "growing").iterdir())) == n
+
+
+@pytest.mark.parametrize("ext", ["png", "json"])
+def test_a_damaged_picture_ends_the_pages_until_it_is_mended(tiny_sd, tmp_path, ext):
+    story, pages = planned(tmp_path, tiny_sd, "export=[story_pages]", "images.steps=1")
+    assert work(story) == 0
+    refused_and_resumed(pages, story, 0, ext)

@@ -36,6 +36,8 @@ from tests.configs import PairsPageConfig
 from tests.fixtures_images import child, commit_units, work
 from tests.tracking import scenes
 from tests.tracking.pairs_stages import pairs_stage
+from tests.verify.flips import flip, refused_and_resumed
+from tests.verify.test_verify import problems
 
 EVIL = '<script>document.title="owned"</script>'
 NAMES = [
@@ -346,3 +348,12 @@ def test_a_picture_that_not_every_browser_shows_is_shown_as_a_jpeg():
     out = io.BytesIO()
     Image.new("RGB", (16, 16), (200, 10, 10)).save(out, "AVIF")
     assert shown_as_it_is(out.getvalue()) == ""
+
+
+@pytest.mark.parametrize("ext", ["jpg", "json"])
+def test_a_damaged_pair_ends_the_page_until_it_is_mended(pairs, ext):
+    folder = child(pairs.path.parent, "pairs_page", PairsPageConfig("", max_images=2 if ext == "jpg" else 1), {"images": [pairs]})
+    refused_and_resumed(folder, pairs, 0, ext)
+    whole, unit = pairs.unit_path(0).read_bytes(), flip(pairs, 0, ext)
+    assert str(unit) in "\n".join(problems(folder.path, deep=True))
+    unit.write_bytes(whole)

@@ -3,10 +3,17 @@
 import hashlib
 import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 from launch.verify import verify
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.store import units
+from synth.store.damage import repair_line
 from synth.store.folder import StageFolder
+from synth.store.framing import Entry
 from synth.store.out_folder import MARKER
+from tests.fixtures_images import work
+from tests.stages import events
 
 
 def flip(folder: StageFolder, number: int = 1, ext: str = "png", at: int = 40) -> Path:
@@ -23,11 +30,22 @@ def flip(folder: StageFolder, number: int = 1, ext: str = "png", at: int = 40) -
     return path
 
 
+def on_trust(f: BinaryIO, end: int, entry: Entry) -> units.Files:
+    """In the place of units._checked: what is read is taken as it is."""
+    files = units.Files()
+    files.update({ext: units._unchecked(f, end, entry, ext) for ext in sorted(entry.files)})
+    return files
+
+
 def mended(folder: StageFolder, path: Path, whole: bytes) -> None:
     """What --repair does, and then the command that made the stage: here, the same bytes."""
     assert any(str(path) in str(p) for found, _ in verify(folder.path, True, True, lambda *_: None) for p in found)
     assert not path.exists()
     path.write_bytes(whole)
+    for other in (folder.path / "aside").iterdir():  # units of stages that tests make by hand may be out of step
+        if other.name != path.name and not folder.unit_path(int(other.stem)).exists():
+            other.rename(folder.unit_path(int(other.stem)))
+    shutil.rmtree(folder.path / "aside")
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -52,3 +70,23 @@ def forget(stage: StageFolder) -> None:
 def forget_events(stage: StageFolder) -> None:
     for path in (stage.path / "events").iterdir():
         path.unlink()
+
+
+def refused(stage, unit, file=None) -> None:
+    """The stage's worker ends with 65 and names the unit, or the file, and its mending; nothing is whole, no unit set aside or blamed."""
+    assert work(stage) == EXIT_BAD_INPUT
+    (why,) = (e["why"] for e in events(stage, "stop") if e["code"] == EXIT_BAD_INPUT)
+    assert str(file or unit) in why and repair_line(unit.parents[2]) in why
+    assert not stage.is_done() and not stage.failures() and not (stage.out_dir / MARKER).exists()
+    forget_events(stage)
+
+
+def refused_and_resumed(stage, source, number=1, ext="png", at=40) -> None:
+    """The same bytes as ever, once the unit is mended."""
+    assert work(stage) == EXIT_OK
+    before, whole = made(stage), source.unit_path(number).read_bytes()
+    forget(stage)
+    unit = flip(source, number, ext, at)
+    refused(stage, unit)
+    mended(source, unit, whole)
+    assert work(stage) == EXIT_OK and made(stage) == before

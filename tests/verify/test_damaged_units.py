@@ -11,9 +11,8 @@ from synth.captions import table as captions_table
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.export.prompts_json import prompts_json
 from synth.export.sources import OTHER_BYTES
-from synth.store import large
+from synth.store import large, units
 from synth.store.damage import Damaged, repair_line
-from synth.store.out_folder import MARKER
 from synth.store.parts import PartWriter
 from tests.configs import (
     BalanceConfig,
@@ -30,9 +29,9 @@ from tests.configs import (
 )
 from tests.fixtures_images import CLASSES, child, work
 from tests.launch.conftest import environment
-from tests.stages import events
+from tests.stages import events, probe
 from tests.verify.conftest import N
-from tests.verify.flips import flip, forget, forget_events, made, mended
+from tests.verify.flips import flip, forget, made, mended, on_trust, refused, refused_and_resumed
 from tests.verify.test_verify import problems
 
 COUNTS = {str(i): 2 for i in range(len(CLASSES))}
@@ -47,26 +46,6 @@ READERS = {
     "perceptual_hash": lambda: PerceptualHashConfig("phash"),
     "balance": lambda: BalanceConfig(1, COUNTS),
 }
-
-
-def refused(stage, unit, file=None) -> None:
-    """The stage's worker ends with 65 and names the unit, or the file, and its mending; nothing is whole, no unit set aside or blamed."""
-    assert work(stage) == EXIT_BAD_INPUT
-    (why,) = (e["why"] for e in events(stage, "stop") if e["code"] == EXIT_BAD_INPUT)
-    assert str(file or unit) in why and repair_line(unit.parents[2]) in why
-    assert not stage.is_done() and not stage.failures() and not (stage.out_dir / MARKER).exists()
-    forget_events(stage)
-
-
-def refused_and_resumed(stage, source, number=1, ext="png", at=40) -> None:
-    """The same bytes as ever, once the unit is mended."""
-    assert work(stage) == EXIT_OK
-    before, whole = made(stage), source.unit_path(number).read_bytes()
-    forget(stage)
-    unit = flip(source, number, ext, at)
-    refused(stage, unit)
-    mended(source, unit, whole)
-    assert work(stage) == EXIT_OK and made(stage) == before
 
 
 @pytest.mark.parametrize("ext", ["png", "json"])
@@ -141,8 +120,6 @@ def test_open_stage_and_datasets_of_torch_refuse_damage_and_reading_on_trust_is_
 
 
 def test_a_picture_and_its_record_are_read_once(run, monkeypatch):
-    from synth.store import units
-
     read, pread = [], units.pread
     monkeypatch.setattr(units, "pread", lambda fd, size, at: (read.append(size), pread(fd, size, at))[1])
     with synth.open_stage(run.images.path) as stage:
@@ -178,6 +155,16 @@ def test_the_repair_line_works_in_a_shell(run, tmp_path):
     assert done.returncode == EXIT_BAD_INPUT and f"set aside {unit}" in done.stdout and not unit.exists()
 
 
+def test_a_unit_that_was_set_aside_is_not_linked_again_from_where_its_damage_came(tmp_path):
+    first = probe(tmp_path, slots=8)
+    assert work(first) == EXIT_OK
+    flip(first, 1, next(iter(first.reader(1).index.samples[2].files)), at=5)
+    second = probe(tmp_path, slots=12)
+    assert work(second) == EXIT_OK and len(events(second, "linked")) == 2
+    assert problems(second.path, deep=True, mend=True)
+    assert work(second) == EXIT_OK and not problems(second.path, deep=True)
+
+
 # -- exports against the units behind them ----------------------------------------------------------------------------
 
 
@@ -196,28 +183,13 @@ def test_an_export_is_not_proved_by_itself(run, kind):
 
 def made_of_damage(run, kind, monkeypatch, ext="png"):
     """A whole export whose bytes and records are those of a damaged unit."""
-    from synth.store import units
-
     unit, good = run.images.unit_path(1), run.images.unit_path(1).read_bytes()
     flip(run.images, ext=ext)
     stage = child(run.root, kind, READERS[kind](), {"images": [run.images]}, N, 8, 8)
     with monkeypatch.context() as patch:
-        patch.setattr(units, "sample_digest", lambda files: next(_anything))
+        patch.setattr(units, "_checked", on_trust)
         assert work(stage) == EXIT_OK
     return stage, unit, good
-
-
-class _Anything(str):
-    def __ne__(self, other):
-        return False
-
-
-def _forever():
-    while True:
-        yield _Anything()
-
-
-_anything = _forever()
 
 
 @pytest.mark.parametrize("ext", ["png", "json"])

@@ -21,7 +21,7 @@ class PictureItems:
     def of(self, pictures: Iterable[StageSample], slots: range) -> Contents:
         for picture in pictures:
             label, caption = self._stage.label_of(picture.key, picture.metadata), picture.fact("caption")
-            yield picture, [Item(f"{picture.key}.{picture.ext}", picture.key, picture.size, picture.read, label, caption)]
+            yield picture, [Item(f"{picture.key}.{picture.ext}", picture.key, picture.size, picture.read, label, caption, picture.digest)]
 
     def record(self, picture: StageSample) -> Mapping:
         return picture.metadata

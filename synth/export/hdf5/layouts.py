@@ -28,7 +28,7 @@ TEXT = h5py.string_dtype("utf-8")
 
 @dataclass(frozen=True)
 class Item:
-    """A picture to be written. `read` gives the bytes of its file, `size` of them."""
+    """A picture to be written. `read` gives the bytes of its file, `size` of them; `digest` their sha256, where it may be known already."""
 
     name: str  # of its dataset in a keyed file
     key: str
@@ -36,6 +36,11 @@ class Item:
     read: Callable[[], bytes]
     label: int = 0
     caption: str = ""
+    digest: Callable[[], str] | None = None
+
+    def sha256(self, data: bytes) -> str:
+        """Of its bytes, which `read` gave."""
+        return self.digest() if self.digest else hashlib.sha256(data).hexdigest()
 
 
 Items = Callable[[], Iterable[Item]]  # the same items in the same order at each call
@@ -54,7 +59,7 @@ def write_keyed(path: Path, items: Items) -> Iterator[str]:
             data = item.read()
             put(new.h5, item.name, data, properties)
             new.check()
-            yield hashlib.sha256(data).hexdigest()
+            yield item.sha256(data)
 
 
 def put(f: h5py.File, name: str, data: bytes, properties: h5p.PropDCID) -> None:
@@ -72,7 +77,8 @@ def put(f: h5py.File, name: str, data: bytes, properties: h5p.PropDCID) -> None:
 def write_packed(
     path: Path, items: Items, classes: Mapping[int, str], content: str, gzip: int, listed: Sequence[Row] | None = None
 ) -> Iterator[str]:
-    """The same for a packed file. listed: the rows of the items, where they are known; InputError at an item whose row is another one."""
+    """The same for a packed file. listed: the rows of the items, where they are known: `items` is called once then, and an item of another
+    row is an InputError."""
     listed = [row_of(item) for item in items()] if listed is None else listed
     with new_file(path) as new:
         f = new.h5
@@ -91,7 +97,7 @@ def write_packed(
             data = item.read()
             pwrite(new.fd, data, at)
             at += len(data)
-            yield hashlib.sha256(data).hexdigest()
+            yield item.sha256(data)
 
 
 def _as_listed(items: Iterable[Item], listed: Sequence[Row]) -> Iterator[Item]:
@@ -144,7 +150,7 @@ def _pixels(new: NewFile, items: Iterable[Item], n: int, gzip: int) -> Iterator[
         chunk = zlib.compress(pixels.tobytes(), gzip) if gzip else pixels.tobytes()
         dataset.write_direct_chunk((row, 0, 0, 0), chunk)
         new.check()
-        yield hashlib.sha256(data).hexdigest()
+        yield item.sha256(data)
     if dataset is None:
         f.create_dataset("images", shape=(0, *shape), dtype=np.uint8, track_times=False)
 

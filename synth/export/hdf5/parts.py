@@ -6,16 +6,17 @@ committed when its partition is there, whole. Partitions have the same bytes who
 What a picture is called, and what lies beside it, depends on the kind of stage that made it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from synth.export.config import KEYED, Hdf5PartsConfig
-from synth.export.hdf5.items import Contents, PictureItems, items_of
+from synth.export.hdf5.items import PictureItems, items_of
 from synth.export.hdf5.layouts import Item, Row, row_of, write_keyed, write_packed
 from synth.export.sources import Sources
-from synth.reading.stage import GONE, ROLE, StageReader
+from synth.reading.stage import GONE, ROLE, StageReader, StageSample
 from synth.run.findings import Check
 from synth.run.stage import Stage
 from synth.store.files import TEMP
@@ -49,15 +50,18 @@ class Hdf5Parts(Stage):
 
     def compute(self, state, slots: range) -> Sequence[Sample | Tombstone]:
         """Write the partition, then tell its pictures. A batch is a unit."""
-        written, reasons, samples = self.write(slots), self.pictures.reasons(slots.start, slots.stop), {}
-        for row, (picture, items) in enumerate(self._contents_of(slots)):
-            *beside, own = ({"name": i.name, "bytes": i.size, "sha256": next(written)} for i in items)  # a picture is read once
-            facts = {**own, "row": row}
+        reasons, samples = self.pictures.reasons(slots.start, slots.stop), {}
+        contents, digests = deque[tuple[StageSample, Sequence[Item]]](), []
+        for digest in self.write(slots, contents):
+            (picture, items), digests = contents[0], [*digests, digest]
+            if len(digests) < len(items):
+                continue
+            contents.popleft()
+            *beside, own = ({"name": i.name, "bytes": i.size, "sha256": d} for i, d in zip(items, digests, strict=True))
+            facts, digests = {**own, "row": len(samples)}, []
             if beside:
                 (facts["original"],) = beside
             samples[picture.slot] = Sample(picture.slot, picture.key, {"json": canonical({**self._contents.record(picture), **facts})})
-        if next(written, None) is not None:  # asking for one more lets it finish the file
-            raise RuntimeError(f"{self.folder.path}: slots {slots} hold more pictures than were told")
         return [samples.get(s) or Tombstone(s, reasons.get(s, GONE)) for s in slots]
 
     def encode(self, state, item: Sample | Tombstone) -> Sample | Tombstone:
@@ -86,28 +90,28 @@ class Hdf5Parts(Stage):
         if "_contents" in self.__dict__:  # opened
             self._contents.close()
 
-    def write(self, slots: range):
-        """Write the partition of these slots; yields the sha256 of each picture's file."""
+    def write(self, slots: range, contents: deque | None = None) -> Iterator[str]:
+        """Write the partition of these slots; yields the sha256 of each picture's file. contents: takes what is being written."""
         path = partition(self.folder, slots.start // self.folder.spec.unit_size)
+        items = self._items(self.pictures.ahead(self.pictures.samples(slots.start, slots.stop)), slots, contents)
         if self.config.layout == KEYED:
-            return write_keyed(path, lambda: self._items(slots))
+            return write_keyed(path, lambda: items)
         classes, content = self.pictures.classes, self.config.content
-        return write_packed(path, lambda: self._items(slots), classes, content, self.config.gzip, self._listed(slots))
+        return write_packed(path, lambda: items, classes, content, self.config.gzip, self._listed(slots))
 
-    def _contents_of(self, slots: range, check: bool = True) -> Contents:
-        pictures = self.pictures if check else self._on_trust
-        return self._contents.of(pictures.samples(slots.start, slots.stop), slots)
-
-    def _items(self, slots: range, check: bool = True) -> Iterator[Item]:
-        for _, items in self._contents_of(slots, check):
+    def _items(self, pictures: Iterable[StageSample], slots: range, contents: deque | None = None) -> Iterator[Item]:
+        for picture, items in self._contents.of(pictures, slots):
+            if contents is not None:
+                contents.append((picture, items))
             yield from items
 
     def _listed(self, slots: range) -> list[Row]:
         """What stands in front of the pictures, by their records alone, on trust: write_packed compares it with the checked ones."""
+        start, stop = slots.start, slots.stop
         try:
-            return [row_of(item) for item in self._items(slots, check=False)]
+            return [row_of(item) for item in self._items(self._on_trust.samples(start, stop), slots)]
         except Exception:  # noqa: BLE001 (whatever is wrong with a record: a checked one tells whether it is damaged)
-            return [row_of(item) for item in self._items(slots)]
+            return [row_of(item) for item in self._items(self.pictures.samples(start, stop), slots)]
 
 
 def partition(folder: StageFolder, number: int) -> Path:
