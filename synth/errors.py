@@ -54,6 +54,11 @@ class StageBroken(Exception):
     """The stage's process or device is unusable: the worker opens it anew before it goes on."""
 
 
+class Killed(StageBroken):
+    """A process of the stage was killed from outside: no unit's fault. The worker starts it anew, and ends with exit code 75 where that
+    comes again and again."""
+
+
 def refused(error: BaseException) -> bool:
     """Whether an error says something about the disk and nothing about what was to be stored."""
     return isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in REFUSALS)

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, StoreError
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, refused
 from synth.host.children import die_with_parent
 from synth.numerics import environment
 from synth.store.folder import StageFolder
@@ -64,10 +64,10 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except StoreError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return EXIT_AGAIN
-    except Exception:  # noqa: BLE001 (python's own exit code for it, 1, says nothing)
+    except Exception as e:  # noqa: BLE001 (python's own exit code for it, 1, says nothing)
+        if refused(e):
+            print(f"error: {e}", file=sys.stderr)
+            return EXIT_AGAIN
         traceback.print_exc()
         return EXIT_BUG
     return worker.run()

@@ -17,7 +17,8 @@ from launch.plan.inputs import existing
 from launch.plan.models import PlannedModel, plan_model
 from launch.plan.node import Node
 from synth.captions.config import ClassEntry, DatasetConfig
-from synth.errors import InputError
+from synth.errors import InputError, StoreError
+from synth.host.deaths import from_outside
 from synth.images.config import DrawingConfig, ImagesConfig
 from synth.images.models import judge
 from synth.keys import WrongKey, check, dump, of_group, stored_names
@@ -258,5 +259,10 @@ def split_in_child(request: dict, source: Path, limit: float = LIMIT) -> dict:
         raise InputError(f"{PROMPTS}.{key}={pattern!r}: {what} of {source} took longer than {limit:g} s, so it may never end; {fix}") from e
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").splitlines()
-        raise InputError(f"{PROMPTS}: {source} cannot be split ({lines[-1] if lines else f'exit code {done.returncode}'})")
+        last = lines[-1] if lines else f"exit code {done.returncode}"
+        if killed := from_outside(done.returncode):
+            raise StoreError(f"{PROMPTS}: what splits {source} was killed by {killed.name}: run the same command again")
+        if last.startswith("MemoryError"):
+            raise StoreError(f"{PROMPTS}: there is too little memory here to split {source}: run the same command where there is more")
+        raise InputError(f"{PROMPTS}: {source} cannot be split ({last})")
     return json.loads(done.stdout)

@@ -18,6 +18,7 @@ from synth.errors import (
     EXIT_OK,
     DeviceFailed,
     InputError,
+    Killed,
     StoreError,
     refused,
 )
@@ -27,7 +28,7 @@ from synth.host.slurm import JobRef, SlurmJobs
 from synth.kinds import stage_class
 from synth.run.finish import finish_stage
 from synth.run.judgement import Fault, TooLarge, breaks, brief, fault_of, forget_frames, is_fatal, judged
-from synth.run.suspicion import NothingWorks, Suspicion
+from synth.run.suspicion import Kills, NothingWorks, Suspicion
 from synth.run.usage import Usage
 from synth.run.writer import UnitJob, Writer
 from synth.store.blame import TRIES
@@ -63,6 +64,7 @@ class Worker:
         self._opened = self._differs = False
         self._fitted = False  # a whole batch was computed since the stage was opened
         self._suspicion = Suspicion(folder, self._place)
+        self._kills = Kills()
         self._device_failed = False
         self._usage = Usage()
         self._paced = time.monotonic()
@@ -105,7 +107,7 @@ class Worker:
                 if isinstance(error, TooLarge):
                     self.events.write("too_large", why=str(error))  # a gate need not try it again
                 return EXIT_BAD_INPUT, str(error)
-            case StoreError():
+            case StoreError() | Killed():
                 return EXIT_AGAIN, str(error)
             case NothingWorks():
                 return EXIT_BUG, str(error)
@@ -228,12 +230,18 @@ class Worker:
             self._compute(job, batches, writer)
         except BaseException as e:  # noqa: BLE001 (handed on, or raised again as what it means)
             error = self._judged(e)
+            if fault_of(error) is Fault.CHILD:
+                error = self._kills.another(error)
             if part is not None:
                 job.computing_failed = True
                 writer.leave(job, error)
             elif is_fatal(error) or isinstance(error, _CannotOpen):  # nothing was queued for it
                 self._beats.release(lease)
                 raise error from error.__cause__
+            elif fault_of(error) is Fault.CHILD:
+                self._killed(unit.number, error)
+                self._beats.release(lease)
+                claims.keep_in_mind(unit.number)
             else:
                 self._failed(unit.number, error)
                 self._beats.release(lease)
@@ -255,6 +263,7 @@ class Worker:
             with self._usage.computing(lambda: not self.stage.warmed_up()):
                 items = self.stage.compute(job.state, slots)
             self._fitted = True
+            self._kills.computed()
             if len(items) != len(slots):
                 raise RuntimeError(f"{self.folder.spec.kind}: computed {len(items)} items for {len(slots)} slots")
             writer.batch(job, items)
@@ -279,7 +288,7 @@ class Worker:
             error = self._judged(e)
             if fault_of(error) is Fault.MEMORY and not is_fatal(error):
                 error = DeviceFailed(f"the stage was open here before, and its memory is not free any more: {brief(e)}")
-            if is_fatal(error):
+            if is_fatal(error) or fault_of(error) is Fault.CHILD:
                 raise error from e
             # no unit is to blame: setting them aside one by one, three loads each, would hide that
             raise _CannotOpen(f"the stage cannot be opened here: {type(e).__name__}: {e}") from e
@@ -341,6 +350,8 @@ class Worker:
             if error.sticky and not self._device_failed:  # units that were in the queue meet the same one
                 self._device_failed = True
                 self._failed(job.unit.number, error)
+        elif fault_of(error) is Fault.CHILD and not job.committed:
+            self._killed(job.unit.number, error)
         elif not is_fatal(error) and (job.differs or not job.committed):
             self._failed(job.unit.number, error)
         elif job.committed:  # the unit exists, and what went wrong after that is only untidy
@@ -361,7 +372,10 @@ class Worker:
             elif is_fatal(job.error):
                 fatal = fatal or job.error
             else:
-                claims.give_back(job.unit.number)
+                if fault_of(job.error) is Fault.CHILD:
+                    claims.keep_in_mind(job.unit.number)
+                else:
+                    claims.give_back(job.unit.number)
                 if breaks(job.error) and not job.computing_failed:
                     self._broken = True
                 forget_frames(job.error)
@@ -371,6 +385,10 @@ class Worker:
         if settled and time.monotonic() - self._paced >= PACE:
             self._paced = time.monotonic()
             self.events.write("pace", units=self._usage.units, samples=self._usage.samples, **self._usage.facts(), **self._spent())
+
+    def _killed(self, unit: int, error: BaseException) -> None:
+        """Say that a process of the stage was killed while a unit was made, which is no fault of the unit."""
+        self.events.write("killed", unit=unit, why=brief(error))
 
     def _failed(self, unit: int, error: BaseException) -> None:
         """Report an error of a unit."""

@@ -1,6 +1,7 @@
 """Who is who among the processes of a run."""
 
 import contextlib
+import itertools
 import os
 import signal
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ def kind_of(words: list[str], parent: list[str]) -> str:
     'worker: captions'
     """
     modules = {"synth.captions.llama.agent": "torchrun", "synth.captions.llama.ranks": "rank"}
-    for word, following in zip(words, words[1:], strict=False):
+    for word, following in itertools.pairwise(words):
         if word == "-m" and following in modules:
             return modules[following]
         if word == "-m" and following == "synth.worker":
@@ -53,14 +54,6 @@ def kind_of(words: list[str], parent: list[str]) -> str:
         if Path(following).name == "splitting.py":
             return "splitter"
     return "command" if any(Path(word).name == "children.py" for word in parent) else "other"
-
-
-def is_blocked(pid: int, number: int) -> bool:
-    """Whether a process is deaf to a signal, as what a worker starts is to those for the worker alone."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("SigBlk:"):
-            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
-    return False
 
 
 def name(number: int) -> str:

@@ -37,17 +37,28 @@ class Work:
 
 def works(given: Path) -> dict[str, Work]:
     """All that can be run, by name: some seconds to half a minute each where nothing disturbs it."""
-    few = ("dataset.classes=0..3", "cluster.n_jobs=2")
     python = sys.executable
     server = f"captioner.command=['{python}',-m,tests.captions.remote.fake,--port,'{{port}}',--slow,'0.1']"
-    drawn = (*few, "captions.total=24", "captions.unit_size=8", "captions.window=8", "images.unit_size=6", "images.batch_size=3")
+    few = (
+        "dataset.classes=0..3",
+        "cluster.n_jobs=2",
+        "captions.total=24",
+        "captions.unit_size=8",
+        "captions.window=8",
+        "images.unit_size=6",
+        "images.batch_size=3",
+    )
     exports = "export=[image_folder,webdataset,hdf5,parquet,contact_sheet]"
     rows = {
         # captions by two ranks under torchrun, a diffusion model, a filter, five exports
-        "main": (*drawn, "images.steps=2", f"captioner.ckpt_dir={given}/llama", "captioner.max_gen_len=24", exports, "filter=[near_duplicates]"),
+        "main": (
+            *(*few, f"captioner.ckpt_dir={given}/llama", "captioner.max_gen_len=24", "images.steps=2", exports),
+            "filter=[near_duplicates]",
+        ),
         # captions by a server and pictures by a command that the workers start
         "outside": (
-            *(*drawn, "captioner=served", server, "captioner.model=m", "captioner.api=completions", "captioner.max_batch_size=2", "captions.oversample=2"),
+            *(*few, "captioner=served", server, "captioner.model=m", "captioner.api=completions", "captioner.max_batch_size=2"),
+            "captions.oversample=2",
             *("model=external", "model.id=toy", f"model.command=['{python}','{given}/draw.py']", "images.height=16", "images.width=16"),
             "export=[image_folder]",
         ),
@@ -65,8 +76,9 @@ def given(root: Path) -> Path:
         new.mkdir(parents=True)
         reshard(EMBEDDED, new / "llama", 2)
         example = re.search(r"```python\n(.*?)```", (REPO / "docs" / "external.md").read_text(), re.DOTALL)[1]
-        slow = "    time.sleep(0.1)  # or nobody would meet it at work\n"
-        (new / "draw.py").write_text("import time\n" + example.replace("    request = json.loads(line)\n", f"    request = json.loads(line)\n{slow}"))
+        request = "    request = json.loads(line)\n"
+        slow = f"{request}    time.sleep(0.1)\n"  # or nobody would meet it at work
+        (new / "draw.py").write_text("import time\n" + example.replace(request, slow))
         new.rename(folder)
     return folder
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from synth.errors import InputError, OutOfDeviceMemory, StageBroken
 from synth.host.children import descendants, end, guarded, tail
+from synth.host.deaths import Watch
 
 HOST = "127.0.0.1"
 FOLLOWS = 5.0  # seconds that a guardian may live on after its server
@@ -45,7 +46,8 @@ class Server:
             )
 
     def ensure(self) -> None:
-        """Return once the server lives and is ready: start it, or start it again. StageBroken when it may not be started any more."""
+        """Return once the server lives and is ready: start it, or start it again. StageBroken when it may not be started any more,
+        Killed when that is as somebody else ended it, StoreError when the disk is full."""
         with self._lock:
             if self._closed:
                 raise StageBroken("the server was closed")
@@ -55,7 +57,7 @@ class Server:
                 self._follow()
             if self._guardian is not None:
                 if self._left <= 0:
-                    raise self._dead("the server died, and captioner.restarts is used up")
+                    raise self._dead("the server died, and captioner.restarts is used up", self._guardian.poll())
                 self._left -= 1
             self._start()
 
@@ -86,6 +88,10 @@ class Server:
             self._closed = True
             end(self._guardian)
 
+    def nobodys_fault(self) -> Exception | None:
+        """Killed or StoreError, if that is how the server ended."""
+        return self._watch.nobodys_fault(self._guardian.poll(), self.tail()) if self._guardian is not None else None
+
     def tail(self) -> str:
         """The last lines of its log, for messages."""
         return tail(self.log)
@@ -101,6 +107,7 @@ class Server:
                 raise self._dead("other programs took its port again and again")
 
     def _spawn(self) -> None:
+        self._watch = Watch(self.log.parent)
         self._guardian = guarded([str(w) for w in self._command(self.port)], self.log)
         self.starts += 1
 
@@ -111,7 +118,8 @@ class Server:
             if self._guardian.poll() is not None:
                 if _listening(self.port):  # it ended because the port was taken meanwhile
                     return False
-                raise self._dead(f"the server ended before it was ready (exit {self._guardian.returncode})")
+                code = self._guardian.returncode
+                raise self._dead(f"the server ended before it was ready (exit {code})", code)
             if self._healthy(5.0) == 200:
                 return self._is_ours()
             time.sleep(pause)
@@ -141,8 +149,11 @@ class Server:
                         ours.add(os.readlink(fd))
         return not inodes or any(f"socket:[{inode}]" in ours for inode in inodes)
 
-    def _dead(self, why: str) -> Exception:
+    def _dead(self, why: str, code: int | None = None) -> Exception:
+        """The error to raise; code: with which it ended by itself."""
         tail = self.tail()
+        if outside := self._watch.nobodys_fault(code, f"{why}\n{tail}"):
+            return outside
         if "OutOfMemoryError" in tail or "CUDA out of memory" in tail:
             return OutOfDeviceMemory(f"out of device memory: lower captioner.max_batch_size or captioner.max_seq_len\n{tail}")
         return StageBroken(f"{why}\n{tail}")
