@@ -63,8 +63,9 @@ def no_room(*places: Path) -> str:
     """The first of these folders that takes nothing now, and why; "" if all do."""
     for place in places:
         try:
-            with tempfile.TemporaryFile(dir=place, buffering=0) as f:
+            with tempfile.TemporaryFile(dir=place) as f:
                 f.write(bytes(ROOM))
+                f.flush()
                 os.fsync(f.fileno())
         except OSError as e:
             if refused(e):

@@ -11,17 +11,7 @@ import time
 import traceback
 from types import FrameType
 
-from synth.errors import (
-    EXIT_AGAIN,
-    EXIT_BAD_INPUT,
-    EXIT_BUG,
-    EXIT_OK,
-    DeviceFailed,
-    InputError,
-    Killed,
-    StoreError,
-    refused,
-)
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, DeviceFailed, InputError, Killed, StoreError, refused
 from synth.host import allocation
 from synth.host.deadline import Deadline
 from synth.host.slurm import JobRef, SlurmJobs
@@ -182,16 +172,8 @@ class Worker:
             return EXIT_BUG, f"a unit was made twice with different bytes; see {self.folder.path / 'failed'}"
         if self.folder.is_whole():
             patience = self.times.dead_after * 1.1 if self.lingers else 0.0
-            return finish_stage(
-                self.folder,
-                self.stage,
-                self.owner,
-                self.observer,
-                self._beats,
-                patience=patience,
-                draining=lambda: bool(self.draining),
-                log=self.events.write,
-            )
+            mine = (self.folder, self.stage, self.owner, self.observer, self._beats)
+            return finish_stage(*mine, patience=patience, draining=lambda: bool(self.draining), log=self.events.write)
         aside = self.folder.set_aside()
         if self.draining:
             missing = self.folder.spec.n_units - len(self.folder.committed())
@@ -200,10 +182,7 @@ class Worker:
             return EXIT_AGAIN, f"units {left[:10]} failed {TRIES} times here; another device is to try them: run the same command again"
         if aside:
             where = self.folder.path / "failed"
-            return (
-                EXIT_BUG,
-                f"units {aside[:10]} failed {TRIES} times and are set aside; see {where}; retry_failed=true tries them again",
-            )
+            return EXIT_BUG, f"units {aside[:10]} failed {TRIES} times and are set aside; see {where}; retry_failed=true tries them again"
         return EXIT_OK, "nothing left for this job; others hold the rest"
 
     def _do(self, lease: Lease, claims: Claims, writer: Writer) -> None:
@@ -225,30 +204,32 @@ class Worker:
             if lease.generation:
                 left = part_files(path.parent, unit.number, FRAMINGS[self.folder.framing].suffix)
                 job.others = adopt(part, left, batches)
+                job.adopted = part.batches
                 if part.batches:
                     self.events.write("adopted", unit=unit.number, batches=part.batches, of=len(batches))
             self._compute(job, batches, writer)
         except BaseException as e:  # noqa: BLE001 (handed on, or raised again as what it means)
             error = self._judged(e)
-            if fault_of(error) is Fault.CHILD:
-                error = self._kills.another(error)
             if part is not None:
                 job.computing_failed = True
                 writer.leave(job, error)
-            elif is_fatal(error) or isinstance(error, _CannotOpen):  # nothing was queued for it
-                self._beats.release(lease)
-                raise error from error.__cause__
-            elif fault_of(error) is Fault.CHILD:
-                self._killed(unit.number, error)
-                self._beats.release(lease)
-                claims.keep_in_mind(unit.number)
             else:
-                self._failed(unit.number, error)
-                self._beats.release(lease)
-                claims.give_back(unit.number)
+                self._not_begun(lease, claims, error)
             writer.flush()  # so that it is counted before another unit begins; encoders may still use the stage
             if breaks(error):
                 self._free_stage(error)
+
+    def _not_begun(self, lease: Lease, claims: Claims, error: BaseException) -> None:
+        """A unit met an error before anything was queued for it: report it and let the unit go, or raise what ends the worker."""
+        killed = fault_of(error) is Fault.CHILD
+        error = self._kills.another(error) if killed else error
+        try:
+            if is_fatal(error) or isinstance(error, _CannotOpen):
+                raise error from error.__cause__
+            (self._killed if killed else self._failed)(lease.unit, error)
+        finally:
+            self._beats.release(lease)
+        (claims.keep_in_mind if killed else claims.give_back)(lease.unit)
 
     def _compute(self, job: UnitJob, batches: list[range], writer: Writer) -> None:
         if job.part.batches < len(batches):
@@ -263,7 +244,6 @@ class Worker:
             with self._usage.computing(lambda: not self.stage.warmed_up()):
                 items = self.stage.compute(job.state, slots)
             self._fitted = True
-            self._kills.computed()
             if len(items) != len(slots):
                 raise RuntimeError(f"{self.folder.spec.kind}: computed {len(items)} items for {len(slots)} slots")
             writer.batch(job, items)
@@ -294,13 +274,8 @@ class Worker:
             raise _CannotOpen(f"the stage cannot be opened here: {type(e).__name__}: {e}") from e
         self._opened, self._fitted = True, False
         self._usage.load += time.monotonic() - begun
-        self.events.write(
-            "open",
-            seconds=round(time.monotonic() - begun, 3),
-            device=allocation.device(),
-            versions=versions(),
-            **allocation.gpu(),
-        )
+        seconds = round(time.monotonic() - begun, 3)
+        self.events.write("open", seconds=seconds, device=allocation.device(), versions=versions(), **allocation.gpu())
 
     def _close_stage(self) -> None:
         if self._opened:
@@ -328,9 +303,13 @@ class Worker:
         """In the writer's thread: a unit was committed, left, or failed. Its error is stored before its lease goes."""
         if job.committed:
             self._suspicion.made()
+        if job.committed or job.part.batches > job.adopted:
+            self._kills.made()
         if job.error is not None:
             if not job.computing_failed:
                 job.error = self._judged(job.error)
+            if fault_of(job.error) is Fault.CHILD:
+                job.error = self._kills.another(job.error)
             try:
                 self._store_error(job, job.error)
             except Exception as e:  # noqa: BLE001 (the report could not be stored)

@@ -12,7 +12,7 @@ from synth.store.folder import StageFolder
 IN_A_ROW = 3  # units that fail for the first time, with none made between them, after which a worker leaves its GPU
 
 
-KILLS = 3  # times in a row, without a batch between them, that processes of the stage are killed until the worker leaves
+KILLS = 3  # times in a row, without a batch made between them, that processes of the stage are killed until the worker leaves
 
 
 class NothingWorks(Exception):
@@ -63,12 +63,13 @@ class Suspicion:
 
 
 class Kills:
-    """Of processes of the stage, from outside, since a batch was last computed here."""
+    """Of processes of the stage, from outside, since a batch was last made here."""
 
     def __init__(self) -> None:
         self._row = 0
 
-    def computed(self) -> None:
+    def made(self) -> None:
+        """A batch was made, or a whole unit."""
         self._row = 0
 
     def another(self, error: BaseException) -> BaseException:
@@ -76,7 +77,7 @@ class Kills:
         self._row += 1
         if self._row < KILLS:
             return error
-        gone = StoreError(f"{KILLS} times in a row, with nothing computed in between: {error}")
+        gone = StoreError(f"{KILLS} times in a row, with nothing made in between: {error}")
         gone.__cause__ = error
         return gone
 

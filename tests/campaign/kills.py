@@ -16,6 +16,7 @@ BURST, CALM = 2.0, 15.0  # seconds between two kills at most, one as likely as t
 NEW = 0.5  # how likely a stage is disturbed in the first second of its workers: some live no longer
 CODES = (0, 75)
 STUCK = 900.0  # seconds that a run may take in all, disturbed as it is
+ALONE = 0.1  # how likely a launcher is killed for each time that its turn comes while nothing runs below it yet: it takes long to begin
 LOOK = 0.05  # seconds between looks at the processes
 
 
@@ -79,6 +80,8 @@ class Run:
             self._hurry({p.kind for p in alive})
             if alive and self._due <= time.monotonic():
                 self._due = time.monotonic() + self._gap()
+                if len(alive) == 1 and self.rng.random() >= ALONE:
+                    continue
                 victim, number = self._choose(alive)
                 if self._kill(victim, number) and victim.pid == process.pid:
                     sent.add(number)
