@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, refused
+from synth.host import scratch
 from synth.host.children import die_with_parent
 from synth.numerics import environment
 from synth.store.folder import StageFolder
@@ -70,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
             return EXIT_AGAIN
         traceback.print_exc()
         return EXIT_BUG
+    scratch.sweep(scratch.place())  # of those that were killed here
     return worker.run()
 
 

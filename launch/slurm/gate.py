@@ -27,8 +27,9 @@ from pathlib import Path
 from launch.slurm import order
 from launch.slurm.order import Order
 from launch.slurm.submissions import ABANDONED, Submission, read, record, take_turn
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, tool
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, tool
 from synth.host import slurm
+from synth.host.deaths import from_outside
 from synth.host.slurm import Listed, SlurmError
 from synth.store.events import read_events
 from synth.store.files import write_atomic
@@ -72,7 +73,8 @@ def finish(folder: StageFolder, wanted: Order) -> int:
         say("whole")
         return EXIT_OK
     say("whole, but not finished: a worker does it now")
-    return subprocess.run([*wanted.worker, str(folder.path), "--job-idx", "0", "--n-jobs", "1"]).returncode
+    code = subprocess.run([*wanted.worker, str(folder.path), "--job-idx", "0", "--n-jobs", "1"]).returncode
+    return EXIT_AGAIN if from_outside(code) else code
 
 
 def hand_over(folder: StageFolder, mine: Submission) -> bool:

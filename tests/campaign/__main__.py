@@ -12,8 +12,6 @@ from pathlib import Path
 
 from tests.campaign.phases import PHASES
 
-NICE = 10  # others use this machine too
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0; 1 a promise did not hold: then the folder stays."""
@@ -22,8 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--minutes", type=float, default=20.0, help="in all; what is being run then is finished undisturbed")
     p.add_argument("--phase", nargs="+", choices=[phase.name for phase in PHASES], help="only these")
     p.add_argument("--work", type=Path, help="a folder that is not there yet, and stays; without it a temporary one")
+    p.add_argument("--nice", type=int, default=10, help="0 where nobody else needs the machine")
     args = p.parse_args(argv)
-    os.nice(NICE)
+    os.nice(args.nice)
     work = args.work or Path(tempfile.mkdtemp(prefix="campaign-"))
     work.mkdir(parents=True, exist_ok=True)
     phases = [phase for phase in PHASES if not args.phase or phase.name in args.phase]
