@@ -262,9 +262,11 @@ class Worker:
                     f"{file.path}: input {role!r} changed since {self.folder.path.name} was planned; run the command again to plan anew"
                 )
         begun = time.monotonic()
+        self._opened, self._fitted = True, False
         try:
             self.stage.open()
         except Exception as e:
+            self._close_stage()  # what half of it there is: it may be opened again
             error = self._judged(e)
             if fault_of(error) is Fault.MEMORY and not is_fatal(error):
                 error = DeviceFailed(f"the stage was open here before, and its memory is not free any more: {brief(e)}")
@@ -272,7 +274,6 @@ class Worker:
                 raise error from e
             # no unit is to blame: setting them aside one by one, three loads each, would hide that
             raise _CannotOpen(f"the stage cannot be opened here: {type(e).__name__}: {e}") from e
-        self._opened, self._fitted = True, False
         self._usage.load += time.monotonic() - begun
         seconds = round(time.monotonic() - begun, 3)
         self.events.write("open", seconds=seconds, device=allocation.device(), versions=versions(), **allocation.gpu())

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -90,12 +91,13 @@ def test_children_that_are_killed_again_and_again_end_the_worker_with_75_and_bla
 
         if where != "compute":
             setattr(Probe, where, killed)
+        Probe.close = lambda self: print("closed", file=sys.stderr)
 
     child = Child(folder, patch=patch)
     assert child.wait() == 75, child.text()
     assert folder.failures() == {} and "3 times in a row, with nothing made in between" in child.text()
     assert len(folder.committed()) == (5 if where == "compute" else 0)  # the rest of the stage is made first
-    assert len(events(folder, "killed")) >= 2
+    assert len(events(folder, "killed")) >= 2 and child.text().count("closed") >= 3  # what was opened by half, too
     whole = plan(tmp_path / "b")
     assert run(whole) == 0 and {u: d for u, d in digests(whole).items() if u in folder.committed()} == digests(folder)
 
