@@ -26,15 +26,15 @@ class Watch:
     def __init__(self, *places: Path):
         self._places, self._kills = places, oom_kills()
 
-    def nobodys_fault(self, code: int | None, what: str) -> Killed | StoreError | None:
+    def nobodys_fault(self, code: int | None, who: str, more: str) -> Killed | StoreError | None:
         """What to raise of a child that ended with `code` (as Popen has it; None: it lives), None if it may have done that by itself.
 
-        what: the message behind the reason.
+        who: what the message calls it. more: what stands below the reason, the end of its log.
         """
         if number := from_outside(code):
-            return Killed(f"{self._killed_by(number)}\n{what}")
+            return Killed(f"{who} was {self._killed_by(number)}\n{more}")
         if code and (why := no_room(*self._places)):
-            return StoreError(f"{why}: make room, then run the same command again\n{what}")
+            return StoreError(f"{why}, where {who} writes: make room, then run the same command again\n{more}")
         return None
 
     def _killed_by(self, number: signal.Signals) -> str:

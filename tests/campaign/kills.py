@@ -11,7 +11,7 @@ from tests.campaign.report import Report
 from tests.campaign.worlds import World, given, reference, works
 
 KILLS = 160  # in a campaign
-OF_A_RUN = 6, 16  # kills at least and at most, then it may end: it could not where all take longer than it is left alone
+OF_A_RUN = 8, 20  # kills at least and at most, then it may end: it could not where all take longer than it is left alone
 BURST, CALM = 2.0, 15.0  # seconds between two kills at most, one as likely as the other
 NEW = 0.5  # how likely a stage is disturbed in the first second of its workers: some live no longer
 CODES = (0, 75)

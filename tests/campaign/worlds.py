@@ -48,6 +48,7 @@ def works(given: Path) -> dict[str, Work]:
         "images.unit_size=6",
         "images.batch_size=3",
     )
+    command = ("model=external", "model.id=toy", f"model.command=['{python}','{given}/draw.py']", "images.height=16", "images.width=16")
     exports = "export=[image_folder,webdataset,hdf5,parquet,contact_sheet]"
     rows = {
         # captions by two ranks under torchrun, a diffusion model, a filter, five exports
@@ -59,8 +60,12 @@ def works(given: Path) -> dict[str, Work]:
         "outside": (
             *(*few, "captioner=served", server, "captioner.model=m", "captioner.api=completions", "captioner.max_batch_size=2"),
             "captions.oversample=2",
-            *("model=external", "model.id=toy", f"model.command=['{python}','{given}/draw.py']", "images.height=16", "images.width=16"),
-            "export=[image_folder]",
+            *(*command, "export=[image_folder]"),
+        ),
+        # no model at all: workers that live a second or two
+        "exports": (
+            *("dataset.classes=0..3", "cluster.n_jobs=2", "captioner=none", "prompts=class_name", "captions.per_class=1"),
+            *(*command, "images.per_caption=6", "images.unit_size=6", "images.batch_size=3", exports, "filter=[near_duplicates]"),
         ),
         "story": ("recipe=golden_story", "images.steps=2", "cluster.n_jobs=2"),
         "tracking": ("recipe=golden_tracking", "images.steps=2", "cluster.n_jobs=2"),

@@ -24,14 +24,18 @@ def test_signals_of_others_are_told_from_a_program_s_own_end(tmp_path):
     assert doctest.testmod(deaths).failed == 0 < doctest.testmod(deaths).attempted
     watch, log = Watch(tmp_path), tmp_path / "log"
     by = {
-        s: watch.nobodys_fault(ended(f"os.kill(os.getpid(), signal.{s})", log), "the log")
+        s: watch.nobodys_fault(ended(f"os.kill(os.getpid(), signal.{s})", log), "it", "the log")
         for s in ("SIGKILL", "SIGXCPU", "SIGSEGV", "SIGABRT")
     }
-    assert isinstance(by["SIGKILL"], Killed) and str(by["SIGKILL"]).startswith("killed by SIGKILL") and "the log" in str(by["SIGKILL"])
+    assert (
+        isinstance(by["SIGKILL"], Killed)
+        and str(by["SIGKILL"]).startswith("it was killed by SIGKILL\n")
+        and "the log" in str(by["SIGKILL"])
+    )
     assert isinstance(by["SIGXCPU"], Killed) and by["SIGSEGV"] is by["SIGABRT"] is None
     shell = guarded(["sh", "-c", f"{sys.executable} -c 'import os; os.kill(os.getpid(), 9)'; exit $?"], log).wait(60)
-    assert isinstance(watch.nobodys_fault(shell, ""), Killed)  # a wrapper hands on what befell its command
-    assert [watch.nobodys_fault(code, "") for code in (0, 1, 7, None)] == [None] * 4
+    assert isinstance(watch.nobodys_fault(shell, "it", ""), Killed)  # a wrapper hands on what befell its command
+    assert [watch.nobodys_fault(code, "it", "") for code in (0, 1, 7, None)] == [None] * 4
 
 
 def test_a_program_that_runs_into_a_limit_of_memory_by_itself_ended_by_itself(tmp_path):
@@ -41,7 +45,7 @@ def test_a_program_that_runs_into_a_limit_of_memory_by_itself_ended_by_itself(tm
         [sys.executable, "-c", "bytearray(1 << 33)"], stderr=subprocess.DEVNULL,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, limits[1])),
     )  # fmt: skip
-    assert child.wait(60) == 1 and Watch(tmp_path).nobodys_fault(1, "") is None
+    assert child.wait(60) == 1 and Watch(tmp_path).nobodys_fault(1, "it", "") is None
 
 
 @pytest.mark.parametrize(
@@ -53,7 +57,7 @@ def test_the_message_says_whose_memory_was_full(cgroup, machine, said, tmp_path,
     monkeypatch.setattr(deaths, "oom_kills", lambda: dict(counts))
     watch = Watch(tmp_path)
     counts = {"cgroup": 3 + cgroup, "machine": 5 + machine}
-    error = watch.nobodys_fault(-signal.SIGKILL, "")
+    error = watch.nobodys_fault(-signal.SIGKILL, "it", "")
     assert said in str(error) and ("memory" in str(error)) == bool(said)
 
 
@@ -71,7 +75,7 @@ def test_a_disk_that_takes_nothing_is_what_a_child_died_of(tmp_path):
         pytest.skip(f"cannot mount a small tmpfs here: {done.stderr.strip()}")
     try:
         assert no_room(tmp_path, disk).startswith(f"{disk}: No space left") and os.listdir(disk) == [] and no_room(tmp_path) == ""
-        error = Watch(disk).nobodys_fault(1, "last lines")
+        error = Watch(disk).nobodys_fault(1, "it", "last lines")
         assert isinstance(error, StoreError) and "make room" in str(error) and "last lines" in str(error)
     finally:
         subprocess.run(["umount", "-l", disk], check=True)

@@ -231,7 +231,7 @@ class LlamaEngine:
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = self._agent.wait(_LAST_WORDS)
         tail = self._tail()
-        outside = self._watch.nobodys_fault(code, f"the ranks of {self.config.ckpt_dir} died\n{tail}")
+        outside = self._watch.nobodys_fault(code, f"one of the ranks of {self.config.ckpt_dir}, or torchrun,", tail)
         self._kill()
         if code == EXIT_AGAIN or outside is not None:
             return outside or StoreError(f"the disk refused what the ranks of {self.config.ckpt_dir} write\n{tail}")

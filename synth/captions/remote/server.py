@@ -90,7 +90,7 @@ class Server:
 
     def nobodys_fault(self) -> Exception | None:
         """Killed or StoreError, if that is how the server ended."""
-        return self._watch.nobodys_fault(self._guardian.poll(), self.tail()) if self._guardian is not None else None
+        return self._watch.nobodys_fault(self._guardian.poll(), "the server", self.tail()) if self._guardian is not None else None
 
     def tail(self) -> str:
         """The last lines of its log, for messages."""
@@ -152,7 +152,7 @@ class Server:
     def _dead(self, why: str, code: int | None = None) -> Exception:
         """The error to raise; code: with which it ended by itself."""
         tail = self.tail()
-        if outside := self._watch.nobodys_fault(code, f"{why}\n{tail}"):
+        if outside := self._watch.nobodys_fault(code, "the server", f"{why}\n{tail}"):
             return outside
         if "OutOfMemoryError" in tail or "CUDA out of memory" in tail:
             return OutOfDeviceMemory(f"out of device memory: lower captioner.max_batch_size or captioner.max_seq_len\n{tail}")

@@ -102,7 +102,7 @@ class Child:
         self.close()
         ended = "" if code is None else f" (exit {code})"
         last = tail(self.log)
-        return Gone(f"{why}{ended}\n{last}", self._watch.nobodys_fault(code, last))
+        return Gone(f"{why}{ended}\n{last}", self._watch.nobodys_fault(code, "the command", last))
 
     def close(self) -> None:
         """Kill it and all that it started. It is told by the end of its input first, but not waited for."""
