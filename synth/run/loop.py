@@ -372,7 +372,6 @@ class Worker:
 
     def _failed(self, unit: int, error: BaseException) -> None:
         """Report an error of a unit."""
-        text = "".join(traceback.format_exception(error))
         report = {
             "unit": unit,
             "slots": [self.folder.unit(unit).start, self.folder.unit(unit).stop],
@@ -381,7 +380,7 @@ class Worker:
             "device": self._place,
             "sticky": isinstance(error, DeviceFailed),
             "error": f"{type(error).__name__}: {error}",
-            "traceback": text,
+            "traceback": "".join(traceback.format_exception(error)),
             "retry": "run the same command with retry_failed=true",
         }
         n = self.folder.report_failure(unit, report)

@@ -22,7 +22,7 @@ from tests.campaign.report import Report
 REPO = Path(__file__).resolve().parents[2]
 EMBEDDED = REPO / "synth" / "embedded" / "models" / "tiny_llama"
 MARK = "SYNTHSET_CAMPAIGN"  # in the environment of all that a run starts, so that what it leaves behind is found
-GONE = 20.0  # seconds in which all that a run started must be gone behind it
+GONE = 180.0  # seconds in which all that a run started must be gone behind it: workers of a killed launcher drain
 CACHES = ("torchinductor_",)  # torch's own below TMPDIR, one a user
 PLACES = (MARKER, "README.md")  # files of exports that name the place where they lie
 

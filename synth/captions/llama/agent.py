@@ -50,7 +50,11 @@ def run_torchrun(arguments: list[str]) -> int:
 
 
 def code_of(ranks: Sequence[int | None], error: BaseException) -> int:
-    """The exit code that tells how ranks ended (None: not by themselves), or what befell torchrun itself."""
+    """The exit code that tells how ranks ended (None: not yet, when torchrun ended them), or what befell torchrun itself.
+
+    >>> code_of([1, -9], RuntimeError()), code_of([None, 1], RuntimeError())
+    (137, 1)
+    """
     if killed := next(filter(None, map(from_outside, ranks)), None):
         return BY_SIGNAL + killed
     return EXIT_AGAIN if EXIT_AGAIN in ranks or refused(error) else 1
