@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ TROUBLE = frozenset(
     [
         *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.EREMOTEIO, errno.ENOLCK),
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN, errno.EBUSY),
+        *(socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM),  # no name is found for now, not even localhost; below 0: no errno
     ]
 )
 # what a file system says when it cannot take anything now

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -19,6 +20,9 @@ TRIES = 12  # commands until the trouble is over
 def trouble(folder: Path, rng: random.Random, deadline: float, names: tuple[str, ...] = ()) -> Report:
     """Run all works (or those named) in turn on such a file system, each until it is whole."""
     report = Report()
+    if shutil.which("cc") is None:
+        report.count("not done", "no C compiler (cc) here")
+        return report
     shim = build(folder)
     chosen = [work for work in works(given(folder.parent)).values() if not names or work.name in names]
     for n in itertools.count():

@@ -234,7 +234,7 @@ class LlamaEngine:
         outside = self._watch.nobodys_fault(code, f"one of the ranks of {self.config.ckpt_dir}, or torchrun,", tail)
         self._kill()
         if code == EXIT_AGAIN or outside is not None:
-            return outside or StoreError(f"the disk refused what the ranks of {self.config.ckpt_dir} write\n{tail}")
+            return outside or StoreError(f"the ranks of {self.config.ckpt_dir} ended, as this machine refused them something\n{tail}")
         if "OutOfMemoryError" in tail:  # of any rank: the others only see that it left
             return OutOfDeviceMemory(f"out of device memory: lower captioner.max_batch_size or captioner.max_seq_len\n{tail}")
         return EngineError(f"the ranks of {self.config.ckpt_dir} died (torchrun: exit {code})\n{tail}")
