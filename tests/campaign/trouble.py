@@ -12,7 +12,7 @@ from tests.campaign.worlds import World, given, reference, works
 
 SHIM = Path(__file__).parents[1] / "faults" / "shim.c"
 FAULTS = {"E": "EIO", "S": "ESTALE", "I": "EINTR", "L": "done, and says ENOENT", "H": "half written"}
-RATES = (300, 1000, 3000)  # failing calls in a million
+RATES = (3_000, 10_000, 30_000)  # failing calls in a million: a worker makes some hundreds
 CODES = (0, 75)
 TRIES = 12  # commands until the trouble is over
 
