@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ TROUBLE = frozenset(
     [
         *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.EREMOTEIO, errno.ENOLCK),
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN, errno.EBUSY),
+        *(socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM),  # no name is found for now, not even localhost; below 0: no errno
     ]
 )
 # what a file system says when it cannot take anything now
@@ -54,6 +56,11 @@ class DeviceFailed(Exception):
 
 class StageBroken(Exception):
     """The stage's process or device is unusable: the worker opens it anew before it goes on."""
+
+
+class Killed(StageBroken):
+    """A process of the stage was killed from outside: no unit's fault. The worker starts it anew, and ends with exit code 75 where that
+    comes again and again."""
 
 
 def refused(error: BaseException) -> bool:

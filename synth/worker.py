@@ -13,7 +13,8 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, StoreError
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, refused
+from synth.host import scratch
 from synth.host.children import die_with_parent
 from synth.numerics import environment
 from synth.run.trust import check
@@ -72,12 +73,13 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as e:
         print(message(f"error: {e}"), file=sys.stderr)
         return EXIT_BAD_INPUT
-    except StoreError as e:
-        print(message(f"error: {e}"), file=sys.stderr)
-        return EXIT_AGAIN
-    except Exception:  # noqa: BLE001 (python's own exit code for it, 1, says nothing)
+    except Exception as e:  # noqa: BLE001 (python's own exit code for it, 1, says nothing)
+        if refused(e):
+            print(message(f"error: {e}"), file=sys.stderr)
+            return EXIT_AGAIN
         print(printable_lines(traceback.format_exc()), file=sys.stderr, end="")
         return EXIT_BUG
+    scratch.sweep(scratch.place())  # of those that were killed here
     return worker.run()
 
 

@@ -18,7 +18,8 @@ from launch.plan.models import PlannedModel, plan_model
 from launch.plan.node import Node
 from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
-from synth.errors import InputError
+from synth.errors import InputError, StoreError
+from synth.host.deaths import from_outside
 from synth.host.environment import without_secrets
 from synth.images.config import DrawingConfig, ImagesConfig
 from synth.images.models import judge
@@ -259,5 +260,10 @@ def split_in_child(request: dict, source: Path, limit: float = LIMIT) -> dict:
         raise InputError(f"{PROMPTS}.{key}={pattern!r}: {what} of {source} took longer than {limit:g} s, so it may never end; {fix}") from e
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").splitlines()
-        raise InputError(f"{PROMPTS}: {source} cannot be split ({lines[-1] if lines else f'exit code {done.returncode}'})")
+        last = lines[-1] if lines else f"exit code {done.returncode}"
+        if killed := from_outside(done.returncode):
+            raise StoreError(f"{PROMPTS}: what splits {source} was killed by {killed.name}: run the same command again")
+        if last.startswith("MemoryError"):
+            raise StoreError(f"{PROMPTS}: there is too little memory here to split {source}: run the same command where there is more")
+        raise InputError(f"{PROMPTS}: {source} cannot be split ({last})")
     return foreign.parse(done.stdout, "what splitting gave", halves=True)

@@ -30,8 +30,9 @@ from pathlib import Path
 from launch.slurm import order, stored
 from launch.slurm.stored import Scripts
 from launch.slurm.submissions import ABANDONED, Order, Submission, read, record, take_turn
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, tool
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, tool
 from synth.host import slurm
+from synth.host.deaths import from_outside
 from synth.host.environment import without_secrets
 from synth.host.slurm import Listed, SlurmError
 from synth.host.source import SAFE, python_path
@@ -91,7 +92,8 @@ def finish(folder: StageFolder, trusted: Sequence[str] = ()) -> int:
         return EXIT_OK
     say("whole, but not finished: a worker does it now")
     words = [sys.executable, "-u", *SAFE, "-m", "synth.worker", str(folder.path), "--job-idx", "0", "--n-jobs", "1", *trusted]
-    return subprocess.run(words, env=without_secrets(keep=secrets_of(folder.spec)) | python_path()).returncode
+    code = subprocess.run(words, env=without_secrets(keep=secrets_of(folder.spec)) | python_path()).returncode
+    return EXIT_AGAIN if from_outside(code) else code
 
 
 def hand_over(folder: StageFolder, mine: Submission, scripts: Scripts) -> bool:

@@ -1,7 +1,7 @@
 """A folder for one process alone, which goes with it: sockets, and files by which its children meet.
 
-Whoever makes one removes those whose process is gone, killed before it could. What tells is a lock that the kernel lets go with the
-process, not its number: a container that shares the place has other numbers.
+Whoever makes one, and every worker that begins, removes those whose process is gone, killed before it could. What tells is a lock that
+the kernel lets go with the process, not its number: a container that shares the place has other numbers.
 """
 
 import contextlib
@@ -21,9 +21,8 @@ class Scratch:
     """The folder `path`, mode 0700, below TMPDIR (or /tmp, where that is too long for sockets)."""
 
     def __init__(self) -> None:
-        top = tempfile.gettempdir()
-        top = top if len(os.fsencode(top)) + len(HERE) + 8 <= ROOM else "/tmp"
-        sweep(Path(top))
+        top = place()
+        sweep(top)
         self.path = Path(tempfile.mkdtemp(prefix=HERE, dir=top))
         self._held = os.open(self.path / f"{LOCK}.new", os.O_CREAT | os.O_RDWR, 0o600)
         with contextlib.suppress(OSError):  # a file system without locks: then nobody sweeps it
@@ -33,6 +32,12 @@ class Scratch:
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._held)
+
+
+def place() -> Path:
+    """Where such folders lie."""
+    top = tempfile.gettempdir()
+    return Path(top if len(os.fsencode(top)) + len(HERE) + 8 <= ROOM else "/tmp")
 
 
 def sweep(top: Path) -> None:

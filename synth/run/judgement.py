@@ -4,6 +4,7 @@
     UNIT          reports it, goes on, and tries the unit again
     MEMORY        asks `out_of_memory` whether it is the unit's, the device's or the plan's
     DEVICE        leaves at once with 75: CUDA forgives nothing in a process that met such an error
+    CHILD         starts the killed process anew and goes on, a few times; then it leaves with 75
     MACHINE       leaves with 75: the disk, or a service
     INPUT         leaves with 65
 
@@ -17,7 +18,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from synth.errors import DeviceFailed, InputError, OutOfDeviceMemory, StageBroken, refused
+from synth.errors import DeviceFailed, InputError, Killed, OutOfDeviceMemory, StageBroken, refused
 
 # what torch's own checks begin their messages with (ATen/cuda/Exceptions.h, ATen/miopen/Exceptions.h), and what drivers say
 DEVICE_SIGNS = (
@@ -39,7 +40,7 @@ _GIB = {"bytes": 1 / 2**30, "KiB": 1 / 2**20, "MiB": 1 / 2**10, "GiB": 1.0}
 
 
 class Fault(enum.Enum):
-    UNIT, MEMORY, DEVICE, MACHINE, INPUT = "unit", "memory", "device", "machine", "input"
+    UNIT, MEMORY, DEVICE, CHILD, MACHINE, INPUT = "unit", "memory", "device", "child", "machine", "input"
 
 
 class TooLarge(InputError):
@@ -48,11 +49,13 @@ class TooLarge(InputError):
 
 def fault_of(error: BaseException) -> Fault:
     """Whose fault an error is, by itself and by what it was raised from."""
+    if any(isinstance(e, (Killed, *_loaded("concurrent.futures.process", "BrokenProcessPool"))) for e in _chain(error)):
+        return Fault.CHILD  # whatever the others of its kind, which were left alone, say of their devices
     for e in _chain(error):
         text = str(e)
         if isinstance(e, MemoryError):
             return Fault.UNIT
-        if isinstance(e, _torch("OutOfMemoryError")):
+        if isinstance(e, _loaded("torch", "OutOfMemoryError")):
             return Fault.MEMORY
         if not isinstance(e, (RuntimeError, StageBroken, OutOfDeviceMemory)):
             continue
@@ -60,7 +63,7 @@ def fault_of(error: BaseException) -> Fault:
             return Fault.UNIT
         if any(sign in text for sign in FULL_DEVICE) or (isinstance(e, OutOfDeviceMemory) and e.__cause__ is None):
             return Fault.MEMORY
-        signs = isinstance(e, _torch("AcceleratorError")) or any(sign in text for sign in DEVICE_SIGNS)
+        signs = isinstance(e, _loaded("torch", "AcceleratorError")) or any(sign in text for sign in DEVICE_SIGNS)
         if signs and not any(sign in text for sign in ASKED_WRONG):
             return Fault.DEVICE
     if isinstance(error, InputError):
@@ -75,7 +78,7 @@ def is_fatal(error: BaseException) -> bool:
 
 def breaks(error: BaseException) -> bool:
     """Whether the stage must be opened anew behind an error before it is used again."""
-    return isinstance(error, (StageBroken, OutOfDeviceMemory)) or fault_of(error) is Fault.MEMORY
+    return isinstance(error, (StageBroken, OutOfDeviceMemory)) or fault_of(error) in (Fault.MEMORY, Fault.CHILD)
 
 
 def judged(error: BaseException, planned: float | None = None, fitted: bool = False) -> BaseException:
@@ -186,7 +189,7 @@ def _gib(number: str, unit: str) -> float:
     return float(number) * _GIB[unit]
 
 
-def _torch(name: str) -> tuple[type, ...]:
-    """torch's class of that name, if this process has loaded torch and it has one."""
-    found = getattr(sys.modules.get("torch"), name, None)
+def _loaded(module: str, name: str) -> tuple[type, ...]:
+    """A module's class of that name, if this process has loaded the module and it has one."""
+    found = getattr(sys.modules.get(module), name, None)
     return (found,) if isinstance(found, type) else ()

@@ -11,23 +11,14 @@ import time
 import traceback
 from types import FrameType
 
-from synth.errors import (
-    EXIT_AGAIN,
-    EXIT_BAD_INPUT,
-    EXIT_BUG,
-    EXIT_OK,
-    DeviceFailed,
-    InputError,
-    StoreError,
-    refused,
-)
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, DeviceFailed, InputError, Killed, StoreError, refused
 from synth.host import allocation
 from synth.host.deadline import Deadline
 from synth.host.slurm import JobRef, SlurmJobs
 from synth.kinds import stage_class
 from synth.run.finish import finish_stage
 from synth.run.judgement import Fault, TooLarge, breaks, brief, fault_of, forget_frames, is_fatal, judged
-from synth.run.suspicion import NothingWorks, Suspicion
+from synth.run.suspicion import Kills, NothingWorks, Suspicion
 from synth.run.usage import Usage
 from synth.run.writer import UnitJob, Writer
 from synth.store.blame import TRIES
@@ -64,6 +55,7 @@ class Worker:
         self._opened = self._differs = False
         self._fitted = False  # a whole batch was computed since the stage was opened
         self._suspicion = Suspicion(folder, self._place)
+        self._kills = Kills()
         self._device_failed = False
         self._usage = Usage()
         self._paced = time.monotonic()
@@ -106,7 +98,7 @@ class Worker:
                 if isinstance(error, TooLarge):
                     self.events.write("too_large", why=str(error))  # a gate need not try it again
                 return EXIT_BAD_INPUT, str(error)
-            case StoreError():
+            case StoreError() | Killed():
                 return EXIT_AGAIN, str(error)
             case NothingWorks():
                 return EXIT_BUG, str(error)
@@ -181,16 +173,8 @@ class Worker:
             return EXIT_BUG, f"a unit was made twice with different bytes; see {self.folder.path / 'failed'}"
         if self.folder.is_whole():
             patience = self.times.dead_after * 1.1 if self.lingers else 0.0
-            return finish_stage(
-                self.folder,
-                self.stage,
-                self.owner,
-                self.observer,
-                self._beats,
-                patience=patience,
-                draining=lambda: bool(self.draining),
-                log=self.events.write,
-            )
+            mine = (self.folder, self.stage, self.owner, self.observer, self._beats)
+            return finish_stage(*mine, patience=patience, draining=lambda: bool(self.draining), log=self.events.write)
         aside = self.folder.set_aside()
         if self.draining:
             missing = self.folder.spec.n_units - len(self.folder.committed())
@@ -199,10 +183,7 @@ class Worker:
             return EXIT_AGAIN, f"units {left[:10]} failed {TRIES} times here; another device is to try them: run the same command again"
         if aside:
             where = self.folder.path / "failed"
-            return (
-                EXIT_BUG,
-                f"units {aside[:10]} failed {TRIES} times and are set aside; see {where}; retry_failed=true tries them again",
-            )
+            return EXIT_BUG, f"units {aside[:10]} failed {TRIES} times and are set aside; see {where}; retry_failed=true tries them again"
         return EXIT_OK, "nothing left for this job; others hold the rest"
 
     def _do(self, lease: Lease, claims: Claims, writer: Writer) -> None:
@@ -224,6 +205,7 @@ class Worker:
             if lease.generation:
                 left = part_files(path.parent, unit.number, FRAMINGS[self.folder.framing].suffix)
                 job.others = adopt(part, left, batches)
+                job.adopted = part.batches
                 if part.batches:
                     self.events.write("adopted", unit=unit.number, batches=part.batches, of=len(batches))
             self._compute(job, batches, writer)
@@ -232,16 +214,23 @@ class Worker:
             if part is not None:
                 job.computing_failed = True
                 writer.leave(job, error)
-            elif is_fatal(error) or isinstance(error, _CannotOpen):  # nothing was queued for it
-                self._beats.release(lease)
-                raise error from error.__cause__
             else:
-                self._failed(unit.number, error)
-                self._beats.release(lease)
-                claims.give_back(unit.number)
+                self._not_begun(lease, claims, error)
             writer.flush()  # so that it is counted before another unit begins; encoders may still use the stage
             if breaks(error):
                 self._free_stage(error)
+
+    def _not_begun(self, lease: Lease, claims: Claims, error: BaseException) -> None:
+        """A unit met an error before anything was queued for it: report it and let the unit go, or raise what ends the worker."""
+        killed = fault_of(error) is Fault.CHILD
+        error = self._kills.another(error) if killed else error
+        try:
+            if is_fatal(error) or isinstance(error, _CannotOpen):
+                raise error from error.__cause__
+            (self._killed if killed else self._failed)(lease.unit, error)
+        finally:
+            self._beats.release(lease)
+        (claims.keep_in_mind if killed else claims.give_back)(lease.unit)
 
     def _compute(self, job: UnitJob, batches: list[range], writer: Writer) -> None:
         if job.part.batches < len(batches):
@@ -274,25 +263,21 @@ class Worker:
                     f"{file.path}: input {role!r} changed since {self.folder.path.name} was planned; run the command again to plan anew"
                 )
         begun = time.monotonic()
+        self._opened, self._fitted = True, False
         try:
             self.stage.open()
         except Exception as e:
+            self._close_stage()  # what half of it there is: it may be opened again
             error = self._judged(e)
             if fault_of(error) is Fault.MEMORY and not is_fatal(error):
                 error = DeviceFailed(f"the stage was open here before, and its memory is not free any more: {brief(e)}")
-            if is_fatal(error):
+            if is_fatal(error) or fault_of(error) is Fault.CHILD:
                 raise error from e
             # no unit is to blame: setting them aside one by one, three loads each, would hide that
             raise _CannotOpen(f"the stage cannot be opened here: {type(e).__name__}: {e}") from e
-        self._opened, self._fitted = True, False
         self._usage.load += time.monotonic() - begun
-        self.events.write(
-            "open",
-            seconds=round(time.monotonic() - begun, 3),
-            device=allocation.device(),
-            versions=versions(),
-            **allocation.gpu(),
-        )
+        seconds = round(time.monotonic() - begun, 3)
+        self.events.write("open", seconds=seconds, device=allocation.device(), versions=versions(), **allocation.gpu())
 
     def _close_stage(self) -> None:
         if self._opened:
@@ -320,9 +305,13 @@ class Worker:
         """In the writer's thread: a unit was committed, left, or failed. Its error is stored before its lease goes."""
         if job.committed:
             self._suspicion.made()
+        if job.committed or job.part.batches > job.adopted:
+            self._kills.made()
         if job.error is not None:
             if not job.computing_failed:
                 job.error = self._judged(job.error)
+            if fault_of(job.error) is Fault.CHILD:
+                job.error = self._kills.another(job.error)
             try:
                 self._store_error(job, job.error)
             except Exception as e:  # noqa: BLE001 (the report could not be stored)
@@ -342,6 +331,8 @@ class Worker:
             if error.sticky and not self._device_failed:  # units that were in the queue meet the same one
                 self._device_failed = True
                 self._failed(job.unit.number, error)
+        elif fault_of(error) is Fault.CHILD and not job.committed:
+            self._killed(job.unit.number, error)
         elif not is_fatal(error) and (job.differs or not job.committed):
             self._failed(job.unit.number, error)
         elif job.committed:  # the unit exists, and what went wrong after that is only untidy
@@ -362,7 +353,10 @@ class Worker:
             elif is_fatal(job.error):
                 fatal = fatal or job.error
             else:
-                claims.give_back(job.unit.number)
+                if fault_of(job.error) is Fault.CHILD:
+                    claims.keep_in_mind(job.unit.number)
+                else:
+                    claims.give_back(job.unit.number)
                 if breaks(job.error) and not job.computing_failed:
                     self._broken = True
                 forget_frames(job.error)
@@ -373,9 +367,12 @@ class Worker:
             self._paced = time.monotonic()
             self.events.write("pace", units=self._usage.units, samples=self._usage.samples, **self._usage.facts(), **self._spent())
 
+    def _killed(self, unit: int, error: BaseException) -> None:
+        """Say that a process of the stage was killed while a unit was made, which is no fault of the unit."""
+        self.events.write("killed", unit=unit, why=brief(error))
+
     def _failed(self, unit: int, error: BaseException) -> None:
         """Report an error of a unit."""
-        text = "".join(traceback.format_exception(error))
         report = {
             "unit": unit,
             "slots": [self.folder.unit(unit).start, self.folder.unit(unit).stop],
@@ -384,7 +381,7 @@ class Worker:
             "device": self._place,
             "sticky": isinstance(error, DeviceFailed),
             "error": f"{type(error).__name__}: {error}",
-            "traceback": text,
+            "traceback": "".join(traceback.format_exception(error)),
             "retry": "run the same command with retry_failed=true",
         }
         n = self.folder.report_failure(unit, report)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from synth import seeds
-from synth.errors import InputError, OutOfDeviceMemory, StageBroken
+from synth.errors import InputError, Killed, OutOfDeviceMemory, StageBroken
 from synth.host.allocation import place
 from synth.run.config import ProbeConfig
 from synth.run.stage import Stage
@@ -20,6 +20,7 @@ ERRORS = {
     "input": (InputError, ""),
     "bug": (RuntimeError, ""),
     "broken": (StageBroken, ""),
+    "killed": (Killed, ": killed by SIGKILL"),
     "device": (RuntimeError, ": cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
     "memory": (OutOfDeviceMemory, ": CUDA out of memory. Tried to allocate 2.00 GiB"),
 }

@@ -1,8 +1,8 @@
-"""Whether units that fail one after the other tell of a bad GPU, of themselves, or of the whole stage."""
+"""Whether units that fail one after the other tell of a bad GPU, of themselves, or of the whole stage; and kills that do not end."""
 
 import re
 
-from synth.errors import DeviceFailed
+from synth.errors import DeviceFailed, StoreError
 from synth.host import allocation
 from synth.run.judgement import brief
 from synth.store.blame import TRIES
@@ -10,6 +10,9 @@ from synth.store.events import read_events
 from synth.store.folder import StageFolder
 
 IN_A_ROW = 3  # units that fail for the first time, with none made between them, after which a worker leaves its GPU
+
+
+KILLS = 3  # times in a row, without a batch made between them, that processes of the stage are killed until the worker leaves
 
 
 class NothingWorks(Exception):
@@ -57,6 +60,26 @@ class Suspicion:
         """Whether another worker left its device for the same reason, whatever numbers stand in it."""
         left = (str(e.get("why")) for e in read_events(self._folder.path) if e["event"] == "device")
         return any(_without_numbers(text).startswith(_without_numbers(f"{why};")) for text in left)
+
+
+class Kills:
+    """Of processes of the stage, from outside, since a batch was last made here."""
+
+    def __init__(self) -> None:
+        self._row = 0
+
+    def made(self) -> None:
+        """A batch was made, or a whole unit."""
+        self._row = 0
+
+    def another(self, error: BaseException) -> BaseException:
+        """What a kill means: itself, or that it is of no use to go on here."""
+        self._row += 1
+        if self._row < KILLS:
+            return error
+        gone = StoreError(f"{KILLS} times in a row, with nothing made in between: {error}")
+        gone.__cause__ = error
+        return gone
 
 
 def _without_numbers(text: str) -> str:

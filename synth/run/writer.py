@@ -30,6 +30,7 @@ class UnitJob:
     inputs: str  # digest of the upstream rows
     part: PartWriter
     state: object = None
+    adopted: int = 0  # batches that were in the part at first
     others: list = field(default_factory=list)  # parts of earlier owners, to be removed once the unit exists
     started: float = field(default_factory=time.monotonic)
     error: BaseException | None = None

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from synth.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError
+from synth.host import deaths
+from synth.images.external import painter
 from synth.keys import check
 from synth.kinds import config_of
 from synth.store.folder import StageFolder
@@ -20,6 +22,7 @@ from synth.store.spec import InputFile
 from tests.configs import ImagesConfig, ModelConfig
 from tests.fixtures_images import captions_json_stage, captions_stage, child, digests, work
 from tests.images.test_stage import pixels, records
+from tests.stages import events
 
 CAPTIONS = ["a red panda", 'say "cheese"\nin ünïcode <b>', "", "../../etc/passwd", "x" * 10_000, "last\u2028one"]
 DOCS = (Path(__file__).parents[2] / "docs" / "external.md").read_text()
@@ -41,6 +44,10 @@ FAULTS = {
     "writes nothing": "say(id=request['id']); continue",
     "names a file outside": "say(id=request['id'], image='/etc/passwd'); continue",
     "names no file": "say(id=request['id'], image={'a': 1}); continue",
+    "is killed at a prompt, twice": (
+        "if n == 1 and not (os.path.exists(MARK) and os.path.getsize(MARK) > 1): open(MARK, 'a').write('x'); os.kill(os.getpid(), 9)"
+    ),
+    "is killed always": "os.kill(os.getpid(), 9)",
     "refuses a prompt": "if not request['prompt']: say(id=request['id'], error='no\\nwords'); continue",
 }
 
@@ -117,7 +124,7 @@ def test_pictures_are_the_same_for_one_and_for_three_jobs_and_say_who_promises_i
     assert stage_class("images")(promised).deterministic and promised.spec.fingerprint != other.spec.fingerprint
 
 
-@pytest.mark.parametrize("fault", ["dies at a prompt, once", "prints"])
+@pytest.mark.parametrize("fault", ["dies at a prompt, once", "is killed at a prompt, twice", "prints"])
 def test_what_can_be_mended_leaves_no_trace_in_the_pictures(fault, made, tmp_path):
     code, folder = made(fault)
     assert code == EXIT_OK and not reasons(folder)
@@ -125,7 +132,7 @@ def test_what_can_be_mended_leaves_no_trace_in_the_pictures(fault, made, tmp_pat
     assert work(plain) == EXIT_OK
     assert {k: p.tobytes() for k, p in pixels(folder).items()} == {k: p.tobytes() for k, p in pixels(plain).items()}
     log = "".join(p.read_text(errors="replace") for p in (folder.path / "logs").glob("external-*.log"))
-    assert log.count("---") == (2 if "dies" in fault else 1)
+    assert log.count("---") == {"dies": 2, "is": 3, "prints": 1}[fault.partition(" ")[0]]
     assert ("loading 50%" in log) == (fault == "prints")
 
 
@@ -176,6 +183,22 @@ def test_what_cannot_be_mended_sets_the_unit_aside_and_says_why(fault, said, mad
     code, folder = made(fault, restarts=1)
     assert code == EXIT_BUG and not folder.is_whole()
     assert said in failures(folder)
+
+
+def test_a_command_that_is_always_killed_blames_nobody_and_the_next_one_goes_on(made, tmp_path):
+    code, folder = made("is killed always", restarts=1)
+    assert code == EXIT_AGAIN and not failures(folder) and not folder.committed()
+    (why,) = (e["why"] for e in events(folder, "stop"))
+    assert "3 times in a row" in why and "killed by SIGKILL" in why and "failed 2 times without a picture (model.restarts)" in why
+
+
+@pytest.mark.parametrize("fault", ["refuses a prompt", "writes half a picture", "dies always"])
+def test_what_a_command_does_while_its_disk_is_full_says_nothing_about_a_prompt(fault, made, monkeypatch):
+    for module in (painter, deaths):
+        monkeypatch.setattr(module, "no_room", lambda *places: f"{places[-1]}: No space left on device")
+    code, folder = made(fault)
+    assert code == EXIT_AGAIN and not failures(folder)
+    assert "No space left on device" in next(e["why"] for e in events(folder, "stop"))
 
 
 @pytest.mark.parametrize(

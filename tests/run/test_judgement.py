@@ -1,11 +1,14 @@
 """Whose fault an error is, by the texts that torch and drivers use."""
 
+from concurrent.futures.process import BrokenProcessPool
+
 import pytest
 import torch
 
 from synth.captions.llama.engine import EngineError
-from synth.errors import DeviceFailed, InputError, OutOfDeviceMemory, StageBroken, StoreError
+from synth.errors import DeviceFailed, InputError, Killed, OutOfDeviceMemory, StageBroken, StoreError
 from synth.run.judgement import Fault, Memory, TooLarge, breaks, brief, fault_of, is_fatal, judged, memory_told
+from synth.run.suspicion import Kills
 from tests.fixtures_images import full
 
 TAIL = "the ranks of /m died (torchrun: exit 1)\nlast lines of ranks.log:\n[rank0]: Traceback\n"
@@ -127,3 +130,18 @@ def test_an_error_in_one_line_has_the_telling_line_of_a_child_s_log():
         "EngineError: the ranks of /m died (torchrun: exit 1) ... RuntimeError: CUDA error: unknown error"
     )
     assert brief(ValueError()) == "ValueError: "
+
+
+def test_a_process_that_somebody_else_killed_is_no_unit_s_fault_and_no_device_s():
+    """The other ranks only miss it, whatever NCCL makes of that."""
+    error = Killed(TAIL + "killed by SIGKILL\ntorch.distributed.DistBackendError: NCCL error, remote process exited")
+    pool = wrapped(RuntimeError("CUDA error while compiling"), BrokenProcessPool("A process in the process pool was terminated abruptly"))
+    for e in (error, pool):
+        assert fault_of(e) is Fault.CHILD and judged(e, planned=80) is e and breaks(e) and not is_fatal(e)
+    last = [Kills() for _ in range(2)]
+    assert [last[0].another(error) for _ in range(2)] == [error] * 2
+    end = last[0].another(error)
+    assert is_fatal(end) and "3 times in a row" in str(end) and "killed by SIGKILL" in str(end)
+    for _ in range(5):  # with batches in between it may go on
+        last[1].made()
+        assert last[1].another(error) is error

@@ -3,11 +3,12 @@
 import json
 import os
 import signal
+import sys
 import time
 
 import pytest
 
-from synth.errors import InputError
+from synth.errors import InputError, Killed
 from synth.run.probe import Probe
 from synth.store import leases
 from tests.faults.farm import FAST, SLOW, Child, check, digests, finish, plan, reference, run
@@ -69,6 +70,36 @@ def test_kills_and_drains_do_not_count_as_failures(tmp_path):
         assert Child(folder, fault="after_batch:term@1").wait() in (75, 0)
     finish(folder)
     check(folder, reference(tmp_path, folder))
+
+
+@pytest.mark.parametrize("slot", [13, 59])
+def test_a_killed_child_is_started_anew_and_its_unit_made_as_if_nothing_had_been(tmp_path, slot):
+    folder = plan(tmp_path / "a", behaviour={str(slot): {"raise": "killed", "times": 2}})
+    child = Child(folder)
+    assert child.wait() == 0, child.text()
+    assert [e["unit"] for e in events(folder, "killed")] == [slot // 10] * 2 and len(events(folder, "open")) == 3
+    check(folder, reference(tmp_path, plan(tmp_path / "b")))  # no report in failed/
+
+
+@pytest.mark.parametrize("where", ["compute", "open", "encode"])
+def test_children_that_are_killed_again_and_again_end_the_worker_with_75_and_blame_no_unit(tmp_path, where):
+    folder = plan(tmp_path / "a", behaviour={"13": {"raise": "killed"}} if where == "compute" else {})
+
+    def patch():
+        def killed(self, *args):
+            raise Killed("the ranks died: killed by SIGKILL")
+
+        if where != "compute":
+            setattr(Probe, where, killed)
+        Probe.close = lambda self: print("closed", file=sys.stderr)
+
+    child = Child(folder, patch=patch)
+    assert child.wait() == 75, child.text()
+    assert folder.failures() == {} and "3 times in a row, with nothing made in between" in child.text()
+    assert len(folder.committed()) == (5 if where == "compute" else 0)  # the rest of the stage is made first
+    assert len(events(folder, "killed")) >= 2 and child.text().count("closed") >= 3  # what was opened by half, too
+    whole = plan(tmp_path / "b")
+    assert run(whole) == 0 and {u: d for u, d in digests(whole).items() if u in folder.committed()} == digests(folder)
 
 
 def test_a_broken_stage_is_opened_anew_before_it_computes_again(tmp_path):

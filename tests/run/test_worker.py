@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from synth import worker
 from synth.errors import InputError
-from synth.host import children
+from synth.host import children, scratch
 from synth.keys import dump
 from synth.numerics import EXACT
 from synth.run.loop import Worker
@@ -108,6 +109,23 @@ def test_a_bug_before_the_first_unit_is_70_not_pythons_1(tmp_path):
     folder = StageFolder.create(tmp_path, StageSpec("probe", "x", dump(ProbeConfig()), 1, 1, 1, {}))  # numerics without threads
     done = call(folder.path)
     assert done.returncode == 70 and "Traceback" in done.stderr
+
+
+def test_trouble_before_the_first_unit_is_75_in_one_line(tmp_path, monkeypatch, capfd):
+    def stale(path):
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr(worker.StageFolder, "open", stale)
+    assert worker.main([str(tmp_path)]) == 75
+    assert capfd.readouterr().err == "error: [Errno 116] Stale file handle\n"
+
+
+def test_a_worker_removes_the_folders_of_those_that_were_killed_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f"{scratch.HERE}0"
+    left.mkdir()
+    (left / scratch.LOCK).touch()
+    assert worker.main([str(plan(tmp_path / "a").path)]) == 0 and not left.exists()
 
 
 def test_a_closed_stderr_is_no_reason_to_stop_working(tmp_path):

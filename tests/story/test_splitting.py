@@ -6,8 +6,9 @@ import time
 import pytest
 
 from launch.plan.story import LIMIT, read_book, split_in_child
-from synth.errors import InputError
+from synth.errors import InputError, StoreError
 from synth.keys import check
+from synth.story import splitting
 from synth.story.book import Book
 from synth.story.config import PromptKeys
 from synth.story.splitting import pieces, split
@@ -145,6 +146,14 @@ def test_a_pattern_that_does_not_end_is_stopped_and_named(source, chapter, promp
         split_in_child(request, source, limit=0.5)
     assert time.monotonic() - begun < 20
     assert LIMIT >= 5  # what an honest regex on a large book may need
+
+
+@pytest.mark.parametrize(("end", "said"), [("os.kill(os.getpid(), 9)", "killed by SIGKILL"), ("raise MemoryError", "too little memory")])
+def test_what_befalls_the_process_that_splits_is_not_told_of_the_text(end, said, source, tmp_path, monkeypatch):
+    (tmp_path / "ends.py").write_text(f"import os\n{end}\n")
+    monkeypatch.setattr(splitting, "__file__", str(tmp_path / "ends.py"))
+    with pytest.raises(StoreError, match=said):
+        split_in_child({}, source)
 
 
 def test_ten_thousand_prompts_are_split_to_the_last():

@@ -3,29 +3,65 @@
 Agent and ranks each ask to be killed with their parent (synth.host.children). The other way round, a signal that a scheduler sends to
 every process of a job is for the worker alone, which drains: here it is blocked, or torchrun would end the ranks in the middle of
 the window that the worker wants to finish.
+
+The exit code tells how the first ranks ended, before torchrun ended the rest: 128 + the number of a signal that somebody else sent to
+one of them; 75 where the disk refused; else 1, as torchrun has it. A file that said so might find no room.
 """
 
+import contextlib
 import os
 import signal
 import sys
+import traceback
+from collections.abc import Sequence
 
+from synth.errors import EXIT_AGAIN, refused
 from synth.host.children import FOR_THE_WORKER, PARENT, die_with_parent
+from synth.host.deaths import BY_SIGNAL, from_outside
 
 
-def run_torchrun(arguments: list[str]) -> None:
-    """torchrun in this process, deaf to all signals but SIGKILL; its ranks inherit that."""
+def run_torchrun(arguments: list[str]) -> int:
+    """torchrun in this process, deaf to all signals but SIGKILL; its ranks inherit that. The exit code."""
     signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_WORKER | {signal.SIGQUIT, signal.SIGUSR1})  # a mask: torchrun sets handlers of its own
     from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
     from torch.distributed.run import main
 
-    end = SubprocessHandler.close
-    # when a rank dies torchrun sends SIGTERM to the rest and waits 30 s: ranks hold nothing worth the wait
-    SubprocessHandler.close = lambda self, death_sig=None: end(self, signal.SIGKILL)
-    main(arguments)
+    begin, end = SubprocessHandler.__init__, SubprocessHandler.close
+    ranks, left = [], []  # the processes; how those ended that torchrun did not end
+
+    def keep(self, *args, **kwargs) -> None:
+        begin(self, *args, **kwargs)
+        ranks.append(self.proc)
+
+    def close(self, death_sig=None) -> None:
+        """When a rank dies torchrun sends SIGTERM to the rest and waits 30 s: ranks hold nothing worth the wait."""
+        if not left:
+            left.extend([rank.poll() for rank in ranks])
+        end(self, signal.SIGKILL)
+
+    SubprocessHandler.__init__, SubprocessHandler.close = keep, close
+    try:
+        main(arguments)
+    except Exception as e:  # noqa: BLE001 (torchrun's own says which rank died of what)
+        with contextlib.suppress(OSError):  # the log finds no room
+            traceback.print_exception(e)
+        return code_of(left or [rank.poll() for rank in ranks], e)
+    return 0
+
+
+def code_of(ranks: Sequence[int | None], error: BaseException) -> int:
+    """The exit code that tells how ranks ended (None: not yet, when torchrun ended them), or what befell torchrun itself.
+
+    >>> code_of([1, -9], RuntimeError()), code_of([None, 1], RuntimeError())
+    (137, 1)
+    """
+    if killed := next(filter(None, map(from_outside, ranks)), None):
+        return BY_SIGNAL + killed
+    return EXIT_AGAIN if EXIT_AGAIN in ranks or refused(error) else 1
 
 
 if __name__ == "__main__":
     if not die_with_parent():
         sys.exit(1)
     os.environ[PARENT] = str(os.getpid())  # for the ranks
-    run_torchrun(sys.argv[1:])
+    sys.exit(run_torchrun(sys.argv[1:]))

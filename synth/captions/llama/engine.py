@@ -18,8 +18,9 @@ from synth.captions.engines import More, Request
 from synth.captions.llama.checkpoint import Checkpoint, check_checkpoint
 from synth.captions.llama.config import SPENT, Completion, EngineConfig
 from synth.captions.llama.tokenizer import Tokenizer
-from synth.errors import DeviceFailed, InputError, OutOfDeviceMemory, StageBroken
+from synth.errors import EXIT_AGAIN, DeviceFailed, InputError, OutOfDeviceMemory, StageBroken, StoreError
 from synth.host.children import kill_group, tail, tied
+from synth.host.deaths import Watch
 from synth.host.scratch import Scratch
 
 __all__ = ["Completion", "EngineConfig", "EngineError", "LlamaEngine"]
@@ -76,7 +77,8 @@ class LlamaEngine:
         return check_checkpoint(self.config.ckpt_dir, tokenizer.n_words, self.config.model_parallel, tokenizer.path)
 
     def start(self) -> None:
-        """Start the ranks and wait until they hold the weights. InputError for bad input, EngineError if they die."""
+        """Start the ranks and wait until they hold the weights. InputError for bad input; EngineError if they die, Killed if
+        somebody else did that, StoreError if the disk did."""
         if self._agent is not None:
             return
         degree = self.check().degree
@@ -99,7 +101,8 @@ class LlamaEngine:
     def generate(self, requests: Sequence[Request], margins: bool = False) -> list[Completion]:
         """One completion a request, in order; this model continues texts, so a request's `messages` are not read.
 
-        Raises InputError (weights that give NaN), OutOfDeviceMemory, EngineError (the ranks died).
+        Raises InputError (weights that give NaN), OutOfDeviceMemory, EngineError (the ranks died), Killed (by somebody else),
+        StoreError (the disk refused).
         A prompt too long for max_seq_len is no exception: its completion has an `error`.
         """
         completions: dict[int, Completion] = {}
@@ -187,6 +190,7 @@ class LlamaEngine:
         env |= {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
         env["PYTHONSAFEPATH"] = "1"  # torchrun starts its ranks without the flag of source.SAFE
         self._log_start = self._log.stat().st_size if self._log.exists() else 0
+        self._watch = Watch(self._log.parent, place.parent)
         self._agent = tied("synth.captions.llama.agent", run, self._log, env)
         self.pid = self._agent.pid
 
@@ -221,15 +225,19 @@ class LlamaEngine:
             if deadline is not None and time.monotonic() > deadline:
                 raise EngineError(f"the ranks were not ready after {self.config.start_timeout:g} s (start_timeout)\n{self._tail()}")
 
-    def _died(self) -> EngineError | OutOfDeviceMemory:
-        """All processes ended; why, as far as the log tells."""
+    def _died(self) -> StageBroken | StoreError | OutOfDeviceMemory:
+        """All processes ended; why, by the exit code of torchrun (synth.captions.llama.agent), else as far as the log tells."""
+        code = None
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._agent.wait(_LAST_WORDS)
-        self._kill()
+            code = self._agent.wait(_LAST_WORDS)
         tail = self._tail()
+        outside = self._watch.nobodys_fault(code, f"one of the ranks of {self.config.ckpt_dir}, or torchrun,", tail)
+        self._kill()
+        if code == EXIT_AGAIN or outside is not None:
+            return outside or StoreError(f"the ranks of {self.config.ckpt_dir} ended, as this machine refused them something\n{tail}")
         if "OutOfMemoryError" in tail:  # of any rank: the others only see that it left
             return OutOfDeviceMemory(f"out of device memory: lower captioner.max_batch_size or captioner.max_seq_len\n{tail}")
-        return EngineError(f"the ranks of {self.config.ckpt_dir} died (torchrun: exit {self._agent.returncode})\n{tail}")
+        return EngineError(f"the ranks of {self.config.ckpt_dir} died (torchrun: exit {code})\n{tail}")
 
     def _kill(self) -> None:
         """Kill the agent's group; the kernel then kills the ranks. Wait until all are gone."""

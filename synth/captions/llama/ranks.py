@@ -6,10 +6,11 @@ the end the window's cost goes out, or {"error": .., "kind": .., "traceback": ..
 each message by broadcast. stdout and stderr are the log: fairscale prints when it starts.
 
 Bad input is noticed by all ranks alike, so they answer and go on. Any other exception may be one rank's alone while the
-rest wait for it, so that rank ends, and torchrun ends the others.
+rest wait for it, so that rank ends, and torchrun ends the others. Exit code 75: the disk refused, be it for the log.
 """
 
 import argparse
+import contextlib
 import datetime
 import gc
 import json
@@ -25,7 +26,7 @@ from typing import TextIO
 from synth import numerics
 from synth.captions.llama.checkpoint import check_checkpoint
 from synth.captions.llama.config import SPENT, Completion, EngineConfig
-from synth.errors import InputError
+from synth.errors import EXIT_AGAIN, InputError, refused
 from synth.host import gpu
 from synth.host.children import die_with_parent
 
@@ -39,10 +40,17 @@ def main() -> None:
         sys.exit(1)
     config = EngineConfig(**json.loads(args.config))
     numerics.apply_to_text(config.numerics)
-    if int(os.environ["RANK"]) == 0:
-        lead(args.place, config)
-    else:
-        Ranks(config, args.place, None).run()
+    try:
+        if int(os.environ["RANK"]) == 0:
+            lead(args.place, config)
+        else:
+            Ranks(config, args.place, None).run()
+    except Exception as err:
+        if not refused(err):
+            raise
+        with contextlib.suppress(OSError):  # the log is what finds no room
+            traceback.print_exc()
+        sys.exit(EXIT_AGAIN)
 
 
 def lead(place: str, config: EngineConfig) -> None:

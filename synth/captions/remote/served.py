@@ -60,7 +60,7 @@ class ServedEngine(RemoteEngine):
         self.server.kill_if_deaf()
 
     def _gone(self, why: str) -> Exception:
-        return StageBroken(f"{self._address()}: {why}\n{self.server.tail()}")
+        return self.server.nobodys_fault() or StageBroken(f"{self._address()}: {why}\n{self.server.tail()}")
 
     def _address(self) -> str:
         return f"the server {self.captioner.command[0]}"

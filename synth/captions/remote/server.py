@@ -15,6 +15,7 @@ from pathlib import Path
 
 from synth.errors import InputError, OutOfDeviceMemory, StageBroken
 from synth.host.children import descendants, end, guarded, tail
+from synth.host.deaths import Watch
 
 HOST = "127.0.0.1"
 FOLLOWS = 5.0  # seconds that a guardian may live on after its server
@@ -60,7 +61,8 @@ class Server:
             )
 
     def ensure(self) -> None:
-        """Return once the server lives and is ready: start it, or start it again. StageBroken when it may not be started any more."""
+        """Return once the server lives and is ready: start it, or start it again. StageBroken when it may not be started any more,
+        Killed when that is as somebody else ended it, StoreError when the disk is full."""
         with self._lock:
             if self._closed:
                 raise StageBroken("the server was closed")
@@ -70,7 +72,7 @@ class Server:
                 self._follow()
             if self._guardian is not None:
                 if self._left <= 0:
-                    raise self._dead("the server died, and captioner.restarts is used up")
+                    raise self._dead("the server died, and captioner.restarts is used up", self._guardian.poll())
                 self._left -= 1
             self._start()
 
@@ -101,6 +103,10 @@ class Server:
             self._closed = True
             end(self._guardian)
 
+    def nobodys_fault(self) -> Exception | None:
+        """Killed or StoreError, if that is how the server ended."""
+        return self._watch.nobodys_fault(self._guardian.poll(), "the server", self.tail()) if self._guardian is not None else None
+
     def tail(self) -> str:
         """The last lines of its log, for messages."""
         return tail(self.log)
@@ -118,6 +124,7 @@ class Server:
     def _spawn(self) -> None:
         """A key for each life: whoever listened at the port of an earlier one may have been told that one's."""
         self.key = secrets.token_urlsafe(32)
+        self._watch = Watch(self.log.parent)
         words, more = [str(w) for w in self._command(self.port)], dict.fromkeys(KEY_VARIABLES, self.key)
         self._guardian = guarded(words, self.log, keep=self._keep, more=more)
         self.starts += 1
@@ -129,7 +136,8 @@ class Server:
             if self._guardian.poll() is not None:
                 if _listening(self.port):  # it ended because the port was taken meanwhile
                     return False
-                raise self._dead(f"the server ended before it was ready (exit {self._guardian.returncode})")
+                code = self._guardian.returncode
+                raise self._dead(f"the server ended before it was ready (exit {code})", code)
             if self._healthy(5.0) == 200:
                 return self._is_ours()
             time.sleep(pause)
@@ -160,8 +168,11 @@ class Server:
                         ours.add(os.readlink(fd))
         return not inodes or any(f"socket:[{inode}]" in ours for inode in inodes)
 
-    def _dead(self, why: str) -> Exception:
+    def _dead(self, why: str, code: int | None = None) -> Exception:
+        """The error to raise; code: with which it ended by itself."""
         tail = self.tail()
+        if outside := self._watch.nobodys_fault(code, "the server", f"{why}\n{tail}"):
+            return outside
         if "OutOfMemoryError" in tail or "CUDA out of memory" in tail:
             return OutOfDeviceMemory(f"out of device memory: lower captioner.max_batch_size or captioner.max_seq_len\n{tail}")
         return StageBroken(f"{why}\n{tail}")

@@ -8,21 +8,34 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from synth.errors import Killed, StoreError
 from synth.host.children import end, guarded, tail
+from synth.host.deaths import Watch
 
 LONGEST = 1 << 20  # bytes of a line; more is no protocol
 CHUNK = 1 << 16
 
 
+ENDS = 5.0  # seconds that a command which closed its output gets to end
+
+
 class Gone(Exception):
-    """The command died, hung or said what is no protocol; it was killed. The message says which."""
+    """The command died, hung or said what is no protocol; it was killed. The message says which. nobodys: where somebody else killed it,
+    or the disk took nothing, what to raise of that."""
+
+    def __init__(self, why: str, nobodys: Killed | StoreError | None = None):
+        super().__init__(why)
+        self.nobodys = nobodys
 
 
 class Child:
-    """One life of a command, under a guardian: whatever it started dies with it, and it dies with this process."""
+    """One life of a command, under a guardian: whatever it started dies with it, and it dies with this process.
 
-    def __init__(self, words: Sequence[str], log: Path, keep: Sequence[str] = ()):
-        self.log = log
+    It writes its log, and pictures to `place`.
+    """
+
+    def __init__(self, words: Sequence[str], log: Path, place: Path, keep: Sequence[str] = ()):
+        self.log, self._watch = log, Watch(log.parent, place)
         reads, self._to = os.pipe()
         self._from, writes = os.pipe()
         try:
@@ -85,10 +98,11 @@ class Child:
         code = None
         if self._guardian is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):  # one that just closed its output may be ending
-                code = self._guardian.wait(0.5) if why.startswith("it ended") else None
+                code = self._guardian.wait(ENDS) if why.startswith("it ended") else None
         self.close()
         ended = "" if code is None else f" (exit {code})"
-        return Gone(f"{why}{ended}\n{tail(self.log)}")
+        last = tail(self.log)
+        return Gone(f"{why}{ended}\n{last}", self._watch.nobodys_fault(code, "the command", last))
 
     def close(self) -> None:
         """Kill it and all that it started. It is told by the end of its input first, but not waited for."""

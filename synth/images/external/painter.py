@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from synth import foreign
-from synth.errors import InputError, StageBroken
+from synth.errors import InputError, Killed, StageBroken, StoreError
 from synth.host.children import adding
+from synth.host.deaths import no_room
 from synth.host.scratch import Scratch
 from synth.images.config import DrawingConfig
 from synth.images.external.child import Child, Gone
@@ -58,7 +59,8 @@ class CommandPainter:
         return {caption: Embedded(caption, {}) for caption in captions}
 
     def paint(self, keys: Sequence[str], texts: Sequence[Embedded], seeds: Sequence[int]) -> list[Picture]:
-        """A picture of each text. StageBroken if the command does not stay alive, or draws what was not asked for."""
+        """A picture of each text. StageBroken if the command does not stay alive, or draws what was not asked for; Killed if somebody
+        else ends it again and again."""
         todo = {i: self._request(i, *r) for i, r in enumerate(zip(keys, (t.caption for t in texts), seeds, strict=True))}
         pictures: dict[int, Picture] = {}
         fatal = dict.fromkeys(todo, 0)
@@ -67,11 +69,13 @@ class CommandPainter:
                 self._exchange(todo, pictures)
             except Gone as e:
                 at_work, self._child = self._child is not None, None
+                if isinstance(e.nobodys, StoreError):
+                    raise e.nobodys from e
                 self._deaths += 1
                 if self._deaths > self.patience.restarts:
                     msg = f"model.command: {self.words[0]} failed {self._deaths} times without a picture (model.restarts)"
-                    raise StageBroken(f"{msg}: {e}") from e
-                if at_work:
+                    raise Killed(f"{msg}: {e.nobodys}") if e.nobodys else StageBroken(f"{msg}: {e}") from e
+                if at_work and not e.nobodys:
                     first = next(iter(todo))  # the one that it was at
                     fatal[first] += 1
                     if fatal[first] >= FATAL:
@@ -121,7 +125,7 @@ class CommandPainter:
         if self._child is None:
             if self._scratch is None:
                 self._scratch = Scratch()
-            child = Child(self.words, self.log, self.keep)
+            child = Child(self.words, self.log, self._scratch.path, self.keep)
             self.starts += 1
             limit = self.patience.start_timeout
             hello = self._answer(child, time.monotonic() + limit, f"no hello within {limit:g} s (model.start_timeout)")
@@ -145,10 +149,11 @@ class CommandPainter:
         raise child.gone(f"{NOISE} lines that are no protocol")
 
     def _picture(self, number: int, answer: Mapping) -> Picture:
-        """The file of an answer, taken out of the folder."""
+        """The file of an answer, taken out of the folder. StoreError for whatever is wrong with it while that folder is full."""
         from PIL import Image
 
         if "error" in answer:
+            self._check_room()
             return Picture(reason=f"the command refused: {' '.join(str(answer['error']).split())[:500]}")
         named = answer.get("image", f"{number}.png")
         folder = self._scratch.path
@@ -166,6 +171,12 @@ class CommandPainter:
         drew = f"it drew {size[0]}x{size[1]} pixels where {wanted[0]}x{wanted[1]} were asked for"
         raise self._broken(f"{drew}; set images.width={size[0]} images.height={size[1]}, or resize in the command")
 
+    def _check_room(self) -> None:
+        """StoreError if the command cannot have written a picture for want of room."""
+        if full := no_room(self._scratch.path):
+            raise StoreError(f"{full}: the command of model.command finds no room for its pictures; set TMPDIR to another place")
+
     def _broken(self, why: str) -> StageBroken:
+        self._check_room()
         self.close()
         return StageBroken(f"model.command: {self.words[0]}: {why}")

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,11 +17,11 @@ import torch
 
 from synth import numerics
 from synth.captions.engines import Request
+from synth.captions.llama import agent, parallel, ranks
 from synth.captions.llama import engine as engine_module
-from synth.captions.llama import parallel, ranks
 from synth.captions.llama.config import EngineConfig
 from synth.captions.llama.engine import EngineError, LlamaEngine
-from synth.errors import DeviceFailed, InputError
+from synth.errors import DeviceFailed, InputError, Killed, StoreError
 from synth.host.deadline import FLOOR
 from synth.numerics import EXACT, FAST, REFERENCE
 from tests.captions.llama import tiny
@@ -108,18 +109,47 @@ def test_two_processes_give_the_tokens_of_one_and_close_leaves_none(gqa, gqa2, t
     assert list(scratch.iterdir()) == []
 
 
-def test_a_killed_rank_is_an_error_with_the_log_and_takes_the_others_along(gqa2, tmp_path):
+@pytest.mark.parametrize("victim", ["torchrun", "rank"])
+def test_a_killed_process_is_nobody_s_fault_and_takes_the_others_along(gqa2, tmp_path, victim):
     engine = LlamaEngine(config(gqa2, tmp_path))
     engine.start()
     pids = processes_of(engine)
-    os.kill(engine.facts["pids"][1], signal.SIGKILL)
-    with pytest.raises(EngineError, match=r"(?s)died.*last lines of .*llama\.log.*SIGKILL"):
+    os.kill(engine.facts["pids"][1] if victim == "rank" else engine.pid, signal.SIGKILL)
+    with pytest.raises(Killed, match=r"(?s)one of the ranks of .*killed by SIGKILL.*last lines of .*llama\.log"):
         engine.generate(requests(tiny.prompts(30), range(30)))
     assert gone(pids)
     with pytest.raises(EngineError, match="close it and start a new one"):
         engine.generate([Request("plut")])
     engine.close()
     engine.close()
+
+
+def test_the_first_cause_tells_how_ranks_died():
+    died = RuntimeError("torchrun's own")
+    ends = [
+        ([None, -9], 137), ([1, -15], 143), ([-9, 1], 137),  # killed; and what missed it
+        ([1, None], 1), ([-11, 1], 1), ([-6, None], 1), ([0, 1], 1),  # their own doing
+        ([75, 1], 75), ([75, -9], 137),  # the disk refused
+    ]  # fmt: skip
+    assert [(ranks, agent.code_of(ranks, died)) for ranks, _ in ends] == ends
+    assert agent.code_of([], OSError(28, "No space left on device")) == 75 and agent.code_of([], died) == 1
+    assert agent.code_of([], socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")) == 75  # torchrun's localhost
+
+
+def test_a_log_without_room_is_the_disk_s_fault(gqa, tmp_path):
+    disk = tmp_path / "logs"
+    disk.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "synthset-test", disk], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot mount a small tmpfs here: {done.stderr.strip()}")
+    engine = LlamaEngine(config(gqa, tmp_path, log=str(disk / "llama.log")))
+    try:
+        (disk / "llama.log").write_bytes(b"x" * 8192)
+        with pytest.raises(StoreError, match=r"No space left on device|refused them something"):
+            engine.start()
+    finally:
+        engine.close()
+        subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_ranks_die_with_a_parent_that_is_killed(gqa, tmp_path):

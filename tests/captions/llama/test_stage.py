@@ -16,6 +16,7 @@ from synth.captions.config import ClassEntry
 from synth.captions.llama.ragged import share_order
 from synth.captions.llama.tokenizer import Tokenizer
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.host.children import descendants
 from synth.keys import dump
 from synth.numerics import EXACT
 from synth.store.folder import StageFolder
@@ -23,6 +24,7 @@ from synth.store.identity import identity
 from synth.store.spec import InputFile, StageSpec
 from tests.captions.test_prompts import BACKGROUNDS, EXAMPLES, NAMES
 from tests.configs import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
+from tests.stages import wait_for
 
 SLOTS = 20  # two whole units and a short one
 
@@ -106,6 +108,24 @@ def test_a_kill_in_the_middle_only_delays_and_leaves_no_process(tmp_path, gqa, u
     while ranks_of(gqa) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert ranks_of(gqa) == []
+
+
+def test_killed_torchrun_and_ranks_only_delay_the_worker_that_lives(tmp_path, gqa, undisturbed):
+    folder = plan(tmp_path, gqa)
+    worker = start(folder)
+    for victim in ("synth.captions.llama.ranks", "synth.captions.llama.agent"):
+        wait_for(lambda of=victim: pids_of(worker.pid, of))
+        os.kill(pids_of(worker.pid, victim)[0], signal.SIGKILL)
+    _, err = worker.communicate(timeout=240)
+    assert worker.returncode == EXIT_OK, err
+    assert units(folder) == undisturbed and not folder.failures()
+    assert "killed unit=" in err and "killed by SIGKILL" in err
+
+
+def pids_of(parent: int, module: str) -> list[int]:
+    """Processes below another one that run a module."""
+    words = {pid: Path(f"/proc/{pid}/cmdline") for pid in descendants(parent)}
+    return [pid for pid, line in words.items() if line.exists() and module.encode() in line.read_bytes().split(b"\0")[:8]]
 
 
 def ranks_of(checkpoint: Path) -> list[int]:

@@ -13,7 +13,7 @@ import pytest
 
 from synth.captions.remote import server as module
 from synth.captions.remote.server import Server
-from synth.errors import InputError, OutOfDeviceMemory, StageBroken
+from synth.errors import InputError, Killed, OutOfDeviceMemory, StageBroken
 from synth.host.children import descendants
 
 REPO = Path(__file__).resolve().parents[3]
@@ -116,7 +116,7 @@ def test_a_server_that_dies_is_started_again_on_another_port_a_bounded_number_of
         ports.append(server.port)
         os.kill(descendants(server._guardian.pid)[0], signal.SIGKILL)
         server._guardian.wait(10)
-    with pytest.raises(StageBroken, match=r"(?s)died, and captioner.restarts is used up\nlast lines of .*server.log.*fake server"):
+    with pytest.raises(Killed, match=r"(?s)killed by SIGKILL\n.*captioner.restarts is used up\nlast lines of .*server.log.*fake server"):
         server.ensure()
     assert server.starts == 3 and len(set(ports)) == 3
 
