@@ -2,6 +2,7 @@ import gc
 
 import pytest
 
+from synth.host.children import die_with_parent
 from tests.fixtures_images import table, tiny_sd  # noqa: F401 (fixtures)
 from tests.order import longest_first
 
@@ -10,6 +11,8 @@ gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        die_with_parent()  # a process of pytest-xdist: else it goes on with its test when its controller is killed
     config.option.loadscopereorder = False  # pytest-xdist's own order, by numbers of tests
 
 
