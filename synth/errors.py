@@ -6,6 +6,8 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 
+from synth.redaction import redacted
+
 EXIT_OK = 0
 EXIT_BAD_INPUT = 65  # EX_DATAERR: the data or the config is wrong; trying again changes nothing
 EXIT_BUG = 70  # EX_SOFTWARE: a unit failed by an error again and again
@@ -76,15 +78,15 @@ def tool(work: Callable[[], int | str]) -> int:
             return done
         _say(done)
     except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {redacted(e)}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except ModuleNotFoundError:
         raise
     except Exception as e:  # noqa: BLE001 (a bug: shown whole, with a code that says so)
         if refused(e):
-            print(f"error: {e}", file=sys.stderr)
+            print(f"error: {redacted(e)}", file=sys.stderr)
             return EXIT_AGAIN
-        traceback.print_exc()
+        print(redacted(traceback.format_exc()), file=sys.stderr)
         return EXIT_BUG
     return EXIT_OK
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, StoreError
 from synth.host.children import die_with_parent
 from synth.numerics import environment
+from synth.redaction import redacted
 from synth.store.folder import StageFolder
 
 
@@ -62,13 +63,13 @@ def main(argv: list[str] | None = None) -> int:
 
         worker = Worker(folder, job_idx, n_jobs, args.linger)
     except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {redacted(e)}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except StoreError as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {redacted(e)}", file=sys.stderr)
         return EXIT_AGAIN
     except Exception:  # noqa: BLE001 (python's own exit code for it, 1, says nothing)
-        traceback.print_exc()
+        print(redacted(traceback.format_exc()), file=sys.stderr)
         return EXIT_BUG
     return worker.run()
 

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Low to high. Folders of one floor do not import each other, but for those named in BESIDE.
 FLOORS = (
+    ("synth.redaction",),
     ("synth.errors", "synth.seeds", "synth.numerics", "synth.versions"),
     ("synth.keys", "synth.weights"),
     ("synth.host",),

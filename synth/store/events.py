@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from synth.redaction import redacted_data
+
 
 class EventLog:
     """Appends lines to this worker's own file. Losing events never loses work: a full disk is ignored here."""
@@ -20,7 +22,7 @@ class EventLog:
         self._lock = threading.Lock()  # the main thread and the writer's write here
 
     def write(self, event: str, **facts: object) -> None:
-        line = {"event": event, "time": round(time.time(), 3)} | facts
+        line = {"event": event, "time": round(time.time(), 3)} | redacted_data(facts)
         if self._echo:
             self._echo(line)
         try:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from synth.errors import InputError, StoreError, not_trouble
+from synth.redaction import redacted_data
 from synth.store.blame import Reports
 from synth.store.files import hard_links_work, read_small, replace, storing, write_atomic, write_once
 from synth.store.framing import FRAMINGS
@@ -172,7 +173,7 @@ class StageFolder:
 
     def report_failure(self, unit: int, report: Mapping) -> int:
         """Write failed/<unit>.try<n>.json; the number of tries that failed so far."""
-        data = json.dumps(report, indent=1, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+        data = json.dumps(redacted_data(report), indent=1, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
         for n in range(1, 1000):
             if write_once(self.path / "failed" / f"{unit:06d}.try{n}.json", data):
                 return n

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from synth.captions.engines import TOO_LONG
+from synth.redaction import redacted
 
 AGAIN, SAMPLE, INPUT, GONE = "again", "sample", "input", "gone"
 _LONG = ("context length", "context_length", "context size", "maximum context", "max_model_len", "too long", "too many tokens")
@@ -26,6 +27,7 @@ class Verdict:
 def judge(status: int, headers: Mapping[str, str], body: str, now: float) -> Verdict:
     """The verdict on an HTTP answer that is not 200. `now`: seconds since the epoch, for a Retry-After that is a date."""
     code, message = _said(body)
+    message = redacted(message[:4096])  # before it is cut short
     text = f"{code} {message}".lower()
     why = f"HTTP {status}: {message[:500]}"
     if status == 402 or "insufficient_quota" in text:
