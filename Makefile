@@ -1,10 +1,11 @@
 # make run: the embedded example from class names to pictures. make test: the whole test suite. make lint: what of it
-# reads the code only. make gpu: proves every CUDA path on this machine's GPU. All make .venv first.
+# reads the code only. make gpu: proves every CUDA path on this machine's GPU.
+# make campaign: real runs that are killed and meet trouble at random, about 20 minutes; SEED=1 for other dice. All make .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint gpu bench clean
+.PHONY: run test lint gpu campaign bench clean
 
 run: $(VENV)/.installed
 	@$(BIN)/python launch/run.py $(ARGS)
@@ -20,6 +21,9 @@ lint: $(VENV)/.installed
 
 gpu: $(VENV)/.installed
 	SYNTHSET_GPU_TESTS=cuda $(BIN)/python -m pytest -m gpu tests/gpu -n 4 --dist loadfile $(ARGS)
+
+campaign: $(VENV)/.installed
+	$(BIN)/python -m tests.campaign --seed $(or $(SEED),0) $(ARGS)
 
 bench: $(VENV)/.installed
 	for b in captions encoders exports exports_files heap images launch main_job store story tracking verify; do echo "== $$b"; $(BIN)/python -m tests.bench.$$b || exit 1; done

@@ -1,0 +1,26 @@
+"""The phases of a campaign."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.campaign.kills import kills
+from tests.campaign.report import Report
+from tests.campaign.trouble import trouble
+
+
+@dataclass(frozen=True)
+class Phase:
+    """run(folder, random, deadline): folder is empty and the phase's own, and its parent holds what phases share (worlds.py); random
+    is seeded; deadline, by time.monotonic(), is when nothing new shall be begun. share: of the campaign's time."""
+
+    name: str
+    run: Callable[[Path, random.Random, float], Report]
+    share: float
+
+
+PHASES = (
+    Phase("kills", kills, 8),
+    Phase("trouble", trouble, 2),
+)
