@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.campaign.disk import disk
 from tests.campaign.kills import kills
 from tests.campaign.report import Report
 from tests.campaign.trouble import trouble
@@ -23,4 +24,5 @@ class Phase:
 PHASES = (
     Phase("kills", kills, 8),
     Phase("trouble", trouble, 2),
+    Phase("disk", disk, 2),
 )

@@ -66,7 +66,9 @@ def given(root: Path) -> Path:
         reshard(EMBEDDED, new / "llama", 2)
         example = re.search(r"```python\n(.*?)```", (REPO / "docs" / "external.md").read_text(), re.DOTALL)[1]
         slow = "    time.sleep(0.1)  # or nobody would meet it at work\n"
-        (new / "draw.py").write_text("import time\n" + example.replace("    request = json.loads(line)\n", f"    request = json.loads(line)\n{slow}"))
+        (new / "draw.py").write_text(
+            "import time\n" + example.replace("    request = json.loads(line)\n", f"    request = json.loads(line)\n{slow}")
+        )
         new.rename(folder)
     return folder
 
