@@ -22,6 +22,7 @@ from synth.store.spec import canonical
 _KEY, _EXT = re.compile(r"[^./\x00-\x1f\x7f]+"), re.compile(r"[^/\x00-\x1f\x7f]+")
 BLOCK = 512
 MAGIC = "synthset-unit-1"
+STATED = frozenset({"unit", "first", "count", "samples", "tombstones", "inputs"})  # in an index
 INDEX_NAME = "__unit__/index"
 
 
@@ -89,6 +90,8 @@ class UnitIndex:
     @staticmethod
     def from_bytes(data: bytes) -> "UnitIndex":
         raw = json.loads(data)
+        if unknown := sorted(raw.keys() - STATED):
+            raise AnotherVersion(f"its index has {unknown[0]!r}")
         return UnitIndex(
             raw["unit"],
             raw["first"],
@@ -97,6 +100,10 @@ class UnitIndex:
             {slot: reason for slot, reason in raw["tombstones"]},  # noqa: C416 (dict() would take a JSON object too)
             raw["inputs"],
         )
+
+
+class AnotherVersion(Exception):
+    """A whole unit that this version cannot read: it may mean something else."""
 
 
 class Framing(Protocol):
@@ -217,12 +224,16 @@ def read_index(f: BinaryIO, framing: str, where: str) -> tuple[UnitIndex, str]:
         size = f.tell()
         f.seek(size - len(how.tail) - BLOCK)
         record = json.loads(f.read(BLOCK))
+        if record["magic"] != MAGIC and str(record["magic"]).startswith(MAGIC.rpartition("-")[0]):
+            raise AnotherVersion(f"it is a {record['magic']}, this version reads {MAGIC}")
         if record["magic"] == MAGIC and record["size"] >= 0 and record["offset"] + record["size"] + BLOCK + len(how.tail) == size:
             f.seek(record["offset"])
             member = f.read(record["size"])
             if hashlib.sha256(member).hexdigest() == record["sha256"]:
                 return UnitIndex.from_bytes(how.payload(member)), record["sha256"]
         reason = "its end record does not fit its bytes"
+    except AnotherVersion as e:
+        raise InputError(f"{where}: was made by another version of synthset ({e}): use that one, or make the stage anew") from e
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         not_trouble(where, e)
         reason = f"{type(e).__name__}: {e}"

@@ -125,6 +125,7 @@ class StageSpec:
         return [range(s, min(unit.stop, s + self.batch)) for s in range(unit.start, unit.stop, self.batch)]
 
     def to_json(self) -> bytes:
+        """stage.json: the fields of STATED, `ends` where there are some."""
         data = asdict(self)
         del data["inputs"], data["settings"], data["files"]
         if not self.ends:
@@ -140,6 +141,8 @@ class StageSpec:
             raw = json.loads(data)
             if raw["schema"] != SCHEMA:
                 raise InputError(f"{where}: schema {raw['schema']}, this version reads {SCHEMA}: plan the stage again")
+            if unknown := sorted(raw.keys() - STATED):
+                raise InputError(f"{where}: {unknown[0]!r} is not known to this version: use the one that planned it, or plan the stage again")
             spec = StageSpec(
                 kind=raw["kind"],
                 name=raw["name"],
@@ -163,3 +166,7 @@ class StageSpec:
                 f"{where}: edited after it was planned (fingerprint and base {actual}, it says {stated}); put it back or plan anew"
             )
         return spec
+
+
+# the keys of stage.json; one that is not among them means something to another version, and may change what the rest means
+STATED = frozenset(StageSpec.__dataclass_fields__) - {"settings", "files"} | {"schema", "fingerprint", "base"}

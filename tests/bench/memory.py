@@ -24,7 +24,7 @@ LOOK = 0.2  # seconds between two looks
 def overrides(units: int) -> list[str]:
     """A run whose captions and images stages have so many units; a multiple of 20."""
     return [
-        *("prompts=class_name", f"captions.per_class={units // 20}", "captions.unit_size=1", "captions.window=1", "captions.allow_short=true"),
+        *("prompts=class_name", f"captions.per_class={units // 20}", "captions.unit_size=1", "captions.window=1"),
         *("images.height=16", "images.width=16", "images.steps=1", "images.unit_size=1", "images.batch_size=1"),
         *("filter=[near_duplicates]", "export=[image_folder,webdataset]", f"export.webdataset.shard={max(1, units // 100)}"),
         *("prompts.templates=" + str([f"picture {n} of a {{}}" for n in range(units // 20)]).replace("'", '"'), "cluster.n_jobs=1"),

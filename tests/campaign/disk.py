@@ -58,7 +58,7 @@ def remount(place: Path, how: str) -> bool:
 
 
 def _until_whole(world: World, rng: random.Random, report: Report, deadline: float) -> bool:
-    for tried in itertools.count():
+    for tried in range(TRIES + 3):
         roomy = tried >= TRIES or time.monotonic() >= deadline
         how = "roomy" if roomy else rng.choice(["full", "full", "inodes", "read-only"])
         assert remount(world.runs, f"rw,{ROOMY}")
@@ -77,12 +77,14 @@ def _until_whole(world: World, rng: random.Random, report: Report, deadline: flo
         remount(world.runs, f"rw,{ROOMY}")
         if code == 0 and not (how == "read-only" and SIGNS.search(said)):
             return True
-        if code not in CODES or "Traceback" in said or roomy and tried > TRIES + 1:
+        if code not in CODES or "Traceback" in said:
             report.faults.append(f"{world.folder}: {how}: the command ended with {code}: {said[-1500:]}")
             return False
         if code and not SIGNS.search(said):
             report.faults.append(f"{world.folder}: {how}: 75, and it does not say why: {said[-1500:]}")
             return False
+    report.faults.append(f"{world.folder}: never whole: {world.said()[-1500:]}")
+    return False
 
 
 def _shrink(place: Path, how: str, rng: random.Random) -> None:

@@ -9,6 +9,7 @@ from tests.campaign.disk import disk
 from tests.campaign.kills import kills
 from tests.campaign.report import Report
 from tests.campaign.trouble import trouble
+from tests.campaign.versions import versions
 
 
 @dataclass(frozen=True)
@@ -25,4 +26,5 @@ PHASES = (
     Phase("kills", kills, 8),
     Phase("trouble", trouble, 2),
     Phase("disk", disk, 2),
+    Phase("versions", versions, 1),
 )
