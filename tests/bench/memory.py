@@ -4,6 +4,7 @@
 
 A run of units of one sample each: captions by templates, pictures of 16 x 16 pixels by the embedded model with one step, a filter, and
 exports. One worker a stage; the launcher lives through all of them. A row is a stage: MB when so many units were committed.
+--overrides model=external 'model.command=[python,draw.py]' with the example of docs/external.md is quicker.
 """
 
 import argparse
@@ -80,8 +81,11 @@ def measure(units: int, folder: Path, more: list[str]) -> dict[str, list[tuple[i
     found: dict[str, list[tuple[int, float, float]]] = {}
     env = os.environ | {"PYTHONPATH": str(REPO), "CUDA_VISIBLE_DEVICES": ""}
     with open(folder / "log", "wb") as log, subprocess.Popen(words, cwd=REPO, env=env, stdout=log, stderr=subprocess.STDOUT) as process:
-        for stage, made, worker, launcher in watch(process, folder / "runs"):
-            found.setdefault(stage, []).append((made, worker, launcher))
+        try:
+            for stage, made, worker, launcher in watch(process, folder / "runs"):
+                found.setdefault(stage, []).append((made, worker, launcher))
+        finally:
+            process.terminate()  # if we end early: its workers drain
     if process.returncode:
         raise SystemExit((folder / "log").read_text(errors="replace")[-3000:])
     return found

@@ -29,6 +29,7 @@ class Command:
     module: str
     argv: tuple[str, ...]
     log: str  # what it prints is added to this file
+    cwd: str = ""
     root: str = ""
     room: int | None = None
     how: str = "enospc"
@@ -77,6 +78,7 @@ def _child(command: Command) -> None:
         os.dup2(out, 1)
         os.dup2(out, 2)
         os.environ.update(command.env)
+        os.chdir(command.cwd or ".")
         sys.argv = [command.module, *command.argv]
         work = importlib.import_module(command.module).main
         if command.room is not None:

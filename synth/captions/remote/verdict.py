@@ -57,9 +57,18 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
                 return seconds
         except (KeyError, ValueError):
             continue
+    until = _time_of(low.get("retry-after"))
+    if until is None:
+        return None
+    stated = _time_of(low.get("date"))  # by the same clock, which may be hours from ours
+    return max(0.0, until - (now if stated is None else stated))
+
+
+def _time_of(date: str | None) -> float | None:
+    """Seconds since the epoch of a date in a header; None if it is none."""
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(low["retry-after"]).timestamp() - now)
-    except (KeyError, TypeError, ValueError, OverflowError):
+        return email.utils.parsedate_to_datetime(date).timestamp() if date else None
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
