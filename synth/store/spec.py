@@ -142,7 +142,9 @@ class StageSpec:
             if raw["schema"] != SCHEMA:
                 raise InputError(f"{where}: schema {raw['schema']}, this version reads {SCHEMA}: plan the stage again")
             if unknown := sorted(raw.keys() - STATED):
-                raise InputError(f"{where}: {unknown[0]!r} is not known to this version: use the one that planned it, or plan the stage again")
+                raise InputError(
+                    f"{where}: {unknown[0]!r} is not known to this version: use the one that planned it, or plan the stage again"
+                )
             spec = StageSpec(
                 kind=raw["kind"],
                 name=raw["name"],

@@ -29,7 +29,9 @@ def clocks(folder: Path, rng: random.Random, deadline: float) -> Report:
             code = process.wait()
             report.count("exit codes of the command", code)
             if code:
-                report.faults.append(f"{world.folder}: {hours} hours ahead or behind: the command ended with {code}: {world.said()[-1500:]}")
+                report.faults.append(
+                    f"{world.folder}: {hours} hours ahead or behind: the command ended with {code}: {world.said()[-1500:]}"
+                )
         world.judge(want, report)
         report.count("runs that became whole", work.name)
         if not report.faults:

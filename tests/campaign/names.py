@@ -15,9 +15,35 @@ from tests.campaign.worlds import REPO, given
 
 WORDS = (
     *("a b", " ", "it's", 'say "x"', "new\nline", "tab\there", "ünï 熊猫 🐼", "e\u0301", "\u202egnp.exe", "\x1b[31mred\x07"),
-    *(";touch pwned", "$(touch pwned)", "`touch pwned`", "&& touch pwned #", "|touch pwned", "%s %d", "{0} {model}", "[1,2]", "a=b", "~root"),
+    *(
+        ";touch pwned",
+        "$(touch pwned)",
+        "`touch pwned`",
+        "&& touch pwned #",
+        "|touch pwned",
+        "%s %d",
+        "{0} {model}",
+        "[1,2]",
+        "a=b",
+        "~root",
+    ),
     *("-rf", "--help", "--", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "&lt;", "*?[a-z]", "!x", "\\n", "'", '"', "\\"),
-    *(".", "..", "../up", "/etc/passwd", "CON", "nul.txt", ".hidden", "trailing.", "x" * 255, "熊" * 85, "${oc.env:HOME}", "null", "true", "0"),
+    *(
+        ".",
+        "..",
+        "../up",
+        "/etc/passwd",
+        "CON",
+        "nul.txt",
+        ".hidden",
+        "trailing.",
+        "x" * 255,
+        "熊" * 85,
+        "${oc.env:HOME}",
+        "null",
+        "true",
+        "0",
+    ),
 )
 DRAWN = ("model=external", "model.deterministic=true", "images.height=8", "images.width=8", "images.unit_size=4", "images.batch_size=2")
 EXPORTS = "export=[image_folder,webdataset,parquet,captions_txt,hdf5,contact_sheet]"

@@ -50,7 +50,7 @@ def test_a_unit_of_a_later_version_is_refused_and_named(tmp_path, monkeypatch, c
         with pytest.MonkeyPatch.context() as done:
             done.setattr(StageFolder, "is_done", lambda self: True)
             finish_without_reading(folder)
-    with pytest.raises(InputError, match="units/000/000000.*was made by another version of synthset"):
+    with pytest.raises(InputError, match=r"units/000/000000.*was made by another version of synthset"):
         folder.reader(0)
     assert verify.main([str(tmp_path / "runs")]) == 65
     assert "another version of synthset" in capsys.readouterr().out
