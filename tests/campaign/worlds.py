@@ -51,7 +51,7 @@ def works(given: Path) -> dict[str, Work]:
             *("model=external", "model.id=toy", f"model.command=['{python}','{given}/draw.py']", "images.height=16", "images.width=16"),
             "export=[image_folder]",
         ),
-        "story": ("recipe=golden_story", "images.steps=2", "story.unit_size=1", "cluster.n_jobs=2"),
+        "story": ("recipe=golden_story", "images.steps=2", "cluster.n_jobs=2"),
         "tracking": ("recipe=golden_tracking", "images.steps=2", "cluster.n_jobs=2"),
     }  # fmt: skip
     return {name: Work(name, overrides) for name, overrides in rows.items()}
