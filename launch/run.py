@@ -13,13 +13,13 @@ if __name__ == "__main__":  # python launch/run.py and python -m launch.run are 
 
 import contextlib
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from launch.config.program import this_command
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, refused, tool, worst
+from synth.host.scratch import Scratch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -54,12 +54,13 @@ class Session:
         if not self._multirun:
             yield
             return
-        with tempfile.TemporaryDirectory(prefix="synthset-") as folder:
-            sys.argv.append(f"hydra.sweep.dir={folder}")
-            try:
-                yield
-            finally:
-                sys.argv.pop()
+        folder = Scratch()
+        sys.argv.append(f"hydra.sweep.dir={folder.path}")
+        try:
+            yield
+        finally:
+            sys.argv.pop()
+            folder.remove()
 
     def plan(self, config: "DictConfig") -> None:
         """Plan one point. Whatever is wrong with it is noted, and the sweep goes on."""

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 
+from synth.redaction import redacted
 from synth.terminal import message, printable_lines
 
 EXIT_OK = 0
@@ -85,15 +86,15 @@ def tool(work: Callable[[], int | str]) -> int:
             return done
         _say(done)
     except InputError as e:
-        print(message(f"error: {e}"), file=sys.stderr)
+        print(message(f"error: {redacted(e)}"), file=sys.stderr)
         return EXIT_BAD_INPUT
     except ModuleNotFoundError:
         raise
     except Exception as e:  # noqa: BLE001 (a bug: shown whole, with a code that says so)
         if refused(e):
-            print(message(f"error: {e}"), file=sys.stderr)
+            print(message(f"error: {redacted(e)}"), file=sys.stderr)
             return EXIT_AGAIN
-        print(printable_lines(traceback.format_exc()), file=sys.stderr, end="")
+        print(printable_lines(redacted(traceback.format_exc())), file=sys.stderr, end="")
         return EXIT_BUG
     return EXIT_OK
 

@@ -17,6 +17,7 @@ from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, refus
 from synth.host import scratch
 from synth.host.children import die_with_parent
 from synth.numerics import environment
+from synth.redaction import redacted
 from synth.run.trust import check
 from synth.store.folder import StageFolder
 from synth.terminal import message, printable_lines
@@ -71,13 +72,13 @@ def main(argv: list[str] | None = None) -> int:
 
         worker = Worker(folder, job_idx, n_jobs, args.linger)
     except InputError as e:
-        print(message(f"error: {e}"), file=sys.stderr)
+        print(message(f"error: {redacted(e)}"), file=sys.stderr)
         return EXIT_BAD_INPUT
     except Exception as e:  # noqa: BLE001 (python's own exit code for it, 1, says nothing)
         if refused(e):
-            print(message(f"error: {e}"), file=sys.stderr)
+            print(message(f"error: {redacted(e)}"), file=sys.stderr)
             return EXIT_AGAIN
-        print(printable_lines(traceback.format_exc()), file=sys.stderr, end="")
+        print(printable_lines(redacted(traceback.format_exc())), file=sys.stderr, end="")
         return EXIT_BUG
     scratch.sweep(scratch.place())  # of those that were killed here
     return worker.run()

@@ -4,6 +4,7 @@ import tempfile
 
 import pytest
 
+from synth.host.children import die_with_parent
 from tests.fixtures_images import table, tiny_sd  # noqa: F401 (fixtures)
 from tests.order import longest_first
 
@@ -15,6 +16,8 @@ def pytest_configure(config):
     state = tempfile.TemporaryDirectory(prefix="synthset-tests-")  # tests write nothing into the home of who runs them
     os.environ["XDG_STATE_HOME"] = state.name
     config.add_cleanup(state.cleanup)
+    if hasattr(config, "workerinput"):
+        die_with_parent()  # a process of pytest-xdist: else it goes on with its test when its controller is killed
     config.option.loadscopereorder = False  # pytest-xdist's own order, by numbers of tests
 
 

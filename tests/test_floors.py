@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Low to high. Folders of one floor do not import each other, but for those named in BESIDE.
 FLOORS = (
     ("synth.terminal",),
+    ("synth.redaction",),
     ("synth.errors", "synth.seeds", "synth.numerics", "synth.versions"),
     ("synth.foreign",),
     ("synth.keys", "synth.weights"),

@@ -6,7 +6,6 @@ Every stage that is not whole gets its jobs once, whoever asks: what is pending 
 import contextlib
 import os
 import shlex
-import tempfile
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +29,7 @@ from launch.slurm.submissions import ABANDONED, Order, Submission, record, take_
 from launch.slurm.submissions import read as read_submissions
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused
 from synth.host import slurm
+from synth.host.scratch import Scratch
 from synth.host.slurm import SlurmError
 from synth.store.folder import StageFolder
 
@@ -227,5 +227,8 @@ def _queue(stage: Path) -> list[slurm.Listed]:
 
 @contextlib.contextmanager
 def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="synthset-") as folder:
-        yield Path(folder, "test-only.sbatch")
+    folder = Scratch()
+    try:
+        yield folder.path / "test-only.sbatch"
+    finally:
+        folder.remove()

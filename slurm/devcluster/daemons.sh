@@ -8,11 +8,15 @@ use_ns() {
 
 start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '{print $20}'; }
 
-alive() { # alive NAME: the recorded process is still there and no zombie
+living() { # living PID START: this process is still there and no zombie
+  [ -n "$2" ] && [ "$(start_time "$1")" = "$2" ] && [ "$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -c1)" != Z ]
+}
+
+alive() { # alive NAME: the recorded process is living
   local f=$DIR/run/$1.pid pid start
   [ -s "$f" ] || return 1
   read -r pid start <"$f"
-  [ -n "$start" ] && [ "$(start_time "$pid")" = "$start" ] && [ "$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -c1)" != Z ]
+  living "$pid" "$start"
 }
 
 launch() { # launch NAME CMD...: in its own session, output in log/NAME.out
@@ -42,7 +46,14 @@ waitfor() { # waitfor SECONDS WHAT CMD...
   done
 }
 
+start_keeper() { # kills all when SLURM_DEV_PARENT has ended, however it did; in a session of its own, so that what kills that one misses it
+  [ -n "$PARENT" ] || return 0
+  [ -s "$DIR/run/parent" ] || echo "$PARENT $(start_time "$PARENT")" >"$DIR/run/parent"
+  alive keeper || launch keeper "$HERE/devcluster.sh" keep
+}
+
 start_munged() {
+  alive munged || rm -f "$DIR/run/munge.socket" # of one that was killed: it would look ready
   alive munged || launch munged munged -F --force --key-file="$DIR/etc/munge.key" --socket="$DIR/run/munge.socket" \
     --pid-file="$DIR/run/munged.real.pid" --log-file="$DIR/log/munged.log" --seed-file="$DIR/run/munged.seed" --num-threads=4
   waitfor 10 munged test -S "$DIR/run/munge.socket"

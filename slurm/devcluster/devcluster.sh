@@ -19,6 +19,8 @@
 #   SLURM_DEV_MAX_ARRAY=1001      MaxArraySize: array indices are below it
 #   SLURM_DEV_EXTRA=              more lines for slurm.conf; a key given twice takes its last value
 #   SLURM_DEV_PARTITIONS=         partition lines instead of the built-in five
+#   SLURM_DEV_PARENT=             a pid: once this process has ended, were it by KILL, all is killed and the folder deleted; without it
+#                                 the cluster outlives the command and the shell that started it
 #   SLURM_DEV_NS=auto|0|1         a pid, uts and mount namespace for each node (root): hostname = node name, crash is exact
 set -euo pipefail
 
@@ -33,6 +35,7 @@ MAX_ARRAY=${SLURM_DEV_MAX_ARRAY:-1001}
 EXTRA=${SLURM_DEV_EXTRA:-}
 PARTITIONS=${SLURM_DEV_PARTITIONS:-}
 NS=${SLURM_DEV_NS:-auto}
+PARENT=${SLURM_DEV_PARENT:-}
 CTLD_PORT=$BASE DBD_PORT=$((BASE + 1)) SQL_PORT=$((BASE + 2)) NODE_PORT=$((BASE + 10))
 CLUSTER=dev
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -90,6 +93,7 @@ cmd_up() {
   exec 9>"$DIR/run/lock"
   flock 9
   write_conf
+  start_keeper # before what it is to end
   start_munged
   if [ "$DBD" = 1 ]; then start_accounting; fi
   start_ctld
@@ -101,32 +105,40 @@ cmd_up() {
 
 cmd_env() { echo "export SLURM_CONF=$SLURM_CONF"; }
 
-cmd_down() {
-  local f name
+cmd_keep() {
+  local pid start
+  read -r pid start <"$DIR/run/parent"
+  while living "$pid" "$start"; do sleep 0.5; done
+  cmd_clean KILL
+}
+
+cmd_down() { # cmd_down [KILL]: KILL asks nobody
+  local f name term=${1:-TERM}
   [ -d "$DIR/run" ] || return 0
   exec 9>"$DIR/run/lock"
   flock 9
-  if alive slurmctld; then
+  [ "$term" = KILL ] || stop keeper KILL 1
+  if [ "$term" != KILL ] && alive slurmctld; then
     timeout 10 scancel -u "$ME" 2>/dev/null || true
     sleep 0.3
   fi
   rm -f "$DIR"/run/hold-*
-  stop slurmctld TERM 10
+  stop slurmctld "$term" 10
   for f in "$DIR"/run/slurmd-*.pid; do
     name=$(basename "$f" .pid)
     case $name in '*' | *.real) continue ;; esac
-    if use_ns; then stop "$name" KILL 5; else stop "$name" TERM 5; fi
+    if use_ns; then stop "$name" KILL 5; else stop "$name" "$term" 5; fi
   done
-  stop slurmdbd TERM 10
-  stop mariadbd TERM 20
+  stop slurmdbd "$term" 10
+  stop mariadbd "$term" 20
   kill_leftovers ""
-  stop munged TERM 5
+  stop munged "$term" 5
   rm -f "$DIR"/run/*.real.pid "$DIR"/run/*.socket*
   say "down"
 }
 
-cmd_clean() {
-  cmd_down
+cmd_clean() { # cmd_clean [KILL]
+  cmd_down "$@"
   case $DIR in / | /tmp | /home | "$HOME") die "refusing to delete SLURM_DEV_DIR=$DIR" ;; esac
   rm -rf "$DIR"
   say "removed $DIR"
@@ -174,13 +186,14 @@ case ${1:-} in
     start_node "$2"
     waitfor 30 "$2" node_ready "$2"
     ;;
+  keep) cmd_keep ;; # what `up` starts
   restart-ctld)
     stop slurmctld TERM 10
     start_ctld
     waitfor 20 slurmctld timeout 5 scontrol ping
     ;;
   *)
-    sed -n '2,26p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
+    sed -n '2,28p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
     exit 2
     ;;
 esac

@@ -13,19 +13,25 @@ The guardian is started by this file's path and imports nothing of synthset, so 
 the end of the worker (its standard input closes, or it has another parent), and then kills the command and all that ever descended
 from it, which the kernel hands to it as their subreaper. Should it be killed itself, the kernel kills the command.
 STDIN and STDOUT are file descriptors for the command, or -: nothing to read, and its output to that of the guardian.
+What it says on the way to a log passes the guardian where there are secrets to cut out of it: those of the environment, and those that
+the worker tells as the first line of the guardian's standard input.
 """
 
 import contextlib
 import ctypes
 import errno
+import importlib.util
+import json
 import os
 import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 PARENT = "SYNTHSET_PARENT_PID"  # tells a child who its parent must be
@@ -34,6 +40,7 @@ FOR_THE_WORKER = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal
 TAIL = 65536  # bytes of a log that are looked at for its last lines
 LOOK = 1000  # milliseconds between looks at the parent, should its pipe be held open by somebody else
 PATIENCE = 10.0  # seconds until killed processes must be gone
+REDACTION = Path(__file__).resolve().parents[1] / "redaction.py"
 GOODBYE = 15.0  # seconds the guardian gets to end all
 
 
@@ -96,18 +103,24 @@ def guarded(
     stdin, stdout: descriptors for it alone. keep: names of the secrets in our environment that it gets; more: variables of its own.
     """
     from synth.host.environment import without_secrets  # here: the guardian finds nothing of synthset
+    from synth.redaction import redacted, secrets  # here: as above
 
     fds = [fd for fd in (stdin, stdout) if fd is not None]
     ends = ["-" if fd is None else str(fd) for fd in (stdin, stdout)]
     guardian = [sys.executable, "-I", os.path.abspath(__file__), str(os.getpid()), *ends, *words]
     log.parent.mkdir(parents=True, exist_ok=True)
     with _added_to(log) as out:
-        out.write(f"--- {' '.join(words)}\n".encode(errors="replace"))
+        out.write(f"--- {redacted(' '.join(words))}\n".encode(errors="replace"))
         out.flush()
-        return subprocess.Popen(
+        child = subprocess.Popen(
             guardian, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT, pass_fds=fds, start_new_session=True,
             env=without_secrets(keep=keep) | dict(more or {}),
         )  # fmt: skip
+    assert child.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # it ended at once: its caller will see that
+        child.stdin.write(json.dumps(sorted(secrets())).encode() + b"\n")
+        child.stdin.flush()
+    return child
 
 
 def end(guardian: subprocess.Popen | None) -> None:
@@ -136,14 +149,15 @@ def kill_group(process: subprocess.Popen, known: Iterable[int] = ()) -> None:
 
 
 def tail(log: Path, lines: int = 40, start: int = 0) -> str:
-    """The last lines of a log (of what was added behind `start` bytes), printable, for messages."""
+    """The last lines of a log (of what was added behind `start` bytes), printable and without secrets, for messages."""
     from synth import foreign  # here: the guardian finds nothing of synthset
     from synth.errors import InputError, StoreError
+    from synth.redaction import redacted
     from synth.terminal import printable
 
     with contextlib.suppress(OSError, InputError, StoreError), foreign.open_file(log) as f:
         f.seek(max(start, os.fstat(f.fileno()).st_size - TAIL))
-        last = f.read(TAIL).decode("utf-8", "replace").splitlines()[-lines:]
+        last = redacted(f.read(TAIL).decode("utf-8", "replace")).splitlines()[-lines:]
         return "\n".join([f"last lines of {printable(log)}:", *map(printable, last)])
     return ""
 
@@ -189,10 +203,16 @@ def guard(parent: int, stdin: int | None, stdout: int | None, command: list[str]
     """The guardian: run the command until it ends or the parent does; its exit code."""
     signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_WORKER)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    filtered = Filtered(_first_line(0))
     try:
         reads = subprocess.DEVNULL if stdin is None else stdin
         server = subprocess.Popen(
-            command, stdin=reads, stdout=stdout, start_new_session=True, preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            command,
+            stdin=reads,
+            stdout=filtered.to if stdout is None else stdout,
+            stderr=filtered.to,
+            start_new_session=True,
+            preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
         )
     except OSError as e:
         print(f"{command[0]}: {e.strerror}", file=sys.stderr)
@@ -200,6 +220,7 @@ def guard(parent: int, stdin: int | None, stdout: int | None, command: list[str]
     for fd in (stdin, stdout):
         if fd is not None:
             os.close(fd)  # or the worker would not see the end of its command's output
+    filtered.begin()
     ended = os.pidfd_open(server.pid)
     poll = select.poll()
     for fd in (0, ended):
@@ -213,7 +234,57 @@ def guard(parent: int, stdin: int | None, stdout: int | None, command: list[str]
         if 0 in ready and not os.read(0, 1):
             break
     kill_descendants()
+    filtered.end()
     return code if 0 <= code < 256 else 128 + abs(code)
+
+
+class Filtered:
+    """What a command says, line by line without secrets to our own output; straight to it where there is none."""
+
+    def __init__(self, told: bytes):
+        """told: a list of secrets as JSON."""
+        self._redaction = _load(REDACTION)
+        for secret in json.loads(told or b"[]"):
+            self._redaction.keep(secret)
+        self._from: int | None = None
+        self.to: int | None = None  # what the command writes to
+        if self._redaction.secrets():
+            self._from, self.to = os.pipe()
+        self._thread = threading.Thread(target=self._copy, daemon=True)
+
+    def begin(self) -> None:
+        """The command has its end of the pipe."""
+        if self.to is not None:
+            os.close(self.to)
+            self._thread.start()
+
+    def end(self) -> None:
+        """All who could say something are gone: wait until what they said is written."""
+        if self._from is not None:
+            self._thread.join(PATIENCE)
+
+    def _copy(self) -> None:
+        assert self._from is not None
+        with open(self._from, "rb") as lines:
+            while line := lines.readline(1 << 16):
+                with contextlib.suppress(OSError):  # a full disk: the command shall not wait for it
+                    os.write(1, self._redaction.redacted(line.decode(errors="backslashreplace")).encode())
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _first_line(fd: int) -> bytes:
+    """Up to the end of the line and no further: what follows is for poll()."""
+    line = bytearray()
+    while (byte := os.read(fd, 1)) and byte != b"\n":
+        line += byte
+    return bytes(line)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -6,6 +6,7 @@ made by this version for this device. Both hold code that is run, so neither is 
 may have come with a folder that was received, only with the code of authentication that this user's own key gives it.
 """
 
+import atexit
 import hashlib
 import hmac
 import os
@@ -13,11 +14,13 @@ import stat
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 from synth.errors import StoreError
 from synth.host import private
+from synth.host.scratch import Scratch
 from synth.store.files import write_once
 
 SAFE = stat.S_IRWXU  # nobody else may put compiled code where we load it from
@@ -48,12 +51,20 @@ def use_folder(key: str) -> Path:
     top = Path(tempfile.gettempdir(), f"synthset-compiled-{os.getuid()}")
     top.mkdir(mode=SAFE, exist_ok=True)
     if not _is_ours(top.lstat(), stat.S_ISDIR, OTHERS):
-        top = Path(tempfile.mkdtemp(prefix="synthset-compiled-"))
+        top = _own_place().path
     folder = top / key
     folder.mkdir(mode=SAFE, exist_ok=True)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
     os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
     return folder
+
+
+@cache
+def _own_place() -> Scratch:
+    """A folder of this process alone, where somebody else has made the usual one."""
+    made = Scratch()
+    atexit.register(made.remove)
+    return made
 
 
 class Archive:

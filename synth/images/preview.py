@@ -48,8 +48,8 @@ class Preview:
             tiles, self._tiles, self._written = self._tiles, [], self._clock()
         temp = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
-            # another worker's may be fresh; a wrong clock makes a grid early or late, and harms nothing
-            fresh = self.path.exists() and time.time() - self.path.stat().st_mtime < 0.9 * self.every
+            # another worker's may be fresh; one from the future is another clock's, and says nothing
+            fresh = self.path.exists() and 0 <= time.time() - self.path.stat().st_mtime < 0.9 * self.every
             if tiles and not fresh and (len(tiles) == COLUMNS * ROWS or not self.path.exists()):
                 temp.write_bytes(png(grid(tiles)))
                 temp.replace(self.path)

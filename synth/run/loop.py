@@ -16,6 +16,7 @@ from synth.host import allocation
 from synth.host.deadline import Deadline
 from synth.host.slurm import JobRef, SlurmJobs
 from synth.kinds import stage_class
+from synth.redaction import redacted
 from synth.run.finish import finish_stage
 from synth.run.judgement import Fault, TooLarge, breaks, brief, fault_of, forget_frames, is_fatal, judged
 from synth.run.suspicion import Kills, NothingWorks, Suspicion
@@ -103,7 +104,7 @@ class Worker:
             case NothingWorks():
                 return EXIT_BUG, str(error)
         with contextlib.suppress(OSError):
-            traceback.print_exception(error)
+            print(redacted("".join(traceback.format_exception(error))), file=sys.stderr)
         why = f"{type(error).__name__}: {error}"
         if refused(error):
             return EXIT_AGAIN, f"{why}; nothing made so far is lost: mend that, then run the same command again"

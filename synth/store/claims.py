@@ -124,6 +124,7 @@ class Claims:
         self._pause = max(STALE, 20 * (time.monotonic() - self._looked))  # listings take 5 % of the time at most
         self._held = {u for u in self._held if u not in committed and self._may_try(u)}
         self._others = deque(u for u in self._others if u not in committed)
+        self.observer.forget(committed)
 
 
 def linger(

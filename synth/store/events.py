@@ -13,6 +13,7 @@ from synth import foreign
 from synth.errors import InputError, StoreError
 from synth.foreign import COUNT, Maybe
 from synth.host.children import adding
+from synth.redaction import redacted_data
 
 # the fields of events that somebody reads
 _FIELDS: dict[str, object] = {
@@ -36,7 +37,7 @@ class EventLog:
         self._lock = threading.Lock()  # the main thread and the writer's write here
 
     def write(self, event: str, **facts: object) -> None:
-        line = {"event": event, "time": round(time.time(), 3)} | facts
+        line = {"event": event, "time": round(time.time(), 3)} | redacted_data(facts)
         if self._echo:
             self._echo(line)
         try:

@@ -16,6 +16,7 @@ from pathlib import Path
 from synth import foreign
 from synth.errors import InputError, StoreError
 from synth.foreign import Maybe
+from synth.redaction import redacted_data
 from synth.store.blame import Reports
 from synth.store.damage import Damaged, mending
 from synth.store.files import hard_links_work, is_number, names_in, read_small, replace, storing, write_atomic, write_once
@@ -168,7 +169,7 @@ class StageFolder:
 
     def report_failure(self, unit: int, report: Mapping) -> int:
         """Write failed/<unit>.try<n>.json; the number of tries that failed so far."""
-        data = json.dumps(report, indent=1, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+        data = json.dumps(redacted_data(report), indent=1, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
         for n in range(1, 1000):
             if write_once(self.path / "failed" / f"{unit:06d}.try{n}.json", data):
                 return n

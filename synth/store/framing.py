@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
-from synth.errors import not_trouble
+from synth.errors import InputError, not_trouble
 from synth.store import index_rules
 from synth.store.damage import Damaged, mending
 from synth.store.index_rules import BadIndex, misnamed
@@ -24,6 +24,7 @@ from synth.store.spec import canonical
 BLOCK = 512
 MAGIC = "synthset-unit-1"
 MOST_INDEX = 1 << 30  # bytes: a file with holes may say any size
+STATED = frozenset({"unit", "first", "count", "samples", "tombstones", "inputs"})  # in an index
 INDEX_NAME = "__unit__/index"
 
 
@@ -100,6 +101,8 @@ class UnitIndex:
     def from_bytes(data: bytes, framing: str, end: int) -> "UnitIndex":
         """Judged: BadIndex names the item that cannot be. end: bytes of the unit file in front of the index."""
         raw = json.loads(data)
+        if isinstance(raw, dict) and (unknown := sorted(raw.keys() - STATED)):
+            raise AnotherVersion(f"its index has {unknown[0]!r}")
         index_rules.judge(raw, FRAMINGS[framing].exts, end)
         return UnitIndex(
             raw["unit"],
@@ -109,6 +112,10 @@ class UnitIndex:
             {slot: reason for slot, reason in raw["tombstones"]},  # noqa: C416 (dict() would take a JSON object too)
             raw["inputs"],
         )
+
+
+class AnotherVersion(Exception):
+    """A whole unit that this version cannot read: it may mean something else."""
 
 
 class Framing(Protocol):
@@ -234,6 +241,8 @@ def read_index(f: BinaryIO, framing: str, where: str) -> tuple[UnitIndex, str]:
         f.seek(size - len(how.tail) - BLOCK)
         record = json.loads(f.read(BLOCK))
         fits = record["offset"] + record["size"] + BLOCK + len(how.tail) == size
+        if record["magic"] != MAGIC and str(record["magic"]).startswith(MAGIC.rpartition("-")[0]):
+            raise AnotherVersion(f"it is a {record['magic']}, this version reads {MAGIC}")
         if record["magic"] == MAGIC and 0 <= record["size"] <= MOST_INDEX and fits:
             f.seek(record["offset"])
             member = f.read(record["size"])
@@ -242,6 +251,8 @@ def read_index(f: BinaryIO, framing: str, where: str) -> tuple[UnitIndex, str]:
         reason = "its end record does not fit its bytes"
     except BadIndex as e:
         raise Damaged(f"{where}: {e}; nothing here writes such a unit: {mending(Path(where))}") from e
+    except AnotherVersion as e:
+        raise InputError(f"{where}: was made by another version of synthset ({e}): use that one, or make the stage anew") from e
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         not_trouble(where, e)
         reason = f"{type(e).__name__}: {e}"

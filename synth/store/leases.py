@@ -14,7 +14,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -221,6 +221,11 @@ class Observer:
 
     def watched(self) -> int:
         return len(self._seen)
+
+    def forget(self, units: Collection[int]) -> None:
+        """These exist: their leases mean nothing any more, and a long run sees many."""
+        for unit in self._seen.keys() & set(units):
+            del self._seen[unit]
 
 
 _RECORD: dict[str, object] = {

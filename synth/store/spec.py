@@ -160,6 +160,7 @@ class StageSpec:
         return [range(s, min(unit.stop, s + self.batch)) for s in range(unit.start, unit.stop, self.batch)]
 
     def to_json(self) -> bytes:
+        """stage.json: the fields of STATED, `ends` where there are some."""
         data = asdict(self)
         del data["inputs"], data["settings"], data["files"]
         if not self.ends:
@@ -175,6 +176,9 @@ class StageSpec:
         raw = foreign.parse(data, bad, fix)
         if (schema := foreign.obj(raw, bad, fix, schema=int)["schema"]) != SCHEMA:
             raise InputError(f"{where}: schema {foreign.seen(schema)}, this version reads {SCHEMA}: {fix}")
+        if unknown := sorted(raw.keys() - STATED):
+            known = "use the one that planned it, or plan the stage again"
+            raise InputError(f"{where}: {foreign.seen(unknown[0])} is not known to this version: {known}")
         fields = foreign.obj(raw, bad, fix, **_FIELDS)
         foreign.obj(fields["numerics"], f"{bad}: numerics", fix, **_NUMERICS)
         upstream = {
@@ -196,3 +200,7 @@ class StageSpec:
                 f"{where}: edited after it was planned (fingerprint and base {actual}, it says {stated}); put it back or plan anew"
             )
         return spec
+
+
+# the keys of stage.json; one that is not among them means something to another version, and may change what the rest means
+STATED = frozenset(StageSpec.__dataclass_fields__) - {"settings", "files"} | {"schema", "fingerprint", "base"}

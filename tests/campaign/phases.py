@@ -5,9 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.campaign.clocks import clocks
+from tests.campaign.disk import disk
 from tests.campaign.kills import kills
+from tests.campaign.names import names
 from tests.campaign.report import Report
 from tests.campaign.trouble import trouble
+from tests.campaign.versions import versions
 
 
 @dataclass(frozen=True)
@@ -23,4 +27,8 @@ class Phase:
 PHASES = (
     Phase("kills", kills, 8),
     Phase("trouble", trouble, 2),
+    Phase("disk", disk, 2),
+    Phase("versions", versions, 1),
+    Phase("clocks", clocks, 1),
+    Phase("names", names, 1),
 )

@@ -30,7 +30,7 @@ class NoCluster(Exception):
 
 @dataclass
 class Cluster:
-    """A running devcluster. `knobs` are those of devcluster.sh without their prefix: {"NODES": 2, "DBD": 0}."""
+    """A running devcluster, tied to this process. `knobs` are those of devcluster.sh without their prefix: {"NODES": 2, "DBD": 0}."""
 
     path: Path
     port: int
@@ -48,7 +48,7 @@ class Cluster:
 
     def control(self, verb: str, *args: str, timeout: float = 300) -> str:
         """Run a verb of devcluster.sh, such as control("crash", "node1")."""
-        knobs = {f"SLURM_DEV_{k}": str(v) for k, v in self.knobs.items()}
+        knobs = {f"SLURM_DEV_{k}": str(v) for k, v in ({"PARENT": os.getpid()} | dict(self.knobs)).items()}
         env = self.env | knobs | {"SLURM_DEV_DIR": str(self.path), "SLURM_DEV_PORT": str(self.port)}
         done = subprocess.run([str(SCRIPT), verb, *args], env=env, capture_output=True, text=True, timeout=timeout)
         if done.returncode:
@@ -139,8 +139,26 @@ def _free_port() -> tuple[int, object]:
     raise NoCluster("no free range of ports between 17000 and 30000")
 
 
+def sweep() -> None:
+    """Take down clusters of test runs that were killed, should their keepers have been killed, too."""
+    for record in Path(tempfile.gettempdir()).glob("slurm-*/run/parent"):
+        with contextlib.suppress(OSError):  # another run is at it
+            pid, _, start_time = record.read_text().strip().partition(" ")
+            if record.stat().st_uid == os.getuid() and not _lives(pid, start_time):
+                Cluster(record.parents[1], 0).control("clean")
+
+
+def _lives(pid: str, start_time: str) -> bool:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return fields[0] != "Z" and fields[19] == start_time
+
+
 def start(**knobs: object) -> tuple[Cluster, Callable[[], None]]:
-    """A new cluster, and what takes it down. Raises NoCluster."""
+    """A new cluster, and what takes it down; it goes with this process, however that ends. Raises NoCluster."""
+    sweep()
     port, lock = _free_port()
     cluster = Cluster(Path(tempfile.mkdtemp(prefix="slurm-")), port, knobs)  # short: unix sockets lie in it
 

@@ -2,11 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from tests.lint import clean_shell
-from tests.slurm.devcluster import SCRIPT, NoCluster, running, start
+from tests.slurm.devcluster import REPO, SCRIPT, Cluster, NoCluster, running, start
 
 
 def test_the_scripts_are_clean():
@@ -96,6 +100,67 @@ def test_down_leaves_no_process_and_clean_no_file():
         os.kill(pid, signal.SIGKILL)
     stop()
     assert not left and not cluster.path.exists()
+
+
+TEST_RUN = """
+import sys, time
+from tests.slurm.devcluster import start
+cluster, stop = start(NODES=2, DBD={accounting}, NS={ns})
+job = cluster.sbatch("--time=20", "--output=/dev/null", "--wrap", "setsid sleep 604 & sleep 604")
+cluster.wait_state(job, "RUNNING")
+print(cluster.path, flush=True)
+time.sleep(600)
+"""
+
+
+def killed_run(accounting: int = 0, ns: int | str = "auto", keeper: bool = False) -> Cluster:
+    """The cluster of a test run that was killed; keeper: what should have taken it down was killed, too."""
+    code = TEST_RUN.format(accounting=accounting, ns=repr(ns))
+    run = subprocess.Popen([sys.executable, "-c", code], cwd=REPO, stdout=subprocess.PIPE, text=True)
+    cluster = Cluster(Path(run.stdout.readline().strip()), 0)
+    assert len(cluster.processes()) >= 6
+    if keeper:
+        os.kill(int((cluster.path / "run" / "keeper.pid").read_text().split()[0]), signal.SIGKILL)
+    run.kill()
+    run.wait()
+    run.stdout.close()
+    return cluster
+
+
+def gone(cluster: Cluster, seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while (cluster.processes() or cluster.path.exists()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return not cluster.processes() and not cluster.path.exists()
+
+
+@pytest.mark.parametrize(("accounting", "ns"), [(1, "auto"), (0, 0)])
+def test_a_cluster_goes_with_the_test_run_that_was_killed(cluster, accounting, ns):
+    assert gone(killed_run(accounting, ns))
+
+
+def test_a_cluster_goes_with_the_controller_of_test_processes_that_was_killed(cluster, tmp_path):
+    held = tmp_path / "held"
+    words = ["-m", "pytest", "-q", "-n1", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'base'}", "tests/slurm/held.py"]
+    run = subprocess.Popen([sys.executable, *words], cwd=REPO, stdout=subprocess.DEVNULL, env=os.environ | {"HELD": str(held)})
+    cluster.wait_for("the cluster of the run", lambda: held.exists() and held.read_text(), 60)
+    run.kill()
+    run.wait()
+    assert gone(Cluster(Path(held.read_text()), 0))
+
+
+def test_what_a_killed_run_and_its_keeper_left_is_removed_by_the_next_one(cluster):
+    left = killed_run(keeper=True)
+    assert len(left.processes()) >= 5
+    with running(NODES=1, DBD=0) as other:
+        assert gone(left, 0)
+        assert other.run("srun", "--time=1", "true").returncode == 0
+
+
+def test_a_cluster_started_by_hand_outlives_the_command_that_started_it(cluster, tmp_path):
+    with running(NODES=1, DBD=0, PARENT="") as by_hand:
+        assert by_hand.run("srun", "--time=1", "true").returncode == 0
+        assert not (by_hand.path / "run" / "keeper.pid").exists()
 
 
 def _cmdline(pid: int) -> str:

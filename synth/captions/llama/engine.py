@@ -6,7 +6,6 @@ import os
 import select
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -82,9 +81,9 @@ class LlamaEngine:
         if self._agent is not None:
             return
         degree = self.check().degree
-        self._open_log()
         self._scratch = Scratch()
         place = self._scratch.path
+        self._open_log(place)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
                 listener.bind(str(place / "socket"))
@@ -154,11 +153,7 @@ class LlamaEngine:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 self._send({"op": "close"})
                 self._agent.wait(_GOODBYE)
-        failed = self._broken
         self._kill()
-        if self._own_log and not failed:
-            self._log.unlink(missing_ok=True)
-            self._log = None
         self._agent = self._connection = None
         self._received, self._broken = b"", False
 
@@ -169,11 +164,10 @@ class LlamaEngine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open_log(self) -> None:
-        if self._log is None:
-            handle, name = tempfile.mkstemp(prefix="synthset-llama-", suffix=".log")
-            os.close(handle)
-            self._log = Path(name)
+    def _open_log(self, place: Path) -> None:
+        """Without one that was named, it goes with this process: what it said of an error is in the error's text."""
+        if self._own_log:
+            self._log = place / "log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
 
     def _spawn(self, degree: int, place: Path) -> None:

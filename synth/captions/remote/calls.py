@@ -13,8 +13,10 @@ from synth.captions.remote.settings import Endpoint
 from synth.captions.remote.verdict import AGAIN, GONE, SAMPLE, judge
 from synth.errors import InputError
 from synth.foreign import COUNT, Maybe
+from synth.redaction import redacted
 
 FIRST_WAIT, WAIT = 1.0, 60.0  # seconds before the second try, and at most before a later one
+LOOKED_AT = 4096  # characters of what cannot be read
 SEED_BITS = 31  # what every server takes as a seed
 
 
@@ -70,7 +72,6 @@ class Caller:
     def __init__(self, captioner: CaptionerConfig, endpoint: Endpoint, model: str, connect: Callable, on_timeout: Callable[[], None]):
         self.captioner, self.endpoint, self.model = captioner, endpoint, model
         self._connect, self._on_timeout = connect, on_timeout  # connect() -> openai.OpenAI, called before each try
-        self._secret = endpoint.key()
         self.spent, self.pause = Spent(), Pause()
 
     def ask(self, request: Request) -> Answer:
@@ -109,17 +110,17 @@ class Caller:
             self._on_timeout()
             return f"no answer within {self.endpoint.timeout:g} s (captioner.timeout)", None
         except openai.APIConnectionError as e:
-            return f"no connection: {self.clean(e.__cause__ or e)}", None
+            return f"no connection: {redacted(e.__cause__ or e)}", None
         except openai.APIStatusError as e:
             verdict = judge(e.status_code, e.response.headers, e.response.text, time.time())
-            why = self.clean(verdict.why)
+            why = redacted(verdict.why)
             if verdict.what == AGAIN:
                 return why, verdict.after
             raise {SAMPLE: Rejected, GONE: Unanswered}.get(verdict.what, InputError)(why) from None
         try:
             return answer_in(text)
         except InputError as e:
-            return f"{self.clean(e)}: {self.clean(text[:200])!r}", None
+            return f"{redacted(e)}: {redacted(text[:LOOKED_AT])[:200]!r}", None
 
     def _send(self, client, request: Request) -> str:
         """The body of a good answer."""
@@ -136,10 +137,6 @@ class Caller:
             messages = [{"role": role, "content": text} for role, text in request.messages or (("user", request.text),)]
             return client.chat.completions.with_raw_response.create(model=self.model, messages=messages, extra_body=extra).text
         return client.completions.with_raw_response.create(model=self.model, prompt=request.text, extra_body=extra).text
-
-    def clean(self, text: object) -> str:
-        """Without the key, whatever a server or a library put into its message."""
-        return str(text).replace(self._secret, "***") if self._secret else str(text)
 
 
 _TEXT, _COUNTS = (str, None), ("prompt_tokens", "completion_tokens")
@@ -159,4 +156,4 @@ def answer_in(body: str) -> Answer:
     else:
         raise InputError(f"{where}: its first choice has neither message nor text")
     usage = foreign.obj(data["usage"] or {}, where, **dict.fromkeys(_COUNTS, Maybe((COUNT, None))))
-    return Answer(text or "", choice["finish_reason"] or "", *(usage[name] or 0 for name in _COUNTS))
+    return Answer(redacted(text or ""), redacted(choice["finish_reason"] or ""), *(usage[name] or 0 for name in _COUNTS))

@@ -16,6 +16,7 @@ from pathlib import Path
 from synth.errors import InputError, OutOfDeviceMemory, StageBroken
 from synth.host.children import descendants, end, guarded, tail
 from synth.host.deaths import Watch
+from synth.redaction import keep
 
 HOST = "127.0.0.1"
 FOLLOWS = 5.0  # seconds that a guardian may live on after its server
@@ -123,7 +124,7 @@ class Server:
 
     def _spawn(self) -> None:
         """A key for each life: whoever listened at the port of an earlier one may have been told that one's."""
-        self.key = secrets.token_urlsafe(32)
+        self.key = keep(secrets.token_urlsafe(32))  # no log or event may hold it either
         self._watch = Watch(self.log.parent)
         words, more = [str(w) for w in self._command(self.port)], dict.fromkeys(KEY_VARIABLES, self.key)
         self._guardian = guarded(words, self.log, keep=self._keep, more=more)

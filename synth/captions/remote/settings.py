@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
 from synth.errors import InputError
+from synth.redaction import keep
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Endpoint:
             raise InputError(f"captioner.health={self.health!r}: a path of the server such as /health or /v1/models")
 
     def key(self) -> str:
-        """The API key, from the environment alone. A variable that is not set is an InputError that names it."""
+        """The API key, from the environment alone. InputError names a variable that is not set, or holds what no header may."""
         if not self.api_key_env:
             return ""
         key = os.environ.get(self.api_key_env, "").strip()
@@ -58,7 +59,9 @@ class Endpoint:
                 f"{self.api_key_env}: not set; captioner.api_key_env names the variable that holds the key of {self.base_url}"
                 "; captioner.api_key_env=null for a server that wants none"
             )
-        return key
+        if not key.isascii() or not key.isprintable():
+            raise InputError(f"{self.api_key_env}: holds characters that no key has, such as a line break; set it to the key alone")
+        return keep(key)
 
 
 def check_url(url: str) -> None:

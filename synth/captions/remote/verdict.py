@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from synth import foreign
 from synth.captions.engines import TOO_LONG
 from synth.errors import InputError
+from synth.redaction import redacted
 
 AGAIN, SAMPLE, INPUT, GONE = "again", "sample", "input", "gone"
 _LONG = ("context length", "context_length", "context size", "maximum context", "max_model_len", "too long", "too many tokens")
@@ -28,6 +29,7 @@ class Verdict:
 def judge(status: int, headers: Mapping[str, str], body: str, now: float) -> Verdict:
     """The verdict on an HTTP answer that is not 200. `now`: seconds since the epoch, for a Retry-After that is a date."""
     code, message = _said(body)
+    message = redacted(message[:4096])  # before it is cut short
     text = f"{code} {message}".lower()
     why = f"HTTP {status}: {message[:500]}"
     if status == 402 or "insufficient_quota" in text:
@@ -57,9 +59,18 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
                 return seconds
         except (KeyError, ValueError):
             continue
+    until = _time_of(low.get("retry-after"))
+    if until is None:
+        return None
+    stated = _time_of(low.get("date"))  # by the same clock, which may be hours from ours
+    return max(0.0, until - (now if stated is None else stated))
+
+
+def _time_of(date: str | None) -> float | None:
+    """Seconds since the epoch of a date in a header; None if it is none."""
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(low["retry-after"]).timestamp() - now)
-    except (KeyError, TypeError, ValueError, OverflowError):
+        return email.utils.parsedate_to_datetime(date).timestamp() if date else None
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

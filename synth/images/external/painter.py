@@ -21,6 +21,7 @@ from synth.images.external.child import Child, Gone
 from synth.images.external.settings import Patience
 from synth.images.families.base import Embedded
 from synth.images.sources.base import MAX_BYTES
+from synth.redaction import redacted
 
 HELLO, VERSION = "synthset-external", 1
 NOISE = 1000  # lines that are no protocol, between two answers; libraries like to print
@@ -145,7 +146,7 @@ class CommandPainter:
                 if isinstance(answer, dict):
                     return answer
             with open(self.log, "ab", opener=adding) as log:
-                log.write(line[:1000] + b"\n")
+                log.write(redacted(line[:1000].decode(errors="backslashreplace")).encode() + b"\n")
         raise child.gone(f"{NOISE} lines that are no protocol")
 
     def _picture(self, number: int, answer: Mapping) -> Picture:
@@ -154,7 +155,8 @@ class CommandPainter:
 
         if "error" in answer:
             self._check_room()
-            return Picture(reason=f"the command refused: {' '.join(str(answer['error']).split())[:500]}")
+            said = redacted(" ".join(str(answer["error"])[:4096].split()))  # of a sample: it is stored with the others
+            return Picture(reason=f"the command refused: {said[:500]}")
         named = answer.get("image", f"{number}.png")
         folder = self._scratch.path
         file = folder / named if isinstance(named, str) and "\0" not in named else folder
