@@ -11,6 +11,7 @@ from synth.errors import InputError, not_trouble
 
 SUFFIXES = (".safetensors", ".bin")
 _OLD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"  # how a checkpoint of torch before 1.6 begins
+_SCALES = ("scaled_fp8", ".scale_weight", ".weight_scale", ".scale_input")  # ends of the names of scales of fp8 weights
 _MAX_HEADER = 100 << 20  # bytes; the format's own limit
 _PLAIN = re.compile(r"^(diffusion_pytorch_model|pytorch_model|model)(-\d{5}-of-\d{5})?\.(safetensors|bin)$")
 _VARIANT = re.compile(r"^(diffusion_pytorch_model|pytorch_model|model)\.(\w+)(-\d{5}-of-\d{5})?\.(safetensors|bin)$")
@@ -89,8 +90,11 @@ def _chosen(folder: Path, variant: str) -> list[Path]:
 
 
 def check_safetensors(file: Path) -> None:
-    """InputError if a .safetensors file is shorter or longer than its header says. Reads the header only."""
+    """InputError if a .safetensors file is shorter or longer than its header says, or holds what would be lost. Reads the header only."""
     tensors, start = _header(file)
+    if scaled := next((name for name in tensors if name.endswith(_SCALES)), None):
+        why = f"holds weights in 8 bits with scales of their own ({scaled}), which diffusers drops"
+        raise InputError(f"{file}: {why}: its pictures would be noise; use the file in 16 bits")
     wanted, size = start + max((t["data_offsets"][1] for t in tensors.values()), default=0), file.stat().st_size
     if size != wanted:
         raise InputError(f"{file}: {size} bytes, its header says {wanted}; it is torn: fetch the model again")
@@ -113,6 +117,18 @@ def _header(file: Path) -> tuple[dict[str, dict], int]:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
         raise InputError(f"{file}: not a safetensors file ({type(e).__name__}: {e}); fetch the model again") from e
     return tensors, 8 + n
+
+
+def tensor_names(file: Path) -> frozenset[str]:
+    """Names of the tensors in a .safetensors file."""
+    return frozenset(_header(file)[0])
+
+
+def metadata(file: Path) -> dict[str, str]:
+    """What a .safetensors file says of itself, {} if it says nothing; only texts."""
+    with open(file, "rb") as f:
+        said = json.loads(f.read(int.from_bytes(f.read(8), "little"))).get("__metadata__")
+    return {k: v for k, v in said.items() if isinstance(v, str)} if isinstance(said, dict) else {}
 
 
 def read_json(file: Path, fix: str) -> dict:
