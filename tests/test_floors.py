@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Low to high. Folders of one floor do not import each other, but for those named in BESIDE.
 FLOORS = (
     ("synth.errors", "synth.seeds", "synth.numerics", "synth.versions"),
-    ("synth.keys", "synth.weights"),
+    ("synth.keys", "synth.weights", "synth.loading"),
     ("synth.host",),
     ("synth.store",),
     ("synth.kinds",),

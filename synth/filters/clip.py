@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from synth import loading
 from synth.errors import InputError, not_trouble
 
 MEAN, STD, SIDE = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), 224
@@ -64,7 +65,8 @@ class Clip:
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         try:
-            self._model = transformers.CLIPModel.from_pretrained(path, local_files_only=True, dtype=dtype_of(dtype, on)).eval().to(on)
+            with loading.complete():
+                self._model = transformers.CLIPModel.from_pretrained(path, local_files_only=True, dtype=dtype_of(dtype, on)).eval().to(on)
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
         except (OSError, ValueError, KeyError, RuntimeError) as e:
             if isinstance(e, torch.OutOfMemoryError):

@@ -115,7 +115,7 @@ def test_every_kind_of_vae_says_how_much_it_shrinks(folder, tmp_path, config, fa
 
 
 def test_what_a_pipeline_refuses_is_bad_input_and_no_error_of_a_unit(folder):
-    with pytest.raises(InputError, match="SanaPipeline refuses it: .*divisible by 32"):
+    with pytest.raises(InputError, match=r"SanaPipeline refuses it: .*divisible by 32"):
         drawn(opened(folder("sana"), size=40))
 
 
@@ -123,5 +123,5 @@ def test_a_picture_of_another_size_than_was_asked_for_is_never_stored(folder, mo
     family = opened(folder("chroma"))
     draw = family.draw
     monkeypatch.setattr(family, "draw", lambda *args, **kwargs: draw(*args, **kwargs)[:, :, :24, :])
-    with pytest.raises(InputError, match="draws 32x24 pixels where 32x32 were asked for; .*images.height=24"):
+    with pytest.raises(InputError, match=r"draws 32x24 pixels where 32x32 were asked for; .*images\.height=24"):
         Painter(family, 2).draw(family.embed(["a cat", "a dog"]), [1, 2])

@@ -1,4 +1,4 @@
-"""Tiny random pipelines that no family knows, of diffusers' own classes, one builder a class: `build` of tests/images/tiny.py finds them."""
+"""Tiny random pipelines that no family knows, of diffusers' own classes: `build` of tests/images/tiny.py finds them."""
 
 from pathlib import Path
 

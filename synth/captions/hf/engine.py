@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from synth import numerics
+from synth import loading, numerics
 from synth.captions.config import CaptionerConfig
 from synth.captions.engines import TOO_LONG, Reply, Request, check_texts, cut
 from synth.captions.hf.folder import check_length, inspect
@@ -44,7 +44,10 @@ class HfEngine:
         where = {"device_map": "auto"} if many else {}  # layers spread over the GPUs of this worker
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(self.path, **local)
-            model = AutoModelForCausalLM.from_pretrained(self.path, dtype=gpu.dtype_on(c.dtype, on), use_safetensors=True, **local, **where)
+            with loading.complete():
+                model = AutoModelForCausalLM.from_pretrained(
+                    self.path, dtype=gpu.dtype_on(c.dtype, on), use_safetensors=True, **local, **where
+                )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as e:
             if isinstance(e, torch.cuda.OutOfMemoryError):
                 raise self._too_big(e) from e
