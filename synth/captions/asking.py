@@ -7,6 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from synth.captions import engines
+from synth.captions.answers import Said, said
 from synth.captions.engines import Completion, Generate, More, Request, Serve
 from synth.captions.prompts import Sources
 from synth.captions.records import records_of
@@ -67,6 +68,7 @@ class Asking(Stage):
         self.deterministic = self.config.captioner.engine not in engines.NOT_DETERMINISTIC
         self.engine: engines.Engine | None = None
         self.refused: Counter[str] = Counter()  # answers that were not taken, and slots left empty, by reason
+        self.cut: Counter[str] = Counter()  # answers that came with thoughts, marks of templates or wrappings, by kind
 
     def check(self) -> None:
         self.engine = engines.make(self.folder)
@@ -81,6 +83,16 @@ class Asking(Stage):
         """The results of a window of dialogues, in order."""
         return converse(dialogues, getattr(self.engine, "serve", None) or in_rounds(self.engine.generate))
 
+    def said(self, completion: Completion) -> Said:
+        """The answer in a completion, or why there is none; what was cut away is counted."""
+        if completion.error:
+            return Said("", reason=completion.error)
+        if self.config.captioner.engine == "none":  # texts of the user's own
+            return Said(completion.text)
+        answer = said(completion.text)
+        self.cut.update(answer.cut)
+        return answer
+
     def encode(self, state, item: tuple[int, dict | str]) -> Sample | Tombstone:
         slot, result = item
         return Tombstone(slot, result) if isinstance(result, str) else Sample(slot, f"{slot:09d}", {"json": canonical(result)})
@@ -88,7 +100,8 @@ class Asking(Stage):
     def usage(self) -> Mapping[str, object]:
         """What this process spent, and what it refused: for the worker's events."""
         usage = getattr(self.engine, "usage", None)
-        return dict(usage() if usage else {}) | ({"refused": dict(self.refused)} if self.refused else {})
+        counted = {"refused": dict(self.refused), "cut": dict(self.cut)}
+        return dict(usage() if usage else {}) | {name: counts for name, counts in counted.items() if counts}
 
     def close(self) -> None:
         if self.engine is not None:

@@ -175,6 +175,10 @@ class CaptionerConfig:
     body: Mapping[str, Any] = key(
         "more fields of each request, for example {top_k: 50}; null takes one away", given=Any, null="none", of=SERVERS, unread=dict
     )
+    template: Mapping[str, Any] | None = key(
+        "arguments of the model's chat template, for example {enable_thinking: false}", given=Any, null="none", sparse=True, of=("hf",),
+        unread=None,
+    )  # fmt: skip
     temperature: float = key("0: the likeliest token", low=0, unread=0.8)
     top_p: float = key("nucleus", low=0, high=1, unread=0.9)
     max_seq_len: int = key("tokens, prompt and caption; longer prompts are rejected as prompt_too_long", low=8, unread=512)

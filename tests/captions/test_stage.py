@@ -17,6 +17,7 @@ from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.spec import InputFile, StageSpec
 from tests.captions.test_prompts import BACKGROUNDS, EXAMPLES, NAMES
+from synth.store.events import read_events
 from tests.configs import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
 
 
@@ -24,6 +25,7 @@ from tests.configs import CaptionerConfig, CaptionsConfig, DatasetConfig, Prompt
 class Said:
     text: str
     error: str = ""
+    ended: bool = True
 
 
 class Scripted:
@@ -92,6 +94,22 @@ def test_a_bad_caption_is_redrawn_with_another_seed_and_remembered(stage):
     row = next(r for r in records(folder).values() if r["class"] == NAMES[2])
     assert row["attempt"] == 2
     assert [(r["attempt"], r["reason"]) for r in row["rejected"]] == [(0, "empty"), (1, "no_class")]
+
+
+def test_thoughts_and_an_answer_that_was_cut_off_are_no_caption_and_marks_are_cut(stage):
+    name = NAMES[2]
+    folder = stage({name: [f"<think>{name}?", Said(f"A picture of {name} on", ended=False), f"<think>hm</think> A {name} here.</s>\nmore"]})
+    assert loop.Worker(folder, 0, 1).run() == EXIT_OK
+    row = next(r for r in records(folder).values() if r["class"] == name)
+    assert [r["reason"] for r in row["rejected"]] == ["thinking", "cut_off"] and row["caption"] == f"A {name} here."
+    stop = [e for e in read_events(folder.path) if e["event"] == "stop"][-1]
+    assert stop["refused"] == {"thinking": 1, "cut_off": 1} and stop["cut"] == {"thoughts": 2, "control tokens": 1}
+
+
+def test_a_line_that_stood_whole_before_the_answer_was_cut_off_is_a_caption(stage):
+    folder = stage({NAMES[2]: [Said(f" A picture of {NAMES[2]}.\nAnd now", ended=False)]})
+    assert loop.Worker(folder, 0, 1).run() == EXIT_OK
+    assert not [r for r in records(folder).values() if "rejected" in r]
 
 
 def test_a_slot_that_never_passes_is_a_tombstone_with_its_reason(stage):

@@ -84,7 +84,9 @@ class HfEngine:
             except torch.cuda.OutOfMemoryError as e:
                 raise self._too_big(e) from e
             for n, tokens in zip(chosen, drawn, strict=True):
-                replies[n] = Reply(cut(self.tokenizer.decode(tokens, skip_special_tokens=True), c.stop))
+                text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+                whole = len(tokens) < c.max_gen_len or tokens[-1] in self._decoder.ends
+                replies[n] = Reply(cut(text, c.stop), ended=whole or self._stopped(tokens))
         return replies
 
     def close(self) -> None:
@@ -113,7 +115,8 @@ class HfEngine:
                 raise self._bad_template(e) from e
 
     def _chat(self, messages: list[dict]) -> list[int]:
-        return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+        more = self.captioner.template or {}
+        return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, **more)["input_ids"]
 
     def _bad_template(self, e: Exception) -> InputError:
         return InputError(f"{self.path}: its chat template refuses the messages of this prompt maker: {type(e).__name__}: {e}")

@@ -139,6 +139,8 @@ def _answer(data: dict) -> Answer:
     """The first choice of a completion or chat completion."""
     choice, usage = data["choices"][0], data.get("usage") or {}
     text = choice["message"].get("content") if "message" in choice else choice["text"]
+    if isinstance(text, list):  # parts, of which only those of text are an answer
+        text = "".join(part["text"] for part in text if part.get("type", "text") == "text")
     if text is not None and not isinstance(text, str):
         raise TypeError("content is no text")
     counts = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
