@@ -13,11 +13,11 @@ from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.keys import dump
 from synth.numerics import EXACT
 from synth.run import loop
+from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.spec import InputFile, StageSpec
 from tests.captions.test_prompts import BACKGROUNDS, EXAMPLES, NAMES
-from synth.store.events import read_events
 from tests.configs import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
 
 
