@@ -23,6 +23,7 @@ from synth.captions.config import AskConfig, CaptionsConfig, CaptionsJsonConfig,
 from synth.captions.prompts import UPSTREAM, WITHOUT_MODEL
 from synth.errors import InputError
 from synth.keys import WrongKey, dump
+from synth.run.empty import AFTER
 from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec
 
@@ -59,7 +60,7 @@ def plan(node: Node) -> Sequence[StageSpec | PlannedStage]:
             unit_size=captions.unit_size,
             batch=captions.window,
             inputs=dict(maker.inputs) | engine.inputs,
-            settings={**engine.settings, **({"notes": few} if few else {})},
+            settings={**engine.settings, AFTER: captions.stop_when_empty, **({"notes": few} if few else {})},
         )
         for seed in seeds
     ]
@@ -278,6 +279,7 @@ def _asking(
     config = AskConfig(
         seed=_seeds(captions)[0], dataset=dataset, prompts=prompts, captioner=engine.config, max_attempts=captions.max_attempts
     )
-    specs = [node.spec(dump(config), slots, unit, batch, inputs | engine.inputs, engine.settings)]
+    settings = {**engine.settings, AFTER: captions.stop_when_empty}
+    specs = [node.spec(dump(config), slots, unit, batch, inputs | engine.inputs, settings)]
     _check_undone(node, specs, engine)
     return specs

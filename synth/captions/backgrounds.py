@@ -37,7 +37,7 @@ class Backgrounds(Asking):
             if len(distinct) >= places.ENOUGH * wanted:
                 return self._record(entry, list(distinct.values())[:wanted], "model")
             reason = answer.reason or "too_few_places"
-            self.refused[reason] += 1
+            self.refuse(reason, completion.text)
         own = next((self.table[k] for k in (entry.name, entry.superclass, "*") if self.table.get(k)), [])
         if own:
             return self._record(entry, _checked(own)[:wanted], "table")

@@ -222,6 +222,9 @@ class CaptionsConfig:
     )
     oversample: float = plan_key("ratio made / wanted: pays for duplicates and for captions that fail their checks", low=1)
     allow_short: bool = plan_key("accept fewer than `total` instead of failing with exit code 65")
+    stop_when_empty: int = plan_key(
+        "a worker stops (exit code 65) when so many slots got no caption and the stage has none; 0: never", low=0
+    )
     unit_size: int = plan_key("slots a unit: what a killed job can lose is less than this; auto: one window, 32 at least", given=Any)
     window: int = plan_key(
         "slots decoded together, finished rows refilled; it fixes the bytes; auto: 16 times the rows, 256 to 4096; on cores 32",

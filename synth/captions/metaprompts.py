@@ -61,7 +61,7 @@ def written(stage: Asking, subject: Subject, number: int, earlier: list[str], wo
         reason = answer.reason or refusal(text, subject, earlier)
         if not reason:
             return _record(subject, number, text, rejected)
-        stage.refused[reason] += 1
+        stage.refuse(reason, completion.text)
         rejected.append({"text": text, "reason": reason, "attempt": attempt})
     stage.refused["left empty"] += 1
     return rejected[-1]["reason"]

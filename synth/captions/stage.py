@@ -43,7 +43,7 @@ class Captions(Asking):
                 reason = "cut_off"  # by max_gen_len, in the caption itself
             if not reason:
                 return slot, self._record(caption, prompt, rejected)
-            self.refused[reason] += 1
+            self.refuse(reason, completion.text)
             rejected.append({"caption": caption, "reason": reason, "attempt": attempt})
             if self.config.prompts.maker in prompts.WITHOUT_MODEL:
                 break  # the next attempt would say the same

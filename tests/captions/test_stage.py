@@ -54,7 +54,7 @@ class Scripted:
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    def build(bad=None, slots=10, **config):
+    def build(bad=None, slots=10, settings=None, **config):
         monkeypatch.setitem(engines.ENGINES, "llama", "tests.captions.test_stage:scripted")
         Scripted.bad, Scripted.tries = bad or {}, {}
         inputs = {}
@@ -64,7 +64,8 @@ def stage(tmp_path, monkeypatch):
             inputs[role] = InputFile(str(path), identity(path))
         data = DatasetConfig("d", tuple(ClassEntry(i, n) for i, n in enumerate(NAMES)), 10)
         cfg = CaptionsConfig(0, data, PromptsConfig(), CaptionerConfig(), **config)
-        spec = StageSpec("captions", "captions", dump(cfg), slots, 5, 5, EXACT, inputs=inputs, framing="jsonl")
+        more = {"inputs": inputs, "framing": "jsonl", "settings": settings or {}}
+        spec = StageSpec("captions", "captions", dump(cfg), slots, 5, 5, EXACT, **more)
         return StageFolder.create(tmp_path / "runs", spec)
 
     return build
@@ -118,6 +119,27 @@ def test_a_slot_that_never_passes_is_a_tombstone_with_its_reason(stage):
     assert folder.done() == {"units": 2, "slots": 10, "samples": 9, "tombstones": 1}
     reasons = [r for u in (0, 1) for r in folder.reader(u).index.tombstones.values()]
     assert reasons == ["prompt_too_long"]
+
+
+def test_a_model_of_which_nothing_is_taken_ends_the_worker_with_what_it_says(stage, capsys):
+    folder = stage({name: ["I'm sorry, I cannot help."] * 99 for name in NAMES}, settings={"stop_when_empty": 5})
+    assert loop.Worker(folder, 0, 1).run() == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert "none of its first" in said and "'refusal'" in said and said.count("I'm sorry, I cannot help.") >= 3
+    assert "another captioner" in said and "captions.stop_when_empty=0" in said
+    assert not folder.committed() and not folder.set_aside()  # it is no fact about a sample
+
+
+def test_one_caption_is_enough_to_go_on(stage):
+    folder = stage({name: ["I'm sorry."] * 99 for name in NAMES[1:]}, settings={"stop_when_empty": 10})
+    assert loop.Worker(folder, 0, 1).run() == EXIT_OK
+    assert folder.done()["samples"] == 1
+
+
+def test_who_wants_empty_slots_gets_them(stage):
+    folder = stage({name: [""] * 99 for name in NAMES}, settings={"stop_when_empty": 0})
+    assert loop.Worker(folder, 0, 1).run() == EXIT_OK
+    assert folder.done()["samples"] == 0
 
 
 def test_an_examples_file_changed_after_planning_ends_the_worker_before_any_work(stage, capsys):
