@@ -24,7 +24,7 @@ Dialogue = Generator[Request, Completion, Result]
 
 SHOWN = 3  # answers that were not taken
 CAUSES = {  # reason -> what it mostly comes from
-    "thinking": "it thinks and never answers: captioner.template={enable_thinking:false}, of servers captioner.body, or a larger max_gen_len",
+    "thinking": "it thinks and never answers: captioner.template={enable_thinking:false} (servers: captioner.body), or more max_gen_len",
     "cut_off": "captioner.max_gen_len is too small for it",
     "refusal": "it refuses what it is asked: another captioner, or prompts of another kind",
     "no_class": "it does not name the class: a model that continues texts needs prompts with examples, a chat model one with messages",

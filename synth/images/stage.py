@@ -24,6 +24,7 @@ from synth.images.slots import PerCaption, PerClass, per_class
 from synth.run.empty import AFTER, mostly
 from synth.run.stage import Stage
 from synth.seeds import derive
+from synth.store.framing import shared
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical, digest
 
@@ -33,7 +34,7 @@ NO_CAPTION = "no caption: the captions stage came out short"
 REFUSED = "refused by the safety checker"
 NOT_FINITE = "the model gave values that are not finite numbers (dtype overflow?)"
 CAUSES = {  # beginnings of the reasons that are the model's own -> what they mostly come from
-    NOT_FINITE: "the weights are damaged, or overflow in this dtype: try model.dtype=float32 or bfloat16, or fetch the model again",
+    shared(NOT_FINITE): "the weights are damaged, or overflow in this dtype: try model.dtype=float32 or bfloat16, or fetch the model again",
     REFUSED: "the safety checker refuses all: look at the captions, or use model.safety_checker=off",
     "the command ": "see its log in the stage's folder",
 }
