@@ -13,6 +13,8 @@ from synth.errors import InputError
 _TWO = foreign.Shape("two whole numbers", lambda v: foreign.fits(v, [foreign.COUNT]) and len(v) == 2)
 SUFFIXES = (".safetensors", ".bin")
 _OLD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"  # how a checkpoint of torch before 1.6 begins
+_SCALES = ("scaled_fp8", ".scale_weight", ".weight_scale", ".scale_input")  # ends of the names of scales of fp8 weights
+_NONE, _AGAIN = "not a safetensors file", "fetch the model again"
 _MAX_HEADER = 100 << 20  # bytes; the format's own limit
 _PLAIN = re.compile(r"^(diffusion_pytorch_model|pytorch_model|model)(-\d{5}-of-\d{5})?\.(safetensors|bin)$")
 _VARIANT = re.compile(r"^(diffusion_pytorch_model|pytorch_model|model)\.(\w+)(-\d{5}-of-\d{5})?\.(safetensors|bin)$")
@@ -91,8 +93,11 @@ def _chosen(folder: Path, variant: str) -> list[Path]:
 
 
 def check_safetensors(file: Path) -> None:
-    """InputError if a .safetensors file is shorter or longer than its header says. Reads the header only."""
+    """InputError if a .safetensors file is shorter or longer than its header says, or holds what would be lost. Reads the header only."""
     tensors, start = _header(file)
+    if scaled := next((name for name in tensors if name.endswith(_SCALES)), None):
+        why = f"holds weights in 8 bits with scales of their own ({scaled}), which diffusers drops"
+        raise InputError(f"{file}: {why}: its pictures would be noise; use the file in 16 bits")
     wanted, size = start + max((t["data_offsets"][1] for t in tensors.values()), default=0), file.stat().st_size
     if size != wanted:
         raise InputError(f"{file}: {size} bytes, its header says {wanted}; it is torn: fetch the model again")
@@ -100,23 +105,40 @@ def check_safetensors(file: Path) -> None:
 
 def _header(file: Path) -> tuple[dict[str, dict], int]:
     """(name -> {"shape", "data_offsets", ..} of the tensors in a .safetensors file, where their data begin). Not one: an InputError."""
-    where, fix = f"{file}: not a safetensors file", "fetch the model again"
+    header, start = _whole_header(file)
+    shapes, where = {"data_offsets": _TWO, "shape": [foreign.COUNT]}, f"{file}: {_NONE}"
+    tensors = {
+        name: t | foreign.obj(t, f"{where}: {foreign.seen(name)}", _AGAIN, **shapes) for name, t in header.items() if name != "__metadata__"
+    }
+    return tensors, start
+
+
+def _whole_header(file: Path) -> tuple[dict[str, object], int]:
+    """(the JSON object that a .safetensors file begins with, where the data begin)"""
+    where = f"{file}: {_NONE}"
     with foreign.open_file(file) as f:
         size = os.fstat(f.fileno()).st_size
         head = f.read(8)
         n = int.from_bytes(head, "little")
         if len(head) < 8 or n > size - 8:
-            raise InputError(f"{file}: torn inside its header ({size} bytes); {fix}")
+            raise InputError(f"{file}: torn inside its header ({size} bytes); {_AGAIN}")
         if n > _MAX_HEADER:
-            raise InputError(f"{where} (a header of {n} bytes); {fix}")
-        header = foreign.parse(f.read(n), where, fix, once=True)  # a name that stands twice would be read otherwise elsewhere
+            raise InputError(f"{where} (a header of {n} bytes); {_AGAIN}")
+        header = foreign.parse(f.read(n), where, _AGAIN, once=True)  # a name that stands twice would be read otherwise elsewhere
     if not foreign.fits(header, dict):
-        raise InputError(f"{where} (its header is {foreign.seen(header)}); {fix}")
-    shapes = {"data_offsets": _TWO, "shape": [foreign.COUNT]}
-    tensors = {
-        name: t | foreign.obj(t, f"{where}: {foreign.seen(name)}", fix, **shapes) for name, t in header.items() if name != "__metadata__"
-    }
-    return tensors, 8 + n
+        raise InputError(f"{where} (its header is {foreign.seen(header)}); {_AGAIN}")
+    return header, 8 + n
+
+
+def tensor_names(file: Path) -> frozenset[str]:
+    """Names of the tensors in a .safetensors file."""
+    return frozenset(_header(file)[0])
+
+
+def metadata(file: Path) -> dict[str, str]:
+    """What a .safetensors file says of itself, {} if it says nothing; only texts."""
+    said = _whole_header(file)[0].get("__metadata__")
+    return {k: v for k, v in said.items() if isinstance(v, str)} if isinstance(said, dict) else {}
 
 
 def read_json(file: Path, fix: str) -> dict:

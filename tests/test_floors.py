@@ -14,7 +14,7 @@ FLOORS = (
     ("synth.redaction",),
     ("synth.errors", "synth.seeds", "synth.numerics", "synth.versions"),
     ("synth.foreign",),
-    ("synth.keys", "synth.weights"),
+    ("synth.keys", "synth.weights", "synth.loading"),
     ("synth.host",),
     ("synth.store",),
     ("synth.kinds",),

@@ -23,6 +23,7 @@ from synth.captions.config import AskConfig, CaptionsConfig, CaptionsJsonConfig,
 from synth.captions.prompts import UPSTREAM, WITHOUT_MODEL
 from synth.errors import InputError
 from synth.keys import WrongKey, dump
+from synth.run.empty import AFTER
 from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec
 
@@ -48,8 +49,9 @@ def plan(node: Node) -> Sequence[StageSpec | PlannedStage]:
     role = UPSTREAM.get(maker.config.maker)
     if role and not node.upstream.get(role):
         raise InputError(f"recipe stage {node.name}: prompts.maker={maker.config.maker} reads stages in role {role!r}; see conf/prompts/")
-    slots = _slots(config, dataset, maker, len(seeds))
     engine, captions = _engine(node) if maker.asks else (NO_ENGINE, settled(captions, None, 1))
+    slots = _slots(replace(config, captions=captions), dataset, maker, len(seeds))
+    few = [] if slots >= len(dataset.classes) or maker.slots is not None else [_few(config, slots, len(dataset.classes))]
     check_length(dataset, maker, engine, seeds[0])
     specs = [
         node.spec(
@@ -58,7 +60,7 @@ def plan(node: Node) -> Sequence[StageSpec | PlannedStage]:
             unit_size=captions.unit_size,
             batch=captions.window,
             inputs=dict(maker.inputs) | engine.inputs,
-            settings=engine.settings,
+            settings={**engine.settings, AFTER: captions.stop_when_empty, **({"notes": few} if few else {})},
         )
         for seed in seeds
     ]
@@ -126,7 +128,8 @@ def _slots(config: Config, dataset: DatasetConfig, maker: Maker, n_seeds: int) -
     if maker.slots is not None:
         return maker.slots
     if maker.capacity is None:
-        return slots_for(total.captions, captions.oversample, n_seeds, n_classes)
+        window = captions.window if captions.total is not None else None
+        return slots_for(total.captions, captions.oversample, n_seeds, n_classes, window)
     each = -(-total.captions // n_classes)
     if each > maker.capacity:
         all_ = f"captions.total={captions.total}, {each} a class"
@@ -136,14 +139,23 @@ def _slots(config: Config, dataset: DatasetConfig, maker: Maker, n_seeds: int) -
     return each * n_classes
 
 
-def slots_for(total: int, oversample: float, n_seeds: int, n_classes: int) -> int:
-    """Slots of one captions stage: its share of total x oversample, rounded up to whole blocks of the chosen classes.
+def slots_for(total: int, oversample: float, n_seeds: int, n_classes: int, window: int | None = None) -> int:
+    """Slots of one captions stage: its share of total x oversample, rounded up to whole blocks of the chosen classes. Where no number a
+    class is wanted it is rounded only if that asks for no more than another window.
 
-    >>> slots_for(160, 1.15, 1, 20)  # 184 captions -> 10 blocks of 20
+    >>> slots_for(160, 1.15, 1, 20, 32)  # 184 captions -> 10 blocks of 20
     200
+    >>> slots_for(1001, 1.15, 1, 1000, 256)  # and no second block of 1,000 for the last 152
+    1152
     """
     share = math.ceil(total * Fraction(str(oversample)) / n_seeds)  # a float's 1.1 * 100 is more than 110
-    return -(-share // n_classes) * n_classes
+    blocks = -(-share // n_classes) * n_classes
+    return blocks if window is None or blocks - share <= window else share
+
+
+def _few(config: Config, slots: int, n_classes: int) -> str:
+    asked = f"captions.total={config.captions.total} asks for {slots:,} captions with captions.oversample={config.captions.oversample:g}"
+    return f"{asked}: {slots:,} of {n_classes:,} classes get one, which captions.seed draws; ask for more, or choose dataset.classes"
 
 
 # -- captions.json ---------------------------------------------------------------------------------------------------
@@ -267,6 +279,7 @@ def _asking(
     config = AskConfig(
         seed=_seeds(captions)[0], dataset=dataset, prompts=prompts, captioner=engine.config, max_attempts=captions.max_attempts
     )
-    specs = [node.spec(dump(config), slots, unit, batch, inputs | engine.inputs, engine.settings)]
+    settings = {**engine.settings, AFTER: captions.stop_when_empty}
+    specs = [node.spec(dump(config), slots, unit, batch, inputs | engine.inputs, settings)]
     _check_undone(node, specs, engine)
     return specs

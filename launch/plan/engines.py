@@ -147,8 +147,11 @@ def _memory(engine: CaptionerConfig, captioner: CaptionerConfig, gpu: GpuMemory 
 
 def _hf(captioner: CaptionerConfig) -> Engine:
     folder = _folder(captioner.path or fetched("captioner", captioner.id, captioner.repo), captioner.max_seq_len)
-    name = captioner.id or Path(folder.path).name
-    return Engine(replace(captioner, id=name, model_parallel=captioner.model_parallel or 1), {"model": folder})
+    name, template = captioner.id or Path(folder.path).name, captioner.template
+    if template is not None and not isinstance(template, Mapping):
+        raise WrongKey("template", template, "a mapping of arguments, such as {enable_thinking: false}", group="captioner")
+    template = {str(k): v for k, v in template.items()} if template else None
+    return Engine(replace(captioner, id=name, template=template, model_parallel=captioner.model_parallel or 1), {"model": folder})
 
 
 def _folder(path: str | None, max_seq_len: int) -> InputFile:

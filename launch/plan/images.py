@@ -67,6 +67,7 @@ def run_settings(config: Config, model: ModelFolder) -> dict[str, Any]:
     return {
         "on_oom": on_oom,
         "preview_every": config.images.preview_every,
+        "stop_when_empty": config.images.stop_when_empty,
         "text_offload": config.model.text_offload,
     } | patience_of(config.model)
 

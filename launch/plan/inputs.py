@@ -5,10 +5,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
 from synth import foreign
 from synth.errors import InputError
 from synth.store import identity as store
 from synth.store.spec import InputFile
+
+LONG = 2 << 30  # bytes that take long enough to be told about
 
 
 def existing(path: str | None, key: str, what: str) -> Path:
@@ -29,8 +34,20 @@ def input_file(path: str | None, key: str, what: str) -> InputFile:
 
 @cache
 def identity_of(path: Path) -> str:
-    """The content identity of a file or folder, hashed once a process."""
-    return store.identity(os.path.realpath(path))
+    """The content identity of a file or folder, hashed once a process. Who has to wait for it sees how far it is."""
+    real = os.path.realpath(path)
+    size = store.to_read(real)
+    if size < LONG:
+        return store.identity(real)
+    console = Console(stderr=True)
+    text = f"hashing {size / 1e9:.1f} GB below {path}, which is remembered"
+    if not console.is_terminal:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        return store.identity(real)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=32), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(text, total=size)
+        return store.identity(real, lambda n: bar.advance(task, n))
 
 
 def read_json(path: str, key: str, form: str) -> Any:

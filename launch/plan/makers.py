@@ -16,10 +16,11 @@ from launch.config.root import Config
 from launch.plan.datasets import list_path, official
 from launch.plan.inputs import input_file, read_json, seen, text_of
 from synth import foreign
-from synth.captions.checks import names_class, reject_reason, unusable
+from synth.captions.checks import reject_reason, unusable
 from synth.captions.config import CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig
 from synth.captions.normalise import normalised
 from synth.captions.prompts import MAKERS, WITHOUT_MODEL, Sources, make
+from synth.captions.words import names_class
 from synth.errors import InputError
 from synth.keys import WrongKey
 from synth.store.spec import InputFile

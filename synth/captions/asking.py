@@ -7,10 +7,12 @@ from typing import TypeVar
 
 from synth import foreign
 from synth.captions import engines
+from synth.captions.answers import Said, said
 from synth.captions.engines import Completion, Generate, More, Request, Serve
 from synth.captions.prompts import Sources
 from synth.captions.records import records_of
 from synth.errors import InputError
+from synth.run.empty import AFTER, mostly
 from synth.run.stage import Stage
 from synth.store.identity import file_identity
 from synth.store.samples import Sample, Tombstone
@@ -19,6 +21,18 @@ from synth.store.spec import canonical
 # What fills a slot, or several: it yields requests, is sent their completions, and returns what it made of them.
 Result = TypeVar("Result")
 Dialogue = Generator[Request, Completion, Result]
+
+SHOWN = 3  # answers that were not taken
+CAUSES = {  # reason -> what it mostly comes from
+    "thinking": "it thinks and never answers: captioner.template={enable_thinking:false} (servers: captioner.body), or more max_gen_len",
+    "cut_off": "captioner.max_gen_len is too small for it",
+    "refusal": "it refuses what it is asked: another captioner, or prompts of another kind",
+    "no_class": "it does not name the class: a model that continues texts needs prompts with examples, a chat model one with messages",
+    "empty": "it says nothing: captioner.stop may come first, or the model does not know its chat template",
+    "prompt_too_long": "captioner.max_seq_len is too small for the prompts: shorter ones (prompts.shots), or a longer context",
+    "too_long": "it rambles: captions.max_words, captioner.stop, or a model that was instructed",
+    "refused_by_server": "the server refuses each request: its log says why",
+}
 
 
 def converse(dialogues: Sequence[Dialogue[Result]], serve: Serve) -> list[Result]:
@@ -67,6 +81,8 @@ class Asking(Stage):
         self.deterministic = self.config.captioner.engine not in engines.NOT_DETERMINISTIC
         self.engine: engines.Engine | None = None
         self.refused: Counter[str] = Counter()  # answers that were not taken, and slots left empty, by reason
+        self.heard: list[tuple[str, str]] = []  # (reason, text) of the first answers that were not taken
+        self.cut: Counter[str] = Counter()  # answers that came with thoughts, marks of templates or wrappings, by kind
 
     def check(self) -> None:
         self.engine = engines.make(self.folder)
@@ -81,6 +97,37 @@ class Asking(Stage):
         """The results of a window of dialogues, in order."""
         return converse(dialogues, getattr(self.engine, "serve", None) or in_rounds(self.engine.generate))
 
+    def hopeless(self, reasons: Mapping[str, int]) -> str:
+        """Nothing that the model says is taken: why, what it says, and what to do."""
+        after = self.folder.spec.settings.get(AFTER, 0)
+        slots = min(after, self.folder.spec.slots) if after else 0
+        if self.config.captioner.engine == "none" or not (found := mostly(reasons, ("",), slots)):
+            return ""
+        reason, n = found
+        cause = next((c for r, c in CAUSES.items() if reason.startswith(r)), "look at what it says; try another captioner or prompts")
+        heard = "".join(f"\n  {why}: {text[:200]!r}" for why, text in self.heard)
+        said = f"; it says:{heard}" if heard else ""
+        return (
+            f"captioner {self.config.captioner.id}: none of its first {n} slots got a caption, mostly because of {reason!r}: {cause}; "
+            f"captions.{AFTER}=0 goes on all the same{said}"
+        )
+
+    def refuse(self, reason: str, text: str) -> None:
+        """Count an answer that is not taken; the first few are kept to be shown."""
+        self.refused[reason] += 1
+        if len(self.heard) < SHOWN:
+            self.heard.append((reason, text))
+
+    def said(self, completion: Completion) -> Said:
+        """The answer in a completion, or why there is none; what was cut away is counted."""
+        if completion.error:
+            return Said("", reason=completion.error)
+        if self.config.captioner.engine == "none":  # texts of the user's own
+            return Said(completion.text)
+        answer = said(completion.text)
+        self.cut.update(answer.cut)
+        return answer
+
     def encode(self, state, item: tuple[int, dict | str]) -> Sample | Tombstone:
         slot, result = item
         return Tombstone(slot, result) if isinstance(result, str) else Sample(slot, f"{slot:09d}", {"json": canonical(result)})
@@ -88,7 +135,8 @@ class Asking(Stage):
     def usage(self) -> Mapping[str, object]:
         """What this process spent, and what it refused: for the worker's events."""
         usage = getattr(self.engine, "usage", None)
-        return dict(usage() if usage else {}) | ({"refused": dict(self.refused)} if self.refused else {})
+        counted = {"refused": dict(self.refused), "cut": dict(self.cut)}
+        return dict(usage() if usage else {}) | {name: counts for name, counts in counted.items() if counts}
 
     def close(self) -> None:
         if self.engine is not None:

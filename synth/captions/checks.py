@@ -1,8 +1,8 @@
 """Checks of a caption on itself alone. A caption that fails is redrawn; duplicates are aggregation's business."""
 
 import re
-import unicodedata
 
+from synth.captions import words
 from synth.captions.config import CaptionsConfig
 
 _REFUSAL = re.compile(
@@ -18,6 +18,7 @@ _META = re.compile(
     r"|\[insert\b|<\|",
     re.IGNORECASE,
 )
+_ANNOUNCES = re.compile(r"^\W*(sure|certainly|absolutely|of course|okay|ok|here('s| is| are)?|caption|the caption)\b.*:\W*$", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\[(concept|class|object|name)\]|\{(concept|class|object|name)?\}", re.IGNORECASE)
 _LEAD = re.compile(r"^(\d{1,3}[.)]\s+|[-*\u2022]\s+)?(\**(caption|prompt|description|answer)\**\s*:\**\s*)?", re.IGNORECASE)
 _PAIRS = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "*": "*", "`": "`"}
@@ -29,12 +30,16 @@ def first_line(text: str) -> str:
 
 
 def answer_line(text: str) -> str:
-    """The caption in a chat model's answer: its first line that is not empty, without list marks, a label or quotes around it.
+    """The caption in a chat model's answer: its first line that is not empty and does not only announce the next one, without list
+    marks, a label or quotes around it.
 
     >>> answer_line('\\n**Caption:** "A cat on a mat."\\n')
     'A cat on a mat.'
     """
-    line = next((line for line in text.split("\n") if line.strip()), "")
+    lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) > 1 and _ANNOUNCES.search(lines[0]):
+        del lines[0]
+    line = next(iter(lines), "")
     line = _LEAD.sub("", " ".join(line.split()), count=1)
     while len(line) > 1 and _PAIRS.get(line[0]) == line[-1] and line[-1] not in line[1:-1]:
         line = line[1:-1].strip()
@@ -42,19 +47,21 @@ def answer_line(text: str) -> str:
 
 
 def reject_reason(caption: str, class_name: str, config: CaptionsConfig) -> str:
-    """Why a caption is not taken: empty, placeholder, markup, refusal, meta, too_short, too_long, no_class; "" if it is."""
+    """Why a caption is not taken: empty, placeholder, markup, refusal, meta, too_short, too_long, repetition, no_class; "" if it is."""
     if unusable(caption):
         return unusable(caption)
     if _REFUSAL.search(caption):
         return "refusal"
     if _META.search(caption):
         return "meta"
-    words = len(caption.split())
-    if words < config.min_words:
+    n = words.count(caption)
+    if n < config.min_words:
         return "too_short"
-    if words > config.max_words:
+    if n > config.max_words:
         return "too_long"
-    if config.must_name_class and not names_class(caption, class_name):
+    if words.repeats(caption):
+        return "repetition"
+    if config.must_name_class and not words.names_class(caption, class_name):
         return "no_class"
     return ""
 
@@ -75,13 +82,3 @@ def unfit(text: str) -> str:
     if "=>" in text:
         return "markup"
     return "refusal" if _REFUSAL.search(text) else "meta" if _META.search(text) else ""
-
-
-def names_class(caption: str, class_name: str) -> bool:
-    """Whether a caption names its class: as a whole word or phrase, whatever the case, accents' form or plural -s / -es."""
-    name = _fold(class_name)
-    return bool(name) and re.search(rf"(?<!\w){re.escape(name)}(e?s)?(?!\w)", _fold(caption)) is not None
-
-
-def _fold(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().replace("_", " ").split())

@@ -178,6 +178,10 @@ class CaptionerConfig:
     body: Mapping[str, Any] = key(
         "more fields of each request, for example {top_k: 50}; null takes one away", given=Any, null="none", of=SERVERS, unread=dict
     )
+    template: Mapping[str, Any] | None = key(
+        "arguments of the model's chat template, for example {enable_thinking: false}", given=Any, null="none", sparse=True, of=("hf",),
+        unread=None,
+    )  # fmt: skip
     temperature: float = key("0: the likeliest token", low=0, unread=0.8)
     top_p: float = key("nucleus", low=0, high=1, unread=0.9)
     max_seq_len: int = key("tokens, prompt and caption; longer prompts are rejected as prompt_too_long", low=8, unread=512)
@@ -221,6 +225,9 @@ class CaptionsConfig:
     )
     oversample: float = plan_key("ratio made / wanted: pays for duplicates and for captions that fail their checks", low=1)
     allow_short: bool = plan_key("accept fewer than `total` instead of failing with exit code 65")
+    stop_when_empty: int = plan_key(
+        "a worker stops (exit code 65) when so many slots got no caption and the stage has none; 0: never", low=0
+    )
     unit_size: int = plan_key("slots a unit: what a killed job can lose is less than this; auto: one window, 32 at least", given=Any)
     window: int = plan_key(
         "slots decoded together, finished rows refilled; it fixes the bytes; auto: 16 times the rows, 256 to 4096; on cores 32",

@@ -32,6 +32,7 @@ class Request:
 
 class Completion(Protocol):
     text: str
+    ended: bool  # by the model or a stop text; False: captioner.max_gen_len cut it off
     error: str | None  # why this request has no text, e.g. "prompt_too_long"
 
 
@@ -41,6 +42,7 @@ class Reply:
 
     text: str
     error: str = ""
+    ended: bool = True
 
 
 Generate = Callable[[Sequence[Request]], Sequence[Completion]]  # one a request, in order

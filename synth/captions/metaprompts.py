@@ -5,12 +5,13 @@ The given metaprompts fill the first slots; the others are asked for one after t
 
 from synth import seeds
 from synth.captions.asking import Asking, Dialogue
-from synth.captions.checks import answer_line, first_line, names_class, unfit
+from synth.captions.checks import answer_line, first_line, unfit
 from synth.captions.config import AskConfig
-from synth.captions.engines import Completion, Request
+from synth.captions.engines import Request
 from synth.captions.prompts import gencl, hirpg
 from synth.captions.prompts.gencl import CONCEPT
 from synth.captions.prompts.hirpg import Subject
+from synth.captions.words import names_class
 from synth.errors import InputError
 
 
@@ -55,23 +56,24 @@ def written(stage: Asking, subject: Subject, number: int, earlier: list[str], wo
     request = (hirpg.plain_text(subject, earlier), hirpg.messages(subject, earlier, words))
     for attempt in range(stage.config.max_attempts):
         completion = yield Request(*request, seeds.derive(stage.config.seed, *path, number, attempt))
-        text = _text(completion, subject)
-        reason = completion.error or refusal(text, subject, earlier)
+        answer = stage.said(completion)
+        text = _text(answer.text, subject)
+        reason = answer.reason or refusal(text, subject, earlier)
         if not reason:
             return _record(subject, number, text, rejected)
-        stage.refused[reason] += 1
+        stage.refuse(reason, completion.text)
         rejected.append({"text": text, "reason": reason, "attempt": attempt})
     stage.refused["left empty"] += 1
     return rejected[-1]["reason"]
 
 
-def _text(completion: Completion, subject: Subject) -> str:
+def _text(answer: str, subject: Subject) -> str:
     """The line that follows "prompt:", else the first line."""
-    for line in completion.text.split("\n"):
+    for line in answer.split("\n"):
         head, mark, rest = line.partition("prompt:")
         if mark and len(head) < 10 and rest.strip():
             return answer_line(rest)
-    line = answer_line(first_line(completion.text) or completion.text)
+    line = answer_line(first_line(answer) or answer)
     return hirpg.with_concept(line) if subject.word == CONCEPT else line
 
 

@@ -35,11 +35,15 @@ class Captions(Asking):
                 rejected.append({"caption": "", "reason": prompt.error, "attempt": attempt})
                 break
             completion = yield Request(prompt.text, prompt.messages, prompt.seed)
-            caption = (answer_line if prompt.messages else first_line)(completion.text)
-            reason = completion.error or self._reason(caption, prompt)
+            answer = self.said(completion)
+            line = answer_line if prompt.messages else first_line
+            caption = line(answer.text)
+            reason = answer.reason or self._reason(caption, prompt)
+            if not reason and not completion.ended and line(answer.text.rstrip().rpartition("\n")[2]) == caption:
+                reason = "cut_off"  # by max_gen_len, in the caption itself
             if not reason:
                 return slot, self._record(caption, prompt, rejected)
-            self.refused[reason] += 1
+            self.refuse(reason, completion.text)
             rejected.append({"caption": caption, "reason": reason, "attempt": attempt})
             if self.config.prompts.maker in prompts.WITHOUT_MODEL:
                 break  # the next attempt would say the same

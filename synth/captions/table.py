@@ -103,7 +103,6 @@ def _no_table(path, why: object) -> InputError:
     return InputError(f"{path}: its captions.parquet cannot be read ({why}); move the unit away and run the command that made its stage")
 
 
-
 def rows(stage, start: int, stop: int) -> list[CaptionRow]:
     """Rows [start, stop) of a whole captions_json stage, as far as there are any."""
     return list(rows_at(stage, range(start, stop)).values())

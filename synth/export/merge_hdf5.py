@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synth.errors import InputError, tool
+from synth.store.identity import file_identity
 
 # how partitions are called: of = number of them, k = which
 PATTERNS = (
@@ -45,11 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(paths: Sequence[Path], out: Path, layout: str) -> str:
     """Merge unless `out` was made of these very files; what to say. Another file there is never replaced."""
-    from synth.export.hdf5.merge import merge
+    from synth.export.hdf5.merge import check, merge
     from synth.store.hdf5 import Hdf5File
 
-    # names and sizes: partitions get their names when they are whole, so one of this name and size is this one
-    mark = hashlib.sha256("\n".join(f"{p.name} {p.stat().st_size}" for p in paths).encode("utf-8", "surrogateescape")).hexdigest()
+    check(paths)
+    # by their content: partitions that were made anew have the names and often the sizes of those before
+    mark = hashlib.sha256("\n".join(f"{p.name} {file_identity(p)}" for p in paths).encode("utf-8", "surrogateescape")).hexdigest()
     if out.exists():
         with Hdf5File(out) as f:
             says = f.attributes().get(MARK)

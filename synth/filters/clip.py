@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from synth import loading
 from synth.errors import InputError, not_trouble
 
 MEAN, STD, SIDE = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), 224
@@ -63,13 +64,11 @@ class Clip:
         on = device()
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
+        local = {"local_files_only": True, "trust_remote_code": False}
         try:
-            self._model = (
-                transformers.CLIPModel.from_pretrained(path, local_files_only=True, trust_remote_code=False, dtype=dtype_of(dtype, on))
-                .eval()
-                .to(on)
-            )
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+            with loading.complete():
+                self._model = transformers.CLIPModel.from_pretrained(path, **local, dtype=dtype_of(dtype, on)).eval().to(on)
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(path, **local)
         except (OSError, ValueError, KeyError, RuntimeError) as e:
             if isinstance(e, torch.OutOfMemoryError):
                 raise

@@ -151,6 +151,9 @@ class ImagesConfig(DrawingConfig):
     preview_every: float = plan_key(
         "seconds between two looks at the newest pictures (preview.png in the stage folder); 0: none", low=0, below=INF
     )
+    stop_when_empty: int = plan_key(
+        "a worker stops (exit code 65) when so many pictures could not be drawn and the stage has none; 0: never", low=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

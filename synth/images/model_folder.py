@@ -10,7 +10,7 @@ from pathlib import Path
 
 from synth.errors import InputError
 from synth.keys import WrongKey
-from synth.weights import check_checkpoint, check_weights, read_json
+from synth.weights import check_checkpoint, check_weights, metadata, read_json, tensor_names
 
 INDEX = "model_index.json"
 SAFETY = ("safety_checker", "feature_extractor")
@@ -119,7 +119,26 @@ def _inspect_checkpoint(path: Path, expected: str, config: Path | None) -> Model
     if not Path(config).is_dir():
         raise InputError(f"model.config: {config} is no folder; it must hold model_index.json, configs and tokenizers of such a model")
     model = _read(Path(config), expected, weights=False, wanted_variant="")
+    _check_trained(path, model)
     return ModelFolder(**{**vars(model), "checkpoint": path})
+
+
+def _check_trained(file: Path, model: ModelFolder) -> None:
+    """InputError if a checkpoint is marked as trained for another prediction or other noise levels than its config folder says."""
+    if file.suffix != ".safetensors":
+        return
+    names, scheduler = tensor_names(file), model.scheduler_config()
+    said = metadata(file).get("modelspec.predict_key", metadata(file).get("modelspec.prediction_type", ""))
+    where = f"{model.path / 'scheduler' / 'scheduler_config.json'}"
+    if ("v_pred" in names or said.startswith("v")) and scheduler.get("prediction_type", "epsilon") != "v_prediction":
+        fix = 'use a model.config whose scheduler has "prediction_type": "v_prediction"'
+        raise InputError(f"{file}: is marked as predicting v, but {where} says {scheduler.get('prediction_type', 'epsilon')}; {fix}")
+    if "ztsnr" in names and not scheduler.get("rescale_betas_zero_snr"):
+        fix = 'use a model.config whose scheduler has "rescale_betas_zero_snr": true'
+        raise InputError(f"{file}: is marked as trained down to zero signal (ztsnr), which {where} does not say; {fix}")
+    if names & {"edm_mean", "edm_vpred.sigma_max"} and not model.scheduler.startswith("EDM"):
+        fix = "use a model.config whose scheduler is an EDM one"
+        raise InputError(f"{file}: is marked as trained on EDM's noise levels, but {where} is of {model.scheduler}; {fix}")
 
 
 def _index(path: Path) -> dict:
@@ -169,10 +188,17 @@ def _variant(path: Path, kinds: Mapping[str, tuple[bool, frozenset[str]]], wante
 
 
 def _vae_factor(path: Path, components: Mapping[str, str]) -> int:
+    """Pixels a latent, as the VAE's class says it: by itself, or by the number of its halvings."""
     if "vae" not in components:
         return 1
-    blocks = read_json(path / "vae" / "config.json", FIX).get("block_out_channels")
-    return 2 ** (len(blocks) - 1) if isinstance(blocks, list) and blocks else 8
+    config = read_json(path / "vae" / "config.json", FIX)
+    for key in ("spatial_compression_ratio", "scale_factor_spatial"):
+        if isinstance(config.get(key), int):
+            return config[key]
+    for key, first in (("block_out_channels", 1), ("encoder_block_out_channels", 1), ("temperal_downsample", 0)):
+        if isinstance(halvings := config.get(key), list) and halvings:
+            return 2 ** (len(halvings) - first)
+    return 8
 
 
 def _sample_size(path: Path, components: Mapping[str, str]) -> tuple[int, int] | None:

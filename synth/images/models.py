@@ -15,6 +15,8 @@ from synth.weights import check_file, check_weights, read_json
 # roles of a stage's inputs, or their beginnings
 MODEL, CONFIG, VAE, LORA, PART = "model", "model_config", "model_vae", "model_lora_", "model_part_"
 
+VAE_SCALES = {"scaling_factor": 0.18215, "shift_factor": None}  # what latents are multiplied with and moved by; AutoencoderKL's defaults
+
 
 def model_inputs(folder) -> dict[str, Path]:
     """role -> path of the inputs of a planned stage (a StageFolder) that belong to its model."""
@@ -49,8 +51,10 @@ def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder
 
 def judge(model: ModelFolder, config: DrawingConfig, img2img: bool = False) -> None:
     """InputError, mostly a WrongKey, if the model cannot do what the config asks: it must not wait in a queue to be found."""
-    family, trained = family_class(model.pipeline), model.scheduler_config().get("num_train_timesteps")
-    check_scheduler(config.scheduler, model.scheduler, config.steps, img2img, config.eta, trained if isinstance(trained, int) else 0)
+    family, own = family_class(model.pipeline), model.scheduler_config()
+    trained, predicts = own.get("num_train_timesteps"), str(own.get("prediction_type", "epsilon"))
+    trained = trained if isinstance(trained, int) else 0
+    check_scheduler(config.scheduler, model.scheduler, config.steps, img2img, config.eta, trained, predicts)
     (family.check_img2img if img2img else family.check)(model, config)
 
 
@@ -66,3 +70,8 @@ def _check_vae(model: ModelFolder, folder: Path) -> None:
         if None not in (a, b) and a != b:
             what = "latent channels" if key == "latent_channels" else "pixels a latent"
             raise InputError(f"model.vae: {folder} has {a} {what}, the model {model.name} has {b}; use a VAE of the same kind of model")
+    for key, default in VAE_SCALES.items():
+        a, b = (config.get(key, default) for config in (other, own))
+        if a != b:
+            why = f"has {key}={a}, but the model {model.name} was trained with {b}"
+            raise InputError(f"model.vae: {folder} {why}; use a VAE of the same kind of model")

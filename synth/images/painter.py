@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from synth.errors import OutOfDeviceMemory
+from synth.errors import InputError, OutOfDeviceMemory
 from synth.images.compiling import Shapes
 from synth.images.embeddings import encode_unit
 from synth.images.families import Embedded, Family
@@ -111,6 +111,7 @@ class Painter:
                 for interval in self.intervals:
                     interval.begin(rows)
                 values = self.family.draw([*items, *[items[-1]] * more], generators, start, strength)  # [B, 3, H, W] in [0, 1]
+                self._check_size(values, start)
                 self._shapes.met((rows, None if start is None else tuple(start.shape[2:])))
                 refused, copy = self.family.flagged(values), self._fetch(values)
             return [Picture(copy, i, rows, refused[i]) for i in range(len(items))]
@@ -120,6 +121,13 @@ class Painter:
         values = start = None
         free()
         return full
+
+    def _check_size(self, values, start) -> None:
+        """InputError if the model drew pictures of another size than was asked for: the metadata would lie."""
+        asked = tuple(start.shape[2:]) if start is not None else (self.family.config.height, self.family.config.width)
+        if (drawn := tuple(values.shape[2:])) != asked:
+            what = f"{type(self.family.pipe).__name__} draws {drawn[1]}x{drawn[0]} pixels where {asked[1]}x{asked[0]} were asked for"
+            raise InputError(f"model.path: {what}; use a size that it draws: images.width={drawn[1]} images.height={drawn[0]}")
 
     def _fetch(self, values) -> "Copy":
         """Begin to bring a call's pictures to the host, as 8-bit numbers: a quarter of the bytes."""

@@ -8,7 +8,7 @@ import pickle
 import warnings
 from collections.abc import Iterator, Mapping
 
-from synth import numerics
+from synth import loading, numerics
 from synth.errors import InputError, OutOfDeviceMemory, not_trouble
 from synth.host.gpu import device, half_dtype
 from synth.images.config import DrawingConfig
@@ -62,7 +62,7 @@ def open_family(model: ModelFolder, config: DrawingConfig, settings: Mapping, ba
     safety = None
     if config.model.safety_checker != "off":
         on = device()
-        with _named(model):
+        with _named(model), loading.complete():
             safety = SafetyChecker(model.path, dtype_of(numerics.on(settings, on.type)["dtype"], on, dtype), on)
     return family(pipe, config, batch, parts, safety)
 
@@ -87,7 +87,7 @@ def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "au
     diffusers = _quiet_diffusers()
     on = device()
     kind = dtype_of(settings["dtype"], on, dtype)
-    with _named(model):
+    with _named(model), loading.complete():
         given = dict(given or {})
         if model.vae is not None:
             given["vae"] = diffusers.AutoencoderKL.from_pretrained(str(model.vae), local_files_only=True, torch_dtype=kind)
@@ -104,6 +104,7 @@ def load(model: ModelFolder, scheduler: str, settings: Mapping, dtype: str = "au
                     str(model.path), local_files_only=True, torch_dtype=kind, **_straight_to(on, cls), **variant, **arguments
                 )
     pipe.set_progress_bar_config(disable=True)
+    loading.check_filled(str(model.checkpoint or model.path), pipe.components)
     with out_of_memory(TOO_LARGE):
         pipe = pipe.to(on)
     if "scheduler" in model.components:

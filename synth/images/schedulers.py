@@ -35,14 +35,27 @@ LCM_STEPS = 50  # what LCM was distilled on; more cannot be asked of it
 READ_ETA = frozenset({"DDIMScheduler", "DDIMParallelScheduler", "TCDScheduler"})  # pipelines hand eta to those that take it
 
 
-def check_scheduler(name: str, own: str, steps: int = 1, img2img: bool = False, eta: float = 0.0, trained: int = 0) -> None:
+# beginnings of diffusers' schedulers whose models were not trained on the noise levels of the others
+OF_ITS_OWN = ("EDM", "CMStochastic", "SCM", "KarrasVe", "ScoreSde", "VQDiffusion", "Amused", "DDPMWuerstchen", "CogVideoX")
+# what a model's scheduler says that the model predicts -> the names of those that can take it; any other: all
+TAKE = {"flow_prediction": ("dpm++2m", "unipc"), "sample": ("ddim", "dpm++2m", "unipc", "lcm", "euler")}
+
+
+def check_scheduler(
+    name: str, own: str, steps: int = 1, img2img: bool = False, eta: float = 0.0, trained: int = 0, prediction: str = "epsilon"
+) -> None:
     """WrongKey if `name` is unknown, or cannot drive a model whose own scheduler class is `own` in so many steps.
 
-    trained: noise levels that the model was trained on, of which a schedule is a choice; 0: not known.
+    trained: noise levels that the model was trained on, of which a schedule is a choice; 0: not known. prediction: its prediction_type.
     """
     one_of("scheduler", name, (DEFAULT, *SCHEDULERS))
     if name != DEFAULT and own.startswith("FlowMatch"):
         raise WrongKey("scheduler", name, f"predicts noise, but this model was trained by flow matching ({own})", f"use {DEFAULT}")
+    if name != DEFAULT and own.startswith(OF_ITS_OWN):
+        raise WrongKey("scheduler", name, f"knows other noise levels than this model was trained on ({own})", f"use {DEFAULT}")
+    if name != DEFAULT and name not in TAKE.get(prediction, SCHEDULERS):
+        fix = f"use one of {', '.join((DEFAULT, *TAKE[prediction]))}"
+        raise WrongKey("scheduler", name, f"does not take what this model predicts ({prediction})", fix)
     cls = class_of(name, own)
     if cls == "LCMScheduler" and steps > LCM_STEPS:
         raise WrongKey("steps", steps, f"scheduler lcm takes at most {LCM_STEPS} steps", "it is made for 4 to 8")

@@ -21,16 +21,23 @@ from synth.images.painter import MEMORY_ADVICE, Painter, Picture
 from synth.images.preview import Preview
 from synth.images.schedulers import class_of
 from synth.images.slots import PerCaption, PerClass, per_class
+from synth.run.empty import AFTER, mostly
 from synth.run.stage import Stage
 from synth.seeds import derive
+from synth.store.framing import shared
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical, digest
 
 # how a stage is worked on; not in its fingerprint. shapes: sizes of pictures in it, each of which would be compiled for
-RUN: Mapping[str, object] = {"on_oom": "fail", "preview_every": 0.0, "text_offload": False, "shapes": 1}
+RUN: Mapping[str, object] = {"on_oom": "fail", "preview_every": 0.0, "text_offload": False, "shapes": 1, AFTER: 0}
 NO_CAPTION = "no caption: the captions stage came out short"
 REFUSED = "refused by the safety checker"
 NOT_FINITE = "the model gave values that are not finite numbers (dtype overflow?)"
+CAUSES = {  # beginnings of the reasons that are the model's own -> what they mostly come from
+    shared(NOT_FINITE): "the weights are damaged, or overflow in this dtype: try model.dtype=float32 or bfloat16, or fetch the model again",
+    REFUSED: "the safety checker refuses all: look at the captions, or use model.safety_checker=off",
+    "the command ": "see its log in the stage's folder",
+}
 
 
 @dataclass(frozen=True)
@@ -182,6 +189,16 @@ class Images(Stage):
         """A picture of each task of a batch, on its way to the host."""
         texts = [state.texts[t.row.caption] for t in tasks]
         return self.painter.paint([sample_key(t.slot) for t in tasks], texts, [t.seed for t in tasks])
+
+    def hopeless(self, reasons: Mapping[str, int]) -> str:
+        """No picture can be drawn at all: why, and what to do."""
+        after = (RUN | self.folder.spec.settings)[AFTER]
+        if not (found := mostly(reasons, CAUSES, min(after, self.folder.spec.slots))):
+            return ""
+        reason, n = found
+        cause = next(c for r, c in CAUSES.items() if reason.startswith(r))
+        what = f"model {self.config.model.id}: none of its first {n} pictures could be stored, mostly because of {reason!r}"
+        return f"{what}: {cause}; images.{AFTER}=0 goes on all the same"
 
     # -- storing -----------------------------------------------------------------------------------------------------
 

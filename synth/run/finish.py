@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from synth.errors import EXIT_AGAIN, EXIT_OK
+from synth.errors import EXIT_AGAIN, EXIT_OK, InputError
+from synth.run.empty import reasons_of
 from synth.run.stage import Stage
 from synth.store import faults, leases
 from synth.store.folder import StageFolder
@@ -37,6 +38,8 @@ def finish_stage(
             beats.hold(lease)
             try:
                 samples, tombstones = count(folder)
+                if tombstones and not samples and (why := stage.hopeless(reasons_of(folder))):
+                    raise InputError(why)
                 faults.point("before_finish")
                 stage.finish()
                 folder.mark_done({"units": number, "slots": folder.spec.slots, "samples": samples, "tombstones": tombstones})

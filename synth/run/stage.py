@@ -68,6 +68,13 @@ class Stage:
     def verify(self, check: Check) -> None:
         """Add what is wrong with what a whole stage wrote outside units/."""
 
+    def hopeless(self, reasons: Mapping[str, int]) -> str:
+        """Why to stop instead of making more of the same; "" to go on. Asked while nothing of the stage has a sample.
+
+        reasons: of the slots that were made and stayed empty, without what is each one's own -> how many.
+        """
+        return ""
+
     def usage(self) -> Mapping[str, float]:
         """What this process spent outside so far (requests, tokens, price), for the worker's events."""
         return {}

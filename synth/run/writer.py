@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from synth.run.empty import Empty
 from synth.run.stage import Stage
 from synth.store.commit import Outcome, commit
 from synth.store.folder import StageFolder
@@ -44,6 +45,7 @@ class Writer:
 
     def __init__(self, folder: StageFolder, stage: Stage, log: Callable, on_settled: Callable[[UnitJob], None]):
         self.folder, self.stage, self._log, self._on_settled = folder, stage, log, on_settled
+        self._empty = Empty(folder, stage)
         self._queue: queue.Queue = queue.Queue(maxsize=BATCHES_AHEAD)
         threads = min(MAX_THREADS, len(os.sched_getaffinity(0)))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
@@ -90,7 +92,9 @@ class Writer:
         self._queue.task_done()
 
     def _write(self, job: UnitJob, futures: Sequence[Future]) -> None:
-        job.part.append(frame(self.folder.framing, [f.result() for f in futures]))
+        batch = frame(self.folder.framing, [f.result() for f in futures])
+        self._empty.judge(batch)
+        job.part.append(batch)
 
     def _commit(self, job: UnitJob, _: object) -> None:
         digest = job.part.seal(job.unit.number, job.unit.start, len(job.unit), job.inputs)

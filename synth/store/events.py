@@ -23,7 +23,7 @@ _FIELDS: dict[str, object] = {
     "job_idx": Maybe((COUNT, None)),
     "code": Maybe(int),
     "versions": Maybe(({str: str}, None)),
-    "refused": Maybe(({str: COUNT}, None)),
+    **dict.fromkeys(("refused", "cut"), Maybe(({str: COUNT}, None))),
 }
 
 

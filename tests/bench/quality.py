@@ -25,8 +25,8 @@ from torch import nn
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from synth.captions.checks import names_class  # noqa: E402
 from synth.captions.prompts.modes import HEADINGS  # noqa: E402
+from synth.captions.words import names_class  # noqa: E402
 from synth.embedded.pictures import backgrounds, grammar  # noqa: E402
 from synth.embedded.pictures.render import FOLDER, classes  # noqa: E402
 from synth.embedded.train.picture_data import rendered_set  # noqa: E402

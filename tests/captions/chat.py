@@ -44,7 +44,7 @@ class Chat:
         if self.wild and roll < 0.1:
             return "I'm sorry, but as an AI language model I cannot do that."
         if self.wild and roll < 0.2:
-            return "Sure! Here is one:\n\nA lone lamp."
+            return "Sure! A lone lamp, as you asked."
         name = (
             re.findall(r'"([^"]+)"', question)[-1] if request.messages else question.rsplit("\n\n", 1)[1].removesuffix(" =>").split(",")[0]
         )

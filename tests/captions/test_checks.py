@@ -2,7 +2,7 @@
 
 import pytest
 
-from synth.captions.checks import answer_line, first_line, names_class, reject_reason, unusable
+from synth.captions.checks import answer_line, first_line, reject_reason, unusable
 from synth.captions.config import ClassEntry
 from tests.configs import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
 
@@ -32,25 +32,13 @@ CONFIG = CaptionsConfig(0, DatasetConfig("d", (ClassEntry(0, "cat"),), 1), Promp
         ("Great cat of the northern forest.", ""),
         ("Here a yellow cat, on the left.", ""),
         ("OK corral with a cat in front of it", ""),
+        ("A cat on a mat on a mat on a mat on a mat on a mat.", "repetition"),
+        ("A cat and aaaaaaaaaaaaaaaaaaaaaaaa dog", "repetition"),
         ("A cat asleep on a caption writer's desk.", ""),
     ],
 )
 def test_reason_of_rejection(caption, reason):
     assert reject_reason(caption, "cat", CONFIG) == reason
-
-
-@pytest.mark.parametrize(
-    ("caption", "name"),
-    [
-        ("Two CATS sleep.", "cat"),
-        ("An F-16A/B takes off.", "F-16A/B"),
-        ("The Great Wall of China at dawn.", "The_Great_Wall_of_China"),
-        ("Ein Café am Abend.", "cafe\u0301"),
-        ("A colt's foot grows here.", "colt's foot"),
-    ],
-)
-def test_class_is_found_whatever_its_form(caption, name):
-    assert names_class(caption, name)
 
 
 def test_class_that_is_not_required_need_not_be_named():
@@ -68,6 +56,8 @@ def test_class_that_is_not_required_need_not_be_named():
         ('"A" and "B"', '"A" and "B"'),
         ("", ""),
         ("3 cats on a mat", "3 cats on a mat"),
+        ("Sure! Here is a caption:\n\nA cat on a mat.", "A cat on a mat."),
+        ("Here's one:", "Here's one:"),
     ],
 )
 def test_the_caption_of_an_answer(answer, caption):

@@ -7,8 +7,8 @@ import pytest
 from launch.config.compose import Composer, typed
 from launch.plan.graph import plan_point
 from synth.captions import engines
-from synth.captions.checks import names_class
 from synth.captions.prompt_trees import PromptTrees
+from synth.captions.words import names_class
 from synth.errors import EXIT_AGAIN, EXIT_OK, InputError
 from synth.run import loop
 from synth.store.folder import StageFolder

@@ -13,6 +13,7 @@ from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.keys import dump
 from synth.numerics import EXACT
 from synth.run import loop
+from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.spec import InputFile, StageSpec
@@ -24,6 +25,7 @@ from tests.configs import CaptionerConfig, CaptionsConfig, DatasetConfig, Prompt
 class Said:
     text: str
     error: str = ""
+    ended: bool = True
 
 
 class Scripted:
@@ -52,7 +54,7 @@ class Scripted:
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    def build(bad=None, slots=10, **config):
+    def build(bad=None, slots=10, settings=None, **config):
         monkeypatch.setitem(engines.ENGINES, "llama", "tests.captions.test_stage:scripted")
         Scripted.bad, Scripted.tries = bad or {}, {}
         inputs = {}
@@ -62,7 +64,8 @@ def stage(tmp_path, monkeypatch):
             inputs[role] = InputFile(str(path), identity(path))
         data = DatasetConfig("d", tuple(ClassEntry(i, n) for i, n in enumerate(NAMES)), 10)
         cfg = CaptionsConfig(0, data, PromptsConfig(), CaptionerConfig(), **config)
-        spec = StageSpec("captions", "captions", dump(cfg), slots, 5, 5, EXACT, inputs=inputs, framing="jsonl")
+        more = {"inputs": inputs, "framing": "jsonl", "settings": settings or {}}
+        spec = StageSpec("captions", "captions", dump(cfg), slots, 5, 5, EXACT, **more)
         return StageFolder.create(tmp_path / "runs", spec)
 
     return build
@@ -94,12 +97,49 @@ def test_a_bad_caption_is_redrawn_with_another_seed_and_remembered(stage):
     assert [(r["attempt"], r["reason"]) for r in row["rejected"]] == [(0, "empty"), (1, "no_class")]
 
 
+def test_thoughts_and_an_answer_that_was_cut_off_are_no_caption_and_marks_are_cut(stage):
+    name = NAMES[2]
+    folder = stage({name: [f"<think>{name}?", Said(f"A picture of {name} on", ended=False), f"<think>hm</think> A {name} here.</s>\nmore"]})
+    assert loop.Worker(folder, 0, 1).run() == EXIT_OK
+    row = next(r for r in records(folder).values() if r["class"] == name)
+    assert [r["reason"] for r in row["rejected"]] == ["thinking", "cut_off"] and row["caption"] == f"A {name} here."
+    stop = [e for e in read_events(folder.path) if e["event"] == "stop"][-1]
+    assert stop["refused"] == {"thinking": 1, "cut_off": 1} and stop["cut"] == {"thoughts": 2, "control tokens": 1}
+
+
+def test_a_line_that_stood_whole_before_the_answer_was_cut_off_is_a_caption(stage):
+    folder = stage({NAMES[2]: [Said(f" A picture of {NAMES[2]}.\nAnd now", ended=False)]})
+    assert loop.Worker(folder, 0, 1).run() == EXIT_OK
+    assert not [r for r in records(folder).values() if "rejected" in r]
+
+
 def test_a_slot_that_never_passes_is_a_tombstone_with_its_reason(stage):
     folder = stage({NAMES[2]: [Said("", "prompt_too_long")] * 9}, max_attempts=3)
     assert loop.Worker(folder, 0, 1).run() == EXIT_OK
     assert folder.done() == {"units": 2, "slots": 10, "samples": 9, "tombstones": 1}
     reasons = [r for u in (0, 1) for r in folder.reader(u).index.tombstones.values()]
     assert reasons == ["prompt_too_long"]
+
+
+def test_a_model_of_which_nothing_is_taken_ends_the_worker_with_what_it_says(stage, capsys):
+    folder = stage({name: ["I'm sorry, I cannot help."] * 99 for name in NAMES}, settings={"stop_when_empty": 5})
+    assert loop.Worker(folder, 0, 1).run() == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert "none of its first" in said and "'refusal'" in said and said.count("I'm sorry, I cannot help.") >= 3
+    assert "another captioner" in said and "captions.stop_when_empty=0" in said
+    assert not folder.committed() and not folder.set_aside()  # it is no fact about a sample
+
+
+def test_one_caption_is_enough_to_go_on(stage):
+    folder = stage({name: ["I'm sorry."] * 99 for name in NAMES[1:]}, settings={"stop_when_empty": 10})
+    assert loop.Worker(folder, 0, 1).run() == EXIT_OK
+    assert folder.done()["samples"] == 1
+
+
+def test_who_wants_empty_slots_gets_them(stage):
+    folder = stage({name: [""] * 99 for name in NAMES}, settings={"stop_when_empty": 0})
+    assert loop.Worker(folder, 0, 1).run() == EXIT_OK
+    assert folder.done()["samples"] == 0
 
 
 def test_an_examples_file_changed_after_planning_ends_the_worker_before_any_work(stage, capsys):

@@ -8,8 +8,8 @@ import pytest
 
 import launch.plan.makers
 import synth.captions
-from synth.captions.checks import names_class
 from synth.captions.prompts.modes import HEADINGS, RELATIONS, SECOND
+from synth.captions.words import names_class
 
 HERE = Path(synth.captions.__file__).parent
 EXAMPLES, PLACES, BACKGROUNDS, HYPERNYMS = (

@@ -56,6 +56,18 @@ def test_merging_the_same_files_again_does_nothing_and_other_files_are_never_rep
     assert out.read_bytes() == before[0]
 
 
+def test_partitions_that_were_made_anew_with_equal_names_and_sizes_are_not_merged_already(tmp_path, capsys):
+    file, out = partition(tmp_path, 0, of=1), tmp_path / "out.h5"
+    words = ["--inputs", str(file), "--output", str(out)]
+    assert merge(words) == EXIT_OK
+    size, status = file.stat().st_size, file.stat()
+    with h5py.File(file, "r+") as f:
+        f["a_0.jpg"][()] = np.asarray(JPEG + b"b\0")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert file.stat().st_size == size
+    assert merge(words) == EXIT_BAD_INPUT and "was not merged from these files" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("there", "of", "words", "said"),
     [

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 import shutil
 import zipfile
 from dataclasses import replace
@@ -11,6 +12,8 @@ import pytest
 
 from synth.errors import EXIT_OK, InputError
 from synth.images.models import CONFIG, LORA, MODEL, VAE
+from synth.images.schedulers import check_scheduler
+from synth.keys import WrongKey
 from synth.numerics import EXACT
 from synth.store.identity import identity
 from synth.store.spec import InputFile
@@ -91,6 +94,13 @@ def test_another_vae_decodes(sd, tmp_path):
         judged({MODEL: sd, VAE: sd}, PLAIN)
 
 
+def test_a_vae_whose_latents_are_of_another_scale_is_refused(sd, tmp_path):
+    """SDXL's fits Stable Diffusion 1 in shape, and would draw washed-out pictures."""
+    tiny.vae(scaling_factor=0.13025).save_pretrained(tmp_path / "xl")
+    with pytest.raises(InputError, match=r"has scaling_factor=0\.13025, but the model sd was trained with 0\.18215"):
+        judged({MODEL: sd, VAE: tmp_path / "xl"}, PLAIN)
+
+
 def make_lora(folder, name, seed):
     """A LoRA of rank 2 on the queries and keys of the tiny U-Net, as diffusers' training scripts save it; (file, B @ A by module)."""
     import torch
@@ -138,6 +148,65 @@ def test_a_lora_that_does_not_fit_is_named(copy, sd, tmp_path):
     (tmp_path / "torn.safetensors").write_bytes((tmp_path / "odd.safetensors").read_bytes()[:-4])
     with pytest.raises(InputError, match="torn"):
         judged({MODEL: sd, f"{LORA}0": tmp_path / "torn.safetensors"}, replace(PLAIN, model=ModelConfig("t", loras=(1.0,))))
+
+
+def test_a_lora_of_which_a_part_fits_nothing_is_refused(copy, tmp_path):
+    """diffusers adds what it knows and passes over the rest."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    file, _ = make_lora(copy, "whole.safetensors", 1)
+    tensors = load_file(file)
+    layers = sum("lora_A" in name for name in tensors)
+    foreign = {f"unet.elsewhere.to_q.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
+    save_file(tensors | foreign, tmp_path / "half.safetensors")
+    with pytest.raises(InputError, match=rf"half\.safetensors.*1 of its {layers + 1} layers do not fit the unet"):
+        opened({MODEL: copy, f"{LORA}0": tmp_path / "half.safetensors"}, loras=(1.0,))
+    words = {f"text_encoder.text_model.encoder.layers.7.self_attn.q_proj.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
+    save_file(tensors | words, tmp_path / "text.safetensors")
+    with pytest.raises(InputError, match=r"text\.safetensors.*(1 of its 1 layers do not fit the text_encoder|does not fit)"):
+        opened({MODEL: copy, f"{LORA}0": tmp_path / "text.safetensors"}, loras=(1.0,))
+
+
+@pytest.mark.parametrize("scale", ["scaled_fp8", "unet.conv.scale_weight", "unet.conv.weight_scale"])
+def test_weights_whose_scales_would_be_dropped_are_refused(copy, scale):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    file = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(file) | {scale: torch.ones(1)}, file)
+    with pytest.raises(InputError, match="scales of their own"):
+        judged({MODEL: copy}, PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "said"),
+    [
+        (["v_pred"], None, "predicting v, but .*scheduler_config.json says epsilon"),
+        ([], {"modelspec.predict_key": "v"}, "predicting v"),
+        (["ztsnr"], None, "zero signal"),
+        (["edm_mean", "edm_std"], None, "EDM's noise levels, but .* is of DDIMScheduler"),
+    ],
+)
+def test_a_checkpoint_that_says_how_it_was_trained_is_not_drawn_in_another_way(configs, tmp_path, tensors, metadata, said):
+    import torch
+    from safetensors.torch import save_file
+
+    file = tmp_path / "model.safetensors"
+    save_file({name: torch.ones(1) for name in ["weight", *tensors]}, file, metadata)
+    with pytest.raises(InputError, match=said):
+        judged({MODEL: file, CONFIG: configs}, PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("own", "prediction", "name"),
+    [("EDMEulerScheduler", "epsilon", "euler"), ("EDMDPMSolverMultistepScheduler", "epsilon", "dpm++2m"), ("SCMScheduler", "", "lcm"),
+     ("DPMSolverMultistepScheduler", "flow_prediction", "euler"), ("DDIMScheduler", "sample", "plms")],
+)  # fmt: skip
+def test_a_scheduler_that_knows_other_noise_levels_than_the_model_is_refused(own, prediction, name):
+    with pytest.raises(WrongKey, match=f"scheduler={re.escape(name)}"):
+        check_scheduler(name, own, 4, prediction=prediction)
+    check_scheduler("default", own, 4, prediction=prediction)
 
 
 @pytest.fixture

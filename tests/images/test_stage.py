@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synth.errors import EXIT_OK
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.kinds import config_of
 from synth.numerics import FAST
 from synth.seeds import derive
@@ -189,6 +189,24 @@ def test_values_that_are_not_finite_become_tombstones_not_black_pictures(table, 
     assert work(folder) == EXIT_OK
     with folder.reader(0) as reader:
         assert list(reader.index.tombstones) == [1] and "not finite" in reader.index.tombstones[1]
+
+
+def test_a_model_that_draws_nothing_finite_ends_the_worker_instead_of_an_empty_set(table, tiny_sd, tmp_path, monkeypatch, capsys):
+    from diffusers import AutoencoderKL
+
+    decode = AutoencoderKL.decode
+
+    def spoiled(self, z, *args, **kwargs):
+        out = decode(self, z, *args, **kwargs)
+        out[0][:] = float("nan")
+        return out
+
+    monkeypatch.setattr(AutoencoderKL, "decode", spoiled)
+    folder = images_stage(tmp_path / "runs" / "toys", table, tiny_sd, 4, run={"stop_when_empty": 16})
+    assert work(folder) == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert "none of its first" in said and "not finite" in said and "model.dtype=float32" in said
+    assert not folder.is_done() and not folder.set_aside()
 
 
 def test_out_of_memory_comes_with_advice(table, tiny_sd, tmp_path, monkeypatch):

@@ -231,10 +231,11 @@ def floyd_3(folder: Path):
 
 
 def build(name: str, folder: Path) -> Path:
-    """Save the pipeline of a builder of this module or of tiny_more at `folder`, with weights that depend on its name alone."""
+    """Save the pipeline of a builder of this module, tiny_more or tiny_generic at `folder`, with weights that depend on its name alone."""
     import torch
 
-    maker: Callable = globals().get(name) or getattr(importlib.import_module("tests.images.tiny_more"), name)
+    modules = [importlib.import_module(f"tests.images.{m}") for m in ("tiny", "tiny_more", "tiny_generic")]
+    maker: Callable = next(getattr(module, name) for module in modules if hasattr(module, name))
     torch.manual_seed(sum(name.encode()))
     pipe = maker(folder)
     spread(pipe)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from synth import numerics
+from synth import loading, numerics
 from synth.captions.config import CaptionerConfig
 from synth.captions.engines import TOO_LONG, Reply, Request, check_texts, cut
 from synth.captions.hf.folder import check_length, inspect
@@ -44,7 +44,10 @@ class HfEngine:
         where = {"device_map": "auto"} if many else {}  # layers spread over the GPUs of this worker
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(self.path, **local)
-            model = AutoModelForCausalLM.from_pretrained(self.path, dtype=gpu.dtype_on(c.dtype, on), use_safetensors=True, **local, **where)
+            with loading.complete():
+                model = AutoModelForCausalLM.from_pretrained(
+                    self.path, dtype=gpu.dtype_on(c.dtype, on), use_safetensors=True, **local, **where
+                )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as e:
             if isinstance(e, torch.cuda.OutOfMemoryError):
                 raise self._too_big(e) from e
@@ -81,7 +84,9 @@ class HfEngine:
             except torch.cuda.OutOfMemoryError as e:
                 raise self._too_big(e) from e
             for n, tokens in zip(chosen, drawn, strict=True):
-                replies[n] = Reply(cut(self.tokenizer.decode(tokens, skip_special_tokens=True), c.stop))
+                text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+                whole = len(tokens) < c.max_gen_len or tokens[-1] in self._decoder.ends
+                replies[n] = Reply(cut(text, c.stop), ended=whole or self._stopped(tokens))
         return replies
 
     def close(self) -> None:
@@ -110,7 +115,8 @@ class HfEngine:
                 raise self._bad_template(e) from e
 
     def _chat(self, messages: list[dict]) -> list[int]:
-        return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+        more = self.captioner.template or {}
+        return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, **more)["input_ids"]
 
     def _bad_template(self, e: Exception) -> InputError:
         return InputError(f"{self.path}: its chat template refuses the messages of this prompt maker: {type(e).__name__}: {e}")

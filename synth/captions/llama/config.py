@@ -67,3 +67,8 @@ class Completion:
     n_tokens: int  # tokens drawn, the stop token included
     stop_reason: str  # stop, eos, max_gen_len, max_seq_len or error
     error: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """By the model or a stop text: it was not cut off."""
+        return self.stop_reason not in ("max_gen_len", "max_seq_len")

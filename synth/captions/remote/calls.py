@@ -142,6 +142,14 @@ class Caller:
 _TEXT, _COUNTS = (str, None), ("prompt_tokens", "completion_tokens")
 
 
+def _joined(content: str | list | None, where: str) -> str | None:
+    """The text of an answer that may come in parts, of which only those of text are an answer."""
+    if not isinstance(content, list):
+        return content
+    parts = (foreign.obj(part, where, type=Maybe(str), text=Maybe(str)) for part in content)
+    return "".join(part["text"] or "" for part in parts if part["type"] in (None, "text"))
+
+
 def answer_in(body: str) -> Answer:
     """The first choice of a completion or chat completion; anything else is an InputError."""
     where = "its answer cannot be read"
@@ -150,7 +158,7 @@ def answer_in(body: str) -> Answer:
         raise InputError(f"{where}: it has no choices")
     choice = foreign.obj(data["choices"][0], where, message=Maybe(dict), text=Maybe(_TEXT), finish_reason=Maybe(_TEXT))
     if choice["message"] is not None:
-        text = foreign.obj(choice["message"], where, content=Maybe(_TEXT))["content"]
+        text = _joined(foreign.obj(choice["message"], where, content=Maybe((str, None, [dict])))["content"], where)
     elif "text" in data["choices"][0]:
         text = choice["text"]
     else:

@@ -121,7 +121,7 @@ class RemoteEngine:
             return Reply("", TOO_LONG)
         if what.finish == "content_filter":
             return Reply("", "content_filter")
-        return Reply(cut(what.text, self.captioner.stop))
+        return Reply(cut(what.text, self.captioner.stop), ended=what.finish != "length")
 
     @contextlib.contextmanager
     def _explained(self):

@@ -1,10 +1,18 @@
-"""Any text-to-image pipeline: the captions themselves are passed, and the pipeline encodes them batch by batch."""
+"""Any text-to-image pipeline: the captions themselves are passed, and the pipeline encodes them batch by batch.
 
+What a pipeline does not take, or says that it ignores, is refused before its first picture: the metadata would hold what had no effect.
+"""
+
+import contextlib
 import inspect
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 
 from synth.errors import InputError
 from synth.images.families.base import Embedded, Family
+
+TRUE = "true_cfg_scale"  # how pipelines call the scale of an unconditional half where `guidance_scale` is an input of the denoiser
+IGNORED = "ignored"  # in what diffusers' pipelines log of a setting that has no effect
 
 
 class Generic(Family):
@@ -17,16 +25,92 @@ class Generic(Family):
     def __init__(self, pipe, config, *args, **kwargs):
         super().__init__(pipe, config, *args, **kwargs)
         self.accepts = frozenset(inspect.signature(pipe.__call__).parameters)
-        for name in ("prompt", *(["negative_prompt"] if config.negative_prompt else [])):
+        # the denoiser takes the scale itself: then there need be no unconditional half
+        self._true = TRUE in self.accepts and not getattr(self._denoiser_config(), "guidance_embeds", False)
+        self._listened = False
+        self._check()
+
+    @classmethod
+    def check(cls, model, config) -> None:
+        super().check(model, config)
+        if "transformer" in model.components:
+            model.check_size(config.height, config.width, cls.latent_step(model))
+
+    @classmethod
+    def latent_step(cls, model) -> int:
+        """Pixels of a patch: of the transformer's own, or of two by two latents where the pipeline packs these into one token."""
+        latents, config = model.component_config("vae"), model.component_config("transformer")
+        patch = _first(config.get("all_patch_size", config.get("patch_size", 1)))
+        channels = latents.get("latent_channels", latents.get("z_dim"))
+        packs = patch == 1 and channels is not None and config.get("in_channels") == 4 * channels
+        return model.vae_factor * (2 if packs else patch)
+
+    def _denoiser_config(self) -> object:
+        return getattr(getattr(self.pipe, "transformer", None), "config", None)
+
+    def _check(self) -> None:
+        """InputError for a setting that the pipeline does not take."""
+        asked = {
+            "prompt": ("", "use a text-to-image pipeline"),
+            "height": (self.config.height, "use another model"),
+            "width": (self.config.width, "use another model"),
+            "num_inference_steps": (self.config.steps, "use another model"),
+        }
+        if self.config.negative_prompt:
+            asked["negative_prompt"] = self.config.negative_prompt, "leave negative_prompt empty"
+        if self.guided and not self._true:
+            asked["guidance_scale"] = self.config.guidance_scale, "use guidance_scale=1"
+        for name, (value, fix) in asked.items():
             if name not in self.accepts:
-                fix = "leave negative_prompt empty" if name == "negative_prompt" else "use a text-to-image pipeline"
-                raise InputError(f"model.path: {type(pipe).__name__} takes no {name}; {fix}")
+                said = f"{name}={value}" if value else name
+                raise InputError(f"model.path: {type(self.pipe).__name__} takes no {said}; {fix}")
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         return {}
 
     def text(self, items: Sequence[Embedded]) -> dict:
         text = {"prompt": [i.caption for i in items]}
-        if self.guided and self.config.negative_prompt:
-            text["negative_prompt"] = [self.config.negative_prompt] * len(items)
+        if self.guided and (self.config.negative_prompt or self._true):
+            # without one there is no unconditional half; a blank is what such models were trained with
+            text["negative_prompt"] = [self.config.negative_prompt or " "] * len(items)
         return text
+
+    def call(self, pipe, text: Mapping, generators: list, **more):
+        if self._true:
+            more = {TRUE: max(1.0, self.config.guidance_scale), "guidance_scale": None} | more
+        elif TRUE in self.accepts:
+            more = {TRUE: 1.0} | more
+        # with binning it would draw a size of its own list and stretch that to the one asked for
+        more = {"use_resolution_binning": False} | more
+        with self._told() if not self._listened else contextlib.nullcontext():
+            return super().call(pipe, text, generators, **{k: v for k, v in more.items() if k in self.accepts})
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """The first call: what the pipeline refuses, and what it logs of settings that it ignores, is an InputError."""
+        import diffusers
+
+        what, heard = f"model.path: {type(self.pipe).__name__}", list[str]()
+        handler = logging.Handler()
+        handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+        logger = diffusers.utils.logging.get_logger("diffusers")
+        before, propagates = logger.level, logger.propagate
+        own = list(logger.handlers)
+        try:
+            logger.handlers, logger.propagate = [handler], False
+            logger.setLevel(logging.WARNING)
+            yield
+        except ValueError as e:
+            raise InputError(f"{what} refuses it: {e}") from e
+        finally:
+            logger.handlers, logger.propagate = own, propagates
+            logger.setLevel(before)
+        if ignored := [text for text in heard if IGNORED in text]:
+            raise InputError(f"{what}: {'; '.join(ignored)} Leave that setting out: guidance_scale=1")
+        self._listened = True
+
+
+def _first(size: object) -> int:
+    """Of a patch size that may be a list, frames first: the last, which is one of pixels."""
+    size = size[-1] if isinstance(size, (list, tuple)) and size else size
+    return size if isinstance(size, int) and size > 0 else 1

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import pytest
 
+from synth.captions.answers import said
 from synth.captions.asking import converse, in_rounds
 from synth.captions.config import ClassEntry
 from synth.captions.engines import Reply
@@ -59,6 +60,10 @@ class Stage:
 
     class config:
         seed, max_attempts = 0, 3
+
+    @staticmethod
+    def said(completion):
+        return said(completion.text)
 
 
 def test_a_text_said_before_is_asked_for_again_a_bounded_number_of_times():

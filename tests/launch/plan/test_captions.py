@@ -28,6 +28,21 @@ def test_slots_are_whole_blocks_of_classes_and_exact_about_oversample():
     assert slots_for(10, 1.0, 3, 4) == 4
 
 
+def test_a_small_total_of_many_classes_asks_for_no_more_than_oversample_and_a_window():
+    assert slots_for(64, 1.15, 1, 10_000, 32) == 74
+    assert slots_for(1001, 1.15, 1, 1000, 256) == 1152
+    assert slots_for(160, 1.15, 1, 20, 32) == 200
+    assert slots_for(1000, 1.15, 1, 1000) == 2000  # so many a class: each gets its second try
+
+
+def test_a_total_below_the_number_of_classes_is_told(world):
+    spec = stage(world.point("captions.total=2", "captions.window=1", "captions.unit_size=1"), "captions").spec
+    assert spec.slots == 3
+    (note,) = spec.settings["notes"]
+    assert note.startswith("captions.total=2 asks for 3 captions with captions.oversample=1.15: 3 of 6 classes get one")
+    assert "notes" not in stage(world.point("captions.total=7"), "captions").spec.settings
+
+
 def test_several_seeds_feed_one_captions_json(world):
     point = world.point("captions.seeds=[0,1,2]")
     assert kinds(point).count("captions") == 3 and kinds(point).count("captions_json") == 1

@@ -1,0 +1,93 @@
+"""Words of a caption in any script: how many there are, and whether they name a class."""
+
+import math
+import re
+import unicodedata
+from functools import lru_cache
+
+_APOSTROPHES = "\u2018\u2019\u201b\u02bc\u02b9\u2032\u00b4`"
+_HYPHENS = "-\u2010\u2011\u2012\u2013\u2014\u2212\u00ad_"
+_ALIKE = str.maketrans(_APOSTROPHES + _HYPHENS, "'" * len(_APOSTROPHES) + " " * len(_HYPHENS))
+# scripts that put no blanks between words: how many characters a word has there
+_TWO = "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese, Japanese
+_FOUR = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+_UNSPACED = re.compile(f"[{_TWO}{_FOUR}]")
+_RUNS = ((re.compile(f"[{_TWO}]"), 2), (re.compile(f"[{_FOUR}]"), 4))
+_IRREGULAR = {
+    "man": "men", "foot": "feet", "tooth": "teeth", "goose": "geese", "mouse": "mice", "louse": "lice", "child": "children", "ox": "oxen",
+    "person": "people", "die": "dice", "cactus": "cacti", "fungus": "fungi", "wolf": "wolves", "knife": "knives", "leaf": "leaves",
+    "calf": "calves", "half": "halves", "shelf": "shelves", "loaf": "loaves", "scarf": "scarves", "hoof": "hooves", "elf": "elves",
+    "wife": "wives", "thief": "thieves", "life": "lives", "self": "selves",
+}  # fmt: skip
+_IRREGULAR_ENDS = tuple(_IRREGULAR.items()) + tuple((many, one) for one, many in _IRREGULAR.items())
+_COMPOUND = ("man", "men", "foot", "feet", "tooth", "teeth", "knife", "knives", "wolf", "wolves")  # as in fireman, werewolf
+
+
+def count(text: str) -> int:
+    """Words; where a script puts no blanks between them, as many as its characters make on average.
+
+    >>> count("a cat on a mat"), count("\u4e00\u53ea\u732b\u5728\u57ab\u5b50\u4e0a")
+    (5, 4)
+    """
+    if text.isascii():
+        return len(text.split())
+    n = sum(math.ceil(len(characters.findall(text)) / size) for characters, size in _RUNS)
+    return n + len(_UNSPACED.sub(" ", text).split())
+
+
+def repeats(text: str) -> bool:
+    """Whether a text goes round in circles: one character 20 times, or up to eight words four times, one behind the other."""
+    return _ROUND.search(text) is not None or _CIRCLE.search(text.casefold()) is not None
+
+
+_ROUND = re.compile(r"(\S)\1{19}")
+_CIRCLE = re.compile(r"(?<!\w)((?:\S+\s+){1,8}?)\1{3}")
+
+
+def names_class(caption: str, name: str) -> bool:
+    """Whether a caption names a class: as a word or phrase, whatever its case, accents, apostrophes and hyphens, in singular or plural."""
+    pattern = _pattern(name)
+    return pattern is not None and pattern.search(_fold(caption)) is not None
+
+
+@lru_cache(maxsize=4096)
+def _pattern(name: str) -> re.Pattern | None:
+    folded = _fold(name)
+    if not folded:
+        return None
+    before = "" if _UNSPACED.match(folded[0]) else r"(?<!\w)"
+    after = "" if _UNSPACED.match(folded[-1]) else r"(?!\w)"
+    head, blank, last = folded.rpartition(" ")
+    return re.compile(f"{before}{re.escape(head + blank)}(?:{'|'.join(map(re.escape, _forms(last)))}){after}")
+
+
+def _forms(word: str) -> list[str]:
+    """A word, its plurals, and what it may be the plural of."""
+    forms = [word, f"{word}s", f"{word}es"]
+    if word.endswith("y"):
+        forms.append(f"{word[:-1]}ies")
+    if len(word) > 4 and word.endswith("ies"):
+        forms.append(f"{word[:-3]}y")
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        forms.append(word[:-1])
+        if word.endswith(("ses", "xes", "zes", "ches", "shes", "oes")):
+            forms.append(word[:-2])
+    forms += [word[: -len(end)] + other for end, other in _IRREGULAR_ENDS if word == end or (end in _COMPOUND and word.endswith(end))]
+    return sorted(set(forms), key=lambda form: (-len(form), form))
+
+
+def _fold(text: str) -> str:
+    """Text without case, accents of Latin letters and kinds of blanks, apostrophes and hyphens."""
+    text = text.translate(_ALIKE)
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", "".join(_bare(c) for c in unicodedata.normalize("NFKC", text)))
+    return " ".join(text.casefold().split())
+
+
+def _bare(c: str) -> str:
+    if c.isascii():
+        return c
+    parts = unicodedata.normalize("NFD", c)
+    if not parts[0].isascii():  # marks of other scripts tell letters apart
+        return c
+    return "".join(p for p in parts if unicodedata.category(p) != "Mn")
