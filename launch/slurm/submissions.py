@@ -134,7 +134,8 @@ def read_one(file: Path) -> Submission:
     try:
         known = _known(Submission, raw)
         known["arrays"] = tuple(Array(**_known(Array, a)) for a in known.get("arrays", ()))
-        submission = Submission(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
+        submission = Submission(**fields)
         if submission.order:
             Order.of(submission)
     except (KeyError, TypeError, AttributeError) as e:
