@@ -5,8 +5,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
+from synth import foreign
 from synth.errors import InputError
 from synth.redaction import keep
+
+# of its fields in inputs.json
+_SHAPES: Mapping[str, object] = {
+    **dict.fromkeys(("base_url", "api_key_env", "health"), str),
+    **dict.fromkeys(("timeout", "longest_wait", "price_in", "price_out", "start_timeout"), float),
+    **dict.fromkeys(("concurrency", "retries", "restarts"), foreign.COUNT),
+    "flags": [str],
+    "pass_env": foreign.Maybe([str], []),
+}
 
 
 @dataclass(frozen=True)
@@ -33,11 +43,10 @@ class Endpoint:
 
     @classmethod
     def of(cls, settings: Mapping, where: str) -> "Endpoint":
-        """Back from inputs.json; InputError if it was written by another version or by hand."""
-        try:
-            return cls(**(dict(settings) | {"flags": tuple(settings["flags"]), "pass_env": tuple(settings.get("pass_env", ()))}))
-        except (TypeError, KeyError) as e:
-            raise InputError(f"{where}: its settings are not those of a captioner ({e}); run the command again to plan anew") from e
+        """Back from inputs.json, which may say more; InputError if it was written by another version or by hand."""
+        what = f"{where}: its settings are not those of a captioner"
+        fields = foreign.obj(dict(settings), what, "run the command again to plan anew", **_SHAPES)
+        return cls(**fields | {"flags": tuple(fields["flags"]), "pass_env": tuple(fields["pass_env"])})
 
     def check(self) -> None:
         """InputError for what its keys alone do not tell, naming the key."""
