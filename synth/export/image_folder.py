@@ -15,7 +15,8 @@ from synth.errors import InputError
 from synth.export.base import Export
 from synth.export.config import ImageFolderConfig
 from synth.export.sources import Sources
-from synth.reading.stage import GONE, StageSample
+from synth.reading.sample import StageSample
+from synth.reading.stage import GONE
 from synth.run.findings import Check
 from synth.seeds import uniform
 from synth.store.files import storing

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from synth.export.config import ParquetConfig
 from synth.export.sharded import Sharded, digest_of
-from synth.reading.stage import StageSample
+from synth.reading.sample import StageSample
 from synth.store.spec import canonical
 
 ROWS = 100  # of a row group: what a reader of one picture has to read

@@ -14,7 +14,8 @@ from synth.export.base import Export
 from synth.export.config import ShardedConfig
 from synth.export.shuffle import Order
 from synth.export.sources import FACTS, Sources
-from synth.reading.stage import GONE, StageSample
+from synth.reading.sample import StageSample
+from synth.reading.stage import GONE
 from synth.run.findings import Check
 from synth.store.files import storing
 from synth.store.samples import Sample, Tombstone, Unit

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.reading.stage import StageReader, StageSample
+from synth.reading.sample import StageSample
+from synth.reading.stage import StageReader
 from synth.run.findings import Check
 from synth.store.damage import mending
 

@@ -12,7 +12,7 @@ from synth.export.config import WebDatasetConfig
 from synth.export.image_folder import public
 from synth.export.sharded import Sharded, digest_of
 from synth.export.sources import FACTS
-from synth.reading.stage import StageSample
+from synth.reading.sample import StageSample
 from synth.store import tars
 from synth.store.framing import BLOCK, FRAMINGS
 from synth.store.samples import Sample

@@ -21,7 +21,8 @@ from synth.filters.config import ClipFeaturesConfig, PerceptualHashConfig
 from synth.images.decode import decode_with
 from synth.images.pipeline import free
 from synth.images.sources.read import read_file
-from synth.reading.stage import GONE, ROLE, StageReader, StageSample
+from synth.reading.sample import StageSample
+from synth.reading.stage import GONE, ROLE, StageReader
 from synth.run.ahead import Ahead, coming, forget
 from synth.run.stage import Stage
 from synth.store.folder import StageFolder

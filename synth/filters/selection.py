@@ -17,7 +17,8 @@ import numpy as np
 from synth.errors import InputError
 from synth.filters import rules
 from synth.filters.scoring import labelled, scores_of
-from synth.reading.stage import GONE, ROLE, StageReader, StageSample
+from synth.reading.sample import StageSample
+from synth.reading.stage import GONE, ROLE, StageReader
 from synth.run.stage import Stage
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone

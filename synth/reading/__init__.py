@@ -3,7 +3,8 @@
 import importlib
 from typing import Any
 
-from synth.reading.stage import NoSample, StageReader, StageSample, open_stage
+from synth.reading.sample import NoSample, StageSample
+from synth.reading.stage import StageReader, open_stage
 
 __all__ = ["NoSample", "StageReader", "StageSample", "TorchDataset", "open_stage"]
 

@@ -9,7 +9,8 @@ from torch.utils.data import Dataset
 from synth.errors import InputError
 
 if TYPE_CHECKING:
-    from synth.reading.stage import StageReader, StageSample
+    from synth.reading.sample import StageSample
+    from synth.reading.stage import StageReader
 
 
 class TorchDataset(Dataset):

@@ -16,7 +16,8 @@ from pathlib import PurePosixPath
 from synth.export.html import Cell, Row, page
 from synth.export.sources import Sources
 from synth.kinds import config_of
-from synth.reading.stage import ROLE, StageReader, StageSample
+from synth.reading.sample import StageSample
+from synth.reading.stage import ROLE, StageReader
 from synth.run.findings import Check
 from synth.run.place import Pages
 from synth.store.folder import StageFolder

@@ -12,7 +12,8 @@ from synth.errors import InputError
 from synth.export.card import CARD
 from synth.export.sources import Sources
 from synth.kinds import config_of
-from synth.reading.stage import StageReader, StageSample
+from synth.reading.sample import StageSample
+from synth.reading.stage import StageReader
 from synth.run.findings import Check
 from synth.run.place import PlaceStage
 from synth.store.folder import StageFolder

@@ -13,7 +13,8 @@ import msgspec
 from synth.errors import InputError
 from synth.export.hdf5.layouts import Item
 from synth.kinds import config_of
-from synth.reading.stage import StageReader, StageSample
+from synth.reading.sample import StageSample
+from synth.reading.stage import StageReader
 from synth.store.folder import StageFolder
 from synth.tracking.cards import pictures_card
 from synth.tracking.listing import AnnotatedListing

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from synth.export.hdf5.layouts import Item
 from synth.kinds import kind_of, named
-from synth.reading.stage import ROLE, StageReader, StageSample
+from synth.reading.sample import StageSample
+from synth.reading.stage import ROLE, StageReader
 from synth.store.folder import StageFolder
 
 Contents = Iterable[tuple[StageSample, Sequence[Item]]]  # each picture with what a file holds of it, itself last

@@ -16,7 +16,8 @@ from synth.export.config import KEYED, Hdf5PartsConfig
 from synth.export.hdf5.items import PictureItems, items_of
 from synth.export.hdf5.layouts import Item, Row, row_of, write_keyed, write_packed
 from synth.export.sources import Sources
-from synth.reading.stage import GONE, ROLE, StageReader, StageSample
+from synth.reading.sample import StageSample
+from synth.reading.stage import GONE, ROLE, StageReader
 from synth.run.findings import Check
 from synth.run.stage import Stage
 from synth.store.files import TEMP
