@@ -110,7 +110,7 @@ def go_on(folder: StageFolder, mine: Submission, missing: list[int]) -> bool:
         record(folder.path, replace(turn, state=ABANDONED, why="somebody ran the command again meanwhile"))
         return hand_over(folder, mine)
     excluded = bad_nodes(read_events(folder.path))
-    turn = order.place(folder, turn, wanted, wanted.tasks(len(missing)), depends, tries=tries, goes_on=mine.goes_on + 1, excluded=excluded)
+    turn = order.place(folder, turn, wanted, wanted.tasks(len(missing)), depends, tries=tries, goes_on=mine.goes_on + 1, excluded=excluded, container=mine.container)
     moved = order.move(listing(folder), [me(mine)], [turn.gate])
     say(f"submitted again: {' '.join(turn.job_ids)}; moved behind the new gate: {' '.join(moved) or 'nothing'}")
     return True
@@ -185,7 +185,8 @@ def listing(folder: StageFolder) -> list[Listed]:
 
 def copy_of(mine: Submission, turn: Submission) -> Submission:
     """A record that goes on counting where ours was."""
-    return replace(turn, order=mine.order, n_jobs=mine.n_jobs, tries=mine.tries, goes_on=mine.goes_on, units=mine.units)
+    turn = replace(turn, order=mine.order, n_jobs=mine.n_jobs, tries=mine.tries, goes_on=mine.goes_on, units=mine.units)
+    return replace(turn, container=mine.container)
 
 
 def me(mine: Submission) -> str:

@@ -31,12 +31,13 @@ def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks
         upstream=tuple(map(str, stage.upstream)),
         command=command,
         worker=resources.worker,
+        srun=resources.srun,
         n_jobs=tasks * resources.workers,
         workers=resources.workers,
         gpus=resources.gpus_worker,
         cpus=resources.cpus_worker,
         max_requeues=resources.max_requeues if resources.requeue else 0,
-        env=path | dict(resources.env),
+        env=({} if resources.container else path) | dict(resources.env),  # an image has its own Python
         modules=resources.modules,
         setup=resources.setup,
     )
@@ -65,7 +66,7 @@ def order_of(resources: Resources, limits: Limits, number: int, command: str) ->
         on_missing=resources.on_missing,
         exclude=resources.exclude or "",
         command=command,
-        worker=resources.worker,
+        worker=(*(["srun", "--ntasks=1", *resources.srun] if resources.srun else []), *resources.worker),
     )
 
 
