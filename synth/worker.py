@@ -15,6 +15,7 @@ from pathlib import Path
 
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, StoreError
 from synth.host.children import die_with_parent
+from synth.host.contained import drain_without_input
 from synth.numerics import environment
 from synth.store.folder import StageFolder
 
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--job-idx", type=int, help="which job this is, from 0 (else env JOB_IDX, else SLURM_ARRAY_TASK_ID)")
     p.add_argument("--n-jobs", type=int, help="how many jobs there are (else env N_JOBS)")
     p.add_argument("--linger", action="store_true", help="wait until what dead workers hold can be taken over, as jobs 0 and 1 do")
+    p.add_argument("--die-with-input", action="store_true", help="drain when standard input ends: of a worker in a container")
     p.add_argument("--die-with-parent", action="store_true", help="drain when the process that started this one ends")
     return p
 
@@ -54,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.die_with_parent and not die_with_parent(signal.SIGTERM):
         return EXIT_AGAIN
+    if args.die_with_input:
+        drain_without_input()
     try:
         job_idx, n_jobs = job_of(args.job_idx, args.n_jobs, os.environ)
         folder = StageFolder.open(args.stage_dir)

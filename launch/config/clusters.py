@@ -14,7 +14,7 @@ CLUSTERS = {
     "debug": "launch.local.sequence:run_here",
     "slurm": "launch.slurm.submit:run",
 }
-PREVIEWS = {"slurm": "launch.slurm.preview:show"}
+PREVIEWS = {"local": "launch.local.node:preview", "slurm": "launch.slurm.preview:show"}
 GATE = "gate"  # in cluster.stages, beside the kinds of stages
 
 

@@ -25,7 +25,19 @@ PROGRAMS = {APPTAINER: ("apptainer", "singularity"), DOCKER: ("docker",), PODMAN
 
 # Variables of the host that a worker needs. All others stay outside: paths of the host's Python and libraries mean nothing in there.
 PASSED = (
-    *("SYNTHSET_*", "SLURM_*", "SLURMD_*", "JOB_IDX", "N_JOBS", "JOB_OFFSET", "CUDA_*", "NVIDIA_*", "HIP_*", "ROCR_*", "GPU_DEVICE_ORDINAL"),
+    *(
+        "SYNTHSET_*",
+        "SLURM_*",
+        "SLURMD_*",
+        "JOB_IDX",
+        "N_JOBS",
+        "JOB_OFFSET",
+        "CUDA_*",
+        "NVIDIA_*",
+        "HIP_*",
+        "ROCR_*",
+        "GPU_DEVICE_ORDINAL",
+    ),
     *("HF_*", "TRANSFORMERS_*", "TORCH_*", "TORCHINDUCTOR_*", "PYTORCH_*", "NCCL_*", "GLOO_*", "OMP_*", "MKL_*", "OPENBLAS_*", "CUBLAS_*"),
     *("XDG_CACHE_HOME", "PYTHONNOUSERSITE", "USER", "LANG", "LC_*", "TZ"),
 )
@@ -97,7 +109,9 @@ def chosen(values: Mapping[str, Any], on_slurm: bool, key: str = "cluster.contai
         there = next((r for r in (DOCKER, PODMAN) if shutil.which(PROGRAMS[r][0])), DOCKER)
         runtime = SUFFIXES.get(suffix) or (PYXIS if on_slurm else there)
     if runtime == PYXIS and not on_slurm:
-        raise InputError(f"{key}={image}: pyxis starts containers in jobs of Slurm: cluster=slurm, or a .sif, or an image of Docker or Podman")
+        raise InputError(
+            f"{key}={image}: pyxis starts containers in jobs of Slurm: cluster=slurm, or a .sif, or an image of Docker or Podman"
+        )
     takes = {APPTAINER: (".sif",), PYXIS: (".sqsh", *([] if suffix == ".sif" else [suffix]))}.get(runtime, ())
     if suffix in SUFFIXES and suffix not in takes:
         raise InputError(f"{key}={image}: {runtime} starts no {suffix} file; {key}_runtime={AUTO} takes {SUFFIXES[suffix]}")
@@ -137,7 +151,7 @@ def _docker(c: Container, mounts: Sequence[Mount], gpus: bool) -> list[str]:
     words = ["--rm", "--interactive", "--pid", "host", "--ipc", "host", "--uts", "host", "--entrypoint", ""]
     words += ["--userns", "keep-id"] if c.runtime == PODMAN and os.getuid() else []
     words += ["--user", f"{os.getuid()}:{os.getgid()}"]
-    words += ([] if not gpus else ["--gpus", "all"] if c.runtime == DOCKER else ["--device", "nvidia.com/gpu=all"])
+    words += [] if not gpus else ["--gpus", "all"] if c.runtime == DOCKER else ["--device", "nvidia.com/gpu=all"]
     for mount in all_mounts(c, mounts):
         read_only = "" if mount.write else ",readonly"
         words += ["--mount", f"type=bind,source={mount.source},target={mount.target}{read_only}"]
@@ -169,4 +183,3 @@ def variables_in(value: Any) -> list[str]:
         own = [str(v) for k, v in value.items() if str(k).endswith("_env") and isinstance(v, str) and v]
         return own + [name for item in value.values() for name in variables_in(item)]
     return [name for item in value for name in variables_in(item)] if isinstance(value, (list, tuple)) else []
-

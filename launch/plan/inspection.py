@@ -71,11 +71,15 @@ def _tried(c: Container, mounts: Sequence[Mount], gpus: bool, tell: Tell) -> Con
         c = dataclasses.replace(c, own_code=False)
         inside = _asked(c, there, gpus)
     if inside is None:
-        raise InputError(f"{c.key}={c.image}: its {c.python} cannot import this synthset from {c.command()[1]}; build it by containers/README.md")
+        raise InputError(
+            f"{c.key}={c.image}: its {c.python} cannot import this synthset from {c.command()[1]}; build it by containers/README.md"
+        )
     if missing := inside.pop("missing"):
         raise InputError(f"{c.key}={c.image}: {missing[0]} is not seen inside; show it by {c.key}_mounts=[{missing[0]}:ro]")
     if gpus and not inside.pop("driver"):
-        raise InputError(f"{c.key}={c.image}: this machine has NVIDIA's driver {driver_version()}, and the container does not: {_toolkit(c)}")
+        raise InputError(
+            f"{c.key}={c.image}: this machine has NVIDIA's driver {driver_version()}, and the container does not: {_toolkit(c)}"
+        )
     inside.pop("driver", None)
     if c.own_code and inside["code"] != code():
         commit = inside.get("recipe", {}).get("commit") or "unknown"

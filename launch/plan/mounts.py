@@ -34,7 +34,7 @@ class Mount:
 
 
 def mounts_of(folder: Path, spec: StageSpec) -> list[Mount]:
-    """All that the workers of the stage in `folder` read and write, the outer before the inner. A path that no runtime takes is an InputError."""
+    """All that the workers of the stage in `folder` read and write, the outer first. A path that no runtime takes is an InputError."""
     written = [folder.parent, *([existing_folder(Path(spec.config["out"]))] if spec.config.get("out") else [])]
     read = [Path(os.path.normpath(folder / up.path)) for ups in spec.upstream.values() for up in ups]
     read += [Path(i.path) for i in spec.inputs.values() if i.path]

@@ -110,7 +110,17 @@ def go_on(folder: StageFolder, mine: Submission, missing: list[int]) -> bool:
         record(folder.path, replace(turn, state=ABANDONED, why="somebody ran the command again meanwhile"))
         return hand_over(folder, mine)
     excluded = bad_nodes(read_events(folder.path))
-    turn = order.place(folder, turn, wanted, wanted.tasks(len(missing)), depends, tries=tries, goes_on=mine.goes_on + 1, excluded=excluded, container=mine.container)
+    turn = order.place(
+        folder,
+        turn,
+        wanted,
+        wanted.tasks(len(missing)),
+        depends,
+        tries=tries,
+        goes_on=mine.goes_on + 1,
+        excluded=excluded,
+        container=mine.container,
+    )
     moved = order.move(listing(folder), [me(mine)], [turn.gate])
     say(f"submitted again: {' '.join(turn.job_ids)}; moved behind the new gate: {' '.join(moved) or 'nothing'}")
     return True

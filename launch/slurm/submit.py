@@ -210,7 +210,7 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live,
     if not gate:
         last = [s for s in read_submissions(folder.path) if s.order][-1]
         turn = take_turn(folder.path, order.settle)
-        turn = replace(turn, order=last.order, n_jobs=last.n_jobs, units=len(folder.committed()))
+        turn = replace(turn, order=last.order, n_jobs=last.n_jobs, units=len(folder.committed()), container=last.container)
         gate = order.add_gate(folder.path, turn, live.arrays).gate
     if live.held:
         slurm.call("scontrol", "release", *live.held)

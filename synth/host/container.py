@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,10 @@ def packages() -> dict[str, str]:
 
 
 def code(source: Path = SOURCE) -> str:
-    """sha256 of the modules of synth below a folder, the first 12 digits."""
+    """sha256 of the modules of synth below a folder, the first 12 digits. Those that train models are in no wheel."""
     whole = hashlib.sha256()
-    for path in sorted((source / "synth").rglob("*.py")):
+    training = source / "synth" / "embedded" / "train"
+    for path in sorted(p for p in (source / "synth").rglob("*.py") if not p.is_relative_to(training)):
         whole.update(f"{path.relative_to(source)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return whole.hexdigest()[:12]
 
@@ -86,21 +87,25 @@ def compared(told: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     before = told.get("inside") or {}
     if not before.get("digest") or before["digest"] == here["digest"]:
         return ""
-    flat = [{k: v for k, v in facts.items() if isinstance(v, str) and k != "digest"} | dict(facts.get("versions", {})) for facts in (before, here)]
-    parts = [f"{k} is {flat[1].get(k)}, and was {flat[0].get(k)} when this was planned" for k in sorted(flat[0].keys() | flat[1].keys())
-             if flat[0].get(k) != flat[1].get(k)]  # fmt: skip
+    then, now = _flat(before), _flat(here)
+    changed = sorted(k for k in then.keys() | now.keys() if then.get(k) != now.get(k))
+    parts = [f"{k} is {now.get(k)}, and was {then.get(k)} when this was planned" for k in changed]
     return "; ".join(parts) or "packages beside those that are named, or the system, are others than when this was planned"
 
 
-def report(env: Mapping[str, str] = os.environ) -> tuple[dict[str, Any], str] | None:
-    """Of a worker in a container: facts for its events, and a warning or ""; None outside of one."""
+def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: facts[k] for k in ("arch", "code") if k in facts} | dict(facts.get("versions", {}))
+
+
+def tell(event: Callable[..., object], env: Mapping[str, str] = os.environ) -> None:
+    """Of a worker in a container, two events: what is inside, and a warning where that is not what was planned."""
     told = planned(env)
     if told is None:
-        return None
+        return
     here = inside()
-    differs = compared(told, here)
-    warning = f"{told.get('image')}: the image of this worker is not that of the plan: {differs}" if differs else ""
-    return {k: told.get(k) for k in ("image", "runtime", "digest")} | {"inside": here}, warning
+    event("image", **{k: told.get(k) for k in ("image", "runtime", "digest")}, inside=here)
+    if differs := compared(told, here):
+        event("warning", why=f"{told.get('image')}: the image of this worker is not that of the plan: {differs}")
 
 
 def has_driver() -> bool:

@@ -3,11 +3,14 @@
 import contextlib
 import io
 import json
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+SEAT = "SYNTHSET_SEAT"  # a launcher's name for a worker whose process number it does not know: one in a container
 
 
 class EventLog:
@@ -58,9 +61,19 @@ class LeftDevice:
     units: int  # that it made before
 
 
-def bad_device(folder: Path, host: str, pid: int) -> LeftDevice | None:
-    """How the newest worker of a process left its device as bad; None if it did not. host: as in synth.store.leases.Owner."""
-    logs = sorted((Path(folder) / "events").glob(f"{host}-{pid}-*.jsonl"), key=lambda p: p.stat().st_mtime)
+def seat(env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """For the first event of a worker: its seat, where it has one."""
+    return {"seat": env[SEAT]} if env.get(SEAT) else {}
+
+
+def bad_device(folder: Path, host: str, pid: int, seat: str = "") -> LeftDevice | None:
+    """How the newest worker of a process left its device as bad; None if it did not. host: as in synth.store.leases.Owner.
+
+    seat: of a worker that is not that process itself, but was started by it.
+    """
+    events = Path(folder) / "events"
+    logs = sorted(events.glob("*.jsonl" if seat else f"{host}-{pid}-*.jsonl"), key=lambda p: p.stat().st_mtime)
+    logs = [log for log in logs if _seat_of(log) == seat] if seat else logs
     lines = logs[-1].read_text(encoding="utf-8", errors="replace").splitlines() if logs else []
     units = 0
     for line in reversed(lines):
@@ -73,3 +86,11 @@ def bad_device(folder: Path, host: str, pid: int) -> LeftDevice | None:
         elif event.get("event") == "device":
             return LeftDevice(str(event.get("why")), units)
     return None
+
+
+def _seat_of(log: Path) -> str:
+    with log.open(encoding="utf-8", errors="replace") as f:
+        try:
+            return str(json.loads(f.readline()).get("seat", ""))
+        except (ValueError, AttributeError):
+            return ""
