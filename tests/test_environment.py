@@ -7,9 +7,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "environment.yaml"
 EXTRAS = ("openai", "filters", "idle", "lora", "tracking", "wordnet")
 HEAD = """\
-# For users of conda, mamba and micromamba: conda env create -f environment.yaml && conda activate synthset && pip install --no-deps -e .
-# Made from setup.cfg by python -m tests.test_environment. Python comes from conda, all else from where pip takes it: the builds of torch are
-# those that the tests run. docs/gpus.md says which build a driver needs.
+# For conda, mamba, micromamba: conda env create -f environment.yaml && conda activate synthset && pip install --no-deps -e .
+# Made from setup.cfg by python -m tests.test_environment. Python comes from conda, all else from where pip takes it: torch is the
+# build that the tests run. docs/gpus.md says which build a driver needs.
 """
 
 

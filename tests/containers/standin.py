@@ -98,9 +98,10 @@ def _make(name: str, folder: Path, parts: list[Distribution]) -> None:
     ]
     suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
     include = f"--include={','.join(DEBIAN)}"
-    words = ["mmdebstrap", "--quiet", "--variant=minbase", include, *(f"--customize-hook={h}" for h in hooks), suite, str(tar)]
+    apt = '--aptopt=Acquire::Retries "5"'
+    words = ["mmdebstrap", "--variant=minbase", apt, include, *(f"--customize-hook={h}" for h in hooks), suite, str(tar)]
     done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     container = buildah("from", "scratch").stdout.strip()
     buildah("add", container, tar)
     buildah("commit", "--rm", container, name)

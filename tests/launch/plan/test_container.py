@@ -161,7 +161,7 @@ def test_the_system_of_the_host_and_its_root_are_never_shown():
 
 def started(bin: Path, c: Container, name: str, **env: str) -> list[str]:
     """The words that the runtime got, as a program of its name sees them; variables of Apptainer's are added as NAME=VALUE."""
-    program(bin, name, f'printf "%s\\0" "$@" "--"; env -0 | grep -z ^APPTAINERENV_ | sort -z')
+    program(bin, name, 'printf "%s\\0" "$@" "--"; env -0 | grep -z ^APPTAINERENV_ | sort -z')
     words = wrapped(c, [Mount("/runs", "/runs", True), Mount("/models", "/models")], ("python3", "-m", "x"), True, ["MY_KEY"])
     clean = {"PATH": os.environ["PATH"], **env}
     done = subprocess.run(words, env=clean, capture_output=True, text=True, check=True, cwd="/")
@@ -280,7 +280,7 @@ def test_where_only_other_machines_can_start_it_that_is_told(bin, sif):
 def test_a_container_that_is_not_shown_the_driver_of_this_machine_is_named(bin, sif, monkeypatch):
     program(bin, "apptainer", RUNS)
     monkeypatch.setattr(inspection, "has_driver", lambda: True)
-    with pytest.raises(InputError, match="has NVIDIA's driver .*, and the container does not: apptainer exec --nv"):
+    with pytest.raises(InputError, match=r"has NVIDIA's driver .*, and the container does not: apptainer exec --nv"):
         inspected(Container(str(sif), "apptainer"), [], True, print)
 
 
