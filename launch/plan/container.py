@@ -47,6 +47,7 @@ kind=$1 program=$2 verb=$3 patterns=$4
 shift 4
 set -f  # patterns are names of variables, not of files
 export PYTHONNOUSERSITE=1 XDG_CACHE_HOME="/tmp/synthset-cache-$UID" USER="${USER:-$UID}"
+export HF_HOME="${HF_HOME:-$XDG_CACHE_HOME/huggingface}"
 given=()
 while read -r name; do
   for pattern in $patterns; do
@@ -169,6 +170,7 @@ def srun_words(c: Container, mounts: Sequence[Mount]) -> tuple[str, ...]:
 PYXIS_SETUP = (
     "unset PYTHONPATH PYTHONHOME VIRTUAL_ENV  # of the host's Python",
     'export PYTHONNOUSERSITE=1 XDG_CACHE_HOME="/tmp/synthset-cache-$UID"',
+    'export HF_HOME="${HF_HOME:-$XDG_CACHE_HOME/huggingface}"',
 )
 
 

@@ -7,6 +7,7 @@ reads can only be read.
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,9 @@ def paths_in(value: Any) -> Iterator[str]:
             yield str(path)
 
 
-def leads_to(path: Path) -> list[Path]:
-    """Folders outside of `path` that links below it lead to, as those of a cache of Hugging Face do."""
+@cache
+def leads_to(path: Path) -> tuple[Path, ...]:
+    """Folders outside of `path` that links below it lead to, as those of a cache of Hugging Face do. Looked for once a process."""
     found: dict[Path, None] = {}
     for link in _links(path):
         for _ in range(40):  # as many as the kernel follows
@@ -99,7 +101,7 @@ def leads_to(path: Path) -> list[Path]:
             if not place.is_symlink():
                 break
             link = place
-    return [p for p in found if len(p.parts) > 1 and p.exists() and not any(p.is_relative_to(s) for s in SYSTEM)]
+    return tuple(p for p in found if len(p.parts) > 1 and p.exists() and not any(p.is_relative_to(s) for s in SYSTEM))
 
 
 def _links(path: Path) -> Iterator[Path]:

@@ -121,9 +121,9 @@ def test_folders_that_links_of_a_model_lead_to_are_shown_too(tmp_path):
         folder.mkdir(parents=True)
     (blobs / "abc").touch()
     (snapshot / "model.safetensors").symlink_to("../../blobs/abc")
-    assert leads_to(snapshot) == [blobs] and leads_to(blobs) == []
+    assert leads_to(snapshot) == (blobs,) and leads_to(blobs) == ()
     (tmp_path / "short").symlink_to(snapshot)
-    assert leads_to(tmp_path / "short") == [snapshot]
+    assert leads_to(tmp_path / "short") == (snapshot,)
 
 
 def test_an_inner_place_is_mounted_only_where_the_outer_one_does_not_do(tmp_path):
