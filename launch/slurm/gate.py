@@ -105,22 +105,12 @@ def go_on(folder: StageFolder, mine: Submission, missing: list[int]) -> bool:
                 say(f"{up.path} is not whole, and nothing is on its way")
                 return False
             depends.append(gate)
-    turn = take_turn(folder.path, order.settle)
+    turn = replace(take_turn(folder.path, order.settle), container=mine.container)
     if order.live([s for s in read(folder.path) if s.number > mine.number], listing(folder)).gate:
         record(folder.path, replace(turn, state=ABANDONED, why="somebody ran the command again meanwhile"))
         return hand_over(folder, mine)
     excluded = bad_nodes(read_events(folder.path))
-    turn = order.place(
-        folder,
-        turn,
-        wanted,
-        wanted.tasks(len(missing)),
-        depends,
-        tries=tries,
-        goes_on=mine.goes_on + 1,
-        excluded=excluded,
-        container=mine.container,
-    )
+    turn = order.place(folder, turn, wanted, wanted.tasks(len(missing)), depends, tries=tries, goes_on=mine.goes_on + 1, excluded=excluded)
     moved = order.move(listing(folder), [me(mine)], [turn.gate])
     say(f"submitted again: {' '.join(turn.job_ids)}; moved behind the new gate: {' '.join(moved) or 'nothing'}")
     return True
