@@ -21,7 +21,7 @@ BY_SIGNAL = 128  # what shells and runtimes add to the number of the signal that
 
 
 def main(words: Sequence[str]) -> int:
-    """The exit code of the worker; where a signal killed it, this process ends by the same."""
+    """The exit code of the worker; where SIGKILL ended it, this process ends by that, too."""
     if not die_with_parent(signal.SIGTERM):
         return EXIT_AGAIN
     try:

@@ -120,10 +120,11 @@ def configured() -> list[str]:
 
 
 def build() -> str:
-    """The image of containers/synthset, of the code as it is; its name."""
+    """The image of containers/synthset, of the code as it is; its name. Layers of the code before are given up, its packages are kept."""
     words = ["bud", "--pull-never", "--isolation", "chroot", "--network", "host", "--layers", "--format", "docker", *configured()]
     words += ["--ignorefile", ROOT / ".dockerignore", "--file", RECIPE / "Dockerfile", "--tag", IMAGE]
     buildah(*words, "--build-arg", f"BASE={base()}", "--build-arg", "COMMIT=0123abc", ROOT, timeout=1800)
+    buildah("rmi", "--prune", check=False)  # what this image is built on stays
     return IMAGE
 
 
