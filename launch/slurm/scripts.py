@@ -66,7 +66,7 @@ def order_of(resources: Resources, limits: Limits, number: int, command: str) ->
         on_missing=resources.on_missing,
         exclude=resources.exclude or "",
         command=command,
-        worker=(*(["srun", "--ntasks=1", *resources.srun] if resources.srun else []), *resources.worker),
+        worker=resources.worker,
     )
 
 

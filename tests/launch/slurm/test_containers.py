@@ -11,7 +11,7 @@ from launch.slurm import container
 from launch.slurm.container import architectures, inside, looked_at
 from launch.slurm.limits import Limits
 from launch.slurm.resources import resources_of
-from launch.slurm.scripts import order_of, scripts_of
+from launch.slurm.scripts import scripts_of
 from synth.errors import InputError
 from synth.store.spec import StageSpec
 from tests.launch.plan.test_container import SIF
@@ -29,24 +29,22 @@ def texts(tmp_path: Path, *overrides: str):
     wanted = cluster(*overrides)
     gate, one = resources_of(wanted, "gate", {}), stage(tmp_path)
     resources = inside(resources_of(wanted, "probe", one.spec.config), {}, one)
-    return scripts_of(one, resources, gate, 1, Limits(), "the command"), resources
+    return scripts_of(one, resources, gate, 1, Limits(), "the command")
 
 
 def test_the_worker_is_wrapped_and_the_gate_is_not(tmp_path):
     (tmp_path / "a.sif").write_bytes(SIF)
-    both, resources = texts(tmp_path, f"cluster.container={tmp_path / 'a.sif'}", "+cluster.env.MINE=1")
+    both = texts(tmp_path, f"cluster.container={tmp_path / 'a.sif'}", "+cluster.env.MINE=1")
     assert f"{tmp_path / 'a.sif'} python3 -u -P -m synth.worker" in both.array and "MINE MY_KEY'" in both.array
     assert "PYTHONPATH" not in both.array and "export SYNTHSET_IMAGE=" in both.array  # the image has its own Python
     assert "apptainer" not in both.gate and shlex.quote(sys.executable) in both.gate
-    assert order_of(resources, Limits(), 1, "").worker == resources.worker
 
 
-def test_pyxis_gets_its_words_by_srun_and_a_gate_could_finish_a_stage_by_them(tmp_path):
-    both, resources = texts(tmp_path, "cluster.container=team/synthset:1", "cluster.container_args=[--container-writable]")
+def test_pyxis_gets_its_words_by_srun(tmp_path):
+    both = texts(tmp_path, "cluster.container=team/synthset:1", "cluster.container_args=[--container-writable]")
     words = f"--container-mounts={tmp_path / 'runs' / 'a'}:{tmp_path / 'runs' / 'a'} --container-writable python3 -u -P -m synth.worker"
     assert f"--container-image=team/synthset:1 --no-container-mount-home --no-container-entrypoint {words}" in both.array
     assert "unset PYTHONPATH" in both.array and "container-image" not in both.gate
-    assert order_of(resources, Limits(), 1, "").worker[:2] == ("srun", "--ntasks=1")
 
 
 def test_a_kind_of_stage_has_an_image_of_its_own_and_its_key_is_named(tmp_path):
