@@ -19,6 +19,7 @@ Environment (or settings of the same name):
                        On a machine without GPUs a number counts plain workers. A captioner of several shards takes as many GPUs a worker
 Settings:
   gpus=all             all of them at once | idle: each GPU when it has been idle for 3 readings, 5 s apart (pip install nvidia-ml-py)
+  container=IMAGE      of stage folders: workers run in it, as with cluster.container=IMAGE for settings (containers/README.md)
   idle_utilisation=10  percent, idle_memory=1000 MiB: a GPU at or below both is idle
   trust=true           run the commands that stage folders from elsewhere name (docs/security.md): read their stage.json first
 
@@ -32,9 +33,10 @@ if __name__ == "__main__":  # python launch/node.py and python -m launch.node ar
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from launch.config.program import folders_of, help_text, this_command
+from launch.local.contained import container_of, named_container
 from launch.local.idle import Thresholds
 from launch.local.node import Machine, run
 from launch.local.sequence import in_order
@@ -72,6 +74,11 @@ def read_machine(words: Sequence[str], env: Mapping[str, str]) -> tuple[Machine,
     return machine, left
 
 
+def in_containers(machine: Machine) -> Callable:
+    """What runs planned stages on this machine, in the container that the settings name."""
+    return lambda stages, cluster, console, retry: run(machine, stages, console, retry, container=container_of(cluster))
+
+
 def main(argv: Sequence[str]) -> int:
     """The exit code."""
     if {"-h", "--help"} & set(argv) or not argv:
@@ -89,13 +96,15 @@ def main(argv: Sequence[str]) -> int:
         if trust and not folders:
             raise InputError(f"{TRUST}: is for stage folders; what is planned of your own settings is yours")
         if not folders:
-            return planned_and_run(Session(), words, lambda stages, cluster, console, retry: run(machine, stages, console, retry))
+            return planned_and_run(Session(), words, in_containers(machine))
+        container = named_container(words)
+        words = [w for w in words if not w.startswith("container=")]
         if len(folders) < len(words):
             settings = " ".join(w for w in words if w not in folders)
             raise InputError(f"{settings}: settings and stage folders do not go together; the folders are planned already")
         stages = in_order([StageFolder.open(f) for f in folders], trust)
         console = Console(width=None if sys.stdout.isatty() else WIDE)
-        outcomes = run(machine, stages, console)
+        outcomes = run(machine, stages, console, container=container)
         summary.show(outcomes, [], this_command(), console)
         return worst([o.code for o in outcomes])
 

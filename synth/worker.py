@@ -16,6 +16,7 @@ from pathlib import Path
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, refused
 from synth.host import scratch
 from synth.host.children import die_with_parent
+from synth.host.contained import drain_without_input
 from synth.numerics import environment
 from synth.redaction import redacted
 from synth.run.trust import check
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         "--trust", action="store_true", help="run the command that a stage from elsewhere names, or send it a key: read it first"
     )
     p.add_argument("--planned", metavar="DIGEST", help="given by launchers: of the command that they planned (see synth.run.trust)")
+    p.add_argument("--die-with-input", action="store_true", help="drain when standard input ends: of a worker in a container")
     p.add_argument("--die-with-parent", action="store_true", help="drain when the process that started this one ends")
     return p
 
@@ -62,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.die_with_parent and not die_with_parent(signal.SIGTERM):
         return EXIT_AGAIN
+    if args.die_with_input:
+        drain_without_input()
     try:
         job_idx, n_jobs = job_of(args.job_idx, args.n_jobs, os.environ)
         folder = StageFolder.open(args.stage_dir)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 LONG = (  # of fifteen seconds or more on a free core, longest first
+    "containers/test_build.py",
     "slurm/test_launch.py",
     "slurm/test_campaign.py",
     "slurm/test_embedded.py",
@@ -29,6 +30,7 @@ LONG = (  # of fifteen seconds or more on a free core, longest first
     "test_main_job.py",
     "launch/local/test_local.py",
     "tracking/test_repaint.py",
+    "slurm/test_containers.py",
     "slurm/test_site.py",
     "slurm/test_lost_nodes.py",
     "slurm/test_devcluster.py",

@@ -14,7 +14,7 @@ CLUSTERS = {
     "debug": "launch.local.sequence:run_here",
     "slurm": "launch.slurm.submit:run",
 }
-PREVIEWS = {"slurm": "launch.slurm.preview:show"}
+PREVIEWS = {"local": "launch.local.node:preview", "slurm": "launch.slurm.preview:show"}
 GATE = "gate"  # in cluster.stages, beside the kinds of stages
 
 
@@ -26,6 +26,15 @@ class ClusterConfig:
     n_jobs: int = key("workers, or array tasks a stage; never changes the bytes of a unit", low=1, null="as many as GPUs or cores")
     gpu_mem_gb: float = key(
         "GB of one GPU, as 80: batch sizes and windows of auto are planned by it", null="what Slurm or nvidia-smi says, else 24"
+    )
+    container: str = key("an image that workers run in: a .sif (Apptainer), a .sqsh or a name", null="workers run on the host")
+    container_runtime: str = key(
+        "auto: by the name, and for others pyxis on Slurm, Docker or Podman elsewhere; or one of apptainer, pyxis, docker, podman",
+        choices=("auto", "apptainer", "pyxis", "docker", "podman"),
+    )
+    container_args: tuple[str, ...] = key("more words for the runtime, before the image (pyxis: for srun)")
+    container_mounts: tuple[str, ...] = key(
+        "more that workers see: SOURCE, SOURCE:ro or SOURCE:TARGET:ro; runs, inputs and models they see by themselves"
     )
 
 
@@ -62,8 +71,6 @@ class SlurmConfig(ClusterConfig):
         "interpreter on the compute nodes",
         null="the one that runs this command (in a container: python3)",
     )
-    container: str = key("an Apptainer image (.sif): workers run in it", null="not given to sbatch")
-    container_exec: tuple[str, ...] = key("the command before the image")
     extra: Mapping[str, Any] = key("any other sbatch flag: +cluster.extra.reservation=maint; true: the flag alone")
     heal: int = key("times that a gate resubmits what is missing although nothing was gained since the last time; 0: never")
     max_requeues: int = key("times that a job may go back into the queue, and that a gate may go on with a stage")

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from launch.config.clusters import ClusterConfig
+from launch.local.contained import contained, container_of
 from launch.local.idle import Idle, Read, Thresholds, reader
 from launch.local.sequence import Stop, catching, run_in_order, wait_for_upstream
 from launch.local.supervisor import Devices, Slot, Supervisor
 from launch.local.window import shown
+from launch.plan.container import Container
 from launch.plan.devices import cores, grouped, n_workers, places_of, processes_of, uses_gpu, visible_gpus
 from launch.plan.planned import Outcome, PlannedStage
 from launch.show.progress import Bars
@@ -77,9 +79,14 @@ class Machine:
 
 
 def run(
-    machine: Machine, stages: Sequence[PlannedStage], console: Console, retry_failed: bool = False, read: Read | None = None
+    machine: Machine,
+    stages: Sequence[PlannedStage],
+    console: Console,
+    retry_failed: bool = False,
+    read: Read | None = None,
+    container: Container | None = None,
 ) -> list[Outcome]:
-    """All stages, in order, with this machine's workers; waits. `read`: what tells how busy the GPUs are."""
+    """All stages, in order, with this machine's workers; waits. `read`: what tells how busy the GPUs are. container: of the workers."""
 
     def tell(text: str) -> None:
         say(console, text)
@@ -89,7 +96,7 @@ def run(
     idle = Idle(read or reader(), machine.idle) if machine.idle is not None and needed else None
     for remark in idle.check(gpus, os.environ) if idle else ():
         tell(remark)
-    devices = Devices()
+    devices, inside = Devices(), contained(stages, container, gpus, tell)
     trusted = {stage.folder: stage.trusted for stage in stages}
 
     def work(folder: StageFolder, number: int, bars: Bars, stop: Stop) -> list[int]:
@@ -101,7 +108,8 @@ def run(
             tell(f"{folder.spec.name}: every device here was left as bad; no worker is started")
             return [EXIT_AGAIN]
         with shown(folder, tell):
-            return Supervisor(folder, pool, n_jobs, stop, tell, idle, devices=devices, trusted=trusted[folder.path]).run(bars)
+            more = {"devices": devices, "trusted": trusted[folder.path], "contained": inside}
+            return Supervisor(folder, pool, n_jobs, stop, tell, idle, **more).run(bars)
 
     with catching(lambda text: tell(f"\n{text}")) as stop:
         return run_in_order(stages, work, stop, console, retry_failed)
@@ -109,7 +117,21 @@ def run(
 
 def run_local(stages: Sequence[PlannedStage], cluster: ClusterConfig, console: Console, retry_failed: bool) -> list[Outcome]:
     """cluster=local."""
-    return run(Machine(n_jobs=cluster.n_jobs), stages, console, retry_failed)
+    return run(Machine(n_jobs=cluster.n_jobs), stages, console, retry_failed, container=container_of(cluster))
+
+
+def preview(stages: Sequence[PlannedStage], cluster: ClusterConfig, console: Console) -> None:
+    """What dry_run=true adds: the image that workers would run in, looked at as before a run."""
+    if (container := container_of(cluster)) is not None:
+        needed = any(uses_gpu(s.spec.kind, s.spec.config) for s in stages)
+
+        def tell(text: str) -> None:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+        if inside := contained(stages, container, visible_gpus(tell=tell) if needed else (), tell):
+            facts = inside.container.facts
+            versions = " ".join(f"{k} {v}" for k, v in facts["inside"]["versions"].items())
+            tell(f"workers run in {container.image} ({container.runtime}, {facts.get('digest', 'no digest')}): {versions}")
 
 
 def unheld(folder: StageFolder) -> int:

@@ -111,6 +111,10 @@ def run_in_order(stages: Sequence[PlannedStage], work: Round, stop: Stop, consol
 
 def run_here(stages: Sequence[PlannedStage], cluster: ClusterConfig, console: Console, retry_failed: bool) -> list[Outcome]:
     """cluster=debug: one worker in the calling process, so that breakpoints work. The worker itself catches ctrl-C and drains."""
+    if cluster.container:
+        raise InputError(
+            f"cluster.container={cluster.container}: cluster=debug runs in the calling process, on the host; use cluster=local"
+        )
     trusted = {stage.folder: stage.trusted for stage in stages}
 
     def work(folder: StageFolder, number: int, bars: Bars, stop: Stop) -> list[int]:

@@ -6,6 +6,7 @@ twice at most, counted anew after one that made units or lived long; then the de
 """
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from launch.local.contained import Contained
 from launch.local.idle import Idle, Reading
 from launch.local.sequence import Stop
 from launch.plan.devices import environment as gpus_of
@@ -23,7 +25,7 @@ from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK
 from synth.host import children
 from synth.numerics import environment
 from synth.run.trust import secrets_of
-from synth.store.events import bad_device
+from synth.store.events import SEAT, bad_device
 from synth.store.folder import StageFolder
 from synth.store.leases import Owner
 
@@ -46,6 +48,7 @@ class Slot:
     gpus: tuple[str, ...] | None = None  # None: on cores
     options: tuple[str, ...] = ()  # more flags of synth.worker
     process: subprocess.Popen | None = None  # while one runs
+    seat: str = ""  # by which its events are found, where the worker is another process: in a container
     due: float = 0.0  # monotonic time from which one may be started
     started: float = 0.0
     deaths: int = 0  # in a row; they make the back-off
@@ -83,6 +86,7 @@ class Supervisor:
 
     n_jobs: workers of all machines. tell: what people should know. idle: begin a worker only when its GPUs are idle.
     devices: what this launcher knows of its GPUs; a place on cores is judged for this stage alone. trusted: PlannedStage.trusted.
+    contained: workers run in containers.
     """
 
     def __init__(
@@ -96,12 +100,14 @@ class Supervisor:
         clock=time.monotonic,
         devices: Devices | None = None,
         trusted: Sequence[str] = (),
+        contained: Contained | None = None,
     ):
         self.folder, self.pool, self.n_jobs, self.stop = folder, pool, n_jobs, stop
         self._tell, self._idle, self._clock = tell, idle, clock
         self._gpus, self._cores = devices or Devices(), Devices()
         self._pending = list(pool)
         self._trusted = trusted
+        self._contained = contained
         self._codes: list[int] = []
         self._asked = 0  # signals that were passed on
         self._read = float("-inf")
@@ -162,13 +168,19 @@ class Supervisor:
             taken = [reading for reading in self._idle_gpus if any(map(reading.is_called, slot.gpus or ()))]
             self._idle_gpus = [reading for reading in self._idle_gpus if reading not in taken]
             self._idle.take(taken)
-        words = [self.folder.path, "--job-idx", slot.job_idx, "--n-jobs", self.n_jobs, "--die-with-parent", *slot.options, *self._trusted]
+        with_us = "--die-with-input" if self._contained else "--die-with-parent"
+        words = [self.folder.path, "--job-idx", slot.job_idx, "--n-jobs", self.n_jobs, with_us, *slot.options, *self._trusted]
         env = os.environ | environment(self.folder.spec.numerics)
         for name in ("JOB_IDX", "N_JOBS", "JOB_OFFSET", "SLURM_ARRAY_TASK_ID"):
             env.pop(name, None)
         env |= gpus_of(slot.gpus, env)
         slot.started = self._clock()
-        slot.process = children.tied("synth.worker", [str(w) for w in words], self._log(slot), env, secrets_of(self.folder.spec))
+        words, module = [str(w) for w in words], "synth.worker"
+        if self._contained is not None:
+            slot.seat = f"{os.getpid()}-{slot.job_idx}-{secrets.token_hex(4)}"
+            env |= self._contained.environment | {SEAT: slot.seat}
+            words, module = self._contained.words(self.folder, words, bool(slot.gpus)), "synth.host.contained"
+        slot.process = children.tied(module, words, self._log(slot), env, secrets_of(self.folder.spec))
 
     def _log(self, slot: Slot) -> Path:
         host = socket.gethostname().partition(".")[0]
@@ -185,7 +197,7 @@ class Supervisor:
             elif not self.stop.drain:
                 self._tell(f"{name} {fate(code)}; the {last}")
             return
-        if code == EXIT_AGAIN and (left := bad_device(self.folder.path, Owner.me().host, pid)):
+        if code == EXIT_AGAIN and (left := bad_device(self.folder.path, Owner.me().host, pid, slot.seat)):
             self._left_device(slot, left.why, left.units, last)
             return
         lived, reached = self._clock() - slot.started, self.folder.progress()

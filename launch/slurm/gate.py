@@ -126,7 +126,7 @@ def go_on(folder: StageFolder, mine: Submission, scripts: Scripts, missing: list
                 say(f"{up.path} is not whole, and nothing is on its way")
                 return False
             depends.append(gate)
-    turn = take_turn(folder.path, order.settle)
+    turn = replace(take_turn(folder.path, order.settle), container=mine.container)
     if order.live([s for s in read(folder.path) if s.number > mine.number], listing(folder)).gate:
         record(folder.path, replace(turn, state=ABANDONED, why="somebody ran the command again meanwhile"))
         return hand_over(folder, mine, scripts)
@@ -206,7 +206,8 @@ def listing(folder: StageFolder) -> list[Listed]:
 
 def copy_of(mine: Submission, turn: Submission) -> Submission:
     """A record that goes on counting where ours was."""
-    return replace(turn, order=mine.order, n_jobs=mine.n_jobs, tries=mine.tries, goes_on=mine.goes_on, units=mine.units)
+    turn = replace(turn, order=mine.order, n_jobs=mine.n_jobs, tries=mine.tries, goes_on=mine.goes_on, units=mine.units)
+    return replace(turn, container=mine.container)
 
 
 def me(mine: Submission) -> str:

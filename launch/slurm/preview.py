@@ -10,12 +10,12 @@ from launch.plan.state import state_of
 from launch.show.saying import say
 from launch.slurm.limits import split
 from launch.slurm.scripts import max_array, order_of, scripts_of
-from launch.slurm.submit import precheck, site_of
+from launch.slurm.submit import precheck, site_of, with_containers
 
 
 def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console) -> None:
     """Every stage that is not done: how sbatch is called, and both scripts."""
-    site = site_of(cluster)
+    site = with_containers(stages, site_of(cluster), console)
     precheck(stages, site, console)
     for stage in stages:
         state = state_of(stage)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 from launch.config.clusters import SlurmConfig
 from launch.config.times import check_time, seconds
+from launch.plan.container import AUTO, Container, chosen
 from launch.plan.devices import processes_of, uses_gpu
+from launch.plan.mounts import user_mounts
 from synth.errors import InputError
 from synth.host.source import SAFE
 
@@ -74,12 +76,14 @@ class Resources:
     setup: tuple[str, ...]
     env: Mapping[str, str]
     worker: tuple[str, ...]  # the command of a worker without its arguments
+    container: Container | None  # that it runs in, and is not wrapped in yet: see launch.slurm.container
     python: str  # on the host of the job, for the gate
     heal: int
     max_requeues: int
     on_missing: str
     max_array_size: int | None
     extra: Mapping[str, object] = field(default_factory=dict)
+    srun: tuple[str, ...] = ()  # more words for srun, before the command
 
     @property
     def cpus_worker(self) -> int:
@@ -147,7 +151,8 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: floa
         modules=tuple(v["modules"]),
         setup=tuple(v["setup"]),
         env={k: str(x) for k, x in v["env"].items()},
-        worker=_worker(v),
+        worker=(v["python"] or sys.executable, "-u", *SAFE, "-m", "synth.worker"),
+        container=None if kind == "gate" else _container(v, key("container")),
         python=v["python"] or sys.executable,
         mem=mem,
         **{k: v[k] for k in ("partition", "account", "qos", "constraint", "nodelist", "exclude", "drain_before_s")},
@@ -155,12 +160,14 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: floa
     )
 
 
-def _worker(v: Mapping) -> tuple[str, ...]:
-    """The command that starts a worker, inside the container if there is one."""
-    module = ("-u", *SAFE, "-m", "synth.worker")
-    if not v["container"]:
-        return (v["python"] or sys.executable, *module)
-    return (*v["container_exec"], v["container"], v["python"] or "python3", *module)
+def _container(v: Mapping, key: str) -> Container | None:
+    """The container of a kind of stage, not looked at yet."""
+    found = chosen(v, on_slurm=True, key=key)
+    if found is None:
+        return None
+    mounts = tuple(user_mounts(v["container_mounts"], f"{key}_mounts"))
+    by_hand = v["container_runtime"] != AUTO
+    return Container(*found, key, tuple(v["container_args"]), mounts, python=v["python"] or "python3", by_hand=by_hand)
 
 
 def _gpus(asked: int | None, gres: str | None, needed: int, key: Callable[[str], str]) -> int:

@@ -45,6 +45,7 @@ class ArrayScript:
     command: str  # what a person runs to repair, for messages
     worker: tuple[str, ...]  # the worker's command without its arguments: (python, -u, -m, synth.worker)
     n_jobs: int  # workers in all, unless told on the script's command line
+    srun: tuple[str, ...] = ()  # more words for srun
     workers: int = 1
     gpus: int = 0  # a worker
     cpus: int = 1  # a worker
@@ -157,7 +158,7 @@ def _gpus_by_number(s: ArrayScript) -> list[str]:
 
 
 def _srun(s: ArrayScript) -> str:
-    srun = f"srun --ntasks={s.workers} --cpus-per-task={s.cpus} --kill-on-bad-exit=0 --wait=0"
+    srun = " ".join([f"srun --ntasks={s.workers} --cpus-per-task={s.cpus} --kill-on-bad-exit=0 --wait=0", *map(_quote, s.srun)])
     if s.workers == 1:
         return f'{srun} {_join(s.worker)} "$stage" --job-idx $((offset + task)) --n-jobs "$n_jobs"'
     first = f"$((offset + task * {s.workers}))"

@@ -23,12 +23,13 @@ def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks
         upstream=tuple(map(str, stage.upstream)),
         command=command,
         worker=(*resources.worker, *stage.trusted),
+        srun=resources.srun,
         n_jobs=tasks * resources.workers,
         workers=resources.workers,
         gpus=resources.gpus_worker,
         cpus=resources.cpus_worker,
         max_requeues=resources.max_requeues if resources.requeue else 0,
-        env=path | dict(resources.env),
+        env=({} if resources.container else path) | dict(resources.env),  # an image has its own Python
         modules=resources.modules,
         setup=resources.setup,
     )

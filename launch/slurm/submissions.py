@@ -93,6 +93,7 @@ class Submission:
     goes_on: int = 0  # submissions in a row by gates
     units: int = 0  # committed when it was made
     order: Mapping = field(default_factory=dict)
+    container: Mapping = field(default_factory=dict)  # that its workers run in: image, runtime, digest, what is inside
     excluded: tuple[str, ...] = ()  # nodes that a gate left out, because workers left them as bad
     why: str = ""  # of an abandoned one
 

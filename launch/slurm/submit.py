@@ -8,17 +8,19 @@ import os
 import shlex
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from launch.config.clusters import SlurmConfig
 from launch.config.program import this_command
+from launch.plan.container import Container
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
 from launch.show.saying import say
 from launch.slurm import order, stored, submissions
+from launch.slurm.container import inside, looked_at
 from launch.slurm.limits import Limits, read, shares
 from launch.slurm.order import Live
 from launch.slurm.precheck import check_site, check_with_slurm
@@ -42,8 +44,13 @@ class Site:
     limits: Limits
     gate: Resources
     command: str
+    containers: Mapping[Container, Container] = field(default_factory=dict)  # as asked for -> with what is known of the image
 
     def resources(self, stage: PlannedStage) -> Resources:
+        return inside(self.asked(stage), self.containers, stage)
+
+    def asked(self, stage: PlannedStage) -> Resources:
+        """Of a stage, before its worker is put into a container."""
         return resources_of(self.cluster, stage.spec.kind, stage.spec.config, stage.spec.settings.get("memory", {}).get("host"))
 
 
@@ -57,7 +64,7 @@ class Placed:
 
 def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, retry_failed: bool) -> list[Outcome]:
     """Submit what is missing of all stages. Outcomes of those that could not be, or of all if all were done before."""
-    site = site_of(cluster)
+    site = with_containers(stages, site_of(cluster), console)
     precheck(stages, site, console)
     try:
         tasks = allotted(stages, site)
@@ -91,6 +98,15 @@ def site_of(cluster: SlurmConfig) -> Site:
     gate = resources_of(cluster, "gate", {})
     limits = read(cluster.max_array_size, cluster.max_submit, cluster.account, cluster.qos)
     return Site(cluster, limits, gate, f"cd {shlex.quote(os.getcwd())} && {this_command()}")
+
+
+def with_containers(stages: Sequence[PlannedStage], site: Site, console: Console) -> Site:
+    """The site, with what is known of the images that stages which are not done run in. One that cannot be used is an InputError."""
+
+    def tell(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    return replace(site, containers=looked_at([s for s in stages if not state_of(s).done], site.asked, tell))
 
 
 def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> None:
@@ -168,7 +184,8 @@ def submitted(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submis
     """Write the scripts, submit, and let what waited for an old gate wait for the new one."""
     resources = site.resources(stage)
     wanted, scripts = written(stage, folder, site, turn, tasks)
-    turn = order.place(folder, turn, wanted, scripts, tasks, depends)
+    told = resources.container.told if resources.container else {}
+    turn = order.place(folder, turn, wanted, scripts, tasks, depends, container=told)
     if live.gate:
         with contextlib.suppress(SlurmError):  # that gate does it itself when it runs
             order.move(_queue(folder.path), [live.gate], [turn.gate])
@@ -202,7 +219,8 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live,
         n_jobs = next((s.n_jobs for s in reversed(read_submissions(folder.path)) if s.order), 1)
         turn = take_turn(folder.path, order.settle)
         wanted, scripts = written(stage, folder, site, turn, _useful(site, stage, len(folder.missing())))
-        turn = replace(turn, order=asdict(wanted), n_jobs=n_jobs, units=len(folder.committed()))
+        told = next((s.container for s in reversed(read_submissions(folder.path)) if s.order), {})
+        turn = replace(turn, order=asdict(wanted), n_jobs=n_jobs, units=len(folder.committed()), container=told)
         gate = order.add_gate(folder, turn, scripts, live.arrays).gate
     if live.held:
         slurm.call("scontrol", "release", *live.held)

@@ -12,7 +12,7 @@ import traceback
 from types import FrameType
 
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, DeviceFailed, InputError, Killed, StoreError, refused
-from synth.host import allocation
+from synth.host import allocation, container
 from synth.host.deadline import Deadline
 from synth.host.slurm import JobRef, SlurmJobs
 from synth.kinds import stage_class
@@ -25,7 +25,7 @@ from synth.run.writer import UnitJob, Writer
 from synth.store.blame import TRIES
 from synth.store.claims import LINGERERS, Claims, linger
 from synth.store.commit import link_from_relative
-from synth.store.events import EventLog
+from synth.store.events import EventLog, seat
 from synth.store.folder import StageFolder
 from synth.store.framing import FRAMINGS
 from synth.store.heartbeat import Heartbeat
@@ -71,8 +71,9 @@ class Worker:
             self.events.write(
                 "start", job_idx=self.job_idx, n_jobs=self.n_jobs, host=platform.node(), pid=os.getpid(), slurm=self.owner.slurm_job,
                 cores=allocation.cores(), devices=os.environ.get("CUDA_VISIBLE_DEVICES", ""), place=self._place,
-                node=os.environ.get("SLURMD_NODENAME", ""),
+                node=os.environ.get("SLURMD_NODENAME", ""), **seat(),
             )  # fmt: skip
+            container.tell(self.events.write)
             if warning := allocation.advice(allocation.cores(), os.environ):
                 self.events.write("warning", why=warning)
             self.deadline.watch(self._beats.stopped)
@@ -396,6 +397,6 @@ class _CannotOpen(Exception):
 
 
 def _echo(line: dict) -> None:
-    rest = " ".join(f"{k}={v}" for k, v in line.items() if k not in ("event", "time", "versions"))
+    rest = " ".join(f"{k}={v}" for k, v in line.items() if k not in ("event", "time", "versions", "inside"))
     with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to stop working
         sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line['event']} {printable(rest)}\n")  # one write: two threads log

@@ -3,9 +3,10 @@
 import contextlib
 import io
 import json
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from synth.foreign import COUNT, Maybe
 from synth.host.children import adding
 from synth.redaction import redacted_data
 
+SEAT = "SYNTHSET_SEAT"  # a launcher's name for a worker whose process number it does not know: one in a container
 # the fields of events that somebody reads
 _FIELDS: dict[str, object] = {
     **dict.fromkeys(("time", "seconds", "busy_s", "idle_s", "price"), Maybe(float)),
     **dict.fromkeys(("samples", "tombstones", "units", "requests", "retries", "tokens_in", "tokens_out"), Maybe(COUNT)),
-    **dict.fromkeys(("why", "node", "host", "place", "device", "outcome", "error"), Maybe((str, None))),
+    **dict.fromkeys(("why", "node", "host", "place", "device", "outcome", "error", "seat"), Maybe((str, None))),
     "job_idx": Maybe((COUNT, None)),
     "code": Maybe(int),
     "versions": Maybe(({str: str}, None)),
@@ -98,9 +100,19 @@ class LeftDevice:
     units: int  # that it made before
 
 
-def bad_device(folder: Path, host: str, pid: int) -> LeftDevice | None:
-    """How the newest worker of a process left its device as bad; None if it did not. host: as in synth.store.leases.Owner."""
-    logs = sorted((Path(folder) / "events").glob(f"{host}-{pid}-*.jsonl"), key=lambda p: p.lstat().st_mtime)
+def seat(env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """For the first event of a worker: its seat, where it has one."""
+    return {"seat": env[SEAT]} if env.get(SEAT) else {}
+
+
+def bad_device(folder: Path, host: str, pid: int, seat: str = "") -> LeftDevice | None:
+    """How the newest worker of a process left its device as bad; None if it did not. host: as in synth.store.leases.Owner.
+
+    seat: of a worker that is not that process itself, but was started by it.
+    """
+    events = Path(folder) / "events"
+    logs = sorted(events.glob("*.jsonl" if seat else f"{host}-{pid}-*.jsonl"), key=lambda p: p.lstat().st_mtime)
+    logs = [log for log in logs if _seat_of(log) == seat] if seat else logs
     units = 0
     for event in reversed(list(events_in(logs[-1]) if logs else ())):
         if event["event"] == "stop":  # behind the other
@@ -108,3 +120,7 @@ def bad_device(folder: Path, host: str, pid: int) -> LeftDevice | None:
         elif event["event"] == "device":
             return LeftDevice(str(event.get("why")), units)
     return None
+
+
+def _seat_of(log: Path) -> str:
+    return str(next(iter(events_in(log)), {}).get("seat") or "")

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from launch.plan.container import PYXIS_SETUP, Container, srun_words, wrapped
+from launch.plan.mounts import Mount
 from launch.slurm.script import ArrayScript, GateScript, Header, array_text, gate_text
+from synth.host.container import IMAGE
 from tests.lint import clean_shell
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -32,7 +35,12 @@ PLAIN = ArrayScript(
     env={"PYTHONPATH": "/repo"},
 )
 NODE = replace(PLAIN, workers=4, gpus=2, modules=("cuda/12", "gcc"), setup=("source /site/env.sh",), upstream=())
-CORES = replace(PLAIN, gpus=0, max_requeues=0, worker=("apptainer", "exec", "--nv", "/img.sif", "python3", "-u", "-m", "synth.worker"))
+CORES = replace(PLAIN, gpus=0, max_requeues=0)
+MOUNTS = [Mount("/runs/cars", "/runs/cars", True), Mount("/models", "/models")]
+INSIDE = ("python3", "-u", "-m", "synth.worker")
+SIF, SQSH = Container("/img.sif", "apptainer"), Container("/img.sqsh", "pyxis", args=("--container-writable",))
+APPTAINER = replace(PLAIN, worker=wrapped(SIF, MOUNTS, INSIDE, True, ["MY_KEY"]), env={IMAGE: '{"image": "/img.sif"}'})
+PYXIS = replace(PLAIN, worker=INSIDE, srun=srun_words(SQSH, MOUNTS), setup=("true", *PYXIS_SETUP), env={})
 NASTY = replace(
     NODE,
     header=Header(HOSTILE.replace("\n", " "), "/a b/it's 100%%/%A_%a.log", {"comment": HOSTILE.replace("\n", " "), "array": "0-1"}),
@@ -51,7 +59,11 @@ GATE = GateScript(
 TEXTS = {
     "array": lambda: array_text(PLAIN),
     "whole_node": lambda: array_text(NODE),
-    "container": lambda: array_text(CORES),
+    "cores": lambda: array_text(CORES),
+    "apptainer": lambda: array_text(APPTAINER),
+    "apptainer_node": lambda: array_text(replace(APPTAINER, workers=2)),
+    "pyxis": lambda: array_text(PYXIS),
+    "pyxis_node": lambda: array_text(replace(PYXIS, workers=2)),
     "hostile": lambda: array_text(NASTY),
     "gate": lambda: gate_text(GATE),
     "hostile_gate": lambda: gate_text(replace(GATE, stage=HOSTILE, env={"A": HOSTILE}, setup=("true",))),
