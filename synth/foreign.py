@@ -74,7 +74,12 @@ def read(path: str | os.PathLike, most: int) -> bytes:
         if size > most:
             raise InputError(f"{_named(path)}: has {size:,} bytes, at most {most:,} are read here; it is no such file: remove it")
         try:
-            data = f.read(most + 1)  # it may grow meanwhile, and what /proc holds has no size
+            data = f.read(size + 1)  # never `most` at once: so much memory would be asked for
+            while size < len(data) <= most:  # it grew meanwhile; what /proc holds has no size
+                size = len(data)
+                if not (more := f.read(min(MiB, most + 1 - size))):
+                    break
+                data += more
         except OSError as e:
             not_trouble(path, e)
             raise

@@ -93,3 +93,17 @@ def test_the_name_of_a_file_passes_for_no_line_of_a_tool(capsys):
 def test_the_configs_of_schedulers_hold_infinities(tmp_path):
     (tmp_path / "scheduler_config.json").write_text('{"lambda_min_clipped": -Infinity}')
     assert read_json(tmp_path / "scheduler_config.json", "fetch it again") == {"lambda_min_clipped": float("-inf")}
+
+
+def test_a_small_file_takes_no_more_memory_than_it_has(tmp_path):
+    """The limit of what may be read is no amount that is asked for: login nodes have ulimits."""
+    import tracemalloc
+
+    file = tmp_path / "small"
+    file.write_bytes(b"123456")
+    tracemalloc.start()
+    try:
+        assert foreign.read(file, foreign.TABLE) == b"123456"
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()

@@ -68,11 +68,10 @@ def _names(root: Path, suffixes: tuple[str, ...]) -> list[str]:
 
 def _identities(files: Iterable[Path], progress: Progress) -> list[str]:
     with ThreadPoolExecutor(min(THREADS, len(os.sched_getaffinity(0)))) as pool:
-        begun = [_begin(file, pool, progress) for file in files]
         try:
-            return [end() for end in begun]
+            return [end() for end in [_begin(file, pool, progress) for file in files]]
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # one that cannot be read is told before all others were hashed
 
 
 def _begin(file: Path, pool: ThreadPoolExecutor, progress: Progress) -> Callable[[], str]:

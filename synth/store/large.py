@@ -7,6 +7,7 @@ every later read is compared.
 import hashlib
 import io
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from synth.store.units import UnitReader
 BLOCK = 1 << 16  # bytes
 KEPT = 8  # files of which digests are kept: 32 bytes a block
 _KNOWN: dict[tuple[Path, str, str], list[bytes]] = {}  # (unit, digest of the sample, extension) -> digests of the file's blocks
+_LOCK = threading.Lock()
 
 
 class LargeFile(io.RawIOBase):
@@ -69,16 +71,18 @@ class LargeFile(io.RawIOBase):
 def _digests(reader: UnitReader, entry: Entry, ext: str) -> list[bytes]:
     """sha256 of each block of a file, whose whole sample is as committed."""
     key = reader.path, entry.sha256, ext
-    if key not in _KNOWN:
-        of_sample, blocks = hashlib.sha256(), []
-        for each in sorted(entry.files):
-            for block in reader.blocks(entry, each, BLOCK):
-                of_sample.update(block)
-                if each == ext:
-                    blocks.append(hashlib.sha256(block).digest())
-        if of_sample.hexdigest() != entry.sha256:
-            raise reader.damaged(entry)
+    if (known := _KNOWN.get(key)) is not None:
+        return known
+    of_sample, blocks = hashlib.sha256(), []
+    for each in sorted(entry.files):
+        for block in reader.blocks(entry, each, BLOCK):
+            of_sample.update(block)
+            if each == ext:
+                blocks.append(hashlib.sha256(block).digest())
+    if of_sample.hexdigest() != entry.sha256:
+        raise reader.damaged(entry)
+    with _LOCK:  # threads share it
         while len(_KNOWN) >= KEPT:
-            _KNOWN.pop(next(iter(_KNOWN)), None)
+            del _KNOWN[next(iter(_KNOWN))]
         _KNOWN[key] = blocks
-    return _KNOWN[key]
+    return blocks

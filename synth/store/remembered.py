@@ -37,7 +37,8 @@ def remember(file: Path, status: os.stat_result, identity: str) -> None:
     """Keep an identity. status: from before the file was hashed; one that changed meanwhile, or just before, is not kept."""
     with contextlib.suppress(OSError, StoreError):  # a cache that cannot be written costs time, and nothing else
         now = file.stat()
-        if _state(now) != _state(status) or time.time() - max(now.st_mtime, now.st_ctime) < FRESH:
+        # by ctime, which the kernel sets at each change: an mtime may be any, and lie in the future. A clock that is far off says nothing
+        if _state(now) != _state(status) or abs(time.time() - now.st_ctime) < FRESH:
             return
         place = _place(file)
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def big(tmp_path, monkeypatch):
 
 def aged(monkeypatch):
     """From here on files that were just written count as old."""
-    monkeypatch.setattr(remembered, "FRESH", -1e9)
+    monkeypatch.setattr(remembered, "FRESH", -1.0)
 
 
 @pytest.mark.parametrize("at", [0, (1 << 20) + 5, 5 << 20, SMALL - (70 << 10), SMALL + 900])
@@ -98,6 +99,27 @@ def test_a_change_that_keeps_size_and_mtime_is_seen(big, monkeypatch):
         f.write(b"x")
     os.utime(big, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert file_identity(big) != before
+
+
+def test_a_file_of_the_future_is_remembered_too(big, monkeypatch):
+    """Archives unpack with any mtime."""
+    now = time.time()
+    monkeypatch.setattr(remembered.time, "time", lambda: now + 60)
+    os.utime(big, (now + 1e6, now + 1e6))
+    file_identity(big)
+    assert to_read(big) == 0
+
+
+def test_a_file_that_cannot_be_read_is_told_before_others_are_hashed(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "BLOCK", 1 << 20)
+    (tmp_path / "a").write_bytes(bytes(SMALL + 1000))
+    os.mkfifo(tmp_path / "b")
+    hashed = []
+    own = store._hash
+    monkeypatch.setattr(store, "_hash", lambda *args: (hashed.append(args), time.sleep(0.05), own(*args))[-1])
+    with pytest.raises(InputError, match="FIFO"):
+        identity(tmp_path)
+    assert len(hashed) <= store.THREADS
 
 
 def test_a_file_that_was_just_written_is_not_remembered(big):
