@@ -4,7 +4,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from synth import foreign
@@ -93,14 +93,24 @@ def _chosen(folder: Path, variant: str) -> list[Path]:
 
 
 def check_safetensors(file: Path) -> None:
-    """InputError if a .safetensors file is shorter or longer than its header says, or holds what would be lost. Reads the header only."""
+    """InputError if a .safetensors file is shorter or longer than its header says. Reads the header only."""
     tensors, start = _header(file)
-    if scaled := next((name for name in tensors if name.endswith(_SCALES)), None):
-        why = f"holds weights in 8 bits with scales of their own ({scaled}), which diffusers drops"
-        raise InputError(f"{file}: {why}: its pictures would be noise; use the file in 16 bits")
     wanted, size = start + max((t["data_offsets"][1] for t in tensors.values()), default=0), file.stat().st_size
     if size != wanted:
         raise InputError(f"{file}: {size} bytes, its header says {wanted}; it is torn: fetch the model again")
+
+
+def check_scales(files: Iterable[Path]) -> None:
+    """InputError for weights in 8 bits with scales of their own: diffusers drops the scales. Reads headers only."""
+    for file in files:
+        if file.suffix == ".safetensors" and (scaled := next((name for name in _header(file)[0] if name.endswith(_SCALES)), None)):
+            why = f"holds weights in 8 bits with scales of their own ({scaled}), which diffusers drops"
+            raise InputError(f"{file}: {why}: its pictures would be noise; use the file in 16 bits")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files of a component; those that a shard index names must all be there."""
+    return list(_weight_files(folder))
 
 
 def _header(file: Path) -> tuple[dict[str, dict], int]:

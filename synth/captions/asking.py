@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from synth import foreign
 from synth.captions import engines
-from synth.captions.answers import Said, said
+from synth.captions.answers import CleanAnswer, clean_answer
 from synth.captions.engines import Completion, Generate, More, Request, Serve
 from synth.captions.prompts import Sources
 from synth.captions.records import records_of
@@ -22,9 +22,9 @@ from synth.store.spec import canonical
 Result = TypeVar("Result")
 Dialogue = Generator[Request, Completion, Result]
 
-SHOWN = 3  # answers that were not taken
+SHOWN, SHOWN_OF = 3, 1000  # answers that were not taken, and characters of each
 CAUSES = {  # reason -> what it mostly comes from
-    "thinking": "it thinks and never answers: captioner.template={enable_thinking:false} (servers: captioner.body), or more max_gen_len",
+    "thinking": "it thinks and never answers: captioner.template={enable_thinking:false} (servers: captioner.body), or a longer answer",
     "cut_off": "captioner.max_gen_len is too small for it",
     "refusal": "it refuses what it is asked: another captioner, or prompts of another kind",
     "no_class": "it does not name the class: a model that continues texts needs prompts with examples, a chat model one with messages",
@@ -81,7 +81,8 @@ class Asking(Stage):
         self.deterministic = self.config.captioner.engine not in engines.NOT_DETERMINISTIC
         self.engine: engines.Engine | None = None
         self.refused: Counter[str] = Counter()  # answers that were not taken, and slots left empty, by reason
-        self.heard: list[tuple[str, str]] = []  # (reason, text) of the first answers that were not taken
+        self.examples: list[tuple[str, str]] = []  # (reason, text) of the first answers that were not taken
+        self.refused_of: set[str] = set()  # two of the classes that they are about
         self.cut: Counter[str] = Counter()  # answers that came with thoughts, marks of templates or wrappings, by kind
 
     def check(self) -> None:
@@ -97,34 +98,36 @@ class Asking(Stage):
         """The results of a window of dialogues, in order."""
         return converse(dialogues, getattr(self.engine, "serve", None) or in_rounds(self.engine.generate))
 
-    def hopeless(self, reasons: Mapping[str, int]) -> str:
-        """Nothing that the model says is taken: why, what it says, and what to do."""
+    def hopeless(self, reasons: Mapping[str, int], whole: bool = False) -> str:
+        """Nothing that the model says is taken, of one class and of another: why, what it says, and what to do."""
         after = self.folder.spec.settings.get(AFTER, 0)
-        slots = min(after, self.folder.spec.slots) if after else 0
-        if self.config.captioner.engine == "none" or not (found := mostly(reasons, ("",), slots)):
+        if self.config.captioner.engine == "none" or not (commonest := mostly(reasons, ("",), min(after, self.folder.spec.slots))):
             return ""
-        reason, n = found
+        if not whole and len(self.refused_of) < min(2, len(self.config.dataset.classes)):
+            return ""  # it may be the class that is refused
+        reason, n = commonest
         cause = next((c for r, c in CAUSES.items() if reason.startswith(r)), "look at what it says; try another captioner or prompts")
-        heard = "".join(f"\n  {why}: {text[:200]!r}" for why, text in self.heard)
-        said = f"; it says:{heard}" if heard else ""
+        examples = "".join(f"\n  {why}: {text[:200]!r}" for why, text in self.examples)
         return (
             f"captioner {self.config.captioner.id}: none of its first {n} slots got a caption, mostly because of {reason!r}: {cause}; "
-            f"captions.{AFTER}=0 goes on all the same{said}"
+            f"captions.{AFTER}=0 goes on all the same" + (f"; it says:{examples}" if examples else "")
         )
 
-    def refuse(self, reason: str, text: str) -> None:
-        """Count an answer that is not taken; the first few are kept to be shown."""
+    def refuse(self, reason: str, text: str, of: str) -> None:
+        """Count an answer about something (a class) that is not taken; the first few are kept to be shown."""
         self.refused[reason] += 1
-        if len(self.heard) < SHOWN:
-            self.heard.append((reason, text))
+        if len(self.examples) < SHOWN:
+            self.examples.append((reason, text[:SHOWN_OF]))
+        if len(self.refused_of) < 2:
+            self.refused_of.add(of)
 
-    def said(self, completion: Completion) -> Said:
+    def answer_in(self, completion: Completion) -> CleanAnswer:
         """The answer in a completion, or why there is none; what was cut away is counted."""
         if completion.error:
-            return Said("", reason=completion.error)
+            return CleanAnswer("", reason=completion.error)
         if self.config.captioner.engine == "none":  # texts of the user's own
-            return Said(completion.text)
-        answer = said(completion.text)
+            return CleanAnswer(completion.text)
+        answer = clean_answer(completion.text)
         self.cut.update(answer.cut)
         return answer
 

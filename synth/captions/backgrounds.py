@@ -31,13 +31,13 @@ class Backgrounds(Asking):
         for attempt in range(self.config.max_attempts):
             request = (places.plain_text(phrase), places.messages(phrase, wanted, distinct.values()))
             completion = yield Request(*request, seeds.derive(self.config.seed, "backgrounds", entry.index, attempt))
-            answer = self.said(completion)
+            answer = self.answer_in(completion)
             for place in places.places_in(answer.text):
                 distinct.setdefault(normalised(place), place)
             if len(distinct) >= places.ENOUGH * wanted:
                 return self._record(entry, list(distinct.values())[:wanted], "model")
             reason = answer.reason or "too_few_places"
-            self.refuse(reason, completion.text)
+            self.refuse(reason, completion.text, entry.name)
         own = next((self.table[k] for k in (entry.name, entry.superclass, "*") if self.table.get(k)), [])
         if own:
             return self._record(entry, _checked(own)[:wanted], "table")

@@ -20,7 +20,11 @@ _META = re.compile(
 )
 _ANNOUNCES = re.compile(r"^\W*(sure|certainly|absolutely|of course|okay|ok|here('s| is| are)?|caption|the caption)\b.*:\W*$", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\[(concept|class|object|name)\]|\{(concept|class|object|name)?\}", re.IGNORECASE)
-_LEAD = re.compile(r"^(\d{1,3}[.)]\s+|[-*\u2022]\s+)?(\**(caption|prompt|description|answer)\**\s*:\**\s*)?", re.IGNORECASE)
+LONGEST = 4096  # characters of a caption, however few its words are
+_RAW = re.compile(r"\s*(\{|\[\s*[{\"]|```|</?[a-z])", re.IGNORECASE)  # JSON, a code fence, HTML
+_LEAD = re.compile(
+    r"^(#{1,6}\s+|>\s+)?(\d{1,3}[.)]\s+|[-*\u2022]\s+)?(\**(caption|prompt|description|answer)\**\s*:\**\s*)?", re.IGNORECASE
+)
 _PAIRS = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "*": "*", "`": "`"}
 
 
@@ -48,8 +52,12 @@ def answer_line(text: str) -> str:
 
 def reject_reason(caption: str, class_name: str, config: CaptionsConfig) -> str:
     """Why a caption is not taken: empty, placeholder, markup, refusal, meta, too_short, too_long, repetition, no_class; "" if it is."""
-    if unusable(caption):
-        return unusable(caption)
+    if len(caption) > LONGEST:
+        return "too_long"
+    if reason := unusable(caption):
+        return reason
+    if _RAW.match(caption):
+        return "markup"
     if _REFUSAL.search(caption):
         return "refusal"
     if _META.search(caption):

@@ -74,6 +74,11 @@ def make(folder: StageFolder) -> Engine:
     return getattr(importlib.import_module(module), function)(folder)
 
 
+def stops(stop: Sequence[str], chat: bool) -> tuple[str, ...]:
+    """The stop texts of a request. Line breaks end a text that is continued; a chat's answer may begin with one, or with thoughts."""
+    return tuple(s for s in stop if s.strip()) if chat else tuple(stop)
+
+
 def cut(text: str, stop: Sequence[str]) -> str:
     """The text before the first of the stop texts.
 

@@ -56,12 +56,12 @@ def written(stage: Asking, subject: Subject, number: int, earlier: list[str], wo
     request = (hirpg.plain_text(subject, earlier), hirpg.messages(subject, earlier, words))
     for attempt in range(stage.config.max_attempts):
         completion = yield Request(*request, seeds.derive(stage.config.seed, *path, number, attempt))
-        answer = stage.said(completion)
+        answer = stage.answer_in(completion)
         text = _text(answer.text, subject)
         reason = answer.reason or refusal(text, subject, earlier)
         if not reason:
             return _record(subject, number, text, rejected)
-        stage.refuse(reason, completion.text)
+        stage.refuse(reason, completion.text, subject.key)
         rejected.append({"text": text, "reason": reason, "attempt": attempt})
     stage.refused["left empty"] += 1
     return rejected[-1]["reason"]

@@ -35,7 +35,7 @@ class Captions(Asking):
                 rejected.append({"caption": "", "reason": prompt.error, "attempt": attempt})
                 break
             completion = yield Request(prompt.text, prompt.messages, prompt.seed)
-            answer = self.said(completion)
+            answer = self.answer_in(completion)
             line = answer_line if prompt.messages else first_line
             caption = line(answer.text)
             reason = answer.reason or self._reason(caption, prompt)
@@ -43,7 +43,7 @@ class Captions(Asking):
                 reason = "cut_off"  # by max_gen_len, in the caption itself
             if not reason:
                 return slot, self._record(caption, prompt, rejected)
-            self.refuse(reason, completion.text)
+            self.refuse(reason, completion.text, prompt.class_name)
             rejected.append({"caption": caption, "reason": reason, "attempt": attempt})
             if self.config.prompts.maker in prompts.WITHOUT_MODEL:
                 break  # the next attempt would say the same

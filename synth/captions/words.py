@@ -13,6 +13,8 @@ _TWO = "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-
 _FOUR = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
 _UNSPACED = re.compile(f"[{_TWO}{_FOUR}]")
 _RUNS = ((re.compile(f"[{_TWO}]"), 2), (re.compile(f"[{_FOUR}]"), 4))
+_LETTER = f"[^\\W{_TWO}{_FOUR}]"
+_HANGUL, _ARABIC = re.compile("[\u1100-\u11ff\uac00-\ud7a3]"), re.compile("[\u0620-\u064a]")
 _IRREGULAR = {
     "man": "men", "foot": "feet", "tooth": "teeth", "goose": "geese", "mouse": "mice", "louse": "lice", "child": "children", "ox": "oxen",
     "person": "people", "die": "dice", "cactus": "cacti", "fungus": "fungi", "wolf": "wolves", "knife": "knives", "leaf": "leaves",
@@ -36,12 +38,26 @@ def count(text: str) -> int:
 
 
 def repeats(text: str) -> bool:
-    """Whether a text goes round in circles: one character 20 times, or up to eight words four times, one behind the other."""
-    return _ROUND.search(text) is not None or _CIRCLE.search(text.casefold()) is not None
+    """Whether a text goes round in circles: one character 20 times, up to eight words four times, one behind the other; in scripts without
+    blanks up to eight characters, eight at least in all."""
+    if _ROUND.search(text):
+        return True
+    words = [word.strip(".,;:!?\u2026") for word in text.casefold().split()]
+    return _circles(words, 3) or (not text.isascii() and _circles(_UNSPACED.findall(text), 7))
 
 
 _ROUND = re.compile(r"(\S)\1{19}")
-_CIRCLE = re.compile(r"(?<!\w)((?:\S+\s+){1,8}?)\1{3}")
+
+
+def _circles(items: list[str], least: int) -> bool:
+    """Whether up to eight items come four times in a row, with `least` of them or more behind the first turn."""
+    for size in range(1, 9):
+        same = 0
+        for i in range(size, len(items)):
+            same = same + 1 if items[i] == items[i - size] else 0
+            if same >= max(3 * size, least):
+                return True
+    return False
 
 
 def names_class(caption: str, name: str) -> bool:
@@ -50,13 +66,16 @@ def names_class(caption: str, name: str) -> bool:
     return pattern is not None and pattern.search(_fold(caption)) is not None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 16)
 def _pattern(name: str) -> re.Pattern | None:
     folded = _fold(name)
     if not folded:
         return None
-    before = "" if _UNSPACED.match(folded[0]) else r"(?<!\w)"
-    after = "" if _UNSPACED.match(folded[-1]) else r"(?!\w)"
+    # a word ends where a script begins that puts no blanks between words; Korean writes particles onto a noun, Arabic its article
+    before = "" if _UNSPACED.match(folded[0]) else rf"(?<!{_LETTER})"
+    after = "" if _UNSPACED.match(folded[-1]) or _HANGUL.match(folded[-1]) else rf"(?!{_LETTER})"
+    if _ARABIC.match(folded[0]):
+        before += "(?:[\u0648\u0628\u0644\u0643]?\u0627\u0644)?"
     head, blank, last = folded.rpartition(" ")
     return re.compile(f"{before}{re.escape(head + blank)}(?:{'|'.join(map(re.escape, _forms(last)))}){after}")
 
@@ -70,7 +89,7 @@ def _forms(word: str) -> list[str]:
         forms.append(f"{word[:-3]}y")
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
         forms.append(word[:-1])
-        if word.endswith(("ses", "xes", "zes", "ches", "shes", "oes")):
+        if word.endswith(("ses", "xes", "zes", "ches", "shes", "oes")) and not word.endswith("sses"):  # glasses are no glass
             forms.append(word[:-2])
     forms += [word[: -len(end)] + other for end, other in _IRREGULAR_ENDS if word == end or (end in _COMPOUND and word.endswith(end))]
     return sorted(set(forms), key=lambda form: (-len(form), form))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from synth.errors import InputError
 from synth.keys import WrongKey
-from synth.weights import check_checkpoint, check_weights, metadata, read_json, tensor_names
+from synth.weights import check_checkpoint, check_scales, check_weights, metadata, read_json, tensor_names, weight_files
 
 INDEX = "model_index.json"
 SAFETY = ("safety_checker", "feature_extractor")
@@ -114,6 +114,7 @@ def found_in_index(path: Path, name: str) -> bool:
 
 def _inspect_checkpoint(path: Path, expected: str, config: Path | None) -> ModelFolder:
     check_checkpoint(path)
+    check_scales([path])
     if config is None:
         raise InputError(f"{path}: a checkpoint file; model.config must name a folder of such a model (weights not needed)")
     if not Path(config).is_dir():
@@ -224,4 +225,9 @@ def _check_component(folder: Path, cls: str, weights: bool) -> tuple[bool, froze
             read_json(there[0], FIX)
             return None
     read_json(folder / "config.json", FIX)
-    return check_weights(folder) if weights else None
+    if not weights:
+        return None
+    variants = check_weights(folder)
+    if "quantization_config" not in read_json(folder / "config.json", FIX):  # else the library knows what to do with its scales
+        check_scales(weight_files(folder))
+    return variants

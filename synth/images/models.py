@@ -10,7 +10,7 @@ from synth.images.external.settings import PIPELINE, WORD, check_words
 from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder, inspect, pipeline_of
 from synth.images.schedulers import check_scheduler
-from synth.weights import check_file, check_weights, read_json
+from synth.weights import check_file, check_scales, check_weights, read_json
 
 # roles of a stage's inputs, or their beginnings
 MODEL, CONFIG, VAE, LORA, PART = "model", "model_config", "model_vae", "model_lora_", "model_part_"
@@ -46,6 +46,7 @@ def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder
     loras = tuple(paths[f"{LORA}{i}"] for i in range(len(config.loras)))
     for file in loras:
         check_file(file)
+        check_scales([file])
     return replace(model, parts=parts, vae=vae, loras=loras)
 
 

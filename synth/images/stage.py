@@ -35,7 +35,6 @@ REFUSED = "refused by the safety checker"
 NOT_FINITE = "the model gave values that are not finite numbers (dtype overflow?)"
 CAUSES = {  # beginnings of the reasons that are the model's own -> what they mostly come from
     shared(NOT_FINITE): "the weights are damaged, or overflow in this dtype: try model.dtype=float32 or bfloat16, or fetch the model again",
-    REFUSED: "the safety checker refuses all: look at the captions, or use model.safety_checker=off",
     "the command ": "see its log in the stage's folder",
 }
 
@@ -190,12 +189,12 @@ class Images(Stage):
         texts = [state.texts[t.row.caption] for t in tasks]
         return self.painter.paint([sample_key(t.slot) for t in tasks], texts, [t.seed for t in tasks])
 
-    def hopeless(self, reasons: Mapping[str, int]) -> str:
+    def hopeless(self, reasons: Mapping[str, int], whole: bool = False) -> str:
         """No picture can be drawn at all: why, and what to do."""
         after = (RUN | self.folder.spec.settings)[AFTER]
-        if not (found := mostly(reasons, CAUSES, min(after, self.folder.spec.slots))):
+        if not (commonest := mostly(reasons, CAUSES, min(after, self.folder.spec.slots))):
             return ""
-        reason, n = found
+        reason, n = commonest
         cause = next(c for r, c in CAUSES.items() if reason.startswith(r))
         what = f"model {self.config.model.id}: none of its first {n} pictures could be stored, mostly because of {reason!r}"
         return f"{what}: {cause}; images.{AFTER}=0 goes on all the same"
@@ -239,7 +238,7 @@ class Images(Stage):
             "steps": config.steps,
             "guidance_scale": config.guidance_scale,
             "guidance_interval": list(config.guidance_interval),
-            "negative_prompt": config.negative_prompt,
+            "negative_prompt": config.negative_prompt if config.guidance_scale > 1 else "",  # without guidance nobody reads it
             "eta": config.eta,
             "safety_checker": config.model.safety_checker,  # off | blank | drop
             "blanked": picture.refused,  # the safety checker refused the picture: it is black

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from synth.errors import InputError
 from synth.run.stage import Stage
 from synth.store.folder import StageFolder
-from synth.store.framing import Batch, shared
+from synth.store.framing import FRAMINGS, Batch, shared
+from synth.store.parts import finished_batches
 
 AFTER = "stop_when_empty"  # setting of stages that ask a model: slots that all stay empty, after which a worker stops; 0: never
 
@@ -17,9 +18,10 @@ class Empty:
     def __init__(self, folder: StageFolder, stage: Stage):
         self._folder, self._stage, self._reasons, self._over = folder, stage, Counter[str](), False
 
-    def judge(self, batch: Batch) -> None:
-        """InputError if the stage says that more of the same will follow. Asked before the batch is stored."""
-        if self._over or batch.entries:
+    def judge(self, batch: Batch, before: int) -> None:
+        """InputError if the stage says that more of the same will follow. Asked before the batch is stored. before: samples of its unit
+        that are there, whoever made them."""
+        if self._over or batch.entries or before:
             self._over = True
             return
         self._reasons.update(shared(reason) for _, reason in batch.tombstones)
@@ -30,12 +32,13 @@ class Empty:
 
 
 def has_samples(folder: StageFolder) -> bool:
-    """Whether any unit of a stage has a sample. Reads the ends of units, up to the first that has."""
+    """Whether any unit of a stage has a sample, or what is left of one. Reads the ends of units, up to the first that has."""
     for number in sorted(folder.committed()):
         with folder.reader(number) as unit:
             if unit.index.samples:
                 return True
-    return False
+    parts = (folder.path / "parts").glob(f"*/*{FRAMINGS[folder.framing].suffix}")
+    return any(line["samples"] for part in parts for line, _ in finished_batches(part))
 
 
 def reasons_of(folder: StageFolder) -> Counter[str]:

@@ -38,7 +38,7 @@ def finish_stage(
             beats.hold(lease)
             try:
                 samples, tombstones = count(folder)
-                if tombstones and not samples and (why := stage.hopeless(reasons_of(folder))):
+                if tombstones and not samples and (why := stage.hopeless(reasons_of(folder), whole=True)):
                     raise InputError(why)
                 faults.point("before_finish")
                 stage.finish()

@@ -68,10 +68,10 @@ class Stage:
     def verify(self, check: Check) -> None:
         """Add what is wrong with what a whole stage wrote outside units/."""
 
-    def hopeless(self, reasons: Mapping[str, int]) -> str:
+    def hopeless(self, reasons: Mapping[str, int], whole: bool = False) -> str:
         """Why to stop instead of making more of the same; "" to go on. Asked while nothing of the stage has a sample.
 
-        reasons: of the slots that were made and stayed empty, without what is each one's own -> how many.
+        reasons: of the slots that were made and stayed empty, without what is each one's own -> how many. whole: these are all there are.
         """
         return ""
 

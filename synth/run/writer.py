@@ -93,7 +93,7 @@ class Writer:
 
     def _write(self, job: UnitJob, futures: Sequence[Future]) -> None:
         batch = frame(self.folder.framing, [f.result() for f in futures])
-        self._empty.judge(batch)
+        self._empty.judge(batch, job.part.n_samples)
         job.part.append(batch)
 
     def _commit(self, job: UnitJob, _: object) -> None:

@@ -34,6 +34,12 @@ CONFIG = CaptionsConfig(0, DatasetConfig("d", (ClassEntry(0, "cat"),), 1), Promp
         ("OK corral with a cat in front of it", ""),
         ("A cat on a mat on a mat on a mat on a mat on a mat.", "repetition"),
         ("A cat and aaaaaaaaaaaaaaaaaaaaaaaa dog", "repetition"),
+        ('{"a": "A cat", "b": "on a mat"}', "markup"),
+        ('{"caption": "A cat on', "markup"),
+        ("```json A cat", "markup"),
+        ("<b>A cat</b> on a mat", "markup"),
+        ("[A cat] on a mat", ""),
+        ("A cat " + "x" * 5000, "too_long"),
         ("A cat asleep on a caption writer's desk.", ""),
     ],
 )
@@ -58,6 +64,8 @@ def test_class_that_is_not_required_need_not_be_named():
         ("3 cats on a mat", "3 cats on a mat"),
         ("Sure! Here is a caption:\n\nA cat on a mat.", "A cat on a mat."),
         ("Here's one:", "Here's one:"),
+        ("# A cat on a mat", "A cat on a mat"),
+        ("> A cat on a mat", "A cat on a mat"),
     ],
 )
 def test_the_caption_of_an_answer(answer, caption):

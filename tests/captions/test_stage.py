@@ -9,7 +9,7 @@ import pytest
 
 from synth.captions import engines
 from synth.captions.config import ClassEntry
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.keys import dump
 from synth.numerics import EXACT
 from synth.run import loop
@@ -128,6 +128,30 @@ def test_a_model_of_which_nothing_is_taken_ends_the_worker_with_what_it_says(sta
     assert "none of its first" in said and "'refusal'" in said and said.count("I'm sorry, I cannot help.") >= 3
     assert "another captioner" in said and "captions.stop_when_empty=0" in said
     assert not folder.committed() and not folder.set_aside()  # it is no fact about a sample
+
+
+def test_one_class_that_is_refused_is_no_reason_to_stop(stage):
+    folder = stage({NAMES[2]: ["I'm sorry."] * 99}, settings={"stop_when_empty": 1})
+    assert loop.Worker(folder, 0, 1).run() == EXIT_OK
+    assert folder.done()["tombstones"] == 1
+
+
+def test_what_an_earlier_worker_made_counts(stage):
+    """Whether a stage ends well must not hang on who makes which part of it."""
+    from synth.run.empty import Empty
+    from synth.store.framing import Batch
+
+    folder, empty = stage(settings={"stop_when_empty": 1}), Batch(b"", (), ((0, "refusal"),))
+
+    class Hopeless:
+        def hopeless(self, reasons, whole=False):
+            return "hopeless"
+
+    with pytest.raises(InputError, match="hopeless"):
+        Empty(folder, Hopeless()).judge(empty, 0)
+    Empty(folder, Hopeless()).judge(empty, 3)  # a part of this unit that was taken up has samples
+    assert loop.Worker(folder, 0, 1).run() == EXIT_OK
+    Empty(folder, Hopeless()).judge(empty, 0)  # a unit has
 
 
 def test_one_caption_is_enough_to_go_on(stage):

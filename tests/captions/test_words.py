@@ -1,5 +1,7 @@
 """Words in any script, and whether a caption names its class in whatever form."""
 
+import time
+
 import pytest
 
 from synth.captions.words import count, names_class, repeats
@@ -15,7 +17,12 @@ from synth.captions.words import count, names_class, repeats
         ("A cafe at night.", "café"),
         ("A colt's foot grows here.", "colt's foot"),
         ("A colt\u2019s foot grows here.", "colt's foot"),
-        ("A jack\u2010o\u2011lantern glows.", "jack-o'-lantern".replace("'", "")),
+        ("A jack\u2010o\u2019\u2011lantern glows.", "jack-o'-lantern"),
+        ("一部iPhone放在桌上", "iPhone"),
+        ("一件红色T恤", "T恤"),
+        ("MRIの写真", "MRI"),
+        ("고양이가 매트 위에", "고양이"),
+        ("القطة على سجادة", "قطة"),
         ("A black eyed susan.", "black-eyed Susan"),
         ("A black\u2013eyed susan.", "black eyed susan"),
         ("Three butterflies on a leaf.", "butterfly"),
@@ -41,6 +48,7 @@ def test_a_class_is_found_whatever_its_form(caption, name):
     [
         ("A concatenated list.", "cat"),
         ("A bas-relief.", "bass"),
+        ("A glass of water on a desk.", "glasses"),
         ("A glas.", "glass"),
         ("かばん", "がばん"),  # marks tell letters of other scripts apart
         ("Women at work.", "man"),
@@ -59,4 +67,13 @@ def test_words_are_counted_where_a_script_puts_no_blanks():
 
 def test_a_text_that_goes_round_in_circles_is_told_from_one_that_repeats_a_word():
     assert repeats("a dog and a dog and a dog and a dog and a cat")
-    assert not repeats("a very, very, very big dog, a dog and a dog")
+    assert repeats("A cat sits. A cat sits. A cat sits. A cat sits.")
+    assert repeats("一只猫坐着。" * 4) and repeats("猫" * 8)
+    assert not repeats("a very, very, very big dog, a dog and a dog") and not repeats("一只猫在垫子上睡觉 另一只在窗边")
+
+
+@pytest.mark.parametrize("text", ["a b c " + "/x" * 2000, "/a1" * 5000, "<x" * 10_000, "猫狗鸟鱼" * 3000, "a " * 20_000])
+def test_circles_are_looked_for_in_no_time(text):
+    begun = time.process_time()
+    repeats(text)
+    assert time.process_time() - begun < 1.0

@@ -164,7 +164,7 @@ def test_a_lora_of_which_a_part_fits_nothing_is_refused(copy, tmp_path):
         opened({MODEL: copy, f"{LORA}0": tmp_path / "half.safetensors"}, loras=(1.0,))
     words = {f"text_encoder.text_model.encoder.layers.7.self_attn.q_proj.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
     save_file(tensors | words, tmp_path / "text.safetensors")
-    with pytest.raises(InputError, match=r"text\.safetensors.*(1 of its 1 layers do not fit the text_encoder|does not fit)"):
+    with pytest.raises(InputError, match=r"text\.safetensors does not fit StableDiffusionPipeline"):
         opened({MODEL: copy, f"{LORA}0": tmp_path / "text.safetensors"}, loras=(1.0,))
 
 

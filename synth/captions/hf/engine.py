@@ -5,7 +5,7 @@ from pathlib import Path
 
 from synth import loading, numerics
 from synth.captions.config import CaptionerConfig
-from synth.captions.engines import TOO_LONG, Reply, Request, check_texts, cut
+from synth.captions.engines import TOO_LONG, Reply, Request, check_texts, cut, stops
 from synth.captions.hf.folder import check_length, inspect
 from synth.errors import InputError, OutOfDeviceMemory, not_trouble
 from synth.host import gpu
@@ -73,7 +73,9 @@ class HfEngine:
         size = c.max_batch_size if self._decoder.pads else 1
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
-            rows = [Row(ids[n], requests[n].seed, min(c.max_gen_len, c.max_seq_len - len(ids[n]))) for n in chosen]
+            limits = [min(c.max_gen_len, c.max_seq_len - len(ids[n])) for n in chosen]
+            ends = [stops(c.stop, self._is_chat(requests[n])) for n in chosen]
+            rows = [Row(ids[n], requests[n].seed, limit, stop) for n, limit, stop in zip(chosen, limits, ends, strict=True)]
             try:
                 drawn = self._decoder.batch(rows)
             except NotFinite as e:
@@ -83,10 +85,10 @@ class HfEngine:
                 ) from e
             except torch.cuda.OutOfMemoryError as e:
                 raise self._too_big(e) from e
-            for n, tokens in zip(chosen, drawn, strict=True):
+            for n, row, tokens in zip(chosen, rows, drawn, strict=True):
                 text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-                whole = len(tokens) < c.max_gen_len or tokens[-1] in self._decoder.ends
-                replies[n] = Reply(cut(text, c.stop), ended=whole or self._stopped(tokens))
+                whole = len(tokens) < row.limit or tokens[-1] in self._decoder.ends
+                replies[n] = Reply(cut(text, row.stop), ended=whole or self._stopped(tokens, row.stop))
         return replies
 
     def close(self) -> None:
@@ -96,9 +98,12 @@ class HfEngine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    def _is_chat(self, request: Request) -> bool:
+        return bool(request.messages and self.tokenizer.chat_template)
+
     def _ids(self, request: Request) -> list[int]:
         """Tokens of a request, one at least."""
-        if not request.messages or not self.tokenizer.chat_template:
+        if not self._is_chat(request):
             ids = self.tokenizer(request.text)["input_ids"]
             start = self.tokenizer.bos_token_id
             return ids or [start if start is not None else 0]
@@ -126,13 +131,13 @@ class HfEngine:
         listed = ends if isinstance(ends, list) else [ends]
         return [e for e in (*listed, self.tokenizer.eos_token_id) if e is not None]
 
-    def _stopped(self, tokens: list[int]) -> bool:
+    def _stopped(self, tokens: list[int], stop: Sequence[str]) -> bool:
         """Whether a stop text ends among the last tokens."""
-        if not self.captioner.stop:
+        if not stop:
             return False
-        longest = max(len(s.encode()) for s in self.captioner.stop)
+        longest = max(len(s.encode()) for s in stop)
         tail = self.tokenizer.decode(tokens[-longest - MARGIN :], skip_special_tokens=True)
-        return any(s in tail for s in self.captioner.stop)
+        return any(s in tail for s in stop)
 
     def _too_big(self, e: Exception) -> OutOfDeviceMemory:
         return OutOfDeviceMemory(f"out of device memory: lower captioner.max_batch_size or captioner.max_seq_len ({e})")

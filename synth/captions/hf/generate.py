@@ -20,6 +20,7 @@ class Row:
     ids: list[int]  # the prompt's tokens, one at least
     seed: int
     limit: int  # tokens to draw at most
+    stop: tuple[str, ...] = ()  # texts that end it
 
 
 class NotFinite(Exception):
@@ -29,8 +30,8 @@ class NotFinite(Exception):
 class Decoder:
     """Draws the tokens of batches of one model. Holds no state between batches."""
 
-    def __init__(self, model, ends: Sequence[int], temperature: float, top_p: float, stopped: Callable[[list[int]], bool]):
-        """ends: tokens that end a row. stopped(tokens): whether a stop text is among the row's last tokens."""
+    def __init__(self, model, ends: Sequence[int], temperature: float, top_p: float, stopped: Callable[[list[int], Sequence[str]], bool]):
+        """ends: tokens that end a row. stopped(tokens, texts): whether one of the texts is among the last tokens."""
         self.model, self.ends, self.stopped = model, frozenset(ends), stopped
         self.temperature, self.top_p = temperature, top_p
         takes = inspect.signature(model.forward).parameters
@@ -58,7 +59,7 @@ class Decoder:
                 if token < 0:
                     raise NotFinite(step)
                 drawn[row].append(token)
-                done[row] = token in self.ends or len(drawn[row]) >= rows[row].limit or self.stopped(drawn[row])
+                done[row] = token in self.ends or len(drawn[row]) >= rows[row].limit or self.stopped(drawn[row], rows[row].stop)
             if all(done):
                 break
             keep = [i for i, row in enumerate(live) if not done[row]]

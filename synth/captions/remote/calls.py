@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from synth import foreign
 from synth.captions.config import CaptionerConfig
-from synth.captions.engines import Request
+from synth.captions.engines import Request, stops
 from synth.captions.remote.journal import Answer
 from synth.captions.remote.settings import Endpoint
 from synth.captions.remote.verdict import AGAIN, GONE, SAMPLE, judge
@@ -130,7 +130,7 @@ class Caller:
             "top_p": c.top_p,
             "max_tokens": c.max_gen_len,
             "seed": request.seed & ((1 << SEED_BITS) - 1),
-            "stop": list(c.stop) or None,
+            "stop": list(stops(c.stop, c.api == "chat")) or None,
         }
         extra = {k: v for k, v in (fields | dict(c.body)).items() if v is not None}
         if c.api == "chat":

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from synth import foreign
 from synth.captions.config import CaptionerConfig
-from synth.captions.engines import TOO_LONG, Reply, Request, check_texts, cut
+from synth.captions.engines import TOO_LONG, Reply, Request, check_texts, cut, stops
 from synth.captions.remote.calls import Caller, Oversized, Rejected, Unanswered
 from synth.captions.remote.journal import Answer, Journal, key_of
 from synth.captions.remote.settings import Endpoint
@@ -121,7 +121,8 @@ class RemoteEngine:
             return Reply("", TOO_LONG)
         if what.finish == "content_filter":
             return Reply("", "content_filter")
-        return Reply(cut(what.text, self.captioner.stop), ended=what.finish != "length")
+        text = cut(what.text, stops(self.captioner.stop, self.captioner.api == "chat"))
+        return Reply(text, ended=what.finish != "length" or text != what.text)
 
     @contextlib.contextmanager
     def _explained(self):

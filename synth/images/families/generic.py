@@ -58,6 +58,8 @@ class Generic(Family):
         }
         if self.config.negative_prompt:
             asked["negative_prompt"] = self.config.negative_prompt, "leave negative_prompt empty"
+        if self._true and self.config.guidance_scale < 1:
+            raise InputError(f"guidance_scale={self.config.guidance_scale:g}: {type(self.pipe).__name__} takes 1 (no guidance) or more")
         if self.guided and not self._true:
             asked["guidance_scale"] = self.config.guidance_scale, "use guidance_scale=1"
         for name, (value, fix) in asked.items():

@@ -73,7 +73,7 @@ def test_its_tokens_are_those_of_the_native_engine_with_the_same_weights(tmp_pat
     model.load_state_dict(to_transformers(load_shard(folder / "consolidated.00.pth"), p), strict=True)
     ends = [native.tokenizer.eos, *native.tokenizer.ids_containing("\n")]
     ids = native.tokenizer.encode(texts)
-    drawn = Decoder(model, ends, 0.8, 0.9, lambda tokens: False).batch([Row(i, seed, 24) for seed, i in enumerate(ids)])
+    drawn = Decoder(model, ends, 0.8, 0.9, lambda tokens, stop: False).batch([Row(i, seed, 24) for seed, i in enumerate(ids)])
     for ours, theirs, margins in zip(drawn, window.tokens, window.margins, strict=True):
         if ours != theirs:  # only where a draw fell next to an edge
             first = next(k for k, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
@@ -101,6 +101,14 @@ def test_messages_go_through_the_chat_template_and_a_plain_model_continues_the_t
     said = plain.generate([Request(text, (), 5), Request("grarn", messages, 5)])
     assert asked[0] == said[0]  # the template's text, as tokens
     assert asked[1] == said[1]  # no messages, or no template: the text
+
+
+def test_white_space_ends_a_text_that_is_continued_and_no_answer_of_a_chat(hf_chat):
+    """Line breaks above all: a chat's answer may begin with an empty line, or with thoughts on lines of their own."""
+    chat, plain = [Request("", (("user", "plut stern"),), seed) for seed in range(8)], [Request("plut", (), seed) for seed in range(8)]
+    whole = [r.text for r in engine(hf_chat, stop=()).generate(chat)]
+    assert [r.text for r in engine(hf_chat, stop=(" ",)).generate(chat)] == whole and any(" " in text for text in whole)
+    assert not any(" " in r.text for r in engine(hf_chat, stop=(" ",)).generate(plain))
 
 
 def test_a_template_without_system_messages_gets_them_with_the_first_user_message(tmp_path, hf_chat):

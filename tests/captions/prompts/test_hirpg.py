@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import pytest
 
-from synth.captions.answers import said
+from synth.captions.answers import clean_answer
 from synth.captions.asking import converse, in_rounds
 from synth.captions.config import ClassEntry
 from synth.captions.engines import Reply
@@ -62,8 +62,12 @@ class Stage:
         seed, max_attempts = 0, 3
 
     @staticmethod
-    def said(completion):
-        return said(completion.text)
+    def answer_in(completion):
+        return clean_answer(completion.text)
+
+    @classmethod
+    def refuse(cls, reason, text, of):
+        cls.refused[reason] += 1
 
 
 def test_a_text_said_before_is_asked_for_again_a_bounded_number_of_times():

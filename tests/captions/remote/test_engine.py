@@ -145,6 +145,17 @@ def test_nothing_answered_is_asked_again_by_anybody(engine):
         assert one.generate([]) == []
 
 
+def test_a_chat_is_not_asked_to_stop_at_a_line_break_and_its_answer_is_not_cut_there(engine):
+    """It may begin with an empty line, or with thoughts on lines of their own."""
+    thinks = says("<think>\nhm\n</think>\n\nA cat.\nMore", finish_reason="length")
+    with Fake(default=thinks) as server:
+        (reply,) = engine(server, replace(CONFIG, api="chat", stop=("\n", "END"))).generate(requests(1))
+        assert reply.text == "<think>\nhm\n</think>\n\nA cat.\nMore" and not reply.ended
+        assert server.seen[-1]["body"]["stop"] == ["END"]
+        (reply,) = engine(server, replace(CONFIG, api="completions", stop=("\n",))).generate(requests(2)[1:])
+        assert reply.text == "<think>" and reply.ended  # the stop text ended it, whatever the server says
+
+
 def test_tokens_are_counted_and_priced(engine):
     with Fake(default=says("x", usage={"prompt_tokens": 50, "completion_tokens": 10})) as server:
         one = engine(server, price_in=2.0, price_out=10.0)
