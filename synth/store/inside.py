@@ -32,7 +32,7 @@ def misplaced(name: object) -> str:
         sizes = [len(name)] if name.isascii() and len(name) <= LONGEST_PART else [len(os.fsencode(part)) for part in parts]
     except UnicodeEncodeError:
         return "holds a character that no file name can"
-    return "is too long" if max(sizes) > LONGEST_PART or sum(sizes) > LONGEST_NAME else ""
+    return "is too long" if max(sizes) > LONGEST_PART or sum(sizes) + len(parts) - 1 > LONGEST_NAME else ""
 
 
 class Inside:

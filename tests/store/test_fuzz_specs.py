@@ -99,12 +99,12 @@ def test_more_units_than_can_be_named_and_units_too_large_to_hold_are_refused(sl
 RECORDS = {
     "done.json": ({"units": 3, "slots": 25, "samples": 20, "tombstones": 5}, done_in),
     "failed.json": ({"unit": 0, "error": "bug", "traceback": "a\nb", "host": "h", "device": "gpu 0", "sticky": False}, report_in),
-    "0001.json": (
+    "submissions/0001.json": (
         {
             "number": 1,
             "state": "submitted",
-            "token": "t",
-            "job_name": "n",
+            "token": "0123abcd",
+            "job_name": "images-0123abcd",
             "user": "u",
             "owner": {"worker": "w", "pid": 3},
             "created": 1.5,
@@ -115,7 +115,7 @@ RECORDS = {
             "tries": 0,
             "goes_on": 0,
             "units": 2,
-            "order": {"script": "s", "gate_script": "g", "n_jobs": 4, "worker": ["python"]},
+            "order": {"script": "0001.sbatch", "gate_script": "0001.gate.sbatch", "n_jobs": 4},
             "excluded": ["node1"],
             "why": "",
         },
@@ -141,6 +141,7 @@ def test_a_mutant_of_a_record_is_read_or_refused_and_is_no_bug(name, tmp_path):
     if reader is None:
         stage = probe(tmp_path, slots=4)
         path, reader = stage.path / name, lambda path: StageFolder.open(path.parent)
+    path.parent.mkdir(exist_ok=True)
     data = json.dumps(value).encode()
     for seed in mutants(150):
         mutant = (of_json(value, seed), of_bytes(data, seed), of_lines(data, seed))[seed % 3]
