@@ -156,7 +156,7 @@ def test_bytes_are_the_same_again_and_after_kills(pairs, tmp_path):
     expected = {k: v for k, v in tree(folder.out_dir).items() if k != ".synthset.json"}
     killed = plan(pairs, tmp_path / "killed")
     for fault in ("before_json:kill", "before_link:kill", "before_finish:kill"):
-        run = [sys.executable, "-m", "synth.worker", str(killed.path)]
+        run = [sys.executable, "-m", "synth.worker", str(killed.path), "--trust"]
         assert subprocess.run(run, env={**os.environ, "SYNTHSET_FAULT": fault}, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
         assert not (tmp_path / "killed" / ".synthset.json").exists()
     assert work(killed) == EXIT_OK
