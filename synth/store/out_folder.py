@@ -22,10 +22,12 @@ from synth.foreign import WORD, Maybe
 from synth.store.files import NO_LINKS, read_small, storing, write_atomic, write_once
 from synth.store.folder import StageFolder
 from synth.store.inside import Inside
+from synth.terminal import printable
 
 MARKER = ".synthset.json"
 CLAIM = ".synthset.claim.json"
 PART = ".synthset.part"
+OURS = (".synthset.", "..synthset.", ".nfs")  # how names begin that may lie there before the claim: of files on their way, or just removed
 
 
 class OutFolder:
@@ -41,9 +43,11 @@ class OutFolder:
         """InputError if the folder holds another dataset, or files that no export made."""
         if self._owner(self.path / MARKER) or self._owner(self.path / CLAIM):
             return
-        if any(not n.startswith(".") for n in self._names()) and not (self._owner(self.path / CLAIM) or self._owner(self.path / MARKER)):
+        foreign_names = [n for n in self._names() if not n.startswith(OURS)]
+        if foreign_names and not (self._owner(self.path / CLAIM) or self._owner(self.path / MARKER)):
             raise InputError(
-                f"{self.path}: is not empty and was not made by an export; choose another folder for export.{self.folder.spec.kind}.out"
+                f"{self.path}: is not empty (it holds {printable(min(foreign_names), 100)}) and was not made by an export; choose another "
+                f"folder for export.{self.folder.spec.kind}.out"
             )
 
     def _names(self) -> list[str]:

@@ -23,14 +23,14 @@ from synth.store.events import EventLog
 from synth.store.folder import StageFolder
 from synth.store.framing import Entry, UnitIndex, frame, seal
 from synth.store.names import classes_of
-from synth.store.out_folder import OutFolder
+from synth.store.out_folder import CLAIM, MARKER, OutFolder
 from synth.store.samples import Sample
 from synth.store.spec import StageSpec, canonical
 from synth.verify.repair import repair
 from synth.verify.units import decode_problems
-from tests.configs import ImageFolderConfig
+from tests.configs import CaptionsTxtConfig, ContactSheetConfig, ImageFolderConfig
 from tests.export.conftest import png
-from tests.fixtures_images import child, work
+from tests.fixtures_images import child, commit_units, work
 from tests.stages import probe
 
 MINE = "alias ls=ls\n"
@@ -134,6 +134,33 @@ def test_records_of_other_types_end_an_export_as_bad_input(images, home, facts, 
     images.unit_path(0).write_bytes(batch.data + seal("tar", UnitIndex(0, 0, 8, batch.entries, tombstones, inputs), len(batch.data))[0])
     assert work(export(images, home.parent / "out")) == EXIT_BAD_INPUT
     assert f"sample 000000000: its {next(iter(facts))}" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("made", [CaptionsTxtConfig, ContactSheetConfig], ids=["captions_txt", "contact_sheet"])
+@pytest.mark.parametrize(("key", "ext"), [("usercustomize", "py"), ("captions", "py"), ("contact_sheet", "pth")])
+def test_an_export_of_whole_files_writes_those_of_its_kind_alone(images, home, made, key, ext, capfd):
+    kind, role = ("captions_txt", "captions") if made is CaptionsTxtConfig else ("contact_sheet", "images")
+    up = images.upstream("captions")[0] if role == "captions" else images
+    folder = child(images.path.parent, kind, made(out=str(home / "site")), {role: [up]})
+    commit_units(folder, [Sample(0, key, {ext: b"import os"})])
+    assert work(folder) == EXIT_BAD_INPUT and not list((home / "site").glob("[!.]*")) and not (home / "site" / f"{key}.{ext}").exists()
+    assert f"000000.tar: holds {key}.{ext}, which {kind} does not write" in capfd.readouterr().err
+    (home / "site" / MARKER).write_bytes((home / "site" / CLAIM).read_bytes())
+    assert any("does not write" in p for p in problems(folder, mend=True)) and not folder.unit_path(0).exists()
+
+
+@pytest.mark.parametrize("ext", ["py", "pth", "zzz"])
+def test_what_is_called_like_no_picture_is_none(images, home, ext, capfd):
+    with_names(images, 0, "usercustomize", ext)
+    assert work(export(images, home.parent / "out")) == EXIT_BAD_INPUT and not list((home.parent / "out").rglob(f"*.{ext}"))
+    assert f"sample usercustomize: has .{ext} for a picture" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "fine"), [(".config", False), (".bashrc", False), (".synthset.part", True), (".nfs0001", True)])
+def test_a_folder_with_hidden_files_of_somebody_is_not_empty(images, home, name, fine):
+    (home.parent / "fresh").mkdir()
+    (home.parent / "fresh" / name).mkdir()
+    assert work(export(images, home.parent / "fresh")) == (EXIT_OK if fine else EXIT_BAD_INPUT)
 
 
 # -- configs ---------------------------------------------------------------------------------------------------------
