@@ -40,7 +40,8 @@ class OutFolder:
         self._temp, self._numbers = f"{PART}/{os.getpid()}-{secrets.token_hex(6)}-", itertools.count()
 
     def check(self) -> None:
-        """InputError if the folder holds another dataset, or files that no export made."""
+        """InputError if the folder holds another dataset, or files that no export made, or if a link leads to it that nobody chose."""
+        self.folder.prove_out()
         if self._owner(self.path / MARKER) or self._owner(self.path / CLAIM):
             return
         foreign_names = [n for n in self._names() if not n.startswith(OURS)]
@@ -86,8 +87,9 @@ class OutFolder:
             self._owner(self.path / CLAIM)  # somebody else's, if they were first
 
     def reopen(self) -> None:
-        """The place is to be completed anew: our marker becomes a claim; a place without either becomes ours, another stage's stays."""
+        """The place is to be completed anew: our marker becomes a claim; a place without either becomes ours, what is not ours stays."""
         try:
+            self.folder.prove_out()
             finished, claimed = self._owner(self.path / MARKER), self._owner(self.path / CLAIM)
         except InputError:
             return

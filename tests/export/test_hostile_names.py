@@ -51,7 +51,7 @@ def untouched(home: Path) -> bool:
     )
 
 
-def export(images: StageFolder, out: Path) -> StageFolder:
+def export(images: StageFolder, out: Path | str) -> StageFolder:
     return child(images.path.parent, "image_folder", ImageFolderConfig(out=str(out)), {"images": [images]}, 26, 8, 4)
 
 
@@ -190,6 +190,40 @@ def test_a_link_in_an_export_that_leads_out_is_refused_by_name_and_never_followe
     found = problems(folder, deep=True, mend=True)
     assert len(found) == 1 and "leads out of the folder" in found[0]
     assert len(list((home.parent / "elsewhere").iterdir())) == 2 and (out / "red_panda").is_symlink(), "nothing was moved"
+
+
+def test_what_is_set_aside_does_not_pass_through_a_link(images, home):
+    out = home.parent / "exports" / "out"
+    folder = export(images, out)
+    assert work(folder) == EXIT_OK
+    bad = sorted(out.glob("*/*.png"))[0]
+    bad.write_bytes(b"torn")
+    out.with_name("out.aside").symlink_to(home)
+    findings = problems(folder, mend=True)
+    assert len(findings) == 1 and untouched(home) and len(list(home.iterdir())) == 4 and bad.read_bytes() == b"torn"
+    out.with_name("out.aside").unlink()
+    assert work(folder) == EXIT_OK
+    bad.write_bytes(b"torn")
+    assert problems(folder, mend=True) and not bad.exists() and (out.with_name("out.aside") / bad.relative_to(out)).exists()
+
+
+@pytest.mark.parametrize("place", ["exports", "exports/image_folder-{hash}"])
+def test_a_place_that_nobody_chose_is_not_reached_by_a_link_out_of_the_dataset(images, home, place, capfd):
+    folder = export(images, "")
+    where = images.path.parent / place.format(hash=folder.spec.fingerprint[:8])
+    (images.path.parent / "exports").rename(home.parent / "table")  # of captions.json
+    where.parent.mkdir(exist_ok=True)
+    where.symlink_to(home)
+    assert work(folder) == EXIT_BAD_INPUT and untouched(home) and len(list(home.iterdir())) == 4
+    told = capfd.readouterr().err
+    assert f"{where}: is a link that leads out of the folder, to {home}; remove it; to keep exports on another disk, set export.*.out" in told
+    problems(folder, mend=True)
+    assert untouched(home) and len(list(home.iterdir())) == 4
+    where.unlink()
+    (home.parent / "else").mkdir()
+    chosen = export(images, home.parent / "linked")
+    (home.parent / "linked").symlink_to("else")
+    assert work(folder) == work(chosen) == EXIT_OK
 
 
 def test_a_link_inside_an_export_is_followed(images, home):
