@@ -52,7 +52,8 @@ def key() -> bytes | None:
             try:
                 os.link(folder() / temp, folder() / KEY)  # the first one's is everybody's
             except PermissionError:  # no links there: two that are first at one moment do without what the other one keeps
-                os.replace(folder() / temp, folder() / KEY)
+                with contextlib.suppress(FileNotFoundError):  # done, and the answer of a network file system got lost: it is read below
+                    os.replace(folder() / temp, folder() / KEY)
             finally:
                 (folder() / temp).unlink(missing_ok=True)
     found = read(KEY)

@@ -180,7 +180,7 @@ class StageFolder:
         units, failures = self.set_aside(), self.failures()
         for unit in units:
             for report in failures[unit]:
-                report.rename(report.with_name(f"{report.stem}.{secrets.token_hex(3)}.old"))
+                replace(report, report.with_name(f"{report.stem}.{secrets.token_hex(3)}.old"))
         return units
 
     def sweep(self) -> None:

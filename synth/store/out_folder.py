@@ -19,7 +19,7 @@ from pathlib import Path
 from synth import foreign
 from synth.errors import InputError
 from synth.foreign import WORD, Maybe
-from synth.store.files import NO_LINKS, read_small, storing, write_atomic, write_once
+from synth.store.files import NO_LINKS, read_small, replace, storing, write_atomic, write_once
 from synth.store.folder import StageFolder
 from synth.store.inside import Inside
 from synth.terminal import printable
@@ -95,7 +95,7 @@ class OutFolder:
             return
         with storing(self.path):
             if finished:
-                os.replace(self.path / MARKER, self.path / CLAIM)
+                replace(self.path / MARKER, self.path / CLAIM)
             elif not claimed and self.path.is_dir():
                 write_once(self.path / CLAIM, self._tag())
 
@@ -141,7 +141,7 @@ class OutFolder:
                 _write(temp, data)
             try:
                 os.replace(temp, final)
-            except FileNotFoundError:
+            except FileNotFoundError:  # done, and its answer got lost; or cleared by another worker, where an older file may have the name
                 if not self.has(name, len(data)):
                     os.makedirs(os.path.dirname(final), exist_ok=True)
                     write_atomic(Path(final), data, sync=False)
@@ -154,7 +154,7 @@ class OutFolder:
         """Give a finished file of `part` its name."""
         final = self.inside.file(name)
         with storing(final):
-            os.replace(temp, final)
+            replace(temp, final)
 
     def make_folder(self, name: str) -> None:
         """Make a folder, and those above it."""
