@@ -91,7 +91,7 @@ def classes_of(stage: "StageFolder") -> dict[int, str]:
 
 
 def judged_classes(classes: object, where: str, fix: str) -> dict[int, str]:
-    """official index -> name, of a list of classes that others may have written. Indices and names become folders: others than such are an InputError."""
+    """official index -> name, of a list of classes. Indices and names become folders: others than such are an InputError."""
     names: dict[int, str] = {}
     for n, entry in enumerate(classes if isinstance(classes, (list, tuple)) else [None]):
         index, name = (entry.get("index"), entry.get("name")) if isinstance(entry, Mapping) else (None, None)

@@ -122,10 +122,8 @@ def test_running_twice_by_two_and_after_a_kill_gives_the_same(images, tmp_path):
     killed = export(images, tmp_path / "killed")
     for fault in ("after_batch:kill@2", "before_link:kill", "before_finish:kill"):
         env = {**os.environ, "SYNTHSET_FAULT": fault}
-        assert (
-            subprocess.run([sys.executable, "-m", "synth.worker", str(killed.path), "--trust"], env=env, stderr=subprocess.DEVNULL).returncode
-            == -signal.SIGKILL
-        )
+        run = [sys.executable, "-m", "synth.worker", str(killed.path), "--trust"]
+        assert subprocess.run(run, env=env, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
         assert not (tmp_path / "killed" / ".synthset.json").exists()
     assert work(killed) == EXIT_OK
 

@@ -57,7 +57,7 @@ def test_a_hostile_file_of_an_export_is_named_and_the_other_stages_are_looked_at
 def test_hostile_classes_of_an_export_whose_pictures_stage_is_gone_are_named(run, capfd):
     shutil.rmtree(run.images.path)
     classes = (run.out / "classes.json").read_bytes()
-    odd = {form: b"" for form in hostile.FORMS} | {
+    odd = dict.fromkeys(hostile.FORMS, b"") | {
         "text for an index": classes.replace(b'"index": 0', b'"index": "../x"'),
         "an index twice": classes.replace(b'"index": 1', b'"index": 0'),
         "no name": classes.replace(b'"name"', b'"nome"', 1),
