@@ -102,6 +102,7 @@ def note(spec: StageSpec) -> None:
 
 
 def _noted() -> frozenset[str]:
+    """The digests noted last, some 30,000: one that was noted before them is noted again when its stage is planned again."""
     return frozenset(private.read(NOTES).decode("ascii", "replace").split())
 
 

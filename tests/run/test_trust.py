@@ -152,6 +152,16 @@ def test_a_private_file_that_others_may_write_or_have_put_there_says_nothing(tmp
         trust.check(tmp_path, spec)
 
 
+def test_what_is_noted_counts_however_many_notes_there_are(tmp_path):
+    spec = images()
+    trust.note(spec)
+    private.add(trust.NOTES, b"".join(b"%032x\n" % n for n in range(private.LARGEST // 33 + 1)))
+    with pytest.raises(InputError):
+        trust.check(tmp_path, spec)  # long ago
+    trust.note(spec)
+    trust.check(tmp_path, spec)
+
+
 def test_without_a_home_nothing_is_noted_and_nothing_fails(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
     trust.note(images())
