@@ -21,7 +21,7 @@ Settings:
   gpus=all             all of them at once | idle: each GPU when it has been idle for 3 readings, 5 s apart (pip install nvidia-ml-py)
   container=IMAGE      of stage folders: workers run in it, as with cluster.container=IMAGE for settings (containers/README.md)
   idle_utilisation=10  percent, idle_memory=1000 MiB: a GPU at or below both is idle
-  trust=true           run the commands that stage folders from elsewhere name (docs/security.md): read their stage.json first
+  trust=true           do what stage folders from elsewhere name, run a command, say (docs/security.md): read their stage.json first
 
 Exit codes: 0 every stage is done; 75 stopped, run it again; 65 bad input; 70 a unit failed three times.
 """

@@ -51,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--n-jobs", type=int, help="how many jobs there are (else env N_JOBS)")
     p.add_argument("--linger", action="store_true", help="wait until what dead workers hold can be taken over, as jobs 0 and 1 do")
     p.add_argument(
-        "--trust", action="store_true", help="run the command that a stage from elsewhere names, or send it a key: read it first"
+        "--trust",
+        action="store_true",
+        help="run the command, send the key, write the place that a stage from elsewhere names",
     )
     p.add_argument("--planned", metavar="DIGEST", help="given by launchers: of the command that they planned (see synth.run.trust)")
     p.add_argument("--die-with-input", action="store_true", help="drain when standard input ends: of a worker in a container")

@@ -13,7 +13,7 @@ from typing import Any
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eevil\nwhole    everything"
 
 
-def _cleared(path: Path) -> Path:
+def clear(path: Path) -> Path:
     """The place of a file, free for something else."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -78,7 +78,7 @@ FORMS: dict[str, Callable[[Path, bytes], object]] = {
 def put(path: Path, form: str) -> None:
     """Replace a file, or what would be one, by a form of FORMS."""
     data = path.read_bytes() if path.is_file() else b"{}"
-    FORMS[form](_cleared(path), data)
+    FORMS[form](clear(path), data)
 
 
 class TooLong(BaseException):

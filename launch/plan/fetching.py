@@ -14,6 +14,7 @@ from typing import Any
 from launch.config.program import as_typed
 from synth import foreign
 from synth.errors import InputError, ServiceGone, StoreError
+from synth.store.files import replace as renamed
 from synth.store.files import write_atomic
 from synth.store.inside import misplaced
 
@@ -179,7 +180,7 @@ class Hub:
             file.unlink()  # of another commit
         if folder.exists():
             shutil.rmtree(folder)
-        part.rename(folder)
+        renamed(part, folder)
 
 
 def _told(error: Any, what: Fetch, errors: Any) -> Exception:

@@ -9,13 +9,13 @@ import hashlib
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from launch.slurm.submissions import FOLDER, Order
 from synth.errors import InputError, not_trouble
+from synth.host.scratch import Scratch
 from synth.store.files import write_atomic
 
 NAMES = "{number:04d}.sbatch", "{number:04d}.gate.sbatch"
@@ -61,10 +61,13 @@ def read(stage: Path, order: Order, digests: Sequence[str]) -> Scripts:
 @contextlib.contextmanager
 def handed(text: str) -> Iterator[Path]:
     """A file of ours alone that holds a script, while sbatch reads it."""
-    with tempfile.TemporaryDirectory(prefix="synthset-") as folder:
-        path = Path(folder, "script.sbatch")
+    scratch = Scratch()  # whoever comes next removes it, were this process killed
+    try:
+        path = scratch.path / "script.sbatch"
         path.write_text(text, encoding="utf-8")
         yield path
+    finally:
+        scratch.remove()
 
 
 def _text(path: Path) -> str:

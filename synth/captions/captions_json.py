@@ -48,6 +48,7 @@ class Gathered:
 
 class CaptionsJson(WholeFiles):
     config: CaptionsJsonConfig
+    key, exts = KEY, frozenset({"json", "parquet", "rejected.jsonl"})
 
     def check(self) -> None:
         if self.config.total < 0:

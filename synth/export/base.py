@@ -10,14 +10,16 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 
-from synth.errors import not_trouble
+from synth import foreign
+from synth.errors import InputError, not_trouble
 from synth.export.card import CARD, card
 from synth.export.manifest import MANIFEST, ManifestWriter, row_of, stored_row
 from synth.reading.stage import ROLE, StageReader
-from synth.run.findings import Check
+from synth.run.findings import AGAIN, Check
 from synth.run.place import PlaceStage
-from synth.store.names import folder_names
+from synth.store.names import folder_names, judged_classes
 
 CLASSES = "classes.json"
 
@@ -104,9 +106,8 @@ class Export(PlaceStage):
         """Before anything else is looked at: without its pictures' stage, an export's classes are those that it holds itself."""
         if check.alone:
             try:
-                classes = json.loads((check.out / CLASSES).read_bytes())["classes"]
-                self._own_classes = {c["index"]: c["name"] for c in classes}
-            except (OSError, ValueError, KeyError, TypeError) as e:
+                self._own_classes = _classes_in(check.out / CLASSES)
+            except (OSError, ValueError, InputError) as e:
                 not_trouble(check.out / CLASSES, e)
                 self._own_classes = {}
 
@@ -142,3 +143,9 @@ class Export(PlaceStage):
     def n_samples(self) -> int:
         """Samples in its units."""
         return sum(1 for _ in self.folder.samples())
+
+
+def _classes_in(path: Path) -> dict[int, str]:
+    """official index -> name, as a classes.json has them; InputError if it is none."""
+    text = foreign.read(path, foreign.STAGE).decode("utf-8", "surrogatepass")
+    return judged_classes(foreign.obj(foreign.parse(text, path, halves=True), path, classes=list)["classes"], f"{path}: classes", AGAIN)

@@ -12,6 +12,7 @@ ARROW, ROWS = " => ", 8192
 
 class CaptionsTxt(WholeFiles):
     config: CaptionsTxtConfig
+    key, exts = "captions", frozenset({"txt"})
 
     def compute(self, state, slots: range) -> list[bytes]:
         table, lines, at = self.folder.upstream("captions")[0], [], 0
@@ -21,12 +22,12 @@ class CaptionsTxt(WholeFiles):
         return ["".join(lines).encode("utf-8", "replace")]
 
     def encode(self, state, item: bytes) -> Sample:
-        return Sample(0, "captions", {"txt": item})
+        return Sample(0, self.key, {"txt": item})
 
     def verify(self, check: Check) -> None:
         """The file is that of the unit; deep: its lines are those of the table."""
         super().verify(check)
-        if check.deep and not check.alone:
+        if check.deep and not check.alone and not check.found.bad_units():
             ((name, data),) = self._files()
             if data != self.compute(None, range(1))[0]:
                 check.found.add(self.folder.unit_path(0), f"{name} tells other captions than its table; {AGAIN}", 0, name)

@@ -33,6 +33,7 @@ class Tile:
 
 class ContactSheet(WholeFiles):
     config: ContactSheetConfig
+    key, exts = "contact_sheet", frozenset({"png"})
 
     def check(self) -> None:
         keys.check(self.config, "export.contact_sheet")
@@ -52,7 +53,7 @@ class ContactSheet(WholeFiles):
         return [draw(shown, tiles, self.config, title + (f"  \u00b7  {left_out} classes not shown" if left_out else ""))]
 
     def encode(self, state, item: bytes) -> Sample:
-        return Sample(0, "contact_sheet", {"png": item})
+        return Sample(0, self.key, {"png": item})
 
     def verify(self, check: Check) -> None:
         """The sheet is that of the unit; deep: the pictures that it shows some of are as they were committed."""

@@ -10,7 +10,7 @@ import secrets
 import stat
 from pathlib import Path
 
-LARGEST = 1 << 20  # bytes of a file that are read
+LARGEST = 1 << 20  # bytes of a file that are read: its last ones, so that what is added counts
 KEY = "key"
 LENGTH = 32  # bytes of it
 
@@ -22,11 +22,12 @@ def folder() -> Path:
 
 
 def read(name: str) -> bytes:
-    """A private file; b"" if it is not there, or if somebody else may have written it."""
+    """A private file, its end if it is long; b"" if it is not there, or if somebody else may have written it."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     with contextlib.suppress(OSError, RuntimeError), open(os.open(folder() / name, flags), "rb") as f:
         info = os.fstat(f.fileno())
         if stat.S_ISREG(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            f.seek(max(0, info.st_size - LARGEST))
             return f.read(LARGEST)
     return b""
 
@@ -52,7 +53,8 @@ def key() -> bytes | None:
             try:
                 os.link(folder() / temp, folder() / KEY)  # the first one's is everybody's
             except PermissionError:  # no links there: two that are first at one moment do without what the other one keeps
-                os.replace(folder() / temp, folder() / KEY)
+                with contextlib.suppress(FileNotFoundError):  # done, and the answer of a network file system got lost: it is read below
+                    os.replace(folder() / temp, folder() / KEY)
             finally:
                 (folder() / temp).unlink(missing_ok=True)
     found = read(KEY)

@@ -7,7 +7,7 @@ from synth.errors import InputError
 from synth.store.damage import mending
 from synth.store.framing import Entry
 from synth.store.records import record_of
-from synth.store.trees import Undecodable, decoded
+from synth.store.trees import Undecodable, decoded, is_picture
 from synth.store.units import Files
 
 if TYPE_CHECKING:
@@ -56,10 +56,13 @@ class StageSample:
 
     @property
     def ext(self) -> str:
-        """The extension of its picture; InputError if it has none but metadata."""
+        """The extension of its picture; InputError if it has none but metadata, or one that no picture has: files are called by it."""
         for ext in self.exts:
-            if ext != "json":
-                return ext
+            if ext == "json":
+                continue
+            if not is_picture(f".{ext}"):
+                raise InputError(f"{self._where()}: has .{ext} for a picture; move the unit away, then run the command that made it again")
+            return ext
         raise InputError(f"{self._where()}: holds no picture, only json")
 
     @property

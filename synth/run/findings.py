@@ -155,7 +155,11 @@ class Check:
                 for stored in folder.samples(unit.start, unit.stop):
                     yield stored, stored.json(*needs)
             except InputError as e:
-                self.found.add(folder.unit_path(number), _where(e)[1], number)
+                self.blame(folder, number, e)
+
+    def blame(self, folder: "StageFolder", number: int, error: InputError) -> None:
+        """Add an error of a unit, which begins with its path."""
+        self.found.add(folder.unit_path(number), _where(error)[1], number)
 
 
 def _where(error: InputError) -> tuple[str, str]:

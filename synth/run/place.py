@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from synth.errors import InputError
 from synth.run.findings import Check
 from synth.run.stage import Stage
+from synth.store.damage import Damaged, mending
 from synth.store.folder import StageFolder
 from synth.store.out_folder import OutFolder
 from synth.store.samples import Sample, Unit
 from synth.store.spec import canonical
+from synth.terminal import printable
 
 Files = dict[str, tuple[int, str]]  # name of a file in the place -> size, sha256
 
@@ -46,7 +48,10 @@ class PlaceStage(Stage):
 
 
 class WholeFiles(PlaceStage):
-    """One sample holds the files as they stand in the place, called `<key>.<ext>`."""
+    """One sample holds the files as they stand in the place, called `<key>.<ext>`. One with other names is Damaged."""
+
+    key: str  # of its sample
+    exts: frozenset[str]  # that it may hold
 
     def name_of(self, key: str, ext: str) -> str:
         return f"{key}.{ext}"
@@ -60,13 +65,21 @@ class WholeFiles(PlaceStage):
 
     def verify(self, check: Check) -> None:
         """The files are those of the unit, byte by byte: they are small."""
-        for name, data in self._files():
-            check.same(name, data)
+        try:
+            for name, data in self._files():
+                check.same(name, data)
+        except Damaged as e:
+            check.blame(self.folder, 0, e)
 
     def _files(self) -> Iterator[tuple[str, bytes]]:
+        """(name, bytes) of each; Damaged where the unit holds others than those of this kind."""
+        path, kind = self.folder.unit_path(0), self.folder.spec.kind
         for stored in self.folder.samples():
+            if stored.key != self.key or not self.exts.issuperset(stored.exts):
+                held = printable(", ".join(f"{stored.key}.{ext}" for ext in stored.exts), 200)
+                raise Damaged(f"{path}: holds {held}, which {kind} does not write; {mending(path)}")
             for ext in stored.exts:
-                yield self.name_of(stored.key, ext), stored.read(ext)
+                yield self.name_of(self.key, ext), stored.read(ext)
 
 
 class Pages(PlaceStage):

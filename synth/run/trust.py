@@ -1,4 +1,5 @@
-"""What a stage would do in its user's name beside computing: start a command, send a key somewhere. Done for who planned it alone.
+"""What a stage would do in its user's name beside computing: start a command, send a key somewhere, write into a place that it names.
+Done for who planned it alone.
 
 A stage folder may have been received, and others may write in a shared one. Neither its owner nor anything that lies in it proves who
 chose its words: a tar unpacks as ours. So a launcher hands its workers the digest of the words that it planned, on their command line;
@@ -26,12 +27,15 @@ SHOWN = 300  # characters of a command in a message
 
 
 def acts_of(spec: StageSpec) -> dict[str, Any]:
-    """What a worker of this stage would start, and which keys it would send where, as plain data; {} of most stages.
+    """What a worker of this stage would start, which keys it would send where, and into which place that it names it would write, as plain
+    data; {} of most stages.
 
     Commands are kept as they are before their braces are filled, with all that fills them.
     """
     captioner, model, settings = _mapping(spec.config.get("captioner")), _mapping(spec.config.get("model")), _mapping(spec.settings)
     acts: dict[str, Any] = {}
+    if out := spec.config.get("out"):  # whatever writes there may write what others run; without it the place is beside the stage
+        acts["out"] = os.path.abspath(str(out))
     if captioner.get("engine") == "served":
         acts["captioner.command"] = [*_words(captioner.get("command")), *_words(settings.get("flags"))]
         acts["captioner.model"] = str(captioner.get("model"))
@@ -39,8 +43,8 @@ def acts_of(spec: StageSpec) -> dict[str, Any]:
         acts["captioner.base_url"], acts["captioner.api_key_env"] = str(settings.get("base_url")), str(settings["api_key_env"])
     if words := _words(model.get("command")):
         acts["model.command"] = words
-    if not acts:
-        return {}
+    if acts.keys() <= {"out"}:
+        return acts
     started = next((w[0] for key in ("captioner.command", "model.command") if (w := acts.get(key))), "")
     if os.sep in started:  # another program wherever the worker is started
         acts["program"] = os.path.abspath(started)
@@ -73,7 +77,9 @@ def check(folder: Path, spec: StageSpec, planned: str | None = None) -> None:
     if not token or token == planned or token in _noted():
         return
     acts = acts_of(spec)
-    if "captioner.base_url" in acts:
+    if acts.keys() == {"out"}:
+        what = f"its workers would write files into {acts['out']}"
+    elif "captioner.base_url" in acts:
         what = f"its workers would send the key in {acts['captioner.api_key_env']} to {acts['captioner.base_url']}"
     else:
         key = "model.command" if "model.command" in acts else "captioner.command"
@@ -96,6 +102,7 @@ def note(spec: StageSpec) -> None:
 
 
 def _noted() -> frozenset[str]:
+    """The digests noted last, some 30,000: one that was noted before them is noted again when its stage is planned again."""
     return frozenset(private.read(NOTES).decode("ascii", "replace").split())
 
 

@@ -93,11 +93,16 @@ def write_once(path: Path, data: bytes) -> bool:
                 return _same(temp, path)
             if e.errno not in NO_LINKS:
                 raise
-            renamed = rename_once(temp, path)
+            try:
+                renamed = rename_once(temp, path)
+            except FileNotFoundError:  # as in `replace`: nobody else renames `temp`
+                if temp.exists() or not path.exists():
+                    raise
+                renamed = True
             if renamed is None:  # the kernel cannot: two writers at one moment may both think that they were first
                 renamed = not path.exists()
                 if renamed:
-                    os.rename(temp, path)
+                    replace(temp, path)
             return renamed
         return True
 

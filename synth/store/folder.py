@@ -21,7 +21,7 @@ from synth.store.blame import Reports
 from synth.store.damage import Damaged, mending
 from synth.store.files import hard_links_work, is_number, names_in, read_small, replace, storing, write_atomic, write_once
 from synth.store.framing import FRAMINGS
-from synth.store.inside import refuse_links
+from synth.store.inside import Inside, refuse_links
 from synth.store.parts import finished_batches
 from synth.store.samples import Unit
 from synth.store.spec import InputFile, StageSpec, canonical
@@ -180,7 +180,7 @@ class StageFolder:
         units, failures = self.set_aside(), self.failures()
         for unit in units:
             for report in failures[unit]:
-                report.rename(report.with_name(f"{report.stem}.{secrets.token_hex(3)}.old"))
+                replace(report, report.with_name(f"{report.stem}.{secrets.token_hex(3)}.old"))
         return units
 
     def sweep(self) -> None:
@@ -269,6 +269,14 @@ class StageFolder:
         """Where an export writes: what the user asked for, else runs/<dataset>/exports/<name>-<short hash>."""
         out = self.spec.config.get("out", "")
         return Path(out) if out else self.path.parent / "exports" / f"{self.spec.name}-{self.spec.fingerprint[:8]}"
+
+    def prove_out(self) -> None:
+        """InputError where the place of an export's own is reached by a link that leads out of the dataset: whoever made the folder may
+        have put it there. A place that the user chose may be reached by any."""
+        if not self.spec.config.get("out", ""):
+            own = self.out_dir.relative_to(self.path.parent).as_posix()
+            fix = "remove it; to keep exports on another disk, set export.*.out or runs_dir"
+            Inside(self.path.parent, fix).path(f"{own}/-")
 
     def link_latest(self) -> None:
         """Point exports/<name>-latest at this export; a place that the user chose gets no link."""

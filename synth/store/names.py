@@ -78,7 +78,7 @@ def classes_of(stage: "StageFolder") -> dict[int, str]:
     """official index -> class name, from the first stages upstream that have a dataset in their config."""
     dataset = stage.spec.config.get("dataset")
     if isinstance(dataset, Mapping) and (classes := dataset.get("classes")):
-        return _judged(classes, f"{stage.path}: its stage.json")
+        return judged_classes(classes, f"{stage.path}: its stage.json: dataset.classes", "plan the stage again")
     names: dict[int, str] = {}
     for role in sorted(stage.spec.upstream):
         for up in stage.upstream(role):
@@ -90,13 +90,13 @@ def classes_of(stage: "StageFolder") -> dict[int, str]:
     return names
 
 
-def _judged(classes: object, where: str) -> dict[int, str]:
-    """official index -> name, of classes as a config has them. Indices and names become folders: others than such are an InputError."""
+def judged_classes(classes: object, where: str, fix: str) -> dict[int, str]:
+    """official index -> name, of a list of classes. Indices and names become folders: others than such are an InputError."""
     names: dict[int, str] = {}
     for n, entry in enumerate(classes if isinstance(classes, (list, tuple)) else [None]):
         index, name = (entry.get("index"), entry.get("name")) if isinstance(entry, Mapping) else (None, None)
         if type(index) is not int or not 0 <= index < MOST_CLASSES or not isinstance(name, str) or index in names:
-            raise InputError(f"{where}: dataset.classes[{n}] is no class with an index of its own and a name; plan the stage again")
+            raise InputError(f"{where}[{n}] is no class with an index of its own and a name; {fix}")
         names[index] = name
     return names
 

@@ -19,13 +19,15 @@ from pathlib import Path
 from synth import foreign
 from synth.errors import InputError
 from synth.foreign import WORD, Maybe
-from synth.store.files import NO_LINKS, read_small, storing, write_atomic, write_once
+from synth.store.files import NO_LINKS, read_small, replace, storing, write_atomic, write_once
 from synth.store.folder import StageFolder
 from synth.store.inside import Inside
+from synth.terminal import printable
 
 MARKER = ".synthset.json"
 CLAIM = ".synthset.claim.json"
 PART = ".synthset.part"
+OURS = (".synthset.", "..synthset.", ".nfs")  # how names begin that may lie there before the claim: of files on their way, or just removed
 
 
 class OutFolder:
@@ -38,12 +40,15 @@ class OutFolder:
         self._temp, self._numbers = f"{PART}/{os.getpid()}-{secrets.token_hex(6)}-", itertools.count()
 
     def check(self) -> None:
-        """InputError if the folder holds another dataset, or files that no export made."""
+        """InputError if the folder holds another dataset, or files that no export made, or if a link leads to it that nobody chose."""
+        self.folder.prove_out()
         if self._owner(self.path / MARKER) or self._owner(self.path / CLAIM):
             return
-        if any(not n.startswith(".") for n in self._names()) and not (self._owner(self.path / CLAIM) or self._owner(self.path / MARKER)):
+        foreign_names = [n for n in self._names() if not n.startswith(OURS)]
+        if foreign_names and not (self._owner(self.path / CLAIM) or self._owner(self.path / MARKER)):
             raise InputError(
-                f"{self.path}: is not empty and was not made by an export; choose another folder for export.{self.folder.spec.kind}.out"
+                f"{self.path}: is not empty (it holds {printable(min(foreign_names), 100)}) and was not made by an export; choose another "
+                f"folder for export.{self.folder.spec.kind}.out"
             )
 
     def _names(self) -> list[str]:
@@ -82,14 +87,15 @@ class OutFolder:
             self._owner(self.path / CLAIM)  # somebody else's, if they were first
 
     def reopen(self) -> None:
-        """The place is to be completed anew: our marker becomes a claim; a place without either becomes ours, another stage's stays."""
+        """The place is to be completed anew: our marker becomes a claim; a place without either becomes ours, what is not ours stays."""
         try:
+            self.folder.prove_out()
             finished, claimed = self._owner(self.path / MARKER), self._owner(self.path / CLAIM)
         except InputError:
             return
         with storing(self.path):
             if finished:
-                os.replace(self.path / MARKER, self.path / CLAIM)
+                replace(self.path / MARKER, self.path / CLAIM)
             elif not claimed and self.path.is_dir():
                 write_once(self.path / CLAIM, self._tag())
 
@@ -135,7 +141,7 @@ class OutFolder:
                 _write(temp, data)
             try:
                 os.replace(temp, final)
-            except FileNotFoundError:
+            except FileNotFoundError:  # done, and its answer got lost; or cleared by another worker, where an older file may have the name
                 if not self.has(name, len(data)):
                     os.makedirs(os.path.dirname(final), exist_ok=True)
                     write_atomic(Path(final), data, sync=False)
@@ -148,7 +154,7 @@ class OutFolder:
         """Give a finished file of `part` its name."""
         final = self.inside.file(name)
         with storing(final):
-            os.replace(temp, final)
+            replace(temp, final)
 
     def make_folder(self, name: str) -> None:
         """Make a folder, and those above it."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from synth import foreign
 from synth.errors import InputError, tool
-from synth.store.files import beside, storing
+from synth.store.files import beside, replace, storing
 from synth.tracking.coco import Category, CocoFile, Image, Raw, Struct, decoded, msgspec, read, with_name, with_values
 from synth.tracking.lvis_merge import Merge
 
@@ -176,7 +176,7 @@ def _write(out: Path, file: CocoFile, images: Iterable[bytes], annotations: Iter
                 if _sha(out) != sha.digest():
                     raise InputError(f"{out}: is there already and holds something else; remove it or choose another one")
             else:
-                os.replace(temp, out)
+                replace(temp, out)
     finally:
         temp.unlink(missing_ok=True)
     return str(out)

@@ -23,7 +23,7 @@ import msgspec
 
 from synth.errors import InputError
 from synth.store import faults
-from synth.store.files import storing
+from synth.store.files import replace, storing
 from synth.tracking.listing import Head
 
 Fields = Mapping[str, object]  # of an image or annotation: values as decoded, or msgspec.Raw as the file has them
@@ -189,7 +189,7 @@ class VideosWriter:
             out.flush()
             os.fsync(out.fileno())
             faults.point("before_json")
-            os.replace(temp, final)
+            replace(temp, final)
         return {"bytes": size, "sha256": sha.hexdigest()}
 
 

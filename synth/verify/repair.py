@@ -26,11 +26,12 @@ def repair(folder: StageFolder, findings: Findings) -> list[str]:
         source = folder.unit_path(number)
         done.append(_move(source, Inside(folder.path), f"{ASIDE}/{source.name}"))
     out = folder.out_dir
-    here, there = Inside(out), Inside(out.with_name(f"{out.name}.{ASIDE}"))
+    here, beside = Inside(out), Inside(out.parent)
     for name in sorted({p.file for p in findings.problems if p.file}):
         try:
+            folder.prove_out()
             if here.status(name) is not None:
-                done.append(_move(out / name, there, name))
+                done.append(_move(out / name, beside, f"{out.name}.{ASIDE}/{name}"))
         except InputError as e:  # it is not inside: what is outside stays as it is
             done.append(f"left alone: {e}")
     with storing(folder.path), contextlib.suppress(FileNotFoundError):

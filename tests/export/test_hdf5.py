@@ -57,7 +57,7 @@ def shas(parts) -> list[str]:
 
 
 def worker(folder, *words, **env) -> int:
-    command = [sys.executable, "-m", "synth.worker", str(folder.path), *words]
+    command = [sys.executable, "-m", "synth.worker", str(folder.path), "--trust", *words]
     return subprocess.run(command, env={**os.environ, **env}, stderr=subprocess.DEVNULL).returncode
 
 

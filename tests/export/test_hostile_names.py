@@ -23,14 +23,14 @@ from synth.store.events import EventLog
 from synth.store.folder import StageFolder
 from synth.store.framing import Entry, UnitIndex, frame, seal
 from synth.store.names import classes_of
-from synth.store.out_folder import OutFolder
+from synth.store.out_folder import CLAIM, MARKER, OutFolder
 from synth.store.samples import Sample
 from synth.store.spec import StageSpec, canonical
 from synth.verify.repair import repair
 from synth.verify.units import decode_problems
-from tests.configs import ImageFolderConfig
+from tests.configs import CaptionsTxtConfig, ContactSheetConfig, ImageFolderConfig
 from tests.export.conftest import png
-from tests.fixtures_images import child, work
+from tests.fixtures_images import child, commit_units, work
 from tests.stages import probe
 
 MINE = "alias ls=ls\n"
@@ -51,7 +51,7 @@ def untouched(home: Path) -> bool:
     )
 
 
-def export(images: StageFolder, out: Path) -> StageFolder:
+def export(images: StageFolder, out: Path | str) -> StageFolder:
     return child(images.path.parent, "image_folder", ImageFolderConfig(out=str(out)), {"images": [images]}, 26, 8, 4)
 
 
@@ -136,6 +136,33 @@ def test_records_of_other_types_end_an_export_as_bad_input(images, home, facts, 
     assert f"sample 000000000: its {next(iter(facts))}" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("made", [CaptionsTxtConfig, ContactSheetConfig], ids=["captions_txt", "contact_sheet"])
+@pytest.mark.parametrize(("key", "ext"), [("usercustomize", "py"), ("captions", "py"), ("contact_sheet", "pth")])
+def test_an_export_of_whole_files_writes_those_of_its_kind_alone(images, home, made, key, ext, capfd):
+    kind, role = ("captions_txt", "captions") if made is CaptionsTxtConfig else ("contact_sheet", "images")
+    up = images.upstream("captions")[0] if role == "captions" else images
+    folder = child(images.path.parent, kind, made(out=str(home / "site")), {role: [up]})
+    commit_units(folder, [Sample(0, key, {ext: b"import os"})])
+    assert work(folder) == EXIT_BAD_INPUT and not list((home / "site").glob("[!.]*")) and not (home / "site" / f"{key}.{ext}").exists()
+    assert f"000000.tar: holds {key}.{ext}, which {kind} does not write" in capfd.readouterr().err
+    (home / "site" / MARKER).write_bytes((home / "site" / CLAIM).read_bytes())
+    assert any("does not write" in p for p in problems(folder, mend=True)) and not folder.unit_path(0).exists()
+
+
+@pytest.mark.parametrize("ext", ["py", "pth", "zzz"])
+def test_what_is_called_like_no_picture_is_none(images, home, ext, capfd):
+    with_names(images, 0, "usercustomize", ext)
+    assert work(export(images, home.parent / "out")) == EXIT_BAD_INPUT and not list((home.parent / "out").rglob(f"*.{ext}"))
+    assert f"sample usercustomize: has .{ext} for a picture" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "fine"), [(".config", False), (".bashrc", False), (".synthset.part", True), (".nfs0001", True)])
+def test_a_folder_with_hidden_files_of_somebody_is_not_empty(images, home, name, fine):
+    (home.parent / "fresh").mkdir()
+    (home.parent / "fresh" / name).mkdir()
+    assert work(export(images, home.parent / "fresh")) == (EXIT_OK if fine else EXIT_BAD_INPUT)
+
+
 # -- configs ---------------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +190,40 @@ def test_a_link_in_an_export_that_leads_out_is_refused_by_name_and_never_followe
     found = problems(folder, deep=True, mend=True)
     assert len(found) == 1 and "leads out of the folder" in found[0]
     assert len(list((home.parent / "elsewhere").iterdir())) == 2 and (out / "red_panda").is_symlink(), "nothing was moved"
+
+
+def test_what_is_set_aside_does_not_pass_through_a_link(images, home):
+    out = home.parent / "exports" / "out"
+    folder = export(images, out)
+    assert work(folder) == EXIT_OK
+    bad = sorted(out.glob("*/*.png"))[0]
+    bad.write_bytes(b"torn")
+    out.with_name("out.aside").symlink_to(home)
+    findings = problems(folder, mend=True)
+    assert len(findings) == 1 and untouched(home) and len(list(home.iterdir())) == 4 and bad.read_bytes() == b"torn"
+    out.with_name("out.aside").unlink()
+    assert work(folder) == EXIT_OK
+    bad.write_bytes(b"torn")
+    assert problems(folder, mend=True) and not bad.exists() and (out.with_name("out.aside") / bad.relative_to(out)).exists()
+
+
+@pytest.mark.parametrize("place", ["exports", "exports/image_folder-{hash}"])
+def test_a_place_that_nobody_chose_is_not_reached_by_a_link_out_of_the_dataset(images, home, place, capfd):
+    folder = export(images, "")
+    where = images.path.parent / place.format(hash=folder.spec.fingerprint[:8])
+    (images.path.parent / "exports").rename(home.parent / "table")  # of captions.json
+    where.parent.mkdir(exist_ok=True)
+    where.symlink_to(home)
+    assert work(folder) == EXIT_BAD_INPUT and untouched(home) and len(list(home.iterdir())) == 4
+    told = capfd.readouterr().err
+    assert f"{where}: is a link that leads out of the folder, to {home}; remove it; to keep exports on another disk, set export." in told
+    problems(folder, mend=True)
+    assert untouched(home) and len(list(home.iterdir())) == 4
+    where.unlink()
+    (home.parent / "else").mkdir()
+    chosen = export(images, home.parent / "linked")
+    (home.parent / "linked").symlink_to("else")
+    assert work(folder) == work(chosen) == EXIT_OK
 
 
 def test_a_link_inside_an_export_is_followed(images, home):

@@ -115,17 +115,15 @@ def test_running_twice_by_two_and_after_a_kill_gives_the_same(images, tmp_path):
     expected = tree(first.out_dir)
 
     two = export(images, tmp_path / "two")
-    run = [sys.executable, "-m", "synth.worker", str(two.path), "--n-jobs", "3", "--job-idx"]
+    run = [sys.executable, "-m", "synth.worker", str(two.path), "--trust", "--n-jobs", "3", "--job-idx"]
     workers = [subprocess.Popen([*run, str(i)], stderr=subprocess.DEVNULL) for i in range(3)]
     assert [w.wait(60) for w in workers] == [EXIT_OK] * 3
 
     killed = export(images, tmp_path / "killed")
     for fault in ("after_batch:kill@2", "before_link:kill", "before_finish:kill"):
         env = {**os.environ, "SYNTHSET_FAULT": fault}
-        assert (
-            subprocess.run([sys.executable, "-m", "synth.worker", str(killed.path)], env=env, stderr=subprocess.DEVNULL).returncode
-            == -signal.SIGKILL
-        )
+        run = [sys.executable, "-m", "synth.worker", str(killed.path), "--trust"]
+        assert subprocess.run(run, env=env, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
         assert not (tmp_path / "killed" / ".synthset.json").exists()
     assert work(killed) == EXIT_OK
 

@@ -14,9 +14,14 @@ from pathlib import Path
 import pytest
 
 from synth.errors import StoreError
+from synth.export.hdf5.file import new_file
+from synth.host import private
+from synth.store import files
 from synth.store.files import write_atomic, write_once
 from synth.store.folder import StageFolder
+from synth.store.out_folder import CLAIM, MARKER, OutFolder
 from tests.faults.farm import FAST, check, plan, reference
+from tests.fixtures_images import captions_json_stage, captions_stage, work
 
 STAGES = int(os.environ.get("SYNTHSET_TROUBLE", "3"))
 SEED = int(os.environ.get("SYNTHSET_TROUBLE_SEED", "0"))
@@ -90,14 +95,17 @@ def test_trouble_with_the_list_of_inputs_does_not_ask_for_a_new_plan(tmp_path, m
         StageFolder.open(folder.path)
 
 
+def late(call):
+    """A call whose answer gets lost, and which is then made again."""
+
+    def done_twice(*args):
+        call(*args)
+        raise FileNotFoundError(2, "No such file or directory")
+
+    return done_twice
+
+
 def test_a_rename_or_link_that_was_done_and_says_that_its_source_is_missing_was_done(tmp_path, monkeypatch):
-    def late(call):
-        def done_twice(*args):
-            call(*args)
-            raise FileNotFoundError(2, "No such file or directory")
-
-        return done_twice
-
     monkeypatch.setattr(os, "replace", late(os.replace))
     monkeypatch.setattr(os, "link", late(os.link))
     write_atomic(tmp_path / "a", b"one")
@@ -106,6 +114,38 @@ def test_a_rename_or_link_that_was_done_and_says_that_its_source_is_missing_was_
     assert write_once(tmp_path / "c", b"first") is True and (tmp_path / "c").read_bytes() == b"first"
     monkeypatch.undo()
     assert write_once(tmp_path / "b", b"second") is False and (tmp_path / "b").read_bytes() == b"first"
+
+
+def test_every_rename_that_was_done_counts_as_done(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    root = tmp_path / "runs"
+    table = captions_json_stage(root, [captions_stage(root, ["a", "b"])], 2)
+    monkeypatch.setattr(os, "replace", late(os.replace))
+    monkeypatch.setattr(os, "rename", late(os.rename))
+    assert work(table) == 0
+    out = OutFolder(table)
+    out.reopen()
+    assert out.path.joinpath(CLAIM).exists() and not out.path.joinpath(MARKER).exists()
+    temp = out.part("big.h5")
+    temp.write_bytes(b"whole")
+    out.place(temp, "big.h5")
+    out.put("small", b"whole")
+    with new_file(out.path / "new.h5") as new:
+        new.h5.attrs["n"] = 1
+    assert (out.path / "big.h5").read_bytes() == (out.path / "small").read_bytes() == b"whole" and (out.path / "new.h5").exists()
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "Operation not permitted")))
+    assert len(private.key()) == private.LENGTH
+    monkeypatch.setattr(files, "rename_once", late(files.rename_once))
+    assert write_once(tmp_path / "once", b"whole") is True and not list(tmp_path.glob(".once*"))
+    monkeypatch.setattr(files, "rename_once", lambda *_: None)
+    assert write_once(tmp_path / "twice", b"whole") is True and not list(tmp_path.glob(".twice*"))
+    monkeypatch.undo()
+    folder = plan(tmp_path, behaviour={"13": {"raise": "bug"}})
+    for n in range(3):
+        folder.report_failure(1, {"error": "bug", "host": f"h{n}", "device": f"d{n}"})
+    assert folder.set_aside() == [1]
+    monkeypatch.setattr(os, "replace", late(os.replace))
+    assert folder.retry_set_aside() == [1] and not folder.set_aside()
 
 
 def test_a_rename_that_was_not_done_is_an_error(tmp_path, monkeypatch):

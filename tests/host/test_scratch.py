@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from launch.slurm.stored import handed
 from synth.host.scratch import HERE, LOCK, Scratch, sweep
 
 HOLDS = "import time; from synth.host.scratch import Scratch; s = Scratch(); print(s.path, flush=True); time.sleep(60)"
@@ -22,6 +23,13 @@ def test_a_folder_is_ours_alone_and_goes():
     assert made.path.stat().st_mode & 0o777 == 0o700
     made.remove()
     assert not made.path.exists()
+
+
+def test_a_script_in_sbatch_s_hands_lies_in_one():
+    with handed("#!/bin/sh\n") as script:
+        assert script.parent.name.startswith(HERE) and (script.parent / LOCK).exists()  # so it goes, were its maker killed
+        assert script.parent.stat().st_mode & 0o777 == 0o700 and script.read_text() == "#!/bin/sh\n"
+    assert not script.parent.exists()
 
 
 def test_the_next_one_removes_what_a_killed_process_left_and_not_what_the_living_hold():

@@ -27,7 +27,8 @@ from synth.numerics import EXACT
 from synth.run import trust
 from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec
-from tests.configs import CaptionerConfig, CaptionsConfig, DatasetConfig, ImagesConfig, ModelConfig, PromptsConfig
+from tests.configs import CaptionerConfig, CaptionsConfig, CaptionsTxtConfig, DatasetConfig, ImagesConfig, ModelConfig, PromptsConfig
+from tests.fixtures_images import captions_json_stage, captions_stage, child, work
 from tests.images.test_external import script, stage
 from tests.launch.slurm.test_resources import cluster
 from tests.stages import probe
@@ -47,18 +48,24 @@ def captions(engine="served", settings=None, **change) -> StageSpec:
     return StageSpec("captions", "captions", dump(config), 4, 4, 4, EXACT, framing="jsonl", settings=settings or {})
 
 
+def export(out="/home/me/.local/lib") -> StageSpec:
+    return StageSpec("captions_txt", "captions_txt", dump(CaptionsTxtConfig(out=out)), 1, 1, 1, EXACT, framing="jsonl")
+
+
 OPENAI = {"base_url": "https://api.openai.com/v1", "api_key_env": "OPENAI_API_KEY"}
 ACTS = {
     "a command that draws": images(),
     "a server": captions(),
     "a server by its flags alone": captions(command=(), settings={"flags": ["/bin/sh", "-c", "touch x"]}),
     "a key": captions("openai", OPENAI),
+    "a place": export(),
 }
 TOLD = {
     "a command that draws": "its workers would run model.command: /envs/x/bin/python /home/me/draw.py --steps\\x1b[2J",
     "a server": "its workers would run captioner.command: serve {port}",
     "a server by its flags alone": "its workers would run captioner.command: /bin/sh -c touch x",
     "a key": "its workers would send the key in OPENAI_API_KEY to https://api.openai.com/v1",
+    "a place": "its workers would write files into /home/me/.local/lib",
 }
 
 
@@ -101,6 +108,7 @@ def test_its_planner_runs_it_by_its_words_or_by_its_private_file(what, tmp_path)
         images(path="/home/you/draw.py"),
         images(settings={"pass_env": ["OPENAI_API_KEY"]}),
         images(("./draw",)),
+        export("/home/you"),
     ],
 )
 def test_another_command_file_or_secret_is_not_what_was_planned(other, tmp_path):
@@ -144,6 +152,16 @@ def test_a_private_file_that_others_may_write_or_have_put_there_says_nothing(tmp
         trust.check(tmp_path, spec)
 
 
+def test_what_is_noted_counts_however_many_notes_there_are(tmp_path):
+    spec = images()
+    trust.note(spec)
+    private.add(trust.NOTES, b"".join(b"%032x\n" % n for n in range(private.LARGEST // 33 + 1)))
+    with pytest.raises(InputError):
+        trust.check(tmp_path, spec)  # long ago
+    trust.note(spec)
+    trust.check(tmp_path, spec)
+
+
 def test_without_a_home_nothing_is_noted_and_nothing_fails(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
     trust.note(images())
@@ -152,7 +170,8 @@ def test_without_a_home_nothing_is_noted_and_nothing_fails(tmp_path, monkeypatch
 
 
 def test_most_stages_do_nothing_of_the_kind(tmp_path):
-    assert trust.words_of(probe(tmp_path).spec) == trust.words_of(captions("llama")) == trust.words_of(captions("openai", {})) == ()
+    for spec in (probe(tmp_path).spec, captions("llama"), captions("openai", {}), export("")):
+        assert trust.words_of(spec) == ()
     for odd in ([], "x", {"command": "rm -rf"}, {"command": {"a": 1}}, None):
         assert trust.acts_of(replace(images(), config={"model": odd, "captioner": odd})) == {}
 
@@ -199,3 +218,13 @@ def test_jobs_get_the_secrets_that_their_stage_needs(tmp_path, monkeypatch):
     order = Order("0001.sbatch", "0001.gate.sbatch", n_jobs=1)
     place(folder, take_turn(folder.path, settle), order, Scripts("a", "b"), 1, ())
     assert kept == [("OPENAI_API_KEY",)] * 2
+
+
+def test_a_received_export_writes_into_the_place_that_it_names_only_if_it_is_trusted(tmp_path):
+    site, root = tmp_path / "home" / "site-packages", tmp_path / "runs" / "toys"
+    table = captions_json_stage(root, [captions_stage(root, ["a red crane"])], 1)
+    assert work(table) == 0
+    folder = child(root, "captions_txt", CaptionsTxtConfig(out=str(site)), {"captions": [table]})
+    assert worker.main([str(folder.path)]) == EXIT_BAD_INPUT and not site.exists()
+    trust.note(folder.spec)
+    assert worker.main([str(folder.path)]) == 0 and (site / "captions.txt").exists()

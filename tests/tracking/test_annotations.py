@@ -17,6 +17,7 @@ from synth.tracking.listing import HEAD, INDEX, NAME, AnnotatedListing, Head, Li
 from synth.tracking.videos import Rules, Variant, VideosWriter, Warped
 from tests.configs import AnnotationsConfig
 from tests.export.test_image_folder import tree
+from tests.faults.test_trouble import late
 from tests.fixtures_images import child, work
 from tests.stages import probe
 from tests.tracking import mirrored_pairs as by_hand
@@ -150,16 +151,20 @@ def test_pycocotools_reads_it_and_kept_masks_have_the_area_and_box_that_is_told(
     assert checked > 8
 
 
-def test_bytes_are_the_same_again_and_after_kills(pairs, tmp_path):
+def test_bytes_are_the_same_again_and_after_kills(pairs, tmp_path, monkeypatch):
     folder = plan(pairs, tmp_path / "one")
     assert work(folder) == work(folder) == EXIT_OK
     expected = {k: v for k, v in tree(folder.out_dir).items() if k != ".synthset.json"}
     killed = plan(pairs, tmp_path / "killed")
     for fault in ("before_json:kill", "before_link:kill", "before_finish:kill"):
-        run = [sys.executable, "-m", "synth.worker", str(killed.path)]
+        run = [sys.executable, "-m", "synth.worker", str(killed.path), "--trust"]
         assert subprocess.run(run, env={**os.environ, "SYNTHSET_FAULT": fault}, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
         assert not (tmp_path / "killed" / ".synthset.json").exists()
     assert work(killed) == EXIT_OK
+    lost = plan(pairs, tmp_path / "lost")
+    monkeypatch.setattr(os, "replace", late(os.replace))  # done, but its answer gets lost on the way
+    assert work(lost) == EXIT_OK
+    assert {k: v for k, v in tree(lost.out_dir).items() if k != ".synthset.json"} == expected
     assert {k: v for k, v in tree(killed.out_dir).items() if k != ".synthset.json"} == expected and set(expected) == {
         "annotations.json",
         "README.md",

@@ -1,6 +1,7 @@
 """The tools that make LVIS's files ready: base classes, and COCO's objects added to LVIS's."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT
 from synth.tracking import lvis
 from synth.tracking.synsets import COCO
+from tests.faults.test_trouble import late
 from tests.tracking.annotated_sets import CATEGORIES, image, square, write
 
 URL = "http://images.cocodataset.org/train2017/"
@@ -67,6 +69,12 @@ def test_base_classes_are_numbered_from_1_in_annotations_and_in_the_lists_of_ima
     named = images[0] | {"neg_category_ids": [2], "not_exhaustive_category_ids": [1], "file_name": "000000000005.jpg"}
     assert made["images"] == [named, images[1] | {"file_name": "000000000006.jpg"}]
     assert made["info"] == {"v": 1} and made["licenses"] == [1]
+
+
+def test_a_rename_whose_answer_got_lost_was_done(run, monkeypatch):
+    data = {"images": [lvis_image(5)], "annotations": [at(1, 5, 3, 0)], "categories": LVIS}
+    monkeypatch.setattr(os, "replace", late(os.replace))
+    assert run("base", data)[0] == 0
 
 
 def test_a_merge_adds_what_lvis_does_not_have_and_does_not_deny(run):

@@ -52,3 +52,22 @@ def test_a_hostile_file_of_an_export_is_named_and_the_other_stages_are_looked_at
         if name == "out/.synthset.json":
             assert state is not None and state.gone, what
         shutil.rmtree(root)
+
+
+def test_hostile_classes_of_an_export_whose_pictures_stage_is_gone_are_named(run, capfd):
+    shutil.rmtree(run.images.path)
+    classes = (run.out / "classes.json").read_bytes()
+    odd = dict.fromkeys(hostile.FORMS, b"") | {
+        "text for an index": classes.replace(b'"index": 0', b'"index": "../x"'),
+        "an index twice": classes.replace(b'"index": 1', b'"index": 0'),
+        "no name": classes.replace(b'"name"', b'"nome"', 1),
+        "negative index": classes.replace(b'"index": 0', b'"index": -1'),
+    }
+    for what, data in odd.items():
+        hostile.clear(run.out / "classes.json").write_bytes(data or classes)
+        if not data:
+            hostile.put(run.out / "classes.json", what)
+        with hostile.within(30, what):
+            code = verify.main([str(run.folder.path), "--deep"])
+        out, err = capfd.readouterr()
+        assert code == EXIT_BAD_INPUT and "classes.json" in out and "Traceback (most" not in out + err, f"{what}: {out}{err}"

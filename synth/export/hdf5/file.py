@@ -14,7 +14,7 @@ from h5py import h5d, h5p, h5t
 
 from synth.errors import InputError
 from synth.store import faults
-from synth.store.files import beside, fsync_folder, storing
+from synth.store.files import beside, fsync_folder, replace, storing
 
 LIBVER = ("v110", "v110")  # fixed, or a newer library would write other bytes; read by everything since 2016
 
@@ -115,11 +115,7 @@ def new_file(final: Path, folder: Path | None = None) -> Iterator[NewFile]:
             new.check()
             os.fsync(fd)
             faults.point("before_h5")
-            try:
-                os.replace(temp, final)
-            except FileNotFoundError:  # somebody was first, and tidied up
-                if not final.exists():
-                    raise
+            replace(temp, final)  # it may have been done by somebody who was first, and tidied up
             fsync_folder(final.parent)
         finally:
             os.close(fd)
