@@ -23,8 +23,13 @@ SHORTEST = 12  # characters of a secret
 LONG = 16  # of one that nobody told
 ENDS = 32  # characters at most of a key that a mask leaves at either end
 CUT = "***"
+SURE = "PASSWORD|PASSWD|PASSPHRASE|API_?KEY|SECRET|CREDENTIAL"  # anywhere in the name of a variable
+KINDS = "ACCESS|PRIVATE|AUTH|ACCOUNT|STORAGE|ENCRYPTION|SIGNING"  # of keys that are no keys of a mapping
+# OPENAI_API_KEY, HF_TOKEN, WANDB_KEY, PGPASSWORD, SSH_AUTH_SOCK; none of max_tokens, TOKENIZERS_PARALLELISM, PWD, OLDPWD, VLLM_PASS_CONFIG
+_NAMED = re.compile(rf"{SURE}|(^|_)(KEY|TOKEN|JWT|PAT|COOKIE|AUTH|AUTHORIZATION|BEARER)(_|$)|(^|_)PASS$|_PWD$", re.I)
+# where a secret lies, a folder, or that there shall be none
+_HARMLESS = re.compile(r"_(FILE|PATH)$|^(APPTAINER|SINGULARITY)(ENV)?_PWD$|(^|_)DISABLE_", re.I)
 _MASK = re.compile(r"[*•…·]+|\.{3,}|[xX]{4,}")  # how servers hide the middle of a key, of which they show both ends
-_NAMED = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|JWT)(_|$)", re.I)  # the values of such variables
 _RUN = re.compile(r"[A-Za-z0-9]+")
 _WORD = re.compile(r"[A-Z]?[a-z]{0,19}(?:[A-Z][a-z]{2,19})*\d{0,4}|[A-Z]{1,20}\d{0,4}|\d{1,8}")  # server, localServer, KEY1, 2026
 _SIGN = re.compile(r"[^\sA-Za-z0-9._-]")
@@ -53,13 +58,20 @@ def keep(secret: str) -> str:
 
 def secrets(env: Mapping[str, str] = os.environ) -> frozenset[str]:
     """All that is known. A value that is the name of a file is none."""
-    named = (value for name, value in env.items() if _named(name) and len(value) >= LONG and is_random(value))
+    named = (value for name, value in env.items() if is_secret(name) and len(value) >= LONG and is_random(value))
     return frozenset([*_told, *(value for value in named if not os.path.exists(value))])
 
 
 @lru_cache(maxsize=4096)
-def _named(name: str) -> bool:
-    return _NAMED.search(name) is not None
+def is_secret(name: str) -> bool:
+    """Whether a variable holds a secret, by its name.
+
+    >>> [is_secret(n) for n in ("OPENAI_API_KEY", "HF_TOKEN", "PGPASSWORD", "WANDB_KEY", "GITHUB_PAT")]
+    [True, True, True, True, True]
+    >>> [is_secret(n) for n in ("TOKENIZERS_PARALLELISM", "OLDPWD", "XAUTHORITY", "HF_TOKEN_PATH", "VLLM_PASS_CONFIG", "APPTAINER_PWD")]
+    [False, False, False, False, False, False]
+    """
+    return _NAMED.search(name) is not None and not _HARMLESS.search(name)
 
 
 def redacted(text: object, known: frozenset[str] | None = None) -> str:
