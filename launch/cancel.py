@@ -1,8 +1,8 @@
 """Cancel the Slurm jobs of a run.
 
-Cancels what was submitted for these stages (submissions/*.json) and the jobs that hold leases there, such as those of
-slurm/stage.sbatch. Nothing that is finished is lost either way: with --drain the running batches are kept, too, and units are let go
-at once. Running the same launch command again goes on from there.
+Cancels what was submitted for these stages (submissions/*.json), and jobs of these names that hold leases there. A job of another
+name, such as one of slurm/stage.sbatch, is told and left alone. Nothing that is finished is lost either way: with --drain the running
+batches are kept, too, and units are let go at once. Running the same launch command again goes on from there.
 """
 
 if __name__ == "__main__":  # python launch/cancel.py and python -m launch.cancel are synthset cancel
@@ -48,13 +48,17 @@ def live_jobs(stages: Sequence[Path], tell: Callable[[str], None] = print) -> li
                 tell(what)
         except (InputError, StoreError) as e:
             tell(f"{e}; who holds its units is not known")
-        ids = jobs.job_ids(stage, held, tell)
-        for job in ids:
+        for job, names in jobs.named(stage, held, tell).items():
             states = slurm.job_states(job)
             if states is None:
                 raise InputError("squeue: not here, or no answer; run this where the cluster's commands work")
             if any(slurm.is_live(state) for state, _ in states.values()):
-                live.append(job)
+                found = slurm.job_names(job)
+                if found and found <= names:
+                    live.append(job)
+                else:
+                    said = ascii(min(found))[:100] if found else "not known"
+                    tell(f"{stage}: names job {job}, whose name ({said}) is of no submission there: left alone (scancel {job} ends it)")
     return list(dict.fromkeys(live))
 
 

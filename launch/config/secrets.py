@@ -12,17 +12,19 @@ from typing import Any
 from hydra.core.override_parser.types import Override, QuotedString
 
 from synth.errors import InputError
-from synth.host.environment import is_secret, secret_in
+from synth.host.environment import secret_in
+from synth.redaction import KINDS, SURE, is_secret
 
 FIX = "leave it in the environment: captioner.api_key_env names the variable of a service's key, pass_env those that a command is given"
 HEADERS = frozenset(["headers", "extra_headers", "default_headers", "http_headers"])
 VARIABLES = ("env",)  # mappings whose keys are names of variables
 COMMANDS = ("command", "flags", "container_exec")  # lists of words
+TEXTS = frozenset([("template", "token")])  # arguments of a chat template are text of a prompt
 SHELL = ("setup",)  # lists of lines
 # Ends of names: max_tokens, eos_token and tokenizer are none
 _FIELD = re.compile(
-    r"(PASSWORD|PASSWD|PASSPHRASE|API_?KEY|SECRET|CREDENTIALS?|AUTHORIZATION|COOKIE|BEARER|JWT"
-    r"|(ACCESS|PRIVATE|AUTH|SECRET|ACCOUNT|STORAGE|SIGNING)_KEY|(^|AUTH|ACCESS|API|HF|HUB|BEARER|SESSION|REFRESH|SECURITY|USER|ID)_?TOKEN|^AUTH)$"
+    rf"({SURE}|CREDENTIALS|AUTHORIZATION|COOKIE|BEARER|JWT|({KINDS}|SECRET)_KEY"
+    r"|(^|AUTH|ACCESS|API|HF|HUB|BEARER|SESSION|REFRESH|SECURITY|USER|ID)_?TOKEN|^AUTH)$"
 )
 _SETS = re.compile(r"""(?:^|[\s;&|("'])([A-Za-z_]\w*)=["']?([^\s"';&|]+)""")
 _VARIABLE = re.compile(r"[A-Za-z_]\w*")
@@ -81,7 +83,7 @@ def _field(where: str, name: str, group: str, value: Any) -> Iterator[str]:
     """`where`, if a field of this name in a group of that name holds a secret, and what holds one below it."""
     if group in VARIABLES:
         holds = is_secret(name) and value not in (None, "")
-    elif name.lower().replace("-", "_") in HEADERS or is_field(name):
+    elif name.lower().replace("-", "_") in HEADERS or (is_field(name) and (group, name) not in TEXTS):
         holds = value not in (None, "", {}, [], ())
     else:
         holds = (name in COMMANDS and _in_words(value)) or (name in SHELL and _in_lines(value))

@@ -1,4 +1,4 @@
-"""The gate behind the arrays of a stage: python -m launch.slurm.gate STAGE_DIR NUMBER (of the submission) DIGEST DIGEST (of its scripts).
+"""The gate behind the arrays of a stage: python -m launch.slurm.gate STAGE_DIR NUMBER (of the submission) DIGEST DIGEST DIGEST (see below).
 
     the stage is                          the gate
     whole                                 finishes it if no worker did; exit 0, and the next stage's jobs start
@@ -10,7 +10,7 @@ Nodes that workers left twice, because their device was bad, are left out of wha
 of the planned size fits on no device.
 
 What it runs is not read from the stage's folder, in which others may write: the worker is that of its own installation, and the scripts
-that it submits again are those whose digests its launcher gave it.
+that it submits again, how many jobs and how often, are those whose digests its launcher gave it.
 
 Where sbatch or scontrol is not allowed on compute nodes it says so in missing.json; the waiting jobs then start, find that the
 stage they read is not whole, and end at once with exit code 65.
@@ -53,7 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("stage_dir", type=Path)
     p.add_argument("number", type=int, help="of the submission whose gate this is")
     p.add_argument(
-        "digests", nargs="*", metavar="DIGEST", help="sha256 of the scripts of its array and of itself, as its launcher wrote them"
+        "digests",
+        nargs="*",
+        metavar="DIGEST",
+        help="sha256 of both scripts and of the order, as its launcher wrote them",
     )
     p.add_argument("--planned", help="for the worker, see there")
     args = p.parse_args(argv)
@@ -64,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 def judge(folder: StageFolder, number: int, digests: Sequence[str] = (), trusted: Sequence[str] = ()) -> int:
     """Decide; the exit code. Looks again after every wait for somebody else's submission.
 
-    digests: of the scripts that may be submitted again. trusted: words for a worker.
+    digests: of the scripts that may be submitted again, and of the order. trusted: words for a worker.
     """
     mine = next((s for s in read(folder.path, say) if s.number == number), None)
     if mine is None:
@@ -75,7 +78,7 @@ def judge(folder: StageFolder, number: int, digests: Sequence[str] = (), trusted
     say(f"{len(missing)} of {folder.spec.n_units} units are missing")
     why = too_large(folder, mine)
     try:
-        scripts = stored.read(folder.path, Order.of(mine), digests)
+        scripts = stored.read(folder.path, mine, digests)
         if hand_over(folder, mine, scripts) or (not why and go_on(folder, mine, scripts, missing)):
             return EXIT_OK
     except InputError as e:

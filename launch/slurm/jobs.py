@@ -29,14 +29,29 @@ class StageJobs:
 def job_ids(stage: Path, held: Iterable[str] = (), tell: Callable[[str], object] = lambda what: None) -> list[str]:
     """Ids of all jobs of a stage, newest submission last: those of submissions/, those whose ids were lost (found by their unique
     name) and those that hold leases (`held`: "dev/11_3@1"), which may have been submitted by hand."""
-    ids: list[str] = []
+    return list(named(stage, held, tell))
+
+
+def named(stage: Path, held: Iterable[str] = (), tell: Callable[[str], object] = lambda what: None) -> dict[str, set[str]]:
+    """The same, each with the names that a job of this stage may have under that id.
+
+    Records and leases are files that others may write, and numbers are used again: a job of another name is none of this stage.
+    """
+    jobs: dict[str, set[str]] = {}
+    names: set[str] = set()
     for submission in submissions.read(stage, tell):
-        ids += submission.job_ids
+        name = submission.job_name
+        own = {name} if name == submissions.job_name(stage, submission.token) else set()
+        ids = list(submission.job_ids)
         if submission.state == submissions.INTENDED:  # whoever submits it may have died between sbatch and the file
-            ids += slurm.find_by_name(submission.job_name, TIMEOUT)
-    refs = filter(None, map(JobRef.parse, held))
-    ids += [ref.base for ref in refs if ref.cluster in ("", slurm.cluster_name(TIMEOUT))]
-    return list(dict.fromkeys(ids))
+            ids += slurm.find_by_name(name, TIMEOUT)
+        for job in ids:
+            jobs.setdefault(job, set()).update(own)
+        names |= own
+    for ref in filter(None, map(JobRef.parse, held)):
+        if ref.cluster in ("", slurm.cluster_name(TIMEOUT)):
+            jobs.setdefault(ref.base, set(names))
+    return jobs
 
 
 def ask(ids: Sequence[str]) -> StageJobs:

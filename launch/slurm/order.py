@@ -89,7 +89,7 @@ def place(
 def add_gate(folder: StageFolder, turn: Submission, scripts: Scripts, after: Sequence[str]) -> Submission:
     """Submit a gate behind jobs, and close the record."""
     options = [f"--dependency=afterany:{':'.join(after)}", f"--job-name={turn.job_name}"]
-    gate = _submit(folder, scripts.gate, options, [str(turn.number), *scripts.digests], f"{turn.token}/gate")
+    gate = _submit(folder, scripts.gate, options, [str(turn.number), *scripts.told(turn)], f"{turn.token}/gate")
     return record(folder.path, dataclasses.replace(turn, gate=gate, state=SUBMITTED))
 
 

@@ -91,7 +91,7 @@ def array_text(s: ArrayScript) -> str:
 
 
 def gate_text(s: GateScript) -> str:
-    """The script of a stage's gate: sbatch --dependency=afterany:JOBS SCRIPT NUMBER DIGEST DIGEST."""
+    """The script of a stage's gate: sbatch --dependency=afterany:JOBS SCRIPT NUMBER DIGEST DIGEST DIGEST."""
     body = [*_environment(s.env, s.modules, s.setup), f'exec {_join(s.gate)} {_quote(s.stage)} "$@"']
     return _text(s.header, body)
 

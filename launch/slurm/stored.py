@@ -1,11 +1,14 @@
 """The two scripts of a submission: beside its record for people, and in Slurm's hands by their bytes alone.
 
 Others may write in a stage's folder, and a folder may come from elsewhere. So a launcher submits what it has in memory, and tells its gate
-the digests; the gate, which submits the same scripts again in its user's name, takes nothing from the folder that differs from them.
+the digests of these and of what it ordered; the gate, which submits the same again in its user's name, takes nothing from the folder that
+differs from them.
 """
 
 import contextlib
+import dataclasses
 import hashlib
+import json
 import os
 import re
 import stat
@@ -13,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.slurm.submissions import FOLDER, Order
+from launch.slurm.submissions import FOLDER, Order, Submission, path_of
 from synth.errors import InputError, not_trouble
 from synth.host.scratch import Scratch
 from synth.store.files import write_atomic
@@ -31,10 +34,9 @@ class Scripts:
     array: str
     gate: str
 
-    @property
-    def digests(self) -> tuple[str, str]:
-        """What a gate is told on its command line."""
-        return _digest(self.array), _digest(self.gate)
+    def told(self, submission: Submission) -> tuple[str, str, str]:
+        """What the gate of a submission is told on its command line: digests of both scripts, and of what was ordered."""
+        return _digest(self.array), _digest(self.gate), _ordered(submission)
 
 
 def write(stage: Path, order: Order, scripts: Scripts) -> None:
@@ -43,12 +45,14 @@ def write(stage: Path, order: Order, scripts: Scripts) -> None:
     write_atomic(stage / FOLDER / order.gate_script, scripts.gate.encode())
 
 
-def read(stage: Path, order: Order, digests: Sequence[str]) -> Scripts:
-    """The scripts of an order. InputError unless they are what their launcher wrote, by the two digests that it told us."""
-    if len(digests) != 2:
-        raise InputError(f"{stage / FOLDER}: whoever submitted this gate did not tell it which scripts are theirs; {AGAIN}")
-    texts = []
-    for name, plain, expected in zip((order.script, order.gate_script), PLAIN, digests, strict=True):
+def read(stage: Path, submission: Submission, digests: Sequence[str]) -> Scripts:
+    """The scripts of a submission. InputError unless they, and its order, are what their launcher wrote, by the digests that it told us."""
+    if len(digests) != 3:
+        raise InputError(f"{stage / FOLDER}: whoever submitted this gate did not tell it which scripts and order are theirs; {AGAIN}")
+    order, texts = Order.of(submission), []
+    if _ordered(submission) != digests[2]:
+        raise InputError(f"{path_of(stage, submission.number)}: was changed since it was submitted, and is not submitted again; {AGAIN}")
+    for name, plain, expected in zip((order.script, order.gate_script), PLAIN, digests, strict=False):
         if not plain.fullmatch(name):
             raise InputError(f"{stage / FOLDER}: names a script {ascii(name)[:100]}, where only its own may be; {AGAIN}")
         text = _text(stage / FOLDER / name)
@@ -79,6 +83,12 @@ def _text(path: Path) -> str:
     except (OSError, ValueError) as e:
         not_trouble(path, e)
         raise InputError(f"{path}: cannot be read ({e}); {AGAIN}") from e
+
+
+def _ordered(submission: Submission) -> str:
+    """Digest of all in a record by which a gate tells what to submit, and how often."""
+    counts = [submission.number, submission.tries, submission.goes_on, submission.units, submission.created]
+    return _digest(json.dumps([dataclasses.asdict(Order.of(submission)), *counts], sort_keys=True))
 
 
 def _digest(text: str) -> str:

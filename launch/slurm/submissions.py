@@ -189,13 +189,18 @@ def intend(stage: Path, number: int) -> Submission | None:
     new = Submission(
         number,
         token=token,
-        job_name=f"{Path(stage).name}-{token}",
+        job_name=job_name(stage, token),
         user=user(),
         owner=dataclasses.asdict(Owner.me()),
         created=round(time.time(), 3),
     )
     path_of(stage, number).parent.mkdir(parents=True, exist_ok=True)
     return new if write_once(path_of(stage, number), _dump(new)) else None
+
+
+def job_name(stage: Path, token: str) -> str:
+    """The name of all jobs of a submission."""
+    return f"{Path(stage).name}-{token}"
 
 
 def user() -> str:

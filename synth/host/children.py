@@ -248,7 +248,8 @@ class Filtered:
             self._redaction.keep(secret)
         self._from: int | None = None
         self.to: int | None = None  # what the command writes to
-        if self._redaction.secrets():
+        self._known = self._redaction.secrets()
+        if self._known:
             self._from, self.to = os.pipe()
         self._thread = threading.Thread(target=self._copy, daemon=True)
 
@@ -268,7 +269,7 @@ class Filtered:
         with open(self._from, "rb") as lines:
             while line := lines.readline(1 << 16):
                 with contextlib.suppress(OSError):  # a full disk: the command shall not wait for it
-                    os.write(1, self._redaction.redacted(line.decode(errors="backslashreplace")).encode())
+                    os.write(1, self._redaction.redacted(line.decode(errors="backslashreplace"), self._known).encode())
 
 
 def _load(path: Path) -> ModuleType:

@@ -5,28 +5,12 @@ children may not have is told by name, as people name secrets. KRB5CCNAME stays:
 """
 
 import os
-import re
 from collections.abc import Collection, Iterable, Mapping
 
 from synth.errors import InputError
+from synth.redaction import is_secret
 
-# OPENAI_API_KEY, HF_TOKEN, AWS_SECRET_ACCESS_KEY, PGPASSWORD, SSH_AUTH_SOCK; none of max_tokens, TOKENIZERS_PARALLELISM, PWD, OLDPWD
-_SECRET = re.compile(
-    r"PASSWORD|PASSWD|PASSPHRASE|API_?KEY|SECRET|CREDENTIAL"
-    r"|(^|_)(TOKEN|JWT|PAT|PASS|COOKIE|AUTH|AUTHORIZATION|BEARER|(ACCESS|PRIVATE|AUTH|ACCOUNT|STORAGE|ENCRYPTION|SIGNING)_KEY)(_|$)"
-    r"|_PWD$",
-    re.IGNORECASE,
-)
 LEAST = 12  # characters of a secret that is looked for in other texts: shorter ones are words
-
-
-def is_secret(name: str) -> bool:
-    """Whether a variable holds a secret, by its name.
-
-    >>> [is_secret(n) for n in ("OPENAI_API_KEY", "HF_TOKEN", "PGPASSWORD", "TOKENIZERS_PARALLELISM", "OLDPWD", "XAUTHORITY")]
-    [True, True, True, False, False, False]
-    """
-    return _SECRET.search(name) is not None
 
 
 def without_secrets(env: Mapping[str, str] = os.environ, keep: Collection[str] = ()) -> dict[str, str]:

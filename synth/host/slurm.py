@@ -224,6 +224,11 @@ def job_states(base: str, timeout: float = TIMEOUT) -> dict[str, tuple[str, int]
     return parse_states(done[1])
 
 
+def job_names(base: str, timeout: float = TIMEOUT) -> set[str]:
+    """The name of a job's tasks, which all have one; empty if Slurm does not know it or could not be asked."""
+    return set(ask("squeue", "-h", "-r", "-a", "-t", "all", "-j", base, "-o", "%j", timeout=timeout).splitlines())
+
+
 def parse_states(text: str) -> dict[str, tuple[str, int]]:
     """squeue's lines of job, state, restarts.
 

@@ -1,9 +1,11 @@
 """launch/cancel.py against a scheduler that is played by a few lines; tests/slurm/test_cancel.py does it on a real one."""
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +13,8 @@ from launch import cancel
 from launch.slurm import submissions
 from tests.launch.conftest import REPO, environment
 from tests.stages import probe
+
+NAMES: dict[str, str] = {}  # of jobs
 
 
 class Scheduler:
@@ -24,6 +28,9 @@ class Scheduler:
         if args[0] == "scancel":
             self._scancel(args)
             return 0, "", ""
+        if args[:2] == ("squeue", "-h") and "%j" in args:
+            job = args[args.index("-j") + 1]
+            return 0, f"{NAMES.get(job, 'training')}\n" * len(self.jobs[job]), ""
         if args[:2] == ("squeue", "-h") and "-j" in args:
             self._tick()
             tasks = self.jobs.get(args[args.index("-j") + 1], {})
@@ -57,6 +64,7 @@ def play(monkeypatch):
     def with_(scheduler):
         monkeypatch.setattr("synth.host.slurm.command", scheduler.command)
         monkeypatch.setattr("launch.cancel.POLL", 0)
+        NAMES.clear()
         return scheduler
 
     return with_
@@ -66,6 +74,7 @@ def stage(tmp_path, *ids):
     folder = probe(tmp_path)
     for n, job in enumerate(ids, 1):
         one = submissions.intend(folder.path, n)
+        NAMES[job] = one.job_name
         submissions.record(folder.path, replace(one, state=submissions.SUBMITTED, arrays=(submissions.Array(job, 4),)))
     return folder.path
 
@@ -81,7 +90,7 @@ def test_all_live_jobs_of_a_run_are_cancelled_and_no_others(tmp_path, play):
 def test_a_submission_whose_ids_were_lost_is_found_by_its_name(tmp_path, play):
     scheduler = play(Scheduler({"14": {"14_0": "RUNNING"}}))
     folder = probe(tmp_path)
-    submissions.intend(folder.path, 1)
+    NAMES["14"] = submissions.intend(folder.path, 1).job_name
     assert cancel.cancel(folder.path, False, 1, print) == 0
     assert ("scancel", "14") in scheduler.calls
 
@@ -125,3 +134,29 @@ def test_an_id_that_is_an_option_of_scancel_is_not_taken_and_its_record_is_named
     scheduler = play(Scheduler({"--me": {"100": "RUNNING"}}))
     assert cancel.cancel(tmp_path, False, 1, told.append) == 0
     assert not [c for c in scheduler.calls if c[0] == "scancel"] and f"{path}: is no record of a submission" in told[0]
+
+
+def test_a_job_that_a_record_names_and_that_is_not_of_this_stage_is_left_alone(tmp_path, play):
+    """Under any number: one of no submission, one of another stage with a name that fits the record, and one that is used again."""
+    scheduler = play(Scheduler({job: {job: "RUNNING"} for job in ("12", "13", "14")}))
+    folder = stage(tmp_path, "12", "13", "14")
+    NAMES["12"] = "training"
+    other = f"other-{'0' * 8}"
+    path = submissions.path_of(folder, 2)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"token": "0" * 8, "job_name": other}))
+    NAMES["13"] = other
+    said = []
+    assert cancel.cancel(tmp_path, False, 1, said.append) == 0
+    assert [c for c in scheduler.calls if c[0] == "scancel"] == [("scancel", "14")]
+    assert "names job 12, whose name ('training')" in said[0] and f"names job 13, whose name ('{other}')" in said[1]
+
+
+def test_a_job_that_a_lease_names_is_cancelled_by_the_name_of_a_submission_alone(tmp_path, play, monkeypatch):
+    scheduler = play(Scheduler({job: {job: "RUNNING"} for job in ("12", "50", "51")}))
+    stage(tmp_path, "12")
+    NAMES["50"] = NAMES["12"]
+    held = [SimpleNamespace(slurm=f"{job}_0") for job in ("50", "51")]
+    monkeypatch.setattr(cancel, "report_on", lambda stage: SimpleNamespace(held=held, unread=[]))
+    said = []
+    assert cancel.cancel(tmp_path, False, 1, said.append) == 0
+    assert ("scancel", "12", "50") in scheduler.calls and "names job 51, whose name ('training')" in said[0]

@@ -22,7 +22,7 @@ def test_status_names_jobs_and_cancel_drains_them(cluster, tmp_path):
     folder = probe(tmp_path, slots=400, unit_size=40, sleep=0.5)
     one = submissions.intend(folder.path, 1)
     recorded = submit(cluster, folder, "--array=0-1", f"--job-name={one.job_name}")
-    by_hand = submit(cluster, folder, "--array=5")
+    by_hand = submit(cluster, folder, "--array=5", f"--job-name={one.job_name}")
     waiting = submit(cluster, folder, "--array=6", "--begin=now+1hour", f"--job-name={one.job_name}")
     cluster.wait_for("three workers at work", lambda: len(events(folder, "open")) == 3 and folder.progress() >= 6)
 
@@ -43,7 +43,7 @@ def test_status_names_jobs_and_cancel_drains_them(cluster, tmp_path):
     kept = folder.progress()
     assert kept >= 6
 
-    finish = submit(cluster, folder, "--array=0-9")
+    finish = submit(cluster, folder, "--array=0-9", f"--job-name={one.job_name}")
     cluster.wait_for("the adoption of what was kept", lambda: len(events(folder, "adopted")) == 3, 40)
     command(cluster, "cancel.py", folder.path)
     cluster.wait_done(finish)
@@ -51,8 +51,9 @@ def test_status_names_jobs_and_cancel_drains_them(cluster, tmp_path):
 
 def test_cancel_leaves_a_stage_that_another_submission_completes(cluster, tmp_path):
     folder = probe(tmp_path, slots=40, unit_size=10, sleep=0.3)
-    array = submissions.Array(submit(cluster, folder, "--array=0-1"), 2)
-    first = submissions.record(folder.path, replace(submissions.intend(folder.path, 1), state=submissions.SUBMITTED, arrays=(array,)))
+    one = submissions.intend(folder.path, 1)
+    array = submissions.Array(submit(cluster, folder, "--array=0-1", f"--job-name={one.job_name}"), 2)
+    first = submissions.record(folder.path, replace(one, state=submissions.SUBMITTED, arrays=(array,)))
     cluster.wait_for("some batches", lambda: folder.progress() >= 4)
     command(cluster, "cancel.py", folder.path)
     cluster.wait_done(first.job_ids[0])

@@ -17,6 +17,7 @@ from synth.redaction import redacted
 
 FIRST_WAIT, WAIT = 1.0, 60.0  # seconds before the second try, and at most before a later one
 LOOKED_AT = 4096  # characters of what cannot be read
+LONGEST = 1 << 20  # characters of an answer's text
 SEED_BITS = 31  # what every server takes as a seed
 
 
@@ -164,4 +165,6 @@ def answer_in(body: str) -> Answer:
     else:
         raise InputError(f"{where}: its first choice has neither message nor text")
     usage = foreign.obj(data["usage"] or {}, where, **dict.fromkeys(_COUNTS, Maybe((COUNT, None))))
+    if len(text or "") > LONGEST:
+        raise InputError(f"{where}: its text has {len(text or '')} characters, more than {LONGEST}")
     return Answer(redacted(text or ""), redacted(choice["finish_reason"] or ""), *(usage[name] or 0 for name in _COUNTS))

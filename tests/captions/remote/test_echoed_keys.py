@@ -112,7 +112,7 @@ def test_a_command_that_says_the_key_that_it_was_given(tmp_path, run):
         "sys.exit(3)"
     )
     command = f"captioner.command=['{sys.executable}','{script}','{{port}}']"
-    folder = planned(tmp_path, "captioner=served", command)
+    folder = planned(tmp_path, "captioner=served", command, "captioner.pass_env=[SERVICE_KEY]")
     code, said = run(folder)
     assert code in (70, 75) and "Traceback: ***" in said
     assert next((folder.path / "logs").glob("server-*.log")).stat().st_size > 100

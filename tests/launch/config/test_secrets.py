@@ -22,6 +22,8 @@ LINES = {  # settings -> the key that is named
     "model.command": ["model=external", f"model.command=[env,'HF_TOKEN={SECRET}',draw]"],
     "cluster.env.HF_TOKEN": ["cluster=slurm", f"+cluster.env.HF_TOKEN={SECRET}"],
     "cluster.stages.images.env.MY_PASSWORD": ["cluster=slurm", f"+cluster.stages.images.env.MY_PASSWORD={SECRET}"],
+    "cluster.env.WANDB_KEY": ["cluster=slurm", f"+cluster.env.WANDB_KEY={SECRET}"],
+    "captioner.body.encryption_key": ["captioner=openai", f"captioner.body={{encryption_key:{SECRET}}}"],
     "cluster.setup": ["cluster=slurm", f"cluster.setup=['cd /x; export HF_TOKEN=\"{SECRET}\"']"],
     "cluster.extra.password": ["cluster=slurm", f"+cluster.extra.password={SECRET}"],
 }
@@ -32,11 +34,15 @@ FINE = [
         "captioner.body={max_tokens:null,max_completion_tokens:100,eos_token:x,top_k:50,api_key:null}",
     ],
     ["captioner=openai", "captioner.api_key_env=MY_KEY", "captioner.model=m"],
+    ["captioner=hf", "captioner.template={token:x,enable_thinking:false}"],
+    [*SERVED, "captioner.command=[env,'API_KEY_FILE=/x',serve,'{port}','--api-key-file=/x']"],
     [*SERVED, "captioner.flags=[--max-num-batched-tokens,'100',--tokenizer-mode,auto,--api-key-file,/x,--trust-remote-code]"],
     [
         "cluster=slurm",
         "+cluster.env.TOKENIZERS_PARALLELISM=false",
-        "cluster.setup=['export HF_TOKEN=$(cat ~/.hf)','export A_KEY=x B_TOKEN=\"$T\"']",
+        "+cluster.env.HF_TOKEN_PATH=/x",
+        "+cluster.env.HF_HUB_DISABLE_IMPLICIT_TOKEN=1",
+        "cluster.setup=['export HF_TOKEN=$(cat ~/.hf)','export A_KEYS=x B_TOKEN=\"$T\"']",
     ],
 ]
 

@@ -141,3 +141,18 @@ def test_the_command_of_a_record_is_shown_as_text(folder, ended, capsys):  # noq
     assert judge(folder, ended.number) == 65
     told = capsys.readouterr().err
     assert "\x1b" not in told and "as submission 1 has it" in told and r"\x1b]0;title" in told
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"max_array": 1}, {"heal": 10**11}, {"max_requeues": 10**11}, {"n_jobs": 10**6}, {"on_missing": "hold"}, "goes_on", "units"],
+    ids=str,
+)
+def test_a_gate_orders_no_more_and_no_oftener_than_its_launcher_did(folder, queue, ended, capsys, change):  # noqa: F811
+    """A million arrays, or jobs without end, in the name of whoever planned the run."""
+    told = SCRIPTS.told(ended)
+    changed = {change: 7} if isinstance(change, str) else {"order": {**ended.order, **change}}
+    record(folder.path, dataclasses.replace(ended, **changed))
+    before = len(queue.did("sbatch"))
+    assert gate.judge(folder, ended.number, told) == 65 and len(queue.did("sbatch")) == before
+    assert "0001.json: was changed since it was submitted" in capsys.readouterr().err
