@@ -20,6 +20,7 @@ from launch.plan.container import APPTAINER, DOCKER, PYXIS, SUFFIXES, Container,
 from launch.plan.mounts import Mount
 from synth.errors import InputError
 from synth.host.container import RECIPE, code, has_driver
+from synth.host.environment import without_secrets
 from synth.host.gpu import driver_version
 
 PATIENCE = 600.0  # seconds until a container must have told: the first start of an image from a slow disk takes minutes
@@ -111,7 +112,7 @@ def _asked(c: Container, mounts: Sequence[Mount], gpus: bool) -> dict[str, Any] 
 
 def _run(words: Sequence[str]) -> subprocess.CompletedProcess:
     try:
-        return subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
+        return subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL, env=without_secrets())
     except subprocess.TimeoutExpired as e:
         raise CannotTry(f"no answer in {PATIENCE:g} s: {' '.join(words[4:8])}") from e
     except OSError as e:
@@ -169,7 +170,7 @@ def _recipe(c: Container) -> Mapping[str, Any]:
     """What our own recipes left in a squashfs file, where it can be looked into without starting it."""
     if not (c.is_file and shutil.which("unsquashfs")):
         return {}
-    done = subprocess.run(["unsquashfs", "-cat", c.image, str(RECIPE)], capture_output=True, text=True)
+    done = subprocess.run(["unsquashfs", "-cat", c.image, str(RECIPE)], capture_output=True, text=True, env=without_secrets())
     try:
         return {"recipe": json.loads(done.stdout)}
     except ValueError:

@@ -25,7 +25,7 @@ def main(words: Sequence[str]) -> int:
     if not die_with_parent(signal.SIGTERM):
         return EXIT_AGAIN
     try:
-        runtime = subprocess.Popen(words, stdin=subprocess.PIPE)
+        runtime = subprocess.Popen(words, stdin=subprocess.PIPE, env=dict(os.environ))  # whoever started us left out the secrets
     except OSError as e:
         print(f"{words[0]}: {e.strerror}", file=sys.stderr)
         return 127

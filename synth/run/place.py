@@ -118,11 +118,11 @@ class Pages(PlaceStage):
     def verify(self, check: Check) -> None:
         """Every file of every sample is there and whole (deep: byte by byte); what is of all samples is as they say.
 
-        What is of all samples is made anew of the upstream, and not looked at where that is gone.
+        What is of all samples is made anew of the upstream and the units, and not looked at where these are gone or wrong.
         """
         for _, record in check.records(self.folder, "files"):
             for name, (size, sha256) in record["files"].items():
                 check.file(name, size, sha256)
             check.progress(1)
-        for name, data in () if check.alone or check.found.problems else self.whole().items():
+        for name, data in () if check.alone or check.found.bad_units() else self.whole().items():
             check.same(name, data)

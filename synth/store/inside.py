@@ -13,17 +13,18 @@ from synth.errors import InputError
 from synth.store.files import storing
 
 _NAME = re.compile(r"[^/\x00-\x1f\x7f-\x9f]+(?:/[^/\x00-\x1f\x7f-\x9f]+)*")
+_FOREIGN = re.compile(r"[^/\0]+(?:/[^/\0]+)*")
 LONGEST_PART, LONGEST_NAME = 255, 2000  # bytes
 LEADS_OUT = "is a link that leads out of the folder, to"
 
 
-def misplaced(name: object) -> str:
-    """Why a name is none of a file inside a folder; "" if it is one.
+def misplaced(name: object, foreign: bool = False) -> str:
+    """Why a name is none of a file inside a folder; "" if it is one. foreign: of a file that others called, with line breaks at will.
 
     >>> misplaced("red_panda/000000012.png"), misplaced("../x"), misplaced("/etc/passwd")
     ('', 'leads out of the folder', 'is no relative name')
     """
-    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+    if not (isinstance(name, str) and (_FOREIGN if foreign else _NAME).fullmatch(name)):
         return "is no relative name"
     parts = name.split("/")
     if ".." in parts or "." in parts:

@@ -57,7 +57,7 @@ _PICTURES: dict[str, Callable[[object], bool]] = {
 }
 # what exports say of their files
 _WRITTEN: dict[str, Callable[[object], bool]] = {
-    "file_name": lambda value: not misplaced(value),
+    "file_name": lambda value: not misplaced(value, foreign=True),  # of pairs, that of the annotated image
     "member": _text,
     "name": _text,
     "bytes": _size,

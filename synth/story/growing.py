@@ -39,7 +39,7 @@ class Growing:
 
     def add(self, chapter: int, prompt: int, lane: int, data: bytes, ext: str) -> None:
         """One more picture; chapter and prompt are counted from 1."""
-        with contextlib.suppress(OSError, StoreError):
+        with contextlib.suppress(OSError, StoreError, InputError):  # something in the way, too
             write_atomic(self.stage / FOLDER / f"{chapter:02d}-{prompt:03d}-{lane}.{ext}", data, sync=False)
         if self._clock() >= self._due and self._lock.acquire(blocking=False):
             try:

@@ -5,7 +5,6 @@ annotations go to a `LeftOut`, which is an error too unless they are to be left 
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,8 +157,6 @@ def _wrong_image(image: Image) -> str:
     if "\0" in name:
         return "its file_name holds a NUL, which no file name can; mend it"
     parts = name.split("/")
-    if any(unicodedata.category(c) == "Cc" for c in name):
-        return "its file_name holds a control character; mend it"
     if name.startswith("/") or ".." in parts:
         return "its file_name leads out of the folder of the images; write it relative to that folder"
     if parts[-1] in ("", "."):

@@ -1,6 +1,7 @@
 """Mutants of the Parquet files that are read again: an export's manifest, and the table of captions inside its unit."""
 
 import contextlib
+import hashlib
 from types import SimpleNamespace
 
 from synth.captions import table
@@ -45,8 +46,9 @@ def test_a_mutant_of_a_table_of_captions_gives_rows_of_its_columns_or_is_refused
     for seed in mutants(60):
         mutant = of_bytes(data, seed)
         path.write_bytes(mutant)
-        entry = SimpleNamespace(files={"parquet": (0, len(mutant))})
-        reader = SimpleNamespace(path=path, index=SimpleNamespace(samples=(entry,)))
+        entry = SimpleNamespace(files={"parquet": (0, len(mutant))}, sha256=hashlib.sha256(mutant).hexdigest())
+        blocks = lambda entry, ext, size, mutant=mutant: (mutant[at : at + size] for at in range(0, len(mutant), size))  # noqa: E731
+        reader = SimpleNamespace(path=path, index=SimpleNamespace(samples=(entry,)), blocks=blocks)
         stage = SimpleNamespace(reader=lambda number, reader=reader: contextlib.nullcontext(reader))
         try:
             rows = table.rows(stage, 0, 40)

@@ -85,7 +85,7 @@ def test_trouble_while_a_unit_is_read_says_nothing_about_the_unit(tmp_path, monk
 def test_trouble_with_the_list_of_inputs_does_not_ask_for_a_new_plan(tmp_path, monkeypatch):
     folder = plan(tmp_path)
 
-    def small(path):
+    def small(path, most=0):
         if path.name == "inputs.json":
             raise OSError(116, "Stale file handle")
         return path.read_bytes()

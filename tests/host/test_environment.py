@@ -107,7 +107,7 @@ def test_commands_under_a_guardian(secret, tmp_path):
 def test_a_command_that_draws_gets_what_is_named_for_it(secret, tmp_path):
     file, read = program(tmp_path)
     with pytest.raises(Gone):
-        Child([str(file)], tmp_path / "log", ["HF_TOKEN"]).line(time.monotonic() + 30, "")
+        Child([str(file)], tmp_path / "log", tmp_path, ["HF_TOKEN"]).line(time.monotonic() + 30, "")
     assert clean(read(), "HF_TOKEN")
 
 

@@ -186,7 +186,7 @@ def test_names_that_are_no_utf8_and_things_that_are_no_files_stop_no_reader(tmp_
             assert keyed([str(root), str(tmp_path / "o.h5")]) == EXIT_BAD_INPUT
             assert "c/pipe.png: not a regular file" in capsys.readouterr().err
             return
-        with pytest.raises(InputError, match=r"c/pipe\.png: is a pipe"):
+        with pytest.raises(InputError, match=r"c/pipe\.png: is a FIFO"):
             read(root)
         return
     os.mkfifo(root / "c" / "pipe.tar")

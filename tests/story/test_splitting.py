@@ -88,7 +88,7 @@ def test_line_ends_and_a_byte_order_mark_change_nothing(source, tmp_path):
         ({"prompt_split_regex": "*"}, "prompt_split_regex='\\*': is no regular expression of Python \\(nothing to repeat"),
         ({"source": None}, "story.prompt_config.source: not set"),
         ({"source": "/nowhere/a.txt"}, "/nowhere/a.txt is not there"),
-        ({"source": "/"}, "/ cannot be read \\(Is a directory\\)"),
+        ({"source": "/"}, "/: is a folder, where a file is expected"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(source, more, said):

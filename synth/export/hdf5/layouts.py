@@ -64,7 +64,7 @@ def write_keyed(path: Path, items: Items) -> Iterator[str]:
 
 def put(f: h5py.File, name: str, data: bytes, properties: h5p.PropDCID) -> None:
     """One dataset of bytes; a name with / stands in groups. Who takes the file apart makes files of such names."""
-    if why := misplaced(name):
+    if why := misplaced(name, foreign=True):
         raise InputError(f"dataset {ascii(name)[:200]} {why}; mend the name where it comes from")
     lcpl = h5p.create(h5p.LINK_CREATE)
     lcpl.set_create_intermediate_group(True)

@@ -102,9 +102,9 @@ def test_a_maker_that_asks_needs_a_captioner():
         (["recipe=noise_denoise", "prompts=synclr_chat"], "recipe=noise_denoise: has no stage 'captions'"),
         (["captions.min_words=9", "captions.max_words=8"], "captions.min_words=9: more than captions.max_words=8"),
         (["captioner.max_seq_len=40"], r"max_seq_len=40: prompts of this run have \d+ to \d+ tokens.*prompts.shots=3"),
-        (["prompts=hirpg", "prompts.metaprompts_file={torn}"], "prompts.metaprompts_file: .*torn.json is not JSON"),
+        (["prompts=hirpg", "prompts.metaprompts_file={torn}"], "prompts.metaprompts_file: .*torn.json: is not JSON"),
         (["prompts=hirpg", "prompts.metaprompts_file={list}"], "prompts.metaprompts_file: .*text 0 is 'a => b'; .*[concept]"),
-        (["prompts=fake_it", "prompts.source=table", "prompts.places_file={torn}"], "prompts.places_file: .*torn.json is not"),
+        (["prompts=fake_it", "prompts.source=table", "prompts.places_file={torn}"], "prompts.places_file: .*torn.json: is not"),
         (["prompts=fake_it", "prompts.places_file={list}"], "prompts.places_file: .*place 0 is 'a => b'"),
         (["prompts=fake_it", "prompts.places_file={object}"], "prompts.places_file: .*must be a list of texts"),
     ],
@@ -212,7 +212,7 @@ def test_without_wordnet_our_table_or_the_super_class_answers(no_wordnet):
         (lambda f: definitions(DATA, f('{"cat": "x"}')), "no definition is known for 'fire_engine', 'glorb'"),
         (lambda f: hypernyms(DATA, f('{"glorbs": "x"}'), "table"), "did you mean glorb"),
         (lambda f: hypernyms(DATA, f('["x"]'), "table"), "must be a JSON object"),
-        (lambda f: hypernyms(DATA, f("{"), "table"), "cannot be read"),
+        (lambda f: hypernyms(DATA, f("{"), "table"), "is not JSON"),
     ],
 )
 def test_what_is_lacking_is_told(no_wordnet, tmp_path, call, said):
