@@ -286,7 +286,7 @@ def test_logs_and_events_are_not_added_to_what_a_link_leads_to(tmp_path, home):
 # -- inside files ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["../escape.png", "/escape.png", "a//b", "a\nb", ""])
+@pytest.mark.parametrize("name", ["../escape.png", "/escape.png", "a//b", "a\0b", ""])
 def test_no_dataset_is_named_so_that_who_takes_the_file_apart_writes_elsewhere(tmp_path, name):
     with h5py.File(tmp_path / "f.h5", "w") as f, pytest.raises(InputError, match="mend the name"):
         put(f, name, b"1", plain())

@@ -96,9 +96,11 @@ def test_a_stage_goes_on_behind_every_call_that_found_no_room(kind, images, zygo
             how, log, where = rng.choice(HOW), tmp_path / f"log-{stage.name}-{tried}", tmp_path / "where"
             where.unlink(missing_ok=True)
             room = rng.randrange(60) if tried < TRIES else None
-            code = zygote.run(Command("synth.worker", (str(runs / stage),), str(log), f"{runs}/", room, how, str(where)))
+            code = zygote.run(
+                Command("synth.worker", (str(runs / stage),), str(log), root=f"{runs}/", room=room, how=how, where=str(where))
+            )
             said = log.read_text()
-            assert code in (EXIT_OK, EXIT_AGAIN) and "Traceback" not in said, (how, room, where.read_text(), said)
+            assert code in (EXIT_OK, EXIT_AGAIN) and "Traceback" not in said, (how, room, where.exists() and where.read_text(), said)
             assert code == EXIT_OK or (SIGNS[how] in said and "run the same command again" in said), (how, room, said)
             met += where.exists()
             assert files(runs, stages).items() <= want.items(), (how, room, said)
