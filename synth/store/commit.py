@@ -14,7 +14,7 @@ from synth import foreign
 from synth.errors import InputError
 from synth.store import faults
 from synth.store.damage import ASIDE
-from synth.store.files import NO_LINKS, fsync_folder, rename_once, storing
+from synth.store.files import NO_LINKS, fsync_folder, names_in, rename_once, storing
 from synth.store.folder import StageFolder
 
 CLAIM_PATIENCE = 5.0  # seconds that a claim without a name in it is waited for
@@ -150,11 +150,13 @@ def link_from_relative(folder: StageFolder, relatives: Sequence[StageFolder], un
     Its samples are not read for that, except where ours was set aside.
     """
     want = folder.spec.unit(unit)
-    doubted = any((folder.path / ASIDE).glob(f"{unit:06d}.*"))  # it may be one file with theirs, or a copy of it
+    doubted = None  # whether one of ours was set aside: it may be one file with theirs, or a copy of it
     for other in relatives:
         source = other.unit_path(unit)
         if unit >= other.spec.n_units or other.spec.unit(unit) != want or not source.exists():
             continue
+        if doubted is None:
+            doubted = any(name.startswith(f"{unit:06d}.") for name in names_in(folder.path / ASIDE))
         try:
             with other.reader(unit) as reader:
                 agrees = reader.index.inputs == inputs and (reader.index.first, reader.index.count) == (want.start, len(want))
