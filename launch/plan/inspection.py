@@ -6,7 +6,6 @@ driver. What this machine cannot try (pyxis starts containers in jobs alone) is 
 
 import dataclasses
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -18,7 +17,9 @@ from typing import Any
 
 from launch.plan.container import APPTAINER, DOCKER, PYXIS, SUFFIXES, Container, program_of, wrapped
 from launch.plan.mounts import Mount
+from synth import foreign
 from synth.errors import InputError
+from synth.foreign import Maybe
 from synth.host.container import RECIPE, code, has_driver
 from synth.host.environment import without_secrets
 from synth.host.gpu import driver_version
@@ -29,6 +30,15 @@ SIF_ARCHS = {b"01": "i386", b"02": "x86_64", b"03": "arm", b"04": "aarch64", b"0
 SQUASHFS = b"hsqs"
 OCI_ARCHS = {"amd64": "x86_64", "arm64": "aarch64"}  # of Docker -> of the kernel
 Tell = Callable[[str], None]
+_RECIPE = dict.fromkeys(("base", "commit"), Maybe(str, ""))
+_INSIDE: Mapping[str, object] = {  # see synth.host.container
+    **dict.fromkeys(("arch", "code", "digest"), str),
+    "versions": {str: str},
+    "recipe": {str: str},
+    "driver": bool,
+    "missing": [str],
+}
+_OF_NAME: Mapping[str, object] = {"Id": str, "Architecture": Maybe(str, "")}
 
 
 class CannotTry(Exception):
@@ -100,10 +110,8 @@ def _asked(c: Container, mounts: Sequence[Mount], gpus: bool) -> dict[str, Any] 
     words = wrapped(c, mounts, (*c.command("synth.host.container"), *(m.target for m in mounts)), gpus)
     done = _run(words)
     if done.returncode == 0:
-        try:
-            return dict(json.loads(done.stdout.strip().splitlines()[-1]))
-        except (ValueError, IndexError) as e:
-            raise CannotTry(f"what it says of itself is not JSON: {done.stdout[-200:]!r}") from e
+        said = (done.stdout.strip().splitlines() or [""])[-1]
+        return _parsed(said, "what it says of itself", _INSIDE)
     if "No module named" in done.stderr and "synth" in done.stderr.rpartition("No module named")[2]:
         return None
     last = [line for line in done.stderr.strip().splitlines() if line.strip()][-3:]
@@ -158,12 +166,18 @@ def _of_name(c: Container) -> dict[str, Any]:
         if "no such image" in said.lower() or "not known" in said.lower() or "failed to find image" in said.lower():
             raise InputError(f"{c.key}={c.image}: {program} has no such image here; fetch or build it first: {program} pull {c.image}")
         raise CannotTry(f"{program} image inspect: {said}")
-    facts = json.loads(done.stdout)[0]
-    digest = str(facts.get("Id") or "")
-    return {
-        "digest": digest if ":" in digest else f"sha256:{digest}",
-        "arch": OCI_ARCHS.get(facts.get("Architecture", ""), facts.get("Architecture", "")),
-    }
+    facts = _parsed(done.stdout, f"{program} image inspect", _OF_NAME)
+    digest, arch = facts["Id"], facts["Architecture"]
+    return {"digest": digest if ":" in digest else f"sha256:{digest}", "arch": OCI_ARCHS.get(arch, arch)}
+
+
+def _parsed(text: str, what: str, shapes: Mapping[str, object]) -> dict[str, Any]:
+    """The object, alone or in a list, that an image or its runtime tells: somebody else may have made either."""
+    try:
+        told = foreign.parse(text, what)
+        return foreign.obj(told[0] if isinstance(told, list) and told else told, what, **shapes)
+    except InputError as e:
+        raise CannotTry(str(e)) from e
 
 
 def _recipe(c: Container) -> Mapping[str, Any]:
@@ -172,8 +186,8 @@ def _recipe(c: Container) -> Mapping[str, Any]:
         return {}
     done = subprocess.run(["unsquashfs", "-cat", c.image, str(RECIPE)], capture_output=True, text=True, env=without_secrets())
     try:
-        return {"recipe": json.loads(done.stdout)}
-    except ValueError:
+        return {"recipe": foreign.obj(foreign.parse(done.stdout, "recipe"), "recipe", **_RECIPE)}
+    except InputError:  # it has none that is ours
         return {}
 
 

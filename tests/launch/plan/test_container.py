@@ -256,6 +256,9 @@ BAD = {
     "not an image": (b"no image" * 20, RUNS, "is no whole .sif image"),
     "another architecture": (changed(inspection.SIF_ARCH, b"05"), RUNS, "an image for ppc64, and its workers would run on"),
     "does not start": (SIF, "echo 'FATAL: no user namespaces' >&2; exit 255", "exit code 255: FATAL: no user namespaces"),
+    "says nothing": (SIF, "true", "what it says of itself"),
+    "says another thing": (SIF, "echo '[1]'", "what it says of itself: is 1, expected an object"),
+    "says too little": (SIF, "echo '{}'", "what it says of itself: has no 'arch'"),
     "not mounted": (SIF, f'while [ "$1" != python3 ]; do shift; done; shift; {INSIDE} "$@" /not/there', "/not/there is not seen inside"),
 }
 
@@ -287,6 +290,9 @@ def test_a_container_that_is_not_shown_the_driver_of_this_machine_is_named(bin, 
 def test_an_image_that_docker_does_not_have_is_named_with_the_command_that_brings_it(bin):
     program(bin, "docker", 'echo "Error: No such image: team/synthset" >&2; exit 1')
     with pytest.raises(InputError, match="docker has no such image here; fetch or build it first: docker pull team/synthset"):
+        inspected(Container("team/synthset", "docker"), [], False, print)
+    program(bin, "docker", "echo '[{}]'")
+    with pytest.raises(InputError, match="docker image inspect: has no 'Id'"):
         inspected(Container("team/synthset", "docker"), [], False, print)
     program(bin, "docker", 'echo "Cannot connect to the Docker daemon" >&2; exit 1')
     with pytest.raises(InputError, match="Cannot connect to the Docker daemon"):
