@@ -14,23 +14,9 @@ from synth.keys import WrongKey
 from synth.numerics import EXACT
 from tests.configs import ImagesConfig, ModelConfig
 from tests.fixtures_images import judged
-from tests.images import tiny
-from tests.images.test_models import seeded
+from tests.images.test_models import folders, seeded  # noqa: F401 (a fixture)
 
 KINDS = ("chroma", "klein", "qwen", "sana")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Builder -> folder, each built once."""
-    root, built = tmp_path_factory.mktemp("generic"), {}
-
-    def made(name: str):
-        if name not in built:
-            built[name] = tiny.build(name, root / name)
-        return built[name]
-
-    return made
 
 
 def config_of(size: int = 32, **changes):
@@ -51,10 +37,10 @@ def drawn(family, captions=("a cat", "a dog"), seeds=(1, 2)):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_guidance_caption_and_seed_all_show_in_the_picture(name, folder):
+def test_guidance_caption_and_seed_all_show_in_the_picture(name, folders):  # noqa: F811
     import torch
 
-    weak, strong = opened(folder(name), guidance_scale=2.0), opened(folder(name))
+    weak, strong = opened(folders(name), guidance_scale=2.0), opened(folders(name))
     assert isinstance(strong, Generic)
     pictures = drawn(strong)
     assert tuple(pictures.shape) == (2, 3, 32, 32) and torch.equal(pictures, drawn(strong))
@@ -62,33 +48,33 @@ def test_guidance_caption_and_seed_all_show_in_the_picture(name, folder):
         assert not torch.equal(pictures, other)
 
 
-def test_guidance_that_a_model_ignores_is_refused(folder):
+def test_guidance_that_a_model_ignores_is_refused(folders):  # noqa: F811
     """A distilled model: any scale draws the same picture."""
     with pytest.raises(InputError, match=r"Flux2KleinPipeline.*4\.0 is ignored.*guidance_scale=1"):
-        drawn(opened(folder("klein_distilled")))
-    assert len(drawn(opened(folder("klein_distilled"), guidance_scale=1.0))) == 2
+        drawn(opened(folders("klein_distilled")))
+    assert len(drawn(opened(folders("klein_distilled"), guidance_scale=1.0))) == 2
 
 
-def test_a_setting_that_a_pipeline_does_not_take_is_refused(folder):
+def test_a_setting_that_a_pipeline_does_not_take_is_refused(folders):  # noqa: F811
     with pytest.raises(InputError, match="Flux2KleinPipeline takes no negative_prompt=mud; leave negative_prompt empty"):
-        opened(folder("klein"), negative_prompt="mud")
+        opened(folders("klein"), negative_prompt="mud")
 
 
 @pytest.mark.parametrize(("name", "step"), [("chroma", 4), ("klein", 4), ("qwen", 4)])
-def test_a_size_that_would_be_rounded_is_refused_when_it_is_planned(name, step, folder):
+def test_a_size_that_would_be_rounded_is_refused_when_it_is_planned(name, step, folders):  # noqa: F811
     for size in (40, 48):
-        judge(judged({MODEL: folder(name)}, config_of()), config_of(size))
-        assert drawn(opened(folder(name), size=size)).shape[2:] == (size, size)
-    model = judged({MODEL: folder(name)}, config_of())
+        judge(judged({MODEL: folders(name)}, config_of()), config_of(size))
+        assert drawn(opened(folders(name), size=size)).shape[2:] == (size, size)
+    model = judged({MODEL: folders(name)}, config_of())
     assert Generic.latent_step(model) == step
     for size in (42, 41):
         with pytest.raises(WrongKey, match=rf"height={size}"):
             judge(model, config_of(size))
 
 
-def test_sizes_come_from_the_vaes_own_factor(folder, tmp_path):
+def test_sizes_come_from_the_vaes_own_factor(folders, tmp_path):  # noqa: F811
     """Sana's shrinks by 32 in truth, and its transformer says how many latents it was trained on."""
-    shutil.copytree(folder("sana"), tmp_path / "sana")
+    shutil.copytree(folders("sana"), tmp_path / "sana")
     file = tmp_path / "sana" / "vae" / "config.json"
     raw = json.loads(file.read_bytes())
     file.write_text(json.dumps(raw | {"encoder_block_out_channels": [8] * 6}))
@@ -108,19 +94,19 @@ def test_sizes_come_from_the_vaes_own_factor(folder, tmp_path):
         ({}, 8),
     ],
 )
-def test_every_kind_of_vae_says_how_much_it_shrinks(folder, tmp_path, config, factor):
-    shutil.copytree(folder("chroma"), tmp_path / "m")
+def test_every_kind_of_vae_says_how_much_it_shrinks(folders, tmp_path, config, factor):  # noqa: F811
+    shutil.copytree(folders("chroma"), tmp_path / "m")
     (tmp_path / "m" / "vae" / "config.json").write_text(json.dumps(config))
     assert judged({MODEL: tmp_path / "m"}, config_of(64)).vae_factor == factor
 
 
-def test_what_a_pipeline_refuses_is_bad_input_and_no_error_of_a_unit(folder):
+def test_what_a_pipeline_refuses_is_bad_input_and_no_error_of_a_unit(folders):  # noqa: F811
     with pytest.raises(InputError, match=r"SanaPipeline refuses it: .*divisible by 32"):
-        drawn(opened(folder("sana"), size=40))
+        drawn(opened(folders("sana"), size=40))
 
 
-def test_a_picture_of_another_size_than_was_asked_for_is_never_stored(folder, monkeypatch):
-    family = opened(folder("chroma"))
+def test_a_picture_of_another_size_than_was_asked_for_is_never_stored(folders, monkeypatch):  # noqa: F811
+    family = opened(folders("chroma"))
     draw = family.draw
     monkeypatch.setattr(family, "draw", lambda *args, **kwargs: draw(*args, **kwargs)[:, :, :24, :])
     with pytest.raises(InputError, match=r"draws 32x24 pixels where 32x32 were asked for; .*images\.height=24"):

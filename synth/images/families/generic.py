@@ -79,13 +79,13 @@ class Generic(Family):
 
     def call(self, pipe, text: Mapping, generators: list, **more):
         if self._true:
-            more = {TRUE: max(1.0, self.config.guidance_scale), "guidance_scale": None} | more
+            more = {TRUE: self.config.guidance_scale, **({"guidance_scale": None} if "guidance_scale" in self.accepts else {})} | more
         elif TRUE in self.accepts:
             more = {TRUE: 1.0} | more
-        # with binning it would draw a size of its own list and stretch that to the one asked for
-        more = {"use_resolution_binning": False} | more
+        if "use_resolution_binning" in self.accepts:  # it would draw a size of its own list and stretch that to the one asked for
+            more = {"use_resolution_binning": False} | more
         with self._told() if not self._listened else contextlib.nullcontext():
-            return super().call(pipe, text, generators, **{k: v for k, v in more.items() if k in self.accepts})
+            return super().call(pipe, text, generators, **more)
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
