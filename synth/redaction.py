@@ -20,6 +20,7 @@ from urllib.parse import quote
 PIECE = 6
 LETTERS = 10  # of a piece of letters alone, which a shorter one might share with a word
 SHORTEST = 12  # characters of a secret
+WHOLE = 8  # of a key of words, which is cut where all of it stands, and from no caption
 LONG = 16  # of one that nobody told
 ENDS = 32  # characters at most of a key that a mask leaves at either end
 CUT = "***"
@@ -38,6 +39,7 @@ _LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz
 _URL_SAFE = str.maketrans("+/", "-_")
 
 _told: set[str] = set()
+_of_words: set[str] = set()
 
 
 def is_random(secret: str) -> bool:
@@ -50,9 +52,11 @@ def is_random(secret: str) -> bool:
 
 
 def keep(secret: str) -> str:
-    """Remember a secret of this process, and give it back. One that does not look random is not kept: EMPTY is cut out of no caption."""
+    """Remember a secret of this process, and give it back. One of words is cut as a whole alone; a short one (EMPTY) never."""
     if is_random(secret):
         _told.add(secret)
+    elif len(secret) >= WHOLE:
+        _of_words.add(secret)
     return secret
 
 
@@ -60,6 +64,11 @@ def secrets(env: Mapping[str, str] = os.environ) -> frozenset[str]:
     """All that is known. A value that is the name of a file is none."""
     named = (value for name, value in env.items() if is_secret(name) and len(value) >= LONG and is_random(value))
     return frozenset([*_told, *(value for value in named if not os.path.exists(value))])
+
+
+def told() -> list[str]:
+    """All that is known, keys of words too: what a process says to another one."""
+    return sorted(secrets() | _of_words)
 
 
 @lru_cache(maxsize=4096)
@@ -74,15 +83,17 @@ def is_secret(name: str) -> bool:
     return _NAMED.search(name) is not None and not _HARMLESS.search(name)
 
 
-def redacted(text: object, known: frozenset[str] | None = None) -> str:
+def redacted(text: object, known: frozenset[str] | None = None, caption: bool = False) -> str:
     """The text with every piece of a secret cut out, in time that grows with its length alone.
 
-    known: what secrets() said, for who asks often and whose environment does not change.
+    known: what secrets() said, for who asks often and whose environment does not change. caption: it may hold the words of a key of words.
 
     >>> _ = keep("sk-4fJ2pQ9xLm0Zt7"); redacted("no such key: sk-4fJ***Zt7, c2stNGZKMnBROXhMbTBadDc=, 4fJ2pQ or 4fJ2p")
     'no such key: ***, ***=, *** or 4fJ2p'
     """
     text = str(text)
+    for key in () if caption else _of_words:
+        text = text.replace(key, CUT)
     known = secrets() if known is None else known
     if not known or not text:
         return text

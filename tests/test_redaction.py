@@ -17,6 +17,7 @@ KEY = "sk-4fJ2pQ9xLm0Zt7AbCdEfGhIjKl"
 @pytest.fixture(autouse=True)
 def told(monkeypatch):
     monkeypatch.setattr(redaction, "_told", set())
+    monkeypatch.setattr(redaction, "_of_words", set())
     monkeypatch.setattr(redaction, "secrets", lambda: frozenset(redaction._told))
 
 
@@ -25,11 +26,13 @@ def answered(text: str) -> str:
 
 
 @pytest.mark.parametrize("key", ["EMPTY", "local-server-key", "token-abc123", "localServerKey", "My Empty Street 1", "vllm-server-2024"])
-def test_a_key_of_words_changes_no_caption_and_no_message(monkeypatch, key):
+def test_a_key_of_words_changes_no_caption_and_is_cut_from_messages_as_a_whole(monkeypatch, key):
     monkeypatch.setenv("A_KEY", key)
     assert Endpoint(base_url="http://x/v1", api_key_env="A_KEY").key() == key
-    for said in ("An empty street", "A local server on a key... an abc123 token, server-2024", f"{key} and its server"):
+    for said in ("An empty street", "A local server on a key... an abc123 token, server-2024"):
         assert answered(said) == redacted(said) == said
+    assert answered(f"{key} and its server") == f"{key} and its server"
+    assert redacted(f"no such key: {key}!") == ("no such key: EMPTY!" if key == "EMPTY" else "no such key: ***!")
 
 
 @pytest.mark.parametrize("key", ["sk-server-photograph-4fJ2pQ9xLm0Zt7", "hf_anServerQzXwVbKjXqZwYvEmptyPlKq", "an3f9a0c77e1d2b4ex"])

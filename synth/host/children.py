@@ -103,7 +103,7 @@ def guarded(
     stdin, stdout: descriptors for it alone. keep: names of the secrets in our environment that it gets; more: variables of its own.
     """
     from synth.host.environment import without_secrets  # here: the guardian finds nothing of synthset
-    from synth.redaction import redacted, secrets  # here: as above
+    from synth.redaction import redacted, told  # here: as above
 
     fds = [fd for fd in (stdin, stdout) if fd is not None]
     ends = ["-" if fd is None else str(fd) for fd in (stdin, stdout)]
@@ -118,7 +118,7 @@ def guarded(
         )  # fmt: skip
     assert child.stdin is not None
     with contextlib.suppress(BrokenPipeError):  # it ended at once: its caller will see that
-        child.stdin.write(json.dumps(sorted(secrets())).encode() + b"\n")
+        child.stdin.write(json.dumps(told()).encode() + b"\n")
         child.stdin.flush()
     return child
 
@@ -241,15 +241,15 @@ def guard(parent: int, stdin: int | None, stdout: int | None, command: list[str]
 class Filtered:
     """What a command says, line by line without secrets to our own output; straight to it where there is none."""
 
-    def __init__(self, told: bytes):
-        """told: a list of secrets as JSON."""
+    def __init__(self, line: bytes):
+        """line: a list of secrets as JSON."""
         self._redaction = _load(REDACTION)
-        for secret in json.loads(told or b"[]"):
+        for secret in json.loads(line or b"[]"):
             self._redaction.keep(secret)
         self._from: int | None = None
         self.to: int | None = None  # what the command writes to
         self._known = self._redaction.secrets()
-        if self._known:
+        if self._redaction.told():
             self._from, self.to = os.pipe()
         self._thread = threading.Thread(target=self._copy, daemon=True)
 

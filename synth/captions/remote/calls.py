@@ -167,4 +167,4 @@ def answer_in(body: str) -> Answer:
     usage = foreign.obj(data["usage"] or {}, where, **dict.fromkeys(_COUNTS, Maybe((COUNT, None))))
     if len(text or "") > LONGEST:
         raise InputError(f"{where}: its text has {len(text or '')} characters, more than {LONGEST}")
-    return Answer(redacted(text or ""), redacted(choice["finish_reason"] or ""), *(usage[name] or 0 for name in _COUNTS))
+    return Answer(redacted(text or "", caption=True), redacted(choice["finish_reason"] or ""), *(usage[name] or 0 for name in _COUNTS))
