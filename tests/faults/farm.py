@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -201,8 +201,14 @@ def check(folder: StageFolder, want: dict[int, str], whole: bool = True) -> None
 def left_over(folder: StageFolder) -> list[int]:
     """Processes that still have a file of the stage open."""
     found = []
-    for fd in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            if os.readlink(fd).startswith(f"{folder.path}/"):
-                found.append(int(fd.parts[2]))
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it may end while it is looked at
+            if any(link.startswith(f"{folder.path}/") for link in _open_files(process)):
+                found.append(int(process.name))
     return found
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    for fd in os.listdir(process / "fd"):
+        with contextlib.suppress(OSError):
+            yield os.readlink(process / "fd" / fd)
