@@ -76,10 +76,10 @@ def as_json(reports: Sequence[tuple[StageReport, StageJobs]]) -> str:
 
 
 def render(reports: Sequence[tuple[StageReport, StageJobs]], wide: bool = False) -> Group:
-    """The table, then who holds what, then why units failed."""
+    """The table, then why stages were given up, who holds what, why units failed."""
     lines = []
     for report, _ in reports:
-        lines += _spent(report) + _refused(report) + _holders(report) + _failures(report)
+        lines += _given_up(report) + _spent(report) + _refused(report) + _holders(report) + _failures(report)
         lines += [f"  {report.name}: newest pictures in {report.preview}"] if report.preview else []
     return Group(*([_table(reports)] if reports else []), *(Text(printable(line)) for line in lines))
 
@@ -153,6 +153,14 @@ def _refused(report: StageReport) -> list[str]:
     empty = report.work.refused.get(LEFT_EMPTY, 0)
     left = f"; {empty:,} slots left empty" if empty else ""
     return [f"  {report.name}: refused: {reasons}{left}"] if counts else []
+
+
+def _given_up(report: StageReport) -> list[str]:
+    """The verdict of a gate; the lines of a log that it quotes are lines here."""
+    if report.verdict is None:
+        return []
+    first, *others = report.verdict.why.splitlines() or [""]
+    return [f"{report.name}: given up: {first}", *(f"    {line}" for line in others), f"    mend that, then run: {report.verdict.command}"]
 
 
 def _failures(report: StageReport) -> list[str]:

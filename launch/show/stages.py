@@ -60,6 +60,14 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """Why a gate gave a stage up, and what its launcher said to run."""
+
+    why: str
+    command: str
+
+
+@dataclass(frozen=True)
 class StageReport:
     name: str
     path: str
@@ -77,6 +85,7 @@ class StageReport:
     eta_s: float | None
     samples: int | None  # once the stage is done
     preview: str | None = None  # a picture of the newest samples
+    verdict: Verdict | None = None  # of the gate that gave it up
     unread: tuple[str, ...] = ()  # files that are no leases, events .. : what and why, for people
 
     @property
@@ -126,8 +135,20 @@ def report_on(path: Path, now: float | None = None) -> StageReport:
         eta_s=left / work.slots_per_s if left and work.slots_per_s else None,
         samples=folder.done().get("samples") if done else None,
         preview=str(folder.preview_path) if folder.preview_path.exists() else None,
+        verdict=None if done else _verdict(folder.path / "missing.json", unread.append),
         unread=tuple(unread),
     )
+
+
+def _verdict(path: Path, tell: Callable[[str], object]) -> Verdict | None:
+    try:
+        said = foreign.obj(foreign.read_json(path, foreign.RECORD), path, why=str, command=str)
+    except FileNotFoundError:
+        return None
+    except (InputError, StoreError, OSError) as e:
+        tell(str(e))
+        return None
+    return Verdict(said["why"], said["command"])
 
 
 def _held(folder: StageFolder, committed: set[int], now: float, tell: Callable[[str], object]) -> Iterable[Held]:

@@ -6,8 +6,8 @@
     not whole, and gates may go on        submits what is missing and a new gate, moves the waiting jobs behind it; exit 0
     not whole otherwise                   writes missing.json, cancels or holds the waiting jobs; exit 65
 
-Nodes that workers left twice, because their device was bad, are left out of what it submits. Nothing is submitted again if a batch
-of the planned size fits on no device.
+Why jobs ended decides whether, and with what, they are submitted again (launch.slurm.endings), and stands in missing.json. Nodes that
+workers left twice, because their device was bad, are left out. Nothing is submitted again if a batch of the planned size fits on no device.
 
 What it runs is not read from the stage's folder, in which others may write: the worker is that of its own installation, and the scripts
 that it submits again, how many jobs and how often, are those whose digests its launcher gave it.
@@ -28,6 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from launch.slurm import order, stored
+from launch.slurm.endings import Reason, reason_of
 from launch.slurm.stored import Scripts
 from launch.slurm.submissions import ABANDONED, Order, Submission, read, record, take_turn
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, tool
@@ -40,7 +41,7 @@ from synth.run.trust import secrets_of
 from synth.store.events import read_events
 from synth.store.files import write_atomic
 from synth.store.folder import StageFolder
-from synth.terminal import printable
+from synth.terminal import message, printable
 
 PATIENCE = 5.0  # seconds that a network file system may take to show units that other machines made
 LEFT = 2  # workers that left a node as bad, after which it is left out
@@ -76,15 +77,21 @@ def judge(folder: StageFolder, number: int, digests: Sequence[str] = (), trusted
     if not missing:
         return finish(folder, trusted)
     say(f"{len(missing)} of {folder.spec.n_units} units are missing")
-    why = too_large(folder, mine)
+    why = Reason(too_large(folder, mine), final=True)
     try:
         scripts = stored.read(folder.path, mine, digests)
-        if hand_over(folder, mine, scripts) or (not why and go_on(folder, mine, scripts, missing)):
+        if hand_over(folder, mine, scripts):
+            return EXIT_OK
+        if not why.why:
+            why = reason_of(folder.path, mine, gained(folder, mine), mine.tries)
+            if why.why:
+                say(f"why: {why.why}")
+        if not why.final and go_on(folder, mine, scripts, missing, why):
             return EXIT_OK
     except InputError as e:
-        why = str(e)
+        why = Reason(str(e))
     except SlurmError as e:
-        why = f"gates cannot submit here ({e})"
+        why = Reason(f"{f'{why.why}. ' if why.why else ''}Gates cannot submit here ({e})")
     return give_up(folder, mine, missing, why)
 
 
@@ -113,11 +120,10 @@ def hand_over(folder: StageFolder, mine: Submission, scripts: Scripts) -> bool:
     return True
 
 
-def go_on(folder: StageFolder, mine: Submission, scripts: Scripts, missing: list[int]) -> bool:
-    """Submit what is missing, if gates may and if it can help; whether it was done."""
+def go_on(folder: StageFolder, mine: Submission, scripts: Scripts, missing: list[int], why: Reason) -> bool:
+    """Submit what is missing, if gates may; whether it was done."""
     wanted = Order.of(mine)
-    gained = len(folder.committed()) > mine.units or drained_by_time(folder, mine)
-    tries = 0 if gained else mine.tries + 1
+    tries = 0 if gained(folder, mine) or drained_by_time(folder, mine) else mine.tries + 1
     aside = set(folder.set_aside())
     if not wanted.heal or tries > wanted.heal or mine.goes_on >= wanted.max_requeues or aside >= set(missing):
         return False
@@ -133,21 +139,23 @@ def go_on(folder: StageFolder, mine: Submission, scripts: Scripts, missing: list
     if order.live([s for s in read(folder.path) if s.number > mine.number], listing(folder)).gate:
         record(folder.path, replace(turn, state=ABANDONED, why="somebody ran the command again meanwhile"))
         return hand_over(folder, mine, scripts)
-    excluded = bad_nodes(read_events(folder.path))
-    facts = {"tries": tries, "goes_on": mine.goes_on + 1, "excluded": excluded}
+    excluded = tuple(sorted({*mine.excluded, *bad_nodes(read_events(folder.path)), *why.without}))
+    facts = {"tries": tries, "goes_on": mine.goes_on + 1, "excluded": excluded, "mem": why.mem or mine.mem}
     turn = order.place(folder, turn, wanted, scripts, wanted.tasks(len(missing)), depends, **facts)
     moved = order.move(listing(folder), [me(mine)], [turn.gate])
     say(f"submitted again: {' '.join(turn.job_ids)}; moved behind the new gate: {' '.join(moved) or 'nothing'}")
     return True
 
 
-def give_up(folder: StageFolder, mine: Submission, missing: list[int], why: str) -> int:
+def give_up(folder: StageFolder, mine: Submission, missing: list[int], reason: Reason) -> int:
     """The verdict on disk, and the end of what waits for it."""
     wanted = Order.of(mine)
     aside = folder.set_aside()
+    tries = "" if reason.final else "; no tries left (cluster.heal)"
+    why = f"{reason.why}{tries}" if reason.why else tries.removeprefix("; ")
     if aside:
-        why = f"units {aside[:10]} failed three times (see failed/); mend that and add retry_failed=true. {why}".strip()
-    verdict = {"missing": missing, "set_aside": aside, "why": why or "no tries left (cluster.heal)", "command": wanted.command}
+        why = f"units {aside[:10]} failed three times (see failed/); mend that and add retry_failed=true. {reason.why}".strip()
+    verdict = {"missing": missing, "set_aside": aside, "why": why, "command": wanted.command}
     write_atomic(folder.path / "missing.json", json.dumps(verdict, indent=1).encode() + b"\n")
     try:
         waiting = order.behind(listing(folder), me(mine))
@@ -156,15 +164,20 @@ def give_up(folder: StageFolder, mine: Submission, missing: list[int], why: str)
             say(f"{'cancelled' if wanted.on_missing == 'cancel' else 'held'}: {' '.join(waiting)}")
     except SlurmError as e:
         say(f"{e}; the jobs that wait for this stage end by themselves")
-    why = printable(f"{folder.path}: {len(missing)} units are missing: {verdict['why']}")
-    to_run = f"To go on, run (as submission {mine.number} has it):\n  {printable(wanted.command)}"
-    print(f"error: {why}\n{to_run}", file=sys.stderr)
+    mend = "Mend that, then run" if reason.final else "To go on, run"
+    to_run = f"{mend} (as submission {mine.number} has it):\n  {printable(wanted.command)}"
+    print(message(f"error: {folder.path}: {len(missing)} units are missing: {why}"), to_run, sep="\n", file=sys.stderr)
     return EXIT_BAD_INPUT
+
+
+def gained(folder: StageFolder, mine: Submission) -> bool:
+    """Whether units were made since that submission."""
+    return len(folder.committed()) > mine.units
 
 
 def too_large(folder: StageFolder, mine: Submission) -> str:
     """Why every worker since that submission would fail again: a batch of the planned size fits on none of its devices; "" otherwise."""
-    if len(folder.committed()) > mine.units:
+    if gained(folder, mine):
         return ""
     said = (e for e in read_events(folder.path) if e["event"] == "too_large" and e.get("time", 0) >= mine.created)
     return next((str(e.get("why")) for e in said), "")

@@ -55,7 +55,7 @@ def place(
     """Submit arrays of `tasks` tasks in all, then their gate. A refusal is a SlurmError; nothing of a refused order stays
     in the queue, except that a site may take fewer arrays than asked, which is enough.
 
-    facts: tries, goes_on and excluded (more nodes that are left out) of the record.
+    facts: tries, goes_on, excluded (more nodes that are left out) and mem of the record.
     """
     turn = dataclasses.replace(
         turn,
@@ -110,10 +110,21 @@ def _submit_array(
         f"--array=0-{size - 1}{at_once}",
         *after,
         *([f"--exclude={left_out}"] if turn.excluded else []),
+        *_memory(turn.mem),
         f"--job-name={turn.job_name}",
     ]
     args = [str(offset * order.workers), str(tasks * order.workers)]
     return _submit(folder, scripts.array, options, args, f"{turn.token}/{offset}")
+
+
+def _memory(mem: str) -> list[str]:
+    """Options that replace the script's own.
+
+    >>> _memory("8G"), _memory("200M/cpu"), _memory("")
+    (['--mem=8G'], ['--mem-per-cpu=200M'], [])
+    """
+    amount, _, a_core = mem.partition("/")
+    return [f"--mem{'-per-cpu' if a_core else ''}={amount}"] if mem else []
 
 
 def settle(torn: Submission) -> Submission:

@@ -14,6 +14,9 @@ from submitit.slurm.slurm import _make_sbatch_string
 # Fits every script: quoted values are meant to stay as they are, and what `setup` brings cannot be followed.
 SHELLCHECK = "# shellcheck disable=SC1090,SC1091,SC2016,SC2034,SC2043,SC2154"
 
+PROBE = "-P -c 'import launch.slurm.gate'"
+WHY = r's/^ "why": "\(.*\)",\{0,1\}$/\1/; t show; d; : show; s/\\n/\n  /g; s/^/  /p'  # of a missing.json, for sed
+
 TAKE_GPUS = r"""
 export SYNTHSET_JOB_GPUS=$CUDA_VISIBLE_DEVICES
 IFS=, read -ra all <<<"$CUDA_VISIBLE_DEVICES"
@@ -57,9 +60,13 @@ class ArrayScript:
 
 @dataclass(frozen=True)
 class GateScript:
+    """It runs with the plainest Python that can, and without what jobs load, since it has to tell why that fails."""
+
     header: Header
     stage: str
-    gate: tuple[str, ...]  # (python, -m, launch.slurm.gate)
+    pythons: tuple[str, ...]  # in the order in which they are tried
+    gate: tuple[str, ...]  # (-m, launch.slurm.gate)
+    path: Mapping[str, str] = field(default_factory=dict)  # PYTHONPATH
     env: Mapping[str, str] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
@@ -92,7 +99,24 @@ def array_text(s: ArrayScript) -> str:
 
 def gate_text(s: GateScript) -> str:
     """The script of a stage's gate: sbatch --dependency=afterany:JOBS SCRIPT NUMBER DIGEST DIGEST DIGEST."""
-    body = [*_environment(s.env, s.modules, s.setup), f'exec {_join(s.gate)} {_quote(s.stage)} "$@"']
+    pythons, words = _join(s.pythons), f'{_join(s.gate)} {_quote(s.stage)} "$@"'
+    body = [
+        *_environment(s.path, (), ()),
+        "gate() {",
+        f"  for python in {pythons}; do",
+        f'    if "$python" {PROBE} >/dev/null 2>&1; then exec "$python" {words}; fi',
+        "  done",
+        "}",
+        'if command -v sbatch >/dev/null; then gate "$@"; fi',
+        "# No Python runs, or Slurm's commands are not found, without what the jobs of this run load:",
+        *_environment(s.env, (), ()),
+        *([f"set +u; module load {_join(s.modules)}; set -u"] if s.modules else []),
+        *(["set +u", *s.setup, "set -u"] if s.setup else []),
+        'gate "$@"',
+        f'for python in {pythons}; do "$python" {PROBE}; done',
+        'echo "error: no Python on $(hostname) can run the gate; set cluster.stages.gate.python to one that can" >&2',
+        "exit 65",
+    ]
     return _text(s.header, body)
 
 
@@ -139,7 +163,10 @@ def _verdict(s: ArrayScript) -> list[str]:
         f"for up in {_join(s.upstream)}; do",
         '  ls "$up" >/dev/null 2>&1  # a network file system may remember that the file was not there',
         '  if [ ! -e "$up/done.json" ]; then',
-        '    echo "error: $up is not whole (see missing.json there), so nothing is computed here. To go on, run:" >&2',
+        '    echo "error: $up is not whole, so nothing is computed here." >&2',
+        f'    sed -n {_quote(WHY)} "$up/missing.json" >&2 2>/dev/null ||',
+        '      echo "  Its gate could not run, or could not tell why: see $up/logs/gate-*.log" >&2',
+        '    echo "  To go on, run:" >&2',
         f"    printf '  %s\\n' {_quote(s.command)} >&2",
         "    exit 65",
         "  fi",

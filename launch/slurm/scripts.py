@@ -1,5 +1,6 @@
 """From a planned stage and its resources to the texts of its two scripts and to the order that is stored with them. Pure."""
 
+import sys
 from pathlib import Path
 
 from launch.plan.planned import PlannedStage
@@ -36,8 +37,10 @@ def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks
     behind = GateScript(
         header=Header(f"{stage.folder.name}-gate", log(stage.folder, "gate-%j"), gate.flags()),
         stage=str(stage.folder),
-        gate=(gate.python, *SAFE, "-m", "launch.slurm.gate", *stage.trusted),
-        env=path | dict(gate.env),
+        pythons=tuple(dict.fromkeys([gate.python, sys.executable, "python3"])),
+        gate=(*SAFE, "-m", "launch.slurm.gate", *stage.trusted),
+        path=path,
+        env=gate.env,
         modules=gate.modules,
         setup=gate.setup,
     )

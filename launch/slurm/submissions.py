@@ -28,6 +28,7 @@ from synth.store.leases import Owner
 
 FOLDER = "submissions"
 TOKEN = re.compile(r"[0-9a-f]{8}")
+MEM = re.compile(r"[\d.]+[KMGT]?(/cpu)?", re.IGNORECASE)
 INTENDED, SUBMITTED, ABANDONED = "intended", "submitted", "abandoned"
 PATIENCE = 120.0  # seconds of our own clock that another machine's intent may stay as it is
 POLL = 0.2  # seconds
@@ -94,7 +95,8 @@ class Submission:
     units: int = 0  # committed when it was made
     order: Mapping = field(default_factory=dict)
     container: Mapping = field(default_factory=dict)  # that its workers run in: image, runtime, digest, what is inside
-    excluded: tuple[str, ...] = ()  # nodes that a gate left out, because workers left them as bad
+    excluded: tuple[str, ...] = ()  # nodes that a gate left out, because workers left them as bad, or could not begin there
+    mem: str = ""  # that a gate asked for because jobs needed more than they were given: launch.slurm.endings.Reason
     why: str = ""  # of an abandoned one
 
     @property
@@ -145,6 +147,7 @@ def read_one(file: Path) -> Submission:
     jobs = (*submission.job_ids, *submission.depends)
     # by the name lost jobs are looked for, and cancelled: it is one that only `intend` gives
     named = not submission.job_name or bool(TOKEN.fullmatch(submission.token) and submission.job_name.endswith(f"-{submission.token}"))
+    named = named and (not submission.mem or bool(MEM.fullmatch(submission.mem)))
     fits = named and all(job.isascii() and job.isdigit() for job in jobs) and path_of(file.parents[1], submission.number) == file
     if not fits or submission.state not in (INTENDED, SUBMITTED, ABANDONED):
         raise InputError(f"{file}: is not of this stage")

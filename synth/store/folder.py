@@ -24,7 +24,7 @@ from synth.store.framing import FRAMINGS
 from synth.store.inside import Inside, refuse_links
 from synth.store.parts import finished_batches
 from synth.store.samples import Unit
-from synth.store.spec import InputFile, StageSpec, canonical
+from synth.store.spec import AGAIN, InputFile, StageSpec, canonical
 from synth.store.units import Stored, UnitReader
 
 SHARD = 1000  # files a folder
@@ -307,7 +307,7 @@ def _framing_of_files(path: Path) -> str:
     for name, framing in FRAMINGS.items():
         if any(next(path.glob(f"{top}/*/*{framing.suffix}"), None) for top in ("units", "parts")):
             return name
-    raise InputError(f"{path / 'stage.json'}: does not say how units are framed, and there are none; plan the stage again")
+    raise InputError(f"{path / 'stage.json'}: does not say how units are framed, and there are none; {AGAIN}")
 
 
 def done_in(path: Path) -> dict:
@@ -324,7 +324,7 @@ _DONE = dict.fromkeys(("units", "slots", "samples", "tombstones"), foreign.Maybe
 
 def _read_inputs(path: Path) -> dict:
     """The fields of inputs.json, or what they are where there is none; a torn or foreign one is an InputError."""
-    fix = "plan the stage again: run the command that made it"
+    fix = AGAIN
     with storing(path):
         data = read_small(path, foreign.STAGE)
     raw = {} if data is None else foreign.parse(data, path, fix, halves=True)

@@ -12,6 +12,8 @@ from synth.foreign import Maybe, Shape, whole
 from synth.store.samples import Unit
 
 UNSTATED = ""  # framing of a stage that was planned before stage.json stated it
+AGAIN = "remove it and run the command that planned the stage"  # that command does not write over what it cannot read
+OTHER_VERSION = "use the one that planned it, or another runs_dir"
 SCHEMA = 1  # raise it when the meaning of stored bytes changes
 # Most units of a stage: their numbers have six digits, and who looks at a stage lists them all. Most slots of a unit: its index is one
 # piece of JSON that is held in memory. Both are far above what anyone plans, and far below what would fill a machine's memory.
@@ -172,13 +174,12 @@ class StageSpec:
     @staticmethod
     def from_json(data: bytes, input_paths: Mapping[str, str], where: str, settings: Mapping | None = None) -> "StageSpec":
         """Read stage.json back; `input_paths` and `settings` come from inputs.json. A torn or foreign file is an InputError."""
-        bad, fix = f"{where}: not a stage.json", "plan the stage again"
+        bad, fix = f"{where}: not a stage.json", AGAIN
         raw = foreign.parse(data, bad, fix)
         if (schema := foreign.obj(raw, bad, fix, schema=int)["schema"]) != SCHEMA:
-            raise InputError(f"{where}: schema {foreign.seen(schema)}, this version reads {SCHEMA}: {fix}")
+            raise InputError(f"{where}: schema {foreign.seen(schema)}, this version reads {SCHEMA}: {OTHER_VERSION}")
         if unknown := sorted(raw.keys() - STATED):
-            known = "use the one that planned it, or plan the stage again"
-            raise InputError(f"{where}: {foreign.seen(unknown[0])} is not known to this version: {known}")
+            raise InputError(f"{where}: {foreign.seen(unknown[0])} is not known to this version: {OTHER_VERSION}")
         fields = foreign.obj(raw, bad, fix, **_FIELDS)
         foreign.obj(fields["numerics"], f"{bad}: numerics", fix, **_NUMERICS)
         upstream = {

@@ -220,12 +220,12 @@ def test_without_rights_on_the_nodes_the_next_stage_ends_within_a_second_and_nam
     """scontrol, sbatch, squeue and scancel are refused inside jobs."""
     runs = tmp_path / "runs"
     shim = tmp_path / "bin"
+    args = (*LONG, "probe.sleep=0.5", "cluster.n_jobs=2")
+    launch(cluster, runs, *args, PATH=f"{shim}:{cluster.env['PATH']}")
     shim.mkdir()
     for name in ("sbatch", "scontrol", "scancel", "squeue"):
         (shim / name).write_text(f"#!/bin/bash\necho '{name}: Access/permission denied' >&2\nexit 1\n")
         (shim / name).chmod(0o755)
-    args = (*LONG, "probe.sleep=0.5", "cluster.n_jobs=2", f"cluster.setup=['export PATH={shim}:$PATH']")
-    launch(cluster, runs, *args)
     first, second = stage(runs, "first"), stage(runs, "second")
     cluster.wait_for("work", lambda: first.progress() >= 2)
     cluster.run("scancel", jobs(first)[0])
@@ -233,7 +233,7 @@ def test_without_rights_on_the_nodes_the_next_stage_ends_within_a_second_and_nam
     assert "permission denied" in (first.path / "missing.json").read_text()
     assert set(cluster.exit_codes(jobs(second)[0]).values()) == {65} and second.progress() == 0
     log = next((second.path / "logs").glob("*_0.log")).read_text()
-    assert "is not whole" in log and "launch/run.py" in log
+    assert "is not whole" in log and "launch/run.py" in log and "permission denied" in log
     seconds = cluster.run("scontrol", "-o", "show", "job", jobs(second)[0]).stdout
     assert all(int(word.rpartition(":")[2]) <= 2 for word in seconds.split() if word.startswith("RunTime="))
     launch(cluster, runs, *args)

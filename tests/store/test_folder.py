@@ -161,7 +161,7 @@ def test_a_stage_that_was_planned_before_its_framing_was_stated_goes_on(tmp_path
     folder = plan(tmp_path, framing="jsonl")
     stated = json.loads((folder.path / "stage.json").read_bytes())
     (folder.path / "stage.json").write_text(json.dumps({k: v for k, v in stated.items() if k != "framing"}))
-    with pytest.raises(InputError, match="does not say how units are framed, and there are none; plan the stage again"):
+    with pytest.raises(InputError, match="does not say how units are framed, and there are none; remove it and run the command"):
         StageFolder.open(folder.path)
     folder.unit_path(0).parent.mkdir(parents=True)
     folder.unit_path(0).write_bytes(b"")

@@ -53,7 +53,8 @@ NASTY = replace(
 GATE = GateScript(
     replace(HEADER, flags={"time": "0:30:00"}),
     "/runs/cars/images-0123456789ab",
-    ("/venv/bin/python", "-m", "launch.slurm.gate"),
+    ("/venv/bin/python", "python3"),
+    ("-P", "-m", "launch.slurm.gate"),
     {"PYTHONPATH": "/repo"},
 )
 TEXTS = {

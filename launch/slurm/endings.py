@@ -1,0 +1,228 @@
+"""Why the jobs of a submission ended: by what their workers wrote, by Slurm's word, and by the last lines of their logs.
+
+    what ended them                                                 what follows
+    bad input (exit code 65 of a worker)                            never tried again
+    memory: Slurm's OUT_OF_MEMORY, or a worker that says so         tried once more with twice the memory
+    no worker began on two nodes, or at two tries in a row          never tried again; on one node: once more, without that node
+    anything else                                                   tried again as often as cluster.heal says
+
+A submission that made units is tried again whatever ended some of its jobs; nodes on which all jobs failed are left out where others work.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launch.slurm.submissions import Submission
+from synth import foreign
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
+from synth.host import slurm
+from synth.host.slurm import OVER, JobRef
+from synth.store.events import read_events
+
+MEMORY = "OUT_OF_MEMORY"
+BROKEN = frozenset(["FAILED", "BOOT_FAIL"])  # a job that ends so by itself
+WANT = re.compile(r"memory that this job may use was full")  # of synth.host.deaths
+LINES, TAIL = 5, 4096  # lines of a log, of so many bytes at its end
+SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?(/cpu)?", re.IGNORECASE)
+KILLED = (-9, 137)  # exit codes of a job, and of what it ran
+NAMED = 3  # jobs that are named of many
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a task of a job ended, as far as Slurm still knows it."""
+
+    job: str  # "11_3"
+    state: str  # OUT_OF_MEMORY, FAILED ...
+    code: int = 0  # exit code of its batch script; -9: killed by SIGKILL
+    node: str = ""
+    mem: str = ""  # what it was given: "4G" a node, "100M/cpu" a core
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What is concluded."""
+
+    why: str = ""  # for people; "" if nothing is known
+    final: bool = False  # whether trying again cannot help
+    without: tuple[str, ...] = ()  # nodes to leave out
+    mem: str = ""  # to ask for, as sbatch takes it with --mem or, behind it "/cpu", with --mem-per-cpu
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the workers of a submission wrote."""
+
+    begun: frozenset[str] = frozenset()  # jobs in which one began: "11_3"
+    stops: Sequence[tuple[str, int, str]] = field(default_factory=tuple)  # (job, exit code, why) of those that ended by themselves
+
+
+def reason_of(stage: Path, mine: Submission, gained: bool, tries: int) -> Reason:
+    """Why the jobs of a submission did not make a stage whole. gained: whether it made units. tries: before it, in a row, in vain."""
+    tasks = [task for array in mine.arrays for task in ended(array.job)]
+    told = told_by(read_events(stage), {array.job for array in mine.arrays})
+    logs = {job: log_of(stage, job) for job in {task.job for task in tasks} | told.begun}
+    return judge(tasks, told, logs, gained, tries, mine.mem)
+
+
+def judge(tasks: Sequence[Ended], told: Told, logs: Mapping[str, Path], gained: bool, tries: int, raised: str) -> Reason:
+    """The table above. raised: the memory that this submission had asked for because of an earlier one."""
+    node = {task.job: task.node for task in tasks}
+    refused = [(job, why) for job, code, why in told.stops if code == EXIT_BAD_INPUT]
+    starved = [t for t in tasks if t.state == MEMORY] or [t for t in tasks if any(WANT.search(w) for j, _, w in told.stops if j == t.job)]
+    unbegun = [t for t in tasks if t.state in BROKEN and t.job not in told.begun]
+    working = {node.get(job, "") for job in told.begun} - {node.get(job, "") for job, _ in refused}
+    broken = {t.node for t in unbegun} | {node.get(job, "") for job, _ in refused}
+    without = tuple(sorted(n for n in broken - working - {""})) if working else ()
+    if refused and not gained:
+        return Reason(_said(refused, logs), final=True)
+    if starved:
+        return _memory(starved, raised, gained, without)
+    if unbegun and not told.begun:
+        nodes = tuple(sorted({t.node for t in unbegun} - {""}))
+        return Reason(_unbegun(unbegun, logs), final=len(nodes) != 1 or tries > 0, without=nodes)
+    failed = [(job, f"exit code {code}: {why}") for job, code, why in told.stops if code != EXIT_OK]
+    why = _said(refused, logs) or (_said(failed, logs) if failed else _unbegun(unbegun, logs) if unbegun else _states(tasks))
+    return Reason(why, without=without)
+
+
+def _memory(starved: Sequence[Ended], raised: str, gained: bool, without: tuple[str, ...]) -> Reason:
+    given = next((t.mem for t in starved if t.mem), "")
+    amount = f"{given.replace('/cpu', ' a core')} that it may use" if given else "that it may use"
+    why = f"{_jobs([t.job for t in starved])} needed more memory than the {amount} (Slurm: {MEMORY}); set cluster.mem"
+    more = doubled(given)
+    if raised or not more:
+        return Reason(f"{why} to more" if not more else f"{why}={more.partition('/')[0]} or more", final=not gained, without=without)
+    return Reason(f"{why}={more.partition('/')[0]}", without=without, mem=more)
+
+
+def _unbegun(tasks: Sequence[Ended], logs: Mapping[str, Path]) -> str:
+    ends = Counter(f"{t.state}, exit code {t.code}{f' on {t.node}' if t.node else ''}" for t in tasks)
+    log = next((logs[t.job] for t in tasks if t.job in logs and last_lines(logs[t.job])), None)
+    said = f"; the last lines of {log}:\n{last_lines(log)}" if log else "; they left no log"
+    return f"{_jobs([t.job for t in tasks])} ended before a worker began ({', '.join(ends)}){said}"
+
+
+def _said(stops: Sequence[tuple[str, str]], logs: Mapping[str, Path]) -> str:
+    """What most workers said, and where."""
+    if not stops:
+        return ""
+    why, times = Counter(why for _, why in stops).most_common(1)[0]
+    job = next(job for job, said in stops if said == why)
+    others = f", and so said {times - 1} more" if times > 1 else ""
+    return f"{why} (job {job}{others}; its log: {logs.get(job, 'none')})"
+
+
+def _states(tasks: Sequence[Ended]) -> str:
+    ends = Counter(f"{t.state}{f', exit code {t.code}' if t.code else ''}" for t in tasks if t.state != "COMPLETED")
+    killed = "; SIGKILL is what the kernel sends where memory is full: see cluster.mem" if any(t.code in KILLED for t in tasks) else ""
+    return f"jobs ended as {', '.join(f'{n} x {end}' for end, n in ends.items())}{killed}" if ends else ""
+
+
+def _jobs(jobs: Sequence[str]) -> str:
+    more = f" and {len(jobs) - NAMED} more" if len(jobs) > NAMED else ""
+    return f"job{'s' if jobs[1:] else ''} {', '.join(jobs[:NAMED])}{more}"
+
+
+def doubled(mem: str) -> str:
+    """Twice as much memory; "" if that cannot be told: "0" is all of a node.
+
+    >>> doubled("4G"), doubled("100M/cpu"), doubled("1.5G"), doubled("0"), doubled("")
+    ('8G', '200M/cpu', '3G', '', '')
+    """
+    m = SIZE.fullmatch(mem)
+    return f"{float(m[1]) * 2:g}{m[2]}{m[3] or ''}" if m and float(m[1]) else ""
+
+
+def told_by(events: Iterable[Mapping], bases: set[str]) -> Told:
+    """What the workers of these jobs wrote, by the job that each names at its start. Clocks do not matter."""
+    job_of: dict[str, str] = {}
+    stops = []
+    for event in events:
+        worker = str(event["worker"])
+        if event["event"] == "start" and (ref := JobRef.parse(str(event.get("slurm", "")))) and ref.base in bases:
+            job_of[worker] = ref.job
+        elif event["event"] == "stop" and worker in job_of:
+            stops.append((job_of[worker], int(event.get("code", 0)), str(event.get("why", ""))))
+    return Told(frozenset(job_of.values()), stops)
+
+
+def log_of(stage: Path, job: str) -> Path:
+    """The log of a task, as launch.slurm.scripts names it."""
+    return stage / "logs" / f"{job if '_' in job else f'{job}_4294967294'}.log"
+
+
+def last_lines(log: Path) -> str:
+    """The end of a log, indented; "" if there is none."""
+    try:
+        with foreign.open_file(log) as f:
+            f.seek(0, 2)
+            f.seek(max(0, f.tell() - TAIL))
+            text = f.read().decode(errors="replace")
+    except (OSError, InputError, StoreError):
+        return ""  # the verdict is told all the same
+    return "\n".join(f"  {line}" for line in text.rstrip().splitlines()[-LINES:])
+
+
+# -- Slurm's word --------------------------------------------------------------------------------------------------------
+
+
+def ended(base: str) -> list[Ended]:
+    """How the tasks of a job ended; where the controller has forgotten it, accounting is asked. [] if nobody knows."""
+    found = parse_records(slurm.ask("scontrol", "-o", "show", "job", base))
+    found = found or parse_accounts(slurm.ask("sacct", "-X", "-n", "-P", "-j", base, "-o", "JobID,State,ExitCode,NodeList,ReqMem"))
+    return [task for task in found if task.state in OVER]
+
+
+def parse_records(text: str) -> list[Ended]:
+    """Lines of scontrol -o show job.
+
+    >>> parse_records("JobId=12 ArrayJobId=11 ArrayTaskId=3 JobState=FAILED ExitCode=65:0 NodeList=node1 MinMemoryCPU=100M")
+    [Ended(job='11_3', state='FAILED', code=65, node='node1', mem='100M/cpu')]
+    """
+    records = []
+    for line in text.splitlines():
+        found: dict[str, str] = {}
+        for name, value in re.findall(r"(?:^| )(\w+)=(\S*)", line):
+            found.setdefault(name, value)  # a command may hold such words, too: it stands behind them
+        job = found.get("ArrayJobId", found.get("JobId", "")) + (f"_{found['ArrayTaskId']}" if "ArrayTaskId" in found else "")
+        a_core = found.get("MinMemoryCPU", "")
+        mem = f"{a_core}/cpu" if a_core else found.get("MinMemoryNode", "")
+        records.append(Ended(job, found.get("JobState", ""), _code(found.get("ExitCode", "")), _node(found.get("NodeList", "")), mem))
+    return records
+
+
+def parse_accounts(text: str) -> list[Ended]:
+    """Lines of sacct. Memory is "4Gn" or "100Mc" until Slurm 21.08, later "4G", that of the job.
+
+    >>> parse_accounts("11_3|OUT_OF_ME+|0:125|node1|4Gn")
+    [Ended(job='11_3', state='OUT_OF_MEMORY', code=-125, node='node1', mem='4G')]
+    """
+    records = []
+    for words in (line.split("|") for line in text.splitlines()):
+        if len(words) == 5 and words[1]:
+            mem = f"{words[4][:-1]}/cpu" if words[4].endswith("c") else words[4].removesuffix("n")
+            records.append(Ended(words[0], whole_state(words[1]), _code(words[2]), _node(words[3]), mem))
+    return records
+
+
+def whole_state(word: str) -> str:
+    """A job's state by what a column leaves of it.
+
+    >>> whole_state("OUT_OF_ME+"), whole_state("CANCELLED by 1000"), whole_state("OUT_OF_ME"), whole_state("COMPLETING")
+    ('OUT_OF_MEMORY', 'CANCELLED', 'OUT_OF_MEMORY', 'COMPLETING')
+    """
+    word = word.split()[0].rstrip("+")
+    return next((state for state in sorted(OVER) if len(word) > 6 and state.startswith(word)), word)
+
+
+def _code(text: str) -> int:
+    code, _, number = text.partition(":")
+    return int(code) if code.isdigit() and int(code) else -int(number) if number.isdigit() else 0
+
+
+def _node(text: str) -> str:
+    return "" if text in ("(null)", "None assigned") else text
