@@ -12,12 +12,13 @@ from rich.console import Console
 from launch.config.clusters import ClusterConfig
 from launch.local.contained import contained, container_of
 from launch.local.idle import Idle, Read, Thresholds, reader
-from launch.local.sequence import Stop, catching, run_in_order, wait_for_upstream
+from launch.local.sequence import Stop, at_hangup, catching, run_in_order, wait_for_upstream
 from launch.local.supervisor import Devices, Slot, Supervisor
 from launch.local.window import shown
 from launch.plan.container import Container
 from launch.plan.devices import cores, grouped, n_workers, places_of, processes_of, uses_gpu, visible_gpus
 from launch.plan.planned import Outcome, PlannedStage
+from launch.show.lasting import outlive_terminal
 from launch.show.progress import Bars
 from launch.show.saying import say
 from synth.errors import EXIT_AGAIN, InputError
@@ -111,6 +112,9 @@ def run(
             more = {"devices": devices, "trusted": trusted[folder.path], "contained": inside}
             return Supervisor(folder, pool, n_jobs, stop, tell, idle, **more).run(bars)
 
+    if lost := at_hangup(os.environ):
+        tell(lost)
+    outlive_terminal()
     with catching(lambda text: tell(f"\n{text}")) as stop:
         return run_in_order(stages, work, stop, console, retry_failed)
 

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,10 @@ Round = Callable[[StageFolder, int, Bars, Stop], list[int]]  # (stage, which rou
 
 @contextlib.contextmanager
 def catching(tell: Callable[[str], None]) -> Iterator[Stop]:
-    """Inside, signals are only noted; `tell` says so once. Handlers are put back at the end."""
+    """Inside, signals are only noted; `tell` says so once. Handlers are put back at the end.
+
+    A signal that whoever started us ignores, as nohup does SIGHUP, stays ignored.
+    """
     stop = Stop()
 
     def note(number: int, frame) -> None:
@@ -58,12 +61,21 @@ def catching(tell: Callable[[str], None]) -> Iterator[Stop]:
             with contextlib.suppress(OSError):  # a terminal that hung up cannot be told
                 tell("stopping: workers finish their running batch and keep it (once more: kill them)")
 
-    before = {s: signal.signal(s, note) for s in SIGNALS}
+    before = {s: signal.signal(s, note) for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN}
     try:
         yield stop
     finally:
         for s, handler in before.items():
             signal.signal(s, handler)
+
+
+def at_hangup(env: Mapping[str, str]) -> str:
+    """What a lost connection would do, for who sits behind one and has not provided for it; "" for others."""
+    if not env.get("SSH_TTY") or env.get("TMUX") or env.get("STY") or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return ""
+    return (
+        "if this connection is lost, workers end their running batch and stop: the same command goes on; tmux or nohup keeps them at work"
+    )
 
 
 def in_order(folders: Sequence[StageFolder], trust: bool = False) -> list[PlannedStage]:

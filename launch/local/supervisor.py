@@ -26,6 +26,7 @@ from synth.host import children
 from synth.numerics import environment
 from synth.run.trust import secrets_of
 from synth.store.events import SEAT, bad_device
+from synth.store.files import make_folder
 from synth.store.folder import StageFolder
 from synth.store.leases import Owner
 
@@ -164,6 +165,7 @@ class Supervisor:
         return all(any(reading.is_called(gpu) for reading in self._idle_gpus) for gpu in slot.gpus)
 
     def _start(self, slot: Slot) -> None:
+        make_folder(self._log(slot).parent)
         if self._idle is not None:
             taken = [reading for reading in self._idle_gpus if any(map(reading.is_called, slot.gpus or ()))]
             self._idle_gpus = [reading for reading in self._idle_gpus if reading not in taken]

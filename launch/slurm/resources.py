@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from launch.config.clusters import SlurmConfig
@@ -45,6 +45,8 @@ OURS = frozenset(  # flags of sbatch that have a key of their own, or that the l
         "chdir",
     ]
 )
+COUNTED = ("gpus", "gpus-per-node")  # flags of sbatch, in `extra`, that ask for a job's GPUs in the place of gres
+UNCOUNTED = ("gpus-per-task", "gpus-per-socket")
 CPUS_WORKER = 4  # one feeds the device; encoding, hashing and writing take the others
 _GRES = re.compile(r"[\w.-]+(?::[\w.-]+)?(?::\d+)?$")
 _MEM = re.compile(r"\d+(?:\.\d+)?[KMGT]?B?$", re.IGNORECASE)
@@ -128,14 +130,17 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: floa
         return f"cluster.stages.{kind}.{name}" if own.get(name) not in (None, {}) else f"cluster.{name}"
 
     on_gpu = uses_gpu(kind, config)
+    if not on_gpu:  # as gres and gpus_per_job are: for those who compute on GPUs
+        v["extra"] = {name: x for name, x in v["extra"].items() if not _flags([name]) & {*COUNTED} or name in (own.get("extra") or {})}
     gpus_worker = processes_of(kind, config) if on_gpu else 0
     asked = v["gpus_per_job"] if on_gpu else own.get("gpus_per_job")
     gres = v["gres"] if on_gpu else own.get("gres")
+    asked, gres = _in_extra(v["extra"], asked, gres, key)
     gpus = _gpus(asked, gres, gpus_worker, key)
     gpus_worker = min(gpus, gpus_worker or 1)
     _check(v, key)
     workers = 1 if kind == "gate" else _workers(v["workers_per_job"], gpus, gpus_worker, key("workers_per_job"))
-    elsewhere = {"mem-per-cpu", "mem-per-gpu"} & {str(name).replace("_", "-") for name in v["extra"]}  # sbatch takes one of the three
+    elsewhere = {"mem-per-cpu", "mem-per-gpu"} & _flags(v["extra"])  # sbatch takes one of the three
     mem = f"{math.ceil(workers * host_gb)}G" if v["mem"] is None and host_gb is not None and not elsewhere else v["mem"]
     return Resources(
         n_jobs=v["n_jobs"] or 1,
@@ -143,7 +148,7 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: floa
         workers=workers,
         gpus=gpus,
         gpus_worker=gpus_worker,
-        gres=gres if gres is not None else f"gpu:{gpus}" if gpus else "",
+        gres=gres if gres is not None else f"gpu:{gpus}" if gpus and not _flags(v["extra"]) & {*COUNTED} else "",
         cpus_per_job=_cpus(v["cpus_per_job"], workers, key("cpus_per_job")),
         requeue=True if kind == "gate" else v["requeue"],
         time=None if v["time"] is None else str(v["time"]),
@@ -168,6 +173,26 @@ def _container(v: Mapping, key: str) -> Container | None:
     mounts = tuple(user_mounts(v["container_mounts"], f"{key}_mounts"))
     by_hand = v["container_runtime"] != AUTO
     return Container(*found, key, tuple(v["container_args"]), mounts, python=v["python"] or "python3", by_hand=by_hand)
+
+
+def _flags(extra: Iterable) -> set[str]:
+    return {str(name).replace("_", "-") for name in extra}
+
+
+def _in_extra(extra: Mapping, asked: int | None, gres: str | None, key: Callable[[str], str]) -> tuple[int | None, str | None]:
+    """gpus_per_job and gres, where flags of `extra` ask for GPUs: what asks twice, or cannot be counted, is refused."""
+    for name, value in extra.items():
+        flag = str(name).replace("_", "-")
+        if flag in UNCOUNTED:
+            raise InputError(f"{key('extra')}.{name}: give GPUs by {key('gpus_per_job')}; each worker of a job gets its own of them")
+        if flag in COUNTED:
+            if asked is not None or gres is not None:
+                raise InputError(f"{key('extra')}.{name} and {key('gpus_per_job')} or {key('gres')} ask for GPUs twice; give one of them")
+            number = str(value).rpartition(":")[2]
+            if not number.isdigit():
+                raise InputError(f"{key('extra')}.{name}={value}: not a number of GPUs; write 4 or a100:4")
+            asked = int(number)
+    return asked, gres
 
 
 def _gpus(asked: int | None, gres: str | None, needed: int, key: Callable[[str], str]) -> int:

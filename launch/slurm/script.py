@@ -11,16 +11,20 @@ from dataclasses import dataclass, field
 
 from submitit.slurm.slurm import _make_sbatch_string
 
+from synth.host.allocation import ASKED
+
 # Fits every script: quoted values are meant to stay as they are, and what `setup` brings cannot be followed.
 SHELLCHECK = "# shellcheck disable=SC1090,SC1091,SC2016,SC2034,SC2043,SC2154"
 
 PROBE = "-P -c 'import launch.slurm.gate'"
 WHY = r's/^ "why": "\(.*\)",\{0,1\}$/\1/; t show; d; : show; s/\\n/\n  /g; s/^/  /p'  # of a missing.json, for sed
 
+# $1: GPUs of this worker. What Slurm gave to each task alone (--gpus-per-task, --gpu-bind) is taken as it is.
 TAKE_GPUS = r"""
 export SYNTHSET_JOB_GPUS=$CUDA_VISIBLE_DEVICES
 IFS=, read -ra all <<<"$CUDA_VISIBLE_DEVICES"
 mine=("${all[@]:SLURM_PROCID * $1:$1}")
+if [ "${#all[@]}" = "$1" ] && [ "$((SYNTHSET_ON_NODE))" -ge "$((SLURM_NTASKS * $1))" ]; then mine=("${all[@]}"); fi
 CUDA_VISIBLE_DEVICES=$(IFS=,; echo "${mine[*]}")
 export CUDA_VISIBLE_DEVICES
 stage=$2 first=$3 n_jobs=$4
@@ -179,7 +183,7 @@ def _gpus_by_number(s: ArrayScript) -> list[str]:
         return []
     numbers = ",".join(str(i) for i in range(s.gpus * s.workers))
     return [
-        f"export CUDA_VISIBLE_DEVICES=${{CUDA_VISIBLE_DEVICES-{numbers}}}",
+        f"export CUDA_VISIBLE_DEVICES=${{CUDA_VISIBLE_DEVICES-{numbers}}} {ASKED}={s.gpus}",
         "export CUDA_DEVICE_ORDER=${CUDA_DEVICE_ORDER-PCI_BUS_ID}  # as Slurm counts; CUDA by itself puts the fastest first",
     ]
 
@@ -189,6 +193,7 @@ def _srun(s: ArrayScript) -> str:
     if s.workers == 1:
         return f'{srun} {_join(s.worker)} "$stage" --job-idx $((offset + task)) --n-jobs "$n_jobs"'
     first = f"$((offset + task * {s.workers}))"
+    srun = f"SYNTHSET_ON_NODE=${{SLURM_GPUS_ON_NODE:-0}} {srun}"
     return f'{srun} bash -c {_quote(TAKE_GPUS)} worker {s.gpus} "$stage" "{first}" "$n_jobs" {_join(s.worker)}'
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from synth import foreign
 from synth.errors import InputError, StoreError
 from synth.foreign import WORD, Maybe, whole
-from synth.store.files import write_atomic, write_once
+from synth.store.files import make_folder, write_atomic, write_once
 from synth.store.leases import Owner
 
 FOLDER = "submissions"
@@ -197,7 +197,7 @@ def intend(stage: Path, number: int) -> Submission | None:
         owner=dataclasses.asdict(Owner.me()),
         created=round(time.time(), 3),
     )
-    path_of(stage, number).parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path_of(stage, number).parent)
     return new if write_once(path_of(stage, number), _dump(new)) else None
 
 

@@ -17,7 +17,7 @@ from synth.captions.prompts.hirpg import trees_of
 from synth.captions.records import records_of
 from synth.errors import EXIT_OK, InputError, tool
 from synth.kinds import config_of
-from synth.store.files import write_atomic
+from synth.store.files import make_folder, write_atomic
 from synth.store.folder import StageFolder
 
 
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _write(stage: Path, out: Path) -> int:
     data = prompts_json(StageFolder.open(stage))
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     write_atomic(out, json.dumps(data, ensure_ascii=False, indent=4).encode("utf-8", "replace") + b"\n")
     return EXIT_OK
 

@@ -1,6 +1,7 @@
 """What this worker was given: cores and device. For the events, so that a slow job can be understood afterwards."""
 
 import os
+import platform
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +9,8 @@ from synth.host.gpu import VISIBLE, listed
 
 DEFAULT = "default"  # the place of a worker whose environment names no device
 JOB_GPUS = "SYNTHSET_JOB_GPUS"  # what CUDA_VISIBLE_DEVICES was in a job before its workers took their shares of it
+
+ASKED = "SYNTHSET_GPUS"  # how many GPUs a worker's job asked for, for it
 
 
 def cores() -> int:
@@ -26,6 +29,24 @@ def advice(cores: int, env: Mapping[str, str]) -> str:
     return (
         f"may run on {cores} cores, but {asked} a task were asked for: "
         f"give srun --cpus-per-task={asked} (Slurm 22.05 and later do not inherit it)"
+    )
+
+
+def short_of_gpus(env: Mapping[str, str] = os.environ) -> str:
+    """What a worker lacks of the GPUs that were asked for; "" if it may see them all. Whether they work is synth.host.gpu's affair.
+
+    >>> short_of_gpus({"SYNTHSET_GPUS": "2", "CUDA_VISIBLE_DEVICES": "3", "SLURMD_NODENAME": "n7"})
+    '2 GPUs were asked for this worker, and it is given 1 (CUDA_VISIBLE_DEVICES=3) on n7'
+    >>> short_of_gpus({"SYNTHSET_GPUS": "1", "CUDA_VISIBLE_DEVICES": "3"}), short_of_gpus({"CUDA_VISIBLE_DEVICES": ""})
+    ('', '')
+    """
+    asked, name = env.get(ASKED, ""), next((name for name in VISIBLE if name in env), "")
+    given = len(listed(env[name])) if name else 0
+    if not asked.isdigit() or not name or given >= int(asked):
+        return ""
+    node = env.get("SLURMD_NODENAME") or platform.node()
+    return (
+        f"{asked} GPU{'s were' if asked != '1' else ' was'} asked for this worker, and it is given {given} ({name}={env[name]}) on {node}"
     )
 
 

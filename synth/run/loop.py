@@ -35,7 +35,7 @@ from synth.store.parts import PartWriter, adopt, part_files
 from synth.terminal import printable
 from synth.versions import versions
 
-DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # heard unless whoever started us ignores them, as nohup does
 PACE = 60.0  # seconds between two events about how busy the device is
 
 
@@ -76,6 +76,8 @@ class Worker:
             container.tell(self.events.write)
             if warning := allocation.advice(allocation.cores(), os.environ):
                 self.events.write("warning", why=warning)
+            if less := allocation.short_of_gpus():
+                raise DeviceFailed(f"{less}: look at the site's GPU flags (gpus-per-task, gpu-bind), or leave the node out", sticky=True)
             self.deadline.watch(self._beats.stopped)
             self.stage = stage_class(self.folder.spec.kind)(self.folder)
             self.stage.workers = self.n_jobs
@@ -114,7 +116,7 @@ class Worker:
     def _catch_signals(self) -> dict:
         if threading.current_thread() is not threading.main_thread():
             return {}
-        return {sig: signal.signal(sig, self._ask_to_drain) for sig in DRAIN_SIGNALS}
+        return {s: signal.signal(s, self._ask_to_drain) for s in DRAIN_SIGNALS if signal.getsignal(s) is not signal.SIG_IGN}
 
     def _ask_to_drain(self, sig: int, frame: FrameType | None) -> None:
         self.draining = signal.Signals(sig).name

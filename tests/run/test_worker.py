@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from synth import worker
-from synth.errors import InputError
+from synth.errors import EXIT_AGAIN, InputError
 from synth.host import children, scratch
 from synth.keys import dump
 from synth.numerics import EXACT
@@ -20,7 +20,7 @@ from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
 from tests.configs import ProbeConfig
 from tests.faults.farm import check, finish, left_over, plan, reference
-from tests.stages import events, wait_for
+from tests.stages import events, probe, wait_for
 
 ROOT = Path(worker.__file__).parent.parent
 
@@ -193,3 +193,13 @@ def test_a_worker_puts_signal_handlers_back(tmp_path):
 
 def test_prctl_numbers_are_those_of_this_kernel():
     assert ctypes.CDLL(None).prctl(children.PR_SET_PDEATHSIG, 0) == 0
+
+
+def test_a_worker_that_is_given_less_gpus_than_were_asked_for_leaves_its_node_and_computes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNTHSET_GPUS", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("SLURMD_NODENAME", "node7")
+    folder = probe(tmp_path)
+    assert Worker(folder, 0, 1).run() == EXIT_AGAIN and folder.progress() == 0
+    device = events(folder, "device")
+    assert device[0]["node"] == "node7" and "1 GPU was asked for this worker, and it is given 0" in device[0]["why"]

@@ -19,7 +19,9 @@ def blind_python(folder: Path) -> Path:
     """A Python whose workers do not see the devcluster's GPUs, which are links to /dev/null. `seen_by` it: what it was given."""
     program = folder / "blind_python"
     note = shlex.quote(str(folder / "given.txt"))
-    program.write_text(f'#!/bin/bash\necho "${{CUDA_VISIBLE_DEVICES-}} $*" >>{note}\nCUDA_VISIBLE_DEVICES= exec {sys.executable} "$@"\n')
+    program.write_text(
+        f'#!/bin/bash\necho "${{CUDA_VISIBLE_DEVICES-}} $*" >>{note}\nCUDA_VISIBLE_DEVICES= SYNTHSET_GPUS= exec {sys.executable} "$@"\n'
+    )
     program.chmod(0o755)
     return program
 

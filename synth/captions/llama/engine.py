@@ -21,6 +21,7 @@ from synth.errors import EXIT_AGAIN, DeviceFailed, InputError, OutOfDeviceMemory
 from synth.host.children import kill_group, tail, tied
 from synth.host.deaths import Watch
 from synth.host.scratch import Scratch
+from synth.store.files import make_folder
 
 __all__ = ["Completion", "EngineConfig", "EngineError", "LlamaEngine"]
 _GOODBYE = 5.0  # seconds the ranks get to end by themselves; they hold nothing that a kill would lose
@@ -168,7 +169,7 @@ class LlamaEngine:
         """Without one that was named, it goes with this process: what it said of an error is in the error's text."""
         if self._own_log:
             self._log = place / "log"
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._log.parent)
 
     def _spawn(self, degree: int, place: Path) -> None:
         """torchrun and its ranks, which meet by files in a private folder: by --standalone they would by a port on all interfaces,

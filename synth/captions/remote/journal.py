@@ -16,7 +16,7 @@ from synth import foreign
 from synth.captions.engines import Request
 from synth.errors import InputError
 from synth.host.children import adding
-from synth.store.files import storing
+from synth.store.files import make_folder, storing
 from synth.store.spec import canonical
 
 FOLDER = "answers"
@@ -74,7 +74,7 @@ class Journal:
         line = hashlib.sha256(body).hexdigest()[:16].encode() + b" " + body + b"\n"
         with self._lock, storing(self.folder / self._own):
             if self._f is None:
-                self.folder.mkdir(exist_ok=True)
+                make_folder(self.folder)
                 self._f = open(self.folder / self._own, "ab", buffering=0, opener=adding)  # noqa: SIM115 (closed by close)
             before = b"\n" if self._torn else b""  # a full disk may have taken half a line
             self._torn = True

@@ -14,7 +14,7 @@ from h5py import h5d, h5p, h5t
 
 from synth.errors import InputError
 from synth.store import faults
-from synth.store.files import beside, fsync_folder, replace, storing
+from synth.store.files import beside, fsync_folder, make_folder, replace, storing
 
 LIBVER = ("v110", "v110")  # fixed, or a newer library would write other bytes; read by everything since 2016
 
@@ -103,8 +103,8 @@ def new_file(final: Path, folder: Path | None = None) -> Iterator[NewFile]:
     """
     temp = beside(final, folder)
     with storing(final):
-        temp.parent.mkdir(parents=True, exist_ok=True)
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(temp.parent)
+        make_folder(final.parent)
         fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             new = NewFile(fd)

@@ -24,6 +24,14 @@ def test_a_gpu_stage_asks_for_what_one_worker_needs_and_others_for_cores():
     assert made("images", "cluster.gpus_per_job=0").gres == ""
 
 
+@pytest.mark.parametrize("flag", ["+cluster.extra.gpus=4", "+cluster.extra.gpus-per-node=a100:4", "+cluster.extra.gpus_per_node=4"])
+def test_flags_of_sbatch_that_ask_for_gpus_are_counted_and_reach_gpu_stages_alone(flag):
+    found = made("captions", flag, config=TWO)
+    assert (found.gpus, found.workers, found.gpus_worker, found.gres) == (4, 2, 2, "") and len(found.extra) == 1
+    for kind in ("gate", "image_folder"):
+        assert made(kind, flag).gpus == 0 and not made(kind, flag).extra
+
+
 def test_a_kind_of_stage_overrides_the_cluster():
     found = made(
         "images",
@@ -90,6 +98,10 @@ def test_a_drain_is_asked_for_in_the_last_quarter_of_the_time_at_most():
         (["cluster.gpus_per_job=8", "cluster.cpus_per_job=3"], "4 workers of a job need a core each"),
         (["cluster.gpus_per_job=2", "cluster.workers_per_job=2"], "workers of 2 GPUs do not fit into a job of 2; take 1"),
         (["+cluster.extra.output=x"], "set by the launcher"),
+        (["+cluster.extra.gpus-per-task=1"], "each worker of a job gets its own"),
+        (["+cluster.extra.gpus_per_node=4", "cluster.gpus_per_job=4"], "ask for GPUs twice"),
+        (["+cluster.extra.gpus=all"], "not a number of GPUs"),
+        (["+cluster.extra.gpus=1"], "needs 2 GPUs"),
         (["+cluster.extra.nice='a\nb'"], "line break"),
         (["cluster.partition='a\nb'"], "line break"),
         (["+cluster.env.A-B=1"], "name of a variable"),

@@ -169,6 +169,17 @@ def test_workers_of_one_job_share_its_gpus(tmp_path):
     assert [line.split("--job-idx ")[1] for line in lines] == [f"{i} --n-jobs 16" for i in (4, 5, 6, 7)]
 
 
+def test_a_worker_takes_the_gpus_that_slurm_gave_to_its_task_alone_and_none_of_another(tmp_path):
+    """--gpus-per-task or --gpu-bind: each task sees its own, counted from 0. Without as many on the node it is another's."""
+    worker = ("bash", "-c", 'echo "gpus=$CUDA_VISIBLE_DEVICES asked=$SYNTHSET_GPUS $*"', "w")
+    script = replace(NODE, workers=2, gpus=1, stage=stage(tmp_path, "own", False), worker=worker, setup=(), modules=())
+    each = 'export SLURM_NTASKS=2; for SLURM_PROCID in 0 1; do export SLURM_PROCID; "${@:5}"; done'
+    for on_node, seen in (("2", ["gpus=0", "gpus=0"]), ("1", ["gpus=0", "gpus="])):
+        done = run(script, tmp_path, srun=each, CUDA_VISIBLE_DEVICES="0", SLURM_GPUS_ON_NODE=on_node)
+        lines = [line.split() for line in done.stdout.splitlines() if "--job-idx" in line]
+        assert [line[0] for line in lines] == seen and {line[1] for line in lines} == {"asked=1"}, done.stdout + done.stderr
+
+
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for key, make in TEXTS.items():
