@@ -38,13 +38,13 @@ NO_DATASET = DatasetConfig(name="", classes=(), n_classes=0, kind="object", suff
 
 @dataclass(frozen=True)
 class Listed:
-    """A folder as it is listed. n: inputs; classes: those that the source has; undecoded: of what is not in it, for people."""
+    """A folder as it is listed. n: inputs; classes: those that the source has; notes: of how it was understood and of what is not read, for people."""
 
     listing: bytes
     identity: str
     n: int
     classes: tuple[SourceClass, ...]
-    undecoded: str
+    notes: tuple[str, ...]
 
 
 def plan(node: Node) -> list[StageSpec]:
@@ -134,7 +134,7 @@ def _of_folder(node: Node, root: Path, layout: str) -> StageSpec:
     own = replace(dataset, classes=entries, n_classes=max(e.index for e in entries) + 1, suffix="")
     config = replace(config, dataset=own, source_classes=indices, subset="")
     spec = _spec(node, config, source.n, {"source": InputFile(str(root), source.identity)})
-    notes = {"notes": [source.undecoded]} if source.undecoded else {}
+    notes = {"notes": list(source.notes)} if source.notes else {}
     return replace(spec, files={NAME: source.listing}, settings={**spec.settings, **notes})
 
 
@@ -148,15 +148,16 @@ def _listed(root: Path, layout: str, captions: bool, wanted: frozenset[str] | No
         usable += not item.reason
         captioned += bool(item.caption)
     if not writer.n:
-        what = inputs.undecoded.note() or ", ".join(sorted(PICTURES))
-        raise WrongKey("source", root, f"holds no picture ({what}) in the layout {layout}", "check the path and img2img.layout")
+        what = inputs.unread.note() or ", ".join(sorted(PICTURES))
+        raise WrongKey("source", root, f"holds no picture ({what})", "check the path and img2img.layout")
     if not usable:
         first = _first_reason(reader(layout, root, captions))
         raise WrongKey("source", root, f"none of the {writer.n} inputs of it can be used: {first}")
     if captions and not captioned:
         raise WrongKey("prompt", "caption", f"no input of {root} has a caption", "use template")
-    undecoded = f"img2img.source: {root}: {inputs.undecoded.note()}" if inputs.undecoded else ""
-    return Listed(*writer.finish(), writer.n, tuple(inputs.classes), undecoded)
+    unread = [f"img2img.source: {root}: {inputs.unread.note()}"] if inputs.unread else []
+    notes = (*(f"img2img.source: {note}" for note in inputs.notes), *unread)
+    return Listed(*writer.finish(), writer.n, tuple(inputs.classes), notes)
 
 
 def _first_reason(inputs: Reader) -> str:

@@ -51,7 +51,8 @@ def test_a_picture_of_the_right_size_keeps_its_pixels():
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "RGBA", "LA", "I;16", "F"])
 def test_every_mode_becomes_rgb(mode):
     grey = Image.new("L", (8, 8), 128)
-    image = Image.fromarray(np.full((8, 8), 32896, np.uint16)) if mode == "I;16" else grey.convert(mode)
+    deep = {"I;16": np.full((8, 8), 32896, np.uint16), "F": np.full((8, 8), 128 / 255, np.float32)}
+    image = Image.fromarray(deep[mode]) if mode in deep else grey.convert(mode)
     found = pixels(encoded(image, "TIFF"))
     assert abs(found - (255 if mode == "1" else 128)).max() <= 3 or mode == "1"
 

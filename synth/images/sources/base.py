@@ -6,9 +6,10 @@ from pathlib import Path
 
 from synth import foreign
 from synth.errors import InputError
-from synth.store.trees import Undecoded
+from synth.store.trees import Unread
 
 KEY = "img2img.source"
+MANIFEST = "manifest.parquet"  # of an export, beside its pictures
 MAX_BYTES = 1 << 28  # of a picture's file; larger ones are refused unread
 MAX_PIXELS = 100_000_000  # of a picture; a file of a few kilobytes can claim any size
 
@@ -51,10 +52,11 @@ class SourceClass:
 
 
 class Reader:
-    """A listing of one source. `classes` and `undecoded` are complete when the iteration is through; class numbers count its entries."""
+    """A listing of one source. `classes`, `unread` and `notes` are complete when the iteration is through; class numbers count its entries."""
 
     def __init__(self, root: Path, captions: bool):
-        self.root, self.captions, self.undecoded = Path(root), captions, Undecoded()
+        self.root, self.captions, self.unread = Path(root), captions, Unread()
+        self.notes: list[str] = []  # what people should know of how the folder was understood
         self.classes: list[SourceClass] = []
         self._numbers: dict[SourceClass, int] = {}
 
