@@ -1,4 +1,5 @@
-"""Plans the img2img stage: the pictures of a source x img2img.per_image. A folder is listed here: names and sizes, no pixels."""
+"""Plans the img2img stage: the pictures of a source x img2img.per_image. A folder is listed here: names and sizes, no pixels; of
+formats without compression, whose size tells nothing, the bytes too."""
 
 import heapq
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ from synth.images.slots import Ranges
 from synth.images.sources import Input, Reader, SourceClass, layout_of, reader
 from synth.images.sources.base import encodable
 from synth.images.sources.listing import NAME, ListingWriter
+from synth.images.sources.read import digested
 from synth.keys import WrongKey, dump, of_group
 from synth.kinds import KINDS, makes_pictures
 from synth.seeds import derive
@@ -38,7 +40,7 @@ NO_DATASET = DatasetConfig(name="", classes=(), n_classes=0, kind="object", suff
 
 @dataclass(frozen=True)
 class Listed:
-    """A folder as it is listed. n: inputs; classes: those that the source has; notes: of how it was understood and of what is not read, for people."""
+    """A folder as it is listed. n: inputs; classes: those that the source has; notes: how it was understood and what is not read."""
 
     listing: bytes
     identity: str
@@ -143,7 +145,7 @@ def _listed(root: Path, layout: str, captions: bool, wanted: frozenset[str] | No
     inputs, writer = reader(layout, root, captions), ListingWriter()
     chosen: Iterable[Input] = inputs if wanted is None else _named(inputs, wanted)
     usable = captioned = 0
-    for item in chosen if count is None else _drawn(chosen, count, seed):
+    for item in digested(chosen if count is None else _drawn(chosen, count, seed), root):
         writer.add(item)
         usable += not item.reason
         captioned += bool(item.caption)

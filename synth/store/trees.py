@@ -36,6 +36,8 @@ _FORMATS = {
 }
 # not every Pillow reads these: such a file is taken where this one does, and told where it does not
 _MODERN = {"AVIF": "avif avifs", "HEIF": "heic heics heif heifs hif", "JXL": "jxl"}
+# any two pictures of these formats have one size in bytes where they have one in pixels, so that a size tells nothing of the content
+_OF_ONE_SIZE = frozenset(("BMP", "TIFF", "PPM"))
 PICTURES = {suffix: form for form, suffixes in _FORMATS.items() for suffix in suffixes.split()}
 MODERN = {suffix: form for form, suffixes in _MODERN.items() for suffix in suffixes.split()}
 # format -> the module that teaches Pillow to read it, where it is installed; what to install
@@ -74,6 +76,11 @@ def suffix_of(name: str) -> str:
 def is_picture(name: str) -> bool:
     """By its suffix alone, whether or not it can be decoded here."""
     return (suffix := suffix_of(name)) in PICTURES or suffix in MODERN
+
+
+def of_one_size(suffix: str) -> bool:
+    """Whether files of a suffix have the size of their pixels, uncompressed."""
+    return PICTURES.get(suffix) in _OF_ONE_SIZE
 
 
 @cache
@@ -165,7 +172,7 @@ class Unread:
         if self.others:
             kinds = Counter({f".{suffix}" if suffix else "without a suffix": n for suffix, n in self.others.items()})
             parts.append(f"{_files(self.others.total())} not called like a picture ({_counts(kinds)}; the first: {self.first!r})")
-        parts += [f"{n:,} {what}" for what, n in sorted(self.said.items())]
+        parts += [f"{what}: {n:,}" for what, n in sorted(self.said.items())]
         if self.hidden:
             parts.append(f"{self.hidden.total():,} hidden names and leavings of systems are left out ({_counts(self.hidden)})")
         return "; ".join(parts)

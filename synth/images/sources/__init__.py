@@ -41,9 +41,9 @@ def layout_of(root: Path) -> str:
     folders = [e.name for e in there if is_folder(e, KEY)]
     if any(_STATS.fullmatch(n) for n in names) or _shards(root, folders):
         return "img2dataset"
-    if packed := next((e.name for e in there if e.name.lower().endswith(NO_LAYOUT) and e.name != MANIFEST), ""):
-        if not folders and not any(is_picture_file(e) for e in there):
-            raise _no_layout(root, packed)
+    packed = next((e.name for e in there if e.name.lower().endswith(NO_LAYOUT) and e.name != MANIFEST), "")
+    if packed and not folders and not any(is_picture_file(e) for e in there):
+        raise _no_layout(root, packed)
     return "class_folders"
 
 

@@ -1,4 +1,4 @@
-"""Which folders of a folder of pictures are its classes: those at its top, or those below its splits or below the one folder that wraps them.
+"""Which folders of a folder of pictures are its classes: those at its top, in its splits, or in the one folder that wraps them.
 
 Names and what lies directly in a folder decide. What can be understood in two ways is an InputError that shows the classes it would
 make: a label that nobody asked for is in every sample, and nobody sees it. An export of ours says in classes.json what its folders are.
@@ -93,8 +93,6 @@ def known_classes(file: Path) -> dict[str, SourceClass]:
 # -- an export of ours -------------------------------------------------------------------------------------------------
 
 
-
-
 def _exported(root: Path, key: str, known: dict[str, SourceClass]) -> ClassFolders:
     """The folders of an export: classes, train/ and val/ with classes in them, or numbers (export.image_folder.names=nested)."""
     bases = ("",)
@@ -160,9 +158,7 @@ def _found(root: Path, base: str, key: str, fix: str, above: tuple[str, ...]) ->
     return ClassFolders(classes, (base,), around, beside, notes)
 
 
-def _splits(
-    root: Path, splits: list[str], base: str, key: str, fix: str, around: tuple[str, ...], beside: tuple[str, ...]
-) -> ClassFolders:
+def _splits(root: Path, splits: list[str], base: str, key: str, fix: str, around: tuple[str, ...], beside: tuple[str, ...]) -> ClassFolders:
     """The classes of all splits together."""
     each = [_found(root, _joined(base, name), key, fix, around) for name in splits]
     folders = tuple(folder for found in each for folder in found.folders)
@@ -182,7 +178,9 @@ def _wrapped(root: Path, only: str, key: str, fix: str, around: tuple[str, ...],
     """The classes in the one folder that holds all pictures. One class in it, or the folder itself: nobody knows."""
     inner = _found(root, only, key, fix, around)
     if inner.bases == (only,) and len(inner.folders) < 2:
-        raise _unclear(root, [only], key, f"may be a class, or hold one ({_shown(inner.folders)})", f"{key}={root / only} takes the latter", fix)
+        raise _unclear(
+            root, [only], key, f"may be a class, or hold one ({_shown(inner.folders)})", f"{key}={root / only} takes the latter", fix
+        )
     names = _shown(f.rpartition("/")[2] for f in inner.folders)
     note = f"all pictures of {root} lie in {plain(only)!r}, whose folders are the classes: {names}; {fix}"
     notes = (note, *inner.notes) if inner.bases == (only,) else inner.notes

@@ -16,7 +16,7 @@ from synth import foreign
 from synth.errors import InputError, not_trouble
 from synth.images.sources.base import KEY, MANIFEST, Input, Reader, SourceClass, too_large
 from synth.images.sources.class_folders import CLASSES, METADATA, ClassFolders, class_folders
-from synth.store.trees import decoded_here, entries, is_folder, pictures, plain
+from synth.store.trees import decoded_here, entries, form_suffix, is_folder, of_one_size, pictures, plain, suffix_of
 
 PLAINLY = "img2img.layout=image_folder takes the folders at the top for the classes"
 OURS = frozenset((METADATA, CLASSES, "README.md", MANIFEST))  # beside the pictures of an export: nothing is missing without them
@@ -57,7 +57,7 @@ class ImageFolderReader(Reader):
         """(path, entry) of what lies directly in a folder and is none."""
         for entry in entries(self.root / base, KEY, unread=self.unread):
             path = f"{base}/{entry.name}" if base else entry.name
-            if not is_folder(entry, KEY) and path not in OURS:
+            if not is_folder(entry, KEY) and entry.name not in OURS:
                 yield path, entry
 
     def _all_metadata(self, found: ClassFolders) -> dict:
@@ -116,7 +116,7 @@ def _input(path: str, entry: os.DirEntry) -> Input:
     except OSError as e:
         not_trouble(path, e)
         return Input(plain(path), path, reason=f"cannot be read: {e.strerror}")
-    return Input(plain(path), path, size, reason=too_large(size))
+    return Input(plain(path), path, size, reason=too_large(size), same_size=of_one_size(suffix_of(entry.name) or form_suffix(entry)))
 
 
 _ROW = {"file_name": str, "labels": foreign.Maybe([foreign.COUNT], []), "label_names": foreign.Maybe([str], [])}

@@ -18,17 +18,17 @@ from synth.images.sources.base import KEY, Input, Reader, SourceClass, too_large
 from synth.images.sources.class_folders import CLASSES, known_classes
 from synth.images.sources.image_folder import OURS, caption_in
 from synth.store.tars import Member, NoTar, TornTar, members
-from synth.store.trees import MODERN, can_decode, is_hidden, is_picture, plain, walk
+from synth.store.trees import MODERN, can_decode, is_hidden, is_picture, of_one_size, plain, walk
 
 THREADS = 8  # tars that are listed at once: each waits for one small read after the other
 SMALL = 1 << 20  # bytes of a json, txt or cls member
 NO_PICTURE = "no picture among its files"
 SHARDS = ("shards.json", "_stats.json")  # lists beside shards, ours and img2dataset's
-# what is passed over, behind its number
-BESIDE = "pictures lie beside the tars and are not read (img2img.layout=image_folder reads them, and no tar)"
-FURTHER = "members are further pictures of their samples; the first one of a sample is taken"
-NO_SUFFIX = "members of tars have no suffix, so no reader knows what they are: name them key.jpg"
-LINKS = "members of tars are links or devices and are not read: pack files (tar --hard-dereference -h)"
+# what is passed over, before its number
+BESIDE = "pictures beside the tars, not read (img2img.layout=image_folder reads them, and no tar)"
+FURTHER = "further pictures of samples in tars, whose first one is taken"
+NO_SUFFIX = "members of tars without a suffix, not read (name them key.jpg)"
+LINKS = "links and devices in tars, not read (pack files: tar --hard-dereference -h)"
 
 
 @dataclass
@@ -41,6 +41,7 @@ class Found:
     classes: tuple[SourceClass, ...] = ()
     caption: str = ""
     reason: str = ""
+    same_size: bool = False  # as of an Input
     undecoded: str = ""  # suffix of a picture that nothing here decodes
     texts: dict[str, bytes] = field(default_factory=dict)  # json, txt and cls members
 
@@ -56,7 +57,8 @@ class WebDatasetReader(Reader):
                         key = plain(f"{name}/{s.key}" if s.key else name)
                         if s.undecoded and s.offset < 0:
                             self.unread.undecoded[s.undecoded] += 1
-                        yield Input(key, name, s.size, s.offset, tuple(self.number(c) for c in s.classes), s.caption, s.reason)
+                        labels = tuple(self.number(c) for c in s.classes)
+                        yield Input(key, name, s.size, s.offset, labels, s.caption, s.reason, same_size=s.same_size)
         for known in known_classes(self.root / CLASSES).values() if self.root.is_dir() else ():
             self.number(known)  # a class of an export is a class without pictures too
 
@@ -74,7 +76,10 @@ class WebDatasetReader(Reader):
         return sorted(tars)
 
     def _scan(self, name: str) -> tuple[list[Found], Counter[str]]:
-        """The samples of one tar, and what is passed over, counted in words. Members of a sample stand together; their names agree up to the first dot."""
+        """The samples of one tar, and what is passed over, counted in words.
+
+        Members of a sample stand together; their names agree up to the first dot.
+        """
         path = self.root.parent / name if self.root.is_file() else self.root / name
         samples: list[Found] = []
         passed: Counter[str] = Counter()
@@ -123,6 +128,7 @@ class WebDatasetReader(Reader):
             passed[FURTHER] += 1
         elif can_decode(ext):
             sample.size, sample.offset, sample.reason = member.size, member.offset, too_large(member.size)
+            sample.same_size = of_one_size(ext)
             if member.offset + member.size > total:
                 sample.reason = "torn: the tar ends inside it"
         elif ext in MODERN:
