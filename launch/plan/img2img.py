@@ -125,6 +125,8 @@ def source_layout(config: Img2ImgConfig) -> tuple[Path, str]:
 def _of_folder(node: Node, root: Path, layout: str) -> StageSpec:
     """The listing of a folder, cut down to what the config asks for, and the stage that is made of it."""
     config, dataset = node.config.img2img, node.config.dataset
+    if config.classes == "dataset" and not (dataset.source or dataset.classes_json):
+        raise WrongKey("classes", "dataset", "no dataset with a list of classes is chosen", "choose one: dataset=imagenet, say")
     if config.subset is not None:
         fix = "for a folder use img2img.subset_file (names) or img2img.random_count"
         raise WrongKey("subset", config.subset, "is for stages of pictures", fix)
@@ -133,7 +135,8 @@ def _of_folder(node: Node, root: Path, layout: str) -> StageSpec:
     names = _class_names(config.class_names_file, source.classes) if config.class_names_file is not None else {}
     classes = [replace(c, name=encodable(names.get(c.name, c.name))) for c in source.classes]
     entries, indices = _with_dataset(classes, dataset) if config.classes == "dataset" else _of_source(classes, node.config)
-    own = replace(dataset, classes=entries, n_classes=max(e.index for e in entries) + 1, suffix="")
+    name = dataset.name if dataset.source or dataset.classes_json else ""  # the name of a folder is no part of a stage
+    own = replace(dataset, name=name, classes=entries, n_classes=max(e.index for e in entries) + 1, suffix="")
     config = replace(config, dataset=own, source_classes=indices, subset="")
     spec = _spec(node, config, source.n, {"source": InputFile(str(root), source.identity)})
     notes = {"notes": list(source.notes)} if source.notes else {}

@@ -142,7 +142,7 @@ def decoded(data: bytes, mode: str = "") -> "Image.Image":
 class Unread:
     """What lies below a folder of pictures and is not read: counted by what it is, and named, so that nothing goes missing in silence."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.undecoded: Counter[str] = Counter()  # suffix of pictures that nothing here decodes
         self.others: Counter[str] = Counter()  # suffix of files that are called like no picture; "" of none
         self.hidden: Counter[str] = Counter()  # names that begin with a dot, or that systems leave

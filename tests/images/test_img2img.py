@@ -157,6 +157,42 @@ def test_pictures_that_nothing_here_decodes_are_noted_and_change_no_stage(tiny_s
         planned(tmp_path / "runs", tiny_sd, f"img2img.source={root}")
 
 
+def test_a_source_gives_its_name_to_the_folder_of_its_runs_and_not_to_its_stages(tiny_sd, tmp_path):
+    folders = []
+    for name in ("cifar10", "other"):
+        image_folder(tmp_path / name, ("cat",), each=2)
+        folders.append(planned(tmp_path / "runs", tiny_sd, f"img2img.source={tmp_path / name}"))
+    assert [f.path.parent.name for f in folders] == ["cifar10", "other"]
+    assert folders[0].spec.fingerprint == folders[1].spec.fingerprint
+    chosen = planned(tmp_path / "runs", tiny_sd, f"img2img.source={tmp_path}/other", "dataset=cifar10", "img2img.classes=dataset")
+    assert chosen.path.parent.name == "cifar10" and [config_of(chosen).dataset.classes[3].name] == ["cat"]
+
+
+def test_splits_and_what_is_not_read_are_told_in_the_plan(tiny_sd, tmp_path):
+    root = image_folder(tmp_path / "s" / "train", ("cat", "dog"), each=1).parent
+    image_folder(root / "val", ("cat",), each=1)
+    (root / "train" / "cat" / "Thumbs.db").write_bytes(b"x")
+    (root / "train" / "cat" / "clip.mp4").write_bytes(b"x")
+    spec = planned(tmp_path / "runs", tiny_sd, f"img2img.source={root}").spec
+    assert [c["name"] for c in spec.config["dataset"]["classes"]] == ["cat", "dog"] and spec.slots == 3
+    splits, unread = spec.settings["notes"]
+    assert "'train', 'val' are splits" in splits and "(.mp4 1; the first: 'train/cat/clip.mp4')" in unread and "(Thumbs.db 1)" in unread
+
+
+def test_a_picture_in_the_place_of_another_of_its_size_is_not_drawn(tiny_sd, tmp_path):
+    root = tmp_path / "s" / "cat"
+    root.mkdir(parents=True)
+    for n in range(2):
+        (root / f"{n}.bmp").write_bytes(picture(n, ext="bmp"))
+    folder = planned(tmp_path / "runs", tiny_sd, f"img2img.source={root.parent}", "img2img.noise_strength=0")
+    (root / "1.bmp").write_bytes(picture(9, ext="bmp"))
+    again = planned(tmp_path / "runs", tiny_sd, f"img2img.source={root.parent}", "img2img.noise_strength=0")
+    assert again.path != folder.path
+    assert work(folder) == EXIT_OK
+    assert tombstones(folder) == {1: "cat/1.bmp: changed since the stage was planned (its content did)"}
+    assert work(again) == EXIT_OK and not tombstones(again)
+
+
 @pytest.mark.skipif(not can_decode("avif"), reason="this Pillow has no AVIF")
 def test_modern_pictures_that_pillow_reads_are_drawn(tiny_sd, tmp_path):
     root = image_folder(tmp_path / "s", ("cat",), each=1)
@@ -333,7 +369,7 @@ def test_a_source_that_is_not_mounted_is_no_reason_to_give_up_its_pictures(tiny_
         ("img2img.prompt=caption", "no input of .* has a caption"),
         ("img2img.noise_strength=1.5", "from 0 to 1"),
         ("img2img.classes=folders", "use one of source, dataset"),
-        ("img2img.classes=dataset", "'golden retriever' of the source is none of pictures's 20"),
+        ("img2img.classes=dataset", "no dataset with a list of classes is chosen; choose one"),
         ("dataset.classes=0..4", "img2img.classes=dataset"),
         ("img2img.subset=0..3", "is for stages of pictures"),
         ("img2img.height=33", "computes multiples of"),

@@ -54,7 +54,7 @@ def prompts_of(config, n: int):
 
 
 def test_every_dataset_of_conf_is_tested_here():
-    assert {path.stem for path in (CONF / "dataset").glob("*.yaml")} == {*SIZES, "custom", *ANNOTATED}
+    assert {path.stem for path in (CONF / "dataset").glob("*.yaml")} == {*SIZES, "custom", "source", *ANNOTATED}
 
 
 @pytest.mark.parametrize("name", SIZES)
