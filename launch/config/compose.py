@@ -52,11 +52,11 @@ def register(config_dir: str | None = None) -> None:
 
 
 def folder_of(source: str | None) -> str:
-    """What runs of a source of pictures are called: its folder or tar; of a stage the folder of its dataset. "source" of none."""
+    """What runs of a source of pictures are called: its folder or tar; of a stage or export of ours the dataset. "source" of none."""
     if not source:
         return "source"
     root = Path(source).expanduser().resolve()
-    named = root.parent if (root / "stage.json").is_file() else root
+    named = root.parent if (root / "stage.json").is_file() else root.parent.parent if root.parent.name == "exports" else root
     return named.name.removesuffix(".tar") if named.is_file() else named.name
 
 

@@ -257,11 +257,11 @@ def _folder(path: Path, counting: bool) -> list[Entry]:
 def _exported(path: Path, file: Path, counting: bool) -> list[Entry]:
     where, fix = f"{file}: not the classes.json of an ImageFolder", "remove it, or mend it"
     data = foreign.obj(foreign.parse(foreign.read(file, foreign.STAGE), where, fix, halves=True), where, fix, classes=[dict])
-    each = [foreign.obj(c, where, fix, index=foreign.COUNT, name=str, folder=str) for c in data["classes"]]
+    each = [foreign.obj(c, where, fix, index=foreign.COUNT, name=str, folder=foreign.Maybe(str, "")) for c in data["classes"]]
     listed = [(c["index"], c["name"], c["folder"]) for c in each]
     classes = []
     for i, (index, name, folder) in enumerate(listed):
-        plain = counting and Path(folder).name == folder
+        plain = counting and folder and Path(folder).name == folder
         there = [f for f in (folder, f"train/{folder}") if plain and (path / f).is_dir()]
         item = {"name": name, "id": str(index)} | ({"count": _pictures(path, there, folder)} if there else {})
         classes.append(_entry(file, i, item))

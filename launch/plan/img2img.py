@@ -130,6 +130,11 @@ def _of_folder(node: Node, root: Path, layout: str) -> StageSpec:
     if config.subset is not None:
         fix = "for a folder use img2img.subset_file (names) or img2img.random_count"
         raise WrongKey("subset", config.subset, "is for stages of pictures", fix)
+    if root in (node.dataset_root.resolve(), *node.dataset_root.resolve().parents):
+        raise InputError(
+            f"img2img.source: {root}: the stages of this run would lie in it ({node.dataset_root}) and become part of it; "
+            "choose another runs_dir or dataset.name"
+        )
     wanted = _names_in(config.subset_file) if config.subset_file is not None else None
     source = _listed(root, layout, config.prompt == "caption", wanted, config.random_count, config.seed)
     names = _class_names(config.class_names_file, source.classes) if config.class_names_file is not None else {}

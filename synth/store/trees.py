@@ -55,6 +55,7 @@ _MAGIC = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 HEAD = 32  # bytes that tell
+MARKER = ".synthset.json"  # of an export of ours: nothing is missing without it
 # what file managers, archives and file systems put beside the files of people; letter case does not matter
 LITTER = frozenset(
     [
@@ -219,7 +220,7 @@ def entries(
     if hidden:
         return there
     if unread is not None:
-        unread.hidden.update(e.name for e in there if is_hidden(e.name))
+        unread.hidden.update(e.name for e in there if is_hidden(e.name) and e.name != MARKER)
     return [e for e in there if not is_hidden(e.name)]
 
 

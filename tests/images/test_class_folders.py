@@ -157,12 +157,21 @@ def test_half_of_an_export_keeps_the_labels_of_the_whole(tmp_path):
 
 def test_a_class_without_pictures_is_a_class_of_exported_tars_too(tmp_path):
     write_tar(tmp_path / "shard-000000.tar", sample("a", 0, {"label": 3, "class": "cat"}))
-    listed = [{"index": i, "name": n, "folder": n} for n, i in LABELS.items()]
+    listed = [{"index": i, "name": n} for n, i in LABELS.items()]  # exports without class folders name none
     (tmp_path / "classes.json").write_text(json.dumps({"classes": listed}))
-    (tmp_path / "shards.json").write_text("{}")
+    for name in ("shards.json", ".synthset.json"):
+        (tmp_path / name).write_text("{}")
     found = reader("webdataset", tmp_path, False)
     assert [i.labels for i in found] == [(0,)]
     assert [(c.index, c.name) for c in found.classes] == [(3, "cat"), (7, "sea lion"), (5, "no picture")] and not found.unread
+    assert [c.name for c in dataset_of(custom(tmp_path)).classes] == list(LABELS)
+
+
+def test_an_export_whose_pictures_lie_in_parquet_files_says_so(tmp_path):
+    make(tmp_path, "data/train-00000-of-00001.parquet", "README.md")
+    (tmp_path / "classes.json").write_text(json.dumps({"classes": [{"index": 3, "name": "cat"}]}))
+    with pytest.raises(InputError, match="pictures in Parquet files are no source: give the stage that the export was made of"):
+        list(reader(layout_of(tmp_path), tmp_path, False))
 
 
 # -- what is not read ----------------------------------------------------------------------------------------------------

@@ -26,8 +26,8 @@ from tests.images.test_decode import UNREADABLE
 from tests.verify.flips import refused, refused_and_resumed
 
 SETTINGS = [
-    "recipe=noise_denoise", "export=[]", "images.height=16", "images.width=16", "images.steps=4", "images.guidance_scale=2",
-    "images.batch_size=4", "images.unit_size=6",
+    "recipe=noise_denoise", "dataset.name=pictures", "export=[]", "images.height=16", "images.width=16", "images.steps=4",
+    "images.guidance_scale=2", "images.batch_size=4", "images.unit_size=6",
 ]  # fmt: skip
 
 
@@ -158,14 +158,19 @@ def test_pictures_that_nothing_here_decodes_are_noted_and_change_no_stage(tiny_s
 
 
 def test_a_source_gives_its_name_to_the_folder_of_its_runs_and_not_to_its_stages(tiny_sd, tmp_path):
-    folders = []
-    for name in ("cifar10", "other"):
+    def stage(name, runs, *overrides):
+        words = ["recipe=noise_denoise", "export=[]", f"model.path={tiny_sd}", f"img2img.source={tmp_path / name}", f"runs_dir={runs}"]
+        return plan_point(typed(Composer().compose([*words, *overrides]))).stages[0]
+
+    for name in ("cats", "other", "runs/toys/exports/image_folder-0123"):
         image_folder(tmp_path / name, ("cat",), each=2)
-        folders.append(planned(tmp_path / "runs", tiny_sd, f"img2img.source={tmp_path / name}"))
-    assert [f.path.parent.name for f in folders] == ["cifar10", "other"]
-    assert folders[0].spec.fingerprint == folders[1].spec.fingerprint
-    chosen = planned(tmp_path / "runs", tiny_sd, f"img2img.source={tmp_path}/other", "dataset=cifar10", "img2img.classes=dataset")
-    assert chosen.path.parent.name == "cifar10" and [config_of(chosen).dataset.classes[3].name] == ["cat"]
+    found = [stage(name, tmp_path / "runs") for name in ("cats", "other", "runs/toys/exports/image_folder-0123")]
+    assert [s.folder.parent.name for s in found] == ["cats", "other", "toys"]
+    assert found[0].spec.fingerprint == found[1].spec.fingerprint
+    chosen = stage("other", tmp_path / "runs", "dataset=cifar10", "img2img.classes=dataset")
+    assert chosen.folder.parent.name == "cifar10" and chosen.spec.config["dataset"]["classes"][3]["name"] == "cat"
+    with pytest.raises(InputError, match=r"the stages of this run would lie in it .*; choose another runs_dir or dataset\.name"):
+        stage("cats", tmp_path)
 
 
 def test_splits_and_what_is_not_read_are_told_in_the_plan(tiny_sd, tmp_path):
@@ -400,6 +405,7 @@ def test_folders_get_names_and_official_indices_where_asked(tiny_sd, tmp_path):
         tmp_path,
         tiny_sd,
         f"img2img.source={root}",
+        "dataset=pictures",
         "img2img.classes=dataset",
         f"img2img.class_names_file={tmp_path}/names.json",
     )

@@ -27,7 +27,7 @@ PARTS = frozenset(
 )
 SHOWN = 5  # names in a message
 DEEPEST = 8  # folders that may wrap each other
-_CLASS = {"index": foreign.COUNT, "name": str, "folder": str}
+_CLASS = {"index": foreign.COUNT, "name": str, "folder": foreign.Maybe(str, "")}  # exports without class folders have none
 
 
 class Holds(Enum):
@@ -77,7 +77,10 @@ def classes_file(root: Path) -> Path | None:
 
 
 def known_classes(file: Path) -> dict[str, SourceClass]:
-    """folder -> class of our own export's classes.json; {} if there is none. InputError for another file of that name."""
+    """folder -> class of our own export's classes.json, ~index where it has no folders; {} if there is none.
+
+    InputError for another file of that name.
+    """
     where, fix = f"{file}: not the classes.json of an export", "remove it, and the folders name the classes"
     try:
         raw = foreign.parse(foreign.read(file, foreign.STAGE), where, fix, halves=True)
@@ -87,7 +90,7 @@ def known_classes(file: Path) -> dict[str, SourceClass]:
         not_trouble(file, e)
         raise InputError(f"{where} ({e.strerror}); {fix}") from e
     listed = [foreign.obj(c, where, fix, **_CLASS) for c in foreign.obj(raw, where, fix, classes=[dict])["classes"]]
-    return {c["folder"]: SourceClass(c["index"], c["name"]) for c in listed}
+    return {c["folder"] or f"~{c['index']}": SourceClass(c["index"], c["name"]) for c in listed}
 
 
 # -- an export of ours -------------------------------------------------------------------------------------------------
