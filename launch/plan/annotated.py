@@ -141,7 +141,7 @@ def _is_there(row: ImageRow, place: Found, annotations: Path, gone: LeftOut) -> 
     kind = ""
     if not reason and place.head is not None:
         kind, reason = wrong_size(place.head, image.width, image.height)
-        fix = "turn the file itself (exiftran -a)" if kind == TURNED else "mend width and height, or give the images that were annotated"
+        fix = "turn the file itself (exiftran -ai)" if kind == TURNED else "mend width and height, or give the images that were annotated"
     if reason:
         gone.add(f"{annotations}: image {image.id}: {image.name!r} {reason}", fix, kind, image=image.name, image_id=image.id)
     return not reason

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from synth.store.trees import open_picture
 
 FIRST = 4096  # bytes that are read at once
+METADATA = 1 << 16  # bytes in which most pictures say their size and orientation
 ORIENTATION = 0x0112  # EXIF
 SIZES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))  # JPEG's frames
 ALONE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a length
@@ -36,10 +37,21 @@ def head_of(read: Read, size: int) -> Head | None:
     """Of the picture of `size` bytes that `read` gives; None where it cannot be told: whoever decodes it says why."""
     if (head := _plain_jpeg(read)) is not None:
         return head
+    return next(filter(None, (_opened(read(0, enough)) for enough in (METADATA, size) if enough <= size)), None)
+
+
+def _opened(data: bytes) -> Head | None:
+    """As Pillow sees it; None of what it cannot open, which may be the beginning of what it can."""
+    from PIL import Image
+
     try:
-        with open_picture(read(0, size)) as image:
-            turned = image.getexif().get(ORIENTATION, 1) if image.format != "TIFF" else 1  # Pillow turns a TIFF by itself
-            return Head(*image.size, turned if turned in range(1, 9) else 1)
+        with open_picture(data) as image:
+            if image.format == "TIFF":  # which Pillow turns by itself
+                return Head(*image.size)
+            # a PNG's own method would decode it, to look for EXIF behind the pixels
+            exif = Image.Image.getexif(image) if image.format == "PNG" else image.getexif()
+            orientation = exif.get(ORIENTATION, 1)
+            return Head(*image.size, orientation if orientation in range(1, 9) else 1)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 (Pillow raises whatever a broken file provokes)

@@ -131,6 +131,12 @@ def test_heads_are_those_that_pillow_sees(form, orientation):
         assert asked == [(0, 4096)]
 
 
+def test_of_a_large_picture_its_beginning_is_read_alone():
+    data, asked = encoded(400, 300, "PNG", 6), []
+    head = head_of(lambda offset, size: (asked.append(size), data[offset : offset + size])[1], len(data))
+    assert head == Head(400, 300, 6) and len(data) > 200_000 and sum(asked) < 80_000
+
+
 def test_a_large_profile_before_the_size_is_stepped_over_and_what_is_no_picture_has_no_head():
     data = encoded(40, 24, icc_profile=bytes(60_000))
     assert head_of(lambda offset, size: data[offset : offset + size], len(data)) == Head(40, 24)
