@@ -9,7 +9,8 @@ from synth import foreign, terminal
 from synth.captions.llama.params import read_params
 from synth.captions.prompts.own import read_own
 from synth.errors import EXIT_BAD_INPUT, InputError, StoreError, tool
-from synth.images.sources.image_folder import _known_classes, _metadata
+from synth.images.sources.class_folders import known_classes
+from synth.images.sources.image_folder import _metadata
 from synth.store import blocks
 from synth.store.identity import file_identity
 from synth.store.parts import finished_batches
@@ -24,7 +25,7 @@ READERS = {
     "captions.txt": lambda p: read_own(p, dataset(), NAMES),
     "names.txt": entries,
     "names.json": entries,
-    "classes.json": _known_classes,
+    "classes.json": known_classes,
     "metadata.jsonl": lambda p: _metadata(p, True),
     "model.safetensors": check_file,
     "model_index.json": lambda p: read_json(p, "fetch it again"),

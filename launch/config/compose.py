@@ -48,6 +48,16 @@ def register(config_dir: str | None = None) -> None:
     root.register()
     package = Path(synth.__file__).resolve().parent
     OmegaConf.register_new_resolver("package", lambda path: str(package / path), replace=True)
+    OmegaConf.register_new_resolver("folder_of", folder_of, replace=True)
+
+
+def folder_of(source: str | None) -> str:
+    """What runs of a source of pictures are called: its folder or tar; of a stage or export of ours the dataset. "source" of none."""
+    if not source:
+        return "source"
+    root = Path(source).expanduser().resolve()
+    named = root.parent if (root / "stage.json").is_file() else root.parent.parent if root.parent.name == "exports" else root
+    return named.name.removesuffix(".tar") if named.is_file() else named.name
 
 
 class Composer:

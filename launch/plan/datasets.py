@@ -14,7 +14,7 @@ import csv
 import io
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -26,13 +26,13 @@ from launch.plan.inputs import seen
 from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.errors import InputError
+from synth.images.sources.class_folders import TRAINING, class_folders, classes_file
 from synth.keys import WrongKey
 from synth.store import trees
 
 _RANGE = re.compile(r"(\d+)\.\.(\d+)$")
 MAX_NAME = 200  # characters; a caption has to repeat the name, and a prompt has to hold it several times
 SOURCE = "dataset.source"
-SPLITS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
 KEYS = ("superclass", "spoken", "count", "id")
 
 
@@ -245,31 +245,31 @@ def _entry(path: Path, i: int, item: object, supers: Mapping[str, str] = Mapping
 
 def _folder(path: Path, counting: bool) -> list[Entry]:
     try:
-        folders = [path / e.name for e in trees.entries(path, SOURCE) if trees.is_folder(e, SOURCE)]
-        if folders and all(p.name.casefold() in SPLITS for p in folders):
-            splits = ", ".join(p.name for p in folders)
-            raise InputError(f"{path}: its folders are splits ({splits}); name one: dataset.source={folders[0]}")
-        if (path / "classes.json").is_file():  # an ImageFolder that synthset made: names in full, official order
-            return _exported(path, counting)
-        return [Entry(p.name, count=_pictures(path, p.name) if counting else None) for p in folders]
+        if file := classes_file(path):  # of an ImageFolder that synthset made: names in full, official order
+            return _exported(path, file, counting)
+        found = class_folders(path, SOURCE, "or write the names of the classes into a file: dataset.source=FILE")
+        names = sorted({folder.rpartition("/")[2] for folder in found.folders})
+        return [Entry(name, count=_pictures(path, found.folders, name) if counting else None) for name in names]
     except OSError as e:
         raise InputError(f"{e.filename or path}: cannot be read ({e.strerror}); dataset.source needs a folder that can be listed") from e
 
 
-def _exported(path: Path, counting: bool) -> list[Entry]:
-    file = path / "classes.json"
+def _exported(path: Path, file: Path, counting: bool) -> list[Entry]:
     where, fix = f"{file}: not the classes.json of an ImageFolder", "remove it, or mend it"
     data = foreign.obj(foreign.parse(foreign.read(file, foreign.STAGE), where, fix, halves=True), where, fix, classes=[dict])
-    each = [foreign.obj(c, where, fix, index=foreign.COUNT, name=str, folder=str) for c in data["classes"]]
+    each = [foreign.obj(c, where, fix, index=foreign.COUNT, name=str, folder=foreign.Maybe(str, "")) for c in data["classes"]]
     listed = [(c["index"], c["name"], c["folder"]) for c in each]
     classes = []
     for i, (index, name, folder) in enumerate(listed):
-        there = counting and isinstance(folder, str) and Path(folder).name == folder and (path / folder).is_dir()
-        item = {"name": name, "id": str(index)} | ({"count": _pictures(path, folder)} if there else {})
+        plain = counting and folder and Path(folder).name == folder
+        there = [f for f in (folder, f"train/{folder}") if plain and (path / f).is_dir()]
+        item = {"name": name, "id": str(index)} | ({"count": _pictures(path, there, folder)} if there else {})
         classes.append(_entry(file, i, item))
     return classes
 
 
-def _pictures(path: Path, folder: str) -> int:
-    """How many a class has, whether or not they can be decoded here."""
-    return sum(trees.is_picture(entry.name) and entry.is_file() for _, entry in trees.walk(path, folder, SOURCE))
+def _pictures(path: Path, folders: Sequence[str], name: str) -> int:
+    """How many the class in folders of this name has, decodable here or not; of a data set with splits, for training."""
+    mine = [f for f in folders if f.rpartition("/")[2] == name]
+    training = [f for f in mine if TRAINING & set(f.casefold().split("/")[:-1])] or mine
+    return sum(trees.is_picture_file(entry) and entry.is_file() for folder in training for _, entry in trees.walk(path, folder, SOURCE))

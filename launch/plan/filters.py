@@ -15,7 +15,7 @@ from synth.keys import WrongKey, dump
 from synth.kinds import makes_pictures
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
-from synth.store.trees import Undecoded
+from synth.store.trees import Unread
 
 IMAGES = "images"
 HASHES = 64  # pictures a batch: hashing needs no device
@@ -77,9 +77,9 @@ def _each(node: Node, config: dict, unit_size: int, batch: int, inputs: dict) ->
         from synth.filters.scoring import files_in
 
         key = f"filter.{node.settings.kind}.against"
-        folder, undecoded = input_file(node.settings.against, key, "a folder of pictures"), Undecoded()
-        slots = len(files_in(Path(folder.path), undecoded))
-        notes = {"notes": [f"{key}: {folder.path}: {undecoded.note()}"]} if undecoded else {}
+        folder, unread = input_file(node.settings.against, key, "a folder of pictures"), Unread()
+        slots = len(files_in(Path(folder.path), unread))
+        notes = {"notes": [f"{key}: {folder.path}: {unread.note()}"]} if unread else {}
         return [node.spec(config, slots, unit_size, batch, inputs | {"folder": folder}, notes)]
     specs = []
     for stage in node.upstream[IMAGES]:

@@ -1,4 +1,5 @@
-"""Plans the img2img stage: the pictures of a source x img2img.per_image. A folder is listed here: names and sizes, no pixels."""
+"""Plans the img2img stage: the pictures of a source x img2img.per_image. A folder is listed here: names and sizes, no pixels; of
+formats without compression, whose size tells nothing, the bytes too."""
 
 import heapq
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ from synth.images.slots import Ranges
 from synth.images.sources import Input, Reader, SourceClass, layout_of, reader
 from synth.images.sources.base import encodable
 from synth.images.sources.listing import NAME, ListingWriter
+from synth.images.sources.read import digested
 from synth.keys import WrongKey, dump, of_group
 from synth.kinds import KINDS, makes_pictures
 from synth.seeds import derive
@@ -38,13 +40,13 @@ NO_DATASET = DatasetConfig(name="", classes=(), n_classes=0, kind="object", suff
 
 @dataclass(frozen=True)
 class Listed:
-    """A folder as it is listed. n: inputs; classes: those that the source has; undecoded: of what is not in it, for people."""
+    """A folder as it is listed. n: inputs; classes: those that the source has; notes: how it was understood and what is not read."""
 
     listing: bytes
     identity: str
     n: int
     classes: tuple[SourceClass, ...]
-    undecoded: str
+    notes: tuple[str, ...]
 
 
 def plan(node: Node) -> list[StageSpec]:
@@ -123,18 +125,26 @@ def source_layout(config: Img2ImgConfig) -> tuple[Path, str]:
 def _of_folder(node: Node, root: Path, layout: str) -> StageSpec:
     """The listing of a folder, cut down to what the config asks for, and the stage that is made of it."""
     config, dataset = node.config.img2img, node.config.dataset
+    if config.classes == "dataset" and not (dataset.source or dataset.classes_json):
+        raise WrongKey("classes", "dataset", "no dataset with a list of classes is chosen", "choose one: dataset=imagenet, say")
     if config.subset is not None:
         fix = "for a folder use img2img.subset_file (names) or img2img.random_count"
         raise WrongKey("subset", config.subset, "is for stages of pictures", fix)
+    if root in (node.dataset_root.resolve(), *node.dataset_root.resolve().parents):
+        raise InputError(
+            f"img2img.source: {root}: the stages of this run would lie in it ({node.dataset_root}) and become part of it; "
+            "choose another runs_dir or dataset.name"
+        )
     wanted = _names_in(config.subset_file) if config.subset_file is not None else None
     source = _listed(root, layout, config.prompt == "caption", wanted, config.random_count, config.seed)
     names = _class_names(config.class_names_file, source.classes) if config.class_names_file is not None else {}
     classes = [replace(c, name=encodable(names.get(c.name, c.name))) for c in source.classes]
     entries, indices = _with_dataset(classes, dataset) if config.classes == "dataset" else _of_source(classes, node.config)
-    own = replace(dataset, classes=entries, n_classes=max(e.index for e in entries) + 1, suffix="")
+    name = dataset.name if dataset.source or dataset.classes_json else ""  # the name of a folder is no part of a stage
+    own = replace(dataset, name=name, classes=entries, n_classes=max(e.index for e in entries) + 1, suffix="")
     config = replace(config, dataset=own, source_classes=indices, subset="")
     spec = _spec(node, config, source.n, {"source": InputFile(str(root), source.identity)})
-    notes = {"notes": [source.undecoded]} if source.undecoded else {}
+    notes = {"notes": list(source.notes)} if source.notes else {}
     return replace(spec, files={NAME: source.listing}, settings={**spec.settings, **notes})
 
 
@@ -143,20 +153,21 @@ def _listed(root: Path, layout: str, captions: bool, wanted: frozenset[str] | No
     inputs, writer = reader(layout, root, captions), ListingWriter()
     chosen: Iterable[Input] = inputs if wanted is None else _named(inputs, wanted)
     usable = captioned = 0
-    for item in chosen if count is None else _drawn(chosen, count, seed):
+    for item in digested(chosen if count is None else _drawn(chosen, count, seed), root):
         writer.add(item)
         usable += not item.reason
         captioned += bool(item.caption)
     if not writer.n:
-        what = inputs.undecoded.note() or ", ".join(sorted(PICTURES))
-        raise WrongKey("source", root, f"holds no picture ({what}) in the layout {layout}", "check the path and img2img.layout")
+        what = inputs.unread.note() or ", ".join(sorted(PICTURES))
+        raise WrongKey("source", root, f"holds no picture ({what})", "check the path and img2img.layout")
     if not usable:
         first = _first_reason(reader(layout, root, captions))
         raise WrongKey("source", root, f"none of the {writer.n} inputs of it can be used: {first}")
     if captions and not captioned:
         raise WrongKey("prompt", "caption", f"no input of {root} has a caption", "use template")
-    undecoded = f"img2img.source: {root}: {inputs.undecoded.note()}" if inputs.undecoded else ""
-    return Listed(*writer.finish(), writer.n, tuple(inputs.classes), undecoded)
+    unread = [f"img2img.source: {root}: {inputs.unread.note()}"] if inputs.unread else []
+    notes = (*(f"img2img.source: {note}" for note in inputs.notes), *unread)
+    return Listed(*writer.finish(), writer.n, tuple(inputs.classes), notes)
 
 
 def _first_reason(inputs: Reader) -> str:

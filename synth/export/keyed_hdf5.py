@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synth.errors import InputError, tool
-from synth.store.trees import MODERN, PICTURES, is_picture, walk
+from synth.store.trees import MODERN, PICTURES, Unread, is_picture_file, walk
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,9 +35,11 @@ def convert(folder: Path, out: Path, by_path: bool = False) -> str:
     if out.exists():
         raise InputError(f"{out}: is there already; remove it or choose another one")
     names: dict[str, str] = {}
-    for path, entry in walk(folder):
+    unread = Unread()
+    for path, entry in walk(folder, unread=unread):
         name = path if by_path else entry.name
-        if not is_picture(entry.name):
+        if not is_picture_file(entry):
+            unread.other(path)
             continue
         if not entry.is_file():
             raise InputError(
@@ -50,7 +52,8 @@ def convert(folder: Path, out: Path, by_path: bool = False) -> str:
         raise InputError(f"{folder}: holds no pictures ({', '.join(sorted({**PICTURES, **MODERN}))})")
     items = [Item(name, name, 0, (folder / path).read_bytes) for name, path in sorted(names.items())]
     count = sum(1 for _ in write_keyed(out, lambda: items))
-    return f"{out}: {count:,} pictures, {out.stat().st_size:,} bytes"
+    left_out = f"; {unread.note()}" if unread else ""
+    return f"{out}: {count:,} pictures, {out.stat().st_size:,} bytes{left_out}"
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from synth.run.stage import Stage
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
-from synth.store.trees import PICTURES, Undecoded, pictures, plain
+from synth.store.trees import PICTURES, Unread, pictures, plain
 
 AGAINST = "filter.*.against"  # whichever filter it was given to
 
@@ -44,11 +44,11 @@ class Found:
     reason: str = ""
 
 
-def files_in(folder: Path, undecoded: Undecoded) -> list[str]:
-    """Names, below a folder, of its picture files, in order; those that nothing here decodes are counted. InputError if there is none."""
-    names = sorted(path for path, _ in pictures(folder, undecoded, key=AGAINST))
+def files_in(folder: Path, unread: Unread) -> list[str]:
+    """Names, below a folder, of its picture files, in order; what is not read is counted. InputError if there is none."""
+    names = sorted(path for path, _ in pictures(folder, unread, key=AGAINST))
     if not names:
-        why = undecoded.note() or ", ".join(sorted(PICTURES))
+        why = unread.note() or ", ".join(sorted(PICTURES))
         raise InputError(f"{AGAINST}: {folder}: holds no picture ({why}); check the path")
     return names
 
@@ -65,7 +65,7 @@ class Scoring(Stage):
         if ROLE in self.folder.spec.upstream:
             self._pictures = StageReader(self.folder.upstream(ROLE)[0])
             return
-        self._files = files_in(self.folder.input_path("folder"), Undecoded())
+        self._files = files_in(self.folder.input_path("folder"), Unread())
         if len(self._files) != self.folder.spec.slots:
             raise InputError(
                 f"{self.folder.input_path('folder')}: holds {len(self._files)} pictures, {self.folder.spec.slots} when planned; "

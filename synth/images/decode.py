@@ -1,14 +1,16 @@
 """File bytes of any picture -> pixels of the size that is drawn. Whatever cannot be decoded is a reason, never an exception.
 
-Transparent pictures are laid on white, 16-bit ones scaled to 8, the rotation that EXIF asks for is done, of animations the
+Transparent pictures are laid on white, deeper ones scaled to 8 bits (`depth`), the rotation that EXIF asks for is done, of animations the
 first picture is taken.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from synth.images.depth import depth_of, eight_bits
 from synth.images.sources.base import MAX_PIXELS
 from synth.store.trees import open_picture
 
@@ -44,14 +46,18 @@ def decode_as_declared(data: bytes, width: int, height: int) -> Decoded:
 
 
 def decode_with(data: bytes, take: Callable) -> Decoded:
-    """What `take` makes of an opened image: an image, or the reason why there is none."""
+    """What `take` makes of an opened image of 8 bits a value: an image, or the reason why there is none."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with open_picture(data) as image:
             if image.width * image.height > MAX_PIXELS:
                 return Decoded(reason=f"too large: {image.width} x {image.height} pixels, {MAX_PIXELS} at most")
-            taken = take(image)
+            shallow: Any = image
+            if (depth := depth_of(image)) is not None:
+                image.load()
+                shallow = eight_bits(image, depth)
+            taken = shallow if isinstance(shallow, str) else take(shallow)
             if isinstance(taken, str):
                 return Decoded(reason=taken)
             return Decoded(np.asarray(taken), image.width, image.height)
@@ -93,10 +99,6 @@ def _upright(image):
 def _rgb(image):
     from PIL import Image
 
-    if image.mode.startswith(("I", "F")):  # 16 or 32 bits of grey: Pillow would cut off, not scale
-        grey = np.asarray(image).astype(np.float64)
-        top = 65535.0 if grey.max(initial=0) > 255 else 255.0
-        image = Image.fromarray(np.clip(grey / top * 255, 0, 255).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")

@@ -20,7 +20,7 @@ from synth.images.painter import Picture as DrawnPicture
 from synth.images.prompts import prompt_of
 from synth.images.slots import Ranges
 from synth.images.sources.listing import NAME, Listing
-from synth.images.sources.read import ListedSource, Picture, StageSource, read_bytes
+from synth.images.sources.read import ANOTHER, ListedSource, Picture, StageSource, read_bytes
 from synth.images.stage import Drawn, Images, Task, UnitState
 from synth.images.strength import steps_run, strength_for
 from synth.run.ahead import Ahead, coming, forget
@@ -177,7 +177,10 @@ class Img2Img(Images):
         data, config = read_bytes(picture, self.source.root), self.config
         if isinstance(data, str):
             return "", Decoded(reason=data)
-        return hashlib.sha256(data).hexdigest(), decode(data, config.width, config.height, config.resize)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if picture.mark and picture.stored is None and picture.mark != sha256:
+            return "", Decoded(reason=ANOTHER)
+        return sha256, decode(data, config.width, config.height, config.resize)
 
     def draw(self, state: PictureState, tasks: Sequence[PictureTask]) -> Sequence[DrawnPicture]:
         import torch

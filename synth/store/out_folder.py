@@ -22,9 +22,9 @@ from synth.foreign import WORD, Maybe
 from synth.store.files import NO_LINKS, read_small, replace, storing, write_atomic, write_once
 from synth.store.folder import StageFolder
 from synth.store.inside import Inside
+from synth.store.trees import MARKER
 from synth.terminal import printable
 
-MARKER = ".synthset.json"
 CLAIM = ".synthset.claim.json"
 PART = ".synthset.part"
 OURS = (".synthset.", "..synthset.", ".nfs")  # how names begin that may lie there before the claim: of files on their way, or just removed

@@ -23,6 +23,7 @@ class Member:
     offset: int  # of its bytes in the tar
     size: int
     regular: bool  # a file, and no folder, link or device
+    folder: bool = False
 
     @property
     def stop(self) -> int:
@@ -43,7 +44,7 @@ def members(raw: BinaryIO) -> Iterator[Member]:
             tar.members = []  # tarfile keeps them all
             if info.size < 0:  # such a tar leads in a circle
                 raise ValueError("negative size")
-            member = Member(info.name, info.offset_data, info.size, info.isreg())
+            member = Member(info.name, info.offset_data, info.size, info.isreg(), info.isdir())
             seen = member.stop
             yield member
             if tar.offset > total:  # what tarfile says of it; of sizes that no file has it would say something else

@@ -1,12 +1,13 @@
 """Folders that others filled: one walk for all who read them, and which of their files are pictures. No torch, no numpy.
 
-Names come in an order that they alone decide; hidden ones are left out and links are followed. What cannot be listed is an error that
-names it: a folder that is silently missing would be a smaller dataset.
+Names come in an order that they alone decide; hidden ones and what systems leave are left out and links are followed. What cannot be
+listed is an error that names it: a folder that is silently missing would be a smaller dataset. What is not read is counted (`Unread`).
 """
 
 import importlib
 import io
 import os
+import re
 import struct
 import zlib
 from collections import Counter
@@ -16,24 +17,27 @@ from errno import EACCES, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 from functools import cache
 from typing import TYPE_CHECKING
 
-from synth.errors import REFUSALS, InputError, StoreError
+from synth import foreign
+from synth.errors import REFUSALS, InputError, StoreError, not_trouble
 
 if TYPE_CHECKING:
     from PIL import Image
 
 # Pillow's name of a format -> suffixes, whose case does not matter. For none of these formats does Pillow start another program
 _FORMATS = {
-    "PNG": "png",
-    "JPEG": "jpg jpeg jpe jfif",
+    "PNG": "png apng",
+    "JPEG": "jpg jpeg jpe jfif mpo",  # the first picture of a camera's MPO is a JPEG
     "WEBP": "webp",
     "BMP": "bmp",
     "GIF": "gif",
     "TIFF": "tif tiff",
-    "PPM": "ppm pgm",
-    "JPEG2000": "jp2",
+    "PPM": "ppm pgm pbm pnm pfm",
+    "JPEG2000": "jp2 j2k j2c jpc jpf jpx",
 }
 # not every Pillow reads these: such a file is taken where this one does, and told where it does not
 _MODERN = {"AVIF": "avif avifs", "HEIF": "heic heics heif heifs hif", "JXL": "jxl"}
+# any two pictures of these formats have one size in bytes where they have one in pixels, so that a size tells nothing of the content
+_OF_ONE_SIZE = frozenset(("BMP", "TIFF", "PPM"))
 PICTURES = {suffix: form for form, suffixes in _FORMATS.items() for suffix in suffixes.split()}
 MODERN = {suffix: form for form, suffixes in _MODERN.items() for suffix in suffixes.split()}
 # format -> the module that teaches Pillow to read it, where it is installed; what to install
@@ -42,6 +46,23 @@ DECODERS = {
     "HEIF": ("pillow_heif", "pillow-heif"),
     "JXL": ("pillow_jxl", "pillow-jxl-plugin"),
 }
+# what pictures begin with, for files whose name has no suffix
+_MAGIC = re.compile(
+    rb"""(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<JPEG>\xff\xd8\xff)|(?P<GIF>GIF8[79]a)|(?P<WEBP>RIFF....WEBP)
+    |(?P<BMP>BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0)|(?P<TIFF>II[*+]\0|MM\0[*+])|(?P<PPM>P[1-6Ff][ \t\r\n]+[\#0-9])
+    |(?P<JPEG2000>\0\0\0\x0cjP\ \ \r\n\x87\n|\xff\x4f\xff\x51)|(?P<AVIF>....ftypavi[fs])|(?P<HEIF>....ftyp(?:hei|hev|mif1|msf1))
+    |(?P<JXL>\xff\x0a|\0\0\0\x0cJXL\ )""",
+    re.DOTALL | re.VERBOSE,
+)
+HEAD = 32  # bytes that tell
+MARKER = ".synthset.json"  # of an export of ours: nothing is missing without it
+# what file managers, archives and file systems put beside the files of people; letter case does not matter
+LITTER = frozenset(
+    [
+        *("__macosx", "@eadir", "#recycle", "@recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found"),
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+    ]
+)
 MOST_LINKS = 1000  # times that links may lead to one folder: links to folders of links multiply, and few of them make a walk without end
 
 
@@ -56,6 +77,11 @@ def suffix_of(name: str) -> str:
 def is_picture(name: str) -> bool:
     """By its suffix alone, whether or not it can be decoded here."""
     return (suffix := suffix_of(name)) in PICTURES or suffix in MODERN
+
+
+def of_one_size(suffix: str) -> bool:
+    """Whether files of a suffix have the size of their pixels, uncompressed."""
+    return PICTURES.get(suffix) in _OF_ONE_SIZE
 
 
 @cache
@@ -114,20 +140,54 @@ def decoded(data: bytes, mode: str = "") -> "Image.Image":
         raise Undecodable(str(e) or type(e).__name__) from e
 
 
-class Undecoded(Counter):
-    """suffix -> pictures that were passed over because nothing here decodes them."""
+class Unread:
+    """What lies below a folder of pictures and is not read: counted by what it is, and named, so that nothing goes missing in silence."""
+
+    def __init__(self) -> None:
+        self.undecoded: Counter[str] = Counter()  # suffix of pictures that nothing here decodes
+        self.others: Counter[str] = Counter()  # suffix of files that are called like no picture; "" of none
+        self.hidden: Counter[str] = Counter()  # names that begin with a dot, or that systems leave
+        self.said: Counter[str] = Counter()  # whatever else, in words
+        self.first = ""  # of the others
+
+    def other(self, path: str) -> None:
+        """A file that is called like no picture."""
+        self.first = self.first or plain(path)
+        self.others[suffix_of(path.rpartition("/")[2])] += 1
+
+    def __bool__(self) -> bool:
+        return any((self.undecoded, self.others, self.hidden, self.said))
 
     def note(self) -> str:
         """What to say of them; "" if there are none.
 
-        >>> Undecoded(heic=3).note()
+        >>> unread = Unread()
+        >>> unread.undecoded["heic"] += 3
+        >>> unread.note()
         '3 .heic files are not read: this Pillow has no decoder (install pillow-heif, or convert to PNG)'
         """
-        return "; ".join(
-            f"{n:,} .{suffix} {'file is' if n == 1 else 'files are'} not read: this Pillow has no decoder "
-            f"(install {DECODERS[MODERN[suffix]][1]}, or convert to PNG)"
-            for suffix, n in sorted(self.items())
-        )
+        parts = [
+            f"{_files(n, f'.{suffix} ')} not read: this Pillow has no decoder (install {DECODERS[MODERN[suffix]][1]}, or convert to PNG)"
+            for suffix, n in sorted(self.undecoded.items())
+        ]
+        if self.others:
+            kinds = Counter({f".{suffix}" if suffix else "without a suffix": n for suffix, n in self.others.items()})
+            parts.append(f"{_files(self.others.total())} not called like a picture ({_counts(kinds)}; the first: {self.first!r})")
+        parts += [f"{what}: {n:,}" for what, n in sorted(self.said.items())]
+        if self.hidden:
+            parts.append(f"{self.hidden.total():,} hidden names and leavings of systems are left out ({_counts(self.hidden)})")
+        return "; ".join(parts)
+
+
+def _files(n: int, kind: str = "") -> str:
+    return f"{n:,} {kind}{'file is' if n == 1 else 'files are'}"
+
+
+def _counts(counter: Counter[str], most: int = 6) -> str:
+    """The commonest, with their numbers: ".txt 3, .md 1"."""
+    ranked = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+    more = f", {len(ranked) - most} more kinds" if len(ranked) > most else ""
+    return ", ".join(f"{plain(name)} {n:,}" for name, n in ranked[:most]) + more
 
 
 def plain(name: str) -> str:
@@ -138,18 +198,30 @@ def plain(name: str) -> str:
 # -- folders ---------------------------------------------------------------------------------------------------------
 
 
-def entries(folder: str | os.PathLike[str], key: str = "", hidden: bool = False, missing: bool = False) -> list[os.DirEntry]:
+def is_hidden(name: str) -> bool:
+    """Whether a name begins with a dot, or is one that file managers, archives and file systems leave."""
+    return name.startswith(".") or name.casefold() in LITTER
+
+
+def entries(
+    folder: str | os.PathLike[str], key: str = "", hidden: bool = False, missing: bool = False, unread: Unread | None = None
+) -> list[os.DirEntry]:
     """What a folder holds, by name. key: of the config, for the error of a folder that cannot be listed.
 
-    hidden: names that begin with a dot too. missing: a folder that is not there holds nothing.
+    hidden: hidden names too; otherwise `unread` counts them. missing: a folder that is not there holds nothing.
     """
     try:
-        with os.scandir(os.fspath(folder)) as there:
-            return sorted((e for e in there if hidden or not e.name.startswith(".")), key=lambda e: e.name)
+        with os.scandir(os.fspath(folder)) as scanned:
+            there = sorted(scanned, key=lambda e: e.name)
     except OSError as e:
         if missing and e.errno in (ENOENT, ENOTDIR, ENAMETOOLONG):
             return []
         raise _unlisted(folder, e, key) from e
+    if hidden:
+        return there
+    if unread is not None:
+        unread.hidden.update(e.name for e in there if is_hidden(e.name) and e.name != MARKER)
+    return [e for e in there if not is_hidden(e.name)]
 
 
 def is_folder(entry: os.DirEntry, key: str = "") -> bool:
@@ -162,11 +234,13 @@ def is_folder(entry: os.DirEntry, key: str = "") -> bool:
         return False  # a link to itself
 
 
-def walk(root: str | os.PathLike, below: str = "", key: str = "", once: bool = False) -> Iterator[tuple[str, os.DirEntry]]:
+def walk(
+    root: str | os.PathLike, below: str = "", key: str = "", once: bool = False, unread: Unread | None = None
+) -> Iterator[tuple[str, os.DirEntry]]:
     """(path below `root`, entry) of all that is no folder in the folder `below` and in those in it, by name, depth first.
 
     A link back to a folder above is not followed. once: a folder to which several names lead is entered by the first of them alone.
-    Bytes of a name that are no UTF-8 come as lone surrogates.
+    Bytes of a name that are no UTF-8 come as lone surrogates. unread: counts hidden names.
     """
     root, parts = os.fspath(root), below.split("/") if below else []
     above = tuple(_mark(os.path.join(root, *parts[:n]), key) for n in range(len(parts)))
@@ -189,26 +263,50 @@ def walk(root: str | os.PathLike, below: str = "", key: str = "", once: bool = F
             raise InputError(
                 f"{_named(root, key)}: links lead to {folder} and {MOST_LINKS:,} times before; remove the links between its folders"
             )
-        inside = entries(folder, key)
+        inside = entries(folder, key, unread=unread)
         todo += [(f"{path}/{e.name}" if path else e.name, e, (*above, mark), linked) for e in reversed(inside)]
 
 
 def pictures(
-    root: str | os.PathLike, undecoded: Undecoded, below: str = "", key: str = "", once: bool = False
+    root: str | os.PathLike, unread: Unread, below: str = "", key: str = "", once: bool = False
 ) -> Iterator[tuple[str, os.DirEntry]]:
     """The pictures of `walk` that can be decoded here; the others are counted. What is called like a picture may be no file at all."""
-    for path, entry in walk(root, below, key, once):
-        if decoded_here(entry.name, undecoded):
+    for path, entry in walk(root, below, key, once, unread):
+        if decoded_here(path, entry, unread):
             yield path, entry
 
 
-def decoded_here(name: str, undecoded: Undecoded) -> bool:
-    """Whether a name is that of a picture that can be decoded; one that cannot be is counted."""
-    if can_decode(suffix := suffix_of(name)):
+def decoded_here(path: str, entry: os.DirEntry, unread: Unread) -> bool:
+    """Whether an entry is called like a picture that can be decoded, or is one and has no suffix; another one is counted."""
+    suffix = suffix_of(entry.name) or form_suffix(entry)
+    if can_decode(suffix):
         return True
     if suffix in MODERN:
-        undecoded[suffix] += 1
+        unread.undecoded[suffix] += 1
+    else:
+        unread.other(path)
     return False
+
+
+def is_picture_file(entry: os.DirEntry) -> bool:
+    """Whether it is called like a picture, or is one and has no suffix; decodable or not."""
+    return is_picture(entry.name) or is_picture(f".{form_suffix(entry)}")
+
+
+def form_suffix(entry: os.DirEntry) -> str:
+    """The suffix that a file without one should have, by its first bytes; "" of other names, of what is no picture and no file."""
+    if "." in entry.name:
+        return ""
+    try:
+        with foreign.open_file(entry.path) as f:
+            found = _MAGIC.match(f.read(HEAD))
+    except InputError:  # a pipe
+        return ""
+    except OSError as e:
+        not_trouble(entry.path, e)
+        return ""
+    form = found and found.lastgroup
+    return (_FORMATS.get(form) or _MODERN[form]).split()[0] if form else ""
 
 
 def _mark(folder: str, key: str) -> tuple[int, int]:

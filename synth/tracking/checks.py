@@ -5,6 +5,7 @@ annotations go to a `LeftOut`, which is an error too unless they are to be left 
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from synth.errors import InputError
 from synth.store.spec import canonical
 from synth.tracking.coco import UNREADABLE, Annotation, Category, CocoFile, Image, Raw, decoded, decoder, named, why
+from synth.tracking.geometry import Wrong, wrong_box, wrong_mask
 from synth.tracking.objects import base_name, stem, usable
 from synth.tracking.segmentation import wrong
 
@@ -26,10 +28,12 @@ class LeftOut:
 
     def __init__(self, drop: bool):
         self.drop, self._lines, self.first, self._fix, self.n = drop, [], "", "", 0
+        self.kinds: Counter[str] = Counter()
 
-    def add(self, text: str, fix: str, **item: object) -> None:
-        """text: where, which and why; item: what its line says beside the reason."""
+    def add(self, text: str, fix: str, kind: str = "", **item: object) -> None:
+        """text: where, which and why; kind: of mistake, in the plural; item: what its line says beside the reason."""
         self.n += 1
+        self.kinds[kind] += bool(kind)
         text = text.encode("utf-8", "replace").decode()
         if self.n == 1:
             self.first, self._fix = text, fix
@@ -39,13 +43,19 @@ class LeftOut:
     def judge(self, what: str) -> None:
         """InputError if there was anything and it may not be left out. what: in the plural."""
         if self.n and not self.drop:
-            more = f" ({self.n - 1:,} more of the {what} cannot be used)" if self.n > 1 else ""
+            more = f" ({self.n - 1:,} more of the {what} cannot be used{by_kind(self.kinds, '; in all: ')})" if self.n > 1 else ""
             raise InputError(f"{self.first}; {self._fix}{more}; or leave out what is bad: tracking.on_bad=drop")
 
     @property
     def lines(self) -> bytes:
         """A line of JSON each."""
         return b"".join(self._lines)
+
+
+def by_kind(kinds: Mapping[str, int], before: str) -> str:
+    """Kinds of mistakes with their numbers, the commonest first; "" of none."""
+    ranked = sorted((kind for kind in kinds if kinds[kind]), key=lambda kind: (-kinds[kind], kind))
+    return before + ", ".join(f"{kinds[kind]:,} {kind}" for kind in ranked) if ranked else ""
 
 
 @dataclass
@@ -103,14 +113,14 @@ def group_annotations(
         try:
             a = decode(raw)
         except UNREADABLE as e:
-            _bad(bad, file, number, raw, why(e, f"$.annotations[{number}]"), None)
+            _bad(bad, file, number, raw, ("", why(e, f"$.annotations[{number}]")), None)
             continue
         if a.id in seen:
             twice.append(a.id)
         seen.add(a.id)
         row = rows.get(a.image_id)
-        if reason := _wrong_annotation(a, row, categories, areas):
-            _bad(bad, file, number, raw, reason, row)
+        if (wrong := _wrong_annotation(a, row, categories, areas))[1]:
+            _bad(bad, file, number, raw, wrong, row)
         elif categories[a.category_id] is not None:
             row.annotations.append(raw)
             row.usable += usable(a.area, a.iscrowd, *areas)
@@ -121,27 +131,33 @@ def group_annotations(
         raise InputError(f"{file.path}: annotation id {twice[0]} is there twice{more}; number the annotations anew")
 
 
-def _wrong_annotation(a: Annotation, row: ImageRow | None, categories: Mapping, areas: tuple[float, float]) -> str:
+def _wrong_annotation(a: Annotation, row: ImageRow | None, categories: Mapping, areas: tuple[float, float]) -> Wrong:
     if row is None:
-        return f"image_id {a.image_id} is no image of the file"
+        return "", f"image_id {a.image_id} is no image of the file"
     if a.category_id not in categories:
-        return f"category_id {a.category_id} is no category of the file"
+        return "", f"category_id {a.category_id} is no category of the file"
     if a.area < 0:
-        return f"its area is {a.area:g}"
+        return "", f"its area is {a.area:g}"
     if a.bbox[2] < 0 or a.bbox[3] < 0:
-        return f"its bbox is {a.bbox[2]:g} wide and {a.bbox[3]:g} high"
-    if not a.segmentation and not usable(a.area, a.iscrowd, *areas):
-        return ""  # a box is all that is asked of it
+        return "", f"its bbox is {a.bbox[2]:g} wide and {a.bbox[3]:g} high"
+    width, height, kept = row.image.width, row.image.height, usable(a.area, a.iscrowd, *areas)
+    if not a.iscrowd and (outside := wrong_box(a.bbox, width, height))[1]:
+        return outside
+    if not a.segmentation and not kept:
+        return "", ""  # a box is all that is asked of it
     if a.segmentation is None:
-        return "it has no segmentation, and is large enough to be kept as an object"
-    return wrong(a.segmentation, row.image.width, row.image.height)
+        return "", "it has no segmentation, and is large enough to be kept as an object"
+    if reason := wrong(a.segmentation, width, height):
+        return "", reason
+    return wrong_mask(a.bbox, a.segmentation, width, height) if kept else ("", "")
 
 
-def _bad(bad: LeftOut, file: CocoFile, number: int, raw: Raw, reason: str, row: ImageRow | None) -> None:
-    of = f", {row.image.name!r}" if row else ""
+def _bad(bad: LeftOut, file: CocoFile, number: int, raw: Raw, why_bad: Wrong, row: ImageRow | None) -> None:
+    of, (kind, reason) = f", {row.image.name!r}" if row else "", why_bad
     bad.add(
         f"{file.path}: {named('annotations', number, raw)}{of}: {reason}",
         "mend it",
+        kind,
         place=number,
         image=row.image.name if row else None,
     )

@@ -8,8 +8,8 @@ digests. `zcat annotated.jsonl.gz` shows the lines:
     {"path": .., "size": .., "bucket": [w, h] or null, "captions": [..], "image": {..}, "annotations": [{..}, ..]}
 
 `image` and `annotations` are the objects of the annotation file, byte by byte; all annotations of the image, crowds too. path: of the image
-below its source, or its dataset in an HDF5 file; size: of its file in bytes. bucket: the size in pixels that its pairs are drawn
-at; null where no object is kept.
+below its source, or its dataset in an HDF5 file; size: of its file in bytes; sha256: of its bytes, of formats without compression alone.
+bucket: the size in pixels that its pairs are drawn at; null where no object is kept.
 """
 
 import hashlib
@@ -47,6 +47,7 @@ class Annotated:
     captions: tuple[str, ...]
     image: Mapping  # id, file_name, width, height, and whatever else the file has
     annotations: tuple[Mapping, ...]
+    sha256: str = ""  # of its file, where name and size do not tell one image from another
 
 
 @dataclass(frozen=True)
@@ -190,4 +191,6 @@ class AnnotatedListing:
 
 def _annotated(number: int, row: dict) -> Annotated:
     bucket = tuple(row["bucket"]) if row["bucket"] else None
-    return Annotated(number, row["path"], row["size"], bucket, tuple(row["captions"]), row["image"], tuple(row["annotations"]))
+    return Annotated(
+        number, row["path"], row["size"], bucket, tuple(row["captions"]), row["image"], tuple(row["annotations"]), row.get("sha256", "")
+    )

@@ -1,6 +1,7 @@
 """Annotations of pairs that OVTrack's own scripts made: their .pkl parts and the annotation file they began with become annotations.json.
 
     python -m synth.tracking.old_results PART.pkl [PART.pkl ...] --annotations BASE.json --output OUT.json [--variants 1] [--hdf5 MERGED.h5]
+        [--min_area 4096] [--min_variant_area 1024] [--min_side 1]
 
 Rules and ids are those of the `annotations` export: one writer makes both files. The pickles are read as plain data, and nothing in
 them is called (synth.tracking.plain_pickle). A variant of which no part tells an object is an unchanged copy, as OVTrack's scripts store
@@ -81,17 +82,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     p.add_argument("--output", type=Path, required=True, metavar="OUT.json", help="the file to write; one that is there is never replaced")
     p.add_argument("--variants", type=int, default=1, metavar="N", help="new images of each image: --repeat_run of the generation (1)")
+    for name, default in vars(RULES).items():
+        if not isinstance(default, bool):
+            text = f"as tracking.{name}" if name == "min_area" else f"as export.annotations.{name}"
+            p.add_argument(f"--{name}", type=float, default=default, metavar="PIXELS", help=f"{text} ({default:g}, OVTrack's)")
     p.add_argument("--hdf5", type=Path, metavar="MERGED.h5", help="the merged images, to check that none is missing")
     args = p.parse_args(argv)
-    return tool(lambda: convert(args.parts, args.annotations, args.output, args.variants, args.hdf5))
+    rules = Rules(args.min_area, args.min_variant_area, args.min_side, segmentations=False)
+    return tool(lambda: convert(args.parts, args.annotations, args.output, args.variants, args.hdf5, rules))
 
 
-def convert(parts: Sequence[Path], annotations: Path, output: Path, variants: int = 1, hdf5: Path | None = None) -> str:
-    """Write `output`; what to say. A file that is there already is left alone."""
+def convert(
+    parts: Sequence[Path], annotations: Path, output: Path, variants: int = 1, hdf5: Path | None = None, rules: Rules = RULES
+) -> str:
+    """Write `output`; what to say. A file that is there already is left alone. rules: which objects are large enough."""
     if output.exists():
         raise InputError(f"{output}: is there already; remove it or choose another one")
     if variants < 1:
         raise InputError(f"--variants {variants}: as many as --repeat_run was, at least 1")
+    if wrong := next((n for n in ("min_area", "min_variant_area", "min_side") if not 0 <= getattr(rules, n) < math.inf), ""):
+        raise InputError(f"--{wrong} {getattr(rules, wrong):g}: must be a number of pixels, 0 or more")
     base = read_base(annotations)
     names = {name: image.id for image, _ in base.images for name in variant_names(image.file_name, variants)}
     results = Results()
@@ -100,7 +110,7 @@ def convert(parts: Sequence[Path], annotations: Path, output: Path, variants: in
     if hdf5 is not None:
         _check_images(hdf5, [image.file_name for image, _ in base.images] + list(names))
     output.parent.mkdir(parents=True, exist_ok=True)
-    with VideosWriter(lambda name: beside(output), base.head, len(base.images), RULES) as writer:
+    with VideosWriter(lambda name: beside(output), base.head, len(base.images), rules) as writer:
         for image, raw in base.images:
             fields = [_fields(a) for a in base.annotations.get(image.id, ())]
             writer.add(_fields(raw), fields, [Variant(n, results.objects.get(n)) for n in variant_names(image.file_name, variants)])

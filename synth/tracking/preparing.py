@@ -10,6 +10,7 @@ import numpy as np
 from synth.errors import InputError
 from synth.images.decode import Decoded, decode_as_declared
 from synth.images.encode import PILLOW
+from synth.images.sources.read import ANOTHER
 from synth.seeds import generator
 from synth.tracking import canvas
 from synth.tracking.config import PairsConfig
@@ -50,7 +51,10 @@ def decoded(source, image: Annotated) -> tuple[str, Decoded]:
     data = source.read(image.path, image.size)
     if isinstance(data, str):
         return "", Decoded(reason=data)
-    return hashlib.sha256(data).hexdigest(), decode_as_declared(data, image.image["width"], image.image["height"])
+    sha256 = hashlib.sha256(data).hexdigest()
+    if image.sha256 and image.sha256 != sha256:
+        return "", Decoded(reason=ANOTHER)
+    return sha256, decode_as_declared(data, image.image["width"], image.image["height"])
 
 
 def prepared(

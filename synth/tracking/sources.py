@@ -1,21 +1,23 @@
 """Where annotated images lie: a folder, or an HDF5 file keyed by file name. Found when planned, read by workers in any thread."""
 
 import contextlib
+import hashlib
 import os
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synth import foreign
 from synth.errors import InputError, StoreError, not_trouble
+from synth.images.heads import Head, Read, head_of
 from synth.images.sources.base import too_large
 from synth.images.sources.read import read_file
 from synth.store.files import storing
-from synth.store.trees import entries, is_folder, plain, walk
+from synth.store.trees import entries, is_folder, of_one_size, plain, suffix_of, walk
 from synth.tracking.objects import base_name
 
 if TYPE_CHECKING:
@@ -29,11 +31,13 @@ _NO_FORM = "holds no image there: an image is a row of uint8, or one text of fix
 
 @dataclass(frozen=True)
 class Found:
-    """Where one image lies: its path below the folder, or its dataset; or why it cannot be had."""
+    """Where one image lies: its path below the folder, or its dataset; or why it cannot be had. What its first bytes say."""
 
     path: str = ""
     size: int = 0  # bytes
     reason: str = ""
+    head: Head | None = None  # where it could be told
+    sha256: str = ""  # of its bytes, where name and size do not tell one image from another
 
 
 class FolderSource:
@@ -77,7 +81,16 @@ class FolderSource:
             return Found(reason=f"cannot be read ({e.strerror})")
         if not stat.S_ISREG(seen.st_mode):
             return Found(reason="is not a regular file")
-        return Found(path, seen.st_size, _wrong_size(seen.st_size))
+        return self._seen(Found(path, seen.st_size, _wrong_size(seen.st_size)))
+
+    def _seen(self, found: Found) -> Found:
+        if found.reason:
+            return found
+        try:
+            with storing(self.root / found.path), foreign.open_file(self.root / found.path) as f:
+                return _with_head(found, lambda offset, size: os.pread(f.fileno(), size, offset))
+        except OSError as e:
+            return Found(reason=f"cannot be read ({e.strerror})")
 
     def read(self, path: str, size: int) -> bytes | str:
         """The bytes of an image that was found at `path`, or why there are none. A file system in trouble is a StoreError."""
@@ -106,7 +119,25 @@ class Hdf5Source:
             for name in missing:
                 chosen = _only(below.get(base_name(name), []), self.root)
                 images[name] = chosen if isinstance(chosen, Found) else self._image(file, chosen) or Found(reason=_NO_FORM)
-        return images
+            return {name: self._seen(file, found) for name, found in images.items()}
+
+    def _seen(self, file: "Hdf5File", found: Found) -> Found:
+        import h5py
+        import numpy as np
+
+        if found.reason:
+            return found
+        dataset = h5py.Dataset(file.dataset(found.path))
+
+        def read(offset: int, size: int) -> bytes:
+            values = np.array(dataset[offset : offset + size]) if dataset.shape else np.array(dataset)
+            return values.tobytes() if dataset.shape else values.tobytes()[offset : offset + size]
+
+        try:
+            return _with_head(found, read)
+        except OSError as e:
+            not_trouble(self.root, e)
+            return found  # whoever reads it whole says why
 
     def _image(self, file: "Hdf5File", path: str) -> Found | None:
         """The dataset of a name, with the number of bytes of its image; None if there is none."""
@@ -184,6 +215,11 @@ def open_source(path: Path) -> FolderSource | Hdf5Source:
     raise InputError(
         f"{KEY}: {path} is neither a folder nor an HDF5 file; give the folder of the images, or one HDF5 file keyed by their names"
     )
+
+
+def _with_head(found: Found, read: Read) -> Found:
+    data = read(0, found.size) if of_one_size(suffix_of(found.path)) else b""
+    return replace(found, head=head_of(read, found.size), sha256=hashlib.sha256(data).hexdigest() if data else "")
 
 
 def _wrong_size(size: int) -> str:

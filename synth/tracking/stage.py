@@ -107,7 +107,8 @@ class Pairs(Images):
     def unit_inputs(self, unit: Unit) -> str:
         tasks, _ = self.gathered(unit)
         images = ((t.slot, t.image) for t in tasks.values())
-        return digest([[s, i.path, i.size, i.bucket, i.captions, i.image, i.annotations] for s, i in images])
+        rows = ([s, i.path, i.size, i.bucket, i.captions, i.image, i.annotations, *([i.sha256] if i.sha256 else [])] for s, i in images)
+        return digest(list(rows))
 
     def gather(self, unit: Unit) -> tuple[dict[int, Task], dict[int, str]]:
         n, seed, tasks = self.config.variants, self.config.seed, {}

@@ -19,7 +19,7 @@ from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.samples import Sample
 from synth.store.spec import InputFile
-from synth.store.trees import Undecoded
+from synth.store.trees import Unread
 from tests.configs import (
     BalanceConfig,
     ClipFeaturesConfig,
@@ -229,7 +229,7 @@ def test_an_incomplete_clip_folder_is_named(tiny_clip, tmp_path, spoil, said):
 
 def test_a_folder_without_pictures_is_named(tmp_path):
     with pytest.raises(InputError, match="holds no picture"):
-        files_in(tmp_path, Undecoded())
+        files_in(tmp_path, Unread())
 
 
 def test_what_is_no_file_in_a_given_set_is_a_tombstone_that_is_the_same_everywhere(run, tmp_path):

@@ -51,9 +51,81 @@ def test_a_picture_of_the_right_size_keeps_its_pixels():
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "RGBA", "LA", "I;16", "F"])
 def test_every_mode_becomes_rgb(mode):
     grey = Image.new("L", (8, 8), 128)
-    image = Image.fromarray(np.full((8, 8), 32896, np.uint16)) if mode == "I;16" else grey.convert(mode)
+    deep = {"I;16": np.full((8, 8), 32896, np.uint16), "F": np.full((8, 8), 128 / 255, np.float32)}
+    image = Image.fromarray(deep[mode]) if mode in deep else grey.convert(mode)
     found = pixels(encoded(image, "TIFF"))
     assert abs(found - (255 if mode == "1" else 128)).max() <= 3 or mode == "1"
+
+
+DEEP = np.array([[0, 1], [2, 4]]) / 4  # shares of white
+
+
+def deep(values, dtype, fmt="TIFF", **tags):
+    save = {"tiffinfo": {int(k[1:]): v for k, v in tags.items()}} if tags else {}
+    return encoded(Image.fromarray((DEEP * values).astype(dtype)), fmt, **save)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        deep(1, np.float32),  # floats of 0..1
+        deep(255, np.float32, t341=255.0),
+        deep(4095, np.uint16, t281=4095),  # 12 bits of a sensor
+        deep(4095, np.uint16, t280=0, t281=4095),
+        deep(65535, np.uint16),
+        deep(65535, np.uint16, "PNG"),
+        deep(1000, np.int32, t281=1000),
+        b"P5 2 2 4095\n" + (DEEP * 4095).astype(">u2").tobytes(),
+        b"Pf\n2 2\n-1.0\n" + DEEP[::-1].astype("<f4").tobytes(),
+    ],
+)
+def test_deep_pictures_are_as_bright_as_their_files_say(data):
+    assert abs(pixels(data, 2, 2)[..., 0] - DEEP * 255).max() <= 1
+
+
+def test_a_deep_picture_whose_zero_is_white_is_no_negative():
+    black, white = (struct.pack("<HHII", 262, 3, 1, zero) for zero in (1, 0))
+    data = deep(65535, np.uint16)
+    assert data.count(black) == 1
+    assert abs(pixels(data.replace(black, white), 2, 2)[..., 0] - (1 - DEEP) * 255).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (deep(255, np.float32), "its range is unclear: floats with values from 0 to 255 alone; convert it"),
+        (deep(4095, np.uint16), "its range is unclear: 16 bits with values from 0 to 4095 alone"),
+        (deep(4095, np.uint16, "PNG"), "its range is unclear: 16 bits with values from 0 to 4095 alone"),
+        (deep(255, np.int32), "its range is unclear: 32 bits, or signed ones, with values from 0 to 255"),
+        (deep(np.nan, np.float32), "its values are not all finite numbers"),
+        (deep(1, np.uint16, t281=0), "its range is unclear: it says 0..0"),
+    ],
+)
+def test_deep_pictures_whose_range_nothing_tells_are_refused(data, said):
+    found = decode(data, 2, 2, "stretch")
+    assert found.pixels is None and found.reason.startswith(said)
+
+
+def png_of_deep_colours(top):
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    rows = b"".join(b"\0" + np.repeat((row * top).astype(">u2"), 3).tobytes() for row in DEEP)
+    head = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_12_bits_of_16_are_told_of_colours_too():
+    assert abs(pixels(png_of_deep_colours(65535), 2, 2)[..., 1] - (DEEP * 255)).max() <= 1
+    assert decode(png_of_deep_colours(4095), 2, 2, "stretch").reason.startswith(
+        "its range is unclear: 16 bits a colour with values below 4,096"
+    )
+
+
+def test_the_first_picture_of_a_stereo_file_is_taken():
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 10, 10)).save(out, "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+    assert abs(pixels(out.getvalue())[0, 0] - (200, 10, 10)).max() < 9
 
 
 def test_transparent_pictures_lie_on_white():

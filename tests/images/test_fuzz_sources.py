@@ -6,7 +6,8 @@ from pathlib import Path
 
 from synth.errors import InputError
 from synth.images.sources.base import Input
-from synth.images.sources.image_folder import _caption_beside, _known_classes, _metadata
+from synth.images.sources.class_folders import known_classes
+from synth.images.sources.image_folder import _caption_beside, _metadata
 from synth.images.sources.listing import LISTED, Listing
 from synth.store import blocks
 from tests.mutants import mutants, of_bytes, of_json, of_lines
@@ -23,7 +24,7 @@ def test_a_mutant_of_classes_json_gives_classes_or_is_refused_by_name(tmp_path):
     for seed in mutants(300):
         file.write_bytes(of_json(CLASSES, seed) if seed % 2 else of_bytes(json.dumps(CLASSES).encode(), seed))
         try:
-            found = _known_classes(file)
+            found = known_classes(file)
         except InputError as e:
             assert "classes.json" in str(e), seed
             continue

@@ -26,8 +26,8 @@ from tests.images.test_decode import UNREADABLE
 from tests.verify.flips import refused, refused_and_resumed
 
 SETTINGS = [
-    "recipe=noise_denoise", "export=[]", "images.height=16", "images.width=16", "images.steps=4", "images.guidance_scale=2",
-    "images.batch_size=4", "images.unit_size=6",
+    "recipe=noise_denoise", "dataset.name=pictures", "export=[]", "images.height=16", "images.width=16", "images.steps=4",
+    "images.guidance_scale=2", "images.batch_size=4", "images.unit_size=6",
 ]  # fmt: skip
 
 
@@ -155,6 +155,47 @@ def test_pictures_that_nothing_here_decodes_are_noted_and_change_no_stage(tiny_s
         (root / "cat" / f"{n}.png").unlink()
     with pytest.raises(InputError, match=r"holds no picture \(2 \.heic files are not read"):
         planned(tmp_path / "runs", tiny_sd, f"img2img.source={root}")
+
+
+def test_a_source_gives_its_name_to_the_folder_of_its_runs_and_not_to_its_stages(tiny_sd, tmp_path):
+    def stage(name, runs, *overrides):
+        words = ["recipe=noise_denoise", "export=[]", f"model.path={tiny_sd}", f"img2img.source={tmp_path / name}", f"runs_dir={runs}"]
+        return plan_point(typed(Composer().compose([*words, *overrides]))).stages[0]
+
+    for name in ("cats", "other", "runs/toys/exports/image_folder-0123"):
+        image_folder(tmp_path / name, ("cat",), each=2)
+    found = [stage(name, tmp_path / "runs") for name in ("cats", "other", "runs/toys/exports/image_folder-0123")]
+    assert [s.folder.parent.name for s in found] == ["cats", "other", "toys"]
+    assert found[0].spec.fingerprint == found[1].spec.fingerprint
+    chosen = stage("other", tmp_path / "runs", "dataset=cifar10", "img2img.classes=dataset")
+    assert chosen.folder.parent.name == "cifar10" and chosen.spec.config["dataset"]["classes"][3]["name"] == "cat"
+    with pytest.raises(InputError, match=r"the stages of this run would lie in it .*; choose another runs_dir or dataset\.name"):
+        stage("cats", tmp_path)
+
+
+def test_splits_and_what_is_not_read_are_told_in_the_plan(tiny_sd, tmp_path):
+    root = image_folder(tmp_path / "s" / "train", ("cat", "dog"), each=1).parent
+    image_folder(root / "val", ("cat",), each=1)
+    (root / "train" / "cat" / "Thumbs.db").write_bytes(b"x")
+    (root / "train" / "cat" / "clip.mp4").write_bytes(b"x")
+    spec = planned(tmp_path / "runs", tiny_sd, f"img2img.source={root}").spec
+    assert [c["name"] for c in spec.config["dataset"]["classes"]] == ["cat", "dog"] and spec.slots == 3
+    splits, unread = spec.settings["notes"]
+    assert "'train', 'val' are splits" in splits and "(.mp4 1; the first: 'train/cat/clip.mp4')" in unread and "(Thumbs.db 1)" in unread
+
+
+def test_a_picture_in_the_place_of_another_of_its_size_is_not_drawn(tiny_sd, tmp_path):
+    root = tmp_path / "s" / "cat"
+    root.mkdir(parents=True)
+    for n in range(2):
+        (root / f"{n}.bmp").write_bytes(picture(n, ext="bmp"))
+    folder = planned(tmp_path / "runs", tiny_sd, f"img2img.source={root.parent}", "img2img.noise_strength=0")
+    (root / "1.bmp").write_bytes(picture(9, ext="bmp"))
+    again = planned(tmp_path / "runs", tiny_sd, f"img2img.source={root.parent}", "img2img.noise_strength=0")
+    assert again.path != folder.path
+    assert work(folder) == EXIT_OK
+    assert tombstones(folder) == {1: "cat/1.bmp: changed since the stage was planned (its content did)"}
+    assert work(again) == EXIT_OK and not tombstones(again)
 
 
 @pytest.mark.skipif(not can_decode("avif"), reason="this Pillow has no AVIF")
@@ -333,7 +374,7 @@ def test_a_source_that_is_not_mounted_is_no_reason_to_give_up_its_pictures(tiny_
         ("img2img.prompt=caption", "no input of .* has a caption"),
         ("img2img.noise_strength=1.5", "from 0 to 1"),
         ("img2img.classes=folders", "use one of source, dataset"),
-        ("img2img.classes=dataset", "'golden retriever' of the source is none of pictures's 20"),
+        ("img2img.classes=dataset", "no dataset with a list of classes is chosen; choose one"),
         ("dataset.classes=0..4", "img2img.classes=dataset"),
         ("img2img.subset=0..3", "is for stages of pictures"),
         ("img2img.height=33", "computes multiples of"),
@@ -364,6 +405,7 @@ def test_folders_get_names_and_official_indices_where_asked(tiny_sd, tmp_path):
         tmp_path,
         tiny_sd,
         f"img2img.source={root}",
+        "dataset=pictures",
         "img2img.classes=dataset",
         f"img2img.class_names_file={tmp_path}/names.json",
     )

@@ -9,7 +9,7 @@ import pytest
 from synth.errors import InputError
 from synth.images.sources import Input, SourceClass, layout_of, reader
 from synth.images.sources.listing import BLOCK, Listing, ListingWriter
-from synth.images.sources.read import Picture, read_bytes
+from synth.images.sources.read import Picture, digested, read_bytes
 from tests.images.pictures import image_folder, picture, sample, write_tar
 
 
@@ -273,3 +273,37 @@ def test_a_listing_that_is_torn_or_another_one_is_told(tmp_path):
     (tmp_path / "l").write_bytes((tmp_path / "l").read_bytes()[:-9])
     with pytest.raises(InputError, match="cannot be read"):
         Listing(tmp_path / "l", identity)
+
+
+# -- pictures whose size tells nothing -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layout", "ext"), [*(("image_folder", e) for e in ("bmp", "tif", "ppm", "")), *(("webdataset", e) for e in ("bmp", "tif"))]
+)
+def test_a_picture_in_the_place_of_another_of_its_size_is_another_source(tmp_path, layout, ext):
+    def written(number):
+        data = picture(number, ext={"tif": "tiff", "": "bmp"}.get(ext, ext))
+        if layout == "webdataset":
+            write_tar(tmp_path / "s" / "0.tar", [(f"a.{ext}", data)])
+        else:
+            path = tmp_path / "s" / "cat" / (f"a.{ext}" if ext else "a")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        writer = ListingWriter()
+        items = list(digested(reader(layout, tmp_path / "s", False), tmp_path / "s"))
+        for item in items:
+            writer.add(item)
+        return items, writer.finish()[1]
+
+    (one,), first = written(1)
+    (two,), second = written(2)
+    assert (one.size, one.key) == (two.size, two.key) and first != second and one.sha256 != two.sha256
+    assert written(1)[1] == first
+    assert Input.from_list(one.to_list()).sha256 == one.sha256
+
+
+def test_of_compressed_pictures_names_and_sizes_are_listed(tmp_path):
+    root = image_folder(tmp_path / "s", ("cat",), each=1)
+    (item,) = digested(reader("image_folder", root, False), root)
+    assert item.sha256 == "" and len(item.to_list()) == 7

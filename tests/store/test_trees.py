@@ -16,7 +16,7 @@ from synth.filters.scoring import files_in
 from synth.images.sources import reader
 from synth.store import trees
 from synth.store.identity import folder_identity
-from synth.store.trees import PICTURES, Undecoded, can_decode, is_folder, open_picture, pictures, walk
+from synth.store.trees import PICTURES, Unread, can_decode, is_folder, open_picture, pictures, walk
 from synth.tracking.sources import open_source
 from tests.images.pictures import picture, sample, write_tar
 
@@ -42,7 +42,7 @@ def as_img2dataset(root):
 
 
 def as_against(root):
-    return files_in(root, Undecoded())
+    return files_in(root, Unread())
 
 
 def as_classes(root):
@@ -176,6 +176,7 @@ def test_a_link_to_where_nobody_may_look_is_named_unless_it_is_called_like_a_pic
 def test_names_that_are_no_utf8_and_things_that_are_no_files_stop_no_reader(tmp_path, read, capsys):
     root = tmp_path / "root"
     os.makedirs(os.fsencode(root) + b"/c/\xff")
+    (root / "c" / "a.png").write_bytes(picture())
     for name in (b"\xe9.png", b"\xe9.tar"):
         with open(os.fsencode(root) + b"/c/\xff/" + name, "wb") as f:
             f.write(picture())
@@ -207,17 +208,18 @@ def test_every_reader_takes_the_same_suffixes(tmp_path, read):
 
 def test_modern_pictures_that_cannot_be_decoded_are_counted_and_named(tmp_path, without_decoders):
     root = make(tmp_path, "cat/1.heic", "cat/2.HEIC", "cat/3.avif", "cat/4.png", "cat/5.txt")
-    undecoded = Undecoded()
-    assert [path for path, _ in pictures(root, undecoded)] == ["cat/4.png"] == files_in(root, Undecoded())
+    undecoded = Unread()
+    assert [path for path, _ in pictures(root, undecoded)] == ["cat/4.png"] == files_in(root, Unread())
     assert undecoded.note() == (
         "1 .avif file is not read: this Pillow has no decoder (install Pillow 11.3 or newer, or convert to PNG); "
-        "2 .heic files are not read: this Pillow has no decoder (install pillow-heif, or convert to PNG)"
+        "2 .heic files are not read: this Pillow has no decoder (install pillow-heif, or convert to PNG); "
+        "1 file is not called like a picture (.txt 1; the first: 'cat/5.txt')"
     )
     found = reader("image_folder", root, False)
-    assert [i.key for i in found] == ["cat/4.png"] and found.undecoded == undecoded
+    assert [i.key for i in found] == ["cat/4.png"] and found.unread.note() == undecoded.note()
     (root / "cat" / "4.png").unlink()
     with pytest.raises(InputError, match=r"holds no picture \(1 \.avif file is not read"):
-        files_in(root, Undecoded())
+        files_in(root, Unread())
     assert len(as_classes(root)) == 3, "a real picture counts whether or not it can be decoded here"
     assert len(as_keyed(root)) == 3, "bytes are copied, not decoded"
 
@@ -226,7 +228,7 @@ def test_modern_pictures_in_tars_are_counted(tmp_path, without_decoders):
     write_tar(tmp_path / "0.tar", [("a.heic", b"x"), ("b.png", picture()), ("b.heic", b"x")])
     found = reader("webdataset", tmp_path, False)
     assert [(i.key, i.reason) for i in found] == [("0.tar/a", "no picture among its files"), ("0.tar/b", "")]
-    assert found.undecoded == {"heic": 1}
+    assert found.unread.undecoded == {"heic": 1}
 
 
 def test_a_plugin_that_is_installed_is_asked(tmp_path, without_decoders, monkeypatch):
@@ -239,7 +241,7 @@ def test_a_plugin_that_is_installed_is_asked(tmp_path, without_decoders, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(trees.DECODERS, "HEIF", ("some_plugin", ""))
     assert can_decode("heic") and not can_decode("jxl") and can_decode("png") and not can_decode("txt")
-    assert list(files_in(make(tmp_path / "s", "a.heic"), Undecoded())) == ["a.heic"]
+    assert list(files_in(make(tmp_path / "s", "a.heic"), Unread())) == ["a.heic"]
 
 
 @pytest.mark.skipif(not can_decode("avif"), reason="this Pillow has no AVIF")

@@ -159,7 +159,8 @@ def test_all_three_forms_of_a_segmentation_pass(tmp_path):
     mask[3:40, 5:33] = 1
     packed = {"size": [64, 96], "counts": coco_mask.encode(np.asfortranarray(mask))["counts"].decode()}
     runs = {"size": [64, 96], "counts": unpacked(packed["counts"])}
-    rows, _ = grouped(tmp_path, changed(annotations=[square(1, 1), square(2, 1, segmentation=packed), square(3, 1, segmentation=runs)]))
+    of_runs = [square(n, 1, segmentation=s, bbox=[5, 3, 28, 37]) for n, s in ((2, packed), (3, runs))]
+    rows, _ = grouped(tmp_path, changed(annotations=[square(1, 1), *of_runs]))
     assert rows[1].usable == 3
 
 

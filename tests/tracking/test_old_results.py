@@ -100,6 +100,19 @@ def test_old_results_become_what_the_rules_make_of_them(base, tmp_path, protocol
     assert [p.name for p in out.parent.iterdir()] == ["old.json"]
 
 
+def test_thresholds_of_another_generation_are_given(base, tmp_path, capsys):
+    words = ["--variants", "2", "--min_area", "50", "--min_variant_area", "0", "--min_side", "51"]
+    code, out = run(base, tmp_path, [entries(base)], *words)
+    made: dict[str, list] = {}
+    for e in entries(base):
+        made.setdefault(e["image_name"], []).append({"id": e["id"], "bbox": [int(v) for v in e["bbox"]], "area": int(e["area"])})
+    rules = {"min_area": 50.0, "min_variant_area": 0.0, "min_side": 51.0}
+    assert code == EXIT_OK and json.loads(out.read_text()) == reference(json.loads(base.read_text()), made, 2, rules)
+    out.unlink()
+    assert run(base, tmp_path, [entries(base)], "--min_area", "nan")[0] == EXIT_BAD_INPUT and not out.exists()
+    assert "--min_area nan: must be a number of pixels" in capsys.readouterr().err
+
+
 def test_the_hdf5_file_must_hold_every_image(base, tmp_path, capsys):
     with h5py.File(tmp_path / "m.h5", "w") as f:
         for n in (10, 20, 30):

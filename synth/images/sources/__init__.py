@@ -6,32 +6,63 @@ classes when that is through. What cannot be used is listed too, with its reason
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from synth.images.sources.base import KEY, Input, Reader, SourceClass
-from synth.store.trees import entries
+from synth.errors import InputError
+from synth.images.sources.base import KEY, MANIFEST, Input, Reader, SourceClass
+from synth.store.trees import entries, is_folder, is_picture_file
 
 __all__ = ["LAYOUTS", "Input", "Reader", "SourceClass", "layout_of", "reader"]
 
 LAYOUTS: Mapping[str, str] = {
-    "image_folder": "synth.images.sources.image_folder:ImageFolderReader",
+    "class_folders": "synth.images.sources.image_folder:ImageFolderReader",
+    "image_folder": "synth.images.sources.image_folder:PlainFolderReader",
     "img2dataset": "synth.images.sources.image_folder:Img2DatasetReader",
     "webdataset": "synth.images.sources.webdataset:WebDatasetReader",
 }
 _STATS = re.compile(r"\d+_stats\.json")  # what img2dataset leaves beside each shard
+_SHARD = re.compile(r"\d{5,}")
+NO_LAYOUT = (".h5", ".hdf5", ".parquet", ".arrow", ".lmdb", ".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
 def layout_of(root: Path) -> str:
-    """The layout of a folder, by the names at its top: "stage", or one of LAYOUTS."""
+    """The layout of a folder, by what lies at its top: "stage", or one of LAYOUTS. InputError for pictures in files that are no layout."""
     if root.is_file():
+        if root.name.lower().endswith(NO_LAYOUT):
+            raise _no_layout(root, root.name)
         return "webdataset"
-    names = [e.name for e in entries(root, KEY, hidden=True)]
+    there = entries(root, KEY)
+    names = [e.name for e in there]
     if "stage.json" in names:
         return "stage"
     if any(n.endswith(".tar") for n in names):
         return "webdataset"
-    return "img2dataset" if any(_STATS.fullmatch(n) for n in names) else "image_folder"
+    folders = [e.name for e in there if is_folder(e, KEY)]
+    if any(_STATS.fullmatch(n) for n in names) or _shards(root, folders):
+        return "img2dataset"
+    packed = next((e.name for e in there if e.name.lower().endswith(NO_LAYOUT) and e.name != MANIFEST), "")
+    if packed and not folders and not any(is_picture_file(e) for e in there):
+        raise _no_layout(root, packed)
+    return "class_folders"
+
+
+def _shards(root: Path, folders: Sequence[str]) -> bool:
+    """Whether folders are img2dataset's shards without their _stats.json: 00012/000120007.jpg, the shard in each picture's name."""
+    if not folders or not all(_SHARD.fullmatch(f) for f in folders):
+        return False
+    for folder in folders:
+        stems = (e.name.partition(".")[0] for e in entries(root / folder, KEY) if is_picture_file(e))
+        if stem := next(stems, ""):
+            return stem.isdecimal() and stem.startswith(folder) and len(stem) > len(folder)
+    return False
+
+
+def _no_layout(root: Path, name: str) -> InputError:
+    return InputError(
+        f"{KEY}: {root}: pictures in {name} cannot be read; a source is class folders, plain tars (WebDataset) or a stage folder: "
+        "unpack it, or give the stage that an export was made of"
+    )
 
 
 def reader(layout: str, root: Path, captions: bool) -> Reader:

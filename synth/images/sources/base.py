@@ -6,9 +6,10 @@ from pathlib import Path
 
 from synth import foreign
 from synth.errors import InputError
-from synth.store.trees import Undecoded
+from synth.store.trees import Unread
 
 KEY = "img2img.source"
+MANIFEST = "manifest.parquet"  # of an export, beside its pictures
 MAX_BYTES = 1 << 28  # of a picture's file; larger ones are refused unread
 MAX_PIXELS = 100_000_000  # of a picture; a file of a few kilobytes can claim any size
 
@@ -24,22 +25,29 @@ class Input:
     labels: tuple[int, ...] = ()  # class numbers of the reader, the main one first
     caption: str = ""
     reason: str = ""  # why it cannot be used, where that was seen without reading it
+    sha256: str = ""  # of its bytes, where name and size do not tell one picture from another
+    same_size: bool = False  # whether they do not; not stored
 
     def to_list(self) -> list:
         """Its line of a listing: without what can be told from the rest."""
         path = "" if self.path == self.key else self.path
-        return [self.key, path, self.size, self.offset, list(self.labels), self.caption, self.reason]
+        line = [self.key, path, self.size, self.offset, list(self.labels), self.caption, self.reason]
+        return [*line, self.sha256] if self.sha256 else line
+
+    def place(self, root: Path) -> Path:
+        """Its file, of a source that is a folder or one tar."""
+        return root if root.is_file() else root / self.path
 
     @staticmethod
     def from_list(data: list) -> "Input":
         """From its line; InputError where it is none."""
-        if type(data) is not list or len(data) != len(_LINE) or not all(map(foreign.fits, data, _LINE)):
+        if type(data) is not list or len(data) not in (len(_LINE) - 1, len(_LINE)) or not all(map(foreign.fits, data, _LINE)):
             raise InputError(f"a listing holds {foreign.seen(data)}, no picture of a source; remove the stage's folder, then plan it again")
-        key, path, size, offset, labels, caption, reason = data
-        return Input(key, path or key, size, offset, tuple(labels), caption, reason)
+        key, path, size, offset, labels, caption, reason, *sha256 = data
+        return Input(key, path or key, size, offset, tuple(labels), caption, reason, *sha256)
 
 
-_LINE = (str, str, foreign.COUNT, foreign.whole(-1, 1 << 62), [foreign.COUNT], str, str)
+_LINE = (str, str, foreign.COUNT, foreign.whole(-1, 1 << 62), [foreign.COUNT], str, str, str)
 
 
 @dataclass(frozen=True)
@@ -51,10 +59,12 @@ class SourceClass:
 
 
 class Reader:
-    """A listing of one source. `classes` and `undecoded` are complete when the iteration is through; class numbers count its entries."""
+    """A listing of one source. `classes`, `unread` and `notes` are complete when the iteration is through; class numbers count the entries
+    of `classes`."""
 
     def __init__(self, root: Path, captions: bool):
-        self.root, self.captions, self.undecoded = Path(root), captions, Undecoded()
+        self.root, self.captions, self.unread = Path(root), captions, Unread()
+        self.notes: list[str] = []  # what people should know of how the folder was understood
         self.classes: list[SourceClass] = []
         self._numbers: dict[SourceClass, int] = {}
 

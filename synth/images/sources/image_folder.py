@@ -1,7 +1,7 @@
 """Pictures as files: <class>/<name>.<ext> (ImageFolder as torchvision, Hugging Face and our export have it), and img2dataset's.
 
-The first folder below the root is the class, whatever lies between it and the picture; links are followed, hidden names left
-out. Our own export says in classes.json which class a folder is, and in metadata.jsonl all labels of a picture. Captions come
+A folder is a class, whatever lies between it and the picture; `class_folders` says which folders these are. Links are followed, hidden
+names left out. Our own export says in classes.json which class a folder is, and in metadata.jsonl all labels of a picture. Captions come
 from metadata.jsonl (`caption` or `text`), else from a .txt beside the picture, else from a .json.
 """
 
@@ -14,10 +14,12 @@ from pathlib import Path
 
 from synth import foreign
 from synth.errors import InputError, not_trouble
-from synth.images.sources.base import KEY, Input, Reader, SourceClass, too_large
-from synth.store.trees import decoded_here, entries, is_folder, pictures, plain
+from synth.images.sources.base import KEY, MANIFEST, Input, Reader, SourceClass, too_large
+from synth.images.sources.class_folders import CLASSES, METADATA, ClassFolders, class_folders
+from synth.store.trees import decoded_here, entries, form_suffix, is_folder, of_one_size, pictures, plain, suffix_of
 
-METADATA, CLASSES = "metadata.jsonl", "classes.json"
+PLAINLY = "img2img.layout=image_folder takes the folders at the top for the classes"
+OURS = frozenset((METADATA, CLASSES, "README.md", MANIFEST))  # beside the pictures of an export: nothing is missing without them
 THREADS, AHEAD = 16, 4096  # captions beside pictures are many small reads: on a network file system they wait, they do not work
 SIDECAR_BYTES = 1 << 20
 CAPTION_KEYS = ("caption", "text")
@@ -25,38 +27,58 @@ NO_CLASS = "lies beside the class folders, so it has no class"
 
 
 class ImageFolderReader(Reader):
-    """Class folders; pictures without any class folder are one class without a name."""
+    """Class folders (`class_folders`); pictures without any class folder are one class without a name."""
+
+    plainly = False  # the folders at the top are the classes, whatever they are called
 
     def __iter__(self) -> Iterator[Input]:
-        metadata = _metadata(self.root / METADATA, self.captions) if (self.root / METADATA).is_file() else {}
-        folders, files = [], []
-        for entry in entries(self.root, KEY):
-            (folders if is_folder(entry, KEY) else files).append(entry)
-        folders = [e.name for e in folders]
-        loose = (_input(e.name, e) for e in files if decoded_here(e.name, self.undecoded))
-        numbers, sorted_in = self._number_all(folders), False
-        for folder in folders:
-            for item in self._with_facts(self._below(folder), (numbers[folder],), metadata):
+        found = class_folders(self.root, KEY, PLAINLY, self.plainly)
+        self.notes += found.notes
+        metadata = self._all_metadata(found)
+        loose = [_input(path, e) for base in found.around for path, e in self._beside(base) if decoded_here(path, e, self.unread)]
+        numbers, sorted_in = self._number_all(found), False
+        for folder in found.folders:
+            labels = () if found.by_rows else (numbers[folder.rpartition("/")[2]],)
+            for item in self._with_facts(self._below(folder), labels, metadata):
                 sorted_in = True
                 yield item
+        for folder in found.beside:
+            yield from (replace(item, reason=item.reason or NO_CLASS) for item in self._below(folder))
         if sorted_in:
             yield from (replace(item, reason=item.reason or NO_CLASS) for item in loose)
         else:
             self.classes.clear()
-            yield from self._with_facts(loose, (), metadata)
+            yield from self._with_facts(iter(loose), (), metadata)
 
     def _below(self, folder: str) -> Iterator[Input]:
-        return (_input(path, entry) for path, entry in pictures(self.root, self.undecoded, folder, KEY))
+        return (_input(path, entry) for path, entry in pictures(self.root, self.unread, folder, KEY))
 
-    def _number_all(self, folders: list[str]) -> dict[str, int]:
-        """folder -> class number. A class is a class without pictures too; golden_retriever is spoken as golden retriever."""
-        known, numbers = _known_classes(self.root / CLASSES), {}
-        for folder in folders:
-            if known and folder not in known:
-                raise InputError(f"{self.root / CLASSES}: does not name folder {plain(folder)!r}; remove the folder, or that file")
-            spoken = folder.replace("_", " ")
-            name = folder if spoken in folders else spoken
-            numbers[folder] = self.number(known.get(folder) or SourceClass(None, plain(name)))
+    def _beside(self, base: str) -> Iterator[tuple[str, os.DirEntry]]:
+        """(path, entry) of what lies directly in a folder and is none."""
+        for entry in entries(self.root / base, KEY, unread=self.unread):
+            path = f"{base}/{entry.name}" if base else entry.name
+            if not is_folder(entry, KEY) and entry.name not in OURS:
+                yield path, entry
+
+    def _all_metadata(self, found: ClassFolders) -> dict:
+        """The rows of metadata.jsonl at the root and of those in its splits, by path below the root."""
+        metadata = {}
+        for base in dict.fromkeys(("", *found.bases)):
+            file = self.root / base / METADATA
+            if file.is_file():
+                rows = _metadata(file, self.captions, found.by_rows)
+                metadata |= {f"{base}/{name}": row for name, row in rows.items()} if base else rows
+        return metadata
+
+    def _number_all(self, found: ClassFolders) -> dict[str, int]:
+        """name of a folder -> class number. A class is a class without pictures too; golden_retriever is spoken as golden retriever."""
+        known = found.known or {}
+        names = list(known) if found.by_rows else list(dict.fromkeys(folder.rpartition("/")[2] for folder in found.folders))
+        numbers = {}
+        for name in sorted(names) if len(found.bases) > 1 else names:  # an order that is the same whatever the splits are called
+            spoken = name.replace("_", " ")
+            said = name if spoken in names else spoken
+            numbers[name] = self.number(known.get(name) or SourceClass(None, plain(said)))
         return numbers
 
     def _with_facts(self, inputs: Iterator[Input], labels: tuple[int, ...], metadata: dict) -> Iterator[Input]:
@@ -71,6 +93,12 @@ class ImageFolderReader(Reader):
             while part := list(islice(inputs, AHEAD)):
                 captions = pool.map(lambda item: _caption_beside(self.root / item.path), part)
                 yield from (replace(i, labels=labels, caption=c) for i, c in zip(part, captions, strict=True))
+
+
+class PlainFolderReader(ImageFolderReader):
+    """layout=image_folder, asked for by name: the first folder below the root is the class, whatever it is called."""
+
+    plainly = True
 
 
 class Img2DatasetReader(ImageFolderReader):
@@ -88,28 +116,14 @@ def _input(path: str, entry: os.DirEntry) -> Input:
     except OSError as e:
         not_trouble(path, e)
         return Input(plain(path), path, reason=f"cannot be read: {e.strerror}")
-    return Input(plain(path), path, size, reason=too_large(size))
+    return Input(plain(path), path, size, reason=too_large(size), same_size=of_one_size(suffix_of(entry.name) or form_suffix(entry)))
 
 
-_CLASS = {"index": foreign.COUNT, "name": str, "folder": str}
 _ROW = {"file_name": str, "labels": foreign.Maybe([foreign.COUNT], []), "label_names": foreign.Maybe([str], [])}
 
 
-def _known_classes(file: Path) -> dict[str, SourceClass]:
-    """folder -> class of our own export's classes.json; {} if there is none, or another's file of that name."""
-    where, fix = f"{file}: not the classes.json of an export", "remove it, and the folders name the classes"
-    try:
-        raw = foreign.parse(foreign.read(file, foreign.STAGE), where, fix, halves=True)
-    except FileNotFoundError:
-        return {}
-    except OSError as e:
-        raise InputError(f"{where} ({e.strerror}); {fix}") from e
-    listed = [foreign.obj(c, where, fix, **_CLASS) for c in foreign.obj(raw, where, fix, classes=[dict])["classes"]]
-    return {c["folder"]: SourceClass(c["index"], c["name"]) for c in listed}
-
-
-def _metadata(file: Path, captions: bool) -> dict[str, tuple[str, tuple[SourceClass, ...]]]:
-    """path -> (caption, classes) of metadata.jsonl; without captions only of pictures that have several classes."""
+def _metadata(file: Path, captions: bool, labelled: bool = False) -> dict[str, tuple[str, tuple[SourceClass, ...]]]:
+    """path -> (caption, classes) of metadata.jsonl; without captions only of pictures that have several classes, labelled: of all."""
     by_path = {}
     for n, line in enumerate(foreign.lines(file, foreign.TABLE), 1):
         where, fix = f'{file}: line {n} is torn or has no "file_name"', "mend or remove the line"
@@ -118,7 +132,7 @@ def _metadata(file: Path, captions: bool) -> dict[str, tuple[str, tuple[SourceCl
         labels, names = record["labels"], record["label_names"]
         if len(labels) != len(names):
             raise InputError(f"{file}: line {n} has {len(labels)} labels with {len(names)} names; {fix}")
-        classes = tuple(map(SourceClass, labels, names)) if len(labels) > 1 else ()
+        classes = tuple(map(SourceClass, labels, names)) if len(labels) > (not labelled) else ()
         caption = next((str(raw[k]) for k in CAPTION_KEYS if raw.get(k)), "") if captions else ""
         if caption or classes:
             by_path[record["file_name"]] = caption, classes

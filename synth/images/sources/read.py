@@ -1,16 +1,19 @@
-"""How a worker reads a source: inputs of a unit with their labels and captions, and their bytes from any thread."""
+"""How a source is read: inputs of a unit with their labels and captions, and their bytes from any thread."""
 
+import hashlib
 import os
 import stat
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from errno import EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
+from itertools import islice
 from pathlib import Path
 
 from synth.errors import InputError, StoreError
 from synth.images.slots import Ranges
-from synth.images.sources.base import KEY, too_large
+from synth.images.sources.base import KEY, Input, too_large
 from synth.images.sources.listing import Listing
 from synth.store.damage import Damaged, mending
 from synth.store.files import pread, storing
@@ -29,6 +32,8 @@ GONE = {
     ENAMETOOLONG: "has a name that is too long here",
 }
 NO_CLASS = "has no class"
+ANOTHER = "changed since the stage was planned (its content did)"
+READERS, AHEAD = 4, 1024  # files that are read at once for their digests; inputs that are looked at together
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,12 @@ class ListedSource:
         """Inputs [start, stop)."""
         pictures = []
         for number, item in enumerate(self._listing.rows(start, stop), start):
-            path = self.root if self.root.is_file() else self.root / item.path
             # a source without classes is one class
             labels = tuple(self._classes[n] for n in item.labels) if self._classes else tuple(self._names)
             names = tuple(self._names[i] for i in labels)
             reason = item.reason or ("" if labels else NO_CLASS)
-            pictures.append(Picture(number, item.key, path, item.offset, item.size, labels, names, item.caption, reason=reason))
+            path = item.place(self.root)
+            pictures.append(Picture(number, item.key, path, item.offset, item.size, labels, names, item.caption, item.sha256, reason))
         return pictures
 
     def check(self) -> None:
@@ -145,6 +150,21 @@ def read_bytes(picture: Picture, root: Path) -> bytes | str:
             raise Damaged(f"{picture.path}: sample {picture.key}: its record was read in two ways; {mending(picture.path)}")
         return files[stored.ext]
     return read_file(picture.path, picture.size, root, picture.offset)
+
+
+def digested(inputs: Iterable[Input], root: Path) -> Iterator[Input]:
+    """Inputs with the digests of those that name and size do not tell from others; one that cannot be read gets its reason."""
+    inputs = iter(inputs)
+    with ThreadPoolExecutor(READERS) as pool:
+        while part := list(islice(inputs, AHEAD)):
+            yield from pool.map(lambda item: _digested(item, root), part)
+
+
+def _digested(item: Input, root: Path) -> Input:
+    if not item.same_size or item.reason:
+        return item
+    data = read_file(item.place(root), item.size, root, item.offset)
+    return replace(item, reason=data) if isinstance(data, str) else replace(item, sha256=hashlib.sha256(data).hexdigest())
 
 
 def read_file(path: Path, size: int | None, root: Path, offset: int = -1, key: str = KEY) -> bytes | str:

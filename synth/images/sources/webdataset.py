@@ -6,6 +6,7 @@ A tar that is torn gives what stands before the tear; the tear itself is an inpu
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,13 +15,20 @@ from itertools import islice
 from synth import foreign
 from synth.errors import InputError, not_trouble
 from synth.images.sources.base import KEY, Input, Reader, SourceClass, too_large
-from synth.images.sources.image_folder import caption_in
+from synth.images.sources.class_folders import CLASSES, known_classes
+from synth.images.sources.image_folder import OURS, caption_in
 from synth.store.tars import Member, NoTar, TornTar, members
-from synth.store.trees import MODERN, can_decode, plain, walk
+from synth.store.trees import MODERN, can_decode, is_hidden, is_picture, of_one_size, plain, walk
 
 THREADS = 8  # tars that are listed at once: each waits for one small read after the other
 SMALL = 1 << 20  # bytes of a json, txt or cls member
 NO_PICTURE = "no picture among its files"
+SHARDS = ("shards.json", "_stats.json")  # lists beside shards, ours and img2dataset's
+# what is passed over, before its number
+BESIDE = "pictures beside the tars, not read (img2img.layout=image_folder reads them, and no tar)"
+FURTHER = "further pictures of samples in tars, whose first one is taken"
+NO_SUFFIX = "members of tars without a suffix, not read (name them key.jpg)"
+LINKS = "links and devices in tars, not read (pack files: tar --hard-dereference -h)"
 
 
 @dataclass
@@ -33,6 +41,7 @@ class Found:
     classes: tuple[SourceClass, ...] = ()
     caption: str = ""
     reason: str = ""
+    same_size: bool = False  # as of an Input
     undecoded: str = ""  # suffix of a picture that nothing here decodes
     texts: dict[str, bytes] = field(default_factory=dict)  # json, txt and cls members
 
@@ -42,36 +51,52 @@ class WebDatasetReader(Reader):
         tars = iter(self._tars())
         with ThreadPoolExecutor(THREADS) as pool:
             while part := list(islice(tars, 4 * THREADS)):
-                for name, samples in zip(part, pool.map(self._scan, part), strict=True):
+                for name, (samples, passed) in zip(part, pool.map(self._scan, part), strict=True):
+                    self.unread.said.update(passed)
                     for s in samples:
                         key = plain(f"{name}/{s.key}" if s.key else name)
                         if s.undecoded and s.offset < 0:
-                            self.undecoded[s.undecoded] += 1
-                        yield Input(key, name, s.size, s.offset, tuple(self.number(c) for c in s.classes), s.caption, s.reason)
+                            self.unread.undecoded[s.undecoded] += 1
+                        labels = tuple(self.number(c) for c in s.classes)
+                        yield Input(key, name, s.size, s.offset, labels, s.caption, s.reason, same_size=s.same_size)
+        for known in known_classes(self.root / CLASSES).values() if self.root.is_dir() else ():
+            self.number(known)  # a class of an export is a class without pictures too
 
     def _tars(self) -> list[str]:
         if self.root.is_file():
             return [self.root.name]
-        return sorted(path for path, _ in walk(self.root, key=KEY) if path.endswith(".tar"))
+        tars = []
+        for path, entry in walk(self.root, key=KEY, unread=self.unread):
+            if path.endswith(".tar"):
+                tars.append(path)
+            elif is_picture(entry.name):
+                self.unread.said[BESIDE] += 1
+            elif path not in OURS and not path.endswith(SHARDS):
+                self.unread.other(path)
+        return sorted(tars)
 
-    def _scan(self, name: str) -> list[Found]:
-        """The samples of one tar. Members of a sample stand together; their names agree up to the first dot."""
+    def _scan(self, name: str) -> tuple[list[Found], Counter[str]]:
+        """The samples of one tar, and what is passed over, counted in words.
+
+        Members of a sample stand together; their names agree up to the first dot.
+        """
         path = self.root.parent / name if self.root.is_file() else self.root / name
         samples: list[Found] = []
+        passed: Counter[str] = Counter()
         try:
             if not stat.S_ISREG(path.stat().st_mode):  # a pipe of this name would hold up the plan
-                return [Found("", reason="not a regular file")]
+                return [Found("", reason="not a regular file")], passed
             with foreign.open_file(path) as raw:
-                torn = self._members(raw, samples)
+                torn = self._members(raw, samples, passed)
         except OSError as e:
             not_trouble(path, e)
-            return [Found("", reason=f"cannot be read: {e.strerror}")]
+            return [Found("", reason=f"cannot be read: {e.strerror}")], passed
         for sample in samples:
             self._facts(sample)
-        return samples + ([Found("", reason=torn)] if torn else [])
+        return samples + ([Found("", reason=torn)] if torn else []), passed
 
-    def _members(self, raw, samples: list[Found]) -> str:
-        """Fill `samples`; the reason if the tar ends before its end."""
+    def _members(self, raw, samples: list[Found], passed: Counter[str]) -> str:
+        """Fill `samples` and `passed`; the reason if the tar ends before its end."""
         current, seen, total = None, 0, os.fstat(raw.fileno()).st_size
         if total == 0:
             return "empty file"
@@ -80,13 +105,16 @@ class WebDatasetReader(Reader):
                 seen = member.stop
                 folder, _, base = member.name.removeprefix("./").rpartition("/")
                 stem, _, ext = base.partition(".")
-                if not member.regular or folder.startswith("__") or not stem or not ext:
+                if member.folder or folder.startswith("__") or is_hidden(base):  # __unit__/index
+                    continue
+                if not member.regular or not stem or not ext:
+                    passed[LINKS if not member.regular else NO_SUFFIX] += 1
                     continue
                 key = f"{folder}/{stem}" if folder else stem
                 if current is None or current.key != key:
                     current = Found(key, reason=NO_PICTURE)
                     samples.append(current)
-                self._member(raw, member, ext.lower(), current, total)
+                self._member(raw, member, ext.lower(), current, total, passed)
         except NoTar:
             return "not a tar, or a compressed one: samples are read out of the middle, so it must be plain"
         except TornTar as e:
@@ -95,9 +123,12 @@ class WebDatasetReader(Reader):
             return f"torn after {len(samples)} samples ({e})"
         return ""
 
-    def _member(self, raw, member: Member, ext: str, sample: Found, total: int) -> None:
-        if can_decode(ext) and sample.offset < 0:
+    def _member(self, raw, member: Member, ext: str, sample: Found, total: int, passed: Counter[str]) -> None:
+        if sample.offset >= 0 and is_picture(f".{ext}"):
+            passed[FURTHER] += 1
+        elif can_decode(ext):
             sample.size, sample.offset, sample.reason = member.size, member.offset, too_large(member.size)
+            sample.same_size = of_one_size(ext)
             if member.offset + member.size > total:
                 sample.reason = "torn: the tar ends inside it"
         elif ext in MODERN:

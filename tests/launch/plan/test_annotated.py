@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
-from launch.plan import tracking
-from launch.plan.tracking import LEFT_OUT, Wanted, joined
+from launch.plan import annotated
+from launch.plan.annotated import LEFT_OUT, Wanted, joined
 from synth.errors import InputError
 from synth.tracking.listing import AnnotatedListing
 from tests.configs import DatasetConfig
@@ -34,7 +34,7 @@ def join(folder, drop=False, base=False, variants=1, captions=True, min_area=144
     there = folder / "captions.json"
     places = {"annotations": str(folder / "annotations.json"), "images": str(images or folder / "images")}
     dataset = dataset_at(**places, captions=str(there) if captions and there.exists() else None)
-    tracking._joined.cache_clear()
+    annotated._joined.cache_clear()
     return joined(dataset, Wanted("toy", base, drop, variants, min_area, 1e9, (96, 64), 32))
 
 
@@ -188,7 +188,7 @@ def test_the_head_counts_what_is_listed_whatever_the_order(tmp_path):
 
 
 def test_a_file_that_changed_within_the_process_is_read_again(tmp_path):
-    tracking._joined.cache_clear()
+    annotated._joined.cache_clear()
     dataset = dataset_at(annotations=str(write(tmp_path, plain()) / "annotations.json"), images=str(tmp_path / "images"))
     wanted = Wanted("toy", False, False, 1, 144, 1e9, (96, 64), 32)
     first = joined(dataset, wanted)

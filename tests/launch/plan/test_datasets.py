@@ -54,7 +54,7 @@ def prompts_of(config, n: int):
 
 
 def test_every_dataset_of_conf_is_tested_here():
-    assert {path.stem for path in (CONF / "dataset").glob("*.yaml")} == {*SIZES, "custom", *ANNOTATED}
+    assert {path.stem for path in (CONF / "dataset").glob("*.yaml")} == {*SIZES, "custom", "source", *ANNOTATED}
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -225,10 +225,6 @@ def test_a_source_that_is_none_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no class"):
         names(tmp_path / "empty")
-    for split in ("train", "val"):
-        (tmp_path / "whole" / split / "cat").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"are splits \(train, val\); name one: dataset.source="):
-        names(tmp_path / "whole")
     with pytest.raises(InputError, match=r"dataset\.kind=textur"):
         plan_point(config_of("dataset=pictures", "dataset.kind=textur"))
 

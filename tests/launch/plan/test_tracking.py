@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from launch.config.compose import Composer, typed
-from launch.plan import tracking
+from launch.plan import annotated
 from launch.plan.graph import plan_point
 from launch.plan.tracking import units
 from synth.errors import InputError
@@ -41,7 +41,7 @@ def planned(composed, tmp_path):
                 part = part[group] if isinstance(part, dict) else getattr(part, group)
             assert hasattr(part, name)
             object.__setattr__(part, name, value)  # config classes are frozen
-        tracking._joined.cache_clear()
+        annotated._joined.cache_clear()
         return plan_point(config)
 
     return plan
@@ -112,7 +112,7 @@ def test_planning_twice_gives_the_same_stage_and_what_decides_changes_it(pairs, 
     ],
 )
 def test_a_unit_holds_whole_images_of_one_bucket(buckets, variants, unit_size, ends, largest):
-    found = tracking.Joined(None, None, {}, "", None, buckets, 0, 0, 0)
+    found = annotated.Joined(None, None, {}, "", None, buckets, 0, 0, 0)
     assert units(found, variants, unit_size) == (ends, largest)
 
 
