@@ -5,21 +5,25 @@ follows each as soon as it is named, into a pipe too. So names are followed here
 """
 
 import contextlib
+import fcntl
+import io
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
 from h5py import h5d, h5g, h5l, h5o, h5z
 
+from synth import foreign
 from synth.errors import REFUSALS, InputError, StoreError
 from synth.store.files import storing
 
 ELSEWHERE = "lies in another file, to which this one links: copy it into this one"
-NOWHERE = "is a link that leads nowhere: remove it"
+NOWHERE = "is a link that leads nowhere, or to itself: remove it"
+ITEM, GROUP, CIRCLE = "item", "group", "circle"  # what a name leads to; a circle: a group that it is in
 SOFT_LINKS = 16  # that one name may lead through, as HDF5 has it
 GROUPS = 1024  # that stay open
 MOST_LINKS = 1000  # times that links may lead to one group: groups of links multiply
@@ -35,15 +39,19 @@ class Refused(InputError):
 
 
 class Hdf5File:
-    """An open file. InputError if it is none, is torn or is not there; StoreError if the file system is in trouble. key: that named it."""
+    """An open file. InputError if it is none, is torn or is not there; StoreError if the file system is in trouble, or if a program has it
+    open to write: what it holds until then is only a part. key: that named it. skip: whether a name is passed over where names are listed.
+    """
 
-    def __init__(self, path: Path, key: str = ""):
+    def __init__(self, path: Path, key: str = "", skip: Callable[[bytes], bool] = lambda name: False):
+        self._skip = skip
         self.path, named = Path(path), f"{key}: {path}" if key else f"{path}"
-        with storing(named):
+        with storing(named), contextlib.ExitStack() as opened:
             try:
                 if not stat.S_ISREG(os.stat(path).st_mode):
                     raise InputError(f"{named} is not a regular file; give an HDF5 file")
-                self._file = h5py.File(path, "r", locking=False)  # network file systems refuse locks
+                opened.enter_context(_shared_lock(path, named))
+                self._file = h5py.File(path, "r", locking=False)  # network file systems refuse locks, and then HDF5 refuses the file
                 self.root: h5g.GroupID = h5g.open(self._file.id, b"/")
             except FileNotFoundError as e:
                 raise InputError(f"{named} is not there") from e
@@ -52,6 +60,7 @@ class Hdf5File:
                     raise
                 why = "is a torn HDF5 file, one that is still being written, or none at all"
                 raise InputError(f"{named} {why} ({first_line(e)}); copy or make it again") from e
+            self._opened = opened.pop_all()
         self._groups: dict[bytes, Any] = {}
 
     def __enter__(self) -> "Hdf5File":
@@ -63,6 +72,7 @@ class Hdf5File:
     def close(self) -> None:
         self._groups.clear()
         self._file.close()
+        self._opened.close()
 
     def attributes(self) -> dict[str, object]:
         """Of the file; those that cannot be read are left out."""
@@ -91,7 +101,7 @@ class Hdf5File:
     def columns(self) -> dict[str, h5py.Dataset]:
         """The arrays at the top of the file, by name; Refused as `dataset`."""
         with reading(self.path):
-            names = sorted(self.root)
+            names = sorted(name for name in self.root if not self._skip(name))
         datasets = ((name, self.dataset(name)) for name in names)
         return {name.decode("utf-8", "surrogateescape"): h5py.Dataset(d) for name, d in datasets if d is not None and d.rank}
 
@@ -108,13 +118,28 @@ class Hdf5File:
             at = self._target(group, last, name)
             yield name, self._judged(at, name) if isinstance(at, h5d.DatasetID) else at
 
+    def groups(self) -> Iterator[tuple[bytes, h5g.GroupID]]:
+        """(name, open group) of the file itself, called "", and of every group that `names` goes through; Refused for a link back to a
+        group above."""
+        for name, group, last, kind in self._walked():
+            if kind == CIRCLE:
+                raise Refused(self.path, name, "is a link back to a group that it is in: remove it")
+            if kind == GROUP:
+                yield name, self._target(group, last, name) if last else group
+
     def _listed(self, once: bool = False) -> Iterator[tuple[bytes, Any, bytes]]:
-        """(name, group that it is in, name there). Datasets are not opened: that takes five times as long."""
+        """(name, group that it is in, name there) of what is no group."""
+        return ((name, group, last) for name, group, last, kind in self._walked(once) if kind == ITEM)
+
+    def _walked(self, once: bool = False) -> Iterator[tuple[bytes, Any, bytes, str]]:
+        """(name, group that it is in, name there, what it is). Datasets are not opened: that takes five times as long."""
         met: set[tuple[int, int]] = set()
         by_links: Counter[tuple[int, int]] = Counter()
         todo: list[tuple[bytes, Any, bytes, tuple]] = [(b"", self.root, b"", ())]
         while todo:
             name, group, last, above = todo.pop()
+            if last and self._skip(name):
+                continue
             try:
                 kind = self._kind(group, last, name) if last else h5l.TYPE_HARD
             except KeyError as e:
@@ -126,15 +151,18 @@ class Hdf5File:
                 seen = h5o.get_info(group, last) if last and kind == h5l.TYPE_HARD else h5o.get_info(at)
             mark, is_group = (seen.fileno, seen.addr), seen.type == h5o.TYPE_GROUP
             if (once or is_group) and mark in (met if once else above):
+                if not once:
+                    yield name, group, last, CIRCLE
                 continue
             if not is_group:
                 met |= {mark} if once else set()
-                yield name, group, last
+                yield name, group, last, ITEM
                 continue
             met.add(mark)
             by_links[mark] += 1
             if by_links[mark] > MOST_LINKS:
                 raise Refused(self.path, name, f"is a group to which links lead {MOST_LINKS:,} times before: remove them")
+            yield name, group, last, GROUP
             at = self._target(group, last, name)
             with self._reading(name):
                 todo += [(name + b"/" + n if name else n, at, n, (*above, mark)) for n in sorted(at, reverse=True)]
@@ -195,6 +223,19 @@ class Hdf5File:
                     packed = f"filter {code} ({title.decode(errors='replace')})" if title else f"filter {code}"
                     raise Refused(self.path, name, f"is packed by {packed}, which is not here: pack it by gzip (h5repack -f GZIP=4)")
         return dataset
+
+
+def _shared_lock(path: Path, named: str) -> io.BufferedReader:
+    """The file, locked against writers while it is open, as HDF5's own readers do it; StoreError if a writer has it."""
+    file = foreign.open_file(path)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+        file.close()
+        raise StoreError(f"{named} is open in a program that writes it; run the same command again when that is done") from e
+    except OSError:  # file systems without locks say so in many ways; one in trouble will when the file is read
+        return file
+    return file
 
 
 @contextlib.contextmanager
