@@ -25,7 +25,7 @@ from launch.config.near import did_you_mean
 from launch.plan.inputs import seen
 from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 from synth.keys import WrongKey
 from synth.store import trees
 
@@ -253,6 +253,7 @@ def _folder(path: Path, counting: bool) -> list[Entry]:
             return _exported(path, counting)
         return [Entry(p.name, count=_pictures(path, p.name) if counting else None) for p in folders]
     except OSError as e:
+        not_trouble(e.filename or path, e)
         raise InputError(f"{e.filename or path}: cannot be read ({e.strerror}); dataset.source needs a folder that can be listed") from e
 
 

@@ -28,6 +28,7 @@ from synth.seeds import derive
 from synth.store.files import write_atomic
 from synth.store.samples import Unit
 from synth.store.spec import canonical, digest
+from synth.store.trees import naming
 
 LEFT_OUT = "left_out.jsonl"
 NO_CAPTION = "has no caption"
@@ -177,7 +178,8 @@ class Img2Img(Images):
         data, config = read_bytes(picture, self.source.root), self.config
         if isinstance(data, str):
             return "", Decoded(reason=data)
-        return hashlib.sha256(data).hexdigest(), decode(data, config.width, config.height, config.resize)
+        with naming(f"{picture.path}: {picture.key}"):
+            return hashlib.sha256(data).hexdigest(), decode(data, config.width, config.height, config.resize)
 
     def draw(self, state: PictureState, tasks: Sequence[PictureTask]) -> Sequence[DrawnPicture]:
         import torch

@@ -6,11 +6,13 @@ follows each as soon as it is named, into a pipe too. So names are followed here
 
 import contextlib
 import fcntl
+import importlib
 import io
 import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import h5py
 from h5py import h5d, h5g, h5l, h5o, h5z
 
 from synth import foreign
-from synth.errors import REFUSALS, InputError, StoreError
+from synth.errors import REFUSALS, InputError, StoreError, not_trouble
 from synth.store.files import storing
 
 ELSEWHERE = "lies in another file, to which this one links: copy it into this one"
@@ -36,6 +38,26 @@ class Refused(InputError):
     def __init__(self, path: Path, name: bytes, reason: str):
         super().__init__(f"{path}: {name.decode(errors='replace')!r} {reason}")
         self.reason = reason
+
+
+class NoFilter(InputError):
+    """An item is packed in a way that nothing on this machine unpacks: a fact about the machine, and none about the item."""
+
+    def __init__(self, path: Path, name: bytes, packed: str):
+        super().__init__(
+            f"{path}: {name.decode(errors='replace')!r} is packed by {packed}, which is not here: "
+            "pip install hdf5plugin, set HDF5_PLUGIN_PATH, or pack the file by gzip (h5repack -f GZIP=4)"
+        )
+
+
+@cache
+def _unpacks(code: int) -> bool:
+    """Whether a filter is here, of HDF5's own, its plugins, or those that hdf5plugin brings."""
+    if h5z.filter_avail(code):
+        return True
+    with contextlib.suppress(ImportError):
+        importlib.import_module("hdf5plugin")
+    return h5z.filter_avail(code)
 
 
 class Hdf5File:
@@ -56,8 +78,7 @@ class Hdf5File:
             except FileNotFoundError as e:
                 raise InputError(f"{named} is not there") from e
             except TORN as e:
-                if getattr(e, "errno", None) in REFUSALS:
-                    raise
+                not_trouble(named, e, REFUSALS)
                 why = "is a torn HDF5 file, one that is still being written, or none at all"
                 raise InputError(f"{named} {why} ({first_line(e)}); copy or make it again") from e
             self._opened = opened.pop_all()
@@ -80,8 +101,10 @@ class Hdf5File:
         with reading(self.path):
             names = list(self._file.attrs)
         for name in names:
-            with contextlib.suppress(*TORN):
+            try:
                 values[name] = self._file.attrs[name]
+            except TORN as e:
+                not_trouble(self.path, e, REFUSALS)
         return values
 
     def dataset(self, name: str | bytes) -> h5d.DatasetID | None:
@@ -94,7 +117,7 @@ class Hdf5File:
                     self._groups.clear()
                 self._groups[folder] = self._follow(self.root, folder, name)
             at = self._follow(self._groups[folder], last, name)
-        except (KeyError, UnicodeEncodeError):
+        except (KeyError, UnicodeEncodeError):  # of ours: h5py's own came through `_reading`
             return None
         return self._judged(at, name) if isinstance(at, h5d.DatasetID) else None
 
@@ -199,7 +222,8 @@ class Hdf5File:
         with self._reading(name):
             try:
                 return group.links.get_info(part).type
-            except TORN:
+            except TORN as e:
+                not_trouble(self.path, e, REFUSALS)
                 if group.links.exists(part):
                     raise
         raise KeyError(part)
@@ -209,8 +233,7 @@ class Hdf5File:
         try:
             yield
         except TORN as e:
-            if isinstance(e, OSError) and e.errno in REFUSALS:
-                raise StoreError(f"{self.path}: {e.strerror}; mend that, then run the same command again") from e
+            not_trouble(self.path, e, REFUSALS)
             raise Refused(self.path, name, f"cannot be read ({first_line(e)})") from e
 
     def _judged(self, dataset: h5d.DatasetID, name: bytes) -> h5d.DatasetID:
@@ -219,9 +242,8 @@ class Hdf5File:
             if created.get_layout() == h5d.VIRTUAL or created.get_external_count():
                 raise Refused(self.path, name, ELSEWHERE)
             for code, _, _, title in map(created.get_filter, range(created.get_nfilters())):
-                if not h5z.filter_avail(code):
-                    packed = f"filter {code} ({title.decode(errors='replace')})" if title else f"filter {code}"
-                    raise Refused(self.path, name, f"is packed by {packed}, which is not here: pack it by gzip (h5repack -f GZIP=4)")
+                if not _unpacks(code):
+                    raise NoFilter(self.path, name, f"filter {code} ({title.decode(errors='replace')})" if title else f"filter {code}")
         return dataset
 
 
@@ -244,8 +266,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except TORN as e:
-        if getattr(e, "errno", None) in REFUSALS:
-            raise
+        not_trouble(path, e, REFUSALS)
         raise InputError(f"{path}: cannot be read ({type(e).__name__}: {first_line(e)}); copy or make it again") from e
 
 

@@ -11,6 +11,7 @@ from synth.errors import InputError
 from synth.images.decode import Decoded, decode_as_declared
 from synth.images.encode import PILLOW
 from synth.seeds import generator
+from synth.store.trees import naming
 from synth.tracking import canvas
 from synth.tracking.config import PairsConfig
 from synth.tracking.listing import Annotated
@@ -50,7 +51,8 @@ def decoded(source, image: Annotated) -> tuple[str, Decoded]:
     data = source.read(image.path, image.size)
     if isinstance(data, str):
         return "", Decoded(reason=data)
-    return hashlib.sha256(data).hexdigest(), decode_as_declared(data, image.image["width"], image.image["height"])
+    with naming(image.path):
+        return hashlib.sha256(data).hexdigest(), decode_as_declared(data, image.image["width"], image.image["height"])
 
 
 def prepared(

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synth import foreign
-from synth.errors import InputError, StoreError, not_trouble
+from synth.errors import REFUSALS, InputError, StoreError, not_trouble
 from synth.images.sources.base import too_large
-from synth.images.sources.read import read_file
+from synth.images.sources.read import not_empty, read_file
 from synth.store.files import storing
 from synth.store.trees import entries, is_folder, plain, walk
 from synth.tracking.objects import base_name
@@ -73,7 +73,7 @@ class FolderSource:
         try:
             seen = os.stat(os.path.join(self.root, path))
         except OSError as e:
-            not_trouble(os.path.join(self.root, path), e)
+            not_trouble(os.path.join(self.root, path), e, REFUSALS)
             return Found(reason=f"cannot be read ({e.strerror})")
         if not stat.S_ISREG(seen.st_mode):
             return Found(reason="is not a regular file")
@@ -82,6 +82,10 @@ class FolderSource:
     def read(self, path: str, size: int) -> bytes | str:
         """The bytes of an image that was found at `path`, or why there are none. A file system in trouble is a StoreError."""
         return read_file(self.root / path, size, self.root, key=KEY)
+
+    def check(self, path: str) -> None:
+        """StoreError if the folder is there, and nothing is in it."""
+        not_empty(self.root, KEY)
 
     def close(self) -> None: ...
 
@@ -109,7 +113,7 @@ class Hdf5Source:
         return images
 
     def _image(self, file: "Hdf5File", path: str) -> Found | None:
-        """The dataset of a name, with the number of bytes of its image; None if there is none."""
+        """The dataset of a name, with the number of bytes of its image; None if there is none. InputError if nothing here unpacks it."""
         from synth.store.hdf5 import Refused
 
         try:
@@ -135,7 +139,7 @@ class Hdf5Source:
         import h5py
         import numpy as np
 
-        from synth.store.hdf5 import first_line
+        from synth.store.hdf5 import TORN, first_line
 
         with self._lock, self._opened() as file:
             try:
@@ -147,9 +151,14 @@ class Hdf5Source:
                 if image.size != size:
                     return "changed since the stage was planned (its size did)"
                 return np.array(h5py.Dataset(file.dataset(path))).tobytes()
-            except OSError as e:
-                not_trouble(self.root, e)
+            except TORN as e:
+                not_trouble(self.root, e, REFUSALS)
                 return f"cannot be read ({first_line(e)})"
+
+    def check(self, path: str) -> None:
+        """InputError if the images cannot be unpacked on this machine, told by one of them."""
+        with self._lock, self._opened() as file:
+            self._image(file, path)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator["Hdf5File"]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from synth import foreign
-from synth.errors import InputError, not_trouble
+from synth.errors import REFUSALS, InputError, not_trouble
 from synth.images.sources.base import KEY, Input, Reader, SourceClass, too_large
 from synth.images.sources.image_folder import caption_in
 from synth.store.tars import Member, NoTar, TornTar, members
@@ -64,7 +64,7 @@ class WebDatasetReader(Reader):
             with foreign.open_file(path) as raw:
                 torn = self._members(raw, samples)
         except OSError as e:
-            not_trouble(path, e)
+            not_trouble(path, e, REFUSALS)
             return [Found("", reason=f"cannot be read: {e.strerror}")]
         for sample in samples:
             self._facts(sample)
