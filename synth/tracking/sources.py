@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 KEY = "dataset.images"
 THREADS, CHUNK = 16, 512  # looks at files: on a network file system each waits, none works
 H5 = b"\x89HDF\r\n\x1a\n"
+_OF_2014 = re.compile(r"COCO_[a-z]+2014_(\d+\.\w+)")
 _NO_FORM = "holds no image there: an image is a row of uint8, or one text of fixed length"
 
 
@@ -51,9 +53,9 @@ class FolderSource:
         missing = [n for n in names if n not in paths]
         reasons: dict[str, Found] = {}
         if missing:
-            below = _by_base_name((path for path, _ in walk(self.root, key=KEY, once=True)), {base_name(n) for n in missing})
+            below = _by_base_name((path for path, _ in walk(self.root, key=KEY, once=True)), _looked_for(missing))
             for name in missing:
-                chosen = _only(below.get(base_name(name), []), self.root)
+                chosen = _only(name, below, self.root)
                 if isinstance(chosen, Found):
                     reasons[name] = chosen
                 else:
@@ -106,9 +108,9 @@ class Hdf5Source:
                     images[name] = there
             missing = [n for n in names if n not in images]
             everywhere = (n.decode("utf-8", "surrogateescape") for n in file.names(once=True)) if missing else ()
-            below = _by_base_name(everywhere, {base_name(n) for n in missing})
+            below = _by_base_name(everywhere, _looked_for(missing))
             for name in missing:
-                chosen = _only(below.get(base_name(name), []), self.root)
+                chosen = _only(name, below, self.root)
                 images[name] = chosen if isinstance(chosen, Found) else self._image(file, chosen) or Found(reason=_NO_FORM)
         return images
 
@@ -208,11 +210,31 @@ def _by_base_name(paths: Iterable[str], wanted: set[str]) -> dict[str, list[str]
     return by_name
 
 
-def _only(paths: list[str], root: Path) -> str | Found:
-    """The only one, or why there is none."""
+def _looked_for(names: Iterable[str]) -> set[str]:
+    """Names without folders, and those that may have been meant."""
+    return {n for name in names for n in (base_name(name), _meant(name)[0]) if n}
+
+
+def _meant(name: str) -> tuple[str, str]:
+    """(what an image of this name may be called here, how that comes); ("", "") where nothing is known of such names.
+
+    >>> _meant("images\\\\1.jpg")[0], _meant("train2014/COCO_train2014_000000000009.jpg")[0], _meant("1.jpg")[0]
+    ('1.jpg', '000000000009.jpg', '')
+    """
+    if "\\" in name:
+        return base_name(name.replace("\\", "/")), "its file_name has backslashes: write / for them"
+    if hit := _OF_2014.fullmatch(base_name(name)):
+        return hit[1], "its file_name is of COCO 2014, and the images are of 2017: give both of one year"
+    return "", ""
+
+
+def _only(name: str, below: Mapping[str, list[str]], root: Path) -> str | Found:
+    """The only path of a name, or why there is none."""
+    paths = below.get(base_name(name), [])
     if len(paths) == 1:
         return paths[0] if plain(paths[0]) == paths[0] else Found(reason="lies in a folder whose name is no UTF-8")
     if not paths:
-        return Found(reason=f"is not in {root}")
+        meant, how = _meant(name)
+        return Found(reason=f"is not in {root}" + (f", but {meant} is; {how}" if meant in below else ""))
     first, second = sorted(paths)[:2]
     return Found(reason=f"is {len(paths)} times in {root} ({first!r}, {second!r}): write the folder into its file_name")
