@@ -55,7 +55,7 @@ def images(tmp_path) -> StageFolder:
     return folder
 
 
-def pictures(root: Path, dead: Sequence[int] = ()) -> StageFolder:
+def pictures(root: Path, dead: Sequence[int] = (), ext: str = "png") -> StageFolder:
     """A stage of pictures of three classes, whose folders have another order than the official one."""
     table = captions_json_stage(root, [captions_stage(root, [f"caption {k}" for k in range(EVERY)], classes=ORDERED)], EVERY)
     assert work(table) == EXIT_OK
@@ -67,7 +67,7 @@ def pictures(root: Path, dead: Sequence[int] = ()) -> StageFolder:
     for slot in range(EVERY):
         label = slot * 3 // EVERY
         facts = {"caption": f"caption {slot}", "class": ORDERED[label], "label": label, "seed": (1 << 64) - 1 - slot, "caption_seed": slot}
-        sample = Sample(slot, f"{slot:09d}", {"png": png(slot), "json": canonical(facts | {"model_parts": {}})})
+        sample = Sample(slot, f"{slot:09d}", {ext: png(slot), "json": canonical(facts | {"model_parts": {}})})
         results.append(Tombstone(slot, "not finite") if slot in dead else sample)
     commit_units(folder, results)
     return folder

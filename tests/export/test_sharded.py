@@ -20,7 +20,7 @@ from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
 from tests.configs import ParquetConfig, WebDatasetConfig
-from tests.export.conftest import DEAD, NAMES, png
+from tests.export.conftest import DEAD, NAMES, pictures, png
 from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, work
 from tests.verify.test_verify import problems, rewrite
@@ -141,6 +141,13 @@ def test_an_edited_column_of_a_parquet_file_is_found_deep(images, name, value):
     rewrite(folder, 1, [said.get(s) or Tombstone(s, "not finite") for s in range(unit.start, unit.stop)])
     found = problems(folder.path, deep=True)
     assert len(found) == 1 and f"{path}: row of {rows[4]['key']} is not as in its unit" in found[0]
+
+
+@pytest.mark.parametrize("ext", ["png", "jpg", "webp"])
+def test_shards_are_verified_whatever_place_pictures_have_among_their_files(tmp_path, ext):
+    folder = child(tmp_path / "runs", "webdataset", WebDatasetConfig(), {"images": [pictures(tmp_path / "runs", ext=ext)]}, 24, 10, 10)
+    assert work(folder) == EXIT_OK
+    assert not [p for p in problems(folder.path, deep=True) if "shard-" in p]
 
 
 def test_a_shard_without_any_picture_is_not_written(images):
