@@ -34,5 +34,11 @@ $(VENV)/.installed: setup.cfg constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+# what docs/exports.md says opens exports, beside the environment and not in it: tests/export/readers.txt says why
+$(VENV)/.readers: $(VENV)/.installed tests/export/readers.txt
+	rm -rf $(VENV)/readers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/readers -r tests/export/readers.txt
+	touch $@
+
 clean:
 	rm -rf $(VENV) build *.egg-info

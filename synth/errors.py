@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import socket
 import sys
 import traceback
@@ -66,13 +67,44 @@ class Killed(StageBroken):
 
 def refused(error: BaseException) -> bool:
     """Whether an error says something about the disk and nothing about what was to be stored."""
-    return isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in REFUSALS)
+    return isinstance(error, StoreError) or _told_by(error) in REFUSALS
 
 
-def not_trouble(what: str | os.PathLike, error: BaseException) -> None:
-    """Of an error that is to be told as a fact about a file: StoreError if it is one about the file system, so that it is none."""
-    if isinstance(error, OSError) and error.errno in TROUBLE:
-        raise StoreError(f"{what}: cannot be read now ({error.strerror}); mend that, then run the same command again") from error
+# HDF5 (errno = 5, error message = 'Input/output error') and Rust's libraries (os error 5) tell it in words alone
+_TOLD = re.compile(r"\berrno = (\d+), error message = |\(os error (\d+)\)")
+
+
+def errno_of(error: BaseException) -> int | None:
+    """What a file system said in an error, or in one that it came of; None if none of them tells. h5py, for one, raises KeyError and
+    RuntimeError where a read failed.
+
+    >>> errno_of(KeyError("Unable to open object (file read failed: .., errno = 5, error message = 'Input/output error')"))
+    5
+    """
+    seen: set[int] = set()
+    e: BaseException | None = error
+    while e is not None and id(e) not in seen:
+        seen.add(id(e))
+        if (code := _told_by(e)) is not None:
+            return code
+        e = e.__cause__ or (None if e.__suppress_context__ else e.__context__)
+    return None
+
+
+def _told_by(error: BaseException) -> int | None:
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    told = None if isinstance(error, InputError) else _TOLD.search(str(error))
+    return int(told[1] or told[2]) if told else None
+
+
+def not_trouble(what: str | os.PathLike, error: BaseException, kinds: frozenset[int] = TROUBLE) -> None:
+    """Of an error that is to be told as a fact about a file: StoreError if it is one about the file system, so that it is none.
+
+    kinds: REFUSALS where the fact would be stored with a sample, for ever: what may not be read here may be read elsewhere.
+    """
+    if (code := errno_of(error)) in kinds:
+        raise StoreError(f"{what}: cannot be read now ({os.strerror(code)}); mend that, then run the same command again") from error
 
 
 def tool(work: Callable[[], int | str]) -> int:

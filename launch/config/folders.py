@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 
 CONF = (Path(__file__).resolve().parents[1] / "conf").resolve()  # a link to conf/ in a clone, a folder in a wheel
 STANDING = "SYNTHSET_CONF"  # folders, separated as in PATH
@@ -22,6 +22,7 @@ def own_folders(config_dir: str | None = None, env: Mapping[str, str] = os.envir
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(f"{origin} {word}: no such folder") from None
         except OSError as e:
+            not_trouble(folder, e)
             raise InputError(f"{origin} {word}: cannot be read ({e.strerror})") from e
         folders.append(folder)
     return list(dict.fromkeys(folders))

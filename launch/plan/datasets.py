@@ -25,7 +25,7 @@ from launch.config.near import did_you_mean
 from launch.plan.inputs import seen
 from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 from synth.images.sources.class_folders import TRAINING, class_folders, classes_file
 from synth.keys import WrongKey
 from synth.store import trees
@@ -251,6 +251,7 @@ def _folder(path: Path, counting: bool) -> list[Entry]:
         names = sorted({folder.rpartition("/")[2] for folder in found.folders})
         return [Entry(name, count=_pictures(path, found.folders, name) if counting else None) for name in names]
     except OSError as e:
+        not_trouble(e.filename or path, e)
         raise InputError(f"{e.filename or path}: cannot be read ({e.strerror}); dataset.source needs a folder that can be listed") from e
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from launch.plan.container import APPTAINER, DOCKER, PYXIS, SUFFIXES, Container, program_of, wrapped
 from launch.plan.mounts import Mount
 from synth import foreign
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 from synth.foreign import Maybe
 from synth.host.container import RECIPE, code, has_driver
 from synth.host.environment import without_secrets
@@ -142,6 +142,7 @@ def _of_file(c: Container) -> dict[str, Any]:
         with path.open("rb") as f:
             head = f.read(64)
     except OSError as e:
+        not_trouble(path, e)
         raise InputError(f"{c.key}={c.image}: cannot be read ({e.strerror})") from e
     suffix = next((s for s, runtime in SUFFIXES.items() if runtime == c.runtime), "")
     good = head[SIF_MAGIC] == b"SIF_MAGIC" if suffix == ".sif" else head[:4] == SQUASHFS

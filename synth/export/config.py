@@ -36,7 +36,9 @@ class ImageFolderConfig(ExportConfig):
         "key: <class>/<key>.png | number: <class>/00000123.png | nested: 000000/000000/00123.png, as SynCLR's txt2img",
         choices=("key", "number", "nested"),
     )
-    val_share: float = key("share of the captions whose pictures go to val/, the others to train/; 0: neither", low=0, below=1)
+    val_share: float = key(
+        "share of the captions of each class whose pictures go to val/, the others to train/; 0: neither", low=0, below=1
+    )
     split_seed: int = key("draws who goes where")
     link_from: str = plan_key(
         "folder of an ImageFolder of the same pictures: files become second names of its files where the disk can", null="none"

@@ -8,15 +8,18 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 from synth import foreign
 from synth.errors import InputError
 from synth.export.base import Export
+from synth.export.card import plain_text
 from synth.export.config import ImageFolderConfig
+from synth.export.manifest import ManifestWriter
 from synth.export.sources import Sources
 from synth.reading.sample import StageSample
-from synth.reading.stage import GONE
+from synth.reading.stage import GONE, ROLE, StageReader
 from synth.run.findings import Check
 from synth.seeds import uniform
 from synth.store.files import storing
@@ -34,6 +37,7 @@ class ImageFolder(Export):
     def __init__(self, folder):
         super().__init__(folder)
         source = folder.spec.settings.get("link_from")
+        self._empty: list[int] = []  # official indices of classes without a picture, when the card is written
         self._linkable = tuple(Path(source, split) for split in ("", "train", "val")) if source else ()
 
     def begin(self, unit: Unit) -> dict[int, str]:
@@ -68,8 +72,26 @@ class ImageFolder(Export):
         """ "train/", "val/" or ""."""
         if not self.config.val_share:
             return ""
-        luck = uniform(self.config.split_seed, "split", record.get("caption_seed", slot))
-        return "val/" if luck < self.config.val_share else "train/"
+        return "val/" if (record["label"], record.get("caption_seed", slot)) in self._val else "train/"
+
+    @cached_property
+    def _val(self) -> set[tuple[int, int]]:
+        """(label, caption seed) of the captions whose pictures go to val/: of each class the share that is wanted, one at least.
+
+        Drawn over all pictures of the stage, whose records are taken on trust here. InputError for a class that cannot be split.
+        """
+        of_class: dict[int, set[int]] = {}
+        for picture in StageReader(self.folder.upstream(ROLE)[0], check=False).samples():
+            record = picture.metadata
+            of_class.setdefault(record["label"], set()).add(record.get("caption_seed", picture.slot))
+        share, seed = self.config.val_share, self.config.split_seed
+        if single := sorted(label for label, captions in of_class.items() if len(captions) == 1):
+            names = ", ".join(repr(self.classes.get(label, str(label))) for label in single[:5]) + (", .." if single[5:] else "")
+            raise InputError(
+                f"export.{self.folder.spec.name}.val_share={share}: {len(single)} classes have pictures of one caption alone ({names}), "
+                "and both halves need one; make more (captions.per_class), or set val_share=0"
+            )
+        return {(label, s) for label, captions in of_class.items() for s in drawn(captions, share, seed)}
 
     def _split_in(self, name: str) -> str:
         """The same of a file's name."""
@@ -82,6 +104,11 @@ class ImageFolder(Export):
             if self.out.link(name, data, below / plain):
                 return
         self.out.put(name, data)
+
+    def open(self) -> None:
+        if self.config.val_share:
+            self._val  # noqa: B018 (what cannot be split is said before anything is written)
+        super().open()
 
     # -- when the stage is whole -------------------------------------------------------------------------------------
 
@@ -145,15 +172,41 @@ class ImageFolder(Export):
             for stranger in sorted(set(there) - mine):
                 check.wrong(f"{name}/{stranger}", "no unit has this picture")
 
+    def card(self, manifest: ManifestWriter) -> bytes:
+        self._empty = sorted(index for index in self.classes if not manifest.per_label[index])
+        return super().card(manifest)
+
     def how_to_read(self) -> str:
-        return """- `<class>/<key>.<ext>`: the pictures, as torchvision's ImageFolder \
+        nested = self.config.names == "nested"
+        return (
+            NESTED if nested else READ + (EMPTY.format(plain_text(", ".join(self.classes[i] for i in self._empty))) if self._empty else "")
+        )
+
+
+READ = """- `<class>/<key>.<ext>`: the pictures, as torchvision's ImageFolder \
 and Hugging Face's `load_dataset("imagefolder", data_dir=...)` read them.
-- `metadata.jsonl`: a line a picture: its caption, its class, its seeds and all settings it was made with."""
+- `metadata.jsonl`: a line a picture: its caption, its class, its seeds and all settings it was made with. `label` is the official index.
+- torchvision and timm number the classes anew, from 0 in the order of their folders. `classes.json` has the official index of a folder:
+  `official = {c["folder"]: c["index"] for c in json.load(open("classes.json"))["classes"]}; \
+ImageFolder(root, target_transform=lambda i: official[classes[i]])`, `classes` being `ImageFolder(root).classes`."""
+EMPTY = """
+- Classes without a picture have an empty folder: {}. torchvision refuses them without `ImageFolder(root, allow_empty=True)`, and \
+timm does not count them."""
+NESTED = """- `000000/000000/00123.<ext>`: the pictures by number, as SynCLR's txt2img writes them; no folder is a class.
+- `metadata.jsonl`: a line a picture: its caption, its class, its seeds and all settings it was made with. \
+`load_dataset("imagefolder", data_dir=...)` takes `label` from it."""
+
+
+def drawn(captions: Iterable[int], share: float, seed: int) -> list[int]:
+    """The captions of one class, of two and more, that go to val/, by their seeds: the share of them, but one at least on either side."""
+    by_luck = sorted(captions, key=lambda s: (uniform(seed, "split", s), s))
+    return by_luck[: min(len(by_luck) - 1, max(1, int(share * len(by_luck) + 0.5)))]
 
 
 def public(record: Mapping) -> dict:
-    """The line of metadata.jsonl. Seeds are text: they have 64 bits, and JSON readers of data sets take 63."""
-    return {k: str(v) if k in ("seed", "caption_seed") else v for k, v in record.items() if k not in ("bytes", "slot", "key")}
+    """The line of metadata.jsonl. Seeds are text: they have 64 bits, and JSON readers of data sets take 63. Without empty objects: a column
+    of them is a structure without fields, which Parquet cannot hold and readers of tables refuse."""
+    return {k: str(v) if k in ("seed", "caption_seed") else v for k, v in record.items() if k not in ("bytes", "slot", "key") and v != {}}
 
 
 def _lines(path: Path) -> Iterator[bytes]:

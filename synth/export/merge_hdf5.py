@@ -3,11 +3,13 @@
     python -m synth.export.merge_hdf5 --inputs 'DIR/*_split_*.h5' --output OUT.h5 [--total_p 8]
 
 Keyed files (a dataset a picture, named like its file) are joined by name; arrays of one length (`images`, `labels`, ..) one behind
-the other. Nothing is decoded, inflated or encoded; scalars of fixed-length text become uint8 [bytes], which keep trailing zeros.
+the other. Nothing is decoded, inflated or encoded, types stay as they are. Attributes, groups and single values are carried where
+all files agree; where they differ (other class_names, above all), lie in other files or refer to something, they are refused by name:
+mend the files, or leave such things out (--leave-out notes 'meta/*' '@created' '*@unit'; @ stands before an attribute).
 Torn files, missing partitions (`.._total_p_8_split_3.h5` and `part_00003_of_00016.h5` say how many there should be) and names that
 are there twice are told before anything is written. OUT.h5 appears when it is whole; merging the same files again does nothing.
 
-Exit codes: 0; 65 bad input; 75 the disk refuses, run it again.
+Exit codes: 0; 65 bad input; 75 the disk refuses, or somebody still writes a file: run it again.
 """
 
 import argparse
@@ -28,7 +30,6 @@ PATTERNS = (
     re.compile(r"part_(?P<k>\d+)_of_(?P<of>\d+)\.\w+$"),
     re.compile(r"_split_(?P<k>\d+)\.\w+$"),
 )
-MARK = "merged_from"  # attribute of a merged file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,28 +40,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--output", required=True, type=Path)
     p.add_argument("--total_p", "--total-p", type=int, help="how many partitions there must be")
     p.add_argument("--layout", choices=["auto", "keyed", "packed"], default="auto")
+    p.add_argument("--leave-out", nargs="+", default=[], metavar="NAME", help="of what is in the files; patterns in quotes")
     args = p.parse_args(argv)
     layout = "" if args.layout == "auto" else args.layout
-    return tool(lambda: run(complete(found(args.inputs, args.output), args.total_p), args.output, layout))
+    return tool(lambda: run(complete(found(args.inputs, args.output), args.total_p), args.output, layout, args.leave_out))
 
 
-def run(paths: Sequence[Path], out: Path, layout: str) -> str:
+def run(paths: Sequence[Path], out: Path, layout: str, leave_out: Sequence[str] = ()) -> str:
     """Merge unless `out` was made of these very files; what to say. Another file there is never replaced."""
+    from synth.export.hdf5.beside import MERGED, LeftOut
     from synth.export.hdf5.merge import check, merge
     from synth.store.hdf5 import Hdf5File
 
     check(paths)
+    mark_name = MERGED.decode()
     # by their content: partitions that were made anew have the names and often the sizes of those before
-    mark = hashlib.sha256("\n".join(f"{p.name} {file_identity(p)}" for p in paths).encode("utf-8", "surrogateescape")).hexdigest()
+    marks = [*(f"{p.name} {file_identity(p)}" for p in paths), *(f"less {name}" for name in sorted(leave_out))]
+    mark = hashlib.sha256("\n".join(marks).encode("utf-8", "surrogateescape")).hexdigest()
     if out.exists():
         with Hdf5File(out) as f:
-            says = f.attributes().get(MARK)
+            says = f.attributes().get(mark_name)
             if isinstance(says, str) and says == mark:
                 return f"{out}: is already the merge of these {len(paths)} files"
         raise InputError(f"{out}: is there already, and was not merged from these files; remove it or choose another --output")
-    facts = merge(paths, out, layout, {MARK: mark})
+    leave = LeftOut(leave_out)
+    facts = merge(paths, out, layout, {mark_name: mark}, leave=leave)
     number = f"{facts['rows']:,} rows" if "rows" in facts else f"{facts['datasets']:,} datasets"
-    return f"{out}: {number} of {len(paths)} {facts['layout']} files, {out.stat().st_size:,} bytes"
+    return f"{out}: {number} of {len(paths)} {facts['layout']} files, {out.stat().st_size:,} bytes{leave.note()}"
 
 
 def found(patterns: Sequence[str], out: Path) -> list[Path]:

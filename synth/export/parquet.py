@@ -93,7 +93,8 @@ class Parquet(Sharded):
         return {"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}]}
 
     def how_to_read(self) -> str:
-        return """- `data/train-*.parquet`: columns image, label, caption, key, seed; `datasets.load_dataset(FOLDER)` opens them."""
+        return """- `data/train-*.parquet`: columns image, label, caption, key, seed; `datasets.load_dataset(FOLDER)` opens them.
+  `label` counts the classes from 0 in official order; `classes.json` and `manifest.parquet` have the official index."""
 
 
 def _encodable(text: str | None) -> str | None:

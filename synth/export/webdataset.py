@@ -1,4 +1,4 @@
-"""Stage kind `webdataset`: `shard-000000.tar` ..., shuffled; key.<ext> and key.json a picture, keys unique over the whole set.
+"""Stage kind `webdataset`: `shard-000000.tar` ..., shuffled; key.<ext>, key.json and key.txt a picture, keys unique over the whole set.
 
 Pictures are copied byte by byte. Their seeds are text here: they have 64 bits, and many readers of JSON take 63.
 """
@@ -51,7 +51,8 @@ class WebDataset(Sharded):
     def how_to_read(self) -> str:
         return """- `shard-*.tar`: the pictures, shuffled; `webdataset.WebDataset("shard-{000000..NNNNNN}.tar")`, \
 or `load_dataset("webdataset", data_files="*.tar")`.
-  A picture is `<key>.<ext>`, all that is known of it `<key>.json` (caption, class, label, seeds, settings). \
+  A picture is `<key>.<ext>`, its caption `<key>.txt` (as open_clip reads it), all that is known of it `<key>.json` (caption, class, \
+official label, seeds, settings). \
 Keys are unique over all shards.
 - `shards.json`: name, samples and bytes of each shard."""
 
@@ -65,13 +66,22 @@ Keys are unique over all shards.
 
     def expected_of(self, record: dict) -> list[tuple[str, str]]:
         name = f"{record['member'].rpartition('.')[0]}.json"
-        return [(name, digest_of(beside(record))), (record["member"], record["sha256"])]
+        texts = [(f"{name.removesuffix('.json')}.txt", digest_of(text)) for text in caption(record).values()]
+        return sorted([(name, digest_of(beside(record))), *texts, (record["member"], record["sha256"])])  # as a tar has them
 
 
 def members(picture: StageSample, record: Mapping) -> tuple[bytes, bytes]:
     """(tar members of a picture as they are to stand in a shard, bytes of its picture file)."""
     data = picture.read()
-    return FRAMINGS["tar"].sample(Sample(picture.slot, picture.key, {"json": beside(record), picture.ext: data}))[0], data
+    return FRAMINGS["tar"].sample(Sample(picture.slot, picture.key, {"json": beside(record), **caption(record), picture.ext: data}))[
+        0
+    ], data
+
+
+def caption(record: Mapping) -> dict[str, bytes]:
+    """The caption of a picture as a file of its own; none of a picture without one."""
+    text = record.get("caption")
+    return {"txt": text.encode("utf-8", "replace")} if text else {}
 
 
 def beside(record: Mapping) -> bytes:

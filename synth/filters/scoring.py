@@ -28,7 +28,7 @@ from synth.run.stage import Stage
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
-from synth.store.trees import PICTURES, Unread, pictures, plain
+from synth.store.trees import PICTURES, Unread, naming, pictures, plain
 
 AGAINST = "filter.*.against"  # whichever filter it was given to
 
@@ -92,7 +92,8 @@ def decoded(item: Found):
     """PIL image of a picture file, or the reason why it cannot be read."""
     from PIL import Image
 
-    picture = decode_with(item.data, lambda image: image.convert("RGB"))
+    with naming(item.record.get("file") or item.key):
+        picture = decode_with(item.data, lambda image: image.convert("RGB"))
     return picture.reason or Image.fromarray(picture.pixels)
 
 

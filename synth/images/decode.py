@@ -1,4 +1,5 @@
-"""File bytes of any picture -> pixels of the size that is drawn. Whatever cannot be decoded is a reason, never an exception.
+"""File bytes of any picture -> pixels of the size that is drawn. Whatever cannot be decoded is a reason, never an exception; what only
+this machine cannot decode, for want of a package, is an InputError.
 
 Transparent pictures are laid on white, deeper ones scaled to 8 bits (`depth`), the rotation that EXIF asks for is done, of animations the
 first picture is taken.
@@ -12,7 +13,7 @@ import numpy as np
 
 from synth.images.depth import depth_of, eight_bits
 from synth.images.sources.base import MAX_PIXELS
-from synth.store.trees import open_picture
+from synth.store.trees import open_picture, without_decoder
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,17 @@ def decode_with(data: bytes, take: Callable) -> Decoded:
             if isinstance(taken, str):
                 return Decoded(reason=taken)
             return Decoded(np.asarray(taken), image.width, image.height)
-    except UnidentifiedImageError:
+    except UnidentifiedImageError as e:
+        if absent := without_decoder(data, e):
+            raise absent from e
         return Decoded(reason="not a picture")
     except Image.DecompressionBombError:
         return Decoded(reason=f"too large: more than {MAX_PIXELS} pixels")
     except MemoryError:
         raise
-    except Exception as e:  # noqa: BLE001 (Pillow raises whatever a broken file provokes)
+    except Exception as e:  # Pillow raises whatever a broken file provokes
+        if absent := without_decoder(data, e):
+            raise absent from e
         return Decoded(reason=f"cannot be decoded ({type(e).__name__}: {_said(e)})")
 
 

@@ -28,6 +28,7 @@ from synth.seeds import derive
 from synth.store.files import write_atomic
 from synth.store.samples import Unit
 from synth.store.spec import canonical, digest
+from synth.store.trees import naming
 
 LEFT_OUT = "left_out.jsonl"
 NO_CAPTION = "has no caption"
@@ -180,7 +181,8 @@ class Img2Img(Images):
         sha256 = hashlib.sha256(data).hexdigest()
         if picture.mark and picture.stored is None and picture.mark != sha256:
             return "", Decoded(reason=ANOTHER)
-        return sha256, decode(data, config.width, config.height, config.resize)
+        with naming(f"{picture.path}: {picture.key}"):
+            return sha256, decode(data, config.width, config.height, config.resize)
 
     def draw(self, state: PictureState, tasks: Sequence[PictureTask]) -> Sequence[DrawnPicture]:
         import torch

@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from errno import EACCES, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 from functools import cache
 from typing import TYPE_CHECKING
@@ -103,6 +103,45 @@ def can_decode(suffix: str) -> bool:
     return registered()
 
 
+class NoDecoder(InputError):
+    """A picture is of a format that this Pillow does not read: a fact about what is installed here, and none about the picture."""
+
+    def __init__(self, form: str, install: str):
+        super().__init__(f"a picture of the format {form}, which nothing here reads: install {install}, or convert it and plan again")
+
+
+_NOT_BUILT = re.compile(r"(?:en|de)coder (\w+) not available")  # as Pillow says it
+_BRANDS = {
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+    b"mif1": "HEIF",
+    b"msf1": "HEIF",
+    b"heic": "HEIF",
+    b"heix": "HEIF",
+    b"hevc": "HEIF",
+    b"heim": "HEIF",
+}
+
+
+def without_decoder(data: bytes, error: BaseException) -> NoDecoder | None:
+    """Of what Pillow raised for a picture's bytes: NoDecoder if another Pillow may read them."""
+    if built := _NOT_BUILT.search(str(error)):
+        return NoDecoder(built[1], "a Pillow that has it (pip install --force-reinstall pillow)")
+    form = _BRANDS.get(data[8:12], "") if data[4:8] == b"ftyp" else ""
+    if data[:2] == b"\xff\x0a" or data[4:12] == b"JXL \r\n\x87\n":
+        form = "JXL"
+    return NoDecoder(form, DECODERS[form][1]) if form and not can_decode(_MODERN[form].split()[0]) else None
+
+
+@contextmanager
+def naming(what: object) -> Iterator[None]:
+    """Say whose picture it is in a NoDecoder."""
+    try:
+        yield
+    except NoDecoder as e:
+        raise InputError(f"{what}: is {e}") from e
+
+
 def open_picture(data: bytes) -> "Image.Image":
     """Pillow's image of a picture's file bytes, by what they are and not by a name; nothing is decoded yet. Raises what Pillow raises."""
     from PIL import Image, UnidentifiedImageError
@@ -137,6 +176,8 @@ def decoded(data: bytes, mode: str = "") -> "Image.Image":
             image.load()
             return image.convert(mode) if mode else image
     except (*_UNDECODED, Image.DecompressionBombError) as e:
+        if absent := without_decoder(data, e):
+            raise absent from e
         raise Undecodable(str(e) or type(e).__name__) from e
 
 
@@ -229,9 +270,9 @@ def is_folder(entry: os.DirEntry, key: str = "") -> bool:
     try:
         return entry.is_dir()
     except OSError as e:
-        if e.errno in (EACCES, EPERM) and not is_picture(entry.name):
+        if e.errno in REFUSALS and not (e.errno in (EACCES, EPERM) and is_picture(entry.name)):
             raise _unlisted(entry.path, e, key) from e
-        return False  # a link to itself
+        return False  # a link to itself, or one of a picture's name that leads where nobody may look: who reads it says so
 
 
 def walk(

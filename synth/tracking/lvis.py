@@ -5,7 +5,8 @@
 
 base: images lose no class silently: neg_category_ids and not_exhaustive_category_ids are numbered anew too. merge: an object of COCO is
 added unless LVIS has one of its class whose box overlaps by 0.7 (IoU), or says that its class is not there; images without any
-annotation of LVIS get COCO's. Both give images a file_name. For the base classes of a merge, run merge first, then base.
+annotation of LVIS get COCO's. Classes are found by synset and name, never by id; what finds none, or no image, is counted
+and named. Both give images a file_name. For the base classes of a merge, run merge first, then base.
 
 OUT.json appears when it is whole; one that is there is never replaced. Exit codes: 0; 65 bad input; 75 the disk refuses, run it again.
 """
@@ -22,7 +23,7 @@ from synth import foreign
 from synth.errors import InputError, tool
 from synth.store.files import beside, replace, storing
 from synth.tracking.coco import Category, CocoFile, Image, Raw, Struct, decoded, msgspec, read, with_name, with_values
-from synth.tracking.lvis_merge import Merge
+from synth.tracking.lvis_merge import Counted, Merge
 
 RARE = "r"  # frequency of the classes that open-vocabulary work holds back
 LISTS = ("neg_category_ids", "not_exhaustive_category_ids")  # of an image
@@ -135,8 +136,17 @@ def merge(lvis: Path, coco: Path, out: Path) -> str:
     n = both.counted
     return (
         f"{summary}: {n.lvis:,} annotations of LVIS and {n.coco:,} of COCO ({n.same:,} others are LVIS's own objects, "
-        f"{n.negative:,} of classes that LVIS says are not there); {n.only_coco:,} images have annotations of COCO alone"
+        f"{n.negative:,} of classes that LVIS says are not there); {n.only_coco:,} images have annotations of COCO alone" + _left_out(n)
     )
+
+
+def _left_out(n: Counted) -> str:
+    """What of COCO's annotations a merge could not take."""
+    said = [f"{n.other_images:,} of images that LVIS does not have"] if n.other_images else []
+    if n.other_classes:
+        most = ", ".join(f"{name!r} {count:,}" for name, count in n.other_classes.most_common(10))
+        said.append(f"{n.other_classes.total():,} of {len(n.other_classes)} classes that LVIS does not have ({most})")
+    return f"; left out of COCO's: {' and '.join(said)}" if said else ""
 
 
 class _Count:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from synth import foreign
-from synth.errors import InputError
+from synth.errors import InputError, not_trouble
 
 MAX_BYTES = 4 << 30  # of a file
 MAX_CONTAINERS = 50_000_000  # lists, tuples, dicts and marks in a file
@@ -48,6 +48,7 @@ def load(path: Path) -> object:
             raise InputError(f"{path}: {size:,} bytes are more than the {MAX_BYTES:,} that are read; give the parts one by one")
         return loads(foreign.read(path, MAX_BYTES))
     except OSError as e:
+        not_trouble(path, e)
         raise InputError(f"{path}: cannot be read ({e.strerror})") from e
     except Refused as e:
         raise InputError(f"{path}: {e}; {FIX}") from e

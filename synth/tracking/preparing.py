@@ -12,6 +12,7 @@ from synth.images.decode import Decoded, decode_as_declared
 from synth.images.encode import PILLOW
 from synth.images.sources.read import ANOTHER
 from synth.seeds import generator
+from synth.store.trees import naming
 from synth.tracking import canvas
 from synth.tracking.config import PairsConfig
 from synth.tracking.listing import Annotated
@@ -54,7 +55,8 @@ def decoded(source, image: Annotated) -> tuple[str, Decoded]:
     sha256 = hashlib.sha256(data).hexdigest()
     if image.sha256 and image.sha256 != sha256:
         return "", Decoded(reason=ANOTHER)
-    return sha256, decode_as_declared(data, image.image["width"], image.image["height"])
+    with naming(image.path):
+        return sha256, decode_as_declared(data, image.image["width"], image.image["height"])
 
 
 def prepared(

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synth import foreign
-from synth.errors import InputError, StoreError, not_trouble
+from synth.errors import REFUSALS, InputError, StoreError, not_trouble
 from synth.images.heads import Head, Read, head_of
 from synth.images.sources.base import too_large
-from synth.images.sources.read import read_file
+from synth.images.sources.read import not_empty, read_file
 from synth.store.files import storing
 from synth.store.trees import entries, is_folder, of_one_size, plain, suffix_of, walk
 from synth.tracking.objects import base_name
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 KEY = "dataset.images"
 THREADS, CHUNK = 16, 512  # looks at files: on a network file system each waits, none works
 H5 = b"\x89HDF\r\n\x1a\n"
+_OF_2014 = re.compile(r"COCO_[a-z]+2014_(\d+\.\w+)")
 _NO_FORM = "holds no image there: an image is a row of uint8, or one text of fixed length"
 
 
@@ -55,9 +57,9 @@ class FolderSource:
         missing = [n for n in names if n not in paths]
         reasons: dict[str, Found] = {}
         if missing:
-            below = _by_base_name((path for path, _ in walk(self.root, key=KEY, once=True)), {base_name(n) for n in missing})
+            below = _by_base_name((path for path, _ in walk(self.root, key=KEY, once=True)), _looked_for(missing))
             for name in missing:
-                chosen = _only(below.get(base_name(name), []), self.root)
+                chosen = _only(name, below, self.root)
                 if isinstance(chosen, Found):
                     reasons[name] = chosen
                 else:
@@ -77,7 +79,7 @@ class FolderSource:
         try:
             seen = os.stat(os.path.join(self.root, path))
         except OSError as e:
-            not_trouble(os.path.join(self.root, path), e)
+            not_trouble(os.path.join(self.root, path), e, REFUSALS)
             return Found(reason=f"cannot be read ({e.strerror})")
         if not stat.S_ISREG(seen.st_mode):
             return Found(reason="is not a regular file")
@@ -95,6 +97,10 @@ class FolderSource:
     def read(self, path: str, size: int) -> bytes | str:
         """The bytes of an image that was found at `path`, or why there are none. A file system in trouble is a StoreError."""
         return read_file(self.root / path, size, self.root, key=KEY)
+
+    def check(self, path: str) -> None:
+        """StoreError if the folder is there, and nothing is in it."""
+        not_empty(self.root, KEY)
 
     def close(self) -> None: ...
 
@@ -115,9 +121,9 @@ class Hdf5Source:
                     images[name] = there
             missing = [n for n in names if n not in images]
             everywhere = (n.decode("utf-8", "surrogateescape") for n in file.names(once=True)) if missing else ()
-            below = _by_base_name(everywhere, {base_name(n) for n in missing})
+            below = _by_base_name(everywhere, _looked_for(missing))
             for name in missing:
-                chosen = _only(below.get(base_name(name), []), self.root)
+                chosen = _only(name, below, self.root)
                 images[name] = chosen if isinstance(chosen, Found) else self._image(file, chosen) or Found(reason=_NO_FORM)
             return {name: self._seen(file, found) for name, found in images.items()}
 
@@ -140,7 +146,7 @@ class Hdf5Source:
             return found  # whoever reads it whole says why
 
     def _image(self, file: "Hdf5File", path: str) -> Found | None:
-        """The dataset of a name, with the number of bytes of its image; None if there is none."""
+        """The dataset of a name, with the number of bytes of its image; None if there is none. InputError if nothing here unpacks it."""
         from synth.store.hdf5 import Refused
 
         try:
@@ -166,7 +172,7 @@ class Hdf5Source:
         import h5py
         import numpy as np
 
-        from synth.store.hdf5 import first_line
+        from synth.store.hdf5 import TORN, first_line
 
         with self._lock, self._opened() as file:
             try:
@@ -178,9 +184,14 @@ class Hdf5Source:
                 if image.size != size:
                     return "changed since the stage was planned (its size did)"
                 return np.array(h5py.Dataset(file.dataset(path))).tobytes()
-            except OSError as e:
-                not_trouble(self.root, e)
+            except TORN as e:
+                not_trouble(self.root, e, REFUSALS)
                 return f"cannot be read ({first_line(e)})"
+
+    def check(self, path: str) -> None:
+        """InputError if the images cannot be unpacked on this machine, told by one of them."""
+        with self._lock, self._opened() as file:
+            self._image(file, path)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator["Hdf5File"]:
@@ -235,11 +246,31 @@ def _by_base_name(paths: Iterable[str], wanted: set[str]) -> dict[str, list[str]
     return by_name
 
 
-def _only(paths: list[str], root: Path) -> str | Found:
-    """The only one, or why there is none."""
+def _looked_for(names: Iterable[str]) -> set[str]:
+    """Names without folders, and those that may have been meant."""
+    return {n for name in names for n in (base_name(name), _meant(name)[0]) if n}
+
+
+def _meant(name: str) -> tuple[str, str]:
+    """(what an image of this name may be called here, how that comes); ("", "") where nothing is known of such names.
+
+    >>> _meant("images\\\\1.jpg")[0], _meant("train2014/COCO_train2014_000000000009.jpg")[0], _meant("1.jpg")[0]
+    ('1.jpg', '000000000009.jpg', '')
+    """
+    if "\\" in name:
+        return base_name(name.replace("\\", "/")), "its file_name has backslashes: write / for them"
+    if hit := _OF_2014.fullmatch(base_name(name)):
+        return hit[1], "its file_name is of COCO 2014, and the images are of 2017: give both of one year"
+    return "", ""
+
+
+def _only(name: str, below: Mapping[str, list[str]], root: Path) -> str | Found:
+    """The only path of a name, or why there is none."""
+    paths = below.get(base_name(name), [])
     if len(paths) == 1:
         return paths[0] if plain(paths[0]) == paths[0] else Found(reason="lies in a folder whose name is no UTF-8")
     if not paths:
-        return Found(reason=f"is not in {root}")
+        meant, how = _meant(name)
+        return Found(reason=f"is not in {root}" + (f", but {meant} is; {how}" if meant in below else ""))
     first, second = sorted(paths)[:2]
     return Found(reason=f"is {len(paths)} times in {root} ({first!r}, {second!r}): write the folder into its file_name")

@@ -73,7 +73,8 @@ class Pairs(Images):
                 f"{self.folder.path}: {self.listing.n} images in {config.variants} variants are not its {self.folder.spec.slots} slots; "
                 "plan it again"
             )
-        self.source  # noqa: B018 (opened: a place that is gone says so now)
+        if self.listing.n:  # a place that is gone, or that this machine cannot read, says so now
+            self.source.check(self.listing.rows(0, 1)[0].path)
 
     def open(self) -> None:
         super().open()

@@ -23,7 +23,7 @@ def partition(folder, k, of=2, names=("a",), scalar=True):
     return path
 
 
-def test_keyed_partitions_are_joined_and_text_scalars_keep_their_trailing_zeros(tmp_path, capsys):
+def test_keyed_partitions_are_joined_and_text_of_fixed_length_stays_text_with_its_trailing_zeros(tmp_path, capsys):
     partition(tmp_path, 0, names=("a", 'say "hi"', "caf\u00e9", "..", "a b\nc"))
     partition(tmp_path, 1, names=("b", "sub/dir"), scalar=False)
     out = tmp_path / "out.h5"
@@ -38,7 +38,7 @@ def test_keyed_partitions_are_joined_and_text_scalars_keep_their_trailing_zeros(
             ("a b\nc_0", b"a"),
             (".._0", b"."),
         ):
-            assert f[f"{name}.jpg"].dtype == np.uint8
+            assert f[f"{name}.jpg"].dtype.kind == ("u" if name.endswith("_1") else "S")
             assert io.BytesIO(np.array(f[f"{name}.jpg"])).getvalue() == JPEG + first + b"\0"
 
 

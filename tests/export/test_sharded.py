@@ -20,7 +20,7 @@ from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
 from tests.configs import ParquetConfig, WebDatasetConfig
-from tests.export.conftest import DEAD, NAMES, png
+from tests.export.conftest import DEAD, NAMES, pictures, png
 from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, work
 from tests.verify.test_verify import problems, rewrite
@@ -52,9 +52,10 @@ def test_shards_hold_every_picture_once_with_its_record_in_a_shuffled_order(imag
     members = in_tars(folder.out_dir)
     pictures = [n for n, _ in members if n.endswith(".png")]
     assert sorted(pictures) == [f"{s:09d}.png" for s in range(N) if s != DEAD] != pictures
-    for (name, data), (beside, record) in zip(members[1::2], members[::2], strict=True):
-        name, data, beside, record = (name, data, beside, record) if name.endswith("png") else (beside, record, name, data)
-        assert name[:9] == beside[:9] and data == png(int(name[:9])) and json.loads(record)["caption"] == f"caption {int(name[:9])}"
+    for (beside, record), (name, data), (text, caption) in zip(members[::3], members[1::3], members[2::3], strict=True):
+        slot = int(name[:9])
+        assert (beside, name, text) == (f"{slot:09d}.json", f"{slot:09d}.png", f"{slot:09d}.txt")
+        assert data == png(slot) and json.loads(record)["caption"] == f"caption {slot}" == caption.decode()
     shards = json.loads((folder.out_dir / "shards.json").read_text())["shardlist"]
     assert [s["url"] for s in shards] == [f"shard-{k:06d}.tar" for k in range(4)] and sum(s["nsamples"] for s in shards) == N - 1
 
@@ -142,10 +143,17 @@ def test_an_edited_column_of_a_parquet_file_is_found_deep(images, name, value):
     assert len(found) == 1 and f"{path}: row of {rows[4]['key']} is not as in its unit" in found[0]
 
 
+@pytest.mark.parametrize("ext", ["png", "jpg", "webp"])
+def test_shards_are_verified_whatever_place_pictures_have_among_their_files(tmp_path, ext):
+    folder = child(tmp_path / "runs", "webdataset", WebDatasetConfig(), {"images": [pictures(tmp_path / "runs", ext=ext)]}, 24, 10, 10)
+    assert work(folder) == EXIT_OK
+    assert not [p for p in problems(folder.path, deep=True) if "shard-" in p]
+
+
 def test_a_shard_without_any_picture_is_not_written(images):
     folder = export(images, config=WebDatasetConfig(shuffle_seed=-1), shard=1)
     assert work(folder) == EXIT_OK
-    assert not (folder.out_dir / f"shard-{DEAD:06d}.tar").exists() and len(in_tars(folder.out_dir)) == 2 * (N - 1)
+    assert not (folder.out_dir / f"shard-{DEAD:06d}.tar").exists() and len(in_tars(folder.out_dir)) == 3 * (N - 1)
     with folder.reader(DEAD) as reader:
         assert reader.index.tombstones == {DEAD: "not finite"}
 

@@ -16,6 +16,7 @@ from tests.tracking.annotated_sets import CATEGORIES, image, square, write
 
 URL = "http://images.cocodataset.org/train2017/"
 PERSON, CAT, DOG = 1, 17, 18  # of COCO
+OF_COCO = [{"id": PERSON, "name": "person"}, {"id": CAT, "name": "cat"}, {"id": DOG, "name": "dog"}]
 LVIS = [
     {"id": 3, "name": "cat", "synset": "cat.n.01", "frequency": "f"},
     {"id": 7, "name": "person", "synset": "person.n.01", "frequency": "f"},
@@ -32,6 +33,10 @@ def lvis_image(number, **more):
         "neg_category_ids": [],
         "not_exhaustive_category_ids": [],
     } | more
+
+
+def coco_image(number, **more):
+    return image(number, file_name=f"{number:012d}.jpg") | more
 
 
 def at(number, image_id, category, x, side=20, **more):
@@ -84,7 +89,7 @@ def test_a_merge_adds_what_lvis_does_not_have_and_does_not_deny(run):
         "categories": LVIS,
     }
     theirs = {
-        "images": [image(n) for n in (1, 2, 3, 99)],
+        "images": [coco_image(n) for n in (1, 2, 3, 99)],
         "annotations": [
             at(900, 1, PERSON, 50),  # LVIS says that there is none
             at(901, 2, CAT, 3),  # IoU 0.74 with LVIS's cat: the same
@@ -94,7 +99,7 @@ def test_a_merge_adds_what_lvis_does_not_have_and_does_not_deny(run):
             at(905, 3, PERSON, 0, iscrowd=0),  # an image without LVIS's annotations
             at(906, 99, CAT, 0),  # no image of LVIS
         ],
-        "categories": [{"id": n, "name": s} for n, s in COCO.items()],
+        "categories": OF_COCO,
     }
     code, made, said = run("merge", ours, theirs)
     assert code == 0, said
@@ -104,11 +109,12 @@ def test_a_merge_adds_what_lvis_does_not_have_and_does_not_deny(run):
     assert (
         "3 annotations of LVIS and 3 of COCO (1 others are LVIS's own objects, 1 of classes that LVIS says are not there); 1 images" in said
     )
+    assert "left out of COCO's: 1 of images that LVIS does not have and 1 of 1 classes that LVIS does not have ('dog' 1)" in said
 
 
 def test_the_result_can_be_merged_and_then_cut_down_to_base_classes(run, tmp_path):
     ours = {"images": [lvis_image(1)], "annotations": [at(10, 1, 3, 0), at(11, 1, 9, 0)], "categories": LVIS}
-    theirs = {"images": [image(1)], "annotations": [at(900, 1, PERSON, 50)], "categories": [{"id": PERSON, "name": "person"}]}
+    theirs = {"images": [coco_image(1)], "annotations": [at(900, 1, PERSON, 50)], "categories": [{"id": PERSON, "name": "person"}]}
     assert run("merge", ours, theirs)[0] == 0
     assert lvis.main(["base", str(tmp_path / "out.json"), str(tmp_path / "base.json")]) == 0
     made = json.loads((tmp_path / "base.json").read_bytes())
@@ -162,28 +168,78 @@ def test_a_result_that_is_there_is_never_replaced_and_running_again_does_nothing
         (
             "merge",
             {"categories": LVIS[2:], "images": [lvis_image(1)], "annotations": []},
-            "no category has the synset of one of COCO's",
+            "no category has the synset or name of one of COCO's",
         ),
     ],
 )
 def test_bad_files_are_named_and_nothing_is_left_behind(run, tmp_path, tool, ours, says):
-    theirs = {"images": [image(1)], "annotations": [square(1, 1, CAT)], "categories": [{"id": CAT, "name": "cat"}]}
+    theirs = {"images": [coco_image(1)], "annotations": [square(1, 1, CAT)], "categories": [{"id": CAT, "name": "cat"}]}
     code, made, said = run(tool, *([ours] if tool == "base" else [ours, theirs]))
     assert code == EXIT_BAD_INPUT and made is None
     assert re.search(says, said), said
     assert not [p for p in tmp_path.iterdir() if "tmp" in p.name or p.name == "out.json"]
 
 
-def test_another_files_classes_are_not_taken_for_cocos(run):
+CAR = {"id": 4, "name": "car_(automobile)", "synset": "car.n.01", "frequency": "f"}
+COMPUTER_MOUSE = {"id": 6, "name": "mouse_(computer_equipment)", "synset": "mouse.n.04", "frequency": "f"}
+ANIMAL = {"id": 8, "name": "mouse", "synset": "mouse.n.01", "frequency": "r"}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "category"),
+    [
+        ({"id": 3, "name": "car"}, 4),  # LVIS's cat has the id
+        ({"id": 1, "name": "Car"}, 4),  # in the place of COCO's person
+        ({"id": 17, "name": "mouse"}, 6),  # COCO's is no animal
+        ({"id": 17, "name": "rat", "synset": "mouse.n.01"}, 8),
+        ({"id": 1, "name": "Yeti"}, 9),  # none of COCO's, by its name
+        ({"id": 1, "name": "traffic light"}, 11),  # a file without synsets
+    ],
+)
+def test_classes_are_found_by_synset_and_name_whatever_their_ids(run, theirs, category):
+    categories = [*LVIS, CAR, COMPUTER_MOUSE, ANIMAL, {"id": 11, "name": "traffic_light", "frequency": "f"}]
+    ours = {"images": [lvis_image(1)], "annotations": [at(1, 1, 3, 70)], "categories": categories}
+    code, made, said = run("merge", ours, {"images": [coco_image(1)], "annotations": [square(1, 1, theirs["id"])], "categories": [theirs]})
+    assert code == 0, said
+    assert [a["category_id"] for a in made["annotations"]] == [3, category]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"categories": [{"id": 12, "name": "x"}]}, "category 12 ('x') is none of COCO's 80 and none of LVIS's, and has no synset"),
+        ({"categories": [{"id": 12, "name": "cat"}, {"id": 12, "name": "dog"}]}, "category id 12 is there twice"),
+        ({"categories": OF_COCO}, "category_id 12 is no category of the file"),
+        ({"images": [coco_image(1, file_name="other.jpg")]}, "image id 1 is '000000000001.jpg' (96 x 64) in "),
+        ({"images": [coco_image(1, width=97)]}, "and '000000000001.jpg' (97 x 64) in "),
+        ({"images": [coco_image(2)]}, "image_id 1 is no image of the file"),
+    ],
+)
+def test_what_does_not_say_the_same_in_both_files_is_no_match(run, more, says):
     ours = {"images": [lvis_image(1)], "annotations": [], "categories": LVIS}
-    code, _, said = run("merge", ours, {"images": [image(1)], "annotations": [square(1, 1, 12)], "categories": [{"id": 12, "name": "x"}]})
-    assert code == EXIT_BAD_INPUT and "category 12 is none of COCO's 80" in said
+    theirs = {"images": [coco_image(1)], "annotations": [square(1, 1, 12)], "categories": [{"id": 12, "name": "cat"}]}
+    code, _, said = run("merge", ours, theirs | more)
+    assert code == EXIT_BAD_INPUT and says in said
+
+
+def test_two_classes_of_lvis_with_one_synset_are_told(run):
+    ours = {"images": [lvis_image(1)], "annotations": [], "categories": [*LVIS, {"id": 10, "name": "puss", "synset": "cat.n.01"}]}
+    code, _, said = run("merge", ours, {"images": [coco_image(1)], "annotations": [], "categories": OF_COCO})
+    assert code == EXIT_BAD_INPUT and "categories 3 and 10 have one synset, 'cat.n.01'" in said
+
+
+def test_names_of_2014_are_those_of_2017(run):
+    ours = {"images": [lvis_image(1)], "annotations": [], "categories": LVIS}
+    images = [coco_image(1, file_name="COCO_train2014_000000000001.jpg")]
+    code, made, said = run("merge", ours, {"images": images, "annotations": [square(1, 1, CAT)], "categories": OF_COCO})
+    assert code == 0 and len(made["annotations"]) == 1, said
 
 
 def test_the_table_has_cocos_80_categories():
-    assert len(COCO) == len(set(COCO.values())) == 80 and min(COCO) == 1 and max(COCO) == 90
-    assert {k: COCO[k] for k in (1, 21, 31, 33, 58, 64, 88)} == {  # where the first meaning of the name would miss LVIS's
-        1: "person.n.01", 21: "beef.n.01", 31: "bag.n.04", 33: "bag.n.06", 58: "sausage.n.01", 64: "pot.n.04", 88: "teddy.n.01",
+    assert len(COCO) == len(set(COCO.values())) == 80
+    assert {k: COCO[k] for k in ("person", "cow", "handbag", "suitcase", "hot dog", "potted plant", "teddy bear")} == {
+        "person": "person.n.01", "cow": "beef.n.01", "handbag": "bag.n.04", "suitcase": "bag.n.06", "hot dog": "sausage.n.01",
+        "potted plant": "pot.n.04", "teddy bear": "teddy.n.01",  # where the first meaning of the name would miss LVIS's
     }  # fmt: skip
 
 

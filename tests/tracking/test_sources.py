@@ -187,3 +187,18 @@ def test_places_that_are_no_source_are_named(tmp_path, h5):
     torn.unlink()
     with pytest.raises(StoreError, match="is not there any more"):
         source.read("a", 1)
+
+
+def test_what_is_called_in_another_way_here_is_told_with_the_cause(tmp_path):
+    (tmp_path / "train2017").mkdir()
+    for name in ("000000000009.jpg", "1.jpg"):
+        (tmp_path / "train2017" / name).write_bytes(b"x")
+    with h5py.File(tmp_path / "f.h5", "w") as f:
+        f["a/000000000009.jpg"], f["a/1.jpg"] = np.zeros(3, np.uint8), np.zeros(3, np.uint8)
+    for place in (tmp_path / "train2017", tmp_path / "f.h5"):
+        source = open_source(place)
+        found = source.find(["images\\1.jpg", "COCO_train2014_000000000009.jpg", "COCO_val2014_000000000010.jpg"])
+        source.close()
+        assert "but 1.jpg is; its file_name has backslashes" in found["images\\1.jpg"].reason
+        assert "but 000000000009.jpg is; its file_name is of COCO 2014" in found["COCO_train2014_000000000009.jpg"].reason
+        assert found["COCO_val2014_000000000010.jpg"].reason == f"is not in {place}"

@@ -1,40 +1,56 @@
 """Several HDF5 files of pictures become one, without decoding, inflating or encoding anything.
 
 Rows of packed files follow each other in the order of the files: chunks are moved as they are stored, and what lies in one piece is
-copied by the kernel. So are the datasets of keyed files, once all of them are made.
+copied by the kernel. So are the datasets of keyed files, once all of them are made. What the files hold beside: synth.export.hdf5.beside.
 """
 
-import itertools
-import math
+import os
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5o, h5p, h5s, h5t
+from h5py import h5a, h5d, h5g, h5p, h5s, h5t
 
-from synth.errors import InputError
+from synth.errors import InputError, StoreError
 from synth.export.config import KEYED, PACKED
+from synth.export.hdf5 import beside
+from synth.export.hdf5.beside import Agreed, LeftOut
+from synth.export.hdf5.copying import chunks_moved, copy_item, properties_like, slabs_copied, with_groups
 from synth.export.hdf5.file import UINT8, NewFile, copy_bytes, new_file, place, plain
-from synth.store.hdf5 import Hdf5File, reading
+from synth.store.hdf5 import Hdf5File, Refused, reading
 
-SLAB = 64 << 20  # bytes read at once where chunks cannot be moved as they are
 NAMES = 5  # told in a message
 
 
-def merge(paths: Sequence[Path], out: Path, layout: str = "", attrs: dict | None = None, folder: Path | None = None) -> dict:
-    """Write `out` from files in order; {"layout", "datasets" or "rows"}. layout: keyed, packed, or "" to look.
+def merge(
+    paths: Sequence[Path], out: Path, layout: str = "", attrs: dict | None = None, folder: Path | None = None, leave: LeftOut | None = None
+) -> dict:
+    """Write `out` from files in order; {"layout", "datasets" or "rows"}. layout: keyed, packed, or "" to look. attrs: more of the file.
 
-    InputError names torn files, duplicates and files that do not fit together, all before anything is written. `out` appears whole.
+    InputError names torn files, duplicates and files that do not fit together, before anything is written, and what lies in other files
+    or refers to something, before `out` appears. StoreError if a file changes meanwhile. `out` appears whole.
     """
     check(paths)
-    layout = layout or layout_of(paths)
+    before = _states(paths)
+    leave = leave or LeftOut()
+    layout = layout or layout_of(paths, leave)
     merged = _packed if layout == PACKED else _keyed
-    plan = _fitting(paths) if layout == PACKED else _unique(paths)
+    plan = _fitting(paths, leave) if layout == PACKED else _unique(paths, leave)
     with new_file(Path(out), folder) as new:
-        facts = merged(paths, new, plan, attrs or {})
+        facts = merged(paths, new, plan, attrs or {}, leave)
+        leave.check()
+        if changed := [str(p) for p, a, b in zip(paths, before, _states(paths), strict=True) if a != b]:
+            raise StoreError(f"{changed[0]}: changed while it was merged; run the same command again when nobody writes it any more")
     return {"layout": layout, **facts}
+
+
+def _states(paths: Sequence[Path]) -> list[tuple[int, int, int]]:
+    """Inode, size and time of files, by which a file that changes is known."""
+    return [(s.st_ino, s.st_size, s.st_mtime_ns) for s in map(os.stat, paths)]
 
 
 def check(paths: Sequence[Path]) -> None:
@@ -49,12 +65,12 @@ def check(paths: Sequence[Path]) -> None:
         raise InputError("\n".join(bad) or "no HDF5 files to merge")
 
 
-def layout_of(paths: Sequence[Path]) -> str:
+def layout_of(paths: Sequence[Path], leave: LeftOut) -> str:
     """packed if every file says so, or holds an array `images`."""
 
     def packed(path: Path) -> bool:
         with Hdf5File(path) as f:
-            says, images = f.attributes().get("layout"), f.dataset("images")
+            says, images = f.attributes().get("layout"), None if leave(b"images") else f.dataset("images")
             return (isinstance(says, str) and says == PACKED) or (images is not None and images.rank > 0)
 
     return PACKED if all(map(packed, paths)) else KEYED
@@ -63,18 +79,27 @@ def layout_of(paths: Sequence[Path]) -> str:
 # -- keyed -----------------------------------------------------------------------------------------------------------
 
 
-def _unique(paths: Sequence[Path]) -> None:
-    """InputError if two files hold a dataset of one name. Keeps 8 bytes a name, then looks at those that agree."""
-    marks = []
+def _unique(paths: Sequence[Path], leave: LeftOut) -> None:
+    """InputError if two files hold a dataset of one name, or say different things of a group. Keeps 8 bytes a name, then looks at those
+    that agree."""
+    marks, agreed, groups = [], Agreed(), dict[bytes, Path]()
     for path in paths:
-        with Hdf5File(path) as f:
-            marks.append(np.array([hash(n) for n in f.names()], np.int64))
+        with Hdf5File(path, skip=leave) as f, reading(path):
+            for name, group in f.groups():
+                groups.setdefault(name, path)
+                agreed.attributes(path, group, name, leave)
+    for path in paths:
+        with Hdf5File(path, skip=leave) as f:
+            names = list(f.names())
+        if odd := next((n for n in names if n in groups), None):
+            raise InputError(f"{odd.decode(errors='replace')!r} is a group in {groups[odd]} and none in {path}; rename one of them")
+        marks.append(np.array([hash(n) for n in names], np.int64))
     values, counts = np.unique(np.concatenate([np.unique(m) for m in marks]), return_counts=True)
     suspects = set(values[counts > 1].tolist())
     first: dict[bytes, Path] = {}
     twice: list[str] = []
     for path in paths if suspects else ():
-        with Hdf5File(path) as f:
+        with Hdf5File(path, skip=leave) as f:
             for name in f.names():
                 if hash(name) in suspects:
                     if name in first:
@@ -85,26 +110,35 @@ def _unique(paths: Sequence[Path]) -> None:
         raise InputError("names that are there twice:\n" + "\n".join(twice[:NAMES]) + more)
 
 
-def _keyed(paths: Sequence[Path], new: NewFile, plan: None, attrs: dict) -> dict:
+def _keyed(paths: Sequence[Path], new: NewFile, plan: None, attrs: dict, leave: LeftOut) -> dict:
     """Make all datasets, then let the kernel copy what is in them."""
     count, f = 0, new.h5
-    f.attrs.update(attrs)
-    links = h5p.create(h5p.LINK_CREATE)
-    links.set_create_intermediate_group(True)
-    properties, pieces = plain(), [Pieces() for _ in paths]
+    links = with_groups()
+    properties, pieces, made = plain(), [Pieces() for _ in paths], set[bytes]()
     for path, of_file in zip(paths, pieces, strict=True):
-        with Hdf5File(path) as source, reading(path):
+        with Hdf5File(path, skip=leave) as source, reading(path):
+            _groups(source, f, leave, links, made)
             for name, item in source.items():
                 if not (isinstance(item, h5d.DatasetID) and _as_bytes(item, name, f.id, properties, links, of_file)):
-                    h5o.copy(item, b".", f.id, name, lcpl=links)
+                    copy_item(path, item, name, f.id, leave, new.check)
                 new.check()
                 count += 1
+    f.attrs.update(attrs)
     new.close_h5()
     for path, of_file in zip(paths, pieces, strict=True):
         with open(path, "rb", buffering=0) as source:
             for at, to, size in of_file:
                 copy_bytes(source.fileno(), at, new.fd, to, size)
     return {"datasets": count}
+
+
+def _groups(source: Hdf5File, target: h5py.File, leave: LeftOut, links: h5p.PropLCID, made: set[bytes]) -> None:
+    """Make the groups of a file, empty ones too, with their attributes. Those in `made` are there, and say the same."""
+    for name, group in source.groups():
+        if name not in made:
+            made.add(name)
+            new = h5g.create(target.id, name, links) if name else h5g.open(target.id, b"/")
+            beside.copy_attributes(source.path, group, new, name, leave)
 
 
 class Pieces:
@@ -123,37 +157,45 @@ class Pieces:
 
 
 def _as_bytes(dataset: h5d.DatasetID, name: bytes, target, properties: h5p.PropDCID, links: h5p.PropLCID, pieces: Pieces) -> bool:
-    """Make a dataset uint8 [bytes] for one of these, or for a scalar of fixed-length text (bytes of a picture in NumPy's clothes, which
-    lose trailing zeros when read). Its bytes are noted to be copied, or copied where they do not lie in one piece. False for others."""
+    """Make an empty twin of a picture's dataset, uint8 [bytes] or one text of fixed length (bytes in NumPy's clothes), and note its bytes,
+    to be copied. False for others, those with attributes, and those that do not lie in one piece."""
     tp, rank = dataset.get_type(), dataset.rank
     text = isinstance(tp, h5t.TypeStringID) and not tp.is_variable_str() and rank == 0
-    if not text and (rank != 1 or tp != UINT8 or h5a.get_num_attrs(dataset)):
+    if (not text and (rank != 1 or tp != UINT8)) or h5a.get_num_attrs(dataset):
         return False
-    size = tp.get_size() if text else dataset.shape[0]
-    at = dataset.get_offset()
-    if not text and at is None:
+    space = dataset.get_space()
+    if space.get_simple_extent_type() == h5s.NULL or (at := dataset.get_offset()) is None or place(dataset) is None:
         return False
-    new = h5d.create(target, name, UINT8, h5s.create_simple((size,)), properties, links)
-    if not size:
-        return True
-    if at is not None and (to := new.get_offset()) is not None:
+    size = tp.get_size() * space.get_simple_extent_npoints()
+    new = h5d.create(target, name, tp, h5s.create_simple(dataset.shape) if rank else h5s.create(h5s.SCALAR), properties, links)
+    if size and (to := new.get_offset()) is not None:
         pieces.add(at, to, size)
-        return True
-    data = np.empty((), f"V{size}")
-    dataset.read(h5s.ALL, h5s.ALL, data, tp)
-    new.write(h5s.ALL, h5s.ALL, np.frombuffer(data.tobytes(), np.uint8))
     return True
 
 
 # -- packed ----------------------------------------------------------------------------------------------------------
 
 
-def _fitting(paths: Sequence[Path]) -> dict[str, list[int]]:
-    """dataset -> its length in each file; InputError if the files do not hold the same columns."""
+@dataclass(frozen=True)
+class Columns:
+    """lengths: column -> its rows in each file; beside: names of what the first file holds beside, the same in all."""
+
+    lengths: dict[str, list[int]]
+    beside: list[bytes]
+
+
+def _fitting(paths: Sequence[Path], leave: LeftOut) -> Columns:
+    """InputError if the files do not hold the same columns, or differ in what they hold beside."""
     lengths: dict[str, list[int]] = {}
     first: dict[str, tuple] = {}
+    agreed, there = Agreed(), list[bytes]()
     for k, path in enumerate(paths):
-        with Hdf5File(path) as f, reading(path):
+        with Hdf5File(path, skip=leave) as f, reading(path):
+            here = _look_beside(f, agreed, leave)
+            there = there if k else here
+            if odd := sorted(set(here) ^ set(there)):
+                name, (has, lacks) = beside.told(odd[0]), (path, paths[0]) if odd[0] in here else (paths[0], path)
+                raise InputError(f"{name!r} is in {has} and not in {lacks}; mend one of them, {beside.LEAVE_OUT} '{name}'")
             columns = f.columns()
             rows = {name: d.shape[0] for name, d in columns.items()}
             ragged = "offsets" in rows
@@ -163,48 +205,93 @@ def _fitting(paths: Sequence[Path]) -> dict[str, list[int]]:
                     raise InputError(f"{path}: {'has no' if name not in rows else 'alone has a'} dataset {name!r}, unlike {paths[0]}")
                 expected = whole + 1 if name == "offsets" else whole
                 if rows[name] != expected and not (ragged and name == "images"):
-                    raise InputError(f"{path}: {name!r} has {rows[name]} rows, others {expected}")
+                    raise InputError(f"{path}: {name!r} has {rows[name]} rows, others {expected}; {beside.LEAVE_OUT[3:]} '{name}'")
                 lengths.setdefault(name, []).append(rows[name])
                 if rows[name] and not (ragged and name == "images"):
-                    shape = (columns[name].shape[1:], columns[name].dtype.str)
-                    if first.setdefault(name, shape) != shape:
-                        raise InputError(f"{path}: a row of {name!r} is {shape}, in the files before {first[name]}")
-            if ragged and (end := int(columns["offsets"][-1])) != rows["images"]:
-                raise InputError(f"{path}: its offsets end at {end}, its images at {rows['images']}")
-    return lengths
+                    _same_rows(path, columns[name], name, first)
+            if ragged:
+                _proper_offsets(path, columns["offsets"], rows.get("images", -1), sum(lengths.get("images", [])))
+    return Columns(lengths, there)
 
 
-def _packed(paths: Sequence[Path], new: NewFile, lengths: dict[str, list[int]], attrs: dict) -> dict:
+def _look_beside(f: Hdf5File, agreed: Agreed, leave: LeftOut) -> list[bytes]:
+    """Hold all but the rows of the columns against what other files say; the names of what is neither a column nor left out."""
+    names = []
+    for name, group in f.groups():
+        agreed.attributes(f.path, group, name, leave)
+        names += [name] if name else []
+    for name, item in f.items():
+        if _is_column(name, item):
+            if beside.refers(item.get_type()):
+                raise Refused(f.path, name, beside.refusal(name))
+            agreed.attributes(f.path, item, name, leave)
+        else:
+            agreed.item(f.path, item, name, leave)
+            names.append(name)
+    return names
+
+
+def _is_column(name: bytes, item: Any) -> bool:
+    return b"/" not in name and isinstance(item, h5d.DatasetID) and item.rank > 0
+
+
+def _same_rows(path: Path, column: h5py.Dataset, name: str, first: dict[str, tuple]) -> None:
+    """InputError unless a row has the shape and the type, names of values and characters too, that it has in the files before."""
+    tp = beside.own_type(column.id.get_type())
+    shape, before = first.setdefault(name, (column.shape[1:], tp))
+    if column.shape[1:] != shape:
+        raise InputError(f"{path}: a row of {name!r} has the shape {column.shape[1:]}, in the files before {shape}")
+    if tp != before:
+        what = f"is {tp.dtype.str}" if tp.dtype.str != before.dtype.str else "has other names of values, or other characters,"
+        raise InputError(f"{path}: a row of {name!r} {what}, in the files before {before.dtype.str}; write all of them with one type")
+
+
+def _proper_offsets(path: Path, offsets: h5py.Dataset, size: int, total: int) -> None:
+    """InputError unless they lead from 0 to the end of the images, and their type reaches the end of those of all files."""
+    if offsets.dtype.kind not in "iu" or total > np.iinfo(offsets.dtype).max:
+        raise InputError(f"{path}: its offsets are {offsets.dtype}, which does not reach {total:,} bytes; write them as uint64")
+    values = offsets[...]
+    if int(values[-1]) != size:
+        raise InputError(f"{path}: its offsets end at {int(values[-1])}, its images at {size}")
+    if int(values[0]) or (values[1:] < values[:-1]).any():
+        raise InputError(f"{path}: its offsets begin at {int(values[0])} or go back; they must lead from 0 to the end of the images")
+
+
+def _packed(paths: Sequence[Path], new: NewFile, plan: Columns, attrs: dict, leave: LeftOut) -> dict:
     pieces: list[tuple[Path, int, int, int]] = []  # file, offset in it, offset in ours, bytes
-    ragged, f = "offsets" in lengths, new.h5
+    lengths, f = plan.lengths, new.h5
+    ragged = "offsets" in lengths
     with Hdf5File(paths[0]) as model, reading(paths[0]):
-        f.attrs.update(model.attributes())
+        beside.copy_attributes(model.path, model.root, f.id, b"", leave)
     f.attrs.update(attrs)
     columns: dict[str, h5py.Dataset] = {}
     for name, rows in sorted(lengths.items()):
-        with Hdf5File(paths[next((k for k, n in enumerate(rows) if n), 0)]) as model:
+        with Hdf5File(paths[next((k for k, n in enumerate(rows) if n), 0)], skip=leave) as model:
             total = sum(rows) - (len(rows) - 1 if ragged and name == "offsets" else 0)
-            columns[name] = _column(f, name, model.columns()[name], total, own_piece=ragged and name == "images")
+            theirs = model.columns()[name]
+            columns[name] = _column(f, name, theirs, total, own_piece=ragged and name == "images")
+            beside.copy_attributes(model.path, theirs.id, columns[name].id, name.encode("utf-8", "surrogateescape"), leave)
     at, shift = dict.fromkeys(columns, 0), 0
     for k, path in enumerate(paths):
-        with Hdf5File(path) as source, reading(path):
+        with Hdf5File(path, skip=leave) as source, reading(path):
             theirs = source.columns()
             for name, column in columns.items():
                 n, to = lengths[name][k], at[name]
                 at[name] += n
                 if ragged and name == "offsets":
-                    column[to : to + n] = theirs[name][...] + np.uint64(shift)
+                    column[to : to + n] = theirs[name][...] + column.dtype.type(shift)
                     at[name] -= 1  # the next file's first offset is this one's last
                 elif not n:
                     continue
                 elif piece := _piece(theirs[name], column, to):
                     pieces.append((path, *piece))
-                elif not _chunks(theirs[name], column, to, new.check):
-                    _slabs(theirs[name], column, to, new.check)
+                elif not chunks_moved(theirs[name], column, to, new.check):
+                    slabs_copied(theirs[name], column, to, new.check)
             shift += lengths["images"][k] if ragged else 0
         new.check()
+    _carried(paths[0], new, plan.beside, leave)
     columns.clear()
-    column = None  # an open dataset keeps the file open
+    theirs = column = None  # an open dataset keeps the file open
     new.close_h5()
     for path, at, to, size in pieces:
         with open(path, "rb", buffering=0) as source:
@@ -212,19 +299,23 @@ def _packed(paths: Sequence[Path], new: NewFile, lengths: dict[str, list[int]], 
     return {"rows": (sum(lengths["labels"]) if "labels" in lengths else max(map(sum, lengths.values()), default=0))}
 
 
+def _carried(path: Path, new: NewFile, names: list[bytes], leave: LeftOut) -> None:
+    """Copy what the files hold beside their columns from the first of them."""
+    wanted = set(names)
+    with Hdf5File(path, skip=leave) as source, reading(path):
+        _groups(source, new.h5, leave, with_groups(), {b""})
+        for name, item in source.items():
+            if name in wanted:
+                copy_item(path, item, name, new.h5.id, leave, new.check)
+
+
 def _column(f: h5py.File, name: str, model: h5py.Dataset, rows: int, own_piece: bool) -> h5py.Dataset:
-    """An empty dataset with the type, the chunks and the filters of another one."""
-    if own_piece or (model.chunks is None and not model.dtype.hasobject):
-        properties = plain()
-    else:
-        properties = h5p.create(h5p.DATASET_CREATE)  # not the model's own properties: a newer library's have a version that ours refuses
-        properties.set_obj_track_times(False)
-        if model.chunks is not None:
-            properties.set_chunk(model.chunks)
-            for code, flags, values in _filters(model):
-                properties.set_filter(code, flags, values)
-    space = h5s.create_simple((rows, *model.shape[1:]))
-    return h5py.Dataset(h5d.create(f.id, name.encode("utf-8", "surrogateescape"), model.id.get_type(), space, properties))
+    """An empty dataset with the type, the chunks and the filters of another one, that can be made longer if that can."""
+    properties = plain() if own_piece else properties_like(model)
+    grows = model.chunks is not None and model.maxshape != model.shape
+    space = h5s.create_simple((rows, *model.shape[1:]), (h5s.UNLIMITED, *model.shape[1:]) if grows else None)
+    where = name.encode("utf-8", "surrogateescape")
+    return h5py.Dataset(h5d.create(f.id, where, beside.rebuilt(model.id.get_type()), space, properties))
 
 
 def _piece(source: h5py.Dataset, new: h5py.Dataset, first: int) -> tuple[int, int, int] | None:
@@ -236,33 +327,3 @@ def _piece(source: h5py.Dataset, new: h5py.Dataset, first: int) -> tuple[int, in
         return None
     row = source.dtype.itemsize * int(np.prod(source.shape[1:], dtype=np.int64))
     return at, to + first * row, row * source.shape[0]
-
-
-def _chunks(source: h5py.Dataset, new: h5py.Dataset, first: int, check: Callable[[], None]) -> bool:
-    """Move chunks as they are stored, filters and checksums included; False where they do not fall on chunks of the new dataset."""
-    size = source.chunks
-    same = size is not None and size == new.chunks and source.id.get_type() == new.id.get_type() and not source.dtype.hasobject
-    if not same or first % size[0] or _filters(source) != _filters(new) or (source.shape[0] % size[0] and first + len(source) != len(new)):
-        return False
-    corners = math.prod(-(-n // c) for n, c in zip(source.shape, size, strict=True))
-    if source.id.get_num_chunks() != corners:  # some were never written, and stand for the fill value
-        return False
-    for corner in itertools.product(*(range(0, n, c) for n, c in zip(source.shape, size, strict=True))):
-        mask, data = source.id.read_direct_chunk(corner)
-        new.id.write_direct_chunk((first + corner[0], *corner[1:]), data, mask)
-        check()
-    return True
-
-
-def _filters(dataset: h5py.Dataset) -> list[tuple]:
-    properties = dataset.id.get_create_plist()
-    return [properties.get_filter(i)[:3] for i in range(properties.get_nfilters())]
-
-
-def _slabs(source: h5py.Dataset, new: h5py.Dataset, first: int, check: Callable[[], None]) -> None:
-    row = max(1, source.dtype.itemsize * int(np.prod(source.shape[1:], dtype=np.int64)))
-    step = max(1, min(SLAB // row, 65536))
-    for at in range(0, len(source), step):
-        values = source[at : at + step]
-        new[first + at : first + at + len(values)] = values
-        check()

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from synth import foreign
-from synth.errors import InputError, not_trouble
+from synth.errors import REFUSALS, InputError, not_trouble
 from synth.images.sources.base import KEY, MANIFEST, Input, Reader, SourceClass, too_large
 from synth.images.sources.class_folders import CLASSES, METADATA, ClassFolders, class_folders
 from synth.store.trees import decoded_here, entries, form_suffix, is_folder, of_one_size, pictures, plain, suffix_of
@@ -114,7 +114,7 @@ def _input(path: str, entry: os.DirEntry) -> Input:
             return Input(plain(path), path, reason="a broken link" if entry.is_symlink() else "not a regular file")
         size = entry.stat().st_size
     except OSError as e:
-        not_trouble(path, e)
+        not_trouble(entry.path, e, REFUSALS)
         return Input(plain(path), path, reason=f"cannot be read: {e.strerror}")
     return Input(plain(path), path, size, reason=too_large(size), same_size=of_one_size(suffix_of(entry.name) or form_suffix(entry)))
 
@@ -148,8 +148,8 @@ def _caption_beside(picture: Path) -> str:
             if suffix == ".txt":
                 return text.strip()
             return caption_in(foreign.parse(text, picture, halves=True))
-        except (OSError, ValueError, InputError):  # no such file, or torn: an input without a caption, whose tombstone says so
-            continue
+        except (OSError, ValueError, InputError) as e:  # no such file, or torn: an input without a caption, whose tombstone says so
+            not_trouble(picture.with_suffix(suffix), e, REFUSALS)
     return ""
 
 

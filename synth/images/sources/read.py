@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from errno import EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
+from errno import EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
 from itertools import islice
 from pathlib import Path
 
@@ -20,15 +20,14 @@ from synth.store.files import pread, storing
 from synth.store.framing import Entry
 from synth.store.names import classes_of
 from synth.store.records import record_of
+from synth.store.trees import entries
 from synth.store.units import sample_at
 
-GONE = {
+GONE = {  # what says something of one file. One that may not be read here may be read elsewhere
     ENOENT: "is not there any more",
     ENOTDIR: "is not there any more",
     EISDIR: "is a folder now",
     ELOOP: "is a link to itself",
-    EACCES: "may not be read (permission)",
-    EPERM: "may not be read (permission)",
     ENAMETOOLONG: "has a name that is too long here",
 }
 NO_CLASS = "has no class"
@@ -84,6 +83,7 @@ class ListedSource:
         """StoreError if the source is not there at all: a folder that is not mounted is no reason to give up its pictures."""
         if not self.root.exists():
             raise StoreError(f"{KEY}: {self.root} is not there; mount it, or give its new place, and run the command again")
+        not_empty(self.root, KEY)
 
 
 class StageSource:
@@ -167,6 +167,12 @@ def _digested(item: Input, root: Path) -> Input:
     return replace(item, reason=data) if isinstance(data, str) else replace(item, sha256=hashlib.sha256(data).hexdigest())
 
 
+def not_empty(root: Path, key: str) -> None:
+    """StoreError if nothing is in a folder of pictures any more: a place that nothing is mounted at says nothing about its pictures."""
+    if root.is_dir() and not {e.name for e in entries(root, key)} - {"lost+found"}:
+        raise StoreError(f"{key}: {root} is empty now; mount what was there and run the command again")
+
+
 def read_file(path: Path, size: int | None, root: Path, offset: int = -1, key: str = KEY) -> bytes | str:
     """`size` bytes of a file from `offset` on (-1: all of it, which must be as long), or why there are none. key: that names `root`.
 
@@ -180,6 +186,7 @@ def read_file(path: Path, size: int | None, root: Path, offset: int = -1, key: s
                 raise
         if not root.exists():
             raise StoreError(f"{key}: {root} is not there any more; mount it and run the command again") from e
+        not_empty(root, key)
         return GONE[e.errno]
     try:
         with storing(path):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from synth import foreign
-from synth.errors import InputError, not_trouble
+from synth.errors import REFUSALS, InputError, not_trouble
 from synth.images.sources.base import KEY, Input, Reader, SourceClass, too_large
 from synth.images.sources.class_folders import CLASSES, known_classes
 from synth.images.sources.image_folder import OURS, caption_in
@@ -89,7 +89,7 @@ class WebDatasetReader(Reader):
             with foreign.open_file(path) as raw:
                 torn = self._members(raw, samples, passed)
         except OSError as e:
-            not_trouble(path, e)
+            not_trouble(path, e, REFUSALS)
             return [Found("", reason=f"cannot be read: {e.strerror}")], passed
         for sample in samples:
             self._facts(sample)
