@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launch.config.root import Config
 from launch.plan.batches import windows_of
-from launch.plan.datasets import dataset_of
+from launch.plan.datasets import dataset_of, remarks
 from launch.plan.engines import NO_ENGINE, Engine, check_length, most_rows, plan_engine
 from launch.plan.gpu_memory import GpuMemory, gpu_memory
 from launch.plan.inputs import input_file, read_json
@@ -51,7 +51,8 @@ def plan(node: Node) -> Sequence[StageSpec | PlannedStage]:
         raise InputError(f"recipe stage {node.name}: prompts.maker={maker.config.maker} reads stages in role {role!r}; see conf/prompts/")
     engine, captions = _engine(node) if maker.asks else (NO_ENGINE, settled(captions, None, 1))
     slots = _slots(replace(config, captions=captions), dataset, maker, len(seeds))
-    few = [] if slots >= len(dataset.classes) or maker.slots is not None else [_few(config, slots, len(dataset.classes))]
+    notes = [*remarks(config.dataset), *maker.remarks]
+    notes += [] if slots >= len(dataset.classes) or maker.slots is not None else [_few(config, slots, len(dataset.classes))]
     check_length(dataset, maker, engine, seeds[0])
     specs = [
         node.spec(
@@ -60,7 +61,7 @@ def plan(node: Node) -> Sequence[StageSpec | PlannedStage]:
             unit_size=captions.unit_size,
             batch=captions.window,
             inputs=dict(maker.inputs) | engine.inputs,
-            settings={**engine.settings, AFTER: captions.stop_when_empty, **({"notes": few} if few else {})},
+            settings={**engine.settings, AFTER: captions.stop_when_empty, **({"notes": notes} if notes else {})},
         )
         for seed in seeds
     ]

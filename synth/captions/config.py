@@ -125,10 +125,27 @@ class PromptsConfig:
     )
     senses: Mapping[str, str] = later(factory=dict)  # fake_it, fake_definition: class index -> hypernym or definition
     file: str = plan_key(
-        ".txt (caption => class), .csv, .tsv, .jsonl, .json (SynCLR's, GenCL's static and dynamic)", null="must be given", of=("from_file",)
+        ".txt (caption => class), .csv, .tsv, .jsonl, .json (SynCLR's, GenCL's static and dynamic); a list of such files, a folder of "
+        "them, or a pattern",
+        given=Any,
+        null="must be given",
+        of=("from_file",),
     )
-    content: str = later("")  # from_file: sha256 of the file
+    prompts_key: str | None = key(
+        "captions_single_labeled | captions_multiple_labeled: which list of SynCLR's JSON",
+        null="the one that is there",
+        sparse=True,
+        of=("from_file",),
+        unread=None,
+    )
+    on_bad: str = plan_key(
+        "error: lines that cannot be taken are told, all of them | skip: they are left out, and told",
+        choices=("error", "skip"),
+        of=("from_file",),
+    )
+    content: str = later("")  # from_file: sha256 of the file, see synth.captions.prompts.own
     official: tuple[str, ...] = later(())  # from_file: all class names, in order, where only some classes are chosen
+    also: Mapping[str, int] = later(factory=dict, sparse=True)  # from_file: other names of classes that the file uses -> official index
     check: bool = key("true: refuse captions that the checks of captions.* refuse; else only empty ones", of=("from_file",), unread=True)
 
     def only(self, *names: str) -> Self:
