@@ -16,7 +16,7 @@ from launch.plan.datasets import dataset_of, remarks
 from launch.plan.engines import NO_ENGINE, Engine, check_length, most_rows, plan_engine
 from launch.plan.gpu_memory import GpuMemory, gpu_memory
 from launch.plan.inputs import input_file, read_json
-from launch.plan.makers import Maker, maker_of, table_input
+from launch.plan.makers import Maker, check_backgrounds, maker_of, table_input
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
 from synth.captions.config import AskConfig, CaptionsConfig, CaptionsJsonConfig, DatasetConfig, PromptsConfig
@@ -247,6 +247,13 @@ def backgrounds(node: Node) -> list[StageSpec]:
     config = node.config
     dataset, read = dataset_of(config.dataset), config.prompts.only("num_backgrounds")
     inputs = table_input(config, "backgrounds")
+    if config.prompts.backgrounds_file is not None:
+        places = check_backgrounds(inputs["backgrounds"].path, "prompts.backgrounds_file", dataset, fallback=False)
+        given = sum(c.name in places for c in dataset.classes)
+        read = replace(read, own_places=given > 0)
+        if given == len(dataset.classes):  # nobody is asked
+            captions = settled(config.captions, None, 1)
+            return _asking(node, NO_ENGINE, read, dataset, given, captions.unit_size, captions.window, inputs)
     engine, captions = _engine(node)
     return _asking(node, engine, read, dataset, len(dataset.classes), captions.unit_size, captions.window, inputs)
 

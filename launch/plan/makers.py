@@ -94,19 +94,19 @@ def _tables(config: Config, dataset: DatasetConfig, modes: Iterable[str], *more:
     return tables
 
 
-def _synclr(config: Config, dataset: DatasetConfig) -> Maker:
+def _synclr(config: Config, dataset: DatasetConfig, places: bool = True) -> Maker:
     prompts = config.prompts
     modes = modes_of(dataset, prompts.modes)
     group = prompts.group_size if prompts.examples_per == "group" else 1
-    places = ("backgrounds",) if "class_background" in modes else ()
+    tables = ("backgrounds",) if places and "class_background" in modes else ()
     return Maker(
         replace(prompts.only("class_balance", "modes", "shots"), group=group),
-        _tables(config, dataset, modes, *places),
+        _tables(config, dataset, modes, *tables),
     )
 
 
 def _synclr_chat(config: Config, dataset: DatasetConfig) -> Maker:
-    synclr = _synclr(config, dataset)
+    synclr = _synclr(config, dataset, places=config.prompts.backgrounds_file is None)
     return Maker(synclr.config, {"examples": synclr.inputs["examples"]})
 
 
@@ -268,18 +268,19 @@ def check_examples(path: str, key: str, modes: Iterable[str], shots: int) -> Non
             _check_example(f"{key}: {path}: {mode}[{i}]", example, mode)
 
 
-def check_backgrounds(path: str, key: str, dataset: DatasetConfig) -> None:
-    """{class, super-class or "*": [place]}; each class of the dataset finds a list."""
+def check_backgrounds(path: str, key: str, dataset: DatasetConfig, fallback: bool = True) -> Mapping[str, list[str]]:
+    """{class, super-class or "*": [place]}, checked. fallback: each class of the dataset must find a list."""
     table = _object(path, key, '{"cat": ["sofa", "garden wall"], "*": ["street"]}')
     for name, places in table.items():
         if not isinstance(places, list) or not places:
             raise InputError(f"{key}: {path}: {seen(name)} has {seen(places)}; write a list of places, one at least")
         for i, place in enumerate(places):
             _check_text(f"{key}: {path}: place {i} of {seen(name)}", place)
-    for entry in dataset.classes:
+    for entry in dataset.classes if fallback else ():
         if not any(where in table for where in (entry.name, entry.superclass, "*")):
             kind = f", its super-class {entry.superclass!r}" if entry.superclass else ""
             raise InputError(f'{key}: {path}: no places for class {entry.name!r}{kind} or for "*"; add one of them')
+    return table
 
 
 def check_places(path: str, key: str) -> None:

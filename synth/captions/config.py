@@ -85,7 +85,10 @@ class PromptsConfig:
         unread="exact",
     )
     examples_file: str = plan_key("JSON of in-context examples by mode", null="the dataset's")
-    backgrounds_file: str = plan_key('JSON {class or super-class: [place, ..]}, "*" for all others', null="the dataset's")
+    backgrounds_file: str = plan_key(
+        'JSON {class or super-class: [place, ..]}, "*" for all others; of synclr_chat: no model is asked for a class in it',
+        null="the dataset's",
+    )
     modes: Mapping[str, float] = key("share of each mode, sums to 1", of=SYNCLR, unread=dict)
     shots: int = key("examples before the question; for models that continue a text instead of answering", low=0, of=EXAMPLES, unread=0)
     examples_per: str = plan_key(
@@ -95,6 +98,7 @@ class PromptsConfig:
     )
     group_size: int = plan_key("captions that share their examples, where examples_per=group", low=1, of=SYNCLR)
     group: int = later(1)  # captions that share their drawn examples
+    own_places: bool = later(factory=bool, sparse=True)  # synclr_chat: the user's file of places stands before the model
     num_backgrounds: int = key(
         "places asked for each class; captioner.max_gen_len must hold them, 6 tokens each", low=1, of=("synclr_chat",), unread=0
     )
