@@ -26,7 +26,7 @@ from launch.run import Session
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, tool
 from synth.store.folder import StageFolder
 
-TAKES = ("export", "cluster", "dry_run", "retry_failed", "hydra")
+TAKES = ("export", "cluster", "dry_run", "plan_only", "retry_failed", "hydra")
 
 
 class ExportSession(Session):

@@ -42,8 +42,8 @@ def planned(overrides: Sequence[str], parts: bool, config_dir: str | None = None
     named = {group: any(o.startswith((f"{group}=", f"{group}.")) for o in overrides) for group in GROUPS}
     if not any(named.values()):
         raise InputError("nothing to fetch: name a model, for example model=sd15 (see conf/model), or captioner=hf captioner.repo=ORG/NAME")
-    check([*overrides, *(["--config-dir", config_dir] if config_dir is not None else [])])
-    config = typed(Composer(config_dir).compose(list(overrides)))
+    line = check([*overrides, *(["--config-dir", config_dir] if config_dir is not None else [])])
+    config = typed(Composer(config_dir).compose([o.input_line or "" for o in line.overrides]))
     wanted = fetches(config.model, config.captioner, named, parts)
     if not wanted:
         raise InputError(f"{' '.join(overrides)}: names no repository; give model.repo=ORG/NAME or captioner.repo=ORG/NAME")

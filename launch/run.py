@@ -14,7 +14,7 @@ if __name__ == "__main__":  # python launch/run.py and python -m launch.run are 
 import contextlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from launch.config.program import this_command
@@ -23,9 +23,10 @@ from synth.host.scratch import Scratch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from rich.console import Console
 
     from launch.config.root import Config
-    from launch.plan.planned import Point
+    from launch.plan.planned import PlannedStage, Point
 
 WIDE = 160  # columns where there is no terminal to ask: paths in logs stay whole
 
@@ -123,6 +124,10 @@ class Session:
                 if stage.planned:
                     trust.note(stage.spec)
             first = self.points[0]
+            if first.plan_only:
+                make_folders(stages, console)
+                summary.show((), self.failures, self.command, console)
+                return worst(f.code for f in self.failures)
             if any(p.cluster != first.cluster for p in self.points):
                 raise InputError("cluster: a sweep runs on one cluster with one n_jobs; start one command each")
             if len(self.points) > 1:
@@ -130,6 +135,18 @@ class Session:
             outcomes = (run or runner(first.cluster.kind))(stages, first.cluster, console, any(p.retry_failed for p in self.points))
         summary.show(outcomes, self.failures, self.command, console)
         return worst([o.code for o in outcomes] + [f.code for f in self.failures])
+
+
+def make_folders(stages: Sequence["PlannedStage"], console: "Console") -> None:
+    """plan_only=true: the folders of stages, in which any worker can work, and how one is started. Computes nothing."""
+    from launch.show.saying import say
+    from synth.store.folder import StageFolder
+
+    for stage in stages:
+        folder = StageFolder.create(stage.dataset_root, stage.spec)
+        say(console, f"{folder.path}  ({folder.spec.n_units:,} units, {len(folder.missing()):,} of them to do)")
+    if stages:
+        say(console, f"nothing was computed; in this order: python -m synth.worker {stages[0].folder} --job-idx 0 --n-jobs 1")
 
 
 def planned_and_run(session: Session, argv: list[str], run: Callable | None = None) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 
 from synth.errors import InputError
 
-KEY = "key"  # in a field's metadata
+KEY, SPARSE = "key", "sparse"  # in a field's metadata
 MISSING = "???"  # omegaconf's word for a value that is nowhere given; this side does not import it
 
 
@@ -90,9 +90,9 @@ def plan_key(help: str, **more: Any) -> Any:
     return dataclasses.field(default=None, metadata={KEY: Key(help, plan=True, **more)})
 
 
-def later(default: Any = None, factory: Any = None) -> Any:
-    """A field that planning fills: stored, and no key."""
-    return dataclasses.field(default_factory=factory) if factory else dataclasses.field(default=default)
+def later(default: Any = None, factory: Any = None, sparse: bool = False) -> Any:
+    """A field that planning fills: stored, and no key. sparse: of what `factory` makes, left out of stage.json while it is empty."""
+    return dataclasses.field(default_factory=factory, metadata={SPARSE: sparse}) if factory else dataclasses.field(default=default)
 
 
 class WrongKey(InputError):
@@ -235,10 +235,12 @@ def from_schema(value: Any) -> Any:
 
 
 def dump(config: Any) -> dict:
-    """What stage.json holds of a config, as plain JSON data: tuples are lists, keys of planning and sparse keys at null left out."""
+    """What stage.json holds of a config, as plain JSON data: tuples are lists, keys of planning and sparse fields that say nothing left
+    out."""
     sparse = {name for name, k in keys_of(type(config)).items() if k.sparse}
+    empty = {f.name for f in dataclasses.fields(config) if f.metadata.get(SPARSE)}
     values = {name: getattr(config, name) for name in stored_names(type(config))}
-    return {name: _plain(value) for name, value in values.items() if value is not None or name not in sparse}
+    return {name: _plain(v) for name, v in values.items() if (v or name not in empty) and (v is not None or name not in sparse)}
 
 
 def _plain(value: Any) -> Any:

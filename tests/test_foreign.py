@@ -7,7 +7,7 @@ import pytest
 from launch.plan.datasets import entries
 from synth import foreign, terminal
 from synth.captions.llama.params import read_params
-from synth.captions.prompts.own import read_own
+from synth.captions.prompts.own import Reading, read_own
 from synth.errors import EXIT_BAD_INPUT, InputError, StoreError, tool
 from synth.images.sources.class_folders import known_classes
 from synth.images.sources.image_folder import _metadata
@@ -21,8 +21,8 @@ from tests.captions.prompts.test_own import NAMES, dataset
 
 # file -> what reads it, given its path
 READERS = {
-    "captions.json": lambda p: read_own(p, dataset(), NAMES),
-    "captions.txt": lambda p: read_own(p, dataset(), NAMES),
+    "captions.json": lambda p: read_own(p, dataset(), Reading(NAMES)),
+    "captions.txt": lambda p: read_own(p, dataset(), Reading(NAMES)),
     "names.txt": entries,
     "names.json": entries,
     "classes.json": known_classes,

@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from launch.config.aliases import option_named
 from launch.config.compose import Composer
 from launch.config.near import did_you_mean, inner
 from launch.config.secrets import check_line
@@ -52,16 +53,17 @@ def check(argv: list[str]) -> CommandLine:
     if plain:
         raise InputError(f"{plain[0]}: not a setting; settings are written key=value, see --help")
     composer = Composer(args.config_dir, args.config_name)
-    overrides = composer.parse(words)
-    check_line(overrides, words)
     flags = [a for a in argv if a not in words]
+    check_line(composer.parse(words), words)
+    only_told = args.info or args.hydra_help or args.shell_completion
+    words = words if only_told else _named(words, composer)
+    overrides = composer.parse(words)
     line = CommandLine(args, (*flags, *words), tuple(overrides))
-    if not (args.info or args.hydra_help or args.shell_completion):
+    if not only_told:
         groups = composer.groups()
         chosen = [o for o in overrides if o.key_or_group in groups]
         for override in chosen:
             _check_sweep(override, line.multirun, [])
-            _check_option(override, groups, composer)
         values = [o for o in overrides if o.key_or_group not in groups and not _hydras_own(o)]
         for choice in itertools.product(*(list(_texts(o)) for o in chosen)):
             tree = composer.compose(list(choice))
@@ -95,16 +97,23 @@ def _texts(override: Override) -> Iterator[str]:
         yield override.input_line or ""
 
 
-def _check_option(override: Override, groups: dict[str, list[str]], composer: Composer) -> None:
+def _named(words: list[str], composer: Composer) -> list[str]:
+    """The words of the command line with each option of a group under its own name. InputError for one that there is not."""
+    groups = composer.groups()
+    return [_renamed(word, override, groups, composer) for word, override in zip(words, composer.parse(words), strict=True)]
+
+
+def _renamed(word: str, override: Override, groups: dict[str, list[str]], composer: Composer) -> str:
     group = override.key_or_group
-    if override.type is OverrideType.DEL:
-        return
-    for text in _texts(override):
-        value = composer.parse([text])[0].value()
-        for option in value if isinstance(value, list) else [value]:
-            if option is not None and str(option) not in groups[group]:
-                hint = did_you_mean(str(option), groups[group])
-                raise InputError(f"{group}={option}: no such {group}; there are {', '.join(groups[group])}{hint}")
+    if group not in groups or override.type is OverrideType.DEL:
+        return word
+    values = [composer.parse([text])[0].value() for text in _texts(override)]
+    chosen = [v if isinstance(v, list) else [v] for v in values]
+    meant = {str(o): option_named(group, str(o), groups[group]) for options in chosen for o in options if o is not None}
+    if all(name == own for name, own in meant.items()):
+        return word
+    written = ["[" + ",".join(meant[str(o)] for o in v) + "]" if isinstance(v, list) else meant[str(v)] for v in values]
+    return f"{override.get_key_element()}={','.join(written)}"
 
 
 def _check_key(override: Override, tree: DictConfig, known: list[str]) -> None:

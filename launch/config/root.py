@@ -52,6 +52,7 @@ class Config:
     until: str = key("name of the last stage to compute, with all that it needs", null="all")
     only: Any = key("list of stages to compute; their upstreams must be whole already", given=Any, null="all")
     dry_run: bool = key("print the plan; compute and write nothing")
+    plan_only: bool = key("make the folders of the stages and stop: for workers that are started by hand")
     retry_failed: bool = key("give units that were set aside after three errors another three tries")
     dataset: DatasetConfig = key("the classes", given=schema(DatasetConfig))
     prompts: PromptsConfig = key("what captions are asked for", given=schema(PromptsConfig))

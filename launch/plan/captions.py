@@ -12,11 +12,11 @@ from pathlib import Path
 
 from launch.config.root import Config
 from launch.plan.batches import windows_of
-from launch.plan.datasets import dataset_of
+from launch.plan.datasets import dataset_of, remarks
 from launch.plan.engines import NO_ENGINE, Engine, check_length, most_rows, plan_engine
 from launch.plan.gpu_memory import GpuMemory, gpu_memory
 from launch.plan.inputs import input_file, read_json
-from launch.plan.makers import Maker, maker_of, table_input
+from launch.plan.makers import Maker, check_backgrounds, maker_of, table_input
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
 from synth.captions.config import AskConfig, CaptionsConfig, CaptionsJsonConfig, DatasetConfig, PromptsConfig
@@ -51,7 +51,8 @@ def plan(node: Node) -> Sequence[StageSpec | PlannedStage]:
         raise InputError(f"recipe stage {node.name}: prompts.maker={maker.config.maker} reads stages in role {role!r}; see conf/prompts/")
     engine, captions = _engine(node) if maker.asks else (NO_ENGINE, settled(captions, None, 1))
     slots = _slots(replace(config, captions=captions), dataset, maker, len(seeds))
-    few = [] if slots >= len(dataset.classes) or maker.slots is not None else [_few(config, slots, len(dataset.classes))]
+    notes = [*remarks(config.dataset), *maker.remarks]
+    notes += [] if slots >= len(dataset.classes) or maker.slots is not None else [_few(config, slots, len(dataset.classes))]
     check_length(dataset, maker, engine, seeds[0])
     specs = [
         node.spec(
@@ -60,7 +61,7 @@ def plan(node: Node) -> Sequence[StageSpec | PlannedStage]:
             unit_size=captions.unit_size,
             batch=captions.window,
             inputs=dict(maker.inputs) | engine.inputs,
-            settings={**engine.settings, AFTER: captions.stop_when_empty, **({"notes": few} if few else {})},
+            settings={**engine.settings, AFTER: captions.stop_when_empty, **({"notes": notes} if notes else {})},
         )
         for seed in seeds
     ]
@@ -246,6 +247,13 @@ def backgrounds(node: Node) -> list[StageSpec]:
     config = node.config
     dataset, read = dataset_of(config.dataset), config.prompts.only("num_backgrounds")
     inputs = table_input(config, "backgrounds")
+    if config.prompts.backgrounds_file is not None:
+        places = check_backgrounds(inputs["backgrounds"].path, "prompts.backgrounds_file", dataset, fallback=False)
+        given = sum(c.name in places for c in dataset.classes)
+        read = replace(read, own_places=given > 0)
+        if given == len(dataset.classes):  # nobody is asked
+            captions = settled(config.captions, None, 1)
+            return _asking(node, NO_ENGINE, read, dataset, given, captions.unit_size, captions.window, inputs)
     engine, captions = _engine(node)
     return _asking(node, engine, read, dataset, len(dataset.classes), captions.unit_size, captions.window, inputs)
 

@@ -4,14 +4,13 @@ Class lists live in JSON, CSV or text files or in the folders of an ImageFolder,
 and `0123` into other things. A class keeps its official index whatever is chosen: labels and seeds are made of it.
 
 text   a name a line
-CSV    a column `name` (or `class`), and at will `superclass`, `spoken`, `count`, `id`; or names alone, without a heading
+CSV    a column `name` (or `class`, `class_name`, ..), and at will `superclass`, `spoken`, `count`, `id`; or names alone, without a
+       heading; commas, semicolons, tabs or bars between columns; .tsv: tabs
 JSON   a list, or {"classes": [...]}, of names or of objects with those keys;
        {"classes": [names], "superclass": {name: superclass}} says the same
 folder a subfolder a class, in the order of their names, or as its classes.json says; count = its pictures
 """
 
-import csv
-import io
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,9 +21,11 @@ from types import MappingProxyType
 from typing import Any
 
 from launch.config.near import did_you_mean
+from launch.plan.class_tables import Listed, lines_of, table_of
 from launch.plan.inputs import seen
 from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
+from synth.captions.normalise import composed, looked_up
 from synth.errors import InputError, not_trouble
 from synth.images.sources.class_folders import TRAINING, class_folders, classes_file
 from synth.keys import WrongKey
@@ -38,13 +39,14 @@ KEYS = ("superclass", "spoken", "count", "id")
 
 @dataclass(frozen=True)
 class Entry:
-    """One class as its list states it. `id` tells apart classes of one name (WordNet ids of ImageNet)."""
+    """One class as its list states it. `id` tells apart classes of one name (WordNet ids of ImageNet). `also`: what others call it."""
 
     name: str
     superclass: str = ""
     spoken: str = ""
     count: int | None = None
     id: str | None = None
+    also: tuple[str, ...] = ()
 
 
 def dataset_of(dataset: DatasetConfig) -> DatasetConfig:
@@ -80,6 +82,36 @@ def list_path(dataset: DatasetConfig) -> str:
 def counts(dataset: DatasetConfig) -> dict[int, int]:
     """official index -> pictures in the real training set, for the classes whose file says so; {} where none does."""
     return {i: e.count for i, e in enumerate(_checked(list_path(dataset), counting=True)) if e.count is not None}
+
+
+def other_names(dataset: DatasetConfig) -> dict[str, int]:
+    """What files of prompts call classes beside their official names, looked up -> official index: as they are spoken, ids, other names
+    that the list states, each also with the word that the original scripts put behind all names of a dataset ("car", "aircraft").
+
+    A name of several classes is none. But an official name of several is the first of them: the original scripts, which know classes by
+    their names, make them one; `name~index` says which.
+    """
+    listed = _checked(list_path(dataset))
+    supers = {e.superclass for e in listed}
+    behind = [f" {word}" for word in supers.pop().split()[-1:]] if len(supers) == 1 else []
+    official_of: dict[str, list[int]] = defaultdict(list)
+    others: dict[str, set[int]] = defaultdict(set)
+    for i, entry in enumerate(listed):
+        official_of[looked_up(entry.name)].append(i)
+        words = [part for name in entry.also for part in (name, *name.split(", "))]
+        known = [entry.name, entry.spoken, *words, entry.id or "", f"{entry.name}~{i}"]
+        for name in filter(None, known):
+            for end in ("", dataset.suffix, *behind):
+                others[looked_up(name + end)].add(i)
+    found = {name: min(of) for name, of in others.items() if len(of) == 1 and name not in official_of}
+    return found | {name: of[0] for name, of in official_of.items() if len(of) > 1}
+
+
+def remarks(dataset: DatasetConfig) -> list[str]:
+    """How the list of a dataset was read, where that was not plain to see."""
+    path = list_path(dataset)
+    remark = "" if Path(path).is_dir() else _listed(Path(path), False)[1]
+    return [f"{SOURCE}: {path}: {remark}"] if remark else []
 
 
 @cache
@@ -145,7 +177,7 @@ def names_in(path: str) -> list[str]:
 def _indices(classes: tuple[ClassEntry, ...], item: Any, where: str) -> range | list[int]:
     if isinstance(item, (bool, float)) or item is None:
         raise InputError(f"{where}: {item!r} is no name: YAML made it of an unquoted word; quote it: ['no'], or use {where}_file")
-    by_name = [c.index for c in classes if c.name == str(item)]
+    by_name = [c.index for c in classes if c.name == composed(str(item))]
     if len(by_name) > 1:
         raise InputError(f"{where}: {item!r} is the name of classes {', '.join(map(str, by_name))}; choose by index")
     if by_name:  # a class may be called "3" or "0..4"
@@ -172,43 +204,23 @@ def _indices(classes: tuple[ClassEntry, ...], item: Any, where: str) -> range | 
 def entries(path: Path, choice: bool = False, counting: bool = False) -> list[Entry]:
     """The entries of a class list in official order. `choice`: a list of chosen classes, where numbers are indices.
     `counting`: count the pictures of a folder's classes too, which takes a minute for a million of them."""
-    if path.is_dir():
-        return _folder(path, counting)
+    found = _folder(path, counting) if path.is_dir() else _listed(path, choice)[0]
+    return [replace(e, name=composed(e.name), superclass=composed(e.superclass), spoken=composed(e.spoken)) for e in found]
+
+
+def _listed(path: Path, choice: bool) -> tuple[list[Entry], str]:
+    """(entries, how they were read) of a file."""
     try:
         text = foreign.read_text(path)  # spreadsheets put a byte order mark before CSV
     except OSError as e:
         raise InputError(f"{path}: cannot be read ({e.strerror or e}); check the path of the class list") from e
     except InputError as e:
         raise InputError(f"{e}; check the path of the class list") from e
-    form = {".json": _json, ".csv": _csv}.get(path.suffix.lower(), _text)
-    return form(path, text, choice)
-
-
-def _text(path: Path, text: str, choice: bool) -> list[Entry]:
-    return [Entry(line.strip()) for line in text.split("\n") if line.strip()]
-
-
-def _csv(path: Path, text: str, choice: bool) -> list[Entry]:
-    try:
-        rows = [row for row in csv.reader(io.StringIO(text), strict=True) if any(cell.strip() for cell in row)]
-    except csv.Error as e:
-        raise InputError(f"{path}: not CSV ({e})") from e
-    head = [cell.strip().casefold() for cell in rows[0]] if rows else []
-    name = next((head.index(key) for key in ("name", "class") if key in head), None)
-    if name is None:
-        if any(len(row) > 1 for row in rows):
-            wide = next(row for row in rows if len(row) > 1)
-            raise InputError(f"{path}: {wide!r} has {len(wide)} columns; begin the file with their names, one of them `name`")
-        return [Entry(row[0].strip()) for row in rows]
-    classes = []
-    for i, row in enumerate(rows[1:]):
-        if len(row) != len(head):
-            raise InputError(f"{path}: class {i} ({row!r}) has {len(row)} columns, the heading has {len(head)}")
-        item: dict[str, Any] = {key: cell.strip() for key, cell in zip(head, row, strict=True) if key in KEYS and cell.strip()}
-        if (count := foreign.number_in(item.get("count", ""))) is not None:
-            item["count"] = count
-        classes.append(_entry(path, i, item | {"name": row[name].strip()}))
-    return classes
+    if path.suffix.lower() == ".json":
+        return _json(path, text, choice), ""
+    table = path.suffix.lower() in (".csv", ".tsv")
+    listed: Listed = table_of(path, text, KEYS, choice) if table else lines_of(text, choice)
+    return [_entry(path, i, item) for i, item in enumerate(listed.items)], listed.remark
 
 
 def _json(path: Path, text: str, choice: bool) -> list[Entry]:
@@ -240,7 +252,9 @@ def _entry(path: Path, i: int, item: object, supers: Mapping[str, str] = Mapping
             wanted = "a whole number, 0 or more" if key == "count" else "a text"
             raise InputError(f"{path}: class {i} ({name!r}): {key} is {seen(value)}; it must be {wanted}")
         given[key] = value
-    return Entry(name, **given)
+    if not foreign.fits(also := item.get("also", []), [str]):
+        raise InputError(f"{path}: class {i} ({name!r}): also is {seen(also)}; it must be a list of texts")
+    return Entry(name, **given, also=tuple(also))
 
 
 def _folder(path: Path, counting: bool) -> list[Entry]:

@@ -38,7 +38,7 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
         planned[name] = tuple(s if isinstance(s, PlannedStage) else PlannedStage(s, root, planned=True) for s in specs)
     stages = tuple(stage for of_node in planned.values() for stage in of_node)
     wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
-    return Point(label, stages, config.cluster, wanted, config.only is not None, config.dry_run, config.retry_failed)
+    return Point(label, stages, config.cluster, wanted, config.only is not None, config.dry_run, config.retry_failed, config.plan_only)
 
 
 def topological(stages: Mapping[str, RecipeStage]) -> list[str]:

@@ -14,6 +14,7 @@ from launch.plan.models import Drawn, PlannedModel, patience_of, plan_model
 from launch.plan.node import Node
 from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
+from synth.captions.normalise import looked_up
 from synth.errors import InputError
 from synth.images.attention import check_backend
 from synth.images.config import ClassCount, ImagesConfig
@@ -156,10 +157,10 @@ def _counts_in(path: str, classes: tuple[ClassEntry, ...], key: str) -> dict[int
         raise InputError(f'{key}: {path} holds a {type(data).__name__}; write an object {{"class": 100}}')
     by_name: dict[str, list[int]] = {}
     for c in classes:
-        by_name.setdefault(c.name, []).append(c.index)
+        by_name.setdefault(looked_up(c.name), []).append(c.index)
     indices, counts = {c.index for c in classes}, {}
     for name, count in data.items():
-        mine = by_name.get(name) or ([n] if (n := foreign.number_in(name)) in indices else [])
+        mine = by_name.get(looked_up(name)) or ([n] if (n := foreign.number_in(name)) in indices else [])
         if not mine:
             raise InputError(f"{key}: {path}: no class {name!r} among {len(classes)}{did_you_mean(name, by_name)}")
         if len(mine) > 1:

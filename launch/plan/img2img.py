@@ -17,6 +17,7 @@ from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
 from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
+from synth.captions.normalise import composed, looked_up
 from synth.errors import InputError
 from synth.images.config import Img2ImgConfig
 from synth.images.models import judge
@@ -138,7 +139,7 @@ def _of_folder(node: Node, root: Path, layout: str) -> StageSpec:
     wanted = _names_in(config.subset_file) if config.subset_file is not None else None
     source = _listed(root, layout, config.prompt == "caption", wanted, config.random_count, config.seed)
     names = _class_names(config.class_names_file, source.classes) if config.class_names_file is not None else {}
-    classes = [replace(c, name=encodable(names.get(c.name, c.name))) for c in source.classes]
+    classes = [replace(c, name=composed(encodable(names.get(c.name, c.name)))) for c in source.classes]
     entries, indices = _with_dataset(classes, dataset) if config.classes == "dataset" else _of_source(classes, node.config)
     name = dataset.name if dataset.source or dataset.classes_json else ""  # the name of a folder is no part of a stage
     own = replace(dataset, name=name, classes=entries, n_classes=max(e.index for e in entries) + 1, suffix="")
@@ -214,6 +215,8 @@ def _class_names(path: str, classes: tuple[SourceClass, ...]) -> dict[str, str]:
         raise WrongKey("class_names_file", path, f"cannot be read as JSON ({getattr(e, 'strerror', None) or e})") from e
     if not foreign.fits(data, {str: str}) or not all(v.strip() for v in data.values()):
         raise WrongKey("class_names_file", path, 'write an object {"n01440764": "tench"}')
+    data |= {composed(name): text for name, text in data.items()}  # the folder of a class may be in another form than the file
+    data |= {c.name: data[composed(c.name)] for c in classes if composed(c.name) in data}
     missing = [c.name for c in classes if c.name not in data]
     if missing:
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
@@ -245,10 +248,10 @@ def _with_dataset(classes: list[SourceClass], dataset: DatasetConfig) -> tuple[t
     known = official(list_path(dataset))
     by_name: dict[str, list[int]] = {}
     for entry in known:
-        by_name.setdefault(_spoken(entry.name), []).append(entry.index)
+        by_name.setdefault(looked_up(entry.name), []).append(entry.index)
     indices = []
     for c in classes:
-        same = by_name.get(_spoken(c.name)) or ([n] if (n := foreign.number_in(c.name)) is not None and n < len(known) else [])
+        same = by_name.get(looked_up(c.name)) or ([n] if (n := foreign.number_in(c.name)) is not None and n < len(known) else [])
         if len(same) != 1:
             none = f"is none of {dataset.name}'s {len(known)}{did_you_mean(c.name, by_name)}"
             why = f"class {c.name!r} of the source " + (f"is the name of classes {same}" if same else none)
@@ -257,7 +260,3 @@ def _with_dataset(classes: list[SourceClass], dataset: DatasetConfig) -> tuple[t
     if not classes:
         raise WrongKey("classes", "dataset", "the source has no classes", "use source")
     return known, tuple(indices)
-
-
-def _spoken(name: str) -> str:
-    return " ".join(name.replace("_", " ").split()).casefold()

@@ -5,6 +5,7 @@ say of each class is looked up here and kept in stage.json: so neither the worke
 that differ in it cannot disagree about a stage.
 """
 
+import glob
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,16 +14,18 @@ from typing import Any
 import synth.captions
 from launch.config.near import did_you_mean
 from launch.config.root import Config
-from launch.plan.datasets import list_path, official
+from launch.plan.datasets import list_path, official, other_names
 from launch.plan.inputs import input_file, read_json, seen, text_of
 from synth import foreign
 from synth.captions.checks import reject_reason, unusable
 from synth.captions.config import CaptionsConfig, ClassEntry, DatasetConfig, PromptsConfig
-from synth.captions.normalise import normalised
-from synth.captions.prompts import MAKERS, WITHOUT_MODEL, Sources, make
+from synth.captions.normalise import composed, normalised
+from synth.captions.prompts import MAKERS, WITHOUT_MODEL, Sources, make, nth
+from synth.captions.prompts.own_forms import SUFFIXES, SYNCLR
 from synth.captions.words import names_class
 from synth.errors import InputError
-from synth.keys import WrongKey
+from synth.keys import WrongKey, one_of
+from synth.store import trees
 from synth.store.spec import InputFile
 
 TABLES = Path(synth.captions.__file__).parent / "tables"
@@ -43,6 +46,7 @@ class Maker:
     capacity: int | None = None
     slots: int | None = None
     total: int | None = None
+    remarks: tuple[str, ...] = ()  # what the plan says of its files
 
     @property
     def asks(self) -> bool:
@@ -90,19 +94,19 @@ def _tables(config: Config, dataset: DatasetConfig, modes: Iterable[str], *more:
     return tables
 
 
-def _synclr(config: Config, dataset: DatasetConfig) -> Maker:
+def _synclr(config: Config, dataset: DatasetConfig, places: bool = True) -> Maker:
     prompts = config.prompts
     modes = modes_of(dataset, prompts.modes)
     group = prompts.group_size if prompts.examples_per == "group" else 1
-    places = ("backgrounds",) if "class_background" in modes else ()
+    tables = ("backgrounds",) if places and "class_background" in modes else ()
     return Maker(
         replace(prompts.only("class_balance", "modes", "shots"), group=group),
-        _tables(config, dataset, modes, *places),
+        _tables(config, dataset, modes, *tables),
     )
 
 
 def _synclr_chat(config: Config, dataset: DatasetConfig) -> Maker:
-    synclr = _synclr(config, dataset)
+    synclr = _synclr(config, dataset, places=config.prompts.backgrounds_file is None)
     return Maker(synclr.config, {"examples": synclr.inputs["examples"]})
 
 
@@ -124,8 +128,8 @@ def _class_name(config: Config, dataset: DatasetConfig) -> Maker:
     prompts = config.prompts
     lines: Iterable[str] = prompts.templates
     if prompts.templates_file is not None:
-        lines = text_of("", prompts.templates_file, "prompts.templates").splitlines()
-    templates = tuple(dict.fromkeys(" ".join(t.split()) for t in lines if t.strip()))
+        lines = text_of("", prompts.templates_file, "prompts.templates").split("\n")
+    templates = tuple(dict.fromkeys(" ".join(composed(t).split()) for t in lines if t.strip()))
     read = replace(prompts.only("class_balance"), templates=templates)
     _try(read, dataset, {})
     return Maker(read, capacity=len(templates))
@@ -147,38 +151,83 @@ def _fake_definition(config: Config, dataset: DatasetConfig) -> Maker:
 
 def _from_file(config: Config, dataset: DatasetConfig) -> Maker:
     prompts = config.prompts
-    file = input_file(prompts.file, "prompts.file", "a file of captions (.txt, .csv, .tsv, .jsonl, .json)")
+    files = caption_files(prompts.file)
+    inputs = {nth("captions", n): file for n, file in enumerate(files)}
     some = len(dataset.classes) < dataset.n_classes
     names = tuple(entry.name for entry in official(list_path(config.dataset))) if some else ()
-    read = replace(prompts.only("class_balance", "check"), official=names)
-    content, slots, total = _captions_in(file.path, file.identity, dataset, replace(config.captions, prompts=read))
-    if not total:
+    if prompts.prompts_key is not None:
+        one_of("prompts_key", prompts.prompts_key, SYNCLR)
+    read = replace(prompts.only("class_balance", "check", "prompts_key", "on_bad"), official=names, also=other_names(config.dataset))
+    own = _captions_in(inputs, dataset, replace(config.captions, prompts=read))
+    if not own.total:
         why = "none of its captions passes the checks; prompts.check=false takes them as they are"
         raise WrongKey("file", prompts.file, why, group="prompts")
-    return Maker(replace(read, content=content), {"captions": file}, slots=slots, total=total)
+    read = replace(read, content=own.content, also=own.also)
+    return Maker(read, inputs, slots=own.slots, total=own.total, remarks=own.remarks)
 
 
-_files: dict[tuple, tuple[str, int, int]] = {}  # a plan asks for a file several times
+def caption_files(given: object) -> list[InputFile]:
+    """The files that prompts.file names, in order: a file, a list of files, a folder of them, or a pattern."""
+    what = f"a file of captions ({', '.join(SUFFIXES)}), a list of them, a folder or a pattern"
+    if given is None or given in ("", [], ()):
+        raise InputError(f"prompts.file: not set; it must name {what}: prompts.file=/path")
+    paths: dict[str, None] = {}
+    for one in given if isinstance(given, (list, tuple)) else [given]:
+        paths |= dict.fromkeys(_files_of(str(one), what))
+    return [input_file(path, "prompts.file", what) for path in paths]
 
 
-def _captions_in(path: str, identity: str, dataset: DatasetConfig, limits: CaptionsConfig) -> tuple[str, int, int]:
-    """Of a file: its sha256, the slots that hold all its captions, and how many different ones pass the checks."""
-    key = (path, identity, repr(dataset), repr(limits))
+def _files_of(given: str, what: str) -> list[str]:
+    path = Path(given).expanduser()
+    if path.is_dir():
+        found = [str(path / e.name) for e in trees.entries(path, "prompts.file") if e.is_file() and e.name.endswith(SUFFIXES)]
+        if not found:
+            raise InputError(f"prompts.file: {path} holds no file of captions ({', '.join(SUFFIXES)})")
+        return found
+    if any(c in given for c in "*?[") and not path.exists():
+        found = sorted(glob.glob(str(path)))
+        if not found:
+            raise InputError(f"prompts.file: {path} matches no file; it must name {what}")
+        return found
+    return [str(path)]
+
+
+@dataclass(frozen=True)
+class _Own:
+    """Of files of captions: `content` and `also` of synth.captions.prompts.own.OwnFile; the slots that hold all captions, and how many
+    different ones pass the checks."""
+
+    content: str
+    also: Mapping[str, int]
+    remarks: tuple[str, ...]
+    slots: int
+    total: int
+
+
+_files: dict[tuple, _Own] = {}  # a plan asks for files several times
+
+
+def _captions_in(inputs: Mapping[str, InputFile], dataset: DatasetConfig, limits: CaptionsConfig) -> _Own:
+    key = (repr(inputs), repr(dataset), repr(limits))
     if key not in _files:
-        maker = _try(limits.prompts, dataset, {"captions": path})
+        maker = _try(limits.prompts, dataset, {role: file.path for role, file in inputs.items()})
         different = set()
         for row in maker.rows:
             text = " ".join(maker.text(row).split())
             if not (reject_reason(text, row.classes[0].said, limits) if limits.prompts.check else unusable(text)):
                 different.add(normalised(text))
-        _files[key] = (maker.content, maker.n_slots, len(different))
+        own = maker.own
+        _files[key] = _Own(own.content, own.also, own.remarks, maker.n_slots, len(different))
     return _files[key]
 
 
 def _try(prompts: PromptsConfig, dataset: DatasetConfig, paths: Mapping[str, str]) -> Any:
     """The maker itself, with what only its own class has: what is wrong with its lists is told before anything is submitted."""
 
-    return make(dataset, prompts, Sources(lambda role: read_json(paths[role], role, "JSON"), lambda role: paths[role]))
+    def table(role: str) -> Any:
+        return read_json(paths[role], role, "JSON")
+
+    return make(dataset, prompts, Sources(table, paths.__getitem__, count=lambda role: len(paths)))
 
 
 _PLANS: Mapping[str, Callable[[Config, DatasetConfig], Maker]] = {
@@ -219,18 +268,19 @@ def check_examples(path: str, key: str, modes: Iterable[str], shots: int) -> Non
             _check_example(f"{key}: {path}: {mode}[{i}]", example, mode)
 
 
-def check_backgrounds(path: str, key: str, dataset: DatasetConfig) -> None:
-    """{class, super-class or "*": [place]}; each class of the dataset finds a list."""
+def check_backgrounds(path: str, key: str, dataset: DatasetConfig, fallback: bool = True) -> Mapping[str, list[str]]:
+    """{class, super-class or "*": [place]}, checked. fallback: each class of the dataset must find a list."""
     table = _object(path, key, '{"cat": ["sofa", "garden wall"], "*": ["street"]}')
     for name, places in table.items():
         if not isinstance(places, list) or not places:
             raise InputError(f"{key}: {path}: {seen(name)} has {seen(places)}; write a list of places, one at least")
         for i, place in enumerate(places):
             _check_text(f"{key}: {path}: place {i} of {seen(name)}", place)
-    for entry in dataset.classes:
+    for entry in dataset.classes if fallback else ():
         if not any(where in table for where in (entry.name, entry.superclass, "*")):
             kind = f", its super-class {entry.superclass!r}" if entry.superclass else ""
             raise InputError(f'{key}: {path}: no places for class {entry.name!r}{kind} or for "*"; add one of them')
+    return table
 
 
 def check_places(path: str, key: str) -> None:
@@ -264,7 +314,7 @@ def _object(path: str, key: str, form: str) -> Mapping:
     data = read_json(path, key, f"an object such as {form}")
     if not isinstance(data, dict):
         raise InputError(f"{key}: {path} holds {seen(data)}; it must be an object such as {form}")
-    return data
+    return {composed(name): value for name, value in data.items()}
 
 
 # -- words of classes ----------------------------------------------------------------------------------------------------
@@ -294,7 +344,7 @@ def definitions(dataset: DatasetConfig, file: str | None) -> dict[str, str]:
 
 
 def _all(dataset: DatasetConfig, of: Callable[[ClassEntry], str], what: str, key: str) -> dict[str, str]:
-    senses = {str(c.index): " ".join(of(c).split()) for c in dataset.classes}
+    senses = {str(c.index): " ".join(composed(of(c)).split()) for c in dataset.classes}
     lacking = [c.name for c in dataset.classes if not senses[str(c.index)]]
     if lacking:
         names = ", ".join(repr(n) for n in lacking[:5]) + (f" and {len(lacking) - 5} more" if lacking[5:] else "")
@@ -324,6 +374,7 @@ def _by_name(path: str | None, key: str, dataset: DatasetConfig | None = None) -
     data = read_json(path, key, "a JSON object {class: text}")
     if not foreign.fits(data, {str: str}):
         raise InputError(f"{key}: {path} must be a JSON object {{class: text}}")
+    data = {composed(name): text for name, text in data.items()}
     known = {c.name for c in dataset.classes} if dataset else set(data)
     if dataset and len(known) == dataset.n_classes and (unknown := sorted(set(data) - known)):
         raise InputError(f"{key}: {path} names {unknown[0]!r}, no class of {dataset.name}{did_you_mean(unknown[0], known)}")

@@ -99,6 +99,9 @@ def _places(model: ModelConfig, loras: list[str], parts: Mapping[str, PartConfig
     """(role of the input, path, key, what must be there)"""
     yield MODEL, model.path or fetched("model", model.id, model.repo), "model.path", f"{FOLDER}, or a checkpoint file"
     if model.config is not None:
+        if model.config.endswith((".yaml", ".yml")):
+            why = "a config of the original scripts says nothing of tokenizers and schedulers"
+            raise WrongKey("config", model.config, why, f"name {FOLDER} of such a model; it needs no weights: docs/models.md", "model")
         yield CONFIG, model.config, "model.config", FOLDER
     if model.vae is not None:
         yield VAE, model.vae, "model.vae", "a folder of one VAE"

@@ -58,6 +58,7 @@ class Point:
     only: bool = False  # the others must be whole already
     dry_run: bool = False
     retry_failed: bool = False
+    plan_only: bool = False
 
     def chosen(self) -> tuple[PlannedStage, ...]:
         return tuple(s for s in self.stages if self.wanted is None or s.name in self.wanted)

@@ -174,9 +174,9 @@ def _progressive(generation: GenerationKeys) -> bool:
 
 def _notes(story: StoryKeys, styles: list[StyleKeys], source: Path, skipped: int) -> list[str]:
     """Lines for whoever started the run."""
-    ignored = [k for k in ("last_image", "images") if any(getattr(s, k) is not None for s in styles)]
-    ignored += ["preview_stop"] if story.generation_config.preview_stop is not None else []
-    notes = [f"story: ignored, because nothing here needs them: {', '.join(ignored)}"] if ignored else []
+    ignored = [f"story.style_configs[].{k}" for k in ("last_image", "images") if any(getattr(s, k) is not None for s in styles)]
+    ignored += ["story.generation_config.preview_stop"] if story.generation_config.preview_stop is not None else []
+    notes = [f"ignored, because nothing here needs them: {', '.join(ignored)}"] if ignored else []
     return notes + ([f"story: {skipped:,} empty prompts of {source} are skipped"] if skipped else [])
 
 

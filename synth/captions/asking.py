@@ -9,6 +9,7 @@ from synth import foreign
 from synth.captions import engines
 from synth.captions.answers import CleanAnswer, clean_answer
 from synth.captions.engines import Completion, Generate, More, Request, Serve
+from synth.captions.normalise import composed
 from synth.captions.prompts import Sources
 from synth.captions.records import records_of
 from synth.errors import InputError
@@ -149,7 +150,10 @@ class Asking(Stage):
 
     @property
     def sources(self) -> Sources:
-        return Sources(self._table, lambda role: str(self.folder.input_path(role)), self.records)
+        def count(role: str) -> int:
+            return sum(r == role or r.startswith(f"{role}.") for r in self.folder.spec.inputs)
+
+        return Sources(self._table, lambda role: str(self.folder.input_path(role)), self.records, count)
 
     def _table(self, role: str):
         """A JSON input, verified to be the one that was planned."""
@@ -159,7 +163,7 @@ class Asking(Stage):
         data = foreign.read_json(file.path, foreign.TABLE, once=True)
         if role in ("examples", "backgrounds") and not isinstance(data, dict):
             raise InputError(f"{file.path}: expected an object of lists, found {type(data).__name__}")
-        return data
+        return {composed(name): value for name, value in data.items()} if isinstance(data, dict) else data
 
     def records(self, role: str) -> Iterator[tuple[int, Mapping | str]]:
         """(slot, record or reason of its tombstone) of the whole upstream stages of a role, in order."""

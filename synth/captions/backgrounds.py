@@ -1,5 +1,6 @@
 """Stage kind `backgrounds`: for each class the places that a model names for it; slot = class, in the order of the dataset.
 
+A class that the user's own file names (prompts.backgrounds_file) has its places from there, and no model is asked.
 What several attempts found is joined. A class for which half of what was asked is not found takes the dataset's own table,
 where there is one; else what was found; and is a tombstone if that is nothing.
 """
@@ -25,6 +26,8 @@ class Backgrounds(Asking):
         return list(zip(slots, self.ask([self._of(classes[slot]) for slot in slots]), strict=True))
 
     def _of(self, entry: ClassEntry) -> Dialogue[dict | str]:
+        if self.config.prompts.own_places and (given := self.table.get(entry.name)):
+            return self._record(entry, _checked(given), "file")
         wanted, phrase = self.config.prompts.num_backgrounds, self.config.dataset.phrase(entry)
         distinct: dict[str, str] = {}
         reason = "empty"

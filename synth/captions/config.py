@@ -85,7 +85,10 @@ class PromptsConfig:
         unread="exact",
     )
     examples_file: str = plan_key("JSON of in-context examples by mode", null="the dataset's")
-    backgrounds_file: str = plan_key('JSON {class or super-class: [place, ..]}, "*" for all others', null="the dataset's")
+    backgrounds_file: str = plan_key(
+        'JSON {class or super-class: [place, ..]}, "*" for all others; of synclr_chat: no model is asked for a class in it',
+        null="the dataset's",
+    )
     modes: Mapping[str, float] = key("share of each mode, sums to 1", of=SYNCLR, unread=dict)
     shots: int = key("examples before the question; for models that continue a text instead of answering", low=0, of=EXAMPLES, unread=0)
     examples_per: str = plan_key(
@@ -95,6 +98,7 @@ class PromptsConfig:
     )
     group_size: int = plan_key("captions that share their examples, where examples_per=group", low=1, of=SYNCLR)
     group: int = later(1)  # captions that share their drawn examples
+    own_places: bool = later(factory=bool, sparse=True)  # synclr_chat: the user's file of places stands before the model
     num_backgrounds: int = key(
         "places asked for each class; captioner.max_gen_len must hold them, 6 tokens each", low=1, of=("synclr_chat",), unread=0
     )
@@ -125,10 +129,27 @@ class PromptsConfig:
     )
     senses: Mapping[str, str] = later(factory=dict)  # fake_it, fake_definition: class index -> hypernym or definition
     file: str = plan_key(
-        ".txt (caption => class), .csv, .tsv, .jsonl, .json (SynCLR's, GenCL's static and dynamic)", null="must be given", of=("from_file",)
+        ".txt (caption => class), .csv, .tsv, .jsonl, .json (SynCLR's, GenCL's static and dynamic); a list of such files, a folder of "
+        "them, or a pattern",
+        given=Any,
+        null="must be given",
+        of=("from_file",),
     )
-    content: str = later("")  # from_file: sha256 of the file
+    prompts_key: str | None = key(
+        "captions_single_labeled | captions_multiple_labeled: which list of SynCLR's JSON",
+        null="the one that is there",
+        sparse=True,
+        of=("from_file",),
+        unread=None,
+    )
+    on_bad: str = plan_key(
+        "error: lines that cannot be taken are told, all of them | skip: they are left out, and told",
+        choices=("error", "skip"),
+        of=("from_file",),
+    )
+    content: str = later("")  # from_file: sha256 of the file, see synth.captions.prompts.own
     official: tuple[str, ...] = later(())  # from_file: all class names, in order, where only some classes are chosen
+    also: Mapping[str, int] = later(factory=dict, sparse=True)  # from_file: other names of classes that the file uses -> official index
     check: bool = key("true: refuse captions that the checks of captions.* refuse; else only empty ones", of=("from_file",), unread=True)
 
     def only(self, *names: str) -> Self:

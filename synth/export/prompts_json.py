@@ -3,6 +3,7 @@
 metaprompts stage    the list of metaprompts (static form), or {class: [..]}
 prompt_trees stage   the static form, {"metaprompts": [..]}, or the dynamic one, {class: {"metaprompts": [..]}}
 captions stage       the dynamic form of any prompt maker's captions, under one metaprompt called "dummy"
+backgrounds stage    {class: [place, ..]}, which prompts.backgrounds_file reads again
 """
 
 import argparse
@@ -53,6 +54,10 @@ def _captions(folder: StageFolder, records: list) -> dict:
     return _by_subject(folder, {key: gencl.tree([("dummy", texts)]) for key, texts in captions.items()})
 
 
+def _backgrounds(folder: StageFolder, records: list) -> dict:
+    return _by_subject(folder, {record["label"]: record["backgrounds"] for record in records})
+
+
 def _by_subject(folder: StageFolder, values: dict[int, object]):
     """The only value of the static form, else by class: its name, or its index where two classes have one name."""
     if set(values) == {-1}:
@@ -63,7 +68,7 @@ def _by_subject(folder: StageFolder, values: dict[int, object]):
     return {keys[index]: value for index, value in values.items()}
 
 
-_FORMS = {"metaprompts": _metaprompts, "prompt_trees": _trees, "captions": _captions}
+_FORMS = {"metaprompts": _metaprompts, "prompt_trees": _trees, "captions": _captions, "backgrounds": _backgrounds}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -49,6 +49,12 @@ class StoryPages(Pages):
         """Of the styles."""
         return style_folders({c.index: c.name for c in config_of(self.story).dataset.classes})
 
+    @cached_property
+    def titles(self) -> tuple[str, ...]:
+        """Of the styles, as the page shows them: their tags; where two have one tag, their folders."""
+        tags = [c.name for c in config_of(self.story).dataset.classes]
+        return tuple(f if tags.count(tag) > 1 else tag for tag, f in zip(tags, self.folders, strict=True))
+
     def check(self) -> None:
         super().check()
         self.book, self.folders  # noqa: B018 (what is wrong with the story is said now)
@@ -166,14 +172,14 @@ class StoryPages(Pages):
         if self.config.individual:
             of: dict[int, list[Cell]] = {}
             for p in facts["pictures"]:
-                of.setdefault(p["prompt"], []).append(Cell(p["file"], p["tag"], _facts(p)))
+                of.setdefault(p["prompt"], []).append(Cell(p["file"], self.titles[p["slot"] % len(self.folders)], _facts(p)))
             for n, text in enumerate(about.prompts, start=1):
                 yield Row(about.number, about.title, n, text, tuple(of.get(n, ())))
-        tags = {f: c.name for f, c in zip(self.folders, config_of(self.story).dataset.classes, strict=True)}
         for what in ("animation", "grid"):
-            names = [n for n in facts["files"] if PurePosixPath(n).name.startswith(f"{what}-")]
-            if names:
-                yield Row(about.number, about.title, 0, f"{what}s", tuple(Cell(n, tags[n.partition("/")[0]]) for n in names))
+            of_folder = {n.partition("/")[0]: n for n in facts["files"] if PurePosixPath(n).name.startswith(f"{what}-")}
+            cells = tuple(Cell(of_folder[f], title) for f, title in zip(self.folders, self.titles, strict=True) if f in of_folder)
+            if cells:  # in the order of the pictures above them
+                yield Row(about.number, about.title, 0, f"{what}s", cells)
 
 
 def style_folders(tags: dict[int, str]) -> tuple[str, ...]:

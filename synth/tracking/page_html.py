@@ -15,6 +15,7 @@ SMALL = 160  # pixels: smaller pictures show their pixels
 NAMED = 20  # reasons of tombstones
 LOW = 0.14  # share of the height: a box that begins above has its label inside
 RIGHT = 0.6  # share of the width: one that begins behind has its label at its right end
+PICTURE, LABEL, LETTER, PAD = 14.0, 0.95, 0.43, 0.4  # rem: height of a picture, of a label; width of a letter of it, and around them
 _COLOURS = "".join(f".c{i} {{ --c: {c}; --t: {'#000' if dark else '#fff'} }}\n" for i, (c, dark) in enumerate(PALETTE))
 _LIT = "{ outline: 3px solid var(--c); outline-offset: 2px; z-index: 1 }"  # where the pointer is, and the same track beside it
 _HOVER = "".join(f"section:has(.c{i}:hover) .c{i}.box {_LIT}\n" for i in range(len(PALETTE)))
@@ -40,6 +41,7 @@ figcaption {{ font-size: .8rem; opacity: .8; overflow-wrap: anywhere; }}
 .box b {{ position: absolute; left: -2px; bottom: 100%; padding: 0 .25em; font: 600 .68rem/1.35 system-ui, sans-serif;
   white-space: nowrap; z-index: 2; background: var(--c); color: var(--t); }}
 .box.low b {{ bottom: auto; top: 0; }} .box.right b {{ left: auto; right: -2px; }}
+.box.under b {{ bottom: auto; top: 100%; }} .box.foot b {{ bottom: 0; }} .box:hover b {{ z-index: 3; }}
 svg {{ position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }}
 path {{ fill: var(--c); fill-opacity: .45; fill-rule: evenodd; stroke: var(--c); stroke-width: 2;
   vector-effect: non-scaling-stroke; }}
@@ -108,7 +110,8 @@ def _figure(frame: Frame, row: Row, small: str) -> str:
         picture = f'<div class="none">{text(frame.why)}</div>'
     else:
         title = "\n".join(x for x in (frame.caption, frame.warp, *(_facts(o, row) for o in frame.objects)) if x)
-        boxes = "".join(_box(o, row) for o in frame.objects if not o.gone)
+        there = [o for o in frame.objects if not o.gone]
+        boxes = "".join(_box(o, row, place) for o, place in zip(there, label_places(there, row), strict=True))
         paths = "".join(f'<path class="c{o.colour % len(PALETTE)}" d="{o.outline}"/>' for o in frame.objects if o.outline)
         over = f'<svg viewBox="0 0 {row.width} {row.height}" preserveAspectRatio="none">{paths}</svg>' if paths else ""
         picture = (
@@ -119,11 +122,40 @@ def _figure(frame: Frame, row: Row, small: str) -> str:
     return f"<figure>{picture}<figcaption>{'<br>'.join(lines)}</figcaption></figure>"
 
 
-def _box(o: Object, row: Row) -> str:
+def label_places(objects: Sequence[Object], row: Row) -> list[str]:
+    """The class of each box that says where its label lies, so that labels do not cover each other: above the box (""), inside at its top
+    (low), below it (under) or inside at its bottom (foot), at its left or right end; the first that is free and inside the picture."""
+    places, taken = [], []
+    for o in objects:
+        spots = _spots(o, row)
+        inside = [(name, at) for name, at in spots if at[1] >= 0 and at[3] <= 1 and at[0] >= 0 and at[2] <= 1]
+        free = [(name, at) for name, at in inside if not any(_meet(at, other) for other in taken)]
+        name, at = (free if free and any(_meet(spots[0][1], other) for other in taken) else spots)[0]
+        places.append(name)
+        taken.append(at)
+    return places
+
+
+def _spots(o: Object, row: Row) -> list[tuple[str, tuple[float, float, float, float]]]:
+    """(class, where the label lies: left, top, right, bottom as shares of the picture) of all places of a label, the usual one first."""
+    x, y, w, h = (v / side for v, side in zip(o.box, (row.width, row.height) * 2, strict=True))
+    high = LABEL / PICTURE
+    wide = (len(f"{o.name} {o.id}") * LETTER + PAD) / (PICTURE * row.width / row.height)
+    tops = {"": y - high, " low": y, " under": y + h, " foot": y + h - high}
+    lefts = {"": x, " right": x + w - wide}
+    first, end = (" low" if y < LOW else ""), (" right" if x > RIGHT else "")
+    spots = [(top + left, (lefts[left], tops[top], lefts[left] + wide, tops[top] + high)) for top in tops for left in lefts]
+    return sorted(spots, key=lambda spot: spot[0] != first + end)
+
+
+def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _box(o: Object, row: Row, label_at: str) -> str:
     x, y, w, h = o.box
     left, top, width, height = (100 * v for v in (x / row.width, y / row.height, w / row.width, h / row.height))
-    classes = f"box c{o.colour % len(PALETTE)}" + " again" * (o.colour >= len(PALETTE))
-    classes += " low" * (top < 100 * LOW) + " right" * (left > 100 * RIGHT)
+    classes = f"box c{o.colour % len(PALETTE)}" + " again" * (o.colour >= len(PALETTE)) + label_at
     place = f"left:{left:.3f}%;top:{top:.3f}%;width:{width:.3f}%;height:{height:.3f}%"
     label, facts = text(f"{o.name} {o.id}"), text(_facts(o, row))
     return f'<div class="{classes}" data-track="{text(str(o.id))}" style="{place}" title="{facts}"><b>{label}</b></div>'

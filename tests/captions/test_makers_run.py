@@ -151,6 +151,27 @@ def test_a_request_that_the_engine_cannot_take_is_told_by_its_reason(tmp_path, c
         assert {s.json()["source"] for s in folders["backgrounds"].samples()} == {"model", "table"}
 
 
+def test_places_of_the_users_are_taken_unasked_and_made_ones_come_out_and_in_again(tmp_path, chat, monkeypatch):
+    from synth.export.prompts_json import prompts_json
+
+    asked: list[str] = []
+    answer = Chat.answer
+    monkeypatch.setattr(Chat, "answer", lambda self, request: asked.append(request.text) or answer(self, request))
+    (tmp_path / "own.json").write_text(json.dumps({"apple": ["my bowl", "my shelf"]}))
+    some = plan(tmp_path, "synclr_chat", f"prompts.backgrounds_file={tmp_path}/own.json")[0]
+    folder = run([some])["backgrounds"]
+    sources = {s.json()["class"]: s.json()["source"] for s in folder.samples()}
+    assert sources["apple"] == "file" and {sources["banana"], sources["strawberry"]} <= {"model", "table"}
+    assert asked and not any(text.endswith("apple =>") for text in asked)
+    made = prompts_json(folder)
+    assert list(made) == list(CLASSES) and made["apple"] == ["my bowl", "my shelf"]
+    (tmp_path / "made.json").write_text(json.dumps(made))
+    asked.clear()
+    again = plan(tmp_path, "synclr_chat", f"prompts.backgrounds_file={tmp_path}/made.json")[0]
+    assert again.spec.config["captioner"]["engine"] == "none" and "weights" not in again.spec.inputs
+    assert prompts_json(run([again])["backgrounds"]) == made and not asked
+
+
 @pytest.mark.parametrize("maker", MAKERS)
 def test_the_matrix_knows_every_maker(tmp_path, maker):
     from synth.captions import prompts

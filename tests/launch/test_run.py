@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from synth.errors import StoreError
+from synth.store.folder import StageFolder
+from tests.fixtures_images import work
 from tests.launch.conftest import REPO, command, environment
 
 
@@ -31,6 +33,16 @@ def test_debug_runs_in_the_calling_process(world):
     assert result.returncode == 0, result.stdout + result.stderr
     (name,) = stages(world)
     assert not list((world.runs / "probe" / name / "logs").iterdir())  # no process of its own, so no log of one
+
+
+def test_plan_only_makes_folders_in_which_workers_can_work_and_computes_nothing(world):
+    result = world.run(*world.probe, "probe.slots=8", "plan_only=true")
+    assert result.returncode == 0, result.stderr
+    (name,) = stages(world)
+    folder = StageFolder.open(world.runs / "probe" / name)
+    assert len(folder.missing()) == folder.spec.n_units and str(folder.path) in result.stdout
+    assert "nothing was computed" in result.stdout
+    assert work(folder) == 0 and folder.is_done()
 
 
 def test_dry_run_shows_the_plan_and_writes_nothing(world):

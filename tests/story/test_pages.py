@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import time
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -72,6 +73,16 @@ def test_every_picture_lies_in_the_folder_of_its_style_whatever_the_tag_is(made)
         f"{f}/{w}-{c}" for f in folders for w, e in (("grid", "png"), ("animation", "webp")) for c in (f"01.{e}", f"02.{e}")
     }
     assert set(files) == rest
+
+
+def test_animations_and_grids_stand_in_the_order_of_the_rows_and_each_style_has_a_title_of_its_own(made):
+    _, pages = made
+    html = (pages.out_dir / "index.html").read_text()
+    folders = style_folders(dict(enumerate(TAGS)))
+    rows = [re.findall(r'<img [^>]*src="([^"/]+)/([^"]+)"', row) for row in html.split("<section")]
+    orders = [[unquote(folder) for folder, _ in row] for row in rows if len(row) == len(TAGS)]
+    assert len(orders) >= 6 and all(order == list(folders) for order in orders)
+    assert "<figcaption>same~4</figcaption>" in html and "<figcaption>same~5</figcaption>" in html and "<figcaption>same<" not in html
 
 
 def test_story_json_tells_of_each_picture_what_it_was_made_of(made):

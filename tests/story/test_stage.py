@@ -206,7 +206,10 @@ def test_keys_of_the_original_are_taken_and_the_useless_ones_named_once(tiny_sd,
     )
     assert spec.config["progressive"] is False
     assert spec.settings["notes"] == [
-        "story: ignored, because nothing here needs them: last_image, images, preview_stop",
+        (
+            "ignored, because nothing here needs them: story.style_configs[].last_image, story.style_configs[].images, "
+            "story.generation_config.preview_stop"
+        ),
         f"story: 4 empty prompts of {tmp_path}/tale.txt are skipped",
     ]
     assert (

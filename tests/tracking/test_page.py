@@ -27,7 +27,7 @@ from synth.tracking.look import Frame, Object, Row, Totals, outline_of, spread, 
 from synth.tracking.masks import mask_of, object_of_mask
 from synth.tracking.objects import objects_of, variant_name
 from synth.tracking.page import rows_of, shown_as_it_is
-from synth.tracking.page_html import page, totals_line
+from synth.tracking.page_html import label_places, page, totals_line
 from synth.tracking.preparing import jpeg
 from synth.tracking.sheet import sheet
 from synth.verify.files import verify_files
@@ -318,6 +318,21 @@ def test_more_tracks_than_colours_are_dashed_and_names_stay_apart():
 
 def test_totals_are_told_in_one_line():
     assert totals_line(Totals(1, 1, 1)) == "1 image: 1 pair, 0 objects in them, 0 of which left the frame"
+
+
+def test_labels_of_close_boxes_lie_in_different_places():
+    row = Row("a.jpg", 1, 640, 480, ())
+    close = [Object(k, "dog", k, (300.0 + k, 200.0, 150.0, 120.0), 100.0) for k in range(4)]
+    places = label_places(close, row)
+    assert places[0] == "" and len(set(places)) == 4
+    assert label_places([*close[:1], Object(9, "dog", 1, (20.0, 20.0, 50.0, 50.0), 9.0)], row) == [
+        "",
+        " low",
+    ]  # as ever where nothing meets
+    far = [Object(k, "dog", k, (10.0 + 200 * k, 200.0, 90.0, 90.0), 9.0) for k in range(3)]
+    assert label_places(far, row) == ["", "", " right"]
+    html = page("t", [Row("a.jpg", 1, 640, 480, (Frame("v0", "f.jpg", objects=tuple(close)),))], Totals())
+    assert all(f"box c{k}{place}" in html for k, place in enumerate(places))
 
 
 def test_the_sheet_shows_boxes_in_the_colours_of_their_tracks_and_takes_any_text(tmp_path):

@@ -54,6 +54,16 @@ class Sources:
     path: Callable[[str], str] = str  # role of an input -> the file
     # upstream role -> (slot, record or reason of its tombstone)
     records: Callable[[str], Iterable[tuple[int, Mapping | str]]] = lambda role: ()
+    count: Callable[[str], int] = lambda role: 1  # role of an input -> how many files it has
+
+    def files(self, role: str) -> list[str]:
+        """The files of a role that may have several, in order."""
+        return [self.path(nth(role, n)) for n in range(self.count(role))]
+
+
+def nth(role: str, n: int) -> str:
+    """The role of file n of several: "captions", "captions.1", .."""
+    return f"{role}.{n}" if n else role
 
 
 def make(dataset: DatasetConfig, prompts: PromptsConfig, table: Callable[[str], Any] | Sources) -> PromptMaker:

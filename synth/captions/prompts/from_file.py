@@ -7,7 +7,7 @@ from synth.captions.config import ClassEntry, DatasetConfig, PromptsConfig
 from synth.captions.prompts import Prompt, Sources
 from synth.captions.prompts.classes import balance
 from synth.captions.prompts.gencl import CONCEPT
-from synth.captions.prompts.own import Own, read_own
+from synth.captions.prompts.own import Own, Reading, read_own
 from synth.errors import InputError
 
 
@@ -17,10 +17,13 @@ class FromFile:
 
     def __init__(self, dataset: DatasetConfig, prompts: PromptsConfig, sources: Sources):
         self.dataset = dataset
-        own = read_own(sources.path("captions"), dataset, prompts.official)
+        # what could not be taken was judged when the stage was planned: `content` tells whether the rest is still the same
+        skip = prompts.on_bad == "skip" or prompts.content != ""
+        paths = sources.files("captions")
+        own = read_own(paths, dataset, Reading(prompts.official, prompts.also, prompts.prompts_key, skip))
         if prompts.content and own.content != prompts.content:
-            raise InputError(f"{sources.path('captions')}: changed since the stage was planned; run the command again to plan anew")
-        self.rows, self.content = own.rows, own.content
+            raise InputError(f"{paths[0]}: changed since the stage was planned; run the command again to plan anew")
+        self.own, self.rows = own, own.rows
         self.balance = None if prompts.class_balance == "file" else balance(dataset, prompts)
         self.of_class: dict[int, list[Own]] = {}
         for row in self.rows:

@@ -1,33 +1,29 @@
-"""A file of the user's own captions, read: the format is told by its ending and by what is in it.
+"""Files of the user's own captions, read whole: each text on one line, its classes found, and what cannot be taken named by its line.
 
-.txt                `caption => class` lines, split at the last " => "; a line without one is of the dataset's only class
-.csv .tsv           columns caption, and class (a name) or label (an index)
-.jsonl              objects with the same keys
-.json               SynCLR's {"captions_single_labeled": [[caption, [class]], ...]} (or captions_multiple_labeled),
-                    GenCL's static and dynamic prompt files, or a list of such objects
+The forms of a file are in synth.captions.prompts.own_forms.
 """
 
-import csv
 import difflib
 import hashlib
-import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
-from synth.captions.prompts import gencl
+from synth.captions.normalise import composed, looked_up, one_line
+from synth.captions.prompts.own_forms import SUFFIXES, Line, Said, form_of
 from synth.errors import InputError, not_trouble
+from synth.store.spec import canonical
 
-SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json")
-_SYNCLR = ("captions_single_labeled", "captions_multiple_labeled")
+SHOWN, RANGES = 40, 100  # reasons that a message shows, and runs of lines of each
 
 
 @dataclass(frozen=True)
 class Own:
-    """One caption of the file. `row` is its place in the file, its name for ever, whatever classes are chosen."""
+    """One caption of the files. `row` is its place in them, its name for ever, whatever classes are chosen."""
 
     row: int
     caption: str
@@ -37,159 +33,201 @@ class Own:
 @dataclass(frozen=True)
 class OwnFile:
     rows: tuple[Own, ...]  # of the chosen classes
-    content: str  # sha256
+    content: str  # sha256 of the files; where something was changed or left out, also of the rows as they were read
+    also: Mapping[str, int] = field(default_factory=dict)  # of the names in `Reading.also`, those that were needed
+    remarks: tuple[str, ...] = ()  # what the user has to know of how they were read
 
 
-def read_own(path: str | Path, dataset: DatasetConfig, official: tuple[str, ...] = ()) -> OwnFile:
-    """The captions of the chosen classes. `official`: all class names; may be left out where all are chosen.
+@dataclass(frozen=True)
+class Reading:
+    """How files are read. official: all class names; may be left out where all are chosen. also: other names of classes, looked up, ->
+    official index. key: which of SynCLR's lists. skip: lines that cannot be taken are left out, and told in the remarks."""
 
-    InputError for a file that cannot be read, a row that is not understood, a class that is not in the list.
+    official: tuple[str, ...] = ()
+    also: Mapping[str, int] = field(default_factory=dict)
+    key: str | None = None
+    skip: bool = False
+
+
+def read_own(paths: str | Path | Sequence[str | Path], dataset: DatasetConfig, reading: Reading | None = None) -> OwnFile:
+    """The captions of the chosen classes, of one file or of several, one behind the other.
+
+    InputError for a file that cannot be read, and for lines that are not understood or whose class is not in the list: all of them.
     """
-    path = Path(path)
+    reading = reading or Reading()
+    files = [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    finder = _Finder(dataset, reading)
+    rows: list[Own] = []
+    digests, remarks, row = [], [], 0
+    for path in files:
+        data, text = _text_of(path)
+        digests.append(hashlib.sha256(data).hexdigest())
+        form = form_of(path, text, dataset.n_classes, reading.key)
+        remarks += [f"{path}: {said}" for said in form.remarks]
+        judged = _Judged(finder, table=path.suffix.lower() in (".csv", ".tsv"))
+        for line in form.lines:
+            rows += judged.take(row, line)
+            row += 1
+        if judged.bad and not reading.skip:
+            raise InputError(f"{path}: {_told(judged.bad)}; mend it, or leave such captions out: prompts.on_bad=skip")
+        remarks += [f"{path}: {said}" for said in judged.remarks()]
+    where = ", ".join(map(str, files[:3])) + (" .." if files[3:] else "")
+    remarks += finder.remarks(where)
+    if not rows:
+        raise InputError("\n".join([f"{where}: holds no caption of the chosen classes", *remarks]))
+    content = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    if remarks:
+        as_read = [[own.row, own.caption, [c.index for c in own.classes]] for own in rows]
+        content = hashlib.sha256(content.encode() + canonical(as_read)).hexdigest()
+    return OwnFile(tuple(rows), content, dict(finder.used), tuple(remarks))
+
+
+def _text_of(path: Path) -> tuple[bytes, str]:
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: captions are read from {', '.join(SUFFIXES)}; rename the file after what it holds")
     try:
         data = foreign.read(path, foreign.TABLE)
-        text = data.decode("utf-8-sig")
+        return data, data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as e:
         not_trouble(path, e)
         raise InputError(f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}); captions are UTF-8 text") from e
-    finder = _Finder(dataset, official, str(path))
-    rows = [
-        Own(row, caption, classes)
-        for row, (caption, labels) in enumerate(_pairs(path, text, dataset))
-        if (classes := finder.classes(labels, row))
-    ]
-    if not rows:
-        raise InputError(f"{path}: holds no caption of the chosen classes")
-    return OwnFile(tuple(rows), hashlib.sha256(data).hexdigest())
 
 
-Said = tuple[str | int, ...]  # names or indices of classes; () = the only class of the dataset
+class _Judged:
+    """The lines of one file as they are taken, or why not."""
+
+    def __init__(self, finder: "_Finder", table: bool):
+        self.finder, self.table = finder, table
+        self.bad: list[tuple[str, str]] = []  # (at, why)
+        self.broken = self.composed = 0  # captions with line breaks, and in another form than NFC
+        self.first = ""
+
+    def take(self, row: int, line: Line) -> list[Own]:
+        """The caption of a line, if its class is chosen."""
+        classes = line.wrong or self.finder.classes(line.classes)
+        if not isinstance(classes, str) and self.table and self.finder.swallowed(line.caption):
+            classes = 'holds what looks like rows of the table: a " that is text must be doubled, and its text put in quotes'
+        if isinstance(classes, str):
+            self.bad.append((line.at, classes))
+            return []
+        if not classes:
+            return []
+        if "\n" in line.caption.strip():
+            self.broken += 1
+            self.first = self.first or line.at
+        self.composed += composed(line.caption) != line.caption
+        return [Own(row, one_line(line.caption), classes)]
+
+    def remarks(self) -> list[str]:
+        remarks = []
+        if self.broken:
+            remarks.append(f"captions with line breaks: {self.broken:,}, the first at {self.first}; they are taken whole, on one line")
+        if self.composed:
+            remarks.append(f"captions in another form than Unicode's NFC: {self.composed:,}; they are composed")
+        return remarks + ([f"left out: {_told(self.bad)}"] if self.bad else [])
 
 
-def _pairs(path: Path, text: str, dataset: DatasetConfig) -> Iterator[tuple[str, Said]]:
-    kind = path.suffix.lower()
-    if kind == ".txt":
-        return _lines(text)
-    if kind in (".csv", ".tsv"):
-        return _table(path, text, "\t" if kind == ".tsv" else ",")
-    if kind == ".jsonl":
-        lines = [(n, line) for n, line in enumerate(text.split("\n")) if line.strip()]
-        return _objects(path, [(n, _json(f"{path}, line {n + 1}", line)) for n, line in lines])
-    return _json_file(path, _json(str(path), text), dataset)
+def _told(bad: Sequence[tuple[str, str]]) -> str:
+    """All lines that cannot be taken, those with one reason together.
+
+    >>> _told([("line 2", "has no class"), ("line 3", "has no class"), ("line 9", "has no class")])
+    '3 captions cannot be taken: lines 2..3, 9: has no class'
+    """
+    of: dict[str, list[str]] = {}
+    for at, why in bad:
+        of.setdefault(why, []).append(at)
+    shown = [f"{_places(of[why])}: {why}" for why in list(of)[:SHOWN]]
+    if more := sum(len(of[why]) for why in list(of)[SHOWN:]):
+        shown.append(f"and {more:,} captions for {len(of) - SHOWN:,} other reasons")
+    count = f"{len(bad):,} captions cannot be taken" if len(bad) > 1 else "a caption cannot be taken"
+    return f"{count}: {shown[0]}" if len(shown) == 1 else f"{count}:\n  " + "\n  ".join(shown)
 
 
-def _lines(text: str) -> Iterator[tuple[str, Said]]:
-    for line in text.split("\n"):  # and not at the other separators of Unicode, which a caption may hold
-        if line.strip():
-            caption, arrow, name = line.rpartition(" => ")
-            yield (caption.strip(), (name.strip(),)) if arrow else (line.strip(), ())
-
-
-def _table(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, Said]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        if "caption" not in (reader.fieldnames or ()):
-            raise InputError(f'{path}: needs a first line with the columns "caption" and "class" (or "label"); it is {reader.fieldnames}')
-        for row in reader:
-            yield _pair(row, f"{path}, line {reader.line_num}")
-    except csv.Error as e:
-        raise InputError(f"{path}, line {reader.line_num}: not CSV ({e})") from e
-
-
-def _objects(path: Path, items: list[tuple[int, object]]) -> Iterator[tuple[str, Said]]:
-    for n, item in items:
-        if not isinstance(item, dict):
-            raise InputError(f'{path}, item {n}: needs an object with "caption" and "class" (or "label"); it is {str(item)[:80]!r}')
-        yield _pair(item, f"{path}, item {n}")
-
-
-def _pair(item: dict, where: str) -> tuple[str, Said]:
-    caption, name, label = item.get("caption"), item.get("class"), item.get("label")
-    if not isinstance(caption, str):
-        raise InputError(f'{where}: "caption" must be a text, it is {caption!r}')
-    if isinstance(name, str) and name.strip():
-        return caption, (name.strip(),)
-    if name is None and label is None:
-        return caption, ()
-    if isinstance(label, str) and (index := foreign.number_in(label.strip())) is not None:
-        label = index
-    if isinstance(label, int) and not isinstance(label, bool):
-        return caption, (label,)
-    raise InputError(f'{where}: needs "class", a name, or "label", an index; found class {name!r}, label {label!r}')
-
-
-def _json_file(path: Path, data: object, dataset: DatasetConfig) -> Iterator[tuple[str, Said]]:
-    if isinstance(data, list):
-        return _objects(path, list(enumerate(data)))
-    if isinstance(data, dict) and any(key in data for key in _SYNCLR):
-        return _synclr(path, data)
-    if gencl.is_static(data):
-        return ((text, (index,)) for text in gencl.static_texts(data, str(path)) for index in range(dataset.n_classes))
-    if gencl.is_dynamic(data):
-        return ((text, (key,)) for key, text in gencl.dynamic_texts(data, str(path)))
-    raise InputError(f'{path}: not a form of captions that is known: a list of objects, {_SYNCLR[0]!r}, or GenCL\'s "metaprompts"')
-
-
-def _synclr(path: Path, data: dict) -> Iterator[tuple[str, Said]]:
-    for key in _SYNCLR:
-        items = data.get(key, [])
-        for n, item in enumerate(items if isinstance(items, list) else [items]):
-            ok = isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
-            labels = item[1] if ok and isinstance(item[1], list) else [item[1]] if ok else []
-            if not labels or any(isinstance(x, bool) or not isinstance(x, (str, int)) for x in labels):
-                raise InputError(f"{path}: {key}[{n}] must be [caption, [class, ...]], it is {str(item)[:80]!r}")
-            yield item[0], tuple(labels)
-
-
-def _json(where: str, text: str) -> object:
-    return foreign.parse(text, where, once=True)
+def _places(at: Sequence[str]) -> str:
+    """Lines as runs: lines 2..3, 9; other places as they are."""
+    if len(at) == 1 or not all(a.startswith("line ") for a in at):
+        return ", ".join(at[:RANGES]) + (f" and {len(at) - RANGES:,} more" if at[RANGES:] else "")
+    runs: list[list[int]] = []
+    for n in (int(a.removeprefix("line ")) for a in at):
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    shown = ", ".join(str(a) if a == b else f"{a}..{b}" for a, b in runs[:RANGES])
+    return f"lines {shown}" + (f" and {len(runs) - RANGES:,} runs more" if runs[RANGES:] else "")
 
 
 class _Finder:
-    """Classes by what a file calls them: official name (also with the dataset's suffix, or _ for blanks), or index."""
+    """Classes by what a file calls them: official name (also with the dataset's suffix, or _ for blanks), another name, or index."""
 
-    def __init__(self, dataset: DatasetConfig, official: tuple[str, ...], path: str):
-        self.dataset, self.path = dataset, path
+    def __init__(self, dataset: DatasetConfig, reading: Reading):
+        self.dataset, self.also = dataset, reading.also
         self.chosen = {c.index: c for c in dataset.classes}
         self.by_name: dict[str, list[int]] = {}
-        for index, name in enumerate(official) if official else ((c.index, c.name) for c in dataset.classes):
-            self.by_name.setdefault(_fold(name), []).append(index)
+        names: Iterable[tuple[int, str]] = enumerate(reading.official) if reading.official else ((c.index, c.name) for c in dataset.classes)
+        for index, name in names:
+            self.by_name.setdefault(looked_up(name), []).append(index)
+        self.used: dict[str, int] = {}
+        self.spelt: dict[str, str] = {}  # other name that was used -> as it was written first
+        self.count: Counter[str] = Counter()  # captions by it
+        self.unknown = 0  # names that are of no class
         self._find = lru_cache(maxsize=None)(self._look_up)
 
-    def classes(self, labels: Said, row: int) -> tuple[ClassEntry, ...]:
-        """The chosen classes of a row; () if none of them is chosen."""
+    def classes(self, labels: Said) -> tuple[ClassEntry, ...] | str:
+        """The chosen classes of a line; () if none of them is chosen; or why none can be told."""
         if not labels and len(self.chosen) > 1:
-            fix = "write `caption => class`, or choose one class: dataset.classes=[..]"
-            raise InputError(f"{self.path}: caption {row} says no class; {fix}")
+            return "says no class; write `caption => class`, or choose one class: dataset.classes=[..]"
         if not labels:
             return self.dataset.classes
-        indices = []
+        indices = [self._find(one) for one in labels]
+        if wrong := next((i for i in indices if isinstance(i, str)), ""):
+            return wrong
         for one in labels:
-            index = self._find(one)
-            if isinstance(index, str):
-                raise InputError(f"{self.path}: caption {row} is of class {one!r}, {index}")
-            indices.append(index)
+            if isinstance(one, str) and (key := looked_up(one)) in self.used:
+                self.count[key] += 1
         return tuple(self.chosen[i] for i in dict.fromkeys(indices) if i in self.chosen)
+
+    def swallowed(self, caption: str) -> bool:
+        """Whether a cell of several lines holds rows of the table: one of its lines ends in a delimiter and a class. A quote that was
+        meant as text opens such a cell, and the next one, some rows on, closes it."""
+        ends = [(d, part.rstrip("\r")) for part in caption.split("\n")[:-1] for d in ",;|\t" if d in part]
+        return any(looked_up(part.rpartition(d)[2]) in self.by_name for d, part in ends)
+
+    def remarks(self, where: str) -> list[str]:
+        """Which names were taken for which classes."""
+        if not self.used:
+            return []
+        several = [name for name in self.used if len(self.by_name.get(name, ())) > 1]
+        others = [name for name in self.used if name not in several]
+        remarks = [
+            f"{where}: {self.spelt[name]!r} is the name of classes {', '.join(map(str, self.by_name[name]))}: captions of it "
+            f"({self.count[name]:,}) are taken for {self.used[name]}; write the index for another one"
+            for name in several
+        ]
+        if others:
+            first, n = others[0], sum(self.count[name] for name in others)
+            said = f"{self.spelt[first]!r} for class {self.used[first]}"
+            remarks.append(f"{where}: captions that call their class otherwise than the dataset does: {n:,}, such as {said}")
+        return remarks
 
     def _look_up(self, label: str | int) -> int | str:
         """Official index, or what is wrong."""
         number = label if isinstance(label, int) else -1
         if isinstance(label, str):
-            key, suffix = _fold(label), _fold(self.dataset.suffix)
+            key, suffix = looked_up(label), looked_up(self.dataset.suffix)
             matches = self.by_name.get(key) or self.by_name.get(key.removesuffix(suffix).rstrip() if suffix else key, [])
-            if len(matches) > 1:
-                return f"a name of classes {matches}; say its index instead"
-            if matches:
+            if len(matches) == 1:
                 return matches[0]
+            if key in self.also:
+                self.used[key] = self.also[key]
+                self.spelt.setdefault(key, label)
+                return self.also[key]
+            if matches:
+                return f"class {label!r} is the name of classes {', '.join(map(str, matches))}; write the index instead"
             number = -1 if (index := foreign.number_in(label)) is None else index
         if 0 <= number < self.dataset.n_classes:
             return number
-        alike = difflib.get_close_matches(_fold(str(label)), self.by_name, n=1)
-        fix = f"did you mean {alike[0]}?" if alike else "write its official name or index, or leave the row out"
-        return f"which is not in dataset {self.dataset.name}; {fix}"
-
-
-def _fold(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").split())
+        self.unknown += 1
+        alike = difflib.get_close_matches(looked_up(str(label)), self.by_name, n=1) if self.unknown <= SHOWN else []
+        fix = f"did you mean {alike[0]}?" if alike else "write its official name or index"
+        return f"class {foreign.seen(label)} is not in dataset {self.dataset.name}; {fix}"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from launch.plan.datasets import entries
-from synth.captions.prompts.own import read_own
+from synth.captions.prompts.own import Reading, read_own
 from synth.errors import InputError
 from tests.captions.prompts.test_own import FORMS, NAMES, dataset
 from tests.mutants import mutants, of_bytes, of_json, of_lines
@@ -30,7 +30,7 @@ def test_a_mutant_of_a_file_of_captions_gives_captions_of_known_classes_or_is_re
     for seed in mutants(120):
         file.write_bytes(mutant(name, FORMS[name], seed))
         try:
-            rows = read_own(file, data, NAMES).rows
+            rows = read_own(file, data, Reading(NAMES)).rows
         except InputError as e:
             assert name in str(e), f"seed {seed}: {e}"
             continue

@@ -7,7 +7,7 @@ import pytest
 from synth.captions import prompts
 from synth.captions.config import ClassEntry
 from synth.captions.prompts import Sources
-from synth.captions.prompts.own import read_own
+from synth.captions.prompts.own import Reading, read_own
 from synth.errors import InputError
 from tests.configs import DatasetConfig, PromptsConfig
 
@@ -21,7 +21,7 @@ def dataset(indices=range(5), suffix=" aircraft"):
 def read(path, name, text, data=None):
     file = path / name
     file.write_text(text, encoding="utf-8", newline="")
-    return [(r.row, r.caption, tuple(c.name for c in r.classes)) for r in read_own(file, data or dataset(), NAMES).rows]
+    return [(r.row, r.caption, tuple(c.name for c in r.classes)) for r in read_own(file, data or dataset(), Reading(NAMES)).rows]
 
 
 def tree(*texts):
@@ -79,7 +79,7 @@ def test_lines_without_a_class_are_of_the_only_class(tmp_path):
         (0, "One.", ("sea lion",)),
         (1, "Two\u2028lines.", ("sea lion",)),
     ]
-    with pytest.raises(InputError, match="caption 0 says no class"):
+    with pytest.raises(InputError, match="line 1: says no class"):
         read(tmp_path, "a.txt", "One.\n")
 
 
@@ -101,13 +101,13 @@ def test_a_file_changed_after_planning_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("a.txt", "x => dog\n", "caption 0 is of class 'dog'"),
+        ("a.txt", "x => dog\n", "line 1: class 'dog' is not in"),
         ("a.txt", "", "holds no caption"),
-        ("a.txt", "x => \n", "caption 0"),
-        ("a.csv", "text,class\nx,cat\n", '"caption"'),
+        ("a.txt", "x => \n", "line 1: has no class"),
+        ("a.csv", "words,class\nx,cat\n", '"caption"'),
         ("a.csv", 'caption,class\n"x,cat\n', "not CSV"),
         ("a.csv", "caption,class,label\nx,,\n", "line 2"),
-        ("a.jsonl", "{}\n", "item 0"),
+        ("a.jsonl", "{}\n", "line 1"),
         ("a.jsonl", '{"caption": "x", "class": "cat"}\n{"capt', "line 2"),
         ("a.jsonl", '{"caption": 3, "class": "cat"}\n', "caption"),
         ("a.jsonl", '{"caption": "x", "label": 5}\n', "class 5"),
@@ -131,7 +131,7 @@ def test_files_that_are_wrong_are_told_with_the_place(tmp_path, name, text, said
 def test_a_name_of_two_classes_is_not_guessed(tmp_path):
     classes = tuple(ClassEntry(i, n) for i, n in enumerate(("missile", "cat", "missile")))
     (tmp_path / "a.txt").write_text("x => missile\n")
-    with pytest.raises(InputError, match=r"a name of classes \[0, 2\]"):
+    with pytest.raises(InputError, match=r"the name of classes 0, 2"):
         read_own(tmp_path / "a.txt", DatasetConfig("d", classes, 3))
 
 

@@ -48,6 +48,37 @@ def test_a_wrong_type_names_key_value_and_what_is_expected(argument, said):
     assert said in str(e.value) and argument.split("=")[0] in str(e.value)
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (["dataset=PACS"], ["dataset=pacs"]),
+        (["dataset=CIFAR-10", "seed=1"], ["dataset=cifar10", "seed=1"]),
+        (["dataset=food", "model=SDXL"], ["dataset=food101", "model=sdxl"]),
+        (["-m", "dataset=DomainNet,pacs"], ["-m", "dataset=domainnet,pacs"]),
+        (["export=[Contact_Sheet,hdf5]"], ["export=[contact_sheet,hdf5]"]),
+    ],
+)
+def test_options_are_known_by_the_names_that_the_original_scripts_have_for_them(written, meant):
+    line = check(written)
+    assert list(line.argv) == meant and [o.input_line for o in line.overrides] == [w for w in meant if "=" in w]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("CUB_200", r"200 birds, 5,994 training pictures\); .*dataset=custom dataset\.source=FILE"),
+        ("NICO", r"images\.count=800"),
+        ("cct", "12 animals"),
+        ("birds31", "31 birds"),
+        ("ImageNet_full", r"dataset=imagenet images\.count_file=FILE"),
+        ("mine", r"no such dataset; there are aircraft, .*dataset=custom dataset\.source=FILE"),
+    ],
+)
+def test_datasets_whose_classes_are_not_here_are_named_with_the_way_out(name, said):
+    with pytest.raises(InputError, match=f"dataset={name}: .*{said}"):
+        check([f"dataset={name}"])
+
+
 def test_an_unknown_group_option_lists_the_options_and_never_the_types_of_the_schema():
     with pytest.raises(InputError, match=r"model=tini: no such model; there are auraflow, .*diffusers, .*; did you mean .*tiny"):
         check(["model=tini"])

@@ -53,7 +53,7 @@ def test_own_captions_are_counted_without_those_that_come_twice_or_cannot_be_use
     assert stage(some, "captions").spec.slots == 2 and total(some) == (1, 0)
     torn = world.path / "torn.txt"
     torn.write_text(file.read_text() + "A cat. =")
-    with pytest.raises(InputError, match="caption 6 says no class"):
+    with pytest.raises(InputError, match="line 7: says no class"):
         world.point("prompts=from_file", f"prompts.file={torn}")
 
 

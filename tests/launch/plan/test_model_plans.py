@@ -154,3 +154,10 @@ def test_identity_of_every_input_is_part_of_the_stage(folder, tmp_path):
 
     inputs.identity_of.cache_clear()  # hashed once a process; another process sees the change
     assert planned(*words).inputs["model_part_refiner"].identity != before
+
+
+def test_a_config_of_the_original_scripts_is_told_as_what_it_is(tmp_path):
+    (tmp_path / "v1-inference.yaml").write_text("model: {}\n")
+    (tmp_path / "v1-5.ckpt").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"v1-inference\.yaml: a config of the original scripts .*; name a folder in diffusers' layout"):
+        planned("model=sd15", f"model.path={tmp_path}/v1-5.ckpt", f"model.config={tmp_path}/v1-inference.yaml")
