@@ -164,8 +164,8 @@ class CogView2:
         from SwissArmyTransformer import get_args
 
         # a seed of 0 sets none, and so leaves cuDNN on
-        args = get_args(["--mode", "inference", "--seed", "0", "--batch-size", "1", "--max-inference-batch-size", "1"])
-        args.fp16 = not fp32
+        half = [] if fp32 else ["--fp16"]
+        args = get_args(["--mode", "inference", "--seed", "0", "--batch-size", "1", "--max-inference-batch-size", "1", *half])
         recipe = upstream.get_recipe(style)
         own = {"img_size": 160, "only_first_stage": only_first_stage, "inverse_prompt": False, "style": style}
         model, args = upstream.InferenceModel.from_pretrained(argparse.Namespace(**vars(args), **own, **recipe), "coglm")
@@ -179,7 +179,7 @@ class CogView2:
             from sr_pipeline import SRGroup
 
             self.larger = SRGroup(args)
-        tokenizer.decode(image_ids=torch_zeros(self.torch, args.device))  # the decoder too is loaded before the hello
+        tokenizer.decode(image_ids=self.torch.zeros(400, device=args.device, dtype=self.torch.long))  # the decoder too, before the hello
 
     def draw(self, request):
         """The picture of a request: of its prompt and its seed, whatever was drawn before."""
@@ -205,7 +205,7 @@ class CogView2:
         random.seed(seed)
         import numpy as np
 
-        np.random.seed(seed % 2**32)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 (the global one is what others draw from)
         self.torch.manual_seed(seed)
 
     def _pixels(self, tokens: list):
@@ -225,10 +225,6 @@ class CogView2:
             drawn = self.larger.sr_base(drawn, sequence[:given])[:, -3600:]
         pixels = self.tokenizer.decode(image_ids=drawn[0]).float()
         return torch.nn.functional.interpolate(pixels, size=(SIZE, SIZE))[0]
-
-
-def torch_zeros(torch, device):
-    return torch.zeros(400, device=device, dtype=torch.long)
 
 
 def picture(pixels, size: int):

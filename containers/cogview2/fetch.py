@@ -39,7 +39,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # of the disk, not 
 
 
 class Wrong(Exception):
-    """What came is not what was asked for, or cannot be put where it belongs: trying again does not help."""
+    """Trying again does not help."""
 
 
 class Broken(Exception):
@@ -265,16 +265,16 @@ class Folder:
             return
         if not came.exists():  # else it came whole, and was not unpacked yet
             download(url, came, timeout)
-        key = self.key(came)
+        key, known = self.key(came), digest(came)
         try:
-            self.note({key: digest(came)})
+            self.compare({key: known})
             if is_archive:
                 unpack(came, self.path, name)
         except Wrong:
             came.unlink()
             raise
+        self.note({key: known, **{self.key(file): digest(file) for file in files(target)}})
         if is_archive:
-            self.note({self.key(file): digest(file) for file in files(target)})
             came.unlink()
         print(f"{name}: fetched, sha256 of {key}: {self.record[key]['sha256']}")
 
@@ -293,12 +293,16 @@ class Folder:
         if unknown := {key: digest(file) for key, file in there.items() if whole or key not in self.record}:
             self.note(unknown)
 
-    def note(self, found: dict) -> None:
-        """Records digests; Wrong where others stand in the record, or are expected."""
+    def compare(self, found: dict) -> None:
+        """Wrong where other digests stand in the record, or are expected."""
         for key, is_now in found.items():
             for source, was in (("recorded", self.record.get(key)), ("expected", self.expected.get(key))):
                 if was and was != is_now:
-                    raise Wrong(f"{self.path / key}: {shown(is_now)}; {source} ({RECORD}): {shown(was)}")
+                    raise Wrong(f"{self.path / key}: {is_now}; {source} ({RECORD}): {was}")
+
+    def note(self, found: dict) -> None:
+        """Records digests, if they may be."""
+        self.compare(found)
         self.record.update(found)
         new = self.path / f"{RECORD}.new"
         new.write_text(json.dumps(self.record, indent=1, sort_keys=True) + "\n")
@@ -312,10 +316,6 @@ class Folder:
         """The empty files that SwissArmyTransformer and icetk lock: made now, they change nothing of the folder later."""
         for name in names:
             (self.path / (f"{name}.zip.lock" if name in ARCHIVES else f"{ICETK}/{name}.lock")).touch()
-
-
-def shown(one: dict) -> str:
-    return f"{one['size']} bytes, sha256 {one['sha256']}"
 
 
 def files(path: Path) -> list:
@@ -358,27 +358,29 @@ def words(arguments=None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Raises Wrong or Broken."""
     path = options.folder.expanduser().absolute()
     (path / ICETK).mkdir(parents=True, exist_ok=True)
-    lock = os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
-        raise Broken(f"{path}: another fetch is at work on it") from e
-    folder = Folder(path, read_record(options.expected) if options.expected else {})
-    archives = list(ARCHIVES)[: 1 if options.first_stage else None]
-    addresses = {**TOKENIZERS, **{name: ARCHIVES[name] for name in archives}}
+    with open(path / ".lock", "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise Broken(f"{path}: another fetch is at work on it") from e
+        fill(Folder(path, read_record(options.expected) if options.expected else {}), options)
+    if options.home:
+        fill_home(path)
+
+
+def fill(folder: Folder, options: argparse.Namespace) -> None:
+    """All that is asked for, one after the other: the servers break off when they are asked for several at once."""
+    addresses = {**TOKENIZERS, **{name: ARCHIVES[name] for name in list(ARCHIVES)[: 1 if options.first_stage else None]}}
     if options.mirror:
         ends = {name: f"{name}.zip" if name in ARCHIVES else name for name in addresses}
         addresses = {name: f"{options.mirror.rstrip('/')}/{end}" for name, end in ends.items()}
     for name, url in addresses.items():
         folder.fetch(name, url, options.timeout)
         if options.check:
-            folder.check(path / (name if name in ARCHIVES else f"{ICETK}/{name}"), whole=True)
+            folder.check(folder.path / (name if name in ARCHIVES else f"{ICETK}/{name}"), whole=True)
     folder.locks(addresses)
-    if options.home:
-        fill_home(path)
 
 
 def main(arguments=None) -> int:

@@ -8,7 +8,7 @@ import torch
 
 SHAPE = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "max_sequence_length": 1024, "layernorm_order": "sandwich"}
 EXTRA = {"coglm": 0, "cogview2-dsr": 3600, "cogview2-itersr": 3600}  # positions of larger pictures
-WORDS = "a photo of red panda toys drawn on the table green car blue boat old house near water".split()
+TEXT = "a photo of red panda toys drawn on the table green car blue boat old house near water"
 
 
 def tokenizers(folder: Path) -> int:
@@ -18,7 +18,8 @@ def tokenizers(folder: Path) -> int:
 
     folder.mkdir(parents=True, exist_ok=True)
     texts = folder / "texts"
-    texts.write_text("\n".join(" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))))
+    words = TEXT.split()
+    texts.write_text("\n".join(" ".join(words[i:] + words[:i]) for i in range(len(words))))
     sentencepiece.SentencePieceTrainer.train(
         input=str(texts), model_prefix=str(folder / "ice_text"), vocab_size=60, hard_vocab_limit=False, byte_fallback=False
     )
