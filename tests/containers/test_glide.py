@@ -1,4 +1,4 @@
-"""The adapter for GLIDE that docs/external.md prints: its protocol, with a stand-in for the library, of which only the calls are its own."""
+"""The adapter for GLIDE in docs/external.md: its protocol, with a stand-in for the library, of which only the calls are real."""
 
 import json
 import os
