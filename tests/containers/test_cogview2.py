@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -124,12 +125,12 @@ def test_a_picture_is_of_its_prompt_and_seed_whatever_came_before_and_whoever_is
     assert listing(world.weights) == before  # nothing is written there: it may be mounted read-only
 
 
-def exchange(command: list[str], requests: list[dict], **env: str) -> list[dict]:
-    """What it answered, line by line."""
+def exchange(command: list[str], requests: list[dict], **env: str) -> tuple[list[dict], str]:
+    """What it answered, line by line, and its log."""
     lines = "".join(json.dumps(r) + "\n" for r in requests)
     done = subprocess.run(command, input=lines, env=os.environ | env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
 def request(number: int, folder: Path, **more) -> dict:
@@ -138,7 +139,7 @@ def request(number: int, folder: Path, **more) -> dict:
 
 
 def test_all_three_stages_draw_at_a_free_port_and_leave_cudnn_on(world, tmp_path):
-    """Its port 6000 and the ranks of a Slurm step are another's. What it prints is no answer."""
+    """The port that the environment names, and the ranks of a Slurm step, are another's. What it prints is no answer."""
     words = [] if not REAL else ["--style", "none"]
     asked = [
         request(0, tmp_path),
@@ -146,7 +147,12 @@ def test_all_three_stages_draw_at_a_free_port_and_leave_cudnn_on(world, tmp_path
         request(2, tmp_path),
         request(3, tmp_path, prompt=" ".join(["panda"] * 97)),
     ]
-    said = exchange(world.command(*words), asked, RANK="3", WORLD_SIZE="8", LOCAL_RANK="3", MASTER_PORT="6000")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        others = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "3", "MASTER_PORT": str(taken.getsockname()[1])}
+        said, log = exchange(world.command(*words), asked, **others)
+    assert "cuDNN is on" in log
     assert said[:4] == [{"hello": "synthset-external", "version": 1}, {"id": 0}, {"id": 1}, {"id": 2}]
     assert said[4]["id"] == 3 and "CogView2 reads 96" in said[4]["error"] and len(said) == 5
     drawn = [Image.open(tmp_path / f"{n}.png") for n in range(3)]

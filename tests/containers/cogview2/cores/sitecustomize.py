@@ -1,4 +1,10 @@
-"""Lets CogView2 compute without a GPU, for tests: with this folder on PYTHONPATH, "cuda" is the CPU and NCCL is Gloo."""
+"""Lets CogView2 compute without a GPU, for tests: with this folder on PYTHONPATH, "cuda" is the CPU and NCCL is Gloo.
+
+At its end a process tells whether cuDNN is on.
+"""
+
+import atexit
+import sys
 
 import torch
 import torch.distributed
@@ -38,3 +44,4 @@ torch.cuda.set_device = lambda device: None
 torch.cuda.get_device_capability = lambda device=None: (8, 0)
 torch.cuda.get_arch_list = lambda: ["sm_80"]
 torch.cuda.manual_seed = torch.cuda.manual_seed_all = lambda seed: None
+atexit.register(lambda: print(f"cuDNN is {'on' if torch.backends.cudnn.enabled else 'off'}", file=sys.stderr))
