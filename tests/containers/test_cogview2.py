@@ -128,7 +128,7 @@ def test_a_picture_is_of_its_prompt_and_seed_whatever_came_before_and_whoever_is
 def exchange(command: list[str], requests: list[dict], **env: str) -> tuple[list[dict], str]:
     """What it answered, line by line, and its log."""
     lines = "".join(json.dumps(r) + "\n" for r in requests)
-    done = subprocess.run(command, input=lines, env=os.environ | env, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, input=lines, env=os.environ | env, capture_output=True, text=True, timeout=3600 if REAL else 300)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
