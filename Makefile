@@ -1,11 +1,14 @@
 # make run: the embedded example from class names to pictures. make test: the whole test suite. make lint: what of it
 # reads the code only. make gpu: proves every CUDA path on this machine's GPU.
+# make cogview2-test: the adapter of CogView2 on its pinned libraries and its own code (COGVIEW2_HOME, a clone), with tiny random weights
+# on cores; needs Python 3.10, 6 GB of disk and some minutes.
 # make campaign: real runs that are killed and meet trouble at random, about 20 minutes; SEED=1 for other dice. All make .venv first.
 PYTHON ?= python3
+PYTHON310 ?= python3.10
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint gpu campaign bench clean
+.PHONY: run test lint gpu cogview2-home cogview2-test campaign bench clean
 
 run: $(VENV)/.installed
 	@$(BIN)/python launch/run.py $(ARGS)
@@ -21,6 +24,13 @@ lint: $(VENV)/.installed
 
 gpu: $(VENV)/.installed
 	SYNTHSET_GPU_TESTS=cuda $(BIN)/python -m pytest -m gpu tests/gpu -n 4 --dist loadfile $(ARGS)
+
+cogview2-home:
+	@test -f "$(COGVIEW2_HOME)/cogview2_text2image.py" || { echo "COGVIEW2_HOME must name a clone of THUDM/CogView2"; exit 65; }
+
+cogview2-test: cogview2-home $(VENV)/.installed $(VENV)/cogview2/.installed
+	COGVIEW2_PYTHON=$(CURDIR)/$(VENV)/cogview2/bin/python COGVIEW2_HOME=$(abspath $(COGVIEW2_HOME)) \
+	  $(BIN)/python -m pytest tests/containers/test_cogview2.py $(ARGS)
 
 campaign: $(VENV)/.installed
 	$(BIN)/python -m tests.campaign --seed $(or $(SEED),0) $(ARGS)
@@ -38,6 +48,16 @@ $(VENV)/.installed: setup.cfg constraints.txt
 $(VENV)/.readers: $(VENV)/.installed tests/export/readers.txt
 	rm -rf $(VENV)/readers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/readers -r tests/export/readers.txt
+	touch $@
+
+# as install.sh does it over a base image: its torch first, then the lock
+$(VENV)/cogview2/.installed: containers/cogview2/requirements.lock
+	$(PYTHON310) -m venv $(VENV)/cogview2
+	$(VENV)/cogview2/bin/python -m pip install --quiet --disable-pip-version-check torch==2.1.2 torchvision==0.16.2
+	sed -n '/^\(setuptools\|wheel\)==/,/[0-9a-f]$$/p' $< >$(VENV)/cogview2/build.lock
+	$(VENV)/cogview2/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/cogview2/build.lock
+	DS_BUILD_OPS=0 $(VENV)/cogview2/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  --no-build-isolation -r $<
 	touch $@
 
 clean:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from launch.config.secrets import names_of
 from launch.plan.fetching import fetched
 from launch.plan.inputs import existing, identity_of
+from launch.plan.programs import check_there
 from synth.errors import InputError
 from synth.images.config import DrawingConfig, ModelConfig, PartConfig
 from synth.images.external.settings import PIPELINE, WORD, Patience
@@ -137,6 +138,7 @@ def _plan_command(model: ModelConfig) -> PlannedModel:
     for key in ("config", "variant", "vae", "lora"):
         if getattr(model, key) is not None:
             raise InputError(f"model.{key}: a command has none; give it what it needs in model.command")
+    check_there(model)
     paths: dict[str, Path] = {}
     if model.path is not None:
         paths[MODEL] = existing(model.path, "model.path", "the file or folder of the weights")

@@ -71,6 +71,17 @@ class ModelConfig:
     command: tuple[str, ...] = key(
         "list of words; must be given. Words that name files are known by what is in them", null="none", of=EXTERNAL, unread=()
     )  # stored with {role} for the paths of inputs
+    setup: str = plan_key(
+        "what to type for the environment of the command; told where the command is missing", null="not known", of=EXTERNAL
+    )
+    files: tuple[str, ...] = plan_key("names below path that must be there, none of them empty", null="none", of=EXTERNAL)
+    fetch: str = plan_key("what to type for these files, DIR is path; told where they are missing", null="not known", of=EXTERNAL)
+    unused: tuple[str, ...] = plan_key(
+        "what the command has no use for; set, it is refused",
+        choices=("steps", "guidance_scale", "negative_prompt"),
+        null="none",
+        of=EXTERNAL,
+    )
     deterministic: bool = key(
         "true: the command promises the same bytes for the same request; else units may differ between workers", of=EXTERNAL, unread=False
     )
