@@ -98,7 +98,7 @@ def test_an_answer_that_echoes_the_key_is_kept_without_it(tmp_path, run):
     with Fake(default=says(f"A picture of {ALL}", finish_reason=KEY)) as server:
         folder = of_a_server(tmp_path, server.url)
         _, said = run(folder)
-    assert totals(folder.path)["answers"] >= 24
+    assert totals(folder.path).answers >= 24
     assert not pieces(said) and "A picture of ***" in said
 
 
