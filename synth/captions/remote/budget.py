@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from synth.captions.remote.journal import Answer, Journal, Totals
+from synth.captions.remote.journal import Answer, Journal
 from synth.captions.remote.settings import Endpoint
 from synth.errors import InputError, ServiceGone
 
@@ -14,6 +14,10 @@ LOOK_EVERY = 1.0  # seconds between two looks at what other workers have stored
 
 class Spent(ServiceGone):
     """A limit of requests or money is reached: what was answered is kept, and the same command with a higher limit goes on."""
+
+
+class NoRoom(Exception):
+    """One more request would pass a limit; others may be under way."""
 
 
 class Budget:
@@ -28,7 +32,7 @@ class Budget:
 
     @contextlib.contextmanager
     def request(self) -> Iterator[None]:
-        """Around one request, until its answer is stored. Spent where there is no room for it."""
+        """Around one request, until its answer is stored. NoRoom where there is none for it."""
         with self._lock:
             if self.limited:
                 self._check()
@@ -56,16 +60,21 @@ class Budget:
         if not self._looked or now - self._looked >= LOOK_EVERY:
             self._journal.refresh()
             self._looked = now
-        totals, e = self._journal.totals, self._endpoint
-        cost = totals.cost(e.price_in, e.price_out)
-        if e.max_requests and totals.answers + self._under_way >= e.max_requests:
-            raise Spent(self._said("max_requests", f"{e.max_requests:,}", totals, cost))
-        if e.max_cost and cost + (self._under_way + 1) * cost / max(1, totals.answers) > e.max_cost:
-            raise Spent(self._said("max_cost", f"{e.max_cost:g}", totals, cost))
+        n, e = self._journal.totals.answers, self._endpoint
+        if e.max_requests and n + self._under_way >= e.max_requests:
+            raise NoRoom("max_requests")
+        if e.max_cost and self._cost() * (1 + (self._under_way + 1) / max(1, n)) > e.max_cost:
+            raise NoRoom("max_cost")
 
-    def _said(self, key: str, value: str, totals: Totals, cost: float) -> str:
+    def _cost(self) -> float:
+        return self._journal.totals.cost(self._endpoint.price_in, self._endpoint.price_out)
+
+    def spent(self, key: str) -> Spent:
+        """The error that ends a worker, once nothing is under way. key: of the limit."""
+        totals, cost = self._journal.totals, self._cost()
         price = f", price {cost:,.4f}" if cost else ""
-        return (
-            f"captioner.{key}={value} is reached: this stage has {totals.answers:,} answers ({totals.tokens_in:,} tokens in, "
-            f"{totals.tokens_out:,} out{price}), and all are kept; to go on, run the same command with a higher captioner.{key}, or null"
+        return Spent(
+            f"captioner.{key}={getattr(self._endpoint, key):g} is reached: this stage has {totals.answers:,} answers "
+            f"({totals.tokens_in:,} tokens in, {totals.tokens_out:,} out{price}), and all are kept; to go on, run the same command with a "
+            f"higher captioner.{key}, or null"
         )

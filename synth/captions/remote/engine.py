@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from synth import foreign
 from synth.captions.config import CaptionerConfig
 from synth.captions.engines import TOO_LONG, Reply, Request, check_texts, cut, stops
-from synth.captions.remote.budget import Budget
+from synth.captions.remote.budget import Budget, NoRoom
 from synth.captions.remote.calls import Caller, Doubtful, Rejected, Unanswered, WrongServer
 from synth.captions.remote.journal import CHECK, Answer, Journal, key_of
 from synth.captions.remote.network import Moved, Oversized, is_loopback, proxy_of, signers
@@ -191,6 +191,8 @@ class RemoteEngine:
             yield
         except Unanswered as e:
             raise self._gone(str(e)) from None
+        except NoRoom as e:
+            raise self._budget.spent(str(e)) from None
         except WrongServer as e:
             key = f" and the key in {self.endpoint.api_key_env}" if self.endpoint.api_key_env else ""
             fix = f"; check captioner.model, captioner.base_url{key}" if e.kind == REFUSED else ""

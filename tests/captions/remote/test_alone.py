@@ -1,13 +1,13 @@
 """A request that fails while others are answered is looked at alone; what ails the server or the network is never told of a request."""
 
-import time
+import itertools
 
 import pytest
 
 from synth.captions.remote.journal import totals
 from synth.errors import InputError, ServiceGone
+from tests.captions.remote.conftest import expected, requests
 from tests.captions.remote.fake import CLOSE, GARBAGE, OK, Fake, stall, status, to
-from tests.captions.remote.test_engine import engine, expected, quick, requests  # noqa: F401 (fixtures)
 
 FULL = status(500, {}, {"error": {"code": 500, "message": "Context size has been exceeded.", "type": "server_error"}})
 
@@ -33,7 +33,7 @@ def test_a_request_that_alone_fails_is_rejected_with_the_servers_words_and_the_r
     concurrency,
     trouble,
     reason,
-    said,  # noqa: F811
+    said,
 ):
     with Fake(default=to("class 2 ", trouble)) as server:
         replies = engine(server, concurrency=concurrency, timeout=0.4 if trouble[0] == "stall" else 5.0, retries=1).generate(requests(6))
@@ -41,14 +41,14 @@ def test_a_request_that_alone_fails_is_rejected_with_the_servers_words_and_the_r
         assert [r.text for n, r in enumerate(replies) if n != 2] == [t for n, t in enumerate(expected(6)) if n != 2]
 
 
-def test_the_last_one_of_a_stage_is_rejected_too_when_no_other_request_is_left(engine, tmp_path):  # noqa: F811
+def test_the_last_one_of_a_stage_is_rejected_too_when_no_other_request_is_left(engine, tmp_path):
     with Fake(default=to("class 2 ", status(500))) as server:
         assert [r.error for r in engine(server).generate(requests(3)[2:])] == ["refused_by_server"]
         assert totals(tmp_path).answers == 3  # what the server is shown to answer by is paid for, and counted
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-def test_a_server_in_trouble_makes_no_request_guilty(engine, tmp_path, concurrency):  # noqa: F811
+def test_a_server_in_trouble_makes_no_request_guilty(engine, tmp_path, concurrency):
     for trouble in (status(500), status(502), CLOSE, GARBAGE):
         with Fake([OK] * 3, default=trouble) as server, pytest.raises(ServiceGone):
             engine(server, concurrency=concurrency, retries=1).generate(requests(16))
@@ -56,12 +56,13 @@ def test_a_server_in_trouble_makes_no_request_guilty(engine, tmp_path, concurren
         assert [r.text for r in engine(server).generate(requests(16))] == expected(16)
 
 
-def test_a_request_that_fails_beside_others_alone_is_answered_and_that_is_counted(engine):  # noqa: F811
+def test_a_request_that_fails_beside_others_alone_is_answered_and_that_is_counted(engine):
     """llama.cpp's room is shared by all that is under way."""
 
-    def crowded(prompt, now):
-        time.sleep(0.02)
-        return FULL if "class 2 " in prompt and now > 1 else OK
+    tries = itertools.count()
+
+    def crowded(prompt, _):
+        return FULL if "class 2 " in prompt and next(tries) < 3 else OK
 
     with Fake(default=crowded) as server:
         one = engine(server)
@@ -69,21 +70,21 @@ def test_a_request_that_fails_beside_others_alone_is_answered_and_that_is_counte
         assert one.usage()["alone"] == 1
 
 
-def test_who_has_no_money_left_or_no_valid_key_is_no_samples_matter(engine):  # noqa: F811
+def test_who_has_no_money_left_or_no_valid_key_is_no_samples_matter(engine):
     unpaid = status(400, {}, {"error": {"message": "Your credit balance is too low to access the API"}})
     with Fake([OK], default=unpaid) as server, pytest.raises(ServiceGone, match="credit balance"):
         engine(server, concurrency=1).generate(requests(4))
     wrong = status(400, {}, {"error": {"message": "API key not valid. Please pass a valid API key."}})
-    with Fake([OK], default=wrong) as server, pytest.raises(InputError, match="API key not valid.*check captioner.model.*TEST_KEY"):
+    with Fake([OK], default=wrong) as server, pytest.raises(InputError, match=r"API key not valid.*check captioner.model.*TEST_KEY"):
         engine(server, concurrency=1).generate(requests(6))
 
 
-def test_a_busy_server_makes_no_request_guilty_however_long(engine):  # noqa: F811
+def test_a_busy_server_makes_no_request_guilty_however_long(engine):
     for code in (429, 503, 529):
         with Fake(default=to("class 2 ", status(code))) as server, pytest.raises(ServiceGone, match=rf"HTTP {code}.*tried 2 times"):
             engine(server, retries=1).generate(requests(6))
 
 
-def test_a_page_in_the_place_of_an_api_is_told_as_a_wrong_address(engine):  # noqa: F811
+def test_a_page_in_the_place_of_an_api_is_told_as_a_wrong_address(engine):
     with Fake(default=GARBAGE) as server, pytest.raises(InputError, match=r"web page.*check captioner\.base_url, which ends in /v1"):
         engine(server).generate(requests(3))

@@ -7,44 +7,10 @@ import pytest
 
 from synth import foreign
 from synth.captions.engines import Request
-from synth.captions.remote import calls
-from synth.captions.remote.engine import RemoteEngine
 from synth.captions.remote.journal import totals
-from synth.captions.remote.settings import Endpoint
 from synth.errors import InputError, ServiceGone
+from tests.captions.remote.conftest import CONFIG, KEY, expected, requests
 from tests.captions.remote.fake import CLOSE, GARBAGE, OK, Fake, says, stall, status
-from tests.configs import CaptionerConfig
-
-KEY = "sk-very-secret-0123456789"
-CONFIG = CaptionerConfig("openai", "m", model="some/model", api="completions", max_seq_len=64, max_gen_len=20)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(calls, "FIRST_WAIT", 0.01)
-    monkeypatch.setenv("TEST_KEY", KEY)
-
-
-@pytest.fixture
-def engine(tmp_path):
-    made = []
-
-    def build(server, config=CONFIG, **change):
-        endpoint = Endpoint(server if isinstance(server, str) else server.url, "TEST_KEY", 4, timeout=5.0, retries=3)
-        made.append(RemoteEngine(config, replace(endpoint, **change), tmp_path, config.model))
-        return made[-1]
-
-    yield build
-    for one in made:
-        one.close()
-
-
-def requests(n):
-    return [Request(f"heading\n\nclass {i} =>", seed=(i + 1) << 40 | i) for i in range(n)]
-
-
-def expected(n):
-    return [f" A picture of class {i}." for i in range(n)]
 
 
 def test_requests_go_out_together_and_come_back_in_order(engine):

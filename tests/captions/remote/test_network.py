@@ -11,8 +11,8 @@ import pytest
 from synth.captions.remote.network import SIGNERS, is_loopback, trouble
 from synth.captions.remote.verdict import AGAIN, GONE, INPUT
 from synth.errors import InputError, ServiceGone
-from tests.captions.remote.fake import OK, Fake, status
-from tests.captions.remote.test_engine import engine, expected, quick, requests  # noqa: F401 (fixtures)
+from tests.captions.remote.conftest import expected, requests
+from tests.captions.remote.fake import Fake, status
 
 PEM = Path(__file__).with_name("localhost.pem")
 VARIABLES = (*SIGNERS.split(", "), *(f"{a}_{b}".upper() for a in ("http", "https", "all", "no") for b in ("proxy",)))
@@ -34,7 +34,7 @@ def https():
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"])
-def test_who_signs_certificates_is_read_from_the_environment_for_loopback_too(engine, https, monkeypatch, tmp_path, variable):  # noqa: F811
+def test_who_signs_certificates_is_read_from_the_environment_for_loopback_too(engine, https, monkeypatch, tmp_path, variable):
     named = tmp_path / "signers"
     if variable == "SSL_CERT_DIR":  # by the hash of its subject, as c_rehash names it
         named.mkdir()
@@ -45,7 +45,7 @@ def test_who_signs_certificates_is_read_from_the_environment_for_loopback_too(en
     assert [r.text for r in engine(https).generate(requests(3))] == expected(3)
 
 
-def test_what_is_wrong_with_a_certificate_is_told_at_once(engine, https, monkeypatch):  # noqa: F811
+def test_what_is_wrong_with_a_certificate_is_told_at_once(engine, https, monkeypatch):
     begun = time.monotonic()
     with pytest.raises(InputError, match=r"its certificate is not taken: self-signed certificate; SSL_CERT_FILE=/path/ca\.pem names who"):
         engine(https).generate(requests(3))
@@ -60,7 +60,7 @@ def test_what_is_wrong_with_a_certificate_is_told_at_once(engine, https, monkeyp
 
 
 @pytest.mark.parametrize(("holds", "said"), [(None, "is not here"), ("no PEM", "holds no certificates that can be read")])
-def test_a_variable_that_names_no_certificates_is_told_by_its_name(engine, https, monkeypatch, tmp_path, holds, said):  # noqa: F811
+def test_a_variable_that_names_no_certificates_is_told_by_its_name(engine, https, monkeypatch, tmp_path, holds, said):
     file = tmp_path / "ca.pem"
     if holds is not None:
         file.write_text(holds)
@@ -69,10 +69,10 @@ def test_a_variable_that_names_no_certificates_is_told_by_its_name(engine, https
         engine(https).generate(requests(1))
 
 
-def test_a_scheme_that_is_not_the_servers_is_told_as_that(engine, https):  # noqa: F811
-    with Fake() as server, pytest.raises(InputError, match="is it http:// and not https://"):
+def test_a_scheme_that_is_not_the_servers_is_told_as_that(engine, https):
+    with Fake() as server, pytest.raises(InputError, match=r"is it http:// and not https://"):
         engine(server.url.replace("http:", "https:")).generate(requests(2))
-    with pytest.raises((InputError, ServiceGone), match="is it https:// and not http://|no connection"):
+    with pytest.raises((InputError, ServiceGone), match=r"is it https:// and not http://|no connection"):
         engine(https.replace("https:", "http:"), retries=1).generate(requests(2))
 
 
@@ -93,9 +93,9 @@ def names(monkeypatch):
     return fail
 
 
-def test_a_name_that_nobody_knows_is_bad_input_and_one_that_is_not_found_for_now_is_not(engine, names):  # noqa: F811
+def test_a_name_that_nobody_knows_is_bad_input_and_one_that_is_not_found_for_now_is_not(engine, names):
     names(socket.EAI_NONAME, "Name or service not known")
-    with pytest.raises(InputError, match="no machine of that name is known here .*check the name"):
+    with pytest.raises(InputError, match=r"no machine of that name is known here .*check the name"):
         engine("http://gpu7:8000/v1").generate(requests(3))
     names(socket.EAI_AGAIN, "Temporary failure in name resolution")
     with pytest.raises(ServiceGone, match=r"its name cannot be looked up now .*\(tried 2 times\)"):
@@ -110,7 +110,7 @@ def test_a_server_that_was_there_is_waited_for_and_one_that_never_was_is_not():
     assert trouble(unknown, "http://x/v1", fresh=True).what == INPUT and trouble(unknown, "http://x/v1", fresh=False).what == AGAIN
 
 
-def test_what_speaks_no_http_is_told_as_that(engine):  # noqa: F811
+def test_what_speaks_no_http_is_told_as_that(engine):
     with socket.create_server(("127.0.0.1", 0)) as odd:
 
         def greet():
@@ -130,7 +130,7 @@ def test_what_speaks_no_http_is_told_as_that(engine):  # noqa: F811
 
 
 @pytest.mark.parametrize("code", [301, 302, 303])
-def test_a_redirect_that_forgets_the_question_names_the_address_to_take(engine, code):  # noqa: F811
+def test_a_redirect_that_forgets_the_question_names_the_address_to_take(engine, code):
     with Fake() as there, Fake(default=status(code, {"Location": there.url + "/completions"})) as server:
         with pytest.raises(InputError, match=rf"HTTP {code}: what is asked lies at '{there.url}/completions': captioner\.base_url"):
             engine(server).generate(requests(2))
@@ -138,18 +138,18 @@ def test_a_redirect_that_forgets_the_question_names_the_address_to_take(engine, 
 
 
 @pytest.mark.parametrize("code", [307, 308])
-def test_a_redirect_that_keeps_the_question_is_followed(engine, code):  # noqa: F811
+def test_a_redirect_that_keeps_the_question_is_followed(engine, code):
     with Fake() as there, Fake(default=status(code, {"Location": there.url + "/completions"})) as server:
         assert [r.text for r in engine(server).generate(requests(2))] == expected(2)
         assert len(there.seen) == 2 and all(s["auth"] is None for s in there.seen)  # another address gets no key
 
 
-def test_a_redirect_to_itself_ends(engine):  # noqa: F811
+def test_a_redirect_to_itself_ends(engine):
     with Fake(default=status(307, {"Location": "/v1/completions"})) as server, pytest.raises(InputError, match="no address of a server"):
         engine(server).generate(requests(1))
 
 
-def test_proxies_are_named_where_they_fail_and_left_out_on_the_way_to_this_machine(engine, monkeypatch):  # noqa: F811
+def test_proxies_are_named_where_they_fail_and_left_out_on_the_way_to_this_machine(engine, monkeypatch):
     for name in ("HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for n, host in enumerate(("127.0.0.1", "127.0.0.5", "localhost", "[::1]")):
@@ -167,7 +167,7 @@ def test_proxies_are_named_where_they_fail_and_left_out_on_the_way_to_this_machi
         engine("http://example.invalid/v1").generate(requests(20)[-2:])
 
 
-def test_a_server_that_closes_its_connections_between_answers_is_asked_on(engine):  # noqa: F811
+def test_a_server_that_closes_its_connections_between_answers_is_asked_on(engine):
     with Fake(default=("says", " x", {})) as server:
         server.http.RequestHandlerClass = type("Closing", (server.http.RequestHandlerClass,), {"protocol_version": "HTTP/1.0"})
         assert [r.text for r in engine(server).generate(requests(6))] == [" x"] * 6

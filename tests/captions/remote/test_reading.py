@@ -1,6 +1,7 @@
 """Answers in all the forms that servers give them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -8,8 +9,8 @@ from synth.captions.answers import clean_answer
 from synth.captions.remote.journal import Answer
 from synth.captions.remote.reading import REFUSAL, ErrorInside, answer_in
 from synth.errors import InputError
+from tests.captions.remote.conftest import CONFIG, requests
 from tests.captions.remote.fake import Fake, status
-from tests.captions.remote.test_engine import CONFIG, engine, quick, requests  # noqa: F401 (fixtures)
 
 CAT = "A cat on a mat."
 
@@ -109,8 +110,8 @@ def test_what_breaks_off_or_tells_of_an_error_is_no_answer():
     assert e.value.status == 500
 
 
-def test_a_server_that_only_streams_is_read_by_the_client(engine):  # noqa: F811
+def test_a_server_that_only_streams_is_read_by_the_client(engine):
     with Fake(default=status(200, {"Content-Type": "text/event-stream"}, stream(*PIECES[:-1], delta("stop"), USED))) as server:
-        one = engine(server, CONFIG.__class__(**vars(CONFIG) | {"api": "chat", "body": {"stream": True}}))
+        one = engine(server, replace(CONFIG, api="chat", body={"stream": True}))
         assert [r.text for r in one.generate(requests(2))] == [CAT] * 2
         assert server.seen[0]["body"]["stream"] is True and one.usage()["tokens_out"] == 14
