@@ -98,11 +98,14 @@ class Caller:
         self._connect, self._on_timeout = connect, on_timeout  # connect() -> openai.OpenAI, called before each try
         self.spent, self.pause = Spent(), Pause()
 
-    def ask(self, request: Request, once: bool = False) -> Answer:
-        """The answer. Rejected, Doubtful, WrongServer or Unanswered if there is none. once: Doubtful after one try."""
+    def ask(self, request: Request, maybe: int | None = None) -> Answer:
+        """The answer. Rejected, Doubtful, WrongServer or Unanswered if there is none.
+
+        maybe: tries before it is Doubtful; None: as verdicts say.
+        """
         attempt = 0
         while True:
-            self.pause.wait(self._patience(request, attempt))
+            self.pause.wait(self.patience(request, attempt))
             if self.pause.stopped.is_set():
                 raise Unanswered("given up after an error of another request")
             outcome = self._once(request)
@@ -110,16 +113,16 @@ class Caller:
                 self.spent.add(requests=1, tokens_in=outcome.tokens_in, tokens_out=outcome.tokens_out)
                 return outcome
             attempt += 1
-            self._end(outcome, attempt, once)
+            self._end(outcome, attempt, maybe)
             self.spent.add(retries=1)
 
-    def _patience(self, request: Request, attempt: int) -> float:
+    def patience(self, request: Request, attempt: int) -> float:
         """Seconds before a try; half of them by the seed, so that requests refused together do not come back together."""
         if not attempt:
             return 0.0
         return min(WAIT, FIRST_WAIT * 2 ** (attempt - 1)) * (0.5 + (request.seed >> attempt) % 1024 / 2048)
 
-    def _end(self, verdict: Verdict, attempt: int, once: bool) -> None:
+    def _end(self, verdict: Verdict, attempt: int, maybe: int | None) -> None:
         """Raise what ends the tries of a request, if anything does."""
         why = verdict.why
         if verdict.what == SAMPLE:
@@ -132,11 +135,13 @@ class Caller:
             if verdict.after > self.endpoint.longest_wait:
                 raise Unanswered(f"{why} (it asks to wait {verdict.after:.0f} s; captioner.longest_wait={self.endpoint.longest_wait:g})")
             self.pause.extend(verdict.after)
-        tries = min(verdict.tries or self.endpoint.retries + 1, self.endpoint.retries + 1)
-        if verdict.what == MAYBE and (once or attempt >= tries):
+        if verdict.what == MAYBE and attempt >= (maybe or self._tries(verdict)):
             raise Doubtful(why, verdict.kind)
-        if attempt >= tries:
+        if attempt >= self._tries(verdict):
             raise Unanswered(f"{why} (tried {attempt} times)")
+
+    def _tries(self, verdict: Verdict) -> int:
+        return min(verdict.tries or self.endpoint.retries + 1, self.endpoint.retries + 1)
 
     def _once(self, request: Request) -> Answer | Verdict:
         """An answer, or what became of one try."""

@@ -133,10 +133,10 @@ class RemoteEngine:
                 self._check_server()
         return doubt
 
-    def _answered(self, key: str, request: Request, once: bool = False) -> Answer:
+    def _answered(self, key: str, request: Request, maybe: int | None = None) -> Answer:
         """The answer to a request, which is kept before anything else is done with it."""
         with self._budget.request():
-            answer = self._caller.ask(request, once)
+            answer = self._caller.ask(request, maybe)
             self.journal.add(key, answer)
         self._budget.counted(answer)
         return answer
@@ -149,7 +149,7 @@ class RemoteEngine:
             if n % CHECKED == 0:
                 self._check_server()
             try:
-                outcomes[key] = self._answered(key, todo[key], once=True)
+                outcomes[key] = self._answered(key, todo[key], maybe=1)
                 self._caller.spent.add(alone=1)
             except Rejected as e:
                 outcomes[key] = e
@@ -162,17 +162,23 @@ class RemoteEngine:
         return outcomes
 
     def _check_server(self) -> None:
-        """Return if the server answers what it answered before, or a request that is nothing special; else WrongServer or Unanswered."""
-        try:
-            self._answered(CHECK, self._proven or PLAIN, once=True)
-        except Rejected:  # it was looked at
-            return
-        except Doubtful as e:
-            if e.kind == REFUSED:
-                raise WrongServer(f"it refuses every request: {e}; see captioner.body for fields that it wants or does not take") from None
-            if e.kind == UNREADABLE and not self._caller.spent.requests:
-                raise WrongServer(f"{e}; check captioner.base_url, which ends in /v1 for most servers, and captioner.api") from None
-            raise Unanswered(str(e)) from None
+        """Return once the server answers what it answered before, or a request that is nothing special: it is waited for as long as
+        captioner.retries says. WrongServer or Unanswered if it does not."""
+        for attempt in range(self.endpoint.retries + 1):
+            self._caller.pause.wait(self._caller.patience(PLAIN, attempt))
+            try:
+                self._answered(CHECK, self._proven or PLAIN, maybe=1)
+            except Rejected:  # it was looked at
+                return
+            except Doubtful as e:
+                doubt = e
+            else:
+                return
+            if doubt.kind == REFUSED:
+                raise WrongServer(f"it refuses every request: {doubt}; see captioner.body for fields that it wants or does not take")
+            if doubt.kind == UNREADABLE and not self._caller.spent.requests:
+                raise WrongServer(f"{doubt}; check captioner.base_url, which ends in /v1 for most servers, and captioner.api")
+        raise Unanswered(f"{doubt} (tried {self.endpoint.retries + 1} times)")
 
     def _reply(self, what: Answer | Rejected) -> Reply:
         if isinstance(what, Rejected):

@@ -70,7 +70,10 @@ def proxy_of(url: str) -> str:
 
 
 def trouble(error: BaseException, url: str, fresh: bool) -> Verdict:
-    """The verdict on a request that got no answer. fresh: this address never answered yet, so that it may well be a wrong one."""
+    """The verdict on a request that got no answer. fresh: this address never answered yet, so that it may well be a wrong one.
+
+    url: "" of a server of our own, which is started again when it dies, but so few times that the request that kills it must not try often.
+    """
     chain = list(_chain(error))
     for e in chain:
         if isinstance(e, Oversized):
@@ -100,7 +103,7 @@ def trouble(error: BaseException, url: str, fresh: bool) -> Verdict:
         return Verdict(AGAIN, said, tries=FEW if fresh else None)
     if fresh and any("illegal" in str(e) for e in chain):  # of h11: a status line that is none
         return Verdict(INPUT, f"what answers there speaks no HTTP ({redacted(chain[-1])}): is it https:// and not http://?")
-    return Verdict(MAYBE, why, tries=FEW if fresh else None, kind=CONNECTION)
+    return Verdict(MAYBE, why, tries=FEW if fresh else None if url else 1, kind=CONNECTION)
 
 
 def _certificate(e: ssl.SSLCertVerificationError, url: str) -> Verdict:

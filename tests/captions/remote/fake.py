@@ -134,6 +134,7 @@ def main(argv):
     p = argparse.ArgumentParser()
     p.add_argument("--port", type=int)
     p.add_argument("--die-after", type=int, help="answers until it dies")
+    p.add_argument("--die-at", help="a word: a prompt that holds it is its death")
     p.add_argument("--die-once", help="a file that is made at the first start; with it there, it behaves")
     p.add_argument("--deaf-after", type=int, help="answers after which it answers nothing any more, the health check neither")
     p.add_argument("--slow", type=float, default=0.0, help="seconds an answer takes")
@@ -148,6 +149,8 @@ def main(argv):
         code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
         subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     server = Fake(port=a.port, default=stall(a.slow), key=os.environ.get("VLLM_API_KEY", ""))  # as vLLM does
+    if a.die_at:
+        server.http.default = to(a.die_at, ("die",))
     first = not (a.die_once and os.path.exists(a.die_once))
     if a.die_once:
         open(a.die_once, "w").close()

@@ -185,7 +185,7 @@ def test_loopback_is_reached_without_the_clusters_proxy(engine, monkeypatch):
         assert engine(server).generate(requests(1))[0].text == expected(1)[0]
 
 
-def test_the_worker_says_what_was_spent_and_status_adds_it_up_without_the_key(tmp_path, capsys):
+def test_the_worker_says_what_was_spent_and_status_adds_it_up_without_the_key(tmp_path, capsys, monkeypatch):
     """The whole way: planned, run by a worker, killed and run again, shown; the key is in no file and in no line."""
     from launch import status as shown
     from launch.config.compose import Composer, typed
@@ -193,6 +193,7 @@ def test_the_worker_says_what_was_spent_and_status_adds_it_up_without_the_key(tm
     from synth.run import loop
     from synth.store.folder import StageFolder
 
+    monkeypatch.setenv("TEST_KEY", KEY)
     with Fake(
         [status(429), status(500, {}, f"why {KEY}")],
         default=says(" An apple, a banana and a strawberry.", usage={"prompt_tokens": 50}),
