@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from launch.show.stages import Work
-from synth.terminal import printable
 
 LEFT_EMPTY = "left empty"  # what synth.captions.asking counts slots without a caption under
 SHOWN = 3, 160  # texts that were not taken, and characters of each
@@ -35,7 +34,7 @@ def _refused(refused: Mapping[str, int], texts: Mapping[str, str]) -> list[str]:
     empty = refused.get(LEFT_EMPTY, 0)
     left = f"; {empty:,} slots left empty" if empty else ""
     shown = [reason for reason in _commonest(counts) if texts.get(reason, "").strip()][: SHOWN[0]]
-    return [f"refused: {_counted(counts)}{left}", *(f"  {reason}: {printable(texts[reason], SHOWN[1])!r}" for reason in shown)]
+    return [f"refused: {_counted(counts)}{left}", *(f"  {reason}: {texts[reason][: SHOWN[1]]!r}" for reason in shown)]
 
 
 def _cut(cut: Mapping[str, int]) -> list[str]:
