@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launch.config.program import as_typed
+from launch.show.asked import asked
 from launch.show.stages import StageReport, find_stages, report_on
 from launch.slurm import jobs
 from launch.slurm.jobs import StageJobs
@@ -30,7 +31,6 @@ from synth.errors import EXIT_OK, InputError, StoreError, tool
 from synth.terminal import message, printable
 
 ALWAYS = ("stage", "units", "%")  # columns that are always shown
-LEFT_EMPTY = "left empty"  # what synth.captions.asking counts slots without a caption under
 UNREAD = 5  # files of a stage that are named where they cannot be read
 HOLDERS = 12  # lines of who holds what, a stage; the longest-held first
 
@@ -79,7 +79,8 @@ def render(reports: Sequence[tuple[StageReport, StageJobs]], wide: bool = False)
     """The table, then why stages were given up, who holds what, why units failed."""
     lines = []
     for report, _ in reports:
-        lines += _given_up(report) + _spent(report) + _refused(report) + _holders(report) + _failures(report)
+        lines += _given_up(report) + [f"  {report.name}: {line}" for line in asked(report.work)]
+        lines += _holders(report) + _failures(report)
         lines += [f"  {report.name}: newest pictures in {report.preview}"] if report.preview else []
     return Group(*([_table(reports)] if reports else []), *(Text(printable(line)) for line in lines))
 
@@ -132,27 +133,6 @@ def _holders(report: StageReport) -> list[str]:
             f"  {report.name}: and {len(by_worker) - HOLDERS} more workers ({', '.join(f'{n} {s}' for s, n in states.items())} in all)"
         )
     return lines
-
-
-def _spent(report: StageReport) -> list[str]:
-    """What was asked of a server, and what that cost. A killed worker's last minute is not in it; answers/ has every answer."""
-    s = report.work.spent
-    if not s.get("requests"):
-        return []
-    again = f", {s['retries']:,} tries more" if s.get("retries") else ""
-    price = f", price {s['price']:,.4f}" if s.get("price") else ""
-    return [
-        f"  {report.name}: {s['requests']:,} answers{again}; {s.get('tokens_in', 0):,} tokens in, {s.get('tokens_out', 0):,} out{price}"
-    ]
-
-
-def _refused(report: StageReport) -> list[str]:
-    """What the workers of captions say of answers that were not taken, by reason."""
-    counts = sorted(report.work.refused.items(), key=lambda item: (-item[1], item[0]))
-    reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts if reason != LEFT_EMPTY)
-    empty = report.work.refused.get(LEFT_EMPTY, 0)
-    left = f"; {empty:,} slots left empty" if empty else ""
-    return [f"  {report.name}: refused: {reasons}{left}"] if counts else []
 
 
 def _given_up(report: StageReport) -> list[str]:

@@ -175,7 +175,14 @@ def _openai(captioner: CaptionerConfig) -> Engine:
         longest_wait=captioner.longest_wait,
         price_in=captioner.price_in,
         price_out=captioner.price_out,
+        max_requests=captioner.max_requests or 0,
+        max_cost=captioner.max_cost or 0.0,
     )
+    if captioner.max_cost == 0:
+        raise WrongKey("max_cost", captioner.max_cost, "no answer costs less", "null is no limit", group="captioner")
+    if endpoint.max_cost and not (endpoint.price_in or endpoint.price_out):
+        fix = "set captioner.price_in and captioner.price_out, the money for a million tokens"
+        raise WrongKey("max_cost", captioner.max_cost, "without prices nothing costs anything", fix, group="captioner")
     _check_secret(captioner, endpoint.api_key_env)
     if not endpoint.base_url:
         raise InputError(

@@ -20,7 +20,7 @@ HEAD, TAIL = 4096, 16384  # bytes of a worker's events that are read: its start,
 FIRST, LAST = 6, 21  # events that are read of them
 LINES = 8  # of a traceback
 AT_MOST = 2000  # leases that are read
-SPENT = ("requests", "retries", "tokens_in", "tokens_out", "price")  # what engines that ask a server count
+SPENT = ("requests", "retries", "alone", "tokens_in", "tokens_out", "price")  # what engines that ask a server count
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class Work:
     idle: float | None = None  # share of the time between begin and end of computing in which the device waited
     devices: Mapping[str, int] = field(default_factory=dict)  # name -> workers
     refused: Mapping[str, int] = field(default_factory=dict)  # reason -> answers that were not taken, slots left empty
-    spent: Mapping[str, float] = field(default_factory=dict)  # requests, retries, tokens_in, tokens_out, price, asked of a server
+    cut: Mapping[str, int] = field(default_factory=dict)  # kind -> answers of which that was cut away
+    said: Mapping[str, str] = field(default_factory=dict)  # reason -> an answer that was not taken because of it
+    spent: Mapping[str, float] = field(default_factory=dict)  # what SPENT names, asked of a server
 
 
 @dataclass(frozen=True)
@@ -223,9 +225,16 @@ def rate(tail: list[dict]) -> tuple[float, float]:
     return samples / seconds, (samples + sum(e.get("tombstones", 0) for e in counted)) / seconds
 
 
+def work_of(path: Path) -> Work:
+    """What the events of a stage's workers say; files that cannot be read are left out."""
+    return _work(path, set(), lambda _: None)
+
+
 def _work(path: Path, live: set[str], tell: Callable[[str], object]) -> Work:
     jobs, devices, busy, idle, samples, slots, workers = set(), Counter(), 0.0, 0.0, 0.0, 0.0, 0
     refused: Counter[str] = Counter()
+    cut: Counter[str] = Counter()
+    said: dict[str, str] = {}
     spent: Counter[str] = Counter()
     for file in (path / "events").glob("*.jsonl"):
         try:
@@ -238,10 +247,13 @@ def _work(path: Path, live: set[str], tell: Callable[[str], object]) -> Work:
         devices.update(e["device"] for e in head if e.get("event") == "open" and e.get("device"))
         use = next((e for e in reversed(tail) if "busy_s" in e), {})
         refused.update(use.get("refused") or {})
+        cut.update(use.get("cut") or {})
+        said |= use.get("said") or {}
         spent.update({name: use[name] for name in SPENT if name in use})
         busy, idle = busy + use.get("busy_s", 0.0), idle + use.get("idle_s", 0.0)
         if file.stem in live:
             mine = rate(tail)
             samples, slots = samples + mine[0], slots + mine[1]
     share = idle / (busy + idle) if busy + idle > 0 else None
-    return Work(workers, max(0, workers - len(jobs)), samples, slots, share, dict(devices), dict(refused), dict(spent))
+    told = (dict(refused), dict(cut), said, dict(spent))
+    return Work(workers, max(0, workers - len(jobs)), samples, slots, share, dict(devices), *told)

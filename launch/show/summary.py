@@ -9,7 +9,9 @@ from rich.table import Table
 
 from launch.plan.planned import Failure, Outcome
 from launch.plan.state import is_export
+from launch.show.asked import asked
 from launch.show.saying import say
+from launch.show.stages import work_of
 from synth.errors import EXIT_AGAIN
 from synth.kinds import kind_of
 from synth.store.folder import StageFolder
@@ -28,6 +30,9 @@ def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str,
             say(console, f"{outcome.stage.name}: {outcome.message}" + ("" if outcome.done else f"\n  {outcome.stage.folder}"))
         if outcome.done and not outcome.before and outcome.facts.get("tombstones"):
             say(console, f"{outcome.stage.name}: {_left_out(outcome)}")
+        if not outcome.before and outcome.stage.folder.is_dir():
+            for line in asked(work_of(outcome.stage.folder)):
+                say(console, f"{outcome.stage.name}: {line}")
     for failure in failures:
         say(console, f"{failure.label + ': ' if failure.label else ''}{failure.message}")
     if any(o.code == EXIT_AGAIN for o in outcomes):

@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 Dialogue = Generator[Request, Completion, Result]
 
 SHOWN, SHOWN_OF = 3, 1000  # answers that were not taken, and characters of each
+SAID_OF = 300  # characters of those that stand in events, one a reason, and of a server's words in a tombstone
+_NO_BRACKETS = str.maketrans("()", "[]")  # what is one sample's own ends a reason in brackets: see synth.store.framing.shared
 CAUSES = {  # reason -> what it mostly comes from
     "thinking": "it thinks and never answers: captioner.template={enable_thinking:false} (servers: captioner.body), or a longer answer",
     "cut_off": "captioner.max_gen_len is too small for it",
@@ -74,6 +76,19 @@ def in_rounds(generate: Generate) -> Serve:
     return serve
 
 
+def unseen(taken: str, text: str) -> dict[str, str]:
+    """For the record of a rejected answer: what was said, where nothing of it could be taken for a caption."""
+    return {"said": text.strip()[:SHOWN_OF]} if text.strip() and not taken.strip() else {}
+
+
+def reason_told(rejected: Mapping[str, str]) -> str:
+    """The reason of a slot left empty by its last rejected answer; a server's words stand behind it, in brackets."""
+    reason, said = rejected["reason"], " ".join(rejected.get("said", "").split())[:SAID_OF]
+    if reason != engines.REFUSED_BY_SERVER or not said:
+        return reason
+    return f"{reason} ({said.translate(_NO_BRACKETS)})"
+
+
 class Asking(Stage):
     """A stage whose slots are filled with what an engine answers. A result is a record, or the reason of a tombstone."""
 
@@ -83,6 +98,7 @@ class Asking(Stage):
         self.engine: engines.Engine | None = None
         self.refused: Counter[str] = Counter()  # answers that were not taken, and slots left empty, by reason
         self.examples: list[tuple[str, str]] = []  # (reason, text) of the first answers that were not taken
+        self.said: dict[str, str] = {}  # reason -> the first answer that was not taken because of it
         self.refused_of: set[str] = set()  # two of the classes that they are about
         self.cut: Counter[str] = Counter()  # answers that came with thoughts, marks of templates or wrappings, by kind
 
@@ -117,6 +133,8 @@ class Asking(Stage):
     def refuse(self, reason: str, text: str, of: str) -> None:
         """Count an answer about something (a class) that is not taken; the first few are kept to be shown."""
         self.refused[reason] += 1
+        if text.strip():
+            self.said.setdefault(reason, text[:SAID_OF])
         if len(self.examples) < SHOWN:
             self.examples.append((reason, text[:SHOWN_OF]))
         if len(self.refused_of) < 2:
@@ -139,7 +157,7 @@ class Asking(Stage):
     def usage(self) -> Mapping[str, object]:
         """What this process spent, and what it refused: for the worker's events."""
         usage = getattr(self.engine, "usage", None)
-        counted = {"refused": dict(self.refused), "cut": dict(self.cut)}
+        counted = {"refused": dict(self.refused), "cut": dict(self.cut), "said": dict(self.said)}
         return dict(usage() if usage else {}) | {name: counts for name, counts in counted.items() if counts}
 
     def close(self) -> None:

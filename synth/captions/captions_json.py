@@ -15,6 +15,7 @@ from synth.captions.records import records_of
 from synth.captions.table import CaptionRow, to_json, to_parquet
 from synth.errors import InputError
 from synth.run.place import WholeFiles
+from synth.store.framing import shared
 from synth.store.samples import Sample
 from synth.store.spec import canonical
 
@@ -92,7 +93,7 @@ def gather(stages, total: int, per_class: int = 0) -> Gathered:
             where = {"source": source, "slot": slot}
             if isinstance(record, str):
                 gathered.tombstones += 1
-                gathered.reasons[record] += 1
+                gathered.reasons[shared(record)] += 1
                 gathered.rejected.append(_line({"kind": "tombstone", "reason": record} | where))
                 continue
             for tried in record.get("rejected", ()):

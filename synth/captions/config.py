@@ -229,6 +229,15 @@ class CaptionerConfig:
     longest_wait: float = plan_key("seconds; a server that asks for more is given up for now (exit code 75)", of=("openai",))
     price_in: float = plan_key("money for a million tokens of prompts; only counted, in events/ and in status", low=0, of=("openai",))
     price_out: float = plan_key("money for a million tokens of answers", low=0, of=("openai",))
+    max_requests: int = plan_key(
+        "answers of a stage, all its workers and runs together; then it stops (exit code 75), and goes on with a higher one",
+        low=1,
+        null="no limit",
+        of=("openai",),
+    )
+    max_cost: float = plan_key(
+        "money of a stage, likewise, by price_in and price_out; requests under way are answered", low=0, null="no limit", of=("openai",)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ ENGINES = {
 NOT_DETERMINISTIC = ("openai", "served")  # a unit made twice may differ, and that is no error
 WITHOUT_DEVICE = ("openai", "none")  # their workers compute nothing: they take no GPU
 TOO_LONG = "prompt_too_long"  # the reason of a request that leaves no room in captioner.max_seq_len
+REFUSED_BY_SERVER = "refused_by_server"  # the reason of a request that a server answers with errors, and it alone; `text` says which
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ The given metaprompts fill the first slots; the others are asked for one after t
 """
 
 from synth import seeds
-from synth.captions.asking import Asking, Dialogue
+from synth.captions.asking import Asking, Dialogue, reason_told, unseen
 from synth.captions.checks import answer_line, first_line, unfit
 from synth.captions.config import AskConfig
 from synth.captions.engines import Request
@@ -62,9 +62,9 @@ def written(stage: Asking, subject: Subject, number: int, earlier: list[str], wo
         if not reason:
             return _record(subject, number, text, rejected)
         stage.refuse(reason, completion.text, subject.key)
-        rejected.append({"text": text, "reason": reason, "attempt": attempt})
+        rejected.append({"text": text, "reason": reason, "attempt": attempt} | unseen(text, completion.text))
     stage.refused["left empty"] += 1
-    return rejected[-1]["reason"]
+    return reason_told(rejected[-1])
 
 
 def _text(answer: str, subject: Subject) -> str:

@@ -1,7 +1,7 @@
 """Stage kind `captions`: one caption a slot, asked of a caption engine, redrawn while it fails the checks on itself alone."""
 
 from synth.captions import prompts
-from synth.captions.asking import Asking, Dialogue
+from synth.captions.asking import Asking, Dialogue, reason_told, unseen
 from synth.captions.checks import answer_line, first_line, reject_reason, unusable
 from synth.captions.config import CaptionsConfig
 from synth.captions.engines import Request
@@ -44,11 +44,11 @@ class Captions(Asking):
             if not reason:
                 return slot, self._record(caption, prompt, rejected)
             self.refuse(reason, completion.text, prompt.class_name)
-            rejected.append({"caption": caption, "reason": reason, "attempt": attempt})
+            rejected.append({"caption": caption, "reason": reason, "attempt": attempt} | unseen(caption, completion.text))
             if self.config.prompts.maker in prompts.WITHOUT_MODEL:
                 break  # the next attempt would say the same
         self.refused["left empty"] += 1
-        return slot, rejected[-1]["reason"]
+        return slot, reason_told(rejected[-1])
 
     def _reason(self, caption: str, prompt: Prompt) -> str:
         if not self.config.prompts.check:

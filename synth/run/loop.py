@@ -399,6 +399,6 @@ class _CannotOpen(Exception):
 
 
 def _echo(line: dict) -> None:
-    rest = " ".join(f"{k}={v}" for k, v in line.items() if k not in ("event", "time", "versions", "inside"))
+    rest = " ".join(f"{k}={v}" for k, v in line.items() if k not in ("event", "time", "versions", "inside", "said"))
     with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to stop working
         sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line['event']} {printable(rest)}\n")  # one write: two threads log

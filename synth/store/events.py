@@ -20,12 +20,13 @@ SEAT = "SYNTHSET_SEAT"  # a launcher's name for a worker whose process number it
 # the fields of events that somebody reads
 _FIELDS: dict[str, object] = {
     **dict.fromkeys(("time", "seconds", "busy_s", "idle_s", "price"), Maybe(float)),
-    **dict.fromkeys(("samples", "tombstones", "units", "requests", "retries", "tokens_in", "tokens_out"), Maybe(COUNT)),
+    **dict.fromkeys(("samples", "tombstones", "units", "requests", "retries", "alone", "tokens_in", "tokens_out"), Maybe(COUNT)),
     **dict.fromkeys(("why", "node", "host", "place", "device", "outcome", "error", "seat"), Maybe((str, None))),
     "job_idx": Maybe((COUNT, None)),
     "code": Maybe(int),
     "versions": Maybe(({str: str}, None)),
     **dict.fromkeys(("refused", "cut"), Maybe(({str: COUNT}, None))),
+    "said": Maybe(({str: str}, None)),
 }
 
 

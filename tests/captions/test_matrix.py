@@ -156,7 +156,7 @@ def test_every_maker_that_asks_runs_with_every_engine_that_answers(point, maker,
     if maker == "synclr" or (maker == "synthclip" and engine != "openai"):
         assert len(rows) >= 2
     if engine in ("openai", "served") and maker != "hirpg":
-        assert totals(folder.path)["answers"] >= folder.spec.slots
+        assert totals(folder.path).answers >= folder.spec.slots
 
 
 @pytest.mark.parametrize("maker", SILENT)
@@ -184,12 +184,12 @@ def test_the_hf_engine_writes_the_captions_of_the_native_one(point):
 def test_nothing_that_was_answered_is_asked_again_by_the_stage_next_time(point):
     first = point("synclr", "openai")
     folder, rows, _ = run(first)
-    asked = totals(folder.path)["answers"]
+    asked = totals(folder.path).answers
     for unit in range(folder.spec.n_units):  # all that the worker made is lost, but for the answers
         folder.unit_path(unit).unlink()
     (folder.path / "done.json").unlink()
     again, twice, _ = run(first)
-    assert twice == rows and totals(again.path)["answers"] == asked
+    assert twice == rows and totals(again.path).answers == asked
 
 
 @pytest.mark.parametrize(

@@ -172,3 +172,16 @@ def test_an_examples_file_changed_after_planning_ends_the_worker_before_any_work
     assert loop.Worker(folder, 0, 1).run() == EXIT_BAD_INPUT
     assert "changed since the stage was planned" in capsys.readouterr().err
     assert not folder.committed()
+
+
+def test_the_words_of_answers_that_hold_no_caption_are_kept_with_the_record_the_tombstone_and_the_events(stage):
+    refused = Said("HTTP 500: bad token (id 17)", "refused_by_server")
+    bad = {NAMES[1]: [Said("<think>A cat? Hm.")], NAMES[2]: [refused] * 9}
+    folder = stage(bad)
+    assert loop.Worker(folder, 0, 1).run() == EXIT_OK
+    (thought,) = [r["rejected"] for r in (s.json() for s in folder.samples()) if r["class"] == NAMES[1] and "rejected" in r]
+    assert thought == [{"caption": "", "reason": "thinking", "attempt": 0, "said": "<think>A cat? Hm."}]
+    with folder.reader(0) as unit:
+        assert list(unit.index.tombstones.values()) == ["refused_by_server (HTTP 500: bad token [id 17])"]
+    stop = [e for e in read_events(folder.path) if e["event"] == "stop"][-1]
+    assert stop["said"] == {"thinking": "<think>A cat? Hm.", "refused_by_server": refused.text}

@@ -5,32 +5,54 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from synth import foreign
 from synth.captions.config import CaptionerConfig
 from synth.captions.engines import Request, stops
 from synth.captions.remote.journal import Answer
+from synth.captions.remote.network import Moved, Oversized, trouble
+from synth.captions.remote.reading import ErrorInside, answer_in
 from synth.captions.remote.settings import Endpoint
-from synth.captions.remote.verdict import AGAIN, GONE, SAMPLE, judge
+from synth.captions.remote.verdict import GONE, INPUT, MAYBE, SAMPLE, TIMEOUT, UNREADABLE, Verdict, judge
 from synth.errors import InputError
-from synth.foreign import COUNT, Maybe
 from synth.redaction import redacted
 
 FIRST_WAIT, WAIT = 1.0, 60.0  # seconds before the second try, and at most before a later one
 LOOKED_AT = 4096  # characters of what cannot be read
-LONGEST = 1 << 20  # characters of an answer's text
+UNREADABLE_TRIES = 3  # of a request whose answers cannot be read
 SEED_BITS = 31  # what every server takes as a seed
 
 
 class Rejected(Exception):
-    """This request has no answer, for a reason of its own."""
+    """This request has no answer, for a reason of its own; said: the server's words."""
 
-
-class Oversized(Exception):
-    """An answer was cut off, because it is larger than any answer here may be, or packed so that nobody knows."""
+    def __init__(self, reason: str, said: str):
+        super().__init__(reason)
+        self.reason, self.said = reason, said
 
 
 class Unanswered(Exception):
     """The server does not answer; every try is used up, or it asks to be left alone for long."""
+
+
+class WrongServer(Exception):
+    """No request can be answered as things are: the address, the key, the model or a field is wrong.
+
+    kind: REFUSED where the server said so, "" where the message says all.
+    """
+
+    def __init__(self, why: str, kind: str = ""):
+        super().__init__(why)
+        self.kind = kind
+
+
+class Doubtful(Exception):
+    """This request got no answer, try after try, and it may be its own fault: whether others are answered will tell.
+
+    kind: the way in which it failed, of those in `verdict`.
+    """
+
+    def __init__(self, why: str, kind: str):
+        super().__init__(why)
+        self.kind = kind
 
 
 @dataclass
@@ -40,6 +62,7 @@ class Spent:
     requests: int = 0  # answered
     reused: int = 0  # answers found in the journal
     retries: int = 0
+    alone: int = 0  # answered only while no other request of this process was under way
     tokens_in: int = 0
     tokens_out: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -75,53 +98,72 @@ class Caller:
         self._connect, self._on_timeout = connect, on_timeout  # connect() -> openai.OpenAI, called before each try
         self.spent, self.pause = Spent(), Pause()
 
-    def ask(self, request: Request) -> Answer:
-        """The answer. Rejected, InputError or Unanswered if there is none."""
-        why = ""
-        for attempt in range(self.endpoint.retries + 1):
-            if attempt:
-                self.spent.add(retries=1)
-                # half of it by the seed, so that requests refused together do not come back together
-                self.pause.wait(min(WAIT, FIRST_WAIT * 2 ** (attempt - 1)) * (0.5 + (request.seed >> attempt) % 1024 / 2048))
-            else:
-                self.pause.wait()
+    def ask(self, request: Request, maybe: int | None = None) -> Answer:
+        """The answer. Rejected, Doubtful, WrongServer or Unanswered if there is none.
+
+        maybe: tries before it is Doubtful; None: as verdicts say.
+        """
+        attempt = 0
+        while True:
+            self.pause.wait(self.patience(request, attempt))
             if self.pause.stopped.is_set():
                 raise Unanswered("given up after an error of another request")
             outcome = self._once(request)
             if isinstance(outcome, Answer):
                 self.spent.add(requests=1, tokens_in=outcome.tokens_in, tokens_out=outcome.tokens_out)
                 return outcome
-            why, after = outcome
-            if after is not None:
-                if after > self.endpoint.longest_wait:
-                    raise Unanswered(f"{why} (it asks to wait {after:.0f} s; captioner.longest_wait={self.endpoint.longest_wait:g})")
-                self.pause.extend(after)
-        raise Unanswered(f"{why} (tried {self.endpoint.retries + 1} times)")
+            attempt += 1
+            self._end(outcome, attempt, maybe)
+            self.spent.add(retries=1)
 
-    def _once(self, request: Request) -> Answer | tuple[str, float | None]:
-        """An answer, or why to try again and after how many seconds."""
+    def patience(self, request: Request, attempt: int) -> float:
+        """Seconds before a try; half of them by the seed, so that requests refused together do not come back together."""
+        if not attempt:
+            return 0.0
+        return min(WAIT, FIRST_WAIT * 2 ** (attempt - 1)) * (0.5 + (request.seed >> attempt) % 1024 / 2048)
+
+    def _end(self, verdict: Verdict, attempt: int, maybe: int | None) -> None:
+        """Raise what ends the tries of a request, if anything does."""
+        why = verdict.why
+        if verdict.what == SAMPLE:
+            raise Rejected(verdict.kind, why)
+        if verdict.what == INPUT:
+            raise WrongServer(why, verdict.kind)
+        if verdict.what == GONE:
+            raise Unanswered(why)
+        if verdict.after is not None:
+            if verdict.after > self.endpoint.longest_wait:
+                raise Unanswered(f"{why} (it asks to wait {verdict.after:.0f} s; captioner.longest_wait={self.endpoint.longest_wait:g})")
+            self.pause.extend(verdict.after)
+        if verdict.what == MAYBE and attempt >= (maybe or self._tries(verdict)):
+            raise Doubtful(why, verdict.kind)
+        if attempt >= self._tries(verdict):
+            raise Unanswered(f"{why} (tried {attempt} times)")
+
+    def _tries(self, verdict: Verdict) -> int:
+        return min(verdict.tries or self.endpoint.retries + 1, self.endpoint.retries + 1)
+
+    def _once(self, request: Request) -> Answer | Verdict:
+        """An answer, or what became of one try."""
         import openai
 
         client = self._connect()
         try:
             text = self._send(client, request)
-        except Oversized as e:
-            return str(e), None
         except openai.APITimeoutError:
             self._on_timeout()
-            return f"no answer within {self.endpoint.timeout:g} s (captioner.timeout)", None
-        except openai.APIConnectionError as e:
-            return f"no connection: {redacted(e.__cause__ or e)}", None
+            return Verdict(MAYBE, f"no answer within {self.endpoint.timeout:g} s (captioner.timeout)", kind=TIMEOUT)
         except openai.APIStatusError as e:
-            verdict = judge(e.status_code, e.response.headers, e.response.text, time.time())
-            why = redacted(verdict.why)
-            if verdict.what == AGAIN:
-                return why, verdict.after
-            raise {SAMPLE: Rejected, GONE: Unanswered}.get(verdict.what, InputError)(why) from None
+            return judge(e.status_code, e.response.headers, e.response.text, time.time())
+        except (openai.APIConnectionError, Oversized, Moved) as e:
+            return trouble(e, self.endpoint.base_url, bool(self.endpoint.base_url) and not self.spent.requests)
         try:
             return answer_in(text)
+        except ErrorInside as e:
+            return judge(e.status, {}, e.body, time.time())
         except InputError as e:
-            return f"{redacted(e)}: {redacted(text[:LOOKED_AT])[:200]!r}", None
+            why = f"{redacted(e)}: {redacted(text[:LOOKED_AT])[:200]!r}"
+            return Verdict(MAYBE, why, tries=UNREADABLE_TRIES, kind=UNREADABLE)
 
     def _send(self, client, request: Request) -> str:
         """The body of a good answer."""
@@ -138,33 +180,3 @@ class Caller:
             messages = [{"role": role, "content": text} for role, text in request.messages or (("user", request.text),)]
             return client.chat.completions.with_raw_response.create(model=self.model, messages=messages, extra_body=extra).text
         return client.completions.with_raw_response.create(model=self.model, prompt=request.text, extra_body=extra).text
-
-
-_TEXT, _COUNTS = (str, None), ("prompt_tokens", "completion_tokens")
-
-
-def _joined(content: str | list | None, where: str) -> str | None:
-    """The text of an answer that may come in parts, of which only those of text are an answer."""
-    if not isinstance(content, list):
-        return content
-    parts = (foreign.obj(part, where, type=Maybe(str), text=Maybe(str)) for part in content)
-    return "".join(part["text"] or "" for part in parts if part["type"] in (None, "text"))
-
-
-def answer_in(body: str) -> Answer:
-    """The first choice of a completion or chat completion; anything else is an InputError."""
-    where = "its answer cannot be read"
-    data = foreign.obj(foreign.parse(body, where), where, choices=[dict], usage=Maybe((dict, None)))
-    if not data["choices"]:
-        raise InputError(f"{where}: it has no choices")
-    choice = foreign.obj(data["choices"][0], where, message=Maybe(dict), text=Maybe(_TEXT), finish_reason=Maybe(_TEXT))
-    if choice["message"] is not None:
-        text = _joined(foreign.obj(choice["message"], where, content=Maybe((str, None, [dict])))["content"], where)
-    elif "text" in data["choices"][0]:
-        text = choice["text"]
-    else:
-        raise InputError(f"{where}: its first choice has neither message nor text")
-    usage = foreign.obj(data["usage"] or {}, where, **dict.fromkeys(_COUNTS, Maybe((COUNT, None))))
-    if len(text or "") > LONGEST:
-        raise InputError(f"{where}: its text has {len(text or '')} characters, more than {LONGEST}")
-    return Answer(redacted(text or "", caption=True), redacted(choice["finish_reason"] or ""), *(usage[name] or 0 for name in _COUNTS))

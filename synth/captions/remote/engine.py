@@ -5,6 +5,7 @@ import importlib.util
 import os
 import platform
 import secrets
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -14,14 +15,21 @@ from urllib.parse import urlsplit
 from synth import foreign
 from synth.captions.config import CaptionerConfig
 from synth.captions.engines import TOO_LONG, Reply, Request, check_texts, cut, stops
-from synth.captions.remote.calls import Caller, Oversized, Rejected, Unanswered
-from synth.captions.remote.journal import Answer, Journal, key_of
+from synth.captions.remote.budget import Budget, NoRoom
+from synth.captions.remote.calls import Caller, Doubtful, Rejected, Unanswered, WrongServer
+from synth.captions.remote.journal import CHECK, Answer, Journal, key_of
+from synth.captions.remote.network import Moved, Oversized, is_loopback, proxy_of, signers
+from synth.captions.remote.reading import REFUSAL
 from synth.captions.remote.settings import Endpoint
+from synth.captions.remote.verdict import REFUSED, UNREADABLE, reason_of
 from synth.errors import InputError, ServiceGone
 from synth.kinds import config_of
+from synth.redaction import redacted
 from synth.store.folder import StageFolder
+from synth.terminal import printable
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
+CHECKED = 8  # requests that are asked alone between two looks whether the server answers others
+PLAIN = Request("A photo of an apple on a table.", seed=1)  # what any model may be asked
 
 
 class RemoteEngine:
@@ -31,6 +39,9 @@ class RemoteEngine:
         self.captioner, self.endpoint, self.stage, self.model = captioner, endpoint, Path(stage), model
         worker = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.journal = Journal(self.stage, worker)
+        self._budget = Budget(endpoint, self.journal)
+        self._proven: Request | None = None  # the last request that was answered
+        self._checking = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._caller: Caller | None = None
         self._client = None
@@ -60,7 +71,7 @@ class RemoteEngine:
         self.start()
         self.journal.refresh()
         keys = [key_of(r) for r in requests]
-        known = {key: answer for key in keys if (answer := self.journal.get(key))}
+        known: dict[str, Answer | Rejected] = {key: answer for key in keys if (answer := self.journal.get(key))}
         self._caller.spent.add(reused=len(known))
         todo = {key: r for key, r in zip(keys, requests, strict=True) if key not in known}
         with self._explained():
@@ -73,7 +84,8 @@ class RemoteEngine:
         spent, e = self._caller.spent, self.endpoint
         price = (spent.tokens_in * e.price_in + spent.tokens_out * e.price_out) / 1e6
         names = ("requests", "reused", "retries", "tokens_in", "tokens_out")
-        return {name: getattr(spent, name) for name in names} | ({"price": round(price, 6)} if price else {})
+        more = {"alone": spent.alone, "price": round(price, 6)}
+        return {name: getattr(spent, name) for name in names} | {name: n for name, n in more.items() if n}
 
     def close(self) -> None:
         if self._pool is not None:
@@ -84,8 +96,8 @@ class RemoteEngine:
         self.journal.close()
         self._pool = self._client = None
 
-    def _ask(self, todo: dict[str, Request]) -> dict[str, Answer | str]:
-        """key -> the answer, or the reason why this request has none."""
+    def _ask(self, todo: dict[str, Request]) -> dict[str, Answer | Rejected]:
+        """key -> the answer, or why this request has none."""
         futures = {self._pool.submit(self._ask_one, key, request): key for key, request in todo.items()}
         done, running = wait(futures, return_when=FIRST_EXCEPTION)
         failed = next((f.exception() for f in done if f.exception()), None)
@@ -95,32 +107,86 @@ class RemoteEngine:
                 future.cancel()
             wait(futures)
             self._caller.pause.stopped.clear()
-        self.journal.sync()
-        if failed is not None:
-            raise failed
-        answers = {key: f.result() for f, key in futures.items()}
-        refused = [what for what in answers.values() if isinstance(what, str) and what.startswith("HTTP")]
-        if len(refused) == len(answers) and not self._caller.spent.requests:
-            raise InputError(
-                f"{self._address()} refuses every request: {refused[0]}; see captioner.body for fields that it wants or does not take"
-            )
-        return answers
-
-    def _ask_one(self, key: str, request: Request) -> Answer | str:
         try:
-            answer = self._caller.ask(request)
+            if failed is not None:
+                raise failed
+            outcomes = {key: f.result() for f, key in futures.items()}
+            doubts = {key: doubt for key, doubt in outcomes.items() if isinstance(doubt, Doubtful)}
+            return outcomes | self._asked_alone(todo, doubts)
+        finally:
+            self.journal.sync()
+
+    def _ask_one(self, key: str, request: Request) -> Answer | Rejected | Doubtful:
+        """What became of one request among others. Unanswered or WrongServer where the others get none either."""
+        before = self._caller.spent.requests
+        try:
+            answer = self._answered(key, request)
         except Rejected as e:
-            return str(e)
-        self.journal.add(key, answer)
+            return e
+        except Doubtful as e:
+            doubt = e
+        else:
+            self._proven = request
+            return answer
+        with self._checking:
+            if self._caller.spent.requests == before:
+                self._check_server()
+        return doubt
+
+    def _answered(self, key: str, request: Request, maybe: int | None = None) -> Answer:
+        """The answer to a request, which is kept before anything else is done with it."""
+        with self._budget.request():
+            answer = self._caller.ask(request, maybe)
+            self.journal.add(key, answer)
+        self._budget.counted(answer)
         return answer
 
-    def _reply(self, what: Answer | str) -> Reply:
-        if isinstance(what, str):
-            return Reply("", "refused_by_server" if what.startswith("HTTP") else what)
+    def _asked_alone(self, todo: dict[str, Request], doubts: dict[str, Doubtful]) -> dict[str, Answer | Rejected]:
+        """The outcomes of requests that failed in one way while others were answered: each is asked once more while this worker asks
+        nothing else, so that no neighbour takes its room, and the server is shown to answer before and after it."""
+        outcomes: dict[str, Answer | Rejected] = {}
+        for n, (key, doubt) in enumerate(doubts.items()):
+            if n % CHECKED == 0:
+                self._check_server()
+            try:
+                outcomes[key] = self._answered(key, todo[key], maybe=1)
+                self._caller.spent.add(alone=1)
+            except Rejected as e:
+                outcomes[key] = e
+            except Doubtful as e:
+                if e.kind != doubt.kind:  # nothing that comes of the request comes in two ways
+                    raise Unanswered(f"{doubt}; then {e}") from None
+                outcomes[key] = Rejected(reason_of(str(e)), str(e))
+        if doubts:
+            self._check_server()
+        return outcomes
+
+    def _check_server(self) -> None:
+        """Return once the server answers what it answered before, or a request that is nothing special: it is waited for as long as
+        captioner.retries says. WrongServer or Unanswered if it does not."""
+        for attempt in range(self.endpoint.retries + 1):
+            self._caller.pause.wait(self._caller.patience(PLAIN, attempt))
+            try:
+                self._answered(CHECK, self._proven or PLAIN, maybe=1)
+            except Rejected:  # it was looked at
+                return
+            except Doubtful as e:
+                doubt = e
+            else:
+                return
+            if doubt.kind == REFUSED:
+                raise WrongServer(f"it refuses every request: {doubt}; see captioner.body for fields that it wants or does not take")
+            if doubt.kind == UNREADABLE and not self._caller.spent.requests:
+                raise WrongServer(f"{doubt}; check captioner.base_url, which ends in /v1 for most servers, and captioner.api")
+        raise Unanswered(f"{doubt} (tried {self.endpoint.retries + 1} times)")
+
+    def _reply(self, what: Answer | Rejected) -> Reply:
+        if isinstance(what, Rejected):
+            return Reply(what.said, what.reason)
         if what.tokens_in >= self.captioner.max_seq_len:  # the server has room for it; the other engines would not
-            return Reply("", TOO_LONG)
-        if what.finish == "content_filter":
-            return Reply("", "content_filter")
+            return Reply(what.text, TOO_LONG)
+        if what.finish in ("content_filter", REFUSAL):
+            return Reply(what.text, what.finish)
         text = cut(what.text, stops(self.captioner.stop, self.captioner.api == "chat"))
         return Reply(text, ended=what.finish != "length" or text != what.text)
 
@@ -131,13 +197,12 @@ class RemoteEngine:
             yield
         except Unanswered as e:
             raise self._gone(str(e)) from None
-        except InputError as e:
-            if not str(e).startswith("HTTP"):
-                raise
-            fix = "check captioner.model, captioner.base_url" + (
-                f" and the key in {self.endpoint.api_key_env}" if self.endpoint.api_key_env else ""
-            )
-            raise InputError(f"{self._address()} (captioner.model={self.model}): {e}; {fix}") from None
+        except NoRoom as e:
+            raise self._budget.spent(str(e)) from None
+        except WrongServer as e:
+            key = f" and the key in {self.endpoint.api_key_env}" if self.endpoint.api_key_env else ""
+            fix = f"; check captioner.model, captioner.base_url{key}" if e.kind == REFUSED else ""
+            raise InputError(f"{self._address()} (captioner.model={self.model}): {e}{fix}") from None
 
     def _gone(self, why: str) -> Exception:
         return ServiceGone(f"{self._address()}: {why}; the answers so far are kept: run the same command again")
@@ -158,15 +223,29 @@ def client(url: str, key: str, timeout: float):
     """An openai.OpenAI without retries of its own: ours obey Retry-After for all threads together."""
     import openai
 
-    # a cluster's proxy has no way to this machine itself
-    http = openai.DefaultHttpxClient(
-        trust_env=urlsplit(url).hostname not in LOOPBACK, headers={"Accept-Encoding": "identity"}, event_hooks={"response": [limit]}
-    )
-    return openai.OpenAI(base_url=url, api_key=key or "none", max_retries=0, timeout=timeout, http_client=http)
+    proxy = proxy_of(url)
+    try:
+        # a cluster's proxy has no way to this machine itself
+        http = openai.DefaultHttpxClient(
+            trust_env=not is_loopback(urlsplit(url).hostname),
+            verify=signers() if url.startswith("https:") else True,
+            headers={"Accept-Encoding": "identity"},
+            event_hooks={"response": [limit]},
+        )
+        return openai.OpenAI(base_url=url, api_key=key or "none", max_retries=0, timeout=timeout, http_client=http)
+    except InputError:
+        raise
+    except Exception as e:  # InvalidURL of httpx is of no class but Exception
+        where = f"{proxy}, which names a proxy, or NO_PROXY" if proxy else "captioner.base_url"
+        raise InputError(f"{url}: cannot be reached as it is written: {redacted(e)}; check {where}") from e
 
 
 def limit(response: Any) -> None:
-    """Let an answer be read up to foreign.ANSWER bytes, and only as it is: a megabyte that is packed well would fill the memory."""
+    """Let an answer be read up to foreign.ANSWER bytes, and only as it is: a megabyte that is packed well would fill the memory. No
+    request is followed to another place where it would be asked nothing."""
+    if response.status_code in (301, 302, 303):
+        to = printable(redacted(response.headers.get("location", "")), 200)
+        raise Moved(f"HTTP {response.status_code}: what is asked lies at {to!r}: captioner.base_url is to be that address, up to /v1")
     if response.headers.get("content-encoding", "identity") != "identity":
         raise Oversized("its answer is compressed, which nobody asked for")
     body = response.stream

@@ -20,6 +20,7 @@ from synth.store.files import make_folder, storing
 from synth.store.spec import canonical
 
 FOLDER = "answers"
+CHECK = "check"  # the key of answers that only showed that the server answers
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,22 @@ class Answer:
     finish: str = ""  # stop | length | content_filter | ...
     tokens_in: int = 0
     tokens_out: int = 0
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the answers of a stage cost together."""
+
+    answers: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+    def plus(self, answer: Answer) -> "Totals":
+        return Totals(self.answers + 1, self.tokens_in + answer.tokens_in, self.tokens_out + answer.tokens_out)
+
+    def cost(self, price_in: float, price_out: float) -> float:
+        """Money, by prices for a million tokens."""
+        return (self.tokens_in * price_in + self.tokens_out * price_out) / 1e6
 
 
 def key_of(request: Request) -> str:
@@ -45,15 +62,19 @@ class Journal:
         self._where: dict[str, tuple[str, int, int]] = {}  # key -> file, offset and length of its line
         self._read: dict[str, int] = {}  # file -> bytes looked at
         self._f, self._torn, self._lock = None, False, threading.Lock()
+        self.totals = Totals()  # of all answers that were read or added, those that were asked for twice among them
 
     def refresh(self) -> None:
         """Look for answers that other processes have stored since the last look."""
         with self._lock:
             for name in _names(self.folder):
-                for key, _, offset, length in _lines(self.folder / name, self._read.get(name, 0)):
+                if name == self._own:  # counted when they were added
+                    continue
+                for key, answer, offset, length in _lines(self.folder / name, self._read.get(name, 0)):
                     self._read[name] = offset + length
-                    if key:
+                    if answer is not None:
                         self._where.setdefault(key, (name, offset, length))
+                        self.totals = self.totals.plus(answer)
 
     def get(self, key: str) -> Answer | None:
         with self._lock:
@@ -84,6 +105,7 @@ class Journal:
                 data = data[self._f.write(data) :]
             self._torn = False
             self._where[key] = (self._own, offset, len(line))
+            self.totals = self.totals.plus(answer)
 
     def sync(self) -> None:
         """Make what was added durable, should the machine lose power."""
@@ -100,10 +122,11 @@ class Journal:
                 self._f = None
 
 
-def totals(stage: Path) -> dict[str, int]:
-    """What all answers of a stage cost together: answers, tokens_in, tokens_out."""
-    answers = [a for name in _names(Path(stage) / FOLDER) for _, a, _, _ in _lines(Path(stage) / FOLDER / name, 0) if a]
-    return {"answers": len(answers), "tokens_in": sum(a.tokens_in for a in answers), "tokens_out": sum(a.tokens_out for a in answers)}
+def totals(stage: Path) -> Totals:
+    """What all answers of a stage cost together, read anew."""
+    journal = Journal(stage, "")
+    journal.refresh()
+    return journal.totals
 
 
 def _names(folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ from synth.host.environment import check_set
 from synth.kinds import config_of
 from synth.store.folder import StageFolder
 
-FIELDS = ("model", "host", "port", "max_seq_len", "max_gen_len", "max_batch_size", "dtype", "model_parallel")
+FIELDS = ("model", "host", "port", "max_seq_len", "max_gen_len", "max_batch_size", "context", "dtype", "model_parallel")
 
 
 class ServedEngine(RemoteEngine):
@@ -32,6 +32,7 @@ class ServedEngine(RemoteEngine):
         c = self.captioner
         values = {name: getattr(c, name) for name in ("max_seq_len", "max_gen_len", "dtype", "model_parallel")}
         values |= {"model": self.model, "host": HOST, "port": port, "max_batch_size": self.endpoint.concurrency}
+        values["context"] = c.max_seq_len * self.endpoint.concurrency  # of servers that share one room among all requests
         return [word.format_map(values) for word in (*c.command, *self.endpoint.flags)]
 
     def check(self) -> None:

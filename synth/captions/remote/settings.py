@@ -16,6 +16,8 @@ _SHAPES: Mapping[str, object] = {
     **dict.fromkeys(("concurrency", "retries", "restarts"), foreign.COUNT),
     "flags": [str],
     "pass_env": foreign.Maybe([str], []),
+    "max_requests": foreign.Maybe(foreign.COUNT, 0),
+    "max_cost": foreign.Maybe(float, 0.0),
 }
 
 
@@ -31,6 +33,8 @@ class Endpoint:
     longest_wait: float = 600.0  # seconds: a server that asks for a longer pause is given up for now
     price_in: float = 0.0  # money for a million tokens of requests
     price_out: float = 0.0  # and of answers
+    max_requests: int = 0  # answers of a stage; 0: no limit
+    max_cost: float = 0.0  # money of a stage by the two prices; 0: no limit
     health: str = "/health"  # served: path that answers 200 once requests may come
     start_timeout: float = 1800.0  # served: seconds until then
     restarts: int = 3  # served: starts after the first, for a server that dies

@@ -2,13 +2,15 @@
 
     with Fake([status(429, {"Retry-After": "0.2"}), OK]) as server: ... server.url ... server.seen
 
-Its n-th POST is answered by the n-th item, later ones by OK. As a program: python -m tests.captions.remote.fake --port N [options].
+Its n-th POST is answered by the n-th item, later ones by `default`; an item may be a function of the prompt and of how many requests are
+under way that gives one. As a program: python -m tests.captions.remote.fake --port N [options].
 """
 
 import argparse
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -29,6 +31,11 @@ def stall(seconds):
 def says(text, **more):
     """An answer with this text, whatever is asked."""
     return ("says", text, more)
+
+
+def to(word, what):
+    """An answer to prompts that hold a word alone; others get OK."""
+    return lambda prompt, _: what if word in prompt else OK
 
 
 def caption(prompt):
@@ -66,6 +73,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.now -= 1
 
     def answer(self, what, request):
+        prompt = request.get("prompt") or request["messages"][-1]["content"]
+        if callable(what):
+            what = what(prompt, self.server.now)
         if what[0] == "status":
             self.send(what[1], what[3], what[2])
             return
@@ -80,7 +90,6 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(what[1])
         if what[0] == "die":
             os._exit(1)
-        prompt = request.get("prompt") or request["messages"][-1]["content"]
         text, more = (what[1], dict(what[2])) if what[0] == "says" else (caption(prompt), {})
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": 7} | more.pop("usage", {})
         shown = {"message": {"role": "assistant", "content": text}} if "messages" in request else {"text": text}
@@ -97,13 +106,16 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Fake:
-    def __init__(self, script=(), default=OK, port=0, deaf=False, key=""):
-        self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.http.daemon_threads = True
+    def __init__(self, script=(), default=OK, port=0, deaf=False, key="", tls=None, host="127.0.0.1"):
+        """tls: an ssl.SSLContext of a server."""
+        family = {"address_family": socket.AF_INET6 if ":" in host else socket.AF_INET, "daemon_threads": True}
+        self.http = type("Http", (ThreadingHTTPServer,), family)((host, port), Handler)
+        if tls is not None:
+            self.http.socket = tls.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
         self.http.script, self.http.default, self.http.deaf = list(script), default, deaf
         self.http.key = key  # asked of every POST
         self.http.seen, self.http.lock, self.http.now, self.http.most = [], threading.Lock(), 0, 0
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        self.url = f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{self.http.server_port}/v1"
 
     @property
     def seen(self):
@@ -122,6 +134,7 @@ def main(argv):
     p = argparse.ArgumentParser()
     p.add_argument("--port", type=int)
     p.add_argument("--die-after", type=int, help="answers until it dies")
+    p.add_argument("--die-at", help="a word: a prompt that holds it is its death")
     p.add_argument("--die-once", help="a file that is made at the first start; with it there, it behaves")
     p.add_argument("--deaf-after", type=int, help="answers after which it answers nothing any more, the health check neither")
     p.add_argument("--slow", type=float, default=0.0, help="seconds an answer takes")
@@ -136,6 +149,8 @@ def main(argv):
         code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
         subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     server = Fake(port=a.port, default=stall(a.slow), key=os.environ.get("VLLM_API_KEY", ""))  # as vLLM does
+    if a.die_at:
+        server.http.default = to(a.die_at, ("die",))
     first = not (a.die_once and os.path.exists(a.die_once))
     if a.die_once:
         open(a.die_once, "w").close()

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from synth.captions.engines import Request
-from synth.captions.remote.journal import Answer, Journal, key_of, totals
+from synth.captions.remote.journal import Answer, Journal, Totals, key_of, totals
 from synth.errors import StoreError
 
 ODD = 'tab\t quote" newline\n unicode ø \u2028 => <b>'
@@ -23,7 +23,7 @@ def test_an_answer_is_there_for_every_process_as_soon_as_it_was_added(tmp_path):
     one.add("k3", Answer("c", "length", 1, 1))
     two.refresh(), one.refresh()
     assert [j.get(k).text for j in (one, two) for k in ("k1", "k2", "k3")] == [ODD, "b", "c"] * 2
-    assert totals(tmp_path) == {"answers": 3, "tokens_in": 4, "tokens_out": 5}
+    assert totals(tmp_path) == Totals(3, 4, 5)
 
 
 def test_every_prefix_of_a_journal_gives_the_answers_that_are_whole_in_it(tmp_path):

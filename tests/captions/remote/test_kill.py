@@ -41,7 +41,7 @@ def work(folder):
 
 def kill_when(folder, answers):
     worker = work(folder)
-    wait_for(lambda: totals(folder.path)["answers"] >= answers)
+    wait_for(lambda: totals(folder.path).answers >= answers)
     pids = [int(p) for p in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()]
     pids += [int(c) for p in pids for c in Path(f"/proc/{p}/task/{p}/children").read_text().split()]
     os.kill(worker.pid, signal.SIGKILL)
@@ -56,10 +56,10 @@ def test_answers_outlive_the_worker_that_got_them(tmp_path):
         journal = next((folder.path / "answers").iterdir())
         with open(journal, "ab") as f:  # as a kill in the middle of a write leaves it
             f.write(b'0123456789abcdef {"key": "half a li')
-        kept = totals(folder.path)["answers"]
+        kept = totals(folder.path).answers
         assert 5 <= kept < 24 and not folder.committed()
         assert work(folder).wait(60) == 0
-        assert totals(folder.path)["answers"] == 24
+        assert totals(folder.path).answers == 24
         assert 24 <= len(server.seen) <= 24 + 2  # at most what was under way when it died
     assert folder.done()["samples"] == 24
 
@@ -69,7 +69,7 @@ def test_a_server_ends_with_its_killed_worker_and_the_next_one_goes_on(tmp_path)
     pids = kill_when(folder, 3)
     assert len(pids) == 2 and gone(pids)
     assert work(folder).wait(60) == 0 and folder.done()["samples"] == 24
-    assert totals(folder.path)["answers"] == 24
+    assert totals(folder.path).answers == 24
     logs = sorted((folder.path / "logs").glob("server-*.log"))
     assert len(logs) == 2 and not any(
         alive(int(line.split()[-1])) for log in logs for line in log.read_text().splitlines() if line.startswith("fake server")
@@ -80,10 +80,10 @@ def test_a_drain_lets_the_window_end_and_takes_the_server_along(tmp_path):
     """A scheduler's SIGTERM goes to every process of the job: the server must outlive it until the window is whole."""
     folder = planned(tmp_path, "captioner=served", f"captioner.command={FAKE}")
     worker = work(folder)
-    wait_for(lambda: totals(folder.path)["answers"] >= 3)
+    wait_for(lambda: totals(folder.path).answers >= 3)
     pids = [int(p) for p in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()]
     pids += [int(c) for p in pids for c in Path(f"/proc/{p}/task/{p}/children").read_text().split()]
     for pid in (*pids, worker.pid):
         os.kill(pid, signal.SIGTERM)
     assert worker.wait(60) in (0, 75) and len(pids) == 2 and gone(pids, 1.0)
-    assert totals(folder.path)["answers"] == 24
+    assert totals(folder.path).answers == 24

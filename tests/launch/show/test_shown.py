@@ -9,6 +9,8 @@ from launch.plan.nearest import differences, nearest
 from launch.plan.planned import Failure, Outcome
 from launch.plan.state import MARKER, forget_done, state_of
 from launch.show import summary
+from launch.show.asked import asked
+from launch.show.stages import Work
 from synth.store.folder import StageFolder
 
 
@@ -90,3 +92,28 @@ def test_all_done_before_is_said_and_a_drain_names_the_command(world):
     assert "Everything was done already." not in shown([Outcome(stage, 0, done=True, before=True)], [Failure("seed=1", 65, "bad")])
     drained = shown([Outcome(stage, 75, message="drained on SIGINT")])
     assert drained[-1].strip() == "python launch/run.py seed=1"
+
+
+def test_what_was_asked_refused_and_cut_is_told_in_a_line_each():
+    refused = {"no_class": 2, "empty": 9, "left empty": 1}
+    spent = {"requests": 1234, "retries": 2, "tokens_in": 5000, "tokens_out": 60, "price": 0.5, "alone": 3}
+    work = Work(refused=refused, cut={"bold": 1, "thoughts": 12}, said={"no_class": "A dog\x1b[31m.", "empty": " "}, spent=spent)
+    assert asked(work) == [
+        "1,234 answers, 2 tries more; 5,000 tokens in, 60 out, price 0.5000",
+        "3 were answered only while nothing else was asked: lower captioner.max_batch_size, or give the server more room",
+        "refused: empty 9, no_class 2; 1 slots left empty",
+        "  no_class: 'A dog\\x1b[31m.'",
+        "cut from answers: thoughts 12, bold 1",
+    ]
+    assert asked(Work()) == []
+
+
+def test_the_end_of_a_run_says_what_was_cut_of_what_it_made_and_nothing_of_what_was_there(world):
+    stage = planned(world, "captions")
+    folder = finished(stage)
+    events = folder.path / "events"
+    events.mkdir(exist_ok=True)
+    (events / "w.jsonl").write_text(json.dumps({"event": "stop", "busy_s": 1.0, "cut": {"thoughts": 3}}) + "\n")
+    line = "captions: cut from answers: thoughts 3"
+    made = Outcome(stage, 0, done=True, facts={"samples": 5})
+    assert line in shown([made]) and line not in shown([Outcome(stage, 0, done=True, before=True, facts={"samples": 5})])
