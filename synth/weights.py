@@ -12,7 +12,7 @@ from synth.errors import InputError
 
 _TWO = foreign.Shape("two whole numbers", lambda v: foreign.fits(v, [foreign.COUNT]) and len(v) == 2)
 SUFFIXES = (".safetensors", ".bin")
-_OLD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"  # how a checkpoint of torch before 1.6 begins
+OLD_PICKLE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"  # how a checkpoint of torch before 1.6 begins
 _SCALES = ("scaled_fp8", ".scale_weight", ".weight_scale", ".scale_input")  # ends of the names of scales of fp8 weights
 _NONE, _AGAIN = "not a safetensors file", "fetch the model again"
 _OTHERS = (".gguf", ".onnx", ".msgpack", ".h5", ".pth", ".pt", ".ckpt")  # forms of weights that are not loaded
@@ -64,7 +64,7 @@ def _check_pickle(file: Path) -> None:
         head = f.read(100)
     if known := foreign.stand_in(head):
         raise InputError(f"{file}: {known}")
-    if not zipfile.is_zipfile(file) and not head.startswith(_OLD):  # a zip's directory is at its end: a torn one has none
+    if not zipfile.is_zipfile(file) and not head.startswith(OLD_PICKLE):  # a zip's directory is at its end: a torn one has none
         raise InputError(f"{file}: not a whole checkpoint of torch.save; {_AGAIN}")
 
 
