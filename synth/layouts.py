@@ -29,7 +29,7 @@ def _adapter(folder: Path, names: list[str]) -> str:
 
 def _meta(folder: Path, names: list[str]) -> str:
     if "params.json" in names and any(n.startswith("consolidated.") and n.endswith(".pth") for n in names):
-        return "a LLaMA in Meta's layout: captioner=llama2_7b captioner.ckpt_dir=FOLDER captioner.tokenizer_path=FOLDER/tokenizer.model"
+        return "a LLaMA in Meta's layout: captioner=llama2_7b, or llama3_8b, captioner.ckpt_dir=FOLDER captioner.tokenizer_path=FILE"
     return ""
 
 
