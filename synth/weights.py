@@ -14,6 +14,7 @@ _TWO = foreign.Shape("two whole numbers", lambda v: foreign.fits(v, [foreign.COU
 SUFFIXES = (".safetensors", ".bin")
 OLD_PICKLE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"  # how a checkpoint of torch before 1.6 begins
 _SCALES = ("scaled_fp8", ".scale_weight", ".weight_scale", ".scale_input")  # ends of the names of scales of fp8 weights
+_ADAPTER = re.compile(r"(^|[._])(lora_|lora\.|hada_w|lokr_w|to_[kv]_ip\.)")  # in the names of matrices of LoRA and its kin
 _NONE, _AGAIN = "not a safetensors file", "fetch the model again"
 _OTHERS = (".gguf", ".onnx", ".msgpack", ".h5", ".pth", ".pt", ".ckpt")  # forms of weights that are not loaded
 _NOT_ONE = {  # suffix -> what such a file is
@@ -171,6 +172,16 @@ def check_safetensors(file: Path) -> None:
     wanted, size = start + max((t["data_offsets"][1] for t in tensors.values()), default=0), file.stat().st_size
     if size != wanted:
         raise InputError(f"{file}: {size} bytes, its header says {wanted}; it is torn: fetch the model again")
+
+
+def check_adapters(files: Iterable[Path]) -> None:
+    """InputError for weights that are those of an adapter, or have one beside them: loaders pass it over. Reads headers only."""
+    for file in files:
+        if file.suffix == ".safetensors" and (names := tensor_names(file)) and (of := sorted(filter(_ADAPTER.search, names))):
+            if all(_ADAPTER.search(name) or name.endswith(".alpha") for name in names):
+                raise InputError(f"{file}: is an adapter (LoRA: {of[0]}) and no model; give it to model.lora, beside its model")
+            why = f"holds an adapter beside its weights ({of[0]}), which would be left out"
+            raise InputError(f"{file}: {why}; merge it into them, or take it out and give it to model.lora")
 
 
 def check_scales(files: Iterable[Path]) -> None:

@@ -13,7 +13,7 @@ from synth.errors import InputError
 from synth.images import library
 from synth.keys import WrongKey
 from synth.layouts import instead
-from synth.weights import check_checkpoint, check_scales, check_weights, read_json, weight_files
+from synth.weights import check_adapters, check_checkpoint, check_scales, check_weights, read_json, weight_files
 
 INDEX = "model_index.json"
 SAFETY = ("safety_checker", "feature_extractor")
@@ -120,6 +120,7 @@ def found_in_index(path: Path, name: str) -> bool:
 
 def _inspect_checkpoint(path: Path, expected: str, config: Path | None) -> ModelFolder:
     check_checkpoint(path)
+    check_adapters([path])
     check_scales([path])
     if config is None:
         raise InputError(f"{path}: a checkpoint file; model.config must name a folder of such a model (weights not needed)")
@@ -231,4 +232,5 @@ def _check_component(folder: Path, cls: str, weights: bool) -> tuple[bool, froze
     variants = check_weights(folder)
     if "quantization_config" not in config:  # else the library knows what to do with its scales
         check_scales(weight_files(folder))
+        check_adapters(weight_files(folder))
     return variants

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from synth.errors import InputError
 from synth.layouts import instead
-from synth.weights import check_safetensors, read_json, weight_files
+from synth.weights import check_adapters, check_safetensors, read_json, weight_files
 
 FETCH = "fetch the model again"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
@@ -40,8 +40,10 @@ def inspect(path: Path) -> LanguageModel:
         )
     if not any((path / name).is_file() for name in _TOKENIZERS):
         raise InputError(f"{path}: has no tokenizer (none of {', '.join(_TOKENIZERS)}); {FETCH}, with its tokenizer")
-    for file in _weights(path):
+    files = _weights(path)
+    for file in files:
         check_safetensors(file)
+    check_adapters(files)
     text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
     positions = text.get("max_position_embeddings") or text.get("n_positions") or 0
     tokenizer = read_json(path / "tokenizer_config.json", FETCH) if (path / "tokenizer_config.json").is_file() else {}
