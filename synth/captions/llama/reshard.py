@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from synth import foreign
-from synth.captions.llama.checkpoint import EXTRA, check_checkpoint, layout, load_shard
+from synth.captions.llama.checkpoint import EXTRA, check_checkpoint, find_shards, layout, load_shard
 from synth.captions.llama.params import ModelParams
 from synth.captions.llama.tokenizer import Tokenizer
 from synth.errors import InputError, tool
@@ -65,6 +65,7 @@ def reshard(src: Path, dst: Path, degree: int, tokenizer: Path | None = None) ->
     """Write the checkpoint in `src` to the new folder `dst` with `degree` shards. `dst` appears when it is whole."""
     if dst.exists() or dst.is_symlink():  # never into a folder that is there: stale shards would be read along
         raise InputError(f"{dst}: is there already; give a new folder, or remove it")
+    find_shards(src)  # first: a wrong SRC is no matter of its tokenizer
     tokenizer = tokenizer or find_tokenizer(src)
     checkpoint = check_checkpoint(src, Tokenizer(tokenizer).n_words, tokenizer_path=tokenizer)
     checkpoint.params.check_degree(degree, src)
