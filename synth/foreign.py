@@ -26,6 +26,12 @@ ANSWER = 16 * MiB  # of a server's or a child's answer
 LINE = 16 * MiB  # of one line of a file with lines
 DEEPEST = 64  # arrays and objects inside each other; what is read here has ten at most
 
+# how files begin that stand in the place of others -> what they are, and what to do
+STAND_INS = (
+    (b"version https://git-lfs", "is a pointer of Git LFS, not the file: run git lfs pull, or fetch it anew"),
+    (b"<", "is a web page or XML: fetch the file itself"),
+)
+
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISDIR, "a folder"),
@@ -115,6 +121,25 @@ def read_text(path: str | os.PathLike, most: int = TABLE) -> str:
         raise InputError(f"{_named(path)}: is not UTF-8 text ({e}); convert it") from e
 
 
+def stand_in(head: bytes) -> str:
+    """What a file is that only stands in the place of another, and what to do, by its first bytes; "" if it is none of these."""
+    start = head[:100].lstrip()
+    return next((what for begins, what in STAND_INS if start.startswith(begins)), "")
+
+
+def absent(path: str | os.PathLike) -> str:
+    """Why no file or folder of a name is found: it is missing, or the name is a link that leads nowhere."""
+    if not os.path.islink(path):
+        return "missing"
+    try:
+        os.stat(path)
+    except OSError as e:
+        not_trouble(path, e)
+        if e.errno == errno.ELOOP:
+            return "a link that leads round in a circle"
+    return f"a link to {_named(os.readlink(path))}, which is not there"
+
+
 def number_in(text: str) -> int | None:
     """The whole number that a text spells in plain digits; None if it spells none, or one that counts nothing.
 
@@ -164,6 +189,8 @@ def parse(data: bytes | str, where: object, fix: str = "", once: bool = False, h
     except UnicodeEncodeError:
         raise InputError(f"{where}: holds half of a character (a lone surrogate), which is no text{_end(fix)}") from None
     except ValueError as e:  # torn, no UTF-8, NaN, a number of thousands of digits
+        if known := stand_in(data[:100] if isinstance(data, bytes) else data[:100].encode(errors="replace")):
+            raise InputError(f"{where}: {known}") from e
         raise InputError(f"{where}: is not JSON in UTF-8 ({printable(e, 300)}){_end(fix)}") from e
     return value
 

@@ -15,6 +15,7 @@ FLOORS = (
     ("synth.errors", "synth.seeds", "synth.numerics", "synth.versions"),
     ("synth.foreign",),
     ("synth.keys", "synth.weights", "synth.loading"),
+    ("synth.layouts",),
     ("synth.host",),
     ("synth.store",),
     ("synth.kinds",),

@@ -37,6 +37,13 @@ def changed(file, change):
     save_file({new: tensor for name, tensor in load_file(file).items() if (new := change(name))}, file, {"format": "pt"})
 
 
+def added(file, name):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    save_file(load_file(file) | {name: torch.ones(1)}, file, {"format": "pt"})
+
+
 def opened(folder, **more):
     return open_family(judged({MODEL: folder} | more, CONFIG_OF_IMAGES), CONFIG_OF_IMAGES, EXACT, 1)
 
@@ -81,6 +88,48 @@ def test_what_a_file_holds_beside_is_told_and_not_used(sd, capsys):
     save_file(load_file(file) | {"extra.weight": torch.ones(1)}, file, {"format": "pt"})
     opened(sd)
     assert "UNet2DConditionModel has no place for extra.weight: not used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("component", "file", "extra"),
+    [
+        ("unet", "diffusion_pytorch_model", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.gate.weight"),
+        ("unet", "diffusion_pytorch_model", "conv_in.weight_scale_2"),
+        ("text_encoder", "model", "text_model.encoder.layers.2.mlp.fc1.weight"),
+        ("vae", "diffusion_pytorch_model", "decoder.mid_block.resnets.0.extra_norm.weight"),
+    ],
+)
+def test_what_would_have_changed_a_part_of_the_model_is_refused(component, file, extra, sd):
+    added(sd / component / f"{file}.safetensors", extra)
+    with pytest.raises(InputError, match=rf"{component}: holds .*{extra.rpartition('.')[0].removeprefix('text_model.')}.*has no place"):
+        opened(sd)
+
+
+def test_buffers_of_old_versions_and_parts_of_another_class_are_left_out(sd, capsys):
+    added(sd / "text_encoder" / "model.safetensors", "text_model.embeddings.position_ids")
+    added(sd / "text_encoder" / "model.safetensors", "visual_projection.weight")
+    opened(sd)
+
+
+@pytest.mark.parametrize(
+    ("keep", "name", "said"),
+    [
+        (True, "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight", "holds an adapter beside its weights"),
+        (True, "up_blocks.1.attentions.0.transformer_blocks.0.attn2.processor.to_k_ip.weight", "holds an adapter beside its weights"),
+        (
+            False,
+            "lora_unet_mid_block_attentions_0_proj_in.lora_down.weight",
+            "is an adapter .LoRA: lora_unet.* and no model; give it",
+        ),
+    ],
+)
+def test_an_adapter_in_a_models_place_or_beside_its_weights_is_told_when_planned(keep, name, said, sd):
+    file = sd / "unet" / "diffusion_pytorch_model.safetensors"
+    if not keep:
+        changed(file, lambda name: None)
+    added(file, name)
+    with pytest.raises(InputError, match=said):
+        judged({MODEL: sd}, CONFIG_OF_IMAGES)
 
 
 def test_a_whole_model_loads_and_the_libraries_are_left_as_they_were(built):

@@ -12,7 +12,7 @@ from launch.config.secrets import names_of
 from launch.plan.batches import LARGEST
 from launch.plan.fetching import fetched
 from launch.plan.gpu_memory import GpuMemory
-from launch.plan.inputs import input_file
+from launch.plan.inputs import existing, identity_of, input_file
 from launch.plan.makers import Maker
 from synth import foreign
 from synth.captions.config import CaptionerConfig, DatasetConfig
@@ -60,16 +60,18 @@ def plan_engine(config: Config, gpu: GpuMemory | None) -> Engine:
 
 
 def _llama(captioner: CaptionerConfig) -> Engine:
-    return Engine(replace(captioner, model_parallel=_checkpoint(captioner).degree), _llama_inputs(captioner))
+    degree = _checkpoint(captioner).degree  # judged first: whatever else a wrong path leads to must not be read whole
+    inputs = {role: InputFile(str(path), identity_of(path)) for role, path in _llama_paths(captioner).items()}
+    return Engine(replace(captioner, model_parallel=degree), inputs)
 
 
 def _checkpoint(captioner: CaptionerConfig) -> Checkpoint:
     """The checkpoint, its headers checked: a torn one must not wait in a queue to be found."""
-    inputs = _llama_inputs(captioner)
-    return _checked(inputs["weights"].path, inputs["tokenizer"].path, captioner.model_parallel)
+    paths = _llama_paths(captioner)
+    return _checked(str(paths["weights"]), str(paths["tokenizer"]), captioner.model_parallel)
 
 
-def _llama_inputs(captioner: CaptionerConfig) -> dict[str, InputFile]:
+def _llama_paths(captioner: CaptionerConfig) -> dict[str, Path]:
     root = captioner.root
     for key in ("ckpt_dir", "tokenizer_path"):
         path = getattr(captioner, key)
@@ -78,8 +80,8 @@ def _llama_inputs(captioner: CaptionerConfig) -> dict[str, InputFile]:
     below = Path(root).expanduser() if root else Path()
     weights, tokenizer = (path and str(below / path) for path in (captioner.ckpt_dir, captioner.tokenizer_path))
     return {
-        "weights": input_file(weights, "captioner.ckpt_dir", "a folder in Meta's layout (params.json, consolidated.00.pth)"),
-        "tokenizer": input_file(tokenizer, "captioner.tokenizer_path", "the sentencepiece model"),
+        "weights": existing(weights, "captioner.ckpt_dir", "a folder in Meta's layout (params.json, consolidated.00.pth)"),
+        "tokenizer": existing(tokenizer, "captioner.tokenizer_path", "the tokenizer.model of the checkpoint"),
     }
 
 
@@ -158,9 +160,9 @@ def _folder(path: str | None, max_seq_len: int) -> InputFile:
     """A model in transformers' layout, judged by its files."""
     from synth.captions.hf.folder import check_length, inspect  # imports neither torch nor transformers
 
-    folder = input_file(path, "captioner.path", "a local folder in transformers' layout (config.json, *.safetensors)")
-    check_length(inspect(Path(folder.path)), max_seq_len)
-    return folder
+    folder = existing(path, "captioner.path", "a local folder in transformers' layout (config.json, *.safetensors)")
+    check_length(inspect(folder), max_seq_len)  # first: whatever else a wrong path leads to must not be read whole
+    return InputFile(str(folder), identity_of(folder))
 
 
 def _openai(captioner: CaptionerConfig) -> Engine:

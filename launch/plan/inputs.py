@@ -22,7 +22,8 @@ def existing(path: str | None, key: str, what: str) -> Path:
         raise InputError(f"{key}: not set; it must name {what}: {key}=/path")
     full = Path(path).expanduser().absolute()
     if not full.exists():
-        raise InputError(f"{key}: {full} is not there; it must name {what}")
+        why = foreign.absent(full) if full.is_symlink() else "not there"
+        raise InputError(f"{key}: {full} is {why}; it must name {what}")
     return full
 
 

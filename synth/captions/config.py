@@ -168,7 +168,7 @@ class CaptionerConfig:
     id: str = key("goes into every caption record", null="the name of the model or of its folder")
     root: str = plan_key("folder of Meta's download; the two paths below are relative to it", null="they stand alone", of=("llama",))
     ckpt_dir: str = plan_key("folder in Meta's layout: params.json, consolidated.*.pth", null="must be given", of=("llama",))
-    tokenizer_path: str = plan_key("sentencepiece model", null="must be given", of=("llama",))
+    tokenizer_path: str = plan_key("sentencepiece model, or Llama 3's table of ranks", null="must be given", of=("llama",))
     path: str = plan_key(
         "local folder in transformers' layout (config.json, tokenizer, *.safetensors), of served also one GGUF file; its contents are in "
         "the fingerprint",

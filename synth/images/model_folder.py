@@ -8,19 +8,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from synth import foreign
 from synth.errors import InputError
+from synth.images import library
 from synth.keys import WrongKey
-from synth.weights import check_checkpoint, check_scales, check_weights, metadata, read_json, tensor_names, weight_files
+from synth.layouts import instead
+from synth.weights import check_adapters, check_checkpoint, check_scales, check_weights, read_json, weight_files
 
 INDEX = "model_index.json"
 SAFETY = ("safety_checker", "feature_extractor")
 UNUSED = (*SAFETY, "image_encoder", "watermarker")  # loaded as None, or not by text-to-image
 FIX = "fetch the model again"
+PROCESSOR = ("preprocessor_config.json", "processor_config.json")  # of transformers before 5, and of 5
 _CONFIGS = {  # part of a class name -> the files of which one must be there
     "Tokenizer": ("tokenizer_config.json", "tokenizer.json", "vocab.json"),
     "Scheduler": ("scheduler_config.json",),
-    "Processor": ("preprocessor_config.json",),
-    "Extractor": ("preprocessor_config.json",),
+    "Processor": PROCESSOR,
+    "Extractor": PROCESSOR,
 }
 
 
@@ -38,6 +42,7 @@ class ModelFolder:
     checkpoint: Path | None = None  # a single file that holds the weights; the folder then gives configs and tokenizers
     vae: Path | None = None  # folder of a VAE to use instead of the model's own
     loras: tuple[Path, ...] = ()
+    classes: Mapping[str, str] = field(default_factory=dict)  # component -> class name
     parts: Mapping[str, "ModelFolder"] = field(default_factory=dict)  # further models of a chain
 
     @property
@@ -87,7 +92,8 @@ def inspect(
     if path.is_file():
         return _inspect_checkpoint(path, expected, config)
     if not path.is_dir():
-        raise InputError(f"{path}: no such model folder; model.path must be a local folder in diffusers' layout, or a checkpoint file")
+        why = "no such model folder" if not path.is_symlink() else foreign.absent(path)
+        raise InputError(f"{path}: {why}; model.path must be a local folder in diffusers' layout, or a checkpoint file")
     left_out = frozenset({*UNUSED, *without}) - frozenset(uses)
     model = _read(path, expected, weights=True, wanted_variant=variant, left_out=left_out)
     if safety and not all(found_in_index(path, name) for name in SAFETY):
@@ -114,35 +120,22 @@ def found_in_index(path: Path, name: str) -> bool:
 
 def _inspect_checkpoint(path: Path, expected: str, config: Path | None) -> ModelFolder:
     check_checkpoint(path)
+    check_adapters([path])
     check_scales([path])
     if config is None:
         raise InputError(f"{path}: a checkpoint file; model.config must name a folder of such a model (weights not needed)")
     if not Path(config).is_dir():
-        raise InputError(f"model.config: {config} is no folder; it must hold model_index.json, configs and tokenizers of such a model")
+        what = "the config of the original code" if Path(config).suffix in (".yaml", ".yml") else "no folder"
+        raise InputError(
+            f"model.config: {config} is {what}; it must be a folder with model_index.json, configs and tokenizers of such a model"
+        )
     model = _read(Path(config), expected, weights=False, wanted_variant="")
-    _check_trained(path, model)
     return ModelFolder(**{**vars(model), "checkpoint": path})
 
 
-def _check_trained(file: Path, model: ModelFolder) -> None:
-    """InputError if a checkpoint is marked as trained for another prediction or other noise levels than its config folder says."""
-    if file.suffix != ".safetensors":
-        return
-    names, scheduler = tensor_names(file), model.scheduler_config()
-    said = metadata(file).get("modelspec.predict_key", metadata(file).get("modelspec.prediction_type", ""))
-    where = f"{model.path / 'scheduler' / 'scheduler_config.json'}"
-    if ("v_pred" in names or said.startswith("v")) and scheduler.get("prediction_type", "epsilon") != "v_prediction":
-        fix = 'use a model.config whose scheduler has "prediction_type": "v_prediction"'
-        raise InputError(f"{file}: is marked as predicting v, but {where} says {scheduler.get('prediction_type', 'epsilon')}; {fix}")
-    if "ztsnr" in names and not scheduler.get("rescale_betas_zero_snr"):
-        fix = 'use a model.config whose scheduler has "rescale_betas_zero_snr": true'
-        raise InputError(f"{file}: is marked as trained down to zero signal (ztsnr), which {where} does not say; {fix}")
-    if names & {"edm_mean", "edm_vpred.sigma_max"} and not model.scheduler.startswith("EDM"):
-        fix = "use a model.config whose scheduler is an EDM one"
-        raise InputError(f"{file}: is marked as trained on EDM's noise levels, but {where} is of {model.scheduler}; {fix}")
-
-
 def _index(path: Path) -> dict:
+    if not (path / INDEX).is_file() and (other := instead(path)):
+        raise InputError(f"{path}: has no {INDEX}, which a model in diffusers' layout has{other}")
     return read_json(path / INDEX, "a diffusers model folder has one; fetch the model again")
 
 
@@ -153,20 +146,26 @@ def _read(path: Path, expected: str, weights: bool, wanted_variant: str, left_ou
         raise InputError(f"{path / INDEX}: has no _class_name; {FIX}")
     if expected not in ("auto", pipeline):
         raise InputError(f"{path / INDEX}: is a {pipeline}, but model.pipeline={expected}; use {pipeline} or another model.path")
+    if pipeline not in library.classes():
+        fix = "install the one that its makers name, or use another model"
+        raise InputError(f"{path / INDEX}: is a {pipeline}, which diffusers {library.version()} does not have; {fix}")
     named = {n: str(v[1]) for n, v in index.items() if isinstance(v, list) and len(v) == 2 and v[1] is not None}
     wanted = {n: cls for n, cls in named.items() if n not in left_out}
     for name, entry in index.items():
         module = entry[0] if isinstance(entry, list) and entry and isinstance(entry[0], str) else ""
         if module.isidentifier() and (path / name / f"{module}.py").exists():  # what diffusers would import
             raise InputError(f"{path / name}: brings code of its own ({module}.py), which is not run; use a model of diffusers' classes")
+        if module == "diffusers" and name in wanted and wanted[name] not in library.classes():
+            fix = "install the one that the model's makers name"
+            raise InputError(f"{path / INDEX}: its {name} is a {wanted[name]}, which diffusers {library.version()} does not have; {fix}")
     if not wanted:
         raise InputError(f"{path / INDEX}: names no component; {FIX}")
     kinds = {name: _check_component(path / name, cls, weights) for name, cls in wanted.items()}
     variant = _variant(path, {n: k for n, k in kinds.items() if k is not None}, wanted_variant)
     scheduler = read_json(path / "scheduler" / "scheduler_config.json", FIX) if "scheduler" in wanted else {}
     factor = _vae_factor(path, wanted)
-    own = scheduler.get("_class_name", wanted.get("scheduler", ""))
-    return ModelFolder(path, pipeline, tuple(wanted), own, factor, _sample_size(path, wanted), variant)
+    own = wanted.get("scheduler", str(scheduler.get("_class_name", "")))  # the index's is what is made, whatever its config says
+    return ModelFolder(path, pipeline, tuple(wanted), own, factor, _sample_size(path, wanted), variant, classes=wanted)
 
 
 def _variant(path: Path, kinds: Mapping[str, tuple[bool, frozenset[str]]], wanted: str) -> str:
@@ -216,7 +215,7 @@ def _sample_size(path: Path, components: Mapping[str, str]) -> tuple[int, int] |
 def _check_component(folder: Path, cls: str, weights: bool) -> tuple[bool, frozenset[str]] | None:
     """What check_weights says of a component; None for one without weights."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: missing, but {INDEX} names it ({cls}); {FIX}")
+        raise InputError(f"{folder}: {foreign.absent(folder)}, but {INDEX} names it ({cls}); {FIX}")
     for part, names in _CONFIGS.items():
         if part in cls:
             there = [folder / n for n in names if (folder / n).is_file()]
@@ -224,10 +223,14 @@ def _check_component(folder: Path, cls: str, weights: bool) -> tuple[bool, froze
                 raise InputError(f"{folder}: has none of {', '.join(names)}; {FIX}")
             read_json(there[0], FIX)
             return None
-    read_json(folder / "config.json", FIX)
+    if not (folder / "config.json").is_file() and (settings := sorted(folder.glob("*_config.json"))):
+        read_json(settings[0], FIX)  # guider_config.json and the like: of what has no weights
+        return None
+    config = read_json(folder / "config.json", FIX)
     if not weights:
         return None
     variants = check_weights(folder)
-    if "quantization_config" not in read_json(folder / "config.json", FIX):  # else the library knows what to do with its scales
+    if "quantization_config" not in config:  # else the library knows what to do with its scales
         check_scales(weight_files(folder))
+        check_adapters(weight_files(folder))
     return variants

@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from synth.errors import InputError
+from synth.images import library
 from synth.images.config import DrawingConfig, ModelConfig
 from synth.images.external.settings import PIPELINE, WORD, check_words
 from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder, inspect, pipeline_of
-from synth.images.schedulers import check_scheduler
+from synth.images.schedulers import check_own, check_scheduler
+from synth.images.single_file import check_single_file
 from synth.weights import check_file, check_scales, check_weights, read_json
 
 # roles of a stage's inputs, or their beginnings
@@ -41,6 +43,7 @@ def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder
         if name in config.parts
     }
     vae = paths.get(VAE)
+    check_single_file(model, own_vae=vae is None)
     if vae is not None:
         _check_vae(model, vae)
     loras = tuple(paths[f"{LORA}{i}"] for i in range(len(config.loras)))
@@ -55,8 +58,20 @@ def judge(model: ModelFolder, config: DrawingConfig, img2img: bool = False) -> N
     family, own = family_class(model.pipeline), model.scheduler_config()
     trained, predicts = own.get("num_train_timesteps"), str(own.get("prediction_type", "epsilon"))
     trained = trained if isinstance(trained, int) else 0
+    asks = library.signature(model.pipeline).parts.get("scheduler", "")
+    check_own(model.scheduler, own, model.pipeline, asks, f"{model.path / 'scheduler'}")
+    check_channels(model)
     check_scheduler(config.scheduler, model.scheduler, config.steps, img2img, config.eta, trained, predicts)
     (family.check_img2img if img2img else family.check)(model, config)
+
+
+def check_channels(model: ModelFolder) -> None:
+    """InputError for a U-Net that takes more than the latents: a mask, a picture or a depth map beside them."""
+    takes, latents = model.component_config("unet").get("in_channels"), model.component_config("vae").get("latent_channels")
+    if isinstance(takes, int) and isinstance(latents, int) and takes != latents:
+        what = "it paints into a masked picture" if takes == 2 * latents + 1 else "it needs a picture beside the text"
+        where, fix = model.path / "unet" / "config.json", "use a text-to-image model"
+        raise InputError(f"{where}: its U-Net takes {takes} channels, of which latents are {latents}: {what}; {fix}")
 
 
 def _check_vae(model: ModelFolder, folder: Path) -> None:

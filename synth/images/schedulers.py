@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from synth.errors import InputError
 from synth.keys import WrongKey, one_of
 
 DEFAULT = "default"  # the model's own
@@ -66,6 +67,19 @@ def check_scheduler(
         raise WrongKey("eta", eta, f"scheduler={name} ({cls or 'none'}) does not read it", "use scheduler=ddim, or 0")
     if 0 < trained < steps:
         raise WrongKey("steps", steps, f"the model was trained on {trained} noise levels", f"use {trained} steps at most")
+
+
+def check_own(own: str, config: Mapping, pipeline: str, asks: str, where: str) -> None:
+    """InputError if a model's own scheduler is not of the kind that its pipeline denoises by: the folder was put together of two models.
+
+    config: the scheduler's. asks: the class, or the classes, that the pipeline is made with; "": not known.
+    """
+    flow = own.startswith("FlowMatch") or config.get("prediction_type") == "flow_prediction" or bool(config.get("use_flow_sigmas"))
+    by_flow = "FlowMatch" in asks
+    if own and by_flow and "Karras" not in asks and not flow:
+        raise InputError(f"{where}: is a {own}, but {pipeline} denoises by flow matching ({asks}); take the one of its makers")
+    if own.startswith("FlowMatch") and "KarrasDiffusionSchedulers" in asks and not by_flow:
+        raise InputError(f"{where}: is a {own}, of flow matching, which {pipeline} does not do; take the one of its makers")
 
 
 def class_of(name: str, own: str) -> str:

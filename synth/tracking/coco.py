@@ -32,8 +32,7 @@ BEGINNINGS = (  # of what is taken for JSON -> what it is, and what to do
     (b"PK\x03\x04", "is a zip archive: unpack it (unzip)"),
     (b"\x89HDF", "is an HDF5 file"),
     ((b"\xff\xfe", b"\xfe\xff"), "is text in UTF-16: save it in UTF-8"),
-    (b"version https://git-lfs", "is a pointer of Git LFS, not the file: run git lfs pull"),
-    (b"<", "is a web page or XML, no JSON: fetch the file itself"),
+    *foreign.STAND_INS,
 )
 
 

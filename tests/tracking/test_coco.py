@@ -42,7 +42,7 @@ def changed(**values):
         (b"\x89HDF\r\n", "is an HDF5 file; it must be a COCO or LVIS file"),
         (b"\x1f\x8b\x08\0", r"annotations\.json is compressed by gzip: unpack it"),
         (b"PK\x03\x04", "is a zip archive: unpack it"),
-        (b"\n <!DOCTYPE html><html>", "is a web page or XML, no JSON: fetch the file itself"),
+        (b"\n <!DOCTYPE html><html>", "is a web page or XML: fetch the file itself"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS.*git lfs pull"),
         (b"\xff{", "is not JSON in UTF-8 at byte 0"),
         (b'{"images": [{"id": 1, "file_name": "\\ud83d"}]}', r"holds half of a character in .*ud83d.*a lone surrogate is no text"),

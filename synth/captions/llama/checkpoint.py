@@ -9,16 +9,20 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
+from synth import foreign
 from synth.captions.llama.params import ModelParams, read_params
 from synth.errors import InputError
+from synth.layouts import instead
+from synth.weights import OLD_PICKLE
 
 _SHARD = re.compile(r"consolidated\.(\d+)\.pth")
 _ITEM_BYTES = {"FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2, "DoubleStorage": 8, "ComplexFloatStorage": 8}
-EXTRA = "rope.freqs"  # a buffer in Meta's files that the model computes for itself
+EXTRA = re.compile(r"(layers\.\d+\.attention\.inner_attention\.)?rope\.freqs")  # buffers in Meta's files that the model computes for itself
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ def layout(params: ModelParams) -> dict[str, tuple[tuple[int, int] | tuple[int],
     """Name -> (full shape, the dimension split among ranks or None for a copy on each)."""
     dim, ffn, vocab = params.dim, params.ffn_dim, params.vocab_size
     q, kv = params.n_heads * params.head_dim, params.n_kv_heads * params.head_dim
-    table = {"tok_embeddings.weight": ((vocab, dim), 1), "norm.weight": ((dim,), None), "output.weight": ((vocab, dim), 0)}
+    rows = 0 if params.embedding_rows else 1
+    table = {"tok_embeddings.weight": ((vocab, dim), rows), "norm.weight": ((dim,), None), "output.weight": ((vocab, dim), 0)}
     for i in range(params.n_layers):
         name = f"layers.{i}."
         table |= {
@@ -66,11 +71,14 @@ def find_shards(ckpt_dir: str | Path) -> tuple[Path, ...]:
         raise InputError(f"ckpt_dir {folder} is not a folder: give the folder that holds params.json and consolidated.00.pth")
     shards = {int(m[1]): p for p in folder.iterdir() if (m := _SHARD.fullmatch(p.name))}
     if not shards:
-        raise InputError(f"no consolidated.NN.pth in {folder}: it must be in Meta's layout (transformers folders: captioner=hf)")
+        other = instead(folder) or "; transformers' folders are for captioner=hf"
+        raise InputError(f"no consolidated.NN.pth in {folder}, as Meta's layout has it{other}")
     missing = sorted(set(range(max(shards) + 1)) - set(shards))
     if missing:
         names = ", ".join(f"consolidated.{i:02d}.pth" for i in missing)
         raise InputError(f"{len(shards)} *.pth shards in {folder}, up to {shards[max(shards)].name}, but {names} is missing: copy it")
+    if gone := next((p for p in shards.values() if not p.is_file()), None):
+        raise InputError(f"{gone} is {foreign.absent(gone) if gone.is_symlink() else 'no file'}: copy it")
     return tuple(shards[i] for i in sorted(shards))
 
 
@@ -91,16 +99,23 @@ def check_checkpoint(
         )
     params = read_params(ckpt_dir).with_vocab(tokenizer_vocab, tokenizer_path)
     params.check_degree(degree, f"{degree} *.pth shards in {ckpt_dir}")
-    for path in shards:
-        _check_shard(path, read_header(path), params, degree)
+    headers = {path: read_header(path) for path in shards}
+    params = replace(params, embedding_rows=_embedding_rows(params, headers[shards[0]], degree))
+    for path, header in headers.items():
+        _check_shard(path, header, params, degree)
     return Checkpoint(params, shards)
+
+
+def _embedding_rows(params: ModelParams, header: Mapping[str, tuple[int, ...]], degree: int) -> bool:
+    """Whether shards hold rows of the embedding: Llama 3's do, those of LLaMA 1 and 2 its columns."""
+    return degree > 1 and header.get("tok_embeddings.weight") == (params.vocab_size // degree, params.dim)
 
 
 def _check_shard(path: Path, header: dict[str, tuple[int, ...]], params: ModelParams, degree: int) -> None:
     table = layout(params)
     if absent := sorted(set(table) - set(header)):
         raise InputError(f"{path} lacks {len(absent)} tensors that params.json asks for, e.g. {absent[0]}")
-    if extra := sorted(set(header) - set(table) - {EXTRA}):
+    if extra := sorted(name for name in set(header) - set(table) if not EXTRA.fullmatch(name)):
         raise InputError(f"{path} holds {len(extra)} tensors that params.json does not know, e.g. {extra[0]}")
     first = "layers.0.attention.wq.weight"
     rows, full = header[first][0], table[first][0][0]
@@ -111,7 +126,7 @@ def _check_shard(path: Path, header: dict[str, tuple[int, ...]], params: ModelPa
         if header[name] != expected:
             raise InputError(
                 f"{path}: {name} has shape {list(header[name])}, expected {list(expected)} from params.json and "
-                f"{degree} shards: params.json, tokenizer.model and shards must be of one LLaMA-1 or LLaMA-2 checkpoint"
+                f"{degree} shards: params.json, tokenizer.model and shards must be of one LLaMA checkpoint"
             )
 
 
@@ -141,6 +156,14 @@ class _Header(pickle.Unpickler):
 def read_header(path: Path) -> dict[str, tuple[int, ...]]:
     """Tensor name -> shape, from the zip's directory and data.pkl. InputError if the file is torn or holds other things."""
     torn = f"{path} ({path.stat().st_size} bytes) is torn: "
+    with foreign.open_file(path) as f:
+        head = f.read(100)
+    if known := foreign.stand_in(head):
+        raise InputError(f"{path}: {known}")
+    if head.startswith(OLD_PICKLE):
+        new = f"{path.name}.new"
+        anew = f"python -c \"import torch; torch.save(torch.load('{path.name}', map_location='cpu', weights_only=True), '{new}')\""
+        raise InputError(f"{path} is in the form of torch before 1.6, which cannot be mapped: write it anew, {anew}, and rename that")
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
             entries = {i.filename.partition("/")[2]: i for i in archive.infolist()}

@@ -82,7 +82,7 @@ class Generator:
         share: bool = True, refill: bool = True,
     ):  # fmt: skip
         self.model, self.tokenizer, self.sampling, self.margins, self.share = model, tokenizer, sampling, margins, share
-        ends = {tokenizer.eos}.union(*(tokenizer.ids_containing(s) for s in sampling.stop))
+        ends = set(tokenizer.ends).union(*(tokenizer.ids_containing(s) for s in sampling.stop))
         self.ends = torch.zeros(model.params.vocab_size, dtype=torch.bool)
         self.ends[sorted(ends)] = True
         self.ends = self.ends.to(model.device)
@@ -117,7 +117,7 @@ class Generator:
 
     def completions(self, prompts: Sequence[list[int]], tokens: Sequence[list[int]]) -> list[Completion]:
         """What was drawn after each prompt, as texts."""
-        texts = self.tokenizer.decode([t[:-1] if t and t[-1] == self.tokenizer.eos else t for t in tokens])
+        texts = self.tokenizer.decode([t[:-1] if t and t[-1] in self.tokenizer.ends else t for t in tokens])
         return [self._completion(*item) for item in zip(prompts, tokens, texts, strict=True)]
 
     def _completion(self, prompt: list[int], tokens: list[int], text: str) -> Completion:
@@ -131,7 +131,7 @@ class Generator:
         cuts = [at for s in self.sampling.stop if (at := text.find(s)) >= 0]
         if cuts:
             return Completion(text[: min(cuts)], len(tokens), "stop")
-        if tokens[-1] == self.tokenizer.eos:
+        if tokens[-1] in self.tokenizer.ends:
             return Completion(text, len(tokens), "eos")
         return Completion(text, len(tokens), "max_gen_len" if len(tokens) == self.sampling.max_gen_len else "max_seq_len")
 

@@ -1,4 +1,4 @@
-"""LLaMA-2 for inference: parallel layers, grouped-query attention, a static KV cache, ragged prefill.
+"""LLaMA 1 to 3 for inference: parallel layers, grouped-query attention, a static KV cache, ragged prefill.
 
 Shapes: T tokens of several prompts laid end to end, N rows (captions being decoded), S cache columns, H query heads and
 K key heads of this rank, G = H / K, D head size, V vocabulary. Only attention knows rows: every other layer runs on
@@ -8,6 +8,7 @@ Pairs (x0, x1), (x2, x3), .. are rotated (RoFormer, arXiv:2104.09864), as in Met
 in float32.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -21,6 +22,7 @@ from synth.captions.llama.parallel import Column, Row
 from synth.captions.llama.params import ModelParams
 from synth.captions.llama.ragged import Chunk, Ragged
 
+ORIGINAL_COLUMNS = 8192  # tokens that Llama 3 was trained on before it was made for longer texts
 MASK_STEP = 8  # columns: a mask's rows begin at multiples of 16 bytes in half precision
 
 
@@ -143,11 +145,12 @@ class Transformer(nn.Module):
         self.name = "the checkpoint"  # for messages
         self.kv_heads = params.n_kv_heads // parallel.size()
         self.group = params.n_heads // params.n_kv_heads  # G, query heads a key head
-        self.tok_embeddings = parallel.Embedding(params.vocab_size, params.dim)
+        embedding = parallel.RowsEmbedding if params.embedding_rows else parallel.Embedding
+        self.tok_embeddings = embedding(params.vocab_size, params.dim)
         self.layers = nn.ModuleList(Block(params, rows, columns) for _ in range(params.n_layers))
         self.norm = Norm(params.dim, params.norm_eps)
         self.output = parallel.Output(params.dim, params.vocab_size, bias=False)
-        self.register_buffer("freqs", rotations(params.head_dim, columns, params.rope_theta), persistent=False)
+        self.register_buffer("freqs", rotations(params, columns), persistent=False)
 
     @property
     def device(self) -> torch.device:
@@ -206,11 +209,23 @@ def decode_one_token(model: Transformer, tokens: torch.Tensor, position: torch.T
     return model.output(model.norm(x)).float()
 
 
-def rotations(head_dim: int, columns: int, theta: float) -> torch.Tensor:
-    """exp(i * column / theta^(2j / D)), complex64 [columns, D/2]."""
-    freqs = 1.0 / theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32)[: head_dim // 2] / head_dim)
+def rotations(params: ModelParams, columns: int) -> torch.Tensor:
+    """exp(i * column * f_j), complex64 [columns, D/2], of the frequencies f_j = theta^(-2j / D), slowed by `slower`."""
+    size = params.head_dim
+    freqs = 1.0 / params.rope_theta ** (torch.arange(0, size, 2, dtype=torch.float32)[: size // 2] / size)
+    if params.rope_factor is not None:
+        freqs = slower(freqs, params.rope_factor)
     angles = torch.outer(torch.arange(columns, dtype=torch.float32), freqs)
     return torch.polar(torch.ones_like(angles), angles)
+
+
+def slower(freqs: torch.Tensor, factor: float) -> torch.Tensor:
+    """Frequencies as Llama 3.1 has them for long texts: those that turn less than once in its first 8192 tokens are divided by
+    `factor`, those that turn four times stay, and between them it is interpolated.
+    """
+    turns = ORIGINAL_COLUMNS * freqs / (2 * math.pi)
+    share = ((turns - 1) / (4 - 1)).clamp(0, 1)  # of the frequency that stays
+    return (1 - share) * freqs / factor + share * freqs
 
 
 def rotate(x: torch.Tensor, freqs: torch.Tensor) -> torch.Tensor:

@@ -42,6 +42,23 @@ class Row(_layers.RowParallelLinear):
         return out
 
 
+class RowsEmbedding(_layers.VocabParallelEmbedding):
+    """This rank's rows of the table; adds up: [.., dim] on each rank."""
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        out = held_rows(self.weight, self.vocab_start_index, tokens)
+        if size() > 1:
+            dist.all_reduce(out, group=_groups.get_model_parallel_group())
+        return out
+
+
+def held_rows(weight: torch.Tensor, first: int, tokens: torch.Tensor) -> torch.Tensor:
+    """[.., dim]: the rows first, first + 1, .. of a table that `weight` holds, and 0 of other tokens, so that a sum over ranks is exact."""
+    own = tokens - first
+    held = (own >= 0) & (own < len(weight))
+    return F.embedding(own.where(held, 0), weight) * held.unsqueeze(-1)
+
+
 def join(degree: int) -> None:
     """Make this process one of `degree` ranks that share a model; torch's default process group must stand."""
     _groups.initialize_model_parallel(degree)

@@ -1,4 +1,4 @@
-"""params.json of a LLaMA-2 checkpoint: the model's dimensions, and which model-parallel degrees they allow. No torch."""
+"""params.json of a LLaMA checkpoint: the model's dimensions, and which model-parallel degrees they allow. No torch."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,8 @@ class ModelParams:
     ffn_dim_multiplier: float | None = None
     norm_eps: float = 1e-5
     rope_theta: float = 10000.0
+    rope_factor: float | None = None  # Llama 3.1 and later: slow rotations are this much slower (model.rotations)
+    embedding_rows: bool = False  # a rank holds rows of the embedding (Llama 3), not columns (LLaMA 1 and 2); the shards tell
 
     @property
     def head_dim(self) -> int:
@@ -57,6 +59,14 @@ class ModelParams:
                 raise InputError(f"{where}: {name} {size} does not divide by model_parallel={degree}; degrees that fit: {fits}")
 
 
+ROPE_FACTOR = 8.0  # of Meta's own code; params.json may hold another one as rope_scaling_factor
+_NOT_RUN = {  # keys of params.json -> the models that have them
+    "vision_chunk_size": "pictures",
+    "vision_model": "pictures",
+    "moe_args": "experts",
+    "quantization_args": "quantised weights",
+    "lora_args": "an adapter beside its weights",
+}
 _INTS = ("dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of")
 
 
@@ -67,7 +77,7 @@ def read_params(ckpt_dir: str | Path) -> ModelParams:
         raw = foreign.read_json(path, foreign.RECORD, "copy it anew from the checkpoint's source")
     except FileNotFoundError:
         raise InputError(
-            f"{path} is missing: ckpt_dir must hold params.json, consolidated.NN.pth and tokenizer.model (Meta's layout)"
+            f"{path} is {foreign.absent(path)}: ckpt_dir must hold params.json, consolidated.NN.pth and tokenizer.model (Meta's layout)"
         ) from None
     except OSError as err:
         raise InputError(f"{path} cannot be read ({err.strerror}): copy it anew from the checkpoint's source") from err
@@ -81,8 +91,8 @@ def params_from(raw: dict, path: object = "params.json") -> ModelParams:
     for name in ("dim", "n_layers", "n_heads"):
         if name not in raw:
             raise InputError(f"{path} has no {name!r}; it holds {sorted(raw)}")
-    if raw.get("use_scaled_rope"):
-        raise InputError(f"{path} asks for use_scaled_rope (LLaMA-3.1 and later): this engine runs LLaMA 1 and 2")
+    if foreign_to := next((name for name in _NOT_RUN if raw.get(name) not in (None, False, -1, {})), None):
+        raise InputError(f"{path} has {foreign_to} ({_NOT_RUN[foreign_to]}): this engine runs LLaMA 1, 2 and 3 of text; use captioner=hf")
     values = {
         "dim": raw["dim"],
         "n_layers": raw["n_layers"],
@@ -93,15 +103,16 @@ def params_from(raw: dict, path: object = "params.json") -> ModelParams:
         "ffn_dim_multiplier": raw.get("ffn_dim_multiplier"),
         "norm_eps": raw.get("norm_eps", 1e-5),
         "rope_theta": raw.get("rope_theta", 10000.0),
+        "rope_factor": raw.get("rope_scaling_factor", ROPE_FACTOR) if raw.get("use_scaled_rope") else None,
     }
     for name in _INTS:
         value = values[name]
         whole = isinstance(value, int) and not isinstance(value, bool)
         if not whole or (value < 1 and not (name == "vocab_size" and value == -1)):
             raise InputError(f"{path}: {name} is {value!r}, expected a positive whole number")
-    for name in ("ffn_dim_multiplier", "norm_eps", "rope_theta"):
+    for name in ("ffn_dim_multiplier", "norm_eps", "rope_theta", "rope_factor"):
         value = values[name]
-        if value is None and name == "ffn_dim_multiplier":
+        if value is None and name in ("ffn_dim_multiplier", "rope_factor"):
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
             raise InputError(f"{path}: {name} is {value!r}, expected a positive number")

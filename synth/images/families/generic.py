@@ -6,12 +6,22 @@ What a pipeline does not take, or says that it ignores, is refused before its fi
 import contextlib
 import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from synth.errors import InputError
+from synth.images import library
+from synth.images.config import DrawingConfig
 from synth.images.families.base import Embedded, Family
 
 TRUE = "true_cfg_scale"  # how pipelines call the scale of an unconditional half where `guidance_scale` is an input of the denoiser
+NEEDS = (  # arguments of a call that tell what a pipeline is for -> what it does
+    (("num_frames", "frames", "video", "video_length", "num_videos_per_prompt"), "makes videos"),
+    (("audio", "audio_length_in_s", "audio_end_in_s", "audio_duration", "audio_duration_s"), "makes sounds"),
+    (("mask_image", "mask"), "paints into a masked picture"),
+    (("control_image", "conditioning_frames", "controlnet_conditioning_scale", "reference_image"), "draws from a picture"),
+    (("image_embeddings",), "draws from what another pipeline makes of a text"),
+)
+FROM_PICTURE = ("Img2Img", "Edit", "Pix2Pix", "Refiner", "SuperResolution", "Upscale", "Depth2Img", "I2I", "Redux", "CycleDiffusion")
 IGNORED = "ignored"  # in what diffusers' pipelines log of a setting that has no effect
 
 
@@ -28,10 +38,14 @@ class Generic(Family):
         # the denoiser takes the scale itself: then there need be no unconditional half
         self._true = TRUE in self.accepts and not getattr(self._denoiser_config(), "guidance_embeds", False)
         self._listened = False
-        self._check()
+        _check_settings(type(self.pipe).__name__, self.accepts, self._true, config)
 
     @classmethod
     def check(cls, model, config) -> None:
+        if accepts := library.signature(model.pipeline).call:
+            _check_nature(model.pipeline, accepts)
+            embedded = bool(model.component_config("transformer").get("guidance_embeds", False))
+            _check_settings(model.pipeline, accepts, TRUE in accepts and not embedded, config)
         super().check(model, config)
         if "transformer" in model.components:
             model.check_size(config.height, config.width, cls.latent_step(model))
@@ -47,25 +61,6 @@ class Generic(Family):
 
     def _denoiser_config(self) -> object:
         return getattr(getattr(self.pipe, "transformer", None), "config", None)
-
-    def _check(self) -> None:
-        """InputError for a setting that the pipeline does not take."""
-        asked = {
-            "prompt": ("", "use a text-to-image pipeline"),
-            "height": (self.config.height, "use another model"),
-            "width": (self.config.width, "use another model"),
-            "num_inference_steps": (self.config.steps, "use another model"),
-        }
-        if self.config.negative_prompt:
-            asked["negative_prompt"] = self.config.negative_prompt, "leave negative_prompt empty"
-        if self._true and self.config.guidance_scale < 1:
-            raise InputError(f"guidance_scale={self.config.guidance_scale:g}: {type(self.pipe).__name__} takes 1 (no guidance) or more")
-        if self.guided and not self._true:
-            asked["guidance_scale"] = self.config.guidance_scale, "use guidance_scale=1"
-        for name, (value, fix) in asked.items():
-            if name not in self.accepts:
-                said = f"{name}={value}" if value else name
-                raise InputError(f"model.path: {type(self.pipe).__name__} takes no {said}; {fix}")
 
     def encode(self, texts: list[str]) -> Mapping[str, object]:
         return {}
@@ -116,3 +111,32 @@ def _first(size: object) -> int:
     """Of a patch size that may be a list, frames first: the last, which is one of pixels."""
     size = size[-1] if isinstance(size, (list, tuple)) and size else size
     return size if isinstance(size, int) and size > 0 else 1
+
+
+def _check_nature(pipeline: str, accepts: Collection[str]) -> None:
+    """InputError for a pipeline that makes something else than a picture of a text. accepts: the arguments of its call."""
+    what = next((what for arguments, what in NEEDS if any(name in accepts for name in arguments)), "")
+    if not what and "image" in accepts and any(word in pipeline for word in FROM_PICTURE):
+        what = "draws from a picture"
+    if what:
+        raise InputError(f"model.path: {pipeline} {what}; use a text-to-image pipeline")
+
+
+def _check_settings(pipeline: str, accepts: Collection[str], true: bool, config: DrawingConfig) -> None:
+    """InputError for a setting that a pipeline does not take. accepts: the arguments of its call; true: its scale is TRUE."""
+    asked = {
+        "prompt": ("", "use a text-to-image pipeline"),
+        "height": (config.height, "use another model"),
+        "width": (config.width, "use another model"),
+        "num_inference_steps": (config.steps, "use another model"),
+    }
+    if config.negative_prompt:
+        asked["negative_prompt"] = config.negative_prompt, "leave negative_prompt empty"
+    if true and config.guidance_scale < 1:
+        raise InputError(f"guidance_scale={config.guidance_scale:g}: {pipeline} takes 1 (no guidance) or more")
+    if config.guidance_scale > 1 and not true:
+        asked["guidance_scale"] = config.guidance_scale, "use guidance_scale=1"
+    for name, (value, fix) in asked.items():
+        if name not in accepts:
+            said = f"{name}={value}" if value else name
+            raise InputError(f"model.path: {pipeline} takes no {said}; {fix}")

@@ -103,7 +103,10 @@ def test_tokenizer_of_another_model_is_named(copy, tmp_path):
 
 def test_damaged_or_absent_tokenizer_is_named(copy):
     (copy / "tokenizer.model").write_bytes(b"version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(InputError, match="no sentencepiece model"):
+    with pytest.raises(InputError, match=r"tokenizer\.model: is a pointer of Git LFS, not the file: run git lfs pull"):
+        check(copy)
+    (copy / "tokenizer.model").write_bytes(b"{}")
+    with pytest.raises(InputError, match="no sentencepiece model, and no table of ranks"):
         check(copy)
     (copy / "tokenizer.model").unlink()
     with pytest.raises(InputError, match=r"tokenizer\.model is missing"):
@@ -135,7 +138,9 @@ def test_params_of_another_size_are_named(copy):
         ({"n_heads": 7, "n_kv_heads": 7}, "does not give 7 heads"),
         ({"n_kv_heads": 3}, "not a multiple"),
         ({"norm_eps": -1}, "norm_eps is -1"),
-        ({"use_scaled_rope": True}, "LLaMA-3.1"),
+        ({"vision_chunk_size": 448}, r"has vision_chunk_size \(pictures\)"),
+        ({"quantization_args": {"spinquant": True}}, "quantised weights"),
+        ({"use_scaled_rope": True, "rope_scaling_factor": 0}, "rope_factor is 0"),
     ],
 )
 def test_bad_params_are_named(change, message):
@@ -198,7 +203,7 @@ def test_resharded_folder_is_a_checkpoint_of_that_degree(gqa2, gqa, tmp_path):
     assert check(tmp_path / "one").degree == 1
     ours, first = (torch.load(f / "consolidated.00.pth", weights_only=True) for f in (tmp_path / "one", gqa))
     assert all(torch.equal(ours[name], first[name]) for name in first)
-    with pytest.raises(FileExistsError):
+    with pytest.raises(InputError, match="one: is there already"):
         reshard(gqa2, tmp_path / "one", 4)
 
 

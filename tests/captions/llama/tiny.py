@@ -1,8 +1,11 @@
 """Random tiny checkpoints in Meta's layout, with a sentencepiece model trained in a second."""
 
+import base64
 import itertools
 import json
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import sentencepiece
@@ -19,6 +22,14 @@ from synth.captions.llama.tokenizer import Tokenizer
 
 GQA = {"dim": 64, "n_layers": 3, "n_heads": 8, "n_kv_heads": 4, "multiple_of": 32, "norm_eps": 1e-5, "vocab_size": -1}
 FFN = {"dim": 64, "n_layers": 2, "n_heads": 4, "multiple_of": 32, "ffn_dim_multiplier": 1.3, "norm_eps": 1e-6, "vocab_size": -1}
+LLAMA3 = {
+    "dim": 64, "n_layers": 2, "n_heads": 8, "n_kv_heads": 2, "multiple_of": 32, "ffn_dim_multiplier": 1.3, "norm_eps": 1e-5,
+    "rope_theta": 500000.0, "use_scaled_rope": True, "vocab_size": -1,
+}  # fmt: skip
+JOINS = (
+    b" t", b"he", b"in", b"er", b" a", b" the", b"at", b"on", b"\n\n", b"re", b" c", b" cat", b"an", b"\xc3\xa9", b"ing", b"  ",
+    b"\xe7\x8c", b"\xe7\x8c\xab", b"12", b"123", b"'s", b" =", b" =>", b"aa", b"aaa", b".\n",
+)  # fmt: skip
 _SYLLABLES = (("", "st", "pl", "gr", "m"), ("a", "e", "io", "u"), ("t", "rn", "ck", "sh", "l"))
 WORDS = ["".join(parts) for parts in itertools.product(*_SYLLABLES)]
 
@@ -32,6 +43,14 @@ def train_tokenizer(path: Path, vocab_size: int = 400) -> Path:
             byte_fallback=True, split_digits=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
             allow_whitespace_only_pieces=True, unk_id=0, bos_id=1, eos_id=2, pad_id=-1, num_threads=1, minloglevel=2,
         )  # fmt: skip
+    return path
+
+
+def write_ranks(path: Path, joins: Sequence[bytes] = JOINS) -> Path:
+    """A table of ranks as Llama 3 has one: all bytes, the printable ones first, and then `joins`."""
+    alone = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    tokens = [bytes([b]) for b in [*alone, *(b for b in range(256) if b not in alone)]] + list(joins)
+    path.write_bytes(b"".join(base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(tokens)))
     return path
 
 
@@ -49,10 +68,12 @@ def random_weights(params, seed: int = 0) -> dict[str, torch.Tensor]:
     return weights
 
 
-def write_checkpoint(folder: Path, raw: dict, tokenizer: Path, degree: int = 1, newline_boost: float = 3.0) -> Path:
+def write_checkpoint(
+    folder: Path, raw: dict, tokenizer: Path, degree: int = 1, newline_boost: float = 3.0, embedding_rows: bool = False
+) -> Path:
     """A checkpoint of `degree` shards; `newline_boost` makes captions end somewhere between 1 and max_gen_len tokens."""
     words = Tokenizer(tokenizer)
-    params = params_from(raw).with_vocab(words.n_words)
+    params = replace(params_from(raw).with_vocab(words.n_words), embedding_rows=embedding_rows)
     weights = random_weights(params)
     newline = words.ids_containing("\n")
     weights["output.weight"][newline] *= newline_boost
