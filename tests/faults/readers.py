@@ -28,7 +28,7 @@ from synth.images.sources import reader
 from synth.images.sources.read import read_file
 from synth.store.hdf5 import Hdf5File
 from synth.store.identity import file_identity
-from synth.store.trees import Undecoded, pictures
+from synth.store.trees import Unread, pictures
 from synth.tracking import coco, plain_pickle
 from synth.tracking.sources import open_source
 
@@ -94,7 +94,7 @@ def listed(layout: str, folder: str, expected: int) -> Callable[[Path], str]:
 
 
 def pictures_below(root: Path) -> str:
-    n = sum(1 for _ in pictures(root / "folder", Undecoded()))
+    n = sum(1 for _ in pictures(root / "folder", Unread()))
     return "" if n == 6 else f"{n} of 6 pictures"
 
 
