@@ -30,6 +30,7 @@ class Wanted:
     name: str  # of the dataset
     base_classes: bool
     drop: bool  # what is bad is left out
+    by_path: bool  # images are called by their folders, too
     variants: int
     min_area: float
     max_area: float
@@ -53,6 +54,7 @@ class Joined:
     first_left_out: str = ""  # which and why
     kinds: str = ""  # of what is left out, with their numbers
     turned: tuple[int, int] = (0, 0)  # images that EXIF turns: annotated as they are shown, as they are stored
+    no_objects: str = ""  # why annotations are no objects to keep, with their numbers
 
     @property
     def images_of(self) -> dict[tuple[int, int] | None, int]:
@@ -78,12 +80,12 @@ def _joined(annotations: Path, images: Path, captions: Path | None, wanted: Want
     file = coco.read(annotations)
     categories = checked_categories(file)
     numbers = base_numbers(categories, annotations) if wanted.base_classes else all_numbers(categories)
-    rows, bad, gone = checked_images(file, wanted.variants), LeftOut(wanted.drop), LeftOut(wanted.drop)
-    group_annotations(file, rows, numbers.new, (wanted.min_area, wanted.max_area), bad)
+    rows, bad, gone = checked_images(file, wanted.variants, wanted.by_path), LeftOut(wanted.drop), LeftOut(wanted.drop)
+    others = group_annotations(file, rows, numbers.new, (wanted.min_area, wanted.max_area), bad)
     bad.judge("annotations")
     texts, strangers = _captions(captions, rows)
-    places = open_source(images).find([row.image.name for row in rows.values()])
-    there = [row for row in rows.values() if _is_there(row, places[row.image.name], annotations, gone)]
+    places = open_source(images).find([row.path for row in rows.values()], wanted.by_path)
+    there = [row for row in rows.values() if _is_there(row, places[row.path], annotations, gone)]
     gone.judge("images")
     if not there:
         raise InputError(f"{images}: holds none of the {len(rows):,} images of {annotations}; check dataset.images")
@@ -102,12 +104,13 @@ def _joined(annotations: Path, images: Path, captions: Path | None, wanted: Want
     captioned = sum(row.image.id in texts for row in there)
     kinds = by_kind(bad.kinds + gone.kinds, ": ")
     left_out = (bad.n + gone.n, strangers, bad.first or gone.first, kinds)
-    return Joined(annotations, images, files, identity, classes, sizes, captioned, *left_out, _turned(there, places))
+    none = by_kind(others, "its annotations are ") or "it has no annotations"
+    return Joined(annotations, images, files, identity, classes, sizes, captioned, *left_out, _turned(there, places), none)
 
 
 def _turned(rows: list[ImageRow], places: dict[str, Found]) -> tuple[int, int]:
     """How many images are annotated as EXIF turns them, and how many as they are stored although it does."""
-    turned = [(row.image, head) for row in rows if (head := places[row.image.name].head) is not None and head.orientation != 1]
+    turned = [(row.image, head) for row in rows if (head := places[row.path].head) is not None and head.orientation != 1]
     shown = sum((image.width, image.height) == head.shown for image, head in turned)
     return shown, len(turned) - shown
 
@@ -143,7 +146,7 @@ def _is_there(row: ImageRow, place: Found, annotations: Path, gone: LeftOut) -> 
         kind, reason = wrong_size(place.head, image.width, image.height)
         fix = "turn the file itself (exiftran -ai)" if kind == TURNED else "mend width and height, or give the images that were annotated"
     if reason:
-        gone.add(f"{annotations}: image {image.id}: {image.name!r} {reason}", fix, kind, image=image.name, image_id=image.id)
+        gone.add(f"{annotations}: image {image.id}: {row.path!r} {reason}", fix, kind, image=row.path, image_id=image.id)
     return not reason
 
 
@@ -165,7 +168,7 @@ class _Lines:
         self._writer, self._anew = ListingWriter(), numbers.change
 
     def add(self, row: ImageRow, bucket: tuple[int, int] | None) -> None:
-        image, place = row.image, self.places[row.image.name]
+        image, place = row.image, self.places[row.path]
         ours: dict[str, object] = {"path": place.path, "size": place.size, "bucket": bucket, "captions": self.texts.get(image.id, [])}
         if place.sha256:
             ours["sha256"] = place.sha256
@@ -180,7 +183,7 @@ class _Lines:
 
     def _image(self, row: ImageRow) -> bytes:
         raw = coco.with_name(row.raw, row.image)
-        return self.numbers.image(raw, f"{self.path}: image {row.image.id} ({row.image.name!r})") if self._anew else raw
+        return self.numbers.image(raw, f"{self.path}: image {row.image.id} ({row.path!r})") if self._anew else raw
 
     def _check_values(self, line: bytes, row: ImageRow) -> None:
         """Fields that nothing here reads are read later: they too must be text in UTF-8, and numbers that Python can hold."""
@@ -192,9 +195,7 @@ class _Lines:
                 if isinstance(e, UnicodeDecodeError)
                 else f"what no reader takes ({str(e).partition(' - at')[0]})"
             )
-            raise InputError(
-                f"{self.path}: image {row.image.id} ({row.image.name!r}) or one of its annotations holds {what}; mend it"
-            ) from e
+            raise InputError(f"{self.path}: image {row.image.id} ({row.path!r}) or one of its annotations holds {what}; mend it") from e
 
     def finish(self, categories: list[bytes], rows: list[ImageRow]) -> tuple[dict[str, bytes], str]:
         head = head_file(

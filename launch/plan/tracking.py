@@ -33,7 +33,10 @@ def plan(node: Node) -> list[StageSpec]:
         run = _steps_run(config)
         check_repaint(model.folder, config)
     size, drop = (config.long_side, config.short_side), config.on_bad == "drop"
-    wanted = Wanted(dataset.name, dataset.base_classes, drop, config.variants, config.min_area, config.max_area, size, config.bucket)
+    by_path = config.names == "path"
+    wanted = Wanted(
+        dataset.name, dataset.base_classes, drop, by_path, config.variants, config.min_area, config.max_area, size, config.bucket
+    )
     images = joined(dataset, wanted)
     if not images.captioned:  # as OVTrack does: there is no text to be guided by
         config = replace(config, guidance_scale=0.0, guidance_interval=(0.0, 1.0))
@@ -191,7 +194,7 @@ def notes(dataset: DatasetConfig, images: Joined) -> list[str]:
     if images.strangers:
         lines.append(f"tracking: {images.strangers:,} captions of {dataset.captions} are of images that {images.annotations} does not have")
     if not any(b for b, _ in images.buckets):
-        lines.append("tracking: no image has an object to keep, so all are stored as they are; see tracking.min_area and tracking.max_area")
+        lines.append(f"tracking: no image has an object to keep, so all are stored as they are: {images.no_objects}")
     return lines
 
 

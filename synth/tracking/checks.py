@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from synth.errors import InputError
 from synth.store.spec import canonical
-from synth.tracking.coco import UNREADABLE, Annotation, Category, CocoFile, Image, Raw, decoded, decoder, named, why
+from synth.tracking.coco import UNREADABLE, Annotation, Category, CocoFile, Image, Raw, decoded, decoder, named, why, with_values
 from synth.tracking.geometry import Wrong, wrong_box, wrong_mask
 from synth.tracking.objects import base_name, stem, usable
 from synth.tracking.segmentation import wrong
@@ -65,6 +67,7 @@ class ImageRow:
     image: Image
     raw: Raw
     place: int  # in the file
+    path: str  # as the file calls it: where it lies
     annotations: list[Raw] = field(default_factory=list)
     usable: int = 0  # of them, how many are kept as objects
     tracks: int = 0  # how many are no crowds
@@ -85,8 +88,11 @@ def checked_categories(file: CocoFile) -> list[Category]:
     return categories
 
 
-def checked_images(file: CocoFile, variants: int) -> dict[int, ImageRow]:
-    """Image id -> row, in the file's order. Names become keys of one HDF5 file, so originals and variants must all differ."""
+def checked_images(file: CocoFile, variants: int, by_path: bool = False) -> dict[int, ImageRow]:
+    """Image id -> row, in the file's order. Names become keys of one HDF5 file, so originals and variants must all differ.
+
+    by_path: images are called by their folders, too, with __ for each /.
+    """
     images = list(decoded(file.path, "images", file.images, Image))
     if not images:
         raise InputError(f"{file.path}: images is empty; there is nothing to make pairs of")
@@ -94,21 +100,28 @@ def checked_images(file: CocoFile, variants: int) -> dict[int, ImageRow]:
     for number, image in enumerate(images):
         if wrong_here := _wrong_image(image):
             raise InputError(f"{file.path}: images[{number}] (id {image.id}, {image.name!r}): {wrong_here}")
+    paths, raws = [image.name for image in images], list(file.images)
+    if by_path:
+        images = [replace(image, file_name=image.name.replace("/", "__")) for image in images]
+        raws = [with_values(raw, file_name=image.name) for raw, image in zip(raws, images, strict=True)]
     same = "{first} and {second} have one name without folders, {key!r}, by which HDF5 files and readers find images"
-    _once(file.path, ((base_name(i.name), _words(i)) for i in images), same)
+    fix = "" if by_path else "; tracking.names=path calls them by their folders, too"
+    _once(file.path, ((base_name(i.name), _words(i)) for i in images), same + fix)
     _check_variants(file.path, images, variants)
-    return {image.id: ImageRow(image, raw, place) for place, (image, raw) in enumerate(zip(images, file.images, strict=True))}
+    rows = enumerate(zip(images, raws, paths, strict=True))
+    return {image.id: ImageRow(image, raw, place, path) for place, (image, raw, path) in rows}
 
 
 def group_annotations(
     file: CocoFile, rows: Mapping[int, ImageRow], categories: Mapping[int, int | None], areas: tuple[float, float], bad: LeftOut
-) -> None:
-    """Give every image its annotations. Bad ones go to `bad`; an id that is there twice is an InputError.
+) -> Counter[str]:
+    """Give every image its annotations; why those that are no objects to keep are none, counted. Bad ones go to `bad`; an id that is
+    there twice is an InputError.
 
     categories: ids -> the number they become, None for those that are left out with all that is of them.
     areas: between which objects are kept.
     """
-    decode, seen, twice = decoder(Annotation), set(), []
+    decode, seen, twice, others = decoder(Annotation), set(), [], Counter[str]()
     for number, raw in enumerate(file.annotations):
         try:
             a = decode(raw)
@@ -124,11 +137,25 @@ def group_annotations(
         elif categories[a.category_id] is not None:
             row.annotations.append(raw)
             row.usable += usable(a.area, a.iscrowd, *areas)
+            others[_no_object(a, *areas)] += 1
             row.tracks += not a.iscrowd
             row.last_id = max(row.last_id, a.id)
     if twice:
         more = f" (so are {len(set(twice)) - 1:,} more)" if len(set(twice)) > 1 else ""
         raise InputError(f"{file.path}: annotation id {twice[0]} is there twice{more}; number the annotations anew")
+    del others[""]
+    return others
+
+
+def _no_object(a: Annotation, least: float, most: float) -> str:
+    """Why an annotation is no object to keep, for many of them; "" if it is one."""
+    if a.iscrowd:
+        return "crowds (iscrowd)"
+    if not a.area:
+        return "with an area of 0 (area is that of the mask, in pixels)"
+    if a.area <= least:
+        return f"not above tracking.min_area={least:g}"
+    return f"not below tracking.max_area={most:g}" if a.area >= most else ""
 
 
 def _wrong_annotation(a: Annotation, row: ImageRow | None, categories: Mapping, areas: tuple[float, float]) -> Wrong:

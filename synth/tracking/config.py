@@ -62,6 +62,10 @@ class PairsConfig(DrawingConfig):
     )  # fmt: skip
     warp: WarpConfig = key("one random warp of image and masks together; ranges are drawn from evenly")
     quality: int = key("1..100 of the JPEG files", low=1, high=100)
+    names: str = plan_key(
+        "name: images are called by their names without folders, which must differ | path: by their folders, too, with __ for each /",
+        choices=("name", "path"),
+    )
     on_bad: str = plan_key(
         "error: name bad annotations and missing images and stop | drop: leave them out, listed in left_out.jsonl",
         choices=("error", "drop"),

@@ -46,8 +46,8 @@ class FolderSource:
     def __init__(self, root: Path):
         self.root = root
 
-    def find(self, names: Iterable[str]) -> dict[str, Found]:
-        """Each by its path below the folder, else by its name alone wherever below the folder that is, if it is there once."""
+    def find(self, names: Iterable[str], exact: bool = False) -> dict[str, Found]:
+        """Each by its path below the folder, else, unless `exact`, by its name alone, if that is there once below the folder."""
         names, paths, by_folder = list(names), {}, {}
         for name in names:
             by_folder.setdefault(name.rpartition("/")[0], []).append(name)
@@ -59,7 +59,7 @@ class FolderSource:
         if missing:
             below = _by_base_name((path for path, _ in walk(self.root, key=KEY, once=True)), _looked_for(missing))
             for name in missing:
-                chosen = _only(name, below, self.root)
+                chosen = _only(name, below, self.root, exact)
                 if isinstance(chosen, Found):
                     reasons[name] = chosen
                 else:
@@ -111,19 +111,19 @@ class Hdf5Source:
     def __init__(self, root: Path):
         self.root, self._file, self._lock = root, None, threading.Lock()
 
-    def find(self, names: Iterable[str]) -> dict[str, Found]:
-        """Each by its whole name, else by its name without folders, else in a group wherever it is there once."""
+    def find(self, names: Iterable[str], exact: bool = False) -> dict[str, Found]:
+        """Each by its whole name, else, unless `exact`, by its name without folders, else in a group wherever it is there once."""
         names, images = list(names), {}
         with self._lock, self._opened() as file:
             for name in names:
-                there = self._image(file, name) or self._image(file, base_name(name))
+                there = self._image(file, name) or (None if exact else self._image(file, base_name(name)))
                 if there is not None:
                     images[name] = there
             missing = [n for n in names if n not in images]
             everywhere = (n.decode("utf-8", "surrogateescape") for n in file.names(once=True)) if missing else ()
             below = _by_base_name(everywhere, _looked_for(missing))
             for name in missing:
-                chosen = _only(name, below, self.root)
+                chosen = _only(name, below, self.root, exact)
                 images[name] = chosen if isinstance(chosen, Found) else self._image(file, chosen) or Found(reason=_NO_FORM)
             return {name: self._seen(file, found) for name, found in images.items()}
 
@@ -264,9 +264,9 @@ def _meant(name: str) -> tuple[str, str]:
     return "", ""
 
 
-def _only(name: str, below: Mapping[str, list[str]], root: Path) -> str | Found:
+def _only(name: str, below: Mapping[str, list[str]], root: Path, exact: bool) -> str | Found:
     """The only path of a name, or why there is none."""
-    paths = below.get(base_name(name), [])
+    paths = [] if exact else below.get(base_name(name), [])
     if len(paths) == 1:
         return paths[0] if plain(paths[0]) == paths[0] else Found(reason="lies in a folder whose name is no UTF-8")
     if not paths:

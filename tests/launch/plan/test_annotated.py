@@ -30,12 +30,12 @@ def dataset_at(**places: str | None) -> DatasetConfig:
     return DatasetConfig("toy", "all", 0, **places)
 
 
-def join(folder, drop=False, base=False, variants=1, captions=True, min_area=144, images=None):
+def join(folder, drop=False, base=False, variants=1, captions=True, min_area=144, images=None, by_path=False):
     there = folder / "captions.json"
     places = {"annotations": str(folder / "annotations.json"), "images": str(images or folder / "images")}
     dataset = dataset_at(**places, captions=str(there) if captions and there.exists() else None)
     annotated._joined.cache_clear()
-    return joined(dataset, Wanted("toy", base, drop, variants, min_area, 1e9, (96, 64), 32))
+    return joined(dataset, Wanted("toy", base, drop, by_path, variants, min_area, 1e9, (96, 64), 32))
 
 
 def listed(tmp_path, found):
@@ -84,6 +84,33 @@ def test_images_of_lvis_get_the_file_name_that_their_url_ends_in(tmp_path):
     (tmp_path / "images" / "train2017" / "000000000009.jpg").write_bytes(b"x")
     row = listed(tmp_path, join(tmp_path)).rows(0, 1)[0]
     assert row.image == one | {"file_name": "000000000009.jpg"} and row.path == "train2017/000000000009.jpg"
+
+
+def test_images_of_several_folders_are_called_by_their_paths_where_that_is_asked_for(tmp_path):
+    images = [image(1, file_name="seq1/0001.jpg"), image(2, file_name="seq2/0001.jpg")]
+    write(tmp_path, plain() | {"images": images, "annotations": [square(1, 1), square(2, 2)]})
+    with pytest.raises(InputError, match=r"have one name without folders, '0001.jpg'.*tracking.names=path"):
+        join(tmp_path)
+    rows = listed(tmp_path, join(tmp_path, by_path=True)).rows(0, 2)
+    assert [(r.image["file_name"], r.path) for r in rows] == [("seq1__0001.jpg", "seq1/0001.jpg"), ("seq2__0001.jpg", "seq2/0001.jpg")]
+    os.unlink(tmp_path / "images" / "seq2" / "0001.jpg")
+    with pytest.raises(InputError, match=r"image 2: 'seq2/0001.jpg' is not in"):
+        join(tmp_path, by_path=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"iscrowd": 1, "segmentation": {"size": [64, 96], "counts": [0, 6144]}}, "crowds (iscrowd)"),
+        ({"area": 0}, "3 with an area of 0"),
+        ({"area": 9}, "3 not above tracking.min_area=144"),
+        (None, "it has no annotations"),
+    ],
+)
+def test_why_there_is_no_object_to_keep_is_told(change, says, tmp_path):
+    annotations = [a | change for a in plain()["annotations"]] if change else []
+    found = join(write(tmp_path, plain() | {"annotations": annotations}), drop=True)
+    assert says in found.no_objects and found.buckets == ((None, 3),)
 
 
 def test_hostile_names_and_captions_survive(tmp_path):
@@ -190,7 +217,7 @@ def test_the_head_counts_what_is_listed_whatever_the_order(tmp_path):
 def test_a_file_that_changed_within_the_process_is_read_again(tmp_path):
     annotated._joined.cache_clear()
     dataset = dataset_at(annotations=str(write(tmp_path, plain()) / "annotations.json"), images=str(tmp_path / "images"))
-    wanted = Wanted("toy", False, False, 1, 144, 1e9, (96, 64), 32)
+    wanted = Wanted("toy", False, False, False, 1, 144, 1e9, (96, 64), 32)
     first = joined(dataset, wanted)
     assert joined(dataset, wanted) is first, "the points of a sweep share it"
     write(tmp_path, plain() | {"annotations": []})
@@ -247,4 +274,4 @@ def test_files_that_are_not_there_are_named_by_their_key(tmp_path, key):
     write(tmp_path, plain(), {"annotations": []})
     places = {k: str(tmp_path / f"{k}.json") for k in ("annotations", "captions")} | {"images": str(tmp_path / "images")}
     with pytest.raises(InputError, match=rf"dataset\.{key}: .*/nix is not there"):
-        joined(dataset_at(**places | {key: str(tmp_path / "nix")}), Wanted("toy", False, False, 1, 1, 9e9, (96, 64), 32))
+        joined(dataset_at(**places | {key: str(tmp_path / "nix")}), Wanted("toy", False, False, False, 1, 1, 9e9, (96, 64), 32))

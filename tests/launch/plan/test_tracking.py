@@ -130,15 +130,21 @@ def test_without_captions_there_is_no_guidance(pairs, tmp_path):
         pairs()
 
 
+def _with_scheduler(world, config: dict) -> None:
+    """The model's folder with another scheduler: diffusers takes the class that model_index.json names."""
+    (world.path / "sd" / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    index = world.path / "sd" / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"scheduler": ["diffusers", config["_class_name"]]}))
+
+
 @pytest.mark.parametrize("own", ["LMSDiscreteScheduler", "SASolverScheduler"])
 def test_a_model_whose_scheduler_would_draw_wrong_pairs_is_drawn_with_ddim(own, pairs, world):
-    (world.path / "sd" / "scheduler" / "scheduler_config.json").write_text(json.dumps({"_class_name": own}))
+    _with_scheduler(world, {"_class_name": own})
     assert pairs({"model.path": f"{world.path}/sd", "tracking.size": [64, 64]}).config["scheduler"] == "ddim"
 
 
 def test_a_model_whose_scheduler_is_pndm_begins_in_the_middle_with_ddim(pairs, world):
-    file = world.path / "sd" / "scheduler" / "scheduler_config.json"
-    file.write_text(json.dumps({"_class_name": "PNDMScheduler", "skip_prk_steps": True}))
+    _with_scheduler(world, {"_class_name": "PNDMScheduler", "skip_prk_steps": True})
     more = {
         "model.path": f"{world.path}/sd",
         "model.native_pair_size": None,
