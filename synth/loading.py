@@ -11,7 +11,9 @@ from synth.errors import InputError
 
 NAMED = 3  # tensors in a message
 # ends of the names of buffers that older versions stored and newer ones compute
-_BUFFER = re.compile(r"(position_ids|inv_freq|num_batches_tracked|masked_bias|attn\.bias|relative_position_index)$")
+_BUFFER = re.compile(
+    r"(position_ids|inv_freq|num_batches_tracked|masked_bias|attn\.bias|attn\.attention\.bias|causal_mask|relative_position_index)$"
+)
 
 
 @contextlib.contextmanager

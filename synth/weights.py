@@ -26,6 +26,7 @@ _NOT_ONE[".yml"] = _NOT_ONE[".yaml"]
 _MAX_HEADER = 100 << 20  # bytes; the format's own limit
 _PLAIN = re.compile(r"^(diffusion_pytorch_model|pytorch_model|model)(-\d{5}-of-\d{5})?\.(safetensors|bin)$")
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # of diffusers; of transformers
+_SUFFIX_OF = {"model": (".safetensors",), "pytorch_model": (".bin",)}  # which transformers looks for; diffusers for both
 _SHARD = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<of>\d{5})(?P<suffix>\.safetensors|\.bin)")
 _VARIANT = re.compile(r"^(diffusion_pytorch_model|pytorch_model|model)\.(\w+)(-\d{5}-of-\d{5})?\.(safetensors|bin)$")
 
@@ -82,7 +83,7 @@ def weight_files(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: holds no weights (*.safetensors or *.bin){f', but {others[0]}' if others else ''}; {_AGAIN}")
     _check_stems(folder, files)
     safe = {_variant(f) for f in files if f.suffix == ".safetensors"}
-    files = [f for f in files if f.suffix == ".safetensors" or _variant(f) not in safe]
+    files = [f for f in files if f.suffix == ".safetensors" or (_variant(f) not in safe and _is_called(f, STEMS))]
     for index in sorted(folder.glob("*.index*.json")):
         if ".bin.index." not in index.name or index.name.partition(".index.")[2].removesuffix("json").rstrip(".") not in safe:
             _check_index(folder, index)
@@ -99,10 +100,15 @@ def _check_stems(folder: Path, files: list[Path]) -> None:
     """InputError unless some file has a name that the component's library looks for."""
     config = read_json(folder / "config.json", _AGAIN) if (folder / "config.json").is_file() else {}
     stems = STEMS[:1] if "_class_name" in config else STEMS[1:] if "architectures" in config else STEMS
-    if not any(file.name.startswith(tuple(f"{stem}{end}" for stem in stems for end in ".-")) for file in files):
+    if not any(_is_called(file, stems) for file in files):
+        stem = next(s for s in stems if files[0].suffix in _SUFFIX_OF.get(s, SUFFIXES))
         raise InputError(
-            f"{folder}: its weights are called {files[0].name}, by which nobody looks for them; rename it {stems[0]}{files[0].suffix}"
+            f"{folder}: its weights are called {files[0].name}, by which nobody looks for them; rename it {stem}{files[0].suffix}"
         )
+
+
+def _is_called(file: Path, stems: Iterable[str]) -> bool:
+    return any(file.name.startswith((f"{stem}.", f"{stem}-")) and file.suffix in _SUFFIX_OF.get(stem, SUFFIXES) for stem in stems)
 
 
 def _check_index(folder: Path, index: Path) -> None:
@@ -208,9 +214,10 @@ def _whole_header(file: Path) -> tuple[dict[str, object], int]:
     with foreign.open_file(file) as f:
         size = os.fstat(f.fileno()).st_size
         head = f.read(8)
-        if known := foreign.stand_in(head + f.peek(100)[:92]):
-            raise InputError(f"{file}: {known}")
         n = int.from_bytes(head, "little")
+        # whole files may begin with a 3C, which is <, too; eight letters are no length that fits
+        if (len(head) < 8 or n > min(size - 8, _MAX_HEADER)) and (known := foreign.stand_in(head + f.peek(100)[:92])):
+            raise InputError(f"{file}: {known}")
         if len(head) < 8 or n > size - 8:
             raise InputError(f"{file}: torn inside its header ({size} bytes); {_AGAIN}")
         if n > _MAX_HEADER:

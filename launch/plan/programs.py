@@ -20,15 +20,17 @@ def check_there(model: ModelConfig) -> None:
 
 
 def _of_command(model: ModelConfig) -> Iterator[str]:
-    how = f", made by: {model.setup}" if model.setup else ""
-    words = model.command or ()
-    if not words and how:
+    """Of presets, whose program is made on this machine. Another one may lie in the image or on the nodes where it runs."""
+    if not model.setup:
+        return
+    how, words = f", made by: {model.setup}", model.command or ()
+    if not words:
         yield f"model.command is not set; it starts a program in an environment of its own{how}"
     for number, word in enumerate(words):
         is_path = word.endswith(IMAGES) or (not number and os.sep in word)
         if is_path and not Path(word).expanduser().exists():
             yield f"model.command: {word} is not there{how}"
-    if how and words and os.sep not in words[0] and shutil.which(words[0]) is None:
+    if words and os.sep not in words[0] and shutil.which(words[0]) is None:
         yield f"model.command: {words[0]} is not installed here{how}"
 
 

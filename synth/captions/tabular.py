@@ -46,7 +46,7 @@ def read_table(path: Path, text: str, known: Collection[str]) -> Table:
     first, stated = 1, ""
     if sep := _SEP.match(text):
         first, stated, text = 2, sep[1], text[sep.end() :]
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else stated or _delimiter(text, known)
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else stated or _delimiter(path, text, known)
     kept = path.suffix.lower() == ".tsv" and '"' in text and not _THROUGHOUT.fullmatch(text)
     rows = list(_tabbed(text) if kept else _quoted(path, text, delimiter, first))
     head = heading(rows[0].cells) if rows else ()
@@ -63,10 +63,13 @@ def heading(cells: Collection[str]) -> tuple[str, ...]:
     return tuple(re.sub(r"[\s-]+", "_", cell.strip().casefold()) for cell in cells)
 
 
-def _delimiter(text: str, known: Collection[str]) -> str:
+def _delimiter(path: Path, text: str, known: Collection[str]) -> str:
     """The character between the columns: it parts a known name off the heading, or parts all lines alike; a comma where none does."""
     lines = [line for line in text.split("\n") if line.strip()]
-    cells = {d: heading(next(csv.reader(lines[:1], delimiter=d), ())) for d in DELIMITERS}
+    try:
+        cells = {d: heading(next(csv.reader(lines[:1], delimiter=d), ())) for d in DELIMITERS}
+    except csv.Error as e:
+        raise InputError(f"{path}: its first line is no heading of a table ({e})") from e
     told = [d for d in DELIMITERS if len(cells[d]) > 1 and any(name in known for name in cells[d])]
     if told or any(name in known for name in cells[","]):
         return max(told, key=lambda d: len(cells[d]), default=",")

@@ -13,7 +13,7 @@ from synth.errors import InputError
 from synth.images import library
 from synth.keys import WrongKey
 from synth.layouts import instead
-from synth.weights import check_adapters, check_checkpoint, check_scales, check_weights, read_json, weight_files
+from synth.weights import SUFFIXES, check_adapters, check_checkpoint, check_scales, check_weights, read_json, weight_files
 
 INDEX = "model_index.json"
 SAFETY = ("safety_checker", "feature_extractor")
@@ -223,7 +223,8 @@ def _check_component(folder: Path, cls: str, weights: bool) -> tuple[bool, froze
                 raise InputError(f"{folder}: has none of {', '.join(names)}; {FIX}")
             read_json(there[0], FIX)
             return None
-    if not (folder / "config.json").is_file() and (settings := sorted(folder.glob("*_config.json"))):
+    bare = not (folder / "config.json").is_file() and not any(p.suffix in SUFFIXES for p in folder.iterdir())
+    if bare and (settings := sorted(folder.glob("*_config.json"))):
         read_json(settings[0], FIX)  # guider_config.json and the like: of what has no weights
         return None
     config = read_json(folder / "config.json", FIX)

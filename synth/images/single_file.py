@@ -4,7 +4,7 @@ from pathlib import Path
 
 from synth.errors import InputError
 from synth.images.model_folder import INDEX, ModelFolder
-from synth.weights import metadata, shape_of, tensor_names
+from synth.weights import SUFFIXES, metadata, shape_of, tensor_names
 
 DENOISER = "model.diffusion_model."  # how the names of Stable Diffusion's begin, and of most that came later
 VAE = ("first_stage_model.", "vae.")
@@ -43,7 +43,8 @@ def _check_parts(file: Path, names: frozenset[str], model: ModelFolder, own_vae:
         missing.append("vae")
     for part in (c for c in model.components if c.startswith("text_encoder")):
         begins = (T5,) if "T5" in model.classes.get(part, "") else TEXT
-        if not any(name.startswith(begins) and (begins[0] == T5 or not name.startswith(T5)) for name in names):
+        held = any(name.startswith(begins) and (begins[0] == T5 or not name.startswith(T5)) for name in names)
+        if not held and not _has_weights(model.path / part):
             missing.append(part)
     if not missing:
         return
@@ -52,6 +53,11 @@ def _check_parts(file: Path, names: frozenset[str], model: ModelFolder, own_vae:
     save = f"diffusers.{cls}.from_single_file(FILE, config=FOLDER, subfolder={denoiser!r}).save_pretrained(COPY/{denoiser})"
     fix = f"use a whole checkpoint; or copy a whole folder of the model and put this into it: {save}, then model.path=COPY"
     raise InputError(f"{file}: holds no {', '.join(missing)}, which {model.pipeline} is made of ({model.path / INDEX}); {fix}")
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether diffusers finds a text encoder here that a checkpoint does not hold."""
+    return folder.is_dir() and any(p.suffix in SUFFIXES for p in folder.iterdir())
 
 
 def _check_channels(file: Path, names: frozenset[str], model: ModelFolder) -> None:

@@ -64,7 +64,7 @@ def read_own(paths: str | Path | Sequence[str | Path], dataset: DatasetConfig, r
         digests.append(hashlib.sha256(data).hexdigest())
         form = form_of(path, text, dataset.n_classes, reading.key)
         remarks += [f"{path}: {said}" for said in form.remarks]
-        judged = _Judged(finder, table=path.suffix.lower() in (".csv", ".tsv"))
+        judged = _Judged(finder, form.delimiter)
         for line in form.lines:
             rows += judged.take(row, line)
             row += 1
@@ -96,8 +96,9 @@ def _text_of(path: Path) -> tuple[bytes, str]:
 class _Judged:
     """The lines of one file as they are taken, or why not."""
 
-    def __init__(self, finder: "_Finder", table: bool):
-        self.finder, self.table = finder, table
+    def __init__(self, finder: "_Finder", delimiter: str):
+        """delimiter: of a table, "" of another form."""
+        self.finder, self.delimiter = finder, delimiter
         self.bad: list[tuple[str, str]] = []  # (at, why)
         self.broken = self.composed = 0  # captions with line breaks, and in another form than NFC
         self.first = ""
@@ -105,7 +106,7 @@ class _Judged:
     def take(self, row: int, line: Line) -> list[Own]:
         """The caption of a line, if its class is chosen."""
         classes = line.wrong or self.finder.classes(line.classes)
-        if not isinstance(classes, str) and self.table and self.finder.swallowed(line.caption):
+        if not isinstance(classes, str) and self.delimiter and self.finder.swallowed(line.caption, self.delimiter):
             classes = 'holds what looks like rows of the table: a " that is text must be doubled, and its text put in quotes'
         if isinstance(classes, str):
             self.bad.append((line.at, classes))
@@ -176,7 +177,7 @@ class _Finder:
     def classes(self, labels: Said) -> tuple[ClassEntry, ...] | str:
         """The chosen classes of a line; () if none of them is chosen; or why none can be told."""
         if not labels and len(self.chosen) > 1:
-            return "says no class; write `caption => class`, or choose one class: dataset.classes=[..]"
+            return 'says no class; write `caption => class`, in tables and JSON a "class", or choose one class: dataset.classes=[..]'
         if not labels:
             return self.dataset.classes
         indices = [self._find(one) for one in labels]
@@ -187,11 +188,11 @@ class _Finder:
                 self.count[key] += 1
         return tuple(self.chosen[i] for i in dict.fromkeys(indices) if i in self.chosen)
 
-    def swallowed(self, caption: str) -> bool:
-        """Whether a cell of several lines holds rows of the table: one of its lines ends in a delimiter and a class. A quote that was
-        meant as text opens such a cell, and the next one, some rows on, closes it."""
-        ends = [(d, part.rstrip("\r")) for part in caption.split("\n")[:-1] for d in ",;|\t" if d in part]
-        return any(looked_up(part.rpartition(d)[2]) in self.by_name for d, part in ends)
+    def swallowed(self, caption: str, delimiter: str) -> bool:
+        """Whether a cell of several lines holds rows of the table: one of its lines ends in the delimiter and a class. A quote that was
+        meant as text opens such a cell, and the next one, some rows on, closes it. Behind a blank a class is a word of a text."""
+        ends = (part.rstrip("\r").rpartition(delimiter) for part in caption.split("\n")[:-1])
+        return any(found and end[:1].strip() and looked_up(end) in self.by_name for _, found, end in ends)
 
     def remarks(self, where: str) -> list[str]:
         """Which names were taken for which classes."""

@@ -41,6 +41,7 @@ class Form:
 
     lines: Iterable[Line]
     remarks: tuple[str, ...] = field(default=())
+    delimiter: str = ""  # between the columns of a table
 
 
 def form_of(path: Path, text: str, n_classes: int, key: str | None = None) -> Form:
@@ -75,7 +76,7 @@ def _table(path: Path, text: str) -> Form:
     taken = [table.head[c] for c in columns if c is not None]
     plain = table.delimiter == "," or path.suffix.lower() == ".tsv"
     remarks = () if plain and not table.quotes_kept and set(taken) <= {"caption", "class", "label"} else (tabular.said(table, taken),)
-    return Form((_row(row, table, columns) for row in table.rows), remarks)
+    return Form((_row(row, table, columns) for row in table.rows), remarks, table.delimiter)
 
 
 def _row(row: tabular.Row, table: tabular.Table, columns: list[int | None]) -> Line:

@@ -7,13 +7,16 @@ from collections.abc import Iterator
 
 from synth.captions.remote.journal import Answer, Journal
 from synth.captions.remote.settings import Endpoint
-from synth.errors import InputError, ServiceGone
+from synth.errors import InputError
 
 LOOK_EVERY = 1.0  # seconds between two looks at what other workers have stored
 
 
-class Spent(ServiceGone):
-    """A limit of requests or money is reached: what was answered is kept, and the same command with a higher limit goes on."""
+class Spent(InputError):
+    """A limit of requests or money is reached: what was answered is kept, and the same command with a higher limit goes on.
+
+    As it stands, trying again changes nothing: neither a job that is requeued nor a gate may.
+    """
 
 
 class NoRoom(Exception):

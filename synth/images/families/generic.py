@@ -17,7 +17,7 @@ TRUE = "true_cfg_scale"  # how pipelines call the scale of an unconditional half
 NEEDS = (  # arguments of a call that tell what a pipeline is for -> what it does
     (("num_frames", "frames", "video", "video_length", "num_videos_per_prompt"), "makes videos"),
     (("audio", "audio_length_in_s", "audio_end_in_s", "audio_duration", "audio_duration_s"), "makes sounds"),
-    (("mask_image", "mask"), "paints into a masked picture"),
+    (("mask_image",), "paints into a masked picture"),
     (("control_image", "conditioning_frames", "controlnet_conditioning_scale", "reference_image"), "draws from a picture"),
     (("image_embeddings",), "draws from what another pipeline makes of a text"),
 )
