@@ -4,6 +4,7 @@ Values of runs stand in conf/ alone; these are for tests that make a stage's con
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import synth.captions.config as captions
@@ -24,7 +25,8 @@ def maker(cls: type, **values: Any) -> Callable:
         found = values | dict(zip(values, args, strict=False)) | given
         if lacking := [name for name, value in found.items() if value is NEEDED]:
             raise TypeError(f"{cls.__name__}: {', '.join(lacking)} not given")
-        return cls(**found)
+        made = cls(**found)
+        return replace(made, form=found.get("form", made.newest)) if isinstance(made, export.ExportConfig) else made
 
     return make
 

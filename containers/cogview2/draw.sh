@@ -51,5 +51,7 @@ case ${runtime##*/}:$gpus in
     done
     ;;
 esac
+# of a plain user in the container, who would be another one outside
+[ "${runtime##*/}" != podman ] || [ "$(id -u)" = 0 ] || set -- --userns keep-id "$@"
 exec "$runtime" run --rm --interactive --init --network none --ipc host --user "$(id -u):$(id -g)" --env HOME=/tmp \
   --volume /tmp:/tmp --volume "$weights:$weights:ro" "$@"

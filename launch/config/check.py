@@ -108,6 +108,8 @@ def _renamed(word: str, override: Override, groups: dict[str, list[str]], compos
     if group not in groups or override.type is OverrideType.DEL:
         return word
     values = [composer.parse([text])[0].value() for text in _texts(override)]
+    if None in values:
+        raise InputError(f"{word}: {group} is one of {', '.join(groups[group])}, and never null")
     chosen = [v if isinstance(v, list) else [v] for v in values]
     meant = {str(o): option_named(group, str(o), groups[group]) for options in chosen for o in options if o is not None}
     if all(name == own for name, own in meant.items()):

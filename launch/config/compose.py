@@ -55,9 +55,12 @@ def folder_of(source: str | None) -> str:
     """What runs of a source of pictures are called: its folder or tar; of a stage or export of ours the dataset. "source" of none."""
     if not source:
         return "source"
-    root = Path(source).expanduser().resolve()
-    named = root.parent if (root / "stage.json").is_file() else root.parent.parent if root.parent.name == "exports" else root
-    return named.name.removesuffix(".tar") if named.is_file() else named.name
+    try:
+        root = Path(source).expanduser().resolve()
+        named = root.parent if (root / "stage.json").is_file() else root.parent.parent if root.parent.name == "exports" else root
+        return named.name.removesuffix(".tar") if named.is_file() else named.name
+    except (OSError, RuntimeError):  # a link to itself, a name that is too long: whoever reads the source says so
+        return "source"
 
 
 class Composer:

@@ -13,7 +13,9 @@ from synth.errors import InputError
 NAMES = ("name", "class", "class_name", "classname", "category", "category_name", "label_name", "species", "label")
 INDICES = ("index", "class_index", "class_id", "label_id", "label", "target")
 HEADINGS = frozenset(("class_name", "classname", "category_name", "label_name"))  # no class is called so
-_NUMBERED = re.compile(r"(\d+)\s*([\t,;:|. ])\s*(\S.*)")
+COUNTING = frozenset(("index", "class_index", "label", "label_id"))  # labels of pictures; others may be ids of another data set
+_NUMBERED = re.compile(r"(\d+)(\s*[\t,;:|]\s*|\.?\s+)(\S.*)")
+_WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def lines_of(text: str, choice: bool) -> Listed:
         remarks.append(f"its first line, {names[0]!r}, is taken for a heading")
         names = names[1:]
     matches = [m for name in names if (m := _NUMBERED.fullmatch(name))] if not choice else []
-    alike = 1 < len(matches) == len(names) and len({m[2] for m in matches}) == 1
+    alike = 1 < len(matches) == len(names) and len({m[2].strip() for m in matches}) == 1
     if alike and (by := _order([int(m[1][:18]) for m in matches])):
         remarks.append(f"its lines begin with their numbers, which are no part of the names: class 0 is {matches[by[0]][3]!r}")
         names = [matches[i][3] for i in by]
@@ -45,7 +47,9 @@ def table_of(path: Path, text: str, keys: Sequence[str], choice: bool) -> Listed
     at = table.column(NAMES)
     if at is None:
         return _headless(path, table, choice)
-    index = next((i for i in (table.column((n,)) for n in INDICES) if i is not None and i != at), None)
+    if _numbers(table, at) and (named := next((i for i, n in enumerate(table.head) if n in NAMES and not _numbers(table, i)), None)):
+        at = named  # `class,label` with 0, ape: the texts are the names
+    index = next((i for i in (table.column((n,)) for n in (*INDICES, *NAMES)) if i not in (None, at) and _numbers(table, i)), None)
     items: list[dict[str, Any]] = []
     for i, row in enumerate(table.rows):
         if len(row.cells) < len(table.head) or any(cell.strip() for cell in row.cells[len(table.head) :]):
@@ -57,10 +61,18 @@ def table_of(path: Path, text: str, keys: Sequence[str], choice: bool) -> Listed
         if (count := foreign.number_in(items[-1].get("count", ""))) is not None:
             items[-1]["count"] = count
         items[-1]["name"] = row.cells[at].strip()
-    if index is not None and not choice:
-        items = _sorted(items, [row.cells[index].strip() for row in table.rows], f"{path}: column {table.head[index]!r}")
+    remarks = []
+    if index is not None and not choice and items:
+        name = table.head[index]
+        if by := _order([int(row.cells[index]) for row in table.rows]):
+            items = [items[i] for i in by]
+        elif name in COUNTING:
+            raise InputError(f"{path}: column {name!r} must count the classes, 0, 1, 2, .., each once; mend it, or remove the column")
+        else:
+            remarks, index = [f"its column {name!r} does not count the classes and is not used"], None
     plain = table.delimiter == "," and table.head[at] in ("name", "class") and not table.quotes_kept and index is None
-    return Listed(items, "" if plain else tabular.said(table, [table.head[at], *([table.head[index]] if index is not None else [])]))
+    said = [] if plain else [tabular.said(table, [table.head[at], *([table.head[index]] if index is not None and not choice else [])])]
+    return Listed(items, "; ".join(said + remarks))
 
 
 def _headless(path: Path, table: tabular.Table, choice: bool) -> Listed:
@@ -82,18 +94,13 @@ def _headless(path: Path, table: tabular.Table, choice: bool) -> Listed:
     raise InputError(f"{path}, line {wide.line}: {shown} has {len(wide.cells)} columns; {fix}")
 
 
+def _numbers(table: tabular.Table, column: int) -> bool:
+    """Whether whole numbers alone stand in a column."""
+    return all(column < len(row.cells) and _WHOLE.fullmatch(row.cells[column].strip()) for row in table.rows)
+
+
 def _order(numbers: Sequence[int]) -> list[int]:
     """The order in which numbers count from 0, or from 1; [] if they do not count."""
     by = sorted(range(len(numbers)), key=numbers.__getitem__)
     first = numbers[by[0]] if by else 0
     return by if first in (0, 1) and [numbers[i] for i in by] == list(range(first, first + len(by))) else []
-
-
-def _sorted(items: list[dict[str, Any]], cells: list[str], where: str) -> list[dict[str, Any]]:
-    """Items in the order that a column of numbers states."""
-    numbers = [foreign.number_in(cell) for cell in cells]
-    if not items or any(n is None for n in numbers):
-        return items  # no column of numbers: names of another kind
-    if not (by := _order([n for n in numbers if n is not None])):
-        raise InputError(f"{where} must count the classes, 0, 1, 2, .., each once; mend it, or remove the column")
-    return [items[i] for i in by]

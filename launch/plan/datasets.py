@@ -99,7 +99,8 @@ def other_names(dataset: DatasetConfig) -> dict[str, int]:
     for i, entry in enumerate(listed):
         official_of[looked_up(entry.name)].append(i)
         words = [part for name in entry.also for part in (name, *name.split(", "))]
-        known = [entry.name, entry.spoken, *words, entry.id or "", f"{entry.name}~{i}"]
+        own_id = "" if foreign.number_in(entry.id or "") is not None else entry.id  # a number is an index
+        known = [entry.name, entry.spoken, *words, own_id, f"{entry.name}~{i}"]
         for name in filter(None, known):
             for end in ("", dataset.suffix, *behind):
                 others[looked_up(name + end)].add(i)

@@ -137,13 +137,18 @@ def report_on(path: Path, now: float | None = None) -> StageReport:
         eta_s=left / work.slots_per_s if left and work.slots_per_s else None,
         samples=folder.done().get("samples") if done else None,
         preview=str(folder.preview_path) if folder.preview_path.exists() else None,
-        verdict=None if done else _verdict(folder.path / "missing.json", unread.append),
+        verdict=None if done or any(h.state == "live" for h in held) else _verdict(folder.path, unread.append),
         unread=tuple(unread),
     )
 
 
-def _verdict(path: Path, tell: Callable[[str], object]) -> Verdict | None:
+def _verdict(folder: Path, tell: Callable[[str], object]) -> Verdict | None:
+    """None, too, where a worker wrote something since: somebody goes on."""
+    path = folder / "missing.json"
     try:
+        given = path.stat().st_mtime
+        if any(p.stat().st_mtime > given for p in (folder / "events").glob("*.jsonl")):
+            return None
         said = foreign.obj(foreign.read_json(path, foreign.RECORD), path, why=str, command=str)
     except FileNotFoundError:
         return None

@@ -6,9 +6,10 @@
     no worker began on two nodes, or at two tries in a row          never tried again; on one node: once more, without that node
     anything else                                                   tried again as often as cluster.heal says
 
-A submission that made units is tried again whatever ended some of its jobs; nodes on which all jobs failed are left out where others work.
+A submission that made units is tried again whatever ended some of its jobs; nodes on which no worker began are left out where others did.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +29,7 @@ WANT = re.compile(r"memory that this job may use was full")  # of synth.host.dea
 LINES, TAIL = 5, 4096  # lines of a log, of so many bytes at its end
 SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?(/cpu)?", re.IGNORECASE)
 KILLED = (-9, 137)  # exit codes of a job, and of what it ran
+MIB = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024 * 1024}
 NAMED = 3  # jobs that are named of many
 
 
@@ -60,43 +62,44 @@ class Told:
     stops: Sequence[tuple[str, int, str]] = field(default_factory=tuple)  # (job, exit code, why) of those that ended by themselves
 
 
-def reason_of(stage: Path, mine: Submission, gained: bool, tries: int) -> Reason:
-    """Why the jobs of a submission did not make a stage whole. gained: whether it made units. tries: before it, in a row, in vain."""
+def reason_of(stage: Path, kind: str, mine: Submission, gained: bool, tries: int) -> Reason:
+    """Why the jobs of a submission did not make a stage of a kind whole. gained: whether it made units. tries: before it, in vain."""
     tasks = [task for array in mine.arrays for task in ended(array.job)]
     told = told_by(read_events(stage), {array.job for array in mine.arrays})
     logs = {job: log_of(stage, job) for job in {task.job for task in tasks} | told.begun}
-    return judge(tasks, told, logs, gained, tries, mine.mem)
+    return judge(tasks, told, logs, kind, gained, tries, mine.mem)
 
 
-def judge(tasks: Sequence[Ended], told: Told, logs: Mapping[str, Path], gained: bool, tries: int, raised: str) -> Reason:
+def judge(tasks: Sequence[Ended], told: Told, logs: Mapping[str, Path], kind: str, gained: bool, tries: int, raised: str) -> Reason:
     """The table above. raised: the memory that this submission had asked for because of an earlier one."""
     node = {task.job: task.node for task in tasks}
     refused = [(job, why) for job, code, why in told.stops if code == EXIT_BAD_INPUT]
     starved = [t for t in tasks if t.state == MEMORY] or [t for t in tasks if any(WANT.search(w) for j, _, w in told.stops if j == t.job)]
     unbegun = [t for t in tasks if t.state in BROKEN and t.job not in told.begun]
-    working = {node.get(job, "") for job in told.begun} - {node.get(job, "") for job, _ in refused}
-    broken = {t.node for t in unbegun} | {node.get(job, "") for job, _ in refused}
-    without = tuple(sorted(n for n in broken - working - {""})) if working else ()
+    working = {node.get(job, "") for job in told.begun} - {""}
+    without = tuple(sorted({t.node for t in unbegun} - working - {""})) if working else ()
     if refused and not gained:
         return Reason(_said(refused, logs), final=True)
     if starved:
-        return _memory(starved, raised, gained, without)
+        return _memory(starved, kind, raised, gained, without)
     if unbegun and not told.begun:
         nodes = tuple(sorted({t.node for t in unbegun} - {""}))
-        return Reason(_unbegun(unbegun, logs), final=len(nodes) != 1 or tries > 0, without=nodes)
+        return Reason(_unbegun(unbegun, logs), final=len(nodes) > 1 or tries > 0, without=nodes)
     failed = [(job, f"exit code {code}: {why}") for job, code, why in told.stops if code != EXIT_OK]
     why = _said(refused, logs) or (_said(failed, logs) if failed else _unbegun(unbegun, logs) if unbegun else _states(tasks))
     return Reason(why, without=without)
 
 
-def _memory(starved: Sequence[Ended], raised: str, gained: bool, without: tuple[str, ...]) -> Reason:
+def _memory(starved: Sequence[Ended], kind: str, raised: str, gained: bool, without: tuple[str, ...]) -> Reason:
     given = next((t.mem for t in starved if t.mem), "")
-    amount = f"{given.replace('/cpu', ' a core')} that it may use" if given else "that it may use"
-    why = f"{_jobs([t.job for t in starved])} needed more memory than the {amount} (Slurm: {MEMORY}); set cluster.mem"
+    key = f"+cluster.stages.{kind}.extra.mem-per-cpu" if given.endswith("/cpu") else f"cluster.stages.{kind}.mem"
+    amount = f"the {given.replace('/cpu', ' a core')} that they may use" if given else "they may use"
     more = doubled(given)
+    fix = f"set {key}={more.partition('/')[0]} or more" if more else f"set {key}"
+    why = f"{_jobs([t.job for t in starved])}: needed more memory than {amount} (Slurm: {MEMORY}); {fix}"
     if raised or not more:
-        return Reason(f"{why} to more" if not more else f"{why}={more.partition('/')[0]} or more", final=not gained, without=without)
-    return Reason(f"{why}={more.partition('/')[0]}", without=without, mem=more)
+        return Reason(why, final=not gained, without=without)
+    return Reason(why, without=without, mem=more)
 
 
 def _unbegun(tasks: Sequence[Ended], logs: Mapping[str, Path]) -> str:
@@ -128,13 +131,14 @@ def _jobs(jobs: Sequence[str]) -> str:
 
 
 def doubled(mem: str) -> str:
-    """Twice as much memory; "" if that cannot be told: "0" is all of a node.
+    """Twice as much memory, in whole MiB, as sbatch takes it; "" if that cannot be told: "0" is all of a node.
 
-    >>> doubled("4G"), doubled("100M/cpu"), doubled("1.5G"), doubled("0"), doubled("")
-    ('8G', '200M/cpu', '3G', '', '')
+    >>> doubled("4G"), doubled("100M/cpu"), doubled("7.81G"), doubled("515000M"), doubled("0"), doubled("")
+    ('8192M', '200M/cpu', '15995M', '1030000M', '', '')
     """
     m = SIZE.fullmatch(mem)
-    return f"{float(m[1]) * 2:g}{m[2]}{m[3] or ''}" if m and float(m[1]) else ""
+    size = float(m[1]) * MIB[m[2].upper()] if m else 0
+    return f"{math.ceil(2 * size)}M{m[3] or ''}" if m and size else ""
 
 
 def told_by(events: Iterable[Mapping], bases: set[str]) -> Told:
@@ -171,10 +175,10 @@ def last_lines(log: Path) -> str:
 
 
 def ended(base: str) -> list[Ended]:
-    """How the tasks of a job ended; where the controller has forgotten it, accounting is asked. [] if nobody knows."""
-    found = parse_records(slurm.ask("scontrol", "-o", "show", "job", base))
-    found = found or parse_accounts(slurm.ask("sacct", "-X", "-n", "-P", "-j", base, "-o", "JobID,State,ExitCode,NodeList,ReqMem"))
-    return [task for task in found if task.state in OVER]
+    """How the tasks of a job ended, by the controller, and by accounting of those that it has forgotten. [] if nobody knows."""
+    asked = slurm.ask("sacct", "-X", "-n", "-P", "-j", base, "-o", "JobID,State,ExitCode,NodeList,ReqMem")
+    found = {task.job: task for task in (*parse_accounts(asked), *parse_records(slurm.ask("scontrol", "-o", "show", "job", base)))}
+    return [task for task in found.values() if task.state in OVER]
 
 
 def parse_records(text: str) -> list[Ended]:

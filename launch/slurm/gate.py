@@ -83,11 +83,14 @@ def judge(folder: StageFolder, number: int, digests: Sequence[str] = (), trusted
         if hand_over(folder, mine, scripts):
             return EXIT_OK
         if not why.why:
-            why = reason_of(folder.path, mine, gained(folder, mine), mine.tries)
+            why = reason_of(folder.path, folder.spec.kind, mine, gained(folder, mine), mine.tries)
             if why.why:
                 say(f"why: {why.why}")
-        if not why.final and go_on(folder, mine, scripts, missing, why):
-            return EXIT_OK
+        if not why.final:
+            not_again = go_on(folder, mine, scripts, missing, why)
+            if not not_again:
+                return EXIT_OK
+            why = replace(why, why="; ".join(filter(None, (why.why, not_again))))
     except InputError as e:
         why = Reason(str(e))
     except SlurmError as e:
@@ -120,39 +123,41 @@ def hand_over(folder: StageFolder, mine: Submission, scripts: Scripts) -> bool:
     return True
 
 
-def go_on(folder: StageFolder, mine: Submission, scripts: Scripts, missing: list[int], why: Reason) -> bool:
-    """Submit what is missing, if gates may; whether it was done."""
+def go_on(folder: StageFolder, mine: Submission, scripts: Scripts, missing: list[int], why: Reason) -> str:
+    """Submit what is missing, if gates may; "", or why it was not done."""
     wanted = Order.of(mine)
     tries = 0 if gained(folder, mine) or drained_by_time(folder, mine) else mine.tries + 1
     aside = set(folder.set_aside())
-    if not wanted.heal or tries > wanted.heal or mine.goes_on >= wanted.max_requeues or aside >= set(missing):
-        return False
+    if aside >= set(missing):
+        return "all that is missing is set aside"
+    if tries > wanted.heal or not wanted.heal:
+        return f"no tries left (cluster.heal={wanted.heal})"
+    if mine.goes_on >= wanted.max_requeues:
+        return f"gates went on {mine.goes_on} times (cluster.max_requeues={wanted.max_requeues})"
     depends = []
     for up in upstream(folder):
         if not up.is_done():
             gate = order.live(read(up.path), listing(up)).gate
             if not gate:
-                say(f"{up.path} is not whole, and nothing is on its way")
-                return False
+                return f"{up.path}, which it reads, is not whole, and nothing is on its way"
             depends.append(gate)
     turn = replace(take_turn(folder.path, order.settle), container=mine.container)
     if order.live([s for s in read(folder.path) if s.number > mine.number], listing(folder)).gate:
         record(folder.path, replace(turn, state=ABANDONED, why="somebody ran the command again meanwhile"))
-        return hand_over(folder, mine, scripts)
+        return "" if hand_over(folder, mine, scripts) else "somebody ran the command again meanwhile"
     excluded = tuple(sorted({*mine.excluded, *bad_nodes(read_events(folder.path)), *why.without}))
     facts = {"tries": tries, "goes_on": mine.goes_on + 1, "excluded": excluded, "mem": why.mem or mine.mem}
     turn = order.place(folder, turn, wanted, scripts, wanted.tasks(len(missing)), depends, **facts)
     moved = order.move(listing(folder), [me(mine)], [turn.gate])
     say(f"submitted again: {' '.join(turn.job_ids)}; moved behind the new gate: {' '.join(moved) or 'nothing'}")
-    return True
+    return ""
 
 
 def give_up(folder: StageFolder, mine: Submission, missing: list[int], reason: Reason) -> int:
     """The verdict on disk, and the end of what waits for it."""
     wanted = Order.of(mine)
     aside = folder.set_aside()
-    tries = "" if reason.final else "; no tries left (cluster.heal)"
-    why = f"{reason.why}{tries}" if reason.why else tries.removeprefix("; ")
+    why = reason.why
     if aside:
         why = f"units {aside[:10]} failed three times (see failed/); mend that and add retry_failed=true. {reason.why}".strip()
     verdict = {"missing": missing, "set_aside": aside, "why": why, "command": wanted.command}

@@ -148,7 +148,7 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: floa
         workers=workers,
         gpus=gpus,
         gpus_worker=gpus_worker,
-        gres=gres if gres is not None else f"gpu:{gpus}" if gpus and not _flags(v["extra"]) & {*COUNTED} else "",
+        gres=gres if gres is not None else f"gpu:{gpus}" if gpus and not _given(v["extra"]) & {*COUNTED} else "",
         cpus_per_job=_cpus(v["cpus_per_job"], workers, key("cpus_per_job")),
         requeue=True if kind == "gate" else v["requeue"],
         time=None if v["time"] is None else str(v["time"]),
@@ -179,19 +179,25 @@ def _flags(extra: Iterable) -> set[str]:
     return {str(name).replace("_", "-") for name in extra}
 
 
+def _given(extra: Mapping) -> set[str]:
+    return _flags(name for name, value in extra.items() if value is not None and value is not False)
+
+
 def _in_extra(extra: Mapping, asked: int | None, gres: str | None, key: Callable[[str], str]) -> tuple[int | None, str | None]:
     """gpus_per_job and gres, where flags of `extra` ask for GPUs: what asks twice, or cannot be counted, is refused."""
     for name, value in extra.items():
         flag = str(name).replace("_", "-")
+        if value is None or value is False:  # not given
+            continue
         if flag in UNCOUNTED:
             raise InputError(f"{key('extra')}.{name}: give GPUs by {key('gpus_per_job')}; each worker of a job gets its own of them")
         if flag in COUNTED:
             if asked is not None or gres is not None:
                 raise InputError(f"{key('extra')}.{name} and {key('gpus_per_job')} or {key('gres')} ask for GPUs twice; give one of them")
-            number = str(value).rpartition(":")[2]
-            if not number.isdigit():
+            numbers = [part.rpartition(":")[2] for part in str(value).split(",")]
+            if not all(number.isdigit() for number in numbers):
                 raise InputError(f"{key('extra')}.{name}={value}: not a number of GPUs; write 4 or a100:4")
-            asked = int(number)
+            asked = sum(map(int, numbers))
     return asked, gres
 
 

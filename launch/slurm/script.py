@@ -16,7 +16,7 @@ from synth.host.allocation import ASKED
 # Fits every script: quoted values are meant to stay as they are, and what `setup` brings cannot be followed.
 SHELLCHECK = "# shellcheck disable=SC1090,SC1091,SC2016,SC2034,SC2043,SC2154"
 
-PROBE = "-P -c 'import launch.slurm.gate'"
+WORKS = "numpy"  # a Python that has it runs workers, too, of which a gate may need one; a bare one still tells why
 WHY = r's/^ "why": "\(.*\)",\{0,1\}$/\1/; t show; d; : show; s/\\n/\n  /g; s/^/  /p'  # of a missing.json, for sed
 
 # $1: GPUs of this worker. What Slurm gave to each task alone (--gpus-per-task, --gpu-bind) is taken as it is.
@@ -107,17 +107,20 @@ def gate_text(s: GateScript) -> str:
     body = [
         *_environment(s.path, (), ()),
         "gate() {",
+        "  needs=$1",
+        "  shift",
         f"  for python in {pythons}; do",
-        f'    if "$python" {PROBE} >/dev/null 2>&1; then exec "$python" {words}; fi',
+        f'    if "$python" -P -c "import launch.slurm.gate, $needs" >/dev/null 2>&1; then exec "$python" {words}; fi',
         "  done",
         "}",
-        'if command -v sbatch >/dev/null; then gate "$@"; fi',
+        f'if command -v sbatch >/dev/null; then gate {WORKS} "$@"; fi',
         "# No Python runs, or Slurm's commands are not found, without what the jobs of this run load:",
         *_environment(s.env, (), ()),
         *([f"set +u; module load {_join(s.modules)}; set -u"] if s.modules else []),
         *(["set +u", *s.setup, "set -u"] if s.setup else []),
-        'gate "$@"',
-        f'for python in {pythons}; do "$python" {PROBE}; done',
+        f'gate {WORKS} "$@"',
+        'gate sys "$@"',
+        f"for python in {pythons}; do \"$python\" -P -c 'import launch.slurm.gate'; done",
         'echo "error: no Python on $(hostname) can run the gate; set cluster.stages.gate.python to one that can" >&2',
         "exit 65",
     ]

@@ -50,6 +50,8 @@ class Export(PlaceStage):
 
     def check(self) -> None:
         super().check()
+        if self.config.form != self.config.newest and not self.folder.is_whole():
+            raise InputError(f"{self.folder.path}: an earlier version planned it, which writes other files; run the same command again")
         self.folders  # noqa: B018 (what is wrong with the classes is said now)
 
     def open(self) -> None:

@@ -17,7 +17,14 @@ class ExportConfig:
     kind: str = plan_key("kind of stage")
     out: str = key("folder", null=OUT)  # stored as "" where the place is the stage's own
 
+    form: int = later(factory=int, sparse=True)  # which bytes it writes: `newest` when it was planned
+
     has_card: ClassVar[bool] = False  # whether it writes a dataset card, which tells the command
+
+    @property
+    def newest(self) -> int:
+        """Raised when the same settings come to write other bytes: then they are another stage, and none is of two kinds."""
+        return 0
 
     def units(self, images: StageSpec) -> tuple[int, int]:
         """(slots, slots a unit) of an export of these images; here all in one go."""
@@ -25,7 +32,7 @@ class ExportConfig:
 
     def settled(self) -> Self:
         """With the fields that planning fills."""
-        return self
+        return replace(self, form=self.newest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +53,10 @@ class ImageFolderConfig(ExportConfig):
 
     has_card = True
 
+    @property
+    def newest(self) -> int:
+        return 1 if self.val_share else 0  # 1: drawn within each class
+
     def units(self, images: StageSpec) -> tuple[int, int]:
         return images.slots, images.unit_size
 
@@ -65,11 +76,14 @@ class ShardedConfig(ExportConfig):
         return images.slots, max(1, min(self.shard, images.slots))
 
     def settled(self) -> Self:
-        return replace(self, shuffle_seed=self.seed if self.shuffle else -1)
+        return replace(super().settled(), shuffle_seed=self.seed if self.shuffle else -1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebDatasetConfig(ShardedConfig): ...
+class WebDatasetConfig(ShardedConfig):
+    @property
+    def newest(self) -> int:
+        return 1  # 1: with captions as files of their own
 
 
 @dataclass(frozen=True, kw_only=True)

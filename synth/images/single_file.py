@@ -44,7 +44,7 @@ def _check_parts(file: Path, names: frozenset[str], model: ModelFolder, own_vae:
     for part in (c for c in model.components if c.startswith("text_encoder")):
         begins = (T5,) if "T5" in model.classes.get(part, "") else TEXT
         held = any(name.startswith(begins) and (begins[0] == T5 or not name.startswith(T5)) for name in names)
-        if not held and not _has_weights(model.path / part):
+        if not held and not (begins[0] == T5 and _has_weights(model.path / part)):
             missing.append(part)
     if not missing:
         return
@@ -56,7 +56,7 @@ def _check_parts(file: Path, names: frozenset[str], model: ModelFolder, own_vae:
 
 
 def _has_weights(folder: Path) -> bool:
-    """Whether diffusers finds a text encoder here that a checkpoint does not hold."""
+    """Whether diffusers finds a T5 here that a checkpoint was published without."""
     return folder.is_dir() and any(p.suffix in SUFFIXES for p in folder.iterdir())
 
 

@@ -105,7 +105,7 @@ def checked_images(file: CocoFile, variants: int, by_path: bool = False) -> dict
         images = [replace(image, file_name=image.name.replace("/", "__")) for image in images]
         raws = [with_values(raw, file_name=image.name) for raw, image in zip(raws, images, strict=True)]
     same = "{first} and {second} have one name without folders, {key!r}, by which HDF5 files and readers find images"
-    fix = "" if by_path else "; tracking.names=path calls them by their folders, too"
+    fix = "" if by_path else "; call them by their folders, too (tracking.names=path)"
     _once(file.path, ((base_name(i.name), _words(i)) for i in images), same + fix)
     _check_variants(file.path, images, variants)
     rows = enumerate(zip(images, raws, paths, strict=True))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synth.errors import EXIT_OK
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.export.shuffle import MIX, Order
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
@@ -23,6 +23,7 @@ from tests.configs import ParquetConfig, WebDatasetConfig
 from tests.export.conftest import DEAD, NAMES, pictures, png
 from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, work
+from tests.stages import events
 from tests.verify.test_verify import problems, rewrite
 
 N = 26
@@ -177,3 +178,10 @@ def test_shards_of_a_dataset_that_is_larger_than_the_open_units_are_read_right(i
         if name.endswith("png"):
             assert hashlib.sha256(data).digest() == hashlib.sha256(png(int(name[:9]))).digest()
             assert Image.open(io.BytesIO(data)).size == (6, 4)
+
+
+def test_shards_that_an_earlier_version_planned_are_not_gone_on_with_and_whole_ones_are_read_as_they_were(images):
+    stage = child(images.path.parent, "webdataset", WebDatasetConfig(shard=7, form=0), {"images": [images]}, 26, 7, 7)
+    assert work(stage) == EXIT_BAD_INPUT and not stage.progress()
+    assert "an earlier version planned it" in next(e["why"] for e in events(stage, "stop"))
+    assert WebDatasetConfig(shard=7).settled().form == WebDatasetConfig(shard=7).newest == 1

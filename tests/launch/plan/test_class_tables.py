@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from launch.plan.class_tables import lines_of, table_of
 from launch.plan.datasets import choose, counts, dataset_of, names_in, official, other_names, remarks
 from synth.captions.normalise import looked_up
 from synth.errors import InputError
@@ -50,10 +51,24 @@ def test_plain_lists_are_read_without_a_word_and_names_alone_are_said(tmp_path):
     assert names_in(str(tmp_path / "chosen.txt")) == ["0", "1"]
 
 
+def test_numbers_that_are_no_labels_are_left_alone_and_told_and_texts_beside_numbers_are_the_names(tmp_path):
+    file = tmp_path / "a.csv"
+    for text, names, said in (
+        ("name,class_id\ncat,207\ndog,3\n", ["cat", "dog"], "column 'class_id' does not count the classes and is not used"),
+        ("class,label\n1,ape\n0,bee\n", ["bee", "ape"], "columns label, class"),
+        ("class,target\ncat,0\ndog,0\n", ["cat", "dog"], "column 'target' does not count"),
+    ):
+        file.write_text(text)
+        listed = table_of(file, text, (), choice=False)
+        assert [item["name"] for item in listed.items] == names and said in listed.remark, listed
+    assert [item["name"] for item in lines_of("1.5 l\n2.0 l\n", choice=False).items] == ["1.5 l", "2.0 l"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("label,name\n0,cat\n5,dog\n", "column 'label' must count the classes"),
+        ("name,index\ncat,-1\ndog,0\n", "column 'index' must count the classes"),
         ("name,count\ncat,3\nfish, small,4\n", "line 3: class 1"),
         ("0;cat\n5;dog\n", "line 1: .* has 2 columns; begin the file"),
     ],
