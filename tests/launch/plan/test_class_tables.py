@@ -53,14 +53,14 @@ def test_plain_lists_are_read_without_a_word_and_names_alone_are_said(tmp_path):
 
 def test_numbers_that_are_no_labels_are_left_alone_and_told_and_texts_beside_numbers_are_the_names(tmp_path):
     file = tmp_path / "a.csv"
-    for text, names, said in (
+    for text, wanted, said in (
         ("name,class_id\ncat,207\ndog,3\n", ["cat", "dog"], "column 'class_id' does not count the classes and is not used"),
         ("class,label\n1,ape\n0,bee\n", ["bee", "ape"], "columns label, class"),
         ("class,target\ncat,0\ndog,0\n", ["cat", "dog"], "column 'target' does not count"),
     ):
         file.write_text(text)
         listed = table_of(file, text, (), choice=False)
-        assert [item["name"] for item in listed.items] == names and said in listed.remark, listed
+        assert [item["name"] for item in listed.items] == wanted and said in listed.remark, listed
     assert [item["name"] for item in lines_of("1.5 l\n2.0 l\n", choice=False).items] == ["1.5 l", "2.0 l"]
 
 
