@@ -68,7 +68,7 @@ def eight_bits(image: "Image.Image", depth: Depth) -> "Image.Image | str":
 
 def _colours(image: "Image.Image", depth: Depth) -> str:
     """Why the range of a picture of 16 bits a colour is unclear; "" if it is not."""
-    told = _told(depth)
+    told = _told(depth, math.inf)
     if told not in (None, (0.0, FULL)):
         return f"16 bits a colour with the range {told[0]:g}..{told[1]:g} cannot be read; convert it to 8 bits"
     bands = [band for name, band in zip(image.getbands(), image.split(), strict=True) if name not in "Aa"]
@@ -79,7 +79,7 @@ def _colours(image: "Image.Image", depth: Depth) -> str:
 
 def _range(depth: Depth, low: float, high: float) -> tuple[float, float] | str:
     """(black, white) of a grey picture; why they are unclear."""
-    if (told := _told(depth)) is not None:
+    if (told := _told(depth, high)) is not None:
         return told
     why = f"with values from {low:g} to {high:g} alone; {FIX}"
     if depth.mode.startswith("F"):  # what all who write floats mean by black and white, where they mean anything
@@ -91,12 +91,15 @@ def _range(depth: Depth, low: float, high: float) -> tuple[float, float] | str:
     return (0.0, FULL) if high >= SENSOR else f"its range is unclear: 16 bits {why}"
 
 
-def _told(depth: Depth) -> tuple[float, float] | None:
-    """(black, white) as a TIFF's tags say, or by its bits if they are 9 to 15; None where nothing does."""
+def _told(depth: Depth, high: float) -> tuple[float, float] | None:
+    """(black, white) as a TIFF's tags say, or by its bits if they are 9 to 15; None where nothing does.
+
+    high: its largest value; inf of colours, for which MaxSampleValue says nothing.
+    """
     white, largest, bits = (_largest(depth, tag) for tag in (WHITE, LARGEST, BITS))
     if white is not None:
         return _largest(depth, BLACK) or 0.0, white
-    if largest in WHITES and not depth.colours_cut:
+    if largest in WHITES and high <= largest:
         return 0.0, largest
     return (0.0, float((1 << int(bits)) - 1)) if bits is not None and 8 < bits < 16 else None
 

@@ -78,6 +78,7 @@ def deep(values, dtype, fmt="TIFF", **tags):
         deep(65535, np.uint16, "PNG"),
         deep(1000, np.int32, t341=1000.0),
         deep(65535, np.uint16, t281=60000),  # statistics
+        deep(65535, np.uint16, t281=255),  # of the picture that it was made of
         b"P5 2 2 4095\n" + (DEEP * 4095).astype(">u2").tobytes(),
         b"Pf\n2 2\n-1.0\n" + DEEP[::-1].astype("<f4").tobytes(),
     ],
