@@ -27,7 +27,7 @@ from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.captions.normalise import composed, looked_up
 from synth.errors import InputError, not_trouble
-from synth.images.sources.class_folders import TRAINING, class_folders, classes_file
+from synth.images.sources.class_folders import ClassFolders, class_folders, classes_file, is_training, listed_classes
 from synth.keys import WrongKey
 from synth.store import trees
 
@@ -110,8 +110,10 @@ def other_names(dataset: DatasetConfig) -> dict[str, int]:
 
 def remarks(dataset: DatasetConfig) -> list[str]:
     """How the list of a dataset was read, where that was not plain to see."""
-    path = list_path(dataset)
-    remark = "" if Path(path).is_dir() else _listed(Path(path), False)[1]
+    path = Path(list_path(dataset))
+    if path.is_dir():
+        return [] if _classes_json(path) else [f"{SOURCE}: {note}" for note in _class_folders(path).notes]
+    remark = _listed(path, False)[1]
     return [f"{SOURCE}: {path}: {remark}"] if remark else []
 
 
@@ -260,32 +262,38 @@ def _entry(path: Path, i: int, item: object, supers: Mapping[str, str] = Mapping
 
 def _folder(path: Path, counting: bool) -> list[Entry]:
     try:
-        if file := classes_file(path):  # of an ImageFolder that synthset made: names in full, official order
-            return _exported(path, file, counting)
-        found = class_folders(path, SOURCE, "or write the names of the classes into a file: dataset.source=FILE")
-        names = sorted({folder.rpartition("/")[2] for folder in found.folders})
-        return [Entry(name, count=_pictures(path, found.folders, name) if counting else None) for name in names]
+        if listed := _classes_json(path):
+            return _exported(path, listed, counting)
+        by_name = defaultdict(list)  # a file system may compose the letters of a name, another one not
+        for folder in _class_folders(path).folders:
+            by_name[composed(folder.rpartition("/")[2])].append(folder)
+        return [Entry(name, count=_pictures(path, by_name[name]) if counting else None) for name in sorted(by_name)]
     except OSError as e:
         not_trouble(e.filename or path, e)
         raise InputError(f"{e.filename or path}: cannot be read ({e.strerror}); dataset.source needs a folder that can be listed") from e
 
 
-def _exported(path: Path, file: Path, counting: bool) -> list[Entry]:
-    where, fix = f"{file}: not the classes.json of an ImageFolder", "remove it, or mend it"
-    data = foreign.obj(foreign.parse(foreign.read(file, foreign.STAGE), where, fix, halves=True), where, fix, classes=[dict])
-    each = [foreign.obj(c, where, fix, index=foreign.COUNT, name=str, folder=foreign.Maybe(str, "")) for c in data["classes"]]
-    listed = [(c["index"], c["name"], c["folder"]) for c in each]
-    classes = []
+def _classes_json(path: Path) -> list[tuple[int, str, str]]:
+    """(index, name, folder) of each class of an ImageFolder that synthset made: names in full, official order; [] of another one."""
+    return listed_classes(file) if (file := classes_file(path)) else []
+
+
+@cache
+def _class_folders(path: Path) -> ClassFolders:
+    return class_folders(path, SOURCE, "write the names of the classes into a file: dataset.source=FILE")
+
+
+def _exported(path: Path, listed: Sequence[tuple[int, str, str]], counting: bool) -> list[Entry]:
+    file, classes = classes_file(path) or path, []
     for i, (index, name, folder) in enumerate(listed):
         plain = counting and folder and Path(folder).name == folder
         there = [f for f in (folder, f"train/{folder}") if plain and (path / f).is_dir()]
-        item = {"name": name, "id": str(index)} | ({"count": _pictures(path, there, folder)} if there else {})
+        item = {"name": name, "id": str(index)} | ({"count": _pictures(path, there)} if there else {})
         classes.append(_entry(file, i, item))
     return classes
 
 
-def _pictures(path: Path, folders: Sequence[str], name: str) -> int:
-    """How many the class in folders of this name has, decodable here or not; of a data set with splits, for training."""
-    mine = [f for f in folders if f.rpartition("/")[2] == name]
-    training = [f for f in mine if TRAINING & set(f.casefold().split("/")[:-1])] or mine
+def _pictures(path: Path, folders: Sequence[str]) -> int:
+    """How many the class in these folders has, decodable here or not; of a data set with splits, for training."""
+    training = [f for f in folders if any(map(is_training, f.split("/")[:-1]))] or folders
     return sum(trees.is_picture_file(entry) and entry.is_file() for folder in training for _, entry in trees.walk(path, folder, SOURCE))

@@ -265,6 +265,15 @@ def entries(
     return [e for e in there if not is_hidden(e.name)]
 
 
+def holds_any(folder: str | os.PathLike[str], key: str = "") -> bool:
+    """Whether a folder holds anything that `entries` lists; it is not listed to its end."""
+    try:
+        with os.scandir(os.fspath(folder)) as scanned:
+            return any(not is_hidden(e.name) for e in scanned)
+    except OSError as e:
+        raise _unlisted(folder, e, key) from e
+
+
 def is_folder(entry: os.DirEntry, key: str = "") -> bool:
     """Whether it is one, or a link to one. A link that leads where nobody may look is an error, unless it is called like a picture."""
     try:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from synth.images.decode import MAX_PIXELS, decode
+from synth.images.depth import Depth, eight_bits
 from tests.images.pictures import picture
 
 
@@ -71,10 +72,13 @@ def deep(values, dtype, fmt="TIFF", **tags):
         deep(1, np.float32),  # floats of 0..1
         deep(255, np.float32, t341=255.0),
         deep(4095, np.uint16, t281=4095),  # 12 bits of a sensor
-        deep(4095, np.uint16, t280=0, t281=4095),
+        deep(4095, np.uint16, t280=17, t281=4095),
+        deep(4095, np.uint16, t281=2047, t341=4095.0),
         deep(65535, np.uint16),
         deep(65535, np.uint16, "PNG"),
-        deep(1000, np.int32, t281=1000),
+        deep(1000, np.int32, t341=1000.0),
+        deep(65535, np.uint16, t281=60000),  # statistics
+        deep(65535, np.uint16, t281=255),  # of the picture that it was made of
         b"P5 2 2 4095\n" + (DEEP * 4095).astype(">u2").tobytes(),
         b"Pf\n2 2\n-1.0\n" + DEEP[::-1].astype("<f4").tobytes(),
     ],
@@ -98,7 +102,12 @@ def test_a_deep_picture_whose_zero_is_white_is_no_negative():
         (deep(4095, np.uint16, "PNG"), "its range is unclear: 16 bits with values from 0 to 4095 alone"),
         (deep(255, np.int32), "its range is unclear: 32 bits, or signed ones, with values from 0 to 255"),
         (deep(np.nan, np.float32), "its values are not all finite numbers"),
-        (deep(1, np.uint16, t281=0), "its range is unclear: it says 0..0"),
+        (deep(1, np.uint16, t341=0.0), "its range is unclear: it says 0..0"),
+        (deep(1000, np.int32, t281=1000), "its range is unclear: 32 bits, or signed ones, with values from 0 to 1000"),
+        (deep(1, np.float32, t341=np.inf), "its range is unclear: it says 0..inf"),
+        (deep(1, np.float32, t341=np.nan), "its range is unclear: it says 0..nan"),
+        (deep(1, np.float32, t340=np.nan, t341=1.0), "its range is unclear: it says nan..1"),
+        (deep(1, np.float32, t340=-1e308, t341=1e308), "its range is unclear: it says -1e+308..1e+308"),
     ],
 )
 def test_deep_pictures_whose_range_nothing_tells_are_refused(data, said):
@@ -120,6 +129,20 @@ def test_12_bits_of_16_are_told_of_colours_too():
     assert decode(png_of_deep_colours(4095), 2, 2, "stretch").reason.startswith(
         "its range is unclear: 16 bits a colour with values below 4,096"
     )
+
+
+def test_statistics_say_no_range_of_grey_or_colours():
+    grey = decode(deep(30000, np.uint16, t280=5, t281=30000), 2, 2, "stretch").pixels
+    assert grey[1, 1, 0] == round(30000 / 65535 * 255), "as bright as its values, and not stretched by what they happen to be"
+    shallow, told = Image.new("RGB", (2, 2), (200, 9, 9)), {280: (0, 0, 0), 281: (61234, 61234, 61234), 258: (16, 16, 16)}
+    assert eight_bits(shallow, Depth("RGB", "TIFF", told, colours_cut=True)) is shallow
+    assert "with the range 0..61234 cannot" in eight_bits(shallow, Depth("RGB", "TIFF", told | {341: 61234}, colours_cut=True))
+
+
+def test_a_dark_bmp_of_16_bits_for_all_colours_is_read():
+    head = struct.pack("<IiiHHIIiiIIIII", 52, 2, 2, 1, 16, 3, 8, 0, 0, 0, 0, 0xF800, 0x7E0, 0x1F)  # 5, 6 and 5 bits
+    dark = b"BM" + struct.pack("<IHHI", 74, 0, 0, 66) + head + struct.pack("<4H", *[1 << 11 | 2 << 5 | 1] * 4)
+    assert tuple(pixels(dark, 2, 2)[0, 0]) == (8, 8, 8)
 
 
 def test_the_first_picture_of_a_stereo_file_is_taken():

@@ -3,13 +3,15 @@
 import json
 import os
 import tarfile
+from contextlib import contextmanager
 
 import pytest
 
-from synth.errors import InputError
+from synth.errors import InputError, StoreError
 from synth.images.sources import Input, SourceClass, layout_of, reader
 from synth.images.sources.listing import BLOCK, Listing, ListingWriter
-from synth.images.sources.read import Picture, digested, read_bytes
+from synth.images.sources.read import Picture, digested, not_empty, read_bytes
+from synth.store import trees
 from tests.images.pictures import image_folder, picture, sample, write_tar
 
 
@@ -158,6 +160,24 @@ def test_img2dataset_files_have_captions_and_no_classes(tmp_path):
         ("00000/000000000.jpg", "a cat", ()), ("00000/000000001.jpg", "a dog", ()), ("00000/000000002.jpg", "", ())
     ]  # fmt: skip
     assert not found.classes
+
+
+def test_whether_a_source_is_empty_is_told_by_its_first_name(tmp_path, monkeypatch):
+    for name in (".hidden", "lost+found", "Thumbs.db"):
+        (tmp_path / name).touch()
+    with pytest.raises(StoreError, match="is empty now; mount what was there"):
+        not_empty(tmp_path, "img2img.source")
+    image_folder(tmp_path, ("a", "b"), each=1)
+    met, scandir = [], os.scandir
+
+    @contextmanager
+    def counted(folder):
+        with scandir(folder) as there:
+            yield (met.append(e.name) or e for e in sorted(there, key=lambda e: e.name != "a"))
+
+    monkeypatch.setattr(trees.os, "scandir", counted)
+    not_empty(tmp_path, "img2img.source")
+    assert met == ["a"], "of 100,000 names too, for each picture that is missing"
 
 
 # -- tars ------------------------------------------------------------------------------------------------------------

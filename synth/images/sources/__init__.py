@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.images.sources.base import KEY, MANIFEST, Input, Reader, SourceClass
+from synth.images.sources.base import KEY, MANIFEST, STATS, Input, Reader, SourceClass
 from synth.store.trees import entries, is_folder, is_picture_file
 
 __all__ = ["LAYOUTS", "Input", "Reader", "SourceClass", "layout_of", "reader"]
@@ -21,8 +21,8 @@ LAYOUTS: Mapping[str, str] = {
     "img2dataset": "synth.images.sources.image_folder:Img2DatasetReader",
     "webdataset": "synth.images.sources.webdataset:WebDatasetReader",
 }
-_STATS = re.compile(r"\d+_stats\.json")  # what img2dataset leaves beside each shard
 _SHARD = re.compile(r"\d{5,}")
+_LOOKED_INTO = 5  # folders with pictures: each may hold 10,000
 NO_LAYOUT = (".h5", ".hdf5", ".parquet", ".arrow", ".lmdb", ".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
@@ -39,7 +39,7 @@ def layout_of(root: Path) -> str:
     if any(n.endswith(".tar") for n in names):
         return "webdataset"
     folders = [e.name for e in there if is_folder(e, KEY)]
-    if any(_STATS.fullmatch(n) for n in names) or _shards(root, folders):
+    if any(STATS.fullmatch(n) for n in names) or _shards(root, folders):
         return "img2dataset"
     packed = next((e.name for e in there if e.name.lower().endswith(NO_LAYOUT) and e.name != MANIFEST), "")
     if packed and not folders and not any(is_picture_file(e) for e in there):
@@ -51,11 +51,16 @@ def _shards(root: Path, folders: Sequence[str]) -> bool:
     """Whether folders are img2dataset's shards without their _stats.json: 00012/000120007.jpg, the shard in each picture's name."""
     if not folders or not all(_SHARD.fullmatch(f) for f in folders):
         return False
+    looked_into = 0
     for folder in folders:
         stems = (e.name.partition(".")[0] for e in entries(root / folder, KEY) if is_picture_file(e))
         if stem := next(stems, ""):
-            return stem.isdecimal() and stem.startswith(folder) and len(stem) > len(folder)
-    return False
+            if not (stem.isdecimal() and stem.startswith(folder) and len(stem) > len(folder)):
+                return False
+            looked_into += 1
+            if looked_into == _LOOKED_INTO:
+                break
+    return looked_into > 0
 
 
 def _no_layout(root: Path, name: str) -> InputError:

@@ -1,5 +1,6 @@
 """What one input is, and what every reader shares."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from synth.store.trees import Unread
 
 KEY = "img2img.source"
 MANIFEST = "manifest.parquet"  # of an export, beside its pictures
+STATS = re.compile(r"\d+_stats\.json")  # what img2dataset leaves beside each shard
 MAX_BYTES = 1 << 28  # of a picture's file; larger ones are refused unread
 MAX_PIXELS = 100_000_000  # of a picture; a file of a few kilobytes can claim any size
 

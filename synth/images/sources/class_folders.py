@@ -5,19 +5,23 @@ make: a label that nobody asked for is in every sample, and nobody sees it. An e
 """
 
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
 from synth import foreign
 from synth.errors import InputError, not_trouble
-from synth.images.sources.base import SourceClass
+from synth.images.sources.base import KEY, SourceClass
 from synth.store.trees import entries, is_folder, is_hidden, is_picture_file, plain, walk
 
 CLASSES, METADATA = "classes.json", "metadata.jsonl"
-TRAINING = frozenset(("train", "training"))
-SPLITS = TRAINING | frozenset(("val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation"))
+_IS_SPLIT = re.compile(  # train, val2017, test_set, Training-Images; of COCO and STL-10 also what nobody labelled
+    r"(?:(train|training|trainval)|val|valid|validation|dev|test|testing|eval|evaluation|unlabell?ed)"
+    r"(?:[ _-]?(?:sets?|splits?|images?|imgs?|data))?[ _-]?\d*",
+    re.IGNORECASE | re.ASCII,
+)
 # folders that data sets have beside or around their classes, and that no class is called
 PARTS = frozenset(
     [
@@ -55,17 +59,32 @@ class ClassFolders:
     by_rows: bool = False  # the folders are numbers, and the rows of metadata.jsonl name the classes
 
 
+def is_split(name: str) -> bool:
+    """Whether a folder is called like a split of a data set.
+
+    >>> [n for n in ("train2017", "Val_set", "test-images", "train_station", "tests") if is_split(n)]
+    ['train2017', 'Val_set', 'test-images']
+    """
+    return _IS_SPLIT.fullmatch(name) is not None
+
+
+def is_training(name: str) -> bool:
+    """Whether a folder is called like the split that models are trained on."""
+    return bool((found := _IS_SPLIT.fullmatch(name)) and found[1])
+
+
 def class_folders(root: Path, key: str, fix: str, plainly: bool = False) -> ClassFolders:
     """The class folders of a folder. key: of the config, for errors; fix: how the folders at the top are taken as they are.
 
     plainly: they are, whatever they are called.
     """
-    known = known_classes(file) if (file := classes_file(root)) else {}
-    if known:
-        return _exported(root, key, known)
-    if plainly:
-        return ClassFolders(tuple(_folders(root, "", key)))
-    return _found(root, "", key, fix, ())
+    notes: tuple[str, ...] = ()
+    if file := classes_file(root):
+        if known := known_classes(file):
+            return _exported(root, key, known, file)
+        notes = (not_ours(file),)
+    found = ClassFolders(tuple(_folders(root, "", key))) if plainly else _found(root, "", key, fix, ())
+    return replace(found, notes=notes + found.notes)
 
 
 def classes_file(root: Path) -> Path | None:
@@ -77,26 +96,39 @@ def classes_file(root: Path) -> Path | None:
 
 
 def known_classes(file: Path) -> dict[str, SourceClass]:
-    """folder -> class of our own export's classes.json, ~index where it has no folders; {} if there is none.
+    """folder -> class of our own export's classes.json, ~index where it has no folders; {} if it is not there, or of somebody else."""
+    return {folder or f"~{index}": SourceClass(index, name) for index, name, folder in listed_classes(file)}
 
-    InputError for another file of that name.
+
+def listed_classes(file: Path) -> list[tuple[int, str, str]]:
+    """(index, name, folder or "") of each class of our own export's classes.json; [] if it is not there, or of somebody else.
+
+    InputError for what is no JSON, and for one of ours with an entry that is none.
     """
     where, fix = f"{file}: not the classes.json of an export", "remove it, and the folders name the classes"
     try:
         raw = foreign.parse(foreign.read(file, foreign.STAGE), where, fix, halves=True)
     except FileNotFoundError:
-        return {}
+        return []
     except OSError as e:
         not_trouble(file, e)
         raise InputError(f"{where} ({e.strerror}); {fix}") from e
-    listed = [foreign.obj(c, where, fix, **_CLASS) for c in foreign.obj(raw, where, fix, classes=[dict])["classes"]]
-    return {c["folder"] or f"~{c['index']}": SourceClass(c["index"], c["name"]) for c in listed}
+    classes = raw.get("classes") if isinstance(raw, dict) else None
+    if not isinstance(classes, list) or not any(isinstance(c, dict) and "index" in c for c in classes):
+        return []
+    listed = [foreign.obj(c, where, fix, **_CLASS) for c in classes]
+    return [(c["index"], c["name"], c["folder"]) for c in listed]
+
+
+def not_ours(file: Path) -> str:
+    """What to say of a classes.json that lists no class as our exports do."""
+    return f"{file} is no list of an export, and is not read: it has no {{'classes': [{{'index': 0, 'name': ..}}]}}"
 
 
 # -- an export of ours -------------------------------------------------------------------------------------------------
 
 
-def _exported(root: Path, key: str, known: dict[str, SourceClass]) -> ClassFolders:
+def _exported(root: Path, key: str, known: dict[str, SourceClass], file: Path) -> ClassFolders:
     """The folders of an export: classes, train/ and val/ with classes in them, or numbers (export.image_folder.names=nested)."""
     bases = ("",)
     top = _folders(root, "", key)
@@ -110,7 +142,7 @@ def _exported(root: Path, key: str, known: dict[str, SourceClass]) -> ClassFolde
     for base, name in below:
         if name not in known:
             raise InputError(
-                f"{key}: {root / CLASSES}: does not name folder {plain(_joined(base, name))!r}; remove the folder, or that file"
+                f"{key}: {file}: does not name folder {plain(_joined(base, name))!r}; remove the folder, or that file"
                 + _other_export(root, base, name)
             )
     return ClassFolders(tuple(_joined(*b) for b in below), bases, tuple(dict.fromkeys(("", *bases))), known=known)
@@ -129,10 +161,10 @@ def _found(root: Path, base: str, key: str, fix: str, above: tuple[str, ...]) ->
     """The classes among the folders of `base`. above: the folders that wrap it."""
     there = {name: _holds(root / base / name, key) for name in _folders(root, base, key)}
     full = [name for name, holds in there.items() if holds in (Holds.PICTURES, Holds.FOLDERS)]
-    if not full and there and all(name.casefold() in SPLITS for name in there):  # class folders without a picture
+    if not full and there and all(map(is_split, there)):  # class folders without a picture
         there, full = dict.fromkeys(there, Holds.FOLDERS), list(there)
     deep = [name for name in full if there[name] is Holds.FOLDERS]
-    splits = [name for name in full if name.casefold() in SPLITS]
+    splits = [name for name in full if is_split(name)]
     parts = [name for name in full if name.casefold() in PARTS]
     beside = tuple(_joined(base, name) for name, holds in there.items() if holds is Holds.OTHERS)
     around = (*above, base)
@@ -140,20 +172,24 @@ def _found(root: Path, base: str, key: str, fix: str, above: tuple[str, ...]) ->
     def unclear(why: str, instead: str) -> InputError:
         return _unclear(root, [_joined(base, n) for n in full], key, why, instead, fix)
 
+    def plainly_one(name: str) -> str:
+        """The way out that takes one folder without classes, where classes are not all that is asked for."""
+        return f"{key}={root / base / name} reads the pictures of one without classes, or " if key == KEY else ""
+
     if full and splits == deep == full and len(above) < DEEPEST:
         return _splits(root, full, base, key, fix, around, beside)
     halves = [name for name in splits if name in deep]
     if splits and (splits == full or halves):
         why = "are named like splits of a data set" if splits == full else f"are folders of pictures beside splits ({_shown(halves)})"
-        raise unclear(why, f"{key}={root / base / (halves or splits)[0]} reads one of them")
+        raise unclear(why, f"{key}={root / base / halves[0]} reads one of them, or " if halves else plainly_one(splits[0]))
     if len(full) == 1 and deep and Holds.NOTHING not in there.values() and len(above) < DEEPEST:
         return _wrapped(root, _joined(base, full[0]), key, fix, around, beside)
     if full and deep == full:
         why = "hold pictures in further folders alone: those may be the classes"
-        raise unclear(why, f"{key}={root / base / full[0]} reads one of them")
+        raise unclear(why, f"{key}={root / base / full[0]} reads one of them, or ")
     if full and parts == full:
         why = "are called like parts of a data set"
-        raise unclear(why, f"{key}={root / base / full[0]} reads the pictures of one without classes")
+        raise unclear(why, plainly_one(full[0]))
     if not full:  # names are all that there is
         return ClassFolders(tuple(_joined(base, name) for name in there), (base,), around)
     classes = tuple(_joined(base, name) for name, holds in there.items() if holds is not Holds.OTHERS)
@@ -182,7 +218,7 @@ def _wrapped(root: Path, only: str, key: str, fix: str, around: tuple[str, ...],
     inner = _found(root, only, key, fix, around)
     if inner.bases == (only,) and len(inner.folders) < 2:
         raise _unclear(
-            root, [only], key, f"may be a class, or hold one ({_shown(inner.folders)})", f"{key}={root / only} takes the latter", fix
+            root, [only], key, f"may be a class, or hold one ({_shown(inner.folders)})", f"{key}={root / only} takes the latter, or ", fix
         )
     names = _shown(f.rpartition("/")[2] for f in inner.folders)
     note = f"all pictures of {root} lie in {plain(only)!r}, whose folders are the classes: {names}; {fix}"
@@ -191,7 +227,8 @@ def _wrapped(root: Path, only: str, key: str, fix: str, around: tuple[str, ...],
 
 
 def _unclear(root: Path, folders: Sequence[str], key: str, why: str, instead: str, fix: str) -> InputError:
-    return InputError(f"{key}: {root}: its folders would become the classes {_shown(folders)}, but they {why}; {instead}, {fix}")
+    """instead: another way out and "or ", or "" if there is none."""
+    return InputError(f"{key}: {root}: its folders would become the classes {_shown(folders)}, but they {why}; {instead}{fix}")
 
 
 def _holds(folder: Path, key: str) -> Holds:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from synth import foreign
 from synth.errors import REFUSALS, InputError, not_trouble
-from synth.images.sources.base import KEY, MANIFEST, Input, Reader, SourceClass, too_large
+from synth.images.sources.base import KEY, MANIFEST, STATS, Input, Reader, SourceClass, too_large
 from synth.images.sources.class_folders import CLASSES, METADATA, ClassFolders, class_folders
 from synth.store.trees import decoded_here, entries, form_suffix, is_folder, of_one_size, pictures, plain, suffix_of
 
@@ -105,6 +105,8 @@ class Img2DatasetReader(ImageFolderReader):
     """img2dataset's output_format=files: folders are shards, not classes; a .txt and a .json stand beside each picture."""
 
     def __iter__(self) -> Iterator[Input]:
+        if not any(STATS.fullmatch(e.name) for e in entries(self.root, KEY)):  # folders of persons may be numbered so too
+            self.notes.append(f"the folders of {self.root} are taken for shards of img2dataset, which are no classes; {PLAINLY}")
         yield from self._with_facts(self._below(""), (), {})
 
 

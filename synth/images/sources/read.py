@@ -20,7 +20,7 @@ from synth.store.files import pread, storing
 from synth.store.framing import Entry
 from synth.store.names import classes_of
 from synth.store.records import record_of
-from synth.store.trees import entries
+from synth.store.trees import holds_any
 from synth.store.units import sample_at
 
 GONE = {  # what says something of one file. One that may not be read here may be read elsewhere
@@ -169,7 +169,7 @@ def _digested(item: Input, root: Path) -> Input:
 
 def not_empty(root: Path, key: str) -> None:
     """StoreError if nothing is in a folder of pictures any more: a place that nothing is mounted at says nothing about its pictures."""
-    if root.is_dir() and not {e.name for e in entries(root, key)} - {"lost+found"}:
+    if root.is_dir() and not holds_any(root, key):
         raise StoreError(f"{key}: {root} is empty now; mount what was there and run the command again")
 
 

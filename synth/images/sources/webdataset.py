@@ -15,10 +15,10 @@ from itertools import islice
 from synth import foreign
 from synth.errors import REFUSALS, InputError, not_trouble
 from synth.images.sources.base import KEY, Input, Reader, SourceClass, too_large
-from synth.images.sources.class_folders import CLASSES, known_classes
+from synth.images.sources.class_folders import CLASSES, known_classes, not_ours
 from synth.images.sources.image_folder import OURS, caption_in
 from synth.store.tars import Member, NoTar, TornTar, members
-from synth.store.trees import MODERN, can_decode, is_hidden, is_picture, of_one_size, plain, walk
+from synth.store.trees import MODERN, can_decode, entries, is_hidden, is_picture, of_one_size, plain, walk
 
 THREADS = 8  # tars that are listed at once: each waits for one small read after the other
 SMALL = 1 << 20  # bytes of a json, txt or cls member
@@ -28,6 +28,7 @@ SHARDS = ("shards.json", "_stats.json")  # lists beside shards, ours and img2dat
 BESIDE = "pictures beside the tars, not read (img2img.layout=image_folder reads them, and no tar)"
 FURTHER = "further pictures of samples in tars, whose first one is taken"
 NO_SUFFIX = "members of tars without a suffix, not read (name them key.jpg)"
+HIDDEN = "hidden names and leavings of systems in tars, left out"
 LINKS = "links and devices in tars, not read (pack files: tar --hard-dereference -h)"
 
 
@@ -59,8 +60,13 @@ class WebDatasetReader(Reader):
                             self.unread.undecoded[s.undecoded] += 1
                         labels = tuple(self.number(c) for c in s.classes)
                         yield Input(key, name, s.size, s.offset, labels, s.caption, s.reason, same_size=s.same_size)
-        for known in known_classes(self.root / CLASSES).values() if self.root.is_dir() else ():
+        if self.root.is_file():
+            return
+        classes = known_classes(self.root / CLASSES)
+        for known in classes.values():
             self.number(known)  # a class of an export is a class without pictures too
+        if not classes and any(e.name == CLASSES for e in entries(self.root, KEY)):
+            self.notes.append(not_ours(self.root / CLASSES))
 
     def _tars(self) -> list[str]:
         if self.root.is_file():
@@ -105,7 +111,10 @@ class WebDatasetReader(Reader):
                 seen = member.stop
                 folder, _, base = member.name.removeprefix("./").rpartition("/")
                 stem, _, ext = base.partition(".")
-                if member.folder or folder.startswith("__") or is_hidden(base):  # __unit__/index
+                if member.folder or (folder.startswith("__") and not is_hidden(folder.partition("/")[0])):  # __unit__/index
+                    continue
+                if any(is_hidden(part) for part in (*folder.split("/"), base) if part not in (".", "..")):
+                    passed[HIDDEN] += 1
                     continue
                 if not member.regular or not stem or not ext:
                     passed[LINKS if not member.regular else NO_SUFFIX] += 1
