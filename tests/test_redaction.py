@@ -6,7 +6,7 @@ import time
 import pytest
 
 from synth import redaction
-from synth.captions.remote.calls import LONGEST, answer_in
+from synth.captions.remote.reading import LONGEST, answer_in
 from synth.captions.remote.settings import Endpoint
 from synth.errors import InputError
 from synth.redaction import keep, redacted, redacted_data

@@ -81,14 +81,14 @@ def test_units_are_the_same_for_one_and_three_workers(tmp_path, chat, maker):
 
 def test_status_counts_refused_answers_by_reason(tmp_path, chat):
     from launch.show.stages import report_on
-    from launch.status import _refused
+    from launch.show.asked import asked
 
     folder = run(plan(tmp_path, "synthclip", "captions.total=60", "captions.unit_size=60", "captions.window=60"))["captions"]
     refused = report_on(folder.path).work.refused
     kept = [r for s in folder.samples() for r in s.json().get("rejected", ())]
     assert refused["refusal"] == sum(r["reason"] == "refusal" for r in kept) > 0
     assert refused["meta"] == sum(r["reason"] == "meta" for r in kept) > 0
-    assert any("refusal" in line for line in _refused(report_on(folder.path)))
+    assert any("refusal" in line for line in asked(report_on(folder.path).work))
     assert events(folder, "stop")[0]["refused"] == refused
 
 

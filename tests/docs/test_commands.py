@@ -378,7 +378,7 @@ class Place:
         from tests.tracking import test_lvis as small
 
         lvis = {"images": [small.lvis_image(1)], "annotations": [small.at(10, 1, 3, 0)], "categories": small.LVIS}
-        coco = {"images": [small.image(1)], "annotations": [small.at(900, 1, small.PERSON, 50)]}
+        coco = {"images": [small.coco_image(1)], "annotations": [small.at(900, 1, small.PERSON, 50)]}
         coco["categories"] = [{"id": small.PERSON, "name": "person"}]
         return self.file(name, json.dumps(lvis if name == "LVIS.json" else coco))
 

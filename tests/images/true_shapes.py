@@ -257,10 +257,14 @@ FOLDERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 
 
+FLOW = ("FluxPipeline", "StableDiffusion3Pipeline", "AuraFlowPipeline", "CogView4Pipeline")
+
+
 def write(name: str, folder: Path) -> Path:
     """The folder of a pipeline with its true configs, and weight files that have true headers and, but for those, no bytes."""
     kind, components = FOLDERS[name]
-    index: dict[str, Any] = {"_class_name": kind, "scheduler": ["diffusers", "DDIMScheduler"]}
+    scheduler = "FlowMatchEulerDiscreteScheduler" if kind in FLOW else "DDIMScheduler"
+    index: dict[str, Any] = {"_class_name": kind, "scheduler": ["diffusers", scheduler]}
     for part, what in components.items():
         place = folder / part
         if isinstance(what, str):
@@ -268,12 +272,13 @@ def write(name: str, folder: Path) -> Path:
             _json(place / "tokenizer_config.json", {})
             continue
         built = module(*what)
-        index[part] = [type(built).__module__.split(".")[0], what[0]]
+        where = type(built).__module__.split(".")
+        index[part] = [where[2] if where[1] == "pipelines" else where[0], what[0]]  # a pipeline's own class by the pipeline
         config = built.config.to_dict() if hasattr(built.config, "to_dict") else dict(built.config)
-        _json(place / "config.json", config | {"_class_name": what[0]})
-        diffusers = index[part][0] == "diffusers"
+        diffusers = where[0] == "diffusers"
+        _json(place / "config.json", config | ({"_class_name": what[0]} if diffusers else {"architectures": [what[0]]}))
         _headers_only(built, place / f"{'diffusion_pytorch_model' if diffusers else 'model'}.safetensors")
-    _json(folder / "scheduler" / "scheduler_config.json", {"_class_name": "DDIMScheduler"})
+    _json(folder / "scheduler" / "scheduler_config.json", {"_class_name": scheduler})
     _json(folder / "model_index.json", index)
     return folder
 
