@@ -80,8 +80,8 @@ def test_units_are_the_same_for_one_and_three_workers(tmp_path, chat, maker):
 
 
 def test_status_counts_refused_answers_by_reason(tmp_path, chat):
-    from launch.show.stages import report_on
     from launch.show.asked import asked
+    from launch.show.stages import report_on
 
     folder = run(plan(tmp_path, "synthclip", "captions.total=60", "captions.unit_size=60", "captions.window=60"))["captions"]
     refused = report_on(folder.path).work.refused
