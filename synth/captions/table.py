@@ -99,6 +99,18 @@ def _opened(stage):
             raise _no_table(path, e) from e
 
 
+def _full(table):
+    """A table, of which every cell holds something."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in table.column_names:
+        column = table.column(name)
+        if column.null_count or (pa.types.is_list(column.type) and pc.list_flatten(column).null_count):
+            raise pa.ArrowInvalid(f"a cell of its column {name} is empty")
+    return table
+
+
 def _no_table(path, why: object) -> InputError:
     return InputError(f"{path}: its captions.parquet cannot be read ({why}); move the unit away and run the command that made its stage")
 
@@ -114,7 +126,7 @@ def rows_at(stage, numbers: Iterable[int]) -> dict[int, CaptionRow]:
     with _opened(stage) as file:
         wanted = sorted({n for n in numbers if 0 <= n < file.metadata.num_rows})
         for group, part in groupby(wanted, key=lambda n: n // ROW_GROUP):
-            table = file.read_row_group(group, use_threads=False)
+            table = _full(file.read_row_group(group, use_threads=False))
             for r in table.take([n - group * ROW_GROUP for n in part]).to_pylist():
                 by_number[r["row"]] = CaptionRow(
                     r["row"],
@@ -133,5 +145,5 @@ def rows_at(stage, numbers: Iterable[int]) -> dict[int, CaptionRow]:
 def labels_and_seeds(stage) -> tuple[list[int], list[int]]:
     """Two columns of a whole captions_json stage, of all rows."""
     with _opened(stage) as file:
-        table = file.read(columns=["label", "seed"], use_threads=False)
+        table = _full(file.read(columns=["label", "seed"], use_threads=False))
     return table.column("label").to_pylist(), table.column("seed").to_pylist()

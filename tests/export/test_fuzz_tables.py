@@ -2,7 +2,12 @@
 
 import contextlib
 import hashlib
+import io
 from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
 from synth.captions import table
 from synth.captions.table import CaptionRow
@@ -41,17 +46,31 @@ def test_a_mutant_of_a_manifest_is_wrong_or_says_the_same(tmp_path):
     assert wrong
 
 
+def _stage_of(path, data: bytes) -> SimpleNamespace:
+    """What reads a table of captions: a stage whose only unit is these bytes."""
+    path.write_bytes(data)
+    entry = SimpleNamespace(files={"parquet": (0, len(data))}, sha256=hashlib.sha256(data).hexdigest())
+    blocks = lambda entry, ext, size: (data[at : at + size] for at in range(0, len(data), size))  # noqa: E731
+    reader = SimpleNamespace(path=path, index=SimpleNamespace(samples=(entry,)), blocks=blocks)
+    return SimpleNamespace(reader=lambda number: contextlib.nullcontext(reader))
+
+
+@pytest.mark.parametrize(("column", "values"), [("caption", [None]), ("labels", [None]), ("labels", [[None]]), ("seed", [None])])
+def test_a_table_of_captions_with_an_empty_cell_is_refused_by_name(tmp_path, column, values):
+    whole = pq.read_table(io.BytesIO(table.to_parquet(ROWS[:1])))
+    at = whole.schema.get_field_index(column)
+    out = io.BytesIO()
+    pq.write_table(whole.set_column(at, whole.schema.field(at), pa.array(values, whole.schema.field(at).type)), out)
+    with pytest.raises(InputError, match=f"000000.tar: .*a cell of its column {column} is empty"):
+        table.rows(_stage_of(tmp_path / "000000.tar", out.getvalue()), 0, 1)
+
+
 def test_a_mutant_of_a_table_of_captions_gives_rows_of_its_columns_or_is_refused_by_name(tmp_path):
     path, data, read = tmp_path / "000000.tar", table.to_parquet(ROWS), 0
     for seed in mutants(60):
         mutant = of_bytes(data, seed)
-        path.write_bytes(mutant)
-        entry = SimpleNamespace(files={"parquet": (0, len(mutant))}, sha256=hashlib.sha256(mutant).hexdigest())
-        blocks = lambda entry, ext, size, mutant=mutant: (mutant[at : at + size] for at in range(0, len(mutant), size))  # noqa: E731
-        reader = SimpleNamespace(path=path, index=SimpleNamespace(samples=(entry,)), blocks=blocks)
-        stage = SimpleNamespace(reader=lambda number, reader=reader: contextlib.nullcontext(reader))
         try:
-            rows = table.rows(stage, 0, 40)
+            rows = table.rows(_stage_of(path, mutant), 0, 40)
         except InputError as e:
             assert "000000.tar" in str(e), seed
             continue
