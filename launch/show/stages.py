@@ -146,7 +146,7 @@ def _verdict(folder: Path, tell: Callable[[str], object]) -> Verdict | None:
     """None, too, where a worker wrote something since: somebody goes on."""
     path = folder / "missing.json"
     try:
-        given = path.stat().st_mtime
+        given = path.lstat().st_mtime
         if any(p.stat().st_mtime > given for p in (folder / "events").glob("*.jsonl")):
             return None
         said = foreign.obj(foreign.read_json(path, foreign.RECORD), path, why=str, command=str)

@@ -25,7 +25,7 @@ READ_BY = {
     "stage.json": {"status", "verify", "cancel", "gate", "worker"},
     "inputs.json": {"status", "verify", "cancel", "gate", "worker"},
     "done.json": set(),
-    "missing.json": {"status"},
+    "missing.json": set(),  # nothing is said of it where a lease is live
     "failed/000000.try1.json": set(),
     "events/w.jsonl": {"status", "cancel"},
     "submissions/0001.json": {"gate"},
