@@ -93,7 +93,7 @@ def test_down_leaves_no_process_and_clean_no_file():
         pytest.skip(str(e))
     job = cluster.sbatch("--time=20", "--output=/dev/null", "--wrap", "sleep 603 & sleep 603")
     cluster.wait_state(job, "RUNNING")
-    assert len(cluster.processes()) >= 5
+    cluster.wait_for("the processes of its job", lambda: len(cluster.processes()) >= 5)
     cluster.control("down")
     left = cluster.processes()
     for pid in left:
@@ -118,7 +118,7 @@ def killed_run(accounting: int = 0, ns: int | str = "auto", keeper: bool = False
     code = TEST_RUN.format(accounting=accounting, ns=repr(ns))
     run = subprocess.Popen([sys.executable, "-c", code], cwd=REPO, stdout=subprocess.PIPE, text=True)
     cluster = Cluster(Path(run.stdout.readline().strip()), 0)
-    assert len(cluster.processes()) >= 6
+    cluster.wait_for("the processes of its job", lambda: len(cluster.processes()) >= 6)  # Slurm says RUNNING before they are there
     if keeper:
         os.kill(int((cluster.path / "run" / "keeper.pid").read_text().split()[0]), signal.SIGKILL)
     run.kill()
