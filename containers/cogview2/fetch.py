@@ -351,7 +351,7 @@ def words(arguments=None) -> argparse.Namespace:
     parser.add_argument("--first-stage", action="store_true", help="coglm alone, for the adapter's --only-first-stage")
     parser.add_argument("--mirror", help="address of a folder with the same files: coglm.zip, ..., ice_text.model, ice_image.pt")
     parser.add_argument("--expected", type=Path, help="a .fetched.json of others; what differs from it is refused")
-    parser.add_argument("--check", action="store_true", help="read every byte of what is there, and compare it with the record")
+    parser.add_argument("--check", action="store_true", help="fetch nothing: read every byte, and compare it with the record")
     parser.add_argument("--home", action="store_true", help="also copy the tokenizers to ~/.icetk_models")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds without a byte")
     return parser.parse_args(arguments)
@@ -359,6 +359,8 @@ def words(arguments=None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> None:
     path = options.folder.expanduser().absolute()
+    if options.check and not path.is_dir():
+        raise Wrong(f"{path}: no such folder; nothing was fetched into it yet")
     (path / ICETK).mkdir(parents=True, exist_ok=True)
     with open(path / ".lock", "a") as lock:
         try:
@@ -377,9 +379,13 @@ def fill(folder: Folder, options: argparse.Namespace) -> None:
         ends = {name: f"{name}.zip" if name in ARCHIVES else name for name in addresses}
         addresses = {name: f"{options.mirror.rstrip('/')}/{end}" for name, end in ends.items()}
     for name, url in addresses.items():
-        folder.fetch(name, url, options.timeout)
-        if options.check:
-            folder.check(folder.path / (name if name in ARCHIVES else f"{ICETK}/{name}"), whole=True)
+        target = folder.path / (name if name in ARCHIVES else f"{ICETK}/{name}")
+        if not options.check:
+            folder.fetch(name, url, options.timeout)
+        elif target.exists():
+            folder.check(target, whole=True)
+        else:
+            raise Wrong(f"{target} is not there; the same command without --check fetches it")
     folder.locks(addresses)
 
 

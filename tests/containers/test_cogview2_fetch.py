@@ -134,6 +134,16 @@ def test_a_fetch_that_was_killed_goes_on_and_a_whole_one_asks_for_nothing(mirror
     assert run("--check")[0] == 0 and not mirror.asked
 
 
+def test_a_check_fetches_nothing_and_makes_no_folder(fetch, run, mirror, tmp_path, capsys):
+    assert fetch.main([str(tmp_path / "typo"), "--mirror", mirror.url, "--check"]) == 65 and not (tmp_path / "typo").exists()
+    assert "no such folder" in capsys.readouterr().err
+    assert run()[0] == 0
+    mirror.asked = []
+    (tmp_path / "m" / "icetk_models" / "ice_image.pt").unlink()
+    code, said = run("--check")
+    assert code == 65 and "ice_image.pt is not there; the same command without --check fetches it" in said and not mirror.asked
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_file_that_changes_on_the_server_is_fetched_from_its_beginning(ranges, run, mirror, tmp_path):
     mirror.ranges = ranges

@@ -12,7 +12,7 @@ from synth.errors import InputError
 LOOK_EVERY = 1.0  # seconds between two looks at what other workers have stored
 
 
-class Spent(InputError):
+class LimitReached(InputError):
     """A limit of requests or money is reached: what was answered is kept, and the same command with a higher limit goes on.
 
     As it stands, trying again changes nothing: neither a job that is requeued nor a gate may.
@@ -72,11 +72,11 @@ class Budget:
     def _cost(self) -> float:
         return self._journal.totals.cost(self._endpoint.price_in, self._endpoint.price_out)
 
-    def spent(self, key: str) -> Spent:
+    def reached(self, key: str) -> LimitReached:
         """The error that ends a worker, once nothing is under way. key: of the limit."""
         totals, cost = self._journal.totals, self._cost()
         price = f", price {cost:,.4f}" if cost else ""
-        return Spent(
+        return LimitReached(
             f"captioner.{key}={getattr(self._endpoint, key):g} is reached: this stage has {totals.answers:,} answers "
             f"({totals.tokens_in:,} tokens in, {totals.tokens_out:,} out{price}), and all are kept; to go on, run the same command with a "
             f"higher captioner.{key}, or null"

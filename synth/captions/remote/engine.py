@@ -198,7 +198,7 @@ class RemoteEngine:
         except Unanswered as e:
             raise self._gone(str(e)) from None
         except NoRoom as e:
-            raise self._budget.spent(str(e)) from None
+            raise self._budget.reached(str(e)) from None
         except WrongServer as e:
             key = f" and the key in {self.endpoint.api_key_env}" if self.endpoint.api_key_env else ""
             fix = f"; check captioner.model, captioner.base_url{key}" if e.kind == REFUSED else ""

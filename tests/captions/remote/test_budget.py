@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from synth.captions.remote import budget
-from synth.captions.remote.budget import Spent
+from synth.captions.remote.budget import LimitReached
 from synth.captions.remote.journal import totals
 from synth.errors import InputError
 from tests.captions.remote.conftest import expected, requests
@@ -17,7 +17,9 @@ PRICES = {"price_in": 2.0, "price_out": 10.0}
 
 def test_a_limit_of_requests_is_kept_to_the_very_number_and_a_higher_one_goes_on(engine, tmp_path):
     with Fake() as server:
-        with pytest.raises(Spent, match=r"max_requests=5 is reached: this stage has 5 answers \(.* tokens in, 35 out\), and all are kept"):
+        with pytest.raises(
+            LimitReached, match=r"max_requests=5 is reached: this stage has 5 answers \(.* tokens in, 35 out\), and all are kept"
+        ):
             engine(server, max_requests=5).generate(requests(12))
         assert len(server.seen) == totals(tmp_path).answers == 5
         with pytest.raises(InputError, match=r"run the same command with a higher captioner.max_requests, or null"):
@@ -35,7 +37,7 @@ def test_what_is_answered_already_needs_no_room(engine):
 
 def test_a_limit_of_money_is_not_passed(engine, tmp_path):
     with Fake(default=PAID) as server:
-        with pytest.raises(Spent, match=r"captioner\.max_cost=0\.001 is reached: .* price 0\.00\d+\), and all are kept"):
+        with pytest.raises(LimitReached, match=r"captioner\.max_cost=0\.001 is reached: .* price 0\.00\d+\), and all are kept"):
             engine(server, max_cost=0.001, concurrency=1, **PRICES).generate(requests(12))
         assert len(server.seen) == 5 and totals(tmp_path).cost(2.0, 10.0) == pytest.approx(0.001)
 
@@ -49,7 +51,7 @@ def test_workers_of_one_stage_share_its_limit(engine, tmp_path, monkeypatch):
         def work(n):
             try:
                 workers[n].generate(requests(60)[20 * n : 20 * n + 20])
-            except Spent as e:
+            except LimitReached as e:
                 ended.append(e)
 
         threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
