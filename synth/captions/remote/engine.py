@@ -143,11 +143,14 @@ class RemoteEngine:
 
     def _asked_alone(self, todo: dict[str, Request], doubts: dict[str, Doubtful]) -> dict[str, Answer | Rejected]:
         """The outcomes of requests that failed in one way while others were answered: each is asked once more while this worker asks
-        nothing else, so that no neighbour takes its room, and the server is shown to answer before and after it."""
+        nothing else, so that no neighbour takes its room, and the server is shown to answer before and after it. After one that broke
+        the server it is shown again: what dies still takes connections for a moment, and the next request would be blamed for that."""
         outcomes: dict[str, Answer | Rejected] = {}
-        for n, (key, doubt) in enumerate(doubts.items()):
-            if n % CHECKED == 0:
+        whole = 0  # requests since the server was last shown to answer, none of which broke it
+        for key, doubt in doubts.items():
+            if whole % CHECKED == 0:
                 self._check_server()
+            whole += 1
             try:
                 outcomes[key] = self._answered(key, todo[key], maybe=1)
                 self._caller.spent.add(alone=1)
@@ -157,6 +160,8 @@ class RemoteEngine:
                 if e.kind != doubt.kind:  # nothing that comes of the request comes in two ways
                     raise Unanswered(f"{doubt}; then {e}") from None
                 outcomes[key] = Rejected(reason_of(str(e)), str(e))
+                if e.kind != REFUSED:
+                    whole = 0
         if doubts:
             self._check_server()
         return outcomes

@@ -55,6 +55,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.server.dying:
+            self.close_connection = True
+            return
         if self.server.key and self.headers.get("Authorization") != f"Bearer {self.server.key}":
             self.send(401, {"error": {"message": "Unauthorized"}})
             return
@@ -89,6 +92,10 @@ class Handler(BaseHTTPRequestHandler):
         if what[0] == "stall":
             time.sleep(what[1])
         if what[0] == "die":
+            self.server.dying = True
+            if self.server.linger:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                time.sleep(self.server.linger)
             os._exit(1)
         text, more = (what[1], dict(what[2])) if what[0] == "says" else (caption(prompt), {})
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": 7} | more.pop("usage", {})
@@ -114,6 +121,7 @@ class Fake:
             self.http.socket = tls.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
         self.http.script, self.http.default, self.http.deaf = list(script), default, deaf
         self.http.key = key  # asked of every POST
+        self.http.dying, self.http.linger = False, 0.0
         self.http.seen, self.http.lock, self.http.now, self.http.most = [], threading.Lock(), 0, 0
         self.url = f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{self.http.server_port}/v1"
 
@@ -135,6 +143,7 @@ def main(argv):
     p.add_argument("--port", type=int)
     p.add_argument("--die-after", type=int, help="answers until it dies")
     p.add_argument("--die-at", help="a word: a prompt that holds it is its death")
+    p.add_argument("--linger", type=float, default=0.0, help="seconds that it still takes connections, to drop them, once it dies")
     p.add_argument("--die-once", help="a file that is made at the first start; with it there, it behaves")
     p.add_argument("--deaf-after", type=int, help="answers after which it answers nothing any more, the health check neither")
     p.add_argument("--slow", type=float, default=0.0, help="seconds an answer takes")
@@ -151,6 +160,7 @@ def main(argv):
     server = Fake(port=a.port, default=stall(a.slow), key=os.environ.get("VLLM_API_KEY", ""))  # as vLLM does
     if a.die_at:
         server.http.default = to(a.die_at, ("die",))
+    server.http.linger = a.linger
     first = not (a.die_once and os.path.exists(a.die_once))
     if a.die_once:
         open(a.die_once, "w").close()

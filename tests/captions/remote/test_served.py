@@ -80,8 +80,11 @@ def test_a_server_that_dies_in_the_middle_is_started_again_and_no_answer_is_lost
         served.close()
 
 
-def test_a_prompt_that_kills_the_server_is_rejected_and_the_others_are_answered(tmp_path, quick):
-    served = engine(tmp_path, (*FAKE, "--die-at", "class 2 "))
+@pytest.mark.parametrize("linger", ["0", "0.3"], ids=["at-once", "slowly"])
+def test_a_prompt_that_kills_the_server_is_rejected_and_the_others_are_answered(tmp_path, monkeypatch, linger):
+    """Slowly: whoever asks a server that is about to end is not blamed for it."""
+    monkeypatch.setattr(calls, "FIRST_WAIT", 0.2)
+    served = engine(tmp_path, (*FAKE, "--die-at", "class 2 ", "--linger", linger))
     try:
         replies = served.generate(requests(8))
         assert [r.error for r in replies] == ["", "", "refused_by_server", *[""] * 5] and "no connection" in replies[2].text
