@@ -21,11 +21,11 @@ from tests.launch.conftest import REPO, environment
 from tests.stages import probe
 
 
-def text(found) -> str:
+def text(found, width=200) -> str:
     from rich.console import Console
 
-    console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(render(found))
+    console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(render(found, width))
     return console.export_text()
 
 
@@ -167,3 +167,33 @@ def test_jobs_are_found_by_ids_by_name_and_by_their_leases(tmp_path, monkeypatch
     monkeypatch.setattr("synth.host.slurm.find_by_name", lambda name, timeout: ["13"] if name == lost.job_name else [])
     found = job_ids(folder.path, ["dev/15_2@1", "other/16_0", "12_3"])
     assert set(found) == {"12", "13", "15"}
+
+
+def test_a_narrow_terminal_shows_whole_names_and_tells_below_what_has_no_room(tmp_path):
+    folder = probe(tmp_path)
+    assert Worker(folder, 0, 1).run() == 0
+    found = [(report_on(folder.path), StageJobs())]
+    assert "idle" in text(found).splitlines()[1]
+    narrow = text(found, width=50).splitlines()
+    assert "idle" not in narrow[1] and folder.path.name in narrow[3]
+    assert f"{folder.path.name}: idle" in narrow[5] and "device 1 x cpu" in narrow[5]
+
+
+def test_stages_of_one_name_are_told_apart_by_what_differs_here_or_upstream(tmp_path):
+    from launch.show.points import told_apart
+    from synth.filters.config import PerceptualHashConfig
+    from tests.fixtures_images import child
+
+    swept = [probe(tmp_path, seed=n) for n in (1, 2)]
+    behind = [child(tmp_path, "perceptual_hash", PerceptualHashConfig(method="phash"), {"images": [f]}) for f in swept]
+    lone = probe(tmp_path / "other")
+    told = told_apart([f.path for f in (*swept, *behind, lone)] + [tmp_path / "torn-0123"])
+    assert told == {f.path: f"probe.seed={n}" for n in (1, 2) for f in (swept[n - 1], behind[n - 1])} | {lone.path: ""}
+
+
+def test_only_what_failed_is_shown_where_that_is_asked_for(tmp_path, capsys):
+    for n, behaviour in enumerate(({}, {"5": {"raise": "bug"}})):
+        folder = probe(tmp_path / str(n), behaviour=behaviour)
+        Worker(folder, 0, 1).run()
+    assert main([str(tmp_path / "1"), "--failed", "--no-slurm"]) == 0 and folder.path.name in capsys.readouterr().out
+    assert main([str(tmp_path / "0"), "--failed", "--no-slurm"]) == 0 and "none was given up" in capsys.readouterr().out
