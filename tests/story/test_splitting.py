@@ -144,7 +144,7 @@ def test_a_pattern_that_does_not_end_is_stopped_and_named(source, chapter, promp
     begun = time.monotonic()
     with pytest.raises(InputError, match=said):
         split_in_child(request, source, limit=0.5)
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 60
     assert LIMIT >= 5  # what an honest regex on a large book may need
 
 
