@@ -111,7 +111,7 @@ def together(n: int, what, *args) -> list:
 def _take(i, barrier, folder, generations):
     owner, won = Owner.me(), []
     for g in range(generations):
-        barrier.wait(120)
+        barrier.wait(240)
         if lease := leases.create(folder.lease_path(7), 7, g, owner):
             won.append(g)
             lease.close()
@@ -135,12 +135,12 @@ def _commit(i, barrier, folder, patch, same_bytes):
         for slots in folder.spec.batches(unit):
             writer.append(frame(folder.framing, [probe.encode(None, (s, {} if same_bytes else {"size": 100 + i})) for s in slots]))
         digest = writer.seal(number, unit.start, len(unit), "")
-        barrier.wait(120)
+        barrier.wait(240)
         outcomes.append(commit(folder, writer.path, number, digest).value)
         writer.clean()
-        barrier.wait(120)
+        barrier.wait(240)
         inode = folder.unit_path(number).stat().st_ino
-        barrier.wait(120)
+        barrier.wait(240)
         outcomes[-1] += f" {inode}"
     return outcomes
 

@@ -86,7 +86,7 @@ def test_a_drain_between_units_and_while_lingering_is_75_or_done(tmp_path):
     wait_for(lambda: events(folder, "start"))
     time.sleep(0.2)
     child.signal(signal.SIGTERM)
-    assert child.wait(120) == 75
+    assert child.wait(240) == 75
 
 
 def test_a_worker_that_drains_before_it_finished_the_stage_says_75(tmp_path):
