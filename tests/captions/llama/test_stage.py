@@ -68,7 +68,7 @@ def once(root, gqa):
     """A stage by one worker that nobody disturbed."""
     folder = asked_again(root, gqa)
     worker = start(folder)
-    assert worker.wait(400) == EXIT_OK, worker.stderr.read()
+    assert worker.wait(600) == EXIT_OK, worker.stderr.read()
     return folder
 
 
@@ -94,7 +94,7 @@ def test_the_windows_of_these_tests_share_beginnings(tmp_path, gqa, undisturbed)
 def test_captions_are_identical_for_one_and_three_jobs(tmp_path, gqa, undisturbed):
     folder = asked_again(tmp_path, gqa)
     workers = [start(folder, i, 3) for i in range(3)]
-    assert [w.wait(400) for w in workers] == [EXIT_OK] * 3
+    assert [w.wait(600) for w in workers] == [EXIT_OK] * 3
     assert units(folder) == undisturbed
 
 
@@ -105,7 +105,7 @@ def test_a_kill_in_the_middle_only_delays_and_leaves_no_process(tmp_path, gqa, u
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
     again = start(folder)
-    assert again.wait(400) == EXIT_OK
+    assert again.wait(600) == EXIT_OK
     assert units(folder) == undisturbed
     wait_for(lambda: not ranks_of(gqa))
 
@@ -115,7 +115,7 @@ def test_killed_torchrun_and_ranks_only_delay_the_worker_that_lives(tmp_path, gq
     worker = start(folder)
     for victim in ("synth.captions.llama.ranks", "synth.captions.llama.agent"):
         os.kill(wait_for(lambda of=victim: below(worker.pid, of))[0], signal.SIGKILL)
-    _, err = worker.communicate(timeout=400)
+    _, err = worker.communicate(timeout=600)
     assert worker.returncode == EXIT_OK, err
     assert units(folder) == undisturbed and not folder.failures()
     assert "killed unit=" in err and "killed by SIGKILL" in err
@@ -128,7 +128,7 @@ def ranks_of(checkpoint: Path) -> list[int]:
 
 def test_a_larger_run_takes_the_whole_units_of_the_smaller_one(root, gqa, undisturbed):
     small, large = asked_again(root, gqa), asked_again(root, gqa, slots=24)
-    assert start(large).wait(400) == EXIT_OK
+    assert start(large).wait(600) == EXIT_OK
     assert [large.unit_path(u).stat().st_ino == small.unit_path(u).stat().st_ino for u in range(3)] == [True, True, False]
     rows = [s.json() for s in large.samples(0, SLOTS)]  # the smaller run's last unit was short, so it is made anew
     assert [r["seed"] for r in rows] == [s.json()["seed"] for s in small.samples()]

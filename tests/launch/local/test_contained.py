@@ -55,7 +55,7 @@ def begun(tmp_path: Path) -> StageFolder:
         folder = StageFolder.open(found[0].parent) if found else None
         return folder if folder and folder.progress() > 2 else None
 
-    return until(there, 60)
+    return until(there)
 
 
 def worker_of(folder: StageFolder) -> int:
