@@ -120,7 +120,7 @@ def test_a_torn_stage_does_not_hide_the_others(tmp_path, capsys):
 def test_the_command_prints_a_table_or_json_and_names_a_wrong_path(tmp_path):
     folder = probe(tmp_path)
     status = [sys.executable, str(REPO / "launch" / "status.py")]
-    run = lambda *words: subprocess.run([*status, *words], env=environment(), capture_output=True, text=True, timeout=30)  # noqa: E731
+    run = lambda *words: subprocess.run([*status, *words], env=environment(), capture_output=True, text=True, timeout=240)  # noqa: E731
     assert folder.path.name in run(str(tmp_path)).stdout
     (stage,) = json.loads(run(str(folder.path), "--json").stdout)
     assert stage["missing"] == 10 and stage["slurm"]["answered"] is False
