@@ -157,10 +157,46 @@ def test_a_refused_order_leaves_nothing_in_the_queue(folder, queue):
 def test_what_is_live_is_known_by_its_name(folder, queue):
     turn = submitted(folder, queue)
     assert live([turn], queue.jobs).arrays == ("100", "101") and live([turn], queue.jobs).gate == "102"
-    again = [dataclasses.replace(j, name="somebody-else") for j in queue.jobs]
+    elsewhere = [dataclasses.replace(j, cluster="far") for j in queue.jobs]
+    assert live([turn], elsewhere).arrays == ("100", "101") and live([turn], elsewhere).cluster == "far"
+    again = [dataclasses.replace(j, name="somebody-else", submitted=5.0) for j in queue.jobs]
     assert live([turn], again) == order.Live()
     ending = [dataclasses.replace(j, state="COMPLETING") for j in queue.jobs]
     assert live([turn], ending) == order.Live()
+
+
+def test_a_job_that_the_site_gave_another_name_is_known_by_cluster_number_and_time_and_not_released(folder, queue):
+    turn = submitted(folder, queue)
+    renamed = [dataclasses.replace(j, name="renamed", reason="JobHeldUser") for j in queue.jobs]
+    assert live([turn], renamed).arrays == ("100", "101") and live([turn], renamed).gate == "102" and live([turn], renamed).held == ()
+    assert live([turn], [dataclasses.replace(j, cluster="far") for j in renamed]) == order.Live()
+
+
+def test_an_array_of_which_nobody_knows_whether_it_is_queued_is_not_forgotten(folder, queue, monkeypatch):
+    """Its record stays open, and whoever comes next finds the array by its name and puts no other beside it."""
+    monkeypatch.setattr(order.sbatch, "PATIENCE", 0.0)
+    monkeypatch.setattr(order.sbatch, "_look", raising(SlurmError("no answer", passing=True, unsure=True)))
+    with pytest.raises(SlurmError):
+        submitted(folder, queue)
+    (torn,) = read(folder.path)
+    assert torn.state == INTENDED and queue.jobs and not queue.did("scancel")
+    assert live(read(folder.path), queue.jobs).arrays == ("100",)
+    assert settle(torn).arrays == (Array("100", 0, 0),) and settle(torn).submitted == {"100": 1000.0} and settle(torn).cluster == "dev"
+
+
+def raising(error):
+    def fail(*args, **kwargs):
+        raise error
+
+    return fail
+
+
+def test_jobs_that_go_to_another_cluster_have_their_gate_there(folder, queue):
+    stored.write(folder.path, ORDER, SCRIPTS)
+    turn = place(folder, take_turn(folder.path, settle), ORDER, SCRIPTS, 4, (), cluster="far")
+    assert {j.cluster for j in queue.jobs} == {"far"} and read(folder.path) == [turn] and turn.cluster == "far"
+    assert turn.submitted == {"100": 1000.0, "101": 1001.0, "102": 1002.0}
+    assert order.queue_of([folder.path]) == queue.jobs and live([turn], queue.jobs).gate == "102"
 
 
 def test_waiting_jobs_are_moved_and_keep_their_other_dependencies(queue):
@@ -193,6 +229,25 @@ def ended(folder, queue, monkeypatch):
         Listed("301", "PENDING", "Dependency", "afterany:300_*(unfulfilled)", "x/gate", "next", cluster="dev"),
     ]
     return turn
+
+
+def test_a_gate_looks_again_while_slurm_does_not_answer(folder, queue, ended, monkeypatch, capsys):
+    answers = [SlurmError("Slurm backup controller in standby mode", passing=True), SlurmError("Unexpected message received", passing=True)]
+    listing = queue.listing
+
+    def away(*args, **kwargs):
+        if answers:
+            raise answers.pop()
+        return listing(*args, **kwargs)
+
+    monkeypatch.setattr(slurm, "listing", away)
+    monkeypatch.setattr(gate, "PAUSE", 0.0)
+    assert judge(folder, ended.number) == 0 and read(folder.path)[1].tries == 1
+    assert "Unexpected message received; this gate looks again" in capsys.readouterr().out
+    monkeypatch.setattr(gate, "AWAY", -1.0)
+    monkeypatch.setattr(slurm, "listing", raising(SlurmError("standby mode", passing=True)))
+    assert judge(folder, ended.number) == 65
+    assert "Slurm did not answer its gate (standby mode)" in json.loads((folder.path / "missing.json").read_text())["why"]
 
 
 def test_a_whole_stage_passes(folder, ended):
