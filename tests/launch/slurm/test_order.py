@@ -51,7 +51,7 @@ class Queue:
             return job + "\n"
         return ""
 
-    def seen(self, ids=(), names=(), cluster="", timeout=0.0):
+    def seen(self, ids=(), names=(), cluster="", timeout=0.0, mine=False):
         found = [j for j in self.jobs if (j.base in ids or j.name in names) and j.cluster == (cluster or "dev")]
         return [Seen(j.job, j.state, 0, j.submitted, j.name) for j in found]
 
