@@ -8,6 +8,7 @@ a job, submits the same again. Variables of an enclosing job are none of these, 
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from launch.config.clusters import SlurmConfig
 from synth.errors import InputError
@@ -54,7 +55,7 @@ INSTEAD = {  # what jobs of ours have from keys alone: said, not taken
 
 def inherited(cluster: SlurmConfig, env: Mapping[str, str] = os.environ) -> SlurmConfig:
     """The config with the variables of sbatch where keys are null. Names of clusters that cannot be are InputErrors."""
-    keys = {key: env[name] for name, key in reversed(KEYS.items()) if env.get(name) and getattr(cluster, key) is None}
+    keys: dict[str, Any] = {key: env[name] for name, key in reversed(KEYS.items()) if env.get(name) and getattr(cluster, key) is None}
     given = {str(flag).replace("_", "-") for flag in cluster.extra}
     flags = {
         flag: env[name] or True for name, flag in FLAGS.items() if flag not in given and (env.get(name) or (flag in ALONE and name in env))

@@ -174,8 +174,9 @@ def settle(torn: Submission) -> Submission:
             gate = listed.base
         elif listed.base not in arrays:
             arrays[listed.base] = Array(listed.base, 0, int(part))
-    found = {"state": SUBMITTED if arrays or gate else ABANDONED, "arrays": tuple(arrays.values()), "gate": gate, "cluster": cluster}
-    return dataclasses.replace(torn, **found, submitted=submitted, why="its submitter died before it was complete")
+    torn = dataclasses.replace(torn, arrays=tuple(arrays.values()), gate=gate, cluster=cluster, submitted=submitted)
+    why = "its submitter died before it was complete"
+    return dataclasses.replace(torn, state=SUBMITTED if arrays or gate else ABANDONED, why=why)
 
 
 def move(queue: Iterable[Listed], old: Iterable[str], new: Sequence[str], cluster: str = "") -> list[str]:
@@ -188,6 +189,18 @@ def move(queue: Iterable[Listed], old: Iterable[str], new: Sequence[str], cluste
         wanted = [f"{kind}:{other}" for other, kind in kept.items()] + [f"afterany:{other}" for other in new if other not in kept]
         slurm.call("scontrol", "update", f"JobId={job}", f"Dependency={','.join(wanted)}", cluster=cluster)
     return list(moved)
+
+
+def bind(queue: Sequence[Listed], arrays: Iterable[str], gates: Sequence[str], cluster: str = "") -> list[str]:
+    """Let arrays of which no task runs wait for these gates; those that did not. What a held job waited for is forgotten when it ends."""
+    loose = []
+    for array in arrays:
+        tasks = [j for j in queue if j.base == array and j.cluster == slurm.home(cluster) and j.state not in slurm.ENDING]
+        if all(j.state == "PENDING" for j in tasks) and not all(set(gates) <= set(slurm.depends_on(j)) for j in tasks):
+            loose.append(array)
+            after = ",".join(f"afterany:{gate}" for gate in gates)
+            slurm.call("scontrol", "update", f"JobId={array}", f"Dependency={after}", cluster=cluster)
+    return loose
 
 
 def behind(queue: Sequence[Listed], job: str) -> list[str]:

@@ -280,9 +280,9 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live,
         return Placed(Outcome(stage, EXIT_OK, done=True, before=True, facts=folder.done()))
     _one_cluster(stage, [*gates, (live.cluster, live.arrays[0])])
     depends = [gate for _, gate in gates]
-    stale = live.waits_for - set(depends)
-    if depends and stale:
-        order.move(order.queue_of([folder.path]), stale, depends, live.cluster)
+    if depends:
+        order.move(order.queue_of([folder.path]), live.waits_for, depends, live.cluster)
+        order.bind(order.queue_of([folder.path]), live.arrays, depends, live.cluster)
     gate = live.gate
     if not gate:
         n_jobs = next((s.n_jobs for s in reversed(read_submissions(folder.path)) if s.order), 1)

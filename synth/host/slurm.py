@@ -209,7 +209,7 @@ def parse_listing(text: str, cluster: str = "") -> list[Listed]:
     'images|1'
     """
     fields = (line.split("|", 6) for line in text.splitlines() if line.count("|") >= 6)
-    return [Listed(*first, name, when(submitted), cluster) for *first, submitted, name in fields]
+    return [Listed(job, state, why, after, comment, name, when(at), cluster) for job, state, why, after, comment, at, name in fields]
 
 
 def when(text: str) -> float:

@@ -205,6 +205,17 @@ def test_waiting_jobs_are_moved_and_keep_their_other_dependencies(queue):
     assert queue.did("scontrol") == [("update", "JobId=5", "Dependency=afterany:4,afterany:8")]
 
 
+def test_arrays_that_forgot_what_they_waited_for_wait_again_unless_a_task_runs(queue):
+    queue.jobs = [
+        Listed("5_0", "PENDING", "JobHeldUser", "(null)", "", "", cluster="dev"),
+        Listed("6_0", "PENDING", "Dependency", "afterany:8(unfulfilled)", "", "", cluster="dev"),
+        Listed("7_0", "RUNNING", "None", "(null)", "", "", cluster="dev"),
+        Listed("7_1", "PENDING", "Resources", "(null)", "", "", cluster="dev"),
+    ]
+    assert order.bind(queue.jobs, ["5", "6", "7"], ["8"]) == ["5"]
+    assert queue.did("scontrol") == [("update", "JobId=5", "Dependency=afterany:8")]
+
+
 def test_all_that_waits_is_found_through_the_chain():
     jobs = [
         Listed("6", "PENDING", "", "afterany:5_*(unfulfilled)", "", ""),
