@@ -15,7 +15,8 @@ from launch.slurm import sbatch
 from launch.slurm.limits import split
 from launch.slurm.sbatch import Queued
 from launch.slurm.stored import Scripts, handed
-from launch.slurm.submissions import ABANDONED, GATE, SUBMITTED, Array, Order, Submission, read, record
+from launch.slurm.submissions import ABANDONED, GATE, SUBMITTED, Array, Order, Submission, path_of, read, record
+from synth.errors import InputError
 from synth.host import slurm
 from synth.host.slurm import Listed, SlurmError
 from synth.run.trust import secrets_of
@@ -69,10 +70,22 @@ def part_of(record: Submission, listed: Listed) -> str:
 
 
 def queue_of(stages: Iterable[Path], clusters: str = "") -> list[Listed]:
-    """What is in the queues of all clusters that have jobs of these stages, and of those on which more may be put."""
-    stages = list(stages)
-    names = {name for stage in stages for s in read(stage) for name in s.cluster.split(",")}
-    return slurm.listing(users_of(stages), {*names, *clusters.split(",")})
+    """What is in the queues of all clusters that have jobs of these stages, and of those on which more may be put.
+
+    A cluster of a record that Slurm does not know here is an InputError: its jobs may live all the same.
+    """
+    records = {path_of(stage, s.number): s for stage in stages for s in read(stage)}
+    names = {name for s in records.values() for name in s.cluster.split(",")}
+    try:
+        return slurm.listing(sorted({s.user for s in records.values() if s.user}), {*names, *clusters.split(",")})
+    except SlurmError as e:
+        unknown = [path for path, s in records.items() if s.cluster and any(f"'{name}'" in str(e) for name in s.cluster.split(","))]
+        if e.passing or not unknown:
+            raise
+        raise InputError(
+            f"{unknown[0]}: jobs of this submission are on cluster {records[unknown[0]].cluster}, which Slurm does not know here ({e}); "
+            "run this where it does, or remove that file if they are gone"
+        ) from e
 
 
 def place(

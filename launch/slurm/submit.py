@@ -132,7 +132,7 @@ def stopped(stages: Sequence[Path]) -> str:
         try:
             live = order.live(records, order.queue_of([stage]))
             jobs, cluster = [*live.arrays, *filter(None, [live.gate])], live.cluster
-        except SlurmError:  # by what is written then: some may have ended
+        except (SlurmError, InputError):  # by what is written then: some may have ended
             jobs, cluster = [job for r in records for job in r.job_ids], records[-1].cluster if records else ""
         lost = [f"perhaps more, whose names begin with {r.job_name}" for r in records if r.state == INTENDED]
         if jobs or lost:

@@ -257,9 +257,12 @@ SEEN = "JobArrayID:60,State:30,RestartCnt:12,SubmitTime:24,Name:1100"  # of sque
 def seen(
     ids: Sequence[str] = (), names: Sequence[str] = (), cluster: str = "", timeout: float = TIMEOUT, mine: bool = False
 ) -> list[Seen] | None:
-    """The tasks of the jobs with these ids, or of these names (mine: those of this user alone); None if Slurm could not be asked."""
-    which = ["-n", ",".join(names), *(["--me"] if mine else [])] if names else ["-j", ",".join(ids)]
-    done = command("squeue", "-h", "-r", "-a", "-t", "all", *which, "-O", SEEN, timeout=timeout, cluster=cluster)
+    """The tasks of the jobs with these ids, or of these names (mine: those of this user alone); None if Slurm could not be asked.
+
+    By names, tasks that wait are one: "11_[3-9]".
+    """
+    which = ["-n", ",".join(names), *(["--me"] if mine else [])] if names else ["-r", "-j", ",".join(ids)]
+    done = command("squeue", "-h", "-a", "-t", "all", *which, "-O", SEEN, timeout=timeout, cluster=cluster)
     if done is None or done[0]:
         return [] if done and "Invalid job id" in done[2] else None
     return [task for task in parse_seen(done[1]) if not names or task.name in names]

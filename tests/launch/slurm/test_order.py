@@ -10,6 +10,7 @@ from launch.slurm import gate, order, stored
 from launch.slurm.order import behind, live, move, place, settle
 from launch.slurm.stored import Scripts
 from launch.slurm.submissions import ABANDONED, INTENDED, SUBMITTED, Array, Order, intend, read, record, take_turn
+from synth.errors import InputError
 from synth.host import slurm
 from synth.host.slurm import Listed, Seen, SlurmError
 from synth.run.loop import Worker
@@ -240,6 +241,16 @@ def ended(folder, queue, monkeypatch):
         Listed("301", "PENDING", "Dependency", "afterany:300_*(unfulfilled)", "x/gate", "next", cluster="dev"),
     ]
     return turn
+
+
+def test_a_cluster_that_is_not_known_here_is_named_with_the_record_that_names_it(folder, queue, monkeypatch):
+    stored.write(folder.path, ORDER, SCRIPTS)
+    place(folder, take_turn(folder.path, settle), ORDER, SCRIPTS, 4, (), cluster="far")
+    monkeypatch.setattr(slurm, "listing", raising(SlurmError("squeue: error: No cluster 'far' known by database.")))
+    with pytest.raises(InputError, match=r"0001\.json: jobs of this submission are on cluster far, which Slurm does not know here"):
+        order.queue_of([folder.path])
+    with pytest.raises(SlurmError):
+        order.queue_of([])
 
 
 def test_a_gate_looks_again_while_slurm_does_not_answer(folder, queue, ended, monkeypatch, capsys):
