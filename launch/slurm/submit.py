@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from launch.config.clusters import SlurmConfig
-from launch.config.inherited import notes, payer
+from launch.config.inherited import assignments, notes, payer
 from launch.config.program import as_typed, this_command
 from launch.plan.container import Container
 from launch.plan.planned import Outcome, PlannedStage
@@ -159,7 +159,7 @@ def site_of(cluster: SlurmConfig) -> Site:
     """Reads the site's limits; wrong values of the gate's keys are InputErrors."""
     gate = resources_of(cluster, "gate", {})
     limits = read(cluster.max_array_size, cluster.max_submit, cluster.account, cluster.qos, cluster.clusters or "")
-    command = f"cd {shlex.quote(os.getcwd())} && {this_command()}"
+    command = f"cd {shlex.quote(os.getcwd())} && {assignments(cluster)}{this_command()}"
     return Site(cluster, limits, gate, command)
 
 
