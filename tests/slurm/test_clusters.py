@@ -16,7 +16,7 @@ def test_a_run_on_another_cluster_is_submitted_once_watched_and_cancelled_there(
         def command(name, *words):
             return near.run(sys.executable, REPO / "launch" / name, runs, *words)
 
-        others = [near.sbatch("--wrap", "sleep 300") for _ in range(6)]  # of the same numbers
+        others = [near.sbatch("--output=/dev/null", "--wrap", "sleep 300") for _ in range(6)]  # of the same numbers
         slow = (*CHAIN, "probe.sleep=60")
         said = launch(near, runs, *slow, SLURM_CLUSTERS="far")
         assert "SLURM_CLUSTERS=far" in said and said.count("on cluster far") == 2 and "(your default) pays" in said, said
