@@ -44,6 +44,10 @@ class SlurmConfig(ClusterConfig):
 
     max_parallel: int = key("array tasks that run at once", null="all")
     workers_per_job: Any = key("auto: GPUs of the job // GPUs a worker, so that a whole node is filled; or a number", given=Any)
+    clusters: str = key(
+        "of a site with several, as sbatch --clusters: far; of far,near that where jobs start first; a run stays there",
+        null="that of SLURM_CLUSTERS, else the one that sbatch talks to",
+    )
     partition: str = key("partition of the jobs", null="the site's default")
     account: str = key("who pays", null="your default")
     qos: str = key("quality of service", null="the site's default")
@@ -84,7 +88,7 @@ class SlurmConfig(ClusterConfig):
 
 def stage_schema() -> type:
     """Hydra's type of cluster.stages.<kind>: keys of cluster=slurm that a kind of stage may have for itself; null: as in the cluster."""
-    own = [f for f in dataclasses.fields(schema(SlurmConfig)) if f.name not in ("kind", "stages", "max_submit")]
+    own = [f for f in dataclasses.fields(schema(SlurmConfig)) if f.name not in ("kind", "stages", "max_submit", "clusters")]
     fields: list[tuple[str, Any, Any]] = []
     for f in own:
         tp: Any = f.type

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from launch.config.times import seconds
-from synth.host.slurm import ask
+from synth.host.slurm import ask, home
 
 DEFAULT_ARRAY = 1001  # Slurm's own MaxArraySize: indices 0..1000
 QUICK = 10.0  # seconds: a site whose accounting is down must not hold up a launch
@@ -32,20 +32,25 @@ class Limits:
     max_submit: int | None = None  # jobs of this user in the queue
     partitions: Mapping[str, Partition] = field(default_factory=dict)
     accounts: tuple[str, ...] = ()
+    clusters: str = ""  # of a site with several: those that jobs may go to, the first of which the others above are of
 
 
-def read(max_array: int | None = None, max_submit: int | None = None, account: str | None = None, qos: str | None = None) -> Limits:
+def read(
+    max_array: int | None = None, max_submit: int | None = None, account: str | None = None, qos: str | None = None, clusters: str = ""
+) -> Limits:
     """The limits of this site; the first two arguments are the config's overrides."""
-    say = partial(ask, timeout=QUICK)
+    cluster = clusters.partition(",")[0]
+    say = partial(ask, timeout=QUICK, cluster=cluster)
     config = parse_config(say("scontrol", "show", "config"))
     partitions = parse_partitions(say("scontrol", "-o", "show", "partition"), say("sinfo", "-h", "-a", "-o", "%R|%G"))
     associated: int | None = None
     accounts: tuple[str, ...] = ()
     if config.get("AccountingStorageType", "") not in ("", "accounting_storage/none"):
-        associations = say("sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=Account,MaxSubmitJobs,QOS,DefaultQOS")
+        whose = [f"user={getpass.getuser()}", *([f"cluster={home(cluster)}"] if home(cluster) else [])]
+        associations = ask("sacctmgr", "-nP", "show", "assoc", *whose, "format=Account,MaxSubmitJobs,QOS,DefaultQOS", timeout=QUICK)
         accounts = tuple(sorted({line.split("|")[0] for line in associations.splitlines() if "|" in line}))
         if max_submit is None:
-            qualities = say("sacctmgr", "-nP", "show", "qos", "format=Name,MaxSubmitJobsPerUser")
+            qualities = ask("sacctmgr", "-nP", "show", "qos", "format=Name,MaxSubmitJobsPerUser", timeout=QUICK)
             associated = parse_submit(associations, qualities, account, qos)
     return Limits(
         max_array=max_array or _number(config.get("MaxArraySize")) or DEFAULT_ARRAY,
@@ -53,6 +58,7 @@ def read(max_array: int | None = None, max_submit: int | None = None, account: s
         max_submit=max_submit if max_submit is not None else associated,
         partitions=partitions,
         accounts=accounts if config.get("AccountingStorageEnforce", "none") != "none" else (),
+        clusters=clusters,
     )
 
 

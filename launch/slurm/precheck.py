@@ -17,6 +17,7 @@ from synth.host.slurm import SlurmError, call
 
 # Slurm's words -> the keys that cause them. What is not here (nodes down, no permission to test) is not an error of the config.
 REFUSALS = {
+    r"no cluster '|entry for --cluster": ("clusters",),
     r"invalid partition|invalid partition name": ("partition",),
     r"invalid account|account/partition combination": ("account", "partition"),
     r"invalid qos": ("qos",),
@@ -60,7 +61,7 @@ def check_site(resources: Resources, limits: Limits, stage: str) -> None:
 def check_with_slurm(script: Path, resources: Resources, limits: Limits, stage: str, tell: Callable[[str], None]) -> None:
     """sbatch --test-only; what Slurm would refuse for good is an InputError that names the keys."""
     try:
-        call("sbatch", "--test-only", "--array=0", str(script), patience=10.0)
+        call("sbatch", "--test-only", "--array=0", str(script), patience=10.0, cluster=limits.clusters)
     except SlurmError as e:
         words = str(e)
         keys = next((keys for pattern, keys in REFUSALS.items() if re.search(pattern, words, re.IGNORECASE)), None)

@@ -10,13 +10,15 @@ from launch.plan.state import state_of
 from launch.show.saying import say
 from launch.slurm.limits import split
 from launch.slurm.scripts import max_array, order_of, scripts_of
-from launch.slurm.submit import precheck, site_of, with_containers
+from launch.slurm.submit import precheck, site_of, tell_payer, with_containers
 
 
 def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console) -> None:
     """Every stage that is not done: how sbatch is called, and both scripts."""
     site = with_containers(stages, site_of(cluster), console)
     precheck(stages, site, console)
+    tell_payer(stages, site, console)
+    there = f" --clusters={site.limits.clusters}" if site.limits.clusters else ""
     for stage in stages:
         state = state_of(stage)
         if state.done:
@@ -27,7 +29,8 @@ def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console)
         texts = scripts_of(stage, resources, site.gate, tasks, site.limits, site.command)
         arrays = split(tasks, max_array(resources, site.limits))
         calls = [
-            f"sbatch --array=0-{size - 1} {wanted.script} {offset * wanted.workers} {tasks * wanted.workers}" for offset, size in arrays
+            f"sbatch{there} --array=0-{size - 1} {wanted.script} {offset * wanted.workers} {tasks * wanted.workers}"
+            for offset, size in arrays
         ]
         _say(
             console,
@@ -38,7 +41,7 @@ def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console)
         _say(
             console,
             f"# ---- {stage.folder.name}: its gate",
-            f"sbatch --dependency=afterany:ARRAYS {wanted.gate_script} NUMBER DIGEST DIGEST",
+            f"sbatch{there} --dependency=afterany:ARRAYS {wanted.gate_script} NUMBER DIGEST DIGEST",
             texts.gate,
         )
 
