@@ -1,5 +1,7 @@
 """From a planned stage and its resources to the texts of its two scripts and to the order that is stored with them. Pure."""
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from launch.slurm.stored import NAMES, Scripts
 from launch.slurm.submissions import Order
 from synth.errors import InputError
 from synth.host.source import SAFE, python_path
+
+STANDARD = ("", "/usr/local/bin", "/usr/bin", "/bin")  # folders of a PATH that any job has
 
 
 def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks: int, limits: Limits, command: str) -> Scripts:
@@ -33,6 +37,7 @@ def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks
         env=({} if resources.container else path) | dict(resources.env),  # an image has its own Python
         modules=resources.modules,
         setup=resources.setup,
+        commands=commands(),
     )
     behind = GateScript(
         header=Header(f"{stage.folder.name}-gate", log(stage.folder, "gate-%j"), gate.flags()),
@@ -43,6 +48,7 @@ def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks
         env=gate.env,
         modules=gate.modules,
         setup=gate.setup,
+        commands=commands(),
     )
     return Scripts(array_text(array), gate_text(behind))
 
@@ -68,8 +74,18 @@ def max_array(resources: Resources, limits: Limits) -> int:
     return resources.max_array_size or limits.max_array
 
 
+def commands() -> str:
+    """The folder of Slurm's commands on this machine; "" where any job finds them, or there are none."""
+    folder = os.path.dirname(shutil.which("sbatch") or "")
+    return "" if folder in STANDARD else folder
+
+
 def log(folder: Path, name: str) -> str:
     """The pattern of the log files; Slurm reads % in it as a field."""
     if "\n" in str(folder):
         raise InputError(f"runs_dir: {str(folder)!r} has a line break, which sbatch cannot have in a file name; choose another runs_dir")
+    if "\\" in str(folder):
+        raise InputError(
+            f"runs_dir: {folder} has a backslash, behind which sbatch puts no job numbers into the names of logs; choose another runs_dir"
+        )
     return str(folder / "logs").replace("%", "%%") + f"/{name}.log"

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from launch.config.clusters import SlurmConfig
-from launch.config.program import this_command
+from launch.config.program import lasting_command
 from launch.plan.container import Container
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
@@ -97,7 +97,7 @@ def site_of(cluster: SlurmConfig) -> Site:
     """Reads the site's limits; wrong values of the gate's keys are InputErrors."""
     gate = resources_of(cluster, "gate", {})
     limits = read(cluster.max_array_size, cluster.max_submit, cluster.account, cluster.qos)
-    return Site(cluster, limits, gate, f"cd {shlex.quote(os.getcwd())} && {this_command()}")
+    return Site(cluster, limits, gate, f"cd {shlex.quote(os.getcwd())} && {lasting_command()}")
 
 
 def with_containers(stages: Sequence[PlannedStage], site: Site, console: Console) -> Site:

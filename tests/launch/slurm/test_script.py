@@ -85,8 +85,8 @@ def test_bash_and_shellcheck_have_nothing_to_say(name, tmp_path):
     clean_shell(script)
 
 
-def run(script: ArrayScript, tmp_path: Path, *args: str, srun: str = 'exec "${@:5}"', **env: str) -> subprocess.CompletedProcess:
-    """Run the text with an srun that is a line of shell (its first four words are srun's own options)."""
+def run(script: ArrayScript, tmp_path: Path, *args: str, srun: str = 'exec "${@:6}"', **env: str) -> subprocess.CompletedProcess:
+    """Run the text with an srun that is a line of shell (its first five words are srun's own options)."""
     shim = tmp_path / "bin"
     shim.mkdir(exist_ok=True)
     for name, body in {
@@ -161,7 +161,7 @@ def test_a_node_that_two_workers_left_as_bad_is_left_to_the_gate(tmp_path):
 def test_workers_of_one_job_share_its_gpus(tmp_path):
     worker = ("bash", "-c", 'echo "$CUDA_VISIBLE_DEVICES $SYNTHSET_JOB_GPUS $*"', "w")
     script = replace(NODE, stage=stage(tmp_path, "own", False), worker=worker, setup=(), modules=())
-    each = 'for SLURM_PROCID in 0 1 2 3; do export SLURM_PROCID; "${@:5}"; done'
+    each = 'for SLURM_PROCID in 0 1 2 3; do export SLURM_PROCID; "${@:6}"; done'
     done = run(script, tmp_path, "0", "16", srun=each, SLURM_ARRAY_TASK_ID="1", CUDA_VISIBLE_DEVICES="0,1,2,3,4,5,6,7")
     lines = [line for line in done.stdout.splitlines() if "--job-idx" in line]
     assert [line.split()[0] for line in lines] == ["0,1", "2,3", "4,5", "6,7"], done.stdout + done.stderr
@@ -173,7 +173,7 @@ def test_a_worker_takes_the_gpus_that_slurm_gave_to_its_task_alone_and_none_of_a
     """--gpus-per-task or --gpu-bind: each task sees its own, counted from 0. Without as many on the node it is another's."""
     worker = ("bash", "-c", 'echo "gpus=$CUDA_VISIBLE_DEVICES asked=$SYNTHSET_GPUS $*"', "w")
     script = replace(NODE, workers=2, gpus=1, stage=stage(tmp_path, "own", False), worker=worker, setup=(), modules=())
-    each = 'export SLURM_NTASKS=2; for SLURM_PROCID in 0 1; do export SLURM_PROCID; "${@:5}"; done'
+    each = 'export SLURM_NTASKS=2; for SLURM_PROCID in 0 1; do export SLURM_PROCID; "${@:6}"; done'
     for on_node, seen in (("2", ["gpus=0", "gpus=0"]), ("1", ["gpus=0", "gpus="])):
         done = run(script, tmp_path, srun=each, CUDA_VISIBLE_DEVICES="0", SLURM_GPUS_ON_NODE=on_node)
         lines = [line.split() for line in done.stdout.splitlines() if "--job-idx" in line]
