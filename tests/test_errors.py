@@ -1,8 +1,12 @@
 """How command-line tools end."""
 
+import errno
+import os
+
 import pytest
 
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, tool
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, REFUSALS, InputError, StoreError, not_trouble, owned, tool
+from synth.store.files import storing
 
 
 def test_a_tool_says_what_it_did(capsys):
@@ -42,3 +46,17 @@ def test_a_package_that_is_missing_is_left_to_the_one_who_knows_the_remedy():
 
     with pytest.raises(ModuleNotFoundError):
         tool(fail)
+
+
+def test_what_is_denied_in_a_folder_of_somebody_else_names_whose_it_is_and_what_opens_it(tmp_path, monkeypatch):
+    """umask 022 in a project that several share."""
+    (tmp_path / "units").mkdir(mode=0o755)
+    assert owned(tmp_path / "units" / "new", errno.EACCES) == ""  # it is ours: umask is not what is wrong
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+    said = owned(tmp_path / "units" / "new", errno.EACCES)
+    assert f"{tmp_path}/units is " in said and "mode 755" in said and f"chmod -R g+rwX {tmp_path}/units" in said and "umask 002" in said
+    assert owned(tmp_path / "units" / "new", errno.ENOSPC) == ""
+    with pytest.raises(StoreError, match="umask 002"), storing(tmp_path / "units" / "new"):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "units" / "new"))
+    with pytest.raises(StoreError, match="umask 002"):
+        not_trouble(tmp_path / "units", PermissionError(errno.EACCES, "Permission denied"), REFUSALS)

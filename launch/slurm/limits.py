@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from launch.config.times import seconds
-from synth.host.slurm import ask
+from synth.host.slurm import ask, parse_config
 
 DEFAULT_ARRAY = 1001  # Slurm's own MaxArraySize: indices 0..1000
 QUICK = 10.0  # seconds: a site whose accounting is down must not hold up a launch
@@ -54,15 +54,6 @@ def read(max_array: int | None = None, max_submit: int | None = None, account: s
         partitions=partitions,
         accounts=accounts if config.get("AccountingStorageEnforce", "none") != "none" else (),
     )
-
-
-def parse_config(text: str) -> dict[str, str]:
-    """scontrol show config.
-
-    >>> parse_config("Configuration data as of now\\nMaxArraySize            = 1001\\nMaxJobCount = 10000")
-    {'MaxArraySize': '1001', 'MaxJobCount': '10000'}
-    """
-    return {m[1]: m[2].strip() for m in re.finditer(r"^(\w+)\s*=\s?(.*)$", text, re.MULTILINE)}
 
 
 def parse_partitions(text: str, gres: str = "") -> dict[str, Partition]:

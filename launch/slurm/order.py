@@ -6,6 +6,7 @@ as the launcher did.
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from launch.slurm.limits import split
 from launch.slurm.stored import Scripts, handed
-from launch.slurm.submissions import ABANDONED, SUBMITTED, Array, Order, Submission, read, record
+from launch.slurm.submissions import ABANDONED, SUBMITTED, Array, Order, Submission, path_of, read, record, user
 from synth.host import slurm
 from synth.host.slurm import Listed, SlurmError
 from synth.run.trust import secrets_of
@@ -125,6 +126,35 @@ def _memory(mem: str) -> list[str]:
     """
     amount, _, a_core = mem.partition("/")
     return [f"--mem{'-per-cpu' if a_core else ''}={amount}"] if mem else []
+
+
+def unseen(stage: Path, records: Sequence[Submission]) -> str:
+    """Why nobody here can know whether a stage's newest jobs still live: they are somebody else's, on a site that hides jobs of others.
+
+    "" where that can be known, or their gate has given the stage up.
+    """
+    last = next((s for s in reversed(records) if s.state == SUBMITTED), None)
+    if last is None or last.user in ("", user()) or os.geteuid() == 0 or (stage / "missing.json").exists() or not slurm.hides_jobs():
+        return ""
+    return (
+        f"{last.user} submitted it (jobs {' '.join(last.job_ids)}), and this site shows nobody the jobs of others (PrivateData), so whether "
+        f"they wait or run is not known here: ask {last.user}, who can go on with the same command. If they are gone, remove "
+        f"{path_of(stage, last.number)} and run this again"
+    )
+
+
+def release(jobs: Sequence[str]) -> str:
+    """Let held jobs go; what is to be said of those that stay: an administrator's hold is theirs alone to end."""
+    stay = {}
+    for job in jobs:
+        try:
+            slurm.call("scontrol", "release", job, patience=0.0)
+        except SlurmError as e:
+            stay[job] = str(e)
+    if not stay:
+        return ""
+    by = "by an administrator, who alone can release them" if any("denied" in why.lower() for why in stay.values()) else "still"
+    return f"; held {by}: {' '.join(stay)} ({'; '.join(dict.fromkeys(stay.values()))})"
 
 
 def settle(torn: Submission) -> Submission:

@@ -4,6 +4,7 @@ First what can be judged from the values and from what the site says of itself; 
 terse words are turned into the key to change. A site that says nothing, or whose nodes are busy or down, refuses nothing here.
 """
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from synth.host.slurm import SlurmError, call
 
 # Slurm's words -> the keys that cause them. What is not here (nodes down, no permission to test) is not an error of the config.
 REFUSALS = {
+    # in words of a site's own, behind which Slurm says "Access/permission denied" or "Unspecified error"
+    r"\b(work(ing)?|submi\w+|current)[ _-]?dir(ectory)?\b|\bworking folder|\bchdir\b|\bsubmi\w+ (\w+ )*from\b": ("extra.chdir",),
     r"invalid partition|invalid partition name": ("partition",),
     r"invalid account|account/partition combination": ("account", "partition"),
     r"invalid qos": ("qos",),
@@ -88,6 +91,8 @@ def _partition(resources: Resources, limits: Limits) -> Partition | None:
 
 def _there(resources: Resources, limits: Limits, keys: tuple[str, ...]) -> str:
     """What the site has, where that helps."""
+    if "extra.chdir" in keys and not resources.extra.get("chdir"):
+        return f"; jobs begin in the folder of this command, {os.getcwd()}: run it from another one, or set +cluster.extra.chdir=FOLDER"
     if keys[0] == "partition" and limits.partitions:
         return f"; partitions: {', '.join(limits.partitions)}"
     partition = limits.partitions.get(resources.partition or "") or next((p for p in limits.partitions.values() if p.default), None)

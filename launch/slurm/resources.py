@@ -42,7 +42,6 @@ OURS = frozenset(  # flags of sbatch that have a key of their own, or that the l
         "signal",
         "parsable",
         "wrap",
-        "chdir",
     ]
 )
 COUNTED = ("gpus", "gpus-per-node")  # flags of sbatch, in `extra`, that ask for a job's GPUs in the place of gres

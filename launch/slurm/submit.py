@@ -21,6 +21,7 @@ from launch.plan.state import forget_done, state_of
 from launch.show.saying import say
 from launch.slurm import order, stored, submissions
 from launch.slurm.container import inside, looked_at
+from launch.slurm.exported import check_export
 from launch.slurm.limits import Limits, read, shares
 from launch.slurm.order import Live
 from launch.slurm.precheck import check_site, check_with_slurm
@@ -124,6 +125,8 @@ def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> No
 
     for _, name, asked in checks:
         check_site(asked, site.limits, name)
+    for s in todo:
+        check_export(s.spec, site.asked(s))
     with _scratch() as script:
         for text, name, asked in checks:
             script.write_text(text, encoding="utf-8")
@@ -169,6 +172,8 @@ def one(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Place
     live = order.live(read_submissions(folder.path), _queue(folder.path))
     if live.arrays:
         return left_alone(stage, folder, site, live, depends)
+    if hidden := order.unseen(folder.path, read_submissions(folder.path)):
+        return Placed(Outcome(stage, EXIT_AGAIN, message=hidden))
     if not tasks:
         msg = "no room in the queue (cluster.max_submit); run the same command again later"
         return Placed(Outcome(stage, EXIT_AGAIN, message=msg))
@@ -222,9 +227,7 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live,
         told = next((s.container for s in reversed(read_submissions(folder.path)) if s.order), {})
         turn = replace(turn, order=asdict(wanted), n_jobs=n_jobs, units=len(folder.committed()), container=told)
         gate = order.add_gate(folder, turn, scripts, live.arrays).gate
-    if live.held:
-        slurm.call("scontrol", "release", *live.held)
-    text = f"left alone: {' '.join(live.arrays)} pending or running, gate {gate}; logs {folder.path / 'logs'}"
+    text = f"left alone: {' '.join(live.arrays)} pending or running, gate {gate}; logs {folder.path / 'logs'}{order.release(live.held)}"
     return Placed(Outcome(stage, EXIT_OK, message=text), gate)
 
 

@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from synth.host.environment import without_secrets
 
@@ -100,7 +99,8 @@ class Listed:
 
     @property
     def held(self) -> bool:
-        return self.state == "PENDING" and "held" in self.reason.lower()
+        """By a user, an administrator (JobHeldAdmin), or Slurm after a failed start ("launch failed requeued held", JobHoldMaxRequeue)."""
+        return self.state == "PENDING" and ("held" in self.reason.lower() or "Hold" in self.reason)
 
 
 # -- commands ------------------------------------------------------------------------------------------------------------
@@ -254,11 +254,33 @@ def parse_sacct(text: str) -> dict[str, str]:
     return {job: words[0] for job, words in pairs if job and words}
 
 
-@cache
+_config: dict[str, str] = {}  # of the site, once it was told
+
+
+def site_config(timeout: float = TIMEOUT) -> dict[str, str]:
+    """What scontrol show config says; {} where it cannot be asked."""
+    if not _config:
+        _config.update(parse_config(ask("scontrol", "show", "config", timeout=timeout)))
+    return _config
+
+
+def parse_config(text: str) -> dict[str, str]:
+    """scontrol show config.
+
+    >>> parse_config("Configuration data as of now\\nMaxArraySize            = 1001\\nMaxJobCount = 10000")
+    {'MaxArraySize': '1001', 'MaxJobCount': '10000'}
+    """
+    return {m[1]: m[2].strip() for m in re.finditer(r"^(\w+)\s*=\s?(.*)$", text, re.MULTILINE)}
+
+
 def cluster_name(timeout: float = TIMEOUT) -> str:
     """Name of the cluster that commands here talk to; "" if there is none. A lease of another cluster says nothing to them."""
-    lines = ask("scontrol", "show", "config", timeout=timeout).splitlines()
-    return next((line.partition("=")[2].strip() for line in lines if line.startswith("ClusterName")), "")
+    return site_config(timeout).get("ClusterName", "")
+
+
+def hides_jobs(timeout: float = TIMEOUT) -> bool:
+    """Whether users see their own jobs alone: that Slurm does not know another one's says nothing then."""
+    return "jobs" in re.split(r"[,\s]+", site_config(timeout).get("PrivateData", "").lower())
 
 
 # -- whether a job is gone -----------------------------------------------------------------------------------------------
@@ -284,8 +306,14 @@ class SlurmJobs:
     its old processes live on.
     """
 
-    def __init__(self, me: JobRef | None, ask: Callable = job_states, clock: Callable[[], float] = time.monotonic):
-        self.me, self._ask, self._clock = me, ask, clock
+    def __init__(
+        self,
+        me: JobRef | None,
+        ask: Callable = job_states,
+        clock: Callable[[], float] = time.monotonic,
+        hidden: Callable[[], bool] = hides_jobs,
+    ):
+        self.me, self._ask, self._clock, self._hidden = me, ask, clock, hidden
         self._listed: dict[str, tuple[float, dict]] = {}  # array -> (when asked, states)
         self._first_seen: dict[str, float] = {}
         self._next = 0.0  # when squeue may be asked again
@@ -308,4 +336,6 @@ class SlurmJobs:
                 self._next = now + 30 * PAUSE
                 return False
             asked, states = self._listed[ref.base] = now, answer
+        if ref.job not in states and self._hidden():
+            return False
         return asked >= seen and is_over(states.get(ref.job), ref.restart)
