@@ -137,8 +137,8 @@ def unseen(stage: Path, records: Sequence[Submission]) -> str:
     if last is None or last.user in ("", user()) or os.geteuid() == 0 or (stage / "missing.json").exists() or not slurm.hides_jobs():
         return ""
     return (
-        f"{last.user} submitted it (jobs {' '.join(last.job_ids)}), and this site shows nobody the jobs of others (PrivateData), so whether "
-        f"they wait or run is not known here: ask {last.user}, who can go on with the same command. If they are gone, remove "
+        f"{last.user} submitted it (jobs {' '.join(last.job_ids)}), and this site shows nobody the jobs of others (PrivateData), so "
+        f"whether they wait or run is not known here: ask {last.user}, who can go on with the same command. If they are gone, remove "
         f"{path_of(stage, last.number)} and run this again"
     )
 

@@ -24,9 +24,8 @@ def storing(what: str | os.PathLike) -> Iterator[None]:
         yield
     except OSError as e:
         if e.errno in REFUSALS:
-            raise StoreError(
-                f"{what}: {e.strerror}{owned(e.filename or what, e.errno)}; nothing made so far is lost: mend that, then run the same command again"
-            ) from e
+            why = f"{e.strerror}{owned(e.filename or what, e.errno)}"
+            raise StoreError(f"{what}: {why}; nothing made so far is lost: mend that, then run the same command again") from e
         if e.errno in (errno.ENOTDIR, errno.ELOOP):
             raise _no_folder(e.filename or what) from e
         if e.errno == errno.EISDIR:
