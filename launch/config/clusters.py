@@ -71,6 +71,7 @@ class SlurmConfig(ClusterConfig):
         "interpreter on the compute nodes",
         null="the one that runs this command (in a container: python3)",
     )
+    freeze: bool = key("jobs run from a copy of the code that is made at submission and kept with the stage")
     extra: Mapping[str, Any] = key("any other sbatch flag: +cluster.extra.reservation=maint; true: the flag alone")
     heal: int = key("times that a gate resubmits what is missing although nothing was gained since the last time; 0: never")
     max_requeues: int = key("times that a job may go back into the queue, and that a gate may go on with a stage")

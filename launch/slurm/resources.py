@@ -83,6 +83,7 @@ class Resources:
     max_requeues: int
     on_missing: str
     max_array_size: int | None
+    freeze: bool  # whether its jobs run from a copy of the code
     extra: Mapping[str, object] = field(default_factory=dict)
     srun: tuple[str, ...] = ()  # more words for srun, before the command
 
@@ -160,7 +161,7 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: floa
         python=v["python"] or sys.executable,
         mem=mem,
         **{k: v[k] for k in ("partition", "account", "qos", "constraint", "nodelist", "exclude", "drain_before_s")},
-        **{k: v[k] for k in ("heal", "max_requeues", "on_missing", "max_array_size", "extra")},
+        **{k: v[k] for k in ("heal", "max_requeues", "on_missing", "max_array_size", "freeze", "extra")},
     )
 
 
@@ -169,6 +170,9 @@ def _container(v: Mapping, key: str) -> Container | None:
     found = chosen(v, on_slurm=True, key=key)
     if found is None:
         return None
+    if v["freeze"]:
+        fix = f"leave freeze out, or set {key.replace('container', 'freeze')}=false where there is a container"
+        raise InputError(f"cluster.freeze=true with {key}={v['container']}: an image is a copy of the code by itself; {fix}")
     mounts = tuple(user_mounts(v["container_mounts"], f"{key}_mounts"))
     by_hand = v["container_runtime"] != AUTO
     return Container(*found, key, tuple(v["container_args"]), mounts, python=v["python"] or "python3", by_hand=by_hand)

@@ -22,6 +22,26 @@ WHY = r's/^ "why": "\(.*\)",\{0,1\}$/\1/; t show; d; : show; s/\\n/\n  /g; s/^/ 
 # What a job lacks where a site gives it nothing of the environment (--export=NONE). Bash knows the home of its user without HOME.
 WITHOUT_ENVIRONMENT = "export HOME=${HOME-~} USER=${USER-$(id -un)} PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}"
 
+# $1: the archive, $2: its sha256. What is unpacked is what was found to be that, not what lies there now. `lock` is as in
+# synth.host.scratch: whoever comes next removes the folder of a job that was killed.
+UNFREEZE = r"""
+unfreeze() {
+  host=${HOSTNAME%%.*}
+  frozen=$(mktemp -d "${TMPDIR:-/tmp}/synthset-${host:0:20}-XXXXXXXX") || exit 75
+  trap 'rm -rf "$frozen"' EXIT
+  if command -v flock >/dev/null; then
+    exec 9>"$frozen/lock.new" && flock 9 && mv "$frozen/lock.new" "$frozen/lock"
+  fi
+  cp "$1" "$frozen/code.tar.gz"
+  if [ "$(sha256sum <"$frozen/code.tar.gz")" != "$2  -" ]; then
+    echo "error: $1 is not there, or not what was submitted: run the command of this run again, which writes its own" >&2
+    exit 65
+  fi
+  tar -xzf "$frozen/code.tar.gz" -C "$frozen" && rm "$frozen/code.tar.gz" || exit 75
+  export PYTHONPATH="$frozen${PYTHONPATH:+:$PYTHONPATH}"
+}
+""".strip()
+
 # $1: GPUs of this worker. What Slurm gave to each task alone (--gpus-per-task, --gpu-bind) is taken as it is.
 TAKE_GPUS = r"""
 export SYNTHSET_JOB_GPUS=$CUDA_VISIBLE_DEVICES
@@ -64,6 +84,7 @@ class ArrayScript:
     modules: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
     commands: str = ""  # the folder of Slurm's commands, where a job's PATH may lack it
+    frozen: tuple[str, str] | None = None  # the archive of the code that it runs from, and its sha256
 
 
 @dataclass(frozen=True)
@@ -79,6 +100,7 @@ class GateScript:
     modules: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
     commands: str = ""
+    frozen: tuple[str, str] | None = None
 
 
 def array_text(s: ArrayScript) -> str:
@@ -93,6 +115,7 @@ def array_text(s: ArrayScript) -> str:
         "",
         *_without_environment(s.commands),
         *_environment(s.env, s.modules, s.setup),
+        *_frozen(s.frozen),
         *(['export CUDA_VISIBLE_DEVICES="" HIP_VISIBLE_DEVICES=-1  # no GPU was asked for'] if not s.gpus else []),
         *_gpus_by_number(s),
         "# A signal to this shell waits for the end of srun, or the worker could not drain.",
@@ -114,6 +137,7 @@ def gate_text(s: GateScript) -> str:
     body = [
         *_without_environment(s.commands),
         *_environment(s.path, (), ()),
+        *_frozen(s.frozen),
         "gate() {",
         "  needs=$1",
         "  shift",
@@ -164,6 +188,10 @@ def _escape(value: object) -> str:
 def _without_environment(commands: str) -> list[str]:
     found = f"command -v srun >/dev/null || PATH=$PATH:{_quote(commands)}"
     return [WITHOUT_ENVIRONMENT, *([found] if commands else [])]
+
+
+def _frozen(archive: tuple[str, str] | None) -> list[str]:
+    return [UNFREEZE, f"unfreeze {_join(archive)}"] if archive else []
 
 
 def _environment(env: Mapping[str, str], modules: tuple[str, ...], setup: tuple[str, ...]) -> list[str]:

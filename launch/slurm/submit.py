@@ -19,7 +19,7 @@ from launch.plan.container import Container
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
 from launch.show.saying import say
-from launch.slurm import order, stored, submissions
+from launch.slurm import frozen, order, stored, submissions
 from launch.slurm.container import inside, looked_at
 from launch.slurm.exported import check_export
 from launch.slurm.limits import Limits, read, shares
@@ -209,6 +209,8 @@ def written(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submissi
     wanted = order_of(resources, site.limits, turn.number, site.command)
     scripts = scripts_of(stage, resources, site.gate, tasks, site.limits, site.command)
     stored.write(folder.path, wanted, scripts)
+    if resources.freeze:
+        frozen.write(folder.path / submissions.FOLDER, frozen.archive())
     return wanted, scripts
 
 

@@ -12,6 +12,12 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[2]
 # without the folder they are started in, where another synth may lie; of this process only: children's children are not ours
 SAFE = ("-P",)
+ORIGIN = "SYNTHSET_SOURCE"  # of a job that runs from a frozen copy
+
+
+def origin(env: Mapping[str, str] = os.environ) -> Path:
+    """Where this code lies for people: of a frozen copy, which goes with its job, the folder that it was copied from."""
+    return Path(env.get(ORIGIN) or SOURCE)
 
 
 def installed() -> bool:
@@ -27,8 +33,8 @@ def interpreter() -> str:
 
 def as_module(module: str) -> str:
     """How a module of this code is started from a shell in the same folder, whatever is activated there later: "python -m synth.worker"."""
-    found = installed() or Path.cwd() == SOURCE
-    return shlex.join([*([] if found else ["env", f"PYTHONPATH={SOURCE}"]), interpreter(), "-m", module])
+    found = installed() or Path.cwd() == origin()
+    return shlex.join([*([] if found else ["env", f"PYTHONPATH={origin()}"]), interpreter(), "-m", module])
 
 
 def python_path(env: Mapping[str, str] = os.environ) -> dict[str, str]:

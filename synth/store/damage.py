@@ -4,10 +4,9 @@ import shlex
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.host.source import interpreter
+from synth.host.source import interpreter, origin
 
 ASIDE = "aside"  # what is set aside: beside units/ in a stage folder, and `<export>.aside` beside an export
-VERIFY = Path(__file__).resolve().parents[2] / "launch" / "verify.py"  # lies beside this package, in a clone and where it is installed
 
 
 class Damaged(InputError):
@@ -16,7 +15,7 @@ class Damaged(InputError):
 
 def repair_line(stage: Path) -> str:
     """The command that sets the damaged units of a stage aside, for a shell in any folder."""
-    return shlex.join([interpreter(), str(VERIFY), str(stage), "--deep", "--repair"])
+    return shlex.join([interpreter(), str(origin() / "launch" / "verify.py"), str(stage), "--deep", "--repair"])
 
 
 def mending(unit: Path) -> str:

@@ -4,6 +4,7 @@ import difflib
 import os
 import socket
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from launch.plan.container import PYXIS_SETUP, Container, srun_words, wrapped
 from launch.plan.mounts import Mount
+from launch.slurm import frozen
+from launch.slurm.frozen import archive
 from launch.slurm.script import ArrayScript, GateScript, Header, array_text, gate_text
 from synth.host.container import IMAGE
 from tests.lint import clean_shell
@@ -57,6 +60,7 @@ GATE = GateScript(
     ("-P", "-m", "launch.slurm.gate"),
     {"PYTHONPATH": "/repo"},
 )
+FROZEN = ("/runs/cars/images-0123456789ab/submissions/code-0123456789ab.tar.gz", "01" * 32)
 TEXTS = {
     "array": lambda: array_text(PLAIN),
     "whole_node": lambda: array_text(NODE),
@@ -65,8 +69,10 @@ TEXTS = {
     "apptainer_node": lambda: array_text(replace(APPTAINER, workers=2)),
     "pyxis": lambda: array_text(PYXIS),
     "pyxis_node": lambda: array_text(replace(PYXIS, workers=2)),
+    "frozen": lambda: array_text(replace(PLAIN, frozen=FROZEN, commands="/opt/slurm/bin")),
     "hostile": lambda: array_text(NASTY),
     "gate": lambda: gate_text(GATE),
+    "frozen_gate": lambda: gate_text(replace(GATE, frozen=FROZEN)),
     "hostile_gate": lambda: gate_text(replace(GATE, stage=HOSTILE, env={"A": HOSTILE}, setup=("true",))),
 }
 
@@ -156,6 +162,34 @@ def test_a_node_that_two_workers_left_as_bad_is_left_to_the_gate(tmp_path):
         assert (tmp_path / "scontrol").read_text() == "requeue 7_3\n" * requeues
         (own / "events" / f"{host}-{n}-abc.jsonl").write_text(left)
         (own / "events" / f"another-{n}-abc.jsonl").write_text(left)
+
+
+def test_a_frozen_job_runs_from_its_copy_and_leaves_nothing_of_it(tmp_path):
+    """Whatever lies there now: a copy that is not what was submitted is not run, and sources that changed do not matter."""
+    (tmp_path / "clone" / "synth").mkdir(parents=True)
+    (tmp_path / "clone" / "launch").mkdir()
+    (tmp_path / "clone" / "synth" / "__init__.py").write_text("says = 'as submitted'\n")
+    copy = archive(tmp_path / "clone")
+    frozen.write(tmp_path, copy)
+    (tmp_path / "clone" / "synth" / "__init__.py").write_text("says = 'edited'\n")
+    script = replace(
+        PLAIN,
+        stage=stage(tmp_path, "own", False),
+        upstream=(),
+        env={"PYTHONPATH": str(tmp_path / "clone")},
+        worker=(sys.executable, "-P", "-c", "import os, synth; print(synth.says, os.listdir(os.path.dirname(synth.__file__) + '/..'))"),
+        frozen=(str(tmp_path / copy.name), copy.sha256),
+    )
+    place = tmp_path / "tmp"
+    place.mkdir()
+    done = run(script, tmp_path, TMPDIR=str(place))
+    assert "as submitted" in done.stdout and "packages.json" in done.stdout and "lock" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and not os.listdir(place)
+    (tmp_path / copy.name).write_bytes(copy.data[:-1])
+    done = run(script, tmp_path, TMPDIR=str(place))
+    assert done.returncode == 65 and "not what was submitted" in done.stderr and "as submitted" not in done.stdout
+    (tmp_path / copy.name).unlink()
+    assert run(script, tmp_path, TMPDIR=str(place)).returncode == 65 and not os.listdir(place)
 
 
 def test_workers_of_one_job_share_its_gpus(tmp_path):
