@@ -167,3 +167,17 @@ def test_jobs_are_found_by_ids_by_name_and_by_their_leases(tmp_path, monkeypatch
     monkeypatch.setattr("synth.host.slurm.find_by_name", lambda name, timeout: ["13"] if name == lost.job_name else [])
     found = job_ids(folder.path, ["dev/15_2@1", "other/16_0", "12_3"])
     assert set(found) == {"12", "13", "15"}
+
+
+def test_workers_with_other_code_than_was_planned_or_than_each_other_are_told(tmp_path, monkeypatch):
+    folder = probe(tmp_path)
+    assert Worker(folder, 0, 2).run() == 0
+    report = report_on(folder.path)
+    (code,) = report.work.sources
+    assert report.work.sources == {code: 1} and not report.work.edited and "code" not in text([(report, StageJobs())])
+    monkeypatch.setenv("SYNTHSET_CODE", "0123456789ab")
+    assert Worker(folder, 1, 2).run() == 0
+    (folder.path / "events" / "old-1-abc.jsonl").write_text('{"event": "start", "job_idx": 2, "sources": "ba9876543210"}\n')
+    shown = text([(report_on(folder.path), StageJobs())])
+    assert f"1 of 3 workers: the code is {code}, and was 0123456789ab when this was submitted" in shown
+    assert f"began with 2 versions of the code: {code} (2), ba9876543210 (1)" in shown and "cluster.freeze=true" in shown
