@@ -73,6 +73,7 @@ class SlurmConfig(ClusterConfig):
     )
     freeze: bool = key("jobs run from a copy of the code that is made at submission and kept with the stage")
     extra: Mapping[str, Any] = key("any other sbatch flag: +cluster.extra.reservation=maint; true: the flag alone")
+    srun_extra: Mapping[str, Any] = key("any other srun flag, those of pyxis too: +cluster.srun_extra.cpu-bind=none; true: the flag alone")
     heal: int = key("times that a gate resubmits what is missing although nothing was gained since the last time; 0: never")
     max_requeues: int = key("times that a job may go back into the queue, and that a gate may go on with a stage")
     on_missing: str = key(

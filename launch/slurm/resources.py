@@ -45,7 +45,15 @@ OURS = frozenset(  # flags of sbatch that have a key of their own, or that the l
     ]
 )
 COUNTED = ("gpus", "gpus-per-node")  # flags of sbatch, in `extra`, that ask for a job's GPUs in the place of gres
-UNCOUNTED = ("gpus-per-task", "gpus-per-socket")
+UNCOUNTED = ("gpus-per-task", "gpus-per-socket", "tres-per-task", "ntasks-per-gpu")
+OF_SRUN = {  # flags of srun that the launcher sets, or that have a key of their own
+    **dict.fromkeys(("ntasks", "nodes", "cpus-per-task", "kill-on-bad-exit", "wait", "export", "multi-prog"), "is set by the launcher"),
+    **dict.fromkeys(("output", "error", "input"), "workers write into the log of their job; what they read comes from no terminal"),
+    **dict.fromkeys(("gpus", "gpus-per-node", "gres", *UNCOUNTED), "give GPUs by cluster.gpus_per_job; each worker of a job gets its own"),
+    "container-image": "set cluster.container=IMAGE, by which the image is looked at, and mounted what a worker needs",
+    "container-name": "a container that is kept is no image that was looked at: set cluster.container=IMAGE",
+    "container-mounts": "set cluster.container_mounts",
+}
 CPUS_WORKER = 4  # one feeds the device; encoding, hashing and writing take the others
 _GRES = re.compile(r"[\w.-]+(?::[\w.-]+)?(?::\d+)?$")
 _MEM = re.compile(r"\d+(?:\.\d+)?[KMGT]?B?$", re.IGNORECASE)
@@ -123,7 +131,7 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: floa
     """
     own = dataclasses.asdict(cluster.stages[kind]) if kind in cluster.stages else {}
     v = {k: own[k] if own.get(k) is not None else value for k, value in dataclasses.asdict(cluster).items() if k not in ("stages", "kind")}
-    for name in ("env", "extra"):
+    for name in ("env", "extra", "srun_extra"):
         v[name] = dict(getattr(cluster, name)) | dict(own.get(name) or {})
 
     def key(name: str) -> str:
@@ -160,6 +168,7 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: floa
         container=None if kind == "gate" else _container(v, key("container")),
         python=v["python"] or sys.executable,
         mem=mem,
+        srun=() if kind == "gate" else _srun(v["srun_extra"], key("srun_extra")),
         **{k: v[k] for k in ("partition", "account", "qos", "constraint", "nodelist", "exclude", "drain_before_s")},
         **{k: v[k] for k in ("heal", "max_requeues", "on_missing", "max_array_size", "freeze", "extra")},
     )
@@ -176,6 +185,21 @@ def _container(v: Mapping, key: str) -> Container | None:
     mounts = tuple(user_mounts(v["container_mounts"], f"{key}_mounts"))
     by_hand = v["container_runtime"] != AUTO
     return Container(*found, key, tuple(v["container_args"]), mounts, python=v["python"] or "python3", by_hand=by_hand)
+
+
+def _srun(extra: Mapping, key: str) -> tuple[str, ...]:
+    """Words for srun, of which none undoes what a job's script says of its workers."""
+    words = []
+    for name, value in extra.items():
+        flag = str(name).replace("_", "-")
+        if flag in OF_SRUN:
+            raise InputError(f"{key}.{name}: {OF_SRUN[flag]}")
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
+            raise InputError(f"{key}.{name}: not a long option of srun")
+        _one_line(value, f"{key}.{name}")
+        if value is not None and value is not False:
+            words.append(f"--{flag}" if value is True else f"--{flag}={value}")
+    return tuple(words)
 
 
 def _flags(extra: Iterable) -> set[str]:

@@ -18,7 +18,13 @@ OVER = frozenset(
     ["COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "REVOKED"]
 )
 ENDING = OVER | {"COMPLETING"}  # nothing more is to be expected of it
-WAITING = frozenset(["PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"])
+# what a job is called on its way back into the queue, too: since Slurm 23.11 also when its nodes did not start it
+WAITING = frozenset(
+    [
+        *("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"),
+        *("RESV_DEL_HOLD", "EXPEDITING", "LAUNCH_FAILED", "RECONFIG_FAIL"),
+    ]
+)
 
 # Variables of an enclosing job (or of a distributed run in it) change what sbatch and srun do (a leaked SLURM_CPU_BIND has tripled
 # run times), and SQUEUE_FORMAT, SQUEUE_USERS, SLURM_CLUSTERS ... the meaning of our own options.
@@ -199,7 +205,18 @@ def parse_listing(text: str) -> list[Listed]:
     >>> parse_listing("11_3|PENDING|Dependency|afterany:9(unfulfilled)|tok|images-1\\n")[0].base
     '11'
     """
-    return [Listed(*line.split("|", 5)) for line in text.splitlines() if line.count("|") >= 5]
+    fields = (line.split("|", 5) for line in text.splitlines() if line.count("|") >= 5)
+    return [Listed(job, whole_state(state), *rest) for job, state, *rest in fields]
+
+
+def whole_state(words: str) -> str:
+    """A job's state, where a column cuts it, or something is added to it.
+
+    >>> whole_state("OUT_OF_ME+"), whole_state("CANCELLED by 1000"), whole_state("OUT_OF_ME"), whole_state("COMPLETING"), whole_state("")
+    ('OUT_OF_MEMORY', 'CANCELLED', 'OUT_OF_MEMORY', 'COMPLETING', '')
+    """
+    word = next(iter(words.split()), "").rstrip("+")
+    return next((state for state in sorted(OVER) if len(word) > 6 and state.startswith(word)), word)
 
 
 def depends_on(listed: Listed) -> dict[str, str]:
@@ -236,7 +253,7 @@ def parse_states(text: str) -> dict[str, tuple[str, int]]:
     {'11_3': ('RUNNING', 1)}
     """
     lines = [line.split() for line in text.splitlines()]
-    return {words[0]: (words[1], int(words[2])) for words in lines if len(words) == 3 and words[2].isdigit()}
+    return {words[0]: (whole_state(words[1]), int(words[2])) for words in lines if len(words) == 3 and words[2].isdigit()}
 
 
 def accounted(ids: Sequence[str], timeout: float = TIMEOUT) -> dict[str, str]:
@@ -250,8 +267,8 @@ def parse_sacct(text: str) -> dict[str, str]:
     >>> parse_sacct("11_3|CANCELLED by 1000")
     {'11_3': 'CANCELLED'}
     """
-    pairs = [(job, state.split()) for job, bar, state in (line.partition("|") for line in text.splitlines()) if bar]
-    return {job: words[0] for job, words in pairs if job and words}
+    pairs = [(job, whole_state(state)) for job, bar, state in (line.partition("|") for line in text.splitlines()) if bar]
+    return {job: state for job, state in pairs if job and state}
 
 
 _config: dict[str, str] = {}  # of the site, once it was told

@@ -54,24 +54,23 @@ def test_access_denied_alone_is_still_the_partitions(tmp_path, monkeypatch, reso
 
 
 @pytest.mark.parametrize(
-    ("export", "env", "fix"),
+    ("export", "fix"),
     [
-        ("NONE", {}, "+cluster.extra.export='\"MY_KEY\"'"),
-        ("HOME,LANG", {}, "+cluster.extra.export='\"HOME,LANG,MY_KEY\"'"),
-        (None, {"SBATCH_EXPORT": "NONE"}, "SBATCH_EXPORT=NONE"),
-        ("HOME,MY_KEY", {}, ""),
-        ("ALL", {"SBATCH_EXPORT": "NONE"}, ""),
-        (None, {}, ""),
+        ("NONE", "+cluster.extra.export='\"MY_KEY\"'"),
+        ("HOME,LANG", "+cluster.extra.export='\"HOME,LANG,MY_KEY\"'"),
+        ("HOME,MY_KEY", ""),
+        ("ALL", ""),
+        (None, ""),
     ],
 )
-def test_a_secret_that_a_site_keeps_from_the_jobs_is_named_before_anything_is_queued(tmp_path, resources, export, env, fix):
+def test_a_secret_that_a_site_keeps_from_the_jobs_is_named_before_anything_is_queued(tmp_path, resources, export, fix):
     spec = replace(probe(tmp_path).spec, settings={"api_key_env": "MY_KEY"})
     resources = replace(resources, extra={"export": export} if export else {})
     if not fix:
-        check_export(spec, resources, env)
+        check_export(spec, resources)
         return
     with pytest.raises(InputError) as told:
-        check_export(spec, resources, env)
+        check_export(spec, resources)
     assert fix in str(told.value) and "MY_KEY" in str(told.value)
 
 

@@ -192,14 +192,15 @@ def test_a_frozen_job_runs_from_its_copy_and_leaves_nothing_of_it(tmp_path):
     assert run(script, tmp_path, TMPDIR=str(place)).returncode == 65 and not os.listdir(place)
 
 
-def test_workers_of_one_job_share_its_gpus(tmp_path):
+@pytest.mark.parametrize("names", ["0,1,2,3,4,5,6,7", "MIG-GPU-a/1/0,MIG-b,MIG-c,MIG-d,GPU-e,GPU-f,GPU-g,GPU-h"])
+def test_workers_of_one_job_share_its_gpus(tmp_path, names):
     worker = ("bash", "-c", 'echo "$CUDA_VISIBLE_DEVICES $SYNTHSET_JOB_GPUS $*"', "w")
     script = replace(NODE, stage=stage(tmp_path, "own", False), worker=worker, setup=(), modules=())
     each = 'for SLURM_PROCID in 0 1 2 3; do export SLURM_PROCID; "${@:6}"; done'
-    done = run(script, tmp_path, "0", "16", srun=each, SLURM_ARRAY_TASK_ID="1", CUDA_VISIBLE_DEVICES="0,1,2,3,4,5,6,7")
+    done = run(script, tmp_path, "0", "16", srun=each, SLURM_ARRAY_TASK_ID="1", CUDA_VISIBLE_DEVICES=names)
     lines = [line for line in done.stdout.splitlines() if "--job-idx" in line]
-    assert [line.split()[0] for line in lines] == ["0,1", "2,3", "4,5", "6,7"], done.stdout + done.stderr
-    assert {line.split()[1] for line in lines} == {"0,1,2,3,4,5,6,7"}
+    assert [line.split()[0] for line in lines] == [",".join(names.split(",")[n : n + 2]) for n in (0, 2, 4, 6)], done.stdout + done.stderr
+    assert {line.split()[1] for line in lines} == {names}
     assert [line.split("--job-idx ")[1] for line in lines] == [f"{i} --n-jobs 16" for i in (4, 5, 6, 7)]
 
 
