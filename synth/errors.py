@@ -108,23 +108,36 @@ def owned(what: str | os.PathLike, code: int | None) -> str:
     if code not in (errno.EACCES, errno.EPERM):
         return ""
     path = Path(what)
-    for place in (path, path.parent if path.exists() else next((p for p in path.parents if p.exists()), path)):
+    above = next((p for p in path.parents if os.path.exists(p)), path)  # of a folder that may not be entered nothing exists
+    for place in (path, above):
         with contextlib.suppress(OSError):
             info = place.stat()
             if info.st_uid != os.geteuid():
-                name, quoted = _user(info.st_uid), shlex.quote(str(place))
+                name, home = _user(info.st_uid)
+                top = shlex.quote(str(_top(place, info.st_uid, home)))
                 return (
                     f": {place} is {name}'s, mode {stat.S_IMODE(info.st_mode):o}; who shares a folder works under `umask 002`, "
-                    f"and {name} opens what is there by `chmod -R g+rwX {quoted}`"
+                    f"and {name} opens what is there by `chmod -R g+rwX {top}`"
                 )
     return ""
 
 
-def _user(uid: int) -> str:
+def _top(place: Path, uid: int, home: str) -> Path:
+    """The folder of a user's run that a place is in: a file's stage, its dataset and runs_dir, as far as they are theirs, never a home."""
+    for parent in place.parents[:3]:
+        if parent == Path(home) or parent.stat().st_uid != uid:
+            break
+        place = parent
+    return place
+
+
+def _user(uid: int) -> tuple[str, str]:
+    """(name, home) of a user, the number and "" where there is no entry."""
     try:
-        return pwd.getpwuid(uid).pw_name
+        entry = pwd.getpwuid(uid)
     except KeyError:
-        return f"user {uid}"
+        return f"user {uid}", ""
+    return entry.pw_name, entry.pw_dir
 
 
 def not_trouble(what: str | os.PathLike, error: BaseException, kinds: frozenset[int] = TROUBLE) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,7 +55,11 @@ def test_what_is_denied_in_a_folder_of_somebody_else_names_whose_it_is_and_what_
     assert owned(tmp_path / "units" / "new", errno.EACCES) == ""  # it is ours: umask is not what is wrong
     monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
     said = owned(tmp_path / "units" / "new", errno.EACCES)
-    assert f"{tmp_path}/units is " in said and "mode 755" in said and f"chmod -R g+rwX {tmp_path}/units" in said and "umask 002" in said
+    assert f"{tmp_path}/units is " in said and "mode 755" in said and "umask 002" in said
+    home = tmp_path.parent
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: SimpleNamespace(pw_name="alice", pw_dir=str(home)))
+    assert f"alice opens what is there by `chmod -R g+rwX {tmp_path}`" in owned(tmp_path / "units" / "new", errno.EACCES)  # no home
+    assert f"{tmp_path}/units is " in owned(tmp_path / "units" / "000" / "new", errno.EACCES)
     assert owned(tmp_path / "units" / "new", errno.ENOSPC) == ""
     with pytest.raises(StoreError, match="umask 002"), storing(tmp_path / "units" / "new"):
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "units" / "new"))
