@@ -114,11 +114,11 @@ def owned(what: str | os.PathLike, code: int | None) -> str:
             info = place.stat()
             if info.st_uid != os.geteuid():
                 name, home = _user(info.st_uid)
+                whose = f": {place} is {name}'s, mode {stat.S_IMODE(info.st_mode):o}"
+                if info.st_uid == 0 or place == Path(home):  # of a system, or a home: nobody shares it
+                    return whose
                 top = shlex.quote(str(_top(place, info.st_uid, home)))
-                return (
-                    f": {place} is {name}'s, mode {stat.S_IMODE(info.st_mode):o}; who shares a folder works under `umask 002`, "
-                    f"and {name} opens what is there by `chmod -R g+rwX {top}`"
-                )
+                return f"{whose}; who shares a folder works under `umask 002`, and {name} opens what is there by `chmod -R g+rwX {top}`"
     return ""
 
 

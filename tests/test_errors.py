@@ -1,7 +1,7 @@
 """How command-line tools end."""
 
 import errno
-import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -52,16 +52,27 @@ def test_a_package_that_is_missing_is_left_to_the_one_who_knows_the_remedy():
 def test_what_is_denied_in_a_folder_of_somebody_else_names_whose_it_is_and_what_opens_it(tmp_path, monkeypatch):
     """umask 022 in a project that several share."""
     (tmp_path / "units").mkdir(mode=0o755)
-    assert owned(tmp_path / "units" / "new", errno.EACCES) == ""  # it is ours: umask is not what is wrong
-    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
-    said = owned(tmp_path / "units" / "new", errno.EACCES)
-    assert f"{tmp_path}/units is " in said and "mode 755" in said and "umask 002" in said
+    new = tmp_path / "units" / "000" / "new"
+    assert owned(new, errno.EACCES) == ""  # it is ours: umask is not what is wrong
+
+    def stat(path):
+        if path == new:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+        return SimpleNamespace(st_uid=4242 if path.is_relative_to(tmp_path) else 0, st_mode=0o40755)
+
     home = tmp_path.parent
-    monkeypatch.setattr("pwd.getpwuid", lambda uid: SimpleNamespace(pw_name="alice", pw_dir=str(home)))
-    assert f"alice opens what is there by `chmod -R g+rwX {tmp_path}`" in owned(tmp_path / "units" / "new", errno.EACCES)  # no home
-    assert f"{tmp_path}/units is " in owned(tmp_path / "units" / "000" / "new", errno.EACCES)
-    assert owned(tmp_path / "units" / "new", errno.ENOSPC) == ""
-    with pytest.raises(StoreError, match="umask 002"), storing(tmp_path / "units" / "new"):
-        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "units" / "new"))
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: SimpleNamespace(pw_name="alice" if uid else "root", pw_dir=str(home)))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(Path, "stat", stat)
+    said = owned(new, errno.EACCES)
+    assert said.startswith(f": {tmp_path}/units is alice's, mode 755; who shares a folder works under `umask 002`")
+    assert said.endswith(f"alice opens what is there by `chmod -R g+rwX {tmp_path}`")  # all of the run, and nothing above it
+    assert owned(tmp_path.parent, errno.EPERM) == f": {tmp_path.parent} is root's, mode 755"  # a home, or a system's
+    home = tmp_path / "units"
+    assert owned(new, errno.EACCES) == f": {tmp_path}/units is alice's, mode 755"
+    assert owned(new, errno.ENOSPC) == ""
+    home = tmp_path.parent
+    with pytest.raises(StoreError, match="umask 002"), storing(new):
+        raise PermissionError(errno.EACCES, "Permission denied", str(new))
     with pytest.raises(StoreError, match="umask 002"):
-        not_trouble(tmp_path / "units", PermissionError(errno.EACCES, "Permission denied"), REFUSALS)
+        not_trouble(new, PermissionError(errno.EACCES, "Permission denied"), REFUSALS)
