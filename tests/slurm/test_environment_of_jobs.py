@@ -33,7 +33,9 @@ def test_frozen_jobs_of_a_site_that_exports_nothing_run_as_if_nothing_were_missi
     python.chmod(0o755)
     keys = ("cluster.freeze=true", "+cluster.extra.export=NONE", "+cluster.extra.begin=now+2", "+cluster.env.OF_THE_USER=1")
     words = ("cluster=slurm", f"runs_dir={runs}", *SMALL, *PROBE, *keys, f"cluster.stages.probe.python={python}")
-    cluster.run(sys.executable, clone / "launch" / "run.py", *words, cwd=tmp_path, **QUICK, PYTHONPATH=str(clone), HOME="/nowhere")
+    cluster.run(
+        sys.executable, clone / "launch" / "run.py", *words, cwd=tmp_path, timeout=180, **QUICK, PYTHONPATH=str(clone), HOME="/nowhere"
+    )
     for name in ("synth/run/loop.py", "launch/slurm/gate.py"):
         (clone / name).write_text("raise SystemExit('half written')\n")
     wait_whole(cluster, runs)
