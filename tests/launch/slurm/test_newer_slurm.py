@@ -45,7 +45,7 @@ def test_a_state_that_a_column_cuts_is_no_live_job_in_any_reading(cut):
     assert not is_live(parse_sacct(f"11_3|{cut}")["11_3"])
     first = cut.split()[0]
     assert not is_live(parse_states(f"11_3 {first} 0")["11_3"][0])
-    assert not is_live(parse_listing(f"11_3|{first}|None||token|name")[0].state)
+    assert not is_live(parse_listing(f"11_3|{first}|None||token|1795236000|name")[0].state)
 
 
 @pytest.mark.parametrize("state", ["RESV_DEL_HOLD", "EXPEDITING", "LAUNCH_FAILED", "RECONFIG_FAIL"])
