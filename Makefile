@@ -1,14 +1,15 @@
 # make run: the embedded example from class names to pictures. make test: the whole test suite. make lint: what of it
 # reads the code only. make gpu: proves every CUDA path on this machine's GPU.
 # make cogview2-test: the adapter of CogView2 on its pinned libraries and its own code (COGVIEW2_HOME, a clone), with tiny random weights
-# on cores; needs Python 3.10, 6 GB of disk and some minutes.
+# on cores; needs Python 3.10, 6 GB of disk and some minutes. make cogview2-image: builds its image on a stand-in for its base and draws
+# there; needs buildah, mmdebstrap, root and 15 GB more.
 # make campaign: real runs that are killed and meet trouble at random, about 20 minutes; SEED=1 for other dice. All make .venv first.
 PYTHON ?= python3
 PYTHON310 ?= python3.10
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint gpu cogview2-home cogview2-test campaign bench clean
+.PHONY: run test lint gpu cogview2-home cogview2-test cogview2-image campaign bench clean
 
 run: $(VENV)/.installed
 	@$(BIN)/python launch/run.py $(ARGS)
@@ -31,6 +32,9 @@ cogview2-home:
 cogview2-test: cogview2-home $(VENV)/.installed $(VENV)/cogview2/.installed
 	COGVIEW2_PYTHON=$(CURDIR)/$(VENV)/cogview2/bin/python COGVIEW2_HOME=$(abspath $(COGVIEW2_HOME)) \
 	  $(BIN)/python -m pytest tests/containers/test_cogview2.py $(ARGS)
+
+cogview2-image: cogview2-home $(VENV)/.installed $(VENV)/cogview2/.installed
+	$(BIN)/python -m tests.containers.cogview2_image --python $(CURDIR)/$(VENV)/cogview2/bin/python --home $(abspath $(COGVIEW2_HOME))
 
 campaign: $(VENV)/.installed
 	$(BIN)/python -m tests.campaign --seed $(or $(SEED),0) $(ARGS)

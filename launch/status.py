@@ -24,6 +24,7 @@ from rich.text import Text
 
 from launch.config.program import as_typed
 from launch.show.asked import asked
+from launch.show.points import told_apart
 from launch.show.stages import StageReport, Work, find_stages, report_on
 from launch.slurm import jobs
 from launch.slurm.jobs import StageJobs
@@ -31,6 +32,8 @@ from synth.errors import EXIT_OK, InputError, StoreError, tool
 from synth.terminal import message, printable
 
 ALWAYS = ("stage", "units", "%")  # columns that are always shown
+# of columns, where a terminal is too narrow; what they hold is told below
+FIRST_TO_GO = ("differs by", "idle", "device", "workers", "restarts", "Slurm", "samples/s")
 UNREAD = 5  # files of a stage that are named where they cannot be read
 HOLDERS = 12  # lines of who holds what, a stage; the longest-held first
 
@@ -75,23 +78,42 @@ def as_json(reports: Sequence[tuple[StageReport, StageJobs]]) -> str:
     return json.dumps([dataclasses.asdict(r) | {"live": r.live, "slurm": dataclasses.asdict(j)} for r, j in reports], indent=1)
 
 
-def render(reports: Sequence[tuple[StageReport, StageJobs]], wide: bool = False) -> Group:
-    """The table, then why stages were given up, whose code is another, who holds what, why units failed."""
-    lines = []
+def render(reports: Sequence[tuple[StageReport, StageJobs]], width: int = 200) -> Group:
+    """The table, at most so many columns wide if its first ones are, then what it had no room for, why stages were given up, whose
+    code is another, who holds what, why units failed."""
+    apart = told_apart(Path(r.path) for r, _ in reports)
+    rows = [_cells(r, j) | {"differs by": apart.get(Path(r.path), "")} for r, j in reports]
+    shown = _columns(rows, width)
+    lines = _told_below(rows, shown)
     for report, _ in reports:
         lines += _given_up(report) + [f"  {report.name}: {line}" for line in asked(report.work)]
         lines += _sources(report.work, report.name) + _holders(report) + _failures(report)
         lines += [f"  {report.name}: newest pictures in {report.preview}"] if report.preview else []
-    return Group(*([_table(reports)] if reports else []), *(Text(printable(line)) for line in lines))
+    return Group(*([_table(rows, shown)] if reports else []), *(Text(printable(line)) for line in lines))
 
 
-def _table(reports: Sequence[tuple[StageReport, StageJobs]]) -> Table:
-    """One row a stage; a column in which no stage has anything to say is left out."""
-    rows = [_cells(r, j) for r, j in reports]
+def _columns(rows: Sequence[dict[str, str]], width: int) -> list[str]:
+    """The names of the columns that are shown: those in which a stage has something to say, as far as there is room."""
+    shown = [name for name in (rows[0] if rows else ()) if name in ALWAYS or any(row[name] for row in rows)]
+    for name in FIRST_TO_GO:
+        if 1 + sum(3 + max(len(n), *(len(row[n]) for row in rows)) for n in shown) <= width:
+            break
+        shown = [n for n in shown if n != name]
+    return shown
+
+
+def _told_below(rows: Sequence[dict[str, str]], shown: Sequence[str]) -> list[str]:
+    """A line a stage of what the table has no column for."""
+    told = [(row["stage"], [f"{name} {row[name]}" for name in row if row[name] and name not in shown]) for row in rows]
+    return [f"  {stage}: {', '.join(parts)}" for stage, parts in told if parts]
+
+
+def _table(rows: Sequence[dict[str, str]], shown: Sequence[str]) -> Table:
+    """One row a stage. No name is wrapped: a terminal that is narrower still cuts the last columns."""
     table = Table()
-    shown = [name for name in rows[0] if name in ALWAYS or any(row[name] for row in rows)]
     for name in shown:
-        table.add_column(name, justify="left" if name in ("stage", "device", "Slurm") else "right", overflow="fold")
+        left = name in ("stage", "device", "Slurm", "differs by")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name == "stage", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(row[name])) for name in shown))
     return table
@@ -176,6 +198,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="look again every 5 (or so many) seconds, until ctrl-C",
     )
+    p.add_argument("--failed", action="store_true", help="only stages with units that were set aside, or that were given up")
     p.add_argument("--json", action="store_true", help="the same facts for programs")
     p.add_argument("--no-slurm", action="store_true", help="do not ask Slurm about jobs")
     return p
@@ -190,15 +213,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    reports = look(args.path, not args.no_slurm)
+    def seen() -> list[tuple[StageReport, StageJobs]]:
+        reports = look(args.path, not args.no_slurm)
+        return [(r, j) for r, j in reports if r.n_aside or r.verdict is not None] if args.failed else reports
+
     if args.json:
-        print(as_json(reports))
+        print(as_json(seen()))
         return EXIT_OK
     console = Console(width=None if sys.stdout.isatty() else 200)
     if args.watch is None:
-        console.print(render(reports))
+        reports = seen()
+        console.print(render(reports, console.width) if reports else "no stage has units that were set aside, none was given up")
         return EXIT_OK
-    with Live(render(reports), console=console, auto_refresh=False) as live:
+    with Live(render(seen(), console.width), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(args.watch)
-            live.update(render(look(args.path, not args.no_slurm)), refresh=True)
+            live.update(render(seen(), console.width), refresh=True)

@@ -5,6 +5,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from synth import foreign
@@ -154,10 +155,17 @@ def elements(place: Path, variant: str = "") -> Iterator[tuple[str, int]]:
     A pickle tells no names: one entry, by its size, as float32 or as the half precision that its variant names.
     """
     for file in [place] if place.is_file() else _chosen(place, variant):
+        status = file.stat()
         if file.suffix == ".safetensors":
-            yield from ((name, math.prod(t["shape"])) for name, t in _header(file)[0].items())
+            yield from _elements(file, (status.st_ino, status.st_size, status.st_mtime_ns))
         else:
-            yield "", file.stat().st_size // (2 if "16" in variant else 4)
+            yield "", status.st_size // (2 if "16" in variant else 4)
+
+
+@lru_cache(maxsize=64)
+def _elements(file: Path, state: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
+    """Of a .safetensors file in one state: a plan asks anew for every batch that it tries, and a header has thousands of tensors."""
+    return tuple((name, math.prod(t["shape"])) for name, t in _header(file)[0].items())
 
 
 def _chosen(folder: Path, variant: str) -> list[Path]:

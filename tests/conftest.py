@@ -1,5 +1,6 @@
 import gc
 import os
+import sys
 import tempfile
 
 import pytest
@@ -16,6 +17,8 @@ def pytest_configure(config):
     state = tempfile.TemporaryDirectory(prefix="synthset-tests-")  # tests write nothing into the home of who runs them
     os.environ["XDG_STATE_HOME"] = state.name
     config.add_cleanup(state.cleanup)
+    sys.dont_write_bytecode = False  # hundreds of processes of these tests import the same modules
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if hasattr(config, "workerinput"):
         die_with_parent()  # a process of pytest-xdist: else it goes on with its test when its controller is killed
     config.option.loadscopereorder = False  # pytest-xdist's own order, by numbers of tests

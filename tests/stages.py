@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from synth.keys import dump
 from synth.numerics import EXACT
@@ -12,6 +13,8 @@ from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
 from tests.configs import ProbeConfig
+
+T = TypeVar("T")
 
 
 def probe(root: Path, slots=40, unit_size=4, batch=2, **config) -> StageFolder:
@@ -38,9 +41,10 @@ def events(folder: StageFolder, name: str) -> list[dict]:
     return [e for e in read_events(folder.path) if e["event"] == name]
 
 
-def wait_for(what: Callable[[], object], seconds: float = 120) -> None:
-    """Until `what` is true."""
+def wait_for(what: Callable[[], T], seconds: float = 300) -> T:
+    """What `what` says once it is true. A limit is for what never comes: it has no say in how busy a machine may be."""
     end = time.monotonic() + seconds
-    while not what():
+    while not (value := what()):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
+    return value

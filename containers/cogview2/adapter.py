@@ -7,6 +7,7 @@ WEIGHTS is a folder as fetch.py fills it; it is only read. CogView2's code lies 
 """
 
 import argparse
+import atexit
 import contextlib
 import functools
 import importlib.util
@@ -139,6 +140,14 @@ def alone() -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
 
 
+def own_cache() -> None:
+    """A private folder for what deepspeed keeps of its kernels. It would make ~/.triton as it is imported, and read pickles there; who runs
+    an image may have no home that can be written."""
+    place = tempfile.mkdtemp(prefix="cogview2-kernels-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    os.environ["TRITON_CACHE_DIR"] = place
+
+
 class CogView2:
     """The models, loaded once. CogView2's own functions compute; what is here puts them in order for one picture at a time."""
 
@@ -150,6 +159,7 @@ class CogView2:
         check_gpu(torch)
         self.torch = torch
         alone()
+        own_cache()
         with writable_view(weights) as view:
             os.environ["SAT_HOME"] = str(view)
             self._load(view, style, only_first_stage, fp32)

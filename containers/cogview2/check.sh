@@ -2,7 +2,9 @@
 # Proves that the CogView2 of an image can be started: imports, the kernels of local attention, the adapter. Needs no GPU and no weights.
 set -eu
 env=$(cd "$(dirname "$0")/.." && pwd)
-export PATH="$env/bin:$PATH" CUDA_VISIBLE_DEVICES=""
+kernels=$(mktemp -d) # deepspeed makes ~/.triton otherwise, and who runs an image may have no home
+trap 'rm -rf "$kernels"' EXIT
+export PATH="$env/bin:$PATH" CUDA_VISIBLE_DEVICES="" TRITON_CACHE_DIR="$kernels"
 python3 -c '
 import torch, torchvision, SwissArmyTransformer.generation.autoregressive_sampling, icetk, numpy
 import localAttention

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import omegaconf._utils
 from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
@@ -22,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import synth
-from launch.config import root
+from launch.config import root, yaml_files
 from launch.config.doors import HYDRA, check_composed
 from launch.config.folders import CONF, own_folders
 from synth.errors import InputError
@@ -45,6 +46,7 @@ class OwnFolders(SearchPathPlugin):
 def register(config_dir: str | None = None) -> None:
     """Types, resolvers and folders that Hydra is to know. Safe to call twice; an own folder that cannot be read is an InputError."""
     OwnFolders.folders = own_folders(config_dir)
+    omegaconf._utils.get_yaml_loader = yaml_files.loader
     Plugins.instance().register(OwnFolders)
     root.register()
     package = Path(synth.__file__).resolve().parent

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from synth.host.environment import without_secrets
 from synth.host.source import SAFE, python_path
 from synth.store.folder import StageFolder
-from synth.story.growing import PAGE
 
 PATIENCE = 3.0  # seconds that a viewer has to close by itself
 
@@ -32,6 +31,8 @@ def shown(folder: StageFolder, tell: Callable[[str], None]) -> Iterator[None]:
     """Show the preview of a stage that makes a growing page, while the body runs."""
     process = None
     if folder.spec.settings.get("growing"):
+        from synth.story.growing import PAGE  # with numpy, which most commands do without
+
         tell(f"{folder.spec.name}: a page that grows: {folder.path / PAGE}")
         if sys.stdout.isatty() and (command := viewer(str(folder.preview_path))):
             process = _start(command)

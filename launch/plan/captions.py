@@ -28,6 +28,7 @@ from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec
 
 PER_CLASS = 8  # captions a class where nothing is said
+MUCH_MORE = 1.3  # times as many as were asked for are explained
 
 
 def plan(node: Node) -> Sequence[StageSpec | PlannedStage]:
@@ -52,7 +53,8 @@ def plan(node: Node) -> Sequence[StageSpec | PlannedStage]:
     engine, captions = _engine(node) if maker.asks else (NO_ENGINE, settled(captions, None, 1))
     slots = _slots(replace(config, captions=captions), dataset, maker, len(seeds))
     notes = [*remarks(config.dataset), *maker.remarks]
-    notes += [] if slots >= len(dataset.classes) or maker.slots is not None else [_few(config, slots, len(dataset.classes))]
+    if maker.slots is None:
+        notes += _many_or_few(config, slots, len(dataset.classes), len(seeds), spare=maker.capacity is None)
     check_length(dataset, maker, engine, seeds[0])
     specs = [
         node.spec(
@@ -154,9 +156,16 @@ def slots_for(total: int, oversample: float, n_seeds: int, n_classes: int, windo
     return blocks if window is None or blocks - share <= window else share
 
 
-def _few(config: Config, slots: int, n_classes: int) -> str:
-    asked = f"captions.total={config.captions.total} asks for {slots:,} captions with captions.oversample={config.captions.oversample:g}"
-    return f"{asked}: {slots:,} of {n_classes:,} classes get one, which captions.seed draws; ask for more, or choose dataset.classes"
+def _many_or_few(config: Config, slots: int, n_classes: int, n_seeds: int, spare: bool) -> list[str]:
+    """What is said of a number of slots that is far from what was asked for. spare: some are made for those that fail."""
+    asked, captions = wanted(config).captions, config.captions
+    if slots < n_classes:
+        made = f"captions.total={captions.total} asks for {slots:,} captions with captions.oversample={captions.oversample:g}"
+        return [f"{made}: {slots:,} of {n_classes:,} classes get one, which captions.seed draws; ask for more, or choose dataset.classes"]
+    if slots * n_seeds <= MUCH_MORE * asked:
+        return []
+    more = f" and {captions.oversample:g} times as many for those that fail their checks (captions.oversample)" if spare else ""
+    return [f"{slots * n_seeds:,} captions are made for the {asked:,} that were asked for: whole rounds of the {n_classes:,} classes{more}"]
 
 
 # -- captions.json ---------------------------------------------------------------------------------------------------

@@ -162,6 +162,12 @@ def _from_file(config: Config, dataset: DatasetConfig) -> Maker:
     if not own.total:
         why = "none of its captions passes the checks; prompts.check=false takes them as they are"
         raise WrongKey("file", prompts.file, why, group="prompts")
+    lacking = [entry.name for entry in dataset.classes if entry.index not in own.covered]
+    if lacking and not config.captions.allow_short:
+        few = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if lacking[5:] else "")
+        fix = "captions.allow_short=true takes them as they are; dataset.classes=[..] names the classes that are wanted"
+        why = f"holds captions of {len(own.covered)} of the {len(dataset.classes)} classes; none of {few}"
+        raise WrongKey("file", prompts.file, why, fix, group="prompts")
     read = replace(read, content=own.content, also=own.also)
     return Maker(read, inputs, slots=own.slots, total=own.total, remarks=own.remarks)
 
@@ -194,14 +200,15 @@ def _files_of(given: str, what: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Own:
-    """Of files of captions: `content` and `also` of synth.captions.prompts.own.OwnFile; the slots that hold all captions, and how many
-    different ones pass the checks."""
+    """Of files of captions: `content` and `also` of synth.captions.prompts.own.OwnFile; the slots that hold all captions, how many
+    different ones pass the checks, and the indices of their classes."""
 
     content: str
     also: Mapping[str, int]
     remarks: tuple[str, ...]
     slots: int
     total: int
+    covered: frozenset[int]
 
 
 _files: dict[tuple, _Own] = {}  # a plan asks for files several times
@@ -211,13 +218,15 @@ def _captions_in(inputs: Mapping[str, InputFile], dataset: DatasetConfig, limits
     key = (repr(inputs), repr(dataset), repr(limits))
     if key not in _files:
         maker = _try(limits.prompts, dataset, {role: file.path for role, file in inputs.items()})
-        different = set()
+        different: set[str] = set()
+        covered: set[int] = set()
         for row in maker.rows:
             text = " ".join(maker.text(row).split())
             if not (reject_reason(text, row.classes[0].said, limits) if limits.prompts.check else unusable(text)):
                 different.add(normalised(text))
+                covered.update(entry.index for entry in row.classes)
         own = maker.own
-        _files[key] = _Own(own.content, own.also, own.remarks, maker.n_slots, len(different))
+        _files[key] = _Own(own.content, own.also, own.remarks, maker.n_slots, len(different), frozenset(covered))
     return _files[key]
 
 

@@ -20,7 +20,7 @@ class Bars:
             TextColumn("{task.description:<14}"),
             BarColumn(bar_width=32),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:>8.1f}/s"),
+            TextColumn("{task.fields[pace]:>14}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -28,7 +28,8 @@ class Bars:
             disable=not console.is_terminal,
         )
         self._task = None
-        self._name, self._total, self._first, self._begun, self._said = "", 0, 0, 0.0, 0.0
+        self._name, self._total, self._said = "", 0, 0.0
+        self._first, self._since, self._moved = 0, 0.0, False
 
     def __enter__(self) -> "Bars":
         self._bars.start()
@@ -38,22 +39,26 @@ class Bars:
         self._bars.stop()
 
     def begin(self, name: str, total: int, done: int, detail: str) -> None:
-        self._name, self._total, self._first, self._begun = name, total, done, time.monotonic()
-        self._said = self._begun
-        self._task = self._bars.add_task(name, total=total, completed=done, rate=0.0)
+        self._name, self._total, self._first, self._moved = name, total, done, False
+        self._since = self._said = time.monotonic()
+        self._task = self._bars.add_task(name, total=total, completed=done, pace="starting")
         if not self.console.is_terminal:
             text = f"{name}: {total - done} of {total} slots to do, {detail}"
             say(self.console, text)
 
     def at(self, done: int) -> None:
-        """`done` slots are there, by whoever made them."""
+        """`done` slots are there, by whoever made them. The pace counts from the first that came: neither the time in which models are
+        loaded says anything of it, nor slots that were there before, as those of another stage that are taken over at once."""
         now = time.monotonic()
-        rate = max(0, done - self._first) / max(1e-6, now - self._begun)
-        self._bars.update(self._task, completed=min(done, self._total), rate=rate)
+        if not self._moved and done != self._first:
+            self._first, self._since, self._moved = done, now, True
+        rate = max(0, done - self._first) / max(1e-6, now - self._since) if self._moved else 0.0
+        pace = f"{rate:.1f}/s" if rate else f"starting, {now - self._since:.0f} s" if not self._moved else ""
+        self._bars.update(self._task, completed=min(done, self._total), pace=pace)
         if not self.console.is_terminal and now - self._said >= LINE_EVERY:
             self._said = now
             left = f", about {(self._total - done) / rate:.0f} s left" if rate else ""
-            say(self.console, f"{self._name}: {done}/{self._total} slots, {rate:.1f}/s{left}")
+            say(self.console, f"{self._name}: {done}/{self._total} slots{', ' * bool(pace)}{pace}{left}")
 
     def end(self, done: int) -> None:
         self.at(done)

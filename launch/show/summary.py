@@ -18,7 +18,6 @@ from synth.store.folder import StageFolder
 from synth.store.framing import shared
 
 NAMED = 3  # reasons of tombstones that are told
-# the kinds of which one file is the last line
 
 
 def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str, console: Console) -> None:
@@ -28,8 +27,11 @@ def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str,
     for outcome in outcomes:
         if outcome.message:
             say(console, f"{outcome.stage.name}: {outcome.message}" + ("" if outcome.done else f"\n  {outcome.stage.folder}"))
-        if outcome.done and not outcome.before and outcome.facts.get("tombstones"):
-            say(console, f"{outcome.stage.name}: {_left_out(outcome)}")
+        if outcome.done and not outcome.before:
+            if outcome.facts.get("tombstones"):
+                say(console, f"{outcome.stage.name}: {_left_out(outcome)}")
+            elif kind_of(outcome.stage.spec.kind).chooses:
+                say(console, f"{outcome.stage.name}: took out none of {outcome.stage.spec.slots:,}")
         if not outcome.before and outcome.stage.folder.is_dir():
             for line in asked(work_of(outcome.stage.folder)):
                 say(console, f"{outcome.stage.name}: {line}")

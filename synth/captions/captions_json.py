@@ -6,7 +6,9 @@ caption's place in the list is the number of its image for ever. The Parquet fil
 """
 
 import hashlib
+import math
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from synth.captions.config import CaptionsJsonConfig
@@ -20,6 +22,7 @@ from synth.store.samples import Sample
 from synth.store.spec import canonical
 
 KEY = "captions"
+NAMED = 5  # classes that a message names
 ADVICE = {  # what helps against the commonest reason of a slot without a caption, where more slots alone do not
     "prompt_too_long": "raise captioner.max_seq_len, or lower prompts.shots, or ",
     "no_class": "take another captioner, or captions.must_name_class=false, or ",
@@ -39,12 +42,27 @@ class Gathered:
     reasons: Counter = field(default_factory=Counter)  # of tombstones
     of_class: Counter = field(default_factory=Counter)  # (label, class name) -> rows
 
-    def fewest(self) -> str:
-        """The class with the fewest rows, in words."""
-        if not self.of_class:
-            return "there are none"
-        entry = min(self.of_class, key=lambda e: (self.of_class[e], e))
-        return f"{entry[1]!r} has {self.of_class[entry]}"
+    def short(self, per_class: int, classes: Iterable[tuple[int, str]]) -> list[tuple[str, int]]:
+        """(class name, rows) of the classes that have fewer than `per_class`, the fewest first."""
+        have = {(label, _encodable(name)): 0 for label, name in classes} | self.of_class
+        return [(entry[1], n) for entry, n in sorted(have.items(), key=lambda item: (item[1], item[0])) if n < per_class]
+
+
+def more_than(slots: int, wanted: int, have: int, total: int, n_classes: int) -> float:
+    """The captions.oversample that would have been enough, if later slots fare as these did: `have` of `wanted` came of them. At least a
+    round of all classes more: a factor that is rounded to as many slots would change nothing.
+
+    >>> more_than(slots=200, wanted=8, have=7, total=160, n_classes=20)  # of the class with the fewest: 12 rounds in the place of 10
+    1.5
+    """
+    needed = max(slots + n_classes, math.ceil(slots * wanted / max(1, have) / n_classes) * n_classes)
+    return math.ceil(10_000 * needed / total) / 10_000
+
+
+def _few(lacking: Sequence[tuple[str, int]]) -> str:
+    """ "'cat' has 7, 'dog' 0, and 3 more classes have too few" """
+    shown = [f"{name!r} has {n}" for name, n in lacking[:NAMED]]
+    return ", ".join(shown) + (f", and {len(lacking) - NAMED} more have too few" if lacking[NAMED:] else "")
 
 
 class CaptionsJson(WholeFiles):
@@ -62,15 +80,24 @@ class CaptionsJson(WholeFiles):
         gathered = gather(self.folder.upstream("captions"), self.config.total, self.config.per_class)
         if len(gathered.rows) < self.config.total and not self.config.allow_short:
             short = self.config.total - len(gathered.rows)
-            each = f" ({self.config.per_class} of each class are wanted; {gathered.fewest()})" if self.config.per_class else ""
+            classes = self._classes()
+            lacking = gathered.short(self.config.per_class, classes)
+            each = f" ({self.config.per_class} of each class are wanted; {_few(lacking)})" if lacking else ""
+            wanted, have = (self.config.per_class, lacking[0][1]) if lacking else (self.config.total, len(gathered.rows))
             why = f" ({', '.join(f'{reason} {n}' for reason, n in sorted(gathered.reasons.items()))})" if gathered.reasons else ""
+            enough = more_than(gathered.slots, wanted, have, self.config.total, len(classes))
             usual = ADVICE.get(max(gathered.reasons, key=gathered.reasons.get, default=""), "")
             raise InputError(
                 f"captions: {len(gathered.rows)} of {self.config.total} are left{each} after {gathered.duplicates} duplicates and "
                 f"{gathered.tombstones} slots without a caption{why} of {gathered.slots} slots: {short} are missing; {usual}raise "
-                f"captions.oversample (by about {1 + short / max(1, len(gathered.rows)):.2f}x), or set captions.allow_short=true"
+                f"captions.oversample to {enough:g} or more, or set captions.allow_short=true"
             )
         return [{"json": to_json(gathered.rows), "parquet": to_parquet(gathered.rows), "rejected.jsonl": b"".join(gathered.rejected)}]
+
+    def _classes(self) -> set[tuple[int, str]]:
+        """(official index, name) of all that the captions stages were asked for."""
+        asked = (c for stage in self.folder.upstream("captions") for c in stage.spec.config["dataset"]["classes"])
+        return {(c["index"], c["name"]) for c in asked}
 
     def encode(self, state, item) -> Sample:
         return Sample(0, KEY, item)

@@ -163,7 +163,7 @@ class Balance(Selection):
     """So many pictures of each class, drawn by the pictures' own seeds; too few of a class is an error unless allowed."""
 
     def there(self):
-        """The labels in the pictures' records: no score tells them, so every picture is read, some threads ahead."""
+        """The labels in the pictures' records: no score tells them, so every picture's record is read, some threads ahead."""
         pictures = iter(self.pictures)
         with ThreadPoolExecutor(THREADS) as pool:
             while some := list(islice(pictures, AHEAD)):

@@ -90,9 +90,9 @@ class StageSample:
         self._files, self._digest = None, ""
 
     def digest(self) -> str:
-        """sha256 of its picture file."""
-        if self._digest:
-            return self._digest
+        """sha256 of its picture file as it was committed: what `read` gives, or nothing."""
+        if known := self._digest or self._entry.digest_of(self.ext):
+            return known
         files = self._files or self._stage.files(self.source, self.unit, self._entry)
         return files.digests.get(self.ext) or hashlib.sha256(files[self.ext]).hexdigest()
 

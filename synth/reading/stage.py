@@ -10,9 +10,9 @@
 What a filter left is read as the pictures behind it, by the slots of its images, one stage behind the other: they are never copied in
 between. Nothing is read before it is asked for, and a stage in progress is read as far as it is there: `missing` says where it is not.
 
-What is read of a sample is compared with the digest that was committed with it; Damaged names the unit, and how to mend it. The digest is
-of all of a sample's files, so whoever asks for one has all of them read. open_stage(.., check=False) reads what it is asked for and takes
-it as it is: for a pass over the metadata of large pictures that may be wrong where the disk is.
+What is read of a sample is compared with the digest that was committed with it; Damaged names the unit, and how to mend it. Units that were
+made before there were digests of files have one of all of a sample's files, so that all are read there, whichever is asked for.
+open_stage(.., check=False) reads what it is asked for and takes it as it is, which may be wrong where the disk is.
 """
 
 import bisect
@@ -307,8 +307,8 @@ def open_stage(path: str | os.PathLike, max_open: int | None = None, check: bool
     """Read a stage (captions, images, what a filter left, scores), whole or in progress.
 
     path: runs/<dataset>/<stage>-<fingerprint>. max_open: files that are open at once (64). check: compare what is read of a sample with its
-    digest, for which all of the sample is read; False: read only what is asked for and take it as it is. InputError for a folder that is no
-    stage, and for an export, which names what to open instead.
+    digest, for which all of the sample is read where the unit has no digests of files; False: take it as it is. InputError for a folder
+    that is no stage, and for an export, which names what to open instead.
     """
     path = Path(path).expanduser()
     if (path / MARKER).exists():

@@ -1,17 +1,24 @@
 """How samples lie in a unit file: tar (any WebDataset reader takes it) or jsonl. Pure functions of bytes; nothing in a
 unit names a time, host, worker, job, path or library version.
 
-    unit := batch bytes ... | index | end record (512 bytes) | tail
+    unit := batch bytes ... | digests | index | end record (512 bytes) | tail
 The index is the last member (tar: `__unit__/index`, jsonl: the last line but one). The end record says where the index
 begins, how long it is and its sha256, so counting or verifying reads one block from the end and no picture.
+
+The digests are a member of their own (`__unit__/digests`): sha256 of each file of the samples that have several, 32 bytes each, in the
+order of samples and of extensions; the end record tells of them as of the index. So one pass over a file proves it and yields its digest.
+Units without any such sample have none, nor have those that were made before there were any: there a file is proved by the digest of its
+whole sample, which is in the index. The index is the same bytes either way, and so is all that is made of it.
 """
 
 import hashlib
 import json
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, NamedTuple, Protocol
 
 from synth.errors import InputError, not_trouble
@@ -25,22 +32,35 @@ BLOCK = 512
 MAGIC = "synthset-unit-1"
 MOST_INDEX = 1 << 30  # bytes: a file with holes may say any size
 STATED = frozenset({"unit", "first", "count", "samples", "tombstones", "inputs"})  # in an index
-INDEX_NAME = "__unit__/index"
+INDEX_NAME, DIGESTS_NAME = "__unit__/index", "__unit__/digests"
+DIGEST = hashlib.sha256().digest_size  # bytes
 
 
 class Entry(NamedTuple):
-    """One sample in a unit. `files`: extension -> (offset in the unit file, size in bytes). `sha256` of all its bytes."""
+    """One sample in a unit. `files`: extension -> (offset in the unit file, size in bytes). `sha256` of all its bytes.
+
+    digests: sha256 of each of several files, in the order of their extensions; empty where the unit does not tell them.
+    """
 
     slot: int
     key: str
     files: dict[str, tuple[int, int]]
     sha256: str
+    digests: bytes = b""
 
     def moved(self, delta: int) -> "Entry":
         """The same sample `delta` bytes further on."""
-        return Entry(self.slot, self.key, {e: (o + delta, n) for e, (o, n) in self.files.items()}, self.sha256)
+        return self._replace(files={e: (o + delta, n) for e, (o, n) in self.files.items()})
+
+    def digest_of(self, ext: str) -> str:
+        """sha256 of one of its files; "" where the unit tells only that of all of them."""
+        if len(self.files) == 1:
+            return self.sha256
+        at = DIGEST * sorted(self.files).index(ext)
+        return self.digests[at : at + DIGEST].hex()
 
     def to_list(self) -> list:
+        """As it stands in an index: without digests of files."""
         return [self.slot, self.key, {e: list(at) for e, at in self.files.items()}, self.sha256]
 
     @staticmethod
@@ -65,6 +85,15 @@ def sample_digest(files: Mapping[str, bytes]) -> str:
     for ext in sorted(files):
         sha.update(files[ext])
     return sha.hexdigest()
+
+
+def digests_of(files: Mapping[str, bytes | memoryview]) -> tuple[str, bytes]:
+    """(`sample_digest`, what `Entry.digests` holds) of the files of a sample."""
+    whole, own = hashlib.sha256(), list[bytes]()
+    for ext in sorted(files):
+        whole.update(files[ext])
+        own.append(hashlib.sha256(files[ext]).digest() if own else whole.digest())  # of the first they are the same
+    return whole.hexdigest(), b"".join(own) if len(own) > 1 else b""
 
 
 def shared(reason: str) -> str:
@@ -113,6 +142,14 @@ class UnitIndex:
             raw["inputs"],
         )
 
+    def with_digests(self, digests: bytes) -> "UnitIndex":
+        """With what stands in front of the index. BadIndex unless there is one for each file of the samples that have several."""
+        sizes = [DIGEST * len(e.files) if len(e.files) > 1 else 0 for e in self.samples]
+        if len(digests) != sum(sizes):
+            raise BadIndex(f"its digests are {len(digests)} bytes, where {sum(sizes)} are for the files of its samples")
+        parts = (digests[stop - size : stop] for size, stop in zip(sizes, accumulate(sizes), strict=True))
+        return replace(self, samples=tuple(e._replace(digests=d) for e, d in zip(self.samples, parts, strict=True)))
+
 
 class AnotherVersion(Exception):
     """A whole unit that this version cannot read: it may mean something else."""
@@ -128,8 +165,8 @@ class Framing(Protocol):
     def sample(self, sample: Sample) -> tuple[bytes, dict[str, tuple[int, int]]]:
         """Its bytes, and extension -> (offset in them, size)."""
 
-    def index(self, payload: bytes, offset: int) -> tuple[bytes, str]:
-        """What follows the last batch, which ends at `offset`, and the sha256 of the index."""
+    def index(self, payload: bytes, offset: int, digests: bytes = b"") -> tuple[bytes, str]:
+        """What follows the last batch, which ends at `offset`, and the sha256 of the index. digests: of files, if samples have several."""
 
     def payload(self, member: bytes) -> bytes:
         """What was given to `index`, from the bytes that the end record tells of."""
@@ -149,7 +186,7 @@ class Jsonl:
         data = sample.files["json"]
         return data + b"\n", {"json": (0, len(data))}
 
-    def index(self, payload: bytes, offset: int) -> tuple[bytes, str]:
+    def index(self, payload: bytes, offset: int, digests: bytes = b"") -> tuple[bytes, str]:
         line = b'{"__unit__":' + payload + b"}\n"
         sha = hashlib.sha256(line).hexdigest()
         return line + _end_record(offset, len(line), sha), sha
@@ -175,10 +212,15 @@ class Tar:
             at += BLOCK + len(data) + (-len(data) % BLOCK)
         return b"".join(chunks), files
 
-    def index(self, payload: bytes, offset: int) -> tuple[bytes, str]:
+    def index(self, payload: bytes, offset: int, digests: bytes = b"") -> tuple[bytes, str]:
+        before, told = b"", dict[str, object]()
+        if digests:
+            before = _header(DIGESTS_NAME, len(digests)) + digests + bytes(-len(digests) % BLOCK)
+            told["digests"] = [offset + BLOCK, len(digests), hashlib.sha256(digests).hexdigest()]
         text = payload + b" " * ((-len(payload) - 1) % BLOCK) + b"\n"
         sha = hashlib.sha256(text).hexdigest()
-        return _header(INDEX_NAME, len(text) + BLOCK) + text + _end_record(offset + BLOCK, len(text), sha) + self.tail, sha
+        end = _end_record(offset + len(before) + BLOCK, len(text), sha, told)
+        return before + _header(INDEX_NAME, len(text) + BLOCK) + text + end + self.tail, sha
 
     def payload(self, member: bytes) -> bytes:
         return member
@@ -207,8 +249,8 @@ def _header(name: str, size: int) -> bytes:
     return head + b"%06o\0 " % total + _REST
 
 
-def _end_record(offset: int, size: int, sha256: str) -> bytes:
-    record = canonical({"magic": MAGIC, "offset": offset, "size": size, "sha256": sha256})
+def _end_record(offset: int, size: int, sha256: str, more: Mapping[str, object] = MappingProxyType({})) -> bytes:
+    record = canonical({"magic": MAGIC, "offset": offset, "size": size, "sha256": sha256, **more})
     return record + b" " * (BLOCK - 1 - len(record)) + b"\n"
 
 
@@ -220,15 +262,24 @@ def frame(framing: str, results: list[Sample | Tombstone]) -> Batch:
             tombstones.append((result.slot, result.reason))
             continue
         data, files = how.sample(result)
-        entries.append(Entry(result.slot, result.key, files, sample_digest(result.files)).moved(at))
+        entries.append(Entry(result.slot, result.key, files, *digests_of(result.files)).moved(at))
         chunks.append(data)
         at += len(data)
     return Batch(b"".join(chunks), tuple(entries), tuple(tombstones))
 
 
 def seal(framing: str, index: UnitIndex, offset: int) -> tuple[bytes, str]:
-    """What follows the last batch of a unit (index, end record, tail), and the sha256 of the index, which stands for the unit."""
-    return FRAMINGS[framing].index(index.to_bytes(), offset)
+    """What follows the last batch of a unit (digests, index, end record, tail), and the sha256 of the index, which stands for the unit."""
+    return FRAMINGS[framing].index(index.to_bytes(), offset, b"".join(e.digests for e in index.samples))
+
+
+def _told(f: BinaryIO, offset: int, size: int, sha256: str) -> bytes:
+    """What an end record tells of; ValueError if it is not as it was written."""
+    f.seek(offset)
+    data = f.read(size)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError("its end record does not fit its bytes")
+    return data
 
 
 def read_index(f: BinaryIO, framing: str, where: str) -> tuple[UnitIndex, str]:
@@ -244,10 +295,14 @@ def read_index(f: BinaryIO, framing: str, where: str) -> tuple[UnitIndex, str]:
         if record["magic"] != MAGIC and str(record["magic"]).startswith(MAGIC.rpartition("-")[0]):
             raise AnotherVersion(f"it is a {record['magic']}, this version reads {MAGIC}")
         if record["magic"] == MAGIC and 0 <= record["size"] <= MOST_INDEX and fits:
-            f.seek(record["offset"])
-            member = f.read(record["size"])
-            if hashlib.sha256(member).hexdigest() == record["sha256"]:
-                return UnitIndex.from_bytes(how.payload(member), framing, record["offset"]), record["sha256"]
+            member, before = _told(f, record["offset"], record["size"], record["sha256"]), record["offset"]
+            if "digests" not in record:
+                return UnitIndex.from_bytes(how.payload(member), framing, before), record["sha256"]
+            before, size, sha256 = record["digests"]
+            if not (0 <= before <= before + size <= record["offset"] and size <= MOST_INDEX):
+                raise ValueError("its digests lie elsewhere")
+            index = UnitIndex.from_bytes(how.payload(member), framing, before)
+            return index.with_digests(_told(f, before, size, sha256)), record["sha256"]
         reason = "its end record does not fit its bytes"
     except BadIndex as e:
         raise Damaged(f"{where}: {e}; nothing here writes such a unit: {mending(Path(where))}") from e

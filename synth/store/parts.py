@@ -14,7 +14,7 @@ from synth import foreign
 from synth.errors import InputError, StoreError
 from synth.store import faults
 from synth.store.files import make_folder, names_in, storing
-from synth.store.framing import FRAMINGS, Batch, Entry, UnitIndex, sample_digest, seal
+from synth.store.framing import FRAMINGS, Batch, Entry, UnitIndex, digests_of, sample_digest, seal
 from synth.store.index_rules import BadIndex, judge_rows
 from synth.store.spec import canonical
 from synth.store.units import Stored
@@ -199,12 +199,23 @@ def adopt(writer: PartWriter, others: list[Path], batch_slots: list[range]) -> l
                     break
                 if writer.batches >= len(batch_slots) or not _fits(line, writer.framing, batch_slots[writer.batches]):
                     break
-                entries = tuple(Entry.from_list(e) for e in line["samples"])
-                tombstones = tuple((slot, reason) for slot, reason in line["tombstones"])
-                if len(data) != line["length"] or hashlib.sha256(data).hexdigest() != line.get("sha256"):
+                if (batch := _batch_of(line, data)) is None:
                     break
-                writer.append(Batch(data, entries, tombstones))
+                writer.append(batch)
     return others
+
+
+def _batch_of(line: dict, data: bytes) -> Batch | None:
+    """The batch that a line tells of; None if these are not its bytes. Digests of files are taken of them: no line tells those."""
+    if len(data) != line["length"] or hashlib.sha256(data).hexdigest() != line["sha256"]:
+        return None
+    entries, view = [], memoryview(data)
+    for entry in map(Entry.from_list, line["samples"]):
+        sha256, digests = digests_of({ext: view[at : at + size] for ext, (at, size) in entry.files.items()})
+        if sha256 != entry.sha256:
+            return None
+        entries.append(entry._replace(digests=digests))
+    return Batch(data, tuple(entries), tuple((slot, reason) for slot, reason in line["tombstones"]))
 
 
 def _fits(line: dict, framing: str, slots: range) -> bool:

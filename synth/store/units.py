@@ -20,18 +20,22 @@ CHANGED = "its bytes are not those that were committed"
 
 
 class Files(dict[str, bytes]):
-    """The files of a sample by extension. digests: sha256 of those whose own is known without reading them once more: of the first."""
+    """Files of a sample by extension. digests: sha256 of those whose own came out while the whole sample was proved: of the first."""
 
     def __init__(self) -> None:
         super().__init__()
         self.digests: dict[str, str] = {}
+
+    def add(self, others: "Files") -> None:
+        self.update(others)
+        self.digests |= others.digests
 
 
 _LAST = threading.local()  # .sample: (mark of its reader, entry, files), of the thread's last sample, whatever unit it is of
 
 
 class UnitReader:
-    """An open unit. Reading the index touches the end of the file only. What is read of a sample is checked against its digest."""
+    """An open unit. Reading the index touches the end of the file only. What is read of a sample is checked against its digests."""
 
     def __init__(self, path: Path, framing: str):
         self.path, self._mark = Path(path), object()
@@ -50,18 +54,23 @@ class UnitReader:
         return {e.slot: e for e in self.index.samples}
 
     def read(self, entry: Entry, ext: str) -> bytes:
-        """Bytes of one file of one sample, as they were committed; Damaged if any of the sample's bytes are not."""
-        return self.files(entry)[ext]
+        """Bytes of one file of one sample, as they were committed; Damaged if they are not.
+
+        Where the unit has no digests of files, all of the sample is read, and Damaged if any of its bytes are not as committed.
+        """
+        return self._held(entry, (ext,))[ext]
 
     def files(self, entry: Entry) -> Files:
-        """extension -> bytes, as they were committed; Damaged if any of them are not.
+        """extension -> bytes, as they were committed; Damaged if any of them are not."""
+        return self._held(entry, tuple(entry.files))
 
-        A sample's digest is of all of its files, so all are read. A thread keeps those of its last sample: whoever reads the metadata and
-        then the picture reads and hashes both once.
-        """
+    def _held(self, entry: Entry, exts: Sequence[str]) -> Files:
+        """These files, and maybe others. A thread keeps those of its last sample: whoever asks twice reads and hashes once."""
         mark, last, files = getattr(_LAST, "sample", (None, None, Files()))
         if mark is not self._mark or last is not entry:
-            files = _checked(self._f, self._size, entry)
+            files = Files()
+        if missing := [ext for ext in exts if ext not in files]:
+            files.add(_checked(self._f, self._size, entry, missing))
             _LAST.sample = self._mark, entry, files
         return files
 
@@ -72,7 +81,7 @@ class UnitReader:
     def verify(self, entry: Entry) -> bool:
         """Whether the sample's bytes are those that were committed, as they are now."""
         try:
-            _checked(self._f, self._size, entry)
+            _checked(self._f, self._size, entry, tuple(entry.files))
         except Damaged:
             return False
         return True
@@ -120,10 +129,22 @@ def _opened(path: Path) -> BinaryIO:
 def sample_at(path: Path, entry: Entry) -> Files:
     """The files of a sample of a unit whose index was read before, as `UnitReader.files` gives them."""
     with _opened(path) as f:
-        return _checked(f, os.fstat(f.fileno()).st_size, entry)
+        return _checked(f, os.fstat(f.fileno()).st_size, entry, tuple(entry.files))
 
 
-def _checked(f: BinaryIO, end: int, entry: Entry) -> Files:
+def _checked(f: BinaryIO, end: int, entry: Entry, exts: Sequence[str]) -> Files:
+    """These files of a sample, each by its own digest, or all of them by that of the sample where the unit tells no other."""
+    if not entry.digests and len(entry.files) > 1:
+        return _checked_whole(f, end, entry)
+    files = Files()
+    for ext in exts:
+        files[ext] = _unchecked(f, end, entry, ext)
+        if hashlib.sha256(files[ext]).hexdigest() != entry.digest_of(ext):
+            raise _damaged(f, entry, CHANGED)
+    return files
+
+
+def _checked_whole(f: BinaryIO, end: int, entry: Entry) -> Files:
     files, sha, first = Files(), hashlib.sha256(), ""
     for ext in sorted(entry.files):
         files[ext] = _unchecked(f, end, entry, ext)

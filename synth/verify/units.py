@@ -6,7 +6,7 @@ import numpy as np
 
 from synth.errors import InputError, StoreError
 from synth.store.folder import StageFolder
-from synth.store.framing import FRAMINGS, Entry, UnitIndex, sample_digest, seal
+from synth.store.framing import FRAMINGS, Entry, UnitIndex, digests_of, seal
 from synth.store.records import record_of
 from synth.store.samples import Sample
 from synth.store.trees import Undecodable, decoded
@@ -59,12 +59,14 @@ def _sample_problems(framing: str, reader: UnitReader, entry: Entry, at: int, re
     """(bytes of a sample with its frame, what is wrong with it). Its bytes are as committed: their digest, and the frame around them, which
     begins at byte `at` and on which readers of tar rely. Its JSON parses, its picture decodes."""
     files = {ext: reader.unchecked(entry, ext) for ext in entry.files}
+    sha256, digests = digests_of(files)
+    changed = sha256 != entry.sha256 or (entry.digests and digests != entry.digests)
     try:
         raw, places = FRAMINGS[framing].sample(Sample(entry.slot, entry.key, files))
     except ValueError:  # a line of two, a name that no tar takes: nothing here frames such a sample
         size = max(offset + size for offset, size in entry.files.values()) - at
-        return size, [CHANGED if sample_digest(files) != entry.sha256 else "the frame around its bytes is damaged"]
-    if sample_digest(files) != entry.sha256:
+        return size, [CHANGED if changed else "the frame around its bytes is damaged"]
+    if changed:
         return len(raw), [CHANGED]
     moved = {ext: (at + offset, size) for ext, (offset, size) in places.items()}
     if moved != entry.files or reader.raw(at, len(raw)) != raw:

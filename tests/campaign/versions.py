@@ -1,5 +1,6 @@
 """Two versions of the code on one folder: the present one and an older commit, at once, as when somebody updates a clone during a run."""
 
+import hashlib
 import itertools
 import random
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from tests.campaign.report import Report
 from tests.campaign.worlds import REPO, World, given, reference, works
+from tests.earlier_units import as_now
 
 BACK = (1, 5, 20)  # commits
 REFUSED = ("another version", "this version reads", "not known to this version", "unknown key", "unknown stage kind")
@@ -71,6 +73,8 @@ def _judge(world: World, want: dict[str, str], report: Report) -> None:
     """As of one version, where they plan alike; what the older one planned otherwise lies in folders of its own."""
     found = world.digests()
     ours = {path: digest for path, digest in found.items() if path in want}
+    for path in [p for p in ours if p.endswith(".tar") and "/units/" in p and ours[p] != want[p]]:  # the older may tell no digests of files
+        ours[path] = hashlib.sha256(as_now((world.runs / path).read_bytes())).hexdigest()
     if ours != want:
         report.faults.append(f"{world.folder}: not as one version makes it: {sorted(want.items() - ours.items())[:5]}")
     report.count("compared", "files equal", len(ours))

@@ -8,7 +8,8 @@ from collections import Counter
 import pyarrow.parquet as pq
 import pytest
 
-from synth.captions.captions_json import normalised
+from launch.plan.captions import slots_for
+from synth.captions.captions_json import more_than, normalised
 from synth.captions.table import rows
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from tests.fixtures_images import CLASSES, captions_json_stage, captions_stage, digests, work
@@ -77,6 +78,21 @@ def test_too_few_captions_are_bad_input_with_the_fix(root, capsys):
     said = capsys.readouterr().err
     assert "2 of 3" in said and "1 are missing" in said and "captions.oversample" in said and "captions.allow_short=true" in said
     assert "max_seq_len" not in said and not folder.out_dir.exists() and not folder.committed()
+
+
+def test_classes_that_lack_captions_are_named_and_what_is_advised_makes_more(root, capsys):
+    stage = captions_stage(root, ["a", "b", "a", None])  # slots go round the classes
+    folder = captions_json_stage(root, [stage], 2 * len(CLASSES), per_class=2)
+    assert work(folder) == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert "2 of each class are wanted; " in said and all(f"{name!r} has" in said for name in CLASSES)
+    factor = float(said.partition("captions.oversample to ")[2].split()[0])
+    assert slots_for(2 * len(CLASSES), factor, 1, len(CLASSES)) >= 4 + len(CLASSES)
+
+
+def test_the_advice_of_one_caption_too_few_is_another_round():
+    assert slots_for(160, 1.15, 1, 20) == 200
+    assert slots_for(160, more_than(slots=200, wanted=160, have=159, total=160, n_classes=20), 1, 20) == 220
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
@@ -64,17 +64,16 @@ def there(name: str) -> bool:
     return buildah("inspect", "--type", "image", name, check=False).returncode == 0
 
 
-def closure(*names: str) -> Iterator[Distribution]:
-    """Installed packages, and all that they need."""
+def closure(*names: str, where: Sequence[str] = ()) -> Iterator[Distribution]:
+    """Installed packages, and all that they need; of another environment by its site-packages."""
     seen, todo = set(), list(names)
     while todo:
         name = re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", todo.pop(), maxsplit=1)[0]).lower()
         if name in seen:
             continue
         seen.add(name)
-        try:
-            found = distribution(name)
-        except PackageNotFoundError:  # of another platform
+        found = next(iter(Distribution.discover(name=name, path=list(where or sys.path))), None)
+        if found is None:  # of another platform
             continue
         yield found
         todo += [line for line in found.requires or () if "extra ==" not in line]
@@ -83,12 +82,7 @@ def closure(*names: str) -> Iterator[Distribution]:
 def _make(name: str, folder: Path, parts: list[Distribution]) -> None:
     python = "python{}.{}".format(*sys.version_info)
     packages, tar = folder / "packages", folder / "base.tar"
-    for part in parts:
-        for file in part.files or ():
-            if not (".." in file.parts or "__pycache__" in file.parts):
-                target = packages / file
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.link(part.locate_file(file), target) if _one_disk(packages) else shutil.copy2(part.locate_file(file), target)
+    copy(parts, packages)
     (folder / "vllm").write_text(VLLM)
     hooks = [
         f'test -x "$1/usr/bin/{python}"',  # or the torch of this environment would not run there
@@ -107,8 +101,16 @@ def _make(name: str, folder: Path, parts: list[Distribution]) -> None:
     buildah("commit", "--rm", container, name)
 
 
-def _one_disk(folder: Path) -> bool:
-    return os.stat(folder).st_dev == os.stat(sys.prefix).st_dev
+def copy(parts: Iterable[Distribution], folder: Path) -> None:
+    """The files of installed packages, below a folder as they lie below their site-packages."""
+    for part in parts:
+        for file in part.files or ():
+            if not (".." in file.parts or "__pycache__" in file.parts):
+                source, target = Path(part.locate_file(file)), folder / file
+                if target.exists():  # packages of one family share their __init__.py
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.link(source, target) if source.stat().st_dev == target.parent.stat().st_dev else shutil.copy2(source, target)
 
 
 def configured() -> list[str]:

@@ -116,7 +116,7 @@ def test_bytes_do_not_depend_on_who_writes_them_nor_on_where(images, tmp_path, c
     parts, _ = plan(images, **config)
     run = [sys.executable, "-m", "synth.worker", str(parts.path), "--n-jobs", "3", "--job-idx"]
     workers = [subprocess.Popen([*run, str(i)], stderr=subprocess.DEVNULL) for i in range(3)]
-    assert [w.wait(60) for w in workers] == [EXIT_OK] * 3
+    assert [w.wait(240) for w in workers] == [EXIT_OK] * 3
     assert digests(parts) == units and shas(parts) == files
     export(images, tmp_path / "else", **config)
     assert sha(tmp_path / "else" / "images.h5") == whole

@@ -21,7 +21,7 @@ from synth.run.findings import Check, Findings
 from synth.run.place import Pages
 from synth.store.events import EventLog
 from synth.store.folder import StageFolder
-from synth.store.framing import Entry, UnitIndex, frame, seal
+from synth.store.framing import UnitIndex, frame, seal
 from synth.store.names import classes_of
 from synth.store.out_folder import CLAIM, MARKER, OutFolder
 from synth.store.samples import Sample
@@ -68,7 +68,7 @@ def with_names(folder: StageFolder, number: int, key: str, ext: str) -> None:
         data = reader.raw(0, start + -start % 512)
     first = index.samples[0]
     files = {ext if e == "png" else e: at for e, at in first.files.items()}
-    entries = (Entry(first.slot, key, files, first.sha256), *index.samples[1:])
+    entries = (first._replace(key=key, files=files), *index.samples[1:])
     path.write_bytes(data + seal("tar", UnitIndex(number, unit.start, len(unit), entries, index.tombstones, index.inputs), len(data))[0])
 
 

@@ -117,7 +117,7 @@ def test_running_twice_by_two_and_after_a_kill_gives_the_same(images, tmp_path):
     two = export(images, tmp_path / "two")
     run = [sys.executable, "-m", "synth.worker", str(two.path), "--trust", "--n-jobs", "3", "--job-idx"]
     workers = [subprocess.Popen([*run, str(i)], stderr=subprocess.DEVNULL) for i in range(3)]
-    assert [w.wait(60) for w in workers] == [EXIT_OK] * 3
+    assert [w.wait(240) for w in workers] == [EXIT_OK] * 3
 
     killed = export(images, tmp_path / "killed")
     for fault in ("after_batch:kill@2", "before_link:kill", "before_finish:kill"):

@@ -35,7 +35,7 @@ def worker(clock: Path, folder, job: int, off: int, times: dict, words: tuple[st
 def test_living_workers_hours_apart_share_a_stage(clock, tmp_path):
     folder = plan(tmp_path, slots=120, unit=4, batch=2, sleep=0.01)
     workers = [worker(clock, folder, job, off, SLOW) for job, off in enumerate(SKEWED)]
-    assert [w.wait(60) for w in workers] == [0, 0, 0]
+    assert [w.wait(240) for w in workers] == [0, 0, 0]
     check(folder, reference(tmp_path / "r", folder))
     events = list(read_events(folder.path))
     starts = sorted(e["time"] - time.time() for e in events if e["event"] == "start")
@@ -54,7 +54,7 @@ def test_what_a_dead_worker_holds_is_taken_over_when_its_beat_stands_still(clock
     wait_for(lambda: list(folder.path.glob("parts/*/*.idx")))
     first.send_signal(signal.SIGKILL)
     first.wait()
-    assert worker(clock, folder, 1, living, FAST).wait(60) == 0
+    assert worker(clock, folder, 1, living, FAST).wait(240) == 0
     check(folder, reference(tmp_path / "r", folder))
 
 

@@ -4,7 +4,6 @@ import itertools
 import multiprocessing
 import os
 import signal
-import time
 
 import pytest
 
@@ -17,6 +16,7 @@ from synth.store.framing import frame
 from synth.store.leases import Owner
 from synth.store.parts import PartWriter
 from tests.faults.farm import FAST, SLOW, Child, check, claims_only, digests, finish, left_over, plan, reference
+from tests.stages import wait_for
 
 FORK = multiprocessing.get_context("fork")
 
@@ -111,7 +111,7 @@ def together(n: int, what, *args) -> list:
 def _take(i, barrier, folder, generations):
     owner, won = Owner.me(), []
     for g in range(generations):
-        barrier.wait(120)
+        barrier.wait(240)
         if lease := leases.create(folder.lease_path(7), 7, g, owner):
             won.append(g)
             lease.close()
@@ -135,12 +135,12 @@ def _commit(i, barrier, folder, patch, same_bytes):
         for slots in folder.spec.batches(unit):
             writer.append(frame(folder.framing, [probe.encode(None, (s, {} if same_bytes else {"size": 100 + i})) for s in slots]))
         digest = writer.seal(number, unit.start, len(unit), "")
-        barrier.wait(120)
+        barrier.wait(240)
         outcomes.append(commit(folder, writer.path, number, digest).value)
         writer.clean()
-        barrier.wait(120)
+        barrier.wait(240)
         inode = folder.unit_path(number).stat().st_ino
-        barrier.wait(120)
+        barrier.wait(240)
         outcomes[-1] += f" {inode}"
     return outcomes
 
@@ -170,13 +170,23 @@ def test_commits_of_different_bytes_leave_one_and_tell_the_others(tmp_path, link
 
 
 def test_a_living_owner_is_not_disturbed(tmp_path):
-    folder = plan(tmp_path / "a", slots=10, batch=2, sleep=0.15)
-    owner = Child(folder, env={"SYNTHSET_BEAT_S": "0.05", "SYNTHSET_DEAD_AFTER_S": "5"})
-    while not any((folder.path / "leases").rglob("*.g0")):
-        time.sleep(0.005)
+    folder, over = plan(tmp_path / "a", slots=10, batch=2), tmp_path / "over"
+
+    def patch():
+        compute = Probe.compute
+
+        def held(self, state, slots):
+            wait_for(over.exists)
+            return compute(self, state, slots)
+
+        Probe.compute = held
+
+    owner = Child(folder, env={"SYNTHSET_BEAT_S": "0.05", "SYNTHSET_DEAD_AFTER_S": "5"}, patch=patch)
+    wait_for(lambda: any((folder.path / "leases").rglob("*.g0")))
     other = Child(folder, 5, 6, env=SLOW)  # no lingerer: it finds nothing for itself and leaves
     assert other.wait() == 0
     assert owner.poll() is None
+    over.touch()
     assert owner.wait() == 0
     assert [e["event"] for e in read_events(folder.path)].count("unit") == 1
     assert left_over(folder) == []

@@ -263,7 +263,7 @@ def test_pictures_of_the_next_batches_are_made_ready_while_the_model_computes(im
         """Computes only when what comes after this batch is being made ready."""
         upto = min(images.spec.slots, 8, 4 * (len(seen) % 2 + 1) + 8)  # in units of eight slots, in batches of four
         with lock:
-            assert lock.wait_for(lambda: len({s for s, _ in begun} & set(range(8))) >= upto, timeout=60)
+            assert lock.wait_for(lambda: len({s for s, _ in begun} & set(range(8))) >= upto, timeout=240)
             seen.append(len(begun))
         return pictures(self, rows)
 

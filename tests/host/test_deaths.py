@@ -17,7 +17,7 @@ from synth.host.deaths import Watch, no_room, oom_kills
 
 def ended(code: str, log) -> int:
     """The exit code of a program under a guardian."""
-    return guarded([sys.executable, "-c", f"import os, signal; {code}"], log).wait(60)
+    return guarded([sys.executable, "-c", f"import os, signal; {code}"], log).wait(240)
 
 
 def test_signals_of_others_are_told_from_a_program_s_own_end(tmp_path):
@@ -33,7 +33,7 @@ def test_signals_of_others_are_told_from_a_program_s_own_end(tmp_path):
         and "the log" in str(by["SIGKILL"])
     )
     assert isinstance(by["SIGXCPU"], Killed) and by["SIGSEGV"] is by["SIGABRT"] is None
-    shell = guarded(["sh", "-c", f"{sys.executable} -c 'import os; os.kill(os.getpid(), 9)'; exit $?"], log).wait(60)
+    shell = guarded(["sh", "-c", f"{sys.executable} -c 'import os; os.kill(os.getpid(), 9)'; exit $?"], log).wait(240)
     assert isinstance(watch.nobodys_fault(shell, "it", ""), Killed)  # a wrapper hands on what befell its command
     assert [watch.nobodys_fault(code, "it", "") for code in (0, 1, 7, None)] == [None] * 4
 
@@ -45,7 +45,7 @@ def test_a_program_that_runs_into_a_limit_of_memory_by_itself_ended_by_itself(tm
         [sys.executable, "-c", "bytearray(1 << 33)"], stderr=subprocess.DEVNULL,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, limits[1])),
     )  # fmt: skip
-    assert child.wait(60) == 1 and Watch(tmp_path).nobodys_fault(1, "it", "") is None
+    assert child.wait(240) == 1 and Watch(tmp_path).nobodys_fault(1, "it", "") is None
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def program(folder: Path, name: str = "show") -> tuple[Path, Callable[[], dict]]
     file.chmod(0o755)
 
     def read() -> dict:
-        wait_for(seen.exists, 30)
+        wait_for(seen.exists)
         return json.loads(seen.read_text())
 
     return file, read
@@ -100,14 +100,14 @@ def clean(env: dict, *kept: str) -> bool:
 
 def test_commands_under_a_guardian(secret, tmp_path):
     file, read = program(tmp_path)
-    children.guarded([str(file)], tmp_path / "log").wait(30)
+    children.guarded([str(file)], tmp_path / "log").wait(240)
     assert clean(read())
 
 
 def test_a_command_that_draws_gets_what_is_named_for_it(secret, tmp_path):
     file, read = program(tmp_path)
     with pytest.raises(Gone):
-        Child([str(file)], tmp_path / "log", tmp_path, ["HF_TOKEN"]).line(time.monotonic() + 30, "")
+        Child([str(file)], tmp_path / "log", tmp_path, ["HF_TOKEN"]).line(time.monotonic() + 240, "")
     assert clean(read(), "HF_TOKEN")
 
 
@@ -123,7 +123,7 @@ def test_a_served_model_gets_its_own_key_and_what_is_named_for_it(secret, tmp_pa
 def test_modules_of_ours_ranks_and_workers(secret, tmp_path, monkeypatch):
     file, read = program(tmp_path, "synth_shown.py")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    children.tied("synth_shown", [], tmp_path / "log").wait(30)
+    children.tied("synth_shown", [], tmp_path / "log").wait(240)
     assert file.exists() and clean(read())
 
 
@@ -141,11 +141,11 @@ def test_who_starts_ranks_and_workers_hands_them_no_more(start, secret, tmp_path
         made = llama.LlamaEngine(EngineConfig(str(tmp_path)))
         made._log = tmp_path / "log"
         made._spawn(1, tmp_path)
-        made._agent.wait(30)
+        made._agent.wait(240)
     else:
         supervisor = Supervisor(probe(tmp_path), [Slot(0)], 1, None, print)
         supervisor._start(supervisor.pool[0])
-        supervisor.pool[0].process.wait(30)
+        supervisor.pool[0].process.wait(240)
     assert clean(given)
 
 

@@ -97,9 +97,9 @@ def test_units_have_the_same_bytes_for_any_number_of_jobs_after_a_kill_and_where
     shutil.copytree(source, tmp_path / "moved")
     other = planned(tmp_path, tiny_sd, f"img2img.source={tmp_path}/moved", "img2img.per_image=2")
     assert other.spec.fingerprint == once.spec.fingerprint and other.spec.n_units == 4
-    assert Child(other, 1, 3, env={}, fault="after_batch:kill@1").wait(120) == -signal.SIGKILL
+    assert Child(other, 1, 3, env={}, fault="after_batch:kill@1").wait(240) == -signal.SIGKILL
     workers = [Child(other, i, 3, env={}) for i in (2, 0)]
-    assert [w.wait(120) for w in workers] == [EXIT_OK] * 2
+    assert [w.wait(240) for w in workers] == [EXIT_OK] * 2
     assert other.is_done() and digests(other) == digests(once)
 
 

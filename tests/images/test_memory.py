@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from synth import weights
 from synth.images.memory import known, need
 from synth.numerics import EXACT, REFERENCE
 from tests.images.count_memory import PRESETS, TABLE, cases, config_of, counted, folder_of, key, native, preset
@@ -96,3 +97,17 @@ def test_nothing_is_said_of_a_denoiser_that_is_not_known(folders, tmp_path):
 
     config = config_of("sd15", preset("sd15"), 512)
     assert not known(inspect_model({"model": folder}, config.model))
+
+
+def test_the_header_of_a_file_is_read_once_and_anew_when_the_file_changes(tmp_path, monkeypatch):
+    read, header, file = [], weights._header, tmp_path / "model.safetensors"
+    monkeypatch.setattr(weights, "_header", lambda path: (read.append(path), header(path))[1])
+
+    def write(n: int) -> None:
+        told = json.dumps({"w": {"dtype": "F16", "shape": [n, 2], "data_offsets": [0, 4 * n]}}).encode()
+        file.write_bytes(len(told).to_bytes(8, "little") + told + bytes(4 * n))
+
+    for n in (3, 5):
+        write(n)
+        assert [dict(weights.elements(place)) for place in (file, tmp_path)] == [{"w": 2 * n}] * 2
+    assert read == [file] * 2

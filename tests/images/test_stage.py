@@ -56,13 +56,13 @@ def once(once_table, tiny_sd):
 def test_units_have_the_same_bytes_for_any_number_of_jobs_at_once(once, once_table, tiny_sd, tmp_path):
     other = twenty(copy_of(once_table, tmp_path / "b"), tiny_sd)
     workers = [Child(other, i, 3, env={}) for i in (2, 0, 1)]
-    assert [w.wait(120) for w in workers] == [EXIT_OK] * 3
+    assert [w.wait(240) for w in workers] == [EXIT_OK] * 3
     assert other.is_done() and digests(other) == digests(once)
 
 
 def test_a_killed_worker_is_continued_to_the_same_bytes(once, once_table, tiny_sd, tmp_path):
     other = twenty(copy_of(once_table, tmp_path / "b"), tiny_sd)
-    assert Child(other, env={}, fault="after_batch:kill@3").wait(120) == -signal.SIGKILL
+    assert Child(other, env={}, fault="after_batch:kill@3").wait(240) == -signal.SIGKILL
     assert not other.is_whole()
     assert work(other) == EXIT_OK and other.is_done()
     assert digests(other) == digests(once)

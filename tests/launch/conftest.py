@@ -82,7 +82,7 @@ class World:
 
         return plan_point(typed(Composer(config_dir).compose([*self.overrides, *overrides])))
 
-    def run(self, *args: str, env: dict | None = None, timeout: float = 120) -> subprocess.CompletedProcess:
+    def run(self, *args: str, env: dict | None = None, timeout: float = 400) -> subprocess.CompletedProcess:
         """python launch/run.py ARGS, from the folder of this world."""
         return subprocess.run(
             command(*args), cwd=self.path, env=environment() | (env or {}), capture_output=True, text=True, timeout=timeout

@@ -94,7 +94,7 @@ class Hub:
             request.wfile.write(part[:cut])
             request.wfile.flush()
             if cut is not None:
-                threading.Event().wait(60)  # until the client is killed
+                threading.Event().wait(240)  # until the client is killed
 
 
 def oid(data: bytes) -> str:

@@ -23,13 +23,10 @@ def test_no_launch_module_pulls_torch():
     assert loaded("\n".join(f"import {m}" for m in MODULES), HEAVY) == "[]"
 
 
-def test_planning_pulls_no_torch_and_no_numpy(world):
-    code = (
-        "from launch.config.compose import Composer, typed\nfrom launch.plan.graph import plan_point\nfrom launch.plan.state import "
-        "state_of\n"
-        f"p = plan_point(typed(Composer().compose({world.overrides!r})))\n[state_of(s) for s in p.stages]"
-    )
-    assert loaded(code, ("torch", "diffusers", "transformers", "fairscale", "numpy", "submitit")) == "[]"
+def test_a_dry_run_pulls_no_torch_and_no_numpy(world):
+    code = f"from launch.run import main\nassert main([*{world.overrides!r}, 'dry_run=true']) == 0"
+    said = loaded(code, ("torch", "diffusers", "transformers", "fairscale", "numpy", "submitit"))
+    assert said.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(

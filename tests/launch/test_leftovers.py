@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from synth.host.children import descendants, is_alive
 from synth.host.scratch import HERE
 from tests.launch.conftest import REPO, RUN
+from tests.processes import below, wait_gone
 from tests.stages import wait_for
 
 FEW = ("dataset.classes=0..1", "captions.total=4", "captioner.max_gen_len=16", "until=captions", "cluster.n_jobs=1")
@@ -32,7 +32,7 @@ def left(place: Path) -> list[str]:
 
 
 def ranks(launcher: int) -> list[int]:
-    return [pid for pid in descendants(launcher) if b"synth.captions.llama.ranks" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return below(launcher, "synth.captions.llama.ranks")
 
 
 @pytest.fixture
@@ -45,17 +45,16 @@ def place():
 
 def test_a_run_that_is_killed_leaves_nothing_that_stays_and_one_that_ends_nothing(place):
     killed = command(place)
-    wait_for(lambda: ranks(killed.pid))
-    below = ranks(killed.pid)
+    found = wait_for(lambda: ranks(killed.pid))
     killed.kill()  # its worker drains: the ranks are killed with it
-    for pid in (killed.pid, *below):
+    for pid in (killed.pid, *found):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     killed.wait()
-    wait_for(lambda: not any(map(is_alive, below)))
+    wait_gone(found)
     assert all(name.startswith(HERE) for name in left(place)), left(place)
     assert command(place).wait(240) == 0, (place / "log").read_text()[-2000:]
-    wait_for(lambda: not left(place), 30)
+    wait_for(lambda: not left(place))
 
 
 def test_a_launcher_that_is_killed_while_it_plans_leaves_nothing_that_stays(place):

@@ -23,11 +23,13 @@ from launch.show.progress import Bars
 from synth.errors import InputError
 from synth.keys import dump
 from synth.numerics import EXACT
+from synth.store import leases
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec, Upstream
 from tests.configs import ProbeConfig
 from tests.launch.conftest import REPO, environment
+from tests.processes import wait_gone
 from tests.stages import alone, digests, probe
 
 NODE = REPO / "launch" / "node.py"
@@ -44,7 +46,7 @@ def start(folder: StageFolder, node: int = 0, nodes: int = 1, n_gpus: str = "2",
     )
 
 
-def until(condition, seconds: float = 20) -> None:
+def until(condition, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "timed out"
@@ -123,11 +125,10 @@ def test_a_gpu_is_idle_after_several_quiet_readings_and_its_own_workers_do_not_c
 
 def test_workers_start_one_by_one_as_gpus_become_idle(tmp_path, monkeypatch):
     monkeypatch.setattr("launch.local.supervisor.READ", 0.05)
-    folder = probe(tmp_path, slots=40, sleep=0.2)
-    begun = time.monotonic()
+    folder = probe(tmp_path, slots=40, sleep=0.4)
 
     def read():
-        second = 0 if time.monotonic() - begun > 2 else 95
+        second = 0 if named(folder, "start") else 95  # busy until the worker of the other one has begun
         return [Reading("0", "a", 0, 0), Reading("1", "b", second, 0)]
 
     pool = [Slot(0, ("0",)), Slot(1, ("1",))]
@@ -135,7 +136,7 @@ def test_workers_start_one_by_one_as_gpus_become_idle(tmp_path, monkeypatch):
         bars.begin("probe", 40, 0, "")
         codes = Supervisor(folder, pool, 2, Stop(), print, Idle(read, Thresholds())).run(bars)
     starts = sorted(named(folder, "start"), key=lambda e: e["time"])
-    assert codes == [0, 0] and [e["devices"] for e in starts] == ["0", "1"] and starts[1]["time"] - starts[0]["time"] > 1
+    assert codes == [0, 0] and [e["devices"] for e in starts] == ["0", "1"]
     assert digests(folder) == alone(tmp_path, folder)
 
 
@@ -179,9 +180,12 @@ def test_an_error_of_a_file_while_a_stage_runs_is_told_as_trouble_or_shown_whole
 
 
 def test_two_machines_share_a_stage_and_both_end_when_it_is_whole(tmp_path):
-    folder = probe(tmp_path, slots=80, sleep=0.3)
+    folder = probe(tmp_path, slots=40)
+    held = leases.create(folder.lease_path(0), 0, 0, leases.Owner.me())  # not whole before the workers of both are there
     nodes = [start(folder, n, 2) for n in (0, 1)]
-    assert [n.wait(60) for n in nodes] == [0, 0]
+    until(lambda: len(named(folder, "start")) == 4)
+    held.release()
+    assert [n.wait(240) for n in nodes] == [0, 0]
     assert {e["job_idx"] for e in named(folder, "start")} == {0, 1, 2, 3} and {e["n_jobs"] for e in named(folder, "start")} == {4}
     assert folder.is_done() and digests(folder) == alone(tmp_path, folder)
 
@@ -192,7 +196,7 @@ def test_a_dead_worker_is_started_again(tmp_path):
     until(lambda: folder.progress() >= 4)
     (first,) = named(folder, "start")
     os.kill(first["pid"], signal.SIGKILL)
-    out = node.communicate(timeout=60)[0]
+    out = node.communicate(timeout=240)[0]
     assert node.returncode == 0 and "starting it again" in out
     assert len(named(folder, "start")) == 2 and digests(folder) == alone(tmp_path, folder)
 
@@ -228,7 +232,7 @@ def test_the_first_ctrl_c_drains_all_workers(tmp_path):
     node = start(folder)
     until(lambda: len(named(folder, "start")) == 2 and folder.progress() >= 4)
     node.send_signal(signal.SIGINT)
-    out = node.communicate(timeout=20)[0]
+    out = node.communicate(timeout=240)[0]
     assert node.returncode == 75 and "once more: kill them" in out
     assert [e["code"] for e in named(folder, "stop")] == [75, 75] and folder.progress() >= 4
 
@@ -241,8 +245,8 @@ def test_the_workers_of_a_killed_machine_end_and_another_machine_goes_on(tmp_pat
     first.kill()
     first.communicate()
     second = start(folder, 1, 2)
-    assert second.wait(60) == 0
-    until(lambda: not any(Path(f"/proc/{p}").exists() and "Z" not in Path(f"/proc/{p}/stat").read_text().split()[2] for p in pids))
+    assert second.wait(240) == 0
+    wait_gone(pids)
     assert digests(folder) == alone(tmp_path, folder)
 
 
@@ -256,7 +260,7 @@ def chain(root: Path) -> list[StageFolder]:
 
 def test_stages_run_in_order_whatever_the_order_of_their_names(tmp_path):
     first, second = chain(tmp_path)
-    done = subprocess.run(command(second.path, first.path, "N_GPUS=2"), env=environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command(second.path, first.path, "N_GPUS=2"), env=environment(), capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert min(e["time"] for e in named(second, "start")) >= max(e["time"] for e in named(first, "done"))
 
@@ -269,7 +273,7 @@ def test_a_stage_waits_for_an_upstream_that_others_make(tmp_path):
     time.sleep(1.5)
     assert waiting.poll() is None and not second.committed()
     assert subprocess.run(command(first.path, "N_GPUS=2"), env=environment(), capture_output=True).returncode == 0
-    assert "waits for probe" in waiting.communicate(timeout=30)[0] and waiting.returncode == 0
+    assert "waits for probe" in waiting.communicate(timeout=240)[0] and waiting.returncode == 0
 
 
 def test_an_upstream_that_cannot_become_whole_ends_the_wait(tmp_path):
@@ -284,7 +288,7 @@ def test_an_upstream_that_cannot_become_whole_ends_the_wait(tmp_path):
 def test_a_recipe_is_planned_and_run_by_two_machines(world):
     words = ["recipe=probe", f"runs_dir={world.runs}", "N_GPUS=2", "TOTAL_NODES=2"]
     nodes = [subprocess.Popen(command(*words, f"NODE_IDX={n}"), env=environment(), stdout=subprocess.DEVNULL) for n in (0, 1)]
-    assert [n.wait(60) for n in nodes] == [0, 0]
+    assert [n.wait(240) for n in nodes] == [0, 0]
     (folder,) = [StageFolder.open(p.parent) for p in world.runs.glob("*/*/stage.json")]
     assert folder.is_done()
 

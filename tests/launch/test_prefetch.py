@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.images.model_folder import inspect
 from tests.images import tiny
 from tests.launch.hub import Hub
+from tests.stages import wait_for
 
 REPO = Path(__file__).parents[2]
 TOKEN = "hf_bad_but_secret"
@@ -108,10 +108,8 @@ def test_a_killed_fetch_goes_on_with_what_is_missing_at_the_same_commit(prefetch
     name, folder = "unet/diffusion_pytorch_model.safetensors", tmp_path / "models" / "sd15"
     hub.cut[name] = 1000
     process = prefetch.start(*SD)
-    end = time.monotonic() + 60
     there = lambda: sum(p.is_file() and ".cache" not in p.parts for p in (tmp_path / "models" / "sd15.partial").rglob("*"))  # noqa: E731
-    while there() < len(wanted(files)) - 1 and time.monotonic() < end:
-        time.sleep(0.05)
+    wait_for(lambda: there() >= len(wanted(files)) - 1)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not folder.exists() and not Record.read(folder).complete

@@ -22,11 +22,11 @@ from tests.launch.conftest import REPO, environment
 from tests.stages import probe
 
 
-def text(found) -> str:
+def text(found, width=200) -> str:
     from rich.console import Console
 
-    console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(render(found))
+    console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(render(found, width))
     return console.export_text()
 
 
@@ -121,7 +121,7 @@ def test_a_torn_stage_does_not_hide_the_others(tmp_path, capsys):
 def test_the_command_prints_a_table_or_json_and_names_a_wrong_path(tmp_path):
     folder = probe(tmp_path)
     status = [sys.executable, str(REPO / "launch" / "status.py")]
-    run = lambda *words: subprocess.run([*status, *words], env=environment(), capture_output=True, text=True, timeout=30)  # noqa: E731
+    run = lambda *words: subprocess.run([*status, *words], env=environment(), capture_output=True, text=True, timeout=240)  # noqa: E731
     assert folder.path.name in run(str(tmp_path)).stdout
     (stage,) = json.loads(run(str(folder.path), "--json").stdout)
     assert stage["missing"] == 10 and stage["slurm"]["answered"] is False
@@ -197,3 +197,33 @@ def test_workers_with_other_code_than_was_planned_or_than_each_other_are_told(tm
     shown = text([(report_on(folder.path), StageJobs())])
     assert f"1 of 3 workers: the code is {code}, and was 0123456789ab when this was submitted" in shown
     assert f"began with 2 versions of the code: {code} (2), ba9876543210 (1)" in shown and "cluster.freeze=true" in shown
+
+
+def test_a_narrow_terminal_shows_whole_names_and_tells_below_what_has_no_room(tmp_path):
+    folder = probe(tmp_path)
+    assert Worker(folder, 0, 1).run() == 0
+    found = [(report_on(folder.path), StageJobs())]
+    assert "idle" in text(found).splitlines()[1]
+    narrow = text(found, width=50).splitlines()
+    assert "idle" not in narrow[1] and folder.path.name in narrow[3]
+    assert f"{folder.path.name}: idle" in narrow[5] and "device 1 x cpu" in narrow[5]
+
+
+def test_stages_of_one_name_are_told_apart_by_what_differs_here_or_upstream(tmp_path):
+    from launch.show.points import told_apart
+    from synth.filters.config import PerceptualHashConfig
+    from tests.fixtures_images import child
+
+    swept = [probe(tmp_path, seed=n) for n in (1, 2)]
+    behind = [child(tmp_path, "perceptual_hash", PerceptualHashConfig(method="phash"), {"images": [f]}) for f in swept]
+    lone = probe(tmp_path / "other")
+    told = told_apart([f.path for f in (*swept, *behind, lone)] + [tmp_path / "torn-0123"])
+    assert told == {f.path: f"probe.seed={n}" for n in (1, 2) for f in (swept[n - 1], behind[n - 1])} | {lone.path: ""}
+
+
+def test_only_what_failed_is_shown_where_that_is_asked_for(tmp_path, capsys):
+    for n, behaviour in enumerate(({}, {"5": {"raise": "bug"}})):
+        folder = probe(tmp_path / str(n), behaviour=behaviour)
+        Worker(folder, 0, 1).run()
+    assert main([str(tmp_path / "1"), "--failed", "--no-slurm"]) == 0 and folder.path.name in capsys.readouterr().out
+    assert main([str(tmp_path / "0"), "--failed", "--no-slurm"]) == 0 and "none was given up" in capsys.readouterr().out

@@ -187,7 +187,7 @@ def test_exports_and_tables_say_what_to_open_instead(run, images):
 def crafted(folder: StageFolder, files: dict | None = None, record: bytes | None = None, slots: int = 8, first: int = 0) -> None:
     """Unit 0 anew, its index as given, all digests right."""
     batch = frame("tar", [picture(s) if record is None else Sample(s, f"{s:09d}", {"png": png(s), "json": record}) for s in range(slots)])
-    entries = [e if files is None else type(e)(e.slot, e.key, files, e.sha256) for e in batch.entries]
+    entries = [e if files is None else e._replace(files=files) for e in batch.entries]
     end, _ = seal("tar", UnitIndex(0, first, 8, tuple(entries), {}, ""), len(batch.data))
     folder.unit_path(0).write_bytes(batch.data + end)
 
@@ -241,7 +241,7 @@ def test_a_file_that_shrinks_while_it_is_open_is_no_short_picture(images):
     stage = synth.open_stage(images.path)
     sample = stage[7]
     os.truncate(images.unit_path(0), 600)
-    with pytest.raises(InputError, match=r"000000\.tar: sample 000000007: its json is torn"):
+    with pytest.raises(InputError, match=r"000000\.tar: sample 000000007: its png is torn"):
         sample.read()
 
 

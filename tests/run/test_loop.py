@@ -22,14 +22,27 @@ from tests.stages import events, wait_for
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
 def test_a_drain_keeps_the_running_batch_and_lets_the_unit_go(tmp_path, sig):
-    folder = plan(tmp_path / "a", slots=30, unit=30, batch=3, sleep=0.15)
-    child = Child(folder)
-    part = lambda: list((folder.path / "parts").rglob("*.tar"))  # noqa: E731
-    wait_for(lambda: part() and len(finished_batches(part()[0])) >= 2)
-    time.sleep(0.04)  # well inside the third batch
+    folder = plan(tmp_path / "a", slots=30, unit=30, batch=3)
+    inside, signalled = tmp_path / "inside", tmp_path / "signalled"
+
+    def patch():
+        compute = Probe.compute
+
+        def held(self, state, slots):
+            if slots.start == 6:
+                inside.touch()
+                wait_for(signalled.exists)
+            return compute(self, state, slots)
+
+        Probe.compute = held
+
+    child = Child(folder, patch=patch)
+    wait_for(inside.exists)
     child.signal(sig)
+    signalled.touch()
     assert child.wait() == 75
-    assert len(finished_batches(part()[0])) == 3
+    (part,) = (folder.path / "parts").rglob("*.tar")
+    assert len(finished_batches(part)) == 3
     assert f"drained on {sig.name}; 1 units to do: run the same command again" in child.text()
     begun = time.monotonic()
     finish(folder, env=SLOW)  # at once: it does not wait until the lease looks dead
@@ -39,23 +52,30 @@ def test_a_drain_keeps_the_running_batch_and_lets_the_unit_go(tmp_path, sig):
 
 
 def test_a_drain_while_the_queue_is_full_keeps_all_computed_batches(tmp_path):
-    folder = plan(tmp_path, slots=90, unit=90, batch=3)
+    folder = plan(tmp_path / "a", slots=90, unit=90, batch=3)
+    full, signalled = tmp_path / "full", tmp_path / "signalled"
 
     def patch():
-        real = Probe.encode
+        compute, encode = Probe.compute, Probe.encode
 
-        def encode(self, state, item):
-            time.sleep(0.06)
-            return real(self, state, item)
+        def computed(self, state, slots):
+            if slots.start == 9:
+                full.touch()
+            return compute(self, state, slots)
 
-        Probe.encode = encode
+        def held(self, state, item):
+            wait_for(signalled.exists)
+            return encode(self, state, item)
+
+        Probe.compute, Probe.encode = computed, held
 
     child = Child(folder, patch=patch)
-    wait_for(lambda: list((folder.path / "parts").rglob("*.idx")))
+    wait_for(full.exists)
     child.signal(signal.SIGTERM)
-    assert child.wait(120) == 75
-    part = next((folder.path / "parts").rglob("*.tar"))
-    assert 4 <= len(finished_batches(part)) <= 6  # the one written, two in the queue, one that waited to be queued
+    signalled.touch()
+    assert child.wait() == 75
+    (part,) = (folder.path / "parts").rglob("*.tar")
+    assert len(finished_batches(part)) == 4  # the one being written, two in the queue, one that waits to be queued
 
 
 def test_a_drain_between_units_and_while_lingering_is_75_or_done(tmp_path):
@@ -66,7 +86,7 @@ def test_a_drain_between_units_and_while_lingering_is_75_or_done(tmp_path):
     wait_for(lambda: events(folder, "start"))
     time.sleep(0.2)
     child.signal(signal.SIGTERM)
-    assert child.wait(120) == 75
+    assert child.wait(240) == 75
 
 
 def test_a_worker_that_drains_before_it_finished_the_stage_says_75(tmp_path):

@@ -211,7 +211,7 @@ def test_encode_failing_while_the_device_waits_for_the_queue_does_not_block(tmp_
 
         Probe.encode = encode
 
-    assert Child(folder, patch=patch).wait(120) == 70
+    assert Child(folder, patch=patch).wait(240) == 70
     assert folder.set_aside() == [0]
 
 
@@ -228,7 +228,7 @@ def test_a_full_disk_met_by_the_writer_while_the_device_waits_is_75(tmp_path):
         Probe.encode = encode
 
     child = Child(folder, fault="before_batch_write:enospc@5", patch=patch)
-    assert child.wait(120) == 75
+    assert child.wait(240) == 75
     assert folder.failures() == {}
     wait_for(lambda: all(leases.parse(p.read_bytes())["state"] == "released" for p in (folder.path / "leases").rglob("*.g*")))
 

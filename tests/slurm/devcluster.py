@@ -20,6 +20,7 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 SCRIPT = REPO / "slurm" / "devcluster" / "devcluster.sh"
+BUSY = 4  # times as long as on a free machine all that is waited for may take
 PORTS = 40  # a cluster's share of the port range
 TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
 
@@ -86,14 +87,14 @@ class Cluster:
     # -- waiting, always with a deadline -----------------------------------------------------------------------------
 
     def wait_for(self, what: str, condition: Callable[[], object], seconds: float = 30) -> object:
-        """Poll until the condition is true; its value."""
-        end = time.monotonic() + seconds
+        """Poll until the condition is true; its value. seconds: of a free machine."""
+        end = time.monotonic() + BUSY * seconds
         while True:
             if value := condition():
                 return value
             if time.monotonic() > end:
                 queue = self.run("squeue", "-a", "-t", "all", check=False).stdout
-                raise TimeoutError(f"timed out after {seconds} s waiting for {what}\n{queue[-3000:]}")
+                raise TimeoutError(f"timed out after {BUSY * seconds} s waiting for {what}\n{queue[-3000:]}")
             time.sleep(0.1)
 
     def wait_state(self, job: str, state: str, seconds: float = 30) -> None:

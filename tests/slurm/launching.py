@@ -35,7 +35,7 @@ def seen_by(program: Path) -> list[tuple[str, str]]:
 def launch(cluster: Cluster, runs: Path, *args: str, code: int = 0, **env: str) -> str:
     """stdout and stderr of python launch/run.py cluster=slurm ...; asserts the exit code."""
     command = [sys.executable, str(RUN), "cluster=slurm", f"runs_dir={runs}", *SMALL, *args]
-    done = subprocess.run(command, env=cluster.env | QUICK | env, capture_output=True, text=True, timeout=120, cwd=runs.parent)
+    done = subprocess.run(command, env=cluster.env | QUICK | env, capture_output=True, text=True, timeout=400, cwd=runs.parent)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -44,7 +44,7 @@ def local(cluster: Cluster, runs: Path, *args: str, n_jobs: int = 2) -> None:
     """The same on this machine."""
     command = [sys.executable, str(RUN), *args, "cluster=local", f"cluster.n_jobs={n_jobs}", f"runs_dir={runs}"]
     done = subprocess.run(
-        command, env=cluster.env | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, timeout=300, cwd=runs.parent
+        command, env=cluster.env | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, timeout=600, cwd=runs.parent
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

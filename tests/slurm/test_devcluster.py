@@ -127,7 +127,7 @@ def killed_run(accounting: int = 0, ns: int | str = "auto", keeper: bool = False
     return cluster
 
 
-def gone(cluster: Cluster, seconds: float = 20) -> bool:
+def gone(cluster: Cluster, seconds: float = 80) -> bool:
     end = time.monotonic() + seconds
     while (cluster.processes() or cluster.path.exists()) and time.monotonic() < end:
         time.sleep(0.1)

@@ -27,7 +27,7 @@ def test_a_sweep_is_byte_identical_to_one_machine_with_one_worker_a_gpu(cluster,
         assert len(read(folder.path)) == 1
         gpus = [given for given, words in seen_by(python) if "synth.worker" in words and str(folder.path) in words]
         assert gpus and (all(g.isdigit() for g in gpus) if folder.spec.kind in ("captions", "images") else set(gpus) == {""})
-    local(cluster, tmp_path / "local", *ARGS)
+    local(cluster, tmp_path / "local", *ARGS, n_jobs=1)
     assert units(runs) == units(tmp_path / "local")
     pictures = exports(runs)
     assert len(pictures) >= 40 and pictures == exports(tmp_path / "local")

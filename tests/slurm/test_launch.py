@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 from rich.console import Console
@@ -262,8 +261,7 @@ def test_without_rights_on_the_nodes_the_next_stage_ends_within_a_second_and_nam
 
 
 def test_dry_run_prints_the_exact_script_and_writes_nothing(cluster, tmp_path):
-    begun = time.monotonic()
     said = launch(cluster, tmp_path / "runs", *CHAIN, "dry_run=true")
-    assert said.count("#!/bin/bash") == 6 and "#SBATCH --array=0-5" in said and time.monotonic() - begun < 60
+    assert said.count("#!/bin/bash") == 6 and "#SBATCH --array=0-5" in said
     assert not (tmp_path / "runs").exists() and not cluster.run("squeue", "-h").stdout
     assert "did you mean main" in launch(cluster, tmp_path / "runs", *CHAIN, "dry_run=true", "cluster.partition=mian", code=65)

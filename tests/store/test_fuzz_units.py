@@ -1,9 +1,9 @@
-"""Mutants of units, by seed: of a tar of pictures and of an export's lines, as bytes, and as an index or records of other content that is
-sealed anew with right digests, as somebody who means harm would.
+"""Mutants of units, by seed: of a tar of pictures, with digests of files and as before there were any, and of an export's lines, as bytes,
+and as an index, records or digests of other content that is sealed anew as if it were right, as somebody who means harm would.
 
 No reader dies of one, none writes outside its folder, and none calls one whole that is not.
 
-    SYNTHSET_MUTANTS=10000 python -m pytest tests/store/test_fuzz_units.py        # of each of the six, minutes
+    SYNTHSET_MUTANTS=10000 python -m pytest tests/store/test_fuzz_units.py        # of each of the ten, minutes
 """
 
 import contextlib
@@ -36,7 +36,9 @@ from synth.verify.repair import repair
 from synth.verify.stage import verify_stage
 from tests import mutants
 from tests.configs import ImageFolderConfig
+from tests.earlier_units import earlier
 from tests.fixtures_images import CLASSES, IMAGES, captions_json_stage, captions_stage, child, commit_units, work
+from tests.store.test_framing import read_all
 
 N, DEAD = 4, 2
 NAMES = ("../../../escape", "/tmp/escape", "..", ".", "", "a/b", "a.b", "a\nb", "a\0b", "\ud800", "x" * 300, ".bashrc", "000000000")
@@ -84,13 +86,14 @@ def around(run: SimpleNamespace) -> dict[str, bytes]:
     return found
 
 
-def resealed(framing: str, data: bytes, change: Callable[[dict], bytes]) -> bytes:
-    """A unit whose index is changed, and whose end record says that all is right."""
+def resealed(framing: str, data: bytes, change: Callable[[dict], bytes] = canonical, digests: Callable[[bytes], bytes] = bytes) -> bytes:
+    """A unit whose index, or digests of files, are changed, and whose end record says that all is right."""
     with_end = data[: len(data) - len(FRAMINGS[framing].tail)]
     end = json.loads(with_end[-512:])
     payload = FRAMINGS[framing].payload(data[end["offset"] : end["offset"] + end["size"]])
-    at = end["offset"] - (512 if framing == "tar" else 0)
-    return data[:at] + FRAMINGS[framing].index(change(json.loads(payload)), at)[0]
+    before, size, _ = end.get("digests", (end["offset"], 0, ""))
+    at = before - (512 if framing == "tar" else 0)
+    return data[:at] + FRAMINGS[framing].index(change(json.loads(payload)), at, digests(data[before : before + size]))[0]
 
 
 def hostile(index: dict, seed: int) -> bytes:
@@ -135,18 +138,23 @@ MUTATE: dict[str, Callable[[StageFolder, bytes, int], bytes]] = {
     "bytes": lambda folder, data, seed: mutants.of_bytes(data, seed),
     "index": lambda folder, data, seed: resealed(folder.framing, data, lambda index: hostile(index, seed)),
     "records": other_records,
+    "digests": lambda folder, data, seed: resealed(folder.framing, data, digests=lambda each: mutants.of_bytes(each, seed)),
 }
+FORMS: dict[str, Callable[[bytes], bytes]] = {"digests of files": bytes, "earlier": earlier}
 
 
 @contextlib.contextmanager
-def mutated(run: SimpleNamespace, folder: StageFolder, kind: str, seed: int, before: dict) -> Iterator[tuple[bytes, bytes]]:
-    """Inside, the stage's only unit is a mutant: (its bytes, those that were committed). Behind, everything is as it was."""
+def mutated(
+    run: SimpleNamespace, folder: StageFolder, kind: str, seed: int, before: dict, form: str = "digests of files"
+) -> Iterator[tuple[bytes, bytes]]:
+    """Inside, the stage's only unit is a mutant of its form: (its bytes, those that were committed). Behind, everything is as it was."""
     path = folder.unit_path(0)
     whole = path.read_bytes()
     try:
-        mutant = MUTATE[kind](folder, whole, seed)
+        mutant = MUTATE[kind](folder, FORMS[form](whole), seed)
+        mutant = FORMS[form](mutant) if kind == "records" else mutant
         path.write_bytes(mutant)
-        yield mutant, whole
+        yield mutant, FORMS[form](whole)
         assert around(run) == before, f"{kind} {seed}: written outside"
     finally:
         path.parent.mkdir(exist_ok=True)
@@ -160,12 +168,6 @@ def refused(work: Callable[[], object]) -> bool:
     except InputError:
         return True
     return False
-
-
-def read_all(path: Path, framing: str) -> None:
-    with UnitReader(path, framing) as reader:
-        for entry in reader.index.samples:
-            reader.files(entry)
 
 
 def open_all(path: Path) -> None:
@@ -203,18 +205,18 @@ def same_index(mutant: bytes, whole: bytes, framing: str, tmp: Path) -> bool:
     return indices[0] == indices[1]
 
 
-@pytest.mark.parametrize("kind", MUTATE)
-def test_mutants_of_units_of_pictures_harm_nobody(run, tmp_path, kind):
+@pytest.mark.parametrize(("kind", "form"), [(k, f) for k in MUTATE for f in FORMS if (k, f) != ("digests", "earlier")])
+def test_mutants_of_units_of_pictures_harm_nobody(run, tmp_path, kind, form):
     before, counts = around(run), {"mutants": 0, "refused by readers": 0, "named by verify": 0}
     made = run.export.unit_path(0).read_bytes()
-    for seed in mutants.mutants(40):
-        with mutated(run, run.images, kind, seed, before) as (mutant, whole):
+    for seed in mutants.mutants(20):
+        with mutated(run, run.images, kind, seed, before, form) as (mutant, whole):
             path = run.images.unit_path(0)
             bad = refused(lambda path=path: read_all(path, "tar"))
             bad |= refused(lambda: open_all(run.images.path))
             bad |= refused(lambda: export_all(run.export))
             findings = verified(run.images)
-            if mutant == whole or (not findings.problems and kind == "index"):
+            if mutant == whole or (not findings.problems and kind in ("index", "digests")):
                 assert same_index(mutant, whole, "tar", tmp_path / "u"), f"{kind} {seed}: another unit passes for whole"
             elif kind == "bytes":
                 assert findings.problems, f"{kind} {seed}: damage passes for whole"
@@ -226,10 +228,10 @@ def test_mutants_of_units_of_pictures_harm_nobody(run, tmp_path, kind):
             counts["named by verify"] += bool(findings.problems)
     run.export.unit_path(0).write_bytes(made)
     restore(run)
-    print(kind, counts)
+    print(kind, form, counts)
 
 
-@pytest.mark.parametrize("kind", MUTATE)
+@pytest.mark.parametrize("kind", [k for k in MUTATE if k != "digests"])
 def test_mutants_of_units_of_an_export_harm_nobody(run, tmp_path, kind):
     before, counts = around(run), {"mutants": 0, "named by verify": 0}
     for seed in mutants.mutants(40):

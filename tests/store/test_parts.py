@@ -1,5 +1,7 @@
 """Parts: what may be adopted, and what a commit needs of them."""
 
+import hashlib
+import json
 import os
 
 import pytest
@@ -8,12 +10,14 @@ from synth.errors import StoreError
 from synth.store.framing import frame
 from synth.store.parts import PartWriter, adopt, finished_batches, part_files
 from synth.store.samples import Sample, Tombstone
+from synth.store.spec import canonical
 
 SLOTS = [range(2), range(2, 4), range(4, 6), range(6, 7)]
 
 
 def batch(slots, framing="tar"):
-    made = [Sample(s, f"{s:09d}", {"json": b"%d" % s}) for s in slots]
+    beside = {} if framing == "jsonl" else {"png": b"picture"}
+    made = [Sample(s, f"{s:09d}", {"json": b"%d" % s, **beside}) for s in slots]
     if 3 in slots:
         made[-1] = Tombstone(3, "why")
     return frame(framing, made)
@@ -45,6 +49,18 @@ def test_lines_that_would_fill_other_slots_than_the_plan_are_not_adopted(tmp_pat
     w = PartWriter(tmp_path / "c", "tar", 4)
     adopt(w, [tmp_path / "b"], SLOTS)
     assert w.batches == 1
+
+
+def test_a_batch_whose_line_tells_another_digest_of_a_sample_is_not_adopted(tmp_path):
+    write(tmp_path / "b", SLOTS[:2]).close()
+    lines = (tmp_path / "b.idx").read_bytes().splitlines()
+    told = json.loads(lines[1].rpartition(b" ")[0])
+    told["samples"][0][3] = "0" * 64
+    text = canonical(told)
+    (tmp_path / "b.idx").write_bytes(lines[0] + b"\n" + text + b" " + hashlib.sha256(text).hexdigest()[:16].encode() + b"\n")
+    w = PartWriter(tmp_path / "c", "tar", 4)
+    adopt(w, [tmp_path / "b"], SLOTS)
+    assert len(finished_batches(tmp_path / "b")) == 2 and w.batches == 1
 
 
 def test_more_batches_than_the_plan_has_are_not_adopted(tmp_path):

@@ -115,7 +115,7 @@ def test_bytes_do_not_depend_on_who_writes_them(pairs):
         )
         for i in range(2)
     ]
-    assert [w.wait(60) for w in workers] == [EXIT_OK] * 2
+    assert [w.wait(240) for w in workers] == [EXIT_OK] * 2
     assert (
         digests(parts) == units
         and [hashlib.sha256(partition(parts, n).read_bytes()).hexdigest() for n in range(parts.spec.n_units)] == files

@@ -1,16 +1,20 @@
 """One flipped byte in a committed unit, and what undoes it."""
 
+import contextlib
 import hashlib
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+import pytest
+
 from launch.verify import verify
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
-from synth.store import units
+from synth.store import framing, units
 from synth.store.damage import repair_line
 from synth.store.folder import StageFolder
-from synth.store.framing import Entry
+from synth.store.framing import Entry, UnitIndex
 from synth.store.out_folder import MARKER
 from tests.fixtures_images import work
 from tests.stages import events
@@ -30,11 +34,29 @@ def flip(folder: StageFolder, number: int = 1, ext: str = "png", at: int = 40) -
     return path
 
 
-def on_trust(f: BinaryIO, end: int, entry: Entry) -> units.Files:
+def on_trust(f: BinaryIO, end: int, entry: Entry, exts: Sequence[str]) -> units.Files:
     """In the place of units._checked: what is read is taken as it is."""
     files = units.Files()
-    files.update({ext: units._unchecked(f, end, entry, ext) for ext in sorted(entry.files)})
+    files.update({ext: units._unchecked(f, end, entry, ext) for ext in exts})
     return files
+
+
+@contextlib.contextmanager
+def trusting() -> Iterator[None]:
+    """Inside, samples are taken as they are: nothing is compared, and a file's digest is taken of the bytes that are there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(units, "_checked", on_trust)
+        patch.setattr(Entry, "digest_of", lambda self, ext: "")
+        yield
+
+
+@contextlib.contextmanager
+def as_earlier() -> Iterator[None]:
+    """Inside, units are read and made as before they told digests of files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(UnitIndex, "with_digests", lambda self, digests: self)
+        patch.setattr(framing, "digests_of", lambda files: (framing.sample_digest(files), b""))
+        yield
 
 
 def mended(folder: StageFolder, path: Path, whole: bytes) -> None:

@@ -1,7 +1,10 @@
 """One flipped byte in a committed unit: whoever reads it ends with 65, names it and says how to mend it; nothing is made of it."""
 
+import contextlib
+import hashlib
 import shutil
 import subprocess
+from collections import Counter
 
 import pytest
 
@@ -27,11 +30,12 @@ from tests.configs import (
     PerceptualHashConfig,
     WebDatasetConfig,
 )
+from tests.earlier_units import earlier
 from tests.fixtures_images import CLASSES, child, work
 from tests.launch.conftest import environment
 from tests.stages import events, probe
-from tests.verify.conftest import N
-from tests.verify.flips import flip, forget, made, mended, on_trust, refused, refused_and_resumed
+from tests.verify.conftest import DEAD, N, png
+from tests.verify.flips import flip, forget, made, mended, refused, refused_and_resumed, trusting
 from tests.verify.test_verify import problems
 
 COUNTS = {str(i): 2 for i in range(len(CLASSES))}
@@ -48,8 +52,7 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize("ext", ["png", "json"])
-@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize(("kind", "ext"), [(k, e) for k in READERS for e in ("png", "json") if (k, e) != ("balance", "png")])
 def test_a_damaged_picture_or_record_ends_its_reader_until_it_is_mended(run, kind, ext):
     stage = child(run.root, kind.partition(" ")[0], READERS[kind](), {"images": [run.images]}, N if kind != "contact_sheet" else 1, 8, 8)
     refused_and_resumed(stage, run.images, ext=ext)
@@ -108,10 +111,12 @@ def test_open_stage_and_datasets_of_torch_refuse_damage_and_reading_on_trust_is_
     for ext in ("png", "json"):
         whole, path = run.images.unit_path(1).read_bytes(), flip(run.images, ext=ext)
         with synth.open_stage(run.images.path) as stage:
-            for ask in (lambda s: s["png"], lambda s: s.metadata, lambda s: s.image(), lambda s: s.label):
-                with pytest.raises(Damaged, match=f"{path}: sample 000000010"):
-                    ask(stage[10])
-                ask(stage[9])
+            asked = {"png": (lambda s: s["png"], lambda s: s.image()), "json": (lambda s: s.metadata, lambda s: s.label)}
+            for of in asked:
+                for ask in asked[of]:
+                    with pytest.raises(Damaged, match=f"{path}: sample 000000010") if of == ext else contextlib.nullcontext():
+                        ask(stage[10])
+                    ask(stage[9])
             with pytest.raises(Damaged, match=str(path)):
                 stage.torch()[9]  # slot 5 has no picture
         with synth.open_stage(run.images.path, check=False) as stage:
@@ -127,6 +132,55 @@ def test_a_picture_and_its_record_are_read_once(run, monkeypatch):
             assert sample.metadata["width"] == sample.image().width
         entries = [e for s in stage.sources for u in range(s.spec.n_units) for e in s.reader(u).index.samples]
     assert sorted(read) == sorted(size for e in entries for _, size in e.files.values())
+
+
+def test_metadata_alone_reads_no_picture(run, monkeypatch):
+    read, pread = [], units.pread
+    monkeypatch.setattr(units, "pread", lambda fd, size, at: (read.append(size), pread(fd, size, at))[1])
+    with synth.open_stage(run.images.path) as stage:
+        assert len([sample.metadata for sample in stage]) == N - 1
+        entries = [e for u in range(run.images.spec.n_units) for e in run.images.reader(u).index.samples]
+    assert sorted(read) == sorted(e.files["json"][1] for e in entries)
+
+
+@pytest.mark.parametrize("kind", ["image_folder", "webdataset", "parquet", "hdf5_parts"])
+def test_an_export_hashes_a_picture_once(run, kind, monkeypatch):
+    stage = child(run.root, kind, READERS[kind](), {"images": [run.images]}, N, 8, 8)
+    hashed, sha256, pictures = Counter(), hashlib.sha256, {png(slot) for slot in range(N)}
+
+    class Counted:
+        def __init__(self, data=b""):
+            self._sha, self.digest_size = sha256(), 32
+            self.update(data)
+            self.digest, self.hexdigest = self._sha.digest, self._sha.hexdigest
+
+        def update(self, data):
+            hashed[bytes(data)] += 1
+            self._sha.update(data)
+
+    monkeypatch.setattr(hashlib, "sha256", Counted)
+    assert work(stage) == EXIT_OK
+    assert {data: n for data, n in hashed.items() if data in pictures} == {png(s): 1 for s in range(N) if s != DEAD}
+
+
+def test_units_without_digests_of_files_are_read_proved_and_exported_alike(run):
+    exports = [child(run.root, k, READERS[k](), {"images": [run.images]}, N, 8, 8) for k in ("image_folder", "webdataset", "hdf5_parts")]
+    assert [work(stage) for stage in exports] == [EXIT_OK] * 3
+    before = [made(stage) for stage in exports]
+    for number in range(run.images.spec.n_units):
+        path = run.images.unit_path(number)
+        path.write_bytes(earlier(path.read_bytes()))
+    assert not problems(run.images.path, deep=True) and not any(problems(stage.path, deep=True) for stage in exports)
+    for stage in exports:
+        forget(stage)
+    assert [work(stage) for stage in exports] == [EXIT_OK] * 3
+    assert [made(stage) for stage in exports] == before
+    balance = child(run.root, "balance", READERS["balance"](), {"images": [run.images]}, N, 8, 8)
+    for stage, ext in ((exports[0], "png"), (exports[1], "json"), (balance, "png")):  # the record is proved by the whole sample
+        forget(stage)
+        whole, unit = run.images.unit_path(1).read_bytes(), flip(run.images, ext=ext)
+        refused(stage, unit)
+        unit.write_bytes(whole)
 
 
 def test_what_a_part_gives_back_is_what_was_written(tmp_path, run):
@@ -181,21 +235,20 @@ def test_an_export_is_not_proved_by_itself(run, kind):
     assert not problems(stage.path, deep=True)
 
 
-def made_of_damage(run, kind, monkeypatch, ext="png"):
+def made_of_damage(run, kind, ext="png"):
     """A whole export whose bytes and records are those of a damaged unit."""
     unit, good = run.images.unit_path(1), run.images.unit_path(1).read_bytes()
     flip(run.images, ext=ext)
     stage = child(run.root, kind, READERS[kind](), {"images": [run.images]}, N, 8, 8)
-    with monkeypatch.context() as patch:
-        patch.setattr(units, "_checked", on_trust)
+    with trusting():
         assert work(stage) == EXIT_OK
     return stage, unit, good
 
 
 @pytest.mark.parametrize("ext", ["png", "json"])
 @pytest.mark.parametrize("kind", ["image_folder", "webdataset", "parquet", "hdf5_parts"])
-def test_an_export_of_damaged_pictures_is_told_with_its_unit_and_made_again(run, kind, ext, monkeypatch):
-    stage, unit, good = made_of_damage(run, kind, monkeypatch, ext)
+def test_an_export_of_damaged_pictures_is_told_with_its_unit_and_made_again(run, kind, ext):
+    stage, unit, good = made_of_damage(run, kind, ext)
     found = "\n".join(problems(stage.path, deep=True))
     assert f"{unit}: sample 000000010" in found and "cannot be compared" in found  # both
     mended(run.images, unit, good)

@@ -257,7 +257,7 @@ def test_kinds_of_device_and_versions_that_differ_are_noted(tmp_path):
 
 def test_the_command_ends_with_0_or_65_and_lists(run):
     command = [sys.executable, str(REPO / "launch" / "verify.py")]
-    ask = lambda *words: subprocess.run([*command, *words], env=environment(), capture_output=True, text=True, timeout=60)  # noqa: E731
+    ask = lambda *words: subprocess.run([*command, *words], env=environment(), capture_output=True, text=True, timeout=240)  # noqa: E731
     done = ask(str(run.root))
     assert done.returncode == EXIT_OK and "4 stages are whole" in done.stdout
     run.images.unit_path(0).unlink()

@@ -112,7 +112,8 @@ class StageSource:
         ext = next((e for e in sorted(entry.files) if e != "json"), "")
         if not ext or "json" not in entry.files:
             raise InputError(f"{reader.path}: sample {entry.key}: holds no picture with a record; give a stage of pictures of classes")
-        data = reader.unchecked(entry, "json")  # to be sure of it one has to read the picture: `read_bytes` does, when it is wanted
+        # where a unit has no digests of files, to be sure of the record one has to read the picture: `read_bytes` does, when it is wanted
+        data = reader.read(entry, "json") if entry.digest_of("json") else reader.unchecked(entry, "json")
         record = _record(data)
         if record is None or not record.get("caption"):  # this one may be left out, and its picture never be read
             data = reader.read(entry, "json")

@@ -8,9 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import weakref
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,10 +20,12 @@ from synth.captions.llama import engine as engine_module
 from synth.captions.llama.config import EngineConfig
 from synth.captions.llama.engine import EngineError, LlamaEngine
 from synth.errors import DeviceFailed, InputError, Killed, StoreError
+from synth.host.children import is_alive
 from synth.host.deadline import FLOOR
 from synth.numerics import EXACT, FAST, REFERENCE
 from tests.captions.llama import tiny
 from tests.captions.llama.test_generate import same_but_for_edges
+from tests.processes import wait_gone
 
 
 def config(folder, tmp_path, **change):
@@ -35,20 +35,6 @@ def config(folder, tmp_path, **change):
 
 def requests(texts, seeds):
     return [Request(text, seed=seed) for text, seed in zip(texts, seeds, strict=True)]
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def gone(pids, seconds=10):
-    deadline = time.monotonic() + seconds
-    while any(map(alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not any(map(alive, pids))
 
 
 def processes_of(engine):
@@ -71,7 +57,7 @@ def test_two_processes_give_the_tokens_of_one_and_close_leaves_none(gqa, gqa2, t
     with LlamaEngine(config(gqa2, tmp_path)) as engine:
         pids = processes_of(engine)
         assert len(pids) == 3
-        assert all(map(alive, pids))
+        assert all(map(is_alive, pids))
         assert os.getsid(engine.pid) != os.getsid(0)  # ctrl-C in the terminal does not reach it
         two = engine.generate(requests([*prompts, "long " * 200], [*seeds, 0]))
         edges = same_but_for_edges(one.tokens, engine.last_window["tokens"][:-1], one.margins)
@@ -99,7 +85,7 @@ def test_two_processes_give_the_tokens_of_one_and_close_leaves_none(gqa, gqa2, t
             for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
                 os.kill(pid, sent)
         assert engine.generate(requests(prompts[:3], seeds[:3])) == two[:3]
-    assert gone(pids, 0.5)
+    wait_gone(pids)
     printed = capfd.readouterr()
     assert printed.out == printed.err == ""
     log = (tmp_path / "llama.log").read_text()
@@ -117,7 +103,7 @@ def test_a_killed_process_is_nobody_s_fault_and_takes_the_others_along(gqa2, tmp
     os.kill(engine.facts["pids"][1] if victim == "rank" else engine.pid, signal.SIGKILL)
     with pytest.raises(Killed, match=r"(?s)one of the ranks of .*killed by SIGKILL.*last lines of .*llama\.log"):
         engine.generate(requests(tiny.prompts(30), range(30)))
-    assert gone(pids)
+    wait_gone(pids)
     with pytest.raises(EngineError, match="close it and start a new one"):
         engine.generate([Request("plut")])
     engine.close()
@@ -161,10 +147,10 @@ def test_ranks_die_with_a_parent_that_is_killed(gqa, tmp_path):
     parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     pids = [int(pid) for pid in parent.stdout.readline().split()]
     assert len(pids) == 2
-    assert all(map(alive, pids))
+    assert all(map(is_alive, pids))
     parent.kill()
     parent.communicate()
-    assert gone(pids)
+    wait_gone(pids)
 
 
 def test_weights_that_give_nan_are_bad_input_and_the_engine_lives_on(gqa, tmp_path, monkeypatch):
@@ -181,7 +167,7 @@ def test_weights_that_give_nan_are_bad_input_and_the_engine_lives_on(gqa, tmp_pa
         pids = processes_of(engine)
     finally:
         engine.close()
-    assert gone(pids, 0.5)
+    wait_gone(pids)
     imported = (tmp_path / "llama.log").read_text()
     assert "fairscale" in imported and "torch._inductor" not in imported  # it takes as long as torch itself; nobody calls it
 
@@ -206,14 +192,14 @@ def test_ranks_with_a_gpu_that_torch_cannot_use_are_bad_input_or_a_device_that_i
     with pytest.raises((InputError, DeviceFailed), match="CUDA_VISIBLE_DEVICES=0 gives this worker a GPU"):
         engine.start()
     engine.close()
-    assert gone([engine.pid])
+    wait_gone([engine.pid])
 
 
 def test_ranks_that_cannot_start_are_an_error_with_their_log(gqa, tmp_path):
     engine = LlamaEngine(config(gqa, tmp_path, max_batch_size=1 << 40))  # a KV cache of no machine
     with pytest.raises(EngineError, match=r"(?s)in a rank: .*died.*last lines of"):
         engine.start()
-    assert gone([engine.pid])
+    wait_gone([engine.pid])
 
 
 def test_groups_are_left_only_when_no_graph_is_there_any_more(monkeypatch):

@@ -18,6 +18,7 @@ from synth.captions.llama.engine import LlamaEngine
 from synth.host.children import descendants
 from tests.captions.llama import tiny
 from tests.captions.llama.test_engine import config, requests
+from tests.processes import links_of
 
 TCP_LISTEN = "0A"
 NOBODY = 65534
@@ -56,12 +57,7 @@ def takes(port: int, seconds: float = 8.0) -> bool:
 
 def listeners(pids) -> dict[int, str]:
     """port -> address ("127.0.0.1", "0.0.0.0", ..) on which one of some processes listens, by /proc."""
-    inodes = set()
-    for pid in pids:
-        for fd in Path(f"/proc/{pid}/fd").iterdir():
-            target = os.readlink(fd) if fd.is_symlink() else ""
-            if target.startswith("socket:["):
-                inodes.add(target[8:-1])
+    inodes = {link[8:-1] for pid in pids for link in links_of(pid) if link.startswith("socket:[")}
     found = {}
     for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
@@ -79,9 +75,9 @@ def addresses() -> list[str]:
     return [a for a in names if ":" not in a]
 
 
-@pytest.fixture
-def engine(gqa2, tmp_path):
-    with LlamaEngine(config(gqa2, tmp_path)) as made:
+@pytest.fixture(scope="module")
+def engine(gqa2, tmp_path_factory):
+    with LlamaEngine(config(gqa2, tmp_path_factory.mktemp("engine"))) as made:
         yield made
 
 
@@ -112,7 +108,7 @@ def test_the_folder_in_which_the_ranks_meet_is_ours_alone_and_goes_with_the_engi
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becoming another user needs root")
-def test_another_user_who_knocks_everywhere_changes_no_caption(gqa2, tmp_path, engine):
+def test_another_user_who_knocks_everywhere_changes_no_caption(engine):
     prompts = tiny.prompts(6)
     expected = [c.text for c in engine.generate(requests(prompts, range(6)))]
     ports = listeners(ours(engine))

@@ -19,6 +19,7 @@ from synth.errors import InputError, StageBroken
 from synth.host.children import descendants
 from tests.captions.llama import tiny
 from tests.configs import CaptionerConfig
+from tests.processes import wait_gone
 
 FAKE = (sys.executable, "-m", "tests.captions.remote.fake", "--port", "{port}")
 SERVE = (
@@ -66,9 +67,8 @@ def test_transformers_serve_writes_captions_and_ends_with_the_engine(tmp_path, h
         log = served.server.log
     finally:
         served.close()
-    from tests.captions.remote.test_server import gone
-
-    assert pids and gone(pids, 0.5) and log.parent.name == "logs" and log.stat().st_size
+    wait_gone(pids)
+    assert pids and log.parent.name == "logs" and log.stat().st_size
 
 
 def test_a_server_that_dies_in_the_middle_is_started_again_and_no_answer_is_lost(tmp_path, quick):
@@ -157,7 +157,7 @@ def test_a_neighbour_on_the_machine_cannot_use_the_server_and_the_key_is_nowhere
         pids = [server._guardian.pid, *descendants(server._guardian.pid)]
         assert not any(key in Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
         os.kill(pids[1], signal.SIGKILL)
-        server._guardian.wait(10)
+        server._guardian.wait(240)
         assert [r.text for r in served.generate(requests(5))] == [f" A picture of class {i}." for i in range(5)]
         assert server.starts == 2 and server.key != key and asked(server.url, key) == 401
         keys = key, server.key

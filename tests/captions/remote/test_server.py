@@ -14,7 +14,9 @@ import pytest
 from synth.captions.remote import server as module
 from synth.captions.remote.server import Server
 from synth.errors import InputError, Killed, OutOfDeviceMemory, StageBroken
-from synth.host.children import descendants
+from synth.host.children import descendants, is_alive
+from tests.processes import wait_gone
+from tests.stages import wait_for
 
 REPO = Path(__file__).resolve().parents[3]
 
@@ -27,7 +29,7 @@ def command(*more):
 def serve(tmp_path):
     made = []
 
-    def build(words, start_timeout=30.0, restarts=2):
+    def build(words, start_timeout=240.0, restarts=2):
         log = tmp_path / "logs" / ("server.log" if not made else f"server{len(made)}.log")
         made.append(Server(words, log, "/health", start_timeout, restarts))
         return made[-1]
@@ -37,26 +39,10 @@ def serve(tmp_path):
         one.close()
 
 
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def gone(pids, seconds=10.0):
-    end = time.monotonic() + seconds
-    while any(map(alive, pids)) and time.monotonic() < end:
-        time.sleep(0.02)
-    return not any(map(alive, pids))
-
-
 def family(server):
     """The guardian, the server, and the child that it started in a session of its own."""
-    end = time.monotonic() + 10
-    while len(found := [server._guardian.pid, *descendants(server._guardian.pid)]) < 3 and time.monotonic() < end:
-        time.sleep(0.02)
-    assert len(found) == 3 and all(map(alive, found))
+    found = wait_for(lambda: len(pids := [server._guardian.pid, *descendants(server._guardian.pid)]) >= 3 and pids)
+    assert len(found) == 3 and all(map(is_alive, found))
     return found
 
 
@@ -72,7 +58,7 @@ def test_close_leaves_no_process_and_the_log_stays(serve, tmp_path):
     time.sleep(0.1)
     assert server._healthy(5) == 200
     server.close()
-    assert gone(pids, 0.5)
+    wait_gone(pids)
     assert "fake server" in (tmp_path / "logs" / "server.log").read_text()
     with pytest.raises(StageBroken, match="closed"):
         server.ensure()
@@ -87,7 +73,7 @@ from pathlib import Path
 from synth.host.children import descendants
 from synth.captions.remote.server import Server
 words = lambda port: [sys.executable, "-m", "tests.captions.remote.fake", "--port", port, "--child"]
-server = Server(words, Path({str(tmp_path)!r}) / "log", "/health", 30.0, 0)
+server = Server(words, Path({str(tmp_path)!r}) / "log", "/health", 240.0, 0)
 server.ensure()
 while len(pids := [server._guardian.pid, *descendants(server._guardian.pid)]) < 3: time.sleep(0.02)
 print(json.dumps(pids), flush=True)
@@ -96,14 +82,14 @@ time.sleep(600)
     worker = subprocess.Popen([sys.executable, "-c", code], cwd=REPO, stdout=subprocess.PIPE, text=True, start_new_session=True)
     pids = json.loads(worker.stdout.readline())
     try:
-        assert all(map(alive, pids))
+        assert all(map(is_alive, pids))
         os.kill(worker.pid if victim == "worker" else pids[0], signal.SIGKILL)
         # the guardian's own death leaves what the server started in other sessions to the server
-        assert gone(pids if victim == "worker" else pids[:2])
+        wait_gone(pids if victim == "worker" else pids[:2])
     finally:
         worker.kill()
         for pid in pids:
-            if alive(pid):
+            if is_alive(pid):
                 os.kill(pid, signal.SIGKILL)
         worker.wait()
 
@@ -115,7 +101,7 @@ def test_a_server_that_dies_is_started_again_on_another_port_a_bounded_number_of
         server.ensure()
         ports.append(server.port)
         os.kill(descendants(server._guardian.pid)[0], signal.SIGKILL)
-        server._guardian.wait(10)
+        server._guardian.wait(240)
     with pytest.raises(Killed, match=r"(?s)killed by SIGKILL\n.*captioner.restarts is used up\nlast lines of .*server.log.*fake server"):
         server.ensure()
     assert server.starts == 3 and len(set(ports)) == 3

@@ -18,10 +18,11 @@ from launch.local.supervisor import Devices, Slot, Supervisor
 from launch.plan.container import Container
 from launch.show.progress import Bars
 from synth.host import contained
+from synth.host.children import is_alive
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from tests.launch.local.test_bad_devices import sick
-from tests.launch.local.test_local import alive, until
+from tests.launch.local.test_local import until
 from tests.launch.plan.test_container import SIF, program
 from tests.slurm.test_containers import APPTAINER
 from tests.stages import events, probe
@@ -54,7 +55,7 @@ def begun(tmp_path: Path) -> StageFolder:
         folder = StageFolder.open(found[0].parent) if found else None
         return folder if folder and folder.progress() > 2 else None
 
-    return until(there, 60)
+    return until(there)
 
 
 def worker_of(folder: StageFolder) -> int:
@@ -63,10 +64,10 @@ def worker_of(folder: StageFolder) -> int:
 
 def test_a_run_in_a_container_makes_what_a_run_on_the_host_makes_and_dry_run_says_where(tmp_path, image):
     small = ["probe.slots=8", "probe.unit_size=4", "cluster.n_jobs=1"]
-    dry = start(tmp_path, image, *small, "dry_run=true").communicate(timeout=120)[0]
+    dry = start(tmp_path, image, *small, "dry_run=true").communicate(timeout=240)[0]
     assert f"workers run in {image} (apptainer, sha256:" in dry and "torch" in dry
     process = start(tmp_path, image, *small)
-    assert process.communicate(timeout=120)[0] and process.returncode == 0
+    assert process.communicate(timeout=240)[0] and process.returncode == 0
     folder = StageFolder.open(next(tmp_path.glob("runs/probe/probe-*")))
     (told,) = [e for e in read_events(folder.path) if e["event"] == "image"]
     assert told["image"] == str(image) and told["inside"]["versions"]["python"] and not list(events(folder, "warning"))
@@ -78,9 +79,9 @@ def test_ctrl_c_drains_the_worker_inside(tmp_path, image, command):
     folder = begun(tmp_path)
     worker = worker_of(folder)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[0]
+    said = process.communicate(timeout=240)[0]
     assert process.returncode == 75 and "drained" in said, said
-    assert not alive(worker) and not folder.is_done()
+    assert not is_alive(worker) and not folder.is_done()
     assert {e["code"] for e in read_events(folder.path) if e["event"] == "stop"} == {75}
 
 
@@ -90,7 +91,7 @@ def test_the_worker_inside_drains_when_its_launcher_is_killed(tmp_path, image):
     worker = worker_of(folder)
     process.kill()
     process.communicate()
-    until(lambda: not alive(worker))
+    until(lambda: not is_alive(worker))
     assert [e["why"].partition(";")[0] for e in read_events(folder.path) if e["event"] == "stop"] == ["drained on SIGTERM"]
 
 
@@ -101,7 +102,7 @@ def test_a_worker_drains_when_its_standard_input_ends(tmp_path):
     worker = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT)})
     until(lambda: folder.progress() > 0)
     worker.stdin.close()
-    assert worker.wait(30) == 75 and not folder.is_done()
+    assert worker.wait(240) == 75 and not folder.is_done()
 
 
 def test_a_bad_device_is_known_though_the_worker_is_another_process(tmp_path, image, monkeypatch):
@@ -123,6 +124,6 @@ def test_a_container_that_was_killed_for_its_memory_ends_its_process_the_same_wa
 
 def test_debugging_in_this_process_refuses_a_container(tmp_path, image):
     process = start(tmp_path, image, "cluster=debug")
-    said = process.communicate(timeout=60)[0]
+    said = process.communicate(timeout=240)[0]
     assert process.returncode == 65 and "cluster=debug runs in the calling process, on the host; use cluster=local" in said
     assert not (tmp_path / "runs").exists()

@@ -4,38 +4,25 @@ import json
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
 from launch.plan.devices import n_workers, places
 from synth.errors import worst
+from synth.host.children import is_alive
+from synth.store.events import read_events
 from synth.store.folder import StageFolder
+from tests.processes import below
 
 SLOW = ["probe.slots=48", "probe.unit_size=4", "probe.batch_size=1", "probe.sleep=0.2", "cluster.n_jobs=2"]  # 5 s
 
 
 def workers_of(parent: int) -> list[int]:
     """Processes of synth.worker that this launcher started."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            stat = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(stat[1]) == parent and b"synth.worker" in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-        except (OSError, IndexError):
-            continue
-    return found
+    return below(parent, "synth.worker")
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def until(condition, seconds: float = 30.0):
+def until(condition, seconds: float = 240.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = condition()
@@ -60,10 +47,10 @@ def test_ctrl_c_drains_with_75_and_the_same_command_completes(world):
     workers = workers_of(process.pid)
     assert len(workers) == 2
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=240)
     assert process.returncode == 75, out
     assert "run the same command again" in out and "recipe=probe" in out and "Traceback" not in out
-    assert not any(alive(w) for w in workers)
+    assert not any(map(is_alive, workers))
     assert not folder.is_done()
     again = world.run(*world.probe, *SLOW)
     assert again.returncode == 0, again.stdout + again.stderr
@@ -77,7 +64,7 @@ def test_a_second_ctrl_c_kills_the_workers_at_once(world):
     time.sleep(0.5)
     assert process.poll() is None  # it waits for the batch
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=240)
     assert process.returncode == 75, out
 
 
@@ -87,7 +74,7 @@ def test_workers_go_when_their_parent_is_killed(world):
     workers = workers_of(process.pid)
     process.kill()
     process.wait()
-    until(lambda: not any(alive(w) for w in workers), 10)
+    until(lambda: not any(map(is_alive, workers)))
     again = world.run(*world.probe, *SLOW)
     assert again.returncode == 0, again.stdout + again.stderr
 
@@ -96,16 +83,23 @@ def test_a_killed_worker_is_started_again(world):
     process = world.start(*world.probe, *SLOW)
     folder = begun(world)
     os.kill(workers_of(process.pid)[0], signal.SIGKILL)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=240)
     assert process.returncode == 0, out
     assert "was killed by SIGKILL; starting it again" in out and folder.is_done()
 
 
 def test_two_commands_on_one_folder_share_the_work(world):
-    first, second = world.start(*world.probe, *SLOW), world.start(*world.probe, *SLOW)
-    outs = [p.communicate(timeout=90)[0] for p in (first, second)]
+    first = world.start(*world.probe, *SLOW)
+    folder = begun(world)
+    held = workers_of(first.pid)
+    for worker in held:  # until those of the second command are there, too
+        os.kill(worker, signal.SIGSTOP)
+    second = world.start(*world.probe, *SLOW)
+    until(lambda: len([e for e in read_events(folder.path) if e["event"] == "start"]) == 4)
+    for worker in held:
+        os.kill(worker, signal.SIGCONT)
+    outs = [p.communicate(timeout=240)[0] for p in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], outs
-    folder = the_stage(world)
     makers: dict[str, list[int]] = {}
     for path in (folder.path / "events").glob("*.jsonl"):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -119,7 +113,7 @@ def test_a_command_waits_for_units_that_only_others_hold(world):
     first = world.start(*world.probe, "probe.slots=8", "probe.unit_size=8", "probe.batch_size=1", "probe.sleep=0.5")
     begun(world)
     second = world.run(*world.probe, "probe.slots=8", "probe.unit_size=8", "probe.batch_size=1", "probe.sleep=0.5")
-    first.communicate(timeout=60)
+    first.communicate(timeout=240)
     assert (first.returncode, second.returncode) == (0, 0), second.stdout
     assert the_stage(world).is_done()
 

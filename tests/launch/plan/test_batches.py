@@ -7,7 +7,7 @@ import pytest
 from launch.plan.nearest import nearest
 from synth.errors import InputError
 from synth.store.folder import StageFolder
-from tests.images.true_shapes import write
+from tests.images.true_shapes import by_first_block, write
 
 TEXT = ("prompts=class_name",)
 
@@ -20,6 +20,11 @@ def models(tmp_path_factory):
         return root / name if (root / name).exists() else write(name, root / name)
 
     return model
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    by_first_block(monkeypatch.setattr)
 
 
 def images(world, models, name: str, *overrides: str):

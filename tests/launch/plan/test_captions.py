@@ -35,12 +35,14 @@ def test_a_small_total_of_many_classes_asks_for_no_more_than_oversample_and_a_wi
     assert slots_for(1000, 1.15, 1, 1000) == 2000  # so many a class: each gets its second try
 
 
-def test_a_total_below_the_number_of_classes_is_told(world):
+def test_a_total_below_the_number_of_classes_or_far_below_what_is_made_is_told(world):
     spec = stage(world.point("captions.total=2", "captions.window=1", "captions.unit_size=1"), "captions").spec
     assert spec.slots == 3
     (note,) = spec.settings["notes"]
     assert note.startswith("captions.total=2 asks for 3 captions with captions.oversample=1.15: 3 of 6 classes get one")
-    assert "notes" not in stage(world.point("captions.total=7"), "captions").spec.settings
+    (note,) = stage(world.point("captions.total=7"), "captions").spec.settings["notes"]
+    assert note.startswith("12 captions are made for the 7 that were asked for: whole rounds of the 6 classes and 1.15 times as many")
+    assert "notes" not in stage(world.point(), "captions").spec.settings
 
 
 def test_several_seeds_feed_one_captions_json(world):

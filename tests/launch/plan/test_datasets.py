@@ -373,3 +373,10 @@ def test_a_file_twin_chooses_names_with_commas(world):
     (world.path / "mine.txt").write_text("salt, coarse\n")
     point = world.point(f"dataset.classes_file={world.path}/mine.txt")
     assert [c["name"] for c in point.stages[0].spec.config["dataset"]["classes"]] == ["salt, coarse"]
+
+
+def test_a_suffix_that_is_a_word_is_one_in_prompts():
+    config = dataset_of(dataclasses.replace(config_of("dataset=aircraft").dataset, suffix="plane"))
+    assert config.phrase(config.classes[0]) == "707-320 plane"
+    config = dataset_of(dataclasses.replace(config_of("dataset=aircraft").dataset, suffix="-like"))
+    assert config.phrase(config.classes[0]) == "707-320-like"

@@ -155,7 +155,7 @@ def test_an_nvidia_smi_that_hangs_does_not_hide_the_gpus_and_is_told_of(smi, roo
     root("dev/nvidia-uvm")
     told, begun = [], time.monotonic()
     assert visible_gpus({}, root("dev/nvidia1"), told.append) == ("0", "1")
-    assert len(told) == 1 and "nvidia-smi did not answer" in told[0] and time.monotonic() - begun < 10
+    assert len(told) == 1 and "nvidia-smi did not answer" in told[0] and time.monotonic() - begun < 25  # the program reads for 30 s
 
 
 def test_without_nvidia_smi_nvml_counts_and_without_both_the_device_files(smi, root, monkeypatch):

@@ -46,9 +46,10 @@ def test_a_users_tables_come_before_the_datasets(world):
 def test_own_captions_are_counted_without_those_that_come_twice_or_cannot_be_used(world):
     file = world.path / "own.txt"
     file.write_text("A cat. => cat\na CAT => cat\n[concept]! => dog\n => dog\nTwo no. => no\nI'm sorry. => dog\n")
-    point = world.point("prompts=from_file", f"prompts.file={file}")
+    some = ["prompts=from_file", f"prompts.file={file}", "captions.allow_short=true"]
+    point = world.point(*some)
     assert stage(point, "captions").spec.slots == 6 and total(point) == (4, 0)  # [concept] is filled in
-    assert total(world.point("prompts=from_file", f"prompts.file={file}", "prompts.check=true")) == (2, 0)
+    assert total(world.point(*some, "prompts.check=true")) == (2, 0)
     some = world.point("prompts=from_file", f"prompts.file={file}", "dataset.classes=[cat]")
     assert stage(some, "captions").spec.slots == 2 and total(some) == (1, 0)
     torn = world.path / "torn.txt"
@@ -57,11 +58,24 @@ def test_own_captions_are_counted_without_those_that_come_twice_or_cannot_be_use
         world.point("prompts=from_file", f"prompts.file={torn}")
 
 
+def test_own_captions_of_some_of_the_classes_are_taken_only_where_that_is_said(world):
+    file = world.path / "own.txt"
+    file.write_text("A cat. => cat\nA dog. => dog\nI'm sorry. => no\n")
+    given = ["prompts=from_file", f"prompts.file={file}"]
+    with pytest.raises(
+        InputError, match=r"captions of 3 of the 6 classes; none of 0123, sea lion, 707-320; captions.allow_short=true takes"
+    ):
+        world.point(*given)
+    assert total(world.point(*given, "dataset.classes=[cat,dog]")) == (2, 0)
+    with pytest.raises(InputError, match="of 2 of the 3 classes; none of no;"):  # its only caption fails the checks
+        world.point(*given, "dataset.classes=[cat,dog,no]", "prompts.check=true")
+
+
 def test_a_large_file_of_captions_is_known_by_all_of_its_content(world):
     """Identities of inputs look at both ends of large files only; captions may differ in the middle."""
     file = world.path / "own.txt"
     file.write_text("".join(f"A cat number {n:09000d}. => cat\n" for n in range(1000)))
-    config = stage(world.point("prompts=from_file", f"prompts.file={file}"), "captions").spec.config
+    config = stage(world.point("prompts=from_file", f"prompts.file={file}", "captions.allow_short=true"), "captions").spec.config
     assert config["prompts"]["content"] == hashlib.sha256(file.read_bytes()).hexdigest() and file.stat().st_size > 8 << 20
 
 

@@ -16,7 +16,7 @@ from launch.slurm.limits import Limits
 from launch.slurm.resources import resources_of
 from launch.slurm.submit import Site
 from synth.errors import InputError
-from tests.images.true_shapes import write
+from tests.images.true_shapes import by_first_block, write
 
 GOLDEN = Path(__file__).parent / "golden"
 CARDS = (24, 40, 80)
@@ -26,6 +26,7 @@ MODELS = ("sd15", "sdxl", "flux_dev")
 def text(name: str, root: Path, patch) -> str:
     """What dry_run=true says of a model on each card, and the memory that the jobs of its images ask Slurm for."""
     folder = write(name, root / name)
+    by_first_block(patch)
     patch(dry_run, "preview", lambda kind: None)  # the scripts have golden files of their own
     lines = []
     for gb in CARDS:

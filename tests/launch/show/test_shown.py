@@ -117,3 +117,12 @@ def test_the_end_of_a_run_says_what_was_cut_of_what_it_made_and_nothing_of_what_
     line = "captions: cut from answers: thoughts 3"
     made = Outcome(stage, 0, done=True, facts={"samples": 5})
     assert line in shown([made]) and line not in shown([Outcome(stage, 0, done=True, before=True, facts={"samples": 5})])
+
+
+def test_a_filter_that_took_out_nothing_says_so(world):
+    stage = planned(world, "near_duplicates", "filter=[near_duplicates]")
+    finished(stage)
+    facts = {"samples": stage.spec.slots, "tombstones": 0}
+    lines = shown([Outcome(stage, 0, done=True, facts=facts)])
+    assert f"near_duplicates: took out none of {stage.spec.slots}" in lines
+    assert not [line for line in shown([Outcome(stage, 0, done=True, before=True, facts=facts)]) if "took out" in line]

@@ -9,6 +9,9 @@ import torch
 
 from SwissArmyTransformer.resources import auto_create
 
+# as deepspeed, which it imports, does
+os.makedirs(os.environ.get("TRITON_CACHE_DIR", os.path.expanduser("~/.triton/cache")), exist_ok=True)
+
 _rank = []  # the socket of the process group: two processes at one port collide
 
 
