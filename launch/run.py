@@ -12,6 +12,7 @@ if __name__ == "__main__":  # python launch/run.py and python -m launch.run are 
     runpy.run_path(f"{__file__.rpartition('/')[0]}/__main__.py", {"COMMAND": "run"}, "__main__")
 
 import contextlib
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from launch.config.program import this_command
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, refused, tool, worst
 from synth.host.scratch import Scratch
+from synth.host.source import as_module
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -146,7 +148,10 @@ def make_folders(stages: Sequence["PlannedStage"], console: "Console") -> None:
         folder = StageFolder.create(stage.dataset_root, stage.spec)
         say(console, f"{folder.path}  ({folder.spec.n_units:,} units, {len(folder.missing()):,} of them to do)")
     if stages:
-        say(console, f"nothing was computed; in this order: python -m synth.worker {stages[0].folder} --job-idx 0 --n-jobs 1")
+        say(
+            console,
+            f"nothing was computed; in this order: {as_module('synth.worker')} {shlex.quote(str(stages[0].folder))} --job-idx 0 --n-jobs 1",
+        )
 
 
 def planned_and_run(session: Session, argv: list[str], run: Callable | None = None) -> int:

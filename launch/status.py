@@ -25,7 +25,7 @@ from rich.text import Text
 from launch.config.program import as_typed
 from launch.show.asked import asked
 from launch.show.points import told_apart
-from launch.show.stages import StageReport, find_stages, report_on
+from launch.show.stages import StageReport, Work, find_stages, report_on
 from launch.slurm import jobs
 from launch.slurm.jobs import StageJobs
 from synth.errors import EXIT_OK, InputError, StoreError, tool
@@ -79,15 +79,15 @@ def as_json(reports: Sequence[tuple[StageReport, StageJobs]]) -> str:
 
 
 def render(reports: Sequence[tuple[StageReport, StageJobs]], width: int = 200) -> Group:
-    """The table, at most so many columns wide if its first ones are, then what it had no room for, why stages were given up, who holds
-    what, why units failed."""
+    """The table, at most so many columns wide if its first ones are, then what it had no room for, why stages were given up, whose
+    code is another, who holds what, why units failed."""
     apart = told_apart(Path(r.path) for r, _ in reports)
     rows = [_cells(r, j) | {"differs by": apart.get(Path(r.path), "")} for r, j in reports]
     shown = _columns(rows, width)
     lines = _told_below(rows, shown)
     for report, _ in reports:
         lines += _given_up(report) + [f"  {report.name}: {line}" for line in asked(report.work)]
-        lines += _holders(report) + _failures(report)
+        lines += _sources(report.work, report.name) + _holders(report) + _failures(report)
         lines += [f"  {report.name}: newest pictures in {report.preview}"] if report.preview else []
     return Group(*([_table(rows, shown)] if reports else []), *(Text(printable(line)) for line in lines))
 
@@ -136,6 +136,16 @@ def _cells(r: StageReport, j: StageJobs) -> dict[str, str]:
         "device": ", ".join(f"{n} x {name}" for name, n in sorted(r.work.devices.items())),
         "Slurm": ", ".join(f"{n} {state.lower()}" for state, n in sorted(j.states.items())),
     }
+
+
+def _sources(work: Work, name: str) -> list[str]:
+    """Workers that computed with other code than was planned, or than each other."""
+    lines = [f"  {name}: {n} of {work.workers} workers: {why}" for why, n in work.edited.items()]
+    if len(work.sources) > 1:
+        each = ", ".join(f"{code} ({n})" for code, n in sorted(work.sources.items(), key=lambda item: -item[1]))
+        lines.append(f"  {name}: its workers began with {len(work.sources)} versions of the code: {each}")
+    fix = f"  {name}: to go on with one code: cancel, then the same command; with cluster.freeze=true jobs run from a copy of it"
+    return [*lines, fix] if lines else []
 
 
 def _holders(report: StageReport) -> list[str]:

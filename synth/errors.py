@@ -1,12 +1,17 @@
 """Exit codes and the few exception classes whose meaning crosses module borders."""
 
+import contextlib
 import errno
 import os
+import pwd
 import re
+import shlex
 import socket
+import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from synth.redaction import redacted
 from synth.terminal import message, printable_lines
@@ -98,13 +103,52 @@ def _told_by(error: BaseException) -> int | None:
     return int(told[1] or told[2]) if told else None
 
 
+def owned(what: str | os.PathLike, code: int | None) -> str:
+    """What explains that a place denies something (EACCES, EPERM): whose it is, if it is somebody else's; "" otherwise."""
+    if code not in (errno.EACCES, errno.EPERM):
+        return ""
+    path = Path(what)
+    above = next((p for p in path.parents if os.path.exists(p)), path)  # of a folder that may not be entered nothing exists
+    for place in (path, above):
+        with contextlib.suppress(OSError):
+            info = place.stat()
+            if info.st_uid != os.geteuid():
+                name, home = _user(info.st_uid)
+                whose = f": {place} is {name}'s, mode {stat.S_IMODE(info.st_mode):o}"
+                if info.st_uid == 0 or place == Path(home):  # of a system, or a home: nobody shares it
+                    return whose
+                top = shlex.quote(str(_top(place, info.st_uid, home)))
+                return f"{whose}; who shares a folder works under `umask 002`, and {name} opens what is there by `chmod -R g+rwX {top}`"
+    return ""
+
+
+def _top(place: Path, uid: int, home: str) -> Path:
+    """The folder of a user's run that a place is in: a file's stage, its dataset and runs_dir, as far as they are theirs, never a home."""
+    for parent in place.parents[:3]:
+        if parent == Path(home) or parent.stat().st_uid != uid:
+            break
+        place = parent
+    return place
+
+
+def _user(uid: int) -> tuple[str, str]:
+    """(name, home) of a user, the number and "" where there is no entry."""
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return f"user {uid}", ""
+    return entry.pw_name, entry.pw_dir
+
+
 def not_trouble(what: str | os.PathLike, error: BaseException, kinds: frozenset[int] = TROUBLE) -> None:
     """Of an error that is to be told as a fact about a file: StoreError if it is one about the file system, so that it is none.
 
     kinds: REFUSALS where the fact would be stored with a sample, for ever: what may not be read here may be read elsewhere.
     """
     if (code := errno_of(error)) in kinds:
-        raise StoreError(f"{what}: cannot be read now ({os.strerror(code)}); mend that, then run the same command again") from error
+        raise StoreError(
+            f"{what}: cannot be read now ({os.strerror(code)}{owned(what, code)}); mend that, then run the same command again"
+        ) from error
 
 
 def tool(work: Callable[[], int | str]) -> int:

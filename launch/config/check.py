@@ -16,9 +16,10 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from launch.config.aliases import option_named
 from launch.config.compose import Composer
+from launch.config.doors import check_flags, check_setting
 from launch.config.near import did_you_mean, inner
 from launch.config.secrets import check_line
-from launch.config.times import TIME_KEYS, check_time
+from launch.config.times import TIME_KEYS, check_time, typed_time
 from synth.errors import InputError
 
 _EXPECTED = {
@@ -45,6 +46,7 @@ class CommandLine:
 def check(argv: list[str]) -> CommandLine:
     """The command line, judged. The first wrong thing is an InputError that names it and the way out."""
     args, rest = get_args_parser().parse_known_args(argv)
+    check_flags(args)
     unknown = [r for r in rest if r.startswith("-")]
     if unknown:
         raise InputError(f"{unknown[0]}: no such option; see --help. Settings are written key=value, without dashes")
@@ -54,7 +56,10 @@ def check(argv: list[str]) -> CommandLine:
         raise InputError(f"{plain[0]}: not a setting; settings are written key=value, see --help")
     composer = Composer(args.config_dir, args.config_name)
     flags = [a for a in argv if a not in words]
-    check_line(composer.parse(words), words)
+    parsed = composer.parse(words)
+    check_line(parsed, words)
+    for override in filter(_hydras_own, parsed):
+        check_setting(override.key_or_group, override.input_line or "")
     only_told = args.info or args.hydra_help or args.shell_completion
     words = words if only_told else _named(words, composer)
     overrides = composer.parse(words)
@@ -149,7 +154,7 @@ def _check_type(override: Override, tree: DictConfig) -> None:
     for value in values:
         value = _unquoted(value)
         if key.rpartition(".")[2] in TIME_KEYS:
-            check_time(key, value)
+            typed_time(key, value)
         copy = OmegaConf.create(tree)
         try:
             OmegaConf.update(copy, key, value, merge=True, force_add=override.is_add() or override.is_force_add())

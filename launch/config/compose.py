@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import synth
 from launch.config import root, yaml_files
+from launch.config.doors import HYDRA, check_composed
 from launch.config.folders import CONF, own_folders
 from synth.errors import InputError
 from synth.keys import from_schema, keys_of, option_of
@@ -76,7 +77,7 @@ class Composer:
 
     def groups(self) -> dict[str, list[str]]:
         """group -> its options, without Hydra's own groups and without the types."""
-        names = [g for g in self._loader.list_groups("") if g != "hydra"]
+        names = [g for g in self._loader.list_groups("") if g != HYDRA]
         return {name: self.options(name) for name in names}
 
     def options(self, group: str) -> list[str]:
@@ -103,8 +104,10 @@ class Composer:
             tree = self._loader.load_configuration(self.config_name, overrides, RunMode.RUN)
         except (HydraException, OmegaConfBaseException) as e:
             raise InputError(readable(e)) from e
+        settings: Any = OmegaConf.to_container(tree[HYDRA], resolve=False)
+        check_composed(settings)
         with open_dict(tree):
-            del tree["hydra"]
+            del tree[HYDRA]
         return tree
 
 

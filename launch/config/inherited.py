@@ -29,6 +29,7 @@ FLAGS = {  # variable -> option of sbatch
     "SBATCH_WCKEY": "wckey",
     "SBATCH_ACCTG_FREQ": "acctg-freq",
     "SBATCH_CORE_SPEC": "core-spec",
+    "SBATCH_EXPORT": "export",
     "SBATCH_DELAY_BOOT": "delay-boot",
     "SBATCH_EXCLUSIVE": "exclusive",
     "SBATCH_HINT": "hint",

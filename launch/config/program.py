@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from synth.host.source import interpreter
+
 LAUNCH = Path(__file__).resolve().parents[1]
 NAME = "synthset"
 BY_HAND = LAUNCH / "slurm" / "stage.sbatch"  # for people who submit a stage by hand
@@ -39,13 +41,22 @@ def this_command() -> str:
     return shlex.join([*_short(line[:end]), *line[end:]])
 
 
+def lasting_command() -> str:
+    """The same for whoever types it later, in any shell: with the Python, or the program, that ran it by its whole path."""
+    line = _line()
+    end = _end(line) or 1
+    if Path(line[end - 1]).name == NAME:
+        return shlex.join([os.path.abspath(line[end - 1]), *line[end:]])
+    return shlex.join([sys.executable, *line[1:]])
+
+
 def as_typed(command: str = "") -> str:
     """How another command is called in the form in which this one was; no command: the program alone.
 
     After `synthset run` as_typed("verify") is "synthset verify", after `python launch/run.py` it is "python launch/verify.py".
     """
     line = _line()
-    *before, last = _short(line[: _end(line)]) if _end(line) else ["python", "-m", "launch"]
+    *before, last = _short(line[: _end(line)]) if _end(line) else [interpreter(), "-m", "launch"]
     if last.endswith(".py") and Path(last).stem in commands():
         folder = os.path.dirname(last)
         return shlex.join([*before, os.path.join(folder, f"{command}.py") if command else folder or "."])
@@ -68,7 +79,7 @@ def folders_of(argv: Sequence[str]) -> list[str]:
 def _line() -> list[str]:
     """The words with which this process was started; those of a caller in the same process where that was something else."""
     line = list(sys.orig_argv)
-    return line if _end(line) is not None else ["python", *sys.argv]
+    return line if _end(line) is not None else [interpreter(), *sys.argv]
 
 
 def _end(line: Sequence[str]) -> int | None:

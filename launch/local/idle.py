@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from launch.plan.devices import BY_BUS, ORDER, SLICE, nvml_slices, nvml_uuid, parse_list
+from launch.plan.devices import BY_BUS, ORDER, nvml_slices, nvml_uuid, parse_list
 from synth.errors import InputError
+from synth.host.allocation import SLICE
 from synth.host.gpu import smi
 
 READINGS = 3  # successive readings in which a GPU must be idle: between two batches of somebody else it looks idle, too

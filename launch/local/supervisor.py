@@ -23,6 +23,7 @@ from launch.plan.devices import environment as gpus_of
 from launch.show.progress import Bars
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK
 from synth.host import children
+from synth.host.code import PLANNED, digest
 from synth.numerics import environment
 from synth.run.trust import secrets_of
 from synth.store.events import SEAT, bad_device
@@ -109,6 +110,7 @@ class Supervisor:
         self._pending = list(pool)
         self._trusted = trusted
         self._contained = contained
+        self._code = digest()
         self._codes: list[int] = []
         self._asked = 0  # signals that were passed on
         self._read = float("-inf")
@@ -175,7 +177,7 @@ class Supervisor:
         env = os.environ | environment(self.folder.spec.numerics)
         for name in ("JOB_IDX", "N_JOBS", "JOB_OFFSET", "SLURM_ARRAY_TASK_ID"):
             env.pop(name, None)
-        env |= gpus_of(slot.gpus, env)
+        env |= gpus_of(slot.gpus, env) | {PLANNED: "" if self._contained else self._code}
         slot.started = self._clock()
         words, module = [str(w) for w in words], "synth.worker"
         if self._contained is not None:

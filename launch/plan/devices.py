@@ -12,12 +12,12 @@ from typing import Any
 
 from synth.captions.engines import WITHOUT_DEVICE
 from synth.errors import InputError
-from synth.host.allocation import JOB_GPUS
+from synth.host.allocation import JOB_GPUS, SLICE
 from synth.host.gpu import CUDA, HIP, ROCR, ROOT, VISIBLE, amd_nodes, listed, nvidia_files, smi
+from synth.host.source import as_module
 from synth.kinds import CORES, ENGINE, GPU, KINDS
 
 ORDER, BY_BUS = "CUDA_DEVICE_ORDER", "PCI_BUS_ID"  # how nvidia-smi and NVML count; CUDA by itself puts the fastest card first
-SLICE = "MIG-"  # a name of a slice of a GPU, of which CUDA shows a process one
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def places(gpus: tuple[str, ...], n_cores: int, kind: str, processes: int) -> li
         slices = f" and {len(gpus) - n_whole} MIG slices, which cannot be joined" if n_whole < len(gpus) else ""
         raise InputError(
             f"a worker of this {kind} stage takes {processes} GPUs (captioner.model_parallel); there are {n_whole} here{slices}: "
-            f'take fewer (LLaMA: python -m synth.captions.llama.reshard merges shards), or, to compute on cores: {CUDA}=""'
+            f'take fewer (LLaMA: {as_module("synth.captions.llama.reshard")} merges shards), or, to compute on cores: {CUDA}=""'
         )
     return [*found]
 

@@ -20,7 +20,8 @@ from launch.plan.mounts import Mount
 from synth import foreign
 from synth.errors import InputError, not_trouble
 from synth.foreign import Maybe
-from synth.host.container import RECIPE, code, has_driver
+from synth.host.code import digest
+from synth.host.container import RECIPE, has_driver
 from synth.host.environment import without_secrets
 from synth.host.gpu import driver_version
 
@@ -92,7 +93,7 @@ def _tried(c: Container, mounts: Sequence[Mount], gpus: bool, tell: Tell) -> Con
             f"{c.key}={c.image}: this machine has NVIDIA's driver {driver_version()}, and the container does not: {_toolkit(c)}"
         )
     inside.pop("driver", None)
-    if c.own_code and inside["code"] != code():
+    if c.own_code and inside["code"] != digest():
         commit = inside.get("recipe", {}).get("commit") or "unknown"
         tell(f"{c.key}={c.image}: brings other code of synthset (commit {commit}) than this command has; workers compute with the image's")
     return dataclasses.replace(c, facts={**c.facts, "arch": inside["arch"], "inside": inside})

@@ -58,6 +58,8 @@ class Work:
     refused: Mapping[str, int] = field(default_factory=dict)  # reason -> answers that were not taken, slots left empty
     cut: Mapping[str, int] = field(default_factory=dict)  # kind -> answers of which that was cut away
     said: Mapping[str, str] = field(default_factory=dict)  # reason -> an answer that was not taken because of it
+    sources: Mapping[str, int] = field(default_factory=dict)  # digest of the code -> workers that began with it
+    edited: Mapping[str, int] = field(default_factory=dict)  # what workers said of their code or packages -> workers
     spent: Mapping[str, float] = field(default_factory=dict)  # what SPENT names, asked of a server
 
 
@@ -240,6 +242,8 @@ def _work(path: Path, live: set[str], tell: Callable[[str], object]) -> Work:
     refused: Counter[str] = Counter()
     cut: Counter[str] = Counter()
     said: dict[str, str] = {}
+    sources: Counter[str] = Counter()
+    edited: Counter[str] = Counter()
     spent: Counter[str] = Counter()
     for file in (path / "events").glob("*.jsonl"):
         try:
@@ -249,6 +253,8 @@ def _work(path: Path, live: set[str], tell: Callable[[str], object]) -> Work:
             continue
         workers += 1
         jobs.update(e.get("job_idx") for e in head[:1])
+        sources.update(e["sources"] for e in head[:1] if e.get("sources"))
+        edited.update({str(e.get("why")) for e in (*head, *tail) if e["event"] == "sources"})
         devices.update(e["device"] for e in head if e.get("event") == "open" and e.get("device"))
         use = next((e for e in reversed(tail) if "busy_s" in e), {})
         refused.update(use.get("refused") or {})
@@ -260,5 +266,5 @@ def _work(path: Path, live: set[str], tell: Callable[[str], object]) -> Work:
             mine = rate(tail)
             samples, slots = samples + mine[0], slots + mine[1]
     share = idle / (busy + idle) if busy + idle > 0 else None
-    told = (dict(refused), dict(cut), said, dict(spent))
+    told = (dict(refused), dict(cut), said, dict(sources), dict(edited), dict(spent))
     return Work(workers, max(0, workers - len(jobs)), samples, slots, share, dict(devices), *told)

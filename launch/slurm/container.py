@@ -61,6 +61,7 @@ def inside(resources: Resources, known: Mapping[Container, Container], stage: Pl
     env = dict(resources.env) | c.environment
     if c.runtime == PYXIS:
         setup = (*resources.setup, *PYXIS_SETUP)
-        return dataclasses.replace(resources, container=c, worker=c.command(), srun=srun_words(c, mounts), env=env, setup=setup)
+        srun = (*resources.srun, *srun_words(c, mounts))
+        return dataclasses.replace(resources, container=c, worker=c.command(), srun=srun, env=env, setup=setup)
     names = (*resources.env, *variables_in([stage.spec.config, stage.spec.settings]))
     return dataclasses.replace(resources, container=c, worker=wrapped(c, mounts, c.command(), resources.gpus > 0, names), env=env)

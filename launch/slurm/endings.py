@@ -20,7 +20,7 @@ from launch.slurm.submissions import Submission
 from synth import foreign
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
 from synth.host import slurm
-from synth.host.slurm import OVER, JobRef
+from synth.host.slurm import OVER, JobRef, whole_state
 from synth.store.events import read_events
 
 MEMORY = "OUT_OF_MEMORY"
@@ -195,7 +195,9 @@ def parse_records(text: str) -> list[Ended]:
         job = found.get("ArrayJobId", found.get("JobId", "")) + (f"_{found['ArrayTaskId']}" if "ArrayTaskId" in found else "")
         a_core = found.get("MinMemoryCPU", "")
         mem = f"{a_core}/cpu" if a_core else found.get("MinMemoryNode", "")
-        records.append(Ended(job, found.get("JobState", ""), _code(found.get("ExitCode", "")), _node(found.get("NodeList", "")), mem))
+        records.append(
+            Ended(job, whole_state(found.get("JobState", "")), _code(found.get("ExitCode", "")), _node(found.get("NodeList", "")), mem)
+        )
     return records
 
 
@@ -211,16 +213,6 @@ def parse_accounts(text: str) -> list[Ended]:
             mem = f"{words[4][:-1]}/cpu" if words[4].endswith("c") else words[4].removesuffix("n")
             records.append(Ended(words[0], whole_state(words[1]), _code(words[2]), _node(words[3]), mem))
     return records
-
-
-def whole_state(word: str) -> str:
-    """A job's state by what a column leaves of it.
-
-    >>> whole_state("OUT_OF_ME+"), whole_state("CANCELLED by 1000"), whole_state("OUT_OF_ME"), whole_state("COMPLETING")
-    ('OUT_OF_MEMORY', 'CANCELLED', 'OUT_OF_MEMORY', 'COMPLETING')
-    """
-    word = word.split()[0].rstrip("+")
-    return next((state for state in sorted(OVER) if len(word) > 6 and state.startswith(word)), word)
 
 
 def _code(text: str) -> int:

@@ -6,6 +6,7 @@ as the launcher did.
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 
 from launch.slurm import sbatch
 from launch.slurm.limits import split
+from launch.slurm.policy import fewer_fit, time_mends
 from launch.slurm.sbatch import Queued
 from launch.slurm.stored import Scripts, handed
-from launch.slurm.submissions import ABANDONED, GATE, SUBMITTED, Array, Order, Submission, path_of, read, record
+from launch.slurm.submissions import ABANDONED, GATE, SUBMITTED, Array, Order, Submission, another, path_of, read, record, user
 from synth.errors import InputError
 from synth.host import slurm
 from synth.host.slurm import Listed, SlurmError
@@ -32,6 +34,7 @@ class Live:
     waits_for: frozenset[str] = frozenset()  # job ids that pending array tasks wait for
     held: tuple[str, ...] = ()
     cluster: str = ""
+    reasons: frozenset[str] = frozenset()  # why array tasks wait
 
 
 def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
@@ -41,22 +44,23 @@ def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
     others may write records. Jobs on more than one cluster: those where arrays are, for no job can wait for one of another cluster.
     """
     records = list(records)
-    by_cluster: dict[str, dict[str, dict[str, bool]]] = {}  # cluster -> arrays, gates, held, waits: in the order of the queue
+    by_cluster: dict[str, dict[str, dict[str, bool]]] = {}  # cluster -> arrays, gates, ...: in the order of the queue
     for listed in queue:
         part = next(filter(None, (part_of(record, listed) for record in records)), "")
         if not part or listed.state in slurm.ENDING:
             continue
-        found = by_cluster.setdefault(listed.cluster, {"arrays": {}, "gates": {}, "held": {}, "waits": {}})
+        found = by_cluster.setdefault(listed.cluster, {"arrays": {}, "gates": {}, "held": {}, "waits": {}, "reasons": {}})
         found["gates" if part == GATE else "arrays"][listed.base] = True
         if listed.held and any(record.part(listed.name) for record in records):
             found["held"][listed.base] = True
         if part != GATE:
             found["waits"] |= dict.fromkeys(slurm.depends_on(listed), True)
+            found["reasons"][listed.reason] = True
     if not by_cluster:
         return Live()
     cluster, found = max(by_cluster.items(), key=lambda item: (bool(item[1]["arrays"]), bool(item[1]["gates"])))
     gate = max(found["gates"], key=int, default="")
-    return Live(tuple(found["arrays"]), gate, frozenset(found["waits"]), tuple(found["held"]), cluster)
+    return Live(tuple(found["arrays"]), gate, frozenset(found["waits"]), tuple(found["held"]), cluster, frozenset(found["reasons"]))
 
 
 def part_of(record: Submission, listed: Listed) -> str:
@@ -91,23 +95,27 @@ def queue_of(stages: Iterable[Path], clusters: str = "") -> list[Listed]:
 def place(
     folder: StageFolder, turn: Submission, order: Order, scripts: Scripts, tasks: int, depends: Sequence[str], **facts: Any
 ) -> Submission:
-    """Submit arrays of `tasks` tasks in all, then their gate. A refusal is a SlurmError; nothing of a refused order stays
-    in the queue, except that a site may take fewer arrays than asked, which is enough.
+    """Submit arrays of `tasks` tasks in all, then their gate; fewer where a limit counts jobs, since any number completes the stage. A
+    refusal is a SlurmError; nothing of a refused order stays in the queue, and one that time mends leaves no record.
 
     facts: tries, goes_on, excluded (more nodes that are left out), mem and cluster of the record. Where nobody knows whether a job
     is queued the record stays open: whoever comes next looks for it by its name.
     """
-    turn = dataclasses.replace(
-        turn,
-        n_jobs=tasks * order.workers,
-        depends=tuple(depends),
-        order=dataclasses.asdict(order),
-        units=len(folder.committed()),
-        **facts,
-    )
-    record(folder.path, turn)
+    turn = dataclasses.replace(turn, depends=tuple(depends), order=dataclasses.asdict(order), units=len(folder.committed()), **facts)
     with contextlib.suppress(FileNotFoundError):
         (folder.path / "missing.json").unlink()
+    while True:
+        try:
+            return _placed(folder, dataclasses.replace(turn, n_jobs=tasks * order.workers), order, scripts, tasks, depends)
+        except SlurmError as e:
+            if tasks == 1 or e.unsure or not fewer_fit(str(e)):
+                _withdrawn(folder, turn, e)
+                raise
+            tasks, turn = tasks // 2, another(folder.path, turn)  # it stays ours meanwhile
+
+
+def _placed(folder: StageFolder, turn: Submission, order: Order, scripts: Scripts, tasks: int, depends: Sequence[str]) -> Submission:
+    record(folder.path, turn)
     try:
         for offset, size in split(tasks, order.max_array):
             try:
@@ -117,15 +125,23 @@ def place(
                     raise
                 break  # the first arrays are in, and any number of jobs completes the stage
             turn = record(folder.path, with_job(turn, job, arrays=(*turn.arrays, Array(job.job, size, offset))))
-        return add_gate(folder, turn, scripts, [a.job for a in turn.arrays])
+        return _gated(folder, turn, scripts, [a.job for a in turn.arrays])
     except SlurmError as e:
-        if e.unsure:
-            raise
-        with contextlib.suppress(SlurmError):
-            if turn.arrays:
+        if not e.unsure and turn.arrays:
+            with contextlib.suppress(SlurmError):
                 slurm.call("scancel", *(a.job for a in turn.arrays), cluster=turn.cluster)
-        record(folder.path, dataclasses.replace(turn, state=ABANDONED, why=str(e)))
         raise
+
+
+def _withdrawn(folder: StageFolder, turn: Submission, error: SlurmError) -> None:
+    """The record of a turn of which nothing is in the queue: given up, with the reason; away where the same is tried again and again. It
+    stays open where nobody knows what is in the queue."""
+    if error.unsure:
+        return
+    if time_mends(str(error)):
+        path_of(folder.path, turn.number).unlink(missing_ok=True)
+    else:
+        record(folder.path, dataclasses.replace(turn, state=ABANDONED, why=str(error)))
 
 
 def with_job(turn: Submission, job: Queued, **facts: Any) -> Submission:
@@ -135,7 +151,15 @@ def with_job(turn: Submission, job: Queued, **facts: Any) -> Submission:
 
 
 def add_gate(folder: StageFolder, turn: Submission, scripts: Scripts, after: Sequence[str]) -> Submission:
-    """Submit a gate behind jobs, and close the record."""
+    """Submit a gate behind jobs that are there already, and close its record."""
+    try:
+        return _gated(folder, turn, scripts, after)
+    except SlurmError as e:
+        _withdrawn(folder, turn, e)
+        raise
+
+
+def _gated(folder: StageFolder, turn: Submission, scripts: Scripts, after: Sequence[str]) -> Submission:
     options = [f"--dependency=afterany:{':'.join(after)}"]
     gate = _submit(folder, turn, scripts.gate, options, [str(turn.number), *scripts.told(turn)], GATE)
     return record(folder.path, with_job(turn, gate, gate=gate.job, state=SUBMITTED))
@@ -172,6 +196,35 @@ def _memory(mem: str) -> list[str]:
     """
     amount, _, a_core = mem.partition("/")
     return [f"--mem{'-per-cpu' if a_core else ''}={amount}"] if mem else []
+
+
+def unseen(stage: Path, records: Sequence[Submission]) -> str:
+    """Why nobody here can know whether a stage's newest jobs still live: they are somebody else's, on a site that hides jobs of others.
+
+    "" where that can be known, or their gate has given the stage up.
+    """
+    last = next((s for s in reversed(records) if s.state == SUBMITTED), None)
+    if last is None or last.user in ("", user()) or os.geteuid() == 0 or (stage / "missing.json").exists() or not slurm.hides_jobs():
+        return ""
+    return (
+        f"{last.user} submitted it (jobs {' '.join(last.job_ids)}), and this site shows nobody the jobs of others (PrivateData), so "
+        f"whether they wait or run is not known here: ask {last.user}, who can go on with the same command. If they are gone, remove "
+        f"{path_of(stage, last.number)} and run this again"
+    )
+
+
+def release(jobs: Sequence[str], cluster: str = "") -> str:
+    """Let held jobs go; what is to be said of those that stay: an administrator's hold is theirs alone to end."""
+    stay = {}
+    for job in jobs:
+        try:
+            slurm.call("scontrol", "release", job, patience=0.0, cluster=cluster)
+        except SlurmError as e:
+            stay[job] = str(e)
+    if not stay:
+        return ""
+    by = "by an administrator, who alone can release them" if any("denied" in why.lower() for why in stay.values()) else "still"
+    return f"; held {by}: {' '.join(stay)} ({'; '.join(dict.fromkeys(stay.values()))})"
 
 
 def settle(torn: Submission) -> Submission:

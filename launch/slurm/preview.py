@@ -8,20 +8,27 @@ from launch.config.clusters import SlurmConfig
 from launch.plan.planned import PlannedStage
 from launch.plan.state import state_of
 from launch.show.saying import say
+from launch.slurm import order
 from launch.slurm.limits import split
 from launch.slurm.scripts import max_array, order_of, scripts_of
-from launch.slurm.submit import precheck, site_of, tell_payer, with_containers
+from launch.slurm.submit import precheck, site_of, tell_payer, to_submit, with_containers
+from synth.host.slurm import SlurmError
 
 
 def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console) -> None:
     """Every stage that is not done: how sbatch is called, and both scripts."""
-    site = with_containers(stages, site_of(cluster), console)
-    precheck(stages, site, console)
+    site = site_of(cluster)
+    todo = fresh(stages, site.limits.clusters)
+    site = with_containers(todo, site, console)
+    precheck(todo, site, console)
     tell_payer(stages, site, console)
     there = f" --clusters={site.limits.clusters}" if site.limits.clusters else ""
     for stage in stages:
         state = state_of(stage)
         if state.done:
+            continue
+        if stage not in todo:
+            _say(console, f"\n# ---- {stage.folder.name}: pending or running, left alone")
             continue
         resources = site.resources(stage)
         wanted = order_of(resources, site.limits, 1, site.command)
@@ -44,6 +51,15 @@ def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console)
             f"sbatch{there} --dependency=afterany:ARRAYS {wanted.gate_script} NUMBER DIGEST DIGEST",
             texts.gate,
         )
+
+
+def fresh(stages: Sequence[PlannedStage], clusters: str) -> list[PlannedStage]:
+    """What would be submitted now; where no queue can be asked, all that is not done."""
+    try:
+        queue = order.queue_of([s.folder for s in stages], clusters)
+    except SlurmError:
+        queue = []
+    return to_submit(stages, queue)
 
 
 def _say(console: Console, *lines: str) -> None:

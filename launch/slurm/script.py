@@ -19,6 +19,29 @@ SHELLCHECK = "# shellcheck disable=SC1090,SC1091,SC2016,SC2034,SC2043,SC2154"
 WORKS = "numpy"  # a Python that has it runs workers, too, of which a gate may need one; a bare one still tells why
 WHY = r's/^ "why": "\(.*\)",\{0,1\}$/\1/; t show; d; : show; s/\\n/\n  /g; s/^/  /p'  # of a missing.json, for sed
 
+# What a job lacks where a site gives it nothing of the environment (--export=NONE). Bash knows the home of its user without HOME.
+WITHOUT_ENVIRONMENT = "export HOME=${HOME-~} USER=${USER-$(id -un)} PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}"
+
+# $1: the archive, $2: its sha256. What is unpacked is what was found to be that, not what lies there now. `lock` is as in
+# synth.host.scratch: whoever comes next removes the folder of a job that was killed.
+UNFREEZE = r"""
+unfreeze() {
+  host=${HOSTNAME%%.*}
+  frozen=$(mktemp -d "${TMPDIR:-/tmp}/synthset-${host:0:20}-XXXXXXXX") || exit 75
+  trap 'rm -rf "$frozen"' EXIT
+  if command -v flock >/dev/null; then
+    exec 9>"$frozen/lock.new" && flock 9 && mv "$frozen/lock.new" "$frozen/lock"
+  fi
+  cp "$1" "$frozen/code.tar.gz"
+  if [ "$(sha256sum <"$frozen/code.tar.gz")" != "$2  -" ]; then
+    echo "error: $1 is not there, or not what was submitted: run the command of this run again, which writes its own" >&2
+    exit 65
+  fi
+  tar -xzf "$frozen/code.tar.gz" -C "$frozen" && rm "$frozen/code.tar.gz" || exit 75
+  export PYTHONPATH="$frozen${PYTHONPATH:+:$PYTHONPATH}"
+}
+""".strip()
+
 # $1: GPUs of this worker. What Slurm gave to each task alone (--gpus-per-task, --gpu-bind) is taken as it is.
 TAKE_GPUS = r"""
 export SYNTHSET_JOB_GPUS=$CUDA_VISIBLE_DEVICES
@@ -60,6 +83,8 @@ class ArrayScript:
     env: Mapping[str, str] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
+    commands: str = ""  # the folder of Slurm's commands, where a job's PATH may lack it
+    frozen: tuple[str, str] | None = None  # the archive of the code that it runs from, and its sha256
 
 
 @dataclass(frozen=True)
@@ -74,6 +99,8 @@ class GateScript:
     env: Mapping[str, str] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
+    commands: str = ""
+    frozen: tuple[str, str] | None = None
 
 
 def array_text(s: ArrayScript) -> str:
@@ -86,12 +113,15 @@ def array_text(s: ArrayScript) -> str:
         *_verdict(s),
         'if [ -e "$stage/done.json" ]; then echo "done already"; exit 0; fi',
         "",
+        *_without_environment(s.commands),
         *_environment(s.env, s.modules, s.setup),
+        *_frozen(s.frozen),
         *(['export CUDA_VISIBLE_DEVICES="" HIP_VISIBLE_DEVICES=-1  # no GPU was asked for'] if not s.gpus else []),
         *_gpus_by_number(s),
         "# A signal to this shell waits for the end of srun, or the worker could not drain.",
         "trap : TERM INT USR1 USR2",
-        "# Since Slurm 22.05 srun does not inherit --cpus-per-task. A worker that ends early must not end the others.",
+        "# Since Slurm 22.05 srun does not inherit --cpus-per-task. A worker that ends early must not end the others. What is",
+        "# exported above reaches workers where a site's SLURM_EXPORT_ENV=NONE would keep it from them, too.",
         _srun(s),
         "code=$?",
         'echo "$(date +%H:%M:%S) exit code $code"',
@@ -105,7 +135,9 @@ def gate_text(s: GateScript) -> str:
     """The script of a stage's gate: sbatch --dependency=afterany:JOBS SCRIPT NUMBER DIGEST DIGEST DIGEST."""
     pythons, words = _join(s.pythons), f'{_join(s.gate)} {_quote(s.stage)} "$@"'
     body = [
+        *_without_environment(s.commands),
         *_environment(s.path, (), ()),
+        *_frozen(s.frozen),
         "gate() {",
         "  needs=$1",
         "  shift",
@@ -153,6 +185,15 @@ def _escape(value: object) -> str:
     return str(value).replace("\\", "\\\\")
 
 
+def _without_environment(commands: str) -> list[str]:
+    found = f"command -v srun >/dev/null || PATH=$PATH:{_quote(commands)}"
+    return [WITHOUT_ENVIRONMENT, *([found] if commands else [])]
+
+
+def _frozen(archive: tuple[str, str] | None) -> list[str]:
+    return [UNFREEZE, f"unfreeze {_join(archive)}"] if archive else []
+
+
 def _environment(env: Mapping[str, str], modules: tuple[str, ...], setup: tuple[str, ...]) -> list[str]:
     lines = [f"export {k}={_quote(v)}" for k, v in sorted(env.items())]
     if modules:
@@ -192,7 +233,8 @@ def _gpus_by_number(s: ArrayScript) -> list[str]:
 
 
 def _srun(s: ArrayScript) -> str:
-    srun = " ".join([f"srun --ntasks={s.workers} --cpus-per-task={s.cpus} --kill-on-bad-exit=0 --wait=0", *map(_quote, s.srun)])
+    words = f"srun --ntasks={s.workers} --cpus-per-task={s.cpus} --kill-on-bad-exit=0 --wait=0 --export=ALL"
+    srun = " ".join([words, *map(_quote, s.srun)])
     if s.workers == 1:
         return f'{srun} {_join(s.worker)} "$stage" --job-idx $((offset + task)) --n-jobs "$n_jobs"'
     first = f"$((offset + task * {s.workers}))"

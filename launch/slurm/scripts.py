@@ -1,16 +1,22 @@
 """From a planned stage and its resources to the texts of its two scripts and to the order that is stored with them. Pure."""
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
 from launch.plan.planned import PlannedStage
+from launch.slurm.frozen import archive
 from launch.slurm.limits import Limits, split
 from launch.slurm.resources import Resources
 from launch.slurm.script import ArrayScript, GateScript, Header, array_text, gate_text
 from launch.slurm.stored import NAMES, Scripts
-from launch.slurm.submissions import Order
+from launch.slurm.submissions import FOLDER, Order
 from synth.errors import InputError
-from synth.host.source import SAFE, python_path
+from synth.host.code import PLANNED, digest
+from synth.host.source import ORIGIN, SAFE, origin, python_path
+
+STANDARD = ("", "/usr/local/bin", "/usr/bin", "/bin")  # folders of a PATH that any job has
 
 
 def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks: int, limits: Limits, command: str) -> Scripts:
@@ -18,6 +24,8 @@ def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks
     size = split(tasks, max_array(resources, limits))[0][1]
     at_once = f"%{resources.max_parallel}" if resources.max_parallel else ""
     path = python_path()
+    frozen = (str(stage.folder / FOLDER / archive().name), archive().sha256) if resources.freeze else None
+    path |= {ORIGIN: str(origin())} if frozen else {}
     array = ArrayScript(
         header=Header(stage.folder.name, log(stage.folder, "%A_%a"), {"array": f"0-{size - 1}{at_once}"} | resources.flags()),
         stage=str(stage.folder),
@@ -30,9 +38,12 @@ def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks
         gpus=resources.gpus_worker,
         cpus=resources.cpus_worker,
         max_requeues=resources.max_requeues if resources.requeue else 0,
-        env=({} if resources.container else path) | dict(resources.env),  # an image has its own Python
+        # an image has its own Python and code
+        env=({PLANNED: ""} if resources.container else path | {PLANNED: digest()}) | dict(resources.env),
         modules=resources.modules,
         setup=resources.setup,
+        commands=commands(),
+        frozen=frozen,
     )
     behind = GateScript(
         header=Header(f"{stage.folder.name}-gate", log(stage.folder, "gate-%j"), gate.flags()),
@@ -43,6 +54,8 @@ def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks
         env=gate.env,
         modules=gate.modules,
         setup=gate.setup,
+        commands=commands(),
+        frozen=frozen,
     )
     return Scripts(array_text(array), gate_text(behind))
 
@@ -68,8 +81,18 @@ def max_array(resources: Resources, limits: Limits) -> int:
     return resources.max_array_size or limits.max_array
 
 
+def commands() -> str:
+    """The folder of Slurm's commands on this machine; "" where any job finds them, or there are none."""
+    folder = os.path.dirname(shutil.which("sbatch") or "")
+    return "" if folder in STANDARD else folder
+
+
 def log(folder: Path, name: str) -> str:
     """The pattern of the log files; Slurm reads % in it as a field."""
     if "\n" in str(folder):
         raise InputError(f"runs_dir: {str(folder)!r} has a line break, which sbatch cannot have in a file name; choose another runs_dir")
+    if "\\" in str(folder):
+        raise InputError(
+            f"runs_dir: {folder} has a backslash, behind which sbatch puts no job numbers into the names of logs; choose another runs_dir"
+        )
     return str(folder / "logs").replace("%", "%%") + f"/{name}.log"

@@ -229,6 +229,12 @@ def intend(stage: Path, number: int) -> Submission | None:
     return new if write_once(path_of(stage, number), _dump(new)) else None
 
 
+def another(stage: Path, turn: Submission) -> Submission:
+    """A turn whose jobs have other names: those of what was cancelled would be found as its own."""
+    token = secrets.token_hex(4)
+    return dataclasses.replace(turn, token=token, job_name=job_name(stage, token))
+
+
 def job_name(stage: Path, token: str) -> str:
     """The name of all jobs of a submission."""
     return f"{Path(stage).name}-{token}"

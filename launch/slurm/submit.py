@@ -13,19 +13,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from launch.config.clusters import SlurmConfig
+from launch.config.clusters import GATE, SlurmConfig
 from launch.config.inherited import assignments, notes, payer
-from launch.config.program import as_typed, this_command
+from launch.config.program import as_typed, lasting_command
 from launch.plan.container import Container
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
 from launch.show.saying import say
-from launch.slurm import order, stored, submissions
+from launch.slurm import frozen, order, stored, submissions
 from launch.slurm.container import inside, looked_at
+from launch.slurm.exported import check_export
 from launch.slurm.limits import Limits, read, shares
 from launch.slurm.order import Live
 from launch.slurm.payer import default_account, paid_by
-from launch.slurm.precheck import check_site, check_with_slurm
+from launch.slurm.policy import short, stuck, time_mends
+from launch.slurm.precheck import check_with_slurm, refusal
 from launch.slurm.resources import Resources, resources_of
 from launch.slurm.scripts import order_of, scripts_of
 from launch.slurm.stopping import stopping
@@ -51,6 +53,11 @@ class Site:
     command: str
     containers: Mapping[Container, Container] = field(default_factory=dict)  # as asked for -> with what is known of the image
 
+    @property
+    def room(self) -> int | None:
+        """Jobs that one may have in the queue; None: no limit is known."""
+        return min((b for b in (self.limits.max_submit, self.limits.max_jobs) if b is not None), default=None)
+
     def resources(self, stage: PlannedStage) -> Resources:
         return inside(self.asked(stage), self.containers, stage)
 
@@ -70,15 +77,18 @@ class Placed:
 
 def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, retry_failed: bool) -> list[Outcome]:
     """Submit what is missing of all stages. Outcomes of those that could not be, or of all if all were done before."""
-    site = with_containers(stages, site_of(cluster), console)
-    precheck(stages, site, console)
+    site = site_of(cluster)
     try:
-        tasks = allotted(stages, site)
+        queue = order.queue_of([s.folder for s in stages], site.limits.clusters)
+        todo = to_submit(stages, queue)
+        site = with_containers(todo, site, console)
+        precheck(todo, site, console)
+        tasks = allotted(stages, site, queue)
     except SlurmError as e:
         if e.passing:
             raise StoreError(f"cluster=slurm: Slurm does not answer now, and nothing was submitted: {e}; run the same command later") from e
         raise InputError(f"cluster=slurm: {e}; run this where sbatch and squeue work, or take cluster=local") from e
-    if any(tasks.values()):
+    if any(tasks[s.folder] for s in todo):
         tell_payer(stages, site, console)
     placed: dict[Path, Placed] = {}
     with stopping(lambda text: say(console, text)) as stop:
@@ -95,6 +105,11 @@ def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, 
     return [o for o in outcomes if o.code != EXIT_OK]
 
 
+def to_submit(stages: Sequence[PlannedStage], queue: Sequence[slurm.Listed]) -> list[PlannedStage]:
+    """The stages that are not done and have no job that is pending or running: of others nothing is submitted, so nothing is judged."""
+    return [s for s in stages if not state_of(s).done and not order.live(read_submissions(s.folder), queue).arrays]
+
+
 def tried(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Placed], retry_failed: bool, console: Console) -> Placed:
     """One stage; what stands in the way of it becomes its outcome, and the next ones have their turn."""
     submissions.read(stage.folder, lambda what: say(console, what))
@@ -103,7 +118,7 @@ def tried(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Pla
     except InputError as e:
         return Placed(Outcome(stage, EXIT_BAD_INPUT, message=str(e)))
     except SlurmError as e:
-        return Placed(not_taken(stage, e))
+        result = not_taken(stage, site, e)
     except KeyboardInterrupt:  # the second one, in the middle
         return Placed(Outcome(stage, EXIT_AGAIN, message=f"stopped in the middle; {UNKNOWN}"))
     except (StoreError, OSError) as e:
@@ -114,14 +129,28 @@ def tried(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Pla
     return result
 
 
-def not_taken(stage: PlannedStage, error: SlurmError) -> Outcome:
-    """What a failure of Slurm says of a stage, and whether the same command can help."""
+def not_taken(stage: PlannedStage, site: Site, error: SlurmError) -> Placed:
+    """What a failure of Slurm says of a stage: whether the same command can help, or which key has to change before."""
+    words = str(error)
     if error.unsure:
-        return Outcome(stage, EXIT_AGAIN, message=f"{error}; {UNKNOWN}")
+        return Placed(Outcome(stage, EXIT_AGAIN, message=f"{words}; {UNKNOWN}"))
+    if time_mends(words):
+        return no_room(stage, site, short(words))
     if error.passing:
-        return Outcome(stage, EXIT_AGAIN, message=f"Slurm does not take it now: {error}")
-    advice = "; jobs that you may have in the queue: cluster.max_submit=N" if "limit" in str(error).lower() else ""
-    return Outcome(stage, EXIT_BAD_INPUT, message=f"Slurm did not take it: {error}{advice}")
+        return Placed(Outcome(stage, EXIT_AGAIN, message=f"Slurm does not take it now: {words}"))
+    return Placed(Outcome(stage, EXIT_BAD_INPUT, message=refusal(words, site.resources(stage), site.limits, stage.name)))
+
+
+def no_room(stage: PlannedStage, site: Site, why: str) -> Placed:
+    """The queue is full: a gate of the stage that is in it goes on by itself, else the same command does later."""
+    live = Live()
+    with contextlib.suppress(SlurmError):
+        live = order.live(read_submissions(stage.folder), order.queue_of([stage.folder], site.limits.clusters))
+    if live.gate:
+        text = f"left alone: {why}; its gate {live.gate} is in the queue, and goes on when there is room"
+        return Placed(Outcome(stage, EXIT_OK, message=text), live.gate, live.cluster)
+    again = "run the same command again when jobs have ended; to have fewer of them in it: cluster.n_jobs, cluster.max_submit"
+    return Placed(Outcome(stage, EXIT_AGAIN, message=f"not submitted: {why}; {again}"))
 
 
 def stopped(stages: Sequence[Path]) -> str:
@@ -157,9 +186,9 @@ def tell_payer(stages: Sequence[PlannedStage], site: Site, console: Console) -> 
 
 def site_of(cluster: SlurmConfig) -> Site:
     """Reads the site's limits; wrong values of the gate's keys are InputErrors."""
-    gate = resources_of(cluster, "gate", {})
+    gate = resources_of(cluster, GATE, {})
     limits = read(cluster.max_array_size, cluster.max_submit, cluster.account, cluster.qos, cluster.clusters or "")
-    command = f"cd {shlex.quote(os.getcwd())} && {assignments(cluster)}{this_command()}"
+    command = f"cd {shlex.quote(os.getcwd())} && {assignments(cluster)}{lasting_command()}"
     return Site(cluster, limits, gate, command)
 
 
@@ -173,29 +202,33 @@ def with_containers(stages: Sequence[PlannedStage], site: Site, console: Console
 
 
 def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> None:
-    """Judge every distinct set of resources; a wrong one is an InputError before anything is written or queued."""
-    todo = [s for s in stages if not state_of(s).done]
-    if not todo:
+    """Have sbatch test every distinct script of stages that are to be submitted; a wrong one is an InputError before anything is written
+    or queued."""
+    for s in stages:
+        check_export(s.spec, site.asked(s))
+    if not stages or not site.cluster.check:
         return
-    distinct = {str(sorted(r.flags().items())): (s, r) for s in todo for r in [site.resources(s)]}
+    if site.room is not None and site.room < 2:
+        raise InputError(f"{site.room} jobs in the queue are all that you may have here: a stage needs two, one of workers and its gate")
+    distinct: dict[str, tuple[PlannedStage, Resources]] = {}
+    for s in stages:
+        r = site.resources(s)
+        distinct.setdefault(str(sorted(r.flags().items())), (s, r))
     checks = [(scripts_of(s, r, site.gate, 1, site.limits, site.command).array, s.name, r) for s, r in distinct.values()]
     stage, resources = next(iter(distinct.values()))
-    checks.append((scripts_of(stage, resources, site.gate, 1, site.limits, site.command).gate, "gate", site.gate))
+    checks.append((scripts_of(stage, resources, site.gate, 1, site.limits, site.command).gate, GATE, site.gate))
 
     def tell(text: str) -> None:
         say(console, text)
 
-    for _, name, asked in checks:
-        check_site(asked, site.limits, name)
     with _scratch() as script:
         for text, name, asked in checks:
             script.write_text(text, encoding="utf-8")
-            check_with_slurm(script, asked, site.limits, name, tell)
+            check_with_slurm(script, asked, site.limits, name, tell, array=name != GATE)
 
 
-def allotted(stages: Sequence[PlannedStage], site: Site) -> dict[Path, int]:
+def allotted(stages: Sequence[PlannedStage], site: Site, queue: Sequence[slurm.Listed]) -> dict[Path, int]:
     """Array tasks of each stage, as many as there is room for in the queue; 0: no room now, or none needed."""
-    queue = order.queue_of([s.folder for s in stages], site.limits.clusters)
     wished = set(map(slurm.home, site.limits.clusters.split(",")))
     useful, wanted = [], []
     for stage in stages:
@@ -204,9 +237,8 @@ def allotted(stages: Sequence[PlannedStage], site: Site) -> dict[Path, int]:
         useful.append(0 if state.done else _useful(site, stage, state.n_units - state.units))
         wanted.append(0 if busy else useful[-1])
     given = wanted
-    bounds = [b for b in (site.limits.max_submit, site.limits.max_jobs) if b is not None]
-    if bounds:
-        given = shares(wanted, max(0, min(bounds) - len([j for j in queue if j.cluster in wished and j.state not in slurm.ENDING])))
+    if site.room is not None:
+        given = shares(wanted, max(0, site.room - len([j for j in queue if j.cluster in wished and j.state not in slurm.ENDING])))
     # what is busy now keeps its number: its jobs may have ended when its turn comes
     return {s.folder: g if w else u for s, g, w, u in zip(stages, given, wanted, useful, strict=True)}
 
@@ -233,11 +265,12 @@ def one(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Place
     live = order.live(read_submissions(folder.path), order.queue_of([folder.path], site.limits.clusters))
     if live.arrays:
         return left_alone(stage, folder, site, live, gates)
+    if hidden := order.unseen(folder.path, read_submissions(folder.path)):
+        return Placed(Outcome(stage, EXIT_AGAIN, message=hidden))
     clusters = _one_cluster(stage, gates) or site.limits.clusters
     depends = [gate for _, gate in gates]
     if not tasks:
-        msg = "no room in the queue (cluster.max_submit); run the same command again later"
-        return Placed(Outcome(stage, EXIT_AGAIN, message=msg))
+        return no_room(stage, site, f"no room in the queue: you may have {site.room} jobs in it (MaxSubmitJobs)")
     turn = replace(take_turn(folder.path, order.settle), cluster=clusters)
     live = order.live(read_submissions(folder.path), order.queue_of([folder.path], clusters))
     if live.arrays or folder.is_done():  # somebody else was first
@@ -271,6 +304,8 @@ def written(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submissi
     wanted = order_of(resources, site.limits, turn.number, site.command)
     scripts = scripts_of(stage, resources, site.gate, tasks, site.limits, site.command)
     stored.write(folder.path, wanted, scripts)
+    if resources.freeze:
+        frozen.write(folder.path / submissions.FOLDER, frozen.archive())
     return wanted, scripts
 
 
@@ -291,10 +326,9 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live,
         told = next((s.container for s in reversed(read_submissions(folder.path)) if s.order), {})
         turn = replace(turn, order=asdict(wanted), n_jobs=n_jobs, units=len(folder.committed()), container=told, cluster=live.cluster)
         gate = order.add_gate(folder, turn, scripts, live.arrays).gate
-    if live.held:
-        slurm.call("scontrol", "release", *live.held, cluster=live.cluster)
     there = f" on cluster {live.cluster}" if slurm.at(live.cluster) else ""
     text = f"left alone: {' '.join(live.arrays)} pending or running, gate {gate}{there}; logs {folder.path / 'logs'}"
+    text += order.release(live.held, live.cluster) + stuck(live.reasons)
     return Placed(Outcome(stage, EXIT_OK, message=text), gate, live.cluster)
 
 

@@ -20,6 +20,7 @@
 #   SLURM_DEV_JOIN=               SLURM_DEV_DIR of another devcluster that is up, with accounting: this one shares its munge and slurmdbd, so
 #                                 that each is reached from the other by sbatch -M NAME; it needs a PORT and a CLUSTER of its own
 #   SLURM_DEV_MAX_ARRAY=1001      MaxArraySize: array indices are below it
+#   SLURM_DEV_LUA=                a job_submit.lua: a site's own rules for what may be submitted
 #   SLURM_DEV_EXTRA=              more lines for slurm.conf; a key given twice takes its last value
 #   SLURM_DEV_PARTITIONS=         partition lines instead of the built-in five
 #   SLURM_DEV_PARENT=             a pid: once this process has ended, were it by KILL, all is killed and the folder deleted; without it
@@ -36,6 +37,7 @@ GPUS=${SLURM_DEV_GPUS:-4}
 DBD=${SLURM_DEV_DBD:-1}
 MAX_ARRAY=${SLURM_DEV_MAX_ARRAY:-1001}
 EXTRA=${SLURM_DEV_EXTRA:-}
+LUA=${SLURM_DEV_LUA:-}
 PARTITIONS=${SLURM_DEV_PARTITIONS:-}
 NS=${SLURM_DEV_NS:-auto}
 PARENT=${SLURM_DEV_PARENT:-}
@@ -200,7 +202,7 @@ case ${1:-} in
     waitfor 20 slurmctld timeout 5 scontrol ping
     ;;
   *)
-    sed -n '2,31p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
+    sed -n '2,32p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
     exit 2
     ;;
 esac

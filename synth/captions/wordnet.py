@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from synth.errors import InputError
+from synth.host.source import interpreter
 
 PLACES = ("corpora/wordnet", "corpora/wordnet.zip/wordnet/")  # below NLTK_DATA and nltk's usual folders
 
@@ -29,7 +30,9 @@ def _reader():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that other languages are not there
             return WordNetCorpusReader(root, None)
-    raise InputError("WordNet: its data is not there; python -m nltk.downloader wordnet (or set NLTK_DATA), or give the texts in a file")
+    raise InputError(
+        f"WordNet: its data is not there; {interpreter()} -m nltk.downloader wordnet (or set NLTK_DATA), or give the texts in a file"
+    )
 
 
 def _first(reader, name: str):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from synth.host.gpu import VISIBLE, listed
 
 DEFAULT = "default"  # the place of a worker whose environment names no device
+SLICE = "MIG-"  # a name of a slice of a GPU, of which CUDA shows a process one
 JOB_GPUS = "SYNTHSET_JOB_GPUS"  # what CUDA_VISIBLE_DEVICES was in a job before its workers took their shares of it
 
 ASKED = "SYNTHSET_GPUS"  # how many GPUs a worker's job asked for, for it
@@ -21,13 +22,15 @@ def cores() -> int:
 def advice(cores: int, env: Mapping[str, str]) -> str:
     """A warning if the affinity is smaller than what was asked of Slurm; "" if all is well.
 
-    advice(1, {"SLURM_CPUS_PER_TASK": "8"}) says so: since 22.05 srun does not inherit --cpus-per-task from sbatch.
+    advice(1, {"SLURM_CPUS_PER_TASK": "8"}) says so: since 22.05 srun does not inherit --cpus-per-task from sbatch, and newer ones bind
+    tasks to what the flags of an enclosing job or a site's TaskPluginParam leave.
     """
-    asked = env.get("SLURM_CPUS_PER_TASK", "")
+    asked, bound = env.get("SLURM_CPUS_PER_TASK", ""), env.get("SLURM_CPU_BIND", "")
     if not asked.isdigit() or cores >= int(asked):
         return ""
+    by = f"srun binds it (SLURM_CPU_BIND={bound}): +cluster.srun_extra.cpu-bind=none lifts that; by hand, " if bound else ""
     return (
-        f"may run on {cores} cores, but {asked} a task were asked for: "
+        f"may run on {cores} cores, but {asked} a task were asked for: {by}"
         f"give srun --cpus-per-task={asked} (Slurm 22.05 and later do not inherit it)"
     )
 
@@ -41,12 +44,16 @@ def short_of_gpus(env: Mapping[str, str] = os.environ) -> str:
     ('', '')
     """
     asked, name = env.get(ASKED, ""), next((name for name in VISIBLE if name in env), "")
-    given = len(listed(env[name])) if name else 0
+    gpus = listed(env[name]) if name else []
+    slices = [gpu for gpu in gpus if gpu.startswith(SLICE)]
+    given = len(gpus) - max(0, len(slices) - 1)
     if not asked.isdigit() or not name or given >= int(asked):
         return ""
     node = env.get("SLURMD_NODENAME") or platform.node()
+    of_one = f"; of {len(slices)} MIG slices CUDA shows a process one" if slices[1:] else ""
     return (
-        f"{asked} GPU{'s were' if asked != '1' else ' was'} asked for this worker, and it is given {given} ({name}={env[name]}) on {node}"
+        f"{asked} GPU{'s were' if asked != '1' else ' was'} asked for this worker, and it is given {given} "
+        f"({name}={env[name]}{of_one}) on {node}"
     )
 
 

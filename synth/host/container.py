@@ -13,11 +13,10 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from synth.host.source import SOURCE
+from synth.host.code import digest, packages
 from synth.versions import versions
 
 IMAGE = "SYNTHSET_IMAGE"  # what launchers tell a worker of its image: JSON, see `planned`
@@ -26,27 +25,10 @@ RECIPE = Path("opt/synthset/image.json")  # what our own recipes leave in their 
 ROOT = Path("/")
 
 
-def packages() -> dict[str, str]:
-    """name -> version of all that Python finds here; of two of one name the first, as an import does."""
-    seen: dict[str, str] = {}
-    for found in distributions():
-        seen.setdefault(str(found.metadata["Name"]).lower().replace("_", "-"), found.version)
-    return dict(sorted(seen.items()))
-
-
-def code(source: Path = SOURCE) -> str:
-    """sha256 of the modules of synth below a folder, the first 12 digits. Those that train models are in no wheel."""
-    whole = hashlib.sha256()
-    training = source / "synth" / "embedded" / "train"
-    for path in sorted(p for p in (source / "synth").rglob("*.py") if not p.is_relative_to(training)):
-        whole.update(f"{path.relative_to(source)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
-    return whole.hexdigest()[:12]
-
-
 def inside(root: Path = ROOT) -> dict[str, Any]:
     """What this process computes with: "digest" stands for all of it, the rest is for people."""
     installed = packages()
-    facts = {"arch": platform.machine(), "code": code(), "versions": dict(versions()), "recipe": _recipe(root)}
+    facts = {"arch": platform.machine(), "code": digest(), "versions": dict(versions()), "recipe": _recipe(root)}
     system = _digest((root / "var/lib/dpkg/status", root / "etc/os-release"))
     return facts | {"digest": hashlib.sha256(json.dumps([facts, installed, system], sort_keys=True).encode()).hexdigest()[:16]}
 

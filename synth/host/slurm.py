@@ -24,7 +24,13 @@ OVER = frozenset(
     ["COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "REVOKED"]
 )
 ENDING = OVER | {"COMPLETING"}  # nothing more is to be expected of it
-WAITING = frozenset(["PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"])
+# what a job is called on its way back into the queue, too: since Slurm 23.11 also when its nodes did not start it
+WAITING = frozenset(
+    [
+        *("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"),
+        *("RESV_DEL_HOLD", "EXPEDITING", "LAUNCH_FAILED", "RECONFIG_FAIL"),
+    ]
+)
 
 # Variables of an enclosing job (or of a distributed run in it) change what sbatch and srun do (a leaked SLURM_CPU_BIND has tripled
 # run times), and SQUEUE_FORMAT, SQUEUE_USERS, SLURM_CLUSTERS ... the meaning of our own options.
@@ -111,7 +117,8 @@ class Listed:
 
     @property
     def held(self) -> bool:
-        return self.state == "PENDING" and "held" in self.reason.lower()
+        """By a user, an administrator (JobHeldAdmin), or Slurm after a failed start ("launch failed requeued held", JobHoldMaxRequeue)."""
+        return self.state == "PENDING" and ("held" in self.reason.lower() or "Hold" in self.reason)
 
 
 # -- commands ------------------------------------------------------------------------------------------------------------
@@ -209,7 +216,10 @@ def parse_listing(text: str, cluster: str = "") -> list[Listed]:
     'images|1'
     """
     fields = (line.split("|", 6) for line in text.splitlines() if line.count("|") >= 6)
-    return [Listed(job, state, why, after, comment, name, when(at), cluster) for job, state, why, after, comment, at, name in fields]
+    return [
+        Listed(job, whole_state(state), why, after, comment, name, when(at), cluster)
+        for job, state, why, after, comment, at, name in fields
+    ]
 
 
 def when(text: str) -> float:
@@ -225,6 +235,16 @@ def when(text: str) -> float:
         return time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
     except ValueError:
         return 0.0
+
+
+def whole_state(words: str) -> str:
+    """A job's state, where a column cuts it, or something is added to it.
+
+    >>> whole_state("OUT_OF_ME+"), whole_state("CANCELLED by 1000"), whole_state("OUT_OF_ME"), whole_state("COMPLETING"), whole_state("")
+    ('OUT_OF_MEMORY', 'CANCELLED', 'OUT_OF_MEMORY', 'COMPLETING', '')
+    """
+    word = next(iter(words.split()), "").rstrip("+")
+    return next((state for state in sorted(OVER) if len(word) > 6 and state.startswith(word)), word)
 
 
 def depends_on(listed: Listed) -> dict[str, str]:
@@ -275,7 +295,7 @@ def parse_seen(text: str) -> list[Seen]:
     [Seen(job='11_3', state='RUNNING', restarts=1, submitted=1795236000.0, name='my images')]
     """
     lines = [line.split(None, 4) for line in text.splitlines()]
-    return [Seen(w[0], w[1], int(w[2]), when(w[3]), w[4].rstrip()) for w in lines if len(w) == 5 and w[2].isdigit()]
+    return [Seen(w[0], whole_state(w[1]), int(w[2]), when(w[3]), w[4].rstrip()) for w in lines if len(w) == 5 and w[2].isdigit()]
 
 
 def job_states(base: str, timeout: float = TIMEOUT) -> dict[str, tuple[str, int]] | None:
@@ -293,7 +313,7 @@ def parse_states(text: str) -> dict[str, tuple[str, int]]:
     {'11_3': ('RUNNING', 1)}
     """
     lines = [line.split() for line in text.splitlines()]
-    return {words[0]: (words[1], int(words[2])) for words in lines if len(words) == 3 and words[2].isdigit()}
+    return {words[0]: (whole_state(words[1]), int(words[2])) for words in lines if len(words) == 3 and words[2].isdigit()}
 
 
 def accounted(ids: Sequence[str], timeout: float = TIMEOUT, cluster: str = "") -> dict[str, str]:
@@ -307,17 +327,40 @@ def parse_sacct(text: str) -> dict[str, str]:
     >>> parse_sacct("11_3|CANCELLED by 1000")
     {'11_3': 'CANCELLED'}
     """
-    pairs = [(job, state.split()) for job, bar, state in (line.partition("|") for line in text.splitlines()) if bar]
-    return {job: words[0] for job, words in pairs if job and words}
+    pairs = [(job, whole_state(state)) for job, bar, state in (line.partition("|") for line in text.splitlines()) if bar]
+    return {job: state for job, state in pairs if job and state}
+
+
+_config: dict[str, str] = {}  # of the site, once it was told
+
+
+def site_config(timeout: float = TIMEOUT) -> dict[str, str]:
+    """What scontrol show config says; {} where it cannot be asked."""
+    if not _config:
+        _config.update(parse_config(ask("scontrol", "show", "config", timeout=timeout)))
+    return _config
+
+
+def parse_config(text: str) -> dict[str, str]:
+    """scontrol show config.
+
+    >>> parse_config("Configuration data as of now\\nMaxArraySize            = 1001\\nMaxJobCount = 10000")
+    {'MaxArraySize': '1001', 'MaxJobCount': '10000'}
+    """
+    return {m[1]: m[2].strip() for m in re.finditer(r"^(\w+)\s*=\s?(.*)$", text, re.MULTILINE)}
 
 
 def cluster_name(timeout: float = TIMEOUT) -> str:
     """Name of the cluster that commands here talk to; "" if there is none. A lease of another cluster says nothing to them."""
     global _name
     if not _name:
-        lines = ask("scontrol", "show", "config", timeout=timeout).splitlines()
-        _name = next((line.partition("=")[2].strip() for line in lines if line.startswith("ClusterName")), "")
+        _name = site_config(timeout).get("ClusterName", "")
     return _name
+
+
+def hides_jobs(timeout: float = TIMEOUT) -> bool:
+    """Whether users see their own jobs alone: that Slurm does not know another one's says nothing then."""
+    return "jobs" in re.split(r"[,\s]+", site_config(timeout).get("PrivateData", "").lower())
 
 
 def home(cluster: str) -> str:
@@ -348,8 +391,14 @@ class SlurmJobs:
     its old processes live on.
     """
 
-    def __init__(self, me: JobRef | None, ask: Callable = job_states, clock: Callable[[], float] = time.monotonic):
-        self.me, self._ask, self._clock = me, ask, clock
+    def __init__(
+        self,
+        me: JobRef | None,
+        ask: Callable = job_states,
+        clock: Callable[[], float] = time.monotonic,
+        hidden: Callable[[], bool] = hides_jobs,
+    ):
+        self.me, self._ask, self._clock, self._hidden = me, ask, clock, hidden
         self._listed: dict[str, tuple[float, dict]] = {}  # array -> (when asked, states)
         self._first_seen: dict[str, float] = {}
         self._next = 0.0  # when squeue may be asked again
@@ -372,4 +421,6 @@ class SlurmJobs:
                 self._next = now + 30 * PAUSE
                 return False
             asked, states = self._listed[ref.base] = now, answer
+        if ref.job not in states and self._hidden():
+            return False
         return asked >= seen and is_over(states.get(ref.job), ref.restart)

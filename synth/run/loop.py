@@ -13,6 +13,7 @@ from types import FrameType
 
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, DeviceFailed, InputError, Killed, StoreError, refused
 from synth.host import allocation, container
+from synth.host.code import Sources
 from synth.host.deadline import Deadline
 from synth.host.slurm import JobRef, SlurmJobs
 from synth.kinds import stage_class
@@ -53,12 +54,10 @@ class Worker:
         self._settled: list[UnitJob] = []
         self._broken = False  # by an error from beside the device: the stage is opened anew
         self._lock = threading.Lock()
-        self._opened = self._differs = False
+        self._opened = self._differs = self._device_failed = False
         self._fitted = False  # a whole batch was computed since the stage was opened
-        self._suspicion = Suspicion(folder, self._place)
-        self._kills = Kills()
-        self._device_failed = False
-        self._usage = Usage()
+        self._suspicion, self._kills = Suspicion(folder, self._place), Kills()
+        self._usage, self._sources = Usage(), Sources()
         self._paced = time.monotonic()
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -71,8 +70,9 @@ class Worker:
             self.events.write(
                 "start", job_idx=self.job_idx, n_jobs=self.n_jobs, host=platform.node(), pid=os.getpid(), slurm=self.owner.slurm_job,
                 cores=allocation.cores(), devices=os.environ.get("CUDA_VISIBLE_DEVICES", ""), place=self._place,
-                node=os.environ.get("SLURMD_NODENAME", ""), **seat(),
+                node=os.environ.get("SLURMD_NODENAME", ""), sources=self._sources.digest, **seat(),
             )  # fmt: skip
+            self._sources.begin(self.events.write)
             container.tell(self.events.write)
             if warning := allocation.advice(allocation.cores(), os.environ):
                 self.events.write("warning", why=warning)
@@ -129,6 +129,7 @@ class Worker:
         return bool(self.draining)
 
     def _report(self, code: int, why: str, seconds: float) -> None:
+        self._sources.end(self.events.write)
         self.events.write(
             "stop", code=code, why=why, units=self._usage.units, samples=self._usage.samples, seconds=round(seconds, 3),
             load_s=round(self._usage.load, 3), **self._usage.facts(), **self._spent(),

@@ -1,14 +1,12 @@
 """What is said of a unit that does not hold what was committed: which sample, and the command that mends it."""
 
 import shlex
-import shutil
-import sys
 from pathlib import Path
 
 from synth.errors import InputError
+from synth.host.source import interpreter, origin
 
 ASIDE = "aside"  # what is set aside: beside units/ in a stage folder, and `<export>.aside` beside an export
-VERIFY = Path(__file__).resolve().parents[2] / "launch" / "verify.py"  # lies beside this package, in a clone and where it is installed
 
 
 class Damaged(InputError):
@@ -17,8 +15,7 @@ class Damaged(InputError):
 
 def repair_line(stage: Path) -> str:
     """The command that sets the damaged units of a stage aside, for a shell in any folder."""
-    python = "python" if shutil.which("python") == sys.executable else sys.executable
-    return shlex.join([python, str(VERIFY), str(stage), "--deep", "--repair"])
+    return shlex.join([interpreter(), str(origin() / "launch" / "verify.py"), str(stage), "--deep", "--repair"])
 
 
 def mending(unit: Path) -> str:

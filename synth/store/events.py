@@ -22,6 +22,7 @@ _FIELDS: dict[str, object] = {
     **dict.fromkeys(("time", "seconds", "busy_s", "idle_s", "price"), Maybe(float)),
     **dict.fromkeys(("samples", "tombstones", "units", "requests", "retries", "alone", "tokens_in", "tokens_out"), Maybe(COUNT)),
     **dict.fromkeys(("why", "node", "host", "place", "device", "outcome", "error", "seat"), Maybe((str, None))),
+    "sources": Maybe((str, None)),
     "job_idx": Maybe((COUNT, None)),
     "code": Maybe(int),
     "versions": Maybe(({str: str}, None)),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from synth import foreign
-from synth.errors import REFUSALS, InputError, StoreError
+from synth.errors import REFUSALS, InputError, StoreError, owned
 
 NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}  # link() will never work here
 TEMP = ".tmp"  # suffix of files on their way to a name
@@ -24,7 +24,8 @@ def storing(what: str | os.PathLike) -> Iterator[None]:
         yield
     except OSError as e:
         if e.errno in REFUSALS:
-            raise StoreError(f"{what}: {e.strerror}; nothing made so far is lost: mend that, then run the same command again") from e
+            why = f"{e.strerror}{owned(e.filename or what, e.errno)}"
+            raise StoreError(f"{what}: {why}; nothing made so far is lost: mend that, then run the same command again") from e
         if e.errno in (errno.ENOTDIR, errno.ELOOP):
             raise _no_folder(e.filename or what) from e
         if e.errno == errno.EISDIR:

@@ -53,7 +53,9 @@ class World:
     path: str  # PYTHONPATH
 
     def command(self, *words: str, env: dict | None = None) -> list[str]:
-        given = [f"{k}={v}" for k, v in ({"PYTHONPATH": self.path, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/proc/none"} | (env or {})).items()]
+        given = [
+            f"{k}={v}" for k, v in ({"PYTHONPATH": self.path, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/proc/none"} | (env or {})).items()
+        ]
         return ["env", *given, self.python, str(ADAPTER), str(self.weights), "--code", str(self.code), "--fp32", *words]
 
     def stage(self, root: Path, captions: list[str], *words: str, unit_size: int = 2, env: dict | None = None) -> StageFolder:

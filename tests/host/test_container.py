@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from synth.host import container
-from synth.host.container import IMAGE, code, compared, inside, planned, tell
+from synth.host.code import digest as code
+from synth.host.container import IMAGE, compared, inside, planned, tell
 from synth.host.source import SOURCE
 
 

@@ -5,11 +5,13 @@ import pytest
 from synth.host.slurm import (
     EVERY,
     JobRef,
+    Listed,
     SlurmError,
     SlurmJobs,
     ask,
     call,
     command,
+    hides_jobs,
     is_live,
     is_over,
     job_states,
@@ -62,13 +64,14 @@ def test_what_is_live_is_all_that_has_not_ended():
 class Squeue:
     def __init__(self, states):
         self.states, self.asked, self.now = states, [], 0.0
+        self.hidden = False  # whether the site shows users their own jobs alone
 
     def __call__(self, base):
         self.asked.append(base)
         return self.states
 
     def jobs(self, me=ME):
-        return SlurmJobs(me, self, clock=lambda: self.now)
+        return SlurmJobs(me, self, clock=lambda: self.now, hidden=lambda: self.hidden)
 
 
 def test_an_earlier_incarnation_of_the_own_job_is_gone_without_asking():
@@ -93,6 +96,38 @@ def test_one_array_is_asked_about_once_in_a_while():
     assert not jobs.gone("dev/9_2") and squeue.asked == ["9"]
     squeue.now += EVERY
     assert jobs.gone("dev/9_2") and not jobs.gone("dev/9_1") and squeue.asked == ["9", "9"]
+
+
+def test_where_a_site_hides_jobs_of_others_one_that_it_does_not_show_may_live():
+    """PrivateData=jobs: squeue knows nothing of another user's job, as of one that is long over."""
+    squeue = Squeue({"9_1": ("COMPLETED", 0)})
+    squeue.hidden = True
+    jobs = squeue.jobs()
+    assert not jobs.gone("dev/9_2")  # its beat tells
+    assert jobs.gone("dev/9_1")  # one's own are shown for a while after their end
+
+
+@pytest.mark.parametrize(
+    ("said", "hides"), [("none", False), ("jobs", True), ("accounts,jobs,usage", True), ("Events, Jobs", True), ("usage", False)]
+)
+def test_whether_a_site_hides_jobs_is_read_off_its_config(monkeypatch, said, hides):
+    monkeypatch.setattr("synth.host.slurm._config", {"PrivateData": said})
+    assert hides_jobs() is hides
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "held"),
+    [
+        ("PENDING", "JobHeldUser", True),
+        ("PENDING", "JobHeldAdmin", True),
+        ("PENDING", "launch failed requeued held", True),
+        ("PENDING", "JobHoldMaxRequeue", True),
+        ("PENDING", "Priority", False),
+        ("RUNNING", "None", False),
+    ],
+)
+def test_what_holds_a_job_is_known_by_the_reason(state, reason, held):
+    assert Listed("11", state, reason, "", "", "n").held is held
 
 
 def test_a_task_that_started_after_a_listing_is_not_judged_by_it():

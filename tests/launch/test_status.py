@@ -185,6 +185,20 @@ def test_a_stage_is_not_said_to_have_the_jobs_that_have_its_numbers_by_chance(tm
     assert jobs.ask(jobs.of(folder.path)) == StageJobs(True, {"RUNNING": 1}, {"far/12_0": "RUNNING"})
 
 
+def test_workers_with_other_code_than_was_planned_or_than_each_other_are_told(tmp_path, monkeypatch):
+    folder = probe(tmp_path)
+    assert Worker(folder, 0, 2).run() == 0
+    report = report_on(folder.path)
+    (code,) = report.work.sources
+    assert report.work.sources == {code: 1} and not report.work.edited and "code" not in text([(report, StageJobs())])
+    monkeypatch.setenv("SYNTHSET_CODE", "0123456789ab")
+    assert Worker(folder, 1, 2).run() == 0
+    (folder.path / "events" / "old-1-abc.jsonl").write_text('{"event": "start", "job_idx": 2, "sources": "ba9876543210"}\n')
+    shown = text([(report_on(folder.path), StageJobs())])
+    assert f"1 of 3 workers: the code is {code}, and was 0123456789ab when this was submitted" in shown
+    assert f"began with 2 versions of the code: {code} (2), ba9876543210 (1)" in shown and "cluster.freeze=true" in shown
+
+
 def test_a_narrow_terminal_shows_whole_names_and_tells_below_what_has_no_room(tmp_path):
     folder = probe(tmp_path)
     assert Worker(folder, 0, 1).run() == 0

@@ -17,6 +17,7 @@ from pathlib import Path
 from synth import foreign
 from synth.captions.llama.params import ModelParams, read_params
 from synth.errors import InputError
+from synth.host.source import as_module
 from synth.layouts import instead
 from synth.weights import OLD_PICKLE
 
@@ -94,7 +95,7 @@ def check_checkpoint(
     if model_parallel is not None and model_parallel != degree:
         raise InputError(
             f"{degree} *.pth shards in {ckpt_dir}: run with captioner.model_parallel={degree} (or leave it unset), not "
-            f"{model_parallel}; or split it anew: python -m synth.captions.llama.reshard {ckpt_dir} OUT "
+            f"{model_parallel}; or split it anew: {as_module('synth.captions.llama.reshard')} {ckpt_dir} OUT "
             f"--shards {model_parallel}"
         )
     params = read_params(ckpt_dir).with_vocab(tokenizer_vocab, tokenizer_path)

@@ -9,6 +9,7 @@ from math import prod
 from synth.captions.llama.checkpoint import layout, shard_shape
 from synth.captions.llama.params import ModelParams
 from synth.errors import InputError
+from synth.host.source import as_module
 
 ROWS_WITHOUT_GPU = 32  # what a CPU core decodes as fast as more
 MAX_ROWS = 256  # by then a decode step of any LLaMA computes for as long as it reads its weights: more rows gain little
@@ -91,6 +92,6 @@ def auto_rows(
         raise InputError(
             f"cluster.gpu_mem_gb={gpu_mem_gb:g}: {where} in {dtype} on {degree} GPU(s) with "
             f"captioner.max_seq_len={columns} needs about {cost.gb(1):.0f} GB each; take larger GPUs, "
-            "captioner.dtype=bfloat16, a shorter max_seq_len, or split it over more: python -m synth.captions.llama.reshard"
+            f"captioner.dtype=bfloat16, a shorter max_seq_len, or split it over more: {as_module('synth.captions.llama.reshard')}"
         )
     return rows // 8 * 8 if rows >= 8 else rows

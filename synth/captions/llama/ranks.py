@@ -29,6 +29,7 @@ from synth.captions.llama.config import SPENT, Completion, EngineConfig
 from synth.errors import EXIT_AGAIN, InputError, refused
 from synth.host import gpu
 from synth.host.children import die_with_parent
+from synth.host.source import as_module
 
 
 def main() -> None:
@@ -173,7 +174,7 @@ def pick_device(asked: str, rank: int, size: int):
         return torch.device("cpu")
     count = torch.cuda.device_count()
     if count < size and (count or asked == "cuda"):
-        fix = "ask for more GPUs a worker, or merge the shards (python -m synth.captions.llama.reshard)"
+        fix = f"ask for more GPUs a worker, or merge the shards ({as_module('synth.captions.llama.reshard')})"
         raise InputError(f"{size} *.pth shards need {size} GPUs, {count} visible: {fix}")
     on = gpu.device(rank)
     if on.type == "cuda":

@@ -61,10 +61,30 @@ def test_what_a_shell_finds_by_its_name_is_named_without_its_folder(called):
     assert program.this_command() == "/v/bin/python launch/run.py"
 
 
-def test_called_by_another_program_it_names_what_works_anyway(called, monkeypatch):
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        (["python", "launch/run.py", "a=b c"], "/v/bin/python3 launch/run.py 'a=b c'"),
+        (["python", "-um", "launch", "run", "x=1"], "/v/bin/python3 -um launch run x=1"),
+        (["/v/bin/python3", "/v/bin/synthset", "run", "x=1"], "/v/bin/synthset run x=1"),
+        (["python", "-m", "pytest"], "/v/bin/python3 anything"),
+    ],
+)
+def test_a_command_that_is_kept_for_later_needs_nothing_that_is_activated(called, monkeypatch, line, kept):
+    called(*line, installed=("/v/bin/python3", "/v/bin/synthset"))
+    monkeypatch.setattr("sys.executable", "/v/bin/python3")
+    monkeypatch.setattr("sys.argv", ["anything"])
+    assert program.lasting_command() == kept
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_called_by_another_program_it_names_what_works_anyway(called, monkeypatch, found):
     called("python", "-m", "pytest", "launch/run.py")
     monkeypatch.setattr("sys.argv", ["anything", "x=1"])
-    assert (program.this_command(), program.as_typed("run")) == ("python anything x=1", "python -m launch run")
+    monkeypatch.setattr("sys.executable", "/v/bin/python")
+    monkeypatch.setattr("synth.host.source.shutil.which", {"python": "/v/bin/python" if found else "/usr/bin/python"}.get)
+    python = "python" if found else "/v/bin/python"
+    assert (program.this_command(), program.as_typed("run")) == (f"{python} anything x=1", f"{python} -m launch run")
 
 
 def test_help_texts_name_commands_as_they_are_called_here(called):

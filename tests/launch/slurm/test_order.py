@@ -95,6 +95,36 @@ def judge(folder, number):
     return gate.judge(folder, number, SCRIPTS.told(next(s for s in read(folder.path) if s.number == number)))
 
 
+def test_a_job_that_an_administrator_holds_is_told_and_the_others_are_released(monkeypatch):
+    released = []
+
+    def call(*args, **options):
+        if args[-1] == "12":
+            raise SlurmError("scontrol: Access/permission denied for job 12")
+        released.append(args)
+
+    monkeypatch.setattr(slurm, "call", call)
+    said = order.release(["11", "12", "13"])
+    assert released == [("scontrol", "release", "11"), ("scontrol", "release", "13")]
+    assert said.startswith("; held by an administrator, who alone can release them: 12 (") and order.release(["11"]) == ""
+
+
+def test_jobs_of_another_user_that_a_site_hides_are_not_submitted_again(folder, queue, monkeypatch):
+    """PrivateData=jobs. What its gate gave up is anybody's."""
+    mine = submitted(folder, queue)
+    monkeypatch.setattr(slurm, "hides_jobs", lambda: True)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert order.unseen(folder.path, read(folder.path)) == ""
+    record(folder.path, dataclasses.replace(mine, user="alice"))
+    said = order.unseen(folder.path, read(folder.path))
+    assert "alice submitted it (jobs 100 101 102)" in said and f"remove {folder.path}/submissions/0001.json" in said
+    (folder.path / "missing.json").write_text("{}")
+    assert order.unseen(folder.path, read(folder.path)) == ""
+    (folder.path / "missing.json").unlink()
+    monkeypatch.setattr(slurm, "hides_jobs", lambda: False)
+    assert order.unseen(folder.path, read(folder.path)) == ""
+
+
 # -- turns -----------------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ import difflib
 import os
 import socket
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from launch.plan.container import PYXIS_SETUP, Container, srun_words, wrapped
 from launch.plan.mounts import Mount
+from launch.slurm import frozen
+from launch.slurm.frozen import archive
 from launch.slurm.script import ArrayScript, GateScript, Header, array_text, gate_text
 from synth.host.container import IMAGE
 from tests.lint import clean_shell
@@ -57,6 +60,7 @@ GATE = GateScript(
     ("-P", "-m", "launch.slurm.gate"),
     {"PYTHONPATH": "/repo"},
 )
+FROZEN = ("/runs/cars/images-0123456789ab/submissions/code-0123456789ab.tar.gz", "01" * 32)
 TEXTS = {
     "array": lambda: array_text(PLAIN),
     "whole_node": lambda: array_text(NODE),
@@ -65,8 +69,10 @@ TEXTS = {
     "apptainer_node": lambda: array_text(replace(APPTAINER, workers=2)),
     "pyxis": lambda: array_text(PYXIS),
     "pyxis_node": lambda: array_text(replace(PYXIS, workers=2)),
+    "frozen": lambda: array_text(replace(PLAIN, frozen=FROZEN, commands="/opt/slurm/bin")),
     "hostile": lambda: array_text(NASTY),
     "gate": lambda: gate_text(GATE),
+    "frozen_gate": lambda: gate_text(replace(GATE, frozen=FROZEN)),
     "hostile_gate": lambda: gate_text(replace(GATE, stage=HOSTILE, env={"A": HOSTILE}, setup=("true",))),
 }
 
@@ -85,8 +91,8 @@ def test_bash_and_shellcheck_have_nothing_to_say(name, tmp_path):
     clean_shell(script)
 
 
-def run(script: ArrayScript, tmp_path: Path, *args: str, srun: str = 'exec "${@:5}"', **env: str) -> subprocess.CompletedProcess:
-    """Run the text with an srun that is a line of shell (its first four words are srun's own options)."""
+def run(script: ArrayScript, tmp_path: Path, *args: str, srun: str = 'exec "${@:6}"', **env: str) -> subprocess.CompletedProcess:
+    """Run the text with an srun that is a line of shell (its first five words are srun's own options)."""
     shim = tmp_path / "bin"
     shim.mkdir(exist_ok=True)
     for name, body in {
@@ -158,14 +164,43 @@ def test_a_node_that_two_workers_left_as_bad_is_left_to_the_gate(tmp_path):
         (own / "events" / f"another-{n}-abc.jsonl").write_text(left)
 
 
-def test_workers_of_one_job_share_its_gpus(tmp_path):
+def test_a_frozen_job_runs_from_its_copy_and_leaves_nothing_of_it(tmp_path):
+    """Whatever lies there now: a copy that is not what was submitted is not run, and sources that changed do not matter."""
+    (tmp_path / "clone" / "synth").mkdir(parents=True)
+    (tmp_path / "clone" / "launch").mkdir()
+    (tmp_path / "clone" / "synth" / "__init__.py").write_text("says = 'as submitted'\n")
+    copy = archive(tmp_path / "clone")
+    frozen.write(tmp_path, copy)
+    (tmp_path / "clone" / "synth" / "__init__.py").write_text("says = 'edited'\n")
+    script = replace(
+        PLAIN,
+        stage=stage(tmp_path, "own", False),
+        upstream=(),
+        env={"PYTHONPATH": str(tmp_path / "clone")},
+        worker=(sys.executable, "-P", "-c", "import os, synth; print(synth.says, os.listdir(os.path.dirname(synth.__file__) + '/..'))"),
+        frozen=(str(tmp_path / copy.name), copy.sha256),
+    )
+    place = tmp_path / "tmp"
+    place.mkdir()
+    done = run(script, tmp_path, TMPDIR=str(place))
+    assert "as submitted" in done.stdout and "packages.json" in done.stdout and "lock" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and not os.listdir(place)
+    (tmp_path / copy.name).write_bytes(copy.data[:-1])
+    done = run(script, tmp_path, TMPDIR=str(place))
+    assert done.returncode == 65 and "not what was submitted" in done.stderr and "as submitted" not in done.stdout
+    (tmp_path / copy.name).unlink()
+    assert run(script, tmp_path, TMPDIR=str(place)).returncode == 65 and not os.listdir(place)
+
+
+@pytest.mark.parametrize("names", ["0,1,2,3,4,5,6,7", "MIG-GPU-a/1/0,MIG-b,MIG-c,MIG-d,GPU-e,GPU-f,GPU-g,GPU-h"])
+def test_workers_of_one_job_share_its_gpus(tmp_path, names):
     worker = ("bash", "-c", 'echo "$CUDA_VISIBLE_DEVICES $SYNTHSET_JOB_GPUS $*"', "w")
     script = replace(NODE, stage=stage(tmp_path, "own", False), worker=worker, setup=(), modules=())
-    each = 'for SLURM_PROCID in 0 1 2 3; do export SLURM_PROCID; "${@:5}"; done'
-    done = run(script, tmp_path, "0", "16", srun=each, SLURM_ARRAY_TASK_ID="1", CUDA_VISIBLE_DEVICES="0,1,2,3,4,5,6,7")
+    each = 'for SLURM_PROCID in 0 1 2 3; do export SLURM_PROCID; "${@:6}"; done'
+    done = run(script, tmp_path, "0", "16", srun=each, SLURM_ARRAY_TASK_ID="1", CUDA_VISIBLE_DEVICES=names)
     lines = [line for line in done.stdout.splitlines() if "--job-idx" in line]
-    assert [line.split()[0] for line in lines] == ["0,1", "2,3", "4,5", "6,7"], done.stdout + done.stderr
-    assert {line.split()[1] for line in lines} == {"0,1,2,3,4,5,6,7"}
+    assert [line.split()[0] for line in lines] == [",".join(names.split(",")[n : n + 2]) for n in (0, 2, 4, 6)], done.stdout + done.stderr
+    assert {line.split()[1] for line in lines} == {names}
     assert [line.split("--job-idx ")[1] for line in lines] == [f"{i} --n-jobs 16" for i in (4, 5, 6, 7)]
 
 
@@ -173,7 +208,7 @@ def test_a_worker_takes_the_gpus_that_slurm_gave_to_its_task_alone_and_none_of_a
     """--gpus-per-task or --gpu-bind: each task sees its own, counted from 0. Without as many on the node it is another's."""
     worker = ("bash", "-c", 'echo "gpus=$CUDA_VISIBLE_DEVICES asked=$SYNTHSET_GPUS $*"', "w")
     script = replace(NODE, workers=2, gpus=1, stage=stage(tmp_path, "own", False), worker=worker, setup=(), modules=())
-    each = 'export SLURM_NTASKS=2; for SLURM_PROCID in 0 1; do export SLURM_PROCID; "${@:5}"; done'
+    each = 'export SLURM_NTASKS=2; for SLURM_PROCID in 0 1; do export SLURM_PROCID; "${@:6}"; done'
     for on_node, seen in (("2", ["gpus=0", "gpus=0"]), ("1", ["gpus=0", "gpus="])):
         done = run(script, tmp_path, srun=each, CUDA_VISIBLE_DEVICES="0", SLURM_GPUS_ON_NODE=on_node)
         lines = [line.split() for line in done.stdout.splitlines() if "--job-idx" in line]

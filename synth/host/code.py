@@ -1,0 +1,79 @@
+"""The code that a process computes with, by its digest: sources may be edited while jobs wait for their start, or while they run.
+
+A launcher tells its workers what it planned with, in their environment; a worker that finds other sources says so in its events. With
+cluster.freeze=true jobs run from a copy of the code (launch.slurm.frozen), beside which PACKAGES says what was installed then.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import distributions
+from pathlib import Path
+
+from synth.host.source import SOURCE
+
+PLANNED = "SYNTHSET_CODE"  # the digest of the code that planned, of the launcher that started a worker
+PACKAGES = "packages.json"  # beside a frozen copy: name -> version of what was installed when it was made
+TRAINING = os.path.join("synth", "embedded", "train")  # in no wheel, and no worker's
+
+
+def modules(source: Path = SOURCE, top: str = "synth") -> Iterator[str]:
+    """Names of the Python files of a package below a folder, relative to it, in a fixed order; those that train models left out."""
+    for folder, below, files in os.walk(source / top):
+        inside = os.path.relpath(folder, source)
+        below[:] = sorted(name for name in below if name != "__pycache__" and os.path.join(inside, name) != TRAINING)
+        yield from (os.path.join(inside, name) for name in sorted(files) if name.endswith(".py"))
+
+
+def digest(source: Path = SOURCE) -> str:
+    """sha256 of the modules of synth below a folder, the first 12 digits."""
+    whole = hashlib.sha256()
+    for name in modules(source):
+        with open(os.path.join(source, name), "rb") as f:
+            whole.update(f"{name}\0".encode() + hashlib.sha256(f.read()).digest())
+    return whole.hexdigest()[:12]
+
+
+def packages() -> dict[str, str]:
+    """name -> version of all that Python finds here; of two of one name the first, as an import does."""
+    seen: dict[str, str] = {}
+    for found in distributions():
+        seen.setdefault(str(found.metadata["Name"]).lower().replace("_", "-"), found.version)
+    return dict(sorted(seen.items()))
+
+
+class Sources:
+    """What a worker tells of its code: when it begins, and when it ends."""
+
+    def __init__(self, source: Path = SOURCE, env: Mapping[str, str] = os.environ):
+        self._source, self.planned = source, env.get(PLANNED, "")
+        self.digest = digest(source)
+
+    def begin(self, event: Callable[..., object]) -> None:
+        """An event if the code is not that of the plan, or what is installed not what was when it was frozen."""
+        if self.planned and self.planned != self.digest:
+            why = f"the code is {self.digest}, and was {self.planned} when this was submitted"
+            event("sources", why=f"{why}: its sources in {self._source} were edited since")
+        if other := other_packages(self._source):
+            event("sources", why=f"other packages are installed than when this was submitted: {other}")
+
+    def end(self, event: Callable[..., object]) -> None:
+        """An event if the sources were edited while this worker ran: it may have computed with some of each."""
+        try:
+            now = digest(self._source)
+        except OSError:  # a folder that goes with its job, or a file system in trouble: whoever needs it says so
+            return
+        if now != self.digest:
+            event("sources", why=f"the sources in {self._source} were edited while this worker ran: from {self.digest} to {now}")
+
+
+def other_packages(source: Path) -> str:
+    """How what is installed differs from what was when the code in a folder was frozen; "" where it does not, or was never frozen."""
+    try:
+        then = json.loads((source / PACKAGES).read_bytes())
+    except FileNotFoundError:
+        return ""
+    now = packages()
+    changed = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
+    return "; ".join(f"{name} is {now.get(name, 'not there')}, was {then.get(name, 'not there')}" for name in changed)
