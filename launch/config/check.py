@@ -18,7 +18,7 @@ from launch.config.aliases import option_named
 from launch.config.compose import Composer
 from launch.config.near import did_you_mean, inner
 from launch.config.secrets import check_line
-from launch.config.times import TIME_KEYS, check_time
+from launch.config.times import TIME_KEYS, check_time, typed_time
 from synth.errors import InputError
 
 _EXPECTED = {
@@ -149,7 +149,7 @@ def _check_type(override: Override, tree: DictConfig) -> None:
     for value in values:
         value = _unquoted(value)
         if key.rpartition(".")[2] in TIME_KEYS:
-            check_time(key, value)
+            typed_time(key, value)
         copy = OmegaConf.create(tree)
         try:
             OmegaConf.update(copy, key, value, merge=True, force_add=override.is_add() or override.is_force_add())

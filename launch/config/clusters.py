@@ -16,6 +16,7 @@ CLUSTERS = {
 }
 PREVIEWS = {"local": "launch.local.node:preview", "slurm": "launch.slurm.preview:show"}
 GATE = "gate"  # in cluster.stages, beside the kinds of stages
+NOT_OF_STAGES = ("kind", "stages", "cpu", "max_submit", "check")  # keys of cluster=slurm that all jobs have in common
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class ClusterConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SlurmConfig(ClusterConfig):
-    """cluster=slurm. `stages` overrides any of its keys for a kind of stage."""
+    """cluster=slurm. `cpu` overrides any of its keys for jobs without GPUs, `stages` for a kind of stage."""
 
     max_parallel: int = key("array tasks that run at once", null="all")
     workers_per_job: Any = key("auto: GPUs of the job // GPUs a worker, so that a whole node is filled; or a number", given=Any)
@@ -79,12 +80,14 @@ class SlurmConfig(ClusterConfig):
     )
     max_array_size: int = key("tasks of one array", null="MaxArraySize of scontrol show config")
     max_submit: int = key("jobs that one may have in the queue", null="as sacctmgr says, or no limit")
+    check: bool = key("sbatch --test-only tests each script before the first is submitted, and its word counts; false: submit untested")
+    cpu: Any = key("any key above, for all stages that ask for no GPU and for gates: cluster.cpu.partition=cpu", given=dict[str, Any])
     stages: Mapping[str, Any] = key("kind of stage -> any key above", given=dict[str, Any])
 
 
 def stage_schema() -> type:
-    """Hydra's type of cluster.stages.<kind>: keys of cluster=slurm that a kind of stage may have for itself; null: as in the cluster."""
-    own = [f for f in dataclasses.fields(schema(SlurmConfig)) if f.name not in ("kind", "stages", "max_submit")]
+    """Hydra's type of cluster.cpu and cluster.stages.<kind>: keys of cluster=slurm that a kind of stage may have for itself; null: as in the cluster."""
+    own = [f for f in dataclasses.fields(schema(SlurmConfig)) if f.name not in NOT_OF_STAGES]
     fields: list[tuple[str, Any, Any]] = []
     for f in own:
         tp: Any = f.type
@@ -96,10 +99,11 @@ def stage_schema() -> type:
 
 
 def slurm_schema() -> type:
-    """Hydra's type of cluster=slurm, with a place for every kind of stage."""
+    """Hydra's type of cluster=slurm, with a place for jobs without GPUs, and one for every kind of stage."""
     stage, base = stage_schema(), schema(SlurmConfig)
     stages = dataclasses.field(default_factory=lambda: {name: stage() for name in (GATE, *KINDS)})
-    return dataclasses.make_dataclass("Slurm", [("stages", dict_of(stage), stages)], bases=(base,), namespace={"config_class": SlurmConfig})
+    fields: list[tuple[str, Any, Any]] = [("stages", dict_of(stage), stages), ("cpu", stage, dataclasses.field(default_factory=stage))]
+    return dataclasses.make_dataclass("Slurm", fields, bases=(base,), namespace={"config_class": SlurmConfig})
 
 
 def runner(kind: str) -> Callable:

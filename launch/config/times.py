@@ -1,4 +1,4 @@
-"""Times as Slurm writes them, and the YAML pitfall around them: an unquoted 1:00:00 is the number 3600."""
+"""Times as Slurm writes them, and the YAML pitfall around them: an unquoted 1:00:00 in a file is the number 3600."""
 
 import re
 
@@ -6,16 +6,36 @@ from synth.errors import InputError
 
 TIME_KEYS = ("time", "time_min")  # last parts of keys that hold a time
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?$")
+_ENDLESS = ("unlimited", "infinite", "0")  # of sbatch --time
 
 
 def check_time(key: str, value: object) -> None:
-    """A time is a text such as "1:00:00" or "2-12:00:00". A number is what YAML made of an unquoted one: an InputError."""
+    """A time in a YAML file is a text such as "1:00:00" or "2-12:00:00". A number is an InputError: it may be minutes, as sbatch has them,
+    or what YAML made of an unquoted 1:00:00."""
     if value is None:
         return
     if isinstance(value, (int, float)):
         text = f"{int(value) // 3600}:{int(value) // 60 % 60:02d}:{int(value) % 60:02d}"
-        raise InputError(f'{key}: {value} is a number, because YAML reads an unquoted 1:00:00 as 3600; quote the time: {key}: "{text}"')
-    seconds(str(value), key)
+        minutes = f', or "{value}" for minutes' if isinstance(value, int) else ""
+        raise InputError(
+            f'{key}: {value} is a number, because YAML reads an unquoted 1:00:00 as 3600; quote the time: {key}: "{text}"{minutes}'
+        )
+    limit(str(value), key)
+
+
+def typed_time(key: str, value: object) -> None:
+    """A time on the command line: Hydra leaves 1:00:00 as it is there, and a whole number is minutes, as it is for sbatch."""
+    if value is not None:
+        limit(str(value), key)
+
+
+def limit(text: str, key: str = "time") -> int | None:
+    """Seconds of a limit as sbatch takes it; None: no limit.
+
+    >>> limit("90"), limit("1:30:00"), limit("UNLIMITED"), limit("0")
+    (5400, 5400, None, None)
+    """
+    return None if text.lower() in _ENDLESS else seconds(text, key)
 
 
 def seconds(text: str, key: str = "time") -> int:

@@ -4,6 +4,7 @@
     whole                                 finishes it if no worker did; exit 0, and the next stage's jobs start
     not whole, jobs of it are live        puts a new gate behind them, moves the waiting jobs behind it; exit 0
     not whole, and gates may go on        submits what is missing and a new gate, moves the waiting jobs behind it; exit 0
+      .. but the queue is full            puts its own job back into the queue, to look again in some minutes (launch.slurm.room)
     not whole otherwise                   writes missing.json, cancels or holds the waiting jobs; exit 65
 
 Why jobs ended decides whether, and with what, they are submitted again (launch.slurm.endings), and stands in missing.json. Nodes that
@@ -29,6 +30,8 @@ from pathlib import Path
 
 from launch.slurm import order, stored
 from launch.slurm.endings import Reason, reason_of
+from launch.slurm.policy import short, time_mends
+from launch.slurm.room import back_into_the_queue
 from launch.slurm.stored import Scripts
 from launch.slurm.submissions import ABANDONED, Order, Submission, read, record, take_turn
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, tool
@@ -94,7 +97,13 @@ def judge(folder: StageFolder, number: int, digests: Sequence[str] = (), trusted
     except InputError as e:
         why = Reason(str(e))
     except SlurmError as e:
-        why = Reason(f"{f'{why.why}. ' if why.why else ''}Gates cannot submit here ({e})")
+        cannot = f"Gates cannot submit here ({e})"
+        if time_mends(str(e)):
+            cannot = back_into_the_queue(short(str(e)), Order.of(mine).max_requeues, say)
+            if not cannot:
+                return EXIT_AGAIN
+            cannot = f"No room in the queue ({short(str(e))}), and {cannot}"
+        why = Reason(f"{f'{why.why}. ' if why.why else ''}{cannot}")
     return give_up(folder, mine, missing, why)
 
 

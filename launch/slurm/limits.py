@@ -1,10 +1,10 @@
 """What the site allows, read from scontrol, sinfo and sacctmgr. Each of them may be missing or forbidden: then nothing is
-known, and the config says what counts. Parsers are pure.
+known, and the config says what counts. Parsers are pure. Nothing is refused by it: it explains what sbatch refuses (launch.slurm.precheck).
 """
 
 import getpass
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,11 +16,28 @@ QUICK = 10.0  # seconds: a site whose accounting is down must not hold up a laun
 
 
 @dataclass(frozen=True)
+class Nodes:
+    """Nodes of a partition that are alike. None: not known."""
+
+    gres: tuple[str, ...] = ()  # ("gpu:a100:4",)
+    cpus: int | None = None
+    memory: int | None = None  # MiB
+    features: frozenset[str] = frozenset()
+    up: bool = True  # not down, drained or kept for something
+
+
+@dataclass(frozen=True)
 class Partition:
     name: str
     max_time: int | None = None  # seconds; None: no limit or not known
     default: bool = False
-    gres: tuple[str, ...] = ()  # of its nodes: ("gpu:a100:4",)
+    nodes: tuple[Nodes, ...] = ()
+    qos: str = ""  # whose limits hold for all its jobs
+
+    @property
+    def gres(self) -> tuple[str, ...]:
+        """Of all its nodes."""
+        return tuple(sorted({g for nodes in self.nodes for g in nodes.gres}))
 
 
 @dataclass(frozen=True)
@@ -32,18 +49,27 @@ class Limits:
     max_submit: int | None = None  # jobs of this user in the queue
     partitions: Mapping[str, Partition] = field(default_factory=dict)
     accounts: tuple[str, ...] = ()
+    qos: str = ""  # of jobs that name none
+
+    def partition(self, names: str | None) -> Partition | None:
+        """The one of a key that names one, or of one that is not given; None if it is not known, or several are given."""
+        return self.partitions.get(names) if names else next((p for p in self.partitions.values() if p.default), None)
 
 
 def read(max_array: int | None = None, max_submit: int | None = None, account: str | None = None, qos: str | None = None) -> Limits:
     """The limits of this site; the first two arguments are the config's overrides."""
     say = partial(ask, timeout=QUICK)
     config = parse_config(say("scontrol", "show", "config"))
-    partitions = parse_partitions(say("scontrol", "-o", "show", "partition"), say("sinfo", "-h", "-a", "-o", "%R|%G"))
+    # -a: hidden partitions, too
+    partitions = parse_partitions(say("scontrol", "-a", "-o", "show", "partition"), say("sinfo", "-h", "-a", "-e", "-o", SINFO))
     associated: int | None = None
-    accounts: tuple[str, ...] = ()
+    associations, default = "", ""
     if config.get("AccountingStorageType", "") not in ("", "accounting_storage/none"):
-        associations = say("sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=Account,MaxSubmitJobs,QOS,DefaultQOS")
-        accounts = tuple(sorted({line.split("|")[0] for line in associations.splitlines() if "|" in line}))
+        user = getpass.getuser()
+        here = [f"cluster={config['ClusterName']}"] if "ClusterName" in config else []
+        associations = say("sacctmgr", "-nP", "show", "assoc", f"user={user}", *here, "format=Account,MaxSubmitJobs,QOS,DefaultQOS")
+        account = account or say("sacctmgr", "-nP", "show", "user", user, "format=DefaultAccount").strip() or None
+        default = next(iter(default_qos(associations, account)), "")
         if max_submit is None:
             qualities = say("sacctmgr", "-nP", "show", "qos", "format=Name,MaxSubmitJobsPerUser")
             associated = parse_submit(associations, qualities, account, qos)
@@ -52,7 +78,8 @@ def read(max_array: int | None = None, max_submit: int | None = None, account: s
         max_jobs=_number(config.get("MaxJobCount")),
         max_submit=max_submit if max_submit is not None else associated,
         partitions=partitions,
-        accounts=accounts if config.get("AccountingStorageEnforce", "none") != "none" else (),
+        accounts=tuple(sorted({line.split("|")[0] for line in associations.splitlines() if "|" in line})),
+        qos=default,
     )
 
 
@@ -65,24 +92,45 @@ def parse_config(text: str) -> dict[str, str]:
     return {m[1]: m[2].strip() for m in re.finditer(r"^(\w+)\s*=\s?(.*)$", text, re.MULTILINE)}
 
 
-def parse_partitions(text: str, gres: str = "") -> dict[str, Partition]:
-    """scontrol -o show partition, and sinfo -o "%R|%G" for what the nodes have.
+SINFO = "%R|%G|%c|%m|%f|%T"  # partition, gres, cores, MiB, features, state, of nodes that are alike in all of them
+AWAY = ("down", "drain", "fail", "maint", "unk", "err", "futur", "inval", "block")  # beginnings of states of nodes that take no jobs now
 
-    >>> parse_partitions("PartitionName=a Default=YES MaxTime=1-00:00:00 State=UP", "a|gpu:a100:4(S:0-1)")["a"]
-    Partition(name='a', max_time=86400, default=True, gres=('gpu:a100:4',))
+
+def parse_partitions(text: str, nodes: str = "") -> dict[str, Partition]:
+    """scontrol -o show partition, and sinfo -o SINFO for what the nodes have.
+
+    >>> parse_partitions("PartitionName=a Default=YES MaxTime=1-00:00:00 QoS=N/A", "a|gpu:a100:4(S:0-1)|64|512000|ib|mixed")["a"].nodes
+    (Nodes(gres=('gpu:a100:4',), cpus=64, memory=512000, features=frozenset({'ib'}), up=True),)
     """
-    has: dict[str, set[str]] = {}
-    for line in gres.splitlines():
-        name, _, kinds = line.strip().partition("|")
-        has.setdefault(name, set()).update(re.sub(r"\([^)]*\)", "", k) for k in kinds.split(",") if k and k != "(null)")
+    has: dict[str, list[Nodes]] = {}
+    for line in nodes.splitlines():
+        name, *words = line.strip().split("|")
+        has.setdefault(name, []).append(_nodes(*words[:5]))
     partitions = {}
     for line in text.splitlines():
         facts = dict(word.split("=", 1) for word in line.split() if "=" in word)
         if name := facts.get("PartitionName", ""):
             limit = facts.get("MaxTime", "UNLIMITED")
             time = seconds(limit) if limit[:1].isdigit() else None
-            partitions[name] = Partition(name, time, facts.get("Default") == "YES", tuple(sorted(has.get(name, ()))))
+            qos = facts.get("QoS", "N/A")
+            partitions[name] = Partition(name, time, facts.get("Default") == "YES", tuple(has.get(name, ())), "" if qos == "N/A" else qos)
     return partitions
+
+
+def _nodes(gres: str = "", cpus: str = "", memory: str = "", features: str = "", state: str = "") -> Nodes:
+    kinds = tuple(sorted({re.sub(r"\([^)]*\)", "", g) for g in gres.split(",") if g and g != "(null)"}))
+    known = frozenset(f for f in features.split(",") if f and f != "(null)")
+    return Nodes(kinds, _number(cpus.rstrip("+")), _number(memory.rstrip("+")), known, not state.startswith(AWAY))
+
+
+def default_qos(associations: str, account: str | None) -> tuple[str, ...]:
+    """The QOS of jobs that name none, by lines of Account|MaxSubmitJobs|QOS|DefaultQOS. Slurm takes an account in any letter case.
+
+    >>> default_qos("lab|500|normal,long|long\\nold|1|normal|", "LAB")
+    ('long',)
+    """
+    lines = [words for line in associations.splitlines() if len(words := line.split("|")) == 4]
+    return tuple(words[3] or "normal" for words in lines if account is None or words[0].lower() == account.lower())
 
 
 def parse_submit(associations: str, qualities: str, account: str | None, qos: str | None) -> int | None:
@@ -93,17 +141,37 @@ def parse_submit(associations: str, qualities: str, account: str | None, qos: st
     >>> parse_submit("lab|500|normal,long|normal", "normal|200\\nlong|20", None, None)
     200
     """
-    bounds: list[str] = []
-    names = {qos} if qos else set()
-    for line in associations.splitlines():
-        words = line.split("|")
-        if len(words) == 4 and account in (None, words[0]):
-            bounds.append(words[1])
-            if not qos:
-                names.add(words[3] or "normal")
-    bounds += [words[1] for line in qualities.splitlines() if len(words := line.split("|")) == 2 and words[0] in names]
-    numbers = [int(b) for b in bounds if b.isdigit()]
-    return min(numbers, default=None)
+    lines = [words for line in associations.splitlines() if len(words := line.split("|")) == 4]
+    bounds = [words[1] for words in lines if account is None or words[0].lower() == account.lower()]
+    names = {qos.lower()} if qos else set(default_qos(associations, account))
+    bounds += [words[1] for line in qualities.splitlines() if len(words := line.split("|")) == 2 and words[0].lower() in names]
+    return min((int(b) for b in bounds if b.isdigit()), default=None)
+
+
+# what sacctmgr tells of a QOS and of an association, and a limit's refusal may be about
+OF_QOS = (
+    "MaxWall,MaxTRES,MaxTRESPerNode,MinTRES,MaxTRESPU,MaxTRESPA,MaxTRESMins,MaxSubmitPU,MaxSubmitPA,GrpTRES,GrpTRESMins,GrpWall,GrpSubmit"
+)
+OF_ACCOUNT = "MaxWall,MaxTRES,MaxTRESPerNode,MaxTRESMins,MaxSubmit,GrpTRES,GrpTRESMins,GrpWall,GrpSubmit"
+
+
+def figures(name: str, entity: str) -> str:
+    """The limits of a QOS ("qos") or of this user in an account ("account"), as sacctmgr has them; "" if it says nothing of it."""
+    user = getpass.getuser()
+    which = ["qos", "where", f"name={name}", f"format={OF_QOS}"]
+    if entity == "account":
+        which = ["assoc", "where", f"user={user}", *([f"account={name}"] if name else []), f"format={OF_ACCOUNT}"]
+    return parse_figures(ask("sacctmgr", "-P", "show", *which, timeout=QUICK).splitlines())
+
+
+def parse_figures(lines: Iterable[str]) -> str:
+    """A head and lines of sacctmgr -P, those that are empty left out.
+
+    >>> parse_figures(["MaxWall|MinTRES|GrpTRES", "01:00:00|gres/gpu=2|"])
+    'MaxWall=01:00:00, MinTRES=gres/gpu=2'
+    """
+    head, *rows = [line.split("|") for line in lines] or [[]]
+    return "; ".join(filter(None, (", ".join(f"{k}={v}" for k, v in zip(head, row, strict=False) if v) for row in rows)))
 
 
 def split(tasks: int, max_array: int) -> list[tuple[int, int]]:

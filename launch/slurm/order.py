@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from launch.slurm.limits import split
+from launch.slurm.policy import fewer_fit, time_mends
 from launch.slurm.stored import Scripts, handed
-from launch.slurm.submissions import ABANDONED, SUBMITTED, Array, Order, Submission, read, record
+from launch.slurm.submissions import ABANDONED, SUBMITTED, Array, Order, Submission, path_of, read, record
 from synth.host import slurm
 from synth.host.slurm import Listed, SlurmError
 from synth.run.trust import secrets_of
@@ -52,22 +53,28 @@ def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
 def place(
     folder: StageFolder, turn: Submission, order: Order, scripts: Scripts, tasks: int, depends: Sequence[str], **facts: Any
 ) -> Submission:
-    """Submit arrays of `tasks` tasks in all, then their gate. A refusal is a SlurmError; nothing of a refused order stays
-    in the queue, except that a site may take fewer arrays than asked, which is enough.
+    """Submit arrays of `tasks` tasks in all, then their gate; fewer where a limit counts jobs, since any number completes the stage. A
+    refusal is a SlurmError; nothing of a refused order stays in the queue, and one that time mends leaves no record.
 
     facts: tries, goes_on, excluded (more nodes that are left out) and mem of the record.
     """
-    turn = dataclasses.replace(
-        turn,
-        n_jobs=tasks * order.workers,
-        depends=tuple(depends),
-        order=dataclasses.asdict(order),
-        units=len(folder.committed()),
-        **facts,
-    )
-    record(folder.path, turn)
+    turn = dataclasses.replace(turn, depends=tuple(depends), order=dataclasses.asdict(order), units=len(folder.committed()), **facts)
     with contextlib.suppress(FileNotFoundError):
         (folder.path / "missing.json").unlink()
+    while True:
+        try:
+            return _placed(folder, dataclasses.replace(turn, n_jobs=tasks * order.workers), order, scripts, tasks, depends)
+        except SlurmError as e:
+            if tasks > 1 and fewer_fit(str(e)):
+                tasks //= 2
+                continue
+            if time_mends(str(e)):
+                path_of(folder.path, turn.number).unlink(missing_ok=True)
+            raise
+
+
+def _placed(folder: StageFolder, turn: Submission, order: Order, scripts: Scripts, tasks: int, depends: Sequence[str]) -> Submission:
+    record(folder.path, turn)
     try:
         for offset, size in split(tasks, order.max_array):
             try:

@@ -1,7 +1,7 @@
 """What is wrong with the keys of cluster=slurm, said before anything is written or queued.
 
-First what can be judged from the values and from what the site says of itself; then Slurm's own `sbatch --test-only`, whose
-terse words are turned into the key to change. A site that says nothing, or whose nodes are busy or down, refuses nothing here.
+Slurm's own `sbatch --test-only` has the last word: what it takes is right, and what it refuses is explained by the keys that caused it
+and by what the site says of itself. A refusal that time mends (a full queue, nodes that are busy or down) is none of the config.
 """
 
 import re
@@ -9,22 +9,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launch.config.near import did_you_mean
-from launch.config.times import seconds
-from launch.slurm.limits import Limits, Partition
+from launch.config.times import limit as time_limit
+from launch.slurm.limits import Limits, Nodes, figures
+from launch.slurm.policy import limit_in, short, time_mends
 from launch.slurm.resources import Resources
 from synth.errors import InputError
-from synth.host.slurm import SlurmError, call
+from synth.host.slurm import TRANSIENT, SlurmError, call
 
-# Slurm's words -> the keys that cause them. What is not here (nodes down, no permission to test) is not an error of the config.
+# Slurm's words -> the keys that cause them.
 REFUSALS = {
     r"invalid partition|invalid partition name": ("partition",),
-    r"invalid account|account/partition combination": ("account", "partition"),
-    r"invalid qos": ("qos",),
+    r"invalid account|account/partition combination|job's account not permitted": ("account", "partition"),
+    r"invalid qos|job's qos not permitted": ("qos",),
     r"invalid feature": ("constraint",),
     r"invalid node name": ("nodelist", "exclude"),
     r"generic resource|invalid gres": ("gres", "gpus_per_job"),
     r"invalid --time|time limit specification|invalid time": ("time", "time_min"),
-    r"invalid --mem": ("mem",),
+    r"invalid --mem|memory required by task": ("mem",),
+    r"cpu count per node|more processors requested": ("cpus_per_job",),
     r"requested reservation is invalid": ("extra.reservation",),
     r"unrecognized option|invalid option|ambiguous option|requires an argument|unrecognized arguments": ("extra",),
     r"node configuration is not available|node count specification invalid": (
@@ -36,64 +38,161 @@ REFUSALS = {
     ),
     r"requested time limit is invalid|exceeds.*time limit|time limit.*(partition|invalid)": ("time",),
     r"user's group not permitted|access/permission denied|not permitted to use": ("partition", "account"),
-    r"policy|limit": ("n_jobs", "max_submit"),
 }
+NO_SUCH_NODE = re.compile(r"node configuration is not available", re.IGNORECASE)  # also said of nodes that are all down
+# of nodes as they are now: the same script may be taken tomorrow
+BUSY = re.compile(r"nodes? .*(?:busy|not available \(down)|DOWN, DRAINED|not responding|: not found on this machine$", re.IGNORECASE)
+UNITS = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024 * 1024}  # MiB
 
 
-def check_site(resources: Resources, limits: Limits, stage: str) -> None:
-    """Judge one kind of stage by what the site says of itself; the first wrong thing is an InputError."""
-    partition = _partition(resources, limits)
-    if resources.account and limits.accounts and resources.account not in limits.accounts:
-        hint = did_you_mean(resources.account, limits.accounts)
-        raise InputError(f"cluster.account={resources.account} ({stage}): not yours; yours are {', '.join(limits.accounts)}{hint}")
-    if limits.max_array < 1:
-        raise InputError("this site allows no job arrays (MaxArraySize=0); where that is not so, set cluster.max_array_size")
-    if partition is None:
-        return
-    if resources.time and partition.max_time is not None and seconds(resources.time) > partition.max_time:
-        most = _clock(partition.max_time)
-        raise InputError(f'cluster.time={resources.time} ({stage}): longer than partition {partition.name} allows; at most "{most}"')
-    if resources.gpus and resources.gres and not any(g.startswith("gpu") for g in partition.gres) and partition.gres != ():
-        raise InputError(f"cluster.gres={resources.gres} ({stage}): nodes of partition {partition.name} have {', '.join(partition.gres)}")
-
-
-def check_with_slurm(script: Path, resources: Resources, limits: Limits, stage: str, tell: Callable[[str], None]) -> None:
-    """sbatch --test-only; what Slurm would refuse for good is an InputError that names the keys."""
+def check_with_slurm(
+    script: Path, resources: Resources, limits: Limits, stage: str, tell: Callable[[str], None], array: bool = True
+) -> None:
+    """sbatch --test-only of one script; what it refuses for good is an InputError that names the keys. `tell`: what else is to be known."""
     try:
-        call("sbatch", "--test-only", "--array=0", str(script), patience=10.0)
+        call("sbatch", "--test-only", *(["--array=0"] if array else []), str(script), patience=10.0)
     except SlurmError as e:
         words = str(e)
-        keys = next((keys for pattern, keys in REFUSALS.items() if re.search(pattern, words, re.IGNORECASE)), None)
-        if keys is None:
-            tell(f"{stage}: {_short(words)}")
+        if passing(words, resources, limits):
+            tell(f"{stage}: cannot be tested now: {short(words)}")
             return
-        given = ", ".join(f"cluster.{k}={v}" for k in keys if (v := _value(resources, k)) not in (None, "", (), {}))
-        raise InputError(
-            f"{given or 'cluster.' + keys[0]} ({stage}): Slurm refuses it: {_short(words)}{_there(resources, limits, keys)}"
-        ) from e
+        way_out = "cluster.check=false submits without this test"
+        raise InputError(f"{refusal(words, resources, limits, stage)}; {way_out}") from e
+    if remark := waits_for_ever(resources, limits):
+        tell(f"{stage}: {remark}")
 
 
-def _partition(resources: Resources, limits: Limits) -> Partition | None:
-    known = limits.partitions
-    if not known:
-        return None
-    if not resources.partition:
-        return next((p for p in known.values() if p.default), None)
-    names = resources.partition.split(",")
-    for name in names:
-        if name not in known:
-            raise InputError(f"cluster.partition={name}: no such partition; there are {', '.join(known)}{did_you_mean(name, known)}")
-    return known[names[0]] if len(names) == 1 else None
+def passing(words: str, resources: Resources, limits: Limits) -> bool:
+    """Whether a refusal of sbatch says something of this hour, and nothing of the config."""
+    if limit_in(words) is None and NO_SUCH_NODE.search(words):
+        partition = limits.partition(resources.partition)
+        # Slurm leaves out nodes that are down before it looks
+        return partition is not None and not all(n.up for n in partition.nodes) and not lacking(resources, partition.nodes)
+    return time_mends(words) or bool(BUSY.search(words) or TRANSIENT.search(words))
+
+
+def refusal(words: str, resources: Resources, limits: Limits, stage: str) -> str:
+    """A refusal of sbatch as people can mend it: the keys that caused it with their values, Slurm's words, what the site has instead."""
+    bound = limit_in(words)
+    if bound is not None:
+        mend = f"{'raise' if bound.least else 'lower'} {'it' if bound.keys else 'what its jobs ask for'}"
+        other = f", or take another {_key(bound.of, resources)}" if bound.of else ""
+        why = f"{bound.name}: {'less' if bound.least else 'more'} {bound.bounds} than this site allows; {mend}{other}"
+        return f"{_head(bound.keys, resources, stage)}: Slurm refuses it: {why}{_figures(bound.of, resources, limits)}{_for_cpu(resources)}"
+    keys = next((keys for pattern, keys in REFUSALS.items() if re.search(pattern, words, re.IGNORECASE)), ())
+    if NO_SUCH_NODE.search(words) and (partition := limits.partition(resources.partition)):
+        keys = lacking(resources, partition.nodes) or keys
+    there = _there(resources, limits, keys)
+    return f"{_head(keys, resources, stage)}: Slurm refuses it: {short(words)}{there}{_for_cpu(resources)}"
+
+
+def waits_for_ever(resources: Resources, limits: Limits) -> str:
+    """What sbatch takes and the scheduler will not start, unless a QOS says otherwise; "" if there is no such thing."""
+    partition = limits.partition(resources.partition)
+    seconds = time_limit(resources.time) if resources.time else 0
+    if partition is None or partition.max_time is None or (seconds is not None and seconds <= partition.max_time):
+        return ""
+    most = f'partition {partition.name} allows at most "{_clock(partition.max_time)}"'
+    told = f"{resources.keys['time']}={resources.time}: sbatch takes it, but {most}"
+    return f"{told}: unless their QOS lifts that, its jobs wait for ever (PartitionTimeLimit)"
+
+
+def lacking(resources: Resources, nodes: tuple[Nodes, ...]) -> tuple[str, ...]:
+    """The keys that ask for more than any of these nodes has, whatever state it is in; () if a node has it all, or nothing is known."""
+    fits = [{key: _has(node, key, resources) for key in ("gpus_per_job", "cpus_per_job", "mem", "constraint")} for node in nodes]
+    if not fits or any(all(has.values()) for has in fits):
+        return ()
+    nowhere = tuple(key for key in fits[0] if not any(has[key] for has in fits))
+    keys = nowhere or tuple(key for key in fits[0] if not all(has[key] for has in fits))
+    return tuple("gres" if key == "gpus_per_job" and resources.gres else key for key in keys)
+
+
+def _has(node: Nodes, key: str, resources: Resources) -> bool:
+    """Whether a node has what a key asks for; what cannot be judged counts as there."""
+    if key == "cpus_per_job":
+        return node.cpus is None or resources.cpus_per_job <= node.cpus
+    if key == "mem":
+        asked = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", resources.mem or "", re.IGNORECASE)
+        return node.memory is None or not asked or float(asked[1]) * UNITS[asked[2].upper()] <= node.memory
+    if key == "constraint":
+        simple = re.fullmatch(r"[\w.-]+(?:\|[\w.-]+)*", resources.constraint or "")
+        return not simple or bool(node.features & set(simple[0].split("|")))
+    return all(_count(node.gres, part) >= _number_of(part) for part in resources.gres.split(",") if part)
+
+
+def _count(gres: tuple[str, ...], part: str) -> int:
+    """How many of what a part of --gres asks for a node has: of its kind and, where one is given, its type."""
+    words = part.split(":")
+    kind = words[0] if len(words) < 2 or words[1].isdigit() else f"{words[0]}:{words[1]}"
+    return sum(_number_of(g) for g in gres if g == kind or g.startswith(f"{kind}:"))
+
+
+def _number_of(part: str) -> int:
+    last = part.rpartition(":")[2]
+    return int(last) if last.isdigit() else 1
 
 
 def _there(resources: Resources, limits: Limits, keys: tuple[str, ...]) -> str:
     """What the site has, where that helps."""
-    if keys[0] == "partition" and limits.partitions:
-        return f"; partitions: {', '.join(limits.partitions)}"
-    partition = limits.partitions.get(resources.partition or "") or next((p for p in limits.partitions.values() if p.default), None)
-    if "gres" in keys and partition:
+    partition = limits.partition(resources.partition)
+    if keys[:1] == ("partition",) and limits.partitions:
+        unknown = next((name for name in (resources.partition or "").split(",") if name and name not in limits.partitions), "")
+        return f"; partitions: {', '.join(limits.partitions)}{did_you_mean(unknown, limits.partitions) if unknown else ''}"
+    if keys[:1] == ("account",) and limits.accounts:
+        return f"; yours are {', '.join(limits.accounts)}{did_you_mean(resources.account or '', limits.accounts)}"
+    if keys[:1] == ("time",) and partition and partition.max_time is not None:
+        return f'; partition {partition.name} allows at most "{_clock(partition.max_time)}"'
+    if {"gres", "gpus_per_job"} & {*keys} and partition:
         return f"; nodes of partition {partition.name} have gres {', '.join(partition.gres) or 'of no kind'}"
+    if partition and (most := _most(keys, partition.nodes)):
+        return f"; nodes of partition {partition.name} have {most}"
     return ""
+
+
+def _most(keys: tuple[str, ...], nodes: tuple[Nodes, ...]) -> str:
+    """The most that a node has of what keys ask for, in words."""
+    cpus, memory = [n.cpus for n in nodes if n.cpus], [n.memory for n in nodes if n.memory]
+    features = sorted({f for n in nodes for f in n.features})
+    words = {
+        "cpus_per_job": f"at most {max(cpus)} cores" if cpus else "",
+        "mem": f"at most {max(memory)}M" if memory else "",
+        "constraint": f"features {', '.join(features)}" if features else "no features",
+    }
+    return ", ".join(words[key] for key in keys if words.get(key))
+
+
+def _figures(of: str, resources: Resources, limits: Limits) -> str:
+    """The limits behind a refusal, where sacctmgr tells them."""
+    if of == "account":
+        found = figures(resources.account or "", "account")
+        return f"; limits of your account: {found}" if found else ""
+    if of == "qos":
+        partition = limits.partition(resources.partition)
+        names = dict.fromkeys(filter(None, (resources.qos or limits.qos, partition and partition.qos)))
+        return "".join(f"; limits of QOS {name}: {found}" for name in names if (found := figures(name, "qos")))
+    return ""
+
+
+def _for_cpu(resources: Resources) -> str:
+    """Of a job without GPUs, which is refused mostly where jobs with GPUs belong."""
+    if not resources.of_cpu or resources.gpus:
+        return ""
+    return (
+        "; stages without GPUs, and gates, have keys of their own: cluster.cpu.partition, cluster.cpu.account, cluster.cpu.qos; where they "
+        "must take a GPU, cluster.cpu.gpus_per_job=1"
+    )
+
+
+def _head(keys: tuple[str, ...], resources: Resources, stage: str) -> str:
+    """The keys with their values, where they have some, and the stage."""
+    values = {_key(k, resources): v for k in keys if (v := _value(resources, k)) not in (None, "", (), {})}
+    named = ", ".join(f"{key}={value}" for key, value in values.items()) or (_key(keys[0], resources) if keys else "")
+    return f"{named} ({stage})" if named else stage
+
+
+def _key(key: str, resources: Resources) -> str:
+    name, _, flag = key.partition(".")
+    return f"{resources.keys.get(name, f'cluster.{name}')}{f'.{flag}' if flag else ''}"
 
 
 def _value(resources: Resources, key: str) -> object:
@@ -101,11 +200,6 @@ def _value(resources: Resources, key: str) -> object:
     if key.startswith("extra."):
         return resources.extra.get(key.partition(".")[2])
     return getattr(resources, names.get(key, key), None)
-
-
-def _short(words: str) -> str:
-    lines = [re.sub(r"^(sbatch: )?(error: )?", "", line.strip()) for line in words.splitlines()]
-    return "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith("Try ")))
 
 
 def _clock(s: int) -> str:

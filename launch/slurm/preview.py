@@ -8,18 +8,25 @@ from launch.config.clusters import SlurmConfig
 from launch.plan.planned import PlannedStage
 from launch.plan.state import state_of
 from launch.show.saying import say
+from launch.slurm import order
 from launch.slurm.limits import split
 from launch.slurm.scripts import max_array, order_of, scripts_of
-from launch.slurm.submit import precheck, site_of, with_containers
+from launch.slurm.submit import precheck, site_of, to_submit, with_containers
+from synth.host import slurm
+from synth.host.slurm import SlurmError
 
 
 def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console) -> None:
     """Every stage that is not done: how sbatch is called, and both scripts."""
-    site = with_containers(stages, site_of(cluster), console)
-    precheck(stages, site, console)
+    todo = fresh(stages)
+    site = with_containers(todo, site_of(cluster), console)
+    precheck(todo, site, console)
     for stage in stages:
         state = state_of(stage)
         if state.done:
+            continue
+        if stage not in todo:
+            _say(console, f"\n# ---- {stage.folder.name}: pending or running, left alone")
             continue
         resources = site.resources(stage)
         wanted = order_of(resources, site.limits, 1, site.command)
@@ -41,6 +48,15 @@ def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console)
             f"sbatch --dependency=afterany:ARRAYS {wanted.gate_script} NUMBER DIGEST DIGEST",
             texts.gate,
         )
+
+
+def fresh(stages: Sequence[PlannedStage]) -> list[PlannedStage]:
+    """What would be submitted now; where no queue can be asked, all that is not done."""
+    try:
+        queue = slurm.listing(order.users_of([s.folder for s in stages]))
+    except SlurmError:
+        queue = []
+    return to_submit(stages, queue)
 
 
 def _say(console: Console, *lines: str) -> None:

@@ -1,4 +1,5 @@
-"""What the jobs of one kind of stage ask for: the keys of cluster=slurm, with `stages.<kind>` over them, as frozen data."""
+"""What the jobs of one kind of stage ask for, as frozen data: the keys of cluster=slurm; over them, for stages that ask for no GPU and for
+gates, those of `cpu`; over these, those of `stages.<kind>`."""
 
 import dataclasses
 import math
@@ -6,9 +7,10 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from launch.config.clusters import SlurmConfig
-from launch.config.times import check_time, seconds
+from launch.config.times import limit, typed_time
 from launch.plan.container import AUTO, Container, chosen
 from launch.plan.devices import processes_of, uses_gpu
 from launch.plan.mounts import user_mounts
@@ -36,7 +38,6 @@ OURS = frozenset(  # flags of sbatch that have a key of their own, or that the l
         "error",
         "open-mode",
         "job-name",
-        "comment",
         "ntasks",
         "nodes",
         "signal",
@@ -47,9 +48,21 @@ OURS = frozenset(  # flags of sbatch that have a key of their own, or that the l
 )
 COUNTED = ("gpus", "gpus-per-node")  # flags of sbatch, in `extra`, that ask for a job's GPUs in the place of gres
 UNCOUNTED = ("gpus-per-task", "gpus-per-socket")
+OF_GPUS = frozenset([*COUNTED, *UNCOUNTED, "gpu-bind", "gpu-freq", "cpus-per-gpu", "mem-per-gpu"])  # for those who compute on GPUs
+# What a job of the whole machine asks for: not for gates, which list files with one core. Who pays and what a site wants to know
+# (comment, wckey, licenses of a file system, mail ..) is for all jobs.
+OF_NODES = OF_GPUS | frozenset(
+    ["exclusive", "mem-per-cpu", "mincpus", "tmp", "contiguous", "switches", "spread-job", "use-min-nodes", "core-spec", "thread-spec"]
+    + ["cores-per-socket", "sockets-per-node", "threads-per-core", "extra-node-info", "hint", "ntasks-per-core", "ntasks-per-node"]
+    + ["ntasks-per-socket", "ntasks-per-gpu", "distribution", "cpu-freq", "gres-flags", "mem-bind", "network", "bb", "bbf", "reboot"]
+    + ["power", "profile", "acctg-freq", "overcommit", "oversubscribe", "resv-ports", "tres-per-task"]
+)
+IN_PARTITION = ("constraint", "nodelist", "exclude")  # what is said of nodes of one partition says nothing of another's
+ALSO_IN_PARTITION = frozenset(["reservation", "prefer", "cluster-constraint", "batch"])  # the same among the flags of `extra`
+GATE_MEM = "2G"  # at most, of the memory that a job asks for
 CPUS_WORKER = 4  # one feeds the device; encoding, hashing and writing take the others
 _GRES = re.compile(r"[\w.-]+(?::[\w.-]+)?(?::\d+)?$")
-_MEM = re.compile(r"\d+(?:\.\d+)?[KMGT]?B?$", re.IGNORECASE)
+_MEM = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,8 @@ class Resources:
     max_array_size: int | None
     extra: Mapping[str, object] = field(default_factory=dict)
     srun: tuple[str, ...] = ()  # more words for srun, before the command
+    keys: Mapping[str, str] = field(default_factory=dict)  # name -> the key that has given it: {"time": "cluster.cpu.time"}
+    of_cpu: bool = False  # whether the keys of cluster.cpu count
 
     @property
     def cpus_worker(self) -> int:
@@ -112,8 +127,8 @@ class Resources:
 
     def signal_s(self) -> int:
         """Seconds before the limit at which workers are told to drain: never in the first three quarters of the time."""
-        limit = seconds(self.time) if self.time else None
-        return max(10, min(self.drain_before_s, limit // 4) if limit else self.drain_before_s)
+        end = limit(self.time) if self.time else None
+        return max(10, min(self.drain_before_s, end // 4) if end else self.drain_before_s)
 
 
 def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: float | None = None) -> Resources:
@@ -121,20 +136,23 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: floa
 
     host_gb: what one worker needs of a node's memory, where that is known; it becomes `mem` where nothing else is said.
     """
-    own = dataclasses.asdict(cluster.stages[kind]) if kind in cluster.stages else {}
-    v = {k: own[k] if own.get(k) is not None else value for k, value in dataclasses.asdict(cluster).items() if k not in ("stages", "kind")}
-    for name in ("env", "extra"):
-        v[name] = dict(getattr(cluster, name)) | dict(own.get(name) or {})
+    on_gpu = uses_gpu(kind, config)
+    own = _own(cluster, kind, on_gpu)
+    v = {k: own[k][1] if k in own else value for k, value in dataclasses.asdict(cluster).items() if k not in ("stages", "cpu", "kind")}
 
     def key(name: str) -> str:
-        return f"cluster.stages.{kind}.{name}" if own.get(name) not in (None, {}) else f"cluster.{name}"
+        return f"{own[name][0] if name in own else 'cluster'}.{name}"
 
-    on_gpu = uses_gpu(kind, config)
-    if not on_gpu:  # as gres and gpus_per_job are: for those who compute on GPUs
-        v["extra"] = {name: x for name, x in v["extra"].items() if not _flags([name]) & {*COUNTED} or name in (own.get("extra") or {})}
+    of_cpu = _of_cpu(cluster, kind, on_gpu)
+    if of_cpu and cluster.cpu.partition not in (None, cluster.partition):
+        v |= {name: None for name in IN_PARTITION if name not in own}
+    v["env"] = dict(cluster.env) | dict(own.get("env", ("", {}))[1])
+    v["extra"] = _extra(cluster, kind, on_gpu, of_cpu) | dict(own.get("extra", ("", {}))[1])
+    if kind == "gate" and "mem" not in own:
+        v["mem"] = _gate_mem(v["mem"])
     gpus_worker = processes_of(kind, config) if on_gpu else 0
-    asked = v["gpus_per_job"] if on_gpu else own.get("gpus_per_job")
-    gres = v["gres"] if on_gpu else own.get("gres")
+    asked = v["gpus_per_job"] if on_gpu or "gpus_per_job" in own else None
+    gres = v["gres"] if on_gpu or "gres" in own else None
     asked, gres = _in_extra(v["extra"], asked, gres, key)
     gpus = _gpus(asked, gres, gpus_worker, key)
     gpus_worker = min(gpus, gpus_worker or 1)
@@ -162,7 +180,51 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: floa
         mem=mem,
         **{k: v[k] for k in ("partition", "account", "qos", "constraint", "nodelist", "exclude", "drain_before_s")},
         **{k: v[k] for k in ("heal", "max_requeues", "on_missing", "max_array_size", "extra")},
+        keys={name: key(name) for name in v},
+        of_cpu=of_cpu,
     )
+
+
+def _of_cpu(cluster: SlurmConfig, kind: str, on_gpu: bool) -> bool:
+    """Whether jobs of a kind are for `cluster.cpu`: those that compute on cores, and those that were told to."""
+    stage = cluster.stages.get(kind)
+    asked = next((n for n in (stage and stage.gpus_per_job, cluster.gpus_per_job) if n is not None), None)
+    return not on_gpu or asked == 0
+
+
+def _own(cluster: SlurmConfig, kind: str, on_gpu: bool) -> dict[str, tuple[str, Any]]:
+    """name -> (the part of the config that has it, value) of what a kind of stage has in the place of the cluster's; null: it has not."""
+    parts = [("cluster.cpu", cluster.cpu)] if _of_cpu(cluster, kind, on_gpu) else []
+    parts += [(f"cluster.stages.{kind}", cluster.stages[kind])] if kind in cluster.stages else []
+    own: dict[str, tuple[str, Any]] = {}
+    for part, config in parts:
+        for name, value in dataclasses.asdict(config).items():
+            if isinstance(value, Mapping):  # added to those before it
+                value = dict(own.get(name, ("", {}))[1]) | dict(value)
+            if value not in (None, {}):
+                own[name] = (part, value)
+    return own
+
+
+def _extra(cluster: SlurmConfig, kind: str, on_gpu: bool, of_cpu: bool) -> dict[str, Any]:
+    """Of the cluster's own `extra`, the flags that are for the jobs of a kind."""
+    without = OF_NODES if kind == "gate" else frozenset() if on_gpu else OF_GPUS
+    if of_cpu and cluster.cpu.partition not in (None, cluster.partition):
+        without |= ALSO_IN_PARTITION
+    return {name: value for name, value in cluster.extra.items() if not _flags([name]) & without}
+
+
+def _gate_mem(mem: str | None) -> str | None:
+    """Of the memory that jobs ask for, what a gate needs; a site that wants it to be said gets it said.
+
+    >>> _gate_mem("400G"), _gate_mem("0"), _gate_mem("500M"), _gate_mem(None)
+    ('2G', '2G', '500M', None)
+    """
+    m = _MEM.match(mem or "")
+    if not m or not mem:
+        return mem
+    size = float(m[1]) * {"K": 1 / 1024, "M": 1, "": 1, "G": 1024, "T": 1024 * 1024}[m[2].upper()]
+    return mem if 0 < size <= 2048 else GATE_MEM
 
 
 def _container(v: Mapping, key: str) -> Container | None:
@@ -242,8 +304,9 @@ def _cpus(asked: int | None, workers: int, key: str) -> int:
 
 def _check(v: Mapping, key: Callable[[str], str]) -> None:
     for name in ("time", "time_min"):
-        check_time(key(name), v[name])
-    if v["time"] and v["time_min"] and seconds(str(v["time_min"])) > seconds(str(v["time"])):
+        typed_time(key(name), v[name])
+    most, least = (limit(str(v[name])) if v[name] is not None else None for name in ("time", "time_min"))
+    if most and least and least > most:
         raise InputError(f"{key('time_min')}={v['time_min']}: is longer than {key('time')}={v['time']}")
     if v["mem"] and not _MEM.match(v["mem"]):
         raise InputError(f"{key('mem')}={v['mem']!r}: not a size; write 32G, 500M, or 0 for all of a node")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from launch.config.clusters import SlurmConfig
+from launch.config.clusters import GATE, SlurmConfig
 from launch.config.program import this_command
 from launch.plan.container import Container
 from launch.plan.planned import Outcome, PlannedStage
@@ -23,7 +23,8 @@ from launch.slurm import order, stored, submissions
 from launch.slurm.container import inside, looked_at
 from launch.slurm.limits import Limits, read, shares
 from launch.slurm.order import Live
-from launch.slurm.precheck import check_site, check_with_slurm
+from launch.slurm.policy import short, time_mends
+from launch.slurm.precheck import check_with_slurm, refusal
 from launch.slurm.resources import Resources, resources_of
 from launch.slurm.scripts import order_of, scripts_of
 from launch.slurm.stored import Scripts
@@ -46,6 +47,11 @@ class Site:
     command: str
     containers: Mapping[Container, Container] = field(default_factory=dict)  # as asked for -> with what is known of the image
 
+    @property
+    def room(self) -> int | None:
+        """Jobs that one may have in the queue; None: no limit is known."""
+        return min((b for b in (self.limits.max_submit, self.limits.max_jobs) if b is not None), default=None)
+
     def resources(self, stage: PlannedStage) -> Resources:
         return inside(self.asked(stage), self.containers, stage)
 
@@ -64,10 +70,13 @@ class Placed:
 
 def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, retry_failed: bool) -> list[Outcome]:
     """Submit what is missing of all stages. Outcomes of those that could not be, or of all if all were done before."""
-    site = with_containers(stages, site_of(cluster), console)
-    precheck(stages, site, console)
+    site = site_of(cluster)
     try:
-        tasks = allotted(stages, site)
+        queue = slurm.listing(order.users_of([s.folder for s in stages]))
+        fresh = to_submit(stages, queue)
+        site = with_containers(fresh, site, console)
+        precheck(fresh, site, console)
+        tasks = allotted(stages, site, queue)
     except SlurmError as e:
         raise InputError(f"cluster=slurm: {e}; run this where sbatch and squeue work, or take cluster=local") from e
     placed: dict[Path, Placed] = {}
@@ -78,8 +87,7 @@ def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, 
         except InputError as e:
             placed[stage.folder] = Placed(Outcome(stage, EXIT_BAD_INPUT, message=str(e)))
         except SlurmError as e:
-            advice = "; jobs that you may have in the queue: cluster.max_submit=N" if "limit" in str(e).lower() else ""
-            placed[stage.folder] = Placed(Outcome(stage, EXIT_BAD_INPUT, message=f"Slurm did not take it: {e}{advice}"))
+            placed[stage.folder] = refused_by_slurm(stage, site, str(e))
         except (StoreError, OSError) as e:
             again = refused(e)  # else a bug, which is shown whole
             message = str(e) if again else traceback.format_exc()
@@ -93,9 +101,30 @@ def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, 
     return [o for o in outcomes if o.code != EXIT_OK]
 
 
+def to_submit(stages: Sequence[PlannedStage], queue: Sequence[slurm.Listed]) -> list[PlannedStage]:
+    """The stages that are not done and have no job that is pending or running: of others nothing is submitted, so nothing is judged."""
+    return [s for s in stages if not state_of(s).done and not order.live(read_submissions(s.folder), queue).arrays]
+
+
+def refused_by_slurm(stage: PlannedStage, site: Site, words: str) -> Placed:
+    """What to say of a stage that sbatch did not take: the same command does later, or a key has to change before."""
+    if not time_mends(words):
+        return Placed(Outcome(stage, EXIT_BAD_INPUT, message=refusal(words, site.resources(stage), site.limits, stage.name)))
+    gate = ""
+    with contextlib.suppress(SlurmError):
+        gate = order.live(read_submissions(stage.folder), _queue(stage.folder)).gate
+    if gate:
+        text = f"left alone: {short(words)}; its gate {gate} is in the queue, and goes on when there is room"
+        return Placed(Outcome(stage, EXIT_OK, message=text), gate)
+    less = "; to have fewer jobs in it: cluster.n_jobs, cluster.max_submit"
+    return Placed(
+        Outcome(stage, EXIT_AGAIN, message=f"not submitted: {short(words)}; run the same command again when jobs have ended{less}")
+    )
+
+
 def site_of(cluster: SlurmConfig) -> Site:
     """Reads the site's limits; wrong values of the gate's keys are InputErrors."""
-    gate = resources_of(cluster, "gate", {})
+    gate = resources_of(cluster, GATE, {})
     limits = read(cluster.max_array_size, cluster.max_submit, cluster.account, cluster.qos)
     return Site(cluster, limits, gate, f"cd {shlex.quote(os.getcwd())} && {this_command()}")
 
@@ -110,29 +139,28 @@ def with_containers(stages: Sequence[PlannedStage], site: Site, console: Console
 
 
 def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> None:
-    """Judge every distinct set of resources; a wrong one is an InputError before anything is written or queued."""
-    todo = [s for s in stages if not state_of(s).done]
-    if not todo:
+    """Have sbatch test every distinct script of stages that are to be submitted; a wrong one is an InputError before anything is written
+    or queued."""
+    if not stages or not site.cluster.check:
         return
-    distinct = {str(sorted(r.flags().items())): (s, r) for s in todo for r in [site.resources(s)]}
+    if site.room is not None and site.room < 2:
+        raise InputError(f"{site.room} jobs in the queue are all that you may have here: a stage needs two, one of workers and its gate")
+    distinct = {str(sorted(r.flags().items())): (s, r) for s in stages for r in [site.resources(s)]}
     checks = [(scripts_of(s, r, site.gate, 1, site.limits, site.command).array, s.name, r) for s, r in distinct.values()]
     stage, resources = next(iter(distinct.values()))
-    checks.append((scripts_of(stage, resources, site.gate, 1, site.limits, site.command).gate, "gate", site.gate))
+    checks.append((scripts_of(stage, resources, site.gate, 1, site.limits, site.command).gate, GATE, site.gate))
 
     def tell(text: str) -> None:
         say(console, text)
 
-    for _, name, asked in checks:
-        check_site(asked, site.limits, name)
     with _scratch() as script:
         for text, name, asked in checks:
             script.write_text(text, encoding="utf-8")
-            check_with_slurm(script, asked, site.limits, name, tell)
+            check_with_slurm(script, asked, site.limits, name, tell, array=name != GATE)
 
 
-def allotted(stages: Sequence[PlannedStage], site: Site) -> dict[Path, int]:
+def allotted(stages: Sequence[PlannedStage], site: Site, queue: Sequence[slurm.Listed]) -> dict[Path, int]:
     """Array tasks of each stage, as many as there is room for in the queue; 0: no room now, or none needed."""
-    queue = slurm.listing(order.users_of([s.folder for s in stages]))
     useful, wanted = [], []
     for stage in stages:
         state = state_of(stage)
@@ -140,9 +168,8 @@ def allotted(stages: Sequence[PlannedStage], site: Site) -> dict[Path, int]:
         useful.append(0 if state.done else _useful(site, stage, state.n_units - state.units))
         wanted.append(0 if busy else useful[-1])
     given = wanted
-    bounds = [b for b in (site.limits.max_submit, site.limits.max_jobs) if b is not None]
-    if bounds:
-        given = shares(wanted, max(0, min(bounds) - len([j for j in queue if j.state not in slurm.ENDING])))
+    if site.room is not None:
+        given = shares(wanted, max(0, site.room - len([j for j in queue if j.state not in slurm.ENDING])))
     # what is busy now keeps its number: its jobs may have ended when its turn comes
     return {s.folder: g if w else u for s, g, w, u in zip(stages, given, wanted, useful, strict=True)}
 
@@ -170,8 +197,7 @@ def one(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Place
     if live.arrays:
         return left_alone(stage, folder, site, live, depends)
     if not tasks:
-        msg = "no room in the queue (cluster.max_submit); run the same command again later"
-        return Placed(Outcome(stage, EXIT_AGAIN, message=msg))
+        return refused_by_slurm(stage, site, f"no room in the queue: you may have {site.room} jobs in it (MaxSubmitJobs)")
     turn = take_turn(folder.path, order.settle)
     live = order.live(read_submissions(folder.path), _queue(folder.path))
     if live.arrays or folder.is_done():  # somebody else was first

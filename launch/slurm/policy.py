@@ -1,0 +1,104 @@
+"""Limits of accounting, QOS and partitions, by the names that Slurm has for them: what one bounds, the keys that keep to it, and whether
+time mends it.
+
+sbatch has one sentence for all of them ("Job violates accounting/QOS policy"); which one it is stands in the line before, and is squeue's
+reason of a job that was taken all the same. Names are those of Slurm 22.05 to 25.05 (job_state_reason_string).
+"""
+
+import re
+from dataclasses import dataclass
+
+NAME = re.compile(r"\b(?:(?:Assoc|QOS)(?:Grp|Max|Min)|Max(?!Array)|Partition(?=Time|Node))[A-Z]\w*")
+# the first one that a name holds says what it bounds: in words, and the keys of cluster=slurm
+BOUNDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    (r"Submit", "jobs in the queue", ("n_jobs", "max_submit")),
+    (r"Min(?:ute)?s|RunMin", "time times resources", ("time", "cpus_per_job", "gpus_per_job", "gres")),
+    (r"Wall|Time", "time", ("time",)),
+    (r"GRES|Gres", "GPUs", ("gpus_per_job", "gres")),
+    (r"Cpu|CPU", "cores", ("cpus_per_job",)),
+    (r"Mem", "memory", ("mem",)),
+    (r"Node", "nodes", ()),
+    (r"", "resources", ()),
+)
+# a submission that is refused by these may be taken later, as it is
+FULL = re.compile(
+    r"Max\w*SubmitJob|GrpSubmitJob|temporarily (?:unable|unavailable)|job queue full|partition not available \(inactive or drain\)",
+    re.IGNORECASE,
+)
+COUNTED = re.compile(r"Max\w*SubmitJob|GrpSubmitJob")
+# jobs that wait for these wait for ever, whatever ends before them
+NEVER = re.compile(
+    r"PartitionTimeLimit|PartitionNodeLimit|MaxMemPerLimit|\w*(?:PerJob|WallDuration|PerNode|Min(?:GRES|Cpu|Mem|Node|Billing))\w*"
+)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One that words of Slurm name."""
+
+    name: str  # QOSMaxWallDurationPerJobLimit
+    bounds: str  # what, in words
+    keys: tuple[str, ...]  # of cluster=slurm that ask for it
+    least: bool  # it asks for more, and not for less
+
+    @property
+    def of(self) -> str:
+        """The key whose other value has another such limit: "qos", "account", "partition" or ""."""
+        return next(
+            (key for begin, key in (("QOS", "qos"), ("Assoc", "account"), ("Part", "partition")) if self.name.startswith(begin)), ""
+        )
+
+
+def limit_in(words: str) -> Limit | None:
+    """The limit that Slurm names in an answer; None if it names none.
+
+    >>> limit_in("sbatch: error: QOSMinGRES").least, limit_in("QOSMaxWallDurationPerJobLimit").keys, limit_in("Invalid qos specification")
+    (True, ('time',), None)
+    >>> limit_in("AssocGrpSubmitJobsLimit").bounds, limit_in("QOSMaxCpuMinutesPerJobLimit").bounds, limit_in("MaxMemPerLimit").bounds
+    ('jobs in the queue', 'time times resources', 'memory')
+    """
+    m = NAME.search(words)
+    if not m:
+        return None
+    least = bool(re.match(r"QOSMin", m[0]))
+    bare = re.sub(r"^(?:Assoc|QOS)?(?:Grp|Max|Min)?", "", m[0])
+    bounds, keys = next((bounds, keys) for pattern, bounds, keys in BOUNDS if re.search(pattern, bare))
+    return Limit(m[0], bounds, keys, least)
+
+
+def time_mends(words: str) -> bool:
+    """Whether what sbatch refused may be taken later without a change: the queue is full, or the partition closed for now.
+
+    >>> time_mends("sbatch: error: AssocMaxSubmitJobLimit"), time_mends("Slurm temporarily unable to accept job, sleeping and retrying")
+    (True, True)
+    >>> time_mends("Requested time limit is invalid"), time_mends("QOSGrpGRES")
+    (False, False)
+    """
+    return bool(FULL.search(words))
+
+
+def fewer_fit(words: str) -> bool:
+    """Whether fewer jobs at once may be taken now: a limit counts them. (At MaxJobCount each sbatch tries for minutes.)"""
+    return bool(COUNTED.search(words))
+
+
+def never_starts(reason: str) -> bool:
+    """Whether a pending job with this reason of squeue will not start, whatever ends before it.
+
+    >>> [never_starts(r) for r in ("PartitionTimeLimit", "QOSMinGRES", "QOSMaxGRESPerUser", "AssocGrpCpuLimit", "Resources", "Priority")]
+    [True, True, False, False, False, False]
+    """
+    return bool(NEVER.fullmatch(reason))
+
+
+def short(words: str) -> str:
+    """What sbatch said, in one line.
+
+    >>> short("sbatch: sbatch: error: QOSMinGRES\\nallocation failure: Job violates accounting/QOS policy")
+    'QOSMinGRES; Job violates accounting/QOS policy'
+    """
+    lines = [
+        re.sub(r"^(?:sbatch: )*(?:error: )?(?:allocation failure: |Batch job submission failed: )?", "", line.strip())
+        for line in words.splitlines()
+    ]
+    return "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith("Try ")))
