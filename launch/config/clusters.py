@@ -86,7 +86,8 @@ class SlurmConfig(ClusterConfig):
 
 
 def stage_schema() -> type:
-    """Hydra's type of cluster.cpu and cluster.stages.<kind>: keys of cluster=slurm that a kind of stage may have for itself; null: as in the cluster."""
+    """Hydra's type of cluster.cpu and cluster.stages.<kind>: keys of cluster=slurm that these may have for themselves; null: as in the
+    cluster."""
     own = [f for f in dataclasses.fields(schema(SlurmConfig)) if f.name not in NOT_OF_STAGES]
     fields: list[tuple[str, Any, Any]] = []
     for f in own:

@@ -149,10 +149,9 @@ def parse_submit(associations: str, qualities: str, account: str | None, qos: st
 
 
 # what sacctmgr tells of a QOS and of an association, and a limit's refusal may be about
-OF_QOS = (
-    "MaxWall,MaxTRES,MaxTRESPerNode,MinTRES,MaxTRESPU,MaxTRESPA,MaxTRESMins,MaxSubmitPU,MaxSubmitPA,GrpTRES,GrpTRESMins,GrpWall,GrpSubmit"
-)
-OF_ACCOUNT = "MaxWall,MaxTRES,MaxTRESPerNode,MaxTRESMins,MaxSubmit,GrpTRES,GrpTRESMins,GrpWall,GrpSubmit"
+OF_BOTH = "MaxWall,MaxTRES,MaxTRESPerNode,MaxTRESMins,GrpTRES,GrpTRESMins,GrpWall,GrpSubmit"
+OF_QOS = f"{OF_BOTH},MinTRES,MaxTRESPU,MaxTRESPA,MaxSubmitPU,MaxSubmitPA"
+OF_ACCOUNT = f"{OF_BOTH},MaxSubmit"
 
 
 def figures(name: str, entity: str) -> str:

@@ -28,7 +28,7 @@ FULL = re.compile(
 COUNTED = re.compile(r"Max\w*SubmitJob|GrpSubmitJob")
 # jobs that wait for these wait for ever, whatever ends before them
 NEVER = re.compile(
-    r"PartitionTimeLimit|PartitionNodeLimit|MaxMemPerLimit|\w*(?:PerJob|WallDuration|PerNode|Min(?:GRES|Cpu|Mem|Node|Billing))\w*"
+    r"PartitionTimeLimit|PartitionNodeLimit|MaxMemPerLimit|\w*(?:PerJob|WallDuration|PerNode)\w*|QOSMin(?:GRES|Cpu|Mem|Node|Billing)\w*"
 )
 
 
@@ -44,9 +44,8 @@ class Limit:
     @property
     def of(self) -> str:
         """The key whose other value has another such limit: "qos", "account", "partition" or ""."""
-        return next(
-            (key for begin, key in (("QOS", "qos"), ("Assoc", "account"), ("Part", "partition")) if self.name.startswith(begin)), ""
-        )
+        scopes = (("QOS", "qos"), ("Assoc", "account"), ("Part", "partition"))
+        return next((key for beginning, key in scopes if self.name.startswith(beginning)), "")
 
 
 def limit_in(words: str) -> Limit | None:
@@ -97,8 +96,6 @@ def short(words: str) -> str:
     >>> short("sbatch: sbatch: error: QOSMinGRES\\nallocation failure: Job violates accounting/QOS policy")
     'QOSMinGRES; Job violates accounting/QOS policy'
     """
-    lines = [
-        re.sub(r"^(?:sbatch: )*(?:error: )?(?:allocation failure: |Batch job submission failed: )?", "", line.strip())
-        for line in words.splitlines()
-    ]
+    before = re.compile(r"^(?:sbatch: )*(?:error: )?(?:allocation failure: |Batch job submission failed: )?")
+    lines = [before.sub("", line.strip()) for line in words.splitlines()]
     return "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith("Try ")))

@@ -51,12 +51,13 @@ UNCOUNTED = ("gpus-per-task", "gpus-per-socket")
 OF_GPUS = frozenset([*COUNTED, *UNCOUNTED, "gpu-bind", "gpu-freq", "cpus-per-gpu", "mem-per-gpu"])  # for those who compute on GPUs
 # What a job of the whole machine asks for: not for gates, which list files with one core. Who pays and what a site wants to know
 # (comment, wckey, licenses of a file system, mail ..) is for all jobs.
-OF_NODES = OF_GPUS | frozenset(
-    ["exclusive", "mem-per-cpu", "mincpus", "tmp", "contiguous", "switches", "spread-job", "use-min-nodes", "core-spec", "thread-spec"]
-    + ["cores-per-socket", "sockets-per-node", "threads-per-core", "extra-node-info", "hint", "ntasks-per-core", "ntasks-per-node"]
-    + ["ntasks-per-socket", "ntasks-per-gpu", "distribution", "cpu-freq", "gres-flags", "mem-bind", "network", "bb", "bbf", "reboot"]
-    + ["power", "profile", "acctg-freq", "overcommit", "oversubscribe", "resv-ports", "tres-per-task"]
+_NODES = (
+    "exclusive mem-per-cpu mincpus tmp contiguous switches spread-job use-min-nodes core-spec thread-spec cores-per-socket "
+    "sockets-per-node threads-per-core extra-node-info hint ntasks-per-core ntasks-per-node ntasks-per-socket ntasks-per-gpu "
+    "distribution cpu-freq gres-flags mem-bind network bb bbf reboot power profile acctg-freq overcommit oversubscribe resv- "
+    "ports tres-per-task"
 )
+OF_NODES = OF_GPUS | frozenset(_NODES.split())
 IN_PARTITION = ("constraint", "nodelist", "exclude")  # what is said of nodes of one partition says nothing of another's
 ALSO_IN_PARTITION = frozenset(["reservation", "prefer", "cluster-constraint", "batch"])  # the same among the flags of `extra`
 GATE_MEM = "2G"  # at most, of the memory that a job asks for

@@ -116,10 +116,8 @@ def refused_by_slurm(stage: PlannedStage, site: Site, words: str) -> Placed:
     if gate:
         text = f"left alone: {short(words)}; its gate {gate} is in the queue, and goes on when there is room"
         return Placed(Outcome(stage, EXIT_OK, message=text), gate)
-    less = "; to have fewer jobs in it: cluster.n_jobs, cluster.max_submit"
-    return Placed(
-        Outcome(stage, EXIT_AGAIN, message=f"not submitted: {short(words)}; run the same command again when jobs have ended{less}")
-    )
+    again = "run the same command again when jobs have ended; to have fewer of them in it: cluster.n_jobs, cluster.max_submit"
+    return Placed(Outcome(stage, EXIT_AGAIN, message=f"not submitted: {short(words)}; {again}"))
 
 
 def site_of(cluster: SlurmConfig) -> Site:

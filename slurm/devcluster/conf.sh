@@ -27,8 +27,10 @@ write_conf() {
     conf_accounting
     conf_nodes
     conf_partitions
+    [ -z "$LUA" ] || echo "JobSubmitPlugins=lua" # it reads job_submit.lua beside slurm.conf
     [ -z "$EXTRA" ] || printf '%s\n' "$EXTRA"
   } >"$DIR/etc/slurm.conf"
+  [ -z "$LUA" ] || cp "$LUA" "$DIR/etc/job_submit.lua"
   : >"$DIR/etc/gres.conf"
   [ "$GPUS" = 0 ] || echo "Name=gpu File=$DIR/gpu/fake[0-$((GPUS - 1))] Flags=nvidia_gpu_env" >"$DIR/etc/gres.conf"
   printf 'CgroupPlugin=cgroup/v1\n' >"$DIR/etc/cgroup.conf"

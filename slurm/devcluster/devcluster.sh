@@ -17,6 +17,7 @@
 #   SLURM_DEV_NODES=4  SLURM_DEV_CPUS=8  SLURM_DEV_MEM=8000 (MB)  SLURM_DEV_GPUS=4     per node, all fake
 #   SLURM_DEV_DBD=1               accounting: 1 = slurmdbd and mariadb, so that sacct works; 0 = neither
 #   SLURM_DEV_MAX_ARRAY=1001      MaxArraySize: array indices are below it
+#   SLURM_DEV_LUA=                a job_submit.lua: a site's own rules for what may be submitted
 #   SLURM_DEV_EXTRA=              more lines for slurm.conf; a key given twice takes its last value
 #   SLURM_DEV_PARTITIONS=         partition lines instead of the built-in five
 #   SLURM_DEV_PARENT=             a pid: once this process has ended, were it by KILL, all is killed and the folder deleted; without it
@@ -33,6 +34,7 @@ GPUS=${SLURM_DEV_GPUS:-4}
 DBD=${SLURM_DEV_DBD:-1}
 MAX_ARRAY=${SLURM_DEV_MAX_ARRAY:-1001}
 EXTRA=${SLURM_DEV_EXTRA:-}
+LUA=${SLURM_DEV_LUA:-}
 PARTITIONS=${SLURM_DEV_PARTITIONS:-}
 NS=${SLURM_DEV_NS:-auto}
 PARENT=${SLURM_DEV_PARENT:-}
@@ -193,7 +195,7 @@ case ${1:-} in
     waitfor 20 slurmctld timeout 5 scontrol ping
     ;;
   *)
-    sed -n '2,28p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
+    sed -n '2,29p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
     exit 2
     ;;
 esac
