@@ -169,7 +169,7 @@ def _figures(of: str, resources: Resources, limits: Limits) -> str:
     if of == "qos":
         partition = limits.partition(resources.partition)
         names = dict.fromkeys(filter(None, (resources.qos or limits.qos, partition and partition.qos)))
-        return "".join(f"; limits of QOS {name}: {found}" for name in names if (found := figures(name, "qos")))
+        return "".join(f"; limits of QOS {name}: {found}" for name in names if (found := figures(str(name), "qos")))
     return ""
 
 
