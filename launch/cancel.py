@@ -1,7 +1,8 @@
 """Cancel the Slurm jobs of a run.
 
-Cancels what was submitted for these stages (submissions/*.json), and jobs of these names that hold leases there. A job of another
-name, such as one of slurm/stage.sbatch, is told and left alone. Nothing that is finished is lost either way: with --drain the running
+Cancels what was submitted for these stages (submissions/*.json), and jobs of these names that hold leases there, on the cluster on which
+they are. A job is known by cluster, number, name and time of submission: if one differs, as of slurm/stage.sbatch the name, it is told and
+left alone. Nothing that is finished is lost either way: with --drain the running
 batches are kept, too, and units are let go at once. Running the same launch command again goes on from there.
 """
 
@@ -18,17 +19,17 @@ from pathlib import Path
 from launch.config.program import as_typed
 from launch.show.stages import find_stages, report_on
 from launch.slurm import jobs
+from launch.slurm.jobs import Job
 from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, StoreError, tool
 from synth.host import slurm
 from synth.terminal import printable
 
 POLL = 1.0  # seconds between looks at the queue while jobs drain
-CHUNK = 200  # job ids a call of scancel
 
 
-def scancel(*args: str) -> None:
+def scancel(cluster: str, *args: str) -> None:
     """Run scancel; what it cannot do, other than to jobs that have ended, is an InputError."""
-    done = slurm.command("scancel", *args)
+    done = slurm.command("scancel", *args, cluster=cluster)
     if done is None:
         raise InputError("scancel: not here; run this where the cluster's commands work")
     code, _, err = done
@@ -36,9 +37,13 @@ def scancel(*args: str) -> None:
         raise InputError(f"scancel {' '.join(args)}: {err.strip()}")
 
 
-def live_jobs(stages: Sequence[Path], tell: Callable[[str], None] = print) -> list[str]:
-    """Ids of the jobs of these stages that are pending or running. What cannot be read of a stage is told, and the rest still cancelled."""
-    live: list[str] = []
+def live_jobs(stages: Sequence[Path], tell: Callable[[str], None] = print) -> tuple[list[Job], list[Job]]:
+    """Jobs of these stages that are pending or running, and those of clusters that do not answer.
+
+    What cannot be read of a stage is told, and the rest still cancelled.
+    """
+    live: dict[tuple[str, str], Job] = {}
+    silent: dict[tuple[str, str], Job] = {}
     for stage in stages:
         held: list[str] = []
         try:
@@ -48,59 +53,67 @@ def live_jobs(stages: Sequence[Path], tell: Callable[[str], None] = print) -> li
                 tell(what)
         except (InputError, StoreError) as e:
             tell(f"{e}; who holds its units is not known")
-        for job, names in jobs.named(stage, held, tell).items():
-            states = slurm.job_states(job)
-            if states is None:
-                raise InputError("squeue: not here, or no answer; run this where the cluster's commands work")
-            if any(slurm.is_live(state) for state, _ in states.values()):
-                found = slurm.job_names(job)
-                if found and found <= names:
-                    live.append(job)
-                else:
-                    said = ascii(min(found))[:100] if found else "not known"
-                    tell(f"{stage}: names job {job}, whose name ({said}) is of no submission there: left alone (scancel {job} ends it)")
-    return list(dict.fromkeys(live))
+        named = jobs.of(stage, held, tell)
+        states = jobs.states(named)
+        for job in named:
+            tasks = states[job.key]
+            if tasks is None:
+                silent[job.key] = job
+                continue
+            tasks = [task for task in tasks if slurm.is_live(task.state)]
+            others = list(filter(None, (job.other(task) for task in tasks)))
+            if others:
+                at = f"-M {job.cluster} " if slurm.at(job.cluster) else ""
+                tell(f"{stage}: names job {job}, {others[0]}: left alone (scancel {at}{job.id} ends it)")
+            elif tasks:
+                live[job.key] = job
+    return list(live.values()), list(silent.values())
 
 
-def drain(ids: Sequence[str], patience: float, tell: Callable[[str], None]) -> bool:
-    """Ask all running workers to end their batch, and wait; whether all had left in time.
+def drain(found: Sequence[Job], patience: float, tell: Callable[[str], None]) -> bool:
+    """Ask all running workers of jobs of one cluster to end their batch, and wait; whether all had left in time.
 
     Pending tasks are cancelled first, and again at every look: a preempted or requeued one would start in the meantime.
     """
-    scancel("--state=PENDING", *ids)
-    scancel("--state=RUNNING", "--signal=USR2", *ids)  # to the steps, not to the batch scripts
+    cluster, ids = found[0].cluster, [job.id for job in found]
+    scancel(cluster, "--state=PENDING", *ids)
+    scancel(cluster, "--state=RUNNING", "--signal=USR2", *ids)  # to the steps, not to the batch scripts
     end, last = time.monotonic() + patience, -1
     while True:
-        states = [slurm.job_states(job) for job in ids]
-        running = [task for s in states for task, (state, _) in (s or {}).items() if slurm.is_live(state) and state not in slurm.WAITING]
-        pending = [task for s in states for task, (state, _) in (s or {}).items() if state in slurm.WAITING]
-        if not running and not pending and None not in states:
+        seen = jobs.states(found).values()
+        live = [task for tasks in seen for task in tasks or () if slurm.is_live(task.state)]
+        pending = [task for task in live if task.state in slurm.WAITING]
+        if not live and None not in seen:
             return True
-        if len(running) != last:
-            last = len(running)
+        if len(live) - len(pending) != last:
+            last = len(live) - len(pending)
             tell(f"{last} tasks end their running batch")
         if time.monotonic() >= end:
             return False
         if pending:
-            scancel("--state=PENDING", *ids)
+            scancel(cluster, "--state=PENDING", *ids)
         time.sleep(POLL)
 
 
 def cancel(path: Path, drained: bool, patience: float, tell: Callable[[str], None]) -> int:
     """Cancel the jobs of all stages below a path; the exit code."""
-    ids = live_jobs(find_stages(path), tell)
-    if not ids:
-        tell("no job of this run is pending or running")
-        return EXIT_OK
+    found, silent = live_jobs(find_stages(path), tell)
+    if silent and all(job.cluster == slurm.home("") for job in silent):
+        raise InputError("squeue: not here, or no answer; run this where the cluster's commands work")
     in_time = True
-    for i in range(0, len(ids), CHUNK):
-        if drained:
-            in_time = drain(ids[i : i + CHUNK], patience, tell) and in_time
-        scancel(*ids[i : i + CHUNK])
-    tell(f"cancelled: {' '.join(ids)}")
+    for cluster in dict.fromkeys(job.cluster for job in found):
+        there = [job for job in found if job.cluster == cluster]
+        for i in range(0, len(there), jobs.AT_ONCE):
+            some = there[i : i + jobs.AT_ONCE]
+            if drained:
+                in_time = drain(some, patience, tell) and in_time
+            scancel(cluster, *(job.id for job in some))
+    tell(f"cancelled: {' '.join(map(str, found))}" if found else "no job of this run is pending or running")
+    if silent:
+        tell(f"not asked, so not cancelled: {', '.join(map(str, silent))}: no answer from there; run this again later, or on that cluster")
     if not in_time:
         tell(f"some had not drained after {patience:.0f} s: their running batches are lost, nothing else")
-    return EXIT_OK if in_time else EXIT_AGAIN
+    return EXIT_OK if in_time and not silent else EXIT_AGAIN
 
 
 def parser() -> argparse.ArgumentParser:

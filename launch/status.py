@@ -61,8 +61,8 @@ def look(path: Path, slurm: bool = True) -> list[tuple[StageReport, StageJobs]]:
             warn(what)
         if len(report.unread) > UNREAD:
             warn(f"{folder}: and {len(report.unread) - UNREAD} more files that cannot be read")
-        ids = jobs.job_ids(folder, [h.slurm for h in report.held if h.slurm], warn) if slurm and not report.done else []
-        reports.append((report, jobs.ask(ids) if ids else StageJobs()))
+        named = jobs.of(folder, [h.slurm for h in report.held if h.slurm], warn) if slurm and not report.done else []
+        reports.append((report, jobs.ask(named) if named else StageJobs()))
     return reports
 
 

@@ -16,7 +16,7 @@ CLUSTERS = {
 }
 PREVIEWS = {"local": "launch.local.node:preview", "slurm": "launch.slurm.preview:show"}
 GATE = "gate"  # in cluster.stages, beside the kinds of stages
-NOT_OF_STAGES = ("kind", "stages", "cpu", "max_submit", "check")  # keys of cluster=slurm that all jobs have in common
+NOT_OF_STAGES = ("kind", "stages", "cpu", "max_submit", "clusters", "check")  # keys of cluster=slurm that all jobs have in common
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,10 @@ class SlurmConfig(ClusterConfig):
 
     max_parallel: int = key("array tasks that run at once", null="all")
     workers_per_job: Any = key("auto: GPUs of the job // GPUs a worker, so that a whole node is filled; or a number", given=Any)
+    clusters: str = key(
+        "of a site with several, as sbatch --clusters: far; of far,near that where jobs start first; a run stays there",
+        null="that of SLURM_CLUSTERS, else the one that sbatch talks to",
+    )
     partition: str = key("partition of the jobs", null="the site's default")
     account: str = key("who pays", null="your default")
     qos: str = key("quality of service", null="the site's default")

@@ -13,7 +13,8 @@ from launch.config.clusters import ClusterConfig, SlurmConfig
 from launch.plan.devices import uses_gpu, visible_gpus
 from synth.errors import StoreError
 from synth.host.gpu import smi
-from synth.host.slurm import TRANSIENT, command
+from synth.host.refusals import passing
+from synth.host.slurm import command
 from synth.keys import WrongKey
 
 ASSUMED = 24.0  # GB, where nobody says: a card that most sites have
@@ -70,7 +71,7 @@ def _of_slurm(cluster: SlurmConfig, own: object) -> GpuMemory | None:
     for key, found in (("gres", smallest(names, ())), ("constraint", smallest((), features))):
         if found:
             return GpuMemory(found[0], f"cluster.{key}: {found[1]}")
-    partition, said = value("partition"), _partitions()
+    partition, said = value("partition"), _partitions((cluster.clusters or "").partition(",")[0])
     wanted = (partition or "").split(",")
     mine = [(gpus, words) for name, default, gpus, words in said if (name in wanted if partition else default)]
     if known := [found for gpus, words in mine if (found := smallest(gpus, words))]:
@@ -80,13 +81,13 @@ def _of_slurm(cluster: SlurmConfig, own: object) -> GpuMemory | None:
 
 
 @cache  # a command asks once
-def _partitions() -> tuple[tuple[str, bool, tuple[str, ...], tuple[str, ...]], ...]:
-    """Of every partition and each kind of its nodes that have GPUs: name, whether it is the default, what GRES call the GPUs, the
-    nodes' features. () without Slurm."""
-    done = command("sinfo", "-h", "-a", "-o", "%P|%G|%f", timeout=QUICK)
+def _partitions(cluster: str) -> tuple[tuple[str, bool, tuple[str, ...], tuple[str, ...]], ...]:
+    """Of every partition of a cluster and each kind of its nodes that have GPUs: name, whether it is the default, what GRES call the
+    GPUs, the nodes' features. () without Slurm."""
+    done = command("sinfo", "-h", "-a", "-o", "%P|%G|%f", timeout=QUICK, cluster=cluster)
     if done is None:
         return ()
-    if done[0] and TRANSIENT.search(done[2]):  # taken for "it does not say" it would make another plan, beside the one that is half done
+    if done[0] and passing(done[2]):  # taken for "it does not say" it would make another plan, beside the one that is half done
         why = f"sinfo does not say what GPUs there are ({done[2].strip()})"
         raise StoreError(f"{why}; run the same command again, or give cluster.gpu_mem_gb")
     return parse_nodes(done[1])

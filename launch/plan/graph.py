@@ -2,9 +2,12 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from launch.config.clusters import SlurmConfig
+from launch.config.inherited import inherited
 from launch.config.near import did_you_mean
 from launch.config.root import Config, Recipe, RecipeStage
 from launch.config.secrets import check_config
@@ -24,6 +27,8 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
 
     given: stages of the recipe that are there already, by name. command: what the user wrote, for the cards of exports.
     """
+    if isinstance(config.cluster, SlurmConfig):
+        config = replace(config, cluster=inherited(config.cluster))
     check(config)
     check_config(config)
     nodes, root = _nodes(config), _dataset_root(config)

@@ -47,6 +47,7 @@ from synth.store.folder import StageFolder
 from synth.terminal import message, printable
 
 PATIENCE = 5.0  # seconds that a network file system may take to show units that other machines made
+AWAY, PAUSE = 900.0, 15.0  # seconds that Slurm may not answer, beyond those of each call; between two looks. Its time is half an hour
 LEFT = 2  # workers that left a node as bad, after which it is left out
 AT_MOST = 32  # nodes that are left out; if more are bad, they are not what is wrong
 BY_TIME = ("the end of the job's time", "SIGUSR2")  # reasons of a drain for which nobody is to blame
@@ -69,10 +70,20 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def judge(folder: StageFolder, number: int, digests: Sequence[str] = (), trusted: Sequence[str] = ()) -> int:
-    """Decide; the exit code. Looks again after every wait for somebody else's submission.
+    """Decide; the exit code. While Slurm does not answer, look again: a gate that gives up ends the whole run.
 
     digests: of the scripts that may be submitted again, and of the order. trusted: words for a worker.
     """
+    end = time.monotonic() + AWAY
+    while True:
+        code = decide(folder, number, digests, trusted, patient=time.monotonic() < end)
+        if code is not None:
+            return code
+        time.sleep(PAUSE)
+
+
+def decide(folder: StageFolder, number: int, digests: Sequence[str], trusted: Sequence[str], patient: bool) -> int | None:
+    """The exit code. Looks again after every wait for somebody else's submission. None, if patient: Slurm does not answer now."""
     mine = next((s for s in read(folder.path, say) if s.number == number), None)
     if mine is None:
         raise InputError(f"{folder.path}: has no submission {number}; run the command that made it again")
@@ -97,13 +108,18 @@ def judge(folder: StageFolder, number: int, digests: Sequence[str] = (), trusted
     except InputError as e:
         why = Reason(str(e))
     except SlurmError as e:
-        cannot = f"Gates cannot submit here ({e})"
+        words = short(str(e))
         if time_mends(str(e)):
-            cannot = back_into_the_queue(short(str(e)), Order.of(mine).max_requeues, say)
+            cannot = back_into_the_queue(words, Order.of(mine).max_requeues, mine.cluster, say)
             if not cannot:
                 return EXIT_AGAIN
-            cannot = f"No room in the queue ({short(str(e))}), and {cannot}"
-        why = Reason(f"{f'{why.why}. ' if why.why else ''}{cannot}")
+            what = f"No room in the queue ({words}), and {cannot}"
+        elif e.passing and patient:
+            say(f"{e}; this gate looks again in {PAUSE:.0f} s")
+            return None
+        else:
+            what = f"{'Slurm did not answer its gate' if e.passing else 'Gates cannot submit here'} ({e})"
+        why = Reason(f"{f'{why.why}. ' if why.why else ''}{what}")
     return give_up(folder, mine, missing, why)
 
 

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launch.slurm import submissions
+from launch.slurm.submissions import Submission
 from synth.host import slurm
-from synth.host.slurm import JobRef
+from synth.host.slurm import JobRef, Seen
 
 TIMEOUT = 3.0  # seconds for each call: somebody looks at a screen
 IDS = 20  # the newest submissions of a stage that are asked about
+AT_ONCE = 200  # job ids a call of squeue or scancel
+CLOCKS = 600.0  # seconds that the clocks of a controller and of who submits may differ
 
 
 @dataclass(frozen=True)
@@ -26,46 +29,90 @@ class StageJobs:
         return [task for task, state in self.tasks.items() if slurm.is_live(state)]
 
 
-def job_ids(stage: Path, held: Iterable[str] = (), tell: Callable[[str], object] = lambda what: None) -> list[str]:
-    """Ids of all jobs of a stage, newest submission last: those of submissions/, those whose ids were lost (found by their unique
-    name) and those that hold leases (`held`: "dev/11_3@1"), which may have been submitted by hand."""
-    return list(named(stage, held, tell))
+@dataclass(frozen=True)
+class Job:
+    """A job that a record or a lease of a stage names. Numbers are used again, and each cluster has its own: it is the one that it is
+    meant to be only if cluster, number, name and time of submission agree."""
+
+    cluster: str
+    id: str
+    owners: tuple[Submission, ...] = ()  # by whose names it may be called; a lease does not say which
+    submitted: float = 0.0  # by the controller's clock; 0: not recorded, as in older records and in leases
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.cluster, self.id
+
+    def __str__(self) -> str:
+        return self.id + (f" of cluster {self.cluster}" if slurm.at(self.cluster) else "")
+
+    def other(self, task: Seen) -> str:
+        """Why a task that has its number is another job's; "" if it is its own."""
+        own = next((record for record in self.owners if record.part(task.name)), None)
+        if own is None:
+            return f"whose name ({ascii(task.name)[:100]}) is of no submission there"
+        # a requeue is a submission of its own to Slurm, so what was requeued is younger than its record
+        early = task.submitted < (self.submitted or own.created - CLOCKS)
+        if task.submitted and (early or (self.submitted and task.submitted != self.submitted and not task.restarts)):
+            return f"which was submitted {'before' if early else 'after'} that of its submission {own.number}"
+        return ""
 
 
-def named(stage: Path, held: Iterable[str] = (), tell: Callable[[str], object] = lambda what: None) -> dict[str, set[str]]:
-    """The same, each with the names that a job of this stage may have under that id.
-
-    Records and leases are files that others may write, and numbers are used again: a job of another name is none of this stage.
-    """
-    jobs: dict[str, set[str]] = {}
-    names: set[str] = set()
-    for submission in submissions.read(stage, tell):
-        name = submission.job_name
-        own = {name} if name == submissions.job_name(stage, submission.token) else set()
-        ids = list(submission.job_ids)
-        if submission.state == submissions.INTENDED:  # whoever submits it may have died between sbatch and the file
-            ids += slurm.find_by_name(name, TIMEOUT)
-        for job in ids:
-            jobs.setdefault(job, set()).update(own)
-        names |= own
+def of(stage: Path, held: Iterable[str] = (), tell: Callable[[str], object] = lambda what: None) -> list[Job]:
+    """All jobs of a stage, newest submission last: those of submissions/, those whose ids were lost (found by their unique name) and
+    those that hold leases (`held`: "dev/11_3@1"), which may have been submitted by hand."""
+    jobs: dict[tuple[str, str], Job] = {}
+    records = submissions.read(stage, tell)
+    # one with the names of another stage says nothing about whose a job is
+    own = tuple(r for r in records if r.job_name and r.job_name == submissions.job_name(stage, r.token))
+    for record in records:
+        clusters = [slurm.home(name) for name in record.cluster.split(",")]
+        owners = (record,) if record in own else ()
+        found = [Job(clusters[0], job, owners, record.submitted.get(job, 0.0)) for job in record.job_ids]
+        if record.state == submissions.INTENDED:  # whoever submits it may have died between sbatch and the file
+            known = {job.key for job in found}
+            found += [Job(c, job, owners) for c in clusters for job in lost(record, c) if (c, job) not in known]
+        for job in found:  # the newest last, were numbers begun anew meanwhile
+            jobs.pop(job.key, None)
+            jobs[job.key] = job
     for ref in filter(None, map(JobRef.parse, held)):
-        if ref.cluster in ("", slurm.cluster_name(TIMEOUT)):
-            jobs.setdefault(ref.base, set(names))
-    return jobs
+        cluster = slurm.home(ref.cluster)
+        jobs.setdefault((cluster, ref.base), Job(cluster, ref.base, own))
+    return list(jobs.values())
 
 
-def ask(ids: Sequence[str]) -> StageJobs:
-    """States of the jobs with these ids."""
-    tasks: dict[str, str] = {}
-    answered, unknown = False, []
-    for job in ids[-IDS:]:
-        states = slurm.job_states(job, timeout=TIMEOUT)
-        if states is None:
-            return StageJobs()
-        answered = True
-        tasks |= {task: state for task, (state, _) in states.items()}
-        if not states:
-            unknown.append(job)
-    if unknown:
-        tasks |= slurm.accounted(unknown, TIMEOUT)
-    return StageJobs(answered, dict(Counter(tasks.values())), tasks)
+def lost(record: Submission, cluster: str) -> list[str]:
+    """Ids of the jobs in a cluster's queue that have the names of a submission whose ids may not all be written."""
+    tasks = slurm.seen(names=[*record.names(), record.job_name], cluster=cluster, timeout=TIMEOUT)
+    return list(dict.fromkeys(task.base for task in tasks or ()))
+
+
+def states(jobs: Sequence[Job], timeout: float = slurm.TIMEOUT) -> dict[tuple[str, str], list[Seen] | None]:
+    """By the key of each job: the tasks that Slurm knows under its number, be it another job's; None where it could not be asked."""
+    by_cluster: dict[str, list[str]] = {}
+    for job in jobs:
+        by_cluster.setdefault(job.cluster, []).append(job.id)
+    found: dict[tuple[str, str], list[Seen] | None] = {}
+    for cluster, ids in by_cluster.items():
+        for i in range(0, len(ids), AT_ONCE):
+            tasks = slurm.seen(ids[i : i + AT_ONCE], cluster=cluster, timeout=timeout)
+            for one in ids[i : i + AT_ONCE]:
+                found[cluster, one] = None if tasks is None else [task for task in tasks if task.base == one]
+    return found
+
+
+def ask(jobs: Sequence[Job]) -> StageJobs:
+    """States of the newest of these jobs; what only has the number of one is left out."""
+    newest = jobs[-IDS:]
+    known = states(newest, TIMEOUT)
+    tasks = {_shown(job, t.job): t.state for job in newest for t in known[job.key] or () if not job.other(t)}
+    for cluster in {job.cluster for job in newest}:
+        forgotten = [job for job in newest if job.cluster == cluster and known[job.key] == []]
+        if forgotten:
+            states_of = slurm.accounted([job.id for job in forgotten], TIMEOUT, cluster)
+            tasks |= {_shown(forgotten[0], task): state for task, state in states_of.items()}
+    return StageJobs(any(seen is not None for seen in known.values()), dict(Counter(tasks.values())), tasks)
+
+
+def _shown(job: Job, task: str) -> str:
+    return f"{job.cluster}/{task}" if slurm.at(job.cluster) else task

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from launch.config.times import seconds
-from synth.host.slurm import ask
+from launch.slurm.payer import default_account
+from synth.host.slurm import ask, home
 
 DEFAULT_ARRAY = 1001  # Slurm's own MaxArraySize: indices 0..1000
 QUICK = 10.0  # seconds: a site whose accounting is down must not hold up a launch
@@ -50,28 +51,31 @@ class Limits:
     partitions: Mapping[str, Partition] = field(default_factory=dict)
     accounts: tuple[str, ...] = ()
     qos: str = ""  # of jobs that name none
+    clusters: str = ""  # of a site with several: those that jobs may go to, the first of which the others above are of
 
     def partition(self, names: str | None) -> Partition | None:
         """The one of a key that names one, or of one that is not given; None if it is not known, or several are given."""
         return self.partitions.get(names) if names else next((p for p in self.partitions.values() if p.default), None)
 
 
-def read(max_array: int | None = None, max_submit: int | None = None, account: str | None = None, qos: str | None = None) -> Limits:
+def read(
+    max_array: int | None = None, max_submit: int | None = None, account: str | None = None, qos: str | None = None, clusters: str = ""
+) -> Limits:
     """The limits of this site; the first two arguments are the config's overrides."""
-    say = partial(ask, timeout=QUICK)
+    cluster = clusters.partition(",")[0]
+    say = partial(ask, timeout=QUICK, cluster=cluster)
     config = parse_config(say("scontrol", "show", "config"))
     # -a: hidden partitions, too
     partitions = parse_partitions(say("scontrol", "-a", "-o", "show", "partition"), say("sinfo", "-h", "-a", "-e", "-o", SINFO))
     associated: int | None = None
     associations, default = "", ""
     if config.get("AccountingStorageType", "") not in ("", "accounting_storage/none"):
-        user = getpass.getuser()
-        here = [f"cluster={config['ClusterName']}"] if "ClusterName" in config else []
-        associations = say("sacctmgr", "-nP", "show", "assoc", f"user={user}", *here, "format=Account,MaxSubmitJobs,QOS,DefaultQOS")
-        account = account or say("sacctmgr", "-nP", "show", "user", user, "format=DefaultAccount").strip() or None
+        whose = [f"user={getpass.getuser()}", *([f"cluster={home(cluster)}"] if home(cluster) else [])]
+        associations = ask("sacctmgr", "-nP", "show", "assoc", *whose, "format=Account,MaxSubmitJobs,QOS,DefaultQOS", timeout=QUICK)
+        account = account or default_account(cluster) or None
         default = next(iter(default_qos(associations, account)), "")
         if max_submit is None:
-            qualities = say("sacctmgr", "-nP", "show", "qos", "format=Name,MaxSubmitJobsPerUser")
+            qualities = ask("sacctmgr", "-nP", "show", "qos", "format=Name,MaxSubmitJobsPerUser", timeout=QUICK)
             associated = parse_submit(associations, qualities, account, qos)
     return Limits(
         max_array=max_array or _number(config.get("MaxArraySize")) or DEFAULT_ARRAY,
@@ -80,6 +84,7 @@ def read(max_array: int | None = None, max_submit: int | None = None, account: s
         partitions=partitions,
         accounts=tuple(sorted({line.split("|")[0] for line in associations.splitlines() if "|" in line})),
         qos=default,
+        clusters=clusters,
     )
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.slurm import sbatch
 from launch.slurm.limits import split
 from launch.slurm.policy import fewer_fit, time_mends
+from launch.slurm.sbatch import Queued
 from launch.slurm.stored import Scripts, handed
-from launch.slurm.submissions import ABANDONED, SUBMITTED, Array, Order, Submission, path_of, read, record
+from launch.slurm.submissions import ABANDONED, GATE, SUBMITTED, Array, Order, Submission, another, path_of, read, record
 from synth.host import slurm
 from synth.host.slurm import Listed, SlurmError
 from synth.run.trust import secrets_of
@@ -23,31 +25,55 @@ from synth.store.folder import StageFolder
 
 @dataclass(frozen=True)
 class Live:
-    """Jobs of a stage's submissions that are pending or running."""
+    """Jobs of a stage's submissions that are pending or running, all on one cluster."""
 
     arrays: tuple[str, ...] = ()  # ids of arrays with a live task
     gate: str = ""  # the newest live gate
     waits_for: frozenset[str] = frozenset()  # job ids that pending array tasks wait for
     held: tuple[str, ...] = ()
+    cluster: str = ""
 
 
 def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
-    """What of a stage is in the queue. Job numbers may be used again, so the name must agree, too."""
-    wanted = {(job, s.job_name): job == s.gate for s in records for job in s.job_ids}
-    arrays: dict[str, bool] = {}  # in the order of the queue, as gates and held
-    gates: dict[str, bool] = {}
-    held: dict[str, bool] = {}
-    waits: set[str] = set()
+    """What of a stage is in the queue, by the names of its jobs, which no others have; job numbers are used again.
+
+    A site may give jobs names of its own: one is known by its cluster, number and time of submission, too.
+    Jobs on more than one cluster: those on which arrays are, for no job can wait for one of another cluster.
+    """
+    records = list(records)
+    by_cluster: dict[str, dict[str, dict[str, bool]]] = {}  # cluster -> arrays, gates, held, waits: in the order of the queue
     for listed in queue:
-        is_gate = wanted.get((listed.base, listed.name))
-        if is_gate is None or listed.state in slurm.ENDING:
+        part = next(filter(None, (part_of(record, listed) for record in records)), "")
+        if not part or listed.state in slurm.ENDING:
             continue
-        (gates if is_gate else arrays)[listed.base] = True
+        found = by_cluster.setdefault(listed.cluster, {"arrays": {}, "gates": {}, "held": {}, "waits": {}})
+        found["gates" if part == GATE else "arrays"][listed.base] = True
         if listed.held:
-            held[listed.base] = True
-        if not is_gate:
-            waits |= set(slurm.depends_on(listed))
-    return Live(tuple(arrays), max(gates, key=int, default=""), frozenset(waits), tuple(held))
+            found["held"][listed.base] = True
+        if part != GATE:
+            found["waits"] |= dict.fromkeys(slurm.depends_on(listed), True)
+    if not by_cluster:
+        return Live()
+    cluster, found = max(by_cluster.items(), key=lambda item: (bool(item[1]["arrays"]), bool(item[1]["gates"])))
+    gate = max(found["gates"], key=int, default="")
+    return Live(tuple(found["arrays"]), gate, frozenset(found["waits"]), tuple(found["held"]), cluster)
+
+
+def part_of(record: Submission, listed: Listed) -> str:
+    """Which of a submission's jobs this is: GATE, the offset of an array, or "" if it is none of them."""
+    if part := record.part(listed.name, listed.comment, listed.base):
+        return part
+    at = record.submitted.get(listed.base)
+    if not at or at != listed.submitted or slurm.home(record.cluster) != listed.cluster:
+        return ""
+    return GATE if listed.base == record.gate else next((str(a.offset) for a in record.arrays if a.job == listed.base), "")
+
+
+def queue_of(stages: Iterable[Path], clusters: str = "") -> list[Listed]:
+    """What is in the queues of all clusters that have jobs of these stages, and of those on which more may be put."""
+    stages = list(stages)
+    names = {name for stage in stages for s in read(stage) for name in s.cluster.split(",")}
+    return slurm.listing(users_of(stages), {*names, *clusters.split(",")})
 
 
 def place(
@@ -56,7 +82,8 @@ def place(
     """Submit arrays of `tasks` tasks in all, then their gate; fewer where a limit counts jobs, since any number completes the stage. A
     refusal is a SlurmError; nothing of a refused order stays in the queue, and one that time mends leaves no record.
 
-    facts: tries, goes_on, excluded (more nodes that are left out) and mem of the record.
+    facts: tries, goes_on, excluded (more nodes that are left out), mem and cluster of the record. Where nobody knows whether a job
+    is queued the record stays open: whoever comes next looks for it by its name.
     """
     turn = dataclasses.replace(turn, depends=tuple(depends), order=dataclasses.asdict(order), units=len(folder.committed()), **facts)
     with contextlib.suppress(FileNotFoundError):
@@ -65,10 +92,10 @@ def place(
         try:
             return _placed(folder, dataclasses.replace(turn, n_jobs=tasks * order.workers), order, scripts, tasks, depends)
         except SlurmError as e:
-            if tasks > 1 and fewer_fit(str(e)):
-                tasks //= 2
+            if tasks > 1 and fewer_fit(str(e)) and not e.unsure:
+                tasks, turn = tasks // 2, another(folder.path, turn)
                 continue
-            if time_mends(str(e)):
+            if time_mends(str(e)) and not e.unsure:
                 path_of(folder.path, turn.number).unlink(missing_ok=True)
             raise
 
@@ -79,36 +106,44 @@ def _placed(folder: StageFolder, turn: Submission, order: Order, scripts: Script
         for offset, size in split(tasks, order.max_array):
             try:
                 job = _submit_array(folder, turn, order, scripts, offset, size, tasks, depends)
-            except SlurmError:
-                if not turn.arrays:
+            except SlurmError as e:
+                if not turn.arrays or e.unsure:
                     raise
                 break  # the first arrays are in, and any number of jobs completes the stage
-            turn = record(folder.path, dataclasses.replace(turn, arrays=(*turn.arrays, Array(job, size, offset))))
+            turn = record(folder.path, with_job(turn, job, arrays=(*turn.arrays, Array(job.job, size, offset))))
         return add_gate(folder, turn, scripts, [a.job for a in turn.arrays])
     except SlurmError as e:
+        if e.unsure:
+            raise
         with contextlib.suppress(SlurmError):
             if turn.arrays:
-                slurm.call("scancel", *(a.job for a in turn.arrays))
+                slurm.call("scancel", *(a.job for a in turn.arrays), cluster=turn.cluster)
         record(folder.path, dataclasses.replace(turn, state=ABANDONED, why=str(e)))
         raise
 
 
+def with_job(turn: Submission, job: Queued, **facts: Any) -> Submission:
+    """The record with one more job that is queued."""
+    submitted = {**turn.submitted, **({job.job: job.submitted} if job.submitted else {})}
+    return dataclasses.replace(turn, cluster=job.cluster or turn.cluster, submitted=submitted, **facts)
+
+
 def add_gate(folder: StageFolder, turn: Submission, scripts: Scripts, after: Sequence[str]) -> Submission:
     """Submit a gate behind jobs, and close the record."""
-    options = [f"--dependency=afterany:{':'.join(after)}", f"--job-name={turn.job_name}"]
-    gate = _submit(folder, scripts.gate, options, [str(turn.number), *scripts.told(turn)], f"{turn.token}/gate")
-    return record(folder.path, dataclasses.replace(turn, gate=gate, state=SUBMITTED))
+    options = [f"--dependency=afterany:{':'.join(after)}"]
+    gate = _submit(folder, turn, scripts.gate, options, [str(turn.number), *scripts.told(turn)], GATE)
+    return record(folder.path, with_job(turn, gate, gate=gate.job, state=SUBMITTED))
 
 
-def _submit(folder: StageFolder, script: str, options: Sequence[str], args: Sequence[str], comment: str) -> str:
-    """sbatch with the very text that it is given; the job id. Of the secrets in our environment jobs get those that their stage needs."""
+def _submit(folder: StageFolder, turn: Submission, script: str, options: Sequence[str], args: Sequence[str], part: str) -> Queued:
+    """sbatch with the very text that it is given. Of the secrets in our environment jobs get those that their stage needs."""
     with handed(script) as path:
-        return slurm.submit([*options, str(path), *args], comment, secrets_of(folder.spec))
+        return sbatch.submit([*options, str(path), *args], turn.named(part), turn.cluster, secrets_of(folder.spec))
 
 
 def _submit_array(
     folder: StageFolder, turn: Submission, order: Order, scripts: Scripts, offset: int, size: int, tasks: int, depends: Sequence[str]
-) -> str:
+) -> Queued:
     arrays = len(split(tasks, order.max_array))
     at_once = f"%{max(1, order.max_parallel // arrays)}" if order.max_parallel else ""
     after = [f"--dependency=afterany:{':'.join(depends)}"] if depends else []
@@ -118,10 +153,9 @@ def _submit_array(
         *after,
         *([f"--exclude={left_out}"] if turn.excluded else []),
         *_memory(turn.mem),
-        f"--job-name={turn.job_name}",
     ]
     args = [str(offset * order.workers), str(tasks * order.workers)]
-    return _submit(folder, scripts.array, options, args, f"{turn.token}/{offset}")
+    return _submit(folder, turn, scripts.array, options, args, str(offset))
 
 
 def _memory(mem: str) -> list[str]:
@@ -136,28 +170,30 @@ def _memory(mem: str) -> list[str]:
 
 def settle(torn: Submission) -> Submission:
     """The record of a submitter that died in the middle: with the jobs that Slurm took, else given up."""
-    arrays, gate = {a.job: a for a in torn.arrays}, torn.gate
-    for listed in slurm.listing([torn.user] if torn.user else ()):
-        token, _, part = listed.comment.partition("/")
-        if token != torn.token or listed.name != torn.job_name:
+    arrays, gate, cluster = {a.job: a for a in torn.arrays}, torn.gate, torn.cluster
+    submitted = dict(torn.submitted)
+    for listed in slurm.listing([torn.user] if torn.user else (), torn.cluster.split(",")):
+        part = torn.part(listed.name, listed.comment, listed.base)
+        if not part:
             continue
-        if part == "gate":
+        cluster, submitted[listed.base] = listed.cluster, submitted.get(listed.base, listed.submitted)
+        if part == GATE:
             gate = listed.base
         elif listed.base not in arrays:
             arrays[listed.base] = Array(listed.base, 0, int(part))
-    state = SUBMITTED if arrays or gate else ABANDONED
-    return dataclasses.replace(torn, state=state, arrays=tuple(arrays.values()), gate=gate, why="its submitter died before it was complete")
+    found = {"state": SUBMITTED if arrays or gate else ABANDONED, "arrays": tuple(arrays.values()), "gate": gate, "cluster": cluster}
+    return dataclasses.replace(torn, **found, submitted=submitted, why="its submitter died before it was complete")
 
 
-def move(queue: Iterable[Listed], old: Iterable[str], new: Sequence[str]) -> list[str]:
-    """Let every pending job that waits for one of `old` wait for `new` instead; the jobs that were moved."""
+def move(queue: Iterable[Listed], old: Iterable[str], new: Sequence[str], cluster: str = "") -> list[str]:
+    """Let every pending job of a cluster that waits for one of `old` wait for `new` instead; the jobs that were moved."""
     old, moved = set(old) - set(new), {}
     for listed in queue:
-        if listed.state == "PENDING" and old & set(slurm.depends_on(listed)):
+        if listed.cluster == slurm.home(cluster) and listed.state == "PENDING" and old & set(slurm.depends_on(listed)):
             moved[listed.base] = {job: kind for job, kind in slurm.depends_on(listed).items() if job not in old}
     for job, kept in moved.items():
         wanted = [f"{kind}:{other}" for other, kind in kept.items()] + [f"afterany:{other}" for other in new if other not in kept]
-        slurm.call("scontrol", "update", f"JobId={job}", f"Dependency={','.join(wanted)}")
+        slurm.call("scontrol", "update", f"JobId={job}", f"Dependency={','.join(wanted)}", cluster=cluster)
     return list(moved)
 
 

@@ -14,10 +14,11 @@ from launch.slurm.limits import Limits, Nodes, figures
 from launch.slurm.policy import limit_in, short, time_mends
 from launch.slurm.resources import Resources
 from synth.errors import InputError
-from synth.host.slurm import TRANSIENT, SlurmError, call
+from synth.host.slurm import SlurmError, call
 
 # Slurm's words -> the keys that cause them.
 REFUSALS = {
+    r"no cluster '|entry for --cluster": ("clusters",),
     r"invalid partition|invalid partition name": ("partition",),
     r"invalid account|account/partition combination|job's account not permitted": ("account", "partition"),
     r"invalid qos|job's qos not permitted": ("qos",),
@@ -50,10 +51,10 @@ def check_with_slurm(
 ) -> None:
     """sbatch --test-only of one script; what it refuses for good is an InputError that names the keys. `tell`: what else is to be known."""
     try:
-        call("sbatch", "--test-only", *(["--array=0"] if array else []), str(script), patience=10.0)
+        call("sbatch", "--test-only", *(["--array=0"] if array else []), str(script), patience=10.0, cluster=limits.clusters)
     except SlurmError as e:
         words = str(e)
-        if passing(words, resources, limits):
+        if untestable(e, resources, limits):
             tell(f"{stage}: cannot be tested now: {short(words)}")
             return
         way_out = "cluster.check=false submits without this test"
@@ -62,13 +63,14 @@ def check_with_slurm(
         tell(f"{stage}: {remark}")
 
 
-def passing(words: str, resources: Resources, limits: Limits) -> bool:
+def untestable(error: SlurmError, resources: Resources, limits: Limits) -> bool:
     """Whether a refusal of sbatch says something of this hour, and nothing of the config."""
+    words = str(error)
     if limit_in(words) is None and NO_SUCH_NODE.search(words):
         partition = limits.partition(resources.partition)
         # Slurm leaves out nodes that are down before it looks
         return partition is not None and not all(n.up for n in partition.nodes) and not lacking(resources, partition.nodes)
-    return time_mends(words) or bool(BUSY.search(words) or TRANSIENT.search(words))
+    return error.passing or time_mends(words) or bool(BUSY.search(words))
 
 
 def refusal(words: str, resources: Resources, limits: Limits, stage: str) -> str:

@@ -11,16 +11,18 @@ from launch.show.saying import say
 from launch.slurm import order
 from launch.slurm.limits import split
 from launch.slurm.scripts import max_array, order_of, scripts_of
-from launch.slurm.submit import precheck, site_of, to_submit, with_containers
-from synth.host import slurm
+from launch.slurm.submit import precheck, site_of, tell_payer, to_submit, with_containers
 from synth.host.slurm import SlurmError
 
 
 def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console) -> None:
     """Every stage that is not done: how sbatch is called, and both scripts."""
-    todo = fresh(stages)
-    site = with_containers(todo, site_of(cluster), console)
+    site = site_of(cluster)
+    todo = fresh(stages, site.limits.clusters)
+    site = with_containers(todo, site, console)
     precheck(todo, site, console)
+    tell_payer(stages, site, console)
+    there = f" --clusters={site.limits.clusters}" if site.limits.clusters else ""
     for stage in stages:
         state = state_of(stage)
         if state.done:
@@ -34,7 +36,8 @@ def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console)
         texts = scripts_of(stage, resources, site.gate, tasks, site.limits, site.command)
         arrays = split(tasks, max_array(resources, site.limits))
         calls = [
-            f"sbatch --array=0-{size - 1} {wanted.script} {offset * wanted.workers} {tasks * wanted.workers}" for offset, size in arrays
+            f"sbatch{there} --array=0-{size - 1} {wanted.script} {offset * wanted.workers} {tasks * wanted.workers}"
+            for offset, size in arrays
         ]
         _say(
             console,
@@ -45,15 +48,15 @@ def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console)
         _say(
             console,
             f"# ---- {stage.folder.name}: its gate",
-            f"sbatch --dependency=afterany:ARRAYS {wanted.gate_script} NUMBER DIGEST DIGEST",
+            f"sbatch{there} --dependency=afterany:ARRAYS {wanted.gate_script} NUMBER DIGEST DIGEST",
             texts.gate,
         )
 
 
-def fresh(stages: Sequence[PlannedStage]) -> list[PlannedStage]:
+def fresh(stages: Sequence[PlannedStage], clusters: str) -> list[PlannedStage]:
     """What would be submitted now; where no queue can be asked, all that is not done."""
     try:
-        queue = slurm.listing(order.users_of([s.folder for s in stages]))
+        queue = order.queue_of([s.folder for s in stages], clusters)
     except SlurmError:
         queue = []
     return to_submit(stages, queue)

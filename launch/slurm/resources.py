@@ -19,6 +19,7 @@ from synth.host.source import SAFE
 
 OURS = frozenset(  # flags of sbatch that have a key of their own, or that the launcher sets
     [
+        "clusters",
         "partition",
         "account",
         "qos",

@@ -16,8 +16,8 @@ FIRST, LONGEST = 300, 3600  # seconds to the next look: doubled each time, up to
 PAUSE = "SYNTHSET_GATE_PAUSE_S"  # in the place of FIRST, for tests
 
 
-def back_into_the_queue(why: str, most: int, say: Callable[[str], object], env: Mapping[str, str] = os.environ) -> str:
-    """Put the job of this process back into the queue; "", or why it cannot wait there.
+def back_into_the_queue(why: str, most: int, cluster: str, say: Callable[[str], object], env: Mapping[str, str] = os.environ) -> str:
+    """Put the job of this process back into the queue of its cluster; "", or why it cannot wait there.
 
     most: times that it may begin anew, by Slurm's own count. The process is ended by Slurm, at once or within seconds.
     """
@@ -29,13 +29,13 @@ def back_into_the_queue(why: str, most: int, say: Callable[[str], object], env: 
     pause = min(float(env.get(PAUSE, FIRST)) * 2**restarts, LONGEST)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what Slurm sends first, to us and to the scontrol that is to say when
     try:
-        slurm.call("scontrol", "requeue", job)
+        slurm.call("scontrol", "requeue", job, cluster=cluster)
     except SlurmError as e:
         return f"its gate cannot wait for room ({e})"
     at = time.strftime("%H:%M:%S", time.localtime(time.time() + pause))
     say(f"no room in the queue ({why}): back into it, to look again at {at}")
     try:
-        slurm.call("scontrol", "update", f"JobId={job}", f"StartTime=now+{pause:.0f}seconds")
+        slurm.call("scontrol", "update", f"JobId={job}", f"StartTime=now+{pause:.0f}seconds", cluster=cluster)
     except SlurmError as e:
         say(f"{e}; it looks again as soon as Slurm starts it")
     return ""

@@ -23,15 +23,18 @@ from typing import Any
 from synth import foreign
 from synth.errors import InputError, StoreError
 from synth.foreign import WORD, Maybe, whole
+from synth.host.slurm import NAME
 from synth.store.files import make_folder, write_atomic, write_once
 from synth.store.leases import Owner
 
 FOLDER = "submissions"
 TOKEN = re.compile(r"[0-9a-f]{8}")
 MEM = re.compile(r"[\d.]+[KMGT]?(/cpu)?", re.IGNORECASE)
+GATE = "gate"
 INTENDED, SUBMITTED, ABANDONED = "intended", "submitted", "abandoned"
 PATIENCE = 120.0  # seconds of our own clock that another machine's intent may stay as it is
 POLL = 0.2  # seconds
+MOST = 100  # arrays of one submission that are looked for
 LARGEST = 1e12  # of a number in a record: seconds since the epoch are below it, and no site has as many jobs
 
 
@@ -82,12 +85,14 @@ class Submission:
     number: int
     state: str = INTENDED
     token: str = ""  # unique; with it jobs of a record that was never completed are found in the queue
-    job_name: str = ""  # of all its jobs: <stage folder>-<token>
+    job_name: str = ""  # <stage folder>-<token>: the names of all its jobs begin with it, see named()
     user: str = ""
     owner: Mapping = field(default_factory=dict)  # the submitting process: synth.store.leases.Owner
     created: float = 0.0  # seconds since the epoch, for people
     arrays: tuple[Array, ...] = ()
     gate: str = ""  # job id
+    cluster: str = ""  # that its jobs are on; until the first is queued where they may go, "a,b"; "": of an older record, this one
+    submitted: Mapping = field(default_factory=dict)  # job id -> seconds since the epoch, by the controller's clock
     depends: tuple[str, ...] = ()  # job ids that the arrays wait for
     n_jobs: int = 0  # workers
     tries: int = 0  # submissions in a row by gates that gained nothing
@@ -103,6 +108,26 @@ class Submission:
     def job_ids(self) -> tuple[str, ...]:
         """As sbatch printed them: "1234" stands for all tasks of its array. Incomplete while it is intended."""
         return tuple(a.job for a in self.arrays) + ((self.gate,) if self.gate else ())
+
+    def named(self, part: str) -> str:
+        """The name of one of its jobs, which no other job has. part: GATE, or the offset of an array."""
+        return f"{self.job_name}.{part}"
+
+    def names(self) -> list[str]:
+        """Of all jobs that it may have in the queue, by what was ordered."""
+        order = Order.of(self) if self.order else None
+        offsets = range(0, max(1, self.n_jobs // order.workers), order.max_array)[:MOST] if order else ()
+        return [self.named(GATE), *(self.named(str(offset)) for offset in offsets)]
+
+    def part(self, name: str, comment: str = "", job: str = "") -> str:
+        """Which of its jobs has this name; "" if none. In older records all have one name, and tell the part in their comment."""
+        if not self.job_name or not name.startswith(self.job_name):
+            return ""
+        if name == self.job_name:
+            token, _, part = comment.partition("/")
+            name = self.named(part if token == self.token else GATE if job and job == self.gate else "0")
+        part = name.removeprefix(f"{self.job_name}.")
+        return part if part == GATE or part.isdecimal() else ""
 
 
 def path_of(stage: Path, number: int, suffix: str = ".json") -> Path:
@@ -148,6 +173,9 @@ def read_one(file: Path) -> Submission:
     # by the name lost jobs are looked for, and cancelled: it is one that only `intend` gives
     named = not submission.job_name or bool(TOKEN.fullmatch(submission.token) and submission.job_name.endswith(f"-{submission.token}"))
     named = named and (not submission.mem or bool(MEM.fullmatch(submission.mem)))
+    # words of a command line: -M all would be every cluster
+    named = named and (not submission.cluster or all(NAME.fullmatch(c) and c != "all" for c in submission.cluster.split(",")))
+    named = named and all(job.isdecimal() and _fits(at, float) for job, at in submission.submitted.items())
     fits = named and all(job.isascii() and job.isdigit() for job in jobs) and path_of(file.parents[1], submission.number) == file
     if not fits or submission.state not in (INTENDED, SUBMITTED, ABANDONED):
         raise InputError(f"{file}: is not of this stage")
@@ -199,6 +227,12 @@ def intend(stage: Path, number: int) -> Submission | None:
     )
     make_folder(path_of(stage, number).parent)
     return new if write_once(path_of(stage, number), _dump(new)) else None
+
+
+def another(stage: Path, turn: Submission) -> Submission:
+    """A turn whose jobs have other names: those of what was cancelled would be found as its own."""
+    token = secrets.token_hex(4)
+    return dataclasses.replace(turn, token=token, job_name=job_name(stage, token))
 
 
 def job_name(stage: Path, token: str) -> str:

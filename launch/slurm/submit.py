@@ -14,7 +14,8 @@ from pathlib import Path
 from rich.console import Console
 
 from launch.config.clusters import GATE, SlurmConfig
-from launch.config.program import this_command
+from launch.config.inherited import notes, payer
+from launch.config.program import as_typed, this_command
 from launch.plan.container import Container
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
@@ -23,18 +24,22 @@ from launch.slurm import order, stored, submissions
 from launch.slurm.container import inside, looked_at
 from launch.slurm.limits import Limits, read, shares
 from launch.slurm.order import Live
+from launch.slurm.payer import default_account, paid_by
 from launch.slurm.policy import short, time_mends
 from launch.slurm.precheck import check_with_slurm, refusal
 from launch.slurm.resources import Resources, resources_of
 from launch.slurm.scripts import order_of, scripts_of
+from launch.slurm.stopping import stopping
 from launch.slurm.stored import Scripts
-from launch.slurm.submissions import ABANDONED, Order, Submission, record, take_turn
+from launch.slurm.submissions import ABANDONED, INTENDED, Order, Submission, record, take_turn
 from launch.slurm.submissions import read as read_submissions
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused
 from synth.host import slurm
 from synth.host.scratch import Scratch
 from synth.host.slurm import SlurmError
 from synth.store.folder import StageFolder
+
+UNKNOWN = "the same command looks for its jobs by their name before it submits any"
 
 
 @dataclass(frozen=True)
@@ -66,35 +71,33 @@ class Placed:
 
     outcome: Outcome
     gate: str = ""
+    cluster: str = ""  # that the gate is on
 
 
 def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, retry_failed: bool) -> list[Outcome]:
     """Submit what is missing of all stages. Outcomes of those that could not be, or of all if all were done before."""
     site = site_of(cluster)
     try:
-        queue = slurm.listing(order.users_of([s.folder for s in stages]))
-        fresh = to_submit(stages, queue)
-        site = with_containers(fresh, site, console)
-        precheck(fresh, site, console)
+        queue = order.queue_of([s.folder for s in stages], site.limits.clusters)
+        todo = to_submit(stages, queue)
+        site = with_containers(todo, site, console)
+        precheck(todo, site, console)
         tasks = allotted(stages, site, queue)
     except SlurmError as e:
+        if e.passing:
+            raise StoreError(f"cluster=slurm: Slurm does not answer now, and nothing was submitted: {e}; run the same command later") from e
         raise InputError(f"cluster=slurm: {e}; run this where sbatch and squeue work, or take cluster=local") from e
+    if any(tasks.values()):
+        tell_payer(stages, site, console)
     placed: dict[Path, Placed] = {}
-    for stage in stages:
-        submissions.read(stage.folder, lambda what: say(console, what))
-        try:
-            placed[stage.folder] = one(stage, site, tasks[stage.folder], placed, retry_failed)
-        except InputError as e:
-            placed[stage.folder] = Placed(Outcome(stage, EXIT_BAD_INPUT, message=str(e)))
-        except SlurmError as e:
-            placed[stage.folder] = refused_by_slurm(stage, site, str(e))
-        except (StoreError, OSError) as e:
-            again = refused(e)  # else a bug, which is shown whole
-            message = str(e) if again else traceback.format_exc()
-            placed[stage.folder] = Placed(Outcome(stage, EXIT_AGAIN if again else EXIT_BUG, message=message))
-        outcome = placed[stage.folder].outcome
-        if outcome.code == EXIT_OK and not outcome.before:
-            say(console, f"{stage.folder.name}: {outcome.message}")
+    with stopping(lambda text: say(console, text)) as stop:
+        for stage in stages:
+            if stop.asked and not state_of(stage).done:
+                placed[stage.folder] = Placed(Outcome(stage, EXIT_AGAIN, message="not submitted: stopped before its turn"))
+            else:
+                placed[stage.folder] = tried(stage, site, tasks[stage.folder], placed, retry_failed, console)
+    if stop.asked:
+        say(console, stopped([s.folder for s in stages]))
     outcomes = [p.outcome for p in placed.values()]
     if all(o.before for o in outcomes):
         return outcomes
@@ -106,25 +109,86 @@ def to_submit(stages: Sequence[PlannedStage], queue: Sequence[slurm.Listed]) -> 
     return [s for s in stages if not state_of(s).done and not order.live(read_submissions(s.folder), queue).arrays]
 
 
-def refused_by_slurm(stage: PlannedStage, site: Site, words: str) -> Placed:
-    """What to say of a stage that sbatch did not take: the same command does later, or a key has to change before."""
-    if not time_mends(words):
-        return Placed(Outcome(stage, EXIT_BAD_INPUT, message=refusal(words, site.resources(stage), site.limits, stage.name)))
-    gate = ""
+def tried(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Placed], retry_failed: bool, console: Console) -> Placed:
+    """One stage; what stands in the way of it becomes its outcome, and the next ones have their turn."""
+    submissions.read(stage.folder, lambda what: say(console, what))
+    try:
+        result = one(stage, site, tasks, placed, retry_failed)
+    except InputError as e:
+        return Placed(Outcome(stage, EXIT_BAD_INPUT, message=str(e)))
+    except SlurmError as e:
+        result = not_taken(stage, site, e)
+    except KeyboardInterrupt:  # the second one, in the middle
+        return Placed(Outcome(stage, EXIT_AGAIN, message=f"stopped in the middle; {UNKNOWN}"))
+    except (StoreError, OSError) as e:
+        again = refused(e)  # else a bug, which is shown whole
+        return Placed(Outcome(stage, EXIT_AGAIN if again else EXIT_BUG, message=str(e) if again else traceback.format_exc()))
+    if result.outcome.code == EXIT_OK and not result.outcome.before:
+        say(console, f"{stage.folder.name}: {result.outcome.message}")
+    return result
+
+
+def not_taken(stage: PlannedStage, site: Site, error: SlurmError) -> Placed:
+    """What a failure of Slurm says of a stage: whether the same command can help, or which key has to change before."""
+    words = str(error)
+    if error.unsure:
+        return Placed(Outcome(stage, EXIT_AGAIN, message=f"{words}; {UNKNOWN}"))
+    if time_mends(words):
+        return no_room(stage, site, short(words))
+    if error.passing:
+        return Placed(Outcome(stage, EXIT_AGAIN, message=f"Slurm does not take it now: {words}"))
+    return Placed(Outcome(stage, EXIT_BAD_INPUT, message=refusal(words, site.resources(stage), site.limits, stage.name)))
+
+
+def no_room(stage: PlannedStage, site: Site, why: str) -> Placed:
+    """The queue is full: a gate of the stage that is in it goes on by itself, else the same command does later."""
+    live = Live()
     with contextlib.suppress(SlurmError):
-        gate = order.live(read_submissions(stage.folder), _queue(stage.folder)).gate
-    if gate:
-        text = f"left alone: {short(words)}; its gate {gate} is in the queue, and goes on when there is room"
-        return Placed(Outcome(stage, EXIT_OK, message=text), gate)
+        live = order.live(read_submissions(stage.folder), order.queue_of([stage.folder], site.limits.clusters))
+    if live.gate:
+        text = f"left alone: {why}; its gate {live.gate} is in the queue, and goes on when there is room"
+        return Placed(Outcome(stage, EXIT_OK, message=text), live.gate, live.cluster)
     again = "run the same command again when jobs have ended; to have fewer of them in it: cluster.n_jobs, cluster.max_submit"
-    return Placed(Outcome(stage, EXIT_AGAIN, message=f"not submitted: {short(words)}; {again}"))
+    return Placed(Outcome(stage, EXIT_AGAIN, message=f"not submitted: {why}; {again}"))
+
+
+def stopped(stages: Sequence[Path]) -> str:
+    """What is in the queue although somebody stopped the command, and how to take it out."""
+    lines = []
+    for stage in stages:
+        records = read_submissions(stage)
+        try:
+            live = order.live(records, order.queue_of([stage]))
+            jobs, cluster = [*live.arrays, *filter(None, [live.gate])], live.cluster
+        except SlurmError:  # by what is written then: some may have ended
+            jobs, cluster = [job for r in records for job in r.job_ids], records[-1].cluster if records else ""
+        lost = [f"perhaps more, whose names begin with {r.job_name}" for r in records if r.state == INTENDED]
+        if jobs or lost:
+            where = f" on cluster {cluster}" if slurm.at(cluster) else ""
+            lines.append(f"  {stage.name}: {', '.join(filter(None, [' '.join(jobs), *lost]))}{where}")
+    if not lines:
+        return "Stopped before anything was submitted."
+    path = os.path.commonpath(stages) if stages[1:] else stages[0]
+    cancel = f"{as_typed('cancel')} {shlex.quote(str(path))}"
+    return "\n".join(["Stopped. These jobs are in the queue and stay there:", *lines, "To cancel them:", f"  {cancel}"])
+
+
+def tell_payer(stages: Sequence[PlannedStage], site: Site, console: Console) -> None:
+    """Before anything is queued: what was taken from the environment, and who pays."""
+    for note in notes(site.cluster):
+        say(console, note)
+    todo = [s for s in stages if not state_of(s).done]
+    accounts = {s.spec.kind: site.asked(s).account for s in todo} | {"gate": site.gate.account}
+    default = "" if all(accounts.values()) else default_account(site.limits.clusters.partition(",")[0])
+    say(console, paid_by(accounts, payer(site.cluster.account), default))
 
 
 def site_of(cluster: SlurmConfig) -> Site:
     """Reads the site's limits; wrong values of the gate's keys are InputErrors."""
     gate = resources_of(cluster, GATE, {})
-    limits = read(cluster.max_array_size, cluster.max_submit, cluster.account, cluster.qos)
-    return Site(cluster, limits, gate, f"cd {shlex.quote(os.getcwd())} && {this_command()}")
+    limits = read(cluster.max_array_size, cluster.max_submit, cluster.account, cluster.qos, cluster.clusters or "")
+    command = f"cd {shlex.quote(os.getcwd())} && {this_command()}"
+    return Site(cluster, limits, gate, command)
 
 
 def with_containers(stages: Sequence[PlannedStage], site: Site, console: Console) -> Site:
@@ -159,6 +223,7 @@ def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> No
 
 def allotted(stages: Sequence[PlannedStage], site: Site, queue: Sequence[slurm.Listed]) -> dict[Path, int]:
     """Array tasks of each stage, as many as there is room for in the queue; 0: no room now, or none needed."""
+    wished = set(map(slurm.home, site.limits.clusters.split(",")))
     useful, wanted = [], []
     for stage in stages:
         state = state_of(stage)
@@ -167,7 +232,7 @@ def allotted(stages: Sequence[PlannedStage], site: Site, queue: Sequence[slurm.L
         wanted.append(0 if busy else useful[-1])
     given = wanted
     if site.room is not None:
-        given = shares(wanted, max(0, site.room - len([j for j in queue if j.state not in slurm.ENDING])))
+        given = shares(wanted, max(0, site.room - len([j for j in queue if j.cluster in wished and j.state not in slurm.ENDING])))
     # what is busy now keeps its number: its jobs may have ended when its turn comes
     return {s.folder: g if w else u for s, g, w, u in zip(stages, given, wanted, useful, strict=True)}
 
@@ -189,18 +254,20 @@ def one(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Place
     if missing and set(missing) <= set(aside):
         msg = f"units {aside[:10]} failed three times; see {folder.path / 'failed'}; retry_failed=true tries again"
         return Placed(Outcome(stage, EXIT_BUG, message=msg))
-    depends = [p.gate for up in stage.upstream if (p := placed.get(up)) and p.gate]
-    depends += _gates_elsewhere(stage, placed)
-    live = order.live(read_submissions(folder.path), _queue(folder.path))
+    gates = [(p.cluster, p.gate) for up in stage.upstream if (p := placed.get(up)) and p.gate]
+    gates += _gates_elsewhere(stage, placed)
+    live = order.live(read_submissions(folder.path), order.queue_of([folder.path], site.limits.clusters))
     if live.arrays:
-        return left_alone(stage, folder, site, live, depends)
+        return left_alone(stage, folder, site, live, gates)
+    clusters = _one_cluster(stage, gates) or site.limits.clusters
+    depends = [gate for _, gate in gates]
     if not tasks:
-        return refused_by_slurm(stage, site, f"no room in the queue: you may have {site.room} jobs in it (MaxSubmitJobs)")
-    turn = take_turn(folder.path, order.settle)
-    live = order.live(read_submissions(folder.path), _queue(folder.path))
+        return no_room(stage, site, f"no room in the queue: you may have {site.room} jobs in it (MaxSubmitJobs)")
+    turn = replace(take_turn(folder.path, order.settle), cluster=clusters)
+    live = order.live(read_submissions(folder.path), order.queue_of([folder.path], clusters))
     if live.arrays or folder.is_done():  # somebody else was first
         record(folder.path, replace(turn, state=ABANDONED, why="somebody else was first"))
-        return left_alone(stage, folder, site, live, depends)
+        return left_alone(stage, folder, site, live, gates)
     return submitted(stage, folder, site, turn, live, min(tasks, _useful(site, stage, len(missing))), depends)
 
 
@@ -210,16 +277,17 @@ def submitted(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submis
     wanted, scripts = written(stage, folder, site, turn, tasks)
     told = resources.container.told if resources.container else {}
     turn = order.place(folder, turn, wanted, scripts, tasks, depends, container=told)
-    if live.gate:
+    if live.gate and live.cluster == slurm.home(turn.cluster):
         with contextlib.suppress(SlurmError):  # that gate does it itself when it runs
-            order.move(_queue(folder.path), [live.gate], [turn.gate])
+            order.move(order.queue_of([folder.path]), [live.gate], [turn.gate], live.cluster)
     n = sum(a.tasks for a in turn.arrays)
     less = f" (of {tasks}: the site takes no more)" if n < tasks else ""
     arrays = ", ".join(f"{a.job} ({a.tasks} jobs)" for a in turn.arrays)
     workers = f", {n * resources.workers} workers" if resources.workers > 1 else ""
     after = f", after {' '.join(depends)}" if depends else ""
-    text = f"array {arrays}{less}, gate {turn.gate}{after}; n_jobs {n}{workers}; logs {folder.path / 'logs'}"
-    return Placed(Outcome(stage, EXIT_OK, message=text), turn.gate)
+    there = f" on cluster {turn.cluster}" if slurm.at(turn.cluster) else ""
+    text = f"array {arrays}{less}, gate {turn.gate}{after}{there}; n_jobs {n}{workers}; logs {folder.path / 'logs'}"
+    return Placed(Outcome(stage, EXIT_OK, message=text), turn.gate, slurm.home(turn.cluster))
 
 
 def written(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submission, tasks: int) -> tuple[Order, Scripts]:
@@ -231,40 +299,51 @@ def written(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submissi
     return wanted, scripts
 
 
-def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live, depends: list[str]) -> Placed:
+def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live, gates: list[tuple[str, str]]) -> Placed:
     """Jobs of the stage are pending or running: see that they wait for the right gates and that a gate is behind them."""
     if folder.is_done():
         return Placed(Outcome(stage, EXIT_OK, done=True, before=True, facts=folder.done()))
+    _one_cluster(stage, [*gates, (live.cluster, live.arrays[0])])
+    depends = [gate for _, gate in gates]
     stale = live.waits_for - set(depends)
     if depends and stale:
-        order.move(_queue(folder.path), stale, depends)
+        order.move(order.queue_of([folder.path]), stale, depends, live.cluster)
     gate = live.gate
     if not gate:
         n_jobs = next((s.n_jobs for s in reversed(read_submissions(folder.path)) if s.order), 1)
         turn = take_turn(folder.path, order.settle)
         wanted, scripts = written(stage, folder, site, turn, _useful(site, stage, len(folder.missing())))
         told = next((s.container for s in reversed(read_submissions(folder.path)) if s.order), {})
-        turn = replace(turn, order=asdict(wanted), n_jobs=n_jobs, units=len(folder.committed()), container=told)
+        turn = replace(turn, order=asdict(wanted), n_jobs=n_jobs, units=len(folder.committed()), container=told, cluster=live.cluster)
         gate = order.add_gate(folder, turn, scripts, live.arrays).gate
     if live.held:
-        slurm.call("scontrol", "release", *live.held)
-    text = f"left alone: {' '.join(live.arrays)} pending or running, gate {gate}; logs {folder.path / 'logs'}"
-    return Placed(Outcome(stage, EXIT_OK, message=text), gate)
+        slurm.call("scontrol", "release", *live.held, cluster=live.cluster)
+    there = f" on cluster {live.cluster}" if slurm.at(live.cluster) else ""
+    text = f"left alone: {' '.join(live.arrays)} pending or running, gate {gate}{there}; logs {folder.path / 'logs'}"
+    return Placed(Outcome(stage, EXIT_OK, message=text), gate, live.cluster)
 
 
-def _gates_elsewhere(stage: PlannedStage, placed: Mapping[Path, Placed]) -> list[str]:
-    """Gates of upstreams that are not part of this command (only=[..]) but are on their way."""
+def _gates_elsewhere(stage: PlannedStage, placed: Mapping[Path, Placed]) -> list[tuple[str, str]]:
+    """(cluster, gate) of upstreams that are not part of this command (only=[..]) but are on their way."""
     elsewhere = [up for up in stage.upstream if up not in placed and (up / "stage.json").exists()]
-    gates = (order.live(read_submissions(up), _queue(up)).gate for up in elsewhere if not StageFolder.open(up).is_done())
-    return [gate for gate in gates if gate]
+    found = (order.live(read_submissions(up), order.queue_of([up])) for up in elsewhere if not StageFolder.open(up).is_done())
+    return [(live.cluster, live.gate) for live in found if live.gate]
+
+
+def _one_cluster(stage: PlannedStage, gates: Sequence[tuple[str, str]]) -> str:
+    """The cluster of what a stage waits for; "" if it waits for nothing. An InputError if there are two: no job can wait for both."""
+    clusters = dict(gates)
+    if len(clusters) > 1:
+        jobs = ", ".join(f"{job} of cluster {cluster}" for cluster, job in clusters.items())
+        raise InputError(
+            f"{stage.name}: its jobs would wait for {jobs}, and Slurm has no dependencies between clusters; cancel those on one, "
+            "or run the same command when they have ended"
+        )
+    return next(iter(clusters), "")
 
 
 def _useful(site: Site, stage: PlannedStage, missing: int) -> int:
     return order_of(site.resources(stage), site.limits, 1, "").tasks(max(1, missing))
-
-
-def _queue(stage: Path) -> list[slurm.Listed]:
-    return slurm.listing(order.users_of([stage]))
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ write_conf() {
   : >"$DIR/etc/gres.conf"
   [ "$GPUS" = 0 ] || echo "Name=gpu File=$DIR/gpu/fake[0-$((GPUS - 1))] Flags=nvidia_gpu_env" >"$DIR/etc/gres.conf"
   printf 'CgroupPlugin=cgroup/v1\n' >"$DIR/etc/cgroup.conf"
-  [ "$DBD" != 1 ] || (umask 077 && conf_slurmdbd "$bind" >"$DIR/etc/slurmdbd.conf")
+  [ "$DBD" != 1 ] || [ -n "$JOIN" ] || (umask 077 && conf_slurmdbd "$bind" >"$DIR/etc/slurmdbd.conf")
 }
 
 conf_daemons() {
@@ -46,7 +46,7 @@ SlurmdUser=$ME
 AuthType=auth/munge
 CredType=cred/munge
 # cred_expire is also the delay before a requeued job may start again: 120 s by default, 5 is the least
-AuthInfo=socket=$DIR/run/munge.socket,cred_expire=5
+AuthInfo=socket=$SHARED/run/munge.socket,cred_expire=5
 SlurmctldPort=$CTLD_PORT
 SlurmdPort=$NODE_PORT
 StateSaveLocation=$DIR/state
@@ -98,7 +98,7 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort=$DBD_PORT
 # the munge socket: AuthInfo is not used for the connection to slurmdbd
-AccountingStoragePass=$DIR/run/munge.socket
+AccountingStoragePass=$SHARED/run/munge.socket
 AccountingStorageTRES=gres/gpu
 AccountingStoreFlags=job_comment
 JobAcctGatherType=jobacct_gather/linux

@@ -60,7 +60,20 @@ start_munged() {
 }
 
 start_accounting() {
+  [ -n "$JOIN" ] || start_dbd
+  if ! sacctmgr -n -P show cluster format=cluster | grep -qx "$CLUSTER"; then
+    # a user with an account, so that limits can be set: sacctmgr -i modify user USER set MaxSubmitJobs=5
+    sacctmgr -i -Q add cluster "$CLUSTER" >/dev/null
+    sacctmgr -i -Q add account dev Cluster="$CLUSTER" Description=dev Organization=dev >/dev/null
+    sacctmgr -i -Q add user "$ME" Account=dev Cluster="$CLUSTER" >/dev/null
+  fi
+}
+
+start_dbd() {
   local sql=(mariadb --no-defaults -uroot -S "$DIR/run/mysql.socket" -e)
+  local TMPDIR=$DIR/mysql-tmp # its own: a server that starts deletes the temporary tables of all others there
+  export TMPDIR
+  mkdir -p "$TMPDIR"
   if ! alive mariadbd; then
     if [ ! -d "$DIR/mysql/mysql" ]; then
       mariadb-install-db --no-defaults --user="$ME" --datadir="$DIR/mysql" --skip-test-db \
@@ -76,12 +89,6 @@ start_accounting() {
     grant all on slurm_acct_db.* to slurm@'127.0.0.1';"
   alive slurmdbd || launch slurmdbd slurmdbd -D # it has no -f: it reads slurmdbd.conf beside $SLURM_CONF
   waitfor 30 slurmdbd timeout 5 sacctmgr -n -P show cluster
-  if ! sacctmgr -n -P show cluster format=cluster | grep -qx "$CLUSTER"; then
-    # a user with an account, so that limits can be set: sacctmgr -i modify user USER set MaxSubmitJobs=5
-    sacctmgr -i -Q add cluster "$CLUSTER" >/dev/null
-    sacctmgr -i -Q add account dev Description=dev Organization=dev >/dev/null
-    sacctmgr -i -Q add user "$ME" Account=dev >/dev/null
-  fi
 }
 
 start_ctld() { alive slurmctld || launch slurmctld slurmctld -D -f "$SLURM_CONF"; }

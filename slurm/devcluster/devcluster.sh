@@ -16,6 +16,9 @@
 #   SLURM_DEV_PORT=16800          first of the 20 + NODES ports used; clusters side by side need their own DIR and PORT
 #   SLURM_DEV_NODES=4  SLURM_DEV_CPUS=8  SLURM_DEV_MEM=8000 (MB)  SLURM_DEV_GPUS=4     per node, all fake
 #   SLURM_DEV_DBD=1               accounting: 1 = slurmdbd and mariadb, so that sacct works; 0 = neither
+#   SLURM_DEV_CLUSTER=dev         ClusterName
+#   SLURM_DEV_JOIN=               SLURM_DEV_DIR of another devcluster that is up, with accounting: this one shares its munge and slurmdbd, so
+#                                 that each is reached from the other by sbatch -M NAME; it needs a PORT and a CLUSTER of its own
 #   SLURM_DEV_MAX_ARRAY=1001      MaxArraySize: array indices are below it
 #   SLURM_DEV_LUA=                a job_submit.lua: a site's own rules for what may be submitted
 #   SLURM_DEV_EXTRA=              more lines for slurm.conf; a key given twice takes its last value
@@ -38,8 +41,11 @@ LUA=${SLURM_DEV_LUA:-}
 PARTITIONS=${SLURM_DEV_PARTITIONS:-}
 NS=${SLURM_DEV_NS:-auto}
 PARENT=${SLURM_DEV_PARENT:-}
+CLUSTER=${SLURM_DEV_CLUSTER:-dev}
+JOIN=${SLURM_DEV_JOIN:-}
 CTLD_PORT=$BASE DBD_PORT=$((BASE + 1)) SQL_PORT=$((BASE + 2)) NODE_PORT=$((BASE + 10))
-CLUSTER=dev
+SHARED=${JOIN:-$DIR} # where munge's socket and slurmdbd's are
+[ -z "$JOIN" ] || DBD_PORT=$(sed -n 's/^AccountingStoragePort=//p' "$JOIN/etc/slurm.conf")
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PATH=/usr/local/sbin:/usr/sbin:/sbin:$PATH
 ME=$(id -un)
@@ -96,7 +102,7 @@ cmd_up() {
   flock 9
   write_conf
   start_keeper # before what it is to end
-  start_munged
+  [ -n "$JOIN" ] || start_munged
   if [ "$DBD" = 1 ]; then start_accounting; fi
   start_ctld
   for ((i = 1; i <= NODES; i++)); do start_node "node$i"; done
@@ -149,6 +155,7 @@ cmd_clean() { # cmd_clean [KILL]
 cmd_status() {
   local d rc=0 i list="munged slurmctld"
   [ "$DBD" = 1 ] && list="munged mariadbd slurmdbd slurmctld"
+  [ -z "$JOIN" ] || list=slurmctld
   for ((i = 1; i <= NODES; i++)); do list="$list slurmd-node$i"; done
   for d in $list; do
     if alive "$d"; then echo "$d up pid=$(cut -d' ' -f1 "$DIR/run/$d.pid")"; else
@@ -195,7 +202,7 @@ case ${1:-} in
     waitfor 20 slurmctld timeout 5 scontrol ping
     ;;
   *)
-    sed -n '2,29p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
+    sed -n '2,32p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
     exit 2
     ;;
 esac

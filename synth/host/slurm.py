@@ -2,6 +2,9 @@
 
 Workers never need it: where squeue is missing or silent nothing is known, and leases are judged by their beat as everywhere else.
 Submitting does: a controller that restarts is waited for, a refusal is a SlurmError with Slurm's own words.
+
+A site may have several clusters behind one slurmdbd, each with numbers of its own. `cluster` names one of them, in what is asked and in
+what is answered; "" is the one that commands here talk to by themselves.
 """
 
 import os
@@ -9,11 +12,11 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from synth.host.environment import without_secrets
+from synth.host.refusals import passing
 
 OVER = frozenset(
     ["COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "REVOKED"]
@@ -37,15 +40,19 @@ CALL = 60.0  # seconds that an order may take
 PATIENCE = 60.0  # seconds that a controller may be away
 EVERY = 10.0  # seconds between two questions about the same array
 PAUSE = 1.0  # seconds between any two questions
-TRANSIENT = re.compile(
-    r"Unable to contact|Socket timed out|Connection refused|Connection reset|Communication connection failure|Zero Bytes|"
-    r"temporarily|try again|Resource temporarily unavailable|slurm_receive_msg",
-    re.IGNORECASE,
-)
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # of a cluster
+_name = ""  # of the one that commands here talk to, once it has said it
 
 
 class SlurmError(Exception):
-    """A Slurm command that is not there, not allowed, or refused."""
+    """A Slurm command that is not there, not allowed, or refused.
+
+    passing: it may do later (see synth.host.refusals). unsure: an sbatch of which nobody knows whether it queued its jobs.
+    """
+
+    def __init__(self, words: str, passing: bool = False, unsure: bool = False):
+        super().__init__(words)
+        self.passing, self.unsure = passing, unsure
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,8 @@ class Listed:
     depends: str  # squeue's %E: "afterany:11_*(unfulfilled)"
     comment: str
     name: str
+    submitted: float = 0.0  # seconds since the epoch, by the controller's clock; a requeued job has it anew
+    cluster: str = ""
 
     @property
     def base(self) -> str:
@@ -117,14 +126,32 @@ def clean(env: Mapping[str, str] = os.environ, keep: Collection[str] = ()) -> di
     return {k: v for k, v in without_secrets(env, {*KEPT, *keep}).items() if k in KEPT or not (k.startswith(LEAKS) or k in LEAK_NAMES)}
 
 
-def command(*args: str, timeout: float = TIMEOUT, keep: Collection[str] = ()) -> tuple[int, str, str] | None:
-    """Exit code, stdout and stderr of a Slurm command; None if there is no such command. No answer in time is a failure, too."""
+def at(cluster: str) -> tuple[str, ...]:
+    """Words that send a command to a cluster, or to several ("a,b"). None to the one that it talks to anyway: -M needs a slurmdbd."""
+    return ("-M", cluster) if cluster and cluster != cluster_name() else ()
+
+
+def command(*args: str, timeout: float = TIMEOUT, keep: Collection[str] = (), cluster: str = "") -> tuple[int, str, str] | None:
+    """Exit code, stdout and stderr of a Slurm command; None if there is no such command. No answer in time is a failure, too.
+
+    It is a session of its own: a ctrl-C at the terminal must not cut off the answer of an sbatch that has queued its jobs.
+    """
     if shutil.which(args[0]) is None:
         return None
+    args = (args[0], *at(cluster), *args[1:])
     # a job would inherit the format of times from sbatch
     env = clean(keep=keep) | ({"SLURM_TIME_FORMAT": "%s"} if args[0] == "squeue" else {})
     try:
-        done = subprocess.run(args, env=env, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            args,
+            env=env,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
     except subprocess.TimeoutExpired:
         return 1, "", f"Socket timed out: no answer in {timeout:g} s"
     except OSError as e:
@@ -132,74 +159,70 @@ def command(*args: str, timeout: float = TIMEOUT, keep: Collection[str] = ()) ->
     return done.returncode, done.stdout, done.stderr
 
 
-def ask(*args: str, timeout: float = TIMEOUT) -> str:
+def ask(*args: str, timeout: float = TIMEOUT, cluster: str = "") -> str:
     """stdout of a Slurm command; "" if it cannot be asked or says no."""
-    done = command(*args, timeout=timeout)
+    done = command(*args, timeout=timeout, cluster=cluster)
     return done[1] if done and done[0] == 0 else ""
 
 
-def call(*args: str, patience: float = PATIENCE, keep: Collection[str] = ()) -> str:
-    """stdout of a Slurm command. Repeated while the controller is away; another failure is a SlurmError with Slurm's words."""
+def call(*args: str, patience: float = PATIENCE, keep: Collection[str] = (), cluster: str = "") -> str:
+    """stdout of a Slurm command. Repeated, less and less often, while what it says may pass; a SlurmError has Slurm's own words."""
     end, pause = time.monotonic() + patience, 0.5
     while True:
-        done = command(*args, timeout=CALL, keep=keep)
+        done = command(*args, timeout=CALL, keep=keep, cluster=cluster)
         if done is None:
             raise SlurmError(f"{args[0]}: not found on this machine")
         code, out, err = done
         if code == 0:
             return out
-        if not TRANSIENT.search(err) or time.monotonic() > end:
-            raise SlurmError(f"{args[0]}: {err.strip() or f'exit code {code}'}")
+        error = SlurmError(f"{args[0]}: {err.strip() or f'exit code {code}'}", passing(err))
+        if not error.passing or time.monotonic() > end:
+            raise error
         time.sleep(pause)
         pause = min(2 * pause, 5.0)
-
-
-def submit(args: Sequence[str], comment: str, keep: Collection[str] = ()) -> str:
-    """sbatch; the job id. keep: names of the secrets of our environment that go along with the job.
-
-    An sbatch whose answer got lost may have queued the job: it is looked for, by its comment, before another try.
-    """
-    end, lost = time.monotonic() + PATIENCE, False
-    while True:
-        twin = next((j.base for j in listing() if j.comment == comment), None) if lost else None
-        if twin:
-            return twin
-        try:
-            return (
-                call("sbatch", "--parsable", f"--comment={comment}", *args, patience=0.0, keep=keep)
-                .strip()
-                .splitlines()[-1]
-                .partition(";")[0]
-            )
-        except SlurmError as e:
-            if not TRANSIENT.search(str(e)) or time.monotonic() > end:
-                raise
-            lost = True
-        time.sleep(1.0)
 
 
 # -- what is in the queue ------------------------------------------------------------------------------------------------
 
 
-def listing(users: Sequence[str] = ()) -> list[Listed]:
-    """Jobs in the queue: ours, and those of other users who submitted the same stages. One line an array task."""
+def listing(users: Sequence[str] = (), clusters: Iterable[str] = ("",)) -> list[Listed]:
+    """Jobs in the queue of each of these clusters: ours, and those of other users who submitted the same stages. One line an array task."""
     who = ["-u", ",".join(users)] if users else ["--me"]
-    try:
-        out = call("squeue", "-h", "-a", "-r", *who, "-o", "%i|%T|%r|%E|%k|%j")
-    except SlurmError as e:
-        if not users or "user" not in str(e).lower():
-            raise
-        return listing()
-    return parse_listing(out)
+    jobs: list[Listed] = []
+    for cluster in sorted({home(name) for name in clusters}):
+        try:
+            out = call("squeue", "-h", "-a", "-r", *who, "-o", "%i|%T|%r|%E|%k|%V|%j", cluster=cluster)
+        except SlurmError as e:
+            if not users or e.passing or "user" not in str(e).lower():
+                raise
+            return listing(clusters=clusters)
+        jobs += parse_listing(out, cluster)
+    return jobs
 
 
-def parse_listing(text: str) -> list[Listed]:
-    """squeue's lines.
+def parse_listing(text: str, cluster: str = "") -> list[Listed]:
+    """squeue's lines; a name may hold a bar.
 
-    >>> parse_listing("11_3|PENDING|Dependency|afterany:9(unfulfilled)|tok|images-1\\n")[0].base
-    '11'
+    >>> parse_listing("11_3|PENDING|Dependency|afterany:9(unfulfilled)|tok|1795236000|images|1\\n")[0].name
+    'images|1'
     """
-    return [Listed(*line.split("|", 5)) for line in text.splitlines() if line.count("|") >= 5]
+    fields = (line.split("|", 6) for line in text.splitlines() if line.count("|") >= 6)
+    return [Listed(*first, name, when(submitted), cluster) for *first, submitted, name in fields]
+
+
+def when(text: str) -> float:
+    """Seconds since the epoch of a time that squeue tells, also where it does not know SLURM_TIME_FORMAT; 0 if it tells none.
+
+    >>> when("1795236000"), when("N/A")
+    (1795236000.0, 0.0)
+    """
+    text = text.strip()
+    if text.isdigit():
+        return float(text)
+    try:
+        return time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return 0.0
 
 
 def depends_on(listed: Listed) -> dict[str, str]:
@@ -211,9 +234,41 @@ def depends_on(listed: Listed) -> dict[str, str]:
     return {job: kind for kind, job in re.findall(r"(after\w*):(\d+)", listed.depends)}
 
 
-def find_by_name(name: str, timeout: float = TIMEOUT) -> list[str]:
-    """Ids of the jobs of this name; [] if there are none or it cannot be asked."""
-    return list(dict.fromkeys(ask("squeue", "-h", "-a", "-n", name, "-o", "%F", timeout=timeout).split())) if name else []
+@dataclass(frozen=True)
+class Seen:
+    """A task of a job that Slurm still knows, ended or not."""
+
+    job: str  # "11_3" or "12"
+    state: str
+    restarts: int
+    submitted: float  # seconds since the epoch, by the controller's clock; a requeued job has it anew
+    name: str
+
+    @property
+    def base(self) -> str:
+        return self.job.partition("_")[0]
+
+
+SEEN = "JobArrayID:60,State:30,RestartCnt:12,SubmitTime:24,Name:1100"  # of squeue -O; the longest name has 1024 characters
+
+
+def seen(ids: Sequence[str] = (), names: Sequence[str] = (), cluster: str = "", timeout: float = TIMEOUT) -> list[Seen] | None:
+    """The tasks of the jobs with these ids, or of these names; None if Slurm could not be asked."""
+    which = ["-n", ",".join(names)] if names else ["-j", ",".join(ids)]
+    done = command("squeue", "-h", "-r", "-a", "-t", "all", *which, "-O", SEEN, timeout=timeout, cluster=cluster)
+    if done is None or done[0]:
+        return [] if done and "Invalid job id" in done[2] else None
+    return [task for task in parse_seen(done[1]) if not names or task.name in names]
+
+
+def parse_seen(text: str) -> list[Seen]:
+    """squeue's lines of job, state, restarts, time of submission, name.
+
+    >>> parse_seen("11_3   RUNNING  1   1795236000  my images  ")
+    [Seen(job='11_3', state='RUNNING', restarts=1, submitted=1795236000.0, name='my images')]
+    """
+    lines = [line.split(None, 4) for line in text.splitlines()]
+    return [Seen(w[0], w[1], int(w[2]), when(w[3]), w[4].rstrip()) for w in lines if len(w) == 5 and w[2].isdigit()]
 
 
 def job_states(base: str, timeout: float = TIMEOUT) -> dict[str, tuple[str, int]] | None:
@@ -222,11 +277,6 @@ def job_states(base: str, timeout: float = TIMEOUT) -> dict[str, tuple[str, int]
     if done is None or done[0]:
         return {} if done and "Invalid job id" in done[2] else None
     return parse_states(done[1])
-
-
-def job_names(base: str, timeout: float = TIMEOUT) -> set[str]:
-    """The name of a job's tasks, which all have one; empty if Slurm does not know it or could not be asked."""
-    return set(ask("squeue", "-h", "-r", "-a", "-t", "all", "-j", base, "-o", "%j", timeout=timeout).splitlines())
 
 
 def parse_states(text: str) -> dict[str, tuple[str, int]]:
@@ -239,9 +289,9 @@ def parse_states(text: str) -> dict[str, tuple[str, int]]:
     return {words[0]: (words[1], int(words[2])) for words in lines if len(words) == 3 and words[2].isdigit()}
 
 
-def accounted(ids: Sequence[str], timeout: float = TIMEOUT) -> dict[str, str]:
+def accounted(ids: Sequence[str], timeout: float = TIMEOUT, cluster: str = "") -> dict[str, str]:
     """States of the tasks of jobs that squeue has forgotten, where there is accounting; else {}."""
-    return parse_sacct(ask("sacct", "-X", "-n", "-P", "-j", ",".join(ids), "-o", "JobID,State", timeout=timeout))
+    return parse_sacct(ask("sacct", "-X", "-n", "-P", "-j", ",".join(ids), "-o", "JobID,State", timeout=timeout, cluster=cluster))
 
 
 def parse_sacct(text: str) -> dict[str, str]:
@@ -254,11 +304,18 @@ def parse_sacct(text: str) -> dict[str, str]:
     return {job: words[0] for job, words in pairs if job and words}
 
 
-@cache
 def cluster_name(timeout: float = TIMEOUT) -> str:
     """Name of the cluster that commands here talk to; "" if there is none. A lease of another cluster says nothing to them."""
-    lines = ask("scontrol", "show", "config", timeout=timeout).splitlines()
-    return next((line.partition("=")[2].strip() for line in lines if line.startswith("ClusterName")), "")
+    global _name
+    if not _name:
+        lines = ask("scontrol", "show", "config", timeout=timeout).splitlines()
+        _name = next((line.partition("=")[2].strip() for line in lines if line.startswith("ClusterName")), "")
+    return _name
+
+
+def home(cluster: str) -> str:
+    """A cluster by its name, where there is one: the jobs of records that name none are on the one that commands here talk to."""
+    return cluster or cluster_name()
 
 
 # -- whether a job is gone -----------------------------------------------------------------------------------------------

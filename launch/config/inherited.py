@@ -1,0 +1,91 @@
+"""What the variables of sbatch in the environment mean for us: what they mean for plain sbatch, as far as keys leave them room.
+
+For sbatch an option of the command line goes before a variable, and a variable before a line of the script. Keys are our command line:
+one that is set wins, one that is null takes the variable. What is taken stands in the scripts, so that a gate, whose environment is that of
+a job, submits the same again. Variables of an enclosing job are none of these, and go to no command (synth.host.slurm.clean).
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from launch.config.clusters import SlurmConfig
+from synth.errors import InputError
+from synth.host.slurm import NAME
+
+KEYS = {  # variable -> key of cluster=slurm
+    "SBATCH_ACCOUNT": "account",
+    "SBATCH_PARTITION": "partition",
+    "SBATCH_QOS": "qos",
+    "SBATCH_CONSTRAINT": "constraint",
+    "SBATCH_TIMELIMIT": "time",
+    "SBATCH_CLUSTERS": "clusters",
+    "SLURM_CLUSTERS": "clusters",  # of all commands; the other one goes before it
+}
+FLAGS = {  # variable -> option of sbatch
+    "SBATCH_RESERVATION": "reservation",
+    "SBATCH_WCKEY": "wckey",
+    "SBATCH_ACCTG_FREQ": "acctg-freq",
+    "SBATCH_CORE_SPEC": "core-spec",
+    "SBATCH_DELAY_BOOT": "delay-boot",
+    "SBATCH_EXCLUSIVE": "exclusive",
+    "SBATCH_HINT": "hint",
+    "SBATCH_NETWORK": "network",
+    "SBATCH_POWER": "power",
+    "SBATCH_PREFER": "prefer",
+    "SBATCH_PROFILE": "profile",
+    "SBATCH_REQ_SWITCH": "switches",
+    "SBATCH_THREADS_PER_CORE": "threads-per-core",
+    "SBATCH_THREAD_SPEC": "thread-spec",
+}
+ALONE = frozenset(["exclusive"])  # options that may have no value
+INSTEAD = {  # what jobs of ours have from keys alone: said, not taken
+    "SBATCH_GRES": "gres",
+    "SBATCH_GPUS": "gpus_per_job",
+    "SBATCH_GPUS_PER_NODE": "gpus_per_job",
+    "SBATCH_GPUS_PER_TASK": "gpus_per_job",
+    "SBATCH_MEM_PER_NODE": "mem",
+    "SBATCH_MEM_PER_CPU": "extra.mem-per-cpu",
+    "SBATCH_MEM_PER_GPU": "extra.mem-per-gpu",
+    "SBATCH_ARRAY_INX": "n_jobs",
+    "SBATCH_NO_REQUEUE": "requeue",
+}
+
+
+def inherited(cluster: SlurmConfig, env: Mapping[str, str] = os.environ) -> SlurmConfig:
+    """The config with the variables of sbatch where keys are null. Names of clusters that cannot be are InputErrors."""
+    keys = {key: env[name] for name, key in reversed(KEYS.items()) if env.get(name) and getattr(cluster, key) is None}
+    given = {str(flag).replace("_", "-") for flag in cluster.extra}
+    flags = {
+        flag: env[name] or True for name, flag in FLAGS.items() if flag not in given and (env.get(name) or (flag in ALONE and name in env))
+    }
+    _check_clusters(cluster.clusters or keys.get("clusters"), "SLURM_CLUSTERS" if "clusters" in keys else "cluster.clusters")
+    return replace(cluster, extra={**cluster.extra, **flags}, **keys) if keys or flags else cluster
+
+
+def notes(cluster: SlurmConfig, env: Mapping[str, str] = os.environ) -> list[str]:
+    """For people: which variables an inherited config holds, and which have no effect."""
+    taken, left = [], []
+    for name, key in {**KEYS, **{name: f"extra.{flag}" for name, flag in FLAGS.items()}}.items():
+        if not env.get(name):
+            continue
+        flag = key.partition(".")[2]
+        own = cluster.extra.get(flag, cluster.extra.get(flag.replace("-", "_"))) if flag else getattr(cluster, key)
+        if str(own) == env[name]:
+            taken.append(f"{name}={env[name]} (cluster.{key})")
+        else:
+            left.append(f"{name}={env[name]} is not used: cluster.{key}={own} goes before it{'; null takes it' if key == 'time' else ''}")
+    left += [f"{name}={env[name]} is not used: set cluster.{key}" for name, key in INSTEAD.items() if env.get(name)]
+    return ([f"from the environment: {', '.join(taken)}"] if taken else []) + left
+
+
+def payer(account: str | None, env: Mapping[str, str] = os.environ) -> str:
+    """The variable that an account was taken from; "" if none."""
+    return "SBATCH_ACCOUNT" if account and account == env.get("SBATCH_ACCOUNT") else ""
+
+
+def _check_clusters(clusters: str | None, key: str) -> None:
+    """Names of clusters, "a,b". "all" is refused: what is asked of every cluster is wrong on most of them."""
+    for name in (clusters or "").split(",") if clusters else ():
+        if name == "all" or not NAME.fullmatch(name):
+            raise InputError(f"{key}={clusters}: {name!r} is no cluster; name one, or several with commas (sacctmgr show clusters)")
