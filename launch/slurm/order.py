@@ -32,6 +32,7 @@ class Live:
     waits_for: frozenset[str] = frozenset()  # job ids that pending array tasks wait for
     held: tuple[str, ...] = ()
     cluster: str = ""
+    reasons: frozenset[str] = frozenset()  # why array tasks wait
 
 
 def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
@@ -41,22 +42,23 @@ def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
     Jobs on more than one cluster: those on which arrays are, for no job can wait for one of another cluster.
     """
     records = list(records)
-    by_cluster: dict[str, dict[str, dict[str, bool]]] = {}  # cluster -> arrays, gates, held, waits: in the order of the queue
+    by_cluster: dict[str, dict[str, dict[str, bool]]] = {}  # cluster -> arrays, gates, ...: in the order of the queue
     for listed in queue:
         part = next(filter(None, (part_of(record, listed) for record in records)), "")
         if not part or listed.state in slurm.ENDING:
             continue
-        found = by_cluster.setdefault(listed.cluster, {"arrays": {}, "gates": {}, "held": {}, "waits": {}})
+        found = by_cluster.setdefault(listed.cluster, {"arrays": {}, "gates": {}, "held": {}, "waits": {}, "reasons": {}})
         found["gates" if part == GATE else "arrays"][listed.base] = True
         if listed.held:
             found["held"][listed.base] = True
         if part != GATE:
             found["waits"] |= dict.fromkeys(slurm.depends_on(listed), True)
+            found["reasons"][listed.reason] = True
     if not by_cluster:
         return Live()
     cluster, found = max(by_cluster.items(), key=lambda item: (bool(item[1]["arrays"]), bool(item[1]["gates"])))
     gate = max(found["gates"], key=int, default="")
-    return Live(tuple(found["arrays"]), gate, frozenset(found["waits"]), tuple(found["held"]), cluster)
+    return Live(tuple(found["arrays"]), gate, frozenset(found["waits"]), tuple(found["held"]), cluster, frozenset(found["reasons"]))
 
 
 def part_of(record: Submission, listed: Listed) -> str:
@@ -92,12 +94,10 @@ def place(
         try:
             return _placed(folder, dataclasses.replace(turn, n_jobs=tasks * order.workers), order, scripts, tasks, depends)
         except SlurmError as e:
-            if tasks > 1 and fewer_fit(str(e)) and not e.unsure:
-                tasks, turn = tasks // 2, another(folder.path, turn)
-                continue
-            if time_mends(str(e)) and not e.unsure:
-                path_of(folder.path, turn.number).unlink(missing_ok=True)
-            raise
+            if tasks == 1 or e.unsure or not fewer_fit(str(e)):
+                _withdrawn(folder, turn, e)
+                raise
+            tasks, turn = tasks // 2, another(folder.path, turn)  # it stays ours meanwhile
 
 
 def _placed(folder: StageFolder, turn: Submission, order: Order, scripts: Scripts, tasks: int, depends: Sequence[str]) -> Submission:
@@ -111,15 +111,23 @@ def _placed(folder: StageFolder, turn: Submission, order: Order, scripts: Script
                     raise
                 break  # the first arrays are in, and any number of jobs completes the stage
             turn = record(folder.path, with_job(turn, job, arrays=(*turn.arrays, Array(job.job, size, offset))))
-        return add_gate(folder, turn, scripts, [a.job for a in turn.arrays])
+        return _gated(folder, turn, scripts, [a.job for a in turn.arrays])
     except SlurmError as e:
-        if e.unsure:
-            raise
-        with contextlib.suppress(SlurmError):
-            if turn.arrays:
+        if not e.unsure and turn.arrays:
+            with contextlib.suppress(SlurmError):
                 slurm.call("scancel", *(a.job for a in turn.arrays), cluster=turn.cluster)
-        record(folder.path, dataclasses.replace(turn, state=ABANDONED, why=str(e)))
         raise
+
+
+def _withdrawn(folder: StageFolder, turn: Submission, error: SlurmError) -> None:
+    """The record of a turn of which nothing is in the queue: given up, with the reason; away where the same is tried again and again. It
+    stays open where nobody knows what is in the queue."""
+    if error.unsure:
+        return
+    if time_mends(str(error)):
+        path_of(folder.path, turn.number).unlink(missing_ok=True)
+    else:
+        record(folder.path, dataclasses.replace(turn, state=ABANDONED, why=str(error)))
 
 
 def with_job(turn: Submission, job: Queued, **facts: Any) -> Submission:
@@ -129,7 +137,15 @@ def with_job(turn: Submission, job: Queued, **facts: Any) -> Submission:
 
 
 def add_gate(folder: StageFolder, turn: Submission, scripts: Scripts, after: Sequence[str]) -> Submission:
-    """Submit a gate behind jobs, and close the record."""
+    """Submit a gate behind jobs that are there already, and close its record."""
+    try:
+        return _gated(folder, turn, scripts, after)
+    except SlurmError as e:
+        _withdrawn(folder, turn, e)
+        raise
+
+
+def _gated(folder: StageFolder, turn: Submission, scripts: Scripts, after: Sequence[str]) -> Submission:
     options = [f"--dependency=afterany:{':'.join(after)}"]
     gate = _submit(folder, turn, scripts.gate, options, [str(turn.number), *scripts.told(turn)], GATE)
     return record(folder.path, with_job(turn, gate, gate=gate.job, state=SUBMITTED))

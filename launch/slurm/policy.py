@@ -6,15 +6,16 @@ reason of a job that was taken all the same. Names are those of Slurm 22.05 to 2
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 NAME = re.compile(r"\b(?:(?:Assoc|QOS)(?:Grp|Max|Min)|Max(?!Array)|Partition(?=Time|Node))[A-Z]\w*")
 # the first one that a name holds says what it bounds: in words, and the keys of cluster=slurm
 BOUNDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (r"Submit", "jobs in the queue", ("n_jobs", "max_submit")),
-    (r"Min(?:ute)?s|RunMin", "time times resources", ("time", "cpus_per_job", "gpus_per_job", "gres")),
+    (r"Min(?:ute)?s|RunMin", "time times resources", ("time", "cpus_per_job", "gpus_per_job")),
     (r"Wall|Time", "time", ("time",)),
-    (r"GRES|Gres", "GPUs", ("gpus_per_job", "gres")),
+    (r"GRES|Gres", "GPUs", ("gpus_per_job",)),
     (r"Cpu|CPU", "cores", ("cpus_per_job",)),
     (r"Mem", "memory", ("mem",)),
     (r"Node", "nodes", ()),
@@ -81,21 +82,28 @@ def fewer_fit(words: str) -> bool:
     return bool(COUNTED.search(words))
 
 
-def never_starts(reason: str) -> bool:
-    """Whether a pending job with this reason of squeue will not start, whatever ends before it.
+def stuck(reasons: Iterable[str]) -> str:
+    """What to say of pending jobs that will not start whatever ends before them, by squeue's reasons; "" if there is no such reason.
 
-    >>> [never_starts(r) for r in ("PartitionTimeLimit", "QOSMinGRES", "QOSMaxGRESPerUser", "AssocGrpCpuLimit", "Resources", "Priority")]
-    [True, True, False, False, False, False]
+    >>> stuck(["AssocMaxWallDurationPerJobLimit", "Priority"])
+    '; AssocMaxWallDurationPerJobLimit: no time mends that, cancel them and change cluster.time or cluster.account'
+    >>> [stuck([r]) for r in ("QOSMaxGRESPerUser", "AssocGrpCpuLimit", "Resources", "None")]
+    ['', '', '', '']
     """
-    return bool(NEVER.fullmatch(reason))
+    found = sorted(reason for reason in reasons if NEVER.fullmatch(reason))
+    limits = [limit for reason in found if (limit := limit_in(reason))]
+    keys = dict.fromkeys(f"cluster.{key}" for limit in limits for key in (*limit.keys, limit.of) if key)
+    change = f"change {' or '.join(keys)}" if keys else "ask for less"
+    return f"; {', '.join(found)}: no time mends that, cancel them and {change}" if found else ""
 
 
 def short(words: str) -> str:
     """What sbatch said, in one line.
 
     >>> short("sbatch: sbatch: error: QOSMinGRES\\nallocation failure: Job violates accounting/QOS policy")
-    'QOSMinGRES; Job violates accounting/QOS policy'
+    'QOSMinGRES'
     """
     before = re.compile(r"^(?:sbatch: )*(?:error: )?(?:allocation failure: |Batch job submission failed: )?")
     lines = [before.sub("", line.strip()) for line in words.splitlines()]
-    return "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith("Try ")))
+    lines = list(dict.fromkeys(line for line in lines if line and not line.startswith("Try ")))
+    return "; ".join([line for line in lines if not (line.startswith("Job violates accounting/QOS policy") and NAME.search(words))])

@@ -77,15 +77,17 @@ def refusal(words: str, resources: Resources, limits: Limits, stage: str) -> str
     """A refusal of sbatch as people can mend it: the keys that caused it with their values, Slurm's words, what the site has instead."""
     bound = limit_in(words)
     if bound is not None:
-        mend = f"{'raise' if bound.least else 'lower'} {'it' if bound.keys else 'what its jobs ask for'}"
+        mend = "raise" if bound.least else "lower"
         other = f", or take another {_key(bound.of, resources)}" if bound.of else ""
-        why = f"{bound.name}: {'less' if bound.least else 'more'} {bound.bounds} than this site allows; {mend}{other}"
-        return f"{_head(bound.keys, resources, stage)}: Slurm refuses it: {why}{_figures(bound.of, resources, limits)}{_for_cpu(resources)}"
+        size = "less than this site demands" if bound.least else "more than this site allows"
+        why = f"{bound.name}: {size} ({bound.bounds}); {mend} {'it' if bound.keys else 'what its jobs ask for'}{other}"
+        hint = _for_cpu(resources) if bound.least else ""
+        return f"{_head(bound.keys, resources, stage)}: Slurm refuses it: {why}{_figures(bound.of, resources, limits)}{hint}"
     keys = next((keys for pattern, keys in REFUSALS.items() if re.search(pattern, words, re.IGNORECASE)), ())
     if NO_SUCH_NODE.search(words) and (partition := limits.partition(resources.partition)):
         keys = lacking(resources, partition.nodes) or keys
-    there = _there(resources, limits, keys)
-    return f"{_head(keys, resources, stage)}: Slurm refuses it: {short(words)}{there}{_for_cpu(resources)}"
+    hint = _for_cpu(resources) if keys in ((), ("qos",), ("partition", "account")) else ""
+    return f"{_head(keys, resources, stage)}: Slurm refuses it: {short(words)}{_there(resources, limits, keys)}{hint}"
 
 
 def waits_for_ever(resources: Resources, limits: Limits) -> str:
@@ -106,7 +108,7 @@ def lacking(resources: Resources, nodes: tuple[Nodes, ...]) -> tuple[str, ...]:
         return ()
     nowhere = tuple(key for key in fits[0] if not any(has[key] for has in fits))
     keys = nowhere or tuple(key for key in fits[0] if not all(has[key] for has in fits))
-    return tuple("gres" if key == "gpus_per_job" and resources.gres else key for key in keys)
+    return keys
 
 
 def _has(node: Nodes, key: str, resources: Resources) -> bool:
@@ -176,7 +178,7 @@ def _figures(of: str, resources: Resources, limits: Limits) -> str:
 
 
 def _for_cpu(resources: Resources) -> str:
-    """Of a job without GPUs, which is refused mostly where jobs with GPUs belong."""
+    """Of a job without GPUs that is refused for its place, or for what nobody knows: mostly it is where jobs with GPUs belong."""
     if not resources.of_cpu or resources.gpus:
         return ""
     return (
@@ -187,6 +189,10 @@ def _for_cpu(resources: Resources) -> str:
 
 def _head(keys: tuple[str, ...], resources: Resources, stage: str) -> str:
     """The keys with their values, where they have some, and the stage."""
+    if resources.gres not in ("", f"gpu:{resources.gpus}"):  # GPUs were asked for by it
+        keys = tuple(dict.fromkeys("gres" if k == "gpus_per_job" else k for k in keys))
+    else:
+        keys = tuple(dict.fromkeys("gpus_per_job" if k == "gres" else k for k in keys))
     values = {_key(k, resources): v for k in keys if (v := _value(resources, k)) not in (None, "", (), {})}
     named = ", ".join(f"{key}={value}" for key, value in values.items()) or (_key(keys[0], resources) if keys else "")
     return f"{named} ({stage})" if named else stage

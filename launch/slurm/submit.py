@@ -25,7 +25,7 @@ from launch.slurm.container import inside, looked_at
 from launch.slurm.limits import Limits, read, shares
 from launch.slurm.order import Live
 from launch.slurm.payer import default_account, paid_by
-from launch.slurm.policy import short, time_mends
+from launch.slurm.policy import short, stuck, time_mends
 from launch.slurm.precheck import check_with_slurm, refusal
 from launch.slurm.resources import Resources, resources_of
 from launch.slurm.scripts import order_of, scripts_of
@@ -87,7 +87,7 @@ def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, 
         if e.passing:
             raise StoreError(f"cluster=slurm: Slurm does not answer now, and nothing was submitted: {e}; run the same command later") from e
         raise InputError(f"cluster=slurm: {e}; run this where sbatch and squeue work, or take cluster=local") from e
-    if any(tasks.values()):
+    if any(tasks[s.folder] for s in todo):
         tell_payer(stages, site, console)
     placed: dict[Path, Placed] = {}
     with stopping(lambda text: say(console, text)) as stop:
@@ -207,7 +207,10 @@ def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> No
         return
     if site.room is not None and site.room < 2:
         raise InputError(f"{site.room} jobs in the queue are all that you may have here: a stage needs two, one of workers and its gate")
-    distinct = {str(sorted(r.flags().items())): (s, r) for s in stages for r in [site.resources(s)]}
+    distinct: dict[str, tuple[PlannedStage, Resources]] = {}
+    for s in stages:
+        r = site.resources(s)
+        distinct.setdefault(str(sorted(r.flags().items())), (s, r))
     checks = [(scripts_of(s, r, site.gate, 1, site.limits, site.command).array, s.name, r) for s, r in distinct.values()]
     stage, resources = next(iter(distinct.values()))
     checks.append((scripts_of(stage, resources, site.gate, 1, site.limits, site.command).gate, GATE, site.gate))
@@ -320,7 +323,7 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live,
         slurm.call("scontrol", "release", *live.held, cluster=live.cluster)
     there = f" on cluster {live.cluster}" if slurm.at(live.cluster) else ""
     text = f"left alone: {' '.join(live.arrays)} pending or running, gate {gate}{there}; logs {folder.path / 'logs'}"
-    return Placed(Outcome(stage, EXIT_OK, message=text), gate, live.cluster)
+    return Placed(Outcome(stage, EXIT_OK, message=f"{text}{stuck(live.reasons)}"), gate, live.cluster)
 
 
 def _gates_elsewhere(stage: PlannedStage, placed: Mapping[Path, Placed]) -> list[tuple[str, str]]:
