@@ -38,8 +38,8 @@ class Live:
 def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
     """What of a stage is in the queue, by the names of its jobs, which no others have; job numbers are used again.
 
-    A site may give jobs names of its own: one is known by its cluster, number and time of submission, too.
-    Jobs on more than one cluster: those on which arrays are, for no job can wait for one of another cluster.
+    A site may give jobs names of its own: one is known by its cluster, number and time of submission, too, and is not released, since
+    others may write records. Jobs on more than one cluster: those where arrays are, for no job can wait for one of another cluster.
     """
     records = list(records)
     by_cluster: dict[str, dict[str, dict[str, bool]]] = {}  # cluster -> arrays, gates, ...: in the order of the queue
@@ -49,7 +49,7 @@ def live(records: Iterable[Submission], queue: Iterable[Listed]) -> Live:
             continue
         found = by_cluster.setdefault(listed.cluster, {"arrays": {}, "gates": {}, "held": {}, "waits": {}, "reasons": {}})
         found["gates" if part == GATE else "arrays"][listed.base] = True
-        if listed.held:
+        if listed.held and any(record.part(listed.name) for record in records):
             found["held"][listed.base] = True
         if part != GATE:
             found["waits"] |= dict.fromkeys(slurm.depends_on(listed), True)

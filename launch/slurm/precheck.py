@@ -107,8 +107,7 @@ def lacking(resources: Resources, nodes: tuple[Nodes, ...]) -> tuple[str, ...]:
     if not fits or any(all(has.values()) for has in fits):
         return ()
     nowhere = tuple(key for key in fits[0] if not any(has[key] for has in fits))
-    keys = nowhere or tuple(key for key in fits[0] if not all(has[key] for has in fits))
-    return keys
+    return nowhere or tuple(key for key in fits[0] if not all(has[key] for has in fits))
 
 
 def _has(node: Nodes, key: str, resources: Resources) -> bool:

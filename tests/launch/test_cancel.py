@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,29 +16,39 @@ from tests.launch.conftest import REPO, environment
 from tests.stages import probe
 
 NAMES: dict[str, str] = {}  # of jobs
+AGES: dict[str, float] = {}  # of jobs: when they were submitted; by themselves, now
+RESTARTED: set[str] = set()
 
 
 class Scheduler:
-    """Jobs and their tasks' states; running tasks end `drains` looks after a USR2."""
+    """Jobs and their tasks' states, on cluster dev and, where it is named before them ("far/12"), on others; running tasks end `drains`
+    looks after a USR2."""
 
-    def __init__(self, jobs, drains=2, requeues=False):
-        self.jobs, self.drains, self.requeues, self.calls, self.asked = jobs, drains, requeues, [], False
+    def __init__(self, jobs, drains=2, requeues=False, silent=()):
+        self.jobs, self.drains, self.requeues, self.calls, self.asked, self.silent = jobs, drains, requeues, [], False, silent
 
-    def command(self, *args, timeout=0):
-        self.calls.append(args)
+    def command(self, *args, timeout=0, cluster=""):
+        self.calls.append((args[0], *(("-M", cluster) if cluster not in ("", "dev") else ()), *args[1:]))
+        if cluster in self.silent:
+            return 1, "", "Unable to contact slurm controller"
+        there = "" if cluster in ("", "dev") else f"{cluster}/"
         if args[0] == "scancel":
             self._scancel(args)
             return 0, "", ""
-        if args[:2] == ("squeue", "-h") and "%j" in args:
-            job = args[args.index("-j") + 1]
-            return 0, f"{NAMES.get(job, 'training')}\n" * len(self.jobs[job]), ""
-        if args[:2] == ("squeue", "-h") and "-j" in args:
-            self._tick()
-            tasks = self.jobs.get(args[args.index("-j") + 1], {})
-            return (0, "".join(f"{t} {s} 0\n" for t, s in tasks.items()), "") if tasks else (1, "", "Invalid job id specified")
+        if args[0] == "squeue" and "-n" in args:
+            names = args[args.index("-n") + 1].split(",")
+            return 0, "".join(self._lines(job, there) for job in self.jobs if NAMES.get(job) in names), ""
         if args[0] == "squeue":
-            return 0, "14\n", ""
+            self._tick()
+            lines = "".join(self._lines(there + job, there) for job in args[args.index("-j") + 1].split(","))
+            return (0, lines, "") if lines else (1, "", "slurm_load_jobs error: Invalid job id specified")
         return 1, "", "not played"
+
+    def _lines(self, job, there):
+        if not job.startswith(there) or "/" in job.removeprefix(there):
+            return ""
+        about = f"{int(job in RESTARTED)} {AGES.get(job, time.time()):.0f} {NAMES.get(job, 'training')}"
+        return "".join(f"{task} {state} {about}\n" for task, state in self.jobs.get(job, {}).items())
 
     def _scancel(self, args):
         states = {a.partition("=")[2] for a in args if a.startswith("--state")} or {"PENDING", "RUNNING"}
@@ -64,7 +75,9 @@ def play(monkeypatch):
     def with_(scheduler):
         monkeypatch.setattr("synth.host.slurm.command", scheduler.command)
         monkeypatch.setattr("launch.cancel.POLL", 0)
-        NAMES.clear()
+        monkeypatch.setattr("synth.host.slurm._name", "dev")
+        for facts in (NAMES, AGES, RESTARTED):
+            facts.clear()
         return scheduler
 
     return with_
@@ -149,6 +162,7 @@ def test_a_job_that_a_record_names_and_that_is_not_of_this_stage_is_left_alone(t
     assert cancel.cancel(tmp_path, False, 1, said.append) == 0
     assert [c for c in scheduler.calls if c[0] == "scancel"] == [("scancel", "14")]
     assert "names job 12, whose name ('training')" in said[0] and f"names job 13, whose name ('{other}')" in said[1]
+    assert said[0].endswith("left alone (scancel 12 ends it)")
 
 
 def test_a_job_that_a_lease_names_is_cancelled_by_the_name_of_a_submission_alone(tmp_path, play, monkeypatch):
@@ -160,3 +174,74 @@ def test_a_job_that_a_lease_names_is_cancelled_by_the_name_of_a_submission_alone
     said = []
     assert cancel.cancel(tmp_path, False, 1, said.append) == 0
     assert ("scancel", "12", "50") in scheduler.calls and "names job 51, whose name ('training')" in said[0]
+
+
+def known(tmp_path, number, job, **facts):
+    """One more submission, with the time at which its job was submitted."""
+    folder = probe(tmp_path)
+    one = submissions.intend(folder.path, number)
+    facts = {"state": submissions.SUBMITTED, "arrays": (submissions.Array(job, 4),), **facts}
+    return submissions.record(folder.path, replace(one, **facts))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "submitted", "restarted", "cancelled"),
+    [
+        (1000.0, 1000.0, False, True),
+        (1000.0, 5000.0, False, False),  # numbers began anew
+        (1000.0, 500.0, False, False),
+        (1000.0, 5000.0, True, True),  # requeued, which Slurm counts as a submission
+        (0.0, -3600.0, False, False),  # an older record: by the clock of who submitted, seconds from its intent
+        (0.0, 3600.0, False, True),
+    ],
+)
+def test_a_job_of_another_time_is_left_alone_though_number_and_name_agree(tmp_path, play, recorded, submitted, restarted, cancelled):
+    scheduler = play(Scheduler({"12": {"12_0": "RUNNING"}}))
+    one = known(tmp_path, 1, "12", submitted={"12": recorded} if recorded else {})
+    NAMES["12"], AGES["12"] = one.named("0"), submitted if recorded else one.created + submitted
+    RESTARTED.update({"12"} if restarted else ())
+    said = []
+    assert cancel.cancel(tmp_path, False, 1, said.append) == 0
+    assert (("scancel", "12") in scheduler.calls) == cancelled
+    assert cancelled or "names job 12, which was submitted" in said[0]
+
+
+def test_jobs_of_several_clusters_are_cancelled_where_they_are(tmp_path, play):
+    scheduler = play(Scheduler({"12": {"12_0": "RUNNING"}, "far/12": {"12_0": "RUNNING"}, "13": {"13_0": "RUNNING"}}))
+    one, two = known(tmp_path, 1, "12", cluster="far"), known(tmp_path, 2, "13", cluster="dev")
+    NAMES.update({"far/12": one.named("0"), "13": two.named("0")})  # 12 of dev is somebody's training
+    said = []
+    assert cancel.cancel(tmp_path, True, 5, said.append) == 0
+    done = [c for c in scheduler.calls if c[0] == "scancel"]
+    assert ("scancel", "-M", "far", "12") in done and ("scancel", "13") in done and said[-1] == "cancelled: 12 of cluster far 13"
+    assert not any("12" in c for c in done if "-M" not in c)
+
+
+def test_a_cluster_that_does_not_answer_is_told_and_the_others_cancelled(tmp_path, play):
+    scheduler = play(Scheduler({"13": {"13_0": "RUNNING"}}, silent=("far",)))
+    known(tmp_path, 1, "12", cluster="far")
+    NAMES["13"] = known(tmp_path, 2, "13").named("0")
+    said = []
+    assert cancel.cancel(tmp_path, False, 1, said.append) == 75
+    assert ("scancel", "13") in scheduler.calls and "not cancelled: 12 of cluster far" in said[-1]
+
+
+@pytest.mark.parametrize("cluster", ["all", "far,all", "-x", "far;rm"])
+def test_a_record_whose_cluster_is_no_name_is_none(tmp_path, cluster):
+    """`scancel -M all 12` would end job 12 of every cluster."""
+    folder = stage(tmp_path, "12")
+    path = submissions.path_of(folder, 1)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"cluster": cluster}))
+    assert submissions.read(folder) == []
+
+
+def test_a_record_of_an_older_version_is_read_and_its_jobs_cancelled(tmp_path, play):
+    """It has ids alone, and one name for all of its jobs."""
+    scheduler = play(Scheduler({"12": {"12_0": "RUNNING"}, "13": {"13": "PENDING"}}))
+    one = known(tmp_path, 1, "12", gate="13")
+    path = submissions.path_of(probe(tmp_path).path, 1)
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in raw.items() if k not in ("cluster", "submitted")}))
+    NAMES.update({"12": one.job_name, "13": one.job_name})
+    assert cancel.cancel(tmp_path, False, 1, print) == 0
+    assert ("scancel", "12", "13") in scheduler.calls

@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 
 from launch.show.stages import ends, find_stages, rate, report_on
-from launch.slurm import submissions
-from launch.slurm.jobs import StageJobs, job_ids
+from launch.slurm import jobs, submissions
+from launch.slurm.jobs import StageJobs
 from launch.status import duration, look, main, render
 from synth.errors import InputError
+from synth.host.slurm import Seen
 from synth.run.loop import Worker
 from synth.store import leases
 from synth.store.leases import Owner
@@ -157,13 +158,28 @@ def test_a_submission_is_written_as_an_intent_and_completed_with_its_job_ids(tmp
 
 
 def test_jobs_are_found_by_ids_by_name_and_by_their_leases(tmp_path, monkeypatch):
-    monkeypatch.setattr("synth.host.slurm.cluster_name", lambda timeout: "dev")
+    monkeypatch.setattr("synth.host.slurm._name", "dev")
     folder = probe(tmp_path)
     submissions.record(
         folder.path,
         replace(submissions.intend(folder.path, 1), state=submissions.SUBMITTED, arrays=(submissions.Array("12", 4),)),
     )
     lost = submissions.intend(folder.path, 2)
-    monkeypatch.setattr("synth.host.slurm.find_by_name", lambda name, timeout: ["13"] if name == lost.job_name else [])
-    found = job_ids(folder.path, ["dev/15_2@1", "other/16_0", "12_3"])
-    assert set(found) == {"12", "13", "15"}
+
+    def seen(ids=(), names=(), cluster="", timeout=0):
+        return [Seen("13_0", "RUNNING", 0, 1.0, lost.named("gate"))] if lost.named("gate") in names else []
+
+    monkeypatch.setattr("synth.host.slurm.seen", seen)
+    found = jobs.of(folder.path, ["dev/15_2@1", "other/16_0", "12_3"])
+    assert {job.key for job in found} == {("dev", "12"), ("dev", "13"), ("dev", "15"), ("other", "16")}
+
+
+def test_a_stage_is_not_said_to_have_the_jobs_that_have_its_numbers_by_chance(tmp_path, monkeypatch):
+    monkeypatch.setattr("synth.host.slurm._name", "dev")
+    folder = probe(tmp_path)
+    one = submissions.intend(folder.path, 1)
+    facts = {"state": submissions.SUBMITTED, "arrays": (submissions.Array("12", 4),), "gate": "13", "submitted": {"12": 5.0, "13": 6.0}}
+    submissions.record(folder.path, replace(one, cluster="far", **facts))
+    queue = [Seen("12_0", "RUNNING", 0, 5.0, one.named("0")), Seen("13", "RUNNING", 0, 6.0, "training")]
+    monkeypatch.setattr("synth.host.slurm.seen", lambda ids, cluster, timeout: queue if cluster == "far" else None)
+    assert jobs.ask(jobs.of(folder.path)) == StageJobs(True, {"RUNNING": 1}, {"far/12_0": "RUNNING"})

@@ -174,12 +174,33 @@ def test_nothing_of_an_enclosing_job_leaks_into_the_submission(cluster, tmp_path
         "recipe=probe",
         "cluster.n_jobs=1",
         SLURM_CPU_BIND="quiet,mask_cpu:0x1",
-        SBATCH_PARTITION="nope",
+        SBATCH_CPU_BIND="mask_cpu:0x1",
+        SLURM_PARTITION="nope",
+        SLURM_JOB_ACCOUNT="nope",
         SLURM_JOB_ID="99",
         SLURM_MEM_PER_CPU="7",
         SLURM_ARRAY_TASK_ID="5",
     )
     wait_whole(cluster, runs)
+    settle(cluster)
+
+
+def test_ctrl_c_while_submitting_says_what_is_queued_and_how_it_is_taken_out(cluster, tmp_path):
+    """It comes while sbatch runs. The array of the first stage gets its gate, and the second stage is not begun."""
+    runs = tmp_path / "runs"
+    shim = tmp_path / "bin"
+    shim.mkdir()
+    (shim / "sbatch").write_text(
+        '#!/bin/bash\ncase "$*" in *--test-only*) exit 0;; esac\nout=$(/usr/bin/sbatch "$@")\n'
+        f'[ -e {shim}/sent ] || {{ touch {shim}/sent; kill -INT $PPID; sleep 0.3; }}\necho "$out"\n'
+    )
+    (shim / "sbatch").chmod(0o755)
+    said = launch(cluster, runs, *LONG, "probe.sleep=5", "cluster.n_jobs=2", code=75, PATH=f"{shim}:{cluster.env['PATH']}")
+    array, gate = jobs(stage(runs, "first"))
+    assert f"-{stage(runs, 'first').path.name.partition('-')[2]}: {array} {gate}" in said and "second: not submitted: stopped" in said, said
+    line = said.partition("To cancel them:")[2].splitlines()[1].split()
+    assert "launch/cancel.py" in line[1], said
+    cluster.run(*line, cwd=tmp_path)
     settle(cluster)
 
 

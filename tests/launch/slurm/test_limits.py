@@ -42,17 +42,18 @@ def test_the_smallest_submit_limit_counts(account, qos, most):
 
 @pytest.mark.parametrize("answer", [None, (1, "", "slurm_load_jobs error: Unable to contact slurm controller")])
 def test_a_site_without_commands_is_taken_as_it_comes(answer, monkeypatch):
-    monkeypatch.setattr(slurm, "command", lambda *args, timeout: answer)
+    monkeypatch.setattr(slurm, "command", lambda *args, **_: answer)
     assert read() == Limits() and read(max_array=10, max_submit=5) == Limits(max_array=10, max_submit=5)
 
 
 def test_the_config_wins_over_the_site(monkeypatch):
     answers = {"scontrol show config": CONFIG, "sacctmgr -nP show assoc": "lab|7||"}
 
-    def command(*args, timeout):
+    def command(*args, **_):
         return 0, answers.get(" ".join(args)[: 23 if args[0] == "sacctmgr" else None], ""), ""
 
     monkeypatch.setattr(slurm, "command", command)
+    monkeypatch.setattr(slurm, "_name", "dev")
     assert (read().max_array, read().max_submit) == (10, 7)
     assert (read(max_array=4).max_array, read(max_submit=3).max_submit) == (4, 3)
 

@@ -11,7 +11,7 @@ from launch.slurm.order import behind, live, move, place, settle
 from launch.slurm.stored import Scripts
 from launch.slurm.submissions import ABANDONED, INTENDED, SUBMITTED, Array, Order, intend, read, record, take_turn
 from synth.host import slurm
-from synth.host.slurm import Listed, SlurmError
+from synth.host.slurm import Listed, Seen, SlurmError
 from synth.run.loop import Worker
 from tests.stages import probe
 
@@ -44,11 +44,19 @@ class Queue:
             depends = ",".join(
                 f"afterany:{j}(unfulfilled)" for j in options.get("dependency", "").removeprefix("afterany:").split(":") if j
             )
+            why = "Dependency" if depends else "Priority"
             self.jobs.append(
-                Listed(job, "PENDING", "Dependency" if depends else "Priority", depends, options["comment"], options["job-name"])
+                Listed(job, "PENDING", why, depends, "", options["job-name"], 1000.0 + len(self.jobs), kwargs.get("cluster") or "dev")
             )
             return job + "\n"
         return ""
+
+    def seen(self, ids=(), names=(), cluster="", timeout=0.0):
+        found = [j for j in self.jobs if (j.base in ids or j.name in names) and j.cluster == (cluster or "dev")]
+        return [Seen(j.job, j.state, 0, j.submitted, j.name) for j in found]
+
+    def listing(self, users=(), clusters=("",)):
+        return [j for j in self.jobs if j.cluster in {c or "dev" for c in clusters}]
 
     def did(self, name: str) -> list[tuple[str, ...]]:
         return [c[1:] for c in self.calls if c[0] == name]
@@ -61,7 +69,9 @@ class Queue:
 def queue(monkeypatch):
     played = Queue()
     monkeypatch.setattr(slurm, "call", played.call)
-    monkeypatch.setattr(slurm, "listing", lambda users=(): list(played.jobs))
+    monkeypatch.setattr(slurm, "listing", played.listing)
+    monkeypatch.setattr(slurm, "seen", played.seen)
+    monkeypatch.setattr(slurm, "cluster_name", lambda timeout=0.0: "dev")
     monkeypatch.setattr(gate, "PATIENCE", 0.0)
     return played
 
@@ -109,7 +119,7 @@ def test_the_turn_of_a_dead_process_is_given_up_or_completed_by_what_the_queue_h
     torn = intend(folder.path, 3)
     record(folder.path, dataclasses.replace(read(folder.path)[1], state=ABANDONED))
     record(folder.path, dataclasses.replace(torn, owner={**torn.owner, "start": "1"}))
-    queue.jobs.append(Listed("77_0", "RUNNING", "None", "", f"{torn.token}/0", torn.job_name))
+    queue.jobs.append(Listed("77_0", "RUNNING", "None", "", f"{torn.token}/0", torn.job_name, cluster="dev"))  # of an older version
     take_turn(folder.path, settle)
     assert read(folder.path)[2].state == SUBMITTED and read(folder.path)[2].arrays == (Array("77", 0, 0),)
 
@@ -144,17 +154,53 @@ def test_a_refused_order_leaves_nothing_in_the_queue(folder, queue):
     assert read(folder.path)[0].state == ABANDONED and not queue.jobs
 
 
-def test_what_is_live_is_known_by_number_and_name(folder, queue):
+def test_what_is_live_is_known_by_its_name(folder, queue):
     turn = submitted(folder, queue)
     assert live([turn], queue.jobs).arrays == ("100", "101") and live([turn], queue.jobs).gate == "102"
-    again = [dataclasses.replace(j, name="somebody-else") for j in queue.jobs]
+    elsewhere = [dataclasses.replace(j, cluster="far") for j in queue.jobs]
+    assert live([turn], elsewhere).arrays == ("100", "101") and live([turn], elsewhere).cluster == "far"
+    again = [dataclasses.replace(j, name="somebody-else", submitted=5.0) for j in queue.jobs]
     assert live([turn], again) == order.Live()
     ending = [dataclasses.replace(j, state="COMPLETING") for j in queue.jobs]
     assert live([turn], ending) == order.Live()
 
 
+def test_a_job_that_the_site_gave_another_name_is_known_by_cluster_number_and_time_and_not_released(folder, queue):
+    turn = submitted(folder, queue)
+    renamed = [dataclasses.replace(j, name="renamed", reason="JobHeldUser") for j in queue.jobs]
+    assert live([turn], renamed).arrays == ("100", "101") and live([turn], renamed).gate == "102" and live([turn], renamed).held == ()
+    assert live([turn], [dataclasses.replace(j, cluster="far") for j in renamed]) == order.Live()
+
+
+def test_an_array_of_which_nobody_knows_whether_it_is_queued_is_not_forgotten(folder, queue, monkeypatch):
+    """Its record stays open, and whoever comes next finds the array by its name and puts no other beside it."""
+    monkeypatch.setattr(order.sbatch, "PATIENCE", 0.0)
+    monkeypatch.setattr(order.sbatch, "_look", raising(SlurmError("no answer", passing=True, unsure=True)))
+    with pytest.raises(SlurmError):
+        submitted(folder, queue)
+    (torn,) = read(folder.path)
+    assert torn.state == INTENDED and queue.jobs and not queue.did("scancel")
+    assert live(read(folder.path), queue.jobs).arrays == ("100",)
+    assert settle(torn).arrays == (Array("100", 0, 0),) and settle(torn).submitted == {"100": 1000.0} and settle(torn).cluster == "dev"
+
+
+def raising(error):
+    def fail(*args, **kwargs):
+        raise error
+
+    return fail
+
+
+def test_jobs_that_go_to_another_cluster_have_their_gate_there(folder, queue):
+    stored.write(folder.path, ORDER, SCRIPTS)
+    turn = place(folder, take_turn(folder.path, settle), ORDER, SCRIPTS, 4, (), cluster="far")
+    assert {j.cluster for j in queue.jobs} == {"far"} and read(folder.path) == [turn] and turn.cluster == "far"
+    assert turn.submitted == {"100": 1000.0, "101": 1001.0, "102": 1002.0}
+    assert order.queue_of([folder.path]) == queue.jobs and live([turn], queue.jobs).gate == "102"
+
+
 def test_waiting_jobs_are_moved_and_keep_their_other_dependencies(queue):
-    queue.jobs = [Listed("5", "PENDING", "Dependency", "afterany:3(unfulfilled),afterany:4(unfulfilled)", "", "")]
+    queue.jobs = [Listed("5", "PENDING", "Dependency", "afterany:3(unfulfilled),afterany:4(unfulfilled)", "", "", cluster="dev")]
     assert move(queue.jobs, ["3"], ["8"]) == ["5"]
     assert queue.did("scontrol") == [("update", "JobId=5", "Dependency=afterany:4,afterany:8")]
 
@@ -178,11 +224,30 @@ def ended(folder, queue, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", turn.gate)
     queue.end(*turn.job_ids)
     queue.jobs += [
-        Listed(turn.gate, "RUNNING", "None", "", f"{turn.token}/gate", turn.job_name),
-        Listed("300_[0-3]", "PENDING", "Dependency", f"afterany:{turn.gate}(unfulfilled)", "x/0", "next"),
-        Listed("301", "PENDING", "Dependency", "afterany:300_*(unfulfilled)", "x/gate", "next"),
+        Listed(turn.gate, "RUNNING", "None", "", "", turn.named("gate"), cluster="dev"),
+        Listed("300_[0-3]", "PENDING", "Dependency", f"afterany:{turn.gate}(unfulfilled)", "x/0", "next", cluster="dev"),
+        Listed("301", "PENDING", "Dependency", "afterany:300_*(unfulfilled)", "x/gate", "next", cluster="dev"),
     ]
     return turn
+
+
+def test_a_gate_looks_again_while_slurm_does_not_answer(folder, queue, ended, monkeypatch, capsys):
+    answers = [SlurmError("Slurm backup controller in standby mode", passing=True), SlurmError("Unexpected message received", passing=True)]
+    listing = queue.listing
+
+    def away(*args, **kwargs):
+        if answers:
+            raise answers.pop()
+        return listing(*args, **kwargs)
+
+    monkeypatch.setattr(slurm, "listing", away)
+    monkeypatch.setattr(gate, "PAUSE", 0.0)
+    assert judge(folder, ended.number) == 0 and read(folder.path)[1].tries == 1
+    assert "Unexpected message received; this gate looks again" in capsys.readouterr().out
+    monkeypatch.setattr(gate, "AWAY", -1.0)
+    monkeypatch.setattr(slurm, "listing", raising(SlurmError("standby mode", passing=True)))
+    assert judge(folder, ended.number) == 65
+    assert "Slurm did not answer its gate (standby mode)" in json.loads((folder.path / "missing.json").read_text())["why"]
 
 
 def test_a_whole_stage_passes(folder, ended):
@@ -235,7 +300,7 @@ def test_units_that_were_set_aside_are_not_tried_again(folder, queue, ended, cap
 
 
 def test_live_jobs_of_the_stage_get_a_new_gate(folder, queue, ended):
-    queue.jobs.append(Listed(f"{ended.arrays[0].job}_1", "RUNNING", "None", "", f"{ended.token}/0", ended.job_name))
+    queue.jobs.append(Listed(f"{ended.arrays[0].job}_1", "RUNNING", "None", "", "", ended.named("0"), cluster="dev"))
     assert judge(folder, ended.number) == 0
     second = read(folder.path)[1]
     assert second.arrays == () and second.gate and f"--dependency=afterany:{ended.arrays[0].job}" in queue.did("sbatch")[-1]
