@@ -188,10 +188,12 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: floa
 
 
 def _of_cpu(cluster: SlurmConfig, kind: str, on_gpu: bool) -> bool:
-    """Whether jobs of a kind are for `cluster.cpu`: those that compute on cores, and those that were told to."""
+    """Whether jobs of a kind are for `cluster.cpu`: those that compute on cores, and those that were told to, unless they ask for a GPU
+    of their own."""
     stage = cluster.stages.get(kind)
-    asked = next((n for n in (stage and stage.gpus_per_job, cluster.gpus_per_job) if n is not None), None)
-    return not on_gpu or asked == 0
+    if stage and (stage.gpus_per_job is not None or stage.gres):
+        return not (stage.gpus_per_job or stage.gres)
+    return not on_gpu or cluster.gpus_per_job == 0
 
 
 def _own(cluster: SlurmConfig, kind: str, on_gpu: bool) -> dict[str, tuple[str, Any]]:

@@ -26,7 +26,7 @@ def back_into_the_queue(why: str, most: int, cluster: str, say: Callable[[str], 
         return "no job of Slurm waits here"
     if restarts >= most:
         return f"its gate looked {restarts + 1} times (cluster.max_requeues={most})"
-    pause = min(float(env.get(PAUSE, FIRST)) * 2**restarts, LONGEST)
+    pause = min(float(env.get(PAUSE, FIRST)) * 2 ** min(restarts, 10), LONGEST)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what Slurm sends first, to us and to the scontrol that is to say when
     try:
         slurm.call("scontrol", "requeue", job, cluster=cluster)

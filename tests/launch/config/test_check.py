@@ -4,7 +4,7 @@ import pytest
 
 from launch.config.check import check
 from launch.config.near import flatten, near
-from launch.config.times import check_time, seconds
+from launch.config.times import check_time, limit, seconds, typed_time
 from synth.errors import InputError
 
 
@@ -143,6 +143,8 @@ def test_a_time_that_yaml_turned_into_a_number_is_refused_with_quote_the_time(tm
         check(["--config-dir", str(tmp_path), "cluster=mine"])
     with pytest.raises(InputError, match=r'quote the time: cluster\.time: "1:00:00"'):
         check_time("cluster.time", 3600)
+    with pytest.raises(InputError, match=r'cluster\.time: "0:01:30", or "90" for minutes'):
+        check_time("cluster.time", 90)
     check_time("cluster.time", "1:00:00")
     assert (seconds("1:30:00"), seconds("2-12"), seconds("2-12:30"), seconds("90"), seconds("5:30")) == (
         5400,
@@ -153,6 +155,14 @@ def test_a_time_that_yaml_turned_into_a_number_is_refused_with_quote_the_time(tm
     )
     with pytest.raises(InputError, match="not a time"):
         seconds("soon")
+
+
+def test_a_number_on_the_command_line_is_minutes_as_it_is_for_sbatch():
+    check(["cluster=slurm", "cluster.time=90", "cluster.time_min=1:00:00", "cluster.stages.images.time=UNLIMITED", "cluster.cpu.time=30"])
+    assert (limit("90"), limit("infinite"), limit("0"), limit("1-0")) == (5400, None, None, 86400)
+    for wrong in (1.5, "soon", True, -3):
+        with pytest.raises(InputError, match="not a time"):
+            typed_time("cluster.time", wrong)
 
 
 def test_a_typo_in_a_yaml_file_of_the_user_is_a_short_message(tmp_path):

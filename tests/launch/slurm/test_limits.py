@@ -5,7 +5,7 @@ import doctest
 import pytest
 
 from launch.slurm import limits
-from launch.slurm.limits import Limits, Partition, parse_config, parse_partitions, parse_submit, read, shares, split
+from launch.slurm.limits import Limits, Nodes, Partition, parse_config, parse_partitions, parse_submit, read, shares, split
 from synth.host import slurm
 
 CONFIG = "Configuration data\nAccountingStorageType   = accounting_storage/slurmdbd\nMaxArraySize = 10\nMaxJobCount  = 10000\n"
@@ -20,9 +20,18 @@ def test_examples_of_the_parsers():
 def test_partitions_with_their_limits_and_gres():
     found = parse_partitions(PARTITIONS, "cpu|(null)\ngpu|gpu:a100:4(S:0-1)\ngpu|gpu:h100:8,nvme:1\n")
     assert found == {
-        "cpu": Partition("cpu", None, True),
-        "gpu": Partition("gpu", 172800, False, ("gpu:a100:4", "gpu:h100:8", "nvme:1")),
+        "cpu": Partition("cpu", None, True, (Nodes(),)),
+        "gpu": Partition("gpu", 172800, False, (Nodes(("gpu:a100:4",)), Nodes(("gpu:h100:8", "nvme:1")))),
     }
+    assert found["gpu"].gres == ("gpu:a100:4", "gpu:h100:8", "nvme:1")
+
+
+@pytest.mark.parametrize(
+    ("state", "up"), [("idle", True), ("mixed-", True), ("allocated~", True), ("down*", False), ("drained", False), ("maint", False)]
+)
+def test_nodes_with_all_that_they_have_and_whether_they_take_jobs(state, up):
+    found = parse_partitions("PartitionName=a QoS=small\nPartitionName=b", f"a|(null)|64+|512000|(null)|{state}\n")
+    assert found["a"] == Partition("a", nodes=(Nodes((), 64, 512000, up=up),), qos="small") and found["b"].nodes == ()
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "You are not running a supported accounting_storage plugin\n", "=\n||\n"])
@@ -32,7 +41,7 @@ def test_silence_and_nonsense_mean_that_nothing_is_known(text):
 
 @pytest.mark.parametrize(
     ("account", "qos", "most"),
-    [(None, None, 100), ("lab", None, 100), ("other", None, 50), (None, "long", 20), ("other", "none", 50)],
+    [(None, None, 100), ("lab", None, 100), ("LAB", None, 100), ("other", None, 50), (None, "long", 20), ("other", "none", 50)],
 )
 def test_the_smallest_submit_limit_counts(account, qos, most):
     assert parse_submit("lab|500|normal,long|normal\nother|50|normal|\n", "normal|100\nlong|20\nnone|\n", account, qos) == (

@@ -1,5 +1,8 @@
 """From the keys of cluster=slurm to what one Slurm job asks for."""
 
+from dataclasses import replace
+from functools import cache
+
 import pytest
 
 from launch.config.compose import Composer, typed
@@ -120,3 +123,76 @@ def test_a_time_that_yaml_made_a_number_of_is_refused(tmp_path):
 
     with pytest.raises(InputError, match="quote the time"):
         check(["--config-dir", str(tmp_path), "cluster=mine", "recipe=probe"])
+
+
+# -- jobs without GPUs, and gates ------------------------------------------------------------------------------------------
+
+composed = cache(cluster)
+
+
+def of(kind, cpu=None, stage=None, config=ONE, **keys):
+    """The resources of a kind with keys of the cluster, of cluster.cpu and of cluster.stages.<kind>."""
+    made = composed()
+    stages = dict(made.stages) | ({kind: replace(made.stages[kind], **stage)} if stage else {})
+    return resources_of(replace(made, **keys, cpu=replace(made.cpu, **(cpu or {})), stages=stages), kind, config)
+
+
+def test_one_group_of_keys_is_for_all_jobs_without_gpus_and_the_kind_of_a_stage_goes_before_it():
+    cpu = {"partition": "cpu", "account": "lab-cpu", "qos": "", "time": "1:00:00", "extra": {"wckey": "x"}, "env": {"A": "1"}}
+    given = {"partition": "gpu", "account": "lab-gpu", "qos": "high", "extra": {"comment": "mine"}}
+    for kind in ("gate", "image_folder", "captions_json"):
+        found = of(kind, cpu, **given)
+        assert (found.partition, found.account, found.flags()["qos"], found.env) == ("cpu", "lab-cpu", None, {"A": "1"})
+        assert found.extra == {"comment": "mine", "wckey": "x"} and found.time == ("0:30:00" if kind == "gate" else "1:00:00")
+        assert (found.keys["partition"], found.keys["mem"], found.of_cpu) == ("cluster.cpu.partition", "cluster.mem", True)
+    assert of("gate", cpu, **given).keys["time"] == "cluster.stages.gate.time"
+    assert of("gate", cpu, {"partition": "login"}, **given).partition == "login"
+    gpu = of("images", cpu, **given)
+    assert (gpu.partition, gpu.account, gpu.qos, gpu.extra, gpu.of_cpu) == ("gpu", "lab-gpu", "high", {"comment": "mine"}, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "stage", "config", "of_cpu"),
+    [
+        ("images", {"gpus_per_job": 0}, {}, ONE, True),
+        ("images", {}, {"gpus_per_job": 0}, ONE, True),
+        ("captions", {}, {}, {"captioner": {"engine": "openai"}}, True),
+        ("image_folder", {}, {"gpus_per_job": 1}, ONE, False),
+        ("image_folder", {"gpus_per_job": 4}, {}, ONE, True),
+        ("gate", {"gpus_per_job": 4, "gres": "gpu:4"}, {}, ONE, True),
+    ],
+)
+def test_what_asks_for_no_gpu_is_known_by_what_it_asks_for(kind, keys, stage, config, of_cpu):
+    found = of(kind, {"partition": "cpu"}, stage, config, **keys)
+    assert found.of_cpu is of_cpu and (found.partition == "cpu") is of_cpu and (found.gpus == 0) is of_cpu
+
+
+def test_where_all_jobs_must_take_a_gpu_those_without_may_be_given_one():
+    found = of("gate", {"gpus_per_job": 1})
+    assert found.gres == "gpu:1" and of("image_folder", {"gres": "gpu:t4:1"}).gres == "gpu:t4:1" and of("images").gres == "gpu:1"
+
+
+def test_what_is_said_of_nodes_of_one_partition_is_not_said_of_those_of_another():
+    given = {"partition": "gpu", "constraint": "a100", "nodelist": "g1", "exclude": "g2", "extra": {"reservation": "r", "comment": "c"}}
+    here = of("gate", **given)
+    assert (here.constraint, here.nodelist, here.exclude, dict(here.extra)) == ("a100", "g1", "g2", {"reservation": "r", "comment": "c"})
+    there = of("gate", {"partition": "cpu"}, **given)
+    assert (there.constraint, there.nodelist, there.exclude, dict(there.extra)) == (None, None, None, {"comment": "c"})
+    assert of("gate", {"partition": "cpu", "constraint": "old"}, **given).constraint == "old"
+
+
+@pytest.mark.parametrize("flag", ["exclusive", "mem-per-cpu", "mem_per_gpu", "gpu-bind", "threads-per-core", "ntasks_per_node", "reboot"])
+def test_what_asks_for_whole_nodes_does_not_reach_gates_unless_it_is_given_to_them(flag):
+    assert not of("gate", extra={flag: "1"}).extra and of("images", extra={flag: "1"}).extra
+    assert of("gate", stage={"extra": {flag: "1"}}).extra == {flag: "1"}
+
+
+def test_a_gate_takes_little_of_the_memory_that_jobs_ask_for():
+    assert [of("gate", mem=mem).mem for mem in ("400G", "0", "1G", None)] == ["2G", "2G", "1G", None]
+    assert of("gate", mem="400G", stage={"mem": "8G"}).mem == "8G" and of("image_folder", mem="400G").mem == "400G"
+
+
+def test_a_comment_is_the_users_and_times_are_those_of_sbatch():
+    assert of("images", extra={"comment": "project x"}).flags()["comment"] == "project x"
+    assert (of("images", time=90).flags()["time"], of("images", time=90).signal_s()) == ("90", 120)
+    assert of("images", time="UNLIMITED").signal_s() == 120 and of("images", time=1).signal_s() == 15
