@@ -6,8 +6,10 @@ a job, submits the same again. Variables of an enclosing job are none of these, 
 """
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from launch.config.clusters import SlurmConfig
 from synth.errors import InputError
@@ -54,7 +56,7 @@ INSTEAD = {  # what jobs of ours have from keys alone: said, not taken
 
 def inherited(cluster: SlurmConfig, env: Mapping[str, str] = os.environ) -> SlurmConfig:
     """The config with the variables of sbatch where keys are null. Names of clusters that cannot be are InputErrors."""
-    keys = {key: env[name] for name, key in reversed(KEYS.items()) if env.get(name) and getattr(cluster, key) is None}
+    keys: dict[str, Any] = {key: env[name] for name, key in reversed(KEYS.items()) if env.get(name) and getattr(cluster, key) is None}
     given = {str(flag).replace("_", "-") for flag in cluster.extra}
     flags = {
         flag: env[name] or True for name, flag in FLAGS.items() if flag not in given and (env.get(name) or (flag in ALONE and name in env))
@@ -65,18 +67,27 @@ def inherited(cluster: SlurmConfig, env: Mapping[str, str] = os.environ) -> Slur
 
 def notes(cluster: SlurmConfig, env: Mapping[str, str] = os.environ) -> list[str]:
     """For people: which variables an inherited config holds, and which have no effect."""
-    taken, left = [], []
-    for name, key in {**KEYS, **{name: f"extra.{flag}" for name, flag in FLAGS.items()}}.items():
-        if not env.get(name):
-            continue
-        flag = key.partition(".")[2]
-        own = cluster.extra.get(flag, cluster.extra.get(flag.replace("-", "_"))) if flag else getattr(cluster, key)
-        if str(own) == env[name]:
-            taken.append(f"{name}={env[name]} (cluster.{key})")
-        else:
-            left.append(f"{name}={env[name]} is not used: cluster.{key}={own} goes before it{'; null takes it' if key == 'time' else ''}")
+    taken = [f"{name}={env[name]} (cluster.{key})" for name, key, own in _set(cluster, env) if str(own) == env[name]]
+    left = [
+        f"{name}={env[name]} is not used: cluster.{key}={own} goes before it{'; null takes it' if key == 'time' else ''}"
+        for name, key, own in _set(cluster, env)
+        if str(own) != env[name]
+    ]
     left += [f"{name}={env[name]} is not used: set cluster.{key}" for name, key in INSTEAD.items() if env.get(name)]
     return ([f"from the environment: {', '.join(taken)}"] if taken else []) + left
+
+
+def assignments(cluster: SlurmConfig, env: Mapping[str, str] = os.environ) -> str:
+    """What stands before a command that is to mean the same in another shell: "SLURM_CLUSTERS=far "; "" if nothing was taken."""
+    return "".join(f"{name}={shlex.quote(env[name])} " for name, _, own in _set(cluster, env) if str(own) == env[name])
+
+
+def _set(cluster: SlurmConfig, env: Mapping[str, str]) -> list[tuple[str, str, object]]:
+    """(variable, key, what the config has there) of all that are set."""
+    extra = {str(flag).replace("_", "-"): value for flag, value in cluster.extra.items()}
+    keys = [(name, key, getattr(cluster, key)) for name, key in KEYS.items()]
+    flags = [(name, f"extra.{flag}", extra.get(flag)) for name, flag in FLAGS.items()]
+    return [(name, key, own) for name, key, own in keys + flags if env.get(name)]
 
 
 def payer(account: str | None, env: Mapping[str, str] = os.environ) -> str:

@@ -17,6 +17,7 @@ from launch.slurm.policy import fewer_fit, time_mends
 from launch.slurm.sbatch import Queued
 from launch.slurm.stored import Scripts, handed
 from launch.slurm.submissions import ABANDONED, GATE, SUBMITTED, Array, Order, Submission, another, path_of, read, record
+from synth.errors import InputError
 from synth.host import slurm
 from synth.host.slurm import Listed, SlurmError
 from synth.run.trust import secrets_of
@@ -72,10 +73,22 @@ def part_of(record: Submission, listed: Listed) -> str:
 
 
 def queue_of(stages: Iterable[Path], clusters: str = "") -> list[Listed]:
-    """What is in the queues of all clusters that have jobs of these stages, and of those on which more may be put."""
-    stages = list(stages)
-    names = {name for stage in stages for s in read(stage) for name in s.cluster.split(",")}
-    return slurm.listing(users_of(stages), {*names, *clusters.split(",")})
+    """What is in the queues of all clusters that have jobs of these stages, and of those on which more may be put.
+
+    A cluster of a record that Slurm does not know here is an InputError: its jobs may live all the same.
+    """
+    records = {path_of(stage, s.number): s for stage in stages for s in read(stage)}
+    names = {name for s in records.values() for name in s.cluster.split(",")}
+    try:
+        return slurm.listing(sorted({s.user for s in records.values() if s.user}), {*names, *clusters.split(",")})
+    except SlurmError as e:
+        unknown = [path for path, s in records.items() if s.cluster and any(f"'{name}'" in str(e) for name in s.cluster.split(","))]
+        if e.passing or not unknown:
+            raise
+        raise InputError(
+            f"{unknown[0]}: jobs of this submission are on cluster {records[unknown[0]].cluster}, which Slurm does not know here ({e}); "
+            "run this where it does, or remove that file if they are gone"
+        ) from e
 
 
 def place(
@@ -197,8 +210,9 @@ def settle(torn: Submission) -> Submission:
             gate = listed.base
         elif listed.base not in arrays:
             arrays[listed.base] = Array(listed.base, 0, int(part))
-    found = {"state": SUBMITTED if arrays or gate else ABANDONED, "arrays": tuple(arrays.values()), "gate": gate, "cluster": cluster}
-    return dataclasses.replace(torn, **found, submitted=submitted, why="its submitter died before it was complete")
+    torn = dataclasses.replace(torn, arrays=tuple(arrays.values()), gate=gate, cluster=cluster, submitted=submitted)
+    why = "its submitter died before it was complete"
+    return dataclasses.replace(torn, state=SUBMITTED if arrays or gate else ABANDONED, why=why)
 
 
 def move(queue: Iterable[Listed], old: Iterable[str], new: Sequence[str], cluster: str = "") -> list[str]:
@@ -211,6 +225,18 @@ def move(queue: Iterable[Listed], old: Iterable[str], new: Sequence[str], cluste
         wanted = [f"{kind}:{other}" for other, kind in kept.items()] + [f"afterany:{other}" for other in new if other not in kept]
         slurm.call("scontrol", "update", f"JobId={job}", f"Dependency={','.join(wanted)}", cluster=cluster)
     return list(moved)
+
+
+def bind(queue: Sequence[Listed], arrays: Iterable[str], gates: Sequence[str], cluster: str = "") -> list[str]:
+    """Let arrays of which no task runs wait for these gates; those that did not. What a held job waited for is forgotten when it ends."""
+    loose = []
+    for array in arrays:
+        tasks = [j for j in queue if j.base == array and j.cluster == slurm.home(cluster) and j.state not in slurm.ENDING]
+        if all(j.state == "PENDING" for j in tasks) and not all(set(gates) <= set(slurm.depends_on(j)) for j in tasks):
+            loose.append(array)
+            after = ",".join(f"afterany:{gate}" for gate in gates)
+            slurm.call("scontrol", "update", f"JobId={array}", f"Dependency={after}", cluster=cluster)
+    return loose
 
 
 def behind(queue: Sequence[Listed], job: str) -> list[str]:

@@ -57,19 +57,21 @@ def submit(args: Sequence[str], name: str, clusters: str = "", keep: Collection[
         if refusal is None:
             words = f"sbatch answered {printed.strip()[-200:]!r}, which names no job, and none of the name {name} is in the queue"
             raise SlurmError(words, unsure=True)
-        if not refusal.passing or time.monotonic() > end:
+        if not refusal.passing:
             raise refusal
+        if time.monotonic() > end:
+            raise SlurmError(str(refusal), passing=True, unsure=True)  # a slow controller may take it yet
         time.sleep(pause)
         pause = min(2 * pause, PAUSES[1])
-        if queued := _look(name, None, clusters, end, refusal):  # a slow controller may have taken it only now
+        if queued := _look(name, None, clusters, end, refusal):  # it may have taken it only now
             return queued
 
 
 def in_queue(name: str, clusters: str = "") -> list[Queued]:
-    """Jobs of this name, ended ones too, the first one first. SlurmError where Slurm cannot be asked."""
+    """Our jobs of this name, ended ones too, the first one first. SlurmError where Slurm cannot be asked."""
     found: dict[str, Queued] = {}
     for cluster in clusters.split(","):
-        tasks = slurm.seen(names=[name], cluster=cluster)
+        tasks = slurm.seen(names=[name], cluster=cluster, mine=True)
         if tasks is None:
             raise SlurmError(f"squeue does not answer{f' for cluster {cluster}' if cluster else ''}", passing=True)
         for task in tasks:

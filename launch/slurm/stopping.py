@@ -30,7 +30,8 @@ def stopping(tell: Callable[[str], object]) -> Iterator[Stop]:
         stop.count += 1
         if stop.count > 1:
             raise KeyboardInterrupt
-        tell(f"{signal.Signals(number).name}: the stage that is being submitted is completed first; ctrl-C again stops at once")
+        with contextlib.suppress(OSError, RuntimeError):  # the terminal is gone, or is being written to
+            tell(f"{signal.Signals(number).name}: the stage that is being submitted is completed first; ctrl-C again stops at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

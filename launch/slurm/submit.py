@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from launch.config.clusters import GATE, SlurmConfig
-from launch.config.inherited import notes, payer
+from launch.config.inherited import assignments, notes, payer
 from launch.config.program import as_typed, this_command
 from launch.plan.container import Container
 from launch.plan.planned import Outcome, PlannedStage
@@ -160,7 +160,7 @@ def stopped(stages: Sequence[Path]) -> str:
         try:
             live = order.live(records, order.queue_of([stage]))
             jobs, cluster = [*live.arrays, *filter(None, [live.gate])], live.cluster
-        except SlurmError:  # by what is written then: some may have ended
+        except (SlurmError, InputError):  # by what is written then: some may have ended
             jobs, cluster = [job for r in records for job in r.job_ids], records[-1].cluster if records else ""
         lost = [f"perhaps more, whose names begin with {r.job_name}" for r in records if r.state == INTENDED]
         if jobs or lost:
@@ -187,7 +187,7 @@ def site_of(cluster: SlurmConfig) -> Site:
     """Reads the site's limits; wrong values of the gate's keys are InputErrors."""
     gate = resources_of(cluster, GATE, {})
     limits = read(cluster.max_array_size, cluster.max_submit, cluster.account, cluster.qos, cluster.clusters or "")
-    command = f"cd {shlex.quote(os.getcwd())} && {this_command()}"
+    command = f"cd {shlex.quote(os.getcwd())} && {assignments(cluster)}{this_command()}"
     return Site(cluster, limits, gate, command)
 
 
@@ -308,9 +308,9 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live,
         return Placed(Outcome(stage, EXIT_OK, done=True, before=True, facts=folder.done()))
     _one_cluster(stage, [*gates, (live.cluster, live.arrays[0])])
     depends = [gate for _, gate in gates]
-    stale = live.waits_for - set(depends)
-    if depends and stale:
-        order.move(order.queue_of([folder.path]), stale, depends, live.cluster)
+    if depends:
+        order.move(order.queue_of([folder.path]), live.waits_for, depends, live.cluster)
+        order.bind(order.queue_of([folder.path]), live.arrays, depends, live.cluster)
     gate = live.gate
     if not gate:
         n_jobs = next((s.n_jobs for s in reversed(read_submissions(folder.path)) if s.order), 1)

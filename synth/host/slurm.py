@@ -7,9 +7,11 @@ A site may have several clusters behind one slurmdbd, each with numbers of its o
 what is answered; "" is the one that commands here talk to by themselves.
 """
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -141,22 +143,22 @@ def command(*args: str, timeout: float = TIMEOUT, keep: Collection[str] = (), cl
     args = (args[0], *at(cluster), *args[1:])
     # a job would inherit the format of times from sbatch
     env = clean(keep=keep) | ({"SLURM_TIME_FORMAT": "%s"} if args[0] == "squeue" else {})
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(
-            args,
-            env=env,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with subprocess.Popen(
+            args, env=env, stdout=pipe, stderr=pipe, stdin=subprocess.DEVNULL, text=True, errors="replace", start_new_session=True
+        ) as child:
+            try:
+                out, err = child.communicate(timeout=timeout)
+            except BaseException:  # with what a wrapper has started: an sbatch that lives on would queue its jobs after we have looked
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                raise
     except subprocess.TimeoutExpired:
         return 1, "", f"Socket timed out: no answer in {timeout:g} s"
     except OSError as e:
         return 1, "", str(e)
-    return done.returncode, done.stdout, done.stderr
+    return child.returncode, out, err
 
 
 def ask(*args: str, timeout: float = TIMEOUT, cluster: str = "") -> str:
@@ -207,7 +209,7 @@ def parse_listing(text: str, cluster: str = "") -> list[Listed]:
     'images|1'
     """
     fields = (line.split("|", 6) for line in text.splitlines() if line.count("|") >= 6)
-    return [Listed(*first, name, when(submitted), cluster) for *first, submitted, name in fields]
+    return [Listed(job, state, why, after, comment, name, when(at), cluster) for job, state, why, after, comment, at, name in fields]
 
 
 def when(text: str) -> float:
@@ -252,10 +254,15 @@ class Seen:
 SEEN = "JobArrayID:60,State:30,RestartCnt:12,SubmitTime:24,Name:1100"  # of squeue -O; the longest name has 1024 characters
 
 
-def seen(ids: Sequence[str] = (), names: Sequence[str] = (), cluster: str = "", timeout: float = TIMEOUT) -> list[Seen] | None:
-    """The tasks of the jobs with these ids, or of these names; None if Slurm could not be asked."""
-    which = ["-n", ",".join(names)] if names else ["-j", ",".join(ids)]
-    done = command("squeue", "-h", "-r", "-a", "-t", "all", *which, "-O", SEEN, timeout=timeout, cluster=cluster)
+def seen(
+    ids: Sequence[str] = (), names: Sequence[str] = (), cluster: str = "", timeout: float = TIMEOUT, mine: bool = False
+) -> list[Seen] | None:
+    """The tasks of the jobs with these ids, or of these names (mine: those of this user alone); None if Slurm could not be asked.
+
+    By names, tasks that wait are one: "11_[3-9]".
+    """
+    which = ["-n", ",".join(names), *(["--me"] if mine else [])] if names else ["-r", "-j", ",".join(ids)]
+    done = command("squeue", "-h", "-a", "-t", "all", *which, "-O", SEEN, timeout=timeout, cluster=cluster)
     if done is None or done[0]:
         return [] if done and "Invalid job id" in done[2] else None
     return [task for task in parse_seen(done[1]) if not names or task.name in names]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from launch.config.inherited import inherited, notes, payer
+from launch.config.inherited import assignments, inherited, notes, payer
 from synth.errors import InputError
 from tests.launch.slurm.test_resources import cluster
 
@@ -18,6 +18,7 @@ def test_variables_of_sbatch_stand_where_keys_are_null():
     (said,) = notes(found, WISHES)
     assert said.startswith("from the environment: SBATCH_ACCOUNT=lab (cluster.account), ")
     assert said.endswith("SLURM_CLUSTERS=far (cluster.clusters)")
+    assert assignments(found, WISHES).startswith("SBATCH_ACCOUNT=lab ") and assignments(PLAIN, WISHES) == ""
     assert payer(found.account, WISHES) == "SBATCH_ACCOUNT" and payer(None, WISHES) == payer("other", WISHES) == ""
 
 

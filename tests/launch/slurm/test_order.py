@@ -10,6 +10,7 @@ from launch.slurm import gate, order, stored
 from launch.slurm.order import behind, live, move, place, settle
 from launch.slurm.stored import Scripts
 from launch.slurm.submissions import ABANDONED, INTENDED, SUBMITTED, Array, Order, intend, read, record, take_turn
+from synth.errors import InputError
 from synth.host import slurm
 from synth.host.slurm import Listed, Seen, SlurmError
 from synth.run.loop import Worker
@@ -51,7 +52,7 @@ class Queue:
             return job + "\n"
         return ""
 
-    def seen(self, ids=(), names=(), cluster="", timeout=0.0):
+    def seen(self, ids=(), names=(), cluster="", timeout=0.0, mine=False):
         found = [j for j in self.jobs if (j.base in ids or j.name in names) and j.cluster == (cluster or "dev")]
         return [Seen(j.job, j.state, 0, j.submitted, j.name) for j in found]
 
@@ -205,6 +206,17 @@ def test_waiting_jobs_are_moved_and_keep_their_other_dependencies(queue):
     assert queue.did("scontrol") == [("update", "JobId=5", "Dependency=afterany:4,afterany:8")]
 
 
+def test_arrays_that_forgot_what_they_waited_for_wait_again_unless_a_task_runs(queue):
+    queue.jobs = [
+        Listed("5_0", "PENDING", "JobHeldUser", "(null)", "", "", cluster="dev"),
+        Listed("6_0", "PENDING", "Dependency", "afterany:8(unfulfilled)", "", "", cluster="dev"),
+        Listed("7_0", "RUNNING", "None", "(null)", "", "", cluster="dev"),
+        Listed("7_1", "PENDING", "Resources", "(null)", "", "", cluster="dev"),
+    ]
+    assert order.bind(queue.jobs, ["5", "6", "7"], ["8"]) == ["5"]
+    assert queue.did("scontrol") == [("update", "JobId=5", "Dependency=afterany:8")]
+
+
 def test_all_that_waits_is_found_through_the_chain():
     jobs = [
         Listed("6", "PENDING", "", "afterany:5_*(unfulfilled)", "", ""),
@@ -229,6 +241,16 @@ def ended(folder, queue, monkeypatch):
         Listed("301", "PENDING", "Dependency", "afterany:300_*(unfulfilled)", "x/gate", "next", cluster="dev"),
     ]
     return turn
+
+
+def test_a_cluster_that_is_not_known_here_is_named_with_the_record_that_names_it(folder, queue, monkeypatch):
+    stored.write(folder.path, ORDER, SCRIPTS)
+    place(folder, take_turn(folder.path, settle), ORDER, SCRIPTS, 4, (), cluster="far")
+    monkeypatch.setattr(slurm, "listing", raising(SlurmError("squeue: error: No cluster 'far' known by database.")))
+    with pytest.raises(InputError, match=r"0001\.json: jobs of this submission are on cluster far, which Slurm does not know here"):
+        order.queue_of([folder.path])
+    with pytest.raises(SlurmError):
+        order.queue_of([])
 
 
 def test_a_gate_looks_again_while_slurm_does_not_answer(folder, queue, ended, monkeypatch, capsys):

@@ -153,4 +153,16 @@ def test_a_controller_that_stays_away_is_asked_for_a_bounded_time(site, tmp_path
     begun = time.monotonic()
     with pytest.raises(SlurmError, match="Unable to contact") as caught:
         submit(["x.sbatch"], "images-1.0", patience=0.2)
-    assert caught.value.passing and time.monotonic() - begun < 20 and len((tmp_path / "asked").read_text().split()) > 1
+    assert (
+        caught.value.passing and caught.value.unsure and time.monotonic() - begun < 20 and len((tmp_path / "asked").read_text().split()) > 1
+    )
+
+
+def test_what_a_wrapper_started_ends_with_it_when_no_answer_comes(site, tmp_path, monkeypatch):
+    """Were the real sbatch left alone, it could queue the array after it was looked for, beside the one of the next try."""
+    site("(sleep 1; touch {d}/late) & wait\n")
+    monkeypatch.setattr(slurm, "CALL", 0.2)
+    with pytest.raises(SlurmError, match=r"no answer in 0\.2 s"):
+        submit(["x.sbatch"], "images-1.0", patience=0.0)
+    time.sleep(1.2)
+    assert not (tmp_path / "late").exists()
