@@ -3,6 +3,7 @@ claims into the memory of the mask. Masks are [H, W].
 """
 
 import re
+from collections.abc import Iterable
 from itertools import accumulate
 
 import numpy as np
@@ -43,6 +44,17 @@ def mask_of(counts: str, height: int, width: int) -> np.ndarray | str:
     return np.repeat(np.arange(len(runs), dtype=np.uint8) % 2, runs).reshape(width, height).T
 
 
+def packed(runs: Iterable[int]) -> str:
+    """The compressed code of runs of pixels down the columns, the first one of 0; the same text as pycocotools writes.
+
+    >>> packed([0, 2, 2, 2, 5])
+    '02203'
+    """
+    steps = np.array([*runs], np.int64)
+    steps[3:] -= steps[1:-2].copy()
+    return "".join(_WORDS[step] if step in _WORDS else _word(step) for step in steps.tolist())
+
+
 def area_of(counts: str) -> int:
     """Pixels of the mask of a code that is whole."""
     return sum((unpacked(counts) or [])[1::2])
@@ -55,5 +67,17 @@ def _value(word: str) -> int:
     return value - (1 << 5 * len(word)) if ord(word[-1]) - 48 & 16 else value
 
 
+def _word(value: int) -> str:
+    """A run, or a difference of runs, in characters: the inverse of `_value`."""
+    word = ""
+    while True:
+        low, value = value & 31, value >> 5
+        more = value != (-1 if low & 16 else 0)
+        word += chr(48 + low + (32 if more else 0))
+        if not more:
+            return word
+
+
 _CHARS = [chr(48 + n) for n in range(64)]
 _VALUES = {w: _value(w) for w in [*_CHARS[:32], *(a + b for a in _CHARS[32:] for b in _CHARS[:32])]}  # nearly all that occur
+_WORDS = {n: _word(n) for n in range(-512, 512)}
