@@ -13,6 +13,7 @@ from synth.layouts import instead
 from synth.weights import check_adapters, check_weights, read_json, weight_files
 
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
+PREPARES = "preprocessor_config.json"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, std
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 _LONGEST = 4096  # pixels of a model's input that are thought possible
@@ -25,7 +26,7 @@ class ModelFolder:
 
     path: Path
     config: Mapping[str, Any]  # config.json
-    pictures: Mapping[str, Any] = field(default_factory=dict)  # preprocessor_config.json; {} if it has none
+    pictures: Mapping[str, Any] = field(default_factory=dict)  # how they are prepared; {} if the folder does not say it
 
     @property
     def type(self) -> str:
@@ -33,7 +34,7 @@ class ModelFolder:
 
     def colours(self, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """(mean, std) of each colour in 0..1: the folder's own, else those given."""
-        where, fix = f"{self.path / 'preprocessor_config.json'}", "fetch the model again"
+        where, fix = f"{self.path / PREPARES}", "fetch the model again"
         own = foreign.obj(dict(self.pictures), where, fix, image_mean=foreign.Maybe(_THREE, mean), image_std=foreign.Maybe(_THREE, std))
         if not all(own["image_std"]):
             raise InputError(f"{where}: image_std has a zero; {fix}")
@@ -44,8 +45,9 @@ class ModelFolder:
         size = self.pictures.get("size", default)
         value = size.get(name, default) if isinstance(size, Mapping) else size
         if type(value) is not int or not 1 <= value <= _LONGEST:
-            where = self.path / "preprocessor_config.json"
-            raise InputError(f"{where}: size.{name} is {foreign.seen(value)}, which is no number of pixels; fetch the model again")
+            raise InputError(
+                f"{self.path / PREPARES}: size.{name} is {foreign.seen(value)}, which is no number of pixels; fetch the model again"
+            )
         return value
 
     def check_edge(self, edge: int, part: str, default: int, fix: str) -> None:
@@ -53,7 +55,7 @@ class ModelFolder:
         settings = self.config.get(part)
         size = settings.get("image_size", default) if isinstance(settings, Mapping) else default
         if size != edge:
-            why = f"preprocessor_config.json makes pictures of {edge} pixels, {part}.image_size in config.json is {foreign.seen(size)}"
+            why = f"its settings make pictures of {edge} pixels, {part}.image_size in config.json is {foreign.seen(size)}"
             raise InputError(f"{self.path}: {why}; {fix}")
 
 
@@ -66,8 +68,17 @@ def check_folder(path: Path, types: tuple[str, ...], fix: str, tokenizer: bool) 
     check_adapters(weight_files(path))
     if tokenizer and not any((path / name).is_file() for name in TOKENIZERS):
         raise InputError(f"{path}: holds no tokenizer ({', '.join(TOKENIZERS)}); {fix}")
-    settings = path / "preprocessor_config.json"
-    return ModelFolder(path, config, read_json(settings, fix) if settings.is_file() else {})
+    return ModelFolder(path, config, _settings(path, fix))
+
+
+def _settings(path: Path, fix: str) -> Mapping[str, Any]:
+    """How the folder says that pictures are prepared: in a file of their own, or among the settings of the whole processor, as newer
+    versions of transformers save them."""
+    if (path / PREPARES).is_file():
+        return read_json(path / PREPARES, fix)
+    whole = path / "processor_config.json"
+    settings = read_json(whole, fix).get("image_processor", {}) if whole.is_file() else {}
+    return settings if isinstance(settings, Mapping) else {}
 
 
 def load(folder: ModelFolder, name: str, dtype: str, fix: str):

@@ -203,7 +203,7 @@ def test_a_folder_of_another_model_is_refused(folders, name):
     [
         (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-7]), "it is torn"),
         (lambda f: [p.unlink() for p in f.glob("*token*")] + [p.unlink() for p in f.glob("vocab*")], "holds no tokenizer"),
-        (lambda f: (f / "preprocessor_config.json").write_text('{"size": {"height": 32}}'), "pictures of 32 pixels"),
+        (lambda f: (f / "preprocessor_config.json").write_text('{"size": {"height": 32}}'), "make pictures of 32 pixels"),
         (lambda f: (f / "preprocessor_config.json").write_text('{"size": {"height": true}}'), "no number of pixels"),
     ],
     ids=["torn", "no tokenizer", "another size", "no size"],

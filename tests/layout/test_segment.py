@@ -130,7 +130,7 @@ def test_numbers_that_are_not_finite_are_told(segmenter):
 def test_a_folder_whose_two_configs_do_not_agree_is_refused(folders, tmp_path):
     folder = shutil.copytree(folders["sam"], tmp_path / "model")
     (folder / "preprocessor_config.json").write_text('{"size": {"longest_edge": 1024}}')
-    with pytest.raises(InputError, match=r"pictures of 1024 pixels, prompt_encoder_config\.image_size in config\.json is 64"):
+    with pytest.raises(InputError, match=r"make pictures of 1024 pixels, prompt_encoder_config\.image_size in config\.json is 64"):
         segmenter_class("sam").check(folder)
 
 

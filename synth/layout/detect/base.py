@@ -1,4 +1,4 @@
-"""What every detector is: a model that finds a picture's tags in it. Pictures go together in rows of equal size and are never padded to one.
+"""What every detector is: a model that finds a picture's tags in it. Pictures of equal size go together, and none is padded to another's.
 
 Padding moves boxes: by up to 0.83 of the picture with MM-Grounding-DINO, whose queries are chosen among all positions.
 """

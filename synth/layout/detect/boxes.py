@@ -55,7 +55,7 @@ def joined(parts: list[Candidates]) -> Candidates:
 def chosen(found: Candidates, width: int, height: int, rules: Rules) -> tuple[list[Box], dict[str, int]]:
     """(the boxes that stay, best first; how many went, by reason) of a picture of width x height pixels.
 
-    Corners are cut at the picture's border and truncated to whole pixels, as the original pipeline does; a box without a pixel left is none.
+    Corners are cut at the picture's border and truncated to whole pixels; a box without a pixel left is none.
     """
     dropped = Counter(found.dropped)
     order = np.argsort(-found.scores, kind="stable")

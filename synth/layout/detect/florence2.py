@@ -1,5 +1,5 @@
-"""Florence-2 as a detector: it is shown the tags as a caption ("Locate the phrases in the caption: a red car. dog.") and writes phrases with
-boxes. A box belongs to the tag that its phrase says; its score is the geometric mean of the probabilities of its four places."""
+"""Florence-2 as a detector: it is given the tags as a caption ("Locate the phrases in the caption: a red car. dog.") and writes phrases
+with boxes. A box belongs to the tag that its phrase says; its score is the geometric mean of the probabilities of its four places."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,5 +1,5 @@
-"""What every segmenter is: a model that gives the mask of an object by its box. An image is encoded once; its boxes go through the decoder
-in rows of a fixed number, the last one filled up with copies of its last box, so that a mask does not depend on how many boxes there are."""
+"""What every segmenter is: a model that gives the mask of an object by its box. A picture is encoded once. Its boxes are decoded in groups of
+one size, the last one filled up with copies of its last box, so that a mask does not depend on how many boxes there are."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Mask:
-    """runs: of pixels down the columns of the picture, the first one outside of the mask. iou: with the object, as the model foretells it."""
+    """runs: of pixels down the columns of the picture, the first one outside of the mask. iou: with the object, as the model says."""
 
     runs: np.ndarray
     iou: float
@@ -97,7 +97,10 @@ class Segmenter(ABC):
             return self.model.get_image_embeddings(pixels)
 
     def _decoded(self, embeddings: dict[str, Any], prepared: tuple[int, int], size: tuple[int, int], boxes) -> list[Mask | None] | str:
-        """Masks of one picture's boxes, or why there are none. prepared: (height, width) that it was encoded with; size: its (width, height)."""
+        """Masks of one picture's boxes, or why there are none.
+
+        prepared: (height, width) that it was encoded with; size: its own (width, height).
+        """
         import torch
 
         width, height = size
