@@ -1,5 +1,5 @@
-"""What every segmenter is: a model that gives the mask of an object by its box. A picture is encoded once. Its boxes are decoded in groups of
-one size, the last one filled up with copies of its last box, so that a mask does not depend on how many boxes there are."""
+"""What every segmenter is: a model that gives the mask of an object by its box. A picture is encoded once. Its boxes are decoded in groups
+of one size, the last one filled up with copies of its last box, so that a mask does not depend on how many boxes there are."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
