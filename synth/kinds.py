@@ -98,6 +98,22 @@ KINDS = {
     "tags": Kind(
         "synth.layout.tags:Tags", "synth.layout.config:TagsConfig", "launch.plan.layout:tags", "jsonl", device=GPU, makes=(LABELS,)
     ),
+    "boxes": Kind(
+        "synth.layout.boxes:Boxes",
+        "synth.layout.config:BoxesConfig",
+        "launch.plan.layout_models:boxes",
+        "jsonl",
+        device=GPU,
+        makes=(LABELS,),
+    ),
+    "masks": Kind(
+        "synth.layout.masks:Masks",
+        "synth.layout.config:MasksConfig",
+        "launch.plan.layout_models:masks",
+        "jsonl",
+        device=GPU,
+        makes=(LABELS,),
+    ),
     "clip_features": Kind(
         "synth.filters.scoring:ClipFeatures", "synth.filters.config:ClipFeaturesConfig", f"{_FILTERS}:clip_features", device=GPU
     ),

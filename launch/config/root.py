@@ -18,7 +18,7 @@ from synth.filters.config import FilterConfig, ScoresConfig
 from synth.images.config import ImagesConfig, Img2ImgConfig, ModelConfig
 from synth.keys import dict_of, key, schema
 from synth.kinds import chosen_by, named
-from synth.layout.config import TAGGERS, LayoutConfig, TaggerConfig
+from synth.layout.config import DETECTORS, NONE, SEGMENTERS, TAGGERS, DetectorConfig, LayoutConfig, SegmenterConfig, TaggerConfig
 from synth.numerics import PRESETS
 from synth.run.config import ProbeConfig
 from synth.story.config import StoryKeys
@@ -68,6 +68,8 @@ class Config:
     tracking: PairsConfig = key("recipe=tracking; what is not here follows images.*", given=schema(PairsConfig))
     layout: LayoutConfig = key("recipe=layout: pictures with alt texts to layout labels", given=schema(LayoutConfig))
     tagger: Mapping[str, TaggerConfig] = key("name -> how tags are found; those of several are united", given=dict_of(schema(TaggerConfig)))
+    detector: DetectorConfig = key("the model that finds tags in pictures", given=schema(DetectorConfig))
+    segmenter: SegmenterConfig = key("the model that gives boxes masks", given=schema(SegmenterConfig))
     probe: ProbeConfig = key("recipe=probe: numpy only, for tests of clusters and of the store", given=schema(ProbeConfig))
     cluster: ClusterConfig = key("where stages run", given=schema(ClusterConfig))
     export: Mapping[str, ExportConfig] = key("name of a stage -> export", given=dict_of(schema(ExportConfig)))
@@ -82,6 +84,8 @@ GROUPS: dict[str, dict[str, type]] = {
     "model": {"model": schema(ModelConfig), "external": schema(ModelConfig, "external")},
     "dataset": {"dataset": schema(DatasetConfig), "annotated": schema(DatasetConfig, "annotated")},
     "tagger": {"tagger": schema(TaggerConfig)} | {kind: schema(TaggerConfig, kind) for kind in TAGGERS},
+    "detector": {"detector": schema(DetectorConfig)} | {kind: schema(DetectorConfig, kind) for kind in DETECTORS},
+    "segmenter": {"segmenter": schema(SegmenterConfig)} | {kind: schema(SegmenterConfig, kind) for kind in (*SEGMENTERS, NONE)},
     "prompts": {maker: schema(PromptsConfig, maker) for maker in MAKERS},
     **{
         group: {group: schema(base)} | {name: schema(named(kind.config)) for name, kind in chosen_by(group).items()}

@@ -11,6 +11,10 @@ from synth.keys import key, later, plan_key
 LAYOUTS = ("auto", "files", "webdataset", "meta", "stage")
 VOCABULARY, CAPTION, FILE = "vocabulary", "caption", "file"
 TAGGERS = (VOCABULARY, CAPTION, FILE)
+MM_GROUNDING_DINO, GROUNDING_DINO, OWLV2, FLORENCE2 = "mm_grounding_dino", "grounding_dino", "owlv2", "florence2"
+DETECTORS = (MM_GROUNDING_DINO, GROUNDING_DINO, OWLV2, FLORENCE2)
+NONE, SAM, SAM_HQ, SAM2 = "none", "sam", "sam_hq", "sam2"
+SEGMENTERS = (SAM, SAM_HQ, SAM2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +67,58 @@ class TagsConfig:
 
     taggers: tuple[TaggerConfig, ...] = later(())  # their tags are united, in this order
     max_tags: int = later(0)  # 0: all
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig:
+    """The model that finds the tags of a picture. input "detector": its folder."""
+
+    option: ClassVar[str] = "kind"
+
+    kind: str = key(f"class of the model: {' | '.join(DETECTORS)}", choices=DETECTORS)
+    path: str = plan_key("local folder of the model in transformers' layout; its contents are in the fingerprint", null="must be given")
+    repo: str = plan_key("of launch/prefetch.py: the repository to fetch it from, ORG/NAME", null="none")
+    revision: str = plan_key("of launch/prefetch.py: commit, tag or branch", null="main")
+    box_threshold: float = key("score, 0..1, that a box must be above", low=0, high=1)
+    text_threshold: float = key(
+        "score, 0..1, from which a word of a tag counts when a box's tag is chosen",
+        low=0, high=1, of=(MM_GROUNDING_DINO, GROUNDING_DINO), unread=0.0,
+    )  # fmt: skip
+    template: str = key("text of a tag, which stands for {}")
+    nms: float = key("overlap, 0..1, beyond which the weaker of two boxes goes, whatever their tags; 1: none goes", low=0, high=1)
+    min_box: int = key("pixels; a box of fewer than its square goes", low=1)
+    max_boxes: int = key("boxes a picture, the best ones", low=1, null="all")
+    rows: int = key("pictures of one size, or passes over their tags, a call of the model", low=1)
+    batch_size: int = plan_key("pictures that are sorted by size together", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterConfig:
+    """The model that gives each box a mask. input "segmenter": its folder."""
+
+    option: ClassVar[str] = "kind"
+
+    kind: str = key(f"class of the model: {' | '.join(SEGMENTERS)} | none: boxes get no masks", choices=(*SEGMENTERS, NONE))
+    path: str = plan_key(
+        "local folder of the model in transformers' layout; its contents are in the fingerprint", null="must be given", of=SEGMENTERS
+    )
+    repo: str = plan_key("of launch/prefetch.py: the repository to fetch it from, ORG/NAME", null="none", of=SEGMENTERS)
+    revision: str = plan_key("of launch/prefetch.py: commit, tag or branch", null="main", of=SEGMENTERS)
+    inside: bool = key("cut masks at their boxes", of=SEGMENTERS, unread=False)
+    rows: int = key("pictures a call of the image encoder", low=1, of=SEGMENTERS, unread=1)
+    boxes: int = key("boxes of a picture a call of the mask decoder", low=1, of=SEGMENTERS, unread=1)
+    batch_size: int = plan_key("pictures whose masks are computed together", low=1, of=SEGMENTERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxesConfig:
+    """kind "boxes": the records of the stage before, with a box for each tag that is found."""
+
+    detector: DetectorConfig = later()  # max_boxes 0: all
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasksConfig:
+    """kind "masks": the records of the stage before, with a mask for each box."""
+
+    segmenter: SegmenterConfig = later()

@@ -60,8 +60,8 @@ class LayoutStage(Stage):
         """What the model takes of a picture (PIL, RGB, turned as EXIF asks); in a thread beside the device."""
         return image
 
-    def label(self, items: Sequence[Item]) -> list[Record]:
-        """The records of a batch's slots that have a picture, one an item, in order."""
+    def label(self, items: Sequence[Item]) -> Sequence[Record | str]:
+        """The records of a batch's slots that have a picture, one an item, in order; in the place of one the reason why there is none."""
         raise NotImplementedError
 
     # -- the worker's ------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ class LayoutStage(Stage):
         items = [state.ready.pop(slot).result() for slot in slots]
         good = [item for item in items if not item.reason]
         records = self.label(good) if good else []
-        done = {item.slot: Item(item.slot, record) for item, record in zip(good, records, strict=True)}
+        done = {item.slot: _labelled(item, record) for item, record in zip(good, records, strict=True)}
         return [done.get(item.slot, item) for item in items]
 
     def encode(self, state: LayoutState, item: Item) -> Sample | Tombstone:
@@ -147,6 +147,13 @@ class LayoutStage(Stage):
         from PIL import Image
 
         return Item(slot, record, self.prepare(record, Image.fromarray(decoded.pixels)))
+
+
+def _labelled(item: Item, record: Record | str) -> Item:
+    """An item behind `label`."""
+    if isinstance(record, str):
+        return Item(item.slot, reason=f"{item.record.image if item.record else item.slot}: {record}")
+    return Item(item.slot, record)
 
 
 def records_of(stage: StageFolder, start: int, stop: int) -> Iterator[tuple[int, Record | str]]:

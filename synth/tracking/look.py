@@ -8,7 +8,7 @@ import numpy as np
 
 from synth.errors import InputError
 from synth.tracking.masks import mask_of
-from synth.tracking.outlines import svg_path
+from synth.export.outlines import svg_path
 
 # Okabe and Ito's colours, which people with any colour blindness tell apart; then five that most do.
 # (colour, whether text on it is black)
