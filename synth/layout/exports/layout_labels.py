@@ -78,10 +78,10 @@ class LayoutLabels(LabelFiles):
             else f"- The pictures are where they were: `file_name` tells their name in the source. rich_context_L2I wants it as `{PICTURES}` "
             "below its `root`.\n"
         )
+        inside = "" if self.config.image else ", whose loader also needs the pictures inside of them (`image=true`)"
         return f"""- `{LABELS}/*/label_*.json`: a picture each: caption, and `annos` with bbox [x, y, width, height], mask (RLE), pred_score, \
 category_name, caption. `source` is its name in the source.
-{pictures}- `{TRAIN}`: the names of the label files, for InstanceDiffusion's `root_dir`{"" if self.config.image else ", \
-whose loader also needs the pictures inside of them (`image=true`)"}."""
+{pictures}- `{TRAIN}`: the names of the label files, for InstanceDiffusion's `root_dir`{inside}."""
 
 
 def folder_of(stem: str) -> str:

@@ -26,7 +26,7 @@ header {{ position: sticky; top: 0; z-index: 9; background: Canvas; padding: .4r
 header label {{ margin-right: 1.2rem; cursor: pointer; }}
 main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr)); gap: 1.8rem 2rem; margin: 1rem 0; }}
 section {{ min-width: 0; }} section p {{ margin: .3rem 0; overflow-wrap: anywhere; }}
-.pic {{ position: relative; max-height: var(--height); max-width: 100%; background: #8882; }}
+.pic {{ position: relative; background: #8882; }}
 .pic img {{ width: 100%; height: 100%; display: block; }} .small img {{ image-rendering: pixelated; }}
 ol {{ margin: .4rem 0; padding: 0; list-style: none; font-size: .85rem; }} ol li {{ overflow-wrap: anywhere; }}
 ol i {{ display: inline-block; width: .8em; height: .8em; background: var(--c); box-shadow: 0 0 0 1px #0008; margin-right: .5em; }}
@@ -79,7 +79,7 @@ def _section(shown: Mapping) -> str:
     paths = "".join(f'<path class="{_colour(n)}" d="{text(d)}"/>' for n, d in enumerate(shown["outlines"]) if d)
     over = f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none">{paths}</svg>' if paths else ""
     picture = (
-        f'<div class="pic{small}" style="aspect-ratio:{width}/{height}">'
+        f'<div class="pic{small}" style="aspect-ratio:{width}/{height};width:min(100%,calc(var(--height)*{width}/{height}))">'
         f'<img loading="lazy" src="{quote(shown["file"])}" alt="{text(short(record["caption"]))}">{over}{boxes}</div>'
     )
     alt = f"<p>{text(short(record['caption']))}</p>" if record["caption"] else ""
