@@ -14,12 +14,13 @@ from synth.errors import InputError
 from synth.store.folder import StageFolder
 
 CORES, GPU, ENGINE = "cores", "gpu", "engine"  # what workers compute on; ENGINE: a caption engine, which may be somebody else's server
-CAPTIONS, TABLE, PICTURES, STORY, PAIRS = (
+CAPTIONS, TABLE, PICTURES, STORY, PAIRS, LABELS = (
     "captions",
     "captions.json",
     "pictures of classes",
     "a story",
     "tracking pairs",
+    "layout labels",
 )  # what stages make
 
 
@@ -93,6 +94,9 @@ KINDS = {
         device=GPU,
         makes=(PAIRS,),
         h5_items="synth.tracking.h5_items:PairItems",
+    ),
+    "tags": Kind(
+        "synth.layout.tags:Tags", "synth.layout.config:TagsConfig", "launch.plan.layout:tags", "jsonl", device=GPU, makes=(LABELS,)
     ),
     "clip_features": Kind(
         "synth.filters.scoring:ClipFeatures", "synth.filters.config:ClipFeaturesConfig", f"{_FILTERS}:clip_features", device=GPU

@@ -36,7 +36,8 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
         plan = pool if stage.kind == POOL else planner(stage.kind)
         specs = plan(Node(name, stage.kind, config, root, upstream, settings, command))
         planned[name] = tuple(s if isinstance(s, PlannedStage) else PlannedStage(s, root, planned=True) for s in specs)
-    stages = tuple(stage for of_node in planned.values() for stage in of_node)
+    # once each: a planner may give an earlier stage in the place of one that was left out
+    stages = tuple({stage.folder: stage for of_node in planned.values() for stage in of_node}.values())
     wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
     return Point(label, stages, config.cluster, wanted, config.only is not None, config.dry_run, config.retry_failed, config.plan_only)
 

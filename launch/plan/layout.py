@@ -1,0 +1,164 @@
+"""Plans layout labels: a source of pictures with alt texts, and the chain of stages that says what is in them, a slot a picture.
+
+`tags` lists the source; `chained` gives a later stage the slots, units and pictures of the one before it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from launch.plan.img2img import given_stage
+from launch.plan.inputs import input_file
+from launch.plan.node import Node
+from launch.plan.planned import PlannedStage
+from synth import foreign
+from synth.errors import InputError
+from synth.images.sources.base import Reader
+from synth.images.sources.listing import NAME, ListingWriter
+from synth.images.sources.read import digested
+from synth.keys import WrongKey, dump, of_group
+from synth.layout.config import FILE, TaggerConfig, TagsConfig
+from synth.layout.meta_files import MetaReader
+from synth.layout.readers import layout_of, reader
+from synth.layout.source import IMAGES, KEY, ROLE, SOURCE
+from synth.store.spec import InputFile, StageSpec
+from synth.store.trees import PICTURES
+
+GROUP = "layout"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A source as it is listed. root: the folder that its paths are relative to; n: pictures; notes: what people should know of it."""
+
+    root: Path
+    listing: bytes
+    identity: str
+    n: int
+    notes: tuple[str, ...]
+
+
+# -- the chain -------------------------------------------------------------------------------------------------------
+
+
+def chained(
+    node: Node,
+    config: Mapping,
+    batch: int,
+    inputs: Mapping[str, InputFile] | None = None,
+    settings: Mapping | None = None,
+) -> StageSpec:
+    """The spec of a stage of the chain behind the first: the slots and units of the stage before it, and the same source.
+
+    config: as `dump` gives it; batch: slots, at most a unit; inputs: further ones, of its model.
+    """
+    before = node.one(ROLE)
+    source = {role: file for role, file in before.inputs.items() if role == SOURCE}
+    spec = node.spec(config, before.slots, before.unit_size, batch, {**source, **(inputs or {})}, settings)
+    images = {role: ups for role, ups in before.upstream.items() if role == IMAGES}  # named from beside: a chain lies in one folder
+    return replace(spec, upstream={**spec.upstream, **images})
+
+
+def left_out(node: Node) -> list[PlannedStage]:
+    """In the place of a stage that nobody asked for: the one before it, which is what the next one reads."""
+    return list(node.upstream[ROLE])
+
+
+# -- tags, the first stage -------------------------------------------------------------------------------------------
+
+
+def tags(node: Node) -> list[StageSpec]:
+    """The source is layout.source, or an upstream stage of pictures of the recipe."""
+    config = node.config.layout
+    if not node.config.tagger:
+        raise InputError("tagger=[]: names no way to find tags; choose one: tagger=[vocabulary], or tagger=[caption,vocabulary]")
+    with of_group(GROUP):
+        if IMAGES in node.upstream:
+            if config.source is not None:
+                raise WrongKey("source", config.source, f"recipe {node.config.recipe.name} gives this stage its pictures", "leave it out")
+            return [_tags(node, node.one(IMAGES).slots, {}, {})]
+        root, layout = _place(node)
+        if layout == "stage":
+            stage = given_stage(root)
+            return [_tags(replace(node, upstream={**node.upstream, IMAGES: (stage,)}), stage.spec.slots, {}, {})]
+        source = _listed(root, layout, config.image_folder)
+        notes = {"notes": list(source.notes)} if source.notes else {}
+        spec = _tags(node, source.n, {SOURCE: InputFile(str(source.root), source.identity)}, notes)
+        return [replace(spec, files={NAME: source.listing})]
+
+
+def _tags(node: Node, slots: int, inputs: Mapping[str, InputFile], settings: Mapping) -> StageSpec:
+    taggers, files = [], dict(inputs)
+    for name, tagger in node.config.tagger.items():
+        with of_group(f"tagger.{name}"):
+            planned, more = plan_tagger(tagger)
+        taggers.append(planned)
+        files |= more
+    layout = node.config.layout
+    config = TagsConfig(taggers=tuple(taggers), max_tags=layout.max_tags or 0)
+    return node.spec(dump(config), slots, layout.unit_size, layout.batch_size, files, settings)
+
+
+def plan_tagger(tagger: TaggerConfig) -> tuple[TaggerConfig, dict[str, InputFile]]:
+    """A tagger as its stage has it, and the files that it reads."""
+    if tagger.kind == FILE:
+        file = input_file(tagger.file, "tagger.file.file", "a file with tags by picture")
+        return tagger, {"tagger_file": file}
+    return tagger, {}
+
+
+# -- the source ------------------------------------------------------------------------------------------------------
+
+
+def _place(node: Node) -> tuple[Path, str]:
+    """(root, layout) of layout.source."""
+    config = node.config.layout
+    what = "img2dataset's output, a folder of pictures, a .tar, meta files or a stage folder"
+    if not config.source:
+        raise WrongKey("source", None, "not set", f"it must name {what}: layout.source=/path")
+    # the real place: a link such as image_folder-latest points elsewhere when this run is through
+    root = Path(config.source).expanduser().resolve()
+    if not root.exists():
+        raise WrongKey("source", config.source, f"is {foreign.absent(root)}", f"it must name {what}")
+    layout = layout_of(root) if config.layout == "auto" else config.layout
+    if config.image_folder is not None and layout != "meta":
+        raise WrongKey("image_folder", config.image_folder, f"is for meta files, and {root} is of layout {layout}", "leave it out")
+    if layout == "files" and root in (node.dataset_root.resolve(), *node.dataset_root.resolve().parents):
+        why = f"the stages of this run would lie in it ({node.dataset_root}) and become part of it"
+        raise WrongKey("source", root, why, "choose another runs_dir or dataset.name")
+    return root, layout
+
+
+@cache  # the points of a sweep share it
+def _listed(root: Path, layout: str, image_folder: str | None) -> Listed:
+    inputs, writer = reader(layout, root), ListingWriter()
+    base = _base(inputs, image_folder)
+    usable = captioned = 0
+    first = ""
+    for item in digested(inputs, base, KEY):
+        writer.add(item)
+        usable += not item.reason
+        captioned += bool(item.caption)
+        first = first or (item.reason and f"{item.key}: {item.reason}")
+    if not writer.n:
+        what = inputs.unread.note() or ", ".join(sorted(PICTURES))
+        raise WrongKey("source", root, f"holds no picture ({what})", "check the path and layout.layout")
+    if not usable:
+        fix = "say where they lie: layout.image_folder=/path" if layout == "meta" else "check the path"
+        raise WrongKey("source", root, f"none of the {writer.n:,} pictures of it can be used: {first}", fix)
+    notes = [f"{KEY}: {note}" for note in inputs.notes]
+    notes += [f"{KEY}: {root}: {inputs.unread.note()}"] if inputs.unread else []
+    notes += [] if captioned else [f"{KEY}: no picture of {root} has an alt text"]
+    return Listed(base, *writer.finish(), writer.n, tuple(notes))
+
+
+def _base(inputs: Reader, image_folder: str | None) -> Path:
+    """The folder that the paths of the inputs are relative to."""
+    if not isinstance(inputs, MetaReader):
+        return inputs.root
+    if image_folder is not None:
+        inputs.image_folder = Path(image_folder).expanduser().resolve()
+        if not inputs.image_folder.is_dir():
+            raise WrongKey("image_folder", image_folder, "is no folder that is there", "it must hold the pictures of the meta files")
+    return inputs.base

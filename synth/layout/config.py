@@ -1,0 +1,65 @@
+"""Keys of layout labels: where pictures and alt texts come from, and the models of the chain, an option of a group each.
+
+A group of a model (tagger, detector, ..) is one class; `of` says which of its options have a key.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from synth.keys import key, later, plan_key
+
+LAYOUTS = ("auto", "files", "webdataset", "meta", "stage")
+VOCABULARY, CAPTION, FILE = "vocabulary", "caption", "file"
+TAGGERS = (VOCABULARY, CAPTION, FILE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutConfig:
+    """Group `layout`: what all stages of the chain have in common."""
+
+    source: str = plan_key(
+        "pictures with alt texts: img2dataset's output, a folder of pictures, WebDataset tars, a stage of pictures, or meta files (JSON)",
+        null="must be given",
+    )
+    layout: str = plan_key(
+        "auto | files: pictures with .txt or .json beside, or metadata.jsonl | webdataset: tars | meta: JSON lists of image and caption"
+        " | stage",
+        choices=LAYOUTS,
+    )
+    image_folder: str = plan_key(
+        "folder where pictures of meta files lie, by the last two parts of their paths", null="where the meta files say"
+    )
+    unit_size: int = plan_key("pictures a unit, of every stage of the chain", low=1)
+    batch_size: int = plan_key("pictures whose tags are computed together", low=1)
+    max_tags: int = plan_key("tags a picture, the first ones", low=1, high=10_000, null="all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaggerConfig:
+    """A way to name what is in a picture. inputs of vocabulary: "tagger_model" (a folder of CLIP or SigLIP); of file: "tagger_file"."""
+
+    option: ClassVar[str] = "kind"
+
+    kind: str = key("vocabulary: CLIP or SigLIP against a list of words | caption: noun phrases of the alt text | file", choices=TAGGERS)
+    path: str = plan_key("local folder of a CLIP or SigLIP model of transformers", null="must be given", of=(VOCABULARY,))
+    repo: str = plan_key("of launch/prefetch.py: the repository to fetch it from, ORG/NAME", null="none", of=(VOCABULARY,))
+    revision: str = plan_key("of launch/prefetch.py: commit, tag or branch", null="main", of=(VOCABULARY,))
+    vocabulary: str = plan_key("text file, a word or phrase a line", of=(VOCABULARY,))
+    words: tuple[str, ...] = later(())  # of that file
+    templates: tuple[str, ...] = key("texts of a word, which stands for {}; their features are averaged", of=(VOCABULARY,), unread=())
+    top: int = key("words a picture at most, the likeliest first", low=1, high=10_000, of=(VOCABULARY,), unread=0)
+    min_probability: float = key(
+        "of a word, 0..1: of CLIP among all words, of SigLIP by itself", low=0, high=1, of=(VOCABULARY,), unread=0.0
+    )
+    max_words: int = key("words of a phrase; the last ones are kept", low=1, high=100, of=(CAPTION,), unread=0)
+    file: str = plan_key(
+        "tags by picture: JSON {image: [tag, ..]}, JSONL with image and tags, or text, image TAB tag, tag", null="must be given", of=(FILE,)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagsConfig:
+    """kind "tags": a record a picture, with its alt text and tags. The source is input "source", or a stage in role "images"."""
+
+    taggers: tuple[TaggerConfig, ...] = later(())  # their tags are united, in this order
+    max_tags: int = later(0)  # 0: all
