@@ -42,7 +42,7 @@ def _sample(image: Path, label: dict, most: int, field: str) -> dict:
     names = [a[field] for a in label["annos"]][:most]
     for n in range(len(names)):
         if names.count(names[n]) > 1:
-            names[n] += f"_{names[:n].count(names[n])}"
+            names[n] += f"_{names[:n].count(names[n])}"  # which is 0: those before it have another name by now
     return {"image": str(image), "pixels": pixels, "caption": label["caption"], "boxes": boxes[:most], "labels": names}
 
 
