@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +16,7 @@ from synth.export.sources import Sources
 from synth.layout.exports.card import labels_card
 from synth.layout.exports.config import LabelFilesConfig
 from synth.layout.exports.reading import AS_IT_IS, KNOWN, Labelled, LabelReader
-from synth.layout.judging import wrong_labels
+from synth.layout.judging import judge
 from synth.layout.records import Record
 from synth.reading.stage import GONE, ROLE
 from synth.run.findings import Check
@@ -57,13 +58,6 @@ class OfLabels(Export):
             told = stored.json("sha256")
             where = f"{self.folder.unit_path(stored.unit)}: sample {stored.key}"
             yield Record.of_json(told, where), told["sha256"] != told.get("source_sha256")
-
-    def judge(self, check: Check) -> None:
-        """Add what is wrong with the labels that its units tell of."""
-        for stored, told in check.records(self.folder, "sha256"):
-            path = self.folder.unit_path(stored.unit)
-            for wrong in wrong_labels(told, deep=check.deep):
-                check.found.add(path, f"sample {stored.key}: {wrong}", stored.unit)
 
 
 class LabelFiles(OfLabels):
@@ -136,7 +130,8 @@ class LabelFiles(OfLabels):
             path, first = self.folder.unit_path(stored.unit), next(iter(record["files"]), "")
             sources.compare(stored.slot, record, record["file_name"], path, stored.unit, first)
             check.progress(1)
-        self.judge(check)
+        if check.deep:
+            judge(self.folder, replace(check, progress=lambda slots: None))
         for name, chunks in () if check.found.bad_units() else self.whole().items():
             if check.status(name) and not _holds(check.out / name, chunks):
                 check.wrong(name, EDITED)

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 from synth.export.parquet import Parquet
 from synth.export.webdataset import WebDataset
 from synth.layout.exports.base import OfLabels
 from synth.layout.exports.config import LayoutSamConfig
 from synth.layout.exports.forms import layoutsam_row
+from synth.layout.judging import judge
 from synth.layout.records import Record
 from synth.run.findings import Check
 
@@ -15,11 +17,12 @@ TEXTS = ("image_id", "global_caption", "detail_region_captions", "region_caption
 
 
 class LabelShards(OfLabels):
-    """Beside an export of shards: the labels are judged, too."""
+    """Beside an export of shards: deep, the labels are judged, too."""
 
     def verify(self, check: Check) -> None:
         super().verify(check)
-        self.judge(check)
+        if check.deep:
+            judge(self.folder, replace(check, progress=lambda slots: None))
 
 
 class LayoutWebDataset(LabelShards, WebDataset):
