@@ -44,8 +44,10 @@ def judge(folder: StageFolder, check: Check, source: PictureSource | None = None
         wrong = wrong_labels(record)
         for text in wrong:
             check.found.add(path, f"sample {stored.key}: {text}", stored.unit)
-        if source is not None and not gone and not wrong and (text := wrong_picture(record, *source.read(source.rows(stored.slot, stored.slot + 1)[0]))):
-            check.found.add(path, f"sample {stored.key}: {record['image']!a}: {text}")
+        if source is not None and not gone and not wrong:
+            (picture,) = source.rows(stored.slot, stored.slot + 1)
+            if text := wrong_picture(record, *source.read(picture)):
+                check.found.add(path, f"sample {stored.key}: {record['image']!a}: {text}")
         check.progress(1)
 
 
@@ -95,7 +97,7 @@ def _wrong(record: Mapping) -> Iterator[str]:
     for number, anno in enumerate(typed.annos or ()):
         if anno.label not in tags:
             yield f"annos[{number}]: its label {foreign.seen(anno.label)} is none of the picture's tags"
-        if (wrong := wrong_mask(anno, typed)):
+        if wrong := wrong_mask(anno, typed):
             yield f"annos[{number}]: its mask {wrong}"
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from synth.errors import InputError
-from synth.tracking.masks import mask_of
 from synth.export.outlines import svg_path
+from synth.tracking.masks import mask_of
 
 OUTLINE = 320  # pixels: masks of larger pictures are traced coarser, or a page of photographs would hold megabytes of outlines
 

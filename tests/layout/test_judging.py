@@ -111,7 +111,8 @@ def test_sizes_are_those_of_the_picture_as_it_is_shown():
     right = record.to_json()
     assert wrong_picture(right, data, "") == ""
     assert wrong_picture(right | {"width": 72, "height": 40}, data, "") == "its picture has 40 x 72 pixels"
-    assert wrong_picture(right | {"sha256": hashlib.sha256(b"x").hexdigest()}, b"x", "") == "its picture cannot be opened (UnidentifiedImageError)"
+    none = right | {"sha256": hashlib.sha256(b"x").hexdigest()}
+    assert wrong_picture(none, b"x", "") == "its picture cannot be opened (UnidentifiedImageError)"
 
 
 def test_a_keyword_that_nobody_checks_is_an_error():

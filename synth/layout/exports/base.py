@@ -1,7 +1,7 @@
 """What exports of layout labels have in common: whose pictures, no classes, a card, and a look at the labels themselves.
 
-    manifest.parquet  a row a picture (synth.export.manifest): where it is, its caption, size and digest
-    README.md         the dataset card
+manifest.parquet  a row a picture (synth.export.manifest): where it is, its caption, size and digest
+README.md         the dataset card
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -42,16 +42,23 @@ class Counts:
         self.dropped.update(record.dropped)
 
 
-def labels_card(
-    folder: StageFolder, told: Iterable[tuple[Record, bool]], size: int, how_to_read: str, front_matter: Mapping
-) -> bytes:
+def reason_of(tombstone: str) -> str:
+    """Why a picture has no labels, without its name and what else is its own: what can be counted.
+
+    >>> reason_of("00001/000010001.jpg: cannot be decoded (OSError: image file is truncated)")
+    'cannot be decoded'
+    """
+    return shared(tombstone).rpartition(": ")[2]
+
+
+def labels_card(folder: StageFolder, told: Iterable[tuple[Record, bool]], size: int, how_to_read: str, front_matter: Mapping) -> bytes:
     """told: (record, whether its picture was encoded anew) of each picture; size: bytes of all pictures."""
     counts = Counts()
     for record, anew in told:
         counts.add(record, anew)
     for number in range(folder.spec.n_units):
         with folder.reader(number) as reader:
-            counts.left_out.update(map(shared, reader.index.tombstones.values()))
+            counts.left_out.update(map(reason_of, reader.index.tombstones.values()))
     n = counts.numbers
     head = f"{n['pictures']:,} pictures ({size:,} bytes) with {n['objects']:,} labelled objects, made by synthset."
     files = f"""{how_to_read}
@@ -69,11 +76,9 @@ def _tables(counts: Counts) -> str:
         ("Pictures that were left out", "pictures", counts.left_out),
     ):
         if counter:
-            lines = [f"| {plain_text(name)} | {n:,} |" for name, n in sorted(counter.items(), key=lambda i: (-i[1], i[0]))[:NAMED]]
-            lines += [f"| and {len(counter) - NAMED:,} more | {sum(counter.values()) - sum(_first(counter)):,} |"] if len(counter) > NAMED else []
+            ordered = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+            lines = [f"| {plain_text(name)} | {n:,} |" for name, n in ordered[:NAMED]]
+            if rest := ordered[NAMED:]:
+                lines.append(f"| and {len(rest):,} more | {sum(n for _, n in rest):,} |")
             parts.append(f"## {head}\n| what | {column} |\n| --- | --- |\n" + "\n".join(lines) + "\n")
     return "\n".join(parts)
-
-
-def _first(counter: Counter[str]) -> list[int]:
-    return sorted(counter.values(), reverse=True)[:NAMED]

@@ -1,7 +1,7 @@
 """Stage kind `coco`: annotations.json in COCO's form, with score and caption of each object, and masks as RLE.
 
-    annotations.json           images in the order of the slots, id = slot + 1; annotations in theirs; categories are the labels, by name
-    images/00000/000000012.*   the pictures (pictures=copy); else file_name is the name in the source
+annotations.json           images in the order of the slots, id = slot + 1; annotations in theirs; categories are the labels, by name
+images/00000/000000012.*   the pictures (pictures=copy); else file_name is the name in the source
 """
 
 import itertools

@@ -22,7 +22,8 @@ class LabelFilesConfig(ExportConfig):
 @dataclass(frozen=True, kw_only=True)
 class LayoutLabelsConfig(LabelFilesConfig):
     names: str = key(
-        "number: pictures are called by their slot, whatever they were | stem: as they are, which must be img2dataset's 00000/000000012.jpg",
+        "number: pictures are called by their slot, whatever they were"
+        " | stem: as they are, which must be img2dataset's 00000/000000012.jpg",
         choices=("number", "stem"),
     )
     image: bool = key("true: each file holds its picture in base64, as InstanceDiffusion's loader wants it")

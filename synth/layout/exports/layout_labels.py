@@ -72,15 +72,15 @@ class LayoutLabels(LabelFiles):
 
     def how_to_read(self) -> str:
         pictures = (
-            f"- `{PICTURES}/<number // 10000>/<number>.jpg`: the pictures; the `.json` beside each tells rich_context_L2I's loader that there "
-            "is no border to cut off.\n"
+            f"- `{PICTURES}/<number // 10000>/<number>.jpg`: the pictures; "
+            "the `.json` beside each tells rich_context_L2I's loader that there is no border to cut off.\n"
             if self.config.pictures == "copy"
-            else f"- The pictures are where they were: `file_name` tells their name in the source. rich_context_L2I wants it as `{PICTURES}` "
-            "below its `root`.\n"
+            else "- The pictures are where they were: `file_name` tells their name in the source. "
+            f"rich_context_L2I wants it as `{PICTURES}` below its `root`.\n"
         )
         inside = "" if self.config.image else ", whose loader also needs the pictures inside of them (`image=true`)"
-        return f"""- `{LABELS}/*/label_*.json`: a picture each: caption, and `annos` with bbox [x, y, width, height], mask (RLE), pred_score, \
-category_name, caption. `source` is its name in the source.
+        return f"""- `{LABELS}/*/label_*.json`: a picture each: caption, and `annos` with bbox [x, y, width, height], mask (RLE), \
+pred_score, category_name, caption. `source` is its name in the source.
 {pictures}- `{TRAIN}`: the names of the label files, for InstanceDiffusion's `root_dir`{inside}."""
 
 

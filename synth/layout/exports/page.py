@@ -15,7 +15,7 @@ from synth.export.card import dataset_name, lineage
 from synth.export.outlines import svg_path
 from synth.export.rle import mask_of
 from synth.export.sources import Sources
-from synth.layout.exports.card import Counts
+from synth.layout.exports.card import Counts, reason_of
 from synth.layout.exports.config import LabelsPageConfig
 from synth.layout.exports.page_html import page
 from synth.layout.exports.reading import KNOWN, Labelled, LabelReader
@@ -23,7 +23,6 @@ from synth.layout.records import Anno, Record
 from synth.reading.stage import ROLE
 from synth.run.findings import Check
 from synth.run.place import Files, Pages
-from synth.store.framing import shared
 
 INDEX, PICTURES = "index.html", "pictures"
 OUTLINE = 320  # pixels: masks of larger pictures are traced coarser, or a page of photographs would hold megabytes of outlines
@@ -51,7 +50,8 @@ class LabelsPage(Pages):
         try:
             return {INDEX: page(title, facts["pictures"], facts["totals"]).encode("utf-8")}
         except (KeyError, TypeError, ValueError) as e:
-            raise InputError(f"{self.folder.unit_path(0)}: its sample tells no page ({type(e).__name__}); set it aside with verify --repair") from e
+            path = self.folder.unit_path(0)
+            raise InputError(f"{path}: its sample tells no page ({type(e).__name__}); set it aside with verify --repair") from e
 
     def verify(self, check: Check) -> None:
         """As of any pages; deep: the pictures and labels that it shows are those of its stage."""
@@ -73,7 +73,7 @@ class LabelsPage(Pages):
             counts.add(item.record)
             if item.slot in wanted:
                 shown.append(self._shown(item, files))
-        counts.left_out.update(map(shared, labels.tombstones.values()))
+        counts.left_out.update(map(reason_of, labels.tombstones.values()))
         totals = {name: dict(sorted(getattr(counts, name).items())) for name in ("numbers", "dropped", "left_out")}
         return {"pictures": shown, "totals": totals | {"shown": len(shown)}, "files": files}
 
@@ -104,4 +104,3 @@ def outline_of(anno: Anno, record: Record) -> str:
         return ""
     scale = max(1, -(-max(record.width, record.height) // OUTLINE))
     return svg_path(np.ascontiguousarray(mask[::scale, ::scale]) > 0, scale)
-

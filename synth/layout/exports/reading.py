@@ -51,7 +51,8 @@ def picture_file(data: bytes, record: Record, form: str, where: str) -> PictureF
     with naming(where):
         decoded = decode_whole(data)
     if decoded.pixels is None or (decoded.width, decoded.height) != (record.width, record.height):
-        why = decoded.reason or f"has {decoded.width} x {decoded.height} pixels here, {record.width} x {record.height} where it was labelled"
+        here, there = f"{decoded.width} x {decoded.height}", f"{record.width} x {record.height}"
+        why = decoded.reason or f"has {here} pixels here, {there} where it was labelled"
         raise InputError(f"{where}: {why}; use the environment of the stages that labelled it")
     ext = "jpg" if form == JPEG or data.startswith(b"\xff\xd8") else "png"
     encoded = encode_image(decoded.pixels, ext)
@@ -147,7 +148,10 @@ class LabelReader(StageReader):
         return (Labelled(self, *found) for found in self._found(start, self.slots if stop is None else stop))
 
     def picture_of(self, slot: int, record: Record, form: str = "") -> PictureFile:
-        """The file of a picture; form: another than the reader's. InputError where the source does not have it any more, or has another one."""
+        """The file of a picture. InputError where the source does not have it any more, or has another one.
+
+        form: another than the reader's.
+        """
         picture = self.source.rows(slot, slot + 1)[0]
         data, reason = self.source.read(picture)
         if reason:

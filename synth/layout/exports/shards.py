@@ -29,8 +29,8 @@ class LayoutWebDataset(LabelShards, WebDataset):
     """As `webdataset`, of layout labels: the record of a picture is its .json."""
 
     def how_to_read(self) -> str:
-        return """- `shard-*.tar`: a picture is `<key>.<ext>`, its caption `<key>.txt`, its labels `<key>.json`: width, height, tags, and `annos` \
-with bbox [x, y, width, height], score, label, mask (RLE) and caption.
+        return """- `shard-*.tar`: a picture is `<key>.<ext>`, its caption `<key>.txt`, its labels `<key>.json`: width, height, tags, \
+and `annos` with bbox [x, y, width, height], score, label, mask (RLE) and caption.
   `webdataset.WebDataset("shard-{000000..NNNNNN}.tar").decode("pil")` reads them; `image` is the name of the picture in the source.
 - `shards.json`: name, samples and bytes of each shard."""
 
@@ -52,7 +52,8 @@ class LayoutSam(LabelShards, Parquet):
         columns = [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), *((name, pa.string()) for name in TEXTS)]
         text, number = {"dtype": "string", "_type": "Value"}, {"dtype": "int64", "_type": "Value"}
         features = {"image": {"_type": "Image"}, **dict.fromkeys(TEXTS, text), "width": number, "height": number, "file_name": text}
-        return pa.schema([*columns, *sizes, ("file_name", pa.string())], {"huggingface": json.dumps({"info": {"features": features}}, sort_keys=True)})
+        note = json.dumps({"info": {"features": features}}, sort_keys=True)
+        return pa.schema([*columns, *sizes, ("file_name", pa.string())], {"huggingface": note})
 
     def how_to_read(self) -> str:
         return """- `data/train-*.parquet`: LayoutSAM's columns image, image_id, global_caption, detail_region_captions, region_captions, \

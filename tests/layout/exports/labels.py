@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
-from synth.images.sources.listing import NAME, ListingWriter
 from synth.images.sources.base import Input
+from synth.images.sources.listing import NAME, ListingWriter
 from synth.keys import dump
 from synth.layout.config import TagsConfig
 from synth.layout.records import Anno, Mask, Record
@@ -91,7 +91,8 @@ def labels_stage(root: Path, given: Pictures, source: Path | None = None, unit_s
         results.append(sample or Tombstone(slot, TORN))
     lines, identity = listing.finish()
     inputs = {"source": InputFile(str(source), identity)}
-    spec = StageSpec("tags", "box_captions", dump(TagsConfig()), len(given), unit_size, 2, EXACT, {}, inputs, framing="jsonl", files={NAME: lines})
+    config, files = dump(TagsConfig()), {NAME: lines}
+    spec = StageSpec("tags", "box_captions", config, len(given), unit_size, 2, EXACT, {}, inputs, framing="jsonl", files=files)
     folder = StageFolder.create(root / "runs" / "foxes", spec)
     commit_units(folder, results)
     return folder

@@ -80,7 +80,7 @@ def test_instance_diffusion_s_loader_reads_pictures_and_masks_out_of_the_files(d
     for item, record in zip(items, known().values(), strict=True):
         assert item["image"].size == (record.width, record.height) and len(item["segs"]) == len(record.annos)
         for mask, anno in zip(item["segs"], record.annos, strict=True):
-            x, y, w, h = anno.bbox
+            x, y, w, _ = anno.bbox
             assert mask.shape == (record.height, record.width) and mask.any() and not mask[:, x + w :].any() and not mask[:y].any()
 
 
