@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from launch.plan.fetching import fetched
 from launch.plan.img2img import given_stage
-from launch.plan.inputs import input_file
+from launch.plan.inputs import existing, identity_of, input_file
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
 from synth import foreign
@@ -18,10 +19,12 @@ from synth.images.sources.base import Reader
 from synth.images.sources.listing import NAME, ListingWriter
 from synth.images.sources.read import digested
 from synth.keys import WrongKey, dump, of_group
-from synth.layout.config import FILE, TaggerConfig, TagsConfig
+from synth.layout.config import CAPTION, FILE, TaggerConfig, TagsConfig
 from synth.layout.meta_files import MetaReader
 from synth.layout.readers import layout_of, reader
 from synth.layout.source import IMAGES, KEY, ROLE, SOURCE
+from synth.layout.tag_files import read_tags
+from synth.layout.taggers import FILE_ROLE, MODEL_ROLE
 from synth.store.spec import InputFile, StageSpec
 from synth.store.trees import PICTURES
 
@@ -89,10 +92,11 @@ def tags(node: Node) -> list[StageSpec]:
 
 
 def _tags(node: Node, slots: int, inputs: Mapping[str, InputFile], settings: Mapping) -> StageSpec:
-    taggers, files = [], dict(inputs)
+    taggers: list[TaggerConfig] = []
+    files = dict(inputs)
     for name, tagger in node.config.tagger.items():
         with of_group(f"tagger.{name}"):
-            planned, more = plan_tagger(tagger)
+            planned, more = _planned_tagger(name, tagger)
         taggers.append(planned)
         files |= more
     layout = node.config.layout
@@ -100,12 +104,26 @@ def _tags(node: Node, slots: int, inputs: Mapping[str, InputFile], settings: Map
     return node.spec(dump(config), slots, layout.unit_size, layout.batch_size, files, settings)
 
 
-def plan_tagger(tagger: TaggerConfig) -> tuple[TaggerConfig, dict[str, InputFile]]:
-    """A tagger as its stage has it, and the files that it reads."""
+def _planned_tagger(name: str, tagger: TaggerConfig) -> tuple[TaggerConfig, dict[str, InputFile]]:
+    """A tagger as its stage has it, and the files that it reads, judged."""
+    group = f"tagger.{name}"
     if tagger.kind == FILE:
-        file = input_file(tagger.file, "tagger.file.file", "a file with tags by picture")
-        return tagger, {"tagger_file": file}
-    return tagger, {}
+        file = input_file(tagger.file, f"{group}.file", "a file with tags by picture")
+        read_tags(Path(file.path))
+        return tagger, {FILE_ROLE: file}
+    if tagger.kind == CAPTION:
+        return tagger, {}
+    from synth.layout.vocabulary import FIX, check_model, read_words
+
+    path = existing(tagger.path or fetched(group, None, tagger.repo), f"{group}.path", FIX)
+    check_model(path)  # first: whatever else a wrong path leads to must not be read whole
+    for template in tagger.templates:
+        if "{}" not in template:
+            raise WrongKey("templates", template, "has no {} for the word")
+    if not tagger.templates:
+        raise WrongKey("templates", [], "needs one text with {} at least")
+    words = read_words(existing(tagger.vocabulary, f"{group}.vocabulary", "a text file with a word a line"))
+    return replace(tagger, words=words), {MODEL_ROLE: InputFile(str(path), identity_of(path))}
 
 
 # -- the source ------------------------------------------------------------------------------------------------------

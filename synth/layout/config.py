@@ -41,11 +41,11 @@ class TaggerConfig:
     option: ClassVar[str] = "kind"
 
     kind: str = key("vocabulary: CLIP or SigLIP against a list of words | caption: noun phrases of the alt text | file", choices=TAGGERS)
-    path: str = plan_key("local folder of a CLIP or SigLIP model of transformers", null="must be given", of=(VOCABULARY,))
+    path: str = plan_key("local folder of a CLIP or SigLIP model of transformers", null="what was fetched of repo", of=(VOCABULARY,))
     repo: str = plan_key("of launch/prefetch.py: the repository to fetch it from, ORG/NAME", null="none", of=(VOCABULARY,))
     revision: str = plan_key("of launch/prefetch.py: commit, tag or branch", null="main", of=(VOCABULARY,))
     vocabulary: str = plan_key("text file, a word or phrase a line", of=(VOCABULARY,))
-    words: tuple[str, ...] = later(())  # of that file
+    words: tuple[str, ...] = later(())  # of that file: the list is part of what the stage is
     templates: tuple[str, ...] = key("texts of a word, which stands for {}; their features are averaged", of=(VOCABULARY,), unread=())
     top: int = key("words a picture at most, the likeliest first", low=1, high=10_000, of=(VOCABULARY,), unread=0)
     min_probability: float = key(

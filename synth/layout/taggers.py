@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from synth.layout.config import CAPTION, FILE, TaggerConfig
+from synth.layout.config import CAPTION, FILE, VOCABULARY, TaggerConfig
 from synth.layout.phrases import noun_phrases
 from synth.layout.records import Record
 from synth.layout.tag_files import read_tags, tags_of
@@ -47,7 +47,11 @@ class FileTagger:
         return [tags_of(record.image, self._by_picture) for record in records]
 
 
-_KINDS: Mapping[str, str] = {CAPTION: f"{__name__}:CaptionTagger", FILE: f"{__name__}:FileTagger"}
+_KINDS: Mapping[str, str] = {
+    CAPTION: f"{__name__}:CaptionTagger",
+    FILE: f"{__name__}:FileTagger",
+    VOCABULARY: "synth.layout.vocabulary:VocabularyTagger",
+}
 
 
 def tagger_of(config: TaggerConfig, folder: StageFolder) -> Tagger:
