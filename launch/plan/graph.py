@@ -105,7 +105,7 @@ def _source(group: str, name: str, kind: Kind, last: str, stages: Mapping[str, R
         there = kind_of(stages[last].kind).makes if last in stages else kind.of
         if set(kind.of) & set(there):
             return last
-        others = [n for n, other in chosen_by(group).items() if set(other.of) & set(there)]
+        others = [n for n, other in chosen_by(group).items() if {*other.of, *other.serves} & set(there)]
         fix = f"its {group}s are {', '.join(others)}" if others else f"use {group}=[]"
         raise InputError(f"{group}={name}: is made of {' or '.join(kind.of)}, and {stages[last].kind} makes {there[0]}; {fix}")
     makers = [n for n, stage in stages.items() if set(kind.of) & set(kind_of(stage.kind).makes)]
