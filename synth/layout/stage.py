@@ -7,15 +7,17 @@ a picture that can be used are tombstones from the first stage on, with the reas
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from synth.errors import InputError
 from synth.images.decode import decode_whole
 from synth.images.sources.read import ANOTHER, Picture
+from synth.layout.judging import judge
 from synth.layout.records import Record
 from synth.layout.source import ROLE, PictureSource
 from synth.run.ahead import Ahead, coming, forget
+from synth.run.findings import Check
 from synth.run.stage import Stage
 from synth.store.damage import mending
 from synth.store.folder import StageFolder
@@ -112,6 +114,11 @@ class LayoutStage(Stage):
         if item.record is None:
             return Tombstone(item.slot, item.reason)
         return Sample(item.slot, f"{item.slot:09d}", {"json": item.record.to_bytes()})
+
+    def verify(self, check: Check) -> None:
+        """Deep: the labels are right by themselves, and of the pictures that the source holds."""
+        if check.deep:
+            judge(self.folder, replace(check, progress=lambda slots: None), self.source)
 
     # -- records and pictures ----------------------------------------------------------------------------------------
 

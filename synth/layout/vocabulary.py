@@ -66,7 +66,7 @@ class ClipTags(Clip):
         return cast(np.ndarray, odds / odds.sum(1, keepdims=True))
 
     def _scale(self) -> float:
-        return float(self._model.logit_scale.float().exp())
+        return float(self._model.logit_scale.detach().float().exp())
 
 
 class SiglipTags(ClipTags):
@@ -75,7 +75,7 @@ class SiglipTags(ClipTags):
 
     def probabilities(self, pictures: np.ndarray, words: np.ndarray) -> np.ndarray:
         """[N, W] of features [N, D] and [W, D]: of each word, by itself."""
-        logits = self._scale() * (pictures @ words.T) + float(self._model.logit_bias.float())
+        logits = self._scale() * (pictures @ words.T) + float(self._model.logit_bias.detach().float())
         return cast(np.ndarray, 1 / (1 + np.exp(-logits)))
 
 
