@@ -39,7 +39,9 @@ class Written:
     def text(self, out: Path, kept: bool) -> str:
         """For whoever ran it."""
         lines = [f"{out}: {self.entries:,} pictures in {self.files:,} files"]
-        lines += [f"{self.empty:,} pictures without an alt text are {'in them with an empty one' if kept else 'left out'}"] * bool(self.empty)
+        lines += [f"{self.empty:,} pictures without an alt text are {'in them with an empty one' if kept else 'left out'}"] * bool(
+            self.empty
+        )
         lines += [f"{self.bad:,} pictures cannot be used and are left out; the first: {self.first_bad}"] * bool(self.bad)
         return "\n".join([*lines, *self.notes])
 
@@ -71,7 +73,9 @@ def write_meta(source: Path, out: Path, per_file: int, keep_empty: bool) -> Writ
         write_atomic(out / NAME.format(files - 1), json.dumps(part, indent=0).encode())
         n += len(part)
     if not files:
-        raise InputError(f"{source}: gives no entry ({counts['empty']:,} pictures without an alt text, {counts['bad']:,} that cannot be used)")
+        raise InputError(
+            f"{source}: gives no entry ({counts['empty']:,} pictures without an alt text, {counts['bad']:,} that cannot be used)"
+        )
     _no_others(out, files)
     notes = tuple(inputs.notes) + ((f"{source}: {inputs.unread.note()}",) if inputs.unread else ())
     return Written(files, n, counts["empty"], counts["bad"], "".join(first_bad), notes)
@@ -94,7 +98,9 @@ def _no_others(out: Path, files: int) -> None:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m synth.layout.meta", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m synth.layout.meta", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("source", metavar="SRC", help="folder of pictures with alt texts")
     parser.add_argument("out", metavar="OUT", help="folder for the meta files")
     parser.add_argument("--per-file", type=int, default=100_000, metavar="N", help="pictures a file (100000)")
