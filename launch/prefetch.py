@@ -35,7 +35,7 @@ from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, tool
 from synth.images.families import family_class
 from synth.images.model_folder import INDEX, inspect, pipeline_of
 
-GROUPS = ("model", "captioner", "tagger", "detector", "segmenter")
+GROUPS = ("model", "captioner", "tagger", "detector", "segmenter", "box_captioner")
 
 
 def planned(overrides: Sequence[str], parts: bool, config_dir: str | None = None) -> list[Fetch]:
@@ -47,7 +47,7 @@ def planned(overrides: Sequence[str], parts: bool, config_dir: str | None = None
     config = typed(Composer(config_dir).compose([o.input_line or "" for o in line.overrides]))
     wanted = fetches(config.model, config.captioner, named, parts)
     models = {f"tagger.{name}": tagger for name, tagger in config.tagger.items()}
-    models |= {group: getattr(config, group) for group in ("detector", "segmenter") if named[group]}
+    models |= {group: getattr(config, group) for group in ("detector", "segmenter", "box_captioner") if named[group]}
     wanted += [fetch for group, model in models.items() if (fetch := fetch_of(group, model))]
     if not wanted:
         raise InputError(f"{' '.join(overrides)}: names no repository; give model.repo=ORG/NAME or captioner.repo=ORG/NAME")

@@ -1,4 +1,4 @@
-"""Stage kind `boxes`: each picture's tags, looked for in it by a detector. A picture in which nothing is found has a record without boxes."""
+"""Stage kind `boxes`: each picture's tags, looked for in it by a detector. Where nothing is found the record has no boxes."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -104,7 +104,6 @@ class SegmenterConfig:
     )
     repo: str = plan_key("of launch/prefetch.py: the repository to fetch it from, ORG/NAME", null="none", of=SEGMENTERS)
     revision: str = plan_key("of launch/prefetch.py: commit, tag or branch", null="main", of=SEGMENTERS)
-    inside: bool = key("cut masks at their boxes", of=SEGMENTERS, unread=False)
     rows: int = key("pictures a call of the image encoder", low=1, of=SEGMENTERS, unread=1)
     boxes: int = key("boxes of a picture a call of the mask decoder", low=1, of=SEGMENTERS, unread=1)
     batch_size: int = plan_key("pictures whose masks are computed together", low=1, of=SEGMENTERS)

@@ -79,7 +79,7 @@ class Florence2Model:
     def answer(self, pictures: np.ndarray, prompts: Sequence[list[int]], longest: int) -> tuple[list[list[int]], list[list[float]]]:
         """(tokens of the answer, probability of each) of [N, 3, side, side] pictures with a prompt each; the likeliest token at every step.
 
-        longest: tokens of an answer.
+        longest: tokens of an answer, where the model can count so far.
         """
         import torch
 
@@ -92,9 +92,14 @@ class Florence2Model:
         chances = _Chances()
         with torch.inference_mode():
             out = self.model.generate(
-                input_ids=ids, attention_mask=mask, pixel_values=self._pixels(pictures), max_new_tokens=longest, num_beams=1,
-                do_sample=False, logits_processor=[chances],
-            )  # fmt: skip
+                input_ids=ids,
+                attention_mask=mask,
+                pixel_values=self._pixels(pictures),
+                max_new_tokens=min(longest, text.max_position_embeddings - 1),
+                num_beams=1,
+                do_sample=False,
+                logits_processor=[chances],
+            )
         return _until_end(out.cpu().tolist(), chances.of(out), text.eos_token_id)
 
 

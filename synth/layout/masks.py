@@ -43,7 +43,7 @@ class Masks(LayoutStage):
     def _made(self) -> Segmenter:
         """The segmenter of the config, its folder judged, not loaded."""
         config, cls = self.config.segmenter, segmenter_class(self.config.segmenter.kind)
-        return cls(cls.check(self.folder.input_path(INPUT)), Settings(config.inside, config.rows, config.boxes))
+        return cls(cls.check(self.folder.input_path(INPUT)), Settings(config.rows, config.boxes))
 
     def prepare(self, record: Record, image: Any) -> Any:
         return self.segmenter.prepare(image) if record.annos else None

@@ -13,7 +13,7 @@ from synth.layout.florence2 import CLS, FIX, PLACES, Florence2Model
 from synth.layout.model_folder import ModelFolder
 
 ASKED = "Locate the phrases in the caption: "
-LONGEST = 1024  # tokens of an answer
+LONGEST = 1023  # tokens of an answer
 NO_TAG = "no_tag"  # reason: a phrase that is none of the tags
 
 

@@ -1,5 +1,5 @@
-"""What every segmenter is: a model that gives the mask of an object by its box. A picture is encoded once. Its boxes are decoded in groups of
-one size, the last one filled up with copies of its last box, so that a mask does not depend on how many boxes there are."""
+"""What every segmenter is: a model that gives the mask of an object by its box. A picture is encoded once. Its boxes are decoded in groups
+of one size, the last one filled up with copies of its last box, so that a mask does not depend on how many boxes there are."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,7 +20,6 @@ _AT_ONCE = 1 << 25  # pixels of masks that are enlarged together
 class Settings:
     """How a segmenter is asked."""
 
-    inside: bool = True  # masks are cut at their boxes
     rows: int = 4  # pictures that are encoded at once
     boxes: int = 16  # boxes that are decoded at once
 
@@ -72,8 +71,8 @@ class Segmenter(ABC):
     def segment(
         self, pictures: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], boxes: Sequence[Sequence[tuple[int, int, int, int]]]
     ) -> list[list[Mask | None] | str]:
-        """The mask of each box (left, top, width, height in pixels) of each prepared picture, None where no pixel is in it; or the reason
-        why a picture has no masks.
+        """The mask of each box (left, top, width, height in pixels) of each prepared picture, cut at the box, None where no pixel is in it;
+        or the reason why a picture has no masks.
 
         sizes: (width, height) of the pictures themselves. Pictures without a box are not computed.
         """
@@ -127,7 +126,7 @@ class Segmenter(ABC):
         for start in range(0, len(logits), at_once):
             large = self.enlarge(logits[start : start + at_once], prepared, size) > 0
             for mask, box, iou in zip(large, boxes[start:], foretold[start:], strict=False):
-                runs = runs_in(mask, box if self.settings.inside else (0, 0, size[1], size[0]))
+                runs = runs_in(mask, box)
                 masks.append(None if runs is None else Mask(runs, float(iou)))
         return masks
 
