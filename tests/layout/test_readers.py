@@ -29,8 +29,8 @@ def test_files_have_their_alt_texts_beside_them_and_equal_names_in_other_folders
     write(tmp_path, {"00001/004.png": jpeg()})
     inputs, notes = listed(tmp_path)
     assert texts(inputs) == {
-        **{"00000/000.png": "first 0", "00000/001.png": "first 1", "00001/000.png": "second 0", "00001/001.png": "second 1"},
-        **{"00001/003.png": "of its json", "00001/004.png": ""},
+        "00000/000.png": "first 0", "00000/001.png": "first 1", "00001/000.png": "second 0", "00001/001.png": "second 1",
+        "00001/003.png": "of its json", "00001/004.png": "",
     }
     assert not notes
 

@@ -20,6 +20,7 @@ COUNTED = (
     ("anew", "pictures whose file was encoded anew: EXIF turned it, or few readers know its format"),
     ("objects", "objects"),
     ("masks", "objects with a mask"),
+    ("bare", "objects without one"),
     ("captions", "objects with a caption"),
 )
 
@@ -37,7 +38,8 @@ class Counts:
         """anew: whether the picture was encoded anew."""
         annos = record.annos or ()
         self.numbers.update(pictures=1, empty=not annos, anew=anew, objects=len(annos))
-        self.numbers.update(masks=sum(a.mask is not None for a in annos), captions=sum(a.caption is not None for a in annos))
+        masks = sum(a.mask is not None for a in annos)
+        self.numbers.update(masks=masks, bare=len(annos) - masks, captions=sum(a.caption is not None for a in annos))
         self.labels.update(anno.label for anno in annos)
         self.dropped.update(record.dropped)
 

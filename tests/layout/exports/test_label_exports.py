@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
+from launch.export import main
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.layout.exports.forms import label_file, layoutsam_row
 from synth.layout.exports.layout_labels import beside
@@ -260,11 +262,14 @@ def test_a_picture_that_was_exchanged_after_an_export_is_named(tmp_path):
     assert any("is not the picture that was labelled" in p for p in problems(stage.path, deep=True))
 
 
-def test_an_export_that_needs_masks_names_the_picture_without(tmp_path, capsys):
-    stage = export(labels_stage(tmp_path, pictures(masks=False)), "sacap")
-    assert work(stage) == EXIT_BAD_INPUT
-    told = capsys.readouterr().err
-    assert "00000/000000012.jpg: its object 0 has no mask; choose a segmenter" in told
+def test_objects_without_a_mask_are_left_out_of_sa_z_and_counted(tmp_path):
+    data, record = pictures()["00000/000000012.jpg"]
+    bare = replace(record, annos=(record.annos[0], replace(record.annos[1], mask=None, iou=None)))
+    stage = export(labels_stage(tmp_path, {record.image: (data, bare)}), "sacap")
+    assert work(stage) == EXIT_OK
+    (entry,) = json.loads((stage.out_dir / "SA-Z.json").read_text()).values()
+    assert [m["id"] for m in entry["mask_annotation"]] == [0]
+    assert "| objects without one | 1 |" in (stage.out_dir / "README.md").read_text()
 
 
 def test_boxes_without_masks_and_captions_are_exported_as_far_as_they_go(tmp_path):
@@ -273,6 +278,24 @@ def test_boxes_without_masks_and_captions_are_exported_as_far_as_they_go(tmp_pat
     assert [work(s) for s in stages] == [EXIT_OK] * 4
     coco = json.loads((stages[1].out_dir / "annotations.json").read_text())
     assert all("segmentation" not in a and a["area"] == a["bbox"][2] * a["bbox"][3] for a in coco["annotations"])
+
+
+# -- chosen by name --------------------------------------------------------------------------------------------------
+
+
+def test_webdataset_of_labels_is_asked_for_by_its_one_name(labels, capsys):
+    assert main([str(labels.path), "export=[webdataset]", "export.webdataset.shard=4", "plan_only=true"]) == EXIT_OK
+    (planned,) = labels.path.parent.glob("webdataset-*")
+    assert (StageFolder.open(planned).spec.kind, StageFolder.open(planned).spec.n_units) == ("layout_webdataset", 2)
+    assert main([str(labels.path), "export=[annotations]"]) == EXIT_BAD_INPUT
+    told = capsys.readouterr().out
+    assert "is made of tracking pairs, and masks makes layout labels; its exports are" in told and "webdataset" in told and "coco" in told
+
+
+def test_masks_that_nobody_made_are_told_before_anything_is_computed(tmp_path, capsys):
+    labels = labels_stage(tmp_path, pictures(masks=False), segmenter=False)
+    assert main([str(labels.path), "export=[sacap]"]) == EXIT_BAD_INPUT
+    assert "export.sacap: needs the masks of objects, and tags makes none; choose segmenter=sam" in capsys.readouterr().out
 
 
 # -- forms -----------------------------------------------------------------------------------------------------------
