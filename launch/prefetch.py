@@ -11,7 +11,7 @@ of a chain (refiner, prior) go to NAME-PART beside it, and are named in the run:
 stood at is recorded in NAME.json, and stays so until --update. A broken fetch goes on, by whole files: run the command again.
 
 Any repository: model=diffusers model.id=mine model.repo=ORG/NAME, or captioner=hf captioner.repo=ORG/NAME. The models of layout
-labels: tagger=[vocabulary].
+labels: tagger=[vocabulary] detector=mm_grounding_dino segmenter=sam2.
 
 Some makers want you to accept a licence first: do so on the model's page, then export HF_TOKEN=... with a token of yours.
 
@@ -35,7 +35,7 @@ from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, tool
 from synth.images.families import family_class
 from synth.images.model_folder import INDEX, inspect, pipeline_of
 
-GROUPS = ("model", "captioner", "tagger")
+GROUPS = ("model", "captioner", "tagger", "detector", "segmenter")
 
 
 def planned(overrides: Sequence[str], parts: bool, config_dir: str | None = None) -> list[Fetch]:
@@ -46,7 +46,9 @@ def planned(overrides: Sequence[str], parts: bool, config_dir: str | None = None
     line = check([*overrides, *(["--config-dir", config_dir] if config_dir is not None else [])])
     config = typed(Composer(config_dir).compose([o.input_line or "" for o in line.overrides]))
     wanted = fetches(config.model, config.captioner, named, parts)
-    wanted += [fetch for name, tagger in config.tagger.items() if (fetch := fetch_of(f"tagger.{name}", tagger))]
+    models = {f"tagger.{name}": tagger for name, tagger in config.tagger.items()}
+    models |= {group: getattr(config, group) for group in ("detector", "segmenter") if named[group]}
+    wanted += [fetch for group, model in models.items() if (fetch := fetch_of(group, model))]
     if not wanted:
         raise InputError(f"{' '.join(overrides)}: names no repository; give model.repo=ORG/NAME or captioner.repo=ORG/NAME")
     return wanted

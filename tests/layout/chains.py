@@ -11,21 +11,27 @@ from synth.layout.stage import records_of
 from synth.store.folder import StageFolder
 from tests.fixtures_images import work
 
+SMALL = ("layout.unit_size=4", "layout.batch_size=2")
+CONF = Path(__file__).parent / "conf"
 
-def chain(runs: Path, source: Path, *overrides: str) -> dict[str, StageFolder]:
-    """name -> the planned stages of a run."""
+
+def planned(runs: Path, source: Path, *overrides: str) -> dict[str, StageFolder]:
+    """name -> the planned stages of a run of recipe=layout."""
     layout._listed.cache_clear()  # a process lists a source once; the tests change theirs
-    settings = ["recipe=layout", "dataset.name=pictures", "layout.unit_size=4", "layout.batch_size=2", f"runs_dir={runs}"]
-    point = plan_point(typed(Composer().compose([*settings, f"layout.source={source}", *overrides])))
+    settings = [*SMALL, f"runs_dir={runs}", f"layout.source={source}", *overrides]
+    point = plan_point(typed(Composer(str(CONF)).compose(settings)))
     return {s.name: StageFolder.create(s.dataset_root, s.spec) for s in point.stages}
 
 
-def made(runs: Path, source: Path, *overrides: str) -> dict[str, StageFolder]:
-    """The same, computed one after the other by one worker each."""
-    stages = chain(runs, source, *overrides)
-    for folder in stages.values():
-        assert work(folder) == EXIT_OK and folder.is_done()
-    return stages
+def tags(runs: Path, source: Path, *overrides: str) -> StageFolder:
+    """The planned first stage alone; its tags come from the alt texts unless a test says more."""
+    return planned(runs, source, "recipe=layout_tags", *overrides)["tags"]
+
+
+def done(folder: StageFolder) -> StageFolder:
+    """A stage, computed by one worker."""
+    assert work(folder) == EXIT_OK and folder.is_done()
+    return folder
 
 
 def records(folder: StageFolder) -> dict[int, Record | str]:

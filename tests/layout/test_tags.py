@@ -16,7 +16,7 @@ from synth.layout.vocabulary import ClipTags, SiglipTags, read_words
 from tests.faults.farm import Child
 from tests.fixtures_clip import build_tiny_clip
 from tests.fixtures_images import digests, work
-from tests.layout.chains import chain, made, records
+from tests.layout.chains import done, records, tags
 from tests.layout.sources import jpeg, pictures, tar, write
 from tests.layout.towers import build_tiny_siglip
 
@@ -135,7 +135,7 @@ def test_pictures_of_all_kinds_are_records_or_have_a_reason(tmp_path):
         "empty.png": b"",
         "dot.txt": b"a dot",
     }
-    folder = made(tmp_path / "runs", write(tmp_path / "src", files))["tags"]
+    folder = done(tags(tmp_path / "runs", write(tmp_path / "src", files)))
     found = records(folder)
     good = {r.image: (r.width, r.height, r.tags) for r in found.values() if not isinstance(r, str)}
     assert good == {
@@ -150,8 +150,8 @@ def test_units_have_the_same_bytes_for_any_number_of_jobs_after_a_kill_and_from_
     """Files, tars and meta files of the same pictures in the same order give the same tags; the files' units the same bytes."""
     source = pictures(tmp_path / "src", 10)
     settings = ["tagger=[caption,vocabulary]", *with_words(tiny_clip, words)]
-    once = made(tmp_path / "once", source, *settings)["tags"]
-    other = chain(tmp_path / "other", source, *settings)["tags"]
+    once = done(tags(tmp_path / "once", source, *settings))
+    other = tags(tmp_path / "other", source, *settings)
     assert Child(other, 1, 3, env={}, fault="after_batch:kill@1").wait(120) == -signal.SIGKILL
     assert [w.wait(120) for w in [Child(other, i, 3, env={}) for i in (2, 0)]] == [EXIT_OK] * 2
     assert other.is_done() and digests(other) == digests(once) and other.spec.n_units == 3
@@ -161,12 +161,12 @@ def test_units_have_the_same_bytes_for_any_number_of_jobs_after_a_kill_and_from_
     entries = [{"image": f"../src/{n:03d}.png", "caption": members[f"{n:03d}.txt"].decode()} for n in range(10)]
     tars, meta = tar(tmp_path / "tars/0.tar", members).parent, write(tmp_path, {"meta/0.json": entries}) / "meta"
     for place in (tars, meta):
-        again = records(made(tmp_path / f"runs_{place.name}", place, *settings)["tags"])
+        again = records(done(tags(tmp_path / f"runs_{place.name}", place, *settings)))
         assert {s: (r.tags, r.sha256) for s, r in again.items()} == {s: (r.tags, r.sha256) for s, r in found.items()}
 
 
 def test_a_picture_that_is_gone_now_is_no_reason_to_give_it_up(tmp_path, capfd):
-    folder = chain(tmp_path / "runs", pictures(tmp_path / "src", 3))["tags"]
+    folder = tags(tmp_path / "runs", pictures(tmp_path / "src", 3))
     gone = tmp_path / "src/001.png"
     data = gone.read_bytes()
     gone.unlink()
@@ -179,5 +179,5 @@ def test_siglip_and_a_file_are_taggers_too(tiny_siglip, words, tmp_path):
     source = pictures(tmp_path / "src", 2)
     file = write(tmp_path, {"tags.json": {"000.png": ["owl", "dog"]}}) / "tags.json"
     settings = ["tagger=[file,vocabulary]", f"tagger.file.file={file}", *with_words(tiny_siglip, words), "layout.max_tags=3"]
-    first, second = records(made(tmp_path / "runs", source, *settings)["tags"]).values()
+    first, second = records(done(tags(tmp_path / "runs", source, *settings))).values()
     assert first.tags[:2] == ("owl", "dog") and len(first.tags) == 3 and len(second.tags) == 2

@@ -3,7 +3,7 @@
 import pytest
 
 from synth.errors import InputError
-from tests.layout.chains import chain
+from tests.layout.chains import tags
 from tests.layout.sources import jpeg, pictures, write
 from tests.verify.conftest import run  # noqa: F401 (a fixture)
 
@@ -14,21 +14,21 @@ def source(tmp_path):
 
 
 def test_a_source_is_known_by_what_is_in_it_and_not_by_its_place(source, tmp_path):
-    first = chain(tmp_path / "runs", source)["tags"]
+    first = tags(tmp_path / "runs", source)
     source.rename(tmp_path / "moved")
-    assert chain(tmp_path / "runs", tmp_path / "moved")["tags"].path == first.path
+    assert tags(tmp_path / "runs", tmp_path / "moved").path == first.path
     (tmp_path / "moved/001.txt").write_text("another text")
-    assert chain(tmp_path / "runs", tmp_path / "moved")["tags"].path != first.path
+    assert tags(tmp_path / "runs", tmp_path / "moved").path != first.path
 
 
 def test_a_stage_of_pictures_is_a_source(run, tmp_path):  # noqa: F811 (the fixture)
-    folder = chain(tmp_path / "runs", run.images.path)["tags"]
+    folder = tags(tmp_path / "runs", run.images.path)
     assert folder.spec.slots == run.images.spec.slots and [f.path for f in folder.upstream("images")] == [run.images.path]
 
 
 def test_missing_pictures_of_meta_files_are_counted_in_the_plan(source, tmp_path):
     entries = [{"image": f"src/{n:03d}.png", "caption": "a dog"} for n in range(5)]
-    folder = chain(tmp_path / "runs", write(tmp_path, {"m.json": entries}) / "m.json")["tags"]
+    folder = tags(tmp_path / "runs", write(tmp_path, {"m.json": entries}) / "m.json")
     assert folder.spec.slots == 5
     assert any("2 pictures of meta files are not there" in note for note in folder.spec.settings["notes"])
 
@@ -59,4 +59,4 @@ def test_what_cannot_be_is_told_when_it_is_planned(overrides, said, source, tmp_
     write(tmp_path, {"empty/readme.md": "", "bad/a.png": b"", "m.json": [{"image": "/gone/a.png", "caption": "x"}]})
     write(tmp_path, {"bert/config.json": {"model_type": "bert"}, "x.png": jpeg()})
     with pytest.raises(InputError, match=said):
-        chain(tmp_path / "runs", source, *[o.replace("HERE", str(tmp_path)) for o in overrides])
+        tags(tmp_path / "runs", source, *[o.replace("HERE", str(tmp_path)) for o in overrides])
