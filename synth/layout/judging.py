@@ -29,7 +29,12 @@ ORIENTATION, TURNED = 0x0112, 5  # of EXIF, and the first value of it that turns
 @cache
 def schema(name: str = SCHEMA) -> dict:
     """A schema that ships, by the name of its file."""
-    return json.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))
+    return json.loads(schema_bytes(name))
+
+
+def schema_bytes(name: str) -> bytes:
+    """The file of a schema that ships."""
+    return (Path(__file__).parent / name).read_bytes()
 
 
 def judge(folder: StageFolder, check: Check, source: PictureSource | None = None) -> None:

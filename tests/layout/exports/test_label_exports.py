@@ -17,9 +17,11 @@ from pycocotools.coco import COCO
 
 from launch.export import main
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.layout.exports import reading
 from synth.layout.exports.forms import label_file, layoutsam_row
 from synth.layout.exports.layout_labels import beside
 from synth.layout.records import Anno, Record
+from synth.layout.schema import violations
 from synth.store.folder import StageFolder
 from tests.configs import CocoConfig, LayoutLabelsConfig, LayoutSamConfig, SacapConfig, WebDatasetConfig
 from tests.export.test_image_folder import tree
@@ -91,6 +93,11 @@ def test_equal_stems_in_two_folders_are_two_files_that_tell_what_they_were(done,
     lines = (out / "train.txt").read_text().splitlines()
     assert lines == [f"labels/00000/label_{slot:09d}.json" for slot in known()]
     told = [json.loads((out / line).read_text()) for line in lines[:2]]
+    schema = json.loads((out / "label.schema.json").read_text())
+    assert [list(violations(json.loads((out / line).read_text()), schema)) for line in lines] == [[]] * len(lines)
+    assert list(violations(told[0] | {"annos": [{**told[0]["annos"][0], "area": 0, "id": 1}]}, schema)) == [
+        "annos[0].id is 1, expected 0", "annos[0].area is 0, below 1",
+    ]  # fmt: skip
     assert [t["source"] for t in told] == ["00000/000000012.jpg", "00001/000000012.jpg"]
     for item in told:
         assert (out / item["file_name"]).read_bytes() == (labels.input_path("source") / item["source"]).read_bytes()
@@ -108,7 +115,7 @@ def test_names_of_img2dataset_are_kept_and_others_are_refused_by_name(tmp_path, 
     (source / "00000" / "000000012.json").write_bytes(beside(record.width, record.height, ""))
     (sample,) = rich_context(tmp_path / "a", stage.out_dir / "labels")
     assert sample["image"].endswith("cc3m-images/00000/000000012.jpg") and len(sample["boxes"]) == 2
-    assert sorted(p.name for p in stage.out_dir.rglob("*.json") if p.name[0] != ".") == ["label_000000012.json"]
+    assert [p.name for p in (stage.out_dir / "labels").rglob("*.json")] == ["label_000000012.json"]
     for name, why in (("00001/000000012.jpg", "in folder 00000"), ("deep/er/x.png", "is no picture of img2dataset's")):
         odd = labels_stage(tmp_path / name.replace("/", "_"), {name: given[name]})
         assert work(export(odd, "layout_labels", config)) == EXIT_BAD_INPUT
@@ -197,6 +204,11 @@ def test_pictures_keep_their_bytes_unless_exif_turns_them_or_few_know_their_form
         assert shown.size == (known()[slot].width, known()[slot].height) and 0x0112 not in shown.getexif()
     assert np.array_equal(np.asarray(Image.open(out / "000000005.png")), np.asarray(Image.open(source / names[5])))
     assert "encoded anew: EXIF turned it, or few readers know its format | 2 |" in (done["coco"].out_dir / "README.md").read_text()
+
+
+def test_one_that_was_encoded_anew_need_not_come_out_the_same_where_it_is_verified(done, monkeypatch):
+    monkeypatch.setattr(reading, "encode_image", lambda *_: b"another version of Pillow")
+    assert all(not problems(stage.path, deep=True) for stage in done.values())
 
 
 def test_another_picture_than_the_labelled_one_ends_an_export_with_its_name(tmp_path, capsys):
