@@ -167,7 +167,7 @@ KINDS = {
     ),
     "layout_labels": _labels("layout_labels:LayoutLabels", "LayoutLabelsConfig"),
     "coco": _labels("coco:Coco", "CocoConfig"),
-    "sacap": _labels("sacap:Sacap", "SacapConfig"),
+    "sacap": _labels("sacap:Sacap", "SacapConfig", planner=f"{_EXPORTS}:sacap"),
     "layoutsam": _labels("shards:LayoutSam", "LayoutSamConfig"),
     "layout_webdataset": replace(_labels("shards:LayoutWebDataset", "WebDatasetConfig", "synth.export.config"), group=""),
     "labels_page": _labels("page:LabelsPage", "LabelsPageConfig", look_at="index.html"),

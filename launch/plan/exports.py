@@ -70,3 +70,10 @@ def partition_of_pairs(partition: int, variants: int, slots: int) -> int:
     (8, 4, 100)
     """
     return max(variants, min(partition, slots) // variants * variants)
+
+
+def sacap(node: Node) -> list[StageSpec]:
+    """Layout labels with masks, which are known to be missing where the chain ends before them."""
+    if (kind := node.one("images").kind) in ("tags", "boxes"):
+        raise InputError(f"export.{node.name}: needs the masks of objects, and {kind} makes none; choose segmenter=sam, or another export")
+    return plan(node)

@@ -74,34 +74,39 @@ def left_out(node: Node) -> list[PlannedStage]:
 def tags(node: Node) -> list[StageSpec]:
     """The source is layout.source, or an upstream stage of pictures of the recipe."""
     config = node.config.layout
-    if not node.config.tagger:
-        raise InputError("tagger=[]: names no way to find tags; choose one: tagger=[vocabulary], or tagger=[caption,vocabulary]")
+    taggers, files = _planned_taggers(node)  # first: to list a source may take minutes
+    stored = dump(TagsConfig(taggers=taggers, max_tags=config.max_tags or 0))
+
+    def spec(node: Node, slots: int, inputs: Mapping[str, InputFile], settings: Mapping) -> StageSpec:
+        return node.spec(stored, slots, config.unit_size, config.batch_size, {**inputs, **files}, settings)
+
     with of_group(GROUP):
         if IMAGES in node.upstream:
             if config.source is not None:
                 raise WrongKey("source", config.source, f"recipe {node.config.recipe.name} gives this stage its pictures", "leave it out")
-            return [_tags(node, node.one(IMAGES).slots, {}, {})]
+            return [spec(node, node.one(IMAGES).slots, {}, {})]
         root, layout = _place(node)
         if layout == "stage":
             stage = given_stage(root)
-            return [_tags(replace(node, upstream={**node.upstream, IMAGES: (stage,)}), stage.spec.slots, {}, {})]
+            return [spec(replace(node, upstream={**node.upstream, IMAGES: (stage,)}), stage.spec.slots, {}, {})]
         source = _listed(root, layout, config.image_folder)
-        notes = {"notes": list(source.notes)} if source.notes else {}
-        spec = _tags(node, source.n, {SOURCE: InputFile(str(source.root), source.identity)}, notes)
-        return [replace(spec, files={NAME: source.listing})]
+    notes = {"notes": list(source.notes)} if source.notes else {}
+    made = spec(node, source.n, {SOURCE: InputFile(str(source.root), source.identity)}, notes)
+    return [replace(made, files={NAME: source.listing})]
 
 
-def _tags(node: Node, slots: int, inputs: Mapping[str, InputFile], settings: Mapping) -> StageSpec:
+def _planned_taggers(node: Node) -> tuple[tuple[TaggerConfig, ...], dict[str, InputFile]]:
+    """The taggers of a run as their stage has them, in the order in which they were chosen, and the files that they read."""
+    if not node.config.tagger:
+        raise InputError("tagger=[]: names no way to find tags; choose one: tagger=[vocabulary], or tagger=[caption,vocabulary]")
     taggers: list[TaggerConfig] = []
-    files = dict(inputs)
+    files: dict[str, InputFile] = {}
     for name, tagger in node.config.tagger.items():
         with of_group(f"tagger.{name}"):
             planned, more = _planned_tagger(name, tagger)
         taggers.append(planned)
         files |= more
-    layout = node.config.layout
-    config = TagsConfig(taggers=tuple(taggers), max_tags=layout.max_tags or 0)
-    return node.spec(dump(config), slots, layout.unit_size, layout.batch_size, files, settings)
+    return tuple(taggers), files
 
 
 def _planned_tagger(name: str, tagger: TaggerConfig) -> tuple[TaggerConfig, dict[str, InputFile]]:

@@ -7,18 +7,17 @@ process_2.json before process_10.json. Slots are entries, in order.
 import os
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from synth import foreign
 from synth.errors import REFUSALS, InputError, not_trouble
 from synth.images.sources.base import Input, Reader, encodable, too_large
+from synth.layout.readers import beside_each
 from synth.store.trees import entries, of_one_size, plain, suffix_of
 
-THREADS, AHEAD = 16, 4096  # pictures whose sizes are asked at once
 FIX = 'write [{"image": "/path/of/a.jpg", "caption": "text"}, ..]'
 NOT_THERE, LAST_PARTS = "is not there", 2
 _ENTRY = {"image": foreign.Shape("the path of a picture", lambda v: type(v) is str and v != "" and "\0" not in v), "caption": (str, None)}
@@ -33,7 +32,7 @@ class MetaReader(Reader):
         self.missing = 0  # entries whose picture is not there
         self.first_missing = ""
 
-    @property
+    @cached_property
     def base(self) -> Path:
         """The folder below which all pictures lie: image_folder, or what the paths of the meta files have in common."""
         if self.image_folder is not None:
@@ -43,18 +42,15 @@ class MetaReader(Reader):
 
     def __iter__(self) -> Iterator[Input]:
         base, twice, met, empty = self.base, 0, set[int](), 0
-        entries_ = self._entries()
-        with ThreadPoolExecutor(THREADS) as pool:
-            while part := list(islice(entries_, AHEAD)):
-                paths = [self._below(path, base) for path, _ in part]
-                for path, (_, caption), found in zip(paths, part, pool.map(lambda p: _input(base, p), paths), strict=True):
-                    twice += hash(path) in met
-                    met.add(hash(path))
-                    empty += not caption
-                    if found.reason == NOT_THERE:
-                        self.missing += 1
-                        self.first_missing = self.first_missing or str(base / path)
-                    yield replace(found, caption=caption)
+        listed = ((self._below(path, base), caption) for path, caption in self._entries())
+        for (path, caption), found in beside_each(listed, lambda entry: _input(base, entry[0])):
+            twice += hash(path) in met
+            met.add(hash(path))
+            empty += not caption
+            if found.reason == NOT_THERE:
+                self.missing += 1
+                self.first_missing = self.first_missing or str(base / path)
+            yield replace(found, caption=caption)
         if self.missing:
             self.notes.append(f"{self.missing:,} pictures of meta files are not there, and get no records; the first: {self.first_missing}")
         if twice:
@@ -120,9 +116,9 @@ def _input(base: Path, path: str) -> Input:
     """A picture of an entry as an input. Raises StoreError where the file system does not say whether it is there."""
     key = plain(path)
     try:
-        status = os.stat(base / path)
+        status = os.stat(os.path.join(base, path))
     except OSError as e:
-        not_trouble(base / path, e, REFUSALS)
+        not_trouble(os.path.join(base, path), e, REFUSALS)
         return Input(key, path, reason=NOT_THERE)
     if reason := foreign.kind_of(status.st_mode):
         return Input(key, path, reason=f"is {reason}")

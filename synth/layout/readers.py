@@ -5,12 +5,14 @@ Classes are of no interest here: a folder is a place. What cannot be used is lis
 """
 
 import importlib
+import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from synth import foreign
 from synth.errors import REFUSALS, InputError, not_trouble
@@ -22,8 +24,12 @@ from synth.layout.source import KEY
 from synth.store.trees import Unread, entries, is_folder, is_picture_file, pictures, suffix_of
 
 SIDECARS = frozenset(("txt", "json", "jsonl", "parquet"))  # beside pictures
-THREADS, AHEAD = 16, 4096  # captions beside pictures are many small reads: on a network file system they wait, they do not work
+# alt texts beside pictures are many small reads: on a network file system they wait, they do not work
+THREADS, AHEAD, TOGETHER = 16, 4096, 64  # TOGETHER: a thread's task; a task an input would cost more than its read
 SIDECAR_BYTES = 1 << 20  # of a .txt or .json beside a picture; an alt text has hundreds
+Item = TypeVar("Item")
+Said = TypeVar("Said")
+
 READERS: Mapping[str, str] = {
     "files": "synth.layout.readers:FilesReader",
     "webdataset": "synth.layout.readers:TarsReader",
@@ -72,11 +78,9 @@ class FilesReader(Reader):
             yield from (replace(item, caption=metadata.get(item.path, "")) for item in inputs)
             return
         counted: Counter[str] = Counter()
-        with ThreadPoolExecutor(THREADS) as pool:
-            while part := list(islice(inputs, AHEAD)):
-                for item, (caption, why) in zip(part, pool.map(lambda i: caption_beside(self.root / i.path), part), strict=True):
-                    counted[why] += bool(why)
-                    yield replace(item, caption=caption)
+        for item, (caption, why) in beside_each(inputs, lambda item: caption_beside(os.path.join(self.root, item.path))):
+            counted[why] += bool(why)
+            yield replace(item, caption=caption)
         self.notes += notes_of(counted)
 
     def _metadata(self) -> dict[str, str]:
@@ -91,11 +95,21 @@ class FilesReader(Reader):
         return texts
 
 
-def caption_beside(picture: Path) -> tuple[str, str]:
+def beside_each(items: Iterable[Item], ask: Callable[[Item], Said]) -> Iterator[tuple[Item, Said]]:
+    """(item, what `ask` says of it) of each item, in order; asked by threads, some way ahead."""
+    items = iter(items)
+    with ThreadPoolExecutor(THREADS) as pool:
+        while part := list(islice(items, AHEAD)):
+            tasks = [part[at : at + TOGETHER] for at in range(0, len(part), TOGETHER)]
+            for task, answers in zip(tasks, pool.map(lambda task: [ask(item) for item in task], tasks), strict=True):
+                yield from zip(task, answers, strict=True)
+
+
+def caption_beside(picture: str) -> tuple[str, str]:
     """(alt text in the .txt or .json beside a picture, "" or why there is one that cannot be read)"""
-    why = ""
+    why, stem = "", os.path.splitext(picture)[0]
     for suffix in (".txt", ".json"):
-        path = picture.with_suffix(suffix)
+        path = stem + suffix
         try:
             with foreign.open_file(path) as f:
                 data = f.read(SIDECAR_BYTES + 1)

@@ -32,7 +32,7 @@ def test_noun_phrases(text, phrases):
 
 
 def test_a_phrase_keeps_its_last_words():
-    assert noun_phrases("a very large old red wooden farm house", 3) == ["red wooden farm house".split(" ", 1)[1]]
+    assert noun_phrases("a very large old red wooden farm house", 3) == ["wooden farm house"]
 
 
 @pytest.mark.parametrize("piece", ["<", "&", "a ", "dog ", "'", "<b", "http://", "\u4e00", "ing ", "-"])

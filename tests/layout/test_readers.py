@@ -29,9 +29,9 @@ def test_files_have_their_alt_texts_beside_them_and_equal_names_in_other_folders
     write(tmp_path, {"00001/004.png": jpeg()})
     inputs, notes = listed(tmp_path)
     assert texts(inputs) == {
-        **{"00000/000.png": "first 0", "00000/001.png": "first 1", "00001/000.png": "second 0", "00001/001.png": "second 1"},
-        **{"00001/003.png": "of its json", "00001/004.png": ""},
-    }
+        "00000/000.png": "first 0", "00000/001.png": "first 1", "00001/000.png": "second 0", "00001/001.png": "second 1",
+        "00001/003.png": "of its json", "00001/004.png": "",
+    }  # fmt: skip
     assert not notes
 
 
@@ -43,7 +43,13 @@ def test_an_export_says_its_alt_texts_in_its_metadata(tmp_path):
 
 
 def test_samples_of_tars_have_theirs_in_them(tmp_path):
-    members = {"0.jpg": jpeg(), "0.txt": b"a dog\n", "0.json": b'{"caption": "not this"}', "1.png": jpeg(1), "1.json": b'{"caption": "a cat"}'}
+    members = {
+        "0.jpg": jpeg(),
+        "0.txt": b"a dog\n",
+        "0.json": b'{"caption": "not this"}',
+        "1.png": jpeg(1),
+        "1.json": b'{"caption": "a cat"}',
+    }
     members |= {"2.jpg": jpeg(2), "2.json": b'{"label": "no class number", "caption": ""}', "3.png": jpeg(3), "3.txt": b"\xff\xfe"}
     tar(tmp_path / "00000.tar", members | {"4.jpg": jpeg(4), "4.json": b"{torn", "5.txt": b"no picture"})
     found = reader(layout_of(tmp_path), tmp_path)

@@ -160,7 +160,8 @@ def digested(inputs: Iterable[Input], root: Path, key: str = KEY) -> Iterator[In
     inputs = iter(inputs)
     with ThreadPoolExecutor(READERS) as pool:
         while part := list(islice(inputs, AHEAD)):
-            yield from pool.map(lambda item: _digested(item, root, key), part)
+            unknown = any(item.same_size and not item.reason for item in part)  # to ask threads of the others costs more than the answer
+            yield from pool.map(lambda item: _digested(item, root, key), part) if unknown else part
 
 
 def _digested(item: Input, root: Path, key: str) -> Input:

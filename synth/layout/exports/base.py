@@ -4,7 +4,7 @@ manifest.parquet  a row a picture (synth.export.manifest): where it is, its capt
 README.md         the dataset card
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import ClassVar
 from synth.export.base import Export
 from synth.export.manifest import ManifestWriter
 from synth.export.sources import Sources
-from synth.layout.exports.card import labels_card
+from synth.layout.exports.card import Counts, labels_card
 from synth.layout.exports.config import LabelFilesConfig
 from synth.layout.exports.reading import AS_IT_IS, KNOWN, Labelled, LabelReader
 from synth.layout.judging import judge
@@ -22,6 +22,7 @@ from synth.reading.stage import GONE, ROLE
 from synth.run.findings import Check
 from synth.run.place import Files
 from synth.store.files import storing
+from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
 
@@ -49,15 +50,31 @@ class OfLabels(Export):
     def look_alone(self, check: Check) -> None:
         """There is nothing that an export of labels holds in the place of its stage."""
 
-    def card(self, manifest: ManifestWriter) -> bytes:
-        return labels_card(self.folder, self._told(), manifest.size, self.how_to_read(), self.front_matter())
+    def sources(self, check: Check) -> Sources:
+        return SourcePictures(check, lambda: LabelReader(self.folder.upstream(ROLE)[0], AS_IT_IS))
 
-    def _told(self) -> Iterator[tuple[Record, bool]]:
-        """(record, whether its picture was encoded anew) of each picture."""
-        for stored in self.folder.samples():
-            told = stored.json("sha256")
-            where = f"{self.folder.unit_path(stored.unit)}: sample {stored.key}"
-            yield Record.of_json(told, where), told["sha256"] != told.get("source_sha256")
+    def written(self, records: Iterable[dict]) -> Iterator[dict]:
+        """The same, counted."""
+        counts = self.__dict__["counts"] = Counts()
+        yield from super().written(_counted(records, counts, self.folder))
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Of all labels: as they were written, or by the units."""
+        counts = Counts()
+        for _ in _counted(self.records(mend=False), counts, self.folder):
+            pass
+        return counts
+
+    def card(self, manifest: ManifestWriter) -> bytes:
+        return labels_card(self.folder, self.counts, manifest.size, self.how_to_read(), self.front_matter())
+
+
+class SourcePictures(Sources):
+    """Compares with the pictures as the source holds them: those that were encoded anew need not come out the same elsewhere."""
+
+    def compare(self, slot: int, record: Mapping, name: str, where: Path, unit: int | None = None, file: str = "") -> None:
+        super().compare(slot, {**record, "sha256": record.get("source_sha256")}, name, where, unit, file)
 
 
 class LabelFiles(OfLabels):
@@ -106,7 +123,7 @@ class LabelFiles(OfLabels):
 
     def written(self, records: Iterable[dict]) -> Iterator[dict]:
         """Mend what is missing; behind the last one, what is of all pictures."""
-        yield from records
+        yield from super().written(records)
         for name, chunks in self.whole().items():
             temp = self.out.part(name)
             with storing(self.out.path), open(temp, "xb") as f:
@@ -116,14 +133,14 @@ class LabelFiles(OfLabels):
     def told(self) -> Iterator[tuple[Record, dict]]:
         """(record, facts of its files) of each picture, in slot order."""
         for record in self.records(mend=False):
-            yield Record.of_json(record, f"{self.folder.path}: sample {record['key']}"), record
+            yield typed(record, self.folder), record
 
     # -- whether it is still as it was -------------------------------------------------------------------------------
 
     def verify(self, check: Check) -> None:
         """Every file is there, of its size (deep: byte by byte), and what is of all pictures is what the units say. The labels are right by
         themselves; deep: they and the pictures are those of the stage that they were made of."""
-        sources = Sources(check, lambda: self.pictures)
+        sources = self.sources(check)
         for stored, record in check.records(self.folder, *TOLD):
             for name, (size, sha256) in record["files"].items():
                 check.file(name, size, sha256, EDITED)
@@ -136,6 +153,17 @@ class LabelFiles(OfLabels):
             if check.status(name) and not _holds(check.out / name, chunks):
                 check.wrong(name, EDITED)
         self.verify_beside(check, self.n_samples())
+
+
+def typed(record: dict, folder: StageFolder) -> Record:
+    """The labels of an export's record of a picture, judged."""
+    return Record.of_json(record, f"{folder.path}: sample {record['key']}")
+
+
+def _counted(records: Iterable[dict], counts: Counts, folder: StageFolder) -> Iterator[dict]:
+    for record in records:
+        counts.add(typed(record, folder), record["sha256"] != record.get("source_sha256"))
+        yield record
 
 
 def _holds(path: Path, chunks: Chunks) -> bool:

@@ -1,7 +1,7 @@
 """README.md of the exports of layout labels: a dataset card in Hugging Face's form, with what was counted of the labels."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from synth.export.card import laid_out, plain_text
@@ -20,6 +20,7 @@ COUNTED = (
     ("anew", "pictures whose file was encoded anew: EXIF turned it, or few readers know its format"),
     ("objects", "objects"),
     ("masks", "objects with a mask"),
+    ("bare", "objects without one"),
     ("captions", "objects with a caption"),
 )
 
@@ -37,7 +38,8 @@ class Counts:
         """anew: whether the picture was encoded anew."""
         annos = record.annos or ()
         self.numbers.update(pictures=1, empty=not annos, anew=anew, objects=len(annos))
-        self.numbers.update(masks=sum(a.mask is not None for a in annos), captions=sum(a.caption is not None for a in annos))
+        masks = sum(a.mask is not None for a in annos)
+        self.numbers.update(masks=masks, bare=len(annos) - masks, captions=sum(a.caption is not None for a in annos))
         self.labels.update(anno.label for anno in annos)
         self.dropped.update(record.dropped)
 
@@ -51,14 +53,13 @@ def reason_of(tombstone: str) -> str:
     return shared(tombstone).rpartition(": ")[2]
 
 
-def labels_card(folder: StageFolder, told: Iterable[tuple[Record, bool]], size: int, how_to_read: str, front_matter: Mapping) -> bytes:
-    """told: (record, whether its picture was encoded anew) of each picture; size: bytes of all pictures."""
-    counts = Counts()
-    for record, anew in told:
-        counts.add(record, anew)
+def labels_card(folder: StageFolder, counts: Counts, size: int, how_to_read: str, front_matter: Mapping) -> bytes:
+    """counts: of all labels; size: bytes of all pictures."""
+    left_out: Counter[str] = Counter()
     for number in range(folder.spec.n_units):
         with folder.reader(number) as reader:
-            counts.left_out.update(map(reason_of, reader.index.tombstones.values()))
+            left_out.update(map(reason_of, reader.index.tombstones.values()))
+    counts.left_out = left_out
     n = counts.numbers
     head = f"{n['pictures']:,} pictures ({size:,} bytes) with {n['objects']:,} labelled objects, made by synthset."
     files = f"""{how_to_read}

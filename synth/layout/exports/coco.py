@@ -6,7 +6,6 @@ images/00000/000000012.*   the pictures (pictures=copy); else file_name is the n
 
 import itertools
 from collections.abc import Iterator
-from functools import cached_property
 
 from synth.layout.exports.base import Chunks, LabelFiles
 from synth.layout.exports.config import CocoConfig
@@ -31,7 +30,7 @@ class Coco(LabelFiles):
 
     def _annotations(self) -> Iterator[bytes]:
         """The file, list by list: memory holds one picture and the names of the categories."""
-        categories = {name: n for n, name in enumerate(self._names, 1)}
+        categories = {name: n for n, name in enumerate(sorted(self.counts.labels), 1)}
         yield from _list(b'{"images": [', (as_json(coco_image(r, f["slot"] + 1, f["file_name"])) for r, f in self.told()))
         numbers = itertools.count(1)
         masks = self.config.segmentations
@@ -42,10 +41,6 @@ class Coco(LabelFiles):
         )
         yield from _list(b'"annotations": [', objects)
         yield from _list(b'"categories": [', (as_json({"id": n, "name": name}) for name, n in categories.items()), b"\n]}\n")
-
-    @cached_property
-    def _names(self) -> list[str]:
-        return sorted({anno.label for record, _ in self.told() for anno in record.annos or ()})
 
     def how_to_read(self) -> str:
         pictures = f"`{PICTURES}/`: the pictures" if self.config.pictures == "copy" else "the pictures are where they were"

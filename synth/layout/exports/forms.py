@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from synth.errors import InputError
 from synth.export.rle import area_of
 from synth.layout.records import Anno, Mask, Record
 
@@ -114,22 +113,18 @@ def encodable(text: str) -> str:
 
 
 def sacap_entry(record: Record, key: str, folder: str, image_path: str) -> Fields:
-    """An entry of SA-Z.json. What SAM's automatic masks have and masks of boxes have not is null: stability_score; point_coords is empty.
-
-    InputError for an object without a mask.
-    """
-    masks = [_sacap_mask(anno, number, record) for number, anno in enumerate(record.annos or ())]
+    """An entry of SA-Z.json, with the objects that have a mask. What SAM's automatic masks have and masks of boxes have not is null:
+    stability_score; point_coords is empty."""
+    masks = [_sacap_mask(anno, anno.mask, number, record) for number, anno in enumerate(record.annos or ()) if anno.mask is not None]
     return {"image_id": key, "folder_name": folder, "image_path": image_path, "prompt": record.caption, "mask_annotation": masks}
 
 
-def _sacap_mask(anno: Anno, number: int, record: Record) -> Fields:
-    if anno.mask is None:
-        raise InputError(f"export.sacap: {record.image}: its object {number} has no mask; choose a segmenter, or another export")
+def _sacap_mask(anno: Anno, mask: Mask, number: int, record: Record) -> Fields:
     return {
         "id": number,
         "bbox": list(anno.bbox),
-        "area": area_of(anno.mask.counts),
-        "segmentation": rle(anno.mask),
+        "area": area_of(mask.counts),
+        "segmentation": rle(mask),
         "predicted_iou": anno.iou,
         "point_coords": [],
         "crop_box": [0, 0, record.width, record.height],

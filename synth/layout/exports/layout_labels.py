@@ -2,6 +2,7 @@
 
     labels/00000/label_000000012.json           synth.layout.exports.forms.label_file
     cc3m-images/00000/000000012.jpg, .json      the picture, and what rich_context_L2I's loader looks for beside it (pictures=copy)
+    label.schema.json                           JSON Schema of the label files
     train.txt                                   a line a label file, as InstanceDiffusion's loader reads them below its root_dir
 
 rich_context_L2I finds the picture of label_<id>.json at <root>/cc3m-images/<id // 10000, 5 digits>/<id>.jpg, whatever folder the file is
@@ -18,8 +19,9 @@ from synth.layout.exports.base import Chunks, LabelFiles
 from synth.layout.exports.config import LayoutLabelsConfig
 from synth.layout.exports.forms import as_json, label_file
 from synth.layout.exports.reading import JPEG, Labelled
+from synth.layout.judging import schema_bytes
 
-LABELS, PICTURES, TRAIN = "labels", "cc3m-images", "train.txt"
+LABELS, PICTURES, TRAIN, SCHEMA = "labels", "cc3m-images", "train.txt", "label.schema.json"
 FOLDER = 10_000  # pictures a folder, in img2dataset's shards and in the loader's rule
 # names that the rule finds: 00000/000000012.jpg, or without a folder or an extension, as members of tars and samples of stages are called
 STEM = re.compile(r"(?:(\d{5,})/)?(\d{1,18})(?:\.jpg)?", re.ASCII)
@@ -41,6 +43,9 @@ class LayoutLabels(LabelFiles):
         label = label_file(record, name, self.config.dataset_name, data if self.config.image else None)
         folder, _, last = place(stem).rpartition("/")
         return name, {f"{LABELS}/{folder}/label_{last}.json": as_json(label), **files}
+
+    def lists(self) -> dict[str, bytes]:
+        return {SCHEMA: schema_bytes(SCHEMA)}
 
     def stem_of(self, item: Labelled) -> str:
         """What a picture is called here. InputError for a name that loaders would not find, or find another picture by."""
@@ -81,7 +86,8 @@ class LayoutLabels(LabelFiles):
         inside = "" if self.config.image else ", whose loader also needs the pictures inside of them (`image=true`)"
         return f"""- `{LABELS}/*/label_*.json`: a picture each: caption, and `annos` with bbox [x, y, width, height], mask (RLE), \
 pred_score, category_name, caption. `source` is its name in the source.
-{pictures}- `{TRAIN}`: the names of the label files, for InstanceDiffusion's `root_dir`{inside}."""
+{pictures}- `{SCHEMA}`: JSON Schema of these files.
+- `{TRAIN}`: the names of the label files, for InstanceDiffusion's `root_dir`{inside}."""
 
 
 def folder_of(stem: str) -> str:

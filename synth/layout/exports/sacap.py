@@ -2,7 +2,7 @@
 
     SA-Z.json
     images/sa_000000/sa_000000012.*   the pictures (pictures=copy), a folder for 10,000
-Every object needs a mask. `pred_order`, which object hides which, is not known here and not written.
+Objects without a mask are left out; the card counts them. `pred_order`, which object hides which, is not known here and not written.
 """
 
 import json
@@ -22,7 +22,6 @@ class Sacap(LabelFiles):
 
     def files_of(self, item: Labelled) -> tuple[str, dict[str, bytes]]:
         key, folder = _named(item.slot)
-        sacap_entry(item.record, key, folder, "")  # an object without a mask is told now
         if self.config.pictures == "none":
             return item.record.image, {}
         name = f"{PICTURES}/{folder}/{key}.{item.ext}"
@@ -44,6 +43,7 @@ class Sacap(LabelFiles):
         return f"""- `{NAME}`: an object keyed by image_id: image_path, prompt, and `mask_annotation` with bbox, area, segmentation (RLE), \
 predicted_iou and caption of each object.
   `stability_score` is null and `point_coords` empty, because boxes were what the masks were asked for by; there is no `pred_order`.
+  Objects without a mask are left out.
 {pictures}"""
 
 

@@ -12,7 +12,7 @@ from pycocotools import mask as coco
 from synth.images.sources.base import Input
 from synth.images.sources.listing import NAME, ListingWriter
 from synth.keys import dump
-from synth.layout.config import TagsConfig
+from synth.layout.config import MasksConfig, SegmenterConfig, TagsConfig
 from synth.layout.records import Anno, Mask, Record
 from synth.numerics import EXACT
 from synth.store.folder import StageFolder
@@ -79,9 +79,9 @@ def pictures(masks: bool = True, boxes: int = 3) -> Pictures:
     return found
 
 
-def labels_stage(root: Path, given: Pictures, source: Path | None = None, unit_size: int = 4) -> StageFolder:
-    """A whole stage of labels of pictures in a folder of files below root."""
-    source = source or root / "source"
+def labels_stage(root: Path, given: Pictures, segmenter: bool = True) -> StageFolder:
+    """A whole stage of labels of pictures in a folder of files below root. segmenter: it is one of masks, which were cut at their boxes."""
+    source = root / "source"
     listing, results = ListingWriter(), []
     for slot, (name, (data, record)) in enumerate(given.items()):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -91,8 +91,9 @@ def labels_stage(root: Path, given: Pictures, source: Path | None = None, unit_s
         results.append(sample or Tombstone(slot, TORN))
     lines, identity = listing.finish()
     inputs = {"source": InputFile(str(source), identity)}
-    config, files = dump(TagsConfig()), {NAME: lines}
-    spec = StageSpec("tags", "box_captions", config, len(given), unit_size, 2, EXACT, {}, inputs, framing="jsonl", files=files)
+    sam = SegmenterConfig(kind="sam", path="", repo="", revision="", inside=True, rows=1, boxes=1, batch_size=1)
+    kind, config = ("masks", MasksConfig(segmenter=sam)) if segmenter else ("tags", TagsConfig())
+    spec = StageSpec(kind, kind, dump(config), len(given), 4, 2, EXACT, {}, inputs, framing="jsonl", files={NAME: lines})
     folder = StageFolder.create(root / "runs" / "foxes", spec)
     commit_units(folder, results)
     return folder

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,13 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
+from launch.export import main
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.layout.exports import reading
 from synth.layout.exports.forms import label_file, layoutsam_row
 from synth.layout.exports.layout_labels import beside
 from synth.layout.records import Anno, Record
+from synth.layout.schema import violations
 from synth.store.folder import StageFolder
 from tests.configs import CocoConfig, LayoutLabelsConfig, LayoutSamConfig, SacapConfig, WebDatasetConfig
 from tests.export.test_image_folder import tree
@@ -89,6 +93,11 @@ def test_equal_stems_in_two_folders_are_two_files_that_tell_what_they_were(done,
     lines = (out / "train.txt").read_text().splitlines()
     assert lines == [f"labels/00000/label_{slot:09d}.json" for slot in known()]
     told = [json.loads((out / line).read_text()) for line in lines[:2]]
+    schema = json.loads((out / "label.schema.json").read_text())
+    assert [list(violations(json.loads((out / line).read_text()), schema)) for line in lines] == [[]] * len(lines)
+    assert list(violations(told[0] | {"annos": [{**told[0]["annos"][0], "area": 0, "id": 1}]}, schema)) == [
+        "annos[0].id is 1, expected 0", "annos[0].area is 0, below 1",
+    ]  # fmt: skip
     assert [t["source"] for t in told] == ["00000/000000012.jpg", "00001/000000012.jpg"]
     for item in told:
         assert (out / item["file_name"]).read_bytes() == (labels.input_path("source") / item["source"]).read_bytes()
@@ -106,7 +115,7 @@ def test_names_of_img2dataset_are_kept_and_others_are_refused_by_name(tmp_path, 
     (source / "00000" / "000000012.json").write_bytes(beside(record.width, record.height, ""))
     (sample,) = rich_context(tmp_path / "a", stage.out_dir / "labels")
     assert sample["image"].endswith("cc3m-images/00000/000000012.jpg") and len(sample["boxes"]) == 2
-    assert sorted(p.name for p in stage.out_dir.rglob("*.json") if p.name[0] != ".") == ["label_000000012.json"]
+    assert [p.name for p in (stage.out_dir / "labels").rglob("*.json")] == ["label_000000012.json"]
     for name, why in (("00001/000000012.jpg", "in folder 00000"), ("deep/er/x.png", "is no picture of img2dataset's")):
         odd = labels_stage(tmp_path / name.replace("/", "_"), {name: given[name]})
         assert work(export(odd, "layout_labels", config)) == EXIT_BAD_INPUT
@@ -197,6 +206,11 @@ def test_pictures_keep_their_bytes_unless_exif_turns_them_or_few_know_their_form
     assert "encoded anew: EXIF turned it, or few readers know its format | 2 |" in (done["coco"].out_dir / "README.md").read_text()
 
 
+def test_one_that_was_encoded_anew_need_not_come_out_the_same_where_it_is_verified(done, monkeypatch):
+    monkeypatch.setattr(reading, "encode_image", lambda *_: b"another version of Pillow")
+    assert all(not problems(stage.path, deep=True) for stage in done.values())
+
+
 def test_another_picture_than_the_labelled_one_ends_an_export_with_its_name(tmp_path, capsys):
     given = {"00000/000000012.jpg": pictures()["00000/000000012.jpg"]}
     labels = labels_stage(tmp_path, given)
@@ -260,11 +274,14 @@ def test_a_picture_that_was_exchanged_after_an_export_is_named(tmp_path):
     assert any("is not the picture that was labelled" in p for p in problems(stage.path, deep=True))
 
 
-def test_an_export_that_needs_masks_names_the_picture_without(tmp_path, capsys):
-    stage = export(labels_stage(tmp_path, pictures(masks=False)), "sacap")
-    assert work(stage) == EXIT_BAD_INPUT
-    told = capsys.readouterr().err
-    assert "00000/000000012.jpg: its object 0 has no mask; choose a segmenter" in told
+def test_objects_without_a_mask_are_left_out_of_sa_z_and_counted(tmp_path):
+    data, record = pictures()["00000/000000012.jpg"]
+    bare = replace(record, annos=(record.annos[0], replace(record.annos[1], mask=None, iou=None)))
+    stage = export(labels_stage(tmp_path, {record.image: (data, bare)}), "sacap")
+    assert work(stage) == EXIT_OK
+    (entry,) = json.loads((stage.out_dir / "SA-Z.json").read_text()).values()
+    assert [m["id"] for m in entry["mask_annotation"]] == [0]
+    assert "| objects without one | 1 |" in (stage.out_dir / "README.md").read_text()
 
 
 def test_boxes_without_masks_and_captions_are_exported_as_far_as_they_go(tmp_path):
@@ -273,6 +290,24 @@ def test_boxes_without_masks_and_captions_are_exported_as_far_as_they_go(tmp_pat
     assert [work(s) for s in stages] == [EXIT_OK] * 4
     coco = json.loads((stages[1].out_dir / "annotations.json").read_text())
     assert all("segmentation" not in a and a["area"] == a["bbox"][2] * a["bbox"][3] for a in coco["annotations"])
+
+
+# -- chosen by name --------------------------------------------------------------------------------------------------
+
+
+def test_webdataset_of_labels_is_asked_for_by_its_one_name(labels, capsys):
+    assert main([str(labels.path), "export=[webdataset]", "export.webdataset.shard=4", "plan_only=true"]) == EXIT_OK
+    (planned,) = labels.path.parent.glob("webdataset-*")
+    assert (StageFolder.open(planned).spec.kind, StageFolder.open(planned).spec.n_units) == ("layout_webdataset", 2)
+    assert main([str(labels.path), "export=[annotations]"]) == EXIT_BAD_INPUT
+    told = capsys.readouterr().out
+    assert "is made of tracking pairs, and masks makes layout labels; its exports are" in told and "webdataset" in told and "coco" in told
+
+
+def test_masks_that_nobody_made_are_told_before_anything_is_computed(tmp_path, capsys):
+    labels = labels_stage(tmp_path, pictures(masks=False), segmenter=False)
+    assert main([str(labels.path), "export=[sacap]"]) == EXIT_BAD_INPUT
+    assert "export.sacap: needs the masks of objects, and tags makes none; choose segmenter=sam" in capsys.readouterr().out
 
 
 # -- forms -----------------------------------------------------------------------------------------------------------
