@@ -77,7 +77,7 @@ def florence2(folder: Path) -> Path:
     import transformers as t
 
     torch.manual_seed(7)
-    words = _bart_tokenizer()
+    words = bart_tokenizer()
     ends = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2, "forced_bos_token_id": 0}
     text = ends | {
         "model_type": "bart", "vocab_size": len(words), "d_model": 32, "encoder_layers": 1, "decoder_layers": 1,
@@ -121,7 +121,7 @@ def blip2(folder: Path) -> Path:
     return _prepares(folder, size={"height": 32, "width": 32})
 
 
-def _bart_tokenizer():
+def bart_tokenizer():
     from transformers import BartTokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
