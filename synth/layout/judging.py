@@ -15,8 +15,7 @@ from synth.errors import InputError, StoreError
 from synth.export.rle import mask_of
 from synth.layout.records import Anno, Record
 from synth.layout.schema import violations
-from synth.layout.source import ROLE, PictureSource
-from synth.reading.stage import ROLE as EXPORTED
+from synth.layout.source import PictureSource
 from synth.run.findings import Check
 from synth.store.folder import StageFolder
 from synth.store.trees import open_picture
@@ -45,10 +44,9 @@ def judge(folder: StageFolder, check: Check, source: PictureSource | None = None
     gone = _gone(source)
     if gone:
         check.found.notes.append(f"{gone}: labels are not compared with their pictures")
-    inside = cut_masks(folder)
     for stored, record in check.records(folder):
         path = folder.unit_path(stored.unit)
-        wrong = wrong_labels(record, inside)
+        wrong = wrong_labels(record)
         for text in wrong:
             check.found.add(path, f"sample {stored.key}: {text}", stored.unit)
         if source is not None and not gone and not wrong:
@@ -56,17 +54,6 @@ def judge(folder: StageFolder, check: Check, source: PictureSource | None = None
             if text := wrong_picture(record, *source.read(picture)):
                 check.found.add(path, f"sample {stored.key}: {record['image']!a}: {text}")
         check.progress(1)
-
-
-def cut_masks(folder: StageFolder) -> bool:
-    """Whether the chain that a stage or an export ends cut masks at their boxes; False where that is not known."""
-    segmenter = folder.spec.config.get("segmenter")
-    if isinstance(segmenter, Mapping):
-        return segmenter.get("inside") is True
-    try:
-        return any(cut_masks(stage) for role in (ROLE, EXPORTED) for stage in folder.upstream(role))
-    except InputError:  # gone: its export is judged alone
-        return False
 
 
 def _gone(source: PictureSource | None) -> str:
@@ -94,17 +81,17 @@ def wrong_picture(record: Mapping, data: bytes, reason: str) -> str:
     return "" if (width, height) == (record["width"], record["height"]) else f"its picture has {width} x {height} pixels"
 
 
-def wrong_labels(record: Mapping, inside: bool = True) -> list[str]:
-    """What is wrong with the labels of a picture, as plain data, in words; the first few. inside: masks were cut at their boxes."""
+def wrong_labels(record: Mapping) -> list[str]:
+    """What is wrong with the labels of a picture, as plain data, in words; the first few."""
     found = []
-    for wrong in _wrong(record, inside):
+    for wrong in _wrong(record):
         found.append(wrong)
         if len(found) == MOST:
             break
     return found
 
 
-def _wrong(record: Mapping, inside: bool) -> Iterator[str]:
+def _wrong(record: Mapping) -> Iterator[str]:
     yield from violations(record, schema())
     try:
         typed = Record.of_json(record, "its record")
@@ -115,12 +102,12 @@ def _wrong(record: Mapping, inside: bool) -> Iterator[str]:
     for number, anno in enumerate(typed.annos or ()):
         if anno.label not in tags:
             yield f"annos[{number}]: its label {foreign.seen(anno.label)} is none of the picture's tags"
-        if wrong := wrong_mask(anno, typed, inside):
+        if wrong := wrong_mask(anno, typed):
             yield f"annos[{number}]: its mask {wrong}"
 
 
-def wrong_mask(anno: Anno, record: Record, inside: bool = True) -> str:
-    """What is wrong with the mask of an object; "" if nothing is, or if it has none. inside: it was cut at the box."""
+def wrong_mask(anno: Anno, record: Record) -> str:
+    """What is wrong with the mask of an object; "" if nothing is, or if it has none."""
     if anno.mask is None:
         return ""
     mask = mask_of(anno.mask.counts, record.height, record.width)
@@ -130,8 +117,6 @@ def wrong_mask(anno: Anno, record: Record, inside: bool = True) -> str:
     rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     if not len(rows):
         return "has no pixel"
-    if not inside:
-        return ""
     if rows[0] < y or rows[-1] >= y + h or columns[0] < x or columns[-1] >= x + w:
         around = [int(v) for v in (columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)]
         return f"reaches out of its box {list(anno.bbox)}: it fills {around}"

@@ -79,7 +79,6 @@ def test_masks_lie_inside_of_their_boxes_and_are_not_empty():
     assert wrong_mask(Anno(box, 1.0, "fox", rle(box, *SIZE)), record) == ""
     assert wrong_mask(Anno((4, 6, 19, 18), 1.0, "fox", rle(box, *SIZE)), record).startswith("reaches out of its box [4, 6, 19, 18]")
     assert wrong_mask(Anno((4, 7, 20, 17), 1.0, "fox", rle(box, *SIZE)), record).endswith("it fills [4, 6, 20, 18]")
-    assert wrong_mask(Anno((4, 6, 19, 18), 1.0, "fox", rle(box, *SIZE)), record, inside=False) == ""
     assert wrong_mask(Anno(box, 1.0, "fox", Mask((48, 64), "PP3")), record) == "has no pixel"
     assert wrong_mask(Anno(box, 1.0, "fox"), record) == ""
 

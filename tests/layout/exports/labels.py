@@ -80,20 +80,22 @@ def pictures(masks: bool = True, boxes: int = 3) -> Pictures:
 
 
 def labels_stage(root: Path, given: Pictures, segmenter: bool = True) -> StageFolder:
-    """A whole stage of labels of pictures in a folder of files below root. segmenter: it is one of masks, which were cut at their boxes."""
-    source = root / "source"
-    listing, results = ListingWriter(), []
-    for slot, (name, (data, record)) in enumerate(given.items()):
+    """A whole stage of labels of pictures in a folder of files below root. segmenter: it is one of masks."""
+    source, listing = root / "source", ListingWriter()
+    for name, (data, _) in given.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(data)
         listing.add(Input(name, name, len(data)))
-        sample = record and Sample(slot, f"{slot:09d}", {"json": record.to_bytes()})
-        results.append(sample or Tombstone(slot, TORN))
     lines, identity = listing.finish()
     inputs = {"source": InputFile(str(source), identity)}
-    sam = SegmenterConfig(kind="sam", path="", repo="", revision="", inside=True, rows=1, boxes=1, batch_size=1)
+    return committed(root / "runs" / "foxes", [r for _, r in given.values()], segmenter, inputs=inputs, files={NAME: lines})
+
+
+def committed(runs: Path, records: Sequence[Record | None], segmenter: bool = True, **more) -> StageFolder:
+    """A whole stage of labels; more: of its spec, where its pictures are. None: a tombstone."""
+    sam = SegmenterConfig(kind="sam", path="", repo="", revision="", rows=1, boxes=1, batch_size=1)
     kind, config = ("masks", MasksConfig(segmenter=sam)) if segmenter else ("tags", TagsConfig())
-    spec = StageSpec(kind, kind, dump(config), len(given), 4, 2, EXACT, {}, inputs, framing="jsonl", files={NAME: lines})
-    folder = StageFolder.create(root / "runs" / "foxes", spec)
-    commit_units(folder, results)
+    folder = StageFolder.create(runs, StageSpec(kind, kind, dump(config), len(records), 4, 2, EXACT, framing="jsonl", **more))
+    samples = {slot: Sample(slot, f"{slot:09d}", {"json": r.to_bytes()}) for slot, r in enumerate(records) if r is not None}
+    commit_units(folder, [samples.get(slot) or Tombstone(slot, TORN) for slot in range(len(records))])
     return folder

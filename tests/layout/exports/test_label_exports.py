@@ -1,6 +1,7 @@
 """Exports of layout labels: what others read of them, equal stems, pictures that are turned, kills, and verification."""
 
 import ast
+import hashlib
 import io
 import json
 import os
@@ -17,17 +18,21 @@ from pycocotools.coco import COCO
 
 from launch.export import main
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.images.sources.base import Input
+from synth.images.sources.listing import NAME, ListingWriter
 from synth.layout.exports import reading
 from synth.layout.exports.forms import label_file, layoutsam_row
 from synth.layout.exports.layout_labels import beside
 from synth.layout.records import Anno, Record
 from synth.layout.schema import violations
 from synth.store.folder import StageFolder
+from synth.store.spec import InputFile, Upstream
 from tests.configs import CocoConfig, LayoutLabelsConfig, LayoutSamConfig, SacapConfig, WebDatasetConfig
+from tests.export.conftest import pictures as images_of_ours
 from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, work
 from tests.layout.exports.consumers import MOST, instance_diffusion, rich_context
-from tests.layout.exports.labels import CAPTION, EVIL, TORN, labels_stage, picture, pictures
+from tests.layout.exports.labels import CAPTION, EVIL, TORN, committed, labels_stage, picture, pictures
 from tests.verify.test_verify import edit, problems
 
 N, TOMBSTONE, TURNED = 6, 2, 3  # slots, and two of them
@@ -221,6 +226,31 @@ def test_another_picture_than_the_labelled_one_ends_an_export_with_its_name(tmp_
     assert work(stage) == EXIT_BAD_INPUT and "000000012.jpg: is not the picture that was labelled" in capsys.readouterr().err
     file.write_bytes(whole)
     assert work(stage) == EXIT_OK
+
+
+def test_pictures_of_a_stage_of_ours_and_of_tars_are_exported_as_those_of_folders_are(tmp_path):
+    images = images_of_ours(tmp_path / "runs")
+    records = []
+    for stored in images.samples():
+        sha256, name = hashlib.sha256(stored.read("png")).hexdigest(), stored.key
+        records.append(Record(name, 6, 4, f"caption {stored.slot}", ("fox",), (Anno((1, 0, 3, 4), 0.5, "fox"),), {}, sha256))
+    ours = committed(tmp_path / "runs", records, upstream={"images": (Upstream(f"../{images.path.name}", images.spec.fingerprint),)})
+    (tmp_path / "tars").mkdir()
+    listing = ListingWriter()
+    with tarfile.open(tmp_path / "tars" / "00000.tar", "w") as tar:
+        for stored in images.samples():
+            info = tarfile.TarInfo(f"{stored.key}.png")
+            info.size, at = len(stored.read("png")), tar.fileobj.tell() + tarfile.BLOCKSIZE
+            tar.addfile(info, io.BytesIO(stored.read("png")))
+            listing.add(Input(stored.key, "00000.tar", info.size, at))
+    lines, identity = listing.finish()
+    packed = committed(tmp_path / "tarred", records, inputs={"source": InputFile(str(tmp_path / "tars"), identity)}, files={NAME: lines})
+    trees = []
+    for labels in (ours, packed):
+        stages = [export(labels, kind) for kind in ("coco", "layout_webdataset")]
+        assert [work(s) for s in stages] == [EXIT_OK] * 2 and not [p for s in (*stages, labels) for p in problems(s.path, deep=True)]
+        trees.append([{n: d for n, d in tree(s.out_dir).items() if n[0] != "." and n != "README.md"} for s in stages])
+    assert trees[0] == trees[1] and len(trees[0][0]) == 24 + 2
 
 
 # -- the promises ----------------------------------------------------------------------------------------------------
