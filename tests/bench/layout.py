@@ -181,7 +181,7 @@ class _Literal:
             crop = image.crop((x, y, x + w, y + h)).resize((min(2048, round(w * scale)), min(2048, round(h * scale))))
             crop.save(self.file)
             with Image.open(self.file) as again:
-                self.florence.window(self.florence.prepare(again)[None])
+                self.florence.window([self.florence.prepare(again)])
 
 
 if __name__ == "__main__":
