@@ -108,7 +108,7 @@ class Segmenter(ABC):
         with torch.inference_mode():
             for start in range(0, len(corners), self.settings.boxes):
                 own = corners[start : start + self.settings.boxes]
-                asked = torch.tensor(own[None], device=self.model.device, dtype=self.model.dtype)
+                asked = torch.tensor(own[None], dtype=torch.float32, device=self.model.device)  # 1024 places need more than 16 bits
                 out = self.model(**embeddings, input_boxes=asked, multimask_output=False)
                 # [1, N, 1, h, w] and [1, N, 1]
                 logits, foretold = out.pred_masks[0].float(), out.iou_scores[0, :, 0].float().cpu().numpy()
