@@ -7,7 +7,7 @@ from launch.plan.node import Node
 from synth.errors import InputError
 from synth.export.config import KEYED, PACKED, PIXELS, ExportConfig, Hdf5PartsConfig
 from synth.keys import dump
-from synth.kinds import PAIRS, kind_of
+from synth.kinds import PAIRS, h5_items, kind_of
 from synth.store.spec import StageSpec
 
 
@@ -45,22 +45,19 @@ def hdf5_parts(node: Node) -> list[StageSpec]:
     """A unit is a partition file, written in one go."""
     images, s = node.one("images"), node.settings
     config, pairs = Hdf5PartsConfig(s.layout, s.content, s.gzip), PAIRS in kind_of(images.kind).makes
-    check_settings(config, pairs)
+    check_settings(config, h5_items(images.kind).keyed_only)
     size = partition_of_pairs(s.partition, images.config["variants"], images.slots) if pairs else max(1, min(s.partition, images.slots))
     return [node.spec(dump(config), images.slots, size, size)]
 
 
-def check_settings(config: Hdf5PartsConfig, pairs: bool = False) -> None:
-    """InputError naming the key, unless the settings make sense together. pairs: for images of a stage of tracking pairs."""
+def check_settings(config: Hdf5PartsConfig, keyed_only: str = "") -> None:
+    """InputError naming the key, unless the settings make sense together. keyed_only: why only keyed files hold what is exported."""
     if config.content == PIXELS and config.layout == KEYED:
         raise InputError(f"export.hdf5.content={PIXELS}: needs export.hdf5.layout={PACKED}; a keyed file holds encoded pictures")
     if config.gzip and config.content != PIXELS:
         raise InputError(f"export.hdf5.gzip={config.gzip}: only with export.hdf5.content={PIXELS}; encoded pictures are compressed already")
-    if pairs and config.layout != KEYED:
-        raise InputError(
-            f"export.hdf5.layout={config.layout}: tracking pairs have names that annotations tell, and no label; "
-            f"use export.hdf5.layout={KEYED}"
-        )
+    if keyed_only and config.layout != KEYED:
+        raise InputError(f"export.hdf5.layout={config.layout}: {keyed_only}; use export.hdf5.layout={KEYED}")
 
 
 def partition_of_pairs(partition: int, variants: int, slots: int) -> int:

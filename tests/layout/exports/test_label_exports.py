@@ -10,6 +10,7 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -27,7 +28,7 @@ from synth.layout.records import Anno, Record
 from synth.layout.schema import violations
 from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, Upstream
-from tests.configs import CocoConfig, LayoutLabelsConfig, LayoutSamConfig, SacapConfig, WebDatasetConfig
+from tests.configs import CocoConfig, Hdf5Config, Hdf5PartsConfig, LayoutLabelsConfig, LayoutSamConfig, SacapConfig, WebDatasetConfig
 from tests.export.conftest import pictures as images_of_ours
 from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, work
@@ -194,6 +195,24 @@ def test_webdataset_has_the_record_beside_the_picture(done):
         assert files.pop("txt", b"").decode() == record.caption
         (data,) = files.values()
         assert Image.open(io.BytesIO(data)).size == (record.width, record.height)
+
+
+def test_hdf5_holds_each_picture_with_its_record(labels, done, capsys):
+    parts = child(labels.path.parent, "hdf5_parts", Hdf5PartsConfig("keyed"), {"images": [labels]}, N, 4, 4)
+    stage = child(labels.path.parent, "hdf5", Hdf5Config(), {"parts": [parts], "images": [labels]})
+    assert (
+        [work(s) for s in (parts, stage)] == [EXIT_OK] * 2 and not problems(parts.path, deep=True) and not problems(stage.path, deep=True)
+    )
+    with h5py.File(stage.out_dir / "images.h5") as h5:
+        names = [n for n in h5 if n.endswith(".json")]
+        assert names == [f"{slot:09d}.json" for slot in known()] and len(h5) == 2 * len(names)
+        for name, record in zip(names, known().values(), strict=True):
+            assert Record.of_json(json.loads(np.array(h5[name]).tobytes()), "", "").annos == record.annos
+        for path in (done["coco"].out_dir / "images" / "00000").iterdir():
+            assert np.array(h5[path.name]).tobytes() == path.read_bytes()
+    assert "| cup | 25 |" in (stage.out_dir / "README.md").read_text() and not (stage.out_dir / "classes.json").exists()
+    assert main([str(labels.path), "export=[hdf5]", "export.hdf5.layout=packed"]) == EXIT_BAD_INPUT
+    assert "layout labels are many a picture, and no class; use export.hdf5.layout=keyed" in capsys.readouterr().out
 
 
 # -- pictures --------------------------------------------------------------------------------------------------------
