@@ -120,6 +120,14 @@ KINDS = {
         device=GPU,
         makes=(LABELS,),
     ),
+    "box_captions": Kind(
+        "synth.layout.box_captions:BoxCaptions",
+        "synth.layout.config:BoxCaptionsConfig",
+        "launch.plan.layout_models:box_captions",
+        "jsonl",
+        device=GPU,
+        makes=(LABELS,),
+    ),
     "clip_features": Kind(
         "synth.filters.scoring:ClipFeatures", "synth.filters.config:ClipFeaturesConfig", f"{_FILTERS}:clip_features", device=GPU
     ),

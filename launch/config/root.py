@@ -18,7 +18,18 @@ from synth.filters.config import FilterConfig, ScoresConfig
 from synth.images.config import ImagesConfig, Img2ImgConfig, ModelConfig
 from synth.keys import dict_of, key, schema
 from synth.kinds import chosen_by, named
-from synth.layout.config import DETECTORS, NONE, SEGMENTERS, TAGGERS, DetectorConfig, LayoutConfig, SegmenterConfig, TaggerConfig
+from synth.layout.config import (
+    BOX_CAPTIONERS,
+    DETECTORS,
+    NONE,
+    SEGMENTERS,
+    TAGGERS,
+    BoxCaptionerConfig,
+    DetectorConfig,
+    LayoutConfig,
+    SegmenterConfig,
+    TaggerConfig,
+)
 from synth.numerics import PRESETS
 from synth.run.config import ProbeConfig
 from synth.story.config import StoryKeys
@@ -70,6 +81,7 @@ class Config:
     tagger: Mapping[str, TaggerConfig] = key("name -> how tags are found; those of several are united", given=dict_of(schema(TaggerConfig)))
     detector: DetectorConfig = key("the model that finds tags in pictures", given=schema(DetectorConfig))
     segmenter: SegmenterConfig = key("the model that gives boxes masks", given=schema(SegmenterConfig))
+    box_captioner: BoxCaptionerConfig = key("the model that says what is in a box", given=schema(BoxCaptionerConfig))
     probe: ProbeConfig = key("recipe=probe: numpy only, for tests of clusters and of the store", given=schema(ProbeConfig))
     cluster: ClusterConfig = key("where stages run", given=schema(ClusterConfig))
     export: Mapping[str, ExportConfig] = key("name of a stage -> export", given=dict_of(schema(ExportConfig)))
@@ -86,6 +98,8 @@ GROUPS: dict[str, dict[str, type]] = {
     "tagger": {"tagger": schema(TaggerConfig)} | {kind: schema(TaggerConfig, kind) for kind in TAGGERS},
     "detector": {"detector": schema(DetectorConfig)} | {kind: schema(DetectorConfig, kind) for kind in DETECTORS},
     "segmenter": {"segmenter": schema(SegmenterConfig)} | {kind: schema(SegmenterConfig, kind) for kind in (*SEGMENTERS, NONE)},
+    "box_captioner": {"box_captioner": schema(BoxCaptionerConfig)}
+    | {kind: schema(BoxCaptionerConfig, kind) for kind in (*BOX_CAPTIONERS, NONE)},
     "prompts": {maker: schema(PromptsConfig, maker) for maker in MAKERS},
     **{
         group: {group: schema(base)} | {name: schema(named(kind.config)) for name, kind in chosen_by(group).items()}

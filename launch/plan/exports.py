@@ -7,7 +7,8 @@ from launch.plan.node import Node
 from synth.errors import InputError
 from synth.export.config import KEYED, PACKED, PIXELS, ExportConfig, Hdf5PartsConfig
 from synth.keys import dump
-from synth.kinds import PAIRS, h5_items, kind_of
+from synth.kinds import LABELS, PAIRS, h5_items, kind_of
+from synth.layout.source import SOURCE
 from synth.store.spec import StageSpec
 
 
@@ -21,6 +22,8 @@ def _spec(node: Node, config: ExportConfig, settings: dict[str, str]) -> StageSp
     slots, unit = config.units(images)
     if config.has_card and node.command:
         settings = {"command": node.command} | settings
+    if LABELS in kind_of(images.kind).makes:
+        settings = settings | {"pictures": file.path for role, file in images.inputs.items() if role == SOURCE}  # a container must show it
     return node.spec(dump(replace(config, out=out_of(config))), slots, unit, unit, settings=settings)
 
 

@@ -19,12 +19,13 @@ from synth.images.sources.base import Reader
 from synth.images.sources.listing import NAME, ListingWriter
 from synth.images.sources.read import digested
 from synth.keys import WrongKey, dump, of_group
-from synth.layout.config import CAPTION, FILE, TaggerConfig, TagsConfig
+from synth.layout.config import CAPTION, FILE, VOCABULARY, TaggerConfig, TagsConfig
+from synth.layout.florence2 import Florence2Model
 from synth.layout.meta_files import MetaReader
 from synth.layout.readers import layout_of, reader
 from synth.layout.source import IMAGES, KEY, ROLE, SOURCE
 from synth.layout.tag_files import read_tags
-from synth.layout.taggers import FILE_ROLE, MODEL_ROLE
+from synth.layout.vocabulary import check_model, read_words
 from synth.store.spec import InputFile, StageSpec
 from synth.store.trees import PICTURES
 
@@ -101,34 +102,37 @@ def _planned_taggers(node: Node) -> tuple[tuple[TaggerConfig, ...], dict[str, In
         raise InputError("tagger=[]: names no way to find tags; choose one: tagger=[vocabulary], or tagger=[caption,vocabulary]")
     taggers: list[TaggerConfig] = []
     files: dict[str, InputFile] = {}
-    for name, tagger in node.config.tagger.items():
+    for n, (name, tagger) in enumerate(node.config.tagger.items()):
         with of_group(f"tagger.{name}"):
-            planned, more = _planned_tagger(name, tagger)
-        taggers.append(planned)
-        files |= more
+            file = _tagger_input(f"tagger.{name}", tagger)
+            words = _words(f"tagger.{name}", tagger) if tagger.kind == VOCABULARY else ()
+        role = f"tagger_{n}" if file else ""
+        files |= {role: file} if file else {}
+        taggers.append(replace(tagger, role=role, words=words))
     return tuple(taggers), files
 
 
-def _planned_tagger(name: str, tagger: TaggerConfig) -> tuple[TaggerConfig, dict[str, InputFile]]:
-    """A tagger as its stage has it, and the files that it reads, judged."""
-    group = f"tagger.{name}"
+def _tagger_input(group: str, tagger: TaggerConfig) -> InputFile | None:
+    """The folder or file that a tagger reads, judged. A model's folder is judged before it is hashed."""
     if tagger.kind == FILE:
         file = input_file(tagger.file, f"{group}.file", "a file with tags by picture")
         read_tags(Path(file.path))
-        return tagger, {FILE_ROLE: file}
+        return file
     if tagger.kind == CAPTION:
-        return tagger, {}
-    from synth.layout.vocabulary import FIX, check_model, read_words
+        return None
+    path = existing(tagger.path or fetched(group, None, tagger.repo), f"{group}.path", "a folder of a model in transformers' layout")
+    check_model(path) if tagger.kind == VOCABULARY else Florence2Model.check(path)
+    return InputFile(str(path), identity_of(path))
 
-    path = existing(tagger.path or fetched(group, None, tagger.repo), f"{group}.path", FIX)
-    check_model(path)  # first: whatever else a wrong path leads to must not be read whole
+
+def _words(group: str, tagger: TaggerConfig) -> tuple[str, ...]:
+    """The list of words of a vocabulary; WrongKey for templates that hold none of them."""
     for template in tagger.templates:
         if "{}" not in template:
             raise WrongKey("templates", template, "has no {} for the word")
     if not tagger.templates:
         raise WrongKey("templates", [], "needs one text with {} at least")
-    words = read_words(existing(tagger.vocabulary, f"{group}.vocabulary", "a text file with a word a line"))
-    return replace(tagger, words=words), {MODEL_ROLE: InputFile(str(path), identity_of(path))}
+    return read_words(existing(tagger.vocabulary, f"{group}.vocabulary", "a text file with a word a line"))
 
 
 # -- the source ------------------------------------------------------------------------------------------------------

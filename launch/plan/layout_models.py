@@ -1,4 +1,4 @@
-"""Plans the stages of layout labels that have a model each: boxes and masks. A model's folder is judged before it is hashed."""
+"""Plans the stages of layout labels that have a model each: boxes, masks, captions of boxes. A model's folder is judged, then hashed."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +11,9 @@ from launch.plan.layout import chained, left_out
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
 from synth.keys import WrongKey, dump, of_group
-from synth.layout.config import NONE, BoxesConfig, MasksConfig
+from synth.layout.caption import captioner_class
+from synth.layout.caption.base import Settings as CaptionerSettings
+from synth.layout.config import NONE, BoxCaptionsConfig, BoxesConfig, MasksConfig
 from synth.layout.detect import detector_class
 from synth.layout.detect.base import Settings as DetectorSettings
 from synth.layout.segment import segmenter_class
@@ -39,6 +41,16 @@ def masks(node: Node) -> list[StageSpec] | list[PlannedStage]:
     cls = segmenter_class(config.kind)
     folder = model_input("segmenter", config, lambda path: cls(cls.check(path), SegmenterSettings()))
     return [chained(node, dump(MasksConfig(segmenter=config)), config.batch_size, {"segmenter": folder})]
+
+
+def box_captions(node: Node) -> list[StageSpec] | list[PlannedStage]:
+    """The group box_captioner chooses the model, or none."""
+    config = node.config.box_captioner
+    if config.kind == NONE:
+        return left_out(node)
+    cls = captioner_class(config.kind)
+    folder = model_input("box_captioner", config, lambda path: cls(cls.check(path), CaptionerSettings()))
+    return [chained(node, dump(BoxCaptionsConfig(box_captioner=config)), config.batch_size, {"box_captioner": folder})]
 
 
 def model_input(group: str, config: Any, judge: Callable[[Path], object]) -> InputFile:

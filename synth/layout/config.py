@@ -10,11 +10,13 @@ from synth.keys import key, later, plan_key
 
 LAYOUTS = ("auto", "files", "webdataset", "meta", "stage")
 VOCABULARY, CAPTION, FILE = "vocabulary", "caption", "file"
-TAGGERS = (VOCABULARY, CAPTION, FILE)
 MM_GROUNDING_DINO, GROUNDING_DINO, OWLV2, FLORENCE2 = "mm_grounding_dino", "grounding_dino", "owlv2", "florence2"
+TAGGERS, MODELS = (VOCABULARY, CAPTION, FLORENCE2, FILE), (VOCABULARY, FLORENCE2)
 DETECTORS = (MM_GROUNDING_DINO, GROUNDING_DINO, OWLV2, FLORENCE2)
 NONE, SAM, SAM_HQ, SAM2 = "none", "sam", "sam_hq", "sam2"
 SEGMENTERS = (SAM, SAM_HQ, SAM2)
+BLIP2 = "blip2"
+BOX_CAPTIONERS = (FLORENCE2, BLIP2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +42,19 @@ class LayoutConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TaggerConfig:
-    """A way to name what is in a picture. inputs of vocabulary: "tagger_model" (a folder of CLIP or SigLIP); of file: "tagger_file"."""
+    """A way to name what is in a picture. Its input, a model's folder or a file, is called as `role` says."""
 
     option: ClassVar[str] = "kind"
 
-    kind: str = key("vocabulary: CLIP or SigLIP against a list of words | caption: noun phrases of the alt text | file", choices=TAGGERS)
-    path: str = plan_key("local folder of a CLIP or SigLIP model of transformers", null="what was fetched of repo", of=(VOCABULARY,))
-    repo: str = plan_key("of launch/prefetch.py: the repository to fetch it from, ORG/NAME", null="none", of=(VOCABULARY,))
-    revision: str = plan_key("of launch/prefetch.py: commit, tag or branch", null="main", of=(VOCABULARY,))
+    kind: str = key(
+        "vocabulary: CLIP or SigLIP against a list of words | caption: noun phrases of the alt text | florence2: what it detects | file",
+        choices=TAGGERS,
+    )
+    path: str = plan_key(
+        "local folder of the model in transformers' layout; its contents are in the fingerprint", null="what was fetched of repo", of=MODELS
+    )
+    repo: str = plan_key("of launch/prefetch.py: the repository to fetch it from, ORG/NAME", null="none", of=MODELS)
+    revision: str = plan_key("of launch/prefetch.py: commit, tag or branch", null="main", of=MODELS)
     vocabulary: str = plan_key("text file, a word or phrase a line", of=(VOCABULARY,))
     words: tuple[str, ...] = later(())  # of that file: the list is part of what the stage is
     templates: tuple[str, ...] = key("texts of a word, which stands for {}; their features are averaged", of=(VOCABULARY,), unread=())
@@ -59,6 +66,7 @@ class TaggerConfig:
     file: str = plan_key(
         "tags by picture: JSON {image: [tag, ..]}, JSONL with image and tags, or text, image TAB tag, tag", null="must be given", of=(FILE,)
     )
+    role: str = later("")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,3 +129,30 @@ class MasksConfig:
     """kind "masks": the records of the stage before, with a mask for each box."""
 
     segmenter: SegmenterConfig = later()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxCaptionerConfig:
+    """The model that says what is in a box. input "box_captioner": its folder."""
+
+    option: ClassVar[str] = "kind"
+
+    kind: str = key(f"class of the model: {' | '.join(BOX_CAPTIONERS)} | none: boxes get no captions", choices=(*BOX_CAPTIONERS, NONE))
+    path: str = plan_key(
+        "local folder of the model in transformers' layout; its contents are in the fingerprint", null="must be given", of=BOX_CAPTIONERS
+    )
+    repo: str = plan_key("of launch/prefetch.py: the repository to fetch it from, ORG/NAME", null="none", of=BOX_CAPTIONERS)
+    revision: str = plan_key("of launch/prefetch.py: commit, tag or branch", null="main", of=BOX_CAPTIONERS)
+    prompt: str = key("what the model is asked about a box", of=BOX_CAPTIONERS, unread="")
+    max_tokens: int = key("tokens a caption", low=1, of=BOX_CAPTIONERS, unread=1)
+    margin: float = key("share of a box's sides that is shown around it on each side", low=0, high=2, of=BOX_CAPTIONERS, unread=0.0)
+    min_box: int = key("pixels; a box of fewer than its square gets its tag for a caption", low=1, of=BOX_CAPTIONERS, unread=1)
+    rows: int = key("boxes a call of the model", low=1, of=BOX_CAPTIONERS, unread=1)
+    batch_size: int = plan_key("pictures whose boxes stand in one list", low=1, of=BOX_CAPTIONERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxCaptionsConfig:
+    """kind "box_captions": the records of the stage before, with a caption for each box."""
+
+    box_captioner: BoxCaptionerConfig = later()

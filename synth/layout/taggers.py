@@ -4,13 +4,11 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from synth.layout.config import CAPTION, FILE, VOCABULARY, TaggerConfig
+from synth.layout.config import CAPTION, FILE, FLORENCE2, VOCABULARY, TaggerConfig
 from synth.layout.phrases import noun_phrases
 from synth.layout.records import Record
 from synth.layout.tag_files import read_tags, tags_of
 from synth.store.folder import StageFolder
-
-FILE_ROLE, MODEL_ROLE = "tagger_file", "tagger_model"  # inputs of the stage
 
 
 class Tagger(Protocol):
@@ -38,7 +36,7 @@ class FileTagger:
     """Those of a file."""
 
     def __init__(self, config: TaggerConfig, folder: StageFolder):
-        self._by_picture = read_tags(folder.input_path(FILE_ROLE))
+        self._by_picture = read_tags(folder.input_path(config.role))
 
     def prepare(self, image: Any) -> None:
         return None
@@ -50,6 +48,7 @@ class FileTagger:
 _KINDS: Mapping[str, str] = {
     CAPTION: f"{__name__}:CaptionTagger",
     FILE: f"{__name__}:FileTagger",
+    FLORENCE2: "synth.layout.florence2_tags:Florence2Tagger",
     VOCABULARY: "synth.layout.vocabulary:VocabularyTagger",
 }
 

@@ -15,7 +15,6 @@ from synth.errors import InputError
 from synth.filters.clip import Clip, Preparation, check_folder
 from synth.layout.config import TaggerConfig
 from synth.layout.records import Record
-from synth.layout.taggers import MODEL_ROLE
 from synth.store.folder import StageFolder
 
 FIX = "give a folder of a CLIP or SigLIP model of transformers (config.json, weights, tokenizer), such as openai/clip-vit-base-patch32"
@@ -89,7 +88,7 @@ def check_model(path: Path) -> None:
 
 class VocabularyTagger:
     def __init__(self, config: TaggerConfig, folder: StageFolder):
-        path = folder.input_path(MODEL_ROLE)
+        path = folder.input_path(config.role)
         settings = numerics.apply(folder.spec.numerics)
         self.config = config
         self.model = _MODELS[model_type(path)](path, folder.spec.batch, settings["dtype"])

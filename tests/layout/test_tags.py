@@ -16,6 +16,7 @@ from synth.layout.vocabulary import ClipTags, SiglipTags, read_words
 from tests.faults.farm import Child
 from tests.fixtures_clip import build_tiny_clip
 from tests.fixtures_images import digests, work
+from tests.layout import tiny
 from tests.layout.chains import done, records, tags
 from tests.layout.sources import jpeg, pictures, tar, write
 from tests.layout.towers import build_tiny_siglip
@@ -181,3 +182,11 @@ def test_siglip_and_a_file_are_taggers_too(tiny_siglip, words, tmp_path):
     settings = ["tagger=[file,vocabulary]", f"tagger.file.file={file}", *with_words(tiny_siglip, words), "layout.max_tags=3"]
     first, second = records(done(tags(tmp_path / "runs", source, *settings))).values()
     assert first.tags[:2] == ("owl", "dog") and len(first.tags) == 3 and len(second.tags) == 2
+
+
+def test_florence2_names_what_it_writes_between_places(tmp_path):
+    folder = tmp_path / "florence2"
+    folder.mkdir()
+    settings = ["tagger=[florence2,caption]", f"tagger.florence2.path={tiny.florence2(folder)}"]
+    stage = tags(tmp_path / "runs", pictures(tmp_path / "src", 3), *settings)
+    assert all(r.tags[-2:] == ("dog", "red sofa") for r in records(done(stage)).values())

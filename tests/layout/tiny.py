@@ -96,6 +96,31 @@ def florence2(folder: Path) -> Path:
     return _prepares(folder, size={"height": 64, "width": 64})
 
 
+def blip2(folder: Path) -> Path:
+    """BLIP-2 with T5, for squares of 32 pixels, which are 4 tokens."""
+    import torch
+    import transformers as t
+
+    from tests.images.tiny import t5_tokenizer
+
+    torch.manual_seed(8)
+    words = t5_tokenizer()
+    words.add_tokens(["<image>"], special_tokens=True)
+    layer = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {"model_type": "t5", "vocab_size": len(words), "d_model": 32, "d_ff": 64, "d_kv": 16, "num_layers": 1, "num_heads": 2}
+    config = t.Blip2Config(
+        vision_config=layer | {"image_size": 32, "patch_size": 8},
+        qformer_config=layer | {"vocab_size": 100, "num_hidden_layers": 2, "encoder_hidden_size": 32, "cross_attention_frequency": 2},
+        text_config=text | {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1},
+        num_query_tokens=4, image_token_index=words.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    model = t.Blip2ForConditionalGeneration(config)
+    model.generation_config.decoder_start_token_id = 0
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return _prepares(folder, size={"height": 32, "width": 32})
+
+
 def _bart_tokenizer():
     from transformers import BartTokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode

@@ -2,8 +2,9 @@
 
 import pytest
 
+from launch.plan.mounts import mounts_of
 from synth.errors import InputError
-from tests.layout.chains import tags
+from tests.layout.chains import planned, tags
 from tests.layout.sources import jpeg, pictures, write
 from tests.verify.conftest import run  # noqa: F401 (a fixture)
 
@@ -31,6 +32,13 @@ def test_missing_pictures_of_meta_files_are_counted_in_the_plan(source, tmp_path
     folder = tags(tmp_path / "runs", write(tmp_path, {"m.json": entries}) / "m.json")
     assert folder.spec.slots == 5
     assert any("2 pictures of meta files are not there" in note for note in folder.spec.settings["notes"])
+
+
+def test_a_container_shows_the_pictures_to_each_stage_of_the_chain_and_to_its_exports(source, tmp_path):
+    recipe = "recipe.exports_of=tags"
+    stages = planned(tmp_path / "runs", source, "recipe=layout_tags", recipe, "export=[coco]")
+    for folder in stages.values():
+        assert str(source) in {mount.source for mount in mounts_of(folder.path, folder.spec)}, folder.spec.name
 
 
 @pytest.mark.parametrize(
