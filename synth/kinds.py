@@ -23,6 +23,9 @@ CAPTIONS, TABLE, PICTURES, STORY, PAIRS, LABELS = (
     "layout labels",
 )  # what stages make
 
+# what HDF5 files hold of samples that are more than a picture of a class
+H5_ITEMS = {PAIRS: "synth.tracking.h5_items:PairItems", LABELS: "synth.layout.exports.h5_items:LabelItems"}
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -39,7 +42,6 @@ class Kind:
     role: str = "images"  # in which it reads that
     chooses: bool = False  # a filter: it makes no pictures of its own, its samples stand for those that it keeps
     parts: str = ""  # the kind of a stage before it, which it alone reads in role "parts"
-    h5_items: str = "synth.export.hdf5.items:PictureItems"  # what HDF5 files hold of its samples
     serves: Mapping[str, str] = field(default_factory=dict)  # what stages make -> the kind that this one stands for there, of the same keys
     look_at: str = ""  # of an export whose last line is a file to open: its name, or a pattern
 
@@ -98,7 +100,6 @@ KINDS = {
         "launch.plan.tracking:plan",
         device=GPU,
         makes=(PAIRS,),
-        h5_items="synth.tracking.h5_items:PairItems",
     ),
     "tags": Kind(
         "synth.layout.tags:Tags", "synth.layout.config:TagsConfig", "launch.plan.layout:tags", "jsonl", device=GPU, makes=(LABELS,)
@@ -151,10 +152,10 @@ KINDS = {
         "synth.export.config:Hdf5PartsConfig",
         f"{_EXPORTS}:hdf5_parts",
         framing="jsonl",
-        of=(PICTURES, PAIRS),
+        of=(PICTURES, PAIRS, LABELS),
     ),
     "hdf5": _export(
-        "synth.export.hdf5.whole:Hdf5", "synth.export.config:Hdf5Config", framing="tar", of=(PICTURES, PAIRS), parts="hdf5_parts"
+        "synth.export.hdf5.whole:Hdf5", "synth.export.config:Hdf5Config", framing="tar", of=(PICTURES, PAIRS, LABELS), parts="hdf5_parts"
     ),
     "contact_sheet": _export(
         "synth.export.contact_sheet:ContactSheet", "synth.export.config:ContactSheetConfig", framing="tar", look_at="*.png"
@@ -196,6 +197,11 @@ def chosen_by(group: str) -> dict[str, Kind]:
 def serving(kind: str, made: Iterable[str]) -> str:
     """The kind that does what an export is asked for, of a stage that makes these: itself, or the one that it stands for there."""
     return next((kind_of(kind).serves[what] for what in made if what in kind_of(kind).serves), kind)
+
+
+def h5_items(kind: str) -> Any:
+    """What HDF5 files hold of the samples of a kind of stage: a class like synth.export.hdf5.items.PictureItems, imported now."""
+    return named(next((H5_ITEMS[what] for what in kind_of(kind).makes if what in H5_ITEMS), "synth.export.hdf5.items:PictureItems"))
 
 
 def makes_pictures(kind: str) -> bool:

@@ -16,7 +16,6 @@ from synth import foreign
 from synth.errors import InputError, not_trouble
 from synth.export.card import CARD, card
 from synth.export.manifest import MANIFEST, ManifestWriter, row_of, stored_row
-from synth.export.sources import Sources
 from synth.reading.stage import ROLE, StageReader
 from synth.run.findings import AGAIN, Check
 from synth.run.place import PlaceStage
@@ -148,10 +147,6 @@ class Export(PlaceStage):
             wrong = f"cannot be read ({type(e).__name__})"
         if wrong:
             check.wrong(MANIFEST, wrong)
-
-    def sources(self, check: Check) -> Sources:
-        """The pictures that it was made of, to compare with."""
-        return Sources(check, lambda: self.pictures)
 
     def n_samples(self) -> int:
         """Samples in its units."""

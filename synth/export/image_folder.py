@@ -17,6 +17,7 @@ from synth.export.base import Export
 from synth.export.card import plain_text
 from synth.export.config import ImageFolderConfig
 from synth.export.manifest import ManifestWriter
+from synth.export.sources import Sources
 from synth.reading.sample import StageSample
 from synth.reading.stage import GONE, ROLE, StageReader
 from synth.run.findings import Check
@@ -141,7 +142,7 @@ class ImageFolder(Export):
         lines = {split: _lines(out / split / METADATA) for split in splits}
         in_step = set(splits)
         self.look_alone(check)
-        sources = self.sources(check)
+        sources = Sources(check, lambda: self.pictures)
         for stored, record in check.records(self.folder, *TOLD):
             name = record["file_name"]
             split = self._split_in(name)

@@ -13,7 +13,7 @@ from synth.errors import not_trouble
 from synth.export.base import Export
 from synth.export.config import ShardedConfig
 from synth.export.shuffle import Order
-from synth.export.sources import FACTS
+from synth.export.sources import FACTS, Sources
 from synth.reading.sample import StageSample
 from synth.reading.stage import GONE
 from synth.run.findings import Check
@@ -105,7 +105,7 @@ class Sharded(Export):
     def verify(self, check: Check) -> None:
         """Every file is there, of its size; deep: what it holds is the pictures of the units and their records, in order."""
         self.look_alone(check)
-        sources = self.sources(check)
+        sources = Sources(check, lambda: self.pictures)
         records = check.records(self.folder, *FACTS)
         for name, group in groupby(records, lambda r: self.file_name(r[0].unit)):
             mine, path = [], check.out / name

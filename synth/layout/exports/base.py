@@ -4,7 +4,7 @@ manifest.parquet  a row a picture (synth.export.manifest): where it is, its capt
 README.md         the dataset card
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import ClassVar
 from synth.export.base import Export
 from synth.export.manifest import ManifestWriter
 from synth.export.sources import Sources
-from synth.layout.exports.card import Counts, labels_card
+from synth.layout.exports.card import Counts, labels_card, reasons_of
 from synth.layout.exports.config import LabelFilesConfig
 from synth.layout.exports.reading import AS_IT_IS, KNOWN, Labelled, LabelReader
 from synth.layout.judging import judge
@@ -50,9 +50,6 @@ class OfLabels(Export):
     def look_alone(self, check: Check) -> None:
         """There is nothing that an export of labels holds in the place of its stage."""
 
-    def sources(self, check: Check) -> Sources:
-        return SourcePictures(check, lambda: LabelReader(self.folder.upstream(ROLE)[0], AS_IT_IS))
-
     def written(self, records: Iterable[dict]) -> Iterator[dict]:
         """The same, counted."""
         counts = self.__dict__["counts"] = Counts()
@@ -67,14 +64,8 @@ class OfLabels(Export):
         return counts
 
     def card(self, manifest: ManifestWriter) -> bytes:
+        self.counts.left_out = reasons_of(self.folder)
         return labels_card(self.folder, self.counts, manifest.size, self.how_to_read(), self.front_matter())
-
-
-class SourcePictures(Sources):
-    """Compares with the pictures as the source holds them: those that were encoded anew need not come out the same elsewhere."""
-
-    def compare(self, slot: int, record: Mapping, name: str, where: Path, unit: int | None = None, file: str = "") -> None:
-        super().compare(slot, {**record, "sha256": record.get("source_sha256")}, name, where, unit, file)
 
 
 class LabelFiles(OfLabels):
@@ -140,7 +131,7 @@ class LabelFiles(OfLabels):
     def verify(self, check: Check) -> None:
         """Every file is there, of its size (deep: byte by byte), and what is of all pictures is what the units say. The labels are right by
         themselves; deep: they and the pictures are those of the stage that they were made of."""
-        sources = self.sources(check)
+        sources = Sources(check, lambda: self.pictures)
         for stored, record in check.records(self.folder, *TOLD):
             for name, (size, sha256) in record["files"].items():
                 check.file(name, size, sha256, EDITED)

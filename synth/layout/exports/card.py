@@ -53,18 +53,22 @@ def reason_of(tombstone: str) -> str:
     return shared(tombstone).rpartition(": ")[2]
 
 
-def labels_card(folder: StageFolder, counts: Counts, size: int, how_to_read: str, front_matter: Mapping) -> bytes:
-    """counts: of all labels; size: bytes of all pictures."""
-    left_out: Counter[str] = Counter()
+def reasons_of(folder: StageFolder) -> Counter[str]:
+    """Why pictures have no labels -> how many, by the units of a stage."""
+    reasons: Counter[str] = Counter()
     for number in range(folder.spec.n_units):
         with folder.reader(number) as reader:
-            left_out.update(map(reason_of, reader.index.tombstones.values()))
-    counts.left_out = left_out
+            reasons.update(map(reason_of, reader.index.tombstones.values()))
+    return reasons
+
+
+def labels_card(folder: StageFolder, counts: Counts, size: int, how_to_read: str, front_matter: Mapping | None = None) -> bytes:
+    """counts: of all labels; size: bytes of all pictures."""
     n = counts.numbers
     head = f"{n['pictures']:,} pictures ({size:,} bytes) with {n['objects']:,} labelled objects, made by synthset."
     files = f"""{how_to_read}
 - `manifest.parquet`: a row a picture: key, file, caption, width, height, size in bytes, sha256, unit. class, label and seed are empty."""
-    front = {"task_categories": ["object-detection", "text-to-image"], "tags": ["layout", "synthset"], **front_matter}
+    front = {"task_categories": ["object-detection", "text-to-image"], "tags": ["layout", "synthset"], **(front_matter or {})}
     return laid_out(folder, n["pictures"], "layout labels", front, head, files, _tables(counts), LIMITS)
 
 

@@ -85,6 +85,7 @@ class LabelsPage(Pages):
         for anno in record.get("annos", ()):
             anno.pop("mask", None)
         record.pop("sha256", None)
+        record["source_sha256"] = item.file.source_sha256
         return {"slot": item.slot, "file": name, "record": record, "outlines": outlines}
 
 

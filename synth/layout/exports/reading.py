@@ -5,7 +5,7 @@ turned is written upright anew, and so is one in a format that few of them know;
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -112,6 +112,10 @@ class Labelled(StageSample):
 
     def digest(self) -> str:
         return self.file.sha256
+
+    def made(self, record: Mapping) -> bool:
+        """By the picture in the source: one that was encoded anew need not come out the same elsewhere."""
+        return self.file.source_sha256 == record.get("source_sha256")
 
     def read(self) -> bytes:
         return self.file.data
