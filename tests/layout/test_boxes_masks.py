@@ -6,25 +6,17 @@ import shutil
 import numpy as np
 import pytest
 
-from launch.config.compose import Composer, typed
-from launch.plan import layout
-from launch.plan.graph import plan_point
-from launch.prefetch import planned
+from launch import prefetch
 from synth.errors import EXIT_OK, InputError
 from synth.export.rle import mask_of
-from synth.layout.stage import records_of
-from synth.store.folder import StageFolder
 from tests.fixtures_images import work
 from tests.images.pictures import picture
 from tests.layout import tiny
+from tests.layout.chains import planned, records
 
 SIZES = [(60, 40), (100, 30), (60, 40), (1, 1), (400, 4), (97, 131), (60, 40)]
-CHOICES = [  # detector, segmenter, threshold
-    ("mm_grounding_dino", "sam", 0.1),
-    ("grounding_dino", "sam_hq", 0.3),
-    ("owlv2", "sam2", 0.4),
-    ("florence2", "none", 0.0),
-]
+# detector, segmenter, threshold; test_chain.py has the others, test_detect.py and test_segment.py all models by themselves
+CHOICES = [("owlv2", "sam2", 0.4), ("florence2", "none", 0.0)]
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +41,8 @@ def source(tmp_path_factory):
 
 
 def chain(runs, source, *overrides):
-    """name -> stage of a run, planned."""
-    layout._listed.cache_clear()  # a process lists a source once
-    line = ["recipe=layout", f"layout.source={source}", f"runs_dir={runs}", "layout.unit_size=4", "layout.batch_size=4", *overrides]
-    point = plan_point(typed(Composer().compose(line)))
-    return {s.name: StageFolder.create(s.dataset_root, s.spec) for s in point.stages}
+    """name -> stage of a run without exports, planned."""
+    return planned(runs, source, "recipe=layout", "tagger=[caption]", "export=[]", "layout.batch_size=4", *overrides)
 
 
 def keys(models, detector, segmenter, threshold):
@@ -62,12 +51,8 @@ def keys(models, detector, segmenter, threshold):
     return line if segmenter == "none" else [*line, f"segmenter.path={models(segmenter)}", "segmenter.batch_size=3", "segmenter.boxes=4"]
 
 
-def records(folder):
-    return dict(records_of(folder, 0, folder.spec.slots))
-
-
 @pytest.mark.parametrize(("detector", "segmenter", "threshold"), CHOICES)
-def test_every_class_gives_records_that_hold(models, source, tmp_path, detector, segmenter, threshold):
+def test_models_give_records_that_hold(models, source, tmp_path, detector, segmenter, threshold):
     stages = chain(tmp_path, source, *keys(models, detector, segmenter, threshold))
     assert [*stages] == (["tags", "boxes"] if segmenter == "none" else ["tags", "boxes", "masks"])
     for folder in stages.values():
@@ -141,6 +126,6 @@ def test_a_model_of_other_content_is_another_stage(models, source, tmp_path):
 
 
 def test_prefetch_fetches_the_models_that_are_named():
-    wanted = planned(["detector=llmdet", "segmenter=sam2"], True)
+    wanted = prefetch.planned(["detector=llmdet", "segmenter=sam2"], True)
     assert [(f.key, f.name) for f in wanted] == [("detector.path", "llmdet_large"), ("segmenter.path", "sam2.1-hiera-large")]
-    assert [f.key for f in planned(["segmenter=sam"], True)] == ["segmenter.path"]
+    assert [f.key for f in prefetch.planned(["segmenter=sam"], True)] == ["segmenter.path"]
