@@ -113,7 +113,7 @@ def scaled(width: int, height: int, short: int, longest: int) -> tuple[int, int]
     """(width, height) with the shorter side `short`, unless the longer one would be more than `longest`; the library's own rounding.
 
     >>> scaled(640, 480, 800, 1333), scaled(2000, 500, 800, 1333)
-    ((1066, 800), (1332, 333))
+    ((1066, 800), (1333, 333))
     """
     low, high = min(width, height), max(width, height)
     exact = short if high / low * short <= longest else longest * low / high
