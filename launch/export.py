@@ -3,9 +3,9 @@
     synthset export runs/pictures/images-0123456789ab 'export=[hdf5]' export.hdf5.out=/data/pictures
     synthset export STAGE_DIR 'export=[image_folder,hdf5]' cluster=slurm cluster.partition=cpu
 
-STAGE_DIR is an images stage, a filter of one, or a stage of tracking pairs, that is whole. No recipe, model or captioner is needed.
-Settings are those of synthset run that speak of exports and of where to run: export, cluster, dry_run, retry_failed. Exports that are
-done stay as they are; one that was stopped goes on by the same command. A sweep is written -m, as for synthset run.
+STAGE_DIR is an images stage, a filter of one, a stage of tracking pairs or of layout labels, that is whole. No recipe, model or captioner
+is needed. Settings are those of synthset run that speak of exports and of where to run: export, cluster, dry_run, retry_failed. Exports
+that are done stay as they are; one that was stopped goes on by the same command. A sweep is written -m, as for synthset run.
 
 Exit codes: 0; 75 run it again; 65 bad input; 70 a bug.
 """
@@ -67,16 +67,19 @@ class ExportSession(Session):
 
 
 def stage_at(path: str) -> StageFolder:
-    """The stage of pictures in a folder; anything else is an InputError."""
+    """The stage in a folder that exports can be made of; anything else is an InputError."""
+    from synth.kinds import chosen_by, kind_of
     from synth.reading.stage import StageReader
 
     folder = StageFolder.open(Path(path).expanduser())
     spec = folder.spec
     if folder.path.name != spec.folder_name:
         raise InputError(f"{folder.path}: was renamed after it was planned; its name is {spec.folder_name}")
-    if "out" in spec.config or any("format" not in source.spec.config for source in StageReader(folder).sources):
+    exported = {what for kind in chosen_by("export").values() if kind.role == "images" for what in kind.of}
+    if any(exported.isdisjoint(kind_of(source.spec.kind).makes) for source in StageReader(folder).sources):
         raise InputError(
-            f"{folder.path}: is of kind {spec.kind}, which holds no pictures; give the folder of an images stage or of a filter"
+            f"{folder.path}: is of kind {spec.kind}, which holds no pictures; "
+            "give the folder of an images stage, of a filter, of pairs or of layout labels"
         )
     return folder
 

@@ -10,7 +10,8 @@ The model comes from the repository and the commit that conf/model/NAME.yaml nam
 of a chain (refiner, prior) go to NAME-PART beside it, and are named in the run: the last line printed shows how. What a branch
 stood at is recorded in NAME.json, and stays so until --update. A broken fetch goes on, by whole files: run the command again.
 
-Any repository: model=diffusers model.id=mine model.repo=ORG/NAME, or captioner=hf captioner.repo=ORG/NAME.
+Any repository: model=diffusers model.id=mine model.repo=ORG/NAME, or captioner=hf captioner.repo=ORG/NAME. The models of layout
+labels: tagger=[vocabulary] detector=mm_grounding_dino segmenter=sam2.
 
 Some makers want you to accept a licence first: do so on the model's page, then export HF_TOKEN=... with a token of yours.
 
@@ -29,12 +30,12 @@ from collections.abc import Sequence
 from launch.config.check import check
 from launch.config.compose import Composer, typed
 from launch.config.program import as_typed, help_text
-from launch.plan.fetching import ROOT, Fetch, Hub, fetches, place
+from launch.plan.fetching import ROOT, Fetch, Hub, fetch_of, fetches, place
 from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, tool
 from synth.images.families import family_class
 from synth.images.model_folder import INDEX, inspect, pipeline_of
 
-GROUPS = ("model", "captioner")
+GROUPS = ("model", "captioner", "tagger", "detector", "segmenter", "box_captioner")
 
 
 def planned(overrides: Sequence[str], parts: bool, config_dir: str | None = None) -> list[Fetch]:
@@ -45,6 +46,9 @@ def planned(overrides: Sequence[str], parts: bool, config_dir: str | None = None
     line = check([*overrides, *(["--config-dir", config_dir] if config_dir is not None else [])])
     config = typed(Composer(config_dir).compose([o.input_line or "" for o in line.overrides]))
     wanted = fetches(config.model, config.captioner, named, parts)
+    models = {f"tagger.{name}": tagger for name, tagger in config.tagger.items()}
+    models |= {group: getattr(config, group) for group in ("detector", "segmenter", "box_captioner") if named[group]}
+    wanted += [fetch for group, model in models.items() if (fetch := fetch_of(group, model))]
     if not wanted:
         raise InputError(f"{' '.join(overrides)}: names no repository; give model.repo=ORG/NAME or captioner.repo=ORG/NAME")
     return wanted

@@ -4,8 +4,8 @@ A new filter or export is its file, a row here, a YAML in conf/ and a test.
 """
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,13 +14,17 @@ from synth.errors import InputError
 from synth.store.folder import StageFolder
 
 CORES, GPU, ENGINE = "cores", "gpu", "engine"  # what workers compute on; ENGINE: a caption engine, which may be somebody else's server
-CAPTIONS, TABLE, PICTURES, STORY, PAIRS = (
+CAPTIONS, TABLE, PICTURES, STORY, PAIRS, LABELS = (
     "captions",
     "captions.json",
     "pictures of classes",
     "a story",
     "tracking pairs",
+    "layout labels",
 )  # what stages make
+
+# what HDF5 files hold of samples that are more than a picture of a class
+H5_ITEMS = {PAIRS: "synth.tracking.h5_items:PairItems", LABELS: "synth.layout.exports.h5_items:LabelItems"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Kind:
     role: str = "images"  # in which it reads that
     chooses: bool = False  # a filter: it makes no pictures of its own, its samples stand for those that it keeps
     parts: str = ""  # the kind of a stage before it, which it alone reads in role "parts"
-    h5_items: str = "synth.export.hdf5.items:PictureItems"  # what HDF5 files hold of its samples
+    serves: Mapping[str, str] = field(default_factory=dict)  # what stages make -> the kind that this one stands for there, of the same keys
     look_at: str = ""  # of an export whose last line is a file to open: its name, or a pattern
 
 
@@ -56,6 +60,10 @@ def _filter(stage: str, config: str) -> Kind:
 
 def _export(stage: str, config: str, planner: str = f"{_EXPORTS}:plan", framing: str = "jsonl", **more: Any) -> Kind:
     return Kind(stage, config, planner, framing, group="export", **more)
+
+
+def _labels(stage: str, config: str, place: str = "synth.layout.exports.config", **more: Any) -> Kind:
+    return _export(f"synth.layout.exports.{stage}", f"{place}:{config}", of=(LABELS,), **more)
 
 
 KINDS = {
@@ -92,7 +100,33 @@ KINDS = {
         "launch.plan.tracking:plan",
         device=GPU,
         makes=(PAIRS,),
-        h5_items="synth.tracking.h5_items:PairItems",
+    ),
+    "tags": Kind(
+        "synth.layout.tags:Tags", "synth.layout.config:TagsConfig", "launch.plan.layout:tags", "jsonl", device=GPU, makes=(LABELS,)
+    ),
+    "boxes": Kind(
+        "synth.layout.boxes:Boxes",
+        "synth.layout.config:BoxesConfig",
+        "launch.plan.layout_models:boxes",
+        "jsonl",
+        device=GPU,
+        makes=(LABELS,),
+    ),
+    "masks": Kind(
+        "synth.layout.masks:Masks",
+        "synth.layout.config:MasksConfig",
+        "launch.plan.layout_models:masks",
+        "jsonl",
+        device=GPU,
+        makes=(LABELS,),
+    ),
+    "box_captions": Kind(
+        "synth.layout.box_captions:BoxCaptions",
+        "synth.layout.config:BoxCaptionsConfig",
+        "launch.plan.layout_models:box_captions",
+        "jsonl",
+        device=GPU,
+        makes=(LABELS,),
     ),
     "clip_features": Kind(
         "synth.filters.scoring:ClipFeatures", "synth.filters.config:ClipFeaturesConfig", f"{_FILTERS}:clip_features", device=GPU
@@ -106,7 +140,9 @@ KINDS = {
     "balance": _filter("synth.filters.selection:Balance", "BalanceConfig"),
     "ensemble": _filter("synth.filters.ensemble:Ensemble", "EnsembleConfig"),
     "image_folder": _export("synth.export.image_folder:ImageFolder", "synth.export.config:ImageFolderConfig", f"{_EXPORTS}:image_folder"),
-    "webdataset": _export("synth.export.webdataset:WebDataset", "synth.export.config:WebDatasetConfig"),
+    "webdataset": _export(
+        "synth.export.webdataset:WebDataset", "synth.export.config:WebDatasetConfig", serves={LABELS: "layout_webdataset"}
+    ),
     "parquet": _export("synth.export.parquet:Parquet", "synth.export.config:ParquetConfig"),
     "captions_txt": _export(
         "synth.export.captions_txt:CaptionsTxt", "synth.export.config:CaptionsTxtConfig", framing="tar", of=(TABLE,), role="captions"
@@ -116,10 +152,10 @@ KINDS = {
         "synth.export.config:Hdf5PartsConfig",
         f"{_EXPORTS}:hdf5_parts",
         framing="jsonl",
-        of=(PICTURES, PAIRS),
+        of=(PICTURES, PAIRS, LABELS),
     ),
     "hdf5": _export(
-        "synth.export.hdf5.whole:Hdf5", "synth.export.config:Hdf5Config", framing="tar", of=(PICTURES, PAIRS), parts="hdf5_parts"
+        "synth.export.hdf5.whole:Hdf5", "synth.export.config:Hdf5Config", framing="tar", of=(PICTURES, PAIRS, LABELS), parts="hdf5_parts"
     ),
     "contact_sheet": _export(
         "synth.export.contact_sheet:ContactSheet", "synth.export.config:ContactSheetConfig", framing="tar", look_at="*.png"
@@ -130,6 +166,12 @@ KINDS = {
     "annotations": _export(
         "synth.tracking.annotations:Annotations", "synth.tracking.config:AnnotationsConfig", "launch.plan.tracking:annotations", of=(PAIRS,)
     ),
+    "layout_labels": _labels("layout_labels:LayoutLabels", "LayoutLabelsConfig"),
+    "coco": _labels("coco:Coco", "CocoConfig"),
+    "sacap": _labels("sacap:Sacap", "SacapConfig", planner=f"{_EXPORTS}:sacap"),
+    "layoutsam": _labels("shards:LayoutSam", "LayoutSamConfig"),
+    "layout_webdataset": replace(_labels("shards:LayoutWebDataset", "WebDatasetConfig", "synth.export.config"), group=""),
+    "labels_page": _labels("page:LabelsPage", "LabelsPageConfig", look_at="index.html"),
     "pairs_page": _export("synth.tracking.page:PairsPage", "synth.tracking.config:PairsPageConfig", of=(PAIRS,), look_at="index.html"),
 }
 
@@ -152,6 +194,16 @@ def chosen_by(group: str) -> dict[str, Kind]:
     return {name: kind for name, kind in KINDS.items() if kind.group == group}
 
 
+def serving(kind: str, made: Iterable[str]) -> str:
+    """The kind that does what an export is asked for, of a stage that makes these: itself, or the one that it stands for there."""
+    return next((kind_of(kind).serves[what] for what in made if what in kind_of(kind).serves), kind)
+
+
+def h5_items(kind: str) -> Any:
+    """What HDF5 files hold of the samples of a kind of stage: a class like synth.export.hdf5.items.PictureItems, imported now."""
+    return named(next((H5_ITEMS[what] for what in kind_of(kind).makes if what in H5_ITEMS), "synth.export.hdf5.items:PictureItems"))
+
+
 def makes_pictures(kind: str) -> bool:
     """Whether the samples of a kind of stage are pictures of classes that it made, and no choice among those of others."""
     return PICTURES in kind_of(kind).makes and not kind_of(kind).chooses
@@ -160,7 +212,8 @@ def makes_pictures(kind: str) -> bool:
 def makes_files(kind: str) -> bool:
     """Whether a kind of stage makes files or a table for others to read, and its samples only tell of them."""
     row = kind_of(kind)
-    return row.group == "export" or TABLE in row.makes or any(kind == k.parts for k in KINDS.values())
+    helps = any(kind == k.parts or kind in k.serves.values() for k in KINDS.values())
+    return row.group == "export" or TABLE in row.makes or helps
 
 
 def framing_of(kind: str, config: Mapping) -> str:

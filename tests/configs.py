@@ -11,6 +11,7 @@ import synth.captions.config as captions
 import synth.export.config as export
 import synth.filters.config as filters
 import synth.images.config as images
+import synth.layout.exports.config as labels
 import synth.run.config as run
 import synth.story.config as story
 import synth.tracking.config as tracking
@@ -173,6 +174,13 @@ ModelConfig = maker(
     deterministic=False,
 )
 PartConfig = maker(images.PartConfig, steps=0, guidance_scale=0.0, noise_level=0, start=0.0)
+LayoutLabelsConfig = maker(
+    labels.LayoutLabelsConfig, out="", pictures="copy", names="number", kind="", image=False, dataset_name="synthset"
+)
+CocoConfig = maker(labels.CocoConfig, out="", pictures="copy", kind="", segmentations=True)
+SacapConfig = maker(labels.SacapConfig, out="", pictures="copy", kind="")
+LayoutSamConfig = maker(labels.LayoutSamConfig, out="", kind="", shard=4, shuffle=False, seed=0)
+LabelsPageConfig = maker(labels.LabelsPageConfig, out="", kind="", max_images=200)
 AnnotationsConfig = maker(tracking.AnnotationsConfig, out="", min_area=4096.0, min_variant_area=1024.0, min_side=1.0, segmentations=False)
 PairsConfig = maker(
     tracking.PairsConfig,

@@ -24,7 +24,7 @@ FLOORS = (
     ("synth.captions",),
     ("synth.images",),
     ("synth.filters", "synth.export"),
-    ("synth.tracking", "synth.story"),
+    ("synth.tracking", "synth.story", "synth.layout"),
     ("synth.verify",),
     ("synth.worker",),
     ("launch.config",),

@@ -18,6 +18,7 @@ from launch.config.aliases import option_named
 from launch.config.compose import Composer
 from launch.config.doors import check_flags, check_setting
 from launch.config.near import did_you_mean, inner
+from launch.config.root import LISTS
 from launch.config.secrets import check_line
 from launch.config.times import TIME_KEYS, check_time, typed_time
 from synth.errors import InputError
@@ -132,10 +133,10 @@ def _check_key(override: Override, tree: DictConfig, known: list[str]) -> None:
         parent = parent.rpartition(".")[0]
     node = OmegaConf.select(tree, parent) if parent else tree
     open_node = isinstance(node, DictConfig) and parent and OmegaConf.get_type(node) is dict
-    if open_node and (override.is_add() or override.is_force_add()) and parent not in ("export", "filter"):
+    if open_node and (override.is_add() or override.is_force_add()) and parent not in LISTS:
         return
     hint = did_you_mean(key, known)
-    if parent in ("export", "filter"):
+    if parent in LISTS:
         name = key.split(".")[1]
         hint = f"; the {parent}s of this run are {', '.join(tree[parent]) or 'none'}: choose with {parent}=[{name},..]"
     elif open_node:

@@ -18,11 +18,24 @@ from synth.filters.config import FilterConfig, ScoresConfig
 from synth.images.config import ImagesConfig, Img2ImgConfig, ModelConfig
 from synth.keys import dict_of, key, schema
 from synth.kinds import chosen_by, named
+from synth.layout.config import (
+    BOX_CAPTIONERS,
+    DETECTORS,
+    NONE,
+    SEGMENTERS,
+    TAGGERS,
+    BoxCaptionerConfig,
+    DetectorConfig,
+    LayoutConfig,
+    SegmenterConfig,
+    TaggerConfig,
+)
 from synth.numerics import PRESETS
 from synth.run.config import ProbeConfig
 from synth.story.config import StoryKeys
 from synth.tracking.config import PairsConfig
 
+LISTS = ("export", "filter", "tagger")  # groups of which several options may be chosen; each option's keys stand below its name
 SCHEMA_PREFIX = "schema_"  # options with this prefix are types, not choices: --help and messages leave them out
 
 
@@ -64,6 +77,11 @@ class Config:
     scores: ScoresConfig = key("what filters read; computed once, thresholds are the filters' own", given=schema(ScoresConfig))
     story: StoryKeys = key("recipe=story; what is not here follows images.*", given=schema(StoryKeys))
     tracking: PairsConfig = key("recipe=tracking; what is not here follows images.*", given=schema(PairsConfig))
+    layout: LayoutConfig = key("recipe=layout: pictures with alt texts to layout labels", given=schema(LayoutConfig))
+    tagger: Mapping[str, TaggerConfig] = key("name -> how tags are found; those of several are united", given=dict_of(schema(TaggerConfig)))
+    detector: DetectorConfig = key("the model that finds tags in pictures", given=schema(DetectorConfig))
+    segmenter: SegmenterConfig = key("the model that gives boxes masks", given=schema(SegmenterConfig))
+    box_captioner: BoxCaptionerConfig = key("the model that says what is in a box", given=schema(BoxCaptionerConfig))
     probe: ProbeConfig = key("recipe=probe: numpy only, for tests of clusters and of the store", given=schema(ProbeConfig))
     cluster: ClusterConfig = key("where stages run", given=schema(ClusterConfig))
     export: Mapping[str, ExportConfig] = key("name of a stage -> export", given=dict_of(schema(ExportConfig)))
@@ -77,6 +95,11 @@ GROUPS: dict[str, dict[str, type]] = {
     "captioner": {"captioner": schema(CaptionerConfig)} | {engine: schema(CaptionerConfig, engine) for engine in ENGINES},
     "model": {"model": schema(ModelConfig), "external": schema(ModelConfig, "external")},
     "dataset": {"dataset": schema(DatasetConfig), "annotated": schema(DatasetConfig, "annotated")},
+    "tagger": {"tagger": schema(TaggerConfig)} | {kind: schema(TaggerConfig, kind) for kind in TAGGERS},
+    "detector": {"detector": schema(DetectorConfig)} | {kind: schema(DetectorConfig, kind) for kind in DETECTORS},
+    "segmenter": {"segmenter": schema(SegmenterConfig)} | {kind: schema(SegmenterConfig, kind) for kind in (*SEGMENTERS, NONE)},
+    "box_captioner": {"box_captioner": schema(BoxCaptionerConfig)}
+    | {kind: schema(BoxCaptionerConfig, kind) for kind in (*BOX_CAPTIONERS, NONE)},
     "prompts": {maker: schema(PromptsConfig, maker) for maker in MAKERS},
     **{
         group: {group: schema(base)} | {name: schema(named(kind.config)) for name, kind in chosen_by(group).items()}

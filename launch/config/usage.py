@@ -8,7 +8,7 @@ from pathlib import Path
 from launch.config.folders import CONF, own_folders
 from launch.config.near import did_you_mean
 from launch.config.program import as_typed, help_text
-from launch.config.root import GROUPS, Config
+from launch.config.root import GROUPS, LISTS, Config
 from synth.errors import InputError
 from synth.keys import documented, keys_of
 
@@ -99,7 +99,7 @@ def group_usage(asked: str) -> str:
         lines.append(f"  and by option: {', '.join(f'--help {group}={name}' for name in hint)}")
     names = {f.name for f in dataclasses.fields(chosen)} if dataclasses.is_dataclass(chosen) else set()
     cls = getattr(chosen, "config_class", None)
-    prefix = f"{group}.{option}." if option and group in ("export", "filter") else f"{group}."
+    prefix = f"{group}.{option}." if option and group in LISTS else f"{group}."
     for name, key in documented(cls, prefix) if cls is not None else ():
         if name.removeprefix(prefix).partition(".")[0] in names:
             lines += _entry(name, key.text + (f" ({key.allowed})" if key.allowed and not key.choices else ""))

@@ -7,7 +7,11 @@ from launch.plan.node import Node
 from synth.errors import InputError
 from synth.export.config import KEYED, PACKED, PIXELS, ExportConfig, Hdf5PartsConfig
 from synth.keys import dump
-from synth.kinds import PAIRS, kind_of
+from synth.kinds import LABELS, PAIRS, h5_items, kind_of
+from synth.layout.config import NONE
+from synth.layout.source import ROLE as LAYOUT
+from synth.layout.source import SOURCE
+from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
 
 
@@ -21,7 +25,13 @@ def _spec(node: Node, config: ExportConfig, settings: dict[str, str]) -> StageSp
     slots, unit = config.units(images)
     if config.has_card and node.command:
         settings = {"command": node.command} | settings
-    return node.spec(dump(replace(config, out=out_of(config))), slots, unit, unit, settings=settings)
+    return node.spec(dump(replace(config, out=out_of(config))), slots, unit, unit, settings=settings | _pictures_of(images))
+
+
+def _pictures_of(images: StageSpec) -> dict[str, str]:
+    """Where the pictures of layout labels lie: a container must show them to their exports."""
+    source = images.inputs.get(SOURCE) if LABELS in kind_of(images.kind).makes else None
+    return {"pictures": source.path} if source else {}
 
 
 def out_of(config: ExportConfig) -> str:
@@ -45,22 +55,19 @@ def hdf5_parts(node: Node) -> list[StageSpec]:
     """A unit is a partition file, written in one go."""
     images, s = node.one("images"), node.settings
     config, pairs = Hdf5PartsConfig(s.layout, s.content, s.gzip), PAIRS in kind_of(images.kind).makes
-    check_settings(config, pairs)
+    check_settings(config, h5_items(images.kind).keyed_only)
     size = partition_of_pairs(s.partition, images.config["variants"], images.slots) if pairs else max(1, min(s.partition, images.slots))
-    return [node.spec(dump(config), images.slots, size, size)]
+    return [node.spec(dump(config), images.slots, size, size, settings=_pictures_of(images))]
 
 
-def check_settings(config: Hdf5PartsConfig, pairs: bool = False) -> None:
-    """InputError naming the key, unless the settings make sense together. pairs: for images of a stage of tracking pairs."""
+def check_settings(config: Hdf5PartsConfig, keyed_only: str = "") -> None:
+    """InputError naming the key, unless the settings make sense together. keyed_only: why only keyed files hold what is exported."""
     if config.content == PIXELS and config.layout == KEYED:
         raise InputError(f"export.hdf5.content={PIXELS}: needs export.hdf5.layout={PACKED}; a keyed file holds encoded pictures")
     if config.gzip and config.content != PIXELS:
         raise InputError(f"export.hdf5.gzip={config.gzip}: only with export.hdf5.content={PIXELS}; encoded pictures are compressed already")
-    if pairs and config.layout != KEYED:
-        raise InputError(
-            f"export.hdf5.layout={config.layout}: tracking pairs have names that annotations tell, and no label; "
-            f"use export.hdf5.layout={KEYED}"
-        )
+    if keyed_only and config.layout != KEYED:
+        raise InputError(f"export.hdf5.layout={config.layout}: {keyed_only}; use export.hdf5.layout={KEYED}")
 
 
 def partition_of_pairs(partition: int, variants: int, slots: int) -> int:
@@ -70,3 +77,20 @@ def partition_of_pairs(partition: int, variants: int, slots: int) -> int:
     (8, 4, 100)
     """
     return max(variants, min(partition, slots) // variants * variants)
+
+
+def sacap(node: Node) -> list[StageSpec]:
+    """Layout labels with masks, which are known to be missing where the chain ends before them."""
+    (labels,) = node.upstream["images"]
+    kind = labels.spec.kind
+    if kind == "box_captions":  # of what they were given
+        there = (labels.folder / "stage.json").exists()
+        kind = StageFolder.open(labels.folder).upstream(LAYOUT)[0].spec.kind if there else "boxes" if _unmasked(node) else "masks"
+    if kind in ("tags", "boxes"):
+        raise InputError(f"export.{node.name}: needs the masks of objects, and {kind} makes none; choose segmenter=sam, or another export")
+    return plan(node)
+
+
+def _unmasked(node: Node) -> bool:
+    """Whether the chain that is planned leaves masks out."""
+    return "masks" not in {s.kind for s in node.config.recipe.stages.values()} or node.config.segmenter.kind == NONE

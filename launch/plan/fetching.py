@@ -213,3 +213,10 @@ def fetches(model: Any, captioner: Any, named: Mapping[str, bool], parts: bool =
         repo = captioner.repo
         wanted.append(Fetch("captioner.path", captioner.id or repo.rpartition("/")[2], repo, captioner.revision or "main"))
     return wanted
+
+
+def fetch_of(group: str, config: Any) -> Fetch | None:
+    """What the config of a group of transformers' models names: `repo` and `revision` fill `path`. None if it names nothing."""
+    if not getattr(config, "repo", None):
+        return None
+    return Fetch(f"{group}.path", config.repo.rpartition("/")[2], config.repo, config.revision or "main")

@@ -17,7 +17,7 @@ from launch.plan.planned import PlannedStage, Point
 from synth.errors import InputError
 from synth.filters.config import FilterConfig
 from synth.keys import check
-from synth.kinds import Kind, chosen_by, kind_of
+from synth.kinds import Kind, chosen_by, kind_of, serving
 
 POOL = "pool"  # in the place of a kind: stages of other runs beside this one's, under one name
 
@@ -41,7 +41,8 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
         plan = pool if stage.kind == POOL else planner(stage.kind)
         specs = plan(Node(name, stage.kind, config, root, upstream, settings, command))
         planned[name] = tuple(s if isinstance(s, PlannedStage) else PlannedStage(s, root, planned=True) for s in specs)
-    stages = tuple(stage for of_node in planned.values() for stage in of_node)
+    # once each: a planner may give an earlier stage in the place of one that was left out
+    stages = tuple({stage.folder: stage for of_node in planned.values() for stage in of_node}.values())
     wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
     return Point(label, stages, config.cluster, wanted, config.only is not None, config.dry_run, config.retry_failed, config.plan_only)
 
@@ -90,7 +91,8 @@ def _nodes(config: Config) -> dict[str, tuple[RecipeStage, Any]]:
                 raise InputError(f"{group}={name}: recipe {config.recipe.name} has nothing to {group}; choose {group}=[]")
             if name in stages:
                 raise InputError(f"{group}={name}: recipe {config.recipe.name} has a stage of this name; rename one")
-            kind = kind_of(node.kind)
+            chosen_kind = serving(node.kind, kind_of(stages[last].kind).makes if last in stages else ())
+            kind = kind_of(chosen_kind)
             upstream = {kind.role: _source(group, name, kind, last, stages, config.recipe)}
             if kind.chooses:
                 upstream |= _scores(name, node, last, config.recipe.exports_of, stages, settings)
@@ -98,7 +100,7 @@ def _nodes(config: Config) -> dict[str, tuple[RecipeStage, Any]]:
             if kind.parts:
                 parts = upstream["parts"] = f"{name}_parts"
                 stages[parts], settings[parts] = RecipeStage(kind.parts, {kind.role: last}), node
-            stages[name], settings[name] = RecipeStage(node.kind, upstream), node
+            stages[name], settings[name] = RecipeStage(chosen_kind, upstream), node
     return {name: (stages[name], settings.get(name)) for name in topological(stages)}
 
 
@@ -108,7 +110,7 @@ def _source(group: str, name: str, kind: Kind, last: str, stages: Mapping[str, R
         there = kind_of(stages[last].kind).makes if last in stages else kind.of
         if set(kind.of) & set(there):
             return last
-        others = [n for n, other in chosen_by(group).items() if set(other.of) & set(there)]
+        others = [n for n, other in chosen_by(group).items() if {*other.of, *other.serves} & set(there)]
         fix = f"its {group}s are {', '.join(others)}" if others else f"use {group}=[]"
         raise InputError(f"{group}={name}: is made of {' or '.join(kind.of)}, and {stages[last].kind} makes {there[0]}; {fix}")
     makers = [n for n, stage in stages.items() if set(kind.of) & set(kind_of(stage.kind).makes)]

@@ -59,7 +59,7 @@ def plan(node: Node) -> list[StageSpec]:
             return [_of_stage(node)]
         root, layout = source_layout(node.config.img2img)
         if layout == "stage":
-            return [_of_stage(replace(node, upstream={**node.upstream, ROLE: (_given(root),)}))]
+            return [_of_stage(replace(node, upstream={**node.upstream, ROLE: (given_stage(root),)}))]
         return [_of_folder(node, root, layout)]
 
 
@@ -80,8 +80,8 @@ def _spec(node: Node, config: Img2ImgConfig, n: int, inputs: dict[str, InputFile
 # -- a stage of pictures ---------------------------------------------------------------------------------------------
 
 
-def _given(path: Path) -> PlannedStage:
-    """A stage of pictures that was made before."""
+def given_stage(path: Path) -> PlannedStage:
+    """A stage of pictures that was made before; WrongKey of the key `source` for another, and for one that is not whole."""
     folder = StageFolder.open(path)
     if folder.path.name != folder.spec.folder_name or not makes_pictures(folder.spec.kind):
         known = ", ".join(k for k in KINDS if makes_pictures(k))

@@ -62,7 +62,8 @@ class Export(PlaceStage):
     def finish(self) -> None:
         """Everything is in place, or made again where it is not; then what lies beside the pictures, and the marker."""
         self.out.claim()
-        self.out.write(CLASSES, self.classes_json())
+        for name, data in self.lists().items():
+            self.out.write(name, data)
         manifest = ManifestWriter(self.out.part(MANIFEST))
         for record in self.written(self.records()):
             manifest.add(row_of(record, self.pictures.unit_of(record["slot"])))
@@ -75,6 +76,10 @@ class Export(PlaceStage):
         """README.md. manifest: closed, with what it counted."""
         counts = {index: manifest.per_label[index] for index in sorted(self.classes)}
         return card(self.folder, self.classes, counts, manifest.size, self.how_to_read(), self.front_matter())
+
+    def lists(self) -> dict[str, bytes]:
+        """Small files beside the pictures, by name, that need none of them."""
+        return {CLASSES: self.classes_json()}
 
     def records(self, mend: bool = True) -> Iterator[dict]:
         """The stage's records in the order of the export, each with its `slot` and `key`, and its file's `file_name`, `bytes`, `sha256`.
@@ -114,11 +119,12 @@ class Export(PlaceStage):
                 self._own_classes = {}
 
     def verify_beside(self, check: Check, pictures: int) -> None:
-        """What lies beside so many pictures: classes.json, the card, and the manifest with a row a picture (deep: every value)."""
+        """What lies beside so many pictures: the lists, the card, and the manifest with a row a picture (deep: every value)."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        check.same(CLASSES, self.classes_json())
+        for name, data in self.lists().items():
+            check.same(name, data)
         if not (check.out / CARD).exists():
             check.missing(CARD)
         file = check.out / MANIFEST

@@ -9,7 +9,10 @@ from collections.abc import Iterator, Mapping
 from synth.store.folder import StageFolder
 
 CARD = "README.md"
-MODELS = (("captioner", "captions"), ("model", "images"))  # key of a sample config -> what the model made
+MODELS = (  # key of a sample config -> what the model made
+    *(("captioner", "captions"), ("model", "images")),
+    *(("taggers", "tags"), ("detector", "boxes"), ("segmenter", "masks"), ("box_captioner", "captions of boxes")),
+)
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
 LIMITS = """- Pictures and captions are made by models. A picture may not show its class, and holds what its models learnt, their errors \
 and biases too.
@@ -106,16 +109,22 @@ def _models(stages: list[StageFolder]) -> Iterator[str]:
     lines: dict[str, None] = {}
     for stage in stages:
         for key, part in MODELS:
-            model = stage.spec.config.get(key)
-            if not isinstance(model, Mapping) or "id" not in model:
-                continue
-            licence = stage.spec.settings.get("licence") or "not recorded; see the page of the model"
-            contents = ", ".join(f"{role} {i.identity[:12]}" for role, i in sorted(stage.spec.inputs.items()))
-            lines[
-                f"- {plain_text(str(model['id']))} ({part}). Licence: {plain_text(licence)}."
-                + (f" Contents: {plain_text(contents)}." if contents else "")
-            ] = None
+            for name in _called(stage, key):
+                licence = stage.spec.settings.get("licence") or "not recorded; see the page of the model"
+                contents = ", ".join(f"{role} {i.identity[:12]}" for role, i in sorted(stage.spec.inputs.items()))
+                lines[
+                    f"- {plain_text(name)} ({part}). Licence: {plain_text(licence)}."
+                    + (f" Contents: {plain_text(contents)}." if contents else "")
+                ] = None
     yield from lines
+
+
+def _called(stage: StageFolder, key: str) -> list[str]:
+    """What the models of a key are called: by their id, or by their class where a folder of one is read."""
+    models = stage.spec.config.get(key)
+    found = [m for m in (models if isinstance(models, (list, tuple)) else [models]) if isinstance(m, Mapping)]
+    reads = bool(stage.spec.inputs.keys() - {"source"})
+    return [str(m["id"] if "id" in m else m["kind"]) for m in found if "id" in m or (reads and "kind" in m)]
 
 
 def _stage(stage: StageFolder) -> str:

@@ -4,6 +4,7 @@ import bisect
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from synth.export.config import ParquetConfig
 from synth.export.sharded import Sharded, digest_of
@@ -15,6 +16,7 @@ ROWS = 100  # of a row group: what a reader of one picture has to read
 
 class Parquet(Sharded):
     config: ParquetConfig
+    packed: ClassVar[tuple[str, ...]] = ("label", "caption", "key", "seed")  # columns that are compressed: pictures are already
 
     def file_name(self, number: int) -> str:
         return f"data/train-{number:05d}-of-{self.folder.spec.n_units:05d}.parquet"
@@ -25,8 +27,7 @@ class Parquet(Sharded):
 
         schema = self.schema()
         rows: list[dict] = []
-        # pictures are compressed already; the other columns are small
-        compression = {**dict.fromkeys(("label", "caption", "key", "seed"), "zstd"), "image": "none"}
+        compression = {**dict.fromkeys(self.packed, "zstd"), "image": "none"}
         with pq.ParquetWriter(path, schema, version="2.6", compression=compression,
                               use_dictionary=False, write_statistics=False, store_schema=True) as writer:  # fmt: skip
             for position, picture in pictures:
@@ -60,7 +61,7 @@ class Parquet(Sharded):
                 for row in batch.to_pylist():
                     image = row.pop("image")
                     yield image["path"], digest_of(image["bytes"])
-                    yield f"row of {row['key']}", digest_of(canonical(row))
+                    yield f"row of {image['path'].rpartition('.')[0]}", digest_of(canonical(row))
 
     def expected_of(self, record: dict) -> list[tuple[str, str]]:
         key = record["member"].rpartition(".")[0]

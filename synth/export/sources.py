@@ -68,7 +68,7 @@ class Sources:
 
 
 def _difference(record: Mapping, picture: StageSample) -> str:
-    if picture.digest() != record["sha256"]:
+    if not picture.made(record):
         return OTHER_BYTES
     told = {k: v for k, v in picture.metadata.items() if k in record and k not in FACTS}
     return next((f"tells another {k} than its unit does" for k, v in told.items() if record[k] != v), "")

@@ -10,6 +10,7 @@ from synth import loading
 from synth.errors import InputError, not_trouble
 
 MEAN, STD, SIDE = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), 224
+LONGEST = 16  # times its short side: what is longer is cut before it is scaled
 FIX = "give a folder of a CLIP model of transformers (config.json, weights, tokenizer), such as openai/clip-vit-base-patch32"
 
 
@@ -25,7 +26,7 @@ class Preparation:
         """PIL image -> [3, side, side] float32."""
         from PIL import Image
 
-        image = image.convert("RGB")
+        image = _middle(image).convert("RGB")
         scale = self.side / min(image.size)
         size = tuple(max(self.side, round(edge * scale)) for edge in image.size)
         if size != image.size:
@@ -33,6 +34,15 @@ class Preparation:
         left, top = (size[0] - self.side) // 2, (size[1] - self.side) // 2
         pixels = np.asarray(image.crop((left, top, left + self.side, top + self.side)), np.float32) / 255
         return ((pixels - np.float32(self.mean)) / np.float32(self.std)).transpose(2, 0, 1)
+
+
+def _middle(image):
+    """A picture without the ends that nothing is taken of, where it is so long that scaling them would take gigabytes."""
+    short = min(image.size)
+    if max(image.size) <= LONGEST * short:
+        return image
+    left, top = (max(0, (side - LONGEST * short) // 2) for side in image.size)
+    return image.crop((left, top, image.width - left, image.height - top))
 
 
 def check_folder(path: Path) -> Preparation:
@@ -54,27 +64,31 @@ def check_folder(path: Path) -> Preparation:
 class Clip:
     """A loaded model. Every call has the same number of rows, so a feature does not depend on its neighbours."""
 
+    loaded_as, longest, too_large = "CLIPModel", 77, "lower filter.<name>.batch_size"  # class; tokens; what to do about a full device
+    check, fix, text_inputs = staticmethod(check_folder), FIX, ("input_ids", "attention_mask")
+
     def __init__(self, path: Path, batch: int, dtype: str):
         import torch
         import transformers
 
         from synth.images.pipeline import device, dtype_of
 
-        self.preparation, self.batch = check_folder(path), batch
+        self.preparation, self.batch = self.check(path), batch
         on = device()
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         local = {"local_files_only": True, "trust_remote_code": False}
         try:
             with loading.complete():
-                self._model = transformers.CLIPModel.from_pretrained(path, **local, dtype=dtype_of(dtype, on)).eval().to(on)
+                cls = getattr(transformers, self.loaded_as)
+                self._model = cls.from_pretrained(path, **local, dtype=dtype_of(dtype, on)).eval().to(on)
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(path, **local)
         except (OSError, ValueError, KeyError, RuntimeError) as e:
             if isinstance(e, torch.OutOfMemoryError):
                 raise
             not_trouble(path, e)
-            raise InputError(f"{path}: transformers cannot load it ({type(e).__name__}: {e}); {FIX}") from e
-        self._length = min(self._model.config.text_config.max_position_embeddings, 77)
+            raise InputError(f"{path}: transformers cannot load it ({type(e).__name__}: {e}); {self.fix}") from e
+        self._length = min(self._model.config.text_config.max_position_embeddings, self.longest)
 
     def pictures(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
         """[N, D] float32 features of unit length of prepared pictures ([3, S, S] each)."""
@@ -91,9 +105,7 @@ class Clip:
 
         def features(rows):
             given = self._tokenizer(rows, padding="max_length", truncation=True, max_length=self._length, return_tensors="pt")
-            return self._model.get_text_features(
-                input_ids=given.input_ids.to(self._model.device), attention_mask=given.attention_mask.to(self._model.device)
-            )
+            return self._model.get_text_features(**{name: given[name].to(self._model.device) for name in self.text_inputs})
 
         return self._all([t or " " for t in texts], features)
 
@@ -102,14 +114,14 @@ class Clip:
 
         from synth.images.pipeline import out_of_memory
 
-        batches = [np.empty((0, self._model.config.projection_dim), np.float32)]
+        batches = []
         with (
             torch.inference_mode(),
-            out_of_memory("a batch of CLIP does not fit on the device: lower filter.<name>.batch_size"),
+            out_of_memory(f"a batch of CLIP does not fit on the device: {self.too_large}"),
         ):
             for start in range(0, len(items), self.batch):
                 rows = list(items[start : start + self.batch])
                 output = features(rows + rows[-1:] * (self.batch - len(rows)))
                 output = getattr(output, "pooler_output", output)[: len(rows)].float()  # a tensor until transformers 4
                 batches.append((output / output.norm(dim=-1, keepdim=True)).cpu().numpy())
-        return np.concatenate(batches)
+        return np.concatenate(batches) if batches else np.empty((0, 0), np.float32)

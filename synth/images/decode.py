@@ -6,7 +6,7 @@ first picture is taken.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,15 @@ class Decoded:
 def decode(data: bytes, width: int, height: int, resize: str) -> Decoded:
     """`resize`: stretch = bicubic to width x height; crop = so that both fit, then the middle."""
     return decode_with(data, lambda image: fitted(_rgb(_upright(image)), width, height, resize))
+
+
+def decode_whole(data: bytes) -> Decoded:
+    """A picture as it is shown: at its own size, turned as EXIF asks; width and height are those."""
+    decoded = decode_with(data, lambda image: _rgb(_upright(image)))
+    if decoded.pixels is None:
+        return decoded
+    height, width = decoded.pixels.shape[:2]
+    return replace(decoded, width=width, height=height)
 
 
 def decode_as_declared(data: bytes, width: int, height: int) -> Decoded:

@@ -1,6 +1,7 @@
 """One sample of a stage that is read, and the error of a slot that has none."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from synth.errors import InputError
@@ -95,6 +96,10 @@ class StageSample:
             return known
         files = self._files or self._stage.files(self.source, self.unit, self._entry)
         return files.digests.get(self.ext) or hashlib.sha256(files[self.ext]).hexdigest()
+
+    def made(self, record: Mapping) -> bool:
+        """Whether the file that an export's record tells of was made of this picture."""
+        return self.digest() == record["sha256"]
 
     def read(self) -> bytes:
         """The bytes of its picture file."""

@@ -40,6 +40,11 @@ class PairItems:
     """As synth.export.hdf5.items.PictureItems, of a stage of pairs. Cheap to make; opens the source when the first original is read."""
 
     how_to_read = READ
+    keyed_only = "tracking pairs have names that annotations tell, and no label"
+
+    @staticmethod
+    def reader(stage: StageFolder, check: bool = True) -> StageReader:
+        return StageReader(stage, check=check)
 
     def __init__(self, pairs: StageReader):
         self._stage = stage = pairs.stage

@@ -7,21 +7,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from synth.errors import InputError
+from synth.export.outlines import svg_path
 from synth.tracking.masks import mask_of
-from synth.tracking.outlines import svg_path
 
-# Okabe and Ito's colours, which people with any colour blindness tell apart; then five that most do.
-# (colour, whether text on it is black)
-PALETTE = (
-    ("#e69f00", True), ("#56b4e9", True), ("#009e73", False), ("#f0e442", True), ("#0072b2", False), ("#d55e00", False),
-    ("#cc79a7", True), ("#ffffff", True), ("#882255", False), ("#44aa99", True), ("#999933", True), ("#332288", False),
-)  # fmt: skip
 OUTLINE = 320  # pixels: masks of larger pictures are traced coarser, or a page of photographs would hold megabytes of outlines
 
 
 @dataclass(frozen=True)
 class Object:
-    """One object of a frame. colour: its track's in this row, index into PALETTE once around."""
+    """One object of a frame. colour: its track's in this row, index into the palette once around."""
 
     id: int
     name: str

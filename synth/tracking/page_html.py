@@ -6,19 +6,15 @@ Pure; no script, nothing from outside, every text escaped.
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
+from synth.export.boxes_html import BOXES, COLOURS, LIT, PALETTE, place_of, places
 from synth.export.html import document
 from synth.export.html import escaped as text
-from synth.tracking.look import PALETTE, Frame, Object, Row, Totals
+from synth.tracking.look import Frame, Object, Row, Totals
 
 TOGGLES = (("boxes", "boxes", True), ("masks", "masks", False), ("empty", "images without an object to keep", True))
 SMALL = 160  # pixels: smaller pictures show their pixels
 NAMED = 20  # reasons of tombstones
-LOW = 0.14  # share of the height: a box that begins above has its label inside
-RIGHT = 0.6  # share of the width: one that begins behind has its label at its right end
-PICTURE, LABEL, LETTER, PAD = 14.0, 0.95, 0.43, 0.4  # rem: height of a picture, of a label; width of a letter of it, and around them
-_COLOURS = "".join(f".c{i} {{ --c: {c}; --t: {'#000' if dark else '#fff'} }}\n" for i, (c, dark) in enumerate(PALETTE))
-_LIT = "{ outline: 3px solid var(--c); outline-offset: 2px; z-index: 1 }"  # where the pointer is, and the same track beside it
-_HOVER = "".join(f"section:has(.c{i}:hover) .c{i}.box {_LIT}\n" for i in range(len(PALETTE)))
+_HOVER = "".join(f"section:has(.c{i}:hover) .c{i}.box {LIT}\n" for i in range(len(PALETTE)))  # the same track beside it
 CSS = f"""
 :root {{ color-scheme: light dark; --height: min(14rem, 44vw); }}
 body {{ font: 1rem/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 100rem; padding: 0 1rem 4rem; }}
@@ -35,19 +31,9 @@ figcaption {{ font-size: .8rem; opacity: .8; overflow-wrap: anywhere; }}
 .pic img {{ width: 100%; height: 100%; display: block; }} .small img {{ image-rendering: pixelated; }}
 .none {{ height: var(--height); width: 16rem; background: #8882; display: grid; place-items: center; padding: .5rem;
   box-sizing: border-box; overflow: auto; overflow-wrap: anywhere; }}
-.box {{ position: absolute; box-sizing: border-box; border: 2px solid var(--c);
-  box-shadow: 0 0 0 1px #000a, inset 0 0 0 1px #000a; }}
-.again {{ border-style: dashed; }}
-.box b {{ position: absolute; left: -2px; bottom: 100%; padding: 0 .25em; font: 600 .68rem/1.35 system-ui, sans-serif;
-  white-space: nowrap; z-index: 2; background: var(--c); color: var(--t); }}
-.box.low b {{ bottom: auto; top: 0; }} .box.right b {{ left: auto; right: -2px; }}
-.box.under b {{ bottom: auto; top: 100%; }} .box.foot b {{ bottom: 0; }} .box:hover b {{ z-index: 3; }}
-svg {{ position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }}
-path {{ fill: var(--c); fill-opacity: .45; fill-rule: evenodd; stroke: var(--c); stroke-width: 2;
-  vector-effect: non-scaling-stroke; }}
-body:has(#boxes:not(:checked)) .box, body:has(#masks:not(:checked)) svg,
+{BOXES}body:has(#boxes:not(:checked)) .box, body:has(#masks:not(:checked)) svg,
 body:has(#empty:not(:checked)) .empty {{ display: none; }}
-{_COLOURS}{_HOVER}"""
+{COLOURS}{_HOVER}"""
 
 
 def page(title: str, rows: Sequence[Row], totals: Totals) -> str:
@@ -123,40 +109,13 @@ def _figure(frame: Frame, row: Row, small: str) -> str:
 
 
 def label_places(objects: Sequence[Object], row: Row) -> list[str]:
-    """The class of each box that says where its label lies, so that labels do not cover each other: above the box (""), inside at its top
-    (low), below it (under) or inside at its bottom (foot), at its left or right end; the first that is free and inside the picture."""
-    places, taken = [], []
-    for o in objects:
-        spots = _spots(o, row)
-        inside = [(name, at) for name, at in spots if at[1] >= 0 and at[3] <= 1 and at[0] >= 0 and at[2] <= 1]
-        free = [(name, at) for name, at in inside if not any(_meet(at, other) for other in taken)]
-        name, at = (free if free and any(_meet(spots[0][1], other) for other in taken) else spots)[0]
-        places.append(name)
-        taken.append(at)
-    return places
-
-
-def _spots(o: Object, row: Row) -> list[tuple[str, tuple[float, float, float, float]]]:
-    """(class, where the label lies: left, top, right, bottom as shares of the picture) of all places of a label, the usual one first."""
-    x, y, w, h = (v / side for v, side in zip(o.box, (row.width, row.height) * 2, strict=True))
-    high = LABEL / PICTURE
-    wide = (len(f"{o.name} {o.id}") * LETTER + PAD) / (PICTURE * row.width / row.height)
-    tops = {"": y - high, " low": y, " under": y + h, " foot": y + h - high}
-    lefts = {"": x, " right": x + w - wide}
-    first, end = (" low" if y < LOW else ""), (" right" if x > RIGHT else "")
-    spots = [(top + left, (lefts[left], tops[top], lefts[left] + wide, tops[top] + high)) for top in tops for left in lefts]
-    return sorted(spots, key=lambda spot: spot[0] != first + end)
-
-
-def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+    """The class of each box that says where its label lies: see synth.export.boxes_html."""
+    return places([(f"{o.name} {o.id}", o.box) for o in objects], row.width, row.height)
 
 
 def _box(o: Object, row: Row, label_at: str) -> str:
-    x, y, w, h = o.box
-    left, top, width, height = (100 * v for v in (x / row.width, y / row.height, w / row.width, h / row.height))
     classes = f"box c{o.colour % len(PALETTE)}" + " again" * (o.colour >= len(PALETTE)) + label_at
-    place = f"left:{left:.3f}%;top:{top:.3f}%;width:{width:.3f}%;height:{height:.3f}%"
+    place = place_of(o.box, row.width, row.height)
     label, facts = text(f"{o.name} {o.id}"), text(_facts(o, row))
     return f'<div class="{classes}" data-track="{text(str(o.id))}" style="{place}" title="{facts}"><b>{label}</b></div>'
 

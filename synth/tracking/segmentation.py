@@ -1,13 +1,7 @@
 """Whether a segmentation can become a mask: polygons and both forms of COCO's run-length code. Pure, no pixels."""
 
-import re
-from itertools import accumulate
-
+from synth.export.rle import unpacked
 from synth.tracking.coco import Rle
-
-# a run is 5 bits a character from "0" on; the 6th bit says that more follow
-_RUN = re.compile(r"[P-o]*[0-O]")
-_LONGEST = 12  # characters a run: 60 bits
 
 
 def wrong(segmentation: list[list[float]] | Rle, width: int, height: int) -> str:
@@ -40,33 +34,3 @@ def _wrong_rle(rle: Rle, width: int, height: int) -> str:
 def runs_of(rle: Rle) -> list[int] | None:
     """Its runs of pixels down the columns, the first one of 0; None of a compressed code that is torn."""
     return unpacked(rle.counts) if isinstance(rle.counts, str) else rle.counts
-
-
-def unpacked(counts: str) -> list[int] | None:
-    """The runs of a compressed code, None if it is torn.
-
-    >>> unpacked("02203"), unpacked("P")
-    ([0, 2, 2, 2, 5], None)
-    """
-    words = _RUN.findall(counts)
-    if sum(map(len, words)) != len(counts):
-        return None
-    if len(words) < len(counts) and max(map(len, words)) > _LONGEST:
-        return None
-    steps = [_VALUES[w] if w in _VALUES else _value(w) for w in words]
-    # from the fourth on, a run is told as the difference to the run two before
-    runs = steps[:1] + [0] * (len(steps) - 1)
-    runs[1::2] = accumulate(steps[1::2])
-    runs[2::2] = accumulate(steps[2::2])
-    return runs
-
-
-def _value(word: str) -> int:
-    value = 0
-    for i, char in enumerate(word):
-        value |= (ord(char) - 48 & 31) << 5 * i
-    return value - (1 << 5 * len(word)) if ord(word[-1]) - 48 & 16 else value
-
-
-_CHARS = [chr(48 + n) for n in range(64)]
-_VALUES = {w: _value(w) for w in [*_CHARS[:32], *(a + b for a in _CHARS[32:] for b in _CHARS[:32])]}  # nearly all that occur

@@ -3,9 +3,10 @@
 import io
 from collections.abc import Callable, Sequence
 
+from synth.export.boxes_html import PALETTE
 from synth.export.contact_sheet import EMPTY, GAP, INK, MARGIN, PAPER, SOFT, TITLE_SIZE, printable, wrap
 from synth.store.trees import decoded
-from synth.tracking.look import PALETTE, Frame, Object, Row
+from synth.tracking.look import Frame, Object, Row
 
 WIDTH, HEIGHT = 300, 208  # pixels of a tile, into which pictures are fitted
 LINE, TEXT, LABEL = 15, 12, 12

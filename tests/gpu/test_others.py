@@ -28,8 +28,11 @@ from tests.fixtures_clip import build_tiny_clip
 from tests.fixtures_images import child, work
 from tests.gpu.conftest import CUDA
 from tests.gpu.second import Second
-from tests.images.pictures import image_folder
+from tests.images.pictures import image_folder, picture
 from tests.images.test_img2img import planned as img2img_stage
+from tests.layout import tiny
+from tests.layout.chains import planned
+from tests.layout.sources import write
 from tests.stages import digests
 from tests.story.stories import planned as story_stages
 from tests.tracking import scenes
@@ -98,6 +101,34 @@ def test_features_of_clip_have_the_same_bytes_in_another_process_and_are_those_o
     assert cpu.work(planned()) == EXIT_OK and opened_on(folder) == {"cpu"}
     theirs = features(folder)
     assert ours.keys() == theirs.keys() and min((ours[s] * theirs[s]).sum() for s in ours) > 0.999  # features of unit length
+
+
+@pytest.mark.cuda_only
+def test_boxes_masks_and_captions_of_layout_labels(on, second, tmp_path):
+    """Each model's class once; the stages before the last one are made in its folder first."""
+    for n in range(6):
+        write(tmp_path / "src", {f"{n}.png": picture(n, (120, 90 + 30 * (n % 2))), f"{n}.txt": "a red car and a small dog"})
+    chains = (
+        ("mm_grounding_dino", 0.1, "sam", "florence2"),
+        ("grounding_dino", 0.3, "sam_hq", "blip2"),
+        ("owlv2", 0.3, "sam2", "qwen3_vl"),
+        ("owlv2", 0.3, "none", "qwen2_5_vl"),
+    )
+    for detector, threshold, segmenter, captioner in chains:
+        paths = {name: tmp_path / name for name in (detector, segmenter, captioner) if name != "none"}
+        for name, path in paths.items():
+            if not path.exists():
+                getattr(tiny, name)(path)
+        keys = [f"detector={detector}", f"detector.path={paths[detector]}", f"detector.box_threshold={threshold}", "detector.template='{}'"]
+        keys += [f"segmenter={segmenter}"] + ([f"segmenter.path={paths[segmenter]}"] if segmenter in paths else [])
+        keys += [f"box_captioner={captioner}", f"box_captioner.path={paths[captioner]}", "box_captioner.min_box=1", "export=[]"]
+
+        def last(root: Path, keys=keys) -> StageFolder:
+            *before, folder = planned(root, tmp_path / "src", "recipe=layout", "tagger=[caption]", *keys).values()
+            assert [work(stage) for stage in before] == [EXIT_OK] * len(before)
+            return folder
+
+        twice(last, second, tmp_path / "runs" / captioner, on)
 
 
 def test_every_kind_that_runs_a_model_asks_for_a_gpu():

@@ -341,7 +341,7 @@ def test_exports_and_tables_make_files_and_all_other_kinds_samples():
     assert (
         {"captions_json", "hdf5_parts", "hdf5", "image_folder", "pairs_page"}
         < files
-        == {"captions_json", "hdf5_parts", *chosen_by("export")}
+        == {"captions_json", "hdf5_parts", "layout_webdataset", *chosen_by("export")}
     )
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from launch.show.summary import made
 from synth.errors import EXIT_BAD_INPUT
+from synth.export.boxes_html import PALETTE
 from synth.export.html import POLICY
 from synth.kinds import config_of
 from synth.run.findings import Findings
@@ -313,7 +314,7 @@ def test_more_tracks_than_colours_are_dashed_and_names_stay_apart():
     objects = tuple(Object(k, "dog", k, (1, 1, 5, 5), 25) for k in range(14))
     html = page("t", [Row("a.jpg", 1, 8, 8, (Frame("original", "a.jpg", objects=objects),))], Totals(1, 1))
     assert html.count("again low") == 2 and all(f">dog {k}</b>" in html for k in range(14))
-    assert len({c for c, _ in look.PALETTE}) == 12
+    assert len({c for c, _ in PALETTE}) == 12
 
 
 def test_totals_are_told_in_one_line():
@@ -351,7 +352,7 @@ def test_the_sheet_shows_boxes_in_the_colours_of_their_tracks_and_takes_any_text
     data = sheet("t", [row] * 3, {"a": grey, "b": grey}.__getitem__)
     assert data == sheet("t", [row] * 3, {"a": grey, "b": grey}.__getitem__)
     pixels = np.asarray(Image.open(io.BytesIO(data)))
-    colour = tuple(int(look.PALETTE[0][0][i : i + 2], 16) for i in (1, 3, 5))
+    colour = tuple(int(PALETTE[0][0][i : i + 2], 16) for i in (1, 3, 5))
     assert (pixels == colour).all(-1).sum() > 3 * 2 * (250 + 600)
     assert Image.open(io.BytesIO(sheet("nothing", [], {}.__getitem__))).width > 600
     small = replace(row, frames=frames[:2])

@@ -18,6 +18,7 @@ from launch.plan.graph import plan_point
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.export.hdf5.parts import partition
 from synth.store.folder import StageFolder
+from synth.tracking.h5_items import PairItems
 from tests.configs import AnnotationsConfig, Hdf5Config, Hdf5PartsConfig
 from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, digests, work
@@ -186,7 +187,7 @@ def test_a_set_of_which_nothing_could_be_made_is_a_file_without_datasets(tmp_pat
 
 def test_packed_files_and_partitions_that_part_an_image_are_refused(pairs, capsys):
     with pytest.raises(InputError, match=r"export\.hdf5\.layout=packed"):
-        check_settings(Hdf5PartsConfig("packed"), pairs=True)
+        check_settings(Hdf5PartsConfig("packed"), PairItems.keyed_only)
     assert work(plan(pairs, unit_size=5)[0]) == EXIT_BAD_INPUT
     assert "2 variants an image" in capsys.readouterr().err
     assert [partition_of_pairs(p, 3, 300) for p in (1, 3, 4, 100, 4096)] == [3, 3, 3, 99, 300]

@@ -24,7 +24,7 @@ from PIL import Image
 from synth.embedded.pictures import backgrounds
 from synth.embedded.pictures.render import Item, Rendered, Scene, classes, drawings, render, tight_box
 from synth.embedded.train.scene_captions import captions
-from synth.tracking.outlines import polygons
+from synth.export.outlines import polygons
 from synth.tracking.segmentation import unpacked
 
 FOLDER = Path(__file__).resolve().parent.parent / "scenes"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from synth.export.hdf5.layouts import Item
-from synth.kinds import kind_of, named
+from synth.kinds import h5_items
 from synth.reading.sample import StageSample
 from synth.reading.stage import ROLE, StageReader
 from synth.store.folder import StageFolder
@@ -15,6 +15,12 @@ class PictureItems:
     """What a file holds of the pictures of a stage: each under its key. Another kind of stage names its own (synth.kinds)."""
 
     how_to_read = ""  # for the card, where the names or the contents differ
+    keyed_only = ""  # why it is held by keyed files alone; "" if packed ones hold it, too
+
+    @staticmethod
+    def reader(stage: StageFolder, check: bool = True) -> StageReader:
+        """Of the samples with their pictures."""
+        return StageReader(stage, check=check)
 
     def __init__(self, stage: StageReader):
         self._stage = stage
@@ -40,7 +46,12 @@ class PictureItems:
 
 def items_of(stage: StageReader) -> PictureItems:
     """What HDF5 files hold of the samples of a stage, as its kind says."""
-    return named(kind_of(stage.stage.spec.kind).h5_items)(stage)
+    return h5_items(stage.stage.spec.kind)(stage)
+
+
+def reader_of(stage: StageFolder, check: bool = True) -> StageReader:
+    """The samples of a stage with their pictures, as its kind says where these are."""
+    return h5_items(stage.spec.kind).reader(stage, check)
 
 
 def n_datasets(parts: StageFolder, start: int, stop: int) -> int:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from synth.export.config import KEYED, Hdf5PartsConfig
-from synth.export.hdf5.items import PictureItems, items_of
+from synth.export.hdf5.items import PictureItems, items_of, reader_of
 from synth.export.hdf5.layouts import Item, Row, row_of, write_keyed, write_packed
 from synth.export.sources import Sources
 from synth.reading.sample import StageSample
@@ -33,11 +33,11 @@ class Hdf5Parts(Stage):
 
     @cached_property
     def pictures(self) -> StageReader:
-        return StageReader(self.folder.upstream(ROLE)[0])
+        return reader_of(self.folder.upstream(ROLE)[0])
 
     @cached_property
     def _on_trust(self) -> StageReader:
-        return StageReader(self.folder.upstream(ROLE)[0], check=False)
+        return reader_of(self.folder.upstream(ROLE)[0], check=False)
 
     @cached_property
     def _contents(self) -> PictureItems:

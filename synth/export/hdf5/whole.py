@@ -2,17 +2,19 @@
 
 import contextlib
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 from synth.errors import InputError
 from synth.export.base import Export
 from synth.export.config import KEYED, PIXELS, Hdf5Config
-from synth.export.hdf5.items import items_of, n_datasets, n_recorded
+from synth.export.hdf5.items import items_of, n_datasets, n_recorded, reader_of
 from synth.export.hdf5.merge import merge
 from synth.export.hdf5.parts import Hdf5Parts, compare, partition
 from synth.export.manifest import ManifestWriter
 from synth.export.sources import Sources
 from synth.kinds import config_of
+from synth.reading.stage import ROLE, StageReader
 from synth.run.findings import Check, Findings
 from synth.store.damage import Damaged, mending
 from synth.store.folder import StageFolder
@@ -36,6 +38,13 @@ class names and their official indices are
 
 class Hdf5(Export):
     config: Hdf5Config
+
+    @cached_property
+    def pictures(self) -> StageReader:
+        return reader_of(self.folder.upstream(ROLE)[0])
+
+    def lists(self) -> dict[str, bytes]:
+        return super().lists() if self.classes else {}
 
     @property
     def parts(self) -> StageFolder:

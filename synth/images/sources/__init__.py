@@ -26,34 +26,37 @@ _LOOKED_INTO = 5  # folders with pictures: each may hold 10,000
 NO_LAYOUT = (".h5", ".hdf5", ".parquet", ".arrow", ".lmdb", ".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
-def layout_of(root: Path) -> str:
-    """The layout of a folder, by what lies at its top: "stage", or one of LAYOUTS. InputError for pictures in files that are no layout."""
+def layout_of(root: Path, key: str = KEY) -> str:
+    """The layout of a folder, by what lies at its top: "stage", or one of LAYOUTS. InputError for pictures in files that are no layout.
+
+    key: of the config that names the folder, for errors.
+    """
     if root.is_file():
         if root.name.lower().endswith(NO_LAYOUT):
-            raise _no_layout(root, root.name)
+            raise _no_layout(root, root.name, key)
         return "webdataset"
-    there = entries(root, KEY)
+    there = entries(root, key)
     names = [e.name for e in there]
     if "stage.json" in names:
         return "stage"
     if any(n.endswith(".tar") for n in names):
         return "webdataset"
-    folders = [e.name for e in there if is_folder(e, KEY)]
-    if any(STATS.fullmatch(n) for n in names) or _shards(root, folders):
+    folders = [e.name for e in there if is_folder(e, key)]
+    if any(STATS.fullmatch(n) for n in names) or _shards(root, folders, key):
         return "img2dataset"
     packed = next((e.name for e in there if e.name.lower().endswith(NO_LAYOUT) and e.name != MANIFEST), "")
     if packed and not folders and not any(is_picture_file(e) for e in there):
-        raise _no_layout(root, packed)
+        raise _no_layout(root, packed, key)
     return "class_folders"
 
 
-def _shards(root: Path, folders: Sequence[str]) -> bool:
+def _shards(root: Path, folders: Sequence[str], key: str) -> bool:
     """Whether folders are img2dataset's shards without their _stats.json: 00012/000120007.jpg, the shard in each picture's name."""
     if not folders or not all(_SHARD.fullmatch(f) for f in folders):
         return False
     looked_into = 0
     for folder in folders:
-        stems = (e.name.partition(".")[0] for e in entries(root / folder, KEY) if is_picture_file(e))
+        stems = (e.name.partition(".")[0] for e in entries(root / folder, key) if is_picture_file(e))
         if stem := next(stems, ""):
             if not (stem.isdecimal() and stem.startswith(folder) and len(stem) > len(folder)):
                 return False
@@ -63,9 +66,9 @@ def _shards(root: Path, folders: Sequence[str]) -> bool:
     return looked_into > 0
 
 
-def _no_layout(root: Path, name: str) -> InputError:
+def _no_layout(root: Path, name: str, key: str) -> InputError:
     return InputError(
-        f"{KEY}: {root}: pictures in {name} cannot be read; a source is class folders, plain tars (WebDataset) or a stage folder: "
+        f"{key}: {root}: pictures in {name} cannot be read; a source is class folders, plain tars (WebDataset) or a stage folder: "
         "unpack it, or give the stage that an export was made of"
     )
 

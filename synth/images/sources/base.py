@@ -64,8 +64,9 @@ class Reader:
     """A listing of one source. `classes`, `unread` and `notes` are complete when the iteration is through; class numbers count the entries
     of `classes`."""
 
-    def __init__(self, root: Path, captions: bool):
-        self.root, self.captions, self.unread = Path(root), captions, Unread()
+    def __init__(self, root: Path, captions: bool, key: str = KEY):
+        """captions: whether the source's own are wanted; key: of the config that names the root, for errors."""
+        self.root, self.captions, self.key, self.unread = Path(root), captions, key, Unread()
         self.notes: list[str] = []  # what people should know of how the folder was understood
         self.classes: list[SourceClass] = []
         self._numbers: dict[SourceClass, int] = {}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from synth import foreign
 from synth.errors import REFUSALS, InputError, not_trouble
-from synth.images.sources.base import KEY, MANIFEST, STATS, Input, Reader, SourceClass, too_large
+from synth.images.sources.base import MANIFEST, STATS, Input, Reader, SourceClass, too_large
 from synth.images.sources.class_folders import CLASSES, METADATA, ClassFolders, class_folders
 from synth.store.trees import decoded_here, entries, form_suffix, is_folder, of_one_size, pictures, plain, suffix_of
 
@@ -32,10 +32,10 @@ class ImageFolderReader(Reader):
     plainly = False  # the folders at the top are the classes, whatever they are called
 
     def __iter__(self) -> Iterator[Input]:
-        found = class_folders(self.root, KEY, PLAINLY, self.plainly)
+        found = class_folders(self.root, self.key, PLAINLY, self.plainly)
         self.notes += found.notes
         metadata = self._all_metadata(found)
-        loose = [_input(path, e) for base in found.around for path, e in self._beside(base) if decoded_here(path, e, self.unread)]
+        loose = [listed_file(path, e) for base in found.around for path, e in self._beside(base) if decoded_here(path, e, self.unread)]
         numbers, sorted_in = self._number_all(found), False
         for folder in found.folders:
             labels = () if found.by_rows else (numbers[folder.rpartition("/")[2]],)
@@ -51,13 +51,13 @@ class ImageFolderReader(Reader):
             yield from self._with_facts(iter(loose), (), metadata)
 
     def _below(self, folder: str) -> Iterator[Input]:
-        return (_input(path, entry) for path, entry in pictures(self.root, self.unread, folder, KEY))
+        return (listed_file(path, entry) for path, entry in pictures(self.root, self.unread, folder, self.key))
 
     def _beside(self, base: str) -> Iterator[tuple[str, os.DirEntry]]:
         """(path, entry) of what lies directly in a folder and is none."""
-        for entry in entries(self.root / base, KEY, unread=self.unread):
+        for entry in entries(self.root / base, self.key, unread=self.unread):
             path = f"{base}/{entry.name}" if base else entry.name
-            if not is_folder(entry, KEY) and entry.name not in OURS:
+            if not is_folder(entry, self.key) and entry.name not in OURS:
                 yield path, entry
 
     def _all_metadata(self, found: ClassFolders) -> dict:
@@ -66,7 +66,7 @@ class ImageFolderReader(Reader):
         for base in dict.fromkeys(("", *found.bases)):
             file = self.root / base / METADATA
             if file.is_file():
-                rows = _metadata(file, self.captions, found.by_rows)
+                rows = rows_of_metadata(file, self.captions, found.by_rows)
                 metadata |= {f"{base}/{name}": row for name, row in rows.items()} if base else rows
         return metadata
 
@@ -105,12 +105,13 @@ class Img2DatasetReader(ImageFolderReader):
     """img2dataset's output_format=files: folders are shards, not classes; a .txt and a .json stand beside each picture."""
 
     def __iter__(self) -> Iterator[Input]:
-        if not any(STATS.fullmatch(e.name) for e in entries(self.root, KEY)):  # folders of persons may be numbered so too
+        if not any(STATS.fullmatch(e.name) for e in entries(self.root, self.key)):  # folders of persons may be numbered so too
             self.notes.append(f"the folders of {self.root} are taken for shards of img2dataset, which are no classes; {PLAINLY}")
         yield from self._with_facts(self._below(""), (), {})
 
 
-def _input(path: str, entry: os.DirEntry) -> Input:
+def listed_file(path: str, entry: os.DirEntry) -> Input:
+    """A file as an input, or as one with a reason: it may be no file at all. path: below the root of the source."""
     try:
         if not entry.is_file():
             return Input(plain(path), path, reason="a broken link" if entry.is_symlink() else "not a regular file")
@@ -124,7 +125,7 @@ def _input(path: str, entry: os.DirEntry) -> Input:
 _ROW = {"file_name": str, "labels": foreign.Maybe([foreign.COUNT], []), "label_names": foreign.Maybe([str], [])}
 
 
-def _metadata(file: Path, captions: bool, labelled: bool = False) -> dict[str, tuple[str, tuple[SourceClass, ...]]]:
+def rows_of_metadata(file: Path, captions: bool, labelled: bool = False) -> dict[str, tuple[str, tuple[SourceClass, ...]]]:
     """path -> (caption, classes) of metadata.jsonl; without captions only of pictures that have several classes, labelled: of all."""
     by_path = {}
     for n, line in enumerate(foreign.lines(file, foreign.TABLE), 1):

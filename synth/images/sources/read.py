@@ -62,10 +62,13 @@ class StoredAs:
 
 
 class ListedSource:
-    """A folder whose content stands in the stage's listing. classes: official index of each class number of the listing."""
+    """A folder whose content stands in the stage's listing. classes: official index of each class number of the listing.
 
-    def __init__(self, root: Path, listing: Listing, classes: Sequence[int], names: Mapping[int, str]):
-        self.root, self._listing, self._classes, self._names = Path(root), listing, classes, names
+    key: of the config that names the folder, for errors.
+    """
+
+    def __init__(self, root: Path, listing: Listing, classes: Sequence[int], names: Mapping[int, str], key: str = KEY):
+        self.root, self._listing, self._classes, self._names, self._key = Path(root), listing, classes, names, key
 
     def rows(self, start: int, stop: int) -> list[Picture]:
         """Inputs [start, stop)."""
@@ -82,8 +85,8 @@ class ListedSource:
     def check(self) -> None:
         """StoreError if the source is not there at all: a folder that is not mounted is no reason to give up its pictures."""
         if not self.root.exists():
-            raise StoreError(f"{KEY}: {self.root} is not there; mount it, or give its new place, and run the command again")
-        not_empty(self.root, KEY)
+            raise StoreError(f"{self._key}: {self.root} is not there; mount it, or give its new place, and run the command again")
+        not_empty(self.root, self._key)
 
 
 class StageSource:
@@ -140,8 +143,8 @@ def _record(data: bytes) -> Mapping | None:
     return record if record.get("labels") or record.get("label") is not None else None
 
 
-def read_bytes(picture: Picture, root: Path) -> bytes | str:
-    """The file bytes of a picture, or why there are none. A file system in trouble is a StoreError, which drains.
+def read_bytes(picture: Picture, root: Path, key: str = KEY) -> bytes | str:
+    """The file bytes of a picture, or why there are none. A file system in trouble is a StoreError, which drains. key: that names `root`.
 
     A picture of a stage is checked with its whole sample; Damaged if that, or the record that was taken on trust, is not as committed.
     """
@@ -150,21 +153,22 @@ def read_bytes(picture: Picture, root: Path) -> bytes | str:
         if files["json"] != stored.record:
             raise Damaged(f"{picture.path}: sample {picture.key}: its record was read in two ways; {mending(picture.path)}")
         return files[stored.ext]
-    return read_file(picture.path, picture.size, root, picture.offset)
+    return read_file(picture.path, picture.size, root, picture.offset, key)
 
 
-def digested(inputs: Iterable[Input], root: Path) -> Iterator[Input]:
+def digested(inputs: Iterable[Input], root: Path, key: str = KEY) -> Iterator[Input]:
     """Inputs with the digests of those that name and size do not tell from others; one that cannot be read gets its reason."""
     inputs = iter(inputs)
     with ThreadPoolExecutor(READERS) as pool:
         while part := list(islice(inputs, AHEAD)):
-            yield from pool.map(lambda item: _digested(item, root), part)
+            unknown = any(item.same_size and not item.reason for item in part)  # to ask threads of the others costs more than the answer
+            yield from pool.map(lambda item: _digested(item, root, key), part) if unknown else part
 
 
-def _digested(item: Input, root: Path) -> Input:
+def _digested(item: Input, root: Path, key: str) -> Input:
     if not item.same_size or item.reason:
         return item
-    data = read_file(item.place(root), item.size, root, item.offset)
+    data = read_file(item.place(root), item.size, root, item.offset, key)
     return replace(item, reason=data) if isinstance(data, str) else replace(item, sha256=hashlib.sha256(data).hexdigest())
 
 

@@ -14,7 +14,7 @@ from itertools import islice
 
 from synth import foreign
 from synth.errors import REFUSALS, InputError, not_trouble
-from synth.images.sources.base import KEY, Input, Reader, SourceClass, too_large
+from synth.images.sources.base import Input, Reader, SourceClass, too_large
 from synth.images.sources.class_folders import CLASSES, known_classes, not_ours
 from synth.images.sources.image_folder import OURS, caption_in
 from synth.store.tars import Member, NoTar, TornTar, members
@@ -65,14 +65,14 @@ class WebDatasetReader(Reader):
         classes = known_classes(self.root / CLASSES)
         for known in classes.values():
             self.number(known)  # a class of an export is a class without pictures too
-        if not classes and any(e.name == CLASSES for e in entries(self.root, KEY)):
+        if not classes and any(e.name == CLASSES for e in entries(self.root, self.key)):
             self.notes.append(not_ours(self.root / CLASSES))
 
     def _tars(self) -> list[str]:
         if self.root.is_file():
             return [self.root.name]
         tars = []
-        for path, entry in walk(self.root, key=KEY, unread=self.unread):
+        for path, entry in walk(self.root, key=self.key, unread=self.unread):
             if path.endswith(".tar"):
                 tars.append(path)
             elif is_picture(entry.name):
@@ -98,7 +98,7 @@ class WebDatasetReader(Reader):
             not_trouble(path, e, REFUSALS)
             return [Found("", reason=f"cannot be read: {e.strerror}")], passed
         for sample in samples:
-            self._facts(sample)
+            self._facts(sample, passed)
         return samples + ([Found("", reason=torn)] if torn else []), passed
 
     def _members(self, raw, samples: list[Found], passed: Counter[str]) -> str:
@@ -145,8 +145,8 @@ class WebDatasetReader(Reader):
         elif ext in ("json", "txt", "cls") and member.size <= SMALL:
             sample.texts[ext] = os.pread(raw.fileno(), member.size, member.offset)
 
-    def _facts(self, sample: Found) -> None:
-        """Caption and classes of a sample, from its small members."""
+    def _facts(self, sample: Found, passed: Counter[str]) -> None:
+        """Caption and classes of a sample, from its small members. passed: counts in words what is passed over."""
         record: object = None
         try:
             record = foreign.parse(sample.texts["json"], "json", halves=True) if "json" in sample.texts else None

@@ -6,11 +6,10 @@ from itertools import zip_longest
 import pytest
 
 from launch.config.compose import CONF, Composer, typed
-from launch.config.root import GROUPS, Config
+from launch.config.root import GROUPS, LISTS, Config
 from launch.plan.graph import topological
 from synth.keys import documented
 
-LISTS = ("export", "filter")
 OPTIONS = {
     group.name: [f"{group.name}=[{o.stem}]" if group.name in LISTS else f"{group.name}={o.stem}" for o in sorted(group.glob("*.yaml"))]
     for group in sorted(CONF.iterdir())
@@ -65,7 +64,18 @@ def leaves(text: str):
             yield ".".join(n for _, n in path), comment
 
 
-DECLARED = ("config.yaml", "filter/*.yaml", "export/*.yaml", "cluster/local.yaml", "cluster/slurm.yaml")  # presets say why of their values
+# presets say why of their values
+DECLARED = (
+    "config.yaml",
+    "filter/*.yaml",
+    "export/*.yaml",
+    "tagger/*.yaml",
+    "detector/*.yaml",
+    "segmenter/*.yaml",
+    "box_captioner/*.yaml",
+    "cluster/local.yaml",
+    "cluster/slurm.yaml",
+)
 
 
 @pytest.mark.parametrize("path", [p for pattern in DECLARED for p in sorted(CONF.glob(pattern)) if p.stem != "none"], ids=lambda p: p.stem)

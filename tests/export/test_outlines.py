@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from synth.tracking.outlines import outlines, polygons, svg_path
+from synth.export.outlines import outlines, polygons, svg_path
 
 
 def filled(loops: list[list[int]], height: int, width: int) -> np.ndarray:

@@ -1,0 +1,191 @@
+"""Plans layout labels: a source of pictures with alt texts, and the chain of stages that says what is in them, a slot a picture.
+
+`tags` lists the source; `chained` gives a later stage the slots, units and pictures of the one before it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from launch.plan.fetching import fetched
+from launch.plan.img2img import given_stage
+from launch.plan.inputs import existing, identity_of, input_file
+from launch.plan.node import Node
+from launch.plan.planned import PlannedStage
+from synth import foreign
+from synth.errors import InputError
+from synth.images.sources.base import Reader
+from synth.images.sources.listing import NAME, ListingWriter
+from synth.images.sources.read import digested
+from synth.keys import WrongKey, dump, of_group
+from synth.layout.config import CAPTION, FILE, VOCABULARY, TaggerConfig, TagsConfig
+from synth.layout.florence2 import Florence2Model
+from synth.layout.meta_files import MetaReader
+from synth.layout.readers import layout_of, reader
+from synth.layout.source import IMAGES, KEY, ROLE, SOURCE
+from synth.layout.tag_files import read_tags
+from synth.layout.vocabulary import check_model, read_words
+from synth.store.spec import InputFile, StageSpec
+from synth.store.trees import PICTURES
+
+GROUP = "layout"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A source as it is listed. root: the folder that its paths are relative to; n: pictures; notes: what people should know of it."""
+
+    root: Path
+    listing: bytes
+    identity: str
+    n: int
+    notes: tuple[str, ...]
+
+
+# -- the chain -------------------------------------------------------------------------------------------------------
+
+
+def chained(
+    node: Node,
+    config: Mapping,
+    batch: int,
+    inputs: Mapping[str, InputFile] | None = None,
+    settings: Mapping | None = None,
+) -> StageSpec:
+    """The spec of a stage of the chain behind the first: the slots and units of the stage before it, and the same source.
+
+    config: as `dump` gives it; batch: slots, at most a unit; inputs: further ones, of its model.
+    """
+    before = node.one(ROLE)
+    source = {role: file for role, file in before.inputs.items() if role == SOURCE}
+    spec = node.spec(config, before.slots, before.unit_size, batch, {**source, **(inputs or {})}, settings)
+    images = {role: ups for role, ups in before.upstream.items() if role == IMAGES}  # named from beside: a chain lies in one folder
+    return replace(spec, upstream={**spec.upstream, **images})
+
+
+def left_out(node: Node) -> list[PlannedStage]:
+    """In the place of a stage that nobody asked for: the one before it, which is what the next one reads."""
+    return list(node.upstream[ROLE])
+
+
+# -- tags, the first stage -------------------------------------------------------------------------------------------
+
+
+def tags(node: Node) -> list[StageSpec]:
+    """The source is layout.source, or an upstream stage of pictures of the recipe."""
+    config = node.config.layout
+    taggers, files = _planned_taggers(node)  # first: to list a source may take minutes
+    stored = dump(TagsConfig(taggers=taggers, max_tags=config.max_tags or 0))
+
+    def spec(node: Node, slots: int, inputs: Mapping[str, InputFile], settings: Mapping) -> StageSpec:
+        return node.spec(stored, slots, config.unit_size, config.batch_size, {**inputs, **files}, settings)
+
+    with of_group(GROUP):
+        if IMAGES in node.upstream:
+            if config.source is not None:
+                raise WrongKey("source", config.source, f"recipe {node.config.recipe.name} gives this stage its pictures", "leave it out")
+            return [spec(node, node.one(IMAGES).slots, {}, {})]
+        root, layout = _place(node)
+        if layout == "stage":
+            stage = given_stage(root)
+            return [spec(replace(node, upstream={**node.upstream, IMAGES: (stage,)}), stage.spec.slots, {}, {})]
+        source = _listed(root, layout, config.image_folder)
+    notes = {"notes": list(source.notes)} if source.notes else {}
+    made = spec(node, source.n, {SOURCE: InputFile(str(source.root), source.identity)}, notes)
+    return [replace(made, files={NAME: source.listing})]
+
+
+def _planned_taggers(node: Node) -> tuple[tuple[TaggerConfig, ...], dict[str, InputFile]]:
+    """The taggers of a run as their stage has them, in the order in which they were chosen, and the files that they read."""
+    if not node.config.tagger:
+        raise InputError("tagger=[]: names no way to find tags; choose one: tagger=[vocabulary], or tagger=[caption,vocabulary]")
+    taggers: list[TaggerConfig] = []
+    files: dict[str, InputFile] = {}
+    for n, (name, tagger) in enumerate(node.config.tagger.items()):
+        with of_group(f"tagger.{name}"):
+            file = _tagger_input(f"tagger.{name}", tagger)
+            words = _words(f"tagger.{name}", tagger) if tagger.kind == VOCABULARY else ()
+        role = f"tagger_{n}" if file else ""
+        files |= {role: file} if file else {}
+        taggers.append(replace(tagger, role=role, words=words))
+    return tuple(taggers), files
+
+
+def _tagger_input(group: str, tagger: TaggerConfig) -> InputFile | None:
+    """The folder or file that a tagger reads, judged. A model's folder is judged before it is hashed."""
+    if tagger.kind == FILE:
+        file = input_file(tagger.file, f"{group}.file", "a file with tags by picture")
+        read_tags(Path(file.path))
+        return file
+    if tagger.kind == CAPTION:
+        return None
+    path = existing(tagger.path or fetched(group, None, tagger.repo), f"{group}.path", "a folder of a model in transformers' layout")
+    check_model(path) if tagger.kind == VOCABULARY else Florence2Model.check(path)
+    return InputFile(str(path), identity_of(path))
+
+
+def _words(group: str, tagger: TaggerConfig) -> tuple[str, ...]:
+    """The list of words of a vocabulary; WrongKey for templates that hold none of them."""
+    for template in tagger.templates:
+        if "{}" not in template:
+            raise WrongKey("templates", template, "has no {} for the word")
+    if not tagger.templates:
+        raise WrongKey("templates", [], "needs one text with {} at least")
+    return read_words(existing(tagger.vocabulary, f"{group}.vocabulary", "a text file with a word a line"))
+
+
+# -- the source ------------------------------------------------------------------------------------------------------
+
+
+def _place(node: Node) -> tuple[Path, str]:
+    """(root, layout) of layout.source."""
+    config = node.config.layout
+    what = "img2dataset's output, a folder of pictures, a .tar, meta files or a stage folder"
+    if not config.source:
+        raise WrongKey("source", None, "not set", f"it must name {what}: layout.source=/path")
+    # the real place: a link such as image_folder-latest points elsewhere when this run is through
+    root = Path(config.source).expanduser().resolve()
+    if not root.exists():
+        raise WrongKey("source", config.source, f"is {foreign.absent(root)}", f"it must name {what}")
+    layout = layout_of(root) if config.layout == "auto" else config.layout
+    if config.image_folder is not None and layout != "meta":
+        raise WrongKey("image_folder", config.image_folder, f"is for meta files, and {root} is of layout {layout}", "leave it out")
+    if layout == "files" and root in (node.dataset_root.resolve(), *node.dataset_root.resolve().parents):
+        why = f"the stages of this run would lie in it ({node.dataset_root}) and become part of it"
+        raise WrongKey("source", root, why, "choose another runs_dir or dataset.name")
+    return root, layout
+
+
+@cache  # the points of a sweep share it
+def _listed(root: Path, layout: str, image_folder: str | None) -> Listed:
+    inputs, writer = reader(layout, root), ListingWriter()
+    base = _base(inputs, image_folder)
+    usable = captioned = 0
+    first = ""
+    for item in digested(inputs, base, KEY):
+        writer.add(item)
+        usable += not item.reason
+        captioned += bool(item.caption)
+        first = first or (item.reason and f"{item.key}: {item.reason}")
+    if not writer.n:
+        what = inputs.unread.note() or ", ".join(sorted(PICTURES))
+        raise WrongKey("source", root, f"holds no picture ({what})", "check the path and layout.layout")
+    if not usable:
+        fix = "say where they lie: layout.image_folder=/path" if layout == "meta" else "check the path"
+        raise WrongKey("source", root, f"none of the {writer.n:,} pictures of it can be used: {first}", fix)
+    notes = [f"{KEY}: {note}" for note in inputs.notes]
+    notes += [f"{KEY}: {root}: {inputs.unread.note()}"] if inputs.unread else []
+    notes += [] if captioned else [f"{KEY}: no picture of {root} has an alt text"]
+    return Listed(base, *writer.finish(), writer.n, tuple(notes))
+
+
+def _base(inputs: Reader, image_folder: str | None) -> Path:
+    """The folder that the paths of the inputs are relative to."""
+    if not isinstance(inputs, MetaReader):
+        return inputs.root
+    if image_folder is not None:
+        inputs.image_folder = Path(image_folder).expanduser().resolve()
+        if not inputs.image_folder.is_dir():
+            raise WrongKey("image_folder", image_folder, "is no folder that is there", "it must hold the pictures of the meta files")
+    return inputs.base

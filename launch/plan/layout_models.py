@@ -1,0 +1,61 @@
+"""Plans the stages of layout labels that have a model each: boxes, masks, captions of boxes. A model's folder is judged, then hashed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from launch.plan.fetching import fetched
+from launch.plan.inputs import existing, identity_of
+from launch.plan.layout import chained, left_out
+from launch.plan.node import Node
+from launch.plan.planned import PlannedStage
+from synth.keys import WrongKey, dump, of_group
+from synth.layout.caption import captioner_class
+from synth.layout.caption.base import Settings as CaptionerSettings
+from synth.layout.config import NONE, BoxCaptionsConfig, BoxesConfig, MasksConfig
+from synth.layout.detect import detector_class
+from synth.layout.detect.base import Settings as DetectorSettings
+from synth.layout.segment import segmenter_class
+from synth.layout.segment.base import Settings as SegmenterSettings
+from synth.store.spec import InputFile, StageSpec
+
+
+def boxes(node: Node) -> list[StageSpec]:
+    """The group detector chooses the model."""
+    config = node.config.detector
+    with of_group("detector"):
+        if "{}" not in config.template:
+            raise WrongKey("template", config.template, "has no {} for the tag", 'use "{}", or "a photo of a {}"')
+    cls = detector_class(config.kind)
+    folder = model_input("detector", config, lambda path: cls(cls.check(path), DetectorSettings()))
+    stored = dump(BoxesConfig(detector=replace(config, max_boxes=config.max_boxes or 0)))
+    return [chained(node, stored, config.batch_size, {"detector": folder})]
+
+
+def masks(node: Node) -> list[StageSpec] | list[PlannedStage]:
+    """The group segmenter chooses the model, or none."""
+    config = node.config.segmenter
+    if config.kind == NONE:
+        return left_out(node)
+    cls = segmenter_class(config.kind)
+    folder = model_input("segmenter", config, lambda path: cls(cls.check(path), SegmenterSettings()))
+    return [chained(node, dump(MasksConfig(segmenter=config)), config.batch_size, {"segmenter": folder})]
+
+
+def box_captions(node: Node) -> list[StageSpec] | list[PlannedStage]:
+    """The group box_captioner chooses the model, or none."""
+    config = node.config.box_captioner
+    if config.kind == NONE:
+        return left_out(node)
+    cls = captioner_class(config.kind)
+    folder = model_input("box_captioner", config, lambda path: cls(cls.check(path), CaptionerSettings()))
+    return [chained(node, dump(BoxCaptionsConfig(box_captioner=config)), config.batch_size, {"box_captioner": folder})]
+
+
+def model_input(group: str, config: Any, judge: Callable[[Path], object]) -> InputFile:
+    """The folder of a group's model: its path, or where prefetch put its repository. judge: raises InputError for one that cannot be."""
+    place = config.path or fetched(group, None, config.repo)
+    path = existing(place, f"{group}.path", "a folder of a model in transformers' layout")
+    judge(path)
+    return InputFile(str(path), identity_of(path))

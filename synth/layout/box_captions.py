@@ -1,0 +1,62 @@
+"""Stage kind `box_captions`: a caption for each box, by a model that sees the box alone. One that is too small for that has its tag for a
+caption."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from synth import numerics
+from synth.images.pipeline import free, out_of_memory
+from synth.layout.caption import captioner_class
+from synth.layout.caption.base import BoxCaptioner, Settings, around
+from synth.layout.config import BoxCaptionsConfig
+from synth.layout.records import Anno, Record
+from synth.layout.stage import Item, LayoutStage
+
+INPUT = "box_captioner"
+TOO_LARGE = "a window of crops does not fit on the device: lower box_captioner.rows"
+
+
+class BoxCaptions(LayoutStage):
+    config: BoxCaptionsConfig
+    captioner: BoxCaptioner | None = None
+
+    def check(self) -> None:
+        super().check()
+        self._made()
+
+    def open(self) -> None:
+        super().open()
+        now = numerics.apply_to_text(self.folder.spec.numerics)
+        self.captioner = self._made()
+        self.captioner.open(now["dtype"])
+
+    def close(self) -> None:
+        super().close()
+        self.captioner = None
+        free()
+
+    def _made(self) -> BoxCaptioner:
+        """The captioner of the config, its folder judged, not loaded."""
+        config, cls = self.config.box_captioner, captioner_class(self.config.box_captioner.kind)
+        return cls(cls.check(self.folder.input_path(INPUT)), Settings(config.prompt, config.max_tokens, config.crop_pixels, config.rows))
+
+    def prepare(self, record: Record, image: Any) -> list[Any]:
+        """The crops of the boxes that are large enough, in order."""
+        margin = self.config.box_captioner.margin
+        boxes = [around(anno.bbox, margin, record.width, record.height) for anno in record.annos or () if self._large(anno)]
+        return [self.captioner.prepare(image.crop(box)) for box in boxes]
+
+    def _large(self, anno: Anno) -> bool:
+        return anno.area >= self.config.box_captioner.min_box**2
+
+    def label(self, items: Sequence[Item]) -> Sequence[Record | str]:
+        with out_of_memory(TOO_LARGE):
+            said = iter(self.captioner.captions([crop for item in items for crop in item.ready]))
+        return [
+            replace(
+                item.record,
+                annos=tuple(replace(a, caption=next(said) if self._large(a) else a.label) for a in item.record.annos or ()),
+            )
+            for item in items
+        ]

@@ -1,0 +1,19 @@
+"""Captioners of boxes by name: those of conf/box_captioner/. Imported when used."""
+
+from synth.errors import InputError
+from synth.kinds import named
+from synth.layout.caption.base import BoxCaptioner
+
+CAPTIONERS = {
+    "florence2": "synth.layout.caption.florence2:Florence2Captions",
+    "blip2": "synth.layout.caption.blip2:Blip2",
+    "qwen2_5_vl": "synth.layout.caption.qwen_vl:Qwen25Vl",
+    "qwen3_vl": "synth.layout.caption.qwen_vl:Qwen3Vl",
+}
+
+
+def captioner_class(name: str) -> type[BoxCaptioner]:
+    """The class of a captioner, without torch; an unknown name is an InputError."""
+    if name not in CAPTIONERS:
+        raise InputError(f"unknown box captioner {name!r}; known: {', '.join(CAPTIONERS)}")
+    return named(CAPTIONERS[name])

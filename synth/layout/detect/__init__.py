@@ -1,0 +1,19 @@
+"""Detectors by name: those of conf/detector/. Imported when used."""
+
+from synth.errors import InputError
+from synth.kinds import named
+from synth.layout.detect.base import Detector
+
+DETECTORS = {
+    "mm_grounding_dino": "synth.layout.detect.grounding_dino:MMGroundingDino",
+    "grounding_dino": "synth.layout.detect.grounding_dino:GroundingDino",
+    "owlv2": "synth.layout.detect.owlv2:Owlv2",
+    "florence2": "synth.layout.detect.florence2:Florence2",
+}
+
+
+def detector_class(name: str) -> type[Detector]:
+    """The class of a detector, without torch; an unknown name is an InputError."""
+    if name not in DETECTORS:
+        raise InputError(f"unknown detector {name!r}; known: {', '.join(DETECTORS)}")
+    return named(DETECTORS[name])

@@ -1,0 +1,18 @@
+"""Segmenters by name: those of conf/segmenter/. Imported when used."""
+
+from synth.errors import InputError
+from synth.kinds import named
+from synth.layout.segment.base import Segmenter
+
+SEGMENTERS = {
+    "sam": "synth.layout.segment.sam:Sam",
+    "sam_hq": "synth.layout.segment.sam:SamHq",
+    "sam2": "synth.layout.segment.sam:Sam2",
+}
+
+
+def segmenter_class(name: str) -> type[Segmenter]:
+    """The class of a segmenter, without torch; an unknown name is an InputError."""
+    if name not in SEGMENTERS:
+        raise InputError(f"unknown segmenter {name!r}; known: {', '.join(SEGMENTERS)}")
+    return named(SEGMENTERS[name])

@@ -1,0 +1,64 @@
+"""Where a chain of layout stages has its pictures: slot k of each of its stages is picture k of the source.
+
+The source is a folder, whose listing lies in the folder of the chain's first stage, or a stage of pictures. Each stage of the chain names
+it as an input of its own, so that any worker, and any export, can read pictures.
+"""
+
+import hashlib
+
+from synth.errors import StoreError
+from synth.images.sources.listing import NAME, Listing
+from synth.images.sources.read import ANOTHER, GONE, ListedSource, Picture, StageSource, read_bytes
+from synth.store.folder import StageFolder
+
+KEY = "layout.source"
+SOURCE = "source"  # input of each stage of the chain whose pictures lie in a folder
+IMAGES = "images"  # else the role in which each of them reads a stage of pictures
+ROLE = "layout"  # in which a stage of the chain reads the one before it
+
+
+class PictureSource:
+    """The pictures of a chain, as any of its stages names them."""
+
+    def __init__(self, folder: StageFolder):
+        self._source: ListedSource | StageSource
+        if stages := folder.upstream(IMAGES):
+            self._source = StageSource(stages[0], None)
+        else:
+            listing = Listing(first_of(folder).path / NAME, folder.input(SOURCE).identity)
+            self._source = ListedSource(folder.input_path(SOURCE), listing, (), {0: ""}, KEY)
+
+    def rows(self, start: int, stop: int) -> list[Picture]:
+        """Pictures [start, stop), ready to be read."""
+        return self._source.rows(start, stop)
+
+    def check(self) -> None:
+        """StoreError if the source is not there at all, InputError if it is a stage that is not whole."""
+        self._source.check()
+
+    def read(self, picture: Picture) -> tuple[bytes, str]:
+        """(bytes of a picture's file, "") or (nothing, the reason why it cannot be used). Threads may share one source.
+
+        A file that was there when the stage was planned and is not now says something of the disk: StoreError.
+        """
+        if picture.reason:
+            return b"", f"{picture.key}: {picture.reason}"
+        data = read_bytes(picture, self._source.root, KEY)
+        if isinstance(data, bytes):
+            return (b"", f"{picture.key}: {ANOTHER}") if _another(picture, data) else (data, "")
+        if data in GONE.values():
+            why = "was there when the stage was planned; put it back, or run the command again to plan without it"
+            raise StoreError(f"{KEY}: {picture.path}: {data}: it {why}")
+        return b"", f"{picture.key}: {data}"
+
+
+def _another(picture: Picture, data: bytes) -> bool:
+    """Whether the listing knows the digest of other bytes. The mark of a picture of a stage is of its whole sample, and was compared."""
+    return bool(picture.mark and picture.stored is None and picture.mark != hashlib.sha256(data).hexdigest())
+
+
+def first_of(folder: StageFolder) -> StageFolder:
+    """The first stage of the chain that a stage belongs to."""
+    while stages := folder.upstream(ROLE):
+        folder = stages[0]
+    return folder

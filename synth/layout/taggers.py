@@ -1,0 +1,60 @@
+"""Ways to name what is in a picture, by the kind of synth.layout.config.TaggerConfig. A tagger is made when its stage is opened."""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from synth.layout.config import CAPTION, FILE, FLORENCE2, VOCABULARY, TaggerConfig
+from synth.layout.phrases import noun_phrases
+from synth.layout.records import Record
+from synth.layout.tag_files import read_tags, tags_of
+from synth.store.folder import StageFolder
+
+
+class Tagger(Protocol):
+    def prepare(self, image: Any) -> Any:
+        """What it takes of a picture (PIL, RGB); in a thread beside the device."""
+
+    def tags(self, records: Sequence[Record], ready: Sequence[Any]) -> list[Sequence[str]]:
+        """The tags of a batch, the best first. ready: what `prepare` made of each picture."""
+
+
+class CaptionTagger:
+    """The noun phrases of the alt text."""
+
+    def __init__(self, config: TaggerConfig, folder: StageFolder):
+        self.max_words = config.max_words
+
+    def prepare(self, image: Any) -> None:
+        return None
+
+    def tags(self, records: Sequence[Record], ready: Sequence[Any]) -> list[Sequence[str]]:
+        return [noun_phrases(record.caption, self.max_words) for record in records]
+
+
+class FileTagger:
+    """Those of a file."""
+
+    def __init__(self, config: TaggerConfig, folder: StageFolder):
+        self._by_picture = read_tags(folder.input_path(config.role))
+
+    def prepare(self, image: Any) -> None:
+        return None
+
+    def tags(self, records: Sequence[Record], ready: Sequence[Any]) -> list[Sequence[str]]:
+        return [tags_of(record.image, self._by_picture) for record in records]
+
+
+_KINDS: Mapping[str, str] = {
+    CAPTION: f"{__name__}:CaptionTagger",
+    FILE: f"{__name__}:FileTagger",
+    FLORENCE2: "synth.layout.florence2_tags:Florence2Tagger",
+    VOCABULARY: "synth.layout.vocabulary:VocabularyTagger",
+}
+
+
+def tagger_of(config: TaggerConfig, folder: StageFolder) -> Tagger:
+    """The tagger of a config, with what it needs loaded."""
+    module, name = _KINDS[config.kind].split(":")
+    made: Callable[[TaggerConfig, StageFolder], Tagger] = getattr(importlib.import_module(module), name)
+    return made(config, folder)

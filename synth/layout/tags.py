@@ -1,0 +1,59 @@
+"""Stage kind `tags`: the first of the chain. A record a picture of the source, with its size, its alt text and the tags that the taggers
+give it. A picture that cannot be read is a tombstone, here and so in all later stages; left_out.jsonl names them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from synth import numerics
+from synth.images.pipeline import free
+from synth.layout.config import TagsConfig
+from synth.layout.records import Record
+from synth.layout.stage import Item, LayoutStage
+from synth.layout.tag_files import unique
+from synth.layout.taggers import Tagger, tagger_of
+from synth.store.files import write_atomic
+from synth.store.folder import StageFolder
+from synth.store.spec import canonical
+
+LEFT_OUT = "left_out.jsonl"
+
+
+class Tags(LayoutStage):
+    config: TagsConfig
+
+    def __init__(self, folder: StageFolder):
+        super().__init__(folder)
+        self._taggers: list[Tagger] = []
+
+    def open(self) -> None:
+        super().open()
+        numerics.apply(self.folder.spec.numerics)
+        self._taggers = [tagger_of(config, self.folder) for config in self.config.taggers]
+
+    def close(self) -> None:
+        super().close()
+        self._taggers = []
+        free()
+
+    def prepare(self, record: Record, image: Any) -> list[Any]:
+        return [tagger.prepare(image) for tagger in self._taggers]
+
+    def label(self, items: Sequence[Item]) -> list[Record]:
+        records = [item.record for item in items if item.record is not None]
+        # [tagger][picture] -> tags
+        found = [tagger.tags(records, [item.ready[n] for item in items]) for n, tagger in enumerate(self._taggers)]
+        most = self.config.max_tags or None
+        return [
+            replace(record, tags=unique([tag for tags in of_picture for tag in tags], most))
+            for record, *of_picture in zip(records, *found, strict=True)
+        ]
+
+    def finish(self) -> None:
+        """left_out.jsonl in the stage's folder: every picture that gave no record, and why."""
+        lines = []
+        for number in range(self.folder.spec.n_units):
+            with self.folder.reader(number) as reader:
+                left_out = sorted(reader.index.tombstones.items())
+            lines += [canonical({"slot": slot, "reason": why}) + b"\n" for slot, why in left_out]
+        write_atomic(self.folder.path / LEFT_OUT, b"".join(lines))

@@ -1,0 +1,127 @@
+"""Tagger `vocabulary`: the words of a list that are likely to be in a picture, by a CLIP or SigLIP model. Texts are encoded once a worker.
+
+CLIP says how likely each word is among all of the list, so that they share one probability (Radford et al. 2021); SigLIP says it of each
+word by itself (Zhai et al. 2023).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from synth import numerics
+from synth.errors import InputError
+from synth.filters.clip import Clip, Preparation, check_folder
+from synth.layout.config import TaggerConfig
+from synth.layout.records import Record
+from synth.store.folder import StageFolder
+
+FIX = "give a folder of a CLIP or SigLIP model of transformers (config.json, weights, tokenizer), such as openai/clip-vit-base-patch32"
+TOO_LARGE = "lower layout.batch_size"
+
+
+class Stretched(Preparation):
+    """SigLIP's: the whole picture, stretched to a square."""
+
+    def __call__(self, image: Any) -> np.ndarray:
+        from PIL import Image
+
+        square = image.convert("RGB").resize((self.side, self.side), Image.Resampling.BICUBIC)
+        return super().__call__(square)
+
+
+def model_type(path: Path) -> str:
+    """clip or siglip; InputError for a folder of another model."""
+    from synth.weights import read_json
+
+    kind = read_json(path / "config.json", FIX).get("model_type")
+    if kind not in _MODELS:
+        raise InputError(f"{path / 'config.json'}: is a model of type {kind!r}; {FIX}")
+    return str(kind)
+
+
+def check_siglip(path: Path) -> Preparation:
+    """InputError unless a folder looks like a whole SigLIP model; how its pictures are prepared."""
+    from synth.weights import check_weights, read_json
+
+    config = read_json(path / "config.json", FIX)
+    check_weights(path)
+    if not any((path / name).is_file() for name in ("tokenizer.json", "spiece.model", "tokenizer.model")):
+        raise InputError(f"{path}: holds no tokenizer (tokenizer.json, or spiece.model); {FIX}")
+    settings = read_json(path / "preprocessor_config.json", FIX) if (path / "preprocessor_config.json").is_file() else {}
+    side = (settings.get("size") or {}).get("height") or config.get("vision_config", {}).get("image_size", 224)
+    half = (0.5, 0.5, 0.5)
+    return Stretched(int(side), tuple(settings.get("image_mean", half)), tuple(settings.get("image_std", half)))
+
+
+class ClipTags(Clip):
+    fix, too_large = FIX, TOO_LARGE
+
+    def probabilities(self, pictures: np.ndarray, words: np.ndarray) -> np.ndarray:
+        """[N, W] of features [N, D] and [W, D]: of each word, among all of them."""
+        logits = self._scale() * (pictures @ words.T)
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        return cast(np.ndarray, odds / odds.sum(1, keepdims=True))
+
+    def _scale(self) -> float:
+        return float(self._model.logit_scale.detach().float().exp())
+
+
+class SiglipTags(ClipTags):
+    loaded_as, longest, text_inputs = "SiglipModel", 64, ("input_ids",)
+    check = staticmethod(check_siglip)
+
+    def probabilities(self, pictures: np.ndarray, words: np.ndarray) -> np.ndarray:
+        """[N, W] of features [N, D] and [W, D]: of each word, by itself."""
+        logits = self._scale() * (pictures @ words.T) + float(self._model.logit_bias.detach().float())
+        return cast(np.ndarray, 1 / (1 + np.exp(-logits)))
+
+
+_MODELS: dict[str, type[ClipTags]] = {"clip": ClipTags, "siglip": SiglipTags}
+
+
+def check_model(path: Path) -> None:
+    """InputError unless a folder looks like a whole model of a kind that is known here. Imports neither torch nor transformers."""
+    check_siglip(path) if model_type(path) == "siglip" else check_folder(path)
+
+
+class VocabularyTagger:
+    def __init__(self, config: TaggerConfig, folder: StageFolder):
+        path = folder.input_path(config.role)
+        settings = numerics.apply(folder.spec.numerics)
+        self.config = config
+        self.model = _MODELS[model_type(path)](path, folder.spec.batch, settings["dtype"])
+        texts = [template.replace("{}", word) for word in config.words for template in config.templates]
+        means = self.model.texts(texts).reshape(len(config.words), len(config.templates), -1).mean(1)  # [W, D]
+        self._features = means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    def prepare(self, image: Any) -> np.ndarray:
+        """[3, side, side] float32"""
+        return self.model.preparation(image)
+
+    def tags(self, records: Sequence[Record], ready: Sequence[Any]) -> list[Sequence[str]]:
+        odds = self.model.probabilities(self.model.pictures(ready), self._features)
+        return [self._likely(of_picture) for of_picture in odds]
+
+    def _likely(self, odds: np.ndarray) -> list[str]:
+        """The words above the threshold, the likeliest first; of equal ones that which the list has first."""
+        order = np.argsort(-odds, kind="stable")[: self.config.top]
+        return [self.config.words[n] for n in order if odds[n] >= self.config.min_probability]
+
+
+def read_words(path: Path) -> tuple[str, ...]:
+    """The words of a list, a line each, without empty lines and those that begin with #. InputError for none, and for one that stands
+    twice."""
+    from synth import foreign
+
+    lines = [" ".join(line.split()) for line in foreign.read_text(path, foreign.RECORD).splitlines()]
+    words = [line for line in lines if line and not line.startswith("#")]
+    if not words:
+        raise InputError(f"{path}: names no word; write a word or phrase a line")
+    met: set[str] = set()
+    for word in words:
+        if word.casefold() in met:
+            raise InputError(f"{path}: {word!r} stands twice; remove a line")
+        met.add(word.casefold())
+    return tuple(words)

@@ -1,0 +1,70 @@
+"""Layout labels as they are planned: what is told of a source and of taggers before a worker is started."""
+
+import pytest
+
+from launch.plan.mounts import mounts_of
+from synth.errors import InputError
+from tests.layout.chains import planned, tags
+from tests.layout.sources import jpeg, pictures, write
+from tests.verify.conftest import run  # noqa: F401 (a fixture)
+
+
+@pytest.fixture
+def source(tmp_path):
+    return pictures(tmp_path / "src", 3)
+
+
+def test_a_source_is_known_by_what_is_in_it_and_not_by_its_place(source, tmp_path):
+    first = tags(tmp_path / "runs", source)
+    source.rename(tmp_path / "moved")
+    assert tags(tmp_path / "runs", tmp_path / "moved").path == first.path
+    (tmp_path / "moved/001.txt").write_text("another text")
+    assert tags(tmp_path / "runs", tmp_path / "moved").path != first.path
+
+
+def test_a_stage_of_pictures_is_a_source(run, tmp_path):  # noqa: F811 (the fixture)
+    folder = tags(tmp_path / "runs", run.images.path)
+    assert folder.spec.slots == run.images.spec.slots and [f.path for f in folder.upstream("images")] == [run.images.path]
+
+
+def test_missing_pictures_of_meta_files_are_counted_in_the_plan(source, tmp_path):
+    entries = [{"image": f"src/{n:03d}.png", "caption": "a dog"} for n in range(5)]
+    folder = tags(tmp_path / "runs", write(tmp_path, {"m.json": entries}) / "m.json")
+    assert folder.spec.slots == 5
+    assert any("2 pictures of meta files are not there" in note for note in folder.spec.settings["notes"])
+
+
+def test_a_container_shows_the_pictures_to_each_stage_of_the_chain_and_to_its_exports(source, tmp_path):
+    recipe = "recipe.exports_of=tags"
+    stages = planned(tmp_path / "runs", source, "recipe=layout_tags", recipe, "export=[coco]")
+    for folder in stages.values():
+        assert str(source) in {mount.source for mount in mounts_of(folder.path, folder.spec)}, folder.spec.name
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["layout.source=null"], "layout.source=null: not set; it must name"),
+        (["layout.source=HERE/nothing"], "layout.source=.*nothing: is missing"),
+        (["layout.source=HERE/empty"], "holds no picture"),
+        (["layout.source=HERE/bad"], "none of the 1 pictures of it can be used: a.png: empty file"),
+        (["layout.source=HERE/m.json"], "none of the 1 pictures .* is not there; say where they lie: layout.image_folder"),
+        (["layout.source=HERE/m.json", "layout.image_folder=HERE/nothing"], "layout.image_folder=.*is no folder that is there"),
+        (["layout.image_folder=HERE/src"], "is for meta files"),
+        (["runs_dir=HERE/src", "dataset.name=x"], "the stages of this run would lie in it"),
+        (["layout.layout=lmdb"], "use one of auto, files"),
+        (["layout.unit_size=0"], "must be 1 or more"),
+        (["tagger=[]"], "names no way to find tags"),
+        (["tagger=[file]"], "tagger.file.file: not set"),
+        (["tagger=[file]", "tagger.file.file=HERE/m.json"], "is no object of lists of tags"),
+        (["tagger=[vocabulary]"], "tagger.vocabulary.path: not set"),
+        (["tagger=[vocabulary]", "tagger.vocabulary.path=HERE/src"], "config.json: missing"),
+        (["tagger=[vocabulary]", "tagger.vocabulary.path=HERE/bert"], "is a model of type 'bert'"),
+    ],
+)
+def test_what_cannot_be_is_told_when_it_is_planned(overrides, said, source, tmp_path, monkeypatch):
+    monkeypatch.delenv("SYNTHSET_MODELS", raising=False)
+    write(tmp_path, {"empty/readme.md": "", "bad/a.png": b"", "m.json": [{"image": "/gone/a.png", "caption": "x"}]})
+    write(tmp_path, {"bert/config.json": {"model_type": "bert"}, "x.png": jpeg()})
+    with pytest.raises(InputError, match=said):
+        tags(tmp_path / "runs", source, *[o.replace("HERE", str(tmp_path)) for o in overrides])

@@ -1,0 +1,200 @@
+"""The first stage of the chain: taggers, what becomes of pictures of all kinds, and that its bytes hang on nothing else."""
+
+import io
+import json
+import signal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synth.errors import EXIT_AGAIN, EXIT_OK, InputError
+from synth.filters.clip import Preparation
+from synth.layout.tag_files import read_tags, tags_of, unique
+from synth.layout.tags import LEFT_OUT
+from synth.layout.vocabulary import ClipTags, SiglipTags, read_words
+from tests.faults.farm import Child
+from tests.fixtures_clip import build_tiny_clip
+from tests.fixtures_images import digests, work
+from tests.layout import tiny
+from tests.layout.chains import done, records, tags
+from tests.layout.sources import jpeg, pictures, tar, write
+from tests.layout.towers import build_tiny_siglip
+
+
+@pytest.fixture(scope="module")
+def tiny_clip(tmp_path_factory):
+    return build_tiny_clip(tmp_path_factory.mktemp("models") / "clip")
+
+
+@pytest.fixture(scope="module")
+def tiny_siglip(tmp_path_factory):
+    return build_tiny_siglip(tmp_path_factory.mktemp("models") / "siglip")
+
+
+@pytest.fixture
+def words(tmp_path):
+    return write(tmp_path, {"words.txt": "# things\ndog\nred sofa\n\nwindow\ncat\n"}) / "words.txt"
+
+
+def with_words(model, words) -> list[str]:
+    keys = {"path": model, "vocabulary": words, "top": 2, "min_probability": 0}
+    return [f"tagger.vocabulary.{key}={value}" for key, value in keys.items()]
+
+
+def encoded(image, form, **options) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+# -- taggers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tags.json", '{"a/0.png": ["dog", " red  ball", "Dog"], "1.png": "cat, hat,"}'),
+        ("tags.jsonl", '{"image": "a/0.png", "tags": ["dog", "red ball"], "score": 1}\n\n{"image": "1.png", "tags": "cat,hat"}'),
+        ("tags.txt", "a/0.png\tdog, red ball\r\n1.png\tcat,hat\n"),
+    ],
+)
+def test_tags_of_a_file_are_found_by_the_path_of_a_picture_or_by_its_name(name, content, tmp_path):
+    found = read_tags(write(tmp_path, {name: content}) / name)
+    assert [tags_of(image, found) for image in ("a/0.png", "b/1.png", "b/0.png")] == [("dog", "red ball"), ("cat", "hat"), ()]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("tags.json", "[]", "is no object of lists of tags"),
+        ("tags.json", '{"a.png": ["dog"], "a.png": []}', "'a.png' stands twice"),
+        ("tags.json", '{"a.png": [1]}', "is no object of lists of tags"),
+        ("tags.jsonl", '{"image": "a.png"}', "line 1: has no 'tags'"),
+        ("tags.txt", "a.png\tdog\na.png\tcat", "line 2: 'a.png' stands twice"),
+        ("tags.txt", "a.png dog", "line 1: holds no tab"),
+        ("tags.txt", b"a.png\t\xff", "line 1: is not UTF-8"),
+        ("tags.txt", "\n", "names no picture"),
+    ],
+)
+def test_what_is_no_file_of_tags_is_refused(name, content, said, tmp_path):
+    with pytest.raises(InputError, match=said):
+        read_tags(write(tmp_path, {name: content}) / name)
+
+
+def test_tags_are_united_each_once():
+    assert unique(["a dog", "A  dog", "", "cat", "hat"], 2) == ("a dog", "cat")
+
+
+@pytest.mark.parametrize(("content", "said"), [("\n# no\n", "names no word"), ("dog\ncat\nDog\n", "'Dog' stands twice")])
+def test_a_list_of_words_names_each_once(content, said, tmp_path):
+    with pytest.raises(InputError, match=said):
+        read_words(write(tmp_path, {"w.txt": content}) / "w.txt")
+
+
+@pytest.mark.parametrize(("model", "tower"), [("tiny_clip", ClipTags), ("tiny_siglip", SiglipTags)])
+def test_probabilities_are_those_of_the_library(model, tower, request):
+    import torch
+    import transformers
+
+    path = request.getfixturevalue(model)
+    mine = tower(path, 4, "float32")
+    images = [Image.fromarray(np.random.default_rng(n).integers(0, 255, (20, 30, 3), np.uint8)) for n in range(3)]
+    texts = ["dog", "red sofa"]
+    pixels = np.stack([mine.preparation(image) for image in images])
+    found = mine.probabilities(mine.pictures(list(pixels)), mine.texts(texts))
+    theirs = getattr(transformers, tower.loaded_as).from_pretrained(path).eval()
+    tokens = mine._tokenizer(texts, padding="max_length", truncation=True, max_length=mine._length, return_tensors="pt")
+    with torch.no_grad():
+        logits = theirs(pixel_values=torch.from_numpy(pixels), **{k: tokens[k] for k in mine.text_inputs}).logits_per_image
+    expected = logits.softmax(-1) if tower is ClipTags else logits.sigmoid()
+    assert np.abs(found - expected.numpy()).max() < 1e-5
+
+
+def test_a_picture_of_any_shape_is_prepared_in_little_memory_as_its_middle(monkeypatch):
+    scaled, resize = [], Image.Image.resize
+
+    def noted(self, size, *args, **more):
+        scaled.append(size)
+        return resize(self, size, *args, **more)
+
+    monkeypatch.setattr(Image.Image, "resize", noted)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (2, 600, 3), np.uint8))
+    prepared = Preparation(16)(image)
+    assert np.array_equal(prepared, Preparation(16)(image.crop((284, 0, 316, 2))))
+    assert Preparation(16)(Image.new("L", (1, 200_000))).shape == (3, 16, 16)
+    assert max(map(max, scaled)) == 16 * 16
+
+
+# -- the stage -------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_of_all_kinds_are_records_or_have_a_reason(tmp_path):
+    turned = Image.new("RGB", (9, 5))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # a quarter to the right
+    files = {
+        "cmyk.jpg": encoded(Image.new("CMYK", (8, 6)), "JPEG"),
+        "deep.png": encoded(Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000), "PNG"),
+        "dot.png": encoded(Image.new("L", (1, 1)), "PNG"),
+        "long.png": encoded(Image.new("RGB", (10_000, 10)), "PNG"),
+        "turned.jpg": encoded(turned, "JPEG", exif=exif),
+        "torn.png": jpeg(3, (60, 60))[:-30],
+        "text.png": b"no picture",
+        "empty.png": b"",
+        "dot.txt": b"a dot",
+    }
+    folder = done(tags(tmp_path / "runs", write(tmp_path / "src", files)))
+    found = records(folder)
+    good = {r.image: (r.width, r.height, r.tags) for r in found.values() if not isinstance(r, str)}
+    assert good == {
+        "cmyk.jpg": (8, 6, ()), "deep.png": (8, 6, ()), "dot.png": (1, 1, ("dot",)), "long.png": (10_000, 10, ()), "turned.jpg": (5, 9, ()),
+    }  # fmt: skip
+    reasons = sorted(r.partition(" (")[0] for r in found.values() if isinstance(r, str))
+    assert reasons == ["empty.png: empty file", "text.png: not a picture", "torn.png: cannot be decoded"]
+    assert [json.loads(line)["slot"] for line in (folder.path / LEFT_OUT).read_text().splitlines()] == [3, 5, 6]
+
+
+def test_units_have_the_same_bytes_for_any_number_of_jobs_after_a_kill_and_from_any_layout(tiny_clip, words, tmp_path):
+    """Files, tars and meta files of the same pictures in the same order give the same tags; the files' units the same bytes."""
+    source = pictures(tmp_path / "src", 10)
+    settings = ["tagger=[caption,vocabulary]", *with_words(tiny_clip, words)]
+    once = done(tags(tmp_path / "once", source, *settings))
+    other = tags(tmp_path / "other", source, *settings)
+    assert Child(other, 1, 3, env={}, fault="after_batch:kill@1").wait(120) == -signal.SIGKILL
+    assert [w.wait(120) for w in [Child(other, i, 3, env={}) for i in (2, 0)]] == [EXIT_OK] * 2
+    assert other.is_done() and digests(other) == digests(once) and other.spec.n_units == 3
+    found = records(once)
+    assert all(r.tags[:2] == ("dog", "red sofa") and 2 < len(r.tags) <= 4 for r in found.values())
+    members = {p.name: p.read_bytes() for p in sorted(source.iterdir())}
+    entries = [{"image": f"../src/{n:03d}.png", "caption": members[f"{n:03d}.txt"].decode()} for n in range(10)]
+    tars, meta = tar(tmp_path / "tars/0.tar", members).parent, write(tmp_path, {"meta/0.json": entries}) / "meta"
+    for place in (tars, meta):
+        again = records(done(tags(tmp_path / f"runs_{place.name}", place, *settings)))
+        assert {s: (r.tags, r.sha256) for s, r in again.items()} == {s: (r.tags, r.sha256) for s, r in found.items()}
+
+
+def test_a_picture_that_is_gone_now_is_no_reason_to_give_it_up(tmp_path, capfd):
+    folder = tags(tmp_path / "runs", pictures(tmp_path / "src", 3))
+    gone = tmp_path / "src/001.png"
+    data = gone.read_bytes()
+    gone.unlink()
+    assert work(folder) == EXIT_AGAIN and "001.png" in capfd.readouterr().err
+    gone.write_bytes(data)
+    assert work(folder) == EXIT_OK and len(records(folder)) == 3
+
+
+def test_siglip_and_a_file_are_taggers_too(tiny_siglip, words, tmp_path):
+    source = pictures(tmp_path / "src", 2)
+    file = write(tmp_path, {"tags.json": {"000.png": ["owl", "dog"]}}) / "tags.json"
+    settings = ["tagger=[file,vocabulary]", f"tagger.file.file={file}", *with_words(tiny_siglip, words), "layout.max_tags=3"]
+    first, second = records(done(tags(tmp_path / "runs", source, *settings))).values()
+    assert first.tags[:2] == ("owl", "dog") and len(first.tags) == 3 and len(second.tags) == 2
+
+
+def test_florence2_names_what_it_writes_between_places(tmp_path):
+    folder = tmp_path / "florence2"
+    folder.mkdir()
+    settings = ["tagger=[florence2,caption]", f"tagger.florence2.path={tiny.florence2(folder)}"]
+    stage = tags(tmp_path / "runs", pictures(tmp_path / "src", 3), *settings)
+    assert all(r.tags[-2:] == ("dog", "red sofa") for r in records(done(stage)).values())
