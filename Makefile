@@ -36,7 +36,7 @@ campaign: $(VENV)/.installed
 	$(BIN)/python -m tests.campaign --seed $(or $(SEED),0) $(ARGS)
 
 bench: $(VENV)/.installed
-	for b in captions encoders exports exports_files heap images launch main_job store story tracking verify; do echo "== $$b"; $(BIN)/python -m tests.bench.$$b || exit 1; done
+	for b in captions encoders exports exports_files heap images launch layout main_job store story tracking verify; do echo "== $$b"; $(BIN)/python -m tests.bench.$$b || exit 1; done
 
 $(VENV)/.installed: setup.cfg constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "synthset needs Python 3.11 or newer: make PYTHON=python3.11")'

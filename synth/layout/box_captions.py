@@ -39,7 +39,7 @@ class BoxCaptions(LayoutStage):
     def _made(self) -> BoxCaptioner:
         """The captioner of the config, its folder judged, not loaded."""
         config, cls = self.config.box_captioner, captioner_class(self.config.box_captioner.kind)
-        return cls(cls.check(self.folder.input_path(INPUT)), Settings(config.prompt, config.max_tokens, config.rows))
+        return cls(cls.check(self.folder.input_path(INPUT)), Settings(config.prompt, config.max_tokens, config.crop_pixels, config.rows))
 
     def prepare(self, record: Record, image: Any) -> list[Any]:
         """The crops of the boxes that are large enough, in order."""

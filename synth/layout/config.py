@@ -15,8 +15,8 @@ TAGGERS, MODELS = (VOCABULARY, CAPTION, FLORENCE2, FILE), (VOCABULARY, FLORENCE2
 DETECTORS = (MM_GROUNDING_DINO, GROUNDING_DINO, OWLV2, FLORENCE2)
 NONE, SAM, SAM_HQ, SAM2 = "none", "sam", "sam_hq", "sam2"
 SEGMENTERS = (SAM, SAM_HQ, SAM2)
-BLIP2 = "blip2"
-BOX_CAPTIONERS = (FLORENCE2, BLIP2)
+BLIP2, QWEN2_5_VL, QWEN3_VL = "blip2", "qwen2_5_vl", "qwen3_vl"
+BOX_CAPTIONERS = (FLORENCE2, BLIP2, QWEN2_5_VL, QWEN3_VL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +145,7 @@ class BoxCaptionerConfig:
     revision: str = plan_key("of launch/prefetch.py: commit, tag or branch", null="main", of=BOX_CAPTIONERS)
     prompt: str = key("what the model is asked about a box", of=BOX_CAPTIONERS, unread="")
     max_tokens: int = key("tokens a caption", low=1, of=BOX_CAPTIONERS, unread=1)
+    crop_pixels: int = key("pixels of a box as the model sees it, whatever its shape", low=784, of=(QWEN2_5_VL, QWEN3_VL), unread=1)
     margin: float = key("share of a box's sides that is shown around it on each side", low=0, high=2, of=BOX_CAPTIONERS, unread=0.0)
     min_box: int = key("pixels; a box of fewer than its square gets its tag for a caption", low=1, of=BOX_CAPTIONERS, unread=1)
     rows: int = key("boxes a call of the model", low=1, of=BOX_CAPTIONERS, unread=1)

@@ -19,7 +19,7 @@ TOO_LARGE = "a batch of Florence-2 does not fit on the device: lower layout.batc
 
 class Florence2Tagger:
     def __init__(self, config: TaggerConfig, folder: StageFolder):
-        settings = numerics.apply(folder.spec.numerics)
+        settings = numerics.apply_to_text(folder.spec.numerics)
         self.model = Florence2Model(Florence2Model.check(folder.input_path(config.role)))
         self.model.open(settings["dtype"])
         self._prompt = self.model.tokens(ASKED)

@@ -313,6 +313,11 @@ class Place:
             from tests.fixtures_clip import build_tiny_clip
 
             return build_tiny_clip(folder)
+        if name in LAYOUT:
+            from tests.layout import tiny as layout
+
+            folder.mkdir(parents=True)
+            return getattr(layout, name)(folder)
         if name in LANGUAGE:
             from tests.captions import tiny_hf
 
@@ -372,6 +377,19 @@ class Place:
         path = self.path / name
         path.write_text(text, encoding="utf-8")
         return path
+
+    def captioned(self) -> Path:
+        """Pictures with alt texts, as img2dataset has them."""
+        from tests.layout.sources import pictures
+
+        return pictures(self.path / "cc3m", 3, "00000/")
+
+    def meta(self) -> Path:
+        """Meta files of them."""
+        from synth.layout.meta import main
+
+        assert main([str(self.captioned()), str(self.path / "meta")]) == 0
+        return self.path / "meta"
 
     def to_merge(self, name: str) -> Path:
         """An image of LVIS's with a cat, or COCO's annotation of a person on it."""
@@ -449,6 +467,7 @@ def read_names() -> set[str]:
     return {name for text in texts for name in re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b", text)}
 
 
+LAYOUT = ("mm_grounding_dino", "owlv2", "sam2", "florence2")
 LANGUAGE = ("Qwen2.5-7B-Instruct", "Llama-2-7b-hf")
 DRAWN = {
     "sd14": "sd", "sd15": "sd", "sdxl": "sdxl", "sdxl-refiner": "sdxl_refiner", "if-1": "floyd", "if-2": "floyd_2", "x4": "floyd_3",
@@ -469,6 +488,10 @@ SMALL: list[tuple[str, Callable]] = [
     (r"/envs/glide/bin/python", lambda p, m: sys.executable),
     (r"draw_glide\.py", lambda p, m: p.file("draw_glide.py", "print('hello')\n")),
     (r"(?<=against=)/data/test|(?<=source=)/data/photos", lambda p, m: p.pictures(m[0].removeprefix("/data/"))),
+    (r"(?<=source=)/data/cc3m|^/data/cc3m$", lambda p, m: p.captioned()),
+    (r"(?<=source=)meta$", lambda p, m: p.meta()),
+    (r"(?<=image_folder=)/scratch/cc3m", lambda p, m: p.captioned()),
+    (r"(?<=file=)tags\.json", lambda p, m: p.file("tags.json", '{"000.png": ["cat"]}')),
     (r"(?<=out=)/data/\w+", lambda p, m: p.out() / "made"),
     (r"^dataset\.source=(classes\.txt)", lambda p, m: f"dataset.source={p.file(m[1], LINES)}"),
     (r"^prompts\.file=(captions\.txt)", lambda p, m: f"prompts.file={p.file(m[1], CAPTIONS)}"),
@@ -495,6 +518,7 @@ TOOLS: dict[str, Callable[[Place], None]] = {  # module -> what must lie there b
     "synth.export.keyed_hdf5": lambda place: None,
     "synth.export.prompts_json": lambda place: None,
     "synth.captions.llama.reshard": lambda place: None,
+    "synth.layout.meta": lambda place: None,
     "synth.tracking.lvis": lambda place: None,
 }
 

@@ -213,6 +213,8 @@ def test_parts_of_a_chain_have_folders_of_their_own():
     assert names["model.path"][0] == "kandinsky22" and names["model.parts.prior.path"][0] == "kandinsky22-prior"
     assert [f.name for f in planned(["model=sdxl", "captioner=hf", "captioner.repo=a/b"], False)] == ["sdxl", "b"]
     assert Fetch("model.path", "mine", "a/b", "main") in planned(["model=diffusers", "model.id=mine", "model.repo=a/b"], True)
+    asked = ["tagger=[caption,vocabulary]", "detector=owlv2", "segmenter=none", "box_captioner=blip2"]
+    assert [f.key for f in planned(asked, True)] == ["tagger.vocabulary.path", "detector.path", "box_captioner.path"]
 
 
 def test_a_preset_without_a_path_says_how_to_fetch_it(monkeypatch):

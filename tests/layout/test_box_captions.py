@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from synth import numerics
 from synth.errors import EXIT_OK, InputError
 from synth.layout.caption import CAPTIONERS, captioner_class
 from synth.layout.caption.base import Settings
-from tests.fixtures_images import work
+from synth.layout.caption.qwen_vl import of_area
+from tests.faults.farm import Child
+from tests.fixtures_images import digests, work
 from tests.images.pictures import picture
 from tests.layout import tiny
 from tests.layout.chains import planned, records
@@ -34,7 +37,7 @@ def captioner(folders):
     def get(name):
         if name not in loaded:
             cls = captioner_class(name)
-            loaded[name] = cls(cls.check(folders[name]), Settings("a photo of", 6, 2))
+            loaded[name] = cls(cls.check(folders[name]), Settings("a photo of", 6, 112**2, 2))
             loaded[name].open("float32")
         return loaded[name]
 
@@ -64,6 +67,30 @@ def test_blip_2_sees_what_the_library_shows_it(captioner, folders):
     assert blip.captions([blip.prepare(crop)]) == [" ".join(blip.tokenizer.decode(out[0], skip_special_tokens=True).split())]
 
 
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
+def test_a_crops_patches_are_the_librarys(captioner, name):
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    qwen = captioner(name)
+    crop = qwen.prepare(noise(4))
+    library = Qwen2VLImageProcessorPil(
+        patch_size=qwen._patch,
+        image_mean=qwen._colours[0],
+        image_std=qwen._colours[1],
+        do_resize=True,
+        min_pixels=28 * 28,
+        max_pixels=10**6,
+    )
+    inputs = library(images=[Image.fromarray(crop.transpose(1, 2, 0))], return_tensors="pt")
+    assert inputs["image_grid_thw"].tolist() == [[1, crop.shape[1] // qwen._patch, crop.shape[2] // qwen._patch]]
+    assert torch.allclose(qwen._patches(crop), inputs["pixel_values"], atol=1e-5)
+
+
+def test_crops_have_an_area_and_keep_their_shape():
+    sizes = [of_area(w, h, 224**2, 32) for w, h in ((50, 50), (640, 480), (100, 900), (3000, 1), (1, 1))]
+    assert sizes == [(224, 224), (256, 192), (64, 672), (1568, 32), (224, 224)]
+
+
 def test_a_blip_2_that_does_not_say_where_its_picture_is_is_refused(folders, tmp_path):
     folder = shutil.copytree(folders["blip2"], tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
@@ -90,3 +117,19 @@ def test_boxes_get_captions_and_small_ones_their_tags(folders, tmp_path, name):
     assert 0 < len(small) < len(annos)
     assert all(anno.caption == anno.label for anno in small)
     assert all(anno.caption is not None and anno.caption != anno.label for anno in annos if anno.area >= 100)
+
+
+def test_captions_have_the_same_bytes_for_any_number_of_jobs_and_after_a_kill(folders, tmp_path):
+    files = {f"{n}.png": picture(n, (60, 40)) for n in range(9)} | {f"{n}.txt": "a dog and a cat" for n in range(9)}
+    source = write(tmp_path / "src", files)
+    keys = [
+        "recipe=layout", "tagger=[caption]", "segmenter=none", "export=[]", "detector=owlv2", f"detector.path={folders['owlv2']}",
+        "detector.box_threshold=0.3", "detector.template='{}'", "box_captioner=blip2", f"box_captioner.path={folders['blip2']}",
+        "box_captioner.min_box=1", "box_captioner.batch_size=2", "box_captioner.rows=3",
+    ]  # fmt: skip
+    once, other = (planned(tmp_path / name, source, *keys) for name in ("once", "other"))
+    assert [work(folder) for folder in once.values()] == [EXIT_OK] * 3
+    assert [work(other[name]) for name in ("tags", "boxes")] == [EXIT_OK] * 2
+    assert Child(other["box_captions"], 1, 3, env={}, fault="after_batch:kill@1").wait(240) == -signal.SIGKILL
+    assert [work(other["box_captions"], i, 3) for i in (2, 0)] == [EXIT_OK] * 2
+    assert digests(other["box_captions"]) == digests(once["box_captions"])

@@ -22,7 +22,7 @@ def models(tmp_path_factory):
     """A tiny model of each stage, of the true classes, with words that the detector's tokenizer knows."""
     folder = tmp_path_factory.mktemp("models")
     build_tiny_clip(folder / "clip")
-    for name in ("mm_grounding_dino", "sam"):
+    for name in ("mm_grounding_dino", "sam", "florence2"):
         getattr(tiny, name)(folder / name)
     write(folder, {"words.txt": "dog\ncar\nred ball\ntree\nfire\n"})
     return folder
@@ -43,14 +43,16 @@ def settings(models, *more: str) -> list[str]:
         f"tagger.vocabulary.vocabulary={models}/words.txt", "tagger.vocabulary.top=2", "tagger.vocabulary.min_probability=0",
         "detector=mm_grounding_dino", f"detector.path={models}/mm_grounding_dino", "detector.box_threshold=0.01",
         "detector.text_threshold=0.01", "detector.rows=2", "detector.batch_size=3",
-        "segmenter=sam", f"segmenter.path={models}/sam", "segmenter.rows=2", "segmenter.boxes=3", "segmenter.batch_size=2", *more,
+        "segmenter=sam", f"segmenter.path={models}/sam", "segmenter.rows=2", "segmenter.boxes=3", "segmenter.batch_size=2",
+        "box_captioner=florence2", f"box_captioner.path={models}/florence2", "box_captioner.max_tokens=4", "box_captioner.batch_size=2",
+        *more,
     ]  # fmt: skip
 
 
 def test_a_run_ends_with_labels_and_a_page_and_workers_that_are_killed_at_each_stage_make_the_same_bytes(models, source, tmp_path):
     import subprocess
 
-    argv = command(*settings(models), *SMALL, f"layout.source={source}", f"runs_dir={tmp_path}/runs", "cluster.n_jobs=1")
+    argv = command(*settings(models), *SMALL, f"layout.source={source}", f"runs_dir={tmp_path}/runs", "cluster=debug")
     ran = subprocess.run(argv, env=environment(), capture_output=True, text=True, timeout=580)
     assert ran.returncode == EXIT_OK, ran.stderr + ran.stdout
     exports = tmp_path / "runs/cc3m/exports"
@@ -60,20 +62,22 @@ def test_a_run_ends_with_labels_and_a_page_and_workers_that_are_killed_at_each_s
     once = planned(tmp_path / "runs", source, *settings(models))
     assert all(folder.is_done() for folder in once.values())
     other = planned(tmp_path / "other", source, *settings(models, "export=[layout_labels]"))
-    for name in ("tags", "boxes", "masks"):
+    for name in ("tags", "boxes", "masks", "box_captions"):
         folder = other[name]
         assert folder.spec.n_units == 3
         assert Child(folder, 1, 3, env={}, fault="after_batch:kill@1").wait(240) == -signal.SIGKILL
-        assert [w.wait(240) for w in [Child(folder, i, 3, env={}) for i in (2, 0)]] == [EXIT_OK] * 2
+        assert Child(folder, 2, 3, env={}).wait(240) == EXIT_OK
         assert folder.is_done() and digests(folder) == digests(once[name]), name
     assert digests(done(other["layout_labels"])) == digests(once["layout_labels"])
-    last = records(once["masks"])
+    last = records(once["box_captions"])
     assert [slot for slot, r in last.items() if isinstance(r, str)] == [8]
     assert all(r.tags[:2] == ("small dog", "red car") for r in last.values() if not isinstance(r, str))
-    assert any(a.mask for r in last.values() if not isinstance(r, str) for a in r.annos)
+    annos = [a for r in last.values() if not isinstance(r, str) for a in r.annos]
+    assert any(a.mask for a in annos) and all(a.caption is not None for a in annos)
 
 
-def test_without_a_segmenter_exports_are_made_of_the_boxes(models, source, tmp_path):
-    stages = planned(tmp_path, source, *settings(models)[:-6], "segmenter=none", "export=[coco]")
+def test_stages_that_nobody_asked_for_are_left_out(models, source, tmp_path):
+    settings = ["recipe=layout", "tagger=[caption]", f"detector.path={models}/mm_grounding_dino"]
+    stages = planned(tmp_path, source, *settings, "segmenter=none", "box_captioner=none", "export=[coco]")
     assert list(stages) == ["tags", "boxes", "coco"]
     assert [f.path for f in stages["coco"].upstream("images")] == [stages["boxes"].path]

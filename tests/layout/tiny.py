@@ -77,7 +77,7 @@ def florence2(folder: Path) -> Path:
     import transformers as t
 
     torch.manual_seed(7)
-    words = _bart_tokenizer()
+    words = bart_tokenizer()
     ends = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2, "forced_bos_token_id": 0}
     text = ends | {
         "model_type": "bart", "vocab_size": len(words), "d_model": 32, "encoder_layers": 1, "decoder_layers": 1,
@@ -121,7 +121,47 @@ def blip2(folder: Path) -> Path:
     return _prepares(folder, size={"height": 32, "width": 32})
 
 
-def _bart_tokenizer():
+def qwen2_5_vl(folder: Path, model: str = "Qwen2_5_VL", **vision: object) -> Path:
+    """Patches of 14 pixels."""
+    import torch
+    import transformers as t
+
+    torch.manual_seed(9)
+    words = _qwen_tokenizer()
+    text = {
+        "vocab_size": len(words), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
+    }  # fmt: skip
+    sees = {
+        "depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "spatial_merge_size": 2, "temporal_patch_size": 2,
+        "out_hidden_size": 32,
+    }  # fmt: skip
+    own = {"patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1]} if model == "Qwen2_5_VL" else vision
+    marks = {"image": "image_pad", "video": "video_pad", "vision_start": "vision_start", "vision_end": "vision_end"}
+    tokens = {f"{name}_token_id": words.convert_tokens_to_ids(f"<|{mark}|>") for name, mark in marks.items()}
+    config = getattr(t, f"{model}Config")(text_config=text, vision_config=sees | own, **tokens)
+    getattr(t, f"{model}ForConditionalGeneration")(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def qwen3_vl(folder: Path) -> Path:
+    """Patches of 16 pixels."""
+    return qwen2_5_vl(folder, "Qwen3VL", patch_size=16, num_position_embeddings=64, deepstack_visual_indexes=[0])
+
+
+def _qwen_tokenizer():
+    from transformers import Qwen2Tokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    words = Qwen2Tokenizer(vocab={token: n for n, token in enumerate([*bytes_to_unicode().values(), "<|endoftext|>"])}, merges=[])
+    names = ("im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")
+    words.add_tokens([f"<|{name}|>" for name in names], special_tokens=True)
+    return words
+
+
+def bart_tokenizer():
     from transformers import BartTokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 

@@ -7,6 +7,8 @@ from synth.layout.caption.base import BoxCaptioner
 CAPTIONERS = {
     "florence2": "synth.layout.caption.florence2:Florence2Captions",
     "blip2": "synth.layout.caption.blip2:Blip2",
+    "qwen2_5_vl": "synth.layout.caption.qwen_vl:Qwen25Vl",
+    "qwen3_vl": "synth.layout.caption.qwen_vl:Qwen3Vl",
 }
 
 

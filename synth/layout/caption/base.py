@@ -18,6 +18,7 @@ class Settings:
 
     prompt: str = ""
     max_tokens: int = 30  # of a caption
+    crop_pixels: int = 224**2  # of a crop, where the model takes any size
     rows: int = 16  # crops that are captioned at once
 
 
@@ -40,17 +41,17 @@ class BoxCaptioner(ABC):
 
     @abstractmethod
     def prepare(self, crop) -> np.ndarray:
-        """PIL image -> [3, side, side] uint8, all of one size. Needs no model; threads may share it."""
+        """PIL image -> [3, H, W] uint8, as the model takes it. Needs no model; threads may share it."""
 
     @abstractmethod
-    def window(self, crops: np.ndarray) -> list[str]:
-        """The captions of [N, 3, side, side] crops."""
+    def window(self, crops: Sequence[np.ndarray]) -> list[str]:
+        """The captions of crops that go through the model together."""
 
     def captions(self, crops: Sequence[np.ndarray]) -> list[str]:
         """The caption of each prepared crop, in windows of the list."""
         said: list[str] = []
         for start in range(0, len(crops), self.settings.rows):
-            said += self.window(np.stack(crops[start : start + self.settings.rows]))
+            said += self.window(crops[start : start + self.settings.rows])
         return said
 
 

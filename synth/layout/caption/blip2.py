@@ -1,5 +1,6 @@
 """BLIP-2 (Li et al. 2023), with OPT or Flan-T5: InstanceDiffusion's captioner of boxes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +41,14 @@ class Blip2(BoxCaptioner):
 
         return planes(crop.convert("RGB").resize((self._side, self._side), Image.Resampling.BICUBIC))
 
-    def window(self, crops: np.ndarray) -> list[str]:
+    def window(self, crops: Sequence[np.ndarray]) -> list[str]:
         """The likeliest token at every step; the prompt is not repeated."""
         import torch
 
         ids = torch.tensor([self._ids] * len(crops), device=self.model.device)
         with torch.inference_mode():
             out = self.model.generate(
-                pixel_values=normalised(torch.from_numpy(crops), *self._colours, self.model),
+                pixel_values=normalised(torch.from_numpy(np.stack(crops)), *self._colours, self.model),
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=self.settings.max_tokens,

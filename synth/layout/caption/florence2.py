@@ -1,5 +1,6 @@
 """Florence-2 as a captioner of boxes: its own task of captions, on crops."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ class Florence2Captions(BoxCaptioner):
     def prepare(self, crop) -> np.ndarray:
         return self._florence.prepare(crop)
 
-    def window(self, crops: np.ndarray) -> list[str]:
+    def window(self, crops: Sequence[np.ndarray]) -> list[str]:
         prompt = self._florence.tokens(self.settings.prompt)[: self._florence.room]
-        answers, _ = self._florence.answer(crops, [prompt] * len(crops), self.settings.max_tokens)
+        answers, _ = self._florence.answer(np.stack(crops), [prompt] * len(crops), self.settings.max_tokens)
         return [self._florence.words(answer) for answer in answers]

@@ -1,5 +1,4 @@
-"""What every segmenter is: a model that gives the mask of an object by its box. A picture is encoded once. Its boxes are decoded in groups
-of one size, the last one filled up with copies of its last box, so that a mask does not depend on how many boxes there are."""
+"""What every segmenter is: a model that gives the mask of an object by its box. A picture is encoded once, whatever boxes it has."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ class Settings:
     """How a segmenter is asked."""
 
     rows: int = 4  # pictures that are encoded at once
-    boxes: int = 16  # boxes that are decoded at once
+    boxes: int = 32  # of a picture, that are decoded at once
 
 
 @dataclass(frozen=True)
@@ -109,11 +108,10 @@ class Segmenter(ABC):
         with torch.inference_mode():
             for start in range(0, len(corners), self.settings.boxes):
                 own = corners[start : start + self.settings.boxes]
-                filled = np.concatenate([own, own[-1:].repeat(self.settings.boxes - len(own), 0)])
-                asked = torch.tensor(filled[None], device=self.model.device, dtype=self.model.dtype)
+                asked = torch.tensor(own[None], device=self.model.device, dtype=self.model.dtype)
                 out = self.model(**embeddings, input_boxes=asked, multimask_output=False)
                 # [1, N, 1, h, w] and [1, N, 1]
-                logits, foretold = out.pred_masks[0, : len(own)].float(), out.iou_scores[0, : len(own), 0].float().cpu().numpy()
+                logits, foretold = out.pred_masks[0].float(), out.iou_scores[0, :, 0].float().cpu().numpy()
                 if not (np.isfinite(foretold).all() and logits.isfinite().all()):
                     return NOT_FINITE
                 masks += self._cut(logits, prepared, (height, width), boxes[start : start + len(own)], foretold)

@@ -65,7 +65,17 @@ def leaves(text: str):
 
 
 # presets say why of their values
-DECLARED = ("config.yaml", "filter/*.yaml", "export/*.yaml", "tagger/*.yaml", "cluster/local.yaml", "cluster/slurm.yaml")
+DECLARED = (
+    "config.yaml",
+    "filter/*.yaml",
+    "export/*.yaml",
+    "tagger/*.yaml",
+    "detector/*.yaml",
+    "segmenter/*.yaml",
+    "box_captioner/*.yaml",
+    "cluster/local.yaml",
+    "cluster/slurm.yaml",
+)
 
 
 @pytest.mark.parametrize("path", [p for pattern in DECLARED for p in sorted(CONF.glob(pattern)) if p.stem != "none"], ids=lambda p: p.stem)
