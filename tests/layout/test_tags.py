@@ -113,7 +113,12 @@ def test_probabilities_are_those_of_the_library(model, tower, request):
 
 def test_a_picture_of_any_shape_is_prepared_in_little_memory_as_its_middle(monkeypatch):
     scaled, resize = [], Image.Image.resize
-    monkeypatch.setattr(Image.Image, "resize", lambda self, size, *args, **more: (scaled.append(size), resize(self, size, *args, **more))[1])
+
+    def noted(self, size, *args, **more):
+        scaled.append(size)
+        return resize(self, size, *args, **more)
+
+    monkeypatch.setattr(Image.Image, "resize", noted)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (2, 600, 3), np.uint8))
     prepared = Preparation(16)(image)
     assert np.array_equal(prepared, Preparation(16)(image.crop((284, 0, 316, 2))))

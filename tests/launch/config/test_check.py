@@ -84,7 +84,7 @@ def test_an_unknown_group_option_lists_the_options_and_never_the_types_of_the_sc
         check(["model=tini"])
     with pytest.raises(
         InputError,
-        match="export=folder: no such export; there are annotations, captions_txt, contact_sheet, hdf5, image_folder",
+        match="export=folder: no such export; there are annotations, captions_txt, coco, contact_sheet, hdf5, image_folder",
     ):
         check(["export=[contact_sheet,folder]"])
 
