@@ -180,7 +180,7 @@ LayoutLabelsConfig = maker(
 CocoConfig = maker(labels.CocoConfig, out="", pictures="copy", kind="", segmentations=True)
 SacapConfig = maker(labels.SacapConfig, out="", pictures="copy", kind="")
 LayoutSamConfig = maker(labels.LayoutSamConfig, out="", kind="", shard=4, shuffle=False, seed=0)
-LabelsPageConfig = maker(labels.LabelsPageConfig, out="", kind="", max_images=200)
+LabelsPageConfig = maker(labels.LabelsPageConfig, out="", kind="", max_images=200, sheet=4)
 AnnotationsConfig = maker(tracking.AnnotationsConfig, out="", min_area=4096.0, min_variant_area=1024.0, min_side=1.0, segmentations=False)
 PairsConfig = maker(
     tracking.PairsConfig,

@@ -3,16 +3,11 @@
 import io
 from collections.abc import Callable, Sequence
 
-from synth.export.boxes_html import PALETTE
+from synth.export.boxes_sheet import COLUMNS, HEIGHT, LABEL, LINE, LINES, TEXT, WIDTH, tile
 from synth.export.contact_sheet import EMPTY, GAP, INK, MARGIN, PAPER, SOFT, TITLE_SIZE, printable, wrap
-from synth.store.trees import decoded
-from synth.tracking.look import Frame, Object, Row
+from synth.tracking.look import Frame, Row
 
-WIDTH, HEIGHT = 300, 208  # pixels of a tile, into which pictures are fitted
-LINE, TEXT, LABEL = 15, 12, 12
-LINES = 3  # of text below a picture
-COLUMNS = 4  # tiles beside each other: rows of one variant lie in two blocks
-MOST = 6  # variants of a row
+MOST = 6  # variants of a row; rows of one variant lie in two blocks
 
 
 def sheet(title: str, rows: Sequence[Row], read: Callable[[str], bytes]) -> bytes:
@@ -34,12 +29,8 @@ def sheet(title: str, rows: Sequence[Row], read: Callable[[str], bytes]) -> byte
         for k, frame in enumerate(row.frames[:tiles]):
             x = left + k * (WIDTH + GAP)
             if frame.file:
-                picture = decoded(read(frame.file), "RGB")
-                scale = min(WIDTH / picture.width, HEIGHT / picture.height)
-                size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-                how = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
-                image.paste(picture.resize(size, how), (x, top))
-                _burn(pen, [o for o in frame.objects if not o.gone], (x, top, x + size[0], top + size[1]), scale, fonts[1])
+                boxes = [(f"{o.name} {o.id}", o.box, o.colour) for o in frame.objects if not o.gone]
+                tile(image, pen, read(frame.file), (x, top), boxes, fonts[1])
             else:
                 pen.rectangle((x, top, x + WIDTH - 1, top + HEIGHT - 1), fill=EMPTY)
             for i, line in enumerate(wrap(printable(_said(row, frame, k)), fonts[0], WIDTH, LINES)):
@@ -55,31 +46,3 @@ def _said(row: Row, frame: Frame, k: int) -> str:
     gone = ", ".join(f"{o.name} {o.id}" for o in frame.objects if o.gone)
     parts = (frame.caption or frame.label, frame.warp, f"left the frame: {gone}" if gone else "")
     return "  \u00b7  ".join(p for p in parts if p)
-
-
-def _burn(pen, objects: Sequence[Object], tile: tuple[int, int, int, int], scale: float, font) -> None:
-    """Boxes, then their labels, drawn at the size that is shown: above the box, below or inside, wherever no other label lies."""
-    boxes = []
-    for o in objects:
-        x, y, w, h = (round(v * scale) for v in o.box)
-        x0, y0 = tile[0] + x, tile[1] + y
-        boxes.append((x0, y0, x0 + max(w, 1) - 1, y0 + max(h, 1) - 1))
-        pen.rectangle((x0 - 1, y0 - 1, x0 + max(w, 1), y0 + max(h, 1)), outline="#000000")
-        pen.rectangle(boxes[-1], outline=PALETTE[o.colour % len(PALETTE)][0], width=2)
-    taken: list[tuple[int, int, int, int]] = []
-    for o, box in zip(objects, boxes, strict=True):
-        colour, dark = PALETTE[o.colour % len(PALETTE)]
-        label = printable(f"{o.name} {o.id}")
-        at = _place(box, tile, round(font.getlength(label)) + 6, LABEL + 4, taken)
-        taken.append(at)
-        pen.rectangle(at, fill=colour)
-        pen.text((at[0] + 3, at[1] + 1), label, font=font, fill="#000000" if dark else "#ffffff")
-
-
-def _place(box, tile, width: int, height: int, taken) -> tuple[int, int, int, int]:
-    """Where a label lies: the first place inside the tile that is free, else the first one."""
-    x = max(tile[0], min(box[0], tile[2] - width))
-    tops = (box[1] - height, box[3] + 1, box[1], box[3] - height)
-    places = [(x, y, x + width, y + height) for y in tops if tile[1] <= y <= tile[3] - height]
-    free = [a for a in places if not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in taken)]
-    return (free or places or [(x, box[1], x + width, box[1] + height)])[0]

@@ -46,3 +46,4 @@ class LayoutSamConfig(ShardedConfig): ...
 @dataclass(frozen=True, kw_only=True)
 class LabelsPageConfig(ExportConfig):
     max_images: int = key("pictures on the page, spread evenly over all", low=1)
+    sheet: int = key("pictures on the contact sheet", low=1)

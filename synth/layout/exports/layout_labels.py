@@ -66,7 +66,9 @@ class LayoutLabels(LabelFiles):
     def _lines(self) -> Iterator[bytes]:
         seen: set[str] = set()
         for _, facts in self.told():
-            name = next(iter(n for n in facts["files"] if n.startswith(f"{LABELS}/")))
+            name = next((n for n in facts["files"] if n.startswith(f"{LABELS}/")), "")
+            if not name:
+                raise InputError(f"{self.folder.path}: sample {facts['key']} of its units tells of no label file; verify it")
             if name in seen:
                 raise InputError(
                     f"{self.folder.path}: two pictures are called {name}, {facts['key']} is the second; "

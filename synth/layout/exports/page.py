@@ -1,6 +1,7 @@
 """Stage kind `labels_page`: layout labels as people look at them.
 
     index.html                   pictures with their boxes, masks and captions, each kind of them shown or not without a script
+    sheet.png                    some of them on one picture, boxes burned in
     pictures/000000012.jpg       those that are shown
 One slot. Its sample holds what the page says, and names, sizes and digests of the pictures.
 """
@@ -17,14 +18,15 @@ from synth.export.rle import mask_of
 from synth.export.sources import Sources
 from synth.layout.exports.card import Counts, reason_of
 from synth.layout.exports.config import LabelsPageConfig
-from synth.layout.exports.page_html import page
+from synth.layout.exports.page_html import page, totals_line
 from synth.layout.exports.reading import KNOWN, Labelled, LabelReader
+from synth.layout.exports.sheet import sheet
 from synth.layout.records import Anno, Record
 from synth.reading.stage import ROLE
 from synth.run.findings import Check
 from synth.run.place import Files, Pages
 
-INDEX, PICTURES = "index.html", "pictures"
+INDEX, SHEET, PICTURES = "index.html", "sheet.png", "pictures"
 OUTLINE = 320  # pixels: masks of larger pictures are traced coarser, or a page of photographs would hold megabytes of outlines
 
 
@@ -34,6 +36,10 @@ class LabelsPage(Pages):
     @cached_property
     def labels(self) -> LabelReader:
         return LabelReader(self.folder.upstream(ROLE)[0], KNOWN)
+
+    @property
+    def _name(self) -> str:
+        return dataset_name(list(lineage(self.folder)))
 
     def check(self) -> None:
         keys.check(self.config, "export.labels_page")
@@ -46,9 +52,8 @@ class LabelsPage(Pages):
     def whole(self) -> dict[str, bytes]:
         """index.html."""
         facts = self.facts("pictures", "totals")
-        title = f"Layout labels: {dataset_name(list(lineage(self.folder)))}"
         try:
-            return {INDEX: page(title, facts["pictures"], facts["totals"]).encode("utf-8")}
+            return {INDEX: page(f"Layout labels: {self._name}", facts["pictures"], facts["totals"]).encode("utf-8")}
         except (KeyError, TypeError, ValueError) as e:
             path = self.folder.unit_path(0)
             raise InputError(f"{path}: its sample tells no page ({type(e).__name__}); set it aside with verify --repair") from e
@@ -75,7 +80,11 @@ class LabelsPage(Pages):
                 shown.append(self._shown(item, files))
         counts.left_out.update(map(reason_of, labels.tombstones.values()))
         totals = {name: dict(sorted(getattr(counts, name).items())) for name in ("numbers", "dropped", "left_out")}
-        return {"pictures": shown, "totals": totals | {"shown": len(shown)}, "files": files}
+        totals |= {"shown": len(shown)}
+        full = [s for s in shown if s["record"].get("annos")]
+        chosen = [full[k] for k in spread(list(range(len(full))), self.config.sheet)]
+        self.keep(files, SHEET, sheet(f"{self._name}: {totals_line(totals)}", chosen, lambda file: (self.out.path / file).read_bytes()))
+        return {"pictures": shown, "totals": totals, "files": files}
 
     def _shown(self, item: Labelled, files: Files) -> dict:
         name = f"{PICTURES}/{item.slot:09d}.{item.ext}"

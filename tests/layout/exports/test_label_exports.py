@@ -26,14 +26,14 @@ from synth.layout.exports import reading
 from synth.layout.records import Anno, Record
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
-from synth.store.spec import InputFile, Upstream
+from synth.store.spec import InputFile, Upstream, canonical
 from tests.configs import LayoutLabelsConfig
 from tests.export.conftest import pictures as images_of_ours
 from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, commit_units, work
 from tests.layout.exports.conftest import CONFIGS, TOMBSTONE, TURNED, N, export, known
 from tests.layout.exports.labels import TORN, committed, labels_stage, pictures
-from tests.verify.test_verify import edit, problems
+from tests.verify.test_verify import edit, problems, rewrite
 
 # -- pictures --------------------------------------------------------------------------------------------------------
 
@@ -131,6 +131,19 @@ def test_verification_names_edited_files_and_labels_that_changed(labels, tmp_pat
     found = problems(stage.path, deep=True)
     assert [Path(p.split(": ")[0]).name for p in found] == ["label_000000000.json", "000000003.json", "train.txt"]
     assert [Path(p.split(": ")[0]).name for p in problems(stage.path)] == ["000000003.json", "train.txt"]
+
+
+@pytest.mark.parametrize("facts", [{"files": {}}, {"files": {"../x": [1, "0" * 64]}}, {"width": -1}, {"annos": [{"bbox": "x"}]}])
+def test_units_of_others_end_in_words(tmp_path, facts):
+    given = {"00000/000000012.jpg": pictures()["00000/000000012.jpg"]}
+    for kind in ("layout_labels", "coco")[: 1 if facts == {"files": {}} else 2]:  # COCO's form may have no file a picture
+        stage = export(labels_stage(tmp_path / kind, given), kind)
+        assert work(stage) == EXIT_OK
+        ((slot, key, record),) = [(s.slot, s.key, s.json()) for s in stage.samples()]
+        rewrite(stage, 0, [Sample(slot, key, {"json": canonical(record | facts)})])
+        assert problems(stage.path, deep=True)
+        (stage.path / "done.json").unlink()
+        assert work(StageFolder.open(stage.path)) == EXIT_BAD_INPUT
 
 
 def test_a_picture_that_was_exchanged_after_an_export_is_named(tmp_path):

@@ -1,16 +1,20 @@
 """The page of layout labels: in a real browser, with hostile tags, captions and names; kills and verification."""
 
 import base64
+import io
 import json
 import re
 import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from synth.errors import EXIT_OK
+from synth.export.boxes_html import PALETTE
 from synth.export.html import POLICY
 from synth.layout.exports.page_html import LABEL, TEXT, page, short
+from synth.layout.exports.sheet import sheet
 from synth.layout.records import Record
 from tests.browser import browse
 from tests.configs import LabelsPageConfig
@@ -87,11 +91,21 @@ def test_it_says_how_many_there_are_and_why_some_are_not(done, labels, tmp_path)
     assert sorted(p.name for p in (few.out_dir / "pictures").iterdir()) == ["000000000.jpg", "000000004.png"]
 
 
+def test_the_contact_sheet_shows_pictures_with_their_boxes(done, tmp_path):
+    (shown,) = [stored.json()["pictures"] for stored in done.samples()]
+    one = np.asarray(Image.open(io.BytesIO(sheet("t", shown[:1], lambda file: (done.out_dir / file).read_bytes()))))
+    colours = {tuple(c) for c in one.reshape(-1, 3)}
+    assert {tuple(int(PALETTE[k][0][i : i + 2], 16) for i in (1, 3, 5)) for k in (0, 1)} <= colours
+    with Image.open(done.out_dir / "sheet.png") as whole:  # four of five that have objects, beside each other
+        assert whole.size[0] > 3 * one.shape[1] and whole.size[1] == one.shape[0]
+    assert Image.open(io.BytesIO(sheet("none", [], lambda file: b""))).size[1] > 200
+
+
 def test_running_again_and_after_losing_files_gives_the_same_bytes_and_verification_names_what_is_wrong(labels, done, tmp_path):
     stage = made_page(labels, tmp_path / "out")
     first = tree(tmp_path / "out")
     assert first | {".synthset.json": ""} == tree(done.out_dir) | {".synthset.json": ""} and not problems(stage.path, deep=True)
-    for name in ("pictures/000000003.jpg", "index.html"):
+    for name in ("pictures/000000003.jpg", "index.html", "sheet.png"):
         (tmp_path / "out" / name).unlink()
     (stage.path / "done.json").unlink()
     assert work(stage) == EXIT_OK and tree(tmp_path / "out") == first
