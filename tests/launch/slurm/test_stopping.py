@@ -61,7 +61,7 @@ def test_before_anything_is_submitted_nothing_is_said_to_be_queued(folder, queue
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [
-        (SlurmError("Invalid account"), EXIT_BAD_INPUT, "Slurm did not take it: Invalid account"),
+        (SlurmError("Invalid account"), EXIT_BAD_INPUT, "cluster.account (probe): Slurm refuses it: Invalid account"),
         (SlurmError("standby mode", passing=True), EXIT_AGAIN, "Slurm does not take it now: standby mode"),
         (SlurmError("whether the job x is queued is not known", True, True), EXIT_AGAIN, "looks for its jobs by their name"),
         (KeyboardInterrupt(), EXIT_AGAIN, "stopped in the middle; the same command looks for its jobs by their name"),
@@ -82,13 +82,8 @@ def test_a_queue_that_cannot_be_asked_ends_before_anything_is_submitted(monkeypa
     def fail(*args):
         raise SlurmError("squeue: words", passing=passing)
 
-    for name, value in {
-        "site_of": lambda c: None,
-        "with_containers": lambda s, site, c: site,
-        "precheck": lambda *_: None,
-        "allotted": fail,
-    }.items():
-        monkeypatch.setattr(submit, name, value)
+    monkeypatch.setattr(submit, "site_of", lambda c: Site(PLAIN, Limits(), None, ""))
+    monkeypatch.setattr(submit.order, "queue_of", fail)
     with pytest.raises(kind, match="squeue: words"):
         submit.run([], PLAIN, None, False)
 
