@@ -46,7 +46,9 @@ class Session:
     def check(self, argv: list[str]) -> None:
         """Judge the command line; InputError if it is wrong."""
         from launch.config.check import check
+        from synth.host.code import planned_with
 
+        planned_with()
         line = check(argv)
         sys.argv[1:] = line.argv
         self.config_dir, self._multirun = line.args.config_dir, line.multirun

@@ -87,7 +87,7 @@ def render(reports: Sequence[tuple[StageReport, StageJobs]], width: int = 200) -
     lines = _told_below(rows, shown)
     for report, _ in reports:
         lines += _given_up(report) + [f"  {report.name}: {line}" for line in asked(report.work)]
-        lines += _sources(report.work, report.name) + _holders(report) + _failures(report)
+        lines += _sources(report.work, report.name, report.done) + _holders(report) + _failures(report)
         lines += [f"  {report.name}: newest pictures in {report.preview}"] if report.preview else []
     return Group(*([_table(rows, shown)] if reports else []), *(Text(printable(line)) for line in lines))
 
@@ -138,12 +138,14 @@ def _cells(r: StageReport, j: StageJobs) -> dict[str, str]:
     }
 
 
-def _sources(work: Work, name: str) -> list[str]:
+def _sources(work: Work, name: str, done: bool) -> list[str]:
     """Workers that computed with other code than was planned, or than each other."""
     lines = [f"  {name}: {n} of {work.workers} workers: {why}" for why, n in work.edited.items()]
     if len(work.sources) > 1:
         each = ", ".join(f"{code} ({n})" for code, n in sorted(work.sources.items(), key=lambda item: -item[1]))
         lines.append(f"  {name}: its workers began with {len(work.sources)} versions of the code: {each}")
+    if done:
+        return lines
     fix = f"  {name}: to go on with one code: cancel, then the same command; with cluster.freeze=true jobs run from a copy of it"
     return [*lines, fix] if lines else []
 
@@ -223,7 +225,9 @@ def _show(args: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else 200)
     if args.watch is None:
         reports = seen()
-        console.print(render(reports, console.width) if reports else "no stage has units that were set aside, none was given up")
+        if args.failed and not reports:
+            console.print("no stage that can be read has units that were set aside, none was given up")
+        console.print(render(reports, console.width))
         return EXIT_OK
     with Live(render(seen(), console.width), console=console, auto_refresh=False) as live:
         while True:

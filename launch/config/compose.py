@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import omegaconf._utils
+import yaml
 from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
@@ -104,6 +105,10 @@ class Composer:
             tree = self._loader.load_configuration(self.config_name, overrides, RunMode.RUN)
         except (HydraException, OmegaConfBaseException) as e:
             raise InputError(readable(e)) from e
+        except yaml.YAMLError as e:
+            raise InputError(f"a YAML file cannot be read: {' '.join(str(e).split())}") from e
+        except UnicodeDecodeError as e:
+            raise InputError(f"a YAML file of the config is no UTF-8 text: {e}; it is one of those that the command names") from e
         settings: Any = OmegaConf.to_container(tree[HYDRA], resolve=False)
         check_composed(settings)
         with open_dict(tree):

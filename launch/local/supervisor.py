@@ -23,7 +23,7 @@ from launch.plan.devices import environment as gpus_of
 from launch.show.progress import Bars
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK
 from synth.host import children
-from synth.host.code import PLANNED, digest
+from synth.host.code import PLANNED, planned_with
 from synth.numerics import environment
 from synth.run.trust import secrets_of
 from synth.store.events import SEAT, bad_device
@@ -110,7 +110,7 @@ class Supervisor:
         self._pending = list(pool)
         self._trusted = trusted
         self._contained = contained
-        self._code = digest()
+        self._code = planned_with()
         self._codes: list[int] = []
         self._asked = 0  # signals that were passed on
         self._read = float("-inf")

@@ -47,12 +47,17 @@ def plan(node: Node) -> Sequence[StageSpec | PlannedStage]:
         raise WrongKey(
             "seeds", seeds, f"prompts.maker={maker.config.maker} asks no model: every seed makes the same captions", group="captions"
         )
+    if maker.total is not None and (captions.total or 0) > maker.total and not captions.allow_short:
+        why = f"prompts.maker={maker.config.maker} has {maker.total:,} different captions here"
+        raise WrongKey("total", captions.total, why, f"captions.total={maker.total}, or captions.allow_short=true", group="captions")
     role = UPSTREAM.get(maker.config.maker)
     if role and not node.upstream.get(role):
         raise InputError(f"recipe stage {node.name}: prompts.maker={maker.config.maker} reads stages in role {role!r}; see conf/prompts/")
     engine, captions = _engine(node) if maker.asks else (NO_ENGINE, settled(captions, None, 1))
     slots = _slots(replace(config, captions=captions), dataset, maker, len(seeds))
     notes = [*remarks(config.dataset), *maker.remarks]
+    if dataset.suffix != config.dataset.suffix:
+        notes.append(f"dataset.suffix: prompts say {dataset.phrase(dataset.classes[0])!r}")
     if maker.slots is None:
         notes += _many_or_few(config, slots, len(dataset.classes), len(seeds), spare=maker.capacity is None)
     check_length(dataset, maker, engine, seeds[0])
@@ -164,8 +169,10 @@ def _many_or_few(config: Config, slots: int, n_classes: int, n_seeds: int, spare
         return [f"{made}: {slots:,} of {n_classes:,} classes get one, which captions.seed draws; ask for more, or choose dataset.classes"]
     if slots * n_seeds <= MUCH_MORE * asked:
         return []
-    more = f" and {captions.oversample:g} times as many for those that fail their checks (captions.oversample)" if spare else ""
-    return [f"{slots * n_seeds:,} captions are made for the {asked:,} that were asked for: whole rounds of the {n_classes:,} classes{more}"]
+    more = f"{captions.oversample:g} times as many for those that fail their checks (captions.oversample)" if spare else ""
+    rounds = "" if slots % n_classes else f"whole rounds of the {n_classes:,} classes"
+    why = " and ".join(filter(None, (rounds, more)))
+    return [f"{slots * n_seeds:,} captions are made for the {asked:,} that were asked for: {why}"] if why else []
 
 
 # -- captions.json ---------------------------------------------------------------------------------------------------

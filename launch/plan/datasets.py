@@ -59,7 +59,7 @@ def dataset_of(dataset: DatasetConfig) -> DatasetConfig:
         if wanted != "all":
             raise InputError("dataset.classes and dataset.classes_file are both set; give one of them")
         wanted = names_in(dataset.classes_file)
-    suffix = f" {dataset.suffix}" if dataset.suffix[:1].isalnum() else dataset.suffix  # a word, not the end of one: "puffinbird"
+    suffix = f" {dataset.suffix}" if dataset.suffix[:1].isascii() and dataset.suffix[:1].isalnum() else dataset.suffix  # no "puffinbird"
     return replace(dataset, classes=choose(classes, wanted), n_classes=len(classes), suffix=suffix)
 
 

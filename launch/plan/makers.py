@@ -166,7 +166,8 @@ def _from_file(config: Config, dataset: DatasetConfig) -> Maker:
     if lacking and not config.captions.allow_short:
         few = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if lacking[5:] else "")
         fix = "captions.allow_short=true takes them as they are; dataset.classes=[..] names the classes that are wanted"
-        why = f"holds captions of {len(own.covered)} of the {len(dataset.classes)} classes; none of {few}"
+        passed, checked = (" that pass the checks", "; prompts.check=false takes them unchecked") if prompts.check else ("", "")
+        why = f"holds captions{passed} of {len(own.covered)} of the {len(dataset.classes)} classes; none of {few}{checked}"
         raise WrongKey("file", prompts.file, why, fix, group="prompts")
     read = replace(read, content=own.content, also=own.also)
     return Maker(read, inputs, slots=own.slots, total=own.total, remarks=own.remarks)

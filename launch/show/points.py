@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from launch.plan.nearest import comparable
@@ -11,6 +11,7 @@ from synth.errors import InputError, StoreError
 from synth.store.folder import StageFolder
 
 NAMED = 3  # keys that are told of a stage
+LONG = 40  # characters of a value
 
 
 def told_apart(stages: Iterable[Path]) -> dict[Path, str]:
@@ -24,9 +25,9 @@ def told_apart(stages: Iterable[Path]) -> dict[Path, str]:
     told = {}
     for alike in groups.values():
         keys = sorted({key for path in alike for key in known[path]})
-        differ = [key for key in keys if len({_short(known[path].get(key)) for path in alike}) > 1]
+        differ = [key for key in keys if len({str(known[path].get(key)) for path in alike}) > 1]
         for path in alike:
-            words = [f"{key}={_short(known[path].get(key))}" for key in differ]
+            words = [f"{key}={_short(str(known[path].get(key)), [str(known[p].get(key)) for p in alike])}" for key in differ]
             told[path] = ", ".join(words[:NAMED]) + (f" and {len(words) - NAMED} more" if len(words) > NAMED else "")
     return told
 
@@ -46,6 +47,10 @@ def _facts(path: Path, known: dict[Path, Mapping[str, object]]) -> Mapping[str, 
     return known[path]
 
 
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+def _short(text: str, others: Sequence[str]) -> str:
+    """A text, or of a long one what stands where it is no longer like the others."""
+    if len(text) <= LONG:
+        return text
+    alike = next((n for n, letters in enumerate(zip(*others, strict=False)) if len(set(letters)) > 1), min(map(len, others)))
+    begin = max(0, min(alike - LONG // 4, len(text) - LONG))
+    return "..." * (begin > 0) + text[begin : begin + LONG] + "..." * (begin + LONG < len(text))

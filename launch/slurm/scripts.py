@@ -13,7 +13,7 @@ from launch.slurm.script import ArrayScript, GateScript, Header, array_text, gat
 from launch.slurm.stored import NAMES, Scripts
 from launch.slurm.submissions import FOLDER, Order
 from synth.errors import InputError
-from synth.host.code import PLANNED, digest
+from synth.host.code import PLANNED, planned_with
 from synth.host.source import ORIGIN, SAFE, origin, python_path
 
 STANDARD = ("", "/usr/local/bin", "/usr/bin", "/bin")  # folders of a PATH that any job has
@@ -39,7 +39,7 @@ def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks
         cpus=resources.cpus_worker,
         max_requeues=resources.max_requeues if resources.requeue else 0,
         # an image has its own Python and code
-        env=({PLANNED: ""} if resources.container else path | {PLANNED: digest()}) | dict(resources.env),
+        env=({PLANNED: ""} if resources.container else path | {PLANNED: planned_with()}) | dict(resources.env),
         modules=resources.modules,
         setup=resources.setup,
         commands=commands(),

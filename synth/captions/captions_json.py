@@ -23,6 +23,7 @@ from synth.store.spec import canonical
 
 KEY = "captions"
 NAMED = 5  # classes that a message names
+GIVEN = frozenset({"from_file", "hirpg", "class_name", "fake_it", "fake_definition"})  # makers that say themselves how many there are
 ADVICE = {  # what helps against the commonest reason of a slot without a caption, where more slots alone do not
     "prompt_too_long": "raise captioner.max_seq_len, or lower prompts.shots, or ",
     "no_class": "take another captioner, or captions.must_name_class=false, or ",
@@ -87,10 +88,11 @@ class CaptionsJson(WholeFiles):
             why = f" ({', '.join(f'{reason} {n}' for reason, n in sorted(gathered.reasons.items()))})" if gathered.reasons else ""
             enough = more_than(gathered.slots, wanted, have, self.config.total, len(classes))
             usual = ADVICE.get(max(gathered.reasons, key=gathered.reasons.get, default=""), "")
+            raised = f"raise captions.oversample to {enough:g} or more, or " if have and self._asks() else ""
             raise InputError(
                 f"captions: {len(gathered.rows)} of {self.config.total} are left{each} after {gathered.duplicates} duplicates and "
-                f"{gathered.tombstones} slots without a caption{why} of {gathered.slots} slots: {short} are missing; {usual}raise "
-                f"captions.oversample to {enough:g} or more, or set captions.allow_short=true"
+                f"{gathered.tombstones} slots without a caption{why} of {gathered.slots} slots: {short} are missing; {usual}{raised}"
+                "set captions.allow_short=true"
             )
         return [{"json": to_json(gathered.rows), "parquet": to_parquet(gathered.rows), "rejected.jsonl": b"".join(gathered.rejected)}]
 
@@ -98,6 +100,10 @@ class CaptionsJson(WholeFiles):
         """(official index, name) of all that the captions stages were asked for."""
         asked = (c for stage in self.folder.upstream("captions") for c in stage.spec.config["dataset"]["classes"])
         return {(c["index"], c["name"]) for c in asked}
+
+    def _asks(self) -> bool:
+        """Whether the number of slots came of captions.oversample: makers with captions of their own, or a few a class, have theirs."""
+        return not {stage.spec.config["prompts"].get("maker") for stage in self.folder.upstream("captions")} & GIVEN
 
     def encode(self, state, item) -> Sample:
         return Sample(0, KEY, item)

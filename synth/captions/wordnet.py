@@ -1,5 +1,6 @@
 """WordNet through nltk, where both are there: pip install synthset[wordnet], then python -m nltk.downloader wordnet."""
 
+import shlex
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -30,9 +31,8 @@ def _reader():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that other languages are not there
             return WordNetCorpusReader(root, None)
-    raise InputError(
-        f"WordNet: its data is not there; {interpreter()} -m nltk.downloader wordnet (or set NLTK_DATA), or give the texts in a file"
-    )
+    fix = f"{shlex.quote(interpreter())} -m nltk.downloader wordnet (or set NLTK_DATA)"
+    raise InputError(f"WordNet: its data is not there; {fix}, or give the texts in a file")
 
 
 def _first(reader, name: str):

@@ -73,7 +73,7 @@ class Selection(Stage):
     def there(self) -> Iterator[tuple[int, int]]:
         """(slot, label) of the pictures that are still there, -1 for one that was not scored.
 
-        Labels are taken from the scores, which are small: to be sure of a picture's record one has to read the picture.
+        Labels are taken from the scores, which are small: in units without digests of files no record is sure without its picture.
         """
         return labelled(self.pictures.sample_slots, self.folder.upstream("scores")[0])
 

@@ -4,10 +4,12 @@ A launcher tells its workers what it planned with, in their environment; a worke
 cluster.freeze=true jobs run from a copy of the code (launch.slurm.frozen), beside which PACKAGES says what was installed then.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -15,24 +17,34 @@ from synth.host.source import SOURCE
 
 PLANNED = "SYNTHSET_CODE"  # the digest of the code that planned, of the launcher that started a worker
 PACKAGES = "packages.json"  # beside a frozen copy: name -> version of what was installed when it was made
+NAMED = 5  # packages that are told
 TRAINING = os.path.join("synth", "embedded", "train")  # in no wheel, and no worker's
 
 
 def modules(source: Path = SOURCE, top: str = "synth") -> Iterator[str]:
-    """Names of the Python files of a package below a folder, relative to it, in a fixed order; those that train models left out."""
+    """Names of the Python files of a package below a folder, relative to it, in a fixed order; those that train models left out, and what
+    no import finds, as the link .#x.py that an editor puts beside a file while it is changed."""
     for folder, below, files in os.walk(source / top):
         inside = os.path.relpath(folder, source)
         below[:] = sorted(name for name in below if name != "__pycache__" and os.path.join(inside, name) != TRAINING)
-        yield from (os.path.join(inside, name) for name in sorted(files) if name.endswith(".py"))
+        yield from (os.path.join(inside, name) for name in sorted(files) if name.endswith(".py") and name[0] != ".")
 
 
 def digest(source: Path = SOURCE) -> str:
-    """sha256 of the modules of synth below a folder, the first 12 digits."""
+    """sha256 of the modules of synth below a folder, the first 12 digits. One that cannot be read counts by its name: who imports it says
+    what is wrong with it."""
     whole = hashlib.sha256()
     for name in modules(source):
-        with open(os.path.join(source, name), "rb") as f:
-            whole.update(f"{name}\0".encode() + hashlib.sha256(f.read()).digest())
+        whole.update(f"{name}\0".encode())
+        with contextlib.suppress(OSError), open(os.path.join(source, name), "rb") as f:
+            whole.update(hashlib.sha256(f.read()).digest())
     return whole.hexdigest()[:12]
+
+
+@cache
+def planned_with() -> str:
+    """The digest of the code as it was when this process first asked: a launcher asks before it plans, and tells its workers."""
+    return digest()
 
 
 def packages() -> dict[str, str]:
@@ -76,4 +88,5 @@ def other_packages(source: Path) -> str:
         return ""
     now = packages()
     changed = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
-    return "; ".join(f"{name} is {now.get(name, 'not there')}, was {then.get(name, 'not there')}" for name in changed)
+    said = [f"{name} is {now.get(name, 'not there')}, was {then.get(name, 'not there')}" for name in changed[:NAMED]]
+    return "; ".join(said) + (f"; and {len(changed) - NAMED} more" if changed[NAMED:] else "")

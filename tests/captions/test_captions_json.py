@@ -81,13 +81,22 @@ def test_too_few_captions_are_bad_input_with_the_fix(root, capsys):
 
 
 def test_classes_that_lack_captions_are_named_and_what_is_advised_makes_more(root, capsys):
-    stage = captions_stage(root, ["a", "b", "a", None])  # slots go round the classes
+    stage = captions_stage(root, [*"abcde", "f", "a", "g", None, "h"])  # slots go round the classes
     folder = captions_json_stage(root, [stage], 2 * len(CLASSES), per_class=2)
     assert work(folder) == EXIT_BAD_INPUT
     said = capsys.readouterr().err
-    assert "2 of each class are wanted; " in said and all(f"{name!r} has" in said for name in CLASSES)
+    assert "2 of each class are wanted; " in said and all(f"{CLASSES[n]!r} has 1" in said for n in (1, 3))
     factor = float(said.partition("captions.oversample to ")[2].split()[0])
-    assert slots_for(2 * len(CLASSES), factor, 1, len(CLASSES)) >= 4 + len(CLASSES)
+    assert slots_for(2 * len(CLASSES), factor, 1, len(CLASSES)) >= 10 + len(CLASSES)
+
+
+def test_no_number_is_advised_where_none_would_be_true(root, capsys):
+    """Of a class without any caption the rate is not known; makers of a fixed number do not ask for more."""
+    stage = captions_stage(root, ["a"])
+    assert work(captions_json_stage(root, [stage], len(CLASSES), per_class=1)) == EXIT_BAD_INPUT
+    assert "captions.oversample" not in capsys.readouterr().err
+    assert work(captions_json_stage(root, [stage], 3)) == EXIT_BAD_INPUT
+    assert "captions.oversample to" in capsys.readouterr().err
 
 
 def test_the_advice_of_one_caption_too_few_is_another_round():

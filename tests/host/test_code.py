@@ -27,6 +27,14 @@ def test_the_digest_is_of_the_modules_of_workers_their_names_and_nothing_else(tr
     assert digest(tree) != before
 
 
+def test_what_an_editor_leaves_beside_a_file_or_nobody_can_read_ends_nothing(tree):
+    before = digest(tree)
+    (tree / "synth/run/.#b.py").symlink_to("me@here.123")
+    assert digest(tree) == before
+    (tree / "synth/gone.py").symlink_to("nowhere")
+    assert digest(tree) != before
+
+
 def test_a_worker_tells_of_sources_that_are_not_those_of_the_plan_or_change_under_it(tree):
     events = []
 
@@ -54,3 +62,5 @@ def test_a_frozen_copy_knows_what_was_installed(tree, monkeypatch):
     Sources(tree, {}).begin(lambda event, why: events.append(why))
     said = "gone is not there, was 1; new is 3, was not there; torch is 2.8, was 2.9"
     assert events == [f"other packages are installed than when this was submitted: {said}"]
+    (tree / PACKAGES).write_text(json.dumps({f"p{n}": "1" for n in range(150)}))
+    assert code.other_packages(tree).endswith("; and 148 more")  # the line stays short: status reads ends of files

@@ -12,7 +12,7 @@ import pytest
 from launch.show.stages import ends, find_stages, rate, report_on
 from launch.slurm import jobs, submissions
 from launch.slurm.jobs import StageJobs
-from launch.status import duration, look, main, render
+from launch.status import _sources, duration, look, main, render
 from synth.errors import InputError
 from synth.host.slurm import Seen
 from synth.run.loop import Worker
@@ -196,7 +196,8 @@ def test_workers_with_other_code_than_was_planned_or_than_each_other_are_told(tm
     (folder.path / "events" / "old-1-abc.jsonl").write_text('{"event": "start", "job_idx": 2, "sources": "ba9876543210"}\n')
     shown = text([(report_on(folder.path), StageJobs())])
     assert f"1 of 3 workers: the code is {code}, and was 0123456789ab when this was submitted" in shown
-    assert f"began with 2 versions of the code: {code} (2), ba9876543210 (1)" in shown and "cluster.freeze=true" in shown
+    assert f"began with 2 versions of the code: {code} (2), ba9876543210 (1)" in shown and "cluster.freeze" not in shown  # it is done
+    assert "cluster.freeze=true" in _sources(report_on(folder.path).work, "probe", False)[-1]
 
 
 def test_a_narrow_terminal_shows_whole_names_and_tells_below_what_has_no_room(tmp_path):
@@ -210,13 +211,14 @@ def test_a_narrow_terminal_shows_whole_names_and_tells_below_what_has_no_room(tm
 
 
 def test_stages_of_one_name_are_told_apart_by_what_differs_here_or_upstream(tmp_path):
-    from launch.show.points import told_apart
+    from launch.show.points import _short, told_apart
     from synth.filters.config import PerceptualHashConfig
     from tests.fixtures_images import child
 
     swept = [probe(tmp_path, seed=n) for n in (1, 2)]
     behind = [child(tmp_path, "perceptual_hash", PerceptualHashConfig(method="phash"), {"images": [f]}) for f in swept]
     lone = probe(tmp_path / "other")
+    assert _short("x" * 90 + "cat", ["x" * 90 + "cat", "x" * 90 + "dog"]).endswith("xcat")
     told = told_apart([f.path for f in (*swept, *behind, lone)] + [tmp_path / "torn-0123"])
     assert told == {f.path: f"probe.seed={n}" for n in (1, 2) for f in (swept[n - 1], behind[n - 1])} | {lone.path: ""}
 

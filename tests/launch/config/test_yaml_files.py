@@ -6,8 +6,9 @@ from omegaconf import OmegaConf, _utils
 from yaml.cyaml import CParser
 
 from launch.config import yaml_files
-from launch.config.compose import register
+from launch.config.compose import Composer, register
 from launch.config.folders import CONF
+from synth.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +34,13 @@ def test_a_file_of_the_user_s_own_is_read_as_omegaconf_reads_it(tmp_path):
     (tmp_path / "own.yaml").write_text("a: 1\na: 2\n")
     with pytest.raises(yaml.constructor.ConstructorError, match="found duplicate key a"):
         OmegaConf.load(tmp_path / "own.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(b"a: [1, 2\n", "cannot be read: .*mine.yaml"), (b"a: 1\na: 2\n", "duplicate key a"), (b"a: \xff\n", "no UTF-8")]
+)
+def test_a_file_of_the_users_that_is_no_yaml_is_bad_input(tmp_path, text, said):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_bytes(text)
+    with pytest.raises(InputError, match=said):
+        Composer(str(tmp_path)).compose(["model=mine"])

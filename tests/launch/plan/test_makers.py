@@ -67,8 +67,10 @@ def test_own_captions_of_some_of_the_classes_are_taken_only_where_that_is_said(w
     ):
         world.point(*given)
     assert total(world.point(*given, "dataset.classes=[cat,dog]")) == (2, 0)
-    with pytest.raises(InputError, match="of 2 of the 3 classes; none of no;"):  # its only caption fails the checks
+    with pytest.raises(InputError, match=r"that pass the checks of 2 of the 3 classes; none of no; prompts.check=false takes"):
         world.point(*given, "dataset.classes=[cat,dog,no]", "prompts.check=true")
+    with pytest.raises(InputError, match=r"captions.total=10: prompts.maker=from_file has 2 different captions here; captions.total=2, or"):
+        world.point(*given, "dataset.classes=[cat,dog]", "captions.total=10")
 
 
 def test_a_large_file_of_captions_is_known_by_all_of_its_content(world):
