@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Iterable
+import signal
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from synth.host.children import descendants, is_alive
@@ -34,6 +35,20 @@ def links_of(pid: int) -> list[str]:
             with contextlib.suppress(OSError):
                 found.append(os.readlink(fd))
     return found
+
+
+@contextlib.contextmanager
+def standing_still(pids: Iterable[int]) -> Iterator[None]:
+    """Some processes are stopped meanwhile, and go on whatever happens: nothing else would ever end one that stands."""
+    pids = list(pids)
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 def wait_gone(pids: Iterable[int]) -> None:

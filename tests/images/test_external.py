@@ -1,6 +1,7 @@
 """External models: a real child process behind the images stage, one that behaves and many that do not."""
 
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -28,11 +29,13 @@ CAPTIONS = ["a red panda", 'say "cheese"\nin ünïcode <b>', "", "../../etc/pass
 DOCS = (Path(__file__).parents[2] / "docs" / "external.md").read_text()
 EXAMPLE = re.search(r"```python\n(.*?)```", DOCS, re.DOTALL)[1]
 
+NAP = f"1000.{secrets.randbelow(10**9):09d}"  # seconds; a `sleep` of exactly so many is one that a test here started
+
 # what goes wrong, put into the example just before a picture is drawn; `n` counts requests of this life of the command
 FAULTS = {
     "dies at a prompt, once": "if n == 3 and not os.path.exists(MARK): open(MARK, 'w').close(); os._exit(7)",
     "dies at a prompt, always": "if request['prompt'] == 'a red panda': os._exit(7)",
-    "hangs at a prompt, always": "if request['prompt'] == 'a red panda': subprocess.Popen(['sleep', '1000']); time.sleep(1000)",
+    "hangs at a prompt, always": f"if request['prompt'] == 'a red panda': subprocess.Popen(['sleep', '{NAP}']); time.sleep(1000)",
     "dies always": "os._exit(9)",
     "answers no request": "say(id=99)",
     "prints": "answers.write('loading 50%\\n[1, 2]\\nnull\\n\\xff\\n'); answers.flush()",
@@ -148,7 +151,7 @@ def test_a_prompt_that_is_the_end_of_it_twice_becomes_a_tombstone(fault, why, ma
 
 
 def sleepers() -> list[int]:
-    return [pid for pid, words in everywhere().items() if words == [b"sleep", b"1000"]]
+    return [pid for pid, words in everywhere().items() if words == [b"sleep", NAP.encode()]]
 
 
 def test_a_refused_prompt_is_a_tombstone_with_its_reason(made):

@@ -126,10 +126,12 @@ def test_a_gpu_is_idle_after_several_quiet_readings_and_its_own_workers_do_not_c
 def test_workers_start_one_by_one_as_gpus_become_idle(tmp_path, monkeypatch):
     monkeypatch.setattr("launch.local.supervisor.READ", 0.05)
     folder = probe(tmp_path, slots=40, sleep=0.4)
+    readings = []  # (when, whether the second GPU was idle)
 
     def read():
-        second = 0 if named(folder, "start") else 95  # busy until the worker of the other one has begun
-        return [Reading("0", "a", 0, 0), Reading("1", "b", second, 0)]
+        begun = bool(named(folder, "start"))  # the second one is busy until the worker of the first one has begun
+        readings.append((time.monotonic(), begun))
+        return [Reading("0", "a", 0, 0), Reading("1", "b", 0 if begun else 95, 0)]
 
     pool = [Slot(0, ("0",)), Slot(1, ("1",))]
     with Bars(Console(quiet=True)) as bars:
@@ -137,6 +139,8 @@ def test_workers_start_one_by_one_as_gpus_become_idle(tmp_path, monkeypatch):
         codes = Supervisor(folder, pool, 2, Stop(), print, Idle(read, Thresholds())).run(bars)
     starts = sorted(named(folder, "start"), key=lambda e: e["time"])
     assert codes == [0, 0] and [e["devices"] for e in starts] == ["0", "1"]
+    before = [idle for when, idle in readings if when <= pool[1].started]
+    assert before.count(False) >= READINGS and before[-READINGS:] == [True] * READINGS
     assert digests(folder) == alone(tmp_path, folder)
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from synth.tracking.stage import Pairs
 from synth.tracking.warp import draw, warped
 from tests.configs import ModelConfig, PairsConfig, WarpConfig
 from tests.fixtures_images import digests, small_device, work
+from tests.stages import events, wait_for
 from tests.tracking import scenes
 from tests.tracking.pairs_stages import done, made, pairs_stage, pixels, tombstones
 from tests.tracking.scenes import AnnotatedSet
@@ -172,11 +174,33 @@ def worker(folder, job_idx: int, n_jobs: int, fault: str = "") -> subprocess.Pop
     return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"SYNTHSET_FAULT": fault}, stderr=subprocess.DEVNULL)
 
 
-def test_units_have_the_same_bytes_for_three_jobs_after_a_kill(once, annotated, tmp_path):
+def stood_still(child: subprocess.Popen) -> bool:
+    """Whether a process stopped by SIGSTOP (False: it ended first)."""
+    flags = os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG
+    return wait_for(lambda: os.waitid(os.P_PID, child.pid, flags)).si_code == os.CLD_STOPPED
+
+
+def test_units_have_the_same_bytes_for_two_jobs_at_a_time_after_a_third_was_killed(once, annotated, tmp_path):
     other = pairs_stage(tmp_path, annotated, variants=2)
     assert other.spec.fingerprint == once.spec.fingerprint and other.spec.n_units == 4
     assert worker(other, 1, 3, "after_batch:kill@1").wait(600) == -signal.SIGKILL
-    assert [work(other, i, 3) for i in (2, 0)] == [EXIT_OK] * 2
+    child = worker(other, 0, 3, "after_batch:stop@1")
+
+    def let_go():  # in the middle of its unit, once another one has been made beside it
+        wait_for(other.committed)
+        child.send_signal(signal.SIGCONT)
+
+    try:
+        assert stood_still(child) and not other.committed()
+        letting_go = threading.Thread(target=let_go, daemon=True)
+        letting_go.start()
+        assert work(other, 2, 3) == EXIT_OK
+        assert child.wait(600) == EXIT_OK
+        letting_go.join()
+    finally:
+        child.kill()
+        child.wait()
+    assert len({e["worker"] for e in events(other, "unit")}) == 2  # each made units, and the one that was killed none
     assert other.is_done() and digests(other) == digests(once)
 
 

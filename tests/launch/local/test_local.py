@@ -12,7 +12,7 @@ from synth.errors import worst
 from synth.host.children import is_alive
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
-from tests.processes import below
+from tests.processes import below, standing_still
 
 SLOW = ["probe.slots=48", "probe.unit_size=4", "probe.batch_size=1", "probe.sleep=0.2", "cluster.n_jobs=2"]  # 5 s
 
@@ -91,15 +91,16 @@ def test_a_killed_worker_is_started_again(world):
 def test_two_commands_on_one_folder_share_the_work(world):
     first = world.start(*world.probe, *SLOW)
     folder = begun(world)
-    held = workers_of(first.pid)
-    for worker in held:  # until those of the second command are there, too
-        os.kill(worker, signal.SIGSTOP)
-    second = world.start(*world.probe, *SLOW)
-    until(lambda: len([e for e in read_events(folder.path) if e["event"] == "start"]) == 4)
-    for worker in held:
-        os.kill(worker, signal.SIGCONT)
-    outs = [p.communicate(timeout=240)[0] for p in (first, second)]
-    assert [first.returncode, second.returncode] == [0, 0], outs
+    commands = [first]
+    try:
+        with standing_still(workers_of(first.pid)):  # until those of the second command are there, too
+            commands.append(world.start(*world.probe, *SLOW))
+            until(lambda: len([e for e in read_events(folder.path) if e["event"] == "start"]) == 4)
+        outs = [p.communicate(timeout=240)[0] for p in commands]
+    finally:
+        for command in commands:
+            command.kill()  # its workers end with it
+    assert [command.returncode for command in commands] == [0, 0], outs
     makers: dict[str, list[int]] = {}
     for path in (folder.path / "events").glob("*.jsonl"):
         lines = [json.loads(line) for line in path.read_text().splitlines()]

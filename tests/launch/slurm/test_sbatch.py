@@ -12,6 +12,7 @@ from launch.slurm import sbatch
 from launch.slurm.sbatch import Queued, answer, submit
 from synth.host import slurm
 from synth.host.slurm import SlurmError
+from tests.processes import wait_gone
 
 # $1 is --parsable, $2 --job-name=NAME, or -M CLUSTER before them
 TAKE = """
@@ -160,9 +161,14 @@ def test_a_controller_that_stays_away_is_asked_for_a_bounded_time(site, tmp_path
 
 def test_what_a_wrapper_started_ends_with_it_when_no_answer_comes(site, tmp_path, monkeypatch):
     """Were the real sbatch left alone, it could queue the array after it was looked for, beside the one of the next try."""
-    site("(sleep 1; touch {d}/late) & wait\n")
-    monkeypatch.setattr(slurm, "CALL", 0.2)
-    with pytest.raises(SlurmError, match=r"no answer in 0\.2 s"):
-        submit(["x.sbatch"], "images-1.0", patience=0.0)
-    time.sleep(1.2)
+    site("(echo $BASHPID > {d}/child; sleep 30; touch {d}/late) & wait\n")
+    (tmp_path / "child").touch()
+    for seconds in (0.2, 2, 20):  # that a busy machine may need to start a shell
+        monkeypatch.setattr(slurm, "CALL", seconds)
+        with pytest.raises(SlurmError, match=rf"no answer in {seconds} s"):
+            submit(["x.sbatch"], "images-1.0", patience=0.0)
+        if child := (tmp_path / "child").read_text():
+            break
+    assert child, "no shell was started in time"
+    wait_gone([int(child)])
     assert not (tmp_path / "late").exists()
