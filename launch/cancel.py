@@ -1,9 +1,11 @@
 """Cancel the Slurm jobs of a run.
 
-Cancels what was submitted for these stages (submissions/*.json), and jobs of these names that hold leases there, on the cluster on which
-they are. A job is known by cluster, number, name and time of submission: if one differs, as of slurm/stage.sbatch the name, it is told and
-left alone. Nothing that is finished is lost either way: with --drain the running
-batches are kept, too, and units are let go at once. Running the same launch command again goes on from there.
+Cancels what was submitted for these stages (submissions/*.json), and jobs of these names that hold leases there, on the cluster on
+which they are. A job is known by cluster, number, name and time of submission: if one differs, as of slurm/stage.sbatch the name, it
+is told and left alone; the exit code is 75 if it may be of this run all the same.
+
+Nothing that is finished is lost either way: with --drain the running batches are kept, too, and units are let go at once. Running the
+same launch command again goes on from there.
 """
 
 if __name__ == "__main__":  # python launch/cancel.py and python -m launch.cancel are synthset cancel
@@ -14,6 +16,7 @@ if __name__ == "__main__":  # python launch/cancel.py and python -m launch.cance
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from launch.config.program import as_typed
@@ -37,13 +40,25 @@ def scancel(cluster: str, *args: str) -> None:
         raise InputError(f"scancel {' '.join(args)}: {err.strip()}")
 
 
-def live_jobs(stages: Sequence[Path], tell: Callable[[str], None] = print) -> tuple[list[Job], list[Job]]:
-    """Jobs of these stages that are pending or running, and those of clusters that do not answer.
+@dataclass(frozen=True)
+class Found:
+    """Jobs of stages, by what Slurm says of them."""
+
+    live: list[Job]  # pending or running
+    silent: list[Job]  # of clusters that do not answer
+    left: list[Job]  # live ones that may be of these stages, and whose name is of no submission
+    answered: bool  # whether any cluster did
+
+
+def live_jobs(stages: Sequence[Path], tell: Callable[[str], None] = print) -> Found:
+    """Jobs of these stages that may be pending or running.
 
     What cannot be read of a stage is told, and the rest still cancelled.
     """
     live: dict[tuple[str, str], Job] = {}
     silent: dict[tuple[str, str], Job] = {}
+    left: dict[tuple[str, str], Job] = {}
+    answered = False
     for stage in stages:
         held: list[str] = []
         try:
@@ -53,21 +68,24 @@ def live_jobs(stages: Sequence[Path], tell: Callable[[str], None] = print) -> tu
                 tell(what)
         except (InputError, StoreError) as e:
             tell(f"{e}; who holds its units is not known")
-        named = jobs.of(stage, held, tell)
+        named = jobs.of(stage, held, tell, slurm.TIMEOUT)
         states = jobs.states(named)
         for job in named:
             tasks = states[job.key]
             if tasks is None:
                 silent[job.key] = job
                 continue
+            answered = True
             tasks = [task for task in tasks if slurm.is_live(task.state)]
             others = list(filter(None, (job.other(task) for task in tasks)))
             if others:
+                if any(job.renamed(task) for task in tasks):
+                    left[job.key] = job
                 at = f"-M {job.cluster} " if slurm.at(job.cluster) else ""
                 tell(f"{stage}: names job {job}, {others[0]}: left alone (scancel {at}{job.id} ends it)")
             elif tasks:
                 live[job.key] = job
-    return list(live.values()), list(silent.values())
+    return Found(list(live.values()), list(silent.values()), list(left.values()), answered)
 
 
 def drain(found: Sequence[Job], patience: float, tell: Callable[[str], None]) -> bool:
@@ -97,8 +115,9 @@ def drain(found: Sequence[Job], patience: float, tell: Callable[[str], None]) ->
 
 def cancel(path: Path, drained: bool, patience: float, tell: Callable[[str], None]) -> int:
     """Cancel the jobs of all stages below a path; the exit code."""
-    found, silent = live_jobs(find_stages(path), tell)
-    if silent and all(job.cluster == slurm.home("") for job in silent):
+    jobs_there = live_jobs(find_stages(path), tell)
+    found, silent, left = jobs_there.live, jobs_there.silent, jobs_there.left
+    if silent and not jobs_there.answered:
         raise InputError("squeue: not here, or no answer; run this where the cluster's commands work")
     in_time = True
     for cluster in dict.fromkeys(job.cluster for job in found):
@@ -108,12 +127,17 @@ def cancel(path: Path, drained: bool, patience: float, tell: Callable[[str], Non
             if drained:
                 in_time = drain(some, patience, tell) and in_time
             scancel(cluster, *(job.id for job in some))
-    tell(f"cancelled: {' '.join(map(str, found))}" if found else "no job of this run is pending or running")
+    if found:
+        tell(f"cancelled: {' '.join(map(str, found))}")
+    elif not silent and not left:
+        tell("no job of this run is pending or running")
+    if left:
+        tell(f"left alone, though they may be of this run: {', '.join(map(str, left))}")
     if silent:
         tell(f"not asked, so not cancelled: {', '.join(map(str, silent))}: no answer from there; run this again later, or on that cluster")
     if not in_time:
         tell(f"some had not drained after {patience:.0f} s: their running batches are lost, nothing else")
-    return EXIT_OK if in_time and not silent else EXIT_AGAIN
+    return EXIT_OK if in_time and not silent and not left else EXIT_AGAIN
 
 
 def parser() -> argparse.ArgumentParser:

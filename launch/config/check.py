@@ -20,7 +20,7 @@ from launch.config.doors import check_flags, check_setting
 from launch.config.near import did_you_mean, inner
 from launch.config.root import LISTS
 from launch.config.secrets import check_line
-from launch.config.times import TIME_KEYS, check_time, typed_time
+from launch.config.times import check_time, holds_time, typed_time
 from synth.errors import InputError
 
 _EXPECTED = {
@@ -60,7 +60,8 @@ def check(argv: list[str]) -> CommandLine:
     parsed = composer.parse(words)
     check_line(parsed, words)
     for override in filter(_hydras_own, parsed):
-        check_setting(override.key_or_group, override.input_line or "")
+        one = not override.is_delete() and not override.is_sweep_override()
+        check_setting(override.key_or_group, override.input_line or "", _unquoted(override.value()) if one else ...)
     only_told = args.info or args.hydra_help or args.shell_completion
     words = words if only_told else _named(words, composer)
     overrides = composer.parse(words)
@@ -154,7 +155,7 @@ def _check_type(override: Override, tree: DictConfig) -> None:
     values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
     for value in values:
         value = _unquoted(value)
-        if key.rpartition(".")[2] in TIME_KEYS:
+        if holds_time(key):
             typed_time(key, value)
         copy = OmegaConf.create(tree)
         try:
@@ -192,7 +193,7 @@ def _check_times(tree: DictConfig, prefix: str = "") -> None:
     for key, value in items:
         if isinstance(value, DictConfig):
             _check_times(value, f"{prefix}{key}.")
-        elif key in TIME_KEYS:
+        elif holds_time(f"{prefix}{key}"):
             check_time(f"{prefix}{key}", value)
 
 

@@ -53,10 +53,13 @@ def check_flags(args: argparse.Namespace) -> None:
         raise InputError("--experimental-rerun: the same command again goes on where a run stopped")
 
 
-def check_setting(key: str, text: str) -> None:
-    """InputError for a setting of Hydra on the command line. key: as written, "hydra.run.dir" or "hydra/launcher"; text: the whole word."""
+def check_setting(key: str, text: str, value: Any = ...) -> None:
+    """InputError for a setting of Hydra on the command line that opens a door. key: as written, "hydra.run.dir" or "hydra/launcher"; text:
+    the whole word; value: what it is set to, where that is one value."""
     name = key.replace("/", ".").partition(".")[2]
     if any(name == known or name.startswith(f"{known}.") for known in HARMLESS):
+        return
+    if any(d.key == name and value in d.plain for d in DOORS):
         return
     door = next((d for d in DOORS if f"{d.key}.".startswith(f"{name}.") or name.startswith(f"{d.key}.")), None)
     door = door or next((d for d in DOORS if d.key.partition(".")[0] == name.partition(".")[0]), None)

@@ -91,9 +91,9 @@ def _set(cluster: SlurmConfig, env: Mapping[str, str]) -> list[tuple[str, str, o
     return [(name, key, own) for name, key, own in keys + flags if env.get(name)]
 
 
-def payer(account: str | None, env: Mapping[str, str] = os.environ) -> str:
-    """The variable that an account was taken from; "" if none."""
-    return "SBATCH_ACCOUNT" if account and account == env.get("SBATCH_ACCOUNT") else ""
+def payer(account: str | None, env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """account -> the variable that it was taken from, where it was."""
+    return {account: "SBATCH_ACCOUNT"} if account and account == env.get("SBATCH_ACCOUNT") else {}
 
 
 def _check_clusters(clusters: str | None, key: str) -> None:

@@ -4,9 +4,20 @@ import re
 
 from synth.errors import InputError
 
-TIME_KEYS = ("time", "time_min")  # last parts of keys that hold a time
+TIME_KEYS = ("time", "time_min")  # last parts of keys of a cluster that hold a time
+NAMED_BY_OTHERS = frozenset(["env", "extra", "srun_extra"])  # mappings in which a name means what it means to others
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?$")
 _ENDLESS = ("unlimited", "infinite", "0")  # of sbatch --time
+
+
+def holds_time(key: str) -> bool:
+    """Whether a key holds a time.
+
+    >>> holds_time("cluster.stages.images.time_min"), holds_time("cluster.env.time"), holds_time("engine.time")
+    (True, False, False)
+    """
+    parts = key.split(".")
+    return parts[0] == "cluster" and parts[-1] in TIME_KEYS and not NAMED_BY_OTHERS & {*parts}
 
 
 def check_time(key: str, value: object) -> None:

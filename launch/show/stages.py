@@ -99,7 +99,7 @@ class StageReport:
 
 def find_stages(path: Path) -> list[Path]:
     """Stage folders at, in or two levels below a path (RUNS_DIR, RUNS_DIR/<dataset> or a stage), upstreams first by age."""
-    path = Path(path)
+    path = Path(os.path.abspath(path))  # a stage has its name also where it is the folder that one stands in
     places = [path, *path.glob("*/"), *path.glob("*/*/")]
     folders = [p for p in places if os.path.lexists(p / "stage.json")]  # a link that leads nowhere is told, too
     if not folders:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launch.slurm.limits import mib
 from launch.slurm.submissions import Submission
 from synth import foreign
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError
@@ -27,9 +28,7 @@ MEMORY = "OUT_OF_MEMORY"
 BROKEN = frozenset(["FAILED", "BOOT_FAIL"])  # a job that ends so by itself
 WANT = re.compile(r"memory that this job may use was full")  # of synth.host.deaths
 LINES, TAIL = 5, 4096  # lines of a log, of so many bytes at its end
-SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?(/cpu)?", re.IGNORECASE)
 KILLED = (-9, 137)  # exit codes of a job, and of what it ran
-MIB = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024 * 1024}
 NAMED = 3  # jobs that are named of many
 
 
@@ -136,9 +135,9 @@ def doubled(mem: str) -> str:
     >>> doubled("4G"), doubled("100M/cpu"), doubled("7.81G"), doubled("515000M"), doubled("0"), doubled("")
     ('8192M', '200M/cpu', '15995M', '1030000M', '', '')
     """
-    m = SIZE.fullmatch(mem)
-    size = float(m[1]) * MIB[m[2].upper()] if m else 0
-    return f"{math.ceil(2 * size)}M{m[3] or ''}" if m and size else ""
+    each = "/cpu" if mem.endswith("/cpu") else ""
+    size = mib(mem.removesuffix(each))
+    return f"{math.ceil(2 * size)}M{each}" if size else ""
 
 
 def told_by(events: Iterable[Mapping], bases: set[str]) -> Told:

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from synth import foreign
+from synth.errors import InputError
 from synth.host.code import PACKAGES, modules, packages
 from synth.host.source import SOURCE
-from synth.store.files import write_once
+from synth.store.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,14 @@ def archive(source: Path = SOURCE) -> Archive:
 
 
 def write(folder: Path, copy: Archive) -> None:
-    """Put the archive into a folder, unless it is there."""
-    write_once(folder / copy.name, copy.data)
+    """Put the archive into a folder, unless it is there, whole: the command of a run is what mends a damaged one."""
+    path = folder / copy.name
+    try:
+        there = foreign.read(path, len(copy.data))
+    except (OSError, InputError):  # not there, cut off, too long
+        there = b""
+    if hashlib.sha256(there).hexdigest() != copy.sha256:
+        write_atomic(path, copy.data)
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -57,8 +57,14 @@ class Job:
             return f"which was submitted {'before' if early else 'after'} that of its submission {own.number}"
         return ""
 
+    def renamed(self, task: Seen) -> bool:
+        """Whether a task of another name may be its own all the same: where a site gives jobs names of its own, or where it was submitted
+        by hand and only a lease names it."""
+        named = any(record.part(task.name) for record in self.owners)
+        return not named and (not self.submitted or task.submitted == self.submitted)
 
-def of(stage: Path, held: Iterable[str] = (), tell: Callable[[str], object] = lambda what: None) -> list[Job]:
+
+def of(stage: Path, held: Iterable[str] = (), tell: Callable[[str], object] = lambda what: None, timeout: float = TIMEOUT) -> list[Job]:
     """All jobs of a stage, newest submission last: those of submissions/, those whose ids were lost (found by their unique name) and
     those that hold leases (`held`: "dev/11_3@1"), which may have been submitted by hand."""
     jobs: dict[tuple[str, str], Job] = {}
@@ -66,24 +72,24 @@ def of(stage: Path, held: Iterable[str] = (), tell: Callable[[str], object] = la
     # one with the names of another stage says nothing about whose a job is
     own = tuple(r for r in records if r.job_name and r.job_name == submissions.job_name(stage, r.token))
     for record in records:
-        clusters = [slurm.home(name) for name in record.cluster.split(",")]
+        clusters = [slurm.home(name, timeout) for name in record.cluster.split(",")]
         owners = (record,) if record in own else ()
         found = [Job(clusters[0], job, owners, record.submitted.get(job, 0.0)) for job in record.job_ids]
         if record.state == submissions.INTENDED:  # whoever submits it may have died between sbatch and the file
             known = {job.key for job in found}
-            found += [Job(c, job, owners) for c in clusters for job in lost(record, c) if (c, job) not in known]
+            found += [Job(c, job, owners) for c in clusters for job in lost(record, c, timeout) if (c, job) not in known]
         for job in found:  # the newest last, were numbers begun anew meanwhile
             jobs.pop(job.key, None)
             jobs[job.key] = job
     for ref in filter(None, map(JobRef.parse, held)):
-        cluster = slurm.home(ref.cluster)
+        cluster = slurm.home(ref.cluster, timeout)
         jobs.setdefault((cluster, ref.base), Job(cluster, ref.base, own))
     return list(jobs.values())
 
 
-def lost(record: Submission, cluster: str) -> list[str]:
+def lost(record: Submission, cluster: str, timeout: float = TIMEOUT) -> list[str]:
     """Ids of the jobs in a cluster's queue that have the names of a submission whose ids may not all be written."""
-    tasks = slurm.seen(names=[*record.names(), record.job_name], cluster=cluster, timeout=TIMEOUT)
+    tasks = slurm.seen(names=[*record.names(), record.job_name], cluster=cluster, timeout=timeout)
     return list(dict.fromkeys(task.base for task in tasks or ()))
 
 
@@ -102,10 +108,13 @@ def states(jobs: Sequence[Job], timeout: float = slurm.TIMEOUT) -> dict[tuple[st
 
 
 def ask(jobs: Sequence[Job]) -> StageJobs:
-    """States of the newest of these jobs; what only has the number of one is left out."""
+    """States of the newest of these jobs; what only has the number of one is left out. Where a site gives jobs names of its own, cluster,
+    number and time of submission are enough, as for launch.slurm.order.part_of."""
     newest = jobs[-IDS:]
     known = states(newest, TIMEOUT)
-    tasks = {_shown(job, t.job): t.state for job in newest for t in known[job.key] or () if not job.other(t)}
+    found = [(job, task) for job in newest for task in known[job.key] or ()]
+    own = [(job, task) for job, task in found if not job.other(task) or (job.owners and job.submitted and job.renamed(task))]
+    tasks = {_shown(job, task.job): task.state for job, task in own}
     for cluster in {job.cluster for job in newest}:
         forgotten = [job for job in newest if job.cluster == cluster and known[job.key] == []]
         if forgotten:

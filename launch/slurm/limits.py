@@ -13,7 +13,15 @@ from launch.slurm.payer import default_account
 from synth.host.slurm import ask, home, parse_config
 
 DEFAULT_ARRAY = 1001  # Slurm's own MaxArraySize: indices 0..1000
+SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?", re.IGNORECASE)  # of memory, as sbatch takes it
+UNITS = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024 * 1024}  # MiB
 QUICK = 10.0  # seconds: a site whose accounting is down must not hold up a launch
+
+
+def mib(text: str) -> float | None:
+    """MiB of memory as sbatch takes it; None if it is no size: mib("1.5G") == 1536, mib("500") == 500, mib("all") is None."""
+    m = SIZE.fullmatch(text)
+    return float(m[1]) * UNITS[m[2].upper()] if m else None
 
 
 @dataclass(frozen=True)

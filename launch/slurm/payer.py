@@ -8,19 +8,19 @@ from synth.host import slurm
 QUICK = 10.0  # seconds: a site whose accounting is down must not hold up a launch
 
 
-def paid_by(accounts: Mapping[str, str | None], source: str, default: str) -> str:
-    """A line for people. accounts: kind of stage -> the account that its jobs name; source: the variable that it came from, or "".
+def paid_by(accounts: Mapping[str, str | None], inherited: Mapping[str, str], default: str) -> str:
+    """A line for people. accounts: kind of stage -> the account that its jobs name; inherited: account -> the variable that it came from.
 
-    >>> paid_by({"images": "lab", "gate": "lab"}, "SBATCH_ACCOUNT", "dev")
-    'account lab (SBATCH_ACCOUNT) pays'
-    >>> paid_by({"images": "lab", "gate": None}, "", "dev")
+    >>> paid_by({"images": "lab", "gate": "x"}, {"lab": "SBATCH_ACCOUNT"}, "dev")
+    'account lab (SBATCH_ACCOUNT) pays for images, x for gate'
+    >>> paid_by({"images": "lab", "gate": None}, {}, "dev")
     'account lab pays for images, dev (your default) for gate'
     """
     by_account: dict[str, list[str]] = {}
     for kind, account in accounts.items():
         by_account.setdefault(account or "", []).append(kind)
     names = {
-        account: account + (f" ({source})" if source and account else "")
+        account: account + (f" ({inherited[account]})" if account in inherited else "")
         if account
         else f"{default} (your default)"
         if default

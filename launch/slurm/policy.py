@@ -27,10 +27,8 @@ FULL = re.compile(
     re.IGNORECASE,
 )
 COUNTED = re.compile(r"Max\w*SubmitJob|GrpSubmitJob")
-# jobs that wait for these wait for ever, whatever ends before them
-NEVER = re.compile(
-    r"PartitionTimeLimit|PartitionNodeLimit|MaxMemPerLimit|\w*(?:PerJob|WallDuration|PerNode)\w*|QOSMin(?:GRES|Cpu|Mem|Node|Billing)\w*"
-)
+# jobs that wait for these wait for ever, whatever ends before them; not PartitionNodeLimit, which is also told of nodes that are down
+NEVER = re.compile(r"PartitionTimeLimit|MaxMemPerLimit|\w*(?:PerJob|WallDuration|PerNode)\w*|QOSMin(?:GRES|Cpu|Mem|Node|Billing)\w*")
 
 
 @dataclass(frozen=True)

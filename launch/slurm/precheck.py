@@ -11,7 +11,7 @@ from pathlib import Path
 
 from launch.config.near import did_you_mean
 from launch.config.times import limit as time_limit
-from launch.slurm.limits import Limits, Nodes, figures
+from launch.slurm.limits import Limits, Nodes, figures, mib
 from launch.slurm.policy import limit_in, short, time_mends
 from launch.slurm.resources import Resources
 from synth.errors import InputError
@@ -46,7 +46,6 @@ REFUSALS = {
 NO_SUCH_NODE = re.compile(r"node configuration is not available", re.IGNORECASE)  # also said of nodes that are all down
 # of nodes as they are now: the same script may be taken tomorrow
 BUSY = re.compile(r"nodes? .*(?:busy|not available \(down)|DOWN, DRAINED|not responding|: not found on this machine$", re.IGNORECASE)
-UNITS = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024 * 1024}  # MiB
 
 
 def check_with_slurm(
@@ -118,8 +117,7 @@ def _has(node: Nodes, key: str, resources: Resources) -> bool:
     if key == "cpus_per_job":
         return node.cpus is None or resources.cpus_per_job <= node.cpus
     if key == "mem":
-        asked = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", resources.mem or "", re.IGNORECASE)
-        return node.memory is None or not asked or float(asked[1]) * UNITS[asked[2].upper()] <= node.memory
+        return node.memory is None or (mib(resources.mem or "") or 0) <= node.memory
     if key == "constraint":
         simple = re.fullmatch(r"[\w.-]+(?:\|[\w.-]+)*", resources.constraint or "")
         return not simple or bool(node.features & set(simple[0].split("|")))

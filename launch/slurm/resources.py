@@ -14,6 +14,7 @@ from launch.config.times import limit, typed_time
 from launch.plan.container import AUTO, Container, chosen
 from launch.plan.devices import processes_of, uses_gpu
 from launch.plan.mounts import user_mounts
+from launch.slurm.limits import mib
 from synth.errors import InputError
 from synth.host.source import SAFE
 
@@ -62,8 +63,8 @@ OF_GPUS = frozenset([*COUNTED, *UNCOUNTED, "gpu-bind", "gpu-freq", "cpus-per-gpu
 _NODES = (
     "exclusive mem-per-cpu mincpus tmp contiguous switches spread-job use-min-nodes core-spec thread-spec cores-per-socket "
     "sockets-per-node threads-per-core extra-node-info hint ntasks-per-core ntasks-per-node ntasks-per-socket ntasks-per-gpu "
-    "distribution cpu-freq gres-flags mem-bind network bb bbf reboot power profile acctg-freq overcommit oversubscribe resv- "
-    "ports tres-per-task"
+    "distribution cpu-freq gres-flags mem-bind network bb bbf reboot power profile acctg-freq overcommit oversubscribe "
+    "resv-ports tres-per-task"
 )
 OF_NODES = OF_GPUS | frozenset(_NODES.split())
 IN_PARTITION = ("constraint", "nodelist", "exclude")  # what is said of nodes of one partition says nothing of another's
@@ -71,7 +72,6 @@ ALSO_IN_PARTITION = frozenset(["reservation", "prefer", "cluster-constraint", "b
 GATE_MEM = "2G"  # at most, of the memory that a job asks for
 CPUS_WORKER = 4  # one feeds the device; encoding, hashing and writing take the others
 _GRES = re.compile(r"[\w.-]+(?::[\w.-]+)?(?::\d+)?$")
-_MEM = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -208,16 +208,25 @@ def _of_cpu(cluster: SlurmConfig, kind: str, on_gpu: bool) -> bool:
 
 def _own(cluster: SlurmConfig, kind: str, on_gpu: bool) -> dict[str, tuple[str, Any]]:
     """name -> (the part of the config that has it, value) of what a kind of stage has in the place of the cluster's; null: it has not."""
-    parts = [("cluster.cpu", cluster.cpu)] if _of_cpu(cluster, kind, on_gpu) else []
+    parts: list[tuple[str, Any]] = [("cluster.cpu", cluster.cpu)] if _of_cpu(cluster, kind, on_gpu) else []
     parts += [(f"cluster.stages.{kind}", cluster.stages[kind])] if kind in cluster.stages else []
     own: dict[str, tuple[str, Any]] = {}
     for part, config in parts:
         for name, value in dataclasses.asdict(config).items():
+            if kind == "gate" and config is cluster.cpu:
+                value = _of_cpu_for_gate(name, value)
             if isinstance(value, Mapping):  # added to those before it
                 value = dict(own.get(name, ("", {}))[1]) | dict(value)
             if value not in (None, {}):
                 own[name] = (part, value)
     return own
+
+
+def _of_cpu_for_gate(name: str, value: Any) -> Any:
+    """What a gate takes of a key of cluster.cpu; a GPU, where the jobs of a site must have one, is for it, too."""
+    if name == "mem":
+        return _gate_mem(value)
+    return {flag: said for flag, said in value.items() if not _flags([flag]) & OF_NODES - OF_GPUS} if name == "extra" else value
 
 
 def _extra(cluster: SlurmConfig, kind: str, on_gpu: bool, of_cpu: bool) -> dict[str, Any]:
@@ -234,11 +243,8 @@ def _gate_mem(mem: str | None) -> str | None:
     >>> _gate_mem("400G"), _gate_mem("0"), _gate_mem("500M"), _gate_mem(None)
     ('2G', '2G', '500M', None)
     """
-    m = _MEM.match(mem or "")
-    if not m or not mem:
-        return mem
-    size = float(m[1]) * {"K": 1 / 1024, "M": 1, "": 1, "G": 1024, "T": 1024 * 1024}[m[2].upper()]
-    return mem if 0 < size <= 2048 else GATE_MEM
+    size = mib(mem or "")
+    return mem if size is None or 0 < size <= 2048 else GATE_MEM
 
 
 def _container(v: Mapping, key: str) -> Container | None:
@@ -340,7 +346,7 @@ def _check(v: Mapping, key: Callable[[str], str]) -> None:
     most, least = (limit(str(v[name])) if v[name] is not None else None for name in ("time", "time_min"))
     if most and least and least > most:
         raise InputError(f"{key('time_min')}={v['time_min']}: is longer than {key('time')}={v['time']}")
-    if v["mem"] and not _MEM.match(v["mem"]):
+    if v["mem"] and mib(v["mem"]) is None:
         raise InputError(f"{key('mem')}={v['mem']!r}: not a size; write 32G, 500M, or 0 for all of a node")
     for name, least in (
         ("n_jobs", 1),

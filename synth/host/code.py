@@ -18,16 +18,17 @@ from synth.host.source import SOURCE
 PLANNED = "SYNTHSET_CODE"  # the digest of the code that planned, of the launcher that started a worker
 PACKAGES = "packages.json"  # beside a frozen copy: name -> version of what was installed when it was made
 NAMED = 5  # packages that are told
+READ = ".schema.json"  # the ending of what modules read beside themselves
 TRAINING = os.path.join("synth", "embedded", "train")  # in no wheel, and no worker's
 
 
 def modules(source: Path = SOURCE, top: str = "synth") -> Iterator[str]:
-    """Names of the Python files of a package below a folder, relative to it, in a fixed order; those that train models left out, and what
-    no import finds, as the link .#x.py that an editor puts beside a file while it is changed."""
+    """Names of the Python files of a package below a folder, and of what they read beside themselves, relative to it, in a fixed order;
+    without those that train models, and what no import finds, as the link .#x.py that an editor puts beside a file while it is changed."""
     for folder, below, files in os.walk(source / top):
         inside = os.path.relpath(folder, source)
         below[:] = sorted(name for name in below if name != "__pycache__" and os.path.join(inside, name) != TRAINING)
-        yield from (os.path.join(inside, name) for name in sorted(files) if name.endswith(".py") and name[0] != ".")
+        yield from (os.path.join(inside, name) for name in sorted(files) if name.endswith((".py", READ)) and name[0] != ".")
 
 
 def digest(source: Path = SOURCE) -> str:

@@ -47,6 +47,7 @@ TIMEOUT = 20.0  # seconds that a question may take: a controller that restarts a
 CALL = 60.0  # seconds that an order may take
 PATIENCE = 60.0  # seconds that a controller may be away
 EVERY = 10.0  # seconds between two questions about the same array
+SILENCE = 60.0  # seconds for which a controller that did not answer is not asked for its config again
 PAUSE = 1.0  # seconds between any two questions
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # of a cluster
 _name = ""  # of the one that commands here talk to, once it has said it
@@ -135,9 +136,9 @@ def clean(env: Mapping[str, str] = os.environ, keep: Collection[str] = ()) -> di
     return {k: v for k, v in without_secrets(env, {*KEPT, *keep}).items() if k in KEPT or not (k.startswith(LEAKS) or k in LEAK_NAMES)}
 
 
-def at(cluster: str) -> tuple[str, ...]:
+def at(cluster: str, timeout: float = TIMEOUT) -> tuple[str, ...]:
     """Words that send a command to a cluster, or to several ("a,b"). None to the one that it talks to anyway: -M needs a slurmdbd."""
-    return ("-M", cluster) if cluster and cluster != cluster_name() else ()
+    return ("-M", cluster) if cluster and cluster != cluster_name(timeout) else ()
 
 
 def command(*args: str, timeout: float = TIMEOUT, keep: Collection[str] = (), cluster: str = "") -> tuple[int, str, str] | None:
@@ -147,7 +148,7 @@ def command(*args: str, timeout: float = TIMEOUT, keep: Collection[str] = (), cl
     """
     if shutil.which(args[0]) is None:
         return None
-    args = (args[0], *at(cluster), *args[1:])
+    args = (args[0], *at(cluster, min(timeout, TIMEOUT)), *args[1:])
     # a job would inherit the format of times from sbatch
     env = clean(keep=keep) | ({"SLURM_TIME_FORMAT": "%s"} if args[0] == "squeue" else {})
     pipe = subprocess.PIPE
@@ -176,9 +177,11 @@ def ask(*args: str, timeout: float = TIMEOUT, cluster: str = "") -> str:
 
 def call(*args: str, patience: float = PATIENCE, keep: Collection[str] = (), cluster: str = "") -> str:
     """stdout of a Slurm command. Repeated, less and less often, while what it says may pass; a SlurmError has Slurm's own words."""
+    global _again
     end, pause = time.monotonic() + patience, 0.5
     while True:
         done = command(*args, timeout=CALL, keep=keep, cluster=cluster)
+        _again = 0.0  # it answers, or is waited for
         if done is None:
             raise SlurmError(f"{args[0]}: not found on this machine")
         code, out, err = done
@@ -332,12 +335,15 @@ def parse_sacct(text: str) -> dict[str, str]:
 
 
 _config: dict[str, str] = {}  # of the site, once it was told
+_again = 0.0  # when a controller that did not tell it may be asked for it again, by the monotonic clock
 
 
 def site_config(timeout: float = TIMEOUT) -> dict[str, str]:
-    """What scontrol show config says; {} where it cannot be asked."""
-    if not _config:
+    """What scontrol show config says; {} where it cannot be asked, and for the next SILENCE seconds."""
+    global _again
+    if not _config and time.monotonic() >= _again:
         _config.update(parse_config(ask("scontrol", "show", "config", timeout=timeout)))
+        _again = 0.0 if _config else time.monotonic() + SILENCE
     return _config
 
 
@@ -363,9 +369,9 @@ def hides_jobs(timeout: float = TIMEOUT) -> bool:
     return "jobs" in re.split(r"[,\s]+", site_config(timeout).get("PrivateData", "").lower())
 
 
-def home(cluster: str) -> str:
+def home(cluster: str, timeout: float = TIMEOUT) -> str:
     """A cluster by its name, where there is one: the jobs of records that name none are on the one that commands here talk to."""
-    return cluster or cluster_name()
+    return cluster or cluster_name(timeout)
 
 
 # -- whether a job is gone -----------------------------------------------------------------------------------------------

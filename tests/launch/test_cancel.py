@@ -12,6 +12,7 @@ import pytest
 
 from launch import cancel
 from launch.slurm import submissions
+from synth.errors import InputError
 from tests.launch.conftest import REPO, environment
 from tests.stages import probe
 
@@ -159,8 +160,8 @@ def test_a_job_that_a_record_names_and_that_is_not_of_this_stage_is_left_alone(t
     path.write_text(json.dumps(json.loads(path.read_text()) | {"token": "0" * 8, "job_name": other}))
     NAMES["13"] = other
     said = []
-    assert cancel.cancel(tmp_path, False, 1, said.append) == 0
-    assert [c for c in scheduler.calls if c[0] == "scancel"] == [("scancel", "14")]
+    assert cancel.cancel(tmp_path, False, 1, said.append) == 75  # without their times nobody knows: a site may give jobs names of its own
+    assert [c for c in scheduler.calls if c[0] == "scancel"] == [("scancel", "14")] and said[-1].endswith("of this run: 12, 13")
     assert "names job 12, whose name ('training')" in said[0] and f"names job 13, whose name ('{other}')" in said[1]
     assert said[0].endswith("left alone (scancel 12 ends it)")
 
@@ -172,7 +173,7 @@ def test_a_job_that_a_lease_names_is_cancelled_by_the_name_of_a_submission_alone
     held = [SimpleNamespace(slurm=f"{job}_0") for job in ("50", "51")]
     monkeypatch.setattr(cancel, "report_on", lambda stage: SimpleNamespace(held=held, unread=[]))
     said = []
-    assert cancel.cancel(tmp_path, False, 1, said.append) == 0
+    assert cancel.cancel(tmp_path, False, 1, said.append) == 75
     assert ("scancel", "12", "50") in scheduler.calls and "names job 51, whose name ('training')" in said[0]
 
 
@@ -224,6 +225,39 @@ def test_a_cluster_that_does_not_answer_is_told_and_the_others_cancelled(tmp_pat
     said = []
     assert cancel.cancel(tmp_path, False, 1, said.append) == 75
     assert ("scancel", "13") in scheduler.calls and "not cancelled: 12 of cluster far" in said[-1]
+
+
+def test_live_jobs_that_have_another_name_and_the_time_of_their_record_are_not_said_to_be_none(tmp_path, play):
+    """A site that gives jobs names of its own."""
+    scheduler = play(Scheduler({"12": {"12_0": "RUNNING"}}))
+    known(tmp_path, 1, "12", submitted={"12": 1000.0})
+    NAMES["12"], AGES["12"] = "grp_lab_x", 1000.0
+    said = []
+    assert cancel.cancel(tmp_path, False, 1, said.append) == 75 and not [c for c in scheduler.calls if c[0] == "scancel"]
+    assert "scancel 12 ends it" in said[0] and said[1:] == ["left alone, though they may be of this run: 12"]
+    AGES["12"] = 5000.0
+    assert cancel.cancel(tmp_path, False, 1, said.append) == 0 and said[-1] == "no job of this run is pending or running"
+
+
+def test_where_the_own_cluster_is_silent_jobs_of_others_are_cancelled(tmp_path, play):
+    scheduler = play(Scheduler({"far/12": {"12_0": "RUNNING"}}, silent=("dev",)))
+    NAMES["far/12"] = known(tmp_path, 1, "12", cluster="far").named("0")
+    known(tmp_path, 2, "13", cluster="dev")
+    said = []
+    assert cancel.cancel(tmp_path, False, 1, said.append) == 75
+    assert ("scancel", "-M", "far", "12") in scheduler.calls and "not cancelled: 13" in said[-1]
+
+
+@pytest.mark.parametrize("name", ["dev", ""])  # "": nor does scontrol answer
+def test_where_no_cluster_answers_nothing_is_said_of_jobs(tmp_path, play, name, monkeypatch):
+    play(Scheduler({}, silent=("dev", "")))
+    monkeypatch.setattr("synth.host.slurm._name", name)
+    monkeypatch.setattr("synth.host.slurm._config", {"PrivateData": "none"})
+    known(tmp_path, 1, "13", cluster="dev")
+    said = []
+    with pytest.raises(InputError, match="no answer"):
+        cancel.cancel(tmp_path, False, 1, said.append)
+    assert said == []
 
 
 @pytest.mark.parametrize("cluster", ["all", "far,all", "-x", "far;rm"])

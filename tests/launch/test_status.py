@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -111,6 +112,14 @@ def test_stages_are_found_from_the_runs_folder_a_dataset_or_a_stage(tmp_path):
         find_stages(tmp_path / "nowhere")
 
 
+def test_a_stage_that_is_named_by_a_dot_has_its_jobs(tmp_path, monkeypatch):
+    """Its jobs are known by the name of its folder."""
+    folder = probe(tmp_path).path
+    submissions.intend(folder, 1)
+    monkeypatch.chdir(folder)
+    assert find_stages(Path()) == find_stages(Path("../../") / folder.parent.name / folder.name) == [folder]
+
+
 def test_a_torn_stage_does_not_hide_the_others(tmp_path, capsys):
     probe(tmp_path / "a")
     torn = probe(tmp_path / "b").path / "stage.json"
@@ -180,9 +189,11 @@ def test_a_stage_is_not_said_to_have_the_jobs_that_have_its_numbers_by_chance(tm
     one = submissions.intend(folder.path, 1)
     facts = {"state": submissions.SUBMITTED, "arrays": (submissions.Array("12", 4),), "gate": "13", "submitted": {"12": 5.0, "13": 6.0}}
     submissions.record(folder.path, replace(one, cluster="far", **facts))
-    queue = [Seen("12_0", "RUNNING", 0, 5.0, one.named("0")), Seen("13", "RUNNING", 0, 6.0, "training")]
+    queue = [Seen("12_0", "RUNNING", 0, 5.0, one.named("0")), Seen("13", "RUNNING", 0, 7.0, "training")]
     monkeypatch.setattr("synth.host.slurm.seen", lambda ids, cluster, timeout: queue if cluster == "far" else None)
     assert jobs.ask(jobs.of(folder.path)) == StageJobs(True, {"RUNNING": 1}, {"far/12_0": "RUNNING"})
+    queue[1] = replace(queue[1], submitted=6.0)  # the time fits: this site gives jobs names of its own, as `order.part_of` has it
+    assert jobs.ask(jobs.of(folder.path)).tasks == {"far/12_0": "RUNNING", "far/13": "RUNNING"}
 
 
 def test_workers_with_other_code_than_was_planned_or_than_each_other_are_told(tmp_path, monkeypatch):

@@ -159,6 +159,8 @@ def test_a_time_that_yaml_turned_into_a_number_is_refused_with_quote_the_time(tm
 
 def test_a_number_on_the_command_line_is_minutes_as_it_is_for_sbatch():
     check(["cluster=slurm", "cluster.time=90", "cluster.time_min=1:00:00", "cluster.stages.images.time=UNLIMITED", "cluster.cpu.time=30"])
+    others = ["+cluster.env.time=noon", "+cluster.srun_extra.time=soon", "+cluster.stages.images.env.time_min=x"]
+    check(["cluster=slurm", *others])  # a variable or an option of somebody else's
     assert (limit("90"), limit("infinite"), limit("0"), limit("1-0")) == (5400, None, None, 86400)
     for wrong in (1.5, "soon", True, -3):
         with pytest.raises(InputError, match="not a time"):

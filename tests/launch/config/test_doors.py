@@ -23,7 +23,7 @@ from synth.errors import InputError
         ("hydra.run.dir=/mine", "runs_dir=DIR"),
         ("hydra.sweep.dir=/mine", "runs_dir=DIR"),
         ("hydra.sweep.subdir=x", "runs_dir=DIR"),
-        ("hydra.output_subdir=.hydra", "stage.json"),
+        ("hydra.output_subdir=mine", "stage.json"),
         ("hydra.job.chdir=true", "runs_dir=DIR"),
         ("+hydra.job.env_set.A=1", "+cluster.env.NAME=VALUE"),
         ("+hydra.callbacks.mine._target_=os.getcwd", "status --json"),
@@ -42,6 +42,8 @@ def test_a_setting_of_hydra_is_refused_with_what_to_type_instead(word, instead):
     [
         (["-m", "hydra/launcher=submitit_slurm", "seed=0,1"], "cluster=slurm queues the jobs"),
         (["~hydra.callbacks"], "status --json"),
+        (["~hydra.sweeper.params"], "-m KEY=A,B"),
+        (["-m", "hydra.output_subdir=null,mine"], "stage.json"),
         (["-cp", "/mine"], "--config-dir DIR"),
         (["--experimental-rerun", "run.pickle"], "the same command again"),
     ],
@@ -50,6 +52,11 @@ def test_the_command_line_is_judged_before_hydra_sees_it(words, instead):
     with pytest.raises(InputError) as told:
         check(words)
     assert instead in str(told.value)
+
+
+@pytest.mark.parametrize("word", ["hydra.output_subdir=null", "hydra.output_subdir=.hydra", "hydra.run.dir=.", "hydra.job.chdir=false"])
+def test_a_value_that_leaves_a_door_shut_is_taken_as_it_is_in_a_yaml_file(word):
+    assert [override.input_line for override in check([word]).overrides] == [word]
 
 
 def test_what_only_changes_what_hydra_says_stays():

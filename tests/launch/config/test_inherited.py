@@ -19,7 +19,7 @@ def test_variables_of_sbatch_stand_where_keys_are_null():
     assert said.startswith("from the environment: SBATCH_ACCOUNT=lab (cluster.account), ")
     assert said.endswith("SLURM_CLUSTERS=far (cluster.clusters)")
     assert assignments(found, WISHES).startswith("SBATCH_ACCOUNT=lab ") and assignments(PLAIN, WISHES) == ""
-    assert payer(found.account, WISHES) == "SBATCH_ACCOUNT" and payer(None, WISHES) == payer("other", WISHES) == ""
+    assert payer(found.account, WISHES) == {"lab": "SBATCH_ACCOUNT"} and payer(None, WISHES) == payer("other", WISHES) == {}
 
 
 def test_a_key_goes_before_its_variable_and_that_is_said():

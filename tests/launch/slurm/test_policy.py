@@ -5,14 +5,14 @@ import doctest
 import pytest
 
 from launch.config import times
-from launch.slurm import policy, resources
-from launch.slurm.policy import fewer_fit, limit_in, short, time_mends
+from launch.slurm import limits, payer, policy, resources
+from launch.slurm.policy import fewer_fit, limit_in, short, stuck, time_mends
 
 SENTENCE = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
 
 
 def test_examples():
-    for module in (policy, resources, times):
+    for module in (limits, payer, policy, resources, times):
         assert doctest.testmod(module).failed == 0
 
 
@@ -73,3 +73,8 @@ def test_a_limit_of_jobs_in_the_queue_is_mended_by_time_and_by_fewer_jobs(name):
 )
 def test_other_refusals(words, mends):
     assert time_mends(words) is mends and limit_in(words) is None and not fewer_fit(words)
+
+
+def test_a_partition_whose_nodes_may_be_down_is_waited_for():
+    """squeue's man page: PartitionNodeLimit is also told of nodes that are down or drained."""
+    assert not stuck(["PartitionNodeLimit"]) and stuck(["PartitionTimeLimit"])

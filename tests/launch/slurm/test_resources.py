@@ -181,7 +181,7 @@ def test_what_is_said_of_nodes_of_one_partition_is_not_said_of_those_of_another(
     assert of("gate", {"partition": "cpu", "constraint": "old"}, **given).constraint == "old"
 
 
-@pytest.mark.parametrize("flag", ["exclusive", "mem-per-cpu", "mem_per_gpu", "gpu-bind", "threads-per-core", "ntasks_per_node", "reboot"])
+@pytest.mark.parametrize("flag", ["exclusive", "mem-per-cpu", "mem_per_gpu", "gpu-bind", "threads-per-core", "reboot", "resv_ports"])
 def test_what_asks_for_whole_nodes_does_not_reach_gates_unless_it_is_given_to_them(flag):
     assert not of("gate", extra={flag: "1"}).extra and of("images", extra={flag: "1"}).extra
     assert of("gate", stage={"extra": {flag: "1"}}).extra == {flag: "1"}
@@ -190,6 +190,15 @@ def test_what_asks_for_whole_nodes_does_not_reach_gates_unless_it_is_given_to_th
 def test_a_gate_takes_little_of_the_memory_that_jobs_ask_for():
     assert [of("gate", mem=mem).mem for mem in ("400G", "0", "1G", None)] == ["2G", "2G", "1G", None]
     assert of("gate", mem="400G", stage={"mem": "8G"}).mem == "8G" and of("image_folder", mem="400G").mem == "400G"
+
+
+def test_neither_reaches_gates_from_the_keys_of_jobs_without_gpus():
+    cpu = {"mem": "200G", "extra": {"exclusive": True, "resv_ports": 1, "wckey": "x", "gpus-per-node": 1}}
+    gate, other = of("gate", cpu), of("image_folder", cpu)
+    assert gate.mem == "2G" and gate.extra == {"wckey": "x", "gpus-per-node": 1} and gate.gpus == 1  # which all jobs of a site may need
+    assert other.mem == "200G" and other.extra == cpu["extra"]
+    own = of("gate", cpu, {"mem": "8G", "extra": {"exclusive": True}})
+    assert own.mem == "8G" and own.extra == {"wckey": "x", "gpus-per-node": 1, "exclusive": True}
 
 
 def test_a_comment_is_the_users_and_times_are_those_of_sbatch():

@@ -1,10 +1,12 @@
 """The batch scripts, against golden files: python -m tests.launch.slurm.test_script writes them anew."""
 
 import difflib
+import io
 import os
 import socket
 import subprocess
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from launch.slurm import frozen
 from launch.slurm.frozen import archive
 from launch.slurm.script import ArrayScript, GateScript, Header, array_text, gate_text
 from synth.host.container import IMAGE
+from synth.host.source import SOURCE
 from tests.lint import clean_shell
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -190,6 +193,28 @@ def test_a_frozen_job_runs_from_its_copy_and_leaves_nothing_of_it(tmp_path):
     assert done.returncode == 65 and "not what was submitted" in done.stderr and "as submitted" not in done.stdout
     (tmp_path / copy.name).unlink()
     assert run(script, tmp_path, TMPDIR=str(place)).returncode == 65 and not os.listdir(place)
+
+
+def test_a_copy_that_was_damaged_is_written_again_by_the_command_of_its_run(tmp_path):
+    (tmp_path / "synth").mkdir()
+    (tmp_path / "synth" / "__init__.py").touch()
+    copy = archive(tmp_path)
+    for there in (b"", copy.data[:-1], bytes(len(copy.data)), 2 * copy.data):
+        (tmp_path / copy.name).write_bytes(there)
+        frozen.write(tmp_path, copy)
+        assert (tmp_path / copy.name).read_bytes() == copy.data
+    before = (tmp_path / copy.name).stat().st_ino
+    frozen.write(tmp_path, copy)  # whole: jobs may read it at this moment
+    assert (tmp_path / copy.name).stat().st_ino == before
+
+
+def test_a_copy_holds_all_files_that_modules_read_beside_themselves():
+    """Those of the other folders are named by keys: plans have their whole paths."""
+    by_key = ("synth/embedded/", "synth/captions/tables/", "synth/captions/datasets/", "synth/layout/words/", "synth/story/honeybee.txt")
+    files = {str(p.relative_to(SOURCE)) for p in (SOURCE / "synth").rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    beside = {name for name in files if not name.endswith(".py") and not name.startswith(by_key)}
+    with tarfile.open(fileobj=io.BytesIO(archive().data)) as tar:
+        assert beside and beside <= set(tar.getnames())
 
 
 @pytest.mark.parametrize("names", ["0,1,2,3,4,5,6,7", "MIG-GPU-a/1/0,MIG-b,MIG-c,MIG-d,GPU-e,GPU-f,GPU-g,GPU-h"])
