@@ -1,21 +1,23 @@
 """Signals while jobs are handed to Slurm, and what is said of it afterwards."""
 
+import shlex
 import signal
 from dataclasses import replace
 
 import pytest
 
-from launch.plan.planned import PlannedStage
+from launch.plan.planned import Outcome, PlannedStage
 from launch.slurm import order, submit
 from launch.slurm.limits import Limits
 from launch.slurm.stopping import stopping
 from launch.slurm.submissions import intend
-from launch.slurm.submit import Site
+from launch.slurm.submit import Placed, Site
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, InputError, StoreError
 from synth.host import slurm
 from synth.host.slurm import SlurmError
 from tests.launch.slurm.test_order import folder, queue, submitted  # noqa: F401 (fixtures)
 from tests.launch.slurm.test_resources import cluster
+from tests.stages import probe
 
 PLAIN = cluster()
 
@@ -47,6 +49,51 @@ def test_what_is_queued_is_told_with_the_line_that_cancels_it(folder, queue, mon
     assert f"{folder.path.name}: 100 101 102" in text and text.splitlines()[-1].endswith(f"cancel {folder.path}")
     monkeypatch.setattr(slurm, "listing", lambda *_: (_ for _ in ()).throw(SlurmError("away", passing=True)))
     assert "100 101 102" in submit.stopped([folder.path]) and turn.gate == "102"
+
+
+def test_the_line_that_cancels_names_the_stages_that_are_listed_and_no_folder_above_them(tmp_path, queue):  # noqa: F811
+    """Other runs lie beside them in the folder that they have in common."""
+    stages = [probe(tmp_path / name, slots=40, unit_size=4) for name in ("a run", "other", "none")]
+    for stage in stages[:2]:
+        submitted(stage, queue)
+    cancel = submit.stopped([s.path for s in stages]).splitlines()[-1]
+    assert shlex.split(cancel)[-2:] == [str(s.path) for s in stages[:2]] and shlex.split(cancel)[-3].startswith("cancel")
+
+
+@pytest.mark.parametrize("at", ["squeue", "between"])
+def test_one_more_ctrl_c_at_any_time_still_tells_what_is_queued(folder, queue, monkeypatch, at):  # noqa: F811
+    stage = PlannedStage(folder.spec, folder.path.parent, planned=True)
+    said, listing = [], slurm.listing
+
+    def one(*args):
+        turn = submitted(folder, queue)
+        signal.raise_signal(signal.SIGINT)
+        return Placed(Outcome(stage, EXIT_BAD_INPUT, message="refused"), turn.gate)
+
+    def impatient(*args):
+        if at == "squeue" and queue.jobs:
+            signal.raise_signal(signal.SIGINT)
+        return listing(*args)
+
+    def tell(console, text):
+        said.append(text)
+        if text.startswith("Stopped"):
+            signal.raise_signal(signal.SIGINT)
+
+    def state(stage):
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        monkeypatch.setattr(submit, "one", one)
+        monkeypatch.setattr(submit, "say", tell)
+        monkeypatch.setattr(slurm, "listing", impatient)
+        monkeypatch.setattr(submit, "state_of", state)
+        other = replace(stage, dataset_root=stage.dataset_root / "x") if at == "between" else stage
+        placed = submit.submit_all([stage, other][: 1 + (at == "between")], Site(PLAIN, Limits(), None, ""), {folder.path: 4}, False, None)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "100 101 102" in said[-1] and [p.outcome.code for p in placed.values()][1:] in ([], [EXIT_AGAIN])
 
 
 def test_an_array_that_may_be_queued_is_told_by_its_name(folder, queue):  # noqa: F811
