@@ -247,7 +247,11 @@ def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> No
 
 
 def allotted(stages: Sequence[PlannedStage], site: Site, queue: Sequence[slurm.Listed]) -> dict[Path, int]:
-    """Array tasks of each stage, as many as there is room for in the queue; 0: no room now, or none needed."""
+    """Array tasks of each stage, as many as there is room for in the queue; 0: none needed, or no room within cluster.max_submit.
+
+    A limit of the site counts our own jobs, perhaps some of them alone (of an account, a QOS): where there seems to be no room one task
+    is tried, and sbatch has the last word.
+    """
     wished = set(map(slurm.home, site.limits.clusters.split(",")))
     useful, wanted = [], []
     for stage in stages:
@@ -257,7 +261,10 @@ def allotted(stages: Sequence[PlannedStage], site: Site, queue: Sequence[slurm.L
         wanted.append(0 if busy else useful[-1])
     given = wanted
     if site.room is not None:
-        given = shares(wanted, max(0, site.room - len([j for j in queue if j.cluster in wished and j.state not in slurm.ENDING])))
+        ours = [j for j in slurm.listing(clusters=wished) if j.state not in slurm.ENDING]
+        given = shares(wanted, max(0, site.room - len(ours)))
+        if site.cluster.max_submit is None:
+            given = [g or min(w, 1) for g, w in zip(given, wanted, strict=True)]
     # what is busy now keeps its number: its jobs may have ended when its turn comes
     return {s.folder: g if w else u for s, g, w, u in zip(stages, given, wanted, useful, strict=True)}
 
@@ -289,7 +296,7 @@ def one(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Place
     clusters = _one_cluster(stage, gates) or site.limits.clusters
     depends = [gate for _, gate in gates]
     if not tasks:
-        return no_room(stage, site, f"no room in the queue: you may have {site.room} jobs in it (MaxSubmitJobs)")
+        return no_room(stage, site, f"no room in the queue: you may have {site.room} jobs in it (cluster.max_submit)")
     turn = replace(take_turn(folder.path, order.settle), cluster=clusters)
     live = order.live(read_submissions(folder.path), order.queue_of([folder.path], clusters))
     if live.arrays or folder.is_done():  # somebody else was first
