@@ -26,7 +26,7 @@ from launch.slurm.exported import check_export
 from launch.slurm.limits import Limits, read, shares
 from launch.slurm.order import Live
 from launch.slurm.payer import default_account, paid_by
-from launch.slurm.policy import short, stuck, time_mends
+from launch.slurm.policy import fewer_fit, short, stuck, time_mends
 from launch.slurm.precheck import check_with_slurm, refusal
 from launch.slurm.resources import Resources, resources_of
 from launch.slurm.scripts import order_of, scripts_of
@@ -150,7 +150,7 @@ def not_taken(stage: PlannedStage, site: Site, error: SlurmError) -> Placed:
     if error.unsure:
         return Placed(Outcome(stage, EXIT_AGAIN, message=f"{words}; {UNKNOWN}"))
     if time_mends(words):
-        return no_room(stage, site, short(words))
+        return no_room(stage, site, f"no room in the queue ({short(words)})" if fewer_fit(words) else short(words))
     if error.passing:
         return Placed(Outcome(stage, EXIT_AGAIN, message=f"Slurm does not take it now: {words}"))
     return Placed(Outcome(stage, EXIT_BAD_INPUT, message=refusal(words, site.resources(stage), site.limits, stage.name)))

@@ -109,12 +109,18 @@ def test_before_anything_is_submitted_nothing_is_said_to_be_queued(folder, queue
     ("error", "code", "says"),
     [
         (SlurmError("Invalid account"), EXIT_BAD_INPUT, "cluster.account (probe): Slurm refuses it: Invalid account"),
+        (
+            SlurmError("sbatch: error: AssocMaxSubmitJobLimit"),
+            EXIT_AGAIN,
+            "not submitted: no room in the queue (AssocMaxSubmitJobLimit); run",
+        ),
+        (SlurmError("partition not available (inactive or drain)"), EXIT_AGAIN, "not submitted: partition not available"),
         (SlurmError("standby mode", passing=True), EXIT_AGAIN, "Slurm does not take it now: standby mode"),
         (SlurmError("whether the job x is queued is not known", True, True), EXIT_AGAIN, "looks for its jobs by their name"),
         (KeyboardInterrupt(), EXIT_AGAIN, "stopped in the middle; the same command looks for its jobs by their name"),
     ],
 )
-def test_what_ends_a_submission_says_whether_the_same_command_helps(folder, monkeypatch, error, code, says):  # noqa: F811
+def test_what_ends_a_submission_says_whether_the_same_command_helps(folder, queue, monkeypatch, error, code, says):  # noqa: F811
     def fail(*args):
         raise error
 
