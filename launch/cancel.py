@@ -113,9 +113,9 @@ def drain(found: Sequence[Job], patience: float, tell: Callable[[str], None]) ->
         time.sleep(POLL)
 
 
-def cancel(path: Path, drained: bool, patience: float, tell: Callable[[str], None]) -> int:
-    """Cancel the jobs of all stages below a path; the exit code."""
-    jobs_there = live_jobs(find_stages(path), tell)
+def cancel(path: Path, drained: bool, patience: float, tell: Callable[[str], None], more: Sequence[Path] = ()) -> int:
+    """Cancel the jobs of all stages below a path, and below more of them; the exit code."""
+    jobs_there = live_jobs(list(dict.fromkeys(stage for place in (path, *more) for stage in find_stages(place))), tell)
     found, silent, left = jobs_there.live, jobs_there.silent, jobs_there.left
     if silent and not jobs_there.answered:
         raise InputError("squeue: not here, or no answer; run this where the cluster's commands work")
@@ -142,7 +142,7 @@ def cancel(path: Path, drained: bool, patience: float, tell: Callable[[str], Non
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog=as_typed("cancel"), description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("path", type=Path, help="runs folder, dataset folder or stage folder")
+    p.add_argument("path", type=Path, nargs="+", help="runs folder, dataset folder or stage folder")
     p.add_argument("--drain", action="store_true", help="first let every worker end and keep its running batch (USR2)")
     p.add_argument("--patience", type=float, default=600.0, metavar="SECONDS", help="how long to wait for the drain (default: 600)")
     return p
@@ -150,4 +150,5 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    return tool(lambda: cancel(args.path, args.drain, args.patience, lambda text: print(printable(text), flush=True)))
+    path, *more = args.path
+    return tool(lambda: cancel(path, args.drain, args.patience, lambda text: print(printable(text), flush=True), more))

@@ -22,17 +22,20 @@ REFUSALS = {
     # in words of a site's own, behind which Slurm says "Access/permission denied" or "Unspecified error"
     r"\b(work(ing)?|submi\w+|current)[ _-]?dir(ectory)?\b|\bworking folder|\bchdir\b|\bsubmi\w+ (\w+ )*from\b": ("extra.chdir",),
     r"no cluster '|entry for --cluster": ("clusters",),
-    r"invalid partition|invalid partition name": ("partition",),
+    r"invalid partition|invalid partition name|no partition specified": ("partition",),
+    r"not in this partition": ("nodelist", "partition"),
     r"invalid account|account/partition combination|job's account not permitted": ("account", "partition"),
     r"invalid qos|job's qos not permitted": ("qos",),
     r"invalid feature": ("constraint",),
     r"invalid node name": ("nodelist", "exclude"),
-    r"generic resource|invalid gres": ("gres", "gpus_per_job"),
+    r"generic resource|invalid (?:--)?gres": ("gres", "gpus_per_job"),
     r"invalid --time|time limit specification|invalid time": ("time", "time_min"),
     r"invalid --mem|memory required by task": ("mem",),
-    r"cpu count per node|more processors requested": ("cpus_per_job",),
+    r"cpu count per node|more processors requested|invalid --cpus-per": ("cpus_per_job",),
     r"requested reservation is invalid": ("extra.reservation",),
-    r"unrecognized option|invalid option|ambiguous option|requires an argument|unrecognized arguments": ("extra",),
+    r"unrecognized option|invalid option|ambiguous option|requires an argument|unrecognized arguments|invalid --": ("extra",),
+    r"invalid preferred feature": ("extra.prefer",),
+    r"breached requested qos": ("account", "qos"),
     r"node configuration is not available|node count specification invalid": (
         "gres",
         "gpus_per_job",
@@ -86,6 +89,8 @@ def refusal(words: str, resources: Resources, limits: Limits, stage: str) -> str
         hint = _for_cpu(resources) if bound.least else ""
         return f"{_head(bound.keys, resources, stage)}: Slurm refuses it: {why}{_figures(bound.of, resources, limits)}{hint}"
     keys = next((keys for pattern, keys in REFUSALS.items() if re.search(pattern, words, re.IGNORECASE)), ())
+    if flag := re.search(r"invalid --([\w-]+)", words, re.IGNORECASE):
+        keys = next(((f"extra.{name}",) for name in resources.extra if name.replace("_", "-") == flag[1]), keys)
     if NO_SUCH_NODE.search(words) and (partition := limits.partition(resources.partition)):
         keys = lacking(resources, partition.nodes) or keys
     hint = _for_cpu(resources) if keys in ((), ("qos",), ("partition", "account")) else ""

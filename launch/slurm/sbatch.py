@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from launch.slurm.policy import time_mends
 from synth.host import slurm
 from synth.host.slurm import SlurmError
 
@@ -59,12 +60,15 @@ def submit(args: Sequence[str], name: str, clusters: str = "", keep: Collection[
             raise SlurmError(words, unsure=True)
         if not refusal.passing:
             raise refusal
-        if time.monotonic() > end:
+        full = time_mends(str(refusal))  # not by trying for a minute
+        if time.monotonic() > end and not full:
             raise SlurmError(str(refusal), passing=True, unsure=True)  # a slow controller may take it yet
         time.sleep(pause)
         pause = min(2 * pause, PAUSES[1])
         if queued := _look(name, None, clusters, end, refusal):  # it may have taken it only now
             return queued
+        if full:
+            raise refusal
 
 
 def in_queue(name: str, clusters: str = "") -> list[Queued]:

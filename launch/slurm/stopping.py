@@ -12,6 +12,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @dataclass
 class Stop:
     count: int = 0  # signals so far
+    deaf: bool = False  # to what comes now: what is queued is being told
 
     @property
     def asked(self) -> bool:
@@ -20,7 +21,7 @@ class Stop:
 
 @contextlib.contextmanager
 def stopping(tell: Callable[[str], object]) -> Iterator[Stop]:
-    """Inside, the first signal is noted, and the second is a KeyboardInterrupt. Handlers are put back at the end.
+    """Inside, the first signal is noted, each later one is a KeyboardInterrupt unless `deaf`. Handlers are put back at the end.
 
     A signal that whoever started us ignores, as nohup does SIGHUP, stays ignored. Elsewhere than in the main thread nothing is caught.
     """
@@ -28,6 +29,8 @@ def stopping(tell: Callable[[str], object]) -> Iterator[Stop]:
 
     def note(number: int, frame: object) -> None:
         stop.count += 1
+        if stop.deaf:
+            return
         if stop.count > 1:
             raise KeyboardInterrupt
         with contextlib.suppress(OSError, RuntimeError):  # the terminal is gone, or is being written to

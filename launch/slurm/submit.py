@@ -26,7 +26,7 @@ from launch.slurm.exported import check_export
 from launch.slurm.limits import Limits, read, shares
 from launch.slurm.order import Live
 from launch.slurm.payer import default_account, paid_by
-from launch.slurm.policy import short, stuck, time_mends
+from launch.slurm.policy import fewer_fit, short, stuck, time_mends
 from launch.slurm.precheck import check_with_slurm, refusal
 from launch.slurm.resources import Resources, resources_of
 from launch.slurm.scripts import order_of, scripts_of
@@ -90,15 +90,7 @@ def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, 
         raise InputError(f"cluster=slurm: {e}; run this where sbatch and squeue work, or take cluster=local") from e
     if any(tasks[s.folder] for s in todo):
         tell_payer(stages, site, console)
-    placed: dict[Path, Placed] = {}
-    with stopping(lambda text: say(console, text)) as stop:
-        for stage in stages:
-            if stop.asked and not state_of(stage).done:
-                placed[stage.folder] = Placed(Outcome(stage, EXIT_AGAIN, message="not submitted: stopped before its turn"))
-            else:
-                placed[stage.folder] = tried(stage, site, tasks[stage.folder], placed, retry_failed, console)
-    if stop.asked:
-        say(console, stopped([s.folder for s in stages]))
+    placed = submit_all(stages, site, tasks, retry_failed, console)
     outcomes = [p.outcome for p in placed.values()]
     if all(o.before for o in outcomes):
         return outcomes
@@ -108,6 +100,29 @@ def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, 
 def to_submit(stages: Sequence[PlannedStage], queue: Sequence[slurm.Listed]) -> list[PlannedStage]:
     """The stages that are not done and have no job that is pending or running: of others nothing is submitted, so nothing is judged."""
     return [s for s in stages if not state_of(s).done and not order.live(read_submissions(s.folder), queue).arrays]
+
+
+def submit_all(
+    stages: Sequence[PlannedStage], site: Site, tasks: Mapping[Path, int], retry_failed: bool, console: Console
+) -> dict[Path, Placed]:
+    """Every stage in its turn. Signals are answered in here: outside, one more would be told as one before anything was begun."""
+    placed: dict[Path, Placed] = {}
+    folders = [s.folder for s in stages]
+    with stopping(lambda text: say(console, text)) as stop:
+        try:
+            for stage in stages:
+                if stop.asked and not state_of(stage).done:
+                    placed[stage.folder] = Placed(Outcome(stage, EXIT_AGAIN, message="not submitted: stopped before its turn"))
+                else:
+                    placed[stage.folder] = tried(stage, site, tasks[stage.folder], placed, retry_failed, console)
+            if stop.asked:
+                say(console, stopped(folders))
+        except KeyboardInterrupt:
+            stop.deaf = True
+            say(console, stopped(folders, ask=False))
+    for stage in stages:
+        placed.setdefault(stage.folder, Placed(Outcome(stage, EXIT_AGAIN, message=f"stopped in the middle; {UNKNOWN}")))
+    return placed
 
 
 def tried(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Placed], retry_failed: bool, console: Console) -> Placed:
@@ -135,7 +150,7 @@ def not_taken(stage: PlannedStage, site: Site, error: SlurmError) -> Placed:
     if error.unsure:
         return Placed(Outcome(stage, EXIT_AGAIN, message=f"{words}; {UNKNOWN}"))
     if time_mends(words):
-        return no_room(stage, site, short(words))
+        return no_room(stage, site, f"no room in the queue ({short(words)})" if fewer_fit(words) else short(words))
     if error.passing:
         return Placed(Outcome(stage, EXIT_AGAIN, message=f"Slurm does not take it now: {words}"))
     return Placed(Outcome(stage, EXIT_BAD_INPUT, message=refusal(words, site.resources(stage), site.limits, stage.name)))
@@ -153,24 +168,28 @@ def no_room(stage: PlannedStage, site: Site, why: str) -> Placed:
     return Placed(Outcome(stage, EXIT_AGAIN, message=f"not submitted: {why}; {again}"))
 
 
-def stopped(stages: Sequence[Path]) -> str:
-    """What is in the queue although somebody stopped the command, and how to take it out."""
-    lines = []
+def stopped(stages: Sequence[Path], ask: bool = True) -> str:
+    """What is in the queue although somebody stopped the command, and how to take that out and nothing else. `ask`: squeue, which may be
+    slow; without it by what is written."""
+    lines, listed = [], []
     for stage in stages:
         records = read_submissions(stage)
         try:
-            live = order.live(records, order.queue_of([stage]))
+            live = order.live(records, order.queue_of([stage])) if ask else None
+        except (SlurmError, InputError):
+            live = None
+        if live:
             jobs, cluster = [*live.arrays, *filter(None, [live.gate])], live.cluster
-        except (SlurmError, InputError):  # by what is written then: some may have ended
+        else:  # some may have ended
             jobs, cluster = [job for r in records for job in r.job_ids], records[-1].cluster if records else ""
         lost = [f"perhaps more, whose names begin with {r.job_name}" for r in records if r.state == INTENDED]
         if jobs or lost:
-            where = f" on cluster {cluster}" if slurm.at(cluster) else ""
+            where = f" on cluster {cluster}" if ask and slurm.at(cluster) else ""
             lines.append(f"  {stage.name}: {', '.join(filter(None, [' '.join(jobs), *lost]))}{where}")
+            listed.append(str(stage))
     if not lines:
         return "Stopped before anything was submitted."
-    path = os.path.commonpath(stages) if stages[1:] else stages[0]
-    cancel = f"{as_typed('cancel')} {shlex.quote(str(path))}"
+    cancel = f"{as_typed('cancel')} {shlex.join(listed)}"
     return "\n".join(["Stopped. These jobs are in the queue and stay there:", *lines, "To cancel them:", f"  {cancel}"])
 
 
@@ -228,7 +247,11 @@ def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> No
 
 
 def allotted(stages: Sequence[PlannedStage], site: Site, queue: Sequence[slurm.Listed]) -> dict[Path, int]:
-    """Array tasks of each stage, as many as there is room for in the queue; 0: no room now, or none needed."""
+    """Array tasks of each stage, as many as there is room for in the queue; 0: none needed, or no room within cluster.max_submit.
+
+    A limit of the site counts our own jobs, perhaps some of them alone (of an account, a QOS): where there seems to be no room one task
+    is tried, and sbatch has the last word.
+    """
     wished = set(map(slurm.home, site.limits.clusters.split(",")))
     useful, wanted = [], []
     for stage in stages:
@@ -238,7 +261,10 @@ def allotted(stages: Sequence[PlannedStage], site: Site, queue: Sequence[slurm.L
         wanted.append(0 if busy else useful[-1])
     given = wanted
     if site.room is not None:
-        given = shares(wanted, max(0, site.room - len([j for j in queue if j.cluster in wished and j.state not in slurm.ENDING])))
+        ours = [j for j in slurm.listing(clusters=wished) if j.state not in slurm.ENDING]
+        given = shares(wanted, max(0, site.room - len(ours)))
+        if site.cluster.max_submit is None:
+            given = [g or min(w, 1) for g, w in zip(given, wanted, strict=True)]
     # what is busy now keeps its number: its jobs may have ended when its turn comes
     return {s.folder: g if w else u for s, g, w, u in zip(stages, given, wanted, useful, strict=True)}
 
@@ -270,7 +296,7 @@ def one(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Place
     clusters = _one_cluster(stage, gates) or site.limits.clusters
     depends = [gate for _, gate in gates]
     if not tasks:
-        return no_room(stage, site, f"no room in the queue: you may have {site.room} jobs in it (MaxSubmitJobs)")
+        return no_room(stage, site, f"no room in the queue: you may have {site.room} jobs in it (cluster.max_submit)")
     turn = replace(take_turn(folder.path, order.settle), cluster=clusters)
     live = order.live(read_submissions(folder.path), order.queue_of([folder.path], clusters))
     if live.arrays or folder.is_done():  # somebody else was first

@@ -7,11 +7,13 @@ job_submit plugins add their own. An order given up too soon costs a run; one tr
 import re
 
 _WHAT = (
-    "account|argument|array|burst|cluster|constraint|core|count|dependency|directive|feature|gres|generic|group|job|license|mem|node|numeric"
-    "|option|partition|qos|reservation|size|specification|task|time|tres|user|wckey"
+    "account|accounting|argument|array|burst|cluster|constraint|core|count|deadline|dependency|directive|distribution|feature|gres|generic"
+    "|group|job(?! credential)|license|mcs_label|mem|node|numeric|octal|option|partition|preferred|priority|qos|reservation|size"
+    "|specification|task|time|trackable|tres|user|wckey"
 )
 PERMANENT = re.compile(
-    rf"\binvalid (?:--)?(?:{_WHAT})|specification invalid|is invalid\b|no cluster '"
+    rf"\binvalid (?:--|{_WHAT})|\binvalid .*\b(?:specification|specified|value|argument|option)\b|(?:specification|request) invalid"
+    r"|is invalid\b|no cluster '|no partition specified|not in this partition|duplicate generic|needs to be provided|breached"
     r"|unrecognized|unknown option|ambiguous option|requires an argument|usage:"
     r"|permission denied|access denied|not permitted|not allowed|not authorized|disabled|not supported"
     r"|violates|policy|submit limit|[a-z]limit\b|time limits?\b|exceeds|\btoo (?:long|many|large|big)\b"
@@ -21,6 +23,8 @@ PERMANENT = re.compile(
     r"|no such file|unable to open|\bnot found|does not exist|does not look like|must (?:be|have|give|specify|set|request|use|provide)\b",
     re.IGNORECASE | re.MULTILINE,
 )
+# munged restarts: its socket is missing ("no such file") for as long as that takes
+MUNGE = re.compile(r"^.*\bmunge(?:d\b| (?:en|de)code\b|\.socket).*$", re.IGNORECASE | re.MULTILINE)
 
 
 def passing(words: str) -> bool:
@@ -31,4 +35,4 @@ def passing(words: str) -> bool:
     >>> passing("sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified")
     False
     """
-    return not PERMANENT.search(words)
+    return not PERMANENT.search(MUNGE.sub("", words))

@@ -49,6 +49,7 @@ PATIENCE = 60.0  # seconds that a controller may be away
 EVERY = 10.0  # seconds between two questions about the same array
 SILENCE = 60.0  # seconds for which a controller that did not answer is not asked for its config again
 PAUSE = 1.0  # seconds between any two questions
+NO_ANSWER = 124  # exit code of a command that was ended for that, as timeout(1) has it
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # of a cluster
 _name = ""  # of the one that commands here talk to, once it has said it
 
@@ -162,8 +163,9 @@ def command(*args: str, timeout: float = TIMEOUT, keep: Collection[str] = (), cl
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
                 raise
-    except subprocess.TimeoutExpired:
-        return 1, "", f"Socket timed out: no answer in {timeout:g} s"
+    except subprocess.TimeoutExpired as e:  # what it said until then: at a full controller sbatch says so, and tries again by itself
+        heard = (e.stderr or b"").decode(errors="replace")
+        return NO_ANSWER, "", f"{heard}Socket timed out: no answer in {timeout:g} s"
     except OSError as e:
         return 1, "", str(e)
     return child.returncode, out, err
@@ -187,7 +189,7 @@ def call(*args: str, patience: float = PATIENCE, keep: Collection[str] = (), clu
         code, out, err = done
         if code == 0:
             return out
-        error = SlurmError(f"{args[0]}: {err.strip() or f'exit code {code}'}", passing(err))
+        error = SlurmError(f"{args[0]}: {err.strip() or f'exit code {code}'}", code == NO_ANSWER or passing(err))
         if not error.passing or time.monotonic() > end:
             raise error
         time.sleep(pause)

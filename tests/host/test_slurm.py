@@ -171,7 +171,7 @@ def test_commands_run_without_input_and_without_the_variables_of_an_enclosing_jo
 
 def test_a_command_that_does_not_answer_in_time_is_like_a_controller_that_is_away(tmp_path, monkeypatch):
     script(tmp_path, monkeypatch, "sleep 60")
-    assert command("squeue", timeout=0.1) == (1, "", "Socket timed out: no answer in 0.1 s") and job_states("11", timeout=0.1) is None
+    assert command("squeue", timeout=0.1) == (124, "", "Socket timed out: no answer in 0.1 s") and job_states("11", timeout=0.1) is None
     monkeypatch.setattr("synth.host.slurm.CALL", 0.1)
     with pytest.raises(SlurmError, match="Socket timed out"):
         call("squeue", patience=0.0)

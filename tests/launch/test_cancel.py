@@ -101,6 +101,13 @@ def test_all_live_jobs_of_a_run_are_cancelled_and_no_others(tmp_path, play):
     assert [c for c in scheduler.calls if c[0] == "scancel"] == [("scancel", "12")] and said == ["cancelled: 12"]
 
 
+def test_several_stages_are_cancelled_by_one_command_and_the_others_beside_them_are_not(tmp_path, play, capsys):
+    scheduler = play(Scheduler({job: {job: "RUNNING"} for job in ("12", "13", "14")}))
+    a, _, c = (stage(tmp_path / name, job) for name, job in (("a", "12"), ("b", "13"), ("c", "14")))
+    assert cancel.main([str(a), str(c), str(tmp_path / "a")]) == 0
+    assert [c for c in scheduler.calls if c[0] == "scancel"] == [("scancel", "12", "14")]
+
+
 def test_a_submission_whose_ids_were_lost_is_found_by_its_name(tmp_path, play):
     scheduler = play(Scheduler({"14": {"14_0": "RUNNING"}}))
     folder = probe(tmp_path)

@@ -107,6 +107,9 @@ def test_a_time_that_only_a_qos_can_allow_is_told_and_not_refused(check):
         ({"account": "labs"}, "Invalid account or account/partition combination specified", "yours are lab; did you mean lab"),
         ({"time": "2-0"}, "Requested time limit is invalid (missing or exceeds some limit)", 'allows at most "1-0:00:00"'),
         ({}, "sbatch: error: Tell your project\nallocation failure: Unspecified error", "^images: Slurm refuses it: Tell your project"),
+        ({"partition": None}, "No partition specified or system default partition", r"^cluster\.partition \(images\).*; partitions: gpu"),
+        ({"nodelist": "n9"}, "Requested nodes not in this partition", r"^cluster\.nodelist=n9"),
+        ({"extra": {"mail-type": "ENDED"}}, "Invalid --mail-type specification", r"^cluster\.extra\.mail-type=ENDED \(images\)"),
         ({}, "Job violates accounting/QOS policy", "^images: Slurm refuses it: Job violates"),
     ],
 )

@@ -6,13 +6,17 @@ import signal
 
 import pytest
 
-from launch.slurm import room
+from launch.plan.planned import PlannedStage
+from launch.slurm import room, submit
+from launch.slurm.limits import Limits
 from launch.slurm.order import add_gate, place, settle
 from launch.slurm.room import back_into_the_queue
 from launch.slurm.submissions import INTENDED, read, take_turn
+from launch.slurm.submit import Site
 from synth.host import slurm
-from synth.host.slurm import SlurmError
+from synth.host.slurm import Listed, SlurmError
 from tests.launch.slurm.test_order import ORDER, SCRIPTS, ended, folder, judge, queue  # noqa: F401 (fixtures)
+from tests.launch.slurm.test_resources import cluster
 
 FULL = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy"
 
@@ -84,6 +88,24 @@ def test_a_gate_alone_that_finds_no_room_leaves_no_record(folder, queue, limit):
     with pytest.raises(SlurmError):
         add_gate(folder, turn, SCRIPTS, ["7"])
     assert not read(folder.path)
+
+
+@pytest.mark.parametrize(("in_queue", "most", "given"), [(0, None, 4), (8, None, 1), (12, None, 1), (12, 10, 0), (7, 10, 2)])
+def test_room_is_counted_by_our_own_jobs_and_sbatch_has_the_last_word_where_there_seems_to_be_none(
+    folder,  # noqa: F811
+    queue,  # noqa: F811
+    monkeypatch,
+    in_queue,
+    most,
+    given,
+):
+    """Of others who submitted this run, or a part of it, the limit counts nothing."""
+    ours = [Listed(str(n), "RUNNING", "", "", "", "training", cluster="dev") for n in range(in_queue)]
+    theirs = [Listed(str(n), "PENDING", "", "", "", "x", cluster="dev") for n in range(20, 40)]
+    monkeypatch.setattr(slurm, "listing", lambda users=(), clusters=("",): theirs if users else ours)
+    stage = PlannedStage(folder.spec, folder.path.parent, planned=True)
+    site = Site(dataclasses.replace(cluster("cluster.n_jobs=4"), max_submit=most), Limits(max_submit=10), None, "")
+    assert submit.allotted([stage], site, theirs) == {folder.path: given}
 
 
 # -- gates -------------------------------------------------------------------------------------------------------------

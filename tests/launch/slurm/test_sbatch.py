@@ -9,6 +9,7 @@ import time
 import pytest
 
 from launch.slurm import sbatch
+from launch.slurm.policy import time_mends
 from launch.slurm.sbatch import Queued, answer, submit
 from synth.host import slurm
 from synth.host.slurm import SlurmError
@@ -157,6 +158,39 @@ def test_a_controller_that_stays_away_is_asked_for_a_bounded_time(site, tmp_path
     assert (
         caught.value.passing and caught.value.unsure and time.monotonic() - begun < 20 and len((tmp_path / "asked").read_text().split()) > 1
     )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # MaxJobCount: sbatch does not come back for minutes
+        "echo 'sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying' >&2; sleep 30 & wait",
+        "echo 'sbatch: error: Slurm job queue full, sleeping and retrying' >&2; sleep 30 & wait",
+        "echo 'Batch job submission failed: Required partition not available (inactive or drain)' >&2; exit 1",
+    ],
+)
+def test_a_full_controller_and_a_closed_partition_are_known_as_such_and_nothing_is_queued(site, tmp_path, monkeypatch, body):
+    """So that the launcher says that there is no room, leaves no open record, and a gate goes back into the queue."""
+    site(f"echo x >> {{d}}/asked; {body}\n")
+    monkeypatch.setattr(slurm, "CALL", 0.5)
+    with pytest.raises(SlurmError) as caught:
+        submit(["x.sbatch"], "images-1.0")
+    assert time_mends(str(caught.value)) and not caught.value.unsure and (tmp_path / "asked").read_text() == "x\n"
+
+
+def test_a_job_that_a_full_controller_took_at_last_is_found(site, tmp_path, monkeypatch):
+    site("echo 'sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying' >&2\nTAKE\nsleep 30 & wait\n")
+    monkeypatch.setattr(slurm, "CALL", 0.5)
+    assert submit(["x.sbatch"], "images-1.0") == Queued("12", "dev", 1000.0) and len(queue(tmp_path)) == 1
+
+
+def test_what_is_said_before_no_answer_comes_makes_that_no_refusal(site, monkeypatch):
+    """The words of a wrapper on its way are not sbatch's last."""
+    site("echo 'budget: no such file' >&2; sleep 30 & wait\n")
+    monkeypatch.setattr(slurm, "CALL", 0.5)
+    with pytest.raises(SlurmError, match="budget") as caught:
+        submit(["x.sbatch"], "images-1.0", patience=0.0)
+    assert caught.value.passing and caught.value.unsure
 
 
 def test_what_a_wrapper_started_ends_with_it_when_no_answer_comes(site, tmp_path, monkeypatch):

@@ -1,21 +1,23 @@
 """Signals while jobs are handed to Slurm, and what is said of it afterwards."""
 
+import shlex
 import signal
 from dataclasses import replace
 
 import pytest
 
-from launch.plan.planned import PlannedStage
+from launch.plan.planned import Outcome, PlannedStage
 from launch.slurm import order, submit
 from launch.slurm.limits import Limits
 from launch.slurm.stopping import stopping
 from launch.slurm.submissions import intend
-from launch.slurm.submit import Site
+from launch.slurm.submit import Placed, Site
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, InputError, StoreError
 from synth.host import slurm
 from synth.host.slurm import SlurmError
 from tests.launch.slurm.test_order import folder, queue, submitted  # noqa: F401 (fixtures)
 from tests.launch.slurm.test_resources import cluster
+from tests.stages import probe
 
 PLAIN = cluster()
 
@@ -49,6 +51,51 @@ def test_what_is_queued_is_told_with_the_line_that_cancels_it(folder, queue, mon
     assert "100 101 102" in submit.stopped([folder.path]) and turn.gate == "102"
 
 
+def test_the_line_that_cancels_names_the_stages_that_are_listed_and_no_folder_above_them(tmp_path, queue):  # noqa: F811
+    """Other runs lie beside them in the folder that they have in common."""
+    stages = [probe(tmp_path / name, slots=40, unit_size=4) for name in ("a run", "other", "none")]
+    for stage in stages[:2]:
+        submitted(stage, queue)
+    cancel = submit.stopped([s.path for s in stages]).splitlines()[-1]
+    assert shlex.split(cancel)[-2:] == [str(s.path) for s in stages[:2]] and shlex.split(cancel)[-3].startswith("cancel")
+
+
+@pytest.mark.parametrize("at", ["squeue", "between"])
+def test_one_more_ctrl_c_at_any_time_still_tells_what_is_queued(folder, queue, monkeypatch, at):  # noqa: F811
+    stage = PlannedStage(folder.spec, folder.path.parent, planned=True)
+    said, listing = [], slurm.listing
+
+    def one(*args):
+        turn = submitted(folder, queue)
+        signal.raise_signal(signal.SIGINT)
+        return Placed(Outcome(stage, EXIT_BAD_INPUT, message="refused"), turn.gate)
+
+    def impatient(*args):
+        if at == "squeue" and queue.jobs:
+            signal.raise_signal(signal.SIGINT)
+        return listing(*args)
+
+    def tell(console, text):
+        said.append(text)
+        if text.startswith("Stopped"):
+            signal.raise_signal(signal.SIGINT)
+
+    def state(stage):
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        monkeypatch.setattr(submit, "one", one)
+        monkeypatch.setattr(submit, "say", tell)
+        monkeypatch.setattr(slurm, "listing", impatient)
+        monkeypatch.setattr(submit, "state_of", state)
+        other = replace(stage, dataset_root=stage.dataset_root / "x") if at == "between" else stage
+        placed = submit.submit_all([stage, other][: 1 + (at == "between")], Site(PLAIN, Limits(), None, ""), {folder.path: 4}, False, None)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "100 101 102" in said[-1] and [p.outcome.code for p in placed.values()][1:] in ([], [EXIT_AGAIN])
+
+
 def test_an_array_that_may_be_queued_is_told_by_its_name(folder, queue):  # noqa: F811
     torn = intend(folder.path, 1)
     assert f"perhaps more, whose names begin with {torn.job_name}" in submit.stopped([folder.path])
@@ -62,12 +109,18 @@ def test_before_anything_is_submitted_nothing_is_said_to_be_queued(folder, queue
     ("error", "code", "says"),
     [
         (SlurmError("Invalid account"), EXIT_BAD_INPUT, "cluster.account (probe): Slurm refuses it: Invalid account"),
+        (
+            SlurmError("sbatch: error: AssocMaxSubmitJobLimit"),
+            EXIT_AGAIN,
+            "not submitted: no room in the queue (AssocMaxSubmitJobLimit); run",
+        ),
+        (SlurmError("partition not available (inactive or drain)"), EXIT_AGAIN, "not submitted: partition not available"),
         (SlurmError("standby mode", passing=True), EXIT_AGAIN, "Slurm does not take it now: standby mode"),
         (SlurmError("whether the job x is queued is not known", True, True), EXIT_AGAIN, "looks for its jobs by their name"),
         (KeyboardInterrupt(), EXIT_AGAIN, "stopped in the middle; the same command looks for its jobs by their name"),
     ],
 )
-def test_what_ends_a_submission_says_whether_the_same_command_helps(folder, monkeypatch, error, code, says):  # noqa: F811
+def test_what_ends_a_submission_says_whether_the_same_command_helps(folder, queue, monkeypatch, error, code, says):  # noqa: F811
     def fail(*args):
         raise error
 
