@@ -75,7 +75,7 @@ class SiglipTags(ClipTags):
     def probabilities(self, pictures: np.ndarray, words: np.ndarray) -> np.ndarray:
         """[N, W] of features [N, D] and [W, D]: of each word, by itself."""
         logits = self._scale() * (pictures @ words.T) + float(self._model.logit_bias.detach().float())
-        return cast(np.ndarray, 1 / (1 + np.exp(-logits)))
+        return cast(np.ndarray, np.where(np.isfinite(logits), 1 / (1 + np.exp(-logits)), np.nan))
 
 
 _MODELS: dict[str, type[ClipTags]] = {"clip": ClipTags, "siglip": SiglipTags}
@@ -95,14 +95,16 @@ class VocabularyTagger:
         texts = [template.replace("{}", word) for word in config.words for template in config.templates]
         means = self.model.texts(texts).reshape(len(config.words), len(config.templates), -1).mean(1)  # [W, D]
         self._features = means / np.linalg.norm(means, axis=1, keepdims=True)
+        if not np.isfinite(self._features).all():
+            raise InputError(f"{path}: its numbers for the words are not finite; fetch the model again")
 
     def prepare(self, image: Any) -> np.ndarray:
         """[3, side, side] float32"""
         return self.model.preparation(image)
 
-    def tags(self, records: Sequence[Record], ready: Sequence[Any]) -> list[Sequence[str]]:
+    def tags(self, records: Sequence[Record], ready: Sequence[Any]) -> list[Sequence[str] | None]:
         odds = self.model.probabilities(self.model.pictures(ready), self._features)
-        return [self._likely(of_picture) for of_picture in odds]
+        return [self._likely(of_picture) if np.isfinite(of_picture).all() else None for of_picture in odds]
 
     def _likely(self, odds: np.ndarray) -> list[str]:
         """The words above the threshold, the likeliest first; of equal ones that which the list has first."""

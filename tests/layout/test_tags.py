@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synth.errors import EXIT_AGAIN, EXIT_OK, InputError
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.filters.clip import Preparation
 from synth.layout.tag_files import read_tags, tags_of, unique
 from synth.layout.tags import LEFT_OUT
@@ -190,6 +190,26 @@ def test_siglip_and_a_file_are_taggers_too(tiny_siglip, words, tmp_path):
     settings = ["tagger=[file,vocabulary]", f"tagger.file.file={file}", *with_words(tiny_siglip, words), "layout.max_tags=3"]
     first, second = records(done(tags(tmp_path / "runs", source, *settings))).values()
     assert first.tags[:2] == ("owl", "dog") and len(first.tags) == 3 and len(second.tags) == 2
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "florence2"])
+def test_numbers_of_a_tagger_that_are_not_finite_are_a_reason_and_no_picture_without_tags(name, words, tmp_path):
+    (tmp_path / "florence2").mkdir()
+    builders = {"clip": build_tiny_clip, "siglip": build_tiny_siglip, "florence2": tiny.florence2}
+    model = tiny.spoiled(builders[name](tmp_path / name), "vision")
+    settings = ["tagger=[florence2]", f"tagger.florence2.path={model}"]
+    settings = settings if name == "florence2" else ["tagger=[vocabulary]", *with_words(model, words)]
+    found = records(done(tags(tmp_path / "runs", pictures(tmp_path / "src", 3), *settings)))
+    said = "florence2" if name == "florence2" else "vocabulary"
+    assert found[0] == f"000.png: the numbers of tagger {said} for it are not finite"
+    assert all(isinstance(reason, str) for reason in found.values())
+
+
+@pytest.mark.parametrize("builder", [build_tiny_clip, build_tiny_siglip])
+def test_numbers_of_words_that_are_not_finite_end_the_worker(builder, words, tmp_path, capfd):
+    model = tiny.spoiled(builder(tmp_path / "model"), "text_model")
+    folder = tags(tmp_path / "runs", pictures(tmp_path / "src", 3), "tagger=[vocabulary]", *with_words(model, words))
+    assert work(folder) == EXIT_BAD_INPUT and "its numbers for the words are not finite" in capfd.readouterr().err
 
 
 def test_florence2_names_what_it_writes_between_places(tmp_path):
