@@ -7,7 +7,7 @@ from typing import Any
 
 from synth import numerics
 from synth.images.pipeline import free
-from synth.layout.config import TagsConfig
+from synth.layout.config import FLORENCE2, TagsConfig
 from synth.layout.records import Record
 from synth.layout.stage import Item, LayoutStage
 from synth.layout.tag_files import unique
@@ -31,6 +31,8 @@ class Tags(LayoutStage):
         super().open()
         numerics.apply(self.folder.spec.numerics)
         self._taggers = [tagger_of(config, self.folder) for config in self.config.taggers]
+        if any(config.kind == FLORENCE2 for config in self.config.taggers):
+            numerics.apply_to_text(self.folder.spec.numerics)  # a tagger behind it may have applied them as for pictures
 
     def close(self) -> None:
         super().close()

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -21,7 +22,6 @@ from tests.images.pictures import picture
 from tests.layout import tiny
 from tests.layout.chains import planned, records
 from tests.layout.sources import write
-
 
 MODELS = [*CAPTIONERS, "blip2_opt"]
 KINDS = {"blip2_opt": "blip2"}  # of models whose name is not that of their captioner
@@ -170,3 +170,23 @@ def test_captions_have_the_same_bytes_for_any_number_of_jobs_and_after_a_kill(fo
     assert Child(other["box_captions"], 1, 3, env={}, fault="after_batch:kill@1").wait(240) == -signal.SIGKILL
     assert [work(other["box_captions"], i, 3) for i in (2, 0)] == [EXIT_OK] * 2
     assert digests(other["box_captions"]) == digests(once["box_captions"])
+
+
+@pytest.mark.parametrize(
+    ("vision", "said"),
+    [
+        (None, ""),
+        ({}, ""),
+        ("x", "vision_config.patch_size is 'x'"),
+        ({"patch_size": 0}, "vision_config.patch_size is 0, no whole number"),
+        ({"patch_size": "a"}, "vision_config.patch_size is 'a'"),
+        ({"spatial_merge_size": True}, "vision_config.spatial_merge_size is"),
+    ],
+)
+def test_a_qwen_folder_whose_patches_are_none_is_told_when_it_is_planned(vision, said, folders, tmp_path):
+    folder = shutil.copytree(folders["qwen2_5_vl"], tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vision_config": vision}))
+    cls = captioner_class("qwen2_5_vl")
+    with pytest.raises(InputError, match=said) if said else nullcontext():
+        cls(cls.check(folder), Settings())

@@ -27,8 +27,9 @@ class Qwen25Vl(BoxCaptioner):
     def __init__(self, folder, settings):
         super().__init__(folder, settings)
         self._colours = folder.colours(*self.colours)
-        vision = folder.config.get("vision_config", {})
-        self._patch, self._merge = vision.get("patch_size", self.patch), vision.get("spatial_merge_size", 2)
+        self._patch, self._merge = (
+            folder.count("vision_config", name, n) for name, n in (("patch_size", self.patch), ("spatial_merge_size", 2))
+        )
 
     @classmethod
     def check(cls, path: Path) -> ModelFolder:
