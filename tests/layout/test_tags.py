@@ -248,3 +248,12 @@ def test_a_siglip_folder_that_prepares_pictures_oddly_is_told_when_it_is_planned
     model = write(shutil.copytree(tiny_siglip, tmp_path / "model"), {"preprocessor_config.json": settings})
     with pytest.raises(InputError, match=said) if said else nullcontext():
         check_model(model)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"crop_size": "big"}, {"crop_size": {"height": 10**9}}, {"image_mean": 0.5}, {"image_std": [1, "a", 1]}]
+)
+def test_a_clip_folder_that_prepares_pictures_oddly_is_told_when_it_is_planned(settings, tiny_clip, tmp_path):
+    model = write(shutil.copytree(tiny_clip, tmp_path / "model"), {"preprocessor_config.json": settings})
+    with pytest.raises(InputError, match=r"preprocessor_config.json: .*(no number of pixels|three numbers)"):
+        check_model(model)
