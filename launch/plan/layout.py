@@ -3,7 +3,10 @@
 `tags` lists the source; `chained` gives a later stage the slots, units and pictures of the one before it.
 """
 
-from collections.abc import Mapping
+import gzip
+import io
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -24,7 +27,7 @@ from synth.layout.florence2 import Florence2Model
 from synth.layout.meta_files import MetaReader
 from synth.layout.readers import layout_of, reader
 from synth.layout.source import IMAGES, KEY, ROLE, SOURCE
-from synth.layout.tag_files import read_tags
+from synth.layout.tag_files import read_tags, strangers
 from synth.layout.vocabulary import check_model, read_words
 from synth.store.spec import InputFile, StageSpec
 from synth.store.trees import PICTURES
@@ -41,6 +44,11 @@ class Listed:
     identity: str
     n: int
     notes: tuple[str, ...]
+
+    def images(self) -> Iterator[str]:
+        """The name of each picture."""
+        with gzip.open(io.BytesIO(self.listing)) as lines:
+            yield from (json.loads(line)[0] for line in lines)
 
 
 # -- the chain -------------------------------------------------------------------------------------------------------
@@ -91,7 +99,8 @@ def tags(node: Node) -> list[StageSpec]:
             stage = given_stage(root)
             return [spec(replace(node, upstream={**node.upstream, IMAGES: (stage,)}), stage.spec.slots, {}, {})]
         source = _listed(root, layout, config.image_folder)
-    notes = {"notes": list(source.notes)} if source.notes else {}
+    said = [*source.notes, *_unnamed(node, source)]
+    notes = {"notes": said} if said else {}
     made = spec(node, source.n, {SOURCE: InputFile(str(source.root), source.identity)}, notes)
     return [replace(made, files={NAME: source.listing})]
 
@@ -123,6 +132,23 @@ def _tagger_input(group: str, tagger: TaggerConfig) -> InputFile | None:
     path = existing(tagger.path or fetched(group, None, tagger.repo), f"{group}.path", "a folder of a model in transformers' layout")
     check_model(path) if tagger.kind == VOCABULARY else Florence2Model.check(path)
     return InputFile(str(path), identity_of(path))
+
+
+def _unnamed(node: Node, source: Listed) -> list[str]:
+    """What to say of files of tags that name pictures which the source does not have; WrongKey for one that names none of its pictures:
+    a stage without tags would come of it, and labels without a box."""
+    notes: list[str] = []
+    for name, tagger in node.config.tagger.items():
+        if tagger.kind != FILE:
+            continue
+        named = read_tags(existing(tagger.file, f"tagger.{name}.file", "a file with tags by picture"))
+        others = strangers(named, source.images())
+        if len(others) == len(named):
+            why = f"names no picture of {source.root}: its first one is {others[0]!r}, the first one there {next(source.images())!r}"
+            raise WrongKey("file", tagger.file, why, "write names as the source has them", f"tagger.{name}")
+        if others:
+            notes.append(f"tagger.{name}.file: {len(others):,} of {len(named):,} names in it are of no picture; the first: {others[0]}")
+    return notes
 
 
 def _words(group: str, tagger: TaggerConfig) -> tuple[str, ...]:

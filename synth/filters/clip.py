@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from synth import loading
+from synth import foreign, loading
 from synth.errors import InputError, not_trouble
 
 MEAN, STD, SIDE = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), 224
+MOST = 4096  # pixels of a model's input that are thought possible
+_COLOURS = foreign.Shape("three numbers", lambda v: foreign.fits(v, [(int, float)]) and len(v) == 3)
 LONGEST = 16  # times its short side: what is longer is cut before it is scaled
 FIX = "give a folder of a CLIP model of transformers (config.json, weights, tokenizer), such as openai/clip-vit-base-patch32"
 
@@ -56,9 +58,14 @@ def check_folder(path: Path) -> Preparation:
     if not any((path / n).is_file() for n in ("tokenizer.json", "vocab.json")):
         raise InputError(f"{path}: holds no tokenizer (tokenizer.json, or vocab.json and merges.txt); {FIX}")
     settings = read_json(path / "preprocessor_config.json", FIX) if (path / "preprocessor_config.json").is_file() else {}
-    side = settings.get("crop_size", config.get("vision_config", {}).get("image_size", SIDE))
+    vision = config.get("vision_config")
+    side = settings.get("crop_size", vision.get("image_size", SIDE) if isinstance(vision, dict) else SIDE)
     side = side.get("height", SIDE) if isinstance(side, dict) else side
-    return Preparation(int(side), tuple(settings.get("image_mean", MEAN)), tuple(settings.get("image_std", STD)))
+    where = path / "preprocessor_config.json"
+    if type(side) is not int or not 1 <= side <= MOST:
+        raise InputError(f"{where}: crop_size is {foreign.seen(side)}, which is no number of pixels; {FIX}")
+    colours = foreign.obj(settings, where, FIX, image_mean=foreign.Maybe(_COLOURS, MEAN), image_std=foreign.Maybe(_COLOURS, STD))
+    return Preparation(side, tuple(colours["image_mean"]), tuple(colours["image_std"]))
 
 
 class Clip:

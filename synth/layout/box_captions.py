@@ -3,6 +3,7 @@ caption."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from synth import numerics
@@ -14,6 +15,7 @@ from synth.layout.records import Anno, Record
 from synth.layout.stage import Item, LayoutStage
 
 INPUT = "box_captioner"
+NOT_FINITE = "the captioner's numbers for a box of it are not finite"
 TOO_LARGE = "a window of crops does not fit on the device: lower box_captioner.rows"
 
 
@@ -52,11 +54,12 @@ class BoxCaptions(LayoutStage):
 
     def label(self, items: Sequence[Item]) -> Sequence[Record | str]:
         with out_of_memory(TOO_LARGE):
-            said = iter(self.captioner.captions([crop for item in items for crop in item.ready]))
-        return [
-            replace(
-                item.record,
-                annos=tuple(replace(a, caption=next(said) if self._large(a) else a.label) for a in item.record.annos or ()),
-            )
-            for item in items
-        ]
+            captions = iter(self.captioner.captions([crop for item in items for crop in item.ready]))
+        return [self._record(item.record, list(islice(captions, len(item.ready)))) for item in items]
+
+    def _record(self, record: Record, captions: list[str | None]) -> Record | str:
+        """With a caption for each box, those of the large ones as given; the reason why there is no record, if there is none."""
+        if None in captions:
+            return NOT_FINITE
+        left = iter(captions)
+        return replace(record, annos=tuple(replace(a, caption=next(left) if self._large(a) else a.label) for a in record.annos or ()))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from synth.errors import InputError
+from synth.layout.answers import Chances, written
 from synth.layout.model_folder import IMAGENET, ModelFolder, check_folder, load, load_tokenizer, normalised, planes
 
 CLS = "Florence2ForConditionalGeneration"
@@ -76,10 +77,10 @@ class Florence2Model:
         with torch.inference_mode():
             return self.model.get_image_features(self._pixels(pictures)).pooler_output
 
-    def answer(self, pictures: np.ndarray, prompts: Sequence[list[int]], longest: int) -> tuple[list[list[int]], list[list[float]]]:
+    def answer(self, pictures: np.ndarray, prompts: Sequence[list[int]], longest: int) -> tuple[list[list[int] | None], list[list[float]]]:
         """(tokens of the answer, probability of each) of [N, 3, side, side] pictures with a prompt each; the likeliest token at every step.
 
-        longest: tokens of an answer, where the model can count so far.
+        None in the place of the tokens: the model's numbers are not finite. longest: tokens of an answer, where the model can count so far.
         """
         import torch
 
@@ -89,7 +90,7 @@ class Florence2Model:
         image = [self.model.config.image_token_id] * self.seen
         ids = torch.tensor([image + row + [text.pad_token_id] * (length - len(row)) for row in rows], device=self.model.device)
         mask = torch.tensor([[1] * (len(image) + len(row)) + [0] * (length - len(row)) for row in rows], device=self.model.device)
-        chances = _Chances()
+        chances = Chances()
         with torch.inference_mode():
             out = self.model.generate(
                 input_ids=ids,
@@ -103,36 +104,12 @@ class Florence2Model:
         return _until_end(out.cpu().tolist(), chances.of(out), text.eos_token_id)
 
 
-class _Chances:
-    """A logits processor that changes nothing: it notes how likely the tokens were that were taken, one column a step."""
-
-    def __init__(self) -> None:
-        self._steps: list = []  # [N] log-probabilities of the tokens of each step but the last
-        self._last = None  # [N, V]
-
-    def __call__(self, input_ids, scores):
-        self._note(input_ids[:, -1])
-        self._last = scores.float().log_softmax(-1)
-        return scores
-
-    def _note(self, taken) -> None:
-        if self._last is not None:
-            self._steps.append(self._last.gather(1, taken[:, None])[:, 0])
-
-    def of(self, sequences) -> list[list[float]]:
-        """[N] lists of probabilities, of all tokens of [N, L] sequences but the first, which no step gave."""
-        import torch
-
-        self._note(sequences[:, -1])
-        return torch.stack(self._steps, 1).exp().cpu().tolist()
-
-
-def _until_end(sequences: list[list[int]], chances: list[list[float]], end: int) -> tuple[list[list[int]], list[list[float]]]:
+def _until_end(sequences: list[list[int]], chances: list[list[float]], end: int) -> tuple[list[list[int] | None], list[list[float]]]:
     """Both without the first token, which begins every answer, and what comes from the end on."""
-    tokens, likely = [], []
+    tokens: list[list[int] | None] = []
+    likely = []
     for sequence, row in zip(sequences, chances, strict=True):
-        answer = sequence[1:]
-        stop = answer.index(end) if end in answer else len(answer)
-        tokens.append(answer[:stop])
+        stop = written(sequence[1:], row, (end,))
+        tokens.append(None if stop is None else sequence[1 : 1 + stop])
         likely.append(row[:stop])
     return tokens, likely

@@ -28,10 +28,13 @@ class Florence2Tagger:
         """[3, side, side] uint8"""
         return self.model.prepare(image)
 
-    def tags(self, records: Sequence[Record], ready: Sequence[Any]) -> list[Sequence[str]]:
+    def tags(self, records: Sequence[Record], ready: Sequence[Any]) -> list[Sequence[str] | None]:
         with out_of_memory(TOO_LARGE):
             answers, _ = self.model.answer(np.stack(ready), [self._prompt] * len(ready), LONGEST)
-        return [[self.model.words(run) for run in between(answer, self.model.places)] for answer in answers]
+        return [None if answer is None else self._names(answer) for answer in answers]
+
+    def _names(self, answer: Sequence[int]) -> list[str]:
+        return [self.model.words(run) for run in between(answer, self.model.places)]
 
 
 def between(tokens: Sequence[int], places: Collection[int]) -> list[list[int]]:

@@ -50,6 +50,15 @@ class ModelFolder:
             )
         return value
 
+    def count(self, part: str, name: str, default: int) -> int:
+        """A number of pixels or patches that a part of config.json gives; `default`, the class's own, where it leaves it out."""
+        settings = self.config.get(part)
+        value = settings.get(name, default) if isinstance(settings, Mapping) else default if settings is None else settings
+        if type(value) is not int or not 1 <= value <= _LONGEST:
+            where = f"{self.path / 'config.json'}: {part}.{name}"
+            raise InputError(f"{where} is {foreign.seen(value)}, no whole number of 1 to {_LONGEST}; fetch the model again")
+        return value
+
     def check_edge(self, edge: int, part: str, default: int, fix: str) -> None:
         """InputError unless a part of config.json, which may leave out what is the class's default, takes pictures of `edge` pixels."""
         settings = self.config.get(part)

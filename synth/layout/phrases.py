@@ -52,36 +52,30 @@ _NO_THING = _words(
     "group groups pair pairs couple piece pieces kind type lot lots number bunch part parts side top bottom middle center centre corner "
     "edge end way time day days year years moment something someone everyone anything nothing thing things"
 )
+_NO_NOUN = _DESCRIBING | _NO_THING
 
 
 def noun_phrases(text: str, max_words: int) -> list[str]:
-    """The noun phrases of a text, in order, each once whatever its case. max_words: of a phrase, whose last ones are kept.
+    """The noun phrases of a text in small letters, in order, each once. max_words: of a phrase, whose last ones are kept.
+
+    Names lose their capitals as in the original: "A Red Car" and "the red car" are one tag, and one category of COCO.
 
     >>> noun_phrases("A man riding a small brown horse, two dogs &amp; the men's parked red car in front of <b>Big Ben</b>", 3)
-    ['man', 'small brown horse', 'dogs', 'parked red car', 'Big Ben']
+    ['man', 'small brown horse', 'dogs', 'parked red car', 'big ben']
     """
-    phrases: dict[str, str] = {}
-    for run in _runs(text):
-        for words in _split_at_verbs(run):
-            kept = _trimmed(words)[-max_words:]
-            if kept:
-                phrase = " ".join(kept)
-                phrases.setdefault(phrase.casefold(), phrase)
-    return list(phrases.values())
+    phrases = (" ".join(_trimmed(words)[-max_words:]) for run in _runs(text) for words in _split_at_verbs(run))
+    return list(dict.fromkeys(phrase for phrase in phrases if phrase))
 
 
 def _runs(text: str) -> list[list[str]]:
     """Words that stand together: between what joins, and without what stands before a noun."""
     runs: list[list[str]] = [[]]
-    begins = True  # a sentence
     for token in _TOKEN.findall(_MARKUP.sub(" , ", html.unescape(text))):
         word = token.lower().replace("\u2019", "'")
         if not token[0].isalpha() or len(word) > LONGEST or word in _JOINING or word in _BEFORE or word in _NUMBERS or word in _OWNERS:
             runs.append([])
-            begins = token in ".!?"
-            continue
-        runs[-1].append(word if begins and not token.isupper() else token.replace("\u2019", "'"))
-        begins = False
+        else:
+            runs[-1].append(word)
     return [run for run in runs if run]
 
 
@@ -89,8 +83,8 @@ def _split_at_verbs(run: list[str]) -> list[list[str]]:
     """Parts of a run around verbs in -ing and -ed; one that begins a run describes what follows it."""
     parts: list[list[str]] = [[]]
     for word in run:
-        last = parts[-1][-1:] and parts[-1][-1].lower()
-        if last and last not in _DESCRIBING and not last.endswith("'s") and _is_verb(word.lower()):
+        last = parts[-1][-1] if parts[-1] else ""
+        if last and last not in _DESCRIBING and not last.endswith("'s") and _is_verb(word):
             parts.append([])
         else:
             parts[-1].append(word)
@@ -103,6 +97,7 @@ def _is_verb(word: str) -> bool:
 
 def _trimmed(words: list[str]) -> list[str]:
     """Without what stands behind the noun and describes nothing, or is no thing; nothing where no noun is left."""
-    while words and (words[-1].lower() in _DESCRIBING | _NO_THING or _is_verb(words[-1].lower())):
-        words = words[:-1]
-    return [] if not words or len(words[-1]) < 2 else words
+    end = len(words)
+    while end and (words[end - 1] in _NO_NOUN or _is_verb(words[end - 1])):
+        end -= 1
+    return words[:end] if end and len(words[end - 1]) > 1 else []

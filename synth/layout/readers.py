@@ -17,7 +17,7 @@ from typing import TypeVar
 from synth import foreign
 from synth.errors import REFUSALS, InputError, not_trouble
 from synth.images import sources
-from synth.images.sources.base import Input, Reader
+from synth.images.sources.base import STATS, Input, Reader
 from synth.images.sources.image_folder import METADATA, caption_in, listed_file, rows_of_metadata
 from synth.images.sources.webdataset import Found, WebDatasetReader
 from synth.layout.source import KEY
@@ -41,11 +41,14 @@ def layout_of(root: Path) -> str:
     """How a source lies there, by what is at its top: "stage", or one of READERS."""
     if root.is_file():
         return "meta" if root.suffix.lower() in (".json", ".jsonl") else sources.layout_of(root, KEY)
-    if (found := sources.layout_of(root, KEY)) in ("stage", "webdataset"):
-        return found
     there = entries(root, KEY)
-    lists = any(e.name.lower().endswith(".json") for e in there)
-    return "meta" if lists and not any(is_folder(e, KEY) or is_picture_file(e) for e in there) else "files"
+    names = [e.name for e in there]
+    lists = [n for n in names if n.lower().endswith((".json", ".jsonl")) and n != METADATA and not STATS.fullmatch(n)]
+    others = "stage.json" in names or any(n.endswith(".tar") for n in names)
+    if lists and not others and not any(is_folder(e, KEY) or is_picture_file(e) for e in there):
+        return "meta"
+    found = sources.layout_of(root, KEY)
+    return found if found in ("stage", "webdataset") else "files"
 
 
 def reader(layout: str, root: Path) -> Reader:
@@ -65,7 +68,7 @@ class Beside(Unread):
 class FilesReader(Reader):
     """Pictures as files, in folders as deep as they like: img2dataset's output_format=files, an ImageFolder, any folder.
 
-    Alt texts come from a metadata.jsonl at the top or in a folder there, else from a .txt beside the picture, else from a .json.
+    Each picture's alt text comes from a metadata.jsonl at the top or in a folder there, else from a .txt beside it, else from a .json.
     """
 
     def __init__(self, root: Path, captions: bool, key: str = KEY):
@@ -74,14 +77,20 @@ class FilesReader(Reader):
 
     def __iter__(self) -> Iterator[Input]:
         inputs = (listed_file(path, entry) for path, entry in pictures(self.root, self.unread, key=self.key))
-        if metadata := self._metadata():
-            yield from (replace(item, caption=metadata.get(item.path, "")) for item in inputs)
-            return
+        metadata, without = self._metadata(), 0
         counted: Counter[str] = Counter()
-        for item, (caption, why) in beside_each(inputs, lambda item: caption_beside(os.path.join(self.root, item.path))):
+
+        def ask(item: Input) -> tuple[str, str]:
+            text = metadata.get(item.path, "")
+            return (text, "") if text else caption_beside(os.path.join(self.root, item.path))
+
+        for item, (caption, why) in beside_each(inputs, ask):
             counted[why] += bool(why)
+            without += not caption and not why
             yield replace(item, caption=caption)
         self.notes += notes_of(counted)
+        if metadata and without:
+            self.notes.append(f"{without:,} pictures have no alt text, neither in a {METADATA} nor beside them")
 
     def _metadata(self) -> dict[str, str]:
         """path below the root -> alt text, of the files called metadata.jsonl that exports have at their top or in their splits."""
@@ -105,24 +114,45 @@ def beside_each(items: Iterable[Item], ask: Callable[[Item], Said]) -> Iterator[
                 yield from zip(task, answers, strict=True)
 
 
-def caption_beside(picture: str) -> tuple[str, str]:
-    """(alt text in the .txt or .json beside a picture, "" or why there is one that cannot be read)"""
-    why, stem = "", os.path.splitext(picture)[0]
-    for suffix in (".txt", ".json"):
-        path = stem + suffix
+def caption_of(read: Callable[[str], bytes | None]) -> tuple[str, str]:
+    """(alt text in what stands beside a picture, the first that is not empty; "" or why there is one that cannot be read)
+
+    read: the content of its "txt" or "json", None if there is none; InputError where it cannot be read.
+    """
+    why = ""
+    for suffix in ("txt", "json"):
         try:
-            with foreign.open_file(path) as f:
-                data = f.read(SIDECAR_BYTES + 1)
-            if len(data) > SIDECAR_BYTES:
-                raise InputError(f"{path}: more than {SIDECAR_BYTES:,} bytes")
+            if (data := read(suffix)) is None:
+                continue
             text = data.decode("utf-8-sig")
-            return (text.strip() if suffix == ".txt" else caption_in(foreign.parse(text, path, halves=True)).strip()), ""
-        except FileNotFoundError:
+            caption = (text if suffix == "txt" else caption_in(foreign.parse(text, suffix, halves=True))).strip()
+        except (ValueError, InputError):
+            why = why or f".{suffix} beside it that cannot be read"
             continue
-        except (OSError, ValueError, InputError) as e:
-            not_trouble(path, e, REFUSALS)
-            why = why or f"{suffix} beside it that cannot be read"
+        if caption:
+            return caption, ""
     return "", why
+
+
+def caption_beside(picture: str) -> tuple[str, str]:
+    """`caption_of` the .txt or .json beside a picture."""
+    stem = os.path.splitext(picture)[0]
+    return caption_of(lambda suffix: _sidecar(f"{stem}.{suffix}"))
+
+
+def _sidecar(path: str) -> bytes | None:
+    """A small file's content, None if there is none. InputError for one that cannot be read or is too large."""
+    try:
+        with foreign.open_file(path) as f:
+            data = f.read(SIDECAR_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        not_trouble(path, e, REFUSALS)
+        raise InputError(f"{path}: cannot be read ({e.strerror})") from e
+    if len(data) > SIDECAR_BYTES:
+        raise InputError(f"{path}: more than {SIDECAR_BYTES:,} bytes")
+    return data
 
 
 def notes_of(counted: Mapping[str, int]) -> list[str]:
@@ -137,12 +167,6 @@ class TarsReader(WebDatasetReader):
     """WebDataset tars, img2dataset's among them: alt texts from key.txt, else key.json."""
 
     def _facts(self, sample: Found, passed: Counter[str]) -> None:
-        text = sample.texts.get("txt", b"")
-        try:
-            caption = str(text, "utf-8-sig").strip()
-            if not caption and "json" in sample.texts:
-                caption = caption_in(foreign.parse(sample.texts["json"], "json", halves=True)).strip()
-            sample.caption = caption
-        except (ValueError, InputError):
-            passed[NO_CAPTION] += 1
+        sample.caption, why = caption_of(sample.texts.get)
+        passed[NO_CAPTION] += bool(why)
         sample.texts = {}

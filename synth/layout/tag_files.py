@@ -4,7 +4,7 @@ image TAB tag, tag.
 A picture is named as the source names it, or by its file name alone where one line has that name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,19 @@ def read_tags(path: Path) -> dict[str, tuple[str, ...]]:
 def tags_of(image: str, by_picture: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     """The tags of a picture, () of one that is not named."""
     return by_picture.get(image) or by_picture.get(image.rpartition("/")[2]) or ()
+
+
+def strangers(by_picture: Collection[str], images: Iterable[str]) -> list[str]:
+    """The names of a file of tags that name none of a source's pictures, in its order.
+
+    >>> strangers(["a.jpg", "b/c.jpg", "d.jpg"], ["x/a.jpg", "c.jpg"])
+    ['b/c.jpg', 'd.jpg']
+    """
+    left = dict.fromkeys(by_picture)
+    for image in images:
+        left.pop(image, None)
+        left.pop(image.rpartition("/")[2], None)
+    return list(left)
 
 
 def unique(tags: list[str], most: int | None = None) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ class Tagger(Protocol):
     def prepare(self, image: Any) -> Any:
         """What it takes of a picture (PIL, RGB); in a thread beside the device."""
 
-    def tags(self, records: Sequence[Record], ready: Sequence[Any]) -> list[Sequence[str]]:
-        """The tags of a batch, the best first. ready: what `prepare` made of each picture."""
+    def tags(self, records: Sequence[Record], ready: Sequence[Any]) -> Sequence[Sequence[str] | None]:
+        """The tags of each picture, the best first; None: the model's numbers for it are not finite. ready: what `prepare` made of each."""
 
 
 class CaptionTagger:

@@ -7,7 +7,7 @@ from typing import Any
 
 from synth import numerics
 from synth.images.pipeline import free
-from synth.layout.config import TagsConfig
+from synth.layout.config import FLORENCE2, TagsConfig
 from synth.layout.records import Record
 from synth.layout.stage import Item, LayoutStage
 from synth.layout.tag_files import unique
@@ -17,6 +17,7 @@ from synth.store.folder import StageFolder
 from synth.store.spec import canonical
 
 LEFT_OUT = "left_out.jsonl"
+NOT_FINITE = "the numbers of tagger {} for it are not finite"
 
 
 class Tags(LayoutStage):
@@ -30,6 +31,8 @@ class Tags(LayoutStage):
         super().open()
         numerics.apply(self.folder.spec.numerics)
         self._taggers = [tagger_of(config, self.folder) for config in self.config.taggers]
+        if any(config.kind == FLORENCE2 for config in self.config.taggers):
+            numerics.apply_to_text(self.folder.spec.numerics)  # a tagger behind it may have applied them as for pictures
 
     def close(self) -> None:
         super().close()
@@ -39,15 +42,18 @@ class Tags(LayoutStage):
     def prepare(self, record: Record, image: Any) -> list[Any]:
         return [tagger.prepare(image) for tagger in self._taggers]
 
-    def label(self, items: Sequence[Item]) -> list[Record]:
+    def label(self, items: Sequence[Item]) -> list[Record | str]:
         records = [item.record for item in items if item.record is not None]
         # [tagger][picture] -> tags
         found = [tagger.tags(records, [item.ready[n] for item in items]) for n, tagger in enumerate(self._taggers)]
-        most = self.config.max_tags or None
-        return [
-            replace(record, tags=unique([tag for tags in of_picture for tag in tags], most))
-            for record, *of_picture in zip(records, *found, strict=True)
-        ]
+        return [self._record(record, of_picture) for record, *of_picture in zip(records, *found, strict=True)]
+
+    def _record(self, record: Record, found: Sequence[Sequence[str] | None]) -> Record | str:
+        """With its tags, found by each tagger; the reason why there is no record, if there is none."""
+        broken = next((config.kind for config, tags in zip(self.config.taggers, found, strict=True) if tags is None), "")
+        if broken:
+            return NOT_FINITE.format(broken)
+        return replace(record, tags=unique([tag for tags in found for tag in tags or ()], self.config.max_tags or None))
 
     def finish(self) -> None:
         """left_out.jsonl in the stage's folder: every picture that gave no record, and why."""

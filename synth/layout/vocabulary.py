@@ -10,15 +10,18 @@ from typing import Any, cast
 
 import numpy as np
 
-from synth import numerics
+from synth import foreign, numerics
 from synth.errors import InputError
-from synth.filters.clip import Clip, Preparation, check_folder
+from synth.filters.clip import Clip, Preparation
+from synth.filters.clip import check_folder as check_clip
 from synth.layout.config import TaggerConfig
+from synth.layout.model_folder import check_folder
 from synth.layout.records import Record
 from synth.store.folder import StageFolder
 
 FIX = "give a folder of a CLIP or SigLIP model of transformers (config.json, weights, tokenizer), such as openai/clip-vit-base-patch32"
 TOO_LARGE = "lower layout.batch_size"
+SIDE, HALF = 224, (0.5, 0.5, 0.5)  # of SigLIP: pixels; mean and std of its colours
 
 
 class Stretched(Preparation):
@@ -36,23 +39,17 @@ def model_type(path: Path) -> str:
     from synth.weights import read_json
 
     kind = read_json(path / "config.json", FIX).get("model_type")
-    if kind not in _MODELS:
-        raise InputError(f"{path / 'config.json'}: is a model of type {kind!r}; {FIX}")
-    return str(kind)
+    if not isinstance(kind, str) or kind not in _MODELS:
+        raise InputError(f"{path / 'config.json'}: is a model of type {foreign.seen(kind)}; {FIX}")
+    return kind
 
 
 def check_siglip(path: Path) -> Preparation:
     """InputError unless a folder looks like a whole SigLIP model; how its pictures are prepared."""
-    from synth.weights import check_weights, read_json
-
-    config = read_json(path / "config.json", FIX)
-    check_weights(path)
-    if not any((path / name).is_file() for name in ("tokenizer.json", "spiece.model", "tokenizer.model")):
-        raise InputError(f"{path}: holds no tokenizer (tokenizer.json, or spiece.model); {FIX}")
-    settings = read_json(path / "preprocessor_config.json", FIX) if (path / "preprocessor_config.json").is_file() else {}
-    side = (settings.get("size") or {}).get("height") or config.get("vision_config", {}).get("image_size", 224)
-    half = (0.5, 0.5, 0.5)
-    return Stretched(int(side), tuple(settings.get("image_mean", half)), tuple(settings.get("image_std", half)))
+    folder = check_folder(path, ("siglip",), FIX, tokenizer=True)
+    side = folder.edge("height", folder.count("vision_config", "image_size", SIDE))
+    folder.check_edge(side, "vision_config", SIDE, FIX)
+    return Stretched(side, *folder.colours(HALF, HALF))
 
 
 class ClipTags(Clip):
@@ -75,7 +72,7 @@ class SiglipTags(ClipTags):
     def probabilities(self, pictures: np.ndarray, words: np.ndarray) -> np.ndarray:
         """[N, W] of features [N, D] and [W, D]: of each word, by itself."""
         logits = self._scale() * (pictures @ words.T) + float(self._model.logit_bias.detach().float())
-        return cast(np.ndarray, 1 / (1 + np.exp(-logits)))
+        return cast(np.ndarray, np.where(np.isfinite(logits), 1 / (1 + np.exp(-logits)), np.nan))
 
 
 _MODELS: dict[str, type[ClipTags]] = {"clip": ClipTags, "siglip": SiglipTags}
@@ -83,7 +80,7 @@ _MODELS: dict[str, type[ClipTags]] = {"clip": ClipTags, "siglip": SiglipTags}
 
 def check_model(path: Path) -> None:
     """InputError unless a folder looks like a whole model of a kind that is known here. Imports neither torch nor transformers."""
-    check_siglip(path) if model_type(path) == "siglip" else check_folder(path)
+    check_siglip(path) if model_type(path) == "siglip" else check_clip(path)
 
 
 class VocabularyTagger:
@@ -95,14 +92,16 @@ class VocabularyTagger:
         texts = [template.replace("{}", word) for word in config.words for template in config.templates]
         means = self.model.texts(texts).reshape(len(config.words), len(config.templates), -1).mean(1)  # [W, D]
         self._features = means / np.linalg.norm(means, axis=1, keepdims=True)
+        if not np.isfinite(self._features).all():
+            raise InputError(f"{path}: its numbers for the words are not finite; fetch the model again")
 
     def prepare(self, image: Any) -> np.ndarray:
         """[3, side, side] float32"""
         return self.model.preparation(image)
 
-    def tags(self, records: Sequence[Record], ready: Sequence[Any]) -> list[Sequence[str]]:
+    def tags(self, records: Sequence[Record], ready: Sequence[Any]) -> list[Sequence[str] | None]:
         odds = self.model.probabilities(self.model.pictures(ready), self._features)
-        return [self._likely(of_picture) for of_picture in odds]
+        return [self._likely(of_picture) if np.isfinite(of_picture).all() else None for of_picture in odds]
 
     def _likely(self, odds: np.ndarray) -> list[str]:
         """The words above the threshold, the likeliest first; of equal ones that which the list has first."""
@@ -113,8 +112,6 @@ class VocabularyTagger:
 def read_words(path: Path) -> tuple[str, ...]:
     """The words of a list, a line each, without empty lines and those that begin with #. InputError for none, and for one that stands
     twice."""
-    from synth import foreign
-
     lines = [" ".join(line.split()) for line in foreign.read_text(path, foreign.RECORD).splitlines()]
     words = [line for line in lines if line and not line.startswith("#")]
     if not words:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from synth.errors import EXIT_OK, InputError
 from synth.layout.caption import CAPTIONERS, captioner_class
 from synth.layout.caption.base import Settings
 from synth.layout.caption.qwen_vl import of_area
+from synth.layout.model_folder import normalised
 from tests.faults.farm import Child
 from tests.fixtures_images import digests, work
 from tests.images.pictures import picture
@@ -21,11 +23,14 @@ from tests.layout import tiny
 from tests.layout.chains import planned, records
 from tests.layout.sources import write
 
+MODELS = [*CAPTIONERS, "blip2_opt"]
+KINDS = {"blip2_opt": "blip2"}  # of models whose name is not that of their captioner
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
-    return {name: getattr(tiny, name)(root / name) for name in (*CAPTIONERS, "owlv2")}
+    return {name: getattr(tiny, name)(root / name) for name in (*MODELS, "owlv2")}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,7 @@ def captioner(folders):
 
     def get(name):
         if name not in loaded:
-            cls = captioner_class(name)
+            cls = captioner_class(KINDS.get(name, name))
             loaded[name] = cls(cls.check(folders[name]), Settings("a photo of", 6, 112**2, 2))
             loaded[name].open("float32")
         return loaded[name]
@@ -48,12 +53,31 @@ def noise(n):
     return Image.fromarray(np.random.default_rng(n).integers(0, 256, (20 + 9 * n, 40, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("name", CAPTIONERS)
+@pytest.mark.parametrize("name", MODELS)
 def test_a_caption_depends_on_its_own_crop_alone(captioner, name):
     crops = [captioner(name).prepare(noise(n)) for n in range(5)]
     together = captioner(name).captions(crops)
     assert together == [caption for crop in crops for caption in captioner(name).captions([crop])]
     assert captioner(name).captions([]) == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_numbers_that_are_not_finite_give_no_caption(folders, tmp_path, name):
+    cls = captioner_class(KINDS.get(name, name))
+    part = "visual" if name.startswith("qwen") else "vision"
+    broken = cls(cls.check(tiny.spoiled(shutil.copytree(folders[name], tmp_path / "model"), part)), Settings("a photo of", 6, 112**2, 2))
+    broken.open("float32")
+    assert broken.captions([broken.prepare(noise(n)) for n in range(3)]) == [None] * 3
+
+
+def test_blip_2_does_not_repeat_its_prompt(captioner, folders):
+    blip, crop = captioner("blip2_opt"), noise(3)
+    pixels = normalised(torch.from_numpy(blip.prepare(crop)[None]), *blip._colours, blip.model)
+    with torch.no_grad():
+        out = blip.model.generate(pixel_values=pixels, input_ids=torch.tensor([blip._ids]), max_new_tokens=6, do_sample=False)
+    new = out[0, len(blip._ids) :] if out.shape[1] > 6 else out[0]
+    assert blip.captions([blip.prepare(crop)]) == [" ".join(blip.tokenizer.decode(new, skip_special_tokens=True).split())]
+    assert "photo" not in blip.captions([blip.prepare(crop)])[0]
 
 
 def test_blip_2_sees_what_the_library_shows_it(captioner, folders):
@@ -118,6 +142,20 @@ def test_boxes_get_captions_and_small_ones_their_tags(folders, tmp_path):
     assert all(anno.caption is not None and anno.caption != anno.label for anno in annos if anno.area >= 100)
 
 
+def test_a_box_whose_caption_is_not_finite_leaves_its_picture_out(folders, tmp_path):
+    files = {f"{n}.png": picture(n, (60, 40)) for n in range(2)} | {"0.txt": "a dog and a cat", "1.txt": ""}
+    broken = tiny.spoiled(shutil.copytree(folders["florence2"], tmp_path / "model"), "vision")
+    stages = planned(
+        tmp_path / "runs", write(tmp_path / "src", files), "recipe=layout", "tagger=[caption]", "segmenter=none", "export=[]",
+        "detector=owlv2", f"detector.path={folders['owlv2']}", "detector.box_threshold=0.3", "detector.template='{}'",
+        "box_captioner=florence2", f"box_captioner.path={broken}", "box_captioner.min_box=1",
+    )  # fmt: skip
+    assert [work(folder) for folder in stages.values()] == [EXIT_OK] * 3
+    found = records(stages["box_captions"])
+    assert found[0] == "0.png: the captioner's numbers for a box of it are not finite"
+    assert found[1].annos == ()
+
+
 def test_captions_have_the_same_bytes_for_any_number_of_jobs_and_after_a_kill(folders, tmp_path):
     files = {f"{n}.png": picture(n, (60, 40)) for n in range(9)} | {f"{n}.txt": "a dog and a cat" for n in range(9)}
     source = write(tmp_path / "src", files)
@@ -132,3 +170,23 @@ def test_captions_have_the_same_bytes_for_any_number_of_jobs_and_after_a_kill(fo
     assert Child(other["box_captions"], 1, 3, env={}, fault="after_batch:kill@1").wait(240) == -signal.SIGKILL
     assert [work(other["box_captions"], i, 3) for i in (2, 0)] == [EXIT_OK] * 2
     assert digests(other["box_captions"]) == digests(once["box_captions"])
+
+
+@pytest.mark.parametrize(
+    ("vision", "said"),
+    [
+        (None, ""),
+        ({}, ""),
+        ("x", "vision_config.patch_size is 'x'"),
+        ({"patch_size": 0}, "vision_config.patch_size is 0, no whole number"),
+        ({"patch_size": "a"}, "vision_config.patch_size is 'a'"),
+        ({"spatial_merge_size": True}, "vision_config.spatial_merge_size is"),
+    ],
+)
+def test_a_qwen_folder_whose_patches_are_none_is_told_when_it_is_planned(vision, said, folders, tmp_path):
+    folder = shutil.copytree(folders["qwen2_5_vl"], tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vision_config": vision}))
+    cls = captioner_class("qwen2_5_vl")
+    with pytest.raises(InputError, match=said) if said else nullcontext():
+        cls(cls.check(folder), Settings())

@@ -111,6 +111,15 @@ def test_numbers_that_are_not_finite_are_told(detector, name):
             weight.copy_(kept)
 
 
+def test_words_of_florence_that_are_not_finite_are_told(folders, tmp_path):
+    cls = detector_class("florence2")
+    broken = tiny.spoiled(shutil.copytree(folders("florence2"), tmp_path / "model"), "vision")
+    loaded = cls(cls.check(broken), SETTINGS["florence2"])
+    loaded.open("float32")
+    one, untagged = found(loaded, [noise((60, 40))] * 2, [["dog"], []])
+    assert (one.reason, untagged.reason) == (NOT_FINITE, "")
+
+
 def test_grounding_dino_sees_what_the_library_shows_it(detector, folders):
     import torch
     from transformers.models.grounding_dino.image_processing_pil_grounding_dino import GroundingDinoImageProcessorPil

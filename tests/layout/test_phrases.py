@@ -14,9 +14,10 @@ from synth.layout.phrases import noun_phrases
         ("a group of people sitting at a dining table with plates of food", ["people", "dining table", "plates", "food"]),
         ("Close-up photo of a smiling woman wearing sunglasses", ["smiling woman", "sunglasses"]),
         ("the car is red and new", ["car"]),
-        ("a parked car, 2 dogs and one Dog", ["parked car", "dogs", "Dog"]),
-        ("Big Ben in London. The tower of it", ["big Ben", "London", "tower"]),
+        ("a parked car, 2 dogs and one Dog", ["parked car", "dogs", "dog"]),
+        ("Big Ben in London. The tower of it", ["big ben", "london", "tower"]),
         ("dog, DOG, Dog", ["dog"]),
+        ("A Red Car and the red car", ["red car"]),
         ("<b>cat</b> &amp; dog &#128054; https://x.y/a_red_bus", ["cat", "dog"]),
         ("\U0001f436\U0001f436 cat \U0001f408 on sofa!!!", ["cat", "sofa"]),
         ("her mother\u2019s old house", ["mother's old house"]),
@@ -33,6 +34,12 @@ def test_noun_phrases(text, phrases):
 
 def test_a_phrase_keeps_its_last_words():
     assert noun_phrases("a very large old red wooden farm house", 3) == ["wooden farm house"]
+
+
+def test_words_that_describe_nothing_take_no_time():
+    begun = time.process_time()
+    assert noun_phrases("red " * 60_000, 4) == []
+    assert time.process_time() - begun < 2
 
 
 @pytest.mark.parametrize("piece", ["<", "&", "a ", "dog ", "'", "<b", "http://", "\u4e00", "ing ", "-"])

@@ -42,6 +42,27 @@ def test_an_export_says_its_alt_texts_in_its_metadata(tmp_path):
     assert texts(listed(tmp_path)[0]) == {"train/cat/0.png": "a cat", "train/cat/1.png": "two cats"}
 
 
+def test_a_metadata_file_in_one_folder_leaves_the_alt_texts_of_the_others_alone(tmp_path):
+    pictures(tmp_path, 3, "A/", "beside {}")
+    pictures(tmp_path, 2, "B/", "beside {}")
+    write(tmp_path, {"A/metadata.jsonl": json.dumps({"file_name": "001.png", "text": "of its row"}), "B/002.png": jpeg()})
+    inputs, notes = listed(tmp_path)
+    assert texts(inputs) == {
+        "A/000.png": "beside 0", "A/001.png": "of its row", "A/002.png": "beside 2", "B/000.png": "beside 0", "B/001.png": "beside 1",
+        "B/002.png": "",
+    }  # fmt: skip
+    assert notes == ["1 pictures have no alt text, neither in a metadata.jsonl nor beside them"]
+
+
+@pytest.mark.parametrize("beside", [{"txt": b" \n"}, {"txt": b"\xff"}, {}], ids=["empty", "torn", "none"])
+def test_files_and_tars_have_the_same_alt_texts(beside, tmp_path):
+    for form, expected in ((b'\xef\xbb\xbf{"caption": "a dog"}', "a dog"), (b"{torn", "")):
+        sample = {f"a.{suffix}": data for suffix, data in ({"png": jpeg()} | beside | {"json": form}).items()}
+        write(tmp_path / "files", sample)
+        tar(tmp_path / "tars/0.tar", sample)
+        assert [listed(tmp_path / layout)[0][0].caption for layout in ("files", "tars")] == [expected] * 2
+
+
 def test_samples_of_tars_have_theirs_in_them(tmp_path):
     members = {
         "0.jpg": jpeg(),
@@ -102,6 +123,13 @@ def test_meta_files_are_read_in_the_order_of_their_numbers(tmp_path):
     single = write(tmp_path, {"lines.jsonl": '{"image": "images/001.png", "caption": null}\n\n'}) / "lines.jsonl"
     inputs, notes = listed(single)
     assert texts(inputs) == {"001.png": ""} and notes == ["1 entries of meta files have no caption"]
+
+
+def test_a_folder_of_lists_is_one_of_meta_files_whatever_else_is_in_it(tmp_path):
+    write(tmp_path, {"lines/p.jsonl": "", "packed/p.json": [], "packed/index.parquet": b"", "export/metadata.jsonl": "", "other/x.md": ""})
+    write(tmp_path, {"fetched/00000_stats.json": {}, "fetched/00000.parquet": b"", "tars/p.json": [], "tars/0.tar": b""})
+    found = {name: layout_of(tmp_path / name) for name in ("lines", "packed", "export", "other", "fetched", "tars")}
+    assert found == {"lines": "meta", "packed": "meta", "export": "files", "other": "files", "fetched": "files", "tars": "webdataset"}
 
 
 def test_pictures_of_meta_files_may_lie_elsewhere_by_the_last_two_parts_of_their_paths(tmp_path):

@@ -2,17 +2,19 @@
 
 import io
 import json
+import shutil
 import signal
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from synth.errors import EXIT_AGAIN, EXIT_OK, InputError
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.filters.clip import Preparation
 from synth.layout.tag_files import read_tags, tags_of, unique
-from synth.layout.tags import LEFT_OUT
-from synth.layout.vocabulary import ClipTags, SiglipTags, read_words
+from synth.layout.tags import LEFT_OUT, Tags
+from synth.layout.vocabulary import ClipTags, SiglipTags, check_model, read_words
 from tests.faults.farm import Child
 from tests.fixtures_clip import build_tiny_clip
 from tests.fixtures_images import digests, work
@@ -192,9 +194,66 @@ def test_siglip_and_a_file_are_taggers_too(tiny_siglip, words, tmp_path):
     assert first.tags[:2] == ("owl", "dog") and len(first.tags) == 3 and len(second.tags) == 2
 
 
+@pytest.mark.parametrize("name", ["clip", "siglip", "florence2"])
+def test_numbers_of_a_tagger_that_are_not_finite_are_a_reason_and_no_picture_without_tags(name, words, tmp_path):
+    (tmp_path / "florence2").mkdir()
+    builders = {"clip": build_tiny_clip, "siglip": build_tiny_siglip, "florence2": tiny.florence2}
+    model = tiny.spoiled(builders[name](tmp_path / name), "vision")
+    settings = ["tagger=[florence2]", f"tagger.florence2.path={model}"]
+    settings = settings if name == "florence2" else ["tagger=[vocabulary]", *with_words(model, words)]
+    found = records(done(tags(tmp_path / "runs", pictures(tmp_path / "src", 3), *settings)))
+    said = "florence2" if name == "florence2" else "vocabulary"
+    assert found[0] == f"000.png: the numbers of tagger {said} for it are not finite"
+    assert all(isinstance(reason, str) for reason in found.values())
+
+
+@pytest.mark.parametrize("builder", [build_tiny_clip, build_tiny_siglip])
+def test_numbers_of_words_that_are_not_finite_end_the_worker(builder, words, tmp_path, capfd):
+    model = tiny.spoiled(builder(tmp_path / "model"), "text_model")
+    folder = tags(tmp_path / "runs", pictures(tmp_path / "src", 3), "tagger=[vocabulary]", *with_words(model, words))
+    assert work(folder) == EXIT_BAD_INPUT and "its numbers for the words are not finite" in capfd.readouterr().err
+
+
 def test_florence2_names_what_it_writes_between_places(tmp_path):
     folder = tmp_path / "florence2"
     folder.mkdir()
     settings = ["tagger=[florence2,caption]", f"tagger.florence2.path={tiny.florence2(folder)}"]
     stage = tags(tmp_path / "runs", pictures(tmp_path / "src", 3), *settings)
     assert all(r.tags[-2:] == ("dog", "red sofa") for r in records(done(stage)).values())
+
+
+def test_attention_is_that_of_texts_where_one_of_the_taggers_writes(tiny_clip, words, tmp_path):
+    import torch
+
+    (tmp_path / "florence2").mkdir()
+    settings = [f"tagger.florence2.path={tiny.florence2(tmp_path / 'florence2')}", *with_words(tiny_clip, words), "numerics=fast"]
+    folder = tags(tmp_path / "runs", pictures(tmp_path / "src", 1), "tagger=[florence2,vocabulary]", *settings)
+    stage = Tags(folder)
+    stage.open()
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    stage.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"size": 16}, ""),
+        ({"size": {"height": "big"}}, "size.height is 'big', which is no number of pixels"),
+        ({"size": {"height": 10**9}}, "which is no number of pixels"),
+        ({"size": 32}, "make pictures of 32 pixels, vision_config.image_size in config.json is 16"),
+        ({"size": 16, "image_mean": 0.5}, "'image_mean' is 0.5"),
+    ],
+)
+def test_a_siglip_folder_that_prepares_pictures_oddly_is_told_when_it_is_planned(settings, said, tiny_siglip, tmp_path):
+    model = write(shutil.copytree(tiny_siglip, tmp_path / "model"), {"preprocessor_config.json": settings})
+    with pytest.raises(InputError, match=said) if said else nullcontext():
+        check_model(model)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"crop_size": "big"}, {"crop_size": {"height": 10**9}}, {"image_mean": 0.5}, {"image_std": [1, "a", 1]}]
+)
+def test_a_clip_folder_that_prepares_pictures_oddly_is_told_when_it_is_planned(settings, tiny_clip, tmp_path):
+    model = write(shutil.copytree(tiny_clip, tmp_path / "model"), {"preprocessor_config.json": settings})
+    with pytest.raises(InputError, match=r"preprocessor_config.json: .*(no number of pixels|three numbers)"):
+        check_model(model)

@@ -98,24 +98,37 @@ def florence2(folder: Path) -> Path:
 
 def blip2(folder: Path) -> Path:
     """BLIP-2 with T5, for squares of 32 pixels, which are 4 tokens."""
+    from tests.images.tiny import t5_tokenizer
+
+    words = t5_tokenizer()
+    words.add_tokens(["<image>"], special_tokens=True)
+    text = {"model_type": "t5", "vocab_size": len(words), "d_model": 32, "d_ff": 64, "d_kv": 16, "num_layers": 1, "num_heads": 2}
+    return _blip2(folder, words, text | {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1})
+
+
+def blip2_opt(folder: Path) -> Path:
+    """BLIP-2 with OPT, whose `generate` repeats the prompt; words are bytes."""
+    words = bart_tokenizer()
+    ends = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+    sizes = {"hidden_size": 32, "ffn_dim": 64, "word_embed_proj_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return _blip2(folder, words, {"model_type": "opt", "vocab_size": len(words), "max_position_embeddings": 128} | sizes | ends)
+
+
+def _blip2(folder: Path, words, text: dict) -> Path:
     import torch
     import transformers as t
 
-    from tests.images.tiny import t5_tokenizer
-
     torch.manual_seed(8)
-    words = t5_tokenizer()
-    words.add_tokens(["<image>"], special_tokens=True)
     layer = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {"model_type": "t5", "vocab_size": len(words), "d_model": 32, "d_ff": 64, "d_kv": 16, "num_layers": 1, "num_heads": 2}
     config = t.Blip2Config(
         vision_config=layer | {"image_size": 32, "patch_size": 8},
         qformer_config=layer | {"vocab_size": 100, "num_hidden_layers": 2, "encoder_hidden_size": 32, "cross_attention_frequency": 2},
-        text_config=text | {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1},
+        text_config=text,
         num_query_tokens=4, image_token_index=words.convert_tokens_to_ids("<image>"),
     )  # fmt: skip
     model = t.Blip2ForConditionalGeneration(config)
-    model.generation_config.decoder_start_token_id = 0
+    if text["model_type"] == "t5":
+        model.generation_config.decoder_start_token_id = 0
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     return _prepares(folder, size={"height": 32, "width": 32})
@@ -215,6 +228,19 @@ def sam2(folder: Path, model: str = "Sam2") -> Path:
     )
     getattr(t, f"{model}Model")(config).save_pretrained(folder)
     return _prepares(folder, size={"height": 128, "width": 128})
+
+
+def spoiled(folder: Path, part: str) -> Path:
+    """The folder, with not-a-number in all tensors whose name holds `part`."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    chosen = [name for name in weights if part in name]
+    assert chosen, f"none of {sorted(weights)} holds {part}"
+    weights |= {name: np.full_like(weights[name], np.nan) for name in chosen}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
 
 
 def _prepares(folder: Path, **settings: object) -> Path:

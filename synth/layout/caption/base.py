@@ -44,12 +44,12 @@ class BoxCaptioner(ABC):
         """PIL image -> [3, H, W] uint8, as the model takes it. Needs no model; threads may share it."""
 
     @abstractmethod
-    def window(self, crops: Sequence[np.ndarray]) -> list[str]:
-        """The captions of crops that go through the model together."""
+    def window(self, crops: Sequence[np.ndarray]) -> list[str | None]:
+        """The captions of crops that go through the model together; None: its numbers are not finite."""
 
-    def captions(self, crops: Sequence[np.ndarray]) -> list[str]:
-        """The caption of each prepared crop, in windows of the list."""
-        said: list[str] = []
+    def captions(self, crops: Sequence[np.ndarray]) -> list[str | None]:
+        """The caption of each prepared crop, in windows of the list; None: the model's numbers for it are not finite."""
+        said: list[str | None] = []
         for start in range(0, len(crops), self.settings.rows):
             said += self.window(crops[start : start + self.settings.rows])
         return said

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from synth.errors import InputError
+from synth.layout.answers import Chances, decoded, ends_of
 from synth.layout.caption.base import BoxCaptioner
 from synth.layout.model_folder import OPENAI, ModelFolder, check_folder, load, load_tokenizer, normalised, planes
 
@@ -41,11 +42,11 @@ class Blip2(BoxCaptioner):
 
         return planes(crop.convert("RGB").resize((self._side, self._side), Image.Resampling.BICUBIC))
 
-    def window(self, crops: Sequence[np.ndarray]) -> list[str]:
+    def window(self, crops: Sequence[np.ndarray]) -> list[str | None]:
         """The likeliest token at every step; the prompt is not repeated."""
         import torch
 
-        ids = torch.tensor([self._ids] * len(crops), device=self.model.device)
+        ids, chances = torch.tensor([self._ids] * len(crops), device=self.model.device), Chances()
         with torch.inference_mode():
             out = self.model.generate(
                 pixel_values=normalised(torch.from_numpy(np.stack(crops)), *self._colours, self.model),
@@ -54,5 +55,7 @@ class Blip2(BoxCaptioner):
                 max_new_tokens=self.settings.max_tokens,
                 num_beams=1,
                 do_sample=False,
+                logits_processor=[chances],
             )
-        return [" ".join(text.split()) for text in self.tokenizer.batch_decode(out, skip_special_tokens=True)]
+        ends = ends_of(self.model.language_model.generation_config)
+        return decoded(self.tokenizer, out, chances, ends)

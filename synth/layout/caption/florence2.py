@@ -27,7 +27,7 @@ class Florence2Captions(BoxCaptioner):
     def prepare(self, crop) -> np.ndarray:
         return self._florence.prepare(crop)
 
-    def window(self, crops: Sequence[np.ndarray]) -> list[str]:
+    def window(self, crops: Sequence[np.ndarray]) -> list[str | None]:
         prompt = self._florence.tokens(self.settings.prompt)[: self._florence.room]
         answers, _ = self._florence.answer(np.stack(crops), [prompt] * len(crops), self.settings.max_tokens)
-        return [self._florence.words(answer) for answer in answers]
+        return [None if answer is None else self._florence.words(answer) for answer in answers]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from synth.errors import InputError
+from synth.layout.answers import Chances, decoded, ends_of
 from synth.layout.caption.base import BoxCaptioner
 from synth.layout.model_folder import OPENAI, ModelFolder, check_folder, load, load_tokenizer, normalised, planes
 
@@ -26,8 +27,9 @@ class Qwen25Vl(BoxCaptioner):
     def __init__(self, folder, settings):
         super().__init__(folder, settings)
         self._colours = folder.colours(*self.colours)
-        vision = folder.config.get("vision_config", {})
-        self._patch, self._merge = vision.get("patch_size", self.patch), vision.get("spatial_merge_size", 2)
+        self._patch, self._merge = (
+            folder.count("vision_config", name, n) for name, n in (("patch_size", self.patch), ("spatial_merge_size", 2))
+        )
 
     @classmethod
     def check(cls, path: Path) -> ModelFolder:
@@ -51,7 +53,7 @@ class Qwen25Vl(BoxCaptioner):
         size = of_area(*crop.size, self.settings.crop_pixels, self._patch * self._merge)
         return planes(crop.convert("RGB").resize(size, Image.Resampling.BICUBIC))
 
-    def window(self, crops: Sequence[np.ndarray]) -> list[str]:
+    def window(self, crops: Sequence[np.ndarray]) -> list[str | None]:
         """The likeliest token at every step."""
         import torch
 
@@ -59,7 +61,7 @@ class Qwen25Vl(BoxCaptioner):
         patches = torch.cat([self._patches(crop) for crop in crops])
         grids = torch.tensor([[1, crop.shape[1] // self._patch, crop.shape[2] // self._patch] for crop in crops], device=on)
         rows = [self._before + [config.image_token_id] * (h * w // self._merge**2) + self._behind for _, h, w in grids.tolist()]
-        longest, pad = max(map(len, rows)), self.tokenizer.pad_token_id or 0
+        longest, pad, chances = max(map(len, rows)), self.tokenizer.pad_token_id or 0, Chances()
         ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=on)
         with torch.inference_mode():
             out = self.model.generate(
@@ -72,8 +74,9 @@ class Qwen25Vl(BoxCaptioner):
                 num_beams=1,
                 do_sample=False,
                 pad_token_id=pad,
+                logits_processor=[chances],
             )
-        return [" ".join(text.split()) for text in self.tokenizer.batch_decode(out[:, longest:], skip_special_tokens=True)]
+        return decoded(self.tokenizer, out, chances, ends_of(self.model.generation_config))
 
     def _patches(self, crop: np.ndarray):
         """[P, 3 * 2 * patch * patch] of a crop, those that are merged one behind the other."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synth.layout.detect.base import BLANK, LONG, Detector, in_rows
+from synth.layout.detect.base import BLANK, LONG, NOT_FINITE, Detector, in_rows
 from synth.layout.detect.boxes import Candidates, joined, none
 from synth.layout.florence2 import CLS, FIX, PLACES, Florence2Model
 from synth.layout.model_folder import ModelFolder
@@ -43,7 +43,8 @@ class Florence2(Detector):
             batch = [rows[n] for n in together]
             answers, chances = self._florence.answer(np.stack([pictures[i] for i, _ in batch]), [p for _, p in batch], LONGEST)
             for (i, _), tokens, likely in zip(batch, answers, chances, strict=True):
-                found[i].append(self._candidates(tokens, likely, tags[i], sizes[i]))
+                broken = tokens is None
+                found[i].append(none(reason=NOT_FINITE) if broken else self._candidates(tokens, likely, tags[i], sizes[i]))
         return [joined(parts) for parts in found]
 
     def _passes(self, tags: Sequence[str]) -> tuple[list[list[int]], dict[str, int]]:

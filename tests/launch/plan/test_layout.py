@@ -1,6 +1,8 @@
 """Layout labels as they are planned: what is told of a source and of taggers before a worker is started."""
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from launch.plan.mounts import mounts_of
 from synth.errors import InputError
@@ -41,6 +43,12 @@ def test_a_container_shows_the_pictures_to_each_stage_of_the_chain_and_to_its_ex
         assert str(source) in {mount.source for mount in mounts_of(folder.path, folder.spec)}, folder.spec.name
 
 
+def test_names_of_a_file_of_tags_that_are_no_pictures_are_counted_in_the_plan(source, tmp_path):
+    file = write(tmp_path, {"tags.json": {"000.png": ["dog"], "x/001.png": ["dog"], "7.png": []}}) / "tags.json"
+    folder = tags(tmp_path / "runs", source, "tagger=[file]", f"tagger.file.file={file}")
+    assert "tagger.file.file: 2 of 3 names in it are of no picture; the first: x/001.png" in folder.spec.settings["notes"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -57,6 +65,11 @@ def test_a_container_shows_the_pictures_to_each_stage_of_the_chain_and_to_its_ex
         (["tagger=[]"], "names no way to find tags"),
         (["tagger=[file]"], "tagger.file.file: not set"),
         (["tagger=[file]", "tagger.file.file=HERE/m.json"], "is no object of lists of tags"),
+        (
+            ["tagger=[file]", "tagger.file.file=HERE/tags.txt"],
+            "tagger.file.file=.*names no picture of .*first one is '000.jpg', .* '000.png'",
+        ),
+        (["tagger=[vocabulary]", "tagger.vocabulary.path=HERE/siglip"], "size.height is .*'big'"),
         (["tagger=[vocabulary]"], "tagger.vocabulary.path: not set"),
         (["tagger=[vocabulary]", "tagger.vocabulary.path=HERE/src"], "config.json: missing"),
         (["tagger=[vocabulary]", "tagger.vocabulary.path=HERE/bert"], "is a model of type 'bert'"),
@@ -66,5 +79,8 @@ def test_what_cannot_be_is_told_when_it_is_planned(overrides, said, source, tmp_
     monkeypatch.delenv("SYNTHSET_MODELS", raising=False)
     write(tmp_path, {"empty/readme.md": "", "bad/a.png": b"", "m.json": [{"image": "/gone/a.png", "caption": "x"}]})
     write(tmp_path, {"bert/config.json": {"model_type": "bert"}, "x.png": jpeg()})
+    write(tmp_path, {"tags.txt": "000.jpg\tdog\n001.jpg\tcat", "siglip/config.json": {"model_type": "siglip"}})
+    write(tmp_path, {"siglip/preprocessor_config.json": {"size": {"height": "big"}}, "siglip/tokenizer.json": {}})
+    write(tmp_path, {"siglip/model.safetensors": save({"x": np.zeros(1)})})
     with pytest.raises(InputError, match=said):
         tags(tmp_path / "runs", source, *[o.replace("HERE", str(tmp_path)) for o in overrides])
