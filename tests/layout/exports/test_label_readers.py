@@ -4,6 +4,7 @@ import ast
 import io
 import json
 import tarfile
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -49,6 +50,25 @@ def test_instance_diffusion_s_loader_reads_pictures_and_masks_out_of_the_files(d
         for mask, anno in zip(item["segs"], record.annos, strict=True):
             x, y, w, _ = anno.bbox
             assert mask.shape == (record.height, record.width) and mask.any() and not mask[:, x + w :].any() and not mask[:y].any()
+
+
+def test_an_object_without_a_mask_has_an_empty_one_beside_those_of_others(tmp_path):
+    data, record = pictures(boxes=3)["00001/000000012.jpg"]
+    first, second, third = record.annos
+    stage = export(
+        labels_stage(tmp_path, {record.image: (data, replace(record, annos=(first, replace(second, mask=None, iou=None), third)))}),
+        "layout_labels",
+        LayoutLabelsConfig(image=True),
+    )
+    assert work(stage) == EXIT_OK
+    (item,) = instance_diffusion(stage.out_dir)
+    masks = [coco_masks.decode({"size": list(a.mask.size), "counts": a.mask.counts}).astype(bool) for a in (first, third)]
+    assert [int(mask.sum()) for mask in item["segs"]] == [int(masks[0].sum()), 0, int(masks[1].sum())]
+    assert np.array_equal(item["segs"][2], masks[1])
+    schema = json.loads((stage.out_dir / "label.schema.json").read_text())
+    label = json.loads(next(stage.out_dir.rglob("label_*.json")).read_text())
+    computed = [anno | {"text_embedding_before": "AAAA", "blip_clip_embeddings": "AAAA"} for anno in label["annos"]]
+    assert list(violations(label | {"annos": computed}, schema)) == []
 
 
 def test_equal_stems_in_two_folders_are_two_files_that_tell_what_they_were(done, labels):
