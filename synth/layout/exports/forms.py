@@ -16,7 +16,8 @@ Fields = dict[str, Any]
 def label_file(record: Record, file_name: str, dataset_name: str, image: bytes | None = None) -> Fields:
     """`label_<stem>.json` as rich_context_L2I_datagen's automatic_label_qwen.py writes it; with `image`, the file bytes of the picture, as
     InstanceDiffusion's does. Its constants are kept; `source`, `tags` and `dropped` are ours. Where one object has a mask all have one,
-    which may be empty: InstanceDiffusion's decode_item stacks the masks that are there, and takes the one of an object by its place among all.
+    which may be empty: InstanceDiffusion's decode_item stacks the masks that are there, and takes that of an object by its place among
+    all.
 
     file_name: where the picture is.
     """
