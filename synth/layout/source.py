@@ -6,7 +6,7 @@ it as an input of its own, so that any worker, and any export, can read pictures
 
 import hashlib
 
-from synth.errors import StoreError
+from synth.errors import InputError, PictureGone, StoreError
 from synth.images.sources.listing import NAME, Listing
 from synth.images.sources.read import ANOTHER, GONE, ListedSource, Picture, StageSource, read_bytes
 from synth.store.folder import StageFolder
@@ -36,10 +36,18 @@ class PictureSource:
         """StoreError if the source is not there at all, InputError if it is a stage that is not whole."""
         self._source.check()
 
+    def gone(self) -> str:
+        """Why no picture can be read now; "" if they can."""
+        try:
+            self.check()
+        except (InputError, StoreError) as e:
+            return str(e)
+        return ""
+
     def read(self, picture: Picture) -> tuple[bytes, str]:
         """(bytes of a picture's file, "") or (nothing, the reason why it cannot be used). Threads may share one source.
 
-        A file that was there when the stage was planned and is not now says something of the disk: StoreError.
+        A file that was there when the stage was planned and is not now says something of the disk: PictureGone.
         """
         if picture.reason:
             return b"", f"{picture.key}: {picture.reason}"
@@ -48,7 +56,7 @@ class PictureSource:
             return (b"", f"{picture.key}: {ANOTHER}") if _another(picture, data) else (data, "")
         if data in GONE.values():
             why = "was there when the stage was planned; put it back, or run the command again to plan without it"
-            raise StoreError(f"{KEY}: {picture.path}: {data}: it {why}")
+            raise PictureGone(f"{KEY}: {picture.path}: {data}: it {why}")
         return b"", f"{picture.key}: {data}"
 
 

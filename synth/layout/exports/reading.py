@@ -143,6 +143,9 @@ class LabelReader(StageReader):
         """None: labels are words."""
         return {}
 
+    def gone(self) -> str:
+        return self.source.gone()
+
     def get(self, slot: int) -> Labelled | None:
         source, own = self.at(slot)
         number, unit = self._unit(self.sources[source], own)
