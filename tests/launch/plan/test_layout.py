@@ -5,7 +5,7 @@ import pytest
 from launch.plan.mounts import mounts_of
 from synth.errors import InputError
 from tests.layout.chains import planned, tags
-from tests.layout.sources import jpeg, pictures, write
+from tests.layout.sources import jpeg, pictures, tar, write
 from tests.verify.conftest import run  # noqa: F401 (a fixture)
 
 
@@ -52,6 +52,7 @@ def test_a_container_shows_the_pictures_to_each_stage_of_the_chain_and_to_its_ex
         (["layout.source=HERE/m.json", "layout.image_folder=HERE/nothing"], "layout.image_folder=.*is no folder that is there"),
         (["layout.image_folder=HERE/src"], "is for meta files"),
         (["runs_dir=HERE/src", "dataset.name=x"], "the stages of this run would lie in it"),
+        (["layout.source=HERE/tars", "runs_dir=HERE/tars", "dataset.name=x"], "the stages of this run would lie in it"),
         (["layout.layout=lmdb"], "use one of auto, files"),
         (["layout.unit_size=0"], "must be 1 or more"),
         (["tagger=[]"], "names no way to find tags"),
@@ -66,5 +67,6 @@ def test_what_cannot_be_is_told_when_it_is_planned(overrides, said, source, tmp_
     monkeypatch.delenv("SYNTHSET_MODELS", raising=False)
     write(tmp_path, {"empty/readme.md": "", "bad/a.png": b"", "m.json": [{"image": "/gone/a.png", "caption": "x"}]})
     write(tmp_path, {"bert/config.json": {"model_type": "bert"}, "x.png": jpeg()})
+    tar(tmp_path / "tars/00000.tar", {"a.png": jpeg()})
     with pytest.raises(InputError, match=said):
         tags(tmp_path / "runs", source, *[o.replace("HERE", str(tmp_path)) for o in overrides])
