@@ -14,6 +14,7 @@ from synth.store.folder import StageFolder
 KEY = "layout.source"
 SOURCE = "source"  # input of each stage of the chain whose pictures lie in a folder
 IMAGES = "images"  # else the role in which each of them reads a stage of pictures
+PUT_BACK = "put it back as it was when it was labelled, and run the command again"
 ROLE = "layout"  # in which a stage of the chain reads the one before it
 
 

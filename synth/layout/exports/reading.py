@@ -13,7 +13,7 @@ from synth.errors import InputError
 from synth.images.decode import decode_whole
 from synth.images.encode import encode_image
 from synth.layout.records import Record
-from synth.layout.source import KEY, PictureSource
+from synth.layout.source import KEY, PUT_BACK, PictureSource
 from synth.reading.sample import StageSample
 from synth.reading.stage import StageReader
 from synth.store.damage import mending
@@ -162,5 +162,5 @@ class LabelReader(StageReader):
         picture = self.source.rows(slot, slot + 1)[0]
         data, reason = self.source.read(picture)
         if reason:
-            raise InputError(f"{KEY}: {reason}; put it back as it was when it was labelled, and run the command again")
+            raise InputError(f"{KEY}: {reason}; {PUT_BACK}")
         return picture_file(data, record, form or self.form, f"{picture.path}: {picture.key}")
