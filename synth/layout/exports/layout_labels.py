@@ -23,8 +23,8 @@ from synth.layout.judging import schema_bytes
 
 LABELS, PICTURES, TRAIN, SCHEMA = "labels", "cc3m-images", "train.txt", "label.schema.json"
 FOLDER = 10_000  # pictures a folder, in img2dataset's shards and in the loader's rule
-# names that the rule finds: 00000/000000012.jpg, 00000.tar/000000012 as the members of img2dataset's tars are called, or without a folder or an
-# extension, as those of one tar and samples of stages
+# names that the rule finds: 00000/000000012.jpg, 00000.tar/000000012 as members of img2dataset's tars are called, or without a folder or
+# an extension, as those of one tar and samples of stages
 STEM = re.compile(r"(?:(\d{5,})(?:\.tar)?/)?(\d{1,18})(?:\.jpg)?", re.ASCII)
 
 
