@@ -157,3 +157,6 @@ def test_prefetch_fetches_the_models_that_are_named():
     wanted = prefetch.planned(["detector=llmdet", "segmenter=sam2"], True)
     assert [(f.key, f.name) for f in wanted] == [("detector.path", "llmdet_large"), ("segmenter.path", "sam2.1-hiera-large")]
     assert [f.key for f in prefetch.planned(["segmenter=sam"], True)] == ["segmenter.path"]
+    for overrides, repo in ((["tagger=[caption]", "segmenter=none"], "tagger.NAME.repo"), (["box_captioner=none"], "box_captioner.repo")):
+        with pytest.raises(InputError, match=f"names no repository; give {repo}=ORG/NAME"):
+            prefetch.planned(overrides, True)
