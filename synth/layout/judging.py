@@ -53,8 +53,7 @@ def judge(folder: StageFolder, check: Check, source: PictureSource | None = None
             check.found.add(path, f"sample {stored.key}: {text}", stored.unit)
         if source is not None and not wrong:
             try:
-                (picture,) = source.rows(stored.slot, stored.slot + 1)
-                text = wrong_picture(record, *source.read(picture))
+                text = wrong_picture(record, *source.read(source.at(stored.slot)))
             except PictureGone as e:
                 lost.one(e)
                 text = ""

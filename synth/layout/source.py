@@ -12,6 +12,7 @@ from synth.images.sources.read import ANOTHER, GONE, ListedSource, Picture, Stag
 from synth.store.folder import StageFolder
 
 KEY = "layout.source"
+WINDOW, WINDOWS = 64, 64  # pictures that are looked up together, and how many times as many are kept: exports may draw them in any order
 SOURCE = "source"  # input of each stage of the chain whose pictures lie in a folder
 IMAGES = "images"  # else the role in which each of them reads a stage of pictures
 PUT_BACK = "put it back as it was when it was labelled, and run the command again"
@@ -22,6 +23,7 @@ class PictureSource:
     """The pictures of a chain, as any of its stages names them."""
 
     def __init__(self, folder: StageFolder):
+        self._slots, self._windows = folder.spec.slots, dict[int, list[Picture]]()
         self._source: ListedSource | StageSource
         if stages := folder.upstream(IMAGES):
             self._source = StageSource(stages[0], None)
@@ -32,6 +34,19 @@ class PictureSource:
     def rows(self, start: int, stop: int) -> list[Picture]:
         """Pictures [start, stop), ready to be read."""
         return self._source.rows(start, stop)
+
+    def at(self, slot: int) -> Picture:
+        """One picture, ready to be read. Those beside it are kept: to find one in a listing or a unit costs as much as to find many."""
+        start = slot - slot % WINDOW
+        if (window := self._windows.get(start)) is None:
+            try:
+                window = self.rows(start, min(self._slots, start + WINDOW))
+            except (InputError, StoreError):  # of any of them
+                return self.rows(slot, slot + 1)[0]
+            if len(self._windows) >= WINDOWS:
+                self._windows.clear()
+            self._windows[start] = window
+        return window[slot - start]
 
     def check(self) -> None:
         """StoreError if the source is not there at all, InputError if it is a stage that is not whole."""

@@ -159,7 +159,7 @@ class LabelReader(StageReader):
 
         form: another than the reader's.
         """
-        picture = self.source.rows(slot, slot + 1)[0]
+        picture = self.source.at(slot)
         data, reason = self.source.read(picture)
         if reason:
             raise InputError(f"{KEY}: {reason}; {PUT_BACK}")
