@@ -42,7 +42,10 @@ def planned(overrides: Sequence[str], parts: bool, config_dir: str | None = None
     """What the overrides name. InputError if that is nothing."""
     named = {group: any(o.startswith((f"{group}=", f"{group}.")) for o in overrides) for group in GROUPS}
     if not any(named.values()):
-        raise InputError("nothing to fetch: name a model, for example model=sd15 (see conf/model), or captioner=hf captioner.repo=ORG/NAME")
+        raise InputError(
+            "nothing to fetch: name a model, for example model=sd15 (see conf/model), captioner=hf captioner.repo=ORG/NAME, "
+            "or detector=mm_grounding_dino segmenter=sam2 of layout labels"
+        )
     line = check([*overrides, *(["--config-dir", config_dir] if config_dir is not None else [])])
     config = typed(Composer(config_dir).compose([o.input_line or "" for o in line.overrides]))
     wanted = fetches(config.model, config.captioner, named, parts)
@@ -50,7 +53,11 @@ def planned(overrides: Sequence[str], parts: bool, config_dir: str | None = None
     models |= {group: getattr(config, group) for group in ("detector", "segmenter", "box_captioner") if named[group]}
     wanted += [fetch for group, model in models.items() if (fetch := fetch_of(group, model))]
     if not wanted:
-        raise InputError(f"{' '.join(overrides)}: names no repository; give model.repo=ORG/NAME or captioner.repo=ORG/NAME")
+        group = next(group for group in GROUPS if named[group])
+        repo = "tagger.NAME.repo" if group == "tagger" else f"{group}.repo"
+        raise InputError(
+            f"{' '.join(overrides)}: names no repository; give {repo}=ORG/NAME, or choose an option of conf/{group} that has one"
+        )
     return wanted
 
 

@@ -42,6 +42,10 @@ class StoreError(Exception):
     """The file system refused to store (full, read-only, quota): nothing is lost; exit code 75."""
 
 
+class PictureGone(StoreError):
+    """A picture of a source that was there when its stage was planned is not there any more: to be put back; exit code 75."""
+
+
 class ServiceGone(StoreError):
     """A service outside does not answer, or lets nobody in for now: nothing is lost; exit code 75."""
 

@@ -177,7 +177,7 @@ def _place(node: Node) -> tuple[Path, str]:
     layout = layout_of(root) if config.layout == "auto" else config.layout
     if config.image_folder is not None and layout != "meta":
         raise WrongKey("image_folder", config.image_folder, f"is for meta files, and {root} is of layout {layout}", "leave it out")
-    if layout == "files" and root in (node.dataset_root.resolve(), *node.dataset_root.resolve().parents):
+    if layout in ("files", "webdataset") and root in (node.dataset_root.resolve(), *node.dataset_root.resolve().parents):
         why = f"the stages of this run would lie in it ({node.dataset_root}) and become part of it"
         raise WrongKey("source", root, why, "choose another runs_dir or dataset.name")
     return root, layout

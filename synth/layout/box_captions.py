@@ -43,6 +43,9 @@ class BoxCaptions(LayoutStage):
         config, cls = self.config.box_captioner, captioner_class(self.config.box_captioner.kind)
         return cls(cls.check(self.folder.input_path(INPUT)), Settings(config.prompt, config.max_tokens, config.crop_pixels, config.rows))
 
+    def needs(self, record: Record) -> bool:
+        return any(map(self._large, record.annos or ()))
+
     def prepare(self, record: Record, image: Any) -> list[Any]:
         """The crops of the boxes that are large enough, in order."""
         margin = self.config.box_captioner.margin

@@ -43,8 +43,11 @@ class Boxes(LayoutStage):
         settings = Settings(config.box_threshold, config.text_threshold, config.template, config.rows)
         return cls(cls.check(self.folder.input_path(INPUT)), settings)
 
+    def needs(self, record: Record) -> bool:
+        return bool(record.tags)
+
     def prepare(self, record: Record, image: Any) -> Any:
-        return self.detector.prepare(image) if record.tags else None
+        return self.detector.prepare(image)
 
     def label(self, items: Sequence[Item]) -> Sequence[Record | str]:
         asked = [item for item in items if item.record.tags]

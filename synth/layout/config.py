@@ -84,7 +84,9 @@ class DetectorConfig:
     option: ClassVar[str] = "kind"
 
     kind: str = key(f"class of the model: {' | '.join(DETECTORS)}", choices=DETECTORS)
-    path: str = plan_key("local folder of the model in transformers' layout; its contents are in the fingerprint", null="must be given")
+    path: str = plan_key(
+        "local folder of the model in transformers' layout; its contents are in the fingerprint", null="what was fetched of repo"
+    )
     repo: str = plan_key("of launch/prefetch.py: the repository to fetch it from, ORG/NAME", null="none")
     revision: str = plan_key("of launch/prefetch.py: commit, tag or branch", null="main")
     box_threshold: float = key("score, 0..1, that a box must be above", low=0, high=1)
@@ -108,7 +110,9 @@ class SegmenterConfig:
 
     kind: str = key(f"class of the model: {' | '.join(SEGMENTERS)} | none: boxes get no masks", choices=(*SEGMENTERS, NONE))
     path: str = plan_key(
-        "local folder of the model in transformers' layout; its contents are in the fingerprint", null="must be given", of=SEGMENTERS
+        "local folder of the model in transformers' layout; its contents are in the fingerprint",
+        null="what was fetched of repo",
+        of=SEGMENTERS,
     )
     repo: str = plan_key("of launch/prefetch.py: the repository to fetch it from, ORG/NAME", null="none", of=SEGMENTERS)
     revision: str = plan_key("of launch/prefetch.py: commit, tag or branch", null="main", of=SEGMENTERS)
@@ -139,7 +143,9 @@ class BoxCaptionerConfig:
 
     kind: str = key(f"class of the model: {' | '.join(BOX_CAPTIONERS)} | none: boxes get no captions", choices=(*BOX_CAPTIONERS, NONE))
     path: str = plan_key(
-        "local folder of the model in transformers' layout; its contents are in the fingerprint", null="must be given", of=BOX_CAPTIONERS
+        "local folder of the model in transformers' layout; its contents are in the fingerprint",
+        null="what was fetched of repo",
+        of=BOX_CAPTIONERS,
     )
     repo: str = plan_key("of launch/prefetch.py: the repository to fetch it from, ORG/NAME", null="none", of=BOX_CAPTIONERS)
     revision: str = plan_key("of launch/prefetch.py: commit, tag or branch", null="main", of=BOX_CAPTIONERS)

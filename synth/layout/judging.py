@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from synth import foreign
-from synth.errors import InputError, StoreError
+from synth.errors import InputError, PictureGone, StoreError
 from synth.export.rle import mask_of
+from synth.export.sources import GonePictures
 from synth.layout.records import Anno, Record
 from synth.layout.schema import violations
 from synth.layout.source import PictureSource
@@ -22,7 +23,7 @@ from synth.store.trees import open_picture
 
 SCHEMA = "record.schema.json"  # beside this file: JSON Schema, draft 2020-12
 MOST = 3  # complaints of one picture
-ORIENTATION, TURNED = 0x0112, 5  # of EXIF, and the first value of it that turns a picture on its side
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF, and its values that turn a picture on its side; others say nothing
 
 
 @cache
@@ -39,31 +40,28 @@ def schema_bytes(name: str) -> bytes:
 def judge(folder: StageFolder, check: Check, source: PictureSource | None = None) -> None:
     """Add what is wrong with the labels that the units of a stage or of an export tell of. Every mask is unpacked.
 
-    source: where the pictures are, which are then read, too; None: they are compared elsewhere.
+    source: where the pictures are, which are then read, too, as far as they are there; None: they are compared elsewhere.
     """
-    gone = _gone(source)
-    if gone:
-        check.found.notes.append(f"{gone}: labels are not compared with their pictures")
+    lost = GonePictures(check.found)
+    if source is not None and (why := source.gone()):
+        lost.all(why)
+        source = None
     for stored, record in check.records(folder):
         path = folder.unit_path(stored.unit)
         wrong = wrong_labels(record)
         for text in wrong:
             check.found.add(path, f"sample {stored.key}: {text}", stored.unit)
-        if source is not None and not gone and not wrong:
-            (picture,) = source.rows(stored.slot, stored.slot + 1)
-            if text := wrong_picture(record, *source.read(picture)):
+        if source is not None and not wrong:
+            try:
+                text = wrong_picture(record, *source.read(source.at(stored.slot)))
+            except PictureGone as e:
+                lost.one(e)
+                text = ""
+            except StoreError as e:
+                text = f"its picture cannot be read: {e}"
+            if text:
                 check.found.add(path, f"sample {stored.key}: {record['image']!a}: {text}")
         check.progress(1)
-
-
-def _gone(source: PictureSource | None) -> str:
-    """Why no picture can be read; "" if they can, or need not."""
-    try:
-        if source is not None:
-            source.check()
-    except (InputError, StoreError) as e:
-        return str(e)
-    return ""
 
 
 def wrong_picture(record: Mapping, data: bytes, reason: str) -> str:
@@ -74,7 +72,7 @@ def wrong_picture(record: Mapping, data: bytes, reason: str) -> str:
         return "its picture is another one than the labelled one"
     try:
         with open_picture(data) as image:
-            turned = image.getexif().get(ORIENTATION, 1) >= TURNED
+            turned = image.getexif().get(ORIENTATION, 1) in TURNED
             width, height = reversed(image.size) if turned else image.size
     except Exception as e:  # noqa: BLE001 (Pillow raises whatever a broken file provokes)
         return f"its picture cannot be opened ({type(e).__name__})"

@@ -45,8 +45,11 @@ class Masks(LayoutStage):
         config, cls = self.config.segmenter, segmenter_class(self.config.segmenter.kind)
         return cls(cls.check(self.folder.input_path(INPUT)), Settings(config.rows, config.boxes))
 
+    def needs(self, record: Record) -> bool:
+        return bool(record.annos)
+
     def prepare(self, record: Record, image: Any) -> Any:
-        return self.segmenter.prepare(image) if record.annos else None
+        return self.segmenter.prepare(image)
 
     def label(self, items: Sequence[Item]) -> Sequence[Record | str]:
         with out_of_memory(TOO_LARGE):

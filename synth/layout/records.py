@@ -96,6 +96,8 @@ class Record:
         if len(set(fields["tags"])) < len(fields["tags"]):
             raise InputError(f"{where}: a tag stands twice{_end(fix)}")
         annos, size = fields["annos"], (fields["width"], fields["height"])
+        if size[0] * size[1] > MAX_PIXELS:  # of which nobody reads a picture, and masks of it would fill the memory
+            raise InputError(f"{where}: is of {size[0]} x {size[1]} pixels, {MAX_PIXELS} at most{_end(fix)}")
         if annos is not None:
             annos = tuple(_anno(a, size, f"{where}: annos[{n}]", fix) for n, a in enumerate(annos))
         return Record(**(fields | {"tags": tuple(fields["tags"]), "annos": annos}))

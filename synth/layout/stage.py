@@ -8,14 +8,14 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 from synth.errors import InputError
 from synth.images.decode import decode_whole
 from synth.images.sources.read import ANOTHER, Picture
 from synth.layout.judging import judge
 from synth.layout.records import Record
-from synth.layout.source import ROLE, PictureSource
+from synth.layout.source import KEY, PUT_BACK, ROLE, PictureSource
 from synth.run.ahead import Ahead, coming, forget
 from synth.run.findings import Check
 from synth.run.stage import Stage
@@ -28,7 +28,8 @@ from synth.store.trees import naming
 
 @dataclass(frozen=True)
 class Item:
-    """A slot of a batch. record: what is known so far; ready: what `prepare` made of the picture; reason: why there is neither."""
+    """A slot of a batch. record: what is known so far; ready: what `prepare` made of the picture, () of one that
+    nothing is to be seen in; reason: why there is neither."""
 
     slot: int
     record: Record | None = None
@@ -48,8 +49,6 @@ class LayoutState:
 
 
 class LayoutStage(Stage):
-    reads_pictures: ClassVar[bool] = True
-
     def __init__(self, folder: StageFolder):
         super().__init__(folder)
         self.batch = folder.spec.batch
@@ -57,6 +56,10 @@ class LayoutStage(Stage):
         self._ahead: Ahead | None = None
 
     # -- a subclass's own --------------------------------------------------------------------------------------------
+
+    def needs(self, record: Record) -> bool:
+        """Whether the model has anything to see in a picture; one that it has not is not read, and comes to `label` without it."""
+        return True
 
     def prepare(self, record: Record, image: Any) -> Any:
         """What the model takes of a picture (PIL, RGB, turned as EXIF asks); in a thread beside the device."""
@@ -128,28 +131,33 @@ class LayoutStage(Stage):
             yield from records_of(stage, unit.start, unit.stop)
 
     def _item(self, slot: int, state: LayoutState) -> Item:
-        """A slot made ready: its picture read, decoded and prepared. In a thread."""
+        """A slot made ready: its picture read, decoded and prepared. In a thread.
+
+        What is wrong with a picture is a tombstone in the first stage. A later one has the record of what the first could read: InputError,
+        or a file that another program is just writing would be left out for ever.
+        """
         known = state.known.get(slot)
         if isinstance(known, str):
             return Item(slot, reason=known)
         picture = state.pictures[slot]
-        if not self.reads_pictures and known is not None:
-            return Item(slot, known)
+        if known is not None and not self.needs(known):
+            return Item(slot, known, ())
         data, reason = self.source.read(picture)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if known is not None and (reason or known.sha256 != sha256):
+            raise InputError(f"{KEY}: {picture.path}: {reason or f'{picture.key}: {ANOTHER}'}; {PUT_BACK}")
         if reason:
             return Item(slot, reason=reason)
-        sha256 = hashlib.sha256(data).hexdigest()
-        if known is not None and known.sha256 != sha256:
-            return Item(slot, reason=f"{picture.key}: {ANOTHER}")
         with naming(f"{picture.path}: {picture.key}"):
             decoded = decode_whole(data)
-        if decoded.pixels is None:
+        if decoded.pixels is None and known is None:
             return Item(slot, reason=f"{picture.key}: {decoded.reason}")
         record = known or Record(picture.key, decoded.width, decoded.height, picture.caption, sha256=sha256)
         if (record.width, record.height) != (decoded.width, decoded.height):
+            here = decoded.reason or f"is {decoded.width} x {decoded.height} pixels here"
             raise InputError(
-                f"{picture.path}: {picture.key}: is {decoded.width} x {decoded.height} pixels here and {record.width} x {record.height} "
-                "where the stage before this one read it: another decoder; use one environment for all stages"
+                f"{picture.path}: {picture.key}: {here}, and {record.width} x {record.height} where the stage before this one read it: "
+                "another decoder; use one environment for all stages"
             )
         from PIL import Image
 

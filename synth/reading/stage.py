@@ -90,6 +90,10 @@ class StageReader:
         """official index -> class name; {} where the stage knows of none."""
         return classes_of(self.stage)
 
+    def gone(self) -> str:
+        """Why the pictures of the samples cannot be read, where these lie outside of the stage; "" if they can."""
+        return ""
+
     def missing(self) -> list[range]:
         """Slots that cannot be read, because their unit is not there (yet): of the stage, of a filter, or of the images behind."""
         layers = [(0, folder) for folder in self.filters] + list(zip(self._first, self.sources, strict=False))

@@ -152,7 +152,7 @@ def test_a_repository_that_is_torn_itself_is_found_out(prefetch, hub, files):
         (("model=tiny",), EXIT_BAD_INPUT, "model=tiny: names no repository"),
         ((), EXIT_BAD_INPUT, "nothing to fetch: name a model, for example model=sd15"),
         (("model=sd16",), EXIT_BAD_INPUT, "sd15"),
-        (("captioner=hf",), EXIT_BAD_INPUT, "captioner=hf: names no repository; give model.repo=ORG/NAME or captioner.repo"),
+        (("captioner=hf",), EXIT_BAD_INPUT, "captioner=hf: names no repository; give captioner.repo=ORG/NAME, or choose"),
     ],
 )
 def test_what_cannot_be_fetched_is_said_with_its_fix(overrides, code, said, prefetch, hub, tmp_path):

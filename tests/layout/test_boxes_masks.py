@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from launch import prefetch
-from synth.errors import EXIT_OK, InputError
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.export.rle import mask_of
+from synth.layout.source import PictureSource
 from tests.fixtures_images import work
 from tests.images.pictures import picture
 from tests.layout import tiny
@@ -72,6 +73,33 @@ def test_models_give_records_that_hold(models, source, tmp_path, detector, segme
         assert 0 <= anno.iou <= 1
 
 
+def test_a_picture_that_changed_between_two_stages_stops_the_second_until_it_is_back(models, source, tmp_path, capfd):
+    source = shutil.copytree(source, tmp_path / "source")
+    boxes = chain(tmp_path / "runs", source, *keys(models, "owlv2", "none", 0.4))
+    assert work(boxes["tags"]) == EXIT_OK
+    whole = (source / "0.png").read_bytes()
+    for other in (whole[:-9], whole[:-9] + bytes(9)):
+        (source / "0.png").write_bytes(other)
+        assert work(boxes["boxes"]) == EXIT_BAD_INPUT
+        assert "0.png: changed since the stage was planned" in (told := capfd.readouterr().err) and "put it back as it was" in told
+    (source / "0.png").write_bytes(whole)
+    assert work(boxes["boxes"]) == EXIT_OK and records(boxes["boxes"])[0].image == "0.png"
+
+
+def test_pictures_in_which_nothing_is_looked_for_are_not_read(models, source, tmp_path, monkeypatch):
+    stages = chain(tmp_path, source, *keys(models, "owlv2", "sam2", 1.0))  # no box has such a score
+    read, seen = PictureSource.read, []
+    monkeypatch.setattr(PictureSource, "read", lambda self, picture: seen.append(picture.key) or read(self, picture))
+    keys_read = []
+    for folder in stages.values():
+        seen.clear()
+        assert work(folder) == EXIT_OK
+        keys_read.append(sorted(seen))
+    every = [f"{n}.png" for n in range(8)]
+    assert keys_read == [every, [key for key in every if key not in ("2.png", "7.png")], []]
+    assert all(record.annos == () for slot, record in records(folder).items() if slot != 7)
+
+
 def test_numbers_that_are_not_finite_are_a_reason_and_no_empty_picture(models, source, tmp_path):
     from safetensors.numpy import load_file, save_file
 
@@ -129,3 +157,6 @@ def test_prefetch_fetches_the_models_that_are_named():
     wanted = prefetch.planned(["detector=llmdet", "segmenter=sam2"], True)
     assert [(f.key, f.name) for f in wanted] == [("detector.path", "llmdet_large"), ("segmenter.path", "sam2.1-hiera-large")]
     assert [f.key for f in prefetch.planned(["segmenter=sam"], True)] == ["segmenter.path"]
+    for overrides, repo in ((["tagger=[caption]", "segmenter=none"], "tagger.NAME.repo"), (["box_captioner=none"], "box_captioner.repo")):
+        with pytest.raises(InputError, match=f"names no repository; give {repo}=ORG/NAME"):
+            prefetch.planned(overrides, True)

@@ -6,10 +6,13 @@ import json
 
 import pytest
 
+from launch.verify import verify
+from synth.errors import StoreError
 from synth.layout.judging import schema, wrong_labels, wrong_mask, wrong_picture
 from synth.layout.records import Anno, Mask, Record
 from synth.layout.schema import violations
-from tests.layout.exports.labels import labels_stage, pictures, rle
+from synth.layout.source import PictureSource
+from tests.layout.exports.labels import labels_stage, picture, pictures, rle
 from tests.verify.test_verify import problems
 
 SIZE = (64, 48)
@@ -106,12 +109,39 @@ def test_a_deep_look_at_a_stage_names_wrong_labels_and_pictures_that_are_others_
     assert not problems(labels.path, deep=True)
 
 
+def test_pictures_that_are_gone_are_counted_and_the_others_are_compared(tmp_path):
+    labels = labels_stage(tmp_path, pictures())
+    source = labels.input_path("source")
+    for name in ("00000/000000012.jpg", "deep/x.bmp"):
+        (source / name).unlink()
+    (source / "00001" / "000000012.jpg").write_bytes(b"shorter")
+    ((found, _),) = verify(labels.path, True, False, lambda *_: None)
+    assert found.samples == 5 and len(found.problems) == 1 and "changed since the stage was planned" in str(found.problems[0])
+    (note,) = [n for n in found.notes if "are gone" in n]
+    assert "with their labels: 2; the first: layout.source:" in note and "000000012.jpg: is not there any more" in note
+
+
+def test_a_picture_that_cannot_be_read_for_another_reason_is_wrong_and_the_others_are_compared(tmp_path, monkeypatch):
+    labels, read = labels_stage(tmp_path, pictures()), PictureSource.read
+
+    def broken(self, picture):
+        if picture.key.startswith("00000"):
+            raise StoreError("Input/output error")
+        return read(self, picture)
+
+    monkeypatch.setattr(PictureSource, "read", broken)
+    assert ["cannot be read: Input/output error" in p for p in problems(labels.path, deep=True)] == [True]
+
+
 def test_sizes_are_those_of_the_picture_as_it_is_shown():
     data, record = pictures()["a 'b' &c/turned.jpg"]
     right = record.to_json()
     assert wrong_picture(right, data, "") == ""
     assert wrong_picture(right | {"width": 72, "height": 40}, data, "") == "its picture has 40 x 72 pixels"
     none = right | {"sha256": hashlib.sha256(b"x").hexdigest()}
+    odd = picture(64, 48, orientation=9)
+    facts = right | {"width": 48, "height": 64, "sha256": hashlib.sha256(odd).hexdigest()}  # nine says nothing, and turns nothing
+    assert wrong_picture(facts, odd, "") == ""
     assert wrong_picture(none, b"x", "") == "its picture cannot be opened (UnidentifiedImageError)"
 
 

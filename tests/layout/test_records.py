@@ -34,6 +34,7 @@ def test_only_what_is_known_is_written():
         ({"width": 0}, "'width' is 0"),
         ({"width": True}, "width.? is True"),
         ({"height": 3.0}, "height.? is 3.0"),
+        ({"width": 10**8, "height": 10**8, "annos": []}, "is of 100000000 x 100000000 pixels, 100000000 at most"),
         ({"image": None}, "'image' is None"),
         ({"tags": ["dog", 1]}, "'tags' is"),
         ({"tags": ["dog", "dog"]}, "a tag stands twice"),

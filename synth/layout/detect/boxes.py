@@ -25,7 +25,7 @@ class Candidates:
 class Rules:
     """Which candidates stay."""
 
-    nms: float = 0.5  # intersection over union from which the weaker of two boxes goes, whatever their labels; 1: none goes
+    nms: float = 0.5  # intersection over union beyond which the weaker of two boxes goes, whatever their labels; 1: none goes
     min_box: int = 1  # pixels: a box of fewer than its square goes
     max_boxes: int | None = None  # best ones of a picture; None: all
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from synth.export.rle import area_of
+from synth.export.rle import area_of, packed
 from synth.layout.records import Anno, Mask, Record
 
 Fields = dict[str, Any]
@@ -15,7 +15,9 @@ Fields = dict[str, Any]
 
 def label_file(record: Record, file_name: str, dataset_name: str, image: bytes | None = None) -> Fields:
     """`label_<stem>.json` as rich_context_L2I_datagen's automatic_label_qwen.py writes it; with `image`, the file bytes of the picture, as
-    InstanceDiffusion's does. Its constants are kept; `source`, `tags` and `dropped` are ours.
+    InstanceDiffusion's does. Its constants are kept; `source`, `tags` and `dropped` are ours. Where one object has a mask all have one,
+    which may be empty: InstanceDiffusion's decode_item stacks the masks that are there, and takes that of an object by its place among
+    all.
 
     file_name: where the picture is.
     """
@@ -25,12 +27,15 @@ def label_file(record: Record, file_name: str, dataset_name: str, image: bytes |
     head |= {"dataset_name": dataset_name, "data_id": 1, "source": record.image, "tags": list(record.tags)}
     if record.dropped:
         head["dropped"] = dict(record.dropped)
-    return head | {"annos": [_label(anno, value) for value, anno in enumerate(record.annos or (), 1)]}
+    annos, size = record.annos or (), (record.height, record.width)
+    other = Mask(size, packed([record.height * record.width])) if any(anno.mask for anno in annos) else None
+    return head | {"annos": [_label(anno, value, anno.mask or other) for value, anno in enumerate(annos, 1)]}
 
 
-def _label(anno: Anno, value: int) -> Fields:
-    """value: of its pixels in a map of all masks, where 0 is the background. A box without a caption is called by its label, as theirs."""
-    mask = {} if anno.mask is None else {"mask": rle(anno.mask)}
+def _label(anno: Anno, value: int, seen: Mask | None) -> Fields:
+    """value: of its pixels in a map of all masks, where 0 is the background. seen: its mask. A box without a caption is called by its
+    label, as theirs."""
+    mask = {} if seen is None else {"mask": rle(seen)}
     return {
         "id": 0,
         "isfake": 0,

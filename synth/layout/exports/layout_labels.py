@@ -23,8 +23,9 @@ from synth.layout.judging import schema_bytes
 
 LABELS, PICTURES, TRAIN, SCHEMA = "labels", "cc3m-images", "train.txt", "label.schema.json"
 FOLDER = 10_000  # pictures a folder, in img2dataset's shards and in the loader's rule
-# names that the rule finds: 00000/000000012.jpg, or without a folder or an extension, as members of tars and samples of stages are called
-STEM = re.compile(r"(?:(\d{5,})/)?(\d{1,18})(?:\.jpg)?", re.ASCII)
+# names that the rule finds: 00000/000000012.jpg, 00000.tar/000000012 as members of img2dataset's tars are called, or without a folder or
+# an extension, as those of one tar and samples of stages
+STEM = re.compile(r"(?:(\d{5,})(?:\.tar)?/)?(\d{1,18})(?:\.jpg)?", re.ASCII)
 
 
 class LayoutLabels(LabelFiles):
@@ -54,7 +55,9 @@ class LayoutLabels(LabelFiles):
         fix = f"use export.{self.folder.spec.name}.names=number"
         parts = STEM.fullmatch(item.record.image)
         if parts is None:
-            raise InputError(f"{item.record.image!a}: is no picture of img2dataset's, called 00000/000000012.jpg; {fix}")
+            raise InputError(
+                f"{item.record.image!a}: is no picture of img2dataset's, called 00000/000000012.jpg or 00000.tar/000000012; {fix}"
+            )
         folder, stem = parts.groups()
         if folder is not None and folder != folder_of(stem):
             raise InputError(f"{item.record.image}: loaders look for {stem} in folder {folder_of(stem)}; {fix}")
@@ -80,7 +83,9 @@ class LayoutLabels(LabelFiles):
     def how_to_read(self) -> str:
         pictures = (
             f"- `{PICTURES}/<number // 10000>/<number>.jpg`: the pictures; "
-            "the `.json` beside each tells rich_context_L2I's loader that there is no border to cut off.\n"
+            "the `.json` beside each tells rich_context_L2I's loader that there is no border to cut off. It does not know of one that "
+            "img2dataset added (its `resize_mode=border`): for such pictures export with `names=stem pictures=none`, and the loader "
+            "reads img2dataset's own files.\n"
             if self.config.pictures == "copy"
             else "- The pictures are where they were: `file_name` tells their name in the source. "
             f"rich_context_L2I wants it as `{PICTURES}` below its `root`.\n"
@@ -107,7 +112,7 @@ def place(stem: str) -> str:
 
 def beside(width: int, height: int, caption: str) -> bytes:
     """What stands beside a picture, as img2dataset writes it, for rich_context_L2I's loader: where original_width and original_height
-    differ, it takes the picture for padded to a square and cuts the border off. This one is not, so they are one number."""
+    differ, it takes the picture for padded to a square and cuts the border off. Here is no record of a border, so they are one number."""
     side = max(width, height)
     facts = {"caption": caption, "width": width, "height": height, "original_width": side, "original_height": side, "status": "success"}
     return json.dumps(facts).encode()

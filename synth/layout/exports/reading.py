@@ -13,7 +13,7 @@ from synth.errors import InputError
 from synth.images.decode import decode_whole
 from synth.images.encode import encode_image
 from synth.layout.records import Record
-from synth.layout.source import KEY, PictureSource
+from synth.layout.source import KEY, PUT_BACK, PictureSource
 from synth.reading.sample import StageSample
 from synth.reading.stage import StageReader
 from synth.store.damage import mending
@@ -143,6 +143,9 @@ class LabelReader(StageReader):
         """None: labels are words."""
         return {}
 
+    def gone(self) -> str:
+        return self.source.gone()
+
     def get(self, slot: int) -> Labelled | None:
         source, own = self.at(slot)
         number, unit = self._unit(self.sources[source], own)
@@ -156,8 +159,8 @@ class LabelReader(StageReader):
 
         form: another than the reader's.
         """
-        picture = self.source.rows(slot, slot + 1)[0]
+        picture = self.source.at(slot)
         data, reason = self.source.read(picture)
         if reason:
-            raise InputError(f"{KEY}: {reason}; put it back as it was when it was labelled, and run the command again")
+            raise InputError(f"{KEY}: {reason}; {PUT_BACK}")
         return picture_file(data, record, form or self.form, f"{picture.path}: {picture.key}")

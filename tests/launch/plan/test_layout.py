@@ -7,7 +7,7 @@ from safetensors.numpy import save
 from launch.plan.mounts import mounts_of
 from synth.errors import InputError
 from tests.layout.chains import planned, tags
-from tests.layout.sources import jpeg, pictures, write
+from tests.layout.sources import jpeg, pictures, tar, write
 from tests.verify.conftest import run  # noqa: F401 (a fixture)
 
 
@@ -60,6 +60,7 @@ def test_names_of_a_file_of_tags_that_are_no_pictures_are_counted_in_the_plan(so
         (["layout.source=HERE/m.json", "layout.image_folder=HERE/nothing"], "layout.image_folder=.*is no folder that is there"),
         (["layout.image_folder=HERE/src"], "is for meta files"),
         (["runs_dir=HERE/src", "dataset.name=x"], "the stages of this run would lie in it"),
+        (["layout.source=HERE/tars", "runs_dir=HERE/tars", "dataset.name=x"], "the stages of this run would lie in it"),
         (["layout.layout=lmdb"], "use one of auto, files"),
         (["layout.unit_size=0"], "must be 1 or more"),
         (["tagger=[]"], "names no way to find tags"),
@@ -82,5 +83,6 @@ def test_what_cannot_be_is_told_when_it_is_planned(overrides, said, source, tmp_
     write(tmp_path, {"tags.txt": "000.jpg\tdog\n001.jpg\tcat", "siglip/config.json": {"model_type": "siglip"}})
     write(tmp_path, {"siglip/preprocessor_config.json": {"size": {"height": "big"}}, "siglip/tokenizer.json": {}})
     write(tmp_path, {"siglip/model.safetensors": save({"x": np.zeros(1)})})
+    tar(tmp_path / "tars/00000.tar", {"a.png": jpeg()})
     with pytest.raises(InputError, match=said):
         tags(tmp_path / "runs", source, *[o.replace("HERE", str(tmp_path)) for o in overrides])

@@ -47,11 +47,13 @@ def _sample(image: Path, label: dict, most: int, field: str) -> dict:
 
 
 def instance_diffusion(root: Path, text_file: str = "train.txt") -> list[dict]:
-    """InstanceDiffusion's JsonDataset and decode_item: a line a label file, the picture in base64 inside, masks as pycocotools has them."""
+    """InstanceDiffusion's JsonDataset and decode_item: a line a label file, the picture in base64 inside, masks as pycocotools
+    has them: those that are there in one array, in which an object finds its own by its place among all objects."""
     found = []
     for line in (root / text_file).read_text().splitlines():
         item = json.loads((root / line.strip()).read_text())
         item["image"] = Image.open(io.BytesIO(base64.b64decode(item["image"]))).convert("RGB")
-        item["segs"] = [coco.decode([a["mask"]])[:, :, 0].astype(bool) for a in item["annos"] if "mask" in a]
+        segs = [coco.decode([a["mask"]])[:, :, 0].astype(bool) for a in item["annos"] if "mask" in a]
+        item["segs"] = [segs[number] for number in range(len(item["annos"]))] if segs else []
         found.append(item)
     return found

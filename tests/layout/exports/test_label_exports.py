@@ -18,16 +18,19 @@ from launch.export import main
 from launch.plan import exports
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
+from launch.verify import verify
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.images.sources.base import Input
 from synth.images.sources.listing import NAME, ListingWriter
+from synth.images.sources.read import ListedSource
 from synth.layout.config import BoxCaptionerConfig, BoxCaptionsConfig
 from synth.layout.exports import reading
 from synth.layout.records import Anno, Record
+from synth.layout.source import PictureSource
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import InputFile, Upstream, canonical
-from tests.configs import LayoutLabelsConfig
+from tests.configs import Hdf5PartsConfig, LabelsPageConfig, LayoutLabelsConfig
 from tests.export.conftest import pictures as images_of_ours
 from tests.export.test_image_folder import tree
 from tests.fixtures_images import child, commit_units, work
@@ -154,6 +157,42 @@ def test_a_picture_that_was_exchanged_after_an_export_is_named(tmp_path):
     file = labels.input_path("source") / "00000" / "000000012.jpg"
     file.write_bytes(file.read_bytes()[:-3] + b"abc")
     assert any("is not the picture that was labelled" in p for p in problems(stage.path, deep=True))
+
+
+def test_exports_are_whole_where_pictures_are_gone_which_is_noted(tmp_path):
+    labels = labels_stage(tmp_path, pictures(boxes=25))
+    stages = [export(labels, kind) for kind in CONFIGS]
+    stages += [child(labels.path.parent, "labels_page", LabelsPageConfig(), {"images": [labels]})]
+    stages += [child(labels.path.parent, "hdf5_parts", Hdf5PartsConfig("keyed"), {"images": [labels]}, N, 4, 4)]
+    assert [work(stage) for stage in stages] == [EXIT_OK] * len(stages)
+    source = labels.input_path("source")
+    (source / "00000" / "000000012.jpg").unlink()
+    for place, said in ((source, "with their labels: 1; the first"), (tmp_path / "elsewhere", "is not there; mount it")):
+        if place != source:
+            source.rename(place)
+        for stage in stages:
+            ((found, _),) = verify(stage.path, True, False, lambda *_: None)
+            assert not found.problems and [said in n for n in found.notes if "compared" in n] == [True], stage.path
+    edit(stages[0].out_dir / "labels/00000/label_000000000.json", b'"bbox":[4,', b'"bbox":[9,')
+    assert len(problems(stages[0].path, deep=True)) == 1
+
+
+def test_pictures_are_looked_up_many_at_once_and_one_that_cannot_be_is_no_fault_of_those_beside_it(labels, monkeypatch):
+    rows, asked = ListedSource.rows, []
+
+    def noted(self, start, stop):
+        asked.append((start, stop))
+        if start <= 4 < stop:
+            raise InputError("slot 4 is odd")
+        return rows(self, start, stop)
+
+    source, every = PictureSource(labels), PictureSource(labels).rows(0, N)
+    assert [source.at(slot) for slot in (5, 0, 3)] == [every[slot] for slot in (5, 0, 3)]
+    monkeypatch.setattr(ListedSource, "rows", noted)
+    assert source.at(4) == every[4] and asked == []
+    assert PictureSource(labels).at(3) == every[3] and asked == [(0, N), (3, 4)]
+    with pytest.raises(InputError, match="slot 4 is odd"):
+        PictureSource(labels).at(4)
 
 
 def test_objects_without_a_mask_are_left_out_of_sa_z_and_counted(tmp_path):

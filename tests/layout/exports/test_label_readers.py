@@ -4,6 +4,8 @@ import ast
 import io
 import json
 import tarfile
+from dataclasses import replace
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -13,9 +15,9 @@ from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
 from launch.export import main
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.layout.exports.forms import label_file, layoutsam_row
-from synth.layout.exports.layout_labels import beside
+from synth.layout.exports.layout_labels import LayoutLabels, beside
 from synth.layout.records import Anno, Record
 from synth.layout.schema import violations
 from tests.configs import Hdf5Config, Hdf5PartsConfig, LayoutLabelsConfig
@@ -51,6 +53,25 @@ def test_instance_diffusion_s_loader_reads_pictures_and_masks_out_of_the_files(d
             assert mask.shape == (record.height, record.width) and mask.any() and not mask[:, x + w :].any() and not mask[:y].any()
 
 
+def test_an_object_without_a_mask_has_an_empty_one_beside_those_of_others(tmp_path):
+    data, record = pictures(boxes=3)["00001/000000012.jpg"]
+    first, second, third = record.annos
+    stage = export(
+        labels_stage(tmp_path, {record.image: (data, replace(record, annos=(first, replace(second, mask=None, iou=None), third)))}),
+        "layout_labels",
+        LayoutLabelsConfig(image=True),
+    )
+    assert work(stage) == EXIT_OK
+    (item,) = instance_diffusion(stage.out_dir)
+    masks = [coco_masks.decode({"size": list(a.mask.size), "counts": a.mask.counts}).astype(bool) for a in (first, third)]
+    assert [int(mask.sum()) for mask in item["segs"]] == [int(masks[0].sum()), 0, int(masks[1].sum())]
+    assert np.array_equal(item["segs"][2], masks[1])
+    schema = json.loads((stage.out_dir / "label.schema.json").read_text())
+    label = json.loads(next(stage.out_dir.rglob("label_*.json")).read_text())
+    computed = [anno | {"text_embedding_before": "AAAA", "blip_clip_embeddings": "AAAA"} for anno in label["annos"]]
+    assert list(violations(label | {"annos": computed}, schema)) == []
+
+
 def test_equal_stems_in_two_folders_are_two_files_that_tell_what_they_were(done, labels):
     out = done["layout_labels"].out_dir
     lines = (out / "train.txt").read_text().splitlines()
@@ -84,6 +105,28 @@ def test_names_of_img2dataset_are_kept_and_others_are_refused_by_name(tmp_path, 
         assert work(export(odd, "layout_labels", config)) == EXIT_BAD_INPUT
         told = capsys.readouterr().err
         assert name in told and why in told and "names=number" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("00000.tar/000000012", "000000012"), ("00012.tar/000120034", "000120034"), ("000120034", "000120034"),
+        ("00001.tar/000000012", "loaders look for 000000012 in folder 00000"), ("a.tar/000000012", "is no picture of img2dataset's"),
+    ],
+)  # fmt: skip
+def test_names_of_members_of_img2dataset_s_tars_are_kept_by_the_same_rule(done, name, stem):
+    layout_labels = LayoutLabels(done["layout_labels"])
+    layout_labels.config = replace(layout_labels.config, names="stem")
+    item = SimpleNamespace(record=Record(name, 64, 48))
+    if stem.isdigit():
+        assert layout_labels.stem_of(item) == stem
+    else:
+        with pytest.raises(InputError, match=stem):
+            layout_labels.stem_of(item)
+
+
+def test_the_card_tells_of_img2dataset_s_borders(done):
+    assert "`resize_mode=border`" in (done["layout_labels"].out_dir / "README.md").read_text()
 
 
 def test_two_pictures_of_one_number_are_refused_and_nothing_is_called_whole(tmp_path, capsys):
