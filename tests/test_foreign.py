@@ -10,7 +10,7 @@ from synth.captions.llama.params import read_params
 from synth.captions.prompts.own import Reading, read_own
 from synth.errors import EXIT_BAD_INPUT, InputError, StoreError, tool
 from synth.images.sources.class_folders import known_classes
-from synth.images.sources.image_folder import _metadata
+from synth.images.sources.image_folder import rows_of_metadata
 from synth.store import blocks
 from synth.store.identity import file_identity
 from synth.store.parts import finished_batches
@@ -26,7 +26,7 @@ READERS = {
     "names.txt": entries,
     "names.json": entries,
     "classes.json": known_classes,
-    "metadata.jsonl": lambda p: _metadata(p, True),
+    "metadata.jsonl": lambda p: rows_of_metadata(p, True),
     "model.safetensors": check_file,
     "model_index.json": lambda p: read_json(p, "fetch it again"),
     "params.json": lambda p: read_params(p.parent),

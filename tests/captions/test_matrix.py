@@ -42,7 +42,7 @@ MAKER = {  # what a maker needs beyond its YAML file
     "class_name": ["prompts.templates=['a photo of a {}']"],
     "fake_it": ["prompts.source=table"],
     "fake_definition": ["prompts.definitions_file={path}/definitions.json"],
-    "from_file": ["prompts.file={path}/captions.txt", "captions.total=null"],
+    "from_file": ["prompts.file={path}/captions.txt", "captions.total=null", "captions.allow_short=true"],
 }
 FEW = [
     "dataset.classes=0..2",

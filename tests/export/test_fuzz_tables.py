@@ -33,7 +33,7 @@ def test_a_mutant_of_a_manifest_is_wrong_or_says_the_same(tmp_path):
     (tmp_path / CLASSES).write_bytes(b"classes")
     (tmp_path / CARD).write_bytes(b"card")
     stage = SimpleNamespace(
-        classes_json=lambda: b"classes", records=lambda mend: iter(RECORDS), pictures=SimpleNamespace(unit_of=lambda slot: 0)
+        lists=lambda: {CLASSES: b"classes"}, records=lambda mend: iter(RECORDS), pictures=SimpleNamespace(unit_of=lambda slot: 0)
     )
     data, wrong = (tmp_path / MANIFEST).read_bytes(), 0
     for seed in mutants(60):

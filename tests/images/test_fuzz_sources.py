@@ -7,7 +7,7 @@ from pathlib import Path
 from synth.errors import InputError
 from synth.images.sources.base import Input
 from synth.images.sources.class_folders import known_classes
-from synth.images.sources.image_folder import _caption_beside, _metadata
+from synth.images.sources.image_folder import _caption_beside, rows_of_metadata
 from synth.images.sources.listing import LISTED, Listing
 from synth.store import blocks
 from tests.mutants import mutants, of_bytes, of_json, of_lines
@@ -40,7 +40,7 @@ def test_a_mutant_of_metadata_jsonl_gives_facts_of_pictures_or_is_refused_with_i
         rows = (of_json(ROWS[0], seed) + b"\n" + json.dumps(ROWS[1]).encode(), of_bytes(text, seed), of_lines(text, seed))
         file.write_bytes(rows[seed % 3])
         try:
-            found = _metadata(file, captions=True)
+            found = rows_of_metadata(file, captions=True)
         except InputError as e:
             assert "metadata.jsonl: line " in str(e), f"seed {seed}: {e}"
             continue

@@ -5,6 +5,7 @@ import pytest
 
 from launch.export import main
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.host.source import interpreter
 
 
 def exported(images, *words, monkeypatch):
@@ -27,7 +28,7 @@ def test_a_stage_folder_is_enough_and_twice_does_nothing(images, tmp_path, monke
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["seed=2", "export=[hdf5]"], "seed=2: python launch/export.py takes export"),
+        (["seed=2", "export=[hdf5]"], f"seed=2: {interpreter()} launch/export.py takes export"),
         (["export=[]"], "nothing to export"),
         (["export=[hdf5]", "export.hdf5.layout=flat"], "export.hdf5.layout=flat"),
         (["export=[hdf5]", "export.hdf5.partition=0"], "export.hdf5.partition=0"),

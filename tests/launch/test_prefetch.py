@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from launch.plan.fetching import Fetch, Record, fetched, wanted
 from launch.prefetch import main, planned
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.host.source import interpreter
 from synth.images.model_folder import inspect
 from tests.images import tiny
 from tests.launch.hub import Hub
@@ -219,7 +221,7 @@ def test_a_preset_without_a_path_says_how_to_fetch_it(monkeypatch):
     monkeypatch.delenv("SYNTHSET_MODELS", raising=False)
     with pytest.raises(
         InputError,
-        match=r"model\.path: not set, and SYNTHSET_MODELS names no folder.*fetch org/sd with python -m launch prefetch",
+        match=rf"model\.path: not set, and SYNTHSET_MODELS names no folder.*with {re.escape(interpreter())} -m launch prefetch",
     ):
         fetched("model", "sd15", "org/sd")
     assert fetched("model", None, None) is None

@@ -13,15 +13,17 @@ import pytest
 from launch.local.sequence import in_order
 from launch.local.supervisor import Slot, Supervisor
 from launch.plan.planned import PlannedStage
+from launch.slurm import sbatch
 from launch.slurm.limits import Limits
 from launch.slurm.order import place, settle
 from launch.slurm.resources import resources_of
+from launch.slurm.sbatch import Queued
 from launch.slurm.scripts import scripts_of
 from launch.slurm.stored import Scripts
 from launch.slurm.submissions import Order, take_turn
 from synth import worker
 from synth.errors import EXIT_BAD_INPUT, InputError
-from synth.host import children, private, slurm
+from synth.host import children, private
 from synth.keys import dump
 from synth.numerics import EXACT
 from synth.run import trust
@@ -214,7 +216,12 @@ def test_launchers_hand_the_digest_to_workers_scripts_and_gates_of_what_they_pla
 def test_jobs_get_the_secrets_that_their_stage_needs(tmp_path, monkeypatch):
     folder = StageFolder.create(tmp_path, captions("openai", OPENAI))
     kept = []
-    monkeypatch.setattr(slurm, "submit", lambda args, comment, keep=(): kept.append(tuple(keep)) or "7")
+
+    def submit(args, name, clusters, keep):
+        kept.append(tuple(keep))
+        return Queued("7")
+
+    monkeypatch.setattr(sbatch, "submit", submit)
     order = Order("0001.sbatch", "0001.gate.sbatch", n_jobs=1)
     place(folder, take_turn(folder.path, settle), order, Scripts("a", "b"), 1, ())
     assert kept == [("OPENAI_API_KEY",)] * 2

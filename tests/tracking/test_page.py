@@ -368,7 +368,7 @@ def test_a_picture_that_not_every_browser_shows_is_shown_as_a_jpeg():
 
 @pytest.mark.parametrize("ext", ["jpg", "json"])
 def test_a_damaged_pair_ends_the_page_until_it_is_mended(pairs, ext):
-    folder = child(pairs.path.parent, "pairs_page", PairsPageConfig("", max_images=2 if ext == "jpg" else 1), {"images": [pairs]})
+    folder = child(pairs.path.parent, "pairs_page", PairsPageConfig("", max_images=6 if ext == "jpg" else 1), {"images": [pairs]})
     refused_and_resumed(folder, pairs, 0, ext)
     whole, unit = pairs.unit_path(0).read_bytes(), flip(pairs, 0, ext)
     assert str(unit) in "\n".join(problems(folder.path, deep=True))

@@ -301,7 +301,7 @@ def test_an_image_that_docker_does_not_have_is_named_with_the_command_that_bring
 
 def test_other_code_in_the_image_is_told(bin, sif, monkeypatch):
     program(bin, "apptainer", RUNS)
-    monkeypatch.setattr(inspection, "code", lambda: "0" * 12)
+    monkeypatch.setattr(inspection, "digest", lambda: "0" * 12)
     told: list[str] = []
     inspected(Container(str(sif), "apptainer"), [], False, told.append)
     assert "brings other code of synthset (commit unknown) than this command has" in told[0]
