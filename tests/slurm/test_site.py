@@ -39,7 +39,7 @@ def test_a_full_queue_leaves_alone_what_is_in_it_and_refuses_nothing_for_good(si
         assert sum(a.tasks + 1 for s in stages(runs) for a in read(s.path)[0].arrays) == 9, said
         said = launch(site, runs, *CHAIN, "cluster.account=DEV")
         assert said.count("left alone") == 3, said
-        said = launch(site, tmp_path / "others", "recipe=probe", code=75)
+        said = launch(site, tmp_path / "others", "recipe=probe", "cluster.account=DEV", code=75)
         assert "no room in the queue" in said and "not submitted" in said
     finally:
         site.run("scancel", hog)
