@@ -58,7 +58,7 @@ def test_what_is_inside_hangs_on_packages_code_and_system_and_on_nothing_else(tm
 
 
 def test_the_code_of_an_image_is_that_of_its_modules(tmp_path):
-    shutil.copytree(SOURCE / "synth", tmp_path / "synth", ignore=shutil.ignore_patterns("__pycache__", "train", "*.json", "models"))
+    shutil.copytree(SOURCE / "synth", tmp_path / "synth", ignore=shutil.ignore_patterns("__pycache__", "train", "models"))
     assert code(tmp_path) == code()  # no wheel has the scripts that train models
     (tmp_path / "synth" / "seeds.py").write_text("")
     assert code(tmp_path) != code()
