@@ -5,6 +5,7 @@ import tempfile
 
 import pytest
 
+from synth import redaction
 from synth.host.children import die_with_parent
 from tests.fixtures_images import table, tiny_sd  # noqa: F401 (fixtures)
 from tests.order import longest_first
@@ -32,6 +33,15 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
     gc.collect()
     gc.freeze()  # what was imported stays: it need not be looked at again
+
+
+@pytest.fixture(autouse=True)
+def no_secrets_of_other_tests():
+    """A process forgets no secret; what one test told it would be cut out of what a later one prints."""
+    known = set(redaction._told), set(redaction._of_words)
+    yield
+    for secrets, before in zip((redaction._told, redaction._of_words), known, strict=True):
+        secrets.intersection_update(before)
 
 
 @pytest.fixture
