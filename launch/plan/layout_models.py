@@ -27,10 +27,8 @@ def boxes(node: Node) -> list[StageSpec]:
     with of_group("detector"):
         if "{}" not in config.template:
             raise WrongKey("template", config.template, "has no {} for the tag", 'use "{}", or "a photo of a {}"')
-    cls = detector_class(config.kind)
-    folder = model_input("detector", config, lambda path: cls(cls.check(path), DetectorSettings()))
-    stored = dump(BoxesConfig(detector=replace(config, max_boxes=config.max_boxes or 0)))
-    return [chained(node, stored, config.batch_size, {"detector": folder})]
+    stored = BoxesConfig(detector=replace(config, max_boxes=config.max_boxes or 0))
+    return _with_model(node, "detector", detector_class(config.kind), DetectorSettings(), stored)
 
 
 def masks(node: Node) -> list[StageSpec] | list[PlannedStage]:
@@ -38,9 +36,7 @@ def masks(node: Node) -> list[StageSpec] | list[PlannedStage]:
     config = node.config.segmenter
     if config.kind == NONE:
         return left_out(node)
-    cls = segmenter_class(config.kind)
-    folder = model_input("segmenter", config, lambda path: cls(cls.check(path), SegmenterSettings()))
-    return [chained(node, dump(MasksConfig(segmenter=config)), config.batch_size, {"segmenter": folder})]
+    return _with_model(node, "segmenter", segmenter_class(config.kind), SegmenterSettings(), MasksConfig(segmenter=config))
 
 
 def box_captions(node: Node) -> list[StageSpec] | list[PlannedStage]:
@@ -48,9 +44,14 @@ def box_captions(node: Node) -> list[StageSpec] | list[PlannedStage]:
     config = node.config.box_captioner
     if config.kind == NONE:
         return left_out(node)
-    cls = captioner_class(config.kind)
-    folder = model_input("box_captioner", config, lambda path: cls(cls.check(path), CaptionerSettings()))
-    return [chained(node, dump(BoxCaptionsConfig(box_captioner=config)), config.batch_size, {"box_captioner": folder})]
+    return _with_model(node, "box_captioner", captioner_class(config.kind), CaptionerSettings(), BoxCaptionsConfig(box_captioner=config))
+
+
+def _with_model(node: Node, group: str, cls: Any, settings: Any, stored: Any) -> list[StageSpec]:
+    """A stage of one model, which a group of the config chooses. cls: what loads it, which judges the folder with any settings."""
+    config = getattr(node.config, group)
+    folder = model_input(group, config, lambda path: cls(cls.check(path), settings))
+    return [chained(node, dump(stored), config.batch_size, {group: folder})]
 
 
 def model_input(group: str, config: Any, judge: Callable[[Path], object]) -> InputFile:

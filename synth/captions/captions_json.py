@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from synth.captions.config import CaptionsJsonConfig
 from synth.captions.normalise import normalised
+from synth.captions.prompts import WITHOUT_MODEL
 from synth.captions.records import records_of
 from synth.captions.table import CaptionRow, to_json, to_parquet
 from synth.errors import InputError
@@ -23,7 +24,6 @@ from synth.store.spec import canonical
 
 KEY = "captions"
 NAMED = 5  # classes that a message names
-GIVEN = frozenset({"from_file", "hirpg", "class_name", "fake_it", "fake_definition"})  # makers that say themselves how many there are
 ADVICE = {  # what helps against the commonest reason of a slot without a caption, where more slots alone do not
     "prompt_too_long": "raise captioner.max_seq_len, or lower prompts.shots, or ",
     "no_class": "take another captioner, or captions.must_name_class=false, or ",
@@ -102,8 +102,8 @@ class CaptionsJson(WholeFiles):
         return {(c["index"], c["name"]) for c in asked}
 
     def _asks(self) -> bool:
-        """Whether the number of slots came of captions.oversample: makers with captions of their own, or a few a class, have theirs."""
-        return not {stage.spec.config["prompts"].get("maker") for stage in self.folder.upstream("captions")} & GIVEN
+        """Whether the number of slots came of captions.oversample: makers that ask no model have a number of their own."""
+        return not {stage.spec.config["prompts"].get("maker") for stage in self.folder.upstream("captions")} & WITHOUT_MODEL
 
     def encode(self, state, item) -> Sample:
         return Sample(0, KEY, item)

@@ -5,54 +5,42 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from synth import numerics
-from synth.images.pipeline import free, out_of_memory
+from synth.images.pipeline import out_of_memory
 from synth.layout.config import BoxesConfig
 from synth.layout.detect import detector_class
-from synth.layout.detect.base import Detector, Settings
+from synth.layout.detect.base import NOT_FINITE, Detector, Settings
 from synth.layout.detect.boxes import Candidates, Rules, chosen
+from synth.layout.model_stage import ModelStage
 from synth.layout.records import Anno, Record, rounded
-from synth.layout.stage import Item, LayoutStage
+from synth.layout.stage import Item
 
 INPUT = "detector"
 TOO_LARGE = "a call of the detector does not fit on the device: lower detector.rows"
 
 
-class Boxes(LayoutStage):
+class Boxes(ModelStage):
     config: BoxesConfig
-    detector: Detector | None = None
+    model: Detector | None = None
 
-    def check(self) -> None:
-        super().check()
-        self._made()
-
-    def open(self) -> None:
-        super().open()
-        now = numerics.apply_to_text(self.folder.spec.numerics)
-        self.detector = self._made()
-        self.detector.open(now["dtype"])
-
-    def close(self) -> None:
-        super().close()
-        self.detector = None
-        free()
-
-    def _made(self) -> Detector:
+    def made(self) -> Detector:
         """The detector of the config, its folder judged, not loaded."""
         config, cls = self.config.detector, detector_class(self.config.detector.kind)
         settings = Settings(config.box_threshold, config.text_threshold, config.template, config.rows)
         return cls(cls.check(self.folder.input_path(INPUT)), settings)
 
+    def broken(self) -> tuple[str]:
+        return (NOT_FINITE,)
+
     def needs(self, record: Record) -> bool:
         return bool(record.tags)
 
     def prepare(self, record: Record, image: Any) -> Any:
-        return self.detector.prepare(image)
+        return self.model.prepare(image)
 
     def label(self, items: Sequence[Item]) -> Sequence[Record | str]:
         asked = [item for item in items if item.record.tags]
         with out_of_memory(TOO_LARGE):
-            found = self.detector.find(
+            found = self.model.find(
                 [item.ready for item in asked],
                 [(item.record.width, item.record.height) for item in asked],
                 [item.record.tags for item in asked],

@@ -8,52 +8,42 @@ from typing import Any
 
 from synth import numerics
 from synth.export.rle import packed
-from synth.images.pipeline import free, out_of_memory
+from synth.images.pipeline import out_of_memory
 from synth.layout.config import MasksConfig
+from synth.layout.model_stage import ModelStage
 from synth.layout.records import Mask, Record, rounded
 from synth.layout.segment import segmenter_class
+from synth.layout.segment.base import NOT_FINITE, Segmenter, Settings
 from synth.layout.segment.base import Mask as Found
-from synth.layout.segment.base import Segmenter, Settings
-from synth.layout.stage import Item, LayoutStage
+from synth.layout.stage import Item
 
 INPUT = "segmenter"
 EMPTY = "empty_mask"  # reason
 TOO_LARGE = "a call of the segmenter does not fit on the device: lower segmenter.rows, then segmenter.boxes"
 
 
-class Masks(LayoutStage):
+class Masks(ModelStage):
     config: MasksConfig
-    segmenter: Segmenter | None = None
+    apply = staticmethod(numerics.apply)  # it reads no text
+    model: Segmenter | None = None
 
-    def check(self) -> None:
-        super().check()
-        self._made()
-
-    def open(self) -> None:
-        super().open()
-        now = numerics.apply(self.folder.spec.numerics)
-        self.segmenter = self._made()
-        self.segmenter.open(now["dtype"])
-
-    def close(self) -> None:
-        super().close()
-        self.segmenter = None
-        free()
-
-    def _made(self) -> Segmenter:
+    def made(self) -> Segmenter:
         """The segmenter of the config, its folder judged, not loaded."""
         config, cls = self.config.segmenter, segmenter_class(self.config.segmenter.kind)
         return cls(cls.check(self.folder.input_path(INPUT)), Settings(config.rows, config.boxes))
+
+    def broken(self) -> tuple[str]:
+        return (NOT_FINITE,)
 
     def needs(self, record: Record) -> bool:
         return bool(record.annos)
 
     def prepare(self, record: Record, image: Any) -> Any:
-        return self.segmenter.prepare(image)
+        return self.model.prepare(image)
 
     def label(self, items: Sequence[Item]) -> Sequence[Record | str]:
         with out_of_memory(TOO_LARGE):
-            masks = self.segmenter.segment(
+            masks = self.model.segment(
                 [item.ready for item in items],
                 [(item.record.width, item.record.height) for item in items],
                 [[anno.bbox for anno in item.record.annos or ()] for item in items],

@@ -17,6 +17,7 @@ from synth.layout.judging import judge
 from synth.layout.records import Record
 from synth.layout.source import KEY, PUT_BACK, ROLE, PictureSource
 from synth.run.ahead import Ahead, coming, forget
+from synth.run.empty import mostly
 from synth.run.findings import Check
 from synth.run.stage import Stage
 from synth.store.damage import mending
@@ -24,6 +25,9 @@ from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import digest
 from synth.store.trees import naming
+
+FIRST = 100  # pictures without labels, all because of a model's numbers, after which a worker stops
+CAUSE = "the weights are damaged, or overflow in this dtype: try numerics=exact, or fetch the model again"
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,10 @@ class LayoutStage(Stage):
         self._ahead: Ahead | None = None
 
     # -- a subclass's own --------------------------------------------------------------------------------------------
+
+    def broken(self) -> Sequence[str]:
+        """The reasons of pictures for which a model's numbers are not finite."""
+        return ()
 
     def needs(self, record: Record) -> bool:
         """Whether the model has anything to see in a picture; one that it has not is not read, and comes to `label` without it."""
@@ -118,6 +126,13 @@ class LayoutStage(Stage):
             return Tombstone(item.slot, item.reason)
         return Sample(item.slot, f"{item.slot:09d}", {"json": item.record.to_bytes()})
 
+    def hopeless(self, reasons: Mapping[str, int], whole: bool = False) -> str:
+        """No picture gets labels at all, because of a model's numbers: why, and what to do."""
+        if not (commonest := mostly(reasons, self.broken(), min(FIRST, self.folder.spec.slots))):
+            return ""
+        reason, n = commonest
+        return f"none of the first {n} pictures could be labelled: {reason}: {CAUSE}"
+
     def verify(self, check: Check) -> None:
         """Deep: the labels are right by themselves, and of the pictures that the source holds."""
         if check.deep:
@@ -167,7 +182,7 @@ class LayoutStage(Stage):
 def _labelled(item: Item, record: Record | str) -> Item:
     """An item behind `label`."""
     if isinstance(record, str):
-        return Item(item.slot, reason=f"{item.record.image if item.record else item.slot}: {record}")
+        return Item(item.slot, reason=f"{record} ({item.record.image if item.record else item.slot})")  # what is its own stands in brackets
     return Item(item.slot, record)
 
 

@@ -55,6 +55,9 @@ class Tags(LayoutStage):
             return NOT_FINITE.format(broken)
         return replace(record, tags=unique([tag for tags in found for tag in tags or ()], self.config.max_tags or None))
 
+    def broken(self) -> list[str]:
+        return [NOT_FINITE.format(config.kind) for config in self.config.taggers]
+
     def finish(self) -> None:
         """left_out.jsonl in the stage's folder: every picture that gave no record, and why."""
         lines = []

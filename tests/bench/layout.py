@@ -132,8 +132,8 @@ class _Literal:
         from transformers.models.grounding_dino.image_processing_pil_grounding_dino import GroundingDinoImageProcessorPil
         from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 
-        self.detector, self.segmenter = stages["boxes"].detector, stages["masks"].segmenter
-        self.florence, self.file = stages["box_captions"].captioner, root / "crop.jpg"
+        self.detector, self.segmenter = stages["boxes"].model, stages["masks"].model
+        self.florence, self.file = stages["box_captions"].model, root / "crop.jpg"
         self.shown = GroundingDinoImageProcessorPil.from_pretrained(self.detector.folder.path)
         self.cut = SamImageProcessorPil.from_pretrained(self.segmenter.folder.path)
 

@@ -152,7 +152,7 @@ def test_a_box_whose_caption_is_not_finite_leaves_its_picture_out(folders, tmp_p
     )  # fmt: skip
     assert [work(folder) for folder in stages.values()] == [EXIT_OK] * 3
     found = records(stages["box_captions"])
-    assert found[0] == "0.png: the captioner's numbers for a box of it are not finite"
+    assert found[0] == "the captioner's numbers for a box of it are not finite (0.png)"
     assert found[1].annos == ()
 
 

@@ -110,7 +110,7 @@ def test_numbers_that_are_not_finite_are_a_reason_and_no_empty_picture(models, s
     stages = chain(tmp_path / "runs", source, "detector=owlv2", f"detector.path={broken}", "detector.template='{}'", "segmenter=none")
     assert [work(folder) for folder in stages.values()] == [EXIT_OK] * 2
     found = records(stages["boxes"])
-    assert found[0] == "0.png: the detector's numbers for it are not finite"
+    assert found[0] == "the detector's numbers for it are not finite (0.png)"
     assert found[2].annos == ()
 
 
