@@ -19,6 +19,7 @@ from synth.store.leases import Owner, Times
 HEAD, TAIL = 4096, 16384  # bytes of a worker's events that are read: its start, and its last units
 FIRST, LAST = 6, 21  # events that are read of them
 LINES = 8  # of a traceback
+REMOVING = ".removing-"  # how the name of a folder begins that launch/clean.py is removing
 AT_MOST = 2000  # leases that are read
 SPENT = ("requests", "retries", "alone", "tokens_in", "tokens_out", "price")  # what engines that ask a server count
 
@@ -100,7 +101,7 @@ class StageReport:
 def find_stages(path: Path) -> list[Path]:
     """Stage folders at, in or two levels below a path (RUNS_DIR, RUNS_DIR/<dataset> or a stage), upstreams first by age."""
     path = Path(os.path.abspath(path))  # a stage has its name also where it is the folder that one stands in
-    places = [path, *path.glob("*/"), *path.glob("*/*/")]
+    places = [path, *(p for p in (*path.glob("*/"), *path.glob("*/*/")) if not p.name.startswith(REMOVING))]
     folders = [p for p in places if os.path.lexists(p / "stage.json")]  # a link that leads nowhere is told, too
     if not folders:
         raise InputError(

@@ -514,7 +514,7 @@ LAUNCH: dict[str, Callable[[Place, list[str]], None]] = {
     "node": Place.node,
     "export": Place.export,
     "prefetch": Place.prefetch,
-    **{name: (lambda place, words, name=name: place.looks(name, words)) for name in ("verify", "status", "cancel")},
+    **{name: (lambda place, words, name=name: place.looks(name, words)) for name in ("verify", "status", "cancel", "clean")},
 }
 TOOLS: dict[str, Callable[[Place], None]] = {  # module -> what must lie there before it runs
     "synth.export.merge_hdf5": Place.partitions,
