@@ -24,7 +24,6 @@ import argparse
 import contextlib
 import json
 import math
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -34,7 +33,7 @@ from rich.filesize import decimal
 
 from launch.config.program import as_typed
 from launch.show.removable import DAY, Asked, Found, Removal, Size, find
-from launch.show.stages import REMOVING, report_on
+from launch.show.stages import report_on
 from launch.slurm import jobs
 from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, StoreError, tool
 from synth.host import slurm
@@ -85,22 +84,39 @@ def _silent_for(folder: StageFolder) -> float:
     return time.time() - newest
 
 
-def remove(removal: Removal, may_go: Callable[[StageFolder], str] = in_use) -> str:
-    """Take one thing away; why it could not be, "" if it was. A whole stage is asked once more whether anybody works on it."""
+def set_out(removal: Removal) -> str:
+    """Ask once more whether anybody works on a stage, and name it as one on its way out; why that could not be, "" if it was."""
     try:
-        if removal.whole:
-            if why := may_go(StageFolder.open(removal.stage)):
-                return f"{removal.stage.name}: {why}"
-            out = removal.stage.with_name(f"{REMOVING}{removal.stage.name}.{secrets.token_hex(3)}")
-            replace(removal.stage, out)
-            shutil.rmtree(out)
-            return ""
-        for path in removal.paths:
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if why := in_use(StageFolder.open(removal.stage)):
+            return f"{removal.stage.name}: {why}"
+        replace(removal.stage, removal.out)
     except (InputError, StoreError, OSError) as e:
         return str(e)
     return ""
+
+
+def remove(removal: Removal) -> str:
+    """Take one thing away; why it could not be, "" if it was."""
+    for path in (removal.out,) if removal.whole else removal.paths:
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        except OSError as e:
+            return str(e)
+    return ""
+
+
+def carry_out(removals: Sequence[Removal]) -> list[str]:
+    """Take all away; why something could not be. All stages leave their places before the first is removed, exports last: whatever
+    interrupts that leaves a folder that the same command goes on with."""
+    failures: list[str] = []
+    ready = []
+    for removal in removals:
+        if why := set_out(removal) if removal.whole else "":
+            failures.append(why)
+        else:
+            ready.append(removal)
+    return failures + [why for removal in ready if (why := remove(removal))]
 
 
 def clean(path: Path, asked: Asked, yes: bool, tell: Callable[[str], object]) -> int:
@@ -114,7 +130,7 @@ def clean(path: Path, asked: Asked, yes: bool, tell: Callable[[str], object]) ->
     if not yes:
         tell(f"would free {amount(total(found))}; nothing was removed: add --yes")
         return EXIT_OK
-    failures = [why for removal in found.removals if (why := remove(removal))]
+    failures = carry_out(found.removals)
     for why in failures:
         tell(f"not removed: {why}")
     tell(f"removed {len(found.removals) - len(failures)} of {len(found.removals)}" + ("" if failures else f", {amount(total(found))}"))

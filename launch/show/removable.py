@@ -37,6 +37,11 @@ class Removal:
     size: Size
     whole: bool = False  # the stage folder itself goes
 
+    @property
+    def out(self) -> Path:
+        """The name that a whole stage has on its way out."""
+        return self.stage.with_name(f"{REMOVING}{self.stage.name}")
+
 
 @dataclass(frozen=True)
 class Found:
@@ -69,7 +74,13 @@ def find(path: Path, asked: Asked, in_use: Callable[[StageFolder], str], now: fl
     whatever it might be made of.
     """
     now = time.time() if now is None else now
-    stages = _stages(path)
+    interrupted = tuple(_interrupted(path))
+    try:
+        stages = _stages(path)
+    except InputError:  # no stage there
+        if not interrupted:
+            raise
+        return Found(interrupted, ())
     busy = {folder.path: why for folder in stages.below if (why := in_use(folder))}
     kept = [f"{path.name}: {why}" for path, why in busy.items()] + stages.unread
     free = [folder for folder in stages.below if folder.path not in busy]
@@ -82,7 +93,7 @@ def find(path: Path, asked: Asked, in_use: Callable[[StageFolder], str], now: fl
         kept += more
     gone = {removal.stage for removal in going}
     left = [removal for folder in free if folder.path not in gone for removal in _leftovers(folder, asked.older, now)]
-    return Found((*_interrupted(path), *left, *going), tuple(kept))
+    return Found((*interrupted, *left, *going), tuple(kept))
 
 
 def _stages(path: Path) -> Stages:
@@ -194,6 +205,7 @@ def _all_but_exports(stages: Stages, busy: dict[Path, str]) -> tuple[list[Remova
         elif stages.unread:
             kept.append(f"{root.name}: a stage of the runs folder cannot be read, which may be made of its stages")
         else:
+            mine.sort(key=_is_export)  # exports last: while one is there, it is known what was wanted
             going += [_whole(f, "its dataset is finished") for f in mine]
     return going, kept
 

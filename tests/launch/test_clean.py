@@ -61,7 +61,7 @@ def run(*argv):
 
 
 def names(root):
-    return sorted(p.name.rpartition("-")[0] for p in root.iterdir() if (p / "stage.json").is_file())
+    return sorted(p.name.rpartition("-")[0] for p in root.glob("[!.]*") if (p / "stage.json").is_file())
 
 
 def test_nothing_goes_without_yes_and_only_leftovers_of_whole_stages_go_with_it(tmp_path, capsys):
@@ -198,9 +198,28 @@ def test_an_interrupted_clean_leaves_no_half_stage_and_the_next_one_goes_on(runs
     with pytest.raises(KeyboardInterrupt):
         run(root, "--unused", "--yes")
     monkeypatch.setattr(shutil, "rmtree", real)
-    assert len(find_stages(root)) == 4 and len(list(root.glob(".removing-*"))) == 1
+    assert len(find_stages(root)) == 3 and len(list(root.glob(".removing-*"))) == 2
     assert run(root, "--yes") == EXIT_OK
     assert "left by a clean that was interrupted" in capsys.readouterr().out and not list(root.glob(".removing-*"))
+
+
+def test_the_end_of_a_project_goes_on_wherever_it_was_interrupted(runs, monkeypatch):
+    root, real = runs["root"], clean.replace
+    moved = []
+
+    def killed_behind_the_first(source, target):
+        real(source, target)
+        moved.append(source)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(clean, "replace", killed_behind_the_first)
+    for n in range(1, 6):
+        with pytest.raises(KeyboardInterrupt):
+            run(root.parent, "--keep-exports-only", "--yes")
+        assert len(moved) == n and len(names(root)) == 5 - n
+    assert moved[-1].name.startswith("image_folder")
+    assert run(root.parent, "--yes") == EXIT_OK
+    assert [p.name for p in root.iterdir()] == ["exports"]
 
 
 def test_what_cannot_be_removed_is_told_and_asks_for_another_try(runs, monkeypatch, capsys):
