@@ -136,9 +136,28 @@ class Session:
                 raise InputError("cluster: a sweep runs on one cluster with one n_jobs; start one command each")
             if len(self.points) > 1:
                 console.print(f"{len(self.points)} points, {len(stages)} distinct stages")
+            within_limits(self.points, stages, console)
             outcomes = (run or runner(first.cluster.kind))(stages, first.cluster, console, any(p.retry_failed for p in self.points))
         summary.show(outcomes, self.failures, self.command, console)
         return worst([o.code for o in outcomes] + [f.code for f in self.failures])
+
+
+def within_limits(points: Sequence["Point"], stages: Sequence["PlannedStage"], console: "Console") -> None:
+    """Refuse a plan that takes more than one wants to spend; before jobs are queued, say what is known of them."""
+    from launch.show.dry_run import workers_of
+    from launch.show.estimate import costs
+    from launch.show.saying import say
+
+    hours, gb = points[0].max_device_hours, points[0].max_gb
+    if hours is None and gb is None and points[0].cluster.kind == "local":
+        return
+    known = costs(points, stages, workers_of(points, stages))
+    known.check(hours, gb)
+    if known.estimates:
+        for line in known.lines():
+            say(console, line)
+    elif known.unknown and not (hours is gb is None):
+        say(console, f"warning: max_device_hours and max_gb limit nothing yet: {known.lines()[0]}")
 
 
 def make_folders(stages: Sequence["PlannedStage"], console: "Console") -> None:

@@ -67,6 +67,12 @@ class Config:
     dry_run: bool = key("print the plan; compute and write nothing")
     plan_only: bool = key("make the folders of the stages and stop: for workers that are started by hand")
     retry_failed: bool = key("give units that were set aside after three errors another three tries")
+    max_device_hours: float = key(
+        "refuse a plan that takes more hours of GPUs (of cores, where there are none), by what earlier stages of the same work took",
+        low=0,
+        null="no limit",
+    )
+    max_gb: float = key("refuse a plan whose units take more GB, by the same", low=0, null="no limit")
     dataset: DatasetConfig = key("the classes", given=schema(DatasetConfig))
     prompts: PromptsConfig = key("what captions are asked for", given=schema(PromptsConfig))
     captioner: CaptionerConfig = key("the language model", given=schema(CaptionerConfig))

@@ -44,7 +44,10 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
     # once each: a planner may give an earlier stage in the place of one that was left out
     stages = tuple({stage.folder: stage for of_node in planned.values() for stage in of_node}.values())
     wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
-    return Point(label, stages, config.cluster, wanted, config.only is not None, config.dry_run, config.retry_failed, config.plan_only)
+    limits = {"max_device_hours": config.max_device_hours, "max_gb": config.max_gb}
+    return Point(
+        label, stages, config.cluster, wanted, config.only is not None, config.dry_run, config.retry_failed, config.plan_only, **limits
+    )
 
 
 def topological(stages: Mapping[str, RecipeStage]) -> list[str]:

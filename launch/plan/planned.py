@@ -59,6 +59,8 @@ class Point:
     dry_run: bool = False
     retry_failed: bool = False
     plan_only: bool = False
+    max_device_hours: float | None = None  # that all points together may take, by what is known; None: no limit
+    max_gb: float | None = None
 
     def chosen(self) -> tuple[PlannedStage, ...]:
         return tuple(s for s in self.stages if self.wanted is None or s.name in self.wanted)

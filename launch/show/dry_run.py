@@ -1,6 +1,6 @@
 """dry_run=true: what would be done, in a table. Reads, computes nothing, writes nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +10,7 @@ from launch.config.clusters import preview
 from launch.plan.devices import cores, n_workers, places_of, uses_gpu, visible_gpus
 from launch.plan.planned import PlannedStage, Point
 from launch.plan.state import state_of
+from launch.show.estimate import costs
 from launch.show.saying import say
 
 PHASES = {"weights": "weights", "encode": "to encode texts", "denoise": "to denoise", "decode": "to decode"}
@@ -17,18 +18,14 @@ PHASES = {"weights": "weights", "encode": "to encode texts", "denoise": "to deno
 
 def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Console) -> None:
     """Stages, slots, units, batches, jobs and what is there of each; then the folders."""
-    on_this_machine = any(p.cluster.kind == "local" for p in points) and any(uses_gpu(s.spec.kind, s.spec.config) for s in stages)
-    gpus = visible_gpus() if on_this_machine else ()
-    jobs_of = {s.folder: p.cluster.n_jobs for p in points for s in p.chosen()}
+    workers = workers_of(points, stages)
     title = f"plan: {len(points)} point{'s' * (len(points) != 1)}, {len(stages)} stages, each once"
     table = Table(title=title, title_justify="left")
     for name in ("stage", "slots", "units", "batches", "jobs", "state"):
         table.add_column(name, justify="left" if name in ("stage", "state") else "right")
     for stage in stages:
         state, spec = state_of(stage), stage.spec
-        places = places_of(gpus, cores(), spec.kind, spec.config)
-        left = spec.n_units - state.units
-        jobs = 0 if state.done else n_workers(jobs_of[stage.folder], len(places), left)
+        jobs = 0 if state.done else workers(stage)
         table.add_row(spec.folder_name, *(f"{n:,}" for n in (spec.slots, spec.n_units, stage.n_batches, jobs)), str(state))
     console.print(table)
     for stage in stages:
@@ -37,6 +34,8 @@ def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Conso
     for stage in stages:
         if memory := stage.spec.settings.get("memory"):
             say(console, f"{stage.spec.folder_name}: {memory_line(stage, memory)}")
+    for line in costs(points, stages, workers).lines():
+        say(console, line)
     for point in points:
         say(console, f"{point.label or 'run'}:")
         for stage in point.stages:
@@ -45,6 +44,20 @@ def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Conso
     if more := preview(points[0].cluster.kind):
         more(stages, points[0].cluster, console)
     console.print("dry run: nothing was computed, nothing was written")
+
+
+def workers_of(points: Sequence[Point], stages: Sequence[PlannedStage]) -> Callable[[PlannedStage], int]:
+    """How many workers, or array tasks, a stage gets for what is left of it."""
+    on_this_machine = any(p.cluster.kind == "local" for p in points) and any(uses_gpu(s.spec.kind, s.spec.config) for s in stages)
+    gpus = visible_gpus() if on_this_machine else ()
+    jobs_of = {s.folder: p.cluster.n_jobs for p in points for s in p.chosen()}
+
+    def workers(stage: PlannedStage) -> int:
+        spec = stage.spec
+        places = places_of(gpus, cores(), spec.kind, spec.config)
+        return n_workers(jobs_of.get(stage.folder), len(places), spec.n_units - state_of(stage).units)
+
+    return workers
 
 
 def memory_line(stage: PlannedStage, memory: Mapping[str, Any]) -> str:

@@ -1,0 +1,247 @@
+"""What a plan will take, by what earlier stages of the same work took: their workers' own events. Nothing measured: nothing said."""
+
+import contextlib
+import heapq
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.filesize import decimal
+
+from launch.plan.devices import uses_gpu
+from launch.plan.planned import PlannedStage, Point
+from launch.plan.state import state_of
+from launch.show.stages import ends
+from synth import foreign
+from synth.errors import InputError, StoreError
+from synth.store.files import read_small
+from synth.store.spec import StageSpec, digest
+
+HOUR, GB = 3600.0, 1e9
+STAGES, WORKERS = 5, 200  # the newest stages of the same work that are read, and the newest workers of each
+ENOUGH = 400  # units
+# keys of a stage's config that say what is drawn or written, and not how much work that is
+FREE = frozenset(
+    {
+        *(
+            "seed",
+            "dataset",
+            "counts",
+            "subset",
+            "per_caption",
+            "per_image",
+            "random_count",
+            "classes",
+            "source_classes",
+            "negative_prompt",
+            "out",
+        ),
+        *("templates", "senses", "content", "official", "also", "prompt_template", "class_names", "total"),
+    }
+)
+MODELS = ("model", "checkpoint", "tokenizer", "params", "clip", "weights")  # how roles of inputs begin that are no data
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What one slot of some work took. Seconds are of one worker, by the clock; bytes are what its units hold."""
+
+    slot_s: float  # mean over units
+    low_s: float  # 10th and 90th percentile
+    high_s: float
+    start_s: float  # of a worker, before its first unit: programs and models are loaded
+    slot_bytes: float
+    units: int  # that were measured
+    device: str
+    stage: str  # the newest of those they are of
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of what is left of a stage."""
+
+    stage: PlannedStage
+    pace: Pace
+    workers: int
+    worker_s: float  # seconds of all workers together
+    wall_s: float
+    bytes: float
+    files: int
+
+    def __str__(self) -> str:
+        pace, s = self.pace, "s" * (self.workers != 1)
+        per = f"{_seconds(pace.slot_s)} a sample on {pace.device} ({_seconds(pace.low_s)} to {_seconds(pace.high_s)})"
+        return (
+            f"about {_seconds(self.wall_s)} with {self.workers:,} worker{s}, {_seconds(self.worker_s)} of work, "
+            f"{decimal(round(self.bytes))} in {self.files:,} units; {per}, by {pace.units:,} units of {pace.stage}"
+        )
+
+
+class Paces:
+    """The paces of all work that was done below a runs folder; each kind of work is looked up once."""
+
+    def __init__(self, runs: Iterable[Path]):
+        self._runs = tuple(dict.fromkeys(runs))
+        self._known: dict[str, Pace | None] = {}
+
+    def of(self, spec: StageSpec) -> Pace | None:
+        """None: nothing of this kind of work was ever measured here."""
+        work = work_of(spec.kind, spec.config, spec.numerics, spec.batch, {role: i.identity for role, i in spec.inputs.items()})
+        if work not in self._known:
+            self._known[work] = pace_of(self._stages(spec.kind, work))
+        return self._known[work]
+
+    def _stages(self, kind: str, work: str) -> list[Path]:
+        """The newest stages of the same work."""
+        places = (p for runs in self._runs for p in runs.glob("*/*/stage.json"))
+        newest = heapq.nlargest(10 * STAGES, filter(None, (_aged(p, kind) for p in places)))
+        found = []
+        for _, path in newest:
+            with contextlib.suppress(InputError, StoreError, OSError, KeyError, TypeError, AttributeError):
+                raw = foreign.parse(read_small(path, foreign.STAGE) or b"", path)
+                if work_of(raw["kind"], raw["config"], raw["numerics"], raw["batch"], raw["inputs"]) == work:
+                    found.append(path.parent)
+        return found[:STAGES]
+
+
+def _aged(path: Path, kind: str) -> tuple[float, Path] | None:
+    """(when a stage was planned, its stage.json) if it is of a kind; what cannot be read is no measure of anything."""
+    with contextlib.suppress(InputError, StoreError, OSError):
+        if f'"kind": "{kind}"'.encode() in (read_small(path, foreign.STAGE) or b""):
+            return path.stat().st_mtime, path
+    return None
+
+
+def work_of(kind: str, config: Mapping, numerics: Mapping, batch: int, inputs: Mapping[str, str]) -> str:
+    """What the time of a slot depends on, as a digest: two stages of the same work draw other things in the same time.
+
+    A guidance scale counts by whether there is guidance, which doubles the work.
+    """
+    models = {role: identity for role, identity in inputs.items() if role.startswith(MODELS)}
+    return digest([kind, _kept(config), numerics, batch, models])
+
+
+def _kept(config: Any) -> Any:
+    if isinstance(config, Mapping):
+        return {k: _guided(k, _kept(v)) for k, v in config.items() if k not in FREE}
+    return [_kept(v) for v in config] if isinstance(config, (list, tuple)) else config
+
+
+def _guided(key: str, value: Any) -> Any:
+    return value > 1 if key == "guidance_scale" and isinstance(value, (int, float)) else value
+
+
+def pace_of(stages: Sequence[Path]) -> Pace | None:
+    """By the events of some stages, newest first."""
+    slots: list[float] = []
+    held: list[float] = []
+    starts: list[float] = []
+    device = newest = ""
+    for stage in stages:
+        for head, tail in _workers(stage):
+            on = next((str(e["device"]) for e in head if e["event"] == "open" and e.get("device")), "")
+            device = device or on
+            if not on or on != device:
+                continue  # another card's pace is not this one's
+            for unit in (e for e in _once([*head, *tail]) if e["event"] == "unit" and e.get("outcome") == "ours"):
+                n = unit.get("samples", 0) + unit.get("tombstones", 0)
+                if n and unit.get("seconds", 0) > 0 and isinstance(unit.get("bytes"), int):
+                    newest = newest or stage.name
+                    slots.append(unit["seconds"] / n)
+                    held.append(unit["bytes"] / n)
+            stop = next((e for e in reversed(tail) if e["event"] == "stop"), {})
+            if "busy_s" in stop and "seconds" in stop:
+                starts.append(max(0.0, stop["seconds"] - stop["busy_s"] - stop.get("idle_s", 0.0)))
+        if len(slots) >= ENOUGH:
+            break
+    if not slots:
+        return None
+    ordered = sorted(slots)
+    low, high = ordered[len(ordered) // 10], ordered[min(len(ordered) - 1, len(ordered) * 9 // 10)]
+    start = statistics.median(starts) if starts else 0.0
+    return Pace(statistics.mean(slots), low, high, start, statistics.mean(held), len(slots), device, newest)
+
+
+def _workers(stage: Path) -> Iterable[tuple[list[dict], list[dict]]]:
+    """(first, last events) of the newest workers of a stage."""
+    with contextlib.suppress(OSError):
+        files = heapq.nlargest(WORKERS, (stage / "events").glob("*.jsonl"), key=lambda p: p.stat().st_mtime)
+        for file in files:
+            with contextlib.suppress(InputError, StoreError, OSError):
+                yield ends(file)
+
+
+def _once(events: Sequence[dict]) -> list[dict]:
+    """Events without those that stand in the head and in the tail."""
+    return list({(e["event"], e.get("unit"), e.get("time")): e for e in events}.values())
+
+
+def estimate(stage: PlannedStage, workers: int, paces: Paces) -> Estimate | None:
+    """Of what a stage still has to do; None if it is done, or nothing is known of such work."""
+    spec, state = stage.spec, state_of(stage)
+    left = spec.n_units - state.units
+    if state.done or not left or (pace := paces.of(spec)) is None:
+        return None
+    slots = spec.slots * left / spec.n_units
+    rounds = math.ceil(left / workers)
+    wall = rounds * spec.slots / spec.n_units * pace.slot_s + pace.start_s
+    return Estimate(stage, pace, workers, slots * pace.slot_s + workers * pace.start_s, wall, slots * pace.slot_bytes, left)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of all that is left of a plan. unknown: stages of which nothing is known."""
+
+    estimates: tuple[Estimate, ...]
+    unknown: tuple[PlannedStage, ...]
+
+    @property
+    def device_hours(self) -> float:
+        """Of workers of stages that use a GPU, where there is one."""
+        return sum(e.worker_s for e in self.estimates if uses_gpu(e.stage.spec.kind, e.stage.spec.config)) / HOUR
+
+    @property
+    def gb(self) -> float:
+        return sum(e.bytes for e in self.estimates) / GB
+
+    def lines(self) -> list[str]:
+        """For people: each stage, then the whole."""
+        told = [f"{e.stage.spec.folder_name}: {e}" for e in self.estimates]
+        names = ", ".join(dict.fromkeys(s.name for s in self.unknown))
+        nothing = f"not known of {names}: nothing like it was made in these runs yet" if names else ""
+        if told:
+            wall = _seconds(sum(e.wall_s for e in self.estimates))
+            size = decimal(round(sum(e.bytes for e in self.estimates)))
+            whole = f"in all about {wall}, one stage behind the other; {self.device_hours:,.3g} device hours; {size} in units"
+            return [*told, f"{whole}; {nothing}" if nothing else whole]
+        return [f"how long it takes is {nothing}"] if nothing else []
+
+    def check(self, max_device_hours: float | None, max_gb: float | None) -> None:
+        """InputError where what is known is already more than one wants to spend."""
+        for key, limit, value, what in (
+            ("max_device_hours", max_device_hours, self.device_hours, "device hours"),
+            ("max_gb", max_gb, self.gb, "GB in units"),
+        ):
+            if limit is not None and value > limit:
+                raise InputError(
+                    f"{key}={limit:g}: the plan takes about {value:,.3g} {what}; plan less, or raise {key}. dry_run=true shows each stage"
+                )
+
+
+def costs(points: Sequence[Point], stages: Sequence[PlannedStage], workers: Callable[[PlannedStage], int]) -> Costs:
+    """workers: that a stage gets. Stages that are done, or not asked for, cost nothing."""
+    paces = Paces(s.dataset_root.parent for s in stages)
+    asked = {s.folder for p in points for s in p.chosen()}
+    todo = [s for s in stages if s.folder in asked and not state_of(s).done]
+    found = {s.folder: e for s in todo if (e := estimate(s, workers(s), paces))}
+    return Costs(tuple(found.values()), tuple(s for s in todo if s.folder not in found))
+
+
+def _seconds(seconds: float) -> str:
+    """For people: 0.031 s, 45 s, 12 min, 3.4 h."""
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * HOUR else f"{seconds / HOUR:,.1f} h"
