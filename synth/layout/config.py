@@ -10,9 +10,10 @@ from synth.keys import key, later, plan_key
 
 LAYOUTS = ("auto", "files", "webdataset", "meta", "stage")
 VOCABULARY, CAPTION, FILE = "vocabulary", "caption", "file"
-MM_GROUNDING_DINO, GROUNDING_DINO, OWLV2, FLORENCE2 = "mm_grounding_dino", "grounding_dino", "owlv2", "florence2"
+MM_GROUNDING_DINO, GROUNDING_DINO, OWLV2, FLORENCE2, SAM3 = "mm_grounding_dino", "grounding_dino", "owlv2", "florence2", "sam3"
 TAGGERS, MODELS = (VOCABULARY, CAPTION, FLORENCE2, FILE), (VOCABULARY, FLORENCE2)
-DETECTORS = (MM_GROUNDING_DINO, GROUNDING_DINO, OWLV2, FLORENCE2)
+DETECTORS = (MM_GROUNDING_DINO, GROUNDING_DINO, OWLV2, FLORENCE2, SAM3)
+WITH_MASKS = (SAM3,)  # detectors that find the masks of their boxes as well
 NONE, SAM, SAM_HQ, SAM2 = "none", "sam", "sam_hq", "sam2"
 SEGMENTERS = (SAM, SAM_HQ, SAM2)
 BLIP2, QWEN2_5_VL, QWEN3_VL = "blip2", "qwen2_5_vl", "qwen3_vl"
