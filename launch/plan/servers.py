@@ -1,5 +1,5 @@
-"""Plans a server that workers of layout labels start and ask about pictures: that of captions of class names (launch.plan.engines), with the
-keys of another group."""
+"""Plans a server that workers of layout labels start and ask about pictures: that of captions of class names (launch.plan.engines), with
+the keys of another group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,10 +46,10 @@ def planned(group: str, config: Any) -> Server:
 
 def _as_captioner(config: Any) -> CaptionerConfig:
     return CaptionerConfig(
-        engine="served", path=config.path, model=config.model, command=config.command, flags=config.flags, pass_env=config.pass_env,
-        health=config.health, start_timeout=config.start_timeout, restarts=config.restarts, api="chat", body=config.body, temperature=0.0,
-        top_p=1.0, max_seq_len=config.max_seq_len, max_gen_len=config.max_tokens, max_batch_size=config.rows, stop=(),
-        timeout=config.timeout, retries=config.retries,
+        engine="served", id=None, path=config.path, model=config.model, command=config.command, flags=config.flags,
+        pass_env=config.pass_env, health=config.health, start_timeout=config.start_timeout, restarts=config.restarts, api="chat",
+        body=config.body, temperature=0.0, top_p=1.0, max_seq_len=config.max_seq_len, max_gen_len=config.max_tokens,
+        max_batch_size=config.rows, stop=(), timeout=config.timeout, retries=config.retries,
     )  # fmt: skip
 
 

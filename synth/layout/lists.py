@@ -1,4 +1,5 @@
-"""Names of objects in what a model said when it was asked for a list of them: numbered, with bullets, between commas, as JSON, in a sentence.
+"""Names of objects in what a model said when it was asked for a list of them: numbered, with bullets, between commas, in JSON, in a
+sentence.
 
 What is no name is left out and counted. Nothing is guessed beyond that: a name is what stands in the list, in small letters, without its
 article, as the noun phrases of alt texts are.
@@ -65,10 +66,11 @@ def names_in(said: Said, max_words: int) -> Named:
     found: dict[str, None] = {}
     for item in items:
         name = _name(item)
-        why = _no_name(name, max_words) or (REPEATED if name in found else "")
-        if why:
+        if _NOTHING.fullmatch(name):
+            continue
+        if why := _no_name(name, max_words) or (REPEATED if name in found else ""):
             dropped[why] += 1
-        elif not _NOTHING.fullmatch(name):
+        else:
             found[name] = None
     if not found and not dropped:
         dropped[EMPTY] += 1

@@ -167,6 +167,12 @@ def test_prefetch_fetches_the_models_that_are_named():
     wanted = prefetch.planned(["detector=llmdet", "segmenter=sam2"], True)
     assert [(f.key, f.name) for f in wanted] == [("detector.path", "llmdet_large"), ("segmenter.path", "sam2.1-hiera-large")]
     assert [f.key for f in prefetch.planned(["segmenter=sam"], True)] == ["segmenter.path"]
-    for overrides, repo in ((["tagger=[caption]", "segmenter=none"], "tagger.NAME.repo"), (["box_captioner=none"], "box_captioner.repo")):
+    wanted = prefetch.planned(["tagger=[vlm]", "detector=sam3"], True)
+    assert [(f.key, f.repo) for f in wanted] == [("tagger.vlm.path", "Qwen/Qwen3-VL-2B-Instruct"), ("detector.path", "facebook/sam3")]
+    for overrides, repo in (
+        (["tagger=[caption]", "segmenter=none"], "tagger.NAME.repo"),
+        (["box_captioner=none"], "box_captioner.repo"),
+        (["box_captioner=served"], "box_captioner.repo"),
+    ):
         with pytest.raises(InputError, match=f"names no repository; give {repo}=ORG/NAME"):
             prefetch.planned(overrides, True)

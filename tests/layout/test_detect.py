@@ -274,7 +274,7 @@ def test_the_published_folder_of_sam_3_is_taken_and_one_of_another_size_is_not(f
     (one,), (other,) = (found(made, [noise((60, 40))], [["dog"]]) for made in (loaded, detector("sam3")))
     assert np.array_equal(one.boxes, other.boxes)
     (folder / "preprocessor_config.json").write_text('{"size": {"height": 1008, "width": 1008}}')
-    with pytest.raises(InputError, match=r"make pictures of 1008 pixels, detector_config\.vision_config\.backbone_config\.image_size .* 112"):
+    with pytest.raises(InputError, match=r"make pictures of 1008 pixels, detector_config\.vision_config\.backbone_config\.image_size"):
         cls.check(folder)
 
 

@@ -174,6 +174,36 @@ def _qwen_tokenizer():
     return words
 
 
+def llava(folder: Path) -> Path:
+    """LLaVA, whose whole processor needs no torchvision: transformers' own server takes pictures with it. 32 pixels, 16 tokens."""
+    import torch
+    import transformers as t
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    torch.manual_seed(12)
+    words = _qwen_tokenizer()
+    words.add_tokens(["<image>"], special_tokens=True)
+    words.add_special_tokens({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})
+    layer = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    text = {"model_type": "llama", "vocab_size": len(words), "num_hidden_layers": 1, "max_position_embeddings": 2048, "bos_token_id": None}
+    vision = {"model_type": "clip_vision_model", "num_hidden_layers": 2, "image_size": 32, "patch_size": 8, "projection_dim": 32}
+    config = t.LlavaConfig(
+        vision_config=vision | layer,
+        text_config=text | layer | {"eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id},
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        image_seq_length=16,
+    )
+    t.LlavaForConditionalGeneration(config).save_pretrained(folder)
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
+        "{% if c['type'] == 'image' %}<image>{% elif c['type'] == 'text' %}{{ c['text'] }}{% endif %}"
+        "{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    )
+    sees = CLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False)
+    t.LlavaProcessor(sees, words, 8, "default", template, num_additional_image_tokens=1).save_pretrained(folder)
+    return folder
+
+
 def bart_tokenizer():
     from transformers import BartTokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode

@@ -41,8 +41,8 @@ class BoxCaptioner(ABC):
     def answers(self, crops: Sequence[Any]) -> Sequence[Said | None]:
         """What it says of each prepared crop; None: the model's numbers for it are not finite."""
 
-    def close(self) -> None:
-        """Give it up."""
+    def close(self) -> None:  # noqa: B027 (a model here goes with its object)
+        """Give up what is outside of this process."""
 
     def usage(self) -> Mapping[str, float]:
         """What this process spent outside so far, for the worker's events."""

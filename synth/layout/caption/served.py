@@ -60,7 +60,7 @@ class ServedCaptioner(BoxCaptioner):
 
 
 def served_captioner(folder: StageFolder, config: Any, role: str, group: str, pixels: int) -> ServedCaptioner:
-    """The server of a stage, judged, not started. config: with the keys of `served`; role: of the input that it loads; pixels: of a picture."""
+    """The server of a stage, judged, not started. config: with the keys of `served`; role: of the input that it loads."""
     captioner = keys.build(CaptionerConfig, config.server, f"{group}.server")
     endpoint = Endpoint.of(folder.spec.settings, str(folder.path / "inputs.json"))
     model = str(folder.input_path(role)) if role in folder.spec.inputs else captioner.model
