@@ -88,7 +88,7 @@ def tags(node: Node) -> list[StageSpec]:
     """The source is layout.source, or an upstream stage of pictures of the recipe."""
     config = node.config.layout
     taggers, files, server = _planned_taggers(node)  # first: to list a source may take minutes
-    own = _stopping(node) | (server.settings if server else {})
+    own = (server.settings if server else {}) | _stopping(node)
     stored = dump(TagsConfig(taggers=taggers, max_tags=config.max_tags or 0))
 
     def spec(node: Node, slots: int, inputs: Mapping[str, InputFile], settings: Mapping) -> StageSpec:

@@ -2,7 +2,7 @@
 the keys of another group."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,13 @@ def planned(group: str, config: Any) -> Server:
         file = engine.inputs.get(ROLE)
         if file is not None and Path(file.path).is_dir():
             _check_sees(Path(file.path), group)
-    return Server(dump(engine.config), file, {**engine.settings, AFTER: config.stop_when_empty}, engine)
+    server = dump(replace(engine.config, id=config.model or ""))  # a model is known by its contents, not by the name of its folder
+    return Server(server, file, {**engine.settings, AFTER: config.stop_when_empty}, engine)
 
 
 def _as_captioner(config: Any) -> CaptionerConfig:
     return CaptionerConfig(
-        engine="served", id=None, path=config.path, model=config.model, command=config.command, flags=config.flags,
+        engine="served", id="", path=config.path, model=config.model, command=config.command, flags=config.flags,
         pass_env=config.pass_env, health=config.health, start_timeout=config.start_timeout, restarts=config.restarts, api="chat",
         body=config.body, temperature=0.0, top_p=1.0, max_seq_len=config.max_seq_len, max_gen_len=config.max_tokens,
         max_batch_size=config.rows, stop=(), timeout=config.timeout, retries=config.retries,

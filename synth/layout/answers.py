@@ -56,7 +56,8 @@ def caption_of(said: Said, chat: bool) -> CleanAnswer:
     answer = judged(said)
     line = answer_line(answer.text)
     cut = answer.cut + (("more lines",) if len(answer.text.split("\n")) > 1 and answer.text.split()[-1:] != line.split()[-1:] else ())
-    return CleanAnswer(line, cut if said.ended else (*cut, "cut off"), answer.reason or _unfit(line))
+    reason = answer.reason or _unfit(line)
+    return CleanAnswer("" if reason else line, cut if said.ended else (*cut, "cut off"), reason)
 
 
 def _unfit(line: str) -> str:

@@ -45,7 +45,12 @@ def test_a_caption_is_one_line_and_what_was_cut_is_named(text, caption, cut):
 )
 def test_what_is_no_caption_has_a_reason(said, reason):
     answer = caption_of(said, chat=True)
-    assert (answer.reason, caption_of(Said(""), chat=False).reason) == (reason, "empty")
+    assert (answer.text, answer.reason) == ("", reason)
+
+
+def test_a_captioner_that_answers_nobody_may_say_nothing_too():
+    assert caption_of(Said(" \ufffd\n"), chat=False).reason == "empty"
+    assert caption_of(Said("a  red\nball"), chat=False).text == "a red ball"
 
 
 def test_a_caption_that_was_cut_off_is_counted_and_stays():

@@ -179,7 +179,9 @@ def test_a_server_that_cannot_be_is_told_by_the_keys_of_its_group(change, said):
 )  # fmt: skip
 def test_what_a_server_is_to_load_is_judged_when_it_is_planned(llava, harm, said, tmp_path):
     folder = shutil.copytree(llava, tmp_path / "model")
-    assert servers.planned("box_captioner", config(model=None, path=str(folder))).file.path == str(folder)
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    here, there = (servers.planned("box_captioner", config(model=None, path=str(path))) for path in (folder, moved))
+    assert (here.server, here.file.identity) == (there.server, there.file.identity) and here.file.path == str(folder)
     harm(folder)
     with pytest.raises(InputError, match=said):
         servers.planned("box_captioner", config(model=None, path=str(folder)))
