@@ -199,7 +199,8 @@ def _openai(captioner: CaptionerConfig) -> Engine:
     return Engine(config, {}, endpoint.settings(), check)
 
 
-def _served(captioner: CaptionerConfig) -> Engine:
+def served(captioner: CaptionerConfig) -> Engine:
+    """A server that each worker starts, judged: its command, the model that it loads, how it is reached."""
     from synth.captions.remote.engine import check_client
     from synth.captions.remote.served import check_command
 
@@ -265,7 +266,7 @@ _PLANS: Mapping[str, Callable[[CaptionerConfig], Engine]] = {
     "llama": _llama,
     "hf": _hf,
     "openai": _openai,
-    "served": _served,
+    "served": served,
     "none": _none,
 }
 

@@ -8,7 +8,7 @@ from synth.errors import InputError
 from synth.export.config import KEYED, PACKED, PIXELS, ExportConfig, Hdf5PartsConfig
 from synth.keys import dump
 from synth.kinds import LABELS, PAIRS, h5_items, kind_of
-from synth.layout.config import NONE
+from synth.layout.config import NONE, WITH_MASKS
 from synth.layout.source import ROLE as LAYOUT
 from synth.layout.source import SOURCE
 from synth.store.folder import StageFolder
@@ -82,15 +82,23 @@ def partition_of_pairs(partition: int, variants: int, slots: int) -> int:
 def sacap(node: Node) -> list[StageSpec]:
     """Layout labels with masks, which are known to be missing where the chain ends before them."""
     (labels,) = node.upstream["images"]
-    kind = labels.spec.kind
-    if kind == "box_captions":  # of what they were given
-        there = (labels.folder / "stage.json").exists()
-        kind = StageFolder.open(labels.folder).upstream(LAYOUT)[0].spec.kind if there else "boxes" if _unmasked(node) else "masks"
-    if kind in ("tags", "boxes"):
-        raise InputError(f"export.{node.name}: needs the masks of objects, and {kind} makes none; choose segmenter=sam, or another export")
+    spec = labels.spec
+    if spec.kind == "box_captions" and (labels.folder / "stage.json").exists():  # it has the masks that it was given
+        spec = StageFolder.open(labels.folder).upstream(LAYOUT)[0].spec
+    maker = ("boxes" if _unmasked(node) else "") if spec.kind == "box_captions" else _maskless(spec)
+    if maker:
+        fix = "choose segmenter=sam, detector=sam3, or another export"
+        raise InputError(f"export.{node.name}: needs the masks of objects, and {maker} makes none; {fix}")
     return plan(node)
+
+
+def _maskless(labels: StageSpec) -> str:
+    """The kind of a stage of labels, "" of one that makes masks."""
+    masked = labels.kind == "masks" or (labels.kind == "boxes" and labels.config["detector"]["kind"] in WITH_MASKS)
+    return "" if masked else labels.kind
 
 
 def _unmasked(node: Node) -> bool:
     """Whether the chain that is planned leaves masks out."""
-    return "masks" not in {s.kind for s in node.config.recipe.stages.values()} or node.config.segmenter.kind == NONE
+    left_out = "masks" not in {s.kind for s in node.config.recipe.stages.values()} or node.config.segmenter.kind == NONE
+    return left_out and node.config.detector.kind not in WITH_MASKS

@@ -6,29 +6,33 @@
 import gzip
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from launch.plan import servers
 from launch.plan.fetching import fetched
 from launch.plan.img2img import given_stage
 from launch.plan.inputs import existing, identity_of, input_file
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
+from launch.plan.servers import Server
 from synth import foreign
 from synth.errors import InputError
 from synth.images.sources.base import Reader
 from synth.images.sources.listing import NAME, ListingWriter
 from synth.images.sources.read import digested
 from synth.keys import WrongKey, dump, of_group
-from synth.layout.config import CAPTION, FILE, VOCABULARY, TaggerConfig, TagsConfig
+from synth.layout.config import CAPTION, FILE, FLORENCE2, SERVED, VLM, VOCABULARY, TaggerConfig, TagsConfig
 from synth.layout.florence2 import Florence2Model
 from synth.layout.meta_files import MetaReader
 from synth.layout.readers import layout_of, reader
 from synth.layout.source import IMAGES, KEY, ROLE, SOURCE
 from synth.layout.tag_files import read_tags, strangers
+from synth.layout.vlm_tags import check_vlm
 from synth.layout.vocabulary import check_model, read_words
+from synth.run.empty import AFTER
 from synth.store.spec import InputFile, StageSpec
 from synth.store.trees import PICTURES
 
@@ -83,11 +87,15 @@ def left_out(node: Node) -> list[PlannedStage]:
 def tags(node: Node) -> list[StageSpec]:
     """The source is layout.source, or an upstream stage of pictures of the recipe."""
     config = node.config.layout
-    taggers, files = _planned_taggers(node)  # first: to list a source may take minutes
+    taggers, files, server = _planned_taggers(node)  # first: to list a source may take minutes
+    own = (server.settings if server else {}) | _stopping(node)
     stored = dump(TagsConfig(taggers=taggers, max_tags=config.max_tags or 0))
 
     def spec(node: Node, slots: int, inputs: Mapping[str, InputFile], settings: Mapping) -> StageSpec:
-        return node.spec(stored, slots, config.unit_size, config.batch_size, {**inputs, **files}, settings)
+        made = node.spec(stored, slots, config.unit_size, config.batch_size, {**inputs, **files}, {**own, **settings})
+        if server:
+            servers.check_undone(node, [made], server, f"tagger.{SERVED}")
+        return made
 
     with of_group(GROUP):
         if IMAGES in node.upstream:
@@ -105,20 +113,32 @@ def tags(node: Node) -> list[StageSpec]:
     return [replace(made, files={NAME: source.listing})]
 
 
-def _planned_taggers(node: Node) -> tuple[tuple[TaggerConfig, ...], dict[str, InputFile]]:
-    """The taggers of a run as their stage has them, in the order in which they were chosen, and the files that they read."""
+def _planned_taggers(node: Node) -> tuple[tuple[TaggerConfig, ...], dict[str, InputFile], Server | None]:
+    """The taggers of a run as their stage has them, in the order in which they were chosen, the files that they read, and their server."""
     if not node.config.tagger:
         raise InputError("tagger=[]: names no way to find tags; choose one: tagger=[vocabulary], or tagger=[caption,vocabulary]")
     taggers: list[TaggerConfig] = []
     files: dict[str, InputFile] = {}
+    server: Server | None = None
     for n, (name, tagger) in enumerate(node.config.tagger.items()):
         with of_group(f"tagger.{name}"):
-            file = _tagger_input(f"tagger.{name}", tagger)
+            if tagger.kind == SERVED:
+                if server is not None:
+                    raise InputError(f"tagger.{name}: is the second tagger that starts a server; a worker has one")
+                server = servers.planned(f"tagger.{name}", tagger)
+                tagger = replace(tagger, rows=1, server=server.server)
+            file = server.file if tagger.kind == SERVED and server else _tagger_input(f"tagger.{name}", tagger)
             words = _words(f"tagger.{name}", tagger) if tagger.kind == VOCABULARY else ()
         role = f"tagger_{n}" if file else ""
         files |= {role: file} if file else {}
         taggers.append(replace(tagger, role=role, words=words))
-    return tuple(taggers), files
+    return tuple(taggers), files, server
+
+
+def _stopping(node: Node) -> dict[str, int]:
+    """After how many pictures without a tag a worker stops: the largest number of the taggers that are asked; {} if none is."""
+    numbers = [tagger.stop_when_empty for tagger in node.config.tagger.values() if tagger.stop_when_empty is not None]
+    return {AFTER: 0 if 0 in numbers else max(numbers)} if numbers else {}
 
 
 def _tagger_input(group: str, tagger: TaggerConfig) -> InputFile | None:
@@ -130,8 +150,11 @@ def _tagger_input(group: str, tagger: TaggerConfig) -> InputFile | None:
     if tagger.kind == CAPTION:
         return None
     path = existing(tagger.path or fetched(group, None, tagger.repo), f"{group}.path", "a folder of a model in transformers' layout")
-    check_model(path) if tagger.kind == VOCABULARY else Florence2Model.check(path)
+    _CHECKS[tagger.kind](path)
     return InputFile(str(path), identity_of(path))
+
+
+_CHECKS: Mapping[str, Callable[[Path], object]] = {VOCABULARY: check_model, FLORENCE2: Florence2Model.check, VLM: check_vlm}
 
 
 def _unnamed(node: Node, source: Listed) -> list[str]:

@@ -1,10 +1,11 @@
 """Plans the stages of layout labels that have a model each: boxes, masks, captions of boxes. A model's folder is judged, then hashed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from launch.plan import servers
 from launch.plan.fetching import fetched
 from launch.plan.inputs import existing, identity_of
 from launch.plan.layout import chained, left_out
@@ -13,11 +14,12 @@ from launch.plan.planned import PlannedStage
 from synth.keys import WrongKey, dump, of_group
 from synth.layout.caption import captioner_class
 from synth.layout.caption.base import Settings as CaptionerSettings
-from synth.layout.config import NONE, BoxCaptionsConfig, BoxesConfig, MasksConfig
+from synth.layout.config import NONE, SERVED, BoxCaptionsConfig, BoxesConfig, MasksConfig
 from synth.layout.detect import detector_class
 from synth.layout.detect.base import Settings as DetectorSettings
 from synth.layout.segment import segmenter_class
 from synth.layout.segment.base import Settings as SegmenterSettings
+from synth.run.empty import AFTER
 from synth.store.spec import InputFile, StageSpec
 
 
@@ -44,14 +46,30 @@ def box_captions(node: Node) -> list[StageSpec] | list[PlannedStage]:
     config = node.config.box_captioner
     if config.kind == NONE:
         return left_out(node)
-    return _with_model(node, "box_captioner", captioner_class(config.kind), CaptionerSettings(), BoxCaptionsConfig(box_captioner=config))
+    if config.kind == SERVED:
+        return _served(node)
+    more = {} if config.stop_when_empty is None else {AFTER: config.stop_when_empty}
+    cls, stored = captioner_class(config.kind), BoxCaptionsConfig(box_captioner=config)
+    return _with_model(node, "box_captioner", cls, CaptionerSettings(), stored, more)
 
 
-def _with_model(node: Node, group: str, cls: Any, settings: Any, stored: Any) -> list[StageSpec]:
-    """A stage of one model, which a group of the config chooses. cls: what loads it, which judges the folder with any settings."""
+def _served(node: Node) -> list[StageSpec]:
+    """Captions of boxes by a server. How many requests are in flight changes none of them."""
+    group, config = "box_captioner", node.config.box_captioner
+    server = servers.planned(group, config)
+    stored = BoxCaptionsConfig(box_captioner=replace(config, rows=1, server=server.server))
+    files = {group: server.file} if server.file else {}
+    specs = [chained(node, dump(stored), config.batch_size, files, server.settings)]
+    servers.check_undone(node, specs, server, group)
+    return specs
+
+
+def _with_model(node: Node, group: str, cls: Any, settings: Any, stored: Any, more: Mapping | None = None) -> list[StageSpec]:
+    """A stage of one model, which a group of the config chooses. cls: what loads it, which judges the folder with any settings; more:
+    settings of the stage."""
     config = getattr(node.config, group)
     folder = model_input(group, config, lambda path: cls(cls.check(path), settings))
-    return [chained(node, dump(stored), config.batch_size, {group: folder})]
+    return [chained(node, dump(stored), config.batch_size, {group: folder}, more)]
 
 
 def model_input(group: str, config: Any, judge: Callable[[Path], object]) -> InputFile:

@@ -41,8 +41,8 @@ class CleanAnswer:
     reason: str = ""
 
 
-def clean_answer(text: str) -> CleanAnswer:
-    r"""The answer in what a model said.
+def clean_answer(text: str, json: bool = True) -> CleanAnswer:
+    r"""The answer in what a model said. json: whether JSON stands for one text in it, which is the answer then.
 
     >>> clean_answer("<think>A cat? Yes.</think>\n\nA cat on a mat.</s>").text
     'A cat on a mat.'
@@ -50,7 +50,8 @@ def clean_answer(text: str) -> CleanAnswer:
     'thinking'
     """
     text = text[:LONGEST]
-    steps = (("thoughts", _without_thoughts), ("control tokens", _without_marks), ("wrapping", _unwrapped), ("bold", _plain))
+    unwrapped = _unwrapped if json else _unfenced
+    steps = (("thoughts", _without_thoughts), ("control tokens", _without_marks), ("wrapping", unwrapped), ("bold", _plain))
     cut: list[str] = []
     for kind, step in steps:
         before, text = text, step(text)
@@ -93,14 +94,18 @@ def _without_marks(text: str) -> str:
     return text
 
 
-def _unwrapped(text: str) -> str:
-    """The text in a code fence, in tags of its own, or the first in JSON."""
+def _unfenced(text: str) -> str:
+    """The text in a code fence, or in tags of its own."""
     if fence := _FENCE.match(text):
         text = text[fence.end() :].partition("```")[0].rstrip("\n")
     if tag := _WRAPPED.match(text):
         text = text[tag.end() :].partition(f"</{tag[1]}>")[0]
-    if boxed := _BOXED.match(text):
-        return boxed[1]
+    return boxed[1] if (boxed := _BOXED.match(text)) else text
+
+
+def _unwrapped(text: str) -> str:
+    """The text in a code fence, in tags of its own, or the first in JSON."""
+    text = _unfenced(text)
     begin = text.lstrip()
     if begin[:1] not in ("{", "["):
         return text

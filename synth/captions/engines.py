@@ -29,6 +29,7 @@ class Request:
     text: str  # the whole request as one plain prompt to be continued
     messages: tuple[tuple[str, str], ...] = ()  # (role, content) of a chat: system | user | assistant
     seed: int = 0  # 64 bits; all draws of the completion come from it
+    pictures: tuple[str, ...] = ()  # of chats with a server: data URLs, shown before the last message's text
 
 
 class Completion(Protocol):

@@ -120,11 +120,12 @@ def _models(stages: list[StageFolder]) -> Iterator[str]:
 
 
 def _called(stage: StageFolder, key: str) -> list[str]:
-    """What the models of a key are called: by their id, or by their class where a folder of one is read."""
+    """What the models of a key are called: by their id, or that of the server that has them, or by their class where a folder is read."""
     models = stage.spec.config.get(key)
     found = [m for m in (models if isinstance(models, (list, tuple)) else [models]) if isinstance(m, Mapping)]
     reads = bool(stage.spec.inputs.keys() - {"source"})
-    return [str(m["id"] if "id" in m else m["kind"]) for m in found if "id" in m or (reads and "kind" in m)]
+    names = [(m.get("server") or {}).get("id") or m.get("id", m.get("kind") if reads else None) for m in found]
+    return [str(name) for name in names if name is not None]
 
 
 def _stage(stage: StageFolder) -> str:

@@ -1,20 +1,26 @@
 """Stage kind `box_captions`: a caption for each box, by a model that sees the box alone. One that is too small for that has its tag for a
-caption."""
+caption. A box about which nothing is said that is a caption stays without one, and is counted by reason."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from synth.captions.answers import CleanAnswer
 from synth.images.pipeline import out_of_memory
+from synth.layout.answers import caption_of
+from synth.layout.asked import Heard, together
 from synth.layout.caption import captioner_class
 from synth.layout.caption.base import BoxCaptioner, Settings, around
-from synth.layout.config import BoxCaptionsConfig
+from synth.layout.caption.served import served_captioner
+from synth.layout.config import SERVED, BoxCaptionsConfig
 from synth.layout.model_stage import ModelStage
 from synth.layout.records import Anno, Record
 from synth.layout.stage import Item
 
 INPUT = "box_captioner"
+PREFIX = "caption_"  # of reasons
 NOT_FINITE = "the captioner's numbers for a box of it are not finite"
 TOO_LARGE = "a window of crops does not fit on the device: lower box_captioner.rows"
 
@@ -23,10 +29,28 @@ class BoxCaptions(ModelStage):
     config: BoxCaptionsConfig
     model: BoxCaptioner | None = None
 
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.deterministic = self.config.box_captioner.kind != SERVED
+        self._heard = Heard(folder, "box_captioner", "boxes", "caption")
+        self._spent: dict[str, Any] = {}  # of captioners that were closed
+
     def made(self) -> BoxCaptioner:
-        """The captioner of the config, its folder judged, not loaded."""
-        config, cls = self.config.box_captioner, captioner_class(self.config.box_captioner.kind)
+        """The captioner of the config, judged, not loaded or started."""
+        config = self.config.box_captioner
+        if config.kind == SERVED:
+            return served_captioner(self.folder, config, INPUT, INPUT, config.crop_pixels)
+        cls = captioner_class(config.kind)
         return cls(cls.check(self.folder.input_path(INPUT)), Settings(config.prompt, config.max_tokens, config.crop_pixels, config.rows))
+
+    def close(self) -> None:
+        if self.model is not None:
+            self._spent = together([self._spent, self.model.usage()])
+            self.model.close()
+        super().close()
+
+    def usage(self) -> Mapping[str, Any]:
+        return together([self._spent, self.model.usage() if self.model is not None else {}, self._heard.usage()])
 
     def broken(self) -> tuple[str]:
         return (NOT_FINITE,)
@@ -45,12 +69,21 @@ class BoxCaptions(ModelStage):
 
     def label(self, items: Sequence[Item]) -> Sequence[Record | str]:
         with out_of_memory(TOO_LARGE):
-            captions = iter(self.model.captions([crop for item in items for crop in item.ready]))
-        return [self._record(item.record, list(islice(captions, len(item.ready)))) for item in items]
-
-    def _record(self, record: Record, captions: list[str | None]) -> Record | str:
-        """With a caption for each box, those of the large ones as given; the reason why there is no record, if there is none."""
-        if None in captions:
-            return NOT_FINITE
+            said = self.model.answers([crop for item in items for crop in item.ready])
+        captions = [None if one is None else caption_of(one, self.model.chat) for one in said]
+        for one, answer in zip(said, captions, strict=True):
+            if one is not None and answer is not None:
+                self._heard.note(answer.reason, answer.cut, one.text, good=not answer.reason)
+        self._heard.judge()
         left = iter(captions)
-        return replace(record, annos=tuple(replace(a, caption=next(left) if self._large(a) else a.label) for a in record.annos or ()))
+        return [self._record(item.record, list(islice(left, len(item.ready)))) for item in items]
+
+    def _record(self, record: Record, captions: list[CleanAnswer | None]) -> Record | str:
+        """With a caption for each box, those of the large ones as given; the reason why there is no record, if there is none."""
+        answers = [answer for answer in captions if answer is not None]
+        if len(answers) < len(captions):
+            return NOT_FINITE
+        left = iter(answers)
+        annos = tuple(replace(a, caption=(next(left).text or None) if self._large(a) else a.label) for a in record.annos or ())
+        none = Counter(f"{PREFIX}{answer.reason}" for answer in answers if answer.reason)
+        return replace(record, annos=annos, dropped=dict(Counter(record.dropped) + none))

@@ -1,4 +1,5 @@
-"""Stage kind `boxes`: each picture's tags, looked for in it by a detector. Where nothing is found the record has no boxes."""
+"""Stage kind `boxes`: each picture's tags, looked for in it by a detector. Where nothing is found the record has no boxes. A detector that
+finds masks as well gives the boxes those, which a segmenter behind it replaces."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from synth.layout.config import BoxesConfig
 from synth.layout.detect import detector_class
 from synth.layout.detect.base import NOT_FINITE, Detector, Settings
 from synth.layout.detect.boxes import Candidates, Rules, chosen
+from synth.layout.masks import with_masks
 from synth.layout.model_stage import ModelStage
 from synth.layout.records import Anno, Record, rounded
 from synth.layout.stage import Item
@@ -57,4 +59,6 @@ class Boxes(ModelStage):
         config = self.config.detector
         boxes, dropped = chosen(found, record.width, record.height, Rules(config.nms, config.min_box, config.max_boxes or None))
         annos = tuple(Anno(box.bbox, rounded(box.score), record.tags[box.label]) for box in boxes)
-        return replace(record, annos=annos, dropped=dict(Counter(record.dropped) + Counter(dropped)))
+        boxed = replace(record, annos=annos, dropped=dict(Counter(record.dropped) + Counter(dropped)))
+        masks = self.model.masks(found, boxes, (record.width, record.height)) if boxes else []
+        return with_masks(boxed, masks) if masks else boxed

@@ -11,7 +11,7 @@ from synth.export.rle import packed
 from synth.images.pipeline import out_of_memory
 from synth.layout.config import MasksConfig
 from synth.layout.model_stage import ModelStage
-from synth.layout.records import Mask, Record, rounded
+from synth.layout.records import Anno, Mask, Record, rounded
 from synth.layout.segment import segmenter_class
 from synth.layout.segment.base import NOT_FINITE, Segmenter, Settings
 from synth.layout.segment.base import Mask as Found
@@ -52,11 +52,13 @@ class Masks(ModelStage):
 
 
 def with_masks(record: Record, masks: Sequence[Found | None]) -> Record:
-    """A record with the masks of its boxes."""
-    size = (record.height, record.width)
-    annos = tuple(
-        anno if mask is None else replace(anno, mask=Mask(size, packed(mask.runs)), iou=rounded(mask.iou))
-        for anno, mask in zip(record.annos or (), masks, strict=True)
-    )
+    """A record with the masks of its boxes, those that a detector gave it replaced."""
+    annos = tuple(_with_mask(anno, mask, (record.height, record.width)) for anno, mask in zip(record.annos or (), masks, strict=True))
     empty = Counter({EMPTY: sum(mask is None for mask in masks)})
     return replace(record, annos=annos, dropped=dict(Counter(record.dropped) + empty))
+
+
+def _with_mask(anno: Anno, mask: Found | None, size: tuple[int, int]) -> Anno:
+    if mask is None:
+        return replace(anno, mask=None, iou=None)
+    return replace(anno, mask=Mask(size, packed(mask.runs)), iou=None if mask.iou is None else rounded(mask.iou))

@@ -60,8 +60,13 @@ class ModelFolder:
         return value
 
     def check_edge(self, edge: int, part: str, default: int, fix: str) -> None:
-        """InputError unless a part of config.json, which may leave out what is the class's default, takes pictures of `edge` pixels."""
-        settings = self.config.get(part)
+        """InputError unless a part of config.json, which may leave out what is the class's default, takes pictures of `edge` pixels.
+
+        part: dotted where it is one of a part.
+        """
+        settings: Any = self.config
+        for name in part.split("."):
+            settings = settings.get(name) if isinstance(settings, Mapping) else None
         size = settings.get("image_size", default) if isinstance(settings, Mapping) else default
         if size != edge:
             why = f"its settings make pictures of {edge} pixels, {part}.image_size in config.json is {foreign.seen(size)}"

@@ -15,8 +15,10 @@ from synth.errors import InputError
 from synth.filters.clip import Clip, Preparation
 from synth.filters.clip import check_folder as check_clip
 from synth.layout.config import TaggerConfig
+from synth.layout.lists import Named
 from synth.layout.model_folder import check_folder
 from synth.layout.records import Record
+from synth.layout.taggers import Quiet
 from synth.store.folder import StageFolder
 
 FIX = "give a folder of a CLIP or SigLIP model of transformers (config.json, weights, tokenizer), such as openai/clip-vit-base-patch32"
@@ -83,7 +85,7 @@ def check_model(path: Path) -> None:
     check_siglip(path) if model_type(path) == "siglip" else check_clip(path)
 
 
-class VocabularyTagger:
+class VocabularyTagger(Quiet):
     def __init__(self, config: TaggerConfig, folder: StageFolder):
         path = folder.input_path(config.role)
         settings = numerics.apply(folder.spec.numerics)
@@ -99,9 +101,9 @@ class VocabularyTagger:
         """[3, side, side] float32"""
         return self.model.preparation(image)
 
-    def tags(self, records: Sequence[Record], ready: Sequence[Any]) -> list[Sequence[str] | None]:
+    def tags(self, records: Sequence[Record], ready: Sequence[Any]) -> list[Named | None]:
         odds = self.model.probabilities(self.model.pictures(ready), self._features)
-        return [self._likely(of_picture) if np.isfinite(of_picture).all() else None for of_picture in odds]
+        return [Named(tuple(self._likely(of_picture))) if np.isfinite(of_picture).all() else None for of_picture in odds]
 
     def _likely(self, odds: np.ndarray) -> list[str]:
         """The words above the threshold, the likeliest first; of equal ones that which the list has first."""

@@ -112,7 +112,7 @@ def test_boxes_masks_and_captions_of_layout_labels(on, second, tmp_path):
         ("mm_grounding_dino", 0.1, "sam", "florence2"),
         ("grounding_dino", 0.3, "sam_hq", "blip2"),
         ("owlv2", 0.3, "sam2", "qwen3_vl"),
-        ("owlv2", 0.3, "none", "qwen2_5_vl"),
+        ("sam3", 0.2, "none", "qwen2_5_vl"),
     )
     for detector, threshold, segmenter, captioner in chains:
         paths = {name: tmp_path / name for name in (detector, segmenter, captioner) if name != "none"}

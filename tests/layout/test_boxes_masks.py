@@ -9,6 +9,9 @@ import pytest
 from launch import prefetch
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.export.rle import mask_of
+from synth.layout.masks import with_masks
+from synth.layout.records import Anno, Mask, Record
+from synth.layout.segment.base import Mask as Found
 from synth.layout.source import PictureSource
 from tests.fixtures_images import work
 from tests.images.pictures import picture
@@ -17,7 +20,7 @@ from tests.layout.chains import planned, records
 
 SIZES = [(60, 40), (100, 30), (60, 40), (1, 1), (400, 4), (97, 131), (60, 40)]
 # detector, segmenter, threshold; test_chain.py has the others, test_detect.py and test_segment.py all models by themselves
-CHOICES = [("owlv2", "sam2", 0.4), ("florence2", "none", 0.0)]
+CHOICES = [("owlv2", "sam2", 0.4), ("florence2", "none", 0.0), ("sam3", "none", 0.2)]
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +67,20 @@ def test_models_give_records_that_hold(models, source, tmp_path, detector, segme
     annos = [(record, anno) for slot, record in found.items() if slot != 7 for anno in record.annos]
     assert annos or detector == "florence2"
     assert all(anno.label in record.tags for record, anno in annos)
-    for record, anno in annos if segmenter != "none" else ():
+    for record, anno in annos if segmenter != "none" or detector == "sam3" else ():
         if anno.mask is None:
             assert record.dropped["empty_mask"]
             continue
         mask, (x, y, w, h) = mask_of(anno.mask.counts, record.height, record.width), anno.bbox
         assert mask[y : y + h, x : x + w].sum() == mask.sum() > 0
-        assert 0 <= anno.iou <= 1
+        assert anno.iou is None if detector == "sam3" else 0 <= anno.iou <= 1
+
+
+def test_a_segmenter_replaces_the_masks_of_a_detector():
+    boxed = Record("a.png", 4, 2, tags=("dog",), annos=tuple(Anno((0, 0, 4, 2), 0.5, "dog", Mask((2, 4), "08")) for _ in range(2)))
+    first, second = with_masks(boxed, [Found(np.array([0, 2, 6]), 0.75), None]).annos
+    assert (first.mask.counts, first.iou) == ("026", 0.75)
+    assert (second.mask, second.iou) == (None, None)  # its own segmenter found none: it must not keep another's
 
 
 def test_a_picture_that_changed_between_two_stages_stops_the_second_until_it_is_back(models, source, tmp_path, capfd):
@@ -157,6 +167,12 @@ def test_prefetch_fetches_the_models_that_are_named():
     wanted = prefetch.planned(["detector=llmdet", "segmenter=sam2"], True)
     assert [(f.key, f.name) for f in wanted] == [("detector.path", "llmdet_large"), ("segmenter.path", "sam2.1-hiera-large")]
     assert [f.key for f in prefetch.planned(["segmenter=sam"], True)] == ["segmenter.path"]
-    for overrides, repo in ((["tagger=[caption]", "segmenter=none"], "tagger.NAME.repo"), (["box_captioner=none"], "box_captioner.repo")):
+    wanted = prefetch.planned(["tagger=[vlm]", "detector=sam3"], True)
+    assert [(f.key, f.repo) for f in wanted] == [("tagger.vlm.path", "Qwen/Qwen3-VL-2B-Instruct"), ("detector.path", "facebook/sam3")]
+    for overrides, repo in (
+        (["tagger=[caption]", "segmenter=none"], "tagger.NAME.repo"),
+        (["box_captioner=none"], "box_captioner.repo"),
+        (["box_captioner=served"], "box_captioner.repo"),
+    ):
         with pytest.raises(InputError, match=f"names no repository; give {repo}=ORG/NAME"):
             prefetch.planned(overrides, True)

@@ -9,12 +9,14 @@ from PIL import Image
 
 from synth import numerics
 from synth.errors import InputError
+from synth.export.rle import mask_of, packed
 from synth.layout.detect import DETECTORS, detector_class
 from synth.layout.detect.base import NOT_FINITE, Settings
 from synth.layout.detect.boxes import Candidates, Rules, chosen, iou, suppressed
 from synth.layout.detect.florence2 import grounded
 from synth.layout.detect.grounding_dino import labelled, passes, scaled
 from synth.layout.detect.owlv2 import squared
+from synth.layout.model_folder import normalised
 from tests.layout import tiny
 
 SIZES = [(60, 40), (100, 30), (60, 40), (1, 1), (400, 4), (97, 131)]
@@ -31,6 +33,7 @@ SETTINGS = {
     "grounding_dino": Settings(box_threshold=0.3, rows=4),
     "owlv2": Settings(box_threshold=0.4, rows=4),
     "florence2": Settings(box_threshold=0.0, rows=4),
+    "sam3": Settings(box_threshold=0.2, rows=4),
 }
 
 
@@ -99,7 +102,8 @@ def test_numbers_that_are_not_finite_are_told(detector, name):
     import torch
 
     loaded = detector(name)
-    heads = [n for n, _ in loaded.model.named_parameters() if "box" in n and n.endswith((".dense2.bias", ".layers.2.bias"))]
+    ends = (".dense2.bias", ".layers.2.bias", "box_head.layer3.bias")
+    heads = [n for n, _ in loaded.model.named_parameters() if "box" in n and n.endswith(ends)]
     weight = loaded.model.get_parameter(next(n for n in heads if "objectness" not in n and "encoder" not in n))
     kept = weight.detach().clone()
     try:
@@ -195,6 +199,83 @@ def test_florences_probabilities_are_those_of_its_tokens(detector):
     expected = logits[0].softmax(-1)[torch.arange(len(answers[0])), answers[0]]
     assert len(answers[0]) > 1
     assert np.allclose(chances[0][1:], expected[1:], atol=1e-6)  # the first token is always <s>
+
+
+# -- SAM 3 -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(97, 131), (300, 40), (1, 1), (112, 112), (700, 9)])
+def test_sam_3s_preparation_is_the_librarys(detector, size):
+    """Its own needs torchvision, which enlarges and shrinks by this function, with these colours."""
+    import torch
+
+    loaded, picture = detector("sam3"), noise(size)
+    pixels = torch.from_numpy(np.asarray(picture).transpose(2, 0, 1).copy())[None].float()
+    theirs = torch.nn.functional.interpolate(pixels, (112, 112), mode="bilinear", antialias=True).round().clamp(0, 255) / 127.5 - 1
+    ours = normalised(torch.from_numpy(loaded.prepare(picture)[None]), *loaded._colours, loaded.model)
+    assert (ours - theirs).abs().max() < 1.01 / 127.5  # Pillow rounds once more, between its two passes
+
+
+def test_sam_3_finds_what_one_pass_of_the_library_finds(detector):
+    import torch
+
+    loaded, picture, tags = detector("sam3"), noise((97, 131)), ["red car", "dog"]
+    pixels = normalised(torch.from_numpy(loaded.prepare(picture)[None]), *loaded._colours, loaded.model)
+    (found_,) = found(loaded, [picture], [tags])
+    for label, tag in enumerate(tags):
+        text = loaded.tokenizer(tag, padding="max_length", max_length=32, return_tensors="pt")
+        with torch.no_grad():
+            out = loaded.model(pixel_values=pixels, **text)
+        scores = (out.pred_logits.sigmoid() * out.presence_logits.sigmoid())[0].numpy()
+        own = found_.labels == label
+        assert own.sum() == (scores > 0.2).sum() > 0
+        assert np.allclose(found_.scores[own], scores[scores > 0.2], atol=1e-6)
+        assert np.allclose(found_.boxes[own], out.pred_boxes[0, scores > 0.2].numpy() * [97, 131, 97, 131], atol=1e-3)
+        masks = [mask for mask, mine in zip(found_.masks, own, strict=True) if mine]
+        assert np.allclose(masks, out.pred_masks[0, scores > 0.2].numpy(), atol=1e-5)
+
+
+def test_sam_3s_masks_are_those_of_the_boxes_that_stay(detector):
+    import torch
+
+    loaded, picture = detector("sam3"), noise((97, 131))
+    (candidates_,) = found(loaded, [picture], [["dog", "red car"]])
+    boxes, _ = chosen(candidates_, *picture.size, Rules(nms=1, max_boxes=7))
+    masks = loaded.masks(candidates_, boxes, picture.size)
+    assert len(masks) == len(boxes) == 7
+    assert [candidates_.scores[box.number] for box in boxes] == sorted(candidates_.scores, reverse=True)[:7]
+    for mask, box in zip(masks, boxes, strict=True):
+        logits = torch.from_numpy(candidates_.masks[box.number])[None, None]
+        whole = torch.nn.functional.interpolate(logits, (131, 97), mode="bilinear", align_corners=False)[0, 0] > 0
+        x, y, w, h = box.bbox
+        inside = np.zeros((131, 97), bool)
+        inside[y : y + h, x : x + w] = whole[y : y + h, x : x + w]
+        ours = np.zeros((131, 97), np.uint8) if mask is None else mask_of(packed(mask.runs), 131, 97)
+        assert np.array_equal(ours.astype(bool), inside)
+
+
+def test_a_tags_features_are_its_own_whatever_was_asked_before(folders):
+    cls = detector_class("sam3")
+    fresh, busy = (cls(cls.check(folders("sam3")), SETTINGS["sam3"]) for _ in range(2))
+    fresh.open("float32")
+    busy.open("float32")
+    found(busy, [noise((60, 40))] * 3, [[f"word {n}" for n in range(9)], ["dog", "cat"], ["a <|endoftext|> tree"]])
+    (one,), (other,) = (found(loaded, [noise((60, 40), 5)], [["dog", "red car"]]) for loaded in (fresh, busy))
+    assert np.array_equal(one.scores, other.scores) and np.array_equal(one.boxes, other.boxes)
+    assert {*busy._tokens("a <|endoftext|> tree")} == {*busy._tokens("a tree")}
+    assert busy._tokens("<|endoftext|>") == "empty_tag"
+
+
+def test_the_published_folder_of_sam_3_is_taken_and_one_of_another_size_is_not(folders, detector, tmp_path):
+    folder = tiny.sam3(tmp_path / "model", video=True)
+    cls = detector_class("sam3")
+    loaded = cls(cls.check(folder), SETTINGS["sam3"])
+    loaded.open("float32")
+    (one,), (other,) = (found(made, [noise((60, 40))], [["dog"]]) for made in (loaded, detector("sam3")))
+    assert np.array_equal(one.boxes, other.boxes)
+    (folder / "preprocessor_config.json").write_text('{"size": {"height": 1008, "width": 1008}}')
+    with pytest.raises(InputError, match=r"make pictures of 1008 pixels, detector_config\.vision_config\.backbone_config\.image_size"):
+        cls.check(folder)
 
 
 # -- folders ---------------------------------------------------------------------------------------------------------

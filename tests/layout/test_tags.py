@@ -194,15 +194,16 @@ def test_siglip_and_a_file_are_taggers_too(tiny_siglip, words, tmp_path):
     assert first.tags[:2] == ("owl", "dog") and len(first.tags) == 3 and len(second.tags) == 2
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip", "florence2"])
+@pytest.mark.parametrize("name", ["clip", "siglip", "florence2", "vlm"])
 def test_numbers_of_a_tagger_that_are_not_finite_are_a_reason_and_no_picture_without_tags(name, words, tmp_path, capfd):
-    (tmp_path / "florence2").mkdir()
-    builders = {"clip": build_tiny_clip, "siglip": build_tiny_siglip, "florence2": tiny.florence2}
-    model = tiny.spoiled(builders[name](tmp_path / name), "vision")
-    settings = ["tagger=[florence2]", f"tagger.florence2.path={model}"]
-    settings = settings if name == "florence2" else ["tagger=[vocabulary]", *with_words(model, words)]
+    if name in ("florence2", "vlm"):
+        (tmp_path / name).mkdir()
+    builders = {"clip": build_tiny_clip, "siglip": build_tiny_siglip, "florence2": tiny.florence2, "vlm": tiny.qwen3_vl}
+    model = tiny.spoiled(builders[name](tmp_path / name), "visual" if name == "vlm" else "vision")
+    settings = [f"tagger=[{name}]", f"tagger.{name}.path={model}"]
+    settings = settings if name in ("florence2", "vlm") else ["tagger=[vocabulary]", *with_words(model, words)]
     folder = tags(tmp_path / "runs", pictures(tmp_path / "src", 3), *settings)
-    said = "florence2" if name == "florence2" else "vocabulary"
+    said = name if name in ("florence2", "vlm") else "vocabulary"
     assert work(folder) == EXIT_BAD_INPUT and not folder.committed()  # no picture has tags: the model is at fault
     why = f"none of the first 3 pictures could be labelled: the numbers of tagger {said} for it are not finite: the weights are damaged"
     assert why in capfd.readouterr().err

@@ -174,6 +174,36 @@ def _qwen_tokenizer():
     return words
 
 
+def llava(folder: Path) -> Path:
+    """LLaVA, whose whole processor needs no torchvision: transformers' own server takes pictures with it. 32 pixels, 16 tokens."""
+    import torch
+    import transformers as t
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    torch.manual_seed(12)
+    words = _qwen_tokenizer()
+    words.add_tokens(["<image>"], special_tokens=True)
+    words.add_special_tokens({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})
+    layer = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    text = {"model_type": "llama", "vocab_size": len(words), "num_hidden_layers": 1, "max_position_embeddings": 2048, "bos_token_id": None}
+    vision = {"model_type": "clip_vision_model", "num_hidden_layers": 2, "image_size": 32, "patch_size": 8, "projection_dim": 32}
+    config = t.LlavaConfig(
+        vision_config=vision | layer,
+        text_config=text | layer | {"eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id},
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        image_seq_length=16,
+    )
+    t.LlavaForConditionalGeneration(config).save_pretrained(folder)
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
+        "{% if c['type'] == 'image' %}<image>{% elif c['type'] == 'text' %}{{ c['text'] }}{% endif %}"
+        "{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    )
+    sees = CLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False)
+    t.LlavaProcessor(sees, words, 8, "default", template, num_additional_image_tokens=1).save_pretrained(folder)
+    return folder
+
+
 def bart_tokenizer():
     from transformers import BartTokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -228,6 +258,55 @@ def sam2(folder: Path, model: str = "Sam2") -> Path:
     )
     getattr(t, f"{model}Model")(config).save_pretrained(folder)
     return _prepares(folder, size={"height": 128, "width": 128})
+
+
+def sam3(folder: Path, video: bool = False) -> Path:
+    """For squares of 112 pixels, 10 queries, texts of 32 tokens, which are letters. video: saved as the published folder is, with the
+    tracker of videos beside the detector."""
+    import torch
+    import transformers as t
+
+    from tests.images.tiny import clip_tokenizer
+
+    torch.manual_seed(11)
+    words = clip_tokenizer(folder)
+    layer = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    ends = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
+    text = {"model_type": "clip_text_model", "vocab_size": len(words), "projection_dim": 32, "max_position_embeddings": 32}
+    sees = {
+        "model_type": "sam3_vit_model", "num_hidden_layers": 2, "image_size": 112, "patch_size": 14, "window_size": 4,
+        "global_attn_indexes": [1], "pretrain_image_size": 56,
+    }  # fmt: skip
+    config = t.Sam3Config(
+        vision_config={
+            "backbone_config": sees | layer, "fpn_hidden_size": 32, "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+        },
+        text_config=text | layer | ends | {"num_hidden_layers": 1},
+        geometry_encoder_config=layer | {"num_layers": 1},
+        detr_encoder_config=layer | {"num_layers": 1},
+        detr_decoder_config=layer | {"num_layers": 1, "num_queries": 10},
+        mask_decoder_config={"hidden_size": 32, "num_upsampling_stages": 2, "num_attention_heads": 2},
+    )  # fmt: skip
+    model = t.Sam3Model(config)
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    if video:
+        _as_of_the_video_model(folder)
+    settings = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 112, "width": 112}}
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": settings, "processor_class": "Sam3Processor"}))
+    return folder
+
+
+def _as_of_the_video_model(folder: Path) -> None:
+    """facebook/sam3's form: model_type sam3_video, the detector's tensors below `detector_model.`, others beside."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({"model_type": "sam3_video", "detector_config": config}))
+    weights = {f"detector_model.{name}": value for name, value in load_file(folder / "model.safetensors").items()}
+    weights |= {f"{part}.weight": np.zeros(4, np.float32) for part in ("tracker_model.mask_decoder", "tracker_neck.fpn")}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
 def spoiled(folder: Path, part: str) -> Path:

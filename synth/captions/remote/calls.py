@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from synth.captions.config import CaptionerConfig
 from synth.captions.engines import Request, stops
@@ -177,6 +178,19 @@ class Caller:
         }
         extra = {k: v for k, v in (fields | dict(c.body)).items() if v is not None}
         if c.api == "chat":
-            messages = [{"role": role, "content": text} for role, text in request.messages or (("user", request.text),)]
+            messages = messages_of(request)
             return client.chat.completions.with_raw_response.create(model=self.model, messages=messages, extra_body=extra).text
         return client.completions.with_raw_response.create(model=self.model, prompt=request.text, extra_body=extra).text
+
+
+def messages_of(request: Request) -> list[dict[str, Any]]:
+    """The chat that a request is, pictures before the text of its last message.
+
+    >>> messages_of(Request("What is it?", pictures=("data:,",)))[0]["content"]
+    [{'type': 'image_url', 'image_url': {'url': 'data:,'}}, {'type': 'text', 'text': 'What is it?'}]
+    """
+    messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in request.messages or (("user", request.text),)]
+    if request.pictures:
+        shown = [{"type": "image_url", "image_url": {"url": picture}} for picture in request.pictures]
+        messages[-1]["content"] = [*shown, {"type": "text", "text": messages[-1]["content"]}]
+    return messages

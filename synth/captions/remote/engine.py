@@ -29,7 +29,7 @@ from synth.store.folder import StageFolder
 from synth.terminal import printable
 
 CHECKED = 8  # requests that are asked alone between two looks whether the server answers others
-PLAIN = Request("A photo of an apple on a table.", seed=1)  # what any model may be asked
+PLAIN = Request("A photo of an apple on a table.", seed=1)  # what any model may be asked, unless its user says otherwise
 
 
 class RemoteEngine:
@@ -40,6 +40,7 @@ class RemoteEngine:
         worker = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.journal = Journal(self.stage, worker)
         self._budget = Budget(endpoint, self.journal)
+        self.plain = PLAIN
         self._proven: Request | None = None  # the last request that was answered
         self._checking = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
@@ -170,9 +171,9 @@ class RemoteEngine:
         """Return once the server answers what it answered before, or a request that is nothing special: it is waited for as long as
         captioner.retries says. WrongServer or Unanswered if it does not."""
         for attempt in range(self.endpoint.retries + 1):
-            self._caller.pause.wait(self._caller.patience(PLAIN, attempt))
+            self._caller.pause.wait(self._caller.patience(self.plain, attempt))
             try:
-                self._answered(CHECK, self._proven or PLAIN, maybe=1)
+                self._answered(CHECK, self._proven or self.plain, maybe=1)
             except Rejected:  # it was looked at
                 return
             except Doubtful as e:

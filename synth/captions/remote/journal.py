@@ -51,7 +51,8 @@ class Totals:
 
 def key_of(request: Request) -> str:
     """What a request is known by. Model and sampling are not in it: they are those of the stage whose folder this is."""
-    return hashlib.sha256(canonical([request.text, request.messages, request.seed])).hexdigest()[:32]
+    shown = [[hashlib.sha256(picture.encode()).hexdigest() for picture in request.pictures]] if request.pictures else []
+    return hashlib.sha256(canonical([request.text, request.messages, request.seed, *shown])).hexdigest()[:32]
 
 
 class Journal:

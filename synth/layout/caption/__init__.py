@@ -1,7 +1,7 @@
-"""Captioners of boxes by name: those of conf/box_captioner/. Imported when used."""
+"""Captioners of boxes that are models here, by name: those of conf/box_captioner/. Imported when used."""
 
 from synth.kinds import named
-from synth.layout.caption.base import BoxCaptioner
+from synth.layout.caption.base import ModelCaptioner
 
 CAPTIONERS = {
     "florence2": "synth.layout.caption.florence2:Florence2Captions",
@@ -11,6 +11,6 @@ CAPTIONERS = {
 }
 
 
-def captioner_class(name: str) -> type[BoxCaptioner]:
+def captioner_class(name: str) -> type[ModelCaptioner]:
     """The class of a captioner, without torch. name: one of the choices of its key."""
     return named(CAPTIONERS[name])

@@ -1,14 +1,16 @@
 """What every captioner of boxes is: a model that says in a sentence what is in a crop. The crops of a batch's boxes stand in one list, in
-the order of slots and boxes, and are captioned in windows of it: so many at once, whatever pictures they are of."""
+the order of slots and boxes, and are captioned in windows of it: so many at once, whatever pictures they are of. What it says is judged by
+synth.layout.answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from synth.layout.answers import Said
 from synth.layout.model_folder import ModelFolder
 
 
@@ -23,7 +25,32 @@ class Settings:
 
 
 class BoxCaptioner(ABC):
-    """A model of transformers from a local folder; `check` judges the folder without torch, `open` loads it."""
+    """A model that is asked about crops, here or behind a server. `open` loads or starts it."""
+
+    chat: ClassVar[bool] = False  # it answers a question, and may say more than a caption
+
+    @abstractmethod
+    def open(self, dtype: str) -> None:
+        """Load it. The numerics have been applied; dtype: as they have it. InputError where the files do not give all of it."""
+
+    @abstractmethod
+    def prepare(self, crop) -> Any:
+        """What the model takes of a PIL image. Needs no model; threads may share it."""
+
+    @abstractmethod
+    def answers(self, crops: Sequence[Any]) -> Sequence[Said | None]:
+        """What it says of each prepared crop; None: the model's numbers for it are not finite."""
+
+    def close(self) -> None:  # noqa: B027 (a model here goes with its object)
+        """Give up what is outside of this process."""
+
+    def usage(self) -> Mapping[str, float]:
+        """What this process spent outside so far, for the worker's events."""
+        return {}
+
+
+class ModelCaptioner(BoxCaptioner):
+    """A model of transformers from a local folder; `check` judges the folder without torch."""
 
     def __init__(self, folder: ModelFolder, settings: Settings):
         self.folder, self.settings = folder, settings
@@ -36,20 +63,16 @@ class BoxCaptioner(ABC):
         """InputError unless the folder looks like a whole model of this kind with its tokenizer."""
 
     @abstractmethod
-    def open(self, dtype: str) -> None:
-        """Load it. The numerics have been applied; dtype: as they have it. InputError where the files do not give all of it."""
-
-    @abstractmethod
     def prepare(self, crop) -> np.ndarray:
         """PIL image -> [3, H, W] uint8, as the model takes it. Needs no model; threads may share it."""
 
     @abstractmethod
-    def window(self, crops: Sequence[np.ndarray]) -> list[str | None]:
-        """The captions of crops that go through the model together; None: its numbers are not finite."""
+    def window(self, crops: Sequence[np.ndarray]) -> list[Said | None]:
+        """What is said of crops that go through the model together; None: its numbers are not finite."""
 
-    def captions(self, crops: Sequence[np.ndarray]) -> list[str | None]:
-        """The caption of each prepared crop, in windows of the list; None: the model's numbers for it are not finite."""
-        said: list[str | None] = []
+    def answers(self, crops: Sequence[np.ndarray]) -> list[Said | None]:
+        """In windows of the list."""
+        said: list[Said | None] = []
         for start in range(0, len(crops), self.settings.rows):
             said += self.window(crops[start : start + self.settings.rows])
         return said

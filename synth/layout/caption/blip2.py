@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from synth.errors import InputError
-from synth.layout.answers import Chances, decoded, ends_of
-from synth.layout.caption.base import BoxCaptioner
+from synth.layout.answers import Chances, Said, decoded, ends_of
+from synth.layout.caption.base import ModelCaptioner
 from synth.layout.model_folder import OPENAI, ModelFolder, check_folder, load, load_tokenizer, normalised, planes
 
 FIX = "give a folder of BLIP-2 in transformers' layout, such as Salesforce/blip2-opt-2.7b"
 SIDE = 224  # pixels
 
 
-class Blip2(BoxCaptioner):
+class Blip2(ModelCaptioner):
     types = ("blip-2",)
 
     def __init__(self, folder, settings):
@@ -42,7 +42,7 @@ class Blip2(BoxCaptioner):
 
         return planes(crop.convert("RGB").resize((self._side, self._side), Image.Resampling.BICUBIC))
 
-    def window(self, crops: Sequence[np.ndarray]) -> list[str | None]:
+    def window(self, crops: Sequence[np.ndarray]) -> list[Said | None]:
         """The likeliest token at every step; the prompt is not repeated."""
         import torch
 

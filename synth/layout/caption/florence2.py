@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from synth.layout.caption.base import BoxCaptioner
+from synth.layout.answers import Said
+from synth.layout.caption.base import ModelCaptioner
 from synth.layout.florence2 import Florence2Model
 from synth.layout.model_folder import ModelFolder
 
 
-class Florence2Captions(BoxCaptioner):
+class Florence2Captions(ModelCaptioner):
     types = ("florence2",)
 
     def __init__(self, folder, settings):
@@ -27,7 +28,7 @@ class Florence2Captions(BoxCaptioner):
     def prepare(self, crop) -> np.ndarray:
         return self._florence.prepare(crop)
 
-    def window(self, crops: Sequence[np.ndarray]) -> list[str | None]:
+    def window(self, crops: Sequence[np.ndarray]) -> list[Said | None]:
         prompt = self._florence.tokens(self.settings.prompt)[: self._florence.room]
         answers, _ = self._florence.answer(np.stack(crops), [prompt] * len(crops), self.settings.max_tokens)
-        return [None if answer is None else self._florence.words(answer) for answer in answers]
+        return [None if answer is None else Said(self._florence.words(answer)) for answer in answers]

@@ -1,4 +1,5 @@
-"""Qwen2.5-VL (Bai et al. 2025) and Qwen3-VL as captioners of boxes: successors of the original's Qwen-VL-Chat, which transformers lacks.
+"""Qwen2.5-VL (Bai et al. 2025) and Qwen3-VL, asked about crops or whole pictures: successors of the original's Qwen-VL-Chat, which
+transformers lacks.
 
 A crop keeps its shape and has a fixed area, `crop_pixels`: what it costs is then the same for all boxes. With the original's 512 pixels on
 the shorter side a box took five times the tokens of 224 x 224, and more. Crops of all shapes go together: patches stand in one list.
@@ -10,14 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from synth.errors import InputError
-from synth.layout.answers import Chances, decoded, ends_of
-from synth.layout.caption.base import BoxCaptioner
+from synth.layout.answers import Chances, Said, decoded, ends_of
+from synth.layout.caption.base import ModelCaptioner
 from synth.layout.model_folder import OPENAI, ModelFolder, check_folder, load, load_tokenizer, normalised, planes
 
 FRAMES = 2  # of a patch: a picture is a film of one frame, shown twice
 
 
-class Qwen25Vl(BoxCaptioner):
+class Qwen25Vl(ModelCaptioner):
+    chat = True
     types = ("qwen2_5_vl",)
     cls = "Qwen2_5_VLForConditionalGeneration"
     fix = "give a folder of Qwen2.5-VL in transformers' layout, such as Qwen/Qwen2.5-VL-3B-Instruct"
@@ -53,7 +55,7 @@ class Qwen25Vl(BoxCaptioner):
         size = of_area(*crop.size, self.settings.crop_pixels, self._patch * self._merge)
         return planes(crop.convert("RGB").resize(size, Image.Resampling.BICUBIC))
 
-    def window(self, crops: Sequence[np.ndarray]) -> list[str | None]:
+    def window(self, crops: Sequence[np.ndarray]) -> list[Said | None]:
         """The likeliest token at every step."""
         import torch
 

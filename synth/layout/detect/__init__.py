@@ -8,6 +8,7 @@ DETECTORS = {
     "grounding_dino": "synth.layout.detect.grounding_dino:GroundingDino",
     "owlv2": "synth.layout.detect.owlv2:Owlv2",
     "florence2": "synth.layout.detect.florence2:Florence2",
+    "sam3": "synth.layout.detect.sam3:Sam3",
 }
 
 

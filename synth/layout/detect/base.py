@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from synth.layout.detect.boxes import Candidates
+from synth.layout.detect.boxes import Box, Candidates
 from synth.layout.model_folder import ModelFolder, check_folder, load, load_tokenizer
+from synth.layout.segment.base import Mask
 
 LONG, BLANK = "long_tag", "empty_tag"  # reasons: a tag that the text encoder does not take; one of which nothing is left
 NOT_FINITE = "the detector's numbers for it are not finite"
@@ -59,6 +60,11 @@ class Detector(ABC):
     @abstractmethod
     def find(self, pictures: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], tags: Sequence[Sequence[str]]) -> list[Candidates]:
         """Candidates of each prepared picture for its own tags. sizes: (width, height) of the pictures themselves."""
+
+    def masks(self, found: Candidates, boxes: Sequence[Box], size: tuple[int, int]) -> list[Mask | None]:
+        """The masks of boxes that were chosen of a picture's candidates, cut at them, None where no pixel is in one; [] of a detector that
+        finds none. size: (width, height) of the picture."""
+        return []
 
 
 def in_rows(items: Sequence[Any], alike: Callable[[Any], object], rows: int) -> Iterator[list[int]]:

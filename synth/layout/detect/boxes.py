@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -19,6 +20,7 @@ class Candidates:
     labels: np.ndarray  # [N] int: which of the picture's tags
     dropped: Mapping[str, int] = field(default_factory=dict)  # what the detector itself left out, by reason
     reason: str = ""  # why there is nothing to be had of the picture
+    masks: tuple[np.ndarray, ...] = ()  # [h, w] float each, more than 0 where the object is, of the whole picture; () where none are found
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Box:
     bbox: tuple[int, int, int, int]
     score: float
     label: int
+    number: int = 0  # of the candidate that it was
 
 
 def none(dropped: Mapping[str, int] | None = None, reason: str = "") -> Candidates:
@@ -49,7 +52,7 @@ def joined(parts: list[Candidates]) -> Candidates:
         return none(reason=broken)
     counts = sum((Counter(p.dropped) for p in parts), Counter())
     columns = (np.concatenate([getattr(p, name) for p in parts]) for name in ("boxes", "scores", "labels"))
-    return Candidates(*columns, dict(counts))
+    return Candidates(*columns, dict(counts), masks=tuple(chain.from_iterable(p.masks for p in parts)))
 
 
 def chosen(found: Candidates, width: int, height: int, rules: Rules) -> tuple[list[Box], dict[str, int]]:
@@ -73,7 +76,10 @@ def chosen(found: Candidates, width: int, height: int, rules: Rules) -> tuple[li
     if rules.max_boxes is not None:
         dropped[MANY] += max(0, len(kept) - rules.max_boxes)
         kept = kept[: rules.max_boxes]
-    result = [Box((*map(int, pixels[i, :2]), *map(int, size[i])), round(float(scores[i]), DIGITS), int(labels[i])) for i in map(int, kept)]
+    result = [
+        Box((*map(int, pixels[i, :2]), *map(int, size[i])), round(float(scores[i]), DIGITS), int(labels[i]), int(order[i]))
+        for i in map(int, kept)
+    ]
     return result, {reason: n for reason, n in sorted(dropped.items()) if n}
 
 

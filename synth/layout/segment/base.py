@@ -25,10 +25,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Mask:
-    """runs: of pixels down the columns of the picture, the first one outside of the mask. iou: with the object, as the model says."""
+    """runs: of pixels down the columns of the picture, the first one outside of the mask. iou: with the object, as the model says; None of
+    one that does not say it."""
 
     runs: np.ndarray
-    iou: float
+    iou: float | None = None
 
 
 class Segmenter(ABC):

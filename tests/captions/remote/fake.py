@@ -8,6 +8,7 @@ under way that gives one. As a program: python -m tests.captions.remote.fake --p
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -43,6 +44,20 @@ def caption(prompt):
     return f" A picture of {prompt.strip().splitlines()[-1].removesuffix(' =>')}.\nmore"
 
 
+def shown(url):
+    """How it calls a picture of a request."""
+    return f"picture {hashlib.sha256(url.encode()).hexdigest()[:8]}"
+
+
+def asked(request):
+    """The prompt of a request; pictures stand behind it, a line each."""
+    content = request.get("prompt") or request["messages"][-1]["content"]
+    if isinstance(content, str):
+        return content
+    parts = sorted(content, key=lambda part: part["type"] == "image_url")
+    return "\n".join(part["text"] if part["type"] == "text" else shown(part["image_url"]["url"]) for part in parts)
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -76,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.now -= 1
 
     def answer(self, what, request):
-        prompt = request.get("prompt") or request["messages"][-1]["content"]
+        prompt = asked(request)
         if callable(what):
             what = what(prompt, self.server.now)
         if what[0] == "status":
@@ -99,8 +114,8 @@ class Handler(BaseHTTPRequestHandler):
             os._exit(1)
         text, more = (what[1], dict(what[2])) if what[0] == "says" else (caption(prompt), {})
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": 7} | more.pop("usage", {})
-        shown = {"message": {"role": "assistant", "content": text}} if "messages" in request else {"text": text}
-        self.send(200, {"choices": [shown | {"index": 0, "finish_reason": "stop"} | more], "usage": usage, "model": request["model"]})
+        answer = {"message": {"role": "assistant", "content": text}} if "messages" in request else {"text": text}
+        self.send(200, {"choices": [answer | {"index": 0, "finish_reason": "stop"} | more], "usage": usage, "model": request["model"]})
 
     def send(self, code, body, headers=None):
         data = (body if isinstance(body, str) else json.dumps(body)).encode()
@@ -143,6 +158,8 @@ def main(argv):
     p.add_argument("--port", type=int)
     p.add_argument("--die-after", type=int, help="answers until it dies")
     p.add_argument("--die-at", help="a word: a prompt that holds it is its death")
+    p.add_argument("--refuse", help="a word: a prompt that holds it is refused")
+    p.add_argument("--say", help="its answer to everything")
     p.add_argument("--linger", type=float, default=0.0, help="seconds that it still takes connections, to drop them, once it dies")
     p.add_argument("--die-once", help="a file that is made at the first start; with it there, it behaves")
     p.add_argument("--deaf-after", type=int, help="answers after which it answers nothing any more, the health check neither")
@@ -160,6 +177,10 @@ def main(argv):
     server = Fake(port=a.port, default=stall(a.slow), key=os.environ.get("VLLM_API_KEY", ""))  # as vLLM does
     if a.die_at:
         server.http.default = to(a.die_at, ("die",))
+    if a.say is not None:
+        server.http.default = says(a.say)
+    if a.refuse:
+        server.http.default = to(a.refuse, status(400))
     server.http.linger = a.linger
     first = not (a.die_once and os.path.exists(a.die_once))
     if a.die_once:

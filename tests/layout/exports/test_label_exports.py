@@ -246,10 +246,12 @@ def test_masks_that_nobody_made_are_told_before_anything_is_computed(tmp_path, m
 
 
 def test_a_chain_that_leaves_masks_out_is_known_before_it_is_there():
-    def node(segmenter: str, *stages: str) -> Node:
+    def node(segmenter: str, *stages: str, detector: str = "owlv2") -> Node:
         kinds = {kind: SimpleNamespace(kind=kind) for kind in stages}
-        config = SimpleNamespace(recipe=SimpleNamespace(stages=kinds), segmenter=SimpleNamespace(kind=segmenter))
+        chosen = {name: SimpleNamespace(kind=kind) for name, kind in (("segmenter", segmenter), ("detector", detector))}
+        config = SimpleNamespace(recipe=SimpleNamespace(stages=kinds), **chosen)
         return Node("sacap", "sacap", config, Path("/nowhere"))
 
     assert exports._unmasked(node("none", "boxes", "masks")) and exports._unmasked(node("sam", "boxes"))
     assert not exports._unmasked(node("sam", "boxes", "masks"))
+    assert not exports._unmasked(node("none", "boxes", "masks", detector="sam3"))
