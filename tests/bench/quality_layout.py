@@ -50,23 +50,19 @@ def new_scenes(count: int) -> list[Picture]:
 
 
 def clip_model(folder: Path, batch: int = 64):
-    from synth.layout import vocabulary
+    from synth.features.encoders import encoder_of
 
-    return vocabulary._MODELS[vocabulary.model_type(folder)](folder, batch, "float32")
+    return encoder_of(folder)(folder, batch, "float32")
 
 
 def features(model, pictures: Sequence[Image.Image]) -> np.ndarray:
     return model.pictures([model.preparation(image) for image in pictures])
 
 
-def texts(model, words: Sequence[str]) -> np.ndarray:
-    return model.texts([TEMPLATE.replace("{}", word) for word in words])
-
-
 def zero_shot(model, images: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Accuracy of (class, background) of uint8 [N, H, W, 3] pictures of one object; the word whose features are nearest."""
     seen = features(model, [Image.fromarray(image) for image in images])
-    named = (seen @ texts(model, classes()).T).argmax(1), (seen @ model.texts(list(backgrounds.NAMES)).T).argmax(1)
+    named = (seen @ model.classes(classes(), [TEMPLATE]).T).argmax(1), (seen @ model.texts(list(backgrounds.NAMES)).T).argmax(1)
     return tuple(float((said == labels[:, k]).mean()) for k, said in enumerate(named))
 
 
@@ -81,7 +77,7 @@ def zero_shot_rows(folder: Path, count: int, seed: int) -> list[list[str]]:
 def tag_rows(folder: Path, pictures: list[Picture], words: Sequence[str], thresholds: Sequence[float]) -> list[list[str]]:
     """Recall and precision of tags by threshold."""
     model = clip_model(folder)
-    odds = model.probabilities(features(model, [p.image for p in pictures]), texts(model, words))
+    odds = model.probabilities(features(model, [p.image for p in pictures]), model.classes(words, [TEMPLATE]))
     true = np.array([[word in p.tags for word in words] for p in pictures])
     rows = []
     for threshold in thresholds:
