@@ -26,6 +26,8 @@ HASHES = 64  # pictures a batch: hashing needs no device
 def plan(node: Node) -> list[StageSpec]:
     """A filter of any kind."""
     config, images = node.settings, node.upstream[IMAGES]
+    if config.reads_texts and not node.one("scores").config["templates"]:
+        raise InputError(f"filter={node.name}: the model of features.model reads no texts; give a folder of a CLIP or SigLIP model")
     if isinstance(config, CountedConfig):
         config = dataclasses.replace(config, counts=_counts(node))
     unit = images[0].spec.unit_size
