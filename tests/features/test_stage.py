@@ -22,7 +22,7 @@ from tests.layout.tiny import spoiled
 
 @pytest.fixture
 def source(tmp_path):
-    """5 pictures of two classes, and four files that are none."""
+    """Ten pictures of two classes, and four files that are none."""
     root = image_folder(tmp_path / "src", {"cat": 7, "dog": 6})
     (root / "cat" / "1.png").write_bytes(b"no picture")
     (root / "cat" / "2.png").write_bytes(b"")

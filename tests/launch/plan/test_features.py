@@ -42,7 +42,7 @@ def test_classes_of_a_stage_have_a_slot_each_unless_the_model_reads_no_texts(wor
 
 def test_a_filter_that_reads_texts_refuses_a_model_that_does_not(world):
     model = build_tiny_dinov2(world.path / "dinov2")
-    with pytest.raises(InputError, match="filter=label_agreement: .* reads no texts"):
+    with pytest.raises(InputError, match=r"filter=label_agreement: .* reads no texts"):
         world.point("filter=[label_agreement]", f"features.model={model}")
 
 
