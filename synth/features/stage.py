@@ -20,14 +20,12 @@ from synth.features.encoders import Encoder, TextEncoder, encoder_of
 from synth.features.sources import Found, Source, decoded, source_of
 from synth.images.pipeline import free
 from synth.run.ahead import Ahead, coming, forget
-from synth.run.empty import mostly
 from synth.run.stage import Stage
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
 
 MODEL, TEXT = "model", "text"
 CAPTION = "caption.npy"
-FIRST = 100  # pictures without a finite feature that tell of the model
 NOT_FINITE = "its feature is no finite number"
 
 
@@ -90,24 +88,24 @@ class Features(Stage):
             self.check()
         path = self.folder.input_path(MODEL)
         self.encoder = encoder_of(path)(path, self.batch, numerics.apply(self.folder.spec.numerics)["dtype"])
+        side = self.encoder.preparation.side
+        self._finite(self.encoder.pictures([np.zeros((3, side, side), np.float32)]), "a grey picture")
         if self.config.texts:
             self._labels = sorted(self._source.classes)
             self._classes = self.encoder.classes([self._source.classes[i] for i in self._labels], self.config.templates)
-            if not np.isfinite(self._classes).all():
-                raise InputError(f"{path}: its numbers for the names of classes are not finite; fetch the model again")
+            self._finite(self._classes, "the names of classes")
         self._ahead = Ahead("decode")
+
+    def _finite(self, features: np.ndarray, what: str) -> None:
+        """InputError for a model that gives no feature to anything: every picture would be left out."""
+        if not np.isfinite(features).all():
+            raise InputError(f"{self.folder.input_path(MODEL)}: its numbers for {what} are not finite; fetch the model again")
 
     def close(self) -> None:
         if self._ahead is not None:
             self._ahead.close()
         self.encoder = self._ahead = None
         free()
-
-    def hopeless(self, reasons: Mapping[str, int], whole: bool = False) -> str:
-        """No picture gets a feature at all, because of the model's numbers: why, and what to do."""
-        if not (commonest := mostly(reasons, [NOT_FINITE], min(FIRST, self.folder.spec.slots - self.config.texts))):
-            return ""
-        return f"model {self.config.id}: none of the first {commonest[1]} pictures has a finite feature; fetch it again"
 
     # -- computing ---------------------------------------------------------------------------------------------------
 

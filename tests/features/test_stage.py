@@ -62,7 +62,7 @@ def test_a_picture_or_a_folder_that_is_gone_now_is_no_reason_to_give_it_up(sourc
     assert work(folder) == EXIT_OK and len(load(folder)) == 10
 
 
-@pytest.mark.parametrize(("part", "said"), [("vision", "none of the first"), ("text_model", "for the names of classes are not finite")])
+@pytest.mark.parametrize(("part", "said"), [("vision", "for a grey picture are not"), ("text_model", "for the names of classes are not")])
 def test_a_model_whose_numbers_are_not_finite_ends_the_worker(part, said, source, tiny_clip, tmp_path, capfd):
     model = spoiled(shutil.copytree(tiny_clip, tmp_path / "model"), part)
     assert work(features_of(tmp_path / "runs", source, model)) == EXIT_BAD_INPUT and said in capfd.readouterr().err
