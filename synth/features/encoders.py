@@ -65,12 +65,17 @@ class Encoder:
 
     def pictures(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
         """[N, D] float32 features of unit length of prepared pictures ([3, S, S] each)."""
+        return self._all(prepared, self._of_rows)
+
+    def of_grey(self) -> np.ndarray:
+        """[1, D] of a grey picture: a model that gives it no finite numbers gives them to none."""
+        side = self.preparation.side
+        return self._all([np.zeros((3, side, side), np.float32)], self._of_rows)
+
+    def _of_rows(self, rows: list[np.ndarray]) -> Any:
         import torch
 
-        def features(rows: list[np.ndarray]) -> Any:
-            return self.of_pixels(torch.from_numpy(np.stack(rows)).to(self._model.device, self._model.dtype))
-
-        return self._all(prepared, features)
+        return self.of_pixels(torch.from_numpy(np.stack(rows)).to(self._model.device, self._model.dtype))
 
     def of_pixels(self, pixels: Any) -> Any:
         """What the model makes of a batch [B, 3, S, S]."""

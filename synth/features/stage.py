@@ -88,8 +88,7 @@ class Features(Stage):
             self.check()
         path = self.folder.input_path(MODEL)
         self.encoder = encoder_of(path)(path, self.batch, numerics.apply(self.folder.spec.numerics)["dtype"])
-        side = self.encoder.preparation.side
-        self._finite(self.encoder.pictures([np.zeros((3, side, side), np.float32)]), "a grey picture")
+        self._finite(self.encoder.of_grey(), "a grey picture")
         if self.config.texts:
             self._labels = sorted(self._source.classes)
             self._classes = self.encoder.classes([self._source.classes[i] for i in self._labels], self.config.templates)
