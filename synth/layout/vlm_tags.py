@@ -6,6 +6,7 @@ from typing import Any
 
 from synth import foreign, numerics
 from synth.errors import InputError
+from synth.features.model_folder import ModelFolder
 from synth.images.pipeline import out_of_memory
 from synth.layout.asked import Heard
 from synth.layout.caption.base import BoxCaptioner, Settings
@@ -13,7 +14,6 @@ from synth.layout.caption.qwen_vl import Qwen3Vl, Qwen25Vl
 from synth.layout.caption.served import served_captioner
 from synth.layout.config import TaggerConfig
 from synth.layout.lists import PREFIX, Named, names_in
-from synth.layout.model_folder import ModelFolder
 from synth.layout.records import Record
 from synth.store.folder import StageFolder
 

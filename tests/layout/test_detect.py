@@ -10,13 +10,13 @@ from PIL import Image
 from synth import numerics
 from synth.errors import InputError
 from synth.export.rle import mask_of, packed
+from synth.features.model_folder import normalised
 from synth.layout.detect import DETECTORS, detector_class
 from synth.layout.detect.base import NOT_FINITE, Settings
 from synth.layout.detect.boxes import Candidates, Rules, chosen, iou, suppressed
 from synth.layout.detect.florence2 import grounded
 from synth.layout.detect.grounding_dino import labelled, passes, scaled
 from synth.layout.detect.owlv2 import squared
-from synth.layout.model_folder import normalised
 from tests.layout import tiny
 
 SIZES = [(60, 40), (100, 30), (60, 40), (1, 1), (400, 4), (97, 131)]

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from synth.features.model_folder import ModelFolder
 from synth.layout.answers import Said
-from synth.layout.model_folder import ModelFolder
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import numpy as np
 from synth.layout.answers import Said
 from synth.layout.caption.base import ModelCaptioner
 from synth.layout.florence2 import Florence2Model
-from synth.layout.model_folder import ModelFolder
 
 
 class Florence2Captions(ModelCaptioner):

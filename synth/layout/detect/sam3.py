@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from synth.features.model_folder import ModelFolder, check_folder, normalised, planes
 from synth.layout.detect.base import BLANK, LONG, NOT_FINITE, Detector, in_rows
 from synth.layout.detect.boxes import Box, Candidates, joined, none
-from synth.layout.model_folder import ModelFolder, check_folder, normalised, planes
 from synth.layout.segment.base import Mask, runs_in
 
 SIDE = 1008  # pixels
