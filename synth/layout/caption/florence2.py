@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from synth.features.model_folder import ModelFolder
 from synth.layout.answers import Said
 from synth.layout.caption.base import ModelCaptioner
 from synth.layout.florence2 import Florence2Model
