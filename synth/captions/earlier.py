@@ -1,4 +1,4 @@
-"""Captions that a run of fewer classes, or of another number of slots, has already: taken over, so that no model is asked for them again."""
+"""Captions that a run of fewer classes, or of another number of slots, has already: taken over, so that no model is asked again."""
 
 from collections.abc import Mapping
 from typing import Any

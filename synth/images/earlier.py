@@ -60,10 +60,7 @@ class EarlierPictures:
         found: dict[int, Files] = {}
         for stage, index in self._kin:
             wanted = {
-                there: slot
-                for slot, task in tasks.items()
-                if slot not in found
-                for there in index.slots_of(task.row.seed, task.replica)
+                there: slot for slot, task in tasks.items() if slot not in found for there in index.slots_of(task.row.seed, task.replica)
             }
             for there, files, record in stored_in(stage, wanted):
                 slot = wanted[there]

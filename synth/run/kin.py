@@ -1,7 +1,7 @@
 """Kin: stages beside this one whose samples are in part the same, at other slots. A run of fewer classes is kin to one of more.
 
 A sample is a function of its stage's config and of its slot's key, so whoever finds its own sample in a kin takes it over instead of
-computing it. What a kin holds is proved by its digests when it is read, and whoever takes it judges that it is what it would have asked for.
+computing it. What a kin holds is proved by its digests when it is read; whoever takes it judges that it is what it would have made.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from synth.errors import InputError, StoreError
 from synth.store.files import names_in, read_small
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
+from synth.store.units import UnitReader
 
 Config = Mapping[str, Any]
 
@@ -54,5 +55,15 @@ def stored_in(kin: StageFolder, slots: Collection[int]) -> Iterator[tuple[int, d
     for number, wanted in groupby(sorted(slots), kin.spec.unit_of):
         with contextlib.suppress(InputError, StoreError), kin.reader(number) as reader:
             for slot in wanted:
-                if entry := reader.entries.get(slot):
-                    yield slot, dict(reader.files(entry)), reader.record(entry)
+                if found := _whole(reader, slot):
+                    yield slot, *found
+
+
+def _whole(reader: UnitReader, slot: int) -> tuple[dict[str, bytes], dict] | None:
+    """(files, record) of a sample of an open unit; None if there is none, or a damaged one."""
+    if (entry := reader.entries.get(slot)) is None:
+        return None
+    try:
+        return dict(reader.files(entry)), reader.record(entry)
+    except (InputError, StoreError):
+        return None
