@@ -54,7 +54,7 @@ def test_a_wider_range_of_classes_draws_only_the_new_ones_to_the_bytes_of_a_fres
 def test_a_damaged_picture_and_one_of_other_settings_are_drawn(fresh, tiny_sd, tmp_path, monkeypatch):
     narrow, other = drawn(tmp_path, 3, tiny_sd), drawn(tmp_path, 3, tiny_sd, guidance_scale=1.0)
     assert work(narrow) == work(other) == EXIT_OK
-    path, first = narrow.unit_path(0), [s.entry for s in narrow.samples(0, 1)][0]
+    path, first = narrow.unit_path(0), next(s.entry for s in narrow.samples(0, 1))
     data = bytearray(path.read_bytes())
     data[first.files["png"][0] + 60] ^= 1
     path.write_bytes(data)
@@ -75,7 +75,7 @@ def test_a_record_of_another_caption_or_class_is_not_taken(fresh):
     from synth.images.earlier import EarlierPictures
 
     look = EarlierPictures(fresh)
-    record = [s.json() for s in fresh.samples(0, 1)][0]
+    record = next(s.json() for s in fresh.samples(0, 1))
     row = CaptionRow(
         9, record["caption"], record["class"], record["label"], tuple(record["labels"]), tuple(record["label_names"]),
         record["caption_seed"], 0, "",
