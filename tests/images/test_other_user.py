@@ -1,4 +1,4 @@
-"""A picture that this user may not read: a fact about the user, and none about the picture. Asked as another user, where tests run as root."""
+"""A picture that this user may not read: a fact about the user, and none about the picture. Where tests run as root."""
 
 import os
 import tempfile
