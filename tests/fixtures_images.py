@@ -89,9 +89,12 @@ def commit_units(folder: StageFolder, results: list[Sample | Tombstone]) -> None
         folder.unit_path(number).write_bytes(batch.data + end)
 
 
-def captions_stage(root: Path, captions: list, seed: int = 0, classes=CLASSES, unit_size: int = 8) -> StageFolder:
-    """A whole captions stage. An item: a caption, a dict of further fields, or None or {"left_empty": reason} for a tombstone."""
-    data = DatasetConfig("toys", tuple(ClassEntry(i, n) for i, n in enumerate(classes)), len(classes))
+def captions_stage(root: Path, captions: list, seed: int = 0, classes=CLASSES, unit_size: int = 8, official: int = 0) -> StageFolder:
+    """A whole captions stage. An item: a caption, a dict of further fields, or None or {"left_empty": reason} for a tombstone.
+
+    official: classes of the list that these are the first of, if there are more.
+    """
+    data = DatasetConfig("toys", tuple(ClassEntry(i, n) for i, n in enumerate(classes)), official or len(classes))
     config = dump(CaptionsConfig(seed, data, PromptsConfig(), CaptionerConfig()))
     folder = StageFolder.create(root, StageSpec("captions", "captions", config, len(captions), unit_size, 4, EXACT, framing="jsonl"))
     results = []

@@ -27,6 +27,7 @@ from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.captions.normalise import composed, looked_up
 from synth.errors import InputError, not_trouble
+from synth.images.sources import layout_of
 from synth.images.sources.class_folders import ClassFolders, class_folders, classes_file, is_training, listed_classes
 from synth.keys import WrongKey
 from synth.store import trees
@@ -265,6 +266,9 @@ def _folder(path: Path, counting: bool) -> list[Entry]:
     try:
         if listed := _classes_json(path):
             return _exported(path, listed, counting)
+        if layout_of(path, SOURCE) == "img2dataset":
+            fix = f"write the names of the classes into a file: {SOURCE}=FILE"
+            raise InputError(f"{SOURCE}: the folders of {path} are shards of img2dataset (00012/000120007.jpg), and no classes; {fix}")
         by_name = defaultdict(list)  # a file system may compose the letters of a name, another one not
         for folder in _class_folders(path).folders:
             by_name[composed(folder.rpartition("/")[2])].append(folder)

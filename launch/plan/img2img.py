@@ -10,7 +10,7 @@ from pathlib import Path
 from launch.config.near import did_you_mean
 from launch.config.root import Config
 from launch.plan.batches import batches_of
-from launch.plan.datasets import list_path, official
+from launch.plan.datasets import list_path, official, remarks
 from launch.plan.images import drawing, run_settings, subset_of
 from launch.plan.models import plan_model
 from launch.plan.node import Node
@@ -148,7 +148,8 @@ def _of_folder(node: Node, root: Path, layout: str) -> StageSpec:
     own = replace(dataset, name=name, classes=entries, n_classes=max(e.index for e in entries) + 1, suffix="")
     config = replace(config, dataset=own, source_classes=indices, subset="")
     spec = _spec(node, config, source.n, {"source": InputFile(str(root), source.identity)})
-    notes = {"notes": list(source.notes)} if source.notes else {}
+    told = [*source.notes, *(remarks(dataset) if config.classes == "dataset" else ())]
+    notes = {"notes": told} if told else {}
     return replace(spec, files={NAME: source.listing}, settings={**spec.settings, **notes})
 
 

@@ -1,9 +1,12 @@
 """Stage kind `captions`: one caption a slot, asked of a caption engine, redrawn while it fails the checks on itself alone."""
 
+from collections.abc import Mapping
+
 from synth.captions import prompts
 from synth.captions.asking import Asking, Dialogue, reason_told, unseen
 from synth.captions.checks import answer_line, first_line, reject_reason, unusable
 from synth.captions.config import CaptionsConfig
+from synth.captions.earlier import EarlierCaptions
 from synth.captions.engines import Request
 from synth.captions.prompts import Prompt
 
@@ -17,14 +20,27 @@ class Captions(Asking):
     def __init__(self, folder):
         super().__init__(folder)
         self.maker = None
+        self._earlier: EarlierCaptions | None = None
+        self._taken_over = 0  # captions that another run has already
 
     def check(self) -> None:
         self.maker = prompts.make(self.config.dataset, self.config.prompts, self.sources)
         super().check()
 
+    def open(self) -> None:
+        super().open()
+        asks = self.config.prompts.maker not in prompts.WITHOUT_MODEL
+        self._earlier = EarlierCaptions(self.folder, self.config, self.maker) if asks else None
+
     def compute(self, state, slots: range) -> list[tuple[int, dict | str]]:
         """One (slot, record or reason for a tombstone) a slot."""
-        return self.ask([self._caption(slot) for slot in slots])
+        records = self._earlier.records(slots) if self._earlier is not None else {}
+        self._taken_over += len(records)
+        asked = self.ask([self._caption(slot) for slot in slots if slot not in records])
+        return sorted([*records.items(), *asked], key=lambda made: made[0])
+
+    def usage(self) -> Mapping[str, object]:
+        return dict(super().usage()) | ({"taken_over": self._taken_over} if self._taken_over else {})
 
     def _caption(self, slot: int) -> Dialogue[tuple[int, dict | str]]:
         rejected: list[dict] = []

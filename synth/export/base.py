@@ -70,7 +70,27 @@ class Export(PlaceStage):
         manifest.close()
         self.out.place(manifest.path, MANIFEST)
         self.out.write(CARD, self.card(manifest))
-        self.out.complete()
+        self.out.complete(self._earlier_files())
+
+    def _earlier_files(self) -> Iterator[str]:
+        """The files of pictures of the export whose place this one takes, by its manifest; none where it takes no other's."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not self.out.growing:
+            return
+        file = self.out.root / MANIFEST
+        try:
+            with foreign.open_file(file) as raw, pq.ParquetFile(raw) as manifest:
+                for batch in manifest.iter_batches(8192, columns=["file"]):
+                    yield from {self.file_of(name) for name in batch.column("file").to_pylist()}
+        except (OSError, KeyError, UnicodeDecodeError, pa.ArrowException) as e:
+            not_trouble(file, e)
+            raise InputError(f"{file}: cannot be read ({e}), so that nobody knows what may go: remove the folder {self.out.root}") from e
+
+    def file_of(self, name: str) -> str:
+        """The file that a row of the manifest names, or names a member of."""
+        return name
 
     def card(self, manifest: ManifestWriter) -> bytes:
         """README.md. manifest: closed, with what it counted."""

@@ -42,6 +42,9 @@ class Sharded(Export):
         """
         raise NotImplementedError
 
+    def file_of(self, name: str) -> str:
+        return name.rpartition("/")[0]
+
     def begin(self, unit: Unit) -> Unit:
         return unit
 

@@ -5,13 +5,14 @@ config: its noise comes from a CPU generator of its own, and its batch always ha
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 
 import numpy as np
 
-from synth.captions.table import CaptionRow, labels_and_seeds, rows_at
+from synth.captions.table import CaptionRow, rows_at
 from synth.images.attention import check_installed
 from synth.images.config import ImagesConfig
+from synth.images.earlier import EarlierPictures, Files, table_of
 from synth.images.encode import encode_image, stored_size
 from synth.images.external.painter import CommandPainter
 from synth.images.families import Embedded, family_class
@@ -20,7 +21,7 @@ from synth.images.models import inspect_model, model_inputs
 from synth.images.painter import MEMORY_ADVICE, Painter, Picture
 from synth.images.preview import Preview
 from synth.images.schedulers import class_of
-from synth.images.slots import PerCaption, PerClass, per_class
+from synth.images.slots import PerCaption, PerClass
 from synth.run.empty import AFTER, mostly
 from synth.run.stage import Stage
 from synth.seeds import derive
@@ -56,15 +57,18 @@ class UnitState:
     tasks: Mapping[int, Task]
     reasons: Mapping[int, str]
     texts: Mapping[str, Embedded]
+    earlier: Mapping[int, Files] = field(default_factory=dict, kw_only=True)  # slot -> its sample, where another run drew it
+    drawn: dict[int, Picture] = field(default_factory=dict, kw_only=True)  # slot -> of a batch to come
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One slot on its way to the encoder: a picture, or the reason why there is none."""
+    """One slot on its way to the encoder: a picture, one that another run drew, or the reason why there is none."""
 
     slot: int
     picture: Picture | None = None
     reason: str = ""
+    earlier: Files | None = None
 
 
 def sample_key(slot: int) -> str:
@@ -83,6 +87,8 @@ class Images(Stage):
         self.computed_on: Mapping[str, str] = {}  # device and dtype of what draws; {}: a command draws, and does not say
         self.preview = Preview(folder.preview_path, (RUN | folder.spec.settings)["preview_every"])
         self._table: PerCaption | PerClass | None = None
+        self._earlier: EarlierPictures | None = None
+        self.taken_over = 0  # pictures that another run had drawn
         self._last: tuple[int, tuple[dict[int, Task], dict[int, str]]] | None = None
 
     def check(self) -> None:
@@ -97,6 +103,7 @@ class Images(Stage):
         run = RUN | self.folder.spec.settings
         family_class(self.model.pipeline).open(self, run)
         self.preview = Preview(self.folder.preview_path, run["preview_every"])
+        self._earlier = EarlierPictures(self.folder) if self.folder.spec.upstream.get("captions") else None
 
     def load(self, run: Mapping[str, object]) -> None:
         """The model, ready to draw."""
@@ -123,6 +130,9 @@ class Images(Stage):
         there, spec = self.folder.committed(), self.folder.spec
         left = sum(len(self.folder.unit(n)) for n in range(spec.n_units) if n not in there)
         return left // min(self.workers, spec.n_units)
+
+    def usage(self) -> Mapping[str, int]:
+        return {"taken_over": self.taken_over} if self.taken_over else {}
 
     def close(self) -> None:
         self.preview.write()
@@ -161,7 +171,7 @@ class Images(Stage):
         """(slot -> picture, slot -> why there is none) of a unit, from the rows of the upstream."""
         captions = self.folder.upstream("captions")[0]
         if self._table is None:
-            self._table = per_class(self.config, *labels_and_seeds(captions)) if self.config.counts else PerCaption(self.config)
+            self._table = table_of(self.config, captions)
         places = {slot: self._table.place(slot) for slot in range(unit.start, unit.stop)}
         rows = rows_at(captions, (p.row for p in places.values()))
         tasks, reasons = {}, {}
@@ -177,12 +187,28 @@ class Images(Stage):
     def begin(self, unit: Unit) -> UnitState:
         tasks, reasons = self.gathered(unit)
         self.painter.begin_unit()
-        return UnitState(tasks, reasons, self.painter.encode([t.row.caption for t in tasks.values()]))
+        earlier = self._earlier.pictures(tasks) if self._earlier is not None else {}
+        self.taken_over += len(earlier)
+        wanted = [t.row.caption for slot, t in tasks.items() if slot not in earlier]
+        return UnitState(tasks, reasons, self.painter.encode(wanted) if wanted else {}, earlier=earlier)
 
     def compute(self, state: UnitState, slots: range) -> list[Drawn]:
-        tasks = [state.tasks[s] for s in slots if s not in state.reasons]
-        drawn = {t.slot: Drawn(t.slot, p) for t, p in zip(tasks, self.draw(state, tasks) if tasks else (), strict=True)}
-        return [drawn.get(s) or Drawn(s, reason=state.reasons[s]) for s in slots]
+        for slot in slots:
+            if self._is_drawn(state, slot) and slot not in state.drawn:
+                tasks = [state.tasks[s] for s in self._together(state, slots, slot)]
+                state.drawn.update(zip((t.slot for t in tasks), self.draw(state, tasks), strict=True))
+        return [Drawn(s, state.drawn.pop(s, None), state.reasons.get(s, ""), state.earlier.get(s)) for s in slots]
+
+    @staticmethod
+    def _is_drawn(state: UnitState, slot: int) -> bool:
+        return slot in state.tasks and slot not in state.reasons and slot not in state.earlier
+
+    def _together(self, state: UnitState, slots: range, first: int) -> list[int]:
+        """The slots of one call. Those of a batch are; where others drew some, the gaps are filled from the batches behind it, because a
+        call takes as long for one picture as for all of its rows."""
+        if not state.earlier:
+            return [s for s in slots if self._is_drawn(state, s)]
+        return [s for s in state.tasks if s >= first and self._is_drawn(state, s) and s not in state.drawn][: self.batch]
 
     def draw(self, state: UnitState, tasks: Sequence[Task]) -> Sequence[Picture]:
         """A picture of each task of a batch, on its way to the host."""
@@ -202,6 +228,8 @@ class Images(Stage):
     # -- storing -----------------------------------------------------------------------------------------------------
 
     def encode(self, state: UnitState, item: Drawn) -> Sample | Tombstone:
+        if item.earlier is not None:
+            return Sample(item.slot, sample_key(item.slot), item.earlier)
         if reason := item.reason or item.picture.reason:
             return Tombstone(item.slot, reason)
         if (pixels := item.picture.pixels()) is None:

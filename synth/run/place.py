@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from synth.errors import InputError
 from synth.run.findings import Check
+from synth.run.growth import grows
 from synth.run.stage import Stage
 from synth.store.damage import Damaged, mending
 from synth.store.folder import StageFolder
@@ -24,7 +25,7 @@ class PlaceStage(Stage):
 
     def __init__(self, folder: StageFolder):
         super().__init__(folder)
-        self.out = OutFolder(folder)
+        self.out = OutFolder(folder, grows(folder))
 
     def check(self) -> None:
         self.out.check()

@@ -3,6 +3,8 @@
 .synthset.claim.json   while it is being written: which export does; first come, first served
 .synthset.json         the marker, written last: the export is whole
 .synthset.part/        files on their way to their names
+.synthset.grown/       all files of an export that takes the place of an earlier one of fewer classes or captions. That one stays as it is
+                       until they are whole; then they take their names, what only the earlier one had goes, and the marker changes
 """
 
 import contextlib
@@ -14,6 +16,7 @@ import os
 import secrets
 import shutil
 import stat
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from synth import foreign
@@ -21,87 +24,112 @@ from synth.errors import InputError
 from synth.foreign import WORD, Maybe
 from synth.store.files import NO_LINKS, read_small, replace, storing, write_atomic, write_once
 from synth.store.folder import StageFolder
-from synth.store.inside import Inside
+from synth.store.inside import Inside, misplaced
 from synth.store.trees import MARKER
 from synth.terminal import printable
 
 CLAIM = ".synthset.claim.json"
 PART = ".synthset.part"
+GROWN = ".synthset.grown"
 OURS = (".synthset.", "..synthset.", ".nfs")  # how names begin that may lie there before the claim: of files on their way, or just removed
 
 
 class OutFolder:
     """The export folder of a stage. Two workers of one stage may write into it at once; two different stages may not."""
 
-    def __init__(self, folder: StageFolder):
-        self.folder, self.path = folder, Path(folder.out_dir)
+    def __init__(self, folder: StageFolder, grows: Callable[[Path], bool] = lambda earlier: False):
+        """grows: whether the export of the stage in a folder may grow into this one."""
+        self.folder, self.root, self._grows = folder, Path(folder.out_dir), grows
         self._fingerprint = folder.spec.fingerprint
-        self.inside = Inside(self.path)  # every path below is one of these
         self._temp, self._numbers = f"{PART}/{os.getpid()}-{secrets.token_hex(6)}-", itertools.count()
+        self._write_below(self.root)
+
+    def _write_below(self, path: Path) -> None:
+        self.path = path
+        self.inside = Inside(path)  # every path below is one of these
+
+    @property
+    def growing(self) -> bool:
+        """Whether it takes the place of an earlier export. Known once it is claimed."""
+        return self.path != self.root
 
     def check(self) -> None:
         """InputError if the folder holds another dataset, or files that no export made, or if a link leads to it that nobody chose."""
         self.folder.prove_out()
-        if self._owner(self.path / MARKER) or self._owner(self.path / CLAIM):
+        if self._owner(self.root / CLAIM) or self._owner(self.root / MARKER):
             return
         foreign_names = [n for n in self._names() if not n.startswith(OURS)]
-        if foreign_names and not (self._owner(self.path / CLAIM) or self._owner(self.path / MARKER)):
+        if foreign_names and not (self._owner(self.root / CLAIM) or self._owner(self.root / MARKER)):
             raise InputError(
-                f"{self.path}: is not empty (it holds {printable(min(foreign_names), 100)}) and was not made by an export; choose another "
+                f"{self.root}: is not empty (it holds {printable(min(foreign_names), 100)}) and was not made by an export; choose another "
                 f"folder for export.{self.folder.spec.kind}.out"
             )
 
     def _names(self) -> list[str]:
         try:
-            return os.listdir(self.path)
+            return os.listdir(self.root)
         except FileNotFoundError:
             return []
         except NotADirectoryError as e:
-            raise InputError(f"{self.path}: is a file; choose another folder for export.{self.folder.spec.kind}.out") from e
+            raise InputError(f"{self.root}: is a file; choose another folder for export.{self.folder.spec.kind}.out") from e
 
     def _owner(self, file: Path) -> str:
-        """Fingerprint in a marker or claim, "" if there is none; another stage's is an InputError."""
+        """Fingerprint in a marker or claim, "" if there is none; another stage's is an InputError, but for a marker of an export that may
+        grow into this one."""
         try:
             marker = marker_in(file)
         except NotADirectoryError:
             return ""
         except InputError as e:
-            raise InputError(f"{e}; remove the folder {self.path} or choose another one") from e
+            raise InputError(f"{e}; remove the folder {self.root} or choose another one") from e
         if marker is None:
             return ""
         owner, who = marker["fingerprint"], marker["stage"]
-        if owner != self._fingerprint:
+        if owner != self._fingerprint and not (file.name == MARKER and self._grows_from(marker)):
             raise InputError(
-                f"{self.path}: holds another dataset ({who or 'stage'} {owner}, {file.name}); choose another folder for "
-                f"export.{self.folder.spec.kind}.out, or remove that one if it is not wanted"
+                f"{self.root}: holds another dataset ({who or 'stage'} {owner}, {file.name}), which is not this one with fewer classes or "
+                f"captions; choose another folder for export.{self.folder.spec.kind}.out, or remove that one if it is not wanted"
             )
         return owner
+
+    def _grows_from(self, marker: dict) -> bool:
+        """Whether the export that wrote a marker may grow into this one: its stage lies beside ours."""
+        name = marker["stage"]
+        return not misplaced(name) and "/" not in name and self._grows(self.folder.path.parent / name)
 
     def claim(self) -> None:
         """Make the folder ours, before the first file is written. Cheap when it is already."""
         self.check()
-        self.inside.forget()
+        if not self._owner(self.root / CLAIM) and self._owner(self.root / MARKER) != self._fingerprint:
+            earlier = self._earlier()
+            Inside(self.root).folder(GROWN if earlier else PART)
+            write_once(self.root / CLAIM, self._tag(earlier))
+            self._owner(self.root / CLAIM)  # somebody else's, if they were first
+        claimed = marker_in(self.root / CLAIM)
+        self._write_below(self.root / GROWN if claimed and claimed["grown_from"] else self.root)
         self.inside.folder(PART)
-        if not (self._owner(self.path / MARKER) or self._owner(self.path / CLAIM)):
-            write_once(self.path / CLAIM, self._tag())
-            self._owner(self.path / CLAIM)  # somebody else's, if they were first
+
+    def _earlier(self) -> list[str]:
+        """Fingerprints of the exports whose place this one takes, the newest last."""
+        marker = marker_in(self.root / MARKER)
+        return [*marker["grown_from"], marker["fingerprint"]] if marker else []
 
     def reopen(self) -> None:
         """The place is to be completed anew: our marker becomes a claim; a place without either becomes ours, what is not ours stays."""
         try:
             self.folder.prove_out()
-            finished, claimed = self._owner(self.path / MARKER), self._owner(self.path / CLAIM)
+            finished, claimed = self._owner(self.root / MARKER), self._owner(self.root / CLAIM)
         except InputError:
             return
-        with storing(self.path):
-            if finished:
-                replace(self.path / MARKER, self.path / CLAIM)
-            elif not claimed and self.path.is_dir():
-                write_once(self.path / CLAIM, self._tag())
+        with storing(self.root):
+            if finished == self._fingerprint:
+                replace(self.root / MARKER, self.root / CLAIM)
+            elif not claimed and not finished and self.root.is_dir():
+                write_once(self.root / CLAIM, self._tag())
 
-    def _tag(self) -> bytes:
+    def _tag(self, grown_from: Sequence[str] = ()) -> bytes:
         facts = {"fingerprint": self._fingerprint, "stage": self.folder.spec.folder_name, "path": str(self.folder.path)}
-        return json.dumps(facts, sort_keys=True).encode() + b"\n"
+        return json.dumps(facts | ({"grown_from": grown_from} if grown_from else {}), sort_keys=True).encode() + b"\n"
 
     def part(self, name: str) -> Path:
         """A name of its own for a file on its way to `name`."""
@@ -165,22 +193,46 @@ class OutFolder:
         seen = self.inside.status(name)
         return seen is not None and stat.S_ISREG(seen.st_mode) and seen.st_size == size
 
-    def complete(self) -> None:
-        """Everything is written: flush it to disk, put the marker, drop the claim, point `latest` here."""
+    def complete(self, earlier: Iterable[str] = ()) -> None:
+        """Everything is written: flush it to disk, put the marker, drop the claim, point `latest` here.
+
+        earlier: the files of the export whose place this one takes; those that it does not have go.
+        """
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.path / PART)
-        _flush(self.path)  # once for all files, so that a marker never outlives files lost with the power
-        write_atomic(self.path / MARKER, self._tag())
+        grown_from = self._earlier() if self.growing else []
+        if self.growing:
+            self._take_place(earlier)
+        _flush(self.root)  # once for all files, so that a marker never outlives files lost with the power
+        write_atomic(self.root / MARKER, self._tag(grown_from))
         with contextlib.suppress(FileNotFoundError):
-            (self.path / CLAIM).unlink()
+            (self.root / CLAIM).unlink()
         self.folder.link_latest()
+
+    def _take_place(self, earlier: Iterable[str]) -> None:
+        """Give all files their names in the place. Whoever is killed here leaves the claim: files that have their names already are then
+        written once more. What tells of all others has names at the top, and gets them last."""
+        inside, new = Inside(self.root), []
+        with storing(self.path):
+            for folder, _, files in os.walk(self.path):
+                below = os.path.relpath(folder, self.path).removeprefix(".").removeprefix("/")
+                if below:
+                    inside.folder(below)  # an empty one too
+                new += [f"{below}/{name}" if below else name for name in files]
+            for name in set(earlier).difference(new):
+                if (seen := inside.status(name)) is not None and stat.S_ISREG(seen.st_mode):
+                    os.unlink(inside.path(name))
+            for name in sorted(new, key=lambda name: (-name.count("/"), name)):
+                os.replace(self.path / name, inside.path(name))
+            shutil.rmtree(self.path)
+        self._write_below(self.root)
 
 
 def marker_in(file: Path) -> dict | None:
-    """{"fingerprint", "stage", "path"} of a marker or claim; None if there is none. Anything else of this name is an InputError."""
+    """{"fingerprint", "stage", "path", "grown_from"} of a marker or claim; None if there is none. Anything else is an InputError."""
     data = read_small(file)
     where = f"{file}: torn or not ours"
-    shapes = {"fingerprint": WORD, "stage": Maybe(WORD, ""), "path": Maybe(str)}
+    shapes = {"fingerprint": WORD, "stage": Maybe(WORD, ""), "path": Maybe(str), "grown_from": Maybe([WORD], [])}
     return None if data is None else foreign.obj(foreign.parse(data, where, halves=True), where, **shapes)
 
 

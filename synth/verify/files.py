@@ -71,6 +71,9 @@ def verify_place(folder: StageFolder, deep: bool, findings: Findings, progress: 
     except InputError as e:
         findings.add(marker, f"{str(e).removeprefix(f'{marker}: ')}; run the same command again", file=MARKER)
         return
+    if folder.spec.fingerprint in facts.get("grown_from", ()):
+        findings.notes.append(f"{out}: has grown into the export of {facts['stage']}")
+        return
     if (owner := facts.get("fingerprint")) != folder.spec.fingerprint:
         findings.add(out, f"holds the export of another stage ({owner}); this one is {folder.spec.fingerprint}")
         return

@@ -54,7 +54,7 @@ class Scripted:
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    def build(bad=None, slots=10, settings=None, **config):
+    def build(bad=None, slots=10, settings=None, chosen=range(10), root="runs", **config):
         monkeypatch.setitem(engines.ENGINES, "llama", "tests.captions.test_stage:scripted")
         Scripted.bad, Scripted.tries = bad or {}, {}
         inputs = {}
@@ -62,11 +62,11 @@ def stage(tmp_path, monkeypatch):
             path = tmp_path / f"{role}.json"
             path.write_text(json.dumps(table))
             inputs[role] = InputFile(str(path), identity(path))
-        data = DatasetConfig("d", tuple(ClassEntry(i, n) for i, n in enumerate(NAMES)), 10)
+        data = DatasetConfig("d", tuple(ClassEntry(i, NAMES[i]) for i in chosen), 10)
         cfg = CaptionsConfig(0, data, PromptsConfig(), CaptionerConfig(), **config)
         more = {"inputs": inputs, "framing": "jsonl", "settings": settings or {}}
         spec = StageSpec("captions", "captions", dump(cfg), slots, 5, 5, EXACT, **more)
-        return StageFolder.create(tmp_path / "runs", spec)
+        return StageFolder.create(tmp_path / root, spec)
 
     return build
 
@@ -185,3 +185,31 @@ def test_the_words_of_answers_that_hold_no_caption_are_kept_with_the_record_the_
         assert list(unit.index.tombstones.values()) == ["refused_by_server (HTTP 500: bad token [id 17])"]
     stop = [e for e in read_events(folder.path) if e["event"] == "stop"][-1]
     assert stop["said"] == {"thinking": "<think>A cat? Hm.", "refused_by_server": refused.text}
+
+
+def asked(folder) -> int:
+    """Runs a stage; how many answers its engine gave for it."""
+    Scripted.tries = {}
+    assert loop.Worker(folder, 0, 1).run() == EXIT_OK
+    return sum(n + 1 for n in Scripted.tries.values())
+
+
+def test_a_wider_range_of_classes_asks_only_for_what_no_narrower_run_has(stage):
+    bad = {NAMES[2]: ["", "Something else entirely."]}  # its record tells of two tries before
+    fresh = stage(bad, slots=25, chosen=range(5), root="fresh")
+    assert asked(fresh) == 25 + 2
+    assert asked(stage(bad, slots=15, chosen=range(3))) == 15 + 2
+    wide = stage({}, slots=25, chosen=range(5))
+    assert asked(wide) == 10
+    assert [wide.unit_path(u).read_bytes() for u in range(5)] == [fresh.unit_path(u).read_bytes() for u in range(5)]
+    assert [e["taken_over"] for e in read_events(wide.path) if e["event"] == "stop"] == [15]
+    assert asked(stage({}, slots=10, chosen=range(2))) == 0  # and a narrower one has all of it there
+
+
+def test_nothing_is_taken_over_that_another_run_would_not_say(stage):
+    assert asked(stage(slots=15, chosen=range(3))) == 15
+    assert asked(stage(slots=25, chosen=range(5), max_words=20)) == 25  # other checks
+    moved = stage(slots=20, chosen=range(4))
+    for record in (r for s in (moved,) for r in s.path.parent.glob("captions-*/units/*/*.jsonl")):
+        record.write_bytes(record.read_bytes().replace(b"picture of", b"picture 0f"))  # what is damaged lends nothing
+    assert asked(moved) == 20

@@ -138,6 +138,8 @@ def test_shards_without_their_statistics_are_no_classes(tmp_path):
     shards = make(tmp_path / "s", "00000/000000000.jpg", "00000/000000001.jpg", "00001/000010000.jpg")
     assert layout_of(shards) == "img2dataset" and listed(shards)[0] == []
     assert "img2img.layout=image_folder takes the folders" in listed(shards)[2][0], "folders of persons may be called so too"
+    with pytest.raises(InputError, match="shards of img2dataset"):
+        dataset_of(custom(shards))
     (shards / "00000_stats.json").write_text("{}")
     assert listed(shards)[2] == ["1 file is not called like a picture (.json 1; the first: '00000_stats.json')"]
     persons = make(tmp_path / "p", "00001/000010001.png", "00002/000010001.png")

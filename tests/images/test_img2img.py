@@ -171,6 +171,9 @@ def test_a_source_gives_its_name_to_the_folder_of_its_runs_and_not_to_its_stages
     assert chosen.folder.parent.name == "cifar10" and chosen.spec.config["dataset"]["classes"][3]["name"] == "cat"
     with pytest.raises(InputError, match=r"the stages of this run would lie in it .*; choose another runs_dir or dataset\.name"):
         stage("cats", tmp_path)
+    image_folder(tmp_path / "known" / "train", ("dog", "cat"), each=1)
+    mine = ("dataset=custom", f"dataset.source={tmp_path}/known", "dataset.name=mine", "img2img.classes=dataset")
+    assert "dataset.source" in stage("other", tmp_path / "runs", *mine).spec.settings["notes"][0], "how the other folder was read, too"
 
 
 def test_splits_and_what_is_not_read_are_told_in_the_plan(tiny_sd, tmp_path):

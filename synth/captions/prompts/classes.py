@@ -22,6 +22,9 @@ class Turn:
 class Balance(Protocol):
     def turn(self, seed: int, slot: int) -> Turn: ...
 
+    def slot_of(self, seed: int, key: int) -> int | None:
+        """The slot of a key; None if no slot has it."""
+
 
 class ExactBalance:
     """Equal counts: slots come in blocks of one slot a class, each block in an order of its own.
@@ -34,6 +37,7 @@ class ExactBalance:
         self._chosen = {c.index: c for c in dataset.classes}
         self._n_official = dataset.n_classes
         self._order = lru_cache(maxsize=64)(self._draw_order)
+        self._positions = lru_cache(maxsize=64)(self._find_positions)
 
     def _draw_order(self, seed: int, block: int) -> tuple[tuple[int, int], ...]:
         rng = seeds.generator(seeds.derive(seed, "captions", "order", block))
@@ -46,6 +50,14 @@ class ExactBalance:
         first = block * self._n_official
         return Turn(self._chosen[index], first + index, first + place, block)
 
+    def slot_of(self, seed: int, key: int) -> int | None:
+        block, index = divmod(key, self._n_official)
+        position = self._positions(seed, block).get(index)
+        return None if position is None else block * len(self._chosen) + position
+
+    def _find_positions(self, seed: int, block: int) -> dict[int, int]:
+        return {index: position for position, (_, index) in enumerate(self._order(seed, block))}
+
 
 class RandomBalance:
     """A class drawn for every slot, with replacement, as SynCLR does. Another range of classes gives other draws."""
@@ -57,6 +69,9 @@ class RandomBalance:
         rng = seeds.generator(seeds.derive(seed, "captions", "class", slot))
         entry = self._classes[rng.integers(len(self._classes))]
         return Turn(entry, slot, slot, int(rng.integers(1 << 32)))
+
+    def slot_of(self, seed: int, key: int) -> int | None:
+        return key
 
 
 BALANCES = {"exact": ExactBalance, "random": RandomBalance}

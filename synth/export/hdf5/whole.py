@@ -58,7 +58,7 @@ class Hdf5(Export):
         return Sample(0, KEY, {"json": canonical(item)})
 
     def _merge(self) -> dict:
-        parts, path = self.parts, Path(self.out.inside.path(NAME))
+        parts = self.parts
         self._mend(parts)
         paths = [partition(parts, number) for number in range(parts.spec.n_units)]
         if not paths:
@@ -66,6 +66,7 @@ class Hdf5(Export):
         for number, partition_path in enumerate(paths):
             self._refuse_damaged(parts, number, partition_path)
         self.out.claim()
+        path = Path(self.out.inside.path(NAME))
         facts = merge(paths, path, config_of(parts).layout, folder=Path(self.out.inside.folder(PART)))
         return {**facts, "file_name": NAME, "bytes": path.stat().st_size}
 
@@ -88,6 +89,9 @@ class Hdf5(Export):
                     unit = parts.unit(number)
                     for _ in stage.write(range(unit.start, unit.stop)):
                         pass
+
+    def file_of(self, name: str) -> str:
+        return NAME
 
     def records(self, mend: bool = True) -> Iterator[dict]:
         if mend and not self.out.has(NAME, self.facts("bytes")["bytes"]):
