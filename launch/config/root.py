@@ -16,6 +16,7 @@ from synth.captions.prompts import MAKERS
 from synth.export.config import ExportConfig
 from synth.filters.config import FilterConfig, ScoresConfig
 from synth.images.config import ImagesConfig, Img2ImgConfig, ModelConfig
+from synth.judge.config import JudgeConfig
 from synth.keys import dict_of, key, schema
 from synth.kinds import chosen_by, named
 from synth.layout.config import (
@@ -82,6 +83,7 @@ class Config:
     detector: DetectorConfig = key("the model that finds tags in pictures", given=schema(DetectorConfig))
     segmenter: SegmenterConfig = key("the model that gives boxes masks", given=schema(SegmenterConfig))
     box_captioner: BoxCaptionerConfig = key("the model that says what is in a box", given=schema(BoxCaptionerConfig))
+    judge: JudgeConfig = key("how good the pictures are, and whether a classifier learns from them", given=schema(JudgeConfig))
     probe: ProbeConfig = key("recipe=probe: numpy only, for tests of clusters and of the store", given=schema(ProbeConfig))
     cluster: ClusterConfig = key("where stages run", given=schema(ClusterConfig))
     export: Mapping[str, ExportConfig] = key("name of a stage -> export", given=dict_of(schema(ExportConfig)))

@@ -16,8 +16,8 @@ from synth.judge.config import JudgeConfig
 from synth.judge.numbers import alike, answers, balls, intervals, moments, texts
 from synth.judge.numbers import pictures as looks
 from synth.judge.numbers.rows import Unmeasurable
-from synth.judge.parts import BLOCKS, BOTH, CLASSES, DUPLICATES, LEAKS, PICTURES, PROBE, REAL, SET, Part
-from synth.judge.sets import MADE, PictureSet, Sets, captions_of
+from synth.judge.parts import BLOCKS, BOTH, CLASSES, DUPLICATES, LEAKS, MADE, PICTURES, PROBE, REAL, SET, Part
+from synth.judge.sets import PictureSet, Sets, captions_of
 
 DIGITS = 6  # significant ones of a number that is stored
 EXAMPLES = 12  # pairs of duplicates and leaks that are kept

@@ -6,7 +6,9 @@ from synth.judge.config import JudgeConfig
 
 SET, DUPLICATES, LEAKS, PICTURES, CLASSES, PROBE = "set", "duplicates", "leaks", "pictures", "classes", "probe"
 BLOCKS = 8  # parts that the classes are spread over
-MADE, REAL, BOTH = "made", "real", "both"  # what a probe is trained on
+MADE, REAL, TEST = "made", "real", "test"  # sets
+ROLES = {MADE: "features", REAL: "real", TEST: "test"}  # set -> role of the stage of its features
+BOTH = "both"  # what a probe is trained on, beside the judged and the real set
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ import numpy as np
 from synth.errors import InputError
 from synth.features.reading import FeatureSet, load, n_pictures, picture
 from synth.judge.matching import Matching, matched
+from synth.judge.parts import MADE, REAL, ROLES, TEST
 from synth.reading.stage import ROLE as IMAGES
 from synth.reading.stage import StageReader
 from synth.seeds import uniform
 from synth.store.folder import StageFolder
 
-MADE, REAL, TEST = "made", "real", "test"
-ROLES = {MADE: "features", REAL: "real", TEST: "test"}  # set -> role of the stage upstream
 FILTERED = "taken out by a filter"
 
 

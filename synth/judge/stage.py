@@ -13,8 +13,8 @@ from synth import keys
 from synth.errors import InputError
 from synth.judge.config import JudgeConfig
 from synth.judge.measuring import Measured, measure
-from synth.judge.parts import Part, parts
-from synth.judge.sets import REAL, ROLES, TEST, Sets, read_sets
+from synth.judge.parts import REAL, ROLES, TEST, Part, parts
+from synth.judge.sets import Sets, read_sets
 from synth.run.stage import Stage
 from synth.store.samples import Sample
 from synth.store.spec import canonical

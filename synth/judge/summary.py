@@ -10,8 +10,7 @@ import numpy as np
 from synth.errors import InputError
 from synth.judge.choice import choose
 from synth.judge.measuring import mean, rounded
-from synth.judge.parts import BOTH, CLASSES, DUPLICATES, LEAKS, MADE, PICTURES, PROBE, REAL, SET, Part
-from synth.judge.sets import ROLES
+from synth.judge.parts import BOTH, CLASSES, DUPLICATES, LEAKS, MADE, PICTURES, PROBE, REAL, ROLES, SET, Part
 from synth.kinds import config_of
 from synth.reading.stage import ROLE as IMAGES
 from synth.store.damage import mending
@@ -75,7 +74,7 @@ def summary(judge: StageFolder, parts: Sequence[Part]) -> tuple[dict[str, Any], 
         "measured": _measured(judge, names),
         "features": _encoder(judge),
         "seeds": list(config.seeds),
-        "test_rows": right[MADE].shape[1] if right else 0,
+        "test_rows": right[MADE].shape[1] if MADE in right else 0,
         "sets": whole["sets"],
         "numbers": whole["numbers"],
         "probes": _probes(found, right),

@@ -103,6 +103,8 @@ def sentences(found: Verdict) -> list[str]:
 
 
 def _without(facts: Mapping) -> str:
+    if why := facts["no_probes"].get("made"):
+        return f"no classifier can be trained on it: {why}"
     lacks = "a test set (judge.test=FOLDER)" + ("" if "real" in facts["sets"] else " or a real set (judge.real=FOLDER)")
     return f"whether it trains a classifier cannot be said without {lacks}"
 
