@@ -31,10 +31,11 @@ class Point:
     facts: Mapping
     correct: np.ndarray | None = None
     keys: Mapping[str, Scalar] = field(default_factory=dict)
+    title: str = ""  # what whoever asked for it called it
 
     @property
     def label(self) -> str:
-        return " ".join(f"{key}={shown(value)}" for key, value in self.keys.items()) or self.facts["name"]
+        return self.title or " ".join(f"{key}={shown(value)}" for key, value in self.keys.items()) or self.facts["name"]
 
     def picture(self, name: str) -> bytes:
         """A picture that the page shows; InputError if it is not there. The schema lets no name lead out of the folder."""
@@ -80,10 +81,20 @@ def _correct(path: Path, facts: Mapping) -> np.ndarray:
 
 
 def told_apart(points: Sequence[Point]) -> list[Point]:
-    """Points with the keys that differ among them."""
-    keys = sorted({key for p in points for key in p.facts["point"]})
-    differ = [key for key in keys if len({json.dumps(p.facts["point"].get(key)) for p in points}) > 1]
-    return [replace(p, keys={key: p.facts["point"].get(key) for key in differ}) for p in points]
+    """Points with the keys that differ among them. Of keys that always differ together, as all those of a model, the plainest is told."""
+    keys = sorted({key for p in points for key in p.facts["point"]}, key=_plainness)
+    differ: dict[tuple[int, ...], str] = {}
+    for key in keys:
+        values = [json.dumps(p.facts["point"].get(key)) for p in points]
+        kinds = {value: n for n, value in enumerate(dict.fromkeys(values))}
+        if len(kinds) > 1:
+            differ.setdefault(tuple(kinds[value] for value in values), key)
+    return [replace(p, keys={key: p.facts["point"].get(key) for key in differ.values()}) for p in points]
+
+
+def _plainness(key: str) -> tuple:
+    """Names before numbers that follow from them, and what happened (slots) last."""
+    return key.endswith(".slots"), not key.endswith(".id"), key.count("."), key
 
 
 def comparable(points: Sequence[Point]) -> list[list[Point]]:
