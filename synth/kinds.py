@@ -128,9 +128,7 @@ KINDS = {
         device=GPU,
         makes=(LABELS,),
     ),
-    "clip_features": Kind(
-        "synth.filters.scoring:ClipFeatures", "synth.filters.config:ClipFeaturesConfig", f"{_FILTERS}:clip_features", device=GPU
-    ),
+    "features": Kind("synth.features.stage:Features", "synth.features.config:FeaturesConfig", "launch.plan.features:plan", device=GPU),
     "perceptual_hash": Kind(
         "synth.filters.scoring:PerceptualHash", "synth.filters.config:PerceptualHashConfig", f"{_FILTERS}:perceptual_hash", framing="jsonl"
     ),
