@@ -24,7 +24,7 @@ FLOORS = (
     ("synth.captions",),
     ("synth.images",),
     ("synth.filters", "synth.export"),
-    ("synth.tracking", "synth.story", "synth.layout"),
+    ("synth.tracking", "synth.story", "synth.layout", "synth.judge"),
     ("synth.verify",),
     ("synth.worker",),
     ("launch.config",),
