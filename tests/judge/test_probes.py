@@ -83,17 +83,10 @@ def test_the_linear_probe_is_at_the_least_of_its_loss():
 
 def test_the_same_bytes_for_any_number_of_threads():
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    said = {
-        subprocess.run(
-            [sys.executable, "-c", CHILD],
-            env=env | {"OPENBLAS_NUM_THREADS": str(n)},
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        ).stdout
-        for n in (1, 2)
-    }
+    said = set()
+    for threads in (1, 2):
+        env |= {"OPENBLAS_NUM_THREADS": str(threads)}
+        said.add(subprocess.run([sys.executable, "-c", CHILD], env=env, check=True, capture_output=True, text=True, timeout=120).stdout)
     assert len(said) == 1
     assert len(said.pop().strip()) == hashlib.sha256().digest_size * 2
 
@@ -123,7 +116,7 @@ def test_what_cannot_be_learned_says_why():
         linear_probe(TRAIN[LABELS == 1], LABELS[LABELS == 1], TEST, 4)
     with pytest.raises(Unmeasurable, match="the same features"):
         linear_probe(np.repeat(TRAIN[:1], 8, axis=0), np.arange(8) % 4, TEST, 4)
-    with pytest.raises(InputError, match="train: row 3 has the label 3; there are classes 0..2"):
+    with pytest.raises(InputError, match=r"train: row 3 has the label 3; there are classes 0\.\.2"):
         linear_probe(TRAIN, LABELS, TEST, 3)
     spoilt = TRAIN.copy()
     spoilt[8] = np.nan
