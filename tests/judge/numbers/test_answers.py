@@ -85,7 +85,7 @@ def holds(make, truth: float, times: int = 60) -> float:
         (lambda rng: intervals.interval(rng.random(40) < 0.9, 0), 0.9),
         (lambda rng: intervals.interval(rng.normal(3, 2, 60), 0, 200), 3),
         (lambda rng: intervals.interval(rng.normal(size=50), 0, 100, statistic=lambda v: float(v.mean())), 0),
-        (lambda rng: intervals.interval(rng.normal(size=(4, 1)) * 0.1 + rng.normal(size=(4, 300)), 0, 200), 0),
+        (lambda rng: intervals.interval(rng.normal(size=(8, 1)) * 0.1 + rng.normal(size=(8, 300)), 0, 200), 0),
         (lambda rng: intervals.difference(*_paired(rng), seed=0, n=200), 0.05),
     ],
     ids=["share", "mean", "statistic", "seeds", "difference"],
