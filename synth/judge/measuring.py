@@ -72,24 +72,20 @@ def _set(part: Part, sets: Sets, config: JudgeConfig) -> Measured:
 
 
 def _told(name: str, there: PictureSet, sets: Sets) -> dict[str, Any]:
-    counts = there.counts(len(sets.class_names))
     return {
         "pictures": len(there),
         "without_class": int((there.labels < 0).sum()),
         "left_out": dict(sorted(there.left_out.items())),
         "other_classes": list(sets.matching.others.get(name, ())),
-        "fewest": int(counts.min(initial=len(there))) if len(counts) else 0,
-        "most": int(counts.max(initial=0)),
-        "balance": rounded(_balance(counts)),
+        **_balance(there.labels[there.labels >= 0], len(sets.class_names)),
     }
 
 
-def _balance(counts: np.ndarray) -> float:
-    """Evenness of the classes: entropy of their shares over that of equal ones; 1 where all have as many pictures."""
-    if len(counts) < 2 or not counts.sum():
-        return 1.0
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum() / np.log(len(counts)))
+def _balance(labels: np.ndarray, n_classes: int) -> dict[str, Any]:
+    if not len(labels):
+        return {"fewest": 0, "most": 0, "balance": None}
+    found = texts.class_balance(labels, n_classes)
+    return {"fewest": found.smallest, "most": found.largest, "balance": rounded(found.evenness)}
 
 
 def _inner(made: PictureSet, rows: np.ndarray, sets: Sets) -> dict[str, Number]:
@@ -198,8 +194,11 @@ def _looked_at(made: PictureSet, slots: Sequence[int]) -> Iterator[Any]:
             yield looks.image_statistics(decoded.pixels)
 
 
-def _captions(captions: Sequence[str]) -> Mapping[str, Any]:
-    raise NotImplementedError(captions, texts)
+def _captions(captions: Sequence[str]) -> dict[str, Any]:
+    found = texts.caption_statistics(captions)
+    facts = {"captions": found.captions, "words": rounded(found.words), "shortest": found.shortest, "longest": found.longest}
+    grams = {f"distinct_{n}_grams": rounded(share) for n, share in enumerate(found.distinct, 1) if share is not None}
+    return facts | {"repeats": found.repeats} | grams
 
 
 # -- probes ----------------------------------------------------------------------------------------------------------
