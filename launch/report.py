@@ -34,7 +34,7 @@ from synth.terminal import message
 if TYPE_CHECKING:
     from synth.judge.reading import Point
 
-Groups = "Sequence[Sequence[Point]]"
+    Groups = Sequence[Sequence[Point]]
 
 
 def reports_at(path: Path) -> list[Path]:
@@ -58,24 +58,24 @@ def warn(what: str) -> None:
     print(message(f"warning: {what}"), file=sys.stderr)
 
 
-def _html(groups: Groups) -> bytes:
+def _html(groups: "Groups") -> bytes:
     from synth.judge.page import page
 
     return page("Judge", groups).encode()
 
 
-def _json(groups: Groups) -> bytes:
+def _json(groups: "Groups") -> bytes:
     points = [{"label": p.label, "folder": str(p.folder)} | dict(p.facts) for group in groups for p in group]
     return json.dumps({"points": points}, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
-def _parquet(groups: Groups) -> bytes:
+def _parquet(groups: "Groups") -> bytes:
     from synth.judge.tables import parquet
 
     return parquet(groups)
 
 
-FORMS: dict[str, Callable[[Groups], bytes]] = {".html": _html, ".json": _json, ".parquet": _parquet}
+FORMS: "dict[str, Callable[[Groups], bytes]]" = {".html": _html, ".json": _json, ".parquet": _parquet}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ class JudgeConfig:
         low=1,
         null="as many as the smaller of the judged and the real set has",
         sparse=True,
+        unread=None,
     )
     seeds: tuple[int, ...] = key("list of integers: one draw of the training pictures each; an accuracy is their mean")
     neighbours: int = key("k of precision, recall, density and coverage", low=1, high=100)

@@ -103,8 +103,9 @@ def _inner(made: PictureSet, rows: np.ndarray, sets: Sets) -> dict[str, Number]:
 
 
 def _zero_shot(made: PictureSet, rows: np.ndarray) -> np.ndarray:
+    """[n] bool: whether the most similar class text of each picture is that of its class."""
     assert made.class_texts is not None
-    return answers.correct(answers.zero_shot_answers(made.features[rows], made.class_texts), made.labels[rows])
+    return answers.zero_shot_labels(made.features[rows], made.class_texts) == made.labels[rows]
 
 
 def _beside(made: np.ndarray, real: PictureSet | None, number: int | None, config: JudgeConfig) -> dict[str, Number]:
