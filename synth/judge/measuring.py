@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from synth.errors import InputError
 from synth.images.decode import decode_whole
 from synth.judge import probes
 from synth.judge.config import JudgeConfig
@@ -211,10 +210,11 @@ def _probe(part: Part, sets: Sets, config: JudgeConfig) -> Measured:
     n_classes = len(sets.class_names)
     tested = np.flatnonzero(test.labels >= 0)
     x, labels = _training(part, sets, config)
-    if not len(tested) or not len(x):
-        raise InputError(f"judge: no picture of a class that all sets have is in the {'test' if len(x) else part.trained_on} set")
-    truth, asked = test.labels[tested], test.features[tested]
     told = {"trained_on": part.trained_on, "seed": config.seeds[part.number], "rows": len(x), "tested": len(tested)}
+    if not len(tested) or not len(x):
+        lacks = "the test set" if len(x) else "what it would be trained on"
+        return Measured(told | {"why": f"{lacks} has no picture of a class that all sets have"})
+    truth, asked = test.labels[tested], test.features[tested]
     try:
         linear = probes.linear_probe(x, labels, asked, n_classes)
         near = probes.knn(x, labels, asked, n_classes, min(config.votes, len(x)))

@@ -14,6 +14,9 @@ from synth.judge.verdict import Verdict, number, rows, sentences, short, verdict
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 CURVES = {"accuracy": "accuracy", "coverage": "coverage", "cmmd": "CMMD"}  # what is drawn against each swept key
 KEYS, CLASSES, NAMES, TEXT = 6, 40, 20, 200  # swept keys, classes in a table, names in a list, characters of a text
+SETS = {"made": "judged", "real": "real", "test": "test"}
+TRAINED_ON = {"made": "the judged set", "real": "as many real pictures", "both": "both"}
+NUMBERS = ("coverage", "clipped_coverage", "precision", "recall", "density", "clipped_density", "cmmd", "frechet")  # the first ones
 MIME = {"png": "image/png", "jpg": "image/jpeg"}
 CSS = """
 :root { color-scheme: light dark; --side: 6rem; }
@@ -110,8 +113,8 @@ def _point(point: Point) -> Iterator[str]:
 
 
 def _measured_on(facts: Mapping) -> str:
-    sets = ", ".join(f"{n['pictures']:,} {name} pictures" for name, n in facts["sets"].items())
-    return f"features of {facts['features']}; {sets}; {len(facts['classes']):,} classes"
+    sets = ", ".join(f"{facts['sets'][name]['pictures']:,} {word}" for name, word in SETS.items() if name in facts["sets"])
+    return f"features of {facts['features']}; {sets} pictures; {len(facts['classes']):,} classes"
 
 
 def _sets(facts: Mapping) -> list[dict[str, str]]:
@@ -124,7 +127,8 @@ def _sets(facts: Mapping) -> list[dict[str, str]]:
             "evenness": _said(n["balance"]),
             "without a class that all sets have": f"{n['without_class']:,}",
         }
-        for name, n in facts["sets"].items()
+        for name in SETS
+        if (n := facts["sets"].get(name))
     ]
 
 
@@ -145,20 +149,22 @@ def _notes(facts: Mapping) -> Iterator[str]:
 
 
 def _numbers(facts: Mapping) -> list[dict[str, str]]:
-    return [{"number": name.replace("_", " "), "value": _value(n), "95 %": _span(n)} for name, n in facts["numbers"].items()]
+    names = sorted(facts["numbers"], key=lambda name: (NUMBERS.index(name) if name in NUMBERS else len(NUMBERS), name))
+    return [{"number": name.replace("_", " "), "value": _value(n), "95 %": _span(n)} for name in names for n in [facts["numbers"][name]]]
 
 
 def _probes(facts: Mapping) -> list[dict[str, str]]:
     return [
         {
-            "trained on": {"made": "the judged set", "real": "real pictures", "both": "both"}[what],
+            "trained on": words,
             "pictures": f"{p['rows']:,}",
             "accuracy": _value(p["accuracy"]),
             "95 %": _span(p["accuracy"]),
             "kNN": _value(p["knn"]),
             "calibration error": _value(p["calibration_error"]),
         }
-        for what, p in facts["probes"].items()
+        for what, words in TRAINED_ON.items()
+        if (p := facts["probes"].get(what))
     ]
 
 
@@ -187,10 +193,9 @@ def _shown(point: Point) -> Iterator[str]:
     if point.facts["shown"]:
         yield "<h3>The worst classes</h3>\n"
     for one in point.facts["shown"]:
-        names = {"made": "judged", "real": "real", "test": "test"}
         grid = "".join(
-            f'<small>{names[name]}</small><div class="row">{"".join(_img(point, f, one["class"]) for f in one[name])}</div>'
-            for name in names
+            f'<small>{word}</small><div class="row">{"".join(_img(point, f, one["class"]) for f in one[name])}</div>'
+            for name, word in SETS.items()
             if name in one
         )
         yield f'<p>{_text(one["class"])}</p>\n<div class="pictures">{grid}</div>\n'

@@ -87,7 +87,8 @@ def read_sets(judge: StageFolder) -> Sets:
     """The sets of a judge stage. InputError where there is nothing to judge, or no class is in all of them."""
     stages = {name: tuple(judge.upstream(role)) for name, role in ROLES.items() if role in judge.spec.upstream}
     loaded = {name: [load(stage) for stage in of_set] for name, of_set in stages.items()}
-    matching = matched({name: _classes(name, sets) for name, sets in loaded.items()})
+    classes = {name: _classes(name, sets) for name, sets in loaded.items()}
+    matching = matched(classes if classes[MADE] else {})  # no class is judged of pictures that have none
     pictures = {name: _joined(sets, stages[name], matching.numbers.get(name)) for name, sets in loaded.items()}
     if IMAGES in judge.spec.upstream:
         pictures[MADE] = _chosen(pictures[MADE], StageReader(judge.upstream(IMAGES)[0]))

@@ -100,7 +100,7 @@ def _made(judge: StageFolder) -> list[StageFolder]:
 
 def _name(judge: StageFolder) -> str:
     made = _made(judge)
-    listed = [file.identity[:20] for features in judge.upstream(ROLES[MADE]) for role, file in features.spec.inputs.items() if role == "source"]
+    listed = [f"source {file.identity.rpartition(':')[2][:12]}" for features in judge.upstream(ROLES[MADE]) for role, file in features.spec.inputs.items() if role == "source"]
     return ", ".join([stage.path.name for stage in made] or listed)
 
 
