@@ -5,7 +5,6 @@ from typing import Any
 from launch.config.root import Config, RecipeStage
 from launch.plan.node import Node
 from launch.plan.sources import Given
-from synth.errors import InputError
 from synth.judge.config import FOLDER, JudgeReportConfig
 from synth.judge.matching import matched
 from synth.judge.parts import MADE, REAL, ROLES, TEST, parts

@@ -481,7 +481,7 @@ DRAWN = {
     "sd14": "sd", "sd15": "sd", "sdxl": "sdxl", "sdxl-refiner": "sdxl_refiner", "if-1": "floyd", "if-2": "floyd_2", "x4": "floyd_3",
 }  # fmt: skip
 LINES = "cat\ndog\nsea lion\n"
-AIRCRAFT = json.loads((ROOT / "synth" / "captions" / "datasets" / "aircraft.json").read_text())["classes"][0]
+AIRCRAFT = json.loads((ROOT / "synth" / "captions" / "datasets" / "aircraft.json").read_text())["classes"][0]["name"]
 NAMES = json.loads((ROOT / "synth" / "embedded" / "pictures" / "classes.json").read_text())["classes"]
 CAPTIONS = "".join(f"A {name} on a sofa. => {name}\n" for name in NAMES)
 BOOK = "Gen.1\nIn the beginning\nthere was light\nGen.2\nA garden\n"

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from synth.errors import InputError
-from tests.launch.plan.test_graph import kinds, stage
 from tests.launch.plan.test_filters import clip  # noqa: F401 (a fixture)
+from tests.launch.plan.test_graph import kinds, stage
 
 ASKED = ["features", "judge", "judge_report"]
 
@@ -71,7 +71,10 @@ def test_any_folder_is_judged(world, clip, test_set):  # noqa: F811
     ("overrides", "said"),
     [
         (["recipe=judge", "features.model=CLIP"], "judge.source=null: not set; it must name a folder of pictures by class"),
-        (["judge.source=TEST", "features.model=CLIP"], "recipe class_images makes the pictures that are judged; leave it out, or use recipe=judge"),
+        (
+            ["judge.source=TEST", "features.model=CLIP"],
+            "recipe class_images makes the pictures that are judged; leave it out, or use recipe=judge",
+        ),
         (["recipe=probe", "judge.test=TEST"], "recipe probe makes no pictures of classes that could be judged"),
         (["judge.test=TEST"], "features.model: not set"),
         (["judge.test=NOWHERE", "features.model=CLIP"], "judge.test: .*NOWHERE is not there"),
