@@ -21,7 +21,7 @@ run: $(VENV)/.installed
 judge: $(VENV)/.installed
 	@$(BIN)/python -m synth.embedded.pictures.folders $(JUDGED)/real --count 400 --seed 11
 	@$(BIN)/python -m synth.embedded.pictures.folders $(JUDGED)/test --count 600 --seed 12 --held-out
-	@$(BIN)/python launch/run.py -m cluster=debug images.guidance_scale=1,2,4,8 captions.per_class=8 images.steps=12 'export=[]' \
+	@$(BIN)/python launch/run.py -m cluster.n_jobs=1 images.guidance_scale=1,2,4,8 captions.per_class=8 images.steps=12 'export=[]' \
 	  features.model=$(TINY_CLIP) judge.real=$(JUDGED)/real judge.test=$(JUDGED)/test $(ARGS)
 	@$(BIN)/python launch/report.py runs/pictures --out runs/judge.html --out runs/judge.parquet
 

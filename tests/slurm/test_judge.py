@@ -10,7 +10,7 @@ from tests.slurm.launching import blind_python, launch, settle, wait_whole
 
 
 def test_a_sweep_ends_in_a_table(cluster, tmp_path):
-    sets = [pictures(tmp_path / name, "cat", "dog") for name in ("one", "other", "test")]
+    sets = [pictures(tmp_path / name, "cat", "dog", *more) for name, more in (("one", ()), ("other", ("owl",)), ("test", ()))]
     runs, clip = tmp_path / "runs", build_tiny_clip(tmp_path / "clip")
     words = ["-m", "recipe=judge", f"judge.source={sets[0]},{sets[1]}", f"judge.test={sets[2]}", "dataset.name=judged"]
     words += [f"features.model={clip}", f"cluster.python={blind_python(tmp_path)}", "cluster.n_jobs=1"]
