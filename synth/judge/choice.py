@@ -71,9 +71,10 @@ def _drawn(correct: Sequence[np.ndarray], draws: int) -> np.ndarray:
     """[draws, points]: accuracies of test pictures and seeds drawn with replacement; test pictures alike for all points."""
     m, random = correct[0].shape[1], generator(0)
     drawn = np.empty((draws, len(correct)))
-    of_rows = np.stack([c.mean(0) for c in correct], 1)  # [M, points]
+    of_rows = np.stack([c.sum(0) for c in correct], 1)  # [M, points], whole numbers: their sums are exact in any order
+    seeds = np.array([len(c) for c in correct])
     for at in range(draws):
-        drawn[at] = np.bincount(random.integers(0, m, m), minlength=m) @ of_rows / m
+        drawn[at] = np.bincount(random.integers(0, m, m), minlength=m) @ of_rows / (m * seeds)
     for at, c in enumerate(correct):
         if (count := len(c)) > 1:
             of_seeds = c.mean(1)

@@ -1,5 +1,6 @@
 """Classes of several sets, matched by name: composed letters, without case, `_` for blanks. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,9 +32,7 @@ def matched(sets: Mapping[str, Sequence[str]]) -> Matching:
     spelled = {name: [looked_up(c) for c in classes] for name, classes in sets.items() if classes}
     if not spelled:
         return Matching((), {}, {})
-    once = [
-        {c for c in classes if classes.count(c) == 1} if len(set(classes)) < len(classes) else set(classes) for classes in spelled.values()
-    ]
+    once = [{c for c, n in Counter(classes).items() if n == 1} for classes in spelled.values()]
     common = set.intersection(*once)
     first = next(iter(spelled))
     if not common:
