@@ -104,6 +104,13 @@ def sentences(found: Verdict) -> list[str]:
     return [_choice(found, found.choice), f"linear probe on features of {first['features']}; paired bootstrap of the same {how}"]
 
 
+def _no_choice(points: Sequence[Point]) -> str:
+    for point in points:
+        if why := point.facts["no_probes"].get("made"):
+            return f"which point trains best cannot be said: no classifier can be trained on {point.label}: {why}"
+    return "which point trains best cannot be said without a test set: judge.test=FOLDER"
+
+
 def _without(facts: Mapping) -> str:
     if why := facts["no_probes"].get("made"):
         return f"no classifier can be trained on it: {why}"

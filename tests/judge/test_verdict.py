@@ -37,6 +37,13 @@ def test_without_a_test_set_no_point_is_taken():
     assert "accuracy" not in rows(verdict(points))[0]
 
 
+def test_a_point_that_nothing_can_be_trained_on_is_named():
+    points = [point(0.7, {GUIDANCE: 2.0}), point(None, {GUIDANCE: 4.0}, no_probes={"made": "train: all pictures have the same features"})]
+    assert said(points) == [
+        f"which point trains best cannot be said: no classifier can be trained on {GUIDANCE}=4: train: all pictures have the same features"
+    ]
+
+
 def test_one_point_is_told_beside_real_pictures():
     assert said([point(0.7, {})])[0].endswith("; as many real pictures give .700, both together .700")
 

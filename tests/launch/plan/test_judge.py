@@ -13,11 +13,11 @@ ASKED = ["features", "judge", "judge_report"]
 
 
 def pictures(folder, *classes):
-    """A folder of pictures by class."""
-    for name in classes:
+    """A folder of pictures by class, a colour each."""
+    for n, name in enumerate(classes):
         (folder / name).mkdir(parents=True)
         out = io.BytesIO()
-        Image.new("RGB", (8, 8)).save(out, "PNG")
+        Image.new("RGB", (8, 8), (80 * n, 200 - 60 * n, 30)).save(out, "PNG")
         (folder / name / "a.png").write_bytes(out.getvalue())
     return folder
 
