@@ -5,6 +5,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
+_PUNCTUATION = ".,;:!?\u2026\"'()[]\u3001\u3002\uff0c\uff01\uff1f\u201c\u201d"
 _APOSTROPHES = "\u2018\u2019\u201b\u02bc\u02b9\u2032\u00b4`"
 _HYPHENS = "-\u2010\u2011\u2012\u2013\u2014\u2212\u00ad_"
 _ALIKE = str.maketrans(_APOSTROPHES + _HYPHENS, "'" * len(_APOSTROPHES) + " " * len(_HYPHENS))
@@ -35,6 +36,16 @@ def count(text: str) -> int:
         return len(text.split())
     n = sum(math.ceil(len(characters.findall(text)) / size) for characters, size in _RUNS)
     return n + len(_UNSPACED.sub(" ", text).split())
+
+
+def tokens(text: str) -> list[str]:
+    """The words as they are compared: case folded, without the punctuation around them; of scripts without blanks each character.
+
+    >>> tokens("A cat, on a mat.")
+    ['a', 'cat', 'on', 'a', 'mat']
+    """
+    spaced = text if text.isascii() else _UNSPACED.sub(r" \g<0> ", text)
+    return [bare for word in spaced.casefold().split() if (bare := word.strip(_PUNCTUATION))]
 
 
 def repeats(text: str) -> bool:
