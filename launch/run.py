@@ -24,6 +24,8 @@ from synth.host.scratch import Scratch
 from synth.host.source import as_module
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from omegaconf import DictConfig
     from rich.console import Console
 
@@ -137,8 +139,16 @@ class Session:
             if len(self.points) > 1:
                 console.print(f"{len(self.points)} points, {len(stages)} distinct stages")
             outcomes = (run or runner(first.cluster.kind))(stages, first.cluster, console, any(p.retry_failed for p in self.points))
-        summary.show(outcomes, self.failures, self.command, console)
+        summary.show(outcomes, self.failures, self.command, console, self._labels())
         return worst([o.code for o in outcomes] + [f.code for f in self.failures])
+
+    def _labels(self) -> dict["Path", str]:
+        """Folder of a stage -> the point of a sweep that it is of, where it is of one alone."""
+        labels: dict[Path, set[str]] = {}
+        for point in self.points:
+            for stage in point.stages:
+                labels.setdefault(stage.folder, set()).add(point.label)
+        return {folder: next(iter(of_points)) for folder, of_points in labels.items() if len(of_points) == 1}
 
 
 def make_folders(stages: Sequence["PlannedStage"], console: "Console") -> None:

@@ -128,9 +128,7 @@ KINDS = {
         device=GPU,
         makes=(LABELS,),
     ),
-    "clip_features": Kind(
-        "synth.filters.scoring:ClipFeatures", "synth.filters.config:ClipFeaturesConfig", f"{_FILTERS}:clip_features", device=GPU
-    ),
+    "features": Kind("synth.features.stage:Features", "synth.features.config:FeaturesConfig", "launch.plan.features:plan", device=GPU),
     "perceptual_hash": Kind(
         "synth.filters.scoring:PerceptualHash", "synth.filters.config:PerceptualHashConfig", f"{_FILTERS}:perceptual_hash", framing="jsonl"
     ),
@@ -172,6 +170,14 @@ KINDS = {
     "layoutsam": _labels("shards:LayoutSam", "LayoutSamConfig"),
     "layout_webdataset": replace(_labels("shards:LayoutWebDataset", "WebDatasetConfig", "synth.export.config"), group=""),
     "labels_page": _labels("page:LabelsPage", "LabelsPageConfig", look_at="index.html"),
+    "judge": Kind("synth.judge.stage:Judge", "synth.judge.config:JudgeConfig", "launch.plan.judge:plan"),
+    "judge_report": Kind(
+        "synth.judge.report:JudgeReport",
+        "synth.judge.config:JudgeReportConfig",
+        "launch.plan.judge:report",
+        framing="jsonl",
+        look_at="index.html",
+    ),
     "pairs_page": _export("synth.tracking.page:PairsPage", "synth.tracking.config:PairsPageConfig", of=(PAIRS,), look_at="index.html"),
 }
 

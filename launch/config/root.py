@@ -14,8 +14,10 @@ from synth.captions.config import CaptionerConfig, CaptionsConfig, DatasetConfig
 from synth.captions.engines import ENGINES
 from synth.captions.prompts import MAKERS
 from synth.export.config import ExportConfig
-from synth.filters.config import FilterConfig, ScoresConfig
+from synth.features.config import FeaturesKeys
+from synth.filters.config import FilterConfig
 from synth.images.config import ImagesConfig, Img2ImgConfig, ModelConfig
+from synth.judge.config import JudgeConfig
 from synth.keys import dict_of, key, schema
 from synth.kinds import chosen_by, named
 from synth.layout.config import (
@@ -74,7 +76,7 @@ class Config:
     captions: CaptionsConfig = key("how many captions, and which are taken", given=schema(CaptionsConfig))
     images: ImagesConfig = key("pictures of captions", given=schema(ImagesConfig, "images"))
     img2img: Img2ImgConfig = key("pictures of pictures: recipe=noise_denoise", given=schema(Img2ImgConfig, "img2img"))
-    scores: ScoresConfig = key("what filters read; computed once, thresholds are the filters' own", given=schema(ScoresConfig))
+    features: FeaturesKeys = key("of pictures: computed once, thresholds are those of who reads them", given=schema(FeaturesKeys))
     story: StoryKeys = key("recipe=story; what is not here follows images.*", given=schema(StoryKeys))
     tracking: PairsConfig = key("recipe=tracking; what is not here follows images.*", given=schema(PairsConfig))
     layout: LayoutConfig = key("recipe=layout: pictures with alt texts to layout labels", given=schema(LayoutConfig))
@@ -82,6 +84,7 @@ class Config:
     detector: DetectorConfig = key("the model that finds tags in pictures", given=schema(DetectorConfig))
     segmenter: SegmenterConfig = key("the model that gives boxes masks", given=schema(SegmenterConfig))
     box_captioner: BoxCaptionerConfig = key("the model that says what is in a box", given=schema(BoxCaptionerConfig))
+    judge: JudgeConfig = key("how good the pictures are, and whether a classifier learns from them", given=schema(JudgeConfig))
     probe: ProbeConfig = key("recipe=probe: numpy only, for tests of clusters and of the store", given=schema(ProbeConfig))
     cluster: ClusterConfig = key("where stages run", given=schema(ClusterConfig))
     export: Mapping[str, ExportConfig] = key("name of a stage -> export", given=dict_of(schema(ExportConfig)))

@@ -11,6 +11,7 @@ from launch.config.inherited import inherited
 from launch.config.near import did_you_mean
 from launch.config.root import Config, Recipe, RecipeStage
 from launch.config.secrets import check_config
+from launch.plan import judge
 from launch.plan.filters import pool
 from launch.plan.node import Node, planner
 from launch.plan.planned import PlannedStage, Point
@@ -39,7 +40,8 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
             continue
         upstream = {role: planned[up] for role, up in stage.upstream.items()}
         plan = pool if stage.kind == POOL else planner(stage.kind)
-        specs = plan(Node(name, stage.kind, config, root, upstream, settings, command))
+        known = {made.folder: made for of_node in planned.values() for made in of_node}
+        specs = plan(Node(name, stage.kind, config, root, upstream, settings, command, known))
         planned[name] = tuple(s if isinstance(s, PlannedStage) else PlannedStage(s, root, planned=True) for s in specs)
     # once each: a planner may give an earlier stage in the place of one that was left out
     stages = tuple({stage.folder: stage for of_node in planned.values() for stage in of_node}.values())
@@ -81,7 +83,7 @@ def distinct(points: list[Point]) -> list[PlannedStage]:
 
 
 def _nodes(config: Config) -> dict[str, tuple[RecipeStage, Any]]:
-    """The recipe's graph with the filters and exports at its end, in topological order: name -> (stage, settings)."""
+    """The recipe's graph with the filters, the exports and the judge at its end, in topological order: name -> (stage, settings)."""
     stages, settings = dict(config.recipe.stages), dict[str, Any]()
     last = config.recipe.exports_of
     groups: dict[str, Mapping[str, Any]] = {"filter": config.filter, "export": config.export}
@@ -101,6 +103,7 @@ def _nodes(config: Config) -> dict[str, tuple[RecipeStage, Any]]:
                 parts = upstream["parts"] = f"{name}_parts"
                 stages[parts], settings[parts] = RecipeStage(kind.parts, {kind.role: last}), node
             stages[name], settings[name] = RecipeStage(chosen_kind, upstream), node
+    judge.add(config, last, stages, settings)
     return {name: (stages[name], settings.get(name)) for name in topological(stages)}
 
 

@@ -1,7 +1,7 @@
 """What a person sees at the end: a table of the stages, what the exports made, and the picture to look at as the last line."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +9,7 @@ from rich.table import Table
 
 from launch.plan.planned import Failure, Outcome
 from launch.plan.state import is_export
+from launch.show import judge
 from launch.show.asked import asked
 from launch.show.saying import say
 from launch.show.stages import work_of
@@ -20,8 +21,13 @@ from synth.store.framing import shared
 NAMED = 3  # reasons of tombstones that are told
 
 
-def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str, console: Console) -> None:
-    """The summary of a run; the last line is the path of the contact sheet or page, or of the last export."""
+def show(
+    outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str, console: Console, labels: Mapping[Path, str] | None = None
+) -> None:
+    """The summary of a run; the last line is the path of the contact sheet or page, or of the last export.
+
+    labels: folder of a stage -> the point of a sweep that it is of, where it is of one alone.
+    """
     if outcomes:
         console.print(_table(outcomes))
     for outcome in outcomes:
@@ -41,6 +47,7 @@ def show(outcomes: Sequence[Outcome], failures: Sequence[Failure], command: str,
         say(console, f"What is finished is kept. To go on, run the same command again:\n  {command}")
     if outcomes and not failures and all(o.before for o in outcomes):
         say(console, "Everything was done already.")
+    judge.show([o.stage.folder for o in outcomes if o.done and o.stage.spec.kind == judge.REPORT], labels or {}, console)
     for line in made(outcomes):
         say(console, line)
 

@@ -55,11 +55,11 @@ def page(title: str, rows: Sequence[Row], refresh: int = 0, large: bool = False)
     return document(title, CSS, "".join(parts), again, " class=large" if large else "")
 
 
-def document(title: str, css: str, body: str, head: str = "", attributes: str = "") -> str:
-    """A whole page, its title on top. head: more of that; attributes: of <body>."""
+def document(title: str, css: str, body: str, head: str = "", attributes: str = "", policy: str = POLICY) -> str:
+    """A whole page, its title on top. head: more of that; attributes: of <body>; policy: what it may load."""
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">{head}'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">{head}'
         f'<meta name="viewport" content="width=device-width"><title>{escaped(title)}</title><style>{css}</style></head>\n'
         f"<body{attributes}><h1>{escaped(title)}</h1>\n{body}</body></html>\n"
     )

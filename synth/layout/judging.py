@@ -15,7 +15,7 @@ from synth.errors import InputError, PictureGone, StoreError
 from synth.export.rle import mask_of
 from synth.export.sources import GonePictures
 from synth.layout.records import Anno, Record
-from synth.layout.schema import violations
+from synth.schema import violations
 from synth.layout.source import PictureSource
 from synth.run.findings import Check
 from synth.store.folder import StageFolder

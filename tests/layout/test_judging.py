@@ -10,7 +10,7 @@ from launch.verify import verify
 from synth.errors import StoreError
 from synth.layout.judging import schema, wrong_labels, wrong_mask, wrong_picture
 from synth.layout.records import Anno, Mask, Record
-from synth.layout.schema import violations
+from synth.schema import violations
 from synth.layout.source import PictureSource
 from tests.layout.exports.labels import labels_stage, picture, pictures, rle
 from tests.verify.test_verify import problems

@@ -19,7 +19,7 @@ from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.layout.exports.forms import label_file, layoutsam_row
 from synth.layout.exports.layout_labels import LayoutLabels, beside
 from synth.layout.records import Anno, Record
-from synth.layout.schema import violations
+from synth.schema import violations
 from tests.configs import Hdf5Config, Hdf5PartsConfig, LayoutLabelsConfig
 from tests.fixtures_images import child, work
 from tests.layout.exports.conftest import N, export, known

@@ -1,0 +1,83 @@
+"""Plans the judge: features of what was made, of a real and of a test set, the judgement of them, and its report."""
+
+from typing import Any
+
+from launch.config.root import Config, RecipeStage
+from launch.plan.node import Node
+from launch.plan.sources import Given
+from synth.errors import InputError
+from synth.judge.config import FOLDER, JudgeReportConfig
+from synth.judge.matching import matched
+from synth.judge.parts import MADE, REAL, ROLES, TEST, parts
+from synth.keys import WrongKey, dump, of_group
+from synth.kinds import KINDS, PICTURES, kind_of
+from synth.reading.stage import ROLE as IMAGES
+from synth.store.names import classes_in
+from synth.store.spec import StageSpec
+
+JUDGE, REPORT, FEATURES = "judge", "judge_report", "features"
+RECIPE = "judge"  # of pictures that are there already
+
+
+def add(config: Config, last: str | None, stages: dict[str, RecipeStage], settings: dict[str, Any]) -> None:
+    """Add the judge behind the last filter, where a key of it asks for one. last: the stage whose pictures the run ends in."""
+    judge = config.judge
+    with of_group(JUDGE):
+        if config.recipe.name == RECIPE:
+            if judge.source is None:
+                raise WrongKey("source", None, "not set", f"it must name {FOLDER}: judge.source=/path")
+            upstream = {ROLES[MADE]: _given(FEATURES, "source", judge.source, stages, settings)}
+        elif judge.source is not None:
+            why = f"recipe {config.recipe.name} makes the pictures that are judged"
+            raise WrongKey("source", judge.source, why, "leave it out, or use recipe=judge")
+        elif judge.real is None and judge.test is None:
+            return
+        else:
+            upstream = _of_run(config, last, stages, settings)
+        for name, path in ((REAL, judge.real), (TEST, judge.test)):
+            if path is not None:
+                upstream[ROLES[name]] = _given(f"{name}_{FEATURES}", name, path, stages, settings)
+        stages[JUDGE] = RecipeStage(JUDGE, upstream)
+        stages[REPORT] = RecipeStage(REPORT, {JUDGE: JUDGE})
+
+
+def _given(name: str, key: str, path: str, stages: dict[str, RecipeStage], settings: dict[str, Any]) -> str:
+    """The stage of the features of pictures that a key names."""
+    stages[name], settings[name] = RecipeStage(FEATURES), Given(path, f"{JUDGE}.{key}", captions=key == "source")
+    return name
+
+
+def _of_run(config: Config, last: str | None, stages: dict[str, RecipeStage], settings: dict[str, Any]) -> dict[str, str]:
+    """role -> stage: features of all pictures, as filters read them, and the filter that chose of them last."""
+    if last is None or PICTURES not in kind_of(stages[last].kind).makes:
+        key, value = ("real", config.judge.real) if config.judge.real is not None else ("test", config.judge.test)
+        why = f"recipe {config.recipe.name} makes no pictures of classes that could be judged"
+        raise WrongKey(key, value, why, "leave it out, or use recipe=judge judge.source=FOLDER")
+    pictures = last
+    while stages[pictures].kind in KINDS and kind_of(stages[pictures].kind).chooses:  # behind an ensemble are several stages as one
+        pictures = stages[pictures].upstream[IMAGES]
+    features = next((name for name, stage in stages.items() if stage.kind == FEATURES and stage.upstream.get(IMAGES) == pictures), FEATURES)
+    stages.setdefault(features, RecipeStage(FEATURES, {IMAGES: pictures}))
+    return {ROLES[MADE]: features} | ({IMAGES: last} if last != pictures else {})
+
+
+# -- the stages ------------------------------------------------------------------------------------------------------
+
+
+def plan(node: Node) -> list[StageSpec]:
+    """A slot a part. InputError where no class is in all of the sets: before pictures are made, not after."""
+    config = node.config.judge
+    if not config.seeds:
+        raise WrongKey("seeds", [], "names no draw of the training pictures", "use [0,1,2]", JUDGE)
+    matched({name: _classes(node, role) for name, role in ROLES.items() if role in node.upstream})
+    return [node.spec(dump(config), len(parts(config, ROLES[REAL] in node.upstream, ROLES[TEST] in node.upstream)), 1, 1)]
+
+
+def _classes(node: Node, role: str) -> list[str]:
+    return [name for _, name in sorted(classes_in(node.upstream[role][0], node.above).items())]
+
+
+def report(node: Node) -> list[StageSpec]:
+    """The judgement as a page, judge.json and arrays."""
+    config = node.config.judge
+    return [node.spec(dump(JudgeReportConfig(worst=config.worst, shown=config.shown)), 1, 1, 1)]

@@ -1,0 +1,41 @@
+"""Keys of the judge: what it looks at, how its probes are trained, what its page shows."""
+
+from dataclasses import dataclass
+
+from synth.keys import key, plan_key
+
+FOLDER = "a folder of pictures by class, WebDataset tars, or a stage of pictures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """kind "judge": a slot a part of the judgement (synth.judge.parts). Upstream roles "features": of the judged set, one stage or several
+    behind each other; "images": the last filter, if one chose of them; "real", "test": features of the sets that it is compared with."""
+
+    source: str = plan_key(f"recipe=judge: the set that is judged: {FOLDER}", null="none")
+    real: str = plan_key(f"real training pictures that the set is compared with: {FOLDER}", null="none")
+    test: str = plan_key(f"real pictures that probes are tested on: {FOLDER}", null="none")
+    per_class: int = key(
+        "pictures of each class that a probe is trained on, drawn without replacement",
+        low=1,
+        null="as many as the smaller of the judged and the real set has",
+        sparse=True,
+        unread=None,
+    )
+    seeds: tuple[int, ...] = key("list of integers: one draw of the training pictures each; an accuracy is their mean")
+    neighbours: int = key("k of precision, recall, density and coverage", low=1, high=100)
+    votes: int = key("k of the k-nearest-neighbours classifier", low=1, high=1000)
+    duplicate: float = key("cosine similarity from which two pictures of the set count as the same", low=-1, high=1)
+    leak: float = key("cosine similarity from which a picture counts as one of the test set", low=-1, high=1)
+    pictures: int = key("pictures that are decoded for statistics of pictures and captions, evenly over the set", low=0)
+    worst: int = plan_key("classes that the page shows pictures of, the worst ones", low=0)
+    shown: int = plan_key("pictures of a set in a row of the page", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeReportConfig:
+    """kind "judge_report": judge.json, the page and its pictures; upstream role "judge". As the keys of the judge."""
+
+    worst: int
+    shown: int
+    out: str = ""

@@ -1,0 +1,105 @@
+"""Judgements as they are read again: judge.json against its schema, which test pictures were got right, and what tells the points apart."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from synth import foreign
+from synth.errors import InputError
+from synth.schema import violations
+
+JSON, CORRECT, PICTURES = "judge.json", "correct.npy", "pictures"
+FIX = "run the command that judged it again, or remove it"
+MOST = 1 << 30  # bytes of correct.npy: a byte a test picture and seed
+NAMED = 60  # characters of a value in a label
+SCHEMA = Path(__file__).with_name("judge.schema.json")
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A judgement. facts: judge.json. correct: [S, M] bool, whether the probe of a seed on the judged set was right about a test picture;
+    None without a test set. folder: where it lies. keys: what tells it from the points beside it."""
+
+    folder: Path
+    facts: Mapping
+    correct: np.ndarray | None = None
+    keys: Mapping[str, Scalar] = field(default_factory=dict)
+    title: str = ""  # what whoever asked for it called it
+
+    @property
+    def label(self) -> str:
+        return self.title or " ".join(f"{key}={shown(value)}" for key, value in self.keys.items()) or self.facts["name"]
+
+    def picture(self, name: str) -> bytes:
+        """A picture that the page shows; InputError if it is not there. The schema lets no name lead out of the folder."""
+        try:
+            return foreign.read(self.folder / name, foreign.RECORD)
+        except OSError as e:
+            raise InputError(f"{self.folder / name}: cannot be read ({e.strerror}); {FIX}") from e
+
+
+def shown(value: Scalar) -> str:
+    """A value as it is written on the command line."""
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, bool) or value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= NAMED else text[:NAMED] + "\u2026"
+
+
+@cache
+def schema() -> Mapping:
+    return json.loads(SCHEMA.read_bytes())
+
+
+def read_point(folder: Path) -> Point:
+    """The judgement in a folder that the stage `judge_report` wrote; InputError for anything else."""
+    path = folder / JSON
+    try:
+        facts = foreign.read_json(path, foreign.STAGE, FIX)
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read ({e.strerror}); {FIX}") from e
+    if wrong := next(violations(facts, schema()), ""):
+        raise InputError(f"{path}: {wrong}; {FIX}")
+    return Point(folder, facts, _correct(folder / CORRECT, facts) if facts["test_rows"] else None)
+
+
+def _correct(path: Path, facts: Mapping) -> np.ndarray:
+    """[S, M] bool."""
+    try:
+        rows = np.load(io.BytesIO(foreign.read(path, MOST)), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as e:
+        raise InputError(f"{path}: is no array ({e}); {FIX}") from e
+    expected = len(facts["seeds"]), facts["test_rows"]
+    if rows.shape != expected or rows.dtype != bool:
+        raise InputError(f"{path}: holds {rows.dtype} {rows.shape}, {JSON} tells of bool {expected}; {FIX}")
+    return rows
+
+
+def told_apart(points: Sequence[Point]) -> list[Point]:
+    """Points with the keys that differ among them. Of keys that always differ together, as all those of a model, the plainest is told."""
+    keys = sorted({key for p in points for key in p.facts["point"]}, key=_plainness)
+    differ: dict[tuple[int, ...], str] = {}
+    for key in keys:
+        values = [json.dumps(p.facts["point"].get(key)) for p in points]
+        kinds = {value: n for n, value in enumerate(dict.fromkeys(values))}
+        if len(kinds) > 1:
+            differ.setdefault(tuple(kinds[value] for value in values), key)
+    return [replace(p, keys={key: p.facts["point"].get(key) for key in differ.values()}) for p in points]
+
+
+def _plainness(key: str) -> tuple:
+    """Names before numbers that follow from them, and what happened (slots) last."""
+    return key.endswith(".slots"), not key.endswith(".id"), key.count("."), key
+
+
+def comparable(points: Sequence[Point]) -> list[list[Point]]:
+    """Points in groups that were measured alike: with the same features, real and test set, classes and settings of the judge."""
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        groups.setdefault(point.facts["measured"], []).append(point)
+    return [told_apart(group) for group in groups.values()]

@@ -1,0 +1,196 @@
+"""All parts of a judgement as one: what judge.json holds, and which test pictures were got right."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from synth.errors import InputError
+from synth.judge.choice import choose
+from synth.judge.measuring import mean, rounded
+from synth.judge.parts import BOTH, CLASSES, DUPLICATES, LEAKS, MADE, PICTURES, PROBE, REAL, ROLES, SET, Part
+from synth.kinds import config_of
+from synth.reading.stage import ROLE as IMAGES
+from synth.store.damage import mending
+from synth.store.folder import StageFolder
+from synth.store.spec import StageSpec, digest
+
+VERSION = 1
+CONFUSIONS = 20  # pairs of classes that are told
+LONGEST = 200  # characters of a value that tells a point from others
+READS = ("scores", "features", "against", "real", "test")  # roles of stages that make no pictures
+NOT_TOLD = ("out", "form")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The parts of a stage. single: kind of part -> its facts; classes: of all blocks, by number; probes: trained on -> seed's place ->
+    (facts, rows [M, 4]); unmeasurable: trained on -> why there is no such probe."""
+
+    single: dict[str, Mapping] = field(default_factory=dict)
+    classes: list[Mapping] = field(default_factory=list)
+    probes: dict[str, list[tuple[Mapping, np.ndarray]]] = field(default_factory=dict)
+    unmeasurable: dict[str, str] = field(default_factory=dict)
+
+
+def found_in(judge: StageFolder, parts: Sequence[Part]) -> Found:
+    """The parts of a whole judge stage; InputError for a unit that holds something else."""
+    found = Found()
+    for stored in judge.samples():
+        part, facts = parts[stored.slot], stored.json()
+        if part.kind == CLASSES:
+            found.classes.extend(facts["classes"])
+        elif part.kind == PROBE:
+            if "why" in facts:
+                found.unmeasurable[part.trained_on] = facts["why"]
+                continue
+            found.probes.setdefault(part.trained_on, []).append((facts, _rows(stored.read("npy"), judge, stored.slot)))
+        else:
+            found.single[part.kind] = facts
+    found.classes.sort(key=lambda c: c["class"])
+    return found
+
+
+def _rows(data: bytes, judge: StageFolder, slot: int) -> np.ndarray:
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except ValueError as e:
+        path = judge.unit_path(judge.spec.unit_of(slot))
+        raise InputError(f"{path}: holds no answers of a probe ({e}); {mending(path)}") from e
+
+
+def summary(judge: StageFolder, parts: Sequence[Part]) -> tuple[dict[str, Any], np.ndarray | None]:
+    """(judge.json without pictures, [S, M] bool: whether the probe of a seed on the judged set was right about a test picture)."""
+    found, config = found_in(judge, parts), config_of(judge)
+    whole = found.single[SET]
+    names = whole["class_names"]
+    right = {what: np.stack([rows[:, 0] == rows[:, 1] for _, rows in found.probes[what]]) for what in (MADE, REAL, BOTH) if what in found.probes}
+    facts = {
+        "version": VERSION,
+        "name": _name(judge),
+        "point": dict(sorted(_point(judge))),
+        "measured": _measured(judge, names),
+        "features": _encoder(judge),
+        "seeds": list(config.seeds),
+        "test_rows": right[MADE].shape[1] if MADE in right else 0,
+        "sets": whole["sets"],
+        "numbers": whole["numbers"],
+        "probes": _probes(found, right),
+        "no_probes": dict(found.unmeasurable),
+        "confusions": _confusions(found, names),
+        "classes": _classes(found, names),
+        "duplicates": found.single[DUPLICATES],
+        "leaks": found.single.get(LEAKS),
+        "pictures": found.single[PICTURES],
+    }
+    return facts, right.get(MADE)
+
+
+# -- what was judged -------------------------------------------------------------------------------------------------
+
+
+def _made(judge: StageFolder) -> list[StageFolder]:
+    """The stages of pictures that are judged, or a filter of them; none of a folder of somebody's."""
+    if IMAGES in judge.spec.upstream:
+        return judge.upstream(IMAGES)
+    return [up for features in judge.upstream(ROLES[MADE]) if IMAGES in features.spec.upstream for up in features.upstream(IMAGES)]
+
+
+def _name(judge: StageFolder) -> str:
+    made = _made(judge)
+    listed = [f"source {file.identity.rpartition(':')[2][:12]}" for features in judge.upstream(ROLES[MADE]) for role, file in features.spec.inputs.items() if role == "source"]
+    return ", ".join([stage.path.name for stage in made] or listed)
+
+
+def _point(judge: StageFolder) -> Iterator[tuple[str, Any]]:
+    """(key, value) of the stages that made the pictures: what tells a point of a sweep from the others."""
+    below, seen = _made(judge), set()
+    while below:
+        stage = below.pop()
+        if stage.spec.fingerprint in seen:
+            continue
+        seen.add(stage.spec.fingerprint)
+        yield from _scalars(stage.spec)
+        below += [up for role in stage.spec.upstream if role not in READS for up in stage.upstream(role)]
+
+
+def _scalars(spec: StageSpec) -> Iterator[tuple[str, Any]]:
+    yield f"{spec.name}.slots", spec.slots
+    for key, value in _flat(spec.config, f"{spec.name}."):
+        if key.rpartition(".")[2] not in NOT_TOLD and (not isinstance(value, str) or len(value) <= LONGEST):
+            yield key, value
+
+
+def _flat(tree: Mapping, prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, (str, int, float, bool)) or value is None:
+            yield f"{prefix}{key}", value
+
+
+def _measured(judge: StageFolder, names: Sequence[str]) -> str:
+    """What two judgements must have in common to be compared."""
+    spec = judge.spec
+    upstream = {role: [u.fingerprint for u in ups] for role, ups in spec.upstream.items() if role in ("real", "test")}
+    encoders = [{"config": f.spec.config.get("templates"), "inputs": f.spec.inputs["model"].identity} for f in judge.upstream(ROLES[MADE])]
+    return digest({"config": spec.config, "upstream": upstream, "classes": names, "encoders": encoders})[:16]
+
+
+def _encoder(judge: StageFolder) -> str:
+    return str(judge.upstream(ROLES[MADE])[0].spec.config["id"])
+
+
+# -- what was found --------------------------------------------------------------------------------------------------
+
+
+def _probes(found: Found, right: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    if not right:
+        return {}
+    chosen = choose(list(right.values()))
+    neighbours = choose([np.stack([rows[:, 0] == rows[:, 3] for _, rows in found.probes[what]]) for what in right])
+    return {
+        what: {
+            "rows": found.probes[what][0][0]["rows"],
+            "accuracy": _interval(chosen.accuracies[n], right[what]),
+            "knn": _interval(neighbours.accuracies[n], right[what]),
+            "calibration_error": {"value": rounded(float(np.mean([f["calibration_error"] for f, _ in found.probes[what]])))},
+        }
+        for n, what in enumerate(right)
+    }
+
+
+def _interval(accuracy: Any, right: np.ndarray) -> dict[str, Any]:
+    return {"value": rounded(accuracy.value), "low": rounded(accuracy.low), "high": rounded(accuracy.high), "n": right.shape[1]}
+
+
+def _confusions(found: Found, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The pairs that the probe on the judged set takes for each other most often: pictures and share of the class, means of the seeds."""
+    if MADE not in found.probes:
+        return []
+    n, seeds = len(names), len(found.probes[MADE])
+    table = np.zeros((n, n))
+    for _, rows in found.probes[MADE]:
+        np.add.at(table, (rows[:, 0].astype(int), rows[:, 1].astype(int)), 1 / seeds)
+    of_class = table.sum(1)
+    np.fill_diagonal(table, 0)
+    order = np.argsort(-table, axis=None, kind="stable")[:CONFUSIONS]
+    pairs = [(int(k) // n, int(k) % n) for k in order if table.flat[k] > 0]
+    return [
+        {"class": names[a], "taken_for": names[b], "pictures": rounded(table[a, b]), "share": rounded(table[a, b] / of_class[a])} for a, b in pairs
+    ]
+
+
+def _classes(found: Found, names: Sequence[str]) -> list[dict[str, Any]]:
+    rows = found.probes.get(MADE, [])
+    told = []
+    for facts in found.classes:
+        number = facts["class"]
+        one: dict[str, Any] = {"name": names[number], "pictures": facts["pictures"], "numbers": dict(facts["numbers"])}
+        right = np.array([r[r[:, 0] == number][:, 1] == number for _, r in rows])
+        if right.size:
+            one["numbers"]["accuracy"] = mean(lambda right=right: right)
+        told.append(one)
+    return told

@@ -1,0 +1,105 @@
+"""The page of judgements, and judge.json as it is read again."""
+
+import io
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synth.errors import InputError
+from synth.judge.page import page
+from synth.judge.reading import CORRECT, JSON, comparable, read_point
+from synth.judge.tables import row
+from tests.browser import browse
+from tests.judge.points import facts, point, right, written
+
+HOSTILE = '</title><script>alert(1)</script><img src=x onerror="alert(2)">&\x00\x1b[31m\u202e"\''
+KEY = "images.guidance_scale"
+
+
+def png() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 30, 30)).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A judgement with hostile names wherever somebody else chose one."""
+    pair = {"names": ["made 1", "test 2"], "similarity": 0.99, "files": ["pictures/made-1.png", "pictures/made-1.png"]}
+    found = facts(
+        {KEY: 2.0, "images.model.id": HOSTILE},
+        classes=(HOSTILE, "dog"),
+        name=HOSTILE,
+        features=HOSTILE,
+        no_probes={"real": HOSTILE},
+        shown=[{"class": HOSTILE, "made": ["pictures/made-1.png"], "test": []}],
+    )
+    found["sets"]["made"] = found["sets"]["made"] | {"left_out": {HOSTILE: 2}, "other_classes": [HOSTILE]}
+    found["duplicates"]["examples"]["within"] = [pair]
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "made-1.png").write_bytes(png())
+    return written(tmp_path, found, right(0.7))
+
+
+def test_a_name_is_text_and_nothing_is_loaded(folder, tmp_path):
+    one = read_point(folder)
+    html = page(HOSTILE, comparable([one, replace(one, facts=one.facts | {"point": {KEY: 4.0}})]))
+    assert "<script" not in html and "onerror=\"" not in html and "\x1b" not in html and "\u202e" not in html and "\x00" not in html
+    assert not re.findall(r'(?:src|href)="(?!data:image/png;base64,)', html) and "default-src 'none'; img-src data:" in html
+    file = tmp_path / "page.html"
+    file.write_text(html, encoding="utf-8")
+    dom = browse(file.as_uri(), tmp_path, "--dump-dom")
+    assert "<script" not in dom and dom.count("<h1>") == 1
+
+
+def test_a_sweep_has_a_curve_of_each_key_with_its_intervals():
+    points = [point(a, {KEY: g}) for a, g in ((0.4, 7.5), (0.7, 2.0))]
+    html = page("Judge", comparable(points))
+    assert html.count("<svg") == 3 and "accuracy against images.guidance_scale" in html
+    assert html.count('class="span"') == 4 and html.count('<circle class="best"') == 3  # CMMD has no interval
+    assert "take images.guidance_scale=2" in html
+
+
+def test_points_that_were_measured_otherwise_are_not_compared():
+    html = page("Judge", comparable([point(0.4, {KEY: 1.0}), point(0.7, {KEY: 2.0}, measured="by another model")]))
+    assert "<h2>2 of 2" in html and "take " not in html
+
+
+def test_a_value_of_a_key_that_is_no_number_has_its_place():
+    html = page("Judge", comparable([point(0.4, {"images.model.id": "a"}), point(0.7, {"images.model.id": "b"})]))
+    assert html.count("<svg") == 3
+
+
+def test_a_row_of_the_table_for_programs_has_values_and_their_ends():
+    found = row(point(0.7, {KEY: 2.0}))
+    assert found["coverage"] == 0.5 and found["coverage_low"] == 0.49 and found["cmmd"] == 1.25 and found["made_accuracy"] == 0.7
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"version": 2}, "version is 2"),
+        ({"shown": [{"class": "a", "made": ["pictures/../../secret-1.png"]}]}, r"shown\[0\]\.made\[0\] is 'pictures/\.\./\.\./secret-1\.png'"),
+        ({"numbers": {"coverage": 3}}, r"numbers\.coverage is 3"),
+        ({"more": 1}, "more is no field"),
+    ],
+)
+def test_what_is_no_judgement_is_refused_by_its_place(tmp_path, wrong, told):
+    with pytest.raises(InputError, match=f"judge.json: {told}"):
+        read_point(written(tmp_path, facts() | wrong, right(0.7)))
+
+
+def test_torn_arrays_and_objects_that_would_run_are_refused(tmp_path):
+    written(tmp_path, facts(), np.ones((2, 99), bool))
+    with pytest.raises(InputError, match=r"holds bool \(2, 99\), judge.json tells of bool \(2, 100\)"):
+        read_point(tmp_path)
+    np.save(tmp_path / CORRECT, np.array([[print]], object), allow_pickle=True)
+    with pytest.raises(InputError, match="is no array"):
+        read_point(tmp_path)
+    (tmp_path / JSON).write_text(json.dumps(facts())[:50])
+    with pytest.raises(InputError, match=r"judge\.json: is not JSON"):
+        read_point(tmp_path)
