@@ -31,6 +31,19 @@ class Classifier:
         return ((np.float32(pixels) / 255 - np.float32(self.mean)) / np.float32(self.std)).transpose(2, 0, 1)
 
 
+def check_folder(path: Path) -> None:
+    """InputError unless a folder looks like a model of transformers, whole or a config alone. Imports neither torch nor transformers."""
+    config = read_json(path / "config.json", FIX)
+    if not isinstance(config.get("model_type"), str):
+        raise InputError(f"{path / 'config.json'}: names no model_type; {FIX}")
+    if _has_weights(path):
+        check_weights(path)
+
+
+def _has_weights(path: Path) -> bool:
+    return any(path.glob("*.safetensors")) or any(path.glob("*.bin"))
+
+
 def open_classifier(path: Path | None, n_classes: int, side: int | None, seed: int) -> Classifier:
     """What is new in it is drawn by the seed. A folder without weights gives a model of its config. Offline; no code of a folder runs.
 
@@ -45,6 +58,7 @@ def open_classifier(path: Path | None, n_classes: int, side: int | None, seed: i
     if path is None:
         config = transformers.ResNetConfig(**RESNET18, num_labels=n_classes)
         return Classifier(transformers.ResNetForImageClassification(config), side or SIDE)
+    check_folder(path)
     settings = read_json(path / "config.json", FIX)
     model = _of_folder(path, n_classes)
     mean, std, own = _preparation(path, settings)
@@ -69,9 +83,8 @@ def _of_folder(path: Path, n_classes: int) -> Any:
     auto, local = transformers.AutoModelForImageClassification, {"local_files_only": True, "trust_remote_code": False}
     try:
         config = transformers.AutoConfig.from_pretrained(path, num_labels=n_classes, **local)
-        if not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
+        if not _has_weights(path):
             return auto.from_config(config, trust_remote_code=False)
-        check_weights(path)
         model, report = auto.from_pretrained(path, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **local)
     except (OSError, ValueError, KeyError, RuntimeError) as e:
         not_trouble(path, e)
