@@ -1,5 +1,5 @@
-# make run: the embedded example from class names to pictures. make test: the whole test suite. make lint: what of it
-# reads the code only. make gpu: proves every CUDA path on this machine's GPU.
+# make run: the embedded example from class names to pictures. make judge: which guidance scale of the same toys trains best. make test: the
+# whole test suite. make lint: what of it reads the code only. make gpu: proves every CUDA path on this machine's GPU.
 # make cogview2-test: the adapter of CogView2 on its pinned libraries and its own code (COGVIEW2_HOME, a clone), with tiny random weights
 # on cores; needs Python 3.10, 6 GB of disk and some minutes. make cogview2-image: builds its image on a stand-in for its base and draws
 # there; needs buildah, mmdebstrap, root and 15 GB more.
@@ -9,10 +9,21 @@ PYTHON310 ?= python3.10
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint gpu cogview2-home cogview2-test cogview2-image campaign bench clean
+JUDGED := runs/judge_sets
+TINY_CLIP := synth/embedded/models/tiny_clip
+
+.PHONY: run judge test lint gpu cogview2-home cogview2-test cogview2-image campaign bench clean
 
 run: $(VENV)/.installed
 	@$(BIN)/python launch/run.py $(ARGS)
+
+# a sweep over the guidance scale of the toy model, judged by new renders and by drawings of other artists: a table, a line and a page
+judge: $(VENV)/.installed
+	@$(BIN)/python -m synth.embedded.pictures.folders $(JUDGED)/real --count 400 --seed 11
+	@$(BIN)/python -m synth.embedded.pictures.folders $(JUDGED)/test --count 600 --seed 12 --held-out
+	@$(BIN)/python launch/run.py -m cluster=debug images.guidance_scale=1,2,4,8 captions.per_class=8 images.steps=12 'export=[]' \
+	  features.model=$(TINY_CLIP) judge.real=$(JUDGED)/real judge.test=$(JUDGED)/test $(ARGS)
+	@$(BIN)/python launch/report.py runs/pictures --out runs/judge.html --out runs/judge.parquet
 
 # three processes on two cores: half of the tests wait, for the clocks of Slurm and of leases
 test: $(VENV)/.installed

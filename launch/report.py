@@ -81,7 +81,9 @@ FORMS: "dict[str, Callable[[Groups], bytes]]" = {".html": _html, ".json": _json,
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog=as_typed("report"), description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("path", nargs="?", type=Path, default=Path("runs"), help="runs folder, dataset folder or stage folder (default: runs)")
-    p.add_argument("--out", action="append", type=Path, default=[], metavar="FILE", help=f"write a file: {', '.join(FORMS)}; may be given again")
+    p.add_argument(
+        "--out", action="append", type=Path, default=[], metavar="FILE", help=f"write a file: {', '.join(FORMS)}; may be given again"
+    )
     return p
 
 

@@ -1,4 +1,4 @@
-"""A number against a key of a sweep, as inline SVG: a mark a point with its interval, lines between points that differ in that key alone. Pure."""
+"""A number against a key of a sweep, as inline SVG: a mark a point with its interval, lines where only that key differs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -31,11 +31,15 @@ def matched(sets: Mapping[str, Sequence[str]]) -> Matching:
     spelled = {name: [looked_up(c) for c in classes] for name, classes in sets.items() if classes}
     if not spelled:
         return Matching((), {}, {})
-    once = [{c for c in classes if classes.count(c) == 1} if len(set(classes)) < len(classes) else set(classes) for classes in spelled.values()]
+    once = [
+        {c for c in classes if classes.count(c) == 1} if len(set(classes)) < len(classes) else set(classes) for classes in spelled.values()
+    ]
     common = set.intersection(*once)
     first = next(iter(spelled))
     if not common:
-        raise InputError("; ".join(_told(name, sets[name]) for name in spelled) + ": no class is in all of these sets; give them the same names")
+        raise InputError(
+            "; ".join(_told(name, sets[name]) for name in spelled) + ": no class is in all of these sets; give them the same names"
+        )
     order = {c: n for n, c in enumerate(c for c in spelled[first] if c in common)}
     names = tuple(name for name, c in zip(sets[first], spelled[first], strict=True) if c in common)
     numbers = {name: tuple(order.get(c, -1) for c in classes) for name, classes in spelled.items()}

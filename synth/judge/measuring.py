@@ -150,7 +150,14 @@ def _duplicates(part: Part, sets: Sets, config: JudgeConfig) -> Measured:
         for name, examples in (("within", found.examples_within), ("between", found.examples_between))
     }
     return Measured(
-        {"within": found.within, "between": found.between, "repeats": found.repeats, "of": len(made), "from": config.duplicate, "examples": pairs}
+        {
+            "within": found.within,
+            "between": found.between,
+            "repeats": found.repeats,
+            "of": len(made),
+            "from": config.duplicate,
+            "examples": pairs,
+        }
     )
 
 

@@ -21,30 +21,35 @@ MIME = {"png": "image/png", "jpg": "image/jpeg"}
 CSS = """
 :root { color-scheme: light dark; --side: 6rem; }
 body { font: 1rem/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 80rem; padding: 1rem 1rem 4rem; }
-h1 { font-size: 1.5rem; margin: 0 0 .3rem; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; } h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
+h1 { font-size: 1.5rem; margin: 0 0 .3rem; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
+h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
 p { margin: .3rem 0; overflow-wrap: anywhere; } .said { font-size: 1.15rem; font-weight: 600; } small, .how { opacity: .7; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .7rem .2rem 0; text-align: right; white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 1px solid #8888; font-weight: 600; } tr.best td { font-weight: 600; }
 td:first-child { white-space: normal; overflow-wrap: anywhere; max-width: 30rem; }
 .curves { display: flex; flex-wrap: wrap; gap: 1rem; } .curve { width: 340px; max-width: 100%; font: 11px system-ui, sans-serif; }
-.curve text { fill: currentColor; opacity: .75; } .curve .name { font-size: 12px; opacity: 1; } .curve .axis { stroke: currentColor; opacity: .5; fill: none; }
+.curve text { fill: currentColor; opacity: .75; } .curve .name { font-size: 12px; opacity: 1; }
+.curve .axis { stroke: currentColor; opacity: .5; fill: none; }
 .curve .grid { stroke: currentColor; opacity: .12; } .curve polyline { fill: none; stroke: #0072b2; stroke-width: 2; }
 .curve .span { stroke: #0072b2; opacity: .45; stroke-width: 2; } .curve circle { fill: #0072b2; } .curve circle.best { fill: #d55e00; r: 6px; }
 .pictures { display: grid; grid-template-columns: max-content 1fr; gap: .4rem .8rem; align-items: start; }
 .row { display: flex; flex-wrap: wrap; gap: .3rem; } .pairs { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure { margin: 0; width: max-content; max-width: 100%; } figcaption { font-size: .8rem; opacity: .75; max-width: calc(2 * var(--side)); overflow-wrap: anywhere; }
-img { width: var(--side); height: var(--side); object-fit: contain; image-rendering: pixelated; display: block; background: #8882; }
-.large img { image-rendering: auto; } details { border-top: 1px solid #8886; padding: .6rem 0; } summary { cursor: pointer; font-weight: 600; overflow-wrap: anywhere; }
+figure { margin: 0; width: max-content; max-width: 100%; }
+figcaption { font-size: .8rem; opacity: .75; max-width: calc(2 * var(--side)); overflow-wrap: anywhere; }
+img { width: var(--side); height: var(--side); object-fit: contain; display: block; background: #8882; image-rendering: pixelated; }
+img[src^="data:image/jpeg"] { image-rendering: auto; }
+details { border-top: 1px solid #8886; padding: .6rem 0; }
+summary { cursor: pointer; font-weight: 600; overflow-wrap: anywhere; }
 """
 
 
 def page(title: str, groups: Sequence[Sequence[Point]]) -> str:
     """The page of points in groups that were measured alike (synth.judge.reading.comparable)."""
     parts = []
-    for number, group in enumerate(groups):
+    for at, group in enumerate(groups, 1):
         found = verdict(group)
-        heading = f"<h2>{number + 1} of {len(groups)}: {_text(_measured_on(found.points[0].facts))}</h2>\n" if len(groups) > 1 else ""
+        heading = f"<h2>{at} of {len(groups)}: {_text(_measured_on(found.points[0].facts))}</h2>\n" if len(groups) > 1 else ""
         parts.append(f"<section>{heading}{''.join(_group(found))}</section>\n")
     return document(title, CSS, "".join(parts), policy=POLICY)
 
@@ -143,9 +148,13 @@ def _notes(facts: Mapping) -> Iterator[str]:
     looked = facts["pictures"]
     if looked["looked_at"]:
         words = f"of {looked['looked_at']:,} pictures that were decoded {looked['undecodable']:,} could not be"
-        yield words + "".join(f", {name.replace('_', ' ')} {_said(looked[name])}" for name in ("blank", "clipped", "sharpness") if name in looked)
+        yield words + "".join(
+            f", {name.replace('_', ' ')} {_said(looked[name])}" for name in ("blank", "clipped", "sharpness") if name in looked
+        )
     if captions := looked.get("captions"):
-        yield "captions: " + ", ".join(f"{name.replace('_', ' ')} {_said(value)}" for name, value in captions.items() if not isinstance(value, dict))
+        yield "captions: " + ", ".join(
+            f"{name.replace('_', ' ')} {_said(value)}" for name, value in captions.items() if not isinstance(value, dict)
+        )
 
 
 def _numbers(facts: Mapping) -> list[dict[str, str]]:
@@ -217,7 +226,7 @@ def _pairs(point: Point) -> Iterator[str]:
         yield _gallery(point, duplicates["examples"][name])
     if leaks:
         near = f"the nearest test picture is at {_said(leaks['nearest']['median'])} (median), {_said(leaks['nearest']['highest'])} at most"
-        words = f"{leaks['pictures']:,} of {leaks['of']:,} pictures have a similarity of {leaks['from']:g} or more to one of the test set; {near}"
+        words = f"{leaks['pictures']:,} of {leaks['of']:,} pictures are like one of the test set ({leaks['from']:g} or more); {near}"
         yield f"<h3>Leaks</h3>\n<p>{_text(words)}</p>\n{_gallery(point, leaks['examples'])}"
 
 

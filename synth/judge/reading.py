@@ -47,7 +47,13 @@ class Point:
 
 def shown(value: Scalar) -> str:
     """A value as it is written on the command line."""
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, bool) or value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    text = (
+        json.dumps(value, ensure_ascii=False)
+        if isinstance(value, bool) or value is None
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
     return text if len(text) <= NAMED else text[:NAMED] + "\u2026"
 
 
@@ -65,6 +71,11 @@ def read_point(folder: Path) -> Point:
         raise InputError(f"{path}: cannot be read ({e.strerror}); {FIX}") from e
     if wrong := next(violations(facts, schema()), ""):
         raise InputError(f"{path}: {wrong}; {FIX}")
+    return point_of(folder, facts)
+
+
+def point_of(folder: Path, facts: Mapping) -> Point:
+    """The judgement of a folder whose judge.json says this."""
     return Point(folder, facts, _correct(folder / CORRECT, facts) if facts["test_rows"] else None)
 
 

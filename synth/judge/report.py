@@ -20,7 +20,7 @@ from synth.judge.config import JudgeReportConfig
 from synth.judge.finetuning import add_finetuned
 from synth.judge.page import page, worst_first
 from synth.judge.parts import MADE, REAL, ROLES, TEST, parts
-from synth.judge.reading import CORRECT, JSON, PICTURES, comparable, read_point
+from synth.judge.reading import CORRECT, JSON, PICTURES, comparable, point_of
 from synth.judge.sets import Sets, read_sets
 from synth.judge.summary import summary
 from synth.kinds import config_of
@@ -47,11 +47,10 @@ class JudgeReport(Pages):
         return "judge"
 
     def whole(self) -> dict[str, bytes]:
-        """judge.json and the page."""
+        """judge.json, and the page, which shows the pictures that lie beside it."""
         facts = self.facts("judge")["judge"]
-        data = json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
-        self.out.write(JSON, data)  # the page is made of what lies in the place, as launch/report.py reads it
-        return {JSON: data, INDEX: page(f"Judge: {facts['name']}", comparable([read_point(self.out.path)])).encode()}
+        html = page(f"Judge: {facts['name']}", comparable([point_of(self.out.path, facts)]))
+        return {JSON: json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n", INDEX: html.encode()}
 
     def make(self, slot: int) -> dict:
         """Put the pictures into their places; judge.json, and `files`: name -> (size, sha256)."""
@@ -64,7 +63,9 @@ class JudgeReport(Pages):
             self.keep(files, CORRECT, _npy(correct))
         facts["shown"] = [self._class(one, files) for one in worst_first(facts["classes"])[: self.config.worst]]
         same, leaks = facts["duplicates"], facts["leaks"]
-        same["examples"] = {name: [self._pair((MADE, a), (MADE, b), s, files) for a, b, s in pairs[:PAIRS]] for name, pairs in same["examples"].items()}
+        same["examples"] = {
+            name: [self._pair((MADE, a), (MADE, b), s, files) for a, b, s in pairs[:PAIRS]] for name, pairs in same["examples"].items()
+        }
         if leaks:
             leaks["examples"] = [self._pair((MADE, a), (TEST, b), s, files) for a, b, s in leaks["examples"][:PAIRS]]
         return {"judge": facts, "files": files}

@@ -155,7 +155,12 @@ def _chosen(pictures: PictureSet, kept: StageReader) -> PictureSet:
     left_out = {**pictures.left_out, **({FILTERED: int((~there).sum())} if not there.all() else {})}
     captions = None if pictures.captions is None else pictures.captions[there]
     return replace(
-        pictures, features=pictures.features[there], slots=pictures.slots[there], labels=pictures.labels[there], captions=captions, left_out=left_out
+        pictures,
+        features=pictures.features[there],
+        slots=pictures.slots[there],
+        labels=pictures.labels[there],
+        captions=captions,
+        left_out=left_out,
     )
 
 

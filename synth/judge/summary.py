@@ -66,7 +66,9 @@ def summary(judge: StageFolder, parts: Sequence[Part]) -> tuple[dict[str, Any], 
     found, config = found_in(judge, parts), config_of(judge)
     whole = found.single[SET]
     names = whole["class_names"]
-    right = {what: np.stack([rows[:, 0] == rows[:, 1] for _, rows in found.probes[what]]) for what in (MADE, REAL, BOTH) if what in found.probes}
+    right = {
+        what: np.stack([rows[:, 0] == rows[:, 1] for _, rows in found.probes[what]]) for what in (MADE, REAL, BOTH) if what in found.probes
+    }
     facts = {
         "version": VERSION,
         "name": _name(judge),
@@ -100,7 +102,12 @@ def _made(judge: StageFolder) -> list[StageFolder]:
 
 def _name(judge: StageFolder) -> str:
     made = _made(judge)
-    listed = [f"source {file.identity.rpartition(':')[2][:12]}" for features in judge.upstream(ROLES[MADE]) for role, file in features.spec.inputs.items() if role == "source"]
+    listed = [
+        f"source {file.identity.rpartition(':')[2][:12]}"
+        for features in judge.upstream(ROLES[MADE])
+        for role, file in features.spec.inputs.items()
+        if role == "source"
+    ]
     return ", ".join([stage.path.name for stage in made] or listed)
 
 
@@ -179,7 +186,8 @@ def _confusions(found: Found, names: Sequence[str]) -> list[dict[str, Any]]:
     order = np.argsort(-table, axis=None, kind="stable")[:CONFUSIONS]
     pairs = [(int(k) // n, int(k) % n) for k in order if table.flat[k] > 0]
     return [
-        {"class": names[a], "taken_for": names[b], "pictures": rounded(table[a, b]), "share": rounded(table[a, b] / of_class[a])} for a, b in pairs
+        {"class": names[a], "taken_for": names[b], "pictures": rounded(table[a, b]), "share": rounded(table[a, b] / of_class[a])}
+        for a, b in pairs
     ]
 
 

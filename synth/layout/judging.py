@@ -15,9 +15,9 @@ from synth.errors import InputError, PictureGone, StoreError
 from synth.export.rle import mask_of
 from synth.export.sources import GonePictures
 from synth.layout.records import Anno, Record
-from synth.schema import violations
 from synth.layout.source import PictureSource
 from synth.run.findings import Check
+from synth.schema import violations
 from synth.store.folder import StageFolder
 from synth.store.trees import open_picture
 

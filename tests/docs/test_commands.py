@@ -256,6 +256,12 @@ class Place:
         """Commands that look at the runs folder and end by themselves."""
         assert importlib.import_module(f"launch.{name}").main([w for w in words if w != "--watch"]) == 0
 
+    def report(self, words: list[str]) -> None:
+        """Nothing is judged here (tests/launch/test_report.py runs it): the options are read."""
+        from launch.report import FORMS, parser
+
+        assert all(file.suffix in FORMS for file in parser().parse_args(words).out)
+
     def _tool(self, program: str, words: list[str]) -> None:
         if program in TOOLS:
             TOOLS[program](self)
@@ -295,12 +301,12 @@ class Place:
         images = images_of(table, [picture(k, caption=f"a picture of {CLASSES[k % 5]} number {k}") for k in range(self.slots)])
         return captions, table, images
 
-    def pictures(self, name: str) -> Path:
-        """Class folders of pictures."""
+    def pictures(self, name: str, *classes: str) -> Path:
+        """Class folders of pictures: a cat, a dog, and further classes."""
         from tests.verify.conftest import png
 
         folder = self.path / name
-        for at, cls in enumerate(("cat", "dog")):
+        for at, cls in enumerate(("cat", "dog", *classes)):
             (folder / cls).mkdir(parents=True, exist_ok=True)
             (folder / cls / f"{at}.png").write_bytes(png(at))
         return folder
@@ -475,6 +481,7 @@ DRAWN = {
     "sd14": "sd", "sd15": "sd", "sdxl": "sdxl", "sdxl-refiner": "sdxl_refiner", "if-1": "floyd", "if-2": "floyd_2", "x4": "floyd_3",
 }  # fmt: skip
 LINES = "cat\ndog\nsea lion\n"
+AIRCRAFT = json.loads((ROOT / "synth" / "captions" / "datasets" / "aircraft.json").read_text())["classes"][0]["name"]
 NAMES = json.loads((ROOT / "synth" / "embedded" / "pictures" / "classes.json").read_text())["classes"]
 CAPTIONS = "".join(f"A {name} on a sofa. => {name}\n" for name in NAMES)
 BOOK = "Gen.1\nIn the beginning\nthere was light\nGen.2\nA garden\n"
@@ -491,6 +498,7 @@ SMALL: list[tuple[str, Callable]] = [
     (r"/envs/glide/bin/python", lambda p, m: sys.executable),
     (r"draw_glide\.py", lambda p, m: p.file("draw_glide.py", "print('hello')\n")),
     (r"(?<=against=)/data/test|(?<=source=)/data/photos", lambda p, m: p.pictures(m[0].removeprefix("/data/"))),
+    (r"(?<=judge\.source=)/data/\w+|(?<=judge\.real=|judge\.test=)/data/[\w/]+", lambda p, m: p.pictures(m[0][1:], AIRCRAFT)),
     (r"(?<=source=)/data/cc3m|^/data/cc3m$", lambda p, m: p.captioned()),
     (r"(?<=source=)meta$", lambda p, m: p.meta()),
     (r"(?<=image_folder=)/scratch/cc3m", lambda p, m: p.captioned()),
@@ -514,6 +522,7 @@ LAUNCH: dict[str, Callable[[Place, list[str]], None]] = {
     "node": Place.node,
     "export": Place.export,
     "prefetch": Place.prefetch,
+    "report": Place.report,
     **{name: (lambda place, words, name=name: place.looks(name, words)) for name in ("verify", "status", "cancel")},
 }
 TOOLS: dict[str, Callable[[Place], None]] = {  # module -> what must lie there before it runs

@@ -29,7 +29,9 @@ def clusters(per_class: int, seed: int, spread: float = 0.6) -> tuple[np.ndarray
     return rows / np.linalg.norm(rows, axis=1, keepdims=True), labels
 
 
-def features(root: Path, name: str, rows: np.ndarray, labels: np.ndarray, classes: Sequence[str] = CLASSES, dead: Sequence[int] = ()) -> StageFolder:
+def features(
+    root: Path, name: str, rows: np.ndarray, labels: np.ndarray, classes: Sequence[str] = CLASSES, dead: Sequence[int] = ()
+) -> StageFolder:
     """A whole stage of features of pictures with these labels; slots of `dead` have none."""
     entries = ClassList(classes=tuple(ClassEntry(i, c) for i, c in enumerate(classes)))
     config = FeaturesConfig(id="clusters", dataset=entries, source_classes=tuple(range(len(classes))))
@@ -40,7 +42,11 @@ def features(root: Path, name: str, rows: np.ndarray, labels: np.ndarray, classe
         out = io.BytesIO()
         np.save(out, row.astype(np.float16))
         facts = {"label": int(label), "class": classes[label]} if label >= 0 else {}
-        samples.append(Tombstone(slot, "empty file") if slot in dead else Sample(slot, f"{slot:09d}", {"json": canonical(facts), "npy": out.getvalue()}))
+        samples.append(
+            Tombstone(slot, "empty file")
+            if slot in dead
+            else Sample(slot, f"{slot:09d}", {"json": canonical(facts), "npy": out.getvalue()})
+        )
     commit_units(folder, samples)
     return folder
 

@@ -48,7 +48,7 @@ def folder(tmp_path):
 def test_a_name_is_text_and_nothing_is_loaded(folder, tmp_path):
     one = read_point(folder)
     html = page(HOSTILE, comparable([one, replace(one, facts=one.facts | {"point": {KEY: 4.0}})]))
-    assert "<script" not in html and "onerror=\"" not in html and "\x1b" not in html and "\u202e" not in html and "\x00" not in html
+    assert "<script" not in html and 'onerror="' not in html and "\x1b" not in html and "\u202e" not in html and "\x00" not in html
     assert not re.findall(r'(?:src|href)="(?!data:image/png;base64,)', html) and "default-src 'none'; img-src data:" in html
     file = tmp_path / "page.html"
     file.write_text(html, encoding="utf-8")
@@ -83,7 +83,10 @@ def test_a_row_of_the_table_for_programs_has_values_and_their_ends():
     ("wrong", "told"),
     [
         ({"version": 2}, "version is 2"),
-        ({"shown": [{"class": "a", "made": ["pictures/../../secret-1.png"]}]}, r"shown\[0\]\.made\[0\] is 'pictures/\.\./\.\./secret-1\.png'"),
+        (
+            {"shown": [{"class": "a", "made": ["pictures/../../secret-1.png"]}]},
+            r"shown\[0\]\.made\[0\] is 'pictures/\.\./\.\./secret-1\.png'",
+        ),
         ({"numbers": {"coverage": 3}}, r"numbers\.coverage is 3"),
         ({"more": 1}, "more is no field"),
     ],

@@ -132,7 +132,9 @@ def test_the_report_is_whole_and_says_the_same_twice(made, real, test):
     report = child(folder.path.parent, "judge_report", JudgeReportConfig(worst=0, shown=1), {"judge": [folder]})
     assert work(report) == EXIT_OK
     point = read_point(report.out_dir)
-    assert point.correct.shape == (2, 80) and point.correct.mean() == pytest.approx(point.facts["probes"]["made"]["accuracy"]["value"], abs=1e-5)
+    assert point.correct.shape == (2, 80) and point.correct.mean() == pytest.approx(
+        point.facts["probes"]["made"]["accuracy"]["value"], abs=1e-5
+    )
     page = (report.out_dir / "index.html").read_bytes()
     assert b"as many real pictures" in page and b"/data/features" not in page
     shutil.rmtree(report.out_dir)

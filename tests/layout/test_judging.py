@@ -10,8 +10,8 @@ from launch.verify import verify
 from synth.errors import StoreError
 from synth.layout.judging import schema, wrong_labels, wrong_mask, wrong_picture
 from synth.layout.records import Anno, Mask, Record
-from synth.schema import violations
 from synth.layout.source import PictureSource
+from synth.schema import violations
 from tests.layout.exports.labels import labels_stage, picture, pictures, rle
 from tests.verify.test_verify import problems
 
