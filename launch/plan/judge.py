@@ -83,7 +83,7 @@ def plan(node: Node) -> list[StageSpec]:
 def finetune(node: Node) -> list[StageSpec]:
     """A unit a training, of each set and seed; a slot an epoch."""
     config, judge = node.config.finetune, node.config.judge
-    inputs = {}
+    inputs: dict[str, InputFile] = {}
     if config.model is not None:
         path = existing(config.model, f"{FINETUNE}.model", "a folder of an image classifier of transformers")
         check_folder(path)
