@@ -17,6 +17,7 @@ import numpy as np
 
 from synth import keys
 from synth.errors import InputError
+from synth.features.sources import Source, source_of
 from synth.images.pipeline import free
 from synth.judge.config import FinetuneConfig
 from synth.judge.finetune import Recipe, Training
@@ -34,18 +35,25 @@ MODEL, PLACE = "model", "training"
 
 
 class Files(Sequence[bytes]):
-    """The files of rows of sets, read when they are asked for."""
+    """The files of rows of sets, read when they are asked for, by threads too. InputError for one that cannot be had any more."""
 
     def __init__(self, rows: Sequence[tuple[PictureSet, np.ndarray]]):
-        self._at = [(pictures, int(slot)) for pictures, chosen in rows for slot in pictures.slots[chosen]]
+        self._at: list[tuple[Source, int]] = []  # a stage's pictures, its slot
+        for pictures, chosen in rows:
+            slots, sources = pictures.slots[chosen], [source_of(stage) for stage in pictures.stages]
+            of_stage = np.searchsorted(pictures.firsts, slots, "right") - 1
+            self._at += [(sources[n], int(slot) - pictures.firsts[n]) for n, slot in zip(of_stage, slots, strict=True)]
         self.labels = np.concatenate([pictures.labels[chosen] for pictures, chosen in rows])
 
     def __len__(self) -> int:
         return len(self._at)
 
     def __getitem__(self, row):
-        pictures, slot = self._at[row]
-        return pictures.file(slot)
+        source, slot = self._at[row]
+        found = source.found(slot)
+        if found.reason:
+            raise InputError(f"picture {slot} ({found.name}) cannot be read any more ({found.reason}); put it back")
+        return found.data
 
 
 class Finetune(Stage):

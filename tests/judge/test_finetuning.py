@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import transformers
 
-from synth.errors import EXIT_OK
+from synth.errors import EXIT_OK, InputError
+from synth.features.sources import Found
+from synth.judge import finetuning
 from synth.judge.config import FinetuneConfig
 from synth.judge.finetuning import PLACE, Finetune, add_finetuned
-from synth.judge.sets import PictureSet
 from synth.store.identity import identity
 from synth.store.spec import InputFile
 from tests.fixtures_images import child, work
@@ -21,10 +22,20 @@ EPOCHS = 3
 PICTURES = {"features": drawn(30, 1)[0], "test_features": drawn(18, 2)[0]}
 
 
+class Drawn:
+    """The pictures of a stage, as synth.features.sources reads them."""
+
+    def __init__(self, files):
+        self.files = files
+
+    def found(self, slot):
+        return Found(slot, data=self.files[slot])
+
+
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
     """A planned stage of a judged and a test set, whose pictures are drawn here."""
-    monkeypatch.setattr(PictureSet, "file", lambda self, slot: PICTURES[self.stages[0].spec.name][slot])
+    monkeypatch.setattr(finetuning, "source_of", lambda stage: Drawn(PICTURES[stage.spec.name]))
     transformers.ResNetConfig(**TINY).save_pretrained(tmp_path / "resnet")
     rows = np.eye(12)[np.arange(30) % 12]
     upstream = {
@@ -87,3 +98,11 @@ def test_nothing_to_learn_is_said_and_is_no_number(stage, monkeypatch):
     ((_, facts, rows),) = running.compute(state, range(1))
     assert rows is None
     assert "nothing to tell apart" in facts["why"]
+
+
+def test_a_picture_that_is_gone_is_named(stage, monkeypatch):
+    monkeypatch.setattr(Drawn, "found", lambda self, slot: Found(slot, "cat/1.png", reason="is not there"))
+    running = Finetune(stage)
+    running.open()
+    with pytest.raises(InputError, match=r"picture \d+ \(cat/1\.png\) cannot be read any more \(is not there\); put it back"):
+        running.compute(running.begin(stage.unit(0)), range(1))
