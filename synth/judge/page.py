@@ -32,7 +32,8 @@ td:first-child { white-space: normal; overflow-wrap: anywhere; max-width: 30rem;
 .curve text { fill: currentColor; opacity: .75; } .curve .name { font-size: 12px; opacity: 1; }
 .curve .axis { stroke: currentColor; opacity: .5; fill: none; }
 .curve .grid { stroke: currentColor; opacity: .12; } .curve polyline { fill: none; stroke: #0072b2; stroke-width: 2; }
-.curve .span { stroke: #0072b2; opacity: .45; stroke-width: 2; } .curve circle { fill: #0072b2; } .curve circle.best { fill: #d55e00; r: 6px; }
+.curve .span { stroke: #0072b2; opacity: .45; stroke-width: 2; }
+.curve circle { fill: #0072b2; } .curve circle.best { fill: #d55e00; r: 6px; }
 .pictures { display: grid; grid-template-columns: max-content 1fr; gap: .4rem .8rem; align-items: start; }
 .row { display: flex; flex-wrap: wrap; gap: .3rem; } .pairs { display: flex; flex-wrap: wrap; gap: 1rem; }
 figure { margin: 0; width: max-content; max-width: 100%; }
