@@ -14,6 +14,8 @@ from synth.layout.source import SOURCE
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
 
+UP_TO_MASKS = ("tags", "boxes", "masks")  # stages of layout labels, in order
+
 
 def plan(node: Node, **settings: str) -> list[StageSpec]:
     """An export of any kind. settings: of its stage, beside the command that its card tells."""
@@ -81,14 +83,23 @@ def partition_of_pairs(partition: int, variants: int, slots: int) -> int:
 
 def sacap(node: Node) -> list[StageSpec]:
     """Layout labels with masks, which are known to be missing where the chain ends before them."""
-    (labels,) = node.upstream["images"]
-    kind = labels.spec.kind
-    if kind == "box_captions":  # of what they were given
-        there = (labels.folder / "stage.json").exists()
-        kind = StageFolder.open(labels.folder).upstream(LAYOUT)[0].spec.kind if there else "boxes" if _unmasked(node) else "masks"
+    kind = _told_of_masks(node)
     if kind in ("tags", "boxes"):
         raise InputError(f"export.{node.name}: needs the masks of objects, and {kind} makes none; choose segmenter=sam, or another export")
     return plan(node)
+
+
+def _told_of_masks(node: Node) -> str:
+    """tags, boxes or masks: the last of these stages before the export. What comes behind them adds no masks."""
+    (labels,) = node.upstream["images"]
+    if labels.spec.kind in UP_TO_MASKS:
+        return labels.spec.kind
+    if not (labels.folder / "stage.json").exists():
+        return "boxes" if _unmasked(node) else "masks"
+    stages = [StageFolder.open(labels.folder)]
+    while stages and stages[0].spec.kind not in UP_TO_MASKS:
+        stages = stages[0].upstream(LAYOUT)
+    return stages[0].spec.kind if stages else "boxes"
 
 
 def _unmasked(node: Node) -> bool:

@@ -78,6 +78,11 @@ class SiglipTags(ClipTags):
 _MODELS: dict[str, type[ClipTags]] = {"clip": ClipTags, "siglip": SiglipTags}
 
 
+def model_at(path: Path) -> type[ClipTags]:
+    """The class of the model in a folder."""
+    return _MODELS[model_type(path)]
+
+
 def check_model(path: Path) -> None:
     """InputError unless a folder looks like a whole model of a kind that is known here. Imports neither torch nor transformers."""
     check_siglip(path) if model_type(path) == "siglip" else check_clip(path)
@@ -88,7 +93,7 @@ class VocabularyTagger:
         path = folder.input_path(config.role)
         settings = numerics.apply(folder.spec.numerics)
         self.config = config
-        self.model = _MODELS[model_type(path)](path, folder.spec.batch, settings["dtype"])
+        self.model = model_at(path)(path, folder.spec.batch, settings["dtype"])
         texts = [template.replace("{}", word) for word in config.words for template in config.templates]
         means = self.model.texts(texts).reshape(len(config.words), len(config.templates), -1).mean(1)  # [W, D]
         self._features = means / np.linalg.norm(means, axis=1, keepdims=True)
