@@ -34,8 +34,11 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
     check(config)
     check_config(config)
     nodes, root = _nodes(config), _dataset_root(config)
+    wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
     planned: dict[str, tuple[PlannedStage, ...]] = {}
     for name, (stage, settings) in nodes.items():
+        if config.until is not None and wanted is not None and name not in wanted:
+            continue  # what stands behind it may lack its models yet
         if given and name in given:
             planned[name] = (given[name],)
             continue
@@ -45,7 +48,6 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
         planned[name] = tuple(s if isinstance(s, PlannedStage) else PlannedStage(s, root, planned=True) for s in specs)
     # once each: a planner may give an earlier stage in the place of one that was left out
     stages = tuple({stage.folder: stage for of_node in planned.values() for stage in of_node}.values())
-    wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
     return Point(label, stages, config.cluster, wanted, config.only is not None, config.dry_run, config.retry_failed, config.plan_only)
 
 

@@ -6,11 +6,12 @@
 import gzip
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+import synth
 from launch.plan.fetching import fetched
 from launch.plan.img2img import given_stage
 from launch.plan.inputs import existing, identity_of, input_file
@@ -22,7 +23,7 @@ from synth.images.sources.base import Reader
 from synth.images.sources.listing import NAME, ListingWriter
 from synth.images.sources.read import digested
 from synth.keys import WrongKey, dump, of_group
-from synth.layout.config import CAPTION, FILE, VOCABULARY, TaggerConfig, TagsConfig
+from synth.layout.config import CAPTION, FILE, MODELS, VOCABULARY, TaggerConfig, TagsConfig
 from synth.layout.florence2 import Florence2Model
 from synth.layout.meta_files import MetaReader
 from synth.layout.readers import layout_of, reader
@@ -33,6 +34,7 @@ from synth.store.spec import InputFile, StageSpec
 from synth.store.trees import PICTURES
 
 GROUP = "layout"
+SHIPPED = Path(synth.__file__).resolve().parent / "embedded"  # pictures and toy models
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,15 @@ def left_out(node: Node) -> list[PlannedStage]:
     return list(node.upstream[ROLE])
 
 
+def toys(node: Node, group: str, model: Path) -> list[str]:
+    """What to say of a model that ships here, where the pictures are others than those that do."""
+    source = node.config.layout.source
+    if SHIPPED not in model.resolve().parents or (source and SHIPPED in Path(source).expanduser().resolve().parents):
+        return []
+    fix = f"choose another {group.partition('.')[0]} for pictures of your own (docs/layout.md)"
+    return [f"TOY MODEL: {group} is {model.name}, which ships here and knows drawings of 20 things, and no photographs; {fix}"]
+
+
 # -- tags, the first stage -------------------------------------------------------------------------------------------
 
 
@@ -85,23 +96,23 @@ def tags(node: Node) -> list[StageSpec]:
     config = node.config.layout
     taggers, files = _planned_taggers(node)  # first: to list a source may take minutes
     stored = dump(TagsConfig(taggers=taggers, max_tags=config.max_tags or 0))
+    toys = [note for name, tagger in zip(node.config.tagger, taggers, strict=True) for note in _toy_tagger(node, name, tagger, files)]
 
-    def spec(node: Node, slots: int, inputs: Mapping[str, InputFile], settings: Mapping) -> StageSpec:
-        return node.spec(stored, slots, config.unit_size, config.batch_size, {**inputs, **files}, settings)
+    def spec(node: Node, slots: int, inputs: Mapping[str, InputFile], notes: Sequence[str] = ()) -> StageSpec:
+        notes = [*toys, *notes]
+        return node.spec(stored, slots, config.unit_size, config.batch_size, {**inputs, **files}, {"notes": notes} if notes else {})
 
     with of_group(GROUP):
         if IMAGES in node.upstream:
             if config.source is not None:
                 raise WrongKey("source", config.source, f"recipe {node.config.recipe.name} gives this stage its pictures", "leave it out")
-            return [spec(node, node.one(IMAGES).slots, {}, {})]
+            return [spec(node, node.one(IMAGES).slots, {})]
         root, layout = _place(node)
         if layout == "stage":
             stage = given_stage(root)
-            return [spec(replace(node, upstream={**node.upstream, IMAGES: (stage,)}), stage.spec.slots, {}, {})]
+            return [spec(replace(node, upstream={**node.upstream, IMAGES: (stage,)}), stage.spec.slots, {})]
         source = _listed(root, layout, config.image_folder)
-    said = [*source.notes, *_unnamed(node, source)]
-    notes = {"notes": said} if said else {}
-    made = spec(node, source.n, {SOURCE: InputFile(str(source.root), source.identity)}, notes)
+    made = spec(node, source.n, {SOURCE: InputFile(str(source.root), source.identity)}, [*source.notes, *_unnamed(node, source)])
     return [replace(made, files={NAME: source.listing})]
 
 
@@ -119,6 +130,10 @@ def _planned_taggers(node: Node) -> tuple[tuple[TaggerConfig, ...], dict[str, In
         files |= {role: file} if file else {}
         taggers.append(replace(tagger, role=role, words=words))
     return tuple(taggers), files
+
+
+def _toy_tagger(node: Node, name: str, tagger: TaggerConfig, files: Mapping[str, InputFile]) -> list[str]:
+    return toys(node, f"tagger.{name}", Path(files[tagger.role].path)) if tagger.kind in MODELS else []
 
 
 def _tagger_input(group: str, tagger: TaggerConfig) -> InputFile | None:
