@@ -144,9 +144,7 @@ KINDS = {
     "box_embeddings": _objects("embeddings:BoxEmbeddings", "BoxEmbeddingsConfig", "box_embeddings", device=GPU),
     "objects": _filters_objects("Objects", "ObjectsConfig", "objects"),
     "crop_clip": _filters_objects("CropClip", "CropClipConfig", "crop_clip"),
-    "clip_features": Kind(
-        "synth.filters.scoring:ClipFeatures", "synth.filters.config:ClipFeaturesConfig", f"{_FILTERS}:clip_features", device=GPU
-    ),
+    "features": Kind("synth.features.stage:Features", "synth.features.config:FeaturesConfig", "launch.plan.features:plan", device=GPU),
     "perceptual_hash": Kind(
         "synth.filters.scoring:PerceptualHash", "synth.filters.config:PerceptualHashConfig", f"{_FILTERS}:perceptual_hash", framing="jsonl"
     ),

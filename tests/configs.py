@@ -9,6 +9,7 @@ from typing import Any
 
 import synth.captions.config as captions
 import synth.export.config as export
+import synth.features.config as features
 import synth.filters.config as filters
 import synth.images.config as images
 import synth.layout.exports.config as labels
@@ -132,7 +133,7 @@ StoryConfig = maker(
     rows=16,
 )
 BalanceConfig = maker(filters.BalanceConfig, seed=NEEDED, counts=NEEDED, allow_short=False)
-ClipFeaturesConfig = maker(filters.ClipFeaturesConfig, id=NEEDED, templates=("a photo of a {}",))
+FeaturesConfig = maker(features.FeaturesConfig, id=NEEDED, texts=0, templates=("a photo of a {}",))
 ClipScoreConfig = maker(filters.ClipScoreConfig, score="class", min_score=-1.0, top_share=1.0, counts={})
 EnsembleConfig = maker(filters.EnsembleConfig, seed=NEEDED, counts=NEEDED, allow_short=False, mode="conan", temperature=0.5)
 LabelAgreementConfig = maker(filters.LabelAgreementConfig, margin=0.0)

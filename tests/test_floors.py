@@ -23,6 +23,7 @@ FLOORS = (
     ("synth.reading",),
     ("synth.captions",),
     ("synth.images",),
+    ("synth.features",),
     ("synth.filters", "synth.export"),
     ("synth.tracking", "synth.story", "synth.layout"),
     ("synth.verify",),

@@ -6,7 +6,7 @@ import pytest
 
 from synth.captions.hf.engine import HfEngine
 from synth.errors import InputError
-from synth.filters.clip import Clip
+from synth.features.encoders import Clip
 from synth.images.models import CONFIG, MODEL
 from synth.images.pipeline import open_family
 from synth.numerics import EXACT

@@ -14,7 +14,8 @@ from synth.captions.config import CaptionerConfig, CaptionsConfig, DatasetConfig
 from synth.captions.engines import ENGINES
 from synth.captions.prompts import MAKERS
 from synth.export.config import ExportConfig
-from synth.filters.config import FilterConfig, ScoresConfig
+from synth.features.config import FeaturesKeys
+from synth.filters.config import FilterConfig
 from synth.images.config import ImagesConfig, Img2ImgConfig, ModelConfig
 from synth.keys import dict_of, key, schema
 from synth.kinds import chosen_by, named
@@ -74,7 +75,7 @@ class Config:
     captions: CaptionsConfig = key("how many captions, and which are taken", given=schema(CaptionsConfig))
     images: ImagesConfig = key("pictures of captions", given=schema(ImagesConfig, "images"))
     img2img: Img2ImgConfig = key("pictures of pictures: recipe=noise_denoise", given=schema(Img2ImgConfig, "img2img"))
-    scores: ScoresConfig = key("what filters read; computed once, thresholds are the filters' own", given=schema(ScoresConfig))
+    features: FeaturesKeys = key("of pictures: computed once, thresholds are those of who reads them", given=schema(FeaturesKeys))
     story: StoryKeys = key("recipe=story; what is not here follows images.*", given=schema(StoryKeys))
     tracking: PairsConfig = key("recipe=tracking; what is not here follows images.*", given=schema(PairsConfig))
     layout: LayoutConfig = key("recipe=layout: pictures with alt texts to layout labels", given=schema(LayoutConfig))

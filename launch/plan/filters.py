@@ -6,18 +6,16 @@ from pathlib import Path
 
 from launch.plan.datasets import dataset_of
 from launch.plan.images import class_counts, scaled
-from launch.plan.inputs import input_file
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
+from launch.plan.sources import IMAGES, Given, of_given, of_stage
 from synth.errors import InputError
-from synth.filters.config import ClipFeaturesConfig, CountedConfig, PerceptualHashConfig
+from synth.filters.config import CountedConfig, PerceptualHashConfig
 from synth.keys import WrongKey, dump
 from synth.kinds import makes_pictures
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
-from synth.store.trees import Unread
 
-IMAGES = "images"
 HASHES = 64  # pictures a batch: hashing needs no device
 
 
@@ -44,48 +42,20 @@ def _counts(node: Node) -> Mapping[str, int]:
     return {str(i): n for i, n in sorted(({i: scaled(n, s.ratio) for i, n in known.items()} | plain).items())}
 
 
-# -- scores ----------------------------------------------------------------------------------------------------------
-
-
-def clip_features(node: Node) -> list[StageSpec]:
-    """CLIP features of the pictures of each upstream stage."""
-    from synth.filters.clip import check_folder  # imports neither torch nor transformers
-
-    scores = node.config.scores
-    clip = input_file(scores.clip, "scores.clip", "a folder of a CLIP model of transformers (openai/clip-vit-base-patch32)")
-    check_folder(Path(clip.path))
-    for template in scores.templates:
-        if "{}" not in template:
-            raise InputError(f"scores.templates: {template!r} has no {{}} for the class name")
-    if not scores.templates:
-        raise InputError("scores.templates=[]: needs one text with {} at least")
-    config = dump(ClipFeaturesConfig(Path(clip.path).name, tuple(scores.templates)))
-    return _each(node, config, scores.unit_size, scores.batch_size, {"clip": clip})
-
-
 def perceptual_hash(node: Node) -> list[StageSpec]:
-    """Hashes of the pictures of each upstream stage."""
+    """Hashes of the pictures of each upstream stage, or of those that `against` names."""
     from synth.filters.scoring import hasher
 
     hasher(node.settings.method)
-    return _each(node, dump(PerceptualHashConfig(node.settings.method)), node.config.scores.unit_size, HASHES, {})
+    config, unit_size = dump(PerceptualHashConfig(node.settings.method)), node.config.features.unit_size
+    stages = node.upstream.get(IMAGES, ())
+    sources = [of_stage(node, stage) for stage in stages] or [of_given(node, against(node))]
+    return [source.spec(config, 0, unit_size, HASHES, {}) for source in sources]
 
 
-def _each(node: Node, config: dict, unit_size: int, batch: int, inputs: dict) -> list[StageSpec]:
-    """A scoring stage for each images stage, or one for a folder of pictures."""
-    if IMAGES not in node.upstream:
-        from synth.filters.scoring import files_in
-
-        key = f"filter.{node.settings.kind}.against"
-        folder, unread = input_file(node.settings.against, key, "a folder of pictures"), Unread()
-        slots = len(files_in(Path(folder.path), unread))
-        notes = {"notes": [f"{key}: {folder.path}: {unread.note()}"]} if unread else {}
-        return [node.spec(config, slots, unit_size, batch, inputs | {"folder": folder}, notes)]
-    specs = []
-    for stage in node.upstream[IMAGES]:
-        alone = dataclasses.replace(node, upstream={IMAGES: (stage,)})
-        specs.append(alone.spec(config, stage.spec.slots, unit_size, batch, inputs))
-    return specs
+def against(node: Node) -> Given:
+    """The pictures that near_duplicates is given: their classes do not matter."""
+    return Given(node.settings.against, f"filter.{node.settings.kind}.against", labelled=False)
 
 
 def pool(node: Node) -> list[PlannedStage]:

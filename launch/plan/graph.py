@@ -44,7 +44,8 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
             continue
         upstream = {role: planned[up] for role, up in stage.upstream.items()}
         plan = pool if stage.kind == POOL else planner(stage.kind)
-        specs = plan(Node(name, stage.kind, config, root, upstream, settings, command))
+        known = {made.folder: made for of_node in planned.values() for made in of_node}
+        specs = plan(Node(name, stage.kind, config, root, upstream, settings, command, known))
         planned[name] = tuple(s if isinstance(s, PlannedStage) else PlannedStage(s, root, planned=True) for s in specs)
     # once each: a planner may give an earlier stage in the place of one that was left out
     stages = tuple({stage.folder: stage for of_node in planned.values() for stage in of_node}.values())

@@ -2,7 +2,7 @@
 formats without compression, whose size tells nothing, the bytes too."""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -80,12 +80,15 @@ def _spec(node: Node, config: Img2ImgConfig, n: int, inputs: dict[str, InputFile
 # -- a stage of pictures ---------------------------------------------------------------------------------------------
 
 
-def given_stage(path: Path) -> PlannedStage:
-    """A stage of pictures that was made before; WrongKey of the key `source` for another, and for one that is not whole."""
+def given_stage(path: Path, filters: bool = False) -> PlannedStage:
+    """A stage of pictures that was made before; WrongKey of the key `source` for another, and for one that is not whole.
+
+    filters: whether what a filter left will do.
+    """
     folder = StageFolder.open(path)
-    if folder.path.name != folder.spec.folder_name or not makes_pictures(folder.spec.kind):
-        known = ", ".join(k for k in KINDS if makes_pictures(k))
-        why = f"is of kind {folder.spec.kind}; a source is one of {known}, under its own name {folder.spec.folder_name}"
+    known = [k for k, row in KINDS.items() if makes_pictures(k) or (filters and row.chooses)]
+    if folder.path.name != folder.spec.folder_name or folder.spec.kind not in known:
+        why = f"is of kind {folder.spec.kind}; a source is one of {', '.join(known)}, under its own name {folder.spec.folder_name}"
         raise WrongKey("source", folder.path, why)
     if not folder.is_whole():
         raise WrongKey("source", folder.path, "is not whole", "complete it first, by the command that planned it")
@@ -230,16 +233,19 @@ def _of_source(classes: list[SourceClass], config: Config) -> tuple[tuple[ClassE
         raise InputError("dataset.classes: chooses of the classes of dataset=; set img2img.classes=dataset, or use img2img.subset_file")
     if not classes:
         return (ClassEntry(0, UNLABELLED),), ()
+    return numbered(classes, lambda why: WrongKey("source", config.img2img.source, why, "use img2img.classes=dataset"))
+
+
+def numbered(classes: list[SourceClass], wrong: Callable[[str], WrongKey]) -> tuple[tuple[ClassEntry, ...], tuple[int, ...]]:
+    """(classes by index, the index of each class number) of a source; what `wrong` makes of the reason for one whose numbers disagree."""
     unnumbered = sorted({c.name for c in classes if c.index is None})
     if unnumbered and any(c.index is not None for c in classes):
-        why = f"some classes have a number, {unnumbered[0]!r} has none"
-        raise WrongKey("source", config.img2img.source, why, "use img2img.classes=dataset")
+        raise wrong(f"some classes have a number, {unnumbered[0]!r} has none")
     entries: dict[int, str] = {}
     indices = tuple(unnumbered.index(c.name) if c.index is None else c.index for c in classes)
     for index, c in zip(indices, classes, strict=True):
         if entries.setdefault(index, c.name) != c.name:
-            why = f"class {index} is called {entries[index]!r} and {c.name!r}"
-            raise WrongKey("source", config.img2img.source, why, "use img2img.classes=dataset")
+            raise wrong(f"class {index} is called {entries[index]!r} and {c.name!r}")
     return tuple(ClassEntry(i, n) for i, n in sorted(entries.items())), indices
 
 

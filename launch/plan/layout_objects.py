@@ -1,7 +1,6 @@
 """Plans what is done with the objects of layout labels: filters of them, and what CLIP says of them."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from launch.plan.inputs import existing, identity_of
@@ -27,24 +26,24 @@ def crop_clip(node: Node) -> list[StageSpec]:
 
 def crop_scores(node: Node) -> list[StageSpec]:
     """node.settings: the filter that they are for."""
-    scores, asked = node.config.scores, node.settings
-    stored = CropScoresConfig(against=asked.against, margin=asked.margin, rows=scores.batch_size)
-    return [chained(node, dump(stored), scores.batch_size, {INPUT: _clip(node)})]
+    features, asked = node.config.features, node.settings
+    stored = CropScoresConfig(against=asked.against, margin=asked.margin, rows=features.batch_size)
+    return [chained(node, dump(stored), features.batch_size, {INPUT: _model(node)})]
 
 
 def box_embeddings(node: Node) -> list[StageSpec]:
     """Of an export. It reads no picture, so the source is none of its inputs."""
-    before, scores = node.one(ROLE), node.config.scores
-    stored = dump(BoxEmbeddingsConfig(rows=scores.batch_size))
-    return [node.spec(stored, before.slots, before.unit_size, scores.batch_size, {INPUT: _clip(node)})]
+    before, features = node.one(ROLE), node.config.features
+    stored = dump(BoxEmbeddingsConfig(rows=features.batch_size))
+    return [node.spec(stored, before.slots, before.unit_size, features.batch_size, {INPUT: _model(node)})]
 
 
 def _filter(node: Node, config: Any) -> list[StageSpec]:
     return [chained(node, dump(config), node.one(ROLE).unit_size)]
 
 
-def _clip(node: Node) -> InputFile:
-    """The model in scores.clip, judged, then hashed."""
-    path: Path = existing(node.config.scores.clip, "scores.clip", "a folder of a CLIP or SigLIP model of transformers")
+def _model(node: Node) -> InputFile:
+    """The model in features.model, judged, then hashed."""
+    path = existing(node.config.features.model, "features.model", "a folder of a CLIP or SigLIP model of transformers")
     check_model(path)
     return InputFile(str(path), identity_of(path))

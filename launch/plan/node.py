@@ -1,5 +1,6 @@
 """How each stage kind is planned: composed config + upstream stages -> StageSpec. A small module a kind, imported when used."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from launch.config.root import Config
 from launch.plan.planned import PlannedStage
 from synth.errors import InputError
 from synth.kinds import framing_of, kind_of, named
+from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec, Upstream
 
 
@@ -23,6 +25,7 @@ class Node:
     upstream: Mapping[str, tuple[PlannedStage, ...]] = field(default_factory=dict)  # role -> stages
     settings: Any = None  # config of the filter or export that this is or serves: its planner knows the class by the kind
     command: str = ""  # that plans this
+    known: Mapping[Path, PlannedStage] = field(default_factory=dict)  # by folder, what was planned before it: maybe no folder is there yet
 
     def one(self, role: str) -> StageSpec:
         """The only stage of a role."""
@@ -30,6 +33,12 @@ class Node:
         if len(stages) != 1:
             raise InputError(f"recipe stage {self.name}: needs one upstream in role {role!r}, has {len(stages)}; mend conf/recipe/*.yaml")
         return stages[0].spec
+
+    def above(self, stage: PlannedStage) -> list[PlannedStage]:
+        """The stages that a stage reads, by role and in order: as they are planned, else as they are there."""
+        roles = stage.spec.upstream
+        folders = [Path(os.path.normpath(stage.folder / up.path)) for role in sorted(roles) for up in roles[role]]
+        return [self.known.get(f) or PlannedStage(StageFolder.open(f).spec, f.parent) for f in folders]
 
     def spec(
         self,

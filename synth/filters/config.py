@@ -1,37 +1,18 @@
-"""Keys of filters, and of the scores that they read. The key in `filter` is the name of a filter's stage."""
+"""Keys of filters, and of the hashes that they read. The key in `filter` is the name of a filter's stage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from synth.features.config import KIND as FEATURES
 from synth.keys import key, later, plan_key
 
-CLIP, HASH = "clip_features", "perceptual_hash"  # kinds of scoring stages
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoresConfig:
-    """How filters' scores are computed; those of pictures are shared by all filters."""
-
-    clip: str = plan_key(
-        "folder of a CLIP model of transformers, such as openai/clip-vit-base-patch32", null="none: only filters without CLIP can be used"
-    )
-    templates: tuple[str, ...] = plan_key("texts of a class, {} is its name; the features of several are averaged")
-    batch_size: int = plan_key("pictures a call of CLIP", low=1)
-    unit_size: int = plan_key("pictures a unit", low=1)
-
-
-@dataclass(frozen=True)
-class ClipFeaturesConfig:
-    """kind "clip_features": a sample a picture of role "images", or of the folder in input "folder". input "clip": a CLIP model."""
-
-    id: str
-    templates: tuple[str, ...]  # class texts; their features are averaged
+HASH = "perceptual_hash"  # kind of scoring stage, as FEATURES is
 
 
 @dataclass(frozen=True)
 class PerceptualHashConfig:
-    """kind "perceptual_hash": the same with a hash of 64 bits."""
+    """kind "perceptual_hash": a hash of 64 bits of each picture of role "images", or of the listing of input "source"."""
 
     method: str  # phash | dhash | ahash | whash, of the imagehash library
 
@@ -47,7 +28,7 @@ class FilterConfig:
     @property
     def scores(self) -> str:
         """The kind of the scoring stage that it reads; "" for none."""
-        return CLIP
+        return FEATURES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +64,7 @@ class NearDuplicatesConfig(FilterConfig):
     """upstream role "against": the scores of a given test set."""
 
     method: str = key(
-        "phash | dhash | ahash | whash: 64-bit hashes of the imagehash library | embedding: CLIP, scores.clip",
+        "phash | dhash | ahash | whash: 64-bit hashes of the imagehash library | embedding: features.model",
         choices=("phash", "dhash", "ahash", "whash", "embedding"),
     )
     distance: int = key("bits of 64 in which two hashes may differ", low=0, high=31)
@@ -95,7 +76,7 @@ class NearDuplicatesConfig(FilterConfig):
 
     @property
     def scores(self) -> str:
-        return CLIP if self.method == "embedding" else HASH
+        return FEATURES if self.method == "embedding" else HASH
 
 
 @dataclass(frozen=True, kw_only=True)

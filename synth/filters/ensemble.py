@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synth.features.reading import feature_of, n_pictures
 from synth.filters.rules import top_of_class
-from synth.filters.scoring import feature_of, labelled, scores_of
+from synth.filters.scoring import labelled, scores_of
 from synth.filters.selection import Selection, Verdicts, refuse_shortage, unit_length
 from synth.reading.stage import ROLE, StageReader
 from synth.seeds import uniform
@@ -47,7 +48,7 @@ class Ensemble(Selection):
                 if at < len(slots) and slots[at] == first + slot:
                     positions.append(at)
                     features.append(feature_of(sample).astype(np.float16))
-            first += stage.spec.slots
+            first += n_pictures(stage)
         rows = np.frombuffer(positions, np.int64)
         labels = there.labels[rows]
         counts = {int(k): v for k, v in config.counts.items()}

@@ -7,7 +7,8 @@ from array import array
 
 import numpy as np
 
-from synth.filters.scoring import feature_of, scores_of
+from synth.features.reading import feature_of
+from synth.filters.scoring import scores_of
 from synth.filters.selection import Selection, There, Verdicts, unit_length
 
 BITS = 64

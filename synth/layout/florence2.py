@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from synth.errors import InputError
+from synth.features.model_folder import IMAGENET, ModelFolder, check_folder, load, load_tokenizer, normalised, planes
 from synth.layout.answers import Chances, written
-from synth.layout.model_folder import IMAGENET, ModelFolder, check_folder, load, load_tokenizer, normalised, planes
 
 CLS = "Florence2ForConditionalGeneration"
 FIX = "give a folder of Florence-2 in transformers' own layout, such as florence-community/Florence-2-base"

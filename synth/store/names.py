@@ -7,15 +7,25 @@ in addresses. Names that would still clash (two classes of one name, or names th
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import unquote
 
 from synth.errors import InputError
 
 if TYPE_CHECKING:
     from synth.store.folder import StageFolder
+    from synth.store.spec import StageSpec
 
+
+class HasSpec(Protocol):
+    """A stage as it is planned, or as it is there."""
+
+    @property
+    def spec(self) -> "StageSpec": ...
+
+
+S = TypeVar("S", bound=HasSpec)
 MAX_BYTES = 200  # most file systems stop at 255; what is longer keeps a readable head and a hash
 EMPTY = "~"
 MOST_CLASSES = 1 << 31  # an official index is below that
@@ -76,17 +86,21 @@ def folder_names(classes: Mapping[int, str]) -> dict[int, str]:
 
 def classes_of(stage: "StageFolder") -> dict[int, str]:
     """official index -> class name, from the first stages upstream that have a dataset in their config."""
+    return classes_in(stage, lambda s: [up for role in sorted(s.spec.upstream) for up in s.upstream(role)])
+
+
+def classes_in(stage: S, above: Callable[[S], Iterable[S]]) -> dict[int, str]:
+    """The same of stages of which not all are there yet. above: the stages that one reads, by role and in order."""
     dataset = stage.spec.config.get("dataset")
     if isinstance(dataset, Mapping) and (classes := dataset.get("classes")):
-        return judged_classes(classes, f"{stage.path}: its stage.json: dataset.classes", "plan the stage again")
+        return judged_classes(classes, f"{stage.spec.folder_name}: its stage.json: dataset.classes", "plan the stage again")
     names: dict[int, str] = {}
-    for role in sorted(stage.spec.upstream):
-        for up in stage.upstream(role):
-            for index, name in classes_of(up).items():
-                if names.setdefault(index, name) != name:
-                    raise InputError(
-                        f"{stage.path}: class {index} is {names[index]!r} in one upstream and {name!r} in another; export them apart"
-                    )
+    for up in above(stage):
+        for index, name in classes_in(up, above).items():
+            if names.setdefault(index, name) != name:
+                raise InputError(
+                    f"{stage.spec.folder_name}: class {index} is {names[index]!r} in one upstream, {name!r} in another; export them apart"
+                )
     return names
 
 

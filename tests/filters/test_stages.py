@@ -11,26 +11,29 @@ import pytest
 from PIL import Image
 
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
-from synth.filters.clip import Preparation, check_folder
-from synth.filters.scoring import ClipFeatures, feature_of, files_in
+from synth.features.encoders import Clip, encoder_of
+from synth.features.preparing import Preparation
+from synth.features.reading import feature_of
+from synth.features.stage import Features
+from synth.filters.scoring import scores_of
 from synth.kinds import config_of
 from synth.reading.stage import StageReader
 from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.samples import Sample
 from synth.store.spec import InputFile
-from synth.store.trees import Unread
 from tests.configs import (
     BalanceConfig,
-    ClipFeaturesConfig,
     ClipScoreConfig,
     ContactSheetConfig,
     EnsembleConfig,
+    FeaturesConfig,
     ImageFolderConfig,
     LabelAgreementConfig,
     NearDuplicatesConfig,
     PerceptualHashConfig,
 )
+from tests.features.listed import listed_stage
 from tests.fixtures_images import CLASSES, child, commit_units, digests, work
 from tests.images.pictures import picture as file_of_a_picture
 from tests.verify.conftest import DEAD, N, images_of, picture
@@ -42,12 +45,17 @@ def given(path) -> InputFile:
 
 
 def features_of(images, clip, **more) -> StageFolder:
-    config = ClipFeaturesConfig("tiny", **more)
-    return child(images.path.parent, "clip_features", config, {"images": [images]}, images.spec.slots, 8, 4, {"clip": given(clip)})
+    config = FeaturesConfig("tiny", len(CLASSES), **more)
+    slots, inputs = images.spec.slots + len(CLASSES), {"model": given(clip)}
+    return child(images.path.parent, "features", config, {"images": [images]}, slots, 8, 4, inputs)
 
 
 def hashes_of(images) -> StageFolder:
     return child(images.path.parent, "perceptual_hash", PerceptualHashConfig(), {"images": [images]}, images.spec.slots, 8, 4)
+
+
+def facts_of(scores) -> dict[int, dict]:
+    return {slot: facts for slot, facts, _ in scores_of(scores)}
 
 
 def select(kind, config, images, **roles) -> StageFolder:
@@ -68,7 +76,7 @@ def reasons(folder) -> dict[int, str]:
 def test_features_have_unit_length_and_depend_on_no_neighbour(run, images, tiny_clip):
     stage = features_of(images, tiny_clip)
     assert work(stage) == EXIT_OK
-    found = {s.slot: (feature_of(s), s.metadata) for s in StageReader(stage)}
+    found = {slot: (feature_of(sample), facts) for slot, facts, sample in scores_of(stage)}
     assert sorted(found) == [s for s in range(N) if s != DEAD] and found[0][0].shape == (24,)
     assert all(abs(np.linalg.norm(f) - 1) < 1e-2 for f, _ in found.values())
     assert {"caption_score", "class_score", "best_label", "best_score", "label"} <= set(found[1][1])
@@ -95,7 +103,7 @@ def test_scoring_units_are_the_same_bytes_for_one_and_three_jobs(images, tiny_cl
 def test_clip_score_keeps_the_top_of_each_class_and_says_why_others_go(images, tiny_clip):
     scores = features_of(images, tiny_clip)
     assert work(scores) == EXIT_OK
-    facts = {s.slot: s.json() for s in scores.samples()}
+    facts = facts_of(scores)
     folder = select("clip_score", ClipScoreConfig(top_share=0.5), images, scores=scores)
     for label in range(len(CLASSES)):
         mine = sorted((s for s in facts if facts[s]["label"] == label), key=lambda s: (-facts[s]["class_score"], s))
@@ -112,7 +120,7 @@ def test_clip_score_keeps_the_top_of_each_class_and_says_why_others_go(images, t
 def test_label_agreement_drops_what_looks_like_another_class(images, tiny_clip):
     scores = features_of(images, tiny_clip, templates=("a photo of a {}", "a drawing of {}"))
     assert work(scores) == EXIT_OK
-    facts = {s.slot: s.json() for s in scores.samples()}
+    facts = facts_of(scores)
     folder = select("label_agreement", LabelAgreementConfig(), images, scores=scores)
     # two classes of one name have one text, so one score: the label decides by score and not by index
     assert kept(folder) == [
@@ -139,13 +147,12 @@ def test_near_duplicates_keep_the_first_and_nothing_of_a_given_set(run, tiny_cli
     if method == "phash":
         scores, against = (
             hashes_of(images),
-            child(run.root, "perceptual_hash", PerceptualHashConfig(), {}, 2, 8, 4, {"folder": given(tmp_path / "test")}),
+            listed_stage(run.root, "perceptual_hash", PerceptualHashConfig(), tmp_path / "test"),
         )
         config = NearDuplicatesConfig(distance=2)
     else:
         scores = features_of(images, tiny_clip)
-        inputs = {"folder": given(tmp_path / "test"), "clip": given(tiny_clip)}
-        against = child(run.root, "clip_features", ClipFeaturesConfig("tiny"), {}, 2, 8, 4, inputs)
+        against = listed_stage(run.root, "features", FeaturesConfig("tiny"), tmp_path / "test", {"model": given(tiny_clip)})
         config = NearDuplicatesConfig("embedding", similarity=0.99999, within="all")
     assert work(scores) == work(against) == EXIT_OK
     with against.reader(0) as reader:
@@ -224,12 +231,7 @@ def test_an_incomplete_clip_folder_is_named(tiny_clip, tmp_path, spoil, said):
     for name in (spoil, "vocab.json") if "tokenizer" in spoil else (spoil,):
         (folder / name).unlink(missing_ok=True)
     with pytest.raises(InputError, match=said):
-        check_folder(folder)
-
-
-def test_a_folder_without_pictures_is_named(tmp_path):
-    with pytest.raises(InputError, match="holds no picture"):
-        files_in(tmp_path, Unread())
+        encoder_of(folder)
 
 
 def test_what_is_no_file_in_a_given_set_is_a_tombstone_that_is_the_same_everywhere(run, tmp_path):
@@ -239,19 +241,17 @@ def test_what_is_no_file_in_a_given_set_is_a_tombstone_that_is_the_same_everywhe
     (root / "b.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n")  # Pillow would start a program for it
     (root / "c.png").write_bytes(b"")
     (root / "d.png").write_bytes(b"no picture")
-    against = child(run.root, "perceptual_hash", PerceptualHashConfig(), {}, 4, 8, 4, {"folder": given(root)})
+    against = listed_stage(run.root, "perceptual_hash", PerceptualHashConfig(), root)
     assert work(against) == EXIT_OK
     with against.reader(0) as reader:
-        assert reader.index.tombstones == {1: "not a picture", 2: "empty file", 3: "not a picture"}
+        assert reader.index.tombstones == {1: "not a picture", 2: "c.png: empty file", 3: "not a picture"}
         assert [e.slot for e in reader.index.samples] == [0]
 
 
 def test_pictures_of_the_next_batches_are_made_ready_while_the_model_computes(images, tiny_clip, monkeypatch):
     """And of no more than two: decoding one behind the other would leave a GPU idle most of the time."""
-    from synth.filters.clip import Clip
-
     lock, begun, seen = threading.Condition(), [], []
-    prepared, pictures = ClipFeatures._prepared, Clip.pictures
+    prepared, pictures = Features._prepared, Clip.pictures
 
     def noted(self, slot):
         with lock:
@@ -267,7 +267,7 @@ def test_pictures_of_the_next_batches_are_made_ready_while_the_model_computes(im
             seen.append(len(begun))
         return pictures(self, rows)
 
-    monkeypatch.setattr(ClipFeatures, "_prepared", noted)
+    monkeypatch.setattr(Features, "_prepared", noted)
     monkeypatch.setattr(Clip, "pictures", waits)
     stage = features_of(images, tiny_clip)
     assert work(stage) == EXIT_OK and stage.is_whole()
@@ -279,7 +279,7 @@ def test_features_are_computed_with_the_numerics_of_their_stage(images, tiny_cli
     """TF32 rounds convolutions and products to ten bits: the bytes of exact must not depend on what ran before in a process."""
     import torch
 
-    stage = ClipFeatures(features_of(images, tiny_clip))
+    stage = Features(features_of(images, tiny_clip))
     stage.check()
     flags = (torch.backends.cuda.matmul, torch.backends.cudnn)
     for flag in flags:
@@ -288,6 +288,6 @@ def test_features_are_computed_with_the_numerics_of_their_stage(images, tiny_cli
     stage.open()
     assert [flag.allow_tf32 for flag in flags] == [False, False]
     assert not torch.backends.cuda.cudnn_sdp_enabled() and torch.backends.cudnn.deterministic
-    model = weakref.ref(stage.clip._model)
+    model = weakref.ref(stage.encoder._model)
     stage.close()
     assert model() is None

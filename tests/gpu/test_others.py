@@ -13,19 +13,18 @@ import torch
 
 from launch.plan.devices import uses_gpu, visible_gpus
 from synth.errors import EXIT_OK
-from synth.filters.scoring import feature_of
+from synth.features.reading import load
 from synth.kinds import CORES, KINDS
 from synth.numerics import REFERENCE
-from synth.reading import StageReader
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
 from synth.store.identity import identity
 from synth.store.spec import InputFile
 from tests.captions.embedded_hf import save
 from tests.captions.hf.test_stage import planned as hf_stage
-from tests.configs import ClipFeaturesConfig
+from tests.configs import FeaturesConfig
 from tests.fixtures_clip import build_tiny_clip
-from tests.fixtures_images import child, work
+from tests.fixtures_images import CLASSES, child, work
 from tests.gpu.conftest import CUDA
 from tests.gpu.second import Second
 from tests.images.pictures import image_folder, picture
@@ -83,14 +82,16 @@ def test_pairs_of_tracking(on, second, tmp_path):
 
 def test_features_of_clip_have_the_same_bytes_in_another_process_and_are_those_of_a_cpu(on, second, cpu, run, tmp_path):  # noqa: F811
     clip = build_tiny_clip(tmp_path / "clip")
-    inputs = {"clip": InputFile(str(clip), identity(clip))}
+    inputs = {"model": InputFile(str(clip), identity(clip))}
 
     def planned() -> StageFolder:
-        config, images = ClipFeaturesConfig("tiny"), run.images
-        return child(images.path.parent, "clip_features", config, {"images": [images]}, images.spec.slots, 8, 4, inputs, REFERENCE)
+        config, images = FeaturesConfig("tiny", len(CLASSES)), run.images
+        slots = images.spec.slots + len(CLASSES)
+        return child(images.path.parent, "features", config, {"images": [images]}, slots, 8, 4, inputs, REFERENCE)
 
     def features(folder: StageFolder) -> dict:
-        return {s.slot: feature_of(s) for s in StageReader(folder)}
+        found = load(folder)
+        return dict(zip(found.slots.tolist(), found.features, strict=True))
 
     folder = planned()
     assert work(folder) == EXIT_OK and opened_on(folder) == {named(on)}
@@ -135,7 +136,7 @@ def test_every_kind_that_runs_a_model_asks_for_a_gpu():
     config = {"captioner": {"engine": "llama", "model_parallel": 1}}
     on_gpu = {kind for kind in KINDS if uses_gpu(kind, config)}
     assert on_gpu == {kind for kind, row in KINDS.items() if row.device != CORES}
-    assert {"captions", "images", "img2img", "story", "pairs", "clip_features"} <= on_gpu
+    assert {"captions", "images", "img2img", "story", "pairs", "features"} <= on_gpu
 
 
 @pytest.mark.cuda_only

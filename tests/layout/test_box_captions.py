@@ -12,10 +12,10 @@ from PIL import Image
 
 from synth import numerics
 from synth.errors import EXIT_OK, InputError
+from synth.features.model_folder import normalised
 from synth.layout.caption import CAPTIONERS, captioner_class
 from synth.layout.caption.base import Settings
 from synth.layout.caption.qwen_vl import of_area
-from synth.layout.model_folder import normalised
 from tests.faults.farm import Child
 from tests.fixtures_images import digests, work
 from tests.images.pictures import picture

@@ -64,7 +64,7 @@ def labels(tmp_path_factory) -> StageFolder:
 def scored(labels, clip) -> StageFolder:
     """With a crop_score for each object."""
     config = CropScoresConfig(against="caption", margin=0.0, rows=4)
-    stage = child(labels.path.parent, "crop_scores", config, {ROLE: [labels]}, N, 4, 2, {**labels.spec.inputs, "clip": clip})
+    stage = child(labels.path.parent, "crop_scores", config, {ROLE: [labels]}, N, 4, 2, {**labels.spec.inputs, "model": clip})
     assert work(stage) == EXIT_OK
     return stage
 
@@ -168,7 +168,7 @@ def test_a_filter_of_scores_that_nobody_made_is_refused(labels, capsys):
 def test_instance_diffusion_s_loader_reads_an_embedding_of_each_label_and_caption(labels, clip, tmp_path):
     from transformers import AutoTokenizer, CLIPModel
 
-    embeddings = child(labels.path.parent, "box_embeddings", BoxEmbeddingsConfig(rows=3), {ROLE: [labels]}, N, 4, 2, {"clip": clip})
+    embeddings = child(labels.path.parent, "box_embeddings", BoxEmbeddingsConfig(rows=3), {ROLE: [labels]}, N, 4, 2, {"model": clip})
     assert work(embeddings) == EXIT_OK and not problems(embeddings.path, deep=True)
     config, ups = LayoutLabelsConfig(image=True), {"images": [labels], "box_embeddings": [embeddings]}
     stage = child(labels.path.parent, "layout_labels", config, ups, N, 4, 4)
@@ -185,7 +185,7 @@ def test_instance_diffusion_s_loader_reads_an_embedding_of_each_label_and_captio
 
 def test_embeddings_of_other_objects_are_refused(labels, clip, tmp_path):
     own = labels_stage(tmp_path, pictures())
-    stage = child(own.path.parent, "box_embeddings", BoxEmbeddingsConfig(rows=3), {ROLE: [own]}, N, 4, 2, {"clip": clip})
+    stage = child(own.path.parent, "box_embeddings", BoxEmbeddingsConfig(rows=3), {ROLE: [own]}, N, 4, 2, {"model": clip})
     assert work(stage) == EXIT_OK
     samples = {s.slot: Sample(s.slot, s.key, {"json": s.read("json"), "npy": s.read("npy")}) for s in stage.samples()}
     swapped = [replace(samples[slot], files=samples[other].files) for slot, other in ((0, 1), (1, 0))]
@@ -201,7 +201,7 @@ def test_embeddings_of_other_objects_are_refused(labels, clip, tmp_path):
 def test_scores_stand_before_the_first_filter_and_embeddings_behind_the_last(labels, clip, tmp_path):
     def stages(*more: str):
         source = labels.input_path("source")
-        settings = [f"layout.source={source}", f"runs_dir={tmp_path}", f"scores.clip={clip.path}", "segmenter=none", *more]
+        settings = [f"layout.source={source}", f"runs_dir={tmp_path}", f"features.model={clip.path}", "segmenter=none", *more]
         point = plan_point(typed(Composer("tests/layout/conf").compose(["recipe=layout_tags", "recipe.exports_of=tags", *settings])))
         return {s.name: {role: [u.path for u in ups] for role, ups in s.spec.upstream.items()} for s in point.stages}, point.stages
 

@@ -35,6 +35,7 @@ class Item:
     lift: float = 0.0  # upward shift of the centre, as a share of the height
     place: tuple[float, float, float] | None = None
     held_out: bool = False  # take the drawing from the held-out artists
+    file: Path | None = None  # a drawing that is neither among them nor ours, in place of `drawing`
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,11 @@ def _placed(item: Item, height: int, width: int) -> tuple[int, int, int]:
     return int(np.floor(cy * height - side / 2 + 0.5)), int(np.floor(cx * width - side / 2 + 0.5)), side
 
 
+def _drawing(item: Item) -> Path:
+    files = drawings(item.cls, item.held_out)
+    return item.file or files[item.drawing % len(files)]
+
+
 def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
     """(x, y, w, h) of the True pixels of [H, W]; (0, 0, 0, 0) if there are none."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -125,8 +131,7 @@ def render(scene: Scene, height: int, width: int) -> Rendered:
     masks = np.zeros((len(scene.items), height, width), bool)
     blur = max(1, round(min(height, width) / 32))
     for index, item in enumerate(scene.items):
-        files = drawings(item.cls, item.held_out)
-        path = files[item.drawing % len(files)]
+        path = _drawing(item)
         top, left, side = _placed(item, height, width)
         into, part = _window(top - 2 * blur, left - 2 * blur, side + 4 * blur, height, width)
         canvas[into] *= 1 - 0.4 * _shade(path, side, blur)[part][..., None]

@@ -12,7 +12,7 @@ from synth.embedded.pictures import grammar
 LENGTH = 32  # tokens; the longest grammar caption has 23
 
 
-def train_tokenizer(texts: list[str], folder: Path) -> CLIPTokenizer:
+def train_tokenizer(texts: list[str], folder: Path, size: int = 600) -> CLIPTokenizer:
     """Byte-level BPE in CLIP's form: every word of the grammar becomes one token, anything else falls back to bytes."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -25,7 +25,7 @@ def train_tokenizer(texts: list[str], folder: Path) -> CLIPTokenizer:
     )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=600, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False)
+        texts, trainers.BpeTrainer(vocab_size=size, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False)
     )
     merges = [tuple(m) for m in json.loads(tokenizer.to_str())["model"]["merges"]]
     tokens = alphabet + [letter + "</w>" for letter in alphabet]

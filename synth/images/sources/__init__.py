@@ -19,6 +19,7 @@ LAYOUTS: Mapping[str, str] = {
     "class_folders": "synth.images.sources.image_folder:ImageFolderReader",
     "image_folder": "synth.images.sources.image_folder:PlainFolderReader",
     "img2dataset": "synth.images.sources.image_folder:Img2DatasetReader",
+    "files": "synth.images.sources.image_folder:FilesReader",
     "webdataset": "synth.images.sources.webdataset:WebDatasetReader",
 }
 _SHARD = re.compile(r"\d{5,}")
@@ -73,7 +74,7 @@ def _no_layout(root: Path, name: str, key: str) -> InputError:
     )
 
 
-def reader(layout: str, root: Path, captions: bool) -> Reader:
-    """The reader of one of LAYOUTS. captions: whether the source's own captions are wanted."""
+def reader(layout: str, root: Path, captions: bool, key: str = KEY) -> Reader:
+    """The reader of one of LAYOUTS. captions: whether the source's own captions are wanted; key: of the config that names the root."""
     module, name = LAYOUTS[layout].split(":")
-    return getattr(importlib.import_module(module), name)(root, captions)
+    return getattr(importlib.import_module(module), name)(root, captions, key)

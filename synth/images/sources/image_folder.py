@@ -101,6 +101,13 @@ class PlainFolderReader(ImageFolderReader):
     plainly = True
 
 
+class FilesReader(ImageFolderReader):
+    """Pictures whose classes nobody asks for: a folder is a place."""
+
+    def __iter__(self) -> Iterator[Input]:
+        yield from self._with_facts(self._below(""), (), {})
+
+
 class Img2DatasetReader(ImageFolderReader):
     """img2dataset's output_format=files: folders are shards, not classes; a .txt and a .json stand beside each picture."""
 

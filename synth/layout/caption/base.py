@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from synth.layout.model_folder import ModelFolder
+from synth.features.model_folder import ModelFolder
 
 
 @dataclass(frozen=True)

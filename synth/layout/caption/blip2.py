@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from synth.errors import InputError
+from synth.features.model_folder import OPENAI, ModelFolder, check_folder, load, load_tokenizer, normalised, planes
 from synth.layout.answers import Chances, decoded, ends_of
 from synth.layout.caption.base import BoxCaptioner
-from synth.layout.model_folder import OPENAI, ModelFolder, check_folder, load, load_tokenizer, normalised, planes
 
 FIX = "give a folder of BLIP-2 in transformers' layout, such as Salesforce/blip2-opt-2.7b"
 SIDE = 224  # pixels

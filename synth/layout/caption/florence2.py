@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from synth.features.model_folder import ModelFolder
 from synth.layout.caption.base import BoxCaptioner
 from synth.layout.florence2 import Florence2Model
-from synth.layout.model_folder import ModelFolder
 
 
 class Florence2Captions(BoxCaptioner):

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from synth.errors import InputError
+from synth.features.model_folder import OPENAI, ModelFolder, check_folder, load, load_tokenizer, normalised, planes
 from synth.layout.answers import Chances, decoded, ends_of
 from synth.layout.caption.base import BoxCaptioner
-from synth.layout.model_folder import OPENAI, ModelFolder, check_folder, load, load_tokenizer, normalised, planes
 
 FRAMES = 2  # of a patch: a picture is a film of one frame, shown twice
 

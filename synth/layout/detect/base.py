@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from synth.features.model_folder import ModelFolder, check_folder, load, load_tokenizer
 from synth.layout.detect.boxes import Candidates
-from synth.layout.model_folder import ModelFolder, check_folder, load, load_tokenizer
 
 LONG, BLANK = "long_tag", "empty_tag"  # reasons: a tag that the text encoder does not take; one of which nothing is left
 NOT_FINITE = "the detector's numbers for it are not finite"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from synth.features.model_folder import ModelFolder
 from synth.layout.detect.base import BLANK, LONG, NOT_FINITE, Detector, in_rows
 from synth.layout.detect.boxes import Candidates, joined, none
 from synth.layout.florence2 import CLS, FIX, PLACES, Florence2Model
-from synth.layout.model_folder import ModelFolder
 
 ASKED = "Locate the phrases in the caption: "
 LONGEST = 1023  # tokens of an answer

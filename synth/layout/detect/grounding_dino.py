@@ -12,9 +12,9 @@ from functools import lru_cache
 import numpy as np
 
 from synth.errors import InputError
+from synth.features.model_folder import IMAGENET, normalised, planes
 from synth.layout.detect.base import BLANK, LONG, NOT_FINITE, Detector, corners, in_rows
 from synth.layout.detect.boxes import Candidates, joined, none
-from synth.layout.model_folder import IMAGENET, normalised, planes
 
 SHORT, LONGEST = 800, 1333  # pixels
 # of BERT's tokens, by which the classes of transformers know where a tag ends

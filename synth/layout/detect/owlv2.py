@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from synth.features.model_folder import OPENAI, ModelFolder, normalised
 from synth.layout.detect.base import BLANK, LONG, NOT_FINITE, Detector, corners, in_rows
 from synth.layout.detect.boxes import Candidates, none
-from synth.layout.model_folder import OPENAI, ModelFolder, normalised
 
 SIDE = 960  # pixels
 OWN = 768  # which transformers takes where the config does not say it

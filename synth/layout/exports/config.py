@@ -29,7 +29,7 @@ class LayoutLabelsConfig(LabelFilesConfig):
     )
     image: bool = key("true: each file holds its picture in base64, as InstanceDiffusion's loader wants it")
     dataset_name: str = key("what the field of this name says")
-    embeddings: bool = plan_key("true: each object has its text_embedding_before and blip_clip_embeddings, by the model in scores.clip")
+    embeddings: bool = plan_key("true: each object has its text_embedding_before and blip_clip_embeddings, by the model in features.model")
 
     @property
     def reads(self) -> str:

@@ -44,7 +44,7 @@ class CropClipConfig(FilterConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CropScoresConfig:
-    """kind "crop_scores": the records of the stage before, with the similarity of each box to its text. input "clip": the model."""
+    """kind "crop_scores": the records of the stage before, with the similarity of each box to its text. input "model": the model."""
 
     against: str = later()
     margin: float = later()
@@ -53,6 +53,6 @@ class CropScoresConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BoxEmbeddingsConfig:
-    """kind "box_embeddings": embeddings of the texts of each box. input "clip": the model."""
+    """kind "box_embeddings": embeddings of the texts of each box. input "model": the model."""
 
     rows: int = later()  # texts a call of the model

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from synth.errors import InputError
+from synth.features.encoders import TextEncoder
 from synth.images.pipeline import free
 from synth.layout.objects.base import OfRecords
 from synth.layout.objects.clip import checked, features_of, opened
 from synth.layout.objects.config import BoxEmbeddingsConfig
 from synth.layout.records import Anno, Record
-from synth.layout.vocabulary import ClipTags
 from synth.reading.stage import StageReader
 from synth.run.findings import Check
 from synth.store.folder import StageFolder
@@ -39,7 +39,7 @@ class Embedded:
 
 class BoxEmbeddings(OfRecords):
     config: BoxEmbeddingsConfig
-    model: ClipTags | None = None
+    model: TextEncoder | None = None
 
     def check(self) -> None:
         super().check()

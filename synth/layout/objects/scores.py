@@ -6,20 +6,21 @@ from typing import Any
 
 import numpy as np
 
+from synth.features.encoders import TextEncoder
+from synth.features.preparing import Stretched
 from synth.images.pipeline import free
 from synth.layout.caption.base import around
 from synth.layout.objects.clip import checked, features_of, opened, said, whole
 from synth.layout.objects.config import CAPTION, CropScoresConfig
 from synth.layout.records import DIGITS, Record
 from synth.layout.stage import Item, LayoutStage
-from synth.layout.vocabulary import ClipTags, Stretched
 
 NOT_FINITE = "the numbers of CLIP for a box of it are not finite"
 
 
 class CropScores(LayoutStage):
     config: CropScoresConfig
-    model: ClipTags | None = None
+    model: TextEncoder | None = None
     preparation: Stretched
 
     def check(self) -> None:
@@ -29,7 +30,7 @@ class CropScores(LayoutStage):
     def open(self) -> None:
         super().open()
         self.model = opened(self.folder, self.config.rows)
-        self.preparation = whole(self.model)
+        self.preparation = whole(self.model.preparation)
 
     def close(self) -> None:
         super().close()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from synth.layout.model_folder import IMAGENET, ModelFolder, check_folder, load, normalised
+from synth.features.model_folder import IMAGENET, ModelFolder, check_folder, load, normalised
 
 SIDE = 1024  # pixels of a model's input, unless its folder says otherwise
 NOT_FINITE = "the segmenter's numbers for it are not finite"

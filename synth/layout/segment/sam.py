@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from synth.layout.model_folder import planes
+from synth.features.model_folder import planes
 from synth.layout.segment.base import Segmenter
 
 

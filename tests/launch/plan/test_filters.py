@@ -25,11 +25,11 @@ def test_filters_are_a_chain_before_the_exports_with_the_slots_of_the_images(wor
 
 
 def test_scores_are_of_all_images_and_shared_and_a_threshold_leaves_them_as_they_are(world, clip):
-    chosen = ("filter=[label_agreement,clip_score]", f"scores.clip={clip}")
+    chosen = ("filter=[label_agreement,clip_score]", f"features.model={clip}")
     one, two = world.point(*chosen, "filter.clip_score.min_score=0.2"), world.point(*chosen, "filter.clip_score.min_score=0.3")
-    assert kinds(one).count("clip_features") == 1
-    assert stage(one, "clip_features").upstream == (stage(one, "images").folder,)
-    assert stage(one, "clip_features").folder == stage(two, "clip_features").folder
+    assert kinds(one).count("features") == 1
+    assert stage(one, "features").upstream == (stage(one, "images").folder,)
+    assert stage(one, "features").folder == stage(two, "features").folder
     assert stage(one, "clip_score").folder != stage(two, "clip_score").folder
 
 
@@ -50,10 +50,10 @@ def test_an_ensemble_reads_this_run_and_given_ones(world, clip):
 
     other = stage(world.point("images.seed=5"), "images")
     StageFolder.create(other.dataset_root, other.spec)
-    keys = ("filter=[ensemble]", f"scores.clip={clip}", f"filter.ensemble.stages=[{other.folder}]", "filter.ensemble.count=3")
+    keys = ("filter=[ensemble]", f"features.model={clip}", f"filter.ensemble.stages=[{other.folder}]", "filter.ensemble.count=3")
     point = world.point(*keys)
     ensemble, own = stage(point, "ensemble"), stage(point, "images")
-    assert ensemble.spec.slots == 2 * own.spec.slots and kinds(point).count("clip_features") == 2
+    assert ensemble.spec.slots == 2 * own.spec.slots and kinds(point).count("features") == 2
     assert {str(u) for u in ensemble.upstream} >= {str(own.folder), str(other.folder)}
     assert stage(point, "image_folder").spec.slots == ensemble.spec.slots
 
@@ -72,11 +72,11 @@ def test_a_given_set_holds_whatever_counts_as_a_picture_and_what_cannot_be_read_
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["filter=[clip_score]"], "scores.clip: not set"),
-        (["filter=[clip_score]", "scores.clip=CLIP", "filter.clip_score.score=words"], "use one of class, caption"),
-        (["filter=[clip_score]", "scores.clip=CLIP", "filter.clip_score.top_share=2"], "must be from 0 to 1"),
-        (["filter=[clip_score]", "scores.clip=CLIP", "scores.templates=[a photo]"], "has no {}"),
-        (["filter=[clip_score]", "scores.clip=HERE"], "config.json: missing"),
+        (["filter=[clip_score]"], "features.model: not set"),
+        (["filter=[clip_score]", "features.model=CLIP", "filter.clip_score.score=words"], "use one of class, caption"),
+        (["filter=[clip_score]", "features.model=CLIP", "filter.clip_score.top_share=2"], "must be from 0 to 1"),
+        (["filter=[clip_score]", "features.model=CLIP", "features.templates=[a photo]"], "has no {}"),
+        (["filter=[clip_score]", "features.model=HERE"], "config.json: missing"),
         (["filter=[balance]"], "filter.balance.count: not set"),
         (["filter=[balance]", "filter.balance.count=ma"], "does not say how many real pictures class 0"),
         (["filter=[balance]", "filter.balance.count=-1"], "must be a whole number"),
@@ -86,14 +86,14 @@ def test_a_given_set_holds_whatever_counts_as_a_picture_and_what_cannot_be_read_
         (["filter=[near_duplicates]", "filter.near_duplicates.against=HERE/nothing"], "is not there"),
         (["filter=[near_duplicates]", "filter.near_duplicates.against=HERE/llama"], "holds no picture"),
         (
-            ["filter=[ensemble]", "scores.clip=CLIP", "filter.ensemble.count=1", "filter.ensemble.stages=[HERE]"],
+            ["filter=[ensemble]", "features.model=CLIP", "filter.ensemble.count=1", "filter.ensemble.stages=[HERE]"],
             "no stage.json",
         ),
-        (["filter=[ensemble]", "scores.clip=CLIP", "filter.ensemble.count=1"], "filter.ensemble.stages=[]: names no other run"),
+        (["filter=[ensemble]", "features.model=CLIP", "filter.ensemble.count=1"], "filter.ensemble.stages=[]: names no other run"),
         (
             [
                 "filter=[near_duplicates,ensemble]",
-                "scores.clip=CLIP",
+                "features.model=CLIP",
                 "filter.ensemble.count=1",
                 "filter.ensemble.stages=[HERE]",
             ],

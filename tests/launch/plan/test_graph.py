@@ -84,7 +84,9 @@ def test_exports_are_a_list_and_may_be_none(world):
 
 def test_until_takes_a_stage_and_what_it_needs(world):
     assert [s.name for s in world.point("until=images").chosen()] == ["captions", "captions_json", "images"]
-    assert [s.name for s in world.point("until=captions", "model.path=/nowhere", "export=[]").stages] == ["captions"]  # nothing else is planned
+    assert [s.name for s in world.point("until=captions", "model.path=/nowhere", "export=[]").stages] == [
+        "captions"
+    ]  # nothing else is planned
     assert [s.name for s in world.point("only=[images]").chosen()] == ["images"]
     assert [s.name for s in world.point("only=contact_sheet").chosen()] == ["contact_sheet"]
     with pytest.raises(InputError, match="did you mean images"):

@@ -95,26 +95,22 @@ def load(folder: ModelFolder, name: str, dtype: str, fix: str):
 
     InputError where the folder's files do not give all of it.
     """
-    import transformers
-
     from synth.host.gpu import device
     from synth.images.pipeline import TOO_LARGE, dtype_of, out_of_memory
 
     on = device()
     own = str(folder.config.get("dtype") or folder.config.get("torch_dtype") or "auto")
     with out_of_memory(TOO_LARGE):
-        model = _from(folder, getattr(transformers, name), fix, dtype=dtype_of(dtype, on, own))
-        return model.eval().to(on)
+        return from_folder(folder, name, fix, dtype=dtype_of(dtype, on, own)).eval().to(on)
 
 
 def load_tokenizer(folder: ModelFolder, fix: str):
     """The folder's tokenizer. InputError where it cannot be read."""
-    import transformers
-
-    return _from(folder, transformers.AutoTokenizer, fix)
+    return from_folder(folder, "AutoTokenizer", fix)
 
 
-def _from(folder: ModelFolder, cls: Any, fix: str, **more: Any):
+def from_folder(folder: ModelFolder, name: str, fix: str, **more: Any):
+    """An object of transformers' class `name`, with all of its weights. InputError where the folder's files do not give it."""
     import torch
     import transformers
 
@@ -122,7 +118,7 @@ def _from(folder: ModelFolder, cls: Any, fix: str, **more: Any):
     transformers.utils.logging.disable_progress_bar()
     try:
         with loading.complete():
-            return cls.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False, **more)
+            return getattr(transformers, name).from_pretrained(folder.path, local_files_only=True, trust_remote_code=False, **more)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as e:
         if isinstance(e, torch.OutOfMemoryError):
             raise

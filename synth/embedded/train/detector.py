@@ -1,0 +1,190 @@
+"""Train the tiny detector, an Owlv2ForObjectDetection of transformers (Minderer et al. 2023), on the scenes of scene_data.py.
+
+Targets are dense: every patch whose middle shows an object, and the one in the middle of its box, is to give the object's box, and for
+its class a score as high as the box is good (Zhang et al. 2021, VarifocalNet), so that the best box comes first. Texts are classes in
+sentences; backgrounds and words for what no picture shows have no box.
+
+See training.py for --minutes; --export writes the folder.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import CLIPTokenizer, Owlv2Config, Owlv2ForObjectDetection
+
+from synth.embedded.pictures import backgrounds
+from synth.embedded.pictures.render import classes
+from synth.embedded.train import clip_text, phrases
+from synth.embedded.train.folders import HALF, write_model
+from synth.embedded.train.objects import Objects, Scenes
+from synth.embedded.train.scene_data import LONG
+from synth.embedded.train.training import Training, begin_anew
+
+PATCH, LENGTH = 8, 16  # pixels; tokens
+GRID = LONG // PATCH
+PLACES, ABSENT = 6, 12  # texts a step that have no box
+
+
+def build(vocabulary: int, width: int = 96, text_width: int = 64) -> Owlv2ForObjectDetection:
+    layers = {"num_attention_heads": 4, "hidden_act": "quick_gelu"}
+    vision = layers | {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": 4}
+    vision |= {"image_size": LONG, "patch_size": PATCH}
+    text = layers | {"hidden_size": text_width, "intermediate_size": 4 * text_width, "num_hidden_layers": 2, "vocab_size": vocabulary}
+    text |= {"max_position_embeddings": LENGTH, "bos_token_id": vocabulary - 2, "eos_token_id": vocabulary - 1}
+    text |= {"pad_token_id": vocabulary - 1}
+    model = Owlv2ForObjectDetection(Owlv2Config(text_config=text, vision_config=vision, projection_dim=text_width))
+    for head in (model.class_head, model.box_head):
+        begin_anew(head)
+    # chances of .002 to begin with, whatever a patch shows
+    for head, bias in ((model.class_head.logit_scale, 8.0), (model.class_head.logit_shift, -0.7)):
+        nn.init.zeros_(head.weight)
+        nn.init.constant_(head.bias, bias)
+    for unused in (model.owlv2.visual_projection, model.objectness_head, model.owlv2.logit_scale):
+        unused.requires_grad_(False)  # of queries that are pictures
+    return model
+
+
+class Texts:
+    """Tokens of tags as the stage makes them."""
+
+    def __init__(self, tokenizer: CLIPTokenizer):
+        self._tokenizer, self._absent = tokenizer, phrases.absent()
+
+    def step(self, rng: np.random.Generator) -> list[str]:
+        """A text a class, then those that have no box."""
+        none = [phrases.of_background(str(rng.choice(backgrounds.NAMES)), rng) for _ in range(PLACES)]
+        none += [str(rng.choice(phrases.TEMPLATES)).replace("{}", word) for word in rng.choice(self._absent, ABSENT)]
+        return [phrases.of_class(cls, rng) for cls in classes()] + none
+
+    def features(self, model: Owlv2ForObjectDetection, texts: list[str]) -> torch.Tensor:
+        ids = self._tokenizer(texts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
+        return model.owlv2.get_text_features(input_ids=ids["input_ids"], attention_mask=ids["attention_mask"]).pooler_output
+
+
+def targets(objects: Objects) -> np.ndarray:
+    """int64 [GRID * GRID]: which object a patch is to find, from 1; 0: none."""
+    middle = objects.owner[PATCH // 2 :: PATCH, PATCH // 2 :: PATCH].copy()
+    centres = ((objects.boxes[:, :2] + objects.boxes[:, 2:]) / 2 // PATCH).astype(int)
+    for n, (x, y) in enumerate(centres.clip(0, GRID - 1), start=1):
+        if not (middle == n).any() or middle[y, x] == 0:
+            middle[y, x] = n
+    return middle.reshape(-1)
+
+
+def overlap(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(IoU, generalized IoU) of pairs of boxes [N, 4]: left, top, right, bottom."""
+    low, high = torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
+    shared = (high - low).clamp(min=0).prod(1)
+    union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared
+    around = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).prod(1)
+    iou = shared / union.clamp(min=1e-9)
+    return iou, iou - (around - union) / around.clamp(min=1e-9)
+
+
+def corners(boxes: torch.Tensor) -> torch.Tensor:
+    return torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
+
+
+def losses(model: Owlv2ForObjectDetection, pixels: torch.Tensor, own: list[Objects], features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """(classes, boxes) and the mean IoU of patches with their objects."""
+    seen = model.image_embedder(pixels)[0]
+    patches = seen.flatten(1, 2)
+    logits = model.class_predictor(patches, features)[0]
+    found = corners(model.box_predictor(patches, seen))
+    assigned = np.stack([targets(objects) for objects in own])
+    rows, columns = map(torch.from_numpy, np.nonzero(assigned))
+    which = [(own[r], assigned[r, c] - 1) for r, c in zip(rows.tolist(), columns.tolist(), strict=True)]
+    true = torch.from_numpy(np.stack([objects.boxes[n] for objects, n in which])) / LONG
+    labels = torch.from_numpy(np.stack([objects.classes[n] for objects, n in which]))
+    share = torch.tensor([float((assigned[r] == n + 1).sum()) ** -0.5 for r, (_, n) in zip(rows.tolist(), which, strict=True)])
+    share = share / share.sum()
+    mine = found[rows, columns]
+    iou, generalized = overlap(mine, true)
+    quality = torch.zeros_like(logits)
+    quality[rows, columns, labels] = iou.detach().clamp(min=0.05)
+    chance = logits.detach().sigmoid()
+    weight = torch.where(quality > 0, quality, 0.75 * chance**2)
+    classed = (F.binary_cross_entropy_with_logits(logits, quality, reduction="none") * weight).sum() / len(which)
+    boxed = (share * (5 * (mine - true).abs().sum(1) + 2 * (1 - generalized))).sum()
+    return classed, boxed, (share * iou.detach()).sum()
+
+
+def corpus(scenes: Scenes) -> list[str]:
+    rng = np.random.default_rng(0)
+    texts = [phrases.of_class(cls, rng) for _ in range(60) for cls in classes()]
+    return texts + [phrases.of_background(name, rng) for _ in range(30) for name in backgrounds.NAMES] + phrases.absent()
+
+
+@torch.no_grad()
+def validate(model: Owlv2ForObjectDetection, scenes: Scenes, texts: Texts, count: int = 256) -> str:
+    """How many objects the best box of their class finds, as a quick figure; tests/bench/quality.py measures AP."""
+    features = texts.features(model, [f"a photo of a {cls}" for cls in classes()])
+    hits = total = 0
+    for index in scenes.held[:count].reshape(-1, 32):
+        seen = model.image_embedder(scenes.pixels(index))[0]
+        patches = seen.flatten(1, 2)
+        scores, boxes = model.class_predictor(patches, features)[0].sigmoid(), corners(model.box_predictor(patches, seen)) * LONG
+        for row, i in enumerate(index):
+            objects = scenes.objects(i)
+            for box, cls in zip(objects.boxes, objects.classes, strict=True):
+                good = scores[row, :, cls] > 0.3
+                iou = overlap(boxes[row][good], torch.from_numpy(box).expand(int(good.sum()), 4))[0]
+                hits, total = hits + bool((iou > 0.5).any()), total + 1
+    return f"recall at IoU .5 and score .3: {hits / total:.3f}"
+
+
+def export(checkpoint: Path, folder: Path, bits: int) -> None:
+    tokenizer = CLIPTokenizer.from_pretrained(checkpoint.parent / "tokenizer", model_max_length=LENGTH)
+    model = build(len(tokenizer))
+    model.load_state_dict(torch.load(checkpoint, weights_only=True)["ema"])
+    for unused in (model.owlv2.visual_projection, model.objectness_head):
+        for weights in unused.parameters():
+            weights.data.zero_()
+    prepared = {"image_processor_type": "Owlv2ImageProcessor", "size": {"height": LONG, "width": LONG}}
+    write_model(model, tokenizer, prepared | {"image_mean": HALF, "image_std": HALF}, folder, bits)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="scratch folder of scene_data.py")
+    parser.add_argument("out", type=Path, help="folder for the checkpoint")
+    parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the model of the checkpoint, and do not train")
+    parser.add_argument("--mantissa-bits", type=int, default=6, help="of 10, see rounding.py (default: %(default)s)")
+    args = parser.parse_args()
+    if args.export:
+        export(args.out / "last.pt", args.export, args.mantissa_bits)
+        return
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    scenes = Scenes(args.data)
+    tokenizer = clip_text.train_tokenizer(corpus(scenes), args.out / "tokenizer", size=1000)
+    texts, model = Texts(tokenizer), build(len(tokenizer))
+    print(f"vocabulary {len(tokenizer)}, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M, {len(scenes)} scenes", flush=True)
+    run = Training(model, args.out / "last.pt", args.minutes, args.lr, 200, 0.998, betas=(0.9, 0.98), weight_decay=0.02)
+    rng, sums = np.random.default_rng([args.seed, run.step]), np.zeros(3)
+    for _ in run.running():
+        index = scenes.drawn(rng, args.batch)
+        parts = losses(model, scenes.pixels(index, rng), [scenes.objects(i) for i in index], texts.features(model, texts.step(rng)))
+        run.learn(parts[0] + parts[1])
+        sums += [part.item() for part in parts]
+        if (run.step + 1) % 200 == 0:
+            classed, boxed, iou = sums / 200
+            figures = f"  {validate(run.ema, scenes, texts)}" if (run.step + 1) % 1000 == 0 else ""
+            spent = f"step {run.step + 1} {run.spent / 60:.1f} min"
+            print(f"{spent}  classes {classed:.3f}  boxes {boxed:.3f}  IoU {iou:.3f}{figures}", flush=True)
+            sums[:] = 0
+    print(f"done at step {run.step}, {validate(run.ema, scenes, texts, 1024)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

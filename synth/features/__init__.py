@@ -1,0 +1,1 @@
+"""Features of pictures and texts by an encoder of transformers: computed once as sharded units, read by filters, layout and the judge."""
