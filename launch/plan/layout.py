@@ -6,7 +6,7 @@
 import gzip
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,7 @@ from synth.layout.readers import layout_of, reader
 from synth.layout.source import IMAGES, KEY, ROLE, SOURCE
 from synth.layout.tag_files import read_tags, strangers
 from synth.layout.vocabulary import check_model, read_words
+from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec
 from synth.store.trees import PICTURES
 
@@ -110,9 +111,12 @@ def tags(node: Node) -> list[StageSpec]:
         root, layout = _place(node)
         if layout == "stage":
             stage = given_stage(root)
-            return [spec(replace(node, upstream={**node.upstream, IMAGES: (stage,)}), stage.spec.slots, {})]
+            notes = _unnamed(node, root, lambda: _keys(stage))
+            return [spec(replace(node, upstream={**node.upstream, IMAGES: (stage,)}), stage.spec.slots, {}, notes)]
         source = _listed(root, layout, config.image_folder)
-    made = spec(node, source.n, {SOURCE: InputFile(str(source.root), source.identity)}, [*source.notes, *_unnamed(node, source)])
+    made = spec(
+        node, source.n, {SOURCE: InputFile(str(source.root), source.identity)}, [*source.notes, *_unnamed(node, source.root, source.images)]
+    )
     return [replace(made, files={NAME: source.listing})]
 
 
@@ -149,7 +153,15 @@ def _tagger_input(group: str, tagger: TaggerConfig) -> InputFile | None:
     return InputFile(str(path), identity_of(path))
 
 
-def _unnamed(node: Node, source: Listed) -> list[str]:
+def _keys(stage: PlannedStage) -> Iterator[str]:
+    """The name of each picture of a whole stage. Reads the end of every unit."""
+    folder = StageFolder.open(stage.folder)
+    for number in range(folder.spec.n_units):
+        with folder.reader(number) as reader:
+            yield from (entry.key for _, entry in sorted(reader.entries.items()))
+
+
+def _unnamed(node: Node, source: Path, images: Callable[[], Iterator[str]]) -> list[str]:
     """What to say of files of tags that name pictures which the source does not have; WrongKey for one that names none of its pictures:
     a stage without tags would come of it, and labels without a box."""
     notes: list[str] = []
@@ -157,9 +169,9 @@ def _unnamed(node: Node, source: Listed) -> list[str]:
         if tagger.kind != FILE:
             continue
         named = read_tags(existing(tagger.file, f"tagger.{name}.file", "a file with tags by picture"))
-        others = strangers(named, source.images())
+        others = strangers(named, images())
         if len(others) == len(named):
-            why = f"names no picture of {source.root}: its first one is {others[0]!r}, the first one there {next(source.images())!r}"
+            why = f"names no picture of {source}: its first one is {others[0]!r}, the first one there {next(images(), '')!r}"
             raise WrongKey("file", tagger.file, why, "write names as the source has them", f"tagger.{name}")
         if others:
             notes.append(f"tagger.{name}.file: {len(others):,} of {len(named):,} names in it are of no picture; the first: {others[0]}")
