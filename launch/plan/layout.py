@@ -97,10 +97,10 @@ def tags(node: Node) -> list[StageSpec]:
     config = node.config.layout
     taggers, files = _planned_taggers(node)  # first: to list a source may take minutes
     stored = dump(TagsConfig(taggers=taggers, max_tags=config.max_tags or 0))
-    toys = [note for name, tagger in zip(node.config.tagger, taggers, strict=True) for note in _toy_tagger(node, name, tagger, files)]
+    of_toys = [note for name, tagger in zip(node.config.tagger, taggers, strict=True) for note in _toy_tagger(node, name, tagger, files)]
 
     def spec(node: Node, slots: int, inputs: Mapping[str, InputFile], notes: Sequence[str] = ()) -> StageSpec:
-        notes = [*toys, *notes]
+        notes = [*of_toys, *notes]
         return node.spec(stored, slots, config.unit_size, config.batch_size, {**inputs, **files}, {"notes": notes} if notes else {})
 
     with of_group(GROUP):
@@ -114,9 +114,8 @@ def tags(node: Node) -> list[StageSpec]:
             notes = _unnamed(node, root, lambda: _keys(stage))
             return [spec(replace(node, upstream={**node.upstream, IMAGES: (stage,)}), stage.spec.slots, {}, notes)]
         source = _listed(root, layout, config.image_folder)
-    made = spec(
-        node, source.n, {SOURCE: InputFile(str(source.root), source.identity)}, [*source.notes, *_unnamed(node, source.root, source.images)]
-    )
+    notes = [*source.notes, *_unnamed(node, source.root, source.images)]
+    made = spec(node, source.n, {SOURCE: InputFile(str(source.root), source.identity)}, notes)
     return [replace(made, files={NAME: source.listing})]
 
 
