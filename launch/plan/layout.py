@@ -85,7 +85,7 @@ def toys(node: Node, group: str, model: Path) -> list[str]:
     source = node.config.layout.source
     if SHIPPED not in model.resolve().parents or (source and SHIPPED in Path(source).expanduser().resolve().parents):
         return []
-    fix = f"choose another {group.partition('.')[0]} for pictures of your own (docs/layout.md)"
+    fix = "choose another for pictures of your own (docs/layout.md)"
     return [f"TOY MODEL: {group} is {model.name}, which ships here and knows drawings of 20 things, and no photographs; {fix}"]
 
 

@@ -20,6 +20,7 @@ FIX = (
     "such as openai/clip-vit-base-patch32"
 )
 TOO_LARGE = "lower features.batch_size"
+RESCALE = 1 / 255
 MOST = 4096  # pixels of a model's input that are thought possible
 
 
@@ -42,6 +43,9 @@ class Encoder:
             raise InputError(
                 f"{folder.path / PREPARES}: {left_out[0]} is not true; pictures are made ready with {', '.join(cls.steps)}; {FIX}"
             )
+        factor = folder.pictures.get("rescale_factor", RESCALE)
+        if not isinstance(factor, float) or abs(factor / RESCALE - 1) > 1e-6:
+            raise InputError(f"{folder.path / PREPARES}: rescale_factor is {foreign.seen(factor)}, and colours are of 0 to 1: 1/255; {FIX}")
         return cls.preparation_of(folder)
 
     @classmethod
@@ -169,7 +173,9 @@ class Dinov2(Encoder):
 
     @classmethod
     def preparation_of(cls, folder: ModelFolder) -> Preparation:
-        side = _crop(folder, SIDE)
+        side, patch = _crop(folder, SIDE), folder.config.get("patch_size", 14)
+        if type(patch) is not int or patch < 1 or side % patch:
+            raise InputError(f"{folder.path / PREPARES}: crop_size {side} is no multiple of its patches of {foreign.seen(patch)}; {FIX}")
         return Truncated(side, *folder.colours(*IMAGENET), edge=_edge(folder, side, 256), resample=_resample(folder))
 
     def of_pixels(self, pixels: Any) -> Any:

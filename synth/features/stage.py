@@ -20,12 +20,14 @@ from synth.features.encoders import Encoder, TextEncoder, encoder_of
 from synth.features.sources import Found, Source, decoded, source_of
 from synth.images.pipeline import free
 from synth.run.ahead import Ahead, coming, forget
+from synth.run.empty import mostly
 from synth.run.stage import Stage
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import canonical
 
 MODEL, TEXT = "model", "text"
 CAPTION = "caption.npy"
+FIRST = 100  # pictures without a finite feature that tell of the model
 NOT_FINITE = "its feature is no finite number"
 
 
@@ -91,6 +93,8 @@ class Features(Stage):
         if self.config.texts:
             self._labels = sorted(self._source.classes)
             self._classes = self.encoder.classes([self._source.classes[i] for i in self._labels], self.config.templates)
+            if not np.isfinite(self._classes).all():
+                raise InputError(f"{path}: its numbers for the names of classes are not finite; fetch the model again")
         self._ahead = Ahead("decode")
 
     def close(self) -> None:
@@ -98,6 +102,12 @@ class Features(Stage):
             self._ahead.close()
         self.encoder = self._ahead = None
         free()
+
+    def hopeless(self, reasons: Mapping[str, int], whole: bool = False) -> str:
+        """No picture gets a feature at all, because of the model's numbers: why, and what to do."""
+        if not (commonest := mostly(reasons, [NOT_FINITE], min(FIRST, self.folder.spec.slots - self.config.texts))):
+            return ""
+        return f"model {self.config.id}: none of the first {commonest[1]} pictures has a finite feature; fetch it again"
 
     # -- computing ---------------------------------------------------------------------------------------------------
 
@@ -157,10 +167,8 @@ class Features(Stage):
         return scores
 
     def _text(self, n: int) -> Row:
-        feature, slot = self._classes[n], self._source.slots + n
-        if not np.isfinite(feature).all():
-            return Row(slot, reason=NOT_FINITE)
-        return Row(slot, f"{slot:09d}", {TEXT: self._labels[n]}, feature)
+        slot = self._source.slots + n
+        return Row(slot, f"{slot:09d}", {TEXT: self._labels[n]}, self._classes[n])
 
     # -- storing -----------------------------------------------------------------------------------------------------
 

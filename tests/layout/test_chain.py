@@ -56,7 +56,7 @@ def test_toy_models_are_told_where_they_meet_other_pictures_and_only_there(tmp_p
     source = f"layout.source={pictures(tmp_path / 'mine', 2)}"
     told = notes(source)
     assert [n.split(" is ")[0] for n in told] == [f"TOY MODEL: {g}" for g in ("tagger.tiny_clip", "detector", "segmenter", "box_captioner")]
-    assert "choose another detector for pictures of your own" in told[1]
+    assert "choose another for pictures of your own" in told[1]
     own = ["tagger=[caption]", "detector=owlv2", f"detector.path={tiny.owlv2(tmp_path / 'owlv2')}", "segmenter=none", "box_captioner=none"]
     assert notes(source, *own) == []
 
