@@ -4,7 +4,6 @@ Boxes are moved a little, as a detector's are. Masks are compared at the picture
 dice), and the model's own estimate of the overlap with the overlap. See training.py for --minutes; --export writes the folder.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from transformers import SamConfig, SamModel
 from synth.embedded.train.folders import HALF, write_model
 from synth.embedded.train.objects import Scenes
 from synth.embedded.train.scene_data import LONG
-from synth.embedded.train.training import Training, begin_anew
+from synth.embedded.train.training import Training, arguments, begin_anew
 
 PATCH, BOXES = 8, 2  # pixels; objects of a picture a step
 BEYOND = 0.0  # a picture: the stage normalizes colours first
@@ -101,23 +100,10 @@ def export(checkpoint: Path, folder: Path, bits: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="scratch folder of scene_data.py")
-    parser.add_argument("out", type=Path, help="folder for the checkpoint")
-    parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the model of the checkpoint, and do not train")
-    parser.add_argument("--mantissa-bits", type=int, default=6, help="of 10, see rounding.py (default: %(default)s)")
-    args = parser.parse_args()
+    args = arguments(__doc__, minutes=45, batch=8)
     if args.export:
         export(args.out / "last.pt", args.export, args.mantissa_bits)
         return
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
     scenes, model = Scenes(args.data), build()
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M, {len(scenes)} scenes", flush=True)
     run = Training(model, args.out / "last.pt", args.minutes, args.lr, 200, 0.998, betas=(0.9, 0.98), weight_decay=0.02)
