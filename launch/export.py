@@ -5,8 +5,8 @@
 
 STAGE_DIR is an images stage, a filter of one, a stage of tracking pairs or of layout labels, that is whole. No recipe, model or captioner
 is needed, but features.model for export.layout_labels.embeddings=true. Settings are those of synthset run that speak of exports and of
-where to run: export, features, cluster, dry_run, retry_failed. Exports that are done stay as they are; one that was
-stopped goes on by the same command. A sweep is written -m, as for synthset run.
+where to run: export, features, cluster, dry_run, retry_failed. Exports that are done stay as they are; one that was stopped goes on by
+the same command. A sweep is written -m, as for synthset run.
 
 Exit codes: 0; 75 run it again; 65 bad input; 70 a bug.
 """

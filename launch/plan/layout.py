@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import synth
 from launch.plan.fetching import fetched
 from launch.plan.img2img import given_stage
 from launch.plan.inputs import existing, identity_of, input_file
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
+from launch.plan.sources import PACKAGE
 from synth import foreign
 from synth.errors import InputError
 from synth.images.sources.base import Reader
@@ -35,7 +35,6 @@ from synth.store.spec import InputFile, StageSpec
 from synth.store.trees import PICTURES
 
 GROUP = "layout"
-SHIPPED = Path(synth.__file__).resolve().parent / "embedded"  # pictures and toy models
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def left_out(node: Node) -> list[PlannedStage]:
 def toys(node: Node, group: str, model: Path) -> list[str]:
     """What to say of a model that ships here, where the pictures are others than those that do."""
     source = node.config.layout.source
-    if SHIPPED not in model.resolve().parents or (source and SHIPPED in Path(source).expanduser().resolve().parents):
+    if PACKAGE not in model.resolve().parents or (source and PACKAGE in Path(source).expanduser().resolve().parents):
         return []
     fix = "choose another for pictures of your own (docs/layout.md)"
     return [f"TOY MODEL: {group} is {model.name}, which ships here and knows drawings of 20 things, and no photographs; {fix}"]
