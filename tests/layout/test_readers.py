@@ -189,3 +189,10 @@ def test_a_disk_that_does_not_say_whether_a_picture_is_there_is_no_missing_pictu
     monkeypatch.setattr(meta_files.os, "stat", broken)
     with pytest.raises(StoreError, match="cannot be read now"):
         meta_files._input(tmp_path, "000.png")
+
+
+def test_nothing_is_told_of_alt_texts_where_all_can_be_read(tmp_path):
+    tar(tmp_path / "00000.tar", {"0.png": png(), "0.txt": b"a dog"})
+    source = reader(layout_of(tmp_path), write(tmp_path, {"readme.md": "not a picture"}))
+    assert [item.caption for item in source] == ["a dog"]
+    assert "readme.md" in source.unread.note() and "alt text" not in source.unread.note()
