@@ -203,7 +203,7 @@ def clip_tables(count: int, seed: int) -> None:
     for title, words in (("the 20 classes", classes()), ("synth/layout/words/objects.txt", tuple(dict.fromkeys((*classes(), *listed))))):
         show(
             f"CLIP as a tagger: {SCENES} new scenes of one to four objects, {len(words)} words: {title}",
-            ["min_probability", "recall", "precision"],
+            ["min_probability", "recall", f"of {quality_layout.SMALL} pixels and more", "precision"],
             quality_layout.tag_rows(folder, pictures, words, (0.1, 0.2, 0.3, 0.4, 0.5)),
         )
 
