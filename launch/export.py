@@ -4,8 +4,9 @@
     synthset export STAGE_DIR 'export=[image_folder,hdf5]' cluster=slurm cluster.partition=cpu
 
 STAGE_DIR is an images stage, a filter of one, a stage of tracking pairs or of layout labels, that is whole. No recipe, model or captioner
-is needed. Settings are those of synthset run that speak of exports and of where to run: export, cluster, dry_run, retry_failed. Exports
-that are done stay as they are; one that was stopped goes on by the same command. A sweep is written -m, as for synthset run.
+is needed, but features.model for export.layout_labels.embeddings=true. Settings are those of synthset run that speak of exports and of
+where to run: export, features, cluster, dry_run, retry_failed. Exports that are done stay as they are; one that was stopped goes on by
+the same command. A sweep is written -m, as for synthset run.
 
 Exit codes: 0; 75 run it again; 65 bad input; 70 a bug.
 """
@@ -26,7 +27,7 @@ from launch.run import Session
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, tool
 from synth.store.folder import StageFolder
 
-TAKES = ("export", "cluster", "dry_run", "plan_only", "retry_failed", "hydra")
+TAKES = ("export", "features", "cluster", "dry_run", "plan_only", "retry_failed", "hydra")
 
 
 class ExportSession(Session):

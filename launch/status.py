@@ -26,6 +26,7 @@ from launch.config.program import as_typed
 from launch.show.asked import asked
 from launch.show.points import told_apart
 from launch.show.stages import StageReport, Work, find_stages, report_on
+from launch.show.took_out import took_out
 from launch.slurm import jobs
 from launch.slurm.jobs import StageJobs
 from synth.errors import EXIT_OK, InputError, StoreError, tool
@@ -86,7 +87,8 @@ def render(reports: Sequence[tuple[StageReport, StageJobs]], width: int = 200) -
     shown = _columns(rows, width)
     lines = _told_below(rows, shown)
     for report, _ in reports:
-        lines += _given_up(report) + [f"  {report.name}: {line}" for line in asked(report.work)]
+        told = [*(took_out(Path(report.path), report.kind) if report.done else []), *asked(report.work)]
+        lines += _given_up(report) + [f"  {report.name}: {line}" for line in told]
         lines += _sources(report.work, report.name, report.done) + _holders(report) + _failures(report)
         lines += [f"  {report.name}: newest pictures in {report.preview}"] if report.preview else []
     return Group(*([_table(rows, shown)] if reports else []), *(Text(printable(line)) for line in lines))

@@ -43,6 +43,7 @@ class Kind:
     chooses: bool = False  # a filter: it makes no pictures of its own, its samples stand for those that it keeps
     parts: str = ""  # the kind of a stage before it, which it alone reads in role "parts"
     serves: Mapping[str, str] = field(default_factory=dict)  # what stages make -> the kind that this one stands for there, of the same keys
+    tells: str = ""  # of a filter of objects: the file in its folder that counts what it kept and took out
     look_at: str = ""  # of an export whose last line is a file to open: its name, or a pattern
 
 
@@ -60,6 +61,17 @@ def _filter(stage: str, config: str) -> Kind:
 
 def _export(stage: str, config: str, planner: str = f"{_EXPORTS}:plan", framing: str = "jsonl", **more: Any) -> Kind:
     return Kind(stage, config, planner, framing, group="export", **more)
+
+
+def _objects(stage: str, config: str, planner: str, **more: Any) -> Kind:
+    place = "synth.layout.objects"
+    return Kind(f"{place}.{stage}", f"{place}.config:{config}", f"launch.plan.layout_objects:{planner}", **more)
+
+
+def _filters_objects(stage: str, config: str, planner: str) -> Kind:
+    """A filter of layout labels, whose samples are records of its own."""
+    more = {"makes": (LABELS,), "group": "filter", "of": (LABELS,), "role": "layout", "tells": "objects.json"}
+    return _objects(f"filters:{stage}", config, planner, framing="jsonl", **more)
 
 
 def _labels(stage: str, config: str, place: str = "synth.layout.exports.config", **more: Any) -> Kind:
@@ -128,6 +140,10 @@ KINDS = {
         device=GPU,
         makes=(LABELS,),
     ),
+    "crop_scores": _objects("scores:CropScores", "CropScoresConfig", "crop_scores", framing="jsonl", device=GPU, makes=(LABELS,)),
+    "box_embeddings": _objects("embeddings:BoxEmbeddings", "BoxEmbeddingsConfig", "box_embeddings", device=GPU),
+    "objects": _filters_objects("Objects", "ObjectsConfig", "objects"),
+    "crop_clip": _filters_objects("CropClip", "CropClipConfig", "crop_clip"),
     "features": Kind("synth.features.stage:Features", "synth.features.config:FeaturesConfig", "launch.plan.features:plan", device=GPU),
     "perceptual_hash": Kind(
         "synth.filters.scoring:PerceptualHash", "synth.filters.config:PerceptualHashConfig", f"{_FILTERS}:perceptual_hash", framing="jsonl"

@@ -14,6 +14,8 @@ from synth.layout.source import SOURCE
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
 
+UP_TO_MASKS = ("tags", "boxes", "masks")  # stages of layout labels, in order
+
 
 def plan(node: Node, **settings: str) -> list[StageSpec]:
     """An export of any kind. settings: of its stage, beside the command that its card tells."""
@@ -81,15 +83,23 @@ def partition_of_pairs(partition: int, variants: int, slots: int) -> int:
 
 def sacap(node: Node) -> list[StageSpec]:
     """Layout labels with masks, which are known to be missing where the chain ends before them."""
-    (labels,) = node.upstream["images"]
-    spec = labels.spec
-    if spec.kind == "box_captions" and (labels.folder / "stage.json").exists():  # it has the masks that it was given
-        spec = StageFolder.open(labels.folder).upstream(LAYOUT)[0].spec
-    maker = ("boxes" if _unmasked(node) else "") if spec.kind == "box_captions" else _maskless(spec)
-    if maker:
+    if maker := _told_of_masks(node):
         fix = "choose segmenter=sam, detector=sam3, or another export"
         raise InputError(f"export.{node.name}: needs the masks of objects, and {maker} makes none; {fix}")
     return plan(node)
+
+
+def _told_of_masks(node: Node) -> str:
+    """The last of tags, boxes and masks before the export, where it makes no masks: what comes behind them adds none. "" where it does."""
+    (labels,) = node.upstream["images"]
+    if labels.spec.kind in UP_TO_MASKS:
+        return _maskless(labels.spec)
+    if not (labels.folder / "stage.json").exists():
+        return "boxes" if _unmasked(node) else ""
+    stages = [StageFolder.open(labels.folder)]
+    while stages and stages[0].spec.kind not in UP_TO_MASKS:
+        stages = stages[0].upstream(LAYOUT)
+    return _maskless(stages[0].spec) if stages else "boxes"
 
 
 def _maskless(labels: StageSpec) -> str:

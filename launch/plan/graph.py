@@ -19,7 +19,9 @@ from synth.errors import InputError
 from synth.filters.config import FilterConfig
 from synth.keys import check
 from synth.kinds import Kind, chosen_by, kind_of, serving
+from synth.layout.objects.config import EMBEDDINGS
 
+OWN = ("parts", EMBEDDINGS)  # roles of stages that an export alone reads
 POOL = "pool"  # in the place of a kind: stages of other runs beside this one's, under one name
 
 
@@ -33,8 +35,11 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
     check(config)
     check_config(config)
     nodes, root = _nodes(config), _dataset_root(config)
+    wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
     planned: dict[str, tuple[PlannedStage, ...]] = {}
     for name, (stage, settings) in nodes.items():
+        if config.until is not None and wanted is not None and name not in wanted:
+            continue  # what stands behind it may lack its models yet
         if given and name in given:
             planned[name] = (given[name],)
             continue
@@ -88,7 +93,7 @@ def distinct(points: list[Point]) -> list[PlannedStage]:
 def _nodes(config: Config) -> dict[str, tuple[RecipeStage, Any]]:
     """The recipe's graph with the filters, the exports and the judge at its end, in topological order: name -> (stage, settings)."""
     stages, settings = dict(config.recipe.stages), dict[str, Any]()
-    last = config.recipe.exports_of
+    last = _scored(config, stages, settings)
     groups: dict[str, Mapping[str, Any]] = {"filter": config.filter, "export": config.export}
     for group, chosen in groups.items():
         for name, node in chosen.items():
@@ -101,7 +106,11 @@ def _nodes(config: Config) -> dict[str, tuple[RecipeStage, Any]]:
             upstream = {kind.role: _source(group, name, kind, last, stages, config.recipe)}
             if kind.chooses:
                 upstream |= _scores(name, node, last, config.recipe.exports_of, stages, settings)
+            if group == "filter":
                 last = name
+            elif node.reads:
+                beside = upstream[node.reads] = f"{name}_{node.reads}"
+                stages[beside], settings[beside] = RecipeStage(node.reads, {"layout": last}), node
             if kind.parts:
                 parts = upstream["parts"] = f"{name}_parts"
                 stages[parts], settings[parts] = RecipeStage(kind.parts, {kind.role: last}), node
@@ -110,9 +119,23 @@ def _nodes(config: Config) -> dict[str, tuple[RecipeStage, Any]]:
     return {name: (stages[name], settings.get(name)) for name in topological(stages)}
 
 
+def _scored(config: Config, stages: dict, settings: dict) -> str | None:
+    """The stage that the first filter reads: exports_of, or, where filters of objects read scores, the stage that adds them to its records.
+
+    It scores all objects, so that another threshold of any filter scores none again.
+    """
+    last = config.recipe.exports_of
+    for node in config.filter.values():
+        adds = kind_of(node.scores).makes if node.scores else ()
+        if last in stages and set(adds) & set(kind_of(stages[last].kind).makes):
+            stages[node.scores], settings[node.scores] = RecipeStage(node.scores, {"layout": last}), node
+            last = node.scores
+    return last
+
+
 def _source(group: str, name: str, kind: Kind, last: str, stages: Mapping[str, RecipeStage], recipe: Recipe) -> str:
     """The stage that a filter or an export is made of: what comes before it in the run, or in the recipe what it is for."""
-    if kind.role == "images":
+    if kind.role == "images" or kind.group == "filter":
         there = kind_of(stages[last].kind).makes if last in stages else kind.of
         if set(kind.of) & set(there):
             return last
@@ -160,7 +183,7 @@ def _wanted(config: Config, stages: Mapping[str, RecipeStage]) -> frozenset[str]
             raise InputError(f"{key}={name}: no such stage in this run; there are {', '.join(stages)}{did_you_mean(str(name), stages)}")
     if not asked:
         raise InputError(f"only=[]: names no stage; there are {', '.join(stages)}")
-    asked += [stages[name].upstream["parts"] for name in asked if kind_of(stages[name].kind).parts]
+    asked += [up for name in asked for role, up in stages[name].upstream.items() if role in OWN]
     return frozenset(ancestors(config.until, stages) if config.until is not None else asked)
 
 

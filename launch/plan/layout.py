@@ -6,7 +6,7 @@
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -18,13 +18,14 @@ from launch.plan.inputs import existing, identity_of, input_file
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
 from launch.plan.servers import Server
+from launch.plan.sources import PACKAGE
 from synth import foreign
 from synth.errors import InputError
 from synth.images.sources.base import Reader
 from synth.images.sources.listing import NAME, ListingWriter
 from synth.images.sources.read import digested
 from synth.keys import WrongKey, dump, of_group
-from synth.layout.config import CAPTION, FILE, FLORENCE2, SERVED, VLM, VOCABULARY, TaggerConfig, TagsConfig
+from synth.layout.config import CAPTION, FILE, FLORENCE2, MODELS, SERVED, VLM, VOCABULARY, TaggerConfig, TagsConfig
 from synth.layout.florence2 import Florence2Model
 from synth.layout.meta_files import MetaReader
 from synth.layout.readers import layout_of, reader
@@ -33,6 +34,7 @@ from synth.layout.tag_files import read_tags, strangers
 from synth.layout.vlm_tags import check_vlm
 from synth.layout.vocabulary import check_model, read_words
 from synth.run.empty import AFTER
+from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec
 from synth.store.trees import PICTURES
 
@@ -81,6 +83,15 @@ def left_out(node: Node) -> list[PlannedStage]:
     return list(node.upstream[ROLE])
 
 
+def toys(node: Node, group: str, model: Path) -> list[str]:
+    """What to say of a model that ships here, where the pictures are others than those that do."""
+    source = node.config.layout.source
+    if PACKAGE not in model.resolve().parents or (source and PACKAGE in Path(source).expanduser().resolve().parents):
+        return []
+    fix = "choose another for pictures of your own (docs/layout.md)"
+    return [f"TOY MODEL: {group} is {model.name}, which ships here and knows drawings of 20 things, and no photographs; {fix}"]
+
+
 # -- tags, the first stage -------------------------------------------------------------------------------------------
 
 
@@ -90,9 +101,12 @@ def tags(node: Node) -> list[StageSpec]:
     taggers, files, server = _planned_taggers(node)  # first: to list a source may take minutes
     own = (server.settings if server else {}) | _stopping(node)
     stored = dump(TagsConfig(taggers=taggers, max_tags=config.max_tags or 0))
+    of_toys = [note for name, tagger in zip(node.config.tagger, taggers, strict=True) for note in _toy_tagger(node, name, tagger, files)]
 
-    def spec(node: Node, slots: int, inputs: Mapping[str, InputFile], settings: Mapping) -> StageSpec:
-        made = node.spec(stored, slots, config.unit_size, config.batch_size, {**inputs, **files}, {**own, **settings})
+    def spec(node: Node, slots: int, inputs: Mapping[str, InputFile], notes: Sequence[str] = ()) -> StageSpec:
+        notes = [*of_toys, *notes]
+        settings = own | ({"notes": notes} if notes else {})
+        made = node.spec(stored, slots, config.unit_size, config.batch_size, {**inputs, **files}, settings)
         if server:
             servers.check_undone(node, [made], server, f"tagger.{SERVED}")
         return made
@@ -101,14 +115,14 @@ def tags(node: Node) -> list[StageSpec]:
         if IMAGES in node.upstream:
             if config.source is not None:
                 raise WrongKey("source", config.source, f"recipe {node.config.recipe.name} gives this stage its pictures", "leave it out")
-            return [spec(node, node.one(IMAGES).slots, {}, {})]
+            return [spec(node, node.one(IMAGES).slots, {})]
         root, layout = _place(node)
         if layout == "stage":
             stage = given_stage(root)
-            return [spec(replace(node, upstream={**node.upstream, IMAGES: (stage,)}), stage.spec.slots, {}, {})]
+            notes = _unnamed(node, root, lambda: _keys(stage))
+            return [spec(replace(node, upstream={**node.upstream, IMAGES: (stage,)}), stage.spec.slots, {}, notes)]
         source = _listed(root, layout, config.image_folder)
-    said = [*source.notes, *_unnamed(node, source)]
-    notes = {"notes": said} if said else {}
+    notes = [*source.notes, *_unnamed(node, source.root, source.images)]
     made = spec(node, source.n, {SOURCE: InputFile(str(source.root), source.identity)}, notes)
     return [replace(made, files={NAME: source.listing})]
 
@@ -141,6 +155,10 @@ def _stopping(node: Node) -> dict[str, int]:
     return {AFTER: 0 if 0 in numbers else max(numbers)} if numbers else {}
 
 
+def _toy_tagger(node: Node, name: str, tagger: TaggerConfig, files: Mapping[str, InputFile]) -> list[str]:
+    return toys(node, f"tagger.{name}", Path(files[tagger.role].path)) if tagger.kind in MODELS else []
+
+
 def _tagger_input(group: str, tagger: TaggerConfig) -> InputFile | None:
     """The folder or file that a tagger reads, judged. A model's folder is judged before it is hashed."""
     if tagger.kind == FILE:
@@ -157,7 +175,15 @@ def _tagger_input(group: str, tagger: TaggerConfig) -> InputFile | None:
 _CHECKS: Mapping[str, Callable[[Path], object]] = {VOCABULARY: check_model, FLORENCE2: Florence2Model.check, VLM: check_vlm}
 
 
-def _unnamed(node: Node, source: Listed) -> list[str]:
+def _keys(stage: PlannedStage) -> Iterator[str]:
+    """The name of each picture of a whole stage. Reads the end of every unit."""
+    folder = StageFolder.open(stage.folder)
+    for number in range(folder.spec.n_units):
+        with folder.reader(number) as reader:
+            yield from (entry.key for _, entry in sorted(reader.entries.items()))
+
+
+def _unnamed(node: Node, source: Path, images: Callable[[], Iterator[str]]) -> list[str]:
     """What to say of files of tags that name pictures which the source does not have; WrongKey for one that names none of its pictures:
     a stage without tags would come of it, and labels without a box."""
     notes: list[str] = []
@@ -165,9 +191,9 @@ def _unnamed(node: Node, source: Listed) -> list[str]:
         if tagger.kind != FILE:
             continue
         named = read_tags(existing(tagger.file, f"tagger.{name}.file", "a file with tags by picture"))
-        others = strangers(named, source.images())
+        others = strangers(named, images())
         if len(others) == len(named):
-            why = f"names no picture of {source.root}: its first one is {others[0]!r}, the first one there {next(source.images())!r}"
+            why = f"names no picture of {source}: its first one is {others[0]!r}, the first one there {next(images(), '')!r}"
             raise WrongKey("file", tagger.file, why, "write names as the source has them", f"tagger.{name}")
         if others:
             notes.append(f"tagger.{name}.file: {len(others):,} of {len(named):,} names in it are of no picture; the first: {others[0]}")

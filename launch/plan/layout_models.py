@@ -8,7 +8,7 @@ from typing import Any
 from launch.plan import servers
 from launch.plan.fetching import fetched
 from launch.plan.inputs import existing, identity_of
-from launch.plan.layout import chained, left_out
+from launch.plan.layout import chained, left_out, toys
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
 from synth.keys import WrongKey, dump, of_group
@@ -69,7 +69,8 @@ def _with_model(node: Node, group: str, cls: Any, settings: Any, stored: Any, mo
     settings of the stage."""
     config = getattr(node.config, group)
     folder = model_input(group, config, lambda path: cls(cls.check(path), settings))
-    return [chained(node, dump(stored), config.batch_size, {group: folder}, more)]
+    notes = toys(node, group, Path(folder.path))
+    return [chained(node, dump(stored), config.batch_size, {group: folder}, {**(more or {}), **({"notes": notes} if notes else {})})]
 
 
 def model_input(group: str, config: Any, judge: Callable[[Path], object]) -> InputFile:

@@ -13,6 +13,7 @@ from launch.show import judge
 from launch.show.asked import asked
 from launch.show.saying import say
 from launch.show.stages import work_of
+from launch.show.took_out import took_out
 from synth.errors import EXIT_AGAIN
 from synth.kinds import kind_of
 from synth.store.folder import StageFolder
@@ -38,6 +39,8 @@ def show(
                 say(console, f"{outcome.stage.name}: {_left_out(outcome)}")
             elif kind_of(outcome.stage.spec.kind).chooses:
                 say(console, f"{outcome.stage.name}: took out none of {outcome.stage.spec.slots:,}")
+        for line in took_out(outcome.stage.folder, outcome.stage.spec.kind) if outcome.done and not outcome.before else ():
+            say(console, f"{outcome.stage.name}: {line}")
         if not outcome.before and outcome.stage.folder.is_dir():
             for line in asked(work_of(outcome.stage.folder)):
                 say(console, f"{outcome.stage.name}: {line}")

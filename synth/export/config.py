@@ -26,6 +26,11 @@ class ExportConfig:
         """Raised when the same settings come to write other bytes: then they are another stage, and none is of two kinds."""
         return 0
 
+    @property
+    def reads(self) -> str:
+        """The kind of a stage that is made for it alone of what it exports, and that it reads in a role of this name; "" for none."""
+        return ""
+
     def units(self, images: StageSpec) -> tuple[int, int]:
         """(slots, slots a unit) of an export of these images; here all in one go."""
         return 1, 1

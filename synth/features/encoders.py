@@ -81,7 +81,8 @@ class Encoder:
         """What the model makes of a batch [B, 3, S, S]."""
         return self._model.get_image_features(pixel_values=pixels)
 
-    def _all(self, items: Sequence[Any], features: Callable[[list[Any]], Any]) -> np.ndarray:
+    def _all(self, items: Sequence[Any], features: Callable[[list[Any]], Any], unit: bool = True) -> np.ndarray:
+        """unit: rows are made of unit length."""
         import torch
 
         from synth.images.pipeline import out_of_memory
@@ -95,7 +96,7 @@ class Encoder:
                 rows = list(items[start : start + self.batch])
                 output = features(rows + rows[-1:] * (self.batch - len(rows)))
                 output = getattr(output, "pooler_output", output)[: len(rows)].float()  # a tensor until transformers 4
-                batches.append((output / output.norm(dim=-1, keepdim=True)).cpu().numpy())
+                batches.append((output / output.norm(dim=-1, keepdim=True) if unit else output).cpu().numpy())
         return np.concatenate(batches) if batches else np.empty((0, 0), np.float32)
 
 
@@ -112,12 +113,15 @@ class TextEncoder(Encoder):
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """[N, D] float32 features of unit length; texts are cut to what the model takes."""
+        return self._all([t or " " for t in texts], lambda rows: self._model.get_text_features(**self._tokens(rows)))
 
-        def features(rows: list[str]) -> Any:
-            given = self._tokenizer(rows, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt")
-            return self._model.get_text_features(**{name: given[name].to(self._model.device) for name in self.text_inputs})
+    def pooled(self, texts: Sequence[str]) -> np.ndarray:
+        """[N, H] float32 of texts as their tower pools them, before they are projected; of any length."""
+        return self._all([t or " " for t in texts], lambda rows: self._model.text_model(**self._tokens(rows)), unit=False)
 
-        return self._all([t or " " for t in texts], features)
+    def _tokens(self, rows: list[str]) -> dict[str, Any]:
+        given = self._tokenizer(rows, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt")
+        return {name: given[name].to(self._model.device) for name in self.text_inputs}
 
     def classes(self, names: Sequence[str], templates: Sequence[str]) -> np.ndarray:
         """[C, D] float32 of unit length: of each name the mean of the features of its texts; {} in a template is the name."""

@@ -168,5 +168,6 @@ class TarsReader(WebDatasetReader):
 
     def _facts(self, sample: Found, passed: Counter[str]) -> None:
         sample.caption, why = caption_of(sample.texts.get)
-        passed[NO_CAPTION] += bool(why)
+        if why:
+            passed[NO_CAPTION] += 1
         sample.texts = {}

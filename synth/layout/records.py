@@ -21,6 +21,7 @@ from synth.store.spec import canonical
 
 DIGITS = 4  # behind the point, of what models say: the last bits of a float are those of a machine
 SHARE = foreign.Shape("a number, 0 to 1", lambda v: foreign.fits(v, float) and 0 <= v <= 1)
+COSINE = foreign.Shape("a number, -1 to 1", lambda v: foreign.fits(v, float) and -1 <= v <= 1)
 _SIDE = foreign.whole(1, MAX_PIXELS)
 _BOX = foreign.Shape("[x, y, width, height], whole numbers", lambda v: foreign.fits(v, [int]) and len(v) == 4)
 _SIZE = foreign.Shape("[height, width], whole numbers", lambda v: foreign.fits(v, [_SIDE]) and len(v) == 2)
@@ -45,6 +46,7 @@ class Anno:
     mask: Mask | None = None
     iou: float | None = None  # of the mask, as its model foretells it
     caption: str | None = None
+    crop_score: float | None = None  # cosine similarity of its crop to its caption or label, by CLIP
 
     @property
     def area(self) -> int:
@@ -54,7 +56,8 @@ class Anno:
     def to_json(self) -> dict[str, Any]:
         """Plain data, with only what is known."""
         mask = None if self.mask is None else {"size": list(self.mask.size), "counts": self.mask.counts}
-        said = {"bbox": list(self.bbox), "score": self.score, "label": self.label, "mask": mask, "iou": self.iou, "caption": self.caption}
+        said = {"bbox": list(self.bbox), "score": self.score, "label": self.label, "mask": mask, "iou": self.iou}
+        said |= {"caption": self.caption, "crop_score": self.crop_score}
         return {name: value for name, value in said.items() if value is not None}
 
 
@@ -120,6 +123,7 @@ _ANNO = {
     "mask": foreign.Maybe(dict),
     "iou": foreign.Maybe(SHARE),
     "caption": foreign.Maybe(str),
+    "crop_score": foreign.Maybe(COSINE),
 }
 
 

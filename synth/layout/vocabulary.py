@@ -25,10 +25,11 @@ TOO_LARGE = "lower layout.batch_size"
 
 def check_model(path: Path) -> None:
     """InputError unless a folder looks like a whole model that reads texts. Imports neither torch nor transformers."""
-    _encoder_of(path)
+    text_encoder_of(path)
 
 
-def _encoder_of(path: Path) -> type[TextEncoder]:
+def text_encoder_of(path: Path) -> type[TextEncoder]:
+    """The class of a folder, which is judged; InputError for one that reads no texts. Imports no torch."""
     if issubclass(cls := encoder_of(path), TextEncoder):
         return cls
     raise InputError(f"{path}: a model of type {cls.type} reads no texts; {FIX}")
@@ -39,7 +40,7 @@ class VocabularyTagger(Quiet):
         path = folder.input_path(config.role)
         settings = numerics.apply(folder.spec.numerics)
         self.config = config
-        self.model = _encoder_of(path)(path, folder.spec.batch, settings["dtype"], TOO_LARGE)
+        self.model = text_encoder_of(path)(path, folder.spec.batch, settings["dtype"], TOO_LARGE)
         self._features = self.model.classes(config.words, config.templates)  # [W, D]
         if not np.isfinite(self._features).all():
             raise InputError(f"{path}: its numbers for the words are not finite; fetch the model again")

@@ -1,8 +1,10 @@
-"""How good the embedded models are: do captions name their class, do pictures show what captions say, and does a
-classifier trained on synthetic pictures work on rendered ones. Prints tables with their conditions; asserts nothing.
+"""How good the embedded models are: do captions name their class, do pictures show what captions say, does a
+classifier trained on synthetic pictures work on rendered ones, and do the models that look at pictures find what
+is in new scenes. Prints tables with their conditions; asserts nothing.
 
     python tests/bench/quality.py                      # everything, about ten minutes of one core
     python tests/bench/quality.py --parts captions --count 200
+    python tests/bench/quality.py --parts clip layout     # a minute
 
 "agrees" means: a reference CNN, trained on rendered pictures only, reads class / background / size / position off a
 synthetic picture as its caption asked. The CNN knows these drawings alone, so look at the pictures too (--sheet).
@@ -30,9 +32,11 @@ from synth.captions.words import names_class  # noqa: E402
 from synth.embedded.pictures import backgrounds, grammar  # noqa: E402
 from synth.embedded.pictures.render import FOLDER, classes  # noqa: E402
 from synth.embedded.train.picture_data import rendered_set  # noqa: E402
+from tests.bench import quality_layout  # noqa: E402
 
 MODELS = ROOT / "synth" / "embedded" / "models"
-PARTS = ("captions", "images", "transfer")
+PARTS = ("captions", "images", "transfer", "clip", "layout")
+SCENES = 200  # new ones
 ATTRIBUTES = ("class", "background", "size", "position")
 SECOND = {"class_background": "background", "class_relation": "relation"}
 
@@ -186,6 +190,35 @@ def contact_sheet(path: Path, sets: list[Generated], rendered: np.ndarray) -> No
     Image.fromarray(np.concatenate(rows, 0)).resize((20 * 96, len(rows) * 96), Image.Resampling.BICUBIC).save(path)
 
 
+def clip_tables(count: int, seed: int) -> None:
+    from synth.layout.vocabulary import read_words
+
+    folder, pictures = MODELS / "tiny_clip", quality_layout.new_scenes(SCENES)
+    show(
+        f"CLIP: {count} new renders of one object, the nearest of the 20 classes ({quality_layout.TEMPLATE!r}) and of the 21 backgrounds",
+        ["pictures", "class", "background"],
+        quality_layout.zero_shot_rows(folder, count, seed),
+    )
+    listed = read_words(ROOT / "synth" / "layout" / "words" / "objects.txt")
+    for title, words in (("the 20 classes", classes()), ("synth/layout/words/objects.txt", tuple(dict.fromkeys((*classes(), *listed))))):
+        show(
+            f"CLIP as a tagger: {SCENES} new scenes of one to four objects, {len(words)} words: {title}",
+            ["min_probability", "recall", f"of {quality_layout.SMALL} pixels and more", "precision"],
+            quality_layout.tag_rows(folder, pictures, words, (0.1, 0.2, 0.3, 0.4, 0.5)),
+        )
+
+
+def layout_table(page: Path | None) -> None:
+    pictures = quality_layout.new_scenes(SCENES)
+    show(
+        f"Layout: {SCENES} new scenes of one to four objects, each model given the truth of the one before",
+        ["what", "all objects", f"of {quality_layout.SMALL} pixels and more"],
+        quality_layout.layout_rows(MODELS, pictures),
+    )
+    if page:
+        quality_layout.sheet(MODELS, pictures[:18], page)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
@@ -197,6 +230,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2024)
     parser.add_argument("--judge", type=Path, help="keep the trained judge here and use it next time")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet PNG here")
+    parser.add_argument("--layout-sheet", type=Path, help="write one of boxes, masks and their captions here")
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{platform.processor() or platform.machine()}, 1 thread, torch {torch.__version__}, seed {args.seed}")
@@ -208,6 +242,10 @@ def main() -> None:
             ["names", "mode", "class named", "2nd named", "ended", "unique", "for example"],
             rows,
         )
+    if "clip" in args.parts:
+        clip_tables(args.count, args.seed + 6)
+    if "layout" in args.parts:
+        layout_table(args.layout_sheet)
     if "images" not in args.parts and "transfer" not in args.parts:
         return
     asked, labels, captions = rendered_set(args.count, args.seed + 1)

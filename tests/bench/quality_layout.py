@@ -75,14 +75,16 @@ def zero_shot_rows(folder: Path, count: int, seed: int) -> list[list[str]]:
 
 
 def tag_rows(folder: Path, pictures: list[Picture], words: Sequence[str], thresholds: Sequence[float]) -> list[list[str]]:
-    """Recall and precision of tags by threshold."""
+    """Recall of all tags and of those whose objects are not all small, and precision, by threshold."""
     model = clip_model(folder)
     odds = model.probabilities(features(model, [p.image for p in pictures]), model.classes(words, [TEMPLATE]))
     true = np.array([[word in p.tags for word in words] for p in pictures])
+    large = np.array([[any(name == word and not p.small(n) for n, name in enumerate(p.classes)) for word in words] for p in pictures])
     rows = []
     for threshold in thresholds:
         said = odds >= threshold
-        rows.append([f"{threshold:g}", f"{(said & true).sum() / true.sum():.3f}", f"{(said & true).sum() / max(said.sum(), 1):.3f}"])
+        values = (said & true).sum() / true.sum(), (said & large).sum() / large.sum(), (said & true).sum() / max(said.sum(), 1)
+        rows.append([f"{threshold:g}", *(f"{value:.3f}" for value in values)])
     return rows
 
 
@@ -111,7 +113,7 @@ def average_precision(pictures: list[Picture], found: list[list], keep: Callable
     for i, picture in enumerate(pictures, start=1):
         for n, (name, box) in enumerate(zip(picture.classes, picture.boxes, strict=True)):
             own = {"id": len(rows) + 1, "image_id": i, "category_id": numbers[name], "bbox": list(box), "area": box[2] * box[3]}
-            rows.append(own | {"iscrowd": 0, "ignore": int(not keep(picture, n))})
+            rows.append(own | {"iscrowd": int(not keep(picture, n))})  # a crowd counts neither way
     results = [
         {"image_id": i, "category_id": numbers[picture.tags[box.label]], "bbox": list(box.bbox), "score": box.score}
         for i, (picture, own) in enumerate(zip(pictures, found, strict=True), start=1)

@@ -3,18 +3,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 import synth.embedded
 from synth.captions.llama.checkpoint import check_checkpoint
 from synth.captions.llama.tokenizer import Tokenizer
 from synth.embedded.pictures import grammar
-from synth.embedded.pictures.render import Item, Scene, classes, render
+from synth.embedded.pictures.render import classes
 from synth.embedded.train.rounding import round_mantissa
 
 FOLDER = Path(synth.embedded.__file__).parent
 MODELS = FOLDER / "models"
-LLAMA, PIPELINE, CLIP = MODELS / "tiny_llama", MODELS / "tiny_sd", MODELS / "tiny_clip"
+LLAMA, PIPELINE = MODELS / "tiny_llama", MODELS / "tiny_sd"
 
 
 def test_everything_embedded_stays_within_20_mb():
@@ -89,20 +88,3 @@ def test_rounding_keeps_the_asked_mantissa_bits(bits, expected):
 def test_rounding_changes_a_weight_by_less_than_half_a_step():
     weights = torch.randn(1000, generator=torch.Generator().manual_seed(0)).half()
     assert ((round_mantissa(weights, 7) - weights).abs() <= weights.abs() * 2.0**-8).all()
-
-
-@pytest.fixture(scope="module")
-def clip():
-    """(model, pictures of a class each, features of the classes' names)"""
-    from synth.features.encoders import encoder_of
-
-    model = encoder_of(CLIP)(CLIP, 32, "float32")
-    pictures = [Image.fromarray(render(Scene("meadow", (Item(cls, size="large"),)), 64, 64).image) for cls in classes()]
-    return model, pictures, model.classes(classes(), ["a photo of a {}"])
-
-
-def test_clip_tells_the_classes_apart(clip):
-    model, pictures, names = clip
-    seen = model.pictures([model.preparation(picture) for picture in pictures])
-    right = (seen @ names.T).argmax(1) == range(len(pictures))
-    assert seen.dtype == "float32" and right.mean() >= 0.8, [c for c, good in zip(classes(), right, strict=True) if not good]

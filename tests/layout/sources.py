@@ -11,7 +11,7 @@ from synth.images.sources.base import Input
 from synth.layout.readers import layout_of, reader
 
 
-def jpeg(number: int = 0, size: tuple[int, int] = (8, 6)) -> bytes:
+def png(number: int = 0, size: tuple[int, int] = (8, 6)) -> bytes:
     """A picture of one colour, another one for each number."""
     out = io.BytesIO()
     Image.new("RGB", size, (number * 40 % 256, 90, 200)).save(out, "PNG")
@@ -42,7 +42,7 @@ def pictures(root: Path, n: int, folder: str = "", caption: str = "a dog on a re
     """n pictures with a .txt beside each."""
     files: dict[str, bytes | str | list | dict] = {}
     for i in range(n):
-        files |= {f"{folder}{i:03d}.png": jpeg(i), f"{folder}{i:03d}.txt": caption.format(i)}
+        files |= {f"{folder}{i:03d}.png": png(i), f"{folder}{i:03d}.txt": caption.format(i)}
     return write(root, files)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from synth.layout.meta import main
-from tests.layout.sources import jpeg, listed, pictures, write
+from tests.layout.sources import listed, pictures, png, write
 
 
 def entries(out):
@@ -29,7 +29,7 @@ def test_every_folder_is_in_them_and_the_last_file_holds_what_remains(tmp_path, 
 
 def test_what_has_no_alt_text_that_can_be_read_is_left_out_and_counted(tmp_path, capsys):
     pictures(tmp_path / "src", 1)
-    write(tmp_path / "src", {"a.png": jpeg(), "b.png": jpeg(), "b.txt": b"\xff\xff", "c.png": b""})
+    write(tmp_path / "src", {"a.png": png(), "b.png": png(), "b.txt": b"\xff\xff", "c.png": b""})
     assert main([str(tmp_path / "src"), str(tmp_path / "out")]) == 0
     assert [e["image"] for e in entries(tmp_path / "out")[0]] == [str(tmp_path / "src/000.png")]
     said = capsys.readouterr().out
@@ -41,7 +41,7 @@ def test_what_has_no_alt_text_that_can_be_read_is_left_out_and_counted(tmp_path,
 
 def test_names_that_are_no_utf8_come_back(tmp_path):
     name = b"\xff\xe9.png".decode("utf-8", "surrogateescape")
-    write(tmp_path / "src", {name: jpeg(), name.replace("png", "txt"): "a dog"})
+    write(tmp_path / "src", {name: png(), name.replace("png", "txt"): "a dog"})
     assert main([str(tmp_path / "src"), str(tmp_path / "out")]) == 0
     [item], _ = listed(tmp_path / "out")
     assert item.caption == "a dog" and not item.reason and item.path == name
@@ -59,6 +59,6 @@ def test_names_that_are_no_utf8_come_back(tmp_path):
 )
 def test_what_cannot_be_is_said(source, out, said, tmp_path, capsys):
     pictures(tmp_path / "src", 2)
-    write(tmp_path, {"empty/a.png": jpeg(), "tars/0.tar": b"", "old/process_0.json": "[]", "old/process_1.json": "[]"})
+    write(tmp_path, {"empty/a.png": png(), "tars/0.tar": b"", "old/process_0.json": "[]", "old/process_1.json": "[]"})
     assert main([str(tmp_path / source), str(tmp_path / out)]) == 65
     assert said in capsys.readouterr().err

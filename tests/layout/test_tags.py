@@ -19,7 +19,7 @@ from tests.fixtures_clip import build_tiny_clip
 from tests.fixtures_images import digests, work
 from tests.layout import tiny
 from tests.layout.chains import done, records, tags
-from tests.layout.sources import jpeg, pictures, tar, write
+from tests.layout.sources import pictures, png, tar, write
 from tests.layout.towers import build_tiny_siglip
 
 
@@ -106,7 +106,7 @@ def test_pictures_of_all_kinds_are_records_or_have_a_reason(tmp_path):
         "dot.png": encoded(Image.new("L", (1, 1)), "PNG"),
         "long.png": encoded(Image.new("RGB", (10_000, 10)), "PNG"),
         "turned.jpg": encoded(turned, "JPEG", exif=exif),
-        "torn.png": jpeg(3, (60, 60))[:-30],
+        "torn.png": png(3, (60, 60))[:-30],
         "text.png": b"no picture",
         "empty.png": b"",
         "dot.txt": b"a dot",

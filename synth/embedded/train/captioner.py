@@ -6,7 +6,6 @@ right whenever class and background are seen. Size and position are not in a cro
 conf/box_captioner/florence2.yaml. See training.py for --minutes; --export writes the folder.
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from synth.embedded.pictures.render import classes
 from synth.embedded.train.augment import recoloured
 from synth.embedded.train.folders import HALF, write_model
 from synth.embedded.train.objects import Scenes
-from synth.embedded.train.training import Training, begin_anew
+from synth.embedded.train.training import Training, arguments, begin_anew
 
 SIDE, LEAST = 64, 10  # pixels: of the model's input; of the longer side of a box
 PLACES = 1000  # <loc_0> .., which the class has, and this model has no use for
@@ -172,23 +171,10 @@ def export(checkpoint: Path, folder: Path, bits: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="scratch folder of scene_data.py")
-    parser.add_argument("out", type=Path, help="folder for the checkpoint")
-    parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the model of the checkpoint, and do not train")
-    parser.add_argument("--mantissa-bits", type=int, default=6, help="of 10, see rounding.py (default: %(default)s)")
-    args = parser.parse_args()
+    args = arguments(__doc__, minutes=35, batch=32)
     if args.export:
         export(args.out / "last.pt", args.export, args.mantissa_bits)
         return
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
     words = tokenizer()
     crops, model = Crops(args.data), Model(words)
     print(f"vocabulary {len(words)}, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M, {len(crops.scenes)} scenes", flush=True)

@@ -14,7 +14,6 @@ reading of texts those of all classes stayed one vector.
 See training.py for --minutes; --export writes the folder.
 """
 
-import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +31,14 @@ from synth.embedded.train.augment import recoloured
 from synth.embedded.train.clip_text import LENGTH
 from synth.embedded.train.folders import HALF, write_model
 from synth.embedded.train.scene_data import SIDE
-from synth.embedded.train.training import Training
+from synth.embedded.train.training import Training, arguments
 
 PATCH, HELD = 8, 1024  # pixels; scenes at the end that are for the printed figures
 ABSENT, CAPTIONS = 16, 24  # texts a step
 
 
 def build(vocabulary: int, width: int = 96) -> SiglipModel:
-    tower = {"num_attention_heads": 4, "hidden_act": "gelu_pytorch_tanh"}
+    tower = {"num_attention_heads": 4, "hidden_act": "gelu"}
     vision = tower | {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": 4, "image_size": SIDE, "patch_size": PATCH}
     text = tower | {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "projection_size": width}
     text |= {"vocab_size": vocabulary, "max_position_embeddings": LENGTH, "pad_token_id": vocabulary - 1}
@@ -191,23 +190,10 @@ def export(checkpoint: Path, folder: Path, bits: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="scratch folder of scene_data.py")
-    parser.add_argument("out", type=Path, help="folder for the checkpoint")
-    parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the model of the checkpoint, and do not train")
-    parser.add_argument("--mantissa-bits", type=int, default=6, help="of 10, see rounding.py (default: %(default)s)")
-    args = parser.parse_args()
+    args = arguments(__doc__, minutes=55, batch=48)
     if args.export:
         export(args.out / "last.pt", args.export, args.mantissa_bits)
         return
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
     scenes = Scenes(args.data)
     tokenizer = tokenizer_of(scenes, args.out / "tokenizer")
     texts, model = Texts(tokenizer), Model(len(tokenizer))

@@ -7,7 +7,6 @@ sentences; backgrounds and words for what no picture shows have no box.
 See training.py for --minutes; --export writes the folder.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from synth.embedded.train import clip_text, phrases
 from synth.embedded.train.folders import HALF, write_model
 from synth.embedded.train.objects import Objects, Scenes
 from synth.embedded.train.scene_data import LONG
-from synth.embedded.train.training import Training, begin_anew
+from synth.embedded.train.training import Training, arguments, begin_anew
 
 PATCH, LENGTH = 8, 16  # pixels; tokens
 GRID = LONG // PATCH
@@ -149,23 +148,10 @@ def export(checkpoint: Path, folder: Path, bits: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="scratch folder of scene_data.py")
-    parser.add_argument("out", type=Path, help="folder for the checkpoint")
-    parser.add_argument("--minutes", type=float, default=25)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=24)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the model of the checkpoint, and do not train")
-    parser.add_argument("--mantissa-bits", type=int, default=6, help="of 10, see rounding.py (default: %(default)s)")
-    args = parser.parse_args()
+    args = arguments(__doc__, minutes=62, batch=24)
     if args.export:
         export(args.out / "last.pt", args.export, args.mantissa_bits)
         return
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
     scenes = Scenes(args.data)
     tokenizer = clip_text.train_tokenizer(corpus(scenes), args.out / "tokenizer", size=1000)
     texts, model = Texts(tokenizer), build(len(tokenizer))

@@ -24,6 +24,8 @@ def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | Non
         settings = json.loads((folder / "tokenizer_config.json").read_text())
         own = {key: value for key, value in settings.items() if key not in ("is_local", "local_files_only")}  # of how it was loaded
         (folder / "tokenizer_config.json").write_text(json.dumps(own, indent=2) + "\n")
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o644)  # which transformers keeps to its owner
     (folder / "preprocessor_config.json").write_text(json.dumps(pictures, indent=2) + "\n")
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     print(f"{folder}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {size / 1e6:.2f} MB")

@@ -4,7 +4,6 @@ Boxes are moved a little, as a detector's are. Masks are compared at the picture
 dice), and the model's own estimate of the overlap with the overlap. See training.py for --minutes; --export writes the folder.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +15,18 @@ from transformers import SamConfig, SamModel
 from synth.embedded.train.folders import HALF, write_model
 from synth.embedded.train.objects import Scenes
 from synth.embedded.train.scene_data import LONG
-from synth.embedded.train.training import Training, begin_anew
+from synth.embedded.train.training import Training, arguments, begin_anew
 
-PATCH, BOXES = 8, 2  # pixels; objects of a picture a step
+SIDE, PATCH = 128, 8  # pixels, of the model's input: finer than the pictures, so that masks have edges of less than two of their pixels
+BOXES = 2  # objects of a picture a step
 BEYOND = 0.0  # a picture: the stage normalizes colours first
 
 
 def build(width: int = 96, decoder: int = 64) -> SamModel:
     vision = {"hidden_size": width, "output_channels": decoder, "num_hidden_layers": 3, "num_attention_heads": 4, "mlp_dim": 3 * width}
-    vision |= {"image_size": LONG, "patch_size": PATCH, "window_size": 6, "global_attn_indexes": [2], "num_pos_feats": decoder // 2}
+    vision |= {"image_size": SIDE, "patch_size": PATCH, "window_size": 8, "global_attn_indexes": [2], "num_pos_feats": decoder // 2}
     vision |= {"use_rel_pos": False}
-    prompts = {"hidden_size": decoder, "image_size": LONG, "patch_size": PATCH, "mask_input_channels": 4}
+    prompts = {"hidden_size": decoder, "image_size": SIDE, "patch_size": PATCH, "mask_input_channels": 4}
     masks = {"hidden_size": decoder, "num_hidden_layers": 2, "num_attention_heads": 4, "mlp_dim": 128, "iou_head_hidden_dim": 64}
     model = SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=masks))
     begin_anew(model)
@@ -60,8 +60,8 @@ def asked(scenes: Scenes, index: np.ndarray, rng: np.random.Generator) -> tuple[
 
 def masks_of(model: SamModel, pixels: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(logits [B, N, LONG, LONG], foretold IoU [B, N])"""
-    embeddings = model.vision_encoder(pixels)[0]
-    out = model(image_embeddings=embeddings, input_boxes=boxes, multimask_output=False)
+    embeddings = model.vision_encoder(F.interpolate(pixels, (SIDE, SIDE), mode="bilinear", align_corners=False))[0]
+    out = model(image_embeddings=embeddings, input_boxes=boxes * SIDE / LONG, multimask_output=False)
     large = F.interpolate(out.pred_masks[:, :, 0], (LONG, LONG), mode="bilinear", align_corners=False)
     return large, out.iou_scores[:, :, 0]
 
@@ -96,28 +96,15 @@ def validate(model: SamModel, scenes: Scenes, count: int = 256) -> str:
 def export(checkpoint: Path, folder: Path, bits: int) -> None:
     model = build()
     model.load_state_dict(torch.load(checkpoint, weights_only=True)["ema"])
-    prepared = {"image_processor_type": "SamImageProcessor", "size": {"longest_edge": LONG}, "pad_size": {"height": LONG, "width": LONG}}
+    prepared = {"image_processor_type": "SamImageProcessor", "size": {"longest_edge": SIDE}, "pad_size": {"height": SIDE, "width": SIDE}}
     write_model(model, None, prepared | {"image_mean": HALF, "image_std": HALF}, folder, bits)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="scratch folder of scene_data.py")
-    parser.add_argument("out", type=Path, help="folder for the checkpoint")
-    parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the model of the checkpoint, and do not train")
-    parser.add_argument("--mantissa-bits", type=int, default=6, help="of 10, see rounding.py (default: %(default)s)")
-    args = parser.parse_args()
+    args = arguments(__doc__, minutes=45, batch=8)
     if args.export:
         export(args.out / "last.pt", args.export, args.mantissa_bits)
         return
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
     scenes, model = Scenes(args.data), build()
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M, {len(scenes)} scenes", flush=True)
     run = Training(model, args.out / "last.pt", args.minutes, args.lr, 200, 0.998, betas=(0.9, 0.98), weight_decay=0.02)

@@ -1,5 +1,6 @@
 """What all training runs have in common: a learning rate that follows the time, averaged weights, a checkpoint to go on from."""
 
+import argparse
 import copy
 import math
 import time
@@ -10,6 +11,25 @@ import torch
 from torch import nn
 
 SAVE_EVERY = 180.0  # seconds
+
+
+def arguments(doc: str, minutes: float, batch: int) -> argparse.Namespace:
+    """Of a model that looks at pictures, with defaults for its minutes and its batch; torch's threads and seed are set by them."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="scratch folder of scene_data.py")
+    parser.add_argument("out", type=Path, help="folder for the checkpoint")
+    parser.add_argument("--minutes", type=float, default=minutes, help="of training, in all runs together (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=batch, help="pictures a step (default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=1.5e-3, help="largest learning rate (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the model of the checkpoint, and do not train")
+    parser.add_argument("--mantissa-bits", type=int, default=6, help="of 10, see rounding.py (default: %(default)s)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    return args
 
 
 def begin_anew(model: nn.Module) -> None:

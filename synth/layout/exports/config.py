@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from synth.export.config import ExportConfig, ShardedConfig
-from synth.keys import key
+from synth.keys import key, plan_key
+from synth.layout.objects.config import EMBEDDINGS
 from synth.store.spec import StageSpec
 
 
@@ -28,6 +29,11 @@ class LayoutLabelsConfig(LabelFilesConfig):
     )
     image: bool = key("true: each file holds its picture in base64, as InstanceDiffusion's loader wants it")
     dataset_name: str = key("what the field of this name says")
+    embeddings: bool = plan_key("true: each object has its text_embedding_before and blip_clip_embeddings, by the model in features.model")
+
+    @property
+    def reads(self) -> str:
+        return EMBEDDINGS if self.embeddings else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,19 +7,24 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from synth.export.rle import area_of, packed
 from synth.layout.records import Anno, Mask, Record
 
 Fields = dict[str, Any]
 
 
-def label_file(record: Record, file_name: str, dataset_name: str, image: bytes | None = None) -> Fields:
+def label_file(
+    record: Record, file_name: str, dataset_name: str, image: bytes | None = None, embeddings: np.ndarray | None = None
+) -> Fields:
     """`label_<stem>.json` as rich_context_L2I_datagen's automatic_label_qwen.py writes it; with `image`, the file bytes of the picture, as
     InstanceDiffusion's does. Its constants are kept; `source`, `tags` and `dropped` are ours. Where one object has a mask all have one,
     which may be empty: InstanceDiffusion's decode_item stacks the masks that are there, and takes that of an object by its place among
     all.
 
-    file_name: where the picture is.
+    file_name: where the picture is. embeddings: [2, objects, D] float32, of labels, and of labels with captions; None: the fields are "",
+    as rich-context's.
     """
     head: Fields = {"caption": record.caption, "width": record.width, "height": record.height, "file_name": file_name, "is_det": 0}
     if image is not None:
@@ -29,12 +34,18 @@ def label_file(record: Record, file_name: str, dataset_name: str, image: bytes |
         head["dropped"] = dict(record.dropped)
     annos, size = record.annos or (), (record.height, record.width)
     other = Mask(size, packed([record.height * record.width])) if any(anno.mask for anno in annos) else None
-    return head | {"annos": [_label(anno, value, anno.mask or other) for value, anno in enumerate(annos, 1)]}
+    texts = [("", "")] * len(annos) if embeddings is None else [(base64_of(a), base64_of(b)) for a, b in zip(*embeddings, strict=True)]
+    return head | {"annos": [_label(a, value, a.mask or other, *texts[value - 1]) for value, a in enumerate(annos, 1)]}
 
 
-def _label(anno: Anno, value: int, seen: Mask | None) -> Fields:
-    """value: of its pixels in a map of all masks, where 0 is the background. seen: its mask. A box without a caption is called by its
-    label, as theirs."""
+def base64_of(numbers: np.ndarray) -> str:
+    """An embedding as text: its bytes, float32 of little endian, in base64."""
+    return base64.b64encode(numbers.astype("<f4").tobytes()).decode("ascii")
+
+
+def _label(anno: Anno, value: int, seen: Mask | None, of_label: str, of_both: str) -> Fields:
+    """value: of its pixels in a map of all masks, where 0 is the background. seen: its mask. of_label, of_both: its embeddings. A box
+    without a caption is called by its label, as theirs."""
     mask = {} if seen is None else {"mask": rle(seen)}
     return {
         "id": 0,
@@ -47,9 +58,9 @@ def _label(anno: Anno, value: int, seen: Mask | None) -> Fields:
         "category_id": 0,
         "data_id": 0,
         "category_name": anno.label,
-        "text_embedding_before": "",
+        "text_embedding_before": of_label,
         "caption": anno.caption or anno.label,
-        "blip_clip_embeddings": "",
+        "blip_clip_embeddings": of_both,
         "is_stuff": 0,
         "is_thing": 1,
         "area": anno.area,  # of the box, as theirs
@@ -76,6 +87,8 @@ def coco_annotation(anno: Anno, number: int, image: int, category: int, segmenta
         fields["segmentation"] = rle(anno.mask)
     if anno.iou is not None:
         fields["predicted_iou"] = anno.iou
+    if anno.crop_score is not None:
+        fields["crop_score"] = anno.crop_score
     return fields | ({"caption": anno.caption} if anno.caption is not None else {})
 
 

@@ -13,6 +13,7 @@ were; names=stem keeps names, and refuses those that the rule does not lead to.
 import json
 import re
 from collections.abc import Iterator
+from functools import cached_property
 
 from synth.errors import InputError
 from synth.layout.exports.base import Chunks, LabelFiles
@@ -20,6 +21,8 @@ from synth.layout.exports.config import LayoutLabelsConfig
 from synth.layout.exports.forms import as_json, label_file
 from synth.layout.exports.reading import JPEG, Labelled
 from synth.layout.judging import schema_bytes
+from synth.layout.objects.config import EMBEDDINGS
+from synth.layout.objects.embeddings import EmbeddingReader
 
 LABELS, PICTURES, TRAIN, SCHEMA = "labels", "cc3m-images", "train.txt", "label.schema.json"
 FOLDER = 10_000  # pictures a folder, in img2dataset's shards and in the loader's rule
@@ -32,6 +35,12 @@ class LayoutLabels(LabelFiles):
     config: LayoutLabelsConfig
     form = JPEG  # the rule knows no other
 
+    @cached_property
+    def embeddings(self) -> EmbeddingReader | None:
+        """Of CLIP, where they were asked for."""
+        stages = self.folder.upstream(EMBEDDINGS)
+        return EmbeddingReader(stages[0]) if stages else None
+
     def files_of(self, item: Labelled) -> tuple[str, dict[str, bytes]]:
         record, stem = item.record, self.stem_of(item)
         files: dict[str, bytes] = {}
@@ -41,7 +50,8 @@ class LayoutLabels(LabelFiles):
             files = {name: data, f"{PICTURES}/{place(stem)}.json": beside(record.width, record.height, record.caption)}
         if self.config.image:
             data = data or self.pictures.picture_of(item.slot, record, JPEG).data
-        label = label_file(record, name, self.config.dataset_name, data if self.config.image else None)
+        embeddings = None if self.embeddings is None else self.embeddings.of(item.slot, record)
+        label = label_file(record, name, self.config.dataset_name, data if self.config.image else None, embeddings)
         folder, _, last = place(stem).rpartition("/")
         return name, {f"{LABELS}/{folder}/label_{last}.json": as_json(label), **files}
 
@@ -91,8 +101,14 @@ class LayoutLabels(LabelFiles):
             f"rich_context_L2I wants it as `{PICTURES}` below its `root`.\n"
         )
         inside = "" if self.config.image else ", whose loader also needs the pictures inside of them (`image=true`)"
+        numbers = (
+            "\n- `text_embedding_before` is of `category_name`, `blip_clip_embeddings` of `category_name. caption`: float32 in base64, "
+            "as CLIP's text tower pools them before they are projected. InstanceDiffusion wants those of CLIP ViT-L/14 (768 numbers)."
+            if EMBEDDINGS in self.folder.spec.upstream
+            else ""
+        )
         return f"""- `{LABELS}/*/label_*.json`: a picture each: caption, and `annos` with bbox [x, y, width, height], mask (RLE), \
-pred_score, category_name, caption. `source` is its name in the source.
+pred_score, category_name, caption. `source` is its name in the source.{numbers}
 {pictures}- `{SCHEMA}`: JSON Schema of these files.
 - `{TRAIN}`: the names of the label files, for InstanceDiffusion's `root_dir`{inside}."""
 

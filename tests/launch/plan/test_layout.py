@@ -7,7 +7,7 @@ from safetensors.numpy import save
 from launch.plan.mounts import mounts_of
 from synth.errors import InputError
 from tests.layout.chains import planned, tags
-from tests.layout.sources import jpeg, pictures, tar, write
+from tests.layout.sources import pictures, png, tar, write
 from tests.verify.conftest import run  # noqa: F401 (a fixture)
 
 
@@ -27,6 +27,15 @@ def test_a_source_is_known_by_what_is_in_it_and_not_by_its_place(source, tmp_pat
 def test_a_stage_of_pictures_is_a_source(run, tmp_path):  # noqa: F811 (the fixture)
     folder = tags(tmp_path / "runs", run.images.path)
     assert folder.spec.slots == run.images.spec.slots and [f.path for f in folder.upstream("images")] == [run.images.path]
+
+
+def test_a_file_of_tags_is_held_against_a_stage_of_pictures_too(run, tmp_path):  # noqa: F811 (the fixture)
+    keys = [stored.key for stored in run.images.samples()]
+    file = write(tmp_path, {"tags.json": {keys[0]: ["dog"], "x.png": ["cat"]}, "none.json": {"x.png": ["cat"]}}) / "tags.json"
+    folder = tags(tmp_path / "runs", run.images.path, "tagger=[file]", f"tagger.file.file={file}")
+    assert folder.spec.settings["notes"] == ["tagger.file.file: 1 of 2 names in it are of no picture; the first: x.png"]
+    with pytest.raises(InputError, match=rf"none.json: names no picture of .*, the first one there '{keys[0]}'"):
+        tags(tmp_path / "runs", run.images.path, "tagger=[file]", f"tagger.file.file={tmp_path}/none.json")
 
 
 def test_missing_pictures_of_meta_files_are_counted_in_the_plan(source, tmp_path):
@@ -79,10 +88,10 @@ def test_names_of_a_file_of_tags_that_are_no_pictures_are_counted_in_the_plan(so
 def test_what_cannot_be_is_told_when_it_is_planned(overrides, said, source, tmp_path, monkeypatch):
     monkeypatch.delenv("SYNTHSET_MODELS", raising=False)
     write(tmp_path, {"empty/readme.md": "", "bad/a.png": b"", "m.json": [{"image": "/gone/a.png", "caption": "x"}]})
-    write(tmp_path, {"bert/config.json": {"model_type": "bert"}, "x.png": jpeg()})
+    write(tmp_path, {"bert/config.json": {"model_type": "bert"}, "x.png": png()})
     write(tmp_path, {"tags.txt": "000.jpg\tdog\n001.jpg\tcat", "siglip/config.json": {"model_type": "siglip"}})
     write(tmp_path, {"siglip/preprocessor_config.json": {"size": {"height": "big"}}, "siglip/tokenizer.json": {}})
     write(tmp_path, {"siglip/model.safetensors": save({"x": np.zeros(1)})})
-    tar(tmp_path / "tars/00000.tar", {"a.png": jpeg()})
+    tar(tmp_path / "tars/00000.tar", {"a.png": png()})
     with pytest.raises(InputError, match=said):
         tags(tmp_path / "runs", source, *[o.replace("HERE", str(tmp_path)) for o in overrides])

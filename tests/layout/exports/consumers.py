@@ -53,6 +53,9 @@ def instance_diffusion(root: Path, text_file: str = "train.txt") -> list[dict]:
     for line in (root / text_file).read_text().splitlines():
         item = json.loads((root / line.strip()).read_text())
         item["image"] = Image.open(io.BytesIO(base64.b64decode(item["image"]))).convert("RGB")
+        for anno in item["annos"]:
+            for name in ("text_embedding_before", "blip_clip_embeddings"):
+                anno[name] = np.frombuffer(base64.b64decode(anno[name]), dtype="float32")
         segs = [coco.decode([a["mask"]])[:, :, 0].astype(bool) for a in item["annos"] if "mask" in a]
         item["segs"] = [segs[number] for number in range(len(item["annos"]))] if segs else []
         found.append(item)
