@@ -39,12 +39,13 @@ class Loader(ConfigLoaderImpl):
         self.repository = _Repository(config_search_path)
 
     def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
-        keys = [_key(repo, d.config_path) for d in defaults]
+        known = _remembering(repo)
+        keys = [known.key(str(d.config_path)) for d in defaults]
         if None in keys:
-            return super()._compose_config_from_defaults_list(defaults, _Copies(repo))
+            return super()._compose_config_from_defaults_list(defaults, _Copies(known))
         key = tuple((key, d.config_path, d.package, d.primary) for key, d in zip(keys, defaults, strict=True))
         if key not in _trees:
-            tree = super()._compose_config_from_defaults_list(defaults, _Copies(repo))
+            tree = super()._compose_config_from_defaults_list(defaults, _Copies(known))
             _keep(_trees, key, _Frozen(tree), TREES)
         return _trees[key].thawed()
 
@@ -80,15 +81,11 @@ class _Repository(ConfigRepository):
             return (*place, f.read())
 
 
-class _Copies:
+class _Copies(CachingConfigRepository):
     """A repository whose results may be changed."""
 
-    def __init__(self, repo: IConfigRepository):
-        self._repo = repo
-        self.get_schema_source = repo.get_schema_source
-
     def load_config(self, config_path: str) -> ConfigResult | None:
-        return copy.deepcopy(self._repo.load_config(config_path))
+        return copy.deepcopy(super().load_config(config_path))
 
 
 class _Frozen:
@@ -139,9 +136,9 @@ def _parsed(value: str, parser_rule: str = "configValue", lexer_mode: str = "DEF
     return omegaconf.grammar_parser.parse(value, parser_rule, lexer_mode)
 
 
-def _key(repo: IConfigRepository, config_path: str | None) -> Hashable | None:
-    assert isinstance(repo, CachingConfigRepository) and isinstance(repo.delegate, _Repository) and config_path is not None
-    return repo.delegate.key(config_path)
+def _remembering(repo: IConfigRepository) -> _Repository:
+    assert isinstance(repo, CachingConfigRepository) and isinstance(repo.delegate, _Repository)
+    return repo.delegate
 
 
 def _keep(memory: dict, key: Hashable, value: Any, most: int) -> None:

@@ -118,10 +118,11 @@ class _Type(ConfigNode):
 
     def __init__(self, name: str, group: str | None, of: type):
         self.name, self.group, self.package, self.provider = name, group, None, None
-        self._of, self._own = of, None
+        self._of = of
+        self._own: DictConfig | None = None
 
     @property
-    def node(self) -> DictConfig:  # type: ignore[override]
+    def node(self) -> DictConfig:
         return _tree(self._of) if self._own is None else self._own
 
     @node.setter
@@ -139,9 +140,10 @@ def register() -> None:
     store = ConfigStore.instance()
     if f"{SCHEMA_PREFIX}config.yaml" in store.repo:
         return
-    for group, types in {None: {"config": schema(Config)}, **GROUPS}.items():
-        folder = store.repo if group is None else store.repo.setdefault(group, {})
+    store.repo[f"{SCHEMA_PREFIX}config.yaml"] = _Type(f"{SCHEMA_PREFIX}config.yaml", None, schema(Config))
+    for group, types in GROUPS.items():
+        folder = store.repo.setdefault(group, {})
         for name, node in types.items():
-            folder[f"{SCHEMA_PREFIX}{name}.yaml"] = _Type(SCHEMA_PREFIX + name, group, node)
+            folder[f"{SCHEMA_PREFIX}{name}.yaml"] = _Type(f"{SCHEMA_PREFIX}{name}.yaml", group, node)
     # Hydra copies its repository, and with it this store, for every composition, and again each node that it takes out of it.
     store.__deepcopy__ = lambda memo: store  # type: ignore[attr-defined]
