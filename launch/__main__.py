@@ -25,6 +25,7 @@ if "launch" not in sys.modules:  # called by its path: a clone works without ins
 from launch.config import program
 from launch.config.near import did_you_mean
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.host.leaving import leave
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -105,4 +106,4 @@ def _normal(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(globals().get("COMMAND")))  # COMMAND: from the file of a command
+    leave(main(globals().get("COMMAND")))  # COMMAND: from the file of a command

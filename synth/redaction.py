@@ -105,21 +105,22 @@ def redacted(text: object, known: frozenset[str] | None = None, caption: bool = 
     return "".join([*kept, text[end:]])
 
 
-def redacted_data(value: Any) -> Any:
-    """Plain data with every text in it redacted, keys of mappings too; numbers and the like as they are.
+def redacted_data(value: Any, known: frozenset[str] | None = None) -> Any:
+    """Plain data with every text in it redacted, keys of mappings too; numbers and the like as they are. known: as above.
 
     Keys that become the same: their numbers are added up, other values get names of their own.
 
     >>> _ = keep("sk-4fJ2pQ9xLm0Zt7"); redacted_data({"4fJ2pQ": 2, "sk-4fJ2pQ": 3, "4fJ2pQ9xLm0Zt7": "a"})
     {'***': 5, '*** (2)': 'a'}
     """
+    known = secrets() if known is None else known
     if isinstance(value, str):
-        return redacted(value)
+        return redacted(value, known)
     if isinstance(value, Mapping):
-        return _merged((redacted_data(k), redacted_data(v)) for k, v in value.items())
+        return _merged((redacted_data(k, known), redacted_data(v, known)) for k, v in value.items())
     if isinstance(value, (list, tuple)):
-        return [redacted_data(v) for v in value]
-    return value if value is None or isinstance(value, (bool, int, float)) else redacted(value)
+        return [redacted_data(v, known) for v in value]
+    return value if value is None or isinstance(value, (bool, int, float)) else redacted(value, known)
 
 
 def _merged(items: Iterable[tuple[Any, Any]]) -> dict:

@@ -17,6 +17,7 @@ from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, refus
 from synth.host import scratch
 from synth.host.children import die_with_parent
 from synth.host.contained import drain_without_input
+from synth.host.leaving import leave
 from synth.numerics import environment
 from synth.redaction import redacted
 from synth.run.trust import check
@@ -91,4 +92,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

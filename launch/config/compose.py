@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import synth
-from launch.config import root, yaml_files
+from launch.config import remembered, root, yaml_files
 from launch.config.doors import HYDRA, check_composed
 from launch.config.folders import CONF, own_folders
 from synth.errors import InputError
@@ -48,6 +48,7 @@ def register(config_dir: str | None = None) -> None:
     """Types, resolvers and folders that Hydra is to know. Safe to call twice; an own folder that cannot be read is an InputError."""
     OwnFolders.folders = own_folders(config_dir)
     omegaconf._utils.get_yaml_loader = yaml_files.loader
+    remembered.register()
     Plugins.instance().register(OwnFolders)
     root.register()
     package = Path(synth.__file__).resolve().parent

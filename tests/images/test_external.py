@@ -64,25 +64,25 @@ def script(folder: Path, fault: str = "") -> Path:
     return file
 
 
-def stage(root: Path, file: Path, settings: dict | None = None, **model) -> StageFolder:
-    """Six captions in units of three, batches of two."""
-    table = captions_json_stage(root, [captions_stage(root, CAPTIONS)], len(CAPTIONS))
+def stage(root: Path, file: Path, settings: dict | None = None, slots: int = len(CAPTIONS), **model) -> StageFolder:
+    """Six captions, or the first of them, in units of three, batches of two."""
+    table = captions_json_stage(root, [captions_stage(root, CAPTIONS[:slots])], slots)
     assert work(table) == EXIT_OK
     inputs = {"model_command_1": InputFile(str(file), identity(file))}
     command = ModelConfig("toy", "external", command=(sys.executable, "{model_command_1}"), **model)
     config = ImagesConfig(seed=3, model=command, height=16, width=24)
     run = {"timeout": 20.0, "start_timeout": 30.0, "restarts": 3} | (settings or {})
-    return child(root, "images", config, {"captions": [table]}, len(CAPTIONS), 3, 2, inputs, run=run)
+    return child(root, "images", config, {"captions": [table]}, slots, 3, 2, inputs, run=run)
 
 
 @pytest.fixture
 def made(tmp_path, monkeypatch):
-    """(fault, settings) -> (exit code, stage). Whatever happens, no folder of exchanged files is left."""
+    """(fault, slots, settings) -> (exit code, stage). Whatever happens, no folder of exchanged files is left."""
     (tmp_path / "node").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "node"))
 
-    def make(fault: str = "", **settings):
-        folder = stage(tmp_path / "runs" / "toys", script(tmp_path, FAULTS.get(fault, "")), settings)
+    def make(fault: str = "", slots: int = len(CAPTIONS), **settings):
+        folder = stage(tmp_path / "runs" / "toys", script(tmp_path, FAULTS.get(fault, "")), settings, slots)
         code = work(folder)
         assert not list((tmp_path / "node").iterdir())
         return code, folder
@@ -175,7 +175,7 @@ def test_a_refused_prompt_is_a_tombstone_with_its_reason(made):
     ],
 )
 def test_what_cannot_be_mended_sets_the_unit_aside_and_says_why(fault, said, made):
-    code, folder = made(fault, restarts=int("2 times" in said))
+    code, folder = made(fault, slots=3, restarts=int("2 times" in said))  # one unit
     assert code == EXIT_BUG and not folder.is_whole()
     assert said in failures(folder)
 

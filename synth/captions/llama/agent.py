@@ -1,4 +1,7 @@
-"""torchrun, tied to the process that started it: `python -m synth.captions.llama.agent TORCHRUN_ARGS...`
+"""The parent of the ranks, tied to the process that started it: `python -m synth.captions.llama.agent TORCHRUN_ARGS...`
+
+It is torchrun where there are several. One rank has nobody to meet: `... agent -m MODULE WORDS...` starts it as torchrun would, without
+importing torch, which takes seconds of a core and 200 MB.
 
 Agent and ranks each ask to be killed with their parent (synth.host.children). The other way round, a signal that a scheduler sends to
 every process of a job is for the worker alone, which drains: here it is blocked, or torchrun would end the ranks in the middle of
@@ -11,6 +14,7 @@ one of them; 75 where the disk refused; else 1, as torchrun has it. A file that 
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
@@ -18,11 +22,26 @@ from collections.abc import Sequence
 from synth.errors import EXIT_AGAIN, refused
 from synth.host.children import FOR_THE_WORKER, PARENT, die_with_parent
 from synth.host.deaths import BY_SIGNAL, from_outside
+from synth.host.leaving import leave
+
+# a mask, which ranks inherit: torchrun sets handlers of its own
+DEAF_TO = FOR_THE_WORKER | {signal.SIGQUIT, signal.SIGUSR1}
+ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}  # what torchrun tells a rank that reads it
+
+
+def run_alone(words: Sequence[str]) -> int:
+    """The one rank, and its end awaited; the exit code."""
+    try:
+        code = subprocess.call([sys.executable, "-u", *words], env=os.environ | ALONE)
+    except OSError as e:
+        with contextlib.suppress(OSError):  # as below
+            traceback.print_exception(e)
+        return code_of([], e)
+    return code_of([code], subprocess.CalledProcessError(code, "rank")) if code else 0
 
 
 def run_torchrun(arguments: list[str]) -> int:
-    """torchrun in this process, deaf to all signals but SIGKILL; its ranks inherit that. The exit code."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_WORKER | {signal.SIGQUIT, signal.SIGUSR1})  # a mask: torchrun sets handlers of its own
+    """torchrun in this process; the exit code."""
     from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
     from torch.distributed.run import main
 
@@ -64,4 +83,6 @@ if __name__ == "__main__":
     if not die_with_parent():
         sys.exit(1)
     os.environ[PARENT] = str(os.getpid())  # for the ranks
-    sys.exit(run_torchrun(sys.argv[1:]))
+    signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)
+    run = run_alone if sys.argv[1] == "-m" else run_torchrun
+    leave(run(sys.argv[1:]))

@@ -172,12 +172,13 @@ class LlamaEngine:
         make_folder(self._log.parent)
 
     def _spawn(self, degree: int, place: Path) -> None:
-        """torchrun and its ranks, which meet by files in a private folder: by --standalone they would by a port on all interfaces,
-        where whoever reaches it without a password leaves pickles that they load."""
-        config = json.dumps(asdict(self.config))
-        run = ["--nnodes", "1", "--nproc_per_node", str(degree), "--max-restarts", "0", "--log-dir", str(place / "logs")]
-        run += ["--rdzv-backend", "c10d", "--rdzv-conf", "store_type=file", "--rdzv-endpoint", str(place / "agent"), "--rdzv-id", "ranks"]
-        run += ["--local-addr", "127.0.0.1", "-m", "synth.captions.llama.ranks", "--place", str(place), "--config", config]
+        """The agent and its ranks, which meet by files in a private folder: torchrun's --standalone would have them meet by a port on all
+        interfaces, where whoever reaches it without a password leaves pickles that they load."""
+        run = ["-m", "synth.captions.llama.ranks", "--place", str(place), "--config", json.dumps(asdict(self.config))]
+        if degree > 1:
+            group = ["--nnodes", "1", "--nproc_per_node", str(degree), "--max-restarts", "0", "--log-dir", str(place / "logs")]
+            meet = ["--rdzv-backend", "c10d", "--rdzv-conf", "store_type=file", "--rdzv-endpoint", str(place / "agent")]
+            run = [*group, *meet, "--rdzv-id", "ranks", "--local-addr", "127.0.0.1", *run]
         # torchrun looks its ranks up by these; a scheduler's own would mislead it
         misleading = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
         env = {k: v for k, v in (os.environ | numerics.environment(self.config.numerics)).items() if k not in misleading}

@@ -26,9 +26,10 @@ from typing import TextIO
 from synth import numerics
 from synth.captions.llama.checkpoint import check_checkpoint
 from synth.captions.llama.config import SPENT, Completion, EngineConfig
-from synth.errors import EXIT_AGAIN, InputError, refused
+from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, refused
 from synth.host import gpu
 from synth.host.children import die_with_parent
+from synth.host.leaving import leave
 from synth.host.source import as_module
 
 
@@ -51,7 +52,7 @@ def main() -> None:
             raise
         with contextlib.suppress(OSError):  # the log is what finds no room
             traceback.print_exc()
-        sys.exit(EXIT_AGAIN)
+        leave(EXIT_AGAIN)
 
 
 def lead(place: str, config: EngineConfig) -> None:
@@ -199,3 +200,4 @@ def send(stream: TextIO, message: dict) -> None:
 
 if __name__ == "__main__":
     main()
+    leave(EXIT_OK)

@@ -170,6 +170,7 @@ def test_weights_that_give_nan_are_bad_input_and_the_engine_lives_on(gqa, tmp_pa
     wait_gone(pids)
     imported = (tmp_path / "llama.log").read_text()
     assert "fairscale" in imported and "torch._inductor" not in imported  # it takes as long as torch itself; nobody calls it
+    assert "torch.distributed.run" not in imported  # nor is torchrun needed for one rank
 
 
 def test_bad_input_is_told_before_any_process_starts(gqa2, tmp_path):
