@@ -11,7 +11,8 @@ of a chain (refiner, prior) go to NAME-PART beside it, and are named in the run:
 stood at is recorded in NAME.json, and stays so until --update. A broken fetch goes on, by whole files: run the command again.
 
 Any repository: model=diffusers model.id=mine model.repo=ORG/NAME, or captioner=hf captioner.repo=ORG/NAME. The models of layout
-labels: tagger=[vocabulary] detector=mm_grounding_dino segmenter=sam2.
+labels: tagger=[vocabulary] detector=mm_grounding_dino segmenter=sam2. The model of features, which filters and the judge read:
+features.repo=facebook/dinov2-base.
 
 Some makers want you to accept a licence first: do so on the model's page, then export HF_TOKEN=... with a token of yours.
 
@@ -35,7 +36,7 @@ from synth.errors import EXIT_AGAIN, EXIT_OK, InputError, tool
 from synth.images.families import family_class
 from synth.images.model_folder import INDEX, inspect, pipeline_of
 
-GROUPS = ("model", "captioner", "tagger", "detector", "segmenter", "box_captioner")
+GROUPS = ("model", "captioner", "tagger", "detector", "segmenter", "box_captioner", "features")
 
 
 def planned(overrides: Sequence[str], parts: bool, config_dir: str | None = None) -> list[Fetch]:
@@ -52,6 +53,8 @@ def planned(overrides: Sequence[str], parts: bool, config_dir: str | None = None
     models = {f"tagger.{name}": tagger for name, tagger in config.tagger.items()}
     models |= {group: getattr(config, group) for group in ("detector", "segmenter", "box_captioner") if named[group]}
     wanted += [fetch for group, model in models.items() if (fetch := fetch_of(group, model))]
+    if named["features"] and (fetch := fetch_of("features", config.features, "features.model")):
+        wanted.append(fetch)
     if not wanted:
         group = next(group for group in GROUPS if named[group])
         repo = "tagger.NAME.repo" if group == "tagger" else f"{group}.repo"

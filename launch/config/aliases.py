@@ -17,6 +17,10 @@ DATASETS = {
     "textures": "dtd",
     "imagenet1k": "imagenet",
 }
+# keys that are known by another name, too
+KEYS = {"scores": "features", "scores.clip": "features.model"} | {
+    f"scores.{key}": f"features.{key}" for key in ("templates", "batch_size", "unit_size")
+}
 _OWN = "write its class names into a file, a name a line: dataset=custom dataset.source=FILE"
 # datasets of the original scripts whose class names are not here: what is known of them, and the way out
 WITHOUT_LIST = {

@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from launch.config.aliases import option_named
+from launch.config.aliases import KEYS, option_named
 from launch.config.compose import Composer
 from launch.config.doors import check_flags, check_setting
 from launch.config.near import did_you_mean, inner
@@ -136,7 +136,7 @@ def _check_key(override: Override, tree: DictConfig, known: list[str]) -> None:
     open_node = isinstance(node, DictConfig) and parent and OmegaConf.get_type(node) is dict
     if open_node and (override.is_add() or override.is_force_add()) and parent not in LISTS:
         return
-    hint = did_you_mean(key, known)
+    hint = f"; it is called {KEYS[key]}" if key in KEYS else did_you_mean(key, known)
     if parent in LISTS:
         name = key.split(".")[1]
         hint = f"; the {parent}s of this run are {', '.join(tree[parent]) or 'none'}: choose with {parent}=[{name},..]"

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from launch.plan.fetching import fetched
 from launch.plan.filters import against
 from launch.plan.inputs import existing, identity_of
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
-from launch.plan.sources import IMAGES, Given, Planned, of_given, of_stage
+from launch.plan.sources import IMAGES, PACKAGE, Given, Planned, of_given, of_stage
 from synth.errors import InputError
 from synth.features.config import KIND, FeaturesConfig
 from synth.features.encoders import encoder_of
@@ -16,6 +17,9 @@ from synth.features.stage import MODEL
 from synth.keys import dump
 from synth.store.names import classes_in
 from synth.store.spec import InputFile, StageSpec
+
+MODEL_KEY = "features.model"
+EMBEDDED = PACKAGE / "models" / "tiny_clip"
 
 
 def plan(node: Node) -> list[StageSpec]:
@@ -40,15 +44,24 @@ def features_of(node: Node, what: PlannedStage | Given) -> StageSpec:
         dataset=source.classes,
         source_classes=source.source_classes,
     )
-    return source.spec(dump(config), texts, keys.unit_size, keys.batch_size, {MODEL: model})
+    return source.spec(dump(config), texts, keys.unit_size, keys.batch_size, {MODEL: model}, _notes(model, source))
 
 
 def model_of(node: Node) -> InputFile:
-    """The folder that features.model names, judged before it is hashed."""
+    """The folder that features.model names, or what stands for it, judged before it is hashed."""
+    keys = node.config.features
     what = "a folder of a CLIP, SigLIP or DINOv2 model of transformers (openai/clip-vit-base-patch32)"
-    path = existing(node.config.features.model, "features.model", what)
+    path = existing(keys.model or fetched("features", None, keys.repo, MODEL_KEY) or str(EMBEDDED), MODEL_KEY, what)
     encoder_of(path)
     return InputFile(str(path), identity_of(path))
+
+
+def _notes(model: InputFile, source: Planned) -> list[str]:
+    """What to say where the small CLIP that ships here looks at pictures that it was not made for."""
+    if Path(model.path).resolve() != EMBEDDED or source.embedded:
+        return []
+    why = "the small CLIP that ships here looks at these pictures; it knows those that ship and nothing else, so its numbers say nothing"
+    return [f"{MODEL_KEY}: {why}; give {MODEL_KEY}=/folder of a CLIP, SigLIP or DINOv2 model"]
 
 
 def _templates(templates: tuple[str, ...]) -> tuple[str, ...]:

@@ -66,17 +66,16 @@ def place(name: str, root: str | None = None) -> Path | None:
     return Path(root).expanduser().absolute() / name if root else None
 
 
-def fetched(group: str, name: str | None, repo: str | None) -> str | None:
-    """The folder that prefetch.py made for a preset whose path is not set; None for one without a repository."""
+def fetched(group: str, name: str | None, repo: str | None, key: str = "") -> str | None:
+    """The folder that prefetch.py made for a preset whose path is not set; None for one without a repository. key: of the path."""
     if not repo:
         return None
     folder = place(name or repo.rpartition("/")[2])
     if folder is not None and folder.is_dir():
         return str(folder)
     where = f"{folder} is not there" if folder else f"and {ROOT} names no folder of fetched models"
-    raise InputError(
-        f"{group}.path: not set, {where}; give {group}.path=/folder, or fetch {repo} with {as_typed('prefetch')} (see its --help)"
-    )
+    key = key or f"{group}.path"
+    raise InputError(f"{key}: not set, {where}; give {key}=/folder, or fetch {repo} with {as_typed('prefetch')} (see its --help)")
 
 
 def wanted(files: Iterable[str], variant: str = "") -> list[str]:
@@ -215,8 +214,9 @@ def fetches(model: Any, captioner: Any, named: Mapping[str, bool], parts: bool =
     return wanted
 
 
-def fetch_of(group: str, config: Any) -> Fetch | None:
-    """What the config of a group of transformers' models names: `repo` and `revision` fill `path`. None if it names nothing."""
+def fetch_of(group: str, config: Any, key: str = "") -> Fetch | None:
+    """What the config of a group of transformers' models names: `repo` and `revision` fill `path`, or another key. None if it names
+    nothing."""
     if not getattr(config, "repo", None):
         return None
-    return Fetch(f"{group}.path", config.repo.rpartition("/")[2], config.repo, config.revision or "main")
+    return Fetch(key or f"{group}.path", config.repo.rpartition("/")[2], config.repo, config.revision or "main")

@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launch.plan.datasets import dataset_of
 from launch.plan.images import class_counts, scaled
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
-from launch.plan.sources import IMAGES, Given, of_given, of_stage
 from synth.errors import InputError
 from synth.filters.config import CountedConfig, PerceptualHashConfig
 from synth.keys import WrongKey, dump
@@ -16,12 +16,18 @@ from synth.kinds import makes_pictures
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
 
+if TYPE_CHECKING:
+    from launch.plan.sources import Given
+
+IMAGES = "images"
 HASHES = 64  # pictures a batch: hashing needs no device
 
 
 def plan(node: Node) -> list[StageSpec]:
     """A filter of any kind."""
     config, images = node.settings, node.upstream[IMAGES]
+    if config.reads_texts and not node.one("scores").config["templates"]:
+        raise InputError(f"filter={node.name}: the model of features.model reads no texts; give a folder of a CLIP or SigLIP model")
     if isinstance(config, CountedConfig):
         config = dataclasses.replace(config, counts=_counts(node))
     unit = images[0].spec.unit_size
@@ -44,6 +50,7 @@ def _counts(node: Node) -> Mapping[str, int]:
 
 def perceptual_hash(node: Node) -> list[StageSpec]:
     """Hashes of the pictures of each upstream stage, or of those that `against` names."""
+    from launch.plan.sources import of_given, of_stage
     from synth.filters.scoring import hasher
 
     hasher(node.settings.method)
@@ -53,8 +60,10 @@ def perceptual_hash(node: Node) -> list[StageSpec]:
     return [source.spec(config, 0, unit_size, HASHES, {}) for source in sources]
 
 
-def against(node: Node) -> Given:
+def against(node: Node) -> "Given":
     """The pictures that near_duplicates is given: their classes do not matter."""
+    from launch.plan.sources import Given
+
     return Given(node.settings.against, f"filter.{node.settings.kind}.against", labelled=False)
 
 

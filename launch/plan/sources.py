@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
+import synth
 from launch.plan.img2img import given_stage, numbered
 from launch.plan.inputs import existing
 from launch.plan.node import Node
@@ -23,6 +24,7 @@ from synth.store.spec import InputFile, StageSpec
 from synth.store.trees import PICTURES
 
 IMAGES, STAGE, FILES, AUTO = "images", "stage", "files", "auto"
+PACKAGE = Path(synth.__file__).resolve().parent / "embedded"  # models and pictures that ship
 WHAT = "a folder of pictures, WebDataset tars, an export or a stage of pictures"
 
 
@@ -56,6 +58,13 @@ class Planned:
     files: Mapping[str, bytes] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # how the pictures were understood, and what is not read
+
+    @property
+    def embedded(self) -> bool:
+        """Whether these pictures, or the classes that they are made for, ship with synthset."""
+        dataset = self.node.config.dataset
+        own = self.inputs[SOURCE].path if SOURCE in self.inputs else dataset.source or dataset.classes_json or ""
+        return Path(own).is_relative_to(PACKAGE)
 
     def spec(
         self, config: Mapping, texts: int, unit_size: int, batch: int, inputs: Mapping[str, InputFile], notes: Iterable[str] = ()

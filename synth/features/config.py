@@ -14,8 +14,10 @@ class FeaturesKeys:
 
     model: str = plan_key(
         "folder of a CLIP, SigLIP or DINOv2 model of transformers, such as openai/clip-vit-base-patch32",
-        null="none: only filters without features can be used",
+        null="where prefetch.py put repo; without repo the small CLIP that ships here, for its own pictures",
     )
+    repo: str = plan_key("where it comes from", null="not known")
+    revision: str = plan_key("commit of it", null="main")
     templates: tuple[str, ...] = plan_key("texts of a class, {} is its name; the features of several are averaged")
     batch_size: int = plan_key("pictures a call of the model", low=1)
     unit_size: int = plan_key("pictures a unit, of perceptual hashes too", low=1)

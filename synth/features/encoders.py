@@ -20,6 +20,7 @@ FIX = (
     "such as openai/clip-vit-base-patch32"
 )
 TOO_LARGE = "lower features.batch_size"
+RESCALE = 1 / 255
 MOST = 4096  # pixels of a model's input that are thought possible
 
 
@@ -42,6 +43,9 @@ class Encoder:
             raise InputError(
                 f"{folder.path / PREPARES}: {left_out[0]} is not true; pictures are made ready with {', '.join(cls.steps)}; {FIX}"
             )
+        factor = folder.pictures.get("rescale_factor", RESCALE)
+        if not isinstance(factor, float) or abs(factor / RESCALE - 1) > 1e-6:
+            raise InputError(f"{folder.path / PREPARES}: rescale_factor is {foreign.seen(factor)}, and colours are of 0 to 1: 1/255; {FIX}")
         return cls.preparation_of(folder)
 
     @classmethod
@@ -61,12 +65,17 @@ class Encoder:
 
     def pictures(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
         """[N, D] float32 features of unit length of prepared pictures ([3, S, S] each)."""
+        return self._all(prepared, self._of_rows)
+
+    def of_grey(self) -> np.ndarray:
+        """[1, D] of a grey picture: a model that gives it no finite numbers gives them to none."""
+        side = self.preparation.side
+        return self._all([np.zeros((3, side, side), np.float32)], self._of_rows)
+
+    def _of_rows(self, rows: list[np.ndarray]) -> Any:
         import torch
 
-        def features(rows: list[np.ndarray]) -> Any:
-            return self.of_pixels(torch.from_numpy(np.stack(rows)).to(self._model.device, self._model.dtype))
-
-        return self._all(prepared, features)
+        return self.of_pixels(torch.from_numpy(np.stack(rows)).to(self._model.device, self._model.dtype))
 
     def of_pixels(self, pixels: Any) -> Any:
         """What the model makes of a batch [B, 3, S, S]."""
@@ -165,7 +174,9 @@ class Dinov2(Encoder):
 
     @classmethod
     def preparation_of(cls, folder: ModelFolder) -> Preparation:
-        side = _crop(folder, SIDE)
+        side, patch = _crop(folder, SIDE), folder.config.get("patch_size", 14)
+        if type(patch) is not int or patch < 1 or side % patch:
+            raise InputError(f"{folder.path / PREPARES}: crop_size {side} is no multiple of its patches of {foreign.seen(patch)}; {FIX}")
         return Truncated(side, *folder.colours(*IMAGENET), edge=_edge(folder, side, 256), resample=_resample(folder))
 
     def of_pixels(self, pixels: Any) -> Any:

@@ -27,7 +27,7 @@ from synth.store.names import classes_of
 ROWS = 65536  # of a chunk
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureSet:
     """Features of N pictures of C classes, in slot order; pictures without one are counted in `left_out`."""
 
@@ -39,7 +39,7 @@ class FeatureSet:
     captions: np.ndarray | None = None  # [N, D] of the captions, not a number where a picture has none; None: no picture has one
     class_texts: np.ndarray | None = None  # [C, D] of unit length; None: the model reads no texts, or there are no classes
     left_out: Mapping[str, int] = field(default_factory=dict)  # reason, without what is a picture's own -> pictures
-    folder: StageFolder | None = field(default=None, repr=False, compare=False)
+    folder: StageFolder | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.slots)

@@ -94,7 +94,7 @@ class ListedPictures:
         picture = self._pictures.at(slot)
         data, reason = self._pictures.read(picture)
         if reason:
-            return Found(slot, reason=reason)
+            return Found(slot, reason=f"{reason.removeprefix(f'{picture.key}: ')} ({picture.key})")  # what is its own stands in brackets
         record: dict = {"file": picture.key}
         if picture.labels[0] != UNLABELLED:
             record |= {"label": picture.labels[0], "class": picture.names[0]}
@@ -109,4 +109,6 @@ def decoded(item: Found):
 
     with naming(item.name):
         picture = decode_whole(item.data)
-    return picture.reason or Image.fromarray(picture.pixels)
+    if picture.reason:
+        return f"{picture.reason} ({item.name})" if "file" in item.record else picture.reason
+    return Image.fromarray(picture.pixels)

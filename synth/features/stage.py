@@ -88,10 +88,17 @@ class Features(Stage):
             self.check()
         path = self.folder.input_path(MODEL)
         self.encoder = encoder_of(path)(path, self.batch, numerics.apply(self.folder.spec.numerics)["dtype"])
+        self._finite(self.encoder.of_grey(), "a grey picture")
         if self.config.texts:
             self._labels = sorted(self._source.classes)
             self._classes = self.encoder.classes([self._source.classes[i] for i in self._labels], self.config.templates)
+            self._finite(self._classes, "the names of classes")
         self._ahead = Ahead("decode")
+
+    def _finite(self, features: np.ndarray, what: str) -> None:
+        """InputError for a model that gives no feature to anything: every picture would be left out."""
+        if not np.isfinite(features).all():
+            raise InputError(f"{self.folder.input_path(MODEL)}: its numbers for {what} are not finite; fetch the model again")
 
     def close(self) -> None:
         if self._ahead is not None:
@@ -157,10 +164,8 @@ class Features(Stage):
         return scores
 
     def _text(self, n: int) -> Row:
-        feature, slot = self._classes[n], self._source.slots + n
-        if not np.isfinite(feature).all():
-            return Row(slot, reason=NOT_FINITE)
-        return Row(slot, f"{slot:09d}", {TEXT: self._labels[n]}, feature)
+        slot = self._source.slots + n
+        return Row(slot, f"{slot:09d}", {TEXT: self._labels[n]}, self._classes[n])
 
     # -- storing -----------------------------------------------------------------------------------------------------
 

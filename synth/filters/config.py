@@ -24,6 +24,7 @@ class FilterConfig:
     kind: str = plan_key("kind of stage")
 
     pools: ClassVar[bool] = False  # whether it reads the pictures of several runs
+    reads_texts: ClassVar[bool] = False  # whether it reads how like pictures and texts are
 
     @property
     def scores(self) -> str:
@@ -47,6 +48,7 @@ class CountedConfig(FilterConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipScoreConfig(CountedConfig):
+    reads_texts = True
     score: str = key("class: against the class name | caption: against the picture's own caption", choices=("class", "caption"))
     min_score: float = key("cosine similarity, -1..1; a good picture has about 0.25 with openai's ViT-B/32", low=-1, high=1)
     top_share: float = key("share of each class that stays, 0..1", low=0, high=1)
@@ -56,6 +58,7 @@ class ClipScoreConfig(CountedConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelAgreementConfig(FilterConfig):
+    reads_texts = True
     margin: float = key("cosine similarity by which the own class may miss the best one", low=0, high=2)
 
 

@@ -101,8 +101,15 @@ def shared(reason: str) -> str:
 
     >>> shared("clip_score: its class score is below 0.2 (0.1834)")
     'clip_score: its class score is below 0.2'
+    >>> shared("empty file (cat/copy (2).png)")
+    'empty file'
     """
-    return reason.rpartition(" (")[0] if reason.endswith(")") and " (" in reason else reason
+    depth = 0
+    for at in range(len(reason) - 1 if reason.endswith(")") else 0, 0, -1):
+        depth += (reason[at] == ")") - (reason[at] == "(")
+        if not depth:
+            return reason[: at - 1] if reason[at - 1] == " " else reason
+    return reason.rpartition(" (")[0] or reason if reason.endswith(")") else reason
 
 
 @dataclass(frozen=True)

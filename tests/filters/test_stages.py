@@ -244,7 +244,7 @@ def test_what_is_no_file_in_a_given_set_is_a_tombstone_that_is_the_same_everywhe
     against = listed_stage(run.root, "perceptual_hash", PerceptualHashConfig(), root)
     assert work(against) == EXIT_OK
     with against.reader(0) as reader:
-        assert reader.index.tombstones == {1: "not a picture", 2: "c.png: empty file", 3: "not a picture"}
+        assert reader.index.tombstones == {1: "not a picture (b.png)", 2: "empty file (c.png)", 3: "not a picture (d.png)"}
         assert [e.slot for e in reader.index.samples] == [0]
 
 

@@ -215,6 +215,8 @@ def test_parts_of_a_chain_have_folders_of_their_own():
     assert Fetch("model.path", "mine", "a/b", "main") in planned(["model=diffusers", "model.id=mine", "model.repo=a/b"], True)
     asked = ["tagger=[caption,vocabulary]", "detector=owlv2", "segmenter=none", "box_captioner=blip2"]
     assert [f.key for f in planned(asked, True)] == ["tagger.vocabulary.path", "detector.path", "box_captioner.path"]
+    asked = ["features.repo=facebook/dinov2-base", "features.revision=a1"]
+    assert planned(asked, True) == [Fetch("features.model", "dinov2-base", "facebook/dinov2-base", "a1")]
 
 
 def test_a_preset_without_a_path_says_how_to_fetch_it(monkeypatch):

@@ -10,6 +10,7 @@ from synth.errors import InputError
 from synth.store.trees import Unread
 
 KEY = "img2img.source"
+PLAINLY = "img2img.layout=image_folder"  # how its pictures below the folders at the top are asked for
 MANIFEST = "manifest.parquet"  # of an export, beside its pictures
 STATS = re.compile(r"\d+_stats\.json")  # what img2dataset leaves beside each shard
 MAX_BYTES = 1 << 28  # of a picture's file; larger ones are refused unread
@@ -73,6 +74,10 @@ class Reader:
 
     def __iter__(self) -> Iterator[Input]:
         raise NotImplementedError
+
+    def plainly(self, what: str, otherwise: str) -> str:
+        """What the key that says how a folder is understood does; `otherwise` for a source that has no such key."""
+        return f"{PLAINLY} {what}" if self.key == KEY else otherwise
 
     def number(self, source_class: SourceClass) -> int:
         """The number of a class, which it gets when it is first seen."""

@@ -18,7 +18,6 @@ from synth.images.sources.base import MANIFEST, STATS, Input, Reader, SourceClas
 from synth.images.sources.class_folders import CLASSES, METADATA, ClassFolders, class_folders
 from synth.store.trees import decoded_here, entries, form_suffix, is_folder, of_one_size, pictures, plain, suffix_of
 
-PLAINLY = "img2img.layout=image_folder takes the folders at the top for the classes"
 OURS = frozenset((METADATA, CLASSES, "README.md", MANIFEST))  # beside the pictures of an export: nothing is missing without them
 THREADS, AHEAD = 16, 4096  # captions beside pictures are many small reads: on a network file system they wait, they do not work
 SIDECAR_BYTES = 1 << 20
@@ -29,10 +28,10 @@ NO_CLASS = "lies beside the class folders, so it has no class"
 class ImageFolderReader(Reader):
     """Class folders (`class_folders`); pictures without any class folder are one class without a name."""
 
-    plainly = False  # the folders at the top are the classes, whatever they are called
+    at_top = False  # the folders at the top are the classes, whatever they are called
 
     def __iter__(self) -> Iterator[Input]:
-        found = class_folders(self.root, self.key, PLAINLY, self.plainly)
+        found = class_folders(self.root, self.key, self._fix(), self.at_top)
         self.notes += found.notes
         metadata = self._all_metadata(found)
         loose = [listed_file(path, e) for base in found.around for path, e in self._beside(base) if decoded_here(path, e, self.unread)]
@@ -49,6 +48,9 @@ class ImageFolderReader(Reader):
         else:
             self.classes.clear()
             yield from self._with_facts(iter(loose), (), metadata)
+
+    def _fix(self) -> str:
+        return self.plainly("takes the folders at the top for the classes", "for other classes, name the folder that they lie in")
 
     def _below(self, folder: str) -> Iterator[Input]:
         return (listed_file(path, entry) for path, entry in pictures(self.root, self.unread, folder, self.key))
@@ -98,7 +100,7 @@ class ImageFolderReader(Reader):
 class PlainFolderReader(ImageFolderReader):
     """layout=image_folder, asked for by name: the first folder below the root is the class, whatever it is called."""
 
-    plainly = True
+    at_top = True
 
 
 class FilesReader(ImageFolderReader):
@@ -113,7 +115,7 @@ class Img2DatasetReader(ImageFolderReader):
 
     def __iter__(self) -> Iterator[Input]:
         if not any(STATS.fullmatch(e.name) for e in entries(self.root, self.key)):  # folders of persons may be numbered so too
-            self.notes.append(f"the folders of {self.root} are taken for shards of img2dataset, which are no classes; {PLAINLY}")
+            self.notes.append(f"the folders of {self.root} are taken for shards of img2dataset, which are no classes; {self._fix()}")
         yield from self._with_facts(self._below(""), (), {})
 
 

@@ -25,7 +25,6 @@ SMALL = 1 << 20  # bytes of a json, txt or cls member
 NO_PICTURE = "no picture among its files"
 SHARDS = ("shards.json", "_stats.json")  # lists beside shards, ours and img2dataset's
 # what is passed over, before its number
-BESIDE = "pictures beside the tars, not read (img2img.layout=image_folder reads them, and no tar)"
 FURTHER = "further pictures of samples in tars, whose first one is taken"
 NO_SUFFIX = "members of tars without a suffix, not read (name them key.jpg)"
 HIDDEN = "hidden names and leavings of systems in tars, left out"
@@ -71,12 +70,13 @@ class WebDatasetReader(Reader):
     def _tars(self) -> list[str]:
         if self.root.is_file():
             return [self.root.name]
-        tars = []
+        beside = self.plainly("reads them, and no tar", "pack them into tars, or move the tars away")
+        beside, tars = f"pictures beside the tars, not read ({beside})", []
         for path, entry in walk(self.root, key=self.key, unread=self.unread):
             if path.endswith(".tar"):
                 tars.append(path)
             elif is_picture(entry.name):
-                self.unread.said[BESIDE] += 1
+                self.unread.said[beside] += 1
             elif path not in OURS and not path.endswith(SHARDS):
                 self.unread.other(path)
         return sorted(tars)

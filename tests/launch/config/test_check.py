@@ -14,6 +14,7 @@ from synth.errors import InputError
         ("images.guidance_scal=4", "did you mean images.guidance_scale"),
         ("guidance_scale=4", "did you mean images.guidance_scale"),
         ("image.steps=4", "did you mean images.steps"),
+        ("scores.clip=/models/clip", "scores.clip: no such key; it is called features.model"),
         ("images.guidance=4", "images.guidance_scale"),
         ("datset=pictures", "did you mean dataset?"),
         ("export.contact_sheet.colums=4", "export.contact_sheet.columns"),

@@ -72,7 +72,7 @@ def test_a_given_set_holds_whatever_counts_as_a_picture_and_what_cannot_be_read_
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["filter=[clip_score]"], "features.model: not set"),
+        (["filter=[clip_score]", "features.repo=org/name"], "features.model: not set, and SYNTHSET_MODELS names no folder"),
         (["filter=[clip_score]", "features.model=CLIP", "filter.clip_score.score=words"], "use one of class, caption"),
         (["filter=[clip_score]", "features.model=CLIP", "filter.clip_score.top_share=2"], "must be from 0 to 1"),
         (["filter=[clip_score]", "features.model=CLIP", "features.templates=[a photo]"], "has no {}"),
