@@ -171,6 +171,7 @@ KINDS = {
     "layout_webdataset": replace(_labels("shards:LayoutWebDataset", "WebDatasetConfig", "synth.export.config"), group=""),
     "labels_page": _labels("page:LabelsPage", "LabelsPageConfig", look_at="index.html"),
     "judge": Kind("synth.judge.stage:Judge", "synth.judge.config:JudgeConfig", "launch.plan.judge:plan"),
+    "finetune": Kind("synth.judge.finetuning:Finetune", "synth.judge.config:FinetuneConfig", "launch.plan.judge:finetune", device=GPU),
     "judge_report": Kind(
         "synth.judge.report:JudgeReport",
         "synth.judge.config:JudgeReportConfig",

@@ -17,7 +17,7 @@ from synth.export.config import ExportConfig
 from synth.features.config import FeaturesKeys
 from synth.filters.config import FilterConfig
 from synth.images.config import ImagesConfig, Img2ImgConfig, ModelConfig
-from synth.judge.config import JudgeConfig
+from synth.judge.config import FinetuneConfig, JudgeConfig
 from synth.keys import dict_of, key, schema
 from synth.kinds import chosen_by, named
 from synth.layout.config import (
@@ -85,6 +85,7 @@ class Config:
     segmenter: SegmenterConfig = key("the model that gives boxes masks", given=schema(SegmenterConfig))
     box_captioner: BoxCaptionerConfig = key("the model that says what is in a box", given=schema(BoxCaptionerConfig))
     judge: JudgeConfig = key("how good the pictures are, and whether a classifier learns from them", given=schema(JudgeConfig))
+    finetune: FinetuneConfig = key("judge.train=finetune: a classifier that is trained on the pictures", given=schema(FinetuneConfig))
     probe: ProbeConfig = key("recipe=probe: numpy only, for tests of clusters and of the store", given=schema(ProbeConfig))
     cluster: ClusterConfig = key("where stages run", given=schema(ClusterConfig))
     export: Mapping[str, ExportConfig] = key("name of a stage -> export", given=dict_of(schema(ExportConfig)))

@@ -1,20 +1,23 @@
 """Plans the judge: features of what was made, of a real and of a test set, the judgement of them, and its report."""
 
+from dataclasses import replace
 from typing import Any
 
 from launch.config.root import Config, RecipeStage
+from launch.plan.inputs import existing, identity_of
 from launch.plan.node import Node
 from launch.plan.sources import Given
+from synth.judge.classifiers import check_folder
 from synth.judge.config import FOLDER, JudgeReportConfig
 from synth.judge.matching import matched
-from synth.judge.parts import MADE, REAL, ROLES, TEST, parts
+from synth.judge.parts import MADE, REAL, ROLES, TEST, parts, trained_sets
 from synth.keys import WrongKey, dump, of_group
 from synth.kinds import KINDS, PICTURES, kind_of
 from synth.reading.stage import ROLE as IMAGES
 from synth.store.names import classes_in
-from synth.store.spec import StageSpec
+from synth.store.spec import InputFile, StageSpec
 
-JUDGE, REPORT, FEATURES = "judge", "judge_report", "features"
+JUDGE, REPORT, FEATURES, FINETUNE = "judge", "judge_report", "features", "finetune"
 RECIPE = "judge"  # of pictures that are there already
 
 
@@ -38,6 +41,11 @@ def add(config: Config, last: str | None, stages: dict[str, RecipeStage], settin
                 upstream[ROLES[name]] = _given(f"{name}_{FEATURES}", name, path, stages, settings)
         stages[JUDGE] = RecipeStage(JUDGE, upstream)
         stages[REPORT] = RecipeStage(REPORT, {JUDGE: JUDGE})
+        if judge.train == FINETUNE:
+            if judge.test is None:
+                raise WrongKey("train", FINETUNE, "there is no test set to ask about", "set judge.test=FOLDER, or judge.train=none")
+            stages[FINETUNE] = RecipeStage(FINETUNE, upstream)
+            stages[REPORT] = RecipeStage(REPORT, {JUDGE: JUDGE, FINETUNE: FINETUNE})
 
 
 def _given(name: str, key: str, path: str, stages: dict[str, RecipeStage], settings: dict[str, Any]) -> str:
@@ -70,6 +78,19 @@ def plan(node: Node) -> list[StageSpec]:
         raise WrongKey("seeds", [], "names no draw of the training pictures", "use [0,1,2]", JUDGE)
     matched({name: _classes(node, role) for name, role in ROLES.items() if role in node.upstream})
     return [node.spec(dump(config), len(parts(config, ROLES[REAL] in node.upstream, ROLES[TEST] in node.upstream)), 1, 1)]
+
+
+def finetune(node: Node) -> list[StageSpec]:
+    """A unit a training, of each set and seed; a slot an epoch."""
+    config, judge = node.config.finetune, node.config.judge
+    inputs: dict[str, InputFile] = {}
+    if config.model is not None:
+        path = existing(config.model, f"{FINETUNE}.model", "a folder of an image classifier of transformers")
+        check_folder(path)
+        inputs["model"] = InputFile(str(path), identity_of(path))
+    stored = dump(replace(config, seeds=judge.seeds, per_class=judge.per_class))
+    trainings = len(trained_sets(ROLES[REAL] in node.upstream)) * len(judge.seeds)
+    return [node.spec(stored, trainings * config.epochs, config.epochs, 1, inputs)]
 
 
 def _classes(node: Node, role: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from synth.keys import key, plan_key
+from synth.keys import key, later, plan_key
 
 FOLDER = "a folder of pictures by class, WebDataset tars, or a stage of pictures"
 
@@ -28,8 +28,26 @@ class JudgeConfig:
     duplicate: float = key("cosine similarity from which two pictures of the set count as the same", low=-1, high=1)
     leak: float = key("cosine similarity from which a picture counts as one of the test set", low=-1, high=1)
     pictures: int = key("pictures that are decoded for statistics of pictures and captions, evenly over the set", low=0)
+    train: str = plan_key("what is trained on the sets beside probes of their features", choices=("none", "finetune"))
     worst: int = plan_key("classes that the page shows pictures of, the worst ones", low=0)
     shown: int = plan_key("pictures of a set in a row of the page", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """kind "finetune": a classifier trained on pictures, for each set that a probe is trained on and each seed. Upstream roles: those of
+    the judge; input "model"."""
+
+    model: str = plan_key(
+        "folder of transformers with an image classifier or its backbone; one with a config.json alone is trained from nothing",
+        null="a ResNet-18 from nothing",
+    )
+    epochs: int = key("times that each training picture is seen", low=1)
+    batch_size: int = key("pictures of a step", low=2)
+    learning_rate: float = key("its highest, of AdamW; 5e-5 suits a model that was trained before", low=0)
+    side: int = key("pixels of the sides of the model's input", low=8, high=4096, null="the model's own")
+    seeds: tuple[int, ...] = later(())  # as the judge's, which draws the same pictures
+    per_class: int | None = later()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from synth.judge.config import JudgeConfig
 from synth.judge.numbers import alike, answers, balls, intervals, moments, texts
 from synth.judge.numbers import pictures as looks
 from synth.judge.numbers.rows import Unmeasurable
-from synth.judge.parts import BLOCKS, BOTH, CLASSES, DUPLICATES, LEAKS, MADE, PICTURES, PROBE, REAL, SET, Part
-from synth.judge.sets import PictureSet, Sets, captions_of
+from synth.judge.parts import BLOCKS, CLASSES, DUPLICATES, LEAKS, PICTURES, PROBE, SET, Part
+from synth.judge.sets import PictureSet, Sets, captions_of, training_rows
 
 DIGITS = 6  # significant ones of a number that is stored
 EXAMPLES = 12  # pairs of duplicates and leaks that are kept
@@ -238,13 +238,7 @@ def _probe(part: Part, sets: Sets, config: JudgeConfig) -> Measured:
 
 def _training(part: Part, sets: Sets, config: JudgeConfig) -> tuple[np.ndarray, np.ndarray]:
     """(features [N, D], labels [N]) that a probe is trained on: as many judged as real pictures of each class, or both of them."""
-    n_classes, seed = len(sets.class_names), config.seeds[part.number]
-    sides = [sets.made] if sets.real is None else [sets.made, sets.real]
-    most = np.min([there.counts(n_classes) for there in sides], 0)
-    if config.per_class is not None:
-        most = np.minimum(most, config.per_class)
-    wanted = {MADE: [sets.made], REAL: [sets.real], BOTH: [sets.made, sets.real]}[part.trained_on]
-    rows = [(there, there.drawn(most, seed)) for there in wanted if there is not None]
+    rows = training_rows(sets, part.trained_on, config.per_class, config.seeds[part.number])
     return np.concatenate([there.features[r] for there, r in rows]), np.concatenate([there.labels[r] for there, r in rows])
 
 

@@ -171,6 +171,7 @@ def _probes(facts: Mapping) -> list[dict[str, str]]:
             "accuracy": _value(p["accuracy"]),
             "95 %": _span(p["accuracy"]),
             "kNN": _value(p["knn"]),
+            **({"fine-tuned": f"{_value(p['finetune'])} ({_span(p['finetune'])})"} if "finetune" in p else {}),
             "calibration error": _value(p["calibration_error"]),
         }
         for what, words in TRAINED_ON.items()

@@ -27,7 +27,7 @@ class Part:
 
 def parts(config: JudgeConfig, real: bool, test: bool) -> tuple[Part, ...]:
     """The parts of a judgement, in slot order. real, test: whether there are such sets."""
-    trained_on = [MADE, *([REAL, BOTH] if real else [])] if test else []
+    trained_on = trained_sets(real) if test else ()
     return (
         Part(SET),
         Part(DUPLICATES),
@@ -36,3 +36,8 @@ def parts(config: JudgeConfig, real: bool, test: bool) -> tuple[Part, ...]:
         *(Part(CLASSES, n) for n in range(BLOCKS)),
         *(Part(PROBE, n, what) for what in trained_on for n in range(len(config.seeds))),
     )
+
+
+def trained_sets(real: bool) -> tuple[str, ...]:
+    """What classifiers are trained on. real: whether there is such a set."""
+    return (MADE, REAL, BOTH) if real else (MADE,)

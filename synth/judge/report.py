@@ -17,6 +17,7 @@ import numpy as np
 from synth.errors import InputError
 from synth.images.decode import decode_whole
 from synth.judge.config import JudgeReportConfig
+from synth.judge.finetuning import add_finetuned
 from synth.judge.page import page, worst_first
 from synth.judge.parts import MADE, REAL, ROLES, TEST, parts
 from synth.judge.reading import CORRECT, JSON, PICTURES, comparable, point_of
@@ -26,7 +27,7 @@ from synth.kinds import config_of
 from synth.run.place import Files, Pages
 from synth.store.folder import StageFolder
 
-INDEX = "index.html"
+INDEX, FINETUNE = "index.html", "finetune"
 SIDE, QUALITY = 128, 85  # pixels of a picture's longer side, and of the JPEG of one that was larger
 PAIRS = 6  # duplicates and leaks of a kind that are shown
 
@@ -55,6 +56,8 @@ class JudgeReport(Pages):
         """Put the pictures into their places; judge.json, and `files`: name -> (size, sha256)."""
         upstream = self.judge.spec.upstream
         facts, correct = summary(self.judge, parts(config_of(self.judge), ROLES[REAL] in upstream, ROLES[TEST] in upstream))
+        if FINETUNE in self.folder.spec.upstream:
+            add_finetuned(facts, self.folder.upstream(FINETUNE)[0])
         files: Files = {}
         if correct is not None:
             self.keep(files, CORRECT, _npy(correct))

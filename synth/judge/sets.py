@@ -10,7 +10,7 @@ import numpy as np
 from synth.errors import InputError
 from synth.features.reading import FeatureSet, load, n_pictures, picture
 from synth.judge.matching import Matching, matched
-from synth.judge.parts import MADE, REAL, ROLES, TEST
+from synth.judge.parts import BOTH, MADE, REAL, ROLES, TEST
 from synth.reading.stage import ROLE as IMAGES
 from synth.reading.stage import StageReader
 from synth.seeds import uniform
@@ -81,6 +81,16 @@ class Sets:
     def named(self) -> dict[str, PictureSet]:
         """The sets that are there, by name."""
         return {name: pictures for name, pictures in ((MADE, self.made), (REAL, self.real), (TEST, self.test)) if pictures is not None}
+
+
+def training_rows(sets: Sets, trained_on: str, per_class: int | None, seed: int) -> list[tuple[PictureSet, np.ndarray]]:
+    """The rows [n] of each set that a classifier is trained on: as many judged as real pictures of each class, or both of them."""
+    sides = [sets.made] if sets.real is None else [sets.made, sets.real]
+    most = np.min([there.counts(len(sets.class_names)) for there in sides], 0)
+    if per_class is not None:
+        most = np.minimum(most, per_class)
+    wanted = {MADE: [sets.made], REAL: [sets.real], BOTH: [sets.made, sets.real]}[trained_on]
+    return [(there, there.drawn(most, seed)) for there in wanted if there is not None]
 
 
 def read_sets(judge: StageFolder) -> Sets:

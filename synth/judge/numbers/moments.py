@@ -146,6 +146,6 @@ def mean_similarity(features: np.ndarray) -> float:
 def mean_similarity_of(m: Moments) -> float:
     if m.n < 2:
         raise Unmeasurable("a picture is not similar to itself alone: the mean similarity needs 2")
-    own = int(np.trace(m.products))
+    own = int(np.trace(m.products))  # n, but for the rounding of the grid: so that equal pictures have exactly 1
     total = sum(v * v for v in m.total.tolist())
-    return (total - own) / (m.n * (m.n - 1) * 2 ** (2 * BITS))
+    return (total - own) / ((m.n - 1) * own)
