@@ -144,11 +144,13 @@ class Session:
         return worst([o.code for o in outcomes] + [f.code for f in self.failures])
 
     def _labels(self) -> dict["Path", str]:
-        """Folder of a stage -> the point of a sweep that it is of, where it is of one alone."""
+        """Folder of a stage -> the point of a sweep that it is of, where it is of one alone: what is set otherwise than in other points."""
+        words = [point.label.split(" ") for point in self.points]
+        common = set(words[0]).intersection(*words[1:]) if words else set()
         labels: dict[Path, set[str]] = {}
-        for point in self.points:
+        for point, own in zip(self.points, words, strict=True):
             for stage in point.stages:
-                labels.setdefault(stage.folder, set()).add(point.label)
+                labels.setdefault(stage.folder, set()).add(" ".join(w for w in own if w not in common))
         return {folder: next(iter(of_points)) for folder, of_points in labels.items() if len(of_points) == 1}
 
 

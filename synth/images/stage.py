@@ -58,7 +58,7 @@ class UnitState:
     reasons: Mapping[int, str]
     texts: Mapping[str, Embedded]
     earlier: Mapping[int, Files] = field(default_factory=dict, kw_only=True)  # slot -> its sample, where another run drew it
-    drawn: dict[int, Picture] = field(default_factory=dict, kw_only=True)  # slot -> of a batch to come
+    early: dict[int, Picture] = field(default_factory=dict, kw_only=True)  # slot -> of a batch to come
 
 
 @dataclass(frozen=True)
@@ -194,10 +194,10 @@ class Images(Stage):
 
     def compute(self, state: UnitState, slots: range) -> list[Drawn]:
         for slot in slots:
-            if self._is_drawn(state, slot) and slot not in state.drawn:
+            if self._is_drawn(state, slot) and slot not in state.early:
                 tasks = [state.tasks[s] for s in self._together(state, slots, slot)]
-                state.drawn.update(zip((t.slot for t in tasks), self.draw(state, tasks), strict=True))
-        return [Drawn(s, state.drawn.pop(s, None), state.reasons.get(s, ""), state.earlier.get(s)) for s in slots]
+                state.early.update(zip((t.slot for t in tasks), self.draw(state, tasks), strict=True))
+        return [Drawn(s, state.early.pop(s, None), state.reasons.get(s, ""), state.earlier.get(s)) for s in slots]
 
     @staticmethod
     def _is_drawn(state: UnitState, slot: int) -> bool:
@@ -208,7 +208,7 @@ class Images(Stage):
         call takes as long for one picture as for all of its rows."""
         if not state.earlier:
             return [s for s in slots if self._is_drawn(state, s)]
-        return [s for s in state.tasks if s >= first and self._is_drawn(state, s) and s not in state.drawn][: self.batch]
+        return [s for s in state.tasks if s >= first and self._is_drawn(state, s) and s not in state.early][: self.batch]
 
     def draw(self, state: UnitState, tasks: Sequence[Task]) -> Sequence[Picture]:
         """A picture of each task of a batch, on its way to the host."""

@@ -1,13 +1,14 @@
 """A number against a key of a sweep, as inline SVG: a mark a point with its interval, lines where only that key differs."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synth.export.html import escaped
 
 WIDTH, HEIGHT = 340, 220  # pixels
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40  # around the plot
-TICKS = 4
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 26, 40  # around the plot
+TICKS = 4  # about so many
 RADIUS = 4
 
 
@@ -64,7 +65,11 @@ class _Scale:
         return self.first + (value - self.low) / (self.high - self.low) * (self.last - self.first)
 
     def ticks(self) -> list[float]:
-        return [self.low + (n + 0.5) * (self.high - self.low) / TICKS for n in range(TICKS)]
+        """Round values between its ends."""
+        rough = (self.high - self.low) / TICKS
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = power * min((1, 2, 5, 10), key=lambda n: abs(n * power - rough))
+        return [n * step for n in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
 
 
 def _axes(title: str, key: str, xs: _Scale, ys: _Scale, values: Sequence[tuple[float | str, float]]) -> list[str]:
@@ -77,7 +82,7 @@ def _axes(title: str, key: str, xs: _Scale, ys: _Scale, values: Sequence[tuple[f
         word = f"{value:g}" if isinstance(value, (int, float)) else str(value)[:12]
         lines.append(f'<text x="{xs(place):.1f}" y="{base + 15}" text-anchor="middle">{escaped(word)}</text>')
     lines.append(f'<text class="name" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escaped(key)}</text>')
-    lines.append(f'<text class="name" x="{LEFT + 6}" y="{TOP + 10}">{escaped(title)}</text>')
+    lines.append(f'<text class="name" x="{LEFT - 5}" y="{TOP - 10}">{escaped(title)}</text>')
     return lines
 
 

@@ -13,7 +13,7 @@ from synth.judge.verdict import Verdict, number, rows, sentences, short, verdict
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 CURVES = {"accuracy": "accuracy", "coverage": "coverage", "cmmd": "CMMD"}  # what is drawn against each swept key
-KEYS, CLASSES, NAMES, TEXT = 6, 40, 20, 200  # swept keys, classes in a table, names in a list, characters of a text
+KEYS, CLASSES, NAMES, TEXT = 6, 40, 20, 600  # swept keys, classes in a table, names in a list, characters of a text
 SETS = {"made": "judged", "real": "real", "test": "test"}
 TRAINED_ON = {"made": "the judged set", "real": "as many real pictures", "both": "both"}
 NUMBERS = ("coverage", "clipped_coverage", "precision", "recall", "density", "clipped_density", "cmmd", "frechet")  # the first ones

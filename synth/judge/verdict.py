@@ -95,9 +95,7 @@ def sentences(found: Verdict) -> list[str]:
         return []
     first = found.points[0].facts
     if found.choice is None:
-        return [
-            "which point trains best cannot be said without a test set: judge.test=FOLDER" if len(found.points) > 1 else _without(first)
-        ]
+        return [_no_choice(found.points) if len(found.points) > 1 else _without(first)]
     how = f"{first['test_rows']:,} test pictures of {len(first['classes']):,} classes, {len(first['seeds'])} draws of the training pictures"
     if len(found.points) == 1:
         return [_alone(found), f"linear probe on features of {first['features']}; {how}"]

@@ -76,7 +76,6 @@ def test_any_folder_is_judged(world, clip, test_set):  # noqa: F811
             "recipe class_images makes the pictures that are judged; leave it out, or use recipe=judge",
         ),
         (["recipe=probe", "judge.test=TEST"], "recipe probe makes no pictures of classes that could be judged"),
-        (["judge.test=TEST"], "features.model: not set"),
         (["judge.test=NOWHERE", "features.model=CLIP"], "judge.test: .*NOWHERE is not there"),
         (["judge.test=OTHERS", "features.model=CLIP"], "no class is in all of these sets"),
         (["judge.test=TEST", "features.model=CLIP", "judge.seeds=[]"], r"judge.seeds=\[\]: names no draw"),
