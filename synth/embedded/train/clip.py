@@ -190,7 +190,7 @@ def export(checkpoint: Path, folder: Path, bits: int) -> None:
 
 
 def main() -> None:
-    args = arguments(__doc__, minutes=55, batch=48)
+    args = arguments(__doc__, minutes=68, batch=48)
     if args.export:
         export(args.out / "last.pt", args.export, args.mantissa_bits)
         return

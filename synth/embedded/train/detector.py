@@ -148,7 +148,7 @@ def export(checkpoint: Path, folder: Path, bits: int) -> None:
 
 
 def main() -> None:
-    args = arguments(__doc__, minutes=62, batch=24)
+    args = arguments(__doc__, minutes=59, batch=24)
     if args.export:
         export(args.out / "last.pt", args.export, args.mantissa_bits)
         return

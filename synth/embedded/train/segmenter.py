@@ -101,7 +101,7 @@ def export(checkpoint: Path, folder: Path, bits: int) -> None:
 
 
 def main() -> None:
-    args = arguments(__doc__, minutes=45, batch=8)
+    args = arguments(__doc__, minutes=47, batch=8)
     if args.export:
         export(args.out / "last.pt", args.export, args.mantissa_bits)
         return
