@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import synth
-from launch.config import remembered, root, yaml_files
+from launch.config import registered, remembered, root, yaml_files
 from launch.config.doors import HYDRA, check_composed
 from launch.config.folders import CONF, own_folders
 from synth.errors import InputError
@@ -50,7 +50,7 @@ def register(config_dir: str | None = None) -> None:
     omegaconf._utils.get_yaml_loader = yaml_files.loader
     remembered.register()
     Plugins.instance().register(OwnFolders)
-    root.register()
+    registered.register()
     package = Path(synth.__file__).resolve().parent
     OmegaConf.register_new_resolver("package", lambda path: str(package / path), replace=True)
     OmegaConf.register_new_resolver("folder_of", folder_of, replace=True)

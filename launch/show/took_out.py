@@ -4,14 +4,14 @@ from pathlib import Path
 
 from synth import foreign
 from synth.errors import InputError
-from synth.kinds import kind_of
+from synth.kinds import KINDS
 
 _SHAPES = {"kept": foreign.COUNT, "taken_out": {str: foreign.COUNT}}
 
 
 def took_out(folder: Path, kind: str) -> list[str]:
     """The line, without the stage's name; none of other stages, of one that is not whole yet, or of a file that says something else."""
-    if not (name := kind_of(kind).tells):
+    if kind not in KINDS or not (name := KINDS[kind].tells):
         return []
     try:
         counted = foreign.obj(foreign.read_json(folder / name, foreign.RECORD), folder / name, **_SHAPES)

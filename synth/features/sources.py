@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from synth.images.decode import decode_whole
 from synth.images.sources.listing import NAME, Listing
 from synth.images.sources.pictures import Pictures
 from synth.images.sources.read import ListedSource
@@ -108,6 +107,8 @@ def decoded(item: Found):
     from PIL import Image
 
     with naming(item.name):
+        from synth.images.decode import decode_whole  # numpy: planning needs none
+
         picture = decode_whole(item.data)
     if picture.reason:
         return f"{picture.reason} ({item.name})" if "file" in item.record else picture.reason

@@ -162,8 +162,8 @@ def captions_of(folder: Path, pictures: list[Picture], margin: float = 0.0) -> l
     model = Florence2Captions(Florence2Captions.check(folder), Settings(PROMPT, rows=32))
     model.open("float32")
     crops = [model.prepare(p.image.crop(around(box, margin, *p.image.size))) for p in pictures for box in p.boxes]
-    captions = iter(model.captions(crops))
-    return [[str(next(captions)) for _ in p.boxes] for p in pictures]
+    captions = iter(model.answers(crops))
+    return [[said.text if (said := next(captions)) else "" for _ in p.boxes] for p in pictures]
 
 
 def layout_rows(models: Path, pictures: list[Picture]) -> list[list[str]]:

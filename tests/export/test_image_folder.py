@@ -24,9 +24,9 @@ from tests.export.conftest import DEAD, NAMES, pictures, png
 from tests.fixtures_images import captions_stage, child, commit_units, work
 
 
-def export(images, out="", unit_size=6, name="image_folder") -> StageFolder:
+def export(images, out="", unit_size=6, name="image_folder", **keys) -> StageFolder:
     spec = StageSpec(
-        "image_folder", name, dump(ImageFolderConfig(str(out))), images.spec.slots, unit_size, 4, EXACT,
+        "image_folder", name, dump(ImageFolderConfig(str(out), **keys)), images.spec.slots, unit_size, 4, EXACT,
         {"images": (Upstream(f"../{images.path.name}", images.spec.fingerprint),)}, framing="jsonl",
     )  # fmt: skip
     return StageFolder.create(images.path.parent, spec)
@@ -161,7 +161,7 @@ def test_a_whole_folder_that_vanished_comes_back(images):
 
 
 def test_a_folder_that_holds_another_dataset_is_refused_by_name(images, tmp_path, capsys):
-    a, b = export(images, tmp_path / "out"), export(images, tmp_path / "out", unit_size=13)
+    a, b = export(images, tmp_path / "out"), export(images, tmp_path / "out", names="number")
     assert work(a) == EXIT_OK
     before = tree(tmp_path / "out")
     assert work(b) == EXIT_BAD_INPUT

@@ -38,8 +38,9 @@ def furthest(a, b) -> int:
 
 @pytest.fixture
 def drawn(table, tiny_sd, tmp_path, monkeypatch):
-    """Draws six pictures in units of four; keywords as images_stage's. No unit is taken from another stage."""
+    """Draws six pictures in units of four; keywords as images_stage's. No unit and no picture is taken from another stage."""
     monkeypatch.setattr("synth.store.folder.StageFolder.relatives", lambda self: [])
+    monkeypatch.setattr("synth.images.earlier.kin_of", lambda *of: [])
 
     def draw(code=EXIT_OK, slots=6, **more):
         folder = images_stage(tmp_path / "runs" / "toys", table, tiny_sd, slots, **more)
