@@ -146,13 +146,16 @@ def pace_of(stages: Sequence[Path]) -> Pace | None:
             device = device or on
             if not on or on != device:
                 continue  # another card's pace is not this one's
-            for unit in (e for e in _once([*head, *tail]) if e["event"] == "unit" and e.get("outcome") == "ours"):
+            stop = next((e for e in reversed(tail) if e["event"] == "stop"), {})
+            if stop.get("taken_over"):
+                continue  # what others had made took no time: nobody knows which units held it
+            made = [e for e in [*head, *tail] if e["event"] == "unit" and e.get("outcome") == "ours" and isinstance(e.get("unit"), int)]
+            for unit in _once(made):
                 n = unit.get("samples", 0) + unit.get("tombstones", 0)
                 if n and unit.get("seconds", 0) > 0 and isinstance(unit.get("bytes"), int):
                     newest = newest or stage.name
                     slots.append(unit["seconds"] / n)
                     held.append(unit["bytes"] / n)
-            stop = next((e for e in reversed(tail) if e["event"] == "stop"), {})
             if "busy_s" in stop and "seconds" in stop:
                 starts.append(max(0.0, stop["seconds"] - stop["busy_s"] - stop.get("idle_s", 0.0)))
         if len(slots) >= ENOUGH:

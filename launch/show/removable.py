@@ -164,11 +164,7 @@ def _unused(stages: Stages, busy: dict[Path, str]) -> tuple[list[Removal], list[
         more = [
             f
             for f in stages.below
-            if f.path.parent in exported
-            and not makes_files(f.spec.kind)
-            and f.path not in busy
-            and not users.get(f.path)
-            and not _gone(f, going)
+            if f.path.parent in exported and not _is_output(f) and f.path not in busy and not users.get(f.path) and not _gone(f, going)
         ]
         if not more:
             break
@@ -187,6 +183,15 @@ def _unused(stages: Stages, busy: dict[Path, str]) -> tuple[list[Removal], list[
 
 def _is_export(folder: StageFolder) -> bool:
     return kind_of(folder.spec.kind).group == "export"
+
+
+def _has_place(folder: StageFolder) -> bool:
+    return "out" in folder.spec.config
+
+
+def _is_output(folder: StageFolder) -> bool:
+    """Whether somebody wanted it for itself: it makes files, or has a place for people, as the report of a judge has."""
+    return makes_files(folder.spec.kind) or _has_place(folder)
 
 
 def _gone(folder: StageFolder, going: Sequence[Removal]) -> bool:
@@ -212,7 +217,7 @@ def _all_but_exports(stages: Stages, busy: dict[Path, str]) -> tuple[list[Remova
 
 def _not_finished(mine: Sequence[StageFolder], busy: dict[Path, str]) -> str:
     """Why the exports of a dataset are not all that one wants to keep of it; "" if they are."""
-    exports = [f for f in mine if makes_files(f.spec.kind)]
+    exports = [f for f in mine if _is_output(f)]
     if working := [f for f in mine if f.path in busy]:
         return f"{working[0].path.name} is in use"
     if not any(map(_is_export, mine)):
@@ -220,7 +225,7 @@ def _not_finished(mine: Sequence[StageFolder], busy: dict[Path, str]) -> str:
     for folder in exports:
         if not folder.is_whole() or not folder.is_done():
             return f"{folder.path.name} is not whole; complete it, or remove its folder"
-        if _is_export(folder) and not folder.out_dir.is_dir():
+        if (_is_export(folder) or _has_place(folder)) and not folder.out_dir.is_dir():
             return f"{folder.path.name}: what it wrote is not there ({folder.out_dir}); run its command again, or remove its folder"
     return ""
 

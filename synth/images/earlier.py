@@ -44,10 +44,13 @@ class Index:
 
 
 class EarlierPictures:
-    """Looks in the kin of an images stage for its own pictures. One is taken only if its record tells the same caption, class and seeds."""
+    """Looks in the kin of an images stage for its own pictures. One is taken only if its record tells the same caption, class and seeds,
+    and that it was computed as this stage does."""
 
-    def __init__(self, folder: StageFolder):
+    def __init__(self, folder: StageFolder, computed: Mapping[str, Any]):
+        """computed: what the records of this stage tell of how they were computed, which its config leaves open."""
         self._config: ImagesConfig = config_of(folder)
+        self._computed = computed
         self._kin: list[tuple[StageFolder, Index]] = []
         for stage in kin_of(folder, _comparable):
             try:
@@ -73,7 +76,7 @@ class EarlierPictures:
         asked = {
             "caption": row.caption, "class": row.class_name, "label": row.label, "labels": list(row.labels),
             "label_names": list(row.label_names), "caption_seed": row.seed, "replica": replica, "seed": seed,
-        }  # fmt: skip
+        } | self._computed  # fmt: skip
         return all(record.get(name) == value for name, value in asked.items())
 
 

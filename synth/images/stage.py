@@ -103,7 +103,13 @@ class Images(Stage):
         run = RUN | self.folder.spec.settings
         family_class(self.model.pipeline).open(self, run)
         self.preview = Preview(self.folder.preview_path, run["preview_every"])
-        self._earlier = EarlierPictures(self.folder) if self.folder.spec.upstream.get("captions") else None
+        self._earlier = EarlierPictures(self.folder, self._computed(run)) if self.folder.spec.upstream.get("captions") else None
+
+    def _computed(self, run: Mapping[str, object]) -> dict[str, object]:
+        """How the pictures of others must have been computed to be this stage's own, as their records tell: on such a device, and all rows
+        of a batch in one call, unless this stage splits its own. Of a command nobody knows."""
+        on = {name: self.computed_on[name] for name in ("device", "dtype") if name in self.computed_on}
+        return on | ({"computed_batch": self.batch} if on and run["on_oom"] != "split" else {})
 
     def load(self, run: Mapping[str, object]) -> None:
         """The model, ready to draw."""

@@ -33,7 +33,7 @@ def grows(folder: StageFolder, known: Mapping[Path, StageSpec] | None = None) ->
 def _may_grow(folder: StageFolder, at: SpecAt, earlier: Path) -> bool:
     try:
         return _covers_stage((folder.path, folder.spec), (earlier, spec_at(earlier)), at)
-    except (InputError, StoreError):  # of a stage that is gone nobody knows what it was made of
+    except (InputError, StoreError, KeyError, TypeError):  # of a stage that is gone, or edited, nobody knows what it was made of
         return False
 
 

@@ -21,9 +21,10 @@ Config = Mapping[str, Any]
 
 
 def kin_of(folder: StageFolder, comparable: Callable[[Config], Config]) -> list[StageFolder]:
-    """The stages beside this one, by name, that have some units and agree with it in all that a sample hangs on.
+    """The whole stages beside this one, by name, that agree with it in all that a sample hangs on.
 
-    comparable: a config without what only says which samples there are. One that cannot be read lends nothing.
+    comparable: a config without what only says which samples there are. One that cannot be read lends nothing, nor does one that is not
+    whole: what its units are depends on when one looks.
     """
     found, prefix = [], f"{folder.spec.name}-"
     own = _sameness(folder.spec, comparable)
@@ -33,7 +34,7 @@ def kin_of(folder: StageFolder, comparable: Callable[[Config], Config]) -> list[
             continue
         with contextlib.suppress(InputError, StoreError, OSError, KeyError, TypeError):
             other = StageFolder.open(path)
-            if other.framing == folder.framing and _sameness(other.spec, comparable) == own and other.committed():
+            if other.framing == folder.framing and _sameness(other.spec, comparable) == own and other.is_whole():
                 found.append(other)
     return found
 

@@ -4,7 +4,8 @@
 .synthset.json         the marker, written last: the export is whole
 .synthset.part/        files on their way to their names
 .synthset.grown/       all files of an export that takes the place of an earlier one of fewer classes or captions. That one stays as it is
-                       until they are whole; then they take their names, what only the earlier one had goes, and the marker changes
+                       until they are whole; then its marker goes, they take their names, what only the earlier one had goes, and
+                       the new marker comes
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from pathlib import Path
 from synth import foreign
 from synth.errors import InputError
 from synth.foreign import WORD, Maybe
-from synth.store.files import NO_LINKS, read_small, replace, storing, write_atomic, write_once
+from synth.store.files import NO_LINKS, fsync_folder, read_small, replace, storing, write_atomic, write_once
 from synth.store.folder import StageFolder
 from synth.store.inside import Inside, misplaced
 from synth.store.trees import MARKER
@@ -85,7 +86,12 @@ class OutFolder:
         if marker is None:
             return ""
         owner, who = marker["fingerprint"], marker["stage"]
-        if owner != self._fingerprint and not (file.name == MARKER and self._grows_from(marker)):
+        if owner != self._fingerprint and file.name == CLAIM:
+            raise InputError(
+                f"{self.root}: {who or 'stage'} {owner} is not finished there; run its command again first, then this one, or choose "
+                f"another folder for export.{self.folder.spec.kind}.out"
+            )
+        if owner != self._fingerprint and not self._grows_from(marker):
             raise InputError(
                 f"{self.root}: holds another dataset ({who or 'stage'} {owner}, {file.name}), which is not this one with fewer classes or "
                 f"captions; choose another folder for export.{self.folder.spec.kind}.out, or remove that one if it is not wanted"
@@ -101,13 +107,31 @@ class OutFolder:
         """Make the folder ours, before the first file is written. Cheap when it is already."""
         self.check()
         if not self._owner(self.root / CLAIM) and self._owner(self.root / MARKER) != self._fingerprint:
-            earlier = self._earlier()
-            Inside(self.root).folder(GROWN if earlier else PART)
+            earlier, inside = self._earlier(), Inside(self.root)
+            inside.folder(GROWN if earlier else PART)
+            if earlier and marker_in(self.root / CLAIM) is None:  # what lies there was left by a worker of an earlier growth
+                with storing(self.root), contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(self.root / GROWN)
+                inside.folder(GROWN)
             write_once(self.root / CLAIM, self._tag(earlier))
             self._owner(self.root / CLAIM)  # somebody else's, if they were first
-        claimed = marker_in(self.root / CLAIM)
-        self._write_below(self.root / GROWN if claimed and claimed["grown_from"] else self.root)
+        self._write_below(self.root / GROWN if self._is_growing() else self.root)
         self.inside.folder(PART)
+
+    def _is_growing(self) -> bool:
+        """Whether the place is still that of an earlier export. Without a marker or files below GROWN it is ours, to be completed."""
+        claimed = marker_in(self.root / CLAIM)
+        if not claimed or not claimed["grown_from"]:
+            return False
+        marker = marker_in(self.root / MARKER)
+        return (self.root / GROWN).is_dir() or (marker is not None and marker["fingerprint"] != self._fingerprint)
+
+    def _grown_from(self) -> list[str]:
+        """As our claim says; as our marker does where another worker was first."""
+        for file in (CLAIM, MARKER):
+            if (said := marker_in(self.root / file)) and said["fingerprint"] == self._fingerprint:
+                return said["grown_from"]
+        return []
 
     def _earlier(self) -> list[str]:
         """Fingerprints of the exports whose place this one takes, the newest last."""
@@ -200,9 +224,10 @@ class OutFolder:
         """
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.path / PART)
-        grown_from = self._earlier() if self.growing else []
-        if self.growing:
+        grown_from = self._grown_from()
+        if self.growing and self._is_growing():  # else another worker has done so
             self._take_place(earlier)
+        self._write_below(self.root)
         _flush(self.root)  # once for all files, so that a marker never outlives files lost with the power
         write_atomic(self.root / MARKER, self._tag(grown_from))
         with contextlib.suppress(FileNotFoundError):
@@ -210,22 +235,26 @@ class OutFolder:
         self.folder.link_latest()
 
     def _take_place(self, earlier: Iterable[str]) -> None:
-        """Give all files their names in the place. Whoever is killed here leaves the claim: files that have their names already are then
-        written once more. What tells of all others has names at the top, and gets them last."""
+        """Give all files their names in the place, which from here on is nobody's whole export: its marker goes first. Whoever is killed
+        here leaves the claim: files that have their names already are then written once more. What tells of all others has names at the
+        top, and gets them last."""
         inside, new = Inside(self.root), []
         with storing(self.path):
+            os.stat(self.path)  # os.walk finds nothing in a folder that is gone
             for folder, _, files in os.walk(self.path):
                 below = os.path.relpath(folder, self.path).removeprefix(".").removeprefix("/")
                 if below:
                     inside.folder(below)  # an empty one too
                 new += [f"{below}/{name}" if below else name for name in files]
-            for name in set(earlier).difference(new):
+            stale = set(earlier).difference(new)
+            (self.root / MARKER).unlink(missing_ok=True)
+            fsync_folder(self.root)
+            for name in stale:
                 if (seen := inside.status(name)) is not None and stat.S_ISREG(seen.st_mode):
                     os.unlink(inside.path(name))
             for name in sorted(new, key=lambda name: (-name.count("/"), name)):
                 os.replace(self.path / name, inside.path(name))
             shutil.rmtree(self.path)
-        self._write_below(self.root)
 
 
 def marker_in(file: Path) -> dict | None:

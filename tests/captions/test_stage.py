@@ -11,7 +11,7 @@ from synth.captions import engines
 from synth.captions.config import ClassEntry
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.keys import dump
-from synth.numerics import EXACT
+from synth.numerics import EXACT, FAST
 from synth.run import loop
 from synth.store.events import read_events
 from synth.store.folder import StageFolder
@@ -54,7 +54,7 @@ class Scripted:
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    def build(bad=None, slots=10, settings=None, chosen=range(10), root="runs", **config):
+    def build(bad=None, slots=10, settings=None, chosen=range(10), root="runs", dtype="float32", numerics=EXACT, **config):
         monkeypatch.setitem(engines.ENGINES, "llama", "tests.captions.test_stage:scripted")
         Scripted.bad, Scripted.tries = bad or {}, {}
         inputs = {}
@@ -63,9 +63,9 @@ def stage(tmp_path, monkeypatch):
             path.write_text(json.dumps(table))
             inputs[role] = InputFile(str(path), identity(path))
         data = DatasetConfig("d", tuple(ClassEntry(i, NAMES[i]) for i in chosen), 10)
-        cfg = CaptionsConfig(0, data, PromptsConfig(), CaptionerConfig(), **config)
+        cfg = CaptionsConfig(0, data, PromptsConfig(), CaptionerConfig(dtype=dtype), **config)
         more = {"inputs": inputs, "framing": "jsonl", "settings": settings or {}}
-        spec = StageSpec("captions", "captions", dump(cfg), slots, 5, 5, EXACT, **more)
+        spec = StageSpec("captions", "captions", dump(cfg), slots, 5, 5, numerics, **more)
         return StageFolder.create(tmp_path / root, spec)
 
     return build
@@ -204,6 +204,20 @@ def test_a_wider_range_of_classes_asks_only_for_what_no_narrower_run_has(stage):
     assert [wide.unit_path(u).read_bytes() for u in range(5)] == [fresh.unit_path(u).read_bytes() for u in range(5)]
     assert [e["taken_over"] for e in read_events(wide.path) if e["event"] == "stop"] == [15]
     assert asked(stage({}, slots=10, chosen=range(2))) == 0  # and a narrower one has all of it there
+
+
+def test_captions_in_half_precision_are_asked_anew_because_their_bytes_hang_on_their_neighbours(stage):
+    assert asked(stage(slots=15, chosen=range(3), dtype="bfloat16")) == 15
+    assert asked(stage(slots=25, chosen=range(5), dtype="bfloat16")) == 25
+    assert asked(stage(slots=15, chosen=range(3), dtype="bfloat16", numerics=FAST)) == 15
+    assert asked(stage(slots=25, chosen=range(5), dtype="bfloat16", numerics=FAST)) == 10  # which promises no bytes
+
+
+def test_a_run_that_is_not_whole_lends_nothing(stage):
+    narrow = stage(slots=15, chosen=range(3))
+    assert asked(narrow) == 15
+    narrow.unit_path(1).unlink()
+    assert asked(stage(slots=25, chosen=range(5))) == 25
 
 
 def test_nothing_is_taken_over_that_another_run_would_not_say(stage):

@@ -6,6 +6,7 @@ import pytest
 from synth.captions.table import CaptionRow
 from synth.errors import EXIT_OK
 from synth.images.earlier import Index
+from synth.kinds import stage_class
 from synth.seeds import derive
 from synth.store.folder import StageFolder
 from tests.fixtures_images import CLASSES, captions_json_stage, captions_stage, digests, images_stage, work
@@ -64,6 +65,28 @@ def test_a_damaged_picture_and_one_of_other_settings_are_drawn(fresh, tiny_sd, t
     assert rows == [3, 4]
 
 
+def rows_wanted(folder: StageFolder) -> dict[str, int | None]:
+    """on_oom -> the rows of a call that a picture must come from."""
+    stage = stage_class("images")(folder)
+    stage.computed_on = {"device": "cpu", "dtype": "float32"}
+    return {on_oom: stage._computed({"on_oom": on_oom}).get("computed_batch") for on_oom in ("fail", "split")}
+
+
+def test_pictures_of_split_calls_are_taken_only_where_calls_may_be_split(fresh, tiny_sd, tmp_path, monkeypatch):
+    from synth.images.painter import Painter
+
+    def halves(self):
+        self._fits, self.on_oom = 2, "split"
+
+    with monkeypatch.context() as m:
+        m.setattr(Painter, "begin_unit", halves)
+        assert work(drawn(tmp_path, 3, tiny_sd)) == EXIT_OK
+    wide = drawn(tmp_path, 5, tiny_sd)
+    assert rows_wanted(wide) == {"fail": 4, "split": None}
+    assert work(wide) == EXIT_OK and digests(wide) == digests(fresh)
+    assert "taken_over" not in events(wide, "stop")[-1]
+
+
 def test_pictures_are_found_by_the_seed_of_their_caption_and_their_replica(tiny_sd, tmp_path):
     index = Index(drawn(tmp_path, 2, tiny_sd, per_caption=2))
     seeds = [derive(0, "captions", b * 5 + i, 0) for b in range(ROUNDS) for i in range(2)]
@@ -74,13 +97,14 @@ def test_pictures_are_found_by_the_seed_of_their_caption_and_their_replica(tiny_
 def test_a_record_of_another_caption_or_class_is_not_taken(fresh):
     from synth.images.earlier import EarlierPictures
 
-    look = EarlierPictures(fresh)
+    look = EarlierPictures(fresh, {"device": "cpu", "dtype": "float32", "computed_batch": 4})
     record = next(s.json() for s in fresh.samples(0, 1))
     row = CaptionRow(
         9, record["caption"], record["class"], record["label"], tuple(record["labels"]), tuple(record["label_names"]),
         record["caption_seed"], 0, "",
     )  # fmt: skip
     assert look._same(record, row, record["replica"], record["seed"])
-    for name, other in {"caption": "x", "class": "x", "label": 4, "labels": [4], "seed": 1, "replica": 1, "caption_seed": 1}.items():
+    others = {"caption": "x", "class": "x", "label": 4, "labels": [4], "seed": 1, "replica": 1, "caption_seed": 1}
+    for name, other in (others | {"device": "cuda", "dtype": "float16", "computed_batch": 2}).items():
         assert not look._same(record | {name: other}, row, record["replica"], record["seed"])
     assert np.uint64(record["caption_seed"]) == row.seed

@@ -203,6 +203,27 @@ def test_an_interrupted_clean_leaves_no_half_stage_and_the_next_one_goes_on(runs
     assert "left by a clean that was interrupted" in capsys.readouterr().out and not list(root.glob(".removing-*"))
 
 
+def test_a_stage_with_a_place_of_its_own_is_wanted_like_an_export(runs, capsys):
+    root = runs["root"]
+    judge = on(root, "judge", "judge", runs["images"])
+    spec = StageSpec(
+        "judge_report", "judge_report", {"out": ""}, 4, 4, 4, EXACT, {"judge": (Upstream(f"../{judge.path.name}", judge.spec.fingerprint),)}
+    )
+    report = StageFolder.create(root, spec)
+    aged(root.parent)
+    assert run(root.parent, "--unused", "--yes") == EXIT_OK
+    assert names(root) == ["captions", "image_folder", "images", "judge", "judge_report"]
+    assert run(root.parent, "--keep-exports-only", "--yes") == EXIT_OK
+    assert len(names(root)) == 5 and "judge_report" in capsys.readouterr().out
+    report.unit_path(0).parent.mkdir(exist_ok=True)
+    report.unit_path(0).write_text("a unit\n")
+    report.mark_done({"units": 1, "slots": 4, "samples": 4, "tombstones": 0})
+    assert run(root.parent, "--keep-exports-only", "--yes") == EXIT_OK
+    assert len(names(root)) == 5 and "what it wrote is not there" in capsys.readouterr().out
+    report.out_dir.mkdir(parents=True)
+    assert run(root.parent, "--keep-exports-only", "--yes") == EXIT_OK and names(root) == []
+
+
 def test_the_end_of_a_project_goes_on_wherever_it_was_interrupted(runs, monkeypatch):
     root, real = runs["root"], clean.replace
     moved = []

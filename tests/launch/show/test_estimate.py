@@ -120,6 +120,22 @@ def test_only_the_card_that_worked_last_counts(tmp_path):
     assert (pace.device, pace.units, pace.slot_s) == ("NVIDIA H100", 6, pytest.approx(2.0))
 
 
+def test_a_worker_that_took_samples_over_tells_no_pace(tmp_path):
+    folder = measured(images(tmp_path / "runs" / "birds"), 9, seconds=0.5, name="quick-1-abc")
+    path = folder.path / "events" / "quick-1-abc.jsonl"
+    path.write_text(path.read_text().replace('"code": 0', '"code": 0, "taken_over": 30'))
+    assert pace_of([folder.path]) is None
+    measured(images(tmp_path / "runs" / "birds"), 6)
+    assert pace_of([folder.path]).units == 6
+
+
+def test_units_without_a_number_measure_nothing(tmp_path):
+    folder = measured(images(tmp_path / "runs" / "birds"), 9)
+    path = folder.path / "events" / "w-1-abc.jsonl"
+    path.write_text(path.read_text().replace('"unit": 3,', '"unit": [3],').replace('"unit": 4,', '"unit": "x",'))
+    assert pace_of([folder.path]).units == 7
+
+
 def point(stages, **limits):
     return Point("", tuple(stages), ClusterConfig(
         kind="local", n_jobs=None, gpu_mem_gb=None, container=None, container_runtime="auto", container_args=(), container_mounts=()
