@@ -32,7 +32,8 @@ WHAT = "a folder of pictures, WebDataset tars, an export or a stage of pictures"
 class Given:
     """Pictures that a key of the config names. As the `settings` of a node of kind `features` it stands for a stage upstream.
 
-    labelled: whether their classes are asked for; captions: whether the texts beside them are; layout: as img2img.layout.
+    labelled: whether their classes are asked for; captions: whether the texts beside them are; layout: as img2img.layout; whole: whether
+    every byte of a folder or tar is read when it is listed, so that any change of a picture makes another stage.
     """
 
     path: str | None
@@ -40,6 +41,7 @@ class Given:
     labelled: bool = True
     captions: bool = False
     layout: str = AUTO
+    whole: bool = False
 
     def wrong(self, why: str, fix: str = "") -> WrongKey:
         group, _, name = self.key.rpartition(".")
@@ -115,7 +117,9 @@ class Listed:
 def _listed(root: Path, layout: str, given: Given) -> Listed:
     inputs, writer, usable = reader(layout, root, given.captions, given.key), ListingWriter(), 0
     first = ""
-    for item in digested(inputs, root, given.key):
+    # a digest is taken of what may have the size of other pictures
+    items = (replace(item, same_size=True) for item in inputs) if given.whole else inputs
+    for item in digested(items, root, given.key):
         writer.add(item)
         usable += not item.reason
         first = first or (item.reason and f"{item.key}: {item.reason}")
