@@ -60,10 +60,14 @@ class Planned:
     files: Mapping[str, bytes] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # how the pictures were understood, and what is not read
+    given: bool = False  # whether a key names them: those of this run are of its dataset
 
     @property
     def embedded(self) -> bool:
         """Whether these pictures, or the classes that they are made for, ship with synthset."""
+        if self.given:
+            files = [*self.inputs.values(), *(f for s in self.node.upstream.get(IMAGES, ()) for f in s.spec.inputs.values())]
+            return any(Path(f.path).is_relative_to(PACKAGE) for f in files)
         dataset = self.node.config.dataset
         own = self.inputs[SOURCE].path if SOURCE in self.inputs else dataset.source or dataset.classes_json or ""
         return Path(own).is_relative_to(PACKAGE)
@@ -91,7 +95,7 @@ def of_given(node: Node, given: Given) -> Planned:
     layout = layout_of(root, given.key) if given.layout == AUTO else given.layout
     if layout == STAGE:
         try:
-            return of_stage(node, given_stage(root, filters=True))
+            return replace(of_stage(node, given_stage(root, filters=True)), given=True)
         except WrongKey as e:
             raise given.wrong(e.why, e.fix) from e
     if root in (node.dataset_root.resolve(), *node.dataset_root.resolve().parents):
