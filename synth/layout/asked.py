@@ -1,15 +1,20 @@
 """What stages hear that ask a model: counted, and judged where it never is what was asked for."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
+from synth import foreign
 from synth.captions.asking import SAID_OF, SHOWN, SHOWN_OF
 from synth.errors import InputError
 from synth.layout.records import Record
 from synth.layout.stage import records_of
 from synth.run.empty import AFTER
 from synth.store.folder import StageFolder
+from synth.store.framing import FRAMINGS, Entry
+from synth.store.parts import finished_batches
 
 CAUSES = {  # reason -> what it mostly comes from
     "thinking": "it thinks and does not come to an end: a larger max_tokens, or a model that does not think",
@@ -59,15 +64,27 @@ class Heard:
         )
 
     def _before(self) -> bool:
-        """Whether any unit that is there, whoever made it, holds something that was asked for. Reads up to the first that does."""
+        """Whether any unit, or what there is of one that is not through, holds something that was asked for, whoever made it. Reads up to the
+        first that does."""
         units = (self._folder.unit(number) for number in sorted(self._folder.committed()))
-        records = (record for unit in units for _, record in records_of(self._folder, unit.start, unit.stop))
-        return any(isinstance(record, Record) and self._gave(record) for record in records)
+        known = (record for unit in units for _, record in records_of(self._folder, unit.start, unit.stop))
+        return any(isinstance(record, Record) and self._gave(record) for record in chain(known, _unfinished(self._folder)))
 
     def usage(self) -> dict[str, Any]:
         """For the worker's events."""
         said = {reason: text[:SAID_OF] for reason, text in self.said.items()}
         return {name: dict(counts) for name, counts in (("refused", self.refused), ("cut", self.cut), ("said", said)) if counts}
+
+
+def _unfinished(folder: StageFolder) -> Iterator[Record]:
+    """The records of the finished batches of units that are not there yet. One that goes meanwhile is a unit, or was of no use."""
+    for part in (folder.path / "parts").glob(f"*/*{FRAMINGS[folder.framing].suffix}"):
+        for line, _ in finished_batches(part):
+            for entry in map(Entry.from_list, line["samples"]):
+                at, size = entry.files.get("json", (0, 0))
+                with contextlib.suppress(OSError, InputError), foreign.open_file(part) as f:
+                    f.seek(line["offset"] + at)
+                    yield Record.of_bytes(f.read(size), str(part))
 
 
 def together(usages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from typing import ClassVar
 
 import pytest
@@ -13,6 +14,7 @@ from synth.layout.answers import Said
 from synth.layout.caption.qwen_vl import Qwen3Vl, Qwen25Vl
 from synth.layout.tags import Tags
 from synth.layout.vlm_tags import check_vlm, vlm_class
+from tests.faults.farm import Child
 from tests.fixtures_images import digests, work
 from tests.layout import tiny
 from tests.layout.chains import done, records, tags
@@ -92,6 +94,10 @@ def test_a_worker_that_hears_nothing_goes_on_where_something_was_heard_before(tm
     folder = done(served(tmp_path, source, stop_when_empty=4))
     folder.unit_path(1).unlink()
     assert work(folder) == EXIT_OK and records(folder)[0].tags == ("dog",) and not records(folder)[7].tags
+    # nor is whether the unit of another worker is through
+    begun = served(tmp_path / "begun", source, stop_when_empty=4)
+    assert Child(begun, 0, 2, env={}, fault="after_batch:kill@2").wait(240) == -signal.SIGKILL
+    assert not begun.committed() and work(begun, 1, 2) == EXIT_OK
     # what another tagger found says nothing of it
     folder = served(tmp_path / "beside", write(source, {f"{n:02d}.txt": "a cat" for n in range(12)}), "caption,served", stop_when_empty=4)
     done(folder)
