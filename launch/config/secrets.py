@@ -15,7 +15,10 @@ from synth.errors import InputError
 from synth.host.environment import secret_in
 from synth.redaction import KINDS, SURE, is_secret
 
-FIX = "leave it in the environment: captioner.api_key_env names the variable of a service's key, pass_env those that a command is given"
+FIX = (
+    "leave it in the environment: pass_env names the variables that a command is given; "
+    "of engine openai: captioner.api_key_env names that of a service's key"
+)
 HEADERS = frozenset(["headers", "extra_headers", "default_headers", "http_headers"])
 VARIABLES = ("env",)  # mappings whose keys are names of variables
 COMMANDS = ("command", "flags", "container_exec")  # lists of words

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from launch.plan.datasets import dataset_of
 from launch.plan.images import class_counts, scaled
+from launch.plan.inputs import existing
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
 from synth.errors import InputError
@@ -15,6 +16,7 @@ from synth.keys import WrongKey, dump
 from synth.kinds import makes_pictures
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec
+from synth.store.trees import is_picture_file, walk
 
 if TYPE_CHECKING:
     from launch.plan.sources import Given
@@ -61,10 +63,14 @@ def perceptual_hash(node: Node) -> list[StageSpec]:
 
 
 def against(node: Node) -> "Given":
-    """The pictures that near_duplicates is given: their classes do not matter."""
-    from launch.plan.sources import Given
+    """The pictures that near_duplicates is given: their classes do not matter, every byte of them does."""
+    from launch.plan.sources import AUTO, FILES, WHAT, Given
 
-    return Given(node.settings.against, f"filter.{node.settings.kind}.against", labelled=False)
+    path, key = node.settings.against, f"filter.{node.settings.kind}.against"
+    root = existing(path, key, WHAT).resolve()
+    # a tar beside pictures does not stand for them
+    loose = root.is_dir() and not (root / "stage.json").exists() and any(is_picture_file(entry) for _, entry in walk(root, key=key))
+    return Given(path, key, labelled=False, layout=FILES if loose else AUTO, whole=True)
 
 
 def pool(node: Node) -> list[PlannedStage]:

@@ -50,7 +50,7 @@ def add(config: Config, last: str | None, stages: dict[str, RecipeStage], settin
 
 def _given(name: str, key: str, path: str, stages: dict[str, RecipeStage], settings: dict[str, Any]) -> str:
     """The stage of the features of pictures that a key names."""
-    stages[name], settings[name] = RecipeStage(FEATURES), Given(path, f"{JUDGE}.{key}", captions=key == "source")
+    stages[name], settings[name] = RecipeStage(FEATURES), Given(path, f"{JUDGE}.{key}", captions=key == "source", whole=True)
     return name
 
 

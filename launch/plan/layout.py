@@ -25,7 +25,7 @@ from synth.images.sources.base import Reader
 from synth.images.sources.listing import NAME, ListingWriter
 from synth.images.sources.read import digested
 from synth.keys import WrongKey, dump, of_group
-from synth.layout.config import CAPTION, FILE, FLORENCE2, MODELS, SERVED, VLM, VOCABULARY, TaggerConfig, TagsConfig
+from synth.layout.config import CAPTION, FILE, FLORENCE2, MODELS, SERVED, TOY, VLM, VOCABULARY, TaggerConfig, TagsConfig
 from synth.layout.florence2 import Florence2Model
 from synth.layout.meta_files import MetaReader
 from synth.layout.readers import layout_of, reader
@@ -89,7 +89,7 @@ def toys(node: Node, group: str, model: Path) -> list[str]:
     if PACKAGE not in model.resolve().parents or (source and PACKAGE in Path(source).expanduser().resolve().parents):
         return []
     fix = "choose another for pictures of your own (docs/layout.md)"
-    return [f"TOY MODEL: {group} is {model.name}, which ships here and knows drawings of 20 things, and no photographs; {fix}"]
+    return [f"{TOY}: {group} is {model.name}, which ships here and knows drawings of 20 things, and no photographs; {fix}"]
 
 
 # -- tags, the first stage -------------------------------------------------------------------------------------------

@@ -11,6 +11,9 @@ from launch.plan.inputs import existing, identity_of
 from launch.plan.layout import chained, left_out, toys
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
+from launch.plan.sources import PACKAGE
+from synth.errors import InputError
+from synth.features.model_folder import OtherType
 from synth.keys import WrongKey, dump, of_group
 from synth.layout.caption import captioner_class
 from synth.layout.caption.base import Settings as CaptionerSettings
@@ -77,5 +80,11 @@ def model_input(group: str, config: Any, judge: Callable[[Path], object]) -> Inp
     """The folder of a group's model: its path, or where prefetch put its repository. judge: raises InputError for one that cannot be."""
     place = config.path or fetched(group, None, config.repo)
     path = existing(place, f"{group}.path", "a folder of a model in transformers' layout")
-    judge(path)
+    try:
+        judge(path)
+    except OtherType as e:
+        toy = f"tiny_{config.kind}"  # of which a path alone leaves the kind as it is
+        if not config.path or not (PACKAGE / "models" / toy).is_dir():
+            raise
+        raise InputError(f"{e}; or choose {group}=..., which is {toy} now unless you chose another") from e
     return InputFile(str(path), identity_of(path))

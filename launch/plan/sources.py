@@ -32,7 +32,8 @@ WHAT = "a folder of pictures, WebDataset tars, an export or a stage of pictures"
 class Given:
     """Pictures that a key of the config names. As the `settings` of a node of kind `features` it stands for a stage upstream.
 
-    labelled: whether their classes are asked for; captions: whether the texts beside them are; layout: as img2img.layout.
+    labelled: whether their classes are asked for; captions: whether the texts beside them are; layout: as img2img.layout; whole: whether
+    every byte of a folder or tar is read when it is listed, so that any change of a picture makes another stage.
     """
 
     path: str | None
@@ -40,6 +41,7 @@ class Given:
     labelled: bool = True
     captions: bool = False
     layout: str = AUTO
+    whole: bool = False
 
     def wrong(self, why: str, fix: str = "") -> WrongKey:
         group, _, name = self.key.rpartition(".")
@@ -58,10 +60,14 @@ class Planned:
     files: Mapping[str, bytes] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # how the pictures were understood, and what is not read
+    given: bool = False  # whether a key names them: those of this run are of its dataset
 
     @property
     def embedded(self) -> bool:
         """Whether these pictures, or the classes that they are made for, ship with synthset."""
+        if self.given:
+            files = [*self.inputs.values(), *(f for s in self.node.upstream.get(IMAGES, ()) for f in s.spec.inputs.values())]
+            return any(Path(f.path).is_relative_to(PACKAGE) for f in files)
         dataset = self.node.config.dataset
         own = self.inputs[SOURCE].path if SOURCE in self.inputs else dataset.source or dataset.classes_json or ""
         return Path(own).is_relative_to(PACKAGE)
@@ -89,7 +95,7 @@ def of_given(node: Node, given: Given) -> Planned:
     layout = layout_of(root, given.key) if given.layout == AUTO else given.layout
     if layout == STAGE:
         try:
-            return of_stage(node, given_stage(root, filters=True))
+            return replace(of_stage(node, given_stage(root, filters=True)), given=True)
         except WrongKey as e:
             raise given.wrong(e.why, e.fix) from e
     if root in (node.dataset_root.resolve(), *node.dataset_root.resolve().parents):
@@ -115,7 +121,9 @@ class Listed:
 def _listed(root: Path, layout: str, given: Given) -> Listed:
     inputs, writer, usable = reader(layout, root, given.captions, given.key), ListingWriter(), 0
     first = ""
-    for item in digested(inputs, root, given.key):
+    # a digest is taken of what may have the size of other pictures
+    items = (replace(item, same_size=True) for item in inputs) if given.whole else inputs
+    for item in digested(items, root, given.key):
         writer.add(item)
         usable += not item.reason
         first = first or (item.reason and f"{item.key}: {item.reason}")

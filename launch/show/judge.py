@@ -24,6 +24,8 @@ SOURCE = "source"  # input of features of pictures that a key names
 
 def show(stages: Sequence[Path], labels: Mapping[Path, str], console: Console) -> None:
     """Of whole stages of kind `judge_report`; labels: what a stage's point is called, where the command has a word for it."""
+    if not stages:
+        return
     try:
         groups = judged(stages, labels)
     except InputError as e:  # the stages are made; that one cannot be read again ends no command

@@ -73,11 +73,15 @@ class ModelFolder:
             raise InputError(f"{self.path}: {why}; {fix}")
 
 
+class OtherType(InputError):
+    """A folder holds a model of another type than the class takes."""
+
+
 def check_folder(path: Path, types: tuple[str, ...], fix: str, tokenizer: bool) -> ModelFolder:
     """InputError unless a folder looks like a whole model of one of `types` (model_type). Imports neither torch nor transformers."""
     config = read_json(path / "config.json", f"{fix}{instead(path)}")
     if config.get("model_type") not in types:
-        raise InputError(f"{path / 'config.json'}: is a model of type {foreign.seen(config.get('model_type'))}; {fix}")
+        raise OtherType(f"{path / 'config.json'}: is a model of type {foreign.seen(config.get('model_type'))}; {fix}")
     check_weights(path)
     check_adapters(weight_files(path))
     if tokenizer and not any((path / name).is_file() for name in TOKENIZERS):

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from synth.errors import InputError
 from synth.images.sources.listing import NAME, Listing
 from synth.images.sources.pictures import Pictures
-from synth.images.sources.read import ListedSource
+from synth.images.sources.read import CHANGED, ListedSource
 from synth.reading.stage import GONE, ROLE, StageReader
 from synth.store.folder import StageFolder
 from synth.store.names import classes_of
@@ -84,7 +85,7 @@ class ListedPictures:
         listing = Listing(folder.path / NAME, folder.input(SOURCE).identity)
         names = self.classes or {UNLABELLED: ""}
         source = ListedSource(folder.input_path(SOURCE), listing, config.get("source_classes", ()), names, key)
-        self._pictures = Pictures(source, self.slots, key)
+        self._pictures, self._key = Pictures(source, self.slots, key), key
 
     def check(self) -> None:
         self._pictures.check()
@@ -92,8 +93,13 @@ class ListedPictures:
     def found(self, slot: int) -> Found:
         picture = self._pictures.at(slot)
         data, reason = self._pictures.read(picture)
+        why = reason.removeprefix(f"{picture.key}: ")
+        if why in CHANGED and not picture.reason:  # to leave it out would let pass what is like it
+            raise InputError(
+                f"{self._key}: {picture.path}: {picture.key}: {why}; put it back, or run the command again to plan it as it is"
+            )
         if reason:
-            return Found(slot, reason=f"{reason.removeprefix(f'{picture.key}: ')} ({picture.key})")  # what is its own stands in brackets
+            return Found(slot, reason=f"{why} ({picture.key})")  # what is its own stands in brackets
         record: dict = {"file": picture.key}
         if picture.labels[0] != UNLABELLED:
             record |= {"label": picture.labels[0], "class": picture.names[0]}

@@ -32,7 +32,7 @@ class BoxCaptions(ModelStage):
     def __init__(self, folder):
         super().__init__(folder)
         self.deterministic = self.config.box_captioner.kind != SERVED
-        self._heard = Heard(folder, "box_captioner", "boxes", "caption")
+        self._heard = Heard(folder, "box_captioner", "boxes", "caption", self._captioned)
         self._spent: dict[str, Any] = {}  # of captioners that were closed
 
     def made(self) -> BoxCaptioner:
@@ -66,6 +66,10 @@ class BoxCaptions(ModelStage):
 
     def _large(self, anno: Anno) -> bool:
         return anno.area >= self.config.box_captioner.min_box**2
+
+    def _captioned(self, record: Record) -> bool:
+        """Whether the model gave a caption: a small box has its tag."""
+        return any(anno.caption and self._large(anno) for anno in record.annos or ())
 
     def label(self, items: Sequence[Item]) -> Sequence[Record | str]:
         with out_of_memory(TOO_LARGE):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from synth.keys import key, later, plan_key
 
+TOY = "TOY MODEL"  # how the notes of stages begin whose model ships here and met other pictures
 LAYOUTS = ("auto", "files", "webdataset", "meta", "stage")
 VOCABULARY, CAPTION, FILE, VLM, SERVED = "vocabulary", "caption", "file", "vlm", "served"
 MM_GROUNDING_DINO, GROUNDING_DINO, OWLV2, FLORENCE2, SAM3 = "mm_grounding_dino", "grounding_dino", "owlv2", "florence2", "sam3"

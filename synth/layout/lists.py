@@ -35,7 +35,8 @@ _SENTENCE = re.compile(  # what introduces a list on its line
 )
 _STRING = re.compile(r'"((?:[^"\\\n]|\\.){1,400})"(\s*:)?')
 _AROUND = " \t\"'`*_.,;:!?-\u201c\u201d\u2018\u2019()[]{}<>#~"
-_NOTHING = re.compile(r"none|nothing|n/a|empty|no .*")
+_NOTHING = re.compile(r"(?:none|nothing|n/a|empty)(?: of .*)?|no(?: \w+)? (?:objects?|items?|things?|people|tags?|names?)\b.*")
+_NUMBER = re.compile(r"\s*\d+(?:\.\d+)?\s*")
 
 
 @dataclass(frozen=True)
@@ -123,11 +124,16 @@ def _names(data: Any, depth: int) -> Iterator[str]:
         keys = {str(key).casefold(): value for key, value in data.items()}
         if named := next((keys[key] for key in _KEYS if isinstance(keys.get(key), str)), None):
             yield named
-        elif any(isinstance(value, (list, dict, str)) for value in data.values()):  # {"objects": [..]}
+        elif not all(map(_counts, data.values())):  # {"objects": [..]}
             for value in data.values():
                 yield from _names(value, depth - 1)
-        else:  # {"dog": 2, "cat": 1}
+        else:  # {"dog": 2, "cat": "1"}
             yield from map(str, data)
+
+
+def _counts(value: Any) -> bool:
+    """Whether a value says how many there are, or how sure it is, of what its key names."""
+    return not isinstance(value, (list, dict, str)) or (isinstance(value, str) and _NUMBER.fullmatch(value) is not None)
 
 
 def _quoted(text: str) -> Iterator[str]:

@@ -35,7 +35,8 @@ class Tags(LayoutStage):
     def open(self) -> None:
         super().open()
         numerics.apply(self.folder.spec.numerics)
-        self._taggers = [tagger_of(config, self.folder) for config in self.config.taggers]
+        for config in self.config.taggers:  # one by one: `close` ends the server of one where a later one fails
+            self._taggers.append(tagger_of(config, self.folder))
         if any(config.kind in (FLORENCE2, VLM) for config in self.config.taggers):
             numerics.apply_to_text(self.folder.spec.numerics)  # a tagger behind it may have applied them as for pictures
 

@@ -28,7 +28,13 @@ class _Asking:
 
     def __init__(self, model: BoxCaptioner, config: TaggerConfig, folder: StageFolder):
         self._model, self._max_words = model, config.max_words
-        self._heard = Heard(folder, f"tagger.{self.kind}", "pictures", "tag")
+        alone = len(folder.spec.config["taggers"]) == 1
+
+        def gave(record: Record) -> bool:
+            """Whether its tags are of this tagger: beside others, where it left nothing out."""
+            return bool(record.tags) and (alone or not any(why.startswith(PREFIX) for why in record.dropped))
+
+        self._heard = Heard(folder, f"tagger.{self.kind}", "pictures", "tag", gave)
 
     def prepare(self, image: Any) -> Any:
         return self._model.prepare(image)
@@ -67,7 +73,11 @@ class ServedTagger(_Asking):
 
     def __init__(self, config: TaggerConfig, folder: StageFolder):
         server = served_captioner(folder, config, config.role, f"tagger.{self.kind}", config.pixels)
-        server.open("")
+        try:
+            server.open("")
+        except BaseException:
+            server.close()  # nobody else has it
+            raise
         super().__init__(server, config, folder)
 
 

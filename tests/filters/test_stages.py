@@ -248,6 +248,17 @@ def test_what_is_no_file_in_a_given_set_is_a_tombstone_that_is_the_same_everywhe
         assert [e.slot for e in reader.index.samples] == [0]
 
 
+def test_what_changed_in_a_given_set_since_it_was_planned_ends_the_worker(run, tmp_path, capfd):
+    """Left out, it would let pass what is like it."""
+    root = tmp_path / "test"
+    root.mkdir()
+    (root / "a.png").write_bytes(file_of_a_picture(3))
+    against = listed_stage(run.root, "perceptual_hash", PerceptualHashConfig(), root)
+    (root / "a.png").write_bytes(file_of_a_picture(3) + b"more")
+    assert work(against) == EXIT_BAD_INPUT and not against.committed()
+    assert "a.png: changed since the stage was planned (its size did); put it back" in capfd.readouterr().err
+
+
 def test_pictures_of_the_next_batches_are_made_ready_while_the_model_computes(images, tiny_clip, monkeypatch):
     """And of no more than two: decoding one behind the other would leave a GPU idle most of the time."""
     lock, begun, seen = threading.Condition(), [], []

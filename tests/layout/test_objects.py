@@ -11,6 +11,7 @@ from launch.config.compose import Composer, typed
 from launch.plan.graph import plan_point
 from launch.show.took_out import took_out
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError
+from synth.features.encoders import Clip
 from synth.layout.objects.clip import features_of
 from synth.layout.objects.config import BoxEmbeddingsConfig, CropClipConfig, CropScoresConfig, ObjectsConfig
 from synth.layout.objects.embeddings import EmbeddingReader, described
@@ -193,6 +194,19 @@ def test_embeddings_of_other_objects_are_refused(labels, clip, tmp_path):
     assert sum("of its objects" in p for p in problems(stage.path, deep=True)) == 2
     with pytest.raises(InputError, match=r"npy is float32 \[2, 3, 32\], not finite float32 \[2, 2, \.\.\] of its objects"):
         EmbeddingReader(stage).of(0, made(own)[0])
+
+
+def test_a_model_without_finite_numbers_is_told_before_and_a_picture_without_embeddings_with_what_to_do(labels, clip, capfd):
+    stage = child(labels.path.parent, "box_embeddings", BoxEmbeddingsConfig(rows=2), {ROLE: [labels]}, N, 4, 4, {"model": clip})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Clip, "pooled", lambda self, texts: np.full((len(texts), 4), np.nan, np.float32))
+        assert work(stage) == EXIT_BAD_INPUT and not stage.committed()
+    assert f"{clip.path}: its numbers for a text are not finite; fetch the model again" in capfd.readouterr().err
+    assert work(stage) == EXIT_OK
+    samples = [Sample(s.slot, s.key, {"json": s.read("json"), "npy": s.read("npy")}) for s in stage.samples() if s.slot in (1, 3)]
+    rewrite(stage, 0, [Tombstone(0, "not finite"), samples[0], Tombstone(2, "torn"), samples[1]])
+    with pytest.raises(InputError, match=r"has none: not finite; leave embeddings out \(export\.layout_labels\.embeddings=false\)"):
+        EmbeddingReader(stage).of(0, made(labels)[0])
 
 
 # -- as they are asked for -------------------------------------------------------------------------------------------

@@ -3,13 +3,17 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from launch.plan import servers
 from synth.captions.engines import Request
+from synth.captions.remote.calls import WrongServer
 from synth.captions.remote.journal import key_of
+from synth.captions.remote.served import ServedEngine
+from synth.captions.remote.verdict import REFUSED
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, InputError, ServiceGone
 from synth.keys import WrongKey
 from synth.layout.box_captions import BoxCaptions
@@ -207,3 +211,13 @@ def test_errors_of_the_engine_keep_their_kind_and_name_keys_of_their_group():
         with pytest.raises(type(error)) as e, told_as("tagger.served"):
             raise error
         assert str(e.value) == said
+
+
+def test_what_to_check_of_a_server_are_keys_that_its_group_has():
+    engine = object.__new__(ServedEngine)
+    engine.captioner, engine.model = SimpleNamespace(command=("server",)), "m"
+    engine.endpoint = SimpleNamespace(api_key_env="", retries=0)
+    with pytest.raises(InputError) as e, told_as("box_captioner"), engine._explained():
+        raise WrongServer("HTTP 404", REFUSED)
+    assert str(e.value).endswith("(box_captioner.model=m): HTTP 404; check box_captioner.model, box_captioner.command")
+    assert not re.search(r"base_url|\.api\b", ServedEngine.api)

@@ -35,6 +35,9 @@ PLAIN = Request("A photo of an apple on a table.", seed=1)  # what any model may
 class RemoteEngine:
     """Not deterministic: a server batches requests as they come. What it answered once is kept in answers/."""
 
+    where = "captioner.model, captioner.base_url"  # what to check of a server that refuses who asks it
+    api = "captioner.base_url, which ends in /v1 for most servers, and captioner.api"  # and of one whose answers cannot be read
+
     def __init__(self, captioner: CaptionerConfig, endpoint: Endpoint, stage: Path, model: str):
         self.captioner, self.endpoint, self.stage, self.model = captioner, endpoint, Path(stage), model
         worker = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -183,7 +186,7 @@ class RemoteEngine:
             if doubt.kind == REFUSED:
                 raise WrongServer(f"it refuses every request: {doubt}; see captioner.body for fields that it wants or does not take")
             if doubt.kind == UNREADABLE and not self._caller.spent.requests:
-                raise WrongServer(f"{doubt}; check captioner.base_url, which ends in /v1 for most servers, and captioner.api")
+                raise WrongServer(f"{doubt}; check {self.api}")
         raise Unanswered(f"{doubt} (tried {self.endpoint.retries + 1} times)")
 
     def _reply(self, what: Answer | Rejected) -> Reply:
@@ -207,7 +210,7 @@ class RemoteEngine:
             raise self._budget.reached(str(e)) from None
         except WrongServer as e:
             key = f" and the key in {self.endpoint.api_key_env}" if self.endpoint.api_key_env else ""
-            fix = f"; check captioner.model, captioner.base_url{key}" if e.kind == REFUSED else ""
+            fix = f"; check {self.where}{key}" if e.kind == REFUSED else ""
             raise InputError(f"{self._address()} (captioner.model={self.model}): {e}{fix}") from None
 
     def _gone(self, why: str) -> Exception:

@@ -20,6 +20,8 @@ FIELDS = ("model", "host", "port", "max_seq_len", "max_gen_len", "max_batch_size
 class ServedEngine(RemoteEngine):
     """The server dies with this process, however it ends; its log is kept in logs/."""
 
+    where, api = "captioner.model, captioner.command", "captioner.command: what it starts must speak OpenAI's protocol"
+
     def __init__(self, captioner: CaptionerConfig, endpoint: Endpoint, stage: Path, model: str):
         super().__init__(captioner, endpoint, stage, model)
         self.server, self._at = self._server(), ("", "")

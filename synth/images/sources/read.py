@@ -31,7 +31,12 @@ GONE = {  # what says something of one file. One that may not be read here may b
     ENAMETOOLONG: "has a name that is too long here",
 }
 NO_CLASS = "has no class"
-ANOTHER = "changed since the stage was planned (its content did)"
+ANOTHER, OTHER_SIZE, TORN = (
+    "changed since the stage was planned (its content did)",
+    "changed since the stage was planned (its size did)",
+    "is torn",
+)
+CHANGED = (ANOTHER, OTHER_SIZE, TORN)  # what becomes of a file after it was listed
 READERS, AHEAD = 4, 1024  # files that are read at once for their digests; inputs that are looked at together
 
 
@@ -201,8 +206,8 @@ def read_file(path: Path, size: int | None, root: Path, offset: int = -1, key: s
             if size is None and (why := too_large(size := status.st_size)):
                 return why
             if offset < 0 and status.st_size != size:
-                return "changed since the stage was planned (its size did)"
+                return OTHER_SIZE
             data = pread(fd, size, max(0, offset))
     finally:
         os.close(fd)
-    return data if len(data) == size else "is torn"
+    return data if len(data) == size else TORN

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from synth.export.card import laid_out, plain_text
+from synth.export.card import laid_out, lineage, plain_text
+from synth.layout.config import TOY
 from synth.layout.records import Record
 from synth.store.folder import StageFolder
 from synth.store.framing import shared
@@ -69,7 +70,13 @@ def labels_card(folder: StageFolder, counts: Counts, size: int, how_to_read: str
     files = f"""{how_to_read}
 - `manifest.parquet`: a row a picture: key, file, caption, width, height, size in bytes, sha256, unit. class, label and seed are empty."""
     front = {"task_categories": ["object-detection", "text-to-image"], "tags": ["layout", "synthset"], **(front_matter or {})}
-    return laid_out(folder, n["pictures"], "layout labels", front, head, files, _tables(counts), LIMITS)
+    return laid_out(folder, n["pictures"], "layout labels", front, head, files, _tables(counts), "\n".join([*_toys(folder), LIMITS]))
+
+
+def _toys(folder: StageFolder) -> list[str]:
+    """What the stages that led to an export say of toy models: the labels of these are no labels."""
+    notes = [note for stage in lineage(folder) for note in stage.spec.settings.get("notes", ()) if note.startswith(TOY)]
+    return [f"- **{plain_text(note)}**" for note in dict.fromkeys(notes)]
 
 
 def _tables(counts: Counts) -> str:

@@ -6,13 +6,14 @@ from dataclasses import fields
 import numpy as np
 
 from synth import numerics
+from synth.errors import InputError
 from synth.features.encoders import TextEncoder
 from synth.features.preparing import Preparation, Stretched
 from synth.layout.records import Anno
 from synth.layout.vocabulary import check_model, text_encoder_of
 from synth.store.folder import StageFolder
 
-INPUT = "model"
+INPUT, PLAIN = "model", "a photo of a dog"
 
 
 def checked(folder: StageFolder) -> None:
@@ -21,9 +22,13 @@ def checked(folder: StageFolder) -> None:
 
 
 def opened(folder: StageFolder, rows: int) -> TextEncoder:
-    """The model of a stage, so many pictures or texts a call."""
+    """The model of a stage, so many pictures or texts a call. InputError where it makes no numbers of a plain text: no text of an object
+    would get any, which is nothing about that text."""
     path = folder.input_path(INPUT)
-    return text_encoder_of(path)(path, rows, numerics.apply(folder.spec.numerics)["dtype"])
+    model = text_encoder_of(path)(path, rows, numerics.apply(folder.spec.numerics)["dtype"])
+    if not (np.isfinite(model.texts([PLAIN])).all() and np.isfinite(model.pooled([PLAIN])).all()):
+        raise InputError(f"{path}: its numbers for a text are not finite; fetch the model again")
+    return model
 
 
 def whole(own: Preparation) -> Stretched:

@@ -25,6 +25,7 @@ from synth.store.samples import Sample, Tombstone
 from synth.store.spec import canonical
 
 NOT_FINITE = "the numbers of CLIP for the text of a box of it are not finite"
+WITHOUT = "leave embeddings out (export.layout_labels.embeddings=false) or give another features.model"
 TEXTS = 2  # of an object: its label; its label with its caption
 
 
@@ -103,7 +104,7 @@ class EmbeddingReader:
         n, where = len(record.annos or ()), f"{self._samples.stage.path}: sample {slot:09d}"
         sample = self._samples.get(slot)
         if sample is None:
-            raise InputError(f"{where}: is not there, or has none: {self._samples.reasons(slot, slot + 1).get(slot, '')}")
+            raise InputError(f"{where}: is not there, or has none: {self._samples.reasons(slot, slot + 1).get(slot, '')}; {WITHOUT}")
         try:
             numbers = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
         except (ValueError, EOFError) as e:

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from launch.plan import sources
 from launch.plan.features import EMBEDDED, features_of
 from launch.plan.node import Node
-from launch.plan.sources import Given
+from launch.plan.sources import Given, of_given, of_stage
 from synth.errors import InputError
+from synth.store.spec import InputFile
 from tests.features.tiny import build_tiny_dinov2
 from tests.images.pictures import image_folder, sample, write_tar
 from tests.launch.plan.test_graph import stage
@@ -31,6 +33,20 @@ def test_the_small_clip_that_ships_is_the_default_and_told_where_it_looks_at_oth
 
     point = plan_point(typed(Composer().compose([f"runs_dir={world.runs}", "filter=[clip_score]"])))
     assert "notes" not in stage(point, "features").spec.settings
+
+
+def test_a_stage_that_is_given_does_not_ship_because_the_dataset_of_the_run_does(world, monkeypatch):
+    from launch.config.compose import Composer, typed
+
+    node = Node("real_features", "features", typed(Composer().compose([f"runs_dir={world.runs}"])), world.runs / "tiny")
+    images = stage(world.point(), "images")
+    assert of_stage(node, images).embedded
+    monkeypatch.setattr(sources, "given_stage", lambda path, filters: images)
+    given = Given(str(world.path), "judge.real", layout="stage")
+    assert not of_given(node, given).embedded
+    model = InputFile(str(sources.PACKAGE / "models" / "tiny"), "0" * 64)
+    images = replace(images, spec=replace(images.spec, inputs={"model": model}))
+    assert of_given(node, given).embedded
 
 
 def test_classes_of_a_stage_have_a_slot_each_unless_the_model_reads_no_texts(world):

@@ -1,12 +1,15 @@
 """Planning of filters: the chain, the scoring stages that it shares, counts, and what is refused before anything runs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from launch.plan import sources
 from synth.errors import InputError
 from tests.fixtures_clip import build_tiny_clip
+from tests.images.pictures import image_folder, sample, write_tar
 from tests.launch.plan.test_graph import kinds, stage
 
 
@@ -67,6 +70,24 @@ def test_a_given_set_holds_whatever_counts_as_a_picture_and_what_cannot_be_read_
     assert scores.slots == 5
     (note,) = scores.settings["notes"]
     assert note.startswith(f"filter.near_duplicates.against: {against}: 1 .heic file is not read: this Pillow has no decoder")
+
+
+def test_every_byte_of_a_given_set_counts_and_a_tar_beside_pictures_does_not_stand_for_them(world):
+    against = image_folder(world.path / "against", {"cat": 2})
+    write_tar(against / "more.tar", sample("a", 7))
+
+    def planned():
+        sources._listed.cache_clear()  # a process lists a folder once
+        point = world.point("filter=[near_duplicates]", f"filter.near_duplicates.against={against}")
+        return stage(point, "near_duplicates_against").spec
+
+    first = planned()
+    assert first.slots == 2 and ".tar" in first.settings["notes"][0]
+    file = against / "cat" / "1.png"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    assert planned().fingerprint != first.fingerprint
+    shutil.rmtree(against / "cat")
+    assert planned().slots == 1
 
 
 @pytest.mark.parametrize(

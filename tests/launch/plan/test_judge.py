@@ -5,6 +5,7 @@ import io
 import pytest
 from PIL import Image
 
+from launch.plan import sources
 from synth.errors import InputError
 from tests.launch.plan.test_filters import clip  # noqa: F401 (a fixture)
 from tests.launch.plan.test_graph import kinds, stage
@@ -49,6 +50,20 @@ def test_points_of_a_sweep_share_the_features_of_the_real_sets(world, clip, test
     for name in ("real_features", "test_features"):
         assert stage(one, name).folder == stage(two, name).folder
     assert stage(one, "judge").spec.slots == 4 + 8 + 3 * 3 and stage(one, "judge").folder != stage(two, "judge").folder
+
+
+def test_every_byte_of_the_real_sets_counts(world, clip, test_set):  # noqa: F811
+    """A leak of a test picture is no matter of its size."""
+
+    def planned() -> set[str]:
+        sources._listed.cache_clear()  # a process lists a folder once
+        point = world.point("filter=[]", f"features.model={clip}", f"judge.test={test_set}", f"judge.real={test_set}")
+        return {stage(point, name).spec.fingerprint for name in ("real_features", "test_features")}
+
+    first = planned()
+    file = test_set / "cat" / "a.png"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    assert not planned() & first
 
 
 def test_an_ensemble_is_judged_as_the_one_set_that_it_is(world, clip, test_set):  # noqa: F811

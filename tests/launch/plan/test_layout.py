@@ -1,11 +1,15 @@
 """Layout labels as they are planned: what is told of a source and of taggers before a worker is started."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from launch.plan.layout_models import model_input
 from launch.plan.mounts import mounts_of
 from synth.errors import InputError
+from synth.layout.detect import detector_class
 from tests.layout.chains import planned, tags
 from tests.layout.sources import pictures, png, tar, write
 from tests.verify.conftest import run  # noqa: F401 (a fixture)
@@ -95,3 +99,15 @@ def test_what_cannot_be_is_told_when_it_is_planned(overrides, said, source, tmp_
     tar(tmp_path / "tars/00000.tar", {"a.png": png()})
     with pytest.raises(InputError, match=said):
         tags(tmp_path / "runs", source, *[o.replace("HERE", str(tmp_path)) for o in overrides])
+
+
+def test_a_path_of_another_type_is_told_that_the_option_is_still_the_toy(tmp_path):
+    write(tmp_path, {"dino/config.json": {"model_type": "grounding-dino"}})
+    config = SimpleNamespace(kind="owlv2", path=str(tmp_path / "dino"), repo=None)
+    said = "of type 'grounding-dino'.*; or choose detector=..., which is tiny_owlv2 now unless you chose another$"
+    with pytest.raises(InputError, match=said):
+        model_input("detector", config, detector_class("owlv2").check)
+    config.kind = "mm_grounding_dino"  # of which none ships
+    with pytest.raises(InputError, match="is a model of type 'grounding-dino'") as e:
+        model_input("detector", config, detector_class(config.kind).check)
+    assert "or choose" not in str(e.value)

@@ -125,6 +125,17 @@ def test_whole_exports_are_whole_and_their_cards_count(done, kind):
     assert reasons == {TOMBSTONE: TORN}
 
 
+def test_a_card_begins_its_limits_with_the_toy_models_that_made_the_labels(tmp_path):
+    labels = labels_stage(tmp_path, pictures())
+    told = json.loads((labels.path / "inputs.json").read_bytes())
+    told["settings"] = {**told.get("settings", {}), "notes": ["TOY MODEL: detector is tiny_owlv2", "2 pictures are not read"]}
+    (labels.path / "inputs.json").write_text(json.dumps(told))
+    stage = export(StageFolder.open(labels.path), "coco")
+    assert work(stage) == EXIT_OK
+    limits = (stage.out_dir / "README.md").read_text().split("## Known limits\n")[1]
+    assert limits.startswith("- **TOY MODEL: detector is tiny\\_owlv2**\n- Tags, boxes") and "not read" not in limits
+
+
 def test_verification_names_edited_files_and_labels_that_changed(labels, tmp_path):
     stage = export(labels, "layout_labels", LayoutLabelsConfig(str(tmp_path / "out")))
     assert work(stage) == EXIT_OK
