@@ -84,11 +84,19 @@ class Sets:
 
 
 def training_rows(sets: Sets, trained_on: str, per_class: int | None, seed: int) -> list[tuple[PictureSet, np.ndarray]]:
-    """The rows [n] of each set that a classifier is trained on: as many judged as real pictures of each class, or both of them."""
+    """The rows [n] of each set that a classifier is trained on: as many judged as real pictures of each class, or both of them.
+
+    The real set alone has the classes, too, that the judged one has no picture of, with as many as of a usual one: what lacks classes is
+    no equal of real pictures.
+    """
     sides = [sets.made] if sets.real is None else [sets.made, sets.real]
-    most = np.min([there.counts(len(sets.class_names)) for there in sides], 0)
+    counts = [there.counts(len(sets.class_names)) for there in sides]
+    most = np.min(counts, 0)
     if per_class is not None:
         most = np.minimum(most, per_class)
+    if trained_on == REAL and most.any():
+        lacking = (counts[0] == 0) & (most == 0)
+        most = np.where(lacking, np.minimum(counts[-1], int(np.median(most[most > 0]))), most)
     wanted = {MADE: [sets.made], REAL: [sets.real], BOTH: [sets.made, sets.real]}[trained_on]
     return [(there, there.drawn(most, seed)) for there in wanted if there is not None]
 
