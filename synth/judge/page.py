@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from synth.export.html import document, escaped
+from synth.judge.caveats import of_point
 from synth.judge.curves import Mark, curve
 from synth.judge.reading import Point, shown
 from synth.judge.verdict import Verdict, number, rows, sentences, short, verdict
@@ -16,7 +17,7 @@ CURVES = {"accuracy": "accuracy", "coverage": "coverage", "cmmd": "CMMD"}  # wha
 KEYS, CLASSES, NAMES, TEXT = 6, 40, 20, 600  # swept keys, classes in a table, names in a list, characters of a text
 SETS = {"made": "judged", "real": "real", "test": "test"}
 TRAINED_ON = {"made": "the judged set", "real": "as many real pictures", "both": "both"}
-NUMBERS = ("coverage", "clipped_coverage", "precision", "recall", "density", "clipped_density", "cmmd", "frechet")  # the first ones
+NUMBERS = ("clipped_coverage", "clipped_density", "cmmd", "coverage", "precision", "recall", "density", "frechet")  # the first ones
 MIME = {"png": "image/png", "jpg": "image/jpeg"}
 CSS = """
 :root { color-scheme: light dark; --side: 6rem; }
@@ -139,6 +140,8 @@ def _sets(facts: Mapping) -> list[dict[str, str]]:
 
 
 def _notes(facts: Mapping) -> Iterator[str]:
+    yield from facts.get("notes", ())
+    yield from of_point(facts)
     for name, n in facts["sets"].items():
         for reason, count in sorted(n["left_out"].items(), key=lambda r: (-r[1], r[0])):
             yield f"{name}: {count:,} left out: {reason}"
