@@ -18,6 +18,7 @@ KEYS, CLASSES, NAMES, TEXT = 6, 40, 20, 600  # swept keys, classes in a table, n
 SETS = {"made": "judged", "real": "real", "test": "test"}
 TRAINED_ON = {"made": "the judged set", "real": "as many real pictures", "both": "both"}
 NUMBERS = ("clipped_coverage", "clipped_density", "cmmd", "coverage", "precision", "recall", "density", "frechet")  # the first ones
+GIVEN = {"coverage", "precision", "recall"}  # whose intervals say nothing of another draw of the set that they are beside
 MIME = {"png": "image/png", "jpg": "image/jpeg"}
 CSS = """
 :root { color-scheme: light dark; --side: 6rem; }
@@ -109,6 +110,8 @@ def _point(point: Point) -> Iterator[str]:
     yield f"<h3>What was measured on what</h3>\n<p>{_text(_measured_on(facts))}</p>\n{_table(_sets(facts))}"
     yield from (f"<p>{_text(line)}</p>\n" for line in _notes(facts))
     yield f"<h3>Numbers</h3>\n{_table(_numbers(facts))}"
+    if GIVEN & facts["numbers"].keys():
+        yield "<p><small>The intervals of coverage, precision and recall are given the other set.</small></p>\n"
     if facts["probes"]:
         yield f"<h3>Classifiers, on the test set</h3>\n{_table(_probes(facts))}"
     if facts["classes"]:

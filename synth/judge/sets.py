@@ -23,12 +23,14 @@ FILTERED = "taken out by a filter"
 class PictureSet:
     """One set, rows in slot order. With several stages behind each other the slots of a later one follow those of the one before.
 
-    labels: number of the class among those that all sets have, -1 for a picture of another or of none.
+    labels: number of the class among those that all sets have, -1 for a picture of another or of none. own: among all of this set, -1 for
+    a picture of none.
     """
 
     features: np.ndarray  # [N, D] float32, unit length
     slots: np.ndarray  # [N] int64
     labels: np.ndarray  # [N] int64
+    own: np.ndarray  # [N] int64
     captions: np.ndarray | None  # [N, D], not a number where a picture has none
     class_texts: np.ndarray | None  # [C, D]
     left_out: Mapping[str, int]  # reason -> pictures
@@ -142,6 +144,7 @@ def _joined(sets: list[FeatureSet], stages: tuple[StageFolder, ...], numbers: tu
         np.concatenate([s.features for s in sets]),
         np.concatenate([s.slots + first for s, first in zip(sets, firsts, strict=True)]),
         known[np.concatenate([s.labels for s in sets])] if numbers else np.full(sum(len(s.slots) for s in sets), -1, np.int64),
+        np.concatenate([s.labels for s in sets]),
         _captions(sets),
         None if texts is None or not numbers else texts[[n for n, number in enumerate(numbers) if number >= 0]],
         dict(left_out),
@@ -167,6 +170,7 @@ def _chosen(pictures: PictureSet, kept: StageReader) -> PictureSet:
         features=pictures.features[there],
         slots=pictures.slots[there],
         labels=pictures.labels[there],
+        own=pictures.own[there],
         captions=captions,
         left_out=left_out,
     )

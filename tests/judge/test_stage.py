@@ -79,6 +79,13 @@ def test_a_copy_of_the_test_set_is_a_leak(tmp_path, test):
     assert found["leaks"]["examples"][0][:2] == [0, 0] and found["leaks"]["examples"][0][2] == 1
 
 
+def test_duplicates_of_classes_that_no_other_set_has_are_between_these(tmp_path, test):
+    rows, _ = clusters(1, seed=3)
+    named = ("cat", "owl 2", "owl 3", "dog")
+    found = judged(judge(features(tmp_path, "features", rows[[0, 1, 1, 1]], np.array([0, 1, 1, 2]), named), None, test))
+    assert (found["duplicates"]["within"], found["duplicates"]["between"]) == (1, 2)
+
+
 def test_one_repeated_picture_a_class_gets_the_worst_coverage(tmp_path, made, real, test):
     rows, labels = clusters(20, seed=3)
     same = features(tmp_path, "same", np.tile(rows[: len(CLASSES)], (20, 1)), labels)
