@@ -88,19 +88,20 @@ class Sets:
 def training_rows(sets: Sets, trained_on: str, per_class: int | None, seed: int) -> list[tuple[PictureSet, np.ndarray]]:
     """The rows [n] of each set that a classifier is trained on: as many judged as real pictures of each class, or both of them.
 
-    The real set alone has the classes, too, that the judged one has no picture of, with as many as of a usual one: what lacks classes is
-    no equal of real pictures.
+    The real set has the classes, too, that the judged one has no picture of, with as many as of a usual one: what lacks classes is no
+    equal of real pictures, and takes none from them.
     """
     sides = [sets.made] if sets.real is None else [sets.made, sets.real]
     counts = [there.counts(len(sets.class_names)) for there in sides]
     most = np.min(counts, 0)
     if per_class is not None:
         most = np.minimum(most, per_class)
-    if trained_on == REAL and most.any():
-        lacking = (counts[0] == 0) & (most == 0)
-        most = np.where(lacking, np.minimum(counts[-1], int(np.median(most[most > 0]))), most)
-    wanted = {MADE: [sets.made], REAL: [sets.real], BOTH: [sets.made, sets.real]}[trained_on]
-    return [(there, there.drawn(most, seed)) for there in wanted if there is not None]
+    of_real = most
+    if most.any():
+        of_real = np.where(counts[0] == 0, np.minimum(counts[-1], int(np.median(most[most > 0]))), most)
+    made, real = (sets.made, most), (sets.real, of_real)
+    wanted = {MADE: [made], REAL: [real], BOTH: [made, real]}[trained_on]
+    return [(there, there.drawn(n, seed)) for there, n in wanted if there is not None]
 
 
 def read_sets(judge: StageFolder) -> Sets:
