@@ -4,7 +4,7 @@ import pytest
 
 from synth.embedded.pictures import folders
 from synth.errors import InputError
-from synth.images.sources.class_folders import class_folders
+from synth.images.sources.image_folder import ImageFolderReader
 
 
 def test_a_folder_is_whole_or_not_there_and_of_its_own_keys(tmp_path, monkeypatch):
@@ -23,4 +23,5 @@ def test_a_folder_is_whole_or_not_there_and_of_its_own_keys(tmp_path, monkeypatc
     assert len(first) == 3 and {p: p.read_bytes() for p in tmp_path.rglob("*.png")} == first
     with pytest.raises(InputError, match="remove it, or name another folder"):
         folders.write_whole(tmp_path / "real", 3, 2, False)
-    assert not class_folders(tmp_path / "real", "source", "").notes
+    reader = ImageFolderReader(tmp_path / "real", False)
+    assert len(list(reader)) == 3 and not reader.unread and not reader.notes

@@ -173,3 +173,10 @@ def test_names_of_keys_and_numbers_are_no_columns_of_the_table_for_programs():
 def test_fine_tuned_accuracy_stands_in_both_tables():
     one = point(0.7, {}, probes={"made": probe(finetune={"value": 0.8, "low": 0.7, "high": 0.9, "n": 100})})
     assert row(one)["made_finetune"] == 0.8 and rows(verdict([one]))[0]["fine-tuned"] == ".800"
+
+
+def test_what_was_said_of_the_features_heads_the_page_and_intervals_are_told_for_what_they_are():
+    html = page("Judge", comparable([point(0.7, {}, notes=["the small CLIP & nothing else"])]))
+    assert '<p class="said">the small CLIP &amp; nothing else</p>' in html and html.count("the small CLIP") == 2
+    assert "coverage, precision and recall are given the other set" in html
+    assert "given the other set" not in page("Judge", comparable([point(0.7, {}, numbers={})]))

@@ -183,3 +183,8 @@ def test_the_report_is_whole_and_says_the_same_twice(made, real, test):
     shutil.rmtree(report.out_dir)
     (report.path / "done.json").unlink()
     assert work(report) == EXIT_OK and (report.out_dir / "index.html").read_bytes() == page
+
+
+def test_density_has_no_interval(made, real):
+    numbers = judged(judge(made, real))["numbers"]
+    assert set(numbers["density"]) == {"value"} and "low" in numbers["coverage"]

@@ -3,7 +3,7 @@
     python -m synth.embedded.pictures.folders real --count 600                # new renders of the drawings that the models know
     python -m synth.embedded.pictures.folders test --count 600 --held-out     # of other artists' drawings
 
-The same seed gives the same bytes. A folder that is there stays as it is; one of other keys is refused, by `made.json` in it.
+The same seed gives the same bytes. A folder that is there stays as it is; one of other keys is refused, by <folder>.json beside it.
 """
 
 import argparse
@@ -20,10 +20,9 @@ from synth import foreign
 from synth.embedded.pictures import grammar
 from synth.embedded.pictures.render import classes, render
 from synth.errors import EXIT_OK, InputError, tool
-from synth.store.files import beside
+from synth.store.files import beside, write_atomic
 
 SIDE = 32  # pixels
-MADE = "made.json"  # of which keys a folder is
 
 
 def write(folder: Path, count: int, seed: int, held_out: bool, side: int = SIDE) -> None:
@@ -39,10 +38,11 @@ def write(folder: Path, count: int, seed: int, held_out: bool, side: int = SIDE)
 
 def write_whole(folder: Path, count: int, seed: int, held_out: bool) -> None:
     """The folder, whole or not at all. InputError for one that is there and was made of other keys, or half of it by an older version."""
+    told = folder.with_name(f"{folder.name}.json")  # beside it: in it, it would be told as a file that is no picture
     keys = {"count": count, "seed": seed, "held_out": held_out}
     if folder.exists():
         try:
-            there = foreign.read_json(folder / MADE, foreign.RECORD)
+            there = foreign.read_json(told, foreign.RECORD)
         except OSError:
             there = "nobody knows what"
         if there != keys:
@@ -52,7 +52,7 @@ def write_whole(folder: Path, count: int, seed: int, held_out: bool) -> None:
     place = beside(folder)
     try:
         write(place, count, seed, held_out)
-        (place / MADE).write_text(json.dumps(keys))
+        write_atomic(told, json.dumps(keys).encode())  # first: a folder that is there has it
         os.rename(place, folder)
     finally:
         shutil.rmtree(place, ignore_errors=True)
