@@ -96,6 +96,8 @@ def _report(path: Path, out: Sequence[Path]) -> int:
     for file in out:
         if file.suffix not in FORMS:
             raise InputError(f"--out {file}: write a file called {', '.join(f'*{suffix}' for suffix in FORMS)}")
+        if not file.parent.is_dir():
+            raise InputError(f"--out {file}: there is no folder {file.parent}; make it, or name another one")
     stages = reports_at(path)
     if not stages:
         raise InputError(f"{path}: holds no judgement; set judge.real or judge.test of a run, or use recipe=judge judge.source=FOLDER")

@@ -7,6 +7,7 @@ from launch.config.root import Config, RecipeStage
 from launch.plan.inputs import existing, identity_of
 from launch.plan.node import Node
 from launch.plan.sources import Given
+from synth.judge.caveats import not_there
 from synth.judge.classifiers import check_folder
 from synth.judge.config import FOLDER, JudgeReportConfig
 from synth.judge.matching import matched
@@ -33,6 +34,7 @@ def add(config: Config, last: str | None, stages: dict[str, RecipeStage], settin
             why = f"recipe {config.recipe.name} makes the pictures that are judged"
             raise WrongKey("source", judge.source, why, "leave it out, or use recipe=judge")
         elif judge.real is None and judge.test is None:
+            _tested(config)
             return
         else:
             upstream = _of_run(config, last, stages, settings)
@@ -41,11 +43,16 @@ def add(config: Config, last: str | None, stages: dict[str, RecipeStage], settin
                 upstream[ROLES[name]] = _given(f"{name}_{FEATURES}", name, path, stages, settings)
         stages[JUDGE] = RecipeStage(JUDGE, upstream)
         stages[REPORT] = RecipeStage(REPORT, {JUDGE: JUDGE})
+        _tested(config)
         if judge.train == FINETUNE:
-            if judge.test is None:
-                raise WrongKey("train", FINETUNE, "there is no test set to ask about", "set judge.test=FOLDER, or judge.train=none")
             stages[FINETUNE] = RecipeStage(FINETUNE, upstream)
             stages[REPORT] = RecipeStage(REPORT, {JUDGE: JUDGE, FINETUNE: FINETUNE})
+
+
+def _tested(config: Config) -> None:
+    """WrongKey for classifiers that nothing is asked."""
+    if config.judge.train == FINETUNE and config.judge.test is None:
+        raise WrongKey("train", FINETUNE, "there is no test set to ask about", "set judge.test=FOLDER, or judge.train=none")
 
 
 def _given(name: str, key: str, path: str, stages: dict[str, RecipeStage], settings: dict[str, Any]) -> str:
@@ -76,8 +83,11 @@ def plan(node: Node) -> list[StageSpec]:
     config = node.config.judge
     if not config.seeds:
         raise WrongKey("seeds", [], "names no draw of the training pictures", "use [0,1,2]", JUDGE)
-    matched({name: _classes(node, role) for name, role in ROLES.items() if role in node.upstream})
-    return [node.spec(dump(config), len(parts(config, ROLES[REAL] in node.upstream, ROLES[TEST] in node.upstream)), 1, 1)]
+    classes = {name: _classes(node, role) for name, role in ROLES.items() if role in node.upstream}
+    matching = matched(classes if classes[MADE] else {})
+    notes = [f"{JUDGE}.{TEST}: the judged set: {line}; pictures of these take no part" for line in not_there(matching.others)]
+    slots = len(parts(config, ROLES[REAL] in node.upstream, ROLES[TEST] in node.upstream))
+    return [node.spec(dump(config), slots, 1, 1, settings={"notes": notes} if notes else None)]
 
 
 def finetune(node: Node) -> list[StageSpec]:

@@ -3,7 +3,8 @@
 Bootstrap of test pictures, the same draws for all points (paired), with the seeds drawn anew too, whose share is widened by S / (S - 1) as
 in `numbers.intervals`. All pairs of points are compared at once:
 a difference counts if it exceeds, in units of its standard error, what the largest of all of them reaches by chance in 95 % of the draws
-(single-step max-T, Romano and Wolf 2005). So neither looking at many points nor picking the best one makes a winner of noise.
+(single-step max-T, Romano and Wolf 2005), and if enough test pictures are answered otherwise for a sign test. So neither looking at many
+points nor picking the best one makes a winner of noise.
 """
 
 from collections.abc import Sequence
@@ -56,8 +57,15 @@ def choose(correct: Sequence[np.ndarray], draws: int = DRAWS, level: float = LEV
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
     accuracies = tuple(_accuracy(v, a, b, correct[0].shape[1]) for v, a, b in zip(values, low, high, strict=True))
     order = sorted(range(len(values)), key=lambda n: (-values[n], n))
-    tied = [order[0], *(n for n in order[1:] if n not in _worse(values, drawn, order[0], level))]
+    worse = {n for n in _worse(values, drawn, order[0], level) if not _few(correct[order[0]], correct[n], level)}
+    tied = [order[0], *(n for n in order[1:] if n not in worse)]
     return Choice(accuracies, tuple(order), tuple(tied))
+
+
+def _few(one: np.ndarray, other: np.ndarray, level: float) -> bool:
+    """Whether two points answer too few pictures otherwise for any winner: were all of these for one, the sign test would still call it
+    chance. A bootstrap of one picture has no spread, and is sure of all."""
+    return bool(2 * 0.5 ** int((one.mean(0) != other.mean(0)).sum()) > 1 - level)
 
 
 def _accuracy(value: float, low: float, high: float, n: int) -> Accuracy:

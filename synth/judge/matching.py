@@ -47,5 +47,10 @@ def matched(sets: Mapping[str, Sequence[str]]) -> Matching:
 
 
 def _told(name: str, classes: Sequence[str]) -> str:
+    return f"judge: the {name} set has {named(classes)}"
+
+
+def named(classes: Sequence[str]) -> str:
+    """The first ones of some classes."""
     more = f" and {len(classes) - NAMED:,} more" if len(classes) > NAMED else ""
-    return f"judge: the {name} set has {', '.join(repr(printable(c, 60)) for c in classes[:NAMED])}{more}"
+    return f"{', '.join(repr(printable(c, 60)) for c in classes[:NAMED])}{more}"

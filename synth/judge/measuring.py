@@ -121,7 +121,7 @@ def _beside(made: np.ndarray, real: PictureSet | None, number: int | None, confi
     found |= {
         "precision": mean(lambda: around.around > 0),
         "recall": mean(lambda: around.reached),
-        "density": mean(lambda: around.around / around.k),
+        "density": _number(lambda: around.around.mean() / around.k),  # its pictures share neighbourhoods: a bootstrap is far too narrow
         "coverage": mean(lambda: around.inside > 0),
     }
     density, coverage = balls.clipped_of(around)
@@ -143,7 +143,7 @@ def _classes(part: Part, sets: Sets, config: JudgeConfig) -> Measured:
 
 def _duplicates(part: Part, sets: Sets, config: JudgeConfig) -> Measured:
     made = sets.made
-    labels = np.where(made.labels < 0, len(sets.class_names), made.labels)
+    labels = np.where(made.own < 0, made.own.max(initial=0) + 1, made.own)  # classes that no other set has are classes, too
     found = alike.duplicates(made.features, labels, config.duplicate, EXAMPLES)
     pairs = {
         name: [[int(made.slots[a]), int(made.slots[b]), rounded(s)] for a, b, s in examples]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from synth.export.html import document, escaped
+from synth.judge.caveats import of_point
 from synth.judge.curves import Mark, curve
 from synth.judge.reading import Point, shown
 from synth.judge.verdict import Verdict, number, rows, sentences, short, verdict
@@ -16,7 +17,8 @@ CURVES = {"accuracy": "accuracy", "coverage": "coverage", "cmmd": "CMMD"}  # wha
 KEYS, CLASSES, NAMES, TEXT = 6, 40, 20, 600  # swept keys, classes in a table, names in a list, characters of a text
 SETS = {"made": "judged", "real": "real", "test": "test"}
 TRAINED_ON = {"made": "the judged set", "real": "as many real pictures", "both": "both"}
-NUMBERS = ("coverage", "clipped_coverage", "precision", "recall", "density", "clipped_density", "cmmd", "frechet")  # the first ones
+NUMBERS = ("clipped_coverage", "clipped_density", "cmmd", "coverage", "precision", "recall", "density", "frechet")  # the first ones
+GIVEN = {"coverage", "precision", "recall"}  # whose intervals say nothing of another draw of the set that they are beside
 MIME = {"png": "image/png", "jpg": "image/jpeg"}
 CSS = """
 :root { color-scheme: light dark; --side: 6rem; }
@@ -108,6 +110,8 @@ def _point(point: Point) -> Iterator[str]:
     yield f"<h3>What was measured on what</h3>\n<p>{_text(_measured_on(facts))}</p>\n{_table(_sets(facts))}"
     yield from (f"<p>{_text(line)}</p>\n" for line in _notes(facts))
     yield f"<h3>Numbers</h3>\n{_table(_numbers(facts))}"
+    if GIVEN & facts["numbers"].keys():
+        yield "<p><small>The intervals of coverage, precision and recall are given the other set.</small></p>\n"
     if facts["probes"]:
         yield f"<h3>Classifiers, on the test set</h3>\n{_table(_probes(facts))}"
     if facts["classes"]:
@@ -139,6 +143,8 @@ def _sets(facts: Mapping) -> list[dict[str, str]]:
 
 
 def _notes(facts: Mapping) -> Iterator[str]:
+    yield from facts.get("notes", ())
+    yield from of_point(facts)
     for name, n in facts["sets"].items():
         for reason, count in sorted(n["left_out"].items(), key=lambda r: (-r[1], r[0])):
             yield f"{name}: {count:,} left out: {reason}"

@@ -12,11 +12,14 @@ import numpy as np
 from synth import foreign
 from synth.errors import InputError
 from synth.schema import violations
+from synth.store.inside import Inside
 
 JSON, CORRECT, PICTURES = "judge.json", "correct.npy", "pictures"
 FIX = "run the command that judged it again, or remove it"
 MOST = 1 << 30  # bytes of correct.npy: a byte a test picture and seed
 NAMED = 60  # characters of a value in a label
+BEGINS = {"png": b"\x89PNG\r\n\x1a\n", "jpg": b"\xff\xd8\xff"}  # how the pictures of a page begin
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 SCHEMA = Path(__file__).with_name("judge.schema.json")
 
 Scalar = str | int | float | bool | None
@@ -38,11 +41,11 @@ class Point:
         return self.title or " ".join(f"{key}={shown(value)}" for key, value in self.keys.items()) or self.facts["name"]
 
     def picture(self, name: str) -> bytes:
-        """A picture that the page shows; InputError if it is not there. The schema lets no name lead out of the folder."""
-        try:
-            return foreign.read(self.folder / name, foreign.RECORD)
-        except OSError as e:
-            raise InputError(f"{self.folder / name}: cannot be read ({e.strerror}); {FIX}") from e
+        """A picture that the page shows; InputError for what is none: a page may be given away, so no other file gets into it."""
+        data = _read(self.folder, name, foreign.RECORD)
+        if not data.startswith(BEGINS.get(name.rpartition(".")[2], b"\0")):
+            raise InputError(f"{self.folder / name}: begins as no picture of its name; {FIX}")
+        return data
 
 
 def shown(value: Scalar) -> str:
@@ -65,10 +68,7 @@ def schema() -> Mapping:
 def read_point(folder: Path) -> Point:
     """The judgement in a folder that the stage `judge_report` wrote; InputError for anything else."""
     path = folder / JSON
-    try:
-        facts = foreign.read_json(path, foreign.STAGE, FIX)
-    except OSError as e:
-        raise InputError(f"{path}: cannot be read ({e.strerror}); {FIX}") from e
+    facts = foreign.parse(_read(folder, JSON, foreign.STAGE), path, FIX)
     if wrong := next(violations(facts, schema()), ""):
         raise InputError(f"{path}: {wrong}; {FIX}")
     return point_of(folder, facts)
@@ -76,19 +76,37 @@ def read_point(folder: Path) -> Point:
 
 def point_of(folder: Path, facts: Mapping) -> Point:
     """The judgement of a folder whose judge.json says this."""
-    return Point(folder, facts, _correct(folder / CORRECT, facts) if facts["test_rows"] else None)
+    return Point(folder, facts, _correct(folder, facts) if facts["test_rows"] else None)
 
 
-def _correct(path: Path, facts: Mapping) -> np.ndarray:
-    """[S, M] bool."""
+def _read(folder: Path, name: str, most: int) -> bytes:
+    """A file of a judgement itself; InputError for a link, which may lead anywhere, and for a name that leads out of the folder."""
+    path = Path(Inside(folder, FIX).path(name))
+    if path.is_symlink():
+        raise InputError(f"{path}: is a link, where a file is expected; {FIX}")
     try:
-        rows = np.load(io.BytesIO(foreign.read(path, MOST)), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as e:
+        return foreign.read(path, most)
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read ({e.strerror}); {FIX}") from e
+
+
+def _correct(folder: Path, facts: Mapping) -> np.ndarray:
+    """[S, M] bool. The header is compared before anything is made of the rows: one of a few bytes may tell of terabytes."""
+    path, expected = folder / CORRECT, (len(facts["seeds"]), int(facts["test_rows"]))
+    data = io.BytesIO(_read(folder, CORRECT, MOST))
+    try:
+        version = np.lib.format.read_magic(data)
+        if version not in HEADERS:
+            raise ValueError(f"of version {version}")
+        shape, by_columns, dtype = HEADERS[version](data)
+    except (ValueError, EOFError, SyntaxError, RecursionError) as e:
         raise InputError(f"{path}: is no array ({e}); {FIX}") from e
-    expected = len(facts["seeds"]), facts["test_rows"]
-    if rows.shape != expected or rows.dtype != bool:
-        raise InputError(f"{path}: holds {rows.dtype} {rows.shape}, {JSON} tells of bool {expected}; {FIX}")
-    return rows
+    if (shape, dtype) != (expected, np.dtype(bool)):
+        raise InputError(f"{path}: holds {dtype} {shape}, {JSON} tells of bool {expected}; {FIX}")
+    rows = np.frombuffer(data.read(), np.uint8)
+    if len(rows) != expected[0] * expected[1]:
+        raise InputError(f"{path}: holds {len(rows):,} of {expected[0] * expected[1]:,} values; {FIX}")
+    return rows.reshape(expected, order="F" if by_columns else "C") != 0
 
 
 def told_apart(points: Sequence[Point]) -> list[Point]:
@@ -110,7 +128,8 @@ def _plainness(key: str) -> tuple:
 
 def comparable(points: Sequence[Point]) -> list[list[Point]]:
     """Points in groups that were measured alike: with the same features, real and test set, classes and settings of the judge."""
-    groups: dict[str, list[Point]] = {}
-    for point in points:
-        groups.setdefault(point.facts["measured"], []).append(point)
+    groups: dict[tuple[str, int], list[Point]] = {}
+    for point in points:  # one that nothing could be trained on has no test rows, and is told beside the others
+        rows = point.facts["test_rows"] or max(p.facts["test_rows"] for p in points if p.facts["measured"] == point.facts["measured"])
+        groups.setdefault((point.facts["measured"], rows), []).append(point)
     return [told_apart(group) for group in groups.values()]

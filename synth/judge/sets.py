@@ -23,12 +23,14 @@ FILTERED = "taken out by a filter"
 class PictureSet:
     """One set, rows in slot order. With several stages behind each other the slots of a later one follow those of the one before.
 
-    labels: number of the class among those that all sets have, -1 for a picture of another or of none.
+    labels: number of the class among those that all sets have, -1 for a picture of another or of none. own: among all of this set, -1 for
+    a picture of none.
     """
 
     features: np.ndarray  # [N, D] float32, unit length
     slots: np.ndarray  # [N] int64
     labels: np.ndarray  # [N] int64
+    own: np.ndarray  # [N] int64
     captions: np.ndarray | None  # [N, D], not a number where a picture has none
     class_texts: np.ndarray | None  # [C, D]
     left_out: Mapping[str, int]  # reason -> pictures
@@ -84,13 +86,22 @@ class Sets:
 
 
 def training_rows(sets: Sets, trained_on: str, per_class: int | None, seed: int) -> list[tuple[PictureSet, np.ndarray]]:
-    """The rows [n] of each set that a classifier is trained on: as many judged as real pictures of each class, or both of them."""
+    """The rows [n] of each set that a classifier is trained on: as many judged as real pictures of each class, or both of them.
+
+    The real set has the classes, too, that the judged one has no picture of, with as many as of a usual one: what lacks classes is no
+    equal of real pictures, and takes none from them.
+    """
     sides = [sets.made] if sets.real is None else [sets.made, sets.real]
-    most = np.min([there.counts(len(sets.class_names)) for there in sides], 0)
+    counts = [there.counts(len(sets.class_names)) for there in sides]
+    most = np.min(counts, 0)
     if per_class is not None:
         most = np.minimum(most, per_class)
-    wanted = {MADE: [sets.made], REAL: [sets.real], BOTH: [sets.made, sets.real]}[trained_on]
-    return [(there, there.drawn(most, seed)) for there in wanted if there is not None]
+    of_real = most
+    if most.any():
+        of_real = np.where(counts[0] == 0, np.minimum(counts[-1], int(np.median(most[most > 0]))), most)
+    made, real = (sets.made, most), (sets.real, of_real)
+    wanted = {MADE: [made], REAL: [real], BOTH: [made, real]}[trained_on]
+    return [(there, there.drawn(n, seed)) for there, n in wanted if there is not None]
 
 
 def read_sets(judge: StageFolder) -> Sets:
@@ -134,6 +145,7 @@ def _joined(sets: list[FeatureSet], stages: tuple[StageFolder, ...], numbers: tu
         np.concatenate([s.features for s in sets]),
         np.concatenate([s.slots + first for s, first in zip(sets, firsts, strict=True)]),
         known[np.concatenate([s.labels for s in sets])] if numbers else np.full(sum(len(s.slots) for s in sets), -1, np.int64),
+        np.concatenate([s.labels for s in sets]),
         _captions(sets),
         None if texts is None or not numbers else texts[[n for n, number in enumerate(numbers) if number >= 0]],
         dict(left_out),
@@ -159,6 +171,7 @@ def _chosen(pictures: PictureSet, kept: StageReader) -> PictureSet:
         features=pictures.features[there],
         slots=pictures.slots[there],
         labels=pictures.labels[there],
+        own=pictures.own[there],
         captions=captions,
         left_out=left_out,
     )

@@ -1,7 +1,7 @@
 """All parts of a judgement as one: what judge.json holds, and which test pictures were got right."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from synth.errors import InputError
 from synth.judge.choice import choose
 from synth.judge.measuring import mean, rounded
 from synth.judge.parts import BOTH, CLASSES, DUPLICATES, LEAKS, MADE, PICTURES, PROBE, REAL, ROLES, SET, Part
+from synth.judge.reading import shown
 from synth.kinds import config_of
 from synth.reading.stage import ROLE as IMAGES
 from synth.store.damage import mending
@@ -50,6 +51,8 @@ def found_in(judge: StageFolder, parts: Sequence[Part]) -> Found:
         else:
             found.single[part.kind] = facts
     found.classes.sort(key=lambda c: c["class"])
+    for what in found.unmeasurable:  # one draw that cannot be learned: a mean of the others would hide it
+        found.probes.pop(what, None)
     return found
 
 
@@ -72,7 +75,8 @@ def summary(judge: StageFolder, parts: Sequence[Part]) -> tuple[dict[str, Any], 
     facts = {
         "version": VERSION,
         "name": _name(judge),
-        "point": dict(sorted(_point(judge))),
+        "notes": _notes(judge),
+        "point": _values(_point(judge)),
         "measured": _measured(judge, names),
         "features": _encoder(judge),
         "seeds": list(config.seeds),
@@ -121,6 +125,21 @@ def _point(judge: StageFolder) -> Iterator[tuple[str, Any]]:
         seen.add(stage.spec.fingerprint)
         yield from _scalars(stage.spec)
         below += [up for role in stage.spec.upstream if role not in READS for up in stage.upstream(role)]
+
+
+def _values(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """By key. Stages of one name, as those of an ensemble, may give several values: these as one text."""
+    values: dict[str, list[Any]] = {}
+    for key, value in pairs:
+        if value not in (those := values.setdefault(key, [])):
+            those.append(value)
+    return {key: those[0] if len(those) == 1 else " + ".join(map(shown, those))[:LONGEST] for key, those in sorted(values.items())}
+
+
+def _notes(judge: StageFolder) -> list[str]:
+    """What was said when the features of the sets were planned: of which model they are, and what it does not know."""
+    features = [stage for role in ROLES.values() if role in judge.spec.upstream for stage in judge.upstream(role)]
+    return list(dict.fromkeys(str(note) for stage in features for note in stage.spec.settings.get("notes", ())))
 
 
 def _scalars(spec: StageSpec) -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,8 @@ ENDS = ("value", "low", "high")
 
 
 def parquet(groups: Sequence[Sequence[Point]]) -> bytes:
-    """The file. group: points of one number were measured alike. Columns: what tells points apart, then `accuracy`, `accuracy_low`, .."""
+    """The file. group: points of one number were measured alike. Columns: `key.*` tell points apart, then
+    `made_accuracy`, `made_accuracy_low`, .. of probes, and `number.*`. Their prefixes keep names that others chose from each other's."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -26,13 +27,13 @@ def row(point: Point, group: int = 0) -> dict[str, Any]:
     """column -> value of a point."""
     facts = point.facts
     columns: dict[str, Any] = {"point": point.label, "group": group, "name": facts["name"], "features": facts["features"]}
-    columns |= {key: shown(value) for key, value in point.keys.items()}
+    columns |= {f"key.{key}": shown(value) for key, value in point.keys.items()}
     columns |= {f"{name}_pictures": n["pictures"] for name, n in facts["sets"].items()}
     for what, probe in facts["probes"].items():
-        for number in ("accuracy", "knn", "calibration_error"):
-            columns |= dict(_ends(f"{what}_{number}", probe[number]))
+        for number in ("accuracy", "knn", "calibration_error", "finetune", "finetune_calibration_error"):
+            columns |= dict(_ends(f"{what}_{number}", probe.get(number, {})))
     for name, number in facts["numbers"].items():
-        columns |= dict(_ends(name, number))
+        columns |= dict(_ends(f"number.{name}", number))
     columns |= {f"duplicates_{where}": facts["duplicates"][where] for where in ("within", "between")}
     return columns | ({"leaks": facts["leaks"]["pictures"]} if facts["leaks"] else {})
 

@@ -3,22 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from synth.judge.caveats import caveats, notes, undrawn
 from synth.judge.choice import Accuracy, Choice, choose
 from synth.judge.reading import Point, shown
 
 OTHERS = 3  # points that the sentence names beside the one to take
 # name of a column -> the number of judge.json, and how it is written
 NUMBERS = {
+    "clipped coverage": ("clipped_coverage", ".3f"),
+    "CMMD": ("cmmd", ".3f"),
     "coverage": ("coverage", ".3f"),
     "precision": ("precision", ".3f"),
-    "CMMD": ("cmmd", ".3f"),
     "Frechet": ("frechet", ".4g"),
     "Vendi": ("vendi", ".4g"),
     "CLIP score": ("clip_score", ".3f"),
     "zero-shot": ("zero_shot", ".3f"),
 }
 PROBES = {"accuracy": "made", "real": "real", "real + made": "both"}
-BY = ("coverage", True), ("cmmd", False), ("vendi", True)  # numbers that order points without a test set, and whether more is better
+# numbers that order points without a test set, and whether more is better: first those that unequal counts do not move
+BY = ("clipped_coverage", True), ("cmmd", False), ("vendi", True)
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,8 @@ def verdict(points: Sequence[Point]) -> Verdict:
 
 
 def _worth(point: Point) -> tuple:
-    for name, more in BY:
-        if (value := number(point.facts, name)) is not None:
-            return 0, -value if more else value, point.label
-    return 1, 0.0, point.label
+    values = [(number(point.facts, name), more) for name, more in BY]
+    return *((value is None, (-value if more else value) if value is not None else 0.0) for value, more in values), point.label
 
 
 def number(facts: Mapping, name: str) -> float | None:
@@ -79,6 +80,8 @@ def _row(point: Point, accuracy: Accuracy | None) -> dict[str, str]:
     row = {"point": point.label, "pictures": f"{facts['sets']['made']['pictures']:,}"}
     row["accuracy"] = f"{short(accuracy.value)} +- {short(accuracy.half)}" if accuracy else ""
     row["kNN"] = short(probes["made"]["knn"]["value"]) if "made" in probes else ""
+    tuned = probes.get("made", {}).get("finetune", {}).get("value")
+    row["fine-tuned"] = "" if tuned is None else short(tuned)
     for name in ("real", "real + made"):
         row[name] = short(probes[PROBES[name]]["accuracy"]["value"]) if PROBES[name] in probes else ""
     for name, (key, form) in NUMBERS.items():
@@ -90,16 +93,27 @@ def _row(point: Point, accuracy: Accuracy | None) -> dict[str, str]:
 
 
 def sentences(found: Verdict) -> list[str]:
-    """What to take, or why nothing is to be taken; then how that was found."""
-    if not found.points:
-        return []
+    """What was said of the features; what to take, or why nothing is to be taken; how that was found; what it is not to be taken for."""
+    return [*notes(found.points), *_said(found), *caveats(found.points)] if found.points else []
+
+
+def _said(found: Verdict) -> list[str]:
     first = found.points[0].facts
     if found.choice is None:
         return [_no_choice(found.points) if len(found.points) > 1 else _without(first)]
-    how = f"{first['test_rows']:,} test pictures of {len(first['classes']):,} classes, {len(first['seeds'])} draws of the training pictures"
+    how = f"{first['test_rows']:,} test pictures of {len(first['classes']):,} classes, {_draws(found.points)}"
     if len(found.points) == 1:
         return [_alone(found), f"linear probe on features of {first['features']}; {how}"]
     return [_choice(found, found.choice), f"linear probe on features of {first['features']}; paired bootstrap of the same {how}"]
+
+
+def _draws(points: Sequence[Point]) -> str:
+    if any(undrawn(point.facts) for point in points):
+        return (
+            "all pictures of a set train its probe (no draws: what another set of the kind would give is not in it, judge.per_class=K is)"
+        )
+    seeds = len(points[0].facts["seeds"])
+    return f"{seeds} draw{'' if seeds == 1 else 's'} of the training pictures"
 
 
 def _no_choice(points: Sequence[Point]) -> str:

@@ -15,7 +15,7 @@ def number(value, half=0.01, n=100):
 def facts(point=None, test_rows=100, seeds=(0, 1), classes=("cat", "dog"), **more):
     """judge.json of a judged set beside a real and a test set."""
     one = {"pictures": 40, "without_class": 0, "left_out": {}, "other_classes": [], "fewest": 20, "most": 20, "balance": 1.0}
-    probe = {"rows": 40, "accuracy": number(0.7), "knn": number(0.6), "calibration_error": {"value": 0.1}}
+    probe = {"rows": 30, "accuracy": number(0.7), "knn": number(0.6), "calibration_error": {"value": 0.1}}
     found = {
         "version": 1,
         "name": "images-0123456789ab",

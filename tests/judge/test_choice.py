@@ -42,6 +42,12 @@ def test_a_seed_that_is_far_from_the_others_is_noise_too():
     assert choose([steady, swings]).winner is None
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_a_handful_of_pictures_makes_no_winner(rows):
+    assert choose([np.ones((3, rows), bool), np.zeros((3, rows), bool)]).winner is None
+    assert choose([np.ones((3, 6), bool), np.zeros((3, 6), bool)]).winner == 0
+
+
 def test_all_right_is_not_sure_of_all():
     (accuracy,) = choose([np.ones((2, 20), bool)]).accuracies
     assert accuracy.value == accuracy.high == 1 and 0.8 < accuracy.low < 0.9

@@ -6,13 +6,15 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from synth.errors import InputError
 from synth.judge.page import page
 from synth.judge.reading import CORRECT, JSON, comparable, read_point
-from synth.judge.tables import row
+from synth.judge.tables import parquet, row
+from synth.judge.verdict import rows, verdict
 from tests.browser import browse
 from tests.judge.points import facts, point, right, written
 
@@ -24,6 +26,10 @@ def png() -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (8, 8), (200, 30, 30)).save(out, "PNG")
     return out.getvalue()
+
+
+def probe(**more) -> dict:
+    return facts()["probes"]["made"] | more
 
 
 @pytest.fixture
@@ -76,7 +82,12 @@ def test_a_value_of_a_key_that_is_no_number_has_its_place():
 
 def test_a_row_of_the_table_for_programs_has_values_and_their_ends():
     found = row(point(0.7, {KEY: 2.0}))
-    assert found["coverage"] == 0.5 and found["coverage_low"] == 0.49 and found["cmmd"] == 1.25 and found["made_accuracy"] == 0.7
+    assert (
+        found["number.coverage"] == 0.5
+        and found["number.coverage_low"] == 0.49
+        and found["number.cmmd"] == 1.25
+        and found["made_accuracy"] == 0.7
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,6 +100,12 @@ def test_a_row_of_the_table_for_programs_has_values_and_their_ends():
         ),
         ({"numbers": {"coverage": 3}}, r"numbers\.coverage is 3"),
         ({"more": 1}, "more is no field"),
+        ({"probes": {"made": probe(knn={"value": None, "why": "x"})}}, r"probes\.made\.knn\.value is None"),
+        ({"pictures": {"looked_at": 3, "undecodable": 0, "captions": 5}}, r"pictures\.captions is 5"),
+        ({"pictures": {"looked_at": 3, "undecodable": 0, "captions": {"x": "s"}}}, r"pictures\.captions\.x is 's'"),
+        ({"pictures": {"looked_at": 3, "undecodable": 0, "blank": {}}}, r"pictures\.blank is \{\}"),
+        ({"numbers": {"coverage": {"value": 1e308}}}, r"numbers\.coverage\.value is 1e\+308, above"),
+        ({"point": {"a": 10**400}}, r"point\.a is .*, above"),
     ],
 )
 def test_what_is_no_judgement_is_refused_by_its_place(tmp_path, wrong, told):
@@ -101,8 +118,65 @@ def test_torn_arrays_and_objects_that_would_run_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"holds bool \(2, 99\), judge.json tells of bool \(2, 100\)"):
         read_point(tmp_path)
     np.save(tmp_path / CORRECT, np.array([[print]], object), allow_pickle=True)
+    with pytest.raises(InputError, match=r"holds object \(1, 1\)"):
+        read_point(tmp_path)
+    with open(tmp_path / CORRECT, "wb") as f:  # a few bytes that tell of terabytes
+        np.lib.format.write_array_header_1_0(f, {"descr": "|b1", "fortran_order": False, "shape": (2, 4 * 10**12)})
+    with pytest.raises(InputError, match=r"holds bool \(2, 4000000000000\)"):
+        read_point(tmp_path)
+    np.savez(tmp_path / "z.npz", right(0.7))
+    (tmp_path / "z.npz").replace(tmp_path / CORRECT)
     with pytest.raises(InputError, match="is no array"):
+        read_point(tmp_path)
+    np.save(tmp_path / CORRECT, right(0.7))
+    (tmp_path / CORRECT).write_bytes((tmp_path / CORRECT).read_bytes()[:-1])
+    with pytest.raises(InputError, match="holds 199 of 200 values"):
         read_point(tmp_path)
     (tmp_path / JSON).write_text(json.dumps(facts())[:50])
     with pytest.raises(InputError, match=r"judge\.json: is not JSON"):
         read_point(tmp_path)
+
+
+@pytest.mark.parametrize("name", [JSON, CORRECT, "pictures/made-1.png", "pictures"])
+def test_no_file_from_outside_gets_into_a_page(folder, tmp_path_factory, name):
+    """By a link to it, or by one in the place of the folder of pictures."""
+    outside = tmp_path_factory.mktemp("outside") / "there"
+    (folder / name).rename(outside)
+    (folder / name).symlink_to(outside)
+    with pytest.raises(InputError, match="is a link"):
+        page("Judge", comparable([read_point(folder)]))
+
+
+def test_what_is_no_picture_is_not_shown(folder):
+    (folder / "pictures" / "made-1.png").write_bytes(b"secret")
+    with pytest.raises(InputError, match=r"made-1\.png: begins as no picture"):
+        page("Judge", comparable([read_point(folder)]))
+    shown = [{"class": "cat", "made": ["pictures/made-1.png\n"]}]
+    with pytest.raises(InputError):
+        page("Judge", comparable([replace(read_point(folder), facts=facts(shown=shown))]))
+
+
+def test_points_of_one_name_and_other_test_pictures_are_not_compared():
+    fewer = replace(point(0.7, {KEY: 2.0}, measured="m"), facts=facts({KEY: 2.0}, test_rows=50), correct=right(0.7, 50))
+    assert "<h2>2 of 2" in page("Judge", comparable([point(0.4, {KEY: 1.0}), fewer]))
+
+
+def test_names_of_keys_and_numbers_are_no_columns_of_the_table_for_programs():
+    clash = [
+        point(0.7, {"number.point": "a", "group": "b"}, numbers={"point": {"value": 1.0}}),
+        point(0.6, {"number.point": "c", "group": "d"}),
+    ]
+    table = pq.read_table(io.BytesIO(parquet(comparable(clash)))).to_pylist()
+    assert [r["number.point"] for r in table] == [1.0, None] and [r["group"] for r in table] == [0, 0]
+
+
+def test_fine_tuned_accuracy_stands_in_both_tables():
+    one = point(0.7, {}, probes={"made": probe(finetune={"value": 0.8, "low": 0.7, "high": 0.9, "n": 100})})
+    assert row(one)["made_finetune"] == 0.8 and rows(verdict([one]))[0]["fine-tuned"] == ".800"
+
+
+def test_what_was_said_of_the_features_heads_the_page_and_intervals_are_told_for_what_they_are():
+    html = page("Judge", comparable([point(0.7, {}, notes=["the small CLIP & nothing else"])]))
+    assert '<p class="said">the small CLIP &amp; nothing else</p>' in html and html.count("the small CLIP") == 2
+    assert "coverage, precision and recall are given the other set" in html
+    assert "given the other set" not in page("Judge", comparable([point(0.7, {}, numbers={})]))

@@ -1,5 +1,6 @@
 """A judge of features through the real worker: the same bytes for any number of jobs, and what it must say of sets that are known."""
 
+import json
 import shutil
 
 import numpy as np
@@ -10,8 +11,10 @@ from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.judge.config import JudgeReportConfig
 from synth.judge.parts import parts
 from synth.judge.reading import read_point
-from synth.judge.summary import summary
+from synth.judge.summary import _values, summary
 from synth.kinds import config_of
+from synth.store.folder import StageFolder
+from synth.store.spec import canonical
 from tests.fixtures_images import child, digests, work
 from tests.judge.sets import CLASSES, clusters, features, judge
 
@@ -76,6 +79,13 @@ def test_a_copy_of_the_test_set_is_a_leak(tmp_path, test):
     assert found["leaks"]["examples"][0][:2] == [0, 0] and found["leaks"]["examples"][0][2] == 1
 
 
+def test_duplicates_of_classes_that_no_other_set_has_are_between_these(tmp_path, test):
+    rows, _ = clusters(1, seed=3)
+    named = ("cat", "owl 2", "owl 3", "dog")
+    found = judged(judge(features(tmp_path, "features", rows[[0, 1, 1, 1]], np.array([0, 1, 1, 2]), named), None, test))
+    assert (found["duplicates"]["within"], found["duplicates"]["between"]) == (1, 2)
+
+
 def test_one_repeated_picture_a_class_gets_the_worst_coverage(tmp_path, made, real, test):
     rows, labels = clusters(20, seed=3)
     same = features(tmp_path, "same", np.tile(rows[: len(CLASSES)], (20, 1)), labels)
@@ -114,6 +124,37 @@ def test_classes_are_matched_by_name_and_what_does_not_meet_is_counted(tmp_path,
     assert found["sets"]["test"]["without_class"] == 10 and found["probes"]["made"]["accuracy"]["value"] > 0.6
 
 
+def test_a_set_that_lacks_classes_is_no_equal_of_real_pictures(tmp_path, real, test):
+    rows, labels = clusters(20, seed=3)
+    there = labels < 2
+    found = judged(judge(features(tmp_path, "features", rows[there], labels[there]), real, test))
+    made, beside, both = (found["probes"][what] for what in ("made", "real", "both"))
+    assert (made["rows"], beside["rows"], both["rows"]) == (40, 80, 120)
+    assert min(p["accuracy"]["value"] for p in (beside, both)) > made["accuracy"]["value"] + 0.2
+
+
+def test_one_draw_that_cannot_be_learned_leaves_no_probe(tmp_path):
+    spread = np.eye(12)[[0, 1, 0, 2]]  # a picture of each class: one of the four draws has twice the same
+    made = features(tmp_path, "features", spread, np.array([0, 0, 1, 1]), ("cat", "dog"))
+    rows, labels = clusters(3, seed=2)
+    found = judged(
+        judge(made, None, features(tmp_path, "test_features", rows, labels % 2, ("cat", "dog")), seeds=tuple(range(8)), per_class=1)
+    )
+    assert "same features" in found["no_probes"]["made"] and found["probes"] == {} and found["test_rows"] == 0
+
+
+def test_stages_of_one_name_give_all_of_their_values():
+    pairs = [("images.negative", None), ("images.steps", 20), ("images.negative", "ugly"), ("images.steps", 20)]
+    assert _values(pairs) == {"images.negative": "null + ugly", "images.steps": 20}
+
+
+def test_what_was_said_of_the_features_is_said_of_the_judgement(tmp_path, test):
+    made = features(tmp_path, "features", *clusters(20, seed=3))
+    path = made.path / "inputs.json"
+    path.write_bytes(canonical(json.loads(path.read_bytes()) | {"settings": {"notes": ["features.model: the small CLIP"]}}))
+    assert judged(judge(StageFolder.open(made.path), None, test))["notes"] == ["features.model: the small CLIP"]
+
+
 def test_sets_without_a_class_in_common_end_the_worker(tmp_path, made, capsys):
     test = features(tmp_path, "test_features", *clusters(5, seed=2), ("n01", "n02", "n03", "n04"))
     assert work(judge(made, None, test)) == EXIT_BAD_INPUT
@@ -142,3 +183,8 @@ def test_the_report_is_whole_and_says_the_same_twice(made, real, test):
     shutil.rmtree(report.out_dir)
     (report.path / "done.json").unlink()
     assert work(report) == EXIT_OK and (report.out_dir / "index.html").read_bytes() == page
+
+
+def test_density_has_no_interval(made, real):
+    numbers = judged(judge(made, real))["numbers"]
+    assert set(numbers["density"]) == {"value"} and "low" in numbers["coverage"]

@@ -4,7 +4,7 @@ import pytest
 
 from synth.judge.reading import told_apart
 from synth.judge.verdict import rows, sentences, verdict
-from tests.judge.points import point
+from tests.judge.points import facts, point
 
 GUIDANCE = "images.guidance_scale"
 
@@ -31,7 +31,7 @@ def test_no_winner_inside_the_noise():
 
 
 def test_without_a_test_set_no_point_is_taken():
-    points = [point(None, {GUIDANCE: 2.0}), point(None, {GUIDANCE: 4.0}, numbers={"coverage": {"value": 0.9}})]
+    points = [point(None, {GUIDANCE: 2.0}), point(None, {GUIDANCE: 4.0}, numbers={"clipped_coverage": {"value": 0.1}})]
     assert said(points) == ["which point trains best cannot be said without a test set: judge.test=FOLDER"]
     assert rows(verdict(told_apart(points)))[0]["point"] == f"{GUIDANCE}=4"
     assert "accuracy" not in rows(verdict(points))[0]
@@ -42,6 +42,39 @@ def test_a_point_that_nothing_can_be_trained_on_is_named():
     assert said(points) == [
         f"which point trains best cannot be said: no classifier can be trained on {GUIDANCE}=4: train: all pictures have the same features"
     ]
+
+
+def test_classes_that_a_set_lacks_are_said_with_the_test_pictures_that_take_no_part():
+    found = facts()
+    test = found["sets"]["test"] | {"other_classes": ["owl", "Red_Fox"], "without_class": 30}
+    made = found["sets"]["made"] | {"other_classes": ["red fox"]}
+    one = point(0.7, {}, sets={"made": made, "real": made, "test": test}, name="set")
+    one.facts["classes"][0]["pictures"]["made"] = 0
+    told = said([one])
+    assert "set: 1 class of the test set is not in it ('owl'); 30 test pictures take no part" in told
+    assert "set: 1 class of the test set is not in the real set, or twice in a set ('Red_Fox'); 30 test pictures take no part" in told
+    assert "set: has no picture of 1 class ('cat')" in told
+
+
+def test_draws_that_are_one_draw_are_none():
+    probe = facts()["probes"]["made"]
+    assert "2 draws of the training pictures" in said([point(0.7, {})])[1]
+    assert "all pictures of a set train its probe (no draws" in said([point(0.7, {}, probes={"made": probe | {"rows": 40}})])[1]
+
+
+def test_counts_that_are_not_equal_are_said():
+    probe = facts()["probes"]["made"]
+    points = [point(0.7, {GUIDANCE: n}, probes={"made": probe | {"rows": n}}) for n in (8, 16)]
+    assert "trained on 8 to 16 pictures: set judge.per_class=K for equal counts" in said(points)
+    assert not any("equal counts" in line for line in said([point(0.7, {})]))
+    sets = facts()["sets"]
+    told = said([point(0.7, {}, sets=sets | {"made": sets["made"] | {"pictures": 45}})])
+    assert any(line.endswith("need equal counts; go by clipped coverage and CMMD") and "45 pictures beside 40" in line for line in told)
+
+
+def test_notes_of_the_features_come_first():
+    assert said([point(0.7, {}, notes=["features.model: the small CLIP"])])[0] == "features.model: the small CLIP"
+    assert said([point(0.7, {k: k}, notes=["toy"]) for k in "ab"])[0] == "toy"
 
 
 def test_one_point_is_told_beside_real_pictures():

@@ -51,7 +51,14 @@ def test_what_cannot_be_read_is_named_and_the_others_are_told(runs, tmp_path, ca
     assert "is not done" in err and "other-1/stage.json" in err and "accuracy" in out and "take" not in out
 
 
-@pytest.mark.parametrize(("words", "told"), [(["--out", "points.pdf"], "called *.html, *.json, *.parquet"), ([], "holds no judgement")])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--out", "points.pdf"], "called *.html, *.json, *.parquet"),
+        (["--out", "nodir/points.html"], "there is no folder nodir"),
+        ([], "holds no judgement"),
+    ],
+)
 def test_what_it_cannot_do_is_refused(runs, tmp_path, capsys, words, told):
     empty = shutil.copytree(next(runs.glob("*/test_features-*")), tmp_path / "runs" / "toys" / next(runs.glob("*/test_features-*")).name)
     assert main([str(empty.parent), *words]) == EXIT_BAD_INPUT

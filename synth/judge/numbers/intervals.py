@@ -35,10 +35,11 @@ def interval(
 ) -> Interval:
     """The interval of the mean of values: [N], one a thing, or [S, N], the same things measured with S seeds.
 
-    Of right or wrong ([N] bool) it is Wilson's (1927): a bootstrap of 10 right ones out of 10 would be sure of all. Else it is the
-    percentile bootstrap (Efron 1979) of n draws. With S seeds both things and seeds are drawn, and what seeds add to the variance is
-    widened by S / (S - 1), so that two seeds do not look surer than they are. statistic: of resampled rows [N, ...], where the value is
-    no mean; InputError if it is not finite for a draw. Unmeasurable below 2 things, where a mean has no spread.
+    Of right or wrong ([N] bool) it is Wilson's (1927): a bootstrap of 10 right ones out of 10 would be sure of all. So it is where all
+    seeds have them all right, or none. Else it is the percentile bootstrap (Efron 1979) of n draws. With S seeds both things and seeds are
+    drawn, and what seeds add to the variance is widened by S / (S - 1), so that two seeds do not look surer than they are. statistic: of
+    resampled rows [N, ...], where the value is no mean; InputError if it is not finite for a draw. Unmeasurable below 2 things, where a
+    mean has no spread.
     """
     if not 0 < level < 1 or n < 1:
         raise InputError(f"an interval needs a level between 0 and 1 and draws, not {level} and {n}")
@@ -51,6 +52,8 @@ def interval(
         return _of_statistic(values, statistic, seed, n, level)
     if values.ndim == 1 and values.dtype == bool:
         return wilson(int(values.sum()), len(values), level)
+    if values.dtype == bool and (values.all() or not values.any()):  # of all seeds: no draw is ever otherwise
+        return wilson(things if values.all() else 0, things, level)
     drawn = _of_means(values.mean(0) if values.ndim == 2 else values, seed, n)
     if values.ndim == 2:
         drawn += _of_seeds(values.mean(1, dtype=np.float64), seed, n)

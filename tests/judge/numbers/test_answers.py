@@ -140,3 +140,9 @@ def test_what_has_no_interval_says_why():
         intervals.difference(np.ones(3), np.ones(4), 0)
     with pytest.raises(InputError, match="a level between 0 and 1"):
         intervals.interval(np.ones(3), 0, level=95)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_all_seeds_of_one_answer_are_not_sure_of_all(right):
+    found = intervals.interval(np.full((3, 3), right), seed=0)
+    assert found == intervals.wilson(3 * right, 3) and 0.5 < found.high - found.low < 0.7

@@ -82,6 +82,13 @@ def test_any_folder_is_judged(world, clip, test_set):  # noqa: F811
     assert point.stages[0].spec.inputs["source"].path == str(test_set)
 
 
+def test_classes_of_the_test_set_that_are_not_judged_are_told_when_it_is_planned(world, clip, tmp_path, test_set):  # noqa: F811
+    source = pictures(tmp_path / "source", "cat", "sea lion")
+    point = world.point("recipe=judge", f"judge.source={source}", f"features.model={clip}", f"judge.test={test_set}")
+    (note,) = stage(point, "judge").spec.settings["notes"]
+    assert note == "judge.test: the judged set: 1 class of the test set is not in it ('zebra'); pictures of these take no part"
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -92,6 +99,7 @@ def test_any_folder_is_judged(world, clip, test_set):  # noqa: F811
         ),
         (["recipe=probe", "judge.test=TEST"], "recipe probe makes no pictures of classes that could be judged"),
         (["judge.test=NOWHERE", "features.model=CLIP"], "judge.test: .*NOWHERE is not there"),
+        (["judge.train=finetune"], "judge.train=finetune: there is no test set to ask about; set judge.test=FOLDER"),
         (["judge.test=OTHERS", "features.model=CLIP"], "no class is in all of these sets"),
         (["judge.test=TEST", "features.model=CLIP", "judge.seeds=[]"], r"judge.seeds=\[\]: names no draw"),
         (["judge.test=TEST", "features.model=CLIP", "judge.neighbours=0"], "judge.neighbours=0: must be from 1 to 100"),
