@@ -1,21 +1,24 @@
 """What of judgements cannot be taken at its word: classes that are not there, counts that differ, draws that are none. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from synth.captions.normalise import looked_up
 from synth.judge.matching import named
 from synth.judge.parts import MADE, REAL, TEST
-from synth.judge.reading import Point
+
+if TYPE_CHECKING:
+    from synth.judge.reading import Point  # numpy, which planning does without
 
 UNEQUAL = 1.1  # of two sets: from so many times the pictures on their counts are not equal
 
 
-def notes(points: Sequence[Point]) -> list[str]:
+def notes(points: "Sequence[Point]") -> list[str]:
     """What was said of the features when they were planned, as of a model that knows nothing of these pictures."""
     return list(dict.fromkeys(note for point in points for note in point.facts.get("notes", ())))
 
 
-def caveats(points: Sequence[Point]) -> list[str]:
+def caveats(points: "Sequence[Point]") -> list[str]:
     """A line each, of all points that are compared."""
     rows = {point.facts["probes"][MADE]["rows"] for point in points if MADE in point.facts["probes"]}
     apart = [f"trained on {min(rows):,} to {max(rows):,} pictures: set judge.per_class=K for equal counts"] if len(rows) > 1 else []

@@ -64,8 +64,8 @@ class Heard:
         )
 
     def _before(self) -> bool:
-        """Whether any unit, or what there is of one that is not through, holds something that was asked for, whoever made it. Reads up to the
-        first that does."""
+        """Whether any unit, or what there is of one that is not through, holds something that was asked for, whoever made it. Reads up to
+        the first that does."""
         units = (self._folder.unit(number) for number in sorted(self._folder.committed()))
         known = (record for unit in units for _, record in records_of(self._folder, unit.start, unit.stop))
         return any(isinstance(record, Record) and self._gave(record) for record in chain(known, _unfinished(self._folder)))
