@@ -65,7 +65,7 @@ def chain(runs, source, owlv2, *words: str, **keys: object):
 def stopped(folder) -> dict:
     """What the last worker said of itself."""
     lines = [json.loads(line) for path in (folder.path / "events").glob("*.jsonl") for line in path.read_text().splitlines()]
-    return next(line for line in reversed(lines) if line["event"] == "stop")
+    return max((line for line in lines if line["event"] == "stop"), key=lambda line: line["time"])
 
 
 # -- captions of boxes -----------------------------------------------------------------------------------------------
