@@ -60,7 +60,7 @@ def _notes(model: InputFile, source: Planned) -> list[str]:
     """What to say where the small CLIP that ships here looks at pictures that it was not made for."""
     if Path(model.path).resolve() != EMBEDDED or source.embedded:
         return []
-    why = "the small CLIP that ships here looks at these pictures; it knows those that ship and nothing else, so its numbers say nothing"
+    why = "the small CLIP that ships here knows drawings of 20 things on painted scenes; of other pictures its numbers say nothing"
     return [f"{MODEL_KEY}: {why}; give {MODEL_KEY}=/folder of a CLIP, SigLIP or DINOv2 model"]
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -64,10 +65,28 @@ def told(group: "Sequence[Point]", console: Console) -> list[str]:
 
     found = verdict(group)
     lines = rows(found)
+    shown = fitting(lines, console.width)
     table = Table(title="judge", title_justify="left")
-    for name in lines[0]:
+    for name in shown:
         table.add_column(name, justify="left" if name == "point" else "right", no_wrap=name != "point", overflow="fold")
     for line in lines:
-        table.add_row(*(Text(printable(cell)) for cell in line.values()))
+        table.add_row(*(Text(printable(line[name])) for name in shown))
     console.print(table)
-    return sentences(found)
+    left = [name for name in lines[0] if name not in shown]
+    return ([f"no room here for {', '.join(left)}: the page has them, and a wider terminal"] if left else []) + sentences(found)
+
+
+def fitting(lines: Sequence[Mapping[str, str]], width: int) -> list[str]:
+    """The columns that so many characters have room for: the first ones, which say most. The first is always there, and folded.
+
+    >>> fitting([{"point": "steps=20", "accuracy": ".62", "leaks": "3"}], 26)
+    ['point', 'accuracy']
+    """
+    shown: list[str] = []
+    room = width - 1
+    for name in lines[0]:
+        room -= 3 + max(cell_len(printable(text)) for text in (name, *(line[name] for line in lines)))
+        if shown and room < 0:
+            break
+        shown.append(name)
+    return shown

@@ -19,10 +19,15 @@ def notes(points: "Sequence[Point]") -> list[str]:
 
 
 def caveats(points: "Sequence[Point]") -> list[str]:
-    """A line each, of all points that are compared."""
+    """Of all points that are compared: each line once, with the points that it is true of."""
     rows = {point.facts["probes"][MADE]["rows"] for point in points if MADE in point.facts["probes"]}
     apart = [f"trained on {min(rows):,} to {max(rows):,} pictures: set judge.per_class=K for equal counts"] if len(rows) > 1 else []
-    return apart + [f"{point.label}: {line}" for point in points for line in of_point(point.facts)]
+    of_lines: dict[str, list[str]] = {}  # line -> points
+    for point in points:
+        for line in of_point(point.facts):
+            of_lines.setdefault(line, []).append(point.label)
+    everywhere = len(points) if len(points) > 1 else 0
+    return apart + [f"{'all points' if len(of) == everywhere else ', '.join(of)}: {line}" for line, of in of_lines.items()]
 
 
 def of_point(facts: Mapping) -> Iterator[str]:

@@ -29,7 +29,7 @@ p { margin: .3rem 0; overflow-wrap: anywhere; } .said { font-size: 1.15rem; font
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .7rem .2rem 0; text-align: right; white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 1px solid #8888; font-weight: 600; } tr.best td { font-weight: 600; }
-td:first-child { white-space: normal; overflow-wrap: anywhere; max-width: 30rem; }
+td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 11rem; max-width: 30rem; }
 .curves { display: flex; flex-wrap: wrap; gap: 1rem; } .curve { width: 340px; max-width: 100%; font: 11px system-ui, sans-serif; }
 .curve text { fill: currentColor; opacity: .75; } .curve .name { font-size: 12px; opacity: 1; }
 .curve .axis { stroke: currentColor; opacity: .5; fill: none; }

@@ -27,7 +27,7 @@ def test_the_small_clip_that_ships_is_the_default_and_told_where_it_looks_at_oth
     spec = stage(point, "features").spec
     assert spec.inputs["model"].path == str(EMBEDDED) and spec.slots == stage(point, "images").spec.slots + 6
     (note,) = spec.settings["notes"]
-    assert note.startswith("features.model: the small CLIP that ships here looks at these pictures")
+    assert note.startswith("features.model: the small CLIP that ships here knows drawings of 20 things")
     from launch.config.compose import Composer, typed
     from launch.plan.graph import plan_point
 
