@@ -1,6 +1,7 @@
 """What a plan will take, by what earlier stages of the same work took: their workers' own events. Nothing measured: nothing said."""
 
 import contextlib
+import functools
 import heapq
 import math
 import statistics
@@ -42,7 +43,8 @@ FREE = frozenset(
         *("templates", "senses", "content", "official", "also", "prompt_template", "class_names", "total"),
     }
 )
-MODELS = ("model", "checkpoint", "tokenizer", "params", "clip", "weights")  # how roles of inputs begin that are no data
+# how roles of inputs begin that are data; of any other, as weights of every kind of model, other contents are other work
+DATA = ("source", "images", "annotations", "captions", "examples", "backgrounds", "relations", "metaprompts", "hypernyms", "definitions")
 
 
 @dataclass(frozen=True)
@@ -96,23 +98,18 @@ class Paces:
 
     def _stages(self, kind: str, work: str) -> list[Path]:
         """The newest stages of the same work."""
-        places = (p for runs in self._runs for p in runs.glob("*/*/stage.json"))
-        newest = heapq.nlargest(10 * STAGES, filter(None, (_aged(p, kind) for p in places)))
-        found = []
-        for _, path in newest:
+        return [path for path, of in self._there.get(kind, ()) if of == work][:STAGES]
+
+    @functools.cached_property
+    def _there(self) -> dict[str, list[tuple[Path, str]]]:
+        """kind -> (stage, its work), the newest first. Each stage.json is read once; what cannot be read is no measure of anything."""
+        found: dict[str, list[tuple[float, Path, str]]] = {}
+        for path in (p for runs in self._runs for p in runs.glob("*/*/stage.json")):
             with contextlib.suppress(InputError, StoreError, OSError, KeyError, TypeError, AttributeError):
                 raw = foreign.parse(read_small(path, foreign.STAGE) or b"", path)
-                if work_of(raw["kind"], raw["config"], raw["numerics"], raw["batch"], raw["inputs"]) == work:
-                    found.append(path.parent)
-        return found[:STAGES]
-
-
-def _aged(path: Path, kind: str) -> tuple[float, Path] | None:
-    """(when a stage was planned, its stage.json) if it is of a kind; what cannot be read is no measure of anything."""
-    with contextlib.suppress(InputError, StoreError, OSError):
-        if f'"kind": "{kind}"'.encode() in (read_small(path, foreign.STAGE) or b""):
-            return path.stat().st_mtime, path
-    return None
+                work = work_of(raw["kind"], raw["config"], raw["numerics"], raw["batch"], raw["inputs"])
+                found.setdefault(raw["kind"], []).append((path.stat().st_mtime, path.parent, work))
+        return {kind: [(path, work) for _, path, work in sorted(stages, reverse=True)] for kind, stages in found.items()}
 
 
 def work_of(kind: str, config: Mapping, numerics: Mapping, batch: int, inputs: Mapping[str, str]) -> str:
@@ -120,7 +117,7 @@ def work_of(kind: str, config: Mapping, numerics: Mapping, batch: int, inputs: M
 
     A guidance scale counts by whether there is guidance, which doubles the work.
     """
-    models = {role: identity for role, identity in inputs.items() if role.startswith(MODELS)}
+    models = {role: identity for role, identity in inputs.items() if not role.startswith(DATA)}
     return digest([kind, _kept(config), numerics, batch, models])
 
 

@@ -110,6 +110,8 @@ def test_other_work_is_no_measure(tmp_path, other):
 def test_the_same_work_of_other_pictures_is_the_same():
     work = [work_of("images", DRAWN | {"counts": n, "subset": "0..9"}, {}, 4, ONE | {"source": str(n)}) for n in range(2)]
     assert work[0] == work[1] != work_of("images", DRAWN, {}, 4, ONE | {"model_lora_0": "x"})
+    weights = [work_of("boxes", {}, {}, 4, {"source": str(n), "detector": f"weights {n // 2}"}) for n in range(3)]
+    assert weights[0] == weights[1] != weights[2], "weights of any role, by whatever name"
 
 
 def test_only_the_card_that_worked_last_counts(tmp_path):
