@@ -10,6 +10,7 @@ import numpy as np
 from synth.errors import InputError
 from synth.judge.choice import choose
 from synth.judge.measuring import mean, rounded
+from synth.judge.numbers.answers import confusion_pairs
 from synth.judge.parts import BOTH, CLASSES, DUPLICATES, LEAKS, MADE, PICTURES, PROBE, REAL, ROLES, SET, Part
 from synth.judge.reading import shown
 from synth.kinds import config_of
@@ -200,13 +201,9 @@ def _confusions(found: Found, names: Sequence[str]) -> list[dict[str, Any]]:
     table = np.zeros((n, n))
     for _, rows in found.probes[MADE]:
         np.add.at(table, (rows[:, 0].astype(int), rows[:, 1].astype(int)), 1 / seeds)
-    of_class = table.sum(1)
-    np.fill_diagonal(table, 0)
-    order = np.argsort(-table, axis=None, kind="stable")[:CONFUSIONS]
-    pairs = [(int(k) // n, int(k) % n) for k in order if table.flat[k] > 0]
     return [
-        {"class": names[a], "taken_for": names[b], "pictures": rounded(table[a, b]), "share": rounded(table[a, b] / of_class[a])}
-        for a, b in pairs
+        {"class": names[label], "taken_for": names[answer], "pictures": rounded(pictures), "share": rounded(share)}
+        for label, answer, pictures, share in confusion_pairs(table, CONFUSIONS)
     ]
 
 

@@ -32,11 +32,6 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(correct(probabilities, labels).mean())
 
 
-def per_class_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """[C] float64; NaN for a class without a test picture: it has no accuracy."""
-    return per_class(correct(probabilities, labels), labels, probabilities.shape[1])
-
-
 def per_class(values: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
     """[C] mean of values [N] over each class; NaN for a class that has none."""
     pictures = np.bincount(labels, minlength=n_classes)
@@ -54,16 +49,16 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int =
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def confusion_pairs(probabilities: np.ndarray, labels: np.ndarray, top: int) -> list[tuple[int, int, int, float]]:
-    """(label, answer, pictures, share of the label's pictures), the most pictures first, ties by label and answer; at most `top`."""
-    right = correct(probabilities, labels)
-    answers = probabilities.argmax(1)
-    n_classes = probabilities.shape[1]
-    pair, count = np.unique(labels[~right] * np.int64(n_classes) + answers[~right], return_counts=True)
-    of_class = np.bincount(labels, minlength=n_classes)
-    order = np.lexsort((pair, -count))[:top]
-    found = zip(pair[order].tolist(), count[order].tolist(), strict=True)
-    return [(p // n_classes, p % n_classes, c, c / int(of_class[p // n_classes])) for p, c in found]
+def confusion_pairs(table: np.ndarray, top: int) -> list[tuple[int, int, float, float]]:
+    """(label, answer, pictures, share of the label's pictures), the most pictures first, ties by label and answer; at most `top`.
+
+    table: [C, C] pictures of each label by answer.
+    """
+    wrong, of_class = np.array(table, np.float64), table.sum(1)
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:top]
+    pairs = [divmod(int(k), len(wrong)) for k in order if wrong.flat[k] > 0]
+    return [(label, answer, float(wrong[label, answer]), float(wrong[label, answer] / of_class[label])) for label, answer in pairs]
 
 
 def clip_scores(pictures: np.ndarray, captions: np.ndarray) -> np.ndarray:
