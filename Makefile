@@ -35,7 +35,7 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 gpu: $(VENV)/.installed
-	SYNTHSET_GPU_TESTS=cuda $(BIN)/python -m pytest -m gpu tests/gpu -n 4 --dist loadfile $(ARGS)
+	SYNTHSET_GPU_TESTS=cuda $(BIN)/python -m pytest -m gpu tests/gpu -n 4 --dist loadgroup $(ARGS)
 
 cogview2-home:
 	@test -f "$(COGVIEW2_HOME)/cogview2_text2image.py" || { echo "COGVIEW2_HOME must name a clone of THUDM/CogView2"; exit 65; }

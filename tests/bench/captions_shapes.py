@@ -40,9 +40,10 @@ class Ids:
     """In place of a tokenizer: prompts are numbers in a text; one token in MEAN_LENGTH ends a caption."""
 
     eos = 2
+    ends = frozenset([eos])
 
     def __init__(self, vocab: int):
-        self._ends = list(range(5, vocab, MEAN_LENGTH))
+        self._newlines = list(range(5, vocab, MEAN_LENGTH))
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         return [[int(word) for word in text.split()] for text in texts]
@@ -51,7 +52,7 @@ class Ids:
         return ["" for _ in rows]
 
     def ids_containing(self, text: str) -> list[int]:
-        return self._ends
+        return self._newlines
 
 
 def prompts(n: int, group: int, vocab: int) -> list[str]:

@@ -1,6 +1,7 @@
 """The benches for GPUs would run on one: what they build lies on the device, and what does not fit is a row of their table."""
 
 import itertools
+from argparse import Namespace
 
 import pytest
 import torch
@@ -35,6 +36,13 @@ def test_a_random_llama_gives_finite_logits_and_its_prefill_agrees_with_its_deco
     step = decode_one_token(model, torch.tensor([7]), torch.tensor([3]), 4)
     assert whole.isfinite().all() and torch.allclose(step, whole, atol=1e-3)
     assert 3 < whole.std() < 12
+
+
+def test_the_bench_of_captions_goes_from_prompts_to_its_last_line(capsys):
+    """The same command as on a GPU, of a small model: what the engine asks of a tokenizer, the bench's stand-in has."""
+    captions_shapes.run(Namespace(shapes="smoke", captions=4, rows=2, groups="2", rounds=1, numerics="exact", native_only=False))
+    printed = capsys.readouterr().out
+    assert "native, no sharing" in printed and "share of the roofline" in printed and "mean caption" in printed
 
 
 def test_what_does_not_fit_is_a_row_of_the_table_and_the_rest_is_measured(monkeypatch, capsys):

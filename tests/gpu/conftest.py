@@ -33,9 +33,16 @@ def pytest_collection_modifyitems(config, items):
     here = [item for item in items if Path(__file__).parent in item.path.parents]
     for item in here:
         item.add_marker(pytest.mark.gpu)
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
     if gone := {item for item in here if _gpus(item) > torch.cuda.device_count()}:
         config.hook.pytest_deselected(items=list(gone))
         items[:] = [item for item in items if item not in gone]
+
+
+def _group(item: pytest.Item) -> str:
+    """Tests that one process should run, for `--dist loadgroup`: they share what was drawn. A model's row, or a file."""
+    name = getattr(item, "callspec", None) and item.callspec.params.get("name")
+    return f"{item.path.stem} {name or ''}".strip()
 
 
 def _gpus(item: pytest.Item) -> int:

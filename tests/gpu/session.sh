@@ -29,7 +29,7 @@ piece() {
 
 machine() { [ -n "$DRY" ] || nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv,noheader; }
 probe() { piece probe 90 "$PYTHON" -m tests.gpu.probe; }
-tests() { piece tests "$1" "$PYTHON" -m pytest -m gpu tests/gpu -n "${DRY:-4}" --dist loadfile -v -ra --durations 10 -p no:cacheprovider --junitxml "$OUT/tests.xml"; }
+tests() { piece tests "$1" "$PYTHON" -m pytest -m gpu tests/gpu -n "${DRY:-14}" --dist loadgroup -v -ra --durations 10 -p no:cacheprovider --junitxml "$OUT/tests.xml"; }
 
 # captions_of NAME SECONDS NUMERICS CAPTIONS OPTIONS..
 captions_of() {
@@ -51,7 +51,7 @@ images_of() {
 case ${1:-} in
 short) # what is worth most first: a call that is cut off has shown it
   machine
-  tests 300
+  tests 240
   probe
   captions_of captions-exact 100 exact 512 --groups 8 --native-only
   images_of sd15-exact 90 sd15 --images 16 --numerics exact --stages-only
