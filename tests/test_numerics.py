@@ -53,7 +53,7 @@ def flags():
     return (
         torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled(), torch.backends.cuda.cudnn_sdp_enabled(),
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic,
-        torch.backends.cudnn.benchmark, torch.get_deterministic_debug_mode() > 0,
+        torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark, torch.get_deterministic_debug_mode() > 0,
     )  # fmt: skip
 
 

@@ -8,11 +8,12 @@ import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synth.errors import DeviceFailed, InputError
+from synth.errors import DeviceFailed, InputError, OutOfDeviceMemory
 from synth.host.environment import without_secrets
 
 if TYPE_CHECKING:
@@ -43,6 +44,28 @@ def device(index: int | None = None, env: Mapping[str, str] = os.environ, root: 
     if by := given(env, root, bool(torch.version.hip)):
         raise _unusable(by, root)
     return torch.device("cpu")
+
+
+@contextlib.contextmanager
+def every_allocation(promised: bool) -> Iterator[None]:
+    """Around what computes. promised: that its bits are always the same.
+
+    Where the GPU is so full that a workspace does not fit, torch goes on with a kernel that needs none and says nothing: the bits are
+    others. OutOfDeviceMemory, then, although the work came to its end.
+    """
+    before = _refused() if promised else 0
+    yield
+    if promised and (failed := _refused() - before) > 0:
+        raise OutOfDeviceMemory(
+            f"the GPU is nearly full: {failed} allocation(s) failed, and torch went on with other kernels, whose results have other bits; "
+            "lower the batch size, or take a GPU with more memory"
+        )
+
+
+def _refused() -> int:
+    """Allocations on the GPU that failed in this process, whatever became of them."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.memory_stats().get("num_ooms", 0) if torch is not None and torch.cuda.is_initialized() else 0
 
 
 def half_dtype(on: "torch.device") -> "torch.dtype":

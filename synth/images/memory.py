@@ -238,7 +238,7 @@ def _heads(own: Mapping, level: int, simple: bool) -> float:
 
 
 def _decoding(part: _Part, name: str, cls: str, config: DrawingConfig, dtype: str, batch: int, vae_batch: int, plain: bool) -> int:
-    """Bytes of decoding a batch, with its finished pictures."""
+    """Bytes of decoding a batch, with its finished pictures. plain: torch's own kernels; their convolutions lay out what a pixel sees."""
     own, pixels = part.config(name), config.height * config.width
     wide = dtype == "float16" and own.get("force_upcast", True) and part.folder.pipeline in UPCAST
     item = 4 if wide else ITEM[dtype]
@@ -248,7 +248,14 @@ def _decoding(part: _Part, name: str, cls: str, config: DrawingConfig, dtype: st
         once = max(once, (pixels / 4 ** (len(own["block_out_channels"]) - 1)) ** 2 * SCORE)
     weights = sum(n for _, n in elements(part.folder.vae or part.folder.path / name, part.folder.variant)) * 4 if wide else 0
     done = 3 * pixels * item * (2 * batch if rows < batch else 2 * rows)
-    return int(once * rows + weights + done)
+    seen = _columns(own) * pixels * item if plain else 0
+    return int(once * rows + weights + done + seen)
+
+
+def _columns(own: Mapping) -> float:
+    """Values for each pixel that a decoder's widest 3x3 convolution reads: a level's first one has the channels of the level before."""
+    outs = own["block_out_channels"]
+    return max(9 * given / 4**level for level, given in enumerate([*outs[1:], outs[-1]]))
 
 
 def _decoder(own: Mapping, cls: str) -> float:

@@ -1,4 +1,6 @@
-"""Every noise draw from the sample's own generator, in pipelines that would not do so by themselves."""
+"""One call of a pipeline is a function of its arguments: each sample's noise is its own generator's, and no call finds in a scheduler
+what another one left there.
+"""
 
 import contextlib
 import functools
@@ -18,17 +20,30 @@ def own_noise(pipe, generators: Sequence) -> Iterator[None]:
     import torch
 
     scheduler = getattr(pipe, "scheduler", None)
-    takes = scheduler is not None and "generator" in inspect.signature(scheduler.step).parameters
     before = torch.get_rng_state()
-    try:
-        if takes:
+    with as_found(pipe):
+        if scheduler is not None and "generator" in inspect.signature(scheduler.step).parameters:
             scheduler.step = _with_generators(scheduler.step, list(generators))
         yield
-    finally:
-        if takes:
-            del scheduler.step  # the instance's; the class's own shows again
     if not torch.equal(before, torch.get_rng_state()):
         raise RuntimeError(f"{type(pipe).__name__} {GLOBAL_NOISE}")
+
+
+@contextlib.contextmanager
+def as_found(pipe) -> Iterator[None]:
+    """Afterwards `pipe`'s schedulers are as they were before.
+
+    Those that put noise on a picture move their tables to the GPU for good, and half precision rounds a product with a number there
+    otherwise than one with a number on the host: pictures from noise would depend on whether one from a picture was drawn before.
+    """
+    schedulers = [part for name, part in getattr(pipe, "components", {}).items() if name.endswith("scheduler") and part is not None]
+    before = [dict(vars(scheduler)) for scheduler in schedulers]
+    try:
+        yield
+    finally:
+        for scheduler, found in zip(schedulers, before, strict=True):
+            vars(scheduler).clear()
+            vars(scheduler).update(found)
 
 
 def _with_generators(step, generators: list):

@@ -15,6 +15,7 @@ from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, DeviceFa
 from synth.host import allocation, container
 from synth.host.code import Sources
 from synth.host.deadline import Deadline
+from synth.host.gpu import every_allocation
 from synth.host.slurm import JobRef, SlurmJobs
 from synth.kinds import stage_class
 from synth.redaction import redacted
@@ -247,7 +248,7 @@ class Worker:
             if self._stops() or job.lease.lost or job.error:
                 writer.leave(job)
                 return
-            with self._usage.computing(lambda: not self.stage.warmed_up()):
+            with self._usage.computing(lambda: not self.stage.warmed_up()), every_allocation(self.stage.promised):
                 items = self.stage.compute(job.state, slots)
             self._fitted = True
             if len(items) != len(slots):

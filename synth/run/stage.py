@@ -33,6 +33,11 @@ class Stage:
     def __init__(self, folder: "StageFolder"):
         self.folder, self.config = folder, config_of(folder)
 
+    @property
+    def promised(self) -> bool:
+        """Whether a unit has the same bytes whoever makes it: by what the stage asks, and by its numerics."""
+        return self.deterministic and bool(self.folder.spec.numerics.get("deterministic", True))
+
     def check(self) -> None: ...
 
     def open(self) -> None: ...

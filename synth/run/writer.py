@@ -115,7 +115,7 @@ class Writer:
             bytes=job.part.size,
             outcome=outcome.value,
         )
-        job.differs = outcome is Outcome.DIFFERS and self.stage.deterministic and self.folder.spec.numerics.get("deterministic", True)
+        job.differs = outcome is Outcome.DIFFERS and self.stage.promised
         if job.differs:
             raise RuntimeError(
                 f"unit {job.unit.number} was made twice with different bytes; the first one stays. The stage is not "

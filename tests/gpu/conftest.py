@@ -16,12 +16,14 @@ if ASKED not in ("", "cpu", "cuda"):
 if ASKED == "cpu":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before CUDA begins: workers and their children must not find one either
 
+from synth.numerics import EXACT, environment  # noqa: E402
+
+os.environ.update(environment(EXACT))  # before torch is imported, as in a worker
+
 import torch  # noqa: E402
 
-from synth.numerics import EXACT, environment  # noqa: E402
 from tests.gpu.second import Second  # noqa: E402
 
-os.environ.update(environment(EXACT))
 if ASKED == "cuda" and not torch.cuda.is_available():
     raise pytest.UsageError(
         f"SYNTHSET_GPU_TESTS=cuda: torch {torch.__version__} (CUDA {torch.version.cuda}) can use no GPU here; see nvidia-smi"

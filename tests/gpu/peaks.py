@@ -1,7 +1,7 @@
 """Peak GPU memory at real shapes, for each numerics and some batches: python -m tests.gpu.peaks [sd15] [sdxl] [tiny]
 
-Random weights, two steps, through the real worker. Beside each figure the one that was counted on the meta device (live tensors and
-weights: no workspaces, no fragmentation), where there is one. What does not fit says so. tiny is for a dry run.
+Random weights, two steps, through the real worker. Beside each figure what a plan says (synth.images.memory): tensors that are alive at
+the widest moment, and what a GPU must have for them. What does not fit says so. tiny is for a dry run.
 """
 
 import contextlib
@@ -15,6 +15,9 @@ from pathlib import Path
 import torch
 
 from synth.errors import EXIT_OK
+from synth.images.memory import need
+from synth.images.model_folder import inspect
+from synth.images.stage import Images
 from synth.numerics import PRESETS
 from tests.bench.images import EMBEDDED
 from tests.bench.shapes import build
@@ -22,11 +25,6 @@ from tests.fixtures_images import captions_json_stage, captions_stage, images_st
 
 SIZES = {"sd15": 512, "sdxl": 1024, "tiny": 32}
 BATCHES = {"exact": (1, 4, 16), "fast": (4, 16), "reference": (1, 4, 16)}
-COUNTED = {  # GB: (model, numerics, batch)
-    ("sd15", "exact", 16): 10.2, ("sdxl", "exact", 16): 39.2,
-    ("sd15", "reference", 1): 7.9, ("sd15", "reference", 4): 18.7, ("sd15", "reference", 16): 62.1,
-    ("sdxl", "reference", 1): 18.6, ("sdxl", "reference", 4): 32.8, ("sdxl", "reference", 16): 89.6,
-}  # fmt: skip
 
 
 def peak(root: Path, model: Path, numerics: str, batch: int, size: int) -> str:
@@ -47,7 +45,9 @@ def peak(root: Path, model: Path, numerics: str, batch: int, size: int) -> str:
     if not cuda:
         return f"{took:.1f} s"
     allocated, reserved = torch.cuda.max_memory_allocated() / 1e9, torch.cuda.max_memory_reserved() / 1e9
-    return f"{allocated:.1f} GB allocated, {reserved:.1f} reserved; loaded and drawn in {took:.1f} s"
+    planned = need(inspect(model), Images(folder).config, PRESETS[numerics], batch, 0)
+    said = f"planned {planned.tensors / 1e9:.1f} and {planned.device / 1e9:.1f}"
+    return f"{allocated:.1f} GB allocated, {reserved:.1f} reserved ({said}); loaded and drawn in {took:.1f} s"
 
 
 def main() -> None:
@@ -57,11 +57,8 @@ def main() -> None:
             model = EMBEDDED if name == "tiny" else build(name, Path(temp, name), on, "bfloat16" if on == "cuda" else "float32")
             for numerics, batches in BATCHES.items():
                 for batch in batches:
-                    counted = COUNTED.get((name, numerics, batch), "-")
                     print(f"{name}, {numerics}, batch {batch}: ", end="", flush=True)
-                    print(
-                        f"{peak(Path(temp, numerics, str(batch)), model, numerics, batch, SIZES[name])} (counted: {counted} GB)", flush=True
-                    )
+                    print(peak(Path(temp, numerics, str(batch)), model, numerics, batch, SIZES[name]), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What this machine is and which kernels torch picks on it: python -m tests.gpu.probe. A minute; on a CPU a dry run of small shapes.
 
 First the ceilings. Then attention at the shapes of the models: the kernel that torch chooses among all, how long the first call of a
-shape takes (cuDNN plans then), and for each fused kernel that numerics=exact allows whether it gives the same bits twice.
+shape takes (cuDNN plans then), and for each fused kernel whether it gives the same bits twice.
 """
 
 import time
@@ -25,7 +25,9 @@ SHAPES = {  # name: query, key, dtype, mask, causal
     "flux 1024 px bfloat16": ((2, 24, 4608, 128), (2, 24, 4608, 128), torch.bfloat16, None, False),
     "vae 128x128 bfloat16": ((2, 1, 16384, 512), (2, 1, 16384, 512), torch.bfloat16, None, False),
 }
-FUSED = {"flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION}  # as numerics.ATTENTION["fused"] allows
+FUSED = {  # numerics.ATTENTION["fused"] allows the first two
+    "flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION,
+}  # fmt: skip
 
 
 def ceilings() -> None:
@@ -74,6 +76,33 @@ def fused(attend: Callable[[], torch.Tensor]) -> str:
     return "; ".join(told)
 
 
+def workspaces() -> None:
+    """What cuDNN takes beside the tensors for convolutions as of a VAE's decoder, chosen as in numerics=exact and reference; and the time
+    of torch's own kernels, which take the room of one picture's columns."""
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False, False
+    print("convolutions 3x3 of 4 pictures | cuDNN ms, GB beside its tensors | without cuDNN", flush=True)
+    cuda = ON.type == "cuda"
+    for channels, size in ((512, 64), (512, 256), (256, 512), (128, 512)):
+        for dtype in (torch.float32, torch.bfloat16):
+            side = size if cuda else 8
+            pictures = torch.randn(4, channels, side, side, device=ON, dtype=dtype)
+            weight = torch.randn(channels, channels, 3, 3, device=ON, dtype=dtype)
+            told = []
+            for torch.backends.cudnn.enabled in (True, False):
+                beside = 0.0
+                if cuda:
+                    torch.cuda.synchronize()
+                    torch.cuda.reset_peak_memory_stats()
+                    before = torch.cuda.memory_allocated()
+                F.conv2d(pictures, weight, padding=1).flatten()[0].item()
+                if cuda:
+                    beside = (torch.cuda.max_memory_allocated() - before - pictures.numel() * pictures.element_size()) / 1e9
+                took = median_seconds(lambda p=pictures, w=weight: F.conv2d(p, w, padding=1), ON)
+                told.append(f"{1e3 * took:.2f}, {beside:.2f}")
+            torch.backends.cudnn.enabled = True
+            print(f"{channels} channels, {size}x{size}, {str(dtype)[6:]} | {' | '.join(told)}", flush=True)
+
+
 def main() -> None:
     import diffusers
     import transformers
@@ -86,6 +115,7 @@ def main() -> None:
     with torch.inference_mode():
         ceilings()
         attention()
+        workspaces()
 
 
 if __name__ == "__main__":

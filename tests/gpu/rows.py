@@ -74,13 +74,15 @@ def watched(monkeypatch) -> Callable[[], Seen]:
 
     seen, close = [], Images.close
 
+    def made_of(family) -> Seen:  # a function of its own: its frame must not hold the model while the stage is closed
+        modules = [m for pipe in (family.pipe, *family.parts.values()) for m in components(pipe).values()]
+        weights = [p for m in modules for p in m.parameters()]
+        buffers = [b for m in modules for b in m.buffers()]
+        return Seen({t.device.type for t in weights + buffers}, {w.dtype for w in weights if w.is_floating_point()})
+
     def look(self):
         if self.painter is not None:
-            family = self.painter.family
-            modules = [m for pipe in (family.pipe, *family.parts.values()) for m in components(pipe).values()]
-            weights = [p for m in modules for p in m.parameters()]
-            buffers = [b for m in modules for b in m.buffers()]
-            seen.append(Seen({t.device.type for t in weights + buffers}, {w.dtype for w in weights if w.is_floating_point()}))
+            seen.append(made_of(self.painter.family))
         close(self)
 
     monkeypatch.setattr(Images, "close", look)

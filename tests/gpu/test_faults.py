@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from synth.errors import EXIT_AGAIN, EXIT_OK
-from synth.images.stage import NOT_FINITE
+from synth.images.memory import need
+from synth.images.model_folder import inspect
+from synth.images.stage import NOT_FINITE, Images
 from synth.numerics import EXACT, REFERENCE, changed
+from synth.store.folder import StageFolder
 from tests.fixtures_images import digests, images_stage, small_device, work
 from tests.gpu.conftest import CUDA
 from tests.gpu.memory import held, leave
@@ -119,6 +122,35 @@ def test_a_broken_context_ends_the_worker_alone_and_the_next_one_gives_the_same_
 
 
 @pytest.mark.cuda_only
+@pytest.mark.parametrize("numerics", [EXACT, REFERENCE], ids=["exact", "reference"])
+def test_a_card_that_is_nearly_full_gives_the_same_bytes_or_none(numerics, tmp_path):
+    """At the shapes of Stable Diffusion 1.5, where cuDNN has kernels that want gigabytes; it takes others where these are not free."""
+    from tests.bench.shapes import build
+
+    model = build("sd15", tmp_path / "sd15", "cuda", "bfloat16")
+
+    def drawn(place: str) -> tuple[int, StageFolder]:
+        table = Planner(tmp_path / place).table("full", [f"thing number {k}" for k in range(4)])
+        folder = images_stage(table.path.parent, table, model, 4, 4, 4, numerics, steps=2, height=512, width=512)
+        torch.cuda.empty_cache()
+        return work(folder), folder
+
+    code, whole = drawn("whole")
+    assert code == EXIT_OK
+    peak, planned = torch.cuda.max_memory_allocated(), need(inspect(model), Images(whole).config, numerics, 4, 0)
+    assert peak < 1.15 * planned.tensors + 1.1e9, f"{peak / 1e9:.1f} GB of live tensors, {planned.tensors / 1e9:.1f} planned"
+    codes = []
+    for share in (1.3, 1.15, 1.05, 1.0, 0.95, 0.9, 0.8):
+        torch.cuda.empty_cache()
+        leave(int(share * peak))
+        code, folder = drawn(f"{share}")
+        codes.append(code)
+        assert code != EXIT_OK or digests(folder) == digests(whole), share
+    print(codes)
+    assert codes[0] == EXIT_OK and codes[-1] != EXIT_OK
+
+
+@pytest.mark.cuda_only
 def test_a_gpu_that_torch_cannot_use_is_an_error_and_not_a_slow_cpu(planned):
     folder = planned("sd15", EXACT, "unusable")
     command = [sys.executable, "-m", "synth.worker", folder.path, "--job-idx", "0", "--n-jobs", "1"]
@@ -128,7 +160,8 @@ def test_a_gpu_that_torch_cannot_use_is_an_error_and_not_a_slow_cpu(planned):
 
 @pytest.mark.cuda_only
 def test_stable_diffusion_at_512_pixels_in_batches_of_16_fits_a_card_of_16_gb(tmp_path):
-    """The shapes of Stable Diffusion 1.5, random weights, `exact`: 10.2 GB of live tensors were counted."""
+    """The shapes of Stable Diffusion 1.5, random weights, `exact`: 10.2 GB of live tensors were counted. A larger card lets the
+    allocator keep what is free (14.4 GB of an H100's 85), so that this one is made as small as a card of 16 GB leaves a process."""
     from tests.bench.shapes import build
 
     root = tmp_path / "runs"
@@ -137,5 +170,7 @@ def test_stable_diffusion_at_512_pixels_in_batches_of_16_fits_a_card_of_16_gb(tm
     folder = images_stage(table.path.parent, table, model, 16, 16, 16, height=512, width=512)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
+    leave(int(14e9) - torch.cuda.memory_reserved())
     assert work(folder) == EXIT_OK
-    assert torch.cuda.max_memory_reserved() < 14e9
+    peak = torch.cuda.max_memory_allocated()
+    assert 8e9 < peak < 12e9, f"{peak / 1e9:.1f} GB of live tensors"

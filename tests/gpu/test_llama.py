@@ -171,7 +171,9 @@ def test_memory_stays_within_the_plan_of_max_batch_size_auto(on, head, own):
     g = Generator(model, OneBeginning(raw["vocab_size"], head, own), Sampling(max_gen_len=40))
     assert all(1 <= len(tokens) <= 40 for tokens in g.window([""] * rows, range(rows)).tokens)
     planned = need(model.params, "bfloat16", 1, columns).gb(rows) * 1e9
-    assert not CUDA or torch.cuda.max_memory_reserved() <= planned, f"{torch.cuda.max_memory_reserved() / 1e9:.1f} GB of {planned / 1e9:.1f} planned"
+    assert not CUDA or torch.cuda.max_memory_reserved() <= planned, (
+        f"{torch.cuda.max_memory_reserved() / 1e9:.1f} GB of {planned / 1e9:.1f} planned"
+    )
 
 
 # -- the processes under torchrun ----------------------------------------------------------------------------------------

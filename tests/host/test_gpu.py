@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from synth.errors import DeviceFailed, InputError
+from synth.errors import DeviceFailed, InputError, OutOfDeviceMemory
 from synth.host import gpu
-from synth.host.gpu import device, driver_version, dtype_on, given, half_dtype
+from synth.host.gpu import device, driver_version, dtype_on, every_allocation, given, half_dtype
 
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 OPEN_MODULE = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build  (dvs@x)  Thu Jan 23\n"
@@ -185,3 +185,22 @@ def test_a_card_that_emulates_bfloat16_computes_in_float16(monkeypatch):
     assert half_dtype(cpu) == torch.bfloat16 and dtype_on("float32", cuda) == torch.float32
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     assert half_dtype(cuda) == torch.bfloat16
+
+
+def test_an_allocation_that_failed_in_silence_is_out_of_memory_where_bits_are_promised(monkeypatch):
+    """cuDNN that gets no workspace goes on with another kernel: nothing is raised, and the bits are others."""
+    failed = [3]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda: {"num_ooms": failed[0]})
+
+    def work(promised: bool, more: int) -> None:
+        with every_allocation(promised):
+            failed[0] += more
+            assert more < 5, "of the work"
+
+    work(True, 0)
+    work(False, 2)
+    with pytest.raises(OutOfDeviceMemory, match=r"2 allocation\(s\) failed.*lower the batch size"):
+        work(True, 2)
+    with pytest.raises(AssertionError, match="of the work"):  # an error of its own is not covered up
+        work(True, 5)

@@ -46,6 +46,8 @@ def test_every_preset_that_loads_a_model_is_in_the_table():
 def test_the_plan_is_within_a_fifth_of_what_is_alive(folders, case):
     """Of all of it, and of the widest phase alone: weights hide much."""
     cost, truth = planned(folders, *CASES[case]), dict(COUNTED[case])
+    if case.endswith("plain"):  # the columns of one picture's widest convolution, 256 channels wide, lie inside the kernel
+        truth["decode"] += 9 * 256 * CASES[case][1] ** 2 * 4
     weights, widest = truth.pop("weights"), max(truth.values())
     assert close(sum(cost.weights.values()), weights)
     assert close(cost.tensors, weights + widest)

@@ -237,16 +237,22 @@ def test_what_is_put_back_has_as_much_noise_as_the_step_leaves(kind, repaints, m
 
     from synth.tracking import repaint as module
 
-    seen, noised = [], module.Seen.noised
-    monkeypatch.setattr(module.Seen, "noised", lambda self, t: (seen.append((self, t, noised(self, t))), seen[-1][2])[1])
+    seen, steps, noised = [], [], module.Seen.noised
     found = repaints(kind)
     scheduler = found.family.pipe.scheduler
+
+    def watched(self, t):
+        steps[:] = scheduler.timesteps.tolist()  # of this call: afterwards the scheduler is as it was before
+        seen.append((self, t, noised(self, t)))
+        return seen[-1][2]
+
+    monkeypatch.setattr(module.Seen, "noised", watched)
     painted(found, start_of(2), (5, 6))
     times = [float(t[0]) for _, t, _ in seen]
     assert (
         len(times) == 3
         and times == sorted(times, reverse=True)
-        and times == [float(t) for t in scheduler.timesteps[-3 * scheduler.order :: scheduler.order]]
+        and times == [float(t) for t in steps[-3 * scheduler.order :: scheduler.order]]
     )
     for record, t, made in seen:
         if record.name == "scale_noise":  # flow matching: a timestep is a thousandth of the noise
