@@ -1,0 +1,73 @@
+"""The pictures of a report as HTML. Pure; every text escaped and cut."""
+
+from collections.abc import Sequence
+
+from launch.reporting.pictures import Decided, Gallery, Shown, Sweep
+from launch.reporting.stages import StageFacts
+from synth.export.page_parts import img, text
+
+CAPTION = 200  # characters
+CSS = """
+.pictures { display: grid; grid-template-columns: max-content 1fr; gap: .4rem .8rem; align-items: start; }
+.row { display: flex; flex-wrap: wrap; gap: .5rem; margin: .3rem 0 .8rem; }
+figure { margin: 0; width: 7rem; } figcaption { font-size: .75rem; opacity: .8; overflow-wrap: anywhere; }
+img, .none { width: 7rem; height: 7rem; object-fit: contain; display: block; background: #8882; }
+img[src^="data:image/png"] { image-rendering: pixelated; } .none { overflow: auto; font-size: .75rem; }
+.sweep { border-collapse: separate; border-spacing: .4rem; }
+.sweep td, .sweep th { vertical-align: top; white-space: normal; text-align: left; }
+.sweep th { max-width: 9rem; overflow-wrap: anywhere; } .sweep td:first-child { min-width: 9rem; max-width: 16rem; }
+"""
+
+
+def galleries(shown: Sequence[Gallery]) -> str:
+    return "".join(_gallery(g) for g in shown)
+
+
+def _gallery(gallery: Gallery) -> str:
+    rest = gallery.of - len(gallery.classes)
+    more = f"<p><small>and {rest:,} more classes</small></p>\n" if rest > 0 else ""
+    rows = "".join(
+        f'<p><b>{text(name) or "(no class)"}</b></p>\n<div class="row">{"".join(map(_figure, group))}</div>\n'
+        for name, group in gallery.classes.items()
+    )
+    return f"<h3>{text(gallery.stage)}</h3>\n{rows}{more}"
+
+
+def sweep(one: Sweep) -> str:
+    """A row a caption, a column a point."""
+    if not one.rows:
+        return f"<p>{text(one.name)}: no caption is there in two points yet.</p>\n"
+    head = "".join(f"<th>{text(label or stage)}</th>" for label, stage in zip(one.labels, one.stages, strict=True))
+    rows = ""
+    for row in one.rows:
+        seed = f"seed {row.seed}" if row.seed is not None else "seeds differ"
+        cells = "".join(f"<td>{_picture(cell)}</td>" for cell in row.cells)
+        rows += f"<tr><td><b>{text(row.class_name)}</b> {text(row.caption, CAPTION)} <small>{text(seed)}</small></td>{cells}</tr>\n"
+    more = f"<p><small>{len(one.stages)} of {one.of:,} points are shown</small></p>\n" if one.of > len(one.stages) else ""
+    return (
+        f'<h3>{text(one.name)}: the same caption in a row</h3>\n<div class="wide"><table class="sweep">'
+        f"<thead><tr><th></th>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>\n{more}"
+    )
+
+
+def filters_of(decided: Decided, stage: StageFacts, taken_out: int) -> str:
+    """What a filter kept and took out, with pictures."""
+    told = f"{stage.folder}: kept {stage.samples:,}, took out {taken_out:,}"
+    parts = [f"<h3>{text(told)}</h3>\n"]
+    if decided.kept:
+        parts.append(f'<p>kept, for example</p>\n<div class="row">{"".join(map(_figure, decided.kept))}</div>\n')
+    for reason, pictures in decided.taken_out.items():
+        figures = "".join(map(_figure, pictures)) or "<small>no picture</small>"
+        parts.append(f'<p>{text(f"{reason} ({stage.empty.reasons.get(reason, 0):,})")}</p>\n<div class="row">{figures}</div>\n')
+    return "".join(parts)
+
+
+def _figure(shown: Shown) -> str:
+    caption = f"{shown.caption} " if shown.caption else ""
+    return f"<figure>{_picture(shown)}<figcaption>{text(caption, CAPTION)}<small>{text(shown.key)}</small></figcaption></figure>"
+
+
+def _picture(shown: Shown | None) -> str:
+    if shown is None:
+        return '<div class="none">not there</div>'
+    return img(shown.data, shown.caption or shown.key) if shown.data else f'<div class="none">{text(shown.why)}</div>'
