@@ -8,9 +8,10 @@ from synth.export.page_parts import img, text
 
 CAPTION = 200  # characters
 CSS = """
-.pictures { display: grid; grid-template-columns: max-content 1fr; gap: .4rem .8rem; align-items: start; }
+.classes { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(31rem, 100%), 1fr)); gap: .4rem 1rem; margin-top: .5rem; }
 .row { display: flex; flex-wrap: wrap; gap: .5rem; margin: .3rem 0 .8rem; }
 figure { margin: 0; width: 7rem; } figcaption { font-size: .75rem; opacity: .8; overflow-wrap: anywhere; }
+figcaption small { display: block; }
 img, .none { width: 7rem; height: 7rem; object-fit: contain; display: block; background: #8882; }
 img[src^="data:image/png"] { image-rendering: pixelated; } .none { overflow: auto; font-size: .75rem; }
 .sweep { border-collapse: separate; border-spacing: .4rem; }
@@ -20,17 +21,19 @@ img[src^="data:image/png"] { image-rendering: pixelated; } .none { overflow: aut
 
 
 def galleries(shown: Sequence[Gallery]) -> str:
-    return "".join(_gallery(g) for g in shown)
+    """The first one is open."""
+    return "".join(_gallery(g, opened=not at) for at, g in enumerate(shown))
 
 
-def _gallery(gallery: Gallery) -> str:
+def _gallery(gallery: Gallery, opened: bool) -> str:
     rest = gallery.of - len(gallery.classes)
     more = f"<p><small>and {rest:,} more classes</small></p>\n" if rest > 0 else ""
-    rows = "".join(
-        f'<p><b>{text(name) or "(no class)"}</b></p>\n<div class="row">{"".join(map(_figure, group))}</div>\n'
+    classes = "".join(
+        f'<div><b>{text(name) or "(no class)"}</b><div class="row">{"".join(map(_figure, group))}</div></div>\n'
         for name, group in gallery.classes.items()
     )
-    return f"<h3>{text(gallery.stage)}</h3>\n{rows}{more}"
+    summary = f"<summary>{text(gallery.stage)}</summary>"
+    return f'<details{" open" if opened else ""}>{summary}<div class="classes">{classes}</div>{more}</details>\n'
 
 
 def sweep(one: Sweep) -> str:
@@ -63,8 +66,7 @@ def filters_of(decided: Decided, stage: StageFacts, taken_out: int) -> str:
 
 
 def _figure(shown: Shown) -> str:
-    caption = f"{shown.caption} " if shown.caption else ""
-    return f"<figure>{_picture(shown)}<figcaption>{text(caption, CAPTION)}<small>{text(shown.key)}</small></figcaption></figure>"
+    return f"<figure>{_picture(shown)}<figcaption>{text(shown.caption, CAPTION)}<small>{text(shown.key)}</small></figcaption></figure>"
 
 
 def _picture(shown: Shown | None) -> str:

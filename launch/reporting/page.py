@@ -14,7 +14,7 @@ from launch.reporting.facts import Report, taken_out
 from launch.reporting.gallery import CSS as PICTURES_CSS
 from launch.reporting.gallery import filters_of, galleries, sweep
 from launch.reporting.stages import StageFacts
-from launch.reporting.work import NAMED, ROWS
+from launch.reporting.work import NAMED, ROWS, full
 from synth.export import page_parts
 from synth.export.html import document
 from synth.export.page_parts import table, text
@@ -34,8 +34,8 @@ def page(report: Report, at: Path, refresh: int = 0) -> str:
     sections = [
         ("What was asked", _asked(report)),
         ("Stages", _stages(report, at)),
-        ("Pictures", galleries(report.galleries)),
         ("Points side by side", "".join(map(sweep, report.sweeps))),
+        ("Pictures", galleries(report.galleries)),
         ("Filters", _filters(report)),
         ("Captions", _captions(report)),
         ("Exports", _exports(report, at)),
@@ -112,7 +112,7 @@ def _asked(report: Report) -> str:
     configs = "".join(
         f"<details><summary>{text(s.folder)}</summary><pre>{_indented(s.config)}</pre></details>\n" for s in report.stages[:ROWS]
     )
-    return f"{told}{between}<h3>Configs of stages</h3>\n{configs}"
+    return f"{told}{between}<details><summary>Configs of the stages</summary>{configs}</details>\n"
 
 
 def _indented(config: Mapping) -> str:
@@ -153,7 +153,7 @@ def _stages(report: Report, at: Path) -> str:
     ]
     said = "".join(f"<p>{text(f'{s.folder}: {line}')}</p>\n" for s in report.stages for line in s.said[:NAMED])
     reasons = f"<h3>Empty slots</h3>\n{table(_first_wide(empty[:ROWS]))}" if empty else ""
-    return f"{drawn.graph(report.stages)}{table(rows)}{reasons}{said}{_pages(report, at)}"
+    return f"{drawn.graph(report.stages)}{table(full(rows))}{reasons}{said}{_pages(report, at)}"
 
 
 def _first_wide(rows: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:

@@ -2,7 +2,7 @@
 escaped and cut."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.filesize import decimal
 
@@ -16,6 +16,11 @@ from synth.export.page_parts import table, text
 ROWS, NAMED = 200, 20  # of a table, of a list
 
 
+def full(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The rows without columns in which none has anything to say."""
+    return [{name: cell for name, cell in row.items() if any(r[name] for r in rows)} for row in rows]
+
+
 def cost(report: Report) -> str:
     t = report.totals
     energy = "not recorded" if t.energy_kwh is None else f"{t.energy_kwh:.3g} kWh of {t.energy_jobs:,} workers' own GPUs"
@@ -24,7 +29,7 @@ def cost(report: Report) -> str:
     left = "0" if report.done else "not known: a stage has made nothing yet" if t.left_hours is None else f"about {t.left_hours:.3g}"
     facts = {
         "device hours used": f"{t.device_hours:.4g}",
-        **{f"of these behind the last whole unit of workers that ended: {why}": f"{h:.4g}" for why, h in t.lost_hours.items()},
+        **{f"of these lost behind the last whole unit: {why}": f"{h:.4g}" for why, h in t.lost_hours.items()},
         "device hours left": left,
         "worker hours on cores": f"{t.core_hours:.4g}",
         "units made twice": f"{t.twice:,}",
@@ -37,7 +42,7 @@ def cost(report: Report) -> str:
             "workers": f"{len(s.jobs):,}",
             "device hours": f"{s.device_s / 3600:.4g}" if s.device_s else "",
             "on cores": lasting(s.core_s) if s.core_s else "",
-            "samples/s a worker": f"{s.rate:.3g}" if s.rate is not None else "",
+            "samples/s a worker": f"{s.rate:,.0f}" if (s.rate or 0) >= 100 else f"{s.rate:.3g}" if s.rate is not None else "",
             "idle": f"{100 * s.idle:.0f} %" if s.idle is not None else "",
             "left": "" if s.done else "?" if s.left_s is None else lasting(s.left_s),
             "units hold": decimal(s.unit_bytes) if s.unit_bytes else "",
@@ -46,7 +51,7 @@ def cost(report: Report) -> str:
         if s.jobs
     ]
     hint = "<p><small>Samples/s and idle: between the begin and the end of computing, loading left out.</small></p>\n"
-    return table([{"": name, " ": value} for name, value in facts.items()]) + table(stages) + hint
+    return table([{"": name, " ": value} for name, value in facts.items()]) + table(full(stages)) + hint
 
 
 def jobs(report: Report) -> str:
@@ -55,7 +60,7 @@ def jobs(report: Report) -> str:
         return ""
     ordered = sorted(jobs, key=lambda sj: (sj[1].well, sj[1].begun))[:ROWS]
     rest = f"<p><small>and {len(jobs) - ROWS:,} more, in the JSON</small></p>\n" if len(jobs) > ROWS else ""
-    return f"{drawn.timeline(jobs)}{table([_job_row(s, j) for s, j in ordered])}{rest}{_submissions(report)}"
+    return f"{drawn.timeline(jobs)}{table(full([_job_row(s, j) for s, j in ordered]))}{rest}{_submissions(report)}"
 
 
 def _job_row(stage: StageFacts, job: Job) -> dict[str, str]:
@@ -76,7 +81,7 @@ def _submissions(report: Report) -> str:
          "left out": ", ".join(n.excluded[:NAMED]), "abandoned": n.why}
         for s in report.stages for n in s.submitted
     ]  # fmt: skip
-    return f"<h3>Submissions</h3>\n{table(rows[:ROWS])}" if rows else ""
+    return f"<h3>Submissions</h3>\n{table(full(rows[:ROWS]))}" if rows else ""
 
 
 def devices(report: Report) -> str:
@@ -98,7 +103,7 @@ def devices(report: Report) -> str:
         "Versions that differ": [{"package": name, "workers": _counted(of)} for name, of in report.versions.items()],
         "Code that differs": [{"digest": digest, "workers": f"{n:,}"} for digest, n in sources.items()],
     }
-    told = "".join(f"<h3>{name}</h3>\n{table(rows[:ROWS])}" for name, rows in parts.items() if rows)
+    told = "".join(f"<h3>{name}</h3>\n{table(full(rows[:ROWS]))}" for name, rows in parts.items() if rows)
     same = ", ".join(f"{name} {version}" for name, version in report.same_versions.items())
     return told + (f"<p>{text(f'All workers that said so had {same}.')}</p>\n" if same else "")
 
@@ -119,4 +124,4 @@ def provenance(report: Report) -> str:
         for s in report.stages
         for role, i in s.inputs.items()
     ]
-    return table(rows[:ROWS]) + (f"<h3>Inputs</h3>\n{table(inputs[:ROWS])}" if inputs else "")
+    return table(full(rows[:ROWS])) + (f"<h3>Inputs</h3>\n{table(full(inputs[:ROWS]))}" if inputs else "")

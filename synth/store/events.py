@@ -19,7 +19,7 @@ from synth.redaction import redacted_data
 SEAT = "SYNTHSET_SEAT"  # a launcher's name for a worker whose process number it does not know: one in a container
 # the fields of events that somebody reads
 _FIELDS: dict[str, object] = {
-    **dict.fromkeys(("time", "seconds", "busy_s", "idle_s", "price"), Maybe(float)),
+    **dict.fromkeys(("time", "seconds", "busy_s", "idle_s", "energy_j", "price"), Maybe(float)),
     **dict.fromkeys(("samples", "tombstones", "units", "requests", "retries", "alone", "tokens_in", "tokens_out"), Maybe(COUNT)),
     **dict.fromkeys(("why", "node", "host", "place", "device", "outcome", "error", "seat"), Maybe((str, None))),
     "sources": Maybe((str, None)),
