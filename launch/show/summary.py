@@ -47,14 +47,14 @@ def show(
         if not outcome.before and outcome.stage.folder.is_dir():
             for line in asked(work_of(outcome.stage.folder)):
                 say(console, f"{outcome.stage.name}: {line}")
+    if outcomes:
+        say(console, f"all of it on one page: {page_command(outcomes)}")
     for failure in failures:
         say(console, f"{failure.label + ': ' if failure.label else ''}{failure.message}")
     if any(o.code == EXIT_AGAIN for o in outcomes):
         say(console, f"What is finished is kept. To go on, run the same command again:\n  {command}")
     if outcomes and not failures and all(o.before for o in outcomes):
         say(console, "Everything was done already.")
-    if outcomes:
-        say(console, f"all of it on one page: {page_command(outcomes)}")
     judge.show([o.stage.folder for o in outcomes if o.done and o.stage.spec.kind == judge.REPORT], labels or {}, console)
     for line in made(outcomes):
         say(console, line)
