@@ -265,11 +265,15 @@ def _versions(jobs: Iterable[Job]) -> tuple[dict[str, dict[str, int]], dict[str,
 def _judged(stages: Sequence[StageFacts], tell: Tell) -> "Sequence[Sequence[Point]]":
     paths = []
     for stage in stages:
-        if stage.kind == REPORT and stage.state == DONE:
-            try:
-                judged([Path(stage.path)], {})
-            except (InputError, StoreError, OSError) as e:
-                tell(str(e))
-            else:
-                paths.append(Path(stage.path))
+        if stage.kind != REPORT:
+            continue
+        if stage.state != DONE:
+            tell(f"{stage.path}: is not done; the command that planned it completes it")
+            continue
+        try:
+            judged([Path(stage.path)], {})
+        except (InputError, StoreError, OSError) as e:
+            tell(str(e))
+        else:
+            paths.append(Path(stage.path))
     return judged(paths, {}) if paths else ()

@@ -9,11 +9,12 @@ from synth.export.page_parts import img, text
 CAPTION = 200  # characters
 CSS = """
 .classes { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(31rem, 100%), 1fr)); gap: .4rem 1rem; margin-top: .5rem; }
-.row { display: flex; flex-wrap: wrap; gap: .5rem; margin: .3rem 0 .8rem; }
-figure { margin: 0; width: 7rem; } figcaption { font-size: .75rem; opacity: .8; overflow-wrap: anywhere; }
-figcaption small { display: block; }
-img, .none { width: 7rem; height: 7rem; object-fit: contain; display: block; background: #8882; }
-img[src^="data:image/png"] { image-rendering: pixelated; } .none { overflow: auto; font-size: .75rem; }
+.classes .row, .examples { display: flex; flex-wrap: wrap; gap: .5rem; margin: .3rem 0 .8rem; }
+.pic { margin: 0; width: 7rem; } .pic figcaption { font-size: .75rem; opacity: .8; overflow-wrap: anywhere; }
+.pic figcaption small { display: block; }
+.pic img, .sweep img, .none { width: 7rem; height: 7rem; object-fit: contain; display: block; background: #8882; }
+.pic img[src^="data:image/png"], .sweep img[src^="data:image/png"] { image-rendering: pixelated; }
+.none { overflow: auto; font-size: .75rem; }
 .sweep { border-collapse: separate; border-spacing: .4rem; }
 .sweep td, .sweep th { vertical-align: top; white-space: normal; text-align: left; }
 .sweep th { max-width: 9rem; overflow-wrap: anywhere; } .sweep td:first-child { min-width: 9rem; max-width: 16rem; }
@@ -58,15 +59,15 @@ def filters_of(decided: Decided, stage: StageFacts, taken_out: int) -> str:
     told = f"{stage.folder}: kept {stage.samples:,}, took out {taken_out:,}"
     parts = [f"<h3>{text(told)}</h3>\n"]
     if decided.kept:
-        parts.append(f'<p>kept, for example</p>\n<div class="row">{"".join(map(_figure, decided.kept))}</div>\n')
+        parts.append(f'<p>kept, for example</p>\n<div class="examples">{"".join(map(_figure, decided.kept))}</div>\n')
     for reason, pictures in decided.taken_out.items():
         figures = "".join(map(_figure, pictures)) or "<small>no picture</small>"
-        parts.append(f'<p>{text(f"{reason} ({stage.empty.reasons.get(reason, 0):,})")}</p>\n<div class="row">{figures}</div>\n')
+        parts.append(f'<p>{text(f"{reason} ({stage.empty.reasons.get(reason, 0):,})")}</p>\n<div class="examples">{figures}</div>\n')
     return "".join(parts)
 
 
 def _figure(shown: Shown) -> str:
-    return f"<figure>{_picture(shown)}<figcaption>{text(shown.caption, CAPTION)}<small>{text(shown.key)}</small></figcaption></figure>"
+    return f"<figure class=pic>{_picture(shown)}<figcaption>{text(shown.caption, CAPTION)}<small>{text(shown.key)}</small></figcaption></figure>"
 
 
 def _picture(shown: Shown | None) -> str:

@@ -49,7 +49,7 @@ def page(report: Report, at: Path, refresh: int = 0) -> str:
     links = "".join(f'<a href="#{mark}">{name}</a>' for mark, name, _ in there)
     body = "".join(f'<section id="{mark}"><h2>{name}</h2>\n{part}</section>\n' for mark, name, part in there)
     again = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
-    css = CSS if not report.judged else CSS + _judge_css()
+    css = _judge_css() + CSS if report.judged else CSS
     return document(
         f"Report of {Path(report.path).name or report.path}",
         css,
@@ -91,7 +91,7 @@ def _notes(report: Report) -> str:
     ill = [f"{s.folder}: given up: {s.given_up}" for s in report.stages if s.given_up]
     ill += [f"{s.folder}: {failure}" for s in report.stages for failure in s.failures[:NAMED]]
     ill += [f"{s.folder}: {s.differs:,} units were made twice with different bytes" for s in report.stages if s.differs]
-    lines = [*ill, *(f"not read: {note}" for note in report.notes)]
+    lines = [*ill, *report.notes]
     rest = f'<p class="note">and {len(lines) - ROWS:,} more</p>\n' if len(lines) > ROWS else ""
     return "".join(f'<p class="note">{text(line)}</p>\n' for line in lines[:ROWS]) + rest
 
