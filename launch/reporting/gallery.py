@@ -67,7 +67,8 @@ def filters_of(decided: Decided, stage: StageFacts, taken_out: int) -> str:
 
 
 def _figure(shown: Shown) -> str:
-    return f"<figure class=pic>{_picture(shown)}<figcaption>{text(shown.caption, CAPTION)}<small>{text(shown.key)}</small></figcaption></figure>"
+    below = f"{text(shown.caption, CAPTION)}<small>{text(shown.key)}</small>"
+    return f"<figure class=pic>{_picture(shown)}<figcaption>{below}</figcaption></figure>"
 
 
 def _picture(shown: Shown | None) -> str:
