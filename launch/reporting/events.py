@@ -76,8 +76,8 @@ class StageEvents:
     """Of one stage. samples, tombstones: of each unit, UNKNOWN where no event tells."""
 
     jobs: list[Job] = field(default_factory=list)
-    samples: array = field(default_factory=lambda: array("l"))
-    tombstones: array = field(default_factory=lambda: array("l"))
+    samples: "array[int]" = field(default_factory=lambda: array("l"))
+    tombstones: "array[int]" = field(default_factory=lambda: array("l"))
     bytes: int = 0
     twice: int = 0  # units that another worker had made meanwhile
     twice_s: float = 0.0
@@ -196,7 +196,7 @@ def _count(event: Mapping, name: str) -> int:
 
 def _number(event: Mapping, name: str) -> float | None:
     value = event.get(name)
-    return float(value) if type(value) in (int, float) and 0 <= value < 1e300 else None
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e300 else None
 
 
 def _word(event: Mapping, name: str) -> str:

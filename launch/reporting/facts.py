@@ -243,7 +243,7 @@ def _nodes(stages: Sequence[StageFacts]) -> list[Node]:
             spent[name].append((stage, slots, sum(j.unit_s for j in own), usual * slots))
     nodes = []
     for name, of_stages in spent.items():
-        slots, seconds, expected = (sum(one[at] for one in of_stages) for at in (1, 2, 3))
+        slots, seconds, expected = sum(n for _, n, _, _ in of_stages), sum(s for *_, s, _ in of_stages), sum(e for *_, e in of_stages)
         times = seconds / expected if expected else 1.0
         if times >= SLOW:
             nodes.append(Node(name, tuple(s.folder for s, *_ in of_stages), slots, seconds / slots, times))

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from rich.filesize import decimal
 
 from launch.reporting import drawn, work
+from launch.reporting.captions import Captions
 from launch.reporting.drawn import moment
 from launch.reporting.facts import Report, taken_out
 from launch.reporting.gallery import CSS as PICTURES_CSS
@@ -185,7 +186,7 @@ def _captions(report: Report) -> str:
     return "".join(_one_table(c) for c in report.captions)
 
 
-def _one_table(c) -> str:
+def _one_table(c: Captions) -> str:
     """The captions of one table."""
     most = max(c.words.values(), default=1)
     bars = "".join(
