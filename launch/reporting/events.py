@@ -91,12 +91,15 @@ class StageEvents:
     warnings: Counter = field(default_factory=Counter)
 
 
-def read_stage(folder: Path, units: int, live: Collection[str], tell: Callable[[str], object]) -> StageEvents:
-    """The events of a stage of so many units. live: workers that hold a lease now; tell: takes what cannot be read, for people."""
+def read_stage(folder: Path, units: int, live: Collection[str], since: float, tell: Callable[[str], object]) -> StageEvents:
+    """The events of a stage of so many units. tell: takes what cannot be read, for people.
+
+    live: workers that hold a lease now. since: seconds since the epoch; who wrote something later may just wait for a lease.
+    """
     found = StageEvents(samples=array("l", [UNKNOWN]) * units, tombstones=array("l", [UNKNOWN]) * units)
     for path in sorted((Path(folder) / "events").glob("*.jsonl")):
         with contextlib.suppress(_NoEvents):
-            found.jobs.append(_job(path.stem, events_in(path, tell), path.stem in live, found))
+            found.jobs.append(_job(path.stem, events_in(path, tell), path.stem in live, since, found))
     found.jobs.sort(key=lambda j: (j.begun, j.worker))
     return found
 
@@ -105,7 +108,7 @@ class _NoEvents(Exception):
     """A file tells of no worker."""
 
 
-def _job(worker: str, events: Iterable[dict], live: bool, found: StageEvents) -> Job:
+def _job(worker: str, events: Iterable[dict], live: bool, since: float, found: StageEvents) -> Job:
     start: dict = {}
     opened: dict = {}
     use: dict = {}
@@ -148,7 +151,7 @@ def _job(worker: str, events: Iterable[dict], live: bool, found: StageEvents) ->
     if first is None or last is None:
         raise _NoEvents
     seconds = stop.get("seconds", max(0.0, last - first))
-    state = ENDS.get(stop.get("code", EXIT_BUG), ENDS[EXIT_BUG]) if stop else LIVE if live else KILLED
+    state = ENDS.get(stop.get("code", EXIT_BUG), ENDS[EXIT_BUG]) if stop else LIVE if live or last > since else KILLED
     made_s = max(0.0, last_unit - first) if last_unit is not None else 0.0
     return Job(
         worker=worker,

@@ -1,7 +1,9 @@
 """One stage as a report tells it: what it was asked, what it made, why slots are empty, and what its workers took for it."""
 
 import contextlib
+import math
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +21,12 @@ from synth.kinds import KINDS
 from synth.redaction import redacted, redacted_data
 from synth.store.folder import StageFolder
 from synth.store.framing import shared
+from synth.store.leases import Times
 
 DONE, RUNNING, GIVEN_UP, NOT_DONE = "done", "at work", "given up", "not done"
 INDEXES = 1000  # units whose ends are read, of those whose events do not say all
 NAMED = 20  # reasons, units that failed
+SILENT = 1.5  # times as long as a dead lease takes: longer than any worker waits for one without a word
 LISTED, LONG = 20, 2000  # entries of a list, characters of a text of a config that are shown
 
 Tell = Callable[[str], object]
@@ -144,7 +148,8 @@ def facts_of(path: Path, differs_by: str, place: Callable[[StageFolder], Place |
     for what in seen.unread:
         tell(what)
     folder, spec = StageFolder.open(path), StageFolder.open(path).spec
-    events = read_stage(path, spec.n_units, {h.worker for h in seen.held if h.state == "live"}, tell)
+    since = math.inf if seen.done else time.time() - SILENT * Times.from_env().dead_after
+    events = read_stage(path, spec.n_units, {h.worker for h in seen.held if h.state == "live"}, since, tell)
     committed = range(spec.n_units) if seen.done else sorted(folder.committed())
     samples, tombstones, counted, empty = _counts(folder, committed, events, tell)
     if seen.done and (told := folder.done()).keys() >= {"samples", "tombstones"}:

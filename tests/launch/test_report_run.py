@@ -102,6 +102,14 @@ def test_a_half_done_run_says_what_is_there_and_how_its_jobs_ended(found):
     assert [(x.node, x.place, x.uuid) for x in half.suspects] == [("n9", "gpu 3", "GPU-1")]
 
 
+def test_who_wrote_something_just_now_is_at_work_and_not_killed(run, tmp_path):
+    here = shutil.copytree(run, tmp_path / "runs")
+    half = StageFolder.open(next(p.parent for p in here.glob("toys/images-*/stage.json") if not (p.parent / "done.json").exists()))
+    write_events(half, "killed", start(time.time() - 100), opened(time.time() - 90))
+    found = gather(here, print)
+    assert stage_of(found, "images", done=False).state == "at work" and found.totals.lost_hours["killed"] == 0
+
+
 def test_slow_nodes_and_versions_that_differ_are_told(found):
     assert {version: found.versions["torch"][version] for version in ("2.9", "2.8")} == {"2.9": 4, "2.8": 1}
     [slow] = found.nodes
