@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from launch.reporting.facts import Report
 
 PAGE, TABLE = ".html", ".parquet"
+DAY = 86400  # seconds
 
 
 def _html(report: "Report", file: Path, refresh: int) -> bytes:
@@ -123,8 +124,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.watch is not None:
         if not args.out or any(file.suffix == TABLE for file in args.out):
             raise InputError(f"--watch: give --out FILE{PAGE} or FILE.json, which can be told of a run that goes on")
-        if not args.watch > 0:
-            raise InputError(f"--watch {args.watch:g}: give a number of seconds above 0")
+        if not 0 < args.watch <= DAY:
+            raise InputError(f"--watch {args.watch:g}: give a number of seconds above 0, at most {DAY:,}")
     if args.co2 is not None and not 0 <= args.co2 < 1e6:
         raise InputError(f"--co2 {args.co2:g}: give grams of CO2 a kWh, such as 380")
 

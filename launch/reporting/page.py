@@ -21,7 +21,8 @@ from synth.export.html import document
 from synth.export.page_parts import table, text
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-CONFIG = 20_000  # characters of a config
+CONFIG = 5_000  # characters of a config, of a command
+JUDGED = 3_000_000  # characters of the judge's part
 CSS = f"""{page_parts.CSS}{PICTURES_CSS}{drawn.CSS}
 details {{ border-top: 1px solid #8886; padding: .4rem 0; }} summary {{ cursor: pointer; overflow-wrap: anywhere; }}
 pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; background: #8881; padding: .5rem; margin: .4rem 0; }}
@@ -219,11 +220,18 @@ def _size(stage: StageFacts) -> str:
 
 
 def _judge(report: Report) -> str:
+    """What judges found; of so many points that their pictures are too much for one page, the tables."""
     if not report.judged:
         return ""
     from synth.judge.page import sections
+    from synth.judge.verdict import rows, sentences, verdict
 
-    return sections(report.judged)
+    whole = sections(report.judged)
+    if len(whole) <= JUDGED:
+        return whole
+    found = [verdict(group) for group in report.judged]
+    tables = "".join(f"<p>{text(' '.join(sentences(v)))}</p>\n{table(rows(v)[:ROWS])}" for v in found)
+    return f"{tables}<p>Curves, classes and pictures of so many points are on their own pages, which are linked above.</p>\n"
 
 
 def _judge_css() -> str:

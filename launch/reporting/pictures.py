@@ -1,5 +1,6 @@
 """The pictures that a report shows: some of each class, points of a sweep side by side, what filters kept and took out. Few, and small."""
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,10 +19,11 @@ from synth.store.framing import shared
 from synth.store.trees import decoded
 
 SIDE, QUALITY = 112, 80  # pixels of a picture's longer side, and of the JPEG of one that was larger
-GALLERIES, CLASSES, EACH = 4, 24, 4  # stages, classes of each, pictures of a class
+MOST = 10_000  # bytes of a PNG: noise does not shrink, and a page has some hundred pictures
+GALLERIES, CLASSES, EACH = 3, 20, 4  # stages, classes of each, pictures of a class
 WINDOWS, WINDOW = 200, 64  # places of a stage that are looked at, slots of each
-SWEEPS, POINTS, ROWS = 3, 8, 8  # groups of stages, stages of each, rows
-FILTERS, UNITS, REASONS, EXAMPLES = 6, 40, 6, 4  # filters, units of each that are looked at, reasons, pictures of each reason
+SWEEPS, POINTS, ROWS = 2, 8, 8  # groups of stages, stages of each, rows
+FILTERS, UNITS, REASONS, EXAMPLES = 4, 40, 5, 4  # filters, units of each that are looked at, reasons, pictures of each reason
 LARGEST = 1 << 26  # bytes of a picture file that is decoded for a report
 THREADS = 4
 
@@ -239,7 +241,18 @@ def _one(stage: StageFacts, sample: StageSample) -> Shown:
     try:
         if sample.size > LARGEST:
             return replace(shown, why=f"of {sample.size:,} bytes: too large to be shown here")
-        data, _ = thumbnail(decoded(sample.read(), "RGB"), SIDE, QUALITY)
+        data = small(sample.read())
     except (InputError, StoreError, OSError, ValueError) as e:
         return replace(shown, why=f"cannot be shown: {e}")
     return replace(shown, data=data)
+
+
+def small(picture: bytes) -> bytes:
+    """The file of a picture as the page shows it."""
+    image = decoded(picture, "RGB")
+    data, ext = thumbnail(image, SIDE, QUALITY)
+    if ext == "png" and len(data) > MOST:
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=QUALITY)
+        return out.getvalue()
+    return data

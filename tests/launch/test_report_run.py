@@ -1,20 +1,26 @@
 """launch/report.py of a whole run: its figures are those of events and units, and it tells of whatever is there."""
 
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from launch import report
 from launch.reporting.facts import as_json, gather
 from launch.reporting.page import page
+from launch.reporting.pictures import small
 from launch.slurm import submissions
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.filters.config import BalanceConfig
+from synth.judge.reading import comparable
 from synth.keys import dump
 from synth.numerics import EXACT
 from synth.store.folder import StageFolder
@@ -22,6 +28,7 @@ from synth.store.samples import Sample, Tombstone
 from synth.store.spec import StageSpec
 from tests.browser import browse
 from tests.fixtures_images import IMAGES, child, commit_units
+from tests.judge.points import point
 from tests.launch.conftest import REPO
 from tests.launch.reported import H100, HOUR, images_stage, opened, start, stop, table_stage, unit, write_events
 
@@ -243,6 +250,27 @@ def test_a_hundred_thousand_units_are_told_in_seconds_and_less_than_ten_megabyte
     print(f"{units:,} units: {time.monotonic() - begun:.1f} s, {len(html.encode()):,} bytes")
     assert found.totals.samples == 400_000 and found.totals.device_hours == pytest.approx(workers * 3000 / HOUR)
     assert len(html.encode()) < 10e6 and len(found.galleries[0].classes) == 3
+
+
+def test_a_picture_takes_few_bytes_whatever_it_shows():
+    def file(pixels) -> bytes:
+        out = io.BytesIO()
+        Image.fromarray(pixels).save(out, "PNG")
+        return out.getvalue()
+
+    noise = np.random.default_rng(0).integers(0, 255, (112, 112, 3), np.uint8)
+    assert small(file(noise)).startswith(b"\xff\xd8\xff") and len(small(file(noise))) < 13_000
+    assert small(file(noise[:4, :4])) == file(noise[:4, :4])  # small ones stay as they are
+
+
+def test_of_more_points_than_a_page_bears_the_judge_part_is_a_table(monkeypatch, tmp_path, found):
+    judged = comparable([point(0.4, {"images.seed": 1.0}), point(0.7, {"images.seed": 2.0})])
+    whole = page(replace(found, judged=judged), tmp_path / "r.html")
+    monkeypatch.setattr("launch.reporting.page.JUDGED", 1000)
+    short = page(replace(found, judged=judged), tmp_path / "r.html")
+    assert (
+        "take images.seed=2" in whole and "take images.seed=2" in short and "accuracy against" in whole and "accuracy against" not in short
+    )
 
 
 def test_watching_writes_the_page_anew_until_the_run_is_done(run, tmp_path, monkeypatch):
