@@ -1,11 +1,14 @@
-"""What the judge found: a table of points, best first, and which one to take.
+"""The report of a run: what was asked, made, rejected and spent, with pictures, points of a sweep side by side, and what the judge found.
 
-    synthset report runs                                        # the table again, of all judgements below a folder
-    synthset report runs/pictures --out report.html             # one page of all points: curves, worst classes, duplicates, leaks
-    synthset report runs --out points.json --out points.parquet # the numbers, for programs
+    synthset report runs                                        # in a few lines, and which point to take
+    synthset report runs/pictures --out report.html             # one page with all, to be opened anywhere
+    synthset report runs/pictures --out report.html --watch     # written anew until the run is done
+    synthset report runs --out report.json                      # the same facts, for programs
+    synthset report runs --out points.parquet                   # the judge's numbers as a table
 
-Points that were measured with other features, on other test pictures or by other settings of the judge are not compared: they get a table
-of their own. It reads folders only, so it may be run anywhere, by anyone, at any time.
+The page is one file without scripts, which loads nothing. Figures of work are those of the workers' events; pictures are read only to be
+shown. Points that were measured with other features, on other test pictures or by other settings of the judge are not compared: they get a
+table of their own. It reads folders only, so it may be run anywhere, by anyone, at any time, also while the run goes on.
 """
 
 if __name__ == "__main__":  # python launch/report.py and python -m launch.report are synthset report
@@ -15,7 +18,9 @@ if __name__ == "__main__":  # python launch/report.py and python -m launch.repor
 
 import argparse
 import json
+import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,59 +28,42 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from launch.config.program import as_typed
-from launch.show.judge import REPORT, judged, told
 from launch.show.saying import say
-from launch.show.stages import find_stages
-from synth.errors import EXIT_OK, InputError, StoreError, tool
+from synth.errors import EXIT_OK, InputError, tool
 from synth.store.files import write_atomic
-from synth.store.folder import StageFolder
 from synth.terminal import message
 
 if TYPE_CHECKING:
-    from synth.judge.reading import Point
+    from launch.reporting.facts import Report
 
-    Groups = Sequence[Sequence[Point]]
-
-
-def reports_at(path: Path) -> list[Path]:
-    """The stages of kind `judge_report` below a path that are done; others are told."""
-    found = []
-    for place in find_stages(path):
-        try:
-            folder = StageFolder.open(place)
-        except (InputError, StoreError) as e:
-            warn(str(e))
-            continue
-        if folder.spec.kind == REPORT:
-            if folder.is_done():
-                found.append(place)
-            else:
-                warn(f"{place}: is not done; the command that planned it completes it")
-    return found
+PAGE, TABLE = ".html", ".parquet"
+DAY = 86400  # seconds
 
 
-def warn(what: str) -> None:
-    print(message(f"warning: {what}"), file=sys.stderr)
+def _html(report: "Report", file: Path, refresh: int) -> bytes:
+    from launch.reporting.page import page
+
+    return page(report, file, refresh).encode()
 
 
-def _html(groups: "Groups") -> bytes:
-    from synth.judge.page import page
+def _json(report: "Report", file: Path, refresh: int) -> bytes:
+    from launch.reporting.facts import as_json
 
-    return page("Judge", groups).encode()
-
-
-def _json(groups: "Groups") -> bytes:
-    points = [{"label": p.label, "folder": str(p.folder)} | dict(p.facts) for group in groups for p in group]
-    return json.dumps({"points": points}, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    data = json.dumps(as_json(report), indent=1, sort_keys=True, ensure_ascii=False)
+    return data.encode(errors="backslashreplace") + b"\n"
 
 
-def _parquet(groups: "Groups") -> bytes:
+def _parquet(report: "Report", file: Path, refresh: int) -> bytes:
     from synth.judge.tables import parquet
 
-    return parquet(groups)
+    if not report.judged:
+        raise InputError(
+            f"{report.path}: holds no judgement; set judge.real or judge.test of a run, or use recipe=judge judge.source=FOLDER"
+        )
+    return parquet(report.judged)
 
 
-FORMS: "dict[str, Callable[[Groups], bytes]]" = {".html": _html, ".json": _json, ".parquet": _parquet}
+FORMS: "dict[str, Callable[[Report, Path, int], bytes]]" = {PAGE: _html, ".json": _json, TABLE: _parquet}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -84,29 +72,76 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--out", action="append", type=Path, default=[], metavar="FILE", help=f"write a file: {', '.join(FORMS)}; may be given again"
     )
+    p.add_argument(
+        "--watch",
+        nargs="?",
+        type=float,
+        const=30.0,
+        metavar="SECONDS",
+        help="write the files anew every 30 (or so many) seconds until the run is done, or ctrl-C",
+    )
+    p.add_argument("--co2", type=float, metavar="GRAMS", help="CO2 of a kWh where the devices are: energy is told as CO2, too")
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    return tool(lambda: _report(args.path, args.out))
+    try:
+        return tool(lambda: _report(args))
+    except KeyboardInterrupt:
+        return EXIT_OK
 
 
-def _report(path: Path, out: Sequence[Path]) -> int:
-    for file in out:
+def _report(args: argparse.Namespace) -> int:
+    from launch.reporting.facts import gather
+
+    _check(args)
+    said: set[str] = set()
+
+    def tell(what: str) -> None:
+        if what not in said:
+            said.add(what)
+            print(message(f"warning: {what}"), file=sys.stderr)
+
+    while True:
+        report = gather(args.path, tell, args.co2)
+        again = args.watch is not None and not report.done
+        for file in args.out:
+            write_atomic(file, FORMS[file.suffix](report, file, max(1, round(args.watch)) if again else 0))
+        if not again:
+            break
+        time.sleep(args.watch)
+    _show(report, args)
+    return EXIT_OK
+
+
+def _check(args: argparse.Namespace) -> None:
+    for file in args.out:
         if file.suffix not in FORMS:
             raise InputError(f"--out {file}: write a file called {', '.join(f'*{suffix}' for suffix in FORMS)}")
         if not file.parent.is_dir():
             raise InputError(f"--out {file}: there is no folder {file.parent}; make it, or name another one")
-    stages = reports_at(path)
-    if not stages:
-        raise InputError(f"{path}: holds no judgement; set judge.real or judge.test of a run, or use recipe=judge judge.source=FOLDER")
-    groups = judged(stages, {})
+    if args.watch is not None:
+        if not args.out or any(file.suffix == TABLE for file in args.out):
+            raise InputError(f"--watch: give --out FILE{PAGE} or FILE.json, which can be told of a run that goes on")
+        if not 0 < args.watch <= DAY:
+            raise InputError(f"--watch {args.watch:g}: give a number of seconds above 0, at most {DAY:,}")
+    if args.co2 is not None and not 0 <= args.co2 < 1e6:
+        raise InputError(f"--co2 {args.co2:g}: give grams of CO2 a kWh, such as 380")
+
+
+def _show(report: "Report", args: argparse.Namespace) -> None:
+    """The summary, the judge's tables, and the files that were written or the line that writes the page."""
+    from launch.reporting.page import summary
+    from launch.show.judge import told
+
     console = Console(width=None if sys.stdout.isatty() else 200)
-    for group in groups:
+    for line in summary(report):
+        say(console, line)
+    for group in report.judged:
         for line in told(group, console):
             say(console, line)
-    for file in out:
-        write_atomic(file, FORMS[file.suffix](groups))
+    for file in args.out:
         say(console, str(file))
-    return EXIT_OK
+    if not args.out:
+        say(console, f"with pictures: {as_typed('report')} {shlex.quote(str(args.path))} --out report.html")

@@ -1,5 +1,7 @@
 """What a person sees at the end: a table of the stages, what the exports made, and the picture to look at as the last line."""
 
+import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from launch.config.program import as_typed
 from launch.plan.planned import Failure, Outcome
 from launch.plan.state import is_export
 from launch.show import judge
@@ -44,6 +47,8 @@ def show(
         if not outcome.before and outcome.stage.folder.is_dir():
             for line in asked(work_of(outcome.stage.folder)):
                 say(console, f"{outcome.stage.name}: {line}")
+    if outcomes:
+        say(console, f"all of it on one page: {page_command(outcomes)}")
     for failure in failures:
         say(console, f"{failure.label + ': ' if failure.label else ''}{failure.message}")
     if any(o.code == EXIT_AGAIN for o in outcomes):
@@ -53,6 +58,12 @@ def show(
     judge.show([o.stage.folder for o in outcomes if o.done and o.stage.spec.kind == judge.REPORT], labels or {}, console)
     for line in made(outcomes):
         say(console, line)
+
+
+def page_command(outcomes: Sequence[Outcome]) -> str:
+    """What writes the page of a run."""
+    roots = {str(o.stage.dataset_root) for o in outcomes}
+    return f"{as_typed('report')} {shlex.quote(_short(Path(os.path.commonpath(roots))))} --out report.html"
 
 
 def made(outcomes: Sequence[Outcome]) -> list[str]:

@@ -5,6 +5,7 @@ Depends on the stages and on the command alone, so a card that is written again 
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from synth.store.folder import StageFolder
 
@@ -104,18 +105,34 @@ def dataset_name(stages: list[StageFolder]) -> str:
     return stages[-1].path.parent.name
 
 
+@dataclass(frozen=True)
+class Model:
+    """A model of a stage. part: what it made; licence: "" where the model's config file told none; contents: role -> identity."""
+
+    name: str
+    part: str
+    licence: str
+    contents: Mapping[str, str]
+
+
+def models_of(stage: StageFolder) -> Iterator[Model]:
+    """The models that a stage says it is made with."""
+    contents = {role: i.identity for role, i in sorted(stage.spec.inputs.items())}
+    for key, part in MODELS:
+        for name in _called(stage, key):
+            yield Model(name, part, stage.spec.settings.get("licence") or "", contents)
+
+
 def _models(stages: list[StageFolder]) -> Iterator[str]:
     """A line a model, with its identity and, where the model's config file told it, its licence."""
     lines: dict[str, None] = {}
-    for stage in stages:
-        for key, part in MODELS:
-            for name in _called(stage, key):
-                licence = stage.spec.settings.get("licence") or "not recorded; see the page of the model"
-                contents = ", ".join(f"{role} {i.identity[:12]}" for role, i in sorted(stage.spec.inputs.items()))
-                lines[
-                    f"- {plain_text(name)} ({part}). Licence: {plain_text(licence)}."
-                    + (f" Contents: {plain_text(contents)}." if contents else "")
-                ] = None
+    for model in (model for stage in stages for model in models_of(stage)):
+        licence = model.licence or "not recorded; see the page of the model"
+        contents = ", ".join(f"{role} {identity[:12]}" for role, identity in model.contents.items())
+        lines[
+            f"- {plain_text(model.name)} ({model.part}). Licence: {plain_text(licence)}."
+            + (f" Contents: {plain_text(contents)}." if contents else "")
+        ] = None
     yield from lines
 
 

@@ -2,11 +2,12 @@
 Pure; one file, nothing from outside, no script, every text escaped and no longer than a page bears.
 """
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from synth.export.html import document, escaped
+from synth.export import page_parts
+from synth.export.html import document
+from synth.export.page_parts import img, table, text
 from synth.judge.caveats import of_point
 from synth.judge.curves import Mark, curve
 from synth.judge.reading import Point, shown
@@ -14,23 +15,14 @@ from synth.judge.verdict import Verdict, number, rows, sentences, short, verdict
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 CURVES = {"accuracy": "accuracy", "coverage": "coverage", "cmmd": "CMMD"}  # what is drawn against each swept key
-KEYS, CLASSES, NAMES, TEXT = 6, 40, 20, 600  # swept keys, classes in a table, names in a list, characters of a text
+KEYS, CLASSES, NAMES = 6, 40, 20  # swept keys, classes in a table, names in a list
 SETS = {"made": "judged", "real": "real", "test": "test"}
 TRAINED_ON = {"made": "the judged set", "real": "as many real pictures", "both": "both"}
 NUMBERS = ("clipped_coverage", "clipped_density", "cmmd", "coverage", "precision", "recall", "density", "frechet")  # the first ones
 GIVEN = {"coverage", "precision", "recall"}  # whose intervals say nothing of another draw of the set that they are beside
-MIME = {"png": "image/png", "jpg": "image/jpeg"}
-CSS = """
-:root { color-scheme: light dark; --side: 6rem; }
-body { font: 1rem/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 80rem; padding: 1rem 1rem 4rem; }
-h1 { font-size: 1.5rem; margin: 0 0 .3rem; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
-h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
-p { margin: .3rem 0; overflow-wrap: anywhere; } .said { font-size: 1.15rem; font-weight: 600; } small, .how { opacity: .7; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .7rem .2rem 0; text-align: right; white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
-thead th { border-bottom: 1px solid #8888; font-weight: 600; } tr.best td { font-weight: 600; }
-td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 11rem; max-width: 30rem; }
-.curves { display: flex; flex-wrap: wrap; gap: 1rem; } .curve { width: 340px; max-width: 100%; font: 11px system-ui, sans-serif; }
+CSS = (
+    page_parts.CSS
+    + """.curves { display: flex; flex-wrap: wrap; gap: 1rem; } .curve { width: 340px; max-width: 100%; font: 11px system-ui, sans-serif; }
 .curve text { fill: currentColor; opacity: .75; } .curve .name { font-size: 12px; opacity: 1; }
 .curve .axis { stroke: currentColor; opacity: .5; fill: none; }
 .curve .grid { stroke: currentColor; opacity: .12; } .curve polyline { fill: none; stroke: #0072b2; stroke-width: 2; }
@@ -45,36 +37,31 @@ img[src^="data:image/jpeg"] { image-rendering: auto; }
 details { border-top: 1px solid #8886; padding: .6rem 0; }
 summary { cursor: pointer; font-weight: 600; overflow-wrap: anywhere; }
 """
+)
 
 
 def page(title: str, groups: Sequence[Sequence[Point]]) -> str:
     """The page of points in groups that were measured alike (synth.judge.reading.comparable)."""
+    return document(title, CSS, sections(groups), policy=POLICY)
+
+
+def sections(groups: Sequence[Sequence[Point]]) -> str:
+    """What stands on it, for a page that has this CSS."""
     parts = []
     for at, group in enumerate(groups, 1):
         found = verdict(group)
-        heading = f"<h2>{at} of {len(groups)}: {_text(_measured_on(found.points[0].facts))}</h2>\n" if len(groups) > 1 else ""
+        heading = f"<h2>{at} of {len(groups)}: {text(_measured_on(found.points[0].facts))}</h2>\n" if len(groups) > 1 else ""
         parts.append(f"<section>{heading}{''.join(_group(found))}</section>\n")
-    return document(title, CSS, "".join(parts), policy=POLICY)
+    return "".join(parts)
 
 
 def _group(found: Verdict) -> Iterator[str]:
     first, *how = sentences(found)
-    yield f'<p class="said">{_text(first)}</p>\n' + "".join(f'<p class="how">{_text(line)}</p>\n' for line in how)
-    yield _table(rows(found), best=bool(found.choice and found.choice.winner is not None))
+    yield f'<p class="said">{text(first)}</p>\n' + "".join(f'<p class="how">{text(line)}</p>\n' for line in how)
+    yield table(rows(found), best=bool(found.choice and found.choice.winner is not None))
     yield from _curves(found)
     for at, point in enumerate(found.points):
-        yield f"<details{'' if at else ' open'}><summary>{_text(point.label)}</summary>{''.join(_point(point))}</details>\n"
-
-
-def _table(table: Sequence[Mapping[str, str]], best: bool = False) -> str:
-    if not table:
-        return ""
-    head = "".join(f"<th>{_text(name)}</th>" for name in table[0])
-    body = ""
-    for at, row in enumerate(table):
-        marked = ' class="best"' if best and not at else ""
-        body += f"<tr{marked}>{''.join(f'<td>{_text(cell)}</td>' for cell in row.values())}</tr>\n"
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
+        yield f"<details{'' if at else ' open'}><summary>{text(point.label)}</summary>{''.join(_point(point))}</details>\n"
 
 
 def _curves(found: Verdict) -> Iterator[str]:
@@ -107,18 +94,18 @@ def _curve(found: Verdict, key: str, name: str, title: str) -> str:
 
 def _point(point: Point) -> Iterator[str]:
     facts = point.facts
-    yield f"<h3>What was measured on what</h3>\n<p>{_text(_measured_on(facts))}</p>\n{_table(_sets(facts))}"
-    yield from (f"<p>{_text(line)}</p>\n" for line in _notes(facts))
-    yield f"<h3>Numbers</h3>\n{_table(_numbers(facts))}"
+    yield f"<h3>What was measured on what</h3>\n<p>{text(_measured_on(facts))}</p>\n{table(_sets(facts))}"
+    yield from (f"<p>{text(line)}</p>\n" for line in _notes(facts))
+    yield f"<h3>Numbers</h3>\n{table(_numbers(facts))}"
     if GIVEN & facts["numbers"].keys():
         yield "<p><small>The intervals of coverage, precision and recall are given the other set.</small></p>\n"
     if facts["probes"]:
-        yield f"<h3>Classifiers, on the test set</h3>\n{_table(_probes(facts))}"
+        yield f"<h3>Classifiers, on the test set</h3>\n{table(_probes(facts))}"
     if facts["classes"]:
-        yield f"<h3>Classes, the worst first</h3>\n{_table(_classes(facts))}{_more(len(facts['classes']), CLASSES)}"
+        yield f"<h3>Classes, the worst first</h3>\n{table(_classes(facts))}{_more(len(facts['classes']), CLASSES)}"
     yield from _shown(point)
     if facts["confusions"]:
-        yield f"<h3>Taken for each other</h3>\n{_table(_confusions(facts))}"
+        yield f"<h3>Taken for each other</h3>\n{table(_confusions(facts))}"
     yield from _pairs(point)
 
 
@@ -215,7 +202,7 @@ def _shown(point: Point) -> Iterator[str]:
             for name, word in SETS.items()
             if name in one
         )
-        yield f'<p>{_text(one["class"])}</p>\n<div class="pictures">{grid}</div>\n'
+        yield f'<p>{text(one["class"])}</p>\n<div class="pictures">{grid}</div>\n'
 
 
 def _confusions(facts: Mapping) -> list[dict[str, str]]:
@@ -234,13 +221,13 @@ def _pairs(point: Point) -> Iterator[str]:
     if leaks:
         near = f"the nearest test picture is at {_said(leaks['nearest']['median'])} (median), {_said(leaks['nearest']['highest'])} at most"
         words = f"{leaks['pictures']:,} of {leaks['of']:,} pictures are like one of the test set ({leaks['from']:g} or more); {near}"
-        yield f"<h3>Leaks</h3>\n<p>{_text(words)}</p>\n{_gallery(point, leaks['examples'])}"
+        yield f"<h3>Leaks</h3>\n<p>{text(words)}</p>\n{_gallery(point, leaks['examples'])}"
 
 
 def _gallery(point: Point, pairs: Sequence[Mapping]) -> str:
     figures = "".join(
         f'<figure><div class="row">{"".join(_img(point, f, "") for f in pair["files"])}</div>'
-        f"<figcaption>{_text(', '.join(pair['names']))}: {pair['similarity']:.4f}</figcaption></figure>"
+        f"<figcaption>{text(', '.join(pair['names']))}: {pair['similarity']:.4f}</figcaption></figure>"
         for pair in pairs
         if pair["files"]
     )
@@ -248,8 +235,7 @@ def _gallery(point: Point, pairs: Sequence[Mapping]) -> str:
 
 
 def _img(point: Point, name: str, alt: str) -> str:
-    data = base64.b64encode(point.picture(name)).decode()
-    return f'<img alt="{_text(alt)}" src="data:{MIME[name.rpartition(".")[2]]};base64,{data}">'
+    return img(point.picture(name), alt)
 
 
 # -- words -----------------------------------------------------------------------------------------------------------
@@ -273,8 +259,3 @@ def _said(value: float | int | None) -> str:
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else short(value) if abs(value) < 1 else f"{value:.4g}"
-
-
-def _text(words: str) -> str:
-    line = " ".join(words.split())
-    return escaped(line if len(line) <= TEXT else f"{line[:TEXT]}\u2026")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from synth.errors import InputError
+from synth.export.page_parts import thumbnail
 from synth.images.decode import decode_whole
 from synth.judge.config import JudgeReportConfig
 from synth.judge.finetuning import add_finetuned
@@ -114,10 +115,4 @@ def _scaled(pixels: np.ndarray) -> tuple[bytes, str]:
     """(file, extension): a small picture as it is, a larger one as a JPEG."""
     from PIL import Image
 
-    image, out = Image.fromarray(pixels), io.BytesIO()
-    if max(image.size) <= SIDE:
-        image.save(out, "PNG")
-        return out.getvalue(), "png"
-    image.thumbnail((SIDE, SIDE))
-    image.save(out, "JPEG", quality=QUALITY)
-    return out.getvalue(), "jpg"
+    return thumbnail(Image.fromarray(pixels), SIDE, QUALITY)

@@ -282,8 +282,9 @@ class Worker:
             # no unit is to blame: setting them aside one by one, three loads each, would hide that
             raise _CannotOpen(f"the stage cannot be opened here: {type(e).__name__}: {e}") from e
         self._usage.load += time.monotonic() - begun
-        seconds = round(time.monotonic() - begun, 3)
-        self.events.write("open", seconds=seconds, device=allocation.device(), versions=versions(), **allocation.gpu())
+        seconds, gpu = round(time.monotonic() - begun, 3), allocation.gpu()
+        self._usage.energy.begin(gpu.get("uuid", ""))
+        self.events.write("open", seconds=seconds, device=allocation.device(), versions=versions(), **gpu)
 
     def _close_stage(self) -> None:
         if self._opened:

@@ -4,6 +4,8 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
+from synth.host.energy import Meter
+
 
 class Usage:
     """Sums up the computing of one worker. All times are of the host's monotonic clock, in seconds.
@@ -14,6 +16,7 @@ class Usage:
 
     def __init__(self) -> None:
         self.units = self.samples = 0  # committed
+        self.energy = Meter()
         self.busy = self.load = 0.0
         self.longest = 0.0  # batch so far; what was only slow because something was compiled is left out
         self._first: float | None = None  # begin of computing
@@ -36,6 +39,9 @@ class Usage:
             self.longest = max(self.longest, self._last - begun)
 
     def facts(self) -> dict[str, float]:
-        """Seconds that the device was computing, and sat idle between the first begin and the last end of computing."""
+        """Seconds that the device was computing, and sat idle between the first begin and the last end of computing.
+
+        Joules of its GPU since the stage was opened, where they are counted.
+        """
         wall = self._last - self._first if self._first is not None else 0.0
-        return {"busy_s": round(self.busy, 3), "idle_s": round(max(0.0, wall - self.busy), 3)}
+        return {"busy_s": round(self.busy, 3), "idle_s": round(max(0.0, wall - self.busy), 3)} | self.energy.facts()

@@ -19,7 +19,7 @@ from synth.redaction import redacted_data
 SEAT = "SYNTHSET_SEAT"  # a launcher's name for a worker whose process number it does not know: one in a container
 # the fields of events that somebody reads
 _FIELDS: dict[str, object] = {
-    **dict.fromkeys(("time", "seconds", "busy_s", "idle_s", "price"), Maybe(float)),
+    **dict.fromkeys(("time", "seconds", "busy_s", "idle_s", "energy_j", "price"), Maybe(float)),
     **dict.fromkeys(("samples", "tombstones", "units", "requests", "retries", "alone", "tokens_in", "tokens_out"), Maybe(COUNT)),
     **dict.fromkeys(("why", "node", "host", "place", "device", "outcome", "error", "seat"), Maybe((str, None))),
     "sources": Maybe((str, None)),
@@ -64,8 +64,8 @@ class EventLog:
 def event_in(line: bytes, where: object) -> dict:
     """The event of a line, each field that anyone reads of its type; anything else is an InputError."""
     raw = foreign.parse(line, where, halves=True)  # EventLog keeps names of files that are no UTF-8
-    fields = foreign.obj(raw, where, event=str, **_FIELDS)
-    return raw | {name: value for name, value in fields.items() if name in raw}
+    there = {name: shape for name, shape in _FIELDS.items() if name in raw} if type(raw) is dict else {}
+    return raw | foreign.obj(raw, where, event=str, **there)
 
 
 def events_in(path: Path, tell: Callable[[str], object] = lambda what: None) -> Iterator[dict]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import cancel, status, verify
+from launch import cancel, report, status, verify
 from launch.slurm import gate, submissions
 from synth import worker
 from synth.host import slurm
@@ -22,12 +22,12 @@ from tests.stages import probe
 SECONDS = 20  # of one command; the slowest takes a tenth of one
 # file -> the tools that read it, and so name it where it cannot be read
 READ_BY = {
-    "stage.json": {"status", "verify", "cancel", "gate", "worker"},
-    "inputs.json": {"status", "verify", "cancel", "gate", "worker"},
+    "stage.json": {"status", "report", "verify", "cancel", "gate", "worker"},
+    "inputs.json": {"status", "report", "verify", "cancel", "gate", "worker"},
     "done.json": set(),
     "missing.json": set(),  # nothing is said of it where a lease is live
     "failed/000000.try1.json": set(),
-    "events/w.jsonl": {"status", "cancel"},
+    "events/w.jsonl": {"status", "report", "cancel"},
     "submissions/0001.json": {"gate"},
     "leases/000/000002.g0": set(),
     "leases/000/000000.g0": set(),
@@ -45,6 +45,7 @@ FOR_WORKERS = ("fifo", "folder", "link to itself", "other types")  # a worker do
 NO_FILES = ("fifo", "zero device", "socket")  # said to be what they are
 TOOLS = {
     "status": lambda runs, stage: status.main([str(runs), "--no-slurm"]),
+    "report": lambda runs, stage: report.main([str(runs)]),
     "verify": lambda runs, stage: verify.main([str(runs), "--deep"]),
     "cancel": lambda runs, stage: cancel.main([str(runs)]),
     "gate": lambda runs, stage: gate.main([str(stage), "1"]),

@@ -31,7 +31,8 @@ def test_it_tells_which_set_to_take_and_writes_all_of_them(runs, tmp_path, capsy
     said = capsys.readouterr().out
     assert "take judge.source=/data/good (accuracy " in said and "judge.source=/data/bad gives ." in said
     assert said.rstrip().splitlines()[-3:] == [str(file) for file in files]
-    assert files[0].read_text().count("<details") == 2 and "take judge.source=/data/good" in files[0].read_text()
+    judge = files[0].read_text().partition("<h2>Judge</h2>")[2].partition("</section>\n<section id")[0]
+    assert judge.count("<details") == 2 and "take judge.source=/data/good" in judge
     points = json.loads(files[1].read_text())["points"]
     assert [p["test_rows"] for p in points] == [60, 60]
     table = pq.read_table(files[2]).to_pylist()
@@ -56,10 +57,11 @@ def test_what_cannot_be_read_is_named_and_the_others_are_told(runs, tmp_path, ca
     [
         (["--out", "points.pdf"], "called *.html, *.json, *.parquet"),
         (["--out", "nodir/points.html"], "there is no folder nodir"),
-        ([], "holds no judgement"),
+        (["--out", "points.parquet"], "holds no judgement"),
     ],
 )
-def test_what_it_cannot_do_is_refused(runs, tmp_path, capsys, words, told):
+def test_what_it_cannot_do_is_refused(runs, tmp_path, monkeypatch, capsys, words, told):
+    monkeypatch.chdir(tmp_path)
     empty = shutil.copytree(next(runs.glob("*/test_features-*")), tmp_path / "runs" / "toys" / next(runs.glob("*/test_features-*")).name)
     assert main([str(empty.parent), *words]) == EXIT_BAD_INPUT
     assert told in capsys.readouterr().err

@@ -1,6 +1,8 @@
 """What a worker takes for the length of a batch, which says whether one more would end before its job does."""
 
+import sys
 import time
+import types
 
 import pytest
 
@@ -71,3 +73,35 @@ def test_a_stage_is_told_how_many_workers_share_it(tmp_path, monkeypatch):
     assert Worker(probe(tmp_path), 3, 16).run() == 0
     assert told == [16]
     assert Probe(probe(tmp_path)).workers == 1
+
+
+@pytest.mark.parametrize(
+    ("sliced", "fails", "facts"), [(False, False, {"energy_j": 2.5}), (True, False, {}), (False, True, {})], ids=["whole", "sliced", "lost"]
+)
+def test_the_energy_of_the_own_gpu_is_noted_where_it_is_counted(monkeypatch, sliced, fails, facts):
+    joules, asked = [1_000_000, 1_000_000, 1_002_500], []
+
+    def total(handle):
+        if fails and len(joules) == 1:
+            raise library.NVMLError("the card fell off the bus")
+        return joules.pop(0)
+
+    library = types.ModuleType("pynvml")
+    library.NVMLError, library.NVML_DEVICE_MIG_ENABLE = type("NVMLError", (Exception,), {}), 1
+    library.nvmlInit = lambda: None
+    library.nvmlDeviceGetHandleByUUID = asked.append
+    library.nvmlDeviceGetMigMode = lambda handle: [int(sliced), 0]
+    library.nvmlDeviceGetTotalEnergyConsumption = total
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    usage = Usage()
+    usage.energy.begin("8c5e-1")
+    assert usage.facts() == {"busy_s": 0.0, "idle_s": 0.0} | facts
+    assert asked == ["GPU-8c5e-1"]
+
+
+def test_without_a_gpu_or_the_library_no_energy_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    for uuid in ("", "8c5e-1"):
+        usage = Usage()
+        usage.energy.begin(uuid)
+        assert "energy_j" not in usage.facts()

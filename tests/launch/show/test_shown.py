@@ -82,7 +82,10 @@ def test_the_last_line_is_the_path_of_the_contact_sheet(world):
     sheet = StageFolder.open(stages["contact_sheet"].folder).out_dir / "contact_sheet.png"
     sheet.write_bytes(b"png")
     done = [Outcome(stages[n], 0, done=True, facts={"samples": 5}) for n in ("contact_sheet", "image_folder")]
-    assert shown(done)[-1] == str(sheet)
+    lines = shown(done)
+    assert lines[-1] == str(sheet)
+    [named] = [line for line in lines if line.startswith("all of it on one page: ")]
+    assert named.endswith(f"{stages['contact_sheet'].dataset_root} --out report.html") and " report " in named
     assert shown(done[1:])[-1] == str(StageFolder.open(stages["image_folder"].folder).out_dir)
 
 
