@@ -12,6 +12,7 @@ if __name__ == "__main__":  # python launch/run.py and python -m launch.run are 
     runpy.run_path(f"{__file__.rpartition('/')[0]}/__main__.py", {"COMMAND": "run"}, "__main__")
 
 import contextlib
+import itertools
 import shlex
 import sys
 import traceback
@@ -110,7 +111,7 @@ class Session:
         from launch.plan.graph import distinct
         from launch.plan.nearest import planned_elsewhere
         from launch.plan.outputs import check_outputs
-        from launch.show import dry_run, summary
+        from launch.show import dry_run, summary, trial
         from launch.show.saying import say
         from synth.run import trust
 
@@ -119,7 +120,8 @@ class Session:
         outcomes = []
         stages = distinct(self.points)
         check_outputs(stages)
-        for note in dict.fromkeys(n for s in stages for n in s.spec.settings.get("notes", ())):
+        told = (n for p in self.points for n in p.notes), (n for s in stages for n in s.spec.settings.get("notes", ()))
+        for note in dict.fromkeys(itertools.chain(*told)):
             say(console, note)
         for remark in filter(None, map(planned_elsewhere, stages)):
             say(console, remark)
@@ -141,6 +143,7 @@ class Session:
             within_limits(self.points, stages, console)
             outcomes = (run or runner(first.cluster.kind))(stages, first.cluster, console, any(p.retry_failed for p in self.points))
         summary.show(outcomes, self.failures, self.command, console, self._labels())
+        trial.show(self.points, outcomes, console)
         return worst([o.code for o in outcomes] + [f.code for f in self.failures])
 
     def _labels(self) -> dict["Path", str]:

@@ -69,6 +69,11 @@ class Config:
     dry_run: bool = key("print the plan; compute and write nothing")
     plan_only: bool = key("make the folders of the stages and stop: for workers that are started by hand")
     retry_failed: bool = key("give units that were set aside after three errors another three tries")
+    trial: int = key(
+        "try=2 on the command line: of all that the run makes two samples of each class (or pictures, pairs, prompts), in <runs_dir>/try",
+        low=1,
+        null="all of it",
+    )
     max_device_hours: float = key(
         "refuse a plan that takes more hours of GPUs (of cores, where there are none), by what earlier stages of the same work took",
         low=0,

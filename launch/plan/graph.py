@@ -11,7 +11,7 @@ from launch.config.inherited import inherited
 from launch.config.near import did_you_mean
 from launch.config.root import Config, Recipe, RecipeStage
 from launch.config.secrets import check_config
-from launch.plan import judge
+from launch.plan import judge, trial
 from launch.plan.filters import pool
 from launch.plan.node import Node, planner
 from launch.plan.planned import PlannedStage, Point
@@ -34,6 +34,19 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
         config = replace(config, cluster=inherited(config.cluster))
     check(config)
     check_config(config)
+    if config.trial is not None and not given:
+        return _trial(config, label, command)
+    return _planned(config, label, given, command)
+
+
+def _trial(config: Config, label: str, command: str) -> Point:
+    """try=N. The whole run is planned first: what is wrong with it is wrong with a try, and what it has is known then."""
+    whole = _planned(replace(config, trial=None), label, None, command).stages
+    point = _planned(trial.cut(config, whole), label, None, command)
+    return replace(point, trial=config.trial, notes=trial.lines(config, point.stages, whole))
+
+
+def _planned(config: Config, label: str, given: Mapping[str, PlannedStage] | None, command: str) -> Point:
     nodes, root = _nodes(config), _dataset_root(config)
     wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
     planned: dict[str, tuple[PlannedStage, ...]] = {}
