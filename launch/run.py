@@ -19,8 +19,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from launch.config.program import this_command
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, refused, tool, worst
+from launch.config.program import as_typed, this_command
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, refused, tool, worst
 from synth.host.scratch import Scratch
 from synth.host.source import as_module
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from launch.config.root import Config
-    from launch.plan.planned import PlannedStage, Point
+    from launch.plan.planned import Outcome, PlannedStage, Point
 
 WIDE = 160  # columns where there is no terminal to ask: paths in logs stay whole
 
@@ -107,7 +107,6 @@ class Session:
         """Run or submit the distinct stages of all points; the worst exit code. `run` takes the place of the cluster's own runner."""
         from rich.console import Console
 
-        from launch.config.clusters import runner
         from launch.plan.graph import distinct
         from launch.plan.nearest import planned_elsewhere
         from launch.plan.outputs import check_outputs
@@ -141,10 +140,36 @@ class Session:
             if len(self.points) > 1:
                 console.print(f"{len(self.points)} points, {len(stages)} distinct stages")
             within_limits(self.points, stages, console)
-            outcomes = (run or runner(first.cluster.kind))(stages, first.cluster, console, any(p.retry_failed for p in self.points))
+            retry = any(p.retry_failed for p in self.points)
+            if run is None:
+                outcomes = self._told(stages, first, console, retry)
+            else:
+                outcomes = run(stages, first.cluster, console, retry)
         summary.show(outcomes, self.failures, self.command, console, self._labels())
         trial.show(self.points, outcomes, console)
         return worst([o.code for o in outcomes] + [f.code for f in self.failures])
+
+    def _told(self, stages: Sequence["PlannedStage"], first: "Point", console: "Console", retry: bool) -> "list[Outcome]":
+        """Run or submit; then tell the user by notify.command, which on Slurm the last gate does."""
+        from launch.config.clusters import runner
+        from launch.show.notice import news_of, send
+        from launch.show.saying import say
+        from launch.show.summary import page
+        from launch.slurm.last import notice_of
+
+        roots = list(dict.fromkeys(s.dataset_root for s in stages if s.planned))
+        report = f"{as_typed('report')} {shlex.quote(str(roots[0] if len(roots) == 1 else roots[0].parent))}" if roots else ""
+        notify, on_slurm = first.notify, first.cluster.kind == "slurm"
+        more = {}
+        if on_slurm and notify:
+            more["notice"] = notice_of(notify, [s.folder for s in stages], [up for s in stages for up in s.upstream], report)
+        outcomes = runner(first.cluster.kind)(stages, first.cluster, console, retry, **more)
+        if notify and notify.command and not (on_slurm and not all(o.before for o in outcomes)):
+            bad = next((o for o in outcomes if o.code != EXIT_OK), None)
+            facts = {"stage": str(bad.stage.folder), "why": bad.message} if bad else {}
+            code = worst([o.code for o in outcomes] + [f.code for f in self.failures])
+            send(notify.command, notify.timeout_s, news_of(code, roots, report, page(outcomes), **facts), lambda text: say(console, text))
+        return outcomes
 
     def _labels(self) -> dict["Path", str]:
         """Folder of a stage -> the point of a sweep that it is of, where it is of one alone: what is set otherwise than in other points."""

@@ -66,7 +66,7 @@ def _planned(config: Config, label: str, given: Mapping[str, PlannedStage] | Non
     wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
     limits = {"max_device_hours": config.max_device_hours, "max_gb": config.max_gb}
     return Point(
-        label, stages, config.cluster, wanted, config.only is not None, config.dry_run, config.retry_failed, config.plan_only, **limits
+        label, stages, config.cluster, wanted, config.only is not None, config.dry_run, config.retry_failed, config.plan_only, notify=config.notify, **limits
     )
 
 

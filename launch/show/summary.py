@@ -67,6 +67,12 @@ def made(outcomes: Sequence[Outcome]) -> list[str]:
     return lines
 
 
+def page(outcomes: Sequence[Outcome]) -> str:
+    """The path of what is to be looked at last, "" if nothing was made."""
+    lines = made(outcomes)
+    return lines[-1].rpartition(": ")[2] if lines else ""
+
+
 def _table(outcomes: Sequence[Outcome]) -> Table:
     table = Table()
     for name in ("stage", "samples", "units", "seconds", "samples/s"):
