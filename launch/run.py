@@ -17,6 +17,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from launch.config.program import as_typed, this_command
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.console import Console
 
+    from launch.config.clusters import ClusterConfig
     from launch.config.root import Config
     from launch.plan.planned import Outcome, PlannedStage, Point
+    from launch.show.estimate import Costs
 
 WIDE = 160  # columns where there is no terminal to ask: paths in logs stay whole
 
@@ -110,7 +113,8 @@ class Session:
         from launch.plan.graph import distinct
         from launch.plan.nearest import planned_elsewhere
         from launch.plan.outputs import check_outputs
-        from launch.show import dry_run, summary, trial
+        from launch.show import dry_run, left, summary, trial
+        from launch.show.enough import settled
         from launch.show.saying import say
         from synth.run import trust
 
@@ -124,6 +128,10 @@ class Session:
             say(console, note)
         for remark in filter(None, map(planned_elsewhere, stages)):
             say(console, remark)
+        if self.points and run is None and not self.points[0].plan_only:
+            self.points, said = settled(self.points, stages, workers_a_job(self.points[0].cluster))
+            for line in said:
+                say(console, line)
         if self.points and self.points[0].dry_run:
             dry_run.show(self.points, stages, console)
         elif self.points:
@@ -139,17 +147,14 @@ class Session:
                 raise InputError("cluster: a sweep runs on one cluster with one n_jobs; start one command each")
             if len(self.points) > 1:
                 console.print(f"{len(self.points)} points, {len(stages)} distinct stages")
-            within_limits(self.points, stages, console)
+            left.begin(stages, within_limits(self.points, stages, console))
             retry = any(p.retry_failed for p in self.points)
-            if run is None:
-                outcomes = self._told(stages, first, console, retry)
-            else:
-                outcomes = run(stages, first.cluster, console, retry)
+            outcomes = (run or self._told)(stages, first.cluster, console, retry)
         summary.show(outcomes, self.failures, self.command, console, self._labels())
         trial.show(self.points, outcomes, console)
         return worst([o.code for o in outcomes] + [f.code for f in self.failures])
 
-    def _told(self, stages: Sequence["PlannedStage"], first: "Point", console: "Console", retry: bool) -> "list[Outcome]":
+    def _told(self, stages: Sequence["PlannedStage"], cluster: "ClusterConfig", console: "Console", retry: bool) -> "list[Outcome]":
         """Run or submit; then tell the user by notify.command, which on Slurm the last gate does."""
         from launch.config.clusters import runner
         from launch.show.notice import news_of, send
@@ -159,11 +164,11 @@ class Session:
 
         roots = list(dict.fromkeys(s.dataset_root for s in stages if s.planned))
         report = f"{as_typed('report')} {shlex.quote(str(roots[0] if len(roots) == 1 else roots[0].parent))}" if roots else ""
-        notify, on_slurm = first.notify, first.cluster.kind == "slurm"
+        notify, on_slurm = self.points[0].notify, cluster.kind == "slurm"
         more = {}
         if on_slurm and notify:
             more["notice"] = notice_of(notify, [s.folder for s in stages], [up for s in stages for up in s.upstream], report)
-        outcomes = runner(first.cluster.kind)(stages, first.cluster, console, retry, **more)
+        outcomes = runner(cluster.kind)(stages, cluster, console, retry, **more)
         if notify and notify.command and not (on_slurm and not all(o.before for o in outcomes)):
             bad = next((o for o in outcomes if o.code != EXIT_OK), None)
             facts = {"stage": str(bad.stage.folder), "why": bad.message} if bad else {}
@@ -182,22 +187,35 @@ class Session:
         return {folder: next(iter(of_points)) for folder, of_points in labels.items() if len(of_points) == 1}
 
 
-def within_limits(points: Sequence["Point"], stages: Sequence["PlannedStage"], console: "Console") -> None:
-    """Refuse a plan that takes more than one wants to spend; before jobs are queued, say what is known of them."""
+def workers_a_job(cluster: "ClusterConfig") -> "Callable[[PlannedStage], int]":
+    """Workers of one job of a stage: several where a job of Slurm has several GPUs."""
+    from launch.config.clusters import SlurmConfig
+
+    def workers(stage: "PlannedStage") -> int:
+        from launch.slurm.resources import resources_of
+
+        return resources_of(replace(cluster, n_jobs=1), stage.spec.kind, stage.spec.config).workers
+
+    return workers if isinstance(cluster, SlurmConfig) else lambda stage: 1
+
+
+def within_limits(points: Sequence["Point"], stages: Sequence["PlannedStage"], console: "Console") -> "Costs":
+    """Refuse a plan that takes more than one wants to spend; before jobs are queued, say what is known of them. What is known of it."""
     from launch.show.dry_run import workers_of
     from launch.show.estimate import costs
     from launch.show.saying import say
 
     hours, gb = points[0].max_device_hours, points[0].max_gb
-    if hours is None and gb is None and points[0].cluster.kind == "local":
-        return
     known = costs(points, stages, workers_of(points, stages))
+    if hours is None and gb is None and points[0].cluster.kind == "local":
+        return known
     known.check(hours, gb)
     if known.estimates:
         for line in known.lines():
             say(console, line)
     elif known.unknown and not (hours is gb is None):
         say(console, f"warning: max_device_hours and max_gb limit nothing yet: {known.lines()[0]}")
+    return known
 
 
 def make_folders(stages: Sequence["PlannedStage"], console: "Console") -> None:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from launch.config.aliases import KEYS, option_named, spelt
+from launch.config.clusters import wanted_time
 from launch.config.compose import Composer
 from launch.config.doors import check_flags, check_setting
 from launch.config.near import did_you_mean, inner
@@ -158,6 +159,8 @@ def _check_type(override: Override, tree: DictConfig) -> None:
         value = _unquoted(value)
         if holds_time(key):
             typed_time(key, value)
+        if key == "cluster.n_jobs":
+            wanted_time(value)
         copy = OmegaConf.create(tree)
         try:
             OmegaConf.update(copy, key, value, merge=True, force_add=override.is_add() or override.is_force_add())

@@ -7,8 +7,9 @@ give some of those that all of them give. What would give others, or nothing tha
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from launch.config.clusters import SlurmConfig
+from launch.config.clusters import ClusterConfig, SlurmConfig, wanted_time
 from launch.config.root import Config
 from launch.plan.captions import slots_for, wanted
 from launch.plan.datasets import dataset_of
@@ -19,6 +20,7 @@ from synth.captions.config import CaptionsConfig
 from synth.errors import InputError
 from synth.export.config import ExportConfig
 
+NULL: Any = None  # of a key that nobody set
 FOLDER = "try"  # below runs_dir: a runs folder of its own, which other commands take as one
 
 
@@ -36,8 +38,8 @@ def cut(config: Config, whole: Sequence[PlannedStage]) -> Config:
         config,
         runs_dir=str(Path(config.runs_dir) / FOLDER),
         export=exports,
-        judge=replace(config.judge, real=None, test=None, train="none"),
-        cluster=_one_job(config.cluster) if isinstance(config.cluster, SlurmConfig) else config.cluster,
+        judge=replace(config.judge, real=NULL, test=NULL, train="none"),
+        cluster=_one_job(config.cluster),
     )
 
 
@@ -48,7 +50,9 @@ def lines(config: Config, own: Sequence[PlannedStage], whole: Sequence[PlannedSt
     same = [f"{s.name} ({s.spec.slots:,})" for s in own if s.spec.kind in ASKED_FIRST and s.spec.slots == of.get(s.name)]
     told = [f"try={config.trial}: {', '.join(less) or 'the run has no more than that'}; all below {own[0].dataset_root if own else ''}"]
     if same:
-        told.append(f"try={config.trial}: whole, as all captions are made of them: {', '.join(same)}; fewer classes ask less: dataset.classes")
+        told.append(
+            f"try={config.trial}: whole, as all captions are made of them: {', '.join(same)}; fewer classes ask less: dataset.classes"
+        )
     if config.judge.real is not None or config.judge.test is not None:
         told.append(f"try={config.trial}: is not judged (judge.real, judge.test): so few pictures tell nothing")
     return tuple(told)
@@ -66,12 +70,14 @@ def _captions(config: Config, n: int, whole: Sequence[PlannedStage]) -> Config:
     made = [s for s in whole if s.spec.kind == "captions"]
     counts = [c.count for c in counts_of(images, config.dataset)] if config.captions.stages is None else []
     if counts and not min(counts):
-        raise InputError(f"try={n}: images.count gives a class 0 pictures, and a try makes one of each at least; leave it out: dataset.classes")
+        raise InputError(
+            f"try={n}: images.count gives a class 0 pictures, and a try makes one of each at least; leave it out: dataset.classes"
+        )
     captions, most = _fewer_captions(config, min([n, *counts]), made)
     if counts and most > min(counts):
         fix = "use captions.per_class in the place of captions.total"
         raise InputError(f"try={n}: images.count={min(counts)} of a class may leave out captions that a try draws; {fix}")
-    images = replace(images, per_caption=1, count=None, count_file=None, increase_ratio=1.0)
+    images = replace(images, per_caption=1, count=NULL, count_file=NULL, increase_ratio=1.0)
     return replace(config, captions=captions, images=images)
 
 
@@ -89,7 +95,7 @@ def _fewer_captions(config: Config, n: int, made: Sequence[PlannedStage]) -> tup
         return captions, n
     if asked.per_class:
         few = min(n, asked.per_class)
-        return replace(captions, per_class=few, total=None), few
+        return replace(captions, per_class=few, total=NULL), few
     slots = made[0].spec.slots
     if captions.stages is None:
         maker = maker_of(config, dataset_of(config.dataset))
@@ -97,10 +103,10 @@ def _fewer_captions(config: Config, n: int, made: Sequence[PlannedStage]) -> tup
         needed = maker.slots or (n * classes if maker.capacity else slots_for(n * classes, captions.oversample, 1, classes))
         all_of_file = maker.total is not None and asked.captions >= maker.total
         if all_of_file or (exact and needed <= min(asked.captions, slots)):
-            return replace(captions, per_class=n, total=None), n
+            return replace(captions, per_class=n, total=NULL), n
     few = min(n * classes, asked.captions // len(made) or 1)
     most = -(-slots_for(few, captions.oversample, 1, classes) // classes) if config.prompts.class_balance == "exact" else few
-    return replace(captions, per_class=None, total=few), most
+    return replace(captions, per_class=NULL, total=few), most
 
 
 def _img2img(config: Config, n: int, whole: Sequence[PlannedStage]) -> Config:
@@ -153,11 +159,13 @@ CUTS: dict[str, Callable[[Config, int, Sequence[PlannedStage]], Config]] = {
 
 def _own_place(export: ExportConfig) -> ExportConfig:
     """An export below the folder of the try, that takes nothing from another one."""
-    linked = {"link_from": None} if hasattr(export, "link_from") else {}
-    return replace(export, out=None, **linked)
+    linked: dict[str, Any] = {"link_from": NULL} if hasattr(export, "link_from") else {}
+    return replace(export, out=NULL, **linked)
 
 
-def _one_job(cluster: SlurmConfig) -> SlurmConfig:
-    """One job for each stage, whatever is said of some kinds."""
-    stages = {kind: replace(own, n_jobs=None) for kind, own in cluster.stages.items()}
-    return replace(cluster, n_jobs=1, cpu=replace(cluster.cpu, n_jobs=None), stages=stages)
+def _one_job(cluster: ClusterConfig) -> ClusterConfig:
+    """On Slurm one job for each stage, whatever is said of some kinds; here as said, and as many as there are GPUs or cores for auto."""
+    if not isinstance(cluster, SlurmConfig):
+        return cluster if wanted_time(cluster.n_jobs) is None else replace(cluster, n_jobs=NULL)
+    stages = {kind: replace(own, n_jobs=NULL) for kind, own in cluster.stages.items()}
+    return replace(cluster, n_jobs=1, cpu=replace(cluster.cpu, n_jobs=NULL), stages=stages)

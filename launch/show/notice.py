@@ -84,7 +84,7 @@ def send(command: str, timeout_s: float, news: News, tell: Tell, env: Mapping[st
 
 
 def _output(process: subprocess.Popen, end: float) -> tuple[bytes, bool]:
-    """(the first bytes of what it says, whether it ended in time). What it leaves running may hold its output open: nobody waits for that."""
+    """(the first bytes of what it says, whether it ended in time). What it leaves running may hold its output open: nobody waits."""
     assert process.stdout is not None
     pipe, kept, over = process.stdout.fileno(), b"", False
     os.set_blocking(pipe, False)

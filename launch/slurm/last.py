@@ -41,7 +41,8 @@ class Notice:
     def of(raw: Mapping) -> "Notice":
         """InputError for what none is."""
         fields = foreign.obj(dict(raw), "notice", command=str, timeout_s=float, stages=[str], last=[str], report=str)
-        return Notice(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        fields |= {"stages": tuple(fields["stages"]), "last": tuple(fields["last"])}
+        return Notice(**fields)
 
     @property
     def mark(self) -> Path:
@@ -56,6 +57,14 @@ def notice_of(notify: NotifyConfig, stages: Sequence[Path], read: Sequence[Path]
         return {}
     ends = [str(s) for s in stages if s not in read]
     return {"command": notify.command, "timeout_s": float(notify.timeout_s), "stages": [*map(str, stages)], "last": ends, "report": report}
+
+
+def told_otherwise(folder: StageFolder, notice: Mapping, records: Sequence[Submission]) -> str:
+    """What to say of a stage that may end the run, where the jobs in the queue know another notify.command than the one of now."""
+    known = next((s.order.get("notice") or {} for s in reversed(records) if s.order), {})
+    if str(folder.path) not in notice.get("last", ()) or known.get("command") == notice.get("command"):
+        return ""
+    return "; notify.command is that of the jobs in the queue, if they have one: to change it, cancel them before"
 
 
 def forget(notice: Mapping) -> None:

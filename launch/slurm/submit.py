@@ -358,17 +358,12 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live,
         gate = order.add_gate(folder, turn, scripts, live.arrays).gate
     there = f" on cluster {live.cluster}" if slurm.at(live.cluster) else ""
     text = f"left alone: {' '.join(live.arrays)} pending or running, gate {gate}{there}; logs {folder.path / 'logs'}"
-    text += order.release(live.held, live.cluster) + stuck(live.reasons) + _told_otherwise(folder, site)
+    text += (
+        order.release(live.held, live.cluster)
+        + stuck(live.reasons)
+        + last.told_otherwise(folder, site.notice, read_submissions(folder.path))
+    )
     return Placed(Outcome(stage, EXIT_OK, message=text), gate, live.cluster)
-
-
-def _told_otherwise(folder: StageFolder, site: Site) -> str:
-    """What to say of a stage that may end the run, where the jobs in the queue know another notify.command than the one of now."""
-    known = next((s.order.get("notice") or {} for s in reversed(read_submissions(folder.path)) if s.order), {})
-    of_now = site.notice.get("last", ())
-    if str(folder.path) not in of_now or known.get("command") == site.notice.get("command"):
-        return ""
-    return "; notify.command is that of the jobs in the queue, if they have one: to change it, cancel them before"
 
 
 def _gates_elsewhere(stage: PlannedStage, placed: Mapping[Path, Placed]) -> list[tuple[str, str]]:
