@@ -169,7 +169,8 @@ class Session:
         if on_slurm and notify:
             more["notice"] = notice_of(notify, [s.folder for s in stages], [up for s in stages for up in s.upstream], report)
         outcomes = runner(cluster.kind)(stages, cluster, console, retry, **more)
-        if notify and notify.command and not (on_slurm and not all(o.before for o in outcomes)):
+        over = not on_slurm or (bool(outcomes) and all(o.before for o in outcomes))  # else jobs are in the queue, or the user reads why not
+        if notify and notify.command and over:
             bad = next((o for o in outcomes if o.code != EXIT_OK), None)
             facts = {"stage": str(bad.stage.folder), "why": bad.message} if bad else {}
             code = worst([o.code for o in outcomes] + [f.code for f in self.failures])

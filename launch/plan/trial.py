@@ -120,7 +120,8 @@ def _img2img(config: Config, n: int, whole: Sequence[PlannedStage]) -> Config:
 
 
 def _story(config: Config, n: int, whole: Sequence[PlannedStage]) -> Config:
-    """The first N prompts. Only the last chapter of a try is cut, so that what passes from chapter to chapter is the same."""
+    """The first N prompts; some more where the first chapter has fewer, as all chapters of a try but the last one are whole: what passes
+    from chapter to chapter is the same."""
     keys = config.story.prompt_config
     for stage in (s for s in whole if s.spec.kind == "story"):
         chapters = there = 0
