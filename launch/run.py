@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from launch.config.program import as_typed, this_command
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, refused, tool, worst
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused, tool, worst
 from synth.host.scratch import Scratch
 from synth.host.source import as_module
 
@@ -200,16 +200,19 @@ def workers_a_job(cluster: "ClusterConfig") -> "Callable[[PlannedStage], int]":
     return workers if isinstance(cluster, SlurmConfig) else lambda stage: 1
 
 
-def within_limits(points: Sequence["Point"], stages: Sequence["PlannedStage"], console: "Console") -> "Costs":
+def within_limits(points: Sequence["Point"], stages: Sequence["PlannedStage"], console: "Console") -> "Costs | None":
     """Refuse a plan that takes more than one wants to spend; before jobs are queued, say what is known of them. What is known of it."""
     from launch.show.dry_run import workers_of
     from launch.show.estimate import costs
     from launch.show.saying import say
 
     hours, gb = points[0].max_device_hours, points[0].max_gb
-    known = costs(points, stages, workers_of(points, stages))
-    if hours is None and gb is None and points[0].cluster.kind == "local":
-        return known
+    workers = workers_of(points, stages)
+    if hours is None and gb is None and points[0].cluster.kind != "slurm":
+        with contextlib.suppress(InputError, StoreError):  # a stage that cannot be read says so when its turn comes
+            return costs(points, stages, workers)
+        return None
+    known = costs(points, stages, workers)
     known.check(hours, gb)
     if known.estimates:
         for line in known.lines():

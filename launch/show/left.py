@@ -67,8 +67,10 @@ def left(parts: Iterable[Part], done: Collection[str] = (), now: Mapping[str, fl
     return whole
 
 
-def begin(stages: Sequence[PlannedStage], costs: Costs) -> None:
-    """Keep what a run begins with, in the folder of each of its datasets."""
+def begin(stages: Sequence[PlannedStage], costs: Costs | None) -> None:
+    """Keep what a run begins with, in the folder of each of its datasets. costs: None where not even that could be read."""
+    if costs is None:
+        return
     known = {e.stage.folder: e.wall_s for e in costs.estimates}
     todo = [s for s in stages if s.folder in known or s in costs.unknown]
     for root in dict.fromkeys(s.dataset_root for s in todo):
