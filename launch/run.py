@@ -208,7 +208,7 @@ def within_limits(points: Sequence["Point"], stages: Sequence["PlannedStage"], c
 
     hours, gb = points[0].max_device_hours, points[0].max_gb
     workers = workers_of(points, stages)
-    if hours is None and gb is None and points[0].cluster.kind != "slurm":
+    if hours is None and gb is None and points[0].cluster.kind == "local":
         with contextlib.suppress(InputError, StoreError):  # a stage that cannot be read says so when its turn comes
             return costs(points, stages, workers)
         return None

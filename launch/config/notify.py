@@ -10,4 +10,4 @@ class NotifyConfig:
     command: str = key(
         "shell command for the end of a run, done or not: it finds what happened in $SYNTHSET_OUTCOME and others", null="none is run"
     )
-    timeout_s: float = key("seconds after which it is ended", low=1)
+    timeout_s: float = key("seconds after which it is ended", low=1, high=600)  # a gate has half an hour

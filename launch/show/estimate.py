@@ -12,13 +12,14 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from launch.plan.devices import uses_gpu
+from launch.plan.devices import device_of, uses_gpu
 from launch.plan.planned import PlannedStage, Point
 from launch.plan.state import state_of
 from launch.plan.trial import FOLDER as TRIES
 from launch.show.stages import ends
 from synth import foreign
 from synth.errors import InputError, StoreError
+from synth.kinds import CORES
 from synth.store.files import read_small
 from synth.store.spec import StageSpec, digest
 
@@ -35,6 +36,7 @@ FREE = frozenset(
             "subset",
             "per_caption",
             "per_image",
+            "variants",
             "random_count",
             "classes",
             "source_classes",
@@ -44,6 +46,7 @@ FREE = frozenset(
         *("templates", "senses", "content", "official", "also", "prompt_template", "class_names", "total"),
     }
 )
+PROMPTS = "prompts"  # of a story: how many each chapter has; of captions it is a group
 # how roles of inputs begin that are data; of any other, as weights of every kind of model, other contents are other work
 DATA = ("source", "images", "annotations", "captions", "examples", "backgrounds", "relations", "metaprompts", "hypernyms", "definitions")
 
@@ -119,12 +122,13 @@ def work_of(kind: str, config: Mapping, numerics: Mapping, batch: int, inputs: M
     A guidance scale counts by whether there is guidance, which doubles the work.
     """
     models = {role: identity for role, identity in inputs.items() if not role.startswith(DATA)}
-    return digest([kind, _kept(config), numerics, batch, models])
+    # what cores write or count takes them a time a slot, however many go together
+    return digest([kind, _kept(config), numerics, 0 if device_of(kind) == CORES else batch, models])
 
 
 def _kept(config: Any) -> Any:
     if isinstance(config, Mapping):
-        return {k: _guided(k, _kept(v)) for k, v in config.items() if k not in FREE}
+        return {k: _guided(k, _kept(v)) for k, v in config.items() if k not in FREE and not (k == PROMPTS and isinstance(v, (list, tuple)))}
     return [_kept(v) for v in config] if isinstance(config, (list, tuple)) else config
 
 

@@ -69,8 +69,7 @@ def made(outcomes: Sequence[Outcome]) -> list[str]:
 
 def page(outcomes: Sequence[Outcome]) -> str:
     """The path of what is to be looked at last, "" if nothing was made."""
-    lines = made(outcomes)
-    return lines[-1].rpartition(": ")[2] if lines else ""
+    return (made(outcomes) or [""])[-1]
 
 
 def _table(outcomes: Sequence[Outcome]) -> Table:
