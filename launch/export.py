@@ -27,7 +27,7 @@ from launch.run import Session
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, tool
 from synth.store.folder import StageFolder
 
-TAKES = ("export", "features", "cluster", "dry_run", "plan_only", "retry_failed", "hydra")
+TAKES = ("export", "features", "cluster", "dry_run", "plan_only", "retry_failed", "notify", "hydra")
 
 
 class ExportSession(Session):

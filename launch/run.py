@@ -12,14 +12,16 @@ if __name__ == "__main__":  # python launch/run.py and python -m launch.run are 
     runpy.run_path(f"{__file__.rpartition('/')[0]}/__main__.py", {"COMMAND": "run"}, "__main__")
 
 import contextlib
+import itertools
 import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from launch.config.program import this_command
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, refused, tool, worst
+from launch.config.program import as_typed, this_command
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused, tool, worst
 from synth.host.scratch import Scratch
 from synth.host.source import as_module
 
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.console import Console
 
+    from launch.config.clusters import ClusterConfig
     from launch.config.root import Config
-    from launch.plan.planned import PlannedStage, Point
+    from launch.plan.planned import Outcome, PlannedStage, Point
+    from launch.show.estimate import Costs
 
 WIDE = 160  # columns where there is no terminal to ask: paths in logs stay whole
 
@@ -106,11 +110,11 @@ class Session:
         """Run or submit the distinct stages of all points; the worst exit code. `run` takes the place of the cluster's own runner."""
         from rich.console import Console
 
-        from launch.config.clusters import runner
         from launch.plan.graph import distinct
         from launch.plan.nearest import planned_elsewhere
         from launch.plan.outputs import check_outputs
-        from launch.show import dry_run, summary
+        from launch.show import dry_run, left, summary, trial
+        from launch.show.enough import settled
         from launch.show.saying import say
         from synth.run import trust
 
@@ -119,10 +123,15 @@ class Session:
         outcomes = []
         stages = distinct(self.points)
         check_outputs(stages)
-        for note in dict.fromkeys(n for s in stages for n in s.spec.settings.get("notes", ())):
+        told = (n for p in self.points for n in p.notes), (n for s in stages for n in s.spec.settings.get("notes", ()))
+        for note in dict.fromkeys(itertools.chain(*told)):
             say(console, note)
         for remark in filter(None, map(planned_elsewhere, stages)):
             say(console, remark)
+        if self.points and run is None and not self.points[0].plan_only:
+            self.points, said = settled(self.points, stages, workers_a_job(self.points[0].cluster))
+            for line in said:
+                say(console, line)
         if self.points and self.points[0].dry_run:
             dry_run.show(self.points, stages, console)
         elif self.points:
@@ -138,10 +147,35 @@ class Session:
                 raise InputError("cluster: a sweep runs on one cluster with one n_jobs; start one command each")
             if len(self.points) > 1:
                 console.print(f"{len(self.points)} points, {len(stages)} distinct stages")
-            within_limits(self.points, stages, console)
-            outcomes = (run or runner(first.cluster.kind))(stages, first.cluster, console, any(p.retry_failed for p in self.points))
+            left.begin(stages, within_limits(self.points, stages, console))
+            retry = any(p.retry_failed for p in self.points)
+            outcomes = (run or self._told)(stages, first.cluster, console, retry)
         summary.show(outcomes, self.failures, self.command, console, self._labels())
+        trial.show(self.points, outcomes, console)
         return worst([o.code for o in outcomes] + [f.code for f in self.failures])
+
+    def _told(self, stages: Sequence["PlannedStage"], cluster: "ClusterConfig", console: "Console", retry: bool) -> "list[Outcome]":
+        """Run or submit; then tell the user by notify.command, which on Slurm the last gate does."""
+        from launch.config.clusters import runner
+        from launch.show.notice import news_of, send
+        from launch.show.saying import say
+        from launch.show.summary import page
+        from launch.slurm.last import notice_of
+
+        roots = list(dict.fromkeys(s.dataset_root for s in stages if s.planned))
+        report = f"{as_typed('report')} {shlex.quote(str(roots[0] if len(roots) == 1 else roots[0].parent))}" if roots else ""
+        notify, on_slurm = self.points[0].notify, cluster.kind == "slurm"
+        more = {}
+        if on_slurm and notify:
+            more["notice"] = notice_of(notify, [s.folder for s in stages], [up for s in stages for up in s.upstream], report)
+        outcomes = runner(cluster.kind)(stages, cluster, console, retry, **more)
+        over = not on_slurm or (bool(outcomes) and all(o.before for o in outcomes))  # else jobs are in the queue, or the user reads why not
+        if notify and notify.command and over:
+            bad = next((o for o in outcomes if o.code != EXIT_OK), None)
+            facts = {"stage": str(bad.stage.folder), "why": bad.message} if bad else {}
+            code = worst([o.code for o in outcomes] + [f.code for f in self.failures])
+            send(notify.command, notify.timeout_s, news_of(code, roots, report, page(outcomes), **facts), lambda text: say(console, text))
+        return outcomes
 
     def _labels(self) -> dict["Path", str]:
         """Folder of a stage -> the point of a sweep that it is of, where it is of one alone: what is set otherwise than in other points."""
@@ -154,22 +188,38 @@ class Session:
         return {folder: next(iter(of_points)) for folder, of_points in labels.items() if len(of_points) == 1}
 
 
-def within_limits(points: Sequence["Point"], stages: Sequence["PlannedStage"], console: "Console") -> None:
-    """Refuse a plan that takes more than one wants to spend; before jobs are queued, say what is known of them."""
+def workers_a_job(cluster: "ClusterConfig") -> "Callable[[PlannedStage], int]":
+    """Workers of one job of a stage: several where a job of Slurm has several GPUs."""
+    from launch.config.clusters import SlurmConfig
+
+    def workers(stage: "PlannedStage") -> int:
+        from launch.slurm.resources import resources_of
+
+        return resources_of(replace(cluster, n_jobs=1), stage.spec.kind, stage.spec.config).workers
+
+    return workers if isinstance(cluster, SlurmConfig) else lambda stage: 1
+
+
+def within_limits(points: Sequence["Point"], stages: Sequence["PlannedStage"], console: "Console") -> "Costs | None":
+    """Refuse a plan that takes more than one wants to spend; before jobs are queued, say what is known of them. What is known of it."""
     from launch.show.dry_run import workers_of
     from launch.show.estimate import costs
     from launch.show.saying import say
 
     hours, gb = points[0].max_device_hours, points[0].max_gb
+    workers = workers_of(points, stages)
     if hours is None and gb is None and points[0].cluster.kind == "local":
-        return
-    known = costs(points, stages, workers_of(points, stages))
+        with contextlib.suppress(InputError, StoreError):  # a stage that cannot be read says so when its turn comes
+            return costs(points, stages, workers)
+        return None
+    known = costs(points, stages, workers)
     known.check(hours, gb)
     if known.estimates:
         for line in known.lines():
             say(console, line)
     elif known.unknown and not (hours is gb is None):
         say(console, f"warning: max_device_hours and max_gb limit nothing yet: {known.lines()[0]}")
+    return known
 
 
 def make_folders(stages: Sequence["PlannedStage"], console: "Console") -> None:

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from launch.config.program import as_typed
 from launch.show.asked import asked
+from launch.show.left import Left, kept, left
 from launch.show.points import told_apart
 from launch.show.stages import StageReport, Work, find_stages, report_on
 from launch.show.took_out import took_out
@@ -76,7 +77,29 @@ def warn(what: str) -> None:
 
 def as_json(reports: Sequence[tuple[StageReport, StageJobs]]) -> str:
     """The same facts for programs: a list of stages."""
-    return json.dumps([dataclasses.asdict(r) | {"live": r.live, "slurm": dataclasses.asdict(j)} for r, j in reports], indent=1)
+    whole = {
+        root: {"left": dataclasses.asdict(now), "at_first": dataclasses.asdict(first)} for root, (now, first) in wholes(reports).items()
+    }
+    return json.dumps(
+        [
+            dataclasses.asdict(r) | {"live": r.live, "slurm": dataclasses.asdict(j), "all_stages": whole.get(Path(r.path).parent)}
+            for r, j in reports
+        ],
+        indent=1,
+    )
+
+
+def wholes(reports: Sequence[tuple[StageReport, StageJobs]]) -> dict[Path, tuple[Left, Left]]:
+    """Folder of a dataset -> (what is left of all stages of its newest run, what that began with), of runs that are not through."""
+    found = {}
+    known = {Path(r.path): r for r, _ in reports}
+    for root in dict.fromkeys(path.parent for path in known):
+        parts = kept(root)
+        done = [p.folder for p in parts if (known[f].done if (f := root / p.folder) in known else (f / "done.json").exists())]
+        if len(done) < len(parts):
+            now = {p.folder: known[f].eta_s for p in parts if (f := root / p.folder) in known}
+            found[root] = left(parts, done, now), left(parts)
+    return found
 
 
 def render(reports: Sequence[tuple[StageReport, StageJobs]], width: int = 200) -> Group:
@@ -86,6 +109,9 @@ def render(reports: Sequence[tuple[StageReport, StageJobs]], width: int = 200) -
     rows = [_cells(r, j) | {"differs by": apart.get(Path(r.path), "")} for r, j in reports]
     shown = _columns(rows, width)
     lines = _told_below(rows, shown)
+    lines += [
+        f"  {root.name}: what is left of all stages: {now}; thought at first: {first}" for root, (now, first) in wholes(reports).items()
+    ]
     for report, _ in reports:
         told = [*(took_out(Path(report.path), report.kind) if report.done else []), *asked(report.work)]
         lines += _given_up(report) + [f"  {report.name}: {line}" for line in told]

@@ -21,6 +21,7 @@ DATASETS = {
 KEYS = {"scores": "features", "scores.clip": "features.model"} | {
     f"scores.{key}": f"features.{key}" for key in ("templates", "batch_size", "unit_size")
 }
+SPELT = {"try": "trial"}  # a word of Python cannot be the name of a field
 _OWN = "write its class names into a file, a name a line: dataset=custom dataset.source=FILE"
 # datasets of the original scripts whose class names are not here: what is known of them, and the way out
 WITHOUT_LIST = {
@@ -35,6 +36,16 @@ WITHOUT_LIST = {
     "imagenetfull": "ImageNet's 1,000 classes with the sizes of the whole training set); dataset=imagenet "
     "images.count_file=FILE, or images.count=1000",
 }
+
+
+def spelt(word: str) -> str:
+    """A setting with its key as it is declared.
+
+    >>> spelt("try=2"), spelt("seed=2")
+    ('trial=2', 'seed=2')
+    """
+    key, equals, value = word.partition("=")
+    return f"{SPELT.get(key, key)}{equals}{value}"
 
 
 def option_named(group: str, name: str, options: Sequence[str]) -> str:

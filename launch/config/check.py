@@ -14,7 +14,8 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from launch.config.aliases import KEYS, option_named
+from launch.config.aliases import KEYS, option_named, spelt
+from launch.config.clusters import wanted_time
 from launch.config.compose import Composer
 from launch.config.doors import check_flags, check_setting
 from launch.config.near import did_you_mean, inner
@@ -57,6 +58,7 @@ def check(argv: list[str]) -> CommandLine:
         raise InputError(f"{plain[0]}: not a setting; settings are written key=value, see --help")
     composer = Composer(args.config_dir, args.config_name)
     flags = [a for a in argv if a not in words]
+    words = [spelt(word) for word in words]
     parsed = composer.parse(words)
     check_line(parsed, words)
     for override in filter(_hydras_own, parsed):
@@ -157,6 +159,8 @@ def _check_type(override: Override, tree: DictConfig) -> None:
         value = _unquoted(value)
         if holds_time(key):
             typed_time(key, value)
+        if key == "cluster.n_jobs":
+            wanted_time(value)
         copy = OmegaConf.create(tree)
         try:
             OmegaConf.update(copy, key, value, merge=True, force_add=override.is_add() or override.is_force_add())

@@ -5,6 +5,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from launch.config.times import length
 from synth.errors import InputError
 from synth.keys import dict_of, key, schema
 from synth.kinds import KINDS
@@ -15,6 +16,7 @@ CLUSTERS = {
     "slurm": "launch.slurm.submit:run",
 }
 PREVIEWS = {"local": "launch.local.node:preview", "slurm": "launch.slurm.preview:show"}
+AUTO = "auto:"  # how n_jobs begins where it is a time
 GATE = "gate"  # in cluster.stages, beside the kinds of stages
 NOT_OF_STAGES = ("kind", "stages", "cpu", "max_submit", "clusters", "check")  # keys of cluster=slurm that all jobs have in common
 
@@ -24,7 +26,11 @@ class ClusterConfig:
     """What every cluster has."""
 
     kind: str = key("a key of launch.config.clusters.CLUSTERS")
-    n_jobs: int = key("workers, or array tasks a stage; never changes the bytes of a unit", low=1, null="as many as GPUs or cores")
+    n_jobs: Any = key(
+        "workers, or array tasks a stage; auto:8h: as few as end each stage in that time; never changes the bytes of a unit",
+        given=Any,
+        null="as many as GPUs or cores",
+    )
     gpu_mem_gb: float = key(
         "GB of one GPU, as 80: batch sizes and windows of auto are planned by it", null="what Slurm or nvidia-smi says, else 24"
     )
@@ -91,6 +97,31 @@ class SlurmConfig(ClusterConfig):
     stages: Mapping[str, Any] = key("kind of stage -> any key above", given=dict[str, Any])
 
 
+def wanted_time(n_jobs: object) -> int | None:
+    """Seconds of auto:8h; None of a number and of null. InputError for anything else.
+
+    >>> wanted_time("auto:8h"), wanted_time("auto:1-00:00:00"), wanted_time(4)
+    (28800, 86400, None)
+    """
+    text = getattr(n_jobs, "text", n_jobs)  # of Hydra's grammar
+    if isinstance(text, str) and text.startswith(AUTO):
+        if wanted := length(text.removeprefix(AUTO), "cluster.n_jobs"):
+            return wanted
+        raise InputError(f"cluster.n_jobs={text}: no stage ends in no time; write auto:30m")
+    if text is not None and (isinstance(text, bool) or not isinstance(text, int)):
+        raise InputError(f"cluster.n_jobs={text}: must be a whole number or null, or a time such as auto:8h")
+    if text is not None and text < 1:
+        raise InputError(f"cluster.n_jobs={text}: must be 1 or more")
+    return None
+
+
+def n_jobs_of(cluster: ClusterConfig, kind: str, on_gpu: bool) -> Any:
+    """What the config says of the jobs of a kind of stage, in the order in which Slurm's resources look for it."""
+    stages, cpu = getattr(cluster, "stages", {}), getattr(cluster, "cpu", None)
+    own = [getattr(stages.get(kind), "n_jobs", None), None if on_gpu else getattr(cpu, "n_jobs", None), cluster.n_jobs]
+    return next((n for n in own if n is not None), None)
+
+
 def stage_schema() -> type:
     """Hydra's type of cluster.cpu and cluster.stages.<kind>: keys of cluster=slurm that these may have for themselves; null: as in the
     cluster."""
@@ -100,6 +131,8 @@ def stage_schema() -> type:
         tp: Any = f.type
         if tp == dict[str, Any]:  # env and extra are added to the cluster's
             fields.append((f.name, tp, dataclasses.field(default_factory=dict)))
+        elif f.name == "n_jobs":  # of a kind it is a number
+            fields.append((f.name, int | None, None))
         else:
             fields.append((f.name, tp if tp is Any else tp | None, None))
     return dataclasses.make_dataclass("SlurmStage", fields)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launch.config.clusters import ClusterConfig, slurm_schema
+from launch.config.notify import NotifyConfig
 from synth.captions.config import CaptionerConfig, CaptionsConfig, DatasetConfig, PromptsConfig
 from synth.captions.engines import ENGINES
 from synth.captions.prompts import MAKERS
@@ -69,6 +70,11 @@ class Config:
     dry_run: bool = key("print the plan; compute and write nothing")
     plan_only: bool = key("make the folders of the stages and stop: for workers that are started by hand")
     retry_failed: bool = key("give units that were set aside after three errors another three tries")
+    trial: int = key(
+        "try=2 on the command line: of all that the run makes two samples of each class (or pictures, pairs, prompts), in <runs_dir>/try",
+        low=1,
+        null="all of it",
+    )
     max_device_hours: float = key(
         "refuse a plan that takes more hours of GPUs (of cores, where there are none), by what earlier stages of the same work took",
         low=0,
@@ -93,6 +99,7 @@ class Config:
     judge: JudgeConfig = key("how good the pictures are, and whether a classifier learns from them", given=schema(JudgeConfig))
     finetune: FinetuneConfig = key("judge.train=finetune: a classifier that is trained on the pictures", given=schema(FinetuneConfig))
     probe: ProbeConfig = key("recipe=probe: numpy only, for tests of clusters and of the store", given=schema(ProbeConfig))
+    notify: NotifyConfig = key("what is run at the end of a run", given=schema(NotifyConfig))
     cluster: ClusterConfig = key("where stages run", given=schema(ClusterConfig))
     export: Mapping[str, ExportConfig] = key("name of a stage -> export", given=dict_of(schema(ExportConfig)))
     filter: Mapping[str, FilterConfig] = key("name of a stage -> filter", given=dict_of(schema(FilterConfig)))

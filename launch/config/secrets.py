@@ -89,7 +89,9 @@ def _field(where: str, name: str, group: str, value: Any) -> Iterator[str]:
     elif name.lower().replace("-", "_") in HEADERS or (is_field(name) and (group, name) not in TEXTS):
         holds = value not in (None, "", {}, [], ())
     else:
-        holds = (name in COMMANDS and _in_words(value)) or (name in SHELL and _in_lines(value))
+        text = getattr(value, "text", value)  # of Hydra's grammar
+        words = text.split() if isinstance(text, str) else value
+        holds = (name in COMMANDS and _in_words(words)) or (name in SHELL and _in_lines(value))
     if holds:
         yield where
     else:

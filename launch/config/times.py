@@ -49,6 +49,18 @@ def limit(text: str, key: str = "time") -> int | None:
     return None if text.lower() in _ENDLESS else seconds(text, key)
 
 
+def length(text: str, key: str = "time") -> int:
+    """Seconds of a time in one unit, or in a form of Slurm's.
+
+    >>> length("8h"), length("30m"), length("1.5d"), length("1-00:00:00")
+    (28800, 1800, 129600, 86400)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not match and not _TIME.match(text):
+        raise InputError(f"{key}: {text!r} is not a time; write 8h, 30m or 2d, or as Slurm does: 1-12:00:00")
+    return round(float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]) if match else seconds(text, key)
+
+
 def seconds(text: str, key: str = "time") -> int:
     """Slurm's forms: "30" minutes, "30:00", "1:30:00", "2-12" days-hours, "2-12:30", "2-12:30:00".
 

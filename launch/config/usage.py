@@ -20,7 +20,7 @@ COMMON = (
     *("images.per_caption", "images.count", "images.subset", "images.guidance_scale", "images.steps", "images.scheduler"),
     *("images.height", "images.width", "images.save_size", "images.format", "images.preset", "images.batch_size", "images.unit_size"),
     *("images.on_oom", "img2img.source", "img2img.noise_strength", "story.prompt_config", "story.style_configs", "features.model"),
-    *("cluster.n_jobs", "until", "only", "dry_run", "retry_failed"),
+    *("cluster.n_jobs", "until", "only", "dry_run", "trial", "retry_failed", "notify.command"),
 )
 EXAMPLES = {
     "synthset run": "the whole job with small models that ship with it: minutes on a CPU",

@@ -16,6 +16,7 @@ from rich.console import Console
 from launch.config.clusters import ClusterConfig
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
+from launch.show.left import begun
 from launch.show.progress import Bars
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused, worst
 from synth.run.trust import check
@@ -106,7 +107,7 @@ def run_in_order(stages: Sequence[PlannedStage], work: Round, stop: Stop, consol
     """The outcome of each stage. A stage whose upstream failed is not begun; a drain ends all."""
     outcomes: list[Outcome] = []
     failed: dict = {}
-    with Bars(console) as bars:
+    with Bars(console, begun(stages)) as bars:
         for stage in stages:
             broken = next((failed[up] for up in stage.upstream if up in failed), None)
             if broken is not None:
@@ -179,7 +180,7 @@ def _run_one(stage: PlannedStage, work: Round, stop: Stop, bars: Bars, retry_fai
 def _complete(stage: PlannedStage, folder: StageFolder, work: Round, stop: Stop, bars: Bars) -> Outcome:
     """Round after round, until the stage is done, failed or drained. Others may work on it too, and may be the last."""
     begun, first = time.monotonic(), folder.progress()
-    bars.begin(stage.name, folder.spec.slots, first, f"{len(folder.missing())} units in {folder.path}")
+    bars.begin(stage.name, folder.spec.slots, first, f"{len(folder.missing())} units in {folder.path}", folder.path.name)
     code, rounds = EXIT_OK, 0
     while not stop.drain:
         code, rounds = worst(work(folder, rounds, bars, stop)), rounds + 1

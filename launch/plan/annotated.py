@@ -36,6 +36,7 @@ class Wanted:
     max_area: float
     size: tuple[int, int]  # long, short
     bucket: int
+    most: int | None = None  # images: the first ones that have an object to keep
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def _joined(annotations: Path, images: Path, captions: Path | None, wanted: Want
     gone.judge("images")
     if not there:
         raise InputError(f"{images}: holds none of the {len(rows):,} images of {annotations}; check dataset.images")
+    if wanted.most is not None:
+        there = ([row for row in there if row.usable] or there)[: wanted.most]
     groups = _by_bucket(there, wanted)
     writer = _Lines(annotations, numbers, places, texts, {row.image.id: place for place, row in enumerate(there)})
     for bucket, members in groups:

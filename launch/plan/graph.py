@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from launch.config.clusters import SlurmConfig
+from launch.config.clusters import SlurmConfig, wanted_time
 from launch.config.inherited import inherited
 from launch.config.near import did_you_mean
 from launch.config.root import Config, Recipe, RecipeStage
 from launch.config.secrets import check_config
-from launch.plan import judge
+from launch.plan import judge, trial
 from launch.plan.filters import pool
 from launch.plan.node import Node, planner
 from launch.plan.planned import PlannedStage, Point
@@ -33,7 +33,21 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
     if isinstance(config.cluster, SlurmConfig):
         config = replace(config, cluster=inherited(config.cluster))
     check(config)
+    wanted_time(config.cluster.n_jobs)
     check_config(config)
+    if config.trial is not None and not given:
+        return _trial(config, label, command)
+    return _planned(config, label, given, command)
+
+
+def _trial(config: Config, label: str, command: str) -> Point:
+    """try=N. The whole run is planned first: what is wrong with it is wrong with a try, and what it has is known then."""
+    whole = _planned(replace(config, trial=trial.NULL), label, None, command).stages
+    point = _planned(trial.cut(config, whole), label, None, command)
+    return replace(point, trial=config.trial, notes=trial.lines(config, point.stages, whole))
+
+
+def _planned(config: Config, label: str, given: Mapping[str, PlannedStage] | None, command: str) -> Point:
     nodes, root = _nodes(config), _dataset_root(config)
     wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
     planned: dict[str, tuple[PlannedStage, ...]] = {}
@@ -51,9 +65,18 @@ def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage
     # once each: a planner may give an earlier stage in the place of one that was left out
     stages = tuple({stage.folder: stage for of_node in planned.values() for stage in of_node}.values())
     wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
-    limits = {"max_device_hours": config.max_device_hours, "max_gb": config.max_gb}
+    limits: dict[str, Any] = {"max_device_hours": config.max_device_hours, "max_gb": config.max_gb}
     return Point(
-        label, stages, config.cluster, wanted, config.only is not None, config.dry_run, config.retry_failed, config.plan_only, **limits
+        label,
+        stages,
+        config.cluster,
+        wanted,
+        config.only is not None,
+        config.dry_run,
+        config.retry_failed,
+        config.plan_only,
+        notify=config.notify,
+        **limits,
     )
 
 

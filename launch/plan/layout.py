@@ -5,6 +5,7 @@
 
 import gzip
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -120,9 +121,11 @@ def tags(node: Node) -> list[StageSpec]:
         if layout == "stage":
             stage = given_stage(root)
             notes = _unnamed(node, root, lambda: _keys(stage))
-            return [spec(replace(node, upstream={**node.upstream, IMAGES: (stage,)}), stage.spec.slots, {}, notes)]
-        source = _listed(root, layout, config.image_folder)
-    notes = [*source.notes, *_unnamed(node, source.root, source.images)]
+            slots = min(stage.spec.slots, node.config.trial or stage.spec.slots)
+            return [spec(replace(node, upstream={**node.upstream, IMAGES: (stage,)}), slots, {}, notes)]
+        source = _listed(root, layout, config.image_folder, node.config.trial)
+    # of a try the whole source was judged before
+    notes = [*source.notes, *(_unnamed(node, source.root, source.images) if node.config.trial is None else ())]
     made = spec(node, source.n, {SOURCE: InputFile(str(source.root), source.identity)}, notes)
     return [replace(made, files={NAME: source.listing})]
 
@@ -233,12 +236,13 @@ def _place(node: Node) -> tuple[Path, str]:
 
 
 @cache  # the points of a sweep share it
-def _listed(root: Path, layout: str, image_folder: str | None) -> Listed:
+def _listed(root: Path, layout: str, image_folder: str | None, most: int | None = None) -> Listed:
+    """most: the first so many pictures alone."""
     inputs, writer = reader(layout, root), ListingWriter()
     base = _base(inputs, image_folder)
     usable = captioned = by_name = 0
     first = ""
-    for item in digested(inputs, base, KEY):
+    for item in digested(itertools.islice(inputs, most), base, KEY):
         writer.add(item)
         usable += not item.reason
         captioned += bool(item.caption)

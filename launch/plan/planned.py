@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launch.config.clusters import ClusterConfig
+from launch.config.notify import NotifyConfig
 from synth.run.trust import words_of
 from synth.store.spec import StageSpec
 
@@ -61,6 +62,9 @@ class Point:
     plan_only: bool = False
     max_device_hours: float | None = None  # that all points together may take, by what is known; None: no limit
     max_gb: float | None = None
+    trial: int | None = None  # N of try=N; None: no try
+    notify: NotifyConfig | None = None
+    notes: tuple[str, ...] = ()  # what is said of it before anything begins
 
     def chosen(self) -> tuple[PlannedStage, ...]:
         return tuple(s for s in self.stages if self.wanted is None or s.name in self.wanted)

@@ -37,8 +37,9 @@ def plan(node: Node) -> list[StageSpec]:
     size, drop = (config.long_side, config.short_side), config.on_bad == "drop"
     by_path = config.names == "path"
     wanted = Wanted(
-        dataset.name, dataset.base_classes, drop, by_path, config.variants, config.min_area, config.max_area, size, config.bucket
-    )
+        dataset.name, dataset.base_classes, drop, by_path, config.variants, config.min_area, config.max_area, size, config.bucket,
+        node.config.trial,
+    )  # fmt: skip
     images = joined(dataset, wanted)
     if not images.captioned:  # as OVTrack does: there is no text to be guided by
         config = replace(config, guidance_scale=0.0, guidance_interval=(0.0, 1.0))

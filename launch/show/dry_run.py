@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from launch.config.clusters import preview
+from launch.config.clusters import n_jobs_of, preview
 from launch.plan.devices import cores, n_workers, places_of, uses_gpu, visible_gpus
 from launch.plan.planned import PlannedStage, Point
 from launch.plan.state import state_of
@@ -50,7 +50,7 @@ def workers_of(points: Sequence[Point], stages: Sequence[PlannedStage]) -> Calla
     """How many workers, or array tasks, a stage gets for what is left of it."""
     on_this_machine = any(p.cluster.kind == "local" for p in points) and any(uses_gpu(s.spec.kind, s.spec.config) for s in stages)
     gpus = visible_gpus() if on_this_machine else ()
-    jobs_of = {s.folder: p.cluster.n_jobs for p in points for s in p.chosen()}
+    jobs_of = {s.folder: n_jobs_of(p.cluster, s.spec.kind, uses_gpu(s.spec.kind, s.spec.config)) for p in points for s in p.chosen()}
 
     def workers(stage: PlannedStage) -> int:
         spec = stage.spec

@@ -12,12 +12,14 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from launch.plan.devices import uses_gpu
+from launch.plan.devices import device_of, uses_gpu
 from launch.plan.planned import PlannedStage, Point
 from launch.plan.state import state_of
+from launch.plan.trial import FOLDER as TRIES
 from launch.show.stages import ends
 from synth import foreign
 from synth.errors import InputError, StoreError
+from synth.kinds import CORES
 from synth.store.files import read_small
 from synth.store.spec import StageSpec, digest
 
@@ -34,6 +36,7 @@ FREE = frozenset(
             "subset",
             "per_caption",
             "per_image",
+            "variants",
             "random_count",
             "classes",
             "source_classes",
@@ -43,6 +46,7 @@ FREE = frozenset(
         *("templates", "senses", "content", "official", "also", "prompt_template", "class_names", "total"),
     }
 )
+PROMPTS = "prompts"  # of a story: how many each chapter has; of captions it is a group
 # how roles of inputs begin that are data; of any other, as weights of every kind of model, other contents are other work
 DATA = ("source", "images", "annotations", "captions", "examples", "backgrounds", "relations", "metaprompts", "hypernyms", "definitions")
 
@@ -75,9 +79,9 @@ class Estimate:
 
     def __str__(self) -> str:
         pace, s = self.pace, "s" * (self.workers != 1)
-        per = f"{_seconds(pace.slot_s)} a sample on {pace.device} ({_seconds(pace.low_s)} to {_seconds(pace.high_s)})"
+        per = f"{seconds_of(pace.slot_s)} a sample on {pace.device} ({seconds_of(pace.low_s)} to {seconds_of(pace.high_s)})"
         return (
-            f"about {_seconds(self.wall_s)} with {self.workers:,} worker{s}, {_seconds(self.worker_s)} of work, "
+            f"about {seconds_of(self.wall_s)} with {self.workers:,} worker{s}, {seconds_of(self.worker_s)} of work, "
             f"{decimal(round(self.bytes))} in {self.files:,} units; {per}, by {pace.units:,} units of {pace.stage}"
         )
 
@@ -118,12 +122,13 @@ def work_of(kind: str, config: Mapping, numerics: Mapping, batch: int, inputs: M
     A guidance scale counts by whether there is guidance, which doubles the work.
     """
     models = {role: identity for role, identity in inputs.items() if not role.startswith(DATA)}
-    return digest([kind, _kept(config), numerics, batch, models])
+    # what cores write or count takes them a time a slot, however many go together
+    return digest([kind, _kept(config), numerics, 0 if device_of(kind) == CORES else batch, models])
 
 
 def _kept(config: Any) -> Any:
     if isinstance(config, Mapping):
-        return {k: _guided(k, _kept(v)) for k, v in config.items() if k not in FREE}
+        return {k: _guided(k, _kept(v)) for k, v in config.items() if k not in FREE and not (k == PROMPTS and isinstance(v, (list, tuple)))}
     return [_kept(v) for v in config] if isinstance(config, (list, tuple)) else config
 
 
@@ -213,7 +218,7 @@ class Costs:
         names = ", ".join(dict.fromkeys(s.name for s in self.unknown))
         nothing = f"not known of {names}: nothing like it was made in these runs yet" if names else ""
         if told:
-            wall = _seconds(sum(e.wall_s for e in self.estimates))
+            wall = seconds_of(sum(e.wall_s for e in self.estimates))
             size = decimal(round(sum(e.bytes for e in self.estimates)))
             whole = f"in all about {wall}, one stage behind the other; {self.device_hours:,.3g} device hours; {size} in units"
             return [*told, f"{whole}; {nothing}" if nothing else whole]
@@ -231,16 +236,22 @@ class Costs:
                 )
 
 
+def places_of_paces(stages: Iterable[PlannedStage]) -> list[Path]:
+    """The runs folders whose stages tell the pace of these: their own, and that of its tries; of a try the run's, too."""
+    runs = dict.fromkeys(s.dataset_root.parent for s in stages)
+    return [place for of in runs for place in (of, of / TRIES, *([of.parent] if of.name == TRIES else []))]
+
+
 def costs(points: Sequence[Point], stages: Sequence[PlannedStage], workers: Callable[[PlannedStage], int]) -> Costs:
     """workers: that a stage gets. Stages that are done, or not asked for, cost nothing."""
-    paces = Paces(s.dataset_root.parent for s in stages)
+    paces = Paces(places_of_paces(stages))
     asked = {s.folder for p in points for s in p.chosen()}
     todo = [s for s in stages if s.folder in asked and not state_of(s).done]
     found = {s.folder: e for s in todo if (e := estimate(s, workers(s), paces))}
     return Costs(tuple(found.values()), tuple(s for s in todo if s.folder not in found))
 
 
-def _seconds(seconds: float) -> str:
+def seconds_of(seconds: float) -> str:
     """For people: 0.031 s, 45 s, 12 min, 3.4 h."""
     if seconds < 100:
         return f"{seconds:.2g} s"

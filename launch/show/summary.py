@@ -78,6 +78,11 @@ def made(outcomes: Sequence[Outcome]) -> list[str]:
     return lines
 
 
+def page(outcomes: Sequence[Outcome]) -> str:
+    """The path of what is to be looked at last, "" if nothing was made."""
+    return (made(outcomes) or [""])[-1]
+
+
 def _table(outcomes: Sequence[Outcome]) -> Table:
     table = Table()
     for name in ("stage", "samples", "units", "seconds", "samples/s"):

@@ -30,6 +30,7 @@ from pathlib import Path
 
 from launch.slurm import order, stored
 from launch.slurm.endings import Reason, reason_of
+from launch.slurm.last import tell_end
 from launch.slurm.policy import short, time_mends
 from launch.slurm.room import back_into_the_queue
 from launch.slurm.stored import Scripts
@@ -66,7 +67,14 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--planned", help="for the worker, see there")
     args = p.parse_args(argv)
     trusted = ("--planned", args.planned) if args.planned else ()
-    return tool(lambda: judge(StageFolder.open(args.stage_dir), args.number, args.digests, trusted))
+    return tool(lambda: judge_and_tell(StageFolder.open(args.stage_dir), args.number, args.digests, trusted))
+
+
+def judge_and_tell(folder: StageFolder, number: int, digests: Sequence[str], trusted: Sequence[str]) -> int:
+    """The exit code of the judgement; the last gate of a run tells its user."""
+    code = judge(folder, number, digests, trusted)
+    tell_end(folder, next((s for s in read(folder.path) if s.number == number), None), digests, code, say)
+    return code
 
 
 def judge(folder: StageFolder, number: int, digests: Sequence[str] = (), trusted: Sequence[str] = ()) -> int:

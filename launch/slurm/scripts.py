@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from launch.plan.planned import PlannedStage
@@ -60,7 +61,7 @@ def scripts_of(stage: PlannedStage, resources: Resources, gate: Resources, tasks
     return Scripts(array_text(array), gate_text(behind))
 
 
-def order_of(resources: Resources, limits: Limits, number: int, command: str) -> Order:
+def order_of(resources: Resources, limits: Limits, number: int, command: str, notice: Mapping | None = None) -> Order:
     script, gate_script = (name.format(number=number) for name in NAMES)
     return Order(
         script=script,
@@ -74,6 +75,7 @@ def order_of(resources: Resources, limits: Limits, number: int, command: str) ->
         on_missing=resources.on_missing,
         exclude=resources.exclude or "",
         command=command,
+        notice=notice or {},
     )
 
 

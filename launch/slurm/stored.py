@@ -89,7 +89,8 @@ def _ordered(submission: Submission) -> str:
     """Digest of all in a record by which a gate tells what to submit, and how often."""
     counts = [submission.number, submission.tries, submission.goes_on, submission.units, submission.created]
     counts += [submission.mem] if submission.mem else []  # type: ignore[list-item]
-    return _digest(json.dumps([dataclasses.asdict(Order.of(submission)), *counts], sort_keys=True))
+    order = {k: v for k, v in dataclasses.asdict(Order.of(submission)).items() if k != "notice" or v}
+    return _digest(json.dumps([order, *counts], sort_keys=True))
 
 
 def _digest(text: str) -> str:

@@ -62,6 +62,7 @@ class Order:
     on_missing: str = "cancel"
     exclude: str = ""  # nodes that the user leaves out, as sbatch wants them
     command: str = ""  # what a person runs to repair
+    notice: Mapping = field(default_factory=dict)  # what the last gate of the run tells: launch.slurm.last.Notice; {}: nothing
 
     @staticmethod
     def of(submission: "Submission") -> "Order":

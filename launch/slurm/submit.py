@@ -20,7 +20,7 @@ from launch.plan.container import Container
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
 from launch.show.saying import say
-from launch.slurm import frozen, order, stored, submissions
+from launch.slurm import frozen, last, order, stored, submissions
 from launch.slurm.container import inside, looked_at
 from launch.slurm.exported import check_export
 from launch.slurm.limits import Limits, read, shares
@@ -52,6 +52,7 @@ class Site:
     gate: Resources
     command: str
     containers: Mapping[Container, Container] = field(default_factory=dict)  # as asked for -> with what is known of the image
+    notice: Mapping = field(default_factory=dict)  # launch.slurm.last.Notice; {}: nobody is told
 
     @property
     def room(self) -> int | None:
@@ -75,9 +76,11 @@ class Placed:
     cluster: str = ""  # that the gate is on
 
 
-def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, retry_failed: bool) -> list[Outcome]:
+def run(
+    stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, retry_failed: bool, notice: Mapping | None = None
+) -> list[Outcome]:
     """Submit what is missing of all stages. Outcomes of those that could not be, or of all if all were done before."""
-    site = site_of(cluster)
+    site = replace(site_of(cluster), notice=notice or {})
     try:
         queue = order.queue_of([s.folder for s in stages], site.limits.clusters)
         todo = to_submit(stages, queue)
@@ -90,6 +93,7 @@ def run(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console, 
         raise InputError(f"cluster=slurm: {e}; run this where sbatch and squeue work, or take cluster=local") from e
     if any(tasks[s.folder] for s in todo):
         tell_payer(stages, site, console)
+    last.forget(site.notice)
     placed = submit_all(stages, site, tasks, retry_failed, console)
     outcomes = [p.outcome for p in placed.values()]
     if all(o.before for o in outcomes):
@@ -327,7 +331,7 @@ def submitted(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submis
 def written(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submission, tasks: int) -> tuple[Order, Scripts]:
     """The order of a turn and its scripts, which are put beside its record: those of others are never submitted in our name."""
     resources = site.resources(stage)
-    wanted = order_of(resources, site.limits, turn.number, site.command)
+    wanted = order_of(resources, site.limits, turn.number, site.command, site.notice)
     scripts = scripts_of(stage, resources, site.gate, tasks, site.limits, site.command)
     stored.write(folder.path, wanted, scripts)
     if resources.freeze:
@@ -354,7 +358,11 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live,
         gate = order.add_gate(folder, turn, scripts, live.arrays).gate
     there = f" on cluster {live.cluster}" if slurm.at(live.cluster) else ""
     text = f"left alone: {' '.join(live.arrays)} pending or running, gate {gate}{there}; logs {folder.path / 'logs'}"
-    text += order.release(live.held, live.cluster) + stuck(live.reasons)
+    text += (
+        order.release(live.held, live.cluster)
+        + stuck(live.reasons)
+        + last.told_otherwise(folder, site.notice, read_submissions(folder.path))
+    )
     return Placed(Outcome(stage, EXIT_OK, message=text), gate, live.cluster)
 
 

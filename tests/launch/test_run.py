@@ -20,8 +20,9 @@ def stages(world, dataset="probe"):
 
 
 def test_a_run_completes_and_a_second_one_finds_everything_done(world):
-    first = world.run(*world.probe, "cluster.n_jobs=2")
+    first = world.run(*world.probe, "cluster.n_jobs=2", "notify.command='echo told $SYNTHSET_OUTCOME of $SYNTHSET_DATASET; exit 9'")
     assert first.returncode == 0, first.stdout + first.stderr
+    assert "warning: notify.command ended with exit code 9: told done of probe" in first.stdout
     (name,) = stages(world)
     assert json.loads((world.runs / "probe" / name / "done.json").read_bytes())["samples"] == 64
     second = world.run(*world.probe)
@@ -29,10 +30,13 @@ def test_a_run_completes_and_a_second_one_finds_everything_done(world):
 
 
 def test_debug_runs_in_the_calling_process(world):
-    result = world.run(*world.probe, "cluster=debug", "probe.slots=16")
+    result = world.run(*world.probe, "cluster=debug", "try=16")
     assert result.returncode == 0, result.stdout + result.stderr
-    (name,) = stages(world)
-    assert not list((world.runs / "probe" / name / "logs").iterdir())  # no process of its own, so no log of one
+    (name,) = stages(world, "try/probe")
+    tried = world.runs / "try" / "probe"
+    assert not list((tried / name / "logs").iterdir())  # no process of its own, so no log of one
+    assert "try=16: probe 16 of 64" in result.stdout and f"report.py {tried} --out {tried}/report.html" in result.stdout
+    assert not (world.runs / "probe").exists()
 
 
 def test_plan_only_makes_folders_in_which_workers_can_work_and_computes_nothing(world):

@@ -114,6 +114,18 @@ def test_the_same_work_of_other_pictures_is_the_same():
     assert weights[0] == weights[1] != weights[2], "weights of any role, by whatever name"
 
 
+def test_a_part_of_a_run_is_the_same_work_as_all_of_it():
+    for kind, part, whole in (
+        ("story", {"prompts": [2], "steps": 20}, {"prompts": [4, 5], "steps": 20}),
+        ("pairs", {"variants": 1, "steps": 20}, {"variants": 4, "steps": 20}),
+        ("hdf5_parts", {"layout": "keyed"}, {"layout": "keyed"}),
+    ):
+        batches = (2, 200) if kind == "hdf5_parts" else (4, 4)
+        assert work_of(kind, part, {}, batches[0], ONE) == work_of(kind, whole, {}, batches[1], ONE)
+    assert work_of("captions", {"prompts": {"maker": "a"}}, {}, 4, {}) != work_of("captions", {"prompts": {"maker": "b"}}, {}, 4, {})
+    assert work_of("images", DRAWN, {}, 4, ONE) != work_of("images", DRAWN, {}, 8, ONE)
+
+
 def test_only_the_card_that_worked_last_counts(tmp_path):
     folder = measured(images(tmp_path / "runs" / "birds"), 9, device="NVIDIA V100", seconds=80.0, name="old-1-abc")
     os.utime(folder.path / "events" / "old-1-abc.jsonl", (0, 0))

@@ -1,0 +1,101 @@
+"""How long a run still takes, all of its stages together, and how long it was thought to take when it began.
+
+What a run begins with is kept as estimate.json in the folder of its dataset, for whoever looks at it later. A stage of which nothing is
+known counts as unknown and never as no time.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from launch.plan.planned import PlannedStage
+from launch.show.estimate import Costs, seconds_of
+from synth import foreign
+from synth.errors import InputError, StoreError
+from synth.foreign import Shape
+from synth.store.files import make_folder, write_atomic
+
+FILE = "estimate.json"
+SECONDS = Shape("seconds", lambda v: type(v) is float and 0 <= v < 1e12)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One stage of a run as it was thought of before. seconds: by the clock; None: nothing was known."""
+
+    folder: str  # its name in the folder of the dataset
+    name: str
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Left:
+    """seconds: of the stages of which that is known; unknown: the names of the others."""
+
+    seconds: float = 0.0
+    unknown: tuple[str, ...] = ()
+
+    def __add__(self, other: "Left") -> "Left":
+        return Left(self.seconds + other.seconds, (*self.unknown, *other.unknown))
+
+    def __str__(self) -> str:
+        names = ", ".join(dict.fromkeys(self.unknown))
+        if not names:
+            return f"about {seconds_of(self.seconds)}"
+        of_them = f"what {names} will take, which is not known"
+        return f"about {seconds_of(self.seconds)} and {of_them}" if self.seconds else of_them
+
+
+def left(parts: Iterable[Part], done: Collection[str] = (), now: Mapping[str, float | None] | None = None) -> Left:
+    """What is left of a run, one stage behind the other. now: folder -> seconds left of a stage that is at work, None where its pace is
+    not known: then what was thought of it before counts.
+
+    >>> parts = [Part("a-1", "a", 60.0), Part("b-2", "b", None), Part("c-3", "c", 30.0)]
+    >>> left(parts, done=["a-1"], now={"b-2": 5.0}), left(parts)
+    (Left(seconds=35.0, unknown=()), Left(seconds=90.0, unknown=('b',)))
+    """
+    whole = Left()
+    for part in parts:
+        if part.folder in done:
+            continue
+        live = (now or {}).get(part.folder)
+        seconds = part.seconds if live is None else live
+        whole += Left(unknown=(part.name,)) if seconds is None else Left(seconds)
+    return whole
+
+
+def begin(stages: Sequence[PlannedStage], costs: Costs | None) -> None:
+    """Keep what a run begins with, in the folder of each of its datasets. costs: None where not even that could be read."""
+    if costs is None:
+        return
+    known = {e.stage.folder: e.wall_s for e in costs.estimates}
+    todo = [s for s in stages if s.folder in known or s in costs.unknown]
+    for root in dict.fromkeys(s.dataset_root for s in todo):
+        keep(root, [Part(s.folder.name, s.name, known.get(s.folder)) for s in todo if s.dataset_root == root])
+
+
+def begun(stages: Sequence[PlannedStage]) -> list[Part]:
+    """What was kept of these stages."""
+    names = {s.folder.name for s in stages}
+    return [part for root in dict.fromkeys(s.dataset_root for s in stages) for part in kept(root) if part.folder in names]
+
+
+def keep(root: Path, parts: Sequence[Part]) -> None:
+    """A file system that does not take it takes no stage either, and says so there."""
+    with contextlib.suppress(InputError, StoreError, OSError):
+        make_folder(root)
+        text = json.dumps({"begun": round(time.time(), 3), "stages": [asdict(part) for part in parts]}, indent=1)
+        write_atomic(root / FILE, text.encode() + b"\n")
+
+
+def kept(root: Path) -> list[Part]:
+    """What the newest run of a dataset began with; [] where nothing can be read of it."""
+    try:
+        raw = foreign.obj(foreign.read_json(root / FILE, foreign.RECORD), root / FILE, stages=[dict])
+        shape = {"folder": str, "name": str, "seconds": (SECONDS, None)}
+        return [Part(**foreign.obj(stage, root / FILE, **shape)) for stage in raw["stages"]]
+    except (InputError, StoreError, OSError):
+        return []
