@@ -32,6 +32,7 @@ FLOORS = (
     ("launch.plan",),
     ("launch.show",),
     ("launch.slurm", "launch.local"),
+    ("launch.checkup",),
     ("launch",),  # the commands
 )
 ASIDE = ("synth.embedded",)  # scripts and pictures that ship: nothing of the house imports them
