@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 
 from launch.config.program import help_text
 from launch.run import Session, hydra_main
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, InputError, StoreError, tool
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, StoreError, tool
 
 if TYPE_CHECKING:
     from launch.checkup.planned import Planned
@@ -151,19 +151,39 @@ def examined(args: argparse.Namespace, argv: Sequence[str]) -> int:
     from rich.console import Console
 
     from launch.checkup import rows as of_rows
+    from launch.checkup.rows import unknown
     from launch.plan.graph import distinct
 
     planned = plan(argv)
     stages = distinct(planned.points)
     parts = on_login(planned, stages)
+    console = Console(width=None if sys.stdout.isatty() else 100)
     if not args.json:
-        console = Console(width=None if sys.stdout.isatty() else 100)
         for part, rows in parts.items():
             of_rows.shown(part, rows, console)
+    if not args.login_only and planned.points:
+        good = of_rows.exit_code(row for rows in parts.values() for row in rows) == EXIT_OK
+        trial = tried(planned, stages, args.wait) if good else [unknown("trial", "not begun: mend what is wrong first")]
+        if trial:
+            parts["trial"] = trial
+        if trial and not args.json:
+            of_rows.shown("trial", trial, console)
     everything = [row for rows in parts.values() for row in rows]
     code = of_rows.exit_code(everything)
     if args.json:
-        print(of_rows.as_json(parts, {}))
+        print(of_rows.as_json(parts, {"login_only": args.login_only}))
     else:
         console.print(f"{of_rows.summary(everything)}: exit code {code}", highlight=False)
     return code
+
+
+def tried(planned: "Planned", stages: "Sequence[PlannedStage]", wait: float) -> "list[Row]":
+    """The rows of the trial; [] where nothing of the plan computes."""
+    from rich.console import Console
+
+    from launch.checkup import trial
+
+    runs, cluster = planned.runs, planned.points[0].cluster
+    assert runs is not None
+    with trial.throwaway(runs) as place:
+        return trial.run(trial.chain_of(stages, place), runs, trial.local(cluster, Console(stderr=True)))

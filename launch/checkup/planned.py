@@ -19,7 +19,7 @@ from launch.plan.planned import Failure, PlannedStage, Point
 from launch.plan.state import state_of
 from launch.show.estimate import Costs
 from synth.errors import EXIT_AGAIN, InputError
-from synth.kinds import CORES, KINDS
+from synth.kinds import KINDS
 from synth.run.trust import secrets_of
 from synth.store.identity import LISTED
 from synth.store.spec import StageSpec
@@ -163,8 +163,3 @@ def needs(planned: Planned, stages: Sequence[PlannedStage], costs: Costs | None)
 def files_of(spec: StageSpec) -> int:
     """Inodes that a stage leaves at most: a file a unit, and where it writes a place for others a file a slot."""
     return spec.n_units + A_STAGE + (spec.slots if "out" in spec.config else 0)
-
-
-def computes(spec: StageSpec) -> bool:
-    """Whether a kind computes with a model."""
-    return KINDS[spec.kind].device != CORES

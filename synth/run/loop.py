@@ -133,7 +133,7 @@ class Worker:
         self._sources.end(self.events.write)
         self.events.write(
             "stop", code=code, why=why, units=self._usage.units, samples=self._usage.samples, seconds=round(seconds, 3),
-            load_s=round(self._usage.load, 3), **self._usage.facts(), **self._spent(),
+            load_s=round(self._usage.load, 3), **self._usage.facts(), **allocation.peaks(), **self._spent(),
         )  # fmt: skip
         self.events.close()
 
@@ -283,7 +283,9 @@ class Worker:
             raise _CannotOpen(f"the stage cannot be opened here: {type(e).__name__}: {e}") from e
         self._usage.load += time.monotonic() - begun
         seconds = round(time.monotonic() - begun, 3)
-        self.events.write("open", seconds=seconds, device=allocation.device(), versions=versions(), **allocation.gpu())
+        self.events.write(
+            "open", seconds=seconds, device=allocation.device(), versions=versions(), **allocation.gpu(), **allocation.torch_facts()
+        )
 
     def _close_stage(self) -> None:
         if self._opened:
