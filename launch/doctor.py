@@ -84,14 +84,13 @@ def on_login(planned: "Planned", stages: "Sequence[PlannedStage]") -> "dict[str,
     from launch.checkup import filesystem, packages, site
     from launch.checkup import planned as of_plan
     from launch.plan.devices import uses_gpu
-    from synth.host.gpu import driver_version
 
     cluster = planned.points[0].cluster if planned.points else None
     on_slurm = cluster is not None and cluster.kind == "slurm"
     here = packages.rows()
     if any(uses_gpu(s.spec.kind, s.spec.config) for s in stages):
-        gpus = () if on_slurm else _gpus(here)
-        here.append(packages.torch_row(packages.torch_build(), gpus, driver_version() if gpus else "", on_slurm))
+        build = packages.torch_build()
+        here.append(packages.torch_of_jobs(build, _same_python(cluster)) if on_slurm else _torch_here(build, here))
     parts: dict[str, Sequence[Row]] = {"this machine": here, "plan": of_plan.rows(planned, stages)}
     if on_slurm:
         parts["Slurm"] = site.rows(stages, cluster)
@@ -105,15 +104,24 @@ def on_login(planned: "Planned", stages: "Sequence[PlannedStage]") -> "dict[str,
     return parts
 
 
-def _gpus(rows: "list[Row]") -> tuple[str, ...]:
+def _same_python(cluster) -> bool:
+    """Whether jobs run the Python of this command, and no image."""
+    return not any(c.python or c.container for c in (cluster, cluster.cpu, *cluster.stages.values()))
+
+
+def _torch_here(build: tuple[str, str, str] | None, rows: "list[Row]") -> "Row":
+    """Of the workers of this machine; a GPU that cannot be used becomes one of `rows`."""
+    from launch.checkup import packages
     from launch.checkup.rows import broken
     from launch.plan.devices import visible_gpus
+    from synth.host.gpu import driver_version
 
     try:
-        return visible_gpus(tell=lambda text: None)
+        gpus = visible_gpus(tell=lambda text: None)
     except InputError as e:
         rows.append(broken("GPUs", str(e)))
-        return ()
+        gpus = ()
+    return packages.torch_row(build, gpus, driver_version() if gpus else "")
 
 
 def _costs(planned: "Planned", stages: "Sequence[PlannedStage]"):
@@ -181,9 +189,16 @@ def tried(planned: "Planned", stages: "Sequence[PlannedStage]", wait: float) -> 
     """The rows of the trial; [] where nothing of the plan computes."""
     from rich.console import Console
 
-    from launch.checkup import trial
+    from launch.checkup import jobs, trial
+    from launch.config.clusters import SlurmConfig
 
-    runs, cluster = planned.runs, planned.points[0].cluster
+    runs, cluster, console = planned.runs, planned.points[0].cluster, Console(stderr=True)
     assert runs is not None
     with trial.throwaway(runs) as place:
-        return trial.run(trial.chain_of(stages, place), runs, trial.local(cluster, Console(stderr=True)))
+        chain = trial.chain_of(stages, place)
+        if not chain.tried:
+            return trial.run(chain, runs, trial.local(cluster, console))
+        firsts = [t.first for t in chain.tried]
+        on_slurm = isinstance(cluster, SlurmConfig)
+        make = jobs.on_nodes(firsts, cluster, console, wait * 60) if on_slurm else trial.local(cluster, console)
+        return trial.run(chain, runs, make)

@@ -83,22 +83,33 @@ def torch_build(folder: Path | None = None) -> tuple[str, str, str] | None:
     return version, cuda, hip
 
 
-def torch_row(build: tuple[str, str, str] | None, gpus: Sequence[str], driver: str, elsewhere: bool = False) -> Row:
-    """Whether torch can use the GPUs that workers get. elsewhere: on nodes of Slurm, whose driver only a job can read."""
+def torch_row(build: tuple[str, str, str] | None, gpus: Sequence[str], driver: str) -> Row:
+    """Whether torch can use the GPUs that workers of this machine get."""
     if build is None:
         return unknown("torch", "its build cannot be read: it is not installed, or has no version.py")
-    version, cuda, hip = build
-    told = f"torch {version}, built for {f'CUDA {cuda}' if cuda else f'ROCm {hip}' if hip else 'CPUs alone'}"
-    if elsewhere:
-        if not cuda and not hip:
-            return wrong("torch", f"{told}; the jobs ask for GPUs", too_old(driver, "") or "install a build for their driver: docs/gpus.md")
-        return unknown("driver", f"{told}; the driver of the nodes is read by the short job (leave --login-only out)")
+    told = _built(build)
     if not gpus:
         return ok("torch", f"{told}; no GPU here is used, so workers compute on cores")
-    if hip:
-        return ok("torch", f"{told}; {len(gpus)} GPUs")
-    if fix := too_old(driver, cuda):
-        return wrong("torch", f"{told}; {len(gpus)} GPUs, driver {driver or 'not known'}", fix)
+    told = f"{told}; {len(gpus)} GPU{'s' * (len(gpus) != 1)}"
+    if build[2]:
+        return ok("torch", told)
+    if fix := too_old(driver, build[1]):
+        return wrong("torch", f"{told}, driver {driver or 'not known'}", fix)
     if not driver:
-        return unknown("driver", f"{told}; {len(gpus)} GPUs, and neither /proc nor nvidia-smi tells the driver")
-    return ok("torch", f"{told}; {len(gpus)} GPUs, driver {driver}")
+        return unknown("driver", f"{told}, and neither /proc nor nvidia-smi tells the driver")
+    return ok("torch", f"{told}, driver {driver}")
+
+
+def torch_of_jobs(build: tuple[str, str, str] | None, same: bool) -> Row:
+    """What is known here of the torch that jobs of Slurm compute with. same: they run the Python of this command."""
+    if build is None or not same:
+        why = "jobs have a Python or an image of their own" if not same else "it is not installed, or has no version.py"
+        return unknown("torch", f"its build cannot be read here: {why}; the short job tells (leave --login-only out)")
+    if not build[1] and not build[2]:
+        return wrong("torch", f"{_built(build)}; the jobs ask for GPUs", f"{too_old('', '')}; docs/gpus.md says which a driver runs")
+    return ok("torch", f"{_built(build)}; the driver of the nodes is read by the short job")
+
+
+def _built(build: tuple[str, str, str]) -> str:
+    version, cuda, hip = build
+    return f"torch {version}, built for {f'CUDA {cuda}' if cuda else f'ROCm {hip}' if hip else 'CPUs alone'}"

@@ -35,6 +35,7 @@ from synth.store.files import make_folder, storing
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec, Upstream
 
+NOT_TOLD = -1  # in the place of an exit code: nothing was computed, and nothing is wrong with what was to be
 BATCHES = 2  # in the first one kernels are chosen and compiled; the second is measured
 FILLINGS = 2  # of the rows of a captioner, in the place of a window of hundreds
 WITHOUT = ("filter", "export")  # groups of kinds that are not made in a trial
@@ -238,7 +239,7 @@ def run(chain: Chain, runs: Path, make: Make) -> list[Row]:
 def _failed(what: str, ended: Ended) -> Row:
     if ended.code == EXIT_AGAIN:
         return broken(what, ended.why or "its worker stopped", ended.node.get("fix", ""))
-    if ended.code < 0:  # not told: it never began
+    if ended.code == NOT_TOLD:
         return unknown(what, ended.why, ended.node.get("fix", ""))
     return wrong(what, ended.why or f"its worker ended with exit code {ended.code}")
 
