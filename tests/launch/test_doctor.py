@@ -1,10 +1,12 @@
 """launch/doctor.py: each row, broken once with readings that are made up or for real; what the trial measures, and who reads it."""
 
+import io
 import json
 import os
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from launch.checkup import filesystem, jobs, packages, site, trial
 from launch.checkup import planned as of_plan
@@ -471,3 +473,19 @@ def test_a_job_that_waits_too_long_is_cancelled_and_one_that_never_began_tells_i
     ended = jobs._ended(folder, Queued("7"), 0.003 if code == trial.NOT_TOLD else 60, lambda text: None)
     assert ended.code == code and words in ended.why
     assert called == ([("scancel", "7")] if code == trial.NOT_TOLD else [])
+
+
+def test_ctrl_c_cancels_the_job_and_leaves_no_folder(tmp_path, monkeypatch):
+    called, stages = [], stages_of(tmp_path / "runs")
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "site_of", lambda cluster: Site(cluster, LIMITS, resources_of(cluster, "gate", {}), "the command"))
+    monkeypatch.setattr(jobs, "_submitted", lambda *args: Queued("7"))
+    monkeypatch.setattr(jobs, "_ended", stop)
+    monkeypatch.setattr(jobs.slurm, "command", lambda *words, **more: called.append(words))
+    with pytest.raises(KeyboardInterrupt), trial.throwaway(tmp_path / "runs") as place:
+        images = trial.chain_of(stages, place).tried[2].first
+        jobs.on_nodes([images], slurm(), Console(file=io.StringIO()), 1.0)(images, "images")
+    assert called == [("scancel", "7")] and not (tmp_path / "runs" / calibration.FOLDER).exists()
