@@ -41,6 +41,7 @@ FILLINGS = 2  # of the rows of a captioner, in the place of a window of hundreds
 WITHOUT = ("filter", "export")  # groups of kinds that are not made in a trial
 CAPTIONS = 48  # at least, of which two batches of pictures are drawn although some are refused or come twice
 WHOLE = ("metaprompts", "prompt_trees")  # kinds whose slots belong together: they cannot be cut
+TEXTS = "texts"  # key of features, whose slots are all pictures of what they read and as many classes more
 DRAINED = "drained on"  # how the outcome of a stage begins that a signal stopped
 TRIAL = "trial-"  # how the folder of a trial begins
 
@@ -135,6 +136,8 @@ def _uncuttable(stage: PlannedStage, cut: Mapping[Path, PlannedStage]) -> str:
     whole = [role for role in {*UPSTREAM.values()} if role in stage.spec.upstream] or [stage.name] * (stage.spec.kind in WHOLE)
     if whole:
         return f"the slots of {whole[0]} belong together, and are too many for a trial"
+    if TEXTS in stage.spec.config and not any(up in cut for up in stage.upstream):
+        return "its slots are all pictures of a source, and are too many for a trial"
     lost = [up.name for up in stage.upstream if up not in cut and not (up / "done.json").exists()]
     return f"it reads {', '.join(lost)}, which is not tried" if lost else ""
 
@@ -144,7 +147,8 @@ def _cut(stage: PlannedStage, cut: Mapping[Path, PlannedStage], root: Path) -> P
     spec = stage.spec
     rows = spec.settings.get("memory", {}).get("rows") or _rows(spec.config)
     batch = min(spec.batch, FILLINGS * rows) if rows else spec.batch
-    slots = min(spec.slots, _room(stage, cut), max(BATCHES * batch, -(-CAPTIONS // batch) * batch if rows else 0))
+    enough = max(BATCHES * batch, -(-CAPTIONS // batch) * batch if rows else 0)
+    slots = min(spec.slots, _room(stage, cut), spec.slots if TEXTS in spec.config else enough)
     batch = max(1, min(batch, slots))
     upstream = {role: tuple(_reference(stage, up, cut) for up in ups) for role, ups in spec.upstream.items()}
     config = _unchosen(spec.config, sum(up.spec.slots for up in _ups(stage, cut)))
@@ -161,7 +165,7 @@ def _unchosen(config: Mapping, captions: int) -> dict:
     """A config that asks for no more captions, and for none in particular, where only some were made."""
     if "allow_short" in config:
         return dict(config) | {"allow_short": True, "per_class": 0, "total": min(config["total"], captions or config["total"])}
-    return dict(config) | ({"counts": (), "subset": ""} if "counts" in config else {})
+    return dict(config) | ({"counts": (), "subset": ""} if "counts" in config else {}) | ({TEXTS: 0} if TEXTS in config else {})
 
 
 def _rows(config: Mapping) -> int:

@@ -371,6 +371,21 @@ def test_a_trial_is_measured_by_true_workers_and_known_to_the_dry_run(tmp_path, 
     assert "by 1 unit of the doctor's calibration; a worker held" in said and "not known of captions" in said
 
 
+def test_what_reads_pictures_is_cut_to_those_that_are_made(tmp_path):
+    chain = trial.chain_of(stages_of(tmp_path, "dataset.classes=0..19", "images.batch_size=4", "filter=[clip_score]"), tmp_path / "t")
+    slots = {t.stage.name: t.first.spec.slots for t in chain.tried}
+    assert slots == {"captions": 20, "captions_json": 1, "images": 8, "features": 8} and not chain.skipped
+    assert (
+        chain.tried[3].first.spec.config["texts"] == 0 and chain.tried[3].second.spec.fingerprint == chain.tried[3].first.spec.fingerprint
+    )
+
+
+def test_what_cannot_be_cut_is_not_tried_and_says_why(world):
+    chain = trial.chain_of(world.point("prompts=hirpg", "captioner.max_seq_len=512").stages, world.path / "t")
+    why = {s.name: s.why for s in chain.skipped}
+    assert "belong together" in why["metaprompts"] and "which is not tried" in why["images"] and not chain.tried
+
+
 def test_the_first_batch_is_not_measured_and_a_stage_of_one_batch_says_so(tmp_path):
     stages = stages_of(tmp_path, "images.batch_size=16")
     cut = trial.chain_of(stages, tmp_path / "t").tried[2]
@@ -485,7 +500,12 @@ def test_ctrl_c_cancels_the_job_and_leaves_no_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "_submitted", lambda *args: Queued("7"))
     monkeypatch.setattr(jobs, "_ended", stop)
     monkeypatch.setattr(jobs.slurm, "command", lambda *words, **more: called.append(words))
-    with pytest.raises(KeyboardInterrupt), trial.throwaway(tmp_path / "runs") as place:
-        images = trial.chain_of(stages, place).tried[2].first
-        jobs.on_nodes([images], slurm(), Console(file=io.StringIO()), 1.0)(images, "images")
+
+    def try_it():
+        with trial.throwaway(tmp_path / "runs") as place:
+            images = trial.chain_of(stages, place).tried[2].first
+            jobs.on_nodes([images], slurm(), Console(file=io.StringIO()), 1.0)(images, "images")
+
+    with pytest.raises(KeyboardInterrupt):
+        try_it()
     assert called == [("scancel", "7")] and not (tmp_path / "runs" / calibration.FOLDER).exists()
