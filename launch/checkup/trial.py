@@ -40,7 +40,10 @@ BATCHES = 2  # in the first one kernels are chosen and compiled; the second is m
 FILLINGS = 2  # of the rows of a captioner, in the place of a window of hundreds
 WITHOUT = ("filter", "export")  # groups of kinds that are not made in a trial
 CAPTIONS = 48  # at least, of which two batches of pictures are drawn although some are refused or come twice
-WHOLE = ("metaprompts", "prompt_trees")  # kinds whose slots belong together: they cannot be cut
+# kinds of which some slots can be made without the others. What computes and is not among them is not tried
+CUT = frozenset(
+    ["captions", "backgrounds", "images", "img2img", "story", "features", "tags", "boxes", "masks", "box_captions", "crop_scores"]
+)
 TEXTS = "texts"  # key of features, whose slots are all pictures of what they read and as many classes more
 DRAINED = "drained on"  # how the outcome of a stage begins that a signal stopped
 TRIAL = "trial-"  # how the folder of a trial begins
@@ -133,9 +136,10 @@ def _uncuttable(stage: PlannedStage, cut: Mapping[Path, PlannedStage]) -> str:
     """Why a stage cannot be tried; "" if it can."""
     if KINDS[stage.spec.kind].group in WITHOUT:
         return "it belongs to a filter or an export, which are not tried"
-    whole = [role for role in {*UPSTREAM.values()} if role in stage.spec.upstream] or [stage.name] * (stage.spec.kind in WHOLE)
-    if whole:
-        return f"the slots of {whole[0]} belong together, and are too many for a trial"
+    if uses_gpu(stage.spec.kind, stage.spec.config) and stage.spec.kind not in CUT:
+        return f"the slots of {stage.name} belong together, and are too many for a trial"
+    if whole := [role for role in {*UPSTREAM.values()} if role in stage.spec.upstream]:
+        return f"it reads all {whole[0]}, which are too many for a trial"
     if TEXTS in stage.spec.config and not any(up in cut for up in stage.upstream):
         return "its slots are all pictures of a source, and are too many for a trial"
     lost = [up.name for up in stage.upstream if up not in cut and not (up / "done.json").exists()]
