@@ -57,7 +57,8 @@ def rows(stages: Sequence[PlannedStage], cluster: SlurmConfig) -> list[Row]:
     except StoreError as e:
         return [broken("Slurm", str(e))]
     told = told_of(site, asked)
-    return [*judged(asked, told, cluster), *tested(todo, site)]
+    found = judged(asked, told, cluster)
+    return [*found, *tested(todo, site)] if told.config else found  # sbatch would refuse all, and be told as the config's fault
 
 
 def asked_of(stages: Sequence[PlannedStage], site: Site) -> list[Asked]:
@@ -87,8 +88,10 @@ def told_of(site: Site, asked: Sequence[Asked]) -> Told:
 
 
 def judged(asked: Sequence[Asked], told: Told, cluster: SlurmConfig) -> list[Row]:
-    """The judgement, without Slurm's own test."""
+    """The judgement, without Slurm's own test. Of a site that does not answer nothing more is said."""
     found = [_slurm(told)]
+    if not told.config:
+        return found
     for a in asked:
         found += [_partition(a, told.limits), *_gpus(a, told.limits), *_time(a, told.limits), *_requeue(a, told)]
     found += [_account(asked, told), _qos(asked, told), _room(told.limits, cluster), _accounting(told)]

@@ -304,6 +304,14 @@ def test_what_a_site_says_of_itself_is_judged(told, what, verdict):
     assert row(judged(told=told), what).verdict == verdict
 
 
+def test_of_a_controller_that_does_not_answer_nothing_more_is_said(world, monkeypatch):
+    monkeypatch.setattr(site, "site_of", lambda cluster: Site(cluster, LIMITS, resources_of(cluster, "gate", {}), "the command"))
+    monkeypatch.setattr(site, "told_of", lambda *args: replace(TOLD, config={}))
+    monkeypatch.setattr(site.shutil, "which", lambda name: name)
+    (only,) = site.rows(world.point("export=[]").stages[:1], slurm())
+    assert only.verdict == WRONG and only.code == EXIT_AGAIN and "does not answer" in only.found
+
+
 def test_limits_of_a_qos_and_a_guessed_memory_are_told():
     rows = judged("cluster.qos=long", memory=GpuMemory(24.0, "assumed: neither cluster.gpu_mem_gb nor Slurm says"))
     assert row(rows, "QOS").found == "long (MaxWall=01:00:00)"
