@@ -15,6 +15,7 @@ from launch.checkup.filesystem import Needs
 from launch.checkup.rows import Row, broken, ok, unknown, warn, wrong
 from launch.plan.graph import BEHIND
 from launch.plan.models import plan_model
+from launch.plan.outputs import check_outputs
 from launch.plan.planned import Failure, PlannedStage, Point
 from launch.plan.state import state_of
 from launch.show.estimate import Costs
@@ -54,7 +55,16 @@ def rows(planned: Planned, stages: Sequence[PlannedStage]) -> list[Row]:
     if planned.points:
         names = ", ".join(dict.fromkeys(s.name for s in stages))
         found.append(ok("plan", f"{len(stages)} stages: {names}") if stages else unknown("plan", "no stage could be planned"))
-    return [*dict.fromkeys(found), *inputs(stages), *secrets(stages)]
+    return [*dict.fromkeys(found), *_outputs(stages), *inputs(stages), *secrets(stages)]
+
+
+def _outputs(stages: Sequence[PlannedStage]) -> list[Row]:
+    """A place of an export that is taken."""
+    try:
+        check_outputs(stages)
+    except InputError as e:
+        return [_unplanned("exports", str(e))]
+    return []
 
 
 def _unplanned(name: str, why: str) -> Row:

@@ -135,6 +135,13 @@ def test_a_mistake_on_the_command_line_is_a_row_and_the_machine_is_looked_at_all
     assert "images.steps" in next(r for r in rows if r["what"] == "config")["found"] and rows[0]["what"] == "Python"
 
 
+def test_a_place_of_an_export_that_is_taken_is_told(world):
+    (world.path / "mine").mkdir()
+    (world.path / "mine" / "thesis.txt").write_text("of years")
+    found = plan([*world.overrides, "export=[image_folder]", f"export.image_folder.out={world.path}/mine"])
+    assert row(of_plan.rows(found, distinct(found.points)), "exports").verdict == WRONG
+
+
 def test_files_are_told_with_sizes_and_licences(world):
     (world.path / "sd" / "README.md").write_text("---\nlicense: other\nlicense_name: openrail++\n---\n# A model\n")
     found = plan([*world.overrides])
