@@ -257,7 +257,7 @@ class Place:
         assert importlib.import_module(f"launch.{name}").main([w for w in words if w != "--watch"]) == 0
 
     def doctor(self, words: list[str]) -> None:
-        """Its options are read, and the settings planned (tests/launch/test_doctor.py runs it)."""
+        """Its options are read, and the settings planned (tests/launch/test_doctor_trial.py runs it)."""
         from launch.doctor import parser
 
         self.plan(parser().parse_known_args(words)[1])
