@@ -32,7 +32,7 @@ FLOORS = (
     ("launch.plan",),
     ("launch.show",),
     ("launch.slurm", "launch.local"),
-    ("launch.reporting",),
+    ("launch.reporting", "launch.checkup"),
     ("launch",),  # the commands
 )
 ASIDE = ("synth.embedded",)  # scripts and pictures that ship: nothing of the house imports them

@@ -22,13 +22,21 @@ from synth.kinds import Kind, chosen_by, kind_of, serving
 from synth.layout.objects.config import EMBEDDINGS
 
 OWN = ("parts", EMBEDDINGS)  # roles of stages that an export alone reads
+BEHIND = "not looked at: it reads"  # how the reason of a stage begins that reads one which could not be planned
 POOL = "pool"  # in the place of a kind: stages of other runs beside this one's, under one name
 
 
-def plan_point(config: Config, label: str = "", given: Mapping[str, PlannedStage] | None = None, command: str = "") -> Point:
+def plan_point(
+    config: Config,
+    label: str = "",
+    given: Mapping[str, PlannedStage] | None = None,
+    command: str = "",
+    unplanned: dict[str, InputError] | None = None,
+) -> Point:
     """One composed config as a point: its stages, and which of them may be computed. Bad input is an InputError.
 
     given: stages of the recipe that are there already, by name. command: what the user wrote, for the cards of exports.
+    unplanned: where given, a stage that cannot be planned is noted there with its reason, and left out with all that read it.
     """
     if isinstance(config.cluster, SlurmConfig):
         config = replace(config, cluster=inherited(config.cluster))
@@ -57,10 +65,19 @@ def _planned(config: Config, label: str, given: Mapping[str, PlannedStage] | Non
         if given and name in given:
             planned[name] = (given[name],)
             continue
+        if unplanned and (lost := [up for up in stage.upstream.values() if up in unplanned]):
+            unplanned[name] = InputError(f"{BEHIND} {', '.join(lost)}")
+            continue
         upstream = {role: planned[up] for role, up in stage.upstream.items()}
         plan = pool if stage.kind == POOL else planner(stage.kind)
         known = {made.folder: made for of_node in planned.values() for made in of_node}
-        specs = plan(Node(name, stage.kind, config, root, upstream, settings, command, known))
+        try:
+            specs = plan(Node(name, stage.kind, config, root, upstream, settings, command, known))
+        except InputError as e:
+            if unplanned is None:
+                raise
+            unplanned[name] = e
+            continue
         planned[name] = tuple(s if isinstance(s, PlannedStage) else PlannedStage(s, root, planned=True) for s in specs)
     # once each: a planner may give an earlier stage in the place of one that was left out
     stages = tuple({stage.folder: stage for of_node in planned.values() for stage in of_node}.values())

@@ -1,4 +1,5 @@
-"""What a plan will take, by what earlier stages of the same work took: their workers' own events. Nothing measured: nothing said."""
+"""What a plan will take, by what earlier stages of the same work took: their workers' own events; else by the doctor's trial of it.
+Nothing measured: nothing known; of pictures a guess is told, which counts for nothing else."""
 
 import contextlib
 import functools
@@ -16,6 +17,9 @@ from launch.plan.devices import device_of, uses_gpu
 from launch.plan.planned import PlannedStage, Point
 from launch.plan.state import state_of
 from launch.plan.trial import FOLDER as TRIES
+from launch.show import calibration
+from launch.show.calibration import Pace
+from launch.show.guesses import guess
 from launch.show.stages import ends
 from synth import foreign
 from synth.errors import InputError, StoreError
@@ -52,20 +56,6 @@ DATA = ("source", "images", "annotations", "captions", "examples", "backgrounds"
 
 
 @dataclass(frozen=True)
-class Pace:
-    """What one slot of some work took. Seconds are of one worker, by the clock; bytes are what its units hold."""
-
-    slot_s: float  # mean over units
-    low_s: float  # 10th and 90th percentile
-    high_s: float
-    start_s: float  # of a worker, before its first unit: programs and models are loaded
-    slot_bytes: float
-    units: int  # that were measured
-    device: str
-    stage: str  # the newest of those they are of
-
-
-@dataclass(frozen=True)
 class Estimate:
     """Of what is left of a stage."""
 
@@ -82,12 +72,13 @@ class Estimate:
         per = f"{seconds_of(pace.slot_s)} a sample on {pace.device} ({seconds_of(pace.low_s)} to {seconds_of(pace.high_s)})"
         return (
             f"about {seconds_of(self.wall_s)} with {self.workers:,} worker{s}, {seconds_of(self.worker_s)} of work, "
-            f"{decimal(round(self.bytes))} in {self.files:,} units; {per}, by {pace.units:,} units of {pace.stage}"
+            f"{decimal(round(self.bytes))} in {self.files:,} units; {per}, by {pace.units:,} unit{'s' * (pace.units != 1)} of {pace.stage}"
+            f"{_memory(pace)}"
         )
 
 
 class Paces:
-    """The paces of all work that was done below a runs folder; each kind of work is looked up once."""
+    """The paces of all work that was done, or tried, below a runs folder; each kind of work is looked up once."""
 
     def __init__(self, runs: Iterable[Path]):
         self._runs = tuple(dict.fromkeys(runs))
@@ -97,7 +88,9 @@ class Paces:
         """None: nothing of this kind of work was ever measured here."""
         work = work_of(spec.kind, spec.config, spec.numerics, spec.batch, {role: i.identity for role, i in spec.inputs.items()})
         if work not in self._known:
-            self._known[work] = pace_of(self._stages(spec.kind, work))
+            measured = pace_of(self._stages(spec.kind, work))
+            tried = (calibration.kept(runs, spec.kind, work) for runs in self._runs)
+            self._known[work] = measured or next(filter(None, tried), None)
         return self._known[work]
 
     def _stages(self, kind: str, work: str) -> list[Path]:
@@ -136,11 +129,12 @@ def _guided(key: str, value: Any) -> Any:
     return value > 1 if key == "guidance_scale" and isinstance(value, (int, float)) else value
 
 
-def pace_of(stages: Sequence[Path]) -> Pace | None:
-    """By the events of some stages, newest first."""
+def pace_of(stages: Sequence[Path], warm: bool = False) -> Pace | None:
+    """By the events of some stages, newest first. warm: without the first unit of each worker, in which kernels are chosen and compiled."""
     slots: list[float] = []
     held: list[float] = []
     starts: list[float] = []
+    peaks = {"device_peak": 0, "host_peak": 0}
     device = newest = ""
     for stage in stages:
         for head, tail in _workers(stage):
@@ -152,12 +146,14 @@ def pace_of(stages: Sequence[Path]) -> Pace | None:
             if stop.get("taken_over"):
                 continue  # what others had made took no time: nobody knows which units held it
             made = [e for e in [*head, *tail] if e["event"] == "unit" and e.get("outcome") == "ours" and isinstance(e.get("unit"), int)]
-            for unit in _once(made):
+            for unit in _once(made)[1 if warm else 0 :]:
                 n = unit.get("samples", 0) + unit.get("tombstones", 0)
                 if n and unit.get("seconds", 0) > 0 and isinstance(unit.get("bytes"), int):
                     newest = newest or stage.name
                     slots.append(unit["seconds"] / n)
                     held.append(unit["bytes"] / n)
+            for name in peaks:
+                peaks[name] = max(peaks[name], _count(stop.get(name)))
             if "busy_s" in stop and "seconds" in stop:
                 starts.append(max(0.0, stop["seconds"] - stop["busy_s"] - stop.get("idle_s", 0.0)))
         if len(slots) >= ENOUGH:
@@ -167,7 +163,7 @@ def pace_of(stages: Sequence[Path]) -> Pace | None:
     ordered = sorted(slots)
     low, high = ordered[len(ordered) // 10], ordered[min(len(ordered) - 1, len(ordered) * 9 // 10)]
     start = statistics.median(starts) if starts else 0.0
-    return Pace(statistics.mean(slots), low, high, start, statistics.mean(held), len(slots), device, newest)
+    return Pace(statistics.mean(slots), low, high, start, statistics.mean(held), len(slots), device, newest, **peaks)
 
 
 def _workers(stage: Path) -> Iterable[tuple[list[dict], list[dict]]]:
@@ -177,6 +173,10 @@ def _workers(stage: Path) -> Iterable[tuple[list[dict], list[dict]]]:
         for file in files:
             with contextlib.suppress(InputError, StoreError, OSError):
                 yield ends(file)
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _once(events: Sequence[dict]) -> list[dict]:
@@ -216,13 +216,16 @@ class Costs:
         """For people: each stage, then the whole."""
         told = [f"{e.stage.spec.folder_name}: {e}" for e in self.estimates]
         names = ", ".join(dict.fromkeys(s.name for s in self.unknown))
-        nothing = f"not known of {names}: nothing like it was made in these runs yet" if names else ""
+        tried = any(uses_gpu(s.spec.kind, s.spec.config) for s in self.unknown)
+        tries = "; the command doctor, with the same arguments, measures it" if tried else ""
+        nothing = f"not known of {names}: nothing like it was made in these runs yet{tries}" if names else ""
+        guessed = [f"{s.spec.folder_name}: {text}" for s in self.unknown if (text := guess(s.spec))]
         if told:
             wall = seconds_of(sum(e.wall_s for e in self.estimates))
             size = decimal(round(sum(e.bytes for e in self.estimates)))
             whole = f"in all about {wall}, one stage behind the other; {self.device_hours:,.3g} device hours; {size} in units"
-            return [*told, f"{whole}; {nothing}" if nothing else whole]
-        return [f"how long it takes is {nothing}"] if nothing else []
+            return [*told, f"{whole}; {nothing}" if nothing else whole, *guessed]
+        return [f"how long it takes is {nothing}", *guessed] if nothing else []
 
     def check(self, max_device_hours: float | None, max_gb: float | None) -> None:
         """InputError where what is known is already more than one wants to spend."""
@@ -249,6 +252,12 @@ def costs(points: Sequence[Point], stages: Sequence[PlannedStage], workers: Call
     todo = [s for s in stages if s.folder in asked and not state_of(s).done]
     found = {s.folder: e for s in todo if (e := estimate(s, workers(s), paces))}
     return Costs(tuple(found.values()), tuple(s for s in todo if s.folder not in found))
+
+
+def _memory(pace: Pace) -> str:
+    """What a worker held at most, where that is known."""
+    told = [f"{decimal(n)} {where}" for n, where in ((pace.device_peak, "of its GPU"), (pace.host_peak, "on the host")) if n]
+    return f"; a worker held {' and '.join(told)}" if told else ""
 
 
 def seconds_of(seconds: float) -> str:

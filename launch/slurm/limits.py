@@ -42,6 +42,7 @@ class Partition:
     default: bool = False
     nodes: tuple[Nodes, ...] = ()
     qos: str = ""  # whose limits hold for all its jobs
+    preempts: str = ""  # PreemptMode: what becomes of its jobs where more urgent ones need their nodes
 
     @property
     def gres(self) -> tuple[str, ...]:
@@ -117,7 +118,14 @@ def parse_partitions(text: str, nodes: str = "") -> dict[str, Partition]:
             limit = facts.get("MaxTime", "UNLIMITED")
             time = seconds(limit) if limit[:1].isdigit() else None
             qos = facts.get("QoS", "N/A")
-            partitions[name] = Partition(name, time, facts.get("Default") == "YES", tuple(has.get(name, ())), "" if qos == "N/A" else qos)
+            partitions[name] = Partition(
+                name,
+                time,
+                facts.get("Default") == "YES",
+                tuple(has.get(name, ())),
+                "" if qos == "N/A" else qos,
+                facts.get("PreemptMode", ""),
+            )
     return partitions
 
 

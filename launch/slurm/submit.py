@@ -233,21 +233,26 @@ def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> No
         return
     if site.room is not None and site.room < 2:
         raise InputError(f"{site.room} jobs in the queue are all that you may have here: a stage needs two, one of workers and its gate")
+
+    def tell(text: str) -> None:
+        say(console, text)
+
+    with scratch() as script:
+        for text, name, asked in distinct_scripts(stages, site):
+            script.write_text(text, encoding="utf-8")
+            check_with_slurm(script, asked, site.limits, name, tell, array=name != GATE)
+
+
+def distinct_scripts(stages: Sequence[PlannedStage], site: Site) -> list[tuple[str, str, Resources]]:
+    """(script, stage, resources) of all that ask sbatch for different things, the gate's last; [] without stages."""
     distinct: dict[str, tuple[PlannedStage, Resources]] = {}
     for s in stages:
         r = site.resources(s)
         distinct.setdefault(str(sorted(r.flags().items())), (s, r))
     checks = [(scripts_of(s, r, site.gate, 1, site.limits, site.command).array, s.name, r) for s, r in distinct.values()]
-    stage, resources = next(iter(distinct.values()))
-    checks.append((scripts_of(stage, resources, site.gate, 1, site.limits, site.command).gate, GATE, site.gate))
-
-    def tell(text: str) -> None:
-        say(console, text)
-
-    with _scratch() as script:
-        for text, name, asked in checks:
-            script.write_text(text, encoding="utf-8")
-            check_with_slurm(script, asked, site.limits, name, tell, array=name != GATE)
+    for stage, resources in [*distinct.values()][:1]:
+        checks.append((scripts_of(stage, resources, site.gate, 1, site.limits, site.command).gate, GATE, site.gate))
+    return checks
 
 
 def allotted(stages: Sequence[PlannedStage], site: Site, queue: Sequence[slurm.Listed]) -> dict[Path, int]:
@@ -390,7 +395,8 @@ def _useful(site: Site, stage: PlannedStage, missing: int) -> int:
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
+    """The path of a script for sbatch --test-only, which goes with the context."""
     folder = Scratch()
     try:
         yield folder.path / "test-only.sbatch"

@@ -1,7 +1,9 @@
 """What this worker was given: cores and device. For the events, so that a slow job can be understood afterwards."""
 
+import contextlib
 import os
 import platform
+import resource
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -107,3 +109,26 @@ def gpu() -> dict[str, str]:
         return {"gpu": properties.name, "uuid": str(getattr(properties, "uuid", ""))}
     except Exception:  # noqa: BLE001 (asked about a device that failed: what is known without it has to do)
         return {}
+
+
+def torch_facts() -> dict[str, object]:
+    """What torch was built for, and whether its GPU here computes in bfloat16; {} without a GPU. Imports nothing."""
+    torch = sys.modules.get("torch")
+    try:
+        if torch is None or not torch.cuda.is_initialized():
+            return {}
+        return {"cuda": torch.version.cuda or f"ROCm {torch.version.hip}", "bf16": torch.cuda.is_bf16_supported(including_emulation=False)}
+    except Exception:  # noqa: BLE001 (as in `gpu`)
+        return {}
+
+
+def peaks() -> dict[str, int]:
+    """The most memory that this process had until now, in bytes: on the host, or one of its children there, if that had more; and what
+    torch held of its GPU, where it computed on one. Imports nothing."""
+    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    found = {"host_peak": most * (1 if sys.platform == "darwin" else 1024)}
+    torch = sys.modules.get("torch")
+    with contextlib.suppress(Exception):  # a broken driver: what is known without it has to do
+        if torch is not None and torch.cuda.is_initialized():
+            found["device_peak"] = max(torch.cuda.max_memory_reserved(n) for n in range(torch.cuda.device_count()))
+    return found

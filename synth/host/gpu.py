@@ -224,6 +224,24 @@ def _said_by_torch() -> str:
     return "torch.cuda.is_available() is false and says no reason."
 
 
+def too_old(driver: str, cuda: str) -> str:
+    """What to do where NVIDIA's `driver` cannot run a build of torch for `cuda` ("" for one for CPUs alone); "" where it can, or nobody
+    knows.
+
+    >>> too_old("550.54.15", "13.0").startswith("update the driver to 580 or later, or a build of torch for CUDA 12.6")
+    True
+    >>> too_old("550.54.15", "12.8"), too_old("", "13.0")
+    ('', '')
+    """
+    if not cuda:
+        return f"install {_advice(driver)}"
+    major, of = driver.partition(".")[0], cuda.partition(".")[0]
+    least = next((least for least, name, _ in BUILDS if name.startswith(f"cu{of}")), None)
+    if least is None or not major.isdigit() or int(major) >= least:
+        return ""
+    return f"update the driver to {least} or later, or {_advice(driver)}"
+
+
 def _advice(driver: str, capability: tuple[int, int] | None = None) -> str:
     """The build of torch for a driver and a card.
 

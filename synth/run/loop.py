@@ -133,7 +133,7 @@ class Worker:
         self._sources.end(self.events.write)
         self.events.write(
             "stop", code=code, why=why, units=self._usage.units, samples=self._usage.samples, seconds=round(seconds, 3),
-            load_s=round(self._usage.load, 3), **self._usage.facts(), **self._spent(),
+            load_s=round(self._usage.load, 3), **self._usage.facts(), **allocation.peaks(), **self._spent(),
         )  # fmt: skip
         self.events.close()
 
@@ -284,7 +284,7 @@ class Worker:
         self._usage.load += time.monotonic() - begun
         seconds, gpu = round(time.monotonic() - begun, 3), allocation.gpu()
         self._usage.energy.begin(gpu.get("uuid", ""))
-        self.events.write("open", seconds=seconds, device=allocation.device(), versions=versions(), **gpu)
+        self.events.write("open", seconds=seconds, device=allocation.device(), versions=versions(), **gpu, **allocation.torch_facts())
 
     def _close_stage(self) -> None:
         if self._opened:

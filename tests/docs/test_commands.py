@@ -256,6 +256,12 @@ class Place:
         """Commands that look at the runs folder and end by themselves."""
         assert importlib.import_module(f"launch.{name}").main([w for w in words if w != "--watch"]) == 0
 
+    def doctor(self, words: list[str]) -> None:
+        """Its options are read, and the settings planned (tests/launch/test_doctor_trial.py runs it)."""
+        from launch.doctor import parser
+
+        self.plan(parser().parse_known_args(words)[1])
+
     def report(self, words: list[str]) -> None:
         """Nothing is judged here (tests/launch/test_report.py runs it): the options are read."""
         from launch.report import FORMS, parser
@@ -518,6 +524,7 @@ SMALL: list[tuple[str, Callable]] = [
     (r"^FOLDER$", lambda p, m: p.pictures("photos")),
 ]
 LAUNCH: dict[str, Callable[[Place, list[str]], None]] = {
+    "doctor": Place.doctor,
     "run": Place.plan,
     "node": Place.node,
     "export": Place.export,

@@ -29,6 +29,11 @@ def test_a_dry_run_pulls_no_torch_and_no_numpy(world):
     assert said.splitlines()[-1] == "[]"
 
 
+def test_the_login_part_of_the_doctor_pulls_no_torch(world):
+    code = f"from launch.doctor import main\nassert main([*{world.overrides!r}, '--login-only', '--json']) == 0"
+    assert loaded(code, ("torch", "diffusers", "transformers", "fairscale")).splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize(
     "module", ["synth.worker", "synth.run.loop", "synth.run.stage", "synth.kinds", "synth.store.folder", "synth.run.probe"]
 )

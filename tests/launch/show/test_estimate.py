@@ -21,6 +21,10 @@ DRAWN = {
     "model": {"id": "sd15", "pipeline": "auto"},
     "dataset": {"classes": ["a"]},
 }
+UNKNOWN = (
+    "how long it takes is not known of images: nothing like it was made in these runs yet; "
+    "the command doctor, with the same arguments, measures it"
+)
 ONE = {"model": "a digest", "source": "of pictures"}
 
 
@@ -102,9 +106,7 @@ def test_other_work_is_no_measure(tmp_path, other):
     measured(images(tmp_path / "runs" / "birds"), 9)
     planned = images(tmp_path / "runs" / "birds", slots=80, **other)
     assert estimate(planned, 1, Paces([tmp_path / "runs"])) is None
-    assert costs([point([planned])], [planned], lambda s: 1).lines() == [
-        "how long it takes is not known of images: nothing like it was made in these runs yet"
-    ]
+    assert costs([point([planned])], [planned], lambda s: 1).lines() == [UNKNOWN]
 
 
 def test_the_same_work_of_other_pictures_is_the_same():
