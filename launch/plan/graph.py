@@ -44,18 +44,22 @@ def plan_point(
     wanted_time(config.cluster.n_jobs)
     check_config(config)
     if config.trial is not None and not given:
-        return _trial(config, label, command)
-    return _planned(config, label, given, command)
+        return _trial(config, label, command, unplanned)
+    return _planned(config, label, given, command, unplanned)
 
 
-def _trial(config: Config, label: str, command: str) -> Point:
+def _trial(config: Config, label: str, command: str, unplanned: dict[str, InputError] | None) -> Point:
     """try=N. The whole run is planned first: what is wrong with it is wrong with a try, and what it has is known then."""
-    whole = _planned(replace(config, trial=trial.NULL), label, None, command).stages
-    point = _planned(trial.cut(config, whole), label, None, command)
-    return replace(point, trial=config.trial, notes=trial.lines(config, point.stages, whole))
+    whole = _planned(replace(config, trial=trial.NULL), label, None, command, unplanned)
+    if unplanned:
+        return whole
+    point = _planned(trial.cut(config, whole.stages), label, None, command, unplanned)
+    return replace(point, trial=config.trial, notes=trial.lines(config, point.stages, whole.stages))
 
 
-def _planned(config: Config, label: str, given: Mapping[str, PlannedStage] | None, command: str) -> Point:
+def _planned(
+    config: Config, label: str, given: Mapping[str, PlannedStage] | None, command: str, unplanned: dict[str, InputError] | None
+) -> Point:
     nodes, root = _nodes(config), _dataset_root(config)
     wanted = _wanted(config, {name: stage for name, (stage, _) in nodes.items()})
     planned: dict[str, tuple[PlannedStage, ...]] = {}
