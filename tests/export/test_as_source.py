@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from launch.plan.datasets import dataset_of
-from synth.errors import EXIT_OK
+from synth.captions.config import DatasetConfig
+from synth.errors import EXIT_OK, InputError
 from synth.images.decode import decode_whole
 from synth.images.sources import layout_of, reader
 from synth.images.sources.listing import Listing, ListingWriter
@@ -19,13 +20,20 @@ from synth.store.folder import StageFolder
 from tests.configs import ImageFolderConfig, ParquetConfig
 from tests.export.conftest import DEAD, NAMES, ORDERED, pictures, png
 from tests.export.test_hdf5 import export as to_hdf5
-from tests.fixtures_images import child, work
+from tests.fixtures_images import child, digests, work
+from tests.images.test_img2img import done, planned
 
 N = 26
 
 
 def to_parquet(images) -> StageFolder:
     folder = child(images.path.parent, "parquet", ParquetConfig(), {"images": [images]}, images.spec.slots, 7, 7)
+    assert work(folder) == EXIT_OK
+    return folder
+
+
+def to_folder(images) -> StageFolder:
+    folder = child(images.path.parent, "image_folder", ImageFolderConfig(), {"images": [images]}, images.spec.slots, 8, 8)
     assert work(folder) == EXIT_OK
     return folder
 
@@ -76,9 +84,7 @@ def test_an_export_reads_back_whole(images, kind, tmp_path):
 def test_all_exports_of_a_stage_are_one_set_and_a_class_without_a_picture_is_a_class(tmp_path):
     """As the ImageFolder has it, whose folders stand in another order than the classes."""
     images = pictures(tmp_path / "runs", dead=range(8))  # all of the first class
-    folder = child(images.path.parent, "image_folder", ImageFolderConfig(), {"images": [images]}, 24, 8, 8)
-    assert work(folder) == EXIT_OK
-    exports = {"image_folder": folder.out_dir} | {kind: KINDS[kind](images).out_dir for kind in ("parquet", "keyed", "packed")}
+    exports = {"image_folder": to_folder(images).out_dir} | {kind: KINDS[kind](images).out_dir for kind in ("parquet", "keyed", "packed")}
     for out in exports.values():
         classes = reader(layout_of(out), out, False)
         list(classes)
@@ -97,8 +103,6 @@ def test_captions_of_an_export_are_alt_texts(images, kind):
 
 @pytest.mark.parametrize("kind", ["parquet", "packed"])
 def test_one_file_of_an_export_is_a_source_and_a_list_of_classes(tmp_path, kind):
-    from synth.captions.config import DatasetConfig
-
     out = KINDS[kind](pictures(tmp_path / "runs")).out_dir
     file = next(out.glob("data/*.parquet" if kind == "parquet" else "*.h5"))
     assert layout_of(file) == ("parquet" if kind == "parquet" else "hdf5")
@@ -120,11 +124,24 @@ def test_a_file_of_an_export_without_its_lists_says_what_is_not_known(tmp_path):
 
 
 def test_classes_of_another_export_beside_the_pictures_are_an_error(tmp_path):
-    from synth.errors import InputError
-
     out = KINDS["parquet"](pictures(tmp_path / "runs")).out_dir
     classes = json.loads((out / "classes.json").read_text())
     classes["classes"][0]["name"] = "lion"
     (out / "classes.json").write_text(json.dumps(classes))
     with pytest.raises(InputError, match="its classes are not those of"):
         list(reader("parquet", out, False))
+
+
+def test_img2img_of_an_export_is_that_of_the_image_folder_whoever_computes_it(tmp_path, tiny_sd):
+    """Pixels, labels and names through the planner and the worker; units of the same bytes for any number of workers in any order."""
+    images = pictures(tmp_path / "runs", dead=[3])
+    exports = {"image_folder": to_folder(images).out_dir} | {kind: KINDS[kind](images).out_dir for kind in ("parquet", "keyed")}
+    seen = {}
+    for kind, out in exports.items():
+        folder = planned(tmp_path / kind, tiny_sd, f"img2img.source={out}", "img2img.noise_strength=0")
+        assert [work(folder, job, 2) for job in (1, 0)] == [EXIT_OK] * 2
+        records = [(s.json(), s.read("png")) for s in folder.samples()]
+        seen[kind] = sorted((r["source_sha256"], r["label"], r["class"], png) for r, png in records)
+    assert len(seen["image_folder"]) == 23 and all(rows == seen["image_folder"] for rows in seen.values())
+    alone = done(tmp_path / "alone", tiny_sd, f"img2img.source={exports['parquet']}", "img2img.noise_strength=0")
+    assert digests(alone) == digests(StageFolder.open(tmp_path / "parquet" / "pictures" / alone.path.name))
