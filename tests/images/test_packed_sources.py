@@ -123,10 +123,19 @@ def test_what_a_row_does_not_hold_is_its_reason(tmp_path):
     root = parquet(tmp_path / "a.parquet", there, group=3)
     items, _ = listed(root)
     assert [i.reason for i in items] == ["", "is null", "has label 3, and the file names 3 classes"]
-    assert read(root, items[2]) == "has no bytes in the file, but the name of a file elsewhere"
+    assert read(root, items[2]) == "has no bytes in the file, but names a file elsewhere"
     only_paths = pa.array([{"bytes": None, "path": "/data/2.png"}] * 2, IMAGE)
-    items, _ = listed(parquet(tmp_path / "b.parquet", {"image": only_paths}))
-    assert {i.reason for i in items} == {"has no bytes in the file, but the name of a file elsewhere"}
+    with pytest.raises(
+        InputError, match=r"b\.parquet: column 'image' has no bytes in the file, but names a file elsewhere; give the folder"
+    ):
+        listed(parquet(tmp_path / "b.parquet", {"image": only_paths}))
+
+
+def test_pictures_without_names_and_labels_are_one_class(tmp_path):
+    struct = pa.array([{"bytes": picture(k)} for k in range(40)], pa.struct([("bytes", pa.large_binary())]))
+    items, found = listed(parquet(tmp_path / "a.parquet", {"image": struct}, features=None, group=40))
+    assert [i.key for i in items] == [f"a.parquet/{k:06d}" for k in range(40)] and not found.classes
+    assert read(tmp_path, items[39]) == picture(39)
 
 
 def test_a_file_without_rows_holds_no_picture(tmp_path):
@@ -189,7 +198,7 @@ def test_a_row_group_that_no_memory_takes_is_refused_when_it_is_listed(tmp_path,
 
     file = parquet(tmp_path / "a.parquet", {"image": images(4)}, group=4)
     monkeypatch.setattr(row_groups, "MAX_GROUP", 1000)
-    with pytest.raises(InputError, match=r"row group 0 has [\d,]+ bytes of pictures, at most 1,000 are read at once; write it anew"):
+    with pytest.raises(InputError, match=r"row group 0 has [\d,]+ bytes, at most 1,000 are read at once; write it anew"):
         listed(file)
 
 

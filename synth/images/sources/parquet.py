@@ -14,7 +14,7 @@ from synth.errors import InputError
 from synth.images.sources.base import ROW, Input, Packed, SourceClass
 from synth.images.sources.class_folders import CLASSES, listed_classes
 from synth.images.sources.packed import SUFFIXES, PackedReader
-from synth.images.sources.row_groups import IS_NULL, NO_BYTES, Columns, judge, opened
+from synth.images.sources.row_groups import IS_NULL, SEEN, Columns, judge, opened
 from synth.store.trees import plain
 
 ROWS = 1024  # of small columns that are in memory at once
@@ -36,11 +36,12 @@ class ParquetReader(PackedReader):
         ours = set(parquet.schema_arrow.names) == OURS
         self._note(columns.note)
         numbers = [self.number(c) for c in self._named(path, columns.names, ours)]
-        for group, empty in enumerate(judge(parquet, columns.image, where)):
+        judge(parquet, columns.image, where)
+        for group in range(parquet.metadata.num_row_groups):
             for paths, labels, captions in self._small(parquet, group, columns):
                 for image, label, caption in zip(paths, labels, captions, strict=True):
                     classes, wrong = self._labels(label, numbers, bool(columns.names))
-                    reason = IS_NULL if image is None else NO_BYTES if empty else wrong
+                    reason = IS_NULL if image is None else wrong
                     key = plain(f"{name}/{_spoken(image, row, ours)}")
                     yield Input(key, name, 0, row, classes, (caption or "").strip(), reason, packed=Packed(identity, ROW))
                     row += 1
@@ -48,12 +49,12 @@ class ParquetReader(PackedReader):
     def _small(self, parquet: pq.ParquetFile, group: int, columns: Columns) -> Iterator[tuple[list, list, list]]:
         """(structs with the path alone, labels, captions) of the rows of a group, a part after the other; None where there is nothing."""
         image, caption = columns.image, columns.caption if self.captions else ""
-        wanted = [f"{image}.path"] * columns.has_path + [c for c in (columns.label, caption) if c]
-        if not wanted:
-            n = parquet.metadata.row_group(group).num_rows
-            yield [{}] * n, [None] * n, [None] * n
-            return
-        for batch in parquet.iter_batches(ROWS, row_groups=[group], columns=wanted, use_threads=False):
+        wanted, rows = [c for c in (columns.label, caption) if c], ROWS
+        if columns.has_path:
+            wanted.append(f"{image}.path")
+        if not wanted:  # only what is read tells how many rows there are
+            wanted, rows = [f"{image}.bytes"], SEEN
+        for batch in parquet.iter_batches(rows, row_groups=[group], columns=wanted, use_threads=False):
             there: dict[str, list[Any]] = {field: batch.column(field).to_pylist() for field in batch.schema.names}
             nothing = [None] * batch.num_rows
             yield there.get(image, [{}] * batch.num_rows), there.get(columns.label, nothing), there.get(caption, nothing)

@@ -21,12 +21,13 @@ from synth.errors import REFUSALS, InputError, not_trouble
 from synth.images.sources.base import too_large
 from synth.images.sources.image_folder import CAPTION_KEYS
 
-MAX_GROUP = 2 << 30  # bytes of the pictures of a row group; Hugging Face writes 100 pictures
+MAX_GROUP = 2 << 30  # bytes of a row group, unpacked; Hugging Face writes 100 pictures
 KEPT_BYTES = 256 << 20  # of row groups that are kept, but the last one in any case
 KEPT_FILES = 16  # whose footers are kept
 WANTED = "wanted: image, a struct of bytes and path, as Hugging Face writes pictures, beside it label, caption or text"
-NO_BYTES = "has no bytes in the file, but the name of a file elsewhere"
+NO_BYTES = "has no bytes in the file, but names a file elsewhere"
 IS_NULL = "is null"
+SEEN = 16  # pictures at the beginning of a file that tell whether it holds any
 TORN_FILE = "is a torn Parquet file, or none at all"
 # of torn and hostile files; MemoryError is one of Arrow's too, and none about the file
 BROKEN = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError)
@@ -119,29 +120,22 @@ def opened(path: Path, key: str) -> Iterator[pq.ParquetFile]:
         raise InputError(f"{key}: {path}: {TORN_FILE} ({_first_line(e)}); copy or make it again") from e
 
 
-def judge(parquet: pq.ParquetFile, image: str, where: str) -> list[bool]:
-    """Of each row group whether it holds no picture's bytes at all, as far as the file's statistics say. InputError for groups that are
-    too large to be read as one, or packed by what is not here."""
-    empty, metadata = [], parquet.metadata
+def judge(parquet: pq.ParquetFile, image: str, where: str) -> None:
+    """InputError for row groups that are too large to be read as one, and for a file whose first pictures are not in it.
+
+    Nothing is asked of the metadata of columns: where those are torn, pyarrow ends the process.
+    """
+    metadata = parquet.metadata
     for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        chunks = {c.path_in_schema: c for c in map(group.column, range(group.num_columns))}
-        chunk = chunks[f"{image}.bytes"]
-        if chunk.total_uncompressed_size > MAX_GROUP:
-            why = f"row group {number} has {chunk.total_uncompressed_size:,} bytes of pictures, at most {MAX_GROUP:,} are read at once"
+        size = metadata.row_group(number).total_byte_size
+        if size > MAX_GROUP:
+            why = f"row group {number} has {size:,} bytes, at most {MAX_GROUP:,} are read at once"
             raise InputError(f"{where}: {why}; write it anew with smaller ones (row_group_size=100)")
-        if not _unpacks(chunk.compression):
-            raise InputError(f"{where}: is packed by {chunk.compression}, which this pyarrow does not read; install another pyarrow")
-        statistics = chunk.statistics
-        empty.append(bool(statistics and statistics.has_null_count and statistics.null_count == group.num_rows > 0))
-    return empty
-
-
-def _unpacks(codec: str) -> bool:
-    try:
-        return codec == "UNCOMPRESSED" or pa.Codec.is_available(codec.lower())
-    except ValueError:  # a name that is Parquet's alone: who reads the file says whether it can be
-        return True
+    if not metadata.num_row_groups:
+        return
+    first = next(parquet.iter_batches(SEEN, row_groups=[0], columns=[f"{image}.bytes"], use_threads=False), None)
+    if first is not None and first.num_rows and all(row is None or row["bytes"] is None for row in first.column(0).to_pylist()):
+        raise InputError(f"{where}: column {image!r} {NO_BYTES}; give the folder of those files, or pack them (datasets' push_to_hub does)")
 
 
 class RowGroups:
