@@ -37,24 +37,24 @@ class ParquetReader(PackedReader):
         self._note(columns.note)
         numbers = [self.number(c) for c in self._named(path, columns.names, ours)]
         judge(parquet, columns.image, where)
-        for group in range(parquet.metadata.num_row_groups):
-            for paths, labels, captions in self._small(parquet, group, columns):
-                for image, label, caption in zip(paths, labels, captions, strict=True):
-                    classes, wrong = self._labels(label, numbers, bool(columns.names))
-                    reason = IS_NULL if image is None else wrong
-                    key = plain(f"{name}/{_spoken(image, row, ours)}")
-                    yield Input(key, name, 0, row, classes, (caption or "").strip(), reason, packed=Packed(identity, ROW))
-                    row += 1
+        packed = Packed(identity, ROW)
+        for paths, labels, captions in self._small(parquet, columns):
+            for image, label, caption in zip(paths, labels, captions, strict=True):
+                classes, wrong = self._labels(label, numbers, bool(columns.names))
+                reason = IS_NULL if image is None else wrong
+                key = plain(f"{name}/{_spoken(image, row, ours)}")
+                yield Input(key, name, 0, row, classes, (caption or "").strip(), reason, packed=packed)
+                row += 1
 
-    def _small(self, parquet: pq.ParquetFile, group: int, columns: Columns) -> Iterator[tuple[list, list, list]]:
-        """(structs with the path alone, labels, captions) of the rows of a group, a part after the other; None where there is nothing."""
+    def _small(self, parquet: pq.ParquetFile, columns: Columns) -> Iterator[tuple[list, list, list]]:
+        """(structs with the path alone, labels, captions) of the rows, a part after the other; None where there is nothing."""
         image, caption = columns.image, columns.caption if self.captions else ""
         wanted, rows = [c for c in (columns.label, caption) if c], ROWS
         if columns.has_path:
             wanted.append(f"{image}.path")
         if not wanted:  # only what is read tells how many rows there are
             wanted, rows = [f"{image}.bytes"], SEEN
-        for batch in parquet.iter_batches(rows, row_groups=[group], columns=wanted, use_threads=False):
+        for batch in parquet.iter_batches(rows, columns=wanted, use_threads=False):
             there: dict[str, list[Any]] = {field: batch.column(field).to_pylist() for field in batch.schema.names}
             nothing = [None] * batch.num_rows
             yield there.get(image, [{}] * batch.num_rows), there.get(columns.label, nothing), there.get(caption, nothing)

@@ -182,9 +182,9 @@ class RowGroups:
         if (file, number) not in self._groups:
             with _parquet(fd) as parquet:
                 self._groups[file, number] = parquet.read_row_group(number, columns=[f"{image}.bytes"], use_threads=False).column(0)
+            while len(self._groups) > 1 and sum(g.nbytes for g in self._groups.values()) > KEPT_BYTES:
+                self._groups.popitem(last=False)
         self._groups.move_to_end((file, number))
-        while len(self._groups) > 1 and sum(g.nbytes for g in self._groups.values()) > KEPT_BYTES:
-            self._groups.popitem(last=False)
         return self._groups[file, number], row - (ends[number - 1] if number else 0)
 
 
