@@ -9,7 +9,7 @@ import pytest
 
 from launch.plan.datasets import dataset_of
 from synth.captions.config import DatasetConfig
-from synth.errors import EXIT_OK, InputError
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError
 from synth.images.decode import decode_whole
 from synth.images.sources import layout_of, reader
 from synth.images.sources.listing import Listing, ListingWriter
@@ -22,6 +22,8 @@ from tests.export.conftest import DEAD, NAMES, ORDERED, pictures, png
 from tests.export.test_hdf5 import export as to_hdf5
 from tests.fixtures_images import child, digests, work
 from tests.images.test_img2img import done, planned
+from tests.images.test_packed_sources import images as packed_pictures
+from tests.images.test_packed_sources import parquet
 
 N = 26
 
@@ -145,3 +147,15 @@ def test_img2img_of_an_export_is_that_of_the_image_folder_whoever_computes_it(tm
     assert len(seen["image_folder"]) == 23 and all(rows == seen["image_folder"] for rows in seen.values())
     alone = done(tmp_path / "alone", tiny_sd, f"img2img.source={exports['parquet']}", "img2img.noise_strength=0")
     assert digests(alone) == digests(StageFolder.open(tmp_path / "parquet" / "pictures" / alone.path.name))
+
+
+def test_a_file_that_changed_or_is_gone_ends_the_worker_and_leaves_no_tombstone(tmp_path, tiny_sd):
+    files = [parquet(tmp_path / "s" / f"{n}.parquet", {"image": packed_pictures(2), "label": [0, 1]}) for n in range(2)]
+    folder = planned(tmp_path / "runs", tiny_sd, f"img2img.source={tmp_path / 's'}", "img2img.noise_strength=0")
+    whole = files[0].read_bytes()
+    files[0].unlink()
+    assert work(folder) == EXIT_AGAIN
+    files[0].write_bytes(whole.replace(b"IEND", b"IENE"))
+    assert work(folder) == EXIT_BAD_INPUT and not list((folder.path / "units").rglob("*.tar"))
+    files[0].write_bytes(whole)
+    assert work(folder) == EXIT_OK and len(list(folder.samples())) == 4
