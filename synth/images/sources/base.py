@@ -45,8 +45,8 @@ class Input:
 
     key: str  # its name in the source, whatever the folder is called: random numbers and metadata hang on it
     path: str  # of its file, below the root of the source; bytes that are no UTF-8 as lone surrogates
-    size: int = 0  # bytes
-    offset: int = -1  # of its first byte, in a tar; -1: the whole file
+    size: int = 0  # bytes; 0 of a row of a Parquet file: nobody knows before it is read
+    offset: int = -1  # of its first byte, in a tar or HDF5 file; its row, in a Parquet file; -1: the whole file
     labels: tuple[int, ...] = ()  # class numbers of the reader, the main one first
     caption: str = ""
     reason: str = ""  # why it cannot be used, where that was seen without reading it
