@@ -105,6 +105,7 @@ def test_parquet_and_hdf5_files_are_sources_whose_every_byte_counts(world, make)
     assert spec.slots == 2 + 2 and [(c["index"], c["name"]) for c in spec.config["dataset"]["classes"]] == [(0, "cat"), (1, "dog")]
     bare = features_of(node, Given(str(root), "filter.near_duplicates.against", labelled=False, whole=True))
     assert bare.slots == 2 and bare.config["texts"] == 0
+    assert not [note for note in features_of(node, Given(str(root), "judge.real")).settings["notes"] if "known by name" in note]
     other = root.rename(world.path / "elsewhere")
     assert features_of(node, Given(str(other), "judge.real", whole=True)).fingerprint == spec.fingerprint
     changed = next(p for p in sorted(other.rglob("*")) if p.suffix in (".parquet", ".h5") and p.name != "manifest.parquet")
