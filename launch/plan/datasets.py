@@ -12,7 +12,7 @@ folder a subfolder a class, in the order of their names, or as its classes.json 
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -27,7 +27,7 @@ from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.captions.normalise import composed, looked_up
 from synth.errors import InputError, not_trouble
-from synth.images.sources import layout_of
+from synth.images.sources import TABLE_SUFFIXES, TABLES, layout_of, reader
 from synth.images.sources.class_folders import ClassFolders, class_folders, classes_file, is_training, listed_classes
 from synth.keys import WrongKey
 from synth.store import trees
@@ -113,6 +113,8 @@ def other_names(dataset: DatasetConfig) -> dict[str, int]:
 def remarks(dataset: DatasetConfig) -> list[str]:
     """How the list of a dataset was read, where that was not plain to see."""
     path = Path(list_path(dataset))
+    if _is_tables(path):
+        return [f"{SOURCE}: {note}" for note in _tables(path)[1]]
     if path.is_dir():
         return [] if _classes_json(path) else [f"{SOURCE}: {note}" for note in _class_folders(path).notes]
     remark = _listed(path, False)[1]
@@ -209,7 +211,7 @@ def _indices(classes: tuple[ClassEntry, ...], item: Any, where: str) -> range | 
 def entries(path: Path, choice: bool = False, counting: bool = False) -> list[Entry]:
     """The entries of a class list in official order. `choice`: a list of chosen classes, where numbers are indices.
     `counting`: count the pictures of a folder's classes too, which takes a minute for a million of them."""
-    found = _folder(path, counting) if path.is_dir() else _listed(path, choice)[0]
+    found = _tables(path)[0] if _is_tables(path) else _folder(path, counting) if path.is_dir() else _listed(path, choice)[0]
     return [replace(e, name=composed(e.name), superclass=composed(e.superclass), spoken=composed(e.spoken)) for e in found]
 
 
@@ -276,6 +278,27 @@ def _folder(path: Path, counting: bool) -> list[Entry]:
     except OSError as e:
         not_trouble(e.filename or path, e)
         raise InputError(f"{e.filename or path}: cannot be read ({e.strerror}); dataset.source needs a folder that can be listed") from e
+
+
+def _is_tables(path: Path) -> bool:
+    """Whether a list lies in Parquet or HDF5 files of pictures, without a classes.json that says as much in an instant."""
+    if path.is_dir():
+        return not _classes_json(path) and layout_of(path, SOURCE) in TABLES
+    return path.is_file() and path.name.lower().endswith(TABLE_SUFFIXES)
+
+
+@cache
+def _tables(path: Path) -> tuple[list[Entry], list[str]]:
+    """The classes of Parquet or HDF5 files of pictures, with how many each has, and how the files were read."""
+    inputs = reader(layout_of(path, SOURCE), path, False, SOURCE)
+    inputs.identify = lambda file: ""  # only their classes are taken
+    count = Counter(label for item in inputs for label in item.labels[:1])
+    listed = sorted((c.index is None, c.index or 0, composed(c.name), count[n]) for n, c in enumerate(inputs.classes))
+    numbers = Counter((unnumbered, index) for unnumbered, index, _, _ in listed if not unnumbered)
+    if len({unnumbered for unnumbered, *_ in listed}) > 1 or max(numbers.values(), default=0) > 1:
+        raise InputError(f"{SOURCE}: {path}: its files do not number their classes in one way; name one of them: {SOURCE}=FILE")
+    entries = [Entry(name, id=None if unnumbered else str(index), count=n) for unnumbered, index, name, n in listed]
+    return entries, inputs.notes
 
 
 def _classes_json(path: Path) -> list[tuple[int, str, str]]:

@@ -12,6 +12,7 @@ from launch.config.root import Config
 from launch.plan.batches import batches_of
 from launch.plan.datasets import list_path, official, remarks
 from launch.plan.images import drawing, run_settings, subset_of
+from launch.plan.inputs import identity_of
 from launch.plan.models import plan_model
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
@@ -122,7 +123,9 @@ def source_layout(config: Img2ImgConfig) -> tuple[Path, str]:
     # the real place: a link such as image_folder-latest points elsewhere when this run is through
     root = Path(config.source).expanduser().resolve()
     if not root.exists():
-        raise WrongKey("source", config.source, "is not there", "it must name a folder of pictures, a .tar or a stage folder")
+        raise WrongKey(
+            "source", config.source, "is not there", "it must name a folder of pictures, a .tar, .parquet or .h5 file, or a stage folder"
+        )
     return root, layout_of(root) if config.layout == "auto" else config.layout
 
 
@@ -156,13 +159,14 @@ def _of_folder(node: Node, root: Path, layout: str) -> StageSpec:
 @cache  # the points of a sweep share it
 def _listed(root: Path, layout: str, captions: bool, wanted: frozenset[str] | None, count: int | None, seed: int) -> Listed:
     inputs, writer = reader(layout, root, captions), ListingWriter()
+    inputs.identify = identity_of
     chosen: Iterable[Input] = inputs if wanted is None else _named(inputs, wanted)
     usable = captioned = by_name = 0
     for item in digested(chosen if count is None else _drawn(chosen, count, seed), root):
         writer.add(item)
         usable += not item.reason
         captioned += bool(item.caption)
-        by_name += not (item.sha256 or item.reason)
+        by_name += not (item.sha256 or item.packed or item.reason)
     if not writer.n:
         what = inputs.unread.note() or ", ".join(sorted(PICTURES))
         raise WrongKey("source", root, f"holds no picture ({what})", "check the path and img2img.layout")

@@ -219,7 +219,7 @@ def _words(group: str, tagger: TaggerConfig) -> tuple[str, ...]:
 def _place(node: Node) -> tuple[Path, str]:
     """(root, layout) of layout.source."""
     config = node.config.layout
-    what = "img2dataset's output, a folder of pictures, a .tar, meta files or a stage folder"
+    what = "img2dataset's output, a folder of pictures, a .tar, .parquet or .h5 file, meta files or a stage folder"
     if not config.source:
         raise WrongKey("source", None, "not set", f"it must name {what}: layout.source=/path")
     # the real place: a link such as image_folder-latest points elsewhere when this run is through
@@ -229,7 +229,7 @@ def _place(node: Node) -> tuple[Path, str]:
     layout = layout_of(root) if config.layout == "auto" else config.layout
     if config.image_folder is not None and layout != "meta":
         raise WrongKey("image_folder", config.image_folder, f"is for meta files, and {root} is of layout {layout}", "leave it out")
-    if layout in ("files", "webdataset") and root in (node.dataset_root.resolve(), *node.dataset_root.resolve().parents):
+    if layout not in ("meta", "stage") and root in (node.dataset_root.resolve(), *node.dataset_root.resolve().parents):
         why = f"the stages of this run would lie in it ({node.dataset_root}) and become part of it"
         raise WrongKey("source", root, why, "choose another runs_dir or dataset.name")
     return root, layout
@@ -239,6 +239,7 @@ def _place(node: Node) -> tuple[Path, str]:
 def _listed(root: Path, layout: str, image_folder: str | None, most: int | None = None) -> Listed:
     """most: the first so many pictures alone."""
     inputs, writer = reader(layout, root), ListingWriter()
+    inputs.identify = identity_of
     base = _base(inputs, image_folder)
     usable = captioned = by_name = 0
     first = ""
@@ -246,7 +247,7 @@ def _listed(root: Path, layout: str, image_folder: str | None, most: int | None 
         writer.add(item)
         usable += not item.reason
         captioned += bool(item.caption)
-        by_name += not (item.sha256 or item.reason)
+        by_name += not (item.sha256 or item.packed or item.reason)
         first = first or (item.reason and f"{item.key}: {item.reason}")
     if not writer.n:
         what = inputs.unread.note() or ", ".join(sorted(PICTURES))

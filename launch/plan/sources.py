@@ -8,14 +8,14 @@ from pathlib import Path
 
 import synth
 from launch.plan.img2img import given_stage, numbered
-from launch.plan.inputs import existing
+from launch.plan.inputs import existing, identity_of
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
 from synth.captions.config import ClassEntry
 from synth.captions.normalise import composed
 from synth.features.config import ClassList
 from synth.features.sources import KEY, SOURCE
-from synth.images.sources import SourceClass, layout_of, reader
+from synth.images.sources import TABLES, SourceClass, layout_of, reader
 from synth.images.sources.base import encodable
 from synth.images.sources.listing import NAME, ListingWriter
 from synth.images.sources.read import digested, known_by_name
@@ -25,7 +25,7 @@ from synth.store.trees import PICTURES
 
 IMAGES, STAGE, FILES, AUTO = "images", "stage", "files", "auto"
 PACKAGE = Path(synth.__file__).resolve().parent / "embedded"  # models and pictures that ship
-WHAT = "a folder of pictures, WebDataset tars, an export or a stage of pictures"
+WHAT = "a folder of pictures, WebDataset tars, Parquet or HDF5 files, an export or a stage of pictures"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def of_given(node: Node, given: Given) -> Planned:
             raise given.wrong(e.why, e.fix) from e
     if root in (node.dataset_root.resolve(), *node.dataset_root.resolve().parents):
         raise given.wrong(f"the stages of this run would lie in it ({node.dataset_root})", "choose another runs_dir or dataset.name")
-    listed = _listed(root, layout if given.labelled or layout == "webdataset" else FILES, given)
+    listed = _listed(root, layout if given.labelled or layout in ("webdataset", *TABLES) else FILES, given)
     inputs, files = {SOURCE: InputFile(str(root), listed.identity)}, {NAME: listed.listing}
     return Planned(node, listed.n, listed.classes, listed.source_classes, inputs, files, {KEY: given.key}, listed.notes)
 
@@ -120,12 +120,13 @@ class Listed:
 @cache  # the points of a sweep share it
 def _listed(root: Path, layout: str, given: Given) -> Listed:
     inputs, writer = reader(layout, root, given.captions, given.key), ListingWriter()
+    inputs.identify = identity_of
     usable = by_name = 0
     first = ""
     for item in digested(inputs, root, given.key, given.whole):
         writer.add(item)
         usable += not item.reason
-        by_name += not (item.sha256 or item.reason)
+        by_name += not (item.sha256 or item.packed or item.reason)
         first = first or (item.reason and f"{item.key}: {item.reason}")
     if not writer.n:
         raise given.wrong(f"holds no picture ({inputs.unread.note() or ', '.join(sorted(PICTURES))})", "check the path")

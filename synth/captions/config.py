@@ -38,7 +38,8 @@ class DatasetConfig:
     classes_file: str = plan_key("text file with one class a line, or a JSON list: for names with commas", null="as classes says")
     classes_json: str = plan_key("the official list; its order fixes the labels", null="as source says")
     source: str = plan_key(
-        "text file (a name a line), CSV (column `name`), JSON, or a folder with a subfolder for each class", null="as classes_json says"
+        "text file (a name a line), CSV (column `name`), JSON, a folder with a subfolder for each class, or Parquet or HDF5 pictures",
+        null="as classes_json says",
     )
     examples: str = plan_key("in-context examples by mode", null="none")
     backgrounds: str = plan_key("places by class or super-class; general ones for classes without", null="none")

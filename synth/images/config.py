@@ -176,11 +176,11 @@ class Img2ImgConfig(DrawingConfig):
     """
 
     source: str = plan_key(
-        "folder of pictures: class folders, WebDataset tars, img2dataset's output, or a stage folder of pictures", null="none"
+        "pictures: class folders, WebDataset tars, Parquet or HDF5 files, img2dataset's output, or a stage folder of pictures", null="none"
     )
     layout: str = plan_key(
-        "auto | image_folder | img2dataset | webdataset | stage: how the pictures lie in it",
-        choices=("auto", "stage", "image_folder", "img2dataset", "webdataset"),
+        "auto | image_folder | img2dataset | webdataset | parquet | hdf5 | stage: how the pictures lie in it",
+        choices=("auto", "stage", "image_folder", "img2dataset", "webdataset", "parquet", "hdf5"),
     )
     classes: str = plan_key(
         "source: classes as the source has them | dataset: by name, with the official indices of dataset=", choices=("source", "dataset")

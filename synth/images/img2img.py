@@ -179,7 +179,7 @@ class Img2Img(Images):
         if isinstance(data, str):
             return "", Decoded(reason=data)
         sha256 = hashlib.sha256(data).hexdigest()
-        if picture.mark and picture.stored is None and picture.mark != sha256:
+        if picture.is_another(sha256):
             return "", Decoded(reason=ANOTHER)
         with naming(f"{picture.path}: {picture.key}"):
             return sha256, decode(data, config.width, config.height, config.resize)

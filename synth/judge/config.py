@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from synth.keys import key, later, plan_key
 
-FOLDER = "a folder of pictures by class, WebDataset tars, or a stage of pictures"
+FOLDER = "a folder of pictures by class, WebDataset tars, Parquet or HDF5 files, or a stage of pictures"
 
 
 @dataclass(frozen=True, kw_only=True)

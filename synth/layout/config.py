@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from synth.keys import key, later, plan_key
 
 TOY = "TOY MODEL"  # how the notes of stages begin whose model ships here and met other pictures
-LAYOUTS = ("auto", "files", "webdataset", "meta", "stage")
+LAYOUTS = ("auto", "files", "webdataset", "parquet", "hdf5", "meta", "stage")
 VOCABULARY, CAPTION, FILE, VLM, SERVED = "vocabulary", "caption", "file", "vlm", "served"
 MM_GROUNDING_DINO, GROUNDING_DINO, OWLV2, FLORENCE2, SAM3 = "mm_grounding_dino", "grounding_dino", "owlv2", "florence2", "sam3"
 TAGGERS, MODELS = (VOCABULARY, CAPTION, FLORENCE2, VLM, SERVED, FILE), (VOCABULARY, FLORENCE2, VLM)
@@ -30,12 +30,13 @@ class LayoutConfig:
     """Group `layout`: what all stages of the chain have in common."""
 
     source: str = plan_key(
-        "pictures with alt texts: img2dataset's output, a folder of pictures, WebDataset tars, a stage of pictures, or meta files (JSON)",
+        "pictures with alt texts: img2dataset's output, a folder of pictures, WebDataset tars, Parquet or HDF5 files, a stage of pictures, "
+        "or meta files (JSON)",
         null="must be given",
     )
     layout: str = plan_key(
-        "auto | files: pictures with .txt or .json beside, or metadata.jsonl | webdataset: tars | meta: JSON lists of image and caption"
-        " | stage",
+        "auto | files: pictures with .txt or .json beside, or metadata.jsonl | webdataset: tars | parquet | hdf5"
+        " | meta: JSON lists of image and caption | stage",
         choices=LAYOUTS,
     )
     image_folder: str = plan_key(

@@ -18,7 +18,7 @@ from synth import foreign
 from synth.errors import REFUSALS, InputError, not_trouble
 from synth.images import sources
 from synth.images.sources.base import STATS, Input, Reader
-from synth.images.sources.image_folder import METADATA, caption_in, listed_file, rows_of_metadata
+from synth.images.sources.image_folder import METADATA, OURS, caption_in, listed_file, rows_of_metadata
 from synth.images.sources.webdataset import Found, WebDatasetReader
 from synth.layout.source import KEY
 from synth.store.trees import Unread, entries, is_folder, is_picture_file, pictures, suffix_of
@@ -33,6 +33,8 @@ Said = TypeVar("Said")
 READERS: Mapping[str, str] = {
     "files": "synth.layout.readers:FilesReader",
     "webdataset": "synth.layout.readers:TarsReader",
+    "parquet": "synth.images.sources.parquet:ParquetReader",
+    "hdf5": "synth.images.sources.hdf5:Hdf5Reader",
     "meta": "synth.layout.meta_files:MetaReader",
 }
 
@@ -43,12 +45,12 @@ def layout_of(root: Path) -> str:
         return "meta" if root.suffix.lower() in (".json", ".jsonl") else sources.layout_of(root, KEY)
     there = entries(root, KEY)
     names = [e.name for e in there]
-    lists = [n for n in names if n.lower().endswith((".json", ".jsonl")) and n != METADATA and not STATS.fullmatch(n)]
+    lists = [n for n in names if n.lower().endswith((".json", ".jsonl")) and n not in OURS and not STATS.fullmatch(n)]
     others = "stage.json" in names or any(n.endswith(".tar") for n in names)
     if lists and not others and not any(is_folder(e, KEY) or is_picture_file(e) for e in there):
         return "meta"
     found = sources.layout_of(root, KEY)
-    return found if found in ("stage", "webdataset") else "files"
+    return found if found in ("stage", "webdataset", *sources.TABLES) else "files"
 
 
 def reader(layout: str, root: Path) -> Reader:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-from h5py import h5d, h5g, h5l, h5o, h5z
+from h5py import h5d, h5g, h5l, h5o, h5t, h5z
 
 from synth import foreign
 from synth.errors import REFUSALS, InputError, StoreError, not_trouble
@@ -245,6 +245,14 @@ class Hdf5File:
                 if not _unpacks(code):
                     raise NoFilter(self.path, name, f"filter {code} ({title.decode(errors='replace')})" if title else f"filter {code}")
         return dataset
+
+
+def place(dataset: h5d.DatasetID) -> int | None:
+    """Offset in the file of a dataset that lies in one piece and needs no conversion; None of another one."""
+    properties = dataset.get_create_plist()
+    if properties.get_layout() != h5d.CONTIGUOUS or properties.get_external_count() or isinstance(dataset.get_type(), h5t.TypeVlenID):
+        return None
+    return dataset.get_offset()
 
 
 def _shared_lock(path: Path, named: str) -> io.BufferedReader:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from launch.plan.datasets import names_in
@@ -24,8 +26,8 @@ from launch.plan.story import read_source
 from synth.captions.config import ClassEntry, DatasetConfig
 from synth.captions.prompts.own import read_own
 from synth.errors import InputError, StoreError
-from synth.images.sources import reader
-from synth.images.sources.read import read_file
+from synth.images.sources import reader, row_groups
+from synth.images.sources.read import Picture, read_bytes, read_file
 from synth.store.hdf5 import Hdf5File
 from synth.store.identity import file_identity
 from synth.store.trees import Unread, pictures
@@ -56,6 +58,7 @@ def make(root: Path) -> None:
     with h5py.File(root / "f.h5", "w") as f:
         for n in range(40):
             f[f"group{n % 4}/{n}.png"] = np.frombuffer(png + bytes(2000), np.uint8)
+    keep_tables(root, png)
     annotations = {"images": [], "annotations": [{"image_id": 1, "caption": "a cat"}], "categories": []}
     (root / "annotations.json").write_text(json.dumps(annotations))
     (root / "captions.txt").write_text("a cat on a mat => cat\n")
@@ -64,6 +67,19 @@ def make(root: Path) -> None:
     import pickle
 
     (root / "old.pkl").write_bytes(pickle.dumps([{"id": 1}]))
+
+
+def keep_tables(root: Path, png: bytes) -> None:
+    """Three pictures in a Parquet file, a row group each, and in an HDF5 file, keyed, with its manifest."""
+    rows = [{"image": {"bytes": png, "path": f"{n}.png"}, "label": 0, "caption": "a cat"} for n in range(3)]
+    (root / "parquet").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), root / "parquet" / "0.parquet", row_group_size=1)
+    (root / "keyed").mkdir()
+    with h5py.File(root / "keyed" / "0.h5", "w") as f:
+        for n in range(3):
+            f[f"{n}.png"] = np.frombuffer(png, np.uint8)
+    known = [{"file": f"0.h5/{n}.png", "label": 0, "class": "cat", "caption": "a cat"} for n in range(3)]
+    pq.write_table(pa.Table.from_pylist(known), root / "keyed" / "manifest.parquet")
 
 
 def in_hdf5(root: Path) -> str:
@@ -89,6 +105,18 @@ def listed(layout: str, folder: str, expected: int) -> Callable[[Path], str]:
         inputs = list(reader(layout, root / folder, captions=True))
         wrong = [i.reason for i in inputs if i.reason] + ["without its caption" for i in inputs if not i.caption]
         return "; ".join(wrong) or ("" if len(inputs) == expected else f"{len(inputs)} of {expected} pictures")
+
+    return call
+
+
+def read_back(layout: str, folder: str) -> Callable[[Path], str]:
+    def call(root: Path) -> str:
+        inputs = list(reader(layout, root / folder, captions=True))
+        wrong = [i.reason for i in inputs if i.reason] + ["without its caption" for i in inputs if not i.caption]
+        row_groups._GROUPS._groups.clear()  # to be read again
+        places = (Picture(0, i.key, i.place(root / folder), i.offset, i.size, packed=i.packed) for i in inputs)
+        wrong += [data for p in places if isinstance(data := read_bytes(p, root / folder), str)]
+        return "; ".join(wrong) or ("" if len(inputs) == 3 else f"{len(inputs)} of 3 pictures")
 
     return call
 
@@ -128,6 +156,8 @@ READERS: dict[str, Callable[[Path], str]] = {
     "image_folder": listed("image_folder", "folder", 6),
     "img2dataset": listed("img2dataset", "folder", 6),
     "webdataset": listed("webdataset", "tars", 3),
+    "parquet of pictures": read_back("parquet", "parquet"),
+    "hdf5 of pictures": read_back("hdf5", "keyed"),
     "pictures": pictures_below,
     "picture": read_one,
     "annotations": quietly(lambda root: coco.read(root / "annotations.json")),

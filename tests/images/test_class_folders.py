@@ -148,7 +148,7 @@ def test_shards_without_their_statistics_are_no_classes(tmp_path):
     assert listed(signs)[0] == ["00000", "00001"]
 
 
-@pytest.mark.parametrize("name", ["images.h5", "data.parquet", "pictures.zip", "shards.tar.gz"])
+@pytest.mark.parametrize("name", ["pictures.arrow", "pictures.zip", "shards.tar.gz"])
 def test_pictures_in_files_that_are_no_layout_are_refused_by_name(tmp_path, name):
     with pytest.raises(InputError, match=f"pictures in {name} cannot be read"):
         layout_of(make(tmp_path / "s", name))
@@ -233,13 +233,6 @@ def test_a_folder_that_an_export_does_not_name_is_told_with_the_file_that_is_the
     make(root, "val/other/0.png")
     with pytest.raises(InputError, match=f"{root}/classes.json: does not name folder 'other'"):
         listed(root / "val")
-
-
-def test_an_export_whose_pictures_lie_in_parquet_files_says_so(tmp_path):
-    make(tmp_path, "data/train-00000-of-00001.parquet", "README.md")
-    (tmp_path / "classes.json").write_text(json.dumps({"classes": [{"index": 3, "name": "cat"}]}))
-    with pytest.raises(InputError, match="pictures in Parquet files are no source: give the stage that the export was made of"):
-        list(reader(layout_of(tmp_path), tmp_path, False))
 
 
 # -- what is not read ----------------------------------------------------------------------------------------------------

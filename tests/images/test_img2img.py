@@ -370,7 +370,7 @@ def test_a_source_that_is_not_mounted_is_no_reason_to_give_up_its_pictures(tiny_
     [
         ("img2img.source=null", "img2img.source=null: not set"),
         ("img2img.source=/no/such", "is not there"),
-        ("img2img.layout=hdf5", "img2img.layout=hdf5: use one of auto, stage, image_folder"),
+        ("img2img.layout=lmdb", "img2img.layout=lmdb: use one of auto, stage, image_folder"),
         ("img2img.layout=webdataset", "holds no picture"),
         ("img2img.resize=pad", "use one of stretch, crop"),
         ("img2img.prompt=clip", "use one of template, caption"),

@@ -143,14 +143,6 @@ def plain() -> h5p.PropDCID:
 UINT8 = h5t.STD_U8LE
 
 
-def place(dataset) -> int | None:
-    """Offset in the file of a dataset that lies in one piece and needs no conversion; None of another one."""
-    properties = dataset.get_create_plist()
-    if properties.get_layout() != h5d.CONTIGUOUS or properties.get_external_count() or isinstance(dataset.get_type(), h5t.TypeVlenID):
-        return None
-    return dataset.get_offset()
-
-
 def copy_bytes(source: int, at: int, target: int, to: int, size: int) -> None:
     """Copy `size` bytes from descriptor to descriptor, in the kernel where it can."""
     while size:

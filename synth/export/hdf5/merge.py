@@ -20,8 +20,8 @@ from synth.export.config import KEYED, PACKED
 from synth.export.hdf5 import beside
 from synth.export.hdf5.beside import Agreed, LeftOut
 from synth.export.hdf5.copying import chunks_moved, copy_item, properties_like, slabs_copied, with_groups
-from synth.export.hdf5.file import UINT8, NewFile, copy_bytes, new_file, place, plain
-from synth.store.hdf5 import Hdf5File, Refused, reading
+from synth.export.hdf5.file import UINT8, NewFile, copy_bytes, new_file, plain
+from synth.store.hdf5 import Hdf5File, Refused, place, reading
 
 NAMES = 5  # told in a message
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from synth.errors import InputError
-from synth.images.sources.base import KEY, MANIFEST, STATS, Input, Reader, SourceClass
+from synth.images.sources.base import KEY, STATS, Input, Reader, SourceClass
+from synth.images.sources.packed import SUFFIXES, packed_layout
 from synth.store.trees import entries, is_folder, is_picture_file
 
 __all__ = ["LAYOUTS", "Input", "Reader", "SourceClass", "layout_of", "reader"]
@@ -21,10 +22,14 @@ LAYOUTS: Mapping[str, str] = {
     "img2dataset": "synth.images.sources.image_folder:Img2DatasetReader",
     "files": "synth.images.sources.image_folder:FilesReader",
     "webdataset": "synth.images.sources.webdataset:WebDatasetReader",
+    "parquet": "synth.images.sources.parquet:ParquetReader",
+    "hdf5": "synth.images.sources.hdf5:Hdf5Reader",
 }
 _SHARD = re.compile(r"\d{5,}")
 _LOOKED_INTO = 5  # folders with pictures: each may hold 10,000
-NO_LAYOUT = (".h5", ".hdf5", ".parquet", ".arrow", ".lmdb", ".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+TABLES = tuple(SUFFIXES)  # layouts of files that hold many pictures, and know their classes without folders
+TABLE_SUFFIXES = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+NO_LAYOUT = (".arrow", ".lmdb", ".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
 def layout_of(root: Path, key: str = KEY) -> str:
@@ -35,7 +40,7 @@ def layout_of(root: Path, key: str = KEY) -> str:
     if root.is_file():
         if root.name.lower().endswith(NO_LAYOUT):
             raise _no_layout(root, root.name, key)
-        return "webdataset"
+        return next((layout for layout, suffixes in SUFFIXES.items() if root.name.lower().endswith(suffixes)), "webdataset")
     there = entries(root, key)
     names = [e.name for e in there]
     if "stage.json" in names:
@@ -45,7 +50,9 @@ def layout_of(root: Path, key: str = KEY) -> str:
     folders = [e.name for e in there if is_folder(e, key)]
     if any(STATS.fullmatch(n) for n in names) or _shards(root, folders, key):
         return "img2dataset"
-    packed = next((e.name for e in there if e.name.lower().endswith(NO_LAYOUT) and e.name != MANIFEST), "")
+    if layout := packed_layout(root, key):
+        return layout
+    packed = next((e.name for e in there if e.name.lower().endswith(NO_LAYOUT)), "")
     if packed and not folders and not any(is_picture_file(e) for e in there):
         raise _no_layout(root, packed, key)
     return "class_folders"
@@ -69,8 +76,8 @@ def _shards(root: Path, folders: Sequence[str], key: str) -> bool:
 
 def _no_layout(root: Path, name: str, key: str) -> InputError:
     return InputError(
-        f"{key}: {root}: pictures in {name} cannot be read; a source is class folders, plain tars (WebDataset) or a stage folder: "
-        "unpack it, or give the stage that an export was made of"
+        f"{key}: {root}: pictures in {name} cannot be read; a source is class folders, plain tars (WebDataset), Parquet or HDF5 files "
+        "or a stage folder: unpack it"
     )
 
 

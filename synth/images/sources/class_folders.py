@@ -141,17 +141,8 @@ def _exported(root: Path, key: str, known: dict[str, SourceClass], file: Path) -
             return ClassFolders(tuple(_joined(*b) for b in below), bases, ("", *bases), known=known, by_rows=True)
     for base, name in below:
         if name not in known:
-            raise InputError(
-                f"{key}: {file}: does not name folder {plain(_joined(base, name))!r}; remove the folder, or that file"
-                + _other_export(root, base, name)
-            )
+            raise InputError(f"{key}: {file}: does not name folder {plain(_joined(base, name))!r}; remove the folder, or that file")
     return ClassFolders(tuple(_joined(*b) for b in below), bases, tuple(dict.fromkeys(("", *bases))), known=known)
-
-
-def _other_export(root: Path, base: str, name: str) -> str:
-    """What to say of an export whose pictures lie in Parquet files."""
-    parquet = any(e.name.endswith(".parquet") for e in entries(root / base / name))
-    return "; pictures in Parquet files are no source: give the stage that the export was made of" if parquet else ""
 
 
 # -- folders of others -------------------------------------------------------------------------------------------------

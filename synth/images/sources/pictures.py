@@ -3,7 +3,8 @@
 import hashlib
 
 from synth.errors import InputError, PictureGone, StoreError
-from synth.images.sources.read import ANOTHER, GONE, ListedSource, Picture, StageSource, read_bytes
+from synth.images.sources.base import GONE
+from synth.images.sources.read import ANOTHER, ListedSource, Picture, StageSource, read_bytes
 
 WINDOW, WINDOWS = 64, 64  # pictures that are looked up together, and how many times as many are kept: exports may draw them in any order
 
@@ -54,13 +55,9 @@ class Pictures:
             return b"", f"{picture.key}: {picture.reason}"
         data = read_bytes(picture, self._source.root, self._key)
         if isinstance(data, bytes):
-            return (b"", f"{picture.key}: {ANOTHER}") if _another(picture, data) else (data, "")
+            another = picture.is_another(hashlib.sha256(data).hexdigest()) if picture.mark else False
+            return (b"", f"{picture.key}: {ANOTHER}") if another else (data, "")
         if data in GONE.values():
             why = "was there when the stage was planned; put it back, or run the command again to plan without it"
             raise PictureGone(f"{self._key}: {picture.path}: {data}: it {why}")
         return b"", f"{picture.key}: {data}"
-
-
-def _another(picture: Picture, data: bytes) -> bool:
-    """Whether the listing knows the digest of other bytes. The mark of a picture of a stage is of its whole sample, and was compared."""
-    return bool(picture.mark and picture.stored is None and picture.mark != hashlib.sha256(data).hexdigest())

@@ -7,13 +7,12 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from errno import EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
 from itertools import islice
 from pathlib import Path
 
 from synth.errors import InputError, StoreError
 from synth.images.slots import Ranges
-from synth.images.sources.base import KEY, Input, too_large
+from synth.images.sources.base import GONE, KEY, TORN, Input, Packed, too_large
 from synth.images.sources.listing import Listing
 from synth.store.damage import Damaged, mending
 from synth.store.files import pread, storing
@@ -23,19 +22,8 @@ from synth.store.records import record_of
 from synth.store.trees import holds_any
 from synth.store.units import sample_at
 
-GONE = {  # what says something of one file. One that may not be read here may be read elsewhere
-    ENOENT: "is not there any more",
-    ENOTDIR: "is not there any more",
-    EISDIR: "is a folder now",
-    ELOOP: "is a link to itself",
-    ENAMETOOLONG: "has a name that is too long here",
-}
 NO_CLASS = "has no class"
-ANOTHER, OTHER_SIZE, TORN = (
-    "changed since the stage was planned (its content did)",
-    "changed since the stage was planned (its size did)",
-    "is torn",
-)
+ANOTHER, OTHER_SIZE = "changed since the stage was planned (its content did)", "changed since the stage was planned (its size did)"
 CHANGED = (ANOTHER, OTHER_SIZE, TORN)  # what becomes of a file after it was listed
 READERS, AHEAD = 4, 1024  # files that are read at once for their digests; inputs that are looked at together
 LITTLE, FEW = 4 * 2**30, 500_000  # bytes, and pictures, that are read when a stage is planned: some seconds of a disk
@@ -53,9 +41,14 @@ class Picture:
     labels: tuple[int, ...] = ()  # official indices, the main one first
     names: tuple[str, ...] = ()
     caption: str = ""
-    mark: str = ""  # digest of the bytes, where it is known without reading them
+    mark: str = ""  # digest of the bytes or of what holds them, where it is known without reading them
     reason: str = ""
     stored: "StoredAs | None" = None  # of a picture of a stage
+    packed: Packed | None = None  # of a picture in a Parquet or HDF5 file
+
+    def is_another(self, sha256: str) -> bool:
+        """Whether the listing knows another digest of its bytes. What a stage or a file of many holds is compared where it is read."""
+        return bool(self.mark) and self.stored is None and self.packed is None and self.mark != sha256
 
 
 @dataclass(frozen=True)
@@ -84,8 +77,8 @@ class ListedSource:
             labels = tuple(self._classes[n] for n in item.labels) if self._classes else tuple(self._names)
             names = tuple(self._names[i] for i in labels)
             reason = item.reason or ("" if labels else NO_CLASS)
-            path = item.place(self.root)
-            pictures.append(Picture(number, item.key, path, item.offset, item.size, labels, names, item.caption, item.sha256, reason))
+            place, mark = (item.place(self.root), item.offset, item.size), item.packed.file if item.packed else item.sha256
+            pictures.append(Picture(number, item.key, *place, labels, names, item.caption, mark, reason, packed=item.packed))
         return pictures
 
     def check(self) -> None:
@@ -153,12 +146,17 @@ def read_bytes(picture: Picture, root: Path, key: str = KEY) -> bytes | str:
     """The file bytes of a picture, or why there are none. A file system in trouble is a StoreError, which drains. key: that names `root`.
 
     A picture of a stage is checked with its whole sample; Damaged if that, or the record that was taken on trust, is not as committed.
+    One in a Parquet or HDF5 file is checked with all of the file.
     """
     if stored := picture.stored:
         files = sample_at(picture.path, stored.entry)
         if files["json"] != stored.record:
             raise Damaged(f"{picture.path}: sample {picture.key}: its record was read in two ways; {mending(picture.path)}")
         return files[stored.ext]
+    if picture.packed:
+        from synth.images.sources.unpacking import read_packed  # pyarrow, zlib: most sources need none
+
+        return read_packed(picture.path, picture.offset, picture.size, picture.packed, key)
     return read_file(picture.path, picture.size, root, picture.offset, key)
 
 
@@ -171,7 +169,8 @@ def digested(inputs: Iterable[Input], root: Path, key: str = KEY, whole: bool = 
     inputs = (replace(item, same_size=True) for item in inputs) if whole else _marked(iter(inputs))
     with ThreadPoolExecutor(READERS) as pool:
         while part := list(islice(inputs, AHEAD)):
-            unknown = any(item.same_size and not item.reason for item in part)  # to ask threads of the others costs more than the answer
+            # to ask threads of the others costs more than the answer
+            unknown = any(item.same_size and not (item.reason or item.packed) for item in part)
             yield from pool.map(lambda item: _digested(item, root, key), part) if unknown else part
 
 
@@ -201,7 +200,7 @@ def known_by_name(n: int, key: str) -> list[str]:
 
 
 def _digested(item: Input, root: Path, key: str) -> Input:
-    if not item.same_size or item.reason:
+    if not item.same_size or item.reason or item.packed:
         return item
     data = read_file(item.place(root), item.size, root, item.offset, key)
     return replace(item, reason=data) if isinstance(data, str) else replace(item, sha256=hashlib.sha256(data).hexdigest())

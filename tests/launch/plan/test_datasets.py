@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from launch.config.compose import CONF, Composer, typed
-from launch.plan.datasets import choose, counts, dataset_of, names_in, official
+from launch.plan.datasets import choose, counts, dataset_of, names_in, official, remarks
 from launch.plan.graph import plan_point
 from launch.plan.makers import maker_of
 from synth.captions.config import DatasetConfig
 from synth.captions.prompts import Sources, make
 from synth.errors import InputError
 from synth.store.names import folder_names
+from tests.images.test_packed_sources import images, parquet
 
 ANNOTATED = ("lvis", "scenes")  # tests/launch/plan/test_tracking.py
 SIZES = {
@@ -158,6 +159,28 @@ def test_classes_of_ones_own_come_from_text_csv_json_and_folders(tmp_path):
         (folder / name).write_bytes(b"")
     (folder / "readme.md").write_text("no class")
     assert names(folder) == ["A dog", "b"] and counts(custom(folder)) == {0: 1, 1: 2}
+
+
+def test_classes_are_read_from_pictures_in_parquet_files(tmp_path):
+    """A folder of them or one; names and their order stand in the file, and how many pictures each has."""
+    note = {"label": {"_type": "ClassLabel", "names": ["zebra", "tench, Tinca tinca", "cat"]}}
+    file = parquet(tmp_path / "s" / "data" / "train-0.parquet", {"image": images(3), "label": [1, 0, 1]}, note)
+    for path in (file, tmp_path / "s"):
+        assert names(path) == ["zebra", "tench, Tinca tinca", "cat"] and counts(custom(path)) == {0: 1, 1: 2, 2: 0}
+    for split in ("test", "train"):
+        parquet(tmp_path / "t" / f"{split}-0.parquet", {"image": images(1), "label": [0]}, note)
+    assert "'test', 'train' are splits" in remarks(custom(tmp_path / "t"))[0]
+
+
+def test_parquet_files_that_number_their_classes_in_two_ways_are_refused(tmp_path):
+    for n, names_of_one in enumerate((["cat", "dog"], ["dog", "cat"])):
+        note = {"label": {"_type": "ClassLabel", "names": names_of_one}}
+        parquet(tmp_path / f"{n}.parquet", {"image": images(1), "label": [0]}, note)
+    with pytest.raises(InputError, match=f"dataset.source: {tmp_path}: its files do not number their classes in one way"):
+        names(tmp_path)
+    parquet(tmp_path / "2.parquet", {"image": images(1)}, None)
+    with pytest.raises(InputError, match="holds no class"):
+        names(tmp_path / "2.parquet")
 
 
 def test_an_image_folder_that_we_exported_gives_its_names_back(tmp_path):

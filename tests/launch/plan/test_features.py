@@ -2,24 +2,44 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from launch.plan import sources
 from launch.plan.features import EMBEDDED, features_of
+from launch.plan.inputs import identity_of
 from launch.plan.node import Node
 from launch.plan.sources import Given, of_given, of_stage
 from synth.errors import InputError
 from synth.store.spec import InputFile
 from tests.features.tiny import build_tiny_dinov2
-from tests.images.pictures import image_folder, sample, write_tar
+from tests.images.pictures import image_folder, picture, sample, write_tar
+from tests.images.test_packed_sources import h5, images, parquet
 from tests.launch.plan.test_graph import stage
+
+NOTE = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["cat", "dog"]}}
 
 
 def node_of(world, *overrides: str) -> Node:
     from launch.config.compose import Composer, typed
 
     return Node("real_features", "features", typed(Composer().compose([*world.overrides, *overrides])), world.runs / "tiny")
+
+
+def hugging_face(root: Path) -> Path:
+    return parquet(root / "data" / "train-00000-of-00001.parquet", {"image": images(2), "label": [1, 0]}, NOTE).parent.parent
+
+
+def keyed(root: Path) -> Path:
+    """As export.hdf5 writes it: labels stand in the manifest."""
+    h5(root / "images.h5", **{f"{n}.png": np.frombuffer(picture(n), np.uint8) for n in range(2)})
+    rows = {"file": ["images.h5/0.png", "images.h5/1.png"], "label": [1, 0], "class": ["dog", "cat"], "caption": ["a dog", "a cat"]}
+    pq.write_table(pa.table(rows), root / "manifest.parquet")
+    return root
 
 
 def test_the_small_clip_that_ships_is_the_default_and_told_where_it_looks_at_other_pictures(world):
@@ -75,6 +95,24 @@ def test_a_source_has_the_classes_of_its_folders_or_tars(world):
     assert [(c["index"], c["name"]) for c in spec.config["dataset"]["classes"]] == [(3, "cat"), (7, "dog")]
     spec = features_of(node, Given(str(root), "filter.near_duplicates.against", labelled=False))
     assert spec.slots == 5 and spec.config["texts"] == 0 and spec.config["dataset"] == {"classes": []}
+
+
+@pytest.mark.parametrize("make", [hugging_face, keyed])
+def test_parquet_and_hdf5_files_are_sources_whose_every_byte_counts(world, make):
+    """Also of pictures without labels, in a folder that may have any name."""
+    node, root = node_of(world), make(world.path / "real")
+    spec = features_of(node, Given(str(root), "judge.real", whole=True))
+    assert spec.slots == 2 + 2 and [(c["index"], c["name"]) for c in spec.config["dataset"]["classes"]] == [(0, "cat"), (1, "dog")]
+    bare = features_of(node, Given(str(root), "filter.near_duplicates.against", labelled=False, whole=True))
+    assert bare.slots == 2 and bare.config["texts"] == 0
+    assert not [note for note in features_of(node, Given(str(root), "judge.real")).settings["notes"] if "known by name" in note]
+    other = root.rename(world.path / "elsewhere")
+    assert features_of(node, Given(str(other), "judge.real", whole=True)).fingerprint == spec.fingerprint
+    changed = next(p for p in sorted(other.rglob("*")) if p.suffix in (".parquet", ".h5") and p.name != "manifest.parquet")
+    changed.write_bytes(changed.read_bytes().replace(b"IEND", b"IENE"))
+    sources._listed.cache_clear()
+    identity_of.cache_clear()
+    assert features_of(node, Given(str(other), "judge.real", whole=True)).fingerprint != spec.fingerprint
 
 
 def test_the_key_of_a_source_is_in_no_fingerprint(world):

@@ -9,7 +9,11 @@ from safetensors.numpy import save
 from launch.plan.layout_models import model_input
 from launch.plan.mounts import mounts_of
 from synth.errors import InputError
+from synth.images.sources.listing import NAME, Listing
 from synth.layout.detect import detector_class
+from synth.layout.source import PictureSource
+from tests.images.pictures import picture
+from tests.images.test_packed_sources import images, parquet
 from tests.layout.chains import planned, tags
 from tests.layout.sources import pictures, png, tar, write
 from tests.verify.conftest import run  # noqa: F401 (a fixture)
@@ -26,6 +30,15 @@ def test_a_source_is_known_by_what_is_in_it_and_not_by_its_place(source, tmp_pat
     assert tags(tmp_path / "runs", tmp_path / "moved").path == first.path
     (tmp_path / "moved/001.txt").write_text("another text")
     assert tags(tmp_path / "runs", tmp_path / "moved").path != first.path
+
+
+def test_parquet_files_with_captions_are_a_source_of_alt_texts(tmp_path):
+    columns = {"image": images(3), "text": ["a cat", "a dog", None]}
+    parquet(tmp_path / "hub" / "data" / "train-0.parquet", columns, features=None)
+    folder = tags(tmp_path / "runs", tmp_path / "hub")
+    listed = Listing(folder.path / NAME, folder.input("source").identity).rows(0, 3)
+    assert folder.spec.slots == 3 and [item.caption for item in listed] == ["a cat", "a dog", ""]
+    assert [PictureSource(folder).read(PictureSource(folder).at(n))[0] for n in range(3)] == [picture(n) for n in range(3)]
 
 
 def test_a_stage_of_pictures_is_a_source(run, tmp_path):  # noqa: F811 (the fixture)
