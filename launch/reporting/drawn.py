@@ -12,6 +12,7 @@ NODE_W, NODE_H, GAP_X, GAP_Y, MARGIN = 190, 44, 50, 14, 6  # pixels of the graph
 NODES = 80  # stages that are drawn
 LABEL, WIDTH, LINE, BAR, AXIS = 210, 940, 16, 10, 24  # pixels of the timeline
 LINES = 120  # jobs that are drawn
+PAUSE, TICK = 24, 76  # pixels of a time in which no job ran, of a label of the axis
 LETTERS = 26  # of a name
 TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400, 172800, 604800)  # seconds
 CLASSES = {ENDS[EXIT_OK]: "ok", LIVE: "live", ENDS[EXIT_AGAIN]: "early", KILLED: "killed"}  # of a bar; others: "wrong"
@@ -87,19 +88,24 @@ def timeline(jobs: Sequence[tuple[StageFacts, Job]]) -> str:
         return ""
     shown = sorted(jobs, key=lambda sj: sj[1].well)[:LINES]
     shown.sort(key=lambda sj: (sj[1].begun, sj[1].worker))
-    begin, end = min(j.begun for _, j in shown), max(j.ended for _, j in shown)
-    span = max(1.0, end - begin)
+    pieces = at_work([(j.begun, j.ended) for _, j in shown])
     height = len(shown) * LINE + AXIS
+    room = WIDTH - LABEL - 10
+    pause = min(PAUSE, room / (3 * len(pieces)))
+    scale = (room - pause * (len(pieces) - 1)) / max(1.0, sum(end - begin for begin, end in pieces))
 
     def x(at: float) -> float:
-        return LABEL + (WIDTH - LABEL - 10) * (at - begin) / span
+        before = [(begin, end) for begin, end in pieces if begin <= at]
+        return LABEL + pause * (len(before) - 1) + scale * sum(min(at, end) - begin for begin, end in before)
 
-    step = next((t for t in TICKS if span / t <= 8), TICKS[-1] * max(1, round(span / TICKS[-1] / 8)))
     parts = []
-    for n in range(int(span // step) + 1):
-        at = x(begin + n * step)
-        parts.append(f'<path class="grid" d="M{at:.1f},0V{height - AXIS}"/>')
-        parts.append(f'<text class="small" x="{at:.1f}" y="{height - 8}" text-anchor="middle">{text(lasting(n * step))}</text>')
+    free = 0.0  # where the last label ends
+    for at, label in _ticks(pieces):
+        parts.append(f'<path class="grid" d="M{x(at):.1f},0V{height - AXIS}"/>')
+        if x(at) < free:
+            continue
+        free = x(at) + TICK
+        parts.append(f'<text class="small" x="{x(at):.1f}" y="{height - 8}" text-anchor="middle">{text(label)}</text>')
     for line, (stage, job) in enumerate(shown):
         y = line * LINE
         parts.append(f'<text x="0" y="{y + BAR}">{text(_cut(f"{stage.name} {_called(job)}", LETTERS + 6))}</text>')
@@ -110,6 +116,33 @@ def timeline(jobs: Sequence[tuple[StageFacts, Job]]) -> str:
     size = f'width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}"'
     more = f"<p><small>{len(shown):,} of {len(jobs):,} jobs are drawn.</small></p>\n" if len(jobs) > len(shown) else ""
     return f'<div class="wide"><svg class="jobs" {size} role="img" aria-label="jobs">{"".join(parts)}</svg></div>\n{_key(shown)}{more}'
+
+
+def at_work(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The times in which jobs ran, joined over pauses that are short beside them.
+
+    >>> at_work([(0, 50), (40, 100), (101, 200), (9000, 9100)])
+    [(0, 200), (9000, 9100)]
+    """
+    ordered = sorted(spans)
+    least = sum(end - begin for begin, end in ordered) / 10
+    pieces = [ordered[0]]
+    for begin, end in ordered[1:]:
+        if begin - pieces[-1][1] <= least:
+            pieces[-1] = pieces[-1][0], max(pieces[-1][1], end)
+        else:
+            pieces.append((begin, end))
+    return pieces
+
+
+def _ticks(pieces: Sequence[tuple[float, float]]) -> list[tuple[float, str]]:
+    """(time, label): round times since the begin; where there were pauses, when each piece began."""
+    if len(pieces) > 1:
+        return [(begin, moment(begin)[5:16]) for begin, _ in pieces]
+    [(begin, end)] = pieces
+    span = max(1.0, end - begin)
+    step = next((t for t in TICKS if span / t <= 8), TICKS[-1] * max(1, round(span / TICKS[-1] / 8)))
+    return [(begin + n * step, lasting(n * step)) for n in range(int(span // step) + 1)]
 
 
 def bar_class(job: Job) -> str:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from launch import report
+from launch.reporting.drawn import timeline
 from launch.reporting.facts import as_json, gather
 from launch.reporting.page import page
 from launch.reporting.pictures import small
@@ -271,6 +272,16 @@ def test_of_more_points_than_a_page_bears_the_judge_part_is_a_table(monkeypatch,
     assert (
         "take images.seed=2" in whole and "take images.seed=2" in short and "accuracy against" in whole and "accuracy against" not in short
     )
+
+
+def test_pauses_between_jobs_take_no_room_of_the_timeline(found):
+    svg = timeline(found.jobs)
+    widths = [float(w) for w in re.findall(r'<rect [^>]*?width="([0-9.]+)"', svg)]
+    assert len(widths) == len(found.jobs) and max(widths) > 600  # years lie between these jobs and that of the captions
+    stage, job = found.jobs[0]
+    many = [(stage, replace(job, begun=1e6 * n, ended=1e6 * n + 1)) for n in range(120)]
+    for drawn in (svg, timeline(many)):
+        assert all(210 <= float(x) <= 940 for x in re.findall(r'<rect class="[a-z]+" x="([0-9.]+)"', drawn))
 
 
 def test_watching_writes_the_page_anew_until_the_run_is_done(run, tmp_path, monkeypatch):
