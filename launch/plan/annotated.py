@@ -56,6 +56,7 @@ class Joined:
     kinds: str = ""  # of what is left out, with their numbers
     turned: tuple[int, int] = (0, 0)  # images that EXIF turns: annotated as they are shown, as they are stored
     no_objects: str = ""  # why annotations are no objects to keep, with their numbers
+    by_name: int = 0  # images without a digest
 
     @property
     def images_of(self) -> dict[tuple[int, int] | None, int]:
@@ -108,7 +109,8 @@ def _joined(annotations: Path, images: Path, captions: Path | None, wanted: Want
     kinds = by_kind(bad.kinds + gone.kinds, ": ")
     left_out = (bad.n + gone.n, strangers, bad.first or gone.first, kinds)
     none = by_kind(others, "its annotations are ") or "it has no annotations"
-    return Joined(annotations, images, files, identity, classes, sizes, captioned, *left_out, _turned(there, places), none)
+    by_name = sum(not places[row.path].sha256 for row in there)
+    return Joined(annotations, images, files, identity, classes, sizes, captioned, *left_out, _turned(there, places), none, by_name)
 
 
 def _turned(rows: list[ImageRow], places: dict[str, Found]) -> tuple[int, int]:

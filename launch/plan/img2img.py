@@ -1,5 +1,5 @@
-"""Plans the img2img stage: the pictures of a source x img2img.per_image. A folder is listed here: names and sizes, no pixels; of
-formats without compression, whose size tells nothing, the bytes too."""
+"""Plans the img2img stage: the pictures of a source x img2img.per_image. A folder is listed here, with the
+digests of its pictures where they are not too many to be read."""
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +26,7 @@ from synth.images.slots import Ranges
 from synth.images.sources import Input, Reader, SourceClass, layout_of, reader
 from synth.images.sources.base import encodable
 from synth.images.sources.listing import NAME, ListingWriter
-from synth.images.sources.read import digested
+from synth.images.sources.read import digested, known_by_name
 from synth.keys import WrongKey, dump, of_group
 from synth.kinds import KINDS, makes_pictures
 from synth.seeds import derive
@@ -157,11 +157,12 @@ def _of_folder(node: Node, root: Path, layout: str) -> StageSpec:
 def _listed(root: Path, layout: str, captions: bool, wanted: frozenset[str] | None, count: int | None, seed: int) -> Listed:
     inputs, writer = reader(layout, root, captions), ListingWriter()
     chosen: Iterable[Input] = inputs if wanted is None else _named(inputs, wanted)
-    usable = captioned = 0
+    usable = captioned = by_name = 0
     for item in digested(chosen if count is None else _drawn(chosen, count, seed), root):
         writer.add(item)
         usable += not item.reason
         captioned += bool(item.caption)
+        by_name += not (item.sha256 or item.reason)
     if not writer.n:
         what = inputs.unread.note() or ", ".join(sorted(PICTURES))
         raise WrongKey("source", root, f"holds no picture ({what})", "check the path and img2img.layout")
@@ -171,7 +172,7 @@ def _listed(root: Path, layout: str, captions: bool, wanted: frozenset[str] | No
     if captions and not captioned:
         raise WrongKey("prompt", "caption", f"no input of {root} has a caption", "use template")
     unread = [f"img2img.source: {root}: {inputs.unread.note()}"] if inputs.unread else []
-    notes = (*(f"img2img.source: {note}" for note in inputs.notes), *unread)
+    notes = (*(f"img2img.source: {note}" for note in inputs.notes), *unread, *known_by_name(by_name, "img2img.source"))
     return Listed(*writer.finish(), writer.n, tuple(inputs.classes), notes)
 
 

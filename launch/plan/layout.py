@@ -24,7 +24,7 @@ from synth import foreign
 from synth.errors import InputError
 from synth.images.sources.base import Reader
 from synth.images.sources.listing import NAME, ListingWriter
-from synth.images.sources.read import digested
+from synth.images.sources.read import digested, known_by_name
 from synth.keys import WrongKey, dump, of_group
 from synth.layout.config import CAPTION, FILE, FLORENCE2, MODELS, SERVED, TOY, VLM, VOCABULARY, TaggerConfig, TagsConfig
 from synth.layout.florence2 import Florence2Model
@@ -240,12 +240,13 @@ def _listed(root: Path, layout: str, image_folder: str | None, most: int | None 
     """most: the first so many pictures alone."""
     inputs, writer = reader(layout, root), ListingWriter()
     base = _base(inputs, image_folder)
-    usable = captioned = 0
+    usable = captioned = by_name = 0
     first = ""
     for item in digested(itertools.islice(inputs, most), base, KEY):
         writer.add(item)
         usable += not item.reason
         captioned += bool(item.caption)
+        by_name += not (item.sha256 or item.reason)
         first = first or (item.reason and f"{item.key}: {item.reason}")
     if not writer.n:
         what = inputs.unread.note() or ", ".join(sorted(PICTURES))
@@ -255,6 +256,7 @@ def _listed(root: Path, layout: str, image_folder: str | None, most: int | None 
         raise WrongKey("source", root, f"none of the {writer.n:,} pictures of it can be used: {first}", fix)
     notes = [f"{KEY}: {note}" for note in inputs.notes]
     notes += [f"{KEY}: {root}: {inputs.unread.note()}"] if inputs.unread else []
+    notes += known_by_name(by_name, KEY)
     notes += [] if captioned else [f"{KEY}: no picture of {root} has an alt text"]
     return Listed(base, *writer.finish(), writer.n, tuple(notes))
 

@@ -1,5 +1,5 @@
-"""Pictures that a key of the config names, or a stage of the run, as the slots of a stage. Folders and tars are listed: names and sizes, no
-pixels."""
+"""Pictures that a key of the config names, or a stage of the run, as the slots of a stage. Folders and tars are listed with
+digests of their bytes, and no pixel is looked at."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ from synth.features.sources import KEY, SOURCE
 from synth.images.sources import SourceClass, layout_of, reader
 from synth.images.sources.base import encodable
 from synth.images.sources.listing import NAME, ListingWriter
-from synth.images.sources.read import digested
+from synth.images.sources.read import digested, known_by_name
 from synth.keys import WrongKey
 from synth.store.spec import InputFile, StageSpec
 from synth.store.trees import PICTURES
@@ -119,13 +119,13 @@ class Listed:
 
 @cache  # the points of a sweep share it
 def _listed(root: Path, layout: str, given: Given) -> Listed:
-    inputs, writer, usable = reader(layout, root, given.captions, given.key), ListingWriter(), 0
+    inputs, writer = reader(layout, root, given.captions, given.key), ListingWriter()
+    usable = by_name = 0
     first = ""
-    # a digest is taken of what may have the size of other pictures
-    items = (replace(item, same_size=True) for item in inputs) if given.whole else inputs
-    for item in digested(items, root, given.key):
+    for item in digested(inputs, root, given.key, given.whole):
         writer.add(item)
         usable += not item.reason
+        by_name += not (item.sha256 or item.reason)
         first = first or (item.reason and f"{item.key}: {item.reason}")
     if not writer.n:
         raise given.wrong(f"holds no picture ({inputs.unread.note() or ', '.join(sorted(PICTURES))})", "check the path")
@@ -133,6 +133,7 @@ def _listed(root: Path, layout: str, given: Given) -> Listed:
         raise given.wrong(f"none of its {writer.n:,} pictures can be used: {first}", "check the path")
     notes = [f"{given.key}: {note}" for note in inputs.notes]
     notes += [f"{given.key}: {root}: {inputs.unread.note()}"] if inputs.unread else []
+    notes += known_by_name(by_name, given.key)
     entries, indices = _classes(inputs.classes, given)
     return Listed(*writer.finish(), writer.n, ClassList(classes=entries), indices, tuple(notes))
 

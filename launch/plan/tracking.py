@@ -11,6 +11,7 @@ from launch.plan.node import Node
 from synth.captions.config import DatasetConfig
 from synth.errors import InputError
 from synth.images.schedulers import DEFAULT, SCHEDULERS, class_of
+from synth.images.sources.read import known_by_name
 from synth.images.strength import steps_run
 from synth.keys import WrongKey, dump, of_group
 from synth.store.identity import LISTED
@@ -18,6 +19,7 @@ from synth.store.spec import InputFile, StageSpec
 from synth.tracking.config import LARGEST, PairsConfig
 from synth.tracking.listing import ROLE
 from synth.tracking.repaint import INSTEAD, UNSUITED, check_repaint
+from synth.tracking.sources import KEY
 
 GROUP = "tracking"
 IMAGES = "images"  # role of the place where the images lie
@@ -194,6 +196,7 @@ def notes(dataset: DatasetConfig, images: Joined) -> list[str]:
             lines.append(f"tracking: {_many(n, 'image')} taken as {how}: {why}; exports keep their bytes, so readers {readers} turn them")
     if images.strangers:
         lines.append(f"tracking: {images.strangers:,} captions of {dataset.captions} are of images that {images.annotations} does not have")
+    lines += known_by_name(images.by_name, KEY)
     if not any(b for b, _ in images.buckets):
         lines.append(f"tracking: no image has an object to keep, so all are stored as they are: {images.no_objects}")
     return lines

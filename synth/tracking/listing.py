@@ -8,7 +8,7 @@ digests. `zcat annotated.jsonl.gz` shows the lines:
     {"path": .., "size": .., "bucket": [w, h] or null, "captions": [..], "image": {..}, "annotations": [{..}, ..]}
 
 `image` and `annotations` are the objects of the annotation file, byte by byte; all annotations of the image, crowds too. path: of the image
-below its source, or its dataset in an HDF5 file; size: of its file in bytes; sha256: of its bytes, of formats without compression alone.
+below its source, or its dataset in an HDF5 file; size: of its file in bytes; sha256: of its bytes, where they were read.
 bucket: the size in pixels that its pairs are drawn at; null where no object is kept.
 """
 
@@ -47,7 +47,7 @@ class Annotated:
     captions: tuple[str, ...]
     image: Mapping  # id, file_name, width, height, and whatever else the file has
     annotations: tuple[Mapping, ...]
-    sha256: str = ""  # of its file, where name and size do not tell one image from another
+    sha256: str = ""  # of its bytes, where they were read when the stage was planned
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +16,8 @@ from synth import foreign
 from synth.errors import REFUSALS, InputError, StoreError, not_trouble
 from synth.images.heads import Head, Read, head_of
 from synth.images.sources.base import too_large
-from synth.images.sources.read import not_empty, read_file
-from synth.store.files import storing
+from synth.images.sources.read import is_little, not_empty, read_file
+from synth.store.files import pread, storing
 from synth.store.trees import entries, is_folder, of_one_size, plain, suffix_of, walk
 from synth.tracking.objects import base_name
 
@@ -39,7 +39,7 @@ class Found:
     size: int = 0  # bytes
     reason: str = ""
     head: Head | None = None  # where it could be told
-    sha256: str = ""  # of its bytes, where name and size do not tell one image from another
+    sha256: str = ""  # of its bytes, where all images together are little to read, or name and size do not tell them apart
 
 
 class FolderSource:
@@ -67,13 +67,15 @@ class FolderSource:
         return reasons | self._sized(paths)
 
     def _sized(self, paths: Mapping[str, str]) -> dict[str, Found]:
-        items = list(paths.items())
-        chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
         with ThreadPoolExecutor(THREADS) as pool:
-            return {name: image for part in pool.map(self._look, chunks) for name, image in part}
 
-    def _look(self, items: list[tuple[str, str]]) -> list[tuple[str, Found]]:
-        return [(name, self._stat(path)) for name, path in items]
+            def each(look: Callable, items: list) -> Iterator:
+                chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
+                return (done for part in pool.map(lambda chunk: [look(item) for item in chunk], chunks) for done in part)
+
+            found = list(each(self._stat, list(paths.values())))
+            whole = is_little(len(found), sum(image.size for image in found))
+            return dict(zip(paths, each(lambda image: self._seen(image, whole), found), strict=True))
 
     def _stat(self, path: str) -> Found:
         try:
@@ -83,14 +85,14 @@ class FolderSource:
             return Found(reason=f"cannot be read ({e.strerror})")
         if not stat.S_ISREG(seen.st_mode):
             return Found(reason="is not a regular file")
-        return self._seen(Found(path, seen.st_size, _wrong_size(seen.st_size)))
+        return Found(path, seen.st_size, _wrong_size(seen.st_size))
 
-    def _seen(self, found: Found) -> Found:
+    def _seen(self, found: Found, whole: bool) -> Found:
         if found.reason:
             return found
         try:
             with storing(self.root / found.path), foreign.open_file(self.root / found.path) as f:
-                return _with_head(found, lambda offset, size: os.pread(f.fileno(), size, offset))
+                return _with_head(found, lambda offset, size: pread(f.fileno(), size, offset), whole)
         except OSError as e:
             return Found(reason=f"cannot be read ({e.strerror})")
 
@@ -125,9 +127,10 @@ class Hdf5Source:
             for name in missing:
                 chosen = _only(name, below, self.root, exact)
                 images[name] = chosen if isinstance(chosen, Found) else self._image(file, chosen) or Found(reason=_NO_FORM)
-            return {name: self._seen(file, found) for name, found in images.items()}
+            whole = is_little(len(images), sum(found.size for found in images.values()))
+            return {name: self._seen(file, found, whole) for name, found in images.items()}
 
-    def _seen(self, file: "Hdf5File", found: Found) -> Found:
+    def _seen(self, file: "Hdf5File", found: Found, whole: bool) -> Found:
         import h5py
         import numpy as np
 
@@ -140,7 +143,7 @@ class Hdf5Source:
             return values.tobytes() if dataset.shape else values.tobytes()[offset : offset + size]
 
         try:
-            return _with_head(found, read)
+            return _with_head(found, read, whole)
         except OSError as e:
             not_trouble(self.root, e)
             return found  # whoever reads it whole says why
@@ -228,8 +231,8 @@ def open_source(path: Path) -> FolderSource | Hdf5Source:
     )
 
 
-def _with_head(found: Found, read: Read) -> Found:
-    data = read(0, found.size) if of_one_size(suffix_of(found.path)) else b""
+def _with_head(found: Found, read: Read, whole: bool) -> Found:
+    data = read(0, found.size) if whole or of_one_size(suffix_of(found.path)) else b""
     return replace(found, head=head_of(read, found.size), sha256=hashlib.sha256(data).hexdigest() if data else "")
 
 

@@ -86,8 +86,13 @@ def annotations_read(root: Path) -> object:
     from lvis import LVIS
     from pycocotools.coco import COCO
 
-    lvis, coco = LVIS(str(root / "merged.json")), COCO(str(root / "merged.json"))
-    return [len(lvis.get_ann_ids()), len(coco.getAnnIds()), len(lvis.get_cat_ids())]
+    found = {}
+    for name in ("merged", "tracking"):
+        lvis, coco = LVIS(str(root / f"{name}.json")), COCO(str(root / f"{name}.json"))
+        ids = lvis.get_ann_ids()
+        masks = sum(int(lvis.ann_to_mask(ann).any()) for ann in lvis.load_anns(ids))
+        found[name] = [len(ids), len(coco.getAnnIds()), len(lvis.get_cat_ids()), len(lvis.get_img_ids()), masks]
+    return found
 
 
 READERS: tuple[Callable[[Path], object], ...] = (

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,14 @@ from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.export.image_folder import drawn
 from synth.store.folder import StageFolder
 from synth.tracking import lvis
-from tests.configs import ImageFolderConfig, ParquetConfig, WebDatasetConfig
+from tests.configs import AnnotationsConfig, ImageFolderConfig, ParquetConfig, WebDatasetConfig
 from tests.export.conftest import EVERY as N
 from tests.export.conftest import ORDERED as CLASSES
 from tests.export.conftest import pictures
 from tests.fixtures_images import child, work
 from tests.tracking.annotated_sets import square, write
+from tests.tracking.mirrored_pairs import MIN_AREA, pairs_stage
+from tests.tracking.scenes import make
 from tests.tracking.test_lvis import CAT, LVIS, OF_COCO, at, coco_image, lvis_image
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +30,15 @@ READERS = Path(os.environ.get("SYNTHSET_READERS", Path(sys.prefix, "readers")))
 
 def image_folder(images: StageFolder, out: Path, **config) -> StageFolder:
     return child(images.path.parent, "image_folder", ImageFolderConfig(str(out), **config), {"images": [images]}, N, 8, 4)
+
+
+def tracked(root: Path) -> Path:
+    """The annotations export of two variants each of three scenes."""
+    pairs = pairs_stage(root / "tracking" / "runs" / "s", make(root / "tracking" / "set", 3), 2)
+    config = AnnotationsConfig(str(root / "tracking" / "out"), min_area=MIN_AREA, min_variant_area=64.0, min_side=8.0, segmentations=True)
+    export = child(pairs.path.parent, "annotations", config, {"images": [pairs]})
+    assert work(export) == EXIT_OK
+    return export.out_dir / "annotations.json"
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +55,7 @@ def found(tmp_path_factory):
     write(root / "lvis", {"images": [lvis_image(1)], "annotations": [at(1, 1, 3, 70)], "categories": LVIS})
     write(root / "coco", {"images": [coco_image(1)], "annotations": [square(1, 1, CAT)], "categories": OF_COCO})
     assert lvis.main(["merge", *(str(root / n / "annotations.json") for n in ("lvis", "coco")), str(out / "merged.json")]) == EXIT_OK
+    shutil.copyfile(tracked(root), out / "tracking.json")
     env = os.environ | {"PYTHONPATH": f"{READERS}{os.pathsep}{ROOT}", "HF_HUB_OFFLINE": "1"}
     run = [sys.executable, "-m", "tests.export.readers", str(out)]
     return json.loads(subprocess.run(run, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE, timeout=300).stdout)
@@ -73,8 +86,11 @@ def test_readers_of_tables_take_metadata_manifest_and_rows(found):
     assert found["tables_read"] == {"pandas": [N, N], "polars": [N, N], "duckdb": [N, N, N]}
 
 
-def test_lvis_and_pycocotools_read_a_merge(found):
-    assert found["annotations_read"] == [2, 2, 3]
+def test_lvis_and_pycocotools_read_a_merge_and_annotations_of_tracking(found):
+    read = found["annotations_read"]
+    assert read["merged"][:3] == [2, 2, 3]
+    annotations, same, classes, images, masks = read["tracking"]
+    assert annotations == same == masks > 0 and classes > 0 and images == 12  # both frames of each
 
 
 # -- halves, and classes without a picture -------------------------------------------------------------------------------

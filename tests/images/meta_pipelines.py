@@ -97,7 +97,7 @@ def count(family, batch: int, math: bool = False) -> dict[str, int]:
     for pipe in (family.pipe, *family.parts.values()):
         for name in ("vae", "movq"):
             if (part := pipe.components.get(name)) is not None:
-                part.decode = _between(part.decode, lambda: ends("denoise"), lambda: ends("decode"))
+                part.decode = between(part.decode, lambda: ends("denoise"), lambda: ends("decode"))
     with counted(math) as live:
         items = family.embed(["a cat"] * batch)
         if family.negative_prompts and family.guided:
@@ -110,7 +110,7 @@ def count(family, batch: int, math: bool = False) -> dict[str, int]:
     return peaks
 
 
-def _between(call, before, after):
+def between(call, before, after):
     def wrapped(*args, **kwargs):
         before()
         try:

@@ -1,5 +1,6 @@
 """Listing sources of pictures: every layout, hostile names, torn tars, and the stored form of a listing."""
 
+import hashlib
 import json
 import os
 import tarfile
@@ -8,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from synth.errors import InputError, StoreError
-from synth.images.sources import Input, SourceClass, layout_of, reader
+from synth.images.sources import Input, SourceClass, layout_of, read, reader
 from synth.images.sources.listing import BLOCK, Listing, ListingWriter
-from synth.images.sources.read import Picture, digested, not_empty, read_bytes
+from synth.images.sources.read import Picture, digested, known_by_name, not_empty, read_bytes
 from synth.store import trees
 from tests.images.pictures import image_folder, picture, sample, write_tar
 
@@ -301,7 +302,10 @@ def test_a_listing_that_is_torn_or_another_one_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("layout", "ext"), [*(("image_folder", e) for e in ("bmp", "tif", "ppm", "")), *(("webdataset", e) for e in ("bmp", "tif"))]
 )
-def test_a_picture_in_the_place_of_another_of_its_size_is_another_source(tmp_path, layout, ext):
+@pytest.mark.parametrize("little", [read.LITTLE, 0])
+def test_a_picture_in_the_place_of_another_of_its_size_is_another_source(tmp_path, layout, ext, little, monkeypatch):
+    monkeypatch.setattr(read, "LITTLE", little)
+
     def written(number):
         data = picture(number, ext={"tif": "tiff", "": "bmp"}.get(ext, ext))
         if layout == "webdataset":
@@ -323,7 +327,20 @@ def test_a_picture_in_the_place_of_another_of_its_size_is_another_source(tmp_pat
     assert Input.from_list(one.to_list()).sha256 == one.sha256
 
 
-def test_of_compressed_pictures_names_and_sizes_are_listed(tmp_path):
-    root = image_folder(tmp_path / "s", ("cat",), each=1)
-    (item,) = digested(reader("image_folder", root, False), root)
-    assert item.sha256 == "" and len(item.to_list()) == 7
+@pytest.mark.parametrize("bound", ["LITTLE", "FEW"])
+def test_a_source_that_is_little_is_known_by_every_byte_and_a_large_one_by_names_and_sizes(tmp_path, bound, monkeypatch):
+    root = image_folder(tmp_path / "s", ("cat",), each=3)
+    size = sum(path.stat().st_size for path in root.rglob("*.png"))
+
+    def items(**more) -> list[Input]:
+        return list(digested(reader("image_folder", root, False), root, **more))
+
+    for most in (size, 3) if bound == "FEW" else (size,):
+        monkeypatch.setattr(read, bound, most)
+        assert [item.sha256 for item in items()] == [hashlib.sha256((root / i.path).read_bytes()).hexdigest() for i in items()]
+    monkeypatch.setattr(read, bound, (2 if bound == "FEW" else size - 1))
+    assert [(item.sha256, len(item.to_list())) for item in items()] == [("", 7)] * 3
+    assert all(item.sha256 for item in items(whole=True))
+    assert known_by_name(3, "img2img.source")[0].startswith(
+        "img2img.source: 3 pictures are known by name and size ("
+    ) and not known_by_name(0, "k")

@@ -50,13 +50,13 @@ def t5(tokenizer, width: int = 32, cls: str = "T5"):
     return getattr(transformers, f"{cls}EncoderModel")(config).eval()
 
 
-def vae(channels: int = 4, **more):
-    """A VAE that shrinks by 2."""
+def vae(channels: int = 4, levels: int = 2, **more):
+    """A VAE that shrinks by 2 for each level but the first."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        block_out_channels=(16, 16), norm_num_groups=8, latent_channels=channels, sample_size=2 * SIZE,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **more,
+        block_out_channels=(16,) * levels, norm_num_groups=8, latent_channels=channels, sample_size=2 * SIZE,
+        down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels, **more,
     ).eval()  # fmt: skip
 
 

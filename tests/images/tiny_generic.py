@@ -106,3 +106,23 @@ def sana(folder: Path):
         decoder_norm_types="rms_norm", decoder_act_fns="silu", scaling_factor=0.41407,
     ).eval()  # fmt: skip
     return SanaPipeline(tokenizer, Gemma2Model(config).eval(), latents, denoiser, flow())
+
+
+def hunyuan(folder: Path):
+    """Its true sizes of text: 77 tokens of BERT, 256 of T5."""
+    from diffusers import DDPMScheduler, HunyuanDiT2DModel, HunyuanDiTPipeline
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    letters = [chr(c) for c in range(33, 127) if not chr(c).isupper()]
+    vocab = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + c for c in letters)])}
+    tokenizer, pieces = BertTokenizer(vocab=vocab, model_max_length=77), t5_tokenizer()
+    config = BertConfig(
+        vocab_size=len(vocab), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=37, max_position_embeddings=77
+    )
+    denoiser = HunyuanDiT2DModel(
+        num_attention_heads=2, attention_head_dim=8, in_channels=4, patch_size=2, sample_size=4, hidden_size=16, num_layers=2,
+        cross_attention_dim=32, cross_attention_dim_t5=32, pooled_projection_dim=16,
+    ).eval()  # fmt: skip
+    return HunyuanDiTPipeline(
+        vae(levels=4), BertModel(config).eval(), tokenizer, denoiser, DDPMScheduler(), None, None, False, t5(pieces), pieces
+    )

@@ -1,5 +1,6 @@
 """Where images are found, in folders and HDF5 files, and how they are read."""
 
+import hashlib
 import os
 import threading
 
@@ -79,7 +80,7 @@ def test_what_is_no_file_with_bytes_is_told_when_planned(folder):
     assert [found[n].reason for n in ("empty.jpg", "pipe.jpg")] == ["is an empty file", "is not a regular file"]
     assert "cannot be read" in found["dead.jpg"].reason and "is not in" in found["sub"].reason and "is not in" in found["nix.jpg"].reason
     assert found["own.jpg"].path == "again/deep/own.jpg", "a folder with two names is one folder"
-    assert found["link.jpg"] == Found("link.jpg", len("plain.jpg"))
+    assert found["link.jpg"] == Found("link.jpg", len("plain.jpg"), sha256=hashlib.sha256(b"plain.jpg").hexdigest())
 
 
 def test_a_folder_whose_name_is_no_text_is_told(tmp_path):

@@ -28,8 +28,8 @@ class Input:
     labels: tuple[int, ...] = ()  # class numbers of the reader, the main one first
     caption: str = ""
     reason: str = ""  # why it cannot be used, where that was seen without reading it
-    sha256: str = ""  # of its bytes, where name and size do not tell one picture from another
-    same_size: bool = False  # whether they do not; not stored
+    sha256: str = ""  # of its bytes, where they are read when the stage is planned
+    same_size: bool = False  # whether name and size do not tell them from others', or they are to be read anyway; not stored
 
     def to_list(self) -> list:
         """Its line of a listing: without what can be told from the rest."""

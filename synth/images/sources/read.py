@@ -38,6 +38,7 @@ ANOTHER, OTHER_SIZE, TORN = (
 )
 CHANGED = (ANOTHER, OTHER_SIZE, TORN)  # what becomes of a file after it was listed
 READERS, AHEAD = 4, 1024  # files that are read at once for their digests; inputs that are looked at together
+LITTLE, FEW = 4 * 2**30, 500_000  # bytes, and pictures, that are read when a stage is planned: some seconds of a disk
 
 
 @dataclass(frozen=True)
@@ -161,13 +162,42 @@ def read_bytes(picture: Picture, root: Path, key: str = KEY) -> bytes | str:
     return read_file(picture.path, picture.size, root, picture.offset, key)
 
 
-def digested(inputs: Iterable[Input], root: Path, key: str = KEY) -> Iterator[Input]:
-    """Inputs with the digests of those that name and size do not tell from others; one that cannot be read gets its reason."""
-    inputs = iter(inputs)
+def digested(inputs: Iterable[Input], root: Path, key: str = KEY, whole: bool = False) -> Iterator[Input]:
+    """Inputs with the digests of their bytes; one that cannot be read gets its reason.
+
+    Of a source that is too large to be read when a stage is planned only those have one that name and size do not tell from others
+    (`known_by_name` says so), unless `whole` asks for all.
+    """
+    inputs = (replace(item, same_size=True) for item in inputs) if whole else _marked(iter(inputs))
     with ThreadPoolExecutor(READERS) as pool:
         while part := list(islice(inputs, AHEAD)):
             unknown = any(item.same_size and not item.reason for item in part)  # to ask threads of the others costs more than the answer
             yield from pool.map(lambda item: _digested(item, root, key), part) if unknown else part
+
+
+def is_little(n: int, size: int) -> bool:
+    """Whether `n` pictures of `size` bytes together are read when a stage is planned, so that every byte of them counts."""
+    return n <= FEW and size <= LITTLE
+
+
+def _marked(inputs: Iterator[Input]) -> Iterator[Input]:
+    """Inputs that are all to be read, if they are little together; else as they came."""
+    held, size = [], 0
+    for item in inputs:
+        held.append(item)
+        size += item.size
+        if not is_little(len(held), size):
+            yield from held
+            yield from inputs
+            return
+    yield from (replace(item, same_size=True) for item in held)
+
+
+def known_by_name(n: int, key: str) -> list[str]:
+    """What to say of `n` pictures of a source that have no digest."""
+    why = f"more than {LITTLE // 2**30} GiB or {FEW:,} pictures are not read when a run is planned"
+    said = f"{key}: {n:,} pictures are known by name and size ({why}); one that another of its size replaces is not noticed"
+    return [f"{said}: give a set that changed another path"] if n else []
 
 
 def _digested(item: Input, root: Path, key: str) -> Input:

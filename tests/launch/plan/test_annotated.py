@@ -10,6 +10,7 @@ import pytest
 from launch.plan import annotated
 from launch.plan.annotated import LEFT_OUT, Wanted, joined
 from synth.errors import InputError
+from synth.images.sources import read
 from synth.tracking.listing import AnnotatedListing
 from tests.configs import DatasetConfig
 from tests.tracking.annotated_sets import CATEGORIES, image, plain, square, write
@@ -75,6 +76,26 @@ def test_what_the_file_says_goes_into_the_listing_byte_by_byte(tmp_path):
     line = next(listing.lines([0]))
     assert odd.replace(b"64.0e0", b"64").replace(b"\n", b"") in line, "but for line breaks between values"
     assert (listing.rows(0, 1)[0].path, listing.rows(0, 1)[0].size) == ("aé/A.jpg", 2)
+
+
+@pytest.mark.parametrize("form", ["folder", "hdf5"])
+def test_an_image_in_the_place_of_another_of_its_size_is_another_input_unless_there_are_too_many_to_read(tmp_path, form, monkeypatch):
+    def found(first: bytes) -> annotated.Joined:
+        write(tmp_path, plain())
+        name = plain()["images"][0]["file_name"]
+        (tmp_path / "images" / name).write_bytes(first)
+        if form == "folder":
+            return join(tmp_path)
+        with h5py.File(tmp_path / "images.h5", "w") as file:
+            for path in (tmp_path / "images").iterdir():
+                file[path.name] = np.frombuffer(path.read_bytes(), np.uint8)
+        return join(tmp_path, images=tmp_path / "images.h5")
+
+    one, two = found(b"one"), found(b"two")
+    assert one.identity != two.identity and one.by_name == two.by_name == 0
+    monkeypatch.setattr(read, "LITTLE", 0)
+    one, two = found(b"one"), found(b"two")
+    assert one.identity == two.identity and one.by_name == two.by_name == len(plain()["images"])
 
 
 def test_images_of_lvis_get_the_file_name_that_their_url_ends_in(tmp_path):
