@@ -19,6 +19,7 @@ FIX = (
     "leave it in the environment: pass_env names the variables that a command is given; "
     "of engine openai: captioner.api_key_env names that of a service's key"
 )
+OF_NOTIFY = "keep it in a file that the command reads"  # which gets no secrets of the environment
 HEADERS = frozenset(["headers", "extra_headers", "default_headers", "http_headers"])
 VARIABLES = ("env",)  # mappings whose keys are names of variables
 COMMANDS = ("command", "flags", "container_exec")  # lists of words
@@ -45,7 +46,7 @@ def is_field(name: str) -> bool:
 def check_config(config: Any) -> None:
     """InputError for the first secret in a config, or below it."""
     for where in _secrets("", config):
-        raise InputError(f"{where}: holds a secret, which would be stored where others can read it; {FIX}")
+        raise InputError(f"{where}: holds a secret, which would be stored where others can read it; {_fix(where)}")
 
 
 def check_line(overrides: Sequence[Override], words: Sequence[str]) -> None:
@@ -56,9 +57,13 @@ def check_line(overrides: Sequence[Override], words: Sequence[str]) -> None:
             continue
         values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
         for where in (w for value in values for w in _field(key, key.rpartition(".")[2], key.rpartition(".")[0].rpartition(".")[2], value)):
-            raise InputError(f"{where}: holds a secret, and the command line is stored where others can read it; {FIX}")
+            raise InputError(f"{where}: holds a secret, and the command line is stored where others can read it; {_fix(where)}")
     if name := secret_in(words):
         raise InputError(f"the value of {name} stands in the command line, which is stored where others can read it; {FIX}")
+
+
+def _fix(where: str) -> str:
+    return OF_NOTIFY if where == "notify.command" else FIX
 
 
 def names_of(group: str, names: Sequence[str] | None) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ LINES = {  # settings -> the key that is named
     "captioner.flags": [*SERVED, f"captioner.flags=[--api-key,{SECRET}]"],
     "captioner.command": [*SERVED, f"captioner.command=[serve,'{{port}}','--hf-token={SECRET}']"],
     "model.command": ["model=external", f"model.command=[env,'HF_TOKEN={SECRET}',draw]"],
+    "notify.command": [f"notify.command='ntfy publish --token {SECRET} runs'"],
     "cluster.env.HF_TOKEN": ["cluster=slurm", f"+cluster.env.HF_TOKEN={SECRET}"],
     "cluster.stages.images.env.MY_PASSWORD": ["cluster=slurm", f"+cluster.stages.images.env.MY_PASSWORD={SECRET}"],
     "cluster.env.WANDB_KEY": ["cluster=slurm", f"+cluster.env.WANDB_KEY={SECRET}"],
@@ -35,6 +36,7 @@ FINE = [
     ],
     ["captioner=openai", "captioner.api_key_env=MY_KEY", "captioner.model=m"],
     ["captioner=hf", "captioner.template={token:x,enable_thinking:false}"],
+    ["notify.command='curl -d \"$SYNTHSET_OUTCOME\" --netrc-file=/home/me/.netrc https://ntfy.sh/runs'"],
     [*SERVED, "captioner.command=[env,'API_KEY_FILE=/x',serve,'{port}','--api-key-file=/x']"],
     [*SERVED, "captioner.flags=[--max-num-batched-tokens,'100',--tokenizer-mode,auto,--api-key-file,/x,--trust-remote-code]"],
     [
@@ -51,7 +53,8 @@ FINE = [
 def test_a_secret_on_the_command_line_is_refused_before_anything_else_is_said(where):
     with pytest.raises(InputError) as e:
         check(LINES[where])
-    assert str(e.value).startswith(f"{where}: holds a secret") and SECRET not in str(e.value) and "captioner.api_key_env" in str(e.value)
+    fix = "a file that the command reads" if where == "notify.command" else "captioner.api_key_env"
+    assert str(e.value).startswith(f"{where}: holds a secret") and SECRET not in str(e.value) and fix in str(e.value)
 
 
 @pytest.mark.parametrize("where", LINES)
