@@ -19,7 +19,7 @@ from launch.plan.state import state_of
 from launch.plan.trial import FOLDER as TRIES
 from launch.show import calibration
 from launch.show.calibration import Pace
-from launch.show.guesses import guess
+from launch.show.guesses import FACTOR, guess
 from launch.show.stages import ends
 from synth import foreign
 from synth.errors import InputError, StoreError
@@ -219,13 +219,20 @@ class Costs:
         tried = any(uses_gpu(s.spec.kind, s.spec.config) for s in self.unknown)
         tries = "; the command doctor, with the same arguments, measures it" if tried else ""
         nothing = f"not known of {names}: nothing like it was made in these runs yet{tries}" if names else ""
-        guessed = [f"{s.spec.folder_name}: {text}" for s in self.unknown if (text := guess(s.spec))]
+        guessed = self._guessed()
         if told:
             wall = seconds_of(sum(e.wall_s for e in self.estimates))
             size = decimal(round(sum(e.bytes for e in self.estimates)))
             whole = f"in all about {wall}, one stage behind the other; {self.device_hours:,.3g} device hours; {size} in units"
             return [*told, f"{whole}; {nothing}" if nothing else whole, *guessed]
         return [f"how long it takes is {nothing}", *guessed] if nothing else []
+
+    def _guessed(self) -> list[str]:
+        """A line, where there are stages of pictures of which nothing is known but what their models compute."""
+        guesses = [found for s in self.unknown if (found := guess(s.spec))]
+        cards = {card: sum(found[card] for found in guesses) for card in (guesses[0] if guesses else ())}
+        told = " or ".join(f"{seconds_of(seconds)} of {card}" for card, seconds in cards.items())
+        return [f"a guess for its pictures, by what their models compute, within a factor of {FACTOR}: {told}"] if told else []
 
     def check(self, max_device_hours: float | None, max_gb: float | None) -> None:
         """InputError where what is known is already more than one wants to spend."""

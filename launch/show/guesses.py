@@ -15,7 +15,7 @@ TABLE = Path(__file__).with_name("operations.json")
 SHEETS = {"an H100": 989.0, "an A100": 312.0}  # TFLOP/s of dense products in 16 bits, by their data sheets
 SHARE = 0.19  # of the data sheet that Stable Diffusion 1.5 came to on an H100 in exact numerics, batch 16: docs/performance.md
 HALF = ("exact", "fast")  # numerics that compute in 16 bits on a GPU
-HOUR, FACTOR = 3600.0, 3  # of what the guess may be off by
+FACTOR = 3  # that a guess may be off by
 
 
 @functools.cache
@@ -32,9 +32,8 @@ def operations(config: Mapping) -> float | None:
     return (step * config["steps"] + counted["once"]) * size
 
 
-def guess(spec: StageSpec) -> str | None:
-    """For people: hours of a card for all pictures of an images stage; None where nothing can be guessed."""
+def guess(spec: StageSpec) -> dict[str, float] | None:
+    """Card -> seconds for all pictures of an images stage; None where nothing can be guessed."""
     if spec.kind != "images" or spec.numerics.get("name") not in HALF or (each := operations(spec.config)) is None:
         return None
-    hours = [f"{spec.slots * each / (rate * SHARE) / HOUR:,.2g} hours of {card}" for card, rate in SHEETS.items()]
-    return f"a guess by {each:,.3g} TFLOP a picture, which may be off by a factor of {FACTOR}: {' or '.join(hours)}"
+    return {card: spec.slots * each / (rate * SHARE) for card, rate in SHEETS.items()}

@@ -18,7 +18,7 @@ DRAWN = {
     "steps": 20,
     "height": 512,
     "guidance_scale": 7.5,
-    "model": {"id": "sd15", "pipeline": "auto"},
+    "model": {"id": "diffusers", "pipeline": "auto"},
     "dataset": {"classes": ["a"]},
 }
 UNKNOWN = (

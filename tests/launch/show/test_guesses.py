@@ -1,11 +1,12 @@
 """Guesses of what pictures cost: by operations that are counted, and said as guesses."""
 
 import json
-import re
 
 import pytest
 
+from launch.plan.planned import PlannedStage
 from launch.show import guesses
+from launch.show.estimate import Costs
 from launch.show.guesses import guess, operations
 from synth.numerics import PRESETS
 from synth.store.spec import StageSpec
@@ -33,10 +34,10 @@ def test_half_of_it_without_guidance_a_quarter_at_half_the_side_and_nothing_doub
     assert flux[0] == flux[1]
 
 
-def test_a_guess_says_that_it_is_one():
-    said = guess(spec(slots=45_000))
-    assert "a guess" in said and "factor of 3" in said
-    assert float(re.search(r"([\d.]+) hours of an H100", said)[1]) == pytest.approx(45_000 / 2.22 / 3600, rel=0.1)  # as it drew on one
+def test_a_guess_is_what_a_card_took_and_says_that_it_is_a_guess(tmp_path):
+    assert guess(spec(slots=45_000))["an H100"] == pytest.approx(45_000 / 2.22, rel=0.1)  # as it drew on one
+    stages = tuple(PlannedStage(spec(slots=slots), tmp_path) for slots in (4_500, 40_500))
+    assert Costs((), stages).lines()[-1].startswith("a guess for its pictures") and "5.6 h of an H100" in Costs((), stages).lines()[-1]
 
 
 @pytest.mark.parametrize("unknown", [{"model": "another"}, {"numerics": "reference"}, {"kind": "captions"}, {"model": "floyd"}])
