@@ -20,7 +20,9 @@ from synth.store.spec import StageSpec
 GROUP = "filter.judge"
 
 
-def add(config: Config, filter_: JudgeFilterConfig, images: str, stages: dict[str, RecipeStage], settings: dict[str, Any]) -> dict[str, str]:
+def add(
+    config: Config, filter_: JudgeFilterConfig, images: str, stages: dict[str, RecipeStage], settings: dict[str, Any]
+) -> dict[str, str]:
     """role -> stage that the filter reads beside its images; adds those that are not there yet. WrongKey where it has nothing to go by."""
     upstream = {ROLES[MADE]: judge.FEATURES}
     stages.setdefault(judge.FEATURES, RecipeStage(judge.FEATURES, {IMAGES: images}))
@@ -61,7 +63,7 @@ def scores(node: Node) -> list[StageSpec]:
         real = classes_in(node.upstream[ROLES[REAL]][0], node.above)
         if lacking := matched({MADE: _names(classes), REAL: _names(real)}).others[MADE]:
             what = f"{len(lacking):,} class{'' if len(lacking) == 1 else 'es'} of the pictures ({named(lacking)})"
-            notes = [f"{GROUP}.{REAL}: has no pictures of {what}: these stay, whatever the probe would say"]
+            notes = [f"{GROUP}.{REAL}: has no pictures of {what}: no rule of real ones takes these out"]
     dataset = ClassList(classes=tuple(ClassEntry(index, name) for index, name in sorted(classes.items())))
     stored, unit = JudgeScoresConfig(dataset=dataset, per_class=node.settings.per_class), features.spec.unit_size
     slots = features.spec.slots - features.spec.config["texts"]

@@ -84,7 +84,9 @@ class JudgeFilterConfig(FilterConfig):
     )
     share: float = key("keep=margin, entropy: share of each class that stays, 0..1", low=0, high=1)
     min_margin: float = key(
-        "-1..1; a picture goes whose class has a probability that is lower than this above the likeliest other one's; -1: none", low=-1, high=1
+        "-1..1; a picture goes whose class has a probability that is lower than this above the likeliest other one's; -1: none",
+        low=-1,
+        high=1,
     )
     max_distance: float = key(
         "quantile, 0..1, of the real pictures' distances to their nearest other one of the class: who lies further from them goes; 1: none",

@@ -1,7 +1,7 @@
-"""Stage kind `judge_scores`: what filter `judge` goes by, of each picture, computed once by as many jobs as there are. No threshold is here.
+"""Stage kind `judge_scores`: what filter `judge` goes by, of each picture, computed once, by as many jobs as there are. Without thresholds.
 
-Upstream roles: "features" of the pictures; "real" and "test", features of given sets, either may lack. Slot k is picture k: a sample {"json"}
-with `label` and, where they can be had, the numbers below; a tombstone where it has no feature.
+Upstream roles: "features" of the pictures; "real" and "test", features of given sets, either may lack. Slot k is picture k: a sample
+{"json"} with `label` and, where they can be had, the numbers below; a tombstone where it has no feature.
 
 With "real", of a picture whose class has real pictures there:
     margin    -1..1, probability of its class less that of the likeliest other one, by a linear probe that was trained on the real pictures
@@ -22,9 +22,10 @@ from synth.features.reading import FeatureSet, feature_of, load, n_pictures
 from synth.judge.config import JudgeScoresConfig
 from synth.judge.matching import matched
 from synth.judge.numbers.neighbours import nearest, nearest_within
-from synth.judge.numbers.rows import Unmeasurable
+from synth.judge.numbers.rows import Unmeasurable, check
 from synth.judge.parts import MADE, REAL, ROLES, TEST
 from synth.judge.probes import Probe, equal_counts, fit
+from synth.judge.sets import reasons
 from synth.reading.sample import StageSample
 from synth.reading.stage import StageReader
 from synth.run.stage import Stage
@@ -127,7 +128,7 @@ class Beside:
         samples = list(samples)
         if not samples:
             return
-        x = np.stack([_unit(feature_of(sample)) for sample in samples])
+        x = np.stack([_unit(sample) for sample in samples])
         columns: dict[str, np.ndarray] = {}
         if self.real is not None:
             columns |= self.real.scores(x, np.array([self.real.numbers.get(_label(s), -1) for s in samples], np.int64))
@@ -164,7 +165,8 @@ def read_beside(folder: StageFolder, per_class: int | None) -> Beside:
     given = {name: load(folder.upstream(ROLES[name])[0]) for name in (REAL, TEST) if ROLES[name] in folder.spec.upstream}
     for name, there in given.items():
         if not len(there):
-            raise InputError(f"filter.judge.{name}: has no picture with features: {dict(there.left_out) or 'it is empty'}")
+            raise InputError(f"filter.judge.{name}: has no picture with features: {reasons(there.left_out)}")
+        check(**{name: there.features})
     return Beside(_real(folder, given[REAL], per_class) if REAL in given else None, given[TEST].features if TEST in given else None)
 
 
@@ -184,6 +186,10 @@ def _label(sample: StageSample) -> int:
     return sample.metadata.get("label", -1)
 
 
-def _unit(row: np.ndarray) -> np.ndarray:
-    """Of length one again, after its storage in half precision."""
-    return row / max(float(np.linalg.norm(row)), 1e-12)
+def _unit(sample: StageSample) -> np.ndarray:
+    """[D] the feature of a picture, of length one again after its storage in half precision."""
+    row = feature_of(sample)
+    length = float(np.linalg.norm(row))
+    if not 0 < length < np.inf:
+        raise InputError(f"filter.judge: the feature of picture {sample.slot} is not finite, or 0; see to features.model")
+    return row / length
