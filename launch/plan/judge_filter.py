@@ -56,7 +56,8 @@ def scores(node: Node) -> list[StageSpec]:
     (features,) = node.upstream[ROLES[MADE]]
     classes = classes_in(features, node.above)
     if not classes:
-        fix = "filter=[near_duplicates] filter.near_duplicates.method=embedding filter.near_duplicates.against=FOLDER drops those of a test set"
+        group = "filter.near_duplicates"
+        fix = f"filter=[near_duplicates] {group}.method=embedding {group}.against=FOLDER drops those of a test set"
         raise InputError(f"filter=[judge]: the pictures have no classes; {fix}")
     notes = []
     if ROLES[REAL] in node.upstream:

@@ -4,7 +4,7 @@
 
 The three are folders of features stages, as a run with judge.real and judge.test makes them. Each row is a setting of the filter: how many
 pictures it left, and the accuracy on the test set of a probe trained on `per-class` pictures of each class, means of as many draws as there
-are seeds, with 95 % intervals over draws and test pictures; and its difference to no filter, of the same draws by seed. --wrong: the same
+are seeds, with 95 % intervals over draws and test pictures; and its difference to no filter, by the same test pictures. --wrong: the same
 after that share of the pictures was given the label of another class.
 """
 
