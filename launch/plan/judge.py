@@ -29,7 +29,7 @@ def add(config: Config, last: str | None, stages: dict[str, RecipeStage], settin
         if config.recipe.name == RECIPE:
             if judge.source is None:
                 raise WrongKey("source", None, "not set", f"it must name {FOLDER}: judge.source=/path")
-            upstream = {ROLES[MADE]: given_features(FEATURES, "source", judge.source, stages, settings)}
+            upstream = {ROLES[MADE]: _given(FEATURES, "source", judge.source, stages, settings)}
         elif judge.source is not None:
             why = f"recipe {config.recipe.name} makes the pictures that are judged"
             raise WrongKey("source", judge.source, why, "leave it out, or use recipe=judge")
@@ -40,7 +40,7 @@ def add(config: Config, last: str | None, stages: dict[str, RecipeStage], settin
             upstream = _of_run(config, last, stages, settings)
         for name, path in ((REAL, judge.real), (TEST, judge.test)):
             if path is not None:
-                upstream[ROLES[name]] = given_features(f"{name}_{FEATURES}", name, path, stages, settings)
+                upstream[ROLES[name]] = _given(f"{name}_{FEATURES}", name, path, stages, settings)
         stages[JUDGE] = RecipeStage(JUDGE, upstream)
         stages[REPORT] = RecipeStage(REPORT, {JUDGE: JUDGE})
         _tested(config)
@@ -55,7 +55,7 @@ def _tested(config: Config) -> None:
         raise WrongKey("train", FINETUNE, "there is no test set to ask about", "set judge.test=FOLDER, or judge.train=none")
 
 
-def given_features(name: str, key: str, path: str, stages: dict[str, RecipeStage], settings: dict[str, Any]) -> str:
+def _given(name: str, key: str, path: str, stages: dict[str, RecipeStage], settings: dict[str, Any]) -> str:
     """The stage of the features of pictures that a key names."""
     stages[name], settings[name] = RecipeStage(FEATURES), Given(path, f"{JUDGE}.{key}", captions=key == "source", whole=True)
     return name

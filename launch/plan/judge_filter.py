@@ -27,12 +27,11 @@ def add(
     upstream = {ROLES[MADE]: judge.FEATURES}
     stages.setdefault(judge.FEATURES, RecipeStage(judge.FEATURES, {IMAGES: images}))
     for name in _needed(filter_):
-        path = getattr(filter_, name)
-        if path == getattr(config.judge, name):
-            upstream[ROLES[name]] = judge.given_features(f"{name}_{judge.FEATURES}", name, path, stages, settings)
-        else:
-            stage = upstream[ROLES[name]] = f"filter_{name}_{judge.FEATURES}"
-            stages[stage], settings[stage] = RecipeStage(judge.FEATURES), Given(path, f"{GROUP}.{name}", whole=True)
+        path, judged = getattr(filter_, name), getattr(config.judge, name)
+        stage = f"{name}_{judge.FEATURES}"  # the judge's, which makes the same of the same pictures
+        stage = upstream[ROLES[name]] = stage if judged in (path, None) else f"filter_{stage}"
+        key = f"{GROUP if judged != path else judge.JUDGE}.{name}"
+        stages[stage], settings[stage] = RecipeStage(judge.FEATURES), Given(path, key, whole=True)
     stages[SCORES], settings[SCORES] = RecipeStage(SCORES, upstream), filter_
     return {"scores": SCORES}
 
@@ -55,10 +54,6 @@ def scores(node: Node) -> list[StageSpec]:
     """A slot a picture. InputError where the pictures have no class of the real ones'."""
     (features,) = node.upstream[ROLES[MADE]]
     classes = classes_in(features, node.above)
-    if not classes:
-        group = "filter.near_duplicates"
-        fix = f"filter=[near_duplicates] {group}.method=embedding {group}.against=FOLDER drops those of a test set"
-        raise InputError(f"filter=[judge]: the pictures have no classes; {fix}")
     notes = []
     if ROLES[REAL] in node.upstream:
         real = classes_in(node.upstream[ROLES[REAL]][0], node.above)

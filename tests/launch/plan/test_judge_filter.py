@@ -32,7 +32,7 @@ def test_it_shares_the_features_of_the_judge_that_measures_what_it_left(world, c
 def test_sets_of_its_own_bring_no_judge_and_stand_beside_those_of_the_judge(world, clip, real, tmp_path):  # noqa: F811
     model = f"features.model={clip}"
     alone = world.point(*FILTER, model, f"filter.judge.real={real}")
-    assert "judge" not in kinds(alone) and stage(alone, "filter_real_features").spec.settings["key"] == "filter.judge.real"
+    assert "judge" not in kinds(alone) and stage(alone, "real_features").spec.settings["key"] == "filter.judge.real"
     beside = world.point(*FILTER, model, f"filter.judge.real={real}", f"judge.real={pictures(tmp_path / 'other', 'cat', 'dog')}")
     assert stage(beside, "filter_real_features").folder in stage(beside, "judge_scores").upstream
     assert stage(beside, "real_features").folder in stage(beside, "judge").upstream
@@ -82,10 +82,11 @@ def test_behind_an_ensemble_it_is_refused(world, clip, real):  # noqa: F811
         world.point(*keys, f"judge.test={real}")
 
 
-def test_pictures_without_classes_are_refused(world, clip, real, tmp_path):  # noqa: F811
+def test_pictures_without_classes_are_held_against_a_test_set_alone(world, clip, real, tmp_path):  # noqa: F811
     source = tmp_path / "loose"
     source.mkdir()
     (real / "cat" / "a.png").rename(source / "a.png")
     keys = ("recipe=noise_denoise", f"img2img.source={source}", "img2img.prompt_template=a photo", f"features.model={clip}")
-    with pytest.raises(InputError, match=r"the pictures have no classes; .*near_duplicates"):
-        world.point(*keys, "filter=[judge]", f"judge.test={real}")
+    assert stage(world.point(*keys, "filter=[judge]", f"filter.judge.test={real}"), "judge_filter").spec.slots
+    with pytest.raises(InputError, match="the made set has 'unlabelled'; .* no class is in all of these sets"):
+        world.point(*keys, *FILTER, f"filter.judge.real={real}")
