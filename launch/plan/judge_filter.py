@@ -5,10 +5,9 @@ from typing import Any
 from launch.config.root import Config, RecipeStage
 from launch.plan import judge
 from launch.plan.node import Node
+from launch.plan.planned import PlannedStage
 from launch.plan.sources import Given
-from synth.captions.config import ClassEntry
 from synth.errors import InputError
-from synth.features.config import ClassList
 from synth.judge.config import NONE, SCORES, JudgeFilterConfig, JudgeScoresConfig
 from synth.judge.matching import matched, named
 from synth.judge.parts import MADE, REAL, ROLES, TEST
@@ -53,21 +52,19 @@ def _needed(keys: JudgeFilterConfig) -> list[str]:
 def scores(node: Node) -> list[StageSpec]:
     """A slot a picture. InputError where the pictures have no class of the real ones'."""
     (features,) = node.upstream[ROLES[MADE]]
-    classes = classes_in(features, node.above)
     notes = []
     if ROLES[REAL] in node.upstream:
-        real = classes_in(node.upstream[ROLES[REAL]][0], node.above)
-        if lacking := matched({MADE: _names(classes), REAL: _names(real)}).others[MADE]:
+        (real,) = node.upstream[ROLES[REAL]]
+        if lacking := matched({MADE: _names(node, features), REAL: _names(node, real)}).others[MADE]:
             what = f"{len(lacking):,} class{'' if len(lacking) == 1 else 'es'} of the pictures ({named(lacking)})"
             notes = [f"{GROUP}.{REAL}: has no pictures of {what}: no rule of real ones takes these out"]
-    dataset = ClassList(classes=tuple(ClassEntry(index, name) for index, name in sorted(classes.items())))
-    stored, unit = JudgeScoresConfig(dataset=dataset, per_class=node.settings.per_class), features.spec.unit_size
+    stored, unit = JudgeScoresConfig(per_class=node.settings.per_class), features.spec.unit_size
     slots = features.spec.slots - features.spec.config["texts"]
     return [node.spec(dump(stored), slots, unit, unit, settings={"notes": notes} if notes else None)]
 
 
-def _names(classes: dict[int, str]) -> list[str]:
-    return [name for _, name in sorted(classes.items())]
+def _names(node: Node, stage: PlannedStage) -> list[str]:
+    return [name for _, name in sorted(classes_in(stage, node.above).items())]
 
 
 def plan(node: Node) -> list[StageSpec]:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from synth.features.config import ClassList
 from synth.filters.config import FilterConfig
 from synth.keys import key, later, plan_key
 
@@ -67,7 +66,6 @@ class JudgeReportConfig:
 class JudgeScoresConfig:
     """kind "judge_scores": numbers of each picture of role "features", beside those of roles "real" and "test"."""
 
-    dataset: ClassList = later()  # the classes of the pictures: those of the given sets are none of theirs
     per_class: int | None = later()
 
 

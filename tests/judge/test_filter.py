@@ -6,9 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from synth.captions.config import ClassEntry
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
-from synth.features.config import ClassList
 from synth.filters.selection import There
 from synth.judge.config import JudgeFilterConfig, JudgeScoresConfig
 from synth.judge.filtering import EASY, LEAKS, OTHER_CLASS, OUTLIES, STAYS, UNSCORED, decided
@@ -18,7 +16,7 @@ from synth.reading.stage import StageReader
 from synth.store.names import classes_of
 from tests.faults.farm import Child
 from tests.fixtures_images import child, digests, work
-from tests.judge.sets import CLASSES, clusters, features
+from tests.judge.sets import CLASSES, clusters, features, judge
 
 TIGHT = 0.15  # spread of clusters that do not overlap
 NUMBER = {n: n for n in range(len(CLASSES))}
@@ -27,11 +25,8 @@ ALL = {"keep": "none", "share": 0.5, "min_margin": -1.0, "max_distance": 1.0, "l
 
 def scores_of(made, real=None, test=None, per_class=None):
     """A planned stage of scores; its units are those of the features."""
-    classes = ClassList(classes=tuple(ClassEntry(i, c) for i, c in sorted(classes_of(made).items())))
     upstream = {role: [stage] for role, stage in (("features", made), ("real", real), ("test", test)) if stage is not None}
-    return child(
-        made.path.parent, "judge_scores", JudgeScoresConfig(dataset=classes, per_class=per_class), upstream, made.spec.slots, 16, 16
-    )
+    return child(made.path.parent, "judge_scores", JudgeScoresConfig(per_class=per_class), upstream, made.spec.slots, 16, 16)
 
 
 def filter_of(made, scores, **keys):
@@ -94,9 +89,10 @@ def test_units_are_the_same_bytes_for_one_and_three_jobs_and_after_a_kill(tmp_pa
 
 
 def test_classes_of_the_given_sets_are_none_of_the_pictures(tmp_path, real):
-    """They number their classes otherwise: exports behind the filter ask for those of the pictures."""
+    """They number their classes otherwise: exports and verification behind a filter or a judge ask for those of the pictures."""
     made, test = features(tmp_path, "features", *clusters(2, 3)), features(tmp_path, "t", *clusters(2, 2), ("owl", "cat", "ape", "dog"))
-    assert classes_of(filter_of(made, scores_of(made, real, test))) == dict(enumerate(CLASSES))
+    for stage in (filter_of(made, scores_of(made, real, test)), judge(made, real, test)):
+        assert classes_of(stage) == dict(enumerate(CLASSES))
 
 
 def test_a_set_without_a_usable_picture_is_filtered_to_nothing(tmp_path, real):

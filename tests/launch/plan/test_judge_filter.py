@@ -88,5 +88,5 @@ def test_pictures_without_classes_are_held_against_a_test_set_alone(world, clip,
     (real / "cat" / "a.png").rename(source / "a.png")
     keys = ("recipe=noise_denoise", f"img2img.source={source}", "img2img.prompt_template=a photo", f"features.model={clip}")
     assert stage(world.point(*keys, "filter=[judge]", f"filter.judge.test={real}"), "judge_filter").spec.slots
-    with pytest.raises(InputError, match="the made set has 'unlabelled'; .* no class is in all of these sets"):
+    with pytest.raises(InputError, match=r"the made set has 'unlabelled'; .* no class is in all of these sets"):
         world.point(*keys, *FILTER, f"filter.judge.real={real}")
