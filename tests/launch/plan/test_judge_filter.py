@@ -25,7 +25,7 @@ def test_it_shares_the_features_of_the_judge_that_measures_what_it_left(world, c
     assert chosen.upstream == (images.folder, scores.folder) and chosen.spec.slots == scores.spec.slots == images.spec.slots
     assert chosen.folder in judge.upstream and set(scores.upstream) <= set(judge.upstream)
     assert stage(point, "image_folder").upstream == (chosen.folder,)
-    other = world.point(*FILTER, *given, "filter.judge.share=0.3", "filter.judge.max_distance=0.9")
+    other = world.point(*FILTER, *given, "filter.judge.share=0.3", "filter.judge.max_distance=0.9", "judge.per_class=2")
     assert stage(other, "judge_scores").folder == scores.folder and stage(other, "judge_filter").folder != chosen.folder
 
 
