@@ -186,6 +186,18 @@ KINDS = {
     "layoutsam": _labels("shards:LayoutSam", "LayoutSamConfig"),
     "layout_webdataset": replace(_labels("shards:LayoutWebDataset", "WebDatasetConfig", "synth.export.config"), group=""),
     "labels_page": _labels("page:LabelsPage", "LabelsPageConfig", look_at="index.html"),
+    "judge_scores": Kind(
+        "synth.judge.scores:JudgeScores", "synth.judge.config:JudgeScoresConfig", "launch.plan.judge_filter:scores", framing="jsonl"
+    ),
+    "judge_filter": Kind(
+        "synth.judge.filtering:JudgeFilter",
+        "synth.judge.config:JudgeFilterConfig",
+        "launch.plan.judge_filter:plan",
+        framing="jsonl",
+        makes=(PICTURES,),
+        group="filter",
+        chooses=True,
+    ),
     "judge": Kind("synth.judge.stage:Judge", "synth.judge.config:JudgeConfig", "launch.plan.judge:plan"),
     "finetune": Kind("synth.judge.finetuning:Finetune", "synth.judge.config:FinetuneConfig", "launch.plan.judge:finetune", device=GPU),
     "judge_report": Kind(

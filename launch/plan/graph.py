@@ -11,12 +11,13 @@ from launch.config.inherited import inherited
 from launch.config.near import did_you_mean
 from launch.config.root import Config, Recipe, RecipeStage
 from launch.config.secrets import check_config
-from launch.plan import judge, trial
+from launch.plan import judge, judge_filter, trial
 from launch.plan.filters import pool
 from launch.plan.node import Node, planner
 from launch.plan.planned import PlannedStage, Point
 from synth.errors import InputError
 from synth.filters.config import FilterConfig
+from synth.judge.config import JudgeFilterConfig
 from synth.keys import check
 from synth.kinds import Kind, chosen_by, kind_of, serving
 from synth.layout.objects.config import EMBEDDINGS
@@ -140,16 +141,17 @@ def _nodes(config: Config) -> dict[str, tuple[RecipeStage, Any]]:
     last = _scored(config, stages, settings)
     groups: dict[str, Mapping[str, Any]] = {"filter": config.filter, "export": config.export}
     for group, chosen in groups.items():
-        for name, node in chosen.items():
+        for key, node in chosen.items():
+            name = node.kind if key == judge.JUDGE else key  # the stage of that name measures
             if last is None:
-                raise InputError(f"{group}={name}: recipe {config.recipe.name} has nothing to {group}; choose {group}=[]")
+                raise InputError(f"{group}={key}: recipe {config.recipe.name} has nothing to {group}; choose {group}=[]")
             if name in stages:
-                raise InputError(f"{group}={name}: recipe {config.recipe.name} has a stage of this name; rename one")
+                raise InputError(f"{group}={key}: recipe {config.recipe.name} has a stage of this name; rename one")
             chosen_kind = serving(node.kind, kind_of(stages[last].kind).makes if last in stages else ())
             kind = kind_of(chosen_kind)
-            upstream = {kind.role: _source(group, name, kind, last, stages, config.recipe)}
+            upstream = {kind.role: _source(group, key, kind, last, stages, config.recipe)}
             if kind.chooses:
-                upstream |= _scores(name, node, last, config.recipe.exports_of, stages, settings)
+                upstream |= _scores(name, node, last, config, stages, settings)
             if group == "filter":
                 last = name
             elif node.reads:
@@ -194,11 +196,14 @@ def _source(group: str, name: str, kind: Kind, last: str, stages: Mapping[str, R
     return makers[0]
 
 
-def _scores(name: str, node: FilterConfig, last: str, images: str, stages: dict, settings: dict) -> dict[str, str]:
+def _scores(name: str, node: FilterConfig, last: str, config: Config, stages: dict, settings: dict) -> dict[str, str]:
     """role -> stage that a filter reads beside its images; adds the scoring stages that are not there yet.
 
     Scores are of all pictures, so that filters share them and a change of one filter leaves them as they are.
     """
+    images = config.recipe.exports_of
+    if isinstance(node, JudgeFilterConfig):
+        return judge_filter.add(config, node, images, stages, settings)
     reads: dict[str, str] = {}
     needed = {"scores": (node.scores, {"images": images})} if node.scores else {}
     if node.pools:

@@ -11,6 +11,7 @@ from launch.plan.planned import PlannedStage
 from synth.errors import InputError
 from synth.kinds import framing_of, kind_of, named
 from synth.store.folder import StageFolder
+from synth.store.names import own_roles
 from synth.store.spec import InputFile, StageSpec, Upstream
 
 
@@ -35,9 +36,9 @@ class Node:
         return stages[0].spec
 
     def above(self, stage: PlannedStage) -> list[PlannedStage]:
-        """The stages that a stage reads, by role and in order: as they are planned, else as they are there."""
+        """The stages that a stage is made of, by role and in order: as they are planned, else as they are there."""
         roles = stage.spec.upstream
-        folders = [Path(os.path.normpath(stage.folder / up.path)) for role in sorted(roles) for up in roles[role]]
+        folders = [Path(os.path.normpath(stage.folder / up.path)) for role in own_roles(stage) for up in roles[role]]
         return [self.known.get(f) or PlannedStage(StageFolder.open(f).spec, f.parent) for f in folders]
 
     def spec(

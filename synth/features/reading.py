@@ -1,16 +1,15 @@
-"""Reading features: a whole stage or some of its units as arrays, or all of it in chunks of bounded size; and the pictures behind them.
+"""Reading features: a whole stage as arrays, or some of its units at a time, in bounded memory; and the pictures behind them.
 
 features = load(folder)                     # a stage of kind `features`
 features.features, features.labels          # [N, D] float32 of unit length, [N] int64
-for part in chunks(folder, rows=65536): ..  # the same in parts
+load(folder, units=range(3))                # of its first units
 picture(folder, features.slots[3])          # the picture's file
 """
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 
@@ -23,8 +22,6 @@ from synth.reading.stage import StageReader
 from synth.store.folder import StageFolder
 from synth.store.framing import shared
 from synth.store.names import classes_of
-
-ROWS = 65536  # of a chunk
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,18 +62,6 @@ def load(folder: StageFolder, units: range | None = None) -> FeatureSet:
     samples = (sample for piece in pieces for sample in reader.samples(piece.start, piece.stop))
     reasons = Counter(shared(why) for piece in pieces for why in reader.reasons(piece.start, piece.stop).values())
     return _Reading(folder, reader).gathered(samples, reasons)
-
-
-def chunks(folder: StageFolder, rows: int = ROWS) -> Iterator[FeatureSet]:
-    """The features of the pictures of a stage, `rows` at a time. `left_out` is of the slots up to the last one of a chunk."""
-    n, reader, start = n_pictures(folder), StageReader(folder), 0
-    reading, samples = _Reading(folder, reader), reader.samples(0, n)
-    while part := list(islice(samples, rows)):
-        stop = n if len(part) < rows else part[-1].slot + 1
-        yield reading.gathered(part, Counter(map(shared, reader.reasons(start, stop).values())))
-        start = stop
-    if start < n and (reasons := Counter(map(shared, reader.reasons(start, n).values()))):
-        yield reading.gathered([], reasons)
 
 
 def picture(folder: StageFolder, slot: int) -> bytes:

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
+from synth.filters.config import FilterConfig
 from synth.keys import key, later, plan_key
 
+SCORES = "judge_scores"  # kind of the stage that filter `judge` reads
+NONE, MARGIN, ENTROPY = "none", "margin", "entropy"
 FOLDER = "a folder of pictures by class, WebDataset tars, Parquet or HDF5 files, or a stage of pictures"
 
 
@@ -57,3 +60,39 @@ class JudgeReportConfig:
     worst: int
     shown: int
     out: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeScoresConfig:
+    """kind "judge_scores": numbers of each picture of role "features", beside those of roles "real" and "test"."""
+
+    per_class: int | None = later()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeFilterConfig(FilterConfig):
+    """kind "judge_filter", which is `filter=[judge]`: the stage "judge" measures."""
+
+    real: str = plan_key(f"real pictures that the others are held against, as judge.real: {FOLDER}", null="none")
+    test: str = plan_key("pictures of a test set, as judge.test: what is like one of them goes", null="none")
+    per_class: int = plan_key("real pictures of each class that the probe is trained on, drawn without replacement", low=1, null="all")
+    keep: str = key(
+        "margin | entropy: of each class the pictures that a linear probe of the real ones is least sure of | none: sure or not",
+        choices=(NONE, MARGIN, ENTROPY),
+    )
+    share: float = key("keep=margin, entropy: share of each class that stays, 0..1", low=0, high=1)
+    min_margin: float = key(
+        "-1..1; a picture goes whose class has a probability that is lower than this above the likeliest other one's; -1: none",
+        low=-1,
+        high=1,
+    )
+    max_distance: float = key(
+        "quantile, 0..1, of the real pictures' distances to their nearest other one of the class: who lies further from them goes; 1: none",
+        low=0,
+        high=1,
+    )
+    leak: float = key("cosine similarity from which a picture counts as one of the test set", low=-1, high=1)
+
+    @property
+    def scores(self) -> str:
+        return SCORES

@@ -54,16 +54,35 @@ def linear_probe(train: np.ndarray, labels: np.ndarray, test: np.ndarray, n_clas
     so there is no seed: seeds choose the rows (`equal_counts`). InputError where it does not get there.
     """
     check(train=train, test=test)
+    return fit(train, labels, n_classes, l2)(test)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A trained linear probe."""
+
+    weights: np.ndarray  # [D + 1, K]
+    scaling: "Scaling"
+    there: np.ndarray  # [K] the classes that have a training row
+    n_classes: int
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """[M, C] probabilities of rows [M, D] of unit length, BLOCK rows at once; 0 for a class without a training row."""
+        answers = np.zeros((len(x), self.n_classes))
+        for rows in blocks(len(x), BLOCK):
+            answers[rows, self.there] = softmax(product(self.scaling(x[rows]), self.weights))
+        return answers
+
+
+def fit(train: np.ndarray, labels: np.ndarray, n_classes: int, l2: float = L2) -> Probe:
+    """The probe of `linear_probe`. Unmeasurable unless rows of two classes are there."""
+    check(train=train)
     check_labels(labels, len(train), n_classes, "train")
     there, target = np.unique(labels, return_inverse=True)
     if len(there) < 2:
         raise Unmeasurable(f"train: all pictures are of one class ({int(there[0])}), so there is nothing to tell apart")
     scaling = Scaling.of(train)
-    weights = minimise(_Loss(train, target, len(there), scaling, l2))
-    answers = np.zeros((len(test), n_classes))
-    for rows in blocks(len(test), BLOCK):
-        answers[rows, there] = softmax(product(scaling(test[rows]), weights))
-    return answers
+    return Probe(minimise(_Loss(train, target, len(there), scaling, l2)), scaling, there, n_classes)
 
 
 @dataclass(frozen=True)

@@ -115,14 +115,15 @@ def read_sets(judge: StageFolder) -> Sets:
         pictures[MADE] = _chosen(pictures[MADE], StageReader(judge.upstream(IMAGES)[0]))
     for name, there in pictures.items():
         if not len(there):
-            raise InputError(f"judge: the {name} set has no picture with features: {_reasons(there.left_out)}")
+            raise InputError(f"judge: the {name} set has no picture with features: {reasons(there.left_out)}")
     sides = {there.features.shape[1] for there in pictures.values()}
     if len(sides) > 1:
         raise InputError(f"judge: features of {sorted(sides)} numbers cannot be compared; plan all sets with one features.model")
     return Sets(pictures[MADE], pictures.get(REAL), pictures.get(TEST), matching)
 
 
-def _reasons(left_out: Mapping[str, int]) -> str:
+def reasons(left_out: Mapping[str, int]) -> str:
+    """The usual ones, why a set has no picture."""
     return "; ".join(f"{reason} ({n:,})" for reason, n in sorted(left_out.items(), key=lambda r: -r[1])[:3]) or "it is empty"
 
 

@@ -28,6 +28,11 @@ class HasSpec(Protocol):
 S = TypeVar("S", bound=HasSpec)
 MAX_BYTES = 200  # most file systems stop at 255; what is longer keeps a readable head and a hash
 EMPTY = "~"
+HELD_AGAINST = (
+    "against",
+    "real",
+    "test",
+)  # roles of sets that a stage is held against: their classes, and how they are numbered, are none of its own
 MOST_CLASSES = 1 << 31  # an official index is below that
 _STAY = frozenset("-.,+")
 # names that Windows keeps for devices, and the files that stand beside the class folders
@@ -86,11 +91,16 @@ def folder_names(classes: Mapping[int, str]) -> dict[int, str]:
 
 def classes_of(stage: "StageFolder") -> dict[int, str]:
     """official index -> class name, from the first stages upstream that have a dataset in their config."""
-    return classes_in(stage, lambda s: [up for role in sorted(s.spec.upstream) for up in s.upstream(role)])
+    return classes_in(stage, lambda s: [up for role in own_roles(s) for up in s.upstream(role)])
+
+
+def own_roles(stage: HasSpec) -> list[str]:
+    """The roles of what a stage is made of, in order: without what it is compared with."""
+    return sorted(set(stage.spec.upstream) - set(HELD_AGAINST))
 
 
 def classes_in(stage: S, above: Callable[[S], Iterable[S]]) -> dict[int, str]:
-    """The same of stages of which not all are there yet. above: the stages that one reads, by role and in order."""
+    """The same of stages of which not all are there yet. above: the stages that one is made of, by role and in order."""
     dataset = stage.spec.config.get("dataset")
     if isinstance(dataset, Mapping) and (classes := dataset.get("classes")):
         return judged_classes(classes, f"{stage.spec.folder_name}: its stage.json: dataset.classes", "plan the stage again")

@@ -1,10 +1,10 @@
-"""Features as arrays: whole, by units and in chunks, with the pictures behind them."""
+"""Features as arrays: whole and by units, with the pictures behind them."""
 
 import numpy as np
 import pytest
 
 from synth.errors import EXIT_OK, InputError
-from synth.features.reading import chunks, load, n_pictures, picture
+from synth.features.reading import load, n_pictures, picture
 from tests.configs import FeaturesConfig
 from tests.features.listed import listed_stage
 from tests.filters.test_stages import features_of, given
@@ -20,7 +20,7 @@ def stage(images, tiny_clip):
     return folder
 
 
-def test_a_stage_of_pictures_is_read_whole_by_units_and_in_chunks(stage):
+def test_a_stage_of_pictures_is_read_whole_and_by_units(stage):
     whole = load(stage)
     assert whole.slots.tolist() == [s for s in range(N) if s != DEAD] and n_pictures(stage) == N
     assert whole.features.shape == whole.captions.shape == (N - 1, 24) and whole.features.dtype == np.float32
@@ -35,8 +35,8 @@ def test_a_stage_of_pictures_is_read_whole_by_units_and_in_chunks(stage):
     middle = load(stage, range(1, 2))
     assert middle.slots.tolist() == list(range(8, 16)) and not middle.left_out
     assert np.array_equal(middle.features, whole.features[whole.slots // 8 == 1])
-    parts = list(chunks(stage, rows=10))
-    assert [len(p) for p in parts] == [10, 10, 3] and [p.left_out for p in parts] == [{"not finite": 1}, {}, {}]
+    parts = [load(stage, range(unit, unit + 1)) for unit in range(3)]
+    assert [len(p) for p in parts] == [7, 8, 8] and [p.left_out for p in parts] == [{"not finite": 1}, {}, {}]
     assert np.array_equal(np.concatenate([p.features for p in parts]), whole.features)
     assert all(np.array_equal(p.class_texts, whole.class_texts) for p in parts)
 
