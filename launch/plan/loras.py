@@ -82,7 +82,7 @@ def _found(root: Path, classes: Mapping[int, str]) -> tuple[dict[int, Path], lis
     for file in _files(root):
         stem = _stem(file, root)
         named = [by_name[form] for form in map(looked_up, (stem, class_name(stem) or "")) if form in by_name]
-        mine = named[0] if named else {foreign.number_in(stem)} & set(classes)
+        mine = named[0] if named else {index for index in classes if index == foreign.number_in(stem)}
         if len(mine) > 1:
             why = f"{stem} is the name of classes {sorted(mine)}"
             raise WrongKey("lora_by_class", str(root), why, "call the file by the index of the class", "model")
