@@ -241,6 +241,11 @@ def tensor_names(file: Path) -> frozenset[str]:
     return frozenset(_header(file)[0])
 
 
+def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
+    """name -> shape of the tensors in a .safetensors file."""
+    return {name: tuple(tensor["shape"]) for name, tensor in _header(file)[0].items()}
+
+
 def shape_of(file: Path, name: str) -> tuple[int, ...]:
     """Shape of a tensor in a .safetensors file."""
     return tuple(_header(file)[0][name]["shape"])

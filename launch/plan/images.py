@@ -24,6 +24,7 @@ from synth.images.models import judge
 from synth.images.slots import Ranges
 from synth.keys import WrongKey, dump, of_group
 from synth.numerics import PRESETS
+from synth.store.names import classes_in
 from synth.store.spec import StageSpec
 
 MA = "ma"  # images.count: manually annotated, the size of the real training set
@@ -35,14 +36,20 @@ def plan(node: Node) -> list[StageSpec]:
     with of_group("images"):
         subset = subset_of(images.subset, images.subset_file, total, "row")
         counts = counts_of(images, node.config.dataset)
-        model = plan_model(node.config.model)
+        model = plan_model(node.config.model, _drawn_classes(node, counts))
         config = replace(drawing(model, images, "images"), subset="" if subset is None else str(subset), counts=counts)
         judge(model.folder, config)
     batches = batches_of(node, model, config, images, "images")
     config = replace(config, vae_batch=batches.vae_batch)
     slots = sum(c.count for c in counts) if counts else (total if subset is None else len(subset)) * images.per_caption
-    run = run_settings(node.config, model.folder) | batches.settings
+    run = run_settings(node.config, model.folder) | batches.settings | ({"notes": list(model.notes)} if model.notes else {})
     return [node.spec(dump(config), slots, images.unit_size, batches.batch, model.inputs, run)]
+
+
+def _drawn_classes(node: Node, counts: tuple[ClassCount, ...]) -> dict[int, str]:
+    """official index -> name of the classes that get pictures."""
+    none = {c.index for c in counts if not c.count}
+    return {index: name for index, name in classes_in(node.upstream["captions"][0], node.above).items() if index not in none}
 
 
 # -- what all stages that draw share ---------------------------------------------------------------------------------

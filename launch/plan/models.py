@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 from launch.config.secrets import names_of
 from launch.plan.fetching import fetched
 from launch.plan.inputs import existing, identity_of
+from launch.plan.loras import check_offload, class_loras
 from launch.plan.programs import check_there
 from synth.errors import InputError
 from synth.images.config import DrawingConfig, ModelConfig, PartConfig
 from synth.images.external.settings import PIPELINE, WORD, Patience
 from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder
-from synth.images.models import CONFIG, LORA, MODEL, PART, VAE, inspect_model
+from synth.images.models import ADAPTER, CONFIG, LORA, MODEL, PART, VAE, inspect_model
 from synth.keys import WrongKey
 from synth.store.spec import InputFile
 
@@ -32,6 +33,7 @@ class PlannedModel:
     config: ModelConfig
     inputs: Mapping[str, InputFile]
     folder: ModelFolder
+    notes: tuple[str, ...] = ()  # for who plans it
 
     def settings(self, config: Drawn) -> Drawn:
         """The config of a group that draws; where it is null its preset says height, width, steps, .., else the model does."""
@@ -64,17 +66,23 @@ class PlannedModel:
         return values
 
 
-def plan_model(model: ModelConfig) -> PlannedModel:
-    """Inspects everything that the group `model` names. Raises InputError; imports no torch."""
+def plan_model(model: ModelConfig, classes: Mapping[int, str] | None = None) -> PlannedModel:
+    """Inspects everything that the group `model` names. Raises InputError; imports no torch.
+
+    classes: official index -> name of those that are drawn; None: a stage whose pictures are not drawn class by class.
+    """
     if model.pipeline == PIPELINE:
         return _plan_command(model)
+    of_class = class_loras(model, classes)
     loras, parts = _loras(model.lora), {name: part for name, part in model.parts.items() if part.path is not None}
     paths = {role: existing(path, key, what) for role, path, key, what in _places(model, [path for path, _ in loras], parts)}
+    paths |= {f"{ADAPTER}{index}": path for index, path in of_class.files.items()}
     config = replace(
         model,
         id=model.id or paths[MODEL].name,
         variant=model.variant or "",
         loras=tuple(weight for _, weight in loras),
+        adapters=of_class.adapters,
         parts={name: _plan_part(part) for name, part in parts.items()},
     )
     folder = inspect_model(paths, config)  # first: whatever else a wrong path leads to must not be read whole
@@ -83,7 +91,9 @@ def plan_model(model: ModelConfig) -> PlannedModel:
         config = replace(config, native_height=height)
     if config.native_width is None:
         config = replace(config, native_width=width)
-    return PlannedModel(config, _inputs(paths), folder)
+    if model.text_offload:
+        check_offload(of_class)
+    return PlannedModel(config, _inputs(paths), folder, of_class.notes)
 
 
 def _plan_part(part: PartConfig) -> PartConfig:
@@ -135,7 +145,7 @@ def _plan_command(model: ModelConfig) -> PlannedModel:
     """Words after the first that name files become inputs, so that an edited script is another model."""
     if not is_external(model):
         raise WrongKey("pipeline", PIPELINE, "not for this model", "use model=external model.command=[...]", "model")
-    for key in ("config", "variant", "vae", "lora"):
+    for key in ("config", "variant", "vae", "lora", "lora_by_class"):
         if getattr(model, key) is not None:
             raise InputError(f"model.{key}: a command has none; give it what it needs in model.command")
     check_there(model)

@@ -27,10 +27,20 @@ class PartConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassLora:
+    """The LoRA of a class, input "model_adapter_<index>". file: false where it has none: the model alone draws its pictures."""
+
+    index: int  # official
+    name: str
+    weight: float
+    file: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """inputs "model" (folder in diffusers' layout, or a single-file checkpoint), and where given "model_config" (folder, of a
-    checkpoint), "model_vae" (folder), "model_lora_0".. (files) and "model_part_<name>" (folders). With a command: "model" where it
-    wants one, and "model_command_1".. (files that its words name).
+    checkpoint), "model_vae" (folder), "model_lora_0".., "model_adapter_<class>" (files) and "model_part_<name>" (folders). With a
+    command: "model" where it wants one, and "model_command_1".. (files that its words name).
 
     native_*: what images.*, img2img.* and tracking.* that are null become.
     """
@@ -44,6 +54,12 @@ class ModelConfig:
     vae: str = plan_key("folder of another VAE", null="the model's own")
     lora: Any = plan_key("a file, a list of files, or a list of {path: FILE, weight: 0.8}", given=Any, null="none")
     loras: tuple[float, ...] = later(())  # weights of the LoRA files, in order
+    lora_by_class: Any = plan_key(
+        "folder with a LoRA file of each class, called by its name, or {path: FOLDER, weight: 0.8, missing: error|plain}",
+        given=Any,
+        null="none",
+    )
+    adapters: tuple[ClassLora, ...] = later(factory=tuple, sparse=True)  # of all classes that are drawn, where lora_by_class is set
     safety_checker: str = key("off | blank: black, and said so | drop: a tombstone", choices=("off", "blank", "drop"))
     parts: Mapping[str, PartConfig] = key("further models of a chain, by name")
     attention_backend: str | None = key(

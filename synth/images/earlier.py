@@ -8,7 +8,7 @@ import numpy as np
 from synth.captions.table import CaptionRow, labels_and_seeds
 from synth.errors import InputError, StoreError
 from synth.images.config import ImagesConfig
-from synth.images.slots import PerCaption, PerClass, per_class
+from synth.images.slots import PerCaption, PerClass, Together, per_class
 from synth.kinds import config_of
 from synth.run.kin import kin_of, stored_in
 from synth.store.folder import StageFolder
@@ -18,9 +18,13 @@ Files = dict[str, bytes]
 CHOICE = ("counts", "subset", "per_caption")  # which pictures there are, and nothing of what they look like
 
 
-def table_of(config: ImagesConfig, captions: StageFolder) -> PerCaption | PerClass:
-    """Which caption and replica each slot of a stage is. captions: its captions_json stage, whole."""
-    return per_class(config, *labels_and_seeds(captions)) if config.counts else PerCaption(config)
+def table_of(config: ImagesConfig, captions: StageFolder, slots: int) -> PerCaption | PerClass | Together:
+    """Which caption and replica each of the slots of a stage is. captions: its captions_json stage, whole."""
+    if not config.counts and not config.model.adapters:
+        return PerCaption(config)
+    labels, seeds = labels_and_seeds(captions)
+    table = per_class(config, labels, seeds) if config.counts else PerCaption(config)
+    return Together(table, slots, labels) if config.model.adapters else table
 
 
 class Index:
@@ -29,7 +33,7 @@ class Index:
     def __init__(self, stage: StageFolder):
         captions = stage.upstream("captions")[0]
         _, seeds = labels_and_seeds(captions)
-        table = table_of(config_of(stage), captions)
+        table = table_of(config_of(stage), captions, stage.spec.slots)
         places = [table.place(slot) for slot in range(stage.spec.slots)]
         there = [(slot, seeds[p.row], p.replica) for slot, p in enumerate(places) if 0 <= p.row < len(seeds)]
         slots, of, replicas = zip(*there, strict=True) if there else ((), (), ())

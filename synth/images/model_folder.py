@@ -42,6 +42,7 @@ class ModelFolder:
     checkpoint: Path | None = None  # a single file that holds the weights; the folder then gives configs and tokenizers
     vae: Path | None = None  # folder of a VAE to use instead of the model's own
     loras: tuple[Path, ...] = ()
+    adapters: Mapping[int, Path] = field(default_factory=dict)  # official index of a class -> its LoRA
     classes: Mapping[str, str] = field(default_factory=dict)  # component -> class name
     parts: Mapping[str, "ModelFolder"] = field(default_factory=dict)  # further models of a chain
 

@@ -9,13 +9,14 @@ from synth.images import library
 from synth.images.config import DrawingConfig, ModelConfig
 from synth.images.external.settings import PIPELINE, WORD, check_words
 from synth.images.families import family_class
+from synth.images.loras import BY_CLASS, ONE, check_lora
 from synth.images.model_folder import ModelFolder, inspect, pipeline_of
 from synth.images.schedulers import check_own, check_scheduler
 from synth.images.single_file import check_single_file
 from synth.weights import check_file, check_scales, check_weights, read_json
 
 # roles of a stage's inputs, or their beginnings
-MODEL, CONFIG, VAE, LORA, PART = "model", "model_config", "model_vae", "model_lora_", "model_part_"
+MODEL, CONFIG, VAE, LORA, ADAPTER, PART = "model", "model_config", "model_vae", "model_lora_", "model_adapter_", "model_part_"
 
 VAE_SCALES = {"scaling_factor": 0.18215, "shift_factor": None}  # what latents are multiplied with and moved by; AutoencoderKL's defaults
 
@@ -47,10 +48,13 @@ def inspect_model(paths: Mapping[str, Path], config: ModelConfig) -> ModelFolder
     if vae is not None:
         _check_vae(model, vae)
     loras = tuple(paths[f"{LORA}{i}"] for i in range(len(config.loras)))
-    for file in loras:
-        check_file(file)
-        check_scales([file])
-    return replace(model, parts=parts, vae=vae, loras=loras)
+    adapters = {c.index: paths[f"{ADAPTER}{c.index}"] for c in config.adapters if c.file}
+    for key, files in ((ONE, loras), (BY_CLASS, adapters.values())):
+        for file in files:
+            check_file(file)
+            check_scales([file])
+            check_lora(file, model, key)
+    return replace(model, parts=parts, vae=vae, loras=loras, adapters=adapters)
 
 
 def judge(model: ModelFolder, config: DrawingConfig, img2img: bool = False) -> None:

@@ -58,6 +58,13 @@ class Painter:
         with out_of_memory(MEMORY_ADVICE), self._text_encoders.on_device():
             return encode_unit(self.family, captions, self._text_encoders.rest)
 
+    def use(self, label: int | None) -> None:
+        """Encode and draw with the LoRA of a class from here on; None: with the model alone."""
+        from synth.images.pipeline import out_of_memory
+
+        with out_of_memory(MEMORY_ADVICE):
+            self.family.use(label)
+
     def paint(self, keys: Sequence[str], texts: Sequence[Embedded], seeds: Sequence[int]) -> "list[Picture]":
         """A picture of each text, from noise. keys: what the samples are called, which no pipeline asks."""
         return self.draw(texts, seeds)

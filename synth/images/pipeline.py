@@ -13,7 +13,7 @@ from synth.errors import InputError, OutOfDeviceMemory, not_trouble
 from synth.host.gpu import device, half_dtype
 from synth.images.config import DrawingConfig
 from synth.images.families import Family, family_class
-from synth.images.loras import fuse_loras
+from synth.images.loras import Adapter, Adapters, fuse_loras
 from synth.images.model_folder import SAFETY, UNUSED, ModelFolder
 from synth.images.safety import SafetyChecker
 from synth.images.schedulers import DEFAULT, make_scheduler
@@ -59,12 +59,13 @@ def open_family(model: ModelFolder, config: DrawingConfig, settings: Mapping, ba
         parts[name] = load(folder, DEFAULT, settings, dtype, given)
     if config.model.loras:
         fuse_loras(pipe, model.loras, config.model.loras)
+    adapters = {c.index: Adapter(model.adapters[c.index], c.weight) for c in config.model.adapters if c.file}
     safety = None
     if config.model.safety_checker != "off":
         on = device()
         with _named(model), loading.complete():
             safety = SafetyChecker(model.path, dtype_of(numerics.on(settings, on.type)["dtype"], on, dtype), on)
-    return family(pipe, config, batch, parts, safety)
+    return family(pipe, config, batch, parts, safety, Adapters(pipe, adapters) if adapters else None)
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -9,9 +9,12 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from synth.images.config import ClassCount, ImagesConfig
 from synth.keys import WrongKey
 from synth.seeds import derive
+from synth.store.names import MOST_CLASSES
 
 _SPAN = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
@@ -123,6 +126,37 @@ class PerClass:
             lots = sorted((derive(self._seed, "images", "remainder", seed), row) for row, seed in rows)
             self._drawn[index] = [row for _, row in lots]
         return Place(self._drawn[index][k - whole], k // len(rows))
+
+
+class Together:
+    """The slots of a table in another order: pictures of one class lie behind each other, so that a unit needs few LoRAs."""
+
+    def __init__(self, table: PerCaption | PerClass, slots: int, labels: Sequence[int]):
+        """labels: of every row of the captions table."""
+        rows = [table.place(slot).row for slot in range(slots)]
+        of_slot = [labels[row] if 0 <= row < len(labels) else MOST_CLASSES for row in rows]  # slots without a caption are last
+        self._table, self._order = table, np.argsort(np.array(of_slot, np.int64), kind="stable")
+
+    def place(self, slot: int) -> Place:
+        return self._table.place(int(self._order[slot]))
+
+
+def together(classes: Mapping[int, int | None], batch: int) -> dict[int, list[int]]:
+    """slot -> the slots of its call, itself too: at most `batch` of one LoRA. A function of the whole unit, wherever drawing it begins.
+
+    classes: slot -> which LoRA draws it.
+
+    >>> together({0: 3, 1: 5, 2: 3, 3: 3}, 2)
+    {0: [0, 2], 1: [1], 2: [0, 2], 3: [3]}
+    """
+    last: dict[int | None, list[int]] = {}
+    calls: dict[int, list[int]] = {}
+    for slot, which in classes.items():
+        if len(last.get(which, ())) in (0, batch):
+            last[which] = []
+        last[which].append(slot)
+        calls[slot] = last[which]
+    return calls
 
 
 def per_class(config: ImagesConfig, labels: Sequence[int], seeds: Sequence[int]) -> PerClass:

@@ -54,7 +54,7 @@ def prepare(
         called = f"{model_digest} {mode} {family.config.height}x{family.config.width} {family.batch}"
         archive = _kept(key_of(called, _name(device), versions), shared)
         compiling.compile_pipelines(pipes, mode, sizes)
-    elif numerics.get("fuse_qkv") and device.type == "cuda":
+    elif numerics.get("fuse_qkv") and device.type == "cuda" and not family.config.model.adapters:  # these are added to the three
         for module in denoisers:  # one large matrix product instead of three; under compilation it brings nothing
             fuse_projections(module)
     tunes = not numerics.get("deterministic", True)

@@ -4,24 +4,27 @@ Which caption and replica a slot is: see synth.images.slots. A picture is a func
 config: its noise comes from a CPU generator of its own, and its batch always has the same shape, whoever its neighbours are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from synth.captions.table import CaptionRow, rows_at
+from synth.errors import InputError
 from synth.images.attention import check_installed
-from synth.images.config import ImagesConfig
+from synth.images.config import ClassLora, ImagesConfig
 from synth.images.earlier import EarlierPictures, Files, table_of
 from synth.images.encode import encode_image, stored_size
 from synth.images.external.painter import CommandPainter
 from synth.images.families import Embedded, family_class
+from synth.images.loras import BY_CLASS
 from synth.images.model_folder import ModelFolder
-from synth.images.models import inspect_model, model_inputs
+from synth.images.models import ADAPTER, inspect_model, model_inputs
 from synth.images.painter import MEMORY_ADVICE, Painter, Picture
 from synth.images.preview import Preview
 from synth.images.schedulers import class_of
-from synth.images.slots import PerCaption, PerClass
+from synth.images.slots import PerCaption, PerClass, Together, together
 from synth.run.empty import AFTER, mostly
 from synth.run.stage import Stage
 from synth.seeds import derive
@@ -56,9 +59,10 @@ class UnitState:
 
     tasks: Mapping[int, Task]
     reasons: Mapping[int, str]
-    texts: Mapping[str, Embedded]
+    texts: dict[Hashable, Embedded]  # by Images._text
     earlier: Mapping[int, Files] = field(default_factory=dict, kw_only=True)  # slot -> its sample, where another run drew it
     early: dict[int, Picture] = field(default_factory=dict, kw_only=True)  # slot -> of a batch to come
+    calls: Mapping[int, Sequence[int]] = field(default_factory=dict, kw_only=True)  # slot -> those of its call, where classes have LoRAs
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Images(Stage):
         self.prepared = None
         self.computed_on: Mapping[str, str] = {}  # device and dtype of what draws; {}: a command draws, and does not say
         self.preview = Preview(folder.preview_path, (RUN | folder.spec.settings)["preview_every"])
-        self._table: PerCaption | PerClass | None = None
+        self._table: PerCaption | PerClass | Together | None = None
         self._earlier: EarlierPictures | None = None
         self.taken_over = 0  # pictures that another run had drawn
         self._last: tuple[int, tuple[dict[int, Task], dict[int, str]]] | None = None
@@ -177,7 +181,7 @@ class Images(Stage):
         """(slot -> picture, slot -> why there is none) of a unit, from the rows of the upstream."""
         captions = self.folder.upstream("captions")[0]
         if self._table is None:
-            self._table = table_of(self.config, captions)
+            self._table = table_of(self.config, captions, self.folder.spec.slots)
         places = {slot: self._table.place(slot) for slot in range(unit.start, unit.stop)}
         rows = rows_at(captions, (p.row for p in places.values()))
         tasks, reasons = {}, {}
@@ -195,14 +199,19 @@ class Images(Stage):
         self.painter.begin_unit()
         earlier = self._earlier.pictures(tasks) if self._earlier is not None else {}
         self.taken_over += len(earlier)
-        wanted = [t.row.caption for slot, t in tasks.items() if slot not in earlier]
-        return UnitState(tasks, reasons, self.painter.encode(wanted) if wanted else {}, earlier=earlier)
+        drawn = {slot: t for slot, t in tasks.items() if slot not in earlier}
+        if self.config.model.adapters:  # texts are encoded when their class is drawn
+            calls = together({slot: self._adapter(t.row) for slot, t in drawn.items()}, self.batch)
+            return UnitState(tasks, reasons, {}, earlier=earlier, calls=calls)
+        wanted = [t.row.caption for t in drawn.values()]
+        return UnitState(tasks, reasons, dict(self.painter.encode(wanted)) if wanted else {}, earlier=earlier)
 
     def compute(self, state: UnitState, slots: range) -> list[Drawn]:
         for slot in slots:
             if self._is_drawn(state, slot) and slot not in state.early:
                 tasks = [state.tasks[s] for s in self._together(state, slots, slot)]
-                state.early.update(zip((t.slot for t in tasks), self.draw(state, tasks), strict=True))
+                drawn = zip((t.slot for t in tasks), self.draw(state, tasks), strict=True)
+                state.early.update((s, picture) for s, picture in drawn if s >= slots.start)  # the others are stored already
         return [Drawn(s, state.early.pop(s, None), state.reasons.get(s, ""), state.earlier.get(s)) for s in slots]
 
     @staticmethod
@@ -212,14 +221,47 @@ class Images(Stage):
     def _together(self, state: UnitState, slots: range, first: int) -> list[int]:
         """The slots of one call. Those of a batch are; where others drew some, the gaps are filled from the batches behind it, because a
         call takes as long for one picture as for all of its rows."""
+        if state.calls:
+            return list(state.calls[first])
         if not state.earlier:
             return [s for s in slots if self._is_drawn(state, s)]
         return [s for s in state.tasks if s >= first and self._is_drawn(state, s) and s not in state.early][: self.batch]
 
     def draw(self, state: UnitState, tasks: Sequence[Task]) -> Sequence[Picture]:
         """A picture of each task of a batch, on its way to the host."""
-        texts = [state.texts[t.row.caption] for t in tasks]
+        if state.calls:
+            self._with_adapter(state, tasks[0].row)
+        texts = [state.texts[self._text(t.row)] for t in tasks]
         return self.painter.paint([sample_key(t.slot) for t in tasks], texts, [t.seed for t in tasks])
+
+    def _adapter(self, row: CaptionRow) -> int | None:
+        """The class whose LoRA draws a row; None: the model alone does."""
+        lora = self._lora(row)
+        return lora.index if lora.file else None
+
+    def _lora(self, row: CaptionRow) -> ClassLora:
+        if row.label not in self._loras:
+            raise InputError(
+                f"{BY_CLASS}: captions are of class {row.label} ({row.class_name!r}), which was not planned; plan the run again"
+            )
+        return self._loras[row.label]
+
+    @cached_property
+    def _loras(self) -> dict[int, ClassLora]:
+        return {lora.index: lora for lora in self.config.model.adapters}
+
+    def _text(self, row: CaptionRow) -> Hashable:
+        """What a unit keeps the embedding of a caption under: a LoRA may change text encoders, too."""
+        return (self._adapter(row), row.caption) if self.config.model.adapters else row.caption
+
+    def _with_adapter(self, state: UnitState, row: CaptionRow) -> None:
+        """Have the LoRA of a row in the weights, and the texts of all rows of it encoded."""
+        which = self._adapter(row)
+        self.painter.use(which)
+        if self._text(row) not in state.texts:
+            rows = [state.tasks[slot].row for slot in state.calls]
+            encoded = self.painter.encode([r.caption for r in rows if self._adapter(r) == which])
+            state.texts.update({(which, caption): text for caption, text in encoded.items()})
 
     def hopeless(self, reasons: Mapping[str, int], whole: bool = False) -> str:
         """No picture can be drawn at all: why, and what to do."""
@@ -250,6 +292,16 @@ class Images(Stage):
         record = canonical(self.record(state, task, picture))
         return Sample(item.slot, sample_key(item.slot), {config.format: image, "json": record})
 
+    def _adapted(self, row: CaptionRow) -> dict[str, object]:
+        """What the metadata says of LoRAs of classes, where there are any."""
+        if not self.config.model.adapters:
+            return {}
+        lora = self._lora(row)
+        if not lora.file:
+            return {"adapter": None}
+        file = self.folder.spec.inputs[f"{ADAPTER}{lora.index}"]
+        return {"adapter": {"class": lora.name, "digest": file.identity, "weight": lora.weight}}
+
     def record(self, state: UnitState, task: Task, picture: Picture) -> dict:
         """The metadata beside a picture."""
         config, row, inputs = self.config, task.row, self.folder.spec.inputs
@@ -262,12 +314,12 @@ class Images(Stage):
             "label_names": list(row.label_names),
             "caption_row": row.row,
             "caption_seed": row.seed,
-            "truncated": state.texts[row.caption].truncated,  # the caption has more tokens than the model takes
+            "truncated": state.texts[self._text(row)].truncated,  # the caption has more tokens than the model takes
             "replica": task.replica,
             "seed": task.seed,
             "model": config.model.id,
             "model_digest": inputs["model"].identity if "model" in inputs else "",
-            "model_parts": {r: f.identity for r, f in inputs.items() if r.startswith("model_")},
+            "model_parts": {r: f.identity for r, f in inputs.items() if r.startswith("model_") and not r.startswith(ADAPTER)},
             "scheduler": class_of(config.scheduler, self.model.scheduler),
             "steps": config.steps,
             "guidance_scale": config.guidance_scale,
@@ -283,4 +335,5 @@ class Images(Stage):
             "computed_height": config.height,
             "format": config.format,
             "numerics": self.folder.spec.numerics["name"],
+            **self._adapted(row),
         } | self.computed_on

@@ -348,18 +348,20 @@ class Place:
         return tiny.build(DRAWN[name], folder)
 
     def _single_files(self, name: str, path: Path) -> Path:
-        import torch
         from diffusers import StableDiffusionPipeline
         from safetensors.torch import save_file
 
         from tests.images.checkpoints import single_file
+        from tests.images.loras import make_lora
 
         sd = self.model("sd15")
         if name.endswith("-configs"):
             return shutil.copytree(sd, path, ignore=shutil.ignore_patterns("*.safetensors"))
         path.parent.mkdir(exist_ok=True)
-        lora = {f"unet.mid_block.attentions.0.to_q.lora_{side}.weight": torch.zeros(2, 2) for side in "AB"}
-        save_file(lora if name == "style.safetensors" else single_file(StableDiffusionPipeline.from_pretrained(sd)), path)
+        if name == "style.safetensors":
+            make_lora(sd, path, seed=1)
+        else:
+            save_file(single_file(StableDiffusionPipeline.from_pretrained(sd)), path)
         return path
 
     def _llama(self, folder: Path) -> Path:

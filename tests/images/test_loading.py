@@ -21,6 +21,7 @@ from tests.configs import ImagesConfig, ModelConfig
 from tests.fixtures_images import captions_json_stage, captions_stage, child, judged, work
 from tests.images import tiny
 from tests.images.checkpoints import single_file
+from tests.images.loras import make_lora
 from tests.images.test_models import CAPTIONS, seeded
 
 PLAIN = ImagesConfig(3, ModelConfig("tiny"), guidance_scale=2.0, steps=2, height=16, width=16)
@@ -101,29 +102,9 @@ def test_a_vae_whose_latents_are_of_another_scale_is_refused(sd, tmp_path):
         judged({MODEL: sd, VAE: tmp_path / "xl"}, PLAIN)
 
 
-def make_lora(folder, name, seed):
-    """A LoRA of rank 2 on the queries and keys of the tiny U-Net, as diffusers' training scripts save it; (file, B @ A by module)."""
-    import torch
-    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-    from peft import LoraConfig
-    from peft.utils import get_peft_model_state_dict
-
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet")
-    unet.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_k"]))
-    g = torch.Generator().manual_seed(seed)
-    delta = {}
-    for key, module in unet.named_modules():
-        if hasattr(module, "lora_A") and "default" in module.lora_A:
-            for side in (module.lora_A, module.lora_B):
-                side["default"].weight.data = torch.randn(side["default"].weight.shape, generator=g) * 0.3
-            delta[key] = module.lora_B["default"].weight @ module.lora_A["default"].weight
-    StableDiffusionPipeline.save_lora_weights(str(folder.parent), unet_lora_layers=get_peft_model_state_dict(unet), weight_name=name)
-    return folder.parent / name, delta
-
-
 def test_loras_are_added_to_the_weights_each_times_its_own_weight(copy):
-    first, a = make_lora(copy, "first.safetensors", 1)
-    second, b = make_lora(copy, "second.safetensors", 2)
+    first, second = (copy.parent / f"{name}.safetensors" for name in ("first", "second"))
+    a, b = make_lora(copy, first, 1), make_lora(copy, second, 2)
     plain = opened({MODEL: copy})
     both = opened({MODEL: copy, f"{LORA}0": first, f"{LORA}1": second}, loras=(0.5, -2.0))
     weights = dict(both.pipe.unet.named_parameters())
@@ -155,7 +136,8 @@ def test_a_lora_of_which_a_part_fits_nothing_is_refused(copy, tmp_path):
     import torch
     from safetensors.torch import load_file, save_file
 
-    file, _ = make_lora(copy, "whole.safetensors", 1)
+    file = copy.parent / "whole.safetensors"
+    make_lora(copy, file, 1)
     tensors = load_file(file)
     layers = sum("lora_A" in name for name in tensors)
     foreign = {f"unet.elsewhere.to_q.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}

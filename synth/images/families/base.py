@@ -13,6 +13,7 @@ from synth.images.vae_batches import DECODERS
 from synth.keys import WrongKey
 
 if TYPE_CHECKING:
+    from synth.images.loras import Adapters
     from synth.images.model_folder import ModelFolder
     from synth.images.stage import Images
     from synth.store.folder import StageFolder
@@ -56,12 +57,21 @@ class Family:
     safety_class: ClassVar[str] = ""  # of the safety checker that `flagged` can ask; "": none
     output: ClassVar[str] = "pt"  # output_type: "pt" gives [B, 3, H, W] on the device, "np" [B, H, W, 3]
 
-    def __init__(self, pipe, config: DrawingConfig, batch: int, parts: Mapping[str, object] | None = None, safety=None):
+    def __init__(
+        self,
+        pipe,
+        config: DrawingConfig,
+        batch: int,
+        parts: Mapping[str, object] | None = None,
+        safety=None,
+        adapters: "Adapters | None" = None,
+    ):
         """batch: rows of every call of the text encoders and of draw. parts: further pipelines of a chain, by name.
 
-        safety: a SafetyChecker, or None.
+        safety: a SafetyChecker, or None. adapters: LoRAs of classes.
         """
         self.pipe, self.config, self.batch, self.parts, self.safety = pipe, config, batch, dict(parts or {}), safety
+        self._adapters = adapters
         self._negative: Mapping[str, object] | None = None  # encoded once a worker
         self._img2img = None
 
@@ -124,6 +134,11 @@ class Family:
     def promises(cls, model: ModelConfig) -> bool:
         """Whether the same request has the same bytes again."""
         return True
+
+    def use(self, label: int | None) -> None:
+        """Encode and draw with the LoRA of a class from here on; None: with the model alone."""
+        if self._adapters is not None and self._adapters.use(label):
+            self._negative = None  # a LoRA may change text encoders, too
 
     # -- text --------------------------------------------------------------------------------------------------------
 

@@ -3,16 +3,20 @@
 import json
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from launch.config.compose import CONF, Composer, typed
 from launch.plan.models import NATIVE, PlannedModel, plan_model
 from synth.errors import InputError
-from synth.keys import check
+from synth.keys import WrongKey, check
 from tests.configs import ImagesConfig
 from tests.images import tiny
 
+LAYER = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"  # of the tiny U-Net, 32 x 32
 EMPTY = ImagesConfig(0, None, height=None, width=None, steps=None, scheduler=None, guidance_scale=None)
 
 
@@ -92,6 +96,12 @@ def test_every_preset_fits_its_own_class(folder):
         assert model.repo and model.revision and model.licence and model.memory_gb > 0
 
 
+def write_lora(file, layer=f"unet.{LAYER}", width=32, up="lora_B"):
+    """The form of a LoRA of rank 2, of zeros; width: columns of the layer."""
+    shapes = {"lora_A": (2, width), up: (32, 2)}
+    save_file({f"{layer}.{side}.weight": np.zeros(shape, np.float32) for side, shape in shapes.items()}, file)
+
+
 @pytest.mark.parametrize(
     ("value", "weights"),
     [
@@ -101,11 +111,95 @@ def test_every_preset_fits_its_own_class(folder):
         ("{{path:'{file}',weight:-2}}", (-2.0,)),
     ],
 )
-def test_loras_are_files_with_weights(value, weights, folder):
-    file = next((folder("sd") / "unet").glob("*.safetensors"))
+def test_loras_are_files_with_weights(value, weights, folder, tmp_path):
+    file = tmp_path / "style.safetensors"
+    write_lora(file)
     found = planned("model=sd15", f"model.path='{folder('sd')}'", f"model.lora={value.format(file=file)}")
     assert found.config.loras == weights
     assert [r for r in found.inputs if r.startswith("model_lora")] == [f"model_lora_{i}" for i in range(len(weights))]
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ({"layer": "unet.elsewhere.to_q"}, r"1 of its 1 layers do not fit the unet of StableDiffusionPipeline \(elsewhere\.to_q\)"),
+        ({"width": 64}, "1 of its 1 layers do not fit the unet"),
+        ({"up": "beside"}, r"without unet\..*to_q\.lora_B\.weight"),
+    ],
+)
+def test_a_lora_that_does_not_fit_is_refused_when_it_is_planned(layer, said, folder, tmp_path):
+    write_lora(tmp_path / "odd.safetensors", **layer)
+    with pytest.raises(InputError, match=rf"odd\.safetensors.*{said}"):
+        planned("model=sd15", f"model.path='{folder('sd')}'", f"model.lora='{tmp_path}/odd.safetensors'")
+
+
+def test_weights_of_a_model_are_no_lora(folder):
+    file = next((folder("sd") / "unet").glob("*.safetensors"))
+    with pytest.raises(InputError, match="holds no LoRA"):
+        planned("model=sd15", f"model.path='{folder('sd')}'", f"model.lora='{file}'")
+
+
+CLASSES = {0: "red panda", 3: "crane", 7: "crane", 9: "Great Owl"}
+
+
+@pytest.fixture
+def by_class(folder, tmp_path):
+    """Plans model.lora_by_class of a folder of such files; more: further words of it, and keys."""
+
+    def plan(*files, more="", keys=(), classes=CLASSES):
+        for file in files:
+            (tmp_path / file).parent.mkdir(exist_ok=True)
+            write_lora(tmp_path / file)
+        model = model_of("model=sd15", f"model.path='{folder('sd')}'", f"model.lora_by_class={{path:'{tmp_path}'{more}}}", *keys)
+        return plan_model(model, classes)
+
+    return plan
+
+
+FOUR = ("Red_Panda.safetensors", "3.safetensors", "crane~7.safetensors", "great owl/pytorch_lora_weights.safetensors")
+
+
+def test_loras_of_classes_are_found_by_name_index_or_folder(by_class):
+    found = by_class(*FOUR, "walrus.safetensors", more=",weight:0.5")
+    assert [(c.index, c.name, c.weight, c.file) for c in found.config.adapters] == [(i, n, 0.5, True) for i, n in CLASSES.items()]
+    places = {role: "/".join(Path(i.path).parts[-2:]) for role, i in found.inputs.items() if role.startswith("model_adapter_")}
+    assert list(places) == [f"model_adapter_{i}" for i in (3, 0, 7, 9)] and places["model_adapter_9"] == FOUR[3]
+    assert found.notes == ("model.lora_by_class: of no class of this run: 1 file ('walrus.safetensors')",)
+    assert found.folder.adapters.keys() == CLASSES.keys()
+
+
+def test_a_class_without_a_lora_is_an_error_or_drawn_plainly(by_class):
+    with pytest.raises(WrongKey, match=r"no file of 1 class \('red panda'\); did you mean redpanda\?; add red panda\.safetensors, or"):
+        by_class(*FOUR[1:], "redpanda.safetensors")
+    found = by_class(more=",missing:plain")
+    assert [c.file for c in found.config.adapters] == [False, True, True, True]
+    assert "the model alone draws 1 class ('red panda')" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("files", "more", "said"),
+    [
+        (("crane.safetensors",), "", r"crane is the name of classes \[3, 7\]; call the file by the index"),
+        ((*FOUR, "red panda.safetensors"), "", r"Red_Panda and red panda are both of class 0"),
+        ((*FOUR, "great owl/b.safetensors"), "", "holds 2 LoRA files"),
+        ((), ",missing:plain", "no file of 4 classes"),
+        (FOUR, ",missing:no", "missing 'no': use one of error, plain"),
+        (FOUR, ",weight:x", "weight 'x' is not a number"),
+        (FOUR, ",wieght:1", "is no folder of LoRAs"),
+    ],
+)
+def test_folders_of_loras_that_cannot_be_are_refused(files, more, said, by_class):
+    with pytest.raises(InputError, match=said):
+        by_class(*files, more=more)
+
+
+def test_loras_of_classes_need_classes_and_their_text_encoders_the_device(by_class, tmp_path):
+    for classes, why in ((None, "not drawn by class"), ({}, "captions say of no class")):
+        with pytest.raises(WrongKey, match=why):
+            by_class(*FOUR, classes=classes)
+    write_lora(tmp_path / "3.safetensors", layer="text_encoder.text_model.encoder.layers.0.self_attn.q_proj")
+    with pytest.raises(WrongKey, match=r"text_offload=true: .*3\.safetensors changes text encoders"):
+        by_class(FOUR[0], *FOUR[2:], keys=("model.text_offload=true",))
 
 
 @pytest.mark.parametrize(
