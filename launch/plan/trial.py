@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from launch.config.clusters import ClusterConfig, SlurmConfig, wanted_time
+from launch.config.clusters import NULL, ClusterConfig, SlurmConfig, without_time
 from launch.config.root import Config
 from launch.plan.captions import slots_for, wanted
 from launch.plan.datasets import dataset_of
@@ -20,7 +20,6 @@ from synth.captions.config import CaptionsConfig
 from synth.errors import InputError
 from synth.export.config import ExportConfig
 
-NULL: Any = None  # of a key that nobody set
 FOLDER = "try"  # below runs_dir: a runs folder of its own, which other commands take as one
 
 
@@ -167,6 +166,6 @@ def _own_place(export: ExportConfig) -> ExportConfig:
 def _one_job(cluster: ClusterConfig) -> ClusterConfig:
     """On Slurm one job for each stage, whatever is said of some kinds; here as said, and as many as there are GPUs or cores for auto."""
     if not isinstance(cluster, SlurmConfig):
-        return cluster if wanted_time(cluster.n_jobs) is None else replace(cluster, n_jobs=NULL)
+        return without_time(cluster)
     stages = {kind: replace(own, n_jobs=NULL) for kind, own in cluster.stages.items()}
     return replace(cluster, n_jobs=1, cpu=replace(cluster.cpu, n_jobs=NULL), stages=stages)

@@ -43,15 +43,24 @@ def enough(units: int, slots_a_unit: float, pace: Pace, limit_s: float, most: in
     return Enough(workers, math.ceil(units / workers) * unit_s + pace.start_s, bool(rounds) and workers == wanted)
 
 
+def one_cluster(points: Sequence[Point]) -> None:
+    """InputError for points that differ in where they run."""
+    if any(p.cluster != points[0].cluster for p in points):
+        raise InputError("cluster: a sweep runs on one cluster with one n_jobs; start one command each")
+
+
 def settled(points: Sequence[Point], stages: Sequence[PlannedStage], a_job: Callable[[PlannedStage], int]) -> tuple[list[Point], list[str]]:
     """(the points with a number in the place of auto:TIME, what to say of it). a_job: workers of one job of a stage.
 
     InputError where nothing tells how long a sample of a stage takes that more than one worker can share.
     """
     first = points[0].cluster
-    room = None if first.kind == "slurm" else workers_of([replace(p, cluster=replace(p.cluster, n_jobs=None)) for p in points], stages)
-    if (limit := wanted_time(first.n_jobs)) is None:
+    limits = [wanted_time(p.cluster.n_jobs) for p in points]
+    if not any(limits):
         return list(points), []
+    one_cluster(points)
+    limit = limits[0]
+    room = None if first.kind == "slurm" else workers_of([replace(p, cluster=replace(p.cluster, n_jobs=None)) for p in points], stages)
     paces = Paces(places_of_paces(stages))
     asked = {s.folder for p in points for s in p.chosen()}
     todo = [s for s in stages if s.folder in asked and n_jobs_of(first, s.spec.kind, uses_gpu(s.spec.kind, s.spec.config)) == first.n_jobs]
