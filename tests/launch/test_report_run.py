@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from PIL import Image
 
 from launch import report
 from launch.reporting.drawn import timeline
-from launch.reporting.facts import as_json, gather
+from launch.reporting.facts import as_json, gather, taken_out
 from launch.reporting.page import page
-from launch.reporting.pictures import small
+from launch.reporting.pictures import _one, small
 from launch.slurm import submissions
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.filters.config import BalanceConfig
@@ -31,7 +32,7 @@ from tests.browser import browse
 from tests.fixtures_images import IMAGES, child, commit_units
 from tests.judge.points import point
 from tests.launch.conftest import REPO
-from tests.launch.reported import H100, HOUR, images_stage, opened, start, stop, table_stage, unit, write_events
+from tests.launch.reported import H100, HOUR, images_stage, opened, png, start, stop, table_stage, unit, write_events
 
 CLASSES = ("cat", "dog", "owl")
 CAPTIONS = [f"a {CLASSES[i % 3]} number {i}" for i in range(24)]
@@ -325,3 +326,19 @@ print([m for m in ("torch", "diffusers", "transformers") if m in sys.modules])""
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
     *_, line, heavy = done.stdout.splitlines()
     assert heavy == "[]" and line.startswith("with pictures: ") and line.endswith(f"{run} --out report.html")
+
+
+def test_where_no_stage_can_be_read_the_page_says_so(tmp_path):
+    (tmp_path / "toys" / "images-0123456789ab").mkdir(parents=True)
+    (tmp_path / "toys" / "images-0123456789ab" / "stage.json").write_text("{")
+    told: list[str] = []
+    found = gather(tmp_path, told.append)
+    assert not found.stages and len(told) == 1 and "stage.json" in page(found, tmp_path / "report.html")
+
+
+def test_kinds_and_seeds_of_others_are_no_reason_to_stop(found):
+    chosen = stage_of(found, "balance")
+    by_path = {s.path: replace(s, kind="of tomorrow") for s in found.stages}
+    assert taken_out(chosen, by_path) == chosen.tombstones
+    sample = SimpleNamespace(slot=0, key="k", metadata={"seed": [1]}, size=1, read=lambda: png(0))
+    assert _one(chosen, sample).seed is None
