@@ -16,6 +16,7 @@ from PIL import Image
 
 from launch import report
 from launch.reporting.drawn import timeline
+from launch.reporting.captions import captions
 from launch.reporting.facts import as_json, gather, taken_out
 from launch.reporting.page import page
 from launch.reporting.pictures import _one, small
@@ -148,6 +149,13 @@ def test_captions_are_told_with_their_lengths_and_why_others_were_not_taken(foun
     assert ("one too many",) in {r.examples for r in captions.rejects}
 
 
+def test_of_more_tables_than_a_page_bears_the_first_are_read(found, monkeypatch):
+    monkeypatch.setattr("launch.reporting.captions.TABLES", 2)
+    table = stage_of(found, "captions_json")
+    said: list[str] = []
+    assert len(captions([table] * 5, said.append)) == 2 and said == ["captions of 3 more tables are not told"]
+
+
 def test_the_json_has_the_numbers_of_the_page_and_no_pictures(found, tmp_path):
     facts = json.loads(json.dumps(as_json(found)))
     html = page(found, tmp_path / "report.html")
@@ -273,6 +281,12 @@ def test_of_more_points_than_a_page_bears_the_judge_part_is_a_table(monkeypatch,
     assert (
         "take images.seed=2" in whole and "take images.seed=2" in short and "accuracy against" in whole and "accuracy against" not in short
     )
+
+
+def test_a_picture_of_a_judgement_that_is_gone_costs_its_part_alone(tmp_path, found):
+    leaks = point(0.4, {}).facts["leaks"] | {"examples": [{"files": ["gone.png"], "names": ["a"], "similarity": 0.99}]}
+    html = page(replace(found, judged=comparable([point(0.4, {}, leaks=leaks)])), tmp_path / "r.html")
+    assert "pictures are left out: /nowhere/gone.png" in html and "<h2>Jobs</h2>" in html
 
 
 def test_pauses_between_jobs_take_no_room_of_the_timeline(found):
