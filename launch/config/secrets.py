@@ -104,7 +104,10 @@ def _field(where: str, name: str, group: str, value: Any) -> Iterator[str]:
 
 
 def _in_words(value: Any) -> bool:
-    """Whether an option of a command is one that takes a secret, or a word sets a variable or a header to one. value: words, or their text."""
+    """Whether an option of a command is one that takes a secret, or a word sets a variable or a header to one.
+
+    value: the words, or one text of all.
+    """
     texts = [value] if isinstance(value, str) else _texts(value)
     words = value.split() if isinstance(value, str) else texts
     options = [w.lstrip("-").partition("=")[0] for w in words if w.startswith("-")]

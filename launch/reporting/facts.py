@@ -203,7 +203,8 @@ def taken_out(stage: StageFacts, by_path: Mapping[str, StageFacts]) -> int:
     """Slots that a filter emptied itself: what was empty before stays so."""
     if stage.kind not in KINDS or not KINDS[stage.kind].chooses:
         return 0
-    before = sum(by_path[up].tombstones for up in stage.upstream if up in by_path and by_path[up].kind in KINDS and PICTURES in KINDS[by_path[up].kind].makes)
+    read = [by_path[up] for up in stage.upstream if up in by_path]
+    before = sum(s.tombstones for s in read if s.kind in KINDS and PICTURES in KINDS[s.kind].makes)
     return max(0, stage.tombstones - before)
 
 

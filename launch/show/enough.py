@@ -37,7 +37,8 @@ def enough(units: int, slots_a_unit: float, pace: Pace, limit_s: float, most: in
     Enough(workers=100, wall_s=60.0, in_time=False)
     """
     unit_s = slots_a_unit * pace.slot_s
-    rounds = int((limit_s - pace.start_s) / unit_s + 1e-9) if limit_s > pace.start_s else 0
+    time_s = limit_s - pace.start_s
+    rounds = 0 if time_s <= 0 else units if time_s >= units * unit_s else int(time_s / unit_s + 1e-9)
     wanted = math.ceil(units / rounds) if rounds else units
     workers = min(wanted, most or wanted)
     return Enough(workers, math.ceil(units / workers) * unit_s + pace.start_s, bool(rounds) and workers == wanted)

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from launch import report
-from launch.reporting.drawn import timeline
 from launch.reporting.captions import captions
+from launch.reporting.drawn import timeline
 from launch.reporting.facts import as_json, gather, taken_out
 from launch.reporting.page import page
 from launch.reporting.pictures import _one, small
@@ -179,10 +179,11 @@ def test_the_command_of_a_submission_is_told_without_secrets(run, tmp_path, monk
     here = shutil.copytree(run, tmp_path / "runs")
     half = next(p.parent for p in here.glob("toys/images-*/stage.json") if not (p.parent / "done.json").exists())
     record = submissions.intend(half, 1)
-    order = {"script": "s", "gate_script": "g", "n_jobs": 1, "command": "python launch/run.py x=sk-4fJ2pQ9xLm0Zt7Vw8Kd3 'notify.command=curl hook.example/T0'"}
+    command = "python launch/run.py x=sk-4fJ2pQ9xLm0Zt7Vw8Kd3 'notify.command=curl hook.example/T0'"
+    order = {"script": "s", "gate_script": "g", "n_jobs": 1, "command": command}
     submissions.record(half, submissions.Submission(**{**vars(record), "state": "abandoned", "order": order, "why": "no such partition"}))
     html = page(gather(here, print), tmp_path / "report.html")
-    assert "<pre>python launch/run.py x=***" in html and "4fJ2pQ9x" not in html and "hook.example" not in html and "no such partition" in html
+    assert "<pre>python launch/run.py x=***</pre>" in html and "4fJ2pQ9x" not in html and "no such partition" in html
 
 
 def test_torn_events_and_a_torn_stage_are_told_on_the_page_and_the_rest_is_there(run, tmp_path, capsys):

@@ -42,7 +42,7 @@ FINE = [
     ["captioner=openai", "captioner.api_key_env=MY_KEY", "captioner.model=m"],
     ["captioner=hf", "captioner.template={token:x,enable_thinking:false}"],
     ["notify.command='curl -d \"$SYNTHSET_OUTCOME\" --netrc-file=/home/me/.netrc https://ntfy.sh/runs'"],
-    ["notify.command='curl -H \"Authorization: Bearer $(cat ~/.ntfy)\" -H \"Title: done: all\" https://ntfy.sh/runs'"],
+    ['notify.command=\'curl -H "Authorization: Bearer $(cat ~/.ntfy)" -H "Title: done: all" https://ntfy.sh/runs\''],
     [*SERVED, "captioner.command=[env,'API_KEY_FILE=/x',serve,'{port}','--api-key-file=/x']"],
     [*SERVED, "captioner.flags=[--max-num-batched-tokens,'100',--tokenizer-mode,auto,--api-key-file,/x,--trust-remote-code]"],
     [

@@ -8,7 +8,7 @@ import pytest
 from launch.config.clusters import ClusterConfig, n_jobs_of, wanted_time
 from launch.plan.planned import Point
 from launch.run import Session
-from launch.show.enough import enough, settled
+from launch.show.enough import Enough, enough, settled
 from launch.show.estimate import Pace, Paces, estimate
 from synth.errors import InputError
 from tests.launch.plan.test_trial import planned as composed
@@ -28,6 +28,10 @@ def test_it_is_the_smallest_number_that_ends_in_time(units, limit):
     assert found.in_time == (wall(found.workers) <= limit) == (wall(units) <= limit)
     assert found.workers == units or not found.in_time or found.workers == 1 or wall(found.workers - 1) > limit
     assert enough(units, 10.0, PACE, limit, most=2).workers <= 2
+
+
+def test_what_took_no_time_that_a_clock_tells_is_done_by_one():
+    assert enough(100, 10.0, replace(PACE, slot_s=0.0), 60.0) == Enough(1, 30.0, True)
 
 
 @cache
