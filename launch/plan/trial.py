@@ -19,6 +19,7 @@ from launch.plan.planned import PlannedStage
 from synth.captions.config import CaptionsConfig
 from synth.errors import InputError
 from synth.export.config import ExportConfig
+from synth.filters.config import FilterConfig
 
 FOLDER = "try"  # below runs_dir: a runs folder of its own, which other commands take as one
 
@@ -37,6 +38,7 @@ def cut(config: Config, whole: Sequence[PlannedStage]) -> Config:
         config,
         runs_dir=str(Path(config.runs_dir) / FOLDER),
         export=exports,
+        filter={name: _of_few(chooser) for name, chooser in config.filter.items()},
         judge=replace(config.judge, real=NULL, test=NULL, train="none"),
         cluster=_one_job(config.cluster),
     )
@@ -161,6 +163,11 @@ def _own_place(export: ExportConfig) -> ExportConfig:
     """An export below the folder of the try, that takes nothing from another one."""
     linked: dict[str, Any] = {"link_from": NULL} if hasattr(export, "link_from") else {}
     return replace(export, out=NULL, **linked)
+
+
+def _of_few(chooser: FilterConfig) -> FilterConfig:
+    """A filter that takes what there is, where it wants so many pictures of a class."""
+    return replace(chooser, **{"allow_short": True}) if hasattr(chooser, "allow_short") else chooser
 
 
 def _one_job(cluster: ClusterConfig) -> ClusterConfig:
