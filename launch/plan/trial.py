@@ -167,7 +167,8 @@ def _own_place(export: ExportConfig) -> ExportConfig:
 
 def _of_few(chooser: FilterConfig) -> FilterConfig:
     """A filter that takes what there is, where it wants so many pictures of a class."""
-    return replace(chooser, **{"allow_short": True}) if hasattr(chooser, "allow_short") else chooser
+    short: dict[str, Any] = {"allow_short": True} if hasattr(chooser, "allow_short") else {}
+    return replace(chooser, **short)
 
 
 def _one_job(cluster: ClusterConfig) -> ClusterConfig:

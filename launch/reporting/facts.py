@@ -174,8 +174,8 @@ def _totals(stages: Sequence[StageFacts], jobs: Sequence[Job], co2: float | None
     idle, busy = sum(s.idle_s for s in stages if s.device_s), sum(s.busy_s for s in stages if s.device_s)
     if not busy + idle:
         idle, busy = sum(s.idle_s for s in stages), sum(s.busy_s for s in stages)
-    metered = [j.energy_j for j in jobs if j.energy_j is not None]
-    kwh = sum(metered) / KWH if metered else None
+    metered = [j for j in jobs if j.energy_j is not None]
+    kwh = _joules(metered) / KWH if metered else None
     return Totals(
         stages=len(stages),
         done=sum(s.done for s in stages),
@@ -197,6 +197,18 @@ def _totals(stages: Sequence[StageFacts], jobs: Sequence[Job], co2: float | None
         co2_kg=kwh * co2 / 1000 if kwh is not None and co2 is not None else None,
         devices=dict(Counter(j.device for j in jobs if j.device)),
     )
+
+
+def _joules(jobs: Sequence[Job]) -> float:
+    """Of the GPUs of jobs that know it. Each of several at once on one GPU counted all of it: a time counts once, evenly over a job."""
+    until: dict[str, float] = defaultdict(lambda: float("-inf"))
+    total = 0.0
+    for job in sorted(jobs, key=lambda j: j.begun):
+        gpu = job.uuid or job.worker
+        alone = max(0.0, job.ended - max(job.begun, until[gpu]))
+        total += (job.energy_j or 0.0) * (alone / (job.ended - job.begun) if job.ended > job.begun else 1.0)
+        until[gpu] = max(until[gpu], job.ended)
+    return total
 
 
 def taken_out(stage: StageFacts, by_path: Mapping[str, StageFacts]) -> int:

@@ -17,7 +17,7 @@ from PIL import Image
 from launch import report
 from launch.reporting.captions import captions
 from launch.reporting.drawn import timeline
-from launch.reporting.facts import as_json, gather, taken_out
+from launch.reporting.facts import _joules, as_json, gather, taken_out
 from launch.reporting.page import page
 from launch.reporting.pictures import _one, small
 from launch.slurm import submissions
@@ -98,6 +98,12 @@ def test_counts_and_hours_are_those_of_the_events(found):
     assert half.left_s == pytest.approx(16 * (190 + 490) / 8) and t.left_hours == pytest.approx(2 * half.left_s / HOUR)
     assert (t.energy_kwh, t.energy_jobs, t.co2_kg) == (pytest.approx(2.0), 1, pytest.approx(0.8))
     assert t.idle == pytest.approx((0.2 * 3 * HOUR + 90 + 200 + 20) / (3 * HOUR + 590 + 1000 + 100))
+
+
+def test_energy_of_a_gpu_that_workers_share_counts_once(found):
+    job = next(j for _, j in found.jobs if j.energy_j is not None)
+    a, b, c = (replace(job, begun=at, ended=at + 100.0, energy_j=1000.0, uuid="GPU-1") for at in (0.0, 50.0, 150.0))
+    assert _joules([c, b, a]) == pytest.approx(2500.0) and _joules([a, replace(b, uuid="GPU-2")]) == pytest.approx(2000.0)
 
 
 def test_a_half_done_run_says_what_is_there_and_how_its_jobs_ended(found):
