@@ -29,6 +29,7 @@ import contextlib
 import getpass
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,7 @@ class Examination(Session):
         self.runs: Path | None = None
 
     def planned(self, config, label: str) -> "Point":
+        from launch.config.clusters import without_time
         from launch.plan.graph import plan_point
 
         reasons: dict[str, InputError] = {}
@@ -60,7 +62,7 @@ class Examination(Session):
         point = plan_point(config, label, command=self.command, unplanned=reasons)
         if reasons:
             self.unplanned.append((config, reasons))
-        return point
+        return replace(point, cluster=without_time(point.cluster))
 
 
 def plan(argv: Sequence[str]) -> "Planned":

@@ -114,7 +114,7 @@ class Session:
         from launch.plan.nearest import planned_elsewhere
         from launch.plan.outputs import check_outputs
         from launch.show import dry_run, left, summary, trial
-        from launch.show.enough import settled
+        from launch.show.enough import one_cluster, settled
         from launch.show.saying import say
         from synth.run import trust
 
@@ -128,7 +128,10 @@ class Session:
             say(console, note)
         for remark in filter(None, map(planned_elsewhere, stages)):
             say(console, remark)
-        if self.points and run is None and not self.points[0].plan_only:
+        if self.points and run is not None:
+            for line in self._own_workers():
+                say(console, line)
+        elif self.points and (self.points[0].dry_run or not self.points[0].plan_only):
             self.points, said = settled(self.points, stages, workers_a_job(self.points[0].cluster))
             for line in said:
                 say(console, line)
@@ -143,8 +146,7 @@ class Session:
                 make_folders(stages, console)
                 summary.show((), self.failures, self.command, console)
                 return worst(f.code for f in self.failures)
-            if any(p.cluster != first.cluster for p in self.points):
-                raise InputError("cluster: a sweep runs on one cluster with one n_jobs; start one command each")
+            one_cluster(self.points)
             if len(self.points) > 1:
                 console.print(f"{len(self.points)} points, {len(stages)} distinct stages")
             left.begin(stages, within_limits(self.points, stages, console))
@@ -153,6 +155,18 @@ class Session:
         summary.show(outcomes, self.failures, self.command, console, self._labels())
         trial.show(self.points, outcomes, console)
         return worst([o.code for o in outcomes] + [f.code for f in self.failures])
+
+    def _own_workers(self) -> list[str]:
+        """What to say of keys of cluster and notify where whoever runs the stages has workers of its own: they are not asked."""
+        from launch.config.clusters import without_time
+
+        lines = []
+        if any(p.cluster != without_time(p.cluster) for p in self.points):
+            lines.append(f"cluster.n_jobs={self.points[0].cluster.n_jobs}: is not asked here: this command starts workers by N_GPUS")
+            self.points = [replace(p, cluster=without_time(p.cluster)) for p in self.points]
+        if any(p.notify and p.notify.command for p in self.points):
+            lines.append("warning: notify.command: this command tells nobody; only synthset run does")
+        return lines
 
     def _told(self, stages: Sequence["PlannedStage"], cluster: "ClusterConfig", console: "Console", retry: bool) -> "list[Outcome]":
         """Run or submit; then tell the user by notify.command, which on Slurm the last gate does."""

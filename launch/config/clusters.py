@@ -17,6 +17,7 @@ CLUSTERS = {
 }
 PREVIEWS = {"local": "launch.local.node:preview", "slurm": "launch.slurm.preview:show"}
 AUTO = "auto:"  # how n_jobs begins where it is a time
+NULL: Any = None  # of a key that nobody set
 GATE = "gate"  # in cluster.stages, beside the kinds of stages
 NOT_OF_STAGES = ("kind", "stages", "cpu", "max_submit", "clusters", "check")  # keys of cluster=slurm that all jobs have in common
 
@@ -113,6 +114,11 @@ def wanted_time(n_jobs: object) -> int | None:
     if text is not None and text < 1:
         raise InputError(f"cluster.n_jobs={text}: must be 1 or more")
     return None
+
+
+def without_time(cluster: ClusterConfig) -> ClusterConfig:
+    """The cluster without a number of jobs in the place of auto:8h, for whoever starts workers by a number of its own."""
+    return cluster if wanted_time(cluster.n_jobs) is None else dataclasses.replace(cluster, n_jobs=NULL)
 
 
 def n_jobs_of(cluster: ClusterConfig, kind: str, on_gpu: bool) -> Any:

@@ -50,6 +50,20 @@ def lasting_command() -> str:
     return shlex.join([sys.executable, *line[1:]])
 
 
+def public(command: str) -> str:
+    """A command line as cards and reports tell it: without notify, as the address of whoever is told may be as good as a password.
+
+    >>> public("synthset run seed=1 'notify.command=curl https://hooks.example/T0/B1' recipe=story")
+    'synthset run seed=1 recipe=story'
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError:  # no command line of ours
+        return command
+    kept = [word for word in words if not word.lstrip("+").startswith("notify.")]
+    return command if kept == words else shlex.join(kept)
+
+
 def as_typed(command: str = "") -> str:
     """How another command is called in the form in which this one was; no command: the program alone.
 

@@ -31,6 +31,7 @@ _FIELD = re.compile(
     r"|(^|AUTH|ACCESS|API|HF|HUB|BEARER|SESSION|REFRESH|SECURITY|USER|ID)_?TOKEN|^AUTH)$"
 )
 _SETS = re.compile(r"""(?:^|[\s;&|("'])([A-Za-z_]\w*)=["']?([^\s"';&|]+)""")
+_HEADER = re.compile(r"""([A-Za-z][\w-]*):\s+(?:(?:Bearer|Basic|Token)\s+)?([^\s"'])""", re.I)  # curl -H 'X-Api-Key: 12'
 _VARIABLE = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -95,8 +96,7 @@ def _field(where: str, name: str, group: str, value: Any) -> Iterator[str]:
         holds = value not in (None, "", {}, [], ())
     else:
         text = getattr(value, "text", value)  # of Hydra's grammar
-        words = text.split() if isinstance(text, str) else value
-        holds = (name in COMMANDS and _in_words(words)) or (name in SHELL and _in_lines(value))
+        holds = (name in COMMANDS and _in_words(text if isinstance(text, str) else value)) or (name in SHELL and _in_lines(value))
     if holds:
         yield where
     else:
@@ -104,10 +104,15 @@ def _field(where: str, name: str, group: str, value: Any) -> Iterator[str]:
 
 
 def _in_words(value: Any) -> bool:
-    """Whether an option of a command is one that takes a secret, or a word sets a variable to one."""
-    words = _texts(value)
+    """Whether an option of a command is one that takes a secret, or a word sets a variable or a header to one.
+
+    value: the words, or one text of all.
+    """
+    texts = [value] if isinstance(value, str) else _texts(value)
+    words = value.split() if isinstance(value, str) else texts
     options = [w.lstrip("-").partition("=")[0] for w in words if w.startswith("-")]
-    return any(map(is_field, options)) or _in_lines(words)
+    headers = (is_field(name) and begin not in "$`" for text in texts for name, begin in _HEADER.findall(text))
+    return any(map(is_field, options)) or _in_lines(words) or any(headers)
 
 
 def _in_lines(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from launch.config.program import public
 from launch.plan.node import Node
 from synth.errors import InputError
 from synth.export.config import KEYED, PACKED, PIXELS, ExportConfig, Hdf5PartsConfig
@@ -26,7 +27,7 @@ def _spec(node: Node, config: ExportConfig, settings: dict[str, str]) -> StageSp
     images = node.one("parts" if kind_of(node.kind).parts else kind_of(node.kind).role)
     slots, unit = config.units(images)
     if config.has_card and node.command:
-        settings = {"command": node.command} | settings
+        settings = {"command": public(node.command)} | settings
     return node.spec(dump(replace(config, out=out_of(config))), slots, unit, unit, settings=settings | _pictures_of(images))
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from launch.config.clusters import ClusterConfig, SlurmConfig, wanted_time
+from launch.config.clusters import NULL, ClusterConfig, SlurmConfig, without_time
 from launch.config.root import Config
 from launch.plan.captions import slots_for, wanted
 from launch.plan.datasets import dataset_of
@@ -19,8 +19,8 @@ from launch.plan.planned import PlannedStage
 from synth.captions.config import CaptionsConfig
 from synth.errors import InputError
 from synth.export.config import ExportConfig
+from synth.filters.config import FilterConfig
 
-NULL: Any = None  # of a key that nobody set
 FOLDER = "try"  # below runs_dir: a runs folder of its own, which other commands take as one
 
 
@@ -38,6 +38,7 @@ def cut(config: Config, whole: Sequence[PlannedStage]) -> Config:
         config,
         runs_dir=str(Path(config.runs_dir) / FOLDER),
         export=exports,
+        filter={name: _of_few(chooser) for name, chooser in config.filter.items()},
         judge=replace(config.judge, real=NULL, test=NULL, train="none"),
         cluster=_one_job(config.cluster),
     )
@@ -164,9 +165,15 @@ def _own_place(export: ExportConfig) -> ExportConfig:
     return replace(export, out=NULL, **linked)
 
 
+def _of_few(chooser: FilterConfig) -> FilterConfig:
+    """A filter that takes what there is, where it wants so many pictures of a class."""
+    short: dict[str, Any] = {"allow_short": True} if hasattr(chooser, "allow_short") else {}
+    return replace(chooser, **short)
+
+
 def _one_job(cluster: ClusterConfig) -> ClusterConfig:
     """On Slurm one job for each stage, whatever is said of some kinds; here as said, and as many as there are GPUs or cores for auto."""
     if not isinstance(cluster, SlurmConfig):
-        return cluster if wanted_time(cluster.n_jobs) is None else replace(cluster, n_jobs=NULL)
+        return without_time(cluster)
     stages = {kind: replace(own, n_jobs=NULL) for kind, own in cluster.stages.items()}
     return replace(cluster, n_jobs=1, cpu=replace(cluster.cpu, n_jobs=NULL), stages=stages)

@@ -15,6 +15,7 @@ from synth.redaction import redacted
 from synth.store.framing import shared
 
 PARQUET, REJECTED = "captions.parquet", "rejected.jsonl"  # in the place of a captions table
+TABLES = 50  # that are told
 ROWS, LINES = 200_000, 200_000  # captions and rejects that are read of a table
 BIN = 5  # words of a bar of the histogram
 AGAIN, REASONS, EXAMPLES, LONG = 5, 12, 3, 300  # captions that come again; reasons of rejects, texts of each, characters of a text
@@ -48,10 +49,13 @@ class Captions:
 
 
 def captions(stages: Sequence[StageFacts], tell: Tell) -> list[Captions]:
-    """Of the tables that are there; one that cannot be read is told."""
-    found = []
-    for stage in stages:
-        if stage.kind not in KINDS or TABLE not in KINDS[stage.kind].makes or not stage.done or stage.place is None:
+    """Of the first tables that are there; one that cannot be read is told, and how many more there are."""
+    found: list[Captions] = []
+    tables = [s for s in stages if s.kind in KINDS and TABLE in KINDS[s.kind].makes and s.done]
+    if len(tables) > TABLES:
+        tell(f"captions of {len(tables) - TABLES:,} more tables are not told")
+    for stage in tables[:TABLES]:
+        if stage.place is None:
             continue
         try:
             found.append(_captions(stage.folder, Path(stage.place.path)))

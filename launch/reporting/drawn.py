@@ -28,8 +28,8 @@ svg.graph, svg.jobs { max-width: 100%; height: auto; font: 11px system-ui, sans-
 
 
 def graph(stages: Sequence[StageFacts]) -> str:
-    """Stages from left to right, each behind those that it reads; "" of more than can be drawn."""
-    if len(stages) > NODES:
+    """Stages from left to right, each behind those that it reads; "" of none, and of more than can be drawn."""
+    if not 0 < len(stages) <= NODES:
         return ""
     columns = _columns(stages)
     places = {}

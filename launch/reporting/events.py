@@ -48,6 +48,7 @@ class Job:
     energy_j: float | None
     versions: Mapping[str, str] = field(default_factory=dict)
     sources: str = ""
+    uuid: str = ""  # of its GPU
 
     @property
     def device_s(self) -> float:
@@ -179,6 +180,7 @@ def _job(worker: str, events: Iterable[dict], live: bool, since: float, found: S
         energy_j=_number(use, "energy_j"),
         versions=opened.get("versions") or {},
         sources=_word(start, "sources"),
+        uuid=_word(opened, "uuid"),
     )
 
 

@@ -174,8 +174,8 @@ def _totals(stages: Sequence[StageFacts], jobs: Sequence[Job], co2: float | None
     idle, busy = sum(s.idle_s for s in stages if s.device_s), sum(s.busy_s for s in stages if s.device_s)
     if not busy + idle:
         idle, busy = sum(s.idle_s for s in stages), sum(s.busy_s for s in stages)
-    metered = [j.energy_j for j in jobs if j.energy_j is not None]
-    kwh = sum(metered) / KWH if metered else None
+    metered = [j for j in jobs if j.energy_j is not None]
+    kwh = _joules(metered) / KWH if metered else None
     return Totals(
         stages=len(stages),
         done=sum(s.done for s in stages),
@@ -199,11 +199,24 @@ def _totals(stages: Sequence[StageFacts], jobs: Sequence[Job], co2: float | None
     )
 
 
+def _joules(jobs: Sequence[Job]) -> float:
+    """Of the GPUs of jobs that know it. Each of several at once on one GPU counted all of it: a time counts once, evenly over a job."""
+    until: dict[str, float] = defaultdict(lambda: float("-inf"))
+    total = 0.0
+    for job in sorted(jobs, key=lambda j: j.begun):
+        gpu = job.uuid or job.worker
+        alone = max(0.0, job.ended - max(job.begun, until[gpu]))
+        total += (job.energy_j or 0.0) * (alone / (job.ended - job.begun) if job.ended > job.begun else 1.0)
+        until[gpu] = max(until[gpu], job.ended)
+    return total
+
+
 def taken_out(stage: StageFacts, by_path: Mapping[str, StageFacts]) -> int:
     """Slots that a filter emptied itself: what was empty before stays so."""
     if stage.kind not in KINDS or not KINDS[stage.kind].chooses:
         return 0
-    before = sum(by_path[up].tombstones for up in stage.upstream if up in by_path and PICTURES in KINDS[by_path[up].kind].makes)
+    read = [by_path[up] for up in stage.upstream if up in by_path]
+    before = sum(s.tombstones for s in read if s.kind in KINDS and PICTURES in KINDS[s.kind].makes)
     return max(0, stage.tombstones - before)
 
 

@@ -16,6 +16,7 @@ from launch.reporting.gallery import CSS as PICTURES_CSS
 from launch.reporting.gallery import filters_of, galleries, sweep
 from launch.reporting.stages import StageFacts
 from launch.reporting.work import NAMED, ROWS, full
+from synth.errors import InputError, StoreError
 from synth.export import page_parts
 from synth.export.html import document
 from synth.export.page_parts import table, text
@@ -220,18 +221,22 @@ def _size(stage: StageFacts) -> str:
 
 
 def _judge(report: Report) -> str:
-    """What judges found; of so many points that their pictures are too much for one page, the tables."""
+    """What judges found; the tables alone where pictures of it cannot be read, or are too many for one page."""
     if not report.judged:
         return ""
     from synth.judge.page import sections
     from synth.judge.verdict import rows, sentences, verdict
 
-    whole = sections(report.judged)
-    if len(whole) <= JUDGED:
-        return whole
+    why = "Curves, classes and pictures of so many points are on their own pages, which are linked above."
+    try:
+        whole = sections(report.judged)
+        if len(whole) <= JUDGED:
+            return whole
+    except (InputError, StoreError, OSError) as e:
+        why = f"Curves, classes and pictures are left out: {e}"
     found = [verdict(group) for group in report.judged]
     tables = "".join(f"<p>{text(' '.join(sentences(v)))}</p>\n{table(rows(v)[:ROWS])}" for v in found)
-    return f"{tables}<p>Curves, classes and pictures of so many points are on their own pages, which are linked above.</p>\n"
+    return f"{tables}<p>{text(why)}</p>\n"
 
 
 def _judge_css() -> str:

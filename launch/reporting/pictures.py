@@ -234,7 +234,7 @@ def _one(stage: StageFacts, sample: StageSample) -> Shown:
             sample.key,
             redacted(str(facts.get("caption") or ""), caption=True),
             str(facts.get("class") or ""),
-            facts.get("seed"),
+            seed if type(seed := facts.get("seed")) is int else None,
         )
     except (InputError, StoreError, OSError) as e:
         return Shown(name, sample.slot, sample.key, "", "", None, f"cannot be read: {e}")

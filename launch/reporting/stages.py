@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.config.program import public
 from launch.reporting.events import LIVE, UNKNOWN, Job, StageEvents, Suspect, read_stage
 from launch.show.asked import asked
 from launch.show.stages import StageReport, report_on
@@ -245,7 +246,7 @@ def _left(slots: int, jobs: Sequence[Job]) -> float | None:
 def _command(folder: StageFolder, records: Sequence[submissions.Submission]) -> str:
     """The command that planned a stage, where its folder keeps it: of exports, and of what was submitted."""
     told = [folder.spec.settings.get("command"), *(r.order.get("command") for r in reversed(records))]
-    return redacted(next((c for c in told if isinstance(c, str) and c), ""))
+    return redacted(public(next((c for c in told if isinstance(c, str) and c), "")))
 
 
 def short(value: Any) -> Any:

@@ -37,10 +37,17 @@ def enough(units: int, slots_a_unit: float, pace: Pace, limit_s: float, most: in
     Enough(workers=100, wall_s=60.0, in_time=False)
     """
     unit_s = slots_a_unit * pace.slot_s
-    rounds = int((limit_s - pace.start_s) / unit_s + 1e-9) if limit_s > pace.start_s else 0
+    time_s = limit_s - pace.start_s
+    rounds = 0 if time_s <= 0 else units if time_s >= units * unit_s else int(time_s / unit_s + 1e-9)
     wanted = math.ceil(units / rounds) if rounds else units
     workers = min(wanted, most or wanted)
     return Enough(workers, math.ceil(units / workers) * unit_s + pace.start_s, bool(rounds) and workers == wanted)
+
+
+def one_cluster(points: Sequence[Point]) -> None:
+    """InputError for points that differ in where they run."""
+    if any(p.cluster != points[0].cluster for p in points):
+        raise InputError("cluster: a sweep runs on one cluster with one n_jobs; start one command each")
 
 
 def settled(points: Sequence[Point], stages: Sequence[PlannedStage], a_job: Callable[[PlannedStage], int]) -> tuple[list[Point], list[str]]:
@@ -49,9 +56,12 @@ def settled(points: Sequence[Point], stages: Sequence[PlannedStage], a_job: Call
     InputError where nothing tells how long a sample of a stage takes that more than one worker can share.
     """
     first = points[0].cluster
-    room = None if first.kind == "slurm" else workers_of([replace(p, cluster=replace(p.cluster, n_jobs=None)) for p in points], stages)
-    if (limit := wanted_time(first.n_jobs)) is None:
+    limits = [wanted_time(p.cluster.n_jobs) for p in points]
+    if not any(limits):
         return list(points), []
+    one_cluster(points)
+    limit = limits[0]
+    room = None if first.kind == "slurm" else workers_of([replace(p, cluster=replace(p.cluster, n_jobs=None)) for p in points], stages)
     paces = Paces(places_of_paces(stages))
     asked = {s.folder for p in points for s in p.chosen()}
     todo = [s for s in stages if s.folder in asked and n_jobs_of(first, s.spec.kind, uses_gpu(s.spec.kind, s.spec.config)) == first.n_jobs]

@@ -8,7 +8,7 @@ import contextlib
 import json
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from launch.plan.planned import PlannedStage
@@ -78,9 +78,10 @@ def begin(stages: Sequence[PlannedStage], costs: Costs | None) -> None:
 
 
 def begun(stages: Sequence[PlannedStage]) -> list[Part]:
-    """What was kept of these stages."""
-    names = {s.folder.name for s in stages}
-    return [part for root in dict.fromkeys(s.dataset_root for s in stages) for part in kept(root) if part.folder in names]
+    """What was kept of these stages, by the names that they have here: others may write the file, and a terminal takes [names] for more."""
+    names = {s.folder.name: s.name for s in stages}
+    parts = (part for root in dict.fromkeys(s.dataset_root for s in stages) for part in kept(root) if part.folder in names)
+    return [replace(part, name=names[part.folder]) for part in parts]
 
 
 def keep(root: Path, parts: Sequence[Part]) -> None:

@@ -340,3 +340,10 @@ def test_without_slurm_here_that_is_all_that_is_said(monkeypatch):
     monkeypatch.setattr(site.shutil, "which", lambda name: None)
     (only,) = site.rows([], slurm())
     assert only.verdict == WRONG and only.code == EXIT_AGAIN and "cluster=local" in only.fix
+
+
+def test_a_time_in_the_place_of_a_number_of_jobs_is_no_number_to_count_with(tmp_path):
+    found = plan(["recipe=probe", f"runs_dir={tmp_path}/runs", "cluster=slurm", "cluster.n_jobs=auto:8h"])
+    (point,) = found.points
+    assert point.cluster.n_jobs is None and not found.failures
+    assert row([site._room(Limits(max_submit=9), point.cluster)], "jobs in the queue").verdict == OK

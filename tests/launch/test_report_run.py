@@ -8,16 +8,18 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from launch import report
+from launch.reporting.captions import captions
 from launch.reporting.drawn import timeline
-from launch.reporting.facts import as_json, gather
+from launch.reporting.facts import _joules, as_json, gather, taken_out
 from launch.reporting.page import page
-from launch.reporting.pictures import small
+from launch.reporting.pictures import _one, small
 from launch.slurm import submissions
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.filters.config import BalanceConfig
@@ -31,7 +33,7 @@ from tests.browser import browse
 from tests.fixtures_images import IMAGES, child, commit_units
 from tests.judge.points import point
 from tests.launch.conftest import REPO
-from tests.launch.reported import H100, HOUR, images_stage, opened, start, stop, table_stage, unit, write_events
+from tests.launch.reported import H100, HOUR, images_stage, opened, png, start, stop, table_stage, unit, write_events
 
 CLASSES = ("cat", "dog", "owl")
 CAPTIONS = [f"a {CLASSES[i % 3]} number {i}" for i in range(24)]
@@ -98,6 +100,12 @@ def test_counts_and_hours_are_those_of_the_events(found):
     assert t.idle == pytest.approx((0.2 * 3 * HOUR + 90 + 200 + 20) / (3 * HOUR + 590 + 1000 + 100))
 
 
+def test_energy_of_a_gpu_that_workers_share_counts_once(found):
+    job = next(j for _, j in found.jobs if j.energy_j is not None)
+    a, b, c = (replace(job, begun=at, ended=at + 100.0, energy_j=1000.0, uuid="GPU-1") for at in (0.0, 50.0, 150.0))
+    assert _joules([c, b, a]) == pytest.approx(2500.0) and _joules([a, replace(b, uuid="GPU-2")]) == pytest.approx(2000.0)
+
+
 def test_a_half_done_run_says_what_is_there_and_how_its_jobs_ended(found):
     half = stage_of(found, "images", done=False)
     assert not found.done and (half.state, half.committed, half.samples) == ("not done", 2, 8)
@@ -147,6 +155,13 @@ def test_captions_are_told_with_their_lengths_and_why_others_were_not_taken(foun
     assert ("one too many",) in {r.examples for r in captions.rejects}
 
 
+def test_of_more_tables_than_a_page_bears_the_first_are_read(found, monkeypatch):
+    monkeypatch.setattr("launch.reporting.captions.TABLES", 2)
+    table = stage_of(found, "captions_json")
+    said: list[str] = []
+    assert len(captions([table] * 5, said.append)) == 2 and said == ["captions of 3 more tables are not told"]
+
+
 def test_the_json_has_the_numbers_of_the_page_and_no_pictures(found, tmp_path):
     facts = json.loads(json.dumps(as_json(found)))
     html = page(found, tmp_path / "report.html")
@@ -170,10 +185,11 @@ def test_the_command_of_a_submission_is_told_without_secrets(run, tmp_path, monk
     here = shutil.copytree(run, tmp_path / "runs")
     half = next(p.parent for p in here.glob("toys/images-*/stage.json") if not (p.parent / "done.json").exists())
     record = submissions.intend(half, 1)
-    order = {"script": "s", "gate_script": "g", "n_jobs": 1, "command": "python launch/run.py x=sk-4fJ2pQ9xLm0Zt7Vw8Kd3"}
+    command = "python launch/run.py x=sk-4fJ2pQ9xLm0Zt7Vw8Kd3 'notify.command=curl hook.example/T0'"
+    order = {"script": "s", "gate_script": "g", "n_jobs": 1, "command": command}
     submissions.record(half, submissions.Submission(**{**vars(record), "state": "abandoned", "order": order, "why": "no such partition"}))
     html = page(gather(here, print), tmp_path / "report.html")
-    assert "<pre>python launch/run.py x=***" in html and "4fJ2pQ9x" not in html and "no such partition" in html
+    assert "<pre>python launch/run.py x=***</pre>" in html and "4fJ2pQ9x" not in html and "no such partition" in html
 
 
 def test_torn_events_and_a_torn_stage_are_told_on_the_page_and_the_rest_is_there(run, tmp_path, capsys):
@@ -274,6 +290,12 @@ def test_of_more_points_than_a_page_bears_the_judge_part_is_a_table(monkeypatch,
     )
 
 
+def test_a_picture_of_a_judgement_that_is_gone_costs_its_part_alone(tmp_path, found):
+    leaks = point(0.4, {}).facts["leaks"] | {"examples": [{"files": ["gone.png"], "names": ["a"], "similarity": 0.99}]}
+    html = page(replace(found, judged=comparable([point(0.4, {}, leaks=leaks)])), tmp_path / "r.html")
+    assert "pictures are left out: /nowhere/gone.png" in html and "<h2>Jobs</h2>" in html
+
+
 def test_pauses_between_jobs_take_no_room_of_the_timeline(found):
     svg = timeline(found.jobs)
     widths = [float(w) for w in re.findall(r'<rect [^>]*?width="([0-9.]+)"', svg)]
@@ -325,3 +347,19 @@ print([m for m in ("torch", "diffusers", "transformers") if m in sys.modules])""
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
     *_, line, heavy = done.stdout.splitlines()
     assert heavy == "[]" and line.startswith("with pictures: ") and line.endswith(f"{run} --out report.html")
+
+
+def test_where_no_stage_can_be_read_the_page_says_so(tmp_path):
+    (tmp_path / "toys" / "images-0123456789ab").mkdir(parents=True)
+    (tmp_path / "toys" / "images-0123456789ab" / "stage.json").write_text("{")
+    told: list[str] = []
+    found = gather(tmp_path, told.append)
+    assert not found.stages and len(told) == 1 and "stage.json" in page(found, tmp_path / "report.html")
+
+
+def test_kinds_and_seeds_of_others_are_no_reason_to_stop(found):
+    chosen = stage_of(found, "balance")
+    by_path = {s.path: replace(s, kind="of tomorrow") for s in found.stages}
+    assert taken_out(chosen, by_path) == chosen.tombstones
+    sample = SimpleNamespace(slot=0, key="k", metadata={"seed": [1]}, size=1, read=lambda: png(0))
+    assert _one(chosen, sample).seed is None

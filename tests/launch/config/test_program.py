@@ -95,3 +95,10 @@ def test_help_texts_name_commands_as_they_are_called_here(called):
 def test_folders_of_a_command_line_are_neither_settings_nor_values_of_flags():
     words = ["-m", "--config-dir", "conf", "runs/a", "seed=1", "~model.path", "--cfg", "job", "runs/b"]
     assert program.folders_of(words) == ["runs/a", "runs/b"]
+
+
+def test_cards_and_reports_tell_a_command_without_whom_its_user_tells():
+    line = "python launch/run.py seed=1 'notify.command=curl https://hooks.example/T0' +notify.timeout_s=9 dataset.name='a b'"
+    assert program.public(line) == "python launch/run.py seed=1 'dataset.name=a b'"
+    for other in ("python launch/run.py 'x=```'", "it's no command of ours: notify.command"):
+        assert program.public(other) == other

@@ -28,6 +28,11 @@ LINES = {  # settings -> the key that is named
     "cluster.setup": ["cluster=slurm", f"cluster.setup=['cd /x; export HF_TOKEN=\"{SECRET}\"']"],
     "cluster.extra.password": ["cluster=slurm", f"+cluster.extra.password={SECRET}"],
 }
+HEADERS = {  # the same of keys that are above with something else
+    f"notify.command='curl -H \"Authorization: Bearer {SECRET}\" https://ntfy.sh/runs'": "notify.command",
+    f"notify.command='curl -H \"X-Api-Key: {SECRET}\" https://ntfy.sh/runs'": "notify.command",
+    f"captioner.command=[serve,'{{port}}',-H,'Authorization: {SECRET}']": "captioner.command",
+}
 FINE = [
     [
         "captioner=openai",
@@ -37,6 +42,7 @@ FINE = [
     ["captioner=openai", "captioner.api_key_env=MY_KEY", "captioner.model=m"],
     ["captioner=hf", "captioner.template={token:x,enable_thinking:false}"],
     ["notify.command='curl -d \"$SYNTHSET_OUTCOME\" --netrc-file=/home/me/.netrc https://ntfy.sh/runs'"],
+    ['notify.command=\'curl -H "Authorization: Bearer $(cat ~/.ntfy)" -H "Title: done: all" https://ntfy.sh/runs\''],
     [*SERVED, "captioner.command=[env,'API_KEY_FILE=/x',serve,'{port}','--api-key-file=/x']"],
     [*SERVED, "captioner.flags=[--max-num-batched-tokens,'100',--tokenizer-mode,auto,--api-key-file,/x,--trust-remote-code]"],
     [
@@ -55,6 +61,13 @@ def test_a_secret_on_the_command_line_is_refused_before_anything_else_is_said(wh
         check(LINES[where])
     fix = "a file that the command reads" if where == "notify.command" else "captioner.api_key_env"
     assert str(e.value).startswith(f"{where}: holds a secret") and SECRET not in str(e.value) and fix in str(e.value)
+
+
+@pytest.mark.parametrize("setting", HEADERS)
+def test_a_secret_in_a_header_of_a_command_is_refused(setting):
+    with pytest.raises(InputError) as e:
+        check([*(SERVED if "captioner" in setting else ()), setting])
+    assert str(e.value).startswith(f"{HEADERS[setting]}: holds a secret") and SECRET not in str(e.value)
 
 
 @pytest.mark.parametrize("where", LINES)

@@ -6,7 +6,7 @@ import pytest
 
 from launch.config.compose import Composer, typed
 from launch.config.root import RecipeStage
-from launch.plan.graph import distinct, topological
+from launch.plan.graph import distinct, plan_point, topological
 from synth.errors import InputError
 from synth.keys import dump
 from synth.kinds import load
@@ -186,3 +186,10 @@ def test_circles_and_unknown_stages_in_a_recipe_are_told():
         topological({"a": RecipeStage("probe", {"x": "b"}), "b": RecipeStage("probe", {"x": "a"})})
     with pytest.raises(InputError, match="did you mean images"):
         topological({"images": RecipeStage("images"), "a": RecipeStage("probe", {"x": "image"})})
+
+
+def test_the_card_of_an_export_is_not_told_whom_the_run_tells(world):
+    config = typed(Composer().compose([*world.overrides, "export=[image_folder]"]))
+    point = plan_point(config, command="run.py seed=1 'notify.command=curl https://hooks.example/T0'")
+    (export,) = [s for s in point.stages if s.spec.kind == "image_folder"]
+    assert export.spec.settings["command"] == "run.py seed=1"

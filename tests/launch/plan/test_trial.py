@@ -65,6 +65,12 @@ def test_an_export_goes_below_the_try_and_nothing_is_judged(world):
     assert stage(tried, "image_folder").spec.config["out"] == "" and "link_from" not in stage(tried, "image_folder").spec.settings
 
 
+def test_a_filter_that_wants_more_of_a_class_takes_what_a_try_has(world):
+    words = ["filter=[balance]", "filter.balance.count=9"]
+    assert stage(world.point("trial=1", *words), "balance").spec.config["allow_short"] is True
+    assert stage(world.point(*words), "balance").spec.config["allow_short"] is False
+
+
 def test_each_stage_has_one_job_on_slurm(world):
     tried = world.point(
         "trial=1", "cluster=slurm", "cluster.gpu_mem_gb=24", "cluster.n_jobs=9", "cluster.stages.images.n_jobs=3", "cluster.cpu.n_jobs=4"

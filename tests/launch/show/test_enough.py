@@ -7,7 +7,8 @@ import pytest
 
 from launch.config.clusters import ClusterConfig, n_jobs_of, wanted_time
 from launch.plan.planned import Point
-from launch.show.enough import enough, settled
+from launch.run import Session
+from launch.show.enough import Enough, enough, settled
 from launch.show.estimate import Pace, Paces, estimate
 from synth.errors import InputError
 from tests.launch.plan.test_trial import planned as composed
@@ -27,6 +28,10 @@ def test_it_is_the_smallest_number_that_ends_in_time(units, limit):
     assert found.in_time == (wall(found.workers) <= limit) == (wall(units) <= limit)
     assert found.workers == units or not found.in_time or found.workers == 1 or wall(found.workers - 1) > limit
     assert enough(units, 10.0, PACE, limit, most=2).workers <= 2
+
+
+def test_what_took_no_time_that_a_clock_tells_is_done_by_one():
+    assert enough(100, 10.0, replace(PACE, slot_s=0.0), 60.0) == Enough(1, 30.0, True)
 
 
 @cache
@@ -82,3 +87,32 @@ def test_here_there_is_room_for_as_many_as_the_machine_has(tmp_path, monkeypatch
 def test_what_is_no_number_and_no_time_is_refused(wrong):
     with pytest.raises(InputError, match=r"^cluster\.n_jobs"):
         wanted_time(wrong)
+
+
+def session(tmp_path, *more):
+    """One that was planned with these words."""
+    found = Session()
+    found.points = [composed(str(tmp_path / "runs"), "recipe=probe", *words) for words in more]
+    return found
+
+
+def test_a_command_with_workers_of_its_own_is_given_no_time_and_says_what_it_does_not_do(tmp_path, capsys):
+    given = []
+    found = session(tmp_path, ["cluster.n_jobs='auto:8h'", "notify.command=x"])
+    assert found.execute(lambda stages, cluster, console, retry: given.append(cluster.n_jobs) or []) == 0 and given == [None]
+    said = capsys.readouterr().out
+    assert "cluster.n_jobs=auto:8h: is not asked here" in said and "warning: notify.command: this command tells nobody" in said
+
+
+def test_a_dry_run_of_a_plan_alone_settles_it_too(tmp_path, capsys):
+    words = ["cluster.n_jobs='auto:8h'", "dry_run=true", "plan_only=true", "probe.slots=4", "probe.unit_size=4"]
+    assert session(tmp_path, words).execute() == 0
+    assert "nothing was written" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("other", ["3", "'auto:4h'"])
+def test_points_that_want_other_numbers_are_no_one_run(tmp_path, other):
+    found = session(tmp_path, ["cluster.n_jobs='auto:8h'", "probe.slots=4"], [f"cluster.n_jobs={other}", "probe.slots=4"])
+    with pytest.raises(InputError, match="one cluster with one n_jobs"):
+        found.execute()
+    assert not (tmp_path / "runs").exists()

@@ -83,3 +83,13 @@ def test_status_tells_the_time_of_all_stages_until_they_are_done(run, capsys):
     }
     StageFolder.create(root, unknown.spec).mark_done({"units": 10, "slots": 40, "samples": 40, "tombstones": 0})
     assert status.main([str(root), "--no-slurm"]) == 0 and "all stages" not in capsys.readouterr().out
+
+
+def test_a_name_that_others_wrote_is_not_what_a_terminal_is_given(run):
+    root, known, _ = run
+    (root / FILE).write_text((root / FILE).read_text().replace('"images"', '"[/red]"'))
+    with Bars(Console(file=io.StringIO(), force_terminal=True, width=300), begun([known])) as bars:
+        bars.begin("images", 80, 0, "", known.folder.name)
+        bars.at(0)
+        bars.end(80)
+    assert [part.name for part in begun([known])] == ["images"]
