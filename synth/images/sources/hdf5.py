@@ -147,6 +147,8 @@ class Hdf5Reader(PackedReader):
             raise InputError(f"{where}: its attributes class_indices and class_names list no classes; {WANTED}")
         if indices.shape != names.shape or not all(isinstance(n, str) for n in names) or (indices < 0).any():
             raise InputError(f"{where}: its attributes class_indices and class_names do not belong together; {WANTED}")
+        if len(set(indices.tolist())) < len(indices):
+            raise InputError(f"{where}: its attribute class_indices holds an index twice, so a label is of two classes; {WANTED}")
         return {index: self.number(SourceClass(index, name)) for index, name in zip(indices.tolist(), names.tolist(), strict=True)}
 
 
