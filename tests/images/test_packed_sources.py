@@ -111,6 +111,15 @@ def test_hostile_names_and_equal_ones_are_keys_apart_and_no_paths(tmp_path):
     assert [read(root, i) for i in items] == [picture(k) for k in range(len(HOSTILE))]
 
 
+def test_pictures_of_joined_exports_that_are_called_alike_are_keys_apart(tmp_path):
+    """Their random numbers would be the same."""
+    rest = {"label": [0, 1], "caption": ["", ""], "key": ["0", "0"], "seed": [0, 0]}
+    items, _ = listed(parquet(tmp_path / "a.parquet", {"image": images(2, ["0.png", "0.png"]), **rest}, features=None))
+    assert [i.key for i in items] == ["a.parquet/0.png", "a.parquet/000001/0.png"]
+    items, _ = listed(packed(tmp_path / "a.h5", keys=["0", "0"]))
+    assert [i.key for i in items] == ["a.h5/0", "a.h5/000001/0"]
+
+
 def test_labels_without_names_and_names_as_labels_are_classes(tmp_path):
     numbers = parquet(tmp_path / "a.parquet", {"image": images(2), "label": [7, 2]}, features=None)
     assert listed(numbers)[1].classes == [SourceClass(7, "7"), SourceClass(2, "2")]
