@@ -27,8 +27,9 @@ if __name__ == "__main__":  # python launch/doctor.py and python -m launch.docto
 import argparse
 import contextlib
 import getpass
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,10 +151,27 @@ def main(argv: list[str]) -> int:
         return tool(lambda: help_text(__doc__ or ""))
     args, rest = parser().parse_known_args(argv)
     try:
-        return tool(lambda: examined(args, rest))
+        with _stopping():
+            return tool(lambda: examined(args, rest))
     except KeyboardInterrupt:
         print("stopped; nothing was changed", file=sys.stderr)
         return EXIT_AGAIN
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    """SIGTERM and a terminal that hangs up are Ctrl-C, which cancels the job of the trial and removes its folder; the first of each."""
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is not signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def examined(args: argparse.Namespace, argv: Sequence[str]) -> int:

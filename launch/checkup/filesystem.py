@@ -173,6 +173,8 @@ def _space(r: Readings, needs: Needs) -> Row:
 
 
 def _inodes(r: Readings, needs: Needs) -> Row:
+    if r.free_bytes is None:
+        return unknown("free inodes", "the file system does not tell what is free")
     if r.free_files is None:
         return ok("free inodes", "this file system has no fixed number of them")
     free = f"{r.free_files:,} free"
@@ -200,7 +202,9 @@ def ask(words: Iterable[str]) -> str | None:
 def quotas(folder: Path, kind: str, user: str, ask: Callable[[Iterable[str]], str | None] = ask) -> list[Quota] | None:
     """Limits of this user on the file system of a folder, or on all that quota tells; None where nobody tells."""
     said = ask(["lfs", "quota", "-q", "-u", user, str(folder)]) if kind == "lustre" else ask(["quota", "-w"])
-    return None if said is None else parse_quotas(said)
+    found = parse_quotas(said or "")
+    # a server that does not answer is told on stderr, and a line of another form is none: only the word is
+    return found if found or re.search(r":[ \t]*none\b", said or "") else None
 
 
 def parse_quotas(text: str) -> list[Quota]:
@@ -221,7 +225,7 @@ def parse_quotas(text: str) -> list[Quota]:
 def quota_rows(found: list[Quota] | None, needs: Needs) -> list[Row]:
     """One row for each limit that the plan meets; one that says so where there is none."""
     if found is None:
-        return [unknown("quota", "neither quota nor lfs answers on this machine", "ask your site, or `df` of runs_dir")]
+        return [unknown("quota", "neither quota nor lfs tells any on this machine", "ask your site, or `df` of runs_dir")]
     limits = [q for q in found if q.limit or q.files_limit]
     if not limits:
         return [ok("quota", "none is told for you")]

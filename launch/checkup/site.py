@@ -196,6 +196,8 @@ def _account(asked: Sequence[Asked], told: Told) -> Row:
         if told.limits.accounts:
             return ok("account", f"the site's choice; yours are {', '.join(told.limits.accounts)}")
         return unknown("account", "none is set, and sacctmgr tells none of yours", "cluster.account=NAME where your site wants one")
+    if not known:
+        return unknown("account", f"{', '.join(names)}; sacctmgr tells none of yours to compare")
     return ok("account", "; ".join(f"{n}{_figures(told, 'account', n)}" for n in names))
 
 
@@ -207,8 +209,10 @@ def _figures(told: Told, entity: str, name: str) -> str:
 def _qos(asked: Sequence[Asked], told: Told) -> Row:
     names = dict.fromkeys(n for a in asked if (n := a.resources.qos or told.limits.qos))
     names |= dict.fromkeys(p.qos for a in asked if (p := told.limits.partition(a.resources.partition)) and p.qos)
+    if "sacctmgr" not in told.commands:
+        return unknown("QOS", "; ".join([*names, "there is no sacctmgr here to tell limits"]))
     if not names:
-        return ok("QOS", "none is set") if told.commands & {"sacctmgr"} else unknown("QOS", "there is no sacctmgr here to tell limits")
+        return ok("QOS", "none is set")
     return ok("QOS", "; ".join(f"{n}{_figures(told, 'qos', n)}" for n in names))
 
 

@@ -120,13 +120,13 @@ def source_layout(config: Img2ImgConfig) -> tuple[Path, str]:
     """(root, layout) of img2img.source; a path that is not there is a WrongKey."""
     if not config.source:
         raise WrongKey("source", None, "not set", "it must name a folder of pictures: img2img.source=/path")
-    # the real place: a link such as image_folder-latest points elsewhere when this run is through
-    root = Path(config.source).expanduser().resolve()
+    # the real place: a link such as image_folder-latest points elsewhere when this run is through; only links name files of a hub's cache
+    root = (named := Path(config.source).expanduser()).resolve()
     if not root.exists():
         raise WrongKey(
             "source", config.source, "is not there", "it must name a folder of pictures, a .tar, .parquet or .h5 file, or a stage folder"
         )
-    return root, layout_of(root) if config.layout == "auto" else config.layout
+    return root, layout_of(named) if config.layout == "auto" else config.layout
 
 
 def _of_folder(node: Node, root: Path, layout: str) -> StageSpec:

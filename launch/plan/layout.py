@@ -222,11 +222,11 @@ def _place(node: Node) -> tuple[Path, str]:
     what = "img2dataset's output, a folder of pictures, a .tar, .parquet or .h5 file, meta files or a stage folder"
     if not config.source:
         raise WrongKey("source", None, "not set", f"it must name {what}: layout.source=/path")
-    # the real place: a link such as image_folder-latest points elsewhere when this run is through
-    root = Path(config.source).expanduser().resolve()
+    # the real place: a link such as image_folder-latest points elsewhere when this run is through; only links name files of a hub's cache
+    root = (named := Path(config.source).expanduser()).resolve()
     if not root.exists():
         raise WrongKey("source", config.source, f"is {foreign.absent(root)}", f"it must name {what}")
-    layout = layout_of(root) if config.layout == "auto" else config.layout
+    layout = layout_of(named) if config.layout == "auto" else config.layout
     if config.image_folder is not None and layout != "meta":
         raise WrongKey("image_folder", config.image_folder, f"is for meta files, and {root} is of layout {layout}", "leave it out")
     if layout not in ("meta", "stage") and root in (node.dataset_root.resolve(), *node.dataset_root.resolve().parents):

@@ -90,9 +90,9 @@ def of_stage(node: Node, stage: PlannedStage) -> Planned:
 def of_given(node: Node, given: Given) -> Planned:
     """What a key names. A path that is not there, and pictures none of which can be used, are InputErrors that name the key."""
     node = replace(node, upstream={})
-    # the real place: a link such as image_folder-latest points elsewhere when this run is through
-    root = existing(given.path, given.key, WHAT).resolve()
-    layout = layout_of(root, given.key) if given.layout == AUTO else given.layout
+    # the real place: a link such as image_folder-latest points elsewhere when this run is through; only links name files of a hub's cache
+    root = (named := existing(given.path, given.key, WHAT)).resolve()
+    layout = layout_of(named, given.key) if given.layout == AUTO else given.layout
     if layout == STAGE:
         try:
             return replace(of_stage(node, given_stage(root, filters=True)), given=True)

@@ -111,6 +111,15 @@ def test_hostile_names_and_equal_ones_are_keys_apart_and_no_paths(tmp_path):
     assert [read(root, i) for i in items] == [picture(k) for k in range(len(HOSTILE))]
 
 
+def test_pictures_of_joined_exports_that_are_called_alike_are_keys_apart(tmp_path):
+    """Their random numbers would be the same."""
+    rest = {"label": [0, 1], "caption": ["", ""], "key": ["0", "0"], "seed": [0, 0]}
+    items, _ = listed(parquet(tmp_path / "a.parquet", {"image": images(2, ["0.png", "0.png"]), **rest}, features=None))
+    assert [i.key for i in items] == ["a.parquet/0.png", "a.parquet/000001/0.png"]
+    items, _ = listed(packed(tmp_path / "a.h5", keys=["0", "0"]))
+    assert [i.key for i in items] == ["a.h5/0", "a.h5/000001/0"]
+
+
 def test_labels_without_names_and_names_as_labels_are_classes(tmp_path):
     numbers = parquet(tmp_path / "a.parquet", {"image": images(2), "label": [7, 2]}, features=None)
     assert listed(numbers)[1].classes == [SourceClass(7, "7"), SourceClass(2, "2")]
@@ -200,6 +209,29 @@ def test_a_row_group_that_no_memory_takes_is_refused_when_it_is_listed(tmp_path,
     monkeypatch.setattr(row_groups, "MAX_GROUP", 1000)
     with pytest.raises(InputError, match=r"row group 0 has [\d,]+ bytes, at most 1,000 are read at once; write it anew"):
         listed(file)
+
+
+def test_a_footer_that_miscounts_the_rows_of_a_group_is_a_reason_and_no_other_picture(tmp_path):
+    file = parquet(tmp_path / "a.parquet", {"image": images(4)})
+    data, two_rows = file.read_bytes(), b"\x16\x04\x26"  # of a row group: its number of rows, before its place in the file
+    first, second, last = data.rsplit(two_rows, 2)
+    file.write_bytes(first + b"\x16\x06\x26" + second + b"\x16\x02\x26" + last)  # 3 and 1
+    items, _ = listed(file)
+    answers = [read(file, i) for i in items]
+    assert len(items) == 4 and all(a.startswith("its row group is torn (") for a in answers[:3])
+
+
+def test_a_row_group_whose_equal_pictures_fill_the_memory_is_refused_when_it_is_read(tmp_path, monkeypatch):
+    from synth.images.sources import row_groups
+
+    one = {"bytes": picture(0), "path": "0.png"}
+    file = parquet(tmp_path / "a.parquet", {"image": pa.array([one] * 1000, IMAGE)}, group=1000)
+    items, _ = listed(file)
+    monkeypatch.setattr(row_groups, "MAX_GROUP", 500 * len(picture(0)))
+    assert pq.ParquetFile(file).metadata.row_group(0).total_byte_size < row_groups.MAX_GROUP, "no fault of the listing"
+    monkeypatch.setattr(row_groups, "read_row", RowGroups().read)
+    with pytest.raises(InputError, match=r"row group 0 needs more than [\d,]+ bytes of memory; write it anew"):
+        read(file, items[0])
 
 
 def test_threads_read_rows_in_any_order_and_few_row_groups_are_kept(tmp_path, monkeypatch):
@@ -307,6 +339,7 @@ def test_a_packed_file_is_read_with_hostile_keys_and_values_in_one_piece(tmp_pat
         ({"images": np.zeros(9)}, "images is of float64, expected uint8"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "offsets": None}, r"images has the shape \(2, 4, 4\) for 2 pictures"),
         ({"attributes": {"class_names": ["cat"]}}, "class_indices and class_names do not belong together"),
+        ({"attributes": {"class_indices": np.array([3, 3])}}, "class_indices holds an index twice"),
         ({"attributes": {"class_indices": np.array([0.5, 1])}}, "class_indices and class_names list no classes"),
     ],
 )

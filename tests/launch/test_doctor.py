@@ -174,6 +174,7 @@ def disk(needs=SMALL, elsewhere=False, **readings):
         ({}, Needs(None, 10, "images"), "free space", UNKNOWN, ""),
         ({"free_files": 900}, SMALL, "free inodes", WRONG, "export=[webdataset]"),
         ({"free_files": None}, SMALL, "free inodes", OK, ""),
+        ({"free_bytes": None, "free_files": None}, SMALL, "free inodes", UNKNOWN, ""),  # statvfs was refused
     ],
 )
 def test_a_disk_that_cannot_take_the_plan_is_told_with_its_figures(readings, needs, what, verdict, words):
@@ -215,6 +216,19 @@ def test_quotas_of_both_programs_are_read_and_held_against_the_plan():
     assert [r.verdict for r in filesystem.quota_rows([Quota("/dev/a", 1, 10**9, 5, 0)], SMALL)] == [OK]
     assert filesystem.quota_rows(None, SMALL)[0].verdict == UNKNOWN and filesystem.quota_rows([], SMALL)[0].verdict == OK
     assert filesystem.quotas(filesystem.Path("/data"), "nfs4", "u", lambda words: None) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("Disk quotas for user u (uid 1000): none\n", []),
+        ("", None),  # rquotad does not answer: words on stderr alone
+        ("/lustre [1500] 1000 2000 - [99] 0 100 -\n", None),  # figures that lfs itself does not trust
+        ("/lustre\n  1500 1000 2000 - 99 0 100 -\n", None),
+    ],
+)
+def test_a_quota_that_nobody_told_is_not_none(said, found):
+    assert filesystem.quotas(filesystem.Path("/data"), "lustre", "u", lambda words: said) == found
 
 
 def test_inodes_are_those_of_the_plan(world):
@@ -306,6 +320,15 @@ def test_of_a_controller_that_does_not_answer_nothing_more_is_said(world, monkey
     monkeypatch.setattr(site.shutil, "which", lambda name: name)
     (only,) = site.rows(world.point("export=[]").stages[:1], slurm())
     assert only.verdict == WRONG and only.code == EXIT_AGAIN and "does not answer" in only.found
+
+
+def test_an_account_and_a_qos_that_nothing_was_compared_with_are_unknown():
+    rows = judged(
+        "cluster.qos=lnog",
+        "cluster.account=lba",
+        told=replace(TOLD, limits=replace(LIMITS, accounts=()), commands=frozenset({*site.COMMANDS})),
+    )
+    assert [(row(rows, w).verdict, row(rows, w).found[:3]) for w in ("account", "QOS")] == [(UNKNOWN, "lba"), (UNKNOWN, "lno")]
 
 
 def test_limits_of_a_qos_and_a_guessed_memory_are_told():

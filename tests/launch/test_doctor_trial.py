@@ -3,11 +3,13 @@
 import io
 import json
 import os
+import signal
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from launch import doctor
 from launch.checkup import jobs, trial
 from launch.checkup.rows import OK, UNKNOWN, WARN, WRONG, exit_code
 from launch.checkup.trial import Ended
@@ -198,3 +200,13 @@ def test_ctrl_c_cancels_the_job_and_leaves_no_folder(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         try_it()
     assert called == [("scancel", "7")] and not (tmp_path / "runs" / calibration.FOLDER).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_the_doctor_is_ctrl_c(number, monkeypatch, capsys):
+    before = signal.signal(number, lambda *_: None)
+    try:
+        monkeypatch.setattr(doctor, "examined", lambda *_: os.kill(os.getpid(), number) or 0)
+        assert doctor.main(["--login-only"]) == EXIT_AGAIN and "stopped" in capsys.readouterr().err
+    finally:
+        signal.signal(number, before)

@@ -18,7 +18,7 @@ from h5py import h5d, h5i, h5z
 from synth.errors import InputError
 from synth.images.sources.base import BYTES, DEFLATED, MANIFEST, MAX_PIXELS, PIXELS, Input, Packed, SourceClass, too_large
 from synth.images.sources.class_folders import CLASSES, known_classes
-from synth.images.sources.packed import SUFFIXES, PackedReader
+from synth.images.sources.packed import SUFFIXES, PackedReader, apart
 from synth.images.sources.row_groups import opened
 from synth.store.hdf5 import Hdf5File, NoFilter, Refused, place, reading
 from synth.store.trees import can_decode, is_picture, plain, suffix_of
@@ -127,6 +127,7 @@ class Hdf5Reader(PackedReader):
         n = len(there["labels"])
         _judge(there, n, where)
         places = _files_in(there, n, where) if "offsets" in there else _values_in(there["images"], n, where)
+        taken = set[str]()
         for start in range(0, n, ROWS):
             stop = min(n, start + ROWS)
             labels = there["labels"][start:stop].tolist()
@@ -138,7 +139,8 @@ class Hdf5Reader(PackedReader):
                 wrong = "" if number is not None or label < 0 else f"has label {label}, which is no class of its file"
                 classes = () if number is None else (number,)
                 packed = Packed(identity, form)
-                yield Input(plain(f"{name}/{key or row}"), name, size, offset, classes, caption.strip(), reason or wrong, packed=packed)
+                spoken = plain(f"{name}/{apart(key or str(row), row, taken)}")
+                yield Input(spoken, name, size, offset, classes, caption.strip(), reason or wrong, packed=packed)
 
     def _classes(self, attributes: Mapping[str, object], where: str) -> dict[int, int]:
         """official index -> class number of the reader."""
@@ -147,6 +149,8 @@ class Hdf5Reader(PackedReader):
             raise InputError(f"{where}: its attributes class_indices and class_names list no classes; {WANTED}")
         if indices.shape != names.shape or not all(isinstance(n, str) for n in names) or (indices < 0).any():
             raise InputError(f"{where}: its attributes class_indices and class_names do not belong together; {WANTED}")
+        if len(set(indices.tolist())) < len(indices):
+            raise InputError(f"{where}: its attribute class_indices holds an index twice, so a label is of two classes; {WANTED}")
         return {index: self.number(SourceClass(index, name)) for index, name in zip(indices.tolist(), names.tolist(), strict=True)}
 
 

@@ -25,6 +25,14 @@ def _is_one(path: str, suffixes: tuple[str, ...]) -> bool:
     return path.lower().endswith(suffixes) and path.rpartition("/")[2] != MANIFEST
 
 
+def apart(name: str, row: int, taken: set[str]) -> str:
+    """The name of a row in its file, and its number where an earlier row is called so: of exports that somebody joined. Adds to `taken`."""
+    if name in taken:
+        name = f"{row:06d}/{name}"
+    taken.add(name)
+    return name
+
+
 class PackedReader(Reader):
     """Lists files of one layout, one behind the other."""
 

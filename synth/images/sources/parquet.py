@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from synth.errors import InputError
 from synth.images.sources.base import ROW, Input, Packed, SourceClass
 from synth.images.sources.class_folders import CLASSES, listed_classes
-from synth.images.sources.packed import SUFFIXES, PackedReader
+from synth.images.sources.packed import SUFFIXES, PackedReader, apart
 from synth.images.sources.row_groups import IS_NULL, SEEN, Columns, judge, opened
 from synth.store.trees import plain
 
@@ -37,12 +37,13 @@ class ParquetReader(PackedReader):
         self._note(columns.note)
         numbers = [self.number(c) for c in self._named(path, columns.names, ours)]
         judge(parquet, columns.image, where)
-        packed = Packed(identity, ROW)
+        packed, taken = Packed(identity, ROW), set[str]()
         for paths, labels, captions in self._small(parquet, columns):
             for image, label, caption in zip(paths, labels, captions, strict=True):
                 classes, wrong = self._labels(label, numbers, bool(columns.names))
                 reason = IS_NULL if image is None else wrong
-                key = plain(f"{name}/{_spoken(image, row, ours)}")
+                spoken = _spoken(image, row, ours)
+                key = plain(f"{name}/{apart(spoken, row, taken) if ours else spoken}")
                 yield Input(key, name, 0, row, classes, (caption or "").strip(), reason, packed=packed)
                 row += 1
 

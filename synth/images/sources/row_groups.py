@@ -181,11 +181,29 @@ class RowGroups:
             raise InputError(f"{path}: has no row {row}; remove the stage's folder, then plan it again")
         if (file, number) not in self._groups:
             with _parquet(fd) as parquet:
-                self._groups[file, number] = parquet.read_row_group(number, columns=[f"{image}.bytes"], use_threads=False).column(0)
+                self._groups[file, number] = _pictures(parquet, number, image, path)
             while len(self._groups) > 1 and sum(g.nbytes for g in self._groups.values()) > KEPT_BYTES:
                 self._groups.popitem(last=False)
         self._groups.move_to_end((file, number))
         return self._groups[file, number], row - (ends[number - 1] if number else 0)
+
+
+def _pictures(parquet: pq.ParquetFile, number: int, image: str, path: Path) -> pa.ChunkedArray:
+    """The pictures of a row group. InputError where they need more memory than the file says: equal ones are in it once.
+
+    ArrowInvalid where they are not as many as the footer says, which no checksum covers: rows would be others' or none.
+    """
+    parts, size = list[pa.Array](), 0
+    for batch in parquet.iter_batches(SEEN, row_groups=[number], columns=[f"{image}.bytes"], use_threads=False):
+        parts.append(batch.column(0))
+        size += parts[-1].nbytes
+        if size > MAX_GROUP:
+            why = f"row group {number} needs more than {MAX_GROUP:,} bytes of memory"
+            raise InputError(f"{path}: {why}; write it anew with smaller ones (row_group_size=100)")
+    rows, said = sum(map(len, parts)), parquet.metadata.row_group(number).num_rows
+    if rows != said:
+        raise pa.ArrowInvalid(f"it has {rows} rows, and the footer says {said}")
+    return pa.chunked_array(parts)
 
 
 @contextmanager

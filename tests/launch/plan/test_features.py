@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 
 from launch.plan import sources
 from launch.plan.features import EMBEDDED, features_of
+from launch.plan.img2img import source_layout
 from launch.plan.inputs import identity_of
 from launch.plan.node import Node
 from launch.plan.sources import Given, of_given, of_stage
@@ -95,6 +97,14 @@ def test_a_source_has_the_classes_of_its_folders_or_tars(world):
     assert [(c["index"], c["name"]) for c in spec.config["dataset"]["classes"]] == [(3, "cat"), (7, "dog")]
     spec = features_of(node, Given(str(root), "filter.near_duplicates.against", labelled=False))
     assert spec.slots == 5 and spec.config["texts"] == 0 and spec.config["dataset"] == {"classes": []}
+
+
+def test_a_file_that_only_a_link_names_is_read_by_that_name(world):
+    """So a hub's cache keeps files."""
+    real = next(hugging_face(world.path / "real").rglob("*.parquet")).rename(world.path / "0abc")
+    (link := world.path / "train.parquet").symlink_to(real)
+    assert features_of(node_of(world), Given(str(link), "judge.real")).slots == 4
+    assert source_layout(SimpleNamespace(source=str(link), layout="auto")) == (real, "parquet")
 
 
 @pytest.mark.parametrize("make", [hugging_face, keyed])

@@ -32,10 +32,13 @@ def test_a_source_is_known_by_what_is_in_it_and_not_by_its_place(source, tmp_pat
     assert tags(tmp_path / "runs", tmp_path / "moved").path != first.path
 
 
-def test_parquet_files_with_captions_are_a_source_of_alt_texts(tmp_path):
+@pytest.mark.parametrize("given", ["hub", "hub/data/train-0.parquet"])
+def test_parquet_files_with_captions_are_a_source_of_alt_texts(tmp_path, given):
+    """A hub's cache keeps each file under another name, and links to it."""
     columns = {"image": images(3), "text": ["a cat", "a dog", None]}
-    parquet(tmp_path / "hub" / "data" / "train-0.parquet", columns, features=None)
-    folder = tags(tmp_path / "runs", tmp_path / "hub")
+    (link := tmp_path / "hub" / "data" / "train-0.parquet").parent.mkdir(parents=True)
+    link.symlink_to(parquet(tmp_path / "blobs" / "0abc", columns, features=None))
+    folder = tags(tmp_path / "runs", tmp_path / given)
     listed = Listing(folder.path / NAME, folder.input("source").identity).rows(0, 3)
     assert folder.spec.slots == 3 and [item.caption for item in listed] == ["a cat", "a dog", ""]
     assert [PictureSource(folder).read(PictureSource(folder).at(n))[0] for n in range(3)] == [picture(n) for n in range(3)]
