@@ -21,6 +21,7 @@ from synth.errors import InputError
 from synth.export.config import ExportConfig
 from synth.filters.config import FilterConfig
 
+ENSEMBLE = "ensemble"
 FOLDER = "try"  # below runs_dir: a runs folder of its own, which other commands take as one
 
 
@@ -31,6 +32,8 @@ def cut(config: Config, whole: Sequence[PlannedStage]) -> Config:
     if not kinds:
         fix = "leave try out, or try a run that makes pictures"
         raise InputError(f"try={n}: recipe={config.recipe.name} has nothing that can be made in part; {fix}")
+    if ENSEMBLE in config.filter:
+        raise InputError(f"try={n}: filter=[{ENSEMBLE}] reads the whole pictures of other runs; leave {ENSEMBLE} out of the filters")
     for kind in dict.fromkeys(kinds):
         config = CUTS[kind](config, n, whole)
     exports = {name: _own_place(export) for name, export in config.export.items()}

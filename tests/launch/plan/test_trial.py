@@ -1,10 +1,12 @@
 """try=N: what a run is cut to, that its samples are the run's own, and what cannot be cut."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
 from launch.config.compose import Composer, typed
+from launch.plan import trial
 from launch.plan.graph import plan_point
 from launch.slurm.resources import resources_of
 from synth.errors import InputError
@@ -92,6 +94,12 @@ def test_each_stage_has_one_job_on_slurm(world):
 def test_what_cannot_be_cut_is_refused_by_name(world, overrides, message):
     with pytest.raises(InputError, match=message):
         world.point(*overrides)
+
+
+def test_an_ensemble_is_no_small_thing_and_refused():
+    config = typed(Composer().compose(["trial=1"]))
+    with pytest.raises(InputError, match=r"try=1: filter=\[ensemble\] reads the whole pictures of other runs"):
+        trial.cut(replace(config, filter={"ensemble": None}), ())
 
 
 def test_stories_pairs_scenes_and_probes_are_cut_to_their_first_ones(tmp_path):
