@@ -342,6 +342,12 @@ class Place:
             return folder
         if name.endswith((".safetensors", "-configs")):
             return self._single_files(name, folder)
+        if name == "loras":
+            from tests.images.loras import make_lora
+
+            for seed, line in enumerate(LINES.splitlines()):
+                make_lora(self.model("sd15"), folder / f"{line.strip()}.safetensors", seed)
+            return folder
         from tests.images import tiny
 
         folder.parent.mkdir(exist_ok=True)
