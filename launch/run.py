@@ -149,13 +149,10 @@ class Session:
             one_cluster(self.points)
             if len(self.points) > 1:
                 console.print(f"{len(self.points)} points, {len(stages)} distinct stages")
-            costs = within_limits(self.points, stages, console)
+            left.begin(stages, within_limits(self.points, stages, console))
             retry = any(p.retry_failed for p in self.points)
-            if not (later := first.cluster.kind == "slurm"):  # bars tell it; what Slurm refuses leaves no folder behind
-                left.begin(stages, costs)
             outcomes = (run or self._told)(stages, first.cluster, console, retry)
-            if later:
-                left.begin(stages, costs)
+            left.store()
         summary.show(outcomes, self.failures, self.command, console, self._labels())
         trial.show(self.points, outcomes, console)
         return worst([o.code for o in outcomes] + [f.code for f in self.failures])

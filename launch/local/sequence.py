@@ -16,7 +16,7 @@ from rich.console import Console
 from launch.config.clusters import ClusterConfig
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
-from launch.show.left import begun
+from launch.show.left import begun, store
 from launch.show.progress import Bars
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused, worst
 from synth.run.trust import check
@@ -107,6 +107,7 @@ def run_in_order(stages: Sequence[PlannedStage], work: Round, stop: Stop, consol
     """The outcome of each stage. A stage whose upstream failed is not begun; a drain ends all."""
     outcomes: list[Outcome] = []
     failed: dict = {}
+    store()
     with Bars(console, begun(stages)) as bars:
         for stage in stages:
             broken = next((failed[up] for up in stage.upstream if up in failed), None)

@@ -67,14 +67,24 @@ def left(parts: Iterable[Part], done: Collection[str] = (), now: Mapping[str, fl
     return whole
 
 
+_NOTED: dict[Path, list[Part]] = {}  # of the run of this process, until it is stored
+
+
 def begin(stages: Sequence[PlannedStage], costs: Costs | None) -> None:
-    """Keep what a run begins with, in the folder of each of its datasets. costs: None where not even that could be read."""
+    """Note what a run begins with; `store` keeps it. costs: None where not even that could be read."""
+    _NOTED.clear()
     if costs is None:
         return
     known = {e.stage.folder: e.wall_s for e in costs.estimates}
     todo = [s for s in stages if s.folder in known or s in costs.unknown]
     for root in dict.fromkeys(s.dataset_root for s in todo):
-        keep(root, [Part(s.folder.name, s.name, known.get(s.folder)) for s in todo if s.dataset_root == root])
+        _NOTED[root] = [Part(s.folder.name, s.name, known.get(s.folder)) for s in todo if s.dataset_root == root]
+
+
+def store() -> None:
+    """Keep what was noted in the folder of each dataset, once workers are started or jobs submitted: what is refused leaves no folder."""
+    while _NOTED:
+        keep(*_NOTED.popitem())
 
 
 def begun(stages: Sequence[PlannedStage]) -> list[Part]:

@@ -9,8 +9,6 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from synth.images.config import ClassCount, ImagesConfig
 from synth.keys import WrongKey
 from synth.seeds import derive
@@ -135,6 +133,8 @@ class Together:
         """labels: of every row of the captions table."""
         rows = [table.place(slot).row for slot in range(slots)]
         of_slot = [labels[row] if 0 <= row < len(labels) else MOST_CLASSES for row in rows]  # slots without a caption are last
+        import numpy as np  # plans are made without it
+
         self._table, self._order = table, np.argsort(np.array(of_slot, np.int64), kind="stable")
 
     def place(self, slot: int) -> Place:

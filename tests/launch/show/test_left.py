@@ -9,7 +9,7 @@ from rich.console import Console
 from launch import status
 from launch.show import progress
 from launch.show.estimate import costs
-from launch.show.left import FILE, Left, Part, begin, begun, kept, left
+from launch.show.left import FILE, Left, Part, begin, begun, kept, left, store
 from launch.show.progress import Bars
 from synth.store.folder import StageFolder
 from tests.launch.show.test_estimate import images, measured, point
@@ -52,6 +52,7 @@ def run(tmp_path):
     measured(images(root), 9)
     known, unknown = images(root, slots=80, seed=7), images(root, slots=40, steps=50)
     begin([known, unknown], costs([point([known, unknown])], [known, unknown], lambda stage: 2))
+    store()
     return root, known, unknown
 
 
