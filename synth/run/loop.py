@@ -14,6 +14,7 @@ from types import FrameType
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, DeviceFailed, InputError, Killed, StoreError, refused
 from synth.host import allocation, container
 from synth.host.code import Sources
+from synth.host.collecting import few_collections
 from synth.host.deadline import Deadline
 from synth.host.gpu import every_allocation
 from synth.host.slurm import JobRef, SlurmJobs
@@ -271,7 +272,8 @@ class Worker:
         begun = time.monotonic()
         self._opened, self._fitted = True, False
         try:
-            self.stage.open()
+            with few_collections():
+                self.stage.open()
         except Exception as e:
             self._close_stage()  # what half of it there is: it may be opened again
             error = self._judged(e)

@@ -349,6 +349,17 @@ def test_columns_that_contradict_each_other_are_refused(tmp_path, change, wrong)
         listed(file)
 
 
+def test_rows_that_were_only_declared_are_refused_and_not_listed_one_by_one(tmp_path):
+    file, n = packed(tmp_path / "a.h5", images=None, offsets=None, labels=None, captions=None, keys=None), 1 << 33
+    with h5py.File(file, "a") as f:
+        f.create_dataset("images", (n, 4, 4, 3), np.uint8, chunks=(1, 4, 4, 3))
+        f.create_dataset("labels", (n,), np.int64, chunks=(1024,))
+        for name in ("captions", "keys"):
+            f.create_dataset(name, (n,), h5py.string_dtype(), chunks=(1024,))
+    with pytest.raises(InputError, match=r"a\.h5: tells of 8,589,934,592 pictures in [\d,]+ bytes"):
+        listed(file)
+
+
 def test_a_label_that_is_no_class_of_its_file_is_a_reason(tmp_path):
     items, _ = listed(packed(tmp_path / "a.h5", labels=np.array([3, 4])))
     assert [i.reason for i in items] == ["", "has label 4, which is no class of its file"]

@@ -124,7 +124,9 @@ class Hdf5Reader(PackedReader):
         numbers = self._classes(file.attributes(), where)
         if missing := [c for c in _COLUMNS if c not in there]:
             raise InputError(f"{where}: has the columns {', '.join(there)}, and no {missing[0]}; {WANTED}")
-        n = len(there["labels"])
+        n, size = there["labels"].size or 0, path.stat().st_size
+        if n > size:  # rows that were never written take no room: a few KB may tell of billions
+            raise InputError(f"{where}: tells of {n:,} pictures in {size:,} bytes; copy or make the file again")
         _judge(there, n, where)
         places = _files_in(there, n, where) if "offsets" in there else _values_in(there["images"], n, where)
         taken = set[str]()
