@@ -198,6 +198,7 @@ KINDS = {
         group="filter",
         chooses=True,
     ),
+    "neighbours": Kind("synth.judge.near:Neighbours", "synth.judge.config:NeighboursConfig", "launch.plan.judge:neighbours"),
     "judge": Kind("synth.judge.stage:Judge", "synth.judge.config:JudgeConfig", "launch.plan.judge:plan"),
     "finetune": Kind("synth.judge.finetuning:Finetune", "synth.judge.config:FinetuneConfig", "launch.plan.judge:finetune", device=GPU),
     "judge_report": Kind(

@@ -9,16 +9,17 @@ from launch.plan.node import Node
 from launch.plan.sources import Given
 from synth.judge.caveats import not_there
 from synth.judge.classifiers import check_folder
-from synth.judge.config import FOLDER, JudgeReportConfig
+from synth.judge.config import FOLDER, JudgeReportConfig, NeighboursConfig
 from synth.judge.matching import matched
-from synth.judge.parts import MADE, REAL, ROLES, TEST, parts, trained_sets
+from synth.judge.parts import MADE, REAL, ROLES, TEST, blocks, parts, trained_sets
 from synth.keys import WrongKey, dump, of_group
 from synth.kinds import KINDS, PICTURES, kind_of
 from synth.reading.stage import ROLE as IMAGES
 from synth.store.names import classes_in
 from synth.store.spec import InputFile, StageSpec
 
-JUDGE, REPORT, FEATURES, FINETUNE = "judge", "judge_report", "features", "finetune"
+JUDGE, REPORT, FEATURES, FINETUNE, NEIGHBOURS = "judge", "judge_report", "features", "finetune", "neighbours"
+ROLE, REAL_ROLE = NEIGHBOURS, f"{REAL}_{NEIGHBOURS}"  # in the judge: of the judged set, of the real one
 RECIPE = "judge"  # of pictures that are there already
 
 
@@ -41,12 +42,23 @@ def add(config: Config, last: str | None, stages: dict[str, RecipeStage], settin
         for name, path in ((REAL, judge.real), (TEST, judge.test)):
             if path is not None:
                 upstream[ROLES[name]] = _given(f"{name}_{FEATURES}", name, path, stages, settings)
-        stages[JUDGE] = RecipeStage(JUDGE, upstream)
+        near = _neighbours(config, upstream, stages, settings)
+        stages[JUDGE] = RecipeStage(JUDGE, {**upstream, **near})
         stages[REPORT] = RecipeStage(REPORT, {JUDGE: JUDGE})
         _tested(config)
         if judge.train == FINETUNE:
             stages[FINETUNE] = RecipeStage(FINETUNE, upstream)
             stages[REPORT] = RecipeStage(REPORT, {JUDGE: JUDGE, FINETUNE: FINETUNE})
+
+
+def _neighbours(config: Config, upstream: dict[str, str], stages: dict[str, RecipeStage], settings: dict[str, Any]) -> dict[str, str]:
+    """role -> stage: what is near each other, in the judged set, and in the real one: apart, so that the points of a sweep share it."""
+    stages[ROLE] = RecipeStage(NEIGHBOURS, {role: name for role, name in upstream.items() if role != ROLES[REAL]})
+    settings[ROLE] = config.judge.duplicate
+    if ROLES[REAL] not in upstream:
+        return {ROLE: ROLE}
+    stages[REAL_ROLE] = RecipeStage(NEIGHBOURS, {ROLES[MADE]: upstream[ROLES[REAL]]})
+    return {ROLE: ROLE, REAL_ROLE: REAL_ROLE}
 
 
 def _tested(config: Config) -> None:
@@ -86,8 +98,19 @@ def plan(node: Node) -> list[StageSpec]:
     classes = {name: _classes(node, role) for name, role in ROLES.items() if role in node.upstream}
     matching = matched(classes if classes[MADE] else {})
     notes = [f"{JUDGE}.{TEST}: the judged set: {line}; pictures of these take no part" for line in not_there(matching.others)]
-    slots = len(parts(config, ROLES[REAL] in node.upstream, ROLES[TEST] in node.upstream))
+    slots = len(parts(config, ROLES[REAL] in node.upstream, ROLES[TEST] in node.upstream, _pictures(node)))
     return [node.spec(dump(config), slots, 1, 1, settings={"notes": notes} if notes else None)]
+
+
+def neighbours(node: Node) -> list[StageSpec]:
+    """A slot and a unit a block of pictures."""
+    config = NeighboursConfig(neighbours=node.config.judge.neighbours, duplicate=node.settings)
+    return [node.spec(dump(config), len(blocks(_pictures(node))), 1, 1)]
+
+
+def _pictures(node: Node) -> int:
+    """Slots of pictures of the judged set: those behind them are of classes."""
+    return sum(stage.spec.slots - stage.spec.config["texts"] for stage in node.upstream[ROLES[MADE]])
 
 
 def finetune(node: Node) -> list[StageSpec]:

@@ -13,7 +13,8 @@ FOLDER = "a folder of pictures by class, WebDataset tars, Parquet or HDF5 files,
 @dataclass(frozen=True, kw_only=True)
 class JudgeConfig:
     """kind "judge": a slot a part of the judgement (synth.judge.parts). Upstream roles "features": of the judged set, one stage or several
-    behind each other; "images": the last filter, if one chose of them; "real", "test": features of the sets that it is compared with."""
+    behind each other; "images": the last filter, if one chose of them; "real", "test": features of the sets that it is compared with;
+    "neighbours", "real_neighbours": what pictures of a set are near each other."""
 
     source: str = plan_key(f"recipe=judge: the set that is judged: {FOLDER}", null="none")
     real: str = plan_key(f"real training pictures that the set is compared with: {FOLDER}", null="none")
@@ -34,6 +35,14 @@ class JudgeConfig:
     train: str = plan_key("what is trained on the sets beside probes of their features", choices=("none", "finetune"))
     worst: int = plan_key("classes that the page shows pictures of, the worst ones", low=0)
     shown: int = plan_key("pictures of a set in a row of the page", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeighboursConfig:
+    """kind "neighbours": a slot a block of pictures (synth.judge.parts). Keys as the judge's; without `duplicate` no pairs are told."""
+
+    neighbours: int
+    duplicate: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@ where it has an interval, and "n", the pictures that it is of; one that cannot b
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,15 @@ import numpy as np
 from synth.images.decode import decode_whole
 from synth.judge import probes
 from synth.judge.config import JudgeConfig
-from synth.judge.numbers import alike, answers, balls, intervals, moments, texts
+from synth.judge.near import EXAMPLES, Near
+from synth.judge.numbers import answers, balls, intervals, moments, texts
 from synth.judge.numbers import pictures as looks
+from synth.judge.numbers.alike import squared_of
 from synth.judge.numbers.rows import Unmeasurable
-from synth.judge.parts import BLOCKS, CLASSES, DUPLICATES, LEAKS, PICTURES, PROBE, SET, Part
+from synth.judge.parts import BALLS, BLOCKS, CLASSES, MADE, PICTURES, PROBE, REAL, SET, Part
 from synth.judge.sets import PictureSet, Sets, captions_of, training_rows
 
 DIGITS = 6  # significant ones of a number that is stored
-EXAMPLES = 12  # pairs of duplicates and leaks that are kept
 
 Number = dict[str, Any]
 
@@ -27,7 +28,7 @@ Number = dict[str, Any]
 @dataclass(frozen=True)
 class Measured:
     """facts: the JSON of a part. rows: of a probe [M, 4] float32, one a test picture in slot order: its class, the answer of the linear
-    probe, the probability of that, the answer of the neighbours."""
+    probe, the probability of that, the answer of the neighbours; of balls what `_balls` says."""
 
     facts: dict[str, Any]
     rows: np.ndarray | None = None
@@ -62,10 +63,10 @@ def mean(compute: Callable[[], np.ndarray]) -> Number:
 
 
 def _set(part: Part, sets: Sets, config: JudgeConfig) -> Measured:
-    numbers = _inner(sets.made, np.arange(len(sets.made)), sets) | _beside(sets.made.features, sets.real, None, config)
+    numbers = _inner(sets.made, np.arange(len(sets.made)), sets)
     if sets.real is not None:
-        real = sets.real
-        numbers |= {"frechet": _number(lambda: moments.frechet(real.features, sets.made.features))}
+        real, made = sets.real.features, sets.made.features
+        numbers |= {"cmmd": _number(lambda: moments.cmmd(real, made)), "frechet": _number(lambda: moments.frechet(real, made))}
     told = {name: _told(name, there, sets) for name, there in sets.named.items()}
     return Measured({"class_names": list(sets.class_names), "sets": told, "numbers": numbers})
 
@@ -107,18 +108,25 @@ def _zero_shot(made: PictureSet, rows: np.ndarray) -> np.ndarray:
     return answers.zero_shot_labels(made.features[rows], made.class_texts) == made.labels[rows]
 
 
-def _beside(made: np.ndarray, real: PictureSet | None, number: int | None, config: JudgeConfig) -> dict[str, Number]:
-    """Numbers of judged pictures beside the real ones, or those of a class."""
+def _beside(made: np.ndarray, real: PictureSet | None, number: int, config: JudgeConfig) -> dict[str, Number]:
+    """Numbers of judged pictures of a class beside the real ones."""
     if real is None:
         return {}
-    theirs = real.features if number is None else real.features[real.of_class(number)]
-    found: dict[str, Number] = {"cmmd": _number(lambda: moments.cmmd(theirs, made))}
+    theirs = real.features[real.of_class(number)]
+    return {
+        "cmmd": _number(lambda: moments.cmmd(theirs, made)),
+        **ball_numbers(lambda: balls.balls(theirs, made, config.neighbours)),
+    }
+
+
+def ball_numbers(compute: Callable[[], balls.Balls]) -> dict[str, Number]:
+    """What is told of balls; the reason where there are none."""
     try:
-        around = balls.balls(theirs, made, config.neighbours)
+        around = compute()
     except Unmeasurable as e:
         why = {"value": None, "why": str(e)}
-        return found | dict.fromkeys(("precision", "recall", "density", "coverage", "clipped_density", "clipped_coverage"), why)
-    found |= {
+        return dict.fromkeys(("precision", "recall", "density", "coverage", "clipped_density", "clipped_coverage"), why)
+    found: dict[str, Number] = {
         "precision": mean(lambda: around.around > 0),
         "recall": mean(lambda: around.reached),
         "density": _number(lambda: around.around.mean() / around.k),  # its pictures share neighbourhoods: a bootstrap is far too narrow
@@ -138,44 +146,54 @@ def _classes(part: Part, sets: Sets, config: JudgeConfig) -> Measured:
     return Measured({"classes": facts})
 
 
-# -- pictures that are alike -----------------------------------------------------------------------------------------
+def _balls(part: Part, sets: Sets, config: JudgeConfig) -> Measured:
+    """What a block of judged pictures counts among all real ones: facts say how many they are, rows hold the four counts, end to end."""
+    assert sets.real is not None and sets.near is not None  # or there is no such part
+    rows = sets.made.rows_of(part.pictures)
+    made = sets.made.features[rows]
+    if not len(made):
+        return Measured({"made": 0})
+    try:
+        own, theirs = sets.near[0].own(MADE), sets.near[1].own(REAL)
+        found = balls.counted(sets.real.features, made, theirs.squared[:, -1], own.squared[rows, -1])
+    except Unmeasurable as e:
+        return Measured({"made": len(made), "why": str(e)})
+    return Measured({"made": len(made)}, np.concatenate([found.around, found.clipped, found.inside, found.reached]))
 
 
-def _duplicates(part: Part, sets: Sets, config: JudgeConfig) -> Measured:
-    made = sets.made
-    labels = np.where(made.own < 0, made.own.max(initial=0) + 1, made.own)  # classes that no other set has are classes, too
-    found = alike.duplicates(made.features, labels, config.duplicate, EXAMPLES)
-    pairs = {
-        name: [[int(made.slots[a]), int(made.slots[b]), rounded(s)] for a, b, s in examples]
-        for name, examples in (("within", found.examples_within), ("between", found.examples_between))
-    }
-    return Measured(
-        {
-            "within": found.within,
-            "between": found.between,
-            "repeats": found.repeats,
-            "of": len(made),
-            "from": config.duplicate,
-            "examples": pairs,
-        }
-    )
+def balls_of(real: Near, parts: Iterable[tuple[Mapping[str, Any], np.ndarray | None]]) -> balls.Balls:
+    """The balls that all blocks counted. real: of the real set. Unmeasurable as they say."""
+    counted = []
+    for facts, rows in parts:
+        if "why" in facts:
+            raise Unmeasurable(facts["why"])
+        if rows is not None:
+            m = facts["made"]
+            n = (len(rows) - 2 * m) // 2
+            around, clipped, inside, reached = np.split(rows, [m, 2 * m, 2 * m + n])
+            counted.append(balls.Counted(around, clipped, inside, reached > 0))
+    return balls.joined(real.own(REAL), counted)
 
 
-def _leaks(part: Part, sets: Sets, config: JudgeConfig) -> Measured:
-    made, test = sets.made, sets.test
-    assert test is not None  # or there is no such part
-    found = alike.leaks(made.features, test.features, config.leak)
-    order = np.lexsort((made.slots, -found.similarity))
-    there = [n for n in order[:EXAMPLES] if found.similarity[n] >= config.leak]
-    examples = [[int(made.slots[n]), int(test.slots[found.nearest[n]]), rounded(found.similarity[n])] for n in there]
-    facts = {
-        "pictures": round(found.share * len(made)),
+def duplicates_of(near: Near) -> dict[str, Any]:
+    """Judged pictures that are alike."""
+    found = near.duplicates()
+    examples = {name: [[a, b, rounded(s)] for a, b, s in pairs] for name, pairs in found["examples"].items()}
+    return found | {"examples": examples}
+
+
+def leaks_of(near: Near, made: PictureSet, test: PictureSet, leak: float) -> dict[str, Any]:
+    """Judged pictures that are in the test set, too."""
+    similarity, row = near.test.similarity[:, 0], near.test.index[:, 0]
+    reach = near.test.squared[:, 0] <= squared_of(leak)
+    order = np.lexsort((made.slots, -similarity))
+    return {
+        "pictures": int(reach.sum()),
         "of": len(made),
-        "from": config.leak,
-        "nearest": {"median": rounded(np.median(found.similarity)), "highest": rounded(found.similarity.max())},
-        "examples": examples,
+        "from": leak,
+        "nearest": {"median": rounded(np.median(similarity)), "highest": rounded(similarity.max())},
+        "examples": [[int(made.slots[n]), int(test.slots[row[n]]), rounded(similarity[n])] for n in order[:EXAMPLES] if reach[n]],
     }
-    return Measured(facts)
 
 
 # -- pictures and captions as such -----------------------------------------------------------------------------------
@@ -244,8 +262,7 @@ def _training(part: Part, sets: Sets, config: JudgeConfig) -> tuple[np.ndarray, 
 
 _PARTS: Mapping[str, Callable[[Part, Sets, JudgeConfig], Measured]] = {
     SET: _set,
-    DUPLICATES: _duplicates,
-    LEAKS: _leaks,
+    BALLS: _balls,
     PICTURES: _pictures,
     CLASSES: _classes,
     PROBE: _probe,

@@ -20,11 +20,10 @@ from synth.images.decode import decode_whole
 from synth.judge.config import JudgeReportConfig
 from synth.judge.finetuning import add_finetuned
 from synth.judge.page import page, worst_first
-from synth.judge.parts import MADE, REAL, ROLES, TEST, parts
+from synth.judge.parts import MADE, REAL, TEST
 from synth.judge.reading import CORRECT, JSON, PICTURES, comparable, point_of
 from synth.judge.sets import Sets, read_sets
 from synth.judge.summary import summary
-from synth.kinds import config_of
 from synth.run.place import Files, Pages
 from synth.store.folder import StageFolder
 
@@ -55,8 +54,7 @@ class JudgeReport(Pages):
 
     def make(self, slot: int) -> dict:
         """Put the pictures into their places; judge.json, and `files`: name -> (size, sha256)."""
-        upstream = self.judge.spec.upstream
-        facts, correct = summary(self.judge, parts(config_of(self.judge), ROLES[REAL] in upstream, ROLES[TEST] in upstream))
+        facts, correct = summary(self.judge, self.sets)
         if FINETUNE in self.folder.spec.upstream:
             add_finetuned(facts, self.folder.upstream(FINETUNE)[0])
         files: Files = {}

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from synth.reading.stage import ROLE as IMAGES
 from synth.reading.stage import StageReader
 from synth.seeds import uniform
 from synth.store.folder import StageFolder
+
+if TYPE_CHECKING:
+    from synth.judge.near import Near
 
 FILTERED = "taken out by a filter"
 
@@ -43,6 +47,11 @@ class PictureSet:
     def of_class(self, number: int) -> np.ndarray:
         """Rows [n] of a class."""
         return np.flatnonzero(self.labels == number)
+
+    def rows_of(self, slots: range) -> slice:
+        """The rows that are of some slots."""
+        first, stop = np.searchsorted(self.slots, [slots.start, slots.stop])
+        return slice(int(first), int(stop))
 
     def file(self, slot: int) -> bytes:
         """The bytes of a picture's file."""
@@ -74,6 +83,7 @@ class Sets:
     real: PictureSet | None
     test: PictureSet | None
     matching: Matching
+    near: "tuple[Near, Near] | None" = None  # what pictures of the judged set, of the real one, are near each other, where a part asks
 
     @property
     def class_names(self) -> tuple[str, ...]:

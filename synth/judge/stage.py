@@ -5,6 +5,7 @@ was trained on one draw of it. A sample is {"json": what was found} and of a pro
 """
 
 import io
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -13,8 +14,10 @@ from synth import keys
 from synth.errors import InputError
 from synth.judge.config import JudgeConfig
 from synth.judge.measuring import Measured, measure
-from synth.judge.parts import REAL, ROLES, TEST, Part, parts
+from synth.judge.near import REAL_ROLE, ROLE, read_near
+from synth.judge.parts import Part
 from synth.judge.sets import Sets, read_sets
+from synth.judge.summary import parts_of
 from synth.run.stage import Stage
 from synth.store.samples import Sample
 from synth.store.spec import canonical
@@ -30,13 +33,16 @@ class Judge(Stage):
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        upstream = self.folder.spec.upstream
-        return parts(self.config, ROLES[REAL] in upstream, ROLES[TEST] in upstream)
+        return parts_of(self.folder)
 
     @cached_property
     def sets(self) -> Sets:
         """All features, in memory: 4 bytes a number."""
-        return read_sets(self.folder)
+        sets = read_sets(self.folder)
+        if sets.real is None:
+            return sets
+        made, real = (read_near(self.folder.upstream(role)[0]) for role in (ROLE, REAL_ROLE))
+        return replace(sets, near=(made, real))
 
     def open(self) -> None:
         self.sets  # noqa: B018 (sets without a class in common are told before anything is computed)

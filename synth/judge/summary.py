@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 
 from synth.errors import InputError
+from synth.features.reading import n_pictures
 from synth.judge.choice import choose
-from synth.judge.measuring import mean, rounded
+from synth.judge.measuring import ball_numbers, balls_of, duplicates_of, leaks_of, mean, rounded
+from synth.judge.near import REAL_ROLE, ROLE, read_near
 from synth.judge.numbers.answers import confusion_pairs
-from synth.judge.parts import BOTH, CLASSES, DUPLICATES, LEAKS, MADE, PICTURES, PROBE, REAL, ROLES, SET, Part
+from synth.judge.parts import BALLS, BOTH, CLASSES, MADE, PICTURES, PROBE, REAL, ROLES, SET, TEST, Part, parts
 from synth.judge.reading import shown
+from synth.judge.sets import Sets
 from synth.kinds import config_of
 from synth.reading.stage import ROLE as IMAGES
 from synth.store.damage import mending
@@ -22,28 +25,38 @@ from synth.store.spec import StageSpec, digest
 VERSION = 1
 CONFUSIONS = 20  # pairs of classes that are told
 LONGEST = 200  # characters of a value that tells a point from others
-READS = ("scores", "features", "against", "real", "test")  # roles of stages that make no pictures
+READS = ("scores", "features", "against", "real", "test", ROLE, REAL_ROLE)  # roles of stages that make no pictures
 NOT_TOLD = ("out", "form")
 
 
 @dataclass(frozen=True)
 class Found:
     """The parts of a stage. single: kind of part -> its facts; classes: of all blocks, by number; probes: trained on -> seed's place ->
-    (facts, rows [M, 4]); unmeasurable: trained on -> why there is no such probe."""
+    (facts, rows [M, 4]); unmeasurable: trained on -> why there is no such probe; balls: of all blocks of pictures, in order."""
 
     single: dict[str, Mapping] = field(default_factory=dict)
     classes: list[Mapping] = field(default_factory=list)
     probes: dict[str, list[tuple[Mapping, np.ndarray]]] = field(default_factory=dict)
     unmeasurable: dict[str, str] = field(default_factory=dict)
+    balls: list[tuple[Mapping, np.ndarray | None]] = field(default_factory=list)
 
 
-def found_in(judge: StageFolder, parts: Sequence[Part]) -> Found:
+def parts_of(judge: StageFolder) -> tuple[Part, ...]:
+    """The parts of a judge stage, in slot order."""
+    upstream = judge.spec.upstream
+    made = sum(map(n_pictures, judge.upstream(ROLES[MADE])))
+    return parts(config_of(judge), ROLES[REAL] in upstream, ROLES[TEST] in upstream, made)
+
+
+def found_in(judge: StageFolder) -> Found:
     """The parts of a whole judge stage; InputError for a unit that holds something else."""
-    found = Found()
+    found, known = Found(), parts_of(judge)
     for stored in judge.samples():
-        part, facts = parts[stored.slot], stored.json()
+        part, facts = known[stored.slot], stored.json()
         if part.kind == CLASSES:
             found.classes.extend(facts["classes"])
+        elif part.kind == BALLS:
+            found.balls.append((facts, _rows(stored.read("npy"), judge, stored.slot) if "npy" in stored.exts else None))
         elif part.kind == PROBE:
             if "why" in facts:
                 found.unmeasurable[part.trained_on] = facts["why"]
@@ -62,12 +75,15 @@ def _rows(data: bytes, judge: StageFolder, slot: int) -> np.ndarray:
         return np.load(io.BytesIO(data), allow_pickle=False)
     except ValueError as e:
         path = judge.unit_path(judge.spec.unit_of(slot))
-        raise InputError(f"{path}: holds no answers of a probe ({e}); {mending(path)}") from e
+        raise InputError(f"{path}: holds no array ({e}); {mending(path)}") from e
 
 
-def summary(judge: StageFolder, parts: Sequence[Part]) -> tuple[dict[str, Any], np.ndarray | None]:
-    """(judge.json without pictures, [S, M] bool: whether the probe of a seed on the judged set was right about a test picture)."""
-    found, config = found_in(judge, parts), config_of(judge)
+def summary(judge: StageFolder, sets: Sets) -> tuple[dict[str, Any], np.ndarray | None]:
+    """(judge.json without pictures, [S, M] bool: whether the probe of a seed on the judged set was right about a test picture).
+
+    sets: those of the stage."""
+    found, config, near = found_in(judge), config_of(judge), read_near(judge.upstream(ROLE)[0])
+    beside = {} if sets.real is None else ball_numbers(lambda: balls_of(read_near(judge.upstream(REAL_ROLE)[0]), found.balls))
     whole = found.single[SET]
     names = whole["class_names"]
     right = {
@@ -83,13 +99,13 @@ def summary(judge: StageFolder, parts: Sequence[Part]) -> tuple[dict[str, Any], 
         "seeds": list(config.seeds),
         "test_rows": right[MADE].shape[1] if MADE in right else 0,
         "sets": whole["sets"],
-        "numbers": whole["numbers"],
+        "numbers": whole["numbers"] | beside,
         "probes": _probes(found, right),
         "no_probes": dict(found.unmeasurable),
         "confusions": _confusions(found, names),
         "classes": _classes(found, names),
-        "duplicates": found.single[DUPLICATES],
-        "leaks": found.single.get(LEAKS),
+        "duplicates": duplicates_of(near),
+        "leaks": None if sets.test is None else leaks_of(near, sets.made, sets.test, config.leak),
         "pictures": found.single[PICTURES],
     }
     return facts, right.get(MADE)

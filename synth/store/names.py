@@ -32,6 +32,7 @@ HELD_AGAINST = (
     "against",
     "real",
     "test",
+    "real_neighbours",
 )  # roles of sets that a stage is held against: their classes, and how they are numbered, are none of its own
 MOST_CLASSES = 1 << 31  # an official index is below that
 _STAY = frozenset("-.,+")

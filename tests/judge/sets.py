@@ -1,21 +1,22 @@
 """Features of pictures that nobody drew: clusters of unit length, a cluster a class, as stages that a judge reads."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from synth.captions.config import ClassEntry
 from synth.features.config import ClassList, FeaturesConfig
-from synth.judge.config import JudgeConfig
-from synth.judge.parts import parts
+from synth.features.reading import n_pictures
+from synth.judge.config import JudgeConfig, NeighboursConfig
+from synth.judge.parts import blocks, parts
 from synth.keys import dump
 from synth.numerics import EXACT
 from synth.store.folder import StageFolder
 from synth.store.samples import Sample, Tombstone
 from synth.store.spec import InputFile, StageSpec, canonical
-from tests.fixtures_images import child, commit_units
+from tests.fixtures_images import child, commit_units, work
 
 CLASSES = ("cat", "dog", "owl", "red fox")
 WIDTH = 12
@@ -56,4 +57,17 @@ def judge(made: StageFolder, real: StageFolder | None = None, test: StageFolder 
     keys = {"seeds": (0, 1), "neighbours": 3, "votes": 5, "duplicate": 0.999, "leak": 0.999, "pictures": 0} | config
     settings = JudgeConfig(**keys)
     upstream = {role: [stage] for role, stage in (("features", made), ("real", real), ("test", test)) if stage is not None}
-    return child(made.path.parent, "judge", settings, upstream, len(parts(settings, real is not None, test is not None)))
+    near = neighbours({role: stages for role, stages in upstream.items() if role != "real"}, settings, settings.duplicate)
+    if real is not None:
+        near |= {f"real_{role}": stages for role, stages in neighbours({"features": [real]}, settings, None).items()}
+    slots = len(parts(settings, real is not None, test is not None, n_pictures(made)))
+    return child(made.path.parent, "judge", settings, upstream | near, slots)
+
+
+def neighbours(upstream: Mapping[str, list[StageFolder]], settings: JudgeConfig, duplicate: float | None) -> dict[str, list[StageFolder]]:
+    """A whole stage of neighbours, by its role."""
+    config = NeighboursConfig(neighbours=settings.neighbours, duplicate=duplicate)
+    made = upstream["features"][0]
+    near = child(made.path.parent, "neighbours", config, upstream, len(blocks(n_pictures(made))))
+    work(near)
+    return {"neighbours": [near]}

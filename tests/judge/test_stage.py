@@ -9,10 +9,9 @@ import pytest
 from launch.verify import verify
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.judge.config import JudgeReportConfig
-from synth.judge.parts import parts
 from synth.judge.reading import read_point
+from synth.judge.sets import read_sets
 from synth.judge.summary import _values, summary
-from synth.kinds import config_of
 from synth.store.folder import StageFolder
 from synth.store.spec import canonical
 from tests.fixtures_images import child, digests, work
@@ -21,8 +20,7 @@ from tests.judge.sets import CLASSES, clusters, features, judge
 
 def judged(folder) -> dict:
     assert work(folder) == EXIT_OK
-    upstream = folder.spec.upstream
-    return summary(folder, parts(config_of(folder), "real" in upstream, "test" in upstream))[0]
+    return summary(folder, read_sets(folder))[0]
 
 
 @pytest.fixture

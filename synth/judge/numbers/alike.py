@@ -1,6 +1,7 @@
 """Pictures that are alike by the cosine of their features: duplicates in a set, and those that are in the test set too."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,51 +36,70 @@ class Leaks:
     share: float
 
 
-def duplicates(features: np.ndarray, labels: np.ndarray, threshold: float, examples: int = EXAMPLES, block: int = BLOCK) -> Duplicates:
-    """features [N, D] of unit length, labels [N]. N^2 D / 2 multiplications, memory for two blocks. Exact, whatever the block."""
-    check(made=features)
-    check_labels(labels, len(features), int(labels.max(initial=0)) + 1, "made")
-    limit, pairs = _squared(threshold), {True: 0, False: 0}
-    best = {True: _NO_PAIRS, False: _NO_PAIRS}
-    repeats, repeats_within = np.zeros(len(features), bool), np.zeros(len(features), bool)
-    for rows, columns, squared in distances_within(features, block):
-        alike = squared <= limit
-        if rows == columns:
-            alike = np.triu(alike, 1)
+class Alike:
+    """Counts pairs of rows at least that alike, blocks of distances given in any order, each pair once, by its later row."""
+
+    def __init__(self, labels: np.ndarray, threshold: float, examples: int = EXAMPLES):
+        self._labels, self._limit, self._most = labels, squared_of(threshold), examples
+        self._pairs = {True: 0, False: 0}
+        self._repeats, self._repeats_within = np.zeros(len(labels), bool), np.zeros(len(labels), bool)
+        self.best = {True: _NO_PAIRS, False: _NO_PAIRS}  # of one class, of two: [3, P] squared distance, earlier row, later row
+
+    def take(self, later: slice, earlier: slice, squared: np.ndarray) -> None:
+        """Consider the pairs of a block [L, E] whose row of `earlier` is the earlier one."""
+        if earlier.start >= later.stop:
+            return
+        alike = squared <= self._limit
+        if earlier.stop > later.start:
+            alike &= np.arange(earlier.start, earlier.stop) < np.arange(later.start, later.stop)[:, None]
         row, column = np.nonzero(alike)
-        value, row, column = squared[row, column], row + rows.start, column + columns.start
-        same = labels[row] == labels[column]
-        repeats[column] = True
-        repeats_within[column[same]] = True
+        value, row, column = squared[row, column], row + later.start, column + earlier.start
+        same = self._labels[row] == self._labels[column]
+        self._repeats[row] = True
+        self._repeats_within[row[same]] = True
         for kind in (True, False):
             mine = same == kind
-            pairs[kind] += int(np.count_nonzero(mine))
-            best[kind] = _best(best[kind], np.array([value[mine], row[mine], column[mine]]), examples)
-    told = {kind: [(int(i), int(j), _cosine(v)) for v, i, j in best[kind].T] for kind in best}
-    return Duplicates(pairs[True], pairs[False], int(repeats_within.sum()), int(repeats.sum()), told[True], told[False])
+            self._pairs[kind] += int(np.count_nonzero(mine))
+            self.best[kind] = best_of(self.best[kind], np.array([value[mine], column[mine], row[mine]]), self._most)
+
+    def found(self) -> Duplicates:
+        told = {kind: [(int(i), int(j), float(cosine(v))) for v, i, j in self.best[kind].T] for kind in self.best}
+        counts = self._pairs[True], self._pairs[False], int(self._repeats_within.sum()), int(self._repeats.sum())
+        return Duplicates(*counts, told[True], told[False])
 
 
 _NO_PAIRS = np.zeros((3, 0))
 
 
-def _best(one: np.ndarray, other: np.ndarray, most: int) -> np.ndarray:
-    """The nearest pairs of two lists, [3, P] of (squared distance, row, column); ties by row, then column."""
+def best_of(one: np.ndarray, other: np.ndarray, most: int) -> np.ndarray:
+    """The nearest pairs of two lists, [3, P] of (squared distance, earlier row, later row); ties by these."""
     both = np.concatenate([one, other], axis=1)
     return both[:, np.lexsort((both[2], both[1], both[0]))[:most]]
+
+
+def duplicates(features: np.ndarray, labels: np.ndarray, threshold: float, examples: int = EXAMPLES, block: int = BLOCK) -> Duplicates:
+    """features [N, D] of unit length, labels [N]. N^2 D / 2 multiplications, memory for two blocks. Exact, whatever the block."""
+    check(made=features)
+    check_labels(labels, len(features), int(labels.max(initial=0)) + 1, "made")
+    alike = Alike(labels, threshold, examples)
+    for earlier, later, squared in distances_within(features, block):
+        alike.take(later, earlier, squared.T)
+    return alike.found()
 
 
 def leaks(made: np.ndarray, test: np.ndarray, threshold: float, block: int = BLOCK) -> Leaks:
     """made [N, D], test [M, D] of unit length. N M D multiplications."""
     check(made=made, test=test)
     found = nearest(made, test, 1, "test", block)
-    reach = found.squared[:, 0] <= _squared(threshold)
+    reach = found.squared[:, 0] <= squared_of(threshold)
     return Leaks(found.index[:, 0], found.similarity[:, 0], float(reach.mean()))
 
 
-def _squared(similarity: float) -> float:
+def squared_of(similarity: float) -> float:
     """The squared distance on the grid of rows with a cosine."""
     return 2 * (1 - similarity) * UNIT
 
 
-def _cosine(squared: float) -> float:
-    return float(1 - squared / (2 * UNIT))
+def cosine(squared: Any) -> Any:
+    """Of a squared distance on the grid, or of an array of them."""
+    return 1 - squared / (2 * UNIT)

@@ -4,11 +4,12 @@ The ball of a row reaches to its k-th nearest neighbour of its own set. As in th
 equals the centre is always inside: so a picture that is there more than k times, whose ball has no size, is still near itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from synth.judge.numbers.neighbours import distances, nearest_within
+from synth.judge.numbers.neighbours import Nearest, distances, nearest_within
 from synth.judge.numbers.rows import BLOCK, check
 
 
@@ -44,9 +45,23 @@ def balls(real: np.ndarray, made: np.ndarray, k: int = 5, block: int = BLOCK) ->
     Unmeasurable where a set has no more than k rows.
     """
     check(real=real, made=made)
-    own = nearest_within(real, k, "real", block)
-    real_radius, made_radius = own.squared[:, -1], nearest_within(made, k, "made", block).squared[:, -1]
-    small = np.minimum(real_radius, _median_radius(real_radius))
+    own, made_radius = nearest_within(real, k, "real", block), nearest_within(made, k, "made", block).squared[:, -1]
+    return joined(own, [counted(real, made, own.squared[:, -1], made_radius, block)])
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What some made rows [M] count among all real ones [N]: as in Balls."""
+
+    around: np.ndarray
+    clipped: np.ndarray
+    inside: np.ndarray
+    reached: np.ndarray
+
+
+def counted(real: np.ndarray, made: np.ndarray, real_radius: np.ndarray, made_radius: np.ndarray, block: int = BLOCK) -> Counted:
+    """real [N, D], some made rows [M, D]; the squared radii [N], [M] of their balls. N M D multiplications."""
+    small = _small(real_radius)
     real_rim, made_rim = np.maximum(real_radius, 1), np.maximum(made_radius, 1)  # distances are whole numbers: below 1 is 0
     around, clipped = np.zeros(len(made), np.int64), np.zeros(len(made), np.int64)
     inside, reached = np.zeros(len(real), np.int64), np.zeros(len(real), bool)
@@ -56,8 +71,24 @@ def balls(real: np.ndarray, made: np.ndarray, k: int = 5, block: int = BLOCK) ->
         inside[columns] += np.count_nonzero(within, axis=0)
         clipped[rows] += np.count_nonzero(squared <= small[columns], axis=1)
         reached[columns] |= (squared < made_rim[rows, None]).any(axis=0)
-    near = own.index[own.squared <= small[:, None]]
-    return Balls(k, around, reached, inside, clipped, np.bincount(near, minlength=len(real)))
+    return Counted(around, clipped, inside, reached)
+
+
+def joined(own: Nearest, parts: Sequence[Counted]) -> Balls:
+    """The balls of which `parts` counted all made rows, in order. own: the k nearest real rows of each real one."""
+    n, k = own.squared.shape
+    near = own.index[own.squared <= _small(own.squared[:, -1])[:, None]]
+    around, clipped = (np.concatenate([getattr(part, name) for part in parts]) for name in ("around", "clipped"))
+    inside, reached = np.zeros(n, np.int64), np.zeros(n, bool)
+    for part in parts:
+        inside += part.inside
+        reached |= part.reached
+    return Balls(k, around, reached, inside, clipped, np.bincount(near, minlength=n))
+
+
+def _small(radius: np.ndarray) -> np.ndarray:
+    """Squared radii [N], those above the median cut down to it."""
+    return np.minimum(radius, _median_radius(radius))
 
 
 def _median_radius(squared: np.ndarray) -> float:

@@ -25,6 +25,18 @@ def distances_within(x: np.ndarray, block: int = BLOCK) -> Iterator[tuple[slice,
             yield rows, columns, left @ _right(on_grid(x[columns])).T
 
 
+def distances_of(x: np.ndarray, some: slice, block: int = BLOCK) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """The same of some rows of a set to all of it; a row to itself is infinitely far."""
+    for part in blocks(some.stop - some.start, block):
+        rows = slice(part.start + some.start, part.stop + some.start)
+        left = _left(on_grid(x[rows]))
+        for columns in blocks(len(x), block):
+            squared = left @ _right(on_grid(x[columns])).T
+            own = np.arange(max(rows.start, columns.start), min(rows.stop, columns.stop))
+            squared[own - rows.start, own - columns.start] = np.inf
+            yield rows, columns, squared
+
+
 # [-2x, |x|^2, 1] . [y, 1, |y|^2] = |x - y|^2, without a pass over the result
 
 
@@ -71,15 +83,22 @@ class Nearest:
         self.squared[rows.start + touched] = value[keep].reshape(-1, k)
 
 
-def _none(n: int, k: int) -> Nearest:
+def none(n: int, k: int) -> Nearest:
+    """To begin with, before any block was considered."""
     return Nearest(np.full((n, k), -1, np.int64), np.full((n, k), np.inf))
+
+
+def enough(n: int, k: int, name: str) -> None:
+    """Unmeasurable where n rows have no k others each."""
+    if n < k + 1:
+        raise Unmeasurable(f"{name}: has {n} pictures; the {k} nearest others of each need {k + 1}")
 
 
 def nearest(a: np.ndarray, b: np.ndarray, k: int, name: str = "the set", block: int = BLOCK) -> Nearest:
     """The k rows of b (the set called `name`) that are nearest to each row of a. N M D multiplications, memory for two blocks."""
     if len(b) < k:
         raise Unmeasurable(f"{name}: has {len(b)} pictures, and {k} nearest ones are asked for")
-    found = _none(len(a), k)
+    found = none(len(a), k)
     for rows, columns, squared in distances(a, b, block):
         found.take(rows, columns, squared)
     return found
@@ -87,9 +106,8 @@ def nearest(a: np.ndarray, b: np.ndarray, k: int, name: str = "the set", block: 
 
 def nearest_within(x: np.ndarray, k: int, name: str = "the set", block: int = BLOCK) -> Nearest:
     """The k other rows of the same set that are nearest to each row. N^2 D / 2 multiplications."""
-    if len(x) < k + 1:
-        raise Unmeasurable(f"{name}: has {len(x)} pictures; the {k} nearest others of each need {k + 1}")
-    found = _none(len(x), k)
+    enough(len(x), k, name)
+    found = none(len(x), k)
     for rows, columns, squared in distances_within(x, block):
         if rows == columns:
             np.fill_diagonal(squared, np.inf)  # a row is no neighbour of itself

@@ -10,7 +10,7 @@ from synth.errors import InputError
 from tests.launch.plan.test_filters import clip  # noqa: F401 (a fixture)
 from tests.launch.plan.test_graph import kinds, stage
 
-ASKED = ["features", "judge", "judge_report"]
+ASKED = ["features", "neighbours", "judge", "judge_report"]
 
 
 def pictures(folder, *classes):
@@ -37,7 +37,7 @@ def test_it_stands_behind_the_last_filter_and_shares_the_features_of_all_picture
     point = world.point(*keys)
     assert kinds(point).count("features") == 2 and kinds(point)[-2:] == ["judge", "judge_report"]
     judge = stage(point, "judge")
-    assert {p.name.rpartition("-")[0] for p in judge.upstream} == {"features", "label_agreement", "test_features"}
+    assert {p.name.rpartition("-")[0] for p in judge.upstream} == {"features", "label_agreement", "test_features", "neighbours"}
     assert stage(point, "features").upstream == (stage(point, "images").folder,)
     other = world.point(*keys, "filter.label_agreement.margin=0.1")
     assert stage(point, "features").folder == stage(other, "features").folder and judge.folder != stage(other, "judge").folder
@@ -47,9 +47,9 @@ def test_it_stands_behind_the_last_filter_and_shares_the_features_of_all_picture
 def test_points_of_a_sweep_share_the_features_of_the_real_sets(world, clip, test_set):  # noqa: F811
     keys = ("filter=[]", f"features.model={clip}", f"judge.test={test_set}", f"judge.real={test_set}")
     one, two = (world.point(*keys, f"images.guidance_scale={g}") for g in (2, 4))
-    for name in ("real_features", "test_features"):
+    for name in ("real_features", "real_neighbours", "test_features"):
         assert stage(one, name).folder == stage(two, name).folder
-    assert stage(one, "judge").spec.slots == 4 + 8 + 3 * 3 and stage(one, "judge").folder != stage(two, "judge").folder
+    assert stage(one, "judge").spec.slots == 3 + 8 + 3 * 3 and stage(one, "judge").folder != stage(two, "judge").folder
 
 
 def test_every_byte_of_the_real_sets_counts(world, clip, test_set):  # noqa: F811
