@@ -42,7 +42,7 @@ def add(config: Config, last: str | None, stages: dict[str, RecipeStage], settin
         for name, path in ((REAL, judge.real), (TEST, judge.test)):
             if path is not None:
                 upstream[ROLES[name]] = given(f"{name}_{FEATURES}", name, path, stages, settings)
-        stages[JUDGE] = RecipeStage(JUDGE, upstream)
+        stages[JUDGE], settings[JUDGE] = RecipeStage(JUDGE, upstream), upstream[ROLES[MADE]] == ROUND_FEATURES
         stages[REPORT] = RecipeStage(REPORT, {JUDGE: JUDGE})
         _tested(config)
         if judge.train == FINETUNE:
@@ -82,8 +82,12 @@ def _of_run(config: Config, last: str | None, stages: dict[str, RecipeStage], se
 
 
 def plan(node: Node) -> list[StageSpec]:
-    """A slot a part. InputError where no class is in all of the sets: before pictures are made, not after."""
+    """A slot a part. InputError where no class is in all of the sets: before pictures are made, not after. settings: whether the judged
+    set was drawn in rounds."""
     config = node.config.judge
+    if node.settings:
+        made = [stage.spec for stage in node.upstream[ROLES[MADE]]]
+        config = replace(config, rounds=tuple(spec.slots - spec.config["texts"] for spec in made))
     if not config.seeds:
         raise WrongKey("seeds", [], "names no draw of the training pictures", "use [0,1,2]", JUDGE)
     classes = {name: _classes(node, role) for name, role in ROLES.items() if role in node.upstream}

@@ -9,12 +9,15 @@ DIGITS = 6  # behind the point, of a weight: what lies below that decides nothin
 K = TypeVar("K")
 
 
-def allocated(weights: Mapping[K, float], total: int, least: int = 0) -> dict[K, int]:
+def allocated(weights: Mapping[K, float], total: int, least: int = 0, before: Mapping[K, int] | None = None) -> dict[K, int]:
     """key -> how many of `total`: `least` each, and the rest in proportion to the weights, rounded by largest remainders; ties fall to the
-    key that stands first. Where all weights are 0 they are equal. ValueError where `total` is less than `least` of each.
+    key that had the fewest `before`, then to the one that stands first. Where all weights are 0 they are equal. ValueError where `total` is
+    less than `least` of each.
 
     >>> allocated({"cat": 3, "dog": 1}, 10), allocated({"cat": 3, "dog": 1}, 10, least=3), allocated({"cat": 0, "dog": 0}, 3)
     ({'cat': 8, 'dog': 2}, {'cat': 6, 'dog': 4}, {'cat': 2, 'dog': 1})
+    >>> allocated({"cat": 1, "dog": 1}, 3, before={"cat": 2, "dog": 1})
+    {'cat': 1, 'dog': 2}
     """
     rest = total - least * len(weights)
     if rest < 0 or (rest and not weights):
@@ -25,7 +28,8 @@ def allocated(weights: Mapping[K, float], total: int, least: int = 0) -> dict[K,
     wanted = {key: rest * weight / whole for key, weight in exact.items()}
     counts = {key: int(share) for key, share in wanted.items()}
     left = rest - sum(counts.values())
-    order = sorted(wanted, key=lambda key: counts[key] - wanted[key])  # sorted is stable: the first of those alike comes first
+    had = before or {}
+    order = sorted(wanted, key=lambda key: (counts[key] - wanted[key], had.get(key, 0)))  # stable: the first of those alike comes first
     more = set(order[:left])
     return {key: least + n + (key in more) for key, n in counts.items()}
 

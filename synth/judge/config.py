@@ -37,6 +37,7 @@ class JudgeConfig:
     train: str = plan_key("what is trained on the sets beside probes of their features", choices=("none", "finetune"))
     worst: int = plan_key("classes that the page shows pictures of, the worst ones", low=0)
     shown: int = plan_key("pictures of a set in a row of the page", low=1)
+    rounds: tuple[int, ...] = later(factory=tuple, sparse=True)  # of recipe=feedback: slots of each round's pictures
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from synth.judge.config import JudgeConfig
 
-SET, DUPLICATES, LEAKS, PICTURES, CLASSES, PROBE = "set", "duplicates", "leaks", "pictures", "classes", "probe"
+SET, DUPLICATES, LEAKS, PICTURES, CLASSES, PROBE, ROUND = "set", "duplicates", "leaks", "pictures", "classes", "probe", "round"
 BLOCKS = 8  # parts that the classes are spread over
 MADE, REAL, TEST = "made", "real", "test"  # sets
 ROLES = {MADE: "features", REAL: "real", TEST: "test"}  # set -> role of the stage of its features
@@ -13,7 +13,7 @@ BOTH = "both"  # what a probe is trained on, beside the judged and the real set
 
 @dataclass(frozen=True)
 class Part:
-    """number: of its block of classes, or the place of its seed; trained_on: of a probe."""
+    """number: of its block of classes, the place of its seed, or a round less one; trained_on: of a probe."""
 
     kind: str
     number: int = 0
@@ -22,7 +22,9 @@ class Part:
     @property
     def key(self) -> str:
         """Its name in the stage."""
-        return "-".join([self.kind, *filter(None, [self.trained_on]), *([str(self.number)] if self.kind in (CLASSES, PROBE) else [])])
+        return "-".join(
+            [self.kind, *filter(None, [self.trained_on]), *([str(self.number)] if self.kind in (CLASSES, PROBE, ROUND) else [])]
+        )
 
 
 def parts(config: JudgeConfig, real: bool, test: bool) -> tuple[Part, ...]:
@@ -35,6 +37,7 @@ def parts(config: JudgeConfig, real: bool, test: bool) -> tuple[Part, ...]:
         Part(PICTURES),
         *(Part(CLASSES, n) for n in range(BLOCKS)),
         *(Part(PROBE, n, what) for what in trained_on for n in range(len(config.seeds))),
+        *(Part(ROUND, n) for n in range(len(config.rounds) if test else 0)),
     )
 
 

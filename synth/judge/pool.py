@@ -1,7 +1,7 @@
 """The captions that rounds of feedback draw from, and which of them one draws: those of a class and mode that were drawn least so far."""
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from synth.captions.records import records_of
@@ -60,6 +60,15 @@ def place_of(caption: CaptionRow) -> Place:
     return caption.source, caption.slot
 
 
+def in_order(pool: Pool, label: int, count: int, before: Mapping[Place, int]) -> dict[str, int]:
+    """mode -> how many of the next `count` captions of a class, drawn in the order of all of them, as a run without rounds does."""
+    modes = {number: mode for (of, mode), numbers in pool.of_cell.items() if of == label for number in numbers}
+    counts = dict.fromkeys(modes.values(), 0)
+    for number, _ in _least(pool, modes, count, before):
+        counts[modes[number]] += 1
+    return counts
+
+
 def draw(pool: Pool, counts: Mapping[Cell, int], before: Mapping[Place, int]) -> list[tuple[CaptionRow, str]]:
     """(caption, mode) of each picture, going round the classes. before: how often each caption was drawn in earlier rounds.
 
@@ -74,11 +83,17 @@ def draw(pool: Pool, counts: Mapping[Cell, int], before: Mapping[Place, int]) ->
     return [(replace(caption, row=row), mode) for row, (caption, mode) in enumerate(next(turns[label]) for label in order)]
 
 
-def _of_cell(pool: Pool, cell: Cell, count: int, before: Mapping[Place, int]) -> Iterable[CaptionRow]:
-    least = [(before.get(place_of(pool.captions[number]), 0), number) for number in pool.of_cell[cell]]
+def _of_cell(pool: Pool, cell: Cell, count: int, before: Mapping[Place, int]) -> Iterator[CaptionRow]:
+    for number, times in _least(pool, pool.of_cell[cell], count, before):
+        caption = pool.captions[number]
+        yield replace(caption, seed=derive(caption.seed, "feedback", times)) if times else caption
+
+
+def _least(pool: Pool, numbers: Iterable[int], count: int, before: Mapping[Place, int]) -> Iterator[tuple[int, int]]:
+    """(number of a caption, how often it was drawn until then), `count` times: the one that was drawn least, the first of those."""
+    least = [(before.get(place_of(pool.captions[number]), 0), number) for number in numbers]
     heapq.heapify(least)
     for _ in range(count):
         times, number = least[0]
         heapq.heapreplace(least, (times + 1, number))
-        caption = pool.captions[number]
-        yield replace(caption, seed=derive(caption.seed, "feedback", times)) if times else caption
+        yield number, times

@@ -24,7 +24,7 @@ from synth.judge.config import NONE, SHARES, SharesConfig
 from synth.judge.matching import matched, named
 from synth.judge.numbers.rows import Unmeasurable
 from synth.judge.parts import MADE, REAL, ROLES
-from synth.judge.pool import Cell, Pool, draw, place_of
+from synth.judge.pool import Cell, Place, Pool, draw, in_order, place_of
 from synth.judge.steering import Needs, Pictures, filled, mixed, needs
 from synth.run.findings import Check
 from synth.run.stage import Stage
@@ -74,7 +74,7 @@ class Shares(Stage):
     def compute(self, state: None, slots: range) -> list[dict[str, bytes]]:
         pool = Pool.of(self.folder.upstream("captions")[0])
         found = self._needs(pool) if self.folder.spec.upstream.get(ROLES[MADE]) else None
-        decision = decided(pool, self.config, found)
+        decision = decided(pool, self.config, found, self._before)
         drawn = draw(pool, decision.of_cell, self._before)
         modes = np.array([pool.modes.index(mode) for _, mode in drawn], np.int16)
         table = to_parquet([caption for caption, _ in drawn])
@@ -118,7 +118,7 @@ class Shares(Stage):
         classes, by_mode = classes_of(self.folder), Counter[str]()
         for (_, mode), n in decision.of_cell.items():
             by_mode[mode] += n
-        before = Counter(row.label for row in pool.captions for _ in range(self._before[place_of(row)]))
+        before = so_far(pool, self._before)
         told = [
             {"label": label, "class": classes[label], "pictures": n, "before": before[label], "need": decision.need.get(label)}
             for label, n in decision.of_class.items()
@@ -141,16 +141,14 @@ class Shares(Stage):
             check.same(name, data)
 
     def _files(self) -> dict[str, bytes]:
-        path = self.folder.unit_path(0)
-        for stored in self.folder.samples():
-            facts = stored.json("classes")
-            counts = json.dumps(count_file(facts["classes"]), indent=1, ensure_ascii=False).encode() + b"\n"
-            return {COUNTS: counts, DECIDED: canonical(facts) + b"\n"}
-        raise InputError(f"{path}: holds no shares; {mending(path)}")
+        facts = facts_of(self.folder)
+        counts = json.dumps(count_file(facts["classes"]), indent=1, ensure_ascii=False).encode() + b"\n"
+        return {COUNTS: counts, DECIDED: canonical(facts) + b"\n"}
 
 
-def decided(pool: Pool, config: SharesConfig, found: Found | None) -> Decision:
-    """How many pictures each class and mode gets: alike where nothing was found. InputError where there are more classes than pictures."""
+def decided(pool: Pool, config: SharesConfig, found: Found | None, before: Mapping[Place, int]) -> Decision:
+    """How many pictures each class and mode gets: alike where nothing was found. before: how often each caption was drawn in earlier
+    rounds. InputError where there are more classes than pictures."""
     labels, of_class = pool.labels, dict[int, float | None]()
     notes: list[str] = []
     if found is not None:
@@ -160,20 +158,36 @@ def decided(pool: Pool, config: SharesConfig, found: Found | None) -> Decision:
         notes = _notes(pool, found, of_class)
     else:
         weights = dict.fromkeys(labels, 1.0)
+    had = so_far(pool, before)
+    least = least_of(config.total, len(labels), config.floor) if found is not None else 0
     try:
-        counts = allocated(weights, config.total, least_of(config.total, len(labels), config.floor) if found is not None else 0)
+        counts = allocated(weights, config.total, least, had)
     except ValueError as e:
         raise InputError(f"feedback.pictures: {config.total} pictures a round for {len(labels)} classes: {e}; raise it") from e
-    return Decision(counts, _by_mode(pool, config, found, counts), of_class, notes)
+    return Decision(counts, _by_mode(pool, config, found, counts, before), of_class, notes)
 
 
-def _by_mode(pool: Pool, config: SharesConfig, found: Found | None, counts: Mapping[int, int]) -> dict[Cell, int]:
+def so_far(pool: Pool, before: Mapping[Place, int]) -> dict[int, int]:
+    """class -> pictures of it in earlier rounds."""
+    had = dict.fromkeys(pool.labels, 0)
+    for caption in pool.captions:
+        had[caption.label] += before.get(place_of(caption), 0)
+    return had
+
+
+def _by_mode(
+    pool: Pool, config: SharesConfig, found: Found | None, counts: Mapping[int, int], before: Mapping[Place, int]
+) -> dict[Cell, int]:
+    """Within a class by need; where none is told, the captions come in their order, whatever their modes are."""
     cells: dict[Cell, int] = {}
     for label, n in counts.items():
         there, number = pool.modes_of(label), found.numbers[label] if found is not None else -1
         needed = [float(found.needs.by_mode[number, pool.modes.index(m)]) if found and number >= 0 else 0.0 for m in there]
-        shares = mixed(needed, list(there.values()), config.floor)
-        cells |= {(label, mode): k for mode, k in allocated(dict(zip(there, shares, strict=True)), n).items()}
+        if any(needed):
+            of_mode = allocated(dict(zip(there, mixed(needed, list(there.values()), config.floor), strict=True)), n)
+        else:
+            of_mode = in_order(pool, label, n, before)
+        cells |= {(label, mode): k for mode, k in of_mode.items()}
     return cells
 
 
@@ -202,6 +216,18 @@ def count_file(classes: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return {one["class"] if times[looked_up(one["class"])] == 1 else str(one["label"]): one["pictures"] for one in classes}
 
 
+def facts_of(stage: StageFolder) -> Mapping[str, Any]:
+    """What a shares stage tells of its decision."""
+    for stored in stage.samples():
+        return stored.json("by", "round", "pictures", "classes", "modes", "notes")
+    raise _none(stage)
+
+
+def _none(stage: StageFolder) -> InputError:
+    path = stage.unit_path(0)
+    return InputError(f"{path}: holds no shares; {mending(path)}")
+
+
 def modes_of(stage: StageFolder) -> np.ndarray:
     """[N] numbers of the modes of the rows of a shares stage."""
     path = stage.unit_path(0)
@@ -210,7 +236,7 @@ def modes_of(stage: StageFolder) -> np.ndarray:
             return np.load(io.BytesIO(stored.read(MODES)), allow_pickle=False)
         except (KeyError, ValueError) as e:
             raise InputError(f"{path}: tells no modes of its captions ({e}); {mending(path)}") from e
-    raise InputError(f"{path}: holds no shares; {mending(path)}")
+    raise _none(stage)
 
 
 def _npy(column: np.ndarray) -> bytes:

@@ -108,12 +108,9 @@ def filled(of_class: np.ndarray) -> list[float]:
 
 
 def mixed(needed: Sequence[float], there: Sequence[int], floor: float) -> list[float]:
-    """Shares of modes within a class: `floor` of what the captions have of each, and the rest by need; by the captions alone where nothing
-    is needed.
+    """Shares of modes within a class: `floor` of what the captions have of each, and the rest by need, which is not 0 of all.
 
-    >>> mixed([3, 1], [1, 1], 0.5), mixed([0, 0], [3, 1], 0.5)
-    ([0.625, 0.375], [0.75, 0.25])
+    >>> mixed([3, 1], [1, 1], 0.5)
+    [0.625, 0.375]
     """
-    usual = [n / sum(there) for n in there]
-    whole = sum(needed)
-    return usual if not whole else [floor * u + (1 - floor) * n / whole for u, n in zip(usual, needed, strict=True)]
+    return [floor * n / sum(there) + (1 - floor) * need / sum(needed) for n, need in zip(there, needed, strict=True)]

@@ -11,8 +11,9 @@ from synth.errors import InputError
 from synth.judge.choice import choose
 from synth.judge.measuring import mean, rounded
 from synth.judge.numbers.answers import confusion_pairs
-from synth.judge.parts import BOTH, CLASSES, DUPLICATES, LEAKS, MADE, PICTURES, PROBE, REAL, ROLES, SET, Part
+from synth.judge.parts import BOTH, CLASSES, DUPLICATES, LEAKS, MADE, PICTURES, PROBE, REAL, ROLES, ROUND, SET, Part
 from synth.judge.reading import shown
+from synth.judge.shares import facts_of
 from synth.kinds import config_of
 from synth.reading.stage import ROLE as IMAGES
 from synth.store.damage import mending
@@ -29,12 +30,13 @@ NOT_TOLD = ("out", "form")
 @dataclass(frozen=True)
 class Found:
     """The parts of a stage. single: kind of part -> its facts; classes: of all blocks, by number; probes: trained on -> seed's place ->
-    (facts, rows [M, 4]); unmeasurable: trained on -> why there is no such probe."""
+    (facts, rows [M, 4]); unmeasurable: trained on -> why there is no such probe; rounds: of feedback, in order."""
 
     single: dict[str, Mapping] = field(default_factory=dict)
     classes: list[Mapping] = field(default_factory=list)
     probes: dict[str, list[tuple[Mapping, np.ndarray]]] = field(default_factory=dict)
     unmeasurable: dict[str, str] = field(default_factory=dict)
+    rounds: list[Mapping] = field(default_factory=list)
 
 
 def found_in(judge: StageFolder, parts: Sequence[Part]) -> Found:
@@ -44,6 +46,8 @@ def found_in(judge: StageFolder, parts: Sequence[Part]) -> Found:
         part, facts = parts[stored.slot], stored.json()
         if part.kind == CLASSES:
             found.classes.extend(facts["classes"])
+        elif part.kind == ROUND:
+            found.rounds.append(facts)
         elif part.kind == PROBE:
             if "why" in facts:
                 found.unmeasurable[part.trained_on] = facts["why"]
@@ -92,6 +96,8 @@ def summary(judge: StageFolder, parts: Sequence[Part]) -> tuple[dict[str, Any], 
         "leaks": found.single.get(LEAKS),
         "pictures": found.single[PICTURES],
     }
+    if config.rounds:
+        facts["rounds"] = _rounds(judge, found)
     return facts, right.get(MADE)
 
 
@@ -191,6 +197,20 @@ def _probes(found: Found, right: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def _interval(accuracy: Any, right: np.ndarray) -> dict[str, Any]:
     return {"value": rounded(accuracy.value), "low": rounded(accuracy.low), "high": rounded(accuracy.high), "n": right.shape[1]}
+
+
+def _rounds(judge: StageFolder, found: Found) -> list[dict[str, Any]]:
+    """Of each round of feedback what its shares were decided by, and the accuracy with all pictures up to it, where there is a test set."""
+    rounds = []
+    for n, features in enumerate(judge.upstream(ROLES[MADE])):
+        (images,) = features.upstream(IMAGES)
+        told = facts_of(images.upstream("captions")[0])
+        one = {name: told[name] for name in ("round", "by", "pictures", "modes", "notes")}
+        one["classes"] = [{name: c[name] for name in ("class", "pictures", "need")} for c in told["classes"]]
+        if "accuracy" in told:
+            one["accuracy_before"] = {"value": told["accuracy"], "n": told["real"]}
+        rounds.append(one | ({"accuracy": found.rounds[n]["accuracy"]} if found.rounds else {}))
+    return rounds
 
 
 def _confusions(found: Found, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -10,9 +10,13 @@ from launch.verify import verify
 from synth.captions.config import ClassEntry
 from synth.captions.table import rows
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
+from synth.features.config import FeaturesConfig
 from synth.images.stage import NO_CAPTION
-from synth.judge.config import RoundsConfig, SharesConfig
+from synth.judge.config import JudgeConfig, RoundsConfig, SharesConfig
+from synth.judge.parts import parts
 from synth.judge.shares import count_file
+from synth.judge.summary import summary
+from synth.kinds import config_of
 from synth.reading.stage import StageReader
 from synth.run.config import ProbeConfig
 from synth.store.samples import Sample, Tombstone
@@ -83,6 +87,16 @@ def test_units_are_the_same_bytes_however_they_are_made(pool, real):
     for job in (2, 0, 1):
         work(second, job, 3)
     assert digests(second) == one
+
+
+def test_rounds_that_are_alike_draw_together_what_one_round_draws(pool):
+    first = shares(pool, total=7)
+    second = shares(pool, total=7, earlier=[first])
+    third = shares(pool, total=6, earlier=[first, second])
+    one = rows(shares(pool, total=20), 0, 20)
+    drawn = [row for folder, n in ((first, 7), (second, 7), (third, 6)) for row in rows(folder, 0, n)]
+    assert {(row.caption, row.seed) for row in drawn} == {(row.caption, row.seed) for row in one}
+    assert counts(second) == [2, 2, 1, 2], "who had the fewest comes first"
 
 
 @pytest.mark.parametrize("by", ["error", "entropy", "coverage"])
@@ -183,6 +197,30 @@ def test_the_pictures_of_all_rounds_are_those_of_one_stage(pool, tiny_sd):  # no
     assert digests(rounds) == one
     for stage in (*images, rounds):
         assert not [p for findings, _ in verify(stage.path, True, False, lambda *_: None) for p in findings.problems]
+
+
+def test_the_judge_tells_the_accuracy_after_each_round_and_what_it_drew(pool, tmp_path, real):
+    first, second = shares(pool, total=12), shares(pool, total=8, earlier=[shares(pool, total=12)])
+    made = []
+    for k, table in enumerate((first, second), 1):
+        n = table.spec.config["total"]
+        images = child(
+            tmp_path, "probe", ProbeConfig(seed=k, size=1, sleep=0.0, framing="tar", behaviour={}), {"captions": [table]}, n, 4, 4
+        )
+        source = pictures_of(table, f"source_{k}", (DOG,) if k == 1 else (), seed=k)
+        made.append(
+            child(tmp_path, "features", FeaturesConfig(**vars(config_of(source))), {"images": [images]}, n, 16, 4, source.spec.inputs)
+        )
+        commit_units(made[-1], [Sample(s.slot, s.key, {"json": s.read("json"), "npy": s.read("npy")}) for s in source.samples()])
+    test = features(tmp_path, "test_features", *clusters(20, seed=2))
+    judge = child(
+        tmp_path, "judge", JudgeConfig(seeds=(0,), neighbours=3, votes=5, duplicate=0.999, leak=0.999, pictures=0, rounds=(12, 8)),
+        {"features": made, "real": [real], "test": [test]}, 4 + 8 + 3 + 2,
+    )  # fmt: skip
+    assert work(judge) == EXIT_OK
+    one, two = summary(judge, parts(config_of(judge), True, True))[0]["rounds"]
+    assert one["accuracy"]["value"] < two["accuracy"]["value"] and two["accuracy"]["n"] == 80
+    assert [c["pictures"] for c in two["classes"]] == counts(second) and (one["round"], two["round"]) == (1, 2)
 
 
 def test_what_a_round_could_not_draw_is_a_tombstone_of_all_of_them(pool, tmp_path):
