@@ -199,6 +199,15 @@ KINDS = {
         chooses=True,
     ),
     "neighbours": Kind("synth.judge.near:Neighbours", "synth.judge.config:NeighboursConfig", "launch.plan.judge:neighbours"),
+    "shares": Kind("synth.judge.shares:Shares", "synth.judge.config:SharesConfig", "launch.plan.feedback:shares"),
+    "rounds": Kind(
+        "synth.judge.rounds:Rounds",
+        "synth.judge.config:RoundsConfig",
+        "launch.plan.feedback:rounds",
+        framing="jsonl",
+        makes=(PICTURES,),
+        chooses=True,
+    ),
     "judge": Kind("synth.judge.stage:Judge", "synth.judge.config:JudgeConfig", "launch.plan.judge:plan"),
     "finetune": Kind("synth.judge.finetuning:Finetune", "synth.judge.config:FinetuneConfig", "launch.plan.judge:finetune", device=GPU),
     "judge_report": Kind(

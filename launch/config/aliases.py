@@ -21,7 +21,8 @@ DATASETS = {
 KEYS = {"scores": "features", "scores.clip": "features.model"} | {
     f"scores.{key}": f"features.{key}" for key in ("templates", "batch_size", "unit_size")
 }
-SPELT = {"try": "trial"}  # a word of Python cannot be the name of a field
+# a word of Python cannot be the name of a field, and what is asked of recipe=feedback every time is short
+SPELT = {"try": "trial", "rounds": "feedback.rounds", "feedback": "feedback.by"}
 _OWN = "write its class names into a file, a name a line: dataset=custom dataset.source=FILE"
 # datasets of the original scripts whose class names are not here: what is known of them, and the way out
 WITHOUT_LIST = {
@@ -41,8 +42,8 @@ WITHOUT_LIST = {
 def spelt(word: str) -> str:
     """A setting with its key as it is declared.
 
-    >>> spelt("try=2"), spelt("seed=2")
-    ('trial=2', 'seed=2')
+    >>> spelt("try=2"), spelt("seed=2"), spelt("feedback=error")
+    ('trial=2', 'seed=2', 'feedback.by=error')
     """
     key, equals, value = word.partition("=")
     return f"{SPELT.get(key, key)}{equals}{value}"

@@ -18,7 +18,7 @@ from synth.export.config import ExportConfig
 from synth.features.config import FeaturesKeys
 from synth.filters.config import FilterConfig
 from synth.images.config import ImagesConfig, Img2ImgConfig, ModelConfig
-from synth.judge.config import FinetuneConfig, JudgeConfig
+from synth.judge.config import FeedbackConfig, FinetuneConfig, JudgeConfig
 from synth.keys import dict_of, key, schema
 from synth.kinds import chosen_by, named
 from synth.layout.config import (
@@ -98,6 +98,7 @@ class Config:
     box_captioner: BoxCaptionerConfig = key("the model that says what is in a box", given=schema(BoxCaptionerConfig))
     judge: JudgeConfig = key("how good the pictures are, and whether a classifier learns from them", given=schema(JudgeConfig))
     finetune: FinetuneConfig = key("judge.train=finetune: a classifier that is trained on the pictures", given=schema(FinetuneConfig))
+    feedback: FeedbackConfig = key("rounds of pictures, each by what the ones before lack: recipe=feedback", given=schema(FeedbackConfig))
     probe: ProbeConfig = key("recipe=probe: numpy only, for tests of clusters and of the store", given=schema(ProbeConfig))
     notify: NotifyConfig = key("what is run at the end of a run", given=schema(NotifyConfig))
     cluster: ClusterConfig = key("where stages run", given=schema(ClusterConfig))

@@ -11,7 +11,7 @@ from launch.config.inherited import inherited
 from launch.config.near import did_you_mean
 from launch.config.root import Config, Recipe, RecipeStage
 from launch.config.secrets import check_config
-from launch.plan import judge, judge_filter, trial
+from launch.plan import feedback, judge, judge_filter, trial
 from launch.plan.filters import pool
 from launch.plan.node import Node, planner
 from launch.plan.planned import PlannedStage, Point
@@ -25,6 +25,7 @@ from synth.layout.objects.config import EMBEDDINGS
 OWN = ("parts", EMBEDDINGS)  # roles of stages that an export alone reads
 BEHIND = "not looked at: it reads"  # how the reason of a stage begins that reads one which could not be planned
 POOL = "pool"  # in the place of a kind: stages of other runs beside this one's, under one name
+GROUPS = {POOL: pool, feedback.GATHERED: feedback.gathered}
 
 
 def plan_point(
@@ -74,7 +75,7 @@ def _planned(
             unplanned[name] = InputError(f"{BEHIND} {', '.join(lost)}")
             continue
         upstream = {role: planned[up] for role, up in stage.upstream.items()}
-        plan = pool if stage.kind == POOL else planner(stage.kind)
+        plan = GROUPS.get(stage.kind) or planner(stage.kind)
         known = {made.folder: made for of_node in planned.values() for made in of_node}
         try:
             specs = plan(Node(name, stage.kind, config, root, upstream, settings, command, known))
@@ -138,6 +139,7 @@ def distinct(points: list[Point]) -> list[PlannedStage]:
 def _nodes(config: Config) -> dict[str, tuple[RecipeStage, Any]]:
     """The recipe's graph with the filters, the exports and the judge at its end, in topological order: name -> (stage, settings)."""
     stages, settings = dict(config.recipe.stages), dict[str, Any]()
+    feedback.add(config, stages, settings)
     last = _scored(config, stages, settings)
     groups: dict[str, Mapping[str, Any]] = {"filter": config.filter, "export": config.export}
     for group, chosen in groups.items():

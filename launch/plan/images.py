@@ -1,5 +1,6 @@
 """Plans the images stage: captions x images.per_caption, or a number of pictures a class. Drawing keys of all stages that draw."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,17 +23,23 @@ from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder
 from synth.images.models import judge
 from synth.images.slots import Ranges
+from synth.judge.config import SHARES
 from synth.keys import WrongKey, dump, of_group
 from synth.numerics import PRESETS
 from synth.store.names import classes_in
 from synth.store.spec import StageSpec
 
+HEADING = ["class", "count"]
+FORM = 'an object {"class": 100}, or a CSV file with the heading class,count'
 MA = "ma"  # images.count: manually annotated, the size of the real training set
 
 
 def plan(node: Node) -> list[StageSpec]:
-    """The spec of the images of a captions_json stage; its `total` is the number of captions."""
-    images, total = node.config.images, node.one("captions").config["total"]
+    """The spec of the images of a captions_json stage, or of what a round of feedback draws; its `total` is the number of captions."""
+    images, table = node.config.images, node.one("captions")
+    if table.kind == SHARES:  # a row of a round's is a picture
+        images = replace(images, per_caption=1)
+    total = table.config["total"]
     with of_group("images"):
         subset = subset_of(images.subset, images.subset_file, total, "row")
         counts = counts_of(images, node.config.dataset)
@@ -158,22 +165,43 @@ def scaled(count: int, ratio: float) -> int:
 
 
 def _counts_in(path: str, classes: tuple[ClassEntry, ...], key: str) -> dict[int, int]:
-    """{index: count} of a JSON object whose keys are class names, or indices as text."""
-    data = read_json(path, key, 'an object {"class": 100}')
-    if not isinstance(data, dict):
-        raise InputError(f'{key}: {path} holds a {type(data).__name__}; write an object {{"class": 100}}')
+    """{index: count} of a file whose classes are names, or indices as text. InputError for a class that is unknown, or there twice."""
     by_name: dict[str, list[int]] = {}
     for c in classes:
         by_name.setdefault(looked_up(c.name), []).append(c.index)
-    indices, counts = {c.index for c in classes}, {}
-    for name, count in data.items():
+    indices, counts, said = {c.index for c in classes}, dict[int, int](), dict[int, str]()
+    for name, count in _pairs(path, key):
         mine = by_name.get(looked_up(name)) or ([n] if (n := foreign.number_in(name)) in indices else [])
         if not mine:
             raise InputError(f"{key}: {path}: no class {name!r} among {len(classes)}{did_you_mean(name, by_name)}")
         if len(mine) > 1:
             raise InputError(f"{key}: {path}: {name!r} is the name of classes {mine}; write their indices instead")
-        counts[mine[0]] = _number(count, f"{key}: {path}: {name!r}")
+        if mine[0] in counts:
+            raise InputError(f"{key}: {path}: {said[mine[0]]!r} and {name!r} are one class; leave one of them out")
+        counts[mine[0]], said[mine[0]] = _number(count, f"{key}: {path}: {name!r}"), name
+    if not counts:
+        raise InputError(f"{key}: {path}: is empty; write {FORM}, or leave it out")
     return counts
+
+
+def _pairs(path: str, key: str) -> list[tuple[str, object]]:
+    """(class, count) of a JSON object, or of the lines of a CSV file with a heading."""
+    if not path.lower().endswith(".csv"):
+        data = read_json(path, key, FORM)
+        if not isinstance(data, dict):
+            raise InputError(f"{key}: {path} holds a {type(data).__name__}; write {FORM}")
+        return list(data.items())
+    try:
+        lines = [row for row in csv.reader(foreign.read_text(Path(path).expanduser()).splitlines(), strict=True) if row]
+    except (OSError, InputError, csv.Error) as e:
+        raise InputError(f"{key}: {path}: cannot be read ({getattr(e, 'strerror', None) or e}); it must be {FORM}") from e
+    if not lines or [cell.strip().lower() for cell in lines[0]] != HEADING:
+        raise InputError(f"{key}: {path}: begins with {lines[0] if lines else 'nothing'}; its first line must be {','.join(HEADING)}")
+    for n, row in enumerate(lines[1:], 2):
+        if len(row) != len(HEADING):
+            raise InputError(f"{key}: {path}: row {n} has {len(row)} cells, not a class and a count")
+    numbers = ((name, count, foreign.number_in(count.strip())) for name, count in lines[1:])
+    return [(name, count if number is None else number) for name, count, number in numbers]
 
 
 def _number(value: object, where: str) -> int:

@@ -21,6 +21,7 @@ from synth.store.spec import InputFile, StageSpec
 JUDGE, REPORT, FEATURES, FINETUNE, NEIGHBOURS = "judge", "judge_report", "features", "finetune", "neighbours"
 ROLE, REAL_ROLE = NEIGHBOURS, f"{REAL}_{NEIGHBOURS}"  # in the judge: of the judged set, of the real one
 RECIPE = "judge"  # of pictures that are there already
+ROUND_IMAGES, ROUND_FEATURES = "round_images", "round_features"  # of recipe=feedback: those of all rounds, under one name
 
 
 def add(config: Config, last: str | None, stages: dict[str, RecipeStage], settings: dict[str, Any]) -> None:
@@ -30,7 +31,7 @@ def add(config: Config, last: str | None, stages: dict[str, RecipeStage], settin
         if config.recipe.name == RECIPE:
             if judge.source is None:
                 raise WrongKey("source", None, "not set", f"it must name {FOLDER}: judge.source=/path")
-            upstream = {ROLES[MADE]: _given(FEATURES, "source", judge.source, stages, settings)}
+            upstream = {ROLES[MADE]: given(FEATURES, "source", judge.source, stages, settings)}
         elif judge.source is not None:
             why = f"recipe {config.recipe.name} makes the pictures that are judged"
             raise WrongKey("source", judge.source, why, "leave it out, or use recipe=judge")
@@ -41,9 +42,9 @@ def add(config: Config, last: str | None, stages: dict[str, RecipeStage], settin
             upstream = _of_run(config, last, stages, settings)
         for name, path in ((REAL, judge.real), (TEST, judge.test)):
             if path is not None:
-                upstream[ROLES[name]] = _given(f"{name}_{FEATURES}", name, path, stages, settings)
+                upstream[ROLES[name]] = given(f"{name}_{FEATURES}", name, path, stages, settings)
         near = _neighbours(config, upstream, stages, settings)
-        stages[JUDGE] = RecipeStage(JUDGE, {**upstream, **near})
+        stages[JUDGE], settings[JUDGE] = RecipeStage(JUDGE, {**upstream, **near}), upstream[ROLES[MADE]] == ROUND_FEATURES
         stages[REPORT] = RecipeStage(REPORT, {JUDGE: JUDGE})
         _tested(config)
         if judge.train == FINETUNE:
@@ -67,7 +68,7 @@ def _tested(config: Config) -> None:
         raise WrongKey("train", FINETUNE, "there is no test set to ask about", "set judge.test=FOLDER, or judge.train=none")
 
 
-def _given(name: str, key: str, path: str, stages: dict[str, RecipeStage], settings: dict[str, Any]) -> str:
+def given(name: str, key: str, path: str, stages: dict[str, RecipeStage], settings: dict[str, Any]) -> str:
     """The stage of the features of pictures that a key names."""
     stages[name], settings[name] = RecipeStage(FEATURES), Given(path, f"{JUDGE}.{key}", captions=key == "source", whole=True)
     return name
@@ -83,6 +84,8 @@ def _of_run(config: Config, last: str | None, stages: dict[str, RecipeStage], se
     while stages[pictures].kind in KINDS and kind_of(stages[pictures].kind).chooses:  # behind an ensemble are several stages as one
         pictures = stages[pictures].upstream[IMAGES]
     features = next((name for name, stage in stages.items() if stage.kind == FEATURES and stage.upstream.get(IMAGES) == pictures), FEATURES)
+    if pictures == ROUND_IMAGES:  # each round has its own
+        features = ROUND_FEATURES
     stages.setdefault(features, RecipeStage(FEATURES, {IMAGES: pictures}))
     return {ROLES[MADE]: features} | ({IMAGES: last} if last != pictures else {})
 
@@ -91,8 +94,12 @@ def _of_run(config: Config, last: str | None, stages: dict[str, RecipeStage], se
 
 
 def plan(node: Node) -> list[StageSpec]:
-    """A slot a part. InputError where no class is in all of the sets: before pictures are made, not after."""
+    """A slot a part. InputError where no class is in all of the sets: before pictures are made, not after. settings: whether the judged
+    set was drawn in rounds."""
     config = node.config.judge
+    if node.settings:
+        made = [stage.spec for stage in node.upstream[ROLES[MADE]]]
+        config = replace(config, rounds=tuple(spec.slots - spec.config["texts"] for spec in made))
     if not config.seeds:
         raise WrongKey("seeds", [], "names no draw of the training pictures", "use [0,1,2]", JUDGE)
     classes = {name: _classes(node, role) for name, role in ROLES.items() if role in node.upstream}

@@ -20,6 +20,7 @@ from synth.captions.config import CaptionsConfig
 from synth.errors import InputError
 from synth.export.config import ExportConfig
 from synth.filters.config import FilterConfig
+from synth.judge.config import NONE, SHARES
 
 ENSEMBLE = "ensemble"
 FOLDER = "try"  # below runs_dir: a runs folder of its own, which other commands take as one
@@ -73,6 +74,7 @@ def _captions(config: Config, n: int, whole: Sequence[PlannedStage]) -> Config:
         raise InputError(f"try={n}: images.{key} names rows of the whole captions.json, and a try has its own; leave images.{key} out")
     made = [s for s in whole if s.spec.kind == "captions"]
     counts = [c.count for c in counts_of(images, config.dataset)] if config.captions.stages is None else []
+    counts += _first_round(whole)
     if counts and not min(counts):
         raise InputError(
             f"try={n}: images.count gives a class 0 pictures, and a try makes one of each at least; leave it out: dataset.classes"
@@ -82,7 +84,16 @@ def _captions(config: Config, n: int, whole: Sequence[PlannedStage]) -> Config:
         fix = "use captions.per_class in the place of captions.total"
         raise InputError(f"try={n}: images.count={min(counts)} of a class may leave out captions that a try draws; {fix}")
     images = replace(images, per_caption=1, count=NULL, count_file=NULL, increase_ratio=1.0)
+    if any(s.spec.kind == SHARES for s in whole):  # the later rounds hang on all pictures of the first one
+        config = replace(config, feedback=replace(config.feedback, by=NONE, rounds=1, pictures=NULL))
     return replace(config, captions=captions, images=images)
+
+
+def _first_round(whole: Sequence[PlannedStage]) -> list[int]:
+    """Pictures of each class in the first round of feedback, which is alike; [] of another run."""
+    first = next((s.spec for s in whole if s.spec.kind == SHARES), None)
+    classes = {c["index"] for s in whole if s.spec.kind == "captions" for c in s.spec.config["dataset"]["classes"]}
+    return [first.config["total"] // len(classes)] if first is not None and classes else []
 
 
 def _fewer_captions(config: Config, n: int, made: Sequence[PlannedStage]) -> tuple[CaptionsConfig, int]:

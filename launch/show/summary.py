@@ -40,7 +40,7 @@ def show(
         if outcome.done and not outcome.before:
             if outcome.facts.get("tombstones"):
                 say(console, f"{outcome.stage.name}: {_left_out(outcome)}")
-            elif kind_of(outcome.stage.spec.kind).chooses:
+            elif kind_of(outcome.stage.spec.kind).group == "filter" and kind_of(outcome.stage.spec.kind).chooses:
                 say(console, f"{outcome.stage.name}: took out none of {outcome.stage.spec.slots:,}")
         for line in took_out(outcome.stage.folder, outcome.stage.spec.kind) if outcome.done and not outcome.before else ():
             say(console, f"{outcome.stage.name}: {line}")

@@ -39,7 +39,7 @@ class CountedConfig(FilterConfig):
     count: Any = plan_key(
         "pictures a class: a number | ma: as many as the real training set has", given=Any, null="as count_file says; neither: no limit"
     )
-    count_file: str = plan_key("JSON {class: pictures}; classes that are not in it take `count`", null="none")
+    count_file: str = plan_key("JSON {class: pictures}, or CSV class,count; classes that are not in it take `count`", null="none")
     ratio: float = plan_key("on top of ma and count_file, rounded down")
     counts: Mapping[str, int] = later(factory=dict)  # official index -> pictures; {}: no limit
 

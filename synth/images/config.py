@@ -163,7 +163,7 @@ class ImagesConfig(DrawingConfig):
     count: Any = plan_key(
         "images a class instead: a number | ma: as many as the dataset's real training set has", given=Any, null="per_caption"
     )
-    count_file: str = plan_key("JSON {class: images}; classes that are not in it take `count`", null="none")
+    count_file: str = plan_key("JSON {class: images}, or CSV class,count; classes that are not in it take `count`", null="none")
     increase_ratio: float = plan_key("ratio on top of ma and count_file, rounded down; 1.15 leaves room for filters", low=0)
     counts: tuple[ClassCount, ...] = later(())  # pictures of each class; () = per_caption
     subset: str = key(

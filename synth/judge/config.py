@@ -6,7 +6,10 @@ from synth.filters.config import FilterConfig
 from synth.keys import key, later, plan_key
 
 SCORES = "judge_scores"  # kind of the stage that filter `judge` reads
+SHARES = "shares"  # kind of the stage that says which captions a round of feedback draws
 NONE, MARGIN, ENTROPY = "none", "margin", "entropy"
+FEEDBACKS = (ERROR, ENTROPY, COVERAGE, NONE) = ("error", ENTROPY, "coverage", NONE)
+OF = "recipe=feedback says, which alone reads it"
 FOLDER = "a folder of pictures by class, WebDataset tars, Parquet or HDF5 files, or a stage of pictures"
 
 
@@ -35,6 +38,7 @@ class JudgeConfig:
     train: str = plan_key("what is trained on the sets beside probes of their features", choices=("none", "finetune"))
     worst: int = plan_key("classes that the page shows pictures of, the worst ones", low=0)
     shown: int = plan_key("pictures of a set in a row of the page", low=1)
+    rounds: tuple[int, ...] = later(factory=tuple, sparse=True)  # of recipe=feedback: slots of each round's pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,39 @@ class JudgeScoresConfig:
     """kind "judge_scores": numbers of each picture of role "features", beside those of roles "real" and "test"."""
 
     per_class: int | None = later()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedbackConfig:
+    """Keys of recipe=feedback, whose defaults stand there; null in any other. Only planning reads them."""
+
+    by: str = plan_key(
+        "feedback=.. on the command line: who gets more pictures. error: classes of real pictures that a linear probe of the earlier rounds"
+        " gets wrong | entropy: that it is unsure of | coverage: that have no made picture nearby | none: nobody, the control",
+        choices=FEEDBACKS,
+        null=OF,
+    )
+    rounds: int = plan_key(
+        "rounds=.. on the command line: rounds that pictures are drawn in; the first one is alike for all classes", low=1, null=OF
+    )
+    pictures: int = plan_key("pictures of all rounds together", low=1, null="images.per_caption of each caption")
+    floor: float = plan_key("share of an equal part that each class gets at least, and one picture; 1: alike", low=0, high=1, null=OF)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharesConfig:
+    """kind "shares": the captions that a round draws, a row a picture. Upstream roles "captions": captions_json; "earlier": the shares of
+    the rounds before; unless `by` is none "features" of their pictures, in the same order, and "real": of those that decide."""
+
+    by: str
+    total: int  # pictures of this round
+    floor: float
+    neighbours: int  # k of coverage
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundsConfig:
+    """kind "rounds": the pictures of upstream role "images", several stages, as those of one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from synth.judge.numbers import answers, balls, intervals, moments, texts
 from synth.judge.numbers import pictures as looks
 from synth.judge.numbers.alike import squared_of
 from synth.judge.numbers.rows import Unmeasurable
-from synth.judge.parts import BALLS, BLOCKS, CLASSES, MADE, PICTURES, PROBE, REAL, SET, Part
+from synth.judge.parts import BALLS, BLOCKS, CLASSES, MADE, PICTURES, PROBE, REAL, ROUND, SET, Part
 from synth.judge.sets import PictureSet, Sets, captions_of, training_rows
 
 DIGITS = 6  # significant ones of a number that is stored
@@ -254,6 +254,22 @@ def _probe(part: Part, sets: Sets, config: JudgeConfig) -> Measured:
     return Measured(told | facts, np.stack(columns, 1).astype(np.float32))
 
 
+def _round(part: Part, sets: Sets, config: JudgeConfig) -> Measured:
+    """A probe that is trained on all pictures of the rounds up to one, as many as each class has."""
+    made, test = sets.made, sets.test
+    assert test is not None  # or there is no such part
+    tested = np.flatnonzero(test.labels >= 0)
+    rows = np.flatnonzero((made.labels >= 0) & (made.slots < sum(config.rounds[: part.number + 1])))
+    accuracy: Number = {"value": None, "why": "there is no picture of a class that all sets have"}
+    if len(rows) and len(tested):
+        accuracy = mean(lambda: _right(made.features[rows], made.labels[rows], test.features[tested], test.labels[tested], sets))
+    return Measured({"pictures": len(rows), "accuracy": accuracy})
+
+
+def _right(x: np.ndarray, labels: np.ndarray, asked: np.ndarray, truth: np.ndarray, sets: Sets) -> np.ndarray:
+    return answers.correct(probes.linear_probe(x, labels, asked, len(sets.class_names)), truth)
+
+
 def _training(part: Part, sets: Sets, config: JudgeConfig) -> tuple[np.ndarray, np.ndarray]:
     """(features [N, D], labels [N]) that a probe is trained on: as many judged as real pictures of each class, or both of them."""
     rows = training_rows(sets, part.trained_on, config.per_class, config.seeds[part.number])
@@ -266,4 +282,5 @@ _PARTS: Mapping[str, Callable[[Part, Sets, JudgeConfig], Measured]] = {
     PICTURES: _pictures,
     CLASSES: _classes,
     PROBE: _probe,
+    ROUND: _round,
 }

@@ -3,6 +3,7 @@ Pure; one file, nothing from outside, no script, every text escaped and no longe
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from synth.export import page_parts
@@ -101,6 +102,7 @@ def _point(point: Point) -> Iterator[str]:
         yield "<p><small>The intervals of coverage, precision and recall are given the other set.</small></p>\n"
     if facts["probes"]:
         yield f"<h3>Classifiers, on the test set</h3>\n{table(_probes(facts))}"
+    yield from _rounds(facts.get("rounds", ()))
     if facts["classes"]:
         yield f"<h3>Classes, the worst first</h3>\n{table(_classes(facts))}{_more(len(facts['classes']), CLASSES)}"
     yield from _shown(point)
@@ -169,6 +171,46 @@ def _probes(facts: Mapping) -> list[dict[str, str]]:
         }
         for what, words in TRAINED_ON.items()
         if (p := facts["probes"].get(what))
+    ]
+
+
+def _rounds(rounds: Sequence[Mapping]) -> Iterator[str]:
+    """Of pictures that were drawn in rounds: the accuracy after each, and whom each drew more of."""
+    if not rounds:
+        return
+    so_far = list(accumulate(one["pictures"] for one in rounds))
+    marks = [
+        Mark(float(n), a["value"], a.get("low"), a.get("high"), name=f"round {one['round']}: {a['value']:.4g}")
+        for n, one in zip(so_far, rounds, strict=True)
+        if (a := one.get("accuracy", {})).get("value") is not None
+    ]
+    drawn = f'<div class="curves">{curve("accuracy", "pictures", marks)}</div>\n' if len(marks) > 1 else ""
+    table_of = [
+        {
+            "round": str(one["round"]),
+            "feedback": one["by"],
+            "pictures": f"{one['pictures']:,}",
+            "so far": f"{n:,}",
+            "real pictures got right before": _value(one.get("accuracy_before", {})),
+            "accuracy after": _value(one.get("accuracy", {})),
+            "95 %": _span(one.get("accuracy", {})),
+        }
+        | {f"of mode {mode}": f"{k:,}" for mode, k in one["modes"].items() if mode}
+        for n, one in zip(so_far, rounds, strict=True)
+    ]
+    yield f"<h3>Rounds of feedback</h3>\n{drawn}{table(table_of)}"
+    yield "<p><small>The accuracy after a round is that of a probe of all pictures so far, on the test set.</small></p>\n"
+    yield from (f"<p>round {one['round']}: {text(note)}</p>\n" for one in rounds for note in one["notes"])
+    yield f"<h3>Pictures of a class by round, the most first</h3>\n{table(_shares(rounds))}{_more(len(rounds[0]['classes']), CLASSES)}"
+
+
+def _shares(rounds: Sequence[Mapping]) -> list[dict[str, str]]:
+    """A row a class. All rounds tell the same classes in the same order; two may have one name."""
+    counts = [[c["pictures"] for c in of_class] for of_class in zip(*(one["classes"] for one in rounds), strict=True)]
+    named = zip((c["class"] for c in rounds[0]["classes"]), counts, strict=True)
+    return [
+        {"class": name} | {f"round {k}": f"{n:,}" for k, n in enumerate(of, 1)} | {"all": f"{sum(of):,}"}
+        for name, of in sorted(named, key=lambda item: -sum(item[1]))[:CLASSES]
     ]
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from synth.judge.config import JudgeConfig
 
-SET, BALLS, PICTURES, CLASSES, PROBE = "set", "balls", "pictures", "classes", "probe"
+SET, BALLS, PICTURES, CLASSES, PROBE, ROUND = "set", "balls", "pictures", "classes", "probe", "round"
 BLOCKS = 8  # parts that the classes are spread over
 ROWS = 8192  # slots of pictures of a set that one unit compares with all: six minutes of a core for a million of 768 numbers
 MADE, REAL, TEST = "made", "real", "test"  # sets
@@ -14,7 +14,8 @@ BOTH = "both"  # what a probe is trained on, beside the judged and the real set
 
 @dataclass(frozen=True)
 class Part:
-    """number: of its block of pictures or classes, or the place of its seed; trained_on: of a probe; pictures: slots of its block."""
+    """number: of its block of pictures or classes, the place of its seed, or a round less one; trained_on: of a probe; pictures: slots of
+    its block."""
 
     kind: str
     number: int = 0
@@ -24,7 +25,7 @@ class Part:
     @property
     def key(self) -> str:
         """Its name in the stage."""
-        numbered = [str(self.number)] if self.kind in (BALLS, CLASSES, PROBE) else []
+        numbered = [str(self.number)] if self.kind in (BALLS, CLASSES, PROBE, ROUND) else []
         return "-".join([self.kind, *filter(None, [self.trained_on]), *numbered])
 
 
@@ -42,6 +43,7 @@ def parts(config: JudgeConfig, real: bool, test: bool, pictures: int) -> tuple[P
         Part(PICTURES),
         *(Part(CLASSES, n) for n in range(BLOCKS)),
         *(Part(PROBE, n, what) for what in trained_on for n in range(len(config.seeds))),
+        *(Part(ROUND, n) for n in range(len(config.rounds) if test else 0)),
     )
 
 

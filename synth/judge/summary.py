@@ -13,9 +13,10 @@ from synth.judge.choice import choose
 from synth.judge.measuring import ball_numbers, balls_of, duplicates_of, leaks_of, mean, rounded
 from synth.judge.near import REAL_ROLE, ROLE, read_near
 from synth.judge.numbers.answers import confusion_pairs
-from synth.judge.parts import BALLS, BOTH, CLASSES, MADE, PICTURES, PROBE, REAL, ROLES, SET, TEST, Part, parts
+from synth.judge.parts import BALLS, BOTH, CLASSES, MADE, PICTURES, PROBE, REAL, ROLES, ROUND, SET, TEST, Part, parts
 from synth.judge.reading import shown
 from synth.judge.sets import Sets
+from synth.judge.shares import facts_of
 from synth.kinds import config_of
 from synth.reading.stage import ROLE as IMAGES
 from synth.store.damage import mending
@@ -32,13 +33,15 @@ NOT_TOLD = ("out", "form")
 @dataclass(frozen=True)
 class Found:
     """The parts of a stage. single: kind of part -> its facts; classes: of all blocks, by number; probes: trained on -> seed's place ->
-    (facts, rows [M, 4]); unmeasurable: trained on -> why there is no such probe; balls: of all blocks of pictures, in order."""
+    (facts, rows [M, 4]); unmeasurable: trained on -> why there is no such probe; balls: of all blocks of pictures, in order; rounds: of
+    feedback, in order."""
 
     single: dict[str, Mapping] = field(default_factory=dict)
     classes: list[Mapping] = field(default_factory=list)
     probes: dict[str, list[tuple[Mapping, np.ndarray]]] = field(default_factory=dict)
     unmeasurable: dict[str, str] = field(default_factory=dict)
     balls: list[tuple[Mapping, np.ndarray | None]] = field(default_factory=list)
+    rounds: list[Mapping] = field(default_factory=list)
 
 
 def parts_of(judge: StageFolder) -> tuple[Part, ...]:
@@ -57,6 +60,8 @@ def found_in(judge: StageFolder) -> Found:
             found.classes.extend(facts["classes"])
         elif part.kind == BALLS:
             found.balls.append((facts, _rows(stored.read("npy"), judge, stored.slot) if "npy" in stored.exts else None))
+        elif part.kind == ROUND:
+            found.rounds.append(facts)
         elif part.kind == PROBE:
             if "why" in facts:
                 found.unmeasurable[part.trained_on] = facts["why"]
@@ -108,6 +113,8 @@ def summary(judge: StageFolder, sets: Sets) -> tuple[dict[str, Any], np.ndarray 
         "leaks": None if sets.test is None else leaks_of(near, sets.made, sets.test, config.leak),
         "pictures": found.single[PICTURES],
     }
+    if config.rounds:
+        facts["rounds"] = _rounds(judge, found)
     return facts, right.get(MADE)
 
 
@@ -207,6 +214,20 @@ def _probes(found: Found, right: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def _interval(accuracy: Any, right: np.ndarray) -> dict[str, Any]:
     return {"value": rounded(accuracy.value), "low": rounded(accuracy.low), "high": rounded(accuracy.high), "n": right.shape[1]}
+
+
+def _rounds(judge: StageFolder, found: Found) -> list[dict[str, Any]]:
+    """Of each round of feedback what its shares were decided by, and the accuracy with all pictures up to it, where there is a test set."""
+    rounds = []
+    for n, features in enumerate(judge.upstream(ROLES[MADE])):
+        (images,) = features.upstream(IMAGES)
+        told = facts_of(images.upstream("captions")[0])
+        one = {name: told[name] for name in ("round", "by", "pictures", "modes", "notes")}
+        one["classes"] = [{name: c[name] for name in ("class", "pictures", "need")} for c in told["classes"]]
+        if "accuracy" in told:
+            one["accuracy_before"] = {"value": told["accuracy"], "n": told["real"]}
+        rounds.append(one | ({"accuracy": found.rounds[n]["accuracy"]} if found.rounds else {}))
+    return rounds
 
 
 def _confusions(found: Found, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -180,3 +180,26 @@ def test_what_was_said_of_the_features_heads_the_page_and_intervals_are_told_for
     assert '<p class="said">the small CLIP &amp; nothing else</p>' in html and html.count("the small CLIP") == 2
     assert "coverage, precision and recall are given the other set" in html
     assert "given the other set" not in page("Judge", comparable([point(0.7, {}, numbers={})]))
+
+
+def a_round(n: int, by: str, *pictures: int, **more) -> dict:
+    classes = [{"class": name, "pictures": k, "need": None} for name, k in zip((HOSTILE, HOSTILE, "dog"), pictures, strict=True)]
+    return {"round": n, "by": by, "pictures": sum(pictures), "modes": {"class": 2}, "notes": [HOSTILE], "classes": classes} | more
+
+
+def test_rounds_of_feedback_are_shown_with_who_got_how_many(tmp_path):
+    before = {"value": 0.5, "n": 9}
+    rounds = [
+        a_round(1, "none", 2, 2, 2, accuracy=facts()["numbers"]["coverage"]),
+        a_round(2, "error", 1, 4, 1, accuracy={"value": 0.625, "low": 0.6, "high": 0.65, "n": 100}, accuracy_before=before),
+    ]
+    html = page("judge", comparable([read_point(written(tmp_path, facts(rounds=rounds), right(0.7)))]))
+    told = re.sub(r"<[^>]+>", " ", html.partition("Rounds of feedback")[2].partition("Classes, the worst")[0])
+    assert "<script" not in html and "round 2: .625" not in told and html.count('aria-label="accuracy against pictures"') == 1
+    assert re.search(r"2 +error +6 +12 +.500 +.625 +.600 .. .650", " ".join(told.split()))
+    of_class = [
+        line.split()[-3:]
+        for line in told.partition("by round, the most first")[2].splitlines()
+        if line.split()[-1:] and line.split()[-1].isdigit()
+    ]
+    assert of_class == [["2", "4", "6"], ["2", "1", "3"], ["2", "1", "3"]], "two classes of one name stay two"

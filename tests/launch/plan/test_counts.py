@@ -65,12 +65,44 @@ def test_a_file_comes_first_and_the_rest_is_as_count_says(world):
         ('{"cat": -1}', "'cat'=-1: must be a whole number"),
         ('{"cat": 1.5}', "'cat'=1.5"),
         ('{"cat": true}', "'cat'=True"),
+        ('{"cat": "3"}', "'cat'='3'"),
+        ("{}", "is empty; write an object"),
+        ('{"cat": 1, "0": 2}', "'cat' and '0' are one class; leave one of them out"),
+        ('{"sea lion": 1, "Sea_Lion": 2}', "'sea lion' and 'Sea_Lion' are one class"),
     ],
 )
 def test_a_file_that_says_something_else_is_told(world, content, said):
     (world.path / "n.json").write_text(content)
     with pytest.raises(InputError) as e:
         world.point(f"images.count_file={world.path}/n.json", "images.count=1")
+    assert said in str(e.value)
+
+
+def test_a_table_says_the_same_as_an_object(world):
+    (world.path / "n.csv").write_text('Class, Count\r\n"sea lion",9\r\n\r\n3, 4\r\n"707-320",0\r\n')
+    point = world.point(f"images.count_file={world.path}/n.csv", "images.count=2")
+    assert counts(point) == {0: 2, 1: 2, 2: 2, 3: 4, 4: 9, 5: 0}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "begins with nothing; its first line must be class,count"),
+        ("cat,3\n", "begins with ['cat', '3']"),
+        ("class,count\n", "is empty"),
+        ("class,count\ncat\n", "row 2 has 1 cells"),
+        ("class,count\ncat,-3\n", "'cat'='-3': must be a whole number"),
+        ("class,count\ncat,\n", "'cat'=''"),
+        ("class,count\ncat,1e3\n", "'cat'='1e3'"),
+        ("class,count\ncow,3\n", "no class 'cow'"),
+        ("class,count\ncat,3\ncat,4\n", "are one class"),
+        ('class,count\n"cat,3\n', "cannot be read"),
+    ],
+)
+def test_a_table_that_says_something_else_is_told(world, content, said):
+    (world.path / "n.csv").write_text(content)
+    with pytest.raises(InputError) as e:
+        world.point(f"images.count_file={world.path}/n.csv", "images.count=1")
     assert said in str(e.value)
 
 
