@@ -52,22 +52,23 @@ def features(
     return folder
 
 
-def judge(made: StageFolder, real: StageFolder | None = None, test: StageFolder | None = None, **config) -> StageFolder:
-    """A planned judge of whole stages of features, that decodes no picture."""
+def judge(made: StageFolder | list[StageFolder], real: StageFolder | None = None, test: StageFolder | None = None, **config) -> StageFolder:
+    """A planned judge of whole stages of features, that decodes no picture. made: one set, of several stages or one."""
+    made = made if isinstance(made, list) else [made]
     keys = {"seeds": (0, 1), "neighbours": 3, "votes": 5, "duplicate": 0.999, "leak": 0.999, "pictures": 0} | config
     settings = JudgeConfig(**keys)
-    upstream = {role: [stage] for role, stage in (("features", made), ("real", real), ("test", test)) if stage is not None}
+    upstream = {"features": made} | {role: [stage] for role, stage in (("real", real), ("test", test)) if stage is not None}
     near = neighbours({role: stages for role, stages in upstream.items() if role != "real"}, settings, settings.duplicate)
     if real is not None:
         near |= {f"real_{role}": stages for role, stages in neighbours({"features": [real]}, settings, None).items()}
-    slots = len(parts(settings, real is not None, test is not None, n_pictures(made)))
-    return child(made.path.parent, "judge", settings, upstream | near, slots)
+    slots = len(parts(settings, real is not None, test is not None, sum(map(n_pictures, made))))
+    return child(made[0].path.parent, "judge", settings, upstream | near, slots)
 
 
 def neighbours(upstream: Mapping[str, list[StageFolder]], settings: JudgeConfig, duplicate: float | None) -> dict[str, list[StageFolder]]:
     """A whole stage of neighbours, by its role."""
     config = NeighboursConfig(neighbours=settings.neighbours, duplicate=duplicate)
-    made = upstream["features"][0]
-    near = child(made.path.parent, "neighbours", config, upstream, len(blocks(n_pictures(made))))
+    made = upstream["features"]
+    near = child(made[0].path.parent, "neighbours", config, upstream, len(blocks(sum(map(n_pictures, made)))))
     work(near)
     return {"neighbours": [near]}

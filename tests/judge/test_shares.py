@@ -12,8 +12,8 @@ from synth.captions.table import rows
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK
 from synth.features.config import FeaturesConfig
 from synth.images.stage import NO_CAPTION
-from synth.judge.config import JudgeConfig, RoundsConfig, SharesConfig
-from synth.judge.parts import parts
+from synth.judge.config import RoundsConfig, SharesConfig
+from synth.judge.sets import read_sets
 from synth.judge.shares import count_file
 from synth.judge.summary import summary
 from synth.kinds import config_of
@@ -21,7 +21,7 @@ from synth.reading.stage import StageReader
 from synth.run.config import ProbeConfig
 from synth.store.samples import Sample, Tombstone
 from tests.fixtures_images import captions_json_stage, captions_stage, child, commit_units, digests, images_stage, tiny_sd, work  # noqa: F401
-from tests.judge.sets import CLASSES, clusters, features
+from tests.judge.sets import CLASSES, clusters, features, judge
 
 CAT, DOG, OWL, FOX = range(4)
 
@@ -213,12 +213,9 @@ def test_the_judge_tells_the_accuracy_after_each_round_and_what_it_drew(pool, tm
         )
         commit_units(made[-1], [Sample(s.slot, s.key, {"json": s.read("json"), "npy": s.read("npy")}) for s in source.samples()])
     test = features(tmp_path, "test_features", *clusters(20, seed=2))
-    judge = child(
-        tmp_path, "judge", JudgeConfig(seeds=(0,), neighbours=3, votes=5, duplicate=0.999, leak=0.999, pictures=0, rounds=(12, 8)),
-        {"features": made, "real": [real], "test": [test]}, 4 + 8 + 3 + 2,
-    )  # fmt: skip
-    assert work(judge) == EXIT_OK
-    one, two = summary(judge, parts(config_of(judge), True, True))[0]["rounds"]
+    judged = judge(made, real, test, seeds=(0,), rounds=(12, 8))
+    assert work(judged) == EXIT_OK
+    one, two = summary(judged, read_sets(judged))[0]["rounds"]
     assert one["accuracy"]["value"] < two["accuracy"]["value"] and two["accuracy"]["n"] == 80
     assert [c["pictures"] for c in two["classes"]] == counts(second) and (one["round"], two["round"]) == (1, 2)
 

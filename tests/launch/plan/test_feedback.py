@@ -34,7 +34,8 @@ def test_all_rounds_are_planned_at_once_and_the_test_set_decides_nothing(world, 
     assert names(stage(point, "shares_3").upstream) == of_earlier
     assert names(stage(point, "rounds").upstream) == {"images_1", "images_2", "images_3"}
     judge = stage(point, "judge")
-    assert names(judge.upstream) == {"features_1", "features_2", "features_3", "rounds", "real_features", "test_features"}
+    near = {"neighbours", "real_neighbours"}
+    assert names(judge.upstream) == {"features_1", "features_2", "features_3", "rounds", "real_features", "test_features", *near}
     below, seen = [stage(point, "images_3").folder], set()
     while below:
         folder = below.pop()
