@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from synth.features.config import FOLDER
 from synth.filters.config import FilterConfig
 from synth.keys import key, later, plan_key
 
 SCORES = "judge_scores"  # kind of the stage that filter `judge` reads
 NONE, MARGIN, ENTROPY = "none", "margin", "entropy"
-FOLDER = "a folder of pictures by class, WebDataset tars, Parquet or HDF5 files, or a stage of pictures"
 
 
 @dataclass(frozen=True, kw_only=True)
