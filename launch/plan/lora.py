@@ -38,6 +38,7 @@ from synth.store.spec import StageSpec
 LORA, KEY, IMAGES_KIND = "lora", "lora.real", "images"  # the stage and the group of its keys
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
+FEW, UNDONE = 4, "training on pictures may undo that; look at what it draws (try=2)"  # steps of models that were distilled
 FIX = "use a Stable Diffusion 1, 2 or XL model, or LoRAs that were trained elsewhere: model.lora_by_class"
 DRAWN: dict[str, Any] = {"lora_by_class": None, "parts": {}, "safety_checker": "off", "dtype": "auto", "attention_backend": None}
 
@@ -65,6 +66,8 @@ def plan(node: Node) -> list[StageSpec]:
         classes, notes = _classes(node, source)
         if keys.scope == ALL and CLASS not in keys.prompt and len(classes) > 1:
             notes.append(f"{LORA}.prompt: does not say {CLASS}, so that the one LoRA of all classes cannot tell them apart")
+        if model.config.native_steps <= FEW:
+            notes.append(f"{KEY}: {model.config.id} draws in {model.config.native_steps} steps, for which it was distilled: {UNDONE}")
         legs = _legs(keys.steps, keys.save_every)
     config = replace(
         keys, size=size, legs=legs, classes=classes, model=model.config, pictures=source.slots, dataset=source.classes,

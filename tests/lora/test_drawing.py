@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.images import tiny
 from tests.images.pictures import image_folder
 from tests.lora.planned import CLASSES, whole
 
@@ -54,3 +55,15 @@ def test_one_lora_of_all_classes_draws_what_it_draws_in_model_lora(tiny_sd, real
     assert pictures(made["images"]) == drawn
     adapters = {str(s.json()["adapter"]) for s in made["images"].samples()}
     assert adapters == {str({"class": "", "digest": told["files"]["all.safetensors"][1], "weight": 0.8})}
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd_v"])
+def test_other_models_are_trained_and_drawn_with_too(name, real, tmp_path):
+    folder = tiny.build(name, tmp_path / name)
+    model = "model=sdxl" if name == "sdxl" else "model=diffusers"
+    made = whole(tmp_path, folder, real, model, "lora.missing=plain", "dataset.classes=0..1", "images.height=64", "images.width=64")
+    losses = [s.json()["loss"] for s in made["lora"].samples()]
+    assert len(losses) == 6 and all(0 < loss < 10 for loss in losses)
+    plain = pictures(whole(tmp_path, folder, None, model, "dataset.classes=0..1", "images.height=64", "images.width=64")["images"])
+    drawn = pictures(made["images"])
+    assert drawn.keys() == plain.keys() and not set(drawn.values()) & set(plain.values())

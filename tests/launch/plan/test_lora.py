@@ -105,6 +105,12 @@ def test_models_that_are_not_trained_here_are_refused_by_name(model, said, plann
         planned(dict.fromkeys(CLASSES, 3), f"model={option}", model=model)
 
 
+def test_sdxl_is_trained_and_a_distilled_one_with_a_word_of_caution(planned):
+    assert "notes" not in stage(planned(dict.fromkeys(CLASSES, 3), "model=sdxl", model="sdxl"), "lora").spec.settings
+    turbo = stage(planned(dict.fromkeys(CLASSES, 3), "model=sdxl_turbo", "images.guidance_scale=0", model="sdxl_turbo"), "lora")
+    assert turbo.spec.settings["notes"][0].startswith("lora.real: sdxl_turbo draws in 1 steps, for which it was distilled")
+
+
 @pytest.mark.parametrize(
     ("file", "key", "value", "said"),
     [
