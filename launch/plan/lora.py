@@ -38,6 +38,7 @@ from synth.store.spec import StageSpec
 LORA, KEY, IMAGES_KIND = "lora", "lora.real", "images"  # the stage and the group of its keys
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
+COPIES = 4  # of latents on the host: mean and deviation, as it is and mirrored
 FEW, UNDONE = 4, "training on pictures may undo that; look at what it draws (try=2)"  # steps of models that were distilled
 FIX = "use a Stable Diffusion 1, 2 or XL model, or LoRAs that were trained elsewhere: model.lora_by_class"
 DRAWN: dict[str, Any] = {"lora_by_class": None, "parts": {}, "safety_checker": "off", "dtype": "auto", "attention_backend": None}
@@ -73,7 +74,9 @@ def plan(node: Node) -> list[StageSpec]:
         keys, size=size, legs=legs, classes=classes, model=model.config, pictures=source.slots, dataset=source.classes,
         source_classes=source.source_classes,
     )  # fmt: skip
-    memory = _memory(node, model, replace(drawn, height=size, width=size), keys)
+    together = [min(keys.per_class, c.pictures) for c in classes]
+    held = sum(together) if keys.scope == ALL else max(together)
+    memory = _memory(node, model, replace(drawn, height=size, width=size), keys, held)
     said = [*source.notes, *model.notes, *notes]
     settings = {**source.settings, **memory} | ({"notes": said} if said else {})
     units = 1 if keys.scope == ALL else len(classes)
@@ -127,8 +130,9 @@ def _legs(steps: int, every: int) -> tuple[int, ...]:
     return tuple(min(every, steps - begun) for begun in range(0, steps, every))
 
 
-def _memory(node: Node, model: PlannedModel, drawn: DrawingConfig, keys: LoraConfig) -> dict[str, Any]:
-    """For the settings: what is known of a worker's memory. WrongKey where a GPU does not even hold the weights."""
+def _memory(node: Node, model: PlannedModel, drawn: DrawingConfig, keys: LoraConfig, held: int) -> dict[str, Any]:
+    """For the settings: what is known of a worker's memory. held: pictures whose latents are on the host together. WrongKey where a GPU
+    does not even hold the weights."""
     gpu = gpu_memory(node.config.cluster, node.kind, {})
     if gpu is None or not known(model.folder):
         return {}
@@ -139,7 +143,10 @@ def _memory(node: Node, model: PlannedModel, drawn: DrawingConfig, keys: LoraCon
     if weights > gpu.gb * GB:
         why = f"its weights are {weights / GB:.1f} GB, and a GPU of this plan has {gpu.gb:g} GB ({gpu.source})"
         raise WrongKey("real", keys.real, f"{model.config.id} does not fit: {why}", "use GPUs with more memory")
-    figures = {"weights": round(weights / GB, 1), "host": round(cost.host / GB, 1)}
+    vae = model.folder.component_config("vae")
+    latents = int(vae.get("latent_channels", 4)) * (drawn.height // model.folder.vae_factor) ** 2
+    host = cost.host + held * latents * COPIES * ITEM["float32"]
+    figures = {"weights": round(weights / GB, 1), "host": round(host / GB, 1)}
     return {"memory": figures | {"dtype": cost.dtype, "gpu": gpu.gb, "source": gpu.source}}
 
 

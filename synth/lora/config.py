@@ -42,7 +42,8 @@ class LoraConfig:
     batch_size: int = key("pictures of a step", low=1)
     learning_rate: float = key("of AdamW, the same in all steps", low=0)
     dtype: str = key(
-        "of the weights that are not trained: auto: bfloat16 on a GPU that has it, else float32", choices=("auto", "bfloat16", "float32")
+        "of the weights that are not trained, on a GPU; auto: bfloat16 where it has that, else float32",
+        choices=("auto", "bfloat16", "float32"),
     )
     checkpointing: bool = key("keep fewer activations and compute them twice: less memory, about a third slower")
     save_every: int = plan_key("steps after which what a killed job has trained is kept", low=1)

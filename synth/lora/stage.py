@@ -121,28 +121,34 @@ class Lora(PlaceStage):
         files = {"json": canonical(facts)} | ({FILE: file} if file else {})
         return Sample(slot, f"{slot:09d}", files)
 
-    def chosen(self, one: LoraClass) -> "Chosen":
-        """The pictures of a class. InputError where none of them can be read."""
-        chosen = Chosen()
+    def chosen(self, one: LoraClass, facts: "Facts") -> Iterator[np.ndarray]:
+        """[S, S, 3] uint8 of the pictures of a class, one by one; facts: told of each. InputError where none of them can be read."""
+        there, bad = 0, dict[str, str]()
         for slot, name in self.candidates[one.label]:
-            if len(chosen.pictures) == self.config.per_class:
+            if there == self.config.per_class:
                 break
-            found = self.source.found(slot)
-            if found.reason:
-                chosen.left_out.append({"picture": name, "reason": found.reason})
+            pixels = self._pixels(slot, name)
+            if isinstance(pixels, str):
+                bad[name] = pixels
                 continue
-            with naming(name):
-                decoded = decode(found.data, self.config.size, self.config.size, "crop")
-            if decoded.pixels is None:
-                chosen.left_out.append({"picture": name, "reason": decoded.reason})
-                continue
-            chosen.pictures.append(decoded.pixels)
-            chosen.names.append(name)
-        if not chosen.pictures:
-            first = chosen.left_out[0] if chosen.left_out else {"picture": "there is none", "reason": "plan the run again"}
-            why = f"none of the {len(chosen.left_out)} pictures of class {one.name!r} can be read ({first['picture']}: {first['reason']})"
+            there += 1
+            facts.pictures.append(name)
+            facts.prompts.append(prompt_of("template", self.config.prompt, one.said, ""))
+            yield pixels
+        facts.left_out += [{"picture": name, "reason": reason} for name, reason in bad.items()]
+        if not there:
+            first = next((f"{name}: {reason}" for name, reason in bad.items()), "there is none any more")
+            why = f"none of the {len(bad)} pictures of class {one.name!r} can be read ({first})"
             raise InputError(f"{KEY}: {why}; mend them, or leave the class out (dataset.classes)")
-        return chosen
+
+    def _pixels(self, slot: int, name: str) -> np.ndarray | str:
+        """A picture as it is trained on, or why it cannot be."""
+        found = self.source.found(slot)
+        if found.reason:
+            return found.reason
+        with naming(name):
+            decoded = decode(found.data, self.config.size, self.config.size, "crop")
+        return decoded.reason if decoded.pixels is None else decoded.pixels
 
     # -- the files that people read --------------------------------------------------------------------------------------
 
@@ -176,12 +182,12 @@ class Lora(PlaceStage):
             check.same(LISTING, self._listing())
 
 
-class Chosen:
-    """Pictures [S, S, 3] uint8 with their names, and which were left out, each with a reason."""
+class Facts:
+    """Of the pictures of a LoRA: their names and prompts, and which were left out, each with a reason."""
 
     def __init__(self):
-        self.pictures: list[np.ndarray] = []
-        self.names: list[str] = []
+        self.pictures: list[str] = []
+        self.prompts: list[str] = []
         self.left_out: list[dict[str, str]] = []
 
 
@@ -192,14 +198,9 @@ class Course:
         self.stage, self.unit, self.legs, self.name = stage, unit, stage.config.legs, stage.names[unit.number]
         self.path = stage.folder.path / PLACE / f"{unit.number:06d}.{FILE}"
         self.key = f"{stage.folder.spec.fingerprint}/{unit.number}"
-        self.chosen, prompts = Chosen(), []
-        for one in stage.units[unit.number]:
-            chosen = stage.chosen(one)
-            self.chosen.pictures += chosen.pictures
-            self.chosen.names += chosen.names
-            self.chosen.left_out += chosen.left_out
-            prompts += [prompt_of("template", stage.config.prompt, one.said, "")] * len(chosen.pictures)
-        self.training: Training = stage.trainer.begin(self.name, self.chosen.pictures, prompts)
+        self.facts = facts = Facts()
+        pictures = (pixels for one in stage.units[unit.number] for pixels in stage.chosen(one, facts))  # of many classes never all at once
+        self.training: Training = stage.trainer.begin(self.name, pictures, facts.prompts)
 
     def go_to(self, legs: int) -> None:
         """As it was behind so many legs: by what was kept, else by training them again."""
@@ -219,4 +220,4 @@ class Course:
             return facts, b""
         file = self.training.file()
         facts["files"] = {f"{self.name}.{FILE}": (len(file), hashlib.sha256(file).hexdigest())}
-        return facts | {"pictures": self.chosen.names, "left_out": self.chosen.left_out}, file
+        return facts | {"pictures": self.facts.pictures, "left_out": self.facts.left_out}, file

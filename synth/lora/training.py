@@ -6,7 +6,7 @@ the same weights: bit for bit on one kind of machine.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,10 +57,12 @@ class Trainer:
             self.unet.enable_gradient_checkpointing()
         self.unet.train()
 
-    def begin(self, name: str, pictures: Sequence[np.ndarray], prompts: Sequence[str]) -> "Training":
-        """A LoRA from nothing. name: all of its random numbers hang on it. pictures: [S, S, 3] uint8 each; prompts: one a picture."""
+    def begin(self, name: str, pictures: Iterable[np.ndarray], prompts: Sequence[str]) -> "Training":
+        """A LoRA from nothing. name: all of its random numbers hang on it. pictures: [S, S, 3] uint8 each, one at a time; prompts: one a
+        picture, read when all pictures were."""
         with out_of_memory(MEMORY):
-            return Training(self, name, self._latents(pictures), self._texts(prompts))
+            latents = self._latents(pictures)
+            return Training(self, name, latents, self._texts(prompts))
 
     def _texts(self, prompts: Sequence[str]) -> list[Mapping[str, Any]]:
         """What the U-Net is told beside each picture; by argument of the pipeline."""
@@ -70,7 +72,7 @@ class Trainer:
             known = {prompt: self.family.embed([prompt])[0].tensors for prompt in dict.fromkeys(prompts)}
         return [known[prompt] for prompt in prompts]
 
-    def _latents(self, pictures: Sequence[np.ndarray]):
+    def _latents(self, pictures: Iterable[np.ndarray]):
         """(mean, standard deviation) [n, 2, C, h, w] float32 on the host: of each picture, as it is and mirrored. Always in float32."""
         import torch
 

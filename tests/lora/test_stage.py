@@ -8,8 +8,10 @@ import pytest
 
 from launch.plan.loras import SUFFIX
 from launch.verify import verify
+from synth import numerics
 from synth.errors import EXIT_BAD_INPUT, EXIT_OK, OutOfDeviceMemory, StoreError
 from synth.lora.stage import LISTING, PLACE, Lora
+from synth.lora.training import Trainer
 from synth.store.folder import StageFolder
 from tests.faults.farm import Child
 from tests.fixtures_images import digests, small_device, work
@@ -151,3 +153,15 @@ def test_verify_looks_at_the_files(once, tmp_path):
     file.unlink()
     (problem,) = problems()
     assert f"{file}: missing" in problem
+
+
+def test_weights_in_half_precision_are_trained_beside_in_float32(tiny_sd, real, tmp_path):
+    """As on a GPU: a CPU computes bfloat16 too, where it is told to."""
+    import torch
+
+    running = Lora(stages(tmp_path, tiny_sd, real)["lora"])
+    trainer = Trainer(running.model, running.config, numerics.changed(numerics.EXACT, dtype="bfloat16"))
+    assert trainer.unet.dtype is torch.bfloat16 and {p.dtype for p in trainer.trained.values()} == {torch.float32}
+    running.trainer = trainer
+    facts = [running.begin(running.folder.unit(0)).leg(0)[0] for _ in range(2)]
+    assert facts[0] == facts[1] and 0 < facts[0]["loss"] < 10
