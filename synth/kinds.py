@@ -100,6 +100,7 @@ KINDS = {
     "images": Kind(
         "synth.images.stage:Images", "synth.images.config:ImagesConfig", "launch.plan.images:plan", device=GPU, makes=(PICTURES,)
     ),
+    "lora": Kind("synth.lora.stage:Lora", "synth.lora.config:LoraConfig", "launch.plan.lora:plan", device=GPU),
     "img2img": Kind(
         "synth.images.img2img:Img2Img", "synth.images.config:Img2ImgConfig", "launch.plan.img2img:plan", device=GPU, makes=(PICTURES,)
     ),

@@ -24,6 +24,7 @@ FLOORS = (
     ("synth.captions",),
     ("synth.images",),
     ("synth.features",),
+    ("synth.lora",),
     ("synth.filters", "synth.export"),
     ("synth.tracking", "synth.story", "synth.layout", "synth.judge"),
     ("synth.verify",),

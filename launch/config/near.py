@@ -36,7 +36,7 @@ def near(key: str, known: Iterable[str]) -> list[str]:
     Only those nearly as good as the best are told: a long list helps nobody.
     """
     scored = [(max(_alike(key, other), 0.97 * _alike(_last(key), _last(other)), _begins(key, other)), other) for other in known]
-    best = sorted((s for s in scored if s[0] >= NEAR), key=lambda s: (-s[0], len(s[1]), s[1]))
+    best = sorted((s for s in scored if s[0] >= NEAR), key=lambda s: (-s[0], -_alike(key, s[1]), len(s[1]), s[1]))
     return [other for score, other in best[:AT_MOST] if score >= best[0][0] - BAND]
 
 

@@ -33,6 +33,7 @@ from synth.layout.config import (
     SegmenterConfig,
     TaggerConfig,
 )
+from synth.lora.config import LoraConfig
 from synth.numerics import PRESETS
 from synth.run.config import ProbeConfig
 from synth.story.config import StoryKeys
@@ -88,6 +89,7 @@ class Config:
     captions: CaptionsConfig = key("how many captions, and which are taken", given=schema(CaptionsConfig))
     images: ImagesConfig = key("pictures of captions", given=schema(ImagesConfig, "images"))
     img2img: Img2ImgConfig = key("pictures of pictures: recipe=noise_denoise", given=schema(Img2ImgConfig, "img2img"))
+    lora: LoraConfig = key("LoRAs that are trained on a few real pictures, and draw", given=schema(LoraConfig))
     features: FeaturesKeys = key("of pictures: computed once, thresholds are those of who reads them", given=schema(FeaturesKeys))
     story: StoryKeys = key("recipe=story; what is not here follows images.*", given=schema(StoryKeys))
     tracking: PairsConfig = key("recipe=tracking; what is not here follows images.*", given=schema(PairsConfig))

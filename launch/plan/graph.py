@@ -11,7 +11,7 @@ from launch.config.inherited import inherited
 from launch.config.near import did_you_mean
 from launch.config.root import Config, Recipe, RecipeStage
 from launch.config.secrets import check_config
-from launch.plan import feedback, judge, judge_filter, trial
+from launch.plan import feedback, judge, judge_filter, lora, trial
 from launch.plan.filters import pool
 from launch.plan.node import Node, planner
 from launch.plan.planned import PlannedStage, Point
@@ -140,6 +140,7 @@ def _nodes(config: Config) -> dict[str, tuple[RecipeStage, Any]]:
     """The recipe's graph with the filters, the exports and the judge at its end, in topological order: name -> (stage, settings)."""
     stages, settings = dict(config.recipe.stages), dict[str, Any]()
     feedback.add(config, stages, settings)
+    lora.add(config, stages)
     last = _scored(config, stages, settings)
     groups: dict[str, Mapping[str, Any]] = {"filter": config.filter, "export": config.export}
     for group, chosen in groups.items():

@@ -11,6 +11,7 @@ from launch.plan.batches import ALL, AUTO, batches_of
 from launch.plan.datasets import counts as real_counts
 from launch.plan.datasets import dataset_of, list_path, official
 from launch.plan.inputs import read_json, text_of
+from launch.plan.loras import trained
 from launch.plan.models import Drawn, PlannedModel, patience_of, plan_model
 from launch.plan.node import Node
 from synth import foreign
@@ -43,7 +44,9 @@ def plan(node: Node) -> list[StageSpec]:
     with of_group("images"):
         subset = subset_of(images.subset, images.subset_file, total, "row")
         counts = counts_of(images, node.config.dataset)
-        model = plan_model(node.config.model, _drawn_classes(node, counts))
+        classes = _drawn_classes(node, counts)
+        model = plan_model(node.config.model, classes)
+        model = replace(model, config=replace(model.config, trained=trained(node, classes)))
         config = replace(drawing(model, images, "images"), subset="" if subset is None else str(subset), counts=counts)
         judge(model.folder, config)
     batches = batches_of(node, model, config, images, "images")

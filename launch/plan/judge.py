@@ -7,9 +7,10 @@ from launch.config.root import Config, RecipeStage
 from launch.plan.inputs import existing, identity_of
 from launch.plan.node import Node
 from launch.plan.sources import Given
+from synth.features.config import FOLDER
 from synth.judge.caveats import not_there
 from synth.judge.classifiers import check_folder
-from synth.judge.config import FOLDER, JudgeReportConfig, NeighboursConfig
+from synth.judge.config import JudgeReportConfig, NeighboursConfig
 from synth.judge.matching import matched
 from synth.judge.parts import MADE, REAL, ROLES, TEST, blocks, parts, trained_sets
 from synth.keys import WrongKey, dump, of_group

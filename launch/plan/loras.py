@@ -1,4 +1,4 @@
-"""LoRA files by class at plan time: which file of a folder is of which class."""
+"""LoRAs by class at plan time: which file of a folder is of which class, and which of them the run trains itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,12 +7,15 @@ from typing import Any
 
 from launch.config.near import did_you_mean
 from launch.plan.inputs import existing
+from launch.plan.node import Node
 from synth import foreign
 from synth.captions.normalise import looked_up
 from synth.errors import InputError, not_trouble
-from synth.images.config import ClassLora, ModelConfig
+from synth.images.config import ALL_CLASSES, ClassLora, ModelConfig
 from synth.images.loras import BY_CLASS, reads_texts
+from synth.images.trained import ROLE
 from synth.keys import WrongKey
+from synth.lora.config import ALL
 from synth.store.names import class_name, folder_names
 
 SUFFIX = ".safetensors"
@@ -47,10 +50,10 @@ def class_loras(model: ModelConfig, classes: Mapping[int, str] | None) -> ClassL
     if lacking and (missing == MISSING[0] or not files):
         near = did_you_mean(looked_up(lacking[0]), [looked_up(_stem(p, root)) for p in others])
         fix = f"add {lacking[0]}{SUFFIX}, or let the model alone draw such classes: missing: plain"
-        raise WrongKey("lora_by_class", path, f"no file of {_few(lacking, 'class')}{near}", fix, "model")
+        raise WrongKey("lora_by_class", path, f"no file of {several(lacking, 'class')}{near}", fix, "model")
     adapters = tuple(ClassLora(index=i, name=n, weight=weight, file=i in files) for i, n in sorted(classes.items()))
-    notes = [f"{BY_CLASS}: the model alone draws {_few(lacking, 'class')}"] if lacking else []
-    notes += [f"{BY_CLASS}: of no class of this run: {_few([p.name for p in others], 'file')}"] if others else []
+    notes = [f"{BY_CLASS}: the model alone draws {several(lacking, 'class')}"] if lacking else []
+    notes += [f"{BY_CLASS}: of no class of this run: {several([p.name for p in others], 'file')}"] if others else []
     return ClassLoras(files, adapters, tuple(notes))
 
 
@@ -59,6 +62,23 @@ def check_offload(loras: ClassLoras) -> None:
     for file in loras.files.values():
         if reads_texts(file):
             raise WrongKey("text_offload", True, f"{file} changes text encoders, which must stay on the device then", "use false", "model")
+
+
+def trained(node: Node, classes: Mapping[int, str]) -> tuple[ClassLora, ...]:
+    """The LoRAs that a stage of pictures of these classes draws with; () where none are trained."""
+    if ROLE not in node.upstream:
+        return ()
+    stage, weight = node.one(ROLE), node.config.lora.weight
+    there = {c["index"]: c["name"] for c in stage.config["classes"]}
+    foreign_to = [name for index, name in classes.items() if there.get(index, name) != name]
+    lacking = [name for index, name in classes.items() if index not in there]
+    if foreign_to or (lacking and node.config.lora.missing != MISSING[1]):
+        what = several(foreign_to or lacking, "class")
+        fix = "draw classes of dataset=, or use lora.missing=plain"
+        raise WrongKey("real", node.config.lora.real, f"the captions are of {what}, which no LoRA is trained for", fix, ROLE)
+    if stage.config["scope"] == ALL:
+        return (ClassLora(index=ALL_CLASSES, name="", weight=weight),)
+    return tuple(ClassLora(index=i, name=n, weight=weight, file=i in there) for i, n in sorted(classes.items()))
 
 
 def _asked(value: Any) -> tuple[str, float, str]:
@@ -76,7 +96,7 @@ def _asked(value: Any) -> tuple[str, float, str]:
 
 def _found(root: Path, classes: Mapping[int, str]) -> tuple[dict[int, Path], list[Path]]:
     """({official index: its file}, files of no class), in the order of their names."""
-    by_name = _names(classes)
+    by_name = forms_of(classes)
     files: dict[int, Path] = {}
     others = []
     for file in _files(root):
@@ -97,7 +117,7 @@ def _found(root: Path, classes: Mapping[int, str]) -> tuple[dict[int, Path], lis
     return files, others
 
 
-def _names(classes: Mapping[int, str]) -> dict[str, set[int]]:
+def forms_of(classes: Mapping[int, str]) -> dict[str, set[int]]:
     """What files may be called -> the classes that it may mean: names, and the folder names of exports."""
     names: dict[str, set[int]] = {}
     for forms in (classes, folder_names(classes)):
@@ -125,7 +145,7 @@ def _stem(file: Path, root: Path) -> str:
     return file.stem if file.parent == root else file.parent.name
 
 
-def _few(names: list[str], what: str) -> str:
+def several(names: list[str], what: str) -> str:
     """ "2 classes ('a', 'b')", of many the first ones."""
     many = what if len(names) == 1 else f"{what}es" if what.endswith("s") else f"{what}s"
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

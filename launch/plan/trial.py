@@ -58,6 +58,8 @@ def lines(config: Config, own: Sequence[PlannedStage], whole: Sequence[PlannedSt
         told.append(
             f"try={config.trial}: whole, as all captions are made of them: {', '.join(same)}; fewer classes ask less: dataset.classes"
         )
+    if config.lora.real is not None:
+        told.append(f"try={config.trial}: LoRAs are trained in full: with fewer steps pictures would be others; fewer classes train fewer")
     if config.judge.real is not None or config.judge.test is not None:
         told.append(f"try={config.trial}: is not judged (judge.real, judge.test): so few pictures tell nothing")
     return tuple(told)

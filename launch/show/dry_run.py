@@ -62,6 +62,12 @@ def workers_of(points: Sequence[Point], stages: Sequence[PlannedStage]) -> Calla
 
 def memory_line(stage: PlannedStage, memory: Mapping[str, Any]) -> str:
     """What a worker of a stage that runs a model on a GPU needs, and what it was planned for."""
+    if "device" not in memory:  # of a training: nobody counted what its steps keep
+        beside = "what a step needs beside them is not known: if it does not fit, lower the batch"
+        return (
+            f"weights of {memory['weights']:.1f} GB in {memory['dtype']} on a GPU of {memory['gpu']:g} GB ({memory['source']}); {beside}; "
+            f"{memory['host']:.1f} GB on the host"
+        )
     together = stage.spec.batch
     phases = ", ".join(f"{memory[name]:.1f} {said}" for name, said in PHASES.items() if name in memory)
     if "rows" in memory:

@@ -6,6 +6,7 @@ from synth.captions.config import ClassEntry
 from synth.keys import later, plan_key
 
 KIND = "features"
+FOLDER = "a folder of pictures by class, WebDataset tars, Parquet or HDF5 files, or a stage of pictures"
 
 
 @dataclass(frozen=True, kw_only=True)

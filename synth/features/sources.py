@@ -1,7 +1,7 @@
 """Whose pictures a stage of features or of perceptual hashes reads: slot k is picture k of the stage in role "images", of what a filter
 left of it, or of the listing of input "source"."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from synth.store.trees import naming
 
 SOURCE = "source"  # input: a folder, or a tar, whose listing lies in the stage's folder
 KEY = "key"  # in the stage's settings: which of the config names it
+ROWS = 1024  # of a listing that are looked at together
 UNLABELLED = -1  # label of pictures without a class
 KEPT = ("label", "class", "file")  # what features and hashes say of a picture's record
 
@@ -52,10 +53,13 @@ class Source(Protocol):
 
     def found(self, slot: int) -> Found: ...
 
+    def labelled(self) -> Iterator[tuple[int, str, int]]:
+        """(slot, what it is called, official index of its class) of the pictures that have a class and may be used. Reads no picture."""
 
-def source_of(folder: StageFolder) -> Source:
-    """The pictures of a stage's slots."""
-    return StagePictures(folder) if ROLE in folder.spec.upstream else ListedPictures(folder)
+
+def source_of(folder: StageFolder, pictures: int | None = None) -> Source:
+    """The pictures of a stage's slots. pictures: how many a listing has, where the stage's slots do not tell."""
+    return StagePictures(folder) if ROLE in folder.spec.upstream else ListedPictures(folder, pictures)
 
 
 class StagePictures:
@@ -74,13 +78,22 @@ class StagePictures:
             return Found(slot, picture.key, picture.read(), picture.metadata)
         return Found(slot, reason=self._reader.reasons(slot, slot + 1).get(slot, GONE))
 
+    def labelled(self) -> Iterator[tuple[int, str, int]]:
+        return labelled_in(self._reader)
+
+
+def labelled_in(reader: StageReader) -> Iterator[tuple[int, str, int]]:
+    """As Source.labelled, of a stage of pictures or of what a filter left."""
+    return ((s.slot, s.key, label) for s in reader.samples() if type(label := s.metadata.get("label")) is int)
+
 
 class ListedPictures:
     """Of a folder or tars, as the listing in the stage's folder has them."""
 
-    def __init__(self, folder: StageFolder):
+    def __init__(self, folder: StageFolder, pictures: int | None = None):
         config = folder.spec.config
-        self.slots, self.classes = folder.spec.slots - config.get("texts", 0), classes_of(folder)
+        self.slots = folder.spec.slots - config.get("texts", 0) if pictures is None else pictures
+        self.classes = classes_of(folder)
         key = folder.spec.settings.get(KEY, SOURCE)
         listing = Listing(folder.path / NAME, folder.input(SOURCE).identity)
         names = self.classes or {UNLABELLED: ""}
@@ -106,6 +119,12 @@ class ListedPictures:
         if picture.caption:
             record["caption"] = picture.caption
         return Found(slot, f"{slot:09d}", data, record)
+
+    def labelled(self) -> Iterator[tuple[int, str, int]]:
+        for start in range(0, self.slots, ROWS):
+            for picture in self._pictures.rows(start, min(self.slots, start + ROWS)):
+                if not picture.reason and picture.labels[0] != UNLABELLED:
+                    yield picture.number, picture.key, picture.labels[0]
 
 
 def decoded(item: Found):

@@ -11,6 +11,7 @@ from synth.keys import key, later, plan_key
 EXTERNAL = ("external",)  # the option whose model is a command
 PICTURES = ("images", "img2img")  # the groups that say how large pictures are and how they are stored
 INF = float("inf")
+ALL_CLASSES = -1  # in the place of a class's index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class PartConfig:
 class ClassLora:
     """The LoRA of a class, input "model_adapter_<index>". file: false where it has none: the model alone draws its pictures."""
 
-    index: int  # official
+    index: int  # official; ALL_CLASSES: the one LoRA of all classes, which a run trained
     name: str
     weight: float
     file: bool = True
@@ -60,6 +61,7 @@ class ModelConfig:
         null="none",
     )
     adapters: tuple[ClassLora, ...] = later(factory=tuple, sparse=True)  # of all classes that are drawn, where lora_by_class is set
+    trained: tuple[ClassLora, ...] = later(factory=tuple, sparse=True)  # the same of LoRAs that the stage in role "lora" trained
     safety_checker: str = key("off | blank: black, and said so | drop: a tombstone", choices=("off", "blank", "drop"))
     parts: Mapping[str, PartConfig] = key("further models of a chain, by name")
     attention_backend: str | None = key(
@@ -107,6 +109,16 @@ class ModelConfig:
     timeout: float = plan_key("seconds between two answers; a command that takes longer is killed", low=0.001, below=INF, of=EXTERNAL)
     start_timeout: float = plan_key("seconds until it says hello, weights loaded", low=0.001, below=INF, of=EXTERNAL)
     restarts: int = plan_key("times in a row that it may die or hang without drawing a picture", low=0, of=EXTERNAL)
+
+    @property
+    def of_classes(self) -> tuple[ClassLora, ...]:
+        """The LoRAs that classes have of their own, given or trained; () where they have none."""
+        return self.adapters or tuple(c for c in self.trained if c.index != ALL_CLASSES)
+
+    @property
+    def lora_weights(self) -> tuple[float, ...]:
+        """Of the LoRAs of all classes, in order: the given ones, then a trained one."""
+        return (*self.loras, *(c.weight for c in self.trained if c.index == ALL_CLASSES))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,11 +20,11 @@ CHOICE = ("counts", "subset", "per_caption")  # which pictures there are, and no
 
 def table_of(config: ImagesConfig, captions: StageFolder, slots: int) -> PerCaption | PerClass | Together:
     """Which caption and replica each of the slots of a stage is. captions: its captions_json stage, whole."""
-    if not config.counts and not config.model.adapters:
+    if not config.counts and not config.model.of_classes:
         return PerCaption(config)
     labels, seeds = labels_and_seeds(captions)
     table = per_class(config, labels, seeds) if config.counts else PerCaption(config)
-    return Together(table, slots, labels) if config.model.adapters else table
+    return Together(table, slots, labels) if config.model.of_classes else table
 
 
 class Index:

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synth.errors import InputError, not_trouble
+from synth.images.trained import Trained
 from synth.weights import elements, shapes_of, tensor_names
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _flat(layer: str) -> str:
 # -- on a worker -----------------------------------------------------------------------------------------------------
 
 
-def fuse_loras(pipe, files: Sequence[Path], weights: Sequence[float]) -> None:
+def fuse_loras(pipe, files: Sequence[Path | Trained], weights: Sequence[float]) -> None:
     """Add LoRA files, each times its weight, to the weights of a pipeline. Needs the package peft."""
     _check_takes(pipe, ONE)
     names = _load(pipe, files, weights, ONE)
@@ -89,7 +90,7 @@ def fuse_loras(pipe, files: Sequence[Path], weights: Sequence[float]) -> None:
 class Adapter:
     """The LoRA of a class. weight: that it is added with."""
 
-    file: Path
+    file: Path | Trained
     weight: float
 
 
@@ -144,24 +145,37 @@ class Adapters:
         self._changed, self._now = [], None
 
 
-def _check_takes(pipe, key: str) -> None:
-    """InputError where nothing can add a LoRA to a pipeline. key: that asked for it."""
+def check_peft(key: str) -> None:
+    """InputError where what adds LoRAs is not installed. key: that asked for one."""
     if importlib.util.find_spec("peft") is None:
         raise InputError(f"{key}: needs the package peft: pip install -e '.[lora]'")
+
+
+def _check_takes(pipe, key: str) -> None:
+    """InputError where nothing can add a LoRA to a pipeline. key: that asked for it."""
+    check_peft(key)
     if not hasattr(pipe, "load_lora_weights"):
         raise InputError(f"{key}: {type(pipe).__name__} takes no LoRA")
 
 
-def _load(pipe, files: Sequence[Path], weights: Sequence[float], key: str) -> list[str]:
+def _where(file: Path | Trained) -> tuple[Any, dict[str, Any]]:
+    """(argument, keywords) of diffusers' functions that read a LoRA: a file, or what was read of a unit."""
+    if isinstance(file, Trained):
+        return file.tensors(), {}
+    return str(file.parent), {"weight_name": file.name, "local_files_only": True}
+
+
+def _load(pipe, files: Sequence[Path | Trained], weights: Sequence[float], key: str) -> list[str]:
     """The names under which LoRA files now lie beside the weights of a pipeline. key: that named them."""
     names = [f"lora_{i}" for i in range(len(files))]
     for name, file in zip(names, files, strict=True):
         try:
-            read = pipe.lora_state_dict(str(file.parent), weight_name=file.name, local_files_only=True)
-            pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name, local_files_only=True)
+            what, how = _where(file)
+            read = pipe.lora_state_dict(what, **how)
+            pipe.load_lora_weights(what, adapter_name=name, **how)
             loaded = any(name in adapters for adapters in pipe.get_list_adapters().values())
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as e:
-            not_trouble(file, e)
+            not_trouble(str(file), e)
             raise InputError(f"{key}: {file} does not fit {type(pipe).__name__} ({type(e).__name__}: {str(e).splitlines()[0]})") from e
         if not loaded:
             raise InputError(f"{key}: {file} holds nothing for {type(pipe).__name__}; was it made for another kind of model?")
@@ -170,7 +184,7 @@ def _load(pipe, files: Sequence[Path], weights: Sequence[float], key: str) -> li
     return names
 
 
-def _check_taken(pipe, file: Path, name: str, tensors: Iterable[str], key: str) -> None:
+def _check_taken(pipe, file: Path | Trained, name: str, tensors: Iterable[str], key: str) -> None:
     """InputError unless every layer of a file was added to some layer of the pipeline: diffusers passes over what it does not know.
 
     tensors: names in the file, as diffusers has put them: <component>.<layer>.lora_A.weight.

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from synth import foreign
 from synth.errors import InputError
@@ -14,6 +15,9 @@ from synth.images import library
 from synth.keys import WrongKey
 from synth.layouts import instead
 from synth.weights import SUFFIXES, check_adapters, check_checkpoint, check_scales, check_weights, read_json, weight_files
+
+if TYPE_CHECKING:
+    from synth.images.trained import Trained
 
 INDEX = "model_index.json"
 SAFETY = ("safety_checker", "feature_extractor")
@@ -41,8 +45,8 @@ class ModelFolder:
     variant: str = ""  # of the weight files to load
     checkpoint: Path | None = None  # a single file that holds the weights; the folder then gives configs and tokenizers
     vae: Path | None = None  # folder of a VAE to use instead of the model's own
-    loras: tuple[Path, ...] = ()
-    adapters: Mapping[int, Path] = field(default_factory=dict)  # official index of a class -> its LoRA
+    loras: "tuple[Path | Trained, ...]" = ()
+    adapters: "Mapping[int, Path | Trained]" = field(default_factory=dict)  # official index of a class -> its LoRA
     classes: Mapping[str, str] = field(default_factory=dict)  # component -> class name
     parts: Mapping[str, "ModelFolder"] = field(default_factory=dict)  # further models of a chain
 

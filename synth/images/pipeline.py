@@ -57,9 +57,9 @@ def open_family(model: ModelFolder, config: DrawingConfig, settings: Mapping, ba
         part = family.chain[name]
         given = dict.fromkeys(part.without) | {n: getattr(pipe, n) for n in part.shared if _alike(model, folder, n)}
         parts[name] = load(folder, DEFAULT, settings, dtype, given)
-    if config.model.loras:
-        fuse_loras(pipe, model.loras, config.model.loras)
-    adapters = {c.index: Adapter(model.adapters[c.index], c.weight) for c in config.model.adapters if c.file}
+    if config.model.lora_weights:
+        fuse_loras(pipe, model.loras, config.model.lora_weights)
+    adapters = {c.index: Adapter(model.adapters[c.index], c.weight) for c in config.model.of_classes if c.file}
     safety = None
     if config.model.safety_checker != "off":
         on = device()

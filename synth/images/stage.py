@@ -25,6 +25,8 @@ from synth.images.painter import MEMORY_ADVICE, Painter, Picture
 from synth.images.preview import Preview
 from synth.images.schedulers import class_of
 from synth.images.slots import PerCaption, PerClass, Together, together
+from synth.images.trained import ROLE as TRAINED
+from synth.images.trained import Trained, with_trained
 from synth.run.empty import AFTER, mostly
 from synth.run.stage import Stage
 from synth.seeds import derive
@@ -98,7 +100,7 @@ class Images(Stage):
     def check(self) -> None:
         """That the model is there and whole: what a config asks of it was judged when the stage was planned."""
         check_installed(self.config.model.attention_backend)
-        self.model = inspect_model(model_inputs(self.folder), self.config.model)
+        self.model = with_trained(inspect_model(model_inputs(self.folder), self.config.model), self.config.model, self.folder)
         family_class(self.model.pipeline).check_here(self.folder)
 
     def open(self) -> None:
@@ -107,7 +109,9 @@ class Images(Stage):
         run = RUN | self.folder.spec.settings
         family_class(self.model.pipeline).open(self, run)
         self.preview = Preview(self.folder.preview_path, run["preview_every"])
-        self._earlier = EarlierPictures(self.folder, self._computed(run)) if self.folder.spec.upstream.get("captions") else None
+        upstream = self.folder.spec.upstream  # whose LoRAs were trained by another stage no record tells as a config would
+        kin = upstream.get("captions") and TRAINED not in upstream
+        self._earlier = EarlierPictures(self.folder, self._computed(run)) if kin else None
 
     def _computed(self, run: Mapping[str, object]) -> dict[str, object]:
         """How the pictures of others must have been computed to be this stage's own, as their records tell: on such a device, and all rows
@@ -169,7 +173,8 @@ class Images(Stage):
         tasks, reasons = self.gathered(unit)
         # wherever a caption came from
         pictures = [[t.slot, t.replica, *astuple(replace(t.row, slot=0, source=""))] for t in tasks.values()]
-        return digest([pictures, sorted(reasons.items())])
+        loras = [up.fingerprint for up in self.folder.spec.upstream.get(TRAINED, ())]
+        return digest([pictures, sorted(reasons.items()), *loras])
 
     def gathered(self, unit: Unit) -> tuple[dict[int, Task], dict[int, str]]:
         """`gather`, asked for twice a unit (inputs, begin) and done once."""
@@ -200,7 +205,7 @@ class Images(Stage):
         earlier = self._earlier.pictures(tasks) if self._earlier is not None else {}
         self.taken_over += len(earlier)
         drawn = {slot: t for slot, t in tasks.items() if slot not in earlier}
-        if self.config.model.adapters:  # texts are encoded when their class is drawn
+        if self.config.model.of_classes:  # texts are encoded when their class is drawn
             calls = together({slot: self._adapter(t.row) for slot, t in drawn.items()}, self.batch)
             return UnitState(tasks, reasons, {}, earlier=earlier, calls=calls)
         wanted = [t.row.caption for t in drawn.values()]
@@ -248,11 +253,11 @@ class Images(Stage):
 
     @cached_property
     def _loras(self) -> dict[int, ClassLora]:
-        return {lora.index: lora for lora in self.config.model.adapters}
+        return {lora.index: lora for lora in self.config.model.of_classes}
 
     def _text(self, row: CaptionRow) -> Hashable:
         """What a unit keeps the embedding of a caption under: a LoRA may change text encoders, too."""
-        return (self._adapter(row), row.caption) if self.config.model.adapters else row.caption
+        return (self._adapter(row), row.caption) if self.config.model.of_classes else row.caption
 
     def _with_adapter(self, state: UnitState, row: CaptionRow) -> None:
         """Have the LoRA of a row in the weights, and the texts of all rows of it encoded."""
@@ -293,14 +298,16 @@ class Images(Stage):
         return Sample(item.slot, sample_key(item.slot), {config.format: image, "json": record})
 
     def _adapted(self, row: CaptionRow) -> dict[str, object]:
-        """What the metadata says of LoRAs of classes, where there are any."""
-        if not self.config.model.adapters:
+        """What the metadata says of LoRAs of classes and of those that the run trained, where there are any."""
+        model = self.config.model
+        if not model.of_classes and not model.trained:
             return {}
-        lora = self._lora(row)
+        lora = self._lora(row) if model.of_classes else model.trained[0]
         if not lora.file:
             return {"adapter": None}
-        file = self.folder.spec.inputs[f"{ADAPTER}{lora.index}"]
-        return {"adapter": {"class": lora.name, "digest": file.identity, "weight": lora.weight}}
+        trained = self.model.adapters[lora.index] if model.of_classes else self.model.loras[-1]
+        digest = trained.sha256 if isinstance(trained, Trained) else self.folder.spec.inputs[f"{ADAPTER}{lora.index}"].identity
+        return {"adapter": {"class": lora.name, "digest": digest, "weight": lora.weight}}
 
     def record(self, state: UnitState, task: Task, picture: Picture) -> dict:
         """The metadata beside a picture."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from synth.features.config import FOLDER
 from synth.filters.config import FilterConfig
 from synth.keys import key, later, plan_key
 
@@ -10,7 +11,6 @@ SHARES = "shares"  # kind of the stage that says which captions a round of feedb
 NONE, MARGIN, ENTROPY = "none", "margin", "entropy"
 FEEDBACKS = (ERROR, ENTROPY, COVERAGE, NONE) = ("error", ENTROPY, "coverage", NONE)
 OF = "recipe=feedback says, which alone reads it"
-FOLDER = "a folder of pictures by class, WebDataset tars, Parquet or HDF5 files, or a stage of pictures"
 
 
 @dataclass(frozen=True, kw_only=True)

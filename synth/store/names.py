@@ -33,7 +33,8 @@ HELD_AGAINST = (
     "real",
     "test",
     "real_neighbours",
-)  # roles of sets that a stage is held against: their classes, and how they are numbered, are none of its own
+    "lora",
+)  # roles of sets that a stage is held against, or learned from: their classes, and how they are numbered, are none of its own
 MOST_CLASSES = 1 << 31  # an official index is below that
 _STAY = frozenset("-.,+")
 # names that Windows keeps for devices, and the files that stand beside the class folders

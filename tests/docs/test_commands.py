@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from synth.store.names import folder_name
 from tests.docs.pages import PAGES, ROOT, Command, commands, prose
 from tests.test_floors import FLOORS
 
@@ -495,7 +496,8 @@ DRAWN = {
     "sd14": "sd", "sd15": "sd", "sdxl": "sdxl", "sdxl-refiner": "sdxl_refiner", "if-1": "floyd", "if-2": "floyd_2", "x4": "floyd_3",
 }  # fmt: skip
 LINES = "cat\ndog\nsea lion\n"
-AIRCRAFT = json.loads((ROOT / "synth" / "captions" / "datasets" / "aircraft.json").read_text())["classes"][0]["name"]
+ALL_AIRCRAFT = [c["name"] for c in json.loads((ROOT / "synth" / "captions" / "datasets" / "aircraft.json").read_text())["classes"]]
+AIRCRAFT = ALL_AIRCRAFT[0]
 NAMES = json.loads((ROOT / "synth" / "embedded" / "pictures" / "classes.json").read_text())["classes"]
 CAPTIONS = "".join(f"A {name} on a sofa. => {name}\n" for name in NAMES)
 BOOK = "Gen.1\nIn the beginning\nthere was light\nGen.2\nA garden\n"
@@ -513,6 +515,7 @@ SMALL: list[tuple[str, Callable]] = [
     (r"draw_glide\.py", lambda p, m: p.file("draw_glide.py", "print('hello')\n")),
     (r"(?<=against=)/data/test|(?<=source=)/data/photos", lambda p, m: p.pictures(m[0].removeprefix("/data/"))),
     (r"(?<=judge\.source=)/data/\w+|(?<=judge\.real=|judge\.test=)/data/[\w/]+", lambda p, m: p.pictures(m[0][1:], AIRCRAFT)),
+    (r"(?<=lora\.real=)(null,)?(/data/[\w/]+)", lambda p, m: f"{m[1] or ''}{p.pictures(f'shots{m[2]}', *map(folder_name, ALL_AIRCRAFT))}"),
     (r"(?<=source=)/data/cc3m|^/data/cc3m$", lambda p, m: p.captioned()),
     (r"(?<=source=)meta$", lambda p, m: p.meta()),
     (r"(?<=image_folder=)/scratch/cc3m", lambda p, m: p.captioned()),
