@@ -22,8 +22,8 @@ from launch.slurm.precheck import refusal
 from launch.slurm.resources import Resources
 from launch.slurm.sbatch import Queued
 from launch.slurm.scripts import scripts_of
+from launch.slurm.site import Site, site_of, with_containers
 from launch.slurm.stored import handed
-from launch.slurm.submit import Site, site_of, with_containers
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK
 from synth.host import slurm
 from synth.host.children import tail

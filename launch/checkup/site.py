@@ -14,7 +14,7 @@ from launch.plan.state import state_of
 from launch.slurm.limits import Limits, Partition, figures
 from launch.slurm.precheck import check_with_slurm, lacking, waits_for_ever
 from launch.slurm.resources import Resources
-from launch.slurm.submit import Site, distinct_scripts, scratch, site_of
+from launch.slurm.site import Site, distinct_scripts, scratch, site_of
 from synth.errors import InputError, StoreError
 from synth.host.slurm import SlurmError, site_config
 

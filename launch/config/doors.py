@@ -42,6 +42,7 @@ DOORS = (
     Door("job.env_copy", ([],), "jobs get the environment of the command; more: +cluster.env.NAME=VALUE"),
     Door("callbacks", ({},), "they would see planning alone; `status --json` tells programs what a run made"),
 )
+GROUPS, OWN = ("launcher", "sweeper"), "basic"  # the option that we have of each
 HARMLESS = ("verbose", "job_logging", "hydra_logging", "help", "hydra_help", "job.name")
 
 
@@ -49,6 +50,15 @@ def check_flags(args: argparse.Namespace) -> None:
     """InputError for a flag of Hydra that would lead past our configs."""
     if args.config_path is not None:
         raise InputError(f"--config-path {args.config_path}: conf/ is always read; {OWN_FILES}, and are found before it")
+    if args.package is not None and not args.cfg:
+        raise InputError(
+            f"-p {args.package}: chooses a part of what --cfg job shows, and nothing without it; a partition is cluster.partition=NAME"
+        )
+    if args.resolve and not args.cfg:
+        raise InputError("--resolve: is for what --cfg job shows, and nothing without it")
+    ways = {"--run": args.run, "-m": args.multirun, "--cfg": args.cfg, "--info": args.info, "--shell-completion": args.shell_completion}
+    if len(both := [flag for flag, given in ways.items() if given]) > 1:
+        raise InputError(f"{' '.join(both)}: each asks for something else; leave all but one out")
     if args.experimental_rerun is not None:
         raise InputError("--experimental-rerun: the same command again goes on where a run stopped")
 
@@ -59,7 +69,7 @@ def check_setting(key: str, text: str, value: Any = ...) -> None:
     name = key.replace("/", ".").partition(".")[2]
     if any(name == known or name.startswith(f"{known}.") for known in HARMLESS):
         return
-    if any(d.key == name and value in d.plain for d in DOORS):
+    if any(d.key == name and value in d.plain for d in DOORS) or (name in GROUPS and value == OWN):
         return
     door = next((d for d in DOORS if f"{d.key}.".startswith(f"{name}.") or name.startswith(f"{d.key}.")), None)
     door = door or next((d for d in DOORS if d.key.partition(".")[0] == name.partition(".")[0]), None)

@@ -24,7 +24,7 @@ from synth.images.config import Img2ImgConfig
 from synth.images.models import judge
 from synth.images.prompts import CLASS
 from synth.images.slots import Ranges
-from synth.images.sources import Input, Reader, SourceClass, layout_of, reader
+from synth.images.sources import Input, SourceClass, layout_of, reader
 from synth.images.sources.base import encodable
 from synth.images.sources.listing import NAME, ListingWriter
 from synth.images.sources.read import digested, known_by_name
@@ -161,27 +161,18 @@ def _listed(root: Path, layout: str, captions: bool, wanted: frozenset[str] | No
     inputs, writer = reader(layout, root, captions), ListingWriter()
     inputs.identify = identity_of
     chosen: Iterable[Input] = inputs if wanted is None else _named(inputs, wanted)
-    usable = captioned = by_name = 0
     for item in digested(chosen if count is None else _drawn(chosen, count, seed), root):
         writer.add(item)
-        usable += not item.reason
-        captioned += bool(item.caption)
-        by_name += not (item.sha256 or item.packed or item.reason)
     if not writer.n:
         what = inputs.unread.note() or ", ".join(sorted(PICTURES))
         raise WrongKey("source", root, f"holds no picture ({what})", "check the path and img2img.layout")
-    if not usable:
-        first = _first_reason(reader(layout, root, captions))
-        raise WrongKey("source", root, f"none of the {writer.n} inputs of it can be used: {first}")
-    if captions and not captioned:
+    if not writer.usable:
+        raise WrongKey("source", root, f"none of the {writer.n} inputs of it can be used: {writer.first}")
+    if captions and not writer.captioned:
         raise WrongKey("prompt", "caption", f"no input of {root} has a caption", "use template")
     unread = [f"img2img.source: {root}: {inputs.unread.note()}"] if inputs.unread else []
-    notes = (*(f"img2img.source: {note}" for note in inputs.notes), *unread, *known_by_name(by_name, "img2img.source"))
+    notes = (*(f"img2img.source: {note}" for note in inputs.notes), *unread, *known_by_name(writer.by_name, "img2img.source"))
     return Listed(*writer.finish(), writer.n, tuple(inputs.classes), notes)
-
-
-def _first_reason(inputs: Reader) -> str:
-    return next((f"{i.key}: {i.reason}" for i in inputs if i.reason), "")
 
 
 def _names_in(path: str) -> frozenset[str]:

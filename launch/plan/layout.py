@@ -241,24 +241,18 @@ def _listed(root: Path, layout: str, image_folder: str | None, most: int | None 
     inputs, writer = reader(layout, root), ListingWriter()
     inputs.identify = identity_of
     base = _base(inputs, image_folder)
-    usable = captioned = by_name = 0
-    first = ""
     for item in digested(itertools.islice(inputs, most), base, KEY):
         writer.add(item)
-        usable += not item.reason
-        captioned += bool(item.caption)
-        by_name += not (item.sha256 or item.packed or item.reason)
-        first = first or (item.reason and f"{item.key}: {item.reason}")
     if not writer.n:
         what = inputs.unread.note() or ", ".join(sorted(PICTURES))
         raise WrongKey("source", root, f"holds no picture ({what})", "check the path and layout.layout")
-    if not usable:
+    if not writer.usable:
         fix = "say where they lie: layout.image_folder=/path" if layout == "meta" else "check the path"
-        raise WrongKey("source", root, f"none of the {writer.n:,} pictures of it can be used: {first}", fix)
+        raise WrongKey("source", root, f"none of the {writer.n:,} pictures of it can be used: {writer.first}", fix)
     notes = [f"{KEY}: {note}" for note in inputs.notes]
     notes += [f"{KEY}: {root}: {inputs.unread.note()}"] if inputs.unread else []
-    notes += known_by_name(by_name, KEY)
-    notes += [] if captioned else [f"{KEY}: no picture of {root} has an alt text"]
+    notes += known_by_name(writer.by_name, KEY)
+    notes += [] if writer.captioned else [f"{KEY}: no picture of {root} has an alt text"]
     return Listed(base, *writer.finish(), writer.n, tuple(notes))
 
 

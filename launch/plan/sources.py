@@ -121,20 +121,15 @@ class Listed:
 def _listed(root: Path, layout: str, given: Given) -> Listed:
     inputs, writer = reader(layout, root, given.captions, given.key), ListingWriter()
     inputs.identify = identity_of
-    usable = by_name = 0
-    first = ""
     for item in digested(inputs, root, given.key, given.whole):
         writer.add(item)
-        usable += not item.reason
-        by_name += not (item.sha256 or item.packed or item.reason)
-        first = first or (item.reason and f"{item.key}: {item.reason}")
     if not writer.n:
         raise given.wrong(f"holds no picture ({inputs.unread.note() or ', '.join(sorted(PICTURES))})", "check the path")
-    if not usable:
-        raise given.wrong(f"none of its {writer.n:,} pictures can be used: {first}", "check the path")
+    if not writer.usable:
+        raise given.wrong(f"none of its {writer.n:,} pictures can be used: {writer.first}", "check the path")
     notes = [f"{given.key}: {note}" for note in inputs.notes]
     notes += [f"{given.key}: {root}: {inputs.unread.note()}"] if inputs.unread else []
-    notes += known_by_name(by_name, given.key)
+    notes += known_by_name(writer.by_name, given.key)
     entries, indices = _classes(inputs.classes, given)
     return Listed(*writer.finish(), writer.n, ClassList(classes=entries), indices, tuple(notes))
 

@@ -11,7 +11,8 @@ from launch.show.saying import say
 from launch.slurm import order
 from launch.slurm.limits import split
 from launch.slurm.scripts import max_array, order_of, scripts_of
-from launch.slurm.submit import precheck, site_of, tell_payer, to_submit, with_containers
+from launch.slurm.site import precheck, site_of, tell_payer, with_containers
+from launch.slurm.submit import to_submit
 from synth.host.slurm import SlurmError
 
 

@@ -4,67 +4,36 @@ Every stage that is not whole gets its jobs once, whoever asks: what is pending 
 """
 
 import contextlib
-import os
 import shlex
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
-from launch.config.clusters import GATE, SlurmConfig
-from launch.config.inherited import assignments, notes, payer
-from launch.config.program import as_typed, lasting_command
-from launch.plan.container import Container
+from launch.config.clusters import SlurmConfig
+from launch.config.program import as_typed
 from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
 from launch.show.saying import say
 from launch.slurm import frozen, last, order, stored, submissions
-from launch.slurm.container import inside, looked_at
-from launch.slurm.exported import check_export
-from launch.slurm.limits import Limits, read, shares
+from launch.slurm.limits import shares
 from launch.slurm.order import Live
-from launch.slurm.payer import default_account, paid_by
 from launch.slurm.policy import fewer_fit, short, stuck, time_mends
-from launch.slurm.precheck import check_with_slurm, refusal
-from launch.slurm.resources import Resources, resources_of
+from launch.slurm.precheck import refusal
 from launch.slurm.scripts import order_of, scripts_of
+from launch.slurm.site import Site, precheck, site_of, tell_payer, with_containers
 from launch.slurm.stopping import stopping
 from launch.slurm.stored import Scripts
 from launch.slurm.submissions import ABANDONED, INTENDED, Order, Submission, record, take_turn
 from launch.slurm.submissions import read as read_submissions
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused
 from synth.host import slurm
-from synth.host.scratch import Scratch
 from synth.host.slurm import SlurmError
 from synth.store.folder import StageFolder
 
 UNKNOWN = "the same command looks for its jobs by their name before it submits any"
-
-
-@dataclass(frozen=True)
-class Site:
-    """All that does not change from stage to stage."""
-
-    cluster: SlurmConfig
-    limits: Limits
-    gate: Resources
-    command: str
-    containers: Mapping[Container, Container] = field(default_factory=dict)  # as asked for -> with what is known of the image
-    notice: Mapping = field(default_factory=dict)  # launch.slurm.last.Notice; {}: nobody is told
-
-    @property
-    def room(self) -> int | None:
-        """Jobs that one may have in the queue; None: no limit is known."""
-        return min((b for b in (self.limits.max_submit, self.limits.max_jobs) if b is not None), default=None)
-
-    def resources(self, stage: PlannedStage) -> Resources:
-        return inside(self.asked(stage), self.containers, stage)
-
-    def asked(self, stage: PlannedStage) -> Resources:
-        """Of a stage, before its worker is put into a container."""
-        return resources_of(self.cluster, stage.spec.kind, stage.spec.config, stage.spec.settings.get("memory", {}).get("host"))
 
 
 @dataclass(frozen=True)
@@ -195,64 +164,6 @@ def stopped(stages: Sequence[Path], ask: bool = True) -> str:
         return "Stopped before anything was submitted."
     cancel = f"{as_typed('cancel')} {shlex.join(listed)}"
     return "\n".join(["Stopped. These jobs are in the queue and stay there:", *lines, "To cancel them:", f"  {cancel}"])
-
-
-def tell_payer(stages: Sequence[PlannedStage], site: Site, console: Console) -> None:
-    """Before anything is queued: what was taken from the environment, and who pays."""
-    for note in notes(site.cluster):
-        say(console, note)
-    todo = [s for s in stages if not state_of(s).done]
-    accounts = {s.spec.kind: site.asked(s).account for s in todo} | {"gate": site.gate.account}
-    default = "" if all(accounts.values()) else default_account(site.limits.clusters.partition(",")[0])
-    say(console, paid_by(accounts, payer(site.cluster.account), default))
-
-
-def site_of(cluster: SlurmConfig) -> Site:
-    """Reads the site's limits; wrong values of the gate's keys are InputErrors."""
-    gate = resources_of(cluster, GATE, {})
-    limits = read(cluster.max_array_size, cluster.max_submit, cluster.account, cluster.qos, cluster.clusters or "")
-    command = f"cd {shlex.quote(os.getcwd())} && {assignments(cluster)}{lasting_command()}"
-    return Site(cluster, limits, gate, command)
-
-
-def with_containers(stages: Sequence[PlannedStage], site: Site, console: Console) -> Site:
-    """The site, with what is known of the images that stages which are not done run in. One that cannot be used is an InputError."""
-
-    def tell(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    return replace(site, containers=looked_at([s for s in stages if not state_of(s).done], site.asked, tell))
-
-
-def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> None:
-    """Have sbatch test every distinct script of stages that are to be submitted; a wrong one is an InputError before anything is written
-    or queued."""
-    for s in stages:
-        check_export(s.spec, site.asked(s))
-    if not stages or not site.cluster.check:
-        return
-    if site.room is not None and site.room < 2:
-        raise InputError(f"{site.room} jobs in the queue are all that you may have here: a stage needs two, one of workers and its gate")
-
-    def tell(text: str) -> None:
-        say(console, text)
-
-    with scratch() as script:
-        for text, name, asked in distinct_scripts(stages, site):
-            script.write_text(text, encoding="utf-8")
-            check_with_slurm(script, asked, site.limits, name, tell, array=name != GATE)
-
-
-def distinct_scripts(stages: Sequence[PlannedStage], site: Site) -> list[tuple[str, str, Resources]]:
-    """(script, stage, resources) of all that ask sbatch for different things, the gate's last; [] without stages."""
-    distinct: dict[str, tuple[PlannedStage, Resources]] = {}
-    for s in stages:
-        r = site.resources(s)
-        distinct.setdefault(str(sorted(r.flags().items())), (s, r))
-    checks = [(scripts_of(s, r, site.gate, 1, site.limits, site.command).array, s.name, r) for s, r in distinct.values()]
-    for stage, resources in [*distinct.values()][:1]:
-        checks.append((scripts_of(stage, resources, site.gate, 1, site.limits, site.command).gate, GATE, site.gate))
-    return checks
 
 
 def allotted(stages: Sequence[PlannedStage], site: Site, queue: Sequence[slurm.Listed]) -> dict[Path, int]:
@@ -392,13 +303,3 @@ def _one_cluster(stage: PlannedStage, gates: Sequence[tuple[str, str]]) -> str:
 
 def _useful(site: Site, stage: PlannedStage, missing: int) -> int:
     return order_of(site.resources(stage), site.limits, 1, "").tasks(max(1, missing))
-
-
-@contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """The path of a script for sbatch --test-only, which goes with the context."""
-    folder = Scratch()
-    try:
-        yield folder.path / "test-only.sbatch"
-    finally:
-        folder.remove()

@@ -18,7 +18,7 @@ from synth.errors import InputError
 from synth.features.config import FeaturesConfig
 from synth.features.encoders import Encoder, TextEncoder, encoder_of
 from synth.features.sources import Found, Source, decoded, source_of
-from synth.images.pipeline import free
+from synth.host.gpu import free
 from synth.run.ahead import Ahead, coming, forget
 from synth.run.stage import Stage
 from synth.store.samples import Sample, Tombstone, Unit

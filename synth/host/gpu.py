@@ -5,6 +5,7 @@ HIP_VISIBLE_DEVICES=-1). A GPU that torch cannot use never becomes a CPU in sile
 """
 
 import contextlib
+import gc
 import os
 import re
 import subprocess
@@ -66,6 +67,14 @@ def _refused() -> int:
     """Allocations on the GPU that failed in this process, whatever became of them."""
     torch = sys.modules.get("torch")
     return torch.cuda.memory_stats().get("num_ooms", 0) if torch is not None and torch.cuda.is_initialized() else 0
+
+
+def free() -> None:
+    """Give the device back what nothing uses any more: wrapped and compiled modules, and hooks, are held by circles."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def half_dtype(on: "torch.device") -> "torch.dtype":

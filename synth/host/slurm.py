@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from synth.host.environment import without_secrets
@@ -46,9 +46,7 @@ KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
 TIMEOUT = 20.0  # seconds that a question may take: a controller that restarts answers late
 CALL = 60.0  # seconds that an order may take
 PATIENCE = 60.0  # seconds that a controller may be away
-EVERY = 10.0  # seconds between two questions about the same array
 SILENCE = 60.0  # seconds for which a controller that did not answer is not asked for its config again
-PAUSE = 1.0  # seconds between any two questions
 NO_ANSWER = 124  # exit code of a command that was ended for that, as timeout(1) has it
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # of a cluster
 _name = ""  # of the one that commands here talk to, once it has said it
@@ -252,6 +250,11 @@ def whole_state(words: str) -> str:
     return next((state for state in sorted(OVER) if len(word) > 6 and state.startswith(word)), word)
 
 
+def is_live(state: str) -> bool:
+    """Whether a job in this state computes or may come to; a state that we do not know is one."""
+    return state not in OVER
+
+
 def depends_on(listed: Listed) -> dict[str, str]:
     """job id -> kind of dependency, of a pending job.
 
@@ -374,61 +377,3 @@ def hides_jobs(timeout: float = TIMEOUT) -> bool:
 def home(cluster: str, timeout: float = TIMEOUT) -> str:
     """A cluster by its name, where there is one: the jobs of records that name none are on the one that commands here talk to."""
     return cluster or cluster_name(timeout)
-
-
-# -- whether a job is gone -----------------------------------------------------------------------------------------------
-
-
-def is_live(state: str) -> bool:
-    """Whether a job in this state computes or may come to; a state that we do not know is one."""
-    return state not in OVER
-
-
-def is_over(state: tuple[str, int] | None, restart: int) -> bool:
-    """Whether an incarnation has ended, by the (state, restarts) of its job; None = Slurm does not know the job any more.
-
-    One whose job waits has, too: only a requeue brings a job that held a lease back there.
-    """
-    return state is None or state[0] in OVER | WAITING or state[1] > restart
-
-
-class SlurmJobs:
-    """Answers whether the job of a lease is gone, with few calls of squeue.
-
-    A wrong "gone" costs a unit computed twice, never a wrong unit: the commit is first-wins. It can happen when a node is cut off and
-    its old processes live on.
-    """
-
-    def __init__(
-        self,
-        me: JobRef | None,
-        ask: Callable = job_states,
-        clock: Callable[[], float] = time.monotonic,
-        hidden: Callable[[], bool] = hides_jobs,
-    ):
-        self.me, self._ask, self._clock, self._hidden = me, ask, clock, hidden
-        self._listed: dict[str, tuple[float, dict]] = {}  # array -> (when asked, states)
-        self._first_seen: dict[str, float] = {}
-        self._next = 0.0  # when squeue may be asked again
-
-    def gone(self, job: str) -> bool:
-        """Whether the job incarnation that a lease names has certainly ended; False when that cannot be known now."""
-        ref = JobRef.parse(job)
-        if ref is None or self.me is None or ref.cluster != self.me.cluster:
-            return False  # another cluster may share this file system, and its job numbers mean nothing here
-        if ref.job == self.me.job:
-            return ref.restart < self.me.restart
-        now = self._clock()
-        seen = self._first_seen.setdefault(job, now)
-        asked, states = self._listed.get(ref.base, (float("-inf"), {}))
-        # a listing from before the lease was seen may show the job still pending for its first start
-        if (asked < seen or now - asked >= EVERY) and now >= max(self._next, asked + EVERY):
-            self._next = now + PAUSE
-            answer = self._ask(ref.base)
-            if answer is None:
-                self._next = now + 30 * PAUSE
-                return False
-            asked, states = self._listed[ref.base] = now, answer
-        if ref.job not in states and self._hidden():
-            return False
-        return asked >= seen and is_over(states.get(ref.job), ref.restart)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from synth.errors import InputError, OutOfDeviceMemory
+from synth.host.gpu import free
 from synth.images.compiling import Shapes
 from synth.images.embeddings import encode_unit
 from synth.images.families import Embedded, Family
@@ -105,7 +106,7 @@ class Painter:
         """One call of the family in the current number of rows; what torch said if it did not fit."""
         import torch
 
-        from synth.images.pipeline import free, out_of_memory
+        from synth.images.pipeline import out_of_memory
 
         rows, more = self._fits, self._fits - len(items)
         try:

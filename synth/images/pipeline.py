@@ -1,7 +1,6 @@
 """Loading a diffusers pipeline from a local folder: offline, quiet, with the dtype and layout that the numerics say."""
 
 import contextlib
-import gc
 import inspect
 import os
 import pickle
@@ -19,15 +18,6 @@ from synth.images.safety import SafetyChecker
 from synth.images.schedulers import DEFAULT, make_scheduler
 
 TOO_LARGE = "the model does not fit on the device: choose a smaller model or a GPU with more memory"
-
-
-def free() -> None:
-    """Give the device back what nothing uses any more: wrapped and compiled modules are held by circles."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def dtype_of(name: str, on, own: str = "auto"):

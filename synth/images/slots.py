@@ -5,6 +5,7 @@ pictures that is fixed when the stage is planned; its captions are repeated whol
 """
 
 import re
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,12 +134,10 @@ class Together:
         """labels: of every row of the captions table."""
         rows = [table.place(slot).row for slot in range(slots)]
         of_slot = [labels[row] if 0 <= row < len(labels) else MOST_CLASSES for row in rows]  # slots without a caption are last
-        import numpy as np  # plans are made without it
-
-        self._table, self._order = table, np.argsort(np.array(of_slot, np.int64), kind="stable")
+        self._table, self._order = table, array("q", sorted(range(slots), key=of_slot.__getitem__))
 
     def place(self, slot: int) -> Place:
-        return self._table.place(int(self._order[slot]))
+        return self._table.place(self._order[slot])
 
 
 def together(classes: Mapping[int, int | None], batch: int) -> dict[int, list[int]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from synth.captions.table import CaptionRow, rows_at
 from synth.errors import InputError
+from synth.host.gpu import free
 from synth.images.attention import check_installed
 from synth.images.config import ClassLora, ImagesConfig
 from synth.images.earlier import EarlierPictures, Files, table_of
@@ -154,8 +155,6 @@ class Images(Stage):
             self.painter.close()
         loaded, self.painter, self.prepared = self.prepared is not None, None, None
         if loaded:
-            from synth.images.pipeline import free
-
             free()  # a stage that is opened anew would load a second model beside this one
 
     def warmed_up(self) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from synth import keys
 from synth.errors import InputError
 from synth.features.sources import Source, source_of
-from synth.images.pipeline import free
+from synth.host.gpu import free
 from synth.judge.config import FinetuneConfig
 from synth.judge.finetune import Recipe, Training
 from synth.judge.measuring import mean, rounded

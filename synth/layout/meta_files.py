@@ -122,5 +122,4 @@ def _input(base: Path, path: str) -> Input:
         return Input(key, path, reason=NOT_THERE)
     if reason := foreign.kind_of(status.st_mode):
         return Input(key, path, reason=f"is {reason}")
-    same = of_one_size(suffix_of(path))
-    return Input(key, path, status.st_size, reason=too_large(status.st_size), same_size=same)
+    return Input(key, path, status.st_size, reason=too_large(status.st_size), to_read=of_one_size(suffix_of(path)))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from synth import numerics
-from synth.images.pipeline import free
+from synth.host.gpu import free
 from synth.layout.stage import LayoutStage
 
 

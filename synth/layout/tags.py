@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from synth import numerics
-from synth.images.pipeline import free
+from synth.host.gpu import free
 from synth.layout.asked import together
 from synth.layout.config import FLORENCE2, SERVED, VLM, TagsConfig
 from synth.layout.lists import Named

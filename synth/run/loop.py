@@ -1,7 +1,6 @@
 """The worker's loop: claim a unit, adopt what is left of it, compute its batches, hand them to the writer."""
 
 import contextlib
-import gc
 import os
 import platform
 import signal
@@ -14,14 +13,15 @@ from types import FrameType
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, DeviceFailed, InputError, Killed, StoreError, refused
 from synth.host import allocation, container
 from synth.host.code import Sources
-from synth.host.collecting import few_collections
 from synth.host.deadline import Deadline
+from synth.host.gone import SlurmJobs
 from synth.host.gpu import every_allocation
-from synth.host.slurm import JobRef, SlurmJobs
+from synth.host.slurm import JobRef
 from synth.kinds import stage_class
 from synth.redaction import redacted
 from synth.run.finish import finish_stage
-from synth.run.judgement import Fault, TooLarge, breaks, brief, fault_of, forget_frames, is_fatal, judged
+from synth.run.judgement import Fault, TooLarge, breaks, brief, fault_of, forget_frames, is_fatal
+from synth.run.opening import CannotOpen, Opening
 from synth.run.suspicion import Kills, NothingWorks, Suspicion
 from synth.run.usage import Usage
 from synth.run.writer import UnitJob, Writer
@@ -32,11 +32,9 @@ from synth.store.events import EventLog, seat
 from synth.store.folder import StageFolder
 from synth.store.framing import FRAMINGS
 from synth.store.heartbeat import Heartbeat
-from synth.store.identity import LISTED, identity
 from synth.store.leases import Lease, Observer, Owner, Times
 from synth.store.parts import PartWriter, adopt, part_files
 from synth.terminal import printable
-from synth.versions import versions
 
 DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # heard unless whoever started us ignores them, as nohup does
 PACE = 60.0  # seconds between two events about how busy the device is
@@ -54,12 +52,11 @@ class Worker:
         self._place = allocation.place()
         self.draining = ""  # what asked for it: the name of a signal, or the end of time
         self._settled: list[UnitJob] = []
-        self._broken = False  # by an error from beside the device: the stage is opened anew
         self._lock = threading.Lock()
-        self._opened = self._differs = self._device_failed = False
-        self._fitted = False  # a whole batch was computed since the stage was opened
+        self._differs = self._device_failed = False
         self._suspicion, self._kills = Suspicion(folder, self._place), Kills()
         self._usage, self._sources = Usage(), Sources()
+        self._opening = Opening(folder, self._usage, self.events.write)
         self._paced = time.monotonic()
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -86,10 +83,10 @@ class Worker:
             self.stage.check()
             code, why = self._work()
         except BaseException as e:  # noqa: BLE001 (a bug too: said with its traceback, exit 70)
-            code, why = self._ended_by(self._judged(e))
+            code, why = self._ended_by(self._opening.judged(e))
         finally:
             self._beats.close()
-            self._close_stage()
+            self._opening.close()
             self._report(code, why, time.monotonic() - started)
             for sig, handler in handlers.items():
                 signal.signal(sig, handler)
@@ -204,7 +201,7 @@ class Worker:
                 self.events.write("linked", unit=unit.number, source=other.path.name)
                 self._beats.remove(lease)
                 return
-            self._open_stage(writer)
+            self._opening.open(self.stage, writer.flush)
             path = self.folder.part_path(unit.number, self.owner.worker, lease.generation)
             batches = self.folder.spec.batches(unit)
             part = PartWriter(path, self.folder.framing, len(batches))
@@ -217,7 +214,7 @@ class Worker:
                     self.events.write("adopted", unit=unit.number, batches=part.batches, of=len(batches))
             self._compute(job, batches, writer)
         except BaseException as e:  # noqa: BLE001 (handed on, or raised again as what it means)
-            error = self._judged(e)
+            error = self._opening.judged(e)
             if part is not None:
                 job.computing_failed = True
                 writer.leave(job, error)
@@ -225,14 +222,14 @@ class Worker:
                 self._not_begun(lease, claims, error)
             writer.flush()  # so that it is counted before another unit begins; encoders may still use the stage
             if breaks(error):
-                self._free_stage(error)
+                self._opening.free(error)
 
     def _not_begun(self, lease: Lease, claims: Claims, error: BaseException) -> None:
         """A unit met an error before anything was queued for it: report it and let the unit go, or raise what ends the worker."""
         killed = fault_of(error) is Fault.CHILD
         error = self._kills.another(error) if killed else error
         try:
-            if is_fatal(error) or isinstance(error, _CannotOpen):
+            if is_fatal(error) or isinstance(error, CannotOpen):
                 raise error from error.__cause__
             (self._killed if killed else self._failed)(lease.unit, error)
         finally:
@@ -251,62 +248,11 @@ class Worker:
                 return
             with self._usage.computing(lambda: not self.stage.warmed_up()), every_allocation(self.stage.promised):
                 items = self.stage.compute(job.state, slots)
-            self._fitted = True
+            self._opening.fitted = True
             if len(items) != len(slots):
                 raise RuntimeError(f"{self.folder.spec.kind}: computed {len(items)} items for {len(slots)} slots")
             writer.batch(job, items)
         writer.end(job)
-
-    def _open_stage(self, writer: Writer) -> None:
-        if self._broken:
-            self._broken = False
-            writer.flush()
-            self._free_stage()
-        if self._opened:
-            return
-        for role, file in self.folder.spec.inputs.items():
-            if not file.identity.startswith(LISTED) and identity(self.folder.input_path(role)) != file.identity:
-                raise InputError(
-                    f"{file.path}: input {role!r} changed since {self.folder.path.name} was planned; run the command again to plan anew"
-                )
-        begun = time.monotonic()
-        self._opened, self._fitted = True, False
-        try:
-            with few_collections():
-                self.stage.open()
-        except Exception as e:
-            self._close_stage()  # what half of it there is: it may be opened again
-            error = self._judged(e)
-            if fault_of(error) is Fault.MEMORY and not is_fatal(error):
-                error = DeviceFailed(f"the stage was open here before, and its memory is not free any more: {brief(e)}")
-            if is_fatal(error) or fault_of(error) is Fault.CHILD:
-                raise error from e
-            # no unit is to blame: setting them aside one by one, three loads each, would hide that
-            raise _CannotOpen(f"the stage cannot be opened here: {type(e).__name__}: {e}") from e
-        self._usage.load += time.monotonic() - begun
-        seconds, gpu = round(time.monotonic() - begun, 3), allocation.gpu()
-        self._usage.energy.begin(gpu.get("uuid", ""))
-        self.events.write("open", seconds=seconds, device=allocation.device(), versions=versions(), **gpu, **allocation.torch_facts())
-
-    def _close_stage(self) -> None:
-        if self._opened:
-            self._opened = False
-            with contextlib.suppress(Exception):
-                self.stage.close()
-
-    def _free_stage(self, error: BaseException | None = None) -> None:
-        """Close the stage so that its memory is free before it is opened anew: two models may be more than the device holds."""
-        self._close_stage()
-        if error is not None:
-            forget_frames(error)  # they hold what was computed when it failed
-        gc.collect()  # models lie in reference cycles: compiled calls, hooks
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-    def _judged(self, error: BaseException) -> BaseException:
-        planned = self.folder.spec.settings.get("memory", {}).get("gpu")  # GB of the GPU that batches were settled for
-        return judged(error, planned, self._fitted)
 
     # -- what became of units ----------------------------------------------------------------------------------------
 
@@ -318,7 +264,7 @@ class Worker:
             self._kills.made()
         if job.error is not None:
             if not job.computing_failed:
-                job.error = self._judged(job.error)
+                job.error = self._opening.judged(job.error)
             if fault_of(job.error) is Fault.CHILD:
                 job.error = self._kills.another(job.error)
             try:
@@ -367,7 +313,7 @@ class Worker:
                 else:
                     claims.give_back(job.unit.number)
                 if breaks(job.error) and not job.computing_failed:
-                    self._broken = True
+                    self._opening.broken = True
                 forget_frames(job.error)
         if fatal:
             raise fatal
@@ -397,10 +343,6 @@ class Worker:
         if n == 1:
             self._suspicion.failed(unit, error)
         self.events.write("failed", unit=unit, tries=n, error=report["error"])
-
-
-class _CannotOpen(Exception):
-    """The stage's open() failed: a bug or a broken device, and nothing about a unit. Ends the worker with exit code 70."""
 
 
 def _echo(line: dict) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from synth.errors import InputError, StoreError
 from synth.images.sources import Input, SourceClass, layout_of, read, reader
+from synth.images.sources.base import Packed
 from synth.images.sources.listing import BLOCK, Listing, ListingWriter
 from synth.images.sources.read import Picture, digested, known_by_name, not_empty, read_bytes
 from synth.store import trees
@@ -284,6 +285,20 @@ def test_any_slice_of_a_listing_is_read_alone(tmp_path, n):
     listing = Listing(tmp_path / "l", write(tmp_path / "l", n))
     for start, stop in [(0, 1), (0, n), (n - 1, n + 5), (min(1000, n - 1), min(1100, n)), (max(0, n - 3), n)]:
         assert [i.size for i in listing.rows(start, stop)] == list(range(start, min(stop, n)))
+
+
+def test_what_was_taken_into_a_listing_is_counted():
+    writer = ListingWriter()
+    packed = Input("p", "0.parquet", packed=Packed("0" * 64, "row"))
+    for item in (
+        Input("a", "a"),
+        Input("b", "b", caption="a b", sha256="0" * 64),
+        packed,
+        Input("c", "c", reason="torn"),
+        Input("d", "d", reason="x"),
+    ):
+        writer.add(item)
+    assert (writer.n, writer.usable, writer.captioned, writer.by_name, writer.first) == (5, 3, 1, 1, "c: torn")
 
 
 def test_a_listing_that_is_torn_or_another_one_is_told(tmp_path):

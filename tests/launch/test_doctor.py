@@ -18,7 +18,7 @@ from launch.plan.graph import distinct
 from launch.slurm import precheck
 from launch.slurm.limits import Limits, Nodes, Partition
 from launch.slurm.resources import resources_of
-from launch.slurm.submit import Site
+from launch.slurm.site import Site
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK
 from synth.host.refusals import passing
 from synth.host.slurm import SlurmError

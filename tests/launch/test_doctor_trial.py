@@ -19,7 +19,7 @@ from launch.run import main as run
 from launch.show import calibration
 from launch.slurm.resources import resources_of
 from launch.slurm.sbatch import Queued
-from launch.slurm.submit import Site
+from launch.slurm.site import Site
 from synth import worker
 from synth.errors import EXIT_AGAIN, EXIT_OK
 from synth.host.slurm import Seen

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from launch.config.compose import Composer, typed
 from launch.plan.graph import plan_point
+from launch.slurm.site import precheck, site_of
 from launch.slurm.submissions import ABANDONED, read
-from launch.slurm.submit import precheck, site_of
 from synth.errors import InputError
 from synth.store.events import read_events
 from tests.slurm.devcluster import running

@@ -51,7 +51,7 @@ class Input:
     caption: str = ""
     reason: str = ""  # why it cannot be used, where that was seen without reading it
     sha256: str = ""  # of its bytes, where they are read when the stage is planned
-    same_size: bool = False  # whether name and size do not tell them from others', or they are to be read anyway; not stored
+    to_read: bool = False  # whether they are: where name and size do not tell them from others', or where all are; not stored
     packed: Packed | None = None  # of a picture in a Parquet or HDF5 file
 
     def to_list(self) -> list:

@@ -128,7 +128,7 @@ def listed_file(path: str, entry: os.DirEntry) -> Input:
     except OSError as e:
         not_trouble(entry.path, e, REFUSALS)
         return Input(plain(path), path, reason=f"cannot be read: {e.strerror}")
-    return Input(plain(path), path, size, reason=too_large(size), same_size=of_one_size(suffix_of(entry.name) or form_suffix(entry)))
+    return Input(plain(path), path, size, reason=too_large(size), to_read=of_one_size(suffix_of(entry.name) or form_suffix(entry)))
 
 
 _ROW = {"file_name": str, "labels": foreign.Maybe([foreign.COUNT], []), "label_names": foreign.Maybe([str], [])}

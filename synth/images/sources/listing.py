@@ -19,15 +19,26 @@ BLOCK = 1024  # inputs
 
 
 class ListingWriter:
-    """Takes inputs one by one; keeps only compressed bytes."""
+    """Takes inputs one by one; keeps only compressed bytes, and counts of what was taken.
+
+    n: inputs; usable: those without a reason; captioned: those with a caption; by_name: usable ones that nothing tells but name and size;
+    first: key and reason of the first that cannot be used.
+    """
 
     def __init__(self):
-        self._sha, self._members, self._lines, self.n = hashlib.sha256(), [], [], 0
+        self._sha, self._members, self._lines = hashlib.sha256(), [], []
+        self.n = self.usable = self.captioned = self.by_name = 0
+        self.first = ""
 
     def add(self, item: Input) -> None:
         # ASCII only: a name may hold lone surrogates, which stand for bytes that are no UTF-8
         self._lines.append(json.dumps(item.to_list(), separators=(",", ":")).encode() + b"\n")
         self.n += 1
+        self.usable += not item.reason
+        self.captioned += bool(item.caption)
+        self.by_name += not (item.sha256 or item.packed or item.reason)
+        if item.reason and not self.first:
+            self.first = f"{item.key}: {item.reason}"
         if len(self._lines) == BLOCK:
             self._flush()
 

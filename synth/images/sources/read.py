@@ -166,11 +166,11 @@ def digested(inputs: Iterable[Input], root: Path, key: str = KEY, whole: bool = 
     Of a source that is too large to be read when a stage is planned only those have one that name and size do not tell from others
     (`known_by_name` says so), unless `whole` asks for all.
     """
-    inputs = (replace(item, same_size=True) for item in inputs) if whole else _marked(iter(inputs))
+    inputs = (replace(item, to_read=True) for item in inputs) if whole else _marked(iter(inputs))
     with ThreadPoolExecutor(READERS) as pool:
         while part := list(islice(inputs, AHEAD)):
             # to ask threads of the others costs more than the answer
-            unknown = any(item.same_size and not (item.reason or item.packed) for item in part)
+            unknown = any(item.to_read and not (item.reason or item.packed) for item in part)
             yield from pool.map(lambda item: _digested(item, root, key), part) if unknown else part
 
 
@@ -189,7 +189,7 @@ def _marked(inputs: Iterator[Input]) -> Iterator[Input]:
             yield from held
             yield from inputs
             return
-    yield from (replace(item, same_size=True) for item in held)
+    yield from (replace(item, to_read=True) for item in held)
 
 
 def known_by_name(n: int, key: str) -> list[str]:
@@ -200,7 +200,7 @@ def known_by_name(n: int, key: str) -> list[str]:
 
 
 def _digested(item: Input, root: Path, key: str) -> Input:
-    if not item.same_size or item.reason or item.packed:
+    if not item.to_read or item.reason or item.packed:
         return item
     data = read_file(item.place(root), item.size, root, item.offset, key)
     return replace(item, reason=data) if isinstance(data, str) else replace(item, sha256=hashlib.sha256(data).hexdigest())

@@ -41,7 +41,7 @@ class Found:
     classes: tuple[SourceClass, ...] = ()
     caption: str = ""
     reason: str = ""
-    same_size: bool = False  # as of an Input
+    to_read: bool = False  # as of an Input
     undecoded: str = ""  # suffix of a picture that nothing here decodes
     texts: dict[str, bytes] = field(default_factory=dict)  # json, txt and cls members
 
@@ -58,7 +58,7 @@ class WebDatasetReader(Reader):
                         if s.undecoded and s.offset < 0:
                             self.unread.undecoded[s.undecoded] += 1
                         labels = tuple(self.number(c) for c in s.classes)
-                        yield Input(key, name, s.size, s.offset, labels, s.caption, s.reason, same_size=s.same_size)
+                        yield Input(key, name, s.size, s.offset, labels, s.caption, s.reason, to_read=s.to_read)
         if self.root.is_file():
             return
         classes = known_classes(self.root / CLASSES)
@@ -137,7 +137,7 @@ class WebDatasetReader(Reader):
             passed[FURTHER] += 1
         elif can_decode(ext):
             sample.size, sample.offset, sample.reason = member.size, member.offset, too_large(member.size)
-            sample.same_size = of_one_size(ext)
+            sample.to_read = of_one_size(ext)
             if member.offset + member.size > total:
                 sample.reason = "torn: the tar ends inside it"
         elif ext in MODERN:

@@ -13,7 +13,7 @@ import numpy as np
 
 from synth.errors import InputError
 from synth.features.encoders import TextEncoder
-from synth.images.pipeline import free
+from synth.host.gpu import free
 from synth.layout.objects.base import OfRecords
 from synth.layout.objects.clip import checked, features_of, opened
 from synth.layout.objects.config import BoxEmbeddingsConfig

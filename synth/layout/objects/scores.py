@@ -8,7 +8,7 @@ import numpy as np
 
 from synth.features.encoders import TextEncoder
 from synth.features.preparing import Stretched
-from synth.images.pipeline import free
+from synth.host.gpu import free
 from synth.layout.caption.base import around
 from synth.layout.objects.clip import checked, features_of, opened, said, whole
 from synth.layout.objects.config import CAPTION, CropScoresConfig

@@ -14,7 +14,7 @@ from launch.plan.graph import distinct, plan_point
 from launch.show import dry_run
 from launch.slurm.limits import Limits
 from launch.slurm.resources import resources_of
-from launch.slurm.submit import Site
+from launch.slurm.site import Site
 from synth.errors import InputError
 from tests.images.true_shapes import by_first_block, write
 

@@ -11,8 +11,8 @@ from launch.slurm import room, submit
 from launch.slurm.limits import Limits
 from launch.slurm.order import add_gate, place, settle
 from launch.slurm.room import back_into_the_queue
+from launch.slurm.site import Site
 from launch.slurm.submissions import INTENDED, read, take_turn
-from launch.slurm.submit import Site
 from synth.host import slurm
 from synth.host.slurm import Listed, SlurmError
 from tests.launch.slurm.test_order import ORDER, SCRIPTS, ended, folder, judge, queue  # noqa: F401 (fixtures)

@@ -9,9 +9,10 @@ import pytest
 from launch.plan.planned import Outcome, PlannedStage
 from launch.slurm import order, submit
 from launch.slurm.limits import Limits
+from launch.slurm.site import Site
 from launch.slurm.stopping import stopping
 from launch.slurm.submissions import intend
-from launch.slurm.submit import Placed, Site
+from launch.slurm.submit import Placed
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, InputError, StoreError
 from synth.host import slurm
 from synth.host.slurm import SlurmError
