@@ -96,6 +96,8 @@ def decide(folder: StageFolder, number: int, digests: Sequence[str], trusted: Se
     if mine is None:
         raise InputError(f"{folder.path}: has no submission {number}; run the command that made it again")
     missing = folder.missing(PATIENCE)
+    if not missing and folder.may_be_out_of_step():  # no worker got as far as to look
+        missing = list(range(folder.spec.n_units))
     if not missing:
         return finish(folder, trusted)
     say(f"{len(missing)} of {folder.spec.n_units} units are missing")
