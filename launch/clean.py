@@ -7,6 +7,12 @@ Always: parts and leases of whole stages, and what an interrupted clean left. On
     --keep-exports-only     the end of a project: all stages of datasets whose exports are whole. verify can then hold these exports against
                             nothing, and the same launch command computes everything again
 
+    --tombstones=retry      removes nothing: slots that are empty because of something outside of them (a server in trouble, a picture that
+                            could not be read) are made again by the command that made them, as if they had never failed. Samples that are
+                            there keep their bytes. What is made of such a stage is looked at by its next worker: units of rows that
+                            changed are made again. What was written for others is moved aside and written again. What a sample is
+                            itself to blame for stays: a safety checker, a filter, a prompt without room
+
 No stage is touched that somebody works on or may do so: a lease that is alive, or was within a day, a job that is pending or running, a
 Slurm that does not answer, a file that was written a moment ago. A stage that another one is made of stays, wherever in the runs folder
 that one lies.
@@ -32,6 +38,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from launch.config.program import as_typed
+from launch.show import reopenable
 from launch.show.removable import DAY, Asked, Found, Removal, Size, find
 from launch.show.stages import report_on
 from launch.slurm import jobs
@@ -137,6 +144,30 @@ def clean(path: Path, asked: Asked, yes: bool, tell: Callable[[str], object]) ->
     return EXIT_AGAIN if failures else EXIT_OK
 
 
+def retry_tombstones(path: Path, yes: bool, tell: Callable[[str], object]) -> int:
+    """Show which empty slots may be filled, or open them; the exit code."""
+    found = reopenable.find(path, in_use)
+    for line in reopenable.lines(found):
+        tell(line)
+    if not found.stages:
+        tell("no slot to be filled")
+        return EXIT_OK
+    if not yes:
+        tell("nothing was changed: add --yes, then run the command that made these stages again")
+        return EXIT_OK
+    failures = []
+    for each in found.stages:
+        try:
+            for line in reopenable.reopen(each, in_use):
+                tell(line)
+        except (InputError, StoreError) as e:
+            failures.append(str(e))
+    for why in failures:
+        tell(f"not opened: {why}")
+    tell(f"opened slots of {len(found.stages) - len(failures)} of {len(found.stages)} stages: run the command that made them again")
+    return EXIT_AGAIN if failures else EXIT_OK
+
+
 def lines(found: Found) -> list[str]:
     """What may go, the largest first, and what stays."""
     removals = sorted(found.removals, key=lambda r: (-r.size.bytes, str(r.stage)))
@@ -180,6 +211,7 @@ def parser() -> argparse.ArgumentParser:
     which = p.add_mutually_exclusive_group()
     which.add_argument("--unused", action="store_true", help="also stages that no export is made of")
     which.add_argument("--keep-exports-only", action="store_true", help="also all stages of datasets whose exports are whole")
+    which.add_argument("--tombstones", choices=("retry",), help="slots that something outside left empty are to be made again")
     p.add_argument("--json", action="store_true", help="show it for programs; removes nothing")
     return p
 
@@ -189,6 +221,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = p.parse_args(argv)
     if args.json and args.yes:
         p.error("--json only shows; leave out --yes")
+    if args.tombstones and (args.json or args.older_than is not None):
+        p.error("--tombstones removes nothing and goes alone: leave out --json and --older-than")
+    if args.tombstones:
+        return tool(lambda: retry_tombstones(args.path, args.yes, lambda text: print(printable(text), flush=True)))
     asked = Asked(None if args.older_than is None else args.older_than * DAY, args.unused, args.keep_exports_only)
     if args.json:
         return tool(lambda: as_json(find(args.path, asked, in_use)))

@@ -179,12 +179,17 @@ def examined(args: argparse.Namespace, argv: Sequence[str]) -> int:
     from rich.console import Console
 
     from launch.checkup import rows as of_rows
+    from launch.checkup import site
     from launch.checkup.rows import unknown
     from launch.plan.graph import distinct
+    from synth.host.slurm import hurry
 
-    planned = plan(argv)
-    stages = distinct(planned.points)
-    parts = on_login(planned, stages)
+    with hurry(site.EACH, site.ALL) as asking:
+        planned = plan(argv)
+        stages = distinct(planned.points)
+        parts = on_login(planned, stages)
+    if unheard := site.silent(asking):
+        parts["Slurm"] = [*unheard, *parts.get("Slurm", ())]
     console = Console(width=None if sys.stdout.isatty() else 100)
     if not args.json:
         for part, rows in parts.items():

@@ -48,6 +48,7 @@ class Session:
         self.command = this_command()
         self.config_dir: str | None = None
         self._multirun = False
+        self._words: list[str] = []  # of the command line
 
     def check(self, argv: list[str]) -> None:
         """Judge the command line; InputError if it is wrong."""
@@ -56,7 +57,7 @@ class Session:
 
         planned_with()
         line = check(argv)
-        sys.argv[1:] = line.argv
+        sys.argv[1:] = self._words = line.argv
         self.config_dir, self._multirun = line.args.config_dir, line.multirun
 
     @contextlib.contextmanager
@@ -114,7 +115,7 @@ class Session:
         from launch.plan.nearest import planned_elsewhere
         from launch.plan.outputs import check_outputs
         from launch.show import dry_run, left, summary, trial
-        from launch.show.enough import one_cluster, settled
+        from launch.show.enough import one_end, settled
         from launch.show.saying import say
         from synth.run import trust
 
@@ -146,7 +147,7 @@ class Session:
                 make_folders(stages, console)
                 summary.show((), self.failures, self.command, console)
                 return worst(f.code for f in self.failures)
-            one_cluster(self.points)
+            one_end(self.points)
             if len(self.points) > 1:
                 console.print(f"{len(self.points)} points, {len(stages)} distinct stages")
             left.begin(stages, within_limits(self.points, stages, console))
@@ -162,7 +163,8 @@ class Session:
         from launch.config.clusters import without_time
 
         lines = []
-        if any(p.cluster != without_time(p.cluster) for p in self.points):
+        given = any(w.lstrip("+").startswith("cluster.n_jobs=") for w in self._words)
+        if given or any(p.cluster != without_time(p.cluster) for p in self.points):
             lines.append(f"cluster.n_jobs={self.points[0].cluster.n_jobs}: is not asked here: this command starts workers by N_GPUS")
             self.points = [replace(p, cluster=without_time(p.cluster)) for p in self.points]
         if any(p.notify and p.notify.command for p in self.points):

@@ -16,10 +16,12 @@ from launch.slurm.precheck import check_with_slurm, lacking, waits_for_ever
 from launch.slurm.resources import Resources
 from launch.slurm.site import Site, distinct_scripts, scratch, site_of
 from synth.errors import InputError, StoreError
+from synth.host.hurry import Hurry
 from synth.host.slurm import SlurmError, site_config
 
 COMMANDS = ("sbatch", "squeue", "scontrol", "scancel", "sinfo")
 COUNTED = ("sacct", "sacctmgr")  # that a site without accounting has no use for
+EACH, ALL = 4.0, 6.5  # seconds of the login part that one question of each kind may take, side by side, and all together
 ASSUMED = "assumed"  # how the source of a GPU's memory begins that nobody told
 
 
@@ -40,6 +42,14 @@ class Told:
     limits: Limits
     figures: Mapping[str, str] = field(default_factory=dict)  # "qos NAME", "account NAME" -> limits in words
     commands: frozenset[str] = frozenset()  # that this machine has
+
+
+def silent(asking: Hurry) -> list[Row]:
+    """Who of Slurm's commands did not answer in time; [] if all did that were asked."""
+    if not asking.silent:
+        return []
+    fix = "try again; where it is always slow, ask your site why"
+    return [broken("Slurm's answers", f"none in time from {', '.join(asking.silent)}: what they tell is not known", fix)]
 
 
 def rows(stages: Sequence[PlannedStage], cluster: SlurmConfig) -> list[Row]:

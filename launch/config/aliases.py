@@ -49,6 +49,15 @@ def spelt(word: str) -> str:
     return f"{SPELT.get(key, key)}{equals}{value}"
 
 
+def as_typed_key(key: str) -> str:
+    """A declared key by the name that people type.
+
+    >>> as_typed_key("trial"), as_typed_key("seed")
+    ('try', 'seed')
+    """
+    return next((typed for typed, declared in SPELT.items() if declared == key), key)
+
+
 def option_named(group: str, name: str, options: Sequence[str]) -> str:
     """The option of a group that a name means: itself, else in other case, without _ and -, or by its name in the original scripts.
 

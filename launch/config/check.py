@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from launch.config.aliases import KEYS, option_named, spelt
+from launch.config.aliases import KEYS, as_typed_key, option_named, spelt
 from launch.config.clusters import wanted_time
 from launch.config.compose import Composer
 from launch.config.doors import check_flags, check_setting
@@ -170,7 +170,7 @@ def _check_type(override: Override, tree: DictConfig) -> None:
                     f"{key}={_shown(value)}: {str(e).splitlines()[0]}; a new entry of a mapping is written +{key}.NAME=VALUE"
                 ) from e
             raise InputError(
-                f"{key}={_shown(value)}: must be {_expected(tree, key, e)}, got {_shown(value)} ({type(value).__name__})"
+                f"{as_typed_key(key)}={_shown(value)}: must be {_expected(tree, key, e)}, got {_shown(value)} ({type(value).__name__})"
             ) from e
 
 

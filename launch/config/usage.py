@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from launch.config.aliases import as_typed_key
 from launch.config.folders import CONF, own_folders
 from launch.config.near import did_you_mean
 from launch.config.program import as_typed, help_text
@@ -107,6 +108,7 @@ def group_usage(asked: str) -> str:
 
 
 def _entry(key: str, text: str) -> list[str]:
+    key = as_typed_key(key)
     return [f"  {key:<{WIDTH + 2}}{text}"] if len(key) < WIDTH + 2 else [f"  {key}", f"  {'':<{WIDTH + 2}}{text}"]
 
 

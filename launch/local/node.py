@@ -104,7 +104,7 @@ def run(
         """The first round starts all workers. Later ones, while others hold what is left, as many as find something to do."""
         if code := wait_for_upstream(folder, stop, tell):
             return [code]
-        pool, n_jobs = machine.pool(folder, gpus, 1 + unheld(folder) if number else len(folder.missing()), devices.is_retired)
+        pool, n_jobs = machine.pool(folder, gpus, 1 + unheld(folder) if number else folder.to_do(), devices.is_retired)
         if not pool:
             tell(f"{folder.spec.name}: every device here was left as bad; no worker is started")
             return [EXIT_AGAIN]

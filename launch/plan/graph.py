@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from launch.config.aliases import as_typed_key
 from launch.config.clusters import SlurmConfig, wanted_time
 from launch.config.inherited import inherited
 from launch.config.near import did_you_mean
@@ -18,7 +19,7 @@ from launch.plan.planned import PlannedStage, Point
 from synth.errors import InputError
 from synth.filters.config import FilterConfig
 from synth.judge.config import JudgeFilterConfig
-from synth.keys import check
+from synth.keys import WrongKey, check
 from synth.kinds import Kind, chosen_by, kind_of, serving
 from synth.layout.objects.config import EMBEDDINGS
 
@@ -42,7 +43,10 @@ def plan_point(
     """
     if isinstance(config.cluster, SlurmConfig):
         config = replace(config, cluster=inherited(config.cluster))
-    check(config)
+    try:
+        check(config)
+    except WrongKey as e:
+        raise e if e.group else e.called(as_typed_key(e.key)) from None
     wanted_time(config.cluster.n_jobs)
     check_config(config)
     if config.trial is not None and not given:

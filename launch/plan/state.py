@@ -19,6 +19,7 @@ class State:
     done: bool
     set_aside: tuple[int, ...] = ()
     gone: bool = False  # done, but the place of the export is not as it was left
+    doubted: int = 0  # units that are there, and are to be compared with what they are made of: none of them counts
 
     def __str__(self) -> str:
         if self.done:
@@ -27,6 +28,8 @@ class State:
             return "export is gone: to be written again"
         if not self.exists:
             return "new"
+        if self.doubted:
+            return f"{self.doubted} units to be compared with what changed"
         aside = f", {len(self.set_aside)} set aside" if self.set_aside else ""
         return f"{self.units}/{self.n_units} units{aside}"
 
@@ -40,7 +43,10 @@ def state_of(stage: PlannedStage) -> State:
     if folder.is_done():
         there = _marker_is_there(folder)
         return State(True, n_units, n_units, done=there, gone=not there)
-    return State(True, len(folder.committed()), n_units, False, tuple(folder.set_aside()))
+    units, aside = len(folder.committed()), tuple(folder.set_aside())
+    if folder.may_be_out_of_step():
+        return State(True, 0, n_units, False, aside, doubted=units)
+    return State(True, units, n_units, False, aside)
 
 
 def forget_done(folder: StageFolder) -> None:

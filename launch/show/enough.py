@@ -44,10 +44,14 @@ def enough(units: int, slots_a_unit: float, pace: Pace, limit_s: float, most: in
     return Enough(workers, math.ceil(units / workers) * unit_s + pace.start_s, bool(rounds) and workers == wanted)
 
 
-def one_cluster(points: Sequence[Point]) -> None:
-    """InputError for points that differ in where they run."""
+def one_end(points: Sequence[Point]) -> None:
+    """InputError for points that differ in where they run, or in what is run at their end: they end together."""
     if any(p.cluster != points[0].cluster for p in points):
         raise InputError("cluster: a sweep runs on one cluster with one n_jobs; start one command each")
+    if any(p.notify != points[0].notify for p in points):
+        raise InputError(
+            "notify: points of a sweep end together, and run one command; give notify.command one value, or start one command each"
+        )
 
 
 def settled(points: Sequence[Point], stages: Sequence[PlannedStage], a_job: Callable[[PlannedStage], int]) -> tuple[list[Point], list[str]]:
@@ -59,7 +63,7 @@ def settled(points: Sequence[Point], stages: Sequence[PlannedStage], a_job: Call
     limits = [wanted_time(p.cluster.n_jobs) for p in points]
     if not any(limits):
         return list(points), []
-    one_cluster(points)
+    one_end(points)
     limit = limits[0]
     room = None if first.kind == "slurm" else workers_of([replace(p, cluster=replace(p.cluster, n_jobs=None)) for p in points], stages)
     paces = Paces(places_of_paces(stages))

@@ -76,7 +76,7 @@ def find(path: Path, asked: Asked, in_use: Callable[[StageFolder], str], now: fl
     now = time.time() if now is None else now
     interrupted = tuple(_interrupted(path))
     try:
-        stages = _stages(path)
+        stages = read_stages(path)
     except InputError:  # no stage there
         if not interrupted:
             raise
@@ -96,7 +96,7 @@ def find(path: Path, asked: Asked, in_use: Callable[[StageFolder], str], now: fl
     return Found((*interrupted, *left, *going), tuple(kept))
 
 
-def _stages(path: Path) -> Stages:
+def read_stages(path: Path) -> Stages:
     """The stages below a path, and what all those in the runs folder around it are made of."""
     path = Path(os.path.abspath(path))
     below = find_stages(path)
@@ -164,7 +164,7 @@ def _unused(stages: Stages, busy: dict[Path, str]) -> tuple[list[Removal], list[
         more = [
             f
             for f in stages.below
-            if f.path.parent in exported and not _is_output(f) and f.path not in busy and not users.get(f.path) and not _gone(f, going)
+            if f.path.parent in exported and not is_output(f) and f.path not in busy and not users.get(f.path) and not _gone(f, going)
         ]
         if not more:
             break
@@ -189,7 +189,7 @@ def _has_place(folder: StageFolder) -> bool:
     return "out" in folder.spec.config
 
 
-def _is_output(folder: StageFolder) -> bool:
+def is_output(folder: StageFolder) -> bool:
     """Whether somebody wanted it for itself: it makes files, or has a place for people, as the report of a judge has."""
     return makes_files(folder.spec.kind) or _has_place(folder)
 
@@ -217,7 +217,7 @@ def _all_but_exports(stages: Stages, busy: dict[Path, str]) -> tuple[list[Remova
 
 def _not_finished(mine: Sequence[StageFolder], busy: dict[Path, str]) -> str:
     """Why the exports of a dataset are not all that one wants to keep of it; "" if they are."""
-    exports = [f for f in mine if _is_output(f)]
+    exports = [f for f in mine if is_output(f)]
     if working := [f for f in mine if f.path in busy]:
         return f"{working[0].path.name} is in use"
     if not any(map(_is_export, mine)):

@@ -35,7 +35,7 @@ from launch.slurm.policy import short, time_mends
 from launch.slurm.room import back_into_the_queue
 from launch.slurm.stored import Scripts
 from launch.slurm.submissions import ABANDONED, Order, Submission, read, record, take_turn
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, tool
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, refused, tool
 from synth.host import slurm
 from synth.host.deaths import from_outside
 from synth.host.environment import without_secrets
@@ -71,9 +71,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def judge_and_tell(folder: StageFolder, number: int, digests: Sequence[str], trusted: Sequence[str]) -> int:
-    """The exit code of the judgement; the last gate of a run tells its user."""
-    code = judge(folder, number, digests, trusted)
-    tell_end(folder, next((s for s in read(folder.path) if s.number == number), None), digests, code, say)
+    """The exit code of the judgement. The last gate of a run tells its user; so does one that ends by an error of its own."""
+    mine = next((s for s in read(folder.path) if s.number == number), None)
+    try:
+        code = judge(folder, number, digests, trusted)
+    except Exception as e:
+        code = EXIT_BAD_INPUT if isinstance(e, InputError) else EXIT_AGAIN if refused(e) else EXIT_BUG
+        tell_end(folder, mine, digests, code, say, why=f"its gate ended by an error: {type(e).__name__}: {e}")
+        raise
+    mine = next((s for s in read(folder.path) if s.number == number), mine)
+    tell_end(folder, mine, digests, code, say)
     return code
 
 
@@ -96,6 +103,8 @@ def decide(folder: StageFolder, number: int, digests: Sequence[str], trusted: Se
     if mine is None:
         raise InputError(f"{folder.path}: has no submission {number}; run the command that made it again")
     missing = folder.missing(PATIENCE)
+    if not missing and folder.may_be_out_of_step():  # no worker got as far as to look
+        missing = list(range(folder.spec.n_units))
     if not missing:
         return finish(folder, trusted)
     say(f"{len(missing)} of {folder.spec.n_units} units are missing")

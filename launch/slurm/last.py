@@ -74,35 +74,36 @@ def forget(notice: Mapping) -> None:
             Notice.of(notice).mark.unlink()
 
 
-def tell_end(folder: StageFolder, mine: Submission | None, digests: Sequence[str], code: int, tell: Tell) -> None:
-    """Run the command if this gate, which ends with `code`, is the last of its run. Changes nothing else, whatever happens."""
+def tell_end(folder: StageFolder, mine: Submission | None, digests: Sequence[str], code: int, tell: Tell, why: str = "") -> None:
+    """Run the command if this gate, which ends with `code`, is the last of its run. Changes nothing else, whatever happens. why: of a gate
+    that ends by an error of its own, after which nobody goes on."""
     try:
-        _tell_end(folder, mine, digests, code, tell)
+        _tell_end(folder, mine, digests, code, tell, why)
     except (InputError, StoreError, OSError) as e:
         tell(f"warning: notify.command was not run: {e}")
     except Exception:  # noqa: BLE001 (a bug here must not make a whole stage a failed one)
         tell(f"warning: notify.command was not run:\n{traceback.format_exc()}")
 
 
-def _tell_end(folder: StageFolder, mine: Submission | None, digests: Sequence[str], code: int, tell: Tell) -> None:
+def _tell_end(folder: StageFolder, mine: Submission | None, digests: Sequence[str], code: int, tell: Tell, why: str) -> None:
     if mine is None or not mine.order or not mine.order.get("notice"):
         return
     stored.read(folder.path, mine, digests)  # InputError unless the order is what its launcher wrote
     notice = Notice.of(Order.of(mine).notice)
-    if (news := _news(folder, notice, code)) is not None and _first(notice.mark):
+    if (news := _news(folder, notice, code, why)) is not None and _first(notice.mark):
         send(notice.command, notice.timeout_s, news, tell)
 
 
-def _news(folder: StageFolder, notice: Notice, code: int) -> News | None:
+def _news(folder: StageFolder, notice: Notice, code: int, why: str) -> News | None:
     """None while the run goes on: the stage is whole and others are not, or more jobs of it are on their way."""
     roots = list(dict.fromkeys(Path(stage).parent for stage in notice.stages))
     if folder.is_done():
         if str(folder.path) not in notice.last or not all_done(notice.stages):
             return None
         return news_of(EXIT_OK, roots, notice.report)
-    if code in (EXIT_OK, EXIT_AGAIN):
+    if code in (EXIT_OK, EXIT_AGAIN) and not why:
         return None
-    return news_of(code, roots, notice.report, stage=str(folder.path), why=_verdict(folder))
+    return news_of(code, roots, notice.report, stage=str(folder.path), why=why or _verdict(folder))
 
 
 def all_done(stages: Sequence[str], patience: float = PATIENCE) -> bool:

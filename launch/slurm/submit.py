@@ -222,7 +222,7 @@ def one(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Place
     if live.arrays or folder.is_done():  # somebody else was first
         record(folder.path, replace(turn, state=ABANDONED, why="somebody else was first"))
         return left_alone(stage, folder, site, live, gates)
-    return submitted(stage, folder, site, turn, live, min(tasks, _useful(site, stage, len(missing))), depends)
+    return submitted(stage, folder, site, turn, live, min(tasks, _useful(site, stage, folder.to_do())), depends)
 
 
 def submitted(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submission, live: Live, tasks: int, depends: list[str]) -> Placed:
@@ -268,7 +268,7 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live,
     if not gate:
         n_jobs = next((s.n_jobs for s in reversed(read_submissions(folder.path)) if s.order), 1)
         turn = take_turn(folder.path, order.settle)
-        wanted, scripts = written(stage, folder, site, turn, _useful(site, stage, len(folder.missing())))
+        wanted, scripts = written(stage, folder, site, turn, _useful(site, stage, folder.to_do()))
         told = next((s.container for s in reversed(read_submissions(folder.path)) if s.order), {})
         turn = replace(turn, order=asdict(wanted), n_jobs=n_jobs, units=len(folder.committed()), container=told, cluster=live.cluster)
         gate = order.add_gate(folder, turn, scripts, live.arrays).gate

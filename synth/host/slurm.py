@@ -14,10 +14,11 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from synth.host.environment import without_secrets
+from synth.host.hurry import NO_ANSWER, Hurry
 from synth.host.refusals import passing
 
 OVER = frozenset(
@@ -47,8 +48,8 @@ TIMEOUT = 20.0  # seconds that a question may take: a controller that restarts a
 CALL = 60.0  # seconds that an order may take
 PATIENCE = 60.0  # seconds that a controller may be away
 SILENCE = 60.0  # seconds for which a controller that did not answer is not asked for its config again
-NO_ANSWER = 124  # exit code of a command that was ended for that, as timeout(1) has it
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # of a cluster
+_hurry: Hurry | None = None
 _name = ""  # of the one that commands here talk to, once it has said it
 
 
@@ -147,7 +148,13 @@ def command(*args: str, timeout: float = TIMEOUT, keep: Collection[str] = (), cl
     """
     if shutil.which(args[0]) is None:
         return None
-    args = (args[0], *at(cluster, min(timeout, TIMEOUT)), *args[1:])
+    if _hurry is not None:
+        _config.update(parse_config(_hurry.begin()))
+        return _hurry.command((args[0], *at(cluster), *args[1:]), timeout, keep)
+    return _run((args[0], *at(cluster, min(timeout, TIMEOUT)), *args[1:]), timeout, keep)
+
+
+def _run(args: Sequence[str], timeout: float, keep: Collection[str] = ()) -> tuple[int, str, str]:
     # a job would inherit the format of times from sbatch
     env = clean(keep=keep) | ({"SLURM_TIME_FORMAT": "%s"} if args[0] == "squeue" else {})
     pipe = subprocess.PIPE
@@ -169,6 +176,17 @@ def command(*args: str, timeout: float = TIMEOUT, keep: Collection[str] = (), cl
     return child.returncode, out, err
 
 
+@contextlib.contextmanager
+def hurry(first: float, seconds: float) -> Iterator[Hurry]:
+    """All questions of the block end in so many seconds together: see `Hurry`. Nothing is tried again."""
+    global _hurry
+    before, _hurry = _hurry, Hurry(_run, first, seconds)
+    try:
+        yield _hurry
+    finally:
+        _hurry = before
+
+
 def ask(*args: str, timeout: float = TIMEOUT, cluster: str = "") -> str:
     """stdout of a Slurm command; "" if it cannot be asked or says no."""
     done = command(*args, timeout=timeout, cluster=cluster)
@@ -188,7 +206,7 @@ def call(*args: str, patience: float = PATIENCE, keep: Collection[str] = (), clu
         if code == 0:
             return out
         error = SlurmError(f"{args[0]}: {err.strip() or f'exit code {code}'}", code == NO_ANSWER or passing(err))
-        if not error.passing or time.monotonic() > end:
+        if not error.passing or time.monotonic() > end or _hurry is not None:
             raise error
         time.sleep(pause)
         pause = min(2 * pause, 5.0)

@@ -22,6 +22,7 @@ from synth.redaction import redacted
 from synth.run.finish import finish_stage
 from synth.run.judgement import Fault, TooLarge, breaks, brief, fault_of, forget_frames, is_fatal
 from synth.run.opening import CannotOpen, Opening
+from synth.run.reopened import Before, back_in_step
 from synth.run.suspicion import Kills, NothingWorks, Suspicion
 from synth.run.usage import Usage
 from synth.run.writer import UnitJob, Writer
@@ -152,6 +153,8 @@ class Worker:
 
     def _work(self) -> tuple[int, str]:
         self._relatives = [(other, other.committed()) for other in self.folder.relatives()]
+        mine = (self.folder, self.stage, self.owner, self.observer, self._beats)
+        back_in_step(*mine, draining=self._stops, log=self.events.write)
         claims = Claims(self.folder, self.job_idx, self.n_jobs, self.owner, self.observer, self.lingers)
         writer = Writer(self.folder, self.stage, self.events.write, self._settle)
         try:
@@ -196,7 +199,8 @@ class Worker:
         part = None
         try:
             inputs = self.stage.unit_inputs(unit)
-            relatives = [other for other, committed in self._relatives if unit.number in committed]
+            before = Before.of(self.folder, self.stage, unit, inputs)
+            relatives = [] if before else [other for other, committed in self._relatives if unit.number in committed]
             if other := link_from_relative(self.folder, relatives, unit.number, inputs):
                 self.events.write("linked", unit=unit.number, source=other.path.name)
                 self._beats.remove(lease)
@@ -205,7 +209,9 @@ class Worker:
             path = self.folder.part_path(unit.number, self.owner.worker, lease.generation)
             batches = self.folder.spec.batches(unit)
             part = PartWriter(path, self.folder.framing, len(batches))
-            job = UnitJob(unit, lease, inputs, part)
+            job = UnitJob(unit, lease, inputs, part, before=before)
+            if before:
+                self.events.write("reopened", unit=unit.number, empty=before.empty)
             if lease.generation:
                 left = part_files(path.parent, unit.number, FRAMINGS[self.folder.framing].suffix)
                 job.others = adopt(part, left, batches)
@@ -246,12 +252,15 @@ class Worker:
             if self._stops() or job.lease.lost or job.error:
                 writer.leave(job)
                 return
-            with self._usage.computing(lambda: not self.stage.warmed_up()), every_allocation(self.stage.promised):
-                items = self.stage.compute(job.state, slots)
-            self._opening.fitted = True
-            if len(items) != len(slots):
-                raise RuntimeError(f"{self.folder.spec.kind}: computed {len(items)} items for {len(slots)} slots")
-            writer.batch(job, items)
+            items: list = []
+            for wanted in job.before.to_compute(slots) if job.before else [slots]:
+                with self._usage.computing(lambda: not self.stage.warmed_up()), every_allocation(self.stage.promised):
+                    computed = self.stage.compute(job.state, wanted)
+                self._opening.fitted = True
+                if len(computed) != len(wanted):
+                    raise RuntimeError(f"{self.folder.spec.kind}: computed {len(computed)} items for {len(wanted)} slots")
+                items += computed
+            writer.batch(job, items, slots)
         writer.end(job)
 
     # -- what became of units ----------------------------------------------------------------------------------------

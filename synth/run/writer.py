@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from synth.run.empty import Empty
+from synth.run.reopened import Before
 from synth.run.stage import Stage
 from synth.store.commit import Outcome, commit
 from synth.store.folder import StageFolder
@@ -30,6 +31,7 @@ class UnitJob:
     lease: Lease
     inputs: str  # digest of the upstream rows
     part: PartWriter
+    before: Before | None = None  # what the unit held before it was taken from its place, to be made again
     state: object = None
     adopted: int = 0  # batches that were in the part at first
     others: list = field(default_factory=list)  # parts of earlier owners, to be removed once the unit exists
@@ -52,10 +54,10 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
-    def batch(self, job: UnitJob, items: Sequence[object]) -> None:
-        """Queue one computed batch; blocks while BATCHES_AHEAD of them wait."""
+    def batch(self, job: UnitJob, items: Sequence[object], slots: range) -> None:
+        """Queue one computed batch of these slots; blocks while BATCHES_AHEAD of them wait."""
         futures = [self._pool.submit(self.stage.encode, job.state, item) for item in items]
-        self._queue.put((self._write, job, futures))
+        self._queue.put((self._write, job, (futures, slots)))
 
     def end(self, job: UnitJob) -> None:
         """All batches of the unit are queued: seal and commit it after them."""
@@ -91,8 +93,10 @@ class Writer:
                 self._queue.task_done()
         self._queue.task_done()
 
-    def _write(self, job: UnitJob, futures: Sequence[Future]) -> None:
-        batch = frame(self.folder.framing, [f.result() for f in futures])
+    def _write(self, job: UnitJob, what: tuple[Sequence[Future], range]) -> None:
+        futures, slots = what
+        results = [f.result() for f in futures]
+        batch = frame(self.folder.framing, job.before.filled(slots, results) if job.before else results)
         self._empty.judge(batch, job.part.n_samples)
         job.part.append(batch)
 

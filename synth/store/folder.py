@@ -30,6 +30,7 @@ from synth.store.units import Stored, UnitReader
 SHARD = 1000  # files a folder
 SHARDED = ("units", "leases", "parts")
 FOLDERS = (*SHARDED, "failed", "events", "logs", "submissions")
+DOUBTED = "doubted.json"
 BESIDE = ("aside", "partitions", "growing", "answers")  # that some stages have, too
 
 
@@ -119,6 +120,10 @@ class StageFolder:
     def part_path(self, number: int, worker: str, generation: int) -> Path:
         return self._sharded("parts", number, f"{number:06d}.{worker}.{generation}{FRAMINGS[self.framing].suffix}")
 
+    def before_path(self, number: int) -> Path:
+        """Where a unit lies that is made again, with the samples it has, until it exists anew."""
+        return self._sharded("parts", number, f"{number:06d}.before{FRAMINGS[self.framing].suffix}")
+
     def shards(self) -> range:
         return range(-(-self.spec.n_units // SHARD))
 
@@ -146,9 +151,9 @@ class StageFolder:
             time.sleep(min(1.0, max(0.01, end - time.monotonic())))
 
     def is_whole(self) -> bool:
-        """Whether every unit is there; the first confirmed absence answers it."""
+        """Whether every unit is there, of what is there upstream; the first confirmed absence answers it."""
         committed = self.committed()
-        return all(_opens(self.unit_path(u)) for u in range(self.spec.n_units) if u not in committed)
+        return not self.may_be_out_of_step() and all(_opens(self.unit_path(u)) for u in range(self.spec.n_units) if u not in committed)
 
     def failures(self) -> dict[int, list[Path]]:
         """unit -> the reports of its errors, oldest first."""
@@ -183,6 +188,33 @@ class StageFolder:
                 replace(report, report.with_name(f"{report.stem}.{secrets.token_hex(3)}.old"))
         return units
 
+    # -- slots that are made again (synth.run.reopened) ------------------------------------------------------------------
+
+    def put_beside(self, unit: int, name: str) -> None:
+        """Take a unit from its place, to be made again; `sweep` removes it once it is. name: "before" if its samples stay."""
+        beside = self.before_path(unit)
+        with storing(beside):
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            replace(self.unit_path(unit), beside.with_name(beside.name.replace(".before", f".{name}", 1)))
+
+    def doubt(self, stage: str) -> None:
+        """A stage that this one reads, directly or not, is made again in part: units may be of rows that are not there any more."""
+        with storing(self.path):
+            (self.path / "done.json").unlink(missing_ok=True)
+            write_atomic(self.path / DOUBTED, canonical({"upstream": stage}) + b"\n")
+
+    def may_be_out_of_step(self) -> bool:
+        return (self.path / DOUBTED).exists()
+
+    def in_step(self) -> None:
+        """Its units were compared with what it reads."""
+        with storing(self.path):
+            (self.path / DOUBTED).unlink(missing_ok=True)
+
+    def to_do(self) -> int:
+        """Units that are to be made, at most."""
+        return self.spec.n_units if self.may_be_out_of_step() else len(self.missing())
+
     def sweep(self) -> None:
         """Remove parts and leases of units that exist: what workers left that were killed between their commit and their end."""
         committed = self.committed()
@@ -201,7 +233,7 @@ class StageFolder:
             done = done_in(self.path / "done.json")
         except InputError:  # what is none promises nothing: the stage is finished again, and it is replaced
             return False
-        return done.get("units") == self.spec.n_units
+        return done.get("units") == self.spec.n_units and not self.may_be_out_of_step()
 
     def mark_done(self, facts: Mapping) -> None:
         write_atomic(self.path / "done.json", canonical(facts) + b"\n")

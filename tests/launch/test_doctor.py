@@ -1,6 +1,8 @@
 """launch/doctor.py: each row, broken once, with readings that are made up or for real. The trial: test_doctor_trial.py."""
 
 import json
+import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -20,6 +22,7 @@ from launch.slurm.limits import Limits, Nodes, Partition
 from launch.slurm.resources import resources_of
 from launch.slurm.site import Site
 from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK
+from synth.host import slurm as hanging
 from synth.host.refusals import passing
 from synth.host.slurm import SlurmError
 
@@ -370,3 +373,37 @@ def test_a_time_in_the_place_of_a_number_of_jobs_is_no_number_to_count_with(tmp_
     (point,) = found.points
     assert point.cluster.n_jobs is None and not found.failures
     assert row([site._room(Limits(max_submit=9), point.cluster)], "jobs in the queue").verdict == OK
+
+
+def test_a_slurm_that_hangs_is_told_by_name_in_the_time_of_one_question(tmp_path, monkeypatch):
+    slow = tmp_path / "bin"
+    slow.mkdir()
+    for name in (*site.COMMANDS, *site.COUNTED):
+        (slow / name).write_text("#!/bin/sh\nsleep 60\n")
+        (slow / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow}:{os.environ['PATH']}")
+    monkeypatch.setattr(hanging, "_config", {})
+    monkeypatch.setattr(hanging, "_again", 0.0)
+    begun = time.monotonic()
+    with hanging.hurry(0.5, 0.8) as asking:
+        rows = site.rows([], slurm())
+    assert time.monotonic() - begun < 15, "one after the other they would take minutes"
+    (first,) = site.silent(asking)
+    assert first.code == EXIT_AGAIN and all(name in first.found for name in (*site.COMMANDS, *site.COUNTED))
+    assert [r.what for r in rows] == ["Slurm"] and "does not answer" in rows[0].found
+
+
+def test_one_command_that_hangs_leaves_the_answers_of_the_others(tmp_path, monkeypatch):
+    for name, does in {
+        "scontrol": "echo 'ClusterName = c'; echo 'SLURM_VERSION = 23.02'",
+        "sacctmgr": "sleep 60",
+        "sinfo": "echo main",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(hanging, "_config", {})
+    monkeypatch.setattr(hanging, "_again", 0.0)
+    with hanging.hurry(3.0, 30.0) as asking:
+        assert hanging.site_config()["ClusterName"] == "c" and hanging.ask("sinfo") == "main\n"
+        assert hanging.ask("sacctmgr", "show", "qos") == "" and [*asking.silent] == ["sacctmgr"]

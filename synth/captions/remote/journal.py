@@ -16,7 +16,7 @@ from synth import foreign
 from synth.captions.engines import Request
 from synth.errors import InputError
 from synth.host.children import adding
-from synth.store.files import make_folder, storing
+from synth.store.files import make_folder, storing, write_atomic
 from synth.store.spec import canonical
 
 FOLDER = "answers"
@@ -121,6 +121,19 @@ class Journal:
                 with contextlib.suppress(OSError):
                     self._f.close()
                 self._f = None
+
+
+def ask_anew(stage: Path) -> None:
+    """Make all answers of a stage count for nothing but what they cost: whoever asks the same gets another. Nobody may work on it."""
+    for name in _names(Path(stage) / FOLDER):
+        path = Path(stage) / FOLDER / name
+        lines = []
+        for key, answer, _, _ in _lines(path, 0):
+            if answer is not None:
+                body = canonical({"key": key if key.startswith(CHECK) else CHECK} | asdict(answer))
+                lines.append(hashlib.sha256(body).hexdigest()[:16].encode() + b" " + body + b"\n")
+        with storing(path):
+            write_atomic(path, b"".join(lines))
 
 
 def totals(stage: Path) -> Totals:

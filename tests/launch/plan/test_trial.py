@@ -160,3 +160,8 @@ def test_the_pictures_of_a_try_are_among_those_of_the_run(tmp_path):
     run += ["images.per_caption=2", "export=[]", "images.unit_size=8", "images.batch_size=4"]
     tried, whole = pictures(planned(tmp_path / "runs", *run, "trial=1")), pictures(planned(tmp_path / "runs", *run))
     assert len(tried) == 2 and len(whole) == 8 and tried < whole
+
+
+def test_what_is_wrong_with_it_is_told_by_the_name_that_is_typed(tmp_path):
+    with pytest.raises(InputError, match=r"^try=0: must be 1 or more"):
+        planned(tmp_path, "trial=0")

@@ -8,7 +8,7 @@ import pytest
 from launch.config.clusters import ClusterConfig, n_jobs_of, wanted_time
 from launch.plan.planned import Point
 from launch.run import Session
-from launch.show.enough import Enough, enough, settled
+from launch.show.enough import Enough, enough, one_end, settled
 from launch.show.estimate import Pace, Paces, estimate
 from synth.errors import InputError
 from tests.launch.plan.test_trial import planned as composed
@@ -116,3 +116,18 @@ def test_points_that_want_other_numbers_are_no_one_run(tmp_path, other):
     with pytest.raises(InputError, match="one cluster with one n_jobs"):
         found.execute()
     assert not (tmp_path / "runs").exists()
+
+
+def test_points_of_a_sweep_that_end_by_different_commands_are_refused():
+    point = composed("runs", "recipe=probe", "notify.command=mail")
+    one_end([point, point])
+    with pytest.raises(InputError, match=r"notify\.command one value"):
+        one_end([point, replace(point, notify=replace(point.notify, command="slack"))])
+
+
+def test_workers_that_are_counted_by_gpus_say_that_they_take_no_number_of_jobs():
+    session = Session()
+    session.points = [composed("runs", "recipe=probe", "cluster.n_jobs=4")]
+    assert session._own_workers() == []
+    session._words = ["recipe=probe", "cluster.n_jobs=4"]
+    assert session._own_workers() == ["cluster.n_jobs=4: is not asked here: this command starts workers by N_GPUS"]

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from launch.config.notify import NotifyConfig
-from launch.slurm import last
+from launch.slurm import gate, last
 from launch.slurm.last import Notice, forget, notice_of, tell_end, told_otherwise
 from launch.slurm.submissions import read, record
 from synth.run.loop import Worker
@@ -55,6 +55,16 @@ def test_the_gate_that_gives_a_stage_up_tells_why_once(run):
     (first.path / "missing.json").write_text('{"why": "all is lost"}')
     assert end(first, 65) == ["notify.command was run"] and end(second, 65) == []
     assert told(first) == ["failed cars all is lost"]
+
+
+def test_a_gate_that_crashes_tells_so_and_crashes_all_the_same(run, monkeypatch):
+    first, _ = run
+    (mine,) = read(first.path)
+    monkeypatch.setattr(gate, "decide", lambda *args, **more: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        gate.judge_and_tell(first, mine.number, SCRIPTS.told(mine), ())
+    (line,) = told(first)
+    assert line.startswith("failed cars its gate ended by an error: ZeroDivisionError")
 
 
 def test_a_command_that_its_launcher_did_not_order_is_not_run(run):
