@@ -109,9 +109,7 @@ def render(reports: Sequence[tuple[StageReport, StageJobs]], width: int = 200) -
     rows = [_cells(r, j) | {"differs by": apart.get(Path(r.path), "")} for r, j in reports]
     shown = _columns(rows, width)
     lines = _told_below(rows, shown)
-    lines += [
-        f"  {root.name}: what is left of all stages: {now}; thought at first: {first}" for root, (now, first) in wholes(reports).items()
-    ]
+    lines += [f"  {root.name}: what is left of all stages: {now.compared(first)}" for root, (now, first) in wholes(reports).items()]
     for report, _ in reports:
         told = [*(took_out(Path(report.path), report.kind) if report.done else []), *asked(report.work)]
         lines += _given_up(report) + [f"  {report.name}: {line}" for line in told]

@@ -19,6 +19,7 @@ from synth.foreign import Shape
 from synth.store.files import make_folder, write_atomic
 
 FILE = "estimate.json"
+NAMED = 3  # stages of unknown length in a line; of more the others are counted
 SECONDS = Shape("seconds", lambda v: type(v) is float and 0 <= v < 1e12)
 
 
@@ -42,11 +43,17 @@ class Left:
         return Left(self.seconds + other.seconds, (*self.unknown, *other.unknown))
 
     def __str__(self) -> str:
-        names = ", ".join(dict.fromkeys(self.unknown))
-        if not names:
-            return f"about {seconds_of(self.seconds)}"
-        of_them = f"what {names} will take, which is not known"
-        return f"about {seconds_of(self.seconds)} and {of_them}" if self.seconds else of_them
+        names = list(dict.fromkeys(self.unknown))
+        more = len(names) - NAMED
+        if more > 1:
+            names[NAMED:] = [f"{more} more"]
+        known = f"about {seconds_of(self.seconds)}" if self.seconds or not names else ""
+        unknown = f"an unknown time of {', '.join(names)}" if names else ""
+        return " and ".join(filter(None, [known, unknown]))
+
+    def compared(self, at_first: "Left") -> str:
+        """Itself, and what was thought when the run began, if anything was."""
+        return f"{self}; thought at first: {at_first}" if at_first.seconds else str(self)
 
 
 def left(parts: Iterable[Part], done: Collection[str] = (), now: Mapping[str, float | None] | None = None) -> Left:

@@ -77,7 +77,7 @@ class Bars:
         if seconds is None and thought is not None:
             seconds = max(0.0, thought - (now - self._since))
         of_all = left(self._parts, now={self._folder: seconds})
-        return f"left of all stages: {of_all}; thought at first: {self._at_first}"
+        return f"left of all stages: {of_all.compared(self._at_first)}"
 
     def end(self, done: int) -> None:
         self.at(done)

@@ -18,10 +18,18 @@ PARTS = [Part("captions-1", "captions", 60.0), Part("images-2", "images", 600.0)
 
 
 def test_what_is_unknown_is_named_and_never_no_time():
-    assert str(left(PARTS)) == "about 11 min and what hdf5 will take, which is not known"
-    assert str(left(PARTS, ["captions-1", "images-2"])) == "what hdf5 will take, which is not known"
+    assert str(left(PARTS)) == "about 11 min and an unknown time of hdf5"
+    assert str(left(PARTS, ["captions-1", "images-2"])) == "an unknown time of hdf5"
     assert left(PARTS, ["captions-1"], {"images-2": 30.0, "hdf5-3": None}) == Left(30.0, ("hdf5",))
     assert str(left(PARTS[:2], now={"captions-1": None})) == "about 11 min"
+
+
+def test_a_line_names_few_stages_and_tells_no_first_thought_where_there_was_none():
+    of_many = Left(60.0, ("images", "features", "images", "judge", "neighbours", "report"))
+    assert str(of_many) == "about 60 s and an unknown time of images, features, judge, 2 more" and str(Left()) == "about 0 s"
+    assert str(Left(0.0, ("a", "b", "c", "d"))) == "an unknown time of a, b, c, d"
+    assert Left(5.0).compared(Left(0.0, ("images",))) == "about 5 s"
+    assert Left(5.0).compared(Left(9.0, ("images",))) == "about 5 s; thought at first: about 9 s and an unknown time of images"
 
 
 def test_a_bar_tells_what_all_stages_take_by_the_pace_of_the_one_at_work(monkeypatch):
@@ -76,7 +84,9 @@ def test_status_tells_the_time_of_all_stages_until_they_are_done(run, capsys):
     StageFolder.create(root, known.spec).mark_done({"units": 20, "slots": 80, "samples": 80, "tombstones": 0})
     assert status.main([str(root), "--no-slurm"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "birds: what is left of all stages: what images will take, which is not known; thought at first: about 2 min and what" in said
+    assert (
+        "birds: what is left of all stages: an unknown time of images; thought at first: about 2 min and an unknown time of images" in said
+    )
     assert status.main([str(root), "--no-slurm", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert {json.dumps(f["all_stages"], sort_keys=True) for f in facts} == {
