@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from synth.captions.records import records_of
 from synth.captions.table import CaptionRow, rows
@@ -41,18 +42,27 @@ class Pool:
             of_cell.setdefault((caption.label, modes.get(place_of(caption), UNKNOWN)), []).append(number)
         return cls(captions, dict(sorted(of_cell.items())))
 
-    @property
+    @cached_property
     def labels(self) -> list[int]:
         """Official indices of the classes that have captions, in order."""
-        return sorted({label for label, _ in self.of_cell})
+        return sorted(self.of_class)
 
-    @property
-    def modes(self) -> list[str]:
-        return sorted({mode for _, mode in self.of_cell})
+    @cached_property
+    def modes(self) -> dict[str, int]:
+        """mode -> its number, in order."""
+        return {mode: number for number, mode in enumerate(sorted({mode for _, mode in self.of_cell}))}
+
+    @cached_property
+    def of_class(self) -> Mapping[int, Mapping[str, Sequence[int]]]:
+        """class -> mode -> numbers of its captions. There may be ten thousands of classes: none is looked for among all cells."""
+        found: dict[int, dict[str, Sequence[int]]] = {}
+        for (label, mode), numbers in self.of_cell.items():
+            found.setdefault(label, {})[mode] = numbers
+        return found
 
     def modes_of(self, label: int) -> dict[str, int]:
         """mode -> captions of a class."""
-        return {mode: len(numbers) for (of, mode), numbers in self.of_cell.items() if of == label}
+        return {mode: len(numbers) for mode, numbers in self.of_class[label].items()}
 
 
 def place_of(caption: CaptionRow) -> Place:
@@ -62,7 +72,7 @@ def place_of(caption: CaptionRow) -> Place:
 
 def in_order(pool: Pool, label: int, count: int, before: Mapping[Place, int]) -> dict[str, int]:
     """mode -> how many of the next `count` captions of a class, drawn in the order of all of them, as a run without rounds does."""
-    modes = {number: mode for (of, mode), numbers in pool.of_cell.items() if of == label for number in numbers}
+    modes = {number: mode for mode, numbers in pool.of_class[label].items() for number in numbers}
     counts = dict.fromkeys(modes.values(), 0)
     for number, _ in _least(pool, modes, count, before):
         counts[modes[number]] += 1

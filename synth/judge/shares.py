@@ -76,7 +76,7 @@ class Shares(Stage):
         found = self._needs(pool) if self.folder.spec.upstream.get(ROLES[MADE]) else None
         decision = decided(pool, self.config, found, self._before)
         drawn = draw(pool, decision.of_cell, self._before)
-        modes = np.array([pool.modes.index(mode) for _, mode in drawn], np.int16)
+        modes = np.array([pool.modes[mode] for _, mode in drawn], np.int16)
         table = to_parquet([caption for caption, _ in drawn])
         return [{"json": canonical(self._facts(pool, decision, found)), "parquet": table, MODES: _npy(modes)}]
 
@@ -182,7 +182,7 @@ def _by_mode(
     cells: dict[Cell, int] = {}
     for label, n in counts.items():
         there, number = pool.modes_of(label), found.numbers[label] if found is not None else -1
-        needed = [float(found.needs.by_mode[number, pool.modes.index(m)]) if found and number >= 0 else 0.0 for m in there]
+        needed = [float(found.needs.by_mode[number, pool.modes[m]]) if found and number >= 0 else 0.0 for m in there]
         if any(needed):
             of_mode = allocated(dict(zip(there, mixed(needed, list(there.values()), config.floor), strict=True)), n)
         else:
