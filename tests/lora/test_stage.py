@@ -1,6 +1,8 @@
 """The stage `lora`: a unit a LoRA; taken up anywhere it gives the same bytes, and diffusers reads what it makes."""
 
+import errno
 import json
+import os
 import shutil
 import signal
 
@@ -9,7 +11,8 @@ import pytest
 from launch.plan.loras import SUFFIX
 from launch.verify import verify
 from synth import numerics
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, OutOfDeviceMemory, StoreError
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, OutOfDeviceMemory, StoreError
+from synth.lora import training
 from synth.lora.stage import LISTING, PLACE, Lora
 from synth.lora.training import Trainer
 from synth.store.folder import StageFolder
@@ -178,3 +181,24 @@ def test_more_classes_train_what_is_missing_alone(once, tiny_sd, real, tmp_path,
     assert sum(e.get("taken_over", 0) for e in events(all_of, "stop")) == 6
     other = stages(tmp_path, tiny_sd, real, "dataset.classes=[cat]", "lora.seed=5")["lora"]
     assert work(other) == EXIT_OK and begun == ["red_fox", "cat"], "another training is another LoRA"
+
+
+def full_disk() -> None:
+    """From here on nothing between two legs can be stored."""
+
+    def refuse(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    training.write_atomic = refuse
+
+
+def test_a_full_disk_is_nothing_that_a_lora_is_to_blame_for(once, tiny_sd, real, tmp_path):
+    folder = stages(tmp_path, tiny_sd, real)["lora"]
+    assert Child(folder, env={}, patch=full_disk).wait(240) == EXIT_AGAIN
+    assert not folder.set_aside() and work(folder) == EXIT_OK and digests(folder) == digests(once)
+
+
+def test_without_peft_it_says_what_to_install(tiny_sd, real, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"lora\.real: needs the package peft: pip install -e '\.\[lora\]'"):
+        Lora(stages(tmp_path, tiny_sd, real)["lora"]).check()
