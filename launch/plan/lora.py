@@ -37,6 +37,7 @@ from synth.store.spec import StageSpec
 
 LORA, KEY, IMAGES_KIND = "lora", "lora.real", "images"  # the stage and the group of its keys
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+UNET, VAE = "UNet2DConditionModel", "AutoencoderKL"
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 COPIES = 4  # of latents on the host: mean and deviation, as it is and mirrored
 FEW, UNDONE = 4, "training on pictures may undo that; look at what it draws (try=2)"  # steps of models that were distilled
@@ -106,6 +107,10 @@ def _model(config: Config) -> tuple[PlannedModel, DrawingConfig]:
     predicts = folder.scheduler_config().get("prediction_type", PREDICTIONS[0])
     if predicts not in PREDICTIONS or folder.scheduler.startswith("FlowMatch"):
         raise WrongKey("real", real, f"{what} predicts {predicts} by {folder.scheduler}, which is not trained here", FIX)
+    vae = folder.classes.get("vae", "")
+    if folder.classes.get("unet") != UNET or (folder.vae is None and not vae.endswith(VAE)):
+        why = f"{what} has a {folder.classes.get('unet')} and a {vae}, which are not trained here"
+        raise WrongKey("real", real, why, FIX)
     check_channels(folder)
     with of_group(IMAGES_KIND):
         return model, drawing.settings(config.images)

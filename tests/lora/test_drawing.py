@@ -6,6 +6,7 @@ from launch.plan.loras import class_loras
 from synth.store.names import folder_names
 from tests.configs import ModelConfig
 from tests.images import tiny
+from tests.images.loras import make_lora
 from tests.images.pictures import image_folder, sample, write_tar
 from tests.lora.planned import CLASSES, whole
 
@@ -58,6 +59,20 @@ def test_one_lora_of_all_classes_draws_what_it_draws_in_model_lora(tiny_sd, real
     assert pictures(made["images"]) == drawn
     adapters = {str(s.json()["adapter"]) for s in made["images"].samples()}
     assert adapters == {str({"class": "", "digest": told["files"]["all.safetensors"][1], "weight": 0.8})}
+
+
+def test_a_lora_of_the_model_is_in_its_weights_when_others_are_trained_and_drawn_with(by_class, tiny_sd, real, tmp_path):
+    make_lora(tiny_sd, tmp_path / "style.safetensors", seed=1)
+    style = f"model.lora=[{{path:'{tmp_path}/style.safetensors',weight:0.5}}]"
+    keys = ("lora.missing=plain", "lora.weight=0.8", style)
+    made = whole(tmp_path / "run", tiny_sd, real, *keys)
+    losses = [[s.json()["loss"] for s in run["lora"].samples()] for run in (made, by_class)]
+    assert all(a != b for a, b in zip(*losses, strict=True)), "it was trained on the model with it"
+    given = f"model.lora_by_class={{path:'{made['lora'].out_dir}',weight:0.8,missing:plain}}"
+    assert pictures(made["images"]) == pictures(whole(tmp_path / "given", tiny_sd, None, style, given)["images"])
+    all_of = whole(tmp_path / "all", tiny_sd, real, *keys, "lora.scope=all")
+    both = f"[{{path:'{tmp_path}/style.safetensors',weight:0.5}},{{path:'{all_of['lora'].out_dir}/all.safetensors',weight:0.8}}]"
+    assert pictures(all_of["images"]) == pictures(whole(tmp_path / "both", tiny_sd, None, f"model.lora={both}")["images"])
 
 
 @pytest.mark.parametrize("name", ["sdxl", "sd_v"])

@@ -115,6 +115,12 @@ def test_sdxl_is_trained_and_a_distilled_one_with_a_word_of_caution(planned):
     ("file", "key", "value", "said"),
     [
         ("unet/config.json", "time_cond_proj_dim", 32, "is distilled .its U-Net takes the guidance scale., which training would undo"),
+        (
+            "model_index.json",
+            "vae",
+            ["diffusers", "AutoencoderTiny"],
+            "has a UNet2DConditionModel and a AutoencoderTiny, which are not trained",
+        ),
         ("scheduler/scheduler_config.json", "prediction_type", "flow_prediction", "predicts flow_prediction by DDIMScheduler"),
     ],
 )
