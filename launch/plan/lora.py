@@ -2,7 +2,7 @@
 
 import gzip
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from synth.store.spec import StageSpec
 
 LORA, KEY, IMAGES_KIND = "lora", "lora.real", "images"  # the stage and the group of its keys
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+UNET, VAE = "UNet2DConditionModel", "AutoencoderKL"
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 COPIES = 4  # of latents on the host: mean and deviation, as it is and mirrored
 FEW, UNDONE = 4, "training on pictures may undo that; look at what it draws (try=2)"  # steps of models that were distilled
@@ -106,6 +107,10 @@ def _model(config: Config) -> tuple[PlannedModel, DrawingConfig]:
     predicts = folder.scheduler_config().get("prediction_type", PREDICTIONS[0])
     if predicts not in PREDICTIONS or folder.scheduler.startswith("FlowMatch"):
         raise WrongKey("real", real, f"{what} predicts {predicts} by {folder.scheduler}, which is not trained here", FIX)
+    vae = folder.classes.get("vae", "")
+    if folder.classes.get("unet") != UNET or (folder.vae is None and not vae.endswith(VAE)):
+        why = f"{what} has a {folder.classes.get('unet')} and a {vae}, which are not trained here"
+        raise WrongKey("real", real, why, FIX)
     check_channels(folder)
     with of_group(IMAGES_KIND):
         return model, drawing.settings(config.images)
@@ -160,7 +165,7 @@ def _classes(node: Node, source: Planned) -> tuple[tuple[LoraClass, ...], list[s
     if not of_source:
         raise WrongKey("real", keys.real, "its pictures are of no class", "give a folder with a folder of pictures for each class")
     labels, others = _matched(of_source, chosen, keys)
-    counts = Counter(_labels(source))
+    counts, bad = _counted(source)
     found = tuple(
         LoraClass(c.index, c.name, c.said, labels[c.index], counts[labels[c.index]])
         for c in sorted(chosen, key=lambda c: c.index)
@@ -173,6 +178,7 @@ def _classes(node: Node, source: Planned) -> tuple[tuple[LoraClass, ...], list[s
     few = [f"{c.name} ({c.pictures})" for c in found if c.pictures < keys.per_class]
     notes = [f"{LORA}.per_class={keys.per_class}: there are fewer real pictures of {several(few, 'class')}"] if few else []
     notes += [f"{LORA}.missing={PLAIN}: no real picture of {several(lacking, 'class')}"] if lacking else []
+    notes += [f"{KEY}: left out: {several(bad, 'picture')}"] if bad else []
     return found, notes + ([f"{KEY}: of no class of this run: {several(others, 'class')} of the source"] if others else [])
 
 
@@ -184,14 +190,19 @@ def _source_classes(source: Planned) -> dict[int, str]:
     return {c.index: c.name for c in source.classes.classes}
 
 
-def _labels(source: Planned) -> Iterator[int]:
-    """Of each picture that may be used. Reads the records of a stage, or the listing."""
+def _counted(source: Planned) -> tuple[Counter[int], list[str]]:
+    """(pictures that may be used by label, the others with what is wrong with them). Reads the records of a stage, or the listing."""
     if IMAGES in source.node.upstream:
         (stage,) = source.node.upstream[IMAGES]
-        return (label for _, _, label in labelled_in(StageReader(StageFolder.open(stage.folder))))
-    lines = gzip.decompress(source.files[NAME]).splitlines()
-    items = (Input.from_list(foreign.parse(line, Path(NAME), halves=True)) for line in lines)
-    return (source.source_classes[item.labels[0]] for item in items if item.labels and not item.reason)
+        return Counter(label for _, _, label in labelled_in(StageReader(StageFolder.open(stage.folder)))), []
+    counts, bad = Counter[int](), []
+    for line in gzip.decompress(source.files[NAME]).splitlines():
+        item = Input.from_list(foreign.parse(line, Path(NAME), halves=True))
+        if item.reason or not item.labels:
+            bad.append(f"{item.key}: {item.reason or 'has no class'}")
+        else:
+            counts[source.source_classes[item.labels[0]]] += 1
+    return counts, bad
 
 
 def _matched(of_source: Mapping[int, str], chosen: tuple[ClassEntry, ...], keys: LoraConfig) -> tuple[dict[int, int], list[str]]:

@@ -101,7 +101,7 @@ def sweeps(stages: Sequence[StageFacts], tell: Tell) -> list[Sweep]:
 
 def decisions(stages: Sequence[StageFacts], tell: Tell) -> list[Decided]:
     """Of filters of pictures."""
-    filters = [s for s in stages if PICTURES in _makes(s) and KINDS[s.kind].chooses and s.committed]
+    filters = [s for s in stages if PICTURES in _makes(s) and KINDS[s.kind].chooses and KINDS[s.kind].group and s.committed]
     return [d for s in filters[:FILTERS] for d in _tried(lambda s=s: _decided(s), tell)]
 
 

@@ -193,10 +193,10 @@ def _by_mode(
 
 def _notes(pool: Pool, found: Found, need: Mapping[int, float | None]) -> list[str]:
     names = {caption.label: caption.class_name for caption in pool.captions}
-    unknown, notes = [names[label] for label, value in need.items() if value is None], []
+    unknown, notes = [label for label, value in need.items() if value is None], []
     if unknown:
-        why = next(iter(found.needs.why.values()), "has no real picture")
-        notes.append(f"a usual share, as their need is not known: {_classes(unknown)}; the first: {why}")
+        why = found.needs.why.get(found.numbers[unknown[0]], "has no real picture, or its name is there twice")
+        notes.append(f"a usual share, as their need is not known: {_classes([names[label] for label in unknown])}; the first: {why}")
     if found.others:
         notes.append(f"takes no part, as this run does not have it: {_classes(found.others)} of judge.real")
     return notes

@@ -186,7 +186,8 @@ def _measured(judge: StageFolder, names: Sequence[str]) -> str:
     spec = judge.spec
     upstream = {role: [u.fingerprint for u in ups] for role, ups in spec.upstream.items() if role in ("real", "test")}
     encoders = [{"config": f.spec.config.get("templates"), "inputs": f.spec.inputs["model"].identity} for f in judge.upstream(ROLES[MADE])]
-    return digest({"config": spec.config, "upstream": upstream, "classes": names, "encoders": encoders})[:16]
+    config = {key: value for key, value in spec.config.items() if key != "rounds"}  # the same is asked of pictures that were drawn at once
+    return digest({"config": config, "upstream": upstream, "classes": names, "encoders": encoders})[:16]
 
 
 def _encoder(judge: StageFolder) -> str:

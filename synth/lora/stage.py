@@ -26,8 +26,10 @@ from synth.images.loras import check_peft
 from synth.images.models import inspect_model, model_inputs
 from synth.images.prompts import prompt_of
 from synth.images.trained import FILE
+from synth.kinds import config_of
 from synth.lora.config import ALL, LoraClass, LoraConfig
 from synth.run.findings import Check
+from synth.run.kin import kin_of, stored_in
 from synth.run.place import PlaceStage
 from synth.seeds import derive
 from synth.store.folder import StageFolder
@@ -50,6 +52,7 @@ class Lora(PlaceStage):
     def __init__(self, folder: StageFolder):
         super().__init__(folder)
         self.trainer: Trainer | None = None
+        self.taken_over = 0  # slots that another stage had
 
     def check(self) -> None:
         super().check()
@@ -69,10 +72,7 @@ class Lora(PlaceStage):
     @cached_property
     def names(self) -> tuple[str, ...]:
         """What each LoRA is called: its file, and in messages."""
-        if self.config.scope == ALL:
-            return (ALL,)
-        names = folder_names({c.index: c.name for c in self.config.classes})
-        return tuple(names[c.index] for c in self.config.classes)
+        return _names(self.config)
 
     @cached_property
     def model(self):
@@ -107,19 +107,50 @@ class Lora(PlaceStage):
 
     # -- training --------------------------------------------------------------------------------------------------------
 
-    def begin(self, unit: Unit) -> "Course":
+    def begin(self, unit: Unit) -> "Course | Taken":
+        if taken := self._taken(unit):
+            self.taken_over += len(taken.files)
+            return taken
         return Course(self, unit)
 
-    def resume(self, state: "Course", stop: int, stored: Sequence[Stored]) -> None:
+    def resume(self, state: "Course | Taken", stop: int, stored: Sequence[Stored]) -> None:
         state.go_to(stop - state.unit.start)
 
-    def compute(self, state: "Course", slots: range) -> list[tuple[int, Mapping[str, Any], bytes]]:
-        return [(slot, *state.leg(slot - state.unit.start)) for slot in slots]
+    def compute(self, state: "Course | Taken", slots: range) -> list[tuple[int, Mapping[str, bytes]]]:
+        return [(slot, state.leg(slot - state.unit.start)) for slot in slots]
 
-    def encode(self, state: "Course", item: tuple[int, Mapping[str, Any], bytes]) -> Sample:
-        slot, facts, file = item
-        files = {"json": canonical(facts)} | ({FILE: file} if file else {})
-        return Sample(slot, f"{slot:09d}", files)
+    def encode(self, state: "Course | Taken", item: tuple[int, Mapping[str, bytes]]) -> Sample:
+        slot, files = item
+        return Sample(slot, f"{slot:09d}", dict(files))
+
+    def usage(self) -> Mapping[str, int]:
+        return {"taken_over": self.taken_over} if self.taken_over else {}
+
+    @property
+    def computed_on(self) -> dict[str, str]:
+        """What of a LoRA's bytes its config leaves open."""
+        return {"device": self.trainer.on.type, "dtype": str(self.trainer.unet.dtype).removeprefix("torch.")}
+
+    def _taken(self, unit: Unit) -> "Taken | None":
+        """The LoRA of a unit as a stage beside this one, of other classes, has it; None where none has."""
+        if self.config.scope == ALL:
+            return None
+        wanted = self.names[unit.number], self.config.classes[unit.number]
+        for stage, theirs in self._kin:
+            if wanted not in theirs:
+                continue
+            there = stage.unit(theirs.index(wanted))
+            found = [(files, record) for _, files, record in stored_in(stage, range(there.start, there.stop))]
+            if len(found) == len(self.config.legs) and all(record.get(k) == v for _, record in found for k, v in self.computed_on.items()):
+                return Taken(unit, [files for files, _ in found])
+        return None
+
+    @cached_property
+    def _kin(self) -> list[tuple[StageFolder, list[tuple[str, LoraClass]]]]:
+        """Whole stages beside this one that differ from it in their classes alone, with (name, class) of each of their units."""
+        above = _above(self.folder)
+        kin = [stage for stage in kin_of(self.folder, _comparable) if _above(stage) == above]
+        return [(stage, list(zip(_names(config_of(stage)), config_of(stage).classes, strict=True))) for stage in kin]
 
     def chosen(self, one: LoraClass, facts: "Facts") -> Iterator[np.ndarray]:
         """[S, S, 3] uint8 of the pictures of a class, one by one; facts: told of each. InputError where none of them can be read."""
@@ -209,15 +240,45 @@ class Course:
             for steps in self.legs[:legs]:
                 self.training.leg(steps)
 
-    def leg(self, number: int) -> tuple[dict[str, Any], bytes]:
-        """(what is told of it, the file behind the last one)"""
+    def leg(self, number: int) -> dict[str, bytes]:
+        """The files of its sample: what is told of it, behind the last one the LoRA."""
         assert self.training.done == sum(self.legs[:number])
         loss = self.training.leg(self.legs[number])
-        facts: dict[str, Any] = {"lora": self.name, "step": self.training.done, "loss": round(loss, 6)}
+        facts: dict[str, Any] = {"lora": self.name, "step": self.training.done, "loss": round(loss, 6), **self.stage.computed_on}
         if number + 1 < len(self.legs):
             self.path.parent.mkdir(exist_ok=True)
             self.training.save(self.path, self.key)
-            return facts, b""
+            return {"json": canonical(facts)}
         file = self.training.file()
         facts["files"] = {f"{self.name}.{FILE}": (len(file), hashlib.sha256(file).hexdigest())}
-        return facts | {"pictures": self.facts.pictures, "left_out": self.facts.left_out}, file
+        facts |= {"pictures": self.facts.pictures, "left_out": self.facts.left_out}
+        return {"json": canonical(facts), FILE: file}
+
+
+class Taken:
+    """A unit that another stage has; files: of its slots."""
+
+    def __init__(self, unit: Unit, files: list[dict[str, bytes]]):
+        self.unit, self.files = unit, files
+
+    def go_to(self, legs: int) -> None:
+        """Nothing builds on another."""
+
+    def leg(self, number: int) -> dict[str, bytes]:
+        return self.files[number]
+
+
+def _names(config: LoraConfig) -> tuple[str, ...]:
+    """What the LoRA of each unit is called."""
+    if config.scope == ALL:
+        return (ALL,)
+    names = folder_names({c.index: c.name for c in config.classes})
+    return tuple(names[c.index] for c in config.classes)
+
+
+def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "classes"}
+
+
+def _above(stage: StageFolder) -> list[str]:
+    return [up.fingerprint for role in sorted(stage.spec.upstream) for up in stage.spec.upstream[role]]

@@ -105,7 +105,7 @@ def main() -> None:
     p.add_argument("--pictures", nargs="+", type=int, default=[60, 90, 120, 180, 240, 360, 480])
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--seeds", type=int, default=20)
-    p.add_argument("--floor", type=float, default=0.25)
+    p.add_argument("--floor", type=float, default=0.5)
     args = p.parse_args()
     world, sizes = read(args.stages), sorted(args.pictures)
     sets = ", ".join(f"{len(there.labels):,} {name}" for name, there in (("pool", world.made), ("real", world.real), ("test", world.test)))

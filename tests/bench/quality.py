@@ -37,6 +37,7 @@ from tests.bench import quality_layout  # noqa: E402
 MODELS = ROOT / "synth" / "embedded" / "models"
 PARTS = ("captions", "images", "transfer", "clip", "layout")
 SCENES = 200  # new ones
+CHAIN = ((0.3, 0.2), (0.3, 0.5), (0.1, 0.5), (0.03, 0.2), (0.03, 0.5))  # min_probability of the tagger, box_threshold
 ATTRIBUTES = ("class", "background", "size", "position")
 SECOND = {"class_background": "background", "class_relation": "relation"}
 
@@ -204,7 +205,7 @@ def clip_tables(count: int, seed: int) -> None:
         show(
             f"CLIP as a tagger: {SCENES} new scenes of one to four objects, {len(words)} words: {title}",
             ["min_probability", "recall", f"of {quality_layout.SMALL} pixels and more", "precision"],
-            quality_layout.tag_rows(folder, pictures, words, (0.1, 0.2, 0.3, 0.4, 0.5)),
+            quality_layout.tag_rows(folder, pictures, words, (0.03, 0.1, 0.2, 0.3, 0.5)),
         )
 
 
@@ -214,6 +215,11 @@ def layout_table(page: Path | None) -> None:
         f"Layout: {SCENES} new scenes of one to four objects, each model given the truth of the one before",
         ["what", "all objects", f"of {quality_layout.SMALL} pixels and more"],
         quality_layout.layout_rows(MODELS, pictures),
+    )
+    show(
+        f"Tagger and detector together: {SCENES} new scenes, 20 words",
+        ["min_probability", "box_threshold", "tags found", "precision", "objects found", "precision"],
+        quality_layout.chain_rows(MODELS, pictures, CHAIN),
     )
     if page:
         quality_layout.sheet(MODELS, pictures[:18], page)

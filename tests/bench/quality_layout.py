@@ -1,7 +1,7 @@
 """How good the embedded models that look at pictures are, measured through the classes of the stages that use them. See quality.py."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +130,37 @@ def average_precision(pictures: list[Picture], found: list[list], keep: Callable
         judge.accumulate()
     precision = judge.eval["precision"][0, :, :, 0, -1]
     return float(precision[precision > -1].mean())
+
+
+def chain_rows(models: Path, pictures: list[Picture], settings: Sequence[tuple[float, float]]) -> list[list[str]]:
+    """Of tagger and detector together, by (min_probability, box_threshold): recall and precision of tags, and of objects, which are right
+    where the label is and the box overlaps by half."""
+    model = clip_model(models / "tiny_clip")
+    odds = model.probabilities(features(model, [p.image for p in pictures]), model.classes(classes(), [TEMPLATE]))
+    rows = []
+    for least, threshold in settings:
+        asked = [replace(p, classes=tuple(np.array(classes())[own >= least].tolist())) for p, own in zip(pictures, odds, strict=True)]
+        found = boxes_of(models / "tiny_owlv2", asked, threshold)
+        tags = sum(len({*a.tags} & {*p.tags}) for a, p in zip(asked, pictures, strict=True))
+        objects = sum(right(p, a.tags, own) for p, a, own in zip(pictures, asked, found, strict=True))
+        counts = (
+            (sum(len(p.tags) for p in pictures), sum(len(a.tags) for a in asked)),
+            (sum(len(p.boxes) for p in pictures), sum(map(len, found))),
+        )
+        shares = [hits / max(n, 1) for hits, pair in zip((tags, objects), counts, strict=True) for n in pair]
+        rows.append([f"{least:g}", f"{threshold:g}", *(f"{share:.3f}" for share in shares)])
+    return rows
+
+
+def right(picture: Picture, tags: Sequence[str], found: list) -> int:
+    """How many objects were found: each once, by a box of its class that overlaps it by half, the best boxes first."""
+    from synth.layout.detect.boxes import iou as overlaps
+
+    own, true = (np.array([(x, y, x + w, y + h) for x, y, w, h in b]).reshape(-1, 4) for b in ([b.bbox for b in found], picture.boxes))
+    fits, left = overlaps(own, true) >= 0.5, set(range(len(true)))
+    for row, box in zip(fits, found, strict=True):
+        left -= set([n for n in sorted(left) if row[n] and picture.classes[n] == tags[box.label]][:1])
+    return len(true) - len(left)
 
 
 def masks_of(folder: Path, pictures: list[Picture], boxes: Sequence[Sequence[tuple[int, int, int, int]]]) -> list[list[np.ndarray]]:

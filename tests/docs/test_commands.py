@@ -309,13 +309,13 @@ class Place:
         return captions, table, images
 
     def pictures(self, name: str, *classes: str) -> Path:
-        """Class folders of pictures: a cat, a dog, and further classes."""
+        """Class folders of pictures: a cat, a dog, and further classes; those of folders of other names are others."""
         from tests.verify.conftest import png
 
         folder = self.path / name
         for at, cls in enumerate(("cat", "dog", *classes)):
             (folder / cls).mkdir(parents=True, exist_ok=True)
-            (folder / cls / f"{at}.png").write_bytes(png(at))
+            (folder / cls / f"{at}.png").write_bytes(png(at) + name.encode())
         return folder
 
     @cache  # noqa: B019 (one place a module)
@@ -521,6 +521,7 @@ SMALL: list[tuple[str, Callable]] = [
     (r"(?<=image_folder=)/scratch/cc3m", lambda p, m: p.captioned()),
     (r"(?<=file=)tags\.json", lambda p, m: p.file("tags.json", '{"000.png": ["cat"]}')),
     (r"(?<=out=)/data/\w+", lambda p, m: p.out() / "made"),
+    (r"(?<=count_file=)counts\.csv", lambda p, m: p.file(m[0], "class,count\ncat,12\n")),
     (r"^dataset\.source=(classes\.txt)", lambda p, m: f"dataset.source={p.file(m[1], LINES)}"),
     (r"^prompts\.file=(captions\.txt)", lambda p, m: f"prompts.file={p.file(m[1], CAPTIONS)}"),
     (r"(?<=source=)book\.txt", lambda p, m: p.file("book.txt", BOOK)),

@@ -152,9 +152,21 @@ def test_a_class_without_real_pictures_gets_a_usual_share_and_is_named(pool, tmp
     facts = decided(second)
     assert facts["classes"][FOX]["need"] is None and counts(second)[FOX] >= 1
     assert facts["notes"] == [
-        "a usual share, as their need is not known: 1 class ('red fox'); the first: has no real picture",
+        "a usual share, as their need is not known: 1 class ('red fox'); the first: has no real picture, or its name is there twice",
         "takes no part, as this run does not have it: 1 class ('zebra') of judge.real",
     ]
+
+
+def test_too_few_real_pictures_for_a_number_are_told(pool, tmp_path):
+    first = shares(pool, total=12)
+    rows_, labels = clusters(12, seed=1)
+    there = (labels != OWL) | (np.arange(len(labels)) < 8)  # two owls
+    real = features(tmp_path, "real_features", rows_[there], labels[there])
+    facts = decided(shares(pool, "coverage", 12, [first], [pictures_of(first)], real))
+    assert facts["classes"][OWL]["need"] is None and facts["notes"][0].startswith(
+        "a usual share, as their need is not known: 1 class ('owl')"
+    )
+    assert "real" in facts["notes"][0].partition("the first:")[2], "why, as balls say it"
 
 
 def test_the_file_for_ones_own_loop_is_one_that_images_take(pool, real):

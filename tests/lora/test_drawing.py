@@ -2,8 +2,12 @@
 
 import pytest
 
+from launch.plan.loras import class_loras
+from synth.store.names import folder_names
+from tests.configs import ModelConfig
 from tests.images import tiny
-from tests.images.pictures import image_folder
+from tests.images.loras import make_lora
+from tests.images.pictures import image_folder, sample, write_tar
 from tests.lora.planned import CLASSES, whole
 
 
@@ -57,6 +61,20 @@ def test_one_lora_of_all_classes_draws_what_it_draws_in_model_lora(tiny_sd, real
     assert adapters == {str({"class": "", "digest": told["files"]["all.safetensors"][1], "weight": 0.8})}
 
 
+def test_a_lora_of_the_model_is_in_its_weights_when_others_are_trained_and_drawn_with(by_class, tiny_sd, real, tmp_path):
+    make_lora(tiny_sd, tmp_path / "style.safetensors", seed=1)
+    style = f"model.lora=[{{path:'{tmp_path}/style.safetensors',weight:0.5}}]"
+    keys = ("lora.missing=plain", "lora.weight=0.8", style)
+    made = whole(tmp_path / "run", tiny_sd, real, *keys)
+    losses = [[s.json()["loss"] for s in run["lora"].samples()] for run in (made, by_class)]
+    assert all(a != b for a, b in zip(*losses, strict=True)), "it was trained on the model with it"
+    given = f"model.lora_by_class={{path:'{made['lora'].out_dir}',weight:0.8,missing:plain}}"
+    assert pictures(made["images"]) == pictures(whole(tmp_path / "given", tiny_sd, None, style, given)["images"])
+    all_of = whole(tmp_path / "all", tiny_sd, real, *keys, "lora.scope=all")
+    both = f"[{{path:'{tmp_path}/style.safetensors',weight:0.5}},{{path:'{all_of['lora'].out_dir}/all.safetensors',weight:0.8}}]"
+    assert pictures(all_of["images"]) == pictures(whole(tmp_path / "both", tiny_sd, None, f"model.lora={both}")["images"])
+
+
 @pytest.mark.parametrize("name", ["sdxl", "sd_v"])
 def test_other_models_are_trained_and_drawn_with_too(name, real, tmp_path):
     folder = tiny.build(name, tmp_path / name)
@@ -67,3 +85,27 @@ def test_other_models_are_trained_and_drawn_with_too(name, real, tmp_path):
     plain = pictures(whole(tmp_path, folder, None, model, "dataset.classes=0..1", "images.height=64", "images.width=64")["images"])
     drawn = pictures(made["images"])
     assert drawn.keys() == plain.keys() and not set(drawn.values()) & set(plain.values())
+
+
+def test_a_stage_of_pictures_and_tars_are_real_pictures_too(by_class, tiny_sd, tmp_path):
+    stage = by_class["images"]
+    made = whole(tmp_path / "stage", tiny_sd, stage.path, "lora.per_class=2", "until=lora", "lora.steps=1", "lora.save_every=1")
+    told = {r["lora"]: r["pictures"] for r in (s.json() for s in made["lora"].samples())}
+    assert {name: len(keys) for name, keys in told.items()} == {"cat": 2, "red_fox": 2, "owl": 2} and set(made) == {"lora"}
+    of_class = {s.key: s.json()["class"] for s in stage.samples()}
+    assert {of_class[key] for key in told["red_fox"]} == {"red fox"}
+    members = [m for n, name in enumerate(CLASSES) for m in sample(f"a{n}", n, {"label": n, "class": name})]
+    tar = write_tar(tmp_path / "real" / "0000.tar", members)
+    made = whole(tmp_path / "tars", tiny_sd, tar, "lora.per_class=1", "until=lora", "lora.steps=1", "lora.save_every=1")
+    assert [s.json()["pictures"] for s in made["lora"].samples()] == [["0000.tar/a0"], ["0000.tar/a1"], ["0000.tar/a2"]]
+
+
+def test_files_of_classes_with_odd_names_are_found_again(tiny_sd, tmp_path):
+    names = ("A/C unit", 'say "cheese"', "Crane", "crane")
+    files = folder_names(dict(enumerate(names)))
+    real = image_folder(tmp_path / "real", tuple(files.values()), each=1)
+    (tmp_path / "odd.txt").write_text("\n".join(names))
+    keys = (f"dataset.source={tmp_path}/odd.txt", "lora.steps=1", "lora.save_every=1", "until=lora")
+    made = whole(tmp_path / "trained", tiny_sd, real, *keys)
+    found = class_loras(ModelConfig("tiny", lora_by_class=str(made["lora"].out_dir)), dict(enumerate(names)))
+    assert {index: file.stem for index, file in found.files.items()} == files

@@ -1,6 +1,8 @@
 """The stage `lora`: a unit a LoRA; taken up anywhere it gives the same bytes, and diffusers reads what it makes."""
 
+import errno
 import json
+import os
 import shutil
 import signal
 
@@ -9,7 +11,8 @@ import pytest
 from launch.plan.loras import SUFFIX
 from launch.verify import verify
 from synth import numerics
-from synth.errors import EXIT_BAD_INPUT, EXIT_OK, OutOfDeviceMemory, StoreError
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK, InputError, OutOfDeviceMemory, StoreError
+from synth.lora import training
 from synth.lora.stage import LISTING, PLACE, Lora
 from synth.lora.training import Trainer
 from synth.store.folder import StageFolder
@@ -17,6 +20,7 @@ from tests.faults.farm import Child
 from tests.fixtures_images import digests, small_device, work
 from tests.images.pictures import image_folder, picture
 from tests.lora.planned import CLASSES, stages
+from tests.stages import events
 
 MIDDLE = "after_batch:kill@2"  # behind the second leg of the first LoRA
 
@@ -87,9 +91,8 @@ def test_what_was_kept_is_taken_up_and_not_trained_again(once, tiny_sd, real, tm
     course.path.write_bytes(torn)
     again = running.begin(unit)
     again.go_to(1)
-    (_, facts, _), (_, last, file) = running.compute(again, range(1, 2)) + running.compute(again, range(2, 3))
-    assert [facts["loss"], last["loss"]] == [s.json()["loss"] for s in once.samples(1, 3)]
-    assert next(file == s.read("safetensors") for s in once.samples(2, 3))
+    files = [files for _, files in running.compute(again, range(1, 2)) + running.compute(again, range(2, 3))]
+    assert files == [{ext: s.read(ext) for ext in s.exts} for s in once.samples(1, 3)]
 
 
 def test_pictures_that_cannot_be_read_are_left_out_by_name_and_others_take_their_place(once, real, tiny_sd, tmp_path):
@@ -163,5 +166,39 @@ def test_weights_in_half_precision_are_trained_beside_in_float32(tiny_sd, real, 
     trainer = Trainer(running.model, running.config, numerics.changed(numerics.EXACT, dtype="bfloat16"))
     assert trainer.unet.dtype is torch.bfloat16 and {p.dtype for p in trainer.trained.values()} == {torch.float32}
     running.trainer = trainer
-    facts = [running.begin(running.folder.unit(0)).leg(0)[0] for _ in range(2)]
-    assert facts[0] == facts[1] and 0 < facts[0]["loss"] < 10
+    facts = [json.loads(running.begin(running.folder.unit(0)).leg(0)["json"]) for _ in range(2)]
+    assert facts[0] == facts[1] and 0 < facts[0]["loss"] < 10 and facts[0]["dtype"] == "bfloat16"
+
+
+def test_more_classes_train_what_is_missing_alone(once, tiny_sd, real, tmp_path, monkeypatch):
+    few = stages(tmp_path, tiny_sd, real, "dataset.classes=[cat,owl]")["lora"]
+    assert work(few) == EXIT_OK
+    all_of = stages(tmp_path, tiny_sd, real)["lora"]
+    begun, begin = [], Trainer.begin
+    monkeypatch.setattr(Trainer, "begin", lambda self, name, *more: begun.append(name) or begin(self, name, *more))
+    assert work(all_of) == EXIT_OK
+    assert begun == ["red_fox"] and digests(all_of) == digests(once)
+    assert sum(e.get("taken_over", 0) for e in events(all_of, "stop")) == 6
+    other = stages(tmp_path, tiny_sd, real, "dataset.classes=[cat]", "lora.seed=5")["lora"]
+    assert work(other) == EXIT_OK and begun == ["red_fox", "cat"], "another training is another LoRA"
+
+
+def full_disk() -> None:
+    """From here on nothing between two legs can be stored."""
+
+    def refuse(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    training.write_atomic = refuse
+
+
+def test_a_full_disk_is_nothing_that_a_lora_is_to_blame_for(once, tiny_sd, real, tmp_path):
+    folder = stages(tmp_path, tiny_sd, real)["lora"]
+    assert Child(folder, env={}, patch=full_disk).wait(240) == EXIT_AGAIN
+    assert not folder.set_aside() and work(folder) == EXIT_OK and digests(folder) == digests(once)
+
+
+def test_without_peft_it_says_what_to_install(tiny_sd, real, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"lora\.real: needs the package peft: pip install -e '\.\[lora\]'"):
+        Lora(stages(tmp_path, tiny_sd, real)["lora"]).check()

@@ -4,7 +4,8 @@ Targets are dense: every patch whose middle shows an object, and the one in the 
 its class a score as high as the box is good (Zhang et al. 2021, VarifocalNet), so that the best box comes first. Texts are classes in
 sentences; backgrounds and words for what no picture shows have no box.
 
-See training.py for --minutes; --export writes the folder.
+--begin FOLDER goes on from the weights of a model of this script, of larger patches too: 256 patches take twice the time of 144, and
+most of what a small tower has to learn it learns from 144. See training.py for --minutes; --export writes the folder.
 """
 
 from pathlib import Path
@@ -23,7 +24,7 @@ from synth.embedded.train.objects import Objects, Scenes
 from synth.embedded.train.scene_data import LONG
 from synth.embedded.train.training import Training, arguments, begin_anew
 
-PATCH, LENGTH = 8, 16  # pixels; tokens
+PATCH, LENGTH = 6, 16  # pixels; tokens. A patch has little more values (108) than its feature has, so that it says where borders are
 GRID = LONG // PATCH
 PLACES, ABSENT = 6, 12  # texts a step that have no box
 
@@ -31,7 +32,7 @@ PLACES, ABSENT = 6, 12  # texts a step that have no box
 def build(vocabulary: int, width: int = 96, text_width: int = 64) -> Owlv2ForObjectDetection:
     layers = {"num_attention_heads": 4, "hidden_act": "quick_gelu"}
     vision = layers | {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": 4}
-    vision |= {"image_size": LONG, "patch_size": PATCH}
+    vision |= {"image_size": LONG, "patch_size": PATCH, "hidden_act": "gelu"}  # torch has it in one piece
     text = layers | {"hidden_size": text_width, "intermediate_size": 4 * text_width, "num_hidden_layers": 2, "vocab_size": vocabulary}
     text |= {"max_position_embeddings": LENGTH, "bos_token_id": vocabulary - 2, "eos_token_id": vocabulary - 1}
     text |= {"pad_token_id": vocabulary - 1}
@@ -45,6 +46,24 @@ def build(vocabulary: int, width: int = 96, text_width: int = 64) -> Owlv2ForObj
     for unused in (model.owlv2.visual_projection, model.objectness_head, model.owlv2.logit_scale):
         unused.requires_grad_(False)  # of queries that are pictures
     return model
+
+
+def begin(model: Owlv2ForObjectDetection, folder: Path) -> None:
+    """Take the weights of a folder's model of as many layers. Its patches and places are resized to the model's, which then sees what that
+    one would see of the picture enlarged (Beyer et al. 2023, FlexiViT)."""
+    state = Owlv2ForObjectDetection.from_pretrained(folder, dtype=torch.float32).state_dict()
+    patches, places = (f"owlv2.vision_model.embeddings.{name}.weight" for name in ("patch_embedding", "position_embedding"))
+    side = state[patches].shape[-1]
+    if side != PATCH:
+        unit = torch.eye(PATCH * PATCH).reshape(-1, 1, PATCH, PATCH)
+        enlarged = F.interpolate(unit, (side, side), mode="bilinear").reshape(-1, side * side)  # [PATCH * PATCH, side * side]
+        state[patches] = (state[patches].flatten(2) @ enlarged.T).unflatten(2, (PATCH, PATCH))
+        first, others = state[places][:1], state[places][1:]
+        old = round(len(others) ** 0.5)
+        grid = F.interpolate(others.T.reshape(1, -1, old, old), (GRID, GRID), mode="bicubic").flatten(2)[0].T
+        state[places] = torch.cat([first, grid])
+    own = model.state_dict()
+    model.load_state_dict({name: weights if weights.shape == own[name].shape else own[name] for name, weights in state.items()})
 
 
 class Texts:
@@ -99,7 +118,7 @@ def losses(model: Owlv2ForObjectDetection, pixels: torch.Tensor, own: list[Objec
     which = [(own[r], assigned[r, c] - 1) for r, c in zip(rows.tolist(), columns.tolist(), strict=True)]
     true = torch.from_numpy(np.stack([objects.boxes[n] for objects, n in which])) / LONG
     labels = torch.from_numpy(np.stack([objects.classes[n] for objects, n in which]))
-    share = torch.tensor([float((assigned[r] == n + 1).sum()) ** -0.5 for r, (_, n) in zip(rows.tolist(), which, strict=True)])
+    share = torch.tensor([float((assigned[r] == n + 1).sum()) ** -0.75 for r, (_, n) in zip(rows.tolist(), which, strict=True)])
     share = share / share.sum()
     mine = found[rows, columns]
     iou, generalized = overlap(mine, true)
@@ -116,6 +135,15 @@ def corpus(scenes: Scenes) -> list[str]:
     rng = np.random.default_rng(0)
     texts = [phrases.of_class(cls, rng) for _ in range(60) for cls in classes()]
     return texts + [phrases.of_background(name, rng) for _ in range(30) for name in backgrounds.NAMES] + phrases.absent()
+
+
+def tokenizer_of(scenes: Scenes, folder: Path, begin: Path | None) -> CLIPTokenizer:
+    """Kept in `folder`: a new one, or that of the model whose weights the text tower begins with."""
+    if begin is None:
+        return clip_text.train_tokenizer(corpus(scenes), folder, size=1000)
+    tokenizer = CLIPTokenizer.from_pretrained(begin, model_max_length=LENGTH)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
 
 
 @torch.no_grad()
@@ -148,13 +176,15 @@ def export(checkpoint: Path, folder: Path, bits: int) -> None:
 
 
 def main() -> None:
-    args = arguments(__doc__, minutes=59, batch=24)
+    args = arguments(__doc__, minutes=59, batch=24, begin=True)
     if args.export:
         export(args.out / "last.pt", args.export, args.mantissa_bits)
         return
     scenes = Scenes(args.data)
-    tokenizer = clip_text.train_tokenizer(corpus(scenes), args.out / "tokenizer", size=1000)
+    tokenizer = tokenizer_of(scenes, args.out / "tokenizer", args.begin)
     texts, model = Texts(tokenizer), build(len(tokenizer))
+    if args.begin:
+        begin(model, args.begin)
     print(f"vocabulary {len(tokenizer)}, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M, {len(scenes)} scenes", flush=True)
     run = Training(model, args.out / "last.pt", args.minutes, args.lr, 200, 0.998, betas=(0.9, 0.98), weight_decay=0.02)
     rng, sums = np.random.default_rng([args.seed, run.step]), np.zeros(3)

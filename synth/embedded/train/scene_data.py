@@ -8,7 +8,8 @@ Writes into a scratch folder
   captions.json list of N lists of true captions
 
 A third are grammar.py's scenes of one object, at the 32 pixels of the image model and more. Objects are drawn half with the drawings that
-ship and half with those of more_drawings.py; half of the pictures went through JPEG.
+ship and half with those of more_drawings.py; half of the pictures went through JPEG. With --as-shipped, so large a share of all is made as
+../scenes is, of other numbers: the sizes, the drawings and the JPEGs that recipe=layout meets when it is run without arguments.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from PIL import Image
 
 from synth.embedded.pictures import backgrounds, grammar
 from synth.embedded.pictures.render import Item, Rendered, Scene, classes, drawings, render
+from synth.embedded.train import scenes
 from synth.embedded.train.scene_captions import captions
 
 LONG, SIDE, MOST = 96, 64, 5  # pixels of pictures.npy and squares.npy; objects of a scene
@@ -31,6 +33,7 @@ LENGTHS = ((96, 0.5), (64, 0.15), (80, 0.1), (128, 0.15), (192, 0.1))  # pixels 
 SIDES = {1: (0.3, 0.95), 2: (0.28, 0.65), 3: (0.24, 0.52), 4: (0.22, 0.44), 5: (0.2, 0.38)}  # of drawings, shares of the shorter side
 COUNTS = (0.2, 0.3, 0.25, 0.15, 0.1)
 OVERLAP = 0.3  # of the smaller of two squares, at most
+FIRST = 1_000_000  # number of the first picture made as ../scenes is; tests/bench/quality_layout.py measures with 1001 to 1200
 
 
 def one(rng: np.random.Generator, shares):
@@ -95,17 +98,29 @@ def jpeg(image: Image.Image, quality: int) -> Image.Image:
     return Image.open(out)
 
 
-def rows(seed: int, numbers: range, folder: Path) -> tuple[np.ndarray, ...]:
-    """(pictures, owners, squares, labels, captions) of scenes by their number."""
+def as_shipped(rng: np.random.Generator, number: int) -> tuple[Rendered, Scene, list[str], Image.Image]:
+    """A picture, its scene, captions of it, and the JPEG, as those of ../scenes."""
+    made = scenes.made(FIRST + number)
+    return made.rendered, made.scene, captions(made.scene, rng)[:2], Image.open(io.BytesIO(scenes.jpeg(made.rendered.image)))
+
+
+def drawn(rng: np.random.Generator, number: int, choice: Drawings, share: float) -> tuple[Rendered, Scene, list[str], Image.Image]:
+    """share: of those that are made as ../scenes is."""
+    if share and rng.random() < share:
+        return as_shipped(rng, number)
+    made, own, texts = scene(rng, choice)
+    image = Image.fromarray(made.image)
+    return made, own, texts, jpeg(image, int(rng.integers(70, 96))) if rng.random() < 0.5 else image
+
+
+def rows(seed: int, numbers: range, folder: Path, share: float = 0.0) -> tuple[np.ndarray, ...]:
+    """(pictures, owners, squares, labels, captions) of scenes by their number; share: see drawn."""
     choice, n = Drawings(folder), len(numbers)
     pictures, owners = np.zeros((n, LONG, LONG, 3), np.uint8), np.zeros((n, LONG, LONG), np.uint8)
     squares, labels, texts = np.empty((n, SIDE, SIDE, 3), np.uint8), np.full((n, 3 + MOST), -1, np.int16), []
     for row, number in enumerate(numbers):
         rng = np.random.default_rng([seed, number])
-        made, own, said = scene(rng, choice)
-        image = Image.fromarray(made.image)
-        if rng.random() < 0.5:
-            image = jpeg(image, int(rng.integers(70, 96)))
+        made, own, said, image = drawn(rng, number, choice, share)
         owner = (made.masks * np.arange(1, len(made.masks) + 1, dtype=np.uint8)[:, None, None]).sum(0).astype(np.uint8)
         scale = LONG / max(image.size)
         width, height = (max(1, int(edge * scale + 0.5)) for edge in image.size)
@@ -123,12 +138,15 @@ def main() -> None:
     parser.add_argument("drawings", type=Path, help="folder of more_drawings.py")
     parser.add_argument("scratch", type=Path)
     parser.add_argument("--count", type=int, default=48_000)
+    parser.add_argument("--as-shipped", type=float, default=0.0, metavar="SHARE", help="of all, 0..1 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     args.scratch.mkdir(parents=True, exist_ok=True)
     step = 1000
-    work = [(args.seed, range(start, min(start + step, args.count)), args.drawings) for start in range(0, args.count, step)]
+    work = [
+        (args.seed, range(start, min(start + step, args.count)), args.drawings, args.as_shipped) for start in range(0, args.count, step)
+    ]
     with Pool(args.processes) as pool:
         parts = pool.starmap(rows, work)
     names = ("pictures", "owners", "squares", "labels")

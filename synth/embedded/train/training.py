@@ -13,8 +13,9 @@ from torch import nn
 SAVE_EVERY = 180.0  # seconds
 
 
-def arguments(doc: str, minutes: float, batch: int) -> argparse.Namespace:
-    """Of a model that looks at pictures, with defaults for its minutes and its batch; torch's threads and seed are set by them."""
+def arguments(doc: str, minutes: float, batch: int, begin: bool = False) -> argparse.Namespace:
+    """Of a model that looks at pictures, with defaults for its minutes and its batch; torch's threads and seed are set by them. begin: it
+    can begin with the weights of another."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="scratch folder of scene_data.py")
     parser.add_argument("out", type=Path, help="folder for the checkpoint")
@@ -23,6 +24,8 @@ def arguments(doc: str, minutes: float, batch: int) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=batch, help="pictures a step (default: %(default)s)")
     parser.add_argument("--lr", type=float, default=1.5e-3, help="largest learning rate (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    if begin:
+        parser.add_argument("--begin", type=Path, metavar="FOLDER", help="model whose weights it begins with, where there is no checkpoint")
     parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the model of the checkpoint, and do not train")
     parser.add_argument("--mantissa-bits", type=int, default=6, help="of 10, see rounding.py (default: %(default)s)")
     args = parser.parse_args()

@@ -109,7 +109,7 @@ def test_test_pictures_that_would_decide_are_refused(world, keys, tmp_path, same
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ("judge.real=null", "feedback.by=error: what pictures lack is told by real ones, and none are given; set judge.real=FOLDER"),
+        ("judge.real=null", "feedback.by=entropy: what pictures lack is told by real ones, and none are given; set judge.real=FOLDER"),
         ("feedback.rounds=1", "feedback.rounds=1: there is no round before to learn from"),
         ("feedback.rounds=0", "feedback.rounds=0: must be 1 or more"),
         ("feedback.by=luck", "feedback.by=luck: use one of error, entropy, coverage, none"),

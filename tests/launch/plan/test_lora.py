@@ -76,6 +76,14 @@ def test_classes_with_fewer_pictures_than_asked_for_are_named(planned):
     assert notes == ["lora.per_class=3: there are fewer real pictures of 2 classes ('cat (2)', 'owl (1)')"]
 
 
+def test_pictures_that_cannot_be_used_are_counted_and_named(tmp_path, folder):
+    real = image_folder(tmp_path / "real", CLASSES, each=3)
+    (real / "cat" / "3.png").write_bytes(b"")
+    spec = stage(point(tmp_path, folder("sd"), real), "lora").spec
+    assert spec.settings["notes"] == ["lora.real: left out: 1 picture ('cat/3.png: empty file')"]
+    assert [c["pictures"] for c in spec.config["classes"]] == [3, 3, 3]
+
+
 def test_a_class_without_a_picture_is_an_error_or_drawn_plainly(planned):
     with pytest.raises(InputError, match=r"lora\.real=.*: no real picture of 1 class \('owl'\); add some.*lora\.missing=plain"):
         planned({"cat": 3, "red fox": 3})
@@ -115,6 +123,12 @@ def test_sdxl_is_trained_and_a_distilled_one_with_a_word_of_caution(planned):
     ("file", "key", "value", "said"),
     [
         ("unet/config.json", "time_cond_proj_dim", 32, "is distilled .its U-Net takes the guidance scale., which training would undo"),
+        (
+            "model_index.json",
+            "vae",
+            ["diffusers", "AutoencoderTiny"],
+            "has a UNet2DConditionModel and a AutoencoderTiny, which are not trained",
+        ),
         ("scheduler/scheduler_config.json", "prediction_type", "flow_prediction", "predicts flow_prediction by DDIMScheduler"),
     ],
 )

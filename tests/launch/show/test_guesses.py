@@ -10,7 +10,6 @@ from launch.show.estimate import Costs
 from launch.show.guesses import guess, operations
 from synth.numerics import PRESETS
 from synth.store.spec import StageSpec
-from tests.images.count_operations import counted
 
 
 def spec(model="sd15", numerics="exact", slots=1000, kind="images", **changes):
@@ -23,6 +22,8 @@ def test_a_picture_of_stable_diffusion_costs_what_was_counted_on_a_gpu():
 
 
 def test_the_table_is_what_is_counted_now(tmp_path):
+    from tests.images.count_operations import counted  # diffusers: of one test alone
+
     assert counted("sd15", tmp_path) == json.loads(guesses.TABLE.read_text())["sd15"]
 
 

@@ -1,0 +1,22 @@
+"""LoRAs that are trained on a GPU: the same bytes in two processes."""
+
+import pytest
+
+from tests.gpu.test_others import twice
+from tests.images import tiny
+from tests.images.pictures import image_folder
+from tests.lora.planned import CLASSES, stages
+
+SIZE = ("images.height=64", "images.width=64", "lora.steps=12", "lora.save_every=6", "lora.batch_size=4", "lora.rank=4")
+
+
+@pytest.mark.cuda_only
+@pytest.mark.parametrize("more", [(), ("lora.checkpointing=true",), ("lora.dtype=float32",)], ids=["auto", "checkpointing", "float32"])
+@pytest.mark.parametrize("name", ["sd", "sdxl"])
+def test_a_training_has_the_same_bytes_in_another_process(name, more, on, second, tmp_path):
+    model = tiny.build(name, tmp_path / name)
+    real = image_folder(tmp_path / "real", CLASSES, each=4)
+    keys = (*SIZE, *more, "model=sdxl" if name == "sdxl" else "model=sd15")
+    folder = twice(lambda root: stages(root, model, real, *keys)["lora"], second, tmp_path, on)
+    losses = [s.json()["loss"] for s in folder.samples()]
+    assert len(losses) == 6 and all(0 < loss < 10 for loss in losses)
