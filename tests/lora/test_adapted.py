@@ -16,8 +16,8 @@ from tests.lora.planned import whole
 EMBEDDED = Path(synth.__file__).parent / "embedded" / "models"
 CLASSES = ("cactus", "strawberry")  # which other artists draw otherwise than those that the model knows
 KEYS = (
-    "images.height=32", "images.width=32", "images.steps=8", "images.per_caption=8",
-    "images.batch_size=8", "images.unit_size=8", "images.guidance_scale=2", "lora.per_class=4", "lora.steps=40", "lora.save_every=40",
+    "images.height=32", "images.width=32", "images.steps=6", "images.per_caption=6",
+    "images.batch_size=8", "images.unit_size=8", "images.guidance_scale=2", "lora.per_class=4", "lora.steps=25", "lora.save_every=25",
     "lora.batch_size=4", "lora.rank=8", "lora.learning_rate=0.002",
 )  # fmt: skip
 
