@@ -2,7 +2,7 @@
 
     what ended them                                                 what follows
     bad input (exit code 65 of a worker)                            never tried again
-    memory: Slurm's OUT_OF_MEMORY, or a worker that says so         tried once more with twice the memory
+    memory: Slurm's OUT_OF_MEMORY, or a worker or log says so       tried once more with twice the memory
     no worker began on two nodes, or at two tries in a row          never tried again; on one node: once more, without that node
     anything else                                                   tried again as often as cluster.heal says
 
@@ -27,6 +27,8 @@ from synth.store.events import read_events
 MEMORY = "OUT_OF_MEMORY"
 BROKEN = frozenset(["FAILED", "BOOT_FAIL"])  # a job that ends so by itself
 WANT = re.compile(r"memory that this job may use was full")  # of synth.host.deaths
+# what slurmstepd writes of a job that it kills itself (JobAcctGatherParams=OverMemoryKill), whose state is FAILED then, or of a step
+SLURMSTEPD = re.compile(r"^slurmstepd\S*: error: .*(?:exceeded (?:job |step )?memory limit|oom[_-]kill)", re.IGNORECASE | re.MULTILINE)
 LINES, TAIL = 5, 4096  # lines of a log, of so many bytes at its end
 KILLED = (-9, 137)  # exit codes of a job, and of what it ran
 NAMED = 3  # jobs that are named of many
@@ -74,6 +76,7 @@ def judge(tasks: Sequence[Ended], told: Told, logs: Mapping[str, Path], kind: st
     node = {task.job: task.node for task in tasks}
     refused = [(job, why) for job, code, why in told.stops if code == EXIT_BAD_INPUT]
     starved = [t for t in tasks if t.state == MEMORY] or [t for t in tasks if any(WANT.search(w) for j, _, w in told.stops if j == t.job)]
+    starved = starved or [t for t in tasks if t.code in KILLED and t.job in logs and SLURMSTEPD.search(end_of(logs[t.job]))]
     unbegun = [t for t in tasks if t.state in BROKEN and t.job not in told.begun]
     working = {node.get(job, "") for job in told.begun} - {""}
     without = tuple(sorted({t.node for t in unbegun} - working - {""})) if working else ()
@@ -95,10 +98,14 @@ def _memory(starved: Sequence[Ended], kind: str, raised: str, gained: bool, with
     amount = f"the {given.replace('/cpu', ' a core')} that they may use" if given else "they may use"
     more = doubled(given)
     fix = f"set {key}={more.partition('/')[0]} or more" if more else f"set {key}"
-    why = f"{_jobs([t.job for t in starved])}: needed more memory than {amount} (Slurm: {MEMORY}); {fix}"
+    why = f"{_jobs([t.job for t in starved])}: needed more memory than {amount} ({_by(starved)}); {fix}"
     if raised or not more:
         return Reason(why, final=not gained, without=without)
     return Reason(why, without=without, mem=more)
+
+
+def _by(starved: Sequence[Ended]) -> str:
+    return f"Slurm: {MEMORY}" if any(t.state == MEMORY for t in starved) else "Slurm, or the kernel, killed them for it"
 
 
 def _unbegun(tasks: Sequence[Ended], logs: Mapping[str, Path]) -> str:
@@ -158,16 +165,20 @@ def log_of(stage: Path, job: str) -> Path:
     return stage / "logs" / f"{job if '_' in job else f'{job}_4294967294'}.log"
 
 
-def last_lines(log: Path) -> str:
-    """The end of a log, indented; "" if there is none."""
+def end_of(log: Path) -> str:
+    """The last TAIL bytes of a log; "" if there is none."""
     try:
         with foreign.open_file(log) as f:
             f.seek(0, 2)
             f.seek(max(0, f.tell() - TAIL))
-            text = f.read().decode(errors="replace")
+            return f.read().decode(errors="replace")
     except (OSError, InputError, StoreError):
         return ""  # the verdict is told all the same
-    return "\n".join(f"  {line}" for line in text.rstrip().splitlines()[-LINES:])
+
+
+def last_lines(log: Path) -> str:
+    """The last LINES of a log, indented."""
+    return "\n".join(f"  {line}" for line in end_of(log).rstrip().splitlines()[-LINES:])
 
 
 # -- Slurm's word --------------------------------------------------------------------------------------------------------

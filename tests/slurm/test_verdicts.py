@@ -7,6 +7,7 @@ import pytest
 
 from launch import status
 from launch.slurm.submissions import read
+from tests.slurm.devcluster import running
 from tests.slurm.launching import launch, settle, stage
 
 FEW = ("recipe=probe_chain", "until=second", "probe.slots=8", "probe.unit_size=4", "cluster.n_jobs=2")
@@ -47,3 +48,15 @@ def test_jobs_that_never_began_are_told_by_their_last_lines_by_a_gate_that_needs
     assert 1 <= len(tried) <= 2 and "ended before a worker began" in said["why"] and says in said["why"], said["why"]
     assert len(tried) == 1 or tried[1].excluded  # one node alone had them: once more, without it
     assert not stage(runs, "second").progress()
+
+
+def test_memory_that_slurm_kills_for_is_raised_once_and_then_told_with_its_figure(tmp_path):
+    """Without cgroups Slurm looks at what jobs use, kills them itself, and calls them FAILED: only their logs tell."""
+    runs = tmp_path / "runs"
+    with running(NODES=1, EXTRA="JobAcctGatherParams=OverMemoryKill\nJobAcctGatherFrequency=task=1") as cluster:
+        slow = ("probe.sleep=30", "cluster.stages.probe.mem=8M")
+        launch(cluster, runs, *FEW, *slow)
+        first = stage(runs, "first")
+        said = verdict(cluster, first)
+        assert [s.mem for s in read(first.path)] == ["", "16M"]
+        assert "needed more memory than the 16M that they may use" in said["why"] and "cluster.stages.probe.mem=32M" in said["why"], said

@@ -69,6 +69,27 @@ def test_want_of_memory_that_a_worker_tells_counts_and_all_of_a_node_cannot_be_d
     assert "than they may use (Slurm" in conclude([Ended("11_0", "OUT_OF_MEMORY", 0, "n1")]).why
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "slurmstepd-n1: error: StepId=11.batch exceeded memory limit (436310016 > 104857600), being killed",
+        "slurmstepd: error: Exceeded job memory limit",
+        "slurmstepd: error: Detected 1 oom_kill event in StepId=11.batch. Some of the step tasks have been OOM Killed.",
+        "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=11.batch cgroup.",
+    ],
+)
+def test_a_job_that_slurm_killed_for_memory_under_another_state_is_known_by_its_log(tmp_path, line):
+    """With OverMemoryKill a job is FAILED by SIGKILL, as one is that anything else kills."""
+    task, log = Ended("11_0", "FAILED", -9, "n1", "100M"), tmp_path / "11_0.log"
+    log.write_text(f"a worker begins\n{line}\nslurmstepd-n1: error: *** JOB 11 ON n1 CANCELLED AT 2026-11-27T01:46:17 ***\n")
+    for told in (begun("11_0"), Told()):
+        reason = conclude([task], told, tmp_path)
+        assert reason.mem == "200M" and "the 100M that they may use" in reason.why and not reason.final
+    assert conclude([task], tmp_path=tmp_path, raised="200M").final
+    log.write_text(f"a caption: {line}\n")  # of a worker, that anything else killed
+    assert not conclude([task], begun("11_0"), tmp_path).mem
+
+
 def test_a_job_that_no_worker_began_in_is_told_by_its_last_lines(tmp_path):
     (tmp_path / "11_0.log").write_text("".join(f"line {n}\n" for n in range(9)) + "bash: module: command not found\n\n")
     tasks = [Ended("11_0", "FAILED", 65, "n1"), Ended("11_1", "FAILED", 65, "n2")]
