@@ -137,7 +137,7 @@ class Session:
             for line in said:
                 say(console, line)
         if self.points and self.points[0].dry_run:
-            dry_run.show(self.points, stages, console)
+            dry_run.show(self.points, stages, console, self._words)
         elif self.points:
             for stage in stages:
                 if stage.planned:

@@ -48,7 +48,7 @@ def batches_of(node: Node, model: PlannedModel, config: DrawingConfig, asked: Dr
     """What `asked` leaves to auto, for a stage that draws by `config` (size and model filled in). A number stays what it is."""
     batch, vae_batch = (_number(getattr(asked, key), key, low, group) for key, low in (("batch_size", 1), ("vae_batch", 0)))
     gpu = gpu_memory(node.config.cluster, node.kind, {})
-    if gpu is None or model.config.command or not known(model.folder):
+    if gpu is None or model.config.command or model.absent or not known(model.folder):
         return Batches(PICTURES if batch is None else batch, ALL if vae_batch is None else vae_batch)
     numerics, offload = PRESETS[node.config.numerics], bool(node.config.model.text_offload)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from launch.config.root import Config
 from launch.config.secrets import names_of
-from launch.plan.batches import LARGEST
+from launch.plan.absent import NotHere, stand_in, unless_absent
+from launch.plan.batches import LARGEST, SLOTS
 from launch.plan.fetching import fetched
 from launch.plan.gpu_memory import GpuMemory
 from launch.plan.inputs import existing, identity_of, input_file
@@ -40,6 +41,7 @@ class Engine:
     inputs: dict[str, InputFile] = field(default_factory=dict)
     settings: dict = field(default_factory=dict)  # see StageSpec.settings
     check: Callable[[], None] = lambda: None  # InputError for what only a stage that is still to be done needs (keys, packages)
+    absent: bool = False  # a dry run without the weights
 
 
 NO_ENGINE = Engine(CaptionerConfig(engine="none", id="none"))
@@ -53,6 +55,8 @@ def plan_engine(config: Config, gpu: GpuMemory | None) -> Engine:
     if not all(captioner.stop):
         raise InputError(f"captioner.stop={list(captioner.stop)}: texts, none of them empty")
     engine = _PLANS[captioner.engine](replace(captioner, max_batch_size=_rows(config, gpu)))
+    if engine.absent:
+        return engine
     return replace(engine, settings=engine.settings | _memory(engine.config, captioner, gpu, _attention(config)))
 
 
@@ -60,6 +64,9 @@ def plan_engine(config: Config, gpu: GpuMemory | None) -> Engine:
 
 
 def _llama(captioner: CaptionerConfig) -> Engine:
+    if unless_absent(lambda: _llama_paths(captioner)["weights"]) is None:
+        inputs = {role: stand_in(key) for role, key in (("weights", "captioner.ckpt_dir"), ("tokenizer", "captioner.tokenizer_path"))}
+        return Engine(replace(captioner, model_parallel=captioner.model_parallel or 1), inputs, absent=True)
     degree = _checkpoint(captioner).degree  # judged first: whatever else a wrong path leads to must not be read whole
     inputs = {role: InputFile(str(path), identity_of(path)) for role, path in _llama_paths(captioner).items()}
     return Engine(replace(captioner, model_parallel=degree), inputs)
@@ -76,7 +83,7 @@ def _llama_paths(captioner: CaptionerConfig) -> dict[str, Path]:
     for key in ("ckpt_dir", "tokenizer_path"):
         path = getattr(captioner, key)
         if path and not root and not Path(path).expanduser().is_absolute() and not Path(path).exists():
-            raise InputError(f"captioner.{key}: {path} is not here; set LLAMA_FOLDER to the folder that holds it, or captioner.{key}=/path")
+            raise NotHere(f"captioner.{key}: {path} is not here; set LLAMA_FOLDER to the folder that holds it, or captioner.{key}=/path")
     below = Path(root).expanduser() if root else Path()
     weights, tokenizer = (path and str(below / path) for path in (captioner.ckpt_dir, captioner.tokenizer_path))
     return {
@@ -125,6 +132,8 @@ def _attention(config: Config) -> str:
 def _fitting_rows(captioner: CaptionerConfig, memory: float | None, window: int, attention: str) -> int:
     from synth.captions.llama.memory import auto_rows
 
+    if unless_absent(lambda: _llama_paths(captioner)["weights"]) is None:
+        return SLOTS
     checkpoint = _checkpoint(captioner)
     shard = checkpoint.shards[0].parent
     return auto_rows(checkpoint.params, captioner.dtype, checkpoint.degree, captioner.max_seq_len, memory, window, shard, attention)
@@ -148,19 +157,27 @@ def _memory(engine: CaptionerConfig, captioner: CaptionerConfig, gpu: GpuMemory 
 
 
 def _hf(captioner: CaptionerConfig) -> Engine:
-    folder = _folder(captioner.path or fetched("captioner", captioner.id, captioner.repo), captioner.max_seq_len)
-    name, template = captioner.id or Path(folder.path).name, captioner.template
+    path = unless_absent(lambda: _existing(captioner.path or fetched("captioner", captioner.id, captioner.repo)))
+    folder = stand_in("captioner.path") if path is None else _folder(str(path), captioner.max_seq_len)
+    name = captioner.id or (captioner.repo or "").rpartition("/")[2] if path is None else captioner.id or path.name
+    template = captioner.template
     if template is not None and not isinstance(template, Mapping):
         raise WrongKey("template", template, "a mapping of arguments, such as {enable_thinking: false}", group="captioner")
     template = {str(k): v for k, v in template.items()} if template else None
-    return Engine(replace(captioner, id=name, template=template, model_parallel=captioner.model_parallel or 1), {"model": folder})
+    return Engine(
+        replace(captioner, id=name, template=template, model_parallel=captioner.model_parallel or 1), {"model": folder}, absent=path is None
+    )
+
+
+def _existing(path: str | None) -> Path:
+    return existing(path, "captioner.path", "a local folder in transformers' layout (config.json, *.safetensors)")
 
 
 def _folder(path: str | None, max_seq_len: int) -> InputFile:
     """A model in transformers' layout, judged by its files."""
     from synth.captions.hf.folder import check_length, inspect  # imports neither torch nor transformers
 
-    folder = existing(path, "captioner.path", "a local folder in transformers' layout (config.json, *.safetensors)")
+    folder = _existing(path)
     check_length(inspect(folder), max_seq_len)  # first: whatever else a wrong path leads to must not be read whole
     return InputFile(str(folder), identity_of(folder))
 
@@ -279,7 +296,7 @@ def check_length(dataset: DatasetConfig, maker: Maker, engine: Engine, seed: int
 
     Of the native engine alone: its tokenizer counts without torch.
     """
-    if engine.config.engine != "llama" or not maker.asks or maker.config.maker in UPSTREAM:  # UPSTREAM: not known yet
+    if engine.config.engine != "llama" or engine.absent or not maker.asks or maker.config.maker in UPSTREAM:  # UPSTREAM: not known yet
         return
     room = engine.config.max_seq_len
     tables = {role: _table(file.path, file.identity) for role, file in maker.inputs.items()}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from launch.plan.absent import ABSENT, stand_in, unless_absent
 from launch.plan.fetching import fetched
 from launch.plan.filters import against
 from launch.plan.inputs import existing, identity_of
@@ -34,7 +35,8 @@ def features_of(node: Node, what: PlannedStage | Given) -> StageSpec:
     """The features of a stage of pictures, of what a filter left of one, or of what a key names. node: gives the stage its name."""
     keys, node = node.config.features, replace(node, kind=KIND)
     model = model_of(node)  # first: to list a source may take minutes
-    reads_texts = encoder_of(Path(model.path)).reads_texts
+    # of a model that is not here its name alone tells whether it reads class names, too
+    reads_texts = "dino" not in model.path.lower() if model.identity == ABSENT else encoder_of(Path(model.path)).reads_texts
     source = of_given(node, what) if isinstance(what, Given) else of_stage(node, what)
     texts = len(_classes_of(source)) if reads_texts else 0
     config = FeaturesConfig(
@@ -51,7 +53,9 @@ def model_of(node: Node) -> InputFile:
     """The folder that features.model names, or what stands for it, judged before it is hashed."""
     keys = node.config.features
     what = "a folder of a CLIP, SigLIP or DINOv2 model of transformers (openai/clip-vit-base-patch32)"
-    path = existing(keys.model or fetched("features", None, keys.repo, MODEL_KEY) or str(EMBEDDED), MODEL_KEY, what)
+    path = unless_absent(lambda: existing(keys.model or fetched("features", None, keys.repo, MODEL_KEY) or str(EMBEDDED), MODEL_KEY, what))
+    if path is None:
+        return stand_in(f"{MODEL_KEY}/{(keys.model or keys.repo or '').rpartition('/')[2]}")
     encoder_of(path)
     return InputFile(str(path), identity_of(path))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.config.program import as_typed
+from launch.plan.absent import NotHere
 from synth import foreign
 from synth.errors import InputError, ServiceGone, StoreError
 from synth.store.files import replace as renamed
@@ -75,7 +76,7 @@ def fetched(group: str, name: str | None, repo: str | None, key: str = "") -> st
         return str(folder)
     where = f"{folder} is not there" if folder else f"and {ROOT} names no folder of fetched models"
     key = key or f"{group}.path"
-    raise InputError(f"{key}: not set, {where}; give {key}=/folder, or fetch {repo} with {as_typed('prefetch')} (see its --help)")
+    raise NotHere(f"{key}: not set, {where}; give {key}=/folder, or fetch {repo} with {as_typed('prefetch')} (see its --help)")
 
 
 def wanted(files: Iterable[str], variant: str = "") -> list[str]:

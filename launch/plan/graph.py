@@ -13,6 +13,7 @@ from launch.config.near import did_you_mean
 from launch.config.root import Config, Recipe, RecipeStage
 from launch.config.secrets import check_config
 from launch.plan import feedback, judge, judge_filter, lora, trial
+from launch.plan.absent import allowed
 from launch.plan.filters import pool
 from launch.plan.node import Node, planner
 from launch.plan.planned import PlannedStage, Point
@@ -49,9 +50,12 @@ def plan_point(
         raise e if e.group else e.called(as_typed_key(e.key)) from None
     wanted_time(config.cluster.n_jobs)
     check_config(config)
-    if config.trial is not None and not given:
-        return _trial(config, label, command, unplanned)
-    return _planned(config, label, given, command, unplanned)
+    with allowed(config.dry_run and unplanned is None) as missing:
+        if config.trial is not None and not given:
+            point = _trial(config, label, command, unplanned)
+        else:
+            point = _planned(config, label, given, command, unplanned)
+    return replace(point, missing=tuple(missing)) if missing else point
 
 
 def _trial(config: Config, label: str, command: str, unplanned: dict[str, InputError] | None) -> Point:

@@ -12,7 +12,7 @@ from launch.plan.datasets import counts as real_counts
 from launch.plan.datasets import dataset_of, list_path, official
 from launch.plan.inputs import read_json, text_of
 from launch.plan.loras import trained
-from launch.plan.models import Drawn, PlannedModel, patience_of, plan_model
+from launch.plan.models import Drawn, PlannedModel, judged, patience_of, plan_model
 from launch.plan.node import Node
 from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
@@ -22,7 +22,6 @@ from synth.images.attention import check_backend
 from synth.images.config import ClassCount, ImagesConfig
 from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder
-from synth.images.models import judge
 from synth.images.slots import Ranges
 from synth.judge.config import SHARES
 from synth.keys import WrongKey, dump, of_group
@@ -48,7 +47,7 @@ def plan(node: Node) -> list[StageSpec]:
         model = plan_model(node.config.model, classes)
         model = replace(model, config=replace(model.config, trained=trained(node, classes)))
         config = replace(drawing(model, images, "images"), subset="" if subset is None else str(subset), counts=counts)
-        judge(model.folder, config)
+        judged(model, config)
     batches = batches_of(node, model, config, images, "images")
     config = replace(config, vae_batch=batches.vae_batch)
     slots = sum(c.count for c in counts) if counts else (total if subset is None else len(subset)) * images.per_caption

@@ -13,7 +13,7 @@ from launch.plan.batches import batches_of
 from launch.plan.datasets import list_path, official, remarks
 from launch.plan.images import drawing, run_settings, subset_of
 from launch.plan.inputs import identity_of
-from launch.plan.models import plan_model
+from launch.plan.models import judged, plan_model
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
 from synth import foreign
@@ -21,7 +21,6 @@ from synth.captions.config import ClassEntry, DatasetConfig
 from synth.captions.normalise import composed, looked_up
 from synth.errors import InputError
 from synth.images.config import Img2ImgConfig
-from synth.images.models import judge
 from synth.images.prompts import CLASS
 from synth.images.slots import Ranges
 from synth.images.sources import Input, SourceClass, layout_of, reader
@@ -71,7 +70,7 @@ def _spec(node: Node, config: Img2ImgConfig, n: int, inputs: dict[str, InputFile
         raise WrongKey("prompt_template", config.prompt_template, "the source has no classes", fix)
     model, asked = plan_model(node.config.model), config
     config = drawing(model, config, GROUP)
-    judge(model.folder, config, img2img=True)
+    judged(model, config, img2img=True)
     batches = batches_of(node, model, config, asked, GROUP)
     config = replace(config, vae_batch=batches.vae_batch)
     run = run_settings(node.config, model.folder) | batches.settings

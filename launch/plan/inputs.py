@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from launch.plan.absent import NotHere
 from synth import foreign
 from synth.errors import InputError
 from synth.store import identity as store
@@ -23,7 +24,7 @@ def existing(path: str | None, key: str, what: str) -> Path:
     full = Path(path).expanduser().absolute()
     if not full.exists():
         why = foreign.absent(full) if full.is_symlink() else "not there"
-        raise InputError(f"{key}: {full} is {why}; it must name {what}")
+        raise NotHere(f"{key}: {full} is {why}; it must name {what}")
     return full
 
 

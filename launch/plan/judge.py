@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from launch.config.root import Config, RecipeStage
+from launch.plan.absent import stand_in, unless_absent
 from launch.plan.inputs import existing, identity_of
 from launch.plan.node import Node
 from launch.plan.sources import Given
@@ -126,9 +127,11 @@ def finetune(node: Node) -> list[StageSpec]:
     config, judge = node.config.finetune, node.config.judge
     inputs: dict[str, InputFile] = {}
     if config.model is not None:
-        path = existing(config.model, f"{FINETUNE}.model", "a folder of an image classifier of transformers")
-        check_folder(path)
-        inputs["model"] = InputFile(str(path), identity_of(path))
+        what = "a folder of an image classifier of transformers"
+        path = unless_absent(lambda: existing(config.model, f"{FINETUNE}.model", what))
+        if path is not None:
+            check_folder(path)
+        inputs["model"] = stand_in(f"{FINETUNE}.model") if path is None else InputFile(str(path), identity_of(path))
     stored = dump(replace(config, seeds=judge.seeds, per_class=judge.per_class))
     trainings = len(trained_sets(ROLES[REAL] in node.upstream)) * len(judge.seeds)
     return [node.spec(stored, trainings * config.epochs, config.epochs, 1, inputs)]

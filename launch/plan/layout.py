@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from launch.plan import servers
+from launch.plan.absent import stand_in, unless_absent
 from launch.plan.fetching import fetched
 from launch.plan.img2img import given_stage
 from launch.plan.inputs import existing, identity_of, input_file
@@ -170,7 +171,10 @@ def _tagger_input(group: str, tagger: TaggerConfig) -> InputFile | None:
         return file
     if tagger.kind == CAPTION:
         return None
-    path = existing(tagger.path or fetched(group, None, tagger.repo), f"{group}.path", "a folder of a model in transformers' layout")
+    what = "a folder of a model in transformers' layout"
+    path = unless_absent(lambda: existing(tagger.path or fetched(group, None, tagger.repo), f"{group}.path", what))
+    if path is None:
+        return stand_in(f"{group}.path")
     _CHECKS[tagger.kind](path)
     return InputFile(str(path), identity_of(path))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.plan import servers
+from launch.plan.absent import stand_in, unless_absent
 from launch.plan.fetching import fetched
 from launch.plan.inputs import existing, identity_of
 from launch.plan.layout import chained, left_out, toys
@@ -78,8 +79,10 @@ def _with_model(node: Node, group: str, cls: Any, settings: Any, stored: Any, mo
 
 def model_input(group: str, config: Any, judge: Callable[[Path], object]) -> InputFile:
     """The folder of a group's model: its path, or where prefetch put its repository. judge: raises InputError for one that cannot be."""
-    place = config.path or fetched(group, None, config.repo)
-    path = existing(place, f"{group}.path", "a folder of a model in transformers' layout")
+    what = "a folder of a model in transformers' layout"
+    path = unless_absent(lambda: existing(config.path or fetched(group, None, config.repo), f"{group}.path", what))
+    if path is None:
+        return stand_in(f"{group}.path")
     try:
         judge(path)
     except OtherType as e:

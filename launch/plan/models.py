@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from launch.config.secrets import names_of
+from launch.plan.absent import ABSENT, stand_in, unless_absent
 from launch.plan.fetching import fetched
 from launch.plan.inputs import existing, identity_of
 from launch.plan.loras import check_offload, class_loras
@@ -15,7 +16,7 @@ from synth.images.config import DrawingConfig, ModelConfig, PartConfig
 from synth.images.external.settings import PIPELINE, WORD, Patience
 from synth.images.families import family_class
 from synth.images.model_folder import ModelFolder
-from synth.images.models import ADAPTER, CONFIG, LORA, MODEL, PART, VAE, inspect_model
+from synth.images.models import ADAPTER, CONFIG, LORA, MODEL, PART, VAE, inspect_model, judge
 from synth.keys import WrongKey
 from synth.store.spec import InputFile
 
@@ -34,6 +35,7 @@ class PlannedModel:
     inputs: Mapping[str, InputFile]
     folder: ModelFolder
     notes: tuple[str, ...] = ()  # for who plans it
+    absent: bool = False  # a dry run without the weights: nothing can be asked of `folder` but what the preset says
 
     def settings(self, config: Drawn) -> Drawn:
         """The config of a group that draws; where it is null its preset says height, width, steps, .., else the model does."""
@@ -66,6 +68,22 @@ class PlannedModel:
         return values
 
 
+def judged(model: PlannedModel, config: DrawingConfig, img2img: bool = False) -> None:
+    """InputError if the model cannot do what the config asks. Of one that is not here nothing is known."""
+    if not model.absent:
+        judge(model.folder, config, img2img)
+
+
+def _absent(model: ModelConfig) -> PlannedModel:
+    """What the preset says of a model whose weights are not here."""
+    name = model.id or (model.repo or "").rpartition("/")[2]
+    folder = ModelFolder(Path(f"/{ABSENT}/{name}"), model.pipeline, ("unet", "vae"), "", 8)
+    config = replace(
+        model, id=name, variant=model.variant or "", parts={n: _plan_part(p) for n, p in model.parts.items() if p.path is not None}
+    )
+    return PlannedModel(config, {MODEL: stand_in("model.path")}, folder, absent=True)
+
+
 def plan_model(model: ModelConfig, classes: Mapping[int, str] | None = None) -> PlannedModel:
     """Inspects everything that the group `model` names. Raises InputError; imports no torch.
 
@@ -73,6 +91,10 @@ def plan_model(model: ModelConfig, classes: Mapping[int, str] | None = None) -> 
     """
     if model.pipeline == PIPELINE:
         return _plan_command(model)
+    if unless_absent(lambda: _weights(model)) is None:
+        if model.pipeline == "auto":
+            raise InputError(f"model.path: not here, and model={model.id or 'diffusers'} does not say its class: set model.pipeline")
+        return _absent(model)
     of_class = class_loras(model, classes)
     loras, parts = _loras(model.lora), {name: part for name, part in model.parts.items() if part.path is not None}
     paths = {role: existing(path, key, what) for role, path, key, what in _places(model, [path for path, _ in loras], parts)}
@@ -106,9 +128,13 @@ def _inputs(paths: Mapping[str, Path]) -> dict[str, InputFile]:
     return {role: InputFile(str(path), identity_of(path)) for role, path in paths.items()}
 
 
+def _weights(model: ModelConfig) -> Path:
+    return existing(model.path or fetched("model", model.id, model.repo), "model.path", f"{FOLDER}, or a checkpoint file")
+
+
 def _places(model: ModelConfig, loras: list[str], parts: Mapping[str, PartConfig]) -> Iterator[tuple[str, str | None, str, str]]:
     """(role of the input, path, key, what must be there)"""
-    yield MODEL, model.path or fetched("model", model.id, model.repo), "model.path", f"{FOLDER}, or a checkpoint file"
+    yield MODEL, str(_weights(model)), "model.path", f"{FOLDER}, or a checkpoint file"
     if model.config is not None:
         if model.config.endswith((".yaml", ".yml")):
             why = "a config of the original scripts says nothing of tokenizers and schedulers"

@@ -65,6 +65,7 @@ class Point:
     trial: int | None = None  # N of try=N; None: no try
     notify: NotifyConfig | None = None
     notes: tuple[str, ...] = ()  # what is said of it before anything begins
+    missing: tuple[str, ...] = ()  # weights that are not here, of a dry run
 
     def chosen(self) -> tuple[PlannedStage, ...]:
         return tuple(s for s in self.stages if self.wanted is None or s.name in self.wanted)

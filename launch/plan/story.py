@@ -14,7 +14,7 @@ from launch.plan import exports
 from launch.plan.batches import batches_of
 from launch.plan.images import drawing, run_settings
 from launch.plan.inputs import existing, read_json
-from launch.plan.models import PlannedModel, plan_model
+from launch.plan.models import PlannedModel, judged, plan_model
 from launch.plan.node import Node
 from synth import foreign
 from synth.captions.config import ClassEntry, DatasetConfig
@@ -22,7 +22,6 @@ from synth.errors import InputError, StoreError
 from synth.host.deaths import from_outside
 from synth.host.environment import without_secrets
 from synth.images.config import DrawingConfig, ImagesConfig
-from synth.images.models import judge
 from synth.keys import WrongKey, check, dump, of_group, stored_names
 from synth.store.spec import InputFile, StageSpec
 from synth.story import splitting
@@ -65,7 +64,7 @@ def plan(node: Node) -> list[StageSpec]:
     )
     rules = Rules(progressive, config.interleave, config.cycle_styles, config.steps, tuple(s.weight for s in styles))
     with _keys_of_drawing():
-        judge(model.folder, config, img2img=progressive and any(rules.run(lane) for lane in range(n)))
+        judged(model, config, img2img=progressive and any(rules.run(lane) for lane in range(n)))
         batches = batches_of(node, model, config, images, "images")
     config = replace(config, rows=batches.batch, vae_batch=batches.vae_batch)
     listing, identity = book.to_bytes()

@@ -1,5 +1,6 @@
 """dry_run=true: what would be done, in a table. Reads, computes nothing, writes nothing."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from launch.config.clusters import n_jobs_of, preview
+from launch.config.program import as_typed
+from launch.plan.absent import unknown
 from launch.plan.devices import cores, n_workers, places_of, uses_gpu, visible_gpus
 from launch.plan.planned import PlannedStage, Point
 from launch.plan.state import state_of
@@ -16,9 +19,11 @@ from launch.show.saying import say
 PHASES = {"weights": "weights", "encode": "to encode texts", "denoise": "to denoise", "decode": "to decode"}
 
 
-def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Console) -> None:
-    """Stages, slots, units, batches, jobs and what is there of each; then the folders."""
+def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Console, words: Sequence[str] = ()) -> None:
+    """Stages, slots, units, batches, jobs and what is there of each; then the folders, and the weights that are not here. words: of the
+    command line, for the command that fetches these."""
     workers = workers_of(points, stages)
+    lost = unknown(stages)
     title = f"plan: {len(points)} point{'s' * (len(points) != 1)}, {len(stages)} stages, each once"
     table = Table(title=title, title_justify="left")
     for name in ("stage", "slots", "units", "batches", "jobs", "state"):
@@ -26,7 +31,8 @@ def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Conso
     for stage in stages:
         state, spec = state_of(stage), stage.spec
         jobs = 0 if state.done else workers(stage)
-        table.add_row(spec.folder_name, *(f"{n:,}" for n in (spec.slots, spec.n_units, stage.n_batches, jobs)), str(state))
+        name, there = (spec.folder_name, str(state)) if stage.folder not in lost else (spec.name, "not known without weights")
+        table.add_row(name, *(f"{n:,}" for n in (spec.slots, spec.n_units, stage.n_batches, jobs)), there)
     console.print(table)
     for stage in stages:
         if price := stage.spec.settings.get("price"):
@@ -40,9 +46,18 @@ def show(points: Sequence[Point], stages: Sequence[PlannedStage], console: Conso
         say(console, f"{point.label or 'run'}:")
         for stage in point.stages:
             chosen = "" if stage in point.chosen() else "  (not asked for)"
-            say(console, f"  {stage.folder}{chosen}")
-    if more := preview(points[0].cluster.kind):
+            folder = stage.folder.with_name(f"{stage.name}-..") if stage.folder in lost else stage.folder
+            say(console, f"  {folder}{chosen}")
+    if (more := preview(points[0].cluster.kind)) and not lost:
         more(stages, points[0].cluster, console)
+    missing = list(dict.fromkeys(text for point in points for text in point.missing))
+    if missing:
+        say(console, "missing here, so that batches and windows of auto, memory, fingerprints and what is done already are not known:")
+    for text in missing:
+        say(console, f"  {text}")
+    groups = tuple({f"{text.partition('.')[0]}{mark}" for text in missing if "fetch " in text for mark in ".="})
+    if named := [word for word in words if word.startswith(groups)]:
+        say(console, f"what can be fetched: {as_typed('prefetch')} {shlex.join(named)}")
     console.print("dry run: nothing was computed, nothing was written")
 
 
