@@ -22,6 +22,7 @@ from synth.features.sources import labelled_in
 from synth.images.config import DrawingConfig
 from synth.images.families import family_class
 from synth.images.memory import ITEM, known, need
+from synth.images.model_folder import ModelFolder
 from synth.images.models import check_channels
 from synth.images.prompts import CLASS
 from synth.images.sources.base import Input
@@ -98,10 +99,17 @@ def _model(config: Config) -> tuple[PlannedModel, DrawingConfig]:
         raise WrongKey("real", real, "the model is a command, whose weights nobody knows", FIX)
     drawing = plan_model(config.model)
     model = plan_model(replace(config.model, **DRAWN)) if drawing.folder.pipeline in PIPELINES else drawing
-    folder = model.folder
+    if drawing.folder.pipeline not in PIPELINES:
+        raise WrongKey("real", real, f"LoRAs of {drawing.folder.pipeline} ({drawing.folder.name}) are not trained here", FIX)
+    if not model.absent:
+        _check_folder(real, model.folder)
+    with of_group(IMAGES_KIND):
+        return model, drawing.settings(config.images)
+
+
+def _check_folder(real: str, folder: ModelFolder) -> None:
+    """WrongKey for a model of parts that are not trained here."""
     what, unet = f"{folder.pipeline} ({folder.name})", folder.component_config("unet")
-    if folder.pipeline not in PIPELINES:
-        raise WrongKey("real", real, f"LoRAs of {what} are not trained here", FIX)
     if unet.get("time_cond_proj_dim") is not None:
         raise WrongKey("real", real, f"{what} is distilled (its U-Net takes the guidance scale), which training would undo", FIX)
     predicts = folder.scheduler_config().get("prediction_type", PREDICTIONS[0])
@@ -112,15 +120,14 @@ def _model(config: Config) -> tuple[PlannedModel, DrawingConfig]:
         why = f"{what} has a {folder.classes.get('unet')} and a {vae}, which are not trained here"
         raise WrongKey("real", real, why, FIX)
     check_channels(folder)
-    with of_group(IMAGES_KIND):
-        return model, drawing.settings(config.images)
 
 
 def _size(keys: LoraConfig, model: PlannedModel, drawn: DrawingConfig) -> int:
     """Pixels of a side: what is asked for, else the smaller one of what is drawn."""
     size = keys.size if keys.size is not None else min(drawn.height, drawn.width)
     try:
-        model.folder.check_size(size, size, family_class(model.folder.pipeline).size_step)
+        if not model.absent:
+            model.folder.check_size(size, size, family_class(model.folder.pipeline).size_step)
     except WrongKey as e:
         raise WrongKey("size", size, e.why, e.fix, LORA) from e
     return size
@@ -139,7 +146,7 @@ def _memory(node: Node, model: PlannedModel, drawn: DrawingConfig, keys: LoraCon
     """For the settings: what is known of a worker's memory. held: pictures whose latents are on the host together. WrongKey where a GPU
     does not even hold the weights."""
     gpu = gpu_memory(node.config.cluster, node.kind, {})
-    if gpu is None or not known(model.folder):
+    if gpu is None or model.absent or not known(model.folder):
         return {}
     dtype = "bfloat16" if keys.dtype == "auto" else keys.dtype
     own = replace(drawn, model=replace(model.config, dtype=dtype))

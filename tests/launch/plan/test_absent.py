@@ -61,3 +61,15 @@ def test_the_list_ends_with_the_command_that_fetches_them_and_a_real_run_refuses
     assert "prefetch" in out and out.count("model=sdxl") >= 1 and "images-.." in out and not world.runs.exists()
     real = world.run(*words)
     assert real.returncode == EXIT_BAD_INPUT and "captioner.ckpt_dir" in real.stdout + real.stderr and not list(world.runs.glob("*/*"))
+
+
+def test_loras_of_a_model_that_is_not_here_are_counted_and_other_kinds_of_models_are_refused_all_the_same(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "real" / "cat").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "real" / "cat" / "a.png")
+    words = ("dataset=pictures", f"lora.real={tmp_path}/real", "lora.missing=plain", "lora.steps=100", "lora.save_every=50", "dry_run=true")
+    point = planned(tmp_path, *words, "model=sd15")
+    assert stage(point, "lora").spec.slots == 2 and {stage(point, n).folder for n in ("lora", "images")} <= unknown(point.stages)
+    with pytest.raises(InputError, match="LoRAs of StableDiffusion3Pipeline"):
+        planned(tmp_path, *words, "model=sd3")
