@@ -61,3 +61,12 @@ def test_the_list_ends_with_the_command_that_fetches_them_and_a_real_run_refuses
     assert "prefetch" in out and out.count("model=sdxl") >= 1 and "images-.." in out and not world.runs.exists()
     real = world.run(*words)
     assert real.returncode == EXIT_BAD_INPUT and "captioner.ckpt_dir" in real.stdout + real.stderr and not list(world.runs.glob("*/*"))
+
+
+def test_a_real_dataset_with_the_models_that_ship_here_is_told_aloud_and_theirs_is_not(tmp_path):
+    notes = planned(tmp_path, *IMAGENET, "dry_run=true").notes
+    assert [note.partition(" ships")[0] for note in notes if "of dataset=imagenet" in note] == [
+        "TOY MODEL: model=tiny_sd", "TOY MODEL: captioner=tiny_llama"
+    ]  # fmt: skip
+    assert not any("ships here" in note for note in planned(tmp_path, "dataset=pictures").notes)
+    assert len([n for n in planned(tmp_path, *IMAGENET, "model=sd15", "dry_run=true").notes if "ships here" in n]) == 1
