@@ -1,7 +1,7 @@
 """Composed config -> planned stages in topological order. Reads input files, writes nothing."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,18 @@ from launch.plan.absent import allowed
 from launch.plan.filters import pool
 from launch.plan.node import Node, planner
 from launch.plan.planned import PlannedStage, Point
+from launch.plan.sources import PACKAGE
 from synth.errors import InputError
 from synth.filters.config import FilterConfig
 from synth.judge.config import JudgeFilterConfig
 from synth.keys import WrongKey, check
 from synth.kinds import Kind, chosen_by, kind_of, serving
+from synth.layout.config import TOY
 from synth.layout.objects.config import EMBEDDINGS
 
+EMBEDDED = ("pictures", "scenes")  # datasets that ship here
+SMALL = {"captions": ("weights",), "images": ("model",)}  # kind -> role of the model that may be one of those that ship
+KEY_OF = {"weights": "captioner=", "model": "model="}
 OWN = ("parts", EMBEDDINGS)  # roles of stages that an export alone reads
 BEHIND = "not looked at: it reads"  # how the reason of a stage begins that reads one which could not be planned
 POOL = "pool"  # in the place of a kind: stages of other runs beside this one's, under one name
@@ -55,7 +60,21 @@ def plan_point(
             point = _trial(config, label, command, unplanned)
         else:
             point = _planned(config, label, given, command, unplanned)
-    return replace(point, missing=tuple(missing)) if missing else point
+    return replace(point, missing=tuple(missing), notes=(*toys(config, point.stages), *point.notes))
+
+
+def toys(config: Config, stages: Sequence[PlannedStage]) -> list[str]:
+    """What to say where the small models that ship here meet another dataset than those that do; layout labels and features say so
+    themselves."""
+    if config.dataset.name in EMBEDDED:
+        return []
+    files = {(role, Path(s.spec.inputs[role].path)) for s in stages for role in SMALL.get(s.spec.kind, ()) if role in s.spec.inputs}
+    names = sorted({(role, path.name) for role, path in files if PACKAGE in path.resolve().parents})
+    return [
+        f"{TOY}: {KEY_OF[role]}{name} ships here and knows drawings of 20 things; of dataset={config.dataset.name} it makes a "
+        f"test and nothing of use: choose {KEY_OF[role]}NAME"
+        for role, name in names
+    ]
 
 
 def _trial(config: Config, label: str, command: str, unplanned: dict[str, InputError] | None) -> Point:

@@ -73,3 +73,12 @@ def test_loras_of_a_model_that_is_not_here_are_counted_and_other_kinds_of_models
     assert stage(point, "lora").spec.slots == 2 and {stage(point, n).folder for n in ("lora", "images")} <= unknown(point.stages)
     with pytest.raises(InputError, match="LoRAs of StableDiffusion3Pipeline"):
         planned(tmp_path, *words, "model=sd3")
+
+
+def test_a_real_dataset_with_the_models_that_ship_here_is_told_aloud_and_theirs_is_not(tmp_path):
+    notes = planned(tmp_path, *IMAGENET, "dry_run=true").notes
+    assert [note.partition(" ships")[0] for note in notes if "of dataset=imagenet" in note] == [
+        "TOY MODEL: model=tiny_sd", "TOY MODEL: captioner=tiny_llama"
+    ]  # fmt: skip
+    assert not any("ships here" in note for note in planned(tmp_path, "dataset=pictures").notes)
+    assert len([n for n in planned(tmp_path, *IMAGENET, "model=sd15", "dry_run=true").notes if "ships here" in n]) == 1

@@ -7,10 +7,12 @@ from launch.config.clusters import ClusterConfig
 from launch.plan.planned import PlannedStage, Point
 from launch.show.estimate import GB, HOUR, Paces, costs, estimate, pace_of, work_of
 from synth.errors import InputError
+from synth.keys import dump
 from synth.numerics import EXACT
 from synth.run.loop import Worker
 from synth.store.folder import StageFolder
 from synth.store.spec import InputFile, StageSpec
+from tests.configs import ProbeConfig
 from tests.stages import events, probe
 
 DRAWN = {
@@ -196,3 +198,18 @@ def test_events_of_real_workers_are_read_as_they_are_written(tmp_path):
     assert found.pace.units == 10 and found.pace.stage == first.path.name
     busy = sum(e["seconds"] for e in events(first, "unit"))
     assert found.worker_s - found.pace.start_s == pytest.approx(2 * busy, rel=0.25)
+
+
+def test_after_one_stage_the_next_of_the_same_kind_is_estimated_within_a_quarter(tmp_path):
+    """Of workers whose batches take a sleep, long beside what else a busy machine does; the next has three times as many units."""
+    runs = tmp_path / "runs"
+    took = {}
+    for name, slots, seed in (("first", 8, 1), ("next", 24, 2)):
+        planned = StageSpec("probe", "probe", dump(ProbeConfig(sleep=0.3, seed=seed)), slots, 4, 2, EXACT, framing="tar")
+        if name == "next":
+            found = estimate(PlannedStage(planned, runs / name), 1, Paces([runs]))
+        folder = StageFolder.create(runs / name, planned)
+        assert Worker(folder, 0, 1).run() == 0
+        took[name] = events(folder, "stop")[0]["seconds"]
+    assert took["next"] >= 12 * 0.3 and found.pace.stage.startswith("probe-")
+    assert found.wall_s == pytest.approx(took["next"], rel=0.25) and found.worker_s == pytest.approx(took["next"], rel=0.25)
