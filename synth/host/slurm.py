@@ -214,7 +214,7 @@ def listing(users: Sequence[str] = (), clusters: Iterable[str] = ("",)) -> list[
 
 # the comment is the user's, and may hold bars and lines; the time behind it tells where it ends. The name is all of the rest
 LISTED = re.compile(
-    r"^(\d[^|\n]*)\|([A-Z]\w*)\|([^|\n]*)\|([^|\n]*)\|((?:(?!\n\d[^|\n]*\|[A-Z]).)*?)\|(\d+|N/A|Unknown|\d{4}-[\d:T-]+)\|([^\n]*)$",
+    r"^(\d[^|\n]*)\|([A-Z][^|\n]*)\|([^|\n]*)\|([^|\n]*)\|((?:(?!\n\d[^|\n]*\|[A-Z]).)*?)\|(\d{9,}|N/A|Unknown|\d{4}-[\d:T-]+)\|([^\n]*)$",
     re.MULTILINE | re.DOTALL,
 )
 

@@ -46,7 +46,7 @@ def test_lines_of_squeue_are_read_and_foreign_ones_left_out():
     }
 
 
-@pytest.mark.parametrize("comment", ["", "tok", "(null)", "a|b", "project|web", "two\nlines", "a|\nb||", '{"a": 1}'])
+@pytest.mark.parametrize("comment", ["", "tok", "(null)", "a|b", "project|2026|web", "two\nlines", "a|\nb||", '{"a": 1}'])
 @pytest.mark.parametrize("at", ["1795236000", "N/A", "2026-11-27T01:46:15"])
 def test_a_job_is_known_by_its_name_whatever_its_users_comment_holds(comment, at):
     other = "67108865|REVOKED|None|(null)||1795236001|far|1"
