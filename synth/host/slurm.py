@@ -230,16 +230,22 @@ def listing(users: Sequence[str] = (), clusters: Iterable[str] = ("",)) -> list[
     return jobs
 
 
+# the comment is the user's, and may hold bars and lines; the time behind it tells where it ends. The name is all of the rest
+LISTED = re.compile(
+    r"^(\d[^|\n]*)\|([A-Z][^|\n]*)\|([^|\n]*)\|([^|\n]*)\|((?:(?!\n\d[^|\n]*\|[A-Z]).)*?)\|(\d{9,}|N/A|Unknown|\d{4}-[\d:T-]+)\|([^\n]*)$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
 def parse_listing(text: str, cluster: str = "") -> list[Listed]:
-    """squeue's lines; a name may hold a bar.
+    """squeue's lines; a name may hold a bar, and a comment bars and ends of lines.
 
     >>> parse_listing("11_3|PENDING|Dependency|afterany:9(unfulfilled)|tok|1795236000|images|1\\n")[0].name
     'images|1'
     """
-    fields = (line.split("|", 6) for line in text.splitlines() if line.count("|") >= 6)
     return [
         Listed(job, whole_state(state), why, after, comment, name, when(at), cluster)
-        for job, state, why, after, comment, at, name in fields
+        for job, state, why, after, comment, at, name in LISTED.findall(text)
     ]
 
 

@@ -15,6 +15,7 @@ from synth.host.slurm import (
     home,
     is_live,
     job_states,
+    parse_listing,
     parse_sacct,
     parse_states,
 )
@@ -43,6 +44,16 @@ def test_lines_of_squeue_are_read_and_foreign_ones_left_out():
         "11_3": ("RUNNING", 1),
         "11": ("PENDING", 0),
     }
+
+
+@pytest.mark.parametrize("comment", ["", "tok", "(null)", "a|b", "project|2026|web", "two\nlines", "a|\nb||", '{"a": 1}'])
+@pytest.mark.parametrize("at", ["1795236000", "N/A", "2026-11-27T01:46:15"])
+def test_a_job_is_known_by_its_name_whatever_its_users_comment_holds(comment, at):
+    other = "67108865|REVOKED|None|(null)||1795236001|far|1"
+    text = f"{other}\n11_3|RUNNING|None|(null)|{comment}|{at}|images-0a1b.0\nslurm_load_jobs error: x\n{other}\n"
+    jobs = parse_listing(text)
+    assert [j.job for j in jobs] == ["67108865", "11_3", "67108865"] and jobs[2].name == "far|1"
+    assert (jobs[1].name, jobs[1].state) == ("images-0a1b.0", "RUNNING")
 
 
 def test_sacct_lines_are_read():
