@@ -37,15 +37,7 @@ from tests.bench import quality_layout  # noqa: E402
 MODELS = ROOT / "synth" / "embedded" / "models"
 PARTS = ("captions", "images", "transfer", "clip", "layout")
 SCENES = 200  # new ones
-CHAIN = (
-    (0.3, 0.2),
-    (0.1, 0.2),
-    (0.05, 0.2),
-    (0.05, 0.4),
-    (0.03, 0.2),
-    (0.03, 0.4),
-    (0.03, 0.5),
-)  # min_probability of the tagger, box_threshold
+CHAIN = ((0.3, 0.2), (0.3, 0.5), (0.1, 0.5), (0.03, 0.2), (0.03, 0.5))  # min_probability of the tagger, box_threshold
 ATTRIBUTES = ("class", "background", "size", "position")
 SECOND = {"class_background": "background", "class_relation": "relation"}
 
@@ -213,7 +205,7 @@ def clip_tables(count: int, seed: int) -> None:
         show(
             f"CLIP as a tagger: {SCENES} new scenes of one to four objects, {len(words)} words: {title}",
             ["min_probability", "recall", f"of {quality_layout.SMALL} pixels and more", "precision"],
-            quality_layout.tag_rows(folder, pictures, words, (0.1, 0.2, 0.3, 0.4, 0.5)),
+            quality_layout.tag_rows(folder, pictures, words, (0.03, 0.1, 0.2, 0.3, 0.5)),
         )
 
 

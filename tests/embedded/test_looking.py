@@ -38,8 +38,9 @@ def test_clip_tells_the_classes_and_the_backgrounds_apart(clip):
 def test_clip_tags_scenes_of_several_objects(clip, scenes):
     odds = clip.probabilities(quality.features(clip, [p.image for p in scenes]), clip.classes(classes(), [quality.TEMPLATE]))
     shown = np.array([[cls in p.classes for cls in classes()] for p in scenes])
-    said = odds >= 0.15
-    assert (said & shown).sum() / shown.sum() >= 0.75 and (said & shown).sum() / said.sum() >= 0.4
+    for least, recall, precision in ((0.03, 0.9, 0.2), (0.15, 0.75, 0.4)):  # the default of tagger=[tiny_clip] is the first
+        said = odds >= least
+        assert (said & shown).sum() / shown.sum() >= recall and (said & shown).sum() / said.sum() >= precision
 
 
 def test_what_clip_says_of_a_picture_does_not_hang_on_its_size(clip):
@@ -50,7 +51,7 @@ def test_what_clip_says_of_a_picture_does_not_hang_on_its_size(clip):
 
 
 def test_the_detector_finds_the_tags_of_a_scene(scenes):
-    assert quality.average_precision(scenes, quality.boxes_of(MODELS / "tiny_owlv2", scenes), lambda p, n: not p.small(n)) >= 0.6
+    assert quality.average_precision(scenes, quality.boxes_of(MODELS / "tiny_owlv2", scenes), lambda p, n: not p.small(n)) >= 0.9
 
 
 def test_the_detector_finds_nothing_of_a_tag_that_is_not_there(scenes):

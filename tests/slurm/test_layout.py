@@ -36,7 +36,8 @@ def python_that_dies_once(folder: Path) -> Path:
     program.write_text(
         f"""#!/bin/bash
 export CUDA_VISIBLE_DEVICES= SYNTHSET_GPUS=
-words="$*" stage="${{*#*-m synth.worker }}"
+words="$*"
+stage="${{words#*-m synth.worker }}"
 stage=$(basename "${{stage%% *}}")
 case "$words" in *"-m synth.worker "*) case "$stage" in {"|".join(f"{name}-*" for name in STAGES)})
     if mkdir {here}/begun/"$stage" 2>/dev/null; then
