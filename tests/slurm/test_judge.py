@@ -15,7 +15,7 @@ def test_a_sweep_ends_in_a_table(cluster, tmp_path):
     words = ["-m", "recipe=judge", f"judge.source={sets[0]},{sets[1]}", f"judge.test={sets[2]}", "dataset.name=judged"]
     words += [f"features.model={clip}", f"cluster.python={blind_python(tmp_path)}", "cluster.n_jobs=1"]
     said = launch(cluster, runs, *words)
-    assert said.count("gate") == 7  # the features of the test set are shared
+    assert said.count("gate") == 9  # the features of the test set are shared
     wait_whole(cluster, runs, 400)
     settle(cluster)
     told = subprocess.run([sys.executable, str(REPO / "launch" / "report.py"), str(runs)], capture_output=True, text=True, timeout=100)
