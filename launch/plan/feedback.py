@@ -4,25 +4,20 @@ with them: what is decided later is which classes the pictures are of.
     captions_json -> shares_1 -> images_1 -> features_1 -> shares_2 -> images_2 -> .. ; images_1, images_2, .. -> rounds
 """
 
-import gzip
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from launch.config.root import Config, RecipeStage
 from launch.plan import judge
+from launch.plan.apart import apart
 from launch.plan.judge import FEATURES, JUDGE, ROUND_FEATURES, ROUND_IMAGES
 from launch.plan.node import Node
 from launch.plan.planned import PlannedStage
-from launch.plan.sources import Given, of_given
-from synth import foreign
 from synth.errors import InputError
-from synth.images.sources.base import Input
-from synth.images.sources.listing import NAME
 from synth.judge.allocation import round_sizes
 from synth.judge.config import COVERAGE, NONE, SHARES, RoundsConfig, SharesConfig
 from synth.judge.matching import matched, named
-from synth.judge.parts import MADE, REAL, ROLES, TEST
+from synth.judge.parts import MADE, REAL, ROLES
 from synth.keys import WrongKey, dump, of_group
 from synth.kinds import TABLE, kind_of
 from synth.reading.stage import ROLE as IMAGES
@@ -113,7 +108,7 @@ def shares(node: Node) -> list[StageSpec]:
     config = SharesConfig(by=NONE, total=sizes[k - 1], floor=1.0, neighbours=0)
     if k > 1 and keys.by != NONE:
         if k == 2:  # once
-            _apart(node)
+            apart(node, node.config.judge.real, f"{JUDGE}.{REAL}", "decide what is drawn", f"use {GROUP}={NONE}")
             notes = _classes(node, classes)
         config = replace(config, by=keys.by, floor=keys.floor, neighbours=node.config.judge.neighbours if keys.by == COVERAGE else 0)
     return [node.spec(dump(config), 1, 1, 1, settings={"notes": notes} if notes else None)]
@@ -137,33 +132,3 @@ def _classes(node: Node, classes: dict[int, str]) -> list[str]:
         return []
     what = f"{len(lacking):,} class{'' if len(lacking) == 1 else 'es'} of the run ({named(lacking)})"
     return [f"{JUDGE}.{REAL}: has no pictures of {what}: these get a usual share"]
-
-
-# -- the test set decides nothing ------------------------------------------------------------------------------------
-
-
-def _apart(node: Node) -> None:
-    """WrongKey where the pictures that decide are those of the test set, or some of them are: the accuracy would be told by what it was
-    drawn for."""
-    paths = {name: getattr(node.config.judge, name) for name in (REAL, TEST)}
-    if paths[TEST] is None:
-        return
-    real, test = (of_given(node, Given(path, f"{JUDGE}.{name}", whole=True)) for name, path in paths.items())
-    stages = [[stage.folder for stage in planned.node.upstream.get(IMAGES, ())] for planned in (real, test)]
-    same = stages[0] == stages[1] if all(stages) else not any(stages) and _digest(real.inputs) == _digest(test.inputs)
-    shared = set(_digests(real.files.get(NAME, b""))) & set(_digests(test.files.get(NAME, b"")))
-    if same or shared:
-        which = "it holds the pictures of judge.test" if same else f"{len(shared):,} of its pictures are in judge.test, too, byte by byte"
-        why = f"{which}, and would decide what is drawn"
-        raise WrongKey(REAL, paths[REAL], why, f"give others, such as a part of the training set, or use {GROUP}={NONE}", JUDGE)
-
-
-def _digest(inputs: Any) -> list[str]:
-    return sorted(file.identity for file in inputs.values())
-
-
-def _digests(listing: bytes) -> Iterator[str]:
-    """Of the pictures of a listing that are known by every byte of their own."""
-    for line in gzip.decompress(listing).splitlines() if listing else ():
-        if digest := Input.from_list(foreign.parse(line, NAME, halves=True)).sha256:
-            yield digest

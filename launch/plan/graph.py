@@ -22,7 +22,7 @@ from synth.errors import InputError
 from synth.filters.config import FilterConfig
 from synth.judge.config import JudgeFilterConfig
 from synth.keys import WrongKey, check
-from synth.kinds import Kind, chosen_by, kind_of, serving
+from synth.kinds import KINDS, Kind, chosen_by, kind_of, serving
 from synth.layout.config import TOY
 from synth.layout.objects.config import EMBEDDINGS
 
@@ -218,7 +218,7 @@ def _source(group: str, name: str, kind: Kind, last: str, stages: Mapping[str, R
         others = [n for n, other in chosen_by(group).items() if {*other.of, *other.serves} & set(there)]
         fix = f"its {group}s are {', '.join(others)}" if others else f"use {group}=[]"
         raise InputError(f"{group}={name}: is made of {' or '.join(kind.of)}, and {stages[last].kind} makes {there[0]}; {fix}")
-    makers = [n for n, stage in stages.items() if set(kind.of) & set(kind_of(stage.kind).makes)]
+    makers = [n for n, stage in stages.items() if stage.kind in KINDS and set(kind.of) & set(kind_of(stage.kind).makes)]
     if not makers:
         raise InputError(
             f"{group}={name}: is made of {' or '.join(kind.of)}, and no stage of recipe {recipe.name} makes it; leave {name} out"
@@ -256,12 +256,13 @@ def _wanted(config: Config, stages: Mapping[str, RecipeStage]) -> frozenset[str]
     if asked is None:
         return None
     asked = [asked] if isinstance(asked, str) else list(asked)
+    there = [name for name, stage in stages.items() if stage.kind not in GROUPS]  # what stands for several stages is none to compute
     for name in asked:
-        if name not in stages:
+        if name not in there:
             key = "until" if config.until is not None else "only"
-            raise InputError(f"{key}={name}: no such stage in this run; there are {', '.join(stages)}{did_you_mean(str(name), stages)}")
+            raise InputError(f"{key}={name}: no such stage in this run; there are {', '.join(there)}{did_you_mean(str(name), there)}")
     if not asked:
-        raise InputError(f"only=[]: names no stage; there are {', '.join(stages)}")
+        raise InputError(f"only=[]: names no stage; there are {', '.join(there)}")
     asked += [up for name in asked for role, up in stages[name].upstream.items() if role in OWN]
     return frozenset(ancestors(config.until, stages) if config.until is not None else asked)
 

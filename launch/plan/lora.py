@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.config.root import Config, RecipeStage
+from launch.plan.apart import apart
 from launch.plan.batches import GB
 from launch.plan.datasets import dataset_of
 from launch.plan.gpu_memory import gpu_memory
@@ -66,6 +67,7 @@ def plan(node: Node) -> list[StageSpec]:
         model, drawn = _model(node.config)
         size = _size(keys, model, drawn)
         source = of_given(node, Given(keys.real, KEY))
+        apart(node, keys.real, KEY, "teach the model what it is judged by", "leave judge.test out")
         classes, notes = _classes(node, source)
         if keys.scope == ALL and CLASS not in keys.prompt and len(classes) > 1:
             notes.append(f"{LORA}.prompt: does not say {CLASS}, so that the one LoRA of all classes cannot tell them apart")

@@ -71,11 +71,19 @@ def test_filters_read_the_pictures_of_all_rounds(world, keys):
     assert stage(point, "image_folder").upstream == (stage(point, "label_agreement").folder,)
 
 
+def test_captions_may_be_exported_beside_pictures_of_rounds(world, keys):
+    point = world.point(*keys, "export=[image_folder,captions_txt]")
+    assert stage(point, "captions_txt").upstream == (stage(point, "captions_json").folder,)
+
+
 def test_until_and_only_name_stages_of_a_round(world, keys):
     point = world.point(*keys, "until=shares_2")
     before = ("captions", "captions_json", "shares_1", "images_1", "features_1", "real_features")
     assert {s.name for s in point.chosen()} == {*before, "shares_2"}
     assert [s.name for s in world.point(*keys, "only=[images_2]").chosen()] == ["images_2"]
+    for one in ("only=[round_images]", "until=features_before_3"):  # which stand for several stages, and would compute nothing
+        with pytest.raises(InputError, match=r"no such stage in this run; there are captions, captions_json, shares_1, images_1"):
+            world.point(*keys, one)
 
 
 def test_classes_that_real_pictures_are_not_of_are_told(world, keys):

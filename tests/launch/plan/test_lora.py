@@ -10,6 +10,7 @@ import pytest
 from launch.plan.datasets import dataset_of
 from launch.show.dry_run import memory_line
 from synth.errors import InputError
+from tests.fixtures_clip import build_tiny_clip
 from tests.images import tiny
 from tests.images.pictures import image_folder
 from tests.launch.plan.test_graph import stage
@@ -173,3 +174,18 @@ def test_pictures_of_a_class_that_was_not_trained_are_refused(planned, monkeypat
 def dataset_without_owl(dataset):
     chosen = dataset_of(dataset)
     return replace(chosen, classes=chosen.classes[:2])
+
+
+def test_pictures_of_the_test_set_teach_nothing(tmp_path, folder):
+    """The accuracy would be told by what the model was shown."""
+    real, test = (image_folder(tmp_path / name, CLASSES, each=3) for name in ("real", "test"))
+    for file in test.glob("*/*.png"):
+        file.write_bytes(file.read_bytes() + b"another")
+    shutil.copy(test / "owl" / "0.png", real / "owl" / "3.png")
+    judged = f"judge.test={test}", f"features.model={build_tiny_clip(tmp_path / 'clip')}"
+    with pytest.raises(InputError, match=r"lora\.real=.*: 1 of its pictures are in judge\.test, too, byte by byte, and would teach"):
+        point(tmp_path, folder("sd"), real, *judged)
+    (real / "owl" / "3.png").unlink()
+    assert stage(point(tmp_path, folder("sd"), real, *judged), "judge")
+    with pytest.raises(InputError, match=r"it holds the pictures of judge\.test"):
+        point(tmp_path, folder("sd"), test, *judged)
