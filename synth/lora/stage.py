@@ -23,7 +23,7 @@ from synth.features.sources import Source, source_of
 from synth.images.decode import decode
 from synth.images.loras import check_peft
 from synth.images.models import inspect_model, model_inputs
-from synth.images.pipeline import free
+from synth.host.gpu import free
 from synth.images.prompts import prompt_of
 from synth.images.trained import FILE
 from synth.lora.config import ALL, LoraClass, LoraConfig

@@ -2,6 +2,7 @@
 
 import pytest
 
+from synth.images.stage import Images
 from tests.images import tiny
 from tests.images.pictures import image_folder
 from tests.lora.planned import CLASSES, whole
@@ -67,3 +68,16 @@ def test_other_models_are_trained_and_drawn_with_too(name, real, tmp_path):
     plain = pictures(whole(tmp_path, folder, None, model, "dataset.classes=0..1", "images.height=64", "images.width=64")["images"])
     drawn = pictures(made["images"])
     assert drawn.keys() == plain.keys() and not set(drawn.values()) & set(plain.values())
+
+
+def test_pictures_are_told_apart_by_the_bytes_of_their_loras(by_class):
+    """One that was trained again with the same keys, on pictures of a stage that were made again, is another one."""
+    images, lora = by_class["images"], by_class["lora"]
+    stage = Images(images)
+    inputs = stage.unit_inputs(images.unit(0))
+    with images.reader(0) as reader:
+        assert inputs == reader.index.inputs
+    with lora.reader(0) as first, lora.reader(1) as second:
+        assert stage._loras == [first.digest, second.digest]
+    stage._loras = ["0" * 64]
+    assert stage.unit_inputs(images.unit(0)) != inputs
