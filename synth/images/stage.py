@@ -172,10 +172,10 @@ class Images(Stage):
         tasks, reasons = self.gathered(unit)
         # wherever a caption came from
         pictures = [[t.slot, t.replica, *astuple(replace(t.row, slot=0, source=""))] for t in tasks.values()]
-        return digest([pictures, sorted(reasons.items()), *self._loras])
+        return digest([pictures, sorted(reasons.items()), *self._lora_digests])
 
     @cached_property
-    def _loras(self) -> list[str]:
+    def _lora_digests(self) -> list[str]:
         """Digests of the units that hold the LoRAs it draws with."""
         if TRAINED not in self.folder.spec.upstream:
             return []

@@ -20,10 +20,10 @@ import numpy as np
 from synth import keys
 from synth.errors import InputError
 from synth.features.sources import Source, source_of
+from synth.host.gpu import free
 from synth.images.decode import decode
 from synth.images.loras import check_peft
 from synth.images.models import inspect_model, model_inputs
-from synth.host.gpu import free
 from synth.images.prompts import prompt_of
 from synth.images.trained import FILE
 from synth.lora.config import ALL, LoraClass, LoraConfig

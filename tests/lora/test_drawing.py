@@ -78,6 +78,6 @@ def test_pictures_are_told_apart_by_the_bytes_of_their_loras(by_class):
     with images.reader(0) as reader:
         assert inputs == reader.index.inputs
     with lora.reader(0) as first, lora.reader(1) as second:
-        assert stage._loras == [first.digest, second.digest]
-    stage._loras = ["0" * 64]
+        assert stage._lora_digests == [first.digest, second.digest]
+    stage._lora_digests = ["0" * 64]
     assert stage.unit_inputs(images.unit(0)) != inputs
