@@ -155,13 +155,7 @@ def retry_tombstones(path: Path, yes: bool, tell: Callable[[str], object]) -> in
     if not yes:
         tell("nothing was changed: add --yes, then run the command that made these stages again")
         return EXIT_OK
-    failures = []
-    for each in found.stages:
-        try:
-            for line in reopenable.reopen(each, in_use):
-                tell(line)
-        except (InputError, StoreError) as e:
-            failures.append(str(e))
+    failures = reopenable.reopen(found.stages, in_use, tell)
     for why in failures:
         tell(f"not opened: {why}")
     tell(f"opened slots of {len(found.stages) - len(failures)} of {len(found.stages)} stages: run the command that made them again")

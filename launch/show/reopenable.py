@@ -1,7 +1,9 @@
 """Slots of a runs folder that something outside of them left empty: found by reading, made to be filled again by launch/clean.py."""
 
+import contextlib
 import os
 import secrets
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from synth.store.files import replace, storing
 from synth.store.folder import StageFolder
 from synth.store.framing import shared
 
+ALIVE = 10.0  # seconds after which a long one says that it is still at work
+
 
 @dataclass(frozen=True)
 class Reopening:
@@ -27,6 +31,10 @@ class Reopening:
     reasons: Counter[str]
     own: Counter[str]
     behind: tuple[StageFolder, ...]
+
+    @property
+    def all(self) -> tuple[StageFolder, ...]:
+        return (self.folder, *self.behind)
 
     @property
     def answers_are_forgotten(self) -> bool:
@@ -48,7 +56,7 @@ def find(path: Path, in_use: Callable[[StageFolder], str]) -> Reopenable:
         if is_output(folder):  # what it left out is missing upstream
             continue
         reasons, own, units = _empty(folder)
-        if not reasons:
+        if not reasons and not folder.is_being_reopened():
             continue
         try:
             behind = tuple(_behind(stages, folder))
@@ -106,7 +114,10 @@ def lines(found: Reopenable) -> list[str]:
     for each in found.stages:
         folder = each.folder
         slots = f"{each.reasons.total():,} of {folder.spec.slots:,} slots, in {len(each.units):,} of {folder.spec.n_units:,} units"
-        text.append(f"again  {_name(folder)}: {slots}: {told(each.reasons)}")
+        if each.units:
+            text.append(f"again  {_name(folder)}: {slots}: {told(each.reasons)}")
+        else:
+            text.append(f"again  {_name(folder)}: an earlier one was interrupted and has left nothing to do but its end")
         if each.answers_are_forgotten:
             text.append(f"       {_name(folder)}: the server is asked anew for these; its earlier answers count only as paid")
         if each.own:
@@ -130,27 +141,65 @@ def _name(folder: StageFolder) -> str:
     return f"{folder.path.parent.name}/{folder.path.name}"
 
 
-def reopen(each: Reopening, in_use: Callable[[StageFolder], str]) -> list[str]:
-    """Take the units from their places; what else moved, a line each. First those who read them are told: whatever interrupts this costs
-    them a look, and leaves nothing that is out of step unnoticed. InputError if somebody works on one of them by now."""
-    for folder in (each.folder, *each.behind):
-        if (
-            folder.path.exists() and not folder.may_be_out_of_step() and (why := in_use(folder))
-        ):  # what is doubted was so a moment ago, by us
-            raise InputError(f"{folder.path.name}: {why}")
-    moved = []
+def reopen(found: Sequence[Reopening], in_use: Callable[[StageFolder], str], tell: Callable[[str], object]) -> list[str]:
+    """Take the units of stages from their places; why that could not be, a line a stage. What else moved is told.
+
+    First all stages are marked, and those that read them: a worker that starts from here on does nothing but say so, and one that started
+    a moment before has left a trace. Whatever interrupts this leaves the mark, and nothing that is out of step goes unnoticed.
+    """
+    failures, chosen = [], []
+    for each in found:
+        seen = {folder.path: _traces(folder) for folder in each.all}
+        try:
+            if why := next((f"{f.path.name}: {why}" for f in each.all if f.path.exists() and f.is_settled() and (why := in_use(f))), ""):
+                raise InputError(why)
+            goes_on = each.folder.is_being_reopened()
+            each.folder.begin_reopening()
+            for folder in each.behind:
+                if folder.path.exists():  # behind two stages that are made again
+                    folder.doubt(each.folder.path.name)
+            if late := [f.path.name for f in each.all if _traces(f) != seen[f.path]]:
+                if not goes_on:  # nothing of it moved
+                    each.folder.end_reopening()
+                raise InputError(f"{late[0]}: in use: a worker began there just now; try again when it has ended")
+            chosen.append(each)
+        except (InputError, StoreError) as e:
+            failures.append(str(e))
+    for each in chosen:
+        try:
+            _take_out(each, tell)
+        except (InputError, StoreError) as e:
+            failures.append(str(e))
+    return failures
+
+
+def _take_out(each: Reopening, tell: Callable[[str], object]) -> None:
     for folder in reversed(each.behind):
         if is_output(folder):
-            moved += _set_out(folder)
-        else:
-            folder.doubt(each.folder.path.name)
+            for line in _set_out(folder):
+                tell(line)
     if each.answers_are_forgotten:
         ask_anew(each.folder.path)
-    with storing(each.folder.path):
-        (each.folder.path / "done.json").unlink(missing_ok=True)
+    each.folder.forget_parts(set(each.units))
+    told = time.monotonic()
     for number in each.units:
-        each.folder.put_beside(number, "before")
-    return moved
+        with contextlib.suppress(FileNotFoundError):  # another clean was first
+            each.folder.put_beside(number, "before")
+        if time.monotonic() - told > ALIVE:
+            each.folder.begin_reopening()
+            told = time.monotonic()
+    each.folder.end_reopening()
+
+
+def _traces(folder: StageFolder) -> set[tuple[str, int]]:
+    """What workers and launchers leave as soon as they begin."""
+    with storing(folder.path):
+        found = set()
+        for pattern in ("events/*", "submissions/*", "leases/*/*"):
+            for path in folder.path.glob(pattern):
+                with contextlib.suppress(FileNotFoundError):
+                    found.add((str(path), path.lstat().st_mtime_ns))
+    return found
 
 
 def _set_out(folder: StageFolder) -> list[str]:

@@ -101,7 +101,7 @@ def place(
     facts: tries, goes_on, excluded (more nodes that are left out), mem and cluster of the record. Where nobody knows whether a job
     is queued the record stays open: whoever comes next looks for it by its name.
     """
-    turn = dataclasses.replace(turn, depends=tuple(depends), order=dataclasses.asdict(order), units=len(folder.committed()), **facts)
+    turn = dataclasses.replace(turn, depends=tuple(depends), order=dataclasses.asdict(order), units=folder.kept(), **facts)
     with contextlib.suppress(FileNotFoundError):
         (folder.path / "missing.json").unlink()
     while True:

@@ -270,7 +270,7 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live,
         turn = take_turn(folder.path, order.settle)
         wanted, scripts = written(stage, folder, site, turn, _useful(site, stage, folder.to_do()))
         told = next((s.container for s in reversed(read_submissions(folder.path)) if s.order), {})
-        turn = replace(turn, order=asdict(wanted), n_jobs=n_jobs, units=len(folder.committed()), container=told, cluster=live.cluster)
+        turn = replace(turn, order=asdict(wanted), n_jobs=n_jobs, units=folder.kept(), container=told, cluster=live.cluster)
         gate = order.add_gate(folder, turn, scripts, live.arrays).gate
     there = f" on cluster {live.cluster}" if slurm.at(live.cluster) else ""
     text = f"left alone: {' '.join(live.arrays)} pending or running, gate {gate}{there}; logs {folder.path / 'logs'}"

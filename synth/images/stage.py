@@ -172,8 +172,19 @@ class Images(Stage):
         tasks, reasons = self.gathered(unit)
         # wherever a caption came from
         pictures = [[t.slot, t.replica, *astuple(replace(t.row, slot=0, source=""))] for t in tasks.values()]
-        loras = [up.fingerprint for up in self.folder.spec.upstream.get(TRAINED, ())]
-        return digest([pictures, sorted(reasons.items()), *loras])
+        return digest([pictures, sorted(reasons.items()), *self._lora_digests])
+
+    @cached_property
+    def _lora_digests(self) -> list[str]:
+        """Digests of the units that hold the LoRAs it draws with."""
+        if TRAINED not in self.folder.spec.upstream:
+            return []
+        digests = []
+        for up in self.folder.upstream(TRAINED):
+            for number in range(up.spec.n_units):
+                with up.reader(number) as reader:
+                    digests.append(reader.digest)
+        return digests
 
     def gathered(self, unit: Unit) -> tuple[dict[int, Task], dict[int, str]]:
         """`gather`, asked for twice a unit (inputs, begin) and done once."""

@@ -8,6 +8,7 @@ if they had never failed. A stage that was told looks once which of its units ar
 import time
 from collections.abc import Callable, Sequence
 
+from synth.errors import InputError
 from synth.run.stage import Stage
 from synth.store import leases
 from synth.store.folder import StageFolder
@@ -29,6 +30,10 @@ OUTSIDE = (
         "is a link to itself",
         "has a name that is too",
     ),
+)
+OPENED_NOW = (
+    "slots of it are being opened, or that was interrupted: "
+    "run clean RUNS_DIR --tombstones=retry --yes to its end, then the same command again"
 )
 SERVERS = ("openai", "served")  # engines whose answers were those of a server as it was then
 OWN = ("prompt_too_long", "content_filter", "refusal")  # what also such an engine says of the request itself
@@ -108,9 +113,12 @@ def back_in_step(
     log: Callable,
 ) -> None:
     """Let go of the units of a stage that are made of other rows than those that are there now, if it was told that some may be. One worker
-    at a time, under the lease of the stage's end; the others wait. Upstream stages must be whole: InputError."""
+    at a time, under the lease of the stage's end; the others wait. InputError where an upstream stage is not whole, to stay: then nobody
+    can tell yet; and where units of this one are just being put beside."""
     number = folder.spec.n_units
     path = folder.lease_path(number)
+    if folder.is_being_reopened():
+        raise InputError(f"{folder.path}: {OPENED_NOW}")
     while folder.may_be_out_of_step() and not draining():
         newest = leases.newest_generations(path.parent).get(number, -1)
         free = newest < 0 or observer.is_free(number, path, newest)
@@ -120,18 +128,29 @@ def back_in_step(
             continue
         beats.hold(lease)
         try:
+            _prove_upstream(folder)
             stale = [unit for unit in sorted(folder.committed()) if _is_stale(folder, stage, unit)]
             for unit in stale:
                 folder.put_beside(unit, "stale")
+            folder.forget_parts(set(range(number)) - folder.committed())  # of rows that nobody can tell: they are begun anew
             folder.in_step()
             log("out_of_step", units=len(stale), of=number)
         finally:
             beats.release(lease)
 
 
+def _prove_upstream(folder: StageFolder) -> None:
+    for up in (up for role in folder.spec.upstream for up in folder.upstream(role)):
+        if up.is_being_reopened():
+            raise InputError(f"{up.path}, which {folder.path.name} reads: {OPENED_NOW}")
+        if not up.is_whole():
+            raise InputError(f"{up.path}: is made again in part, and {folder.path.name} reads it: run the command that made both again")
+
+
 def _is_stale(folder: StageFolder, stage: Stage, number: int) -> bool:
     """Whether a unit is to be made again: it was made of other rows, or its stage does not tell of which."""
     if type(stage).unit_inputs is Stage.unit_inputs:
         return True
+    now = stage.unit_inputs(folder.unit(number))
     with folder.reader(number) as reader:
-        return reader.index.inputs != stage.unit_inputs(folder.unit(number))
+        return now == folder.spec.fingerprint or reader.index.inputs != now

@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 
 from synth import foreign
@@ -29,8 +29,9 @@ from synth.store.units import Stored, UnitReader
 
 SHARD = 1000  # files a folder
 SHARDED = ("units", "leases", "parts")
+KEPT = ("before", "stale")  # parts that are no worker's: whole units that were put beside
 FOLDERS = (*SHARDED, "failed", "events", "logs", "submissions")
-DOUBTED = "doubted.json"
+DOUBTED, REOPENING = "doubted.json", "reopening.json"
 BESIDE = ("aside", "partitions", "growing", "answers")  # that some stages have, too
 
 
@@ -151,9 +152,9 @@ class StageFolder:
             time.sleep(min(1.0, max(0.01, end - time.monotonic())))
 
     def is_whole(self) -> bool:
-        """Whether every unit is there, of what is there upstream; the first confirmed absence answers it."""
+        """Whether every unit is there, of what is there upstream, to stay; the first confirmed absence answers it."""
         committed = self.committed()
-        return not self.may_be_out_of_step() and all(_opens(self.unit_path(u)) for u in range(self.spec.n_units) if u not in committed)
+        return self.is_settled() and all(_opens(self.unit_path(u)) for u in range(self.spec.n_units) if u not in committed)
 
     def failures(self) -> dict[int, list[Path]]:
         """unit -> the reports of its errors, oldest first."""
@@ -197,11 +198,39 @@ class StageFolder:
             beside.parent.mkdir(parents=True, exist_ok=True)
             replace(self.unit_path(unit), beside.with_name(beside.name.replace(".before", f".{name}", 1)))
 
+    def forget_parts(self, units: Set[int]) -> None:
+        """Remove what workers left of some units: it may be of other rows than those that are there now, or of slots that stayed empty,
+        and nobody is to go on with it."""
+        for shard in {unit // SHARD for unit in units}:
+            place = self.path / "parts" / f"{shard:03d}"
+            for name in names_in(place):
+                stem, _, rest = name.partition(".")
+                if is_number(stem) and int(stem) in units and rest.partition(".")[0] not in KEPT:
+                    with storing(place):
+                        (place / name).unlink(missing_ok=True)
+
+    def begin_reopening(self) -> None:
+        """Units of it are about to be put beside: until `end_reopening` nobody works on it, nor on what is made of it."""
+        with storing(self.path):
+            write_atomic(self.path / REOPENING, b"{}\n")
+            (self.path / "done.json").unlink(missing_ok=True)
+
+    def is_being_reopened(self) -> bool:
+        return (self.path / REOPENING).exists()
+
+    def end_reopening(self) -> None:
+        with storing(self.path):
+            (self.path / REOPENING).unlink(missing_ok=True)
+
+    def is_settled(self) -> bool:
+        """Whether units that are there are to stay, as far as is known."""
+        return not self.may_be_out_of_step() and not self.is_being_reopened()
+
     def doubt(self, stage: str) -> None:
         """A stage that this one reads, directly or not, is made again in part: units may be of rows that are not there any more."""
         with storing(self.path):
-            (self.path / "done.json").unlink(missing_ok=True)
             write_atomic(self.path / DOUBTED, canonical({"upstream": stage}) + b"\n")
+            (self.path / "done.json").unlink(missing_ok=True)
 
     def may_be_out_of_step(self) -> bool:
         return (self.path / DOUBTED).exists()
@@ -210,6 +239,10 @@ class StageFolder:
         """Its units were compared with what it reads."""
         with storing(self.path):
             (self.path / DOUBTED).unlink(missing_ok=True)
+
+    def kept(self) -> int:
+        """Units that are there and are sure to stay: none while they were not compared with what they are made of."""
+        return 0 if self.may_be_out_of_step() else len(self.committed())
 
     def to_do(self) -> int:
         """Units that are to be made, at most."""
@@ -233,7 +266,7 @@ class StageFolder:
             done = done_in(self.path / "done.json")
         except InputError:  # what is none promises nothing: the stage is finished again, and it is replaced
             return False
-        return done.get("units") == self.spec.n_units and not self.may_be_out_of_step()
+        return done.get("units") == self.spec.n_units and self.is_settled()
 
     def mark_done(self, facts: Mapping) -> None:
         write_atomic(self.path / "done.json", canonical(facts) + b"\n")

@@ -7,17 +7,22 @@ import pytest
 from launch import clean, verify
 from launch.config.compose import Composer, typed
 from launch.plan.graph import plan_point
+from launch.slurm.gate import gained
+from launch.slurm.submissions import Submission
 from synth import open_stage
 from synth.captions import engines
-from synth.errors import EXIT_OK
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK
 from synth.images.sources.base import GONE
 from synth.run import probe as probes
 from synth.run import reopened
 from synth.run.loop import Worker
 from synth.store import leases
+from synth.store.events import EventLog
 from synth.store.folder import StageFolder
+from synth.store.framing import frame
 from synth.store.leases import Owner
-from synth.store.samples import Tombstone
+from synth.store.parts import PartWriter
+from synth.store.samples import Sample, Tombstone
 from tests.captions.remote.fake import Fake, says
 from tests.launch.test_clean import aged
 from tests.stages import alone, digests, events, probe
@@ -174,3 +179,131 @@ def test_what_counts_as_from_outside_is_what_the_families_write(tmp_path):
     assert all(reopened.from_outside(here, reason) for reason in outside)
     own = [CHECKER, "clip_score: its class score is below 0.2 (0.1834)", engines.TOO_LONG, "no_class", "the command refused: no"]
     assert not any(reopened.from_outside(here, reason) for reason in own)
+
+
+# -- what is made of it, in every state that it may be in ----------------------------------------------------------------
+
+
+def captioned(tmp_path, url, *more):
+    """A server's captions, their table, and pictures of it in units of two batches."""
+    words = ["dataset=pictures", "dataset.classes=0..2", "captioner=openai", "captioner.model=m", f"captioner.base_url={url}", "seed=1"]
+    words += ["captioner.api_key_env=null", "captions.total=6", "captions.oversample=1.5", "captions.window=3", "captions.unit_size=3"]
+    words += [f"runs_dir={tmp_path}/runs", "images.unit_size=4", "images.batch_size=2", "images.steps=1", "export=[image_folder]", *more]
+    return plan_point(typed(Composer().compose(words))).stages
+
+
+def answers(down):
+    def answer(prompt, _):
+        words = hashlib.sha256(prompt.encode()).hexdigest()[:9].translate(str.maketrans("0123456789", "ghijklmnop"))
+        asked = prompt.strip().splitlines()[-1]
+        return says("nothing of the kind") if down and down[0] in asked else says(f"An apple, a banana and a strawberry beside {words}.")
+
+    return answer
+
+
+def test_batches_of_a_unit_that_was_left_half_made_are_not_mixed_with_those_of_other_rows(tmp_path):
+    with Fake(default=answers([])) as server:
+        never = worked(captioned(tmp_path / "never", server.url))
+    down = ["banana"]
+    with Fake(default=answers(down)) as server:
+        stages = captioned(tmp_path, server.url)
+        folders = worked(stages)
+        images = folders["images"]
+        unit = next(u for u in range(images.spec.n_units) if digests(images)[u] != digests(never["images"])[u])
+        half_made(images, unit)
+        aged(tmp_path / "runs")
+        assert retry(tmp_path / "runs", "--yes") == EXIT_OK
+        down.clear()
+        again = worked(stages)
+    assert not events(again["images"], "adopted")
+    assert digests(again["images"]) == digests(never["images"])
+
+
+def half_made(folder, unit):
+    """As a worker leaves it that was killed in its last batch: the first one in a part, the lease without a holder."""
+    with folder.reader(unit) as reader:
+        first = folder.spec.batches(folder.unit(unit))[0]
+        results = [
+            Sample(s, reader.entries[s].key, reader.files(reader.entries[s]))
+            if s in reader.entries
+            else Tombstone(s, reader.index.tombstones[s])
+            for s in first
+        ]
+        part = PartWriter(folder.part_path(unit, "gone", 0), folder.framing, 2)
+        part.append(frame(folder.framing, results))
+        part.keep()
+    folder.unit_path(unit).unlink()
+    (folder.path / "done.json").unlink()
+    leases.create(folder.lease_path(unit), unit, 0, Owner.me()).release()
+
+
+def test_a_worker_does_not_compare_with_a_stage_that_is_yet_to_be_made_again(tmp_path):
+    down = ["banana"]
+    with Fake(default=answers(down)) as server:
+        stages = captioned(tmp_path, server.url, "export=[]")
+        folders = worked(stages)
+        assert retry(tmp_path / "runs", "--yes") == EXIT_OK
+        images = folders["images"]
+        StageFolder.create(stages[1].dataset_root, stages[1].spec)  # the table, planned anew and not made
+        assert Worker(images, 0, 1).run() == EXIT_BAD_INPUT
+        assert images.may_be_out_of_step() and any("is made again in part" in e["why"] for e in events(images, "stop"))
+
+
+def test_a_worker_that_began_a_moment_before_the_units_moved_stops_it(tmp_path, fail, monkeypatch, capsys):
+    folder = probe(tmp_path / "runs" / "p")
+    fail[5] = SERVER
+    made(folder)
+    begin = StageFolder.begin_reopening
+
+    def beside_a_worker(self):
+        EventLog(self.path, "w").write("start")
+        begin(self)
+
+    monkeypatch.setattr(StageFolder, "begin_reopening", beside_a_worker)
+    assert retry(tmp_path / "runs", "--yes") == EXIT_AGAIN
+    assert "a worker began there just now" in capsys.readouterr().out
+    assert folder.missing() == [] and folder.is_settled()
+
+
+def test_nobody_works_on_what_an_interrupted_one_left_until_it_is_ended(tmp_path, fail, monkeypatch, capsys):
+    folder = probe(tmp_path / "runs" / "p")
+    fail[5] = SERVER
+    made(folder)
+    end = StageFolder.end_reopening
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StageFolder, "end_reopening", killed)
+    with pytest.raises(KeyboardInterrupt):
+        retry(tmp_path / "runs", "--yes")
+    assert folder.missing() == [1] and not folder.is_whole()
+    fail.clear()
+    assert Worker(folder, 0, 1).run() == EXIT_BAD_INPUT and any("--tombstones=retry" in e["why"] for e in events(folder, "stop"))
+    assert verify.main([str(folder.path)]) != EXIT_OK and "slots of it are being opened" in capsys.readouterr().out
+    monkeypatch.setattr(StageFolder, "end_reopening", end)
+    aged(tmp_path / "runs")
+    assert retry(tmp_path / "runs", "--yes") == EXIT_OK and "nothing to do but its end" in capsys.readouterr().out
+    assert digests(made(folder)) == alone(tmp_path, folder)
+
+
+def test_two_at_once_do_no_harm(tmp_path, fail, monkeypatch):
+    folder = probe(tmp_path / "runs" / "p")
+    fail |= {5: SERVER, 17: SERVER}
+    made(folder)
+    beside = StageFolder.put_beside
+    monkeypatch.setattr(StageFolder, "put_beside", lambda self, unit, name: [beside(self, unit, name) for _ in "ab"])
+    assert retry(tmp_path / "runs", "--yes") == EXIT_OK and folder.missing() == [1, 4]
+    fail.clear()
+    assert digests(made(folder)) == alone(tmp_path, folder)
+
+
+def test_a_gate_counts_as_gained_only_what_came_after_the_units_were_compared(tmp_path):
+    folder = made(probe(tmp_path / "runs" / "p"))
+    folder.doubt("captions-0")
+    sent = Submission(1, units=folder.kept())
+    assert not gained(folder, sent)  # all are there, and nobody looked
+    for unit in range(8):
+        folder.put_beside(unit, "stale")
+    folder.in_step()
+    assert gained(folder, sent)  # fewer than when it was submitted, and yet somebody got on

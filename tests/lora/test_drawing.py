@@ -3,6 +3,7 @@
 import pytest
 
 from launch.plan.loras import class_loras
+from synth.images.stage import Images
 from synth.store.names import folder_names
 from tests.configs import ModelConfig
 from tests.images import tiny
@@ -109,3 +110,16 @@ def test_files_of_classes_with_odd_names_are_found_again(tiny_sd, tmp_path):
     made = whole(tmp_path / "trained", tiny_sd, real, *keys)
     found = class_loras(ModelConfig("tiny", lora_by_class=str(made["lora"].out_dir)), dict(enumerate(names)))
     assert {index: file.stem for index, file in found.files.items()} == files
+
+
+def test_pictures_are_told_apart_by_the_bytes_of_their_loras(by_class):
+    """One that was trained again with the same keys, on pictures of a stage that were made again, is another one."""
+    images, lora = by_class["images"], by_class["lora"]
+    stage = Images(images)
+    inputs = stage.unit_inputs(images.unit(0))
+    with images.reader(0) as reader:
+        assert inputs == reader.index.inputs
+    with lora.reader(0) as first, lora.reader(1) as second:
+        assert stage._lora_digests == [first.digest, second.digest]
+    stage._lora_digests = ["0" * 64]
+    assert stage.unit_inputs(images.unit(0)) != inputs
