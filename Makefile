@@ -25,9 +25,9 @@ judge: $(VENV)/.installed
 	  features.model=$(TINY_CLIP) judge.real=$(JUDGED)/real judge.test=$(JUDGED)/test $(ARGS)
 	@$(BIN)/python launch/report.py runs/pictures --out runs/judge.html --out runs/judge.parquet
 
-# four processes on two cores: half of the tests wait, for the clocks of Slurm and of leases
+# six processes on two cores: half of the tests wait, for the clocks of Slurm and of leases
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 6 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -236,10 +236,12 @@ def from_schema(value: Any) -> Any:
 
 def dump(config: Any) -> dict:
     """What stage.json holds of a config, as plain JSON data: tuples are lists, keys of planning and sparse fields that say nothing left
-    out."""
+    out. A key that says nothing otherwise is one that planning has forgotten to fill: no worker could read it."""
     sparse = {name for name, k in keys_of(type(config)).items() if k.sparse}
     empty = {f.name for f in dataclasses.fields(config) if f.metadata.get(SPARSE)}
     values = {name: getattr(config, name) for name in stored_names(type(config))}
+    if forgotten := [n for n, k in keys_of(type(config)).items() if k.null and not k.sparse and n in values and values[n] is None]:
+        raise TypeError(f"{type(config).__name__}: {', '.join(forgotten)}: null is to be filled when it is planned")
     return {name: _plain(v) for name, v in values.items() if (v or name not in empty) and (v is not None or name not in sparse)}
 
 

@@ -111,3 +111,14 @@ def test_a_key_s_group_is_added_by_whoever_knows_it_and_once():
     with pytest.raises(WrongKey, match=r"^img2img\.steps=0: too few; use more$"), of_group("images"), of_group("img2img"):
         raise WrongKey("steps", 0, "too few", "use more")
     assert str(WrongKey("height", 20, "no").called("bucket").of("tracking")) == "tracking.bucket=20: no"
+
+
+def test_a_null_that_planning_did_not_fill_is_never_stored():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Config:
+        side: int = key("pixels", low=1, null="the model's own")
+        votes: int = key("votes", low=1, null="all", sparse=True)
+
+    assert dump(Config(side=3, votes=None)) == {"side": 3}
+    with pytest.raises(TypeError, match="Config: side: null is to be filled"):
+        dump(Config(side=None, votes=2))

@@ -61,7 +61,7 @@ class FinetuneConfig:
     epochs: int = key("times that each training picture is seen", low=1)
     batch_size: int = key("pictures of a step", low=2)
     learning_rate: float = key("its highest, of AdamW; 5e-5 suits a model that was trained before", low=0)
-    side: int = key("pixels of the sides of the model's input", low=8, high=4096, null="the model's own")
+    side: int = key("pixels of the sides of the model's input", low=8, high=4096, null="the model's own", sparse=True, unread=None)
     seeds: tuple[int, ...] = later(())  # as the judge's, which draws the same pictures
     per_class: int | None = later()
 

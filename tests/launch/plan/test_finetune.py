@@ -6,6 +6,8 @@ import pytest
 from PIL import Image
 
 from synth.errors import InputError
+from synth.judge.config import FinetuneConfig
+from synth.keys import build
 from tests.launch.plan.test_filters import clip  # noqa: F401 (a fixture)
 from tests.launch.plan.test_graph import kinds, stage
 
@@ -24,6 +26,7 @@ def test_a_training_is_a_unit_and_an_epoch_a_slot(world, keys):
     found = stage(point, "finetune").spec
     assert (found.slots, found.unit_size, found.batch) == (2 * 7, 7, 1)
     assert (found.config["seeds"], found.inputs) == ([3, 5], {})
+    assert build(FinetuneConfig, found.config, "finetune").side is None  # the model's own
     assert set(found.upstream) == {"features", "test"}
     assert stage(point, "judge").folder == stage(world.point(*keys[:-1], "judge.seeds=[3,5]"), "judge").folder
 
