@@ -150,7 +150,7 @@ class Session:
             one_end(self.points)
             if len(self.points) > 1:
                 console.print(f"{len(self.points)} points, {len(stages)} distinct stages")
-            left.begin(stages, within_limits(self.points, stages, console))
+            left.begin(stages, within_limits(self.points, stages, console), self.command)
             retry = any(p.retry_failed for p in self.points)
             outcomes = (run or self._told)(stages, first.cluster, console, retry)
             left.store()

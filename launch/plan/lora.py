@@ -12,13 +12,12 @@ from launch.plan.apart import apart
 from launch.plan.batches import GB
 from launch.plan.datasets import dataset_of
 from launch.plan.gpu_memory import gpu_memory
-from launch.plan.loras import forms_of, several
+from launch.plan.loras import called, forms_of, several
 from launch.plan.models import PlannedModel, plan_model
 from launch.plan.node import Node
 from launch.plan.sources import IMAGES, Given, Planned, of_given
 from synth import foreign
 from synth.captions.config import ClassEntry
-from synth.captions.normalise import looked_up
 from synth.features.sources import labelled_in
 from synth.images.config import DrawingConfig
 from synth.images.families import family_class
@@ -34,7 +33,7 @@ from synth.lora.config import ALL, PLAIN, LoraClass, LoraConfig
 from synth.numerics import PRESETS
 from synth.reading.stage import StageReader
 from synth.store.folder import StageFolder
-from synth.store.names import class_name, classes_in
+from synth.store.names import classes_in
 from synth.store.spec import StageSpec
 
 LORA, KEY, IMAGES_KIND = "lora", "lora.real", "images"  # the stage and the group of its keys
@@ -216,12 +215,12 @@ def _counted(source: Planned) -> tuple[Counter[int], list[str]]:
 
 def _matched(of_source: Mapping[int, str], chosen: tuple[ClassEntry, ...], keys: LoraConfig) -> tuple[dict[int, int], list[str]]:
     """({official index: label of its pictures}, names of other classes of the source), by name, as exports call folders, or by index."""
-    by_name = forms_of({c.index: c.name for c in chosen})
+    indices = {c.index: c.name for c in chosen}
+    by_name = forms_of(indices)
     labels: dict[int, int] = {}
     others = []
     for label, name in sorted(of_source.items()):
-        named = [by_name[form] for form in map(looked_up, (name, class_name(name) or "")) if form in by_name]
-        mine = named[0] if named else {c.index for c in chosen if c.index == foreign.number_in(name)}
+        mine = called(name, by_name, indices)
         if len(mine) > 1:
             why = f"{name!r} is the name of classes {sorted(mine)}"
             raise WrongKey("real", keys.real, why, "call the folder of a class by its index")

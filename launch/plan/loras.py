@@ -1,6 +1,6 @@
 """LoRAs by class at plan time: which file of a folder is of which class, and which of them the run trains itself."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,8 +101,7 @@ def _found(root: Path, classes: Mapping[int, str]) -> tuple[dict[int, Path], lis
     others = []
     for file in _files(root):
         stem = _stem(file, root)
-        named = [by_name[form] for form in map(looked_up, (stem, class_name(stem) or "")) if form in by_name]
-        mine = named[0] if named else {index for index in classes if index == foreign.number_in(stem)}
+        mine = called(stem, by_name, classes)
         if len(mine) > 1:
             why = f"{stem} is the name of classes {sorted(mine)}"
             raise WrongKey("lora_by_class", str(root), why, "call the file by the index of the class", "model")
@@ -124,6 +123,13 @@ def forms_of(classes: Mapping[int, str]) -> dict[str, set[int]]:
         for index, name in forms.items():
             names.setdefault(looked_up(name), set()).add(index)
     return names
+
+
+def called(name: str, by_name: Mapping[str, set[int]], indices: Container[int]) -> set[int]:
+    """The classes that a name may mean, by their `forms_of`, or else by their index."""
+    named = [by_name[form] for form in map(looked_up, (name, class_name(name) or "")) if form in by_name]
+    number = foreign.number_in(name)
+    return named[0] if named else {number} if number is not None and number in indices else set()
 
 
 def _files(root: Path) -> list[Path]:

@@ -107,7 +107,7 @@ def _asked(report: Report) -> str:
     told = "".join(f"<pre>{text(command, CONFIG)}</pre>\n" for command in list(commands)[:NAMED])
     told = (
         told
-        or "<p>The command is not recorded: it is where there are exports, or jobs on Slurm. The stages below say what was computed.</p>\n"
+        or "<p>The command is not recorded: it is of exports, jobs on Slurm and the newest run. The stages below say what was made.</p>\n"
     )
     apart = [s for s in report.stages if s.differs_by]
     differ = table([{"stage": s.folder, "differs by": s.differs_by} for s in apart[:ROWS]])

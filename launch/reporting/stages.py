@@ -13,6 +13,7 @@ from typing import Any
 from launch.config.program import public
 from launch.reporting.events import LIVE, UNKNOWN, Job, StageEvents, Suspect, read_stage
 from launch.show.asked import asked
+from launch.show.left import command_of
 from launch.show.stages import StageReport, report_on
 from launch.show.took_out import took_out
 from launch.slurm import submissions
@@ -244,8 +245,8 @@ def _left(slots: int, jobs: Sequence[Job]) -> float | None:
 
 
 def _command(folder: StageFolder, records: Sequence[submissions.Submission]) -> str:
-    """The command that planned a stage, where its folder keeps it: of exports, and of what was submitted."""
-    told = [folder.spec.settings.get("command"), *(r.order.get("command") for r in reversed(records))]
+    """The command that planned a stage, where something keeps it: exports, what was submitted, and the newest run of the dataset."""
+    told = [folder.spec.settings.get("command"), *(r.order.get("command") for r in reversed(records)), command_of(folder.path)]
     return redacted(public(next((c for c in told if isinstance(c, str) and c), "")))
 
 

@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from launch.config.program import public
 from launch.plan.planned import PlannedStage
 from launch.show.estimate import Costs, seconds_of
 from synth import foreign
 from synth.errors import InputError, StoreError
-from synth.foreign import Shape
+from synth.foreign import Maybe, Shape
 from synth.store.files import make_folder, write_atomic
 
 FILE = "estimate.json"
@@ -74,24 +75,25 @@ def left(parts: Iterable[Part], done: Collection[str] = (), now: Mapping[str, fl
     return whole
 
 
-_NOTED: dict[Path, list[Part]] = {}  # of the run of this process, until it is stored
+_NOTED: dict[Path, tuple[list[Part], str]] = {}  # of the run of this process, until it is stored
 
 
-def begin(stages: Sequence[PlannedStage], costs: Costs | None) -> None:
-    """Note what a run begins with; `store` keeps it. costs: None where not even that could be read."""
+def begin(stages: Sequence[PlannedStage], costs: Costs | None, command: str = "") -> None:
+    """Note what a run begins with, and the command that began it; `store` keeps it. costs: None where not even that could be read."""
     _NOTED.clear()
     if costs is None:
         return
     known = {e.stage.folder: e.wall_s for e in costs.estimates}
     todo = [s for s in stages if s.folder in known or s in costs.unknown]
     for root in dict.fromkeys(s.dataset_root for s in todo):
-        _NOTED[root] = [Part(s.folder.name, s.name, known.get(s.folder)) for s in todo if s.dataset_root == root]
+        _NOTED[root] = [Part(s.folder.name, s.name, known.get(s.folder)) for s in todo if s.dataset_root == root], public(command)
 
 
 def store() -> None:
     """Keep what was noted in the folder of each dataset, once workers are started or jobs submitted: what is refused leaves no folder."""
     while _NOTED:
-        keep(*_NOTED.popitem())
+        root, (parts, command) = _NOTED.popitem()
+        keep(root, parts, command)
 
 
 def begun(stages: Sequence[PlannedStage]) -> list[Part]:
@@ -101,11 +103,11 @@ def begun(stages: Sequence[PlannedStage]) -> list[Part]:
     return [replace(part, name=names[part.folder]) for part in parts]
 
 
-def keep(root: Path, parts: Sequence[Part]) -> None:
+def keep(root: Path, parts: Sequence[Part], command: str = "") -> None:
     """A file system that does not take it takes no stage either, and says so there."""
     with contextlib.suppress(InputError, StoreError, OSError):
         make_folder(root)
-        text = json.dumps({"begun": round(time.time(), 3), "stages": [asdict(part) for part in parts]}, indent=1)
+        text = json.dumps({"begun": round(time.time(), 3), "command": command, "stages": [asdict(part) for part in parts]}, indent=1)
         write_atomic(root / FILE, text.encode() + b"\n")
 
 
@@ -117,3 +119,14 @@ def kept(root: Path) -> list[Part]:
         return [Part(**foreign.obj(stage, root / FILE, **shape)) for stage in raw["stages"]]
     except (InputError, StoreError, OSError):
         return []
+
+
+def command_of(folder: Path) -> str:
+    """The command that began the newest run of a stage's dataset, if it had this stage to do; "" where nothing can be read of it."""
+    try:
+        raw = foreign.obj(
+            foreign.read_json(folder.parent / FILE, foreign.RECORD), folder.parent / FILE, command=Maybe(str, ""), stages=[dict]
+        )
+    except (InputError, StoreError, OSError):
+        return ""
+    return raw["command"] if any(stage.get("folder") == folder.name for stage in raw["stages"]) else ""

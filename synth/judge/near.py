@@ -139,13 +139,14 @@ def read_near(stage: StageFolder) -> Near:
     facts, arrays = [], []
     for stored in stage.samples():
         facts.append(stored.json())
-        arrays.append(_rows(stored.read("npy"), stage, stored.slot))
+        arrays.append(rows_in(stored.read("npy"), stage, stored.slot))
     return Near(config_of(stage), facts, np.concatenate(arrays))
 
 
-def _rows(data: bytes, stage: StageFolder, slot: int) -> np.ndarray:
+def rows_in(data: bytes, stage: StageFolder, slot: int) -> np.ndarray:
+    """The array of a slot; InputError for what is none."""
     try:
         return np.load(io.BytesIO(data), allow_pickle=False)
     except ValueError as e:
         path = stage.unit_path(stage.spec.unit_of(slot))
-        raise InputError(f"{path}: holds no distances ({e}); {mending(path)}") from e
+        raise InputError(f"{path}: holds no array ({e}); {mending(path)}") from e

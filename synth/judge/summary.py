@@ -1,17 +1,15 @@
 """All parts of a judgement as one: what judge.json holds, and which test pictures were got right."""
 
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from synth.errors import InputError
 from synth.features.reading import n_pictures
 from synth.judge.choice import choose
 from synth.judge.measuring import ball_numbers, balls_of, duplicates_of, leaks_of, mean, rounded
-from synth.judge.near import REAL_ROLE, ROLE, read_near
+from synth.judge.near import REAL_ROLE, ROLE, read_near, rows_in
 from synth.judge.numbers.answers import confusion_pairs
 from synth.judge.parts import BALLS, BOTH, CLASSES, MADE, PICTURES, PROBE, REAL, ROLES, ROUND, SET, TEST, Part, parts
 from synth.judge.reading import shown
@@ -19,7 +17,6 @@ from synth.judge.sets import Sets
 from synth.judge.shares import facts_of
 from synth.kinds import config_of
 from synth.reading.stage import ROLE as IMAGES
-from synth.store.damage import mending
 from synth.store.folder import StageFolder
 from synth.store.spec import StageSpec, digest
 
@@ -59,28 +56,20 @@ def found_in(judge: StageFolder) -> Found:
         if part.kind == CLASSES:
             found.classes.extend(facts["classes"])
         elif part.kind == BALLS:
-            found.balls.append((facts, _rows(stored.read("npy"), judge, stored.slot) if "npy" in stored.exts else None))
+            found.balls.append((facts, rows_in(stored.read("npy"), judge, stored.slot) if "npy" in stored.exts else None))
         elif part.kind == ROUND:
             found.rounds.append(facts)
         elif part.kind == PROBE:
             if "why" in facts:
                 found.unmeasurable[part.trained_on] = facts["why"]
                 continue
-            found.probes.setdefault(part.trained_on, []).append((facts, _rows(stored.read("npy"), judge, stored.slot)))
+            found.probes.setdefault(part.trained_on, []).append((facts, rows_in(stored.read("npy"), judge, stored.slot)))
         else:
             found.single[part.kind] = facts
     found.classes.sort(key=lambda c: c["class"])
     for what in found.unmeasurable:  # one draw that cannot be learned: a mean of the others would hide it
         found.probes.pop(what, None)
     return found
-
-
-def _rows(data: bytes, judge: StageFolder, slot: int) -> np.ndarray:
-    try:
-        return np.load(io.BytesIO(data), allow_pickle=False)
-    except ValueError as e:
-        path = judge.unit_path(judge.spec.unit_of(slot))
-        raise InputError(f"{path}: holds no array ({e}); {mending(path)}") from e
 
 
 def summary(judge: StageFolder, sets: Sets) -> tuple[dict[str, Any], np.ndarray | None]:

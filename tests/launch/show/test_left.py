@@ -9,7 +9,7 @@ from rich.console import Console
 from launch import status
 from launch.show import progress
 from launch.show.estimate import costs
-from launch.show.left import FILE, Left, Part, begin, begun, kept, left, store
+from launch.show.left import FILE, Left, Part, begin, begun, command_of, keep, kept, left, store
 from launch.show.progress import Bars
 from synth.store.folder import StageFolder
 from tests.launch.show.test_estimate import images, measured, point
@@ -104,3 +104,12 @@ def test_a_name_that_others_wrote_is_not_what_a_terminal_is_given(run):
         bars.at(0)
         bars.end(80)
     assert [part.name for part in begun([known])] == ["images"]
+
+
+def test_the_command_that_began_the_newest_run_is_kept_of_the_stages_that_it_had_to_do(run):
+    root, known, unknown = run
+    keep(root, [Part(known.folder.name, "images", None)], "launch/run.py dataset=birds")
+    assert command_of(known.folder) == "launch/run.py dataset=birds" and command_of(unknown.folder) == ""
+    for broken in ("{", '{"stages": []}', '{"command": 3, "stages": []}'):
+        (root / FILE).write_text(broken)
+        assert command_of(known.folder) == ""
