@@ -1,8 +1,8 @@
 """A classifier trained on pictures by a fixed recipe, an epoch at a time, and asked about other pictures.
 
 All that is random (the order of an epoch, how a picture is cut, dropout) follows from the seed, the epoch and the row, so an epoch that is
-trained again, after a kill or elsewhere, gives the same weights: bit for bit on one kind of machine, on cores and in float32. On a GPU
-torch warns of operations that it cannot repeat exactly.
+trained again, after a kill or elsewhere, gives the same weights: bit for bit on one kind of machine. Of a model that a user brings torch
+may warn that it has an operation which it cannot repeat exactly.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ class Training:
             raise Unmeasurable("train: pictures of one class, or none, leave nothing to tell apart")
         if labels.shape != (len(train),) or labels.min() < 0 or labels.max() >= n_classes:
             raise InputError(f"train: {len(train)} pictures need as many labels in 0..{n_classes - 1}")
-        numerics.apply(settings)
+        numerics.apply(_plain_attention(settings))
         self.train, self.labels, self.recipe, self.on = train, labels, recipe, device()
         self.classifier: Classifier = open_classifier(model, n_classes, recipe.side, recipe.seed)
         self.model = self.classifier.model.to(self.on)
@@ -179,6 +179,12 @@ class Training:
             return False
         self.done = done
         return True
+
+
+def _plain_attention(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """On a GPU, for numerics that promise bytes: the backward passes of fused attention do not give the same bits twice, and torch, told to
+    allow nothing of the kind (as LoRAs are trained), refuses max pooling too."""
+    return {**settings, "cuda": {**settings.get("cuda", {}), "attention": "math"}} if settings.get("deterministic") else settings
 
 
 _FILTER = {"resample": 2}  # Image.Resampling.BILINEAR, which Pillow antialiases: imported here it would cost every start

@@ -5,8 +5,9 @@ training) comes from generators on the host, by the seed, the LoRA and the place
 the same weights: bit for bit on one kind of machine.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +148,7 @@ class Training:
         latents, noise = (torch.stack([row[n] for row in rows]) for n in (0, 1))
         steps = torch.cat([row[2] for row in rows])
         noisy, target = trainer.scheduler.add_noise(latents, noise, steps), self._target(latents, noise, steps)
-        with out_of_memory(MEMORY):
+        with out_of_memory(MEMORY), backward_passes():
             predicted = trainer.predicted(noisy, steps, [self._texts[row[3]] for row in rows])
             loss = torch.nn.functional.mse_loss(predicted, target.to(trainer.on))
             self._optimizer.zero_grad(set_to_none=True)
@@ -228,6 +229,25 @@ class Training:
                 self._optimizer.state[parameter] = {"step": torch.tensor(float(done)), **moments}
         self.done = done
         return True
+
+
+@contextlib.contextmanager
+def backward_passes() -> Iterator[None]:
+    """Inside, backward passes give the same bits every time where the numerics in force promise bytes; InputError names an operation
+    that cannot. While torch only warns of such operations, fused attention adds up its gradients in whatever order they come."""
+    import torch
+
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode(2 if before else 0)
+    try:
+        yield
+    except RuntimeError as e:
+        if before and "deterministic" in str(e):
+            reason = "the model has an operation that gives other bits each time; numerics=fast takes it, and promises none"
+            raise InputError(f"lora: {reason} ({e})") from e
+        raise
+    finally:
+        torch.set_deterministic_debug_mode(before)
 
 
 def _dtype(name: str, on) -> str:

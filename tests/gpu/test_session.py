@@ -24,7 +24,7 @@ def test_what_a_session_starts_is_there():
 
 
 def test_a_peak_is_a_line_whatever_becomes_of_it(tmp_path, tiny_sd):
-    assert re.fullmatch(r"[\d.]+ s|.* reserved; .*", peaks.peak(tmp_path / "fits", tiny_sd, "exact", 2, 16))
+    assert re.fullmatch(r"[\d.]+ s|.* reserved \(planned .*", peaks.peak(tmp_path / "fits", tiny_sd, "exact", 2, 16))
     torn = tmp_path / "torn"
     torn.mkdir()
     (torn / "model_index.json").write_text("{}")
