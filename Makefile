@@ -25,7 +25,7 @@ judge: $(VENV)/.installed
 	  features.model=$(TINY_CLIP) judge.real=$(JUDGED)/real judge.test=$(JUDGED)/test $(ARGS)
 	@$(BIN)/python launch/report.py runs/pictures --out runs/judge.html --out runs/judge.parquet
 
-# six processes on two cores: half of the tests wait, for the clocks of Slurm and of leases
+# six processes on two cores: half of them begin with tests that wait, for the clocks of Slurm (tests/order.py)
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 6 --dist loadfile $(ARGS)
 
@@ -56,7 +56,9 @@ bench: $(VENV)/.installed
 $(VENV)/.installed: setup.cfg constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "synthset needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
+	@# what pip would compile file by file, but for some thousands that nobody imports
+	-$(BIN)/python -m compileall -q -j 4 -x '/(tests?|testing)/|transformers/models/' $(VENV)/lib
 	touch $@
 
 # what docs/exports.md says opens exports, beside the environment and not in it: tests/export/readers.txt says why

@@ -8,7 +8,7 @@ import pytest
 from synth import redaction
 from synth.host.children import die_with_parent
 from tests.fixtures_images import table, tiny_sd  # noqa: F401 (fixtures)
-from tests.order import longest_first
+from tests.order import BesideEachOther, longest_first
 
 # A composed config is tens of thousands of objects; by default a fifth of the time of such tests goes to looking at them.
 gc.set_threshold(20_000, 20, 20)
@@ -23,6 +23,11 @@ def pytest_configure(config):
     if hasattr(config, "workerinput"):
         die_with_parent()  # a process of pytest-xdist: else it goes on with its test when its controller is killed
     config.option.loadscopereorder = False  # pytest-xdist's own order, by numbers of tests
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return BesideEachOther(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(trylast=True)

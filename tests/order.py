@@ -1,10 +1,13 @@
-"""Which files of tests begin first, so that with pytest -n none of them is left to the end, where cores would wait for it.
+"""Which files of tests begin first, and where, so that with pytest -n no core waits.
 
-Files that wait for the clocks of Slurm leave the cores to those that compute. pytest-xdist hands files out in this order if it
-is told not to begin with the file of the most tests: that would leave two tests that wait for minutes to the very end.
+The longest begin first: none of them is left to the end. Files below WAITING sleep most of their time, by the clocks of Slurm; if all
+processes ran them at once the cores would be idle, and later all would compute. So half begin with those, the others with what computes.
+pytest-xdist hands files out in this order if it is told not to begin with the file of the most tests.
 """
 
 from pathlib import Path
+
+from xdist.scheduler import LoadFileScheduling
 
 TESTS = Path(__file__).parent
 LONG = (  # of fifteen seconds or more on a free core, longest first
@@ -39,6 +42,19 @@ LONG = (  # of fifteen seconds or more on a free core, longest first
     "captions/test_matrix.py",
     "faults/test_stopped.py",
 )
+
+
+WAITING = "tests/slurm/"
+
+
+class BesideEachOther(LoadFileScheduling):
+    """Of the processes half prefer what waits as long as there is any, the others what computes."""
+
+    def _assign_work_unit(self, node) -> None:
+        waits = self.nodes.index(node) % 2 == 0
+        if wanted := next((file for file in self.workqueue if file.startswith(WAITING) == waits), None):
+            self.workqueue.move_to_end(wanted, last=False)
+        super()._assign_work_unit(node)
 
 
 def longest_first(items: list) -> None:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import Distribution
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ RECIPE = ROOT / "containers" / "synthset"
 IMAGE = "localhost/synthset:ci"
 DEBIAN = ("python3", "python3-pip", "ca-certificates")
 VLLM = '#!/usr/bin/python3\nimport torch\nprint("vllm of the base, with torch", torch.__version__)\n'  # for the variant with vLLM
+ON_A_CLEAN_MACHINE = os.environ.get("CI", "").lower() in ("true", "1")  # what is kept there is of no use
 DRIVER = ("--storage-driver", os.environ.get("BUILDAH_DRIVER", "overlay"))
 
 
@@ -33,7 +35,7 @@ def needed() -> None:
     """Skip, with the reason, where images cannot be built; in CI that is a failure."""
     lacking = [name for name in ("buildah", "mmdebstrap") if not shutil.which(name)]
     why = f"no {' and no '.join(lacking)} here" if lacking else "images are built by root" if os.getuid() else ""
-    if why and os.environ.get("CI", "").lower() in ("true", "1"):
+    if why and ON_A_CLEAN_MACHINE:
         pytest.fail(f"{why}; .ci/run installs what is needed")
     if why:
         pytest.skip(why)
@@ -81,36 +83,43 @@ def closure(*names: str, where: Sequence[str] = ()) -> Iterator[Distribution]:
 
 def _make(name: str, folder: Path, parts: list[Distribution]) -> None:
     python = "python{}.{}".format(*sys.version_info)
-    packages, tar = folder / "packages", folder / "base.tar"
+    packages = folder / "packages"
     copy(parts, packages)
     (folder / "vllm").write_text(VLLM)
     hooks = [
         f'test -x "$1/usr/bin/{python}"',  # or the torch of this environment would not run there
         f'mkdir -p "$1/usr/local/lib/{python}/dist-packages"',
-        f'cp -r {packages}/. "$1/usr/local/lib/{python}/dist-packages/"',
+        f'cp -a {packages}/. "$1/usr/local/lib/{python}/dist-packages/"',
         f'install -m 755 {folder}/vllm "$1/usr/local/bin/vllm"',
     ]
     suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
     include = f"--include={','.join(DEBIAN)}"
     apt = '--aptopt=Acquire::Retries "5"'
-    words = ["mmdebstrap", "--variant=minbase", apt, include, *(f"--customize-hook={h}" for h in hooks), suite, str(tar)]
+    container = buildah("from", "scratch").stdout.strip()
+    place = buildah("mount", container).stdout.strip()
+    words = ["mmdebstrap", "--variant=minbase", apt, include, *(f"--customize-hook={h}" for h in hooks), suite, place]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    container = buildah("from", "scratch").stdout.strip()
-    buildah("add", container, tar)
+    buildah("umount", container)
     buildah("commit", "--rm", container, name)
 
 
 def copy(parts: Iterable[Distribution], folder: Path) -> None:
-    """The files of installed packages, below a folder as they lie below their site-packages."""
+    """The files of installed packages, below a folder as they lie below their site-packages, and what Python compiled of them: a base image
+    has that too, and nothing in the image writes any."""
     for part in parts:
         for file in part.files or ():
             if not (".." in file.parts or "__pycache__" in file.parts):
                 source, target = Path(part.locate_file(file)), folder / file
-                if target.exists():  # packages of one family share their __init__.py
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.link(source, target) if source.stat().st_dev == target.parent.stat().st_dev else shutil.copy2(source, target)
+                _placed(source, target)
+                if file.suffix == ".py" and (compiled := Path(cache_from_source(str(source)))).exists():
+                    _placed(compiled, target.parent / "__pycache__" / compiled.name)
+
+
+def _placed(source: Path, target: Path) -> None:
+    if not target.exists():  # packages of one family share their __init__.py
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(source, target) if source.stat().st_dev == target.parent.stat().st_dev else shutil.copy2(source, target)
 
 
 def configured() -> list[str]:
@@ -123,7 +132,9 @@ def configured() -> list[str]:
 
 def build() -> str:
     """The image of containers/synthset, of the code as it is; its name. Layers of the code before are given up, its packages are kept."""
-    words = ["bud", "--pull-never", "--isolation", "chroot", "--network", "host", "--layers", "--format", "docker", *configured()]
+    words = ["bud", "--pull-never", "--isolation", "chroot", "--network", "host", "--format", "docker", *configured()]
+    if not ON_A_CLEAN_MACHINE:
+        words.append("--layers")  # each is written once more than the image
     words += ["--ignorefile", ROOT / ".dockerignore", "--file", RECIPE / "Dockerfile", "--tag", IMAGE]
     buildah(*words, "--build-arg", f"BASE={base()}", "--build-arg", "COMMIT=0123abc", ROOT, timeout=1800)
     buildah("rmi", "--prune", check=False)  # what this image is built on stays
