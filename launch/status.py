@@ -111,7 +111,7 @@ def render(reports: Sequence[tuple[StageReport, StageJobs]], width: int = 200) -
     lines = _told_below(rows, shown)
     lines += [f"  {root.name}: what is left of all stages: {now.compared(first)}" for root, (now, first) in wholes(reports).items()]
     for report, _ in reports:
-        told = [*(took_out(Path(report.path), report.kind) if report.done else []), *asked(report.work)]
+        told = [*filter(None, [report.unsettled]), *(took_out(Path(report.path), report.kind) if report.done else []), *asked(report.work)]
         lines += _given_up(report) + [f"  {report.name}: {line}" for line in told]
         lines += _sources(report.work, report.name, report.done) + _holders(report) + _failures(report)
         lines += [f"  {report.name}: newest pictures in {report.preview}"] if report.preview else []

@@ -44,7 +44,7 @@ def state_of(stage: PlannedStage) -> State:
         there = _marker_is_there(folder)
         return State(True, n_units, n_units, done=there, gone=not there)
     units, aside = len(folder.committed()), tuple(folder.set_aside())
-    if folder.may_be_out_of_step():
+    if folder.reopening.in_doubt():
         return State(True, 0, n_units, False, aside, doubted=units)
     return State(True, units, n_units, False, aside)
 

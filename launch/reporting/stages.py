@@ -176,7 +176,7 @@ def facts_of(path: Path, differs_by: str, place: Callable[[StageFolder], Place |
         set_aside=seen.n_aside,
         failures=tuple(f"unit {a.unit}: {a.error}" for a in seen.aside),
         given_up=seen.verdict.why if seen.verdict else "",
-        said=(*took_out(path, spec.kind), *asked(seen.work), *(f"{n} workers: {why}" for why, n in seen.work.edited.items())),
+        said=_said(path, spec.kind, seen),
         command=_command(folder, records),
         config=redacted_data(short(spec.config)),
         inputs={role: {"identity": i.identity, "path": i.path} for role, i in sorted(spec.inputs.items())},
@@ -190,6 +190,11 @@ def facts_of(path: Path, differs_by: str, place: Callable[[StageFolder], Place |
         left_s=_left(spec.slots - spec.slots_in(committed), events.jobs),
         place=place(folder),
     )
+
+
+def _said(path: Path, kind: str, seen: StageReport) -> tuple[str, ...]:
+    edited = (f"{n} workers: {why}" for why, n in seen.work.edited.items())
+    return (*filter(None, [seen.unsettled]), *took_out(path, kind), *asked(seen.work), *edited)
 
 
 _SAME = ("twice", "twice_s", "differs", "adopted", "adopted_batches", "linked", "failed", "killed_children")

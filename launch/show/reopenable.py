@@ -56,7 +56,7 @@ def find(path: Path, in_use: Callable[[StageFolder], str]) -> Reopenable:
         if is_output(folder):  # what it left out is missing upstream
             continue
         reasons, own, units = _empty(folder)
-        if not reasons and not folder.is_being_reopened():
+        if not reasons and not folder.reopening.is_on():
             continue
         try:
             behind = tuple(_behind(stages, folder))
@@ -151,16 +151,18 @@ def reopen(found: Sequence[Reopening], in_use: Callable[[StageFolder], str], tel
     for each in found:
         seen = {folder.path: _traces(folder) for folder in each.all}
         try:
-            if why := next((f"{f.path.name}: {why}" for f in each.all if f.path.exists() and f.is_settled() and (why := in_use(f))), ""):
+            if why := next(
+                (f"{f.path.name}: {why}" for f in each.all if f.path.exists() and f.reopening.settled() and (why := in_use(f))), ""
+            ):
                 raise InputError(why)
-            goes_on = each.folder.is_being_reopened()
-            each.folder.begin_reopening()
+            goes_on = each.folder.reopening.is_on()
+            each.folder.reopening.begin()
             for folder in each.behind:
                 if folder.path.exists():  # behind two stages that are made again
-                    folder.doubt(each.folder.path.name)
+                    folder.reopening.doubt(each.folder.path.name)
             if late := [f.path.name for f in each.all if _traces(f) != seen[f.path]]:
                 if not goes_on:  # nothing of it moved
-                    each.folder.end_reopening()
+                    each.folder.reopening.end()
                 raise InputError(f"{late[0]}: in use: a worker began there just now; try again when it has ended")
             chosen.append(each)
         except (InputError, StoreError) as e:
@@ -186,9 +188,9 @@ def _take_out(each: Reopening, tell: Callable[[str], object]) -> None:
         with contextlib.suppress(FileNotFoundError):  # another clean was first
             each.folder.put_beside(number, "before")
         if time.monotonic() - told > ALIVE:
-            each.folder.begin_reopening()
+            each.folder.reopening.begin()
             told = time.monotonic()
-    each.folder.end_reopening()
+    each.folder.reopening.end()
 
 
 def _traces(folder: StageFolder) -> set[tuple[str, int]]:

@@ -91,6 +91,7 @@ class StageReport:
     samples: int | None  # once the stage is done
     preview: str | None = None  # a picture of the newest samples
     verdict: Verdict | None = None  # of the gate that gave it up
+    unsettled: str = ""  # why units that are there may not stay
     unread: tuple[str, ...] = ()  # files that are no leases, events .. : what and why, for people
 
     @property
@@ -141,6 +142,7 @@ def report_on(path: Path, now: float | None = None) -> StageReport:
         samples=folder.done().get("samples") if done else None,
         preview=str(folder.preview_path) if folder.preview_path.exists() else None,
         verdict=None if done or any(h.state == "live" for h in held) else _verdict(folder.path, unread.append),
+        unsettled=folder.reopening.why(),
         unread=tuple(unread),
     )
 

@@ -103,7 +103,7 @@ def decide(folder: StageFolder, number: int, digests: Sequence[str], trusted: Se
     if mine is None:
         raise InputError(f"{folder.path}: has no submission {number}; run the command that made it again")
     missing = folder.missing(PATIENCE)
-    if not missing and not folder.is_settled():  # no worker got as far as to look
+    if not missing and not folder.reopening.settled():  # no worker got as far as to look
         missing = list(range(folder.spec.n_units))
     if not missing:
         return finish(folder, trusted)
@@ -219,7 +219,7 @@ def give_up(folder: StageFolder, mine: Submission, missing: list[int], reason: R
 
 def gained(folder: StageFolder, mine: Submission) -> bool:
     """Whether units were made since that submission."""
-    return not folder.may_be_out_of_step() and len(folder.committed()) > mine.units
+    return not folder.reopening.in_doubt() and len(folder.committed()) > mine.units
 
 
 def too_large(folder: StageFolder, mine: Submission) -> str:

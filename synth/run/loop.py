@@ -154,7 +154,7 @@ class Worker:
     def _work(self) -> tuple[int, str]:
         mine = (self.folder, self.stage, self.owner, self.observer, self._beats)
         back_in_step(*mine, draining=self._stops, log=self.events.write)
-        self._relatives = [(other, other.committed()) for other in self.folder.relatives() if not other.may_be_out_of_step()]
+        self._relatives = [(other, other.committed()) for other in self.folder.relatives() if not other.reopening.in_doubt()]
         claims = Claims(self.folder, self.job_idx, self.n_jobs, self.owner, self.observer, self.lingers)
         writer = Writer(self.folder, self.stage, self.events.write, self._settle)
         try:

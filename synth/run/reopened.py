@@ -15,6 +15,7 @@ from synth.store.folder import StageFolder
 from synth.store.framing import shared
 from synth.store.heartbeat import Heartbeat
 from synth.store.leases import Observer, Owner
+from synth.store.reopening import OPENED_NOW
 from synth.store.samples import Sample, Tombstone, Unit
 from synth.store.spec import StageSpec
 from synth.store.units import UnitReader
@@ -30,10 +31,6 @@ OUTSIDE = (
         "is a link to itself",
         "has a name that is too",
     ),
-)
-OPENED_NOW = (
-    "slots of it are being opened, or that was interrupted: "
-    "run clean RUNS_DIR --tombstones=retry --yes to its end, then the same command again"
 )
 SERVERS = ("openai", "served")  # engines whose answers were those of a server as it was then
 OWN = ("prompt_too_long", "content_filter", "refusal")  # what also such an engine says of the request itself
@@ -117,9 +114,9 @@ def back_in_step(
     can tell yet; and where units of this one are just being put beside."""
     number = folder.spec.n_units
     path = folder.lease_path(number)
-    if folder.is_being_reopened():
+    if folder.reopening.is_on():
         raise InputError(f"{folder.path}: {OPENED_NOW}")
-    while folder.may_be_out_of_step() and not draining():
+    while folder.reopening.in_doubt() and not draining():
         newest = leases.newest_generations(path.parent).get(number, -1)
         free = newest < 0 or observer.is_free(number, path, newest)
         lease = leases.create(path, number, newest + 1, owner) if free else None
@@ -133,7 +130,7 @@ def back_in_step(
             for unit in stale:
                 folder.put_beside(unit, "stale")
             folder.forget_parts(set(range(number)) - folder.committed())  # of rows that nobody can tell: they are begun anew
-            folder.in_step()
+            folder.reopening.in_step()
             log("out_of_step", units=len(stale), of=number)
         finally:
             beats.release(lease)
@@ -141,7 +138,7 @@ def back_in_step(
 
 def _prove_upstream(folder: StageFolder) -> None:
     for up in (up for role in folder.spec.upstream for up in folder.upstream(role)):
-        if up.is_being_reopened():
+        if up.reopening.is_on():
             raise InputError(f"{up.path}, which {folder.path.name} reads: {OPENED_NOW}")
         if not up.is_whole():
             raise InputError(f"{up.path}: is made again in part, and {folder.path.name} reads it: run the command that made both again")

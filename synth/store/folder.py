@@ -23,6 +23,7 @@ from synth.store.files import hard_links_work, is_number, names_in, read_small, 
 from synth.store.framing import FRAMINGS
 from synth.store.inside import Inside, refuse_links
 from synth.store.parts import finished_batches
+from synth.store.reopening import Marks
 from synth.store.samples import Unit
 from synth.store.spec import AGAIN, InputFile, StageSpec, canonical
 from synth.store.units import Stored, UnitReader
@@ -31,7 +32,6 @@ SHARD = 1000  # files a folder
 SHARDED = ("units", "leases", "parts")
 KEPT = ("before", "stale")  # parts that are no worker's: whole units that were put beside
 FOLDERS = (*SHARDED, "failed", "events", "logs", "submissions")
-DOUBTED, REOPENING = "doubted.json", "reopening.json"
 BESIDE = ("aside", "partitions", "growing", "answers")  # that some stages have, too
 
 
@@ -41,6 +41,7 @@ class StageFolder:
     def __init__(self, path: Path, spec: StageSpec, framing: str, links: bool):
         self.path, self.spec, self.framing, self.links = Path(path), spec, framing, links
         self._reports = Reports(self.path)
+        self.reopening = Marks(self.path)
 
     # -- making and opening ------------------------------------------------------------------------------------------
 
@@ -154,7 +155,7 @@ class StageFolder:
     def is_whole(self) -> bool:
         """Whether every unit is there, of what is there upstream, to stay; the first confirmed absence answers it."""
         committed = self.committed()
-        return self.is_settled() and all(_opens(self.unit_path(u)) for u in range(self.spec.n_units) if u not in committed)
+        return self.reopening.settled() and all(_opens(self.unit_path(u)) for u in range(self.spec.n_units) if u not in committed)
 
     def failures(self) -> dict[int, list[Path]]:
         """unit -> the reports of its errors, oldest first."""
@@ -209,44 +210,13 @@ class StageFolder:
                     with storing(place):
                         (place / name).unlink(missing_ok=True)
 
-    def begin_reopening(self) -> None:
-        """Units of it are about to be put beside: until `end_reopening` nobody works on it, nor on what is made of it."""
-        with storing(self.path):
-            write_atomic(self.path / REOPENING, b"{}\n")
-            (self.path / "done.json").unlink(missing_ok=True)
-
-    def is_being_reopened(self) -> bool:
-        return (self.path / REOPENING).exists()
-
-    def end_reopening(self) -> None:
-        with storing(self.path):
-            (self.path / REOPENING).unlink(missing_ok=True)
-
-    def is_settled(self) -> bool:
-        """Whether units that are there are to stay, as far as is known."""
-        return not self.may_be_out_of_step() and not self.is_being_reopened()
-
-    def doubt(self, stage: str) -> None:
-        """A stage that this one reads, directly or not, is made again in part: units may be of rows that are not there any more."""
-        with storing(self.path):
-            write_atomic(self.path / DOUBTED, canonical({"upstream": stage}) + b"\n")
-            (self.path / "done.json").unlink(missing_ok=True)
-
-    def may_be_out_of_step(self) -> bool:
-        return (self.path / DOUBTED).exists()
-
-    def in_step(self) -> None:
-        """Its units were compared with what it reads."""
-        with storing(self.path):
-            (self.path / DOUBTED).unlink(missing_ok=True)
-
     def kept(self) -> int:
         """Units that are there and are sure to stay: none while they were not compared with what they are made of."""
-        return 0 if self.may_be_out_of_step() else len(self.committed())
+        return 0 if self.reopening.in_doubt() else len(self.committed())
 
     def to_do(self) -> int:
         """Units that are to be made, at most."""
-        return self.spec.n_units if self.may_be_out_of_step() else len(self.missing())
+        return self.spec.n_units if self.reopening.in_doubt() else len(self.missing())
 
     def sweep(self) -> None:
         """Remove parts and leases of units that exist: what workers left that were killed between their commit and their end."""
@@ -266,7 +236,7 @@ class StageFolder:
             done = done_in(self.path / "done.json")
         except InputError:  # what is none promises nothing: the stage is finished again, and it is replaced
             return False
-        return done.get("units") == self.spec.n_units and self.is_settled()
+        return done.get("units") == self.spec.n_units and self.reopening.settled()
 
     def mark_done(self, facts: Mapping) -> None:
         write_atomic(self.path / "done.json", canonical(facts) + b"\n")

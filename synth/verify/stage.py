@@ -41,10 +41,9 @@ def verify_stage(folder: StageFolder, deep: bool, progress: Progress = lambda sl
                 folder.path,
                 f"units {ranges(sorted(aside))} failed three times and were set aside; see {folder.path / 'failed'}",
             )
-    if not folder.is_settled():
+    if why := folder.reopening.why():
         findings.unfinished = True
-        why = "slots of it are being opened" if folder.is_being_reopened() else "what it reads was made again in part"
-        findings.add(folder.path, f"{why}, and its units were not compared with that yet: run the command that made the stage again")
+        findings.add(folder.path, why)
     absent = set(missing)
     step = Step(folder, findings)
     marks: dict[int, np.ndarray] = {}

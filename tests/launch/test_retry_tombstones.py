@@ -4,9 +4,10 @@ import hashlib
 
 import pytest
 
-from launch import clean, verify
+from launch import clean, status, verify
 from launch.config.compose import Composer, typed
 from launch.plan.graph import plan_point
+from launch.show.stages import report_on
 from launch.slurm.gate import gained
 from launch.slurm.submissions import Submission
 from synth import open_stage
@@ -22,6 +23,7 @@ from synth.store.folder import StageFolder
 from synth.store.framing import frame
 from synth.store.leases import Owner
 from synth.store.parts import PartWriter
+from synth.store.reopening import Marks
 from synth.store.samples import Sample, Tombstone
 from tests.captions.remote.fake import Fake, says
 from tests.launch.test_clean import aged
@@ -246,42 +248,44 @@ def test_a_worker_does_not_compare_with_a_stage_that_is_yet_to_be_made_again(tmp
         images = folders["images"]
         StageFolder.create(stages[1].dataset_root, stages[1].spec)  # the table, planned anew and not made
         assert Worker(images, 0, 1).run() == EXIT_BAD_INPUT
-        assert images.may_be_out_of_step() and any("is made again in part" in e["why"] for e in events(images, "stop"))
+        assert images.reopening.in_doubt() and "made again in part" in report_on(images.path).unsettled
+        assert any("is made again in part" in e["why"] for e in events(images, "stop"))
 
 
 def test_a_worker_that_began_a_moment_before_the_units_moved_stops_it(tmp_path, fail, monkeypatch, capsys):
     folder = probe(tmp_path / "runs" / "p")
     fail[5] = SERVER
     made(folder)
-    begin = StageFolder.begin_reopening
+    begin = Marks.begin
 
     def beside_a_worker(self):
-        EventLog(self.path, "w").write("start")
+        EventLog(folder.path, "w").write("start")
         begin(self)
 
-    monkeypatch.setattr(StageFolder, "begin_reopening", beside_a_worker)
+    monkeypatch.setattr(Marks, "begin", beside_a_worker)
     assert retry(tmp_path / "runs", "--yes") == EXIT_AGAIN
     assert "a worker began there just now" in capsys.readouterr().out
-    assert folder.missing() == [] and folder.is_settled()
+    assert folder.missing() == [] and folder.reopening.settled()
 
 
 def test_nobody_works_on_what_an_interrupted_one_left_until_it_is_ended(tmp_path, fail, monkeypatch, capsys):
     folder = probe(tmp_path / "runs" / "p")
     fail[5] = SERVER
     made(folder)
-    end = StageFolder.end_reopening
+    end = Marks.end
 
     def killed(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(StageFolder, "end_reopening", killed)
+    monkeypatch.setattr(Marks, "end", killed)
     with pytest.raises(KeyboardInterrupt):
         retry(tmp_path / "runs", "--yes")
     assert folder.missing() == [1] and not folder.is_whole()
     fail.clear()
     assert Worker(folder, 0, 1).run() == EXIT_BAD_INPUT and any("--tombstones=retry" in e["why"] for e in events(folder, "stop"))
     assert verify.main([str(folder.path)]) != EXIT_OK and "slots of it are being opened" in capsys.readouterr().out
-    monkeypatch.setattr(StageFolder, "end_reopening", end)
+    assert status.main([str(folder.path)]) == EXIT_OK and "slots of it are being opened" in capsys.readouterr().out.replace("\n", " ")
+    monkeypatch.setattr(Marks, "end", end)
     aged(tmp_path / "runs")
     assert retry(tmp_path / "runs", "--yes") == EXIT_OK and "nothing to do but its end" in capsys.readouterr().out
     assert digests(made(folder)) == alone(tmp_path, folder)
@@ -300,10 +304,10 @@ def test_two_at_once_do_no_harm(tmp_path, fail, monkeypatch):
 
 def test_a_gate_counts_as_gained_only_what_came_after_the_units_were_compared(tmp_path):
     folder = made(probe(tmp_path / "runs" / "p"))
-    folder.doubt("captions-0")
+    folder.reopening.doubt("captions-0")
     sent = Submission(1, units=folder.kept())
     assert not gained(folder, sent)  # all are there, and nobody looked
     for unit in range(8):
         folder.put_beside(unit, "stale")
-    folder.in_step()
+    folder.reopening.in_step()
     assert gained(folder, sent)  # fewer than when it was submitted, and yet somebody got on
