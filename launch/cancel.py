@@ -81,7 +81,7 @@ def live_jobs(stages: Sequence[Path], tell: Callable[[str], None] = print) -> Fo
             if others:
                 if any(job.renamed(task) for task in tasks):
                     left[job.key] = job
-                at = f"-M {job.cluster} " if slurm.at(job.cluster) else ""
+                at = f"-M {job.cluster} " if slurm.elsewhere(job.cluster) else ""
                 tell(f"{stage}: names job {job}, {others[0]}: left alone (scancel {at}{job.id} ends it)")
             elif tasks:
                 live[job.key] = job
