@@ -76,7 +76,8 @@ def live_jobs(stages: Sequence[Path], tell: Callable[[str], None] = print) -> Fo
                 silent[job.key] = job
                 continue
             answered = True
-            tasks = [task for task in tasks if slurm.is_live(task.state)]
+            # one that a federation has dropped ends no more, and what waits for it does not begin
+            tasks = [task for task in tasks if slurm.is_live(task.state) or task.state == slurm.REVOKED]
             others = list(filter(None, (job.other(task) for task in tasks)))
             if others:
                 if any(job.renamed(task) for task in tasks):

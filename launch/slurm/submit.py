@@ -232,7 +232,11 @@ def submitted(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submis
     turn = order.place(folder, turn, wanted, scripts, tasks, depends, container=told)
     if live.gate and live.cluster == slurm.home(turn.cluster):
         with contextlib.suppress(SlurmError):  # that gate does it itself when it runs
-            order.move(order.queue_of([folder.path]), [live.gate], [turn.gate], live.cluster)
+            queue = order.queue_of([folder.path])
+            order.move(queue, [live.gate], [turn.gate], live.cluster)
+            awaited = {job for listed in queue if listed.base == live.gate for job in slurm.depends_on(listed)}
+            if awaited and awaited == order.revoked(awaited, live.cluster):
+                order.drop([*awaited, live.gate], live.cluster)
     n = sum(a.tasks for a in turn.arrays)
     less = f" (of {tasks}: the site takes no more)" if n < tasks else ""
     arrays = ", ".join(f"{a.job} ({a.tasks} jobs)" for a in turn.arrays)
@@ -260,9 +264,13 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live,
         return Placed(Outcome(stage, EXIT_OK, done=True, before=True, facts=folder.done()))
     _one_cluster(stage, [*gates, (live.cluster, live.arrays[0])])
     depends = [gate for _, gate in gates]
+    lost = order.revoked(live.waits_for, live.cluster)
     if depends:
         order.move(order.queue_of([folder.path]), live.waits_for, depends, live.cluster)
         order.bind(order.queue_of([folder.path]), live.arrays, depends, live.cluster)
+    elif lost:
+        order.move(order.queue_of([folder.path]), lost, [], live.cluster)
+    order.drop(lost, live.cluster)
     gate = live.gate
     if not gate:
         n_jobs = next((s.n_jobs for s in reversed(read_submissions(folder.path)) if s.order), 1)

@@ -76,6 +76,29 @@ def test_a_gate_submits_again_where_its_run_is(both, tmp_path):
     settle(near)
 
 
+def test_what_a_drained_cluster_has_dropped_is_mended_by_the_same_command(both, tmp_path):
+    """A job whose turn comes while its cluster is drained in the federation is REVOKED, and what waits for it would wait for ever."""
+    near, _ = both
+    runs = tmp_path / "runs"
+
+    def state(name):
+        near.run("sacctmgr", "-i", "modify", "cluster", "dev", "set", f"fedstate={name}")
+        near.wait_for(f"fedstate {name}", lambda: f"FedState:{name}" in near.run("scontrol", "show", "federation").stdout.split("\n")[1])
+
+    launch(near, runs, *CHAIN, "probe.sleep=2")
+    mine = jobs(stage(runs, "first"))
+    state("DRAIN")
+    try:
+        said = launch(near, tmp_path / "others", *CHAIN, code=75)
+        assert "System submissions disabled" in said and "cluster.clusters=NAME" in said
+        near.wait_for("the gate to be dropped", lambda: near.states(mine[-1]) == {mine[-1]: "REVOKED"})
+    finally:
+        state("ACTIVE")
+    launch(near, runs, *CHAIN, "probe.sleep=2")
+    wait_whole(near, runs)
+    settle(near)
+
+
 def test_a_job_that_a_sibling_has_begun_is_not_taken_for_gone(both, tmp_path):
     """A worker that was submitted by hand, without --array: its own cluster says REVOKED, and its copies have no number."""
     near, far = both
