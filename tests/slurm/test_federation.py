@@ -26,10 +26,10 @@ def siblings(cluster, job: str) -> set[str]:
     return set(told.partition("FedViableSiblings=")[2].split()[0].split(","))
 
 
-def filled(near) -> str:
+def filled(cluster, name: str) -> str:
     """A job that holds all cores of a cluster, so that what may go elsewhere does."""
-    job = near.sbatch("-M", "dev", "--cpus-per-task=4", "--output=/dev/null", "--wrap", "sleep 600")
-    near.wait_state(job, "RUNNING")
+    job = cluster.sbatch("-M", name, "--cpus-per-task=4", "--output=/dev/null", "--wrap", "sleep 600")
+    cluster.wait_state(job, "RUNNING")
     return job
 
 
@@ -40,7 +40,7 @@ def command(cluster, name: str, *words: str | Path) -> str:
 def test_a_run_stays_on_its_cluster_though_it_is_full_and_is_known_and_cancelled_from_its_sibling(both, tmp_path):
     near, far = both
     runs, slow = tmp_path / "runs", (*CHAIN, "probe.sleep=60")
-    full = filled(near)
+    full = filled(near, "dev")
     launch(near, runs, *slow)
     first, second = stage(runs, "first"), stage(runs, "second")
     mine = jobs(first) + jobs(second)
@@ -64,7 +64,9 @@ def test_a_run_stays_on_its_cluster_though_it_is_full_and_is_known_and_cancelled
 def test_a_gate_submits_again_where_its_run_is(both, tmp_path):
     near, far = both
     runs = tmp_path / "runs"
-    launch(near, runs, *CHAIN, "probe.sleep=2", "cluster.clusters=far")
+    full = filled(far, "far")  # until all is submitted
+    launch(near, runs, *CHAIN, "probe.sleep=3", "cluster.clusters=far")
+    far.run("scancel", full)
     first = jobs(stage(runs, "first"))[0]
     far.wait_for("work", lambda: "RUNNING" in far.states(first).values())
     far.run("scancel", first)
@@ -85,8 +87,11 @@ def test_what_a_drained_cluster_has_dropped_is_mended_by_the_same_command(both, 
         near.run("sacctmgr", "-i", "modify", "cluster", "dev", "set", f"fedstate={name}")
         near.wait_for(f"fedstate {name}", lambda: f"FedState:{name}" in near.run("scontrol", "show", "federation").stdout.split("\n")[1])
 
-    launch(near, runs, *CHAIN, "probe.sleep=2")
+    full = filled(near, "dev")  # until all is submitted
+    launch(near, runs, *CHAIN, "probe.sleep=3")
+    near.run("scancel", full)
     mine = jobs(stage(runs, "first"))
+    near.wait_for("work", lambda: "RUNNING" in near.states(mine[0]).values())
     state("DRAIN")
     try:
         said = launch(near, tmp_path / "others", *CHAIN, code=75)
@@ -94,7 +99,7 @@ def test_what_a_drained_cluster_has_dropped_is_mended_by_the_same_command(both, 
         near.wait_for("the gate to be dropped", lambda: near.states(mine[-1]) == {mine[-1]: "REVOKED"})
     finally:
         state("ACTIVE")
-    launch(near, runs, *CHAIN, "probe.sleep=2")
+    launch(near, runs, *CHAIN, "probe.sleep=3")
     wait_whole(near, runs)
     settle(near)
 
@@ -102,7 +107,7 @@ def test_what_a_drained_cluster_has_dropped_is_mended_by_the_same_command(both, 
 def test_a_job_that_a_sibling_has_begun_is_not_taken_for_gone(both, tmp_path):
     """A worker that was submitted by hand, without --array: its own cluster says REVOKED, and its copies have no number."""
     near, far = both
-    full = filled(near)
+    full = filled(near, "dev")
     job = near.sbatch("--job-name=by-hand", "--output=/dev/null", "--wrap", "sleep 300")
     far.wait_for("the sibling", lambda: "RUNNING" in far.run("squeue", "--local", "-h", "-j", job, "-o", "%T", check=False).stdout)
     by_id, by_name = f"slurm.seen(['{job}'])", "slurm.seen(names=['by-hand'])"
