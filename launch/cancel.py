@@ -76,12 +76,13 @@ def live_jobs(stages: Sequence[Path], tell: Callable[[str], None] = print) -> Fo
                 silent[job.key] = job
                 continue
             answered = True
-            tasks = [task for task in tasks if slurm.is_live(task.state)]
+            # one that a federation has dropped ends no more, and what waits for it does not begin
+            tasks = [task for task in tasks if slurm.is_live(task.state) or task.state == slurm.REVOKED]
             others = list(filter(None, (job.other(task) for task in tasks)))
             if others:
                 if any(job.renamed(task) for task in tasks):
                     left[job.key] = job
-                at = f"-M {job.cluster} " if slurm.at(job.cluster) else ""
+                at = f"-M {job.cluster} " if slurm.elsewhere(job.cluster) else ""
                 tell(f"{stage}: names job {job}, {others[0]}: left alone (scancel {at}{job.id} ends it)")
             elif tasks:
                 live[job.key] = job

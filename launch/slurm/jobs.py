@@ -44,7 +44,7 @@ class Job:
         return self.cluster, self.id
 
     def __str__(self) -> str:
-        return self.id + (f" of cluster {self.cluster}" if slurm.at(self.cluster) else "")
+        return self.id + (f" of cluster {self.cluster}" if slurm.elsewhere(self.cluster) else "")
 
     def other(self, task: Seen) -> str:
         """Why a task that has its number is another job's; "" if it is its own."""
@@ -124,4 +124,4 @@ def ask(jobs: Sequence[Job]) -> StageJobs:
 
 
 def _shown(job: Job, task: str) -> str:
-    return f"{job.cluster}/{task}" if slurm.at(job.cluster) else task
+    return f"{job.cluster}/{task}" if slurm.elsewhere(job.cluster) else task

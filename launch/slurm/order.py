@@ -269,6 +269,21 @@ def bind(queue: Sequence[Listed], arrays: Iterable[str], gates: Sequence[str], c
     return loose
 
 
+def revoked(jobs: Iterable[str], cluster: str = "") -> set[str]:
+    """Those that nobody will begin: a cluster that is drained in its federation drops what could begin meanwhile. Slurm does not count them
+    as ended, so what waits for them waits for ever."""
+    jobs = sorted(jobs)
+    tasks = slurm.seen(jobs, cluster=cluster) if jobs else None
+    return {task.base for task in tasks or () if task.state == slurm.REVOKED}
+
+
+def drop(jobs: Iterable[str], cluster: str = "") -> None:
+    """Take revoked jobs out of the queue, in which they would stay, as far as they are ours."""
+    if jobs := sorted(jobs):
+        with contextlib.suppress(SlurmError):
+            slurm.call("scancel", *jobs, patience=0.0, cluster=cluster)
+
+
 def behind(queue: Sequence[Listed], job: str) -> list[str]:
     """Pending jobs that wait for a job, directly or not."""
     chain: dict[str, None] = {job: None}

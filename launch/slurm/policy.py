@@ -23,7 +23,8 @@ BOUNDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 # a submission that is refused by these may be taken later, as it is
 FULL = re.compile(
-    r"Max\w*SubmitJob|GrpSubmitJob|temporarily (?:unable|unavailable)|job queue full|partition not available \(inactive or drain\)",
+    r"Max\w*SubmitJob|GrpSubmitJob|temporarily (?:unable|unavailable)|job queue full|partition not available \(inactive or drain\)"
+    r"|system submissions disabled",  # the cluster is drained, or inactive, in its federation
     re.IGNORECASE,
 )
 COUNTED = re.compile(r"Max\w*SubmitJob|GrpSubmitJob")
@@ -78,6 +79,17 @@ def time_mends(words: str) -> bool:
 def fewer_fit(words: str) -> bool:
     """Whether fewer jobs at once may be taken now: a limit counts them. (At MaxJobCount each sbatch tries for minutes.)"""
     return bool(COUNTED.search(words))
+
+
+def later(words: str) -> str:
+    """When to run the same command again, of what time mends.
+
+    >>> later("System submissions disabled").partition(":")[0]
+    'run the same command again when this cluster takes jobs, or take another one of its federation'
+    """
+    if "submissions disabled" in words.lower():
+        return "run the same command again when this cluster takes jobs, or take another one of its federation: cluster.clusters=NAME"
+    return "run the same command again when jobs have ended; to have fewer of them in it: cluster.n_jobs, cluster.max_submit"
 
 
 def stuck(reasons: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from launch.slurm.limits import split
 from launch.slurm.scripts import max_array, order_of, scripts_of
 from launch.slurm.site import precheck, site_of, tell_payer, with_containers
 from launch.slurm.submit import to_submit
+from synth.host import slurm
 from synth.host.slurm import SlurmError
 
 
@@ -23,7 +24,8 @@ def show(stages: Sequence[PlannedStage], cluster: SlurmConfig, console: Console)
     site = with_containers(todo, site, console)
     precheck(todo, site, console)
     tell_payer(stages, site, console)
-    there = f" --clusters={site.limits.clusters}" if site.limits.clusters else ""
+    clusters = site.limits.clusters or next(iter(slurm.federation() or ()), "")
+    there = f" --clusters={clusters}" if clusters else ""
     for stage in stages:
         state = state_of(stage)
         if state.done:

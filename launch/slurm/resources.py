@@ -21,6 +21,7 @@ from synth.host.source import SAFE
 OURS = frozenset(  # flags of sbatch that have a key of their own, or that the launcher sets
     [
         "clusters",
+        "cluster-constraint",
         "partition",
         "account",
         "qos",
@@ -68,7 +69,7 @@ _NODES = (
 )
 OF_NODES = OF_GPUS | frozenset(_NODES.split())
 IN_PARTITION = ("constraint", "nodelist", "exclude")  # what is said of nodes of one partition says nothing of another's
-ALSO_IN_PARTITION = frozenset(["reservation", "prefer", "cluster-constraint", "batch"])  # the same among the flags of `extra`
+ALSO_IN_PARTITION = frozenset(["reservation", "prefer", "batch"])  # the same among the flags of `extra`
 GATE_MEM = "2G"  # at most, of the memory that a job asks for
 CPUS_WORKER = 4  # one feeds the device; encoding, hashing and writing take the others
 _GRES = re.compile(r"[\w.-]+(?::[\w.-]+)?(?::\d+)?$")

@@ -20,7 +20,7 @@ from launch.show.saying import say
 from launch.slurm import frozen, last, order, stored, submissions
 from launch.slurm.limits import shares
 from launch.slurm.order import Live
-from launch.slurm.policy import fewer_fit, short, stuck, time_mends
+from launch.slurm.policy import fewer_fit, later, short, stuck, time_mends
 from launch.slurm.precheck import refusal
 from launch.slurm.scripts import order_of, scripts_of
 from launch.slurm.site import Site, precheck, site_of, tell_payer, with_containers
@@ -137,8 +137,7 @@ def no_room(stage: PlannedStage, site: Site, why: str) -> Placed:
     if live.gate:
         text = f"left alone: {why}; its gate {live.gate} is in the queue, and goes on when there is room"
         return Placed(Outcome(stage, EXIT_OK, message=text), live.gate, live.cluster)
-    again = "run the same command again when jobs have ended; to have fewer of them in it: cluster.n_jobs, cluster.max_submit"
-    return Placed(Outcome(stage, EXIT_AGAIN, message=f"not submitted: {why}; {again}"))
+    return Placed(Outcome(stage, EXIT_AGAIN, message=f"not submitted: {why}; {later(why)}"))
 
 
 def stopped(stages: Sequence[Path], ask: bool = True) -> str:
@@ -157,7 +156,7 @@ def stopped(stages: Sequence[Path], ask: bool = True) -> str:
             jobs, cluster = [job for r in records for job in r.job_ids], records[-1].cluster if records else ""
         lost = [f"perhaps more, whose names begin with {r.job_name}" for r in records if r.state == INTENDED]
         if jobs or lost:
-            where = f" on cluster {cluster}" if ask and slurm.at(cluster) else ""
+            where = f" on cluster {cluster}" if ask and slurm.elsewhere(cluster) else ""
             lines.append(f"  {stage.name}: {', '.join(filter(None, [' '.join(jobs), *lost]))}{where}")
             listed.append(str(stage))
     if not lines:
@@ -233,13 +232,17 @@ def submitted(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submis
     turn = order.place(folder, turn, wanted, scripts, tasks, depends, container=told)
     if live.gate and live.cluster == slurm.home(turn.cluster):
         with contextlib.suppress(SlurmError):  # that gate does it itself when it runs
-            order.move(order.queue_of([folder.path]), [live.gate], [turn.gate], live.cluster)
+            queue = order.queue_of([folder.path])
+            order.move(queue, [live.gate], [turn.gate], live.cluster)
+            awaited = {job for listed in queue if listed.base == live.gate for job in slurm.depends_on(listed)}
+            if awaited and awaited == order.revoked(awaited, live.cluster):
+                order.drop([*awaited, live.gate], live.cluster)
     n = sum(a.tasks for a in turn.arrays)
     less = f" (of {tasks}: the site takes no more)" if n < tasks else ""
     arrays = ", ".join(f"{a.job} ({a.tasks} jobs)" for a in turn.arrays)
     workers = f", {n * resources.workers} workers" if resources.workers > 1 else ""
     after = f", after {' '.join(depends)}" if depends else ""
-    there = f" on cluster {turn.cluster}" if slurm.at(turn.cluster) else ""
+    there = f" on cluster {turn.cluster}" if slurm.elsewhere(turn.cluster) else ""
     text = f"array {arrays}{less}, gate {turn.gate}{after}{there}; n_jobs {n}{workers}; logs {folder.path / 'logs'}"
     return Placed(Outcome(stage, EXIT_OK, message=text), turn.gate, slurm.home(turn.cluster))
 
@@ -261,9 +264,13 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live,
         return Placed(Outcome(stage, EXIT_OK, done=True, before=True, facts=folder.done()))
     _one_cluster(stage, [*gates, (live.cluster, live.arrays[0])])
     depends = [gate for _, gate in gates]
+    lost = order.revoked(live.waits_for, live.cluster)
     if depends:
         order.move(order.queue_of([folder.path]), live.waits_for, depends, live.cluster)
         order.bind(order.queue_of([folder.path]), live.arrays, depends, live.cluster)
+    elif lost:
+        order.move(order.queue_of([folder.path]), lost, [], live.cluster)
+    order.drop(lost, live.cluster)
     gate = live.gate
     if not gate:
         n_jobs = next((s.n_jobs for s in reversed(read_submissions(folder.path)) if s.order), 1)
@@ -272,7 +279,7 @@ def left_alone(stage: PlannedStage, folder: StageFolder, site: Site, live: Live,
         told = next((s.container for s in reversed(read_submissions(folder.path)) if s.order), {})
         turn = replace(turn, order=asdict(wanted), n_jobs=n_jobs, units=folder.kept(), container=told, cluster=live.cluster)
         gate = order.add_gate(folder, turn, scripts, live.arrays).gate
-    there = f" on cluster {live.cluster}" if slurm.at(live.cluster) else ""
+    there = f" on cluster {live.cluster}" if slurm.elsewhere(live.cluster) else ""
     text = f"left alone: {' '.join(live.arrays)} pending or running, gate {gate}{there}; logs {folder.path / 'logs'}"
     text += (
         order.release(live.held, live.cluster)
@@ -295,7 +302,7 @@ def _one_cluster(stage: PlannedStage, gates: Sequence[tuple[str, str]]) -> str:
     if len(clusters) > 1:
         jobs = ", ".join(f"{job} of cluster {cluster}" for cluster, job in clusters.items())
         raise InputError(
-            f"{stage.name}: its jobs would wait for {jobs}, and Slurm has no dependencies between clusters; cancel those on one, "
+            f"{stage.name}: its jobs would wait for {jobs}, and all jobs of a run have to be on one cluster; cancel those on one, "
             "or run the same command when they have ended"
         )
     return next(iter(clusters), "")

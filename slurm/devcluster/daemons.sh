@@ -69,6 +69,22 @@ start_accounting() {
   fi
 }
 
+join_federation() { # once slurmdbd knows where the controller is: siblings are never told it later
+  local members
+  waitfor 30 "slurmdbd to know the controller" registered
+  members=$(sacctmgr -n -P show federation format=federation,cluster)
+  grep -q "^$FEDERATION|" <<<"$members" || sacctmgr -i -Q add federation "$FEDERATION" >/dev/null
+  grep -qxF "$FEDERATION|$CLUSTER" <<<"$members" || sacctmgr -i -Q modify federation "$FEDERATION" set "clusters+=$CLUSTER" >/dev/null
+}
+
+registered() { timeout 5 sacctmgr -n -P show cluster "$CLUSTER" format=controlport | grep -qx '[1-9][0-9]*'; }
+
+federated() { # this cluster is a member, and hears all others
+  local told
+  told=$(timeout 5 scontrol show federation)
+  grep -q '^Self:' <<<"$told" && ! grep -qE 'Synced:No|Recv:No|Send/Recv:No' <<<"$told"
+}
+
 start_dbd() {
   local sql=(mariadb --no-defaults -uroot -S "$DIR/run/mysql.socket" -e)
   local TMPDIR=$DIR/mysql-tmp # its own: a server that starts deletes the temporary tables of all others there

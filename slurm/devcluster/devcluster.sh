@@ -19,6 +19,7 @@
 #   SLURM_DEV_CLUSTER=dev         ClusterName
 #   SLURM_DEV_JOIN=               SLURM_DEV_DIR of another devcluster that is up, with accounting: this one shares its munge and slurmdbd, so
 #                                 that each is reached from the other by sbatch -M NAME; it needs a PORT and a CLUSTER of its own
+#   SLURM_DEV_FEDERATION=         of clusters of one slurmdbd: those that name the same federation share their jobs out
 #   SLURM_DEV_MAX_ARRAY=1001      MaxArraySize: array indices are below it
 #   SLURM_DEV_LUA=                a job_submit.lua: a site's own rules for what may be submitted
 #   SLURM_DEV_EXTRA=              more lines for slurm.conf; a key given twice takes its last value
@@ -43,6 +44,7 @@ NS=${SLURM_DEV_NS:-auto}
 PARENT=${SLURM_DEV_PARENT:-}
 CLUSTER=${SLURM_DEV_CLUSTER:-dev}
 JOIN=${SLURM_DEV_JOIN:-}
+FEDERATION=${SLURM_DEV_FEDERATION:-}
 CTLD_PORT=$BASE DBD_PORT=$((BASE + 1)) SQL_PORT=$((BASE + 2)) NODE_PORT=$((BASE + 10))
 SHARED=${JOIN:-$DIR} # where munge's socket and slurmdbd's are
 [ -z "$JOIN" ] || DBD_PORT=$(sed -n 's/^AccountingStoragePort=//p' "$JOIN/etc/slurm.conf")
@@ -107,6 +109,8 @@ cmd_up() {
   start_ctld
   for ((i = 1; i <= NODES; i++)); do start_node "node$i"; done
   waitfor 40 "all $NODES nodes" nodes_ready
+  [ -z "$FEDERATION" ] || join_federation
+  [ -z "$FEDERATION" ] || waitfor 30 "the clusters of federation $FEDERATION" federated
   say "up in $(awk "BEGIN{printf \"%.1f\", $EPOCHREALTIME-$t0}") s: $NODES nodes ($(use_ns && echo 'own namespaces' || echo 'plain'))"
   cmd_env
 }
@@ -202,7 +206,7 @@ case ${1:-} in
     waitfor 20 slurmctld timeout 5 scontrol ping
     ;;
   *)
-    sed -n '2,32p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
+    sed -n '2,33p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
     exit 2
     ;;
 esac

@@ -4,7 +4,8 @@ Workers never need it: where squeue is missing or silent nothing is known, and l
 Submitting does: a controller that restarts is waited for, a refusal is a SlurmError with Slurm's own words.
 
 A site may have several clusters behind one slurmdbd, each with numbers of its own. `cluster` names one of them, in what is asked and in
-what is answered; "" is the one that commands here talk to by themselves.
+what is answered; "" is the one that commands here talk to by themselves. Where they are a federation, sbatch would hand a job that is no
+array to all of them, and the first one that has room would run it: so each job is bound to one cluster (see `at`).
 """
 
 import contextlib
@@ -21,8 +22,9 @@ from synth.host.environment import without_secrets
 from synth.host.hurry import NO_ANSWER, Hurry
 from synth.host.refusals import passing
 
+REVOKED = "REVOKED"  # what a cluster of a federation says of a job that another one has begun
 OVER = frozenset(
-    ["COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "REVOKED"]
+    ["COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", REVOKED]
 )
 ENDING = OVER | {"COMPLETING"}  # nothing more is to be expected of it
 # what a job is called on its way back into the queue, too: since Slurm 23.11 also when its nodes did not start it
@@ -35,7 +37,10 @@ WAITING = frozenset(
 
 # Variables of an enclosing job (or of a distributed run in it) change what sbatch and srun do (a leaked SLURM_CPU_BIND has tripled
 # run times), and SQUEUE_FORMAT, SQUEUE_USERS, SLURM_CLUSTERS ... the meaning of our own options.
-LEAKS = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SALLOC_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SUBMITIT_", "PMI_", "PMIX_")
+LEAKS = (
+    *("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SALLOC_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "SINFO_"),
+    *("SUBMITIT_", "PMI_", "PMIX_"),
+)
 LEAK_NAMES = frozenset([
     "MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "JOB_IDX", "N_JOBS", "JOB_OFFSET",
     "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK",
@@ -49,8 +54,10 @@ CALL = 60.0  # seconds that an order may take
 PATIENCE = 60.0  # seconds that a controller may be away
 SILENCE = 60.0  # seconds for which a controller that did not answer is not asked for its config again
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # of a cluster
+OF_ONE = frozenset(["squeue", "sinfo", "sacct"])  # show all clusters of a federation where FederationParameters=fed_display
 _hurry: Hurry | None = None
 _name = ""  # of the one that commands here talk to, once it has said it
+_federation: tuple[str, ...] | None = None  # of that one, likewise
 
 
 class SlurmError(Exception):
@@ -136,9 +143,25 @@ def clean(env: Mapping[str, str] = os.environ, keep: Collection[str] = ()) -> di
     return {k: v for k, v in without_secrets(env, {*KEPT, *keep}).items() if k in KEPT or not (k.startswith(LEAKS) or k in LEAK_NAMES)}
 
 
-def at(cluster: str, timeout: float = TIMEOUT) -> tuple[str, ...]:
-    """Words that send a command to a cluster, or to several ("a,b"). None to the one that it talks to anyway: -M needs a slurmdbd."""
-    return ("-M", cluster) if cluster and cluster != cluster_name(timeout) else ()
+def elsewhere(cluster: str, timeout: float = TIMEOUT) -> bool:
+    """Whether this is another cluster than the one that commands here talk to by themselves."""
+    return bool(cluster) and cluster != cluster_name(timeout)
+
+
+def at(cluster: str, program: str, timeout: float = TIMEOUT) -> tuple[str, ...]:
+    """Words that send a command to a cluster, or to several ("a,b"), and to no other one of a federation.
+
+    sbatch needs -M for its own cluster, too, where that has siblings; all others do without, since -M needs a slurmdbd that answers.
+    A SlurmError where nobody knows now whether there are siblings.
+    """
+    if elsewhere(cluster, timeout):
+        return ("-M", cluster)
+    if program == "sbatch":
+        siblings = federation(timeout)
+        if siblings is None:
+            raise SlurmError("scontrol show federation: no answer", passing=True)
+        return ("-M", siblings[0]) if siblings else ()
+    return ("--local",) if program in OF_ONE else ()
 
 
 def command(*args: str, timeout: float = TIMEOUT, keep: Collection[str] = (), cluster: str = "") -> tuple[int, str, str] | None:
@@ -150,8 +173,8 @@ def command(*args: str, timeout: float = TIMEOUT, keep: Collection[str] = (), cl
         return None
     if _hurry is not None:
         _config.update(parse_config(_hurry.begin()))
-        return _hurry.command((args[0], *at(cluster), *args[1:]), timeout, keep)
-    return _run((args[0], *at(cluster, min(timeout, TIMEOUT)), *args[1:]), timeout, keep)
+        return _hurry.command((args[0], *at(cluster, args[0]), *args[1:]), timeout, keep)
+    return _run((args[0], *at(cluster, args[0], min(timeout, TIMEOUT)), *args[1:]), timeout, keep)
 
 
 def _run(args: Sequence[str], timeout: float, keep: Collection[str] = ()) -> tuple[int, str, str]:
@@ -311,8 +334,23 @@ def seen(
 ) -> list[Seen] | None:
     """The tasks of the jobs with these ids, or of these names (mine: those of this user alone); None if Slurm could not be asked.
 
-    By names, tasks that wait are one: "11_[3-9]".
+    By names, tasks that wait are one: "11_[3-9]". A job that another cluster of a federation has begun is asked of that one, by its id;
+    by its name, the copies that it left behind are none.
     """
+    tasks = _seen(ids, names, cluster, timeout, mine)
+    if tasks is None or names:
+        return tasks and [task for task in tasks if task.state != REVOKED]
+    taken = {task.base: task for task in tasks if task.state == REVOKED}
+    for other in (federation(timeout) or ()) if taken else ():
+        there = _seen(list(taken), (), other, timeout) if other != home(cluster, timeout) else []
+        if there is None:
+            return None
+        there = [task for task in there if task.state != REVOKED]
+        tasks = [task for task in tasks if task.base not in {one.base for one in there}] + there
+    return tasks
+
+
+def _seen(ids: Sequence[str], names: Sequence[str], cluster: str, timeout: float, mine: bool = False) -> list[Seen] | None:
     which = ["-n", ",".join(names), *(["--me"] if mine else [])] if names else ["-r", "-j", ",".join(ids)]
     done = command("squeue", "-h", "-a", "-t", "all", *which, "-O", SEEN, timeout=timeout, cluster=cluster)
     if done is None or done[0]:
@@ -391,6 +429,28 @@ def cluster_name(timeout: float = TIMEOUT) -> str:
     if not _name:
         _name = site_config(timeout).get("ClusterName", "")
     return _name
+
+
+def federation(timeout: float = TIMEOUT) -> tuple[str, ...] | None:
+    """The clusters among which sbatch shares jobs out, the one that commands here talk to first; () if it is alone, or where scontrol
+    tells users nothing; None if it does, and has no answer now."""
+    global _federation
+    if _federation is None and site_config(timeout):
+        code, out, err = command("scontrol", "show", "federation", timeout=timeout) or (1, "", "not found")
+        if code and (code == NO_ANSWER or passing(err)):
+            return None
+        _federation = parse_federation(out)
+    return _federation or ()
+
+
+def parse_federation(text: str) -> tuple[str, ...]:
+    """scontrol show federation; the ports say nothing, an address may have colons.
+
+    >>> parse_federation("Federation: all\\nSelf:    dev:10.0.0.1:6817 ID:1\\nSibling: far:10.0.0.2:6817 ID:2 FedState:DRAIN")
+    ('dev', 'far')
+    """
+    found = re.findall(rf"^(Self|Sibling):\s*({NAME.pattern}):", text, re.MULTILINE)
+    return tuple(name for _, name in sorted(found, key=lambda pair: pair[0] != "Self"))
 
 
 def hides_jobs(timeout: float = TIMEOUT) -> bool:

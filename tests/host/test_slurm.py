@@ -7,10 +7,13 @@ import pytest
 from synth.host.slurm import (
     JobRef,
     Listed,
+    Seen,
     SlurmError,
     ask,
+    at,
     call,
     command,
+    federation,
     hides_jobs,
     home,
     is_live,
@@ -18,6 +21,7 @@ from synth.host.slurm import (
     parse_listing,
     parse_sacct,
     parse_states,
+    seen,
 )
 
 
@@ -142,3 +146,56 @@ def test_a_controller_that_is_silent_is_not_asked_for_its_config_again_and_never
     (tmp_path / "back").touch()
     script(tmp_path, monkeypatch, "exit 0")
     assert call("squeue") == "" and home("") == "dev"  # once it has answered it is asked
+
+
+# scontrol show federation of 22.05, on far
+FEDERATION = """Federation: both
+Self:       far:127.0.0.1:30040 ID:2 FedState:ACTIVE Features:
+Sibling:    dev:127.0.0.1:30000 ID:1 FedState:ACTIVE Features: PersistConnSend/Recv:Yes/Yes Synced:Yes"""
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A site of fake tools, which nobody has asked yet: site(scontrol, squeue)."""
+
+    def tools(scontrol, squeue="exit 0"):
+        script(tmp_path, monkeypatch, squeue)
+        (tmp_path / "scontrol").write_text(f"#!/bin/sh\n[ $2 = config ] && echo ClusterName=far && exit\n{scontrol}\n")
+        (tmp_path / "scontrol").chmod(0o755)
+        for name, unknown in (("_config", {}), ("_name", ""), ("_again", 0.0), ("_federation", None)):
+            monkeypatch.setattr(f"synth.host.slurm.{name}", unknown)
+
+    return tools
+
+
+@pytest.mark.parametrize(
+    ("scontrol", "siblings", "bound"),
+    [
+        (f"cat <<E\n{FEDERATION}\nE", ("far", "dev"), ("-M", "far")),
+        ("exit 0", (), ()),  # a cluster alone
+        ("echo Unable to contact slurm controller >&2; exit 1", None, None),
+        ("echo Access/permission denied >&2; exit 1", (), ()),
+    ],
+)
+def test_sbatch_is_bound_to_its_own_cluster_where_that_has_siblings(site, scontrol, siblings, bound):
+    site(scontrol)
+    assert federation() == siblings
+    if bound is None:
+        with pytest.raises(SlurmError, match="show federation: no answer") as e:
+            at("", "sbatch")
+        assert e.value.passing
+    else:
+        assert at("", "sbatch") == at("far", "sbatch") == bound
+    assert at("dev", "sbatch") == at("dev", "squeue") == ("-M", "dev")
+    assert at("far", "squeue") == at("", "sacct") == ("--local",) and at("", "scancel") == at("far", "scontrol") == ()
+
+
+def test_what_a_sibling_has_begun_is_asked_there_and_copies_are_no_jobs(site):
+    """The copies that were not begun have the number of no job in 22.05."""
+    there = "67108897 RUNNING 1 1795236000 gate"
+    here = "67108897 REVOKED 0 1795236000 gate\n67108898 PENDING 0 1795236001 gate\n4294967294 REVOKED 0 1795236002 gate"
+    site(f"cat <<E\n{FEDERATION}\nE", f'case "$*" in *"-M dev"*) echo "{there}" ;; *) echo "{here}" ;; esac')
+    assert seen(["67108897", "67108898"])[-1] == Seen("67108897", "RUNNING", 1, 1795236000.0, "gate")
+    assert [task.job for task in seen(names=["gate"])] == ["67108898"]
+    site(f"cat <<E\n{FEDERATION}\nE", f'case "$*" in *"-M dev"*) exit 1 ;; *) echo "{here}" ;; esac')
+    assert seen(["67108897"]) is None  # it may run

@@ -225,6 +225,15 @@ def test_jobs_of_several_clusters_are_cancelled_where_they_are(tmp_path, play):
     assert not any("12" in c for c in done if "-M" not in c)
 
 
+def test_what_a_cluster_of_a_federation_has_dropped_is_taken_out_of_its_queue(tmp_path, play, monkeypatch):
+    monkeypatch.setattr(cancel.slurm, "federation", lambda timeout=0.0: ("dev", "far"))
+    scheduler = play(Scheduler({"12": {"12": "REVOKED"}, "13": {"13": "REVOKED"}, "far/13": {"13": "COMPLETED"}}))
+    one, two = known(tmp_path, 1, "12", cluster="dev"), known(tmp_path, 2, "13", cluster="dev")
+    NAMES.update({"12": one.named("0"), "13": two.named("0"), "far/13": two.named("0")})
+    assert cancel.cancel(tmp_path, False, 1, print) == 0
+    assert [c for c in scheduler.calls if c[0] == "scancel"] == [("scancel", "12")]
+
+
 def test_a_cluster_that_does_not_answer_is_told_and_the_others_cancelled(tmp_path, play):
     scheduler = play(Scheduler({"13": {"13_0": "RUNNING"}}, silent=("far",)))
     known(tmp_path, 1, "12", cluster="far")

@@ -236,6 +236,19 @@ def test_waiting_jobs_are_moved_and_keep_their_other_dependencies(queue):
     assert queue.did("scontrol") == [("update", "JobId=5", "Dependency=afterany:4,afterany:8")]
 
 
+def test_what_waits_for_a_dropped_job_of_a_drained_cluster_of_a_federation_waits_no_more(queue):
+    queue.jobs = [
+        Listed("3", "REVOKED", "None", "(null)", "", "", cluster="dev"),
+        Listed("4", "RUNNING", "None", "(null)", "", "", cluster="dev"),
+        Listed("5", "PENDING", "Dependency", "afterany:3(unfulfilled)", "", "", cluster="dev"),
+    ]
+    lost = order.revoked({"3", "4", "9"})
+    assert lost == {"3"} and order.revoked(()) == set() and move(queue.jobs, lost, []) == ["5"]
+    order.drop(lost)
+    order.drop(())
+    assert queue.calls == [("scontrol", "update", "JobId=5", "Dependency="), ("scancel", "3")]
+
+
 def test_arrays_that_forgot_what_they_waited_for_wait_again_unless_a_task_runs(queue):
     queue.jobs = [
         Listed("5_0", "PENDING", "JobHeldUser", "(null)", "", "", cluster="dev"),

@@ -66,6 +66,7 @@ def test_a_limit_of_jobs_in_the_queue_is_mended_by_time_and_by_fewer_jobs(name):
         ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", True),  # MaxJobCount
         ("allocation failure: Resource temporarily unavailable", True),
         ("sbatch: error: Batch job submission failed: Required partition not available (inactive or drain)", True),
+        ("sbatch: error: Batch job submission failed: System submissions disabled", True),  # fedstate=DRAIN
         (f"sbatch: error: Batch job submission failed: {SENTENCE}", False),  # a site's own rule, that names no limit
         ("sbatch: error: Batch job submission failed: Invalid job array specification", False),
         ("sbatch: error: Partition gpus takes jobs with GPUs only\nallocation failure: Unspecified error", False),

@@ -144,7 +144,7 @@ def test_a_queue_that_cannot_be_asked_ends_before_anything_is_submitted(monkeypa
 
 def test_a_stage_that_would_wait_for_jobs_of_two_clusters_is_refused_by_name(folder, queue):  # noqa: F811
     stage = PlannedStage(folder.spec, folder.path.parent, planned=True)
-    with pytest.raises(InputError, match="12 of cluster far, 13 of cluster dev, and Slurm has no dependencies between clusters"):
+    with pytest.raises(InputError, match="12 of cluster far, 13 of cluster dev, and all jobs of a run have to be on one cluster"):
         submit._one_cluster(stage, [("far", "12"), ("dev", "13")])
     assert submit._one_cluster(stage, [("far", "12"), ("far", "13")]) == "far" and submit._one_cluster(stage, []) == ""
 
