@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from launch.config.program import as_typed, this_command
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused, tool, worst
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, explained, refused, tool, worst
 from synth.host.scratch import Scratch
 from synth.host.source import as_module
 
@@ -92,7 +92,9 @@ class Session:
         except InputError as e:
             self.failures.append(Failure(label, EXIT_BAD_INPUT, str(e)))
         except Exception as e:  # noqa: BLE001 (a bug in one point must not end the others; it is shown and exits 70)
-            self.failures.append(Failure(label, EXIT_AGAIN, str(e)) if refused(e) else Failure(label, EXIT_BUG, traceback.format_exc()))
+            self.failures.append(
+                Failure(label, EXIT_AGAIN, explained(e)) if refused(e) else Failure(label, EXIT_BUG, traceback.format_exc())
+            )
 
     def planned(self, config: "Config", label: str) -> "Point":
         """One composed config as a point."""
