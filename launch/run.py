@@ -45,6 +45,7 @@ class Session:
     def __init__(self):
         self.points: list[Point] = []
         self.failures: list = []
+        self.begun = False  # whether stages were run or submitted
         self.command = this_command()
         self.config_dir: str | None = None
         self._multirun = False
@@ -155,6 +156,7 @@ class Session:
             left.begin(stages, within_limits(self.points, stages, console), self.command)
             retry = any(p.retry_failed for p in self.points)
             outcomes = (run or self._told)(stages, first.cluster, console, retry)
+            self.begun = True
             left.store()
         summary.show(outcomes, self.failures, self.command, console, self._labels())
         trial.show(self.points, outcomes, console)
@@ -274,7 +276,8 @@ def main(argv: list[str]) -> int:
     try:
         return tool(lambda: planned_and_run(session, argv))
     except KeyboardInterrupt:  # while planning: afterwards the clusters catch it themselves
-        print("stopped before anything was begun", file=sys.stderr)
+        said = f"stopped at its end; what was begun stays, and is shown by {as_typed('status')}"
+        print(said if session.begun else "stopped before anything was begun", file=sys.stderr)
         return EXIT_AGAIN
 
 
