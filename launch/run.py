@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from launch.config.program import as_typed, this_command
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused, tool, worst
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, explained, refused, tool, worst
 from synth.host.scratch import Scratch
 from synth.host.source import as_module
 
@@ -45,6 +45,7 @@ class Session:
     def __init__(self):
         self.points: list[Point] = []
         self.failures: list = []
+        self.begun = False  # whether stages were run or submitted
         self.command = this_command()
         self.config_dir: str | None = None
         self._multirun = False
@@ -92,7 +93,9 @@ class Session:
         except InputError as e:
             self.failures.append(Failure(label, EXIT_BAD_INPUT, str(e)))
         except Exception as e:  # noqa: BLE001 (a bug in one point must not end the others; it is shown and exits 70)
-            self.failures.append(Failure(label, EXIT_AGAIN, str(e)) if refused(e) else Failure(label, EXIT_BUG, traceback.format_exc()))
+            self.failures.append(
+                Failure(label, EXIT_AGAIN, explained(e)) if refused(e) else Failure(label, EXIT_BUG, traceback.format_exc())
+            )
 
     def planned(self, config: "Config", label: str) -> "Point":
         """One composed config as a point."""
@@ -153,6 +156,7 @@ class Session:
             left.begin(stages, within_limits(self.points, stages, console), self.command)
             retry = any(p.retry_failed for p in self.points)
             outcomes = (run or self._told)(stages, first.cluster, console, retry)
+            self.begun = True
             left.store()
         summary.show(outcomes, self.failures, self.command, console, self._labels())
         trial.show(self.points, outcomes, console)
@@ -272,7 +276,8 @@ def main(argv: list[str]) -> int:
     try:
         return tool(lambda: planned_and_run(session, argv))
     except KeyboardInterrupt:  # while planning: afterwards the clusters catch it themselves
-        print("stopped before anything was begun", file=sys.stderr)
+        said = f"stopped at its end; what was begun stays, and is shown by {as_typed('status')}"
+        print(said if session.begun else "stopped before anything was begun", file=sys.stderr)
         return EXIT_AGAIN
 
 

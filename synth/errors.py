@@ -126,6 +126,12 @@ def owned(what: str | os.PathLike, code: int | None) -> str:
     return ""
 
 
+def explained(error: BaseException) -> str:
+    """What an error says where it ends something; of a place that denies something, whose it is, too."""
+    denied = isinstance(error, OSError) and isinstance(error.filename, (str, os.PathLike))
+    return f"{error}{owned(error.filename, error.errno)}" if denied else str(error)  # type: ignore[attr-defined]
+
+
 def _top(place: Path, uid: int, home: str) -> Path:
     """The folder of a user's run that a place is in: a file's stage, its dataset and runs_dir, as far as they are theirs, never a home."""
     for parent in place.parents[:3]:
@@ -172,7 +178,7 @@ def tool(work: Callable[[], int | str]) -> int:
         raise
     except Exception as e:  # noqa: BLE001 (a bug: shown whole, with a code that says so)
         if refused(e):
-            print(message(f"error: {redacted(e)}"), file=sys.stderr)
+            print(message(f"error: {redacted(explained(e))}"), file=sys.stderr)
             return EXIT_AGAIN
         print(printable_lines(redacted(traceback.format_exc())), file=sys.stderr, end="")
         return EXIT_BUG

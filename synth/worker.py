@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, refused
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, InputError, explained, refused
 from synth.host import scratch
 from synth.host.children import die_with_parent
 from synth.host.contained import drain_without_input
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     except Exception as e:  # noqa: BLE001 (python's own exit code for it, 1, says nothing)
         if refused(e):
-            print(message(f"error: {redacted(e)}"), file=sys.stderr)
+            print(message(f"error: {redacted(explained(e))}"), file=sys.stderr)
             return EXIT_AGAIN
         print(printable_lines(redacted(traceback.format_exc())), file=sys.stderr, end="")
         return EXIT_BUG

@@ -6,7 +6,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, REFUSALS, InputError, StoreError, not_trouble, owned, tool
+from synth.errors import (
+    EXIT_AGAIN,
+    EXIT_BAD_INPUT,
+    EXIT_BUG,
+    EXIT_OK,
+    REFUSALS,
+    InputError,
+    StoreError,
+    explained,
+    not_trouble,
+    owned,
+    tool,
+)
 from synth.store.files import storing
 
 
@@ -74,5 +86,6 @@ def test_what_is_denied_in_a_folder_of_somebody_else_names_whose_it_is_and_what_
     home = tmp_path.parent
     with pytest.raises(StoreError, match="umask 002"), storing(new):
         raise PermissionError(errno.EACCES, "Permission denied", str(new))
+    assert "umask 002" in explained(PermissionError(errno.EACCES, "Permission denied", str(new)))
     with pytest.raises(StoreError, match="umask 002"):
         not_trouble(new, PermissionError(errno.EACCES, "Permission denied"), REFUSALS)

@@ -96,6 +96,16 @@ def payer(account: str | None, env: Mapping[str, str] = os.environ) -> dict[str,
     return {account: "SBATCH_ACCOUNT"} if account and account == env.get("SBATCH_ACCOUNT") else {}
 
 
+def variable_of(key: str, value: object, env: Mapping[str, str] = os.environ) -> str:
+    """The variable that a key of cluster=slurm has its value from; "" where it is the user's own.
+
+    >>> [variable_of(key, "gpu", {"SBATCH_PARTITION": "gpu"}) for key in ("cluster.partition", "cluster.cpu.partition")]
+    ['SBATCH_PARTITION', '']
+    """
+    names = [*KEYS.items()] + [(name, f"extra.{flag}") for name, flag in FLAGS.items()]
+    return next((name for name, own in names if f"cluster.{own}" == key and env.get(name) == str(value)), "")
+
+
 def _check_clusters(clusters: str | None, key: str) -> None:
     """Names of clusters, "a,b". "all" is refused: what is asked of every cluster is wrong on most of them."""
     for name in (clusters or "").split(",") if clusters else ():

@@ -18,7 +18,7 @@ from launch.plan.planned import Outcome, PlannedStage
 from launch.plan.state import forget_done, state_of
 from launch.show.left import begun, store
 from launch.show.progress import Bars
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused, worst
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, explained, refused, worst
 from synth.run.trust import check
 from synth.store.blame import report_in
 from synth.store.events import read_events
@@ -175,7 +175,7 @@ def _run_one(stage: PlannedStage, work: Round, stop: Stop, bars: Bars, retry_fai
     except (StoreError, OSError) as e:
         if not refused(e):
             return Outcome(stage, EXIT_BUG, message=traceback.format_exc())
-        return Outcome(stage, EXIT_AGAIN, message=str(e))
+        return Outcome(stage, EXIT_AGAIN, message=explained(e))
 
 
 def _complete(stage: PlannedStage, folder: StageFolder, work: Round, stop: Stop, bars: Bars) -> Outcome:

@@ -1,6 +1,7 @@
 """What a stage folder says about itself, in one quick look: a few listings and the ends of a few files, whatever the number of units."""
 
 import contextlib
+import errno
 import os
 import time
 from collections import Counter
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synth import foreign
-from synth.errors import InputError, StoreError
+from synth.errors import InputError, StoreError, owned
 from synth.store import leases
 from synth.store.blame import report_in
 from synth.store.events import event_in
@@ -105,6 +106,8 @@ def find_stages(path: Path) -> list[Path]:
     places = [path, *(p for p in (*path.glob("*/"), *path.glob("*/*/")) if not p.name.startswith(REMOVING))]
     folders = [p for p in places if os.path.lexists(p / "stage.json")]  # a link that leads nowhere is told, too
     if not folders:
+        if closed := next((p for p in (path, *path.glob("*/")) if p.is_dir() and not os.access(p, os.R_OK | os.X_OK)), None):
+            raise StoreError(f"{closed}: cannot be read{owned(closed, errno.EACCES)}; whether a stage is there is not known")
         raise InputError(
             f"{path}: no stage here; give a runs folder (runs), a dataset's (runs/<dataset>) or a stage's "
             "(runs/<dataset>/<stage>-<fingerprint>)"

@@ -25,7 +25,8 @@ from synth.host.slurm import OVER, JobRef, whole_state
 from synth.store.events import read_events
 
 MEMORY = "OUT_OF_MEMORY"
-BROKEN = frozenset(["FAILED", "BOOT_FAIL"])  # a job that ends so by itself
+# what ends so by itself; COMPLETED without a worker is a script that something in `setup` or a flag of srun has ended
+NOTHING_MADE = frozenset(["FAILED", "BOOT_FAIL", "COMPLETED"])
 WANT = re.compile(r"memory that this job may use was full")  # of synth.host.deaths
 # what slurmstepd writes of a job that it kills itself (JobAcctGatherParams=OverMemoryKill), whose state is FAILED then, or of a step
 SLURMSTEPD = re.compile(r"^slurmstepd\S*: error: .*(?:exceeded (?:job |step )?memory limit|oom[_-]kill)", re.IGNORECASE | re.MULTILINE)
@@ -77,7 +78,7 @@ def judge(tasks: Sequence[Ended], told: Told, logs: Mapping[str, Path], kind: st
     refused = [(job, why) for job, code, why in told.stops if code == EXIT_BAD_INPUT]
     starved = [t for t in tasks if t.state == MEMORY] or [t for t in tasks if any(WANT.search(w) for j, _, w in told.stops if j == t.job)]
     starved = starved or [t for t in tasks if t.code in KILLED and t.job in logs and SLURMSTEPD.search(end_of(logs[t.job]))]
-    unbegun = [t for t in tasks if t.state in BROKEN and t.job not in told.begun]
+    unbegun = [t for t in tasks if t.state in NOTHING_MADE and t.job not in told.begun]
     working = {node.get(job, "") for job in told.begun} - {""}
     without = tuple(sorted({t.node for t in unbegun} - working - {""})) if working else ()
     if refused and not gained:

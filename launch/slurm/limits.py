@@ -60,6 +60,7 @@ class Limits:
     partitions: Mapping[str, Partition] = field(default_factory=dict)
     accounts: tuple[str, ...] = ()
     qos: str = ""  # of jobs that name none
+    qualities: tuple[str, ...] = ()  # QOS that this user may name
     clusters: str = ""  # of a site with several: those that jobs may go to, the first of which the others above are of
 
     def partition(self, names: str | None) -> Partition | None:
@@ -93,6 +94,9 @@ def read(
         partitions=partitions,
         accounts=tuple(sorted({line.split("|")[0] for line in associations.splitlines() if "|" in line})),
         qos=default,
+        qualities=tuple(
+            sorted({q for line in associations.splitlines() if line.count("|") == 3 for q in line.split("|")[2].split(",") if q})
+        ),
         clusters=clusters,
     )
 

@@ -199,32 +199,41 @@ def _memory(mem: str) -> list[str]:
 
 
 def unseen(stage: Path, records: Sequence[Submission]) -> str:
-    """Why nobody here can know whether a stage's newest jobs still live: they are somebody else's, on a site that hides jobs of others.
+    """Why a stage is not submitted again: nobody here can know whether its newest jobs still live. "" where that can be known, or their
+    gate has given the stage up."""
+    if not (why := hidden(stage, records)):
+        return ""
+    last = next(s for s in reversed(records) if s.state == SUBMITTED)
+    gone = f"If they are gone, remove {path_of(stage, last.number)} and run this again"
+    return f"{why}: ask {last.user}, who can go on with the same command. {gone}"
 
-    "" where that can be known, or their gate has given the stage up.
-    """
+
+def hidden(stage: Path, records: Sequence[Submission]) -> str:
+    """That a stage's newest jobs are somebody else's, on a site that hides jobs of others; "" as above."""
     last = next((s for s in reversed(records) if s.state == SUBMITTED), None)
     if last is None or last.user in ("", user()) or os.geteuid() == 0 or (stage / "missing.json").exists() or not slurm.hides_jobs():
         return ""
     return (
         f"{last.user} submitted it (jobs {' '.join(last.job_ids)}), and this site shows nobody the jobs of others (PrivateData), so "
-        f"whether they wait or run is not known here: ask {last.user}, who can go on with the same command. If they are gone, remove "
-        f"{path_of(stage, last.number)} and run this again"
+        "whether they wait or run is not known here"
     )
 
 
 def release(jobs: Sequence[str], cluster: str = "") -> str:
-    """Let held jobs go; what is to be said of those that stay: an administrator's hold is theirs alone to end."""
+    """Let held jobs go; what is to be said of them, and of those that stay: an administrator's hold is theirs alone to end."""
     stay = {}
     for job in jobs:
         try:
             slurm.call("scontrol", "release", job, patience=0.0, cluster=cluster)
         except SlurmError as e:
             stay[job] = str(e)
+    gone = [job for job in jobs if job not in stay]
+    said = f"; released, as they were held: {' '.join(gone)}" if gone else ""
     if not stay:
-        return ""
+        return said
     by = "by an administrator, who alone can release them" if any("denied" in why.lower() for why in stay.values()) else "still"
-    return f"; held {by}: {' '.join(stay)} ({'; '.join(dict.fromkeys(stay.values()))})"
+    why = "; ".join(dict.fromkeys(words.partition("\n")[0] for words in stay.values()))  # scontrol says it twice
+    return f"{said}; held {by}: {' '.join(stay)} ({why})"
 
 
 def settle(torn: Submission) -> Submission:

@@ -108,12 +108,12 @@ def stuck(reasons: Iterable[str]) -> str:
 
 
 def short(words: str) -> str:
-    """What sbatch said, in one line.
+    """What sbatch or srun said, in one line.
 
     >>> short("sbatch: sbatch: error: QOSMinGRES\\nallocation failure: Job violates accounting/QOS policy")
     'QOSMinGRES'
     """
-    before = re.compile(r"^(?:sbatch: )*(?:error: )?(?:allocation failure: |Batch job submission failed: )?")
+    before = re.compile(r"^(?:s(?:batch|run): )*(?:error: )?(?:allocation failure: |Batch job submission failed: )?")
     lines = [before.sub("", line.strip()) for line in words.splitlines()]
     lines = list(dict.fromkeys(line for line in lines if line and not line.startswith("Try ")))
     return "; ".join([line for line in lines if not (line.startswith("Job violates accounting/QOS policy") and NAME.search(words))])

@@ -9,13 +9,16 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from launch.config.inherited import variable_of
 from launch.config.near import did_you_mean
 from launch.config.times import limit as time_limit
+from launch.slurm.flags import OF_NODES
 from launch.slurm.limits import Limits, Nodes, figures, mib
 from launch.slurm.policy import limit_in, short, time_mends
 from launch.slurm.resources import Resources
 from synth.errors import InputError
-from synth.host.slurm import SlurmError, call
+from synth.host.hurry import NO_ANSWER
+from synth.host.slurm import SlurmError, call, command
 
 # Slurm's words -> the keys that cause them.
 REFUSALS = {
@@ -35,6 +38,8 @@ REFUSALS = {
     r"requested reservation is invalid": ("extra.reservation",),
     r"unrecognized option|invalid option|ambiguous option|requires an argument|unrecognized arguments|invalid --": ("extra",),
     r"invalid preferred feature": ("extra.prefer",),
+    r"invalid license": ("extra.licenses",),
+    r"invalid wckey": ("extra.wckey",),
     r"breached requested qos": ("account", "qos"),
     r"node configuration is not available|node count specification invalid": (
         "gres",
@@ -47,6 +52,8 @@ REFUSALS = {
     r"user's group not permitted|access/permission denied|not permitted to use": ("partition", "account"),
 }
 NO_SUCH_NODE = re.compile(r"node configuration is not available", re.IGNORECASE)  # also said of nodes that are all down
+FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])")
+HAVE_KEYS = ("clusters", "partition", "account", "qos", "constraint", "nodelist", "exclude", "time", "time-min", "gres", "mem")
 # of nodes as they are now: the same script may be taken tomorrow
 BUSY = re.compile(r"nodes? .*(?:busy|not available \(down)|DOWN, DRAINED|not responding|: not found on this machine$", re.IGNORECASE)
 
@@ -88,13 +95,42 @@ def refusal(words: str, resources: Resources, limits: Limits, stage: str) -> str
         why = f"{bound.name}: {size} ({bound.bounds}); {mend} {'it' if bound.keys else 'what its jobs ask for'}{other}"
         hint = _for_cpu(resources) if bound.least else ""
         return f"{_head(bound.keys, resources, stage)}: Slurm refuses it: {why}{_figures(bound.of, resources, limits)}{hint}"
+    keys = _blamed(words, resources, limits)
+    by_itself = keys == ("qos",) and _key("qos", resources) != "cluster.qos"  # it has a key of its own already
+    hint = _for_cpu(resources) if keys in ((), ("qos",), ("partition", "account")) and not by_itself else ""
+    return (
+        f"{_head(keys, resources, stage)}: Slurm refuses it: {short(words)}{_there(resources, limits, keys)}{_as_keys(words, keys)}{hint}"
+    )
+
+
+def _blamed(words: str, resources: Resources, limits: Limits) -> tuple[str, ...]:
+    """The keys that a refusal is about; () if nobody knows."""
+    own = {str(name).replace("_", "-"): f"extra.{name}" for name in resources.extra}
+    if named := [own[flag] for flag in FLAG.findall(words) if flag in own]:
+        return (named[0],)
     keys = next((keys for pattern, keys in REFUSALS.items() if re.search(pattern, words, re.IGNORECASE)), ())
-    if flag := re.search(r"invalid --([\w-]+)", words, re.IGNORECASE):
-        keys = next(((f"extra.{name}",) for name in resources.extra if name.replace("_", "-") == flag[1]), keys)
     if NO_SUCH_NODE.search(words) and (partition := limits.partition(resources.partition)):
-        keys = lacking(resources, partition.nodes) or keys
-    hint = _for_cpu(resources) if keys in ((), ("qos",), ("partition", "account")) else ""
-    return f"{_head(keys, resources, stage)}: Slurm refuses it: {short(words)}{_there(resources, limits, keys)}{hint}"
+        # what keys ask for is there: then it is what other flags ask for
+        keys = lacking(resources, partition.nodes) or tuple(key for flag, key in own.items() if flag in OF_NODES) or keys
+    return keys
+
+
+def _as_keys(words: str, keys: tuple[str, ...]) -> str:
+    """How to type the flags that a site's own words demand."""
+    flags = dict.fromkeys(FLAG.findall(words)) if not keys else {}
+    typed = [f"--{f} is cluster.{f.replace('-', '_')}" if f in HAVE_KEYS else f"--{f} is +cluster.extra.{f}" for f in flags]
+    return f"; {', '.join(typed)}" if typed else ""
+
+
+def check_srun(resources: Resources, stage: str) -> None:
+    """InputError for words of srun that it does not know here, or whose values it does not take: jobs would wait, and end by it."""
+    done = command("srun", *resources.srun, "--help", timeout=10.0) if resources.srun else None
+    if done is None or done[0] in (0, NO_ANSWER):
+        return
+    words = done[2]
+    flags = [f"srun-extra.{flag}" for flag in FLAG.findall(words)]
+    key = next((key for name, key in resources.keys.items() if name.replace("_", "-") in flags), "cluster.srun_extra")
+    raise InputError(f"{key} ({stage}): srun refuses it: {short(words)}; cluster.check=false submits without this test")
 
 
 def waits_for_ever(resources: Resources, limits: Limits) -> str:
@@ -151,6 +187,8 @@ def _there(resources: Resources, limits: Limits, keys: tuple[str, ...]) -> str:
         return f"; partitions: {', '.join(limits.partitions)}{did_you_mean(unknown, limits.partitions) if unknown else ''}"
     if keys[:1] == ("account",) and limits.accounts:
         return f"; yours are {', '.join(limits.accounts)}{did_you_mean(resources.account or '', limits.accounts)}"
+    if keys[:1] == ("qos",) and limits.qualities:
+        return f"; yours are {', '.join(limits.qualities)}{did_you_mean(resources.qos or '', limits.qualities)}"
     if keys[:1] == ("time",) and partition and partition.max_time is not None:
         return f'; partition {partition.name} allows at most "{_clock(partition.max_time)}"'
     if {"gres", "gpus_per_job"} & {*keys} and partition:
@@ -200,14 +238,19 @@ def _head(keys: tuple[str, ...], resources: Resources, stage: str) -> str:
         keys = tuple(dict.fromkeys("gres" if k == "gpus_per_job" else k for k in keys))
     else:
         keys = tuple(dict.fromkeys("gpus_per_job" if k == "gres" else k for k in keys))
-    values = {_key(k, resources): v for k in keys if (v := _value(resources, k)) not in (None, "", (), {})}
-    named = ", ".join(f"{key}={value}" for key, value in values.items()) or (_key(keys[0], resources) if keys else "")
+    values = {_key(k, resources): v for k in keys if (v := _value(resources, k)) not in (None, "", (), {}, 0)}
+    named = ", ".join(f"{key}={value}{_from(key, value)}" for key, value in values.items()) or (_key(keys[0], resources) if keys else "")
     return f"{named} ({stage})" if named else stage
 
 
+def _from(key: str, value: object) -> str:
+    """Where a value was taken from the environment: who never typed the key looks for it there."""
+    name = variable_of(key, value)
+    return f" (of {name} in the environment)" if name else ""
+
+
 def _key(key: str, resources: Resources) -> str:
-    name, _, flag = key.partition(".")
-    return f"{resources.keys.get(name, f'cluster.{name}')}{f'.{flag}' if flag else ''}"
+    return resources.keys.get(key, f"cluster.{key}")
 
 
 def _value(resources: Resources, key: str) -> object:

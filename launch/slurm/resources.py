@@ -14,62 +14,11 @@ from launch.config.times import limit, typed_time
 from launch.plan.container import AUTO, Container, chosen
 from launch.plan.devices import processes_of, uses_gpu
 from launch.plan.mounts import user_mounts
+from launch.slurm.flags import ALSO_IN_PARTITION, COUNTED, IN_PARTITION, NO_JOB, OF_GPUS, OF_NODES, OF_SRUN, OURS, UNCOUNTED
 from launch.slurm.limits import mib
 from synth.errors import InputError
 from synth.host.source import SAFE
 
-OURS = frozenset(  # flags of sbatch that have a key of their own, or that the launcher sets
-    [
-        "clusters",
-        "cluster-constraint",
-        "partition",
-        "account",
-        "qos",
-        "constraint",
-        "nodelist",
-        "exclude",
-        "time",
-        "time-min",
-        "gres",
-        "mem",
-        "cpus-per-task",
-        "requeue",
-        "no-requeue",
-        "array",
-        "dependency",
-        "output",
-        "error",
-        "open-mode",
-        "job-name",
-        "ntasks",
-        "nodes",
-        "signal",
-        "parsable",
-        "wrap",
-    ]
-)
-COUNTED = ("gpus", "gpus-per-node")  # flags of sbatch, in `extra`, that ask for a job's GPUs in the place of gres
-UNCOUNTED = ("gpus-per-task", "gpus-per-socket", "tres-per-task", "ntasks-per-gpu")
-OF_SRUN = {  # flags of srun that the launcher sets, or that have a key of their own
-    **dict.fromkeys(("ntasks", "nodes", "cpus-per-task", "kill-on-bad-exit", "wait", "export", "multi-prog"), "is set by the launcher"),
-    **dict.fromkeys(("output", "error", "input"), "workers write into the log of their job; what they read comes from no terminal"),
-    **dict.fromkeys(("gpus", "gpus-per-node", "gres", *UNCOUNTED), "give GPUs by cluster.gpus_per_job; each worker of a job gets its own"),
-    "container-image": "set cluster.container=IMAGE, by which the image is looked at, and mounted what a worker needs",
-    "container-name": "a container that is kept is no image that was looked at: set cluster.container=IMAGE",
-    "container-mounts": "set cluster.container_mounts",
-}
-OF_GPUS = frozenset([*COUNTED, *UNCOUNTED, "gpu-bind", "gpu-freq", "cpus-per-gpu", "mem-per-gpu"])  # for those who compute on GPUs
-# What a job of the whole machine asks for: not for gates, which list files with one core. Who pays and what a site wants to know
-# (comment, wckey, licenses of a file system, mail ..) is for all jobs.
-_NODES = (
-    "exclusive mem-per-cpu mincpus tmp contiguous switches spread-job use-min-nodes core-spec thread-spec cores-per-socket "
-    "sockets-per-node threads-per-core extra-node-info hint ntasks-per-core ntasks-per-node ntasks-per-socket ntasks-per-gpu "
-    "distribution cpu-freq gres-flags mem-bind network bb bbf reboot power profile acctg-freq overcommit oversubscribe "
-    "resv-ports tres-per-task"
-)
-OF_NODES = OF_GPUS | frozenset(_NODES.split())
-IN_PARTITION = ("constraint", "nodelist", "exclude")  # what is said of nodes of one partition says nothing of another's
-ALSO_IN_PARTITION = frozenset(["reservation", "prefer", "batch"])  # the same among the flags of `extra`
 GATE_MEM = "2G"  # at most, of the memory that a job asks for
 CPUS_WORKER = 4  # one feeds the device; encoding, hashing and writing take the others
 _GRES = re.compile(r"[\w.-]+(?::[\w.-]+)?(?::\d+)?$")
@@ -170,7 +119,10 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: floa
     gpus_worker = min(gpus, gpus_worker or 1)
     _check(v, key)
     workers = 1 if kind == "gate" else _workers(v["workers_per_job"], gpus, gpus_worker, key("workers_per_job"))
-    elsewhere = {"mem-per-cpu", "mem-per-gpu"} & _flags(v["extra"])  # sbatch takes one of the three
+    elsewhere = {"mem-per-cpu", "mem-per-gpu"} & _given(v["extra"])  # sbatch takes one of the three
+    if elsewhere and v["mem"]:
+        other = next(key(f"extra.{flag}") for flag in v["extra"] if _flags([flag]) & elsewhere)
+        raise InputError(f"{key('mem')}={v['mem']} and {other} ask for memory twice; give one of them")
     mem = f"{math.ceil(workers * host_gb)}G" if v["mem"] is None and host_gb is not None and not elsewhere else v["mem"]
     return Resources(
         n_jobs=v["n_jobs"] or 1,
@@ -190,10 +142,10 @@ def resources_of(cluster: SlurmConfig, kind: str, config: Mapping, host_gb: floa
         container=None if kind == "gate" else _container(v, key("container")),
         python=v["python"] or sys.executable,
         mem=mem,
-        srun=() if kind == "gate" else _srun(v["srun_extra"], key("srun_extra")),
+        srun=() if kind == "gate" else _srun(v["srun_extra"], key),
         **{k: v[k] for k in ("partition", "account", "qos", "constraint", "nodelist", "exclude", "drain_before_s")},
         **{k: v[k] for k in ("heal", "max_requeues", "on_missing", "max_array_size", "freeze", "extra")},
-        keys={name: key(name) for name in v},
+        keys={name: key(name) for name in (*v, *(f"{flags}.{flag}" for flags in ("extra", "srun_extra") for flag in v[flags]))},
         of_cpu=of_cpu,
     )
 
@@ -217,6 +169,7 @@ def _own(cluster: SlurmConfig, kind: str, on_gpu: bool) -> dict[str, tuple[str, 
             if kind == "gate" and config is cluster.cpu:
                 value = _of_cpu_for_gate(name, value)
             if isinstance(value, Mapping):  # added to those before it
+                own |= {f"{name}.{flag}": (part, said) for flag, said in value.items()}
                 value = dict(own.get(name, ("", {}))[1]) | dict(value)
             if value not in (None, {}):
                 own[name] = (part, value)
@@ -261,16 +214,16 @@ def _container(v: Mapping, key: str) -> Container | None:
     return Container(*found, key, tuple(v["container_args"]), mounts, python=v["python"] or "python3", by_hand=by_hand)
 
 
-def _srun(extra: Mapping, key: str) -> tuple[str, ...]:
+def _srun(extra: Mapping, key: Callable[[str], str]) -> tuple[str, ...]:
     """Words for srun, of which none undoes what a job's script says of its workers."""
     words = []
     for name, value in extra.items():
         flag = str(name).replace("_", "-")
         if flag in OF_SRUN:
-            raise InputError(f"{key}.{name}: {OF_SRUN[flag]}")
+            raise InputError(f"{key(f'srun_extra.{name}')}: {OF_SRUN[flag]}")
         if not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
-            raise InputError(f"{key}.{name}: not a long option of srun")
-        _one_line(value, f"{key}.{name}")
+            raise InputError(f"{key(f'srun_extra.{name}')}: not a long option of srun")
+        _one_line(value, key(f"srun_extra.{name}"))
         if value is not None and value is not False:
             words.append(f"--{flag}" if value is True else f"--{flag}={value}")
     return tuple(words)
@@ -291,13 +244,13 @@ def _in_extra(extra: Mapping, asked: int | None, gres: str | None, key: Callable
         if value is None or value is False:  # not given
             continue
         if flag in UNCOUNTED:
-            raise InputError(f"{key('extra')}.{name}: give GPUs by {key('gpus_per_job')}; each worker of a job gets its own of them")
+            raise InputError(f"{key(f'extra.{name}')}: give GPUs by {key('gpus_per_job')}; each worker of a job gets its own of them")
         if flag in COUNTED:
             if asked is not None or gres is not None:
-                raise InputError(f"{key('extra')}.{name} and {key('gpus_per_job')} or {key('gres')} ask for GPUs twice; give one of them")
+                raise InputError(f"{key(f'extra.{name}')} and {key('gpus_per_job')} or {key('gres')} ask for GPUs twice; give one of them")
             numbers = [part.rpartition(":")[2] for part in str(value).split(",")]
             if not all(number.isdigit() for number in numbers):
-                raise InputError(f"{key('extra')}.{name}={value}: not a number of GPUs; write 4 or a100:4")
+                raise InputError(f"{key(f'extra.{name}')}={value}: not a number of GPUs; write 4 or a100:4")
             asked = sum(map(int, numbers))
     return asked, gres
 
@@ -366,13 +319,15 @@ def _check(v: Mapping, key: Callable[[str], str]) -> None:
             raise InputError(f"{key('env')}.{name}: not a name of a variable")
     for name, value in v["extra"].items():
         flag = str(name).replace("_", "-")
+        if flag in NO_JOB:
+            raise InputError(f"{key(f'extra.{name}')}: asks sbatch for something else than a job in the queue")
         if flag in OURS or not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
             raise InputError(
-                f"{key('extra')}.{name}: is set by the launcher or has a key of its own (see conf/cluster/slurm.yaml)"
+                f"{key(f'extra.{name}')}: is set by the launcher or has a key of its own (see conf/cluster/slurm.yaml)"
                 if flag in OURS
-                else f"{key('extra')}.{name}: not a long option of sbatch"
+                else f"{key(f'extra.{name}')}: not a long option of sbatch"
             )
-        _one_line(value, f"{key('extra')}.{name}")
+        _one_line(value, key(f"extra.{name}"))
     for name in ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres"):
         _one_line(v[name], key(name))
 

@@ -20,7 +20,7 @@ from launch.slurm.container import inside, looked_at
 from launch.slurm.exported import check_export
 from launch.slurm.limits import Limits, read
 from launch.slurm.payer import default_account, paid_by
-from launch.slurm.precheck import check_with_slurm
+from launch.slurm.precheck import check_srun, check_with_slurm
 from launch.slurm.resources import Resources, resources_of
 from launch.slurm.scripts import scripts_of
 from synth.errors import InputError
@@ -91,6 +91,8 @@ def precheck(stages: Sequence[PlannedStage], site: Site, console: Console) -> No
     def tell(text: str) -> None:
         say(console, text)
 
+    for s in {site.resources(s).srun: s for s in reversed(stages)}.values():
+        check_srun(site.resources(s), s.name)
     with scratch() as script:
         for text, name, asked in distinct_scripts(stages, site):
             script.write_text(text, encoding="utf-8")

@@ -28,7 +28,7 @@ from launch.slurm.stopping import stopping
 from launch.slurm.stored import Scripts
 from launch.slurm.submissions import ABANDONED, INTENDED, Order, Submission, record, take_turn
 from launch.slurm.submissions import read as read_submissions
-from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, refused
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_BUG, EXIT_OK, InputError, StoreError, explained, refused
 from synth.host import slurm
 from synth.host.slurm import SlurmError
 from synth.store.folder import StageFolder
@@ -111,7 +111,7 @@ def tried(stage: PlannedStage, site: Site, tasks: int, placed: Mapping[Path, Pla
         return Placed(Outcome(stage, EXIT_AGAIN, message=f"stopped in the middle; {UNKNOWN}"))
     except (StoreError, OSError) as e:
         again = refused(e)  # else a bug, which is shown whole
-        return Placed(Outcome(stage, EXIT_AGAIN if again else EXIT_BUG, message=str(e) if again else traceback.format_exc()))
+        return Placed(Outcome(stage, EXIT_AGAIN if again else EXIT_BUG, message=explained(e) if again else traceback.format_exc()))
     if result.outcome.code == EXIT_OK and not result.outcome.before:
         say(console, f"{stage.folder.name}: {result.outcome.message}")
     return result

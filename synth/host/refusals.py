@@ -18,6 +18,7 @@ PERMANENT = re.compile(
     r"|permission denied|access denied|not permitted|not allowed|not authorized|disabled|not supported"
     r"|violates|policy|submit limit|[a-z]limit\b|time limits?\b|exceeds|\btoo (?:long|many|large|big)\b"
     r"|configuration is not available|can ?not be satisfied|more processors|is not available$|larger than"
+    r"|mutually exclusive|could not open user environment"
     r"|already completing|already finished|dependency problem|unspecified error"
     r"|could not establish a configuration|unable to process configuration"
     r"|no such file|unable to open|\bnot found|does not exist|does not look like|must (?:be|have|give|specify|set|request|use|provide)\b",

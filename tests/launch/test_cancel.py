@@ -295,3 +295,33 @@ def test_a_record_of_an_older_version_is_read_and_its_jobs_cancelled(tmp_path, p
     NAMES.update({"12": one.job_name, "13": one.job_name})
     assert cancel.cancel(tmp_path, False, 1, print) == 0
     assert ("scancel", "12", "13") in scheduler.calls
+
+
+def test_jobs_of_somebody_else_are_told_as_that_and_ones_own_cancelled(tmp_path, play, monkeypatch):
+    scheduler = play(Scheduler({"12": {"12_0": "PENDING"}, "13": {"13_0": "PENDING"}}))
+    path = stage(tmp_path, "12", "13")
+    submissions.record(path, replace(submissions.read(path)[1], user="alice"))
+    plain = scheduler.command
+
+    def command(*args, **options):
+        done = plain(*args, **options)
+        if args[0] == "scancel" and "13" in args:
+            return 1, "", "scancel: error: Kill job error on job id 13_[0]: Access/permission denied\n"
+        return done
+
+    monkeypatch.setattr("synth.host.slurm.command", command)
+    said = []
+    assert cancel.cancel(tmp_path, True, 0, said.append) == 75
+    assert "cancelled: 12" in said and "alice's, who can cancel them: 13" in said
+
+
+def test_jobs_that_a_site_hides_are_not_said_to_be_none(tmp_path, play, monkeypatch):
+    """PrivateData=jobs."""
+    play(Scheduler({}))
+    path = stage(tmp_path, "12")
+    submissions.record(path, replace(submissions.read(path)[0], user="alice"))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("synth.host.slurm._config", {"PrivateData": "jobs"})
+    said = []
+    assert cancel.cancel(tmp_path, False, 1, said.append) == 75
+    assert len(said) == 1 and "alice submitted it (jobs 12), and this site shows nobody the jobs of others" in said[0]

@@ -168,6 +168,11 @@ def test_a_stage_that_somebody_works_on_is_left_alone(runs, capsys, monkeypatch)
     assert "Slurm does not answer here" in clean.in_use(folder)
     assert run(runs["root"], "--unused", "--yes") == EXIT_OK and len(names(runs["root"])) == 5
     monkeypatch.setattr("synth.host.slurm.seen", lambda *a, **k: [])
+    with monkeypatch.context() as hiding:  # a job of somebody else, where a site shows nobody the jobs of others
+        hiding.setattr("synth.host.slurm.hides_jobs", lambda: True)
+        hiding.setattr("os.geteuid", lambda: 1000)
+        hiding.setattr("launch.slurm.order.user", lambda: "bob")
+        assert "(PrivateData)" in clean.in_use(folder)
     assert run(runs["root"], "--unused", "--yes") == EXIT_OK and len(names(runs["root"])) == 3
 
 

@@ -236,6 +236,20 @@ def test_a_file_system_in_trouble_while_a_point_is_planned_is_75_without_a_trace
     assert [(f.code, f.message) for f in session.failures] == [(75, str(error))]
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_ctrl_c_behind_a_submission_does_not_say_that_nothing_was_begun(monkeypatch, capsys, begun):
+    from launch import run
+
+    def stopped(session, argv):
+        session.begun = begun
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "planned_and_run", stopped)
+    assert run.main(["recipe=probe"]) == 75
+    said = capsys.readouterr().err
+    assert ("before anything was begun" in said) != begun and ("status" in said) == begun
+
+
 def test_a_recipe_of_the_users_own_folder_runs(world):
     (world.path / "mine" / "recipe").mkdir(parents=True)
     text = (

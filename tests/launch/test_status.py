@@ -14,7 +14,7 @@ from launch.show.stages import ends, find_stages, rate, report_on
 from launch.slurm import jobs, submissions
 from launch.slurm.jobs import StageJobs
 from launch.status import _sources, duration, look, main, render
-from synth.errors import InputError
+from synth.errors import InputError, StoreError
 from synth.host.slurm import Seen
 from synth.run.loop import Worker
 from synth.store import leases
@@ -110,6 +110,13 @@ def test_stages_are_found_from_the_runs_folder_a_dataset_or_a_stage(tmp_path):
     assert find_stages(tmp_path) == folders and find_stages(tmp_path / "cars") == folders[1:] and find_stages(folders[0]) == folders[:1]
     with pytest.raises(InputError, match="no stage here"):
         find_stages(tmp_path / "nowhere")
+
+
+def test_a_folder_that_may_not_be_read_is_not_said_to_hold_no_stage(tmp_path, monkeypatch):
+    (tmp_path / "birds").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path / "birds")  # root may read all
+    with pytest.raises(StoreError, match=r"birds: cannot be read.* is not known"):
+        find_stages(tmp_path)
 
 
 def test_a_stage_that_is_named_by_a_dot_has_its_jobs(tmp_path, monkeypatch):

@@ -53,6 +53,7 @@ def test_half_a_gpu_site_refuses_a_gate_before_the_first_array_and_takes_gates_b
     own = ("cluster.partition=gpus", "cluster.stages.probe.gpus_per_job=1", "+cluster.extra.exclusive=true")
     said = launch(site, runs, *CHAIN, *own, code=65)
     assert "gate: Slurm refuses it: Partition gpus takes jobs with GPUs only" in said and "cluster.cpu.partition" in said
+    assert "cluster.srun_extra.asynk (first): srun refuses it" in launch(site, runs, *CHAIN, "+cluster.srun_extra.asynk=true", code=65)
     assert not runs.exists() and not listed(site, "%i")
     more = ("cluster.cpu.partition=told", "+cluster.extra.comment=mine", "cluster.account=project-of-the-web-site", "cluster.time=90")
     launch(site, runs, *CHAIN, *own, *more, "cluster.n_jobs=1")

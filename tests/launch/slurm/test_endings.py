@@ -114,6 +114,13 @@ def test_a_job_that_was_killed_hints_at_memory():
     assert conclude([Ended("11_0", "COMPLETED", 0, "n1")], begun("11_0")).why == ""
 
 
+def test_a_job_that_ended_well_without_a_worker_is_told_too(tmp_path):
+    """`exit 0` in cluster.setup, say."""
+    (tmp_path / "11_0.log").write_text("the module is loaded\n")
+    reason = conclude([Ended("11_0", "COMPLETED", 0, "n1"), Ended("11_1", "COMPLETED", 0, "n2")], tmp_path=tmp_path)
+    assert reason.final and "before a worker began (COMPLETED, exit code 0 on n1" in reason.why and "the module is loaded" in reason.why
+
+
 def test_a_worker_whose_job_is_forgotten_blames_no_node():
     told = begun("11_0")
     assert conclude([Ended("11_1", "FAILED", 65, "n1")], told, gained=True).without == ()

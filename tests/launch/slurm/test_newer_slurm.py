@@ -90,6 +90,9 @@ def test_flags_of_srun_reach_workers_those_of_pyxis_too_and_no_gate():
         ("container-image=a.sqsh", r"cluster\.container=IMAGE"),
         ("gpus_per_task=1", r"cluster\.gpus_per_job"),
         ("output=x", "log of their job"),
+        ("help=true", "something else than to start workers"),
+        ("jobid=7", "in the job that is theirs"),
+        ("time=1", r"set cluster\.time"),
         ("N=1", "not a long option"),
     ],
 )

@@ -1,17 +1,20 @@
 """sbatch --test-only has the last word; what it refuses is explained by keys, and by what the site says of itself."""
 
 import doctest
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 
 import pytest
 
+from launch.config import inherited
 from launch.config.clusters import stage_schema
 from launch.slurm import limits, precheck
 from launch.slurm.limits import Limits, Nodes, Partition
-from launch.slurm.precheck import check_with_slurm, lacking
+from launch.slurm.precheck import check_srun, check_with_slurm, lacking
 from launch.slurm.resources import Resources, resources_of
 from synth.errors import InputError
+from synth.host.hurry import NO_ANSWER
 from synth.host.refusals import passing
 from synth.host.slurm import SlurmError
 from tests.launch.slurm.test_resources import cluster
@@ -21,6 +24,7 @@ SITE = Limits(
     partitions={"gpu": Partition("gpu", 86400, True, (ALIKE, replace(ALIKE, gres=(), features=frozenset())))},
     accounts=("lab",),
     qos="normal",
+    qualities=("long", "normal"),
 )
 DOWN = replace(SITE, partitions={"gpu": replace(SITE.partitions["gpu"], nodes=(replace(ALIKE, up=False),))})
 POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
@@ -53,7 +57,7 @@ def check(monkeypatch, tmp_path):
 
 
 def test_examples():
-    assert doctest.testmod(limits).failed == 0
+    assert doctest.testmod(limits).failed == doctest.testmod(inherited).failed == 0
 
 
 @pytest.mark.parametrize(
@@ -110,12 +114,49 @@ def test_a_time_that_only_a_qos_can_allow_is_told_and_not_refused(check):
         ({"partition": None}, "No partition specified or system default partition", r"^cluster\.partition \(images\).*; partitions: gpu"),
         ({"nodelist": "n9"}, "Requested nodes not in this partition", r"^cluster\.nodelist=n9"),
         ({"extra": {"mail-type": "ENDED"}}, "Invalid --mail-type specification", r"^cluster\.extra\.mail-type=ENDED \(images\)"),
+        ({"extra": {"async": True}}, "sbatch: unrecognized option '--async'", r"^cluster\.extra\.async=True \(images\)"),
+        ({"extra": {"batch": "a"}}, "Job --batch option is invalid or not a subset of --constraints", r"^cluster\.extra\.batch=a "),
+        ({"extra": {"licenses": "a"}}, "Invalid license specification", r"^cluster\.extra\.licenses=a "),
+        ({"extra": {"min_cpus": 9, "mincpus": 99}}, NO_SUCH, r"^cluster\.extra\.mincpus=99 \(images\): [^;]*"),
+        ({"qos": "lnog"}, "Invalid qos specification", r"^cluster\.qos=lnog .*yours are long, normal; did you mean long\?"),
+        (
+            {},
+            "sbatch: error: Tell your project: --comment=PROJECT and --time\nUnspecified error",
+            r"^images: .*; --comment is \+cluster\.extra\.comment, --time is cluster\.time",
+        ),
         ({}, "Job violates accounting/QOS policy", "^images: Slurm refuses it: Job violates"),
     ],
 )
 def test_what_sbatch_refuses_names_the_key_and_what_the_site_has(check, keys, words, says):
     with pytest.raises(InputError, match=f"(?s){says}.*cluster.check=false"):
         check(asked(**keys), words)
+
+
+def test_a_key_is_told_as_it_was_given_by_whoever_gave_it(check, monkeypatch):
+    monkeypatch.setenv("SBATCH_PARTITION", "old")
+    with pytest.raises(InputError, match=r"^cluster\.partition=old \(of SBATCH_PARTITION in the environment\) \(images\)"):
+        check(asked(partition="old"), "sbatch: error: invalid partition specified: old")
+    of_cpu = asked("image_folder", cpu={"extra": {"reservation": "r"}, "qos": "lnog"}, extra={"nice": 1})
+    with pytest.raises(InputError, match=r"^cluster\.cpu\.extra\.reservation=r \(images\)"):
+        check(of_cpu, "Requested reservation is invalid")
+    with pytest.raises(InputError, match=r"^cluster\.cpu\.qos=lnog .*did you mean long\?; cluster\.check"):
+        check(of_cpu, "Invalid qos specification")
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "says"),
+    [
+        (255, "srun: unrecognized option '--container-writable'\nTry \"srun --help\" for more information", "container_writable"),
+        (255, "srun: error: Invalid --mem specification", "cpu.srun_extra.mem"),
+        (0, "usage", None),
+        (NO_ANSWER, "", None),
+    ],
+)
+def test_flags_of_srun_are_tried_before_a_job_waits_to_end_by_them(monkeypatch, code, words, says):
+    asked_srun = asked("image_folder", cpu={"srun_extra": {"mem": "abc"}}, srun_extra={"container_writable": True})
+    monkeypatch.setattr(precheck, "command", lambda *args, **kwargs: (code, "", words) if args[-1] == "--help" else None)
+    with pytest.raises(InputError, match=rf"^cluster\..*{says} \(x\): srun refuses it: [^:]*;") if says else nullcontext():
+        check_srun(asked_srun, "x")
 
 
 def test_a_job_without_gpus_is_told_of_its_own_keys(check):

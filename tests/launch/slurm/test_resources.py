@@ -110,6 +110,11 @@ def test_a_drain_is_asked_for_in_the_last_quarter_of_the_time_at_most():
         (["cluster.partition='a\nb'"], "line break"),
         (["+cluster.env.A-B=1"], "name of a variable"),
         (["cluster.stages.captions.mem=much"], "cluster.stages.captions.mem"),
+        (["cluster.mem=8G", "+cluster.extra.mem_per_cpu=2G"], r"cluster\.mem=8G and cluster\.extra\.mem_per_cpu ask for memory twice"),
+        (["+cluster.extra.test-only=true"], "something else than a job"),
+        (["+cluster.extra.wait=true"], "something else than a job"),
+        (["+cluster.stages.captions.extra.wait=true", "+cluster.extra.nice=1"], r"^cluster\.stages\.captions\.extra\.wait"),
+        (["+cluster.stages.captions.extra.gpus=1", "+cluster.stages.captions.extra.nice=1"], "needs 2 GPUs"),
     ],
 )
 def test_a_wrong_value_is_an_error_that_names_its_key(overrides, says):
