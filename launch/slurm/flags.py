@@ -6,7 +6,7 @@ _OURS = (
     "array dependency output error open-mode job-name ntasks nodes signal parsable wrap"
 )
 OURS = frozenset(_OURS.split())
-NO_JOB = frozenset("wait test-only help usage version".split())  # ask sbatch for something else than a job in the queue
+NO_JOB = frozenset(["wait", "test-only", "help", "usage", "version"])  # ask sbatch for something else than a job in the queue
 COUNTED = ("gpus", "gpus-per-node")  # flags of sbatch, in `extra`, that ask for a job's GPUs in the place of gres
 UNCOUNTED = ("gpus-per-task", "gpus-per-socket", "tres-per-task", "ntasks-per-gpu")
 OF_SRUN = {  # flags of srun that the launcher sets, or that have a key of their own
