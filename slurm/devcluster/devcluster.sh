@@ -25,6 +25,7 @@
 #   SLURM_DEV_PARTITIONS=         partition lines instead of the built-in five
 #   SLURM_DEV_PARENT=             a pid: once this process has ended, were it by KILL, all is killed and the folder deleted; without it
 #                                 the cluster outlives the command and the shell that started it
+#   SLURM_DEV_CGROUPS=0           1 = what a job uses beyond its memory is killed by the kernel, as on a site (root, namespaces, cgroup v1)
 #   SLURM_DEV_NS=auto|0|1         a pid, uts and mount namespace for each node (root): hostname = node name, crash is exact
 set -euo pipefail
 
@@ -39,6 +40,8 @@ MAX_ARRAY=${SLURM_DEV_MAX_ARRAY:-1001}
 EXTRA=${SLURM_DEV_EXTRA:-}
 LUA=${SLURM_DEV_LUA:-}
 PARTITIONS=${SLURM_DEV_PARTITIONS:-}
+CGROUPS=${SLURM_DEV_CGROUPS:-0}
+CGROUP=/sys/fs/cgroup CONTROLLERS="memory freezer" OURS=synthset-dev-$BASE
 NS=${SLURM_DEV_NS:-auto}
 PARENT=${SLURM_DEV_PARENT:-}
 CLUSTER=${SLURM_DEV_CLUSTER:-dev}
@@ -100,6 +103,7 @@ cmd_up() {
   mkdir -p "$DIR/run"
   exec 9>"$DIR/run/lock"
   flock 9
+  [ "$CGROUPS" = 0 ] || need_cgroups
   write_conf
   start_keeper # before what it is to end
   [ -n "$JOIN" ] || start_munged
@@ -140,6 +144,7 @@ cmd_down() { # cmd_down [KILL]: KILL asks nobody
   stop slurmdbd "$term" 10
   stop mariadbd "$term" 20
   kill_leftovers ""
+  remove_cgroups
   stop munged "$term" 5
   rm -f "$DIR"/run/*.real.pid "$DIR"/run/*.socket*
   say "down"
@@ -202,7 +207,7 @@ case ${1:-} in
     waitfor 20 slurmctld timeout 5 scontrol ping
     ;;
   *)
-    sed -n '2,32p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
+    sed -n '2,33p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
     exit 2
     ;;
 esac
