@@ -47,10 +47,12 @@ OURS = frozenset(  # flags of sbatch that have a key of their own, or that the l
         "wrap",
     ]
 )
+SET = "is set by the launcher"
+KEY_OF = {"cpus-per-task": "cpus_per_job", "time-min": "time_min", "no-requeue": "requeue"}  # where it is not called as the option
 COUNTED = ("gpus", "gpus-per-node")  # flags of sbatch, in `extra`, that ask for a job's GPUs in the place of gres
 UNCOUNTED = ("gpus-per-task", "gpus-per-socket", "tres-per-task", "ntasks-per-gpu")
 OF_SRUN = {  # flags of srun that the launcher sets, or that have a key of their own
-    **dict.fromkeys(("ntasks", "nodes", "cpus-per-task", "kill-on-bad-exit", "wait", "export", "multi-prog"), "is set by the launcher"),
+    **dict.fromkeys(("ntasks", "nodes", "cpus-per-task", "kill-on-bad-exit", "wait", "export", "multi-prog"), SET),
     **dict.fromkeys(("output", "error", "input"), "workers write into the log of their job; what they read comes from no terminal"),
     **dict.fromkeys(("gpus", "gpus-per-node", "gres", *UNCOUNTED), "give GPUs by cluster.gpus_per_job; each worker of a job gets its own"),
     "container-image": "set cluster.container=IMAGE, by which the image is looked at, and mounted what a worker needs",
@@ -367,7 +369,7 @@ def _check(v: Mapping, key: Callable[[str], str]) -> None:
         flag = str(name).replace("_", "-")
         if flag in OURS or not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
             raise InputError(
-                f"{key('extra')}.{name}: is set by the launcher or has a key of its own (see conf/cluster/slurm.yaml)"
+                f"{key('extra')}.{name}: {f'has a key of its own: set {key(own)}' if (own := KEY_OF.get(flag, flag)) in v else SET}"
                 if flag in OURS
                 else f"{key('extra')}.{name}: not a long option of sbatch"
             )
