@@ -235,7 +235,9 @@ def submitted(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submis
         with contextlib.suppress(SlurmError):  # that gate does it itself when it runs
             order.move(order.queue_of([folder.path]), [live.gate], [turn.gate], live.cluster)
     n = sum(a.tasks for a in turn.arrays)
+    useful = _useful(site, stage, folder.to_do())
     less = f" (of {tasks}: the site takes no more)" if n < tasks else ""
+    less = less or (f" (of {useful}: you may have {site.room} in the queue)" if n < useful else "")
     arrays = ", ".join(f"{a.job} ({a.tasks} jobs)" for a in turn.arrays)
     workers = f", {n * resources.workers} workers" if resources.workers > 1 else ""
     after = f", after {' '.join(depends)}" if depends else ""
