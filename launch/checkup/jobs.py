@@ -17,6 +17,7 @@ from launch.plan.devices import uses_gpu
 from launch.plan.planned import PlannedStage
 from launch.show.saying import say
 from launch.slurm import frozen, sbatch, submissions
+from launch.slurm.endings import reason_of_jobs
 from launch.slurm.policy import short, stuck, time_mends
 from launch.slurm.precheck import refusal
 from launch.slurm.resources import Resources
@@ -135,12 +136,17 @@ def _outcome(folder: StageFolder, job: Queued, state: str) -> Ended:
     node = _node(folder)
     if folder.is_done():
         return Ended(EXIT_OK, node=node)
-    stops = [e for e in read_events(folder.path) if e["event"] == "stop"]
+    events = list(read_events(folder.path))
+    stops = [e for e in events if e["event"] == "stop"]
     if stops:
         return Ended(int(stops[-1].get("code") or EXIT_AGAIN), str(stops[-1].get("why", "")), node)
+    killed = reason_of_jobs(folder.path, folder.spec.kind, [job.job], cluster=job.cluster)
+    if killed.mem or killed.final:  # for memory: more helps, and time does not
+        return Ended(EXIT_BAD_INPUT, killed.why, node)
     logs = sorted((folder.path / "logs").glob("*.log"))
     words = "; ".join(tail(logs[-1], 3).splitlines()[1:]) if logs else "it left no log: nodes do not see runs_dir, or may not write there"
-    return Ended(EXIT_AGAIN, f"job {job.job} ended ({state}) before a worker began: {words}", node)
+    when = "while its worker worked" if events else "before a worker began"
+    return Ended(EXIT_AGAIN, f"job {job.job} ended ({state}) {when}: {words}", node)
 
 
 def _node(folder: StageFolder) -> dict[str, str]:

@@ -18,6 +18,7 @@ from launch.config.aliases import KEYS, as_typed_key, option_named, spelt
 from launch.config.clusters import wanted_time
 from launch.config.compose import Composer
 from launch.config.doors import check_flags, check_setting
+from launch.config.inherited import OPTIONS
 from launch.config.near import did_you_mean, inner
 from launch.config.root import LISTS
 from launch.config.secrets import check_line
@@ -80,7 +81,7 @@ def check(argv: list[str]) -> CommandLine:
             known = [*inner(composed), *(g for g in groups if g not in tree)]
             _check_times(tree)
             for override in values:
-                _check_key(override, tree, known)
+                _check_key(override, tree, known, composer)
                 _check_sweep(override, line.multirun, known)
                 _check_type(override, tree)
     return line
@@ -127,7 +128,7 @@ def _renamed(word: str, override: Override, groups: dict[str, list[str]], compos
     return f"{override.get_key_element()}={','.join(written)}"
 
 
-def _check_key(override: Override, tree: DictConfig, known: list[str]) -> None:
+def _check_key(override: Override, tree: DictConfig, known: list[str], composer: Composer) -> None:
     key = override.key_or_group
     if key in known and override.package is None:
         return
@@ -138,13 +139,38 @@ def _check_key(override: Override, tree: DictConfig, known: list[str]) -> None:
     open_node = isinstance(node, DictConfig) and parent and OmegaConf.get_type(node) is dict
     if open_node and (override.is_add() or override.is_force_add()) and parent not in LISTS:
         return
-    hint = f"; it is called {KEYS[key]}" if key in KEYS else did_you_mean(key, known)
+    hint = f"; it is called {KEYS[key]}" if key in KEYS else _of_sbatch(key, known) or _of_others(key, composer) or did_you_mean(key, known)
     if parent in LISTS:
         name = key.split(".")[1]
         hint = f"; the {parent}s of this run are {', '.join(tree[parent]) or 'none'}: choose with {parent}=[{name},..]"
     elif open_node:
         hint += f"; a new entry of {parent} is written +{key}=..."
     raise InputError(f"{key}: no such key{hint}")
+
+
+def _of_sbatch(key: str, known: list[str]) -> str:
+    """What to say of cluster.reservation: an option of sbatch that has no key; "" of anything else."""
+    parent, _, name = key.rpartition(".")
+    extra, option = f"{parent}.extra", name.replace("_", "-")
+    if parent.split(".")[0] != "cluster" or option not in OPTIONS:
+        return ""
+    return f"; an option of sbatch that has no key is written +{extra}.{option}=...{'' if extra in known else ', with cluster=slurm'}"
+
+
+def _of_others(key: str, composer: Composer) -> str:
+    """What to say of cluster.partition without cluster=slurm: which options of its group have such a key; "" if none."""
+    group = key.partition(".")[0]
+    options = composer.options(group) if "." in key and group not in LISTS else []
+    having = [option for option in options if _has(composer, f"{group}={option}", key)]
+    return f"; it is a key of {group}={' or '.join(having)}: choose that, too" if having else ""
+
+
+def _has(composer: Composer, choice: str, key: str) -> bool:
+    try:
+        composed: Any = OmegaConf.to_container(composer.compose([choice]))
+    except InputError:  # an option that cannot stand alone
+        return False
+    return key in inner(composed)
 
 
 def _check_type(override: Override, tree: DictConfig) -> None:

@@ -41,6 +41,8 @@ FLAGS = {  # variable -> option of sbatch
     "SBATCH_THREADS_PER_CORE": "threads-per-core",
     "SBATCH_THREAD_SPEC": "thread-spec",
 }
+_OTHERS = "begin chdir comment contiguous deadline gpu-bind gpus-per-node licenses mail-type mail-user mem-per-cpu mem-per-gpu nice tmp"
+OPTIONS = frozenset([*FLAGS.values(), *_OTHERS.split()])  # of sbatch that have no key, and that people look for one for
 ALONE = frozenset(["exclusive"])  # options that may have no value
 INSTEAD = {  # what jobs of ours have from keys alone: said, not taken
     "SBATCH_GRES": "gres",

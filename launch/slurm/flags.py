@@ -7,10 +7,17 @@ _OURS = (
 )
 OURS = frozenset(_OURS.split())
 NO_JOB = frozenset(["wait", "test-only", "help", "usage", "version"])  # ask sbatch for something else than a job in the queue
+SET = "is set by the launcher"
+KEY_OF = {  # where it is not called as the option
+    "cpus-per-task": "cpus_per_job",
+    "time-min": "time_min",
+    "no-requeue": "requeue",
+    "cluster-constraint": "clusters",
+}
 COUNTED = ("gpus", "gpus-per-node")  # flags of sbatch, in `extra`, that ask for a job's GPUs in the place of gres
 UNCOUNTED = ("gpus-per-task", "gpus-per-socket", "tres-per-task", "ntasks-per-gpu")
 OF_SRUN = {  # flags of srun that the launcher sets, or that have a key of their own
-    **dict.fromkeys(("ntasks", "nodes", "cpus-per-task", "kill-on-bad-exit", "wait", "export", "multi-prog"), "is set by the launcher"),
+    **dict.fromkeys(("ntasks", "nodes", "cpus-per-task", "kill-on-bad-exit", "wait", "export", "multi-prog"), SET),
     **dict.fromkeys(("output", "error", "input"), "workers write into the log of their job; what they read comes from no terminal"),
     **dict.fromkeys(("gpus", "gpus-per-node", "gres", *UNCOUNTED), "give GPUs by cluster.gpus_per_job; each worker of a job gets its own"),
     **dict.fromkeys(("help", "usage", "version", "test-only"), "asks srun for something else than to start workers"),

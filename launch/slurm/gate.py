@@ -30,7 +30,7 @@ from pathlib import Path
 
 from launch.slurm import order, stored
 from launch.slurm.endings import Reason, reason_of
-from launch.slurm.last import tell_end
+from launch.slurm.last import tell_end, verdict_of
 from launch.slurm.policy import short, time_mends
 from launch.slurm.room import back_into_the_queue
 from launch.slurm.stored import Scripts
@@ -113,7 +113,9 @@ def decide(folder: StageFolder, number: int, digests: Sequence[str], trusted: Se
         scripts = stored.read(folder.path, mine, digests)
         if hand_over(folder, mine, scripts):
             return EXIT_OK
-        if not why.why:
+        if not why.why and unread(folder):
+            why = Reason()  # its jobs ended at once, having nothing to read
+        elif not why.why:
             why = reason_of(folder.path, folder.spec.kind, mine, gained(folder, mine), mine.tries)
             if why.why:
                 say(f"why: {why.why}")
@@ -176,13 +178,14 @@ def go_on(folder: StageFolder, mine: Submission, scripts: Scripts, missing: list
         return f"no tries left (cluster.heal={wanted.heal})"
     if mine.goes_on >= wanted.max_requeues:
         return f"gates went on {mine.goes_on} times (cluster.max_requeues={wanted.max_requeues})"
-    depends = []
-    for up in upstream(folder):
-        if not up.is_done():
-            gate = order.live(read(up.path), listing(up)).gate
-            if not gate:
-                return f"{up.path}, which it reads, is not whole, and nothing is on its way"
-            depends.append(gate)
+    depends: list[str] = []
+    for up in unread(folder):
+        live = order.live(read(up.path), listing(up))
+        ahead = [live.gate] if live.gate else live.arrays  # a gate that somebody cancelled, or that died, leaves its arrays at work
+        if not ahead:
+            said = told_why(up.path)
+            return f"{up.path}, which it reads, is not whole, and no job of it is in the queue{f': {said}' if said else ''}"
+        depends += ahead
     turn = replace(take_turn(folder.path, order.settle), container=mine.container)
     if order.live([s for s in read(folder.path) if s.number > mine.number], listing(folder)).gate:
         record(folder.path, replace(turn, state=ABANDONED, why="somebody ran the command again meanwhile"))
@@ -261,6 +264,17 @@ def bad_nodes(events: Iterable[Mapping]) -> tuple[str, ...]:
 
 def upstream(folder: StageFolder) -> list[StageFolder]:
     return [up for role in folder.spec.upstream for up in folder.upstream(role)]
+
+
+def unread(folder: StageFolder) -> list[StageFolder]:
+    """Upstreams that are not whole."""
+    return [up for up in upstream(folder) if not up.is_done()]
+
+
+def told_why(stage: Path) -> str:
+    """Why a stage was given up, by the verdict of its gate, or where its gate's log is; "" if it has none."""
+    logs = sorted((stage / "logs").glob("gate-*.log"))
+    return verdict_of(stage) or (f"see the log of its gate, {logs[-1]}" if logs else "")
 
 
 def listing(folder: StageFolder) -> list[Listed]:

@@ -103,7 +103,7 @@ def _news(folder: StageFolder, notice: Notice, code: int, why: str) -> News | No
         return news_of(EXIT_OK, roots, notice.report)
     if code in (EXIT_OK, EXIT_AGAIN) and not why:
         return None
-    return news_of(code, roots, notice.report, stage=str(folder.path), why=why or _verdict(folder))
+    return news_of(code, roots, notice.report, stage=str(folder.path), why=why or verdict_of(folder.path))
 
 
 def all_done(stages: Sequence[str], patience: float = PATIENCE) -> bool:
@@ -116,10 +116,10 @@ def all_done(stages: Sequence[str], patience: float = PATIENCE) -> bool:
     return True
 
 
-def _verdict(folder: StageFolder) -> str:
+def verdict_of(stage: Path) -> str:
     """Why the stage was given up, as its gate wrote; "" if it did not."""
     try:
-        said = foreign.read_json(folder.path / "missing.json", foreign.RECORD)
+        said = foreign.read_json(stage / "missing.json", foreign.RECORD)
     except (InputError, StoreError, OSError):
         return ""
     return str(said.get("why", "")) if isinstance(said, dict) else ""

@@ -14,7 +14,7 @@ from launch.config.times import limit, typed_time
 from launch.plan.container import AUTO, Container, chosen
 from launch.plan.devices import processes_of, uses_gpu
 from launch.plan.mounts import user_mounts
-from launch.slurm.flags import ALSO_IN_PARTITION, COUNTED, IN_PARTITION, NO_JOB, OF_GPUS, OF_NODES, OF_SRUN, OURS, UNCOUNTED
+from launch.slurm.flags import ALSO_IN_PARTITION, COUNTED, IN_PARTITION, KEY_OF, NO_JOB, OF_GPUS, OF_NODES, OF_SRUN, OURS, SET, UNCOUNTED
 from launch.slurm.limits import mib
 from synth.errors import InputError
 from synth.host.source import SAFE
@@ -321,12 +321,11 @@ def _check(v: Mapping, key: Callable[[str], str]) -> None:
         flag = str(name).replace("_", "-")
         if flag in NO_JOB:
             raise InputError(f"{key(f'extra.{name}')}: asks sbatch for something else than a job in the queue")
-        if flag in OURS or not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
-            raise InputError(
-                f"{key(f'extra.{name}')}: is set by the launcher or has a key of its own (see conf/cluster/slurm.yaml)"
-                if flag in OURS
-                else f"{key(f'extra.{name}')}: not a long option of sbatch"
-            )
+        if flag in OURS:
+            own = KEY_OF.get(flag, flag)
+            raise InputError(f"{key(f'extra.{name}')}: {f'has a key of its own: set {key(own)}' if own in v else SET}")
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
+            raise InputError(f"{key(f'extra.{name}')}: not a long option of sbatch")
         _one_line(value, key(f"extra.{name}"))
     for name in ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres"):
         _one_line(v[name], key(name))

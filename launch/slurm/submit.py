@@ -238,7 +238,9 @@ def submitted(stage: PlannedStage, folder: StageFolder, site: Site, turn: Submis
             if awaited and awaited == order.revoked(awaited, live.cluster):
                 order.drop([*awaited, live.gate], live.cluster)
     n = sum(a.tasks for a in turn.arrays)
+    useful = _useful(site, stage, folder.to_do())
     less = f" (of {tasks}: the site takes no more)" if n < tasks else ""
+    less = less or (f" (of {useful}: you may have {site.room} in the queue)" if n < useful else "")
     arrays = ", ".join(f"{a.job} ({a.tasks} jobs)" for a in turn.arrays)
     workers = f", {n * resources.workers} workers" if resources.workers > 1 else ""
     after = f", after {' '.join(depends)}" if depends else ""

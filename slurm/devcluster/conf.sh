@@ -33,7 +33,7 @@ write_conf() {
   [ -z "$LUA" ] || cp "$LUA" "$DIR/etc/job_submit.lua"
   : >"$DIR/etc/gres.conf"
   [ "$GPUS" = 0 ] || echo "Name=gpu File=$DIR/gpu/fake[0-$((GPUS - 1))] Flags=nvidia_gpu_env" >"$DIR/etc/gres.conf"
-  printf 'CgroupPlugin=cgroup/v1\n' >"$DIR/etc/cgroup.conf"
+  conf_cgroups >"$DIR/etc/cgroup.conf"
   [ "$DBD" != 1 ] || [ -n "$JOIN" ] || (umask 077 && conf_slurmdbd "$bind" >"$DIR/etc/slurmdbd.conf")
 }
 
@@ -59,8 +59,8 @@ ${1:+CommunicationParameters=$1}
 # fake hardware: believe the node lines below, not the machine
 SlurmdParameters=config_overrides
 MpiDefault=none
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+ProctrackType=proctrack/$([ "$CGROUPS" = 0 ] && echo linuxproc || echo cgroup)
+TaskPlugin=task/$([ "$CGROUPS" = 0 ] && echo none || echo cgroup)
 SwitchType=switch/none
 ReturnToService=2
 SelectType=select/cons_tres
@@ -89,6 +89,11 @@ PreemptMode=REQUEUE
 # the --signal of a job is sent when it is preempted, too
 SlurmctldParameters=preempt_send_user_signal
 CONF
+}
+
+conf_cgroups() {
+  echo CgroupPlugin=cgroup/v1
+  [ "$CGROUPS" = 0 ] || printf 'CgroupMountpoint=%s/cgroup\nConstrainRAMSpace=yes\n' "$DIR"
 }
 
 conf_accounting() {

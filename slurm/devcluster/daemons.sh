@@ -6,6 +6,28 @@ use_ns() {
   [ "$(id -u)" = 0 ] && unshare --fork --pid --uts --mount --kill-child true 2>/dev/null
 }
 
+need_cgroups() {
+  local c
+  use_ns || die "SLURM_DEV_CGROUPS=1 needs root, and namespaces"
+  for c in $CONTROLLERS; do
+    mkdir -p "$CGROUP/$c/$OURS" 2>/dev/null && [ -e "$CGROUP/$c/$OURS/tasks" ] || die "SLURM_DEV_CGROUPS=1 needs the $c controller of cgroup v1 at $CGROUP/$c"
+    mkdir -p "$DIR/cgroup/$c"
+  done
+}
+
+# Slurm calls them by the node's name alone, so clusters side by side need a part of the tree each.
+mount_cgroups() {
+  local c
+  [ "$CGROUPS" = 0 ] || for c in $CONTROLLERS; do printf "mount --bind '%s' '%s' && " "$CGROUP/$c/$OURS" "$DIR/cgroup/$c"; done
+}
+
+remove_cgroups() { # whatever CGROUPS is: keep and clean may not know it
+  local c
+  for c in $CONTROLLERS; do
+    [ ! -d "$CGROUP/$c/$OURS" ] || find "$CGROUP/$c/$OURS" -depth -type d -exec rmdir {} + 2>/dev/null || true
+  done
+}
+
 start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '{print $20}'; }
 
 living() { # living PID START: this process is still there and no zombie
@@ -116,7 +138,7 @@ start_node() {
   mkdir -p "$DIR/spool-$n"
   if use_ns; then
     # pid 1 of the node starts slurmd again when it is gone, unless kill-slurmd holds it down
-    cmd="mount --make-rprivate / && mount -t proc proc /proc && mount --bind '$DIR/etc/hosts' /etc/hosts && hostname $n || exit 1
+    cmd="mount --make-rprivate / && mount -t proc proc /proc && mount --bind '$DIR/etc/hosts' /etc/hosts && $(mount_cgroups) hostname $n || exit 1
       while :; do slurmd -D -N $n -f '$SLURM_CONF' & wait \$!; while [ -e '$DIR/run/hold-$n' ]; do sleep 0.1; done; sleep 0.1; done"
     launch "slurmd-$n" unshare --fork --pid --uts --mount --kill-child=KILL bash -c "$cmd"
   else

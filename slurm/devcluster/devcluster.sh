@@ -26,6 +26,7 @@
 #   SLURM_DEV_PARTITIONS=         partition lines instead of the built-in five
 #   SLURM_DEV_PARENT=             a pid: once this process has ended, were it by KILL, all is killed and the folder deleted; without it
 #                                 the cluster outlives the command and the shell that started it
+#   SLURM_DEV_CGROUPS=0           1 = what a job uses beyond its memory is killed by the kernel, as on a site (root, namespaces, cgroup v1)
 #   SLURM_DEV_NS=auto|0|1         a pid, uts and mount namespace for each node (root): hostname = node name, crash is exact
 set -euo pipefail
 
@@ -40,6 +41,8 @@ MAX_ARRAY=${SLURM_DEV_MAX_ARRAY:-1001}
 EXTRA=${SLURM_DEV_EXTRA:-}
 LUA=${SLURM_DEV_LUA:-}
 PARTITIONS=${SLURM_DEV_PARTITIONS:-}
+CGROUPS=${SLURM_DEV_CGROUPS:-0}
+CGROUP=/sys/fs/cgroup CONTROLLERS="memory freezer" OURS=synthset-dev-$BASE
 NS=${SLURM_DEV_NS:-auto}
 PARENT=${SLURM_DEV_PARENT:-}
 CLUSTER=${SLURM_DEV_CLUSTER:-dev}
@@ -102,6 +105,7 @@ cmd_up() {
   mkdir -p "$DIR/run"
   exec 9>"$DIR/run/lock"
   flock 9
+  [ "$CGROUPS" = 0 ] || need_cgroups
   write_conf
   start_keeper # before what it is to end
   [ -n "$JOIN" ] || start_munged
@@ -144,6 +148,7 @@ cmd_down() { # cmd_down [KILL]: KILL asks nobody
   stop slurmdbd "$term" 10
   stop mariadbd "$term" 20
   kill_leftovers ""
+  remove_cgroups
   stop munged "$term" 5
   rm -f "$DIR"/run/*.real.pid "$DIR"/run/*.socket*
   say "down"

@@ -16,6 +16,7 @@ from synth.errors import Killed, StoreError, refused
 FROM_OUTSIDE = frozenset(
     [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU]
 )
+CGROUPS = Path("/sys/fs/cgroup")
 ROOM = 1 << 20  # bytes that are tried to be written
 BY_SIGNAL = 128  # added to the number of a signal by shells, containers and our guardian, whose exit code is that of what they ran
 
@@ -80,15 +81,21 @@ def oom_kills() -> dict[str, int]:
 
 def _memory_events() -> list[Path]:
     """Where the cgroup of this process (v2, v1) counts them; in a container that sees its own as the root, there."""
-    files = []
+    files: list[Path] = []
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if not controllers:
-                files += [Path(f"/sys/fs/cgroup{path}/memory.events"), Path("/sys/fs/cgroup/memory.events")]
+                files += _nearest(CGROUPS / path.lstrip("/"))
             elif "memory" in controllers.split(","):
-                files += [Path(f"/sys/fs/cgroup/memory{path}/memory.oom_control"), Path("/sys/fs/cgroup/memory/memory.oom_control")]
+                files += [CGROUPS / f"memory{path}/memory.oom_control", CGROUPS / "memory/memory.oom_control"]
     return files
+
+
+def _nearest(cgroup: Path) -> list[Path]:
+    """That of the nearest cgroup (v2) that has the memory controller: a process may be in one below it. Those above count others, too."""
+    above = (place / "memory.events" for place in (cgroup, *cgroup.parents) if place.is_relative_to(CGROUPS))
+    return [file for file in above if file.exists()][:1]
 
 
 def _count(file: Path) -> int:

@@ -67,6 +67,16 @@ def test_the_kernel_s_counts_are_read_where_it_writes_them(tmp_path, monkeypatch
     assert oom_kills()["cgroup"] == 2 and oom_kills()["machine"] >= 0
 
 
+def test_a_process_below_the_cgroups_that_count_memory_reads_the_nearest_of_those_above(tmp_path, monkeypatch):
+    step = tmp_path / "system.slice/slurmstepd.scope/job_11/step_0"
+    (step / "user/task_0").mkdir(parents=True)
+    monkeypatch.setattr(deaths, "CGROUPS", tmp_path)
+    assert deaths._nearest(step / "user/task_0") == []
+    for counting in (step, step.parents[1]):  # that of all jobs says nothing of this one
+        (counting / "memory.events").write_text("oom_kill 2\n")
+    assert deaths._nearest(step / "user/task_0") == [step / "memory.events"]
+
+
 def test_a_disk_that_takes_nothing_is_what_a_child_died_of(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -21,7 +21,7 @@ from launch.slurm.resources import resources_of
 from launch.slurm.sbatch import Queued
 from launch.slurm.site import Site
 from synth import worker
-from synth.errors import EXIT_AGAIN, EXIT_OK
+from synth.errors import EXIT_AGAIN, EXIT_BAD_INPUT, EXIT_OK
 from synth.host.slurm import Seen
 from synth.store.folder import StageFolder
 from tests.launch.test_doctor import LIMITS, slurm
@@ -179,6 +179,15 @@ def test_a_job_that_waits_too_long_is_cancelled_and_one_that_never_began_tells_i
     ended = jobs._ended(folder, Queued("7"), 0.003 if code == trial.NOT_TOLD else 60, lambda text: None)
     assert ended.code == code and words in ended.why
     assert called == ([("scancel", "7")] if code == trial.NOT_TOLD else [])
+
+
+def test_a_job_of_the_trial_that_was_killed_for_memory_names_the_key(tmp_path, monkeypatch):
+    stage = trial.chain_of(stages_of(tmp_path), tmp_path / "t").tried[2].first
+    folder = StageFolder.create(stage.dataset_root, stage.spec)
+    said = {"scontrol": "JobId=7 JobState=FAILED ExitCode=1:0 DerivedExitCode=0:125 NodeList=n1 MinMemoryNode=4G"}
+    monkeypatch.setattr(jobs.slurm, "ask", lambda *words, **more: said.get(words[0], ""))
+    ended = jobs._outcome(folder, Queued("7"), "FAILED")
+    assert ended.code == EXIT_BAD_INPUT and "cluster.stages.images.mem=8192M" in ended.why and "began" not in ended.why
 
 
 def test_ctrl_c_cancels_the_job_and_leaves_no_folder(tmp_path, monkeypatch):

@@ -122,6 +122,11 @@ class Cluster:
         return found
 
 
+def has_cgroups() -> bool:
+    """Whether SLURM_DEV_CGROUPS=1 can be had here."""
+    return os.getuid() == 0 and all(os.access(f"/sys/fs/cgroup/{name}/release_agent", os.W_OK) for name in ("memory", "freezer"))
+
+
 def _free_port() -> tuple[int, object]:
     """A port range that no other cluster of this machine uses, and the lock that keeps it so while it is open."""
     folder = Path(tempfile.gettempdir(), f"synthset-devcluster-ports-{os.getuid()}")

@@ -21,12 +21,21 @@ from synth.errors import InputError
         ("cluster.jobs=4", "did you mean cluster.n_jobs?"),
         ("+images.stepz=4", "did you mean images.steps"),
         ("++caption.total=4", "did you mean captions.total?"),
+        ("cluster.partition=gpu", "cluster.partition: no such key; it is a key of cluster=slurm: choose that, too"),
+        ("captioner.base_url=http://x", "it is a key of captioner=openai"),
     ],
 )
 def test_an_unknown_key_fails_and_names_the_near_ones_with_their_dotted_path(argument, meant):
     with pytest.raises(InputError) as e:
         check([argument])
     assert meant in str(e.value)
+
+
+def test_an_option_of_sbatch_that_is_no_key_is_told_how_it_is_written():
+    with pytest.raises(InputError, match=r"cluster.mail_type: no such key; .* \+cluster.extra.mail-type=\.\.\."):
+        check(["cluster=slurm", "cluster.mail_type=END"])
+    with pytest.raises(InputError, match=r"did you mean cluster\.partition"):
+        check(["cluster=slurm", "cluster.partiton=gpu"])
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,23 @@ JobId=1204 ArrayJobId=1204 ArrayTaskId=4-7%2 JobName=images JobState=PENDING Rea
 
 def test_records_of_jobs():
     last, rest = parse_records(RECORDS)
-    assert last == Ended("1204_3", "OUT_OF_MEMORY", -125, "gpu-07", "8G")
+    assert last == Ended("1204_3", "OUT_OF_MEMORY", -125, "gpu-07", "8G", starved=True)
     assert rest.state == "PENDING" and rest.mem == "2000M/cpu"
 
 
+@pytest.mark.parametrize(
+    ("code", "derived", "starved"),
+    [("0:125", "0:0", True), ("1:0", "0:125", True), ("0:0", "0:125", True), ("125:0", "0:0", False), ("65:0", "65:0", False)],
+)
+def test_a_kill_for_memory_is_known_by_slurms_own_signal_of_a_job_or_of_its_steps(code, derived, starved):
+    """Of a worker, in a step of its own, the job is FAILED with srun's exit code; it is OUT_OF_MEMORY where its script was killed."""
+    record = f"JobId=11 JobState=FAILED Reason=NonZeroExitCode ExitCode={code} DerivedExitCode={derived} NodeList=n1 MinMemoryNode=150M"
+    assert parse_records(record)[0].starved == starved
+    assert parse_accounts(f"11|FAILED|{code}|{derived}|n1|150M")[0].starved == starved
+
+
 def test_lines_of_accounting():
-    lines = "1204_3|OUT_OF_ME+|0:125|gpu-07|8G\n1204_4|NODE_FAIL|0:0|gpu-08|8G\n1204_5|CANCELLED by 1000|0:15|None assigned|8G\n"
+    lines = "1204_3|OUT_OF_ME+|0:125|0:0|gpu-07|8G\n1204_4|NODE_FAIL|0:0|0:0|gpu-08|8G\n1204_5|CANCELLED by 7|0:15|0:0|None assigned|8G\n"
     assert [(e.job, e.state, e.node) for e in parse_accounts(lines)] == [
         ("1204_3", "OUT_OF_MEMORY", "gpu-07"),
         ("1204_4", "NODE_FAIL", "gpu-08"),

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from launch.slurm import gate, order, stored
+from launch.slurm import endings, gate, order, stored
+from launch.slurm.endings import Ended
 from launch.slurm.order import behind, live, move, place, settle
 from launch.slurm.stored import Scripts
 from launch.slurm.submissions import ABANDONED, INTENDED, SUBMITTED, Array, Order, intend, read, record, take_turn
@@ -341,6 +342,26 @@ def test_units_that_were_made_since_do_not_count_as_a_failed_try(folder, queue, 
     worker.run()
     assert 0 < len(folder.committed()) < 10
     assert judge(folder, second.number) == 0 and read(folder.path)[2].tries == 0
+
+
+def test_where_what_a_stage_reads_lost_its_gate_it_waits_for_the_arrays_and_tells_what_is_not_whole(folder, queue, monkeypatch):
+    """Its own jobs ended at once, on several nodes: not because of these."""
+    up = probe(folder.path.parent / "up", slots=8)
+    ahead = submitted(up, queue)
+    own = submitted(folder, queue)
+    monkeypatch.setattr(gate, "upstream", lambda stage: [up] if stage.path == folder.path else [])
+    monkeypatch.setattr(endings, "ended", lambda *_: [Ended(f"7_{i}", "FAILED", 65, f"n{i}") for i in range(2)])
+    queue.end(*own.job_ids, ahead.gate)
+    assert judge(folder, own.number) == 0
+    again = read(folder.path)[1]
+    waits = next(j for j in queue.jobs if j.base == again.arrays[0].job)
+    assert set(slurm.depends_on(waits)) == {a.job for a in ahead.arrays}
+    queue.end(*again.job_ids, *ahead.job_ids)
+    record(folder.path, dataclasses.replace(again, tries=0))
+    (up.path / "missing.json").write_text('{"why": "no such file"}')
+    assert judge(folder, again.number) == 65
+    why = json.loads((folder.path / "missing.json").read_text())["why"]
+    assert why == f"{up.path}, which it reads, is not whole, and no job of it is in the queue: no such file"
 
 
 def test_without_tries_the_verdict_is_written_and_what_waits_is_cancelled(folder, queue, ended):

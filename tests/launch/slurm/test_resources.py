@@ -101,7 +101,9 @@ def test_a_drain_is_asked_for_in_the_last_quarter_of_the_time_at_most():
         (["cluster.gpus_per_job=8", "cluster.cpus_per_job=3"], "4 workers of a job need a core each"),
         (["cluster.gpus_per_job=2", "cluster.workers_per_job=2"], "workers of 2 GPUs do not fit into a job of 2; take 1"),
         (["+cluster.extra.output=x"], "set by the launcher"),
-        (["+cluster.extra.cluster-constraint=fast"], "has a key of its own"),  # clusters: a run stays on one of them
+        (["+cluster.extra.constraint=a100"], "has a key of its own: set cluster.constraint"),
+        (["+cluster.extra.cpus-per-task=4"], "has a key of its own: set cluster.cpus_per_job"),
+        (["+cluster.extra.cluster-constraint=fast"], "has a key of its own: set cluster.clusters"),  # a run stays on one of them
         (["+cluster.extra.gpus-per-task=1"], "each worker of a job gets its own"),
         (["+cluster.extra.gpus_per_node=4", "cluster.gpus_per_job=4"], "ask for GPUs twice"),
         (["+cluster.extra.gpus=all"], "not a number of GPUs"),
