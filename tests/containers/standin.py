@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib.metadata import Distribution
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -84,7 +84,7 @@ def closure(*names: str, where: Sequence[str] = ()) -> Iterator[Distribution]:
 def _make(name: str, folder: Path, parts: list[Distribution]) -> None:
     python = "python{}.{}".format(*sys.version_info)
     packages = folder / "packages"
-    copy(parts, packages)
+    copy(parts, packages, without=["include"])  # half of all files, of which nothing is compiled there
     (folder / "vllm").write_text(VLLM)
     hooks = [
         f'test -x "$1/usr/bin/{python}"',  # or the torch of this environment would not run there
@@ -104,12 +104,12 @@ def _make(name: str, folder: Path, parts: list[Distribution]) -> None:
     buildah("commit", "--rm", container, name)
 
 
-def copy(parts: Iterable[Distribution], folder: Path) -> None:
-    """The files of installed packages, below a folder as they lie below their site-packages, and what Python compiled of them: a base image
-    has that too, and nothing in the image writes any."""
+def copy(parts: Iterable[Distribution], folder: Path, without: Collection[str] = ()) -> None:
+    """The files of installed packages, below a folder as they lie below their site-packages, but for folders of some names; and what Python
+    compiled of them: a base image has that too, and nothing in the image writes any."""
     for part in parts:
         for file in part.files or ():
-            if not (".." in file.parts or "__pycache__" in file.parts):
+            if not {"..", "__pycache__", *without} & set(file.parts):
                 source, target = Path(part.locate_file(file)), folder / file
                 _placed(source, target)
                 if file.suffix == ".py" and (compiled := Path(cache_from_source(str(source)))).exists():

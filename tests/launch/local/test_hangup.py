@@ -34,7 +34,12 @@ def ignore() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-@pytest.mark.parametrize(("before", "prefix"), [(ignore, ()), (lambda: None, ("nohup",))], ids=["ignored", "nohup"])
+def heed() -> None:
+    """Also where the tests themselves were begun by nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(("before", "prefix"), [(ignore, ()), (heed, ("nohup",))], ids=["ignored", "nohup"])
 def test_a_run_that_ignores_hanging_up_goes_on_to_its_end_without_the_terminal(world, before, prefix):
     process, terminal = on_terminal(world, before, *prefix)
     folder = begun(world)
@@ -43,7 +48,7 @@ def test_a_run_that_ignores_hanging_up_goes_on_to_its_end_without_the_terminal(w
 
 
 def test_another_drains_says_so_beforehand_and_the_same_command_completes_it(world):
-    process, terminal = on_terminal(world, lambda: None)
+    process, terminal = on_terminal(world, heed)
     begun(world)
     told = os.read(terminal, 4096).decode()
     assert "if this connection is lost" in told and "nohup" in told

@@ -25,13 +25,16 @@ PLAIN = cluster()
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_noted_and_the_second_ends(number):
-    said, before = [], signal.getsignal(number)
-    with stopping(said.append) as stop:
-        signal.raise_signal(number)
-        assert stop.asked and len(said) == 1
-        with pytest.raises(KeyboardInterrupt):
+    said, before = [], signal.signal(number, signal.default_int_handler)  # also where the tests were begun by nohup
+    try:
+        with stopping(said.append) as stop:
             signal.raise_signal(number)
-    assert signal.getsignal(number) is before
+            assert stop.asked and len(said) == 1
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_signal_that_was_ignored_stays_ignored():
